@@ -1,0 +1,207 @@
+"""Artefacts: folders that appear whole or not at all, know what they were made from, and are never made twice.
+
+An artefact is a folder with a `manifest.json`. It is written under a temporary name, synced to the disk and renamed, so
+a kill at any moment leaves either the whole artefact or none. Its `key` says what it would be made from (stage,
+version, config, inputs, libraries) and decides whether it has to be made; its `content_hash` says what it holds, and
+leaves times out: two artefacts are equal when their content hashes are equal.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmworks.config import from_mapping, to_mapping
+from lmworks.report import Section
+
+MANIFEST = "manifest.json"
+SECTIONS = "sections.json"  # what the stage tells the report; may hold times, so it is not part of the content
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What an artefact is and where it comes from; times in seconds."""
+
+    stage: str  # what the stage runs, e.g. "retrieve.index"
+    version: int
+    key: str
+    content_hash: str
+    config: Mapping[str, Any]
+    parents: Mapping[str, str]  # name of the input stage -> its content hash
+    models: Mapping[str, str] = field(default_factory=dict)  # role -> fingerprint of the checkpoint
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)  # name -> digest of its content
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    started: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StageContext:
+    """What a stage is given besides its config. It reads `inputs`, fills `output`, and touches nothing else."""
+
+    inputs: Mapping[str, Path]  # name of the input stage -> its artefact's folder
+    output: Path  # an empty folder, renamed into place when the stage returns
+    work: Path  # scratch that survives a kill: partial results of the same key
+    previous: Path | None = None  # the last artefact of this stage, under whatever key, to update from
+    models: Mapping[str, str] = field(default_factory=dict)  # role -> name or path of a checkpoint
+    base: Path = Path()  # folder of the recipe: relative paths in a config start there
+    progress: Callable[[int, int | None, str], None] = lambda done, total, unit: None
+
+    def input(self, stage_file: str) -> Path:
+        """The folder of the one input that holds `stage_file`; ValueError when there is none or more than one."""
+        found = [folder for folder in self.inputs.values() if (folder / stage_file).exists()]
+        if len(found) != 1:
+            names = ", ".join(self.inputs) or "none"
+            raise ValueError(f"expected exactly one input with {stage_file}, found {len(found)} among: {names}")
+        return found[0]
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """What a stage reports. `digests` replaces the hash of a file's bytes by a digest of what it means.
+
+    A database, for example, may hold the same rows in another page order. None leaves a file of times out.
+    """
+
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    sections: tuple[Section, ...] = ()
+    digests: Mapping[str, str | None] = field(default_factory=dict)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Hashes
+
+
+def hash_json(value: Any) -> str:
+    """SHA-256 of the canonical JSON of a value (keys sorted, no spaces; dataclasses as mappings)."""
+    text = json.dumps(to_mapping(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def library_versions(names: Sequence[str]) -> dict[str, str]:
+    """Versions of installed distributions, and of Python itself, which shapes every stage."""
+    versions = {name: importlib.metadata.version(name) for name in sorted(names)}
+    return {"python": platform.python_version(), **versions}
+
+
+def content_digests(folder: Path, digests: Mapping[str, str | None]) -> dict[str, str]:
+    """Relative file name -> digest for every file of an artefact but its manifest and report sections."""
+    result: dict[str, str] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name in (MANIFEST, SECTIONS):
+            continue
+        digest = digests[name] if name in digests else hash_file(path)
+        if digest is not None:
+            result[name] = digest
+    return result
+
+
+def content_hash(stage: str, config: Any, parents: Mapping[str, str], files: Mapping[str, str]) -> str:
+    return hash_json({"stage": stage, "config": config, "parents": parents, "files": files})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Files that appear whole or not at all
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a kill, sees the old content or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8", errors="surrogatepass") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(to_mapping(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Sync a finished folder to the disk and rename it to its final name; FileExistsError rather than overwrite."""
+    for path in temporary.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+        else:
+            _sync_folder(path)
+    _sync_folder(temporary)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    if final.exists():
+        raise FileExistsError(f"{final} exists already; artefacts are never overwritten")
+    temporary.rename(final)
+    _sync_folder(final.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def writing(final: Path) -> Iterator[Path]:
+    """An empty folder beside `final` that becomes `final` when the block ends well, and vanishes when it does not."""
+    temporary = final.with_name(f".{final.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # a leftover of a killed run: nobody else writes here under the lock
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        publish(temporary, final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an artefact; FileNotFoundError when the folder is none."""
+    return from_mapping(Manifest, json.loads((folder / MANIFEST).read_text("utf-8")), [str(folder)])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One writer at a time
+
+
+class LockedError(RuntimeError):
+    """Another process is writing this workspace."""
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file for the block; a second holder gets `LockedError`, which names the first.
+
+    The lock belongs to the open file, so the operating system frees it when its process dies in whatever way.
+    """
+    import fcntl  # POSIX only, and only writers need it
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            holder = stream.read().strip() or "unknown"
+            raise LockedError(f"{path.parent} is being built by process {holder}; wait for it or stop it") from None
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield

@@ -1,0 +1,217 @@
+"""Run the stages of a recipe: each one once, resumable, locked, with its lineage written down.
+
+A workspace is a folder:
+
+    stages/NAME/KEY/   one artefact for each key a stage ever had
+    work/NAME-KEY/     what an interrupted stage had finished so far
+    current.json       which artefacts make up the system that was built last, and the recipe it was built from
+    report.html
+"""
+
+import platform
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import lmworks
+from lmworks.artefact import (
+    MANIFEST,
+    SECTIONS,
+    Manifest,
+    StageContext,
+    content_digests,
+    content_hash,
+    hash_file,
+    hash_json,
+    library_versions,
+    lock,
+    read_manifest,
+    write_json,
+    write_text,
+    writing,
+)
+from lmworks.config import from_mapping, to_mapping
+from lmworks.progress import stage_progress
+from lmworks.recipe import Recipe, StageSpec
+from lmworks.report import Section, Table, to_html
+from lmworks.stages import STAGES, resolve
+
+CURRENT = "current.json"
+REPORT = "report.html"
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """What the workspace holds now: the artefact folder of each stage, relative to the workspace."""
+
+    recipe: str
+    question: str
+    models: Mapping[str, str]
+    stages: Mapping[str, str]
+    uses: Mapping[str, str]  # name of the stage -> what it runs
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutcome:
+    name: str
+    folder: Path
+    manifest: Manifest
+    cached: bool
+
+
+def build(recipe: Recipe, workspace: Path, console: Console | None = None) -> list[StageOutcome]:
+    """Make every artefact of the recipe that does not exist yet; returns all of them in order.
+
+    Raises `artefact.LockedError` when another process builds this workspace, and whatever a stage raises; what was
+    finished before stays, and the next call goes on from there.
+    """
+    console = console or Console(stderr=True)
+    with lock(workspace / "build.lock"):
+        models = {role: _located(source) for role, source in recipe.models.items()}
+        outcomes: dict[str, StageOutcome] = {}
+        for spec in recipe.stages:
+            outcomes[spec.name] = _stage(spec, recipe, workspace, outcomes, models, console)
+        current = Current(
+            recipe=recipe.name,
+            question=recipe.question,
+            models=recipe.models,
+            stages={name: o.folder.relative_to(workspace).as_posix() for name, o in outcomes.items()},
+            uses={spec.name: spec.use for spec in recipe.stages},
+        )
+        write_json(workspace / CURRENT, current)
+        result = list(outcomes.values())
+        write_text(workspace / REPORT, to_html(f"{recipe.name}: report", recipe.description, sections(result)))
+    return result
+
+
+def read_current(workspace: Path) -> Current:
+    """What was built last; FileNotFoundError that names the command to run when nothing was."""
+    import json
+
+    path = workspace / CURRENT
+    if not path.exists():
+        raise FileNotFoundError(f"nothing is built in {workspace}; run `lmworks build` first")
+    return from_mapping(Current, json.loads(path.read_text("utf-8")), [str(path)])
+
+
+def _stage(
+    spec: StageSpec,
+    recipe: Recipe,
+    workspace: Path,
+    done: Mapping[str, StageOutcome],
+    models: Mapping[str, Path],
+    console: Console,
+) -> StageOutcome:
+    """Find the artefact of one stage, or make it."""
+    stage = STAGES[spec.use]
+    parents = {name: done[name].manifest.content_hash for name in spec.inputs}
+    fingerprints = {role: digest_of_model(models[role]) for role in stage.models}
+    key = _key(spec, parents, fingerprints, recipe.base)
+    folder = workspace / "stages" / spec.name / key
+    if (folder / MANIFEST).exists():
+        outcome = StageOutcome(spec.name, folder, read_manifest(folder), cached=True)
+        console.print(f"[dim]{spec.name:<12} cached[/dim]", highlight=False)
+        return outcome
+    work = workspace / "work" / f"{spec.name}-{key}"
+    work.mkdir(parents=True, exist_ok=True)
+    started = time.time()
+    with writing(folder) as output, stage_progress(console, spec.name) as progress:
+        context = StageContext(
+            inputs={name: done[name].folder for name in spec.inputs},
+            output=output,
+            work=work,
+            previous=_previous(folder.parent),
+            models={role: str(models[role]) for role in stage.models},
+            base=recipe.base,
+            progress=progress,
+        )
+        result = resolve(stage.run)(spec.config, context)
+        files = content_digests(output, result.digests)
+        manifest = Manifest(
+            stage=spec.use,
+            version=stage.version,
+            key=key,
+            content_hash=content_hash(spec.use, spec.config, parents, files),
+            config=to_mapping(spec.config),
+            parents=parents,
+            models=fingerprints,
+            libraries=library_versions(stage.libraries),
+            files=files,
+            metrics=result.metrics,
+            started=started,
+            seconds=time.time() - started,
+        )
+        write_json(output / SECTIONS, result.sections)
+        write_json(output / MANIFEST, manifest)
+    shutil.rmtree(work, ignore_errors=True)
+    console.print(f"{spec.name:<12} done in {manifest.seconds:.1f} s", highlight=False)
+    return StageOutcome(spec.name, folder, manifest, cached=False)
+
+
+def _key(spec: StageSpec, parents: Mapping[str, str], models: Mapping[str, str], base: Path) -> str:
+    stage = STAGES[spec.use]
+    outside = resolve(stage.sources)(spec.config, base) if stage.sources else ""
+    return hash_json(
+        {
+            "stage": spec.use,
+            "version": stage.version,
+            "config": spec.config,
+            "parents": parents,
+            "models": models,
+            "libraries": library_versions(stage.libraries),
+            "outside": outside,
+        }
+    )[:16]
+
+
+def _previous(folder: Path) -> Path | None:
+    """The newest artefact of this stage, under whatever key."""
+    manifests = [(read_manifest(path.parent).started, path.parent) for path in folder.glob(f"[!.]*/{MANIFEST}")]
+    return max(manifests)[1] if manifests else None
+
+
+def _located(source: str) -> Path:
+    from lmworks.model.pull import locate
+
+    return locate(source)
+
+
+def digest_of_model(path: Path) -> str:
+    """SHA-256 over the names and bytes of the files of a checkpoint: a folder, or one file."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return hash_json([[file.relative_to(path.parent).as_posix(), hash_file(file)] for file in files])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The report
+
+
+def sections(outcomes: list[StageOutcome]) -> list[Section]:
+    """What the stages tell, then the timings and versions of this build."""
+    import json
+
+    told = [
+        from_mapping(Section, section)
+        for outcome in outcomes
+        for section in json.loads((outcome.folder / SECTIONS).read_text("utf-8"))
+    ]
+    timings = Table(
+        ("stage", "runs", "seconds", "this time", "content"),
+        tuple(
+            (o.name, o.manifest.stage, round(o.manifest.seconds, 1), "cached" if o.cached else "made",
+             o.manifest.content_hash[:12])
+            for o in outcomes
+        ),
+        "How long each stage took when it was made, and the hash of what it made",
+    )  # fmt: skip
+    versions: dict[str, Any] = {"lmworks": lmworks.__version__, "machine": platform.machine()}
+    for outcome in outcomes:
+        versions |= outcome.manifest.libraries
+    models = {role: digest for o in outcomes for role, digest in o.manifest.models.items()}
+    rows = [*versions.items(), *((f"model: {role}", digest[:12]) for role, digest in models.items())]
+    return [*told, Section("Timings and versions", tables=(timings, Table(("what", "version"), tuple(rows))))]

@@ -1,0 +1,191 @@
+"""One strict loader from plain mappings (TOML, `--set`, JSON) to frozen dataclasses, the only schema of the house.
+
+A key that the dataclass does not have, a missing value or a value of another type is a `ConfigError` that says where it
+stands and what is allowed. Nothing is guessed: the one conversion made is a whole number where a real one is asked for.
+"""
+
+import dataclasses
+import difflib
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used. `path` leads to the offending key, e.g. ("stages", "index", "chunk")."""
+
+    def __init__(self, path: Sequence[str], problem: str) -> None:
+        self.path = tuple(path)
+        self.problem = problem
+        super().__init__(f"{'.'.join(self.path)}: {problem}" if self.path else problem)
+
+
+def from_mapping(cls: type[T], mapping: Mapping[str, Any], path: Sequence[str] = ()) -> T:
+    """Build the dataclass `cls` from a mapping; `path` is where the mapping stands, for error messages.
+
+    Raises ConfigError for an unknown key (naming the allowed ones and the nearest), a missing one, or a wrong type.
+    """
+    if not isinstance(mapping, Mapping):
+        raise ConfigError(path, f"expected a table with {', '.join(_field_names(cls))}, got {mapping!r}")
+    hints = typing.get_type_hints(cls)
+    allowed = _field_names(cls)
+    for key in mapping:
+        if key not in allowed:
+            raise ConfigError([*path, key], unknown("key", key, allowed))
+    values = {key: _convert(hints[key], value, [*path, key]) for key, value in mapping.items()}
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        if field.init and field.name not in values and not has_default:
+            raise ConfigError([*path, field.name], f"missing; expected {_describe(hints[field.name])}")
+    try:
+        return cls(**values)
+    except ValueError as error:  # a __post_init__ that checks what types cannot say
+        raise ConfigError(path, str(error)) from error
+
+
+def to_mapping(value: Any) -> Any:
+    """The inverse of `from_mapping`: dataclasses, tuples, paths become JSON's types, recursively."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_mapping(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_mapping(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [to_mapping(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def unknown(kind: str, name: str, allowed: Sequence[str]) -> str:
+    """'unknown key "chunks"; did you mean "chunk"? Allowed: ...', the one wording for every such error."""
+    near = difflib.get_close_matches(name, allowed, n=1)
+    hint = f' did you mean "{near[0]}"?' if near else ""
+    return f'unknown {kind} "{name}";{hint} allowed: {", ".join(sorted(allowed))}'
+
+
+def parse_assignment(text: str) -> tuple[tuple[str, ...], Any]:
+    """Split `index.chunk.target_tokens=200` into its path and its value, read as TOML (a bare word is a string).
+
+    Raises ConfigError when there is no `=` or no key before it.
+    """
+    name, separator, value = text.partition("=")
+    path = tuple(part.strip() for part in name.split("."))
+    if not separator or not all(path):
+        raise ConfigError((), f"expected NAME.key=value, got {text!r}")
+    try:
+        return path, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return path, value.strip()
+
+
+def assign(mapping: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set a nested key in place, creating the tables on the way; ConfigError when one of them is not a table."""
+    for depth, part in enumerate(path[:-1]):
+        mapping = mapping.setdefault(part, {})
+        if not isinstance(mapping, dict):
+            raise ConfigError(path[: depth + 1], "is a value, not a table")
+    mapping[path[-1]] = value
+
+
+def line_of(toml: str, path: Sequence[str]) -> int | None:
+    """The 1-based line of a TOML text on which the key at `path`, or else its nearest table, is written.
+
+    `tomllib` reports no positions, so this walks the lines: table headers give the prefix, `key =` the rest.
+    """
+    best: tuple[int, int] | None = None  # (matched depth, line)
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(toml.splitlines(), start=1):
+        header = re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line)
+        key = re.match(r"\s*([\w.\-\"']+)\s*=", line)
+        if header:
+            table = _dotted(header[1])
+        if not header and not key:
+            continue
+        here = table if header else (*table, *_dotted(typing.cast("re.Match[str]", key)[1]))
+        if here == tuple(path[: len(here)]) and (best is None or len(here) > best[0]):
+            best = (len(here), number)
+    return best[1] if best else None
+
+
+def _dotted(name: str) -> tuple[str, ...]:
+    return tuple(part.strip().strip("\"'") for part in name.split("."))
+
+
+def _field_names(cls: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls) if field.init]
+
+
+def _convert(hint: Any, value: Any, path: list[str]) -> Any:
+    """Check `value` against a type hint; returns it as the dataclass will hold it."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        return _convert_union(hint, arguments, value, path)
+    if origin is Literal:
+        if value not in arguments:
+            raise ConfigError(path, f"{value!r} is not one of {', '.join(repr(a) for a in arguments)}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(path, f"expected {_describe(hint)}, got {value!r}")
+        items = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(items) != len(value):
+            raise ConfigError(path, f"expected {_describe(hint)}, got {len(value)} values")
+        return tuple(
+            _convert(item, entry, [*path, str(i)]) for i, (item, entry) in enumerate(zip(items, value, strict=True))
+        )
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise ConfigError(path, f"expected a table, got {value!r}")
+        return {key: _convert(arguments[1], item, [*path, key]) for key, item in value.items()}
+    if dataclasses.is_dataclass(hint):
+        return (
+            value if isinstance(value, typing.cast(type, hint)) else from_mapping(typing.cast(type, hint), value, path)
+        )
+    return _convert_scalar(hint, value, path)
+
+
+def _convert_union(hint: Any, arguments: tuple[Any, ...], value: Any, path: list[str]) -> Any:
+    if value is None and types.NoneType in arguments:
+        return None
+    options = [argument for argument in arguments if argument is not types.NoneType]
+    if len(options) == 1:
+        return _convert(options[0], value, path)
+    for option in options:
+        try:
+            return _convert(option, value, path)
+        except ConfigError:
+            continue
+    raise ConfigError(path, f"expected {_describe(hint)}, got {value!r}")
+
+
+def _convert_scalar(hint: Any, value: Any, path: list[str]) -> Any:
+    if hint is Path and isinstance(value, (str, Path)):
+        return Path(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigError(path, f"expected {_describe(hint)}, got {value!r}")
+    return value
+
+
+def _describe(hint: Any) -> str:
+    """A type hint in a user's words."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_describe(argument) for argument in arguments if argument is not types.NoneType)
+    if origin is Literal:
+        return "one of " + ", ".join(repr(argument) for argument in arguments)
+    if origin is tuple:
+        return (
+            f"a list of {_describe(arguments[0])}"
+            if arguments[-1] is Ellipsis
+            else f"a list of {len(arguments)} values"
+        )
+    names = {str: "a string", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
+    return names.get(hint, "a table")

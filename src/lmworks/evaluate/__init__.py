@@ -1,0 +1,1 @@
+"""Metrics over questions with gold spans: ranking, spans, abstention; and the loader of question sets."""

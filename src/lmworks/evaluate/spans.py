@@ -1,0 +1,46 @@
+"""How well cited spans match gold spans: which characters of the source were shown, and which should have been.
+
+A question has one or more gold spans, any one of which answers it; an answer cites zero or more spans.
+"""
+
+from collections.abc import Sequence
+
+from lmworks.records import Span
+
+COVERED = 0.5  # a citation is right when it covers half of the gold span, or lies by half inside it
+
+
+def span_f1(predicted: Sequence[Span], gold: Sequence[Span]) -> float:
+    """Character F1 of the cited spans against the best-matching gold span (SQuAD's F1, on characters of the source).
+
+    Cited spans are counted once where they overlap. 0 when nothing is cited or nothing overlaps.
+    """
+    cited = _covered(predicted)
+    return max((_f1(cited, _covered([span])) for span in gold), default=0.0)
+
+
+def is_right(citation: Span, gold: Sequence[Span]) -> bool:
+    """Whether a citation points to an answer: it covers half of a gold span, or half of it lies inside one."""
+    return any(
+        overlap >= COVERED * (span.end - span.start) or overlap >= COVERED * (citation.end - citation.start)
+        for span in gold
+        if (overlap := citation.overlap(span)) > 0
+    )
+
+
+def is_found(citations: Sequence[Span], gold: Sequence[Span]) -> bool:
+    """Whether any one gold span is at least half covered by the citations together."""
+    cited = _covered(citations)
+    return any(len(cited & _covered([span])) >= COVERED * (span.end - span.start) for span in gold)
+
+
+def _covered(spans: Sequence[Span]) -> set[tuple[str, int]]:
+    return {(span.document, position) for span in spans for position in range(span.start, span.end)}
+
+
+def _f1(predicted: set[tuple[str, int]], gold: set[tuple[str, int]]) -> float:
+    shared = len(predicted & gold)
+    if not shared:
+        return 0.0
+    precision, recall = shared / len(predicted), shared / len(gold)
+    return 2 * precision * recall / (precision + recall)

@@ -1,0 +1,48 @@
+"""Generation: one engine for chat, evaluation, rollouts, scoring and embedding, local or remote, behind one protocol."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lmworks.generate.embedding import TextEncoder as TextEncoder
+    from lmworks.generate.engine import Engine as Engine
+    from lmworks.generate.protocol import Capabilities as Capabilities
+    from lmworks.generate.protocol import Completion as Completion
+    from lmworks.generate.protocol import Delta as Delta
+    from lmworks.generate.protocol import EngineProtocol as EngineProtocol
+    from lmworks.generate.protocol import Request as Request
+    from lmworks.generate.protocol import SamplingParameters as SamplingParameters
+    from lmworks.generate.protocol import Score as Score
+    from lmworks.generate.remote import RemoteEngine as RemoteEngine
+
+_PUBLIC = {
+    "Capabilities": "lmworks.generate.protocol",
+    "Completion": "lmworks.generate.protocol",
+    "Delta": "lmworks.generate.protocol",
+    "Engine": "lmworks.generate.engine",
+    "EngineProtocol": "lmworks.generate.protocol",
+    "RemoteEngine": "lmworks.generate.remote",
+    "Request": "lmworks.generate.protocol",
+    "SamplingParameters": "lmworks.generate.protocol",
+    "Score": "lmworks.generate.protocol",
+    "TextEncoder": "lmworks.generate.embedding",
+}
+
+__all__ = [
+    "Capabilities",
+    "Completion",
+    "Delta",
+    "Engine",
+    "EngineProtocol",
+    "RemoteEngine",
+    "Request",
+    "SamplingParameters",
+    "Score",
+    "TextEncoder",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'lmworks.generate' has no attribute {name!r}")

@@ -1,0 +1,187 @@
+"""What every engine speaks: requests, completions, scores, and the protocol of the engine itself. Free of torch.
+
+The local `Engine` and the `RemoteEngine` implement the same protocol; `capabilities` says what one of them cannot do, and
+calling that raises `UnsupportedError`. All log-probabilities are natural logarithms; all times are seconds.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from lmworks.records import Message
+
+FinishReason = Literal["stop", "length", "cancelled"]
+Role = Literal["query", "passage"]
+
+
+class UnsupportedError(RuntimeError):
+    """The engine cannot do what was asked; the message names what can."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParameters:
+    """How the next token is chosen; the defaults are greedy.
+
+    The transformations apply in this order: repetition penalty, temperature, top-k, then top-p inside the k that are left.
+    `temperature` 0 takes the most probable token. `top_k` 0 and `top_p` 1 are off. `repetition_penalty` 1 is off.
+    `seed` None draws a fresh one, which the completion reports, so that every completion can be repeated.
+    `stop` lists strings that end the completion; they are not part of its text. `ignore_eos` goes on past the tokens that
+    normally end it (for benchmarks that need completions of a fixed length).
+    """
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens must be at least 1, got {self.max_tokens}")
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature must be 0 (greedy) or a positive number, got {self.temperature}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be 0 (off) or positive, got {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
+        if not 0 < self.repetition_penalty < float("inf"):
+            raise ValueError(f"repetition_penalty must be positive (1 is off), got {self.repetition_penalty}")
+        if self.seed is not None and not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed must lie in [0, 2**64), got {self.seed}")
+        if isinstance(self.stop, str) or not all(self.stop):
+            raise ValueError(f"stop must be a tuple of non-empty strings, got {self.stop!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt, as token ids or as messages for the chat template (exactly one of them), and how to sample.
+
+    `id` names the request for `cancel`; an empty one is replaced by a fresh one, which the completion carries.
+    """
+
+    prompt_ids: tuple[int, ...] = ()
+    messages: tuple[Message, ...] = ()
+    sampling: SamplingParameters = SamplingParameters()
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.prompt_ids) == bool(self.messages):
+            raise ValueError("a request needs either prompt_ids or messages, and they must not be empty")
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds from submission: until the request got its slot, until its first token, until its last."""
+
+    queued: float
+    first_token: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What an engine made of a request.
+
+    `ids` holds every token the model chose, the end token included. `text` is their text without end token and stop string.
+    `log_probabilities` are the model's own: log softmax of its raw logits at each id. `sampled_log_probabilities` are those
+    of the distribution that was sampled from, after penalty, temperature, top-k and top-p (0 for a greedy choice).
+    `finish_reason`: "stop" (end token or stop string), "length" (`max_tokens`, or the context is full), "cancelled".
+    `policy_version` counts the weights: it is the version given to the last `load_weights`, 0 before the first.
+
+    Ids and log-probabilities are None where a remote endpoint does not tell them; they are never made up.
+    """
+
+    id: str
+    text: str
+    ids: tuple[int, ...] | None
+    log_probabilities: tuple[float, ...] | None
+    sampled_log_probabilities: tuple[float, ...] | None
+    finish_reason: FinishReason
+    policy_version: int
+    prompt_tokens: int
+    completion_tokens: int
+    seed: int
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of a streamed completion; the texts of all deltas join to the text of the completion exactly.
+
+    A piece may be empty: text that could still become part of a stop string or of a character is held back. The last delta,
+    and only the last, carries the whole `completion`.
+    """
+
+    text: str
+    completion: Completion | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """ln p of each continuation token given the context and the continuation tokens before it."""
+
+    log_probabilities: tuple[float, ...]
+
+    @property
+    def total(self) -> float:
+        """ln p of the whole continuation."""
+        return float(sum(self.log_probabilities))
+
+    @property
+    def mean(self) -> float:
+        """ln p for each token, on average; ValueError for an empty continuation, which has none."""
+        if not self.log_probabilities:
+            raise ValueError("an empty continuation has no mean log-probability")
+        return self.total / len(self.log_probabilities)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do. `missing` says for each thing it cannot do why not, and what to use instead."""
+
+    generate: bool
+    score: bool
+    embed: bool
+    load_weights: bool
+    token_ids: bool  # completions carry ids
+    log_probabilities: bool  # completions carry the model's log-probabilities
+    sampled_log_probabilities: bool
+    context_length: int | None  # tokens of prompt and completion together; None when the endpoint does not say
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    def require(self, capability: str) -> None:
+        """Raise `UnsupportedError` unless the engine has this capability."""
+        if not getattr(self, capability):
+            raise UnsupportedError(f"this engine cannot {capability}: {self.missing.get(capability, 'not implemented')}")
+
+
+class EngineProtocol(Protocol):
+    """Generation, scoring and embedding, whoever runs the model."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """The completions, in the order of the requests."""
+        ...
+
+    def stream(self, request: Request) -> Iterator[Delta]:
+        """The completion piece by piece. Closing the iterator cancels the request."""
+        ...
+
+    def score(self, context_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]) -> list[Score]:
+        """ln p(continuation | context) of each pair; see `lmworks.generate.scoring.score`."""
+        ...
+
+    def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:
+        """(n, width) float32, L2-normalised; see `lmworks.generate.embedding.TextEncoder`."""
+        ...
+
+    def load_weights(self, state: Mapping[str, Any], version: int) -> None:
+        """Replace the model's weights; later completions carry `policy_version=version`."""
+        ...

@@ -1,0 +1,150 @@
+"""Recipes: one TOML file that describes a system as named stages, checked whole before any work starts.
+
+name = "assistant"
+[models]
+embedder = "all-minilm-l6-v2"
+[stages.documents]
+use = "data.read"              # a stage of lmworks.stages
+sources = ["python-docs"]      # the rest of the table is that stage's config
+[stages.index]
+use = "retrieve.index"
+from = ["documents"]           # the graph gives the order
+"""
+
+import graphlib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from lmworks.config import ConfigError, assign, from_mapping, line_of, parse_assignment, unknown
+from lmworks.stages import STAGES, resolve
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be built: one message with the file, the line and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """One stage of a recipe: what it uses, what it reads from, and its checked config."""
+
+    name: str
+    use: str
+    inputs: tuple[str, ...]
+    config: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A checked recipe; `stages` are in an order in which they can run. `base` is where relative paths start."""
+
+    name: str
+    description: str
+    stages: tuple[StageSpec, ...]
+    models: Mapping[str, str]
+    base: Path
+    question: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """The top level of a recipe file, before its stages are checked one by one."""
+
+    name: str
+    stages: Mapping[str, Mapping[str, Any]]
+    description: str = ""
+    question: str = ""
+    models: Mapping[str, str] = field(default_factory=dict)
+
+
+def packaged() -> dict[str, Path]:
+    """Recipes that come with lmworks, by name."""
+    folder = Path(str(resources.files("lmworks") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def find(name: str) -> Path:
+    """The file of a recipe given by path or by the name of a packaged one; RecipeError names what there is."""
+    path = Path(name)
+    if path.suffix == ".toml":
+        if path.is_file():
+            return path
+        raise RecipeError(f"there is no recipe file {path}")
+    if name not in packaged():
+        raise RecipeError(f"{unknown('recipe', name, list(packaged()))}; or give the path of a .toml file")
+    return packaged()[name]
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe; `overrides` are `NAME.key=value` (a stage's config) or `models.ROLE=value`.
+
+    Raises RecipeError with the file, the line, and what is allowed.
+    """
+    text = path.read_text("utf-8")
+    try:
+        mapping = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: {error}") from error
+    origin: dict[tuple[str, ...], str] = {}
+    try:
+        for override in overrides:
+            target = _override_path(override, mapping)
+            assign(mapping, target, parse_assignment(override)[1])
+            origin[target] = override
+        return _check(mapping, path.parent.resolve())
+    except ConfigError as error:
+        given = next((text for target, text in origin.items() if error.path[: len(target)] == target), None)
+        line = line_of(text, error.path)
+        where = f"--set {given}" if given else f"{path}, line {line}" if line else str(path)
+        raise RecipeError(f"{where}: {error}") from error
+
+
+def _override_path(override: str, mapping: Mapping[str, Any]) -> tuple[str, ...]:
+    head, *rest = parse_assignment(override)[0]
+    stages = mapping.get("stages", {})
+    if head in ("models", "question", "name"):
+        return (head, *rest)
+    if head not in stages:
+        raise ConfigError((), f"--set {override}: {unknown('stage', head, [*stages, 'models'])}")
+    return ("stages", head, *rest)
+
+
+def _check(mapping: Mapping[str, Any], base: Path) -> Recipe:
+    file = from_mapping(_File, mapping)
+    specs = {name: _check_stage(name, table, file) for name, table in file.stages.items()}
+    try:
+        order = list(graphlib.TopologicalSorter({name: spec.inputs for name, spec in specs.items()}).static_order())
+    except graphlib.CycleError as error:
+        cycle = " -> ".join(error.args[1])
+        raise ConfigError(("stages", error.args[1][0], "from"), f"the stages read from each other: {cycle}") from error
+    return Recipe(
+        name=file.name,
+        description=file.description,
+        question=file.question,
+        models=file.models,
+        stages=tuple(specs[name] for name in order),
+        base=base,
+    )
+
+
+def _check_stage(name: str, table: Mapping[str, Any], file: _File) -> StageSpec:
+    path = ("stages", name)
+    if "use" not in table:
+        raise ConfigError((*path, "use"), f"missing; allowed: {', '.join(STAGES)}")
+    use, inputs = table["use"], table.get("from", [])
+    if use not in STAGES:
+        raise ConfigError((*path, "use"), unknown("stage", str(use), list(STAGES)))
+    if not isinstance(inputs, list):
+        raise ConfigError((*path, "from"), f"expected a list of stage names, got {inputs!r}")
+    for other in inputs:
+        if other not in file.stages:
+            raise ConfigError((*path, "from"), unknown("stage", str(other), list(file.stages)))
+    for role in STAGES[use].models:
+        if role not in file.models:
+            raise ConfigError(("models", role), f'missing; stage "{name}" ({use}) needs a model in this role')
+    settings = {key: value for key, value in table.items() if key not in ("use", "from")}
+    config = from_mapping(resolve(STAGES[use].config), settings, path)  # type: ignore[arg-type]
+    return StageSpec(name, use, tuple(inputs), config)

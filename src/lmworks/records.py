@@ -1,0 +1,304 @@
+"""The row types that cross a border between two parts of the house.
+
+Each type is a frozen dataclass without behaviour beyond what keeps it valid; `docs/borders.md` states the contract of
+each. All offsets are Unicode code points in `Document.text`; a web page converts them to UTF-16 at its own border.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Documents and spans
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A half-open range `[start, end)` of code points in the text of the document with this hash."""
+
+    document: str
+    start: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.end:
+            raise ValueError(f"a span needs 0 <= start <= end, got [{self.start}, {self.end})")
+
+    def overlap(self, other: "Span") -> int:
+        """Number of code points that both spans cover; 0 for spans of different documents."""
+        if self.document != other.document:
+            return 0
+        return max(0, min(self.end, other.end) - max(self.start, other.start))
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The extracted text of one source, immutable, and where it came from.
+
+    `hash` identifies the text, `source_hash` the raw bytes it was extracted from. Cleaning never changes `text`: it
+    adds `Edit`s. `date` is ISO 8601; unknown licence, date and language are None, never a guess.
+    """
+
+    text: str
+    uri: str
+    media_type: str
+    extractor: str
+    extractor_version: str
+    source_hash: str
+    title: str = ""
+    licence: str | None = None
+    date: str | None = None
+    language: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    hash: str = ""  # derived from `text`; a loaded row is checked against it
+
+    def __post_init__(self) -> None:
+        digest = hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
+        if self.hash and self.hash != digest:
+            raise ValueError(f"{self.uri}: the text does not have the recorded hash {self.hash[:12]}…")
+        object.__setattr__(self, "hash", digest)
+
+    def quote(self, span: Span) -> str:
+        """The text of a span of this document; ValueError for a span of another one or past the end."""
+        if span.document != self.hash or span.end > len(self.text):
+            raise ValueError(f"{span} does not lie in {self.uri} ({self.hash[:12]}…, {len(self.text)} characters)")
+        return self.text[span.start : span.end]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Edit:
+    """Cleaning as data: replace `[start, end)` of the document's text by `replacement`, because of `rule`."""
+
+    start: int
+    end: int
+    replacement: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A source that did not become a document, and why. Nothing is skipped without one of these."""
+
+    uri: str
+    reason: str
+    count: int = 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training and evaluation rows: TRL's row types by their names
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Who made a row: `source` (data set, interaction), `annotator`, `judge`, `rubric`, and the `order` shown."""
+
+    source: str | None = None
+    annotator: str | None = None
+    judge: str | None = None
+    rubric: str | None = None
+    order: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptCompletion:
+    prompt: str
+    completion: str
+    provenance: Provenance = Provenance()
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    messages: tuple[Message, ...]
+    provenance: Provenance = Provenance()
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """A pair: `chosen` is preferred to `rejected` as completion of `prompt`."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+    provenance: Provenance = Provenance()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledCompletion:
+    """Unpaired feedback: `label` says whether the completion is desirable (KTO)."""
+
+    prompt: str
+    completion: str
+    label: bool
+    provenance: Provenance = Provenance()
+
+
+@dataclass(frozen=True, slots=True)
+class Stepwise:
+    """A solution in steps with a verdict on each (process supervision)."""
+
+    prompt: str
+    completions: tuple[str, ...]
+    labels: tuple[bool, ...]
+    provenance: Provenance = Provenance()
+
+
+@dataclass(frozen=True, slots=True)
+class Verifiable:
+    """A task whose answer a program can check: `verifier` names the check, `answer` is what it compares with."""
+
+    prompt: str
+    answer: str
+    verifier: str
+    provenance: Provenance = Provenance()
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    prompt: str
+    completion: str
+    rating: float
+    provenance: Provenance = Provenance()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An evaluation question with its gold spans: any one of them answers it; none means unanswerable.
+
+    `excluded` lists hashes of documents hidden from retrieval while this question is asked (removed sources).
+    """
+
+    id: str
+    text: str
+    gold: tuple[Span, ...]
+    split: Literal["calibration", "test"]
+    kind: str = ""
+    excluded: tuple[str, ...] = ()
+
+    @property
+    def answerable(self) -> bool:
+        return bool(self.gold)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A value that was measured: with a 95 % interval, the number of items, and the signature of how."""
+
+    value: float
+    interval: tuple[float, float]
+    n: int
+    signature: str
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.interval[0]:.3f}, {self.interval[1]:.3f}] n={self.n}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unscored:
+    """A value that could not be computed, and why. Never NaN, 0 or 1 in its place."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"unscored: {self.reason}"
+
+
+Score = Scored | Unscored
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Answers and interactions
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """A chunk that was found: its span, the text shown, and the score of each leg that found it."""
+
+    chunk: str
+    span: Span
+    uri: str
+    text: str
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One candidate sentence of an answer: where its evidence stands, how well it is supported, what became of it.
+
+    `evidence` is the passage span that the sentence is attributed to. `support` is the attribution in nats per token,
+    `(ln p(sentence | passage) - ln p(sentence | nothing)) / tokens`; None where it was not needed to decide.
+    """
+
+    text: str
+    origin: Literal["quoted", "generated"]
+    evidence: Span
+    uri: str
+    relevance: float  # probability that the sentence answers the question
+    support: float | None
+    verdict: Literal["cited", "unsupported", "repeated", "not needed", "not a quote"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a system answers: text with citations, or an abstention with the nearest passages offered.
+
+    `citations[i]` is the evidence that `[i+1]` in `text` points to. `lineage` leads from names (index, weights, ...) to
+    content hashes and fingerprints. `timings` are seconds.
+    """
+
+    id: str
+    question: str
+    text: str
+    citations: tuple[Verdict, ...]
+    confidence: float
+    abstained: bool
+    nearest: tuple[Retrieved, ...]
+    verdicts: tuple[Verdict, ...]
+    lineage: Mapping[str, str]
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """One question and its answer, as one event; names follow OpenTelemetry's GenAI conventions where they exist.
+
+    Everything in production (review, evaluation sets, experiments, drift, dashboards) is a query over these rows.
+    Times are seconds; `time` is seconds since the epoch.
+    """
+
+    id: str
+    time: float
+    messages: tuple[Message, ...]  # gen_ai.input.messages
+    response: str  # gen_ai.output.messages
+    rendered_prompt: str = ""
+    token_ids: tuple[int, ...] = ()
+    token_log_probabilities: tuple[float, ...] = ()
+    retrieved: tuple[Retrieved, ...] = ()
+    citations: tuple[Span, ...] = ()
+    query_embedding: tuple[float, ...] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
+    input_tokens: int = 0  # gen_ai.usage.input_tokens
+    output_tokens: int = 0  # gen_ai.usage.output_tokens
+    model: str = ""  # gen_ai.request.model: fingerprint of the checkpoint
+    prompt: str = ""  # hash of the prompt
+    index: str = ""  # content hash of the index
+    route: str = ""
+    conversation: str = ""  # gen_ai.conversation.id
+    parent: str | None = None  # the turn before
+    unit: str = ""  # of an experiment: who sees the same arm
+    arm: str = ""
+    seed: int | None = None
+    confidence: float | None = None
+    abstained: bool = False
+    feedback: Mapping[str, Any] = field(default_factory=dict)

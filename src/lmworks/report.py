@@ -1,0 +1,196 @@
+"""Parts of a report: sections of text, tables and figures, shown in the terminal or as one self-contained HTML page.
+
+A stage returns `Section`s and knows nothing of where they are shown. Every value is escaped when it is rendered, so a
+section may hold text of documents and of models.
+"""
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of cells under column heads. A number is set in figures of one width and aligned to the right."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str | int | float, ...], ...]
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """An SVG drawing made by our own code (never text from outside), and the sentence that says what it shows."""
+
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    title: str
+    text: str = ""
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+
+
+def format_cell(value: str | int | float) -> str:
+    if isinstance(value, (bool, str)):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# HTML
+
+STYLE = """
+:root { --ink: #1c2024; --muted: #60646c; --line: #e0e1e6; --paper: #ffffff; --wash: #f6f7f9; --accent: #0b6e8f; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #edeef0; --muted: #a5abb5; --line: #363a3f; --paper: #16181a; --wash: #1f2225; --accent: #64c4e4; }
+  figure svg { background: #ffffff; border-radius: 8px; }
+}
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+main { max-width: 960px; margin: 0 auto; padding: 48px 24px 96px; }
+h1 { font-size: 32px; line-height: 40px; margin: 0 0 8px; letter-spacing: -0.01em; }
+h2 { font-size: 20px; line-height: 32px; margin: 56px 0 8px; }
+p { max-width: 70ch; margin: 8px 0 16px; white-space: pre-line; }
+p.lead, caption, figcaption, nav { color: var(--muted); }
+nav ul { list-style: none; margin: 24px 0 0; padding: 0; display: flex; flex-wrap: wrap; gap: 8px 24px; }
+a { color: var(--accent); }
+.scroll { overflow-x: auto; margin: 16px 0; }
+table { border-collapse: collapse; font-size: 14px; line-height: 24px; min-width: 50%; }
+caption { text-align: left; padding: 0 0 8px; }
+th { text-align: left; font-weight: 600; border-bottom: 2px solid var(--line); padding: 4px 16px 4px 0;
+  white-space: nowrap; }
+td { border-bottom: 1px solid var(--line); padding: 4px 16px 4px 0; vertical-align: top; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+figure { margin: 24px 0; }
+figure svg { max-width: 100%; height: auto; }
+"""
+
+
+def to_html(title: str, lead: str, sections: Sequence[Section]) -> str:
+    """One page with its style and figures inside: no script, no font, nothing fetched from anywhere."""
+    contents = "".join(f'<li><a href="#s{i}">{html.escape(s.title)}</a></li>' for i, s in enumerate(sections))
+    body = "".join(_section_html(i, section) for i, section in enumerate(sections))
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body><main>"
+        f'<h1>{html.escape(title)}</h1><p class="lead">{html.escape(lead)}</p>'
+        f"<nav><ul>{contents}</ul></nav>{body}</main></body></html>\n"
+    )
+
+
+def _section_html(number: int, section: Section) -> str:
+    text = f"<p>{html.escape(section.text)}</p>" if section.text else ""
+    tables = "".join(_table_html(table) for table in section.tables)
+    figures = "".join(
+        f"<figure>{figure.svg}<figcaption>{html.escape(figure.caption)}</figcaption></figure>"
+        for figure in section.figures
+    )
+    return f'<section id="s{number}"><h2>{html.escape(section.title)}</h2>{text}{tables}{figures}</section>'
+
+
+def _table_html(table: Table) -> str:
+    numeric = [
+        bool(table.rows) and all(not isinstance(row[i], str) for row in table.rows) for i in range(len(table.columns))
+    ]
+    mark = [' class="number"' if n else "" for n in numeric]
+    head = "".join(f"<th{m}>{html.escape(c)}</th>" for c, m in zip(table.columns, mark, strict=True))
+    rows = "".join(
+        "<tr>" + "".join(f"<td{m}>{html.escape(format_cell(v))}</td>" for v, m in zip(row, mark, strict=True)) + "</tr>"
+        for row in table.rows
+    )
+    caption = f"<caption>{html.escape(table.caption)}</caption>" if table.caption else ""
+    return f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Terminal
+
+
+def print_sections(console: "Console", sections: Iterable[Section]) -> None:
+    """The same sections as text; figures are named by their captions."""
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    for section in sections:
+        console.print(f"\n[bold]{escape(section.title)}[/bold]")
+        if section.text:
+            console.print(escape(section.text))
+        for table in section.tables:
+            grid = RichTable(box=None, pad_edge=False, header_style="dim", caption=escape(table.caption) or None)
+            for i, column in enumerate(table.columns):
+                numeric = bool(table.rows) and not isinstance(table.rows[0][i], str)
+                grid.add_column(escape(column), justify="right" if numeric else "left", overflow="fold")
+            for row in table.rows:
+                grid.add_row(*(escape(format_cell(value)) for value in row))
+            console.print(grid)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Figures
+
+
+def line_plot(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    x: str,
+    y: str,
+    bands: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float]]] | None = None,
+) -> str:
+    """SVG of named lines `(xs, ys)`, with optional bands `(xs, low, high)` in the colour of the line they belong to."""
+    figure, axes = _axes(x, y)
+    colours: dict[str, Any] = {}
+    for name, (xs, ys) in lines.items():
+        (drawn,) = axes.plot(xs, ys, label=name, linewidth=1.8)
+        colours[name] = drawn.get_color()
+    for name, (xs, low, high) in (bands or {}).items():
+        axes.fill_between(xs, low, high, color=colours.get(name), alpha=0.15, linewidth=0)
+    if len(lines) > 1:
+        axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def histogram(
+    values: Sequence[float], *, x: str, y: str, bins: int = 40, marks: Mapping[str, float] | None = None
+) -> str:
+    """SVG of a histogram, with named vertical lines (a threshold, a limit)."""
+    figure, axes = _axes(x, y)
+    axes.hist(values, bins=bins, color="#0b6e8f")
+    for name, position in (marks or {}).items():
+        axes.axvline(position, color="#c2410c", linewidth=1.2)
+        axes.text(position, axes.get_ylim()[1], f" {name}", color="#c2410c", va="top", fontsize=9)
+    return _svg(figure)
+
+
+def _axes(x: str, y: str) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure as Canvas  # not pyplot: no global state, no display
+
+    figure = Canvas(figsize=(7, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e0e1e6", linewidth=0.6)
+    return figure, axes
+
+
+def _svg(figure: Any) -> str:
+    """The figure as SVG text that is the same for the same figure: no date, fixed identifiers, text left as text."""
+    import io
+
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "lmworks", "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,73 @@
+"""The table of stages: what a recipe may `use`, and what a change of it invalidates.
+
+A stage is a plain function `(config, context) -> StageResult`. Its `version` is raised whenever a change of its source
+changes what it makes; a test compares the source with the recorded one and fails when only the source has changed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where a stage's function and config are ("module:name", imported on use) and what its result depends on."""
+
+    run: str
+    config: str
+    version: int
+    purpose: str
+    libraries: tuple[str, ...] = ()  # installed distributions whose version shapes the result
+    models: tuple[str, ...] = ()  # roles of the recipe's models that the stage uses
+    sources: str | None = None  # function (config, base) -> digest of what the stage reads from outside
+
+
+STAGES: dict[str, Stage] = {
+    "data.read": Stage(
+        run="lmworks.data.stage:read",
+        config="lmworks.data.config:ReadConfig",
+        version=1,
+        purpose="read files into documents; list what was left out and why",
+        libraries=("trafilatura",),
+        sources="lmworks.data.stage:source_digest",
+    ),
+    "retrieve.index": Stage(
+        run="lmworks.retrieve.stage:index",
+        config="lmworks.retrieve.config:IndexConfig",
+        version=1,
+        purpose="cut documents into chunks; index them by embedding and by words",
+        libraries=("markdown-it-py", "numpy", "tokenizers", "torch"),
+        models=("embedder",),
+    ),
+    "ground.questions": Stage(
+        run="lmworks.ground.questions:make_questions",
+        config="lmworks.ground.config:QuestionsConfig",
+        version=1,
+        purpose="load gold questions and make automatic ones from headings and removed sources",
+        libraries=("markdown-it-py",),
+        sources="lmworks.ground.questions:gold_digest",
+    ),
+    "ground.calibrate": Stage(
+        run="lmworks.ground.calibration:calibrate",
+        config="lmworks.ground.config:CalibrationConfig",
+        version=1,
+        purpose="fit the confidence of answers, and the threshold below which to abstain, on the calibration split",
+        libraries=("gguf", "numpy", "scikit-learn", "tokenizers", "torch"),
+        models=("assistant", "embedder"),
+    ),
+    "ground.evaluate": Stage(
+        run="lmworks.ground.evaluation:evaluate",
+        config="lmworks.ground.config:EvaluationConfig",
+        version=1,
+        purpose="ask the test questions; score answers, citations and abstentions beside two baselines",
+        libraries=("gguf", "numpy", "tokenizers", "torch"),
+        models=("assistant", "embedder"),
+    ),
+}
+
+
+def resolve(reference: str) -> Callable[..., Any]:
+    """Import "module:name"."""
+    module, _, name = reference.partition(":")
+    return getattr(import_module(module), name)

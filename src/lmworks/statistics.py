@@ -1,0 +1,91 @@
+"""Intervals: no number leaves the house without one.
+
+The unit of resampling is always the item (a question, a document), never its tokens or citations, because those of one
+item are not independent. Intervals are 95 % percentile bootstrap intervals (Efron & Tibshirani 1993, ch. 13).
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from lmworks.artefact import hash_json
+from lmworks.records import Score, Scored, Unscored
+
+REPLICATES = 2000
+LEVEL = 0.95
+
+
+def bootstrap_interval(
+    rows: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], *, seed: int = 0, replicates: int = REPLICATES
+) -> tuple[float, float]:
+    """95 % percentile interval of a statistic of items.
+
+    `rows` is (n, columns); `statistic` maps resamples (replicates, n, columns) to (replicates,) values. Replicates on
+    which it is undefined (NaN, such as a ratio with denominator 0) are left out.
+    """
+    generator = np.random.default_rng(seed)
+    picks = generator.integers(0, len(rows), size=(replicates, len(rows)))
+    values = statistic(rows[picks])
+    values = values[np.isfinite(values)]
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+    """95 % Wilson score interval of a proportion (Wilson 1927)."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, n).proportion_ci(confidence_level=LEVEL, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def mean_score(values: Sequence[float], signature: object, *, nothing: str = "no items") -> Score:
+    """The mean over items; `Unscored(nothing)` when there are none.
+
+    When every value is 0, or every value is 1, the bootstrap would claim certainty; the Wilson interval does not.
+    """
+    if not values:
+        return Unscored(nothing)
+    array = np.asarray(values, dtype=np.float64)
+    mean = float(array.mean())
+    if mean in (0.0, 1.0) and bool(np.all(array == mean)):
+        interval = wilson_interval(int(array.sum()), len(array))
+    else:
+        interval = bootstrap_interval(array[:, None], lambda sample: sample[..., 0].mean(axis=1))
+    return Scored(mean, interval, len(array), sign(signature))
+
+
+def ratio_score(
+    numerators: Sequence[float], denominators: Sequence[float], signature: object, *, nothing: str = "no items"
+) -> Score:
+    """Sum of numerators over sum of denominators, resampled by item: precision, recall, and other micro averages.
+
+    `n` is the sum of denominators' items: those with a denominator above 0. `Unscored(nothing)` when there are none.
+    """
+    rows = np.column_stack([numerators, denominators]).astype(np.float64) if len(numerators) else np.zeros((0, 2))
+    n = int((rows[:, 1] > 0).sum())
+    if n == 0:
+        return Unscored(nothing)
+    value = float(rows[:, 0].sum() / rows[:, 1].sum())
+    if value in (0.0, 1.0):
+        interval = wilson_interval(int(value) * n, n)
+    else:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            interval = bootstrap_interval(rows, lambda sample: sample[..., 0].sum(axis=1) / sample[..., 1].sum(axis=1))
+    return Scored(value, interval, n, sign(signature))
+
+
+def difference_score(first: Sequence[float], second: Sequence[float], signature: object) -> Score:
+    """Mean of `first - second` over the same items in the same order (paired bootstrap)."""
+    if len(first) != len(second):
+        raise ValueError(f"a paired difference needs the same items, got {len(first)} and {len(second)}")
+    if not first:
+        return Unscored("no items")
+    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    interval = bootstrap_interval(differences[:, None], lambda sample: sample[..., 0].mean(axis=1))
+    return Scored(float(differences.mean()), interval, len(differences), sign(signature))
+
+
+def sign(signature: object) -> str:
+    """The short hash that says under which conditions a value was measured (metric, model, data, seed, ...)."""
+    return hash_json(signature)[:12]

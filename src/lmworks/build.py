@@ -11,8 +11,9 @@ A workspace is a folder:
 import platform
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,9 @@ from lmworks.artefact import (
     write_text,
     writing,
 )
-from lmworks.config import from_mapping, to_mapping
+from lmworks.config import assign, from_mapping, parse_assignment, to_mapping
 from lmworks.progress import stage_progress
-from lmworks.recipe import Recipe, StageSpec
+from lmworks.recipe import Recipe, StageSpec, check_stage
 from lmworks.report import Section, Table, to_html
 from lmworks.stages import STAGES, resolve
 
@@ -99,6 +100,32 @@ def read_current(workspace: Path) -> Current:
     return from_mapping(Current, json.loads(path.read_text("utf-8")), [str(path)])
 
 
+def run_alone(
+    use: str,
+    out: Path,
+    inputs: Sequence[Path],
+    models: Sequence[str],
+    overrides: Sequence[str],
+    console: Console | None = None,
+) -> StageOutcome:
+    """Run one stage without a recipe, into the new folder `out`.
+
+    `inputs` are artefacts that earlier stages made, `models` are `ROLE=NAME`, `overrides` are `key=value` of its config.
+    Raises ConfigError for whatever is wrong with these, and FileExistsError when `out` exists.
+    """
+    mapping: dict[str, Any] = {}
+    for override in overrides:
+        assign(mapping, *parse_assignment(override))
+    roles = {path[0]: str(value) for path, value in map(parse_assignment, models)}
+    spec = check_stage(use, use, mapping, inputs=[folder.name for folder in inputs], roles=roles)
+    if out.exists():
+        raise FileExistsError(f"{out} exists already; artefacts are never overwritten")
+    done = {folder.name: StageOutcome(folder.name, folder, read_manifest(folder), cached=True) for folder in inputs}
+    located = {role: _located(source) for role, source in roles.items()}
+    work = out.with_name(f".{out.name}.work")
+    return _make(spec, out, work, done, located, Path.cwd(), console or Console(stderr=True))
+
+
 def _stage(
     spec: StageSpec,
     recipe: Recipe,
@@ -107,17 +134,27 @@ def _stage(
     models: Mapping[str, Path],
     console: Console,
 ) -> StageOutcome:
-    """Find the artefact of one stage, or make it."""
-    stage = STAGES[spec.use]
-    parents = {name: done[name].manifest.content_hash for name in spec.inputs}
-    fingerprints = {role: digest_of_model(models[role]) for role in stage.models}
-    key = _key(spec, parents, fingerprints, recipe.base)
+    """Find the artefact of one stage of a recipe, or make it."""
+    key = _key(spec, done, models, recipe.base)
     folder = workspace / "stages" / spec.name / key
     if (folder / MANIFEST).exists():
-        outcome = StageOutcome(spec.name, folder, read_manifest(folder), cached=True)
         console.print(f"[dim]{spec.name:<12} cached[/dim]", highlight=False)
-        return outcome
+        return StageOutcome(spec.name, folder, read_manifest(folder), cached=True)
     work = workspace / "work" / f"{spec.name}-{key}"
+    return _make(spec, folder, work, done, models, recipe.base, console)
+
+
+def _make(
+    spec: StageSpec,
+    folder: Path,
+    work: Path,
+    done: Mapping[str, StageOutcome],
+    models: Mapping[str, Path],
+    base: Path,
+    console: Console,
+) -> StageOutcome:
+    """Run a stage into a new artefact; an interrupted run left what it had in `work`."""
+    stage = STAGES[spec.use]
     work.mkdir(parents=True, exist_ok=True)
     started = time.time()
     with writing(folder) as output, stage_progress(console, spec.name) as progress:
@@ -127,22 +164,23 @@ def _stage(
             work=work,
             previous=_previous(folder.parent),
             models={role: str(models[role]) for role in stage.models},
-            base=recipe.base,
+            base=base,
             progress=progress,
         )
         result = resolve(stage.run)(spec.config, context)
+        parents = {name: done[name].manifest.content_hash for name in spec.inputs}
         files = content_digests(output, result.digests)
         manifest = Manifest(
             stage=spec.use,
             version=stage.version,
-            key=key,
+            key=_key(spec, done, models, base),
             content_hash=content_hash(spec.use, spec.config, parents, files),
             config=to_mapping(spec.config),
             parents=parents,
-            models=fingerprints,
+            models={role: digest_of_model(models[role]) for role in stage.models},
             libraries=library_versions(stage.libraries),
             files=files,
-            metrics=result.metrics,
+            metrics=to_mapping(result.metrics),
             started=started,
             seconds=time.time() - started,
         )
@@ -153,18 +191,18 @@ def _stage(
     return StageOutcome(spec.name, folder, manifest, cached=False)
 
 
-def _key(spec: StageSpec, parents: Mapping[str, str], models: Mapping[str, str], base: Path) -> str:
+def _key(spec: StageSpec, done: Mapping[str, StageOutcome], models: Mapping[str, Path], base: Path) -> str:
+    """What an artefact would be made from; the same key is never made twice."""
     stage = STAGES[spec.use]
-    outside = resolve(stage.sources)(spec.config, base) if stage.sources else ""
     return hash_json(
         {
             "stage": spec.use,
             "version": stage.version,
             "config": spec.config,
-            "parents": parents,
-            "models": models,
+            "parents": {name: done[name].manifest.content_hash for name in spec.inputs},
+            "models": {role: digest_of_model(models[role]) for role in stage.models},
             "libraries": library_versions(stage.libraries),
-            "outside": outside,
+            "outside": resolve(stage.sources)(spec.config, base) if stage.sources else "",
         }
     )[:16]
 
@@ -181,8 +219,9 @@ def _located(source: str) -> Path:
     return locate(source)
 
 
+@lru_cache(maxsize=32)
 def digest_of_model(path: Path) -> str:
-    """SHA-256 over the names and bytes of the files of a checkpoint: a folder, or one file."""
+    """SHA-256 over the names and bytes of the files of a checkpoint: a folder, or one file. Read once a process."""
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     return hash_json([[file.relative_to(path.parent).as_posix(), hash_file(file)] for file in files])
 

@@ -132,19 +132,32 @@ def _check(mapping: Mapping[str, Any], base: Path) -> Recipe:
 
 def _check_stage(name: str, table: Mapping[str, Any], file: _File) -> StageSpec:
     path = ("stages", name)
-    if "use" not in table:
+    use, inputs = table.get("use"), table.get("from", [])
+    if use is None:
         raise ConfigError((*path, "use"), f"missing; allowed: {', '.join(STAGES)}")
-    use, inputs = table["use"], table.get("from", [])
-    if use not in STAGES:
-        raise ConfigError((*path, "use"), unknown("stage", str(use), list(STAGES)))
     if not isinstance(inputs, list):
         raise ConfigError((*path, "from"), f"expected a list of stage names, got {inputs!r}")
     for other in inputs:
         if other not in file.stages:
             raise ConfigError((*path, "from"), unknown("stage", str(other), list(file.stages)))
-    for role in STAGES[use].models:
-        if role not in file.models:
-            raise ConfigError(("models", role), f'missing; stage "{name}" ({use}) needs a model in this role')
     settings = {key: value for key, value in table.items() if key not in ("use", "from")}
+    return check_stage(name, str(use), settings, inputs=inputs, roles=file.models, path=path)
+
+
+def check_stage(
+    name: str,
+    use: str,
+    settings: Mapping[str, Any],
+    *,
+    inputs: Sequence[str],
+    roles: Mapping[str, str],
+    path: Sequence[str] = (),
+) -> StageSpec:
+    """Check the settings of one stage; `path` is where they stand in a recipe. Raises ConfigError."""
+    if use not in STAGES:
+        raise ConfigError((*path, "use"), unknown("stage", use, list(STAGES)))
+    for role in STAGES[use].models:
+        if role not in roles:
+            raise ConfigError(("models", role), f'missing; stage "{name}" ({use}) needs a model in this role')
     config = from_mapping(resolve(STAGES[use].config), settings, path)  # type: ignore[arg-type]
     return StageSpec(name, use, tuple(inputs), config)

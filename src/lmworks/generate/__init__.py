@@ -1,4 +1,4 @@
-"""Generation: one engine for chat, evaluation, rollouts, scoring and embedding, local or remote, behind one protocol."""
+"""Generation: one engine for chat, evaluation, rollouts, scores and vectors, local or remote, behind one protocol."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

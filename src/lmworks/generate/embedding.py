@@ -1,8 +1,8 @@
 """Texts to vectors with an embedding checkpoint: tokenise, batch by length, pool, normalise.
 
-The pooled and normalised vectors are the model's own output (its `PoolHead`); what is added here is everything around the
-forward that decides whether two vectors are comparable: the prefix of each role, the length limit and the batching.
-Sentence-BERT (Reimers & Gurevych, 2019, section 3) is the reference for encoders of this kind.
+The pooled and normalised vectors are the model's own output (its `PoolHead`); what is added here is everything around
+the forward that decides whether two vectors are comparable: the prefix of each role, the length limit and the
+batching. Sentence-BERT (Reimers & Gurevych, 2019, section 3) is the reference for encoders of this kind.
 """
 
 import hashlib
@@ -22,9 +22,10 @@ _ROLES: tuple[Role, ...] = ("query", "passage")
 class TextEncoder:
     """Encodes texts with one embedding checkpoint.
 
-    `prefixes` are put before the texts of a role, as E5 and its successors ask for ("query: ", "passage: "); the default is
-    none. `batch_tokens` bounds the tokens of one forward, padding included, and so its memory; it changes no vector.
-    `truncated` counts the texts that were cut at `max_length` tokens since the encoder was made: whoever encodes reports it.
+    `prefixes` are put before the texts of a role, as E5 and its successors ask for ("query: ", "passage: "); the
+    default is none. `batch_tokens` bounds the tokens of one forward, padding included, and so its memory; it changes
+    no vector. `truncated` counts the texts that were cut at `max_length` tokens since the encoder was made: whoever
+    encodes reports it.
     """
 
     def __init__(
@@ -36,8 +37,8 @@ class TextEncoder:
             )
         self.model = checkpoint.model.eval()
         self.tokenizer = checkpoint.tokenizer
-        self.width: int = checkpoint.config.embedding.width
-        self.max_length: int = checkpoint.max_length
+        self.width = checkpoint.config.embedding.width
+        self.max_length = checkpoint.max_length
         self.batch_tokens = batch_tokens
         self.prefixes: dict[Role, str] = {role: (prefixes or {}).get(role, "") for role in _ROLES}
         self.truncated = 0
@@ -63,7 +64,7 @@ class TextEncoder:
         """
         if role not in self.prefixes:
             raise ValueError(f"unknown role {role!r}: expected one of {', '.join(_ROLES)}")
-        sequences = [self._token_ids(self.prefixes[role] + text) for text in texts]
+        sequences = self._token_ids([self.prefixes[role] + text for text in texts])
         vectors = np.zeros((len(texts), self.width), dtype=np.float32)
         device = next(self.model.parameters()).device
         for rows in self._batches(sequences):
@@ -74,22 +75,23 @@ class TextEncoder:
             vectors[rows] = torch.nn.functional.normalize(pooled.float(), dim=-1).cpu().numpy()
         return vectors
 
-    def _token_ids(self, text: str) -> list[int]:
-        """Ids with the special tokens around them; an over-long text loses content at its end, never a special token."""
-        ids = self.tokenizer.encode(text, special=True)
-        if len(ids) <= self.max_length:
-            return ids
-        self.truncated += 1
-        content = self.tokenizer.encode(text, special=False)
-        before = next(start for start in range(len(ids)) if ids[start : start + len(content)] == content)
-        after = ids[before + len(content) :]
-        return ids[: self.max_length - len(after)] + after
+    def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids with the special tokens around them; a text that is too long loses its end, never a special token."""
+        sequences = self.tokenizer.encode_batch(texts, special=True)
+        for row, ids in enumerate(sequences):
+            if len(ids) > self.max_length:
+                self.truncated += 1
+                content = self.tokenizer.encode(texts[row])
+                before = next(start for start in range(len(ids)) if ids[start : start + len(content)] == content)
+                after = ids[before + len(content) :]
+                sequences[row] = ids[: self.max_length - len(after)] + after
+        return sequences
 
     def _batches(self, sequences: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         """Row numbers, longest first, in batches of at most `batch_tokens` padded tokens (or one row)."""
         order = sorted(range(len(sequences)), key=lambda row: -len(sequences[row]))
         start = 0
         while start < len(order):
-            rows = max(1, self.batch_tokens // len(sequences[order[start]]))
+            rows = max(1, self.batch_tokens // max(1, len(sequences[order[start]])))
             yield order[start : start + rows]
             start += rows

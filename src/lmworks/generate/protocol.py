@@ -1,7 +1,7 @@
 """What every engine speaks: requests, completions, scores, and the protocol of the engine itself. Free of torch.
 
-The local `Engine` and the `RemoteEngine` implement the same protocol; `capabilities` says what one of them cannot do, and
-calling that raises `UnsupportedError`. All log-probabilities are natural logarithms; all times are seconds.
+The local `Engine` and the `RemoteEngine` implement the same protocol; `capabilities` says what one of them cannot do,
+and calling that raises `UnsupportedError`. All log-probabilities are natural logarithms; all times are seconds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,10 +24,10 @@ class UnsupportedError(RuntimeError):
 class SamplingParameters:
     """How the next token is chosen; the defaults are greedy.
 
-    The transformations apply in this order: repetition penalty, temperature, top-k, then top-p inside the k that are left.
-    `temperature` 0 takes the most probable token. `top_k` 0 and `top_p` 1 are off. `repetition_penalty` 1 is off.
-    `seed` None draws a fresh one, which the completion reports, so that every completion can be repeated.
-    `stop` lists strings that end the completion; they are not part of its text. `ignore_eos` goes on past the tokens that
+    The transformations apply in this order: repetition penalty, temperature, top-k, then top-p inside the k that are
+    left. `temperature` 0 takes the most probable token. `top_k` 0 and `top_p` 1 are off. `repetition_penalty` 1 is
+    off. `seed` None draws a fresh one, which the completion reports, so that every completion can be repeated. `stop`
+    lists strings that end the completion; they are not part of its text. `ignore_eos` goes on past the tokens that
     normally end it (for benchmarks that need completions of a fixed length).
     """
 
@@ -76,10 +76,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds from submission: until the request got its slot, until its first token, until its last."""
+    """Seconds from submission: until the request got its slot, until its first token, until its last.
 
-    queued: float
-    first_token: float
+    The first two are None for what a cancelled request did not reach, and for what a remote endpoint does not tell.
+    """
+
+    queued: float | None
+    first_token: float | None
     total: float
 
 
@@ -87,13 +90,14 @@ class Timings:
 class Completion:
     """What an engine made of a request.
 
-    `ids` holds every token the model chose, the end token included. `text` is their text without end token and stop string.
-    `log_probabilities` are the model's own: log softmax of its raw logits at each id. `sampled_log_probabilities` are those
-    of the distribution that was sampled from, after penalty, temperature, top-k and top-p (0 for a greedy choice).
-    `finish_reason`: "stop" (end token or stop string), "length" (`max_tokens`, or the context is full), "cancelled".
-    `policy_version` counts the weights: it is the version given to the last `load_weights`, 0 before the first.
+    `ids` holds every token the model chose, the end token included. `text` is their text without end token and stop
+    string. `log_probabilities` are the model's own: log softmax of its raw logits at each id.
+    `sampled_log_probabilities` are those of the distribution that was sampled from, after penalty, temperature, top-k
+    and top-p (0 for a greedy choice). `finish_reason`: "stop" (end token or stop string), "length" (`max_tokens`, or
+    the context is full), "cancelled". `policy_version` counts the weights: it is the version given to the last
+    `load_weights`, 0 before the first.
 
-    Ids and log-probabilities are None where a remote endpoint does not tell them; they are never made up.
+    What a remote endpoint does not tell is None; nothing is made up.
     """
 
     id: str
@@ -102,7 +106,7 @@ class Completion:
     log_probabilities: tuple[float, ...] | None
     sampled_log_probabilities: tuple[float, ...] | None
     finish_reason: FinishReason
-    policy_version: int
+    policy_version: int | None
     prompt_tokens: int
     completion_tokens: int
     seed: int
@@ -113,8 +117,8 @@ class Completion:
 class Delta:
     """A piece of a streamed completion; the texts of all deltas join to the text of the completion exactly.
 
-    A piece may be empty: text that could still become part of a stop string or of a character is held back. The last delta,
-    and only the last, carries the whole `completion`.
+    A piece may be empty: text that could still become part of a stop string or of a character is held back. The last
+    delta, and only the last, carries the whole `completion`.
     """
 
     text: str
@@ -157,7 +161,9 @@ class Capabilities:
     def require(self, capability: str) -> None:
         """Raise `UnsupportedError` unless the engine has this capability."""
         if not getattr(self, capability):
-            raise UnsupportedError(f"this engine cannot {capability}: {self.missing.get(capability, 'not implemented')}")
+            raise UnsupportedError(
+                f"this engine cannot {capability}: {self.missing.get(capability, 'not implemented')}"
+            )
 
 
 class EngineProtocol(Protocol):

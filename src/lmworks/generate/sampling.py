@@ -1,11 +1,12 @@
 """The next token of each row of a batch: repetition penalty, temperature, top-k, top-p, one reproducible draw.
 
-Every row has its own parameters. Randomness comes from a counter: the draw of a request at a step is a function of its seed
-and the step alone, so neighbours in the batch, arrival order and restarts cannot change it. Sorting a vocabulary costs more
-than a layer of a small model, so the candidates come from a top-k selection wherever that is exact.
+Every row has its own parameters. Randomness comes from a counter: the draw of a request at a step is a function of its
+seed and the step alone, so neighbours in the batch, arrival order and restarts cannot change it. Sorting a vocabulary
+can cost more than a forward of a small model, so the candidates come from a top-k selection wherever that is exact.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,53 +14,68 @@ from torch import Tensor
 
 from lmworks.generate.protocol import SamplingParameters
 
-# A nucleus rarely holds more tokens than this. When it does, and only then, the row's whole vocabulary is sorted.
+# A nucleus rarely holds more tokens than this. When it does, and only then, the whole vocabulary is sorted.
 NUCLEUS_CANDIDATES = 256
+
+
+class Sampled(NamedTuple):
+    """One token for each row; three tensors (batch,)."""
+
+    ids: Tensor
+    log_probabilities: Tensor  # of the model: log softmax of the raw logits
+    sampled_log_probabilities: Tensor  # of the distribution that was sampled from; 0 for a greedy choice
 
 
 def uniform(seed: int, step: int) -> float:
     """The draw in [0, 1) that belongs to step `step` of the request with seed `seed`.
 
-    Philox-4x64, a counter-based generator (Salmon et al., 2011): keyed by the seed, positioned by the step, without state.
+    Philox-4x64, a counter-based generator (Salmon et al., 2011): keyed by the seed, positioned by the step, without
+    state.
     """
     word = int(np.random.Philox(key=seed, counter=[step, 0, 0, 0]).random_raw())
-    return (word >> 32) / 2**32  # 32 bits: the largest draw stays below 1 when multiplied by a total in float64
+    return (word >> 32) / 2**32  # 32 bits, so that a draw times a float64 total never rounds up to the total
 
 
 def sample(
-    logits: Tensor, parameters: Sequence[SamplingParameters], draws: Sequence[float]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Choose one token for each row.
+    logits: Tensor, parameters: Sequence[SamplingParameters], seen: Sequence[Sequence[int]], draws: Sequence[float]
+) -> Sampled:
+    """Choose one token for each row of logits (batch, vocabulary) float32, the model's raw ones.
 
-    logits: (batch, vocabulary) float32, the penalty already applied (`penalise`); parameters and draws: one for each row.
-    Returns (ids, log_probabilities of the model, log_probabilities of the distribution sampled from), each (batch,); the
-    second is relative to the logits given. A greedy row takes the argmax, which it "samples" with probability 1.
+    For each row: its parameters, the ids seen so far (prompt and completion; read only where there is a repetition
+    penalty) and its draw in [0, 1) (see `uniform`; used only where the temperature is not 0).
     """
-    ids = logits.argmax(-1)
-    sampled = torch.zeros(len(ids), dtype=torch.float32, device=logits.device)
-    random = [row for row, parameter in enumerate(parameters) if parameter.temperature > 0]
-    truncated = [row for row in random if _truncates(parameters[row], logits.shape[1])]
-    for rows, draw in ((truncated, _draw_truncated), ([row for row in random if row not in truncated], _draw_full)):
+    vocabulary = logits.shape[1]
+    adjusted = _penalise(logits, parameters, seen)
+    ids = adjusted.argmax(-1)
+    sampled = torch.zeros_like(ids, dtype=torch.float32)
+    truncated = [row for row, p in enumerate(parameters) if p.temperature > 0 and _truncates(p, vocabulary)]
+    full = [row for row, p in enumerate(parameters) if p.temperature > 0 and not _truncates(p, vocabulary)]
+    for rows, draw in ((truncated, _draw_truncated), (full, _draw_full)):
         if rows:
-            scaled = logits[rows] / _column([parameters[row].temperature for row in rows], logits)
-            ids[rows], sampled[rows] = draw(scaled, [parameters[row] for row in rows], [draws[row] for row in rows])
-    return ids, log_probability(logits, ids), sampled
+            chosen = [parameters[row] for row in rows]
+            scaled = adjusted[rows] / _column([p.temperature for p in chosen], logits)
+            ids[rows], sampled[rows] = draw(scaled, chosen, [draws[row] for row in rows])
+    return Sampled(ids, log_probability(logits, ids), sampled)
 
 
 def log_probability(logits: Tensor, ids: Tensor) -> Tensor:
-    """ln softmax of each row at its id: (batch, vocabulary), (batch,) -> (batch,), without the softmax of the others."""
+    """ln softmax of each row at its id: (batch, vocabulary), (batch,) -> (batch,), without the whole softmax."""
     return logits.gather(1, ids[:, None]).squeeze(1) - logits.logsumexp(-1)
 
 
-def penalise(logits: Tensor, rows: Sequence[int], seen: Sequence[Sequence[int]], penalties: Sequence[float]) -> Tensor:
-    """Discourage tokens that occurred before, in prompt or completion: CTRL (Keskar et al., 2019, section 4.1).
+def _penalise(logits: Tensor, parameters: Sequence[SamplingParameters], seen: Sequence[Sequence[int]]) -> Tensor:
+    """Make tokens that occurred before less likely: CTRL (Keskar et al., 2019, section 4.1).
 
-    The paper divides the logit by the penalty. That would encourage a token whose logit is negative, so negative logits are
-    multiplied instead, as everybody has done since. Returns a new (batch, vocabulary) tensor; other rows are unchanged.
+    The paper divides the logit by the penalty. That would favour a token whose logit is negative, so negative logits
+    are multiplied instead, as has become usual. Like everywhere else today, the tokens of the prompt count as seen.
     """
+    rows = [row for row, p in enumerate(parameters) if p.repetition_penalty != 1]
+    if not rows:
+        return logits
     logits = logits.clone()
-    for row, ids, penalty in zip(rows, seen, penalties, strict=True):
-        index = torch.tensor(ids, device=logits.device)
+    for row in rows:
+        penalty = parameters[row].repetition_penalty
+        index = torch.tensor(seen[row], device=logits.device)
         values = logits[row, index]
         logits[row, index] = torch.where(values > 0, values / penalty, values * penalty)
     return logits
@@ -76,30 +92,45 @@ def _column(values: Sequence[float], like: Tensor) -> Tensor:
 def _draw_full(
     logits: Tensor, parameters: Sequence[SamplingParameters], draws: Sequence[float]
 ) -> tuple[Tensor, Tensor]:
-    """From the whole vocabulary, by inverting the distribution function in the order of the ids: nothing is sorted."""
+    """From the whole vocabulary: ids and their log-probabilities, each (rows,). Nothing is sorted."""
     ids = _invert(logits.softmax(-1), draws)
     return ids, log_probability(logits, ids)
 
 
 def _draw_truncated(
-    logits: Tensor, parameters: Sequence[SamplingParameters], draws: Sequence[float]
+    logits: Tensor, parameters: Sequence[SamplingParameters], draws: Sequence[float], widest: int = NUCLEUS_CANDIDATES
 ) -> tuple[Tensor, Tensor]:
     """From the top k, and inside them from the nucleus: the fewest tokens whose probability reaches top_p.
 
-    The nucleus is that of Holtzman et al. (2020, section 3.1), of the distribution renormalised after top-k.
+    The nucleus is that of Holtzman et al. (2020, section 3.1), of the distribution renormalised after top-k. Where
+    there is no k, the nucleus is sought among the `widest` most probable tokens, and among all when it does not fit
+    into them.
     """
     vocabulary = logits.shape[1]
-    limits = [parameter.top_k or vocabulary for parameter in parameters]
-    width = min(vocabulary, max(min(limit, NUCLEUS_CANDIDATES) if limit == vocabulary else limit for limit in limits))
+    limits = [min(p.top_k or vocabulary, vocabulary) for p in parameters]
+    width = min(vocabulary, max(limit if limit < vocabulary else widest for limit in limits))
+    limit = _column(limits, logits)
+    top_p = _column([p.top_p if p.top_p < 1 else torch.inf for p in parameters], logits)  # 1 is off, rounding or not
+
     values, candidates = logits.topk(width, dim=-1)  # (rows, width), in falling order
-    top_p, limit = _column([parameter.top_p for parameter in parameters], logits), _column(limits, logits)
-    # The mass that top-p is a part of: that of the k candidates, or of the vocabulary where there is no k.
-    rank = torch.arange(width, device=logits.device)
-    values = values.masked_fill(rank >= limit, -torch.inf)
-    whole = torch.where(limit < vocabulary, values.logsumexp(-1, keepdim=True), logits.logsumexp(-1, keepdim=True))
-    probabilities = (values - whole).exp()
-    before = probabilities.cumsum(-1) - probabilities  # mass of the more probable candidates
-    if width < vocabulary and bool(((before + probabilities)[:, -1:] < top_p).logical_and(limit >= vocabulary).any()):
-        return _draw_sorted(logits, parameters, draws)
-    kept = probabilities.masked_fill(before >= top_p, 0.0)
-    return _pick(kept, candidates, draws)
+    values = values.masked_fill(torch.arange(width, device=logits.device) >= limit, -torch.inf)
+    # top_p is a part of the mass of the k candidates, or of the whole vocabulary where there is no k
+    normaliser = torch.where(limit < vocabulary, values.logsumexp(-1, keepdim=True), logits.logsumexp(-1, keepdim=True))
+    probabilities = (values - normaliser).exp()
+    reached = probabilities.cumsum(-1)
+    if width < vocabulary and bool(((limit == vocabulary) & (reached[:, -1:] < top_p)).any()):
+        return _draw_truncated(logits, parameters, draws, widest=vocabulary)
+    nucleus = probabilities.masked_fill(reached - probabilities >= top_p, 0.0)
+    nucleus = nucleus / nucleus.sum(-1, keepdim=True)
+    ranks = _invert(nucleus, draws)[:, None]
+    return candidates.gather(1, ranks).squeeze(1), nucleus.gather(1, ranks).squeeze(1).log()
+
+
+def _invert(probabilities: Tensor, draws: Sequence[float]) -> Tensor:
+    """The entry of each row at which the distribution function passes the draw: (rows, n), (rows,) -> (rows,).
+
+    float64, so that the rounding of the sums (below 1e-11 for a large vocabulary) favours no token.
+    """
+    reached = probabilities.cumsum(-1, dtype=torch.float64)
+    target = torch.tensor(draws, dtype=torch.float64, device=probabilities.device)[:, None] * reached[:, -1:]
+    return torch.searchsorted(reached, target, right=True).squeeze(1)

@@ -7,19 +7,21 @@ context's keys and values without a copy and need no padding:
     positions   0  1  2   3  4  5   3  4        each continuation goes on where the context ended
     branch      0  0  0   1  1  1   2  2        a token sees branch 0 and its own branch, up to itself
 
-Rows of similar length share a forward. Logits are computed only where a continuation token is predicted, a bounded number of
-positions at a time, and normalised only for the token that is scored (logit minus logsumexp).
+Rows of similar length share a forward. Logits are computed only where a continuation token is predicted, a bounded
+number of positions at a time, and normalised only for the token that is scored (logit minus logsumexp).
 """
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from lmworks.generate.protocol import Score
 from lmworks.model.transformer import Transformer
+from lmworks.tokenizer.tokenizer import Tokenizer
 
 ROW_TOKENS = 512  # continuation tokens packed behind one context: attention costs length² for each row
 BATCH_TOKENS = 2048  # tokens of one forward, padding included
@@ -50,13 +52,29 @@ class _Row:
 
 
 class _PackedAttention:
-    """The model's cache protocol without a cache: keys and values pass through, the mask separates the continuations."""
+    """The model's cache protocol without a cache: keys and values pass through, the mask separates continuations."""
 
-    def __init__(self, mask: Tensor) -> None:
-        self.mask = mask  # (batch, 1, length, length), True = may attend
+    def __init__(self, positions: Tensor, branches: Tensor) -> None:
+        self.positions = positions  # (batch, length)
+        query, key = branches[:, :, None], branches[:, None, :]
+        causal = torch.ones_like(branches[0].expand(branches.shape[1], -1), dtype=torch.bool).tril()
+        self.mask = (((key == 0) | (key == query)) & causal)[:, None]  # (batch, 1, length, length), True = may attend
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         return key, value
+
+
+def document_start(tokenizer: Tokenizer) -> int:
+    """The id of the token after which a document starts: `<|endoftext|>` where there is one, else BOS, else EOS.
+
+    GPT-2's successors put `<|endoftext|>` between the documents of pre-training, and keep it when chat tuning makes
+    BOS the token that opens a turn (SmolLM2-Instruct: `<|im_start|>`), after which no document ever starts. LLaMA's
+    relatives put BOS there. ValueError when the tokenizer has none of the three.
+    """
+    for token in (tokenizer.special_ids.get("<|endoftext|>"), tokenizer.bos_id, tokenizer.eos_id):
+        if token is not None:
+            return token
+    raise ValueError("this tokenizer has no token that starts a document: give a context that is not empty")
 
 
 @torch.inference_mode()
@@ -69,8 +87,9 @@ def score(
 ) -> list[Score]:
     """ln p of each token of each continuation, given its context; one `Score` for each pair.
 
-    An empty context stands for the start of a document: it is replaced by the single token `document_start`. Other contexts
-    are taken as they are, without an added token. An empty continuation scores as the empty product: no tokens, total 0.
+    An empty context stands for the start of a document: it is replaced by the single token `document_start`. Other
+    contexts are taken as they are, without an added token. An empty continuation scores as the empty product: no
+    tokens, total 0.
 
     Equal contexts are computed once for every `ROW_TOKENS` tokens of continuation. Raises ValueError, before any work,
     when the two lists differ in length or a pair is longer than `max_length` tokens.
@@ -81,8 +100,8 @@ def score(
     for pair, (context, continuation) in enumerate(zip(contexts, continuation_ids, strict=True)):
         if len(context) + len(continuation) > max_length:
             raise ValueError(
-                f"pair {pair} has {len(context)} + {len(continuation)} tokens, the limit of this engine is {max_length}: "
-                "shorten the context or make the engine with a larger context_length"
+                f"pair {pair} has {len(context)} + {len(continuation)} tokens, the limit of this model is "
+                f"{max_length}: shorten the context"
             )
     scores: list[list[float]] = [[] for _ in contexts]
     for batch in _batches(_pack(contexts, continuation_ids)):
@@ -127,9 +146,13 @@ def _score_batch(model: Transformer, rows: list[_Row]) -> list[list[float]]:
         torch.nn.utils.rnn.pad_sequence(
             [torch.tensor(getattr(row, name)) for row in rows], batch_first=True, padding_value=padding
         ).to(device)
-        for name, padding in (("ids", 0), ("positions", 0), ("branches", -1))  # padding sees branch 0 and itself: harmless
+        for name, padding in (
+            ("ids", 0),
+            ("positions", 0),
+            ("branches", -1),
+        )  # padding sees branch 0 and itself: harmless
     )
-    hidden = model.hidden(ids, positions=positions, cache=_PackedAttention(_branch_mask(branches)))
+    hidden = model.hidden(ids, cache=_PackedAttention(positions, branches))  # (batch, length, width)
     batch = torch.tensor([index for index, row in enumerate(rows) for _ in row.predictors], device=device)
     places = torch.tensor([place for row in rows for place in row.predictors], device=device)
     targets = torch.tensor([target for row in rows for target in row.targets], device=device)
@@ -137,14 +160,7 @@ def _score_batch(model: Transformer, rows: list[_Row]) -> list[list[float]]:
     ends = [0]
     for row in rows:
         ends.append(ends[-1] + len(row.targets))
-    return [values[start:end] for start, end in zip(ends, ends[1:], strict=False)]
-
-
-def _branch_mask(branches: Tensor) -> Tensor:
-    """(batch, length) branch numbers -> (batch, 1, length, length) mask: a token sees its context and its own branch."""
-    query, key = branches[:, :, None], branches[:, None, :]
-    causal = torch.ones(branches.shape[1], branches.shape[1], dtype=torch.bool, device=branches.device).tril()
-    return (((key == 0) | (key == query)) & causal)[:, None]
+    return [values[start:end] for start, end in pairwise(ends)]
 
 
 def _log_probabilities(model: Transformer, hidden: Tensor, targets: Tensor) -> Tensor:

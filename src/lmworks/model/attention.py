@@ -10,7 +10,8 @@ from lmworks.model.positions import Rotation, rotate
 
 
 class Attention(nn.Module):
-    """project → query/key norm → rotate → cache → scaled dot-product → output (Vaswani et al. 2017; Ainslie et al. 2023).
+    """project → query/key norm → rotate → cache → scaled dot-product → output (Vaswani et al. 2017; Ainslie et al.
+    2023).
 
     The order is fixed. Normalising after the rotation, or caching before it, would run as well and give another model.
     """
@@ -23,16 +24,16 @@ class Attention(nn.Module):
         self.key = nn.Linear(width, key_width, bias=config.bias)
         self.value = nn.Linear(width, key_width, bias=config.bias)
         self.output = nn.Linear(query_width, width, bias=config.bias)
-        self.query_norm = build_norm(config.qk_norm, config.head_dim)
-        self.key_norm = build_norm(config.qk_norm, config.head_dim)
+        self.query_norm = build_norm(config.qk_norm, config.head_dim) if config.qk_norm else None
+        self.key_norm = build_norm(config.qk_norm, config.head_dim) if config.qk_norm else None
 
     def forward(
         self, hidden: Tensor, rotation: Rotation | None, mask: Tensor | None, cache: Cache | None, layer: int
     ) -> Tensor:
         """`hidden` (batch, length, width) → the same shape.
 
-        `mask` (batch or 1, 1, length or 1, stored) bool, True = may attend. Without one, a causal attention sees the past
-        and any other attention sees everything. `layer` is this attention's number in `cache`.
+        `mask` (batch or 1, 1, length or 1, stored) bool, True = may attend. Without one, a causal attention sees the
+        past and any other attention sees everything. `layer` is this attention's number in `cache`.
         """
         query = self._split(self.query(hidden))  # (batch, heads, length, head_dim)
         key = self._split(self.key(hidden))  # (batch, kv_heads, length, head_dim)

@@ -1,7 +1,7 @@
 """The shape of a model as data: small nested frozen dataclasses, free of torch.
 
-An architecture is a value, not a class: `presets.py` builds one per family, and no forward reads a family name. The tree
-of configs has the shape of the tree of modules, so per-layer variety is just another tuple of blocks.
+An architecture is a value, not a class: `presets.py` builds one per family, and no forward reads a family name. The
+tree of configs has the shape of the tree of modules, so per-layer variety is just another tuple of blocks.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Norm:
-    """`layer`: mean and variance, weight and bias (Ba et al. 2016). `rms`: root mean square, weight (Zhang & Sennrich 2019)."""
+    """`layer`: by mean and variance, with bias (Ba et al. 2016). `rms`: by root mean square (Zhang & Sennrich 2019)."""
 
     kind: Literal["layer", "rms"]
     eps: float
@@ -18,14 +18,15 @@ class Norm:
 
 @dataclass(frozen=True)
 class Rope:
-    """Rotary position embedding over the whole head (Su et al. 2021, section 3.2.2); `theta` is the base of its wavelengths."""
+    """Rotary position embedding of the whole head (Su et al. 2021); `theta` is the base of its wavelengths."""
 
     theta: float
 
 
 @dataclass(frozen=True)
 class Attention:
-    """Scaled dot-product attention (Vaswani et al. 2017, section 3.2), with grouped keys and values (Ainslie et al. 2023).
+    """Scaled dot-product attention (Vaswani et al. 2017, section 3.2), with grouped keys and values (Ainslie et al.
+    2023).
 
     Every group of `heads / kv_heads` query heads shares one key head and one value head. `scale` multiplies the scores;
     None is `head_dim ** -0.5`. `qk_norm` normalises each query and key head before the rotation (Henry et al. 2020).
@@ -84,7 +85,7 @@ class Learned:
 
 @dataclass(frozen=True)
 class Embedding:
-    """Token vectors, plus learned position vectors and token-type (segment) vectors where there are any, then `norm`."""
+    """Token vectors, plus learned position vectors and token-type (segment) vectors if there are any, then `norm`."""
 
     vocabulary: int
     width: int
@@ -110,7 +111,7 @@ class PoolHead:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A whole model. `context_length` is the number of positions it was trained for; `head` None gives hidden states."""
+    """A whole model. `context_length` is the number of positions it was trained for; no `head` gives hidden states."""
 
     embedding: Embedding
     encoder: Stack | None

@@ -8,7 +8,7 @@ from lmworks.model.norms import build_norm
 
 
 class Embedding(nn.Module):
-    """The sum of a token's vector and, where the architecture has them, its position's and its segment's; then the norm."""
+    """The sum of a token's vector and, where the model has them, its position's and its segment's; then the norm."""
 
     def __init__(self, config: configs.Embedding) -> None:
         super().__init__()
@@ -16,10 +16,10 @@ class Embedding(nn.Module):
         self.tokens = nn.Embedding(config.vocabulary, width)
         self.positions = nn.Embedding(positions.length, width) if positions is not None else None
         self.token_types = nn.Embedding(config.token_types, width) if config.token_types else None
-        self.norm = build_norm(config.norm, width)
+        self.norm = build_norm(config.norm, width) if config.norm else None
 
     def forward(self, ids: Tensor, positions: Tensor, token_types: Tensor | None) -> Tensor:
-        """`ids`, `positions`, `token_types` (batch, length) int64 → (batch, length, width); token types default to 0."""
+        """`ids`, `positions`, `token_types` (batch, length) int64 → (batch, length, width). Types default to 0."""
         hidden = self.tokens(ids)
         if self.token_types is not None:
             hidden = hidden + self.token_types(torch.zeros_like(ids) if token_types is None else token_types)

@@ -7,10 +7,8 @@ from torch import nn
 from lmworks.model import config as configs
 
 
-def build_norm(config: configs.Norm | None, width: int) -> nn.Module | None:
-    """The normalisation over the last dimension of size `width`; None where the architecture has none."""
-    if config is None:
-        return None
+def build_norm(config: configs.Norm, width: int) -> nn.Module:
+    """The normalisation over the last dimension, of size `width`."""
     match config.kind:
         case "layer":
             return nn.LayerNorm(width, eps=config.eps)

@@ -11,8 +11,8 @@ from lmworks.model import config as configs
 def pool(hidden: Tensor, attention_mask: Tensor | None, head: configs.PoolHead) -> Tensor:
     """`hidden` (batch, length, width), `attention_mask` (batch, length) bool, True = real token → (batch, width).
 
-    With `head.normalize` every vector has length 1, so that a dot product is the cosine. A text without a real token gives
-    the zero vector under mean pooling.
+    With `head.normalize` every vector has length 1, so that a dot product is the cosine. A text without a real token
+    gives the zero vector under mean pooling.
     """
     match head.pooling:
         case "mean":

@@ -34,9 +34,9 @@ def llama(
 ) -> ModelConfig:
     """LLaMA (Touvron et al. 2023, section 2.2), with the grouped keys and values of LLaMA 2 (Touvron et al. 2023b).
 
-    New at the time was the combination, each part from an earlier paper: RMS norms before the sublayers instead of layer
-    norms after them, a gated SiLU feed-forward instead of ReLU, rotary positions inside attention instead of learned ones
-    at the bottom, and no biases. Most open decoders since are this one with small changes.
+    New at the time was the combination, each part from an earlier paper: RMS norms before the sublayers instead of
+    layer norms after them, a gated SiLU feed-forward instead of ReLU, rotary positions inside attention instead of
+    learned ones at the bottom, and no biases. Most open decoders since are this one with small changes.
     """
     norm = Norm("rms", norm_eps)
     rope = Rope(rope_theta)
@@ -62,8 +62,8 @@ def bert(
     """BERT (Devlin et al. 2019, section 3): the encoder of Vaswani et al. 2017, with learned positions and segments.
 
     New was not the network but its use: every token sees the whole text in both directions, which a language model must
-    not, so it is trained to fill in masked words and then adapted to a task with one small head. With a `PoolHead` it is
-    the text embedder of Sentence-BERT (Reimers & Gurevych 2019).
+    not, so it is trained to fill in masked words and then adapted to a task with one small head. With a `PoolHead` it
+    is the text embedder of Sentence-BERT (Reimers & Gurevych 2019).
     """
     norm = Norm("layer", norm_eps)
     attention = Attention(heads, heads, width // heads, bias=True)

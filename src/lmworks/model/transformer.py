@@ -1,4 +1,4 @@
-"""The transformer (Vaswani et al. 2017): embed, one stack of blocks, head. What it is made of is decided by its config."""
+"""The transformer (Vaswani et al. 2017): embed, one stack of blocks, head. Its config decides what it is made of."""
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -20,7 +20,7 @@ class Stack(nn.Module):
         super().__init__()
         self.config = config
         self.blocks = nn.ModuleList(Block(block, width, config.causal) for block in config.blocks)
-        self.norm = build_norm(config.final_norm, width)
+        self.norm = build_norm(config.final_norm, width) if config.final_norm else None
 
     def forward(
         self, hidden: Tensor, positions: Tensor, attention_mask: Tensor | None = None, cache: Cache | None = None
@@ -45,7 +45,9 @@ class Transformer(nn.Module):
     def __init__(self, config: configs.ModelConfig) -> None:
         super().__init__()
         if config.encoder is not None and config.decoder is not None:
-            raise NotImplementedError("a model with an encoder and a decoder needs cross-attention, which is not built yet")
+            raise NotImplementedError(
+                "a model with an encoder and a decoder needs cross-attention, which is not built yet"
+            )
         width = config.embedding.width
         self.config = config
         self.embedding = Embedding(config.embedding)
@@ -69,8 +71,8 @@ class Transformer(nn.Module):
         (batch, width) of a `PoolHead`, hidden states (batch, length, width) without a head. The dtype is the weights'.
 
         positions       (batch, length) int64; default 0, 1, 2, … or, with a cache, the positions of the cache's view.
-        attention_mask  (batch, length) bool, True = a real token. For padded batches; what the model gives at padding is
-                        undefined. Not together with a cache, whose view knows the padding.
+        attention_mask  (batch, length) bool, True = a real token. For padded batches; what the model gives at padding
+                        is undefined. Not together with a cache, whose view knows the padding.
         token_types     (batch, length) int64, the segment of each token; only for models that have them; default 0.
         cache           a view of a `KVCache`: `ids` are new tokens that continue what the cache holds.
         """
@@ -109,7 +111,7 @@ class Transformer(nn.Module):
         return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Final hidden states (…, width) → logits (…, vocabulary): call it on the positions that are needed, and no more."""
+        """Final hidden states (…, width) → logits (…, vocabulary): to be called on the positions that are needed."""
         if not isinstance(self.config.head, configs.LanguageModelHead):
             raise ValueError(f"this model has no language model head, its head is {self.config.head}")
         if self.unembedding is not None:
@@ -118,7 +120,8 @@ class Transformer(nn.Module):
 
 
 def padding_mask(attention_mask: Tensor | None, causal: bool) -> Tensor | None:
-    """(batch, length) bool, True = real token → (batch, 1, length or 1, length) bool, True = may attend; None for no padding.
+    """(batch, length) bool, True = real token → (batch, 1, length or 1, length) bool, True = may attend; None for no
+    padding.
 
     A position may always attend to itself, so that no row is empty: the softmax over nothing is NaN, and would spread.
     """

@@ -1,0 +1,5 @@
+"""`python -m lmworks` is the command line."""
+
+from lmworks.cli import main
+
+main()

@@ -1,0 +1,116 @@
+"""Which files a source stands for, in a fixed order, each with a uri that no other source can give."""
+
+import fnmatch
+import glob
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmworks.records import LeftOut
+
+WORKSPACE_MARK = "build.lock"  # a folder with this file is a workspace: reading it would feed the system its own output
+
+
+class NoSourceError(ValueError):
+    """A source that stands for no file at all; the message says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    path: Path
+    uri: str  # the name of the source, then the path inside it
+    relative: Path  # the path inside the source
+
+
+def find_files(sources: Sequence[str], exclude: Sequence[str], base: Path) -> Iterator[FoundFile | LeftOut]:
+    """Every regular file of the sources, sorted within each; a file that two sources share belongs to the first.
+
+    A folder that is left out is one `LeftOut` with the number of files in it. Links to files are followed, links to
+    folders are not, so that no loop can arise. Raises NoSourceError for a source that does not exist or matches none.
+    """
+    labels: set[str] = set()
+    seen: set[Path] = set()
+    for source in sources:
+        root, names = _resolve(source, base)
+        label = _unique(root.name or "root", labels)
+        labels.add(label)
+        for relative in names:
+            yield from _visit(root, relative, label, exclude, seen)
+
+
+def _resolve(source: str, base: Path) -> tuple[Path, list[Path]]:
+    """The folder or file a source starts from, and the paths in it to visit ("." for all of it)."""
+    path = base / Path(source).expanduser()
+    if path.exists():
+        return path.resolve(), [Path()]
+    if not glob.has_magic(source):
+        raise NoSourceError(f"there is no {path}; name a folder, a file or a glob in documents.sources")
+    parts = path.parts
+    fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    root, pattern = Path(*parts[:fixed]), str(Path(*parts[fixed:]))
+    matches = sorted(root.glob(pattern)) if root.is_dir() else []
+    files = [match.relative_to(root) for match in matches if not match.is_dir()]
+    if not files:
+        raise NoSourceError(f"no file matches {path}; correct the glob in documents.sources")
+    return root.resolve(), files
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    """`name`, or `name-2`, `name-3`, … when an earlier source has it."""
+    candidates = (name if number == 1 else f"{name}-{number}" for number in range(1, len(taken) + 2))
+    return next(candidate for candidate in candidates if candidate not in taken)
+
+
+def _visit(
+    root: Path, relative: Path, label: str, exclude: Sequence[str], seen: set[Path]
+) -> Iterator[FoundFile | LeftOut]:
+    path = root / relative
+    inside = relative.as_posix()
+    uri = label if inside == "." else f"{label}/{inside}"
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        yield LeftOut(uri, "broken symbolic link" if path.is_symlink() else f"unreadable: {error.strerror or error}")
+        return
+    is_folder = stat.S_ISDIR(mode)
+    if reason := _reason_to_skip(path, relative, is_folder, exclude):
+        yield LeftOut(f"{uri}/" if is_folder else uri, reason, _count(path) if is_folder else 1)
+    elif is_folder:
+        try:
+            names = sorted(child.name for child in path.iterdir())
+        except OSError as error:
+            yield LeftOut(f"{uri}/", f"unreadable: {error.strerror or error}")
+            return
+        for name in names:
+            yield from _visit(root, relative / name, label, exclude, seen)
+    elif not stat.S_ISREG(mode):
+        yield LeftOut(uri, "not a regular file")
+    elif path.resolve() in seen:
+        yield LeftOut(uri, "already read under another name")
+    else:
+        seen.add(path.resolve())
+        yield FoundFile(path, uri, relative if inside != "." else Path(path.name))
+
+
+def _reason_to_skip(path: Path, relative: Path, is_folder: bool, exclude: Sequence[str]) -> str | None:
+    """Why a path is left out by rule; the root of a source, which the user named, never is."""
+    name = relative.name
+    if not name:
+        return None
+    for pattern in exclude:
+        if fnmatch.fnmatchcase(relative.as_posix() if "/" in pattern else name, pattern):
+            return f"excluded by {pattern}"
+    if name.startswith("."):
+        return "hidden"
+    if is_folder and path.is_symlink():
+        return "a symbolic link to a folder; name the folder itself as a source"
+    if is_folder and (path / WORKSPACE_MARK).exists():
+        return "an lmworks workspace"
+    return None
+
+
+def _count(folder: Path) -> int:
+    """Files below a folder; 1 at least, for the folder itself. Links are not followed."""
+    return max(1, sum(len(names) for _, _, names in os.walk(folder)))

@@ -1,0 +1,95 @@
+"""Question sets on disk: gold questions with quotes, and questions with resolved spans.
+
+A gold file is JSON lines, one question each, written by people against documents they can name:
+
+    {"id": "q1", "question": "...", "split": "test", "kind": "...", "answerable": true,
+     "gold": [{"uri": "topics:with", "quote": "words that stand in the document"}]}
+
+Quotes rather than offsets, because a quote survives an edit elsewhere in the document and can be checked by reading.
+Any one of several gold quotes answers the question; an unanswerable one has none.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lmworks.artefact import write_text
+from lmworks.config import from_mapping, to_mapping
+from lmworks.records import Document, LeftOut, Question, Span
+
+QUESTIONS = "questions.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class GoldQuote:
+    uri: str
+    quote: str
+
+
+@dataclass(frozen=True, slots=True)
+class GoldQuestion:
+    """One line of a gold file; `why` says of an unanswerable question why it is one."""
+
+    id: str
+    question: str
+    split: Literal["calibration", "test"]
+    answerable: bool
+    gold: tuple[GoldQuote, ...] = ()
+    kind: str = ""
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        if self.answerable != bool(self.gold):
+            raise ValueError(f"{self.id}: answerable is {self.answerable}, but there are {len(self.gold)} gold quotes")
+
+
+def read_gold(path: Path) -> list[GoldQuestion]:
+    """Raises ConfigError with the line of a question that is malformed, and ValueError for an id that occurs twice."""
+    lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+    questions = [from_mapping(GoldQuestion, json.loads(line), [f"{path}:{n}"]) for n, line in enumerate(lines, 1)]
+    repeated = {question.id for question in questions if sum(q.id == question.id for q in questions) > 1}
+    if repeated:
+        raise ValueError(f"{path}: ids occur twice: {', '.join(sorted(repeated))}")
+    return questions
+
+
+def resolve_gold(
+    questions: Sequence[GoldQuestion], document_of: Callable[[str], Sequence[Document]]
+) -> tuple[list[Question], list[LeftOut]]:
+    """Find the quotes in the documents (`document_of` a uri); white space is compared as equal.
+
+    An answerable question none of whose quotes is found cannot be scored: it is left out, with the reason.
+    """
+    resolved: list[Question] = []
+    left_out: list[LeftOut] = []
+    for gold in questions:
+        found = [
+            span for one in gold.gold for document in document_of(one.uri) for span in find_quote(document, one.quote)
+        ]
+        if gold.answerable and not found:
+            left_out.append(LeftOut(gold.id, "none of its gold quotes stands in the documents"))
+            continue
+        resolved.append(Question(gold.id, gold.question, tuple(found), gold.split, gold.kind))
+    return resolved, left_out
+
+
+def find_quote(document: Document, quote: str) -> list[Span]:
+    """Every place where the words of a quote stand, whatever white space is between them."""
+    pattern = r"\s+".join(re.escape(word) for word in quote.split())
+    if not pattern:
+        return []
+    return [Span(document.hash, match.start(), match.end()) for match in re.finditer(pattern, document.text)]
+
+
+def write_questions(folder: Path, questions: Iterable[Question]) -> None:
+    lines = (json.dumps(to_mapping(question), ensure_ascii=False) + "\n" for question in questions)
+    write_text(folder / QUESTIONS, "".join(lines))
+
+
+def read_questions(folder: Path) -> list[Question]:
+    path = folder / QUESTIONS
+    lines = path.read_text("utf-8").splitlines()
+    return [from_mapping(Question, json.loads(line), [f"{path}:{n}"]) for n, line in enumerate(lines, 1)]

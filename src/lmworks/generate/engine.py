@@ -1,0 +1,202 @@
+"""The local engine: generation, scoring and embedding with one checkpoint, behind `EngineProtocol`."""
+
+import copy
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lmworks.generate import scoring
+from lmworks.generate.batching import Batcher
+from lmworks.generate.embedding import TextEncoder
+from lmworks.generate.live_request import LiveRequest
+from lmworks.generate.precision import default_dtype
+from lmworks.generate.protocol import Capabilities, Completion, Delta, Request, Role, Score
+from lmworks.generate.stopping import StopMatcher
+from lmworks.model.checkpoint import Checkpoint
+from lmworks.model.config import LanguageModelHead, PoolHead
+from lmworks.tokenizer.streaming import Detokenizer
+
+_CONTEXT_LENGTH = 2048
+_NO_LANGUAGE = "the checkpoint has no language model head; load a language model such as smollm2-135m-instruct"
+_NO_POOLING = "the checkpoint has no pooling head; load an embedding model such as all-minilm-l6-v2"
+
+
+class Engine:
+    """Runs a checkpoint: a language model generates and scores, an embedding model embeds.
+
+    slots           requests that run at a time; more wait in line.
+    context_length  tokens of prompt and completion together. Default: what the model was trained for, at most 2048:
+                    slots x context_length x `lmworks.model.config.kv_bytes_per_token` bytes are set aside at once.
+    dtype           of the language model; default: bfloat16 where the processor multiplies it, else float32
+                    (`precision.default_dtype`). Results are reproducible in both. What shares a batch changes float32
+                    log-probabilities by about 1e-6 and bfloat16 ones by about 1e-2, which can turn a choice between two
+                    almost equally probable tokens. An embedding model runs in the dtype it was loaded in.
+    prefill_tokens  of prompts that enter in one step: how long those that decode may have to wait.
+
+    The checkpoint's own model is never changed: another dtype and `load_weights` work on a copy.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        slots: int = 8,
+        context_length: int | None = None,
+        dtype: torch.dtype | None = None,
+        prefill_tokens: int = 2048,
+    ) -> None:
+        config = checkpoint.config
+        self.checkpoint = checkpoint
+        self.policy_version = 0
+        self.context_length = context_length or min(config.context_length, _CONTEXT_LENGTH)
+        if self.context_length > config.context_length:
+            raise ValueError(
+                f"context_length {self.context_length} is more than the {config.context_length} positions that "
+                f"{checkpoint.source} was trained for"
+            )
+        self._encoder = TextEncoder(checkpoint) if isinstance(config.head, PoolHead) else None
+        self._batcher: Batcher | None = None
+        if isinstance(config.head, LanguageModelHead):
+            model = checkpoint.model.eval()
+            wanted = dtype or default_dtype(next(model.parameters()).device)
+            if wanted != next(model.parameters()).dtype:
+                model = copy.deepcopy(model).to(wanted)
+            self._batcher = Batcher(model, slots, self.context_length, prefill_tokens)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        language, embed = self._batcher is not None, self._encoder is not None
+        able = {"generate": language, "score": language, "load_weights": language, "embed": embed}
+        return Capabilities(
+            **able,
+            token_ids=language,
+            log_probabilities=language,
+            sampled_log_probabilities=language,
+            context_length=self.context_length,
+            missing={name: _NO_POOLING if name == "embed" else _NO_LANGUAGE for name in able if not able[name]},
+        )
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """The completions, in the order of the requests; more requests than slots wait in line.
+
+        Raises ValueError, before any work, when a prompt does not fit (the message names the limit), holds ids outside
+        the vocabulary, or when the id of a request is in use.
+        """
+        batcher = self._language_model()
+        lives = [self._prepare(request) for request in requests]
+        submitted: list[LiveRequest] = []
+        try:
+            for live in lives:
+                batcher.submit(live)
+                submitted.append(live)
+            while any(live.finish_reason is None for live in lives):
+                batcher.step()
+        finally:
+            for live in submitted:  # only unfinished ones are affected: after an error none stays behind
+                batcher.cancel(live.id)
+        return [live.completion(self.policy_version) for live in lives]
+
+    def stream(self, request: Request) -> Iterator[Delta]:
+        """The completion piece by piece, errors as in `generate`, raised by this call.
+
+        Work begins with the first piece that is asked for; closing the iterator cancels the request and frees its slot.
+        Streams may be read in turns: each step of one advances all.
+        """
+        self._language_model()
+        return self._deltas(self._prepare(request))
+
+    def _deltas(self, live: LiveRequest) -> Iterator[Delta]:
+        batcher = self._language_model()
+        batcher.submit(live)
+        try:
+            while live.finish_reason is None:
+                batcher.step()
+                if live.finish_reason is None and (text := live.take_text()):
+                    yield Delta(text)
+            yield Delta(live.take_text(), live.completion(self.policy_version))
+        finally:
+            if live.finish_reason is None:
+                batcher.cancel(live.id)
+
+    def cancel(self, request_id: str) -> bool:
+        """End a request: it completes as "cancelled", with what it has. False when no such request is in flight."""
+        return self._language_model().cancel(request_id)
+
+    def score(self, context_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]) -> list[Score]:
+        """ln p of each continuation given its context, each shared context computed once: see `scoring.score`.
+
+        An empty context is the start of a document (`scoring.document_start`). The limit is the model's context length,
+        not the engine's, because nothing is kept.
+        """
+        return scoring.score(
+            self._language_model().model,
+            context_ids,
+            continuation_ids,
+            document_start=scoring.document_start(self.checkpoint.tokenizer),
+            max_length=self.checkpoint.config.context_length,
+        )
+
+    def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:
+        """(n, width) float32, L2-normalised: see `TextEncoder.encode`."""
+        self.capabilities.require("embed")
+        assert self._encoder is not None
+        return self._encoder.encode(texts, role)
+
+    def load_weights(self, state: Mapping[str, Tensor], version: int) -> None:
+        """Replace the language model's weights by a `state_dict` of the same shape; completions then carry `version`.
+
+        Raises RuntimeError while requests are in flight, since a completion has one policy version, and ValueError when
+        names or shapes differ; in both cases nothing is changed.
+        """
+        batcher = self._language_model()
+        if not batcher.idle:
+            raise RuntimeError("weights cannot change while requests are in flight: let them finish, or cancel them")
+        _check_state(batcher.model.state_dict(), state)
+        if batcher.model is self.checkpoint.model:
+            batcher.model = copy.deepcopy(batcher.model)
+        batcher.model.load_state_dict(dict(state))
+        self.policy_version = version
+
+    def _language_model(self) -> Batcher:
+        self.capabilities.require("generate")
+        assert self._batcher is not None
+        return self._batcher
+
+    def _prepare(self, request: Request) -> LiveRequest:
+        """Render and check a request, so that whatever is wrong with it is said before any work."""
+        tokenizer, sampling = self.checkpoint.tokenizer, request.sampling
+        prompt = request.prompt_ids
+        stop_ids = set(tokenizer.eos_ids)
+        if request.messages:
+            rendered = self.checkpoint.chat.render(request.messages, add_generation_prompt=True)
+            prompt, stop_ids = tuple(rendered.ids), {*stop_ids, *rendered.stop_ids}
+        room = self.context_length - len(prompt)
+        if room < 1:
+            raise ValueError(
+                f"the prompt has {len(prompt)} tokens, the context of this engine holds {self.context_length} for prompt "
+                "and completion: shorten the prompt, or make the engine with a larger context_length (this model: up "
+                f"to {self.checkpoint.config.context_length})"
+            )
+        vocabulary = self.checkpoint.config.embedding.vocabulary
+        if not all(0 <= token < vocabulary for token in prompt):
+            raise ValueError(f"the prompt holds token ids outside [0, {vocabulary})")
+        return LiveRequest(
+            id=request.id or secrets.token_hex(8),
+            prompt_ids=prompt,
+            sampling=sampling,
+            seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
+            stop_ids=set() if sampling.ignore_eos else stop_ids,
+            limit=min(sampling.max_tokens, room),
+            detokenizer=Detokenizer(tokenizer),
+            matcher=StopMatcher(sampling.stop),
+        )
+
+
+def _check_state(own: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> None:
+    wrong = sorted(own.keys() ^ new.keys()) or [name for name in own if own[name].shape != new[name].shape]
+    if wrong:
+        raise ValueError(
+            f"the weights do not fit this model; names that are missing, unknown or of other shape: {wrong}"
+        )

@@ -1,0 +1,276 @@
+"""The stage `ground.calibrate`: every threshold of an answer, decided on the calibration split.
+
+    relevance   logistic regression on (the sentence points to a gold span), over all candidate sentences
+    sentences   how many an answer has: the number of highest mean span F1
+    support     the gain in likelihood that hardly any sentence from elsewhere gets from a passage
+    drafts      whether the language model's sentences make the answers better than quotes alone
+    confidence  logistic regression on (the documents hold an answer), from the best sentence's features
+    threshold   where to abstain: as often as possible while enough of the abstentions are right
+
+Whatever is compared is compared out of fold: the relevance and confidence of a question come from models fitted on
+other questions. The models that are kept are fitted on all of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lmworks.artefact import StageContext, StageResult, write_json
+from lmworks.evaluate.questions import QUESTIONS, read_questions
+from lmworks.evaluate.spans import is_right, span_f1
+from lmworks.ground.answering import CALIBRATION, RANKING, Calibration, Evidence, Finder, open_finder
+from lmworks.ground.attribution import support
+from lmworks.ground.config import CalibrationConfig
+from lmworks.ground.evidence_log import collect
+from lmworks.ground.features import NAMES
+from lmworks.ground.logistic import Logistic, cross_fit, fit
+from lmworks.ground.questions import AUTOMATIC
+from lmworks.ground.selection import Rules, select
+from lmworks.records import Question
+from lmworks.report import Figure, Section, Table, line_plot
+from lmworks.retrieve.catalogue import CATALOGUE
+
+MINIMUM = 5  # answerable and unanswerable questions, each, below which nothing can be calibrated
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A calibration question, its evidence, and for each candidate whether it points to a gold span."""
+
+    question: Question
+    evidence: Evidence
+    right: tuple[bool, ...]
+
+    @property
+    def ranking(self) -> np.ndarray:
+        """(candidates, 2): the features that rank."""
+        return self.evidence.features[:, :RANKING]
+
+
+@dataclass(frozen=True, slots=True)
+class Abstention:
+    """A threshold, and the abstention precision and recall that it has on the calibration split."""
+
+    threshold: float
+    precision: float
+    recall: float
+
+
+def calibrate(config: CalibrationConfig, context: StageContext) -> StageResult:
+    """Decide on the gold questions of the calibration split, or on the automatic ones when it has no gold ones.
+
+    Raises ValueError, naming the fix, when there are too few of them.
+    """
+    questions = calibration_questions(read_questions(context.input(QUESTIONS)))
+    finder = open_finder(context.input(CATALOGUE), context.models, config.answer)
+    trials = _quoted_trials(questions, finder, context)
+    model = fit(np.vstack([trial.ranking for trial in trials]), [r for trial in trials for r in trial.right], RANKED)
+    unseen = cross_fit([trial.ranking for trial in trials], [trial.right for trial in trials], RANKED)
+
+    f1 = {
+        f"quotes, at most {count}": mean_f1(trials, unseen, Rules(count, config.answer.repeated))
+        for count in range(1, config.maximum_sentences + 1)
+    }
+    sentences = 1 + int(np.argmax(list(f1.values())))
+    rules = Rules(sentences, config.answer.repeated)
+    drafts = False
+    if config.answer.draft_tokens:
+        rules, trials, drafts = _try_drafts(config, rules, trials, unseen, f1, finder, context)
+
+    best = [_best(trial, one, rules) for trial, one in zip(trials, unseen, strict=True)]
+    answerable = [trial.question.answerable for trial in trials]
+    confidence = fit(np.vstack(best), answerable, NAMES)
+    confidences = [
+        float(one.probability(row)[0])
+        for one, row in zip(cross_fit(best, [[a] for a in answerable], NAMES), best, strict=True)
+    ]
+    abstention = choose_threshold(confidences, answerable, config.abstention_precision)
+    decided = Calibration(config.answer, model, rules, drafts, confidence, abstention.threshold)
+    write_json(context.output / CALIBRATION, decided)
+    metrics = {
+        "questions": len(trials),
+        "f1": f1,
+        "abstention": abstention,
+        "support_threshold": rules.support_threshold,
+    }
+    return StageResult(metrics=metrics, sections=(_section(decided, f1, abstention, confidences, answerable),))
+
+
+RANKED = NAMES[:RANKING]
+
+
+def calibration_questions(questions: Sequence[Question]) -> list[Question]:
+    """The split to calibrate on; ValueError when it holds too few answerable or unanswerable questions."""
+    split = [question for question in questions if question.split == "calibration"]
+    chosen = [question for question in split if question.kind not in AUTOMATIC] or split
+    answerable = sum(question.answerable for question in chosen)
+    if min(answerable, len(chosen) - answerable) < MINIMUM:
+        raise ValueError(
+            f"{answerable} answerable and {len(chosen) - answerable} unanswerable questions cannot calibrate anything: "
+            f"{MINIMUM} of each are needed. Add documents with headings, or write gold questions (docs/evaluation.md)"
+        )
+    return chosen
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Trials
+
+
+def _trial(question: Question, evidence: Evidence) -> Trial:
+    return Trial(question, evidence, tuple(is_right(c.evidence, question.gold) for c in evidence.candidates))
+
+
+def _quoted_trials(questions: Sequence[Question], finder: Finder, context: StageContext) -> list[Trial]:
+    evidence = collect(
+        context.work / "quoted.jsonl",
+        questions,
+        lambda batch: [finder.evidence(question.text, excluded=question.excluded) for question in batch],
+        lambda done: context.progress(done, len(questions), "questions searched"),
+    )
+    # A question for which nothing at all was found teaches nothing about sentences; it is always abstained from.
+    return [_trial(q, evidence[q.id]) for q in questions if evidence[q.id].candidates]
+
+
+def _drafted_trials(trials: Sequence[Trial], finder: Finder, context: StageContext) -> list[Trial]:
+    quoted = {trial.question.id: trial.evidence for trial in trials}
+    evidence = collect(
+        context.work / "drafted.jsonl",
+        [trial.question for trial in trials],
+        lambda batch: finder.with_drafts([quoted[question.id] for question in batch]),
+        lambda done: context.progress(done, len(trials), "answers drafted"),
+    )
+    return [_trial(trial.question, evidence[trial.question.id]) for trial in trials]
+
+
+def _try_drafts(
+    config: CalibrationConfig,
+    rules: Rules,
+    trials: list[Trial],
+    unseen: Sequence[Logistic],
+    f1: dict[str, float],
+    finder: Finder,
+    context: StageContext,
+) -> tuple[Rules, list[Trial], bool]:
+    """Draft for the answerable questions; only if that makes their answers better, for all of them.
+
+    Returns the rules with the support threshold, the trials to go on with, and whether drafts are candidates. The mean
+    F1 with drafts is added to `f1`.
+    """
+    foreign = foreign_support(trials, unseen, finder)
+    if not len(foreign):
+        return rules, trials, False
+    threshold = float(np.quantile(foreign, 1 - config.support_error))
+    supported = Rules(rules.sentences, rules.repeated, threshold)
+    pairs = [(trial, model) for trial, model in zip(trials, unseen, strict=True) if trial.question.answerable]
+    drafted = _drafted_trials([trial for trial, _ in pairs], finder, context)
+    with_drafts = mean_f1(drafted, [model for _, model in pairs], supported)
+    better = with_drafts > max(f1.values())
+    f1[f"quotes and drafts, at most {rules.sentences}"] = with_drafts
+    return supported, _drafted_trials(trials, finder, context) if better else trials, better
+
+
+def foreign_support(trials: Sequence[Trial], unseen: Sequence[Logistic], finder: Finder) -> np.ndarray:
+    """Support of each question's best sentence by passages that it was not taken from: what chance looks like.
+
+    The passages were found for the same question, so they are about the same things; those that hold the sentence as
+    well are left out.
+    """
+    gains: list[float] = []
+    shown = finder.config.draft_passages
+    for trial, model in zip(trials, unseen, strict=True):
+        best = trial.evidence.candidates[int(np.argmax(model.probability(trial.ranking)))]
+        words = " ".join(best.text.split())
+        others = [
+            passage.text
+            for number, passage in enumerate(trial.evidence.passages[: shown + 1])
+            if number != best.passage and words not in " ".join(passage.text.split())
+        ]
+        gains += support([best.text], others[:shown], finder.engine, finder.engine.checkpoint.tokenizer)[0].tolist()
+    return np.asarray(gains)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Decisions
+
+
+def mean_f1(trials: Sequence[Trial], models: Sequence[Logistic], rules: Rules) -> float:
+    """Mean span F1 over the answerable trials, each ranked by its own model; nothing is abstained from."""
+    scores: list[float] = []
+    for trial, model in zip(trials, models, strict=True):
+        if trial.question.answerable:
+            chosen = select(trial.evidence.candidates, model.probability(trial.ranking), rules, _word_for_word).chosen
+            cited = [trial.evidence.candidates[place].evidence for place in chosen]
+            scores.append(span_f1(cited, trial.question.gold))
+    return float(np.mean(scores))
+
+
+def _word_for_word(_: object) -> bool:
+    """Candidates that were just cut from the documents need no second look."""
+    return True
+
+
+def _best(trial: Trial, model: Logistic, rules: Rules) -> np.ndarray:
+    """(1, features) of the sentence that the answer would start with; of the most relevant one when all are refused."""
+    relevance = model.probability(trial.ranking)
+    chosen = select(trial.evidence.candidates, relevance, rules, _word_for_word).chosen
+    place = chosen[0] if chosen else int(np.argmax(relevance))
+    return trial.evidence.features[place : place + 1]
+
+
+def choose_threshold(confidences: Sequence[float], answerable: Sequence[bool], precision: float) -> Abstention:
+    """The threshold that abstains from most unanswerable questions while `precision` of the abstentions are right.
+
+    Where none reaches that precision, the threshold is 0: the system never abstains by confidence.
+    """
+    score, has_answer = np.asarray(confidences), np.asarray(answerable, dtype=bool)
+    levels = np.unique(score)
+    best = Abstention(0.0, 0.0, 0.0)
+    for threshold in (levels[1:] + levels[:-1]) / 2:
+        abstained = score < threshold
+        right = float((~has_answer[abstained]).mean())
+        recall = float((~has_answer & abstained).sum() / max(1, (~has_answer).sum()))
+        if right >= precision and recall > best.recall:
+            best = Abstention(float(threshold), right, recall)
+    return best
+
+
+def _section(
+    decided: Calibration,
+    f1: dict[str, float],
+    abstention: Abstention,
+    confidences: Sequence[float],
+    answerable: Sequence[bool],
+) -> Section:
+    models = Table(
+        ("feature", "weight for relevance", "weight for confidence"),
+        tuple(
+            (name, f"{decided.relevance.weights[i]:.3f}" if i < RANKING else "", f"{decided.confidence.weights[i]:.3f}")
+            for i, name in enumerate(NAMES)
+        ),
+        "Logistic regression on standardised features",
+    )
+    answers = Table(("answers made of", "mean span F1"), tuple(f1.items()), "Out of fold, answerable questions")
+    support_threshold = decided.rules.support_threshold
+    text = (
+        f"{len(answerable)} questions, {sum(answerable)} of them answerable. An answer has at most "
+        f"{decided.rules.sentences} sentence(s); drafts of the language model are "
+        f"{'used' if decided.drafts else 'not used, because they do not make the answers better'}"
+        f"{f' (support threshold {support_threshold:.2f} nats per token)' if support_threshold is not None else ''}. "
+        f"Below confidence {abstention.threshold:.3f} the system abstains: out of fold, {abstention.precision:.2f} of "
+        f"the abstentions are right, and {abstention.recall:.2f} of the unanswerable questions are abstained from."
+    )
+    return Section("Calibration", text, (models, answers), (_curve(confidences, answerable, abstention),))
+
+
+def _curve(confidences: Sequence[float], answerable: Sequence[bool], chosen: Abstention) -> Figure:
+    score, has_answer = np.asarray(confidences), np.asarray(answerable, dtype=bool)
+    levels = np.linspace(0, 1, 101)
+    lines = {
+        "unanswerable, abstained": (levels.tolist(), [float((score[~has_answer] < t).mean()) for t in levels]),
+        "answerable, abstained": (levels.tolist(), [float((score[has_answer] < t).mean()) for t in levels]),
+    }
+    return Figure(
+        line_plot(lines, x="confidence threshold", y="share of questions"),
+        f"Share of questions abstained from at each threshold, out of fold; {chosen.threshold:.3f} was chosen.",
+    )

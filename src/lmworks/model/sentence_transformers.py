@@ -1,0 +1,49 @@
+"""What sentence-transformers keeps beside a BERT folder: how tokens become one vector, and how long a text may be."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lmworks.artefact import write_json
+from lmworks.model.config import PoolHead
+from lmworks.model.huggingface import UnsupportedModel
+from lmworks.tokenizer.tokenizer import read_json
+
+MODULES, SETTINGS = "modules.json", "sentence_bert_config.json"
+_PREFIX = "sentence_transformers.models."
+_POOLING = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token"}
+
+
+def read_pooling(folder: Path) -> tuple[PoolHead | None, int | None]:
+    """The pooling head and the longest text in tokens; (None, None) for a folder that is no embedding model.
+
+    UnsupportedModel names a module or a pooling mode that is not supported.
+    """
+    if not (folder / MODULES).exists():
+        return None, None
+    modules: list[Mapping[str, str]] = list(read_json(folder / MODULES))  # pyright: ignore[reportAssignmentType]
+    kinds = [module["type"].removeprefix(_PREFIX) for module in modules]
+    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        raise UnsupportedModel(f"{MODULES} lists {kinds}; supported: Transformer, Pooling and perhaps Normalize")
+    settings = read_json(folder / modules[1]["path"] / "config.json")
+    chosen = [field for field, value in settings.items() if field.startswith("pooling_mode_") and value is True]
+    pooling = [mode for mode, field in _POOLING.items() if chosen == [field]]
+    if not pooling:
+        raise UnsupportedModel(
+            f"pooling by {chosen} is not supported; supported: one of {', '.join(_POOLING.values())}"
+        )
+    head = PoolHead("mean" if pooling == ["mean"] else "cls", normalize="Normalize" in kinds)
+    return head, read_json(folder / SETTINGS).get("max_seq_length")
+
+
+def write_pooling(folder: Path, head: PoolHead, width: int, max_length: int) -> None:
+    """Writes the files that `read_pooling` and sentence-transformers read."""
+    paths = {"Transformer": "", "Pooling": "1_Pooling"} | ({"Normalize": "2_Normalize"} if head.normalize else {})
+    modules = [
+        {"idx": index, "name": str(index), "path": path, "type": _PREFIX + kind}
+        for index, (kind, path) in enumerate(paths.items())
+    ]
+    settings: dict[str, Any] = {field: mode == head.pooling for mode, field in _POOLING.items()}
+    write_json(folder / MODULES, modules)
+    write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": width, **settings})
+    write_json(folder / SETTINGS, {"max_seq_length": max_length, "do_lower_case": False})

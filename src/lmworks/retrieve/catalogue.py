@@ -1,0 +1,100 @@
+"""The catalogue of an index: one SQLite file with the documents, the chunks and their words (FTS5)."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+from lmworks.config import from_mapping, to_mapping
+from lmworks.retrieve.config import ChunkConfig
+
+CATALOGUE = "catalogue.sqlite"
+VECTORS = "vectors.f32"
+FORMAT = "1"
+
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE documents (
+    key INTEGER PRIMARY KEY,
+    uri TEXT NOT NULL UNIQUE,
+    hash TEXT NOT NULL,    -- of the text; documents with the same text share it
+    digest TEXT NOT NULL,  -- of the record: whether anything has changed
+    record TEXT NOT NULL   -- the whole document, as one line of documents.jsonl
+);
+CREATE INDEX documents_by_hash ON documents (hash);
+CREATE TABLE chunks (
+    key INTEGER PRIMARY KEY,
+    row INTEGER NOT NULL UNIQUE,  -- of its vector in vectors.f32
+    document INTEGER NOT NULL REFERENCES documents (key),
+    id TEXT NOT NULL,
+    start INTEGER NOT NULL,
+    end INTEGER NOT NULL,
+    headings TEXT NOT NULL,  -- JSON list
+    tokens INTEGER NOT NULL
+);
+CREATE INDEX chunks_by_document ON chunks (document);
+-- What the encoder reads, by word; rowid is the key of the chunk. "max_tokens" is the phrase "max tokens".
+CREATE VIRTUAL TABLE words USING fts5 (text, tokenize = 'porter unicode61 remove_diacritics 2');
+"""
+
+
+class UnusableIndexError(ValueError):
+    """An index that cannot be used as asked; the message names the fix."""
+
+
+class EncoderMismatchError(UnusableIndexError):
+    """The vectors of the index were made by another encoder than the one at hand."""
+
+
+def create_catalogue(folder: Path, fingerprint: str, width: int, chunk: ChunkConfig) -> sqlite3.Connection:
+    """A new, empty catalogue and an empty file of vectors; FileExistsError when there is one already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / CATALOGUE).exists():
+        raise FileExistsError(f"{folder} holds an index already; open it, or choose another folder")
+    (folder / VECTORS).write_bytes(b"")
+    connection = _connect(folder / CATALOGUE)
+    meta = {
+        "format": FORMAT,
+        "encoder": fingerprint,
+        "width": str(width),
+        "chunk": json.dumps(to_mapping(chunk), sort_keys=True),
+    }
+    connection.executescript("BEGIN IMMEDIATE;" + _SCHEMA)
+    connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+    connection.execute("COMMIT")
+    return connection
+
+
+def open_catalogue(folder: Path) -> tuple[sqlite3.Connection, dict[str, str]]:
+    """The catalogue of an index and what it is made of: `encoder`, `width`, `chunk`.
+
+    Raises FileNotFoundError when there is none and UnusableIndexError when it is none of ours or of another format.
+    """
+    if not (folder / CATALOGUE).is_file():
+        raise FileNotFoundError(f"{folder} holds no index; build one with the stage retrieve.index")
+    connection = _connect(folder / CATALOGUE)
+    try:
+        meta = dict(connection.execute("SELECT name, value FROM meta"))
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise UnusableIndexError(
+            f"{folder / CATALOGUE} is not the catalogue of an index ({error}); build it anew"
+        ) from error
+    if meta.get("format") != FORMAT:
+        connection.close()
+        raise UnusableIndexError(f"{folder} has index format {meta.get('format')}, expected {FORMAT}; build it anew")
+    return connection, meta
+
+
+def chunk_config(meta: dict[str, str]) -> ChunkConfig:
+    """How the chunks were cut; UnusableIndexError for an index of a version that cut them in other ways."""
+    try:
+        return from_mapping(ChunkConfig, json.loads(meta["chunk"]))
+    except ValueError as error:
+        raise UnusableIndexError(f"the index was cut by another version ({error}); build it anew") from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Transactions are explicit. Threads may share the connection: SQLite serialises their statements."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, not merely unlinked
+    return connection

@@ -1,0 +1,54 @@
+"""What an index is made of and how it is searched."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkConfig:
+    """Size of the chunks, in tokens of the encoder.
+
+    Chunks aim at `target_tokens`. What the encoder reads for one chunk, its headings included, has `max_tokens` at
+    most, so that nothing is cut off (all-MiniLM-L6-v2 reads 256 with its two special tokens). Chunks do not overlap:
+    they end where a block ends, and each character can be cited from one chunk only.
+    """
+
+    target_tokens: int = 180
+    max_tokens: int = 230
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.target_tokens <= self.max_tokens:
+            raise ValueError(
+                f"expected 8 <= target_tokens <= max_tokens, got {self.target_tokens} and {self.max_tokens}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class IndexConfig:
+    """The stage `retrieve.index`; the encoder is the recipe's model in the role `embedder`."""
+
+    chunk: ChunkConfig = field(default_factory=ChunkConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchConfig:
+    """How a question is searched.
+
+    Each leg, dense and lexical, brings `candidates`; reciprocal rank fusion with `rrf_constant` joins them (60 as in
+    Cormack et al., 2009). A chunk whose word shingles overlap with those of a better one by `near_duplicate` (Jaccard)
+    or more is dropped; 1 drops equal shingles only. The `k` best that fit `budget_tokens` together are returned; 0 is
+    no budget.
+    """
+
+    k: int = 8
+    candidates: int = 50
+    rrf_constant: float = 60.0
+    near_duplicate: float = 0.8
+    budget_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.candidates < self.k:
+            raise ValueError(f"expected 1 <= k <= candidates, got k={self.k}, candidates={self.candidates}")
+        if not 0 < self.near_duplicate <= 1:
+            raise ValueError(f"near_duplicate must lie in (0, 1], got {self.near_duplicate}")
+        if self.rrf_constant <= 0 or self.budget_tokens < 0:
+            raise ValueError("rrf_constant must be positive and budget_tokens at least 0")

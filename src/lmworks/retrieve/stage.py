@@ -1,0 +1,170 @@
+"""The stage `retrieve.index`: documents into an index, going on from the last one and from where a kill stopped it."""
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from lmworks.artefact import StageContext, StageResult
+from lmworks.data.store import DOCUMENTS, DocumentStore
+from lmworks.generate.protocol import Role
+from lmworks.records import Document
+from lmworks.report import Figure, Section, Table, histogram
+from lmworks.retrieve.catalogue import CATALOGUE, VECTORS, UnusableIndexError
+from lmworks.retrieve.config import ChunkConfig, IndexConfig
+from lmworks.retrieve.index import Index
+
+
+class Encoder(Protocol):
+    """What an index needs of a model: vectors, a name for all that shapes them, their width, the size of texts.
+
+    `max_tokens` is the longest text that is read whole, special tokens not counted.
+    """
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def max_tokens(self) -> int: ...
+
+    def encode(self, texts: Sequence[str], role: Role) -> np.ndarray: ...
+
+    def count_tokens(self, texts: Sequence[str]) -> Sequence[int]: ...
+
+
+class CheckpointEncoder:
+    """The encoder of a checkpoint, by name or path."""
+
+    def __init__(self, checkpoint: str) -> None:
+        from lmworks.generate.embedding import TextEncoder
+        from lmworks.model.checkpoint import load
+
+        self._encoder = TextEncoder(load(checkpoint))
+        self._tokenizer = self._encoder.tokenizer
+        self.width = self._encoder.width
+        self.fingerprint = self._encoder.fingerprint
+        prefix = self._encoder.prefixes["passage"]
+        self.max_tokens = self._encoder.max_length - len(self._tokenizer.encode(prefix, special=True))
+
+    def encode(self, texts: Sequence[str], role: Role) -> np.ndarray:
+        """(n, width) float32, rows of length 1."""
+        return self._encoder.encode(texts, role)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(ids) for ids in self._tokenizer.encode_batch(texts)]
+
+
+def index(config: IndexConfig, context: StageContext) -> StageResult:
+    """Build or update the index with the recipe's model in the role `embedder`."""
+    return build_index(config, context, CheckpointEncoder(context.models["embedder"]))
+
+
+def build_index(config: IndexConfig, context: StageContext, encoder: Encoder) -> StageResult:
+    """Index the documents of the one input that has some, into `context.output`.
+
+    The work happens in `context.work`, which survives a kill: the next call goes on there. The first call starts from
+    the previous artefact where encoder and chunking are the same, so that only changed documents are embedded.
+    Raises ValueError when there are no documents, or when the encoder would cut off chunks of the configured size.
+    """
+    if config.chunk.max_tokens > encoder.max_tokens:
+        raise ValueError(
+            f"chunk.max_tokens is {config.chunk.max_tokens}, the encoder reads only {encoder.max_tokens}: lower it"
+        )
+    store = DocumentStore(context.input(DOCUMENTS))
+    if not len(store):
+        raise ValueError(f"{store.folder} holds no documents to index")
+    started = time.monotonic()
+    with _start(context, config.chunk, encoder) as working:
+        counts = working.sync(_Documents(store), encoder.encode, encoder.count_tokens, context.progress)
+        digest = working.digest()
+        tokens = [count for (count,) in working.connection.execute("SELECT tokens FROM chunks")]
+        section = _section(working, tokens, config.chunk)
+    for name in (CATALOGUE, VECTORS):
+        shutil.copyfile(context.work / name, context.output / name)
+    metrics = {
+        "documents": len(store),
+        "chunks": len(tokens),
+        "tokens": sum(tokens),
+        "embedded": counts.embedded,
+        "reused": len(tokens) - counts.embedded,
+        "added": counts.added,
+        "replaced": counts.replaced,
+        "removed": counts.removed,
+        "unchanged": counts.unchanged,
+        "seconds": time.monotonic() - started,
+    }
+    # One digest of what both files mean: their bytes depend on the order in which documents came and went.
+    return StageResult(metrics=metrics, sections=(section,), digests={CATALOGUE: digest, VECTORS: None})
+
+
+def _start(context: StageContext, chunk: ChunkConfig, encoder: Encoder) -> Index:
+    """The index to go on with: interrupted work, a copy of the previous artefact, or an empty one."""
+    if (resumed := _usable(context.work, chunk, encoder)) is not None:
+        return resumed
+    for name in (CATALOGUE, f"{CATALOGUE}-journal", VECTORS):
+        (context.work / name).unlink(missing_ok=True)
+    if context.previous is not None and (previous := _usable(context.previous, chunk, encoder)) is not None:
+        previous.close()
+        # The catalogue comes last: with it the copy counts as an index.
+        shutil.copyfile(context.previous / VECTORS, context.work / VECTORS)
+        shutil.copyfile(context.previous / CATALOGUE, context.work / f"{CATALOGUE}.copy")
+        (context.work / f"{CATALOGUE}.copy").rename(context.work / CATALOGUE)
+        return Index.open(context.work, encoder.fingerprint)
+    return Index.create(context.work, encoder.fingerprint, encoder.width, chunk)
+
+
+def _usable(folder: Path, chunk: ChunkConfig, encoder: Encoder) -> Index | None:
+    """The index in a folder, when it is whole and made by the same encoder from chunks of the same kind."""
+    try:
+        found = Index.open(folder, encoder.fingerprint)
+    except (FileNotFoundError, UnusableIndexError):
+        return None
+    try:
+        if found.chunk_config == chunk:
+            found.layout()
+            return found
+    except UnusableIndexError:  # an index that lacks vectors is built anew
+        pass
+    found.close()
+    return None
+
+
+class _Documents:
+    """The documents of a store one by one, and how many there are."""
+
+    def __init__(self, store: DocumentStore) -> None:
+        self.store = store
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __iter__(self) -> Iterator[Document]:
+        return iter(self.store)
+
+
+def _section(working: Index, tokens: Sequence[int], chunk: ChunkConfig) -> Section:
+    """For the report: the sizes of the chunks, and what each source gave."""
+    documents: Counter[str] = Counter()
+    chunks: Counter[str] = Counter()
+    query = "SELECT d.uri, count(*) FROM documents d JOIN chunks c ON c.document = d.key GROUP BY d.key ORDER BY d.uri"
+    for uri, count in working.connection.execute(query):
+        source = uri.split("/")[0].split(":")[0]
+        documents[source] += 1
+        chunks[source] += count
+    rows = tuple((source, documents[source], chunks[source]) for source in documents)
+    drawing = histogram(
+        tokens,
+        x="tokens of a chunk, headings included",
+        y="chunks",
+        marks={"target": chunk.target_tokens, "limit": chunk.max_tokens},
+    )
+    text = f"{len(tokens):,} chunks of {documents.total():,} documents, {sum(tokens):,} tokens."
+    caption = "A chunk never crosses a section, so a short section is a short chunk."
+    return Section("Index", text, (Table(("source", "documents", "chunks"), rows),), (Figure(drawing, caption),))

@@ -1,0 +1,143 @@
+"""The tokenizer: a `tokenizer.json`, and what its special tokens are for.
+
+Text is only ever text here: a string such as `<|im_end|>` in the input is encoded letter by letter and never becomes
+the special token of that name. Special tokens enter a sequence in two ways, both on purpose: `encode(...,
+special=True)` adds the ones that frame a text for this model, and `chat.py` puts the ones that a chat template asks
+for.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from lmworks.artefact import hash_json, write_json
+
+ROLES = ("bos_token", "eos_token", "unk_token", "pad_token", "cls_token", "sep_token", "mask_token")
+
+
+class Tokenizer:
+    """Encodes and decodes with a `tokenizers.Tokenizer`.
+
+    `roles` says what the special tokens are for, by the names of `tokenizer_config.json` (`eos_token`, `pad_token`, …);
+    `eos_ids` are all ids that end a generated text, the one of `eos_token` among them.
+
+    A vocabulary may lack some bytes (SmolLM2's lacks six control characters): as with the published tokenizer,
+    characters of such bytes get no token, and `encode_with_offsets` shows the gap.
+
+    Truncation and padding stored in a `tokenizer.json` are switched off: a caller who wants either does it in the open.
+    """
+
+    def __init__(
+        self, backend: tokenizers.Tokenizer, roles: Mapping[str, str] | None = None, eos_ids: Sequence[int] = ()
+    ) -> None:
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = True  # "encode them like other text", so that text cannot become one
+        self.backend = backend
+        self.roles = dict(roles or {})
+        for role, token in self.roles.items():
+            if role not in ROLES:
+                raise ValueError(f"unknown role {role!r} of a special token; allowed: {', '.join(ROLES)}")
+            if backend.token_to_id(token) is None:
+                raise ValueError(f"the {role} {token!r} is not in the vocabulary")
+        own = [] if self.eos_id is None else [self.eos_id]
+        self.eos_ids = tuple(dict.fromkeys([*own, *eos_ids]))
+
+    @classmethod
+    def load(cls, folder: Path, eos_ids: Sequence[int] = ()) -> "Tokenizer":
+        """Reads `tokenizer.json` and `tokenizer_config.json` (`special_tokens_map.json`) of a Hugging Face folder."""
+        path = folder / "tokenizer.json"
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{path} is missing: save the tokenizer in the `tokenizers` format (a fast tokenizer)"
+            )
+        named = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
+        roles = {role: _content(named[role]) for role in ROLES if named.get(role) is not None}
+        return cls(tokenizers.Tokenizer.from_file(str(path)), roles, eos_ids)
+
+    def save(self, folder: Path, chat_template: str | None = None, max_length: int | None = None) -> None:
+        """Writes `tokenizer.json` and `tokenizer_config.json`, as `transformers` reads them, into a folder."""
+        self.backend.save(str(folder / "tokenizer.json"))
+        document: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", **self.roles}
+        # transformers would otherwise tidy spaces before punctuation after decoding, which is no part of the tokenizer.
+        document["clean_up_tokenization_spaces"] = False
+        if max_length is not None:
+            document["model_max_length"] = max_length
+        if chat_template is not None:
+            document["chat_template"] = chat_template
+        write_json(folder / "tokenizer_config.json", document)
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Encoding and decoding
+
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        """Token ids of `text`; `special` adds the tokens that frame a text, such as `[CLS]` and `[SEP]`."""
+        return self.backend.encode(text, add_special_tokens=special).ids
+
+    def encode_batch(self, texts: Sequence[str], special: bool = False) -> list[list[int]]:
+        """`encode` of every text, on all cores."""
+        return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=special)]
+
+    def encode_with_offsets(self, text: str, special: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids, and for each the code points `[start, end)` of `text` it stands for.
+
+        Tokens that hold parts of one character all carry the whole character's offsets; added special tokens (0, 0).
+        """
+        encoding = self.backend.encode(text, add_special_tokens=special)
+        return encoding.ids, encoding.offsets
+
+    def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
+        """Text of the ids.
+
+        Bytes that are no valid UTF-8 become U+FFFD; special tokens are left out unless asked for.
+        """
+        return self.backend.decode(list(ids), skip_special_tokens=skip_special)
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Vocabulary
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of tokens, special ones included; a model's embedding may have more rows than that."""
+        return self.backend.get_vocab_size(with_added_tokens=True)
+
+    @cached_property
+    def special_ids(self) -> dict[str, int]:
+        """Every special token and its id."""
+        added = self.backend.get_added_tokens_decoder()
+        return {token.content: index for index, token in sorted(added.items()) if token.special}
+
+    @property
+    def bos_id(self) -> int | None:
+        return self._role_id("bos_token")
+
+    @property
+    def eos_id(self) -> int | None:
+        return self._role_id("eos_token")
+
+    @property
+    def pad_id(self) -> int | None:
+        return self._role_id("pad_token")
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 over `tokenizer.json`, the roles and the ids that end a text: all that decides the ids of a text."""
+        return hash_json({"tokenizer": self.backend.to_str(), "roles": self.roles, "eos": self.eos_ids})
+
+    def _role_id(self, role: str) -> int | None:
+        token = self.roles.get(role)
+        return None if token is None else self.backend.token_to_id(token)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; an empty one when there is no such file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _content(token: str | Mapping[str, Any]) -> str:
+    """A special token is stored as its string, or as a record that holds it."""
+    return token if isinstance(token, str) else token["content"]

@@ -1,0 +1,68 @@
+"""What all tests share: two threads, no network for the reference libraries, and the default weights."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before a test imports transformers
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+# Before torch is imported: threads that spin while they wait make a busy machine many times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import torch
+from tokenizers import pre_tokenizers
+
+from lmworks.model.checkpoint import Checkpoint, load
+from lmworks.model.pull import PullError, pull
+from lmworks.tokenizer.byte_level import CONTROL, byte_level_bpe
+from lmworks.tokenizer.tokenizer import Tokenizer
+
+torch.set_num_threads(2)
+
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+MERGES = ("Ġ t", "h e", "Ġt he", "i n", "e r", "Ġ a", "o n", "in g")
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Tokenizer:
+    """Byte-level BPE with three special tokens, all bytes and eight merges: 267 tokens, any text can be encoded."""
+    tokens = [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet()), *(merge.replace(" ", "") for merge in MERGES)]
+    kinds = [CONTROL if token in SPECIAL else 1 for token in tokens]
+    roles = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
+    return Tokenizer(byte_level_bpe(tokens, MERGES, kinds, "smollm"), roles)
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The .gguf file of SmolLM2-135M-Instruct."""
+    return _pulled("smollm2-135m-instruct")
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2."""
+    return _pulled("all-minilm-l6-v2")
+
+
+@pytest.fixture(scope="session")
+def smollm2_checkpoint(smollm2: Path) -> Checkpoint:
+    return load(smollm2)
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder(smollm2_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2 as the Hugging Face folder that `save` writes."""
+    return smollm2_checkpoint.save(tmp_path_factory.mktemp("saved") / "smollm2")
+
+
+@pytest.fixture(scope="session")
+def minilm_checkpoint(minilm: Path) -> Checkpoint:
+    return load(minilm)
+
+
+def _pulled(name: str) -> Path:
+    try:
+        return pull(name)
+    except PullError as error:  # a missing proof is a failure, not something to skip
+        pytest.fail(f"this test needs the weights {name}: {error}")

@@ -1,0 +1,47 @@
+"""The stage: what it writes, counts and refuses."""
+
+from pathlib import Path
+
+import pytest
+
+from lmworks.artefact import StageContext
+from lmworks.data.config import ReadConfig
+from lmworks.data.stage import read
+from lmworks.data.store import DocumentStore
+
+
+def context(tmp_path: Path) -> StageContext:
+    output = tmp_path / "output"
+    output.mkdir()
+    return StageContext(inputs={}, output=output, work=tmp_path, base=tmp_path)
+
+
+def test_documents_left_out_and_counts(tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "a.md").write_text("text")
+    (docs / "b.txt").write_bytes(b"caf\xe9")
+    (docs / "c.png").write_bytes(b"png")
+    calls: list[int] = []
+    given = context(tmp_path)
+    given = StageContext(**{f: getattr(given, f) for f in ("inputs", "output", "work", "base")},
+                         progress=lambda done, total, unit: calls.append(done))  # fmt: skip
+    result = read(ReadConfig(sources=("docs",)), given)
+    store = DocumentStore(given.output)
+    assert [d.text for d in store] == ["text", "café"]
+    assert [item.uri for item in store.left_out()] == ["docs/c.png"]
+    assert result.metrics == {
+        "documents": 2,
+        "characters": 8,
+        "left_out": 1,
+        "encodings": {"cp1252": 1, "utf-8": 1},
+    }
+    assert calls == [1, 2, 3]
+    assert ("no reader for .png", 1, "docs/c.png") in result.sections[0].tables[2].rows
+
+
+def test_no_documents_at_all_is_an_error_that_says_why(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.png").write_bytes(b"png")
+    with pytest.raises(ValueError, match=r"1 × no reader for \.png\. Name other documents\.sources"):
+        read(ReadConfig(sources=("docs",)), context(tmp_path))

@@ -1,0 +1,178 @@
+"""Folders to documents: order, names, and a reason for everything that is left out."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lmworks.data.config import ReadConfig
+from lmworks.data.files import NoSourceError
+from lmworks.data.reading import read_documents, source_digest
+from lmworks.records import Document, LeftOut
+
+
+def read(base: Path, *sources: str, **settings: object) -> tuple[dict[str, Document], dict[str, LeftOut]]:
+    items = list(read_documents(ReadConfig(sources=sources, **settings), base=base))  # type: ignore[arg-type]
+    documents = [item for item in items if isinstance(item, Document)]
+    left_out = [item for item in items if isinstance(item, LeftOut)]
+    assert len({item.uri for item in items}) == len(items), "a uri was given twice"
+    return {item.uri: item for item in documents}, {item.uri: item for item in left_out}
+
+
+def write(base: Path, **files: str | bytes) -> None:
+    for name, content in files.items():
+        path = base / name.replace("__", "/").replace("_dot_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def test_each_media_type_has_its_extractor(tmp_path: Path) -> None:
+    write(
+        tmp_path / "docs",
+        a_dot_md="# Title *one*\n\ntext",
+        b_dot_rst="=====\nTitle\n=====\n\ntext",
+        c_dot_txt="plain",
+        d_dot_py='def f(x=1):\n    "What f does."\n',
+        e_dot_html="<html><head><title>Page</title></head><body><nav>Home</nav><article><h1>Main</h1><p>"
+        + "A sentence of the main text that is long enough to be kept. " * 5
+        + "</p></article></body></html>",
+    )
+    documents, left_out = read(tmp_path, "docs")
+    assert not left_out
+    assert {uri: (d.media_type, d.extractor, d.title) for uri, d in documents.items()} == {
+        "docs/a.md": ("text/markdown", "markdown", "Title one"),
+        "docs/b.rst": ("text/x-rst", "rest", "Title"),
+        "docs/c.txt": ("text/plain", "plain", ""),
+        "docs/d.py": ("text/x-python", "python-docstrings", "module d"),
+        "docs/e.html": ("text/html", "trafilatura", "Page"),
+    }
+    assert documents["docs/a.md"].text == "# Title *one*\n\ntext"
+    assert documents["docs/e.html"].text.startswith("# Main")
+    assert "Home" not in documents["docs/e.html"].text
+
+
+def test_order_is_sorted_and_does_not_depend_on_creation(tmp_path: Path) -> None:
+    for name in ("z.md", "a.md", "m/b.md", "m/a.md", "B.md"):
+        path = tmp_path / "docs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    assert list(read(tmp_path, "docs")[0]) == ["docs/B.md", "docs/a.md", "docs/m/a.md", "docs/m/b.md", "docs/z.md"]
+
+
+def test_everything_left_out_says_why(tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    write(
+        docs,
+        good_dot_md="text",
+        empty_dot_md=" \n\n",
+        binary_dot_md=b"\0\1\2",
+        large_dot_txt="x" * 1001,
+        broken_dot_py="def f(:",
+        silent_dot_py="x = 1",
+        picture_dot_png=b"\x89PNG",
+        _dot_hidden_dot_md="secret",
+        _dot_git__config="a",
+        _dot_git__objects__x="b",
+        node_modules__x__readme_dot_md="c",
+        drafts__one_dot_md="d",
+        page_dot_html="<html><body></body></html>",
+        old__build_dot_lock="1",
+        old__stages__x_dot_md="own output",
+    )
+    (docs / "loop").symlink_to(docs, target_is_directory=True)
+    (docs / "gone.md").symlink_to(docs / "nothing.md")
+    (docs / "self.md").symlink_to(docs / "self.md")
+    (docs / "twin.md").symlink_to(docs / "good.md")
+    os.mkfifo(docs / "pipe.md")  # opening it would wait forever
+    documents, left_out = read(tmp_path, "docs", max_bytes=1000, exclude=("node_modules", "drafts/*.md"))
+    assert list(documents) == ["docs/good.md"]
+    reasons = {uri: (item.reason, item.count) for uri, item in left_out.items()}
+    assert reasons.pop("docs/broken.py")[0].startswith("not Python that can be parsed: ")
+    assert reasons.pop("docs/self.md")[0] == "broken symbolic link"
+    assert reasons == {
+        "docs/.git/": ("hidden", 2),
+        "docs/.hidden.md": ("hidden", 1),
+        "docs/binary.md": ("binary data", 1),
+        "docs/drafts/one.md": ("excluded by drafts/*.md", 1),
+        "docs/empty.md": ("empty", 1),
+        "docs/gone.md": ("broken symbolic link", 1),
+        "docs/large.txt": ("larger than 1,000 bytes (1,001)", 1),
+        "docs/loop/": ("a symbolic link to a folder; name the folder itself as a source", left_out["docs/loop/"].count),
+        "docs/node_modules/": ("excluded by node_modules", 1),
+        "docs/old/": ("an lmworks workspace", 2),
+        "docs/page.html": ("a page without main text", 1),
+        "docs/picture.png": ("no reader for .png", 1),
+        "docs/pipe.md": ("not a regular file", 1),
+        "docs/silent.py": ("Python without docstrings", 1),
+        "docs/twin.md": ("already read under another name", 1),
+    }
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_file_does_not_stop_the_rest(tmp_path: Path) -> None:
+    write(tmp_path, a_dot_md="a", b_dot_md="b")
+    (tmp_path / "a.md").chmod(0)
+    documents, left_out = read(tmp_path, ".")
+    assert len(documents) == 1
+    assert next(iter(left_out.values())).reason == "unreadable: Permission denied"
+
+
+def test_an_unreadable_folder_does_not_stop_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "docs", a__x_dot_md="a", b_dot_md="b")
+    iterdir = Path.iterdir
+
+    def refuse(path: Path):
+        if path.name == "a":
+            raise PermissionError(13, "Permission denied")
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    documents, left_out = read(tmp_path, "docs")
+    assert list(documents) == ["docs/b.md"]
+    assert left_out["docs/a/"].reason == "unreadable: Permission denied"
+
+
+def test_two_sources_of_one_name_do_not_collide(tmp_path: Path) -> None:
+    write(tmp_path, one__docs__a_dot_md="1", two__docs__a_dot_md="2", a_dot_md="3")
+    documents, _ = read(tmp_path, "one/docs", "two/docs", "a.md")
+    assert {uri: document.text for uri, document in documents.items()} == {
+        "docs/a.md": "1",
+        "docs-2/a.md": "2",
+        "a.md": "3",
+    }
+
+
+def test_a_file_of_two_sources_is_read_once(tmp_path: Path) -> None:
+    write(tmp_path, docs__a_dot_md="1", docs__b_dot_md="2")
+    documents, left_out = read(tmp_path, "docs/*.md", "docs")
+    assert sorted(documents) == ["docs/a.md", "docs/b.md"]
+    assert {item.reason for item in left_out.values()} == {"already read under another name"}
+
+
+def test_a_glob_starts_at_its_fixed_folder(tmp_path: Path) -> None:
+    write(tmp_path, docs__a_dot_md="1", docs__deep__b_dot_md="2", docs__c_dot_txt="3")
+    assert sorted(read(tmp_path, "docs/**/*.md")[0]) == ["docs/a.md", "docs/deep/b.md"]
+
+
+@pytest.mark.parametrize("source", ["missing", "missing/*.md"])
+def test_a_source_that_is_not_there_is_an_error_that_names_the_fix(tmp_path: Path, source: str) -> None:
+    with pytest.raises(NoSourceError, match=r"documents\.sources"):
+        read(tmp_path, source)
+    with pytest.raises(NoSourceError, match="no sources"):
+        read(tmp_path)
+
+
+def test_the_digest_of_the_sources_follows_names_and_bytes(tmp_path: Path) -> None:
+    write(tmp_path, docs__a_dot_md="1")
+    config = ReadConfig(sources=("docs",))
+    digests = [source_digest(config, tmp_path)]
+    os.utime(tmp_path / "docs/a.md", (0, 0))
+    assert source_digest(config, tmp_path) == digests[0]  # a date is no content
+    write(tmp_path, docs__a_dot_md="2")
+    digests.append(source_digest(config, tmp_path))
+    (tmp_path / "docs/a.md").rename(tmp_path / "docs/b.md")
+    digests.append(source_digest(config, tmp_path))
+    write(tmp_path, docs__c_dot_png=b"3")
+    digests.append(source_digest(config, tmp_path))
+    assert len(set(digests)) == 4
+    assert source_digest(ReadConfig(sources=("missing",)), tmp_path)  # reading raises, the digest does not

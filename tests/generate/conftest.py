@@ -1,0 +1,50 @@
+"""Tiny random checkpoints, so that the engine is tested without weights. Every byte is a token of its own."""
+
+import pytest
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors
+
+from lmworks.model.checkpoint import Checkpoint, assemble
+from lmworks.model.config import PoolHead
+from lmworks.model.initialise import initialise
+from lmworks.model.presets import bert, llama
+from lmworks.model.transformer import Transformer
+from lmworks.tokenizer.tokenizer import Tokenizer
+
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def byte_tokenizer(special: dict[str, str]) -> Tokenizer:
+    """256 byte tokens, then the special tokens; characters beyond ASCII are several tokens, as in any byte-level BPE."""
+    vocabulary = {letter: index for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    backend = tokenizers.Tokenizer(models.BPE(vocabulary, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(
+        [tokenizers.AddedToken(token, special=True) for token in dict.fromkeys(special.values())]
+    )
+    if "cls_token" in special:
+        frame = [(token, backend.token_to_id(token)) for token in (special["cls_token"], special["sep_token"])]
+        backend.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", None, frame)
+    return Tokenizer(backend, special)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama() -> Checkpoint:
+    """3 layers, grouped keys and values, context 256; large weights, so that its distributions are far from flat."""
+    tokenizer = byte_tokenizer({"unk_token": "<|endoftext|>", "bos_token": "<|im_start|>", "eos_token": "<|im_end|>"})
+    config = llama(260, width=48, layers=3, heads=4, kv_heads=2, hidden=96, context_length=256, tied=True)
+    weights = initialise(Transformer(config), seed=3, std=0.2).state_dict()
+    return assemble(config, weights, tokenizer, _CHAT_TEMPLATE, source="tiny llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_bert() -> Checkpoint:
+    """2 layers, mean pooling, at most 32 tokens."""
+    tokenizer = byte_tokenizer({"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"})
+    config = bert(260, width=32, layers=2, heads=4, hidden=64, context_length=32, head=PoolHead())
+    weights = initialise(Transformer(config), seed=4, std=0.2).state_dict()
+    return assemble(config, weights, tokenizer, source="tiny bert")

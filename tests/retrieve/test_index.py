@@ -1,0 +1,262 @@
+"""The index: what a sync changes, that history leaves no trace in it, and that a kill hurts nothing."""
+
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lmworks.records import Document
+from lmworks.retrieve import writing
+from lmworks.retrieve.catalogue import CATALOGUE, VECTORS, EncoderMismatchError, UnusableIndexError
+from lmworks.retrieve.chunk import chunk
+from lmworks.retrieve.config import ChunkConfig
+from lmworks.retrieve.index import Index, SyncCounts
+from lmworks.retrieve.search import dense, lexical
+
+CHUNK = ChunkConfig(target_tokens=20, max_tokens=30)
+Make = Callable[..., Document]
+
+
+def corpus(document: Make, count: int = 12) -> list[Document]:
+    rng = random.Random(0)
+    texts = [
+        "\n\n".join(" ".join(f"w{rng.randrange(50)}" for _ in range(9)) for _ in range(1 + n % 5)) for n in range(count)
+    ]
+    return [document(text, f"docs/{number:02}.txt") for number, text in enumerate(texts)]
+
+
+def create(folder: Path, encoder) -> Index:
+    return Index.create(folder, encoder.fingerprint, encoder.width, CHUNK)
+
+
+def sync(index: Index, documents: Sequence[Document], encoder) -> SyncCounts:
+    return index.sync(documents, encoder.encode, encoder.count_tokens)
+
+
+def state(index: Index) -> dict[str, tuple[str, bytes]]:
+    """Text and vector of every chunk, by its place."""
+    layout = index.layout()
+    chunks = index.chunks(layout.keys.tolist())
+    return {
+        f"{one.uri}:{one.span.start}": (one.text, layout.matrix[row].tobytes())
+        for one, row in zip(chunks, layout.rows, strict=True)
+    }
+
+
+def test_it_holds_the_chunks_and_their_vectors(tmp_path: Path, encoder, document: Make) -> None:
+    documents = corpus(document)
+    with create(tmp_path, encoder) as index:
+        counts = sync(index, documents, encoder)
+        expected = {}
+        for value in documents:
+            for one in chunk(value, CHUNK, encoder.count_tokens):
+                vector = encoder.encode([one.embed_text], "query")[0].tobytes()
+                expected[f"{value.uri}:{one.span.start}"] = (value.quote(one.span), vector)
+        assert state(index) == expected
+        assert counts == SyncCounts(added=12, embedded=len(expected))
+        assert len(index) == len(expected) > 12
+        assert list(index.documents()) == documents
+        assert index.document(documents[3].hash) == documents[3]
+
+
+def test_an_edit_embeds_that_document_only(tmp_path: Path, encoder, document: Make) -> None:
+    documents = corpus(document)
+    with create(tmp_path, encoder) as index:
+        sync(index, documents, encoder)
+        encoder.embedded.clear()
+        assert sync(index, documents, encoder) == SyncCounts(unchanged=12)
+        assert encoder.embedded == []
+        changed = document("entirely new words", documents[4].uri)
+        new = document("another document", "docs/new.txt")
+        counts = sync(index, [*documents[:4], changed, *documents[6:], new], encoder)
+        assert counts == SyncCounts(added=1, replaced=1, removed=1, unchanged=10, embedded=2)
+        assert encoder.embedded == ["entirely new words", "another document"]
+
+
+def test_history_leaves_no_trace(tmp_path: Path, encoder, document: Make) -> None:
+    documents = corpus(document)
+    with create(tmp_path / "straight", encoder) as straight, create(tmp_path / "winding", encoder) as winding:
+        sync(straight, documents, encoder)
+        rng = random.Random(1)
+        for _ in range(6):
+            some = [value for value in documents if rng.random() < 0.6]
+            other = [document(f"passing {rng.random()}", f"x/{n}") for n in range(rng.randrange(4))]
+            sync(winding, rng.sample([*some, *other], len(some) + len(other)), encoder)
+        assert winding.digest() != straight.digest()
+        sync(winding, list(reversed(documents)), encoder)
+        assert state(winding) == state(straight)
+        assert winding.digest() == straight.digest()
+        size = (tmp_path / "winding" / VECTORS).stat().st_size
+        assert size == len(winding) * encoder.width * 4, "deleted vectors take no space"
+
+
+def test_the_digest_sees_every_part(tmp_path: Path, encoder, document: Make) -> None:
+    digests = set()
+    variants = [document("a b c", **change) for change in ({}, {"uri": "v"}, {"title": "T"}, {"licence": "MIT"})]
+    for number, value in enumerate([*variants, document("a b d")]):
+        with create(tmp_path / str(number), encoder) as index:
+            sync(index, [value], encoder)
+            digests.add(index.digest())
+    other = type(encoder)("b" * 64)
+    with create(tmp_path / "other", other) as index:
+        sync(index, [document("a b c")], other)
+        digests.add(index.digest())
+    assert len(digests) == 6
+
+
+def test_deleted_text_is_gone_from_the_files(tmp_path: Path, encoder, document: Make) -> None:
+    secret, kept = document("the word xyzzyplugh is secret", "secret"), document("harmless words", "kept")
+    with create(tmp_path, encoder) as index:
+        sync(index, [secret, kept, *corpus(document)], encoder)
+        vector = encoder.encode(["the word xyzzyplugh is secret"], "query")[0]
+        assert len(lexical(index, "xyzzyplugh", 5)) == 1
+        sync(index, [kept, *corpus(document)], encoder)
+        assert len(lexical(index, "xyzzyplugh", 5)) == 0
+        assert max(s["dense"] for s in dense(index, vector, 5).scores) < 0.99
+        with pytest.raises(KeyError):
+            index.document(secret.hash)
+    assert b"xyzzyplugh" not in (tmp_path / CATALOGUE).read_bytes()
+    assert vector.tobytes() not in (tmp_path / VECTORS).read_bytes()
+
+
+def test_another_encoder_is_refused(tmp_path: Path, encoder) -> None:
+    create(tmp_path, encoder).close()
+    with pytest.raises(EncoderMismatchError, match=r"aaaaaaaaaaaa….*bbbbbbbbbbbb…"):
+        Index.open(tmp_path, "b" * 64)
+    with Index.open(tmp_path, encoder.fingerprint) as index:
+        assert index.chunk_config == CHUNK
+        assert index.width == encoder.width
+
+
+def test_what_is_no_index_is_refused(tmp_path: Path, encoder, document: Make) -> None:
+    with pytest.raises(FileNotFoundError, match=r"retrieve\.index"):
+        Index.open(tmp_path, encoder.fingerprint)
+    (tmp_path / CATALOGUE).write_bytes(b"no database at all" * 100)
+    with pytest.raises(UnusableIndexError, match="build it anew"):
+        Index.open(tmp_path, encoder.fingerprint)
+    folder = tmp_path / "old"
+    with create(folder, encoder) as index:
+        index.connection.execute("UPDATE meta SET value = '{\"size\": 3}' WHERE name = 'chunk'")
+    with pytest.raises(UnusableIndexError, match="another version.*build it anew"):
+        Index.open(folder, encoder.fingerprint)
+    folder = tmp_path / "cut"
+    with create(folder, encoder) as index:
+        sync(index, [document("a b c")], encoder)
+        with pytest.raises(FileExistsError):
+            create(folder, encoder)
+    (folder / VECTORS).write_bytes(b"")
+    with Index.open(folder, encoder.fingerprint) as index, pytest.raises(UnusableIndexError, match="holds 0 vectors"):
+        index.layout()
+
+
+@pytest.mark.parametrize("fault", ["shape", "length", "nan"])
+def test_vectors_that_cannot_be_compared_are_refused(tmp_path: Path, encoder, document: Make, fault: str) -> None:
+    def encode(texts: Sequence[str], role: str) -> np.ndarray:
+        vectors = encoder.encode(texts, role)
+        return {"shape": vectors[:, 1:], "length": vectors * 2, "nan": vectors * np.nan}[fault]
+
+    with create(tmp_path, encoder) as index:
+        with pytest.raises(ValueError, match="docs/00"):
+            index.sync(corpus(document), encode, encoder.count_tokens)
+        assert len(index) == 0
+
+
+def test_two_documents_of_one_uri_are_refused(tmp_path: Path, encoder, document: Make) -> None:
+    with create(tmp_path, encoder) as index, pytest.raises(ValueError, match="two documents have the uri u"):
+        sync(index, [document("a"), document("b")], encoder)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Interruptions
+
+
+@pytest.mark.parametrize("point", ["_insert", "_write_vectors", "_delete", "_compact"])
+def test_an_error_at_any_point_of_a_commit_is_harmless(
+    tmp_path: Path, encoder, document: Make, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    monkeypatch.setattr(writing, "COMMIT_CHUNKS", 4)
+    documents = corpus(document)
+    changed = [document(value.text[::-1], value.uri) for value in documents[1:7]]
+    target = [*changed, *documents[8:]]
+    with create(tmp_path / "straight", encoder) as straight:
+        sync(straight, target, encoder)
+        expected = (state(straight), straight.digest())
+    original = getattr(writing.Writer, point)
+    for after in range(0, 9, 2):
+        with create(tmp_path / str(after), encoder) as index:
+            sync(index, documents, encoder)
+        left = after
+
+        def fail(self, *arguments):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                if point == "_write_vectors":
+                    original(self, *arguments)  # the vectors are on the disk, the catalogue knows nothing of them
+                raise KeyboardInterrupt
+            return original(self, *arguments)
+
+        monkeypatch.setattr(writing.Writer, point, fail)
+        index = Index.open(tmp_path / str(after), encoder.fingerprint)
+        try:
+            sync(index, target, encoder)
+        except KeyboardInterrupt:
+            for place, (text, vector) in state(index).items():  # every vector still is that of its text
+                assert encoder.encode([text], "query")[0].tobytes() == vector, place
+        monkeypatch.setattr(writing.Writer, point, original)
+        index.close()
+        with Index.open(tmp_path / str(after), encoder.fingerprint) as index:
+            sync(index, target, encoder)
+            assert (state(index), index.digest()) == expected
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from conftest import HashingEncoder, make_document
+from test_index import CHUNK, corpus
+from lmworks.retrieve import writing
+from lmworks.retrieve.index import Index
+
+writing.COMMIT_CHUNKS = 6
+left = int(sys.argv[4])
+original = getattr(writing.Writer, sys.argv[3])
+
+def die(self, *arguments):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, *arguments)
+
+setattr(writing.Writer, sys.argv[3], die)
+encoder = HashingEncoder()
+index = Index.open(Path(sys.argv[2]), encoder.fingerprint)
+index.sync(corpus(make_document), encoder.encode, encoder.count_tokens)
+"""
+
+
+@pytest.mark.parametrize(("point", "after"), [("add", 7), ("_insert", 5), ("_compact", 0)])
+def test_a_killed_process_loses_little_and_goes_on(
+    tmp_path: Path, encoder, document: Make, point: str, after: int
+) -> None:
+    documents = corpus(document)
+    with create(tmp_path / "straight", encoder) as straight:
+        sync(straight, documents, encoder)
+        expected = (state(straight), straight.digest())
+    create(tmp_path / "killed", encoder).close()
+    arguments = [str(Path(__file__).parent), str(tmp_path / "killed"), point, str(after)]
+    finished = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, timeout=60)
+    assert finished.returncode == -signal.SIGKILL, finished.stderr
+    encoder.embedded.clear()
+    with Index.open(tmp_path / "killed", encoder.fingerprint) as index:
+        counts = sync(index, documents, encoder)
+        assert counts.unchanged > 0, "what was committed before the kill is kept"
+        assert counts.embedded == len(encoder.embedded) < len(index)
+        assert (state(index), index.digest()) == expected

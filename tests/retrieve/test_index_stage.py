@@ -1,0 +1,132 @@
+"""The stage: update from the previous artefact, go on after a kill, and report what was done."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lmworks.artefact import StageContext
+from lmworks.data.store import write_documents
+from lmworks.records import Document
+from lmworks.retrieve.catalogue import CATALOGUE, VECTORS
+from lmworks.retrieve.config import ChunkConfig, IndexConfig, SearchConfig
+from lmworks.retrieve.index import Index
+from lmworks.retrieve.search import search
+from lmworks.retrieve.stage import CheckpointEncoder, build_index
+
+Make = Callable[..., Document]
+CONFIG = IndexConfig(ChunkConfig(20, 30))
+
+
+def context(base: Path, documents: list[Document], name: str, **fields: object) -> StageContext:
+    folders = {part: base / name / part for part in ("documents", "output", "work")}
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    write_documents(folders["documents"], documents)
+    return StageContext(
+        inputs={"documents": folders["documents"]}, output=folders["output"], work=folders["work"], **fields
+    )  # type: ignore[arg-type]
+
+
+def some(document: Make) -> list[Document]:
+    return [document(f"number {n} " + "word " * (15 * n), f"docs/{n}.txt") for n in range(5)]
+
+
+def test_an_index_and_what_is_said_of_it(tmp_path: Path, encoder, document: Make) -> None:
+    calls: list[tuple[int, int | None, str]] = []
+    given = context(tmp_path, some(document), "a", progress=lambda *call: calls.append(call))
+    result = build_index(CONFIG, given, encoder)
+    with Index.open(given.output, encoder.fingerprint) as index:
+        assert result.digests == {CATALOGUE: index.digest(), VECTORS: None}
+        assert result.metrics["chunks"] == len(index) == result.metrics["embedded"]
+        assert result.metrics["documents"] == result.metrics["added"] == 5
+    assert sorted(path.name for path in given.output.iterdir()) == [CATALOGUE, VECTORS]
+    assert calls[-1] == (5, 5, "documents")
+    assert result.sections[0].tables[0].rows == (("docs", 5, len(encoder.embedded)),)
+    assert result.sections[0].figures[0].svg.startswith("<svg")
+
+
+def test_an_update_embeds_what_changed_and_equals_a_fresh_build(tmp_path: Path, encoder, document: Make) -> None:
+    documents = some(document)
+    first = context(tmp_path, documents, "first")
+    build_index(CONFIG, first, encoder)
+    before = {path.name: path.read_bytes() for path in first.output.iterdir()}
+    documents[2] = document("changed", documents[2].uri)
+    encoder.embedded.clear()
+    second = build_index(CONFIG, context(tmp_path, documents[1:], "second", previous=first.output), encoder)
+    assert encoder.embedded == ["changed"]
+    counts = ("added", "replaced", "removed", "unchanged", "embedded")
+    assert [second.metrics[name] for name in counts] == [0, 1, 1, 3, 1]
+    fresh = build_index(CONFIG, context(tmp_path, documents[1:], "fresh"), encoder)
+    assert second.digests == fresh.digests
+    assert {path.name: path.read_bytes() for path in first.output.iterdir()} == before, "the artefact is not touched"
+
+
+@pytest.mark.parametrize("other", ["encoder", "chunks", "damage"])
+def test_a_previous_index_of_another_kind_is_not_used(tmp_path: Path, encoder, document: Make, other: str) -> None:
+    first = context(tmp_path, some(document), "first")
+    build_index(CONFIG, first, encoder)
+    second = context(tmp_path, some(document), "second", previous=first.output)
+    user, config = encoder, CONFIG
+    if other == "encoder":
+        user = type(encoder)("b" * 64)
+    elif other == "chunks":
+        config = IndexConfig(ChunkConfig(20, 31))
+    else:
+        (first.output / VECTORS).write_bytes(b"")
+    result = build_index(config, second, user)
+    assert result.metrics["embedded"] == result.metrics["chunks"] > 0
+
+
+def test_it_goes_on_after_a_kill(tmp_path: Path, encoder, document: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmworks.retrieve.writing.COMMIT_CHUNKS", 2)
+    given = context(tmp_path, some(document), "a")
+    encode = encoder.encode
+
+    def interrupted(texts, role):
+        if any("number 4" in text for text in texts):
+            raise KeyboardInterrupt
+        return encode(texts, role)
+
+    monkeypatch.setattr(encoder, "encode", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build_index(CONFIG, given, encoder)
+    monkeypatch.setattr(encoder, "encode", encode)
+    result = build_index(CONFIG, given, encoder)
+    assert result.metrics["unchanged"] >= 2
+    fresh = build_index(CONFIG, context(tmp_path, some(document), "fresh"), encoder)
+    assert result.digests == fresh.digests
+
+
+def test_chunks_that_the_encoder_would_cut_are_refused(tmp_path: Path, encoder, document: Make) -> None:
+    with pytest.raises(ValueError, match="the encoder reads only 254: lower it"):
+        build_index(IndexConfig(ChunkConfig(200, 255)), context(tmp_path, some(document), "a"), encoder)
+
+
+def test_no_documents_is_an_error(tmp_path: Path, encoder) -> None:
+    with pytest.raises(ValueError, match="no documents to index"):
+        build_index(CONFIG, context(tmp_path, [], "a"), encoder)
+    with pytest.raises(ValueError, match="exactly one input"):
+        build_index(CONFIG, replace(context(tmp_path, [], "a"), inputs={}), encoder)
+
+
+@pytest.mark.weights
+def test_real_questions_find_their_documents(tmp_path: Path, minilm: Path, document: Make) -> None:
+    texts = {
+        "with": "The with statement wraps the execution of a block with methods defined by a context manager.",
+        "json": "Serialize obj to a JSON formatted string; allow_nan decides whether NaN is accepted.",
+        "heap": "Push an item onto the heap, keeping the smallest element at the front.",
+    }
+    encoder = CheckpointEncoder(str(minilm))
+    assert encoder.max_tokens == 254
+    given = context(tmp_path, [document(text, uri) for uri, text in texts.items()], "a")
+    build_index(IndexConfig(), given, encoder)
+    questions = {
+        "How do I make sure that a file is closed?": "with",
+        "turn a dictionary into text": "json",
+        "priority queue": "heap",
+    }
+    with Index.open(given.output, encoder.fingerprint) as index:
+        for question, uri in questions.items():
+            assert search(index, question, encoder.encode, SearchConfig(k=1))[0].uri == uri

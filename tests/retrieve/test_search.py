@@ -1,0 +1,222 @@
+"""Both legs against direct computations of their definitions; fusion, duplicates and budget against closed forms."""
+
+import math
+import random
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmworks.records import Document
+from lmworks.retrieve.config import ChunkConfig, SearchConfig
+from lmworks.retrieve.index import Filters, Index
+from lmworks.retrieve.search import (
+    Hits,
+    dense,
+    drop_near_duplicates,
+    fit_budget,
+    lexical,
+    match_expression,
+    reciprocal_rank_fusion,
+    search,
+)
+
+Make = Callable[..., Document]
+NUMBERS = ["one", "two", "four", "five", "six", "ten"]  # their own Porter stems, and no stop words
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, document: Make):
+    """An index of 60 one-chunk documents over a small vocabulary, and the documents."""
+    from conftest import HashingEncoder
+
+    encoder = HashingEncoder()
+    rng = random.Random(0)
+    documents = [
+        document(
+            " ".join(rng.choices(NUMBERS, weights=[8, 4, 2, 1, 1, 1], k=rng.randrange(3, 30))), f"{'ab'[n % 2]}/{n:02}"
+        )
+        for n in range(60)
+    ]
+    index = Index.create(tmp_path_factory.mktemp("index"), encoder.fingerprint, encoder.width, ChunkConfig())
+    index.sync(documents, encoder.encode, encoder.count_tokens)
+    yield index, documents, encoder
+    index.close()
+
+
+def uris(index: Index, hits: Hits) -> list[str]:
+    return [one.uri for one in index.chunks(hits.keys)]
+
+
+def bm25(documents: list[Document], question: list[str]) -> dict[str, float]:
+    """The formula in SQLite's documentation of FTS5 (k1 = 1.2, b = 0.75) over words and pairs; no idf below 1e-6."""
+    texts = {value.uri: value.text.split() for value in documents}
+    average = sum(map(len, texts.values())) / len(documents)
+    scores: dict[str, float] = {}
+    for term in dict.fromkeys([(word,) for word in question] + list(pairwise(question))):
+        frequency = {
+            uri: sum(tuple(words[at : at + len(term)]) == term for at in range(len(words)))
+            for uri, words in texts.items()
+        }
+        holding = sum(count > 0 for count in frequency.values())
+        idf = max(math.log((len(documents) - holding + 0.5) / (holding + 0.5)), 1e-6)
+        for uri, count in frequency.items():
+            if count:
+                length = 0.25 + 0.75 * len(texts[uri]) / average
+                scores[uri] = scores.get(uri, 0.0) + idf * count * 2.2 / (count + 1.2 * length)
+    return scores
+
+
+@pytest.mark.parametrize("question", [["ten"], ["five", "six"], ["four", "ten", "one"], ["two", "absent"]])
+def test_lexical_is_bm25(built, question: list[str]) -> None:
+    index, documents, _ = built
+    expected = bm25(documents, question)
+    hits = lexical(index, " ".join(question), 100)
+    found = dict(zip(uris(index, hits), (score["bm25"] for score in hits.scores), strict=True))
+    assert found == pytest.approx(expected, rel=1e-9)
+    order = sorted(expected, key=lambda uri: (-expected[uri], uri))
+    assert [found[uri] for uri in uris(index, hits)] == pytest.approx([expected[uri] for uri in order])
+    assert [score["bm25_rank"] for score in hits.scores] == list(range(1, len(expected) + 1))
+    assert uris(index, lexical(index, " ".join(question), 7)) == uris(index, hits)[:7]
+
+
+def test_dense_is_the_cosine(built) -> None:
+    index, documents, encoder = built
+    query = encoder.encode(["two six"], "query")[0]
+    vectors = encoder.encode([value.text for value in documents], "passage")
+    cosine = vectors.astype(np.float64) @ query.astype(np.float64)
+    order = np.argsort(-cosine, kind="stable")
+    for k in (1, 5, 60, 100):
+        hits = dense(index, query, k)
+        # float32 sums of 32 products of size < 1: an error below 1e-6
+        assert [s["dense"] for s in hits.scores] == pytest.approx(cosine[order[:k]].tolist(), abs=1e-6)
+        assert uris(index, hits) == [documents[position].uri for position in order[:k]]
+
+
+def test_equal_scores_are_ordered_by_uri(tmp_path: Path, encoder, document: Make) -> None:
+    with Index.create(tmp_path, encoder.fingerprint, encoder.width, ChunkConfig()) as index:
+        documents = [document("same text", uri) for uri in ("d", "b", "e", "a", "c")]
+        index.sync(documents, encoder.encode, encoder.count_tokens)
+        query = encoder.encode(["same"], "query")[0]
+        assert uris(index, dense(index, query, 3)) == ["a", "b", "c"]
+        assert uris(index, lexical(index, "same", 3)) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("k", [1, 5, 40])
+def test_filters_apply_before_the_choice(built, k: int) -> None:
+    index, documents, encoder = built
+    query = encoder.encode(["one"], "query")[0]
+    some = frozenset(value.hash for value in documents[:20])
+    cases = {
+        Filters(include=some): {value.uri for value in documents if value.hash in some},
+        Filters(exclude=some): {value.uri for value in documents if value.hash not in some},
+        Filters(uri_prefix="a/"): {value.uri for value in documents if value.uri.startswith("a/")},
+        Filters(include=some, exclude=frozenset([documents[0].hash]), uri_prefix="a/0"): {
+            v.uri for v in documents[1:20] if v.uri.startswith("a/0") and v.hash != documents[0].hash
+        },
+        Filters(include=frozenset()): set(),
+    }
+    for filters, allowed in cases.items():
+        everything = [uri for uri in uris(index, dense(index, query, 100)) if uri in allowed]
+        assert uris(index, dense(index, query, k, filters)) == everything[:k]
+        everything = [uri for uri in uris(index, lexical(index, "one two", 100)) if uri in allowed]
+        assert uris(index, lexical(index, "one two", k, filters)) == everything[:k]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=40) | st.lists(st.sampled_from(
+    ['"', "'", "one", "AND", "OR", "NOT", "NEAR(", ")", "*", "^", ":", "text:", "{", "-", "+", "__", "\x00", "é", "١"]
+)).map(" ".join))  # fmt: skip
+def test_no_question_is_syntax(built, question: str) -> None:
+    index, _, _ = built
+    hits = lexical(index, question, 5)
+    if "one" in question.lower().split():
+        assert len(hits) == 5
+
+
+def test_words_and_pairs_of_a_question(built) -> None:
+    assert match_expression("What does max_tokens do?") == '"max_tokens" OR "does max_tokens" OR "max_tokens do"'
+    assert match_expression("The with statement") == '"statement" OR "with statement"'
+    assert match_expression('what is "this"') == '"what" OR "is" OR "this"'  # nothing but stop words
+    assert match_expression("Twice") == '"twice"'
+    assert match_expression("?! __ ") == ""
+    assert len(lexical(built[0], "?!", 5)) == 0
+
+
+def test_names_are_phrases_and_words_are_stemmed(tmp_path: Path, encoder, document: Make) -> None:
+    texts = ["set max_tokens here", "tokens at the max", "It serialises objects", "naïve café"]
+    with Index.create(tmp_path, encoder.fingerprint, encoder.width, ChunkConfig()) as index:
+        index.sync([document(t, str(n)) for n, t in enumerate(texts)], encoder.encode, encoder.count_tokens)
+        assert uris(index, lexical(index, "max_tokens", 5)) == ["0"]
+        assert uris(index, lexical(index, "serialising an object", 5)) == ["2"]
+        assert uris(index, lexical(index, "NAIVE", 5)) == ["3"]
+
+
+def test_reciprocal_rank_fusion_is_its_formula() -> None:
+    one = Hits((1, 2, 3), ({"dense": 0.9}, {"dense": 0.8}, {"dense": 0.7}))
+    other = Hits((3, 4), ({"bm25": 5.0}, {"bm25": 4.0}))
+    fused = reciprocal_rank_fusion([one, other], constant=60)
+    assert fused.keys == (3, 1, 2, 4)
+    assert [s["rrf"] for s in fused.scores] == pytest.approx([1 / 63 + 1 / 61, 1 / 61, 1 / 62, 1 / 62])
+    assert fused.scores[0] == {"dense": 0.7, "bm25": 5.0, "rrf": pytest.approx(1 / 63 + 1 / 61)}
+    assert one.scores[0] == {"dense": 0.9}, "the legs are left as they were"
+    assert reciprocal_rank_fusion([Hits(), Hits()]) == Hits()
+
+
+def test_near_duplicates_keep_the_better_ranked() -> None:
+    texts = ["a b c d e f", "x y z", "A, b c d e f!", "a b c d e g", "x", ""]
+    hits = Hits(tuple(range(6)), tuple({"n": float(n)} for n in range(6)))
+    assert drop_near_duplicates(hits, texts, 0.99).keys == (0, 1, 3, 4, 5)
+    # {abc bcd cde def} and {abc bcd cde deg} share 3 of 5 shingles
+    assert drop_near_duplicates(hits, texts, 0.6).keys == (0, 1, 4, 5)
+    assert drop_near_duplicates(hits, texts, 0.61).keys == (0, 1, 3, 4, 5)
+
+
+def test_the_budget_is_kept_and_filled() -> None:
+    hits = Hits((1, 2, 3, 4), ({}, {}, {}, {}))
+    assert fit_budget(hits, [5, 9, 4, 1], 10).keys == (1, 3, 4)
+    assert fit_budget(hits, [11, 12, 13, 14], 10) == Hits()
+
+
+def test_search_gives_spans_and_the_scores_of_each_leg(built) -> None:
+    index, documents, encoder = built
+    found = search(index, "five ten", encoder.encode, SearchConfig(k=4, candidates=10))
+    assert len(found) == 4
+    by_hash = {value.hash: value for value in documents}
+    for one in found:
+        assert by_hash[one.span.document].quote(one.span) == one.text
+        assert by_hash[one.span.document].uri == one.uri
+        assert "rrf" in one.scores and {"dense", "bm25"} & set(one.scores)
+    assert [one.scores["rrf"] for one in found] == sorted((one.scores["rrf"] for one in found), reverse=True)
+    query = encoder.encode(["five ten"], "query")[0]
+    legs = (dense(index, query, 10), lexical(index, "five ten", 10))
+    fused = reciprocal_rank_fusion(legs)
+    kept = drop_near_duplicates(fused, [one.text for one in index.chunks(fused.keys)], 0.8)
+    assert [one.uri for one in found] == uris(index, kept)[:4]
+
+
+def test_duplicates_do_not_take_the_place_of_others(tmp_path: Path, encoder, document: Make) -> None:
+    twins = [document("alpha beta gamma delta", f"twin/{n:03}") for n in range(200)]
+    others = [document(f"alpha something else {n} {n * 7} {n * 13}", f"other/{n}") for n in range(3)]
+    with Index.create(tmp_path, encoder.fingerprint, encoder.width, ChunkConfig()) as index:
+        index.sync([*twins, *others], encoder.encode, encoder.count_tokens)
+        found = search(index, "alpha beta gamma delta", encoder.encode, SearchConfig(k=4, candidates=4))
+        assert sorted(one.uri for one in found) == ["other/0", "other/1", "other/2", "twin/000"]
+
+
+def test_the_budget_of_another_model(built) -> None:
+    index, _, encoder = built
+    config = SearchConfig(k=8, budget_tokens=40)
+    found = search(index, "one two", encoder.encode, config)
+    assert 0 < sum(encoder.count_tokens([one.text])[0] for one in found) <= 40
+    letters = search(index, "one two", encoder.encode, config, count_tokens=lambda texts: [len(t) for t in texts])
+    assert sum(len(one.text) for one in letters) <= 40
+
+
+def test_an_empty_index_finds_nothing(tmp_path: Path, encoder) -> None:
+    with Index.create(tmp_path, encoder.fingerprint, encoder.width, ChunkConfig()) as index:
+        assert search(index, "anything", encoder.encode) == []

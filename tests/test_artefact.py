@@ -1,0 +1,110 @@
+"""Artefacts appear whole or not at all, and their hashes depend on content alone."""
+
+import json
+import multiprocessing
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from lmworks.artefact import (
+    LockedError,
+    StageContext,
+    content_digests,
+    content_hash,
+    hash_json,
+    lock,
+    write_json,
+    write_text,
+    writing,
+)
+
+
+def test_a_finished_folder_appears_and_a_failed_one_leaves_nothing(tmp_path):
+    with writing(tmp_path / "done") as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "file").write_text("x")
+        assert not (tmp_path / "done").exists()
+    assert (tmp_path / "done" / "sub" / "file").read_text() == "x"
+    with pytest.raises(RuntimeError), writing(tmp_path / "failed") as folder:
+        (folder / "file").write_text("x")
+        raise RuntimeError("stop")
+    assert [path.name for path in tmp_path.iterdir()] == ["done"]
+
+
+def test_an_existing_artefact_is_never_overwritten(tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").write_text("old")
+    with pytest.raises(FileExistsError, match="never overwritten"), writing(tmp_path / "kept") as folder:
+        (folder / "file").write_text("new")
+    assert (tmp_path / "kept" / "file").read_text() == "old"
+
+
+def test_a_kill_while_writing_leaves_no_artefact(tmp_path):
+    script = (
+        "import os, signal, sys; from pathlib import Path; from lmworks.artefact import writing\n"
+        "with writing(Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'half').write_text('x'); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script, str(tmp_path / "artefact")], check=False)
+    assert result.returncode == -signal.SIGKILL
+    assert not (tmp_path / "artefact").exists()
+    with writing(tmp_path / "artefact") as folder:  # and the next run starts from an empty folder
+        assert list(folder.iterdir()) == []
+
+
+def test_write_text_replaces_whole_files_and_keeps_lone_surrogates(tmp_path):
+    write_text(tmp_path / "deep" / "file", "first")
+    write_text(tmp_path / "deep" / "file", "caf\u00e9 \udcff")
+    assert (tmp_path / "deep" / "file").read_bytes() == "caf\u00e9 \udcff".encode("utf-8", "surrogatepass")
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["file"]
+
+
+def test_hash_json_ignores_key_order_and_tells_values_apart():
+    assert hash_json({"a": 1, "b": [1, 2]}) == hash_json({"b": (1, 2), "a": 1})
+    assert hash_json({"a": 1}) != hash_json({"a": "1"})
+    with pytest.raises(ValueError):
+        hash_json(float("nan"))
+
+
+def test_content_leaves_out_times_and_takes_logical_digests(tmp_path):
+    for name, text in {"data": "x", "base.sqlite": "pages", "times": "1.0", "manifest.json": "{}"}.items():
+        (tmp_path / name).write_text(text)
+    digests = content_digests(tmp_path, {"base.sqlite": "logical", "times": None})
+    assert set(digests) == {"data", "base.sqlite"}
+    assert digests["base.sqlite"] == "logical"
+    same = content_hash("s", {"a": 1}, {}, digests)
+    assert same == content_hash("s", {"a": 1}, {}, json.loads(json.dumps(digests)))
+    assert same != content_hash("s", {"a": 2}, {}, digests)
+    assert same != content_hash("s", {"a": 1}, {}, digests | {"data": "other"})
+
+
+def _hold(path, held, release):
+    with lock(path):
+        held.set()
+        release.wait(10)
+
+
+def test_the_second_writer_is_refused_and_a_dead_one_does_not_block(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(tmp_path / "build.lock", held, release))
+    process.start()
+    assert held.wait(30)
+    with pytest.raises(LockedError, match=f"process {process.pid}"), lock(tmp_path / "build.lock"):
+        pass
+    process.kill()
+    process.join()
+    with lock(tmp_path / "build.lock"):
+        pass
+
+
+def test_a_stage_finds_its_input_by_the_file_it_needs(tmp_path):
+    for name, file in {"one": "a", "two": "b"}.items():
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / file, {})
+    context = StageContext({"one": tmp_path / "one", "two": tmp_path / "two"}, tmp_path, tmp_path)
+    assert context.input("b") == tmp_path / "two"
+    with pytest.raises(ValueError, match="found 0 among: one, two"):
+        context.input("c")

@@ -1,0 +1,112 @@
+"""The strict loader: what it accepts, what it refuses, and that it says where and what is allowed."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmworks.config import ConfigError, assign, from_mapping, line_of, parse_assignment, to_mapping
+
+
+@dataclass(frozen=True)
+class Inner:
+    size: int = 3
+    kind: Literal["a", "b"] = "a"
+
+
+@dataclass(frozen=True)
+class Outer:
+    name: str
+    inner: Inner = Inner()
+    rate: float = 0.5
+    tags: tuple[str, ...] = ()
+    folder: Path | None = None
+    several: tuple[Inner, ...] = ()
+    table: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.rate < 0:
+            raise ValueError("rate must not be negative")
+
+
+def test_builds_nested_dataclasses_with_their_defaults():
+    built = from_mapping(Outer, {"name": "x", "inner": {"size": 7}, "tags": ["p", "q"], "several": [{"kind": "b"}]})
+    assert built == Outer("x", Inner(7), tags=("p", "q"), several=(Inner(kind="b"),))
+
+
+@pytest.mark.parametrize(
+    ("mapping", "path", "problem"),
+    [
+        ({}, "name", "missing"),
+        ({"name": 3}, "name", "expected a string, got 3"),
+        ({"name": "x", "inner": {"sise": 1}}, "inner.sise", 'did you mean "size"?'),
+        ({"name": "x", "inner": {"kind": "c"}}, "inner.kind", "'a', 'b'"),
+        ({"name": "x", "inner": {"size": True}}, "inner.size", "expected a whole number"),
+        ({"name": "x", "inner": {"size": 1.5}}, "inner.size", "expected a whole number"),
+        ({"name": "x", "tags": "p"}, "tags", "a list of a string"),
+        ({"name": "x", "several": [{"size": "1"}]}, "several.0.size", "expected a whole number"),
+        ({"name": "x", "table": {"k": "v"}}, "table.k", "expected a whole number"),
+        ({"name": "x", "rate": -1}, "", "rate must not be negative"),
+        ({"name": "x", "inner": 4}, "inner", "expected a table with size, kind"),
+    ],
+)
+def test_refuses_with_the_place_and_what_is_allowed(mapping, path, problem):
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(Outer, mapping)
+    assert ".".join(caught.value.path) == path
+    assert problem in str(caught.value)
+
+
+@given(
+    st.builds(
+        Outer,
+        name=st.text(),
+        inner=st.builds(Inner, size=st.integers(), kind=st.sampled_from(["a", "b"])),
+        rate=st.floats(min_value=0, allow_infinity=False),
+        tags=st.lists(st.text()).map(tuple),
+        folder=st.none() | st.from_regex(r"[a-z]{1,8}", fullmatch=True).map(Path),
+        several=st.lists(st.builds(Inner, size=st.integers())).map(tuple),
+        table=st.dictionaries(st.text(), st.integers()),
+    )
+)
+def test_loading_inverts_dumping(value):
+    assert from_mapping(Outer, to_mapping(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "value"),
+    [
+        ("index.chunk.size=200", ("index", "chunk", "size"), 200),
+        ('a.b=["x", "y"]', ("a", "b"), ["x", "y"]),
+        ("a.b=plain words", ("a", "b"), "plain words"),
+        ("a.b=x=y", ("a", "b"), "x=y"),
+        ("a=true", ("a",), True),
+    ],
+)
+def test_assignments_are_read_as_toml(text, path, value):
+    assert parse_assignment(text) == (path, value)
+
+
+@pytest.mark.parametrize("text", ["", "noequals", "=3", "a..b=3"])
+def test_a_malformed_assignment_is_refused(text):
+    with pytest.raises(ConfigError, match=r"NAME\.key=value"):
+        parse_assignment(text)
+
+
+def test_assign_creates_tables_and_refuses_to_enter_a_value():
+    mapping: dict = {"a": 1}
+    assign(mapping, ("b", "c"), 2)
+    assert mapping == {"a": 1, "b": {"c": 2}}
+    with pytest.raises(ConfigError, match="is a value, not a table"):
+        assign(mapping, ("a", "c"), 2)
+
+
+def test_line_of_finds_the_key_or_its_nearest_table():
+    toml = 'name = "x"\n\n[stages.index]\nuse = "y"\nchunk.size = 3\n\n[stages."two words"]\nkey = 1\n'
+    assert line_of(toml, ("stages", "index", "chunk", "size")) == 5
+    assert line_of(toml, ("stages", "index", "missing")) == 3
+    assert line_of(toml, ("stages", "two words", "key")) == 8
+    assert line_of(toml, ("nowhere",)) is None

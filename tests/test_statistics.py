@@ -1,0 +1,74 @@
+"""Intervals cover the truth as often as they say, and agree with closed forms."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lmworks.records import Scored, Unscored
+from lmworks.statistics import bootstrap_interval, difference_score, mean_score, ratio_score, wilson_interval
+
+
+def test_bootstrap_interval_matches_the_normal_one_on_a_large_sample():
+    values = np.random.default_rng(1).normal(5, 2, size=4000)
+    low, high = bootstrap_interval(values[:, None], lambda sample: sample[..., 0].mean(axis=1))
+    half = 1.96 * values.std() / np.sqrt(len(values))
+    # the quantile of 2000 replicates has a standard error of about 3 % of the half width
+    assert low == pytest.approx(values.mean() - half, abs=0.15 * half)
+    assert high == pytest.approx(values.mean() + half, abs=0.15 * half)
+
+
+def test_bootstrap_interval_covers_at_its_nominal_rate():
+    generator = np.random.default_rng(2)
+    covered, trials = 0, 1000
+    for trial in range(trials):
+        sample = (generator.uniform(size=60) < 0.7).astype(float)
+        low, high = bootstrap_interval(sample[:, None], lambda s: s[..., 0].mean(axis=1), seed=trial, replicates=500)
+        covered += low <= 0.7 <= high
+    # nominal 0.95, with three standard errors of 1000 trials
+    assert covered / trials == pytest.approx(0.95, abs=0.021)
+
+
+def test_wilson_interval_is_the_closed_form():
+    successes, n, z = 7, 20, stats.norm.ppf(0.975)
+    p = successes / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    assert wilson_interval(successes, n) == pytest.approx((centre - half, centre + half), abs=1e-12)
+
+
+def test_a_perfect_score_does_not_claim_certainty():
+    score = mean_score([1.0] * 10, "m")
+    assert isinstance(score, Scored)
+    assert score.value == 1.0
+    assert score.interval[0] < 0.8
+
+
+def test_no_items_is_unscored_with_its_reason():
+    assert mean_score([], "m", nothing="no answerable question") == Unscored("no answerable question")
+    assert ratio_score([0, 0], [0, 0], "m", nothing="nothing was cited") == Unscored("nothing was cited")
+
+
+def test_ratio_is_the_micro_average_and_leaves_empty_items_out_of_n():
+    score = ratio_score([1, 0, 2], [2, 0, 2], "m")
+    assert isinstance(score, Scored)
+    assert score.value == pytest.approx(3 / 4)
+    assert score.n == 2
+    assert score.interval[0] <= 0.75 <= score.interval[1]
+
+
+def test_paired_difference_is_tighter_than_the_unpaired_spread():
+    generator = np.random.default_rng(3)
+    difficulty = generator.normal(0, 5, size=200)
+    first, second = difficulty + 0.5 + generator.normal(0, 0.1, 200), difficulty + generator.normal(0, 0.1, 200)
+    score = difference_score(list(first), list(second), "m")
+    assert isinstance(score, Scored)
+    assert score.interval[0] > 0.45
+    assert score.interval[1] < 0.55
+    with pytest.raises(ValueError, match="same items"):
+        difference_score([1.0], [], "m")
+
+
+def test_the_signature_depends_on_how_it_was_measured():
+    first, second = mean_score([0.0, 1.0], {"seed": 1}), mean_score([0.0, 1.0], {"seed": 2})
+    assert isinstance(first, Scored) and isinstance(second, Scored)
+    assert first.signature != second.signature

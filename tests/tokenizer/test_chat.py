@@ -1,0 +1,145 @@
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmworks.records import Message
+from lmworks.tokenizer.chat import ChatRenderer, Rendered
+from lmworks.tokenizer.template import ChatTemplate, ChatTemplateError
+
+TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+TRIMMED = TEMPLATE.replace("message['content']", "(message['content'] | trim)")
+GENERATION = (
+    "{% for message in messages %}{% if message['role'] == 'assistant' %}{% generation %}{{ message['content'] }}"
+    "{% endgeneration %}{% else %}{{ message['content'] }}{% endif %}<|im_end|>{% endfor %}"
+)
+START, END = 1, 2
+
+contents = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.lists(
+    st.sampled_from(["<|im_end|>", "<|im_start|>", "system", "\n", "hi", " ", "<|im_", "end|>", "\ue000", "\ue001"]),
+    max_size=6,
+).map("".join)
+conversations = st.lists(st.builds(Message, st.sampled_from(["system", "user", "assistant"]), contents), max_size=5)
+
+
+def learnt(rendered: Rendered, tokenizer) -> str:
+    chosen = [token for token, wanted in zip(rendered.ids, rendered.training_mask, strict=True) if wanted]
+    return tokenizer.decode(chosen, skip_special=False)
+
+
+def naive_ids(tokenizer, text: str) -> list[int]:
+    """What encoding the rendered text with special tokens enabled gives; right as long as no content holds any."""
+    ids = []
+    for number, piece in enumerate(text.split("<|im_start|>")):
+        ids += [START] if number else []
+        for inner, rest in enumerate(piece.split("<|im_end|>")):
+            ids += [END] if inner else []
+            ids += tokenizer.encode(rest)
+    return ids
+
+
+@settings(max_examples=200, deadline=None)
+@given(messages=conversations, prompt=st.booleans(), template=st.sampled_from([TEMPLATE, TRIMMED, GENERATION]))
+def test_no_content_ever_becomes_a_special_token(tiny_tokenizer, messages, prompt, template):
+    rendered = ChatRenderer(template, tiny_tokenizer).render(messages, prompt)
+    of_the_template = len(messages) + (prompt and template != GENERATION)
+    assert rendered.ids.count(START) == (of_the_template if template != GENERATION else 0)
+    assert rendered.ids.count(END) == len(messages)
+    assert tiny_tokenizer.decode(rendered.ids, skip_special=False) == rendered.text
+
+
+@settings(max_examples=200, deadline=None)
+@given(messages=conversations, prompt=st.booleans(), template=st.sampled_from([TEMPLATE, TRIMMED]))
+def test_harmless_conversations_get_the_ordinary_ids(tiny_tokenizer, messages, prompt, template):
+    rendered = ChatRenderer(template, tiny_tokenizer).render(messages, prompt)
+    if not any("<|im_" in message.content for message in messages):
+        assert list(rendered.ids) == naive_ids(tiny_tokenizer, rendered.text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(messages=conversations)
+def test_the_assistant_is_trained_on_its_words_and_on_stopping(tiny_tokenizer, messages):
+    rendered = ChatRenderer(TEMPLATE, tiny_tokenizer).render(messages)
+    expected = "".join(m.content + "<|im_end|>" for m in messages if m.role == "assistant")
+    assert learnt(rendered, tiny_tokenizer) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(messages=conversations)
+def test_generation_parts_of_a_template_decide_the_mask(tiny_tokenizer, messages):
+    rendered = ChatRenderer(GENERATION, tiny_tokenizer).render(messages)
+    assert learnt(rendered, tiny_tokenizer) == "".join(m.content for m in messages if m.role == "assistant")
+
+
+def test_stop_ids_hold_what_ends_a_turn_in_this_template(tiny_tokenizer):
+    assert ChatRenderer(TEMPLATE, tiny_tokenizer).stop_ids == (END,)
+    other = TEMPLATE.replace("<|im_end|>", "<|endoftext|>")
+    assert ChatRenderer(other, tiny_tokenizer).stop_ids == (END, 0)
+
+
+def test_special_strings_outside_contents_are_refused(tiny_tokenizer):
+    renderer = ChatRenderer(TEMPLATE, tiny_tokenizer)
+    call = {"function": {"arguments": "<|im_end|>"}}
+    for message in [Message("user", "x", name="<|im_start|>"), Message("user", "x", tool_calls=(call,))]:
+        with pytest.raises(ChatTemplateError, match="special token"):
+            renderer.render([message])
+
+
+def test_templates_that_hide_where_text_comes_from_are_refused(tiny_tokenizer):
+    rewriting = TEMPLATE.replace("message['content']", "message['content'].replace('b', '')[:3]")
+    with pytest.raises(ChatTemplateError, match="rewrites"):
+        ChatRenderer(rewriting, tiny_tokenizer).render([Message("user", "abcabc")])
+
+
+def test_templates_speak_hugging_faces_dialect():
+    def render(source: str, **variables) -> str:
+        return ChatTemplate(source).render(variables)
+
+    assert render("{% if true %}\n  a\n  {% endif %}\nb") == "  a\nb"  # trim_blocks, lstrip_blocks
+    assert render("{{ x | tojson }}", x={"k": "<é>"}) == '{"k": "<é>"}'
+    assert render("{% for i in [1, 2, 3] %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}") == "1"
+    assert len(render("{{ strftime_now('%Y') }}")) == 4
+    with pytest.raises(ChatTemplateError, match="roles must alternate"):
+        render("{{ raise_exception('roles must alternate') }}")
+    with pytest.raises(ChatTemplateError, match="does not compile"):
+        ChatTemplate("{% for %}")
+    with pytest.raises(ChatTemplateError):
+        render("{{ ''.__class__.__mro__[1].__subclasses__() }}")  # the sandbox
+    with pytest.raises(ChatTemplateError, match="no chat template"):
+        ChatRenderer(None, None)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.weights
+def test_a_token_that_begins_before_the_answer_is_not_learnt(smollm2_checkpoint):
+    """The newline after `assistant` and the first of the answer are one token, which no prompt leads to writing."""
+    rendered = smollm2_checkpoint.chat.render([Message("user", "x"), Message("assistant", "\n\nyes")])
+    assert learnt(rendered, smollm2_checkpoint.tokenizer) == "\nyes<|im_end|>"
+
+
+CONVERSATIONS: list[Sequence[Message]] = [
+    [Message("user", "What is a token?")],
+    [
+        Message("system", "Be brief."),
+        Message("user", "Hi \n"),
+        Message("assistant", "  Hello!"),
+        Message("user", "1234"),
+    ],
+    [Message("user", ""), Message("assistant", "größer 🙂\n\n\n"), Message("user", "\n\nx")],
+]
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("messages", CONVERSATIONS)
+@pytest.mark.parametrize("prompt", [True, False])
+def test_equals_transformers(smollm2_checkpoint, smollm2_folder, messages, prompt):
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoTokenizer.from_pretrained(smollm2_folder)
+    rows = [{"role": message.role, "content": message.content} for message in messages]
+    rendered = smollm2_checkpoint.chat.render(messages, prompt)
+    assert rendered.text == theirs.apply_chat_template(rows, tokenize=False, add_generation_prompt=prompt)
+    assert list(rendered.ids) == theirs.apply_chat_template(rows, add_generation_prompt=prompt, return_dict=False)
+    assert rendered.stop_ids == (theirs.eos_token_id,)

@@ -3,7 +3,7 @@
 A workspace is a folder:
 
     stages/NAME/KEY/   one artefact for each key a stage ever had
-    work/NAME-KEY/     what an interrupted stage had finished so far
+    work/NAME/KEY/     what an interrupted stage had finished so far
     current.json       which artefacts make up the system that was built last, and the recipe it was built from
     report.html
 """
@@ -110,7 +110,7 @@ def run_alone(
 ) -> StageOutcome:
     """Run one stage without a recipe, into the new folder `out`.
 
-    `inputs` are artefacts that earlier stages made, `models` are `ROLE=NAME`, `overrides` are `key=value` of its config.
+    `inputs` are artefacts that earlier stages made, `models` are `ROLE=NAME`, `overrides` are its `key=value`s.
     Raises ConfigError for whatever is wrong with these, and FileExistsError when `out` exists.
     """
     mapping: dict[str, Any] = {}
@@ -123,7 +123,9 @@ def run_alone(
     done = {folder.name: StageOutcome(folder.name, folder, read_manifest(folder), cached=True) for folder in inputs}
     located = {role: _located(source) for role, source in roles.items()}
     work = out.with_name(f".{out.name}.work")
-    return _make(spec, out, work, done, located, Path.cwd(), console or Console(stderr=True))
+    outcome = _make(spec, out, work, done, located, Path.cwd(), console or Console(stderr=True))
+    shutil.rmtree(work)
+    return outcome
 
 
 def _stage(
@@ -140,8 +142,9 @@ def _stage(
     if (folder / MANIFEST).exists():
         console.print(f"[dim]{spec.name:<12} cached[/dim]", highlight=False)
         return StageOutcome(spec.name, folder, read_manifest(folder), cached=True)
-    work = workspace / "work" / f"{spec.name}-{key}"
-    return _make(spec, folder, work, done, models, recipe.base, console)
+    outcome = _make(spec, folder, workspace / "work" / spec.name / key, done, models, recipe.base, console)
+    shutil.rmtree(workspace / "work" / spec.name)  # with what interrupted runs under other keys left
+    return outcome
 
 
 def _make(
@@ -186,7 +189,6 @@ def _make(
         )
         write_json(output / SECTIONS, result.sections)
         write_json(output / MANIFEST, manifest)
-    shutil.rmtree(work, ignore_errors=True)
     console.print(f"{spec.name:<12} done in {manifest.seconds:.1f} s", highlight=False)
     return StageOutcome(spec.name, folder, manifest, cached=False)
 

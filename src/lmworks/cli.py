@@ -1,5 +1,6 @@
 """The command line: thin verbs over functions that can be called from Python just as well."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -175,6 +176,9 @@ def main() -> None:
     from lmworks.config import ConfigError
     from lmworks.recipe import RecipeError
 
+    # Threads of OpenMP that wait by spinning take the processor from each other when anything else runs on the machine;
+    # the setting is read when torch is loaded, so it stands here, before any verb imports it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         app()
     except (ConfigError, RecipeError, LockedError, FileNotFoundError, FileExistsError, ValueError) as error:

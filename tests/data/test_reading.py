@@ -108,6 +108,15 @@ def test_everything_left_out_says_why(tmp_path: Path) -> None:
     }
 
 
+def test_a_name_that_is_not_utf8_can_be_written_down(tmp_path: Path) -> None:
+    for name in (b"\xff.md", b".\xff", b"\xff.png"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"text")
+    documents, left_out = read(tmp_path.parent, tmp_path.name)
+    assert {uri.split("/")[1] for uri in documents} == {"\\xff.md"}
+    assert {uri.split("/")[1] for uri in left_out} == {".\\xff", "\\xff.png"}
+    assert all(uri.encode() for uri in [*documents, *left_out])
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_an_unreadable_file_does_not_stop_the_rest(tmp_path: Path) -> None:
     write(tmp_path, a_dot_md="a", b_dot_md="b")

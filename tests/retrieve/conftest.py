@@ -52,5 +52,10 @@ def encoder() -> HashingEncoder:
 
 
 @pytest.fixture(scope="session")
+def make_encoder() -> type[HashingEncoder]:
+    return HashingEncoder
+
+
+@pytest.fixture(scope="session")
 def document() -> Callable[..., Document]:
     return make_document

@@ -142,7 +142,7 @@ def test_what_is_no_index_is_refused(tmp_path: Path, encoder, document: Make) ->
     folder = tmp_path / "old"
     with create(folder, encoder) as index:
         index.connection.execute("UPDATE meta SET value = '{\"size\": 3}' WHERE name = 'chunk'")
-    with pytest.raises(UnusableIndexError, match="another version.*build it anew"):
+    with pytest.raises(UnusableIndexError, match=r"another version.*build it anew"):
         Index.open(folder, encoder.fingerprint)
     folder = tmp_path / "cut"
     with create(folder, encoder) as index:

@@ -30,11 +30,9 @@ NUMBERS = ["one", "two", "four", "five", "six", "ten"]  # their own Porter stems
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory, document: Make):
-    """An index of 60 one-chunk documents over a small vocabulary, and the documents."""
-    from conftest import HashingEncoder
-
-    encoder = HashingEncoder()
+def built(tmp_path_factory: pytest.TempPathFactory, document: Make, make_encoder):
+    """An index of 60 one-chunk documents over a small vocabulary, the documents, and the encoder."""
+    encoder = make_encoder()
     rng = random.Random(0)
     documents = [
         document(

@@ -68,7 +68,7 @@ def _visit(
 ) -> Iterator[FoundFile | LeftOut]:
     path = root / relative
     inside = relative.as_posix()
-    uri = label if inside == "." else f"{label}/{inside}"
+    uri = _printable(label if inside == "." else f"{label}/{inside}")
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -92,6 +92,11 @@ def _visit(
     else:
         seen.add(path.resolve())
         yield FoundFile(path, uri, relative if inside != "." else Path(path.name))
+
+
+def _printable(uri: str) -> str:
+    """A file name that is not UTF-8 reaches Python with surrogates, which no file of ours could hold."""
+    return uri.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _reason_to_skip(path: Path, relative: Path, is_folder: bool, exclude: Sequence[str]) -> str | None:

@@ -55,10 +55,8 @@ def source_digest(config: ReadConfig, base: Path) -> str:
         digest.update(python_docs_digest().encode())
     try:
         for found in find_files(_paths(config), config.exclude, base):
-            if isinstance(found, FoundFile):
-                digest.update(f"{found.uri}\0{_hash_of(found.path)}\n".encode("utf-8", "surrogateescape"))
-            else:
-                digest.update(f"{found.uri}\0{found.reason}\0{found.count}\n".encode("utf-8", "surrogateescape"))
+            content = _hash_of(found.path) if isinstance(found, FoundFile) else f"{found.reason}\0{found.count}"
+            digest.update(f"{found.uri}\0{content}\n".encode())
     except NoSourceError as error:
         digest.update(str(error).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
@@ -82,8 +80,8 @@ def _paths(config: ReadConfig) -> list[str]:
 def _read(found: FoundFile, max_bytes: int) -> Document | LeftOut:
     suffix = found.path.suffix.lower()
     if suffix not in MEDIA_TYPES:
-        return LeftOut(_printable(found.uri), f"no reader for {suffix or 'files without a suffix'}")
-    return read_file(found.path, _printable(found.uri), MEDIA_TYPES[suffix], _extractor(suffix, found), max_bytes)
+        return LeftOut(found.uri, f"no reader for {suffix or 'files without a suffix'}")
+    return read_file(found.path, found.uri, MEDIA_TYPES[suffix], _extractor(suffix, found), max_bytes)
 
 
 def _extractor(suffix: str, found: FoundFile) -> Extractor:
@@ -96,11 +94,6 @@ def _extractor(suffix: str, found: FoundFile) -> Extractor:
         ".rst": extract_rest,
         ".txt": extract_plain,
     }[suffix]
-
-
-def _printable(uri: str) -> str:
-    """A file name that is not UTF-8 reaches Python with surrogates, which no file of ours could hold."""
-    return uri.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _hash_of(path: Path) -> str:

@@ -24,7 +24,8 @@ class Batcher:
         self.model = model
         self.device = parameter.device
         whole_chunks = -(-context_length // CHUNK) * CHUNK
-        self._cache = KVCache(model.config, slots, whole_chunks, parameter.dtype, parameter.device)
+        # one slot more, for the empty row beside a request that runs alone
+        self._cache = KVCache(model.config, slots + 1, whole_chunks, parameter.dtype, parameter.device)
         self._scheduler = Scheduler(slots, prefill_tokens)
         self._live: dict[str, LiveRequest] = {}
 
@@ -69,18 +70,29 @@ class Batcher:
         return torch.cat(rows)
 
     def _decode(self, requests: list[LiveRequest], slots: list[int]) -> Tensor:
-        """Logits (batch, vocabulary) float32 after the last token of each request, which is not in the cache yet."""
-        ids = [request.ids[-1:] for request in requests]
-        return self._forward(slots, ids, [[request.length - 1] for request in requests])
+        """Logits (batch, vocabulary) float32 after the last token of each request, which is not in the cache yet.
 
-    def _forward(self, slots: list[int], ids: list[Sequence[int]], positions: list[Sequence[int]]) -> Tensor:
+        A request that runs alone gets an empty row beside it: the kernels for a single row round differently, so that a
+        request would notice when it is left alone. The time of a step is that of reading the weights, for two as for one.
+        """
+        ids = [request.ids[-1:] for request in requests]
+        positions = [[request.length - 1] for request in requests]
+        if len(requests) == 1:
+            slots, ids, positions = [*slots, slots[0] + 1], [*ids, [0]], [*positions, [-1]]
+        return self._forward(slots, ids, positions)[: len(requests)]
+
+    def _forward(
+        self, slots: list[int], ids: Sequence[Sequence[int]], positions: Sequence[Sequence[int]]
+    ) -> Tensor:
         """Run new tokens, as many for each row; logits (batch, vocabulary) float32 after the last of each."""
         slots_, ids_, positions_ = (torch.tensor(values, device=self.device) for values in (slots, ids, positions))
         hidden = self.model.hidden(ids_, cache=self._cache.view(slots_, positions_))  # (batch, length, width)
         return self.model.logits(hidden[:, -1]).float()
 
     def _commit(self, requests: list[LiveRequest], logits: Tensor) -> None:
-        """Choose a token for each request; those that are finished leave."""
+        """Choose a token for each request; the finished ones leave. FloatingPointError for logits that are NaN."""
+        if logits.isnan().any():
+            raise FloatingPointError("the model's logits are not finite; check its weights, or use dtype=torch.float32")
         sampled = sample(
             logits,
             [request.sampling for request in requests],
@@ -92,4 +104,3 @@ class Batcher:
             if request.finish_reason is not None:
                 del self._live[request.id]
                 self._scheduler.release(request.id)
-

@@ -1,6 +1,5 @@
 """One request in flight: what was asked, what has been made of it so far, and when it is done."""
 
-import math
 import time
 from collections.abc import Set
 from dataclasses import dataclass, field
@@ -51,15 +50,7 @@ class LiveRequest:
         self.started = time.perf_counter()
 
     def append(self, token: int, log_probability: float, sampled_log_probability: float) -> None:
-        """Take the token that was chosen next, and finish if it is the last one.
-
-        Raises FloatingPointError when its log-probability is not a number: the model's output is not to be trusted
-        then.
-        """
-        if math.isnan(log_probability):
-            raise FloatingPointError(
-                f"request {self.id}: the model's logits are not finite; check its weights, or use dtype=torch.float32"
-            )
+        """Take the token that was chosen next, and finish if it is the last one."""
         self.first_token = self.first_token or time.perf_counter()
         self.ids.append(token)
         self.log_probabilities.append(log_probability)

@@ -1,0 +1,273 @@
+"""The engine against a naive loop, and against itself with other neighbours, orders, slots and interruptions."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmworks.generate.engine import Engine
+from lmworks.generate.precision import default_dtype
+from lmworks.generate.protocol import Request, SamplingParameters
+from lmworks.generate.sampling import uniform
+from lmworks.records import Message
+
+# float32, three layers, logits of magnitude 10: another batch size or cached prefix changes the order of sums, which moves
+# a log-probability by about 1e-5; a neighbour's token or a wrong position moves it by more than 0.1.
+_TOLERANCE = 5e-5
+
+
+def _prompt(length: int, seed: int) -> tuple[int, ...]:
+    return tuple(torch.randint(0, 256, (length,), generator=torch.Generator().manual_seed(seed)).tolist())
+
+
+_SAMPLINGS = (
+    SamplingParameters(max_tokens=12),
+    SamplingParameters(max_tokens=20, temperature=1.0, seed=1),
+    SamplingParameters(max_tokens=5, temperature=0.8, top_k=10, seed=2),
+    SamplingParameters(max_tokens=16, temperature=1.2, top_p=0.9, seed=3, ignore_eos=True),
+    SamplingParameters(max_tokens=9, temperature=1.0, repetition_penalty=1.3, seed=4),
+    SamplingParameters(max_tokens=1),
+)
+_REQUESTS = [Request(_prompt(3 + 11 * n, n), sampling=sampling) for n, sampling in enumerate(_SAMPLINGS)]
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_llama) -> Engine:
+    return Engine(tiny_llama, slots=4, dtype=torch.float32)
+
+
+def _assert_equal(one, other) -> None:
+    assert (one.ids, one.text, one.finish_reason) == (other.ids, other.text, other.finish_reason)
+    assert one.log_probabilities == pytest.approx(other.log_probabilities, abs=_TOLERANCE)
+    assert one.sampled_log_probabilities == pytest.approx(other.sampled_log_probabilities, abs=_TOLERANCE)
+
+
+@torch.inference_mode()
+def test_greedy_is_the_naive_loop_without_a_cache(engine, tiny_llama) -> None:
+    prompts = [_prompt(length, length) for length in (1, 2, 40, 100)]
+    completions = engine.generate(
+        [Request(prompt, sampling=SamplingParameters(max_tokens=30, ignore_eos=True)) for prompt in prompts]
+    )
+    for prompt, completion in zip(prompts, completions, strict=True):
+        ids = list(prompt)
+        expected = []
+        for _ in range(30):
+            log_probabilities = tiny_llama.model(torch.tensor([ids]))[0, -1].log_softmax(-1)
+            ids.append(int(log_probabilities.argmax()))
+            expected.append(log_probabilities.max().item())
+        assert completion.ids == tuple(ids[len(prompt) :])
+        assert completion.log_probabilities == pytest.approx(expected, abs=_TOLERANCE)
+        assert completion.sampled_log_probabilities == (0.0,) * 30
+        assert (completion.prompt_tokens, completion.completion_tokens) == (len(prompt), 30)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.permutations(range(len(_REQUESTS))), st.integers(1, 6), st.integers(1, 120))
+def test_neighbours_order_and_slots_change_nothing(engine, tiny_llama, order, slots: int, prefill_tokens: int) -> None:
+    together = Engine(tiny_llama, slots=slots, dtype=torch.float32, prefill_tokens=prefill_tokens)
+    for number, completion in zip(order, together.generate([_REQUESTS[n] for n in order]), strict=True):
+        _assert_equal(completion, engine.generate([_REQUESTS[number]])[0])
+
+
+def test_log_probabilities_are_those_that_score_gives(engine) -> None:
+    for request, completion in zip(_REQUESTS, engine.generate(_REQUESTS), strict=True):
+        score = engine.score([request.prompt_ids], [completion.ids])[0]
+        assert completion.log_probabilities == pytest.approx(score.log_probabilities, abs=_TOLERANCE)
+
+
+def test_a_completion_reports_the_seed_that_repeats_it(engine) -> None:
+    request = Request(_prompt(5, 0), sampling=SamplingParameters(max_tokens=20, temperature=1.0))
+    first, second = engine.generate([request, request])
+    assert first.seed != second.seed and first.ids != second.ids
+    again = replace(request, sampling=replace(request.sampling, seed=first.seed))
+    _assert_equal(engine.generate([again])[0], first)
+
+
+def test_streams_in_turns_join_to_the_completions(engine) -> None:
+    requests = [Request((*"été 日本".encode(),), sampling=replace(s, max_tokens=30)) for s in _SAMPLINGS[:4]]
+    expected = engine.generate(requests)
+    streams = [engine.stream(request) for request in requests]
+    texts, completions = [""] * 4, {}
+    while len(completions) < 4:
+        for number, stream in enumerate(streams):
+            for delta in [next(stream, None)]:
+                if delta is not None:
+                    assert number not in completions, "nothing follows the delta that carries the completion"
+                    texts[number] += delta.text
+                    if delta.completion is not None:
+                        completions[number] = delta.completion
+    for number in range(4):
+        assert texts[number] == completions[number].text
+        _assert_equal(completions[number], expected[number])
+
+
+def _spell(monkeypatch: pytest.MonkeyPatch, engine: Engine, tokenizer, text: str) -> None:
+    """Make the model say `text`, byte by byte: each byte is a token, so that every character of it is cut."""
+    ids = [*tokenizer.encode(text), tokenizer.eos_id]
+    written = []
+
+    def logits(hidden: torch.Tensor) -> torch.Tensor:
+        written.append(ids[len(written)])
+        return torch.nn.functional.one_hot(torch.tensor([written[-1]] * len(hidden)), 260) * 50.0
+
+    assert engine._batcher is not None
+    monkeypatch.setattr(engine._batcher.model, "logits", logits)
+
+
+@pytest.mark.parametrize(
+    ("says", "stop", "text", "reason", "tokens"),
+    [
+        ("naïve 日本語", (), "naïve 日本語", "stop", 17),
+        ("naïve 日本語", ("本",), "naïve 日", "stop", 13),
+        ("one\n\ntwo", ("\n\n",), "one", "stop", 5),
+        ("one\n\ntwo", ("\n\nthree",), "one\n\ntwo", "stop", 9),
+        ("x" * 40, ("y",), "x" * 20, "length", 20),
+        ("x" * 19 + "é", (), "x" * 19 + "\ufffd", "length", 20),
+    ],
+)
+def test_stop_strings_and_characters_across_tokens(
+    tiny_llama, monkeypatch, says: str, stop: tuple[str, ...], text: str, reason: str, tokens: int
+) -> None:
+    engine = Engine(tiny_llama, dtype=torch.float32)
+    _spell(monkeypatch, engine, tiny_llama.tokenizer, says)
+    deltas = list(engine.stream(Request((1, 2), sampling=SamplingParameters(max_tokens=20, stop=stop))))
+    completion = deltas[-1].completion
+    assert completion is not None
+    assert "".join(delta.text for delta in deltas) == completion.text == text
+    assert (completion.finish_reason, completion.completion_tokens) == (reason, tokens)
+    assert "\ufffd" not in "".join(delta.text for delta in deltas[:-1])
+
+
+def test_cancelling_and_closing_free_the_slot_while_others_go_on(tiny_llama) -> None:
+    engine = Engine(tiny_llama, slots=2, dtype=torch.float32)
+    long = SamplingParameters(max_tokens=60, ignore_eos=True)
+    expected = engine.generate([Request(_prompt(9, 9), sampling=long)])[0]
+    closed = engine.stream(Request(_prompt(4, 1), sampling=long, id="closed"))
+    cancelled = engine.stream(Request(_prompt(5, 2), sampling=long, id="cancelled"))
+    waiting = engine.stream(Request(_prompt(9, 9), sampling=long, id="waiting"))
+    assert next(closed).completion is None and next(cancelled).completion is None
+    closed.close()  # type: ignore[attr-defined]
+    assert engine.cancel("closed") is False, "it is gone already"
+    next(waiting)  # has got the slot of the closed one
+    assert engine.cancel("cancelled") is True
+    completion = list(cancelled)[-1].completion
+    assert completion is not None and completion.finish_reason == "cancelled"
+    assert completion.ids and len(completion.ids) < 60
+    _assert_equal(list(waiting)[-1].completion, expected)
+    engine.stream(Request((1,), id="never read"))  # takes no slot
+    assert len(engine.generate([Request((1,), sampling=_SAMPLINGS[0])] * 5)) == 5
+    assert engine._batcher is not None and engine._batcher.idle
+
+
+def test_what_does_not_fit_is_refused_before_any_work(tiny_llama) -> None:
+    engine = Engine(tiny_llama, context_length=50, dtype=torch.float32)
+    fits = Request((1,) * 49, sampling=SamplingParameters(max_tokens=100, ignore_eos=True))
+    assert engine.generate([fits])[0].finish_reason == "length"
+    for call in (lambda r: engine.generate([fits, r]), engine.stream):
+        with pytest.raises(ValueError, match=r"50 tokens, the context .* holds 50 .*up to 256"):
+            call(Request((1,) * 50))
+        with pytest.raises(ValueError, match=r"outside \[0, 260\)"):
+            call(Request((260,)))
+    with pytest.raises(ValueError, match="in use"):
+        engine.generate([Request((1,), id="same"), Request((1,), id="same")])
+    assert engine._batcher is not None and engine._batcher.idle
+    with pytest.raises(ValueError, match="257 is more than the 256"):
+        Engine(tiny_llama, context_length=257)
+    with pytest.raises(ValueError, match="either prompt_ids or messages"):
+        Request()
+
+
+def test_messages_go_through_the_chat_template(engine, tiny_llama) -> None:
+    messages = (Message("user", "Hi <|im_end|>"),)
+    rendered = tiny_llama.chat.render(messages, add_generation_prompt=True)
+    one, other = engine.generate([Request(messages=messages), Request(rendered.ids)])
+    _assert_equal(one, other)
+    assert one.prompt_tokens == len(rendered.ids)
+
+
+def test_load_weights_changes_the_output_and_the_version_and_not_the_checkpoint(tiny_llama) -> None:
+    engine, request = Engine(tiny_llama, dtype=torch.float32), _REQUESTS[1]
+    before = engine.generate([request])[0]
+    state = {name: tensor.clone() for name, tensor in tiny_llama.model.state_dict().items()}
+    engine.load_weights({name: tensor * 1.1 for name, tensor in state.items()}, version=7)
+    after = engine.generate([request])[0]
+    assert (before.policy_version, after.policy_version) == (0, 7)
+    assert after.log_probabilities != before.log_probabilities
+    assert all(torch.equal(tensor, state[name]) for name, tensor in tiny_llama.model.state_dict().items())
+    engine.load_weights(state, version=8)
+    _assert_equal(engine.generate([request])[0], before)
+    name = next(iter(state))
+    with pytest.raises(ValueError, match=name):
+        engine.load_weights({**state, name: state[name][:1]}, version=9)
+    with pytest.raises(ValueError, match="unknown"):
+        engine.load_weights({**state, "unknown": state[name]}, version=9)
+    stream = engine.stream(request)
+    next(stream)
+    with pytest.raises(RuntimeError, match="in flight"):
+        engine.load_weights(state, version=9)
+    stream.close()  # type: ignore[attr-defined]
+    assert engine.policy_version == 8
+
+
+def test_logits_that_are_not_finite_are_an_error(tiny_llama) -> None:
+    engine = Engine(tiny_llama, dtype=torch.float32)
+    engine.load_weights({name: tensor * float("nan") for name, tensor in tiny_llama.model.state_dict().items()}, 1)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        engine.generate(_REQUESTS)
+    assert engine._batcher is not None and engine._batcher.idle
+
+
+def test_bfloat16_is_close_and_leaves_the_checkpoint_alone(tiny_llama) -> None:
+    engine = Engine(tiny_llama, dtype=torch.bfloat16)
+    sampled = engine.generate(_REQUESTS)
+    assert tiny_llama.model.embedding.tokens.weight.dtype == torch.float32
+    exact = Engine(tiny_llama, dtype=torch.float32).score(
+        [request.prompt_ids for request in _REQUESTS], [completion.ids for completion in sampled]
+    )
+    # bfloat16 has 8 bits: logits of magnitude 10 are off by a few hundredths, as are sums along three layers
+    for completion, score in zip(sampled, exact, strict=True):
+        assert completion.log_probabilities == pytest.approx(score.log_probabilities, abs=0.5)
+
+
+def test_default_dtype_follows_the_processor(tmp_path) -> None:
+    cpu = torch.device("cpu")
+    for text, dtype in (
+        ("processor : 0\nflags : fpu avx512f avx512_bf16\n", torch.bfloat16),
+        ("processor : 0\nFeatures : asimd bf16 sve\n", torch.bfloat16),
+        ("processor : 0\nflags : fpu avx2\n", torch.float32),
+        ("no flags here", torch.float32),
+    ):
+        (tmp_path / "cpuinfo").write_text(text)
+        assert default_dtype(cpu, tmp_path / "cpuinfo") == dtype
+    assert default_dtype(cpu, tmp_path / "absent") == torch.float32
+    assert default_dtype(torch.device("cuda")) == torch.bfloat16
+
+
+def test_the_engines_draws_follow_the_distribution_it_reports(engine) -> None:
+    """Over many seeds, how often a first token comes is its reported probability: total variation of one draw in 2000."""
+    request = Request(_prompt(6, 6), sampling=SamplingParameters(max_tokens=1, temperature=1.0, top_k=4))
+    completions = engine.generate([replace(request, sampling=replace(request.sampling, seed=n)) for n in range(400)])
+    reported = {c.ids[0]: torch.tensor(c.sampled_log_probabilities[0]).exp().item() for c in completions}
+    counted = {token: sum(c.ids[0] == token for c in completions) / 400 for token in reported}
+    # 400 draws: a share has a standard error of at most 0.025, so 0.1 is four of them
+    assert all(abs(counted[token] - reported[token]) < 0.1 for token in reported)
+    assert uniform(0, 0) != uniform(1, 0)
+
+
+@pytest.mark.weights
+def test_real_weights_answer_the_same_alone_and_in_company(smollm2) -> None:
+    from lmworks.model.checkpoint import load
+
+    engine = Engine(load(smollm2), slots=3, dtype=torch.float32)
+    questions = ("What is the capital of France?", "Name three colours.", "Who are you?", "What is 2 + 2?")
+    sampling = SamplingParameters(max_tokens=8)
+    requests = [Request(messages=(Message("user", question),), sampling=sampling) for question in questions]
+    together = engine.generate(requests)
+    assert "Paris" in together[0].text
+    for request, completion in zip(requests, together, strict=True):
+        alone = engine.generate([request])[0]
+        assert alone.ids == completion.ids
+        # 30 layers: ten times the rounding of the tiny model
+        assert alone.log_probabilities == pytest.approx(completion.log_probabilities, abs=5e-4)

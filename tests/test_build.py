@@ -1,0 +1,144 @@
+"""Builds: cached, resumable, locked, traceable, and equal however often they were killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import toy_stages
+from lmworks import build as builds
+from lmworks import recipe as recipes
+from lmworks.artefact import LockedError, lock, read_manifest
+from lmworks.build import build, read_current, run_alone
+from lmworks.recipe import load
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import toy_stages
+from lmworks import build, recipe
+build.STAGES = recipe.STAGES = toy_stages.STAGES
+build.build(recipe.load(Path(sys.argv[2])), Path(sys.argv[3]))
+"""
+
+
+@pytest.fixture
+def toy(monkeypatch, tmp_path):
+    for module in (recipes, builds):
+        monkeypatch.setattr(module, "STAGES", toy_stages.STAGES)
+    (tmp_path / "toy.toml").write_text(toy_stages.RECIPE)
+    (tmp_path / "values.txt").write_text("1\n2\n3\n4\n")
+    return tmp_path
+
+
+def run(folder: Path, *overrides: str, console: Console | None = None) -> dict[str, builds.StageOutcome]:
+    outcomes = build(load(folder / "toy.toml", overrides), folder / "workspace", console)
+    return {outcome.name: outcome for outcome in outcomes}
+
+
+def ran(folder: Path) -> list[str]:
+    return (folder / "ran").read_text().split() if (folder / "ran").exists() else []
+
+
+def test_the_second_build_is_cached_and_the_same(toy):
+    first, second = run(toy), run(toy)
+    assert [outcome.cached for outcome in first.values()] == [False, False]
+    assert [outcome.cached for outcome in second.values()] == [True, True]
+    assert (second["sum"].folder / "total.txt").read_text() == "10"
+    assert ran(toy) == ["1", "2", "3", "4"]
+
+
+def test_a_changed_value_makes_only_what_depends_on_it(toy):
+    run(toy)
+    changed = run(toy, "sum.offset=5")
+    assert [outcome.cached for outcome in changed.values()] == [True, False]
+    assert (changed["sum"].folder / "total.txt").read_text() == "15"
+    assert all(outcome.cached for outcome in run(toy).values())  # the former artefacts are still there
+
+
+def test_a_changed_source_file_is_noticed(toy):
+    run(toy)
+    (toy / "values.txt").write_text("1\n2\n3\n5\n")
+    assert [outcome.cached for outcome in run(toy).values()] == [False, False]
+
+
+def test_an_input_made_anew_with_equal_content_invalidates_nothing(toy):
+    before = run(toy)
+    (toy / "values.txt").write_text("1 2 3 4")  # another key for the first stage, the same content
+    after = run(toy)
+    assert [outcome.cached for outcome in after.values()] == [False, True]
+    assert after["values"].manifest.key != before["values"].manifest.key
+    assert after["values"].manifest.content_hash == before["values"].manifest.content_hash
+
+
+@pytest.mark.parametrize("position", range(4))
+def test_killed_at_any_point_the_next_build_goes_on_and_makes_the_same(toy, position):
+    command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(toy / "toy.toml"), str(toy / "workspace")]
+    killed = subprocess.run(command, env=os.environ | {"KILL_AT": str(position)}, check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (toy / "workspace" / "current.json").exists()
+    subprocess.run(command, check=True, capture_output=True)
+    assert ran(toy) == ["1", "2", "3", "4"]  # nothing was lost, nothing was done twice
+    outcomes = run(toy)
+    assert all(outcome.cached for outcome in outcomes.values())
+    fresh = build(load(toy / "toy.toml"), toy / "other workspace")
+    assert [o.manifest.content_hash for o in fresh] == [o.manifest.content_hash for o in outcomes.values()]
+    assert list((toy / "workspace" / "work").iterdir()) == []
+
+
+def test_two_builds_of_one_workspace_are_refused(toy):
+    with lock(toy / "workspace" / "build.lock"), pytest.raises(LockedError, match=str(os.getpid())):
+        run(toy)
+
+
+def test_current_names_the_artefacts_and_the_manifests_their_lineage(toy):
+    outcomes = run(toy)
+    current = read_current(toy / "workspace")
+    assert current.recipe == "toy"
+    assert {name: toy / "workspace" / path for name, path in current.stages.items()} == {
+        name: outcome.folder for name, outcome in outcomes.items()
+    }
+    manifest = read_manifest(outcomes["sum"].folder)
+    assert manifest.parents == {"values": outcomes["values"].manifest.content_hash}
+    assert manifest.config == {"offset": 0}
+    assert "clock.txt" not in manifest.files
+    assert "python" in manifest.libraries
+
+
+def test_nothing_built_says_what_to_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="lmworks build"):
+        read_current(tmp_path)
+
+
+def test_the_report_is_one_file_that_fetches_nothing_and_escapes_what_it_shows(toy):
+    run(toy)
+    page = (toy / "workspace" / "report.html").read_text("utf-8")
+    assert "total &lt;b&gt;" in page
+    assert "Timings and versions" in page
+    for outside in ("src=", "http://", "https://", "<script", "@import", "url("):
+        assert outside not in page
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal(toy):
+    stream = StringIO()
+    run(toy, console=Console(file=stream, force_terminal=False))
+    assert "values       done in" in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_a_stage_runs_alone(toy, monkeypatch):
+    monkeypatch.chdir(toy)
+    made = run_alone("toy.numbers", toy / "values", [], [], ["file=values.txt", "factor=2"])
+    summed = run_alone("toy.total", toy / "sum", [made.folder], [], [])
+    assert (toy / "sum" / "total.txt").read_text() == "20"
+    assert summed.manifest.parents == {"values": made.manifest.content_hash}
+    with pytest.raises(FileExistsError, match="never overwritten"):
+        run_alone("toy.total", toy / "sum", [made.folder], [], [])
+    assert json.loads((toy / "sum" / "manifest.json").read_text())["metrics"] == {"total": 20}

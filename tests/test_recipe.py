@@ -1,0 +1,106 @@
+"""A recipe is checked whole before any work, and an error is one message with the line and what is allowed."""
+
+import pytest
+
+import toy_stages
+from lmworks import recipe as recipes
+from lmworks.recipe import RecipeError, find, load, packaged
+
+
+@pytest.fixture
+def toy(monkeypatch, tmp_path):
+    monkeypatch.setattr(recipes, "STAGES", toy_stages.STAGES)
+
+    def write(text: str = toy_stages.RECIPE):
+        path = tmp_path / "toy.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_the_graph_gives_the_order_not_the_file(toy):
+    recipe = load(toy())
+    assert [stage.name for stage in recipe.stages] == ["values", "sum"]
+    assert recipe.stages[1].inputs == ("values",)
+    assert recipe.question == "How much?"
+
+
+def test_overrides_change_config_values(toy):
+    recipe = load(toy(), ["values.factor=3", "sum.offset=2"])
+    assert recipe.stages[0].config.factor == 3
+    assert recipe.stages[1].config.offset == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "problem"),
+    [
+        (
+            'file = "values.txt"',
+            'fill = "values.txt"',
+            10,
+            'unknown key "fill"; did you mean "file"? allowed: factor, file',
+        ),
+        ('use = "toy.total"', 'use = "toy.totl"', 5, 'did you mean "toy.total"? allowed: toy.numbers, toy.total'),
+        ('from = ["values"]', 'from = ["value"]', 6, 'unknown stage "value"; did you mean "values"?'),
+        ('from = ["values"]', 'from = "values"', 6, "expected a list of stage names"),
+        ('file = "values.txt"', 'file = "values.txt"\nfactor = "x"', 11, "expected a whole number, got 'x'"),
+        ('use = "toy.numbers"', "", 8, "missing; allowed: toy.numbers, toy.total"),
+        ('question = "How much?"', 'questoin = "How much?"', 2, 'did you mean "question"?'),
+        ('file = "values.txt"', 'file = "values.txt"\nfrom = ["sum"]', 6, "the stages read from each other"),
+        ('file = "values.txt"', "file = ", 10, "Invalid value"),
+    ],
+)
+def test_an_error_names_the_line_and_what_is_allowed(toy, old, new, line, problem):
+    path = toy(toy_stages.RECIPE.replace(old, new))
+    with pytest.raises(RecipeError) as caught:
+        load(path)
+    assert problem in str(caught.value)
+    assert f"line {line}" in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("value.factor=3", 'unknown stage "value"; did you mean "values"?'),
+        ("values.factr=3", 'did you mean "factor"?'),
+        ("values.factor=x", "expected a whole number, got 'x'"),
+        ("values.factor", "expected NAME.key=value"),
+    ],
+)
+def test_an_override_is_blamed_for_its_own_error(toy, override, problem):
+    with pytest.raises(RecipeError) as caught:
+        load(toy(), [override])
+    assert problem in str(caught.value)
+    assert override in str(caught.value)
+
+
+def test_a_role_that_a_stage_needs_must_have_a_model():
+    text = find("documents").read_text("utf-8").replace('embedder = "all-minilm-l6-v2"', "")
+    with pytest.raises(RecipeError, match='models.embedder: missing; stage "index"'):
+        load_text(text)
+
+
+def load_text(text: str):
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recipe.toml"
+        path.write_text(text, "utf-8")
+        return load(path)
+
+
+def test_every_packaged_recipe_loads():
+    assert set(packaged()) >= {"assistant", "documents"}
+    for path in packaged().values():
+        assert load(path).stages
+
+
+def test_an_unknown_recipe_names_those_there_are():
+    with pytest.raises(RecipeError, match='did you mean "assistant"'):
+        find("assistent")
+    with pytest.raises(RecipeError, match=r"there is no recipe file nowhere\.toml"):
+        find("nowhere.toml")

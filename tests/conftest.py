@@ -1,6 +1,7 @@
 """What all tests share: two threads, no network for the reference libraries, and the default weights."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 from tokenizers import pre_tokenizers
 
+from hashing_encoder import HashingEncoder, make_document
 from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.model.pull import PullError, pull
+from lmworks.records import Document
 from lmworks.tokenizer.byte_level import CONTROL, byte_level_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer
 
@@ -66,3 +69,18 @@ def _pulled(name: str) -> Path:
         return pull(name)
     except PullError as error:  # a missing proof is a failure, not something to skip
         pytest.fail(f"this test needs the weights {name}: {error}")
+
+
+@pytest.fixture
+def encoder() -> HashingEncoder:
+    return HashingEncoder()
+
+
+@pytest.fixture(scope="session")
+def make_encoder() -> type[HashingEncoder]:
+    return HashingEncoder
+
+
+@pytest.fixture(scope="session")
+def document() -> Callable[..., Document]:
+    return make_document

@@ -79,7 +79,7 @@ def test_an_override_is_blamed_for_its_own_error(toy, override, problem):
 
 def test_a_role_that_a_stage_needs_must_have_a_model():
     text = find("documents").read_text("utf-8").replace('embedder = "all-minilm-l6-v2"', "")
-    with pytest.raises(RecipeError, match='models.embedder: missing; stage "index"'):
+    with pytest.raises(RecipeError, match=r'models\.embedder: missing; stage "index"'):
         load_text(text)
 
 

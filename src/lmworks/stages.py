@@ -29,7 +29,7 @@ STAGES: dict[str, Stage] = {
         config="lmworks.data.config:ReadConfig",
         version=1,
         purpose="read files into documents; list what was left out and why",
-        libraries=("trafilatura",),
+        libraries=("markdown-it-py", "trafilatura"),
         sources="lmworks.data.stage:source_digest",
     ),
     "retrieve.index": Stage(

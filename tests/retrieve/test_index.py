@@ -218,8 +218,8 @@ def test_an_error_at_any_point_of_a_commit_is_harmless(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from conftest import HashingEncoder, make_document
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
+from hashing_encoder import HashingEncoder, make_document
 from test_index import CHUNK, corpus
 from lmworks.retrieve import writing
 from lmworks.retrieve.index import Index

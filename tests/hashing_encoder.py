@@ -2,10 +2,9 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import pytest
 
 from lmworks.records import Document
 
@@ -44,18 +43,3 @@ def count_words(texts: Sequence[str]) -> list[int]:
 
 def make_document(text: str, uri: str = "u", extractor: str = "plain", title: str = "", **fields: object) -> Document:
     return Document(text, uri, "text/plain", extractor, "1", "0" * 64, title=title, **fields)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def encoder() -> HashingEncoder:
-    return HashingEncoder()
-
-
-@pytest.fixture(scope="session")
-def make_encoder() -> type[HashingEncoder]:
-    return HashingEncoder
-
-
-@pytest.fixture(scope="session")
-def document() -> Callable[..., Document]:
-    return make_document

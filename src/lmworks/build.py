@@ -143,7 +143,9 @@ def _stage(
         console.print(f"[dim]{spec.name:<12} cached[/dim]", highlight=False)
         return StageOutcome(spec.name, folder, read_manifest(folder), cached=True)
     outcome = _make(spec, folder, workspace / "work" / spec.name / key, done, models, recipe.base, console)
-    shutil.rmtree(workspace / "work" / spec.name)  # with what interrupted runs under other keys left
+    # With what interrupted runs under other keys left; the lock says that nobody else writes here.
+    for leftover in (workspace / "work" / spec.name, *folder.parent.glob(".*.tmp")):
+        shutil.rmtree(leftover)
     return outcome
 
 

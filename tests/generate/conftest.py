@@ -18,7 +18,7 @@ _CHAT_TEMPLATE = (
 
 
 def byte_tokenizer(special: dict[str, str]) -> Tokenizer:
-    """256 byte tokens, then the special tokens; characters beyond ASCII are several tokens, as in any byte-level BPE."""
+    """256 byte tokens, then the special tokens; a character beyond ASCII is several tokens."""
     vocabulary = {letter: index for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     backend = tokenizers.Tokenizer(models.BPE(vocabulary, []))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -13,8 +13,8 @@ from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.generate.sampling import uniform
 from lmworks.records import Message
 
-# float32, three layers, logits of magnitude 10: another batch size or cached prefix changes the order of sums, which moves
-# a log-probability by about 1e-5; a neighbour's token or a wrong position moves it by more than 0.1.
+# float32, three layers, logits of magnitude 10: another batch size or cached prefix changes the order of sums, which
+# moves a log-probability by about 1e-5; a neighbour's token or a wrong position moves it by more than 0.1.
 _TOLERANCE = 5e-5
 
 
@@ -246,7 +246,7 @@ def test_default_dtype_follows_the_processor(tmp_path) -> None:
 
 
 def test_the_engines_draws_follow_the_distribution_it_reports(engine) -> None:
-    """Over many seeds, how often a first token comes is its reported probability: total variation of one draw in 2000."""
+    """Over many seeds, a first token comes as often as its reported probability says."""
     request = Request(_prompt(6, 6), sampling=SamplingParameters(max_tokens=1, temperature=1.0, top_k=4))
     completions = engine.generate([replace(request, sampling=replace(request.sampling, seed=n)) for n in range(400)])
     reported = {c.ids[0]: torch.tensor(c.sampled_log_probabilities[0]).exp().item() for c in completions}
@@ -257,17 +257,18 @@ def test_the_engines_draws_follow_the_distribution_it_reports(engine) -> None:
 
 
 @pytest.mark.weights
-def test_real_weights_answer_the_same_alone_and_in_company(smollm2) -> None:
-    from lmworks.model.checkpoint import load
-
-    engine = Engine(load(smollm2), slots=3, dtype=torch.float32)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_real_weights_answer_the_same_alone_and_in_company(smollm2_checkpoint, dtype: torch.dtype) -> None:
+    """Rounding in bfloat16 would change words, if the batch could change the rounding."""
+    if dtype == torch.bfloat16 and default_dtype(torch.device("cpu")) != dtype:
+        pytest.skip("this processor emulates bfloat16, with kernels that need not round alike for every batch size")
+    engine = Engine(smollm2_checkpoint, slots=3, dtype=dtype)
     questions = ("What is the capital of France?", "Name three colours.", "Who are you?", "What is 2 + 2?")
-    sampling = SamplingParameters(max_tokens=8)
+    sampling = SamplingParameters(max_tokens=16, temperature=0.7, seed=5)
     requests = [Request(messages=(Message("user", question),), sampling=sampling) for question in questions]
     together = engine.generate(requests)
-    assert "Paris" in together[0].text
     for request, completion in zip(requests, together, strict=True):
         alone = engine.generate([request])[0]
         assert alone.ids == completion.ids
-        # 30 layers: ten times the rounding of the tiny model
+        # float32, 30 layers: ten times the rounding of the tiny model. bfloat16: the same hidden states bit for bit.
         assert alone.log_probabilities == pytest.approx(completion.log_probabilities, abs=5e-4)

@@ -86,7 +86,7 @@ def _events() -> Iterator[dict]:
 @pytest.fixture
 def server() -> Iterator[_Server]:
     server = _Server()
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield server
     server.shutdown()
@@ -150,7 +150,7 @@ def test_what_it_cannot_do_is_in_the_capabilities_and_raises(server: _Server) ->
     assert set(engine.capabilities.missing) == {
         "score", "load_weights", "token_ids", "log_probabilities", "sampled_log_probabilities"
     }  # fmt: skip
-    with pytest.raises(UnsupportedError, match="cannot score.*prompt_log_probabilities=True"):
+    with pytest.raises(UnsupportedError, match=r"cannot score.*prompt_log_probabilities=True"):
         engine.score([[1]], [[1]])
     with pytest.raises(UnsupportedError, match="cannot load_weights"):
         engine.load_weights({}, 1)
@@ -162,7 +162,7 @@ def test_what_it_cannot_do_is_in_the_capabilities_and_raises(server: _Server) ->
 
 
 def test_errors_say_what_the_endpoint_said(server: _Server) -> None:
-    with pytest.raises(RemoteError, match="404.*no such model"):
+    with pytest.raises(RemoteError, match=r"404.*no such model"):
         RemoteEngine(server.url, "absent").generate([_chat("hello")])
     with pytest.raises(RemoteError, match="did not answer in JSON"):
         RemoteEngine(server.url, "broken").generate([_chat("hello")])

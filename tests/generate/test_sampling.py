@@ -83,7 +83,7 @@ def test_any_parameters_on_a_larger_vocabulary(seed: int, top_k: int, top_p: flo
     expected = _reference(logits, [], parameters)
     draws = [uniform(seed, step) for step in range(64)]
     ids, _, sampled = sample(logits.expand(64, -1), [parameters] * 64, [()] * 64, draws)
-    # float32 and float64 may disagree about the one token at the border of a nucleus, where the mass passes top_p within
+    # float32 and float64 may differ about the one token at the border of a nucleus, where the mass passes top_p within
     # rounding. That moves every ln p by about the probability of that token.
     kept = expected[ids] > 0
     assert kept.float().mean() > 0.95

@@ -9,8 +9,8 @@ from lmworks.generate import scoring
 from lmworks.generate.engine import Engine
 
 _IDS = st.lists(st.integers(0, 259), max_size=12)
-# float32, three layers, logits of magnitude 10: packing changes the order of sums, which moves a log-probability by 1e-5
-# at most; a wrong mask, position or target moves it by more than 0.1.
+# float32, three layers, logits of magnitude 10: packing changes the order of sums, which moves a log-probability by
+# 1e-5 at most; a wrong mask, position or target moves it by more than 0.1.
 _TOLERANCE = 5e-5
 
 
@@ -79,10 +79,8 @@ def test_what_cannot_be_scored_is_refused(engine) -> None:
 
 
 @pytest.mark.weights
-def test_real_weights_find_a_sentence_less_surprising_in_its_context(smollm2) -> None:
-    from lmworks.model.checkpoint import load
-
-    checkpoint = load(smollm2)
+def test_real_weights_find_a_sentence_less_surprising_in_its_context(smollm2_checkpoint) -> None:
+    checkpoint = smollm2_checkpoint
     engine, encode = Engine(checkpoint, dtype=torch.float32), checkpoint.tokenizer.encode
     context = encode("The Eiffel Tower was built by Gustave Eiffel's company between 1887 and 1889.")
     sentence = encode(" Gustave Eiffel's company built the tower between 1887 and 1889.")

@@ -31,9 +31,10 @@ class Engine:
     context_length  tokens of prompt and completion together. Default: what the model was trained for, at most 2048:
                     slots x context_length x `lmworks.model.config.kv_bytes_per_token` bytes are set aside at once.
     dtype           of the language model; default: bfloat16 where the processor multiplies it, else float32
-                    (`precision.default_dtype`). Results are reproducible in both. What shares a batch changes float32
-                    log-probabilities by about 1e-6 and bfloat16 ones by about 1e-2, which can turn a choice between two
-                    almost equally probable tokens. An embedding model runs in the dtype it was loaded in.
+                    (`precision.default_dtype`). bfloat16 moves a token's ln p by about 0.05 from float32's. In
+                    both, what shares a batch moves a completion's ln p by 1e-5 at most; in bfloat16, what is scored
+                    together moves a score by about 0.03 a token. An embedding model runs in the dtype it was loaded
+                    in.
     prefill_tokens  of prompts that enter in one step: how long those that decode may have to wait.
 
     The checkpoint's own model is never changed: another dtype and `load_weights` work on a copy.
@@ -175,9 +176,9 @@ class Engine:
         room = self.context_length - len(prompt)
         if room < 1:
             raise ValueError(
-                f"the prompt has {len(prompt)} tokens, the context of this engine holds {self.context_length} for prompt "
-                "and completion: shorten the prompt, or make the engine with a larger context_length (this model: up "
-                f"to {self.checkpoint.config.context_length})"
+                f"the prompt has {len(prompt)} tokens, the context of this engine holds {self.context_length} for "
+                "prompt and completion: shorten the prompt, or make the engine with a larger context_length (this "
+                f"model: up to {self.checkpoint.config.context_length})"
             )
         vocabulary = self.checkpoint.config.embedding.vocabulary
         if not all(0 <= token < vocabulary for token in prompt):

@@ -21,7 +21,7 @@ class Work:
 
 
 class Scheduler:
-    """Gives `slots` cache slots to requests; prompts of one prefill hold at most `prefill_tokens` tokens (or are one)."""
+    """Gives `slots` cache slots to requests; the prompts of a prefill hold `prefill_tokens` or are one."""
 
     def __init__(self, slots: int, prefill_tokens: int) -> None:
         if slots < 1 or prefill_tokens < 1:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Literal
 
 from lmworks.records import Document, Retrieved, Span
@@ -47,12 +48,20 @@ class Sentences:
         for number, passage in enumerate(passages):
             document, sections = self._structure(passage.span.document)
             for section in sections:
-                for span in _units(document, section, passage.span):
+                heading = " > ".join(section.heading_path[-HEADINGS:])
+                for span in _whole(document, _units(document, section, passage.span)):
                     if span.end - span.start >= self.minimum_characters and span not in found:
-                        heading = " > ".join(section.heading_path[-HEADINGS:])
                         text = document.quote(span)
                         found[span] = Candidate(text, "quoted", span, number, passage.uri, heading)
         return list(found.values())
+
+
+def _whole(document: Document, units: Sequence[Span]) -> list[Span]:
+    """The units, each that leads to the next one ("as follows:") extended by it: alone it would say nothing."""
+    return [
+        Span(span.document, span.start, following.end) if following and document.text[span.end - 1] == ":" else span
+        for span, following in zip_longest(units, units[1:])
+    ]
 
 
 def _structured(document: Document) -> tuple[Document, list[Section]]:

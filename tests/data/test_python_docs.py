@@ -24,6 +24,7 @@ def test_topics_and_modules_become_documents() -> None:
     assert {document.licence for document in documents.values()} == {"PSF-2.0"}
     assert len(documents) > 300
     assert left_out["stdlib:idlelib/"].count > 10
+    assert not any("sitecustomize" in uri for uri in documents)
     assert not any("/test/" in uri or "/tests/" in uri or "site-packages" in uri for uri in documents)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmworks.generate.embedding import TextEncoder
+from lmworks.generate.embedding import TextEncoder, late_interaction
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import UnsupportedError
 
@@ -89,3 +89,27 @@ def test_real_weights_find_the_passage_that_answers(minilm) -> None:
     together, alone = encoder.encode(["Bread.", "word " * 400], "passage"), encoder.encode(["Bread."], "passage")
     assert encoder.max_length == 256 and encoder.truncated == 1
     assert np.abs(together[0] - alone[0]).max() < _TOLERANCE
+
+
+@torch.inference_mode()
+def test_token_vectors_are_the_hidden_states_without_special_tokens(tiny_bert) -> None:
+    encoder = TextEncoder(tiny_bert)
+    vectors = encoder.encode_tokens(_TEXTS, "passage")
+    for text, rows in zip(_TEXTS, vectors, strict=True):
+        ids = tiny_bert.tokenizer.encode(text, special=True)[: tiny_bert.max_length - 1]
+        ids = [*ids, tiny_bert.tokenizer.encode("", special=True)[-1]] if len(text) > 30 else ids
+        hidden = tiny_bert.model.hidden(torch.tensor([ids]))[0, 1:-1]  # [CLS] and [SEP] off
+        expected = torch.nn.functional.normalize(hidden, dim=-1).numpy()
+        assert rows.shape == expected.shape
+        assert np.abs(rows - expected).max(initial=0) < _TOLERANCE
+
+
+def test_late_interaction_is_the_mean_of_the_highest_cosines() -> None:
+    generator = np.random.default_rng(0)
+    query, passage = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (
+        generator.standard_normal((4, 8)), generator.standard_normal((6, 8))
+    ))  # fmt: skip
+    expected = sum(max(float(q @ p) for p in passage) for q in query) / 4
+    assert late_interaction(query, passage) == pytest.approx(expected, abs=1e-12)
+    assert late_interaction(query, np.concatenate([passage, query])) == pytest.approx(1, abs=1e-12)
+    assert late_interaction(query, passage[:0]) == 0.0

@@ -31,6 +31,9 @@ LEFT_OUT_FOLDERS = {
     "turtledemo": "demonstrations",
 }
 
+# Files that a machine's owner puts beside the standard library (see the documentation of the module `site`).
+LEFT_OUT_FILES = {"sitecustomize.py", "usercustomize.py"}
+
 
 def standard_library() -> Path:
     return Path(sysconfig.get_paths()["stdlib"])
@@ -50,6 +53,8 @@ def _walk(folder: Path, root: Path) -> Iterator[Path | LeftOut]:
                 yield from _walk(path, root)
             elif count := sum(1 for _ in path.rglob("*.py")):
                 yield LeftOut(f"stdlib:{path.relative_to(root).as_posix()}/", reason, count)
+        elif path.name in LEFT_OUT_FILES:
+            yield LeftOut(f"stdlib:{path.relative_to(root).as_posix()}", "local to this machine")
         elif path.suffix == ".py" and path.is_file():
             yield path
 

@@ -62,18 +62,39 @@ class TextEncoder:
         A text's vector depends on the text and the role alone; padding and batch neighbours move it by rounding only
         (below 1e-6 in float32). Raises ValueError for an unknown role.
         """
+        vectors = np.zeros((len(texts), self.width), dtype=np.float32)
+        for rows, ids, mask in self._padded(texts, role):
+            pooled = self.model(ids, attention_mask=mask)  # (batch, width)
+            vectors[rows] = torch.nn.functional.normalize(pooled.float(), dim=-1).cpu().numpy()
+        return vectors
+
+    @torch.inference_mode()
+    def encode_tokens(self, texts: Sequence[str], role: Role) -> list[np.ndarray]:
+        """For each text (tokens, width) float32: the last hidden state of its tokens, each row of length 1.
+
+        Special tokens are left out. For late interaction (`late_interaction`). Raises ValueError for an unknown role.
+        """
+        special = torch.tensor(sorted(self.tokenizer.special_ids.values()))
+        result: list[np.ndarray] = [np.zeros((0, self.width), dtype=np.float32)] * len(texts)
+        for rows, ids, mask in self._padded(texts, role):
+            hidden = self.model.hidden(ids, attention_mask=mask)  # (batch, length, width)
+            vectors = torch.nn.functional.normalize(hidden.float(), dim=-1).cpu()
+            wanted = mask.cpu() & ~torch.isin(ids.cpu(), special)
+            for row, one, keep in zip(rows, vectors, wanted, strict=True):
+                result[row] = one[keep].numpy()
+        return result
+
+    def _padded(self, texts: Sequence[str], role: Role) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
+        """Batches of (row numbers, ids, mask), ids and mask (batch, length) on the model's device."""
         if role not in self.prefixes:
             raise ValueError(f"unknown role {role!r}: expected one of {', '.join(_ROLES)}")
         sequences = self._token_ids([self.prefixes[role] + text for text in texts])
-        vectors = np.zeros((len(texts), self.width), dtype=np.float32)
         device = next(self.model.parameters()).device
         for rows in self._batches(sequences):
             ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(sequences[row]) for row in rows], batch_first=True)
             lengths = torch.tensor([len(sequences[row]) for row in rows])
-            mask = torch.arange(ids.shape[1]) < lengths[:, None]  # (batch, length)
-            pooled = self.model(ids.to(device), attention_mask=mask.to(device))  # (batch, width)
-            vectors[rows] = torch.nn.functional.normalize(pooled.float(), dim=-1).cpu().numpy()
-        return vectors
+            mask = torch.arange(ids.shape[1]) < lengths[:, None]
+            yield rows, ids.to(device), mask.to(device)
 
     def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids with the special tokens around them; a text that is too long loses its end, never a special token."""
@@ -95,3 +116,15 @@ class TextEncoder:
             rows = max(1, self.batch_tokens // max(1, len(sequences[order[start]])))
             yield order[start : start + rows]
             start += rows
+
+
+def late_interaction(query: np.ndarray, passage: np.ndarray) -> float:
+    """How well each token of a query finds a like one in a passage: the mean over query tokens of the highest cosine.
+
+    `query` (query tokens, width) and `passage` (passage tokens, width) are rows of length 1, from `encode_tokens`. This
+    is MaxSim of ColBERT (Khattab & Zaharia, 2020, section 3.3), divided by the length of the query so that queries
+    compare. 0 when either is empty.
+    """
+    if not len(query) or not len(passage):
+        return 0.0
+    return float((query @ passage.T).max(axis=1).mean())

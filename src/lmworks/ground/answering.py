@@ -91,7 +91,7 @@ class Finder:
         ]
 
     def _measured(self, question: str, passages: tuple[Retrieved, ...], candidates: Sequence[Candidate]) -> Evidence:
-        features = measure(question, candidates, passages, self.encoder.encode, self.index)
+        features = measure(question, candidates, passages, self.encoder, self.index)
         return Evidence(question, passages, tuple(candidates), features)
 
 

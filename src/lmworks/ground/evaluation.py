@@ -113,15 +113,16 @@ def ask(question: Question, answerer: Answerer) -> tuple[Row, float]:
         SearchConfig(k=DEPTH),
         Filters(exclude=frozenset(question.excluded)),
     )
-    quoted = [place for place, candidate in enumerate(evidence.candidates) if candidate.origin == "quoted"]
-    closest = sorted(quoted, key=lambda place: -evidence.features[place, 0])[:1]
+    quoted = [candidate for candidate in evidence.candidates if candidate.origin == "quoted"]
+    query = finder.encoder.encode([question.text], "query")[0]  # (width,)
+    similarity = finder.encoder.encode([candidate.in_context for candidate in quoted], "passage") @ query  # (quoted,)
     row = Row(
         question=question,
         relevance=tuple(is_right(passage.span, question.gold) for passage in ranked),
         citations={
             "system": tuple(citation.evidence for citation in answer.citations),
             "first passage": tuple(passage.span for passage in evidence.passages[:1]),
-            "best sentence": tuple(evidence.candidates[place].evidence for place in closest),
+            "best sentence": tuple(quoted[place].evidence for place in np.argsort(-similarity, kind="stable")[:1]),
         },
         proposed=tuple(verdict.evidence for verdict in answer.verdicts if verdict.verdict == "cited"),
         confidence=answer.confidence,

@@ -11,7 +11,11 @@ CATALOGUE = "catalogue.sqlite"
 VECTORS = "vectors.f32"
 FORMAT = "1"
 
-_SCHEMA = """
+TOKENIZER = (
+    "porter unicode61 remove_diacritics 2"  # of FTS5: how texts are cut into words, here and wherever words compare
+)
+
+_SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE documents (
     key INTEGER PRIMARY KEY,
@@ -33,7 +37,7 @@ CREATE TABLE chunks (
 );
 CREATE INDEX chunks_by_document ON chunks (document);
 -- What the encoder reads, by word; rowid is the key of the chunk. "max_tokens" is the phrase "max tokens".
-CREATE VIRTUAL TABLE words USING fts5 (text, tokenize = 'porter unicode61 remove_diacritics 2');
+CREATE VIRTUAL TABLE words USING fts5 (text, tokenize = '{TOKENIZER}');
 """
 
 

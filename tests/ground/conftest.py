@@ -1,0 +1,37 @@
+"""A small real index with a hashing encoder, and an engine whose likelihoods are a closed form."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hashing_encoder import HashingEncoder, make_document
+from lmworks.ground.answering import Finder
+from lmworks.ground.config import AnswerConfig
+from lmworks.retrieve.config import ChunkConfig, SearchConfig
+from lmworks.retrieve.index import Index
+
+TEXTS = {
+    "cats": "# Cats\n\nA cat sleeps for sixteen hours a day. It purrs when it is content.\n\n"
+    "## Food\n\nCats eat as follows:\n\n- fish on every Friday of the week\n- mice on all other days\n",
+    "dogs": "# Dogs\n\nA dog sleeps for twelve hours a day. It barks at strangers near the gate.\n",
+    "birds": "# Birds\n\nMost birds sleep at night, standing on one leg. Owls hunt in the dark.\n",
+}
+
+
+class TokenHashingEncoder(HashingEncoder):
+    """Adds what late interaction needs: a token is a word, and its vector depends on nothing else."""
+
+    def encode_tokens(self, texts: Sequence[str], role: str) -> list[np.ndarray]:
+        return [np.concatenate([self.encode([word], "query") for word in text.split()]) for text in texts]
+
+
+@pytest.fixture
+def finder(tmp_path: Path) -> Finder:
+    encoder = TokenHashingEncoder()
+    index = Index.create(tmp_path / "index", encoder.fingerprint, encoder.width, ChunkConfig(60, 120))
+    documents = [make_document(text, uri, "markdown") for uri, text in TEXTS.items()]
+    index.sync(documents, encoder.encode, encoder.count_tokens)
+    config = AnswerConfig(search=SearchConfig(k=3))
+    return Finder(index, encoder, {}, config)  # type: ignore[arg-type]

@@ -1,0 +1,56 @@
+"""Features against their definitions, computed by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lmworks.ground.features import NAMES, measure, word_overlap
+
+
+def test_overlap_weighs_words_by_their_rarity(finder):
+    chunks = len(finder.index)
+
+    def weight(frequency: int) -> float:
+        return max(0.0, math.log((chunks + 1) / (frequency + 0.5)))
+
+    texts = [chunk.text for chunk in finder.index.chunks(finder.index.layout().keys.tolist())]
+    sleeping = sum("sleep" in text for text in texts)  # Porter: "sleeps" and "sleep" are one word
+    purring = sum("purr" in text for text in texts)
+    total = weight(sleeping) + weight(purring) + weight(0)
+    shares = word_overlap(
+        "Does a zebra sleep or purr?", ["it sleeps", "it PURRS, asleep", "nothing", "zebras"], finder.index
+    )
+    expected = [weight(sleeping) / total, weight(purring) / total, 0, weight(0) / total]
+    assert shares == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_question_of_stop_words_shares_nothing(finder):
+    assert word_overlap("what is it?", ["what is it?"], finder.index).tolist() == [0.0]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(st.text(max_size=60))
+def test_no_question_is_syntax_and_every_share_lies_between_0_and_1(finder, question):
+    shares = word_overlap(question, [question, "A cat sleeps"], finder.index)
+    assert np.all((shares >= 0) & (shares <= 1 + 1e-12))
+
+
+def test_columns_are_what_their_names_say(finder):
+    evidence = finder.evidence("How long does a cat sleep?")
+    columns = dict(zip(NAMES, evidence.features.T, strict=True))
+    closest = max(passage.scores["dense"] for passage in evidence.passages)
+    assert columns["passage_similarity"].tolist() == pytest.approx([closest] * len(evidence.candidates))
+    encoder = finder.encoder
+    query = encoder.encode_tokens(["How long does a cat sleep?"], "query")[0]
+    for candidate, measured in zip(evidence.candidates, columns["late_interaction"], strict=True):
+        tokens = encoder.encode_tokens([candidate.in_context], "passage")[0]
+        assert measured == pytest.approx(float((query @ tokens.T).max(1).mean()), abs=1e-6)
+    for candidate, own, whole in zip(evidence.candidates, columns["overlap"], columns["passage_overlap"], strict=True):
+        assert own <= whole + 1e-12, candidate.text
+
+
+def test_no_candidates_no_rows(finder):
+    assert measure("question", [], [], finder.encoder, finder.index).shape == (0, len(NAMES))

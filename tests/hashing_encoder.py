@@ -33,6 +33,10 @@ class HashingEncoder:
                 vectors[row] += np.random.default_rng(seed).standard_normal(WIDTH)
         return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
+    def encode_tokens(self, texts: Sequence[str], role: str) -> list[np.ndarray]:
+        """What late interaction needs: a token is a word, and its vector depends on nothing else."""
+        return [np.concatenate([self.encode([word], "query") for word in text.split() or [""]]) for text in texts]
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return count_words(texts)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmworks.generate.embedding import TextEncoder, late_interaction
+from lmworks.generate.embedding import TextEncoder
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import UnsupportedError
 
@@ -102,14 +102,3 @@ def test_token_vectors_are_the_hidden_states_without_special_tokens(tiny_bert) -
         expected = torch.nn.functional.normalize(hidden, dim=-1).numpy()
         assert rows.shape == expected.shape
         assert np.abs(rows - expected).max(initial=0) < _TOLERANCE
-
-
-def test_late_interaction_is_the_mean_of_the_highest_cosines() -> None:
-    generator = np.random.default_rng(0)
-    query, passage = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (
-        generator.standard_normal((4, 8)), generator.standard_normal((6, 8))
-    ))  # fmt: skip
-    expected = sum(max(float(q @ p) for p in passage) for q in query) / 4
-    assert late_interaction(query, passage) == pytest.approx(expected, abs=1e-12)
-    assert late_interaction(query, np.concatenate([passage, query])) == pytest.approx(1, abs=1e-12)
-    assert late_interaction(query, passage[:0]) == 0.0

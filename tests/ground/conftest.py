@@ -1,9 +1,7 @@
 """A small real index with a hashing encoder, and an engine whose likelihoods are a closed form."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from hashing_encoder import HashingEncoder, make_document
@@ -20,16 +18,9 @@ TEXTS = {
 }
 
 
-class TokenHashingEncoder(HashingEncoder):
-    """Adds what late interaction needs: a token is a word, and its vector depends on nothing else."""
-
-    def encode_tokens(self, texts: Sequence[str], role: str) -> list[np.ndarray]:
-        return [np.concatenate([self.encode([word], "query") for word in text.split()]) for text in texts]
-
-
 @pytest.fixture
 def finder(tmp_path: Path) -> Finder:
-    encoder = TokenHashingEncoder()
+    encoder = HashingEncoder()
     index = Index.create(tmp_path / "index", encoder.fingerprint, encoder.width, ChunkConfig(60, 120))
     documents = [make_document(text, uri, "markdown") for uri, text in TEXTS.items()]
     index.sync(documents, encoder.encode, encoder.count_tokens)

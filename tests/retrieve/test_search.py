@@ -218,3 +218,29 @@ def test_the_budget_of_another_model(built) -> None:
 def test_an_empty_index_finds_nothing(tmp_path: Path, encoder) -> None:
     with Index.create(tmp_path, encoder.fingerprint, encoder.width, ChunkConfig()) as index:
         assert search(index, "anything", encoder.encode) == []
+
+
+def test_reranking_orders_by_cosine_plus_late_interaction(built) -> None:
+    index, _, encoder = built
+    question = "five ten two"
+    fused = search(index, question, encoder.encode, SearchConfig(k=8, near_duplicate=1))
+    found = search(
+        index,
+        question,
+        encoder.encode,
+        SearchConfig(k=8, near_duplicate=1, rerank=5),
+        encode_tokens=encoder.encode_tokens,
+    )
+    query = encoder.encode([question], "query")[0]
+    (tokens,) = encoder.encode_tokens([question], "query")
+    keys = index.layout().keys.tolist()
+    embedded = {one.id: text for one, text in zip(index.chunks(keys), index.embed_texts(keys), strict=True)}
+    expected = []
+    for passage in fused[:5]:
+        text = embedded[passage.chunk]
+        late = float((tokens @ encoder.encode_tokens([text], "passage")[0].T).max(1).mean())
+        expected.append((-(float(encoder.encode([text], "passage")[0] @ query) + late), passage.chunk))
+    assert [passage.chunk for passage in found[:5]] == [chunk for _, chunk in sorted(expected)]
+    assert [passage.chunk for passage in found[5:]] == [passage.chunk for passage in fused[5:]]
+    best = found[0].scores
+    assert -(best["dense"] + best["late_interaction"]) == pytest.approx(min(expected)[0], abs=1e-6)

@@ -72,7 +72,7 @@ class TextEncoder:
     def encode_tokens(self, texts: Sequence[str], role: Role) -> list[np.ndarray]:
         """For each text (tokens, width) float32: the last hidden state of its tokens, each row of length 1.
 
-        Special tokens are left out. For late interaction (`late_interaction`). Raises ValueError for an unknown role.
+        Special tokens are left out. For late interaction (`retrieve.late_interaction`). Raises ValueError for an unknown role.
         """
         special = torch.tensor(sorted(self.tokenizer.special_ids.values()))
         result: list[np.ndarray] = [np.zeros((0, self.width), dtype=np.float32)] * len(texts)
@@ -116,15 +116,3 @@ class TextEncoder:
             rows = max(1, self.batch_tokens // max(1, len(sequences[order[start]])))
             yield order[start : start + rows]
             start += rows
-
-
-def late_interaction(query: np.ndarray, passage: np.ndarray) -> float:
-    """How well each token of a query finds a like one in a passage: the mean over query tokens of the highest cosine.
-
-    `query` (query tokens, width) and `passage` (passage tokens, width) are rows of length 1, from `encode_tokens`. This
-    is MaxSim of ColBERT (Khattab & Zaharia, 2020, section 3.3), divided by the length of the query so that queries
-    compare. 0 when either is empty.
-    """
-    if not len(query) or not len(passage):
-        return 0.0
-    return float((query @ passage.T).max(axis=1).mean())

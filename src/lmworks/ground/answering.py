@@ -28,6 +28,7 @@ from lmworks.ground.logistic import Logistic
 from lmworks.ground.selection import Rules, select
 from lmworks.model.checkpoint import load
 from lmworks.records import Answer, Retrieved, Verdict
+from lmworks.retrieve.config import SearchConfig
 from lmworks.retrieve.index import Filters, Index
 from lmworks.retrieve.search import search
 
@@ -78,8 +79,14 @@ class Finder:
         if not question.strip():
             raise ValueError("the question is empty")
         filters = Filters(exclude=frozenset(excluded))
-        passages = tuple(search(self.index, question, self.encoder.encode, self.config.search, filters))
+        passages = self.passages(question, self.config.search, filters)
         return self._measured(question, passages, self._sentences.of(passages))
+
+    def passages(self, question: str, config: SearchConfig, filters: Filters) -> tuple[Retrieved, ...]:
+        """What the search finds, best first."""
+        encode_tokens = self.encoder.encode_tokens
+        found = search(self.index, question, self.encoder.encode, config, filters, encode_tokens=encode_tokens)
+        return tuple(found)
 
     def with_drafts(self, found: Sequence[Evidence]) -> list[Evidence]:
         """The same evidence with the language model's own sentences added; all drafts are made in one batch."""

@@ -17,7 +17,7 @@ class AnswerConfig:
     repeated            word-shingle overlap from which a sentence repeats a better one.
     """
 
-    search: SearchConfig = field(default_factory=lambda: SearchConfig(k=10, budget_tokens=1600))
+    search: SearchConfig = field(default_factory=lambda: SearchConfig(k=8, budget_tokens=1600))
     minimum_characters: int = 20
     draft_passages: int = 3
     draft_tokens: int = 64
@@ -58,6 +58,8 @@ class CalibrationConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.answer.search.rerank < self.answer.search.k:
+            raise ValueError("answer.search.rerank must be at least k: the confidence looks at every passage's scores")
         for name in ("abstention_precision", "support_error"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")

@@ -29,7 +29,6 @@ from lmworks.report import Figure, Section, Table, line_plot
 from lmworks.retrieve.catalogue import CATALOGUE
 from lmworks.retrieve.config import SearchConfig
 from lmworks.retrieve.index import Filters
-from lmworks.retrieve.search import search
 from lmworks.statistics import difference_score, mean_score, ratio_score
 
 ROWS = "rows.jsonl"
@@ -106,13 +105,8 @@ def ask(question: Question, answerer: Answerer) -> tuple[Row, float]:
     evidence = answerer.evidence(question.text, excluded=question.excluded)
     answer = decide(evidence, answerer.calibration, answerer.is_quote)
     seconds = time.perf_counter() - started
-    ranked = search(
-        finder.index,
-        question.text,
-        finder.encoder.encode,
-        SearchConfig(k=DEPTH),
-        Filters(exclude=frozenset(question.excluded)),
-    )
+    filters = Filters(exclude=frozenset(question.excluded))
+    ranked = finder.passages(question.text, SearchConfig(k=DEPTH), filters)
     quoted = [candidate for candidate in evidence.candidates if candidate.origin == "quoted"]
     query = finder.encoder.encode([question.text], "query")[0]  # (width,)
     similarity = finder.encoder.encode([candidate.in_context for candidate in quoted], "passage") @ query  # (quoted,)

@@ -1,9 +1,9 @@
 """What is measured about a candidate sentence before anything is decided.
 
-    late_interaction    mean over the question's tokens of their highest cosine with a token of the sentence (MaxSim)
-    overlap             share of the question's words that the sentence has, each weighted by its rarity
-    passage_similarity  highest cosine of the question and any passage found
-    passage_overlap     the same share as `overlap`, of the words that the sentence's whole passage has
+    late_interaction          mean over the question's tokens of their highest cosine with a token of the sentence
+    overlap                   share of the question's words that the sentence has, each weighted by its rarity
+    passage_late_interaction  the highest late interaction of the question and any whole passage found
+    passage_similarity        the highest cosine of the question and any whole passage found
 
 A sentence is read under its headings. Words are compared as the lexical index does it (stemmed, without case and
 accents), by the same tokenizer.
@@ -17,34 +17,31 @@ from contextlib import closing
 
 import numpy as np
 
-from lmworks.generate.embedding import TextEncoder, late_interaction
+from lmworks.generate.embedding import TextEncoder
 from lmworks.ground.candidates import Candidate
 from lmworks.records import Retrieved
 from lmworks.retrieve.catalogue import TOKENIZER
 from lmworks.retrieve.index import Index
+from lmworks.retrieve.late_interaction import late_interaction
 from lmworks.retrieve.search import STOP_WORDS
 
-NAMES = ("late_interaction", "overlap", "passage_similarity", "passage_overlap")
+NAMES = ("late_interaction", "overlap", "passage_late_interaction", "passage_similarity")
 
 
 def measure(
     question: str, candidates: Sequence[Candidate], passages: Sequence[Retrieved], encoder: TextEncoder, index: Index
 ) -> np.ndarray:
-    """(candidates, 4) float64, columns as in `NAMES`."""
+    """(candidates, 4) float64, columns as in `NAMES`. The passages are reranked ones, which have both scores."""
     if not candidates:
         return np.zeros((0, len(NAMES)))
     texts = [candidate.in_context for candidate in candidates]
-    heads = {candidate.passage: candidate.heading for candidate in candidates}
-    whole = [f"{heads.get(number, '')} {passage.text}" for number, passage in enumerate(passages)]
-    (query,) = encoder.encode_tokens([question], "query")  # (query tokens, width)
-    shares = word_overlap(question, [*texts, *whole], index)
-    of_passage = shares[len(texts) :]
+    (query,) = encoder.encode_tokens([question], "query")  # (question tokens, width)
     return np.column_stack(
         [
             [late_interaction(query, tokens) for tokens in encoder.encode_tokens(texts, "passage")],
-            shares[: len(texts)],
-            np.full(len(texts), max((passage.scores.get("dense", -1.0) for passage in passages), default=-1.0)),
-            [of_passage[candidate.passage] for candidate in candidates],
+            word_overlap(question, texts, index),
+            np.full(len(texts), max(passage.scores["late_interaction"] for passage in passages)),
+            np.full(len(texts), max(passage.scores["dense"] for passage in passages)),
         ]
     ).astype(np.float64)
 

@@ -35,14 +35,16 @@ class SearchConfig:
 
     Each leg, dense and lexical, brings `candidates`; reciprocal rank fusion with `rrf_constant` joins them (60 as in
     Cormack et al., 2009). A chunk whose word shingles overlap with those of a better one by `near_duplicate` (Jaccard)
-    or more is dropped; 1 drops equal shingles only. The `k` best that fit `budget_tokens` together are returned; 0 is
-    no budget.
+    or more is dropped; 1 drops equal shingles only. The first `rerank` of them are ordered anew by late interaction,
+    where the encoder gives token vectors; 0 keeps the fused order. The `k` best that fit `budget_tokens` together are
+    returned; 0 is no budget.
     """
 
     k: int = 8
     candidates: int = 50
     rrf_constant: float = 60.0
     near_duplicate: float = 0.8
+    rerank: int = 24
     budget_tokens: int = 0
 
     def __post_init__(self) -> None:
@@ -50,5 +52,5 @@ class SearchConfig:
             raise ValueError(f"expected 1 <= k <= candidates, got k={self.k}, candidates={self.candidates}")
         if not 0 < self.near_duplicate <= 1:
             raise ValueError(f"near_duplicate must lie in (0, 1], got {self.near_duplicate}")
-        if self.rrf_constant <= 0 or self.budget_tokens < 0:
-            raise ValueError("rrf_constant must be positive and budget_tokens at least 0")
+        if self.rrf_constant <= 0 or self.budget_tokens < 0 or self.rerank < 0:
+            raise ValueError("rrf_constant must be positive, budget_tokens and rerank at least 0")

@@ -23,6 +23,7 @@ from lmworks.retrieve.config import ChunkConfig
 from lmworks.retrieve.writing import ITEM_BYTES, Entry, Writer
 
 Encode = Callable[[Sequence[str], Role], np.ndarray]  # (n, width) float32, rows of length 1
+EncodeTokens = Callable[[Sequence[str], Role], list[np.ndarray]]  # for each text (tokens, width) float32, likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +231,17 @@ class Index:
                 IndexedChunk(name, span, document.uri, document.quote(span), tuple(json.loads(headings)), tokens)
             )
         return result
+
+    def embed_texts(self, keys: Sequence[int]) -> list[str]:
+        """What the encoder read for the chunks with these keys: headings and text, in the order given."""
+        query = "SELECT text FROM words WHERE rowid = ?"
+        return [self.connection.execute(query, (int(key),)).fetchone()[0] for key in keys]
+
+    def vectors(self, keys: Sequence[int]) -> np.ndarray:
+        """(keys, width) float32: the vectors of the chunks with these keys, in the order given."""
+        query = "SELECT row FROM chunks WHERE key = ?"
+        rows = [self.connection.execute(query, (int(key),)).fetchone()[0] for key in keys]
+        return self.layout().matrix[rows]
 
     def document(self, document_hash: str) -> Document:
         """The document with this text, the first by uri where several share it; KeyError when there is none."""

@@ -3,6 +3,7 @@
 dense    cosine of question and chunk, exact over all vectors
 lexical  BM25 (Robertson & Zaragoza, 2009, section 3.6) over words, as SQLite's FTS5 computes it
 fusion   reciprocal rank fusion (Cormack, Clarke & Büttcher, 2009)
+rerank   late interaction of the tokens of question and chunk (Khattab & Zaharia, 2020)
 """
 
 import json
@@ -15,7 +16,8 @@ import numpy as np
 
 from lmworks.records import Retrieved
 from lmworks.retrieve.config import SearchConfig
-from lmworks.retrieve.index import EVERYTHING, Encode, Filters, Index
+from lmworks.retrieve.index import EVERYTHING, Encode, EncodeTokens, Filters, Index
+from lmworks.retrieve.late_interaction import late_interaction
 
 # Words that nearly every chunk holds: their weight in BM25 is next to nothing, their cost a pass over the whole index.
 STOP_WORDS = frozenset({
@@ -126,6 +128,28 @@ def reciprocal_rank_fusion(legs: Sequence[Hits], constant: float = 60.0) -> Hits
     return Hits(tuple(order), tuple(scores[key] for key in order))
 
 
+def rerank(index: Index, hits: Hits, question: str, query: np.ndarray, encode_tokens: EncodeTokens, first: int) -> Hits:
+    """The `first` hits in the order of cosine plus late interaction; the others after them, as they were.
+
+    The cosine compares question and chunk as wholes, late interaction token by token (`embedding.late_interaction`);
+    both lie in [-1, 1] and neither is trained here, so they count the same. Scores: `late_interaction`, and `dense` also
+    for hits that only the lexical leg found.
+    """
+    head = hits.take(range(min(first, len(hits))))
+    (tokens,) = encode_tokens([question], "query")  # (question tokens, width)
+    passages = encode_tokens(index.embed_texts(head.keys), "passage")
+    late = [late_interaction(tokens, passage) for passage in passages]
+    cosines = (index.vectors(head.keys) @ query).tolist()
+    scores = tuple(
+        {**own, "dense": cosine, "late_interaction": interaction}
+        for own, cosine, interaction in zip(head.scores, cosines, late, strict=True)
+    )
+    order = np.argsort(-(np.array(cosines) + np.array(late)), kind="stable").tolist()
+    best = Hits(head.keys, scores).take(order)
+    rest = hits.take(range(len(head), len(hits)))
+    return Hits(best.keys + rest.keys, best.scores + rest.scores)
+
+
 def drop_near_duplicates(hits: Hits, texts: Sequence[str], threshold: float) -> Hits:
     """Drop each hit whose text is like that of a better one: Jaccard of their word shingles at least `threshold`.
 
@@ -177,12 +201,14 @@ def search(
     encode: Encode,
     config: SearchConfig = DEFAULTS,
     filters: Filters = EVERYTHING,
+    *,
+    encode_tokens: EncodeTokens | None = None,
     count_tokens: Callable[[Sequence[str]], Sequence[int]] | None = None,
 ) -> list[Retrieved]:
     """The `config.k` best chunks for a question, best first; fewer only when no more exist or the budget is spent.
 
-    `encode` is that of the encoder of the index. The budget counts the tokens of the encoder, or, for the budget of
-    another model, those of `count_tokens` on the texts.
+    `encode` and `encode_tokens` are those of the encoder of the index; without the second there is no reranking. The
+    budget counts the tokens of the encoder, or, for the budget of another model, those of `count_tokens` on the texts.
     """
     query = np.asarray(encode([question], "query"), dtype=np.float32)[0]  # (width,)
     candidates = config.candidates
@@ -195,6 +221,8 @@ def search(
         if len(unique) >= config.k or len(legs[0]) < candidates:
             break
         candidates *= 4
+    if encode_tokens and config.rerank:
+        unique = rerank(index, unique, question, query, encode_tokens, config.rerank)
     best = unique.take(range(min(config.k, len(unique))))
     if config.budget_tokens:
         texts = [chunks[key].text for key in best.keys]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.evaluate.spans import is_found, is_right, span_f1
+from lmworks.evaluate.spans import gold_characters, is_found, is_right, span_f1
 from lmworks.records import Span
 
 
@@ -57,3 +57,8 @@ def test_a_citation_is_right_when_half_of_either_is_shared(citation, right):
 def test_found_needs_half_of_one_gold_span_by_all_citations_together():
     assert is_found([span(0, 3), span(7, 9)], [span(0, 10), span(50, 60)])
     assert not is_found([span(0, 2), span(50, 52)], [span(0, 10), span(50, 60)])
+
+
+def test_gold_characters_are_counted_once():
+    assert gold_characters([span(0, 10), span(5, 15)], [span(8, 12), span(9, 20), span(0, 5, "e")]) == (7, 15)
+    assert gold_characters([], [span(0, 5)]) == (0, 0)

@@ -11,13 +11,14 @@ Any one of several gold quotes answers the question; an unanswerable one has non
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from lmworks.artefact import write_text
-from lmworks.config import from_mapping, to_mapping
+from lmworks.config import ConfigError, from_mapping, to_mapping
 from lmworks.records import Document, LeftOut, Question, Span
 
 QUESTIONS = "questions.jsonl"
@@ -46,14 +47,24 @@ class GoldQuestion:
             raise ValueError(f"{self.id}: answerable is {self.answerable}, but there are {len(self.gold)} gold quotes")
 
 
-def read_gold(path: Path) -> list[GoldQuestion]:
+def read_gold(*paths: Path) -> list[GoldQuestion]:
     """Raises ConfigError with the line of a question that is malformed, and ValueError for an id that occurs twice."""
-    lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
-    questions = [from_mapping(GoldQuestion, json.loads(line), [f"{path}:{n}"]) for n, line in enumerate(lines, 1)]
-    repeated = {question.id for question in questions if sum(q.id == question.id for q in questions) > 1}
+    questions: list[GoldQuestion] = []
+    for path in paths:
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+            if line.strip():
+                questions.append(_gold_line(line, f"{path}, line {number}"))
+    repeated = [name for name, count in Counter(question.id for question in questions).items() if count > 1]
     if repeated:
-        raise ValueError(f"{path}: ids occur twice: {', '.join(sorted(repeated))}")
+        raise ValueError(f"{', '.join(map(str, paths))}: ids occur twice: {', '.join(sorted(repeated))}")
     return questions
+
+
+def _gold_line(line: str, where: str) -> GoldQuestion:
+    try:
+        return from_mapping(GoldQuestion, json.loads(line), [where])
+    except json.JSONDecodeError as error:
+        raise ConfigError([where], f"not JSON: {error}") from error
 
 
 def resolve_gold(

@@ -28,6 +28,12 @@ def is_right(citation: Span, gold: Sequence[Span]) -> bool:
     )
 
 
+def gold_characters(citations: Sequence[Span], gold: Sequence[Span]) -> tuple[int, int]:
+    """How many of the cited characters belong to any gold span, and how many are cited; each is counted once."""
+    cited = _covered(citations)
+    return len(cited & _covered(gold)), len(cited)
+
+
 def is_found(citations: Sequence[Span], gold: Sequence[Span]) -> bool:
     """Whether any one gold span is at least half covered by the citations together."""
     cited = _covered(citations)

@@ -72,7 +72,7 @@ class TextEncoder:
     def encode_tokens(self, texts: Sequence[str], role: Role) -> list[np.ndarray]:
         """For each text (tokens, width) float32: the last hidden state of its tokens, each row of length 1.
 
-        Special tokens are left out. For late interaction (`retrieve.late_interaction`). Raises ValueError for an unknown role.
+        Special tokens are left out. For `retrieve.late_interaction`. Raises ValueError for an unknown role.
         """
         special = torch.tensor(sorted(self.tokenizer.special_ids.values()))
         result: list[np.ndarray] = [np.zeros((0, self.width), dtype=np.float32)] * len(texts)

@@ -33,7 +33,7 @@ from lmworks.retrieve.index import Filters, Index
 from lmworks.retrieve.search import search
 
 UNKNOWN = "I don't know: the documents do not seem to answer this."
-RANKING = 2  # the first features are of the sentence, and rank; all of them together give the confidence
+RANKING = 3  # the first features are of the sentence, and rank; all of them together give the confidence
 CALIBRATION = "calibration.json"
 
 
@@ -51,7 +51,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What was found for one question, measured but not decided; `features` is (candidates, 4)."""
+    """What was found for one question, measured but not decided; `features` is (candidates, 5)."""
 
     question: str
     passages: tuple[Retrieved, ...]

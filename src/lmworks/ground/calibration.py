@@ -11,12 +11,15 @@ Whatever is compared is compared out of fold: the relevance and confidence of a 
 other questions. The models that are kept are fitted on all of them.
 """
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from lmworks.artefact import StageContext, StageResult, write_json
+from lmworks.config import from_mapping
 from lmworks.evaluate.questions import QUESTIONS, read_questions
 from lmworks.evaluate.spans import is_right, span_f1
 from lmworks.ground.answering import CALIBRATION, RANKING, Calibration, Evidence, Finder, open_finder
@@ -31,6 +34,8 @@ from lmworks.records import Question
 from lmworks.report import Figure, Section, Table, line_plot
 from lmworks.retrieve.catalogue import CATALOGUE
 
+DEFAULT = Path(__file__).with_name("default_calibration.json")  # of the recipe `assistant`, as it was built
+WITHOUT_DRAFTS, WITH_DRAFTS = "quotes, where drafts were tried", "quotes and drafts, there"
 MINIMUM = 5  # answerable and unanswerable questions, each, below which nothing can be calibrated
 
 
@@ -44,7 +49,7 @@ class Trial:
 
     @property
     def ranking(self) -> np.ndarray:
-        """(candidates, 2): the features that rank."""
+        """(candidates, 3): the features that rank."""
         return self.evidence.features[:, :RANKING]
 
 
@@ -60,9 +65,12 @@ class Abstention:
 def calibrate(config: CalibrationConfig, context: StageContext) -> StageResult:
     """Decide on the gold questions of the calibration split, or on the automatic ones when it has no gold ones.
 
-    Raises ValueError, naming the fix, when there are too few of them.
+    With too few of them the decisions are those of `DEFAULT`, made on Python's documentation, and the report says so.
     """
     questions = calibration_questions(read_questions(context.input(QUESTIONS)))
+    answerable = sum(question.answerable for question in questions)
+    if min(answerable, len(questions) - answerable) < MINIMUM:
+        return _borrowed(config, answerable, len(questions) - answerable, context)
     finder = open_finder(context.input(CATALOGUE), context.models, config.answer)
     trials = _quoted_trials(questions, finder, context)
     model = fit(np.vstack([trial.ranking for trial in trials]), [r for trial in trials for r in trial.right], RANKED)
@@ -72,45 +80,48 @@ def calibrate(config: CalibrationConfig, context: StageContext) -> StageResult:
         f"quotes, at most {count}": mean_f1(trials, unseen, Rules(count, config.answer.repeated))
         for count in range(1, config.maximum_sentences + 1)
     }
-    sentences = 1 + int(np.argmax(list(f1.values())))
-    rules = Rules(sentences, config.answer.repeated)
+    rules = Rules(1 + int(np.argmax(list(f1.values()))), config.answer.repeated)
     drafts = False
     if config.answer.draft_tokens:
-        rules, trials, drafts = _try_drafts(config, rules, trials, unseen, f1, finder, context)
+        rules, comparison = _try_drafts(config, rules, trials, unseen, finder, context)
+        f1 |= comparison
+        drafts = len(comparison) == 2 and comparison[WITH_DRAFTS] > comparison[WITHOUT_DRAFTS]
+    if drafts:
+        trials = _drafted_trials(trials, finder, context)
 
     best = [_best(trial, one, rules) for trial, one in zip(trials, unseen, strict=True)]
-    answerable = [trial.question.answerable for trial in trials]
-    confidence = fit(np.vstack(best), answerable, NAMES)
+    outcomes = [trial.question.answerable for trial in trials]
+    confidence = fit(np.vstack(best), outcomes, NAMES)
     confidences = [
         float(one.probability(row)[0])
-        for one, row in zip(cross_fit(best, [[a] for a in answerable], NAMES), best, strict=True)
+        for one, row in zip(cross_fit(best, [[a] for a in outcomes], NAMES), best, strict=True)
     ]
-    abstention = choose_threshold(confidences, answerable, config.abstention_precision)
+    abstention = choose_threshold(confidences, outcomes, config.abstention_precision)
     decided = Calibration(config.answer, model, rules, drafts, confidence, abstention.threshold)
     write_json(context.output / CALIBRATION, decided)
-    metrics = {
-        "questions": len(trials),
-        "f1": f1,
-        "abstention": abstention,
-        "support_threshold": rules.support_threshold,
-    }
-    return StageResult(metrics=metrics, sections=(_section(decided, f1, abstention, confidences, answerable),))
+    metrics = {"questions": len(trials), "f1": f1, "abstention": abstention, "support": rules.support_threshold}
+    return StageResult(metrics=metrics, sections=(_section(decided, f1, abstention, confidences, outcomes),))
+
+
+def _borrowed(config: CalibrationConfig, answerable: int, unanswerable: int, context: StageContext) -> StageResult:
+    """The packaged decisions, for documents that have too few questions of their own."""
+    default = from_mapping(Calibration, json.loads(DEFAULT.read_text("utf-8")), [DEFAULT.name])
+    write_json(context.output / CALIBRATION, replace(default, answer=config.answer, drafts=False))
+    text = (
+        f"WARNING: nothing was calibrated on these documents: {answerable} answerable and {unanswerable} unanswerable "
+        f"questions are too few ({MINIMUM} of each are needed). The thresholds are those of Python's documentation, "
+        "and the confidence may be off. Write gold questions and set questions.gold (docs/evaluation.md)."
+    )
+    return StageResult(metrics={"questions": 0}, sections=(Section("Calibration", text),))
 
 
 RANKED = NAMES[:RANKING]
 
 
 def calibration_questions(questions: Sequence[Question]) -> list[Question]:
-    """The split to calibrate on; ValueError when it holds too few answerable or unanswerable questions."""
+    """The split to calibrate on: its gold questions, or all of it when there are none."""
     split = [question for question in questions if question.split == "calibration"]
-    chosen = [question for question in split if question.kind not in AUTOMATIC] or split
-    answerable = sum(question.answerable for question in chosen)
-    if min(answerable, len(chosen) - answerable) < MINIMUM:
-        raise ValueError(
-            f"{answerable} answerable and {len(chosen) - answerable} unanswerable questions cannot calibrate anything: "
-            f"{MINIMUM} of each are needed. Add documents with headings, or write gold questions (docs/evaluation.md)"
-        )
-    return chosen
+    return [question for question in split if question.kind not in AUTOMATIC] or split
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -146,28 +157,25 @@ def _drafted_trials(trials: Sequence[Trial], finder: Finder, context: StageConte
 def _try_drafts(
     config: CalibrationConfig,
     rules: Rules,
-    trials: list[Trial],
+    trials: Sequence[Trial],
     unseen: Sequence[Logistic],
-    f1: dict[str, float],
     finder: Finder,
     context: StageContext,
-) -> tuple[Rules, list[Trial], bool]:
-    """Draft for the answerable questions; only if that makes their answers better, for all of them.
+) -> tuple[Rules, dict[str, float]]:
+    """Draft for some answerable questions, and compare their answers with and without the drafts.
 
-    Returns the rules with the support threshold, the trials to go on with, and whether drafts are candidates. The mean
-    F1 with drafts is added to `f1`.
+    Returns the rules with the support threshold, and the mean F1 of both; nothing to compare where no threshold can be
+    had.
     """
-    foreign = foreign_support(trials, unseen, finder)
+    pairs = [pair for pair in zip(trials, unseen, strict=True) if pair[0].question.answerable][: config.draft_questions]
+    quoted, models = [trial for trial, _ in pairs], [model for _, model in pairs]
+    foreign = foreign_support(quoted, models, finder)
     if not len(foreign):
-        return rules, trials, False
-    threshold = float(np.quantile(foreign, 1 - config.support_error))
-    supported = Rules(rules.sentences, rules.repeated, threshold)
-    pairs = [(trial, model) for trial, model in zip(trials, unseen, strict=True) if trial.question.answerable]
-    drafted = _drafted_trials([trial for trial, _ in pairs], finder, context)
-    with_drafts = mean_f1(drafted, [model for _, model in pairs], supported)
-    better = with_drafts > max(f1.values())
-    f1[f"quotes and drafts, at most {rules.sentences}"] = with_drafts
-    return supported, _drafted_trials(trials, finder, context) if better else trials, better
+        return rules, {}
+    supported = replace(rules, support_threshold=float(np.quantile(foreign, 1 - config.support_error)))
+    drafted = _drafted_trials(quoted, finder, context)
+    f1 = {WITHOUT_DRAFTS: mean_f1(quoted, models, rules), WITH_DRAFTS: mean_f1(drafted, models, supported)}
+    return supported, f1
 
 
 def foreign_support(trials: Sequence[Trial], unseen: Sequence[Logistic], finder: Finder) -> np.ndarray:

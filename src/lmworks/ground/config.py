@@ -17,7 +17,7 @@ class AnswerConfig:
     repeated            word-shingle overlap from which a sentence repeats a better one.
     """
 
-    search: SearchConfig = field(default_factory=lambda: SearchConfig(k=8, budget_tokens=1600))
+    search: SearchConfig = field(default_factory=lambda: SearchConfig(k=6, budget_tokens=1600))
     minimum_characters: int = 20
     draft_passages: int = 3
     draft_tokens: int = 64
@@ -28,12 +28,12 @@ class AnswerConfig:
 class QuestionsConfig:
     """Questions for calibration and test.
 
-    gold       a JSON lines file of questions with gold quotes, relative to the recipe; its format: docs/evaluation.md.
+    gold       JSON lines files of questions with gold quotes, relative to the recipe; their format: docs/evaluation.md.
     automatic  how many questions to make from headings, at most; half as many again are made from removed sources, so
                that a third of all cannot be answered.
     """
 
-    gold: Path | None = None
+    gold: tuple[Path, ...] = ()
     automatic: int = 100
     seed: int = 0
 
@@ -49,13 +49,14 @@ class CalibrationConfig:
     abstention_precision  of the questions that are not answered, at least this share shall really have no answer.
     support_error         a drafted sentence counts as supported by a passage when fewer than this share of sentences
                           from elsewhere gain as much likelihood from it.
+    draft_questions       on how many answerable questions drafting is tried, at most: it is the slow part.
     """
 
     answer: AnswerConfig = AnswerConfig()
     abstention_precision: float = 0.8
     support_error: float = 0.05
     maximum_sentences: int = 3
-    seed: int = 0
+    draft_questions: int = 32
 
     def __post_init__(self) -> None:
         if self.answer.search.rerank < self.answer.search.k:

@@ -19,7 +19,7 @@ from lmworks.config import from_mapping
 from lmworks.evaluate.abstention import expected_calibration_error, risk_coverage
 from lmworks.evaluate.questions import QUESTIONS, read_questions
 from lmworks.evaluate.ranking import ndcg_at_k, recall_at_k
-from lmworks.evaluate.spans import is_found, is_right, span_f1
+from lmworks.evaluate.spans import gold_characters, is_found, is_right, span_f1
 from lmworks.ground.answering import CALIBRATION, Answerer, decide, load_answerer
 from lmworks.ground.config import EvaluationConfig
 from lmworks.ground.evidence_log import BATCH, Log
@@ -76,7 +76,7 @@ def evaluate(config: EvaluationConfig, context: StageContext) -> StageResult:
     latency = latency_scores(seconds, signature)
     write_text(context.output / SCORES, json.dumps(_jsonable(scores), indent=1, ensure_ascii=False) + "\n")
     sections = [section(name, groups[name], scores[name]) for name in scores]
-    sections.append(_latency_section(latency))
+    sections.append(_latency_section(latency) if rows else Section("Evaluation", "There are no test questions."))
     return StageResult(metrics=_jsonable(scores) | {"latency": _jsonable(latency)}, sections=tuple(sections))
 
 
@@ -153,6 +153,11 @@ def score_rows(rows: Sequence[Row], signature: Mapping[str, Any]) -> dict[str, d
             f1 = Unscored("the gold spans are whole sections")
         add("span F1", system, f1)
         add("citation precision", system, ratio_score(right, counts, [signature, "citation precision"]))
+        shared, shown = zip(*(gold_characters(spans, gold) for spans, gold in cited), strict=True)
+        characters = ratio_score(shared, shown, [signature, "citation precision, characters"])
+        if whole_sections:
+            characters = Unscored("the gold spans are whole sections")
+        add("citation precision, characters", system, characters)
         found = [float(is_found(row.citations[system], row.question.gold)) for row in answerable]
         add("citation recall", system, mean_score(found, [signature, "citation recall"]))
     if not whole_sections:

@@ -2,6 +2,7 @@
 
     late_interaction          mean over the question's tokens of their highest cosine with a token of the sentence
     overlap                   share of the question's words that the sentence has, each weighted by its rarity
+    passage                   how well the sentence's passage was ranked: its cosine plus its late interaction
     passage_late_interaction  the highest late interaction of the question and any whole passage found
     passage_similarity        the highest cosine of the question and any whole passage found
 
@@ -25,23 +26,26 @@ from lmworks.retrieve.index import Index
 from lmworks.retrieve.late_interaction import late_interaction
 from lmworks.retrieve.search import STOP_WORDS
 
-NAMES = ("late_interaction", "overlap", "passage_late_interaction", "passage_similarity")
+NAMES = ("late_interaction", "overlap", "passage", "passage_late_interaction", "passage_similarity")
 
 
 def measure(
     question: str, candidates: Sequence[Candidate], passages: Sequence[Retrieved], encoder: TextEncoder, index: Index
 ) -> np.ndarray:
-    """(candidates, 4) float64, columns as in `NAMES`. The passages are reranked ones, which have both scores."""
+    """(candidates, 5) float64, columns as in `NAMES`. The passages are reranked ones, which have both scores."""
     if not candidates:
         return np.zeros((0, len(NAMES)))
     texts = [candidate.in_context for candidate in candidates]
     (query,) = encoder.encode_tokens([question], "query")  # (question tokens, width)
+    cosines = [passage.scores["dense"] for passage in passages]
+    late = [passage.scores["late_interaction"] for passage in passages]
     return np.column_stack(
         [
             [late_interaction(query, tokens) for tokens in encoder.encode_tokens(texts, "passage")],
             word_overlap(question, texts, index),
-            np.full(len(texts), max(passage.scores["late_interaction"] for passage in passages)),
-            np.full(len(texts), max(passage.scores["dense"] for passage in passages)),
+            [cosines[candidate.passage] + late[candidate.passage] for candidate in candidates],
+            np.full(len(texts), max(late)),
+            np.full(len(texts), max(cosines)),
         ]
     ).astype(np.float64)
 

@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from lmworks.artefact import StageContext, StageResult, hash_file
+from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
 from lmworks.data.store import DOCUMENTS, DocumentStore
 from lmworks.evaluate.questions import find_quote as find_quote
 from lmworks.evaluate.questions import read_gold, resolve_gold, write_questions
@@ -31,39 +31,28 @@ LEAK = (
 
 
 def gold_digest(config: QuestionsConfig, base: Path) -> str:
-    """What the stage reads from outside: the bytes of the gold file; FileNotFoundError when it is not there."""
-    if config.gold is None:
-        return ""
-    if not (base / config.gold).is_file():
-        raise FileNotFoundError(f"there is no file of gold questions {base / config.gold}")
-    return hash_file(base / config.gold)
+    """What the stage reads from outside: the bytes of the gold files; FileNotFoundError for one that is missing."""
+    missing = [str(base / path) for path in config.gold if not (base / path).is_file()]
+    if missing:
+        raise FileNotFoundError(f"there is no file of gold questions {', '.join(missing)}")
+    return hash_json([hash_file(base / path) for path in config.gold])
 
 
 def make_questions(config: QuestionsConfig, context: StageContext) -> StageResult:
-    """Write `questions.jsonl` (`records.Question`), gold questions first.
-
-    Raises ValueError when there is no question at all, so that nothing could be calibrated.
-    """
+    """Write `questions.jsonl` (`records.Question`), gold questions first; none at all is allowed, and shown."""
     documents = list(DocumentStore(context.input(DOCUMENTS)))
     gold, left_out = _gold(config, context.base, documents)
     automatic = make_automatic(documents, config.automatic, config.seed, context.progress)
-    if not gold and not automatic:
-        raise ValueError(
-            "no questions: the documents have no headings to make them from, and the recipe names no gold file; "
-            "write one and set questions.gold (docs/evaluation.md)"
-        )
     write_questions(context.output, [*gold, *automatic])
     metrics = {"gold": len(gold), "automatic": len(automatic), "left_out": len(left_out)}
     return StageResult(metrics=metrics, sections=(_section(gold, automatic, left_out),))
 
 
 def _gold(config: QuestionsConfig, base: Path, documents: list[Document]) -> tuple[list[Question], list[LeftOut]]:
-    if config.gold is None:
-        return [], []
     by_uri: dict[str, list[Document]] = {}
     for document in documents:
         by_uri.setdefault(document.uri, []).append(document)
-    return resolve_gold(read_gold(base / config.gold), lambda uri: by_uri.get(uri, []))
+    return resolve_gold(read_gold(*(base / path for path in config.gold)), lambda uri: by_uri.get(uri, []))
 
 
 def make_automatic(documents: list[Document], count: int, seed: int, progress=lambda *_: None) -> list[Question]:
@@ -131,4 +120,10 @@ def _section(gold: list[Question], automatic: list[Question], left_out: list[Lef
     tables = [Table(columns, rows)]
     if left_out:
         tables.append(Table(("left out", "reason"), tuple((item.uri, item.reason) for item in left_out)))
-    return Section("Questions", LEAK if automatic else "", tuple(tables))
+    text = LEAK if automatic else ""
+    if not gold and not automatic:
+        text = (
+            "There are no questions: the documents have no headings to make them from, and the recipe names no gold "
+            "file (questions.gold). Nothing can be calibrated or evaluated on these documents."
+        )
+    return Section("Questions", text, tuple(tables))

@@ -131,9 +131,9 @@ def reciprocal_rank_fusion(legs: Sequence[Hits], constant: float = 60.0) -> Hits
 def rerank(index: Index, hits: Hits, question: str, query: np.ndarray, encode_tokens: EncodeTokens, first: int) -> Hits:
     """The `first` hits in the order of cosine plus late interaction; the others after them, as they were.
 
-    The cosine compares question and chunk as wholes, late interaction token by token (`embedding.late_interaction`);
-    both lie in [-1, 1] and neither is trained here, so they count the same. Scores: `late_interaction`, and `dense` also
-    for hits that only the lexical leg found.
+    The cosine compares question and chunk as wholes, late interaction token by token; both lie in [-1, 1] and neither
+    is trained here, so they count the same. Scores: `late_interaction`, and `dense` also for hits that only the lexical
+    leg found.
     """
     head = hits.take(range(min(first, len(hits))))
     (tokens,) = encode_tokens([question], "query")  # (question tokens, width)

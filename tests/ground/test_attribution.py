@@ -1,0 +1,90 @@
+"""Attribution against a closed form, and drafts that rest on what supports them."""
+
+import numpy as np
+import pytest
+import torch
+
+from lmworks.generate.engine import Engine
+from lmworks.generate.protocol import Completion, Score, Timings
+from lmworks.ground.attribution import support
+from lmworks.ground.config import AnswerConfig
+from lmworks.ground.drafting import attribute, draft, prompt
+from lmworks.model.checkpoint import Checkpoint
+from lmworks.tokenizer.tokenizer import Tokenizer
+
+
+class CopyingEngine:
+    """A closed form: a token costs 1 nat when the context has it, 3 nats when it has not."""
+
+    def __init__(self, tokenizer: Tokenizer, text: str = "") -> None:
+        self.tokenizer = tokenizer
+        self.text = text
+        self.requests: list = []
+
+    def score(self, contexts, continuations) -> list[Score]:
+        return [
+            Score(tuple(-1.0 if token in context else -3.0 for token in continuation))
+            for context, continuation in zip(contexts, continuations, strict=True)
+        ]
+
+    def generate(self, requests) -> list[Completion]:
+        self.requests += requests
+        timings = Timings(0.0, 0.0, 0.0)
+        return [Completion("", self.text, (), (), (), "stop", 0, 1, 1, 0, timings) for _ in requests]
+
+
+def test_support_is_the_gain_in_nats_per_token(tiny_tokenizer):
+    engine = CopyingEngine(tiny_tokenizer)
+    sentences, evidence = ["abc", "xyz"], ["cab\n", "none of it"]
+    table = support(sentences, evidence, engine, tiny_tokenizer)  # type: ignore[arg-type]
+    for i, sentence in enumerate(sentences):
+        tokens = tiny_tokenizer.encode("\n" + sentence)
+        for j, text in enumerate(evidence):
+            known = sum(token in tiny_tokenizer.encode(text) for token in tokens)
+            assert table[i, j] == pytest.approx(2 * known / len(tokens))
+    assert table[0, 0] == 2.0
+
+
+def test_nothing_to_attribute_gives_an_empty_table(tiny_tokenizer):
+    assert support([], ["x"], CopyingEngine(tiny_tokenizer), tiny_tokenizer).shape == (0, 1)  # type: ignore[arg-type]
+
+
+def test_a_draft_rests_on_the_sentence_that_supports_it_most(finder, tiny_tokenizer):
+    evidence = finder.evidence("How long does a cat sleep?")
+    engine = CopyingEngine(tiny_tokenizer)
+    for sentence in ("Owls hunt in the dark.", "It barks at strangers near the gate."):
+        (made,) = attribute([sentence], evidence.passages, evidence.candidates, engine, tiny_tokenizer)  # type: ignore[arg-type]
+        rests_on = finder.index.document(made.evidence.document).quote(made.evidence)
+        assert made.origin == "generated"
+        assert made.support is not None and made.support == pytest.approx(2.0, abs=0.5)
+        assert evidence.passages[made.passage].span.document == made.evidence.document
+        table = support([sentence], [c.text for c in evidence.candidates], engine, tiny_tokenizer)  # type: ignore[arg-type]
+        inside = [g for g, c in zip(table[0], evidence.candidates, strict=True) if c.passage == made.passage]
+        assert support([sentence], [rests_on], engine, tiny_tokenizer)[0, 0] == max(inside)  # type: ignore[arg-type]
+
+
+def test_a_draft_reads_the_passages_and_loses_an_unfinished_end(finder, tiny_tokenizer):
+    evidence = finder.evidence("How long does a cat sleep?")
+    engine = CopyingEngine(tiny_tokenizer, "A cat sleeps for sixteen hours a day. And it also")
+    items = [(evidence.question, evidence.passages, evidence.candidates), ("nothing found", (), ())]
+    first, nothing = draft(items, engine, tiny_tokenizer, AnswerConfig())  # type: ignore[arg-type]
+    assert nothing == []
+    assert [candidate.text for candidate in first] == ["A cat sleeps for sixteen hours a day."] or len(first) == 1
+    (request,) = engine.requests  # one question had something to read
+    assert request.messages == prompt(evidence.question, evidence.passages[:3])
+    assert evidence.passages[0].text in request.messages[1].content
+
+
+@pytest.mark.weights
+@torch.inference_mode()
+def test_a_real_model_is_supported_by_the_passage_that_says_it(smollm2_checkpoint: Checkpoint):
+    engine = Engine(smollm2_checkpoint, dtype=torch.float32)
+    passages = [
+        "The library opens at nine in the morning and closes at six in the evening.",
+        "The canteen serves soup on Mondays and fish on Fridays.",
+    ]
+    sentences = ["The library closes at six in the evening.", "On Fridays the canteen serves fish."]
+    table = support(sentences, passages, engine, smollm2_checkpoint.tokenizer)
+    assert np.argmax(table, axis=1).tolist() == [0, 1]
+    assert table[0, 0] > table[0, 1] + 0.5
+    assert table[1, 1] > table[1, 0] + 0.5

@@ -1,0 +1,107 @@
+"""Thresholds against exhaustive search and against what they promise."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmworks.artefact import StageContext
+from lmworks.config import from_mapping
+from lmworks.evaluate.questions import write_questions
+from lmworks.ground.answering import Calibration, Evidence, decide
+from lmworks.ground.calibration import DEFAULT, calibrate, calibration_questions, choose_threshold
+from lmworks.ground.config import AnswerConfig, CalibrationConfig
+from lmworks.ground.features import NAMES
+from lmworks.ground.logistic import Logistic
+from lmworks.ground.selection import Rules
+from lmworks.records import Question, Span
+
+cases = st.lists(st.tuples(st.floats(0.01, 0.99), st.booleans()), min_size=2, max_size=30)
+
+
+@given(cases, st.sampled_from([0.5, 0.8, 0.9]))
+def test_the_threshold_is_the_best_that_keeps_the_promise(pairs, precision):
+    confidences, answerable = [c for c, _ in pairs], [a for _, a in pairs]
+    chosen = choose_threshold(confidences, answerable, precision)
+    unanswerable = sum(not a for a in answerable)
+    best = 0.0
+    for cut in sorted(set(confidences))[1:]:  # every set of the least confident questions
+        abstained = [a for c, a in pairs if c < cut]
+        if sum(not a for a in abstained) / len(abstained) >= precision:
+            best = max(best, sum(not a for a in abstained) / max(1, unanswerable))
+    assert chosen.recall == pytest.approx(best)
+    abstained = [a for c, a in pairs if c < chosen.threshold]
+    if abstained and best > 0:
+        assert sum(not a for a in abstained) / len(abstained) == pytest.approx(chosen.precision)
+        assert chosen.precision >= precision
+    if best == 0:
+        assert chosen.threshold == 0.0
+
+
+def question(identifier: str, kind: str, answerable: bool, split: str = "calibration") -> Question:
+    return Question(identifier, identifier, (Span("d", 0, 1),) if answerable else (), split, kind)  # type: ignore[arg-type]
+
+
+def test_gold_questions_of_the_split_come_first():
+    items = [question("g", "topic", True), question("t", "topic", True, "test"), question("h", "heading", True)]
+    assert [q.id for q in calibration_questions(items)] == ["g"]
+    assert [q.id for q in calibration_questions(items[1:])] == ["h"]
+
+
+def test_too_few_questions_borrow_the_packaged_calibration_and_say_so(tmp_path):
+    (tmp_path / "questions").mkdir()
+    (tmp_path / "out").mkdir()
+    write_questions(tmp_path / "questions", [question("a", "heading", True)])
+    context = StageContext({"questions": tmp_path / "questions"}, tmp_path / "out", tmp_path)
+    config = CalibrationConfig(answer=AnswerConfig(minimum_characters=7))
+    result = calibrate(config, context)
+    assert "WARNING: nothing was calibrated" in result.sections[0].text
+    written = from_mapping(Calibration, json.loads((tmp_path / "out" / "calibration.json").read_text()))
+    packaged = from_mapping(Calibration, json.loads(DEFAULT.read_text()))
+    assert written.relevance == packaged.relevance
+    assert written.answer == config.answer
+
+
+def model(names: tuple[str, ...], bias: float = 0.0) -> Logistic:
+    return Logistic(names, (0.0,) * len(names), (1.0,) * len(names), (1.0,) + (0.0,) * (len(names) - 1), bias)
+
+
+def calibration(threshold: float, sentences: int = 2) -> Calibration:
+    return Calibration(AnswerConfig(), model(NAMES[:3]), Rules(sentences, 0.6), False, model(NAMES), threshold)
+
+
+def test_an_answer_cites_what_it_shows(finder):
+    evidence = finder.evidence("How long does a cat sleep?")
+    answer = decide(evidence, calibration(0.0), lambda candidate: True)
+    assert not answer.abstained and 1 <= len(answer.citations) <= 2
+    lines = answer.text.split("\n")
+    for number, (line, citation) in enumerate(zip(lines, answer.citations, strict=True), start=1):
+        quote = finder.index.document(citation.evidence.document).quote(citation.evidence)
+        assert line == f"{' '.join(quote.split())} [{number}]"
+    late = evidence.features[:, 0]
+    assert answer.citations[0].text == evidence.candidates[int(np.argmax(late))].text
+    assert answer.confidence == pytest.approx(1 / (1 + np.exp(-late.max())))
+
+
+def test_below_the_threshold_the_answer_is_i_dont_know_with_the_nearest_passages(finder):
+    evidence = finder.evidence("How long does a cat sleep?")
+    answer = decide(evidence, calibration(0.999), lambda candidate: True)
+    assert answer.abstained and answer.citations == ()
+    assert answer.text.startswith("I don't know")
+    assert answer.nearest == evidence.passages[:3]
+    assert any(verdict.verdict == "cited" for verdict in answer.verdicts), "what it would have said stays visible"
+
+
+def test_without_evidence_or_with_no_true_quote_the_answer_abstains(finder):
+    nothing = decide(Evidence("?", (), (), np.zeros((0, len(NAMES)))), calibration(0.0), lambda candidate: True)
+    assert nothing.abstained and nothing.confidence == 0.0
+    forged = decide(finder.evidence("How long does a cat sleep?"), calibration(0.0), lambda candidate: False)
+    assert forged.abstained
+    assert {verdict.verdict for verdict in forged.verdicts} == {"not a quote"}
+
+
+def test_an_empty_question_is_refused(finder):
+    with pytest.raises(ValueError, match="the question is empty"):
+        finder.evidence("  ")

@@ -1,0 +1,159 @@
+"""The main path, end to end with the real weights: a folder in, grounded answers out, an edit, a kill, the lineage."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import lmworks
+from lmworks.artefact import read_manifest
+from lmworks.build import build
+from lmworks.lineage import trace
+from lmworks.recipe import find, load
+
+pytestmark = pytest.mark.weights
+
+PAGES = {
+    "leave.md": """\
+# Leave
+
+Every employee has twenty-eight days of paid leave a year. Leave is asked for in the calendar, at least two weeks ahead.
+
+## Carrying over
+
+At most five days are carried over into the next year, and they expire at the end of March. The team lead can make
+exceptions for parents.
+""",
+    "travel.rst": """\
+Travel
+======
+
+Trains are booked by the office; ask at least three days before you travel. Flights need the approval of the head of
+department.
+
+Expenses
+--------
+
+Receipts are handed in within thirty days. Meals are paid up to forty euros a day, hotels up to one hundred and fifty.
+""",
+    "security.html": """\
+<html><head><title>Security</title></head><body><nav>Home | About</nav><main><h1>Security</h1>
+<p>Laptops are locked whenever you leave your desk. A lost laptop is reported to the security desk within one hour, by
+telephone, at any time of the day.</p>
+<p>Passwords live in the password manager and nowhere else. They are never sent by mail or chat, not even to
+administrators.</p></main></body></html>
+""",
+    "tool.py": """\
+'''Sends the weekly report.
+
+The report goes out every Friday at noon.'''
+
+
+def send(dry=False):
+    '''Send the report; with dry, only print it.'''
+""",
+    "empty.txt": "",
+    "picture.png": "not text",
+}
+OVERRIDES = ("calibration.answer.draft_tokens=0", 'name="handbook"')
+
+
+@pytest.fixture(scope="module")
+def handbook(tmp_path_factory: pytest.TempPathFactory, smollm2: Path, minilm: Path) -> Path:
+    """A folder with `docs` and a workspace built over it."""
+    del smollm2, minilm  # they are pulled
+    root = tmp_path_factory.mktemp("handbook")
+    (root / "docs").mkdir()
+    for name, text in PAGES.items():
+        (root / "docs" / name).write_text(text, "utf-8")
+    rebuild(root)
+    return root
+
+
+def rebuild(root: Path, workspace: str = "workspace"):
+    recipe = load(find("documents"), [f"documents.sources={json.dumps([str(root / 'docs')])}", *OVERRIDES])
+    return {outcome.name: outcome for outcome in build(recipe, root / workspace)}
+
+
+@pytest.mark.parametrize(
+    ("question", "source", "words"),
+    [
+        ("How many days of leave can I take with me into the next year?", "leave.md", "At most five days"),
+        ("By when must I report a lost laptop?", "security.html", "within one hour"),
+        ("How much may a hotel cost per night?", "travel.rst", "one hundred and fifty"),
+        ("When is the weekly report sent?", "tool.py", "every Friday at noon"),
+    ],
+)
+def test_an_answer_quotes_the_document_that_answers(handbook, question, source, words):
+    answer = lmworks.open(handbook / "workspace").ask(question)
+    cited = [(citation.uri, citation.text) for citation in answer.citations] or [
+        (verdict.uri, verdict.text) for verdict in answer.verdicts if verdict.verdict == "cited"
+    ]
+    assert any(uri.endswith(source) and words in " ".join(text.split()) for uri, text in cited), answer
+
+
+def test_what_is_left_out_has_its_reason_in_the_report(handbook):
+    report = (handbook / "workspace" / "report.html").read_text("utf-8")
+    assert "empty.txt" in report and "picture.png" in report
+    assert "WARNING: nothing was calibrated on these documents" in report
+
+
+def test_one_changed_file_embeds_only_itself(handbook):
+    before = rebuild(handbook)
+    assert all(outcome.cached for outcome in before.values())
+    page = handbook / "docs" / "travel.rst"
+    page.write_text(PAGES["travel.rst"].replace("forty euros", "fifty euros"), "utf-8")
+    changed = rebuild(handbook)["index"].manifest.metrics
+    assert (changed["replaced"], changed["added"], changed["removed"]) == (1, 0, 0)
+    assert 0 < changed["embedded"] < changed["chunks"]
+    answer = lmworks.open(handbook / "workspace").ask("How much is paid for meals per day while travelling?")
+    assert "fifty euros" in " ".join(verdict.text for verdict in answer.verdicts)
+    assert not any("forty euros" in verdict.text for verdict in answer.verdicts)
+    page.write_text(PAGES["travel.rst"], "utf-8")
+    after = rebuild(handbook)
+    assert after["index"].manifest.content_hash == before["index"].manifest.content_hash
+
+
+def test_the_lineage_of_an_answer_leads_to_source_weights_and_settings(handbook):
+    from io import StringIO
+
+    from rich.console import Console
+
+    answer = lmworks.open(handbook / "workspace").ask("By when must I report a lost laptop?")
+    stream = StringIO()
+    Console(file=stream, width=200).print(trace(handbook / "workspace", answer.id))
+    shown = stream.getvalue()
+    index = lmworks.open(handbook / "workspace").lineage["index"]
+    assert index[:12] in shown and "made by" in shown and "model embedder" in shown
+    if answer.citations:
+        assert "security.html" in shown and "still says so" in shown and "trafilatura" in shown
+    with pytest.raises(FileNotFoundError, match="answer, stage or artefact"):
+        trace(handbook / "workspace", "nothing")
+
+
+def test_killed_at_random_moments_the_build_completes_and_equals_an_undisturbed_one(handbook):
+    script = (
+        "import sys; from pathlib import Path; from lmworks.build import build; from lmworks.recipe import find, load\n"
+        "build(load(find('documents'), sys.argv[2:]), Path(sys.argv[1]))\n"
+    )
+    settings = [f"documents.sources={json.dumps([str(handbook / 'docs')])}", *OVERRIDES]
+    command = [sys.executable, "-c", script, str(handbook / "killed"), *settings]
+    moments = random.Random(0)
+    kills = 0
+    for _ in range(3):
+        process = subprocess.Popen(command, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(moments.uniform(1.0, 5.0))
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills >= 1
+    subprocess.run(command, check=True, capture_output=True)
+    undisturbed = rebuild(handbook)
+    for name, outcome in undisturbed.items():
+        (made,) = (handbook / "killed" / "stages" / name).glob("[!.]*")
+        assert read_manifest(made).content_hash == outcome.manifest.content_hash, name

@@ -1,0 +1,73 @@
+"""The command line: help that teaches, errors in one line, and nothing heavy imported before it is needed."""
+
+import subprocess
+import sys
+
+import pytest
+
+VERBS = ("up", "build", "ask", "pull", "lineage", "stage")
+
+
+def lmworks(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "lmworks", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_that_says_what_it_is_for(verb):
+    result = lmworks(verb, "--help")
+    assert result.returncode == 0
+    assert len(result.stdout) > 300
+    if verb not in ("pull", "stage"):
+        assert "Example" in result.stdout or "lmworks" in result.stdout
+
+
+def test_the_overview_lists_every_verb():
+    result = lmworks("--help")
+    assert result.returncode == 0
+    for verb in VERBS:
+        assert verb in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("build", "nowhere.toml"), "there is no recipe file nowhere.toml"),
+        (("build", "assistent"), 'did you mean "assistant"?'),
+        (("build", "--set", "index.chunk.taget_tokens=3"), 'did you mean "target_tokens"?'),
+        (("ask", "anything"), "no system was built in this folder; run `lmworks up`"),
+        (("pull", "gpt-5"), "all-minilm-l6-v2"),
+        (("stage", "data.raed", "--out", "x"), 'did you mean "data.read"?'),
+        (("lineage", "index"), "no system was built in this folder"),
+    ],
+)
+def test_an_error_is_one_line_that_names_the_fix(arguments, problem, tmp_path):
+    result = lmworks(*arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert problem in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_importing_lmworks_and_showing_help_load_nothing_heavy():
+    script = (
+        "import sys, lmworks, lmworks.cli, lmworks.stages\n"
+        "assert not {'torch', 'numpy', 'sklearn', 'matplotlib', 'rich.table'} & set(sys.modules), sorted(sys.modules)\n"
+        "assert lmworks.__version__\n"
+        "try: lmworks.nothing\n"
+        "except AttributeError as error: assert 'nothing' in str(error)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_a_stage_runs_alone_from_the_command_line(tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "one.md").write_text("# One\n\nSome words about one thing.\n")
+    (tmp_path / "notes" / "two.bin").write_bytes(b"\0\1")
+    result = lmworks("stage", "data.read", "--set", 'sources=["notes"]', "--out", "documents", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in (tmp_path / "documents").iterdir()} >= {"documents.jsonl", "manifest.json"}
+    assert "Some words" in (tmp_path / "documents" / "documents.jsonl").read_text()
+    assert "two.bin" in (tmp_path / "documents" / "left_out.jsonl").read_text()
+    again = lmworks("stage", "data.read", "--set", 'sources=["notes"]', "--out", "documents", cwd=tmp_path)
+    assert again.returncode == 2 and "never overwritten" in again.stderr

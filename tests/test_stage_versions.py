@@ -1,7 +1,7 @@
 """A stage's version is raised whenever its source changes: cached artefacts of the old source would be taken for new.
 
-The source of a stage is every module of lmworks that its function can reach by imports, without comments, docstrings and
-layout. After a change, raise the stage's `version` in `src/lmworks/stages.py` and record the new digests:
+The source of a stage is every module of lmworks that its function can reach by imports, without comments, docstrings
+and layout. After a change, raise the stage's `version` in `src/lmworks/stages.py` and record the new digests:
 
     python tests/test_stage_versions.py
 """
@@ -36,15 +36,9 @@ def tree_of(file: Path) -> ast.Module:
     """The syntax tree without docstrings, which change nothing that a stage makes."""
     tree = ast.parse(file.read_text("utf-8"))
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(body, list)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-        ):
-            if isinstance(body[0].value.value, str):
-                body[0].value.value = ""
+        match getattr(node, "body", None):
+            case [ast.Expr(value=ast.Constant(value=str()) as docstring), *_]:
+                docstring.value = ""
     return tree
 
 

@@ -1,7 +1,8 @@
 """A stage's version is raised whenever its source changes: cached artefacts of the old source would be taken for new.
 
 The source of a stage is every module of lmworks that its function can reach by imports, without comments, docstrings
-and layout. After a change, raise the stage's `version` in `src/lmworks/stages.py` and record the new digests:
+and layout, and the data files beside them. After a change, raise the stage's `version` in `src/lmworks/stages.py` and
+record the new digests:
 
     python tests/test_stage_versions.py
 """
@@ -66,8 +67,11 @@ def reachable(module: str) -> list[Path]:
 
 def digest_of(use: str) -> str:
     digest = hashlib.sha256()
-    for file in reachable(STAGES[use].run.split(":")[0]):
+    files = reachable(STAGES[use].run.split(":")[0])
+    for file in files:
         digest.update(file.relative_to(ROOT).as_posix().encode() + ast.dump(tree_of(file)).encode())
+    for data in sorted({found for file in files for found in file.parent.glob("*.json")}):
+        digest.update(data.relative_to(ROOT).as_posix().encode() + data.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -35,7 +35,7 @@ class Manifest:
     content_hash: str
     config: Mapping[str, Any]
     parents: Mapping[str, str]  # name of the input stage -> its content hash
-    models: Mapping[str, str] = field(default_factory=dict)  # role -> fingerprint of the checkpoint
+    models: Mapping[str, str] = field(default_factory=dict)  # role -> digest of the checkpoint's files
     libraries: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)  # name -> digest of its content
     metrics: Mapping[str, Any] = field(default_factory=dict)

@@ -36,7 +36,7 @@ from lmworks.artefact import (
     write_text,
     writing,
 )
-from lmworks.config import assign, from_mapping, parse_assignment, to_mapping
+from lmworks.config import ConfigError, assign, from_mapping, parse_assignment, to_mapping
 from lmworks.progress import stage_progress
 from lmworks.recipe import Recipe, StageSpec, check_stage
 from lmworks.report import Section, Table, to_html
@@ -73,14 +73,14 @@ def build(recipe: Recipe, workspace: Path, console: Console | None = None) -> li
     """
     console = console or Console(stderr=True)
     with lock(workspace / "build.lock"):
-        models = {role: _located(source) for role, source in recipe.models.items()}
+        models = {role: _located(source, recipe.base) for role, source in recipe.models.items()}
         outcomes: dict[str, StageOutcome] = {}
         for spec in recipe.stages:
             outcomes[spec.name] = _stage(spec, recipe, workspace, outcomes, models, console)
         current = Current(
             recipe=recipe.name,
             question=recipe.question,
-            models=recipe.models,
+            models={role: str(path.resolve()) for role, path in models.items()},
             stages={name: o.folder.relative_to(workspace).as_posix() for name, o in outcomes.items()},
             uses={spec.name: spec.use for spec in recipe.stages},
         )
@@ -118,10 +118,12 @@ def run_alone(
         assign(mapping, *parse_assignment(override))
     roles = {path[0]: str(value) for path, value in map(parse_assignment, models)}
     spec = check_stage(use, use, mapping, inputs=[folder.name for folder in inputs], roles=roles)
+    done = {folder.name: StageOutcome(folder.name, folder, read_manifest(folder), cached=True) for folder in inputs}
+    if len(done) != len(inputs):
+        raise ConfigError((), "two inputs have the same folder name, which names them in the manifest; rename one")
     if out.exists():
         raise FileExistsError(f"{out} exists already; artefacts are never overwritten")
-    done = {folder.name: StageOutcome(folder.name, folder, read_manifest(folder), cached=True) for folder in inputs}
-    located = {role: _located(source) for role, source in roles.items()}
+    located = {role: _located(source, Path.cwd()) for role, source in roles.items()}
     work = out.with_name(f".{out.name}.work")
     outcome = _make(spec, out, work, done, located, Path.cwd(), console or Console(stderr=True))
     shutil.rmtree(work)
@@ -142,7 +144,8 @@ def _stage(
     if (folder / MANIFEST).exists():
         console.print(f"[dim]{spec.name:<12} cached[/dim]", highlight=False)
         return StageOutcome(spec.name, folder, read_manifest(folder), cached=True)
-    outcome = _make(spec, folder, workspace / "work" / spec.name / key, done, models, recipe.base, console)
+    work = workspace / "work" / spec.name / key
+    outcome = _make(spec, folder, work, done, models, recipe.base, console, _previous(folder.parent))
     # With what interrupted runs under other keys left; the lock says that nobody else writes here.
     for leftover in (workspace / "work" / spec.name, *folder.parent.glob(".*.tmp")):
         shutil.rmtree(leftover)
@@ -157,6 +160,7 @@ def _make(
     models: Mapping[str, Path],
     base: Path,
     console: Console,
+    previous: Path | None = None,
 ) -> StageOutcome:
     """Run a stage into a new artefact; an interrupted run left what it had in `work`."""
     stage = STAGES[spec.use]
@@ -167,7 +171,7 @@ def _make(
             inputs={name: done[name].folder for name in spec.inputs},
             output=output,
             work=work,
-            previous=_previous(folder.parent),
+            previous=previous,
             models={role: str(models[role]) for role in stage.models},
             base=base,
             progress=progress,
@@ -217,17 +221,18 @@ def _previous(folder: Path) -> Path | None:
     return max(manifests)[1] if manifests else None
 
 
-def _located(source: str) -> Path:
-    from lmworks.model.pull import locate
+def _located(source: str, base: Path) -> Path:
+    """A model given by path (a relative one starts at the recipe) or by the name it was pulled under."""
+    from lmworks.model.pulling import locate
 
-    return locate(source)
+    return base / source if (base / source).exists() else locate(source)
 
 
 @lru_cache(maxsize=32)
 def digest_of_model(path: Path) -> str:
     """SHA-256 over the names and bytes of the files of a checkpoint: a folder, or one file. Read once a process."""
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    return hash_json([[file.relative_to(path.parent).as_posix(), hash_file(file)] for file in files])
+    return hash_json([[file.relative_to(path).as_posix(), hash_file(file)] for file in files])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

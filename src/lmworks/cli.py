@@ -174,6 +174,7 @@ def main() -> None:
     """Run the command line; an error that a user can mend is one message, without a traceback."""
     from lmworks.artefact import LockedError
     from lmworks.config import ConfigError
+    from lmworks.model.pulling import PullError
     from lmworks.recipe import RecipeError
 
     # Threads of OpenMP that wait by spinning take the processor from each other when anything else runs on the machine;
@@ -181,7 +182,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         app()
-    except (ConfigError, RecipeError, LockedError, FileNotFoundError, FileExistsError, ValueError) as error:
+    except (ConfigError, RecipeError, LockedError, PullError, OSError, ValueError) as error:
         typer.secho(f"lmworks: {error}", fg="red", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
@@ -238,7 +239,7 @@ def _build(
     folder = workspace or WORKSPACES / checked.name
     if pull_missing:
         for source in checked.models.values():
-            if not Path(source).exists():
+            if not (checked.base / source).exists():
                 _pull(source)
     console = _console()
     outcomes = run(checked, folder, console)
@@ -258,7 +259,7 @@ def last_workspace() -> Path:
 
 
 def _pull(name: str) -> Path:
-    from lmworks.model.pull import pull as fetch
+    from lmworks.model.pulling import pull as fetch
 
     return fetch(name)
 

@@ -6,7 +6,7 @@ from tokenizers import decoders, models, pre_tokenizers, processors
 
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.model.config import PoolHead
-from lmworks.model.initialise import initialise
+from lmworks.model.initialisation import initialise
 from lmworks.model.presets import bert, llama
 from lmworks.model.transformer import Transformer
 from lmworks.tokenizer.tokenizer import Tokenizer

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmworks.model.cache import KVCache
-from lmworks.model.initialise import initialise
+from lmworks.model.initialisation import initialise
 from lmworks.model.presets import bert, llama
 from lmworks.model.transformer import Transformer
 
@@ -93,21 +93,6 @@ def test_a_copied_prefix_continues_like_the_original():
 
 
 @torch.no_grad()
-@settings(max_examples=30, deadline=None)
-@given(prefix=st.integers(0, 12), lengths=st.lists(st.integers(1, 8), min_size=1, max_size=4))
-def test_branches_see_the_prefix_and_not_their_siblings(prefix, lengths):
-    cache = new_cache()
-    if prefix:
-        MODEL(IDS[:1, :prefix], cache=cache.view(torch.tensor([4]), torch.arange(prefix)[None]))
-    before = [stored.clone() for stored in cache.keys]
-    branches = [IDS[row, 12 : 12 + length] for row, length in enumerate(lengths)]
-    packed = MODEL(torch.cat(branches)[None], cache=cache.branches(4, prefix, lengths))[0]
-    for branch, logits in zip(branches, packed.split(lengths), strict=True):
-        close(logits, MODEL(torch.cat((IDS[0, :prefix], branch))[None])[0, prefix:])
-    assert all(torch.equal(a, b) for a, b in zip(before, cache.keys, strict=True))
-
-
-@torch.no_grad()
 def test_bfloat16_cache_follows_the_model():
     model = initialise(Transformer(CONFIG), seed=0, std=0.1).bfloat16().eval()
     cache = KVCache(CONFIG, 4, 24, dtype=torch.bfloat16)
@@ -128,7 +113,5 @@ def test_what_lies_outside_the_cache_is_refused():
         cache.view(torch.tensor([0]), row + 14)
     with pytest.raises(ValueError, match="outside the cache's length"):
         cache.view(torch.tensor([0]), row - 2)
-    with pytest.raises(ValueError, match="no prefix"):
-        cache.branches(0, 17, [1])
     with pytest.raises(ValueError, match="decoder"):
         KVCache(bert(97, 32, 3, 4, 48, 64), 1, 8)

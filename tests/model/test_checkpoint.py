@@ -7,7 +7,7 @@ import torch
 import lmworks.model.checkpoint
 from lmworks.model.checkpoint import Checkpoint, assemble, load
 from lmworks.model.config import PoolHead
-from lmworks.model.initialise import initialise
+from lmworks.model.initialisation import initialise
 from lmworks.model.presets import bert, llama
 from lmworks.model.transformer import Transformer
 from lmworks.tokenizer.template import ChatTemplateError

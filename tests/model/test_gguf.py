@@ -9,7 +9,7 @@ from lmworks.model.checkpoint import load
 from lmworks.model.gguf_file import open_gguf
 from lmworks.model.gguf_model import read_gguf
 from lmworks.model.huggingface import UnsupportedModel
-from lmworks.model.initialise import initialise
+from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama
 from lmworks.model.transformer import Transformer
 

@@ -3,7 +3,7 @@ import torch
 
 from lmworks.model.cache import KVCache
 from lmworks.model.config import PoolHead
-from lmworks.model.initialise import initialise
+from lmworks.model.initialisation import initialise
 from lmworks.model.presets import bert, llama
 from lmworks.model.transformer import Transformer
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lmworks.model.initialise import initialise
+from lmworks.model.initialisation import initialise
 from lmworks.model.presets import bert, llama
 from lmworks.model.transformer import Transformer
 from lmworks.model.weights import read_weights, to_our_names, write_weights

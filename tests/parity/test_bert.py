@@ -5,7 +5,7 @@ import torch
 
 from lmworks.model.checkpoint import assemble, load
 from lmworks.model.config import PoolHead
-from lmworks.model.initialise import initialise
+from lmworks.model.initialisation import initialise
 from lmworks.model.presets import bert
 from lmworks.model.transformer import Transformer
 

@@ -6,7 +6,7 @@ import torch
 from lmworks.model.cache import KVCache
 from lmworks.model.checkpoint import assemble, load
 from lmworks.model.huggingface import LLAMA, write_config
-from lmworks.model.initialise import initialise
+from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama
 from lmworks.model.transformer import Transformer
 from lmworks.model.weights import read_weights

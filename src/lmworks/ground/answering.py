@@ -20,6 +20,7 @@ from lmworks.artefact import hash_json
 from lmworks.config import from_mapping
 from lmworks.generate.embedding import TextEncoder
 from lmworks.generate.engine import Engine
+from lmworks.generate.protocol import Role
 from lmworks.ground.candidates import Candidate, Sentences
 from lmworks.ground.config import AnswerConfig
 from lmworks.ground.drafting import draft
@@ -35,6 +36,7 @@ from lmworks.retrieve.search import search
 UNKNOWN = "I don't know: the documents do not seem to answer this."
 RANKING = 3  # the first features are of the sentence, and rank; all of them together give the confidence
 CALIBRATION = "calibration.json"
+REMEMBERED = 256  # passages, of about 200 kB each
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Finder:
         self.config = config
         self._models = models
         self._sentences = Sentences(index.document, config.minimum_characters)
+        self._passage_tokens: dict[str, np.ndarray] = {}
 
     @cached_property
     def engine(self) -> Engine:
@@ -84,9 +87,18 @@ class Finder:
 
     def passages(self, question: str, config: SearchConfig, filters: Filters) -> tuple[Retrieved, ...]:
         """What the search finds, best first."""
-        encode_tokens = self.encoder.encode_tokens
-        found = search(self.index, question, self.encoder.encode, config, filters, encode_tokens=encode_tokens)
-        return tuple(found)
+        encode_tokens = self._encode_tokens
+        return tuple(search(self.index, question, self.encoder.encode, config, filters, encode_tokens=encode_tokens))
+
+    def _encode_tokens(self, texts: Sequence[str], role: Role) -> list[np.ndarray]:
+        """The encoder's, but the passages of the last searches are remembered: the next one often finds them again."""
+        if role == "query":
+            return self.encoder.encode_tokens(texts, role)
+        missing = [text for text in texts if text not in self._passage_tokens]
+        if len(self._passage_tokens) > REMEMBERED:
+            self._passage_tokens = {text: self._passage_tokens[text] for text in texts if text not in missing}
+        self._passage_tokens |= zip(missing, self.encoder.encode_tokens(missing, role), strict=True)
+        return [self._passage_tokens[text] for text in texts]
 
     def with_drafts(self, found: Sequence[Evidence]) -> list[Evidence]:
         """The same evidence with the language model's own sentences added; all drafts are made in one batch."""

@@ -17,7 +17,7 @@ class AnswerConfig:
     repeated            word-shingle overlap from which a sentence repeats a better one.
     """
 
-    search: SearchConfig = field(default_factory=lambda: SearchConfig(k=6, budget_tokens=1600))
+    search: SearchConfig = field(default_factory=lambda: SearchConfig(k=6, budget_tokens=1600, rerank=20))
     minimum_characters: int = 20
     draft_passages: int = 3
     draft_tokens: int = 64
@@ -56,7 +56,7 @@ class CalibrationConfig:
     abstention_precision: float = 0.8
     support_error: float = 0.05
     maximum_sentences: int = 3
-    draft_questions: int = 32
+    draft_questions: int = 16
 
     def __post_init__(self) -> None:
         if self.answer.search.rerank < self.answer.search.k:

@@ -94,16 +94,23 @@ def _headings(document: Document) -> Iterator[tuple[str, Span]]:
     for section in parse(document):
         blocks = [block for block in section.blocks if block.kind not in ("heading", "metadata")]
         prose = sum(block.end - block.start for block in blocks if block.kind in ("paragraph", "list"))
-        if not blocks or not section.heading_path or prose < MINIMUM_PROSE:
+        if not blocks or not section.heading_path or prose < MINIMUM_PROSE or _is_general(document, section):
             continue
         span = Span(document.hash, blocks[0].start, blocks[-1].end)
         yield _question(document, section), span
 
 
+def _is_general(document: Document, section: TextSection) -> bool:
+    """Whether a heading inside a docstring ("Examples") names no code, and so asks nothing by itself."""
+    heading = section.heading_path[-1]
+    named = heading.startswith(("module ", "class ")) or "(" in heading
+    return document.extractor == "python-docstrings" and not named
+
+
 def _question(document: Document, section: TextSection) -> str:
     heading = section.heading_path[-1]
     if document.extractor == "python-docstrings":
-        return f"What does {heading.split('(')[0].removeprefix('module ')} do?"
+        return f"What does {heading.split('(')[0].removeprefix('module ').removeprefix('class ')} do?"
     title = section.heading_path[0]
     return f"What does {title} say about {heading}?" if title != heading else f"What is said about {heading}?"
 

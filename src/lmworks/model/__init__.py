@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from lmworks.model.checkpoint import Checkpoint as Checkpoint
     from lmworks.model.checkpoint import load as load
     from lmworks.model.config import ModelConfig as ModelConfig
-    from lmworks.model.initialise import initialise as initialise
+    from lmworks.model.initialisation import initialise as initialise
     from lmworks.model.presets import bert as bert
     from lmworks.model.presets import llama as llama
-    from lmworks.model.pull import locate as locate
-    from lmworks.model.pull import pull as pull
+    from lmworks.model.pulling import locate as locate
+    from lmworks.model.pulling import pull as pull
     from lmworks.model.transformer import Transformer as Transformer
 
 _PUBLIC = {
@@ -21,11 +21,11 @@ _PUBLIC = {
     "ModelConfig": "lmworks.model.config",
     "Transformer": "lmworks.model.transformer",
     "bert": "lmworks.model.presets",
-    "initialise": "lmworks.model.initialise",
+    "initialise": "lmworks.model.initialisation",
     "llama": "lmworks.model.presets",
     "load": "lmworks.model.checkpoint",
-    "locate": "lmworks.model.pull",
-    "pull": "lmworks.model.pull",
+    "locate": "lmworks.model.pulling",
+    "pull": "lmworks.model.pulling",
 }
 
 __all__ = [

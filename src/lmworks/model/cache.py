@@ -6,7 +6,6 @@ everything it may attend to. Who sits in which slot, and for how long, is decide
 Use caches under `torch.no_grad()` or `torch.inference_mode()`: they are written in place.
 """
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -72,17 +71,6 @@ class KVCache:
         """
         return CacheView(self, slots, positions)
 
-    def branches(self, slot: int, prefix_length: int, lengths: Sequence[int]) -> "BranchView":
-        """Several continuations of one stored prefix, packed into one row without padding and without copies.
-
-        The forward takes `ids` (1, sum of `lengths`): the continuations one after the other. Each sees the first
-        `prefix_length` tokens of `slot` and itself, not its siblings. Nothing is stored, so this is for scoring, not
-        for generating on; `copy` is for that.
-        """
-        if not (0 <= slot < self.slots and 0 <= prefix_length <= self.length):
-            raise ValueError(f"no prefix of {prefix_length} tokens in slot {slot} of {self.slots} x {self.length}")
-        return BranchView(self, slot, prefix_length, lengths)
-
     def copy(self, source: int, targets: Tensor, length: int) -> None:
         """Copies the first `length` tokens of slot `source` to the slots `targets` (n,): one prompt, many samples."""
         for stored in (*self.keys, *self.values):
@@ -130,25 +118,6 @@ class CacheView:
         slots, positions = self._targets
         tokens = new.transpose(1, 2)  # (batch, length, kv_heads, head_dim)
         stored[slots, :, positions] = tokens.flatten(0, 1) if self._all_valid else tokens[self._valid]
-
-
-class BranchView:
-    """Continuations of a stored prefix in one row: see `KVCache.branches`."""
-
-    def __init__(self, cache: KVCache, slot: int, prefix_length: int, lengths: Sequence[int]) -> None:
-        self._cache, self._slot, self._prefix_length = cache, slot, prefix_length
-        device = cache.keys[0].device
-        branch = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).to(device)  # (total,)
-        offsets = torch.cat([torch.arange(length) for length in lengths]).to(device)  # (total,)
-        self.positions = (prefix_length + offsets)[None]  # (1, total)
-        own = (branch[:, None] == branch) & (offsets[:, None] >= offsets)  # (total, total)
-        prefix = own.new_ones(len(offsets), prefix_length)
-        self.mask = torch.cat((prefix, own), dim=1)[None, None]  # (1, 1, total, prefix + total)
-
-    def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        rows, prefix = slice(self._slot, self._slot + 1), slice(self._prefix_length)
-        keys, values = self._cache.keys[layer][rows, :, prefix], self._cache.values[layer][rows, :, prefix]
-        return torch.cat((keys, key), dim=2), torch.cat((values, value), dim=2)
 
 
 def _check(cache: KVCache, slots: list[int], positions: Tensor) -> None:

@@ -19,7 +19,7 @@ from lmworks.artefact import hash_json, publish, write_json, write_text
 from lmworks.model.config import ModelConfig, PoolHead
 from lmworks.model.gguf_model import read_gguf
 from lmworks.model.huggingface import read_config, write_config
-from lmworks.model.pull import MODELS, locate
+from lmworks.model.pulling import MODELS, locate
 from lmworks.model.sentence_transformers import read_pooling, write_pooling
 from lmworks.model.transformer import Transformer
 from lmworks.model.weights import empty_model, read_weights, to_our_names, write_weights

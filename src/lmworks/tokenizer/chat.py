@@ -85,9 +85,11 @@ class ChatRenderer:
         The tokenizer's end-of-text ids, and what the template puts after an answer.
         """
         layout = self._layout([Message("user", "question"), Message("assistant", "answer")], False)
-        answer_end = layout.answers[-1][1]
-        ends = [token for start, _, token in self._pieces(layout) if token is not None and start == answer_end]
-        return tuple(dict.fromkeys([*self.tokenizer.eos_ids, *ends]))
+        answer_end = layout.text.rindex("answer") + len("answer")
+        specials = [(start, token) for start, _, token in self._pieces(layout) if token is not None]
+        ends = [token for start, token in specials if not layout.text[answer_end : max(start, answer_end)].strip()]
+        after = [token for (start, token) in specials if start >= answer_end and token in ends][:1]
+        return tuple(dict.fromkeys([*self.tokenizer.eos_ids, *after]))
 
     # -----------------------------------------------------------------------------------------------------------------
     # Where the characters come from

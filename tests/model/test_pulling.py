@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from lmworks.model import pull as pull_module
-from lmworks.model.pull import MODELS, PullError, WheelModel, locate, pull
+from lmworks.model import pulling as pull_module
+from lmworks.model.pulling import MODELS, PullError, WheelModel, locate, pull
 
 WEIGHTS = b"0123456789" * 1000
 TINY = WheelModel(

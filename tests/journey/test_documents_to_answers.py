@@ -90,12 +90,19 @@ def rebuild(root: Path, workspace: str = "workspace"):
         ("When is the weekly report sent?", "tool.py", "every Friday at noon"),
     ],
 )
-def test_an_answer_quotes_the_document_that_answers(handbook, question, source, words):
-    answer = lmworks.open(handbook / "workspace").ask(question)
-    cited = [(citation.uri, citation.text) for citation in answer.citations] or [
-        (verdict.uri, verdict.text) for verdict in answer.verdicts if verdict.verdict == "cited"
-    ]
-    assert any(uri.endswith(source) and words in " ".join(text.split()) for uri, text in cited), answer
+def test_the_sentence_that_answers_ranks_high_and_what_is_cited_stands_in_its_document(
+    handbook, question, source, words
+):
+    """The encoder was not trained for this: the sentence must be among the first three, the quotes must be exact."""
+    system = lmworks.open(handbook / "workspace")
+    answer = system.ask(question)
+    likely = [(verdict.uri, " ".join(verdict.text.split())) for verdict in answer.verdicts[:3]]
+    assert any(uri.endswith(source) and words in text for uri, text in likely), likely
+    for number, citation in enumerate(answer.citations, start=1):
+        document = system.answerer.finder.index.document(citation.evidence.document)
+        assert document.quote(citation.evidence) == citation.text
+        assert f"[{number}]" in answer.text
+    assert answer.abstained == (not answer.citations)
 
 
 def test_what_is_left_out_has_its_reason_in_the_report(handbook):

@@ -30,9 +30,10 @@ from lmworks.ground.features import NAMES
 from lmworks.ground.logistic import Logistic, cross_fit, fit
 from lmworks.ground.questions import AUTOMATIC
 from lmworks.ground.selection import Rules, select
-from lmworks.records import Question
+from lmworks.records import Question, Score
 from lmworks.report import Figure, Section, Table, line_plot
 from lmworks.retrieve.catalogue import CATALOGUE
+from lmworks.statistics import mean_score
 
 DEFAULT = Path(__file__).with_name("default_calibration.json")  # of the recipe `assistant`, as it was built
 WITHOUT_DRAFTS, WITH_DRAFTS = "quotes, where drafts were tried", "quotes and drafts, there"
@@ -77,15 +78,15 @@ def calibrate(config: CalibrationConfig, context: StageContext) -> StageResult:
     unseen = cross_fit([trial.ranking for trial in trials], [trial.right for trial in trials], RANKED)
 
     f1 = {
-        f"quotes, at most {count}": mean_f1(trials, unseen, Rules(count, config.answer.repeated))
+        f"quotes, at most {count}": f1_scores(trials, unseen, Rules(count, config.answer.repeated))
         for count in range(1, config.maximum_sentences + 1)
     }
-    rules = Rules(1 + int(np.argmax(list(f1.values()))), config.answer.repeated)
+    rules = Rules(1 + int(np.argmax([np.mean(scores) for scores in f1.values()])), config.answer.repeated)
     drafts = False
     if config.answer.draft_tokens:
         rules, comparison = _try_drafts(config, rules, trials, unseen, finder, context)
         f1 |= comparison
-        drafts = len(comparison) == 2 and comparison[WITH_DRAFTS] > comparison[WITHOUT_DRAFTS]
+        drafts = bool(comparison) and bool(np.mean(comparison[WITH_DRAFTS]) > np.mean(comparison[WITHOUT_DRAFTS]))
     if drafts:
         trials = _drafted_trials(trials, finder, context)
 
@@ -99,8 +100,9 @@ def calibrate(config: CalibrationConfig, context: StageContext) -> StageResult:
     abstention = choose_threshold(confidences, outcomes, config.abstention_precision)
     decided = Calibration(config.answer, model, rules, drafts, confidence, abstention.threshold)
     write_json(context.output / CALIBRATION, decided)
-    metrics = {"questions": len(trials), "f1": f1, "abstention": abstention, "support": rules.support_threshold}
-    return StageResult(metrics=metrics, sections=(_section(decided, f1, abstention, confidences, outcomes),))
+    scores = {name: mean_score(values, ["span F1, out of fold", name, config]) for name, values in f1.items()}
+    metrics = {"questions": len(trials), "f1": scores, "abstention": abstention, "support": rules.support_threshold}
+    return StageResult(metrics=metrics, sections=(_section(decided, scores, abstention, confidences, outcomes),))
 
 
 def _borrowed(config: CalibrationConfig, answerable: int, unanswerable: int, context: StageContext) -> StageResult:
@@ -161,10 +163,10 @@ def _try_drafts(
     unseen: Sequence[Logistic],
     finder: Finder,
     context: StageContext,
-) -> tuple[Rules, dict[str, float]]:
+) -> tuple[Rules, dict[str, list[float]]]:
     """Draft for some answerable questions, and compare their answers with and without the drafts.
 
-    Returns the rules with the support threshold, and the mean F1 of both; nothing to compare where no threshold can be
+    Returns the rules with the support threshold, and the span F1 of both; nothing to compare where no threshold can be
     had.
     """
     pairs = [pair for pair in zip(trials, unseen, strict=True) if pair[0].question.answerable][: config.draft_questions]
@@ -174,7 +176,7 @@ def _try_drafts(
         return rules, {}
     supported = replace(rules, support_threshold=float(np.quantile(foreign, 1 - config.support_error)))
     drafted = _drafted_trials(quoted, finder, context)
-    f1 = {WITHOUT_DRAFTS: mean_f1(quoted, models, rules), WITH_DRAFTS: mean_f1(drafted, models, supported)}
+    f1 = {WITHOUT_DRAFTS: f1_scores(quoted, models, rules), WITH_DRAFTS: f1_scores(drafted, models, supported)}
     return supported, f1
 
 
@@ -202,15 +204,15 @@ def foreign_support(trials: Sequence[Trial], unseen: Sequence[Logistic], finder:
 # Decisions
 
 
-def mean_f1(trials: Sequence[Trial], models: Sequence[Logistic], rules: Rules) -> float:
-    """Mean span F1 over the answerable trials, each ranked by its own model; nothing is abstained from."""
+def f1_scores(trials: Sequence[Trial], models: Sequence[Logistic], rules: Rules) -> list[float]:
+    """Span F1 of each answerable trial, ranked by its own model; nothing is abstained from."""
     scores: list[float] = []
     for trial, model in zip(trials, models, strict=True):
         if trial.question.answerable:
             chosen = select(trial.evidence.candidates, model.probability(trial.ranking), rules, _word_for_word).chosen
             cited = [trial.evidence.candidates[place].evidence for place in chosen]
             scores.append(span_f1(cited, trial.question.gold))
-    return float(np.mean(scores))
+    return scores
 
 
 def _word_for_word(_: object) -> bool:
@@ -245,7 +247,7 @@ def choose_threshold(confidences: Sequence[float], answerable: Sequence[bool], p
 
 def _section(
     decided: Calibration,
-    f1: dict[str, float],
+    f1: dict[str, Score],
     abstention: Abstention,
     confidences: Sequence[float],
     answerable: Sequence[bool],
@@ -258,7 +260,11 @@ def _section(
         ),
         "Logistic regression on standardised features",
     )
-    answers = Table(("answers made of", "mean span F1"), tuple(f1.items()), "Out of fold, answerable questions")
+    answers = Table(
+        ("answers made of", "mean span F1"),
+        tuple((name, str(score)) for name, score in f1.items()),
+        "Out of fold, answerable questions; 95 % interval by bootstrap over questions",
+    )
     support_threshold = decided.rules.support_threshold
     text = (
         f"{len(answerable)} questions, {sum(answerable)} of them answerable. An answer has at most "

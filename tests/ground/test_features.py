@@ -56,3 +56,12 @@ def test_columns_are_what_their_names_say(finder):
 
 def test_no_candidates_no_rows(finder):
     assert measure("question", [], [], finder.encoder, finder.index).shape == (0, len(NAMES))
+
+
+def test_what_was_asked_before_changes_no_digit(finder):
+    def features(question: str) -> np.ndarray:
+        return finder.evidence(question).features
+
+    first = features("How long does a cat sleep?")
+    features("Where do owls hunt?")
+    assert np.array_equal(features("How long does a cat sleep?"), first)

@@ -36,7 +36,6 @@ from lmworks.retrieve.search import search
 UNKNOWN = "I don't know: the documents do not seem to answer this."
 RANKING = 3  # the first features are of the sentence, and rank; all of them together give the confidence
 CALIBRATION = "calibration.json"
-REMEMBERED = 256  # passages, of about 200 kB each
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ class Finder:
         self.config = config
         self._models = models
         self._sentences = Sentences(index.document, config.minimum_characters)
-        self._passage_tokens: dict[str, np.ndarray] = {}
+        self._last_passages: tuple[tuple[str, ...], list[np.ndarray]] = ((), [])
 
     @cached_property
     def engine(self) -> Engine:
@@ -91,14 +90,16 @@ class Finder:
         return tuple(search(self.index, question, self.encoder.encode, config, filters, encode_tokens=encode_tokens))
 
     def _encode_tokens(self, texts: Sequence[str], role: Role) -> list[np.ndarray]:
-        """The encoder's, but the passages of the last searches are remembered: the next one often finds them again."""
+        """The encoder's; the last passages are remembered, for an evaluation that looks deeper into the same search.
+
+        They are remembered as a whole: one by one they would share their batches with others each time, and the last
+        digits of an answer would depend on the questions before it.
+        """
         if role == "query":
             return self.encoder.encode_tokens(texts, role)
-        missing = [text for text in texts if text not in self._passage_tokens]
-        if len(self._passage_tokens) > REMEMBERED:
-            self._passage_tokens = {text: self._passage_tokens[text] for text in texts if text not in missing}
-        self._passage_tokens |= zip(missing, self.encoder.encode_tokens(missing, role), strict=True)
-        return [self._passage_tokens[text] for text in texts]
+        if self._last_passages[0] != tuple(texts):
+            self._last_passages = (tuple(texts), self.encoder.encode_tokens(texts, role))
+        return self._last_passages[1]
 
     def with_drafts(self, found: Sequence[Evidence]) -> list[Evidence]:
         """The same evidence with the language model's own sentences added; all drafts are made in one batch."""

@@ -9,7 +9,7 @@ Both see the same passages as the system. Every figure has an interval by bootst
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,6 @@ from lmworks.ground.questions import AUTOMATIC, LEAK
 from lmworks.records import Question, Score, Span, Unscored
 from lmworks.report import Figure, Section, Table, line_plot
 from lmworks.retrieve.catalogue import CATALOGUE
-from lmworks.retrieve.config import SearchConfig
 from lmworks.retrieve.index import Filters
 from lmworks.statistics import difference_score, mean_score, ratio_score
 
@@ -106,7 +105,8 @@ def ask(question: Question, answerer: Answerer) -> tuple[Row, float]:
     answer = decide(evidence, answerer.calibration, answerer.is_quote)
     seconds = time.perf_counter() - started
     filters = Filters(exclude=frozenset(question.excluded))
-    ranked = finder.passages(question.text, SearchConfig(k=DEPTH), filters)
+    deeper = replace(finder.config.search, k=max(DEPTH, finder.config.search.k), budget_tokens=0)
+    ranked = finder.passages(question.text, deeper, filters)[:DEPTH]
     quoted = [candidate for candidate in evidence.candidates if candidate.origin == "quoted"]
     query = finder.encoder.encode([question.text], "query")[0]  # (width,)
     similarity = finder.encoder.encode([candidate.in_context for candidate in quoted], "passage") @ query  # (quoted,)

@@ -71,7 +71,7 @@ def build(recipe: Recipe, workspace: Path, console: Console | None = None) -> li
     Raises `artefact.LockedError` when another process builds this workspace, and whatever a stage raises; what was
     finished before stays, and the next call goes on from there.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, emoji=False)
     with lock(workspace / "build.lock"):
         models = {role: _located(source, recipe.base) for role, source in recipe.models.items()}
         outcomes: dict[str, StageOutcome] = {}
@@ -125,7 +125,7 @@ def run_alone(
         raise FileExistsError(f"{out} exists already; artefacts are never overwritten")
     located = {role: _located(source, Path.cwd()) for role, source in roles.items()}
     work = out.with_name(f".{out.name}.work")
-    outcome = _make(spec, out, work, done, located, Path.cwd(), console or Console(stderr=True))
+    outcome = _make(spec, out, work, done, located, Path.cwd(), console or Console(stderr=True, emoji=False))
     shutil.rmtree(work)
     return outcome
 

@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 
 WORKSPACES = Path(".lmworks")
+LAST = ".last"  # the file below it that names the workspace built last
 
 RecipeArgument = Annotated[
     str, typer.Argument(help="A recipe file, or the name of one that comes with lmworks: assistant, documents.")
@@ -62,10 +63,11 @@ def up(
     folder = _build(recipe, docs, overrides, workspace, pull_missing=True)
     console = _console()
     import lmworks
+    from lmworks.report import shown
 
     system = lmworks.open(folder)
     if system.current.question:
-        console.print(f"\n[bold]Q[/bold] {system.current.question}", highlight=False)
+        console.print(f"\n[bold]Q[/bold] {shown(system.current.question)}", highlight=False)
         show_answer(console, system.ask(system.current.question))
     if sys.stdin.isatty():
         _ask_in_turn(console, system)
@@ -158,6 +160,8 @@ def stage(
     from lmworks.build import run_alone
     from lmworks.stages import STAGES
 
+    if use and out is None:
+        raise ValueError("name the folder to make with --out")
     if not use or out is None:
         from rich.table import Table
 
@@ -192,18 +196,19 @@ def main() -> None:
 
 def show_answer(console: "Console", answer: "Answer") -> None:
     """Print an answer with its sources, or the abstention with the nearest passages."""
-    from rich.markup import escape
     from rich.padding import Padding
 
-    console.print(Padding(escape(answer.text), (0, 0, 0, 2)), highlight=False)
-    if answer.abstained:
+    from lmworks.report import shown
+
+    console.print(Padding(shown(answer.text), (0, 0, 0, 2)), highlight=False)
+    if answer.abstained and answer.nearest:
         console.print("  Nearest passages:", style="dim")
         for passage in answer.nearest:
             first = " ".join(passage.text.split())[:110]
-            console.print(f"    {escape(passage.uri)}  [dim]{escape(first)}…[/dim]", highlight=False)
+            console.print(f"    {shown(passage.uri)}  [dim]{shown(first)}…[/dim]", highlight=False)
     for number, citation in enumerate(answer.citations, start=1):
         span = citation.evidence
-        place = f"{citation.uri} [dim]characters {span.start}-{span.end}[/dim]"
+        place = f"{shown(citation.uri)} [dim]characters {span.start}-{span.end}[/dim]"
         console.print(f"  \\[{number}] {place}", highlight=False)
     seconds = answer.timings.get("total", 0.0)
     console.print(
@@ -212,8 +217,11 @@ def show_answer(console: "Console", answer: "Answer") -> None:
 
 
 def _ask_in_turn(console: "Console", system: "System") -> None:
-    while question := console.input("\n[bold]Q[/bold] (empty line to end) ").strip():
-        show_answer(console, system.ask(question))
+    try:
+        while question := console.input("\n[bold]Q[/bold] (empty line to end) ").strip():
+            show_answer(console, system.ask(question))
+    except EOFError:
+        console.print()
 
 
 def _build(
@@ -225,14 +233,14 @@ def _build(
     from lmworks.build import build as run
     from lmworks.build import sections
     from lmworks.recipe import find, load
-    from lmworks.report import print_sections
+    from lmworks.report import print_sections, shown
 
     settings = list(overrides or [])
     if docs is not None:
         recipe = "documents" if recipe == "assistant" else recipe
         settings = [
-            f"documents.sources={json.dumps([str(docs.resolve())])}",
-            f"name={json.dumps(docs.resolve().name)}",
+            f"documents.sources={json.dumps([str(docs.resolve())], ensure_ascii=False)}",
+            f"name={json.dumps(docs.resolve().name, ensure_ascii=False)}",
             *settings,
         ]
     checked = load(find(recipe), settings)
@@ -243,19 +251,19 @@ def _build(
                 _pull(source)
     console = _console()
     outcomes = run(checked, folder, console)
-    if folder.parent == WORKSPACES:
-        (WORKSPACES / "last").write_text(folder.name, "utf-8")
+    WORKSPACES.mkdir(exist_ok=True)
+    (WORKSPACES / LAST).write_text(str(folder.resolve()), "utf-8")
     print_sections(console, sections(outcomes))
-    console.print(f"\nReport: {folder / 'report.html'}", highlight=False)
+    console.print(f"\nReport: {shown(str(folder / 'report.html'))}", highlight=False)
     return folder
 
 
 def last_workspace() -> Path:
-    """The workspace below the current folder that was built last; FileNotFoundError when there is none."""
-    pointer = WORKSPACES / "last"
+    """The workspace that was built last from the current folder; FileNotFoundError when there is none."""
+    pointer = WORKSPACES / LAST
     if not pointer.is_file():
         raise FileNotFoundError("no system was built in this folder; run `lmworks up`, or name one with --workspace")
-    return WORKSPACES / pointer.read_text("utf-8").strip()
+    return Path(pointer.read_text("utf-8").strip())
 
 
 def _pull(name: str) -> Path:
@@ -267,4 +275,4 @@ def _pull(name: str) -> Path:
 def _console() -> "Console":
     from rich.console import Console
 
-    return Console()
+    return Console(emoji=False)  # a document that says :key: shall show :key:

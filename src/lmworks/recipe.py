@@ -12,6 +12,7 @@ from = ["documents"]           # the graph gives the order
 """
 
 import graphlib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -105,15 +106,19 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 def _override_path(override: str, mapping: Mapping[str, Any]) -> tuple[str, ...]:
     head, *rest = parse_assignment(override)[0]
     stages = mapping.get("stages", {})
+    if not isinstance(stages, dict):
+        raise ConfigError(("stages",), f"expected a table, got {stages!r}")
     if head in ("models", "question", "name"):
         return (head, *rest)
     if head not in stages:
-        raise ConfigError((), f"--set {override}: {unknown('stage', head, [*stages, 'models'])}")
+        raise ConfigError((), f"--set {override}: {unknown('stage', head, [*stages, 'models', 'name', 'question'])}")
     return ("stages", head, *rest)
 
 
 def _check(mapping: Mapping[str, Any], base: Path) -> Recipe:
     file = from_mapping(_File, mapping)
+    if not re.fullmatch(r"[^/\\]+", file.name) or file.name.startswith("."):
+        raise ConfigError(("name",), f"{file.name!r} cannot name a folder: no slashes, no dot in front, not empty")
     specs = {name: _check_stage(name, table, file) for name, table in file.stages.items()}
     try:
         order = list(graphlib.TopologicalSorter({name: spec.inputs for name, spec in specs.items()}).static_order())
@@ -138,7 +143,7 @@ def _check_stage(name: str, table: Mapping[str, Any], file: _File) -> StageSpec:
     if not isinstance(inputs, list):
         raise ConfigError((*path, "from"), f"expected a list of stage names, got {inputs!r}")
     for other in inputs:
-        if other not in file.stages:
+        if not isinstance(other, str) or other not in file.stages:
             raise ConfigError((*path, "from"), unknown("stage", str(other), list(file.stages)))
     settings = {key: value for key, value in table.items() if key not in ("use", "from")}
     return check_stage(name, str(use), settings, inputs=inputs, roles=file.models, path=path)

@@ -5,6 +5,7 @@ section may hold text of documents and of models.
 """
 
 import html
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -116,22 +117,28 @@ def _table_html(table: Table) -> str:
 # Terminal
 
 
+def shown(text: str) -> str:
+    """Text from outside for the terminal: nothing in it is markup, and no control character reaches the terminal."""
+    from rich.markup import escape
+
+    return escape("".join(c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") else "\ufffd" for c in text))
+
+
 def print_sections(console: "Console", sections: Iterable[Section]) -> None:
     """The same sections as text; figures are named by their captions."""
-    from rich.markup import escape
     from rich.table import Table as RichTable
 
     for section in sections:
-        console.print(f"\n[bold]{escape(section.title)}[/bold]")
+        console.print(f"\n[bold]{shown(section.title)}[/bold]")
         if section.text:
-            console.print(escape(section.text))
+            console.print(shown(section.text))
         for table in section.tables:
-            grid = RichTable(box=None, pad_edge=False, header_style="dim", caption=escape(table.caption) or None)
+            grid = RichTable(box=None, pad_edge=False, header_style="dim", caption=shown(table.caption) or None)
             for i, column in enumerate(table.columns):
                 numeric = bool(table.rows) and not isinstance(table.rows[0][i], str)
-                grid.add_column(escape(column), justify="right" if numeric else "left", overflow="fold")
+                grid.add_column(shown(column), justify="right" if numeric else "left", overflow="fold")
             for row in table.rows:
-                grid.add_row(*(escape(format_cell(value)) for value in row))
+                grid.add_row(*(shown(format_cell(value)) for value in row))
             console.print(grid)
 
 

@@ -21,8 +21,8 @@ class RiskCoverage:
 
     @property
     def area(self) -> float:
-        """AURC: the mean risk over the coverages; lower is better, 0 is never wrong."""
-        return float(np.mean(self.risk))
+        """AURC: the mean risk over the coverages, a tie counting for each of its items; lower is better."""
+        return float(np.sum(np.asarray(self.risk) * np.diff([0.0, *self.coverage])))
 
 
 def risk_coverage(confidence: Sequence[float], right: Sequence[bool]) -> RiskCoverage:

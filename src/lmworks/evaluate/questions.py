@@ -51,7 +51,7 @@ def read_gold(*paths: Path) -> list[GoldQuestion]:
     """Raises ConfigError with the line of a question that is malformed, and ValueError for an id that occurs twice."""
     questions: list[GoldQuestion] = []
     for path in paths:
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        for number, line in enumerate(path.read_text("utf-8").split("\n"), start=1):
             if line.strip():
                 questions.append(_gold_line(line, f"{path}, line {number}"))
     repeated = [name for name, count in Counter(question.id for question in questions).items() if count > 1]
@@ -102,5 +102,7 @@ def write_questions(folder: Path, questions: Iterable[Question]) -> None:
 
 def read_questions(folder: Path) -> list[Question]:
     path = folder / QUESTIONS
-    lines = path.read_text("utf-8").splitlines()
-    return [from_mapping(Question, json.loads(line), [f"{path}:{n}"]) for n, line in enumerate(lines, 1)]
+    lines = path.read_text("utf-8").split(
+        "\n"
+    )  # a question may hold other line separators, which JSON leaves as they are
+    return [from_mapping(Question, json.loads(line), [f"{path}:{n}"]) for n, line in enumerate(lines, 1) if line]

@@ -15,8 +15,8 @@ from lmworks.model.transformer import Transformer
 class Batcher:
     """Runs the requests in flight on one model.
 
-    `slots` requests of up to `context_length` tokens run at a time; a prefill takes at most `prefill_tokens` padded
-    tokens (or one prompt), which bounds the memory of a step.
+    `slots` requests of up to `context_length` tokens run at a time. The prompts that enter in one step, each in a
+    forward of its own, have at most `prefill_tokens` tokens (or are one prompt): so long the others wait.
     """
 
     def __init__(self, model: Transformer, slots: int, context_length: int, prefill_tokens: int) -> None:

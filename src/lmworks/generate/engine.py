@@ -29,12 +29,13 @@ class Engine:
 
     slots           requests that run at a time; more wait in line.
     context_length  tokens of prompt and completion together. Default: what the model was trained for, at most 2048:
-                    slots x context_length x `lmworks.model.config.kv_bytes_per_token` bytes are set aside at once.
+                    (slots + 1) x context_length (a multiple of 64) x `lmworks.model.config.kv_bytes_per_token` bytes
+                    are set aside at once.
     dtype           of the language model; default: bfloat16 where the processor multiplies it, else float32
                     (`precision.default_dtype`). bfloat16 moves a token's ln p by about 0.05 from float32's. In
-                    both, what shares a batch moves a completion's ln p by 1e-5 at most; in bfloat16, what is scored
-                    together moves a score by about 0.03 a token. An embedding model runs in the dtype it was loaded
-                    in.
+                    both, what shares a batch moves a completion's ln p by a few 1e-5 at most; in bfloat16, what is
+                    scored together moves a score by about 0.03 a token. An embedding model runs in the dtype it was
+                    loaded in.
     prefill_tokens  of prompts that enter in one step: how long those that decode may have to wait.
 
     The checkpoint's own model is never changed: another dtype and `load_weights` work on a copy.

@@ -80,6 +80,7 @@ class Finder:
         """Quoted candidates for a question, without the documents `excluded` (by hash); ValueError for an empty one."""
         if not question.strip():
             raise ValueError("the question is empty")
+        question = question.encode("utf-8", "replace").decode()  # bytes that are no text cannot be tokenised
         filters = Filters(exclude=frozenset(excluded))
         passages = self.passages(question, self.config.search, filters)
         return self._measured(question, passages, self._sentences.of(passages))

@@ -74,6 +74,9 @@ def calibrate(config: CalibrationConfig, context: StageContext) -> StageResult:
         return _borrowed(config, answerable, len(questions) - answerable, context)
     finder = open_finder(context.input(CATALOGUE), context.models, config.answer)
     trials = _quoted_trials(questions, finder, context)
+    found = sum(any(trial.right) for trial in trials)
+    if min(found, sum(not trial.question.answerable for trial in trials)) < MINIMUM:
+        return _borrowed(config, found, len(trials) - found, context)
     model = fit(np.vstack([trial.ranking for trial in trials]), [r for trial in trials for r in trial.right], RANKED)
     unseen = cross_fit([trial.ranking for trial in trials], [trial.right for trial in trials], RANKED)
 
@@ -100,7 +103,10 @@ def calibrate(config: CalibrationConfig, context: StageContext) -> StageResult:
     abstention = choose_threshold(confidences, outcomes, config.abstention_precision)
     decided = Calibration(config.answer, model, rules, drafts, confidence, abstention.threshold)
     write_json(context.output / CALIBRATION, decided)
-    scores = {name: mean_score(values, ["span F1, out of fold", name, config]) for name, values in f1.items()}
+    scores = {
+        name: mean_score(values, ["span F1, out of fold", name, config, [trial.question.id for trial in trials]])
+        for name, values in f1.items()
+    }
     metrics = {"questions": len(trials), "f1": scores, "abstention": abstention, "support": rules.support_threshold}
     return StageResult(metrics=metrics, sections=(_section(decided, scores, abstention, confidences, outcomes),))
 
@@ -110,9 +116,9 @@ def _borrowed(config: CalibrationConfig, answerable: int, unanswerable: int, con
     default = from_mapping(Calibration, json.loads(DEFAULT.read_text("utf-8")), [DEFAULT.name])
     write_json(context.output / CALIBRATION, replace(default, answer=config.answer, drafts=False))
     text = (
-        f"WARNING: nothing was calibrated on these documents: {answerable} answerable and {unanswerable} unanswerable "
-        f"questions are too few ({MINIMUM} of each are needed). The thresholds are those of Python's documentation, "
-        "and the confidence may be off. Write gold questions and set questions.gold (docs/evaluation.md)."
+        f"WARNING: nothing was calibrated on these documents: {answerable} questions whose answer was found and "
+        f"{unanswerable} others are too few ({MINIMUM} of each are needed). The thresholds are those of Python's "
+        "documentation, and the confidence may be off. Write gold questions, set questions.gold (docs/evaluation.md)."
     )
     return StageResult(metrics={"questions": 0}, sections=(Section("Calibration", text),))
 

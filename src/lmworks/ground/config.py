@@ -23,6 +23,10 @@ class AnswerConfig:
     draft_tokens: int = 64
     repeated: float = 0.6
 
+    def __post_init__(self) -> None:
+        if self.draft_passages < 1 or self.draft_tokens < 0 or not 0 < self.repeated <= 1:
+            raise ValueError("draft_passages must be at least 1, draft_tokens at least 0, repeated in (0, 1]")
+
 
 @dataclass(frozen=True, slots=True)
 class QuestionsConfig:
@@ -61,6 +65,8 @@ class CalibrationConfig:
     def __post_init__(self) -> None:
         if self.answer.search.rerank < self.answer.search.k:
             raise ValueError("answer.search.rerank must be at least k: the confidence looks at every passage's scores")
+        if self.maximum_sentences < 1 or self.draft_questions < 1:
+            raise ValueError("maximum_sentences and draft_questions must be at least 1")
         for name in ("abstention_precision", "support_error"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")

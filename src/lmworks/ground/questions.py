@@ -43,6 +43,12 @@ def make_questions(config: QuestionsConfig, context: StageContext) -> StageResul
     documents = list(DocumentStore(context.input(DOCUMENTS)))
     gold, left_out = _gold(config, context.base, documents)
     automatic = make_automatic(documents, config.automatic, config.seed, context.progress)
+    taken = {question.id for question in automatic}
+    reserved = [question.id for question in gold if question.kind in AUTOMATIC or question.id in taken]
+    if reserved:
+        raise ValueError(
+            f"gold questions {', '.join(reserved)} have the kind or id of an automatic question; rename them"
+        )
     write_questions(context.output, [*gold, *automatic])
     metrics = {"gold": len(gold), "automatic": len(automatic), "left_out": len(left_out)}
     return StageResult(metrics=metrics, sections=(_section(gold, automatic, left_out),))
@@ -70,6 +76,7 @@ def make_automatic(documents: list[Document], count: int, seed: int, progress=la
         progress(done, len(documents), "documents")
     texts = sorted(set(asked) - ambiguous)
     random.Random(seed).shuffle(texts)
+    count = min(count, len(texts) * 2 // 3)  # a small corpus, too, gets unanswerable ones
     from_headings, removed = texts[:count], texts[count : count + count // 2]
     questions: list[Question] = []
     for kind, chosen in zip(AUTOMATIC, (from_headings, removed), strict=True):

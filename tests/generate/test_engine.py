@@ -257,11 +257,12 @@ def test_the_engines_draws_follow_the_distribution_it_reports(engine) -> None:
 
 
 @pytest.mark.weights
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", sorted({torch.float32, default_dtype(torch.device("cpu"))}, key=str))
 def test_real_weights_answer_the_same_alone_and_in_company(smollm2_checkpoint, dtype: torch.dtype) -> None:
-    """Rounding in bfloat16 would change words, if the batch could change the rounding."""
-    if dtype == torch.bfloat16 and default_dtype(torch.device("cpu")) != dtype:
-        pytest.skip("this processor emulates bfloat16, with kernels that need not round alike for every batch size")
+    """Rounding in bfloat16 would change words, if the batch could change the rounding.
+
+    Only where bfloat16 is the default: a processor that emulates it need not round alike for every batch size.
+    """
     engine = Engine(smollm2_checkpoint, slots=3, dtype=dtype)
     questions = ("What is the capital of France?", "Name three colours.", "Who are you?", "What is 2 + 2?")
     sampling = SamplingParameters(max_tokens=16, temperature=0.7, seed=5)

@@ -1,9 +1,16 @@
 """Tiny random checkpoints, so that the engine is tested without weights. Every byte is a token of its own."""
 
+from collections.abc import Iterator
+
 import pytest
 import tokenizers
+import torch
+from listeners import Gate
 from tokenizers import decoders, models, pre_tokenizers, processors
 
+from lmworks.generate.engine import Engine
+from lmworks.generate.protocol import Request, SamplingParameters
+from lmworks.generate.worker import EngineWorker
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.model.config import PoolHead
 from lmworks.model.initialisation import initialise
@@ -48,3 +55,28 @@ def tiny_bert() -> Checkpoint:
     config = bert(260, width=32, layers=2, heads=4, hidden=64, context_length=32, head=PoolHead())
     weights = initialise(Transformer(config), seed=4, std=0.2).state_dict()
     return assemble(config, weights, tokenizer, source="tiny bert")
+
+
+@pytest.fixture
+def engine(tiny_llama) -> Engine:
+    """Two slots; a module may have another one under this name."""
+    return Engine(tiny_llama, slots=2, dtype=torch.float32)
+
+
+@pytest.fixture
+def worker(engine) -> Iterator[EngineWorker]:
+    """Owns `engine`."""
+    worker = EngineWorker(engine, max_waiting=64)
+    yield worker
+    worker.close()
+    assert not worker._thread.is_alive()
+
+
+@pytest.fixture
+def gate(worker) -> Iterator[Gate]:
+    """A long request of which the worker has just reported the first token; it goes on when the gate is opened."""
+    gate = Gate()
+    worker.submit(Request((1, 2, 3), sampling=SamplingParameters(max_tokens=30, ignore_eos=True), id="gate"), gate)
+    assert gate.reached.wait(60)
+    yield gate
+    gate.opened.set()

@@ -15,6 +15,7 @@ from lmworks.records import Message
 
 _WORDS = ["Grüß", " dich", ", 世", "界!"]
 _LOGPROBS = [-0.5, -1.5, -0.25, -2.0]
+_OTHERS = [{"Hallo": -3.0, "Grüß": -0.5}, {" dich": -1.5, " Gott": -0.75}, {", 世": -0.25, "!": -4.0}, {"界!": -2.0}]
 _USAGE = {"prompt_tokens": 7, "completion_tokens": 4}
 
 
@@ -29,9 +30,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif body["model"] == "broken":
             self._send(200, b"<html>")
         elif body.get("stream"):
-            self._send(
-                200, b"".join(b"data: " + json.dumps(e).encode() + b"\n\n" for e in _events()) + b"data: [DONE]\n\n"
-            )
+            events = [b"data: " + json.dumps(event).encode() + b"\n\n" for event in _events(body)]
+            self._send(200, b"".join(events) + b"data: [DONE]\n\n")
         else:
             self._send(200, json.dumps(_answer(self.path, body)).encode())
 
@@ -64,21 +64,30 @@ def _answer(path: str, body: dict) -> dict:
         if body.get("echo"):
             values = [None, *(-0.1 * n for n in range(1, len(body["prompt"]) + 1))]
         logprobs = {"token_logprobs": values} if "logprobs" in body else None
+        if body["model"] == "texts":
+            logprobs = {"tokens": _WORDS, "token_logprobs": _LOGPROBS, "top_logprobs": _OTHERS}
         return {"choices": [{"text": "text", "finish_reason": "length", "logprobs": logprobs}], "usage": _USAGE}
-    logprobs = {"content": [{"logprob": value} for value in _LOGPROBS]} if body.get("logprobs") else None
+    logprobs = {"content": _content(body)} if body.get("logprobs") else None
     # Answers with the last message, so that a mix-up of concurrent requests shows.
     choice = {"message": {"content": body["messages"][-1]["content"]}, "finish_reason": "stop", "logprobs": logprobs}
     return {"choices": [choice], "usage": _USAGE}
 
 
-def _events() -> Iterator[dict]:
+def _content(body: dict) -> list[dict]:
+    """What a chat answer says about its tokens: the model "mute" gives numbers alone, the others the texts too."""
+    if body["model"] == "mute":
+        return [{"logprob": value} for value in _LOGPROBS]
+    rows = [{"token": word, "logprob": value, "bytes": None} for word, value in zip(_WORDS, _LOGPROBS, strict=True)]
+    if "top_logprobs" in body and body["model"] != "few":
+        for row, others in zip(rows, _OTHERS, strict=True):
+            row["top_logprobs"] = [{"token": text, "logprob": value} for text, value in others.items()]
+    return rows
+
+
+def _events(body: dict) -> Iterator[dict]:
     yield {"choices": [{"delta": {"role": "assistant"}, "finish_reason": None}]}
-    for word, value in zip(_WORDS, _LOGPROBS, strict=True):
-        yield {
-            "choices": [
-                {"delta": {"content": word}, "finish_reason": None, "logprobs": {"content": [{"logprob": value}]}}
-            ]
-        }
+    for word, row in zip(_WORDS, _content(body), strict=True):
+        yield {"choices": [{"delta": {"content": word}, "finish_reason": None, "logprobs": {"content": [row]}}]}
     yield {"choices": [{"delta": {}, "finish_reason": "stop"}]}
     yield {"choices": [], "usage": _USAGE}
 
@@ -120,6 +129,53 @@ def test_stream_joins_to_the_completion(server: _Server) -> None:
     assert "".join(delta.text for delta in deltas) == completion.text == "Grüß dich, 世界!"
     assert completion.log_probabilities == tuple(_LOGPROBS) and completion.completion_tokens == 4
     assert server.calls[0][1]["stream"] is True
+
+
+_ALTERNATIVES = [("Grüß", -0.5), (" Gott", -0.75), (", 世", -0.25), ("界!", -2.0)]  # the most probable of each place
+
+
+def test_tokens_and_alternatives_of_a_chat_answer_whole_and_streamed(server: _Server) -> None:
+    engine = RemoteEngine(server.url, "model")
+    request = _chat("hello", alternatives=2)
+    deltas = list(engine.stream(request))
+    whole, streamed = engine.generate([request])[0], deltas[-1].completion
+    assert all(body["logprobs"] is True and body["top_logprobs"] == 2 for _, body, _ in server.calls)
+    assert streamed is not None and whole.tokens is not None
+    assert whole.tokens == streamed.tokens == sum((delta.tokens for delta in deltas), ())
+    assert [token.text for token in whole.tokens] == _WORDS
+    assert tuple(token.log_probability for token in whole.tokens) == whole.log_probabilities == tuple(_LOGPROBS)
+    assert [(token.id, token.alternatives[0]) for token in whole.tokens] == [
+        (None, (None, text, value)) for text, value in _ALTERNATIVES
+    ]
+    assert whole.tokens[0].alternatives == ((None, "Grüß", -0.5), (None, "Hallo", -3.0))
+
+
+def test_tokens_and_alternatives_of_a_completions_answer(server: _Server) -> None:
+    request = Request((5, 6), sampling=SamplingParameters(alternatives=1))
+    (completion,) = RemoteEngine(server.url, "texts").generate([request])
+    assert server.calls[0][1]["logprobs"] == 1
+    assert completion.tokens is not None
+    assert [(token.text, token.alternatives) for token in completion.tokens] == [
+        (word, ((None, text, value),)) for word, (text, value) in zip(_WORDS, _ALTERNATIVES, strict=True)
+    ]
+
+
+def test_tokens_that_are_not_told_are_none(server: _Server) -> None:
+    assert RemoteEngine(server.url, "model").generate([_chat("hello")])[0].tokens is None
+    (completion,) = RemoteEngine(server.url, "mute", log_probabilities=True).generate([_chat("hello")])
+    assert completion.tokens is None and completion.log_probabilities == tuple(_LOGPROBS)
+    with pytest.raises(RemoteError, match="did not return the most probable tokens"):
+        RemoteEngine(server.url, "few").generate([_chat("hello", alternatives=2)])
+
+
+def test_penalties_and_bias_go_by_openais_names_and_only_when_set(server: _Server) -> None:
+    engine = RemoteEngine(server.url, "model")
+    set_ = {"frequency_penalty": 0.5, "presence_penalty": -1.0, "logit_bias": {17: -100.0, 3: 2.5}}
+    engine.generate([_chat("hello", **set_)])
+    engine.generate([_chat("hello")])
+    bodies = [body for _, body, _ in server.calls]
+    assert {name: bodies[0][name] for name in set_} == {**set_, "logit_bias": {"17": -100.0, "3": 2.5}}
+    assert not {*set_, "logprobs", "top_logprobs"} & bodies[1].keys()
 
 
 def test_prompt_ids_go_to_the_completions_endpoint(server: _Server) -> None:

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from lmworks.generate.protocol import Request as Request
     from lmworks.generate.protocol import SamplingParameters as SamplingParameters
     from lmworks.generate.protocol import Score as Score
+    from lmworks.generate.protocol import Token as Token
     from lmworks.generate.remote import RemoteEngine as RemoteEngine
+    from lmworks.generate.worker import EngineWorker as EngineWorker
+    from lmworks.generate.worker import QueueFullError as QueueFullError
 
 _PUBLIC = {
     "Capabilities": "lmworks.generate.protocol",
@@ -21,11 +24,14 @@ _PUBLIC = {
     "Delta": "lmworks.generate.protocol",
     "Engine": "lmworks.generate.engine",
     "EngineProtocol": "lmworks.generate.protocol",
+    "EngineWorker": "lmworks.generate.worker",
+    "QueueFullError": "lmworks.generate.worker",
     "RemoteEngine": "lmworks.generate.remote",
     "Request": "lmworks.generate.protocol",
     "SamplingParameters": "lmworks.generate.protocol",
     "Score": "lmworks.generate.protocol",
     "TextEncoder": "lmworks.generate.embedding",
+    "Token": "lmworks.generate.protocol",
 }
 
 __all__ = [
@@ -34,11 +40,14 @@ __all__ = [
     "Delta",
     "Engine",
     "EngineProtocol",
+    "EngineWorker",
+    "QueueFullError",
     "RemoteEngine",
     "Request",
     "SamplingParameters",
     "Score",
     "TextEncoder",
+    "Token",
 ]
 
 

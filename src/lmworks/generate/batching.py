@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from lmworks.generate.live_request import LiveRequest
-from lmworks.generate.sampling import sample, uniform
+from lmworks.generate.sampling import most_probable, sample, uniform
 from lmworks.generate.scheduler import Scheduler
 from lmworks.model.cache import CHUNK, KVCache
 from lmworks.model.transformer import Transformer
+
+_NOT_FINITE = "the model's logits are not finite; check its weights, or use dtype=torch.float32"
 
 
 class Batcher:
@@ -33,6 +35,21 @@ class Batcher:
     def idle(self) -> bool:
         return not self._live
 
+    @property
+    def running(self) -> int:
+        """Requests that have a slot."""
+        return len(self._scheduler.running)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have none yet."""
+        return len(self._live) - len(self._scheduler.running)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of prompt and completion of the requests that have a slot."""
+        return sum(self._live[request_id].length for request_id in self._scheduler.running)
+
     def submit(self, request: LiveRequest) -> None:
         """Queue a request; ValueError when its id is in use."""
         self._scheduler.submit(request.id, len(request.prompt_ids))
@@ -40,22 +57,30 @@ class Batcher:
 
     def cancel(self, request_id: str) -> bool:
         """End a request before its time and free its slot; False when no such request is in flight."""
-        request = self._live.pop(request_id, None)
+        request = self._live.get(request_id)
         if request is None:
             return False
-        self._scheduler.release(request_id)
+        self._leave(request)
         request.finish("cancelled")
         return True
 
     @torch.inference_mode()
     def step(self) -> None:
-        """One forward: the prompts of requests that enter, or one more token for each that runs. Nothing when idle."""
+        """One forward: the prompts of requests that enter, or one more token for each that runs. Nothing when idle.
+
+        A request whose logits are not finite fails with a FloatingPointError of its own; the others go on. An exception
+        in the forward itself (out of memory) fails all that have a slot, and is raised.
+        """
         work = self._scheduler.next()
         if work is None:
             return
         requests = [self._live[request_id] for request_id in work.slots]
-        logits = (self._prefill if work.kind == "prefill" else self._decode)(requests, list(work.slots.values()))
-        self._commit(requests, logits)
+        try:
+            logits = (self._prefill if work.kind == "prefill" else self._decode)(requests, list(work.slots.values()))
+            self._commit(*self._sound(requests, logits))
+        except Exception as error:
+            self._fail([self._live[request_id] for request_id in self._scheduler.running], error)
+            raise
 
     def _prefill(self, requests: list[LiveRequest], slots: list[int]) -> Tensor:
         """Logits (batch, vocabulary) float32 after each prompt.
@@ -87,18 +112,59 @@ class Batcher:
         hidden = self.model.hidden(ids_, cache=self._cache.view(slots_, positions_))  # (batch, length, width)
         return self.model.logits(hidden[:, -1]).float()
 
+    def _sound(self, requests: list[LiveRequest], logits: Tensor) -> tuple[list[LiveRequest], Tensor]:
+        """The requests whose logits are finite, and these; the others fail. (-inf is finite here: an excluded token.)
+
+        A maximum is NaN or infinite exactly if some logit is NaN or +inf, or all are -inf.
+        """
+        finite = logits.amax(-1).isfinite().tolist()
+        if all(finite):
+            return requests, logits
+        broken = [request for request, sound in zip(requests, finite, strict=True) if not sound]
+        self._fail(broken, FloatingPointError(_NOT_FINITE))
+        rows = [row for row, sound in enumerate(finite) if sound]
+        return [requests[row] for row in rows], logits[rows]
+
     def _commit(self, requests: list[LiveRequest], logits: Tensor) -> None:
-        """Choose a token for each request; the finished ones leave. FloatingPointError for logits that are NaN."""
-        if logits.isnan().any():
-            raise FloatingPointError("the model's logits are not finite; check its weights, or use dtype=torch.float32")
+        """Choose a token for each request; the finished ones leave."""
+        if not requests:
+            return
         sampled = sample(
             logits,
             [request.sampling for request in requests],
-            [request.seen for request in requests],
+            [request.prompt_ids for request in requests],
+            [request.ids for request in requests],
             [uniform(request.seed, len(request.ids)) for request in requests],
         )
-        for request, *token in zip(requests, *(values.tolist() for values in sampled), strict=True):
-            request.append(*token)
-            if request.finish_reason is not None:
-                del self._live[request.id]
-                self._scheduler.release(request.id)
+        chosen = zip(requests, *(values.tolist() for values in sampled), _alternatives(requests, logits), strict=True)
+        for request, token, log_probability, sampled_log_probability, alternatives in chosen:
+            request.append(token, log_probability, sampled_log_probability, alternatives)
+            if request.done:
+                self._leave(request)
+
+    def _fail(self, requests: list[LiveRequest], error: Exception) -> None:
+        """End requests without a completion, and clear their slots.
+
+        Attention multiplies masked values by zero, and 0 · NaN is NaN: what one left would reach the slot's next user.
+        """
+        slots = [self._scheduler.running[request.id] for request in requests]
+        for request in requests:
+            self._leave(request)
+            request.fail(error)
+        for stored in (*self._cache.keys, *self._cache.values):
+            stored[slots] = 0
+
+    def _leave(self, request: LiveRequest) -> None:
+        del self._live[request.id]
+        self._scheduler.release(request.id)
+
+
+def _alternatives(requests: list[LiveRequest], logits: Tensor) -> list[list[tuple[int, float]]]:
+    """For each request the most probable tokens, as many as it asks for, with their log-probabilities."""
+    counts = [request.sampling.alternatives for request in requests]
+    if not any(counts):
+        return [[] for _ in requests]
+    rows = [row for row, count in enumerate(counts) if count]
+    ids, values = (found.tolist() for found in most_probable(logits[rows], max(counts)))
+    best = {row: list(zip(*pair, strict=True)) for row, *pair in zip(rows, ids, values, strict=True)}
+    return [best[row][:count] if count else [] for row, count in enumerate(counts)]

@@ -2,11 +2,13 @@
 
 import copy
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lmworks.generate import scoring
 from lmworks.generate.batching import Batcher
@@ -15,8 +17,10 @@ from lmworks.generate.live_request import LiveRequest
 from lmworks.generate.precision import default_dtype
 from lmworks.generate.protocol import Capabilities, Completion, Delta, Request, Role, Score
 from lmworks.generate.stopping import StopMatcher
+from lmworks.generate.token_text import TokenTexts
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import LanguageModelHead, PoolHead
+from lmworks.model.transformer import Transformer
 from lmworks.tokenizer.streaming import Detokenizer
 
 _CONTEXT_LENGTH = 2048
@@ -52,19 +56,21 @@ class Engine:
         config = checkpoint.config
         self.checkpoint = checkpoint
         self.policy_version = 0
+        self.slots = slots
         self.context_length = context_length or min(config.context_length, _CONTEXT_LENGTH)
         if self.context_length > config.context_length:
             raise ValueError(
                 f"context_length {self.context_length} is more than the {config.context_length} positions that "
                 f"{checkpoint.source} was trained for"
             )
+        self._token_texts = TokenTexts(checkpoint.tokenizer)
         self._encoder = TextEncoder(checkpoint) if isinstance(config.head, PoolHead) else None
         self._batcher: Batcher | None = None
         if isinstance(config.head, LanguageModelHead):
             model = checkpoint.model.eval()
             wanted = dtype or default_dtype(next(model.parameters()).device)
             if wanted != next(model.parameters()).dtype:
-                model = copy.deepcopy(model).to(wanted)
+                model = _converted(model, wanted)
             self._batcher = Batcher(model, slots, self.context_length, prefill_tokens)
 
     @property
@@ -80,47 +86,92 @@ class Engine:
             missing={name: _NO_POOLING if name == "embed" else _NO_LANGUAGE for name in able if not able[name]},
         )
 
+    @property
+    def idle(self) -> bool:
+        """No request is in flight."""
+        return self._batcher is None or self._batcher.idle
+
+    @property
+    def running(self) -> int:
+        """Requests that have a slot."""
+        return 0 if self._batcher is None else self._batcher.running
+
+    @property
+    def waiting(self) -> int:
+        """Requests in line for a slot."""
+        return 0 if self._batcher is None else self._batcher.waiting
+
+    @property
+    def cache_usage(self) -> float:
+        """The part of the slots' key/value cache that holds tokens of running requests, in [0, 1]."""
+        return 0.0 if self._batcher is None else self._batcher.tokens / (self.slots * self.context_length)
+
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """The completions, in the order of the requests; more requests than slots wait in line.
 
         Raises ValueError, before any work, when a prompt does not fit (the message names the limit), holds ids outside
-        the vocabulary, or when the id of a request is in use.
+        the vocabulary, or when the id of a request is in use; FloatingPointError when the logits of one are not finite.
         """
-        batcher = self._language_model()
-        lives = [self._prepare(request) for request in requests]
-        submitted: list[LiveRequest] = []
-        try:
-            for live in lives:
-                batcher.submit(live)
-                submitted.append(live)
-            while any(live.finish_reason is None for live in lives):
-                batcher.step()
-        finally:
-            for live in submitted:  # only unfinished ones are affected: after an error none stays behind
-                batcher.cancel(live.id)
+        lives = [self.prepare(request) for request in requests]
+        with self._in_flight(lives):
+            while not all(live.done for live in lives):
+                self.step()
+                _raise_errors(lives)
         return [live.completion(self.policy_version) for live in lives]
 
     def stream(self, request: Request) -> Iterator[Delta]:
-        """The completion piece by piece, errors as in `generate`, raised by this call.
+        """The completion piece by piece, errors as in `generate`, those about the request raised by this call.
 
         Work begins with the first piece that is asked for; closing the iterator cancels the request and frees its slot.
         Streams may be read in turns: each step of one advances all.
         """
-        self._language_model()
-        return self._deltas(self._prepare(request))
+        return self._deltas(self.prepare(request))
 
     def _deltas(self, live: LiveRequest) -> Iterator[Delta]:
-        batcher = self._language_model()
-        batcher.submit(live)
+        with self._in_flight([live]):
+            while not live.done:
+                self.step()
+                if not live.done and (delta := live.take(self.policy_version)):
+                    yield delta
+            _raise_errors([live])
+            if delta := live.take(self.policy_version):
+                yield delta
+
+    @contextmanager
+    def _in_flight(self, lives: Sequence[LiveRequest]) -> Iterator[None]:
+        """Queue the requests; those that are not done on the way out, for whatever reason, are cancelled."""
+        queued: list[LiveRequest] = []
         try:
-            while live.finish_reason is None:
-                batcher.step()
-                if live.finish_reason is None and (text := live.take_text()):
-                    yield Delta(text)
-            yield Delta(live.take_text(), live.completion(self.policy_version))
+            for live in lives:
+                self.enqueue(live)
+                queued.append(live)
+            yield
         finally:
-            if live.finish_reason is None:
-                batcher.cancel(live.id)
+            for live in queued:
+                if not live.done:
+                    self.cancel(live.id)
+
+    def submit(self, request: Request) -> LiveRequest:
+        """Queue a request; the following calls of `step` work on it. Errors as in `generate`, before any work.
+
+        Whoever calls this calls `step` until the request is `done`, and looks at its `finish_reason` or `error`.
+        """
+        live = self.prepare(request)
+        self.enqueue(live)
+        return live
+
+    def step(self) -> None:
+        """One forward for everything in flight: prompts that enter, or one more token for each. Nothing when idle.
+
+        A request whose logits are not finite is `done` with an `error`; the others go on. An exception of the forward
+        itself, such as too little memory, fails all running requests and is raised; those in line stay there.
+        """
+        if self._batcher is not None:
+            self._batcher.step()
+
+    def enqueue(self, live: LiveRequest) -> None:
+        """Queue what `prepare` made; ValueError when its id is in use."""
+        self._language_model().submit(live)
 
     def cancel(self, request_id: str) -> bool:
         """End a request: it completes as "cancelled", with what it has. False when no such request is in flight."""
@@ -166,8 +217,13 @@ class Engine:
         assert self._batcher is not None
         return self._batcher
 
-    def _prepare(self, request: Request) -> LiveRequest:
-        """Render and check a request, so that whatever is wrong with it is said before any work."""
+    def prepare(self, request: Request) -> LiveRequest:
+        """Render and check a request, so that whatever is wrong with it is said before any work; its clock starts here.
+
+        Changes nothing, so that any thread may call it at any time.
+        """
+        submitted = time.perf_counter()
+        self.capabilities.require("generate")
         tokenizer, sampling = self.checkpoint.tokenizer, request.sampling
         prompt = request.prompt_ids
         stop_ids = set(tokenizer.eos_ids)
@@ -184,6 +240,8 @@ class Engine:
         vocabulary = self.checkpoint.config.embedding.vocabulary
         if not all(0 <= token < vocabulary for token in prompt):
             raise ValueError(f"the prompt holds token ids outside [0, {vocabulary})")
+        if not all(token < vocabulary for token in sampling.logit_bias):
+            raise ValueError(f"logit_bias holds token ids outside [0, {vocabulary})")
         return LiveRequest(
             id=request.id or secrets.token_hex(8),
             prompt_ids=prompt,
@@ -193,7 +251,25 @@ class Engine:
             limit=min(sampling.max_tokens, room),
             detokenizer=Detokenizer(tokenizer),
             matcher=StopMatcher(sampling.stop),
+            token_texts=self._token_texts,
+            submitted=submitted,
         )
+
+
+def _raise_errors(lives: Sequence[LiveRequest]) -> None:
+    for live in lives:
+        if live.error is not None:
+            raise live.error
+
+
+def _converted(model: Transformer, dtype: torch.dtype) -> Transformer:
+    """A copy in another dtype, each tensor converted as it is copied: twice the memory is never in use."""
+    tensors: dict[int, Tensor] = {}
+    for parameter in model.parameters():
+        tensors[id(parameter)] = nn.Parameter(parameter.detach().to(dtype), requires_grad=parameter.requires_grad)
+    for buffer in model.buffers():
+        tensors[id(buffer)] = buffer.to(dtype) if buffer.is_floating_point() else buffer.clone()
+    return copy.deepcopy(model, tensors)  # type: ignore[arg-type] - what is in the memo is taken instead of a copy
 
 
 def _check_state(own: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> None:

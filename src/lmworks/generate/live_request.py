@@ -1,19 +1,21 @@
 """One request in flight: what was asked, what has been made of it so far, and when it is done."""
 
 import time
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
-from lmworks.generate.protocol import Completion, FinishReason, SamplingParameters, Timings
+from lmworks.generate.protocol import Completion, Delta, FinishReason, SamplingParameters, Timings, Token
 from lmworks.generate.stopping import StopMatcher
+from lmworks.generate.token_text import TokenTexts
 from lmworks.tokenizer.streaming import Detokenizer
 
 
 @dataclass(slots=True)
 class LiveRequest:
-    """Tokens go in through `append`; text that is certain comes out through `take_text`.
+    """Tokens go in through `append`; what is new and certain comes out through `take`.
 
     `limit` is the number of tokens the completion may have: `max_tokens`, or less where the context is full before.
+    It is `done` when it has a `finish_reason`, or an `error` because of which there is no completion.
     """
 
     id: str
@@ -24,21 +26,24 @@ class LiveRequest:
     limit: int
     detokenizer: Detokenizer
     matcher: StopMatcher
+    token_texts: TokenTexts
+    submitted: float = field(default_factory=time.perf_counter)
     ids: list[int] = field(default_factory=list)
-    log_probabilities: list[float] = field(default_factory=list)
+    tokens: list[Token] = field(default_factory=list)
     sampled_log_probabilities: list[float] = field(default_factory=list)
     finish_reason: FinishReason | None = None
-    submitted: float = field(default_factory=time.perf_counter)
+    error: Exception | None = None
     started: float | None = None
     first_token: float | None = None
     finished: float | None = None
     _pieces: list[str] = field(default_factory=list)
-    _taken: int = 0
+    _taken_pieces: int = 0
+    _taken_tokens: int = 0
 
     @property
-    def seen(self) -> list[int]:
-        """Prompt and completion so far."""
-        return [*self.prompt_ids, *self.ids]
+    def done(self) -> bool:
+        """Nothing more comes."""
+        return self.finish_reason is not None or self.error is not None
 
     @property
     def length(self) -> int:
@@ -49,11 +54,21 @@ class LiveRequest:
         """The request has got its slot."""
         self.started = time.perf_counter()
 
-    def append(self, token: int, log_probability: float, sampled_log_probability: float) -> None:
-        """Take the token that was chosen next, and finish if it is the last one."""
+    def append(
+        self,
+        token: int,
+        log_probability: float,
+        sampled_log_probability: float,
+        alternatives: Sequence[tuple[int, float]] = (),
+    ) -> None:
+        """Take the token that was chosen next, and finish if it is the last one.
+
+        `alternatives` are the most probable tokens with their log-probabilities, best first.
+        """
         self.first_token = self.first_token or time.perf_counter()
         self.ids.append(token)
-        self.log_probabilities.append(log_probability)
+        others = tuple((other, self.token_texts[other], value) for other, value in alternatives)
+        self.tokens.append(Token(token, self.token_texts[token], log_probability, others))
         self.sampled_log_probabilities.append(sampled_log_probability)
         if token in self.stop_ids:
             self.finish("stop")
@@ -71,11 +86,17 @@ class LiveRequest:
         self.finish_reason = "stop" if self.matcher.stopped else reason
         self.finished = time.perf_counter()
 
-    def take_text(self) -> str:
-        """The text that became certain since the last call."""
-        text = "".join(self._pieces[self._taken :])
-        self._taken = len(self._pieces)
-        return text
+    def fail(self, error: Exception) -> None:
+        """There will be no completion."""
+        self.error = error
+        self.finished = time.perf_counter()
+
+    def take(self, policy_version: int) -> Delta | None:
+        """What has become certain since the last call, with the completion when it is finished; None for nothing."""
+        text, tokens = "".join(self._pieces[self._taken_pieces :]), tuple(self.tokens[self._taken_tokens :])
+        self._taken_pieces, self._taken_tokens = len(self._pieces), len(self.tokens)
+        completion = None if self.finish_reason is None else self.completion(policy_version)
+        return Delta(text, completion, tokens) if text or tokens or completion else None
 
     def completion(self, policy_version: int) -> Completion:
         """The result of a finished request."""
@@ -85,7 +106,7 @@ class LiveRequest:
             id=self.id,
             text="".join(self._pieces),
             ids=tuple(self.ids),
-            log_probabilities=tuple(self.log_probabilities),
+            log_probabilities=tuple(token.log_probability for token in self.tokens),
             sampled_log_probabilities=tuple(self.sampled_log_probabilities),
             finish_reason=self.finish_reason,
             policy_version=policy_version,
@@ -97,6 +118,7 @@ class LiveRequest:
                 first_token=self._since_submission(self.first_token),
                 total=self.finished - self.submitted,
             ),
+            tokens=tuple(self.tokens),
         )
 
     def _since_submission(self, moment: float | None) -> float | None:

@@ -15,6 +15,8 @@ from lmworks.records import Message
 FinishReason = Literal["stop", "length", "cancelled"]
 Role = Literal["query", "passage"]
 
+MOST_ALTERNATIVES = 20
+
 
 class UnsupportedError(RuntimeError):
     """The engine cannot do what was asked; the message names what can."""
@@ -24,11 +26,21 @@ class UnsupportedError(RuntimeError):
 class SamplingParameters:
     """How the next token is chosen; the defaults are greedy.
 
-    The transformations apply in this order: repetition penalty, temperature, top-k, then top-p inside the k that are
-    left. `temperature` 0 takes the most probable token. `top_k` 0 and `top_p` 1 are off. `repetition_penalty` 1 is
-    off. `seed` None draws a fresh one, which the completion reports, so that every completion can be repeated. `stop`
-    lists strings that end the completion; they are not part of its text. `ignore_eos` goes on past the tokens that
-    normally end it (for benchmarks that need completions of a fixed length).
+    The transformations of the logits apply in this order: `logit_bias`, repetition penalty, frequency and presence
+    penalty, temperature, top-k, then top-p inside the k that are left.
+
+    temperature          0 takes the most probable token (after bias and penalties).
+    top_k, top_p         0 and 1 are off.
+    repetition_penalty   1 is off; counts the tokens of prompt and completion as seen.
+    seed                 None draws a fresh one, which the completion reports, so that every completion can be repeated.
+    stop                 strings that end the completion; they are not part of its text.
+    ignore_eos           go on past the tokens that normally end it (for benchmarks that need a fixed length).
+    alternatives         how many of the most probable tokens to report at each place, 0 to 20. They are the model's
+                         own: bias, penalties and temperature do not touch them.
+    frequency_penalty    in [-2, 2], 0 is off: subtracted from a token's logit once for each time that the token
+                         occurs in the completion so far. The prompt does not count.
+    presence_penalty     in [-2, 2], 0 is off: subtracted once when the token occurs in the completion at all.
+    logit_bias           token id -> value in [-100, 100], added to that token's logit.
     """
 
     max_tokens: int = 256
@@ -39,6 +51,10 @@ class SamplingParameters:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    alternatives: int = 0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict, hash=False)  # a dict has no hash; equality sees it
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -55,6 +71,17 @@ class SamplingParameters:
             raise ValueError(f"seed must lie in [0, 2**64), got {self.seed}")
         if isinstance(self.stop, str) or not all(self.stop):
             raise ValueError(f"stop must be a tuple of non-empty strings, got {self.stop!r}")
+        if not 0 <= self.alternatives <= MOST_ALTERNATIVES:
+            raise ValueError(f"alternatives must lie in [0, {MOST_ALTERNATIVES}], got {self.alternatives}")
+        for name in ("frequency_penalty", "presence_penalty"):
+            if not -2 <= getattr(self, name) <= 2:
+                raise ValueError(f"{name} must lie in [-2, 2], got {getattr(self, name)}")
+        for token, bias in self.logit_bias.items():
+            if type(token) is not int or token < 0:
+                raise ValueError(f"logit_bias must have token ids as keys, got {token!r}")
+            if not -100 <= bias <= 100:
+                raise ValueError(f"logit_bias must lie in [-100, 100], got {bias} for token {token}")
+        object.__setattr__(self, "logit_bias", dict(self.logit_bias))  # its own: the caller's may change
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +114,22 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """One generated token.
+
+    `id` is None where a remote endpoint tells texts only. `text` is the token's own bytes as text, for display: what is
+    no whole character is U+FFFD, so the texts of all tokens need not join to the text of the completion; special tokens
+    show their name. `log_probability` is the model's own. `alternatives` are the most probable tokens at this place,
+    best first, as (id, text, log-probability); the chosen one is among them only if it is that probable.
+    """
+
+    id: int | None
+    text: str
+    log_probability: float
+    alternatives: tuple[tuple[int | None, str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """What an engine made of a request.
 
@@ -95,7 +138,7 @@ class Completion:
     `sampled_log_probabilities` are those of the distribution that was sampled from, after penalty, temperature, top-k
     and top-p (0 for a greedy choice). `finish_reason`: "stop" (end token or stop string), "length" (`max_tokens`, or
     the context is full), "cancelled". `policy_version` counts the weights: it is the version given to the last
-    `load_weights`, 0 before the first.
+    `load_weights`, 0 before the first. `tokens` holds, for each id, its text, log-probability and alternatives.
 
     What a remote endpoint does not tell is None; nothing is made up.
     """
@@ -111,18 +154,21 @@ class Completion:
     completion_tokens: int
     seed: int
     timings: Timings
+    tokens: tuple[Token, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
     """A piece of a streamed completion; the texts of all deltas join to the text of the completion exactly.
 
-    A piece may be empty: text that could still become part of a stop string or of a character is held back. The last
-    delta, and only the last, carries the whole `completion`.
+    `tokens` are those chosen since the last delta; of all deltas they join to the completion's. A piece of text may be
+    empty where tokens are not: text that could still become part of a stop string or of a character is held back. The
+    last delta, and only the last, carries the whole `completion`.
     """
 
     text: str
     completion: Completion | None = None
+    tokens: tuple[Token, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

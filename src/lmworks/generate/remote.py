@@ -22,6 +22,7 @@ from lmworks.generate.protocol import (
     Role,
     Score,
     Timings,
+    Token,
     UnsupportedError,
 )
 from lmworks.records import Message
@@ -48,7 +49,8 @@ class RemoteEngine:
                                 "top_k", "repetition_penalty", "ignore_eos" (vLLM and SGLang take all three). A request
                                 that needs one which is not listed is refused: many endpoints ignore what they do not
                                 know.
-    log_probabilities           ask for the log-probability of each generated token.
+    log_probabilities           ask for the log-probability of each generated token, also without `alternatives`, which
+                                imply it. `Completion.tokens` are there where the endpoint gives the tokens' texts.
     prompt_log_probabilities    the endpoint returns log-probabilities of prompt tokens (`echo`), so that `score` works.
     prefixes                    put before the texts of a role, as in `TextEncoder`.
     concurrency                 requests in flight at a time in `generate` and `score`.
@@ -142,30 +144,38 @@ class RemoteEngine:
                     f"extensions=({name!r},)"
                 )
             body[name] = value
+        for name in ("frequency_penalty", "presence_penalty"):
+            if value := getattr(sampling, name):
+                body[name] = value
+        if sampling.logit_bias:
+            body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
+        asked = self._asks_log_probabilities(request)
         if request.prompt_ids:
-            logprobs = {"logprobs": 0} if self.log_probabilities else {}
-            return "/completions", {**body, **logprobs, "prompt": list(request.prompt_ids)}
-        logprobs = {"logprobs": True} if self.log_probabilities else {}
+            count = {"logprobs": sampling.alternatives} if asked else {}
+            return "/completions", {**body, **count, "prompt": list(request.prompt_ids)}
+        logprobs: dict[str, Any] = {"logprobs": True} if asked else {}
+        if sampling.alternatives:
+            logprobs["top_logprobs"] = sampling.alternatives
         messages = [_message(message) for message in request.messages]
         return "/chat/completions", {**body, **logprobs, "messages": messages}
+
+    def _asks_log_probabilities(self, request: Request) -> bool:
+        return self.log_probabilities or request.sampling.alternatives > 0
 
     def _complete(self, request: Request, call: tuple[str, dict[str, Any]]) -> Completion:
         started = time.perf_counter()
         path, body = call
         answer = self._call(path, body)
-        choice = _only_choice(answer)
-        text = choice["text"] if "text" in choice else choice["message"]["content"] or ""
+        told = _Told(request.sampling.alternatives)
+        told.add(_only_choice(answer))
         timings = Timings(queued=None, first_token=None, total=time.perf_counter() - started)
-        return self._completion(
-            request, body["seed"], text, _token_log_probabilities(choice), choice["finish_reason"], answer, timings
-        )
+        return self._completion(request, body["seed"], told, answer, timings)
 
     def _deltas(self, request: Request, path: str, body: dict[str, Any]) -> Iterator[Delta]:
         """Server-sent events: one JSON object for each piece, the last one with the usage, then "[DONE]"."""
         started = time.perf_counter()
-        first_token, finish_reason, usage = None, None, {}
-        pieces: list[str] = []
-        log_probabilities: list[float] = []
+        first_token, usage = None, {}
+        told = _Told(request.sampling.alternatives)
         with closing(self._open(path, body)) as response:
             for line in response:
                 if not line.startswith(b"data:") or line.strip() == b"data: [DONE]":
@@ -176,50 +186,38 @@ class RemoteEngine:
                 usage = event if event.get("usage") else usage
                 if not event.get("choices"):
                     continue
-                choice = _only_choice(event)
-                finish_reason = choice.get("finish_reason") or finish_reason
-                log_probabilities += _token_log_probabilities(choice)
-                piece = choice["text"] if "text" in choice else choice.get("delta", {}).get("content")
-                if piece:
+                delta = told.add(_only_choice(event))
+                if delta.text or delta.tokens:
                     first_token = first_token or time.perf_counter() - started
-                    pieces.append(piece)
-                    yield Delta(piece)
+                    yield delta
         timings = Timings(queued=None, first_token=first_token, total=time.perf_counter() - started)
-        yield Delta(
-            "",
-            self._completion(request, body["seed"], "".join(pieces), log_probabilities, finish_reason, usage, timings),
-        )
+        yield Delta("", self._completion(request, body["seed"], told, usage, timings))
 
     def _completion(
-        self,
-        request: Request,
-        seed: int,
-        text: str,
-        log_probabilities: list[float],
-        finish_reason: str | None,
-        answer: Mapping[str, Any],
-        timings: Timings,
+        self, request: Request, seed: int, told: "_Told", answer: Mapping[str, Any], timings: Timings
     ) -> Completion:
         if "usage" not in answer:
             raise RemoteError(f"{self.url} did not say how many tokens were used (`usage` is missing)")
         usage = answer["usage"]
-        if self.log_probabilities and len(log_probabilities) != usage["completion_tokens"]:
+        asked, count = self._asks_log_probabilities(request), usage["completion_tokens"]
+        if asked and len(told.log_probabilities) != count:
             raise RemoteError(
-                f"{self.url} returned {len(log_probabilities)} log-probabilities for {usage['completion_tokens']} "
-                "tokens; make the engine with log_probabilities=False"
+                f"{self.url} returned {len(told.log_probabilities)} log-probabilities for {count} tokens; make the "
+                "engine with log_probabilities=False, and ask for no alternatives"
             )
         return Completion(
             id=request.id or secrets.token_hex(8),
-            text=text,
+            text="".join(told.pieces),
             ids=None,
-            log_probabilities=tuple(log_probabilities) if self.log_probabilities else None,
+            log_probabilities=tuple(told.log_probabilities) if asked else None,
             sampled_log_probabilities=None,
-            finish_reason=_finish_reason(finish_reason),
+            finish_reason=_finish_reason(told.finish_reason),
             policy_version=None,
             prompt_tokens=usage["prompt_tokens"],
-            completion_tokens=usage["completion_tokens"],
+            completion_tokens=count,
             seed=seed,
             timings=timings,
+            tokens=tuple(told.tokens) if asked and len(told.tokens) == count else None,
         )
 
     def _score_pair(self, context: Sequence[int], continuation: Sequence[int]) -> Score:
@@ -264,6 +262,30 @@ class RemoteEngine:
             ) from error
 
 
+@dataclass(slots=True)
+class _Told:
+    """What the endpoint has said about a completion so far; `tokens` stay behind where it does not give their texts."""
+
+    alternatives: int
+    pieces: list[str] = field(default_factory=list)
+    log_probabilities: list[float] = field(default_factory=list)
+    tokens: list[Token] = field(default_factory=list)
+    finish_reason: str | None = None
+
+    def add(self, choice: Mapping[str, Any]) -> Delta:
+        """Take a whole choice, or a streamed piece of one."""
+        said = choice if "text" in choice else choice.get("message") or choice.get("delta") or {}
+        text = said.get("text") or said.get("content") or ""
+        tokens = _tokens(choice.get("logprobs") or {}, self.alternatives)
+        if self.alternatives and not all(token.alternatives for token in tokens):
+            raise RemoteError("the endpoint did not return the most probable tokens: ask for no alternatives")
+        self.pieces.append(text)
+        self.log_probabilities += _token_log_probabilities(choice)
+        self.tokens += tokens
+        self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        return Delta(text, tokens=tuple(tokens))
+
+
 def _message(message: Message) -> dict[str, Any]:
     fields: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.tool_calls:
@@ -286,6 +308,22 @@ def _token_log_probabilities(choice: Mapping[str, Any]) -> list[float]:
     if "token_logprobs" in logprobs:
         return list(logprobs["token_logprobs"])
     return [token["logprob"] for token in logprobs.get("content") or ()]
+
+
+def _tokens(logprobs: Mapping[str, Any], alternatives: int) -> list[Token]:
+    """Of a completions choice (lists side by side) or a chat choice (`content`); [] where texts are not told."""
+    if "token_logprobs" in logprobs:
+        texts, values = logprobs.get("tokens") or [], logprobs["token_logprobs"]
+        best = logprobs.get("top_logprobs") or [{}] * len(texts)
+        rows = [(t, v, list((others or {}).items())) for t, v, others in zip(texts, values, best, strict=False)]
+    else:
+        content = [row for row in logprobs.get("content") or () if "token" in row]
+        best = [[(o["token"], o["logprob"]) for o in row.get("top_logprobs") or ()] for row in content]
+        rows = [(row["token"], row["logprob"], others) for row, others in zip(content, best, strict=True)]
+    return [
+        Token(None, text, value, tuple((None, *o) for o in sorted(others, key=lambda o: -o[1])[:alternatives]))
+        for text, value, others in rows
+    ]
 
 
 def _finish_reason(reason: str | None) -> FinishReason:

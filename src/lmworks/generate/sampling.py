@@ -1,10 +1,11 @@
-"""The next token of each row of a batch: repetition penalty, temperature, top-k, top-p, one reproducible draw.
+"""The next token of each row of a batch: bias, penalties, temperature, top-k, top-p, one reproducible draw.
 
 Every row has its own parameters. Randomness comes from a counter: the draw of a request at a step is a function of its
 seed and the step alone, so neighbours in the batch, arrival order and restarts cannot change it. Sorting a vocabulary
 can cost more than a forward of a small model, so the candidates come from a top-k selection wherever that is exact.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -37,15 +38,19 @@ def uniform(seed: int, step: int) -> float:
 
 
 def sample(
-    logits: Tensor, parameters: Sequence[SamplingParameters], seen: Sequence[Sequence[int]], draws: Sequence[float]
+    logits: Tensor,
+    parameters: Sequence[SamplingParameters],
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    draws: Sequence[float],
 ) -> Sampled:
     """Choose one token for each row of logits (batch, vocabulary) float32, the model's raw ones.
 
-    For each row: its parameters, the ids seen so far (prompt and completion; read only where there is a repetition
-    penalty) and its draw in [0, 1) (see `uniform`; used only where the temperature is not 0).
+    For each row: its parameters, the ids of its prompt and of its completion so far (read only by the penalties) and
+    its draw in [0, 1) (see `uniform`; used only where the temperature is not 0).
     """
     vocabulary = logits.shape[1]
-    adjusted = _penalise(logits, parameters, seen)
+    adjusted = _adjust(logits, parameters, prompts, completions)
     ids = adjusted.argmax(-1)
     sampled = torch.zeros_like(ids, dtype=torch.float32)
     truncated = [row for row, p in enumerate(parameters) if p.temperature > 0 and _truncates(p, vocabulary)]
@@ -58,27 +63,67 @@ def sample(
     return Sampled(ids, log_probability(logits, ids), sampled)
 
 
+def most_probable(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` most probable tokens of each row (batch, vocabulary) of raw logits, best first.
+
+    Returns ids and log-probabilities, each (batch, count); fewer where the vocabulary is smaller.
+    """
+    values, ids = logits.topk(min(count, logits.shape[1]), dim=-1)
+    return ids, values - logits.logsumexp(-1, keepdim=True)
+
+
 def log_probability(logits: Tensor, ids: Tensor) -> Tensor:
     """ln softmax of each row at its id: (batch, vocabulary), (batch,) -> (batch,), without the whole softmax."""
     return logits.gather(1, ids[:, None]).squeeze(1) - logits.logsumexp(-1)
 
 
-def _penalise(logits: Tensor, parameters: Sequence[SamplingParameters], seen: Sequence[Sequence[int]]) -> Tensor:
-    """Make tokens that occurred before less likely: CTRL (Keskar et al., 2019, section 4.1).
-
-    The paper divides the logit by the penalty. That would favour a token whose logit is negative, so negative logits
-    are multiplied instead, as has become usual. Like everywhere else today, the tokens of the prompt count as seen.
-    """
-    rows = [row for row, p in enumerate(parameters) if p.repetition_penalty != 1]
+def _adjust(
+    logits: Tensor,
+    parameters: Sequence[SamplingParameters],
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+) -> Tensor:
+    """The logits after bias and penalties, in that order; the same tensor where no row has any."""
+    rows = [row for row, p in enumerate(parameters) if _adjusts(p)]
     if not rows:
         return logits
     logits = logits.clone()
     for row in rows:
-        penalty = parameters[row].repetition_penalty
-        index = torch.tensor(seen[row], device=logits.device)
-        values = logits[row, index]
-        logits[row, index] = torch.where(values > 0, values / penalty, values * penalty)
+        parameter = parameters[row]
+        if parameter.logit_bias:
+            _add(logits[row], list(parameter.logit_bias), list(parameter.logit_bias.values()))
+        if parameter.repetition_penalty != 1:
+            _penalise_repetition(logits[row], parameter.repetition_penalty, [*prompts[row], *completions[row]])
+        counts = Counter(completions[row])
+        if counts and (parameter.frequency_penalty or parameter.presence_penalty):
+            frequency, presence = parameter.frequency_penalty, parameter.presence_penalty
+            _add(logits[row], list(counts), [-count * frequency - presence for count in counts.values()])
     return logits
+
+
+def _adjusts(parameter: SamplingParameters) -> bool:
+    return bool(
+        parameter.logit_bias
+        or parameter.repetition_penalty != 1
+        or parameter.frequency_penalty
+        or parameter.presence_penalty
+    )
+
+
+def _add(row: Tensor, ids: list[int], values: list[float]) -> None:
+    """Add values to the logits (vocabulary,) at different ids, in place."""
+    row[torch.tensor(ids, device=row.device)] += torch.tensor(values, dtype=row.dtype, device=row.device)
+
+
+def _penalise_repetition(row: Tensor, penalty: float, seen: Sequence[int]) -> None:
+    """Make tokens that occurred before less likely, in place: CTRL (Keskar et al., 2019, section 4.1).
+
+    The paper divides the logit by the penalty. That would favour a token whose logit is negative, so negative logits
+    are multiplied instead, as has become usual. Like everywhere else today, the tokens of the prompt count as seen.
+    """
+    index = torch.tensor(seen, device=row.device)
+    values = row[index]
+    row[index] = torch.where(values > 0, values / penalty, values * penalty)
 
 
 def _truncates(parameter: SamplingParameters, vocabulary: int) -> bool:

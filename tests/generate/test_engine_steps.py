@@ -1,0 +1,121 @@
+"""submit and step: what is in flight, and what becomes of it when a request or a step fails."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lmworks.generate.engine import Engine
+from lmworks.generate.protocol import Request, SamplingParameters, UnsupportedError
+from lmworks.model.checkpoint import Checkpoint, assemble
+from lmworks.model.initialisation import initialise
+from lmworks.model.presets import llama
+from lmworks.model.transformer import Transformer
+
+_POISON = 200  # the token whose embedding is NaN
+_LONG = SamplingParameters(max_tokens=20, ignore_eos=True)
+
+
+@pytest.fixture(scope="module")
+def poisoned(tiny_llama) -> Checkpoint:
+    """A model that computes NaN wherever it has read the poison, and there alone (its output has other weights)."""
+    config = llama(260, width=48, layers=3, heads=4, kv_heads=2, hidden=96, context_length=256, tied=False)
+    weights = dict(initialise(Transformer(config), seed=5, std=0.2).state_dict())
+    weights["embedding.tokens.weight"][_POISON] = float("nan")
+    return assemble(config, weights, tiny_llama.tokenizer, source="poisoned llama")
+
+
+def _clean(n: int) -> Request:
+    """A request that never meets the poison."""
+    return Request((1, 2, n), sampling=replace(_LONG, logit_bias={_POISON: -100.0}))
+
+
+def _finish(engine: Engine) -> None:
+    while not engine.idle:
+        engine.step()
+
+
+def test_submit_and_step_are_what_generate_does(tiny_llama) -> None:
+    engine = Engine(tiny_llama, slots=2, dtype=torch.float32, context_length=100)
+    requests = [Request((1, 2, 3 + n), sampling=replace(_LONG, max_tokens=5 + n)) for n in range(5)]
+    expected = engine.generate(requests)
+    assert (engine.idle, engine.running, engine.waiting, engine.cache_usage) == (True, 0, 0, 0.0)
+    engine.step()  # nothing to do
+    lives = [engine.submit(request) for request in requests]
+    assert (engine.idle, engine.running, engine.waiting, engine.cache_usage) == (False, 0, 5, 0.0)
+    engine.step()
+    assert (engine.running, engine.waiting) == (2, 3)
+    assert engine.cache_usage == pytest.approx(2 * (3 + 1) / (2 * 100)), "two prompts of three, one token each"
+    _finish(engine)
+    assert [live.completion(0).ids for live in lives] == [completion.ids for completion in expected]
+    assert (engine.running, engine.waiting, engine.cache_usage) == (0, 0, 0.0)
+    with pytest.raises(ValueError, match=r"logit_bias holds token ids outside \[0, 260\)"):
+        engine.submit(Request((1,), sampling=SamplingParameters(logit_bias={260: 1.0})))
+    assert engine.idle
+
+
+def test_an_embedding_model_has_nothing_in_flight(tiny_bert) -> None:
+    engine = Engine(tiny_bert)
+    engine.step()
+    assert (engine.idle, engine.running, engine.waiting, engine.cache_usage) == (True, 0, 0, 0.0)
+    with pytest.raises(UnsupportedError, match="no language model head"):
+        engine.submit(Request((1,)))
+
+
+@pytest.mark.parametrize("enters", ["by the prompt", "by decoding"])
+def test_a_request_whose_logits_are_nan_fails_alone_and_leaves_nothing_behind(poisoned, enters: str) -> None:
+    engine = Engine(poisoned, slots=3, dtype=torch.float32)
+    neighbours = [_clean(n) for n in range(2)]
+    expected = Engine(poisoned, slots=3, dtype=torch.float32).generate([*neighbours, _clean(7)])
+    if enters == "by the prompt":
+        broken = Request((_POISON,) * 40, sampling=_LONG)
+    else:
+        broken = Request((1, 2) * 20, sampling=replace(_LONG, logit_bias={_POISON: 100.0}))
+    lives = [engine.submit(request) for request in (neighbours[0], broken, neighbours[1])]
+    _finish(engine)
+    assert isinstance(lives[1].error, FloatingPointError) and lives[1].finish_reason is None
+    assert [lives[0].completion(0).ids, lives[2].completion(0).ids] == [c.ids for c in expected[:2]]
+    # whoever takes the broken request's slot next, and the two others
+    again = engine.generate([_clean(7)] * 3)
+    assert [completion.ids for completion in again] == [expected[2].ids] * 3
+
+
+def test_generate_and_stream_raise_what_broke_their_request(poisoned) -> None:
+    engine = Engine(poisoned, slots=3, dtype=torch.float32)
+    beside = engine.stream(_clean(1))
+    first = next(beside)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        engine.generate([_clean(2), Request((_POISON,), sampling=_LONG)])
+    with pytest.raises(FloatingPointError, match="not finite"):
+        list(engine.stream(Request((_POISON,), sampling=_LONG)))
+    assert engine.running == 1, "the stream beside them goes on"
+    deltas = [first, *beside]
+    assert deltas[-1].completion is not None
+    assert deltas[-1].completion.ids == engine.generate([_clean(1)])[0].ids
+
+
+@pytest.mark.parametrize("fails_at", [1, 2, 3, 4])
+def test_a_step_that_raises_fails_those_that_run_and_the_engine_lives_on(tiny_llama, monkeypatch, fails_at) -> None:
+    engine = Engine(tiny_llama, slots=2, dtype=torch.float32)
+    requests = [Request((1, 2, 3 + n), sampling=_LONG) for n in range(4)]
+    expected = [completion.ids for completion in engine.generate(requests)]
+    assert engine._batcher is not None
+    forward, calls = engine._batcher.model.hidden, 0
+
+    def hidden(*arguments, **named):
+        nonlocal calls
+        calls += 1
+        result = forward(*arguments, **named)
+        if calls == fails_at:  # the first two are prompts; by now the cache is written
+            raise MemoryError("no memory")
+        return result
+
+    monkeypatch.setattr(engine._batcher.model, "hidden", hidden)
+    lives = [engine.submit(request) for request in requests]
+    with pytest.raises(MemoryError, match="no memory"):
+        _finish(engine)
+    assert [str(live.error) for live in lives] == ["no memory", "no memory", "None", "None"]
+    assert (engine.running, engine.waiting) == (0, 2), "those in line stay there"
+    _finish(engine)
+    assert [live.completion(0).ids for live in lives[2:]] == expected[2:]
+    assert [completion.ids for completion in engine.generate(requests)] == expected

@@ -13,9 +13,9 @@ class Embedding(nn.Module):
     def __init__(self, config: configs.Embedding) -> None:
         super().__init__()
         width, positions = config.width, config.positions
-        self.tokens = nn.Embedding(config.vocabulary, width)
-        self.positions = nn.Embedding(positions.length, width) if positions is not None else None
-        self.token_types = nn.Embedding(config.token_types, width) if config.token_types else None
+        self.tokens = _table(config.vocabulary, width)
+        self.positions = _table(positions.length, width) if positions is not None else None
+        self.token_types = _table(config.token_types, width) if config.token_types else None
         self.norm = build_norm(config.norm, width) if config.norm else None
 
     def forward(self, ids: Tensor, positions: Tensor, token_types: Tensor | None) -> Tensor:
@@ -28,3 +28,12 @@ class Embedding(nn.Module):
         if self.positions is not None:
             hidden = hidden + self.positions(positions)
         return hidden if self.norm is None else self.norm(hidden)
+
+
+def _table(rows: int, width: int) -> nn.Embedding:
+    """An embedding of zeros, (rows, width): how weights begin is decided in `initialisation.py`.
+
+    What `nn.Embedding` draws by itself would be thrown away, and drawing it for a model without memory, as every
+    checkpoint is loaded into, takes longer than reading the weights.
+    """
+    return nn.Embedding.from_pretrained(torch.zeros(rows, width), freeze=False)

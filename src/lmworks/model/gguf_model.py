@@ -1,5 +1,7 @@
 """A model from a GGUF file: architecture, weights, tokenizer and chat template, all from the one file."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,13 +90,17 @@ def _config(file: GgufFile) -> ModelConfig:
 def _weights(file: GgufFile, config: ModelConfig) -> dict[str, Tensor]:
     layers = range(len(config.decoder.blocks) if config.decoder else 0)
     names = {o.format(n): t.format(n) for o, t in _MODULES.items() for n in (layers if "{}" in o else [0])}
-    weights: dict[str, Tensor] = {}
-    for ours in empty_model(config).state_dict():
+
+    def read(ours: str) -> Tensor:
         module, _, parameter = ours.rpartition(".")
         values = file.read(f"{names[module]}.{parameter}")
         if module.endswith(("attention.query", "attention.key")):
             values = _undo_permutation(values, config, module)
-        weights[ours] = torch.from_numpy(values)
+        return torch.from_numpy(values)
+
+    expected = list(empty_model(config).state_dict())
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # numpy lets go of the interpreter while it dequantises
+        weights = dict(zip(expected, threads.map(read, expected), strict=True))
     unused = len(file.tensors) - len(weights)
     if unused:
         raise UnsupportedModel(

@@ -177,14 +177,15 @@ def _pack(pieces: Sequence[_Piece], target: int, limit: int) -> Iterator[tuple[i
     With the rest of the section known, each range aims at an equal share of it: no crumb is left at the end.
     """
     at = 0
+    rest = sum(piece.tokens for piece in pieces)
     while at < len(pieces):
-        rest = sum(piece.tokens for piece in pieces[at:])
         share = rest if rest <= limit else rest / -(-rest // target)
         end, size = at + 1, pieces[at].tokens
         while end < len(pieces) and size + pieces[end].tokens <= limit and size + pieces[end].tokens / 2 <= share:
             size += pieces[end].tokens
             end += 1
         yield pieces[at].start, pieces[end - 1].end
+        rest -= size
         at = end
 
 

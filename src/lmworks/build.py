@@ -12,7 +12,7 @@ import platform
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from lmworks.artefact import (
     writing,
 )
 from lmworks.config import ConfigError, assign, from_mapping, parse_assignment, to_mapping
+from lmworks.monitor.config import LogConfig
 from lmworks.progress import stage_progress
 from lmworks.recipe import Recipe, StageSpec, check_stage
 from lmworks.report import Section, Table, to_html
@@ -55,6 +56,10 @@ class Current:
     models: Mapping[str, str]
     stages: Mapping[str, str]
     uses: Mapping[str, str]  # name of the stage -> what it runs
+    names: Mapping[str, str] = field(default_factory=dict)  # role -> the model's name in the recipe
+    description: str = ""
+    log: LogConfig = field(default_factory=LogConfig)
+    serve: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,10 @@ def build(recipe: Recipe, workspace: Path, console: Console | None = None) -> li
             models={role: str(path.resolve()) for role, path in models.items()},
             stages={name: o.folder.relative_to(workspace).as_posix() for name, o in outcomes.items()},
             uses={spec.name: spec.use for spec in recipe.stages},
+            names=recipe.models,
+            description=recipe.description,
+            log=recipe.log,
+            serve=recipe.serve,
         )
         write_json(workspace / CURRENT, current)
         result = list(outcomes.values())

@@ -11,9 +11,10 @@ from lmworks.artefact import MANIFEST, Manifest, hash_json, read_manifest
 from lmworks.build import Current, read_current
 from lmworks.config import unknown
 from lmworks.data.store import DocumentStore
+from lmworks.ground.interaction import to_answer
 from lmworks.records import Answer, Verdict
 from lmworks.report import shown
-from lmworks.system import ANSWERS, read_answer
+from lmworks.system import read_interaction
 
 
 def trace(workspace: Path, target: str) -> Tree:
@@ -25,13 +26,11 @@ def trace(workspace: Path, target: str) -> Tree:
         return _artefact_tree(Path(target), _by_content_hash(workspace))
     current = read_current(workspace)
     artefacts = _by_content_hash(workspace)
-    if re.fullmatch("[0-9a-f]{12}", target) and (workspace / ANSWERS / f"{target}.json").is_file():
-        return _answer_tree(current, read_answer(workspace, target), artefacts)
-    if target not in current.stages:
-        raise FileNotFoundError(
-            f"{unknown('answer, stage or artefact', target, list(current.stages))} (or an answer's id)"
-        )
-    return _artefact_tree(workspace / current.stages[target], artefacts)
+    if target in current.stages:
+        return _artefact_tree(workspace / current.stages[target], artefacts)
+    if re.fullmatch("(chatcmpl-)?[0-9a-f]{16}", target):
+        return _answer_tree(current, to_answer(read_interaction(workspace, target)), artefacts)
+    raise FileNotFoundError(f"{unknown('answer, stage or artefact', target, list(current.stages))} (or an answer's id)")
 
 
 def _by_content_hash(workspace: Path) -> dict[str, Path]:

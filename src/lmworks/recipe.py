@@ -9,6 +9,10 @@ sources = ["python-docs"]      # the rest of the table is that stage's config
 [stages.index]
 use = "retrieve.index"
 from = ["documents"]           # the graph gives the order
+[log]                          # `monitor.config.LogConfig`: how long interactions are kept, what is redacted
+retention_days = 30
+[serve]                        # `serve.config.ServeConfig`: where and how the system is served
+port = 8000
 """
 
 import graphlib
@@ -21,7 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from lmworks.config import ConfigError, assign, from_mapping, line_of, parse_assignment, unknown
+from lmworks.monitor.config import LogConfig
 from lmworks.stages import STAGES, resolve
+
+_TABLES = ("models", "question", "name", "log", "serve")  # what `--set` reaches besides the stages
 
 
 class RecipeError(ValueError):
@@ -48,6 +55,8 @@ class Recipe:
     models: Mapping[str, str]
     base: Path
     question: str = ""
+    log: LogConfig = field(default_factory=LogConfig)
+    serve: Mapping[str, Any] = field(default_factory=dict)  # checked where it is used: `lmworks.serve.config`
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,8 @@ class _File:
     description: str = ""
     question: str = ""
     models: Mapping[str, str] = field(default_factory=dict)
+    log: LogConfig = field(default_factory=LogConfig)
+    serve: Mapping[str, Any] = field(default_factory=dict)
 
 
 def packaged() -> dict[str, Path]:
@@ -80,7 +91,7 @@ def find(name: str) -> Path:
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read and check a recipe; `overrides` are `NAME.key=value` (a stage's config) or `models.ROLE=value`.
+    """Read and check a recipe; `overrides` are `NAME.key=value`, NAME a stage or one of its other tables.
 
     Raises RecipeError with the file, the line, and what is allowed.
     """
@@ -108,10 +119,10 @@ def _override_path(override: str, mapping: Mapping[str, Any]) -> tuple[str, ...]
     stages = mapping.get("stages", {})
     if not isinstance(stages, dict):
         raise ConfigError(("stages",), f"expected a table, got {stages!r}")
-    if head in ("models", "question", "name"):
+    if head in _TABLES:
         return (head, *rest)
     if head not in stages:
-        raise ConfigError((), f"--set {override}: {unknown('stage', head, [*stages, 'models', 'name', 'question'])}")
+        raise ConfigError((), f"--set {override}: {unknown('stage', head, [*stages, *_TABLES])}")
     return ("stages", head, *rest)
 
 
@@ -130,6 +141,8 @@ def _check(mapping: Mapping[str, Any], base: Path) -> Recipe:
         description=file.description,
         question=file.question,
         models=file.models,
+        log=file.log,
+        serve=file.serve,
         stages=tuple(specs[name] for name in order),
         base=base,
     )

@@ -269,31 +269,54 @@ class Answer:
     timings: Mapping[str, float] = field(default_factory=dict)
 
 
+Operation = Literal["chat", "text_completion", "embeddings"]  # gen_ai.operation.name
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a person said about an interaction later: a thumb up or down with a reason, or a note."""
+
+    interaction: str
+    time: float
+    kind: Literal["thumbs", "note"]
+    value: Literal["up", "down"] | None = None  # of thumbs; None takes an earlier thumb back
+    text: str = ""  # the reason, or the note
+    author: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Interaction:
     """One question and its answer, as one event; names follow OpenTelemetry's GenAI conventions where they exist.
 
-    Everything in production (review, evaluation sets, experiments, drift, dashboards) is a query over these rows.
-    Times are seconds; `time` is seconds since the epoch.
+    Everything in production (review, evaluation sets, experiments, drift, dashboards) is a query over these rows. A
+    request for several completions is as many interactions. An answer from documents has `verdicts`, and those that
+    are "cited" are its citations, in order. `timings` are seconds by phase, in the order in which the phases followed
+    each other without a gap, then `total`; `time` is when it began, in seconds since the epoch.
     """
 
     id: str
     time: float
-    messages: tuple[Message, ...]  # gen_ai.input.messages
+    messages: tuple[Message, ...]  # gen_ai.input.messages; one of role "user" for a text completion
     response: str  # gen_ai.output.messages
+    operation: Operation = "chat"
     rendered_prompt: str = ""
+    prompt_ids: tuple[int, ...] = ()
     token_ids: tuple[int, ...] = ()
     token_log_probabilities: tuple[float, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # gen_ai.request.*: the SamplingParameters
+    finish_reason: str = "stop"  # gen_ai.response.finish_reasons
+    error: str = ""  # error.type, when it failed
     retrieved: tuple[Retrieved, ...] = ()
-    citations: tuple[Span, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
     query_embedding: tuple[float, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
     input_tokens: int = 0  # gen_ai.usage.input_tokens
     output_tokens: int = 0  # gen_ai.usage.output_tokens
-    model: str = ""  # gen_ai.request.model: fingerprint of the checkpoint
+    model: str = ""  # gen_ai.response.model: fingerprint of the checkpoint
     prompt: str = ""  # hash of the prompt
     index: str = ""  # content hash of the index
-    route: str = ""
+    lineage: Mapping[str, str] = field(default_factory=dict)  # name -> content hash of all that took part
+    route: str = ""  # gen_ai.request.model: the name that was asked for, such as "assistant"
     conversation: str = ""  # gen_ai.conversation.id
     parent: str | None = None  # the turn before
     unit: str = ""  # of an experiment: who sees the same arm
@@ -301,4 +324,10 @@ class Interaction:
     seed: int | None = None
     confidence: float | None = None
     abstained: bool = False
-    feedback: Mapping[str, Any] = field(default_factory=dict)
+    redacted: tuple[str, ...] = ()  # rules of the redaction policy that changed the texts above
+    feedback: tuple[Feedback, ...] = ()
+
+    @property
+    def citations(self) -> tuple[Verdict, ...]:
+        """The verdicts that the answer cites: the first is [1] in `response`. None when it abstained."""
+        return () if self.abstained else tuple(v for v in self.verdicts if v.verdict == "cited")

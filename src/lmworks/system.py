@@ -1,19 +1,29 @@
 """What `build` made, opened for use: `lmworks.open(workspace).ask("...")`."""
 
-import json
+import time
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
-from lmworks.artefact import read_manifest, write_json
-from lmworks.build import Current, read_current
-from lmworks.config import from_mapping
+from lmworks.artefact import hash_json, read_manifest
+from lmworks.build import CURRENT, Current, read_current
 from lmworks.ground.answering import Answerer, load_answerer
-from lmworks.records import Answer
+from lmworks.ground.interaction import to_interaction
+from lmworks.ground.phases import Listener
+from lmworks.monitor.config import LogConfig
+from lmworks.monitor.log import Log, Reader
+from lmworks.records import Answer, Interaction
 
-ANSWERS = "answers"
+LOG = "log.sqlite"
+ANSWERER = "ground.calibrate"  # the stage whose artefact decides answers
+ROUTE = "assistant"  # the name under which the log keeps answers from documents
 
 
 class System:
-    """A built system: its documents, index, models and calibration. Opened by `lmworks.open`."""
+    """A built system: its documents, index, models and calibration. Opened by `lmworks.open`.
+
+    It belongs to the thread that opened it.
+    """
 
     def __init__(self, workspace: Path, current: Current, answerer: Answerer, lineage: dict[str, str]) -> None:
         self.workspace = workspace
@@ -21,14 +31,57 @@ class System:
         self.answerer = answerer
         self.lineage = lineage
 
+    @cached_property
+    def log(self) -> Log:
+        """Where `ask` keeps interactions; opened when it is first needed."""
+        return open_log(self.workspace, self.current.log)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that an answer is made from: artefacts and models."""
+        return hash_json(self.lineage)
+
     def ask(self, question: str) -> Answer:
-        """Answer from the documents, with citations, or abstain. The answer is kept: `lmworks lineage ID` explains it.
+        """Answer from the documents, with citations, or abstain. It is logged: `lmworks lineage ID` explains it.
 
         Raises ValueError for an empty question.
         """
-        answer = self.answerer.answer(question, lineage=self.lineage)
-        write_json(self.workspace / ANSWERS / f"{answer.id}.json", answer)
+        log = self.log  # a log that cannot be written is an error before the work, not after it
+        answer, interaction = self.respond(question)
+        log.record(interaction).result()
         return answer
+
+    def respond(
+        self,
+        question: str,
+        *,
+        identifier: str = "",
+        began: float | None = None,
+        listener: Listener | None = None,
+        queued: float | None = None,
+        conversation: str = "",
+        parent: str | None = None,
+        unit: str = "",
+    ) -> tuple[Answer, Interaction]:
+        """An answer and the interaction to log, which is left to the caller.
+
+        `identifier` names both (default: a fresh one); `began` is when the question came, in seconds since the epoch;
+        for the others see `Answerer.respond` and `Interaction`.
+        """
+        began = time.time() if began is None else began
+        answer, evidence = self.answerer.respond(question, lineage=self.lineage, listener=listener, queued=queued)
+        answer = replace(answer, id=identifier) if identifier else answer
+        index = self.lineage[next(name for name, use in self.current.uses.items() if use == "retrieve.index")]
+        return answer, to_interaction(
+            answer,
+            evidence,
+            time=began,
+            route=ROUTE,
+            index=index,
+            conversation=conversation,
+            parent=parent,
+            unit=unit,
+        )
 
 
 def open(workspace: str | Path) -> System:  # noqa: A001 - the public name is lmworks.open
@@ -38,11 +91,22 @@ def open(workspace: str | Path) -> System:  # noqa: A001 - the public name is lm
     """
     workspace = Path(workspace)
     current = read_current(workspace)
-    index, calibration = (artefact_of(workspace, current, use) for use in ("retrieve.index", "ground.calibrate"))
+    index, calibration = (artefact_of(workspace, current, use) for use in ("retrieve.index", ANSWERER))
     lineage = {name: read_manifest(workspace / folder).content_hash for name, folder in current.stages.items()}
     for folder in (index, calibration):
         lineage |= {f"model:{role}": digest for role, digest in read_manifest(folder).models.items()}
     return System(workspace, current, load_answerer(index, calibration, current.models), lineage)
+
+
+def open_log(workspace: Path, config: LogConfig) -> Log:
+    """The log of a workspace, for recording: `log.sqlite` in it, unless the recipe's `[log]` names another place."""
+    return Log(config.location or workspace / LOG, config)
+
+
+def read_log(workspace: Path) -> Reader:
+    """The log of a workspace, for reading; FileNotFoundError when nothing was logged there yet."""
+    location = read_current(workspace).log.location if (workspace / CURRENT).exists() else ""
+    return Reader.open(location or workspace / LOG)
 
 
 def artefact_of(workspace: Path, current: Current, use: str) -> Path:
@@ -55,9 +119,14 @@ def artefact_of(workspace: Path, current: Current, use: str) -> Path:
     return workspace / current.stages[found[0]]
 
 
-def read_answer(workspace: Path, identifier: str) -> Answer:
-    """An answer given earlier; FileNotFoundError when there is none of this id."""
-    path = workspace / ANSWERS / f"{identifier}.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{workspace} holds no answer {identifier}")
-    return from_mapping(Answer, json.loads(path.read_text("utf-8")), [str(path)])
+def read_interaction(workspace: Path, identifier: str) -> Interaction:
+    """An interaction of the log; `identifier` may be that of the API, such as "chatcmpl-...".
+
+    FileNotFoundError when there is none.
+    """
+    identifier = identifier.removeprefix("chatcmpl-").removeprefix("cmpl-")
+    with read_log(workspace) as reader:
+        try:
+            return reader.get(identifier)
+        except KeyError:
+            raise FileNotFoundError(f"the log of {workspace} holds no interaction {identifier}") from None

@@ -8,7 +8,7 @@ decision    the best sentences that are left, if the calibrated confidence reach
 """
 
 import json
-import time
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,16 +16,17 @@ from pathlib import Path
 
 import numpy as np
 
-from lmworks.artefact import hash_json
 from lmworks.config import from_mapping
 from lmworks.generate.embedding import TextEncoder
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Role
+from lmworks.generate.worker import EngineWorker
 from lmworks.ground.candidates import Candidate, Sentences
 from lmworks.ground.config import AnswerConfig
 from lmworks.ground.drafting import draft
 from lmworks.ground.features import measure
 from lmworks.ground.logistic import Logistic
+from lmworks.ground.phases import Listener, Phases
 from lmworks.ground.selection import Rules, select
 from lmworks.model.checkpoint import load
 from lmworks.records import Answer, Retrieved, Verdict
@@ -34,6 +35,7 @@ from lmworks.retrieve.index import Filters, Index
 from lmworks.retrieve.search import search
 
 UNKNOWN = "I don't know: the documents do not seem to answer this."
+NEAREST = 3  # passages that an answer offers
 RANKING = 3  # the first features are of the sentence, and rank; all of them together give the confidence
 CALIBRATION = "calibration.json"
 
@@ -52,12 +54,17 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What was found for one question, measured but not decided; `features` is (candidates, 5)."""
+    """What was found for one question, measured but not decided.
+
+    `features` is (candidates, 5); `query_embedding` is the question's vector, (width,) float32, None where evidence was
+    read back from a file.
+    """
 
     question: str
     passages: tuple[Retrieved, ...]
     candidates: tuple[Candidate, ...]
     features: np.ndarray
+    query_embedding: np.ndarray | None = None
 
 
 class Finder:
@@ -70,25 +77,40 @@ class Finder:
         self._models = models
         self._sentences = Sentences(index.document, config.minimum_characters)
         self._last_passages: tuple[tuple[str, ...], list[np.ndarray]] = ((), [])
+        self._last_query: np.ndarray | None = None
 
     @cached_property
-    def engine(self) -> Engine:
-        """The language model, loaded when it is first needed: an answer of quotes alone does without it."""
+    def engine(self) -> Engine | EngineWorker:
+        """The language model, loaded when it is first needed: an answer of quotes alone does without it.
+
+        A server that runs the model already sets its worker here.
+        """
         return Engine(load(self._models["assistant"]))
 
-    def evidence(self, question: str, *, excluded: Sequence[str] = ()) -> Evidence:
+    def evidence(self, question: str, *, excluded: Sequence[str] = (), phases: Phases | None = None) -> Evidence:
         """Quoted candidates for a question, without the documents `excluded` (by hash); ValueError for an empty one."""
         if not question.strip():
             raise ValueError("the question is empty")
+        phases = phases or Phases()
         question = question.encode("utf-8", "replace").decode()  # bytes that are no text cannot be tokenised
-        filters = Filters(exclude=frozenset(excluded))
-        passages = self.passages(question, self.config.search, filters)
-        return self._measured(question, passages, self._sentences.of(passages))
+        phases.begin("search")
+        passages = self.passages(question, self.config.search, Filters(exclude=frozenset(excluded)))
+        phases.begin("measure")
+        return replace(
+            self._measured(question, passages, self._sentences.of(passages)), query_embedding=self._last_query
+        )
 
     def passages(self, question: str, config: SearchConfig, filters: Filters) -> tuple[Retrieved, ...]:
         """What the search finds, best first."""
-        encode_tokens = self._encode_tokens
-        return tuple(search(self.index, question, self.encoder.encode, config, filters, encode_tokens=encode_tokens))
+        encode, encode_tokens = self._encode, self._encode_tokens
+        return tuple(search(self.index, question, encode, config, filters, encode_tokens=encode_tokens))
+
+    def _encode(self, texts: Sequence[str], role: Role) -> np.ndarray:
+        """The encoder's; the last question's vector is remembered, for the log."""
+        vectors = self.encoder.encode(texts, role)
+        if role == "query":
+            self._last_query = vectors[0]
+        return vectors
 
     def _encode_tokens(self, texts: Sequence[str], role: Role) -> list[np.ndarray]:
         """The encoder's; the last passages are remembered, for an evaluation that looks deeper into the same search.
@@ -107,7 +129,9 @@ class Finder:
         items = [(one.question, one.passages, one.candidates) for one in found]
         drafts = draft(items, self.engine, self.engine.checkpoint.tokenizer, self.config)
         return [
-            self._measured(one.question, one.passages, [*one.candidates, *own])
+            replace(
+                self._measured(one.question, one.passages, [*one.candidates, *own]), query_embedding=one.query_embedding
+            )
             for one, own in zip(found, drafts, strict=True)
         ]
 
@@ -139,7 +163,7 @@ def _answer(evidence: Evidence, verdicts: Sequence[Verdict], confidence: float, 
         citations=citations,
         confidence=confidence,
         abstained=abstained,
-        nearest=evidence.passages[:3],
+        nearest=evidence.passages[:NEAREST],
         verdicts=tuple(verdicts),
         lineage={},
     )
@@ -163,22 +187,40 @@ class Answerer:
         """Whether the document, read again, says exactly this at the span."""
         return self.finder.index.document(candidate.evidence.document).quote(candidate.evidence) == candidate.text
 
-    def evidence(self, question: str, *, excluded: Sequence[str] = ()) -> Evidence:
+    def evidence(self, question: str, *, excluded: Sequence[str] = (), phases: Phases | None = None) -> Evidence:
         """What the answer is decided from: quotes, and drafts where calibration found them good enough."""
-        evidence = self.finder.evidence(question, excluded=excluded)
-        return self.finder.with_drafts([evidence])[0] if self.calibration.drafts else evidence
+        phases = phases or Phases()
+        evidence = self.finder.evidence(question, excluded=excluded, phases=phases)
+        if self.calibration.drafts:
+            phases.begin("draft")
+            (evidence,) = self.finder.with_drafts([evidence])
+        return evidence
 
     def answer(
         self, question: str, *, excluded: Sequence[str] = (), lineage: Mapping[str, str] | None = None
     ) -> Answer:
         """Answer from the documents but those `excluded` by hash. Raises ValueError for an empty question."""
-        started = time.perf_counter()
-        evidence = self.evidence(question, excluded=excluded)
-        found = time.perf_counter()
+        return self.respond(question, excluded=excluded, lineage=lineage)[0]
+
+    def respond(
+        self,
+        question: str,
+        *,
+        excluded: Sequence[str] = (),
+        lineage: Mapping[str, str] | None = None,
+        listener: Listener | None = None,
+        queued: float | None = None,
+    ) -> tuple[Answer, Evidence]:
+        """An answer with the evidence it was decided from.
+
+        `listener` is told the name of each phase as it begins; `queued` are seconds that the question waited before.
+        """
+        phases = Phases(listener, queued=queued)
+        evidence = self.evidence(question, excluded=excluded, phases=phases)
+        phases.begin("decide")
         answer = decide(evidence, self.calibration, self.is_quote)
-        seconds = {"evidence": found - started, "total": time.perf_counter() - started}
-        identifier = hash_json([question, time.time(), lineage or {}])[:12]
-        return replace(answer, id=identifier, lineage=dict(lineage or {}), timings=seconds)
+        seconds = phases.end()
+        return replace(answer, id=secrets.token_hex(8), lineage=dict(lineage or {}), timings=seconds), evidence
 
 
 def load_answerer(index: Path, calibration: Path, models: Mapping[str, str]) -> Answerer:

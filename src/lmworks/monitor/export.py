@@ -1,0 +1,120 @@
+"""Interactions as a Parquet file: typed columns for numbers and lists, JSON for what is nested."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lmworks.config import to_mapping
+from lmworks.monitor.log import Reader
+from lmworks.monitor.new_file import new_file
+from lmworks.monitor.rows import question_of
+from lmworks.records import Interaction
+
+if TYPE_CHECKING:
+    import pyarrow
+
+T = TypeVar("T")
+
+_ROWS = 1000  # in memory at a time: one row group of the file
+_TEXTS = (
+    *("id", "operation", "route", "conversation", "parent", "model", "prompt", "index", "unit", "arm"),
+    *("finish_reason", "error", "response", "rendered_prompt"),
+)
+_NESTED = ("messages", "parameters", "retrieved", "verdicts", "timings", "lineage", "feedback")
+
+
+def to_parquet(reader: Reader, path: Path | str, filter: str = "") -> int:  # noqa: A002
+    """Write the interactions that a filter lets through, newest first; how many they were.
+
+    Raises FileExistsError when `path` exists (nothing is ever overwritten) and FilterError. The file appears when it is
+    complete. Nested values are JSON texts; what is not known (confidence, seed, seconds, parent) is null.
+    """
+    import pyarrow
+    from pyarrow.parquet import ParquetWriter
+
+    schema = _schema(pyarrow)
+    interactions = reader.interactions(filter)
+    count = 0
+    with (
+        new_file(Path(path)) as temporary,
+        ParquetWriter(temporary, schema, compression="zstd") as file,
+    ):
+        for rows in in_batches(interactions, _ROWS):
+            columns = {name: [value(row) for row in rows] for name, value in _VALUES.items()}
+            file.write_table(pyarrow.table(columns, schema=schema))
+            count += len(rows)
+    return count
+
+
+def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one of what is left."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _schema(pa: Any) -> "pyarrow.Schema":
+    types = {
+        "time": pa.timestamp("us", tz="UTC"),
+        **dict.fromkeys((*_TEXTS, "question", *_NESTED), pa.string()),
+        "redacted": pa.list_(pa.string()),
+        "prompt_ids": pa.list_(pa.int32()),
+        "token_ids": pa.list_(pa.int32()),
+        "token_log_probabilities": pa.list_(pa.float64()),
+        "query_embedding": pa.list_(pa.float32()),
+        "input_tokens": pa.int64(),
+        "output_tokens": pa.int64(),
+        "seed": pa.uint64(),
+        "confidence": pa.float64(),
+        "seconds": pa.float64(),
+        "abstained": pa.bool_(),
+        "thumbs": pa.string(),
+        "notes": pa.int64(),
+    }
+    return pa.schema([(name, types[name]) for name in _VALUES])
+
+
+def _text(name: str) -> Callable[[Interaction], str | None]:
+    def value(interaction: Interaction) -> str | None:
+        text = getattr(interaction, name)
+        return None if text is None else _unicode(text)
+
+    return value
+
+
+def _nested(name: str) -> Callable[[Interaction], str]:
+    return lambda interaction: json.dumps(to_mapping(getattr(interaction, name)))
+
+
+def _plain(name: str) -> Callable[[Interaction], Any]:
+    return lambda interaction: getattr(interaction, name)
+
+
+def _unicode(text: str) -> str:
+    """Lone surrogates cannot be encoded; they become "?"."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _thumbs(interaction: Interaction) -> str | None:
+    thumbs = [feedback for feedback in interaction.feedback if feedback.kind == "thumbs"]
+    return thumbs[-1].value if thumbs else None
+
+
+_VALUES: dict[str, Callable[[Interaction], Any]] = {
+    "time": lambda interaction: round(interaction.time * 1e6),
+    **{name: _text(name) for name in _TEXTS},
+    "question": lambda interaction: _unicode(question_of(interaction)),
+    **{name: _nested(name) for name in _NESTED},
+    **{
+        name: _plain(name)
+        for name in (
+            *("redacted", "prompt_ids", "token_ids", "token_log_probabilities", "query_embedding"),
+            *("input_tokens", "output_tokens", "seed", "confidence", "abstained"),
+        )
+    },
+    "seconds": lambda interaction: interaction.timings.get("total"),
+    "thumbs": _thumbs,
+    "notes": lambda interaction: sum(feedback.kind == "note" for feedback in interaction.feedback),
+}

@@ -1,0 +1,193 @@
+"""The interaction log: `Log` records, `Reader` reads. What is recorded first passes the redaction policy."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from lmworks.monitor.config import LogConfig
+from lmworks.monitor.filter import Condition, compile_conditions, parse
+from lmworks.monitor.redaction import Redactor
+from lmworks.monitor.rows import LISTED, ConversationRow, LogRow, decode, encode, list_row
+from lmworks.monitor.store import Rows, open_rows, open_store
+from lmworks.monitor.writer import LogFullError as LogFullError
+from lmworks.monitor.writer import Writer
+from lmworks.records import Feedback, Interaction
+
+_DAY = 86400.0
+_PAGE = 200  # interactions in memory at a time when all are read
+
+_TURNS = """
+SELECT count(*), (
+    SELECT question FROM interactions WHERE conversation = ? AND conversation != '' ORDER BY time, id LIMIT 1
+) FROM interactions WHERE conversation = ? AND conversation != ''
+"""
+
+
+class Reader:
+    """Reads a log; thread-safe, unable to write. `Log.reader` is one; `Reader.open` needs no log that is open."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    @classmethod
+    def open(cls, location: Path | str) -> "Reader":
+        """The reader of an existing log; FileNotFoundError when there is none, UnusableLogError."""
+        return cls(open_rows(location))
+
+    def get(self, id: str) -> Interaction:  # noqa: A002
+        """An interaction with its feedback, oldest first; KeyError when there is none of this id."""
+        found = self._interactions("id = ?", [id], "")
+        if not found:
+            raise KeyError(id)
+        return found[0]
+
+    def find(self, filter: str = "", limit: int = 50, before: tuple[float, str] | None = None) -> list[LogRow]:  # noqa: A002
+        """The newest rows that a filter lets through, newest first; `before` (time, id) of the last row goes on there.
+
+        Raises FilterError, a ValueError, for a filter that cannot be read.
+        """
+        where, values = self._where(parse(filter), before)
+        sql = f"SELECT {LISTED} FROM interactions WHERE {where} ORDER BY time DESC, id DESC LIMIT ?"
+        return [list_row(row) for row in self._rows.read(sql, [*values, limit])]
+
+    def count(self, filter: str = "") -> int:  # noqa: A002
+        """How many interactions a filter lets through; FilterError."""
+        where, values = self._where(parse(filter), None)
+        return self._rows.read(f"SELECT count(*) FROM interactions WHERE {where}", values)[0][0]
+
+    def conversation(self, id: str) -> list[Interaction]:  # noqa: A002
+        """The turns of a conversation, oldest first; none when it is unknown."""
+        if not id:
+            return []
+        return self._interactions("conversation = ? AND conversation != ''", [id], "ORDER BY time, id")
+
+    def conversations(self, limit: int = 30) -> list[ConversationRow]:
+        """The conversations with the newest turns, newest first."""
+        newest: dict[str, float] = {}
+        before: tuple[float, str] | None = None
+        while len(newest) < limit:
+            where, values = _and_before("conversation != ''", [], before)
+            sql = f"SELECT conversation, time, id FROM interactions WHERE {where} ORDER BY time DESC, id DESC LIMIT ?"
+            page = self._rows.read(sql, [*values, _PAGE])
+            for name, moment, _ in page:
+                newest.setdefault(name, moment)
+            if len(page) < _PAGE:
+                break
+            before = page[-1][1:]
+        rows = []
+        for name, moment in list(newest.items())[:limit]:
+            turns, question = self._rows.read(_TURNS, [name, name])[0]
+            rows.append(ConversationRow(name, moment, question or "", turns))
+        return rows
+
+    def interactions(self, filter: str = "") -> Iterator[Interaction]:  # noqa: A002
+        """Every interaction that a filter lets through, newest first, a page of them in memory at a time; FilterError.
+
+        What is recorded after the first one was read is not among them.
+        """
+        return self._pages(parse(filter))
+
+    def _pages(self, conditions: tuple[Condition, ...]) -> Iterator[Interaction]:
+        before: tuple[float, str] | None = None
+        while True:
+            where, values = self._where(conditions, before)
+            page = self._interactions(where, [*values, _PAGE], "ORDER BY time DESC, id DESC LIMIT ?")
+            yield from page
+            if len(page) < _PAGE:
+                return
+            before = (page[-1].time, page[-1].id)
+
+    def close(self) -> None:
+        self._rows.close()
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _where(self, conditions: tuple[Condition, ...], before: tuple[float, str] | None) -> tuple[str, list[Any]]:
+        return _and_before(*compile_conditions(conditions, self._rows.dialect), before)
+
+    def _interactions(self, where: str, values: list[Any], order: str) -> list[Interaction]:
+        sql = f"SELECT id, query_embedding, payload FROM interactions WHERE {where} {order}"
+        rows = self._rows.read(sql, values)
+        feedback = self._feedback([row[0] for row in rows])
+        return [decode(embedding, payload, feedback.get(key, [])) for key, embedding, payload in rows]
+
+    def _feedback(self, ids: list[str]) -> dict[str, list[str]]:
+        """The records of the feedback on each interaction that has some, oldest first."""
+        found: dict[str, list[str]] = {}
+        for start in range(0, len(ids), _PAGE):
+            some = ids[start : start + _PAGE]
+            places = ", ".join("?" * len(some))
+            sql = f"SELECT interaction, record FROM feedback WHERE interaction IN ({places}) ORDER BY time, key"
+            for interaction, record in self._rows.read(sql, some):
+                found.setdefault(interaction, []).append(record)
+        return found
+
+
+def _and_before(where: str, values: list[Any], before: tuple[float, str] | None) -> tuple[str, list[Any]]:
+    """What is older than a row, by (time, id)."""
+    return (f"{where} AND (time, id) < (?, ?)", [*values, *before]) if before else (where, values)
+
+
+class Log:
+    """A log that is open for recording: the store, the policy, and one thread that writes.
+
+    `location` is the path of an SQLite file (made when missing) or "postgresql://...". At most `capacity` events wait
+    to be written. Raises UnusableLogError when the location cannot be used.
+    """
+
+    def __init__(self, location: Path | str, config: LogConfig = LogConfig(), capacity: int = 1024) -> None:  # noqa: B008
+        self.location = location
+        self.config = config
+        self._redactor = Redactor.of(config)
+        store = open_store(location)
+        try:
+            self.reader = Reader(open_rows(location))
+        except BaseException:
+            store.close()
+            raise
+        self._writer = Writer(store, capacity, config.retention_days * _DAY)
+
+    @property
+    def pending(self) -> int:
+        """How many events are not written yet."""
+        return self._writer.pending
+
+    def record(self, interaction: Interaction) -> Future[None]:
+        """Record one interaction, after redaction. The future resolves once it is committed, or carries the error.
+
+        Recording the same id again changes nothing. Raises at once: LogFullError when too much waits, ValueError or
+        TypeError for an interaction that cannot be stored, RuntimeError when the log is closed.
+        """
+        return self._writer.record(encode(self._redactor.interaction(interaction)))
+
+    def attach(self, feedback: Feedback) -> Future[None]:
+        """Record feedback on an interaction, after redaction; KeyError in the future when there is no such one."""
+        return self._writer.attach(self._redactor.feedback(feedback))
+
+    def prune(self, before: float) -> int:
+        """Delete all interactions that began before a time, with their feedback; how many they were.
+
+        Returns when the files hold nothing of them any more. Recording goes on meanwhile.
+        """
+        return self._writer.prune(before).result()
+
+    def close(self) -> None:
+        """Write what is pending, then end the thread and close the files. Closing again does nothing."""
+        self.reader.close()  # first: the last connection that can write puts everything into one file
+        self._writer.close()
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,268 @@
+"""The log in PostgreSQL, for several servers that share one: the same tables in a schema of their own.
+
+Words are cut by `filter.words_of` before they are stored, so that a search finds the same as in SQLite whatever the
+locale of the database. Needs psycopg 3, which is imported when this is first used.
+"""
+
+import queue
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from lmworks.monitor.filter import MAX_WORD, words_of
+from lmworks.monitor.rows import EncodedInteraction, encode_feedback
+from lmworks.monitor.store import (
+    DELETE_OLDEST,
+    HAS_INTERACTION,
+    INSERT_FEEDBACK,
+    INSERT_INTERACTION,
+    SCHEMA_VERSION,
+    SUMMARISE_FEEDBACK,
+    Dialect,
+    UnusableLogError,
+)
+from lmworks.records import Feedback
+
+if TYPE_CHECKING:
+    import psycopg
+
+SCHEMA = "lmworks"
+_LOCK = 0x6C6D776B  # of those that make the tables at the same time
+
+# COLLATE "C": order and equality by code points, as in SQLite, whatever the locale of the database.
+_TABLES = """
+CREATE TABLE log_version (version INTEGER NOT NULL);
+CREATE TABLE interactions (
+    key BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id TEXT COLLATE "C" NOT NULL UNIQUE,
+    time DOUBLE PRECISION NOT NULL,
+    thumbs TEXT COLLATE "C" NOT NULL DEFAULT '',
+    notes INTEGER NOT NULL DEFAULT 0,
+    operation TEXT COLLATE "C" NOT NULL,
+    route TEXT COLLATE "C" NOT NULL,
+    conversation TEXT COLLATE "C" NOT NULL,
+    model TEXT COLLATE "C" NOT NULL,
+    prompt_hash TEXT COLLATE "C" NOT NULL,
+    index_hash TEXT COLLATE "C" NOT NULL,
+    unit TEXT COLLATE "C" NOT NULL,
+    arm TEXT COLLATE "C" NOT NULL,
+    finish_reason TEXT COLLATE "C" NOT NULL,
+    error TEXT COLLATE "C" NOT NULL,
+    redacted TEXT COLLATE "C" NOT NULL,
+    confidence DOUBLE PRECISION,
+    abstained INTEGER NOT NULL,
+    seconds DOUBLE PRECISION,
+    input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    question TEXT NOT NULL,
+    response TEXT NOT NULL,
+    query_embedding BYTEA NOT NULL,   -- float32, little-endian
+    payload BYTEA NOT NULL,           -- the whole interaction: JSON, compressed by zlib
+    words TEXT COLLATE "C" NOT NULL   -- ' words of the question | words of the response '
+);
+CREATE INDEX interactions_by_time ON interactions (time, id);
+CREATE INDEX interactions_by_conversation ON interactions (conversation, time) WHERE conversation != '';
+CREATE INDEX interactions_with_thumbs ON interactions (thumbs, time) WHERE thumbs != '';
+CREATE INDEX interactions_by_word ON interactions USING gin (string_to_array(words, ' '));
+CREATE TABLE feedback (
+    key BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id TEXT COLLATE "C" NOT NULL UNIQUE,  -- hash of the record
+    interaction TEXT COLLATE "C" NOT NULL REFERENCES interactions (id) ON DELETE CASCADE,
+    time DOUBLE PRECISION NOT NULL,
+    kind TEXT COLLATE "C" NOT NULL,
+    value TEXT COLLATE "C" NOT NULL,
+    record TEXT NOT NULL                  -- the whole feedback as JSON
+);
+CREATE INDEX feedback_by_interaction ON feedback (interaction, time);
+"""
+_INSERT = INSERT_INTERACTION.replace(" (id,", " (words, id,", 1).replace("VALUES (", "VALUES (?, ", 1)
+
+
+class PostgresStore:
+    """One connection for the writer thread; a lost one is made anew by the next call."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._psycopg = import_psycopg()
+        with _opening(self._psycopg):
+            self._connection = connect(self._psycopg, dsn)
+            try:
+                self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def append(self, rows: Sequence[EncodedInteraction]) -> None:
+        with self._transaction() as cursor:
+            cursor.executemany(_sql(_INSERT), [(_words(row), *row.values) for row in rows])
+            for row in rows:
+                for feedback in row.feedback:
+                    _insert_feedback(cursor, feedback)
+
+    def attach(self, feedback: Sequence[Feedback]) -> list[bool]:
+        with self._transaction() as cursor:
+            known = []
+            for one in feedback:
+                # The lock keeps the row until the feedback is there, whoever deletes at the same time.
+                there = cursor.execute(_sql(f"{HAS_INTERACTION} FOR UPDATE"), (one.interaction,)).fetchone()
+                known.append(there is not None)
+                if there:
+                    _insert_feedback(cursor, one)
+            return known
+
+    def delete(self, before: float, limit: int) -> int:
+        with self._transaction() as cursor:
+            return cursor.execute(_sql(DELETE_OLDEST), (before, limit)).rowcount
+
+    def purge(self) -> bool:
+        """Frees the deleted rows' space; when it is overwritten is up to the server."""
+        with self._transaction(autocommit=True) as cursor:
+            cursor.execute("VACUUM interactions, feedback")
+        return True
+
+    def transient(self, error: Exception) -> bool:
+        return isinstance(error, self._psycopg.OperationalError)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @contextmanager
+    def _transaction(self, *, autocommit: bool = False) -> "Iterator[psycopg.Cursor]":
+        if self._connection.closed:
+            self._connection = connect(self._psycopg, self._dsn)
+            self._connection.execute(f"SET search_path TO {SCHEMA}")
+        if autocommit:
+            with self._connection.cursor() as cursor:
+                yield cursor
+        else:
+            with self._connection.transaction(), self._connection.cursor() as cursor:
+                yield cursor
+
+    def _prepare(self) -> None:
+        with self._connection.transaction(), self._connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            cursor.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (SCHEMA,))
+            if not cursor.fetchone():
+                cursor.execute(f"CREATE SCHEMA {SCHEMA}")
+            cursor.execute("SELECT count(*) FROM pg_tables WHERE schemaname = %s", (SCHEMA,))
+            tables = cursor.fetchone()
+            if tables == (0,):
+                cursor.execute(f"SET LOCAL search_path TO {SCHEMA}")
+                cursor.execute(_TABLES.encode())
+                cursor.execute(f"INSERT INTO {SCHEMA}.log_version VALUES (%s)", (SCHEMA_VERSION,))
+        _check_version(self._connection)
+        self._connection.execute(f"SET search_path TO {SCHEMA}")
+
+
+class PostgresRows:
+    """Read-only connections, as many as threads read at a time; none is ever used by two at once."""
+
+    dialect: Dialect = "postgres"
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._psycopg = import_psycopg()
+        self._free: queue.LifoQueue[psycopg.Connection] = queue.LifoQueue()
+        self._closed = False
+        with _opening(self._psycopg):
+            self._free.put(self._connect())
+
+    def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        if self._closed:
+            raise RuntimeError("the log is closed")
+        try:
+            connection = self._free.get_nowait()
+        except queue.Empty:
+            connection = self._connect()
+        try:
+            return connection.execute(_sql(sql), parameters).fetchall()
+        except self._psycopg.OperationalError:
+            if not connection.closed:
+                raise
+            connection = self._connect()  # the server was restarted since: its old connections are of no use
+            return connection.execute(_sql(sql), parameters).fetchall()
+        finally:
+            if not connection.closed:
+                self._free.put(connection)
+            if self._closed:
+                self._close_free()
+
+    def close(self) -> None:
+        self._closed = True
+        self._close_free()
+
+    def _connect(self) -> "psycopg.Connection":
+        connection = connect(self._psycopg, self._dsn)
+        try:
+            _check_version(connection)
+            connection.execute("SET default_transaction_read_only = on")
+            connection.execute(f"SET search_path TO {SCHEMA}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _close_free(self) -> None:
+        while True:
+            try:
+                self._free.get_nowait().close()
+            except queue.Empty:
+                return
+
+
+def import_psycopg() -> ModuleType:
+    """The driver; UnusableLogError that names how to install it."""
+    try:
+        import psycopg
+    except ImportError as error:
+        raise UnusableLogError(
+            f"a log in PostgreSQL needs psycopg ({error}): pip install 'lmworks[postgres]'"
+        ) from error
+    return psycopg
+
+
+@contextmanager
+def _opening(driver: ModuleType) -> Iterator[None]:
+    """A log that cannot be opened is an error of its user; later, a lost connection is made again."""
+    try:
+        yield
+    except driver.Error as error:
+        raise UnusableLogError(f"cannot open the log in PostgreSQL: {error}") from error
+
+
+def connect(driver: ModuleType, dsn: str) -> "psycopg.Connection":
+    try:
+        return driver.connect(dsn, autocommit=True, connect_timeout=10)
+    except driver.ProgrammingError:  # the DSN itself; its text may hold a password
+        raise UnusableLogError(
+            "the location of the log is not a PostgreSQL address such as postgresql://user@host:5432/database"
+        ) from None
+
+
+def _check_version(connection: "psycopg.Connection") -> None:
+    if connection.execute("SELECT to_regclass(%s)", (f"{SCHEMA}.log_version",)).fetchone() == (None,):
+        raise UnusableLogError(
+            f"the schema {SCHEMA} of this database holds no interaction log; give the address of another database"
+        )
+    version = max(row[0] for row in connection.execute(f"SELECT version FROM {SCHEMA}.log_version"))
+    if version > SCHEMA_VERSION:
+        raise UnusableLogError(
+            f"this database has version {version} of the log's schema, this version of lmworks knows {SCHEMA_VERSION}: "
+            "upgrade lmworks, or give the address of another database"
+        )
+
+
+def _insert_feedback(cursor: "psycopg.Cursor", feedback: Feedback) -> None:
+    cursor.execute(_sql(INSERT_FEEDBACK), encode_feedback(feedback))
+    cursor.execute(_sql(SUMMARISE_FEEDBACK), (feedback.interaction,) * 3)
+
+
+def _words(row: EncodedInteraction) -> str:
+    parts = ([word[:MAX_WORD] for word in words_of(row.value(name))] for name in ("question", "response"))
+    return f" {' | '.join(' '.join(part) for part in parts)} "
+
+
+def _sql(statement: str) -> bytes:
+    """The shared statements as psycopg wants them; none of them holds a literal `?` or `%`."""
+    return statement.replace("?", "%s").encode()

@@ -1,0 +1,320 @@
+"""The log in one SQLite file: a connection that writes, and read-only ones for whoever asks.
+
+In WAL mode readers never wait for the writer and the writer never waits for them; other processes may write the same
+file, each transaction waits for its turn. A commit is in the WAL file when it returns, so a killed process loses
+nothing of it; `synchronous = NORMAL` means that a power cut may lose the last commits, but never leaves a broken file.
+
+No code of a process that has the log open may open the file by other means than SQLite (see `_refuse_foreign`).
+"""
+
+import queue
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from lmworks.monitor.rows import EncodedInteraction, encode_feedback
+from lmworks.monitor.store import (
+    DELETE_OLDEST,
+    HAS_INTERACTION,
+    INSERT_FEEDBACK,
+    INSERT_INTERACTION,
+    SCHEMA_VERSION,
+    SUMMARISE_FEEDBACK,
+    Dialect,
+    UnusableLogError,
+)
+from lmworks.records import Feedback
+
+APPLICATION_ID = 0x6C6D776B  # "lmwk", in the header of the file
+# Since 3.42 FTS5 can remove a deleted row's words at once; before, only merging its whole index does.
+_REMOVES_WORDS = sqlite3.sqlite_version_info >= (3, 42)
+
+_SCHEMA = """
+CREATE TABLE interactions (
+    key INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    time REAL NOT NULL,
+    thumbs TEXT NOT NULL DEFAULT '',
+    notes INTEGER NOT NULL DEFAULT 0,
+    operation TEXT NOT NULL,
+    route TEXT NOT NULL,
+    conversation TEXT NOT NULL,
+    model TEXT NOT NULL,
+    prompt_hash TEXT NOT NULL,
+    index_hash TEXT NOT NULL,
+    unit TEXT NOT NULL,
+    arm TEXT NOT NULL,
+    finish_reason TEXT NOT NULL,
+    error TEXT NOT NULL,
+    redacted TEXT NOT NULL,
+    confidence REAL,
+    abstained INTEGER NOT NULL,
+    seconds REAL,
+    input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    question TEXT NOT NULL,
+    response TEXT NOT NULL,
+    query_embedding BLOB NOT NULL,  -- float32, little-endian
+    payload BLOB NOT NULL           -- the whole interaction: JSON, compressed by zlib
+);
+CREATE INDEX interactions_by_time ON interactions (time, id);
+CREATE INDEX interactions_by_conversation ON interactions (conversation, time) WHERE conversation != '';
+CREATE INDEX interactions_with_thumbs ON interactions (thumbs, time) WHERE thumbs != '';
+CREATE TABLE feedback (
+    key INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,  -- hash of the record
+    interaction TEXT NOT NULL REFERENCES interactions (id) ON DELETE CASCADE,
+    time REAL NOT NULL,
+    kind TEXT NOT NULL,
+    value TEXT NOT NULL,
+    record TEXT NOT NULL      -- the whole feedback as JSON
+);
+CREATE INDEX feedback_by_interaction ON feedback (interaction, time);
+CREATE VIRTUAL TABLE words USING fts5 (
+    question, response, content = 'interactions', content_rowid = 'key', tokenize = 'unicode61 remove_diacritics 2'
+);
+CREATE TRIGGER words_of_new AFTER INSERT ON interactions BEGIN
+    INSERT INTO words (rowid, question, response) VALUES (new.key, new.question, new.response);
+END;
+CREATE TRIGGER words_of_deleted BEFORE DELETE ON interactions BEGIN
+    INSERT INTO words (words, rowid, question, response) VALUES ('delete', old.key, old.question, old.response);
+END;
+"""
+
+
+class SqliteStore:
+    """Made in the thread that opens the log, then used by its writer thread alone.
+
+    `busy_seconds` is how long a statement waits for another process that is writing.
+    """
+
+    def __init__(self, path: Path, busy_seconds: float = 5.0) -> None:
+        self.path = path
+        self._busy = round(busy_seconds * 1000)
+        _refuse_foreign(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.Error) as error:
+            raise _cannot_write(path, error) from error
+        try:
+            self._prepare()
+        except BaseException as error:
+            self._connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise _cannot_write(path, error) from error
+            raise
+
+    def append(self, rows: Sequence[EncodedInteraction]) -> None:
+        with self._transaction() as connection:
+            connection.executemany(INSERT_INTERACTION, [row.values for row in rows])
+            for row in rows:
+                for feedback in row.feedback:
+                    _insert_feedback(connection, feedback)
+
+    def attach(self, feedback: Sequence[Feedback]) -> list[bool]:
+        with self._transaction() as connection:
+            known = [bool(connection.execute(HAS_INTERACTION, (one.interaction,)).fetchone()) for one in feedback]
+            for one, there in zip(feedback, known, strict=True):
+                if there:
+                    _insert_feedback(connection, one)
+            return known
+
+    def delete(self, before: float, limit: int) -> int:
+        with self._transaction() as connection:
+            return connection.execute(DELETE_OLDEST, (before, limit)).rowcount
+
+    def purge(self) -> bool:
+        """Deleted pages are overwritten when they are freed; what is left is their older copies in the WAL file."""
+        if not _REMOVES_WORDS:
+            self._connection.execute("INSERT INTO words (words) VALUES ('optimize')")
+        self._connection.execute("PRAGMA busy_timeout = 0")  # the writer asks again later rather than wait here
+        try:
+            busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        finally:
+            self._connection.execute(f"PRAGMA busy_timeout = {self._busy}")
+        return not busy
+
+    def transient(self, error: Exception) -> bool:
+        return _is_busy(error)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _prepare(self) -> None:
+        connection = self._connection
+        connection.execute(f"PRAGMA busy_timeout = {self._busy}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")
+        with self._transaction():
+            # The schema comes before WAL mode, so that the first page of the file itself says whose it is.
+            if not _check_identity(self.path, connection):
+                for statement in _statements(_SCHEMA):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        _enter_wal(connection, self._busy / 1000)
+        connection.execute("PRAGMA synchronous = NORMAL")
+        if _REMOVES_WORDS:
+            connection.execute("INSERT INTO words (words, rank) VALUES ('secure-delete', 1)")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._connection
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._connection.rollback()
+            raise
+
+
+class SqliteRows:
+    """Read-only connections, as many as threads read at a time; none is ever used by two at once."""
+
+    dialect: Dialect = "sqlite"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            raise _none_yet(path)
+        _refuse_foreign(path)
+        self._free: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+        self._closed = False
+        try:
+            self.read("SELECT 1")
+        except sqlite3.Error as error:
+            raise UnusableLogError(f"cannot read the log {path}: {error}") from error
+
+    def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        if self._closed:
+            raise RuntimeError("the log is closed")
+        try:
+            connection = self._free.get_nowait()
+        except queue.Empty:
+            connection = self._connect()
+        try:
+            return connection.execute(sql, parameters).fetchall()
+        finally:
+            self._free.put(connection)
+            if self._closed:
+                self._close_free()
+
+    def close(self) -> None:
+        self._closed = True
+        self._close_free()
+
+    def _connect(self) -> sqlite3.Connection:
+        uri = f"{self.path.resolve().as_uri()}?mode=ro"
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA busy_timeout = 5000")
+            connection.execute("PRAGMA query_only = ON")
+            if not _check_identity(self.path, connection):
+                raise _none_yet(self.path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _close_free(self) -> None:
+        while True:
+            try:
+                self._free.get_nowait().close()
+            except queue.Empty:
+                return
+
+
+def _insert_feedback(connection: sqlite3.Connection, feedback: Feedback) -> None:
+    connection.execute(INSERT_FEEDBACK, encode_feedback(feedback))
+    connection.execute(SUMMARISE_FEEDBACK, (feedback.interaction,) * 3)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raise UnusableLogError for a file that is no log, before anything beside a look at it.
+
+    SQLite looks, never `open`: when a process closes a file, POSIX drops all its locks on it, those of its other
+    connections as well. "immutable" is looking without locks and without files beside it; while others write, what it
+    shows may be torn. So it only refuses; the connection that is opened then decides.
+    """
+    try:
+        if not path.exists() or (path.is_file() and not path.stat().st_size):
+            return
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)) as connection:
+            _check_identity(path, connection)
+    except (OSError, sqlite3.OperationalError) as error:
+        raise _cannot_write(path, error) from error
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+            raise _foreign(path) from error
+
+
+def _none_yet(path: Path) -> FileNotFoundError:
+    return FileNotFoundError(f"{path} holds no interaction log; `lmworks serve` and `lmworks ask` write one")
+
+
+def _check_identity(path: Path, connection: sqlite3.Connection) -> bool:
+    """True for a log, False for an empty database, which may become one; UnusableLogError for everything else."""
+    application = _pragma(connection, "application_id")
+    if application == 0 and not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        return False
+    if application != APPLICATION_ID:
+        raise _foreign(path)
+    _check_version(path, _pragma(connection, "user_version"))
+    return True
+
+
+def _foreign(path: Path) -> UnusableLogError:
+    return UnusableLogError(f"{path} is not an interaction log; give the path of another file")
+
+
+def _check_version(path: Path, version: int) -> None:
+    if version > SCHEMA_VERSION:
+        raise UnusableLogError(
+            f"{path} has version {version} of the log's schema, this version of lmworks knows {SCHEMA_VERSION}: "
+            "upgrade lmworks, or give the path of another file"
+        )
+
+
+def _enter_wal(connection: sqlite3.Connection, patience: float) -> None:
+    """Changing the mode needs the file alone, and SQLite does not wait for that by itself."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            if mode != "wal":
+                raise sqlite3.OperationalError(f"the file system allows no write-ahead log (journal mode {mode})")
+            return
+        except sqlite3.OperationalError as error:
+            if not _is_busy(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _is_busy(error: Exception) -> bool:
+    codes = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return isinstance(error, sqlite3.OperationalError) and (getattr(error, "sqlite_errorcode", 0) & 0xFF) in codes
+
+
+def _cannot_write(path: Path, error: Exception) -> UnusableLogError:
+    return UnusableLogError(
+        f"cannot write the interaction log {path}: {error}; "
+        "make the file and its folder writable, or give another path as the log's location"
+    )
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script one by one: `executescript` would commit the transaction around them."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

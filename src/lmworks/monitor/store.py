@@ -1,0 +1,110 @@
+"""What the log asks of a database, and which one a location names.
+
+The statements that both databases share are written once, here and in `queries.py`, with `?` for parameters.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from lmworks.monitor.rows import COLUMNS, EncodedInteraction
+from lmworks.records import Feedback
+
+Dialect = Literal["sqlite", "postgres"]
+SCHEMA_VERSION = 1
+
+# "ON CONFLICT (id)": what is written again, after an answer got lost, is there once.
+INSERT_INTERACTION = (
+    f"INSERT INTO interactions ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
+    "ON CONFLICT (id) DO NOTHING"
+)
+INSERT_FEEDBACK = (
+    "INSERT INTO feedback (id, interaction, time, kind, value, record) VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (id) DO NOTHING"
+)
+HAS_INTERACTION = "SELECT 1 FROM interactions WHERE id = ?"
+# What is filtered stands in the row itself: the newest thumb and the number of notes.
+SUMMARISE_FEEDBACK = (
+    "UPDATE interactions SET "
+    "thumbs = COALESCE((SELECT value FROM feedback WHERE interaction = ? AND kind = 'thumbs' "
+    "ORDER BY time DESC, key DESC LIMIT 1), ''), "
+    "notes = (SELECT count(*) FROM feedback WHERE interaction = ? AND kind = 'note') WHERE id = ?"
+)
+DELETE_OLDEST = (
+    "DELETE FROM interactions WHERE key IN (SELECT key FROM interactions WHERE time < ? ORDER BY time LIMIT ?)"
+)
+
+
+class UnusableLogError(ValueError):
+    """A log that cannot be used as asked; the message names the fix."""
+
+
+class Store(Protocol):
+    """The writing side: used by one thread alone."""
+
+    def append(self, rows: Sequence[EncodedInteraction]) -> None:
+        """Add rows in one transaction; those whose id is there already are left as they are."""
+        ...
+
+    def attach(self, feedback: Sequence[Feedback]) -> list[bool]:
+        """Add feedback in one transaction; False for each whose interaction is not there."""
+        ...
+
+    def delete(self, before: float, limit: int) -> int:
+        """Delete at most `limit` interactions older than a time, the oldest first, with their feedback; how many."""
+        ...
+
+    def purge(self) -> bool:
+        """Clear what deleted rows left behind in the files; False when a reader is still in the way."""
+        ...
+
+    def transient(self, error: Exception) -> bool:
+        """Whether the same call may succeed a little later."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Rows(Protocol):
+    """The reading side: for any number of threads, unable to write."""
+
+    dialect: Dialect
+
+    def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]: ...
+
+    def close(self) -> None: ...
+
+
+def open_store(location: Path | str) -> Store:
+    """The writing side of a location: a path (made when missing) or "postgresql://..."; UnusableLogError."""
+    if is_postgres(location):
+        from lmworks.monitor.postgres import PostgresStore
+
+        return PostgresStore(str(location))
+    from lmworks.monitor.sqlite import SqliteStore
+
+    return SqliteStore(_path(location))
+
+
+def open_rows(location: Path | str) -> Rows:
+    """The reading side of an existing log; FileNotFoundError when there is none."""
+    if is_postgres(location):
+        from lmworks.monitor.postgres import PostgresRows
+
+        return PostgresRows(str(location))
+    from lmworks.monitor.sqlite import SqliteRows
+
+    return SqliteRows(_path(location))
+
+
+def is_postgres(location: Path | str) -> bool:
+    return str(location).startswith(("postgresql://", "postgres://"))
+
+
+def _path(location: Path | str) -> Path:
+    if not str(location):
+        raise UnusableLogError("the location of the log is empty; give the path of a file or postgresql://...")
+    if "://" in str(location):
+        scheme = str(location).partition("://")[0]
+        raise UnusableLogError(f"{scheme}:// is not supported; give the path of a file or postgresql://...")
+    return Path(location)

@@ -1,0 +1,220 @@
+"""The log as its users see it, the same in SQLite and in PostgreSQL."""
+
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+from events import event, full_event, interactions, random_events
+from hypothesis import given, settings
+
+from lmworks.monitor import Log, LogConfig, Reader
+from lmworks.monitor import log as log_module
+from lmworks.monitor.rows import decode, encode, encode_feedback
+from lmworks.records import Feedback, Message
+
+_WAIT = 20.0
+
+
+@settings(deadline=None)
+@given(interactions)
+def test_a_row_holds_the_whole_interaction(interaction) -> None:
+    row = encode(interaction)
+    assert decode(row.value("query_embedding"), row.value("payload"), ()) == interaction
+
+
+def test_what_is_recorded_is_read_back(location) -> None:
+    with Log(location) as log:
+        log.record(full_event(7)).result(_WAIT)
+        log.record(event(8)).result(_WAIT)
+        assert log.reader.get(f"{7:016x}") == full_event(7)
+        assert log.reader.get(f"{8:016x}") == event(8)
+        assert log.pending == 0
+    with Reader.open(location) as reader:  # a later process
+        assert reader.get(f"{7:016x}") == full_event(7)
+        with pytest.raises(KeyError):
+            reader.get("0" * 16)
+
+
+def test_a_row_as_a_list_shows_it(location) -> None:
+    with Log(location) as log:
+        log.record(full_event(7)).result(_WAIT)
+        (row,) = log.reader.find()
+    assert (row.id, row.time, row.operation, row.route) == (f"{7:016x}", 1_700_000_000.123456, "chat", "assistant")
+    assert (
+        row.question == "What does `with` do? ? \N{REPLACEMENT CHARACTER} ü"
+    )  # what no database can store is replaced
+    assert (row.confidence, row.abstained, row.seconds) == (0.625, True, 0.3)
+    assert (row.finish_reason, row.error, row.input_tokens, row.output_tokens) == ("length", "DeadlineError", 3, 2)
+    assert (row.conversation, row.thumbs, row.notes) == ("c" * 16, "down", 1)
+
+
+def test_recording_again_changes_nothing(location) -> None:
+    with Log(location) as log:
+        log.record(full_event(1)).result(_WAIT)
+        log.record(replace(full_event(1), response="another")).result(_WAIT)
+        futures = [log.record(event(2)) for _ in range(50)]  # also within one batch
+        for future in futures:
+            future.result(_WAIT)
+        assert log.reader.count() == 2
+        assert log.reader.get(f"{1:016x}") == full_event(1)
+
+
+def test_what_cannot_be_stored_is_refused_at_once(location) -> None:
+    with Log(location) as log:
+        for identifier in ("", "a b", "x" * 65, "ü"):
+            with pytest.raises(ValueError, match="letters, digits"):
+                log.record(event(1, id=identifier))
+        with pytest.raises(TypeError):
+            log.record(event(1, parameters={"temperature": object()}))
+        with pytest.raises(ValueError, match="feedback on"):
+            log.record(event(1, feedback=(Feedback("other", 1.0, "note"),)))
+        assert log.reader.count() == 0
+
+
+def test_feedback(location) -> None:
+    key = f"{1:016x}"
+    with Log(location) as log:
+        log.record(event(1)).result(_WAIT)
+        given = [
+            Feedback(key, 1.0, "thumbs", "down", "no"),
+            Feedback(key, 3.0, "thumbs", "up", "yes", "ann"),
+            Feedback(key, 2.0, "note", None, "hm"),
+        ]
+        for one in given:
+            log.attach(one).result(_WAIT)
+        log.attach(given[0]).result(_WAIT)  # told again by a client that got no answer
+        row = log.reader.find()[0]
+        assert (row.thumbs, row.notes) == ("up", 1)
+        assert log.reader.get(key).feedback == (given[0], given[2], given[1])
+        log.attach(Feedback(key, 4.0, "thumbs", None)).result(_WAIT)
+        assert log.reader.find()[0].thumbs is None
+        unknown = log.attach(Feedback("f" * 16, 1.0, "note", None, "to whom?"))
+        with pytest.raises(KeyError, match="f" * 16):
+            unknown.result(_WAIT)
+        assert log.reader.get(key).feedback[-1].value is None
+
+
+def test_pages_go_on_where_they_ended(module_log) -> None:
+    log, events = module_log
+    newest_first = sorted(events, key=lambda e: (e.time, e.id), reverse=True)
+    found, before = [], None
+    while page := log.reader.find(limit=7, before=before):
+        found += page
+        before = (page[-1].time, page[-1].id)
+    assert [row.id for row in found] == [e.id for e in newest_first]
+    assert [i.id for i in log.reader.interactions()] == [e.id for e in newest_first]
+
+
+def test_conversations(module_log, monkeypatch) -> None:
+    log, events = module_log
+    monkeypatch.setattr(log_module, "_PAGE", 4)  # the newest conversations are found over many pages
+    expected = {}
+    for name in ("c1", "c2"):
+        turns = sorted((e for e in events if e.conversation == name), key=lambda e: (e.time, e.id))
+        assert [i.id for i in log.reader.conversation(name)] == [e.id for e in turns]
+        question = next(m.content for m in turns[0].messages if m.role == "user")
+        expected[name] = (turns[-1].time, turns[-1].id, question, len(turns))
+    rows = log.reader.conversations()
+    newest_first = sorted(expected, key=lambda name: expected[name][:2], reverse=True)
+    assert [row.id for row in rows] == newest_first
+    assert all((row.time, row.question, row.turns) == (*expected[row.id][:1], *expected[row.id][2:]) for row in rows)
+    assert log.reader.conversations(limit=1) == rows[:1]
+    assert log.reader.conversation("nobody") == log.reader.conversation("") == []
+
+
+def test_many_threads_read_while_one_writes(location) -> None:
+    failures = []
+
+    def read() -> None:
+        try:
+            for _ in range(20):
+                count = log.reader.count()
+                assert len(log.reader.find(limit=1000)) >= count
+        except Exception as error:
+            failures.append(error)
+
+    with Log(location) as log:
+        threads = [threading.Thread(target=read) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        futures = [log.record(event(number)) for number in range(300)]
+        for thread in threads:
+            thread.join()
+        for future in futures:
+            future.result(_WAIT)
+        assert not failures
+        assert log.reader.count() == 300
+
+
+def test_closing_writes_what_is_pending(location) -> None:
+    log = Log(location)
+    futures = [log.record(event(number)) for number in range(200)]
+    log.close()
+    log.close()
+    assert all(future.done() and future.exception() is None for future in futures)
+    with Reader.open(location) as reader:
+        assert reader.count() == 200
+    with pytest.raises(RuntimeError, match="closed"):
+        log.record(event(1))
+    with pytest.raises(RuntimeError, match="closed"):
+        log.reader.count()
+
+
+def test_pruning(location) -> None:
+    with Log(location) as log:
+        for number in range(500):  # more than one transaction deletes
+            log.record(full_event(number) if number == 3 else event(number))
+        log.record(event(501)).result(_WAIT)
+        assert log.prune(1000.0 + 450) == 449  # `full_event` is of 2023
+        assert log.prune(1000.0 + 450) == 0
+        assert log.reader.count() == 52
+        assert log.reader.get(f"{3:016x}") == full_event(3)
+        assert log.prune(2e9) == 52
+        assert log.reader.find() == []
+
+
+def test_retention_deletes_what_is_old(location) -> None:
+    now = time.time()
+    with Log(location) as log:
+        for number, days in enumerate((0.5, 1.5, 30)):
+            log.record(event(number, time=now - days * 86400)).result(_WAIT)
+        assert log.reader.count() == 3
+    with Log(location, LogConfig(retention_days=1)) as log:
+        deadline = time.monotonic() + _WAIT
+        while log.reader.count() != 1 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert [row.id for row in log.reader.find()] == [f"{0:016x}"]
+
+
+def test_text_of_the_users_is_never_sql(location) -> None:
+    hostile = "'; DROP TABLE interactions; -- %s ? % _ \" *"
+    with Log(location) as log:
+        log.record(event(1, messages=(Message("user", hostile),), route=hostile, conversation=hostile)).result(_WAIT)
+        assert log.reader.conversation(hostile)[0].route == hostile
+        assert log.reader.count("drop table -nothing") == 1
+        assert log.reader.count('route:"\'; DROP TABLE interactions; -- %s ? % _ "') == 0
+        assert log.reader.count() == 1
+
+
+def test_a_reader_cannot_write(location) -> None:
+    with Log(location) as log:
+        log.record(event(1)).result(_WAIT)
+        with pytest.raises(Exception, match=r"readonly|read-only|read only"):
+            log.reader._rows.read("DELETE FROM interactions")
+        assert log.reader.count() == 1
+
+
+def test_equal_feedback_has_an_equal_id() -> None:
+    one = Feedback("a" * 16, 1.0, "note", None, "x")
+    assert encode_feedback(one) == encode_feedback(replace(one))
+    assert encode_feedback(one)[0] != encode_feedback(replace(one, time=2.0))[0]
+
+
+@pytest.fixture(scope="module")
+def module_log(module_location):
+    events = random_events(60, seed=0)
+    with Log(module_location) as log:
+        for one in events:
+            log.record(one).result(_WAIT)
+        yield log, events

@@ -1,0 +1,228 @@
+"""The thread that writes, against a store that misbehaves on demand."""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+
+import pytest
+from events import event
+
+from lmworks.monitor import LogFullError
+from lmworks.monitor.rows import EncodedInteraction, encode
+from lmworks.monitor.writer import Writer
+from lmworks.records import Feedback
+
+_WAIT = 20.0
+
+
+class BusyError(Exception):
+    pass
+
+
+class Memory:
+    """A store in memory; `errors` are raised by the next calls, `open` lets them through."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.feedback: list[Feedback] = []
+        self.errors: list[Exception] = []
+        self.open = threading.Event()
+        self.open.set()
+        self.begun = threading.Event()
+        self.purges: list[bool] = []
+        self.deleted: list[int] = []
+        self.closed_by: str | None = None
+
+    def append(self, rows: Sequence[EncodedInteraction]) -> None:
+        self._enter()
+        self.batches.append([row.value("id") for row in rows])
+
+    def attach(self, feedback: Sequence[Feedback]) -> list[bool]:
+        self._enter()
+        self.feedback += feedback
+        return [any(one.interaction in batch for batch in self.batches) for one in feedback]
+
+    def delete(self, before: float, limit: int) -> int:
+        self._enter()
+        return self.deleted.pop(0) if self.deleted else 0
+
+    def purge(self) -> bool:
+        return self.purges.pop(0) if self.purges else True
+
+    def transient(self, error: Exception) -> bool:
+        return isinstance(error, BusyError)
+
+    def close(self) -> None:
+        self.closed_by = threading.current_thread().name
+
+    def _enter(self) -> None:
+        self.begun.set()
+        assert self.open.wait(_WAIT)
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+def _id(number: int) -> str:
+    return f"{number:016x}"
+
+
+def _row(number: int) -> EncodedInteraction:
+    return encode(event(number))
+
+
+def test_what_comes_while_it_writes_is_one_batch_in_order() -> None:
+    store = Memory()
+    writer = Writer(store, capacity=100)
+    store.open.clear()
+    first = writer.record(_row(0))
+    assert store.begun.wait(_WAIT)
+    later = [writer.record(_row(number)) for number in range(1, 20)]
+    assert writer.pending == 20
+    assert not first.done()
+    store.open.set()
+    writer.close()
+    assert store.batches == [[_id(0)], [_id(number) for number in range(1, 20)]]
+    assert all(future.done() for future in later)
+    assert writer.pending == 0
+
+
+def test_feedback_follows_its_interaction() -> None:
+    store = Memory()
+    writer = Writer(store, capacity=100)
+    store.open.clear()
+    writer.record(_row(0))
+    assert store.begun.wait(_WAIT)
+    writer.record(_row(1))
+    note = writer.attach(Feedback(_id(1), 1.0, "note"))
+    writer.record(_row(2))
+    early = writer.attach(Feedback(_id(3), 1.0, "note"))
+    writer.record(_row(3))
+    store.open.set()
+    note.result(_WAIT)
+    with pytest.raises(KeyError):
+        early.result(_WAIT)
+    writer.close()
+    assert store.batches == [[_id(0)], [_id(1)], [_id(2)], [_id(3)]]
+
+
+def test_a_full_queue_is_an_error_at_once() -> None:
+    store = Memory()
+    writer = Writer(store, capacity=3)
+    store.open.clear()
+    writer.record(_row(0))
+    assert store.begun.wait(_WAIT)  # taken from the queue, not written
+    accepted = [writer.record(_row(number)) for number in (1, 2, 3)]
+    with pytest.raises(LogFullError, match="3 events wait"):
+        writer.record(_row(4))
+    store.open.set()
+    for future in accepted:
+        future.result(_WAIT)
+    writer.record(_row(5)).result(_WAIT)
+    writer.close()
+    assert [key for batch in store.batches for key in batch] == [_id(number) for number in (0, 1, 2, 3, 5)]
+
+
+def test_a_batch_that_fails_fails_its_futures_alone() -> None:
+    store = Memory()
+    writer = Writer(store, capacity=100)
+    store.errors = [OSError("disk full")]
+    with pytest.raises(OSError, match="disk full"):
+        writer.record(_row(0)).result(_WAIT)
+    writer.record(_row(1)).result(_WAIT)
+    store.errors = [OSError("disk full")]
+    with pytest.raises(OSError, match="disk full"):
+        writer.attach(Feedback(_id(1), 1.0, "note")).result(_WAIT)
+    writer.attach(Feedback(_id(1), 1.0, "note")).result(_WAIT)
+    store.errors = [OSError("disk full")]
+    with pytest.raises(OSError, match="disk full"):
+        writer.prune(1.0).result(_WAIT)
+    assert writer.prune(1.0).result(_WAIT) == 0
+    writer.close()
+    assert store.batches == [[_id(1)]]
+
+
+def test_what_is_busy_is_asked_again() -> None:
+    store = Memory()
+    writer = Writer(store, capacity=100)
+    store.errors = [BusyError(), BusyError(), BusyError()]
+    writer.record(_row(0)).result(_WAIT)
+    store.errors = [BusyError()]
+    assert writer.prune(1.0).result(_WAIT) == 0
+    writer.close()
+    assert store.batches == [[_id(0)]]
+
+
+def test_waiting_for_a_busy_store_has_an_end() -> None:
+    store = Memory()
+    writer = Writer(store, capacity=100, patience=0.1)
+    store.errors = [BusyError("still") for _ in range(1000)]
+    with pytest.raises(BusyError, match="still"):
+        writer.record(_row(0)).result(_WAIT)
+    store.errors = []
+    writer.record(_row(1)).result(_WAIT)
+    writer.close()
+
+
+def test_an_event_cannot_be_cancelled() -> None:
+    store = Memory()
+    writer = Writer(store, capacity=100)
+    store.open.clear()
+    writer.record(_row(0))
+    future = writer.record(_row(1))
+    assert not future.cancel()
+    store.open.set()
+    writer.close()
+    assert future.done()
+    assert [key for batch in store.batches for key in batch] == [_id(0), _id(1)]
+
+
+def test_events_are_written_between_two_steps_of_a_deletion() -> None:
+    store = Memory()
+    writer = Writer(store, capacity=100)
+    store.deleted = [200] * 50 + [7]
+    pruned = writer.prune(1.0)
+    writer.record(_row(0)).result(_WAIT)
+    assert pruned.result(_WAIT) == 50 * 200 + 7
+    writer.close()
+
+
+def test_a_deletion_resolves_when_its_traces_are_gone() -> None:
+    store = Memory()
+    writer = Writer(store, capacity=100)
+    store.deleted, store.purges = [5], [False, False, True]
+    assert writer.prune(1.0).result(_WAIT) == 5
+    assert store.purges == []
+    writer.close()
+
+
+def test_closing_finishes_deletions_or_says_why_not() -> None:
+    store = Memory()
+    writer = Writer(store, capacity=100, patience=0.1)
+    store.deleted, store.purges = [200, 3], [False] * 10_000
+    pruned = writer.prune(1.0)
+    writer.close()
+    with pytest.raises(TimeoutError, match="a reader kept deleted rows"):
+        pruned.result(0)
+    assert store.deleted == []
+
+
+def test_retention_begins_at_once_and_its_errors_are_told(caplog) -> None:
+    store = Memory()
+    store.errors = [OSError("disk full")]
+    with caplog.at_level(logging.ERROR):
+        writer = Writer(store, capacity=100, retention_seconds=10.0)
+        deadline = time.monotonic() + _WAIT
+        while not caplog.records and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert "could not be deleted from the log: disk full" in caplog.text
+    writer.record(_row(0)).result(_WAIT)
+    writer.close()
+
+
+def test_the_store_is_closed_once_the_thread_has_ended() -> None:
+    store = Memory()
+    writer = Writer(store, capacity=100)
+    writer.close()
+    assert store.closed_by == threading.current_thread().name
+    assert not any(thread.name == "lmworks-log" and thread is writer._thread for thread in threading.enumerate())

@@ -1,0 +1,262 @@
+"""What the log must not see: the rules one by one, then the bytes on the disk."""
+
+import json
+import sqlite3
+import zlib
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+from events import event, full_event, interactions
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmworks.config import ConfigError, from_mapping, to_mapping
+from lmworks.monitor import Log, LogConfig
+from lmworks.monitor.config import RULES
+from lmworks.monitor.redaction import Redactor
+from lmworks.records import Feedback, Interaction, Message, Verdict
+
+_WAIT = 20.0
+_ALL = Redactor.of(LogConfig(redact=RULES))
+
+
+@pytest.mark.parametrize(
+    ("rule", "text", "expected"),
+    [
+        ("email", "Write to ann.b+c@mail.example.org, please", "Write to [email], please"),
+        ("email", "<a@b.co>;o'neil@example.com", "<[email]>;[email]"),
+        ("email", "ünal@exämple.de", "[email]"),
+        # The examples that the card networks and ISO 13616's registry publish.
+        ("credit_card", "4111 1111 1111 1111 or 5500-0000-0000-0004", "[credit_card] or [credit_card]"),
+        ("credit_card", "378282246310005.", "[credit_card]."),
+        ("credit_card", "2 cards: 4111 1111 1111 1111 12/27", "2 cards: [credit_card] 12/27"),
+        ("credit_card", "no. 2 4111-1111-1111-1111-5", "no. 2 [credit_card]-5"),
+        ("iban", "AB12 DE89 3704 0044 0532 0130 00 42 EUR", "AB12 [iban] 42 EUR"),
+        ("iban", "DE89 3704 0044 0532 0130 00 and then", "[iban] and then"),
+        ("iban", "GB29NWBK60161331926819, FR1420041010050500013M02606", "[iban], [iban]"),
+        ("iban", "my iban is no9386011117947 ok", "my iban is [iban] ok"),
+        ("ip_address", "from 192.168.0.1:8080 and 10.0.0.255.", "from [ip_address]:8080 and [ip_address]."),
+        ("ip_address", "2001:db8::ff00:42:8329 ::1 fe80::1", "[ip_address] [ip_address] [ip_address]"),
+        ("ip_address", "2001:0db8:0000:0000:0000:ff00:0042:8329", "[ip_address]"),
+        ("phone", "call +49 30 1234567 or +1 (555) 010-9999", "call [phone] or [phone]"),
+        ("phone", "(030) 123456, 0171-2345678, 555-123-4567", "[phone], [phone], [phone]"),
+        ("secret", "key sk-proj-abcDEF0123456789xyz!", "key [secret]!"),
+        ("secret", "Authorization: Bearer abcdefghijklmnop.qrst", "Authorization: [secret]"),
+        ("secret", "ghp_" + "a1B2" * 9, "[secret]"),
+        ("secret", "AKIAIOSFODNN7EXAMPLE", "[secret]"),
+        ("secret", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl", "[secret]"),
+        ("secret", "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nx", "[secret]\nx"),
+    ],
+)
+def test_what_a_rule_finds(rule, text, expected) -> None:
+    assert Redactor.of(LogConfig(redact=(rule,))).text(text) == (expected, {rule})
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ("email", "a decorator: @property, x @ y, user@localhost"),
+        ("credit_card", "4111 1111 1111 1112"),  # Luhn
+        ("credit_card", "1234567890123456 94111111111111111 411111111111"),  # other beginning, longer, shorter
+        ("iban", "DE89 3704 0044 0532 0130 01"),  # checksum
+        ("iban", "AB12 is the name of a function that takes arguments"),
+        ("ip_address", "256.1.1.1 1.2.3 1.2.3.4.5 std::vector a::b 12:30:45 x[1:2:3]"),
+        ("phone", "2024-01-31 10:00, 3.14159, 1234, 192.168.0.1, chapter 7.3.1, 1,000,000, 65536"),
+        ("secret", "sk-learn is a library; the task-0123456789abcdefgh; the bearer of news; eyJ"),
+    ],
+)
+def test_what_a_rule_leaves_alone(rule, text) -> None:
+    assert Redactor.of(LogConfig(redact=(rule,))).text(text) == (text, frozenset())
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**15 - 1))
+def test_every_number_with_luhns_digit_is_found(number) -> None:
+    digits = f"4{number:015d}"[:15]
+    odd = sum(int(digit) for digit in digits[1::2])
+    even = sum(sum(divmod(2 * int(digit), 10)) for digit in digits[0::2])
+    card = digits + str(-(odd + even) % 10)
+    assert Redactor.of(LogConfig(redact=("credit_card",))).text(f"pay {card} now")[0] == "pay [credit_card] now"
+    wrong = digits + str((1 - odd - even) % 10)
+    assert Redactor.of(LogConfig(redact=("credit_card",))).text(wrong)[0] == wrong
+
+
+@settings(deadline=None)
+@given(st.from_regex(r"[A-Z0-9]{11,30}", fullmatch=True), st.sampled_from(["DE", "NO", "MT", "gb"]))
+def test_every_number_with_the_checksum_of_an_iban_is_found(account, country) -> None:
+    remainder = int("".join(str(int(c, 36)) for c in f"{account}{country}00")) % 97
+    iban = f"{country}{98 - remainder:02d}{account}"
+    assert Redactor.of(LogConfig(redact=("iban",))).text(f"({iban})")[0] == "([iban])"
+    groups = " ".join(iban[start : start + 4] for start in range(0, len(iban), 4))
+    assert Redactor.of(LogConfig(redact=("iban",))).text(f"({groups})")[0] == "([iban])"
+
+
+_findable = st.sampled_from(["a@b.org", "10.0.0.1", "+49 30 1234567", "4111111111111111", "sk-" + "x" * 20])
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.text(max_size=8) | _findable | st.sampled_from([" ", ".", ":", "[email]"]), max_size=10).map("".join)
+)
+def test_redacting_again_changes_nothing(text) -> None:
+    once = _ALL.text(text)[0]
+    assert _ALL.text(once) == (once, frozenset())
+
+
+def test_long_texts_take_no_longer_than_their_length() -> None:
+    for piece in ("a", "a.", "1 ", "1", ":", "0:", "+", "(0", "a@", "sk-", "-----BEGIN ", "AB12", "eyJ."):
+        text = piece * 20_000  # with a quadratic pattern this would not end
+        _ALL.text(text)
+
+
+def test_own_patterns_come_first() -> None:
+    redactor = Redactor.of(LogConfig(redact=("phone",), patterns={"employee": r"\bE-\d{6}\b"}))
+    assert redactor.text("E-123456 at 0171-2345678") == ("[employee] at [phone]", {"employee", "phone"})
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"redact": ["e-mail"]}, r'unknown redaction rule "e-mail"; did you mean "email"'),
+        ({"patterns": {"x": "("}}, "the pattern x is not a regular expression"),
+        ({"patterns": {"x": "a*"}}, "matches the empty text"),
+        ({"patterns": {"email": "a"}}, "must not be that of a rule"),
+        ({"patterns": {"X Y": "a"}}, "lower-case letters"),
+        ({"retention_days": -1}, "retention_days"),
+        ({"retention_days": float("nan")}, "retention_days"),
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused(values, says) -> None:
+    with pytest.raises(ConfigError, match=says):
+        from_mapping(LogConfig, values)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Interactions
+
+_SECRET = "mallory@example.org"
+# Where people and models write. Everything else is made by us, or a quote from a document.
+_WRITTEN = {
+    *("messages", "response", "rendered_prompt", "parameters", "error", "verdicts"),
+    *("conversation", "parent", "unit", "feedback"),
+}
+_DERIVED = {"prompt_ids", "token_ids", "token_log_probabilities", "query_embedding", "redacted"}
+
+
+def _secret_everywhere() -> Interaction:
+    plain = full_event(7)
+    return replace(
+        plain,
+        messages=(
+            Message("system", f"You help {_SECRET}."),
+            Message("tool", "", ({"name": "send", "arguments": {"to": [_SECRET], _SECRET: 1}},), name=_SECRET),
+            Message("user", f"What does {_SECRET} say?"),
+        ),
+        response=f"{_SECRET} says hello",
+        rendered_prompt=f"<|im_start|>{_SECRET}",
+        parameters={"temperature": 0.5, "stop": [_SECRET]},
+        error=f"LookupError: {_SECRET}",
+        verdicts=tuple(replace(verdict, text=f"Ask {_SECRET}.") for verdict in plain.verdicts),
+        conversation=_SECRET,
+        parent=f"after-{_SECRET}",
+        unit=_SECRET,
+        feedback=(Feedback(plain.id, 5.0, "note", None, f"tell {_SECRET}", _SECRET),),
+    )
+
+
+def test_every_text_is_redacted_and_nothing_else_changes() -> None:
+    before = _secret_everywhere()
+    after = Redactor.of(LogConfig(redact=("email", "phone"))).interaction(before)
+    assert _SECRET not in json.dumps(to_mapping(after))
+    assert after.redacted == ("email",)
+    for field in fields(Interaction):
+        if field.name not in _WRITTEN | _DERIVED:
+            assert getattr(after, field.name) == getattr(before, field.name), field.name
+    assert after.prompt_ids == after.token_ids == after.token_log_probabilities == after.query_embedding == ()
+    assert after.messages[2].content == "What does [email] say?"
+    assert after.messages[1].tool_calls == ({"name": "send", "arguments": {"to": ["[email]"], "[email]": 1}},)
+    assert after.parameters == {"temperature": 0.5, "stop": ["[email]"]}
+    assert after.feedback[0].author == "[email]"
+
+
+def test_names_that_clients_chose_stay_distinct() -> None:
+    redactor = Redactor.of(LogConfig(redact=("email", "phone")))
+    one, again, other = (
+        redactor.interaction(event(number, conversation=name))
+        for number, name in enumerate(("a@example.org", "a@example.org", "b@example.org"))
+    )
+    assert one.conversation == again.conversation != other.conversation
+    assert one.conversation.startswith("redacted-")
+    elsewhere = Redactor.of(LogConfig(redact=("email",))).interaction(event(1, conversation="a@example.org"))
+    assert elsewhere.conversation != one.conversation  # nobody can look the address up
+    own = event(1, conversation="0301234567012345", parent="0301234567012345-2")  # random, but like a phone number
+    assert redactor.interaction(own) == own
+
+
+@settings(deadline=None)
+@given(interactions)
+def test_what_no_rule_finds_stays_as_it_is(interaction) -> None:
+    redactor = Redactor.of(LogConfig(patterns={"marker": "\N{SNOWMAN}\N{SNOWMAN}"}))
+    assert redactor.interaction(interaction) == interaction
+
+
+def test_without_content_no_text_is_left() -> None:
+    before = replace(_secret_everywhere(), retrieved=full_event().retrieved)
+    after = Redactor.of(LogConfig(content=False)).interaction(before)
+    assert [(m.role, m.content, m.tool_calls, m.name) for m in after.messages] == [
+        ("system", "", (), None),
+        ("tool", "", (), None),
+        ("user", "", (), None),
+    ]
+    assert (after.response, after.rendered_prompt, after.error) == ("", "", "LookupError")
+    assert after.parameters == {"temperature": 0.5}
+    assert [r.text for r in after.retrieved] == [v.text for v in after.verdicts] == [""]
+    assert after.retrieved[0].span == before.retrieved[0].span
+    assert after.prompt_ids == after.token_ids == after.query_embedding == ()
+    assert after.feedback[0].text == ""
+    assert after.redacted == ("email", "content")
+    assert (after.timings, after.input_tokens, after.model) == (before.timings, before.input_tokens, before.model)
+
+
+def _disk(folder: Path, path: Path) -> bytes:
+    """All bytes of the log's files, and what its compressed payloads hold."""
+    raw = b"".join(file.read_bytes() for file in folder.iterdir())
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+    payloads = [zlib.decompress(row[0]) for row in connection.execute("SELECT payload FROM interactions")]
+    connection.close()
+    return b"".join([raw, *payloads]).lower()
+
+
+@pytest.mark.parametrize("policy", [LogConfig(redact=("email",)), LogConfig(redact=("email",), content=False)])
+def test_the_disk_never_sees_it(tmp_path, policy) -> None:
+    path = tmp_path / "log.sqlite"
+    with Log(path, policy) as log:
+        log.record(_secret_everywhere()).result(_WAIT)
+        log.attach(Feedback(f"{7:016x}", 9.0, "thumbs", "down", f"{_SECRET} knows", _SECRET)).result(_WAIT)
+        disk = _disk(tmp_path, path)  # while the write-ahead log is there
+        assert (tmp_path / "log.sqlite-wal").stat().st_size > 0
+        assert b"mallory" not in disk
+        assert b"assistant" in disk
+    assert b"mallory" not in _disk(tmp_path, path)
+
+
+def test_the_disk_would_show_it(tmp_path) -> None:
+    path = tmp_path / "log.sqlite"
+    with Log(path, LogConfig(redact=("phone",))) as log:
+        log.record(_secret_everywhere()).result(_WAIT)
+        assert _disk(tmp_path, path).count(b"mallory") > 5
+
+
+def test_passages_of_documents_are_kept_as_they_are() -> None:
+    passage = replace(full_event().retrieved[0], text=f"written by {_SECRET}")
+    after = Redactor.of(LogConfig(redact=("email",))).interaction(event(1, retrieved=(passage,)))
+    assert after.retrieved == (passage,)
+    assert after.redacted == ()
+
+
+def test_a_sentence_of_an_answer_is_a_text_of_the_answer() -> None:
+    verdict: Verdict = replace(full_event().verdicts[0], text=f"written by {_SECRET}")
+    after = Redactor.of(LogConfig(redact=("email",))).interaction(event(1, verdicts=(verdict,)))
+    assert after.verdicts[0].text == "written by [email]"
+    assert after.verdicts[0].evidence == verdict.evidence

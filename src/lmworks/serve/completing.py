@@ -1,0 +1,106 @@
+"""A turn that a language model completes, as events; every choice is logged once, however it ends."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, replace
+
+from lmworks.generate.protocol import Completion, Delta, Request
+from lmworks.generate.worker import EngineWorker, QueueFullError
+from lmworks.records import Interaction
+from lmworks.serve.events import BusyError, DeadlineError, Event, FailedError, Finished, Piece
+from lmworks.serve.inbox import Inbox
+from lmworks.serve.recorder import Recorder
+from lmworks.serve.recording import Turn, choice_id, of_completion, of_failure
+
+_WAIT_SECONDS = 2.0  # that a request occupies a slot, roughly: only for telling a refused client when to come back
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    turn: Turn
+    identifier: str
+    worker: EngineWorker
+    recorder: Recorder
+    began: float
+    inbox: Inbox[Delta | Exception]
+
+
+async def complete(
+    turn: Turn, identifier: str, worker: EngineWorker, recorder: Recorder, deadline_seconds: float
+) -> AsyncGenerator[Event, None]:
+    """The events of all choices as they come; closing the iterator cancels those that are unfinished."""
+    job = _Job(turn, identifier, worker, recorder, time.time(), Inbox(deadline_seconds))
+    submissions: dict[int, asyncio.Task[str]] = {}  # of the choices that are not logged yet
+    error = "client_left"
+    try:
+        for choice in range(turn.n):
+            submissions[choice] = asyncio.create_task(asyncio.to_thread(_submit, job, choice))
+            await asyncio.shield(submissions[choice])
+        while submissions:
+            choice, item = await job.inbox.next()
+            if isinstance(item, Exception):
+                del submissions[choice]
+                error = type(item).__name__
+                await recorder.commit(of_failure(turn, choice_id(identifier, choice), job.began, error))
+                raise FailedError(f"the model failed on this request ({error})") from item
+            if item.text or item.tokens:
+                yield Piece(choice, item.text, item.tokens)
+            if item.completion is not None:
+                del submissions[choice]
+                interaction = await _commit(job, choice, item.completion)
+                yield Finished(choice, interaction, completion=item.completion)
+    except DeadlineError:
+        error = "deadline_exceeded"
+        raise
+    finally:
+        if submissions:
+            recorder.later(_settle(job, submissions, error))
+
+
+def _submit(job: _Job, choice: int) -> str:
+    """Queue one choice; its seed is the request's plus its number. ValueError or BusyError at once."""
+    sampling = job.turn.sampling
+    if sampling.seed is not None and choice:
+        sampling = replace(sampling, seed=(sampling.seed + choice) % 2**64)
+    request = Request(
+        prompt_ids=job.turn.prompt_ids,
+        messages=job.turn.messages,
+        sampling=sampling,
+        id=choice_id(job.identifier, choice),
+    )
+    try:
+        return job.worker.submit(request, job.inbox.listener(choice))
+    except QueueFullError as error:
+        slots = max(1, job.worker.running)
+        raise BusyError(_WAIT_SECONDS * (1 + job.worker.waiting / slots)) from error
+
+
+async def _commit(job: _Job, choice: int, completion: Completion, error: str = "") -> Interaction:
+    identifier = choice_id(job.identifier, choice)
+    interaction = await asyncio.to_thread(
+        of_completion, job.turn, identifier, job.began, completion, job.worker.checkpoint, error
+    )
+    await job.recorder.commit(interaction)
+    return interaction
+
+
+async def _settle(job: _Job, submissions: dict[int, asyncio.Task[str]], error: str) -> None:
+    """Cancel what is unfinished, and log what was made of it. A choice that was refused leaves no trace."""
+    waiting: set[int] = set()
+    for choice, submission in submissions.items():
+        try:
+            job.worker.cancel(await submission)
+            waiting.add(choice)
+        except (BusyError, ValueError, RuntimeError):
+            continue
+    while waiting:
+        choice, item = await job.inbox.next_whenever()
+        if isinstance(item, Exception):
+            waiting.discard(choice)
+            identifier = choice_id(job.identifier, choice)
+            await job.recorder.commit(of_failure(job.turn, identifier, job.began, type(item).__name__))
+        elif item.completion is not None and choice in waiting:
+            waiting.discard(choice)
+            cut = item.completion.finish_reason == "cancelled"
+            await _commit(job, choice, item.completion, error if cut else "")

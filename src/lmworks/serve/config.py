@@ -1,0 +1,42 @@
+"""How a system is served. Free of FastAPI and torch, like every `config.py`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ServeConfig:
+    """The `[serve]` table of a recipe, and the options of `lmworks serve`.
+
+    host, port           where to listen. Anything but loopback needs `keys`.
+    slots                completions that a language model makes at a time; more wait in line.
+    context_length       tokens of prompt and completion together; 0 is the engine's default.
+    max_waiting          requests that may wait for each model; the next is refused with 429 and Retry-After.
+    deadline_seconds     a request that is not finished by then is ended.
+    requests_per_minute  for each API key (or address, where no keys are asked for); 0 is no limit.
+    max_body_bytes       of a request; a larger one is refused with 413 before it is read.
+    keys                 the file of API keys (`lmworks keys add`); "" asks for none.
+    allowed_hosts        names, besides loopback and `host`, under which the server may be addressed.
+    drain_seconds        how long a shutdown waits for what is running.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    slots: int = 8
+    context_length: int = 0
+    max_waiting: int = 64
+    deadline_seconds: float = 120.0
+    requests_per_minute: int = 0
+    max_body_bytes: int = 1_000_000
+    keys: str = ""
+    allowed_hosts: tuple[str, ...] = ()
+    drain_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 2**16:
+            raise ValueError(f"port must lie in [0, 65535] (0 takes a free one), got {self.port}")
+        if self.slots < 1 or self.max_waiting < 0 or self.context_length < 0:
+            raise ValueError("slots must be at least 1, max_waiting and context_length at least 0")
+        if not 0 < self.deadline_seconds < float("inf") or not 0 <= self.drain_seconds < float("inf"):
+            raise ValueError("deadline_seconds must be positive and drain_seconds at least 0, both finite")
+        if self.max_body_bytes < 1 or self.requests_per_minute < 0:
+            raise ValueError("max_body_bytes must be positive and requests_per_minute at least 0")

@@ -1,0 +1,171 @@
+"""POST /v1/completions: text completions of language models, and with `echo` the scores of prompt tokens."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from lmworks.generate.protocol import Token
+from lmworks.serve.events import Finished, Piece
+from lmworks.serve.openai import extension, sampling
+from lmworks.serve.openai.envelope import content, finish_reason, fresh_id, log_fields, system_fingerprint, usage
+from lmworks.serve.openai.errors import ApiError, Json, documented
+from lmworks.serve.openai.log_probabilities import TextLogprobsWriter, TokenBytes
+from lmworks.serve.openai.merging import merged
+from lmworks.serve.openai.prompts import Prompt, Scorer, read_prompt
+from lmworks.serve.openai.requests import CompletionRequest
+from lmworks.serve.openai.responses import FinishReason, TextChoice, TextCompletion, TextLogprobs, Usage
+from lmworks.serve.openai.stream import DONE, EventStream, answered, event
+from lmworks.serve.recording import Turn
+from lmworks.serve.service import Service
+
+router = APIRouter(tags=["OpenAI"])
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": TextCompletion,
+        "description": "the completion, or with `stream` a sequence of events of the same form",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    **documented(400, 401, 403, 404, 413, 421, 429, 500, 503, 504),
+}
+
+
+@router.post("/v1/completions", responses=_RESPONSES, response_model=None)
+async def completions(body: CompletionRequest, request: Request) -> Response:
+    """Complete one or more prompts, each a text or token ids, without a chat template.
+
+    With `echo`, `logprobs` 0 and `max_tokens` 0 nothing is generated: the answer scores the prompt.
+    """
+    service: Service = request.app.state.service
+    scorer: Scorer = request.app.state.scorer
+    if body.stream:
+        return EventStream(_chunks(service, scorer, body))
+    return await answered(request, lambda: _completion(service, scorer, body))
+
+
+async def _completion(service: Service, scorer: Scorer, body: CompletionRequest) -> Response:
+    text = await _Text.begin(service, scorer, body)
+    finished: dict[int, Finished] = {}
+    if body.max_tokens != 0:
+        async with aclosing(text.events(service)) as events:
+            async for index, one in events:
+                if isinstance(one, Finished):
+                    finished[index] = one
+    choices = [text.whole(index, finished.get(index)) for index in range(len(text.prompts) * text.n)]
+    done = [finished[index] for index in sorted(finished)]
+    extra = extension.of_choices(done) if done else None
+    return Json(content(TextCompletion(**text.head, choices=choices, usage=text.usage(finished), lmworks=extra)))
+
+
+async def _chunks(service: Service, scorer: Scorer, body: CompletionRequest) -> AsyncGenerator[bytes, None]:
+    text = await _Text.begin(service, scorer, body)
+    if body.echo:
+        for index in range(len(text.prompts) * text.n):
+            yield text.chunk(text.echoed(index, "stop" if body.max_tokens == 0 else None))
+    finished: dict[int, Finished] = {}
+    if body.max_tokens != 0:
+        async with aclosing(text.events(service)) as events:
+            async for index, one in events:
+                if isinstance(one, Piece) and (one.text or body.logprobs is not None):
+                    yield text.chunk(text.part(index, one.text, one.tokens))
+                if isinstance(one, Finished):
+                    finished[index] = one
+                    yield text.chunk(text.part(index, "", (), finish_reason(one)), extension.of_finished(one))
+    if body.stream_options and body.stream_options.include_usage:
+        yield event(content(TextCompletion(**text.head, choices=[], usage=text.usage(finished))))
+    yield DONE
+
+
+@dataclass(slots=True)
+class _Text:
+    """One request on its way. Choice `index` completes prompt `index // n`, as OpenAI counts them."""
+
+    body: CompletionRequest
+    prompts: list[Prompt]
+    n: int
+    turns: list[Turn]
+    head: dict[str, Any]
+    names: TokenBytes
+    writers: dict[int, TextLogprobsWriter] = field(default_factory=dict)
+
+    @classmethod
+    async def begin(cls, service: Service, scorer: Scorer, body: CompletionRequest) -> "_Text":
+        if service.served(body.model).kind == "assistant":
+            raise ApiError(400, f"{body.model} answers chats only: POST /v1/chat/completions", "model")
+        worker = service.language(body.model)
+        echo, own = bool(body.echo), scorer if body.logprobs is not None else None
+        reading = [read_prompt(worker, given, echo=echo, scorer=own) for given in body.prompts]
+        prompts = list(await asyncio.gather(*reading))
+        parameters, fields = sampling.of_completion(body), log_fields(body)
+        turns = [
+            Turn(body.model, prompt_ids=one.ids, sampling=parameters, n=body.n or 1, id=fresh_id(), **fields)
+            for one in prompts
+        ]
+        head = {
+            "id": f"cmpl-{turns[0].id}",
+            "created": int(time.time()),
+            "model": body.model,
+            "system_fingerprint": system_fingerprint(service, body.model),
+        }
+        return cls(body, prompts, body.n or 1, turns, head, TokenBytes(worker.checkpoint.tokenizer))
+
+    async def events(self, service: Service) -> AsyncGenerator[tuple[int, Piece | Finished], None]:
+        """(index of the choice, event); as many prompts at a time as the model has slots."""
+        sources = [service.chat(turn) for turn in self.turns]
+        async with aclosing(merged(sources, at_once=service.config.slots)) as events:
+            async for number, one in events:
+                if isinstance(one, (Piece, Finished)):
+                    yield number * self.n + one.choice, one
+
+    def whole(self, index: int, finished: Finished | None) -> TextChoice:
+        """A choice at once; without `finished` it is its echoed prompt alone."""
+        echoed = self.echoed(index, "stop") if self.body.echo else None
+        if finished is None:
+            assert echoed is not None  # the schema refuses max_tokens 0 without echo
+            return echoed
+        tokens = (finished.completion and finished.completion.tokens) or ()
+        made = self.part(index, finished.interaction.response, tokens, finish_reason(finished))
+        if echoed is None:
+            return made
+        return made.model_copy(
+            update={"text": echoed.text + made.text, "logprobs": _joined(echoed.logprobs, made.logprobs)}
+        )
+
+    def echoed(self, index: int, reason: FinishReason | None) -> TextChoice:
+        prompt = self.prompts[index // self.n]
+        logprobs = self._writer(index).write(prompt.tokens, prompt.values) if prompt.tokens else None
+        return TextChoice(index=index, text=prompt.text, logprobs=logprobs, finish_reason=reason)
+
+    def part(self, index: int, text: str, tokens: tuple[Token, ...], reason: FinishReason | None = None) -> TextChoice:
+        asked = self.body.logprobs is not None and (tokens or not self.body.stream)
+        logprobs = self._writer(index).write(tokens) if asked else None
+        return TextChoice(index=index, text=text, logprobs=logprobs, finish_reason=reason)
+
+    def chunk(self, choice: TextChoice, extra: dict[str, Any] | None = None) -> bytes:
+        return event(content(TextCompletion(**self.head, choices=[choice], lmworks=extra)))
+
+    def usage(self, finished: dict[int, Finished]) -> Usage:
+        if finished:
+            groups = [[finished[p * self.n + c] for c in range(self.n)] for p in range(len(self.prompts))]
+            return usage(groups)
+        prompt = sum(len(one.ids) for one in self.prompts)
+        return Usage(prompt_tokens=prompt, completion_tokens=0, total_tokens=prompt)
+
+    def _writer(self, index: int) -> TextLogprobsWriter:
+        return self.writers.setdefault(index, TextLogprobsWriter(self.body.logprobs or 0, self.names))
+
+
+def _joined(first: TextLogprobs | None, second: TextLogprobs | None) -> TextLogprobs | None:
+    if first is None or second is None:
+        return None
+    return TextLogprobs(
+        tokens=first.tokens + second.tokens,
+        token_logprobs=first.token_logprobs + second.token_logprobs,
+        top_logprobs=None,
+        text_offset=first.text_offset + second.text_offset,
+    )

@@ -1,0 +1,55 @@
+"""What chat and text completions share: the turn, the parts of an answer, and the end of one."""
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from lmworks.serve.events import Finished
+from lmworks.serve.openai.errors import ApiError
+from lmworks.serve.openai.requests import Sampled
+from lmworks.serve.openai.responses import FinishReason, Usage
+from lmworks.serve.service import Service
+
+
+def log_fields(body: Sampled) -> dict[str, Any]:
+    """The fields of a `Turn` that are for the log; OpenAI's `user` is the unit where `metadata` names none."""
+    metadata = body.metadata
+    return {
+        "conversation": (metadata and metadata.conversation) or "",
+        "parent": (metadata and metadata.parent) or None,
+        "unit": (metadata and metadata.unit) or body.user or "",
+    }
+
+
+def fresh_id() -> str:
+    return secrets.token_hex(8)
+
+
+def system_fingerprint(service: Service, name: str) -> str:
+    """Changes when the weights, the tokenizer or, of the assistant, anything of the system changes."""
+    return f"fp_{service.served(name).fingerprint[:16]}"
+
+
+def finish_reason(finished: Finished) -> FinishReason:
+    """ "stop" or "length"; a completion that the server cut off to shut down is an error, not an answer."""
+    reason = finished.interaction.finish_reason
+    if reason == "stop" or reason == "length":
+        return reason
+    raise ApiError(503, "the server is shutting down and ended this completion", None, "shutting_down")
+
+
+def usage(groups: Sequence[Sequence[Finished]]) -> Usage:
+    """One group for each prompt, with its choices: a prompt counts once, however often it is completed."""
+    prompt = sum(group[0].interaction.input_tokens for group in groups)
+    completion = sum(one.interaction.output_tokens for group in groups for one in group)
+    return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+
+
+def content(answer: BaseModel) -> dict[str, Any]:
+    """As a dictionary, without the extra field where there is nothing to tell."""
+    fields = answer.model_dump()
+    if fields.get("lmworks") is None:
+        fields.pop("lmworks", None)
+    return fields

@@ -1,0 +1,83 @@
+"""The prompts of text completions: their ids, and what `echo` repeats of them."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from lmworks.generate.protocol import Score, Token
+from lmworks.generate.scoring import document_start
+from lmworks.generate.token_text import TokenTexts
+from lmworks.generate.worker import EngineWorker
+from lmworks.serve.config import ServeConfig
+from lmworks.serve.events import BusyError, DeadlineError
+from lmworks.serve.openai.errors import ApiError
+from lmworks.serve.openai.requests import PROMPTS
+from lmworks.tokenizer.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt as the model sees it. `tokens` and `values` are for `echo` with log-probabilities, else empty.
+
+    The first token has no log-probability, since nothing stands before it: `values[0]` is None.
+    """
+
+    ids: tuple[int, ...]
+    text: str
+    tokens: tuple[Token, ...] = ()
+    values: tuple[float | None, ...] = ()
+
+
+class Scorer:
+    """Scores prompts one after another on a thread of its own, with the queue and the deadline of other requests."""
+
+    def __init__(self, config: ServeConfig) -> None:
+        self._config = config
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="score")
+        self._waiting = 0
+
+    async def score(self, worker: EngineWorker, ids: tuple[int, ...]) -> Score:
+        """ln p of each id but the first, given those before it; ValueError, BusyError or DeadlineError."""
+        if self._waiting > self._config.max_waiting + PROMPTS:  # one request may bring so many
+            raise BusyError(self._waiting)
+        self._waiting += 1
+        try:
+            work = asyncio.get_running_loop().run_in_executor(self._thread, worker.score, [ids[:1]], [ids[1:]])
+            (score,) = await asyncio.wait_for(work, self._config.deadline_seconds)
+        except TimeoutError:
+            raise DeadlineError(f"not finished within {self._config.deadline_seconds:g} s") from None
+        finally:
+            self._waiting -= 1
+        return score
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+async def read_prompt(
+    worker: EngineWorker, given: str | list[int], *, echo: bool, scorer: Scorer | None = None
+) -> Prompt:
+    """Ids of a text, or the text of ids; with `scorer`, the answer repeats the prompt with log-probabilities."""
+    tokenizer = worker.checkpoint.tokenizer
+    ids = await asyncio.to_thread(_ids, tokenizer, given, worker.checkpoint.config.embedding.vocabulary)
+    if not echo:
+        return Prompt(ids, "")
+    text = given if isinstance(given, str) else tokenizer.decode(ids, skip_special=False)
+    if scorer is None:
+        return Prompt(ids, text)
+    return _scored(ids, text, await scorer.score(worker, ids), TokenTexts(tokenizer))
+
+
+def _ids(tokenizer: Tokenizer, given: str | list[int], vocabulary: int) -> tuple[int, ...]:
+    """An empty text is the start of a document, as in OpenAI's API."""
+    if isinstance(given, str):
+        return tuple(tokenizer.encode(given, special=True)) or (document_start(tokenizer),)
+    if max(given) >= vocabulary:
+        raise ApiError(400, f"prompt: token ids must lie in [0, {vocabulary})", "prompt", "invalid_value")
+    return tuple(given)
+
+
+def _scored(ids: tuple[int, ...], text: str, score: Score, texts: TokenTexts) -> Prompt:
+    values = (None, *score.log_probabilities)
+    tokens = tuple(Token(token, texts[token], value or 0.0) for token, value in zip(ids, values, strict=True))
+    return Prompt(ids, text, tokens, values)

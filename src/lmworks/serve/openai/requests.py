@@ -1,0 +1,237 @@
+"""The bodies of OpenAI's requests, as far as they are spoken here: an unknown or unsupported parameter is an error.
+
+A parameter that is not supported is declared with the value at which it has no effect, which clients do send, and
+nothing else; `UNSUPPORTED` says why. Absent and null are the same.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+
+TOKENS = 100_000  # ids in one prompt; a model's context is the limit that matters
+PROMPTS = 128
+INPUTS = 2048
+
+UNSUPPORTED = {
+    "audio": "the models answer with text",
+    "function_call": "the models call no functions",
+    "functions": "the models call no functions",
+    "modalities": 'the models answer with text, ["text"]',
+    "parallel_tool_calls": "the models call no tools",
+    "prediction": "there is no predicted output",
+    "reasoning_effort": "the models do not reason before they answer",
+    "response_format": 'only {"type": "text"}; the output is not constrained',
+    "service_tier": 'there is one tier, "auto" or "default"',
+    "store": "every interaction is in the server's own log, and none is kept elsewhere: leave it out, or false",
+    "suffix": "text is completed at its end only",
+    "tool_choice": 'the models call no tools; leave it out, or "none"',
+    "tools": "the models call no tools",
+    "verbosity": "say in the prompt how long the answer should be",
+    "web_search_options": "nothing is searched on the web",
+}
+
+
+_MOST_KEYS = 64
+_MOST_BIASES = 1024
+_LEAST_TEMPERATURE = 0.001
+
+
+class Strict(BaseModel):
+    """No unknown keys, no conversions: "1" is no number here."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_keys(cls, value: Any) -> Any:
+        return _bounded(value, _MOST_KEYS)
+
+
+def _bounded(value: Any, most: int) -> Any:
+    """Refuse a large object before an error is made of each of its keys."""
+    if isinstance(value, dict) and len(value) > most:
+        raise ValueError(f"an object of {len(value)} keys; at most {most} are read")
+    return value
+
+
+def _unicode(text: str) -> str:
+    """JSON can write half of a surrogate pair, which is no character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the text holds a lone surrogate, which is no character") from None
+    return text
+
+
+def _divisor(temperature: float) -> float:
+    """Logits divided by less leave the range of float32, and the step that many requests share would fail."""
+    if 0 < temperature < _LEAST_TEMPERATURE:
+        raise ValueError(f"the temperature must be 0, or at least {_LEAST_TEMPERATURE}")
+    return temperature
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
+NonEmpty = Annotated[Text, StringConstraints(min_length=1)]
+ShortText = Annotated[Text, StringConstraints(max_length=512)]
+Name = Annotated[Text, StringConstraints(max_length=64)]
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+TokenIds = Annotated[list[TokenId], Field(min_length=1, max_length=TOKENS, fail_fast=True)]
+
+
+class TextPart(Strict):
+    type: Literal["text"]
+    text: Text
+
+
+class ChatMessage(Strict):
+    """A message of text. `refusal`, `tool_calls`, … are null or empty, as in an answer that a client sends back."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=1000, fail_fast=True)]
+    name: Text | None = None
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: Annotated[list[None], Field(max_length=0)] | None = None
+    annotations: Annotated[list[None], Field(max_length=0)] | None = None
+
+    @property
+    def text(self) -> str:
+        """The parts joined by line breaks."""
+        return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+
+
+class StreamOptions(Strict):
+    include_usage: bool | None = None
+    include_obfuscation: Literal[False] | None = None
+
+
+class Metadata(Strict):
+    """What the log keeps beside a request: its conversation, the interaction before it, and who asks."""
+
+    conversation: Name | None = None
+    parent: Name | None = None
+    unit: ShortText | None = None
+
+
+class TextFormat(Strict):
+    type: Literal["text"]
+
+
+LogitBias = Annotated[
+    dict[Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]],
+    Field(max_length=_MOST_BIASES),
+    BeforeValidator(lambda value: _bounded(value, _MOST_BIASES)),
+]
+
+
+class Sampled(Strict):
+    """What chat and text completions share."""
+
+    model: Text
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    logit_bias: LogitBias | None = None
+    max_tokens: Annotated[int, Field(ge=0)] | None = None
+    metadata: Metadata | None = None
+    n: Annotated[int, Field(ge=1, le=16)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    stop: NonEmpty | Annotated[list[NonEmpty], Field(min_length=1, max_length=4)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: Annotated[float, Field(ge=0, le=2), AfterValidator(_divisor)] | None = None
+    top_p: Annotated[float, Field(ge=0.001, le=1)] | None = None
+    user: ShortText | None = None
+    # Beyond OpenAI's, as vLLM names them
+    top_k: Annotated[int, Field(ge=-1, description="-1 and 0 are off")] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
+    ignore_eos: bool | None = None
+
+    @model_validator(mode="after")
+    def _stream_options_need_a_stream(self) -> "Sampled":
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options needs stream to be true")
+        return self
+
+
+class ChatRequest(Sampled):
+    """A body of /v1/chat/completions."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2000, fail_fast=True)]
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    # Not supported, see UNSUPPORTED
+    audio: None = None
+    function_call: Literal["none"] | None = None
+    functions: None = None
+    modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
+    parallel_tool_calls: None = None
+    prediction: None = None
+    reasoning_effort: None = None
+    response_format: TextFormat | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    store: Literal[False] | None = None
+    tool_choice: Literal["none"] | None = None
+    tools: None = None
+    verbosity: None = None
+    web_search_options: None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "ChatRequest":
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs to be true")
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise ValueError("give max_completion_tokens or its older name max_tokens, not both")
+        return self
+
+
+class CompletionRequest(Sampled):
+    """A body of /v1/completions; `max_tokens` is 16 when absent, as OpenAI documents it."""
+
+    prompt: (
+        Text
+        | TokenIds
+        | Annotated[list[Text], Field(min_length=1, max_length=PROMPTS, fail_fast=True)]
+        | Annotated[list[TokenIds], Field(min_length=1, max_length=PROMPTS, fail_fast=True)]
+    )
+    echo: bool | None = None
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    best_of: Annotated[int, Field(ge=1, description="must equal n")] | None = None
+    suffix: None = None
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        """One entry for each prompt."""
+        if isinstance(self.prompt, str) or isinstance(self.prompt[0], int):
+            return [self.prompt]  # pyright: ignore[reportReturnType]
+        return list(self.prompt)  # pyright: ignore[reportReturnType]
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "CompletionRequest":
+        if self.best_of is not None and self.best_of != (self.n or 1):
+            raise ValueError("best_of must equal n: completions are not chosen among")
+        if self.max_tokens == 0 and not self.echo:
+            raise ValueError("max_tokens 0 needs echo, which scores the prompt: otherwise there is nothing to answer")
+        if self.echo and self.logprobs:
+            raise ValueError("logprobs above 0 is not supported with echo: only the prompt's own tokens are scored")
+        return self
+
+
+class EmbeddingRequest(Strict):
+    """A body of /v1/embeddings. Token ids are refused: the texts are encoded with what frames them for the model."""
+
+    model: Text
+    input: NonEmpty | Annotated[list[NonEmpty], Field(min_length=1, max_length=INPUTS, fail_fast=True)]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Field(ge=1, description="must equal the width of the model")] | None = None
+    user: ShortText | None = None

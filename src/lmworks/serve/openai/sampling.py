@@ -1,0 +1,66 @@
+"""OpenAI's sampling parameters as the engine's."""
+
+from lmworks.generate.protocol import SamplingParameters
+from lmworks.serve.models import ASSISTANT
+from lmworks.serve.openai.errors import ApiError
+from lmworks.serve.openai.requests import ChatRequest, CompletionRequest, Sampled
+
+CHAT_TOKENS = 1024  # when a chat does not say how long; the end of the context cuts it earlier
+COMPLETION_TOKENS = 16  # OpenAI's own default for text completions
+
+
+def of_chat(body: ChatRequest) -> SamplingParameters:
+    """OpenAI's defaults where nothing is said: temperature 1, and a bounded rest of the context."""
+    tokens = body.max_completion_tokens or body.max_tokens or CHAT_TOKENS
+    return _of(body, tokens, body.top_logprobs or 0)
+
+
+def of_completion(body: CompletionRequest) -> SamplingParameters:
+    """As `of_chat`; with `max_tokens` 0 there is nothing to sample, and the one token asked for here is not made."""
+    tokens = COMPLETION_TOKENS if body.max_tokens is None else body.max_tokens
+    return _of(body, max(1, tokens), body.logprobs or 0)
+
+
+def _of(body: Sampled, max_tokens: int, alternatives: int) -> SamplingParameters:
+    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
+    return SamplingParameters(
+        max_tokens=max_tokens,
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_k=max(0, body.top_k or 0),
+        top_p=1.0 if body.top_p is None else body.top_p,
+        repetition_penalty=body.repetition_penalty or 1.0,
+        seed=body.seed,
+        stop=stop,
+        ignore_eos=bool(body.ignore_eos),
+        alternatives=alternatives,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        presence_penalty=body.presence_penalty or 0.0,
+        logit_bias={int(token): bias for token, bias in (body.logit_bias or {}).items()},
+    )
+
+
+def refuse_for_assistant(body: ChatRequest) -> None:
+    """The grounded assistant quotes and decides: what would shape sampled text is refused, if it is not neutral.
+
+    `temperature`, `top_p`, `max_tokens` and `seed` pass without effect, because clients always send them.
+    """
+    asked = {
+        "n": (body.n or 1) != 1,
+        "logprobs": bool(body.logprobs),
+        "stop": body.stop is not None,
+        "logit_bias": bool(body.logit_bias),
+        "frequency_penalty": bool(body.frequency_penalty),
+        "presence_penalty": bool(body.presence_penalty),
+        "top_k": (body.top_k or 0) > 0,
+        "repetition_penalty": (body.repetition_penalty or 1.0) != 1.0,
+        "ignore_eos": bool(body.ignore_eos),
+    }
+    for name, given in asked.items():
+        if given:
+            raise ApiError(
+                400,
+                f"{name} is not supported by {ASSISTANT}, which gives one answer, of sentences from the documents; "
+                "ask a language model instead (GET /v1/models lists them)",
+                name,
+                "unsupported_parameter",
+            )

@@ -1,0 +1,127 @@
+"""Work for as long as the client listens: plain answers, and server-sent events."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from lmworks.serve.openai.errors import ApiError, from_exception
+
+T = TypeVar("T")
+
+DONE = b"data: [DONE]\n\n"
+
+
+class ClientLeftError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class AbandonedError(ApiError):
+    """The server was told to stop at once."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "the server is shutting down and ended this request", None, "shutting_down")
+
+
+def event(content: Mapping[str, Any]) -> bytes:
+    """One server-sent event; JSON in ASCII holds no line break and no lone surrogate."""
+    return b"data: " + json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n\n"
+
+
+async def while_connected(receive: Receive, abandoned: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which is cancelled, and has ended, when this raises `ClientLeftError` or `AbandonedError`.
+
+    The body of the request must have been read. A task of its own is cancelled once, so that its cleaning up may wait.
+    `abandoned` is set by a server that waits no longer.
+    """
+    task = asyncio.ensure_future(work)
+    left = asyncio.ensure_future(_disconnected(receive))
+    ended = asyncio.ensure_future(abandoned.wait())
+    try:
+        await asyncio.wait((task, left, ended), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientLeftError if left.done() else AbandonedError()
+    finally:
+        left.cancel()
+        ended.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait((task,))
+
+
+async def answered(request: Request, work: Callable[[], Awaitable[Response]]) -> Response:
+    """The response that `work` makes, or the error it raises; work ends when the client leaves."""
+
+    async def run() -> Response:
+        try:
+            return await work()
+        except Exception as error:
+            return from_exception(error).response()
+
+    try:
+        return await while_connected(request.receive, request.app.state.abandoned, run())
+    except AbandonedError as error:
+        return error.response()
+    except ClientLeftError:
+        return Response(status_code=499)  # nobody reads it; access logs know this number from nginx
+
+
+class EventStream(Response):
+    """Sends events as they come.
+
+    The status waits for the first event, so an error before it is an answer of its own; a later one is the last event.
+    When the client leaves, `events` is closed. All of it happens in one task.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+        self.events = events
+        self._started = False
+        self.status_code = 200
+        self.background = None
+        self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await while_connected(receive, scope["app"].state.abandoned, self._run(scope, receive, send))
+        except ClientLeftError:
+            return
+        except AbandonedError as error:
+            if self._started:
+                await send(_body(event(error.body)))
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            else:
+                await error.response()(scope, receive, send)
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self.events) as events:
+            try:
+                first = await anext(events)
+            except Exception as error:
+                await from_exception(error).response()(scope, receive, send)
+                return
+            self._started = True
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send(_body(first))
+            try:
+                async for one in events:
+                    await send(_body(one))
+            except Exception as error:
+                await send(_body(event(from_exception(error).body)))
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _body(content: bytes) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": content, "more_body": True}
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,18 @@
+"""The web pages. Each works without JavaScript; a page's script only makes it more pleasant."""
+
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter
+
+from lmworks.serve.pages import chat, documents, evaluation, forms, log, system
+
+if TYPE_CHECKING:
+    from lmworks.serve.service import Service
+
+
+def router(service: "Service") -> APIRouter:
+    """All pages over one service."""
+    pages = APIRouter(include_in_schema=False)
+    for module in (chat, documents, log, evaluation, system, forms):
+        pages.include_router(module.router(service))
+    return pages

@@ -1,0 +1,170 @@
+"""The page /evaluation: what the stages of the current build told, with sortable tables and drawn intervals."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse, Response
+
+from lmworks.artefact import SECTIONS, read_manifest
+from lmworks.config import from_mapping
+from lmworks.report import Section, Table
+from lmworks.serve.pages import rendering
+from lmworks.serve.pages.formatting import whole_number
+from lmworks.serve.pages.ranges import Grid, grid, sorted_grid
+
+if TYPE_CHECKING:
+    from lmworks.build import Current
+    from lmworks.serve.service import Service
+
+# An SVG of our own may carry a style sheet; opened by itself it can do nothing else.
+FIGURE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one stage told, and when it was made."""
+
+    stage: str
+    use: str
+    made: float
+    seconds: float
+    sections: tuple[Section, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FigureView:
+    link: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class SectionView:
+    """A section with an anchor; figures are files of their own."""
+
+    anchor: str
+    title: str
+    text: str
+    tables: tuple[Grid, ...]
+    figures: tuple[FigureView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StageView:
+    stage: str
+    use: str
+    made: float
+    seconds: float
+    sections: tuple[SectionView, ...]
+
+
+def read_told(workspace: Path, current: "Current") -> tuple[Told, ...]:
+    """What the stages of the current build told, the evaluation first, since it is what people come for."""
+    told = []
+    for name, folder in current.stages.items():
+        manifest = read_manifest(workspace / folder)
+        path = workspace / folder / SECTIONS
+        rows = json.loads(path.read_text("utf-8")) if path.is_file() else []
+        sections = tuple(from_mapping(Section, row, [str(path)]) for row in rows)
+        told.append(Told(name, current.uses[name], manifest.started, manifest.seconds, sections))
+    return tuple(sorted(told, key=lambda one: one.use != "ground.evaluate"))
+
+
+def stage_views(told: Sequence[Told], sort: str = "") -> tuple[StageView, ...]:
+    """Sections with their tables as grids; `sort` is "TABLE.COLUMN", with a leading "-" for descending.
+
+    ValueError for one that is none of this.
+    """
+    table, column = _sorting(sort)
+    views: list[StageView] = []
+    for stage in told:
+        figures = _numbered(stage)
+        sections = tuple(
+            SectionView(
+                anchor=f"{stage.stage}-{number}",
+                title=section.title,
+                text=section.text,
+                tables=tuple(
+                    _grid(f"{stage.stage}-{number}-{place}", one, table, column, descending=sort.startswith("-"))
+                    for place, one in enumerate(section.tables)
+                    if one.rows
+                ),
+                figures=figures[number],
+            )
+            for number, section in enumerate(stage.sections)
+        )
+        views.append(StageView(stage.stage, stage.use, stage.made, stage.seconds, sections))
+    return tuple(view for view in views if view.sections)
+
+
+def figure(told: Sequence[Told], stage: str, number: int) -> str:
+    """The SVG of a figure of a stage, counted from 0 over its sections; LookupError when there is none."""
+    for one in told:
+        figures = [figure.svg for section in one.sections for figure in section.figures]
+        if one.stage == stage and number < len(figures):
+            return figures[number]
+    raise LookupError(f"no figure {number} of {stage}")
+
+
+def _sorting(sort: str) -> tuple[str, int]:
+    if not sort:
+        return "", 0
+    table, dot, column = sort.removeprefix("-").rpartition(".")
+    if not (dot and table and column):
+        raise ValueError(f"a table is sorted by TABLE.COLUMN, got {sort[:40]!r}")
+    return table, whole_number(column, 0, "column", most=1000)
+
+
+def _grid(name: str, table: Table, wanted: str, column: int, *, descending: bool) -> Grid:
+    made = grid(name, table)
+    return sorted_grid(made, column, descending=descending) if name == wanted else made
+
+
+def _numbered(stage: Told) -> list[tuple[FigureView, ...]]:
+    result: list[tuple[FigureView, ...]] = []
+    done = 0
+    for section in stage.sections:
+        result.append(
+            tuple(
+                FigureView(f"/evaluation/figure/{stage.stage}/{done + place}.svg", figure.caption)
+                for place, figure in enumerate(section.figures)
+            )
+        )
+        done += len(section.figures)
+    return result
+
+
+def router(service: "Service") -> APIRouter:
+    routes = APIRouter(include_in_schema=False)
+
+    async def told() -> tuple[Told, ...]:
+        if service.current is None:
+            return ()
+        return await asyncio.to_thread(read_told, service.workspace, service.current)
+
+    @routes.get("/evaluation")
+    async def evaluation(sort: str = "") -> HTMLResponse:
+        try:
+            stages = stage_views(await told(), sort)
+        except ValueError as error:
+            return rendering.error_page(service, 400, "That table cannot be shown", str(error), "/evaluation")
+        except FileNotFoundError as error:
+            return rendering.error_page(service, 404, "The build is not there any more", str(error), "/evaluation")
+        return rendering.page(service, "evaluation.html", active="evaluation", stages=stages, sort=sort)
+
+    @routes.get("/evaluation/figure/{stage}/{number}.svg")
+    async def drawing(stage: str, number: str) -> Response:
+        try:
+            svg = figure(await told(), stage, whole_number(number, 0, "figure"))
+        except (LookupError, ValueError, FileNotFoundError):
+            return rendering.error_page(service, 404, "No such figure", "The current build has no such figure.")
+        return Response(svg, media_type="image/svg+xml", headers=FIGURE_HEADERS)
+
+    return routes

@@ -1,0 +1,162 @@
+"""Templates into pages: one environment that escapes everything, the filters, and the frame every page shares."""
+
+import hashlib
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+if TYPE_CHECKING:
+    from lmworks.serve.service import Service
+
+SECTIONS = (
+    ("chat", "/", "Chat"),
+    ("documents", "/documents", "Documents"),
+    ("log", "/log", "Log"),
+    ("evaluation", "/evaluation", "Evaluation"),
+    ("system", "/system", "System"),
+)
+
+# Control characters and lone surrogates, which a browser would drop or change
+_CONTROLS = (*range(0x09), 0x0B, *range(0x0D, 0x20), *range(0x7F, 0xA0))
+_UNSHOWABLE = dict.fromkeys((*_CONTROLS, *range(0xD800, 0xE000)), "\ufffd")
+
+
+def page(
+    service: "Service", template: str, status: int = 200, headers: Mapping[str, str] | None = None, **context: Any
+) -> HTMLResponse:
+    """A whole page: `template` extends base.html, whose frame shows the system's name and state."""
+    return fragment(template, status, headers, system_name=system_name(service), state=service.state, **context)
+
+
+def fragment(
+    template: str, status: int = 200, headers: Mapping[str, str] | None = None, **context: Any
+) -> HTMLResponse:
+    """A template rendered by itself; characters that HTML cannot hold are shown as U+FFFD."""
+    body = environment().get_template(template).render(context).translate(_UNSHOWABLE)
+    return HTMLResponse(body, status, dict(headers or {}))
+
+
+def error_page(service: "Service", status: int, heading: str, text: str, retry: str = "") -> HTMLResponse:
+    """What went wrong and what to do next; `retry` is the path that may work later."""
+    return page(service, "error.html", status, status_code=status, heading=heading, text=text, retry=retry)
+
+
+def system_name(service: "Service") -> str:
+    """The recipe's name, or the name of the first model where no recipe was built."""
+    if service.current is not None:
+        return service.current.recipe
+    return service.models[0].name if service.models else ""
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """Escapes everything; a name that the context lacks is an error, never an empty string."""
+    made = Environment(
+        loader=PackageLoader("lmworks.serve"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals |= {"static": static, "sections": SECTIONS}
+    made.filters |= {
+        "relative": relative,
+        "iso": iso,
+        "seconds": seconds,
+        "percent": percent,
+        "count": count,
+        "flowing": flowing,
+        "short": short,
+        "clip": clip,
+        "segment": segment,
+    }
+    return made
+
+
+@lru_cache
+def static(name: str) -> str:
+    """The address of a static file, which changes with the file's content, so that browsers never show an old one.
+
+    A script keeps its plain address: scripts import each other by it, and one module must not be loaded twice.
+    """
+    if name.endswith(".js"):
+        return f"/static/{name}"
+    content = (resources.files("lmworks.serve") / "static" / name).read_bytes()
+    return f"/static/{name}?v={hashlib.sha256(content).hexdigest()[:10]}"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Filters
+
+
+def relative(moment: float, now: float | None = None) -> str:
+    """Seconds since the epoch as "just now", "5 min ago", "3 h ago", "2 days ago", then the date (UTC)."""
+    past = (time.time() if now is None else now) - moment
+    if past < 45:
+        return "just now"
+    if past < 45 * 60:
+        return f"{max(1, round(past / 60))} min ago"
+    if past < 22 * 3600:
+        return f"{max(1, round(past / 3600))} h ago"
+    days = max(1, round(past / 86400))
+    if days < 7:
+        return "yesterday" if days == 1 else f"{days} days ago"
+    return datetime.fromtimestamp(moment, UTC).strftime("%-d %b %Y")
+
+
+def iso(moment: float) -> str:
+    """Seconds since the epoch as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def seconds(value: float) -> str:
+    """A duration in the unit that suits it: µs, ms, s, min, h or days."""
+    if value < 0.001:
+        return f"{value * 1e6:.0f} µs"
+    if value < 1:
+        return f"{value * 1000:.0f} ms"
+    if value < 100:
+        return f"{value:.1f} s"
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if value >= 2 * size:
+            return f"{value / size:.0f} {unit}"
+    return f"{value:.0f} s"
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def count(value: int) -> str:
+    """A whole number with thin spaces between its thousands."""
+    return f"{value:,}".replace(",", "\u202f")
+
+
+def flowing(text: str) -> str:
+    """A passage on one line, unless its lines are indented differently: code and tables stay as they are."""
+    lines = text.split("\n")
+    indents = {len(line) - len(line.lstrip()) for line in lines[1:] if line.strip()}
+    return text if len(indents) > 1 else " ".join(text.split())
+
+
+def short(digest: str) -> str:
+    """The first twelve characters of a hash."""
+    return digest[:12]
+
+
+def segment(text: str) -> str:
+    """Text as one segment of a path, whatever it holds."""
+    return quote(text, safe="", errors="replace")
+
+
+def clip(text: str, length: int = 120) -> str:
+    """At most `length` characters on one line, with an ellipsis where something was left out."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1].rstrip() + "…"

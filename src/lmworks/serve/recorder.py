@@ -1,0 +1,46 @@
+"""Interactions into the log, each once, and told to whoever counts them."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from lmworks.monitor.log import Log, LogFullError
+from lmworks.records import Interaction
+
+_FULL_SECONDS = 0.02  # between two tries when the log's queue is full
+
+
+class Recorder:
+    """Commits on the event loop. A commit that was begun is finished, whatever becomes of the request it belongs to."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.observers: list[Callable[[Interaction], None]] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is still to be committed."""
+        return bool(self._tasks)
+
+    async def commit(self, interaction: Interaction) -> None:
+        """Returns once the interaction is committed; errors of the log are raised."""
+        await asyncio.shield(self.later(self._commit(interaction)))
+
+    def later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something that must be finished although its request is gone."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _commit(self, interaction: Interaction) -> None:
+        while True:
+            try:
+                committed = self.log.record(interaction)
+                break
+            except LogFullError:  # back-pressure: the answer waits until the disk has caught up
+                await asyncio.sleep(_FULL_SECONDS)
+        await asyncio.wrap_future(committed)
+        for observer in self.observers:
+            observer(interaction)

@@ -1,0 +1,135 @@
+"""What the log keeps of a request that a language model or an encoder served."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lmworks.artefact import hash_json
+from lmworks.config import to_mapping
+from lmworks.generate.protocol import Completion, SamplingParameters
+from lmworks.model.checkpoint import Checkpoint
+from lmworks.records import Interaction, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One request, whoever made it: `messages`, or the `prompt_ids` of a text completion; `n` completions of it.
+
+    `id` will be that of its (first) interaction; an empty one is replaced by a fresh one. `conversation`, `parent` (the
+    turn before) and `unit` (who sees the same arm of an experiment) are for the log.
+    """
+
+    model: str
+    messages: tuple[Message, ...] = ()
+    prompt_ids: tuple[int, ...] = ()
+    sampling: SamplingParameters = field(default_factory=SamplingParameters)
+    n: int = 1
+    conversation: str = ""
+    parent: str | None = None
+    unit: str = ""
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.messages) == bool(self.prompt_ids):
+            raise ValueError("a request needs either messages or a prompt, and they must not be empty")
+        if self.n < 1:
+            raise ValueError(f"n must be at least 1, got {self.n}")
+
+
+def choice_id(identifier: str, choice: int) -> str:
+    """The id of the interaction of one choice of a request."""
+    return identifier if choice == 0 else f"{identifier}-{choice}"
+
+
+def of_completion(
+    turn: Turn, identifier: str, began: float, completion: Completion, checkpoint: Checkpoint, error: str = ""
+) -> Interaction:
+    """A finished, or cancelled, completion of a language model; `identifier` is that of its choice."""
+    prompt_ids, rendered = turn.prompt_ids, ""
+    if turn.messages:
+        conversation = checkpoint.chat.render(turn.messages, add_generation_prompt=True)
+        prompt_ids, rendered = conversation.ids, conversation.text
+    else:
+        rendered = checkpoint.tokenizer.decode(list(prompt_ids), skip_special=False)
+    system = [message.content for message in turn.messages if message.role == "system"]
+    template = checkpoint.chat.template.source if turn.messages else ""
+    return Interaction(
+        id=identifier,
+        time=began,
+        messages=turn.messages or (Message("user", rendered),),
+        response=completion.text,
+        operation="chat" if turn.messages else "text_completion",
+        rendered_prompt=rendered,
+        prompt_ids=prompt_ids,
+        token_ids=completion.ids or (),
+        token_log_probabilities=completion.log_probabilities or (),
+        parameters=to_mapping(turn.sampling),
+        finish_reason=completion.finish_reason,
+        error=error,
+        timings=_phases(completion),
+        input_tokens=completion.prompt_tokens,
+        output_tokens=completion.completion_tokens,
+        model=checkpoint.fingerprint,
+        prompt=hash_json([template, system]),
+        lineage={f"model:{turn.model}": checkpoint.fingerprint},
+        route=turn.model,
+        conversation=turn.conversation or identifier,
+        parent=turn.parent,
+        unit=turn.unit,
+        seed=completion.seed,
+    )
+
+
+def of_failure(turn: Turn, identifier: str, began: float, error: str, *, cancelled: bool = False) -> Interaction:
+    """A request that ended without a completion; `error` names the kind of failure, never a text from outside."""
+    return Interaction(
+        id=identifier,
+        time=began,
+        messages=turn.messages,
+        response="",
+        operation="chat" if turn.messages else "text_completion",
+        prompt_ids=turn.prompt_ids,
+        parameters=to_mapping(turn.sampling),
+        finish_reason="cancelled" if cancelled else "error",
+        error=error,
+        timings={"total": time.time() - began},
+        route=turn.model,
+        conversation=turn.conversation or identifier,
+        parent=turn.parent,
+        unit=turn.unit,
+        seed=turn.sampling.seed,
+    )
+
+
+def of_embedding(
+    texts: Sequence[str], identifier: str, began: float, *, model: str, fingerprint: str, tokens: int, seconds: float
+) -> Interaction:
+    """Texts that were embedded; the vectors are not kept, since the same encoder makes them again."""
+    return Interaction(
+        id=identifier,
+        time=began,
+        messages=tuple(Message("user", text) for text in texts),
+        response="",
+        operation="embeddings",
+        timings={"embed": seconds, "total": seconds},
+        input_tokens=tokens,
+        model=fingerprint,
+        lineage={f"model:{model}": fingerprint},
+        route=model,
+        conversation=identifier,
+    )
+
+
+def _phases(completion: Completion) -> dict[str, float]:
+    """Queued, prefill, decode and total, in seconds; a cancelled request may not have reached all of them."""
+    timings = completion.timings
+    if timings.queued is None:
+        return {"queued": timings.total, "total": timings.total}
+    if timings.first_token is None:
+        return {"queued": timings.queued, "prefill": timings.total - timings.queued, "total": timings.total}
+    return {
+        "queued": timings.queued,
+        "prefill": timings.first_token - timings.queued,
+        "decode": timings.total - timings.first_token,
+        "total": timings.total,
+    }

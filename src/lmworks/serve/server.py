@@ -1,0 +1,147 @@
+"""The process that serves: the port, loading, the announcement, and the end."""
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from lmworks.serve.app import create_app
+from lmworks.serve.asgi import is_loopback
+from lmworks.serve.config import ServeConfig
+from lmworks.serve.service import Service
+
+_CLOSE_SECONDS = 5  # for connections to end once their work is done
+
+
+def run(
+    workspace: Path, config: ServeConfig, models: dict[str, str] | None = None, announce: Callable[[str], None] = print
+) -> None:
+    """Serve a workspace, or `models` alone, as `Service` takes them, until SIGINT or SIGTERM; blocks.
+
+    `announce` is told what a person in front of a terminal wants to know.
+
+    /health answers while the models are loaded, /ready once they are. The first signal lets what runs finish for
+    `drain_seconds`, while everything new is refused with 503; a second one ends it at once.
+
+    Raises, before anything is loaded, ValueError for a host that needs keys, OSError for a port that is taken, and what
+    `Service` raises; later what `Service.load` raises.
+    """
+    check_exposure(config)
+    listener = listen(config)
+    try:
+        service = Service(workspace, config, models)
+        try:
+            server = Server(create_app(service), service)
+            url = f"http://{_shown(config.host)}:{listener.getsockname()[1]}"
+            loading = _load_in_background(server, url, announce)
+            server.run([listener])
+            if loading.failure is not None:
+                raise loading.failure
+        finally:
+            service.close()
+    finally:
+        listener.close()
+
+
+def check_exposure(config: ServeConfig) -> None:
+    """ValueError for a server that others can reach and that asks for no keys."""
+    if not is_loopback(config.host) and not config.keys:
+        raise ValueError(
+            f"--host {config.host} lets others on the network in, so requests must carry a key: make one with "
+            "`lmworks keys add NAME` and give its file with --keys, or leave out --host to serve this machine alone"
+        )
+
+
+def listen(config: ServeConfig) -> socket.socket:
+    """A listening socket, so that a taken port is found before minutes of loading; OSError names what to do."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise OSError(f"the host {config.host!r} cannot be found ({error}); give another one with --host") from None
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        reason = error.strerror or str(error)
+        raise OSError(
+            f"cannot listen on {config.host}:{config.port} ({reason}); give another port with --port "
+            "(--port 0 takes a free one)"
+        ) from None
+    return listener
+
+
+class Server(uvicorn.Server):
+    """uvicorn with an end in two steps: drain while still answering, then close."""
+
+    def __init__(self, app: FastAPI, service: Service) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,  # the interaction log and the metrics tell more
+                proxy_headers=False,  # nobody may choose the address that limits are kept by
+                server_header=False,
+                timeout_graceful_shutdown=_CLOSE_SECONDS,
+            )
+        )
+        self._app, self._service = app, service
+        self._signals = 0
+        self._drain: asyncio.Task[None] | None = None
+
+    def stop(self) -> None:
+        """As a signal would; the first call drains, the second ends what runs. Thread-safe."""
+        self._signals += 1
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Signals are counted here and acted upon on the event loop; unlike uvicorn's, they are not raised again."""
+        self.stop()
+        if self._signals > 2 and sig == signal.SIGINT:
+            self.should_exit = self.force_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._signals and self._drain is None:
+            self._drain = asyncio.create_task(self._service.drain())
+        if self._signals > 1:
+            self._app.state.abandoned.set()
+        if self._drain is not None and self._drain.done():
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+class _Loading:
+    failure: Exception | None = None
+
+
+def _load_in_background(server: Server, url: str, announce: Callable[[str], None]) -> _Loading:
+    """Load beside the server; a failure stops it and is kept for the caller to raise."""
+    outcome = _Loading()
+
+    def load() -> None:
+        try:
+            server._service.load()
+        except Exception as error:
+            outcome.failure = error
+            server.stop()
+            return
+        if server._service.state == "ready":
+            announce(f"Ready at {url} (Ctrl-C stops it)")
+
+    announce(f"Loading; {url}/ready says when it is done")
+    threading.Thread(target=load, name="load", daemon=True).start()
+    return outcome
+
+
+def _shown(host: str) -> str:
+    """As it stands in a URL that a person can click."""
+    if host in ("0.0.0.0", "::", ""):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,240 @@
+"""Everything behind the HTTP border: models, the grounded system and the log, for an event loop that never blocks.
+
+A request becomes a stream of events. The last event of each choice is `Finished`, and it comes only after the
+interaction is committed to the log: what a client has been told is done is there, also after a kill. Whatever else
+happens (the client leaves, the deadline passes, the model fails) is logged too, once.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from lmworks.build import Current, read_current
+from lmworks.generate.embedding import TextEncoder
+from lmworks.generate.worker import EngineWorker
+from lmworks.monitor.config import LogConfig
+from lmworks.monitor.log import Reader
+from lmworks.records import Feedback, Interaction
+from lmworks.retrieve.index import Index
+from lmworks.serve.answering import answer
+from lmworks.serve.completing import complete
+from lmworks.serve.config import ServeConfig
+from lmworks.serve.events import BusyError, Event, NotReadyError, UnknownModelError
+from lmworks.serve.grounding import Grounding
+from lmworks.serve.models import ASSISTANT, Loaded, ServedModel, load_models, served_names
+from lmworks.serve.recorder import Recorder
+from lmworks.serve.recording import Turn, of_embedding
+from lmworks.system import ANSWERER, open_log
+
+T = TypeVar("T")
+State = Literal["starting", "ready", "failed", "stopping"]
+DEFAULTS = ServeConfig()
+
+
+class Service:
+    """Serves what was built in a workspace, or the language and embedding models in `models` (name -> path) alone.
+
+    Made at once, without loading anything: FileNotFoundError when nothing is built in the workspace, ValueError for
+    models whose names clash. `load` opens everything; until it is done every request raises NotReadyError.
+    """
+
+    def __init__(self, workspace: Path, config: ServeConfig = DEFAULTS, models: dict[str, str] | None = None) -> None:
+        self.workspace = workspace
+        self.config = config
+        self.started = time.time()  # seconds since the epoch
+        self.state: State = "starting"
+        self.failure = ""
+        self.models: tuple[ServedModel, ...] = ()
+        self.current: Current | None = read_current(workspace) if models is None else None
+        self._paths = served_names(self.current.models, self.current.names) if self.current else dict(models or {})
+        self._loaded = Loaded({}, {})
+        self._grounding: Grounding | None = None
+        self.log = open_log(workspace, self.current.log if self.current else LogConfig())
+        self.recorder = Recorder(self.log)
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="serve")
+        self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._encodings = 0  # requests for embeddings that run or wait
+        self._active = 0  # requests that are not answered yet
+
+    @property
+    def observers(self) -> list[Callable[[Interaction], None]]:
+        """Functions that are called with each interaction once it is committed."""
+        return self.recorder.observers
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Life
+
+    def load(self) -> None:
+        """Load the models and open the system. What goes wrong is raised, and kept in `failure` (state "failed")."""
+        try:
+            if self.current and ANSWERER in self.current.uses.values():
+                self._grounding = Grounding(self.workspace)
+            opening = self._threads.submit(self._grounding.open) if self._grounding else None
+            self._loaded = load_models(self._paths, self.config)
+            if self._grounding and self.current and opening:
+                opening.result()
+                shared = [w for w in self._loaded.languages.values() if w.checkpoint.source == self._assistant_source()]
+                if shared:
+                    self._grounding.share(shared[0])
+            self.models = self._served()
+        except BaseException as error:
+            self.state, self.failure = "failed", str(error) or type(error).__name__
+            raise
+        if self.state == "starting":
+            self.state = "ready"
+
+    def _assistant_source(self) -> str:
+        return self.current.models.get("assistant", "") if self.current else ""
+
+    async def drain(self) -> None:
+        """Take nothing new and wait for what runs, at most `drain_seconds`; then cancel the rest and log it."""
+        self.state = "stopping"
+        await self._settled(self.config.drain_seconds)
+        for worker in self._loaded.languages.values():
+            await asyncio.to_thread(worker.close)
+        await self._settled(5.0)
+
+    async def _settled(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (self._active or self.recorder.busy) and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+
+    def close(self) -> None:
+        """Release threads, models and the log; what was recorded is committed first."""
+        self.state = "stopping"
+        for worker in self._loaded.languages.values():
+            worker.close()
+        if self._grounding is not None:
+            self._grounding.close()
+        for threads in (self._threads, self._encoding):
+            threads.shutdown(wait=True, cancel_futures=True)
+        self.log.close()
+
+    def _served(self) -> tuple[ServedModel, ...]:
+        created = int(self.started)
+        served: list[ServedModel] = []
+        if self._grounding is not None:
+            served.append(ServedModel(ASSISTANT, "assistant", self._grounding.system.fingerprint, None, created))
+        for name, worker in self._loaded.languages.items():
+            length = worker.capabilities.context_length
+            served.append(ServedModel(name, "language", worker.checkpoint.fingerprint, length, created))
+        for name, encoder in self._loaded.encoders.items():
+            served.append(ServedModel(name, "embedding", encoder.fingerprint, encoder.max_length, created))
+        return tuple(served)
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # What there is
+
+    def served(self, name: str) -> ServedModel:
+        """The model of this name; UnknownModelError names what there is, NotReadyError before loading is done."""
+        if self.state != "ready":
+            told = {"starting": "the models are being loaded", "stopping": "the server is shutting down"}
+            raise NotReadyError(told.get(self.state, f"the models could not be loaded: {self.failure}"))
+        for model in self.models:
+            if model.name == name:
+                return model
+        raise UnknownModelError(f"no model {name!r} is served; there is {', '.join(m.name for m in self.models)}")
+
+    def language(self, name: str) -> EngineWorker:
+        """The language model of this name; UnknownModelError also for a model of another kind."""
+        if self.served(name).kind != "language":
+            raise UnknownModelError(f"{name!r} does not complete text; {', '.join(self._loaded.languages)} does")
+        return self._loaded.languages[name]
+
+    def encoder(self, name: str) -> TextEncoder:
+        """The embedding model of this name; UnknownModelError also for a model of another kind."""
+        if self.served(name).kind != "embedding":
+            raise UnknownModelError(f"{name!r} does not embed; {', '.join(self._loaded.encoders)} does")
+        return self._loaded.encoders[name]
+
+    def occupancy(self, name: str) -> tuple[int, int, float]:
+        """Requests that run, requests that wait, and the share of the key/value cache in use, of one model."""
+        if name in self._loaded.languages:
+            worker = self._loaded.languages[name]
+            return worker.running, worker.waiting, worker.cache_usage
+        waiting = self._encodings
+        if name == ASSISTANT:
+            waiting = self._grounding.waiting if self._grounding is not None else 0
+        return min(waiting, 1), max(0, waiting - 1), 0.0
+
+    async def read(self, function: Callable[[Index], T]) -> T:
+        """Run a function over the index, off the event loop; NotReadyError when there is none, or not yet."""
+        if self._grounding is None or self.state == "starting":
+            raise NotReadyError(self.failure or "no documents are indexed here, or the index is still being opened")
+        return await asyncio.wrap_future(self._grounding.read(function))
+
+    async def reading_log(self, function: Callable[[Reader], T]) -> T:
+        """Run a function over the log's reader, off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, self.log.reader)
+
+    async def feedback(self, feedback: Feedback) -> None:
+        """Attach feedback or a note to an interaction; returns once it is committed. KeyError for an unknown one."""
+        await asyncio.wrap_future(self.log.attach(feedback))
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Requests
+
+    def check(self, turn: Turn) -> None:
+        """Raise for what is wrong with a turn and can be told at once: the model, its kind, what it cannot do."""
+        kind = self.served(turn.model).kind
+        if kind == "embedding":
+            raise UnknownModelError(f"{turn.model!r} is an embedding model: it does not complete text")
+        if kind == "assistant":
+            if not turn.messages or turn.messages[-1].role != "user" or not turn.messages[-1].content.strip():
+                raise ValueError(f"{ASSISTANT} answers a question: the last message must be the user's, and not empty")
+            if turn.n != 1 or turn.sampling.alternatives:
+                raise ValueError(f"{ASSISTANT} gives one answer and no token probabilities: n must be 1, logprobs off")
+
+    async def chat(self, turn: Turn) -> AsyncGenerator[Event, None]:
+        """The events of a turn. Closing the iterator cancels what is unfinished.
+
+        Raises, before the first event, ValueError, UnknownModelError, NotReadyError or BusyError; later DeadlineError
+        or FailedError.
+        """
+        self.check(turn)
+        identifier = turn.id or secrets.token_hex(8)
+        if turn.model == ASSISTANT and self._grounding is not None:
+            events = answer(turn, identifier, self._grounding, self.recorder, self.config)
+        else:
+            worker = self.language(turn.model)
+            events = complete(turn, identifier, worker, self.recorder, self.config.deadline_seconds)
+        self._active += 1
+        try:
+            async with aclosing(events) as source:
+                async for event in source:
+                    yield event
+        finally:
+            self._active -= 1
+
+    async def embed(self, model: str, texts: Sequence[str]) -> tuple[np.ndarray, int]:
+        """(texts, width) float32 of length 1, and the number of tokens that were read. Errors as in `chat`."""
+        encoder, began = self.encoder(model), time.time()
+        if self._encodings > self.config.max_waiting:
+            raise BusyError(float(self._encodings))
+        self._encodings += 1
+        self._active += 1
+        try:
+            loop = asyncio.get_running_loop()
+            vectors, tokens, seconds = await loop.run_in_executor(self._encoding, _encode, encoder, list(texts))
+            interaction = of_embedding(
+                texts, secrets.token_hex(8), began, model=model, fingerprint=encoder.fingerprint, tokens=tokens,
+                seconds=seconds,
+            )  # fmt: skip
+            await self.recorder.commit(interaction)
+            return vectors, tokens
+        finally:
+            self._encodings -= 1
+            self._active -= 1
+
+
+def _encode(encoder: TextEncoder, texts: list[str]) -> tuple[np.ndarray, int, float]:
+    started = time.perf_counter()
+    tokens = sum(min(len(ids), encoder.max_length) for ids in encoder.tokenizer.encode_batch(texts, special=True))
+    return encoder.encode(texts, "query"), tokens, time.perf_counter() - started

@@ -1,0 +1,161 @@
+"""A stand-in for the service behind the pages: a real index, a real log and a real workspace, but no models."""
+
+import html.parser
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from hashing_encoder import HashingEncoder
+from lmworks.artefact import SECTIONS, Manifest, write_json
+from lmworks.build import Current
+from lmworks.monitor.log import Log
+from lmworks.records import Document, Interaction, LeftOut, Message, Span, Verdict
+from lmworks.report import Section
+from lmworks.retrieve.config import ChunkConfig
+from lmworks.retrieve.index import Index
+from lmworks.serve.config import ServeConfig
+from lmworks.serve.models import ServedModel
+from lmworks.serve.pages import documents, evaluation, forms, log, system
+
+HOSTILE = (
+    "</title></textarea><script>alert(1)</script>\"'><img src=x onerror=alert(1)> \u202egnorw \x00\x1b {{ 7*7 }} [1]"
+)
+
+
+class StandIn:
+    """What the pages ask of `lmworks.serve.service.Service`, in one thread."""
+
+    def __init__(self, workspace: Path, index: Index, current: Current | None = None) -> None:
+        self.workspace = workspace
+        self.index = index
+        self.current = current
+        self.config = ServeConfig()
+        self.state = "ready"
+        self.failure = ""
+        self.started = time.time() - 61
+        self.log = Log(workspace / "log.sqlite")
+        self.models = (
+            ServedModel("assistant", "assistant", "f" * 64, None, 0),
+            ServedModel("hashing", "embedding", index.encoder_fingerprint, 254, 0),
+        )
+
+    async def read(self, function):
+        return function(self.index)
+
+    async def reading_log(self, function):
+        return function(self.log.reader)
+
+    async def feedback(self, feedback) -> None:
+        self.log.attach(feedback).result()
+
+    def encoder(self, name: str) -> HashingEncoder:
+        assert name == "hashing"
+        return HashingEncoder()
+
+    def occupancy(self, name: str) -> tuple[int, int, float]:
+        assert name in ("assistant", "hashing")
+        return 1, 2, 0.25
+
+    def client(self) -> TestClient:
+        app = FastAPI()
+        for module in (documents, log, evaluation, system, forms):
+            app.include_router(module.router(self))  # type: ignore[arg-type]
+        return TestClient(app, follow_redirects=False)
+
+    def close(self) -> None:
+        self.log.close()
+        self.index.close()
+
+
+def index_of(folder: Path, texts: Iterable[Document]) -> Index:
+    encoder = HashingEncoder()
+    index = Index.create(folder, encoder.fingerprint, encoder.width, ChunkConfig(20, 30))
+    index.sync(list(texts), encoder.encode, encoder.count_tokens)
+    return index
+
+
+def stage(
+    workspace: Path,
+    name: str,
+    use: str,
+    *,
+    parents: dict[str, str] | None = None,
+    sections: tuple[Section, ...] = (),
+    left_out: tuple[LeftOut, ...] | None = None,
+    **fields,
+) -> str:
+    """Write the artefact of a stage by hand; its folder, relative to the workspace."""
+    content = fields.pop("content_hash", f"{name:0<64}")
+    folder = workspace / "stages" / name / content[:16]
+    manifest = Manifest(use, 1, content[:16], content, fields.pop("config", {}), parents or {}, started=1e9, **fields)
+    write_json(folder / "manifest.json", manifest)
+    write_json(folder / SECTIONS, sections)
+    if left_out is not None:
+        import dataclasses
+        import json
+
+        rows = [json.dumps(dataclasses.asdict(one), ensure_ascii=False) + "\n" for one in left_out]
+        (folder / "left_out.jsonl").write_text("".join(rows), "utf-8")
+    return folder.relative_to(workspace).as_posix()
+
+
+def interaction(number: int = 0, question: str = "Why?", response: str = "", **fields) -> Interaction:
+    defaults = {"route": "assistant", "timings": {"queued": 0.1, "search": 0.3, "decide": 0.1, "total": 0.5}}
+    return Interaction(f"{number:016x}", 1.7e9 + number, (Message("user", question),), response, **(defaults | fields))
+
+
+def cited(document: Document, start: int, end: int, verdict: str = "cited") -> Verdict:
+    text = document.text[start:end]
+    return Verdict(text, "quoted", Span(document.hash, start, end), document.uri, 0.75, None, verdict)  # type: ignore[arg-type]
+
+
+class Page(html.parser.HTMLParser):
+    """Elements with their attributes, and the text, as a browser would read them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.by_id: dict[str, str] = {}
+        self._open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self._open.append(dict(attrs).get("id") or "")
+
+    def handle_endtag(self, tag):
+        if self._open:
+            self._open.pop()
+
+    def handle_data(self, data):
+        self.text += data
+        if self._open and self._open[-1]:
+            self.by_id[self._open[-1]] = self.by_id.get(self._open[-1], "") + data
+
+    def links(self) -> list[str]:
+        return [attrs["href"] or "" for tag, attrs in self.elements if tag == "a" and "href" in attrs]
+
+    def classes(self, tag: str) -> list[str]:
+        return [attrs.get("class") or "" for name, attrs in self.elements if name == tag]
+
+
+def inert(text: str) -> Page:
+    """The page, after checking that nothing in it runs, and that nothing is styled or fetched from elsewhere."""
+    page = Page(text)
+    for tag, attrs in page.elements:
+        assert tag not in ("iframe", "object", "embed", "style", "base", "b"), tag
+        assert not any(name.startswith("on") or name in ("style", "srcdoc", "formaction") for name in attrs), attrs
+        if tag == "script":
+            assert (attrs.get("src") or "").startswith("/static/"), attrs
+        if tag == "img":
+            assert (attrs.get("src") or "").startswith("/evaluation/figure/"), attrs
+        for name in ("href", "src", "action"):
+            address = urlsplit(attrs.get(name) or "")
+            assert not address.scheme and not address.netloc, attrs
+    assert "\x00" not in text and "\x1b" not in text and "49" not in page.by_id.values()
+    return page

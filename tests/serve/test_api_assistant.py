@@ -1,0 +1,125 @@
+"""The grounded assistant through the official client."""
+
+import openai
+import pytest
+
+QUESTION = "By when must I report a lost laptop?"
+
+
+def ask(running, question=QUESTION, **options):
+    messages = [{"role": "user", "content": question}]
+    return running.client().chat.completions.create(model="assistant", messages=messages, **options)
+
+
+def text_of(running, document):
+    return running.http().get(f"/documents/{document}").text
+
+
+def test_an_answer_carries_its_evidence(grounded, workspace):
+    answer = ask(grounded)
+    own = answer.lmworks
+    assert not own["abstained"] and 0 < own["confidence"] <= 1
+    (citation,) = [one for one in own["citations"] if one["number"] == 1]
+    source = (workspace.parent / "docs" / "security.md").read_text("utf-8")
+    assert citation["uri"].endswith("security.md")
+    assert source[citation["start"] : citation["end"]] == citation["text"]
+    assert citation["text"] in answer.choices[0].message.content and "[1]" in answer.choices[0].message.content
+    assert {"cited"} <= {one["verdict"] for one in own["verdicts"]}
+    assert own["nearest"][0]["text"] and own["lineage"]["index"]
+    assert answer.id == f"chatcmpl-{own['interaction']}"
+
+
+def test_a_stream_tells_its_progress_then_the_same_answer(grounded):
+    whole = ask(grounded)
+    chunks = list(ask(grounded, stream=True, stream_options={"include_usage": True}))
+    told = [
+        chunk.lmworks["progress"] for chunk in chunks if getattr(chunk, "lmworks", None) and "progress" in chunk.lmworks
+    ]
+    assert told == ["search", "measure", "decide"]
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == whole.choices[0].message.content
+    last = chunks[-2]
+    assert last.choices[0].finish_reason == "stop"
+    assert last.lmworks["citations"] == whole.lmworks["citations"]
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+
+
+def test_what_the_documents_do_not_say_is_not_answered(grounded):
+    answer = ask(grounded, "Which orchestra plays the ninth symphony of Bruckner tonight?")
+    assert answer.lmworks["abstained"] and answer.lmworks["citations"] == []
+    assert answer.lmworks["nearest"]
+
+
+def test_the_last_message_is_the_question(grounded):
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "What about flights?"},
+        {"role": "assistant", "content": "They need approval."},
+        {"role": "user", "content": QUESTION},
+    ]
+    answer = grounded.client().chat.completions.create(model="assistant", messages=messages)
+    assert answer.choices[0].message.content == ask(grounded).choices[0].message.content
+    with pytest.raises(openai.BadRequestError, match="last message"):
+        grounded.client().chat.completions.create(model="assistant", messages=messages[:3])
+
+
+def test_what_clients_always_send_has_no_effect(grounded):
+    plain = ask(grounded)
+    sent = ask(grounded, temperature=1.5, top_p=0.1, max_tokens=3, seed=4, frequency_penalty=0, n=1, logprobs=False)
+    assert sent.choices[0].message.content == plain.choices[0].message.content
+
+
+@pytest.mark.parametrize(
+    ("param", "value"), [("n", 2), ("logprobs", True), ("stop", "x"), ("presence_penalty", 1), ("logit_bias", {"1": 2})]
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_shapes_sampled_text_is_refused(grounded, param, value, stream):
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(grounded, stream=stream, **{param: value})
+    assert caught.value.param == param and "assistant" in caught.value.message
+
+
+def test_it_completes_no_text_and_embeds_nothing(grounded):
+    with pytest.raises(openai.BadRequestError, match="chat"):
+        grounded.client().completions.create(model="assistant", prompt="a")
+    with pytest.raises(openai.NotFoundError):
+        grounded.client().embeddings.create(model="assistant", input="a")
+    with pytest.raises(openai.BadRequestError, match="empty"):
+        ask(grounded, "  ")
+
+
+def test_feedback_is_kept_with_the_interaction(grounded):
+    identifier, http = ask(grounded).lmworks["interaction"], grounded.http()
+    path = f"/api/interactions/{identifier}"
+    assert http.post(f"{path}/feedback", json={"value": "down", "reason": "too short"}).status_code == 204
+    assert http.post(f"{path}/feedback", json={"value": "up"}).status_code == 204
+    assert http.post(f"{path}/notes", json={"text": "look at <b>this</b>", "author": "me"}).status_code == 204
+    logged = http.get(path).json()
+    assert [(one["kind"], one["value"], one["text"]) for one in logged["feedback"]] == [
+        ("thumbs", "down", "too short"),
+        ("thumbs", "up", ""),
+        ("note", None, "look at <b>this</b>"),
+    ]
+    assert logged["route"] == "assistant" and logged["verdicts"]
+
+
+@pytest.mark.parametrize("path", ["", "/feedback", "/notes"])
+def test_an_unknown_interaction_is_not_found(grounded, path):
+    url = f"/api/interactions/0123456789abcdef{path}"
+    body = {"/feedback": {"value": "up"}, "/notes": {"text": "x"}}.get(path)
+    answer = grounded.http().post(url, json=body) if body else grounded.http().get(url)
+    assert answer.status_code == 404 and answer.json()["error"]["code"] == "interaction_not_found"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("feedback", {"value": "sideways"}),
+        ("feedback", {}),
+        ("feedback", {"value": "up", "stars": 5}),
+        ("notes", {"text": "  "}),
+        ("notes", {"text": "x" * 10_001}),
+    ],
+)
+def test_feedback_that_says_nothing_is_refused(grounded, path, body):
+    answer = grounded.http().post(f"/api/interactions/0123456789abcdef/{path}", json=body)
+    assert answer.status_code == 400 and answer.json()["error"]["param"]

@@ -1,0 +1,173 @@
+"""Text completions through the official client, and the repository's own client of such endpoints."""
+
+import openai
+import pytest
+
+from lmworks.generate.engine import Engine
+from lmworks.generate.protocol import Request, SamplingParameters
+from lmworks.generate.remote import RemoteEngine
+from lmworks.records import Message
+
+
+@pytest.fixture(scope="module")
+def engine(tiny):
+    return Engine(tiny)
+
+
+def complete(running, prompt, **options):
+    return running.client().completions.create(model="tiny", prompt=prompt, **options)
+
+
+def expected(engine, prompt, **sampling):
+    ids = tuple(engine.checkpoint.tokenizer.encode(prompt))
+    return engine.generate([Request(prompt_ids=ids, sampling=SamplingParameters(**sampling))])[0]
+
+
+def test_a_text_and_its_ids_complete_alike(language, engine):
+    wanted = expected(engine, "the thing", temperature=0, max_tokens=10)
+    ids = engine.checkpoint.tokenizer.encode("the thing")
+    for prompt in ("the thing", ids):
+        answer = complete(language, prompt, temperature=0, max_tokens=10)
+        assert answer.choices[0].text == wanted.text
+        assert answer.usage.prompt_tokens == len(ids)
+
+
+def test_the_default_length_is_openais(language):
+    assert complete(language, "a", seed=1, extra_body={"ignore_eos": True}).usage.completion_tokens == 16
+
+
+def test_prompts_and_choices_are_counted_in_openais_order(language, engine):
+    answer = complete(language, ["one", "two", "three"], n=2, seed=4, max_tokens=6)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2, 3, 4, 5]
+    for index, prompt in enumerate(("one", "two", "three")):
+        wanted = expected(engine, prompt, temperature=1, seed=4, max_tokens=6)
+        assert answer.choices[2 * index].text == wanted.text
+    assert answer.usage.prompt_tokens == sum(
+        len(engine.checkpoint.tokenizer.encode(p)) for p in ("one", "two", "three")
+    )
+    assert len({one["interaction"] for one in answer.lmworks["choices"]}) == 6
+
+
+def test_more_prompts_than_slots_and_places_in_line(start, engine):
+    """A list is worked off as slots become free; it does not fill the queue that others wait in."""
+    with start(slots=2, max_waiting=1) as running:
+        prompts = [f"prompt {number}" for number in range(20)]
+        answer = complete(running, prompts, temperature=0, max_tokens=3)
+    wanted = [expected(engine, prompt, temperature=0, max_tokens=3).text for prompt in prompts]
+    assert [choice.text for choice in answer.choices] == wanted
+
+
+def test_a_stream_joins_to_the_answer(language):
+    options = {"n": 2, "seed": 4, "max_tokens": 20, "logprobs": 2, "stream_options": {"include_usage": True}}
+    chunks = list(complete(language, ["one", "two"], stream=True, **options))
+    del options["stream_options"]
+    whole = complete(language, ["one", "two"], **options)
+    for choice in whole.choices:
+        parts = [one for chunk in chunks for one in chunk.choices if one.index == choice.index]
+        assert "".join(part.text for part in parts) == choice.text
+        assert parts[-1].finish_reason == choice.finish_reason
+        told = [part.logprobs for part in parts if part.logprobs]
+        assert [token for one in told for token in one.tokens] == choice.logprobs.tokens
+        assert [offset for one in told for offset in one.text_offset] == choice.logprobs.text_offset
+    assert chunks[-1].usage == whole.usage
+
+
+def test_log_probabilities_and_offsets(language, engine):
+    answer = complete(language, "the thing", seed=9, max_tokens=30, logprobs=3, extra_body={"ignore_eos": True})
+    wanted = expected(engine, "the thing", temperature=1, seed=9, max_tokens=30, alternatives=3, ignore_eos=True)
+    told = answer.choices[0].logprobs
+    assert told.token_logprobs == pytest.approx(wanted.log_probabilities, abs=1e-3)
+    assert len(told.tokens) == len(told.top_logprobs) == len(told.text_offset) == 30
+    for token, value, top in zip(told.tokens, told.token_logprobs, told.top_logprobs, strict=True):
+        assert top[token] == value and len(top) in (3, 4)
+    for token, offset in zip(told.tokens, told.text_offset, strict=True):
+        if not token.startswith("bytes:") and token not in engine.checkpoint.tokenizer.special_ids:
+            assert answer.choices[0].text[offset : offset + len(token)] == token
+
+
+def test_echo_repeats_the_prompt(language, engine):
+    wanted = expected(engine, "the thing", temperature=0, max_tokens=5)
+    assert complete(language, "the thing", echo=True, temperature=0, max_tokens=5).choices[0].text == (
+        "the thing" + wanted.text
+    )
+    chunks = list(complete(language, "the thing", echo=True, temperature=0, max_tokens=5, stream=True))
+    assert "".join(chunk.choices[0].text for chunk in chunks) == "the thing" + wanted.text
+
+
+def test_echo_without_tokens_scores_the_prompt(language, engine):
+    answer = complete(language, "the thing is", echo=True, max_tokens=0, logprobs=0)
+    ids = engine.checkpoint.tokenizer.encode("the thing is")
+    (score,) = engine.score([ids[:1]], [ids[1:]])
+    told = answer.choices[0].logprobs
+    assert told.token_logprobs[0] is None
+    assert told.token_logprobs[1:] == pytest.approx(score.log_probabilities, abs=1e-4)
+    assert answer.choices[0].text == "the thing is"
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (len(ids), 0)
+
+
+def test_our_own_client_scores_as_the_engine_does(language, engine):
+    remote = RemoteEngine(f"{language.url}/v1", "tiny", prompt_log_probabilities=True)
+    encode = engine.checkpoint.tokenizer.encode
+    contexts = [encode(text) for text in ("the cat", "a", "once upon a time", "\u00e9\u00e8")]
+    continuations = [encode(text) for text in (" sleeps", " b c", " there was a queen\n", "\U0001f600")]
+    own, theirs = engine.score(contexts, continuations), remote.score(contexts, continuations)
+    for one, other in zip(own, theirs, strict=True):
+        # The engine packs what it scores together, which in bfloat16 moves a score by about 0.03 a token.
+        assert other.log_probabilities == pytest.approx(one.log_probabilities, abs=0.05)
+
+
+def test_our_own_client_generates_as_the_engine_does(language, engine):
+    extensions = ("top_k", "repetition_penalty", "ignore_eos")
+    remote = RemoteEngine(f"{language.url}/v1", "tiny", log_probabilities=True, extensions=extensions)
+    sampling = SamplingParameters(max_tokens=12, temperature=0.8, top_k=9, repetition_penalty=1.2, seed=6)
+    requests = [
+        Request(prompt_ids=tuple(engine.checkpoint.tokenizer.encode("the thing")), sampling=sampling),
+        Request(messages=(Message("user", "hello"),), sampling=sampling),
+    ]
+    for own, theirs in zip(engine.generate(requests), remote.generate(requests), strict=True):
+        assert (theirs.text, theirs.finish_reason, theirs.completion_tokens) == (
+            own.text,
+            own.finish_reason,
+            own.completion_tokens,
+        )
+        assert theirs.log_probabilities == pytest.approx(own.log_probabilities, abs=1e-3)
+    *_, last = remote.stream(requests[0])
+    assert last.completion.text == engine.generate(requests[:1])[0].text
+
+
+def test_an_empty_prompt_starts_a_document(language, engine):
+    answer = complete(language, "", temperature=0, max_tokens=5)
+    start = engine.checkpoint.tokenizer.special_ids["<|endoftext|>"]
+    request = Request(prompt_ids=(start,), sampling=SamplingParameters(max_tokens=5))
+    assert answer.choices[0].text == engine.generate([request])[0].text
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"suffix": "end"}, "suffix"),
+        ({"best_of": 3}, "best_of"),
+        ({"logprobs": 6}, "logprobs"),
+        ({"echo": True, "logprobs": 1}, "echo"),
+        ({"max_tokens": 0}, "echo"),
+        ({"prompt": []}, "prompt"),
+        ({"prompt": [""] * 1000}, "prompt"),
+        ({"prompt": [[1], "a"]}, "prompt"),
+        ({"prompt": [-1]}, "prompt"),
+        ({"prompt": [999_999]}, "token ids"),
+        ({"prompt": {"a": 1}}, "prompt"),
+        ({"prompt": "x" * 2000}, "context"),
+        ({"messages": []}, "messages"),
+    ],
+)
+def test_what_is_not_supported_is_refused(language, options, word):
+    answer = language.http().post("/v1/completions", json={"model": "tiny", "prompt": "a", **options})
+    assert answer.status_code == 400, answer.text
+    assert word in answer.json()["error"]["message"]
+
+
+def test_one_bad_prompt_refuses_all_and_leaves_nothing_running(language, wait_until):
+    with pytest.raises(openai.BadRequestError):
+        complete(language, ["good", "x" * 2000, "good"], max_tokens=400)
+    worker = language.service.language("tiny")
+    wait_until(lambda: worker.running == worker.waiting == 0)

@@ -1,0 +1,136 @@
+"""How much a client may ask, and what becomes of bodies made to hurt."""
+
+import json
+import socket
+
+import openai
+import pytest
+
+from lmworks.serve.keys import add
+from lmworks.serve.limits import TokenBuckets
+
+MESSAGES = [{"role": "user", "content": "hello"}]
+CHAT = {"model": "tiny", "messages": MESSAGES, "max_tokens": 2}
+
+
+def test_a_bucket_refills_evenly():
+    now = 0.0
+    buckets = TokenBuckets(60, lambda: now)
+    assert [buckets.take("a") for _ in range(60)] == [0.0] * 60
+    assert buckets.take("a") == pytest.approx(1.0)
+    assert buckets.take("b") == 0.0  # others have their own
+    now = 0.5
+    assert buckets.take("a") == pytest.approx(0.5)  # being refused costs nothing
+    now = 1.0
+    assert buckets.take("a") == 0.0 and buckets.take("a") > 0
+    now = 1e6
+    assert [buckets.take("a") for _ in range(60)] == [0.0] * 60
+    assert buckets.take("a") > 0  # a long pause saves no more than a minute's worth
+
+
+def test_too_many_requests_are_refused_with_the_time_to_come_again(start):
+    with start(requests_per_minute=3) as running:
+        client = running.client()
+        for _ in range(3):
+            client.models.list()
+        with pytest.raises(openai.RateLimitError) as caught:
+            client.chat.completions.create(**CHAT)
+        assert caught.value.code == "rate_limit_exceeded"
+        assert 1 <= int(caught.value.response.headers["retry-after"]) <= 21
+        assert running.http().get("/health").status_code == 200
+        assert running.http().get("/log").status_code == 200
+
+
+def test_each_key_has_its_own_limit(start, tmp_path):
+    file = tmp_path / "keys.json"
+    one, two = add(file, "one"), add(file, "two")
+    with start(requests_per_minute=1, keys=str(file)) as running:
+        running.client(one).models.list()
+        with pytest.raises(openai.RateLimitError):
+            running.client(one).models.list()
+        running.client(two).models.list()
+
+
+@pytest.fixture(scope="module")
+def small(start):
+    with start(max_body_bytes=2000) as running:
+        yield running
+
+
+def test_a_large_body_is_refused_by_its_length(small):
+    with pytest.raises(openai.APIStatusError) as caught:
+        small.client().chat.completions.create(model="tiny", messages=[{"role": "user", "content": "x" * 3000}])
+    assert caught.value.status_code == 413 and caught.value.code == "request_too_large"
+
+
+def test_a_large_body_in_chunks_is_refused_while_it_comes(small):
+    def endless():
+        yield b'{"model": "'
+        for _ in range(100):
+            yield b"x" * 100
+
+    headers = {"Content-Type": "application/json"}
+    answer = small.http().post("/v1/chat/completions", content=endless(), headers=headers)
+    assert answer.status_code == 413 and answer.json()["error"]["code"] == "request_too_large"
+
+
+def test_a_declared_length_is_refused_before_the_body_comes(small):
+    host, port = small.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 999999999999999999999999\r\n\r\n"
+        )
+        assert connection.recv(4096).split(b" ")[1] in (b"413", b"400")
+
+
+def test_pages_take_no_more_than_the_api(small):
+    answer = small.http().post("/log/0/notes", data={"text": "x" * 3000})
+    assert answer.status_code == 413
+
+
+BOMBS = {
+    "nested lists": "[" * 100_000,
+    "nested lists, closed": "[" * 100_000 + "]" * 100_000,
+    "nested objects": '{"a":' * 50_000 + "1" + "}" * 50_000,
+    "nested below the limit": '{"model":"tiny","messages":' + "[" * 900 + "]" * 900 + "}",
+    "nested content": '{"model":"tiny","messages":[{"role":"user","content":' + "[" * 900 + "]" * 900 + "}]}",
+    "a long number": '{"model":"tiny","messages":[{"role":"user","content":"a"}],"seed":' + "9" * 100_000 + "}",
+    "a large exponent": '{"model":"tiny","messages":[{"role":"user","content":"a"}],"temperature":1e999}',
+    "not a number": '{"model":"tiny","messages":[{"role":"user","content":"a"}],"temperature":NaN}',
+    "a lone surrogate": '{"model":"tiny","messages":[{"role":"user","content":"\\ud800"}]}',
+    "a lone surrogate as key": '{"model":"tiny","messages":[{"role":"user","content":"a"}],"\\ud800":1}',
+    "a lone surrogate as model": '{"model":"\\ud800","messages":[{"role":"user","content":"a"}]}',
+    "many messages": json.dumps({"model": "tiny", "messages": [{"role": "user"}] * 50_000}),
+    "many wrong items": json.dumps({"model": "tiny", "messages": [1] * 300_000}),
+    "many biases": json.dumps({"model": "tiny", "messages": [], "logit_bias": {f"k{n}": 1 for n in range(50_000)}}),
+    "many keys": json.dumps({f"k{number}": 1 for number in range(50_000)}),
+    "no JSON": "\x00\xff",
+    "no object": '"text"',
+    "null": "null",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"])
+def test_no_body_breaks_the_server(language, name, path):
+    headers = {"Content-Type": "application/json"}
+    answer = language.http().post(path, content=BOMBS[name].encode("utf-8", "surrogatepass"), headers=headers)
+    assert answer.status_code in (400, 404), answer.text
+    assert answer.json()["error"]["message"]
+    assert len(answer.content) < 2000  # what was sent is not sent back
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None])
+def test_only_json_is_taken(language, kind):
+    """The three kinds that a form on another site can send are refused, whatever they hold."""
+    headers = {"Content-Type": kind} if kind else {}
+    answer = language.http().post("/v1/chat/completions", content=json.dumps(CHAT).encode(), headers=headers)
+    assert answer.status_code == 400 and "application/json" in answer.json()["error"]["message"]
+
+
+def test_a_list_of_many_ids_is_refused_in_no_time(language):
+    body = {"model": "tiny", "prompt": list(range(120_000))}
+    answer = language.http().post("/v1/completions", json=body)
+    assert answer.status_code == 400 and answer.json()["error"]["param"].startswith("prompt")

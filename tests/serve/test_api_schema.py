@@ -1,0 +1,92 @@
+"""The OpenAPI document against the server: requests made from it never break it, and answers are what it says."""
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+    unsupported_method,
+]
+OPERATIONS = [
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/completions"),
+    ("POST", "/v1/embeddings"),
+    ("GET", "/v1/models"),
+    ("GET", "/v1/models/{name}"),
+    ("GET", "/api/interactions/{identifier}"),
+    ("POST", "/api/interactions/{identifier}/feedback"),
+    ("POST", "/api/interactions/{identifier}/notes"),
+    ("GET", "/health"),
+    ("GET", "/ready"),
+    ("GET", "/metrics"),
+]
+CASES = [(GenerationMode.POSITIVE, *operation) for operation in OPERATIONS] + [
+    (GenerationMode.NEGATIVE, *operation) for operation in OPERATIONS if operation[0] == "POST"
+]
+MODELS = {"/v1/chat/completions": "tiny", "/v1/completions": "tiny", "/v1/embeddings": "minilm"}
+QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
+
+
+@pytest.fixture(scope="module")
+def document(language):
+    return schemathesis.openapi.from_url(f"{language.url}/openapi.json")
+
+
+def steer(case):
+    """Names of models are drawn at random; most shall reach a real one, and none shall write a novel."""
+    if isinstance(case.body, dict) and isinstance(case.body.get("model"), str) and case.path in MODELS:
+        case.body["model"] = MODELS[case.path]
+        for name in ("max_tokens", "max_completion_tokens"):
+            value = case.body.get(name)
+            if type(value) is int and value > 3:
+                case.body[name] = 3
+        if case.path != "/v1/embeddings" and case.body.get("max_completion_tokens") is None:
+            case.body["max_tokens"] = 3 if case.body.get("max_tokens") is None else case.body["max_tokens"]
+        if type(case.body.get("n")) is int and 2 < case.body["n"] <= 16:
+            case.body["n"] = 2
+    return case
+
+
+def check(document, method, path, mode, examples):
+    """Draw requests that keep to the document, or break it, and hold the answers against it."""
+
+    @settings(max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)
+    @given(case=document[path][method].as_strategy(generation_mode=mode))
+    def conforms(case):
+        steer(case).call_and_validate(checks=CHECKS, timeout=60)
+
+    conforms()
+
+
+@pytest.mark.parametrize(("mode", "method", "path"), CASES)
+def test_answers_conform(document, mode, method, path):
+    check(document, method, path, mode, 20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "method", "path"), CASES)
+def test_answers_conform_for_long(document, mode, method, path):
+    check(document, method, path, mode, 200)
+
+
+def test_the_document_names_every_path_of_the_api(language):
+    document = language.http().get("/openapi.json").json()
+    told = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    assert told == set(OPERATIONS)
+    answers = document["paths"]["/v1/chat/completions"]["post"]["responses"]
+    assert {"200", "400", "401", "404", "413", "429", "500", "503", "504"} <= set(answers) and "422" not in answers
+    assert "lmworks" in document["components"]["schemas"]["ChatCompletion"]["properties"]

@@ -1,0 +1,136 @@
+"""Attacks that come through a person's own browser."""
+
+import pytest
+
+from lmworks.serve.keys import add
+from lmworks.serve.security import CONTENT_SECURITY_POLICY, host_name, same_origin
+
+CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1:80", "[::1]:8000", "localhost:1"])
+def test_names_of_this_machine_are_known(language, host):
+    assert language.http().get("/health", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "localhost.evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost@evil.example",
+     "evil.example#localhost", "0.0.0.0", "192.168.0.7", "[::1", "user@localhost", "local host"],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/health", "/", "/v1/models", "/static/favicon.svg"])
+def test_a_rebound_name_reaches_nothing(language, host, path):
+    answer = language.http().get(path, headers={"Host": host})
+    assert answer.status_code in (400, 421)
+    assert "tiny" not in answer.text
+
+
+def test_further_names_can_be_allowed(start):
+    with start(allowed_hosts=("Models.Example",)) as running:
+        assert running.http().get("/health", headers={"Host": "models.example:443"}).status_code == 200
+        assert running.http().get("/health", headers={"Host": "other.example"}).status_code == 421
+
+
+def test_a_server_on_all_addresses_takes_addresses_but_no_names(start, tmp_path):
+    add(tmp_path / "keys.json", "one")
+    with start(host="0.0.0.0", keys=str(tmp_path / "keys.json")) as running:
+        assert running.http().get("/health", headers={"Host": "192.168.0.7:8000"}).status_code == 200
+        assert running.http().get("/health", headers={"Host": "evil.example"}).status_code == 421
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "{own}"}, 403),
+        ({"Origin": "{own}"}, 200),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "http://127.0.0.1:1"}, 403),
+        ({"Origin": "{own}.evil.example"}, 403),
+        ({"Origin": "http://[::1"}, 403),
+    ],
+)
+def test_what_changes_something_must_come_from_this_site(language, headers, status):
+    filled = {name: value.format(own=language.url) for name, value in headers.items()}
+    assert language.http().post("/v1/chat/completions", json=CHAT, headers=filled).status_code == status
+    assert (
+        language.http().get("/v1/models", headers=filled).status_code == 200
+    )  # reading is kept from others by no CORS
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/log", "/v1/models", "/health", "/nothing", "/static/favicon.svg", "/v1/nothing"]
+)
+def test_every_answer_carries_the_headers(language, path):
+    answer = language.http().get(path, headers={"Origin": "https://evil.example"})
+    assert answer.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "same-origin"
+    assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+    assert ("no-store" in answer.headers["cache-control"]) == (not path.startswith("/static/"))
+    assert not any(name.startswith("access-control-") for name in answer.headers)
+    assert "server" not in answer.headers
+
+
+def test_a_preflight_is_answered_without_leave(language):
+    headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    answer = language.http().options("/v1/chat/completions", headers=headers)
+    assert answer.status_code == 405
+    assert not any(name.startswith("access-control-") for name in answer.headers)
+
+
+def test_refusals_carry_the_headers_too(language):
+    answer = language.http().get("/", headers={"Host": "evil.example"})
+    assert answer.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
+
+
+@pytest.mark.parametrize(
+    "path", ["/static/../app.py", "/static/%2e%2e/app.py", "/static//etc/passwd", "/static/..%2fapp.py"]
+)
+def test_static_files_are_all_that_is_served(language, path):
+    import http.client
+
+    connection = http.client.HTTPConnection(language.url.removeprefix("http://"))  # httpx would tidy the path
+    connection.request("GET", path)
+    assert connection.getresponse().status == 404
+
+
+def test_versioned_static_files_may_be_kept(language):
+    assert "immutable" in language.http().get("/static/favicon.svg?v=1").headers["cache-control"]
+    assert language.http().get("/static/favicon.svg").headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "kind"),
+    [
+        ("/nothing", 404, "text/html; charset=utf-8"),
+        ("/v1/nothing", 404, "application/json"),
+        ("/api/nothing", 404, "application/json"),
+        ("/v1/chat/completions", 405, "application/json"),
+    ],
+)
+def test_errors_speak_the_language_of_their_path(language, path, status, kind):
+    answer = language.http().get(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, kind)
+    if kind == "application/json":
+        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_a_path_is_not_markup(language):
+    answer = language.http().get("/<script>alert(1)</script>")
+    assert answer.status_code == 404 and "<script>alert" not in answer.text
+
+
+def test_host_names():
+    assert host_name("[::1]:80") == "::1" and host_name("A.b:1") == "a.b"
+    assert host_name("") == "" and host_name("a/b") == "" and host_name("[") == ""
+
+
+def test_ports_are_part_of_the_origin():
+    headers = [(b"host", b"h:1"), (b"origin", b"http://h:2")]
+    assert not same_origin({"type": "http", "headers": headers})

@@ -1,0 +1,162 @@
+"""The process that serves: what it refuses to start with, loading, and its end, with real signals."""
+
+import contextlib
+import json
+import queue
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import httpx
+import pytest
+
+from lmworks.monitor.log import Reader
+from lmworks.serve.config import ServeConfig
+from lmworks.serve.keys import add
+from lmworks.serve.server import check_exposure, listen, run
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from lmworks.generate.engine import Engine
+from lmworks.serve.config import ServeConfig
+from lmworks.serve.server import run
+step = Engine.step
+Engine.step = lambda engine: (time.sleep(0.01), step(engine))[1]
+config = ServeConfig(port=0, drain_seconds=float(sys.argv[3]))
+run(Path(sys.argv[1]), config, {"tiny": sys.argv[2]}, lambda text: print(text, flush=True))
+"""
+LONG = {"model": "tiny", "prompt": "a", "max_tokens": 200, "ignore_eos": True, "stream": True}
+
+
+@contextlib.contextmanager
+def process(folder, tiny_folder, drain_seconds):
+    """The process and the URL that it announced."""
+    arguments = [sys.executable, "-c", PROGRAM, str(folder), str(tiny_folder), str(drain_seconds)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            first, second = running.stdout.readline(), running.stdout.readline()
+            assert first.startswith("Loading") and second.startswith("Ready at http://127.0.0.1:"), (first, second)
+            yield running, re.search(r"http://[\d.:]+", second)[0]
+        finally:
+            running.kill()
+
+
+def stream(url, lines):
+    """Read a long stream in a thread; its lines, and None at the end, go into a queue."""
+
+    def read():
+        with (
+            contextlib.suppress(httpx.HTTPError),
+            httpx.stream("POST", f"{url}/v1/completions", json=LONG, timeout=60) as r,
+        ):
+            for line in r.iter_lines():
+                if line:
+                    lines.put(line)
+        lines.put(None)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    assert lines.get(timeout=60).startswith("data: ")
+
+
+def rest(lines):
+    found = []
+    while (line := lines.get(timeout=60)) is not None:
+        found.append(line)
+    return found
+
+
+def test_a_first_signal_lets_finish_what_runs(tmp_path, tiny_folder):
+    with process(tmp_path, tiny_folder, 60) as (running, url):
+        lines = queue.Queue()
+        stream(url, lines)
+        running.send_signal(signal.SIGTERM)
+        statuses = set()
+        while 503 not in statuses:
+            statuses.add(httpx.get(f"{url}/ready").status_code)
+        refused = httpx.post(f"{url}/v1/completions", json={**LONG, "stream": False})
+        assert refused.status_code == 503 and refused.json()["error"]["code"] == "shutting_down"
+        assert httpx.get(f"{url}/health").status_code == 200
+        assert rest(lines)[-1] == "data: [DONE]"
+        assert running.wait(timeout=60) == 0
+    (row,) = Reader.open(tmp_path / "log.sqlite").find()
+    assert (row.finish_reason, row.output_tokens) == ("length", 200)
+
+
+def test_a_second_signal_ends_it(tmp_path, tiny_folder):
+    with process(tmp_path, tiny_folder, 600) as (running, url):
+        lines = queue.Queue()
+        stream(url, lines)
+        running.send_signal(signal.SIGINT)
+        while httpx.get(f"{url}/ready").status_code != 503:
+            pass
+        running.send_signal(signal.SIGINT)
+        last = json.loads(rest(lines)[-1].removeprefix("data: "))
+        assert last["error"]["code"] == "shutting_down"
+        assert running.wait(timeout=60) == 0
+    (row,) = Reader.open(tmp_path / "log.sqlite").find()
+    assert row.finish_reason == "cancelled" and row.output_tokens < 200
+
+
+def test_what_does_not_finish_in_time_is_cut_and_logged(tmp_path, tiny_folder):
+    with process(tmp_path, tiny_folder, 0.1) as (running, url):
+        lines = queue.Queue()
+        stream(url, lines)
+        running.send_signal(signal.SIGTERM)
+        last = json.loads(rest(lines)[-1].removeprefix("data: "))
+        assert last["error"]["code"] == "shutting_down"
+        assert running.wait(timeout=60) == 0
+    (row,) = Reader.open(tmp_path / "log.sqlite").find()
+    assert row.finish_reason == "cancelled" and row.output_tokens < 200
+
+
+def test_a_taken_port_is_told_before_anything_is_loaded(tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(OSError, match="--port"):
+            run(tmp_path, ServeConfig(port=port), {"tiny": "no such model"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_host_is_told():
+    with pytest.raises(OSError, match="--host"):
+        listen(ServeConfig(host="no-such-host.invalid"))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "models.example"])
+def test_others_are_let_in_with_keys_only(host, tmp_path):
+    with pytest.raises(ValueError, match="lmworks keys add"):
+        check_exposure(ServeConfig(host=host))
+    check_exposure(ServeConfig(host=host, keys="keys.json"))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1"])
+def test_this_machine_needs_none(host):
+    check_exposure(ServeConfig(host=host))
+
+
+def test_a_missing_file_of_keys_is_told_before_anything_is_loaded(tmp_path):
+    with pytest.raises(FileNotFoundError, match="lmworks keys add"):
+        run(tmp_path, ServeConfig(port=0, keys=str(tmp_path / "keys.json")), {"tiny": "no such model"})
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_process(tmp_path):
+    told = []
+    with pytest.raises(FileNotFoundError, match="no such model"):
+        run(tmp_path, ServeConfig(port=0), {"tiny": "no such model"}, told.append)
+    assert [text.split(";")[0].split()[0] for text in told] == ["Loading"]
+
+
+def test_keys_guard_a_server_on_all_addresses(tmp_path, start):
+    file = tmp_path / "keys.json"
+    secret = add(file, "one")
+    with start(host="0.0.0.0", keys=str(file)) as running:
+        assert running.http().get("/v1/models").status_code == 401
+        assert running.client(secret).models.list().data
+    assert file.stat().st_mode & 0o077 == 0

@@ -1,0 +1,164 @@
+"""The evaluation page: numbers are recognised, sorted and drawn to scale; figures are files that can do nothing."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_system import HOSTILE, StandIn, index_of, inert, stage
+
+from lmworks.build import Current
+from lmworks.records import Scored, Unscored
+from lmworks.report import Figure, Section, Table, line_plot
+from lmworks.serve.pages.evaluation import Told, figure, stage_views
+from lmworks.serve.pages.ranges import grid, sorted_grid
+
+numbers = st.floats(-50, 50).map(lambda value: round(value, 3))
+
+
+@st.composite
+def scores(draw) -> Scored:
+    low, middle, high = sorted(draw(st.tuples(numbers, numbers, numbers)))
+    return Scored(middle, (low, high), draw(st.integers(1, 500)), "s")
+
+
+@given(st.lists(scores(), min_size=1, max_size=4))
+def test_a_score_is_recognised_as_it_is_written_and_drawn_on_the_scale_of_its_row(row):
+    (cells,) = grid("t", Table(tuple("abcd"[: len(row)]), (tuple(map(str, row)),))).rows
+    low = min([0.0, *(score.interval[0] for score in row)])
+    for cell, score in zip(cells, row, strict=True):
+        assert cell.bar is not None and cell.key == score.value and cell.n == str(score.n)
+        assert 0 <= cell.bar.low <= cell.bar.value <= cell.bar.high <= 100
+        assert (cell.bar.zero is not None) == (low < 0)
+    if len({score.value for score in row}) > 1:
+        by_value = sorted(zip(row, cells, strict=True), key=lambda pair: pair[0].value)
+        places = [cell.bar.value for _, cell in by_value if cell.bar]
+        assert places == sorted(places)
+
+
+def test_shares_are_drawn_on_the_scale_of_all_shares():
+    (row,) = grid("t", Table(("m",), ((str(Scored(0.25, (0.2, 0.5), 9, "s")),),))).rows
+    assert row[0].bar is not None and (row[0].bar.low, row[0].bar.value, row[0].bar.high) == (20, 25, 50)
+
+
+@given(st.lists(st.one_of(st.text(max_size=9), st.integers(-99, 99), numbers, scores().map(str)), max_size=12),
+       st.booleans())  # fmt: skip
+def test_sorting_keeps_all_rows_and_puts_numbers_in_order(column, descending):
+    table = grid("t", Table(("name", "value"), tuple((str(n), value) for n, value in enumerate(column))))
+    rows = sorted_grid(table, 1, descending=descending).rows
+    assert sorted(row[0].text for row in rows) == sorted(str(n) for n in range(len(column)))
+    keys = [row[1].key for row in rows]
+    known = [key for key in keys if key is not None]
+    assert keys[: len(known)] == sorted(known, reverse=descending)
+
+
+def test_what_could_not_be_scored_is_no_number():
+    (row,) = grid("t", Table(("m",), ((str(Unscored("never abstains")),),))).rows
+    assert row[0].key is None and row[0].bar is None
+
+
+TABLE = Table(("metric", "system"), (("recall", "0.500 [0.400, 0.600] n=9"), ("precision", "0.250 [0.100, 0.400] n=9"),
+                                     (HOSTILE, "unscored: too few")), HOSTILE)  # fmt: skip
+DRAWING = line_plot({"a": ([0, 1], [0, 1])}, x="x", y="y")
+SECTIONS = (
+    Section(HOSTILE, HOSTILE, (TABLE,), (Figure(DRAWING, HOSTILE),)),
+    Section("Second", figures=(Figure("<svg>2</svg>", ""),)),
+)
+TOLD = (Told("evaluation", "ground.evaluate", 1e9, 2.0, SECTIONS), Told("empty", "data.read", 1e9, 1.0, ()))
+
+
+def test_figures_are_numbered_over_the_sections_of_a_stage():
+    (view,) = stage_views(TOLD)
+    assert [one.link for section in view.sections for one in section.figures] == [
+        "/evaluation/figure/evaluation/0.svg", "/evaluation/figure/evaluation/1.svg"]  # fmt: skip
+    assert figure(TOLD, "evaluation", 1) == "<svg>2</svg>"
+    for stage_name, number in (("evaluation", 2), ("empty", 0), ("x", 0)):
+        with pytest.raises(LookupError):
+            figure(TOLD, stage_name, number)
+
+
+@pytest.mark.parametrize("sort", ["x", "evaluation-0-0.x", ".", "evaluation-0-0.99999999"])
+def test_a_sort_order_that_is_none_is_refused(sort):
+    with pytest.raises(ValueError):
+        stage_views(TOLD, sort)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    root = tmp_path_factory.mktemp("evaluation")
+    stages = {
+        "documents": stage(root, "documents", "data.read", sections=(Section("Documents", "Two were read."),)),
+        "evaluation": stage(root, "evaluation", "ground.evaluate", sections=SECTIONS, seconds=3.0),
+    }
+    uses = {"documents": "data.read", "evaluation": "ground.evaluate"}
+    made = StandIn(root, index_of(root / "index", []), Current("r", "", {}, stages, uses))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def client(service):
+    return service.client()
+
+
+def test_the_report_is_shown_as_text_with_the_evaluation_first(client):
+    answer = client.get("/evaluation")
+    page = inert(answer.text)
+    assert answer.status_code == 200
+    assert page.text.index("Second") < page.text.index("Two were read.")
+    assert "<script>alert(1)</script>" in page.text
+    targets = [link.removeprefix("#") for link in page.links() if link.startswith("#")]
+    identifiers = {attrs.get("id") for _, attrs in page.elements}
+    assert targets and set(targets) <= identifiers
+
+
+@pytest.mark.parametrize(
+    ("sort", "first"), [("evaluation-0-0.1", "precision"), ("-evaluation-0-0.1", "recall"), ("", "recall")]
+)
+def test_a_table_is_sorted_by_its_links(client, sort, first):
+    text = client.get("/evaluation", params={"sort": sort}).text
+    body = text[text.index("<tbody>") : text.index("</tbody>")]
+    names = [name for name in ("recall", "precision") if name in body]
+    assert min(names, key=body.index) == first
+    assert body.index("unscored") > max(body.index(name) for name in names)
+
+
+def test_a_figure_may_carry_its_own_style_and_nothing_else(client):
+    answer = client.get("/evaluation/figure/evaluation/0.svg")
+    assert answer.text == DRAWING and answer.headers["content-type"].startswith("image/svg+xml")
+    assert answer.headers["content-security-policy"] == "default-src 'none'; style-src 'unsafe-inline'"
+    for path in ("evaluation/7.svg", "evaluation/x.svg", "nothing/0.svg", "evaluation/-1.svg"):
+        assert client.get(f"/evaluation/figure/{path}").status_code == 404
+    assert client.get("/evaluation", params={"sort": "x"}).status_code == 400
+
+
+def test_the_policy_of_a_figure_passes_through_the_server(grounded):
+    with grounded.http() as http:
+        link = next(one for one in inert(http.get("/evaluation").text).links() if one.endswith(".svg"))
+        answer = http.get(link)
+    assert answer.status_code == 200 and "'unsafe-inline'" in answer.headers["content-security-policy"]
+
+
+def test_a_server_of_models_alone_has_nothing_to_show(service, client):
+    current = service.current
+    try:
+        service.current = None
+        answer = client.get("/evaluation")
+        assert answer.status_code == 200 and "Nothing was evaluated" in answer.text
+    finally:
+        service.current = current
+
+
+def test_a_workspace_that_was_cleared_meanwhile_says_so(service, client):
+    current = service.current
+    try:
+        service.current = Current("r", "", {}, {"gone": "stages/gone/0"}, {"gone": "data.read"})
+        for path in ("/evaluation", "/system"):
+            answer = client.get(path)
+            assert answer.status_code == 404 and "not there any more" in answer.text
+    finally:
+        service.current = current
+
+
+def test_every_range_is_finite():
+    assert all(math.isfinite(c.bar.low) for row in grid("t", TABLE).rows for c in row if c.bar)

@@ -1,0 +1,177 @@
+"""The log, the evaluation and a passage in a real browser: by mouse and by keyboard, in light and dark."""
+
+import re
+import shutil
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the browser tests need the program chromium")
+
+OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+QUESTIONS = (
+    "By when must I report a lost laptop?",
+    "How many days are carried over?",
+    "Who won the football world cup?",
+    "<script>document.title = 'run'</script> and how much may a hotel cost?",
+)
+WATCH_POLICY = "addEventListener('securitypolicyviolation', e => console.error('refused: ' + e.violatedDirective))"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    with playwright.sync_playwright() as started:
+        one = started.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        yield one
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def asked(grounded) -> str:
+    """The address of a server that has answered a few questions."""
+    for question in QUESTIONS:
+        ask(grounded.url, question)
+    return grounded.url
+
+
+def ask(url: str, question: str) -> None:
+    body = {"model": "assistant", "messages": [{"role": "user", "content": question}]}
+    httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).raise_for_status()
+
+
+@pytest.fixture(params=["light", "dark"])
+def page(request, browser, asked) -> Iterator:
+    """A page that fails its test for any error, any refusal of the policy, any request off this machine."""
+    context = browser.new_context(
+        base_url=asked, color_scheme=request.param, viewport={"width": 1280, "height": 800}, service_workers="block"
+    )
+    context.add_init_script(WATCH_POLICY)
+    wrong: list[str] = []
+    one = context.new_page()
+    one.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+    one.on("pageerror", lambda error: wrong.append(str(error)))
+    one.on("request", lambda sent: None if sent.url.startswith((asked, "data:")) else wrong.append(sent.url))
+    yield one
+    context.close()
+    assert wrong == []
+
+
+def test_filter_the_log_open_a_row_and_add_a_note(page):
+    page.goto("/log")
+    page.keyboard.press("/")
+    page.keyboard.type("laptop")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/log?filter=laptop")
+    rows = page.locator("#log tbody tr")
+    assert rows.count() >= 1
+    assert all("laptop" in text for text in rows.locator(".what").all_inner_texts())
+    rows.last.click()
+    panel = page.locator("#panel")
+    panel.locator("h1", has_text="lost laptop").wait_for()
+    assert re.search(r"/log/[0-9a-f]{16}\?filter=laptop$", page.url)
+    panel.get_by_placeholder("What should the next reader know?").or_(
+        panel.locator("summary", has_text="Add a note")
+    ).first.wait_for()
+    if not panel.locator("details.add-note").evaluate("one => one.open"):
+        panel.locator("summary", has_text="Add a note").click()
+    notes = panel.locator(".note").count()
+    panel.get_by_placeholder("What should the next reader know?").fill("seen <b>here</b>")
+    panel.get_by_role("button", name="Add note").click()
+    panel.locator(".note", has_text="seen <b>here</b>").nth(notes).wait_for()
+    page.go_back()
+    panel.wait_for(state="hidden")
+    assert page.url.endswith("/log?filter=laptop")
+
+
+def test_keys_move_through_the_rows_and_the_address_can_be_reloaded(page):
+    page.goto("/log")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    article = page.locator("#panel article")
+    article.wait_for()
+    first = article.get_attribute("data-id")
+    page.keyboard.press("j")
+    page.locator(f"#panel article:not([data-id='{first}'])").wait_for()
+    second = page.locator("#panel article").get_attribute("data-id")
+    assert second and second in page.url
+    page.keyboard.press("k")
+    page.locator(f"#panel article[data-id='{first}']").wait_for()
+    page.keyboard.press("Escape")
+    page.locator("#panel").wait_for(state="hidden")
+    page.goto(f"/log/{second}")
+    assert page.locator("article#interaction").get_attribute("data-id") == second
+
+
+def test_what_is_new_announces_itself(page, asked):
+    page.goto("/log?filter=trains")
+    page.goto("/log")
+    before = page.locator("#log tbody tr").count()
+    ask(asked, "Who books trains?")
+    page.locator("#newer:not([hidden])").wait_for(timeout=60_000)
+    assert page.locator("#newer").inner_text() == "1 new"
+    page.locator("#newer").click()
+    page.wait_for_function(f"document.querySelectorAll('#log tbody tr').length === {before + 1}")
+
+
+def test_a_citation_leads_to_its_passage_in_sight(page):
+    page.goto("/log?filter=laptop")
+    page.locator("#log a.question").last.click()
+    link = page.locator("#panel .evidence a").first
+    link.wait_for()
+    link.click()
+    page.wait_for_url("**/documents/*#cite")
+    assert page.locator("#cite").evaluate(
+        "one => { const box = one.getBoundingClientRect(); return box.top >= 0 && box.bottom <= innerHeight; }"
+    )
+
+
+def test_a_table_is_sorted_by_a_click_on_its_head(page):
+    page.goto("/evaluation")
+    table = page.locator("table.sortable:has(tbody tr:nth-child(2)):has(td[data-key])").first
+    column = table.evaluate(
+        "one => [...one.tBodies[0].rows[0].cells].findIndex(cell => cell.dataset.key !== undefined)"
+    )
+
+    def keys() -> list[float]:
+        read = "(one, column) => [...one.tBodies[0].rows].map(row => row.cells[column].dataset.key)"
+        return [float(key) for key in table.evaluate(read, column) if key is not None]
+
+    head = table.locator("th").nth(column)
+    head.locator("a").click()
+    assert head.get_attribute("aria-sort") == "ascending" and keys() == sorted(keys())
+    head.locator("a").click()
+    assert head.get_attribute("aria-sort") == "descending" and keys() == sorted(keys(), reverse=True)
+    page.reload()
+    assert keys() == sorted(keys(), reverse=True)
+
+
+@pytest.mark.parametrize("path", ["/documents", "/documents?q=hotel", "/log", "/evaluation", "/system"])
+def test_no_page_is_wider_than_a_telephone(page, path):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(path)
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def test_without_javascript_everything_can_be_read_and_said(browser, asked):
+    context = browser.new_context(base_url=asked, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/log?filter=laptop")
+    page.locator("#log a.question").last.click()
+    page.wait_for_url("**/log/*")
+    if page.locator("details.add-note[open]").count() == 0:
+        page.locator("summary", has_text="Add a note").click()
+    page.get_by_placeholder("What should the next reader know?").fill("said without a script")
+    page.get_by_role("button", name="Add note").click()
+    page.locator(".note", has_text="said without a script").first.wait_for()
+    context.close()

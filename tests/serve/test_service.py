@@ -1,0 +1,286 @@
+"""The service without HTTP: what each kind of end leaves in the log, and that the log holds it exactly once."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lmworks.generate.engine import Engine
+from lmworks.generate.protocol import Request, SamplingParameters
+from lmworks.records import Interaction, Message
+from lmworks.serve.config import ServeConfig
+from lmworks.serve.events import (
+    BusyError,
+    DeadlineError,
+    Event,
+    FailedError,
+    Finished,
+    NotReadyError,
+    Piece,
+    Progress,
+    UnknownModelError,
+)
+from lmworks.serve.recording import Turn
+from lmworks.serve.service import Service
+
+LONG = SamplingParameters(max_tokens=400, ignore_eos=True)
+SHORT = SamplingParameters(max_tokens=8, ignore_eos=True, temperature=1.0, seed=3)
+
+
+@pytest.fixture
+def service(tiny_folder: Path, tmp_path: Path):
+    """Two slots, one place in line."""
+    made = Service(tmp_path / "workspace", ServeConfig(slots=2, max_waiting=1), {"tiny": str(tiny_folder)})
+    made.load()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def handbook(workspace: Path):
+    made = Service(workspace)
+    made.load()
+    yield made
+    made.close()
+
+
+def turn(text: str = "Hello", **options) -> Turn:
+    return Turn("tiny", (Message("user", text),), **({"sampling": SHORT} | options))
+
+
+def run(service: Service, work: Callable[[], Coroutine[Any, Any, Any]]):
+    """Run it on a loop, and let the service settle what it has left."""
+
+    async def whole():
+        try:
+            return await work()
+        finally:
+            await service._settled(30.0)
+
+    return asyncio.run(whole())
+
+
+async def collect(events: AsyncIterator[Event]) -> list[Event]:
+    return [event async for event in events]
+
+
+def logged(service: Service) -> list[Interaction]:
+    return [service.log.reader.get(row.id) for row in service.log.reader.find("", 1000)]
+
+
+def test_a_completion_is_the_engine_s_own_and_is_logged_before_it_is_finished(service, tiny):
+    async def work():
+        seen = []
+        async for event in service.chat(turn(conversation="c", parent="p", unit="u")):
+            if isinstance(event, Finished):
+                seen.append([row.id for row in service.log.reader.find()])
+            seen.append(event)
+        return seen
+
+    *pieces, in_log, finished = run(service, work)
+    (alone,) = Engine(tiny).generate([Request(messages=(Message("user", "Hello"),), sampling=SHORT)])
+    assert finished.completion.ids == alone.ids
+    assert "".join(piece.text for piece in pieces) == finished.completion.text == alone.text
+    assert [t.id for piece in pieces for t in piece.tokens] == list(alone.ids)
+    assert in_log == [finished.interaction.id]
+    (stored,) = logged(service)
+    assert stored == finished.interaction
+    assert stored.token_ids == alone.ids and stored.seed == 3
+    assert (stored.conversation, stored.parent, stored.unit) == ("c", "p", "u")
+    rendered = tiny.chat.render((Message("user", "Hello"),), add_generation_prompt=True)
+    assert (stored.rendered_prompt, stored.prompt_ids) == (rendered.text, rendered.ids)
+    assert sum(v for k, v in stored.timings.items() if k != "total") == pytest.approx(stored.timings["total"])
+
+
+def test_each_choice_is_one_interaction_with_a_seed_of_its_own(service):
+    events = run(service, lambda: collect(service.chat(turn(n=2))))
+    finished = {event.choice: event for event in events if isinstance(event, Finished)}
+    assert set(finished) == {0, 1}
+    assert [finished[c].interaction.seed for c in (0, 1)] == [3, 4]
+    assert finished[0].completion.ids != finished[1].completion.ids
+    assert finished[1].interaction.id == f"{finished[0].interaction.id}-1"
+    assert sorted(i.id for i in logged(service)) == sorted(f.interaction.id for f in finished.values())
+
+
+def test_a_client_that_leaves_ends_its_generation_and_is_logged_once(service):
+    async def work():
+        async with aclosing(service.chat(turn(sampling=LONG))) as events:
+            async for event in events:
+                if isinstance(event, Piece):
+                    break
+
+    run(service, work)
+    (stored,) = logged(service)
+    assert (stored.finish_reason, stored.error) == ("cancelled", "client_left")
+    assert 0 < stored.output_tokens < 400
+    assert service.language("tiny").running == 0
+
+
+def test_a_client_that_is_cancelled_at_any_moment_is_logged_at_most_once(service):
+    """Also in the middle of submitting and of committing."""
+
+    async def work():
+        for steps in range(30):
+            task = asyncio.create_task(collect(service.chat(turn(f"{steps}"))))
+            for _ in range(steps):
+                await asyncio.sleep(0.0005)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await service._settled(30.0)
+
+    run(service, work)
+    questions = [i.messages[-1].content for i in logged(service)]
+    assert len(questions) == len(set(questions))
+    assert service.language("tiny").running == service.language("tiny").waiting == 0
+
+
+def test_more_than_may_wait_is_refused_with_a_time_to_come_back(service):
+    async def work():
+        tasks = [asyncio.create_task(collect(service.chat(turn(str(i), sampling=LONG)))) for i in range(8)]
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    results = run(service, work)
+    refused = [r for r in results if isinstance(r, BusyError)]
+    assert refused and all(r.retry_after >= 1 for r in refused)
+    assert len(refused) + sum(isinstance(r, list) for r in results) == 8
+    assert len(logged(service)) == 8 - len(refused)
+
+
+def test_a_deadline_ends_a_request(tiny_folder, tmp_path):
+    service = Service(tmp_path / "w", ServeConfig(deadline_seconds=0.05), {"tiny": str(tiny_folder)})
+    service.load()
+    try:
+        with pytest.raises(DeadlineError, match=r"0\.05 s"):
+            run(service, lambda: collect(service.chat(turn(sampling=LONG))))
+        (stored,) = logged(service)
+        assert (stored.finish_reason, stored.error) == ("cancelled", "deadline_exceeded")
+    finally:
+        service.close()
+
+
+def test_a_model_that_fails_is_an_error_and_is_logged(service):
+    worker = service.language("tiny")
+    weights = {name: tensor.clone() for name, tensor in worker.checkpoint.model.state_dict().items()}
+    broken = {name: tensor * float("nan") for name, tensor in weights.items()}
+    worker.load_weights(broken, 1)
+    with pytest.raises(FailedError):
+        run(service, lambda: collect(service.chat(turn())))
+    worker.load_weights(weights, 2)
+    assert run(service, lambda: collect(service.chat(turn())))
+    assert sorted((i.finish_reason, i.error) for i in logged(service)) == [
+        ("error", "FloatingPointError"),
+        ("length", ""),
+    ]
+
+
+def test_what_is_wrong_with_a_turn_is_said_before_any_work(service):
+    for wrong, error in (
+        (turn(text="x" * 2000), ValueError),
+        (Turn("gpt-5", (Message("user", "Hello"),)), UnknownModelError),
+        (Turn("assistant", (Message("user", "Hello"),)), UnknownModelError),
+    ):
+        with pytest.raises(error):
+            run(service, lambda wrong=wrong: collect(service.chat(wrong)))
+    assert logged(service) == []
+
+
+def test_before_loading_and_while_stopping_nothing_is_taken(tiny_folder, tmp_path):
+    service = Service(tmp_path / "w", ServeConfig(), {"tiny": str(tiny_folder)})
+    with pytest.raises(NotReadyError, match="being loaded"):
+        service.check(turn())
+    service.load()
+    service.check(turn())
+    asyncio.run(service.drain())
+    with pytest.raises(NotReadyError, match="shutting down"):
+        service.check(turn())
+    service.close()
+
+
+def test_a_model_that_cannot_be_loaded_leaves_its_reason(tmp_path):
+    service = Service(tmp_path / "w", ServeConfig(), {"missing": str(tmp_path / "missing")})
+    with pytest.raises(FileNotFoundError):
+        service.load()
+    assert service.state == "failed" and "missing" in service.failure
+    with pytest.raises(NotReadyError, match="could not be loaded"):
+        service.check(turn())
+    service.close()
+
+
+def test_draining_waits_for_what_runs(service):
+    async def work():
+        task = asyncio.create_task(collect(service.chat(turn())))
+        while not service._active:
+            await asyncio.sleep(0)
+        await service.drain()
+        assert task.done()
+        return await task
+
+    assert isinstance(run(service, work)[-1], Finished)
+    assert [i.finish_reason for i in logged(service)] == ["length"]
+
+
+def test_the_assistant_answers_in_phases_and_its_interaction_holds_the_answer(handbook):
+    question = Turn("assistant", (Message("user", "How many days of leave does an employee have?"),))
+    events = run(handbook, lambda: collect(handbook.chat(question)))
+    *_, finished = events
+    assert [e.name for e in events if isinstance(e, Progress)] == ["search", "measure", "decide"]
+    assert "".join(e.text for e in events if isinstance(e, Piece)) == finished.answer.text
+    stored = handbook.log.reader.get(finished.interaction.id)
+    assert stored == finished.interaction
+    assert stored.response == finished.answer.text and stored.confidence == finished.answer.confidence
+    assert list(stored.timings) == ["queued", "search", "measure", "decide", "total"]
+    assert len(stored.query_embedding) == 384 and stored.retrieved and stored.index
+    assert stored.citations == finished.answer.citations
+
+
+def test_questions_whose_clients_leave_are_logged_once_answered_or_not(handbook):
+    async def work():
+        tasks = [
+            asyncio.create_task(collect(handbook.chat(Turn("assistant", (Message("user", f"What of {i}?"),)))))
+            for i in range(4)
+        ]
+        while handbook.occupancy("assistant")[0] == 0:
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    before = {i.id for i in logged(handbook)}
+    run(handbook, work)
+    after = [i for i in logged(handbook) if i.id not in before]
+    assert sorted(i.messages[-1].content for i in after) == [f"What of {i}?" for i in range(4)]
+    assert {i.finish_reason for i in after} == {"cancelled"}
+    assert handbook.occupancy("assistant") == (0, 0, 0.0)
+
+
+def test_the_event_loop_never_waits_for_a_model(handbook):
+    """While a question is answered the loop goes on turning: no gap comes near the time an answer takes."""
+
+    async def work():
+        gaps, done = [], threading.Event()
+
+        async def tick():
+            last = time.perf_counter()
+            while not done.is_set():
+                await asyncio.sleep(0.001)
+                now = time.perf_counter()
+                gaps.append(now - last)
+                last = now
+
+        ticking = asyncio.create_task(tick())
+        started = time.perf_counter()
+        await asyncio.gather(
+            *(collect(handbook.chat(Turn("assistant", (Message("user", "How is a laptop reported?"),)))) for _ in "ab"),
+            collect(handbook.chat(turn(sampling=LONG))),
+        )
+        done.set()
+        await ticking
+        return len(gaps), time.perf_counter() - started
+
+    turns, seconds = run(handbook, work)
+    assert turns > 20 * seconds  # a loop that is blocked by an answer turns once for each of them

@@ -1,0 +1,52 @@
+"""A server process under many streaming clients; see `soaking.py`, which also runs by itself."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from soaking import Server, soak
+
+
+def served(model: Path | str, workspace: Path) -> Server:
+    server = Server(workspace, ["--model", str(model)])
+    server.wait_until_ready()
+    return server
+
+
+def test_clients_at_once_get_their_own_streams_and_each_is_logged_once(tiny_folder, tmp_path):
+    server = served(tiny_folder, tmp_path / "w")
+    try:
+        outcome = asyncio.run(soak(server, tmp_path / "w/log.sqlite", "tiny", clients=16, seconds=4.0))
+        assert outcome.errors == [] and outcome.different == []
+        assert len(outcome.acknowledged) > 16
+        assert outcome.once
+        assert set(outcome.logged.values()) == {1}
+        assert server.process.returncode == 0
+    finally:
+        server.process.kill()
+
+
+@pytest.mark.parametrize("after", [2.0, 3.3])
+def test_what_was_acknowledged_survives_a_kill(tiny_folder, tmp_path, after):
+    server = served(tiny_folder, tmp_path / "w")
+    outcome = asyncio.run(soak(server, tmp_path / "w/log.sqlite", "tiny", clients=16, seconds=2 * after, kill=True))
+    assert server.process.returncode == -9
+    assert outcome.different == []
+    assert outcome.acknowledged and outcome.errors  # some were done, the others were cut
+    assert outcome.once
+    assert set(outcome.logged.values()) == {1}
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_thirty_two_clients_for_a_minute(smollm2, tmp_path):
+    server = served(smollm2, tmp_path / "w")
+    try:
+        outcome = asyncio.run(soak(server, tmp_path / "w/log.sqlite", smollm2.stem, clients=32, seconds=60.0))
+        assert outcome.errors == [] and outcome.different == []
+        assert outcome.once and len(outcome.acknowledged) > 32
+        # After a quarter of the time every buffer has its size: what grows by a tenth from there is a leak.
+        assert outcome.growth() < 1.1
+        assert server.process.returncode == 0
+    finally:
+        server.process.kill()

@@ -1,7 +1,8 @@
 """What all tests share: two threads, no network for the reference libraries, and the default weights."""
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before a test imports transformers
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 # Before torch is imported: threads that spin while they wait make a busy machine many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Before anything opens a socket: see guard/loopback.py, which child processes load too.
+os.environ["LMWORKS_GUARD"] = "1"
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(Path(__file__).with_name("guard")), os.environ.get("PYTHONPATH")])
+)
+sys.path.insert(0, str(Path(__file__).with_name("guard")))
 
+import loopback
 import torch
 from tokenizers import pre_tokenizers
 
@@ -22,6 +30,14 @@ from lmworks.tokenizer.byte_level import CONTROL, byte_level_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_leaves_this_machine() -> Iterator[None]:
+    """Also when whoever tried to connect has swallowed the error."""
+    yield
+    assert loopback.VIOLATIONS == []
+
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 MERGES = ("Ġ t", "h e", "Ġt he", "i n", "e r", "Ġ a", "o n", "in g")

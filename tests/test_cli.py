@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-VERBS = ("up", "build", "ask", "pull", "lineage", "stage")
+VERBS = ("up", "build", "serve", "ask", "pull", "lineage", "stage", "log", "keys")
 
 
 def lmworks(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
@@ -18,7 +18,7 @@ def test_every_verb_has_help_that_says_what_it_is_for(verb):
     result = lmworks(verb, "--help")
     assert result.returncode == 0
     assert len(result.stdout) > 300
-    if verb not in ("pull", "stage"):
+    if verb not in ("pull", "stage", "log", "keys"):
         assert "Example" in result.stdout or "lmworks" in result.stdout
 
 
@@ -39,6 +39,13 @@ def test_the_overview_lists_every_verb():
         (("pull", "gpt-5"), "all-minilm-l6-v2"),
         (("stage", "data.raed", "--out", "x"), 'did you mean "data.read"?'),
         (("lineage", "index"), "no system was built in this folder"),
+        (("serve",), "no system was built in this folder"),
+        (("serve", "--workspace", "nowhere"), "nothing is built in nowhere"),
+        (("serve", "--model", "gpt-5"), "all-minilm-l6-v2"),
+        (("build", "--set", "serve.prot=9"), 'did you mean "port"?'),
+        (("build", "--set", "log.retention_days=-1"), "retention_days must be 0"),
+        (("log", "show"), "no system was built in this folder"),
+        (("log", "show", "--workspace", "nowhere"), "nowhere"),
     ],
 )
 def test_an_error_is_one_line_that_names_the_fix(arguments, problem, tmp_path):
@@ -51,8 +58,9 @@ def test_an_error_is_one_line_that_names_the_fix(arguments, problem, tmp_path):
 
 def test_importing_lmworks_and_showing_help_load_nothing_heavy():
     script = (
-        "import sys, lmworks, lmworks.cli, lmworks.stages\n"
-        "assert not {'torch', 'numpy', 'sklearn', 'matplotlib', 'rich.table'} & set(sys.modules), sorted(sys.modules)\n"
+        "import sys, lmworks, lmworks.cli.main, lmworks.stages\n"
+        "heavy = {'torch', 'numpy', 'sklearn', 'matplotlib', 'fastapi', 'sqlite3', 'rich.table'}\n"
+        "assert not heavy & set(sys.modules), sorted(sys.modules)\n"
         "assert lmworks.__version__\n"
         "try: lmworks.nothing\n"
         "except AttributeError as error: assert 'nothing' in str(error)\n"

@@ -1,5 +1,5 @@
 """`python -m lmworks` is the command line."""
 
-from lmworks.cli import main
+from lmworks.cli.main import main
 
 main()

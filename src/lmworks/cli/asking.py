@@ -1,0 +1,72 @@
+"""Verbs that ask a built system and explain what it said: ask, lineage."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lmworks.cli.options import WorkspaceOption, last_workspace, new_console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lmworks.records import Answer
+
+
+def ask(
+    question: Annotated[str, typer.Argument(help="What you want to know.")],
+    workspace: WorkspaceOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole answer as JSON.")] = False,
+) -> None:
+    """Answer from the documents with citations, or say "I don't know" and offer the nearest passages.
+
+    Every sentence of an answer carries the place it comes from. `lmworks lineage ID` leads from the answer back to the
+    documents, weights and evaluation behind it; the log keeps every question, as when it is asked on the page.
+
+    Example: `lmworks ask "What does the with statement do?"`
+    """
+    import lmworks
+
+    answer = lmworks.open(workspace or last_workspace()).ask(question)
+    if as_json:
+        import json
+
+        from lmworks.config import to_mapping
+
+        typer.echo(json.dumps(to_mapping(answer), indent=1, ensure_ascii=False))
+    else:
+        show_answer(new_console(), answer)
+
+
+def lineage(
+    target: Annotated[str, typer.Argument(help="The id of an answer, the name of a stage, or an artefact's folder.")],
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Show where an answer or an artefact comes from: spans, documents, settings, weights, evaluation.
+
+    Example: `lmworks lineage index`
+    """
+    from lmworks.lineage import trace
+
+    new_console().print(trace(workspace or last_workspace(), target))
+
+
+def show_answer(console: "Console", answer: "Answer") -> None:
+    """Print an answer with its sources, or the abstention with the nearest passages."""
+    from rich.padding import Padding
+
+    from lmworks.report import shown
+
+    console.print(Padding(shown(answer.text), (0, 0, 0, 2)), highlight=False)
+    if answer.abstained and answer.nearest:
+        console.print("  Nearest passages:", style="dim")
+        for passage in answer.nearest:
+            first = " ".join(passage.text.split())[:110]
+            console.print(f"    {shown(passage.uri)}  [dim]{shown(first)}…[/dim]", highlight=False)
+    for number, citation in enumerate(answer.citations, start=1):
+        span = citation.evidence
+        place = f"{shown(citation.uri)} [dim]characters {span.start}-{span.end}[/dim]"
+        console.print(f"  \\[{number}] {place}", highlight=False)
+    seconds = answer.timings.get("total", 0.0)
+    console.print(
+        f"  confidence {answer.confidence:.2f} · {seconds:.1f} s · answer {answer.id}", style="dim", highlight=False
+    )

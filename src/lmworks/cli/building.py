@@ -1,0 +1,143 @@
+"""Verbs that make things: up, build, stage, pull."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lmworks.cli.options import (
+    WORKSPACES,
+    DocsOption,
+    RecipeArgument,
+    SetOption,
+    WorkspaceOption,
+    new_console,
+    remember,
+)
+
+if TYPE_CHECKING:
+    from lmworks.recipe import Recipe
+
+
+def up(
+    recipe: RecipeArgument = "assistant",
+    docs: DocsOption = None,
+    overrides: SetOption = None,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Build a system, show its report, and serve it: a page for people and an OpenAI-compatible API.
+
+    The first build pulls the default models (about 180 MB) and takes minutes; later ones take seconds, because every
+    stage is kept and only what changed is made again. Ctrl-C stops the server; `--set serve.port=9000` takes another
+    port.
+
+    Example: `lmworks up --docs ./handbook`
+    """
+    from lmworks.cli.serving import serve_config, serve_workspace
+    from lmworks.serve.server import check_exposure, listen
+
+    checked, folder = _checked(recipe, docs, overrides, workspace)
+    config = serve_config(checked.serve)
+    check_exposure(config)
+    listen(config).close()  # a taken port is an error before the build, not after it
+    for source in checked.models.values():
+        if not (checked.base / source).exists():
+            fetch(source)
+    _build(checked, folder)
+    serve_workspace(folder, config)
+
+
+def build(
+    recipe: RecipeArgument = "assistant",
+    docs: DocsOption = None,
+    overrides: SetOption = None,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Make every artefact of a recipe that does not exist yet, and the report.
+
+    Safe to stop and to repeat: what is finished stays, an interrupted stage goes on where it was, and a change of one
+    file or one setting makes only what depends on it.
+
+    Example: `lmworks build my-recipe.toml --set index.chunk.target_tokens=120`
+    """
+    from lmworks.cli.serving import serve_config
+
+    checked, folder = _checked(recipe, docs, overrides, workspace)
+    serve_config(checked.serve)
+    _build(checked, folder)
+
+
+def pull(name: Annotated[str, typer.Argument(help="smollm2-135m-instruct or all-minilm-l6-v2")]) -> None:
+    """Fetch the weights of a model into the cache, once, checked by their checksum.
+
+    The cache is `$LMWORKS_HOME`, by default `~/.cache/lmworks`. This is the only verb that fetches weights; `up` calls
+    it for the models of its recipe. A Hugging Face folder or a GGUF file on disk needs no pull: name it in the recipe.
+    """
+    typer.echo(fetch(name))
+
+
+def stage(
+    use: Annotated[str, typer.Argument(help="The stage, e.g. data.read; without it, the list.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder to make; must not exist.")] = None,
+    inputs: Annotated[list[Path] | None, typer.Option("--from", help="Artefact to read from; may be repeated.")] = None,
+    models: Annotated[list[str] | None, typer.Option("--model", metavar="ROLE=NAME", help="A model it needs.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="key=value", help="Its config.")] = None,
+) -> None:
+    """Run one stage alone, without a recipe: take a part and leave the rest.
+
+    Example: `lmworks stage data.read --set 'sources=["docs"]' --out documents`
+    """
+    from lmworks.build import run_alone
+    from lmworks.stages import STAGES
+
+    if use and out is None:
+        raise ValueError("name the folder to make with --out")
+    if not use or out is None:
+        from rich.table import Table
+
+        table = Table("stage", "what it does", "models", box=None)
+        for name, entry in STAGES.items():
+            table.add_row(name, entry.purpose, ", ".join(entry.models))
+        new_console().print(table)
+        return
+    outcome = run_alone(use, out, inputs or [], models or [], overrides or [], new_console())
+    typer.echo(f"{outcome.folder} ({outcome.manifest.content_hash[:12]})")
+
+
+def fetch(name: str) -> Path:
+    from lmworks.model.pulling import pull as pull_model
+
+    return pull_model(name)
+
+
+def _checked(
+    recipe: str, docs: Path | None, overrides: list[str] | None, workspace: Path | None
+) -> tuple["Recipe", Path]:
+    """The recipe, checked whole, and the workspace it is built in."""
+    import json
+
+    from lmworks.recipe import find, load
+
+    settings = list(overrides or [])
+    if docs is not None:
+        recipe = "documents" if recipe == "assistant" else recipe
+        settings = [
+            f"documents.sources={json.dumps([str(docs.resolve())], ensure_ascii=False)}",
+            f"name={json.dumps(docs.resolve().name, ensure_ascii=False)}",
+            *settings,
+        ]
+    checked = load(find(recipe), settings)
+    return checked, workspace or WORKSPACES / checked.name
+
+
+def _build(recipe: "Recipe", folder: Path) -> None:
+    """Build a recipe and show its report."""
+    from lmworks.build import build as run
+    from lmworks.build import sections
+    from lmworks.report import print_sections, shown
+
+    console = new_console()
+    outcomes: list[Any] = run(recipe, folder, console)
+    remember(folder)
+    print_sections(console, sections(outcomes))
+    console.print(f"\nReport: {shown(str(folder / 'report.html'))}", highlight=False)

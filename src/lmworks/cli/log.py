@@ -1,0 +1,129 @@
+"""The verb `log`: what was asked and answered, and what can be done with it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmworks.cli.options import WorkspaceOption, last_workspace, new_console
+
+app = typer.Typer(no_args_is_help=True, help="The log of interactions: show, export, prune, replay.")
+
+FilterOption = Annotated[
+    str,
+    typer.Option(
+        "--filter",
+        help='As in the box of the page: words, route:assistant, abstained:yes, thumbs:down, "seconds>2", since:2h.',
+    ),
+]
+
+
+@app.command()
+def show(
+    identifier: Annotated[str, typer.Argument(help="The id of an interaction; without it, the newest ones.")] = "",
+    filter_: FilterOption = "",
+    limit: Annotated[int, typer.Option(help="How many rows.")] = 20,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """List interactions, newest first, or print one as JSON.
+
+    Example: `lmworks log show --filter 'abstained:yes since:1d'`
+    """
+    import json
+
+    from rich.table import Table
+
+    from lmworks.config import to_mapping
+    from lmworks.report import shown
+    from lmworks.system import read_interaction, read_log
+
+    folder = workspace or last_workspace()
+    if identifier:
+        typer.echo(json.dumps(to_mapping(read_interaction(folder, identifier)), indent=1, ensure_ascii=False))
+        return
+    table = Table(box=None, expand=True)
+    for column, width in (("id", 16), ("time", 14), ("question", None), ("answer", None), ("seconds", 7)):
+        table.add_column(column, width=width, no_wrap=True, ratio=None if width else 1)
+    with read_log(folder) as reader:
+        for row in reader.find(filter_, limit):
+            texts = (" ".join(text.split()) for text in (row.question, row.response))
+            table.add_row(
+                row.id, _moment(row.time), *map(shown, texts), "" if row.seconds is None else f"{row.seconds:.2f}"
+            )
+    new_console().print(table)
+
+
+@app.command()
+def export(
+    to: Annotated[str, typer.Argument(help="A .parquet file, a .json file (OTLP), or an OTLP/HTTP endpoint.")],
+    filter_: FilterOption = "",
+    content: Annotated[bool, typer.Option(help="OTLP: with the texts, not only names and numbers.")] = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Write interactions to Parquet, or send them as OpenTelemetry spans to an endpoint that you name.
+
+    Examples: `lmworks log export week.parquet --filter since:7d` ·
+    `lmworks log export http://127.0.0.1:4318/v1/traces`
+    """
+    from lmworks.system import read_log
+
+    with read_log(workspace or last_workspace()) as reader:
+        if to.endswith(".parquet"):
+            from lmworks.monitor.export import to_parquet
+
+            count = to_parquet(reader, Path(to), filter_)
+        else:
+            from lmworks.monitor.otlp import export_otlp
+
+            count = export_otlp(reader, to, filter_, content=content)
+    typer.echo(f"{count} interactions -> {to}")
+
+
+@app.command()
+def prune(
+    days: Annotated[float, typer.Argument(help="Delete what is older than this many days.")],
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Delete old interactions for good, with their feedback. `[log] retention_days` of a recipe does it by itself.
+
+    Example: `lmworks log prune 30`
+    """
+    import time
+
+    from lmworks.build import CURRENT, read_current
+    from lmworks.monitor.config import LogConfig
+    from lmworks.system import open_log, read_log
+
+    if not 0 <= days < float("inf"):
+        raise ValueError(f"days must be 0 or more, got {days}")
+    folder = workspace or last_workspace()
+    read_log(folder).close()  # a log that does not exist is an error, not an empty new one
+    log = open_log(folder, read_current(folder).log if (folder / CURRENT).exists() else LogConfig())
+    try:
+        typer.echo(f"{log.prune(time.time() - days * 86400)} interactions deleted")
+    finally:
+        log.close()
+
+
+@app.command()
+def replay(
+    identifier: Annotated[str, typer.Argument(help="The id of an interaction.")], workspace: WorkspaceOption = None
+) -> None:
+    """Make an interaction again, with the same seed, and say whether the same came out.
+
+    A language model's is compared token by token, an answer from documents sentence by sentence; what has changed since
+    (weights, index, prompt) is named. Exit status 1 when it differs.
+    """
+    from lmworks.replay import replay_interaction
+    from lmworks.system import read_interaction
+
+    folder = workspace or last_workspace()
+    outcome = replay_interaction(folder, read_interaction(folder, identifier))
+    typer.echo(("same: " if outcome.same else "different: ") + outcome.reason)
+    raise typer.Exit(0 if outcome.same else 1)
+
+
+def _moment(seconds: float) -> str:
+    from datetime import datetime
+
+    return datetime.fromtimestamp(seconds).strftime("%m-%d %H:%M:%S")

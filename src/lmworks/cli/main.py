@@ -1,0 +1,46 @@
+"""The verbs of the command line, and what a user sees when one of them fails."""
+
+import os
+import sys
+
+import typer
+
+from lmworks.cli import asking, building, log, serving
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""From raw documents to grounded answers with citations, served on your own machine.
+
+    Start with `lmworks up` (the documentation that comes with Python) or `lmworks up --docs FOLDER` (your own files),
+    then open the page that it names, or `lmworks ask "..."`.
+    """,
+)
+for verb in (building.up, building.build, serving.serve, asking.ask, building.pull, asking.lineage, building.stage):
+    app.command()(verb)
+app.add_typer(log.app, name="log")
+app.add_typer(serving.keys_app, name="keys")
+
+
+def main() -> None:
+    """Run the command line; an error that a user can mend is one message, without a traceback."""
+    from lmworks.artefact import LockedError
+    from lmworks.config import ConfigError
+    from lmworks.model.pulling import PullError
+    from lmworks.recipe import RecipeError
+
+    # Threads of OpenMP that wait by spinning take the processor from each other when anything else runs on the machine;
+    # the setting is read when torch is loaded, so it stands here, before any verb imports it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        app()
+    except (ConfigError, RecipeError, LockedError, PullError, OSError, ValueError, LookupError) as error:
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        typer.secho(f"lmworks: {message}", fg="red", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.secho("\nlmworks: stopped; the same command goes on from here", err=True)
+        sys.exit(130)

@@ -1,0 +1,48 @@
+"""What several verbs share: options, the workspace that is meant, the console."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WORKSPACES = Path(".lmworks")
+LAST = ".last"  # the file below it that names the workspace built last
+
+RecipeArgument = Annotated[
+    str, typer.Argument(help="A recipe file, or the name of one that comes with lmworks: assistant, documents.")
+]
+DocsOption = Annotated[
+    Path | None,
+    typer.Option(help="Build over this folder of .md .txt .rst .html .py files instead.", exists=True, file_okay=False),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME.key=value", help="Override a value of the recipe; may be repeated."),
+]
+WorkspaceOption = Annotated[
+    Path | None,
+    typer.Option(help="Where the system is kept. Default: .lmworks/NAME for a build, the last one built otherwise."),
+]
+
+
+def last_workspace() -> Path:
+    """The workspace that was built last from the current folder; FileNotFoundError when there is none."""
+    pointer = WORKSPACES / LAST
+    if not pointer.is_file():
+        raise FileNotFoundError("no system was built in this folder; run `lmworks up`, or name one with --workspace")
+    return Path(pointer.read_text("utf-8").strip())
+
+
+def remember(workspace: Path) -> None:
+    """Make a workspace the one that is meant when none is named."""
+    WORKSPACES.mkdir(exist_ok=True)
+    (WORKSPACES / LAST).write_text(str(workspace.resolve()), "utf-8")
+
+
+def new_console() -> "Console":
+    from rich.console import Console
+
+    return Console(emoji=False)  # a document that says :key: shall show :key:

@@ -1,0 +1,323 @@
+"""The chat in a real browser, with the real weights: ask, read, open a citation, criticise, find it in the log."""
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from lmworks.build import build
+from lmworks.recipe import find, load
+from lmworks.serve.app import create_app
+from lmworks.serve.config import ServeConfig
+from lmworks.serve.pages.turns import split_code
+from lmworks.serve.server import Server, listen
+from lmworks.serve.service import Service
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.weights,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+]
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SOURCES = {
+    "security.md": "# Security\n\nLaptops are locked whenever you leave your desk. A lost laptop is reported to the "
+    "security desk within one hour, by telephone, at any time of the day.\n\n## Passwords\n\nPasswords live in the "
+    "password manager and nowhere else. They are never sent by mail or chat, not even to administrators.\n",
+    "leave.md": "# Leave\n\nEvery employee has twenty-eight days of paid leave a year. Leave is asked for in the "
+    "calendar, at least two weeks ahead.\n\n## Carrying over\n\nAt most five days are carried over into the next "
+    "year, and they expire at the end of March. The team lead can make exceptions for parents.\n",
+}
+QUESTION = "By when must I report a lost laptop?"
+LANGUAGE = "smollm2-135m-instruct"
+OBSERVE = """
+window.shifts = [];
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifts.push(entry.value);
+}).observe({ type: "layout-shift", buffered: true });
+window.violations = [];
+document.addEventListener("securitypolicyviolation", (event) => window.violations.push(event.violatedDirective));
+"""
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory, smollm2: Path, minilm: Path) -> Iterator[str]:
+    """The address of a server over two documents."""
+    del smollm2, minilm  # they are pulled
+    root = tmp_path_factory.mktemp("chat")
+    (root / "docs").mkdir()
+    for name, text in SOURCES.items():
+        (root / "docs" / name).write_text(text, "utf-8")
+    sources = json.dumps([str(root / "docs")])
+    build(load(find("documents"), [f"documents.sources={sources}", "calibration.answer.draft_tokens=0"]), root / "w")
+    service = Service(root / "w", ServeConfig(port=0, drain_seconds=1.0))
+    service.load()
+    listener = listen(service.config)
+    server = Server(create_app(service), service)
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.stop()
+    thread.join(timeout=60)
+    service.close()
+
+
+@dataclass
+class Watched:
+    """A page, and what it must not do."""
+
+    page: "playwright.Page"
+    errors: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+
+    def check(self) -> None:
+        assert self.errors == []
+        assert self.outside == []
+        assert self.page.evaluate("window.violations") == []
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["playwright.Browser"]:
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[(1440, 900), (390, 844)], ids=["wide", "narrow"])
+def watched(browser, url: str, request: pytest.FixtureRequest) -> Iterator[Watched]:
+    width, height = request.param
+    context = browser.new_context(viewport={"width": width, "height": height}, base_url=url)
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    context.add_init_script(OBSERVE)
+    found = Watched(context.new_page())
+    found.page.on("console", lambda message: found.errors.append(message.text) if message.type == "error" else None)
+    found.page.on("pageerror", lambda error: found.errors.append(str(error)))
+    found.page.on(
+        "request",
+        lambda sent: None if urlsplit(sent.url).hostname == "127.0.0.1" else found.outside.append(sent.url),
+    )
+    yield found
+    found.check()
+    context.close()
+
+
+def ask(page, question: str, model: str = "assistant") -> None:
+    page.select_option("#model", model)
+    page.fill("#question", question)
+    page.keyboard.press("Enter")
+
+
+def test_from_a_question_to_the_log(watched: Watched):
+    page = watched.page
+    page.goto("/")
+    ask(page, QUESTION)
+    page.wait_for_selector(".turn[data-interaction]")
+    assert "within one hour" in page.inner_text(".answer")
+    assert sum(page.evaluate("window.shifts")) < 0.05
+    assert urlsplit(page.url).path.startswith("/chat/")
+    identifier = page.get_attribute(".turn", "data-interaction")
+
+    page.hover(".cite >> nth=0")
+    assert "lit" in (page.get_attribute(".source >> nth=0", "class") or "")
+    page.click("[data-copy]")
+    page.wait_for_selector(".toast")
+    assert "within one hour" in page.evaluate("navigator.clipboard.readText()")
+
+    page.click("[data-thumb-down]")
+    page.click(".reason .chip:has-text('incomplete')")
+    page.fill(".reason textarea", "which number?")
+    page.click(".reason button[type=submit]")
+    page.wait_for_selector("[data-thumb-down][aria-pressed=true]")
+    before = page.inner_html(".answer")
+    page.reload()
+    assert page.inner_html(".answer") == before  # what the script took over is what the server shows
+    assert page.get_attribute("[data-thumb-down]", "aria-pressed") == "true"
+
+    page.goto("/log?q=thumbs:down")
+    assert QUESTION in page.inner_text("main")
+    page.goto(f"/log/{identifier}")
+    assert "incomplete: which number?" in page.inner_text("main")
+
+
+def test_a_citation_opens_the_document_at_the_passage(watched: Watched):
+    page = watched.page
+    page.goto("/")
+    ask(page, QUESTION)
+    page.wait_for_selector(".turn[data-interaction]")
+    said = page.evaluate("document.querySelector('.answer .said').firstChild.data")
+    page.click(".cite >> nth=0")
+    assert page.evaluate("document.activeElement.className") == "place"
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/documents/**")
+    page.wait_for_selector("#cite")
+    assert " ".join(page.inner_text("#cite").split()) == " ".join(said.split())
+    assert page.evaluate("document.querySelector('#cite').getBoundingClientRect().top < innerHeight")
+
+
+def test_a_language_model_streams_without_moving_the_page(watched: Watched):
+    page = watched.page
+    page.goto("/")
+    ask(page, "Explain in three paragraphs why the sky is blue.", LANGUAGE)
+    page.wait_for_selector(".live .generated")
+    lengths = set()
+    while page.query_selector(".live") and len(lengths) < 5:  # it comes in pieces
+        lengths.add(page.evaluate("document.querySelector('.live .answer')?.textContent.length ?? 0"))
+        page.wait_for_timeout(50)
+    assert len(lengths) == 5
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".turn[data-interaction]")
+    assert sum(page.evaluate("window.shifts")) < 0.05
+    ask(page, "And at night?", LANGUAGE)
+    page.wait_for_selector(".live .generated")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".turn[data-interaction] >> nth=1")
+    first, second = page.query_selector_all(".turn")
+    assert second.get_attribute("data-parent") == first.get_attribute("data-interaction")
+    identifier = second.get_attribute("data-interaction")
+    sent = page.evaluate("(id) => fetch(`/api/interactions/${id}`).then((r) => r.json())", identifier)
+    assert [message["role"] for message in sent["messages"]] == ["user", "assistant", "user"]
+
+
+def test_stopping_keeps_what_was_written(watched: Watched):
+    page = watched.page
+    page.goto("/")
+    ask(page, "Write a very long story about the sea.", LANGUAGE)
+    page.wait_for_selector(".live .generated")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".turn[data-interaction]")
+    assert "stopped" in page.inner_text(".meta")
+    assert page.is_visible(".send")
+    page.keyboard.press("ArrowUp")
+    assert page.input_value("#question") == "Write a very long story about the sea."
+
+
+def test_a_lost_connection_is_said_and_can_be_tried_again(watched: Watched):
+    page = watched.page
+    page.goto("/")
+    page.route("**/v1/chat/completions", lambda route: route.abort())
+    ask(page, QUESTION)
+    page.wait_for_selector("#problem .notice")
+    assert "connection" in page.inner_text("#problem")
+    assert page.input_value("#question") == QUESTION
+    page.unroute("**/v1/chat/completions")
+    watched.errors.clear()  # the browser reports the request that was cut off
+    page.click("#problem button")
+    page.wait_for_selector(".turn[data-interaction]")
+    assert page.inner_text("#problem") == ""
+
+
+def test_a_busy_server_counts_down(watched: Watched):
+    page = watched.page
+    page.goto("/")
+    body = json.dumps({"error": {"message": "too many requests are waiting"}})
+    answer = {"status": 429, "headers": {"Retry-After": "1"}, "content_type": "application/json", "body": body}
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(**answer))
+    ask(page, QUESTION)
+    page.wait_for_selector("#problem button:disabled")
+    assert "Too many requests are waiting." in page.inner_text("#problem")
+    page.wait_for_selector("#problem button:not(:disabled)")
+    watched.errors.clear()  # the browser reports the status
+
+
+def test_the_keyboard_reaches_everything(watched: Watched):
+    page = watched.page
+    page.goto("/")
+    ask(page, QUESTION)
+    page.wait_for_selector(".turn[data-interaction]")
+    page.focus(".skip")
+    assert page.locator(".skip").bounding_box()["y"] >= 0
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached |= set(page.evaluate("[...document.activeElement.attributes].map((a) => `${a.name}=${a.value}`)"))
+    for wanted in (
+        "class=cite lit",
+        "class=place",
+        "aria-label=Copy the answer",
+        "aria-label=Good answer",
+        "id=question",
+    ):
+        assert wanted in reached
+    for wanted in ("aria-label=Bad answer", "aria-label=Ask again", "aria-label=Entry in the log", "aria-label=Send"):
+        assert wanted in reached
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "question"
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    assert page.is_visible("#shortcuts")
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#shortcuts")
+    page.keyboard.press("g")
+    page.keyboard.press("l")
+    page.wait_for_url("**/log")
+
+
+def test_nothing_is_wider_than_the_page(watched: Watched):
+    page = watched.page
+    page.goto("/")
+    ask(page, "x" * 300 + " " + QUESTION)
+    page.wait_for_selector(".turn[data-interaction]")
+    page.click(".why summary")
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def test_the_page_works_without_javascript(browser, url: str):
+    context = browser.new_context(java_script_enabled=False, base_url=url)
+    page = context.new_page()
+    page.goto("/")
+    page.fill("#question", QUESTION)
+    page.click(".send")
+    assert urlsplit(page.url).path.startswith("/chat/")
+    assert "within one hour" in page.inner_text(".answer")
+    page.click(".thumb button")
+    assert page.get_attribute(".thumb button", "aria-pressed") == "true"
+    page.click("[data-thumb-down]")
+    page.click(".reason .chip:has-text('wrong')")
+    page.click(".reason button[type=submit]")
+    assert page.get_attribute("[data-thumb-down]", "aria-pressed") == "true"
+    context.close()
+
+
+def test_script_and_server_cut_answers_alike(browser, url: str):
+    """The script shows while streaming what the server shows afterwards."""
+    texts = [
+        "plain",
+        "a\n\nb\n",
+        "```\ncode\n```",
+        "x\n```py\na\n\n  b\n```\ny",
+        "open\n```\nnever closed\n",
+        "  ```\nindented\n  ```\nafter",
+        "not ``` a fence\n``\n````",
+        "```js\n```\nz",
+        "",
+    ]
+    page = browser.new_page(base_url=url)
+    page.goto("/")
+    script = "async (texts) => { const m = await import('/static/writing.js'); return texts.map(m.blocks); }"
+    cut = page.evaluate(script, texts)
+    for text, parts in zip(texts, cut, strict=True):
+        assert [(p["text"], p["name"] == "code") for p in parts] == [(p.text, p.code) for p in split_code(text)]
+    said = page.evaluate(
+        "async () => (await import('/static/writing.js')).sentences('A [7] b. [1]\\nc\\n  d. [2]\\nand [9] st')"
+    )
+    assert said == [
+        {"name": "said", "text": "A [7] b.", "number": 1},
+        {"name": "said", "text": "c\n  d.", "number": 2},
+        {"name": "said", "text": "and [9] st"},
+    ]
+    page.close()

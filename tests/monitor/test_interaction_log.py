@@ -84,9 +84,11 @@ def test_feedback(location) -> None:
         for one in given:
             log.attach(one).result(_WAIT)
         log.attach(given[0]).result(_WAIT)  # told again by a client that got no answer
+        late = Feedback(key, 0.5, "thumbs", "down")  # an older one that comes later changes nothing
+        log.attach(late).result(_WAIT)
         row = log.reader.find()[0]
         assert (row.thumbs, row.notes) == ("up", 1)
-        assert log.reader.get(key).feedback == (given[0], given[2], given[1])
+        assert log.reader.get(key).feedback == (late, given[0], given[2], given[1])
         log.attach(Feedback(key, 4.0, "thumbs", None)).result(_WAIT)
         assert log.reader.find()[0].thumbs is None
         unknown = log.attach(Feedback("f" * 16, 1.0, "note", None, "to whom?"))

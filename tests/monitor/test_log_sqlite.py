@@ -22,24 +22,28 @@ from lmworks.records import Feedback, Message
 
 _WAIT = 20.0
 
-# Records for ever; an id is printed only when its future has resolved.
+# Records for ever, in large transactions; an id is printed when its future resolves, at once.
 _RECORD_FOREVER = """
-import sys, threading
-from concurrent.futures import wait, FIRST_COMPLETED
-from lmworks.monitor.log import Log
+import os, pathlib, sys
+from concurrent.futures import wait
+from lmworks.monitor.rows import encode
+from lmworks.monitor.sqlite import SqliteStore
+from lmworks.monitor.writer import Writer
 from lmworks.records import Interaction, Message
-log = Log(sys.argv[1])
-number, waiting = int(sys.argv[2]), {}
-print("ready", flush=True)
+def tell(future, key):
+    future.result()
+    os.write(1, f"{key}\\n".encode())
+writer = Writer(SqliteStore(pathlib.Path(sys.argv[1])), capacity=1000)
+number = int(sys.argv[2])
 while True:
-    while len(waiting) < 40:
-        key = f"{number:016x}"
-        waiting[log.record(Interaction(key, float(number), (Message("user", "words " * 50),), "answer"))] = key
-        number += 1
-    for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-        future.result()
-        sys.stdout.write(waiting.pop(future) + "\\n")
-    sys.stdout.flush()
+    keys = [f"{number + place:016x}" for place in range(200)]
+    text = "".join(f" w{number}x{n}" for n in range(100))
+    rows = [encode(Interaction(key, float(number), (Message("user", text),), "answer")) for key in keys]
+    futures = [writer.record(row) for row in rows]
+    for future, key in zip(futures, keys):
+        future.add_done_callback(lambda future, key=key: tell(future, key))
+    wait(futures)
+    number += len(keys)
 """
 
 _RECORD_SOME = """
@@ -65,10 +69,9 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path) -> None:
     for round_number in range(5):
         process = _start(_RECORD_FOREVER, path, round_number * 1_000_000)
         assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(draw.uniform(0.02, 0.3))
-        process.send_signal(signal.SIGKILL)
-        lines = process.stdout.read().splitlines()
+        lines = [process.stdout.readline().strip() for _ in range(draw.randrange(1, 400))]
+        process.send_signal(signal.SIGKILL)  # as soon as the last of them is told
+        lines += process.stdout.read().splitlines()
         process.wait()
         process.stdout.close()
         acknowledged += [line for line in lines if len(line) == 16]  # the last line may be torn
@@ -76,7 +79,7 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path) -> None:
             there = [row.id for row in reader.find(limit=10**6)]
         assert len(there) == len(set(there))
         assert set(acknowledged) <= set(there)
-    assert len(acknowledged) > 100
+    assert len(acknowledged) > 400
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         connection.execute("INSERT INTO words (words, rank) VALUES ('integrity-check', 1)")  # raises when it is not

@@ -59,14 +59,15 @@ class SamplingParameters:
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, got {self.max_tokens}")
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature must be 0 (greedy) or a positive number, got {self.temperature}")
+        # Beyond these bounds scaled logits and nuclei leave the range of float32.
+        if self.temperature != 0 and not 1e-3 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature must be 0 (greedy) or at least 0.001 and finite, got {self.temperature}")
         if self.top_k < 0:
             raise ValueError(f"top_k must be 0 (off) or positive, got {self.top_k}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
-        if not 0 < self.repetition_penalty < float("inf"):
-            raise ValueError(f"repetition_penalty must be positive (1 is off), got {self.repetition_penalty}")
+        if not 1e-3 <= self.top_p <= 1:
+            raise ValueError(f"top_p must lie in [0.001, 1], got {self.top_p}")
+        if not 0.01 <= self.repetition_penalty <= 100:
+            raise ValueError(f"repetition_penalty must lie in [0.01, 100] (1 is off), got {self.repetition_penalty}")
         if self.seed is not None and not 0 <= self.seed < 2**64:
             raise ValueError(f"seed must lie in [0, 2**64), got {self.seed}")
         if isinstance(self.stop, str) or not all(self.stop):

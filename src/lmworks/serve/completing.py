@@ -53,6 +53,9 @@ async def complete(
     except DeadlineError:
         error = "deadline_exceeded"
         raise
+    except BusyError:  # there was room for some of the choices, not for all of them
+        error = "queue_full"
+        raise
     finally:
         if submissions:
             recorder.later(_settle(job, submissions, error))
@@ -92,7 +95,7 @@ async def _settle(job: _Job, submissions: dict[int, asyncio.Task[str]], error: s
         try:
             job.worker.cancel(await submission)
             waiting.add(choice)
-        except (BusyError, ValueError, RuntimeError):
+        except Exception:  # it was refused, so there is nothing to cancel
             continue
     while waiting:
         choice, item = await job.inbox.next_whenever()

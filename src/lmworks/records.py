@@ -317,7 +317,7 @@ class Interaction:
     index: str = ""  # content hash of the index
     lineage: Mapping[str, str] = field(default_factory=dict)  # name -> content hash of all that took part
     route: str = ""  # gen_ai.request.model: the name that was asked for, such as "assistant"
-    conversation: str = ""  # gen_ai.conversation.id
+    conversation: str = ""  # gen_ai.conversation.id; "" for a request that belongs to none
     parent: str | None = None  # the turn before
     unit: str = ""  # of an experiment: who sees the same arm
     arm: str = ""

@@ -48,9 +48,9 @@ def test_there_and_back(answer, abstained):
     assert interaction.citations == answer.citations
 
 
-def test_an_answer_alone_begins_a_conversation(answer):
+def test_an_answer_alone_belongs_to_no_conversation(answer):
     interaction = to_interaction(answer, Evidence("What?", (), (), np.zeros((0, 5))), time=0.0, route="assistant")
-    assert interaction.conversation == answer.id and interaction.query_embedding == ()
+    assert interaction.conversation == "" and interaction.query_embedding == ()
 
 
 def test_what_a_language_model_said_is_no_answer_from_documents():

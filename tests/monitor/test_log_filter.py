@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 
 import pytest
 from events import random_events, words
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from lmworks.monitor import FilterError, Log
-from lmworks.monitor.filter import Compare, Condition, Equal, Flag, Not, StartsWith, Words, parse, words_of
+from lmworks.monitor.filter import Compare, Condition, Equal, Flag, Not, StartsWith, Words, in_quotes, parse, words_of
 from lmworks.monitor.rows import question_of
 from lmworks.records import Interaction
 
@@ -165,3 +165,9 @@ def test_dates_are_utc_unless_they_say_otherwise() -> None:
     midnight = datetime(2026, 1, 31, tzinfo=UTC).timestamp()
     assert parse("since:2026-01-31") == (Compare("time", ">=", midnight),)
     assert parse("until:2026-01-31T01:00+01:00") == (Compare("time", "<", midnight),)
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))
+def test_any_value_can_be_written_in_quotes(value) -> None:
+    assume(value.strip())
+    assert parse(f"conversation:{in_quotes(value)}") == (Equal("conversation", value),)

@@ -144,7 +144,7 @@ def test_every_page_is_harmless_and_every_citation_is_a_quote(hostile):
             assert document.text[citation["start"] : citation["end"]] == citation["text"]
             pages.append(f"/documents/{document.hash}?start={citation['start']}&end={citation['end']}")
         identifier = extra["interaction"]
-        pages += [f"/chat/{identifier}", f"/log/{identifier}", f"/system?answer={identifier}"]
+        pages += [f"/chat/turn/{identifier}", f"/log/{identifier}", f"/system?answer={identifier}"]
     pages += [f"/documents/{name}" for name in documents]
     pages += [
         f"{path}{quote(HOSTILE)}"
@@ -169,7 +169,8 @@ def test_a_fake_citation_is_text_and_not_a_link(hostile):
     extra = answer.model_extra["lmworks"]
     numbers = {citation["number"] for citation in extra["citations"]}
     with hostile.http() as http:
-        page = http.get(f"/chat/{extra['interaction']}").text
+        page = http.get(f"/chat/turn/{extra['interaction']}").text
+    assert "seven" in page
     links = [attributes["href"] for tag, attributes in Elements(page).found if tag == "a" and attributes.get("href")]
     assert not any(href.endswith(f"-{fake}") for href in links for fake in (7, 99))
     assert 99 not in numbers
@@ -213,6 +214,6 @@ def test_one_enormous_line_is_read_searched_and_shown_in_windows(size, tmp_path,
             model="assistant", messages=[{"role": "user", "content": line[5000:5200]}]
         )
         assert len(answer.model_dump_json()) < 1_000_000
-        for page in (f"/chat/{answer.model_extra['lmworks']['interaction']}", "/log", "/documents", "/"):
+        for page in (f"/chat/turn/{answer.model_extra['lmworks']['interaction']}", "/log", "/documents", "/"):
             response = http.get(page)
             assert response.status_code == 200 and len(response.content) < 500_000

@@ -3,6 +3,7 @@
 import html.parser
 import re
 import secrets
+import time
 from collections import Counter
 from dataclasses import replace
 from importlib import resources
@@ -245,13 +246,23 @@ def test_a_server_without_documents_offers_its_language_model(language):
 # Content that nobody may trust
 
 
+LONG_AGO = 1.0
+
+
+@pytest.fixture
+def forgetting(grounded):
+    """The log is shared: what cites documents that do not exist is taken out of it again."""
+    yield
+    grounded.service.log.prune(LONG_AGO + 1)
+
+
 def hostile_turn(identifier: str, *, grounded: bool, abstained: bool = False) -> Interaction:
     span = Span("0" * 64, 3, 9)
     cited = Verdict(HOSTILE, "quoted", span, f"javascript:{HOSTILE}", 0.9, None, "cited")
     passage = Retrieved("c", span, f"javascript:{HOSTILE}", HOSTILE, {HOSTILE: 1.0})
     return Interaction(
         id=identifier,
-        time=0.0,
+        time=LONG_AGO,
         messages=(Message("user", HOSTILE),),
         response=f"{HOSTILE} [1]",
         verdicts=(cited,) if grounded else (),
@@ -265,6 +276,7 @@ def hostile_turn(identifier: str, *, grounded: bool, abstained: bool = False) ->
 
 
 @pytest.mark.parametrize(("grounded_turn", "abstained"), [(True, False), (True, True), (False, False)])
+@pytest.mark.usefixtures("forgetting")
 def test_hostile_text_is_text(http, grounded, grounded_turn, abstained):
     turn = hostile_turn(secrets.token_hex(8), grounded=grounded_turn, abstained=abstained)
     grounded.service.log.record(turn).result(timeout=30)
@@ -282,6 +294,7 @@ def test_hostile_text_is_text(http, grounded, grounded_turn, abstained):
         assert "\x00" not in answer.text
 
 
+@pytest.mark.usefixtures("forgetting")
 def test_only_a_real_citation_is_a_link(http, grounded):
     turn = hostile_turn(secrets.token_hex(8), grounded=True)
     grounded.service.log.record(turn).result(timeout=30)
@@ -295,7 +308,7 @@ def test_only_a_real_citation_is_a_link(http, grounded):
 @pytest.mark.parametrize("conversation", ["a b/../c?d#e", '"><script>', "ü\ud800"])
 def test_any_name_of_a_conversation_can_be_shown(http, grounded, conversation):
     messages = (Message("user", "named"),)
-    turn = Interaction(secrets.token_hex(8), 9e9, messages, "yes", route="tiny", conversation=conversation)
+    turn = Interaction(secrets.token_hex(8), time.time(), messages, "yes", route="tiny", conversation=conversation)
     grounded.service.log.record(turn).result(timeout=30)
     page = Page(http.get("/").text)
     links = [link["href"] or "" for link in page.all("a") if (link.get("href") or "").startswith("/chat/")]

@@ -32,7 +32,7 @@ def to_interaction(
         index=index,
         lineage=answer.lineage,
         route=route,
-        conversation=conversation or answer.id,
+        conversation=conversation,
         parent=parent,
         unit=unit,
         confidence=answer.confidence,

@@ -1,7 +1,7 @@
 """The language of the filter box: words and `key:value` conditions, all of which must hold.
 
     with statement                          both words, in the question or the response
-    "with statement"                        next to each other
+    "with statement"                        next to each other; a quote inside quotes is written twice
     route:assistant abstained:yes           equal values; thumbs:up, thumbs:down, thumbs:none
     confidence<0.5 seconds>=2               numbers: < <= > >=
     since:2h until:2026-01-31               ago (s m h d w), or a date or time (UTC unless it says otherwise)
@@ -101,12 +101,17 @@ def words_of(text: str) -> list[str]:
     return re.findall(r"[^\W_]+", plain.lower())
 
 
+def in_quotes(value: str) -> str:
+    """A value as it stands in a filter, whatever characters it has."""
+    return '"' + value.replace('"', '""') + '"'
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Text to conditions
 
 _BLANK = re.compile(r"\s*")
 _KEY = re.compile(r"([A-Za-z_]+)(:|<=|>=|<|>)")
-_QUOTED = re.compile(r'"([^"]*)"')
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 _BARE = re.compile(r"\S+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
@@ -154,7 +159,7 @@ def _value(text: str, start: int) -> tuple[str, int]:
         quoted = _QUOTED.match(text, start)
         if not quoted:
             raise FilterError(start, 'this quote has no end; close it with another "')
-        return quoted[1], quoted.end()
+        return quoted[1].replace('""', '"'), quoted.end()
     bare = _BARE.match(text, start)
     return (bare[0], bare.end()) if bare else ("", start)
 

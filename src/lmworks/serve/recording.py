@@ -73,7 +73,7 @@ def of_completion(
         prompt=hash_json([template, system]),
         lineage={f"model:{turn.model}": checkpoint.fingerprint},
         route=turn.model,
-        conversation=turn.conversation or identifier,
+        conversation=turn.conversation,
         parent=turn.parent,
         unit=turn.unit,
         seed=completion.seed,
@@ -94,7 +94,7 @@ def of_failure(turn: Turn, identifier: str, began: float, error: str, *, cancell
         error=error,
         timings={"total": time.time() - began},
         route=turn.model,
-        conversation=turn.conversation or identifier,
+        conversation=turn.conversation,
         parent=turn.parent,
         unit=turn.unit,
         seed=turn.sampling.seed,
@@ -116,7 +116,6 @@ def of_embedding(
         model=fingerprint,
         lineage={f"model:{model}": fingerprint},
         route=model,
-        conversation=identifier,
     )
 
 

@@ -12,6 +12,8 @@ from urllib.parse import quote
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from lmworks.monitor.filter import in_quotes
+
 if TYPE_CHECKING:
     from lmworks.serve.service import Service
 
@@ -76,6 +78,7 @@ def environment() -> Environment:
         "short": short,
         "clip": clip,
         "segment": segment,
+        "in_quotes": in_quotes,
     }
     return made
 

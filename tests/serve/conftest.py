@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,12 +39,11 @@ PAGES = {
     "any time of the day. Passwords live in the password manager and nowhere else.\n",
 }
 RECIPE = """\
-name = "handbook"
-description = "Three pages"
+{head}
 
 [models]
 assistant = {language}
-embedder = "all-minilm-l6-v2"
+embedder = {embedder}
 
 [stages.documents]
 use = "data.read"
@@ -154,18 +153,28 @@ def language(start) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="session")
-def workspace(tiny_folder: Path, minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace built over three pages, with real vectors; its language model is the tiny random one."""
-    root = tmp_path_factory.mktemp("handbook")
-    (root / "docs").mkdir()
-    for name, text in PAGES.items():
-        (root / "docs" / name).write_text(text, "utf-8")
-    recipe = root / "handbook.toml"
-    recipe.write_text(
-        RECIPE.format(language=json.dumps(str(tiny_folder)), sources=json.dumps([str(root / "docs")])), "utf-8"
-    )
-    build(load(recipe), root / "workspace")
-    return root / "workspace"
+def built(tiny_folder: Path, minilm: Path) -> Callable[..., Path]:
+    """`built(root, documents)` builds a workspace over texts by name; its language model is the tiny random one."""
+
+    def make(
+        root: Path, documents: Mapping[str, str], head: str = 'name = "handbook"', embedder: Path = minilm
+    ) -> Path:
+        (root / "docs").mkdir(parents=True)
+        for name, text in documents.items():
+            (root / "docs" / name).write_text(text, "utf-8")
+        paths = {"language": str(tiny_folder), "embedder": str(embedder), "sources": [str(root / "docs")]}
+        fields = {name: json.dumps(value) for name, value in paths.items()}
+        (root / "recipe.toml").write_text(RECIPE.format(head=head, **fields), "utf-8")
+        build(load(root / "recipe.toml"), root / "workspace")
+        return root / "workspace"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def workspace(built: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace over three pages, with real vectors."""
+    return built(tmp_path_factory.mktemp("handbook"), PAGES)
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,13 @@ Words are cut by `filter.words_of` before they are stored, so that a search find
 locale of the database. Needs psycopg 3, which is imported when this is first used.
 """
 
-import queue
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lmworks.monitor.filter import MAX_WORD, words_of
+from lmworks.monitor.pool import Pool
 from lmworks.monitor.rows import EncodedInteraction, encode_feedback
 from lmworks.monitor.store import (
     DELETE_OLDEST,
@@ -156,41 +156,29 @@ class PostgresStore:
 
 
 class PostgresRows:
-    """Read-only connections, as many as threads read at a time; none is ever used by two at once."""
+    """The reading side of a log in PostgreSQL: connections that cannot write."""
 
     dialect: Dialect = "postgres"
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._psycopg = import_psycopg()
-        self._free: queue.LifoQueue[psycopg.Connection] = queue.LifoQueue()
-        self._closed = False
         with _opening(self._psycopg):
-            self._free.put(self._connect())
+            self._pool: Pool[psycopg.Connection] = Pool(self._connect, lambda connection: connection.closed)
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        if self._closed:
-            raise RuntimeError("the log is closed")
-        try:
-            connection = self._free.get_nowait()
-        except queue.Empty:
-            connection = self._connect()
-        try:
+        with self._pool.lend() as connection:
+            try:
+                return connection.execute(_sql(sql), parameters).fetchall()
+            except self._psycopg.OperationalError:
+                if not connection.closed:
+                    raise
+        # The server was restarted since: its old connections are of no use.
+        with self._pool.lend(fresh=True) as connection:
             return connection.execute(_sql(sql), parameters).fetchall()
-        except self._psycopg.OperationalError:
-            if not connection.closed:
-                raise
-            connection = self._connect()  # the server was restarted since: its old connections are of no use
-            return connection.execute(_sql(sql), parameters).fetchall()
-        finally:
-            if not connection.closed:
-                self._free.put(connection)
-            if self._closed:
-                self._close_free()
 
     def close(self) -> None:
-        self._closed = True
-        self._close_free()
+        self._pool.close()
 
     def _connect(self) -> "psycopg.Connection":
         connection = connect(self._psycopg, self._dsn)
@@ -202,13 +190,6 @@ class PostgresRows:
             connection.close()
             raise
         return connection
-
-    def _close_free(self) -> None:
-        while True:
-            try:
-                self._free.get_nowait().close()
-            except queue.Empty:
-                return
 
 
 def import_psycopg() -> ModuleType:

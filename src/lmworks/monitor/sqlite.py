@@ -7,7 +7,6 @@ nothing of it; `synchronous = NORMAL` means that a power cut may lose the last c
 No code of a process that has the log open may open the file by other means than SQLite (see `_refuse_foreign`).
 """
 
-import queue
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from lmworks.monitor.pool import Pool
 from lmworks.monitor.rows import EncodedInteraction, encode_feedback
 from lmworks.monitor.store import (
     DELETE_OLDEST,
@@ -173,7 +173,7 @@ class SqliteStore:
 
 
 class SqliteRows:
-    """Read-only connections, as many as threads read at a time; none is ever used by two at once."""
+    """The reading side of a log in an SQLite file: connections that cannot write."""
 
     dialect: Dialect = "sqlite"
 
@@ -182,30 +182,17 @@ class SqliteRows:
         if not path.exists():
             raise _none_yet(path)
         _refuse_foreign(path)
-        self._free: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
-        self._closed = False
         try:
-            self.read("SELECT 1")
+            self._pool: Pool[sqlite3.Connection] = Pool(self._connect)
         except sqlite3.Error as error:
             raise UnusableLogError(f"cannot read the log {path}: {error}") from error
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        if self._closed:
-            raise RuntimeError("the log is closed")
-        try:
-            connection = self._free.get_nowait()
-        except queue.Empty:
-            connection = self._connect()
-        try:
+        with self._pool.lend() as connection:
             return connection.execute(sql, parameters).fetchall()
-        finally:
-            self._free.put(connection)
-            if self._closed:
-                self._close_free()
 
     def close(self) -> None:
-        self._closed = True
-        self._close_free()
+        self._pool.close()
 
     def _connect(self) -> sqlite3.Connection:
         uri = f"{self.path.resolve().as_uri()}?mode=ro"
@@ -219,13 +206,6 @@ class SqliteRows:
             connection.close()
             raise
         return connection
-
-    def _close_free(self) -> None:
-        while True:
-            try:
-                self._free.get_nowait().close()
-            except queue.Empty:
-                return
 
 
 def _insert_feedback(connection: sqlite3.Connection, feedback: Feedback) -> None:

@@ -1,4 +1,4 @@
-# Two commands: `make run` builds the default system and answers a question; `make test` runs the tests.
+# Two commands: `make run` builds the default system and serves it; `make test` runs the tests.
 # Needs Python 3.11 or newer and make; everything else goes into .venv.
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -18,8 +18,8 @@ test-all: .venv/installed-test lint
 	$(BIN)/python -m pytest
 
 lint: .venv/installed-test
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests benchmarks docs
+	$(BIN)/ruff format --check src tests benchmarks docs
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 

@@ -3,8 +3,9 @@
     python benchmarks/http_overhead.py [--model smollm2-135m-instruct] [--rounds 15] [--tokens 64]
 
 Both run in this process on the same `EngineWorker`, so that nothing else differs: the server adds reading the request,
-JSON, server-sent events, the log, and a loopback connection; and the client shares the interpreter with the server. Printed are medians and the median of the paired ratios
-for the time to the first token and for the whole completion, and the same under 8 streams at once.
+JSON, server-sent events, the log, and a loopback connection; and the client shares the interpreter with the server.
+Printed are medians and the median of the paired ratios for the time to the first token and for the whole completion,
+alone and with several streams at once.
 """
 
 import argparse

@@ -17,6 +17,8 @@ BELOW = [
     ("one model core", "LLaMA and BERT from the same blocks; reads GGUF and Hugging Face folders", "model/"),
     ("one engine", "generate, stream, score, embed: continuous batching over one cache", "generate/"),
     ("one evaluation", "gold questions, two baselines, intervals on every number", "evaluate/"),
+    ("one server", "pages for people and OpenAI's API for programs; limits, keys, metrics", "serve/"),
+    ("one log", "every interaction, committed before its answer is acknowledged; it can be replayed", "monitor/"),
     ("one lineage", "answer → span → document → weights → settings → evaluation", "artefact.py"),
 ]
 WIDTH, BOX, GAP = 1080, 160, 24

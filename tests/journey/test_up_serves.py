@@ -1,0 +1,109 @@
+"""`lmworks up` as a user meets it: a folder of documents in, a page and an API out, one log, and an end by Ctrl-C."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+pytestmark = pytest.mark.weights
+
+CLUB = {
+    "rules.md": "# Rules\n\nMembers return borrowed boats before sunset. Guests may row twice a season.\n\n"
+    "## Keys\n\nThe key of the boathouse hangs behind the red door.\n",
+    "fees.md": "# Fees\n\nThe yearly fee is eighty euros and is due in March. Students pay half of it.\n",
+}
+
+
+class Process:
+    """A command whose output is collected; `address` is where it says that it serves."""
+
+    def __init__(self, *arguments: str, cwd: Path) -> None:
+        self.lines: list[str] = []
+        self.ready = threading.Event()
+        self.address = ""
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", "lmworks", *arguments],
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "COLUMNS": "200"},
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.popen.stdout is not None
+        for line in self.popen.stdout:
+            self.lines.append(line)
+            if found := re.search(r"Ready at (http://\S+)", line):
+                self.address = found[1]
+                self.ready.set()
+        self.ready.set()
+
+    def stop(self) -> int:
+        self.popen.send_signal(signal.SIGINT)
+        return self.popen.wait(60)
+
+
+@pytest.fixture(scope="module")
+def club(tmp_path_factory, smollm2, minilm) -> Path:
+    root = tmp_path_factory.mktemp("club")
+    (root / "club").mkdir()
+    for name, text in CLUB.items():
+        (root / "club" / name).write_text(text, "utf-8")
+    return root
+
+
+def test_a_folder_becomes_a_served_system_with_one_log(club):
+    up = Process(
+        "up", "--docs", "club", "--set", "serve.port=0", "--set", "calibration.answer.draft_tokens=0", cwd=club
+    )
+    try:
+        assert up.ready.wait(300) and up.address, "".join(up.lines)
+        client = openai.OpenAI(base_url=f"{up.address}/v1", api_key="none", max_retries=0)
+        question = [{"role": "user", "content": "Where does the key of the boathouse hang?"}]
+        answer = client.chat.completions.create(model="assistant", messages=question)
+        assert "behind the red door" in answer.choices[0].message.content
+        assert answer.model_extra["lmworks"]["citations"][0]["uri"].endswith("rules.md")
+        spoken = client.chat.completions.create(model="smollm2-135m-instruct", messages=question, max_tokens=4)
+        assert client.embeddings.create(model="all-minilm-l6-v2", input="boats").data[0].embedding
+        page = httpx.get(up.address)
+        assert page.status_code == 200 and "lmworks" in page.text
+    finally:
+        status = up.stop()
+    assert status == 0, "".join(up.lines)
+    assert not any("Traceback" in line for line in up.lines)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "lmworks", *arguments]
+        return subprocess.run(command, cwd=club, capture_output=True, text=True, timeout=120, check=False)
+
+    asked = run("ask", "How much is the yearly fee?", "--json")
+    assert asked.returncode == 0, asked.stderr
+    identifiers = [json.loads(asked.stdout)["id"], answer.model_extra["lmworks"]["interaction"]]
+    identifiers.append(spoken.model_extra["lmworks"]["interaction"])
+    shown = run("log", "show").stdout
+    assert all(identifier in shown for identifier in identifiers)
+    for identifier in identifiers:
+        assert run("log", "replay", identifier).stdout.startswith("same: ")
+    assert "rules.md" in run("lineage", identifiers[1]).stdout
+
+
+def test_a_taken_port_is_told_before_anything_is_built(club, tmp_path):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        up = Process("up", "--docs", str(club / "club"), "--set", f"serve.port={port}", cwd=tmp_path)
+        assert up.popen.wait(60) == 2
+    up.ready.wait(10)
+    assert "--port" in "".join(up.lines) and "Traceback" not in "".join(up.lines)
+    assert list(tmp_path.iterdir()) == []

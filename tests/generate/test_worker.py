@@ -12,6 +12,7 @@ import pytest
 import torch
 from listeners import Gate, Listener
 
+from lmworks.generate import scoring
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Completion, Delta, Request, SamplingParameters, UnsupportedError
 from lmworks.generate.worker import EngineWorker, QueueFullError
@@ -241,3 +242,70 @@ def test_every_request_ends_exactly_once_whatever_is_cancelled_when(tiny_llama) 
     assert len(reasons) == 96 and set(reasons) <= {"length", "cancelled"} and "length" in reasons
     worker.close()
     assert (worker.running, worker.waiting) == (0, 0)
+
+
+def test_requests_go_on_while_much_is_scored(worker, gate, tiny_llama, monkeypatch) -> None:
+    """Forty rows of 199 tokens are four forwards: a request of four steps is done before the last of them."""
+    contexts, continuations = [[n] * 150 for n in range(40)], [[n, 4] * 25 for n in range(40)]
+    expected = Engine(tiny_llama, slots=2, dtype=torch.float32).score(contexts, continuations)
+    scored, score_batch = 0, scoring._score_batch
+
+    def counted(*arguments):
+        nonlocal scored
+        scored += 1
+        return score_batch(*arguments)
+
+    monkeypatch.setattr(scoring, "_score_batch", counted)
+    told: list[int] = []
+    beside = Listener()
+
+    def tell(answer: Delta | Exception) -> None:
+        told.append(scored)
+        beside(answer)
+
+    scores = ThreadPoolExecutor(1).submit(worker.score, contexts, continuations)
+    while not worker._inbox:
+        time.sleep(0.001)
+    worker.submit(Request((1, 2), sampling=SamplingParameters(max_tokens=4, ignore_eos=True)), tell)
+    gate.opened.set()
+    assert beside.completion().completion_tokens == 4
+    assert len(told) == 4 and max(told) < 4
+    assert scores.result(60) == expected
+    assert scored == 4
+
+
+def test_weights_do_not_change_under_scores(worker, gate, tiny_llama) -> None:
+    state = dict(tiny_llama.model.state_dict())
+    contexts, continuations = [[n] * 150 for n in range(40)], [[n, 4] * 25 for n in range(40)]
+    with ThreadPoolExecutor(2) as pool:
+        scores = pool.submit(worker.score, contexts, continuations)
+        while not worker._inbox:
+            time.sleep(0.001)
+        loading = pool.submit(worker.load_weights, state, 3)
+        while len(worker._inbox) < 2:
+            time.sleep(0.001)
+        gate.opened.set()
+        with pytest.raises(RuntimeError, match="scores are in flight"):
+            loading.result(60)
+        assert len(scores.result(60)) == 40
+    assert gate.completion().completion_tokens == 30
+    worker.load_weights(state, 3)
+
+
+def test_close_cuts_scores_off(engine) -> None:
+    worker = EngineWorker(engine)
+    gate = Gate()
+    worker.submit(Request((1,), sampling=_LONG), gate)
+    assert gate.reached.wait(60)
+    scores = ThreadPoolExecutor(1).submit(worker.score, [[1]], [[2]])
+    while not worker._inbox:
+        time.sleep(0.001)
+    closing = threading.Thread(target=worker.close)
+    closing.start()
+    while not worker._closed:
+        time.sleep(0.001)
+    gate.opened.set()
+    with pytest.raises(RuntimeError, match="closed before the scores"):
+        scores.result(60)
+    closing.join(60)
+    assert not closing.is_alive()

@@ -108,13 +108,42 @@ def test_pages_go_on_where_they_ended(module_log) -> None:
     assert [i.id for i in log.reader.interactions()] == [e.id for e in newest_first]
 
 
+def _assert_pages(reader: Reader, name: str, ids: list[str]) -> None:
+    """The pages of a conversation, the newest first, put together are all of it."""
+    found, before = [], None
+    while page := reader.conversation(name, limit=3, before=before):
+        found = [*(one.id for one in page), *found]
+        before = (page[0].time, page[0].id)
+    assert found == ids
+
+
+def test_a_long_conversation_is_not_read_whole(location) -> None:
+    with Log(location) as log:
+        futures = [log.record(event(number, conversation="c", operation="chat")) for number in range(60)]
+        futures += [log.record(event(number, conversation="c", operation="embeddings")) for number in range(60, 130)]
+        for future in futures:
+            future.result(_WAIT)
+        alone = log.record(event(200))
+        alone.result(_WAIT)
+        assert [one.time for one in log.reader.conversation("c")] == [1000.0 + n for n in range(80, 130)]
+        chats = log.reader.conversation("c", operation="chat")
+        assert [one.time for one in chats] == [1000.0 + n for n in range(10, 60)]
+        assert log.reader.neighbours(event(200)) == (None, None)
+
+
 def test_conversations(module_log, monkeypatch) -> None:
     log, events = module_log
     monkeypatch.setattr(log_module, "_PAGE", 4)  # the newest conversations are found over many pages
     expected = {}
     for name in ("c1", "c2"):
         turns = sorted((e for e in events if e.conversation == name), key=lambda e: (e.time, e.id))
-        assert [i.id for i in log.reader.conversation(name)] == [e.id for e in turns]
+        ids = [e.id for e in turns]
+        assert len(ids) > 8
+        assert [i.id for i in log.reader.conversation(name, limit=1000)] == ids
+        _assert_pages(log.reader, name, ids)
+        for place, turn in enumerate(turns):
+            around = (ids[place - 1] if place else None, ids[place + 1] if place + 1 < len(ids) else None)
+            assert log.reader.neighbours(turn) == around
         question = next(m.content for m in turns[0].messages if m.role == "user")
         expected[name] = (turns[-1].time, turns[-1].id, question, len(turns))
     rows = log.reader.conversations()

@@ -109,6 +109,28 @@ def test_another_process_that_closes_the_log_leaves_it_to_us(tmp_path) -> None:
         assert _start(count, path).communicate()[0] == "3\n"
 
 
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+def test_nothing_is_acknowledged_into_a_file_that_is_gone(tmp_path, replaced) -> None:
+    path = tmp_path / "log.sqlite"
+    with Log(path) as log:
+        log.record(event(1)).result(_WAIT)
+        for name in ("log.sqlite", "log.sqlite-wal", "log.sqlite-shm"):
+            (tmp_path / name).unlink()
+        if replaced:
+            with Log(path) as other:
+                other.record(event(2)).result(_WAIT)
+        lost = "log.sqlite was removed or replaced while it was open; restart"
+        with pytest.raises(UnusableLogError, match=lost):
+            log.record(event(3)).result(_WAIT)
+        with pytest.raises(UnusableLogError, match=lost):
+            log.attach(Feedback(f"{1:016x}", 1.0, "note")).result(_WAIT)
+        with pytest.raises(UnusableLogError, match=lost):
+            log.prune(5000.0)
+    if replaced:
+        with Reader.open(path) as reader:
+            assert [row.id for row in reader.find()] == [f"{2:016x}"]
+
+
 def test_a_transaction_of_another_process_is_waited_for(tmp_path) -> None:
     path = tmp_path / "log.sqlite"
     writer = Writer(SqliteStore(path, busy_seconds=0.01), capacity=10)

@@ -72,7 +72,6 @@ def test_the_span_of_an_interaction() -> None:
         "gen_ai.request.model": "assistant",
         "gen_ai.request.seed": 11,
         "gen_ai.request.temperature": 0.7,
-        "gen_ai.request.stop_sequences": ["\n"],
         "gen_ai.response.id": plain.id,
         "gen_ai.response.model": "f" * 64,
         "gen_ai.response.finish_reasons": ["length"],
@@ -112,7 +111,8 @@ def test_a_failure_and_the_first_token() -> None:
 
 def test_texts_leave_only_when_asked_for() -> None:
     plain = event(1, messages=(Message("system", "marker-1"), Message("user", "marker-2")), response="marker-3")
-    plain = replace(plain, rendered_prompt="marker-4", feedback=full_event(1).feedback)
+    parameters = {"stop": ["marker-5"], "logit_bias": {"marker-6": 1.0}, "top_k": 3}
+    plain = replace(plain, rendered_prompt="marker-4", feedback=full_event(1).feedback, parameters=parameters)
     assert "marker" not in json.dumps(to_spans([plain]))
     assert "wrong" not in json.dumps(to_spans([plain]))
     attributes = _attributes(parsed(to_spans([plain], content=True))[0].attributes)
@@ -124,6 +124,8 @@ def test_texts_leave_only_when_asked_for() -> None:
         {"role": "assistant", "parts": [{"type": "text", "content": "marker-3"}], "finish_reason": "stop"}
     ]
     assert attributes["lmworks.rendered_prompt"] == "marker-4"
+    assert attributes["gen_ai.request.stop_sequences"] == ["marker-5"]
+    assert attributes["gen_ai.request.top_k"] == 3
     assert "wrong" in json.dumps(to_spans([plain], content=True))
 
 

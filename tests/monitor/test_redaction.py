@@ -1,7 +1,9 @@
 """What the log must not see: the rules one by one, then the bytes on the disk."""
 
 import json
+import re
 import sqlite3
+import time
 import zlib
 from dataclasses import fields, replace
 from pathlib import Path
@@ -39,11 +41,17 @@ _ALL = Redactor.of(LogConfig(redact=RULES))
         ("ip_address", "from 192.168.0.1:8080 and 10.0.0.255.", "from [ip_address]:8080 and [ip_address]."),
         ("ip_address", "2001:db8::ff00:42:8329 ::1 fe80::1", "[ip_address] [ip_address] [ip_address]"),
         ("ip_address", "2001:0db8:0000:0000:0000:ff00:0042:8329", "[ip_address]"),
+        ("ip_address", "via ::ffff:1.2.3.4, ::ffff:10.0.0.1", "via [ip_address], [ip_address]"),
+        ("phone", "+49 30 1234567 (030) 1234567", "[phone] [phone]"),
+        ("phone", "+49 (0)30 12345678, +49(30)1234567", "[phone], [phone]"),
         ("phone", "call +49 30 1234567 or +1 (555) 010-9999", "call [phone] or [phone]"),
         ("phone", "(030) 123456, 0171-2345678, 555-123-4567", "[phone], [phone], [phone]"),
         ("secret", "key sk-proj-abcDEF0123456789xyz!", "key [secret]!"),
         ("secret", "Authorization: Bearer abcdefghijklmnop.qrst", "Authorization: [secret]"),
         ("secret", "ghp_" + "a1B2" * 9, "[secret]"),
+        ("secret", "the key lmw-" + "a_B-9" * 8 + "xyz.", "the key [secret]."),
+        ("secret", "AIza" + "aB-_9" * 7 + " hf_" + "aB9" * 11 + " npm_" + "aB9" * 12, "[secret] [secret] [secret]"),
+        ("secret", "session-eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl", "[secret]"),
         ("secret", "AKIAIOSFODNN7EXAMPLE", "[secret]"),
         ("secret", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl", "[secret]"),
         ("secret", "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nx", "[secret]\nx"),
@@ -108,6 +116,69 @@ def test_long_texts_take_no_longer_than_their_length() -> None:
     for piece in ("a", "a.", "1 ", "1", ":", "0:", "+", "(0", "a@", "sk-", "-----BEGIN ", "AB12", "eyJ."):
         text = piece * 20_000  # with a quadratic pattern this would not end
         _ALL.text(text)
+
+
+_SIZE = 200_000  # characters
+_STRAINING = {
+    "secret": [
+        "-eyJaaaaaaaa",
+        "_eyJaaaaaaaa",
+        "eyJaaaaaaaa.",
+        "eyJaaaaaaaa.aaaaaaaa.-",
+        "-sk-aaaaaaaa",
+        "lmw-a",
+        "-AIza",
+        "bearer  \n",
+        "-----BEGIN ",
+        "-----BEGIN PRIVATE KEY-----",
+        "sk-aaaaaaaaaaaaaaaa ",
+        "hf_a",
+        "xoxa-aaaa",
+    ],
+    "email": ["a@", "a.", "a@a.", "+a", "a'", "'", "a@a.a'"],
+    "iban": ["AB12 C ", "AB12 ", "AB12", "A"],
+    "credit_card": ["4 ", "4", "4-1 ", "4111 1111 1111 1112 "],
+    "ip_address": [":", "0:", "1.", "::", "1.1.1.1", "::1.1.1.1 ", "1:2:3:4:5:6:7:8"],
+    "phone": ["+1 ", "+1", "+1(", "+1 (", "+1 (22) 3", "(0", "(030) ", "030 1 ", "+123456789", "+1 (555) 010-9999"],
+}
+
+
+def _work(find, text: str) -> float:
+    """Processor time of one search, the best of three."""
+    times = []
+    for _ in range(3):
+        begin = time.process_time()
+        for _ in find(text):
+            pass
+        times.append(time.process_time() - begin)
+    return min(times)
+
+
+@pytest.mark.parametrize(("rule", "piece"), [(rule, piece) for rule in RULES for piece in _STRAINING[rule]])
+def test_the_work_of_a_rule_grows_with_the_text_and_not_faster(rule, piece) -> None:
+    find = Redactor.of(LogConfig(redact=(rule,))).rules[rule]
+    quarter, whole = ((piece * (size // len(piece) + 1))[:size] for size in (_SIZE // 4, _SIZE))
+    # Linear work makes this 4, quadratic 16; the 20 ms are for what is too quick to be measured.
+    assert _work(find, whole) < 9 * _work(find, quarter) + 0.02
+
+
+@pytest.mark.parametrize("piece", ["+123456789", "+1234567::1", "a@b.co+1234567"])
+def test_findings_that_uncover_each_other_are_read_a_few_times_alone(piece) -> None:
+    reads = []
+
+    def counted(find):
+        def read(text):
+            reads.append(len(text))
+            return find(text)
+
+        return read
+
+    redactor = replace(_ALL, rules={name: counted(find) for name, find in _ALL.rules.items()})
+    text, names = redactor.text(piece * 5000)
+    assert len(reads) <= 10 * len(RULES)
+    assert not re.search("[0-9]{4}", text)
+    assert names
+    assert _ALL.text(text) == (text, frozenset())
 
 
 def test_own_patterns_come_first() -> None:
@@ -214,7 +285,7 @@ def test_without_content_no_text_is_left() -> None:
     assert [r.text for r in after.retrieved] == [v.text for v in after.verdicts] == [""]
     assert after.retrieved[0].span == before.retrieved[0].span
     assert after.prompt_ids == after.token_ids == after.query_embedding == ()
-    assert after.feedback[0].text == ""
+    assert (after.feedback[0].text, after.feedback[0].author) == ("", "")
     assert after.redacted == ("email", "content")
     assert (after.timings, after.input_tokens, after.model) == (before.timings, before.input_tokens, before.model)
 

@@ -151,6 +151,36 @@ def test_an_answer_can_be_sent_back(language):
     assert create(model="tiny", messages=history, max_tokens=4).choices[0].finish_reason in ("stop", "length")
 
 
+def test_an_answer_without_content_is_an_empty_one(language):
+    texts = []
+    for said in ({"content": ""}, {"content": None}, {}):
+        history = [*MESSAGES, {"role": "assistant", **said}, {"role": "user", "content": "go on"}]
+        body = {"model": "tiny", "messages": history, "temperature": 0, "max_tokens": 6}
+        texts.append(language.http().post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"])
+    assert texts[0] == texts[1] == texts[2]
+
+
+def test_empty_lists_are_absent(language, engine):
+    empty = {"tools": [], "functions": [], "stop": []}
+    body = {"model": "tiny", "messages": MESSAGES, "temperature": 0, "max_tokens": 5, **empty}
+    answer = language.http().post("/v1/chat/completions", json=body)
+    assert answer.json()["choices"][0]["message"]["content"] == expected(engine, temperature=0, max_tokens=5).text
+
+
+def test_the_name_of_who_speaks_is_passed_on(language):
+    body = {"model": "tiny", "messages": [{**MESSAGES[0], "name": "ada"}], "max_tokens": 2}
+    answer = language.http().post("/v1/chat/completions", json=body).json()
+    logged = language.http().get(f"/api/interactions/{answer['lmworks']['interaction']}").json()
+    assert [message["name"] for message in logged["messages"]] == ["ada"]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_out_of_range_is_told_what_to_do(language, seed):
+    body = {"model": "tiny", "messages": MESSAGES, "seed": seed}
+    error = language.http().post("/v1/chat/completions", json=body).json()["error"]
+    assert error["param"] == "seed" and "leave it out" in error["message"]
+
+
 def test_the_log_keeps_what_metadata_says(language):
     answer = ask(language, max_tokens=3, metadata={"conversation": "talk", "parent": "abc", "unit": "someone"})
     logged = language.http().get(f"/api/interactions/{answer.lmworks['interaction']}").json()
@@ -193,6 +223,8 @@ def test_the_log_keeps_what_metadata_says(language):
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user"}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": "x", "name": "x" * 65}]}, "messages.0.name"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages.0.content"),
         ({"best_of": 2}, "best_of"),
         ({"min_p": 0.1}, "min_p"),

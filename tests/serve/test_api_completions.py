@@ -57,6 +57,36 @@ def test_more_prompts_than_slots_and_places_in_line(start, engine):
     assert [choice.text for choice in answer.choices] == wanted
 
 
+@pytest.mark.parametrize(("slots", "waiting", "n"), [(2, 1, 2), (2, 1, 3), (3, 0, 2)])
+def test_choices_of_many_prompts_do_not_fill_the_queue(start, slots, waiting, n):
+    with start(slots=slots, max_waiting=waiting) as running:
+        answer = complete(running, ["a"] * 5, n=n, seed=1, max_tokens=3)
+    assert [choice.index for choice in answer.choices] == list(range(5 * n))
+
+
+def test_more_choices_than_can_be_in_flight_are_refused(start):
+    with start(slots=2, max_waiting=1) as running:
+        for path, body in (
+            ("completions", {"prompt": "a"}),
+            ("chat/completions", {"messages": [{"role": "user", "content": "a"}]}),
+        ):
+            body |= {"model": "tiny", "max_tokens": 2}
+            assert running.http().post(f"/v1/{path}", json={**body, "n": 3}).status_code == 200
+            answer = running.http().post(f"/v1/{path}", json={**body, "n": 4})
+            assert answer.status_code == 400 and answer.json()["error"]["param"] == "n"
+            assert "at most 3 choices" in answer.json()["error"]["message"]
+
+
+def test_scored_prompts_keep_to_the_context_that_is_served(start):
+    """The model was made for 512 tokens, of which 32 are served."""
+    with start(context_length=32) as running:
+        score = {"echo": True, "logprobs": 0, "max_tokens": 0}
+        assert len(complete(running, [5] * 32, **score).choices[0].logprobs.tokens) == 32
+        with pytest.raises(openai.BadRequestError, match=r"33 tokens .* 32 that is served") as caught:
+            complete(running, [5] * 33, **score)
+        assert (caught.value.param, caught.value.code) == ("prompt", "context_length_exceeded")
+
+
 def test_a_stream_joins_to_the_answer(language):
     options = {"n": 2, "seed": 4, "max_tokens": 20, "logprobs": 2, "stream_options": {"include_usage": True}}
     chunks = list(complete(language, ["one", "two"], stream=True, **options))

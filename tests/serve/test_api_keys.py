@@ -132,3 +132,13 @@ def test_a_forged_cookie_signs_nobody_in(locked, cookie):
     running, _, _ = locked
     answer = running.http().get("/v1/models", headers={"Cookie": cookie.encode("latin-1")})
     assert answer.status_code in (400, 401)
+
+
+@pytest.mark.parametrize("before", ['prefs={"dark":1}', "a b=c", "odd", 'x="', "=", "lmworks_session_old=1"])
+def test_cookies_of_other_servers_hide_no_session(locked, before):
+    """All ports of a machine share their cookies."""
+    running, _, secret = locked
+    signed = running.http().post("/sign-in", data={"key": secret, "next": "/"})
+    token = signed.cookies["lmworks_session"]
+    headers = {"Cookie": f"{before}; lmworks_session={token}; after={{"}
+    assert running.http().get("/v1/models", headers=headers).status_code == 200

@@ -41,6 +41,15 @@ def test_too_many_requests_are_refused_with_the_time_to_come_again(start):
         assert running.http().get("/log").status_code == 200
 
 
+def test_questions_of_the_chat_page_count_too(start):
+    with start(requests_per_minute=2) as running:
+        http = running.http()
+        asked = {"question": "hello", "model": "tiny"}
+        assert [http.post("/chat", data=asked).status_code for _ in range(3)] == [303, 303, 429]
+        assert http.get("/v1/models").status_code == 429
+        assert http.get("/").status_code == 200
+
+
 def test_each_key_has_its_own_limit(start, tmp_path):
     file = tmp_path / "keys.json"
     one, two = add(file, "one"), add(file, "two")

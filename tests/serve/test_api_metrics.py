@@ -86,6 +86,15 @@ def test_paths_are_counted_by_template(language):
     assert not any(label.endswith(("/0", "/1", "/2")) for label in labels)
 
 
+def test_refusals_before_routing_are_unmatched(start):
+    with start(max_body_bytes=100) as running:
+        running.http().post("/v1/completions", json={"model": "tiny", "prompt": "x" * 200})
+        running.http().get("/log", headers={"Host": "evil.example"})
+        seen = scrape(running)
+    assert seen[key("http_requests_total", method="POST", path="unmatched", status="413")] == 1
+    assert seen[key("http_requests_total", method="GET", path="unmatched", status="421")] == 1
+
+
 def test_each_app_counts_for_itself(start):
     with start() as one, start() as two:
         one.client().completions.create(model="tiny", prompt="a", max_tokens=2)

@@ -1,5 +1,7 @@
 """Attacks that come through a person's own browser."""
 
+import socket
+
 import pytest
 
 from lmworks.serve.keys import add
@@ -134,3 +136,35 @@ def test_host_names():
 def test_ports_are_part_of_the_origin():
     headers = [(b"host", b"h:1"), (b"origin", b"http://h:2")]
     assert not same_origin({"type": "http", "headers": headers})
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/log", "/system", "/health", "/ready", "/metrics", "/static/favicon.svg", "/no"]
+)
+def test_head_is_answered_like_get_without_a_body(language, path):
+    with language.http() as http:
+        got, head = http.get(path), http.head(path)
+        assert head.status_code == got.status_code and head.content == b""
+        assert head.headers["content-type"] == got.headers["content-type"]
+        assert http.get("/health").json() == {"status": "ok"}  # on the same connection: no body was left on it
+
+
+def test_head_is_counted_under_its_path(language):
+    language.http().head("/log")
+    assert 'http_requests_total{method="HEAD",path="/log",status="200"}' in language.http().get("/metrics").text
+
+
+def raw(running, request: bytes) -> int:
+    """The status of the answer to a request that no client would write."""
+    host, port = running.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(request)
+        return int(connection.recv(4096).split(b" ")[1])
+
+
+@pytest.mark.parametrize("path", [b"/health", b"/ready", b"/metrics"])
+def test_old_probes_of_this_machine_are_answered(language, path):
+    assert raw(language, b"GET %s HTTP/1.0\r\n\r\n" % path) == 200
+    assert raw(language, b"GET %s HTTP/1.0\r\nHost: evil.example\r\n\r\n" % path) == 421
+    assert raw(language, b"GET %s HTTP/1.1\r\n\r\n" % path) in (400, 421)
+    assert raw(language, b"GET /v1/models HTTP/1.0\r\n\r\n") == 421

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from lmworks.monitor.log import Reader
+from lmworks.serve.asgi import is_loopback
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.keys import add
 from lmworks.serve.server import check_exposure, listen, run
@@ -160,3 +161,36 @@ def test_keys_guard_a_server_on_all_addresses(tmp_path, start):
         assert running.http().get("/v1/models").status_code == 401
         assert running.client(secret).models.list().data
     assert file.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [("::ffff:127.0.0.1", True), ("::ffff:192.168.0.7", False), ("127.8.0.1", True), ("::1", True), ("::", False)],
+)
+def test_an_address_of_this_machine_is_known_in_both_families(host, own):
+    assert is_loopback(host) == own
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"slots": 1025}, "1024"),
+        ({"slots": 0}, "slots"),
+        ({"context_length": 15}, "at least 16"),
+        ({"context_length": -1}, "at least 16"),
+        ({"allowed_hosts": ("https://models.example.org/v1",)}, "write 'models.example.org'"),
+        ({"allowed_hosts": ("models.example.org:8000",)}, "write 'models.example.org'"),
+        ({"allowed_hosts": ("fine.example", "models.example.org/",)}, "write 'models.example.org'"),
+        ({"allowed_hosts": ("[fd00::7]:80",)}, "write 'fd00::7'"),
+        ({"allowed_hosts": ("",)}, "write a name"),
+        ({"allowed_hosts": ("[::1",)}, "write a name"),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_work_are_refused(setting, told):
+    with pytest.raises(ValueError, match=told):
+        ServeConfig(**setting)
+
+
+def test_settings_at_their_bounds_are_taken():
+    hosts = ("Models.Example", "192.168.0.7", "fd00::7", "under_score")
+    assert ServeConfig(slots=1024, context_length=16, allowed_hosts=hosts).allowed_hosts == hosts

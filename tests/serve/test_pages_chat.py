@@ -6,20 +6,15 @@ import secrets
 import time
 from collections import Counter
 from dataclasses import replace
-from importlib import resources
-from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lmworks.records import Interaction, Message, Retrieved, Span, Verdict
 from lmworks.serve.events import BusyError
 from lmworks.serve.pages import chat
-from lmworks.serve.pages.forms import local_path
-from lmworks.serve.pages.rendering import relative, seconds
-from lmworks.serve.pages.turns import messages_of, split_code
+from lmworks.serve.pages.turns import messages_of
 
 LOST_LAPTOP = "By when must I report a lost laptop?"
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'><b>&amp; {{ 191*7 }} \ud800\x00 [7]"
@@ -66,7 +61,8 @@ def logged(grounded, conversation: str) -> list[Interaction]:
 
 
 def test_an_empty_page_says_what_the_system_knows_and_offers_its_question(http, grounded, monkeypatch):
-    monkeypatch.setattr(grounded.service, "current", replace(grounded.service.current, question="What <is> leave?"))
+    current = replace(grounded.service.current, question="What <is> leave?", description="Three pages")
+    monkeypatch.setattr(grounded.service, "current", current)
     page = Page(http.get("/").text)
     assert "What would you like to know?" in page.text
     assert "Three pages." in page.text
@@ -146,6 +142,57 @@ def test_a_language_model_hears_the_turns_before_but_not_their_other_branches(ht
     assert second.messages == (*history, Message("user", "Second"))
     assert edited.messages == (*history, Message("user", "Second, edited"))
     assert [turn.parent for turn in logged(grounded, conversation)] == [None, first.id, first.id]
+
+
+@pytest.fixture
+def long_conversation(grounded):
+    """The id of a conversation of 120 turns, each after the one before it; taken out of the log again."""
+    name = secrets.token_hex(8)
+    ids = [f"{name}-{number}" for number in range(120)]
+    futures = [
+        grounded.service.log.record(
+            Interaction(
+                identifier, number / 1000, (Message("user", f"Q{number}?"),), f"A{number}.",
+                route="tiny", conversation=name, parent=ids[number - 1] if number else None,
+            )
+        )
+        for number, identifier in enumerate(ids)
+    ]  # fmt: skip
+    for future in futures:
+        future.result(timeout=30)
+    yield name
+    grounded.service.log.prune(1.0)
+
+
+def test_a_long_conversation_is_shown_by_the_page(http, long_conversation):
+    address, shown, pages = f"/chat/{long_conversation}", [], 0
+    while address:
+        page = Page(http.get(address).text)
+        articles = [part["id"] or "" for part in page.all("article", "id")]
+        turns = [int(name.rpartition("-")[2]) for name in articles]
+        assert 0 < len(turns) <= 50
+        shown, pages = [*turns, *shown], pages + 1
+        address = next((link["href"] for link in page.all("a", "rel", "prev")), None)
+    assert (shown, pages) == (list(range(120)), 3)
+    assert http.get(f"/chat/{long_conversation}", params={"before": "nonsense"}).status_code == 400
+
+
+@pytest.mark.parametrize("parent", [119, 30])
+def test_a_language_model_hears_what_leads_to_the_turn_wherever_it_is(
+    http, grounded, long_conversation, parent, monkeypatch
+):
+    heard = []
+
+    async def listen(turn):
+        heard.append(turn)
+        return
+        yield
+
+    monkeypatch.setattr(grounded.service, "chat", listen)
+    ask(http, "New", model="tiny", conversation=long_conversation, parent=f"{long_conversation}-{parent}")
+    said = [message.content for message in heard[0].messages]
+    first = max(0, parent - 49)
+    assert said == [text for n in range(first, parent + 1) for text in (f"Q{n}?", f"A{n}.")] + ["New"]
 
 
 def test_a_circle_of_parents_ends():
@@ -345,125 +392,3 @@ def test_ids_and_labels_are_sound(http, grounded):
             assert attrs.get(name, next(iter(ids))) in ids
     assert len(page.all("h1")) <= 1
     assert page.all("a", "class", "skip")[0]["href"] == "#main"
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Parts
-
-
-PIECES = st.sampled_from(["/", "\\", "//", "evil.example", "\t", "\n", ":", "@", "a"])
-
-
-@given(st.text() | st.lists(PIECES).map("".join))
-def test_no_path_leads_to_another_site(path):
-    """As a browser resolves it: by RFC 3986, with backslashes as slashes, and without tabs and line breaks."""
-    target = re.sub(r"[\t\r\n]", "", local_path(path)).replace("\\", "/")
-    assert urlsplit(urljoin("http://here.example/log", target)).netloc == "here.example"
-
-
-@given(st.dictionaries(st.sampled_from(["question", "model", "a b", "ü"]), st.text(st.characters(codec="utf-8"))))
-def test_a_form_is_read_as_it_was_written(fields):
-    import asyncio
-
-    from starlette.requests import Request
-
-    from lmworks.serve.pages.forms import read_form
-
-    async def receive():
-        return {"type": "http.request", "body": urlencode(fields).encode(), "more_body": False}
-
-    headers = [(b"content-type", b"application/x-www-form-urlencoded; charset=utf-8")]
-    request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
-    assert asyncio.run(read_form(request)) == fields
-
-
-def test_code_is_told_from_text():
-    text = "Before\n\n```python\na = 1\n\nb = 2\n```\nbetween `x`\n```\nopen <b>"
-    assert [(part.text, part.code) for part in split_code(text)] == [
-        ("Before", False),
-        ("a = 1\n\nb = 2", True),
-        ("between `x`", False),
-        ("open <b>", True),
-    ]
-
-
-@given(st.lists(st.sampled_from(["```", "```py", "\n", "a", " ", "`"])).map("".join))
-def test_no_letter_of_an_answer_is_lost_in_code_blocks(text):
-    shown = "".join(part.text for part in split_code(text))
-    assert shown.count("a") >= text.count("a") - text.count("```")  # the word behind a fence names its language
-    assert all(part.text.strip() for part in split_code(text))
-
-
-def test_times_and_durations_are_said_in_words():
-    assert [relative(1000.0 - past, 1000.0) for past in (0, 60, 7200, 86400, 3 * 86400)] == [
-        "just now",
-        "1 min ago",
-        "2 h ago",
-        "yesterday",
-        "3 days ago",
-    ]
-    durations = (0.0000123, 0.0123, 4.56, 150, 7200)
-    assert [seconds(value) for value in durations] == ["12 µs", "12 ms", "4.6 s", "2 min", "2 h"]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The design's promises
-
-
-def tokens() -> tuple[dict[str, str], dict[str, str]]:
-    """The colours of the light and of the dark mode."""
-    text = (resources.files("lmworks.serve") / "static" / "style.css").read_text("utf-8")
-    light, dark = (dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", part)) for part in text.split("@media", 2)[:2])
-    return light, dark
-
-
-def contrast(one: str, other: str) -> float:
-    """WCAG 2.2: (L1 + 0.05) / (L2 + 0.05) with the relative luminances of the two colours."""
-
-    def luminance(colour: str) -> float:
-        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
-        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)
-
-
-TEXT = [
-    *((ink, ground) for ink in ("ink", "muted", "accent", "accent-strong") for ground in ("paper", "surface", "wash")),
-    *((f"{tone}", f"{tone}-wash") for tone in ("good", "caution", "bad")),
-    *((tone, "paper") for tone in ("good", "caution", "bad")),
-    ("on-accent", "accent"),
-    ("on-accent", "accent-strong"),
-    ("accent-strong", "accent-wash"),
-    ("ink", "accent-wash"),
-    ("muted", "accent-wash"),
-    ("ink", "mark"),
-    ("paper", "ink"),
-    *(("ink", f"{tone}-wash") for tone in ("caution", "bad")),
-]
-CONTROLS = [("edge", "paper"), ("edge", "surface"), ("accent", "paper"), ("accent", "surface"), ("accent", "line")]
-
-
-@pytest.mark.parametrize("mode", [0, 1], ids=["light", "dark"])
-def test_colours_contrast_enough(mode):
-    """WCAG AA: 4.5 for text, 3 for the parts of controls."""
-    colours = tokens()[mode]
-    assert contrast("#000000", "#ffffff") == pytest.approx(21)
-    weak = [(pair, contrast(colours[pair[0]], colours[pair[1]])) for pair in TEXT]
-    assert [found for found in weak if found[1] < 4.5] == []
-    weak = [(pair, contrast(colours[pair[0]], colours[pair[1]])) for pair in CONTROLS]
-    assert [found for found in weak if found[1] < 3] == []
-
-
-def test_both_modes_define_the_same_colours_and_no_rule_uses_another():
-    light, dark = tokens()
-    assert light.keys() == dark.keys()
-    assert len(light) >= 18
-    for name in ("style.css", "chat.css"):
-        rules = (resources.files("lmworks.serve") / "static" / name).read_text("utf-8")
-        rules = rules.split("@media print")[0]
-        assert set(re.findall(r"#[0-9a-f]{3,8}\b", rules)) <= set(light.values()) | set(dark.values())
-        assert "url(" not in rules
-        sizes = {int(size) for size in re.findall(r"font(?:-size)?:[^;]*?(\d+)px", rules)}
-        assert sizes <= {13, 14, 16, 20, 28, 40}

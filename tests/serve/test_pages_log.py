@@ -287,6 +287,18 @@ def test_the_page_and_its_json_hold_what_was_logged(client, service, hostile):
     assert "lmworks log replay " + hostile in page.text
 
 
+def test_the_turns_around_one_are_linked_and_no_other_is_read(client, service, monkeypatch):
+    ids = [f"{0xCC0 + place:016x}" for place in range(3)]
+    for place, identifier in enumerate(ids):
+        turn = replace(interaction(0xCC0 + place, "q", "a"), conversation="three", time=50.0 + place)
+        assert turn.id == identifier
+        service.log.record(turn).result()
+    monkeypatch.setattr(service.log.reader, "conversation", None)
+    links = [inert(client.get(f"/log/{identifier}").text).links() for identifier in ids]
+    linked = [[one for one in ids if f"/log/{one}" in found] for found in links]
+    assert linked == [[ids[1]], [ids[0], ids[2]], [ids[1]]]
+
+
 def test_notes_and_thumbs_are_given_without_javascript(client, service):
     identifier = f"{3:016x}"
     back = f"/log/{identifier}"

@@ -1,6 +1,8 @@
 """The service without HTTP: what each kind of end leaves in the log, and that the log holds it exactly once."""
 
 import asyncio
+import json
+import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -13,6 +15,7 @@ import pytest
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.records import Interaction, Message
+from lmworks.serve import completing, recording
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.events import (
     BusyError,
@@ -284,3 +287,74 @@ def test_the_event_loop_never_waits_for_a_model(handbook):
 
     turns, seconds = run(handbook, work)
     assert turns > 20 * seconds  # a loop that is blocked by an answer turns once for each of them
+
+
+def test_a_client_that_leaves_while_its_completion_is_committed_loses_nothing(service, monkeypatch):
+    begun = threading.Event()
+
+    def slowly(*arguments):
+        begun.set()
+        time.sleep(0.2)
+        return recording.of_completion(*arguments)
+
+    monkeypatch.setattr(completing, "of_completion", slowly)
+
+    async def work():
+        task = asyncio.create_task(collect(service.chat(turn(n=2))))
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(service, work)
+    assert len(logged(service)) == 2
+
+
+def test_texts_to_embed_are_logged_once_however_it_ends(handbook, monkeypatch, wait_until):
+    name = next(model.name for model in handbook.models if model.kind == "embedding")
+    before = handbook.log.reader.count("operation:embeddings")
+
+    async def cancelled():
+        task = asyncio.create_task(handbook.embed(name, ["cancelled"]))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    def broken(*_):
+        raise FloatingPointError
+
+    run(handbook, lambda: handbook.embed(name, ["fine"]))
+    run(handbook, cancelled)
+    with monkeypatch.context() as patched:
+        patched.setattr(handbook.encoder(name), "encode", broken)
+        with pytest.raises(FailedError):
+            run(handbook, lambda: handbook.embed(name, ["broken"]))
+    with monkeypatch.context() as patched:
+        patched.setattr(handbook.encoder(name), "encode", lambda *_: time.sleep(0.3))
+        patched.setattr(handbook, "config", ServeConfig(deadline_seconds=0.05))
+        with pytest.raises(DeadlineError):
+            run(handbook, lambda: handbook.embed(name, ["late"]))
+    rows = [handbook.log.reader.get(row.id) for row in handbook.log.reader.find("operation:embeddings", 100)]
+    ends = {i.messages[0].content: (i.finish_reason, i.error) for i in rows}
+    assert len(rows) == before + 4
+    assert ends["fine"] == ("stop", "")
+    assert ends["cancelled"] == ("cancelled", "client_left")
+    assert ends["broken"] == ("error", "FloatingPointError")
+    assert ends["late"] == ("cancelled", "deadline_exceeded")
+    wait_until(lambda: handbook.occupancy(name)[:2] == (0, 0))  # what had begun works on to its end
+
+
+def test_a_workspace_keeps_its_policy_when_another_model_is_served_from_it(workspace, tiny_folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(workspace, copy, ignore=shutil.ignore_patterns("log.sqlite*"))
+    current = json.loads((copy / "current.json").read_text("utf-8"))
+    current["log"] = {"redact": ["email"]}
+    (copy / "current.json").write_text(json.dumps(current), "utf-8")
+    service = Service(copy, ServeConfig(), {"tiny": str(tiny_folder)})
+    service.load()
+    try:
+        run(service, lambda: collect(service.chat(turn("mail me at alice@example.org"))))
+        (stored,) = logged(service)
+        assert stored.messages[-1].content == "mail me at [email]"
+    finally:
+        service.close()

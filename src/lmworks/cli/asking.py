@@ -26,7 +26,8 @@ def ask(
     """
     import lmworks
 
-    answer = lmworks.open(workspace or last_workspace()).ask(question)
+    folder = workspace or last_workspace()
+    answer = lmworks.open(folder).ask(question)
     if as_json:
         import json
 
@@ -34,7 +35,7 @@ def ask(
 
         typer.echo(json.dumps(to_mapping(answer), indent=1, ensure_ascii=False))
     else:
-        show_answer(new_console(), answer)
+        show_answer(new_console(), answer, folder.name)
 
 
 def lineage(
@@ -50,8 +51,8 @@ def lineage(
     new_console().print(trace(workspace or last_workspace(), target))
 
 
-def show_answer(console: "Console", answer: "Answer") -> None:
-    """Print an answer with its sources, or the abstention with the nearest passages."""
+def show_answer(console: "Console", answer: "Answer", system: str) -> None:
+    """Print an answer with its sources, or the abstention with the nearest passages, and which system gave it."""
     from rich.padding import Padding
 
     from lmworks.report import shown
@@ -67,6 +68,5 @@ def show_answer(console: "Console", answer: "Answer") -> None:
         place = f"{shown(citation.uri)} [dim]characters {span.start}-{span.end}[/dim]"
         console.print(f"  \\[{number}] {place}", highlight=False)
     seconds = answer.timings.get("total", 0.0)
-    console.print(
-        f"  confidence {answer.confidence:.2f} · {seconds:.1f} s · answer {answer.id}", style="dim", highlight=False
-    )
+    told = f"{shown(system)} · confidence {answer.confidence:.2f} · {seconds:.1f} s · answer {answer.id}"
+    console.print(f"  {told}", style="dim", highlight=False)

@@ -24,12 +24,13 @@ def up(
     docs: DocsOption = None,
     overrides: SetOption = None,
     workspace: WorkspaceOption = None,
+    port: Annotated[int | None, typer.Option(help="Where to listen. Default 8000; 0 takes a free port.")] = None,
 ) -> None:
-    """Build a system, show its report, and serve it: a page for people and an OpenAI-compatible API.
+    """Build a system and serve it: pages for people and an OpenAI-compatible API.
 
     The first build pulls the default models (about 180 MB) and takes minutes; later ones take seconds, because every
-    stage is kept and only what changed is made again. Ctrl-C stops the server; `--set serve.port=9000` takes another
-    port.
+    stage is kept and only what changed is made again. How good it is stands on the page Evaluation. Ctrl-C stops the
+    server.
 
     Example: `lmworks up --docs ./handbook`
     """
@@ -37,13 +38,13 @@ def up(
     from lmworks.serve.server import check_exposure, listen
 
     checked, folder = _checked(recipe, docs, overrides, workspace)
-    config = serve_config(checked.serve)
+    config = serve_config(checked.serve, {} if port is None else {"port": port})
     check_exposure(config)
     listen(config).close()  # a taken port is an error before the build, not after it
     for source in checked.models.values():
         if not (checked.base / source).exists():
             fetch(source)
-    _build(checked, folder)
+    _build(checked, folder, show_report=False)
     serve_workspace(folder, config)
 
 
@@ -64,7 +65,7 @@ def build(
 
     checked, folder = _checked(recipe, docs, overrides, workspace)
     serve_config(checked.serve)
-    _build(checked, folder)
+    _build(checked, folder, show_report=True)
 
 
 def pull(name: Annotated[str, typer.Argument(help="smollm2-135m-instruct or all-minilm-l6-v2")]) -> None:
@@ -130,8 +131,8 @@ def _checked(
     return checked, workspace or WORKSPACES / checked.name
 
 
-def _build(recipe: "Recipe", folder: Path) -> None:
-    """Build a recipe and show its report."""
+def _build(recipe: "Recipe", folder: Path, *, show_report: bool) -> None:
+    """Build a recipe and say where its report is, or show it."""
     from lmworks.build import build as run
     from lmworks.build import sections
     from lmworks.report import print_sections, shown
@@ -139,5 +140,6 @@ def _build(recipe: "Recipe", folder: Path) -> None:
     console = new_console()
     outcomes: list[Any] = run(recipe, folder, console)
     remember(folder)
-    print_sections(console, sections(outcomes))
+    if show_report:
+        print_sections(console, sections(outcomes))
     console.print(f"\nReport: {shown(str(folder / 'report.html'))}", highlight=False)

@@ -1,11 +1,14 @@
 """The verb `log`: what was asked and answered, and what can be done with it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lmworks.cli.options import WorkspaceOption, last_workspace, new_console
+
+if TYPE_CHECKING:
+    from lmworks.monitor.log import LogRow
 
 app = typer.Typer(no_args_is_help=True, help="The log of interactions: show, export, prune, replay.")
 
@@ -42,14 +45,12 @@ def show(
         typer.echo(json.dumps(to_mapping(read_interaction(folder, identifier)), indent=1, ensure_ascii=False))
         return
     table = Table(box=None, expand=True)
-    for column, width in (("id", 16), ("time", 14), ("question", None), ("answer", None), ("seconds", 7)):
+    for column, width in (("id", 16), ("time", 14), ("question", None), ("answer", None), ("marks", 10)):
         table.add_column(column, width=width, no_wrap=True, ratio=None if width else 1)
     with read_log(folder) as reader:
         for row in reader.find(filter_, limit):
             texts = (" ".join(text.split()) for text in (row.question, row.response))
-            table.add_row(
-                row.id, _moment(row.time), *map(shown, texts), "" if row.seconds is None else f"{row.seconds:.2f}"
-            )
+            table.add_row(row.id, _moment(row.time), *map(shown, texts), _marks(row))
     new_console().print(table)
 
 
@@ -67,6 +68,8 @@ def export(
     """
     from lmworks.system import read_log
 
+    if not to.endswith((".parquet", ".json")) and not to.startswith(("http://", "https://")):
+        raise ValueError(f"{to}: give a .parquet file, a .json file (OTLP), or an http:// or https:// endpoint")
     with read_log(workspace or last_workspace()) as reader:
         if to.endswith(".parquet"):
             from lmworks.monitor.export import to_parquet
@@ -121,6 +124,12 @@ def replay(
     outcome = replay_interaction(folder, read_interaction(folder, identifier))
     typer.echo(("same: " if outcome.same else "different: ") + outcome.reason)
     raise typer.Exit(0 if outcome.same else 1)
+
+
+def _marks(row: "LogRow") -> str:
+    """What stands out about an interaction: its thumb, an abstention, an error."""
+    marks = [f"thumbs {row.thumbs}" if row.thumbs else "", "abstained" if row.abstained else "", row.error]
+    return ", ".join(filter(None, marks))
 
 
 def _moment(seconds: float) -> str:

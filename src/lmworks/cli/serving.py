@@ -91,6 +91,7 @@ def add_key(
     from lmworks.serve.keys import add
 
     typer.echo(add(file, name))
+    typer.echo(f"Shown this once. Serve with it: lmworks serve --keys {file}", err=True)
 
 
 @keys_app.command("list")

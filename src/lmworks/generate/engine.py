@@ -3,7 +3,7 @@
 import copy
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -183,13 +183,17 @@ class Engine:
         An empty context is the start of a document (`scoring.document_start`). The limit is the model's context length,
         not the engine's, because nothing is kept.
         """
-        return scoring.score(
-            self._language_model().model,
-            context_ids,
-            continuation_ids,
-            document_start=scoring.document_start(self.checkpoint.tokenizer),
-            max_length=self.checkpoint.config.context_length,
-        )
+        return scoring.score(self._language_model().model, context_ids, continuation_ids, *self._scoring_limits())
+
+    def score_in_parts(
+        self, context_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]
+    ) -> Generator[None, None, list[Score]]:
+        """`score`, with pauses in which `step` may be called, `load_weights` not: see `scoring.score_in_parts`."""
+        model = self._language_model().model
+        return scoring.score_in_parts(model, context_ids, continuation_ids, *self._scoring_limits())
+
+    def _scoring_limits(self) -> tuple[int, int]:
+        return scoring.document_start(self.checkpoint.tokenizer), self.checkpoint.config.context_length
 
     def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:
         """(n, width) float32, L2-normalised: see `TextEncoder.encode`."""

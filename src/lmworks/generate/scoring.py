@@ -9,10 +9,12 @@ context's keys and values without a copy and need no padding:
 
 Rows of similar length share a forward. Logits are computed only where a continuation token is predicted, a bounded
 number of positions at a time, and normalised only for the token that is scored (logit minus logsumexp).
+
+The work comes in parts, so that whoever shares the machine with it can do something else in between.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -77,7 +79,6 @@ def document_start(tokenizer: Tokenizer) -> int:
     raise ValueError("this tokenizer has no token that starts a document: give a context that is not empty")
 
 
-@torch.inference_mode()
 def score(
     model: Transformer,
     context_ids: Sequence[Sequence[int]],
@@ -94,6 +95,27 @@ def score(
     Equal contexts are computed once for every `ROW_TOKENS` tokens of continuation. Raises ValueError, before any work,
     when the two lists differ in length or a pair is longer than `max_length` tokens.
     """
+    parts = score_in_parts(model, context_ids, continuation_ids, document_start, max_length)
+    while True:
+        try:
+            next(parts)
+        except StopIteration as end:
+            return end.value
+
+
+@torch.inference_mode()
+def score_in_parts(
+    model: Transformer,
+    context_ids: Sequence[Sequence[int]],
+    continuation_ids: Sequence[Sequence[int]],
+    document_start: int,
+    max_length: int,
+) -> Generator[None, None, list[Score]]:
+    """`score`, which is returned at the end, with a pause after each part of the work.
+
+    A part is a forward over at most `BATCH_TOKENS` tokens (or one row), or the logits of `LOGIT_POSITIONS` positions.
+    The weights must not change in a pause.
+    """
     if len(context_ids) != len(continuation_ids):
         raise ValueError(f"{len(context_ids)} contexts for {len(continuation_ids)} continuations: give one for each")
     contexts = [tuple(context) or (document_start,) for context in context_ids]
@@ -105,7 +127,8 @@ def score(
             )
     scores: list[list[float]] = [[] for _ in contexts]
     for batch in _batches(_pack(contexts, continuation_ids)):
-        for row, values in zip(batch, _score_batch(model, batch), strict=True):
+        scored = yield from _score_batch(model, batch)
+        for row, values in zip(batch, scored, strict=True):
             for pair, value in zip(row.pairs, values, strict=True):
                 scores[pair].append(value)
     return [Score(tuple(values)) for values in scores]
@@ -139,7 +162,7 @@ def _batches(rows: list[_Row]) -> Iterator[list[_Row]]:
         start += count
 
 
-def _score_batch(model: Transformer, rows: list[_Row]) -> list[list[float]]:
+def _score_batch(model: Transformer, rows: list[_Row]) -> Generator[None, None, list[list[float]]]:
     """For each row, ln p of its targets, in the order they were packed."""
     device = next(model.parameters()).device
     ids, positions, branches = (
@@ -156,18 +179,21 @@ def _score_batch(model: Transformer, rows: list[_Row]) -> list[list[float]]:
     batch = torch.tensor([index for index, row in enumerate(rows) for _ in row.predictors], device=device)
     places = torch.tensor([place for row in rows for place in row.predictors], device=device)
     targets = torch.tensor([target for row in rows for target in row.targets], device=device)
-    values = _log_probabilities(model, hidden[batch, places], targets).tolist()
+    yield
+    values = (yield from _log_probabilities(model, hidden[batch, places], targets)).tolist()
     ends = [0]
     for row in rows:
         ends.append(ends[-1] + len(row.targets))
     return [values[start:end] for start, end in pairwise(ends)]
 
 
-def _log_probabilities(model: Transformer, hidden: Tensor, targets: Tensor) -> Tensor:
+def _log_probabilities(model: Transformer, hidden: Tensor, targets: Tensor) -> Generator[None, None, Tensor]:
     """ln p of each target from the hidden state that predicts it: (n, width), (n,) -> (n,) float32."""
     parts = []
     for start in range(0, len(targets), LOGIT_POSITIONS):
         logits = model.logits(hidden[start : start + LOGIT_POSITIONS]).float()  # (positions, vocabulary)
         target = targets[start : start + LOGIT_POSITIONS, None]
         parts.append(logits.gather(1, target).squeeze(1) - logits.logsumexp(1))
+        del logits  # they are large, and a pause may be long
+        yield
     return torch.cat(parts)

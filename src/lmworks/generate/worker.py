@@ -2,14 +2,14 @@
 
 An `Engine` is single-threaded. Here a thread of its own steps it while there is work and sleeps while there is none;
 everybody else puts commands into its inbox. Requests of all callers share the engine's steps. What must not mix with a
-step (scores, vectors, new weights) runs between two of them.
+step (vectors, new weights, a part of some scores) runs between two of them.
 """
 
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -57,6 +57,7 @@ class EngineWorker:
         self._jobs: dict[str, _Job] = {}  # from submission until the end
         self._closed = False
         self._deadline = float("inf")
+        self._scoring = 0  # calls of `score` that have begun; the worker's thread alone counts them
         self._running, self._cache_usage = 0, 0.0  # as of the last step
         self._thread = threading.Thread(target=self._run, name="lmworks-engine", daemon=True)
         self._thread.start()
@@ -156,16 +157,27 @@ class EngineWorker:
             self._end(live)
 
     def score(self, context_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]) -> list[Score]:
-        """`Engine.score`, between two steps."""
-        return self._call(lambda: self._engine.score(context_ids, continuation_ids))
+        """`Engine.score`, a part between two steps, so that requests go on; RuntimeError when `close` cuts it off."""
+        self._refuse_own_thread()
+        future: Future[list[Score]] = Future()
+        with self._changed:
+            self._check_open()
+            self._post(lambda: self._begin_scoring(context_ids, continuation_ids, future))
+        return future.result()
 
     def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:
         """`Engine.embed`, between two steps."""
         return self._call(lambda: self._engine.embed(texts, role))
 
     def load_weights(self, state: Mapping[str, Any], version: int) -> None:
-        """`Engine.load_weights`, between two steps; RuntimeError while requests are in flight."""
-        self._call(lambda: self._engine.load_weights(state, version))
+        """`Engine.load_weights`, between two steps; RuntimeError while requests or scores are in flight."""
+
+        def load() -> None:
+            if self._scoring:
+                raise RuntimeError("weights cannot change while scores are in flight: let them finish")
+            self._engine.load_weights(state, version)
+
+        self._call(load)
 
     def close(self, drain_seconds: float = 0.0) -> None:
         """Take nothing more, let what is in flight finish for so long, cancel the rest, and end the thread."""
@@ -241,13 +253,12 @@ class EngineWorker:
         """Nobody may be left waiting for a thread that is gone."""
         with self._changed:
             self._closed = True
-            jobs, commands = list(self._jobs.values()), list(self._inbox)
+            jobs = list(self._jobs.values())
             self._jobs.clear()
-            self._inbox.clear()
         for job in jobs:
             self._tell(job, RuntimeError(f"the engine's thread ended: {cause!r}"))
-        for command in commands:
-            command()
+        while self._inbox:  # closed: only scores that go on are added
+            self._inbox.popleft()()
 
     def _next_commands(self) -> list[Callable[[], None]] | None:
         """What is to be done before the next step, waited for while there is none to take; None at the end."""
@@ -261,6 +272,36 @@ class EngineWorker:
             if time.monotonic() >= self._deadline:
                 commands += [lambda live=job.live: self._cancel(live) for job in self._jobs.values()]
             return commands
+
+    def _begin_scoring(
+        self,
+        context_ids: Sequence[Sequence[int]],
+        continuation_ids: Sequence[Sequence[int]],
+        future: Future[list[Score]],
+    ) -> None:
+        try:
+            parts = self._engine.score_in_parts(context_ids, continuation_ids)
+        except Exception as error:
+            future.set_exception(error)
+            return
+        self._scoring += 1
+        self._go_on_scoring(parts, future)
+
+    def _go_on_scoring(self, parts: Generator[None, None, list[Score]], future: Future[list[Score]]) -> None:
+        """One part; what is left takes its turn before the next step."""
+        try:
+            if time.monotonic() >= self._deadline:
+                raise RuntimeError("this engine worker was closed before the scores were done")
+            next(parts)
+        except StopIteration as end:
+            self._scoring -= 1
+            future.set_result(end.value)
+        except Exception as error:
+            self._scoring -= 1
+            future.set_exception(error)
+        else:
+            with self._changed:
+                self._post(lambda: self._go_on_scoring(parts, future))
 
     def _step(self) -> None:
         try:

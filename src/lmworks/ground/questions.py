@@ -137,7 +137,8 @@ def _section(gold: list[Question], automatic: list[Question], left_out: list[Lef
     text = LEAK if automatic else ""
     if not gold and not automatic:
         text = (
-            "There are no questions: the documents have no headings to make them from, and the recipe names no gold "
-            "file (questions.gold). Nothing can be calibrated or evaluated on these documents."
+            "There are no questions: no section of the documents has a heading and at least "
+            f"{MINIMUM_PROSE} characters of prose to make one from, and the recipe names no gold file "
+            "(questions.gold). Nothing can be calibrated or evaluated on these documents."
         )
     return Section("Questions", text, tuple(tables))

@@ -23,6 +23,14 @@ SELECT count(*), (
     SELECT question FROM interactions WHERE conversation = ? AND conversation != '' ORDER BY time, id LIMIT 1
 ) FROM interactions WHERE conversation = ? AND conversation != ''
 """
+_TURN_BEFORE = """
+SELECT id FROM interactions WHERE conversation = ? AND conversation != '' AND (time, id) < (?, ?)
+ORDER BY time DESC, id DESC LIMIT 1
+"""
+_TURN_AFTER = """
+SELECT id FROM interactions WHERE conversation = ? AND conversation != '' AND (time, id) > (?, ?)
+ORDER BY time, id LIMIT 1
+"""
 
 
 class Reader:
@@ -57,11 +65,29 @@ class Reader:
         where, values = self._where(parse(filter), None)
         return self._rows.read(f"SELECT count(*) FROM interactions WHERE {where}", values)[0][0]
 
-    def conversation(self, id: str) -> list[Interaction]:  # noqa: A002
-        """The turns of a conversation, oldest first; none when it is unknown."""
-        if not id:
-            return []
-        return self._interactions("conversation = ? AND conversation != ''", [id], "ORDER BY time, id")
+    def conversation(
+        self,
+        id: str,  # noqa: A002
+        limit: int = 50,
+        before: tuple[float, str] | None = None,
+        operation: str = "",
+    ) -> list[Interaction]:
+        """The newest turns of a conversation, oldest first; none when it is unknown.
+
+        `before` (time, id) of the first turn gives those ahead of it; `operation` leaves out all others.
+        """
+        where, values = _and_before("conversation = ? AND conversation != ''", [id], before)
+        if operation:
+            where, values = f"{where} AND operation = ?", [*values, operation]
+        newest = self._interactions(where, [*values, limit], "ORDER BY time DESC, id DESC LIMIT ?")
+        return newest[::-1]
+
+    def neighbours(self, interaction: Interaction) -> tuple[str | None, str | None]:
+        """The ids of the turns directly before and after one in its conversation; None where there is none."""
+        place = [interaction.conversation, interaction.time, interaction.id]
+        found = (self._rows.read(sql, place) for sql in (_TURN_BEFORE, _TURN_AFTER))
+        before, after = (rows[0][0] if rows else None for rows in found)
+        return before, after
 
     def conversations(self, limit: int = 30) -> list[ConversationRow]:
         """The conversations with the newest turns, newest first."""

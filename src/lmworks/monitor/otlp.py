@@ -21,11 +21,8 @@ from lmworks.records import Interaction
 
 _BATCH = 100  # interactions of one post
 _INTERNAL, _ERROR = 1, 2  # SpanKind.SPAN_KIND_INTERNAL, Status.STATUS_CODE_ERROR
-# SamplingParameters -> gen_ai.request.*
-_PARAMETERS = {
-    **{name: name for name in ("temperature", "top_p", "top_k", "max_tokens", "frequency_penalty", "presence_penalty")},
-    "stop": "stop_sequences",
-}
+# Of SamplingParameters, what is gen_ai.request.* of the same name and holds no words.
+_PARAMETERS = ("temperature", "top_p", "top_k", "max_tokens", "frequency_penalty", "presence_penalty")
 
 
 class ExportError(RuntimeError):
@@ -41,8 +38,8 @@ def export_otlp(
 ) -> int:
     """Post to an endpoint ("http://host:4318", or with a path) or write a new .json file; how many interactions.
 
-    `content` adds messages, answers and reasons; without it only names, numbers and hashes leave the log. Raises
-    FilterError, FileExistsError for a file that exists, ValueError for another destination, and ExportError.
+    `content` adds messages, answers, stop sequences and reasons; without it only names, numbers and hashes leave the
+    log. Raises FilterError, FileExistsError for a file that exists, ValueError for another destination, ExportError.
     """
     interactions = reader.interactions(filter)
     if str(to).startswith(("http://", "https://")):
@@ -100,9 +97,7 @@ def _described(interaction: Interaction) -> dict[str, Any]:
     """Names, numbers and hashes; empty ones are left out by `_attributes`."""
     timings = interaction.timings
     first = timings["queued"] + timings["prefill"] if {"queued", "prefill"} <= timings.keys() else None
-    requested = {
-        f"gen_ai.request.{name}": interaction.parameters.get(parameter) for parameter, name in _PARAMETERS.items()
-    }
+    requested = {f"gen_ai.request.{name}": interaction.parameters.get(name) for name in _PARAMETERS}
     return {
         "gen_ai.operation.name": interaction.operation,
         "gen_ai.provider.name": "lmworks",
@@ -130,7 +125,7 @@ def _described(interaction: Interaction) -> dict[str, Any]:
     }
 
 
-def _content(interaction: Interaction) -> dict[str, str]:
+def _content(interaction: Interaction) -> dict[str, Any]:
     questions = [
         {"role": message.role, "parts": [{"type": "text", "content": message.content}]}
         for message in interaction.messages
@@ -143,6 +138,7 @@ def _content(interaction: Interaction) -> dict[str, str]:
     return {
         "gen_ai.input.messages": json.dumps(questions),
         "gen_ai.output.messages": json.dumps([answer]),
+        "gen_ai.request.stop_sequences": interaction.parameters.get("stop"),
         "lmworks.rendered_prompt": interaction.rendered_prompt,
     }
 

@@ -11,6 +11,7 @@ import hmac
 import ipaddress
 import re
 import secrets
+import string
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,16 +20,59 @@ from lmworks.monitor.config import LogConfig
 from lmworks.records import Feedback, Interaction, Message
 
 Finder = Callable[[str], Iterator[tuple[int, int]]]  # the ranges of a text that a rule finds, in order
+_ROUNDS = 8  # of looking beside what was found
+_WINDOW = 1024  # characters behind a finding in which the next one is looked for
+_BASE_36 = {ord(character): str(int(character, 36)) for character in string.ascii_letters}
 CONTENT = "content"  # the name in `Interaction.redacted` of the policy that keeps no text
 
 
-def _matches(pattern: re.Pattern[str], check: Callable[[str], bool] = lambda found: True) -> Finder:
+def _matches(pattern: re.Pattern[str]) -> Finder:
     def find(text: str) -> Iterator[tuple[int, int]]:
-        for match in pattern.finditer(text):
-            if match.end() > match.start() and check(match[0]):
-                yield match.span()
+        yield from (match.span() for match in pattern.finditer(text) if match.end() > match.start())
 
     return find
+
+
+def _chained(pattern: re.Pattern[str], check: Callable[[str], bool] = lambda found: True) -> Finder:
+    """What a pattern finds, and what it finds directly behind that, although it asks for a gap before it."""
+
+    def find(text: str) -> Iterator[tuple[int, int]]:
+        position = 0
+        while match := pattern.search(text, position):
+            start, position = match.span()
+            if check(match[0]):
+                yield start, position
+                for found in _beside(pattern, check, text, position):
+                    yield found
+                    position = found[1]
+
+    return find
+
+
+def _beside(
+    pattern: re.Pattern[str], check: Callable[[str], bool], text: str, position: int
+) -> Iterator[tuple[int, int]]:
+    """What follows a finding directly: by then the finding is a word in brackets, which no lookbehind minds.
+
+    Without this a chain of findings, each held back by the one before it, would need the whole text read for each.
+    """
+    while found := _at(pattern, text, position):
+        if not check(text[position:found]):
+            return
+        yield position, found
+        position = found
+
+
+def _at(pattern: re.Pattern[str], text: str, position: int) -> int | None:
+    """The end of the match that begins here as if nothing stood before it."""
+    length = _WINDOW
+    while True:
+        match = pattern.match(text[position : position + length])
+        if match is None:
+            return None
+        if match.end() < length or position + length >= len(text):
+            return position + match.end()
+        length *= 4  # it may go on beyond the window
 
 
 def _digits(text: str) -> list[int]:
@@ -44,8 +88,8 @@ def _is_card(text: str) -> bool:
 
 def _is_iban(text: str) -> bool:
     """ISO 13616: the first four characters at the end, letters as 10 to 35, modulo 97 leaves 1."""
-    compact = text.replace(" ", "").upper()
-    return 15 <= len(compact) <= 34 and int("".join(str(int(c, 36)) for c in compact[4:] + compact[:4])) % 97 == 1
+    compact = text.replace(" ", "")
+    return 15 <= len(compact) <= 34 and int((compact[4:] + compact[:4]).translate(_BASE_36)) % 97 == 1
 
 
 def _numbers(pattern: re.Pattern[str], check: Callable[[str], bool]) -> Finder:
@@ -87,7 +131,10 @@ _SECRET = re.compile(
     r"|(?<![A-Za-z0-9])(?:gh[a-z]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}|glpat-[A-Za-z0-9_-]{16,})"
     r"|(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])"
     r"|(?<![A-Za-z0-9])xox[a-z]-[A-Za-z0-9-]{10,}"
-    r"|(?<![A-Za-z0-9])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"  # JSON Web Token
+    r"|(?<![A-Za-z0-9])(?:lmw-[A-Za-z0-9_-]{43,}|AIza[A-Za-z0-9_-]{35,}|(?:hf|npm)_[A-Za-z0-9]{30,})"
+    # JSON Web Token, with what is glued to its front: a run of its characters has one start, or it would be read often.
+    r"|(?<![A-Za-z0-9_-])(?:[A-Za-z0-9]{0,32}[_-])?"
+    r"eyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,65536}\.[A-Za-z0-9_-]*"
     r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)",
     re.DOTALL,
 )
@@ -96,20 +143,22 @@ _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}(?: ?[A-Za-z0-9]){11,30}
 _CARD = re.compile(r"(?<![\w])[2-6](?:[ -]?[0-9]){12,18}(?![\w])")
 _ADDRESS = re.compile(
     r"(?<![\w.])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?![\w]|\.[0-9])"
-    r"|(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:[0-9A-Fa-f]{1,4}|[0-9]{1,3}(?:\.[0-9]{1,3}){3})?(?![\w:])"
+    r"|(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{1,4})?(?![\w:])"
 )
 _PHONE = re.compile(
-    r"(?<![\w+])\+[0-9](?:[ ()./-]{0,2}[0-9]){6,14}(?![\w])"  # with the code of a country
+    # With the code of a country; brackets stand right behind it, later ones begin another number.
+    r"(?<![\w+])\+[0-9]{1,3}[ ./-]?(?:\(0\)(?:[ ./-]{0,2}[0-9]){6,11}|\([0-9]{2,5}\)(?:[ ./-]{0,2}[0-9]){3,9})(?![\w])"
+    r"|(?<![\w+])\+[0-9](?:[ ./-]{0,2}[0-9]){6,14}(?![\w])"
     r"|(?<![\w.+-])(?:\([0-9]{2,5}\) ?|0[0-9]{1,4}[ /-]|[0-9]{3}[ .-])[0-9]{3,4}(?:[ .-]?[0-9]{2,4}){1,3}(?![\w])"
 )
 
 _FINDERS: Mapping[str, Finder] = {
-    "secret": _matches(_SECRET),
-    "email": _matches(_EMAIL),
+    "secret": _chained(_SECRET),
+    "email": _chained(_EMAIL),
     "iban": _numbers(_IBAN, _is_iban),
     "credit_card": _numbers(_CARD, _is_card),
-    "ip_address": _matches(_ADDRESS, _is_address),
-    "phone": _matches(_PHONE, _is_phone),
+    "ip_address": _chained(_ADDRESS, _is_address),
+    "phone": _chained(_PHONE, _is_phone),
 }
 _ERROR_TYPE = re.compile(r"[^\w.]")  # what follows the name of an error's type
 _OWN_ID = re.compile(r"[0-9a-f]{16}(-[0-9]+)?|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -129,15 +178,20 @@ class Redactor:
         return cls({**own, **{name: find for name, find in _FINDERS.items() if name in config.redact}}, config.content)
 
     def text(self, text: str) -> tuple[str, frozenset[str]]:
-        """The text with each finding replaced by the rule's name in brackets, and the rules that found something."""
+        """The text with each finding replaced by the rule's name in brackets, and the rules that found something.
+
+        A text made so that each finding uncovers a further one, many times over, is replaced as a whole.
+        """
         text, names = _apply(self.rules, text)
         # What stood directly beside a finding may be one itself; an own pattern, though, could find its own name.
         built_in = {name: find for name, find in self.rules.items() if name in _FINDERS}
         more = names
-        while more:
+        for _ in range(_ROUNDS):
+            if not more:
+                return text, frozenset(names)
             text, more = _apply(built_in, text)
             names |= more
-        return text, frozenset(names)
+        return (text if not more else f"[{min(more)}]"), frozenset(names)
 
     def interaction(self, interaction: Interaction) -> Interaction:
         """The interaction as the log may hold it; `redacted` names the rules that changed it."""
@@ -165,8 +219,9 @@ class Redactor:
 
     def feedback(self, feedback: Feedback) -> Feedback:
         """The feedback as the log may hold it."""
-        text = self.text(feedback.text)[0] if self.content else ""
-        return replace(feedback, text=text, author=self.text(feedback.author)[0])
+        if not self.content:
+            return replace(feedback, text="", author="")
+        return replace(feedback, text=self.text(feedback.text)[0], author=self.text(feedback.author)[0])
 
     def pseudonym(self, text: str) -> str:
         """The same for the same text until the log is closed; nobody can tell the text from it."""

@@ -94,6 +94,7 @@ class SqliteStore:
     def __init__(self, path: Path, busy_seconds: float = 5.0) -> None:
         self.path = path
         self._busy = round(busy_seconds * 1000)
+        self._file: tuple[int, int] | None = None  # known once the file is there
         _refuse_foreign(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,6 +108,7 @@ class SqliteStore:
             if isinstance(error, sqlite3.Error):
                 raise _cannot_write(path, error) from error
             raise
+        self._file = _file(path)
 
     def append(self, rows: Sequence[EncodedInteraction]) -> None:
         with self._transaction() as connection:
@@ -163,6 +165,7 @@ class SqliteStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._refuse_lost()
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield self._connection
@@ -170,6 +173,14 @@ class SqliteStore:
         except BaseException:
             self._connection.rollback()
             raise
+
+    def _refuse_lost(self) -> None:
+        """SQLite goes on writing to a file that has no name any more: nobody would find those rows again."""
+        if self._file is not None and self._file != _file(self.path):
+            raise UnusableLogError(
+                f"the interaction log {self.path} was removed or replaced while it was open; "
+                "restart lmworks, which then writes to the file that has this name"
+            )
 
 
 class SqliteRows:
@@ -211,6 +222,15 @@ class SqliteRows:
 def _insert_feedback(connection: sqlite3.Connection, feedback: Feedback) -> None:
     connection.execute(INSERT_FEEDBACK, encode_feedback(feedback))
     connection.execute(SUMMARISE_FEEDBACK, (feedback.interaction,) * 3)
+
+
+def _file(path: Path) -> tuple[int, int] | None:
+    """Which file has this name: device and inode. Asked of the folder, since the file must not be opened."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _refuse_foreign(path: Path) -> None:

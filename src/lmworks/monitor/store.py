@@ -1,6 +1,6 @@
 """What the log asks of a database, and which one a location names.
 
-The statements that both databases share are written once, here and in `queries.py`, with `?` for parameters.
+The statements that both databases share are written once, here and in `log.py`, with `?` for parameters.
 """
 
 from collections.abc import Sequence

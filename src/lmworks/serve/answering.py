@@ -32,7 +32,7 @@ async def answer(
     listener = inbox.listener(0)
     answering = grounding.ask(turn, identifier, began, lambda name: listener(Progress(name)))
     answering.add_done_callback(listener)
-    open_, error = True, "client_left"
+    open_, error = True, ""
     try:
         while open_:
             _, item = await inbox.next()
@@ -50,7 +50,7 @@ async def answer(
         raise
     finally:
         if open_:
-            recorder.later(_settle(answering, turn, identifier, began, recorder, error))
+            recorder.later(_settle(answering, turn, identifier, began, recorder, error or recorder.cut_off))
 
 
 async def _result(

@@ -13,6 +13,7 @@ from starlette.staticfiles import StaticFiles
 
 from lmworks import __version__
 from lmworks.serve import interactions, operations, pages, signing_in
+from lmworks.serve.asgi import HeadAsGet
 from lmworks.serve.authentication import Authentication
 from lmworks.serve.failures import Failures, add_handlers
 from lmworks.serve.keys import KeyRing
@@ -60,6 +61,7 @@ def _add_middlewares(
 ) -> None:
     """From the innermost to the outermost, as Starlette counts them."""
     config = service.config
+    app.add_middleware(HeadAsGet)
     app.add_middleware(Failures, service=service)
     app.add_middleware(BodyLimit, max_bytes=config.max_body_bytes)
     if config.requests_per_minute:

@@ -3,7 +3,7 @@
 import ipaddress
 
 from starlette.datastructures import Headers
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lmworks.serve.openai.errors import ApiError
 
@@ -26,13 +26,43 @@ def client_address(scope: Scope) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or an address can only be reached from this machine."""
+    """Whether a name or an address can only be reached from this machine; also an IPv4 address written as IPv6."""
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+class HeadAsGet:
+    """Middleware, innermost: HEAD of a page or an operation is answered like GET, without the body.
+
+    Static files answer HEAD themselves, and the API has no use for it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD" or not _answers_head(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+
+        async def bodiless(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        # A copy, because the server reads the method of its own scope to know that no body follows.
+        inner = {**scope, "method": "GET"}
+        try:
+            await self._app(inner, receive, bodiless)
+        finally:
+            scope.update({name: inner[name] for name in ("route",) if name in inner})
+
+
+def _answers_head(path: str) -> bool:
+    return path in OPERATIONS or not (is_api(path) or path.startswith("/static/"))
 
 
 async def refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:

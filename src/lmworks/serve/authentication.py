@@ -1,6 +1,5 @@
 """Who may ask: a bearer key, or the session of somebody who signed in with one."""
 
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote
 
 from starlette.responses import RedirectResponse
@@ -55,12 +54,16 @@ class Authentication:
 
 
 def session_token(scope: Scope) -> str | None:
-    """The session's token in the cookies of a request."""
-    try:
-        cookie = SimpleCookie(header(scope, "cookie") or "").get(COOKIE)
-    except CookieError:
-        return None
-    return cookie.value if cookie is not None else None
+    """The session's token in the cookies of a request.
+
+    Split by hand: the standard library's parser stops at the first cookie that it finds odd, and any other server on
+    this machine may have set one.
+    """
+    for cookie in (header(scope, "cookie") or "").split(";"):
+        name, _, value = cookie.partition("=")
+        if name.strip() == COOKIE:
+            return value.strip()
+    return None
 
 
 def _is_open(scope: Scope) -> bool:

@@ -32,7 +32,7 @@ async def complete(
     """The events of all choices as they come; closing the iterator cancels those that are unfinished."""
     job = _Job(turn, identifier, worker, recorder, time.time(), Inbox(deadline_seconds))
     submissions: dict[int, asyncio.Task[str]] = {}  # of the choices that are not logged yet
-    error = "client_left"
+    error = ""
     try:
         for choice in range(turn.n):
             submissions[choice] = asyncio.create_task(asyncio.to_thread(_submit, job, choice))
@@ -48,7 +48,7 @@ async def complete(
                 yield Piece(choice, item.text, item.tokens)
             if item.completion is not None:
                 del submissions[choice]
-                interaction = await _commit(job, choice, item.completion)
+                interaction = await recorder.finish(_commit(job, choice, item.completion))
                 yield Finished(choice, interaction, completion=item.completion)
     except DeadlineError:
         error = "deadline_exceeded"
@@ -58,7 +58,7 @@ async def complete(
         raise
     finally:
         if submissions:
-            recorder.later(_settle(job, submissions, error))
+            recorder.later(_settle(job, submissions, error or recorder.cut_off))
 
 
 def _submit(job: _Job, choice: int) -> str:

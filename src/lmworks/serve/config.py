@@ -1,6 +1,11 @@
 """How a system is served. Free of FastAPI and torch, like every `config.py`."""
 
+import ipaddress
 from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+_MOST_SLOTS = 1024
+_LEAST_CONTEXT = 16  # tokens: less holds no rendered message
 
 
 @dataclass(frozen=True, slots=True)
@@ -8,14 +13,15 @@ class ServeConfig:
     """The `[serve]` table of a recipe, and the options of `lmworks serve`.
 
     host, port           where to listen. Anything but loopback needs `keys`.
-    slots                completions that a language model makes at a time; more wait in line.
-    context_length       tokens of prompt and completion together; 0 is the engine's default.
+    slots                completions that a language model makes at a time, at most 1024; more wait in line.
+    context_length       tokens of prompt and completion together, at least 16; 0 is the engine's default.
     max_waiting          requests that may wait for each model; the next is refused with 429 and Retry-After.
     deadline_seconds     a request that is not finished by then is ended.
     requests_per_minute  for each API key (or address, where no keys are asked for); 0 is no limit.
     max_body_bytes       of a request; a larger one is refused with 413 before it is read.
     keys                 the file of API keys (`lmworks keys add`); "" asks for none.
-    allowed_hosts        names, besides loopback and `host`, under which the server may be addressed.
+    allowed_hosts        names, besides loopback and `host`, under which the server may be addressed: without scheme,
+                         port or path, such as "models.example.org".
     drain_seconds        how long a shutdown waits for what is running.
     """
 
@@ -34,9 +40,35 @@ class ServeConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.port < 2**16:
             raise ValueError(f"port must lie in [0, 65535] (0 takes a free one), got {self.port}")
-        if self.slots < 1 or self.max_waiting < 0 or self.context_length < 0:
-            raise ValueError("slots must be at least 1, max_waiting and context_length at least 0")
+        if not 1 <= self.slots <= _MOST_SLOTS or self.max_waiting < 0:
+            raise ValueError(
+                f"slots must lie in [1, {_MOST_SLOTS}] and max_waiting be at least 0, got {self.slots} and "
+                f"{self.max_waiting}"
+            )
+        if self.context_length != 0 and self.context_length < _LEAST_CONTEXT:
+            raise ValueError(
+                f"context_length must be at least {_LEAST_CONTEXT} tokens, or 0 for the engine's default, got "
+                f"{self.context_length}"
+            )
         if not 0 < self.deadline_seconds < float("inf") or not 0 <= self.drain_seconds < float("inf"):
             raise ValueError("deadline_seconds must be positive and drain_seconds at least 0, both finite")
         if self.max_body_bytes < 1 or self.requests_per_minute < 0:
             raise ValueError("max_body_bytes must be positive and requests_per_minute at least 0")
+        for host in self.allowed_hosts:
+            _check_host(host)
+
+
+def _check_host(host: str) -> None:
+    """A Host header is compared by its name alone, so an entry with more would never be met."""
+    try:
+        ipaddress.ip_address(host)
+        return
+    except ValueError:
+        if host and not set(host) & set(":/\\@?#[] "):
+            return
+    try:
+        name = urlsplit(host if "//" in host else f"//{host}").hostname
+    except ValueError:
+        name = None
+    advice = f"write {name!r}" if name else 'write a name such as "models.example.org"'
+    raise ValueError(f"allowed_hosts holds {host!r}: {advice}, without scheme, port or path")

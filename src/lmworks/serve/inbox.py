@@ -31,7 +31,8 @@ class Inbox(Generic[T]):
         if not self._queue.empty():
             return self._queue.get_nowait()
         try:
-            return await asyncio.wait_for(self._queue.get(), self._until - self._loop.time())
+            async with asyncio.timeout_at(self._until):  # unlike wait_for, it neither loses an item nor a cancellation
+                return await self._queue.get()
         except TimeoutError:
             raise DeadlineError(f"not finished within {self._seconds:g} s") from None
 

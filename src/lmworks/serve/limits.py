@@ -36,14 +36,14 @@ class TokenBuckets:
 
 
 class RateLimit:
-    """Middleware: /v1 and /api by key, or by address where no keys are asked for."""
+    """Middleware: /v1, /api and questions of the chat page, by key, or by address where no keys are asked for."""
 
     def __init__(self, app: ASGIApp, per_minute: int) -> None:
         self._app, self._per_minute = app, per_minute
         self._buckets = TokenBuckets(per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(("/v1/", "/api/")):
+        if scope["type"] == "http" and _is_limited(scope):
             client = f"key {scope[KEY]}" if KEY in scope else f"address {client_address(scope)}"
             wait = self._buckets.take(client)
             if wait > 0:
@@ -52,6 +52,11 @@ class RateLimit:
                 await refuse(ApiError(429, message, None, "rate_limit_exceeded", retry), scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+def _is_limited(scope: Scope) -> bool:
+    path = scope["path"]
+    return path.startswith(("/v1/", "/api/")) or (scope["method"] == "POST" and path == "/chat")
 
 
 class _TooLargeError(Exception):

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from lmworks.monitor.log import Log, LogFullError
 from lmworks.records import Interaction
+
+T = TypeVar("T")
 
 _FULL_SECONDS = 0.02  # between two tries when the log's queue is full
 
@@ -16,6 +18,7 @@ class Recorder:
     def __init__(self, log: Log) -> None:
         self.log = log
         self.observers: list[Callable[[Interaction], None]] = []
+        self.cut_off = "client_left"  # why requests are cut off that nobody asked to end; at the end, the server's
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
@@ -25,10 +28,14 @@ class Recorder:
 
     async def commit(self, interaction: Interaction) -> None:
         """Returns once the interaction is committed; errors of the log are raised."""
-        await asyncio.shield(self.later(self._commit(interaction)))
+        await self.finish(self._commit(interaction))
 
-    def later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run something that must be finished although its request is gone."""
+    async def finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of something that goes on to its end also when the request that waits here is gone."""
+        return await asyncio.shield(self.later(work))
+
+    def later(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin something that must be finished although its request is gone."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -37,7 +44,8 @@ class Recorder:
     async def _commit(self, interaction: Interaction) -> None:
         while True:
             try:
-                committed = self.log.record(interaction)
+                # In a thread, since redaction reads whole texts.
+                committed = await asyncio.to_thread(self.log.record, interaction)
                 break
             except LogFullError:  # back-pressure: the answer waits until the disk has caught up
                 await asyncio.sleep(_FULL_SECONDS)

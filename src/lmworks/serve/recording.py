@@ -102,15 +102,26 @@ def of_failure(turn: Turn, identifier: str, began: float, error: str, *, cancell
 
 
 def of_embedding(
-    texts: Sequence[str], identifier: str, began: float, *, model: str, fingerprint: str, tokens: int, seconds: float
+    texts: Sequence[str],
+    identifier: str,
+    began: float,
+    *,
+    model: str,
+    fingerprint: str,
+    tokens: int = 0,
+    error: str = "",
+    cancelled: bool = False,
 ) -> Interaction:
-    """Texts that were embedded; the vectors are not kept, since the same encoder makes them again."""
+    """Texts that were embedded, or were to be; the vectors are not kept, since the same encoder makes them again."""
+    seconds = time.time() - began
     return Interaction(
         id=identifier,
         time=began,
         messages=tuple(Message("user", text) for text in texts),
         response="",
         operation="embeddings",
+        finish_reason="cancelled" if cancelled else "error" if error else "stop",
+        error=error,
         timings={"embed": seconds, "total": seconds},
         input_tokens=tokens,
         model=fingerprint,

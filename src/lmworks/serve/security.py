@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lmworks.serve.asgi import header, refuse
+from lmworks.serve.asgi import OPERATIONS, client_address, header, is_loopback, refuse
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.openai.errors import ApiError
 
@@ -48,7 +48,7 @@ class Security:
                 _add_headers(scope, message)
             await send(message)
 
-        if not self._knows_host(header(scope, "host")):
+        if not self._knows_host(header(scope, "host")) and not _is_old_probe(scope):
             message = "the Host header names no host of this server; serve.allowed_hosts lists further names"
             await refuse(ApiError(421, message, None, "unknown_host"), scope, receive, guarded)
         elif scope["method"] not in _SAFE and not same_origin(scope):
@@ -63,6 +63,12 @@ class Security:
         if name in self._hosts:
             return True
         return self._any_address and _is_address(name)
+
+
+def _is_old_probe(scope: Scope) -> bool:
+    """A health check of this machine in HTTP/1.0, which has no Host header. No browser speaks it."""
+    old = scope["http_version"] == "1.0" and header(scope, "host") is None
+    return old and scope["path"] in OPERATIONS and is_loopback(client_address(scope))
 
 
 def host_name(host: str) -> str:

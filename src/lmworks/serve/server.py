@@ -37,7 +37,7 @@ def run(
     try:
         service = Service(workspace, config, models)
         try:
-            server = Server(create_app(service), service)
+            server = Server(create_app(service), service, announce)
             url = f"http://{_shown(config.host)}:{listener.getsockname()[1]}"
             loading = _load_in_background(server, url, announce)
             server.run([listener])
@@ -82,7 +82,7 @@ def listen(config: ServeConfig) -> socket.socket:
 class Server(uvicorn.Server):
     """uvicorn with an end in two steps: drain while still answering, then close."""
 
-    def __init__(self, app: FastAPI, service: Service) -> None:
+    def __init__(self, app: FastAPI, service: Service, announce: Callable[[str], None] = lambda line: None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -93,7 +93,7 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=_CLOSE_SECONDS,
             )
         )
-        self._app, self._service = app, service
+        self._app, self._service, self._announce = app, service, announce
         self._signals = 0
         self._drain: asyncio.Task[None] | None = None
 
@@ -109,7 +109,10 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         if self._signals and self._drain is None:
-            self._drain = asyncio.create_task(self._service.drain())
+            if self._service.state == "ready":
+                seconds = self._service.config.drain_seconds
+                self._announce(f"Stopping: what runs may finish, for {seconds:g} s at most; Ctrl-C again ends it")
+            self._drain = asyncio.create_task(self._service.drain(self._app.state.abandoned.set))
         if self._signals > 1:
             self._app.state.abandoned.set()
         if self._drain is not None and self._drain.done():

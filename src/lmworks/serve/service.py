@@ -8,15 +8,15 @@ happens (the client leaves, the deadline passes, the model fails) is logged too,
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
 
-from lmworks.build import Current, read_current
+from lmworks.build import CURRENT, Current, read_current
 from lmworks.generate.embedding import TextEncoder
 from lmworks.generate.worker import EngineWorker
 from lmworks.monitor.config import LogConfig
@@ -26,11 +26,12 @@ from lmworks.retrieve.index import Index
 from lmworks.serve.answering import answer
 from lmworks.serve.completing import complete
 from lmworks.serve.config import ServeConfig
+from lmworks.serve.embedding import Encoding, embed
 from lmworks.serve.events import BusyError, Event, NotReadyError, UnknownModelError
 from lmworks.serve.grounding import Grounding
 from lmworks.serve.models import ASSISTANT, Loaded, ServedModel, load_models, served_names
 from lmworks.serve.recorder import Recorder
-from lmworks.serve.recording import Turn, of_embedding
+from lmworks.serve.recording import Turn
 from lmworks.system import ANSWERER, open_log
 
 T = TypeVar("T")
@@ -56,11 +57,12 @@ class Service:
         self._paths = served_names(self.current.models, self.current.names) if self.current else dict(models or {})
         self._loaded = Loaded({}, {})
         self._grounding: Grounding | None = None
-        self.log = open_log(workspace, self.current.log if self.current else LogConfig())
+        # A workspace's log has its policy, also when other models than its own are served from it.
+        policy = read_current(workspace).log if (workspace / CURRENT).exists() else LogConfig()
+        self.log = open_log(workspace, policy)
         self.recorder = Recorder(self.log)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="serve")
-        self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
-        self._encodings = 0  # requests for embeddings that run or wait
+        self._encoding = Encoding()
         self._active = 0  # requests that are not answered yet
 
     @property
@@ -93,10 +95,16 @@ class Service:
     def _assistant_source(self) -> str:
         return self.current.models.get("assistant", "") if self.current else ""
 
-    async def drain(self) -> None:
-        """Take nothing new and wait for what runs, at most `drain_seconds`; then cancel the rest and log it."""
+    async def drain(self, abandon: Callable[[], None] = lambda: None) -> None:
+        """Take nothing new and wait for what runs, at most `drain_seconds`; then cancel the rest and log it.
+
+        `abandon` is called in between: it ends the requests whose clients do not even read.
+        """
         self.state = "stopping"
         await self._settled(self.config.drain_seconds)
+        self.recorder.cut_off = "server_stopped"
+        abandon()
+        await asyncio.sleep(0)
         for worker in self._loaded.languages.values():
             await asyncio.to_thread(worker.close)
         await self._settled(5.0)
@@ -113,8 +121,8 @@ class Service:
             worker.close()
         if self._grounding is not None:
             self._grounding.close()
-        for threads in (self._threads, self._encoding):
-            threads.shutdown(wait=True, cancel_futures=True)
+        self._encoding.close()
+        self._threads.shutdown(wait=True, cancel_futures=True)
         self.log.close()
 
     def _served(self) -> tuple[ServedModel, ...]:
@@ -159,7 +167,7 @@ class Service:
         if name in self._loaded.languages:
             worker = self._loaded.languages[name]
             return worker.running, worker.waiting, worker.cache_usage
-        waiting = self._encodings
+        waiting = self._encoding.waiting
         if name == ASSISTANT:
             waiting = self._grounding.waiting if self._grounding is not None else 0
         return min(waiting, 1), max(0, waiting - 1), 0.0
@@ -205,36 +213,24 @@ class Service:
         else:
             worker = self.language(turn.model)
             events = complete(turn, identifier, worker, self.recorder, self.config.deadline_seconds)
-        self._active += 1
-        try:
+        with self.counted():
             async with aclosing(events) as source:
                 async for event in source:
                     yield event
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """A request is being answered for the block: `drain` waits for it."""
+        self._active += 1
+        try:
+            yield
         finally:
             self._active -= 1
 
     async def embed(self, model: str, texts: Sequence[str]) -> tuple[np.ndarray, int]:
         """(texts, width) float32 of length 1, and the number of tokens that were read. Errors as in `chat`."""
-        encoder, began = self.encoder(model), time.time()
-        if self._encodings > self.config.max_waiting:
-            raise BusyError(float(self._encodings))
-        self._encodings += 1
-        self._active += 1
-        try:
-            loop = asyncio.get_running_loop()
-            vectors, tokens, seconds = await loop.run_in_executor(self._encoding, _encode, encoder, list(texts))
-            interaction = of_embedding(
-                texts, secrets.token_hex(8), began, model=model, fingerprint=encoder.fingerprint, tokens=tokens,
-                seconds=seconds,
-            )  # fmt: skip
-            await self.recorder.commit(interaction)
-            return vectors, tokens
-        finally:
-            self._encodings -= 1
-            self._active -= 1
-
-
-def _encode(encoder: TextEncoder, texts: list[str]) -> tuple[np.ndarray, int, float]:
-    started = time.perf_counter()
-    tokens = sum(min(len(ids), encoder.max_length) for ids in encoder.tokenizer.encode_batch(texts, special=True))
-    return encoder.encode(texts, "query"), tokens, time.perf_counter() - started
+        encoder = self.encoder(model)
+        if self._encoding.waiting > self.config.max_waiting:
+            raise BusyError(float(self._encoding.waiting))
+        with self.counted():
+            return await embed(model, encoder, texts, self._encoding, self.recorder, self.config.deadline_seconds)

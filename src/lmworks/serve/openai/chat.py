@@ -16,7 +16,7 @@ from lmworks.serve.openai import extension, sampling
 from lmworks.serve.openai.envelope import content, finish_reason, fresh_id, log_fields, system_fingerprint, usage
 from lmworks.serve.openai.errors import Json, documented
 from lmworks.serve.openai.log_probabilities import TokenBytes, chat_logprobs
-from lmworks.serve.openai.requests import ChatRequest
+from lmworks.serve.openai.requests import ChatMessage, ChatRequest
 from lmworks.serve.openai.responses import (
     AnswerMessage,
     ChatChoice,
@@ -112,9 +112,10 @@ class _Chat:
         model = service.served(body.model)
         if model.kind == "assistant":
             sampling.refuse_for_assistant(body)
+        sampling.check_choices(body.n or 1, service.config)
         turn = Turn(
             model=body.model,
-            messages=tuple(_message(message.role, message.text) for message in body.messages),
+            messages=tuple(_message(message) for message in body.messages),
             sampling=sampling.of_chat(body),
             n=body.n or 1,
             id=fresh_id(),
@@ -151,6 +152,7 @@ class _Chat:
         return event(fields)
 
 
-def _message(role: str, text: str) -> Message:
+def _message(message: ChatMessage) -> Message:
     """OpenAI's newer models call the system message "developer"."""
-    return Message("system" if role == "developer" else role, text)  # pyright: ignore[reportArgumentType]
+    role = "system" if message.role == "developer" else message.role
+    return Message(role, message.text, name=message.name)

@@ -98,9 +98,11 @@ class _Text:
         if service.served(body.model).kind == "assistant":
             raise ApiError(400, f"{body.model} answers chats only: POST /v1/chat/completions", "model")
         worker = service.language(body.model)
+        sampling.check_choices(body.n or 1, service.config)
         echo, own = bool(body.echo), scorer if body.logprobs is not None else None
         reading = [read_prompt(worker, given, echo=echo, scorer=own) for given in body.prompts]
-        prompts = list(await asyncio.gather(*reading))
+        with service.counted():
+            prompts = list(await asyncio.gather(*reading))
         parameters, fields = sampling.of_completion(body), log_fields(body)
         turns = [
             Turn(body.model, prompt_ids=one.ids, sampling=parameters, n=body.n or 1, id=fresh_id(), **fields)
@@ -115,9 +117,10 @@ class _Text:
         return cls(body, prompts, body.n or 1, turns, head, TokenBytes(worker.checkpoint.tokenizer))
 
     async def events(self, service: Service) -> AsyncGenerator[tuple[int, Piece | Finished], None]:
-        """(index of the choice, event); as many prompts at a time as the model has slots."""
+        """(index of the choice, event); as many prompts at a time as the model has slots for their choices."""
         sources = [service.chat(turn) for turn in self.turns]
-        async with aclosing(merged(sources, at_once=service.config.slots)) as events:
+        at_once = max(1, service.config.slots // self.n)
+        async with aclosing(merged(sources, at_once)) as events:
             async for number, one in events:
                 if isinstance(one, (Piece, Finished)):
                     yield number * self.n + one.choice, one

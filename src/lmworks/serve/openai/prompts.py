@@ -65,6 +65,10 @@ async def read_prompt(
     text = given if isinstance(given, str) else tokenizer.decode(ids, skip_special=False)
     if scorer is None:
         return Prompt(ids, text)
+    most = worker.capabilities.context_length
+    if most is not None and len(ids) > most:
+        message = f"prompt: {len(ids)} tokens are more than the context of {most} that is served (serve.context_length)"
+        raise ApiError(400, message, "prompt", "context_length_exceeded")
     return _scored(ids, text, await scorer.score(worker, ids), TokenTexts(tokenizer))
 
 

@@ -1,7 +1,7 @@
 """The bodies of OpenAI's requests, as far as they are spoken here: an unknown or unsupported parameter is an error.
 
 A parameter that is not supported is declared with the value at which it has no effect, which clients do send, and
-nothing else; `UNSUPPORTED` says why. Absent and null are the same.
+nothing else; `UNSUPPORTED` says why. Absent and null are the same, and where a list is taken, an empty one too.
 """
 
 from typing import Annotated, Any, Literal
@@ -13,6 +13,8 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -78,11 +80,19 @@ def _divisor(temperature: float) -> float:
     return temperature
 
 
+def _seed(seed: Any) -> Any:
+    """-1 stands for a random seed elsewhere."""
+    if isinstance(seed, int) and not 0 <= seed < 2**63:
+        raise ValueError("a seed lies between 0 and 2^63 - 1; leave it out, or null, to have one drawn")
+    return seed
+
+
 Text = Annotated[str, AfterValidator(_unicode)]
 NonEmpty = Annotated[Text, StringConstraints(min_length=1)]
 ShortText = Annotated[Text, StringConstraints(max_length=512)]
 Name = Annotated[Text, StringConstraints(max_length=64)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+Nothing = Annotated[list[None], Field(max_length=0)]
 TokenIds = Annotated[list[TokenId], Field(min_length=1, max_length=TOKENS, fail_fast=True)]
 
 
@@ -95,18 +105,29 @@ class ChatMessage(Strict):
     """A message of text. `refusal`, `tool_calls`, … are null or empty, as in an answer that a client sends back."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=1000, fail_fast=True)]
-    name: Text | None = None
+    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=1000, fail_fast=True)] | None = Field(
+        default=None, validate_default=True, description="null is an empty text, of the assistant alone"
+    )
+    name: Name | None = None
     refusal: None = None
     audio: None = None
     function_call: None = None
-    tool_calls: Annotated[list[None], Field(max_length=0)] | None = None
-    annotations: Annotated[list[None], Field(max_length=0)] | None = None
+    tool_calls: Nothing | None = None
+    annotations: Nothing | None = None
+
+    @field_validator("content")
+    @classmethod
+    def _said(cls, content: Any, info: ValidationInfo) -> Any:
+        if content is None and info.data.get("role") != "assistant":
+            raise ValueError("content is missing; only a message of the assistant may be without")
+        return content
 
     @property
     def text(self) -> str:
         """The parts joined by line breaks."""
-        return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content or ())
 
 
 class StreamOptions(Strict):
@@ -143,8 +164,8 @@ class Sampled(Strict):
     metadata: Metadata | None = None
     n: Annotated[int, Field(ge=1, le=16)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    stop: NonEmpty | Annotated[list[NonEmpty], Field(min_length=1, max_length=4)] | None = None
+    seed: Annotated[Annotated[int, Field(ge=0, lt=2**63)] | None, BeforeValidator(_seed)] = None
+    stop: NonEmpty | Annotated[list[NonEmpty], Field(max_length=4)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: Annotated[float, Field(ge=0, le=2), AfterValidator(_divisor)] | None = None
@@ -173,7 +194,7 @@ class ChatRequest(Sampled):
     # Not supported, see UNSUPPORTED
     audio: None = None
     function_call: Literal["none"] | None = None
-    functions: None = None
+    functions: Nothing | None = None
     modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
     parallel_tool_calls: None = None
     prediction: None = None
@@ -182,7 +203,7 @@ class ChatRequest(Sampled):
     service_tier: Literal["auto", "default"] | None = None
     store: Literal[False] | None = None
     tool_choice: Literal["none"] | None = None
-    tools: None = None
+    tools: Nothing | None = None
     verbosity: None = None
     web_search_options: None = None
 
@@ -234,4 +255,4 @@ class EmbeddingRequest(Strict):
     input: NonEmpty | Annotated[list[NonEmpty], Field(min_length=1, max_length=INPUTS, fail_fast=True)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1, description="must equal the width of the model")] | None = None
-    user: ShortText | None = None
+    user: Annotated[ShortText | None, Field(description="without effect: the log does not say who asked")] = None

@@ -1,6 +1,7 @@
 """OpenAI's sampling parameters as the engine's."""
 
 from lmworks.generate.protocol import SamplingParameters
+from lmworks.serve.config import ServeConfig
 from lmworks.serve.models import ASSISTANT
 from lmworks.serve.openai.errors import ApiError
 from lmworks.serve.openai.requests import ChatRequest, CompletionRequest, Sampled
@@ -39,6 +40,19 @@ def _of(body: Sampled, max_tokens: int, alternatives: int) -> SamplingParameters
     )
 
 
+def check_choices(n: int, config: ServeConfig) -> None:
+    """ApiError for more choices than can be in flight: waiting would never make room for them."""
+    most = config.slots + config.max_waiting
+    if n > most:
+        raise ApiError(
+            400,
+            f"n is {n}, but this server takes at most {most} choices: {config.slots} run at a time (serve.slots) and "
+            f"{config.max_waiting} may wait (serve.max_waiting)",
+            "n",
+            "invalid_value",
+        )
+
+
 def refuse_for_assistant(body: ChatRequest) -> None:
     """The grounded assistant quotes and decides: what would shape sampled text is refused, if it is not neutral.
 
@@ -47,7 +61,7 @@ def refuse_for_assistant(body: ChatRequest) -> None:
     asked = {
         "n": (body.n or 1) != 1,
         "logprobs": bool(body.logprobs),
-        "stop": body.stop is not None,
+        "stop": bool(body.stop),
         "logit_bias": bool(body.logit_bias),
         "frequency_penalty": bool(body.frequency_penalty),
         "presence_penalty": bool(body.presence_penalty),

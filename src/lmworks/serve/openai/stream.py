@@ -1,6 +1,7 @@
 """Work for as long as the client listens: plain answers, and server-sent events."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
@@ -10,11 +11,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from lmworks.serve.events import DeadlineError
 from lmworks.serve.openai.errors import ApiError, from_exception
 
 T = TypeVar("T")
 
 DONE = b"data: [DONE]\n\n"
+_GRACE_SECONDS = 1.0  # past its deadline, in which a request tells by itself that it was not finished
+_FAREWELL_SECONDS = 1.0  # in which a client must take the last event of a stream that is cut off
 
 
 class ClientLeftError(Exception):
@@ -33,20 +37,26 @@ def event(content: Mapping[str, Any]) -> bytes:
     return b"data: " + json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n\n"
 
 
-async def while_connected(receive: Receive, abandoned: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is cancelled, and has ended, when this raises `ClientLeftError` or `AbandonedError`.
+async def while_connected(
+    receive: Receive, abandoned: asyncio.Event, seconds: float, work: Coroutine[Any, Any, T]
+) -> T:
+    """The result of `work`, which is cancelled, and has ended, when this raises.
 
-    The body of the request must have been read. A task of its own is cancelled once, so that its cleaning up may wait.
-    `abandoned` is set by a server that waits no longer.
+    Raises `ClientLeftError`, `AbandonedError`, or DeadlineError when it takes longer than `seconds`: the work may wait
+    for a client that does not read. The body of the request must have been read. A task of its own is cancelled once,
+    so that its cleaning up may wait. `abandoned` is set by a server that waits no longer.
     """
     task = asyncio.ensure_future(work)
     left = asyncio.ensure_future(_disconnected(receive))
     ended = asyncio.ensure_future(abandoned.wait())
     try:
-        await asyncio.wait((task, left, ended), return_when=asyncio.FIRST_COMPLETED)
+        timeout = seconds + _GRACE_SECONDS
+        await asyncio.wait((task, left, ended), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise ClientLeftError if left.done() else AbandonedError()
+        if left.done():
+            raise ClientLeftError
+        raise AbandonedError() if ended.done() else DeadlineError(f"not finished within {seconds:g} s")
     finally:
         left.cancel()
         ended.cancel()
@@ -65,9 +75,9 @@ async def answered(request: Request, work: Callable[[], Awaitable[Response]]) ->
             return from_exception(error).response()
 
     try:
-        return await while_connected(request.receive, request.app.state.abandoned, run())
-    except AbandonedError as error:
-        return error.response()
+        return await while_connected(request.receive, *_limits(request.scope), run())
+    except (AbandonedError, DeadlineError) as error:
+        return from_exception(error).response()
     except ClientLeftError:
         return Response(status_code=499)  # nobody reads it; access logs know this number from nginx
 
@@ -90,15 +100,20 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await while_connected(receive, scope["app"].state.abandoned, self._run(scope, receive, send))
+            await while_connected(receive, *_limits(scope), self._run(scope, receive, send))
         except ClientLeftError:
             return
-        except AbandonedError as error:
-            if self._started:
-                await send(_body(event(error.body)))
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-            else:
-                await error.response()(scope, receive, send)
+        except (AbandonedError, DeadlineError) as error:
+            with contextlib.suppress(TimeoutError):  # a client that does not read does not read this either
+                await asyncio.wait_for(self._tell(error, scope, receive, send), _FAREWELL_SECONDS)
+
+    async def _tell(self, error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+        told = from_exception(error)
+        if self._started:
+            await send(_body(event(told.body)))
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            await told.response()(scope, receive, send)
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self.events) as events:
@@ -116,6 +131,12 @@ class EventStream(Response):
             except Exception as error:
                 await send(_body(event(from_exception(error).body)))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _limits(scope: Scope) -> tuple[asyncio.Event, float]:
+    """What ends a request from outside: the server's end, and the deadline in seconds."""
+    state = scope["app"].state
+    return state.abandoned, state.service.config.deadline_seconds
 
 
 def _body(content: bytes) -> dict[str, Any]:

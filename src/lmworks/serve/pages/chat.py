@@ -20,6 +20,7 @@ from lmworks.retrieve.index import Index
 from lmworks.serve.events import BusyError, DeadlineError, FailedError, NotReadyError, UnknownModelError
 from lmworks.serve.models import ASSISTANT
 from lmworks.serve.pages.forms import read_form
+from lmworks.serve.pages.log import place_text, read_place
 from lmworks.serve.pages.rendering import count, error_page, fragment, page, percent, segment, system_name
 from lmworks.serve.pages.turns import calibrated, messages_of, view_turns
 from lmworks.serve.recording import Turn
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 SAMPLING = {"max_tokens": 512, "temperature": 0.2, "top_p": 0.9, "repetition_penalty": 1.1}
 COMMIT_SECONDS = 30.0  # a model finishes the token it is at before an answer that was stopped is in the log
 LISTED = 30  # conversations
+SHOWN_TURNS = 50  # of a conversation on one page
 LONGEST_NAME = 64  # characters of a conversation's id, as in the API
 _STATUS = {BusyError: 429, NotReadyError: 503, UnknownModelError: 400, DeadlineError: 504, FailedError: 500}
 
@@ -67,8 +69,11 @@ def router(service: "Service") -> APIRouter:
         return fragment("_turn.html", turn=(await view_turns(service, [interaction]))[0])
 
     @routes.get("/chat/{conversation:path}")
-    async def conversation(conversation: str) -> Response:
-        turns = await _turns(service, conversation)
+    async def conversation(conversation: str, before: str = "") -> Response:
+        try:
+            turns = await _turns(service, conversation, read_place(before))
+        except ValueError as error:
+            return error_page(service, 400, "This page cannot be shown", _sentence(error))
         if not turns:
             return error_page(service, 404, "No such conversation", f"The log holds no conversation {conversation}.")
         return await _page(service, conversation, turns, Draft(model=turns[-1].route))
@@ -93,7 +98,8 @@ async def _asked(service: "Service", request: Request) -> Response:
     try:
         if not question.strip():
             raise ValueError("the question is empty")
-        messages = (Message("user", question),) if model == ASSISTANT else messages_of(turns, parent, question)
+        known = () if model == ASSISTANT else await _leading_to(service, conversation, parent, turns)
+        messages = messages_of(known, parent, question) if known else (Message("user", question),)
         asked = Turn(model, messages, sampling=SamplingParameters(**SAMPLING), conversation=conversation, parent=parent)
         async for _ in service.chat(asked):
             pass
@@ -117,7 +123,8 @@ async def _page(service: "Service", conversation: str, turns: Sequence[Interacti
         draft.status,
         headers,
         conversation=conversation,
-        turns=await view_turns(service, turns),
+        turns=await view_turns(service, turns[-SHOWN_TURNS:]),
+        earlier=place_text((turns[1].time, turns[1].id)) if len(turns) > SHOWN_TURNS else "",
         conversations=await service.reading_log(lambda log: log.conversations(LISTED)),
         ready=ready,
         failure=service.failure,
@@ -145,10 +152,25 @@ async def _logged(service: "Service", identifier: str, wait: float) -> Interacti
             await asyncio.sleep(0.05)
 
 
-async def _turns(service: "Service", conversation: str) -> list[Interaction]:
-    """The chat turns of a conversation, oldest first; requests for embeddings and the like are none."""
-    found = await service.reading_log(lambda log: log.conversation(conversation))
-    return [one for one in found if one.operation == "chat"]
+async def _turns(service: "Service", conversation: str, before: tuple[float, str] | None = None) -> list[Interaction]:
+    """The newest chat turns of a conversation, oldest first: those of a page, and one more where there are more."""
+    limit = SHOWN_TURNS + 1
+    return await service.reading_log(lambda log: log.conversation(conversation, limit, before, operation="chat"))
+
+
+async def _leading_to(
+    service: "Service", conversation: str, parent: str | None, turns: Sequence[Interaction]
+) -> Sequence[Interaction]:
+    """A page of turns with `parent` among them, which may have been asked from the page of earlier turns."""
+    if parent is None or any(turn.id == parent for turn in turns):
+        return turns[-SHOWN_TURNS:]
+    try:
+        found = await service.reading_log(lambda log: log.get(parent))
+    except KeyError:
+        return turns
+    if found.conversation != conversation:
+        return turns
+    return [*await _turns(service, conversation, (found.time, found.id)), found][-SHOWN_TURNS:]
 
 
 def _introduction(service: "Service", names: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -173,16 +173,6 @@ def _thumb(feedback: Sequence[Feedback]) -> Feedback | None:
     return thumbs[-1] if thumbs and thumbs[-1].value is not None else None
 
 
-def conversation_links(turns: Sequence[Interaction], identifier: str) -> Mapping[str, str]:
-    """The turns before and after one of a conversation: "before" and "after" -> id, where there is one."""
-    ids = [turn.id for turn in turns]
-    if identifier not in ids:
-        return {}
-    place = ids.index(identifier)
-    links = {"before": ids[place - 1]} if place else {}
-    return links | ({"after": ids[place + 1]} if place + 1 < len(ids) else {})
-
-
 def checkpoint_of(service: "Service", fingerprint: str) -> "Checkpoint | None":
     """The served language model with this fingerprint."""
     if service.state != "ready":
@@ -203,7 +193,7 @@ def router(service: "Service") -> APIRouter:
         except KeyError:
             text = f"The log holds no interaction {identifier[:40]}. It may have been deleted after its retention time."
             return rendering.error_page(service, 404, "No such interaction", text, "/log")
-        turns = await service.reading_log(lambda reader: reader.conversation(found.conversation))
+        before, after = await service.reading_log(lambda reader: reader.neighbours(found))
         view = await asyncio.to_thread(interaction_view, found, checkpoint_of(service, found.model))
         return rendering.page(
             service,
@@ -211,7 +201,7 @@ def router(service: "Service") -> APIRouter:
             active="log",
             view=view,
             filter=filter,
-            turns=conversation_links(turns, found.id),
+            turns={"before": before, "after": after},
             names={model.fingerprint: model.name for model in service.models},
         )
 

@@ -1,0 +1,69 @@
+"""Clients that ask and do not read hold no slot, no deadline and no shutdown, and what they asked is logged."""
+
+import json
+import socket
+import time
+from contextlib import closing
+
+import pytest
+
+from lmworks.monitor.log import Reader
+
+BODY = {
+    "model": "tiny",
+    "messages": [{"role": "user", "content": "Hello"}],
+    "stream": True,
+    "max_tokens": 450,
+    "ignore_eos": True,
+    "logprobs": True,
+    "top_logprobs": 20,
+    "n": 8,  # so that the answer is longer than all buffers between server and client
+}
+
+
+def address(url: str) -> tuple[str, int]:
+    host, port = url.removeprefix("http://").split(":")
+    return host, int(port)
+
+
+def stalled(url: str) -> socket.socket:
+    """A connection that has sent its request and whose receive buffer is small."""
+    host, port = address(url)
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect((host, port))
+    content = json.dumps(BODY).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+    connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+    return connection
+
+
+def test_the_deadline_holds_for_who_does_not_read(start, wait_until):
+    with start(deadline_seconds=2.0) as running, closing(stalled(running.url)):
+        wait_until(lambda: running.service.log.reader.count() == BODY["n"])
+        wait_until(lambda: running.service._active == 0)
+        assert running.service.language("tiny").running == 0
+
+
+def test_a_shutdown_does_not_wait_for_who_does_not_read_and_loses_nothing(start, wait_until):
+    with start(deadline_seconds=60.0) as running:
+        connection = stalled(running.url)
+        wait_until(lambda: running.service.language("tiny").running == BODY["n"])
+        log = running.service.log.location
+        started = time.monotonic()
+    assert time.monotonic() - started < 30  # drain_seconds is 5 here; without an end it would be the deadline's 60
+    connection.close()
+    with Reader.open(log) as reader:
+        rows = reader.find()
+    assert len(rows) == BODY["n"]
+    assert {(row.finish_reason, row.error) for row in rows} <= {("cancelled", "server_stopped"), ("length", "")}
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/models"])
+def test_half_a_request_holds_nobody_up(start, path):
+    with start() as running, running.http() as http:
+        silent, half = stalled(running.url), socket.create_connection(address(running.url))
+        half.sendall(b"GET / HTTP/1.1\r\nHost: 127")
+        assert http.get(path).status_code == 200
+        silent.close()
+        half.close()

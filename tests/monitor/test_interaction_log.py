@@ -10,8 +10,9 @@ from hypothesis import given, settings
 
 from lmworks.monitor import Log, LogConfig, Reader
 from lmworks.monitor import log as log_module
+from lmworks.monitor.filter import in_quotes
 from lmworks.monitor.rows import decode, encode, encode_feedback
-from lmworks.records import Feedback, Message
+from lmworks.records import Feedback, Interaction, Message
 
 _WAIT = 20.0
 
@@ -249,3 +250,16 @@ def module_log(module_location):
         for one in events:
             log.record(one).result(_WAIT)
         yield log, events
+
+
+@pytest.mark.parametrize("name", ["plain", '"quoted" name', "half \ud800 a character", "nul \0", "ü"])
+def test_any_name_of_a_conversation_finds_its_turns(location, name) -> None:
+    with Log(location) as log:
+        turns = [
+            Interaction(f"{n:016x}", float(n), (Message("user", "q"),), "a", conversation=name) for n in range(1, 4)
+        ]
+        for one in turns:
+            log.record(one).result(30)
+        assert [one.id for one in log.reader.conversation(name)] == [one.id for one in turns]
+        assert log.reader.neighbours(turns[1]) == (turns[0].id, turns[2].id)
+        assert log.reader.count(f"conversation:{in_quotes(name)}") == 3

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from lmworks.config import unknown
+from lmworks.monitor.rows import storable
 from lmworks.monitor.store import Dialect
 
 MAX_CONDITIONS = 64
@@ -102,8 +103,8 @@ def words_of(text: str) -> list[str]:
 
 
 def in_quotes(value: str) -> str:
-    """A value as it stands in a filter, whatever characters it has."""
-    return '"' + value.replace('"', '""') + '"'
+    """A value as it stands in a filter for the rows that have it, whatever characters it has."""
+    return '"' + storable(value).replace('"', '""') + '"'
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 from lmworks.monitor.config import LogConfig
 from lmworks.monitor.filter import Condition, compile_conditions, parse
 from lmworks.monitor.redaction import Redactor
-from lmworks.monitor.rows import LISTED, ConversationRow, LogRow, decode, encode, list_row
+from lmworks.monitor.rows import LISTED, ConversationRow, LogRow, decode, encode, list_row, storable
 from lmworks.monitor.store import Rows, open_rows, open_store
 from lmworks.monitor.writer import LogFullError as LogFullError
 from lmworks.monitor.writer import Writer
@@ -76,7 +76,7 @@ class Reader:
 
         `before` (time, id) of the first turn gives those ahead of it; `operation` leaves out all others.
         """
-        where, values = _and_before("conversation = ? AND conversation != ''", [id], before)
+        where, values = _and_before("conversation = ? AND conversation != ''", [storable(id)], before)
         if operation:
             where, values = f"{where} AND operation = ?", [*values, operation]
         newest = self._interactions(where, [*values, limit], "ORDER BY time DESC, id DESC LIMIT ?")
@@ -84,7 +84,7 @@ class Reader:
 
     def neighbours(self, interaction: Interaction) -> tuple[str | None, str | None]:
         """The ids of the turns directly before and after one in its conversation; None where there is none."""
-        place = [interaction.conversation, interaction.time, interaction.id]
+        place = [storable(interaction.conversation), interaction.time, interaction.id]
         found = (self._rows.read(sql, place) for sql in (_TURN_BEFORE, _TURN_AFTER))
         before, after = (rows[0][0] if rows else None for rows in found)
         return before, after

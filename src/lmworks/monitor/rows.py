@@ -106,17 +106,17 @@ def encode(interaction: Interaction) -> EncodedInteraction:
     values = {
         "id": interaction.id,
         "time": float(interaction.time),
-        **{name: _storable(getattr(interaction, name)) for name in _SAME_NAME},
-        "prompt_hash": _storable(interaction.prompt),
-        "index_hash": _storable(interaction.index),
+        **{name: storable(getattr(interaction, name)) for name in _SAME_NAME},
+        "prompt_hash": storable(interaction.prompt),
+        "index_hash": storable(interaction.index),
         "redacted": ",".join(interaction.redacted),
         "confidence": interaction.confidence,
         "abstained": int(interaction.abstained),
         "seconds": interaction.timings.get("total"),
         "input_tokens": interaction.input_tokens,
         "output_tokens": interaction.output_tokens,
-        "question": _storable(question_of(interaction)),
-        "response": _storable(interaction.response),
+        "question": storable(question_of(interaction)),
+        "response": storable(interaction.response),
         "query_embedding": struct.pack(f"<{len(interaction.query_embedding)}f", *interaction.query_embedding),
         "payload": _payload(interaction),
     }
@@ -180,6 +180,6 @@ def _fields(value: Any) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """A text as both databases can hold it in a column: without NUL and lone surrogates."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()

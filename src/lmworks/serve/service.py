@@ -1,4 +1,4 @@
-"""Everything behind the HTTP border: models, the grounded system and the log, for an event loop that never waits for a model.
+"""Everything behind the HTTP border: models, grounded system and log, for an event loop that waits for no model.
 
 A request becomes a stream of events. The last event of each choice is `Finished`, and it comes only after the
 interaction is committed to the log: what a client has been told is done is there, also after a kill. Whatever else

@@ -1,6 +1,7 @@
 """The system page: the lineage graph holds every parent and crosses no node; an answer leads back to what made it."""
 
 import re
+import shutil
 from dataclasses import replace
 from itertools import combinations
 from urllib.parse import urljoin, urlsplit
@@ -13,9 +14,11 @@ from small_system import HOSTILE, StandIn, cited, index_of, inert, interaction, 
 from hashing_encoder import make_document
 from lmworks.build import Current
 from lmworks.records import LeftOut
+from lmworks.serve.config import ServeConfig
 from lmworks.serve.pages.lineage_graph import HEIGHT, WIDTH, Item, ancestors, layout
 from lmworks.serve.pages.lineage_items import answer_items, read_build, stage_items
 from lmworks.serve.pages.system import log_size
+from lmworks.serve.service import Service
 
 
 @st.composite
@@ -180,9 +183,19 @@ def test_a_server_without_a_recipe_shows_its_models(service, client):
 # Every link of every page
 
 
-def test_every_link_on_every_page_leads_somewhere(grounded):
+@pytest.fixture
+def untouched(workspace, serve, tmp_path):
+    """A server of the same system with a log of its own: what other tests have asked is not in it."""
+    shutil.copytree(workspace, tmp_path / "workspace", ignore=shutil.ignore_patterns("log.sqlite*"))
+    service = Service(tmp_path / "workspace", ServeConfig(drain_seconds=5.0))
+    service.load()
+    with serve(service) as running:
+        yield running
+
+
+def test_every_link_on_every_page_leads_somewhere(untouched):
     """From the five sections on, over a real server that has answered and abstained."""
-    with grounded.http() as http:
+    with untouched.http() as http:
         for question in ("By when must I report a lost laptop?", "Who won the cup?", "<script>alert(1)</script>"):
             body = {"model": "assistant", "messages": [{"role": "user", "content": question}]}
             assert http.post("/v1/chat/completions", json=body).status_code == 200

@@ -1,7 +1,6 @@
 """Errors that no endpoint caught, as answers: JSON for programs, a page for people."""
 
 import logging
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -16,7 +15,6 @@ from lmworks.serve.openai.requests import UNSUPPORTED
 from lmworks.serve.service import Service
 
 _LOGGER = logging.getLogger(__name__)
-Handler = Callable[[Request, Exception], Awaitable[Response]]
 _ALWAYS = ("/static/", "/sign-in")
 
 

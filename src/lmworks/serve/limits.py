@@ -95,7 +95,7 @@ class BodyLimit:
 
         try:
             await self._app(scope, counted, watched)
-        except Exception:
+        except Exception:  # what became of a body that was cut off here tells nothing: the refusal below does
             if received <= self._max:
                 raise
         if received > self._max and not started:

@@ -25,6 +25,7 @@ from lmworks.tokenizer.streaming import Detokenizer
 
 _CONTEXT_LENGTH = 2048
 _NO_LANGUAGE = "the checkpoint has no language model head; load a language model such as smollm2-135m-instruct"
+_BOTH_STACKS = "the checkpoint is an encoder–decoder, which the engine does not generate with; use its model directly"
 _NO_POOLING = "the checkpoint has no pooling head; load an embedding model such as all-minilm-l6-v2"
 
 
@@ -33,7 +34,7 @@ class Engine:
 
     slots           requests that run at a time; more wait in line.
     context_length  tokens of prompt and completion together. Default: what the model was trained for, at most 2048:
-                    (slots + 1) x context_length (a multiple of 64) x `lmworks.model.config.kv_bytes_per_token` bytes
+                    (slots + 1) x context_length (a multiple of 64) x `lmworks.model.counting.kv_bytes_per_token` bytes
                     are set aside at once.
     dtype           of the language model; default: bfloat16 where the processor multiplies it, else float32
                     (`precision.default_dtype`). bfloat16 moves a token's ln p by about 0.05 from float32's. In
@@ -66,7 +67,7 @@ class Engine:
         self._token_texts = TokenTexts(checkpoint.tokenizer)
         self._encoder = TextEncoder(checkpoint) if isinstance(config.head, PoolHead) else None
         self._batcher: Batcher | None = None
-        if isinstance(config.head, LanguageModelHead):
+        if isinstance(config.head, LanguageModelHead) and config.encoder is None:
             model = checkpoint.model.eval()
             wanted = dtype or default_dtype(next(model.parameters()).device)
             if wanted != next(model.parameters()).dtype:
@@ -76,6 +77,8 @@ class Engine:
     @property
     def capabilities(self) -> Capabilities:
         language, embed = self._batcher is not None, self._encoder is not None
+        config = self.checkpoint.config
+        no_language = _BOTH_STACKS if config.encoder and config.decoder else _NO_LANGUAGE
         able = {"generate": language, "score": language, "load_weights": language, "embed": embed}
         return Capabilities(
             **able,
@@ -83,7 +86,7 @@ class Engine:
             log_probabilities=language,
             sampled_log_probabilities=language,
             context_length=self.context_length,
-            missing={name: _NO_POOLING if name == "embed" else _NO_LANGUAGE for name in able if not able[name]},
+            missing={name: _NO_POOLING if name == "embed" else no_language for name in able if not able[name]},
         )
 
     @property

@@ -57,7 +57,7 @@ class _PackedAttention:
     """The model's cache protocol without a cache: keys and values pass through, the mask separates continuations."""
 
     def __init__(self, positions: Tensor, branches: Tensor) -> None:
-        self.positions = positions  # (batch, length)
+        self.positions = self.key_positions = positions  # (batch, length)
         query, key = branches[:, :, None], branches[:, None, :]
         causal = torch.ones_like(branches[0].expand(branches.shape[1], -1), dtype=torch.bool).tril()
         self.mask = (((key == 0) | (key == query)) & causal)[:, None]  # (batch, 1, length, length), True = may attend

@@ -1,12 +1,54 @@
 """Multi-head attention with grouped keys and values; one forward, one order, for every family."""
 
-import torch.nn.functional as F  # noqa: N812
+from dataclasses import dataclass, field
+
+import torch
 from torch import Tensor, nn
 
 from lmworks.model import config as configs
+from lmworks.model.attend import attend
 from lmworks.model.cache import Cache
+from lmworks.model.masks import Mask
 from lmworks.model.norms import build_norm
 from lmworks.model.positions import Rotation, rotate
+from lmworks.model.relative import RelativeBias, Shaw, TransformerXL
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a layer's self-attention knows besides the hidden states: computed by the stack, shared by equal layers.
+
+    queries, keys   positions, (batch or 1, length) and (batch or 1, stored) int64.
+    rotation        of queries and new keys, where the layer rotates.
+    mask            True = may attend, (batch or 1, 1, length or 1, stored) bool, or a block mask; None: a causal
+                    attention sees the past and any other attention sees everything.
+    bias            added to the scores, (batch or 1, heads, length, stored).
+    cache           where keys and values are kept; `layer` is this layer's number there.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    rotation: Rotation | None = None
+    mask: Mask | None = None
+    bias: Tensor | None = None
+    cache: Cache | None = None
+    layer: int = 0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What an encoder–decoder's decoder attends to.
+
+    hidden   the encoder's output, (batch, stored, width).
+    mask     (batch, 1, 1, stored) bool, True = a real token; None: all are.
+
+    Each layer's keys and values of it are computed once, at the first step of a generation, and kept here; in training,
+    which takes one step, they are not, for they would keep their graph.
+    """
+
+    hidden: Tensor
+    mask: Tensor | None = None
+    projected: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, compare=False, repr=False)
 
 
 class Attention(nn.Module):
@@ -19,42 +61,86 @@ class Attention(nn.Module):
     def __init__(self, config: configs.Attention, width: int, causal: bool) -> None:
         super().__init__()
         self.config, self.causal = config, causal
+        self.scale = config.head_dim**-0.5 if config.scale is None else config.scale
         query_width, key_width = config.heads * config.head_dim, config.kv_heads * config.head_dim
         self.query = nn.Linear(width, query_width, bias=config.bias)
         self.key = nn.Linear(width, key_width, bias=config.bias)
         self.value = nn.Linear(width, key_width, bias=config.bias)
-        self.output = nn.Linear(query_width, width, bias=config.bias)
+        self.output = nn.Linear(query_width, width, bias=config.has_output_bias)
         self.query_norm = build_norm(config.qk_norm, config.head_dim) if config.qk_norm else None
         self.key_norm = build_norm(config.qk_norm, config.head_dim) if config.qk_norm else None
+        self.sinks = nn.Parameter(torch.zeros(config.heads)) if config.sinks else None
+        self.relative = _relative(config, width)
 
-    def forward(
-        self, hidden: Tensor, rotation: Rotation | None, mask: Tensor | None, cache: Cache | None, layer: int
-    ) -> Tensor:
-        """`hidden` (batch, length, width) → the same shape.
-
-        `mask` (batch or 1, 1, length or 1, stored) bool, True = may attend. Without one, a causal attention sees the
-        past and any other attention sees everything. `layer` is this attention's number in `cache`.
-        """
+    def forward(self, hidden: Tensor, context: Context) -> Tensor:
+        """Self-attention: `hidden` (batch, length, width) → the same shape."""
         query = self._split(self.query(hidden))  # (batch, heads, length, head_dim)
         key = self._split(self.key(hidden))  # (batch, kv_heads, length, head_dim)
         value = self._split(self.value(hidden))  # (batch, kv_heads, length, head_dim)
         if self.query_norm is not None and self.key_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
-        if rotation is not None:
-            query, key = rotate(query, rotation), rotate(key, rotation)
-        if cache is not None:
-            key, value = cache.update(layer, key, value)  # (batch, kv_heads, stored, head_dim)
-        attended = F.scaled_dot_product_attention(
+        if context.rotation is not None:
+            query, key = rotate(query, context.rotation), rotate(key, context.rotation)
+        if context.cache is not None:
+            key, value = context.cache.update(context.layer, key, value)  # (batch, kv_heads, stored, head_dim)
+        query, bias = self._distances(query, context)
+        return self._attend(query, key, value, context.mask, bias, self.causal)
+
+    def cross(self, hidden: Tensor, memory: Memory, layer: int) -> Tensor:
+        """Cross-attention: `hidden` (batch, length, width) asks, `memory` answers → the shape of `hidden`."""
+        query = self._split(self.query(hidden))
+        if self.query_norm is not None:
+            query = self.query_norm(query)
+        if layer in memory.projected:
+            key, value = memory.projected[layer]  # (batch, kv_heads, stored, head_dim) each
+        else:
+            key, value = self._split(self.key(memory.hidden)), self._split(self.value(memory.hidden))
+            key = key if self.key_norm is None else self.key_norm(key)
+            if not (key.requires_grad or value.requires_grad):
+                memory.projected[layer] = key, value
+        return self._attend(query, key, value, memory.mask, None, causal=False)
+
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Mask | None, bias: Tensor | None, causal: bool
+    ) -> Tensor:
+        attended = attend(
             query,
             key,
             value,
-            attn_mask=mask,
-            is_causal=self.causal and mask is None,
-            scale=self.config.scale,
-            enable_gqa=self.config.heads != self.config.kv_heads,
+            scale=self.scale,
+            mask=mask,
+            causal=causal,
+            bias=bias,
+            softcap=self.config.softcap,
+            sinks=self.sinks,
         )  # (batch, heads, length, head_dim)
         return self.output(attended.transpose(1, 2).flatten(2))
+
+    def _distances(self, query: Tensor, context: Context) -> tuple[Tensor, Tensor | None]:
+        """The query as the contents see it, and the bias of the scores: the stack's, or this layer's own."""
+        match self.relative:
+            case RelativeBias():
+                return query, self.relative(context.queries, context.keys)
+            case Shaw():
+                return query, self.relative(query, context.queries, context.keys) * self.scale
+            case TransformerXL():
+                bias = self.relative(query, context.queries, context.keys) * self.scale
+                return query + self.relative.content_bias[:, None], bias
+            case _:
+                return query, context.bias
 
     def _split(self, projected: Tensor) -> Tensor:
         """(batch, length, heads * head_dim) → (batch, heads, length, head_dim)."""
         return projected.unflatten(-1, (-1, self.config.head_dim)).transpose(1, 2)
+
+
+def _relative(config: configs.Attention, width: int) -> RelativeBias | Shaw | TransformerXL | None:
+    match config.position:
+        case configs.RelativeBias() as bias:
+            return RelativeBias(bias, config.heads)
+        case configs.Shaw() as shaw:
+            return Shaw(shaw, config.head_dim)
+        case configs.TransformerXL():
+            return TransformerXL(config.heads, config.head_dim, width)
+        case _:
+            return None

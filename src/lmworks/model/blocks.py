@@ -1,58 +1,63 @@
-"""A transformer layer and its feed-forward network."""
+"""A transformer layer: its parts, and how their norms and residual connections are arranged."""
 
 from collections.abc import Callable
 
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from lmworks.model import config as configs
-from lmworks.model.attention import Attention
-from lmworks.model.cache import Cache
+from lmworks.model.attention import Attention, Context, Memory
+from lmworks.model.feed_forward import FeedForward
+from lmworks.model.mixture_of_experts import MixtureOfExperts
 from lmworks.model.norms import build_norm
-from lmworks.model.positions import Rotation
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "silu": F.silu,
-    "gelu": F.gelu,  # with the exact normal distribution function
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "relu": F.relu,
-}
-
-
-class FeedForward(nn.Module):
-    """Two projections around an activation, or three when gated (Shazeer 2020, "GLU Variants Improve Transformer")."""
-
-    def __init__(self, config: configs.FeedForward, width: int) -> None:
-        super().__init__()
-        self.gate = nn.Linear(width, config.hidden, bias=config.bias) if config.gated else None
-        self.up = nn.Linear(width, config.hidden, bias=config.bias)
-        self.down = nn.Linear(config.hidden, width, bias=config.bias)
-        self.activation = ACTIVATIONS[config.activation]
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(batch, length, width) → (batch, length, width), each position by itself."""
-        if self.gate is None:
-            return self.down(self.activation(self.up(hidden)))
-        return self.down(self.activation(self.gate(hidden)) * self.up(hidden))
 
 
 class Block(nn.Module):
-    """Attention, then feed-forward, each inside a residual connection with its norm before or after it."""
+    """Attention, cross-attention where the decoder has an encoder to look at, and feed-forward, each with its norms.
+
+    `X_norm` is the norm before or after part X, as `config.Block` says; `X_post_norm` the second one of a sandwich.
+    """
 
     def __init__(self, config: configs.Block, width: int, causal: bool) -> None:
         super().__init__()
         self.norm_at = config.norm_at
         self.attention = Attention(config.attention, width, causal)
+        self.cross_attention = Attention(config.cross, width, causal=False) if config.cross else None
+        match config.feed_forward:
+            case configs.FeedForward() as dense:
+                self.feed_forward = FeedForward(dense, width)
+            case configs.MixtureOfExperts() as mixture:
+                self.feed_forward = MixtureOfExperts(mixture, width)
         self.attention_norm = build_norm(config.norm, width)
-        self.feed_forward = FeedForward(config.feed_forward, width)
+        self.cross_attention_norm = build_norm(config.norm, width) if config.cross else None
         self.feed_forward_norm = build_norm(config.norm, width)
+        sandwich = config.norm_at == "sandwich"
+        self.attention_post_norm = build_norm(config.norm, width) if sandwich else None
+        self.cross_attention_post_norm = build_norm(config.norm, width) if sandwich and config.cross else None
+        self.feed_forward_post_norm = build_norm(config.norm, width) if sandwich else None
 
-    def forward(
-        self, hidden: Tensor, rotation: Rotation | None, mask: Tensor | None, cache: Cache | None, layer: int
+    def forward(self, hidden: Tensor, context: Context, memory: Memory | None = None) -> Tensor:
+        """(batch, length, width) → (batch, length, width)."""
+        if self.norm_at == "parallel":
+            attended = self.attention(self.attention_norm(hidden), context)
+            return hidden + attended + self.feed_forward(self.feed_forward_norm(hidden))
+        hidden = self._residual(
+            hidden, lambda x: self.attention(x, context), self.attention_norm, self.attention_post_norm
+        )
+        cross = self.cross_attention
+        if cross is not None and memory is not None:
+            hidden = self._residual(
+                hidden,
+                lambda x: cross.cross(x, memory, context.layer),
+                self.cross_attention_norm,
+                self.cross_attention_post_norm,
+            )
+        return self._residual(hidden, self.feed_forward, self.feed_forward_norm, self.feed_forward_post_norm)
+
+    def _residual(
+        self, hidden: Tensor, part: Callable[[Tensor], Tensor], norm: nn.Module | None, post_norm: nn.Module | None
     ) -> Tensor:
-        """(batch, length, width) → (batch, length, width); the other arguments as in `Attention.forward`."""
-        if self.norm_at == "pre":
-            hidden = hidden + self.attention(self.attention_norm(hidden), rotation, mask, cache, layer)
-            return hidden + self.feed_forward(self.feed_forward_norm(hidden))
-        hidden = self.attention_norm(hidden + self.attention(hidden, rotation, mask, cache, layer))
-        return self.feed_forward_norm(hidden + self.feed_forward(hidden))
+        assert norm is not None
+        if self.norm_at == "post":
+            return norm(hidden + part(hidden))
+        change = part(norm(hidden))
+        return hidden + (change if post_norm is None else post_norm(change))

@@ -21,13 +21,17 @@ CHUNK = 64
 class Cache(Protocol):
     """What a forward needs of a cache.
 
-    positions   (batch, length) int64, the positions of the new tokens, none negative.
-    mask        (batch or 1, 1, length, stored) bool, True = may attend; None is the causal mask of a fresh text, where
-                what is stored is the new tokens and nothing else.
+    positions      (batch, length) int64, the positions of the new tokens, none negative.
+    key_positions  (batch or 1, stored) int64, the positions of what `update` gives back.
+    mask           (batch or 1, 1, length or 1, stored) bool, False = hidden from a token, whatever the model's rule of
+                   who may attend to whom; None for a fresh text, where all that is stored is the new tokens.
     """
 
     @property
     def positions(self) -> Tensor: ...
+
+    @property
+    def key_positions(self) -> Tensor: ...
 
     @property
     def mask(self) -> Tensor | None: ...
@@ -100,7 +104,9 @@ class CacheView:
         self._targets = (slots[:, None].expand(batch, length)[self._valid], positions[self._valid])  # (tokens,) each
         self._fresh = aligned and start == 0
         keys_at = torch.arange(self._stored, device=device)
-        self.mask = None if self._fresh else keys_at <= self.positions[:, None, :, None]
+        self.key_positions = self.positions if self._fresh else keys_at[None]
+        last = self.positions.amax(dim=1)  # (batch,), of a row's new tokens: what lies behind it belongs to others
+        self.mask = None if self._fresh else keys_at <= last[:, None, None, None]
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         keys, values = self._cache.keys[layer], self._cache.values[layer]

@@ -1,26 +1,198 @@
 """The shape of a model as data: small nested frozen dataclasses, free of torch.
 
 An architecture is a value, not a class: `presets.py` builds one per family, and no forward reads a family name. The
-tree of configs has the shape of the tree of modules, so per-layer variety is just another tuple of blocks.
+tree of configs has the shape of the tree of modules, so per-layer variety is just another tuple of blocks. A part that
+comes in several kinds is a union of dataclasses, told apart by their constant `kind`.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
+Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2", "tanh"]
+
 
 @dataclass(frozen=True)
 class Norm:
-    """`layer`: by mean and variance, with bias (Ba et al. 2016). `rms`: by root mean square (Zhang & Sennrich 2019)."""
+    """`layer`: by mean and variance, with bias (Ba et al. 2016). `rms`: by root mean square (Zhang & Sennrich 2019).
+
+    `offset` is added to the stored weight: 1 in Gemma, whose weights are kept as their distance from one.
+    """
 
     kind: Literal["layer", "rms"]
     eps: float
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind == "layer" and self.offset:
+            raise ValueError("only an rms norm has an offset")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Positions
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A table with one learned vector for each of `length` absolute positions; position p is row p + `offset`.
+
+    RoBERTa and BART keep their first `offset` = 2 rows for padding. The table has `length + offset` rows.
+    """
+
+    length: int
+    offset: int = 0
+    kind: Literal["learned"] = "learned"
+
+
+@dataclass(frozen=True)
+class Sinusoidal:
+    """Fixed sines and cosines of absolute positions (Vaswani et al. 2017, section 3.5)."""
+
+    theta: float = 10_000.0
+    kind: Literal["sinusoidal"] = "sinusoidal"
+
+
+@dataclass(frozen=True)
+class LinearScaling:
+    """Position interpolation (Chen et al. 2023): every position is divided by `factor`."""
+
+    factor: float
+    kind: Literal["linear"] = "linear"
+
+
+@dataclass(frozen=True)
+class YarnScaling:
+    """YaRN (Peng et al. 2023, sections 3.2 and 3.4): fast planes are kept, slow ones are interpolated by `factor`.
+
+    `beta_fast` and `beta_slow` are the numbers of turns within `original_length` above and below which a plane is
+    kept or fully interpolated. `attention_factor` scales cosine and sine, and so its square the scores; None is the
+    paper's `0.1 ln(factor) + 1`. `truncate` rounds the borders between planes to whole planes, as the authors' code.
+    """
+
+    factor: float
+    original_length: int
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float | None = None
+    truncate: bool = True
+    kind: Literal["yarn"] = "yarn"
+
+
+@dataclass(frozen=True)
+class Llama3Scaling:
+    """LLaMA 3.1 (Grattafiori et al. 2024, section 3.4.2): as YaRN, with borders given as wavelengths.
+
+    A plane whose wavelength is below `original_length / high_frequency_factor` is kept, one above
+    `original_length / low_frequency_factor` is interpolated by `factor`, between them smoothly.
+    """
+
+    factor: float
+    original_length: int
+    low_frequency_factor: float = 1.0
+    high_frequency_factor: float = 4.0
+    kind: Literal["llama3"] = "llama3"
 
 
 @dataclass(frozen=True)
 class Rope:
-    """Rotary position embedding of the whole head (Su et al. 2021); `theta` is the base of its wavelengths."""
+    """Rotary position embedding (Su et al. 2021) of the first `fraction` of each head; `theta` is the base of its
+    wavelengths."""
 
     theta: float
+    fraction: float = 1.0
+    scaling: LinearScaling | YarnScaling | Llama3Scaling | None = None
+    kind: Literal["rope"] = "rope"
+
+
+@dataclass(frozen=True)
+class Alibi:
+    """Attention with linear biases (Press et al. 2022): head h subtracts its slope times the distance."""
+
+    kind: Literal["alibi"] = "alibi"
+
+
+@dataclass(frozen=True)
+class RelativeBias:
+    """T5's bias (Raffel et al. 2020, section 2.1): a learned number for each head and bucket of distances.
+
+    Half of the `buckets` are exact, the other half logarithmic up to `max_distance`. `both_directions`: half of the
+    buckets for the future, as in an encoder.
+    """
+
+    buckets: int = 32
+    max_distance: int = 128
+    both_directions: bool = False
+    kind: Literal["relative_bias"] = "relative_bias"
+
+    def __post_init__(self) -> None:
+        exact = self.buckets // (4 if self.both_directions else 2)
+        if not 0 < exact < self.max_distance:
+            raise ValueError(f"max_distance {self.max_distance} must exceed the {exact} exact buckets, at least one")
+
+
+@dataclass(frozen=True)
+class Shaw:
+    """Relative key vectors (Shaw et al. 2018, section 3.2, without the term on the values, which their section 4.3
+    finds unnecessary): a learned vector for each distance, clipped at `max_distance`, shared by the heads."""
+
+    max_distance: int
+    kind: Literal["shaw"] = "shaw"
+
+
+@dataclass(frozen=True)
+class TransformerXL:
+    """Relative positions of Dai et al. 2019, section 3.3, which Gopher uses: projected sinusoids of the distance, and
+    two learned biases of the query, for contents and for distances."""
+
+    kind: Literal["transformer_xl"] = "transformer_xl"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Attention
+
+
+@dataclass(frozen=True)
+class Window:
+    """A position sees the `size` nearest ones that the stack lets it see, itself included (Beltagy et al. 2020)."""
+
+    size: int
+    kind: Literal["window"] = "window"
+
+    def __post_init__(self) -> None:
+        _sees_itself(self.size)
+
+
+@dataclass(frozen=True)
+class Banded:
+    """Blocks of `block` positions; a position sees its own block and the `bands - 1` before it, and, in an encoder,
+    after it: the locally banded pattern that alternates with dense attention in GPT-3 (Child et al. 2019)."""
+
+    block: int
+    bands: int
+    kind: Literal["banded"] = "banded"
+
+    def __post_init__(self) -> None:
+        _sees_itself(min(self.block, self.bands))
+
+
+@dataclass(frozen=True)
+class WindowAndGlobal:
+    """A window, and the first `global_tokens` positions, which see and are seen by all (Longformer, Beltagy et al.
+    2020; BigBird, Zaheer et al. 2020)."""
+
+    size: int
+    global_tokens: int
+    kind: Literal["window_and_global"] = "window_and_global"
+
+    def __post_init__(self) -> None:
+        _sees_itself(self.size)
+
+
+def _sees_itself(size: int) -> None:
+    if size < 1:
+        raise ValueError(f"a position sees at least itself: a pattern's sizes are 1 or more, got {size}")
+
+
+Pattern = Window | Banded | WindowAndGlobal
 
 
 @dataclass(frozen=True)
@@ -28,23 +200,49 @@ class Attention:
     """Scaled dot-product attention (Vaswani et al. 2017, section 3.2), with grouped keys and values (Ainslie et al.
     2023).
 
-    Every group of `heads / kv_heads` query heads shares one key head and one value head. `scale` multiplies the scores;
-    None is `head_dim ** -0.5`. `qk_norm` normalises each query and key head before the rotation (Henry et al. 2020).
+    Every group of `heads / kv_heads` query heads shares one key head and one value head: `kv_heads == heads` is
+    multi-head, 1 is multi-query attention.
+
+    bias         of the query, key and value projections; `output_bias` of the output projection, None: like `bias`.
+    scale        multiplies the scores; None is `head_dim ** -0.5`.
+    position     how the scores learn of positions.
+    qk_norm      normalises each query and key head before the rotation (Henry et al. 2020).
+    pattern      sparse attention; None sees everything that the stack allows.
+    softcap      scores become `softcap * tanh(scores / softcap)` (Bello et al. 2016; Gemma 2).
+    sinks        a learned logit per head that takes part in the softmax and has no value (Xiao et al. 2024).
     """
 
     heads: int
     kv_heads: int
     head_dim: int
     bias: bool = False
+    output_bias: bool | None = None
     scale: float | None = None
-    rope: Rope | None = None
+    position: Rope | Alibi | RelativeBias | Shaw | TransformerXL | None = None
     qk_norm: Norm | None = None
+    pattern: Pattern | None = None
+    softcap: float | None = None
+    sinks: bool = False
 
     def __post_init__(self) -> None:
-        if self.heads % self.kv_heads:
+        if self.kv_heads < 1 or self.heads % self.kv_heads:
             raise ValueError(f"{self.heads} query heads cannot share {self.kv_heads} key heads evenly")
-        if self.rope is not None and self.head_dim % 2:
-            raise ValueError(f"a rotary embedding rotates pairs, so head_dim must be even, got {self.head_dim}")
+        if isinstance(self.position, Rope) and int(self.head_dim * self.position.fraction) % 2:
+            raise ValueError(
+                f"a rotary embedding rotates pairs: {self.position.fraction} of head_dim {self.head_dim} is odd"
+            )
+
+    @property
+    def rope(self) -> Rope | None:
+        return self.position if isinstance(self.position, Rope) else None
+
+    @property
+    def has_output_bias(self) -> bool:
+        return self.bias if self.output_bias is None else self.output_bias
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Feed-forward
 
 
 @dataclass(frozen=True)
@@ -52,72 +250,190 @@ class FeedForward:
     """`down(activation(up(x)))`, or `down(activation(gate(x)) * up(x))` when gated (Shazeer 2020)."""
 
     hidden: int
-    activation: Literal["silu", "gelu", "gelu_tanh", "relu"]
+    activation: Activation
     gated: bool = False
     bias: bool = False
+    kind: Literal["dense"] = "dense"
+
+
+@dataclass(frozen=True)
+class MixtureOfExperts:
+    """Each token runs through the `top_k` of `experts` that a linear router prefers (Shazeer et al. 2017).
+
+    The outputs are added with the router's softmax as weights: `normalise` makes the chosen ones sum to one (GShard,
+    Mixtral), without it the weight is the plain probability (Switch).
+
+    shared             an expert that every token runs through besides (DeepSeekMoE, Dai et al. 2024).
+    capacity           each expert takes at most so many tokens of one sequence, the earliest ones; the rest pass by on
+                       the residual connection (Fedus et al. 2022, section 2.2). None drops none.
+    capacity_factor    the same as a share: `ceil(capacity_factor * top_k * length / experts)` tokens.
+    """
+
+    expert: FeedForward
+    experts: int
+    top_k: int
+    normalise: bool = True
+    shared: FeedForward | None = None
+    capacity: int | None = None
+    capacity_factor: float | None = None
+    kind: Literal["mixture_of_experts"] = "mixture_of_experts"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.top_k <= self.experts:
+            raise ValueError(f"top_k must lie between 1 and the {self.experts} experts, got {self.top_k}")
+        if self.capacity is not None and self.capacity_factor is not None:
+            raise ValueError("give a capacity or a capacity_factor, not both")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Blocks, stacks, embeddings
 
 
 @dataclass(frozen=True)
 class Block:
-    """One layer. `pre`: `x + f(norm(x))`. `post`: `norm(x + f(x))` (Xiong et al. 2020 compare them)."""
+    """One layer: attention, cross-attention to an encoder where there is one, feed-forward.
+
+    pre       `x + f(norm(x))`
+    post      `norm(x + f(x))` (Xiong et al. 2020 compare the two)
+    sandwich  `x + post_norm(f(norm(x)))` (Ding et al. 2021; Gemma 2)
+    parallel  `x + attention(norm_1(x)) + feed_forward(norm_2(x))` (Wang & Komatsuzaki 2021; GPT-NeoX)
+    """
 
     attention: Attention
-    feed_forward: FeedForward
+    feed_forward: FeedForward | MixtureOfExperts
     norm: Norm
-    norm_at: Literal["pre", "post"]
+    norm_at: Literal["pre", "post", "sandwich", "parallel"]
+    cross: Attention | None = None
+
+    def __post_init__(self) -> None:
+        if self.cross is not None and self.norm_at == "parallel":
+            raise ValueError("a parallel block has no cross-attention")
+        if self.cross is not None and (self.cross.position is not None or self.cross.pattern is not None):
+            raise ValueError("cross-attention knows no distances: build it without position and pattern")
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Blocks in order. `causal`: a position attends only to itself and what came before."""
+    """Blocks in order. `causal`: a position attends only to itself and what came before.
+
+    `relative_bias` is one bias for all blocks, as in T5; a bias of a block's own is that block's `attention.position`.
+    """
 
     blocks: tuple[Block, ...]
     causal: bool
     final_norm: Norm | None = None
+    relative_bias: RelativeBias | None = None
 
-
-@dataclass(frozen=True)
-class Learned:
-    """A table with one learned vector for each of `length` absolute positions."""
-
-    length: int
+    def __post_init__(self) -> None:
+        if not self.blocks:
+            raise ValueError("a stack needs a block")
+        if self.relative_bias is not None and len({block.attention.heads for block in self.blocks}) > 1:
+            raise ValueError("blocks that share one relative bias need the same number of heads")
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """Token vectors, plus learned position vectors and token-type (segment) vectors if there are any, then `norm`."""
+    """Token vectors times `scale`, plus position vectors and token-type (segment) vectors if there are any, then
+    `norm`."""
 
     vocabulary: int
     width: int
-    positions: Learned | None = None
+    positions: Learned | Sinusoidal | None = None
     token_types: int = 0
     norm: Norm | None = None
+    scale: float | None = None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Heads
 
 
 @dataclass(frozen=True)
 class LanguageModelHead:
-    """Logits over the vocabulary; `tied`: the projection is the token embedding itself (Press & Wolf 2017)."""
+    """Logits over the vocabulary; `tied`: the projection is the token embedding itself (Press & Wolf 2017).
+
+    `scale` multiplies the hidden states before (T5: width ** -0.5); `bias` is added to the logits; `softcap` as in
+    `Attention`.
+    """
 
     tied: bool
+    bias: bool = False
+    scale: float | None = None
+    softcap: float | None = None
+    kind: Literal["language_model"] = "language_model"
+
+
+@dataclass(frozen=True)
+class MaskedLanguageModelHead:
+    """BERT's (Devlin et al. 2019): dense, activation, norm, then the token embedding as projection, with a bias."""
+
+    activation: Activation
+    norm: Norm
+    kind: Literal["masked_language_model"] = "masked_language_model"
+
+
+@dataclass(frozen=True)
+class SpanBoundaryHead:
+    """SpanBERT's (Joshi et al. 2020, section 3.2): a masked-language-model head, and beside it a network that predicts
+    each token of a span from the span's two outer neighbours and the token's place in it, up to `max_span`."""
+
+    masked: MaskedLanguageModelHead
+    max_span: int
+    position_width: int = 200
+    kind: Literal["span_boundary"] = "span_boundary"
 
 
 @dataclass(frozen=True)
 class PoolHead:
-    """One vector per text (Reimers & Gurevych 2019, section 3): the mean of its tokens, or its first one (`cls`)."""
+    """One vector per text (Reimers & Gurevych 2019, section 3): the mean of its tokens, or its first (`cls`) or last
+    one."""
 
-    pooling: Literal["mean", "cls"] = "mean"
+    pooling: Literal["mean", "cls", "last"] = "mean"
     normalize: bool = True
+    kind: Literal["pool"] = "pool"
+
+
+@dataclass(frozen=True)
+class ClassificationHead:
+    """One logit per label for each text, from the pooled hidden state.
+
+    `activation`: a dense layer of the model's width and this activation come first (RoBERTa, BART; BERT's pooler).
+    """
+
+    labels: int
+    pooling: Literal["mean", "cls", "last"] = "cls"
+    activation: Activation | None = "tanh"
+    bias: bool = True
+    kind: Literal["classification"] = "classification"
+
+
+@dataclass(frozen=True)
+class ScoreHead:
+    """One number per text, as a reward model or a reranker gives (Ouyang et al. 2022, section 3.5); `pooling` None:
+    one number per position, as a critic gives."""
+
+    pooling: Literal["mean", "cls", "last"] | None = "last"
+    bias: bool = False
+    kind: Literal["score"] = "score"
+
+
+Head = LanguageModelHead | MaskedLanguageModelHead | SpanBoundaryHead | PoolHead | ClassificationHead | ScoreHead
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A whole model. `context_length` is the number of positions it was trained for; no `head` gives hidden states."""
+    """A whole model. `context_length` is the number of positions it was trained for; no `head` gives hidden states.
+
+    With both stacks it is an encoder–decoder. The two share the token vectors; `decoder_embedding` gives the decoder
+    positions and a norm of its own, without it everything is shared.
+    """
 
     embedding: Embedding
     encoder: Stack | None
     decoder: Stack | None
-    head: LanguageModelHead | PoolHead | None
+    head: Head | None
     context_length: int
+    decoder_embedding: Embedding | None = None
 
     def __post_init__(self) -> None:
         if self.encoder is None and self.decoder is None:
@@ -126,43 +442,23 @@ class ModelConfig:
             raise ValueError("an encoder attends in both directions: build its Stack with causal=False")
         if self.decoder is not None and not self.decoder.causal:
             raise ValueError("a decoder attends to the past only: build its Stack with causal=True")
-        learned = self.embedding.positions
-        if learned is not None and self.context_length > learned.length:
+        both = self.encoder is not None and self.decoder is not None
+        encoder, decoder = (stack.blocks if stack else () for stack in (self.encoder, self.decoder))
+        if any(block.cross for block in encoder) or any((block.cross is not None) != both for block in decoder):
+            raise ValueError("every decoder block of an encoder–decoder has cross-attention, and no other block has")
+        if self.decoder_embedding is not None and not both:
+            raise ValueError("decoder_embedding belongs to a model with an encoder and a decoder")
+        for embedding in filter(None, (self.embedding, self.decoder_embedding)):
+            self._check_embedding(embedding)
+
+    def _check_embedding(self, embedding: Embedding) -> None:
+        learned = embedding.positions
+        if isinstance(learned, Learned) and self.context_length > learned.length:
             raise ValueError(f"context_length {self.context_length} exceeds the {learned.length} learned positions")
+        if (embedding.vocabulary, embedding.width) != (self.embedding.vocabulary, self.embedding.width):
+            raise ValueError("encoder and decoder share the token vectors: their embeddings need the same sizes")
 
-
-def count_parameters(config: ModelConfig) -> int:
-    """Number of trainable values of `Transformer(config)`, from the config alone; a tied head counts once."""
-    width, embedding = config.embedding.width, config.embedding
-    rows = embedding.vocabulary + embedding.token_types + (embedding.positions.length if embedding.positions else 0)
-    total = rows * width + _norm_parameters(embedding.norm, width)
-    for stack in (config.encoder, config.decoder):
-        if stack is not None:
-            total += sum(_block_parameters(block, width) for block in stack.blocks)
-            total += _norm_parameters(stack.final_norm, width)
-    if isinstance(config.head, LanguageModelHead) and not config.head.tied:
-        total += embedding.vocabulary * width
-    return total
-
-
-def kv_bytes_per_token(config: ModelConfig, bytes_per_value: int) -> int:
-    """Bytes of keys and values that the decoder keeps for each token of context; 2 bytes per value for bfloat16."""
-    if config.decoder is None:
-        raise ValueError("only a decoder keeps keys and values")
-    return sum(2 * b.attention.kv_heads * b.attention.head_dim for b in config.decoder.blocks) * bytes_per_value
-
-
-def _norm_parameters(norm: Norm | None, width: int) -> int:
-    if norm is None:
-        return 0
-    return {"layer": 2, "rms": 1}[norm.kind] * width
-
-
-def _block_parameters(block: Block, width: int) -> int:
-    attention, feed_forward = block.attention, block.feed_forward
-    query, keys = attention.heads * attention.head_dim, attention.kv_heads * attention.head_dim
-    total = 2 * width * (query + keys) + 2 * _norm_parameters(attention.qk_norm, attention.head_dim)
-    total += (query + 2 * keys + width) * attention.bias
-    up = (1 + feed_forward.gated) * feed_forward.hidden
-    total += width * (up + feed_forward.hidden) + (up + width) * feed_forward.bias
-    return total + 2 * _norm_parameters(block.norm, width)
+    @property
+    def stacks(self) -> tuple[Stack, ...]:
+        """The stacks there are, the encoder first."""
+        return tuple(stack for stack in (self.encoder, self.decoder) if stack is not None)

@@ -1,24 +1,187 @@
-"""Random weights for a new model."""
+"""Random weights for a new model, as each family published them.
+
+A scheme is a function from what a weight is for and its shape to the distribution that it is drawn from. Whatever the
+scheme, biases and attention sinks begin at zero and norms at one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import sqrt
+from typing import Literal, assert_never
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from lmworks.model.norms import RMSNorm
 from lmworks.model.transformer import Transformer
 
 
-@torch.no_grad()
-def initialise(model: Transformer, seed: int, std: float = 0.02) -> Transformer:
-    """Fills `model` in place: matrices normal with `std` (Radford et al. 2019 use 0.02), biases 0, norm weights 1.
+@dataclass(frozen=True)
+class Weight:
+    """What a scheme may look at.
 
-    The values depend on `seed` and the config alone, not on torch's global generator. Returns the same model.
+    role      the name of its module, or its own: `tokens`, `query`, `output`, `up`, `down`, `router`, `projection` (of
+              a head), `table` (of relative biases) ...
+    fan_in    inputs of a projection, rows of a table; `fan_out`: outputs, columns.
+    width     of the hidden states.
+    depth     residual connections in its stack, two or three a block; 0 outside the stacks.
+    head_dim  of its stack's attention; 0 outside the stacks.
     """
+
+    role: str
+    fan_in: int
+    fan_out: int
+    width: int
+    depth: int = 0
+    head_dim: int = 0
+
+    @property
+    def closes_residual(self) -> bool:
+        """The last projection before a residual connection: it decides how fast the residual stream grows."""
+        return self.role in ("output", "down")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A distribution of mean 0. `truncated`: a normal one of deviation `std`, drawn again beyond two deviations, which
+    leaves 0.88 of it, as TensorFlow's `truncated_normal`."""
+
+    std: float
+    kind: Literal["normal", "truncated", "uniform"] = "normal"
+
+
+Scheme = Callable[[Weight], Draw]
+
+
+def normal(std: float) -> Scheme:
+    """Every weight alike. GPT-1's 0.02 (Radford et al. 2018, section 4.1), and RoBERTa's and BART's code."""
+    return lambda weight: Draw(std)
+
+
+def bert(weight: Weight) -> Draw:
+    """Truncated normal of 0.02, in the authors' code; the paper (Devlin et al. 2019) does not say."""
+    return Draw(0.02, "truncated")
+
+
+def residual_scaled(std: float) -> Scheme:
+    """Normal, with the last projection before each of N residual connections divided by sqrt(N), so that the sum of all
+    has the same variance at any depth (Radford et al. 2019, section 2.3)."""
+    return lambda weight: Draw(std / sqrt(weight.depth) if weight.closes_residual else std)
+
+
+def gpt2(weight: Weight) -> Draw:
+    """`residual_scaled` with 0.02, and 0.01 for the positions as in the authors' code."""
+    return Draw(0.01) if weight.role == "positions" else residual_scaled(0.02)(weight)
+
+
+def xavier(weight: Weight) -> Draw:
+    """Uniform of variance 2 / (fan in + fan out) (Glorot & Bengio 2010), as tensor2tensor draws the projections of
+    Vaswani et al. 2017, and tables with `width ** -0.5`; the paper does not say."""
+    if weight.role in ("tokens", "positions", "token_types"):
+        return Draw(weight.width**-0.5)
+    return Draw(sqrt(2 / (weight.fan_in + weight.fan_out)), "uniform")
+
+
+def t5(weight: Weight) -> Draw:
+    """Mesh TensorFlow's, for T5 (Raffel et al. 2020): a projection by its fan-in, tokens and an untied head with 1.
+
+    A query's deviation carries the factor `head_dim ** -0.5` that T5's attention leaves out of the scores.
+    """
+    match weight.role:
+        case "tokens":
+            return Draw(1.0)
+        case "projection" if not weight.depth:
+            return Draw(1.0)
+        case "query":
+            return Draw((weight.fan_in * weight.head_dim) ** -0.5)
+        case "table":
+            return Draw(weight.width**-0.5)
+        case _:
+            return Draw(weight.fan_in**-0.5)
+
+
+def switch(weight: Weight) -> Draw:
+    """T5's with a tenth of the variance, and truncated: `sqrt(0.1 / fan in)` (Fedus et al. 2022, section 2.4).
+
+    The paper speaks of weight matrices: the tokens are kept as T5's.
+    """
+    return t5(weight) if weight.role == "tokens" else Draw(sqrt(0.1) * t5(weight).std, "truncated")
+
+
+def gpt_neox(weight: Weight) -> Draw:
+    """Black et al. 2022, section 2.1: `sqrt(2 / (5 width))` (Nguyen & Salazar 2019), and `2 / (layers sqrt(width))`
+    (Wang & Komatsuzaki 2021) for the last projection before each of a layer's two residual connections."""
+    return Draw(4 / (weight.depth * sqrt(weight.width)) if weight.closes_residual else sqrt(2 / (5 * weight.width)))
+
+
+PUBLISHED: dict[str, Scheme] = {
+    "transformer": xavier,
+    "gpt1": normal(0.02),
+    "bert": bert,
+    "roberta": normal(0.02),
+    "spanbert": normal(0.02),
+    "gpt2": gpt2,
+    "t5": t5,
+    "t5_v1_1": t5,
+    "bart": normal(0.02),
+    "gpt3": gpt2,  # Brown et al. 2020, section 2.1: "including the modified initialization"
+    "jurassic1": gpt2,  # not stated; Lieber et al. 2021 take GPT-2's modifications
+    "switch": switch,
+    "gpt_neox": gpt_neox,
+    # What follows states no initialisation. GPT-2's for the models of its time; for those whose authors released
+    # `transformers` code, the normal 0.02 that stands there.
+    **dict.fromkeys(("gopher", "chinchilla", "lamda", "glam"), gpt2),
+    **dict.fromkeys(
+        ("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "phi3"), normal(0.02)
+    ),
+}
+"""The scheme of each preset, by its name."""
+
+
+@torch.no_grad()
+def initialise(model: Transformer, seed: int, std: float = 0.02, *, scheme: Scheme | None = None) -> Transformer:
+    """Fills `model` in place by `scheme`, such as `PUBLISHED["gpt2"]`; without one, every weight is normal with `std`.
+
+    The values depend on the seed, the config and the scheme alone, not on torch's global generator or the device.
+    Returns the same model.
+    """
+    scheme = scheme or normal(std)
     generator = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Embedding):
-            draws = torch.empty(module.weight.shape).normal_(0.0, std, generator=generator)
-            module.weight.copy_(draws)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                module.bias.zero_()
-        elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
+    for module_name, module in model.named_modules():
+        if isinstance(module, nn.LayerNorm | RMSNorm):
             module.reset_parameters()
+            continue
+        for name, parameter in module.named_parameters(recurse=False):
+            if name in ("bias", "sinks"):
+                parameter.zero_()
+            else:
+                weight = _describe(model, module, f"{module_name}.{name}")
+                parameter.copy_(_draw(scheme(weight), parameter.shape, generator))
     return model
+
+
+def _describe(model: Transformer, module: nn.Module, name: str) -> Weight:
+    """Of a matrix of `module` with its full name, such as `decoder.blocks.0.attention.query.weight`."""
+    path = name.removesuffix(".weight").split(".")
+    rows, columns = model.get_parameter(name).shape
+    fans = (columns, rows) if isinstance(module, nn.Linear) else (rows, columns)
+    stack = {"encoder": model.config.encoder, "decoder": model.config.decoder}.get(path[0])
+    if stack is None:
+        return Weight(path[-1], *fans, model.config.embedding.width)
+    depth = sum(2 if block.cross is None else 3 for block in stack.blocks)
+    return Weight(path[-1], *fans, model.config.embedding.width, depth, stack.blocks[0].attention.head_dim)
+
+
+def _draw(draw: Draw, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """On the CPU in float32, so that every device and dtype begins with the same numbers."""
+    values = torch.empty(shape)
+    match draw.kind:
+        case "normal":
+            return values.normal_(0.0, draw.std, generator=generator)
+        case "truncated":
+            return nn.init.trunc_normal_(values, 0.0, draw.std, -2 * draw.std, 2 * draw.std, generator=generator)
+        case "uniform":
+            limit = sqrt(3) * draw.std
+            return values.uniform_(-limit, limit, generator=generator)
+        case unknown:
+            assert_never(unknown)

@@ -1,34 +1,140 @@
-"""Rotary position embedding (Su et al. 2021, RoFormer, section 3.2), in the half-split layout of Hugging Face's LLaMA.
+"""Positions: rotations of queries and keys, sines, and biases of the scores that depend on distance.
 
+Rotary position embedding (Su et al. 2021, RoFormer, section 3.2) is in the half-split layout of Hugging Face's LLaMA.
 The head is seen as head_dim / 2 planes; plane i is rotated by the angle `position * theta ** (-2 i / head_dim)`, so
 that the product of a query and a key depends on the distance of their positions alone. In the half-split layout plane i
 holds the dimensions (i, i + head_dim / 2). The paper, and GGUF files, pair the neighbours (2 i, 2 i + 1) instead: the
 same function up to a fixed permutation of the rows of the query and key projections, and silently wrong without it.
 """
 
+import math
+from typing import assert_never
+
 import torch
 from torch import Tensor
 
 from lmworks.model import config as configs
 
-Rotation = tuple[Tensor, Tensor]  # cosine and sine, each (batch, 1, length, head_dim)
+Rotation = tuple[Tensor, Tensor]  # cosine and sine, each (batch, 1, length, rotated part of head_dim)
 
 
 def rotation(rope: configs.Rope, head_dim: int, positions: Tensor, dtype: torch.dtype) -> Rotation:
     """Cosine and sine of every plane's angle at `positions` (batch, length).
 
     Angles are computed in float32 whatever the model's dtype: bfloat16 has 8 bits, too few to tell position 256 from
-    257.
+    257. They are off by up to 1e-7 of themselves: by 0.01 at position 131,072. More would not be better: weights were
+    trained with float32 angles, and only the same ones give the same logits.
     """
-    exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
-    frequencies = rope.theta**-exponents  # (head_dim / 2,)
-    angles = positions[:, None, :, None].float() * frequencies  # (batch, 1, length, head_dim / 2)
+    frequencies, factor = rope_frequencies(rope, int(head_dim * rope.fraction), positions.device)
+    angles = positions[:, None, :, None].float() * frequencies  # (batch, 1, length, rotated / 2)
     angles = torch.cat((angles, angles), dim=-1)
-    return angles.cos().to(dtype), angles.sin().to(dtype)
+    return (angles.cos() * factor).to(dtype), (angles.sin() * factor).to(dtype)
 
 
 def rotate(heads: Tensor, rotation: Rotation) -> Tensor:
-    """Turns each plane of `heads` (batch, heads, length, head_dim) by its angle."""
+    """Turns each plane of `heads` (batch, heads, length, head_dim) by its angle; what is not rotated stays."""
     cosine, sine = rotation
-    first, second = heads.chunk(2, dim=-1)
-    return heads * cosine + torch.cat((-second, first), dim=-1) * sine
+    rotated = cosine.shape[-1]
+    turning, still = heads[..., :rotated], heads[..., rotated:]
+    first, second = turning.chunk(2, dim=-1)
+    turned = turning * cosine + torch.cat((-second, first), dim=-1) * sine
+    return turned if not still.shape[-1] else torch.cat((turned, still), dim=-1)
+
+
+def rope_frequencies(rope: configs.Rope, rotated: int, device: torch.device | None = None) -> tuple[Tensor, float]:
+    """Each plane's angle per position, (rotated / 2,) float32, and the factor of cosine and sine."""
+    periods = _periods(rope.theta, rotated, device)
+    frequencies = 1 / periods
+    match rope.scaling:
+        case None:
+            return frequencies, 1.0
+        case configs.LinearScaling(factor):
+            return frequencies / factor, 1.0
+        case configs.YarnScaling() as yarn:
+            return _yarn(yarn, rope.theta, periods)
+        case configs.Llama3Scaling() as llama3:
+            return _llama3(llama3, frequencies), 1.0
+        case unknown:
+            assert_never(unknown)
+
+
+def _periods(theta: float, width: int, device: torch.device | None) -> Tensor:
+    """Positions per radian, (width / 2,) float32: a geometric sequence from 1 to almost `theta`.
+
+    Here and below the operations come in the order of the published models' code, so that not a bit differs.
+    """
+    return theta ** (torch.arange(0, width, 2, device=device, dtype=torch.float32) / width)
+
+
+def ntk_theta(theta: float, factor: float, rotated: int) -> float:
+    """The base that makes the slowest of `rotated / 2` planes `factor` times slower and leaves the fastest one:
+    "NTK-aware" scaling (Peng et al. 2023, section 3.1). It needs no scaling of its own: `Rope(ntk_theta(1e4, 8, 64))`.
+    """
+    return theta * factor ** (rotated / (rotated - 2))
+
+
+def _yarn(yarn: configs.YarnScaling, theta: float, periods: Tensor) -> tuple[Tensor, float]:
+    planes = len(periods)
+
+    def plane(turns: float) -> float:
+        """The plane that makes so many turns within the original length."""
+        return planes * math.log(yarn.original_length / (turns * 2 * math.pi)) / math.log(theta)
+
+    low, high = plane(yarn.beta_fast), plane(yarn.beta_slow)
+    if yarn.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, 2 * planes - 1)
+    ramp = (torch.arange(planes, dtype=torch.float32, device=periods.device) - low) / max(high - low, 0.001)
+    kept = 1 - ramp.clamp(0, 1)
+    frequencies = 1 / (yarn.factor * periods) * (1 - kept) + 1 / periods * kept
+    factor = 0.1 * math.log(yarn.factor) + 1 if yarn.factor > 1 else 1.0
+    return frequencies, factor if yarn.attention_factor is None else yarn.attention_factor
+
+
+def _llama3(scaling: configs.Llama3Scaling, frequencies: Tensor) -> Tensor:
+    turns = scaling.original_length / (2 * math.pi / frequencies)  # within the original length
+    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
+    kept = ((turns - low) / (high - low)).clamp(0, 1)
+    return (1 - kept) * frequencies / scaling.factor + kept * frequencies
+
+
+def sinusoids(positions: Tensor, width: int, theta: float, dtype: torch.dtype) -> Tensor:
+    """`positions` (…) → (…, width): sines, then cosines, of width / 2 wavelengths (Vaswani et al. 2017, section 3.5;
+    the paper interleaves them, which is the same up to a permutation of the width)."""
+    angles = positions[..., None].float() / _periods(theta, width, positions.device)
+    return torch.cat((angles.sin(), angles.cos()), dim=-1).to(dtype)
+
+
+def distances(queries: Tensor, keys: Tensor) -> Tensor:
+    """`queries` (batch, length), `keys` (batch or 1, stored) → (batch, length, stored) int64, query minus key."""
+    return queries[:, :, None] - keys[:, None, :]
+
+
+def alibi_slopes(heads: int) -> Tensor:
+    """The paper's slopes, (heads,) float32: a geometric sequence from 2^(-8 / heads) to 2^-8 (Press et al. 2022,
+    section 3); where `heads` is no power of two, the authors' code takes the sequence of the power below, then every
+    other slope of the power above."""
+    whole = 2 ** math.floor(math.log2(heads))
+    slopes = [2 ** (-8 * (head + 1) / whole) for head in range(whole)]
+    between = [2 ** (-4 * (2 * head + 1) / whole) for head in range(heads - whole)]
+    return torch.tensor(slopes + between)
+
+
+def alibi(heads: int, distance: Tensor, dtype: torch.dtype) -> Tensor:
+    """`distance` (batch, length, stored) → the bias (batch, heads, length, stored)."""
+    slopes = alibi_slopes(heads).to(distance.device)
+    return (-slopes[:, None, None] * distance.abs()[:, None]).to(dtype)
+
+
+def relative_buckets(config: configs.RelativeBias, distance: Tensor) -> Tensor:
+    """The bucket of each `distance` (query minus key), the same shape, int64 (Raffel et al. 2020, section 2.1)."""
+    buckets, offset = config.buckets, torch.zeros_like(distance)
+    if config.both_directions:
+        buckets //= 2
+        offset = (distance < 0).long() * buckets
+        distance = distance.abs()
+    distance = distance.clamp(min=0)
+    exact = buckets // 2
+    growth = (distance.clamp(min=1).float() / exact).log() / math.log(config.max_distance / exact)
+    logarithmic = exact + (growth * (buckets - exact)).long()  # rounded down before the sum, which would round up
+    return offset + torch.where(distance < exact, distance, logarithmic.clamp(max=buckets - 1))

@@ -1,139 +1,266 @@
-"""The transformer (Vaswani et al. 2017): embed, one stack of blocks, head. Its config decides what it is made of."""
+"""The transformer (Vaswani et al. 2017): embed, stacks of blocks, head. Its config decides what it is made of."""
+
+from dataclasses import replace
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from lmworks.model import config as configs
+from lmworks.model import masks
+from lmworks.model.attention import Context, Memory
 from lmworks.model.blocks import Block
 from lmworks.model.cache import Cache
 from lmworks.model.embedding import Embedding
+from lmworks.model.heads import build_head
 from lmworks.model.norms import build_norm
-from lmworks.model.pooling import pool
-from lmworks.model.positions import Rotation, rotation
+from lmworks.model.positions import alibi, distances, rotation
+from lmworks.model.relative import RelativeBias
 
 
 class Stack(nn.Module):
-    """Blocks in order, and the final norm. Rotations and the mask are computed once and shared by all blocks."""
+    """Blocks in order, and the final norm. What equal blocks share is computed once: rotations, masks, biases."""
 
     def __init__(self, config: configs.Stack, width: int) -> None:
         super().__init__()
         self.config = config
         self.blocks = nn.ModuleList(Block(block, width, config.causal) for block in config.blocks)
         self.norm = build_norm(config.final_norm, width) if config.final_norm else None
+        heads = config.blocks[0].attention.heads
+        self.relative_bias = RelativeBias(config.relative_bias, heads) if config.relative_bias else None
+        self._kinds = [_kind(block.attention) for block in config.blocks]
+        self._flexible = _flexible(config)
 
     def forward(
-        self, hidden: Tensor, positions: Tensor, attention_mask: Tensor | None = None, cache: Cache | None = None
+        self,
+        hidden: Tensor,
+        positions: Tensor,
+        attention_mask: Tensor | None = None,
+        cache: Cache | None = None,
+        memory: Memory | None = None,
+        rule: masks.Predicate | None = None,
     ) -> Tensor:
-        """`hidden` (batch, length, width) → the same shape; the other arguments as in `Transformer.forward`."""
-        mask = cache.mask if cache is not None else padding_mask(attention_mask, self.config.causal)
-        rotations = self._rotations(positions, hidden.dtype)
+        """`hidden` (batch, length, width) → the same shape; the other arguments as in `Transformer.hidden`."""
+        contexts = self._contexts(hidden, positions, attention_mask, cache, rule)
         for layer, block in enumerate(self.blocks):
-            hidden = block(hidden, rotations[layer], mask, cache, layer)
+            context = replace(contexts[self._kinds[layer]], layer=layer)
+            hidden = block(hidden, context, memory)
         return hidden if self.norm is None else self.norm(hidden)
 
-    def _rotations(self, positions: Tensor, dtype: torch.dtype) -> list[Rotation | None]:
-        """Each block's rotation; blocks with equal settings share one."""
-        settings = [(block.attention.rope, block.attention.head_dim) for block in self.config.blocks]
-        distinct = {s: rotation(s[0], s[1], positions, dtype) for s in dict.fromkeys(settings) if s[0] is not None}
-        return [distinct.get(setting) for setting in settings]
+    def _contexts(
+        self,
+        hidden: Tensor,
+        positions: Tensor,
+        attention_mask: Tensor | None,
+        cache: Cache | None,
+        rule: masks.Predicate | None,
+    ) -> dict[configs.Attention, Context]:
+        keys = positions if cache is None else cache.key_positions
+        base = Context(positions, keys, cache=cache)
+        shared = None if self.relative_bias is None else self.relative_bias(positions, keys)
+        flexible = self._flexible and hidden.is_cuda and hidden.dtype != torch.float64
+        visible: dict[configs.Pattern | None, masks.Mask | None] = {}
+        contexts = {}
+        for kind in dict.fromkeys(self._kinds):
+            if kind.pattern not in visible:
+                visible[kind.pattern] = self._mask(kind.pattern, base, len(hidden), attention_mask, rule, flexible)
+            turned, bias = None, shared
+            match kind.position:
+                case configs.Rope() as rope:
+                    turned = rotation(rope, kind.head_dim, positions, hidden.dtype)
+                case configs.Alibi():
+                    slopes = alibi(kind.heads, distances(positions, keys), hidden.dtype)
+                    bias = slopes if shared is None else slopes + shared
+            contexts[kind] = replace(base, rotation=turned, mask=visible[kind.pattern], bias=bias)
+        return contexts
+
+    def _mask(
+        self,
+        pattern: configs.Pattern | None,
+        context: Context,
+        batch: int,
+        attention_mask: Tensor | None,
+        rule: masks.Predicate | None,
+        flexible: bool,
+    ) -> masks.Mask | None:
+        """Who may attend to whom in the blocks of one pattern; None where the blocks' own rule is all there is."""
+        queries, keys, cache = context.queries.expand(batch, -1), context.keys, context.cache
+        length = queries.shape[1]
+        sparse = None if pattern is None or keys.shape[1] <= masks.reach(pattern) else masks.pattern(pattern)
+        allowed = rule or (masks.causal if self.config.causal else masks.everything)
+        if cache is not None:
+            if rule is None and sparse is None and cache.mask is None:
+                return None
+            allowed = allowed if sparse is None else masks.both(allowed, sparse)
+            mask = masks.dense(allowed, batch, queries, keys)
+            return mask if cache.mask is None else mask & cache.mask
+        if rule is None and sparse is None and (attention_mask is None or not self.config.causal):
+            return None if attention_mask is None else masks.padding(attention_mask)
+        allowed = allowed if sparse is None else masks.both(allowed, masks.at(queries, sparse))
+        if flexible and (rule is not None or sparse is not None):
+            return masks.blockwise(allowed, batch, length, attention_mask, queries.device)
+        places = torch.arange(length, device=queries.device)[None]
+        mask = masks.dense(allowed, batch, places, places)
+        return mask if attention_mask is None else mask & masks.padding(attention_mask)
+
+
+def _kind(attention: configs.Attention) -> configs.Attention:
+    """An attention reduced to what its context depends on: equal kinds share a context."""
+    return replace(attention, bias=False, output_bias=None, scale=None, qk_norm=None, softcap=None, sinks=False)
+
+
+def _flexible(config: configs.Stack) -> bool:
+    """A block mask can stand for a mask: no block adds a bias or a sink, and FlexAttention takes the heads' size."""
+    attentions = [block.attention for block in config.blocks]
+    plain = all(isinstance(a.position, configs.Rope | None) and not a.sinks for a in attentions)
+    return plain and config.relative_bias is None and min(a.head_dim for a in attentions) >= 16
 
 
 class Transformer(nn.Module):
-    """A decoder-only or encoder-only transformer, built from its config."""
+    """An encoder-only, decoder-only or encoder–decoder transformer, built from its config."""
 
     def __init__(self, config: configs.ModelConfig) -> None:
         super().__init__()
-        if config.encoder is not None and config.decoder is not None:
-            raise NotImplementedError(
-                "a model with an encoder and a decoder needs cross-attention, which is not built yet"
-            )
         width = config.embedding.width
         self.config = config
         self.embedding = Embedding(config.embedding)
+        own = config.decoder_embedding
+        self.decoder_embedding = Embedding(own, owns_tokens=False) if own is not None else None
         self.encoder = Stack(config.encoder, width) if config.encoder is not None else None
         self.decoder = Stack(config.decoder, width) if config.decoder is not None else None
-        untied = isinstance(config.head, configs.LanguageModelHead) and not config.head.tied
-        self.unembedding = nn.Linear(width, config.embedding.vocabulary, bias=False) if untied else None
+        self.head = build_head(config.head, width, config.embedding.vocabulary) if config.head is not None else None
 
     def forward(
         self,
         ids: Tensor,
+        decoder_ids: Tensor | None = None,
         *,
         positions: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_types: Tensor | None = None,
         cache: Cache | None = None,
+        rule: masks.Predicate | None = None,
+        decoder_attention_mask: Tensor | None = None,
     ) -> Tensor:
-        """Runs the model on `ids` (batch, length) int64.
+        """Runs the model on `ids` (batch, length) int64, and an encoder–decoder on `decoder_ids` (batch, targets) too.
 
-        Returns what the head gives: logits (batch, length, vocabulary) of a `LanguageModelHead`, one vector per text
-        (batch, width) of a `PoolHead`, hidden states (batch, length, width) without a head. The dtype is the weights'.
+        Returns what the head gives: logits (batch, length, vocabulary) of a language model, masked or not, one vector
+        (batch, width), label logits (batch, labels) or a score (batch,) per text; hidden states (batch, length, width)
+        without a head. An encoder–decoder's are those of `decoder_ids`. The dtype is the weights'.
 
-        positions       (batch, length) int64; default 0, 1, 2, … or, with a cache, the positions of the cache's view.
-        attention_mask  (batch, length) bool, True = a real token. For padded batches; what the model gives at padding
-                        is undefined. Not together with a cache, whose view knows the padding.
+        positions       (batch, length) int64; default: real tokens counted from 0, or the positions of the cache's
+                        view.
+        attention_mask  (batch, length) bool, True = a real token. For padded batches, on either side; what the model
+                        gives at padding is undefined. Not together with a cache, whose view knows the padding.
         token_types     (batch, length) int64, the segment of each token; only for models that have them; default 0.
         cache           a view of a `KVCache`: `ids` are new tokens that continue what the cache holds.
+        rule            who may attend to whom, instead of all (encoder) or the past (decoder), such as
+                        `masks.prefix_lm(lengths)`: any predicate on places. Sparse layers keep their pattern too.
+        decoder_attention_mask  as `attention_mask`, of `decoder_ids`.
+
+        ValueError for `decoder_ids` without both stacks, or the other way round.
         """
         hidden = self.hidden(
-            ids, positions=positions, attention_mask=attention_mask, token_types=token_types, cache=cache
-        )
-        match self.config.head:
-            case configs.LanguageModelHead():
-                return self.logits(hidden)
-            case configs.PoolHead() as head:
-                return pool(hidden, attention_mask, head)
-            case None:
-                return hidden
+            ids, decoder_ids, positions=positions, attention_mask=attention_mask, token_types=token_types, cache=cache,
+            rule=rule, decoder_attention_mask=decoder_attention_mask,
+        )  # fmt: skip
+        if self.head is None:
+            return hidden
+        both = self.encoder is not None and self.decoder is not None
+        return self.head(hidden, self.tokens, decoder_attention_mask if both else attention_mask)
 
     def hidden(
         self,
         ids: Tensor,
+        decoder_ids: Tensor | None = None,
         *,
         positions: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_types: Tensor | None = None,
         cache: Cache | None = None,
+        rule: masks.Predicate | None = None,
+        decoder_attention_mask: Tensor | None = None,
     ) -> Tensor:
         """The last hidden states, after the final norm: (batch, length, width). Arguments as in `forward`."""
-        if cache is not None and (attention_mask is not None or positions is not None):
-            raise ValueError("a cache brings its own positions and mask: give them to `KVCache.view` instead")
-        if positions is None:
-            positions = cache.positions if cache is not None else _count_up(ids)
+        if self.encoder is not None and self.decoder is not None:
+            if decoder_ids is None or cache is not None or rule is not None:
+                raise ValueError(
+                    "an encoder–decoder takes `ids` and `decoder_ids`, no rule and no cache: to generate, "
+                    "`encode` once, then `decode` with a cache"
+                )
+            memory = self.encode(ids, positions=positions, attention_mask=attention_mask, token_types=token_types)
+            return self.decode(decoder_ids, memory, attention_mask=decoder_attention_mask)
+        if decoder_ids is not None or decoder_attention_mask is not None:
+            raise ValueError("only a model with an encoder and a decoder takes `decoder_ids`")
+        _check_cache(cache, positions, attention_mask)
+        if cache is not None and self.decoder is None:
+            raise ValueError("an encoder sees its whole text at once and has no cache")
+        stack = self.decoder or self.encoder
+        assert stack is not None
+        positions = _positions(ids, positions, attention_mask, cache)
         hidden = self.embedding(ids, positions, token_types)
-        if self.encoder is not None:
-            if cache is not None:
-                raise ValueError("an encoder sees its whole text at once and has no cache")
-            hidden = self.encoder(hidden, positions, attention_mask)
-        if self.decoder is not None:
-            hidden = self.decoder(hidden, positions, attention_mask, cache)
-        return hidden
+        return stack(hidden, positions, attention_mask, cache, rule=rule)
+
+    def encode(
+        self,
+        ids: Tensor,
+        *,
+        positions: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_types: Tensor | None = None,
+    ) -> Memory:
+        """An encoder–decoder's encoder: `ids` (batch, length) → what `decode` attends to."""
+        if self.encoder is None or self.decoder is None:
+            raise ValueError("only a model with an encoder and a decoder has `encode` and `decode`")
+        positions = _positions(ids, positions, attention_mask, None)
+        hidden = self.encoder(self.embedding(ids, positions, token_types), positions, attention_mask)
+        return Memory(hidden, None if attention_mask is None else attention_mask.bool()[:, None, None, :])
+
+    def decode(
+        self,
+        ids: Tensor,
+        memory: Memory,
+        *,
+        positions: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """An encoder–decoder's decoder: hidden states (batch, length, width) of `ids`; `logits` gives their logits.
+
+        `memory` is of the same batch. With a `cache`, `ids` continue what it holds, and all calls take the same memory.
+        """
+        if self.encoder is None or self.decoder is None:
+            raise ValueError("only a model with an encoder and a decoder has `encode` and `decode`")
+        _check_cache(cache, positions, attention_mask)
+        positions = _positions(ids, positions, attention_mask, cache)
+        embedding = self.decoder_embedding or self.embedding
+        hidden = embedding(ids, positions, tokens=self.embedding.tokens)
+        return self.decoder(hidden, positions, attention_mask, cache, memory)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Final hidden states (…, width) → logits (…, vocabulary): to be called on the positions that are needed."""
-        if not isinstance(self.config.head, configs.LanguageModelHead):
+        if not isinstance(self.config.head, configs.LanguageModelHead | configs.MaskedLanguageModelHead):
             raise ValueError(f"this model has no language model head, its head is {self.config.head}")
-        if self.unembedding is not None:
-            return self.unembedding(hidden)
-        return F.linear(hidden, self.embedding.tokens.weight)
+        assert self.head is not None
+        return self.head(hidden, self.tokens)
+
+    @property
+    def tokens(self) -> Tensor:
+        """The token embedding, (vocabulary, width), which a tied head projects with."""
+        assert self.embedding.tokens is not None
+        return self.embedding.tokens.weight
 
 
-def padding_mask(attention_mask: Tensor | None, causal: bool) -> Tensor | None:
-    """(batch, length) bool, True = real token → (batch, 1, length or 1, length) bool, True = may attend; None for no
-    padding.
-
-    A position may always attend to itself, so that no row is empty: the softmax over nothing is NaN, and would spread.
-    """
-    if attention_mask is None:
-        return None
-    length = attention_mask.shape[1]
-    visible = attention_mask.bool()[:, None, None, :]  # (batch, 1, 1, length)
-    if causal:
-        past = torch.ones(length, length, dtype=torch.bool, device=attention_mask.device).tril()
-        visible = visible & past  # (batch, 1, length, length)
-    return visible | torch.eye(length, dtype=torch.bool, device=attention_mask.device)
+def _check_cache(cache: Cache | None, positions: Tensor | None, attention_mask: Tensor | None) -> None:
+    if cache is not None and (attention_mask is not None or positions is not None):
+        raise ValueError("a cache brings its own positions and mask: give them to `KVCache.view` instead")
 
 
-def _count_up(ids: Tensor) -> Tensor:
-    return torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
+def _positions(ids: Tensor, positions: Tensor | None, attention_mask: Tensor | None, cache: Cache | None) -> Tensor:
+    """(batch or 1, length): as given, as the cache says, or the real tokens counted from 0."""
+    if positions is not None:
+        return positions
+    if cache is not None:
+        return cache.positions
+    if attention_mask is not None:
+        return (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
+    return torch.arange(ids.shape[1], device=ids.device)[None]  # one row for all: so are rotations, biases, masks

@@ -1,0 +1,111 @@
+"""Who may attend to whom: rules as predicates, and the forms in which attention takes them.
+
+A predicate answers for a row of the batch, a query and a key, whole tensors of them at a time. The same predicate
+becomes a dense mask, (batch or 1, 1, length, stored) bool, or, where FlexAttention compiles, a block mask, which knows
+the blocks of the n × n square that are empty and never holds the square itself.
+
+Queries and keys are given to a predicate as their places in the row, 0 to length - 1, so that a rule may look things up
+in tensors of its own: `documents` does. Padding and a fresh start of the positions do not move places; with a cache, a
+token's place is its position. Sparse patterns are about distances in the text, and so about positions: `at` makes a
+rule on places of a rule on positions.
+"""
+
+from collections.abc import Callable
+from typing import assert_never
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+
+from lmworks.model import config as configs
+
+Predicate = Callable[[Tensor, Tensor, Tensor], Tensor]  # (row, place of the query, of the key), int64 → may attend
+Mask = Tensor | BlockMask
+
+
+def causal(row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    """A language model: each token sees itself and the past."""
+    return key <= query
+
+
+def everything(row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    """An encoder: all tokens see each other."""
+    return (key == key) & (query == query)
+
+
+def prefix_lm(lengths: Tensor) -> Predicate:
+    """The first `lengths[row]` tokens see each other, all later ones the past (Raffel et al. 2020, section 3.2.1).
+
+    `lengths` (batch,) int64, with the padding where it stands left. With a cache, the prefix must come in one forward:
+    what is stored already was computed without seeing what came later.
+    """
+    return lambda row, query, key: (key <= query) | (key < lengths[row])
+
+
+def documents(numbers: Tensor) -> Predicate:
+    """Tokens see those of their own document: for several of them in one row, `both(causal, documents(numbers))`.
+
+    `numbers` (batch, length) int64, equal within a document. Give the model positions that start afresh in each, and it
+    gives what it gives each document alone.
+    """
+    return lambda row, query, key: numbers[row, query] == numbers[row, key]
+
+
+def both(first: Predicate, second: Predicate) -> Predicate:
+    """The rule that allows what both allow."""
+    return lambda row, query, key: first(row, query, key) & second(row, query, key)
+
+
+def at(positions: Tensor, rule: Predicate) -> Predicate:
+    """`rule`, which is about positions, for places: the token at place i of a row has position `positions[row, i]`."""
+    return lambda row, query, key: rule(row, positions[row, query], positions[row, key])
+
+
+def pattern(config: configs.Pattern) -> Predicate:
+    """The rule, on positions, of a sparse attention; see the patterns of `config.py`."""
+    match config:
+        case configs.Window(size):
+            return lambda row, query, key: (query - key).abs() < size
+        case configs.Banded(block, bands):
+            return lambda row, query, key: (query // block - key // block).abs() < bands
+        case configs.WindowAndGlobal(size, tokens):
+            return lambda row, query, key: ((query - key).abs() < size) | (key < tokens) | (query < tokens)
+        case unknown:
+            assert_never(unknown)
+
+
+def reach(config: configs.Pattern) -> int:
+    """The most consecutive positions among which the pattern hides nothing, wherever they begin."""
+    match config:
+        case configs.Window(size) | configs.WindowAndGlobal(size, _):
+            return size
+        case configs.Banded(block, bands):
+            return block * (bands - 1) + 1
+        case unknown:
+            assert_never(unknown)
+
+
+def dense(rule: Predicate, batch: int, queries: Tensor, keys: Tensor) -> Tensor:
+    """`queries` (batch or 1, length), `keys` (batch or 1, stored) → (batch or 1, 1, length, stored): 1 where the rows
+    of the batch do not differ."""
+    rows = torch.arange(batch, device=queries.device)[:, None, None, None]
+    return rule(rows, queries[:, None, :, None], keys[:, None, None, :])
+
+
+def blockwise(rule: Predicate, batch: int, length: int, real: Tensor | None, device: torch.device) -> BlockMask:
+    """The rule as FlexAttention takes it; `real` (batch, length) bool hides padding."""
+
+    def mask_mod(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        allowed = rule(row, query, key)
+        return allowed if real is None else (allowed & real[row, key].bool()) | (query == key)
+
+    return create_block_mask(mask_mod, batch, None, length, length, device=str(device))
+
+
+def padding(attention_mask: Tensor) -> Tensor:
+    """(batch, length) bool, True = real token → (batch, 1, length, length) bool, True = may attend.
+
+    A token may always attend to itself, so that no row is empty: the softmax over nothing is NaN, and would spread.
+    """
+    visible = attention_mask.bool()[:, None, None, :]  # (batch, 1, 1, length)
+    return visible | torch.eye(attention_mask.shape[1], dtype=torch.bool, device=attention_mask.device)

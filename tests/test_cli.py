@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-VERBS = ("up", "build", "serve", "ask", "pull", "lineage", "stage", "log", "keys")
+VERBS = ("up", "build", "serve", "ask", "pull", "lineage", "stage", "model", "log", "keys")
 
 
 def lmworks(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
@@ -18,7 +18,7 @@ def test_every_verb_has_help_that_says_what_it_is_for(verb):
     result = lmworks(verb, "--help")
     assert result.returncode == 0
     assert len(result.stdout) > 300
-    if verb not in ("pull", "stage", "log", "keys"):
+    if verb not in ("pull", "stage", "model", "log", "keys"):
         assert "Example" in result.stdout or "lmworks" in result.stdout
 
 

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from lmworks.cli import asking, building, log, serving
+from lmworks.cli import asking, building, log, model, serving
 
 app = typer.Typer(
     add_completion=False,
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 for verb in (building.up, building.build, serving.serve, asking.ask, building.pull, asking.lineage, building.stage):
     app.command()(verb)
+app.add_typer(model.app, name="model")
 app.add_typer(log.app, name="log")
 app.add_typer(serving.keys_app, name="keys")
 

@@ -1,27 +1,20 @@
-"""LLaMA against `transformers`, in both directions: tiny random models of every kind, then SmolLM2's real weights."""
+"""SmolLM2's real weights against `transformers`, and a tokenizer; tiny random models are in `test_families.py`."""
 
 import pytest
 import torch
 
-from lmworks.model.cache import KVCache
-from lmworks.model.checkpoint import assemble, load
-from lmworks.model.huggingface import LLAMA, write_config
+from lmworks.model.checkpoint import assemble
+from lmworks.model.config import Rope
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama
+from lmworks.model.tensor_files import read_weights
 from lmworks.model.transformer import Transformer
-from lmworks.model.weights import read_weights
 from lmworks.records import Message
 
 transformers = pytest.importorskip("transformers")
 
-KINDS = {
-    "plain": {},
-    "grouped": {"num_key_value_heads": 2},
-    "one key head, wide": {"num_key_value_heads": 1, "head_dim": 24},
-    "tied": {"tie_word_embeddings": True},
-    "biases": {"attention_bias": True, "mlp_bias": True},
-    "long": {"rope_parameters": {"rope_type": "default", "rope_theta": 500_000.0}, "rms_norm_eps": 1e-3},
-}
+from harness import greedy  # noqa: E402
+
 PROMPTS = [
     "The capital of France is",
     "def fibonacci(n):",
@@ -47,29 +40,11 @@ PROMPTS = [
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_tiny_model_of_theirs_is_read(kind, tiny_tokenizer, tmp_path):
-    shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4}
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(**{**shape, "vocab_size": 267, "max_position_embeddings": 128, **KINDS[kind]})
-    theirs = transformers.LlamaForCausalLM(config).eval()
-    for name, parameter in theirs.named_parameters():
-        torch.nn.init.normal_(parameter, mean=float("norm" in name), std=0.15)  # biases too, which start at 0
-    theirs.save_pretrained(tmp_path)
-    tiny_tokenizer.save(tmp_path)
-    ours = load(tmp_path).model
-    ids = torch.randint(267, (2, 40))
-    expected = theirs(ids).logits
-    assert expected.std() > 0.5  # so that a tolerance of 1e-4 means something
-    torch.testing.assert_close(ours(ids), expected, atol=1e-4, rtol=0)  # float32, sums in another order
-
-
-@torch.no_grad()
 @pytest.mark.parametrize(
     "config",
     [
         llama(267, 64, 3, 4, 2, 96, 128, tied=True),
-        llama(267, 64, 3, 4, 1, 96, 128, head_dim=24, rope_theta=1e6, attention_bias=True, feed_forward_bias=True),
+        llama(267, 64, 3, 4, 1, 96, 128, head_dim=24, rope=Rope(1e6), attention_bias=True, feed_forward_bias=True),
     ],
 )
 def test_a_tiny_model_of_ours_is_read_by_them(config, tiny_tokenizer, tmp_path):
@@ -86,18 +61,6 @@ def test_a_tiny_model_of_ours_is_read_by_them(config, tiny_tokenizer, tmp_path):
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (1, 2)
 
 
-@torch.no_grad()
-def test_cached_generation_takes_their_tokens(tmp_path):
-    config = llama(97, 64, 3, 4, 2, 96, 128)
-    theirs_config = transformers.LlamaConfig(**write_config(config), eos_token_id=None)
-    theirs = transformers.LlamaForCausalLM(theirs_config).eval()
-    ours = initialise(Transformer(config), seed=0, std=0.15).eval()
-    theirs.load_state_dict({LLAMA.their_name(name): tensor for name, tensor in ours.state_dict().items()})
-    prompt = torch.randint(97, (1, 7), generator=torch.Generator().manual_seed(0))
-    expected = theirs.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=40, do_sample=False)
-    assert greedy(ours, prompt.tolist(), steps=40) == expected.tolist()
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # SmolLM2
 
@@ -105,24 +68,6 @@ def test_cached_generation_takes_their_tokens(tmp_path):
 @pytest.fixture(scope="module")
 def theirs(smollm2_folder):
     return transformers.AutoModelForCausalLM.from_pretrained(smollm2_folder, dtype=torch.float32).eval()
-
-
-@torch.no_grad()
-def greedy(model: Transformer, prompts: list[list[int]], steps: int) -> list[list[int]]:
-    """The prompts and `steps` tokens after each, all prompts in one ragged batch through the cache."""
-    rows, longest = [list(prompt) for prompt in prompts], max(map(len, prompts))
-    cache, slots = KVCache(model.config, len(rows), longest + steps), torch.arange(len(rows))
-    positions = torch.tensor([[*range(len(row)), *[-1] * (longest - len(row))] for row in rows])
-    new = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
-    last = torch.tensor([len(row) - 1 for row in rows])
-    for _ in range(steps):
-        hidden = model.hidden(new, cache=cache.view(slots, positions))
-        chosen = model.logits(hidden[slots, last]).argmax(dim=-1)
-        for row, token in zip(rows, chosen.tolist(), strict=True):
-            row.append(token)
-        positions = torch.tensor([[len(row) - 1] for row in rows])
-        new, last = chosen[:, None], torch.zeros_like(last)
-    return rows
 
 
 @torch.no_grad()

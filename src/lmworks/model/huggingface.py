@@ -1,26 +1,21 @@
 """Hugging Face's model folders: `config.json` and tensor names of each family, in both directions.
 
-A family is a value too: how its config reads and writes, and what its tensors are called. Reading is strict where it
-matters: a field that changes what the model computes must have a value we compute; anything else in the file is
-ignored. Writing asks every family to express a config and takes the one that reads back as the very same config.
+A family is a value too: the preset that builds it, where `config.json` keeps each of the preset's arguments, and what
+its tensors are called (`families/`). Reading is strict where it matters: a field that changes what the model computes
+must have a value we compute; anything else in the file is ignored. Writing asks every family to express a config and
+takes the first one that reads back as the very same config; `own.py` expresses all of them.
 """
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lmworks.model import presets
-from lmworks.model.config import LanguageModelHead, ModelConfig, PoolHead
+from torch import Tensor
+
+from lmworks.model.config import ClassificationHead, Head, LanguageModelHead, ModelConfig, PoolHead, ScoreHead
 
 JsonObject = dict[str, Any]
-ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-    "silu": "silu",
-}
+Document = Mapping[str, Any]  # a config.json
 
 
 class UnsupportedModel(ValueError):  # noqa: N818
@@ -28,218 +23,248 @@ class UnsupportedModel(ValueError):  # noqa: N818
 
 
 @dataclass(frozen=True)
+class Setting:
+    """An argument of a family's preset: `read` finds it in a config.json, `write` gives the fields that express it."""
+
+    argument: str
+    read: Callable[[Document], Any]
+    write: Callable[[ModelConfig], JsonObject]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One of a family's classes in `transformers`, which differ in their heads.
+
+    read_head    the head, from config.json and the config that the preset gave.
+    write_head   the fields that express a head; UnsupportedModel for one that this class does not have.
+    modules      our module names of the head → theirs.
+    bare         the model by itself, whose tensor names go without the family's prefix.
+    """
+
+    name: str
+    read_head: Callable[[Document, ModelConfig], Head | None]
+    write_head: Callable[[Head | None], JsonObject]
+    modules: Mapping[str, str] = field(default_factory=dict)
+    bare: bool = False
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Several of our tensors that are one of theirs: `split` cuts theirs, `join` puts ours together.
+
+    Names are without `.weight` or `.bias`, and both get the same treatment; or one parameter's whole
+    name. The functions take the config as well.
+    """
+
+    theirs: str
+    ours: tuple[str, ...]
+    split: Callable[[Tensor, ModelConfig], Sequence[Tensor]]
+    join: Callable[[Sequence[Tensor], ModelConfig], Tensor]
+
+
+@dataclass(frozen=True)
 class Family:
     """One `model_type`.
 
-    `modules` maps our module names to theirs, with `{}` for the number of a layer. `ignored` matches their tensors that
-    hold nothing the forward uses.
+    prefix      of their tensor names in every class but the bare model's.
+    preset      builds the config from the arguments that `settings` read, with whatever head it has.
+    fixed       fields that must have one value, or one of a tuple's; the first is their default, and is written too
+                when not None.
+    modules     our module (or parameter) names → theirs, without the prefix; `{}` stands for a number.
+    variant     the same of modules whose names depend on the config.
+    fused       tensors that are cut or put together, see `Fused`.
+    copies      their tensors that some files hold twice → the other name, without the prefix; they must be equal.
+    ignored     regular expression: their tensors that hold nothing the forward uses.
     """
 
     model_type: str
-    architecture: str
-    read: Callable[[Mapping[str, Any]], ModelConfig]
-    write: Callable[[ModelConfig], JsonObject]
+    prefix: str
+    preset: Callable[..., ModelConfig]
+    settings: tuple[Setting, ...]
+    fixed: Mapping[str, Any]
+    architectures: tuple[Architecture, ...]
     modules: Mapping[str, str]
-    ignored: str
+    variant: Callable[[ModelConfig], Mapping[str, str]] = lambda config: {}
+    fused: tuple[Fused, ...] = ()
+    copies: Mapping[str, str] = field(default_factory=dict)
+    ignored: str = r"(?!)"
 
-    def their_name(self, ours: str) -> str:
-        """Name in a safetensors file of the parameter that we call `ours`."""
-        module, _, parameter = ours.rpartition(".")
-        layer = re.search(r"\.(\d+)\.", module)
-        template = module if layer is None else module.replace(layer.group(), ".{}.", 1)
-        return f"{self.modules[template].format(layer.group(1) if layer else '')}.{parameter}"
+    def read(self, document: Document) -> ModelConfig:
+        """UnsupportedModel names the first field whose value is not computed here; KeyError a missing one."""
+        for name, value in {**self.fixed, "quantization_config": None}.items():
+            allowed = value if isinstance(value, tuple) else (value,)
+            found = document.get(name, allowed[0])
+            if found not in allowed:
+                supported = ", ".join(map(repr, allowed))
+                raise UnsupportedModel(f"{name} = {found!r} is not supported; supported: {supported}")
+        config = self.preset(**{setting.argument: setting.read(document) for setting in self.settings})
+        return replace(config, head=self.architecture(document).read_head(document, config))
+
+    def write(self, config: ModelConfig, architecture: Architecture) -> JsonObject:
+        document: JsonObject = {"architectures": [architecture.name], "model_type": self.model_type}
+        defaults = {name: value[0] if isinstance(value, tuple) else value for name, value in self.fixed.items()}
+        document |= {name: value for name, value in defaults.items() if value is not None}
+        for setting in self.settings:
+            document |= setting.write(config)
+        return document | architecture.write_head(config.head)
+
+    def architecture(self, document: Document) -> Architecture:
+        """The class that a config.json names; the first one when it names none."""
+        names = document.get("architectures") or [self.architectures[0].name]
+        for architecture in self.architectures:
+            if names == [architecture.name]:
+                return architecture
+        known = ", ".join(architecture.name for architecture in self.architectures)
+        raise UnsupportedModel(f"architectures {names} is not supported; supported: {known}")
 
 
-def read_config(document: Mapping[str, Any], pool: PoolHead | None = None) -> ModelConfig:
+def read_config(document: Document, pool: PoolHead | None = None) -> ModelConfig:
     """The architecture that a `config.json` describes; `pool` is the head of an embedding model, which it does not.
 
-    UnsupportedModel names the first field whose value is not supported.
+    UnsupportedModel names the first field whose value is not supported, or that is missing.
     """
     family = family_of(document.get("model_type"))
-    architectures = document.get("architectures")
-    if architectures and architectures != [family.architecture]:
-        raise UnsupportedModel(f"architectures {architectures} is not supported; supported: [{family.architecture!r}]")
-    config = family.read(document)
-    if pool is None:
-        return config
-    if config.encoder is None:
-        raise UnsupportedModel(f"pooling of a {family.model_type} model is not supported: it has no encoder")
-    return ModelConfig(config.embedding, config.encoder, None, pool, config.context_length)
+    try:
+        config = family.read(document)
+    except KeyError as error:
+        raise UnsupportedModel(f"config.json of a {family.model_type} model lacks {error}") from error
+    return config if pool is None else replace(config, head=pool)
 
 
-def write_config(config: ModelConfig) -> JsonObject:
-    """The `config.json` of an architecture; UnsupportedModel when no family of Hugging Face's can express it."""
-    for family in FAMILIES:
-        try:
-            document = family.write(config)
-            if read_config(document, config.head if isinstance(config.head, PoolHead) else None) == config:
-                return document
-        except (AttributeError, UnsupportedModel):  # a part that this family needs, or does not know
-            continue
-    known = ", ".join(family.model_type for family in FAMILIES)
-    raise UnsupportedModel(f"none of the families {known} can express this config: {config}")
+def write_config(config: ModelConfig, like: Document | None = None) -> JsonObject:
+    """The `config.json` of an architecture.
+
+    `like` is a config.json to keep to: it is given back as it is where it describes this very config. Otherwise its
+    family is preferred, and its other fields, about which we know nothing, are kept.
+    """
+    pool = config.head if isinstance(config.head, PoolHead) else None
+    if like is not None and read_config(like, pool) == config:
+        return dict(like)
+    preferred = () if like is None else (family_of(like.get("model_type")),)
+    for index, family in enumerate((*preferred, *_families())):
+        kept = dict(like) if like is not None and index == 0 else {}
+        for architecture in family.architectures:
+            try:
+                document = kept | family.write(config if pool is None else replace(config, head=None), architecture)
+                if read_config(document, pool) == config:
+                    return document
+            except (AttributeError, KeyError, StopIteration, TypeError, ValueError):  # not of this family
+                continue
+    raise UnsupportedModel(f"no family can express this config: {config}")
 
 
-def family_of(model_type: str | None) -> Family:
-    for family in FAMILIES:
+def family_of(model_type: Any) -> Family:
+    """The family of a `model_type`; UnsupportedModel lists the known ones."""
+    families = _families()
+    for family in families:
         if family.model_type == model_type:
             return family
-    known = ", ".join(family.model_type for family in FAMILIES)
+    known = ", ".join(family.model_type for family in families)
     raise UnsupportedModel(f"model_type {model_type!r} is not supported; supported: {known}")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# LLaMA
+def _families() -> tuple[Family, ...]:
+    from lmworks.model.families import FAMILIES  # the families are built from this module's parts
 
-
-def _read_llama(document: Mapping[str, Any]) -> ModelConfig:
-    rope = document.get("rope_parameters") or {}  # where newer files keep rope_theta
-    _require(document, "hidden_act", "silu", default="silu")
-    _require(document, "rope_scaling", None)
-    _require(rope, "rope_type", "default", default="default")
-    _require(rope, "partial_rotary_factor", 1.0, default=1.0)
-    _require(document, "rope_interleaved", False, default=False)
-    _require(document, "quantization_config", None)
-    heads = document["num_attention_heads"]
-    return presets.llama(
-        vocabulary=document["vocab_size"],
-        width=document["hidden_size"],
-        layers=document["num_hidden_layers"],
-        heads=heads,
-        kv_heads=document.get("num_key_value_heads") or heads,
-        hidden=document["intermediate_size"],
-        context_length=document.get("max_position_embeddings", 2048),
-        head_dim=document.get("head_dim"),
-        rope_theta=float(rope.get("rope_theta") or document.get("rope_theta", 10_000.0)),
-        norm_eps=document.get("rms_norm_eps", 1e-6),
-        tied=document.get("tie_word_embeddings", False),
-        attention_bias=document.get("attention_bias", False),
-        feed_forward_bias=document.get("mlp_bias", False),
-    )
-
-
-def _write_llama(config: ModelConfig) -> JsonObject:
-    if config.decoder is None or not isinstance(config.head, LanguageModelHead):
-        raise UnsupportedModel("llama is a decoder with a language model head")
-    block = config.decoder.blocks[0]
-    attention = block.attention
-    if attention.rope is None:
-        raise UnsupportedModel("llama has rotary positions")
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": config.embedding.vocabulary,
-        "hidden_size": config.embedding.width,
-        "num_hidden_layers": len(config.decoder.blocks),
-        "num_attention_heads": attention.heads,
-        "num_key_value_heads": attention.kv_heads,
-        "head_dim": attention.head_dim,
-        "intermediate_size": block.feed_forward.hidden,
-        "hidden_act": "silu",
-        "max_position_embeddings": config.context_length,
-        "rope_theta": attention.rope.theta,
-        "rms_norm_eps": block.norm.eps,
-        "tie_word_embeddings": config.head.tied,
-        "attention_bias": attention.bias,
-        "mlp_bias": block.feed_forward.bias,
-    }
-
-
-LLAMA = Family(
-    model_type="llama",
-    architecture="LlamaForCausalLM",
-    read=_read_llama,
-    write=_write_llama,
-    modules={
-        "embedding.tokens": "model.embed_tokens",
-        "decoder.blocks.{}.attention_norm": "model.layers.{}.input_layernorm",
-        "decoder.blocks.{}.attention.query": "model.layers.{}.self_attn.q_proj",
-        "decoder.blocks.{}.attention.key": "model.layers.{}.self_attn.k_proj",
-        "decoder.blocks.{}.attention.value": "model.layers.{}.self_attn.v_proj",
-        "decoder.blocks.{}.attention.output": "model.layers.{}.self_attn.o_proj",
-        "decoder.blocks.{}.feed_forward_norm": "model.layers.{}.post_attention_layernorm",
-        "decoder.blocks.{}.feed_forward.gate": "model.layers.{}.mlp.gate_proj",
-        "decoder.blocks.{}.feed_forward.up": "model.layers.{}.mlp.up_proj",
-        "decoder.blocks.{}.feed_forward.down": "model.layers.{}.mlp.down_proj",
-        "decoder.norm": "model.norm",
-        "unembedding": "lm_head",
-    },
-    ignored=r".*\.rotary_emb\.inv_freq",
-)
+    return FAMILIES
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# BERT
+# The parts that families are declared with
+
+_ABSENT = object()
 
 
-def _read_bert(document: Mapping[str, Any]) -> ModelConfig:
-    activation = document.get("hidden_act", "gelu")
-    if activation not in ACTIVATIONS:
-        raise UnsupportedModel(f"hidden_act {activation!r} is not supported; supported: {', '.join(ACTIVATIONS)}")
-    _require(document, "position_embedding_type", "absolute", default="absolute")
-    _require(document, "is_decoder", False, default=False)
-    _require(document, "add_cross_attention", False, default=False)
-    _require(document, "quantization_config", None)
-    return presets.bert(
-        vocabulary=document["vocab_size"],
-        width=document["hidden_size"],
-        layers=document["num_hidden_layers"],
-        heads=document["num_attention_heads"],
-        hidden=document["intermediate_size"],
-        context_length=document.get("max_position_embeddings", 512),
-        token_types=document.get("type_vocab_size", 2),
-        activation=ACTIVATIONS[activation],  # pyright: ignore[reportArgumentType]
-        norm_eps=document.get("layer_norm_eps", 1e-12),
-    )
+def setting(
+    argument: str,
+    name: str,
+    get: Callable[[ModelConfig], Any],
+    default: Any = _ABSENT,
+    values: Mapping[Any, Any] | None = None,
+    nullable: bool = False,
+) -> Setting:
+    """The usual kind: one field `name` of config.json, whose `default` stands where it is missing, and, unless it is
+    `nullable`, also where it is null.
+
+    `get` finds the argument's value in a config. `values` translates their values to ours; the first of several that
+    mean the same is the one written.
+    """
+
+    def read(document: Document) -> Any:
+        value = document.get(name)
+        if value is None and not (nullable and name in document):
+            if default is _ABSENT:
+                raise KeyError(name)
+            value = default
+        if values is None:
+            return value
+        if value not in values:
+            raise UnsupportedModel(f"{name} = {value!r} is not supported; supported: {', '.join(map(str, values))}")
+        return values[value]
+
+    def write(config: ModelConfig) -> JsonObject:
+        value = get(config)
+        return {name: value if values is None else next(t for t, ours in values.items() if ours == value)}
+
+    return Setting(argument, read, write)
 
 
-def _write_bert(config: ModelConfig) -> JsonObject:
-    if config.encoder is None:
-        raise UnsupportedModel("bert is an encoder")
-    block = config.encoder.blocks[0]
-    return {
-        "architectures": ["BertModel"],
-        "model_type": "bert",
-        "vocab_size": config.embedding.vocabulary,
-        "hidden_size": config.embedding.width,
-        "num_hidden_layers": len(config.encoder.blocks),
-        "num_attention_heads": block.attention.heads,
-        "intermediate_size": block.feed_forward.hidden,
-        "hidden_act": next(name for name, ours in ACTIVATIONS.items() if ours == block.feed_forward.activation),
-        "max_position_embeddings": config.context_length,
-        "type_vocab_size": config.embedding.token_types,
-        "layer_norm_eps": block.norm.eps,
-        "position_embedding_type": "absolute",
-    }
+def bare_model(name: str) -> Architecture:
+    """The class without a head, whose output is the hidden states."""
+
+    def write_head(head: Head | None) -> JsonObject:
+        if head is not None:
+            raise UnsupportedModel(f"{name} has no head")
+        return {}
+
+    return Architecture(name, lambda document, config: None, write_head, bare=True)
 
 
-BERT = Family(
-    model_type="bert",
-    architecture="BertModel",
-    read=_read_bert,
-    write=_write_bert,
-    modules={
-        "embedding.tokens": "embeddings.word_embeddings",
-        "embedding.positions": "embeddings.position_embeddings",
-        "embedding.token_types": "embeddings.token_type_embeddings",
-        "embedding.norm": "embeddings.LayerNorm",
-        "encoder.blocks.{}.attention.query": "encoder.layer.{}.attention.self.query",
-        "encoder.blocks.{}.attention.key": "encoder.layer.{}.attention.self.key",
-        "encoder.blocks.{}.attention.value": "encoder.layer.{}.attention.self.value",
-        "encoder.blocks.{}.attention.output": "encoder.layer.{}.attention.output.dense",
-        "encoder.blocks.{}.attention_norm": "encoder.layer.{}.attention.output.LayerNorm",
-        "encoder.blocks.{}.feed_forward.up": "encoder.layer.{}.intermediate.dense",
-        "encoder.blocks.{}.feed_forward.down": "encoder.layer.{}.output.dense",
-        "encoder.blocks.{}.feed_forward_norm": "encoder.layer.{}.output.LayerNorm",
-    },
-    # The pooler was trained for next-sentence prediction; hidden states and mean pooling never touch it.
-    ignored=r"pooler\.dense\.(weight|bias)|embeddings\.position_ids",
-)
+def language_model(
+    name: str,
+    modules: Mapping[str, str] | None = None,
+    tied: bool = False,
+    softcap: tuple[str, float | None] | None = None,
+) -> Architecture:
+    """The class with the language model head; `tied` is the default of `tie_word_embeddings`, `softcap` the field of
+    the cap and its default."""
 
-FAMILIES = (LLAMA, BERT)
+    def read_head(document: Document, config: ModelConfig) -> Head:
+        cap = None if softcap is None else document.get(*softcap)
+        return LanguageModelHead(tied=document.get("tie_word_embeddings", tied), softcap=cap)
+
+    def write_head(head: Head | None) -> JsonObject:
+        if not isinstance(head, LanguageModelHead):
+            raise UnsupportedModel(f"{name} has a language model head")
+        return {"tie_word_embeddings": head.tied} | ({} if softcap is None else {softcap[0]: head.softcap})
+
+    return Architecture(name, read_head, write_head, modules or {"head.projection": "lm_head"})
 
 
-def _require(document: Mapping[str, Any], field: str, supported: Any, default: Any = None) -> None:
-    value = document.get(field, default)
-    if value != supported:
-        raise UnsupportedModel(f"{field} = {value!r} is not supported; supported: {supported!r}")
+def last_token_classifier(name: str) -> Architecture:
+    """The class that labels a text by its last token; with one label it is a score."""
+
+    def read_head(document: Document, config: ModelConfig) -> Head:
+        labels = len(document.get("id2label") or range(document.get("num_labels", 2)))
+        return ScoreHead("last") if labels == 1 else ClassificationHead(labels, "last", activation=None, bias=False)
+
+    def write_head(head: Head | None) -> JsonObject:
+        if not isinstance(head, ClassificationHead | ScoreHead):
+            raise UnsupportedModel(f"{name} has a classification head")
+        labels = head.labels if isinstance(head, ClassificationHead) else 1
+        return {} if labels == 2 else {"num_labels": labels}
+
+    return Architecture(name, read_head, write_head, {"head.projection": "score"})
+
+
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "relu": "relu",
+    "relu2": "relu2",
+    "silu": "silu",
+    "swish": "silu",
+    "tanh": "tanh",
+}

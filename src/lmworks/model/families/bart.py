@@ -1,0 +1,104 @@
+"""BART (`bart`). Theirs numbers padding too, ours counts real tokens: the same where padding stands on the right."""
+
+from collections.abc import Callable
+
+from lmworks.model import presets
+from lmworks.model.config import Head, LanguageModelHead, ModelConfig
+from lmworks.model.families import common
+from lmworks.model.huggingface import (
+    ACTIVATIONS,
+    Architecture,
+    Document,
+    Family,
+    Fused,
+    JsonObject,
+    Setting,
+    UnsupportedModel,
+    bare_model,
+    setting,
+)
+
+
+def _both(argument: str, name: str, get: Callable[[ModelConfig], int]) -> Setting:
+    """A size that each stack has a field for, and that both must agree on."""
+
+    def read(document: Document) -> int:
+        encoder, decoder = document[f"encoder_{name}"], document[f"decoder_{name}"]
+        if encoder != decoder:
+            raise UnsupportedModel(f"decoder_{name} = {decoder} beside encoder_{name} = {encoder} is not supported")
+        return encoder
+
+    return Setting(argument, read, lambda c: dict.fromkeys((f"encoder_{name}", f"decoder_{name}"), get(c)))
+
+
+def _scale(document: Document) -> float | None:
+    return document["d_model"] ** 0.5 if document.get("scale_embedding") else None
+
+
+def _read_head(document: Document, config: ModelConfig) -> Head:
+    return LanguageModelHead(tied=True, bias=True)
+
+
+def _write_head(head: Head | None) -> JsonObject:
+    if not isinstance(head, LanguageModelHead):
+        raise UnsupportedModel("BartForConditionalGeneration has a language model head")
+    return {}
+
+
+_ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}
+
+
+def _stack(name: str) -> dict[str, str]:
+    """Our names → theirs of what both stacks have."""
+    ours, theirs = f"{name}.blocks.{{}}", f"{name}.layers.{{}}"
+    return {
+        **{f"{ours}.attention.{part}": f"{theirs}.self_attn.{their_part}" for part, their_part in _ATTENTION.items()},
+        f"{ours}.attention_norm": f"{theirs}.self_attn_layer_norm",
+        f"{ours}.feed_forward.up": f"{theirs}.fc1",
+        f"{ours}.feed_forward.down": f"{theirs}.fc2",
+        f"{ours}.feed_forward_norm": f"{theirs}.final_layer_norm",
+    }
+
+
+BART = Family(
+    model_type="bart",
+    prefix="model.",
+    preset=presets.bart,
+    settings=(
+        common.VOCABULARY,
+        setting("width", "d_model", lambda c: c.embedding.width),
+        setting("layers", "encoder_layers", lambda c: len(c.stacks[0].blocks)),
+        setting("decoder_layers", "decoder_layers", lambda c: len(c.stacks[-1].blocks)),
+        _both("heads", "attention_heads", lambda c: common.first_block(c).attention.heads),
+        _both("hidden", "ffn_dim", lambda c: common.feed_forward(c).hidden),
+        common.context_length(1024),
+        setting("activation", "activation_function", lambda c: common.feed_forward(c).activation, "gelu", ACTIVATIONS),
+        Setting("scale", _scale, lambda c: {"scale_embedding": c.embedding.scale is not None}),
+    ),
+    fixed={"tie_word_embeddings": True, "normalize_before": False, "add_final_layer_norm": False},
+    architectures=(
+        Architecture("BartForConditionalGeneration", _read_head, _write_head, {"head.bias": "final_logits_bias"}),
+        bare_model("BartModel"),
+    ),
+    modules={
+        "embedding.tokens": "shared",
+        "embedding.positions": "encoder.embed_positions",
+        "embedding.norm": "encoder.layernorm_embedding",
+        "decoder_embedding.positions": "decoder.embed_positions",
+        "decoder_embedding.norm": "decoder.layernorm_embedding",
+        **_stack("encoder"),
+        **_stack("decoder"),
+        **{
+            f"decoder.blocks.{{}}.cross_attention.{o}": f"decoder.layers.{{}}.encoder_attn.{t}"
+            for o, t in _ATTENTION.items()
+        },
+        "decoder.blocks.{}.cross_attention_norm": "decoder.layers.{}.encoder_attn_layer_norm",
+    },
+    fused=(
+        Fused("final_logits_bias", ("head.bias",), lambda t, c: (t[0],), lambda parts, c: parts[0][None]),
+    ),  # (1, n)
+    copies=dict.fromkeys(
+        ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"), "shared.weight"
+    ),
+    ignored=r"(encoder|decoder)\.version",
+)

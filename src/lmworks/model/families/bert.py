@@ -1,0 +1,108 @@
+"""BERT, and SpanBERT, whose published folders are BERT's (`bert`).
+
+Theirs numbers padding too, ours counts real tokens: a text padded on the left needs `position_ids` there to give the
+same. The pooler and the next-sentence classifier of pre-training (`BertForPreTraining`) are read by no head of ours and
+left out: fine-tuning has not used the second since RoBERTa, and a classifier keeps the first.
+"""
+
+from collections.abc import Mapping
+
+from lmworks.model import presets
+from lmworks.model.config import Activation, ClassificationHead, Head, MaskedLanguageModelHead, ModelConfig
+from lmworks.model.families import common
+from lmworks.model.huggingface import (
+    ACTIVATIONS,
+    Architecture,
+    Document,
+    Family,
+    JsonObject,
+    UnsupportedModel,
+    bare_model,
+    setting,
+)
+
+
+def masked_language_model(name: str, modules: Mapping[str, str], activation: Activation | None = None) -> Architecture:
+    """The class with BERT's head; `activation` None: that of the feed-forward networks."""
+
+    def read_head(document: Document, config: ModelConfig) -> Head:
+        found = activation or common.feed_forward(config).activation
+        return MaskedLanguageModelHead(found, common.first_block(config).norm)
+
+    def write_head(head: Head | None) -> JsonObject:
+        if not isinstance(head, MaskedLanguageModelHead):
+            raise UnsupportedModel(f"{name} has a masked language model head")
+        return {}
+
+    return Architecture(name, read_head, write_head, modules)
+
+
+def classifier(name: str, modules: Mapping[str, str]) -> Architecture:
+    """The class that labels a text by its first token."""
+
+    def read_head(document: Document, config: ModelConfig) -> Head:
+        return ClassificationHead(len(document.get("id2label") or range(document.get("num_labels", 2))))
+
+    def write_head(head: Head | None) -> JsonObject:
+        if not isinstance(head, ClassificationHead):
+            raise UnsupportedModel(f"{name} has a classification head")
+        return {} if head.labels == 2 else {"num_labels": head.labels}
+
+    return Architecture(name, read_head, write_head, modules)
+
+
+_MASKED = {
+    "head.dense": "cls.predictions.transform.dense",
+    "head.norm": "cls.predictions.transform.LayerNorm",
+    "head.bias": "cls.predictions.bias",
+}
+
+BERT = Family(
+    model_type="bert",
+    prefix="bert.",
+    preset=presets.bert,
+    settings=(
+        common.VOCABULARY,
+        common.WIDTH,
+        common.LAYERS,
+        common.HEADS,
+        common.HIDDEN,
+        common.context_length(512),
+        setting("token_types", "type_vocab_size", lambda c: c.embedding.token_types, 2),
+        setting("activation", "hidden_act", lambda c: common.feed_forward(c).activation, "gelu", ACTIVATIONS),
+        common.norm_eps("layer_norm_eps", 1e-12),
+    ),
+    fixed={
+        "position_embedding_type": "absolute",
+        "is_decoder": False,
+        "add_cross_attention": False,
+        "tie_word_embeddings": True,
+    },
+    architectures=(
+        bare_model("BertModel"),
+        masked_language_model("BertForMaskedLM", _MASKED),
+        classifier(
+            "BertForSequenceClassification", {"head.dense": "bert.pooler.dense", "head.projection": "classifier"}
+        ),
+        masked_language_model("BertForPreTraining", _MASKED),
+    ),
+    modules={
+        "embedding.tokens": "embeddings.word_embeddings",
+        "embedding.positions": "embeddings.position_embeddings",
+        "embedding.token_types": "embeddings.token_type_embeddings",
+        "embedding.norm": "embeddings.LayerNorm",
+        "encoder.blocks.{}.attention.query": "encoder.layer.{}.attention.self.query",
+        "encoder.blocks.{}.attention.key": "encoder.layer.{}.attention.self.key",
+        "encoder.blocks.{}.attention.value": "encoder.layer.{}.attention.self.value",
+        "encoder.blocks.{}.attention.output": "encoder.layer.{}.attention.output.dense",
+        "encoder.blocks.{}.attention_norm": "encoder.layer.{}.attention.output.LayerNorm",
+        "encoder.blocks.{}.feed_forward.up": "encoder.layer.{}.intermediate.dense",
+        "encoder.blocks.{}.feed_forward.down": "encoder.layer.{}.output.dense",
+        "encoder.blocks.{}.feed_forward_norm": "encoder.layer.{}.output.LayerNorm",
+    },
+    copies={
+        "cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    },
+    ignored=r"pooler\.dense\.(weight|bias)|cls\.seq_relationship\.(weight|bias)|embeddings\.position_ids",
+)

@@ -1,0 +1,152 @@
+"""T5 and T5 1.1 (`t5`): Flan-T5 too."""
+
+from dataclasses import replace
+from typing import Any
+
+from lmworks.model import presets
+from lmworks.model.config import Head, LanguageModelHead, ModelConfig, RelativeBias
+from lmworks.model.families import common
+from lmworks.model.huggingface import (
+    ACTIVATIONS,
+    Architecture,
+    Document,
+    Family,
+    JsonObject,
+    Setting,
+    UnsupportedModel,
+    bare_model,
+    setting,
+)
+
+
+def language_model(name: str) -> Architecture:
+    """The class with the language model head, whose logits are scaled by width ** -0.5 where it is tied.
+
+    Since 5.0 `transformers` notes `scale_decoder_outputs` and always says that the head is tied: a model whose outputs
+    are not scaled, as 1.1, has a head of its own all the same.
+    """
+
+    def read_head(document: Document, config: ModelConfig) -> Head:
+        tied = document.get("tie_word_embeddings", True) and document.get("scale_decoder_outputs", True)
+        return LanguageModelHead(tied, scale=config.embedding.width**-0.5 if tied else None)
+
+    def write_head(head: Head | None) -> JsonObject:
+        if not isinstance(head, LanguageModelHead):
+            raise UnsupportedModel(f"{name} has a language model head")
+        return {"tie_word_embeddings": head.tied, **({} if head.tied else {"scale_decoder_outputs": False})}
+
+    return Architecture(name, read_head, write_head, {"head.projection": "lm_head"})
+
+
+def relative_bias(config: ModelConfig) -> RelativeBias:
+    bias = config.stacks[0].relative_bias
+    if bias is None:
+        raise UnsupportedModel("T5 has a relative bias")
+    return bias
+
+
+SETTINGS = (
+    common.VOCABULARY,
+    setting("width", "d_model", lambda c: c.embedding.width),
+    setting("layers", "num_layers", lambda c: len(c.stacks[0].blocks)),
+    setting("heads", "num_heads", lambda c: common.first_block(c).attention.heads),
+    setting("head_dim", "d_kv", lambda c: common.first_block(c).attention.head_dim, 64),
+    setting("hidden", "d_ff", lambda c: common.feed_forward(c).hidden),
+    setting("context_length", "n_positions", lambda c: c.context_length, 512),
+    setting("buckets", "relative_attention_num_buckets", lambda c: relative_bias(c).buckets, 32),
+    setting("max_distance", "relative_attention_max_distance", lambda c: relative_bias(c).max_distance, 128),
+    common.norm_eps("layer_norm_epsilon", 1e-6),
+)
+
+
+def decoder_layers(document: Document) -> int:
+    """As many as the encoder's unless the file says otherwise."""
+    return document.get("num_decoder_layers") or document["num_layers"]
+
+
+DECODER_LAYERS = Setting(
+    "decoder_layers",
+    decoder_layers,
+    lambda c: {} if c.decoder is None else {"num_decoder_layers": len(c.decoder.blocks)},
+)
+
+
+def modules(feed_forward: str) -> dict[str, str]:
+    """Our names → theirs; `feed_forward` is what they call that part of a layer."""
+    names = {"embedding.tokens": "shared"}
+    for stack, last in (("encoder", 1), ("decoder", 2)):
+        ours, theirs = f"{stack}.blocks.{{}}", f"{stack}.block.{{}}.layer"
+        for part in ("query", "key", "value", "output"):
+            names[f"{ours}.attention.{part}"] = f"{theirs}.0.SelfAttention.{part[0]}"
+            names[f"{ours}.cross_attention.{part}"] = f"{theirs}.1.EncDecAttention.{part[0]}"
+        names |= {
+            f"{stack}.relative_bias.table": f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+            f"{stack}.norm": f"{stack}.final_layer_norm",
+            f"{ours}.attention_norm": f"{theirs}.0.layer_norm",
+            f"{ours}.cross_attention_norm": f"{theirs}.1.layer_norm",
+            f"{ours}.feed_forward_norm": f"{theirs}.{last}.layer_norm",
+            f"{ours}.feed_forward.up": f"{theirs}.{last}.{feed_forward}.wi",
+            f"{ours}.feed_forward.down": f"{theirs}.{last}.{feed_forward}.wo",
+        }
+    return names
+
+
+COPIES: dict[str, str] = {f"{stack}.embed_tokens.weight": "shared.weight" for stack in ("encoder", "decoder")}
+
+
+def _t5(encoder_only: bool, **arguments: Any) -> ModelConfig:
+    config = presets.t5(**arguments)
+    return replace(config, decoder=None) if encoder_only else config
+
+
+def _activation(document: Document) -> str:
+    """`feed_forward_proj` may say it together with the gate, where `gated-gelu` means the tanh form."""
+    combined = document.get("feed_forward_proj", "relu")
+    name = document.get("dense_act_fn") or ("gelu_new" if combined == "gated-gelu" else combined.split("-")[-1])
+    if name not in ACTIVATIONS:
+        raise UnsupportedModel(f"feed_forward_proj = {combined!r} is not supported")
+    return ACTIVATIONS[name]
+
+
+def _gated(document: Document) -> bool:
+    return document.get("is_gated_act", document.get("feed_forward_proj", "relu").startswith("gated-"))
+
+
+def _feed_forward(config: ModelConfig) -> JsonObject:
+    part = common.feed_forward(config)
+    name = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == part.activation)
+    combined = f"gated-{name.removesuffix('_new')}" if part.gated else name
+    return {"feed_forward_proj": combined, "dense_act_fn": name, "is_gated_act": part.gated}
+
+
+def _gated_modules(config: ModelConfig) -> dict[str, str]:
+    if not common.feed_forward(config).gated:
+        return {}
+    places = (("encoder", "encoder.block.{}.layer.1"), ("decoder", "decoder.block.{}.layer.2"))
+    parts = (("gate", "wi_0"), ("up", "wi_1"))
+    return {
+        f"{stack}.blocks.{{}}.feed_forward.{ours}": f"{place}.DenseReluDense.{theirs}"
+        for stack, place in places
+        for ours, theirs in parts
+    }
+
+
+T5 = Family(
+    model_type="t5",
+    prefix="",
+    preset=_t5,
+    settings=(
+        *SETTINGS,
+        Setting("encoder_only", lambda d: d.get("architectures") == ["T5EncoderModel"], lambda c: {}),
+        DECODER_LAYERS,
+        Setting("activation", _activation, _feed_forward),
+        Setting("gated", _gated, lambda c: {}),
+    ),
+    fixed={},
+    architectures=(language_model("T5ForConditionalGeneration"), bare_model("T5Model"), bare_model("T5EncoderModel")),
+    modules=modules("DenseReluDense"),
+    variant=_gated_modules,
+    copies=COPIES,
+    # An empty place in the first files that were converted.
+    ignored=r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
+)

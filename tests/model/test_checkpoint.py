@@ -3,10 +3,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import lmworks.model.checkpoint
 from lmworks.model.checkpoint import Checkpoint, assemble, load
 from lmworks.model.config import PoolHead
+from lmworks.model.huggingface import UnsupportedModel
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import bert, llama
 from lmworks.model.transformer import Transformer
@@ -68,12 +70,13 @@ def test_the_fingerprint_covers_everything_that_shapes_a_result(checkpoint, tiny
     same = {
         checkpoint.fingerprint,
         fingerprint(),
-        fingerprint(dtype=torch.bfloat16),
+        fingerprint(dtype=torch.float64),
         fingerprint(chat_template=TEMPLATE),
     }
     assert len(same) == 1
     others = [
         fingerprint(tensors=nudged),
+        fingerprint(dtype=torch.bfloat16),  # rounded weights give other logits
         fingerprint(replace(LLAMA, context_length=32), weights(LLAMA)),
         fingerprint(tokenizer=other_tokenizer),
         fingerprint(max_length=63),
@@ -106,11 +109,158 @@ def test_dtype(checkpoint, tmp_path):
     folder = checkpoint.save(tmp_path / "full")
     rounded = load(folder, dtype=torch.bfloat16)
     assert rounded.model(IDS).dtype == torch.bfloat16
-    assert json.loads((folder / "config.json").read_text())["torch_dtype"] == "float32"
+    assert json.loads((folder / "config.json").read_text())["dtype"] == "float32"
     half = rounded.save(tmp_path / "half")
-    assert json.loads((half / "config.json").read_text())["torch_dtype"] == "bfloat16"
+    assert json.loads((half / "config.json").read_text())["dtype"] == "bfloat16"
     assert load(half).model(IDS).dtype == torch.float32
-    assert torch.equal(load(half, dtype=torch.bfloat16).model(IDS), rounded.model(IDS))
+    assert load(half).fingerprint == rounded.fingerprint
+    stored = load(half, dtype="stored").model
+    assert {tensor.dtype for tensor in stored.parameters()} == {torch.bfloat16}
+    assert torch.equal(stored(IDS), rounded.model(IDS))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shard_size", [20_000, 10**9])
+def test_transformers_loads_what_is_saved_bit_for_bit(checkpoint, dtype, shard_size, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    saved = load(checkpoint.save(tmp_path / "first"), dtype)
+    folder = saved.save(tmp_path / "second", shard_size)
+    assert (len(list(folder.glob("*.safetensors"))) > 1) == (shard_size == 20_000)
+    theirs, report = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert not any(report.values())
+    assert theirs.dtype == dtype
+    assert torch.equal(theirs.model.embed_tokens.weight, saved.model.embedding.tokens.weight)
+    assert torch.equal(theirs.model.layers[1].mlp.up_proj.weight, saved.model.decoder.blocks[1].feed_forward.up.weight)
+    if dtype == torch.float32:  # the others round at different places
+        assert (theirs(IDS).logits - saved.model(IDS)).abs().max() < 1e-5
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    assert theirs.generate(**tokenizer("the", return_tensors="pt"), max_new_tokens=2).shape[0] == 1
+
+
+def test_what_was_published_is_saved_again(checkpoint, tmp_path):
+    folder = checkpoint.save(tmp_path / "model")
+    document = json.loads((folder / "config.json").read_text()) | {
+        "torch_dtype": "float16", "pad_token_id": 7, "bos_token_id": None, "eos_token_id": [2, 0], "author": "x",
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(document))
+    generation = {"eos_token_id": [0, 2], "temperature": 0.6}
+    (folder / "generation_config.json").write_text(json.dumps(generation))
+    loaded = load(folder)
+    again = loaded.save(tmp_path / "again")
+    del document["torch_dtype"]  # `dtype` says it
+    assert json.loads((again / "config.json").read_text()) == document
+    assert json.loads((again / "generation_config.json").read_text()) == generation
+    other = Tokenizer(loaded.tokenizer.backend, {"eos_token": "<|endoftext|>"})
+    changed = load(replace(loaded, tokenizer=other).save(tmp_path / "changed"))
+    assert changed.tokenizer.eos_ids == (0,)
+    assert changed.generation == {"eos_token_id": [0], "temperature": 0.6}
+
+
+@torch.no_grad()
+def test_a_pickled_model_is_read_when_asked_for(checkpoint, tmp_path):
+    folder = checkpoint.save(tmp_path / "model")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UnsupportedModel, match=r"only pickled weights \(pytorch_model.bin\).*pickle=True"):
+        load(folder)
+    assert load(folder, pickle=True).fingerprint == checkpoint.fingerprint
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Damaged, mismatched and foreign folders: one error, which begins with the folder and names the file and the key
+
+
+def refuse(folder, error, message):
+    with pytest.raises(error, match=message) as caught:
+        load(folder)
+    assert caught.type is error
+    assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"config\.json is not JSON"),
+        ('{"model_type": ', r"config\.json is not JSON"),
+        ("[1]", r"config\.json holds a JSON list"),
+        ("[" * 100_000, r"config\.json is not JSON"),
+    ],
+)
+def test_a_config_that_is_no_object(text, message, checkpoint, tmp_path):
+    folder = checkpoint.save(tmp_path / "model")
+    (folder / "config.json").write_text(text)
+    refuse(folder, ValueError, message)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"model_type": ...}, UnsupportedModel, r"config\.json lacks model_type"),
+        ({"model_type": "vit"}, UnsupportedModel, "model_type 'vit' is not supported; supported: "),
+        ({"num_hidden_layers": ...}, UnsupportedModel, "lacks 'num_hidden_layers'"),
+        ({"architectures": ["LlamaForTokenTwins"]}, UnsupportedModel, "LlamaForTokenTwins"),
+        ({"quantization_config": {"quant_method": "gptq"}}, UnsupportedModel, "quantization_config = .*gptq"),
+        ({"num_attention_heads": 3}, ValueError, "query heads cannot share"),
+        ({"vocab_size": 300}, ValueError, r"embed_tokens\.weight has the shape \(267, 32\), .* \(300, 32\)"),
+        ({"num_hidden_layers": 3}, ValueError, r"missing \['layers\.2\.input_layernorm\.weight'"),
+        ({"num_hidden_layers": 1}, ValueError, r"without a place \['layers\.1\.input_layernorm\.weight'"),
+        ({"hidden_size": "32"}, ValueError, "config.json does not describe a llama model"),
+        ({"num_attention_heads": 0}, ValueError, r"self_attn\.q_proj\.weight has the shape"),
+        ({"intermediate_size": -1}, ValueError, "config.json does not describe a llama model"),
+        ({"rope_parameters": 3}, ValueError, "config.json does not describe a llama model"),
+    ],
+)
+def test_a_config_that_does_not_fit(change, error, message, checkpoint, tmp_path):
+    folder = checkpoint.save(tmp_path / "model")
+    document = {**json.loads((folder / "config.json").read_text()), **change}
+    document = {name: value for name, value in document.items() if value is not ...}
+    (folder / "config.json").write_text(json.dumps(document))
+    refuse(folder, error, message)
+
+
+@pytest.mark.parametrize("value", [torch.int8, torch.float8_e4m3fn])
+def test_weights_of_another_dtype(value, checkpoint, tmp_path):
+    folder = checkpoint.save(tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].to(value)
+    save_file(tensors, folder / "model.safetensors")
+    refuse(folder, UnsupportedModel, r"model\.safetensors: model\.norm\.weight has dtype")
+
+
+@pytest.mark.parametrize("share", [0, 0.0001, 0.01, 0.5, 0.9999])
+def test_a_truncated_file(share, checkpoint, tmp_path):
+    folder = checkpoint.save(tmp_path / "model")
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    refuse(folder, ValueError, r"model\.safetensors is not a whole safetensors file")
+
+
+def test_an_adapter_is_not_a_model(checkpoint, tmp_path):
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    refuse(tmp_path / "adapter", UnsupportedModel, r"adapter_config\.json.*merge_and_unload")
+
+
+def test_a_damaged_tokenizer_and_modules(checkpoint, tmp_path):
+    folder = checkpoint.save(tmp_path / "model")
+    (folder / "tokenizer_config.json").write_text("{")
+    refuse(folder, ValueError, r"tokenizer_config\.json is not JSON")
+    (folder / "tokenizer.json").write_text("{}")
+    refuse(folder, ValueError, r"tokenizer\.json is damaged or of an unknown kind")
+    (folder / "tokenizer.json").unlink()
+    refuse(folder, FileNotFoundError, r"tokenizer\.json is missing")
+    (folder / "modules.json").write_text("{}")
+    refuse(folder, UnsupportedModel, r"modules\.json lists \[\]")
+    (folder / "modules.json").write_text("[3]")
+    refuse(folder, ValueError, r"modules\.json is no JSON list of modules")
+
+
+def test_weights_that_the_config_does_not_ask_for(tiny_tokenizer):
+    tensors = weights(LLAMA)
+    del tensors["decoder.norm.weight"]
+    with pytest.raises(ValueError, match=r"(?s)do not fit the config.*decoder\.norm\.weight"):
+        assemble(LLAMA, tensors, tiny_tokenizer)
 
 
 def test_where_special_ids_and_templates_may_be_kept(checkpoint, tmp_path):
@@ -147,8 +297,9 @@ def test_what_does_not_fit_together_is_refused(tiny_tokenizer, tmp_path):
     with pytest.raises(ValueError, match="267 tokens, the embedding 100 rows"):
         assemble(small, weights(small), tiny_tokenizer)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"config\.json"):
-        load(tmp_path / "empty")
+    refuse(tmp_path / "empty", FileNotFoundError, r"no config\.json, so it is not a Hugging Face folder$")
+    (tmp_path / "empty" / "tiny.gguf").touch()
+    refuse(tmp_path / "empty", FileNotFoundError, r"give the GGUF file itself: tiny\.gguf")
 
 
 @torch.no_grad()

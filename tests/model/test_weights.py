@@ -1,16 +1,23 @@
-import json
-
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
+from lmworks.model.config import PoolHead
+from lmworks.model.huggingface import write_config
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import bert, llama
+from lmworks.model.tensor_files import read_weights
 from lmworks.model.transformer import Transformer
-from lmworks.model.weights import read_weights, to_our_names, write_weights
+from lmworks.model.weights import empty_model, to_our_names, to_their_names, write_weights
 
 TIED = llama(97, 32, 2, 4, 2, 48, 64, tied=True)
+DOCUMENT = write_config(TIED)
 MODEL = initialise(Transformer(TIED), seed=0)
+EMBEDDING = "model.embed_tokens.weight"
+
+
+@pytest.fixture
+def theirs() -> dict[str, torch.Tensor]:
+    return dict(to_their_names(TIED, DOCUMENT, MODEL.state_dict()))
 
 
 def assert_same(first, second):
@@ -18,51 +25,65 @@ def assert_same(first, second):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_round_trip(tmp_path):
-    write_weights(tmp_path, MODEL)
-    assert_same(to_our_names(TIED, read_weights(tmp_path)), MODEL.state_dict())
+@pytest.mark.parametrize("shard_size", [10_000, 10**9])
+def test_round_trip(shard_size, tmp_path):
+    write_weights(tmp_path, MODEL, DOCUMENT, shard_size)
+    assert len(list(tmp_path.glob("*.safetensors"))) == (1 if shard_size == 10**9 else 11)
+    assert_same(to_our_names(TIED, DOCUMENT, read_weights(tmp_path)), MODEL.state_dict())
 
 
-def test_shards_are_joined(tmp_path):
-    write_weights(tmp_path, MODEL)
-    tensors = load_file(tmp_path / "model.safetensors")
-    (tmp_path / "model.safetensors").unlink()
-    names = sorted(tensors)
-    shards = {"model-00001-of-00002.safetensors": names[:7], "model-00002-of-00002.safetensors": names[7:]}
-    for file, chosen in shards.items():
-        save_file({name: tensors[name] for name in chosen}, tmp_path / file)
-    index = {"weight_map": {name: file for file, chosen in shards.items() for name in chosen}}
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert_same(read_weights(tmp_path), tensors)
-
-
-def test_a_folder_without_safetensors_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="safetensors"):
-        read_weights(tmp_path)
-
-
-def test_no_tensor_is_lost_or_made_up(tmp_path):
-    write_weights(tmp_path, MODEL)
-    tensors = load_file(tmp_path / "model.safetensors")
-    embedding = tensors["model.embed_tokens.weight"]
+def test_no_tensor_is_lost_or_made_up(theirs):
     with pytest.raises(ValueError, match=r"without a place \['score.weight'\]"):
-        to_our_names(TIED, {**tensors, "score.weight": embedding})
-    del tensors["model.norm.weight"]
-    with pytest.raises(ValueError, match=r"missing \['model.norm.weight'\]"):
-        to_our_names(TIED, tensors)
+        to_our_names(TIED, DOCUMENT, {**theirs, "score.weight": theirs[EMBEDDING]})
+    del theirs["model.norm.weight"]
+    with pytest.raises(ValueError, match=r"missing \['norm.weight'\]"):
+        to_our_names(TIED, DOCUMENT, theirs)
 
 
-def test_a_tied_head_stored_twice_must_agree(tmp_path):
-    write_weights(tmp_path, MODEL)
-    tensors = load_file(tmp_path / "model.safetensors")
-    embedding = tensors["model.embed_tokens.weight"]
-    assert_same(to_our_names(TIED, {**tensors, "lm_head.weight": embedding.clone()}), MODEL.state_dict())
-    with pytest.raises(ValueError, match="ties the embeddings"):
-        to_our_names(TIED, {**tensors, "lm_head.weight": embedding + 1})
+def test_a_wrong_shape_names_the_tensor_and_both_shapes(theirs):
+    theirs[EMBEDDING] = torch.zeros(98, 32)
+    ours = to_our_names(TIED, DOCUMENT, theirs)
+    with pytest.raises(
+        ValueError, match=r"embed_tokens.weight has the shape \(98, 32\), config.json asks for \(97, 32\)"
+    ):
+        ours["embedding.tokens.weight"]
 
 
-def test_the_pooler_of_bert_has_no_part_in_hidden_states(tmp_path):
-    model = initialise(Transformer(bert(97, 32, 2, 4, 48, 64)), seed=0)
-    write_weights(tmp_path, model)
-    tensors = {**read_weights(tmp_path), "pooler.dense.weight": torch.zeros(32, 32)}
-    assert_same(to_our_names(model.config, tensors), model.state_dict())
+def test_names_with_and_without_the_prefix_are_one_tensor(theirs):
+    bare = {name.removeprefix("model."): tensor for name, tensor in theirs.items()}
+    assert_same(to_our_names(TIED, DOCUMENT, bare), MODEL.state_dict())
+    with pytest.raises(ValueError, match=r"model\.norm\.weight and norm\.weight are the same tensor"):
+        to_our_names(TIED, DOCUMENT, {**theirs, "norm.weight": theirs["model.norm.weight"] + 1})
+
+
+def test_a_tied_head_stored_twice_must_agree(theirs):
+    copy = theirs[EMBEDDING].clone()
+    assert_same(to_our_names(TIED, DOCUMENT, {**theirs, "lm_head.weight": copy}), MODEL.state_dict())
+    with pytest.raises(ValueError, match=r"lm_head\.weight differs from model\.embed_tokens\.weight"):
+        to_our_names(TIED, DOCUMENT, {**theirs, "lm_head.weight": copy + 1})
+
+
+def test_an_untied_head_is_a_tensor_of_its_own():
+    config = llama(97, 32, 2, 4, 2, 48, 64, tied=False)
+    document, model = write_config(config), initialise(Transformer(config), seed=0)
+    theirs = dict(to_their_names(config, document, model.state_dict()))
+    assert_same(to_our_names(config, document, theirs), model.state_dict())
+    del theirs["lm_head.weight"]
+    with pytest.raises(ValueError, match=r"missing \['lm_head.weight'\]"):
+        to_our_names(config, document, theirs)
+
+
+def test_the_pooler_of_bert_has_no_part_in_hidden_states():
+    config = bert(97, 32, 2, 4, 48, 64)
+    document, model = write_config(config), initialise(Transformer(config), seed=0)
+    theirs = dict(to_their_names(config, document, model.state_dict()))
+    theirs["pooler.dense.weight"] = torch.zeros(32, 32)
+    assert_same(to_our_names(config, document, theirs), model.state_dict())
+
+
+@pytest.mark.parametrize("config", [TIED, bert(97, 32, 2, 4, 48, 64, head=PoolHead())])
+def test_a_model_filled_from_its_weights_has_nothing_left_to_fill(config):
+    model = empty_model(config)
+    assert all(tensor.is_meta for tensor in model.state_dict().values())
+    model.load_state_dict(initialise(Transformer(config), seed=0).state_dict(), assign=True)
+    assert not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])

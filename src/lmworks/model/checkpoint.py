@@ -1,16 +1,16 @@
 """A checkpoint: a model with the tokenizer, the chat template and the limits it was trained with.
 
-On disk it is a Hugging Face folder, or a GGUF file, which is read only. There is no export step: what `save` writes,
-`transformers` loads, with the same logits.
+On disk it is a Hugging Face folder, or a GGUF file. There is no export step: what `save` writes, `transformers` loads,
+with the same logits.
 """
 
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,13 +18,17 @@ from torch import Tensor
 from lmworks.artefact import hash_json, publish, write_json, write_text
 from lmworks.model.config import ModelConfig, PoolHead
 from lmworks.model.gguf_model import read_gguf
-from lmworks.model.huggingface import read_config, write_config
+from lmworks.model.huggingface import Document, JsonObject, UnsupportedModel, read_config, write_config
 from lmworks.model.pulling import MODELS, locate
 from lmworks.model.sentence_transformers import read_pooling, write_pooling
+from lmworks.model.tensor_files import LazyTensors, read_weights
 from lmworks.model.transformer import Transformer
-from lmworks.model.weights import empty_model, read_weights, to_our_names, write_weights
+from lmworks.model.weights import empty_model, to_our_names, write_weights
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.tokenizer import Tokenizer, read_json
+
+DType = torch.dtype | Literal["stored"]
+_HASHED_AT_ONCE = 1 << 20  # values: converting a whole embedding to float32 would cost its size twice over
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,8 @@ class Checkpoint:
     """What `load` gives and `save` keeps.
 
     max_length    longest text in tokens: the context length, or what an embedding model was trained on.
-    fingerprint   SHA-256 over the weights' values as stored (before conversion to the dtype asked for), the config with
-                  its pooling, the tokenizer and `max_length`. The file format does not enter: a GGUF file and the
-                  folder saved from it in float32 have the same fingerprint.
+    published     the config.json that was loaded; what we do not use of it is saved again.
+    generation    generation_config.json, saved again as it is.
     """
 
     model: Transformer
@@ -42,48 +45,73 @@ class Checkpoint:
     chat_template: str | None
     max_length: int
     source: str
-    fingerprint: str
     licence: str | None
+    published: Mapping[str, Any] | None = None
+    generation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def config(self) -> ModelConfig:
         return self.model.config
 
     @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the values of the weights that the model holds, the config with its pooling, the tokenizer and
+        `max_length`; computed when first asked for.
+
+        Neither the file format nor the dtype enters: a GGUF file and the folder saved from it have the same
+        fingerprint, and so has a bfloat16 file read as float32. Weights that a conversion rounded are other weights.
+        """
+        return fingerprint(self.config, self.model.state_dict(), self.tokenizer, self.max_length)
+
+    @cached_property
     def chat(self) -> ChatRenderer:
         """Renders conversations; ChatTemplateError for a checkpoint without a chat template."""
         return ChatRenderer(self.chat_template, self.tokenizer)
 
-    def save(self, folder: str | Path) -> Path:
-        """Writes a Hugging Face folder, whole or not at all; FileExistsError when there is something already."""
+    def save(self, folder: str | Path, shard_size: int = 5 * 10**9) -> Path:
+        """Writes a Hugging Face folder, whole or not at all; FileExistsError when there is something already.
+
+        The weights keep their dtype, bit for bit, in files of at most `shard_size` bytes.
+        """
         folder = Path(folder).absolute()
         if folder.exists():
             raise FileExistsError(f"{folder} exists already; choose another name, checkpoints are never overwritten")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            _write(self, temporary)
-            publish(temporary, folder)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as private:
+            whole = Path(private) / folder.name  # the outer folder is for its owner alone, this one as others are
+            whole.mkdir()
+            _write(self, whole, shard_size)
+            publish(whole, folder)
         return folder
 
 
-def load(source: str | Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Checkpoint:
-    """Loads a pulled model by its name, a Hugging Face folder, or a .gguf file; in float32 unless `dtype` says
-    otherwise.
+def load(
+    source: str | Path, dtype: DType = torch.float32, device: torch.device | str = "cpu", pickle: bool = False
+) -> Checkpoint:
+    """Loads a pulled model by its name, a Hugging Face folder, or a GGUF file.
 
-    Raises FileNotFoundError for a source that is none of these or was not pulled, and UnsupportedModel (a ValueError)
-    for a model that is not computed here, naming the field that says so.
+    dtype     of all weights; "stored": each as the file has it, so that safetensors stay mapped and take no memory of
+              their own (what a GGUF file has quantised becomes float32).
+    pickle    reads `pytorch_model.bin` where there are no safetensors, see `read_weights`.
+
+    Raises FileNotFoundError for a source that is none of these or was not pulled, and for a missing file;
+    UnsupportedModel (a ValueError) for a model that is not computed here, naming the field, tensor or file that says
+    so; ValueError for a damaged file and for parts that do not fit together. Every weight comes from the file.
     """
     path = locate(source) if isinstance(source, str) and source in MODELS else Path(source)
     if path.is_dir():
-        return _load_folder(path, str(source), dtype, device)
-    if path.is_file() and path.suffix == ".gguf":
+        try:
+            return _load_folder(path, str(source), dtype, device, pickle)
+        except UnsupportedModel as error:
+            raise UnsupportedModel(f"{path}: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    if path.is_file() and (path.suffix == ".gguf" or _is_gguf(path)):
         model = read_gguf(path)
+        target = torch.float32 if dtype == "stored" else dtype  # blocks of integers are no dtype of a model
+        weights = LazyTensors({name: partial(model.weights.read, name, target) for name in model.weights})
         return assemble(
-            model.config, model.weights, model.tokenizer, model.chat_template,
+            model.config, weights, model.tokenizer, model.chat_template,
             source=str(source), licence=model.licence, dtype=dtype, device=device,
         )  # fmt: skip
     raise FileNotFoundError(
@@ -100,55 +128,96 @@ def assemble(
     max_length: int | None = None,
     source: str = "memory",
     licence: str | None = None,
-    dtype: torch.dtype | None = None,
+    published: Mapping[str, Any] | None = None,
+    generation: Mapping[str, Any] | None = None,
+    dtype: DType = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Checkpoint:
-    """A checkpoint from its parts; `weights` are the parameters of `Transformer(config)` by our names."""
+    """A checkpoint from its parts; `weights` are the parameters of `Transformer(config)` by our names.
+
+    Each is converted before the next is asked for. ValueError for weights that the config does not ask for, or that
+    are missing.
+    """
     if tokenizer.vocabulary_size > config.embedding.vocabulary:
         raise ValueError(
             f"the tokenizer has {tokenizer.vocabulary_size} tokens, the embedding {config.embedding.vocabulary} rows"
         )
     max_length = max_length or config.context_length
-    digest = fingerprint(config, weights, tokenizer, max_length)
     model = empty_model(config)
-    converted = {name: tensor.to(device=device, dtype=dtype or torch.float32) for name, tensor in weights.items()}
-    model.load_state_dict(converted, assign=True)
-    return Checkpoint(model.eval(), tokenizer, chat_template, max_length, source, digest, licence)
+    converted = None if dtype == "stored" else dtype
+    try:
+        model.load_state_dict(
+            {name: tensor.to(device, converted).contiguous() for name, tensor in weights.items()}, assign=True
+        )
+    except RuntimeError as error:
+        raise ValueError(f"the weights do not fit the config: {error}") from error
+    return Checkpoint(
+        model.eval(), tokenizer, chat_template, max_length, source, licence, published, generation or {}
+    )  # fmt: skip
 
 
 def fingerprint(config: ModelConfig, weights: Mapping[str, Tensor], tokenizer: Tokenizer, max_length: int) -> str:
-    """See `Checkpoint`. Values are hashed as float32, which holds bfloat16 and float16 exactly."""
+    """See `Checkpoint.fingerprint`. Values are hashed as float32, which holds bfloat16 and float16 exactly."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode())
-        digest.update(weights[name].detach().to("cpu", torch.float32).contiguous().numpy().data)
+        for values in weights[name].detach().flatten().split(_HASHED_AT_ONCE):
+            digest.update(values.to("cpu", torch.float32).numpy().data)
     pooling = config.head if isinstance(config.head, PoolHead) else None
     parts = {"config": write_config(config), "pooling": pooling, "tokenizer": tokenizer.hash, "max_length": max_length}
     return hash_json({"weights": digest.hexdigest(), **parts})
 
 
-def _load_folder(folder: Path, source: str, dtype: torch.dtype | None, device: torch.device | str) -> Checkpoint:
-    document = read_json(folder / "config.json")
-    if not document:
-        raise FileNotFoundError(f"{folder} has no config.json, so it is not a Hugging Face folder")
+def _load_folder(folder: Path, source: str, dtype: DType, device: torch.device | str, pickle: bool) -> Checkpoint:
+    document = _read_document(folder)
     pool, max_length = read_pooling(folder)
-    config = read_config(document, pool)
-    weights = to_our_names(config, read_weights(folder))
-    tokenizer = Tokenizer.load(folder, _eos_ids(folder, document))
+    try:
+        config = read_config(document, pool)
+        weights = to_our_names(config, document, read_weights(folder, pickle))
+    except (ArithmeticError, AttributeError, RuntimeError, TypeError) as error:  # a value that no model can have
+        raise ValueError(f"config.json does not describe a {document['model_type']} model: {error}") from error
+    generation = read_json(folder / "generation_config.json")
+    tokenizer = Tokenizer.load(folder, _eos_ids(document, generation))
     return assemble(
         config, weights, tokenizer, _chat_template(folder),
-        max_length=max_length, source=source, licence=_licence(folder), dtype=dtype, device=device,
+        max_length=max_length, source=source, licence=_licence(folder), published=document, generation=generation,
+        dtype=dtype, device=device,
     )  # fmt: skip
 
 
-def _write(checkpoint: Checkpoint, folder: Path) -> None:
+def _read_document(folder: Path) -> Document:
+    """config.json; UnsupportedModel for an adapter, whose base model the folder does not hold."""
+    if (folder / "adapter_config.json").exists():
+        raise UnsupportedModel(
+            "adapter_config.json: this is a PEFT (LoRA) adapter and not a whole model; merge it into its base with "
+            "merge_and_unload() and save the result"
+        )
+    if not (folder / "config.json").exists():
+        files = ", ".join(sorted(path.name for path in folder.glob("*.gguf")))
+        hint = f"; give the GGUF file itself: {files}" if files else ""
+        raise FileNotFoundError(f"{folder} has no config.json, so it is not a Hugging Face folder{hint}")
+    document = read_json(folder / "config.json")
+    if "model_type" not in document:
+        raise UnsupportedModel("config.json lacks model_type, the family of the model")
+    return document
+
+
+def _is_gguf(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(4) == b"GGUF"
+
+
+def _write(checkpoint: Checkpoint, folder: Path, shard_size: int) -> None:
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
-    dtype = str(checkpoint.model.embedding.tokens.weight.dtype).removeprefix("torch.")
-    eos = list(tokenizer.eos_ids)
-    ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": eos[0] if len(eos) == 1 else eos or None}
-    ids["pad_token_id"] = tokenizer.pad_id
-    write_weights(folder, checkpoint.model)
-    write_json(folder / "config.json", {**write_config(config), **ids, "torch_dtype": dtype})
+    document = write_config(config, checkpoint.published)
+    write_weights(folder, checkpoint.model, document, shard_size)
+    document.pop("torch_dtype", None)  # the older name of `dtype`
+    document["dtype"] = str(checkpoint.model.tokens.dtype).removeprefix("torch.")
+    generation = dict(checkpoint.generation)
+    _write_special_ids(tokenizer, document, generation, published=checkpoint.published is not None)
+    write_json(folder / "config.json", document)
+    if generation:
+        write_json(folder / "generation_config.json", generation)
     tokenizer.save(folder, checkpoint.chat_template, checkpoint.max_length)
     if isinstance(config.head, PoolHead):
         write_pooling(folder, config.head, config.embedding.width, checkpoint.max_length)
@@ -156,9 +225,20 @@ def _write(checkpoint: Checkpoint, folder: Path) -> None:
         write_text(folder / "README.md", f"---\nlicense: {checkpoint.licence}\n---\n")
 
 
-def _eos_ids(folder: Path, document: Mapping[str, object]) -> list[int]:
+def _write_special_ids(tokenizer: Tokenizer, document: JsonObject, generation: JsonObject, published: bool) -> None:
+    """Published ids stay as they are, unless the tokenizer's texts no longer end as they say."""
+    if not published:
+        ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
+        document |= ids
+    own = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
+    if {*own, *_eos_ids(document, generation)} != set(tokenizer.eos_ids):
+        stated = generation if "eos_token_id" in generation else document
+        stated["eos_token_id"] = list(tokenizer.eos_ids)
+
+
+def _eos_ids(document: Document, generation: Document) -> list[int]:
     """What ends a text: the generation settings know best, then the model's, then the tokenizer's own."""
-    found = read_json(folder / "generation_config.json").get("eos_token_id", document.get("eos_token_id"))
+    found = generation.get("eos_token_id", document.get("eos_token_id"))
     return found if isinstance(found, list) else [found] if isinstance(found, int) else []
 
 

@@ -1,8 +1,8 @@
 """What sentence-transformers keeps beside a BERT folder: how tokens become one vector, and how long a text may be."""
 
-from collections.abc import Mapping
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lmworks.artefact import write_json
 from lmworks.model.config import PoolHead
@@ -11,29 +11,37 @@ from lmworks.tokenizer.tokenizer import read_json
 
 MODULES, SETTINGS = "modules.json", "sentence_bert_config.json"
 _PREFIX = "sentence_transformers.models."
-_POOLING = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token"}
+_POOLING: dict[Literal["mean", "cls", "last"], str] = {
+    "mean": "pooling_mode_mean_tokens",
+    "cls": "pooling_mode_cls_token",
+    "last": "pooling_mode_lasttoken",
+}
 
 
 def read_pooling(folder: Path) -> tuple[PoolHead | None, int | None]:
     """The pooling head and the longest text in tokens; (None, None) for a folder that is no embedding model.
 
-    UnsupportedModel names a module or a pooling mode that is not supported.
+    UnsupportedModel names a module or a pooling mode that is not supported; ValueError a file that is no JSON.
     """
     if not (folder / MODULES).exists():
         return None, None
-    modules: list[Mapping[str, str]] = list(read_json(folder / MODULES))  # pyright: ignore[reportAssignmentType]
-    kinds = [module["type"].removeprefix(_PREFIX) for module in modules]
+    try:
+        modules = json.loads((folder / MODULES).read_text(encoding="utf-8"))
+        kinds = [module["type"].removeprefix(_PREFIX) for module in modules]
+        path = modules[1]["path"] if len(modules) > 1 else ""
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{MODULES} is no JSON list of modules, each with a type and a path: {error!r}") from error
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise UnsupportedModel(f"{MODULES} lists {kinds}; supported: Transformer, Pooling and perhaps Normalize")
-    settings = read_json(folder / modules[1]["path"] / "config.json")
+    settings = read_json(folder / path / "config.json")
     chosen = [field for field, value in settings.items() if field.startswith("pooling_mode_") and value is True]
-    pooling = [mode for mode, field in _POOLING.items() if chosen == [field]]
-    if not pooling:
+    normalize = "Normalize" in kinds
+    heads = [PoolHead(mode, normalize) for mode, field in _POOLING.items() if chosen == [field]]
+    if not heads:
         raise UnsupportedModel(
             f"pooling by {chosen} is not supported; supported: one of {', '.join(_POOLING.values())}"
         )
-    head = PoolHead("mean" if pooling == ["mean"] else "cls", normalize="Normalize" in kinds)
-    return head, read_json(folder / SETTINGS).get("max_seq_length")
+    return heads[0], read_json(folder / SETTINGS).get("max_seq_length")
 
 
 def write_pooling(folder: Path, head: PoolHead, width: int, max_length: int) -> None:

@@ -1,55 +1,83 @@
-"""Tensors of a Hugging Face folder: safetensors files in, safetensors file out, under the family's names."""
+"""The weights of a model under a family's names: what each tensor is called there, and how fused ones are cut."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lmworks.model.config import ModelConfig
-from lmworks.model.huggingface import Family, family_of, write_config
+from lmworks.model.huggingface import Document, Family, Fused, family_of
+from lmworks.model.tensor_files import LazyTensors, write_tensors
 from lmworks.model.transformer import Transformer
-from lmworks.tokenizer.tokenizer import read_json
-
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of `model.safetensors`, or of the files that its index lists, by the name it has there."""
-    if (folder / SINGLE).exists():
-        return load_file(folder / SINGLE)
-    if not (folder / INDEX).exists():
-        raise FileNotFoundError(f"{folder} has neither {SINGLE} nor {INDEX}: save the model in the safetensors format")
-    files = sorted(set(read_json(folder / INDEX)["weight_map"].values()))
-    return {name: tensor for file in files for name, tensor in load_file(folder / file).items()}
+class Place(NamedTuple):
+    """Where one of their tensors goes: our names, and how it is cut when they are several."""
+
+    ours: tuple[str, ...]
+    fused: Fused | None
 
 
-def write_weights(folder: Path, model: Transformer) -> None:
-    """Writes `model.safetensors`, with the tensor names of the model's family."""
-    family = _family(model.config)
-    tensors = {family.their_name(name): tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, folder / SINGLE, metadata={"format": "pt"})
+def write_weights(folder: Path, model: Transformer, document: Document, shard_size: int) -> None:
+    """Writes safetensors under the names of the family that `document`, the config.json, says; see `write_tensors`."""
+    weights = model.state_dict()
+    shapes = {name: tensor.to("meta") for name, tensor in weights.items()}
+    sizes = {name: tensor.nbytes for name, tensor in to_their_names(model.config, document, shapes).items()}
+    write_tensors(folder, to_their_names(model.config, document, weights), sizes, shard_size)
 
 
-def to_our_names(config: ModelConfig, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames a family's tensors to the parameters of `Transformer(config)`.
+def to_our_names(config: ModelConfig, document: Document, theirs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """A family's tensors as the parameters of `Transformer(config)`; `document` is the config.json.
 
-    ValueError lists tensors that are missing, and tensors that have no place in the model, which would be lost.
+    Each is taken from `theirs` when it is asked for, and has the shape that the config asks for: ValueError names one
+    that has not. A ValueError here lists tensors that are missing, and tensors that have no place in the model, which
+    would be lost.
     """
-    family = _family(config)
-    expected = {family.their_name(name): name for name in empty_model(config).state_dict()}
-    remaining = {name: tensor for name, tensor in theirs.items() if not re.fullmatch(family.ignored, name)}
-    head, embedding = family.modules.get("unembedding", ""), family.modules["embedding.tokens"]
-    if f"{head}.weight" in remaining and f"{head}.weight" not in expected:
-        copy = remaining.pop(f"{head}.weight")  # some files store a tied head a second time
-        if not torch.equal(copy, remaining[f"{embedding}.weight"]):
-            raise ValueError(f"config.json ties the embeddings, but {head}.weight differs from {embedding}.weight")
-    missing, unknown = sorted(expected.keys() - remaining), sorted(remaining.keys() - expected.keys())
+    family = family_of(document["model_type"])
+    places = _places(config, document)
+    short = _without_prefix(family, theirs, places)
+    _drop_copies(family, document, short, places, theirs)
+    missing, unknown = sorted(places.keys() - short), sorted(short.keys() - places.keys())
     if missing or unknown:
         raise ValueError(f"the weights do not fit config.json: missing {missing[:5]}, without a place {unknown[:5]}")
-    return {expected[name]: tensor for name, tensor in remaining.items()}
+    shapes = empty_model(config).state_dict()
+    readers: dict[str, Callable[[], Tensor]] = {}
+    for name, place in places.items():
+        shape = _join(place, shapes, config).shape
+        for part, ours in enumerate(place.ours):
+            readers[ours] = partial(_part, theirs, short[name], shape, place, part, config)
+    return LazyTensors(readers)
+
+
+def to_their_names(config: ModelConfig, document: Document, ours: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The inverse of `to_our_names`; every tensor is contiguous."""
+    family = family_of(document["model_type"])
+    architecture = family.architecture(document)
+    head = tuple(architecture.modules.values())
+    readers: dict[str, Callable[[], Tensor]] = {}
+    for name, place in _places(config, document).items():
+        of_head = any(name == module or name.startswith(f"{module}.") for module in head)
+        full = name if of_head or architecture.bare else family.prefix + name
+        readers[full] = partial(_join, place, ours, config)
+    return LazyTensors(readers)
+
+
+def _part(
+    theirs: Mapping[str, Tensor], name: str, shape: torch.Size, place: Place, part: int, config: ModelConfig
+) -> Tensor:
+    tensor = theirs[name]
+    if tensor.shape != shape:
+        raise ValueError(f"{name} has the shape {tuple(tensor.shape)}, config.json asks for {tuple(shape)}")
+    return tensor if place.fused is None else place.fused.split(tensor, config)[part]
+
+
+def _join(place: Place, ours: Mapping[str, Tensor], config: ModelConfig) -> Tensor:
+    parts = [ours[name] for name in place.ours]
+    return (parts[0] if place.fused is None else place.fused.join(parts, config)).contiguous()
 
 
 def empty_model(config: ModelConfig) -> Transformer:
@@ -58,5 +86,63 @@ def empty_model(config: ModelConfig) -> Transformer:
         return Transformer(config)
 
 
-def _family(config: ModelConfig) -> Family:
-    return family_of(write_config(config)["model_type"])
+def _places(config: ModelConfig, document: Document) -> dict[str, Place]:
+    """Their tensor names, without the prefix, and what each becomes."""
+    family = family_of(document["model_type"])
+    special = {**family.variant(config), **family.architecture(document).modules}
+    fused = {ours: part for part in family.fused for ours in part.ours}
+    places: dict[str, Place] = {}
+    for name in empty_model(config).state_dict():
+        template, numbers = _template(name)
+        module, _, parameter = template.rpartition(".")
+        if template in fused:
+            places[fused[template].theirs.format(*numbers)] = Place((name,), fused[template])
+        elif template in special or template in family.modules:  # a parameter that is called otherwise there
+            places[_their_name(family, special, template, numbers)] = Place((name,), None)
+        elif module in fused:
+            part = fused[module]
+            ours = tuple(f"{other.format(*numbers)}.{parameter}" for other in part.ours)
+            places[f"{part.theirs.format(*numbers)}.{parameter}"] = Place(ours, part)
+        else:
+            places[f"{_their_name(family, special, module, numbers)}.{parameter}"] = Place((name,), None)
+    return places
+
+
+def _their_name(family: Family, special: Mapping[str, str], ours: str, numbers: list[str]) -> str:
+    theirs = special[ours] if ours in special else family.modules[ours]
+    return theirs.removeprefix(family.prefix).format(*numbers)
+
+
+def _template(name: str) -> tuple[str, list[str]]:
+    """`decoder.blocks.3.attention` → `decoder.blocks.{}.attention` and its numbers."""
+    return re.sub(r"(?<=\.)\d+(?=\.)", "{}", name), re.findall(r"(?<=\.)\d+(?=\.)", name)
+
+
+def _without_prefix(family: Family, theirs: Mapping[str, Tensor], places: Mapping[str, Place]) -> dict[str, str]:
+    """Their names without the family's prefix, which files have or have not, and the names as they are."""
+    short: dict[str, str] = {}
+    for full in theirs:
+        name = full.removeprefix(family.prefix)
+        if name not in places and re.fullmatch(family.ignored, name):
+            continue
+        if name in short:
+            raise ValueError(f"{short[name]} and {full} are the same tensor of a {family.model_type} model: keep one")
+        short[name] = full
+    return short
+
+
+def _drop_copies(
+    family: Family,
+    document: Document,
+    short: dict[str, str],
+    places: Mapping[str, Place],
+    theirs: Mapping[str, Tensor],
+) -> None:
+    """Some files store a tied head, or another of the family's `copies`, a second time; ValueError when they differ."""
+    embedding = f"{family.modules['embedding.tokens']}.weight"
+    head = family.architecture(document).modules.get("head.projection", "lm_head")
+    for copy, original in {f"{head}.weight": embedding, **family.copies}.items():
+        if copy in short and copy not in places:
+            if original in short and not torch.equal(theirs[short[copy]], theirs[short[original]]):
+                raise ValueError(f"the model ties them, but {short[copy]} differs from {short[original]}")
+            del short[copy]

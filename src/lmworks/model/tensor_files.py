@@ -1,0 +1,154 @@
+"""Tensors on disk: safetensors, in one file or in shards, memory-mapped; PyTorch's pickles only when asked for."""
+
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lmworks.artefact import write_json
+from lmworks.model.huggingface import UnsupportedModel
+from lmworks.tokenizer.tokenizer import read_json
+
+SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+Readers = Mapping[str, Callable[[], Tensor]]
+
+
+class LazyTensors(Mapping[str, Tensor]):
+    """Tensors by name, each made by its reader anew whenever it is asked for, so that none is held here."""
+
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._readers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._readers)
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+
+def read_weights(folder: Path, pickle: bool = False) -> LazyTensors:
+    """The tensors of `model.safetensors`, or of the shards that its index lists, by the names they have there.
+
+    Files are checked at once: a ValueError names one that is damaged, or that disagrees with the index. A tensor is
+    read when it is asked for, as a view of the mapped file, whose pages stay in memory no longer than the tensor; a
+    ValueError names one whose dtype is not floating point of 16 bits or more.
+
+    Without safetensors, `pickle` reads `pytorch_model.bin` and its shards with PyTorch's restricted unpickler, which
+    builds tensors and calls nothing else; without `pickle` they are refused as UnsupportedModel.
+    """
+    files, open_file = _listed(folder, SAFETENSORS), _open_safetensors
+    if not files:
+        files, open_file = _listed(folder, PICKLED), _open_pickle
+        if files and not pickle:
+            raise UnsupportedModel(
+                f"only pickled weights ({', '.join(sorted(files)[:2])}), a format that can run code: "
+                "save the model as safetensors, or load it with pickle=True, which allows nothing but tensors"
+            )
+    if not files:
+        raise FileNotFoundError(
+            f"{folder} has neither {SAFETENSORS} nor {SAFETENSORS}.index.json: there are no weights"
+        )
+    readers: dict[str, Callable[[], Tensor]] = {}
+    for file, listed in sorted(files.items()):
+        if not (folder / file).is_file():
+            raise FileNotFoundError(f"{folder / file} is missing, though the index lists it: copy it there")
+        found = open_file(folder / file)
+        if listed is not None and found.keys() != listed:
+            absent, extra = sorted(listed - found.keys()), sorted(found.keys() - listed)
+            raise ValueError(f"{file} does not fit the index: it lacks {absent[:5]} and has {extra[:5]} besides")
+        readers |= found
+    return LazyTensors(readers)
+
+
+def write_tensors(folder: Path, tensors: Mapping[str, Tensor], sizes: Mapping[str, int], shard_size: int) -> None:
+    """Writes `model.safetensors`, or shards of at most `shard_size` bytes and their index, as `transformers` does.
+
+    `sizes` are the tensors' bytes, so that a shard is read from `tensors` no sooner than it is written. A tensor above
+    `shard_size` gets a file to itself.
+    """
+    shards: list[list[str]] = [[]]
+    for name, size in sizes.items():
+        if shards[-1] and sum(sizes[other] for other in shards[-1]) + size > shard_size:
+            shards.append([])
+        shards[-1].append(name)
+    weight_map: dict[str, str] = {}
+    for number, names in enumerate(shards, start=1):
+        file = SAFETENSORS if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
+        save_file({name: tensors[name] for name in names}, folder / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(names, file)
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": dict(sorted(weight_map.items()))}
+        write_json(folder / f"{SAFETENSORS}.index.json", index)
+
+
+def _listed(folder: Path, single: str) -> dict[str, set[str] | None]:
+    """The weight files, and the tensors that the index says each has: None without index. Empty: there are no files."""
+    if (folder / single).exists():
+        return {single: None}
+    index = f"{single}.index.json"
+    if not (folder / index).exists():
+        return {}
+    weight_map = read_json(folder / index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ValueError(f"{index} has no weight_map from tensors to files")
+    files: dict[str, set[str] | None] = {}
+    for name, file in weight_map.items():
+        if not isinstance(file, str) or Path(file).name != file:  # a path could lead out of the folder
+            raise ValueError(f"{index} says that {name} is in {file!r}, which is not the name of a file beside it")
+        names = files.setdefault(file, set())
+        assert names is not None
+        names.add(name)
+    return files
+
+
+def _open_safetensors(path: Path) -> dict[str, Callable[[], Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: partial(_read_safetensor, path, name) for name in file.keys()}  # noqa: SIM118  no mapping
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path.name} is not a whole safetensors file: {error}; copy or download it again") from error
+
+
+def _read_safetensor(path: Path, name: str) -> Tensor:
+    # Opened anew for each tensor: a handle that stays open would keep the pages of all that were read from it.
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _checked(path, name, file.get_tensor(name))
+    except SafetensorError as error:
+        raise ValueError(f"{path.name}: {name} cannot be read: {error}") from error
+
+
+def _open_pickle(path: Path) -> dict[str, Callable[[], Tensor]]:
+    try:
+        # Files of PyTorch before 1.6 are no zip archives and cannot be mapped.
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # damaged bytes may lead the unpickler to any exception there is
+        function = re.search(r"GLOBAL (\S+)", str(error))
+        cause = f"it would call {function[1]}" if function else f"it is damaged ({type(error).__name__})"
+        raise ValueError(f"{path.name} was refused: {cause}; only tensors are read from a pickle") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path.name} holds a {type(found).__name__}, not tensors by their names")
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ValueError(f"{path.name}: {name!r} is a {type(value).__name__}, not a tensor")
+    return {name: partial(_checked, path, name, tensor.detach()) for name, tensor in found.items()}
+
+
+def _checked(path: Path, name: str, tensor: Tensor) -> Tensor:
+    if tensor.dtype not in DTYPES or tensor.layout != torch.strided or tensor.is_meta:
+        supported = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
+        kind = str(tensor.dtype).removeprefix("torch.")
+        form = "" if tensor.layout == torch.strided and not tensor.is_meta else " and is not dense"
+        raise UnsupportedModel(f"{path.name}: {name} has dtype {kind}{form}; supported: dense {supported}")
+    return tensor

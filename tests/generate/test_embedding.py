@@ -9,6 +9,8 @@ import torch
 from lmworks.generate.embedding import TextEncoder
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import UnsupportedError
+from lmworks.model.initialisation import initialise
+from lmworks.model.transformer import Transformer
 
 _TEXTS = ["a", "", "some longer text", "höher", "four words of text", "b" * 200, "same", "same"]
 # float32 vectors of length 1: a padded row sums the same terms in another order
@@ -56,7 +58,7 @@ def test_fingerprint_covers_whatever_shapes_a_vector(tiny_bert) -> None:
         TextEncoder(tiny_bert),
         TextEncoder(tiny_bert, {"query": "query: "}),
         TextEncoder(tiny_bert, {"passage": "query: "}),
-        TextEncoder(replace(tiny_bert, fingerprint="1" * 64)),
+        TextEncoder(replace(tiny_bert, model=initialise(Transformer(tiny_bert.config), seed=9))),
         TextEncoder(replace(tiny_bert, max_length=31)),
     ]
     assert len({encoder.fingerprint for encoder in variants}) == len(variants)

@@ -5,12 +5,12 @@ words before merging lives in the program. A wrong rule runs as well and gives o
 error.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tokenizers
-from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
-CONTROL, USER_DEFINED = 3, 4  # GGUF's token types of special tokens and of added ordinary ones
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # GGUF's token types, which are SentencePiece's
 
 
 def byte_level_bpe(
@@ -20,22 +20,34 @@ def byte_level_bpe(
 
     `pre_tokenizer` is GGUF's name for the rule that splits words; ValueError for one that is not known here.
     """
-    if pre_tokenizer not in _PRE_TOKENIZERS:
-        known = ", ".join(sorted(_PRE_TOKENIZERS))
+    if pre_tokenizer not in PRE_TOKENIZERS:
+        known = ", ".join(sorted(PRE_TOKENIZERS))
         raise ValueError(
             f"pre-tokenizer {pre_tokenizer!r} is not known (known: {known}); load this model from a Hugging Face "
             "folder, whose tokenizer.json is complete"
         )
     vocabulary = {token: index for index, token in enumerate(tokens)}
     pairs = [tuple(merge.split(" ")) for merge in merges]
-    tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=pairs))  # pyright: ignore[reportArgumentType]
-    tokenizer.pre_tokenizer = _PRE_TOKENIZERS[pre_tokenizer]()
+    # LLaMA 3 takes a word that is a token as it is, though its merges might not lead there.
+    model = models.BPE(vocab=vocabulary, merges=pairs, ignore_merges=pre_tokenizer == "llama-bpe")  # pyright: ignore[reportArgumentType]
+    tokenizer = tokenizers.Tokenizer(model)
+    if pre_tokenizer == "qwen2":  # Qwen's published tokenizer composes characters first
+        tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = PRE_TOKENIZERS[pre_tokenizer]()
     tokenizer.decoder = decoders.ByteLevel()
+    mark_tokens(tokenizer, tokens, token_types, normalized=False)
+    return tokenizer
+
+
+def mark_tokens(
+    tokenizer: tokenizers.Tokenizer, tokens: Sequence[str], token_types: Sequence[int], normalized: bool
+) -> None:
+    """Makes the tokens of the type CONTROL special, and those of the type USER_DEFINED whole wherever they occur;
+    `normalized`: the latter are looked for in the normalised text."""
     for kind, special in ((CONTROL, True), (USER_DEFINED, False)):
         chosen = [token for token, token_type in zip(tokens, token_types, strict=True) if token_type == kind]
-        added = [AddedToken(token, special=special, normalized=False) for token in chosen]
+        added = [AddedToken(token, special=special, normalized=normalized and not special) for token in chosen]
         (tokenizer.add_special_tokens if special else tokenizer.add_tokens)(added)
-    return tokenizer
 
 
 def _gpt2() -> pre_tokenizers.PreTokenizer:
@@ -47,4 +59,35 @@ def _smollm() -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), _gpt2()])
 
 
-_PRE_TOKENIZERS = {"gpt-2": _gpt2, "smollm": _smollm}
+def _llama3(digits: str = r"\p{N}{1,3}") -> pre_tokenizers.PreTokenizer:
+    """Dubey et al. 2024; the rule is OpenAI's cl100k. Qwen differs in having every digit a word of its own."""
+    words = (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|" + digits + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+        r"\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+    return _splits(words)
+
+
+def _qwen2() -> pre_tokenizers.PreTokenizer:
+    return _llama3(r"\p{N}")
+
+
+def _default() -> pre_tokenizers.PreTokenizer:
+    """What llama.cpp falls back to: GPT-2's words between runs of punctuation, with numbers in groups of three."""
+    words = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
+    return _splits(r"[\p{P}\$\+<=>\^~\|]+", words, r"\p{N}+", r"[0-9][0-9][0-9]")
+
+
+def _splits(*patterns: str) -> pre_tokenizers.PreTokenizer:
+    """Each pattern cuts what the ones before have left whole; what lies between its matches is a piece as well."""
+    cuts = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in patterns]
+    return pre_tokenizers.Sequence([*cuts, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+PRE_TOKENIZERS: dict[str, Callable[[], pre_tokenizers.PreTokenizer]] = {
+    "default": _default,
+    "gpt-2": _gpt2,
+    "llama-bpe": _llama3,
+    "qwen2": _qwen2,
+    "smollm": _smollm,
+}

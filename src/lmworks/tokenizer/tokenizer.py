@@ -55,9 +55,13 @@ class Tokenizer:
             raise FileNotFoundError(
                 f"{path} is missing: save the tokenizer in the `tokenizers` format (a fast tokenizer)"
             )
+        try:
+            backend = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises no other class
+            raise ValueError(f"{path.name} is damaged or of an unknown kind: {error}") from error
         named = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
         roles = {role: _content(named[role]) for role in ROLES if named.get(role) is not None}
-        return cls(tokenizers.Tokenizer.from_file(str(path)), roles, eos_ids)
+        return cls(backend, roles, eos_ids)
 
     def save(self, folder: Path, chat_template: str | None = None, max_length: int | None = None) -> None:
         """Writes `tokenizer.json` and `tokenizer_config.json`, as `transformers` reads them, into a folder."""
@@ -134,8 +138,16 @@ class Tokenizer:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; an empty one when there is no such file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    """A JSON object; an empty one when there is no such file. ValueError names a file that holds something else."""
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path.name} holds a JSON {type(found).__name__}, not an object")
+    return found
 
 
 def _content(token: str | Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ STAGES: dict[str, Stage] = {
     "data.read": Stage(
         run="lmworks.data.stage:read",
         config="lmworks.data.config:ReadConfig",
-        version=3,
+        version=2,
         purpose="read files into documents; list what was left out and why",
         libraries=("markdown-it-py", "trafilatura"),
         sources="lmworks.data.stage:source_digest",
@@ -43,7 +43,7 @@ STAGES: dict[str, Stage] = {
     "ground.questions": Stage(
         run="lmworks.ground.questions:make_questions",
         config="lmworks.ground.config:QuestionsConfig",
-        version=3,
+        version=2,
         purpose="load gold questions and make automatic ones from headings and removed sources",
         libraries=("markdown-it-py",),
         sources="lmworks.ground.questions:gold_digest",

@@ -1,6 +1,7 @@
 """Tiny models of every architecture that a GGUF file can hold, for the tests that write and read them."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,7 +11,15 @@ from lmworks.model.config import LinearScaling, Llama3Scaling, ModelConfig, Rope
 from lmworks.model.transformer import Transformer
 from lmworks.tokenizer.tokenizer import Tokenizer
 
-SIZES = {"vocabulary": 267, "width": 64, "layers": 2, "heads": 4, "kv_heads": 2, "hidden": 96, "context_length": 128}
+SIZES: dict[str, Any] = {
+    "vocabulary": 267,
+    "width": 64,
+    "layers": 2,
+    "heads": 4,
+    "kv_heads": 2,
+    "hidden": 96,
+    "context_length": 128,
+}
 LLAMA3 = Rope(500_000.0, scaling=Llama3Scaling(8.0, 8192))
 
 CONFIGS: dict[str, ModelConfig] = {
@@ -18,6 +27,7 @@ CONFIGS: dict[str, ModelConfig] = {
     "llama, tied, wide heads": presets.llama(**SIZES, tied=True, head_dim=32),
     "llama, biases": presets.llama(**SIZES, attention_bias=True, feed_forward_bias=True),
     "llama 3": presets.llama(**SIZES, head_dim=64, rope=LLAMA3),
+    "llama 3, qwen's biases": presets.qwen2(**SIZES, head_dim=64, rope=LLAMA3),
     "llama, linear": presets.llama(**SIZES, rope=Rope(10_000.0, scaling=LinearScaling(2.0))),
     "llama, yarn": presets.llama(**SIZES, rope=Rope(10_000.0, scaling=YarnScaling(4.0, 32))),
     "mixtral": presets.mixtral(**SIZES, experts=4),
@@ -29,9 +39,8 @@ CONFIGS: dict[str, ModelConfig] = {
     "gemma 3": presets.gemma3(**{**SIZES, "layers": 7}, head_dim=32, window=8),
     "gpt2": presets.gpt2(vocabulary=267, width=64, layers=2, heads=4, context_length=128),
 }
-ARCHITECTURES = {name: name.split(",")[0].replace(" ", "") for name in CONFIGS} | {
-    "llama 3": "llama",
-    "mixtral": "llama",
+ARCHITECTURES = {name: name.split(",")[0].replace(" ", "").replace("llama3", "llama") for name in CONFIGS} | {
+    "mixtral": "llama"
 }
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lmworks.model.cache import KVCache
 from lmworks.model.initialisation import initialise
-from lmworks.model.presets import bert, llama
+from lmworks.model.presets import bert, gpt2, llama
 from lmworks.model.transformer import Transformer
 
 CONFIG = llama(97, 32, 3, 4, 2, 48, 64)
@@ -72,6 +72,18 @@ def test_ragged_batches(slots, pieces):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("padding", [1, 2])
+@pytest.mark.parametrize("slots", [[2, 3], [5, 0]])
+def test_padding_may_stand_left_in_every_row(padding, slots):
+    """One -1 before a 0 looks like a row of consecutive positions."""
+    cache, slots = new_cache(), torch.tensor(slots)
+    positions = torch.cat((torch.full((2, padding), -1), torch.arange(5).expand(2, 5)), dim=1)
+    ids = torch.cat((torch.zeros(2, padding, dtype=torch.long), IDS[:2, :5]), dim=1)
+    close(MODEL(ids, cache=cache.view(slots, positions))[:, padding:], PLAIN[:2, :5])
+    close(MODEL(IDS[:2, 5:6], cache=cache.view(slots, torch.full((2, 1), 5))), PLAIN[:2, 5:6])
+
+
+@torch.no_grad()
 def test_padding_is_not_stored():
     cache = new_cache()
     positions = torch.arange(6).expand(2, 6).clone()
@@ -113,5 +125,12 @@ def test_what_lies_outside_the_cache_is_refused():
         cache.view(torch.tensor([0]), row + 14)
     with pytest.raises(ValueError, match="outside the cache's length"):
         cache.view(torch.tensor([0]), row - 2)
+    for slots, positions in ((torch.tensor([0]), row[0]), (torch.tensor([[0]]), row), (torch.tensor([0]), row[:, :0])):
+        with pytest.raises(ValueError, match="neither empty"):
+            cache.view(slots, positions)
+    learned = KVCache(gpt2(97, 32, 1, 4, context_length=10), 1, 64)
+    learned.view(torch.tensor([0]), row + 7)
+    with pytest.raises(ValueError, match="position 10 is past the model's 10 learned positions"):
+        learned.view(torch.tensor([0]), row + 8)
     with pytest.raises(ValueError, match="decoder"):
         KVCache(bert(97, 32, 3, 4, 48, 64), 1, 8)

@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import tokenizers
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -10,7 +11,7 @@ from lmworks.model.checkpoint import Checkpoint, assemble, load
 from lmworks.model.config import PoolHead
 from lmworks.model.huggingface import UnsupportedModel
 from lmworks.model.initialisation import initialise
-from lmworks.model.presets import bert, llama
+from lmworks.model.presets import bert, llama, roberta
 from lmworks.model.transformer import Transformer
 from lmworks.tokenizer.template import ChatTemplateError
 from lmworks.tokenizer.tokenizer import Tokenizer
@@ -206,7 +207,7 @@ def test_a_config_that_is_no_object(text, message, checkpoint, tmp_path):
         ({"num_hidden_layers": 3}, ValueError, r"missing \['layers\.2\.input_layernorm\.weight'"),
         ({"num_hidden_layers": 1}, ValueError, r"without a place \['layers\.1\.input_layernorm\.weight'"),
         ({"hidden_size": "32"}, ValueError, "config.json does not describe a llama model"),
-        ({"num_attention_heads": 0}, ValueError, r"self_attn\.q_proj\.weight has the shape"),
+        ({"num_attention_heads": 0}, ValueError, "0 query heads cannot share"),
         ({"intermediate_size": -1}, ValueError, "config.json does not describe a llama model"),
         ({"rope_parameters": 3}, ValueError, "config.json does not describe a llama model"),
     ],
@@ -279,6 +280,17 @@ def test_where_special_ids_and_templates_may_be_kept(checkpoint, tmp_path):
     assert load(folder).chat_template == "z"
 
 
+def test_the_padding_id_of_roberta_says_where_its_positions_begin(tiny_tokenizer, tmp_path):
+    config = roberta(267, 32, 2, 4, 48, 64)
+    assert tiny_tokenizer.pad_id != config.embedding.positions.offset - 1
+    loaded = load(assemble(config, weights(config), tiny_tokenizer).save(tmp_path / "roberta"))
+    assert loaded.config == config
+
+
+def test_a_length_beyond_the_model_is_cut(tiny_tokenizer):
+    assert assemble(BERT, weights(BERT), tiny_tokenizer, max_length=514).max_length == 64
+
+
 def test_a_missing_chat_template_is_an_error(tiny_tokenizer):
     with pytest.raises(ChatTemplateError, match="no chat template"):
         _ = assemble(LLAMA, weights(LLAMA), tiny_tokenizer).chat
@@ -296,6 +308,15 @@ def test_what_does_not_fit_together_is_refused(tiny_tokenizer, tmp_path):
     small = llama(100, 32, 2, 4, 2, 48, 64)
     with pytest.raises(ValueError, match="267 tokens, the embedding 100 rows"):
         assemble(small, weights(small), tiny_tokenizer)
+    full = llama(267, 32, 2, 4, 2, 48, 64)
+    backend = tokenizers.Tokenizer.from_str(tiny_tokenizer.backend.to_str())
+    backend.add_special_tokens(["<image_soft_token>"])
+    assemble(full, weights(full), Tokenizer(backend, tiny_tokenizer.roles))  # no text becomes this token
+    with pytest.raises(ValueError, match="268 tokens, the embedding 267 rows"):
+        assemble(full, weights(full), Tokenizer(backend, {"pad_token": "<image_soft_token>"}))
+    backend.add_tokens(["word"])
+    with pytest.raises(ValueError, match="269 tokens, the embedding 267 rows"):
+        assemble(full, weights(full), Tokenizer(backend, tiny_tokenizer.roles))
     (tmp_path / "empty").mkdir()
     refuse(tmp_path / "empty", FileNotFoundError, r"no config\.json, so it is not a Hugging Face folder$")
     (tmp_path / "empty" / "tiny.gguf").touch()

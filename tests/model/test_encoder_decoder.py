@@ -1,5 +1,6 @@
 import copy
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -177,6 +178,34 @@ def test_a_memory_in_training_can_be_used_twice(config):
         torch.testing.assert_close(parameter.grad, 2 * expected, atol=1e-9, rtol=1e-9)
 
 
+@EACH
+def test_what_was_kept_without_gradients_is_no_part_of_training(config):
+    """As when a text is sampled from a memory and then learned from."""
+    model = build(config)
+    expected = torch.autograd.grad(model(SOURCE, TARGET).square().sum(), list(model.parameters()))
+    memory = model.encode(SOURCE)
+    with torch.no_grad():
+        model.decode(TARGET, memory)
+    assert memory.projected
+    loss = model.logits(model.decode(TARGET, memory)).square().sum()
+    for actual, gradient in zip(torch.autograd.grad(loss, list(model.parameters())), expected, strict=True):
+        torch.testing.assert_close(actual, gradient, atol=1e-9, rtol=1e-9)
+
+
+def test_a_source_of_padding_alone_spoils_no_gradient():
+    """With a softcap: PyTorch's kernels give zeros for a softmax over nothing, the plain formula NaN."""
+    config = CONFIGS["t5"]
+    blocks = tuple(replace(block, cross=replace(block.cross, softcap=20.0)) for block in config.decoder.blocks)
+    model = build(replace(config, decoder=replace(config.decoder, blocks=blocks)))
+    mask = torch.tensor([[True], [False], [True]]).expand(3, 12)
+    model(SOURCE, TARGET, attention_mask=mask)[::2].square().sum().backward()
+    mixed = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    model(SOURCE[::2], TARGET[::2]).square().sum().backward()
+    for actual, parameter in zip(mixed, model.parameters(), strict=True):
+        torch.testing.assert_close(actual, parameter.grad, atol=1e-9, rtol=1e-9)
+
+
 @torch.no_grad()
 @EACH
 def test_models_and_memories_are_copied_and_pickled(config):
@@ -201,6 +230,7 @@ def test_bfloat16_runs_and_is_close(config):
 @torch.no_grad()
 @pytest.mark.slow
 @EACH
+@pytest.mark.usefixtures("fresh_compiler")
 def test_compiled_equals_eager(config):
     model = initialise(Transformer(config), seed=0, std=0.1).eval()
     compiled = torch.compile(model, fullgraph=True)

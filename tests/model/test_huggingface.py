@@ -138,6 +138,7 @@ def test_what_no_family_expresses_is_saved_as_our_own(tiny_tokenizer, tmp_path):
         ("mixtral", "hidden_act", "gelu"),
         ("qwen2", "layer_types", ["chunked_attention"] * 3),
         ("qwen2", "use_sliding_window", False),
+        ("qwen2", "layer_types", ["full_attention"] * 2),
         ("qwen3", "hidden_act", "gelu"),
         ("phi3", "rope_scaling", {"type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}),
         ("phi3", "rope_scaling", {"type": "su", "short_factor": [1.0], "long_factor": [2.0]}),
@@ -164,6 +165,24 @@ def test_what_is_not_computed_is_refused_by_name(model_type, field, value):
 def test_what_bert_does_not_compute_is_refused_by_name(field, value):
     with pytest.raises(UnsupportedModel, match=field):
         read_config({**write_config(presets.bert(97, 32, 2, 4, 48, 64)), field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("rms_norm_eps", "1e-05"),
+        ("vocab_size", "97"),
+        ("num_hidden_layers", 3.0),
+        ("num_attention_heads", 0),
+        ("attention_bias", "no"),
+        ("tie_word_embeddings", None),
+        ("rope_scaling", "linear"),
+        ("max_position_embeddings", [64]),
+    ],
+)
+def test_a_value_of_another_type_is_refused(field, value):
+    with pytest.raises(ValueError):
+        read_config({**write_config(LLAMA), field: value})
 
 
 def test_a_missing_field_and_an_unknown_family_are_named():
@@ -203,6 +222,11 @@ def test_older_files_are_read():
     assert read_config(old(alike, *absent, "rms_norm_eps")) == alike
     linear = presets.llama(*SHAPE, rope=Rope(1e4, 1.0, LinearScaling(4.0)))
     assert read_config(old(linear, rope_scaling={"type": "linear", "factor": 4.0})) == linear
+
+
+def test_older_names_of_a_class_are_read():
+    config = presets.t5(97, 32, 2, 4, 8, 48)
+    assert read_config({**write_config(config), "architectures": ["T5WithLMHeadModel"]}) == config
 
 
 def test_older_files_of_the_other_families_are_read():

@@ -181,7 +181,21 @@ def test_the_router_decides_in_float32():
     assert mixture(hidden).dtype == torch.bfloat16
 
 
+def test_the_router_decides_in_float32_under_autocast_too():
+    mixture, hidden = build(MIXTRAL, torch.float32), random(2, 9, WIDTH, seed=50, dtype=torch.float32)
+    expected = mixture.router(hidden)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert mixture.experts[0](hidden).dtype == torch.bfloat16
+        assert torch.equal(mixture.router(hidden), expected)
+
+
+@pytest.mark.parametrize("shape", [(0, 9), (3, 0)])
+def test_no_tokens_give_no_outputs(shape):
+    assert build(SHARED)(torch.zeros(*shape, WIDTH, dtype=torch.float64)).shape == (*shape, WIDTH)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("fresh_compiler")
 def test_compiled_equals_eager():
     mixture = build(SHARED, torch.float32)
     compiled = torch.compile(mixture)

@@ -7,11 +7,15 @@ import pytest
 from lmworks.model.config import (
     Attention,
     Banded,
+    Embedding,
     FeedForward,
     MixtureOfExperts,
     Norm,
     PoolHead,
     Rope,
+    Sinusoidal,
+    Stack,
+    TransformerXL,
     Window,
     WindowAndGlobal,
 )
@@ -31,6 +35,8 @@ def test_counts_of_the_published_models():
 def test_impossible_shapes_are_refused():
     with pytest.raises(ValueError, match="evenly"):
         Attention(heads=9, kv_heads=2, head_dim=64)
+    with pytest.raises(ValueError, match="evenly"):
+        Attention(heads=0, kv_heads=1, head_dim=64)
     with pytest.raises(ValueError, match="head_dim 5 is odd"):
         Attention(heads=2, kv_heads=2, head_dim=5, position=Rope(10_000.0))
     with pytest.raises(ValueError, match="encoder or a decoder"):
@@ -53,6 +59,8 @@ def test_impossible_parts_are_refused():
         MixtureOfExperts(expert, experts=2, top_k=1, capacity=4, capacity_factor=1.0)
     with pytest.raises(ValueError, match="only an rms norm"):
         Norm("layer", 1e-5, offset=1.0)
+    with pytest.raises(ValueError, match=r"at most 1, got 1\.5"):
+        Rope(10_000.0, fraction=1.5)
     block = SMOLLM2.decoder.blocks[0]
     with pytest.raises(ValueError, match="knows no distances"):
         replace(block, cross=block.attention)
@@ -65,6 +73,13 @@ def test_impossible_parts_are_refused():
     for pattern in (lambda: Window(0), lambda: Banded(4, 0), lambda: WindowAndGlobal(0, 2)):
         with pytest.raises(ValueError, match="at least itself"):
             pattern()
+    odd = replace(SMOLLM2, embedding=Embedding(10, 15))
+    for change in (
+        {"embedding": Embedding(10, 15, Sinusoidal())},
+        {"decoder": Stack((replace(block, attention=replace(plain, position=TransformerXL())),), causal=True)},
+    ):
+        with pytest.raises(ValueError, match="the width 15 is odd"):
+            replace(odd, **change)
     with pytest.raises(ValueError, match="needs a block"):
         replace(SMOLLM2.decoder, blocks=())
 

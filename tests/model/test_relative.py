@@ -207,6 +207,7 @@ def test_padding_on_the_left_changes_nothing(name):
 
 @pytest.mark.parametrize("name", [f"{Shaw(3)}", f"{TransformerXL()}", "shared relative bias and alibi"])
 @torch.no_grad()
+@pytest.mark.usefixtures("fresh_compiler")
 def test_the_graph_compiles_whole(name):
     """No value on the device decides what is computed, which would stop the device and split the graph."""
     compiled = torch.compile(KINDS[name], backend="eager", fullgraph=True)

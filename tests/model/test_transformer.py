@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from lmworks.model.cache import KVCache
-from lmworks.model.config import PoolHead
+from lmworks.model.config import PoolHead, ScoreHead
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import bert, llama
 from lmworks.model.transformer import Transformer
@@ -92,6 +94,33 @@ def test_contradictory_arguments_are_refused():
         encoder(IDS, cache=view)
 
 
+def test_arguments_of_another_shape_than_the_ids_are_refused():
+    """They would be broadcast: a mask of one column runs, and every token has position 0."""
+    decoder, encoder = build(LLAMA), build(BERT)
+    ones = torch.ones(3, 1, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"ids must be \(batch, length\), got \(12,\)"):
+        decoder(IDS[0])
+    for model in (decoder, encoder):
+        for name in ("positions", "attention_mask"):
+            with pytest.raises(ValueError, match=rf"{name} must be \(3, 12\) as the ids.*got \(3, 1\)"):
+                model(IDS, **{name: ones})
+    with pytest.raises(ValueError, match=r"token_types must be \(3, 12\)"):
+        encoder(IDS, token_types=ones)
+    with pytest.raises(ValueError, match=r"integers or bools; got .* torch\.float32"):
+        decoder(IDS, attention_mask=torch.zeros(3, 12))  # to be added to the scores, as some libraries have it
+    view = KVCache(LLAMA, 3, 16, dtype=torch.float64).view(torch.arange(3), torch.arange(12).expand(3, 12))
+    with pytest.raises(ValueError, match=r"the cache's positions must be \(3, 1\)"):
+        decoder(IDS[:, :1], cache=view)
+
+
+def test_a_pooling_head_has_no_cache():
+    """It would pool the new tokens alone, padding among them."""
+    config = replace(LLAMA, head=ScoreHead())
+    view = KVCache(config, 3, 16, dtype=torch.float64).view(torch.arange(3), torch.arange(12).expand(3, 12))
+    with pytest.raises(ValueError, match="a head that pools needs the whole text"):
+        build(config)(IDS, cache=view)
+
+
 @torch.no_grad()
 def test_initialise_depends_on_the_seed_alone():
     torch.manual_seed(1)
@@ -121,6 +150,7 @@ def test_bfloat16_runs_and_is_close(config):
 @torch.no_grad()
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [LLAMA, BERT])
+@pytest.mark.usefixtures("fresh_compiler")
 def test_compiled_equals_eager(config):
     model = initialise(Transformer(config), seed=0, std=0.1).eval()
     compiled = torch.compile(model, fullgraph=True)

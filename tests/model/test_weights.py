@@ -1,10 +1,13 @@
+import re
+from dataclasses import replace
+
 import pytest
 import torch
 
 from lmworks.model.config import PoolHead
 from lmworks.model.huggingface import write_config
 from lmworks.model.initialisation import initialise
-from lmworks.model.presets import bert, llama
+from lmworks.model.presets import bert, llama, t5
 from lmworks.model.tensor_files import read_weights
 from lmworks.model.transformer import Transformer
 from lmworks.model.weights import empty_model, to_our_names, to_their_names, write_weights
@@ -61,6 +64,34 @@ def test_a_tied_head_stored_twice_must_agree(theirs):
     assert_same(to_our_names(TIED, DOCUMENT, {**theirs, "lm_head.weight": copy}), MODEL.state_dict())
     with pytest.raises(ValueError, match=r"lm_head\.weight differs from model\.embed_tokens\.weight"):
         to_our_names(TIED, DOCUMENT, {**theirs, "lm_head.weight": copy + 1})
+
+
+def test_a_tied_head_stored_alone_is_the_embedding(theirs):
+    alone = {**theirs, "lm_head.weight": theirs[EMBEDDING]}
+    del alone[EMBEDDING]  # some programs keep only the first name of what is shared
+    assert_same(to_our_names(TIED, DOCUMENT, alone), MODEL.state_dict())
+    with pytest.raises(ValueError, match=r"missing \['embed_tokens.weight'\]"):  # without a head nothing is tied
+        to_our_names(replace(TIED, head=None), {**DOCUMENT, "architectures": ["LlamaModel"]}, alone)
+
+
+@pytest.mark.parametrize("kept", ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"])
+def test_the_embedding_of_t5_may_have_either_name_alone(kept):
+    config = t5(97, 32, 2, 4, 8, 48)
+    document, model = write_config(config), initialise(Transformer(config), seed=0)
+    theirs = dict(to_their_names(config, document, model.state_dict()))
+    theirs[kept] = theirs.pop("shared.weight")
+    assert_same(to_our_names(config, document, theirs), model.state_dict())
+
+
+def test_the_norms_of_the_first_bert_files_have_other_names():
+    config = bert(97, 32, 2, 4, 48, 64)
+    document, model = write_config(config), initialise(Transformer(config), seed=0)
+    older = {
+        re.sub(r"LayerNorm.bias$", "LayerNorm.beta", re.sub(r"LayerNorm.weight$", "LayerNorm.gamma", name)): tensor
+        for name, tensor in to_their_names(config, document, model.state_dict()).items()
+    }
+    assert sum(name.endswith("LayerNorm.gamma") for name in older) == 1 + 2 * 2
+    assert_same(to_our_names(config, document, older), model.state_dict())
 
 
 def test_an_untied_head_is_a_tensor_of_its_own():

@@ -72,7 +72,7 @@ def test_equals_the_naive_algorithm_on_prose(smollm2_checkpoint, naive):
 
 
 def test_an_unknown_pre_tokenizer_is_refused():
-    with pytest.raises(ValueError, match=r"'tekken' is not known \(known: gpt-2, smollm\)"):
+    with pytest.raises(ValueError, match=r"'tekken' is not known \(known: default, gpt-2, llama-bpe, qwen2, smollm\)"):
         byte_level_bpe(["a"], [], [1], "tekken")
 
 

@@ -45,7 +45,9 @@ def list_() -> None:
 
 @app.command()
 def show(
-    model: Annotated[str, typer.Argument(help="A preset, a published size, a Hugging Face folder or a .gguf file.")],
+    model: Annotated[
+        str, typer.Argument(help="A preset, a published size, a pulled model, a Hugging Face folder or a .gguf file.")
+    ],
     svg: Annotated[Path | None, typer.Option(help="Draw the architecture into this file.")] = None,
     context: Annotated[int, typer.Option(help="Tokens attended to; 0: as many as the model was trained for.")] = 0,
 ) -> None:
@@ -73,28 +75,31 @@ def show(
 def _find(name: str) -> "tuple[str, ModelConfig, Published | None]":
     """A title, the config, and what was published about it; LookupError with the nearest names for an unknown one."""
     import difflib
-    import json
 
     from lmworks.model.presets.sizes import SIZES
+    from lmworks.model.pulling import MODELS, locate
 
     presets = {size.preset: key for key, size in reversed(SIZES.items())}  # a family's first size stands for it
     key = presets.get(name, name)
     if key in SIZES:
         return key, SIZES[key].config, SIZES[key]
-    path = Path(name)
-    if (path / "config.json").is_file():
+    path = locate(name) if name in MODELS else Path(name)
+    if name and path.is_dir():
+        from lmworks.model.checkpoint import read_document
         from lmworks.model.huggingface import read_config
+        from lmworks.model.sentence_transformers import read_pooling
 
-        return path.name, read_config(json.loads((path / "config.json").read_text(encoding="utf-8"))), None
-    if path.is_file() and path.suffix == ".gguf":
+        pool, _ = read_pooling(path)
+        return path.resolve().name, read_config(read_document(path), pool), None
+    if path.is_file():
         from lmworks.model import gguf_config
         from lmworks.model.gguf_file import open_gguf
 
         config, _ = gguf_config.read_config(open_gguf(path))
         return path.stem, config, None
-    near = difflib.get_close_matches(name.lower(), [*presets, *SIZES], n=4, cutoff=0.4)
+    near = difflib.get_close_matches(name.lower(), [*presets, *SIZES, *MODELS], n=4, cutoff=0.4)
     hint = f"did you mean {', '.join(near)}?" if near else "`lmworks model list` shows the names."
-    raise LookupError(f"{name} is no preset, no published size, no folder with a config.json and no .gguf file; {hint}")
+    raise LookupError(f"{name!r} is no preset, published size, pulled model, Hugging Face folder or .gguf file; {hint}")
 
 
 def _tree(title: str, config: "ModelConfig") -> "Tree":

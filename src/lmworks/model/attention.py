@@ -42,8 +42,9 @@ class Memory:
     hidden   the encoder's output, (batch, stored, width).
     mask     (batch, 1, 1, stored) bool, True = a real token; None: all are.
 
-    Each layer's keys and values of it are computed once, at the first step of a generation, and kept here; in training,
-    which takes one step, they are not, for they would keep their graph.
+    Without gradients, each layer's keys and values of it are computed once, at the first step of a generation, and kept
+    here. With gradients they are neither kept nor looked up: a graph that was kept is gone after its backward, and what
+    was computed without a graph gives the projections no gradient.
     """
 
     hidden: Tensor
@@ -91,12 +92,13 @@ class Attention(nn.Module):
         query = self._split(self.query(hidden))
         if self.query_norm is not None:
             query = self.query_norm(query)
-        if layer in memory.projected:
-            key, value = memory.projected[layer]  # (batch, kv_heads, stored, head_dim) each
+        kept = None if torch.is_grad_enabled() else memory.projected.get(layer)
+        if kept is not None:
+            key, value = kept  # (batch, kv_heads, stored, head_dim) each
         else:
             key, value = self._split(self.key(memory.hidden)), self._split(self.value(memory.hidden))
             key = key if self.key_norm is None else self.key_norm(key)
-            if not (key.requires_grad or value.requires_grad):
+            if not torch.is_grad_enabled():
                 memory.projected[layer] = key, value
         return self._attend(query, key, value, memory.mask, None, causal=False)
 

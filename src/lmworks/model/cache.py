@@ -62,16 +62,18 @@ class KVCache:
         self.keys = [torch.zeros(shape, dtype=dtype, device=device) for shape in shapes]
         self.values = [torch.zeros(shape, dtype=dtype, device=device) for shape in shapes]
         self.slots, self.length = slots, length
+        table = (config.decoder_embedding or config.embedding).positions
+        self.limit = min(length, table.length) if isinstance(table, configs.Learned) else length  # of positions
 
     def view(self, slots: Tensor, positions: Tensor) -> "CacheView":
         """The cache as one forward sees it.
 
         slots       (batch,) int64, all different: the slot that each row of the batch lives in.
-        positions   (batch, length) int64: where each new token goes, at most the cache's length - 1. -1 marks padding
-                    in a ragged batch: it is not stored, nothing attends to it, and what the model gives there is
-                    undefined.
+        positions   (batch, length) int64: where each new token goes, less than the cache's length and than the number
+                    of learned positions. -1 marks padding in a ragged batch: it is not stored, nothing attends to it,
+                    and what the model gives there is undefined.
 
-        ValueError if a slot or a position lies outside the cache.
+        ValueError if a slot or a position lies outside the cache, or a position past the learned ones.
         """
         return CacheView(self, slots, positions)
 
@@ -85,6 +87,9 @@ class CacheView:
     """A `KVCache` for one batch: see `KVCache.view`, and `Cache` for what the model asks of it."""
 
     def __init__(self, cache: KVCache, slots: Tensor, positions: Tensor) -> None:
+        if slots.dim() != 1 or positions.dim() != 2 or not positions.numel():
+            shapes = f"{tuple(slots.shape)} and {tuple(positions.shape)}"
+            raise ValueError(f"a view takes slots (batch,) and positions (batch, length), neither empty; got {shapes}")
         slot_list, batch, length = slots.tolist(), *positions.shape
         _check(cache, slot_list, positions)
         device = positions.device
@@ -95,8 +100,8 @@ class CacheView:
         contiguous = slot_list == list(range(slot_list[0], slot_list[0] + batch))
         # The batch's own memory: a plain slice where its slots lie side by side, otherwise a gather.
         self._rows: slice | Tensor = slice(slot_list[0], slot_list[0] + batch) if contiguous else slots
-        start = end - length
-        aligned = bool((positions == torch.arange(start, end, device=device)).all())
+        start = end - length  # negative where every row begins with padding
+        aligned = start >= 0 and bool((positions == torch.arange(start, end, device=device)).all())
         # Rows that write the same positions, side by side, are one block of memory.
         self._block = slice(start, end) if contiguous and aligned else None
         self._valid = positions >= 0  # (batch, length)
@@ -136,3 +141,5 @@ def _check(cache: KVCache, slots: list[int], positions: Tensor) -> None:
         raise ValueError(
             f"positions {lowest} to {highest} lie outside the cache's length {cache.length} (-1 is padding)"
         )
+    if highest >= cache.limit:
+        raise ValueError(f"position {highest} is past the model's {cache.limit} learned positions")

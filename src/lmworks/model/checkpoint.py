@@ -136,13 +136,15 @@ def assemble(
     """A checkpoint from its parts; `weights` are the parameters of `Transformer(config)` by our names.
 
     Each is converted before the next is asked for. ValueError for weights that the config does not ask for, or that
-    are missing.
+    are missing, and for a tokenizer with more tokens than the embedding has rows. Special tokens without a role
+    may lie beyond them, as the image token of Gemma 3's text models does: no text becomes one.
     """
-    if tokenizer.vocabulary_size > config.embedding.vocabulary:
-        raise ValueError(
-            f"the tokenizer has {tokenizer.vocabulary_size} tokens, the embedding {config.embedding.vocabulary} rows"
-        )
-    max_length = max_length or config.context_length
+    rows = config.embedding.vocabulary
+    roles = tokenizer.roles.values()
+    beyond = sum(index >= rows and token not in roles for token, index in tokenizer.special_ids.items())
+    if tokenizer.vocabulary_size - beyond > rows:
+        raise ValueError(f"the tokenizer has {tokenizer.vocabulary_size} tokens, the embedding {rows} rows")
+    max_length = min(max_length or config.context_length, config.context_length)
     model = empty_model(config)
     converted = None if dtype == "stored" else dtype
     try:
@@ -168,24 +170,7 @@ def fingerprint(config: ModelConfig, weights: Mapping[str, Tensor], tokenizer: T
     return hash_json({"weights": digest.hexdigest(), **parts})
 
 
-def _load_folder(folder: Path, source: str, dtype: DType, device: torch.device | str, pickle: bool) -> Checkpoint:
-    document = _read_document(folder)
-    pool, max_length = read_pooling(folder)
-    try:
-        config = read_config(document, pool)
-        weights = to_our_names(config, document, read_weights(folder, pickle))
-    except (ArithmeticError, AttributeError, RuntimeError, TypeError) as error:  # a value that no model can have
-        raise ValueError(f"config.json does not describe a {document['model_type']} model: {error}") from error
-    generation = read_json(folder / "generation_config.json")
-    tokenizer = Tokenizer.load(folder, _eos_ids(document, generation))
-    return assemble(
-        config, weights, tokenizer, _chat_template(folder),
-        max_length=max_length, source=source, licence=_licence(folder), published=document, generation=generation,
-        dtype=dtype, device=device,
-    )  # fmt: skip
-
-
-def _read_document(folder: Path) -> Document:
+def read_document(folder: Path) -> Document:
     """config.json; UnsupportedModel for an adapter, whose base model the folder does not hold."""
     if (folder / "adapter_config.json").exists():
         raise UnsupportedModel(
@@ -200,6 +185,23 @@ def _read_document(folder: Path) -> Document:
     if "model_type" not in document:
         raise UnsupportedModel("config.json lacks model_type, the family of the model")
     return document
+
+
+def _load_folder(folder: Path, source: str, dtype: DType, device: torch.device | str, pickle: bool) -> Checkpoint:
+    document = read_document(folder)
+    pool, max_length = read_pooling(folder)
+    try:
+        config = read_config(document, pool)
+        weights = to_our_names(config, document, read_weights(folder, pickle))
+    except (ArithmeticError, AttributeError, RuntimeError, TypeError) as error:  # a value that no model can have
+        raise ValueError(f"config.json does not describe a {document['model_type']} model: {error}") from error
+    generation = read_json(folder / "generation_config.json")
+    tokenizer = Tokenizer.load(folder, _eos_ids(document, generation))
+    return assemble(
+        config, weights, tokenizer, _chat_template(folder),
+        max_length=max_length, source=source, licence=_licence(folder), published=document, generation=generation,
+        dtype=dtype, device=device,
+    )  # fmt: skip
 
 
 def _is_gguf(path: Path) -> bool:
@@ -229,7 +231,7 @@ def _write_special_ids(tokenizer: Tokenizer, document: JsonObject, generation: J
     """Published ids stay as they are, unless the tokenizer's texts no longer end as they say."""
     if not published:
         ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
-        document |= ids
+        document |= ids | document  # RoBERTa's padding id is part of its config: it says where positions begin
     own = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
     if {*own, *_eos_ids(document, generation)} != set(tokenizer.eos_ids):
         stated = generation if "eos_token_id" in generation else document

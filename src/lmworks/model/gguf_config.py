@@ -166,7 +166,9 @@ class _Reader:
         rope = Rope(theta, fraction)
         factor = self.number("rope.scaling.factor", 0.0, float) or self.number("rope.scale_linear", 1.0, float)
         kind = self.file.metadata.get(f"{self.architecture.name}.rope.scaling.type", "linear")
-        if "rope_freqs.weight" in self.file.tensors and kind == "linear" and factor == 1.0:
+        if "rope_freqs.weight" in self.file.tensors:
+            if not self.architecture.rotates_neighbours or kind != "linear" or factor != 1.0:
+                raise UnsupportedModel("rope_freqs.weight is supported in llama, without another scaling")
             return replace(rope, scaling=self._llama3(rope, head_dim))
         if kind == "none" or (kind == "linear" and factor == 1.0):
             return rope

@@ -64,7 +64,7 @@ def read_gguf(path: Path) -> GgufModel:
     try:
         config, architecture = read_config(file)
         weights = GgufWeights(file, config, architecture)
-    except (ArithmeticError, RuntimeError) as error:  # from sizes whose product no tensor can have
+    except (ArithmeticError, LookupError, RuntimeError, TypeError) as error:  # from sizes that no model can have
         raise ValueError(f"the metadata of {path} describe no possible model: {error}") from error
     return GgufModel(
         config,

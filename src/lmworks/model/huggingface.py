@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lmworks.config import from_mapping, to_mapping
 from lmworks.model.config import ClassificationHead, Head, LanguageModelHead, ModelConfig, PoolHead, ScoreHead
 
 JsonObject = dict[str, Any]
@@ -74,6 +75,7 @@ class Family:
     variant     the same of modules whose names depend on the config.
     fused       tensors that are cut or put together, see `Fused`.
     copies      their tensors that some files hold twice → the other name, without the prefix; they must be equal.
+    renamed     how their names end in older files → today's ending.
     ignored     regular expression: their tensors that hold nothing the forward uses.
     """
 
@@ -87,6 +89,7 @@ class Family:
     variant: Callable[[ModelConfig], Mapping[str, str]] = lambda config: {}
     fused: tuple[Fused, ...] = ()
     copies: Mapping[str, str] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
     ignored: str = r"(?!)"
 
     def read(self, document: Document) -> ModelConfig:
@@ -121,13 +124,16 @@ class Family:
 def read_config(document: Document, pool: PoolHead | None = None) -> ModelConfig:
     """The architecture that a `config.json` describes; `pool` is the head of an embedding model, which it does not.
 
-    UnsupportedModel names the first field whose value is not supported, or that is missing.
+    UnsupportedModel names the first field whose value is not supported, or that is missing; ValueError a value of
+    another type than the config has.
     """
     family = family_of(document.get("model_type"))
     try:
-        config = family.read(document)
+        config = from_mapping(ModelConfig, to_mapping(family.read(document)))  # which checks every type
     except KeyError as error:
         raise UnsupportedModel(f"config.json of a {family.model_type} model lacks {error}") from error
+    except (ArithmeticError, AttributeError, IndexError, TypeError) as error:  # a value that no model can have
+        raise ValueError(f"config.json does not describe a {family.model_type} model: {error}") from error
     return config if pool is None else replace(config, head=pool)
 
 

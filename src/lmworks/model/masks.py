@@ -45,8 +45,8 @@ def prefix_lm(lengths: Tensor) -> Predicate:
 def documents(numbers: Tensor) -> Predicate:
     """Tokens see those of their own document: for several of them in one row, `both(causal, documents(numbers))`.
 
-    `numbers` (batch, length) int64, equal within a document. Give the model positions that start afresh in each, and it
-    gives what it gives each document alone.
+    `numbers` (batch, length) int64, equal within a document; with a cache (batch, the cache's length). Give the model
+    positions that start afresh in each, and it gives what it gives each document alone.
     """
     return lambda row, query, key: numbers[row, query] == numbers[row, key]
 
@@ -65,13 +65,18 @@ def pattern(config: configs.Pattern) -> Predicate:
     """The rule, on positions, of a sparse attention; see the patterns of `config.py`."""
     match config:
         case configs.Window(size):
-            return lambda row, query, key: (query - key).abs() < size
+            return lambda row, query, key: _nearer(query, key, size)
         case configs.Banded(block, bands):
-            return lambda row, query, key: (query // block - key // block).abs() < bands
+            return lambda row, query, key: _nearer(query // block, key // block, bands)
         case configs.WindowAndGlobal(size, tokens):
-            return lambda row, query, key: ((query - key).abs() < size) | (key < tokens) | (query < tokens)
+            return lambda row, query, key: _nearer(query, key, size) | (key < tokens) | (query < tokens)
         case unknown:
             assert_never(unknown)
+
+
+def _nearer(query: Tensor, key: Tensor, size: int) -> Tensor:
+    """A distance below `size`, asked without a tensor of distances, which would be eight times as large as a mask."""
+    return (key > query - size) & (key < query + size)
 
 
 def reach(config: configs.Pattern) -> int:

@@ -17,7 +17,8 @@ class Router(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, the name that nn.Linear gives it
         """(…, width) → (…, experts)."""
         dtype = torch.promote_types(input.dtype, torch.float32)
-        return F.linear(input.to(dtype), self.weight.to(dtype))
+        with torch.autocast("cuda" if input.is_cuda else "cpu", enabled=False):  # which would round to bfloat16 again
+            return F.linear(input.to(dtype), self.weight.to(dtype))
 
 
 class MixtureOfExperts(nn.Module):
@@ -43,7 +44,8 @@ class MixtureOfExperts(nn.Module):
         pieces = hidden.flatten(0, 1)[order // self.config.top_k].split(counts)  # (count, width) each
         outputs = [expert(piece) for expert, piece in zip(self.experts, pieces, strict=False) if len(piece)]
         outputs.append(torch.zeros_like(pieces[-1]))  # of the dropped choices
-        spread = torch.cat(outputs)[order.argsort()].view(*chosen.shape, -1)  # (batch, length, top_k, width)
+        # (batch, length, top_k, width)
+        spread = torch.cat(outputs)[order.argsort()].view(*chosen.shape, hidden.shape[-1])
         mixed = (weights[..., None] * spread).sum(dim=2).to(hidden.dtype)
         return mixed if self.shared is None else mixed + self.shared(hidden)
 

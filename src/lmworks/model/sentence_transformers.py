@@ -1,6 +1,7 @@
 """What sentence-transformers keeps beside a BERT folder: how tokens become one vector, and how long a text may be."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,10 +17,13 @@ _POOLING: dict[Literal["mean", "cls", "last"], str] = {
     "cls": "pooling_mode_cls_token",
     "last": "pooling_mode_lasttoken",
 }
+_NEWER = {"mean": _POOLING["mean"], "cls": _POOLING["cls"], "lasttoken": _POOLING["last"]}
 
 
 def read_pooling(folder: Path) -> tuple[PoolHead | None, int | None]:
     """The pooling head and the longest text in tokens; (None, None) for a folder that is no embedding model.
+
+    Since 5.4 the classes have other modules, `pooling_mode` is one field, and the length is the tokenizer's.
 
     UnsupportedModel names a module or a pooling mode that is not supported; ValueError a file that is no JSON.
     """
@@ -27,21 +31,25 @@ def read_pooling(folder: Path) -> tuple[PoolHead | None, int | None]:
         return None, None
     try:
         modules = json.loads((folder / MODULES).read_text(encoding="utf-8"))
-        kinds = [module["type"].removeprefix(_PREFIX) for module in modules]
-        path = modules[1]["path"] if len(modules) > 1 else ""
+        kinds = [re.sub(r"^sentence_transformers\.([a-z_]+\.)+", "", module["type"]) for module in modules]
+        path = folder / (modules[1]["path"] if len(modules) > 1 else "")
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{MODULES} is no JSON list of modules, each with a type and a path: {error!r}") from error
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise UnsupportedModel(f"{MODULES} lists {kinds}; supported: Transformer, Pooling and perhaps Normalize")
-    settings = read_json(folder / path / "config.json")
+    settings = read_json(path / "config.json")
     chosen = [field for field, value in settings.items() if field.startswith("pooling_mode_") and value is True]
+    if newer := settings.get("pooling_mode"):
+        chosen = [_NEWER.get(str(newer), str(newer))]
     normalize = "Normalize" in kinds
     heads = [PoolHead(mode, normalize) for mode, field in _POOLING.items() if chosen == [field]]
     if not heads:
         raise UnsupportedModel(
             f"pooling by {chosen} is not supported; supported: one of {', '.join(_POOLING.values())}"
         )
-    return heads[0], read_json(folder / SETTINGS).get("max_seq_length")
+    length = read_json(folder / SETTINGS).get("max_seq_length")
+    length = length or read_json(folder / "tokenizer_config.json").get("model_max_length")
+    return heads[0], length if isinstance(length, int) else None
 
 
 def write_pooling(folder: Path, head: PoolHead, width: int, max_length: int) -> None:

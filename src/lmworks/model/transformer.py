@@ -147,8 +147,8 @@ class Transformer(nn.Module):
         (batch, width), label logits (batch, labels) or a score (batch,) per text; hidden states (batch, length, width)
         without a head. An encoder–decoder's are those of `decoder_ids`. The dtype is the weights'.
 
-        positions       (batch, length) int64; default: real tokens counted from 0, or the positions of the cache's
-                        view.
+        positions       (batch, length) int64, which may start afresh but leave no gap: sparse patterns and
+                        Transformer-XL reckon with it. Default: real tokens counted from 0, or those of the cache's view.
         attention_mask  (batch, length) bool, True = a real token. For padded batches, on either side; what the model
                         gives at padding is undefined. Not together with a cache, whose view knows the padding.
         token_types     (batch, length) int64, the segment of each token; only for models that have them; default 0.
@@ -157,7 +157,8 @@ class Transformer(nn.Module):
                         `masks.prefix_lm(lengths)`: any predicate on places. Sparse layers keep their pattern too.
         decoder_attention_mask  as `attention_mask`, of `decoder_ids`.
 
-        ValueError for `decoder_ids` without both stacks, or the other way round.
+        ValueError for `decoder_ids` without both stacks, or the other way round; for an argument of another shape than
+        its ids; for a cache in a model whose head pools, which needs the whole text.
         """
         hidden = self.hidden(
             ids, decoder_ids, positions=positions, attention_mask=attention_mask, token_types=token_types, cache=cache,
@@ -165,6 +166,8 @@ class Transformer(nn.Module):
         )  # fmt: skip
         if self.head is None:
             return hidden
+        if cache is not None and getattr(self.config.head, "pooling", None) is not None:
+            raise ValueError("a head that pools needs the whole text at once, without a cache; `hidden` takes one")
         both = self.encoder is not None and self.decoder is not None
         return self.head(hidden, self.tokens, decoder_attention_mask if both else attention_mask)
 
@@ -191,11 +194,11 @@ class Transformer(nn.Module):
             return self.decode(decoder_ids, memory, attention_mask=decoder_attention_mask)
         if decoder_ids is not None or decoder_attention_mask is not None:
             raise ValueError("only a model with an encoder and a decoder takes `decoder_ids`")
-        _check_cache(cache, positions, attention_mask)
         if cache is not None and self.decoder is None:
             raise ValueError("an encoder sees its whole text at once and has no cache")
         stack = self.decoder or self.encoder
         assert stack is not None
+        _check(ids, cache, positions=positions, attention_mask=attention_mask, token_types=token_types)
         positions = _positions(ids, positions, attention_mask, cache)
         hidden = self.embedding(ids, positions, token_types)
         return stack(hidden, positions, attention_mask, cache, rule=rule)
@@ -211,9 +214,14 @@ class Transformer(nn.Module):
         """An encoder–decoder's encoder: `ids` (batch, length) → what `decode` attends to."""
         if self.encoder is None or self.decoder is None:
             raise ValueError("only a model with an encoder and a decoder has `encode` and `decode`")
+        _check(ids, None, positions=positions, attention_mask=attention_mask, token_types=token_types)
         positions = _positions(ids, positions, attention_mask, None)
         hidden = self.encoder(self.embedding(ids, positions, token_types), positions, attention_mask)
-        return Memory(hidden, None if attention_mask is None else attention_mask.bool()[:, None, None, :])
+        if attention_mask is None:
+            return Memory(hidden)
+        real = attention_mask.bool()
+        # A source of padding alone shows its padding: gradients of a softmax over nothing are NaN, and would spread.
+        return Memory(hidden, (real | ~real.any(dim=1, keepdim=True))[:, None, None, :])
 
     def decode(
         self,
@@ -230,7 +238,7 @@ class Transformer(nn.Module):
         """
         if self.encoder is None or self.decoder is None:
             raise ValueError("only a model with an encoder and a decoder has `encode` and `decode`")
-        _check_cache(cache, positions, attention_mask)
+        _check(ids, cache, positions=positions, attention_mask=attention_mask)
         positions = _positions(ids, positions, attention_mask, cache)
         embedding = self.decoder_embedding or self.embedding
         hidden = embedding(ids, positions, tokens=self.embedding.tokens)
@@ -250,9 +258,18 @@ class Transformer(nn.Module):
         return self.embedding.tokens.weight
 
 
-def _check_cache(cache: Cache | None, positions: Tensor | None, attention_mask: Tensor | None) -> None:
-    if cache is not None and (attention_mask is not None or positions is not None):
-        raise ValueError("a cache brings its own positions and mask: give them to `KVCache.view` instead")
+def _check(ids: Tensor, cache: Cache | None, **others: Tensor | None) -> None:
+    """Everything has the shape of `ids`: a smaller tensor would be broadcast, and give numbers without a meaning."""
+    if ids.dim() != 2:
+        raise ValueError(f"ids must be (batch, length), got {tuple(ids.shape)}")
+    if cache is not None:
+        if any(others[name] is not None for name in ("positions", "attention_mask")):
+            raise ValueError("a cache brings its own positions and mask: give them to `KVCache.view` instead")
+        others["the cache's positions"] = cache.positions
+    for name, tensor in others.items():
+        if tensor is not None and (tensor.shape != ids.shape or tensor.is_floating_point()):
+            given, wanted = tuple(tensor.shape), tuple(ids.shape)
+            raise ValueError(f"{name} must be {wanted} as the ids, integers or bools; got {given} {tensor.dtype}")
 
 
 def _positions(ids: Tensor, positions: Tensor | None, attention_mask: Tensor | None, cache: Cache | None) -> Tensor:

@@ -123,6 +123,8 @@ def _without_prefix(family: Family, theirs: Mapping[str, Tensor], places: Mappin
     short: dict[str, str] = {}
     for full in theirs:
         name = full.removeprefix(family.prefix)
+        for older, today in family.renamed.items():
+            name = name.removesuffix(older) + today if name.endswith(older) else name
         if name not in places and re.fullmatch(family.ignored, name):
             continue
         if name in short:
@@ -138,11 +140,15 @@ def _drop_copies(
     places: Mapping[str, Place],
     theirs: Mapping[str, Tensor],
 ) -> None:
-    """Some files store a tied head, or another of the family's `copies`, a second time; ValueError when they differ."""
+    """Some files store a tied head, or another of the family's `copies`, a second time, or only the copy; ValueError
+    when they differ."""
     embedding = f"{family.modules['embedding.tokens']}.weight"
-    head = family.architecture(document).modules.get("head.projection", "lm_head")
-    for copy, original in {f"{head}.weight": embedding, **family.copies}.items():
+    architecture = family.architecture(document)
+    head = f"{architecture.modules.get('head.projection', 'lm_head')}.weight"
+    for copy, original in {head: embedding, **family.copies}.items():
         if copy in short and copy not in places:
-            if original in short and not torch.equal(theirs[short[copy]], theirs[short[original]]):
-                raise ValueError(f"the model ties them, but {short[copy]} differs from {short[original]}")
-            del short[copy]
+            full = short.pop(copy)
+            if original not in short and (copy in family.copies or not architecture.bare):
+                short[original] = full
+            elif original in short and not torch.equal(theirs[full], theirs[short[original]]):
+                raise ValueError(f"the model ties them, but {full} differs from {short[original]}")

@@ -104,6 +104,8 @@ def windowed(default: Callable[[Document, int], bool]) -> Setting:
             return tuple(default(document, layer) for layer in range(document["num_hidden_layers"]))
         if unknown := set(types) - set(_LAYER_TYPES):
             raise UnsupportedModel(f"layer_types {sorted(unknown)} are not supported; supported: {_LAYER_TYPES}")
+        if len(types) != document["num_hidden_layers"]:
+            raise UnsupportedModel(f"layer_types has {len(types)} entries for {document['num_hidden_layers']} layers")
         return tuple(name == "sliding_attention" for name in types)
 
     def write(config: ModelConfig) -> JsonObject:
@@ -155,7 +157,8 @@ def rope_from(parameters: Document, theta: float, fraction: float, document: Doc
             rest = parameters.get("attention_factor"), parameters.get("truncate", True)
             return Rope(theta, fraction, YarnScaling(float(parameters["factor"]), length, *betas, *rest))
     raise UnsupportedModel(
-        f"rope_type = {kind!r} with {dict(parameters)} is not supported; supported: linear, llama3, yarn without mscale"
+        f"rope_type = {kind!r} with {', '.join(parameters)} is not supported; "
+        "supported: linear, llama3, yarn without mscale"
     )
 
 

@@ -143,7 +143,12 @@ T5 = Family(
         Setting("gated", _gated, lambda c: {}),
     ),
     fixed={},
-    architectures=(language_model("T5ForConditionalGeneration"), bare_model("T5Model"), bare_model("T5EncoderModel")),
+    architectures=(
+        language_model("T5ForConditionalGeneration"),
+        bare_model("T5Model"),
+        bare_model("T5EncoderModel"),
+        language_model("T5WithLMHeadModel"),  # the first one's name in the first files
+    ),
     modules=modules("DenseReluDense"),
     variant=_gated_modules,
     copies=COPIES,

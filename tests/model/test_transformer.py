@@ -6,11 +6,12 @@ import torch
 from lmworks.model.cache import KVCache
 from lmworks.model.config import PoolHead, ScoreHead
 from lmworks.model.initialisation import initialise
-from lmworks.model.presets import bert, llama
+from lmworks.model.presets import bert, llama, spanbert
 from lmworks.model.transformer import Transformer
 
 LLAMA = llama(97, 32, 3, 4, 2, 48, 64)
 BERT = bert(97, 32, 3, 4, 48, 64)
+SPANBERT = spanbert(97, 32, 2, 4, 48, 64)
 IDS = torch.randint(97, (3, 12), generator=torch.Generator().manual_seed(1))
 
 
@@ -156,3 +157,10 @@ def test_compiled_equals_eager(config):
     compiled = torch.compile(model, fullgraph=True)
     # float32 with operations fused in another order
     torch.testing.assert_close(compiled(IDS), model(IDS), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("config", [LLAMA, SPANBERT, replace(BERT, head=SPANBERT.head.masked)])
+def test_logits_of_chosen_positions_are_the_forwards(config):
+    model = build(config)
+    close(model.logits(model.hidden(IDS)[:, 2:4]), model(IDS)[:, 2:4])

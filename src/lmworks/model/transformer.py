@@ -148,7 +148,7 @@ class Transformer(nn.Module):
         without a head. An encoder–decoder's are those of `decoder_ids`. The dtype is the weights'.
 
         positions       (batch, length) int64, which may start afresh but leave no gap: sparse patterns and
-                        Transformer-XL reckon with it. Default: real tokens counted from 0, or those of the cache's view.
+                        Transformer-XL reckon with it. Default: real tokens counted from 0, or the cache view's.
         attention_mask  (batch, length) bool, True = a real token. For padded batches, on either side; what the model
                         gives at padding is undefined. Not together with a cache, whose view knows the padding.
         token_types     (batch, length) int64, the segment of each token; only for models that have them; default 0.
@@ -246,7 +246,8 @@ class Transformer(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Final hidden states (…, width) → logits (…, vocabulary): to be called on the positions that are needed."""
-        if not isinstance(self.config.head, configs.LanguageModelHead | configs.MaskedLanguageModelHead):
+        heads = configs.LanguageModelHead | configs.MaskedLanguageModelHead | configs.SpanBoundaryHead
+        if not isinstance(self.config.head, heads):
             raise ValueError(f"this model has no language model head, its head is {self.config.head}")
         assert self.head is not None
         return self.head(hidden, self.tokens)

@@ -341,3 +341,9 @@ def test_minilm_keeps_its_settings(minilm_checkpoint, tmp_path):
     # The file asks for padding to 128 tokens and truncation at 128; both are off.
     assert len(minilm_checkpoint.tokenizer.encode("word " * 200, special=True)) == 202
     assert load(minilm_checkpoint.save(tmp_path / "minilm")).fingerprint == minilm_checkpoint.fingerprint
+
+
+@pytest.mark.parametrize("dtype", [None, "float16", torch.int8])
+def test_what_is_no_dtype_of_a_model_is_refused_before_anything_is_read(dtype, tmp_path):
+    with pytest.raises(ValueError, match="floating-point"):
+        load(tmp_path, dtype=dtype)

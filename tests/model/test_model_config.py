@@ -61,6 +61,16 @@ def test_impossible_parts_are_refused():
         Norm("layer", 1e-5, offset=1.0)
     with pytest.raises(ValueError, match=r"at most 1, got 1\.5"):
         Rope(10_000.0, fraction=1.5)
+    with pytest.raises(ValueError, match="capacity must be above 0"):
+        MixtureOfExperts(expert, experts=2, top_k=1, capacity=0)
+    with pytest.raises(ValueError, match="hidden must be above 0"):
+        FeedForward(0, "relu")
+    with pytest.raises(ValueError, match="softcap must be above 0"):
+        Attention(heads=2, kv_heads=2, head_dim=4, softcap=0.0)
+    with pytest.raises(ValueError, match="vocabulary must be above 0"):
+        replace(SMOLLM2.embedding, vocabulary=0)
+    with pytest.raises(ValueError, match="context_length must be above 0"):
+        replace(SMOLLM2, context_length=0)
     block = SMOLLM2.decoder.blocks[0]
     with pytest.raises(ValueError, match="knows no distances"):
         replace(block, cross=block.attention)

@@ -98,6 +98,8 @@ def load(
     UnsupportedModel (a ValueError) for a model that is not computed here, naming the field, tensor or file that says
     so; ValueError for a damaged file and for parts that do not fit together. Every weight comes from the file.
     """
+    if dtype != "stored" and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f'dtype is a floating-point torch.dtype or "stored", got {dtype!r}')
     path = locate(source) if isinstance(source, str) and source in MODELS else Path(source)
     if path.is_dir():
         try:

@@ -21,6 +21,13 @@ from lmworks.model.position_config import (  # noqa: F401 - the scalings are han
     YarnScaling,
 )
 
+
+def _positive(**sizes: float | None) -> None:
+    for name, size in sizes.items():
+        if size is not None and size <= 0:
+            raise ValueError(f"{name} must be above 0, got {size}")
+
+
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2", "tanh"]
 
 
@@ -119,6 +126,7 @@ class Attention:
     sinks: bool = False
 
     def __post_init__(self) -> None:
+        _positive(head_dim=self.head_dim, softcap=self.softcap)
         if min(self.heads, self.kv_heads) < 1 or self.heads % self.kv_heads:
             raise ValueError(f"{self.heads} query heads cannot share {self.kv_heads} key heads evenly")
         if isinstance(self.position, Rope) and int(self.head_dim * self.position.fraction) % 2:
@@ -149,6 +157,9 @@ class FeedForward:
     bias: bool = False
     kind: Literal["dense"] = "dense"
 
+    def __post_init__(self) -> None:
+        _positive(hidden=self.hidden)
+
 
 @dataclass(frozen=True)
 class MixtureOfExperts:
@@ -177,6 +188,7 @@ class MixtureOfExperts:
             raise ValueError(f"top_k must lie between 1 and the {self.experts} experts, got {self.top_k}")
         if self.capacity is not None and self.capacity_factor is not None:
             raise ValueError("give a capacity or a capacity_factor, not both")
+        _positive(capacity=self.capacity, capacity_factor=self.capacity_factor)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -236,6 +248,9 @@ class Embedding:
     token_types: int = 0
     norm: Norm | None = None
     scale: float | None = None
+
+    def __post_init__(self) -> None:
+        _positive(vocabulary=self.vocabulary, width=self.width)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -332,6 +347,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.encoder is None and self.decoder is None:
             raise ValueError("a model needs an encoder or a decoder")
+        _positive(context_length=self.context_length)
         if self.encoder is not None and self.encoder.causal:
             raise ValueError("an encoder attends in both directions: build its Stack with causal=False")
         if self.decoder is not None and not self.decoder.causal:

@@ -132,7 +132,9 @@ def read_config(document: Document, pool: PoolHead | None = None) -> ModelConfig
         config = from_mapping(ModelConfig, to_mapping(family.read(document)))  # which checks every type
     except KeyError as error:
         raise UnsupportedModel(f"config.json of a {family.model_type} model lacks {error}") from error
-    except (ArithmeticError, AttributeError, IndexError, TypeError) as error:  # a value that no model can have
+    except UnsupportedModel:
+        raise
+    except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError) as error:  # what no model can have
         raise ValueError(f"config.json does not describe a {family.model_type} model: {error}") from error
     return config if pool is None else replace(config, head=pool)
 

@@ -10,9 +10,10 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from lmworks.generate.constraint import Constraint
 from lmworks.records import Message
 
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "cancelled", "deadline"]
 Role = Literal["query", "passage"]
 
 MOST_ALTERNATIVES = 20
@@ -26,11 +27,16 @@ class UnsupportedError(RuntimeError):
 class SamplingParameters:
     """How the next token is chosen; the defaults are greedy.
 
-    The transformations of the logits apply in this order: `logit_bias`, repetition penalty, frequency and presence
-    penalty, temperature, top-k, then top-p inside the k that are left.
+    The transformations of the logits apply in this order: `forced_tokens`, `constraint` and `banned_tokens`,
+    `logit_bias`, repetition penalty, frequency and presence penalty, temperature, top-k, typical, top-p, min-p, each
+    inside what the ones before have left.
 
     temperature          0 takes the most probable token (after bias and penalties).
     top_k, top_p         0 and 1 are off.
+    min_p                0 is off: drops tokens less probable than `min_p` times the most probable one (Nguyen et al.
+                         2024).
+    typical_p            1 is off: the tokens whose information is nearest to the entropy, until their probability
+                         reaches `typical_p` (Meister et al. 2023).
     repetition_penalty   1 is off; counts the tokens of prompt and completion as seen.
     seed                 None draws a fresh one, which the completion reports, so that every completion can be repeated.
     stop                 strings that end the completion; they are not part of its text.
@@ -41,6 +47,10 @@ class SamplingParameters:
                          occurs in the completion so far. The prompt does not count.
     presence_penalty     in [-2, 2], 0 is off: subtracted once when the token occurs in the completion at all.
     logit_bias           token id -> value in [-100, 100], added to that token's logit.
+    banned_tokens        ids that are never chosen.
+    forced_tokens        ids that the completion begins with, whatever the model would choose.
+    constraint           what the text of the completion must be: a schema, an expression, a grammar, a choice.
+    speculate            let the engine guess several tokens and check them in one forward. Never changes a token.
     """
 
     max_tokens: int = 256
@@ -55,6 +65,12 @@ class SamplingParameters:
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict, hash=False)  # a dict has no hash; equality sees it
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    banned_tokens: tuple[int, ...] = ()
+    forced_tokens: tuple[int, ...] = ()
+    constraint: Constraint | None = None
+    speculate: bool = True
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -77,6 +93,12 @@ class SamplingParameters:
         for name in ("frequency_penalty", "presence_penalty"):
             if not -2 <= getattr(self, name) <= 2:
                 raise ValueError(f"{name} must lie in [-2, 2], got {getattr(self, name)}")
+        if not 0 <= self.min_p <= 1:
+            raise ValueError(f"min_p must lie in [0, 1] (0 is off), got {self.min_p}")
+        if not 1e-3 <= self.typical_p <= 1:
+            raise ValueError(f"typical_p must lie in [0.001, 1] (1 is off), got {self.typical_p}")
+        if any(type(token) is not int or token < 0 for token in (*self.banned_tokens, *self.forced_tokens)):
+            raise ValueError("banned_tokens and forced_tokens are token ids: integers from 0")
         for token, bias in self.logit_bias.items():
             if type(token) is not int or token < 0:
                 raise ValueError(f"logit_bias must have token ids as keys, got {token!r}")
@@ -90,16 +112,29 @@ class Request:
     """One prompt, as token ids or as messages for the chat template (exactly one of them), and how to sample.
 
     `id` names the request for `cancel`; an empty one is replaced by a fresh one, which the completion carries.
+
+    adapter    the name of a LoRA adapter that the engine has loaded; "" is the model itself.
+    priority   smaller runs earlier, and is never preempted for a larger one.
+    client     whose request it is: clients of one priority get equal shares of the tokens, however many requests each
+               sends (Sheng et al. 2024, "Fairness in serving large language models").
+    deadline   seconds from submission until the completion is worth nothing; it then ends with what it has and
+               `finish_reason` "deadline". Of one client's requests, the one with the earliest deadline goes first.
     """
 
     prompt_ids: tuple[int, ...] = ()
     messages: tuple[Message, ...] = ()
     sampling: SamplingParameters = SamplingParameters()
     id: str = ""
+    adapter: str = ""
+    priority: int = 0
+    client: str = ""
+    deadline: float | None = None
 
     def __post_init__(self) -> None:
         if bool(self.prompt_ids) == bool(self.messages):
             raise ValueError("a request needs either prompt_ids or messages, and they must not be empty")
+        if self.deadline is not None and not self.deadline > 0:
+            raise ValueError(f"deadline must be above 0 seconds, got {self.deadline}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +173,7 @@ class Completion:
     string. `log_probabilities` are the model's own: log softmax of its raw logits at each id.
     `sampled_log_probabilities` are those of the distribution that was sampled from, after penalty, temperature, top-k
     and top-p (0 for a greedy choice). `finish_reason`: "stop" (end token or stop string), "length" (`max_tokens`, or
-    the context is full), "cancelled". `policy_version` counts the weights: it is the version given to the last
+    the context is full), "cancelled", "deadline". `policy_version` counts the weights: it is the version given to the last
     `load_weights`, 0 before the first. `tokens` holds, for each id, its text, log-probability and alternatives.
 
     What a remote endpoint does not tell is None; nothing is made up.

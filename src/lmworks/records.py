@@ -102,10 +102,17 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """One message of a conversation.
+
+    `tool_calls` are in the form that chat templates take, `{"id", "type": "function", "function": {"name",
+    "arguments"}}` with the arguments as an object, not as its JSON text.
+    """
+
     role: Literal["system", "user", "assistant", "tool"]
     content: str
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     name: str | None = None
+    tool_call_id: str | None = None  # of role "tool": the call that this is the result of
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +306,7 @@ class Interaction:
     messages: tuple[Message, ...]  # gen_ai.input.messages; one of role "user" for a text completion
     response: str  # gen_ai.output.messages
     operation: Operation = "chat"
+    tools: tuple[Mapping[str, Any], ...] = ()  # gen_ai.tool.definitions: what the prompt told of
     rendered_prompt: str = ""
     prompt_ids: tuple[int, ...] = ()
     token_ids: tuple[int, ...] = ()

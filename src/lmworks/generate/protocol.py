@@ -117,6 +117,8 @@ class Request:
     priority   smaller runs earlier, and is never preempted for a larger one.
     client     whose request it is: clients of one priority get equal shares of the tokens, however many requests each
                sends (Sheng et al. 2024, "Fairness in serving large language models").
+    tools      functions that the chat template tells the model of, as `{"type": "function", "function": {"name",
+               "description", "parameters"}}`. The model calls one in the form `ChatRenderer.tool_form`.
     deadline   seconds from submission until the completion is worth nothing; it then ends with what it has and
                `finish_reason` "deadline". Of one client's requests, the one with the earliest deadline goes first.
     """
@@ -129,10 +131,13 @@ class Request:
     priority: int = 0
     client: str = ""
     deadline: float | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         if bool(self.prompt_ids) == bool(self.messages):
             raise ValueError("a request needs either prompt_ids or messages, and they must not be empty")
+        if self.tools and not self.messages:
+            raise ValueError("tools are told by the chat template, which a request of prompt_ids does not use")
         if self.deadline is not None and not self.deadline > 0:
             raise ValueError(f"deadline must be above 0 seconds, got {self.deadline}")
 

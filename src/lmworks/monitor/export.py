@@ -22,7 +22,7 @@ _TEXTS = (
     *("id", "operation", "route", "conversation", "parent", "model", "prompt", "index", "unit", "arm"),
     *("finish_reason", "error", "response", "rendered_prompt"),
 )
-_NESTED = ("messages", "parameters", "retrieved", "verdicts", "timings", "lineage", "feedback")
+_NESTED = ("messages", "tools", "parameters", "retrieved", "verdicts", "timings", "lineage", "feedback")
 
 
 def to_parquet(reader: Reader, path: Path | str, filter: str = "") -> int:  # noqa: A002

@@ -203,6 +203,7 @@ class Redactor:
             kept,
             messages=tuple(redaction.message(message) for message in kept.messages),
             response=redaction.of(kept.response),
+            tools=redaction.of(kept.tools),
             rendered_prompt=redaction.of(kept.rendered_prompt),
             parameters=redaction.of(dict(kept.parameters)),
             error=redaction.of(kept.error),
@@ -266,6 +267,7 @@ class _Redaction:
             content=self.of(message.content),
             tool_calls=self.of(message.tool_calls),
             name=self.of(message.name),
+            tool_call_id=self.of(message.tool_call_id),
         )
 
     def identifier(self, text: str) -> str:
@@ -290,6 +292,7 @@ def _without_content(interaction: Interaction) -> Interaction:
         _without_tokens(interaction),
         messages=tuple(Message(message.role, "") for message in interaction.messages),
         response="",
+        tools=(),
         rendered_prompt="",
         error=_ERROR_TYPE.split(interaction.error, maxsplit=1)[0],
         parameters={name: value for name, value in interaction.parameters.items() if _is_number(value)},

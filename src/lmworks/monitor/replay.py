@@ -36,10 +36,10 @@ def replay(interaction: Interaction, engine: EngineProtocol, checkpoint: Checkpo
     _check(interaction, engine)
     prompt_ids = interaction.prompt_ids
     if interaction.operation == "chat":
-        rendered = checkpoint.chat.render(interaction.messages, add_generation_prompt=True)
+        rendered = checkpoint.chat.render(interaction.messages, add_generation_prompt=True, tools=interaction.tools)
         if rendered.text != interaction.rendered_prompt or rendered.ids != prompt_ids:
             return _other_prompt(interaction, rendered.text, checkpoint)
-        request = Request(messages=interaction.messages, sampling=_sampling(interaction))
+        request = Request(messages=interaction.messages, tools=interaction.tools, sampling=_sampling(interaction))
     else:
         request = Request(prompt_ids=prompt_ids, sampling=_sampling(interaction))
     completion = engine.generate([request])[0]

@@ -9,7 +9,7 @@ what a model is trained on.
 
 import copy
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from lmworks.records import Message
 from lmworks.tokenizer.template import ChatTemplate, ChatTemplateError
 from lmworks.tokenizer.tokenizer import Tokenizer
+from lmworks.tokenizer.tool_calls import Tool, ToolForm, as_text, form_of
 
 Range = tuple[int, int]  # code points [start, end) of the rendered text
 
@@ -62,9 +63,17 @@ class ChatRenderer:
         self._special = re.compile("|".join(map(re.escape, by_length)) or r"(?!)")
         self._check_isolation()
 
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> Rendered:
-        """The conversation as the model was trained on it; with `add_generation_prompt`, up to the assistant's turn."""
-        layout = self._layout(messages, add_generation_prompt)
+    def render(
+        self, messages: Sequence[Message], add_generation_prompt: bool = False, tools: Sequence[Tool] = ()
+    ) -> Rendered:
+        """The conversation as the model was trained on it; with `add_generation_prompt`, up to the assistant's turn.
+
+        The model is told of the functions in `tools` by its template, or where that knows none by a text before the
+        conversation (`tool_form`).
+        """
+        if (tools or any(m.tool_calls or m.role == "tool" for m in messages)) and not self.tool_form.native:
+            messages, tools = as_text(messages, tools, self.tool_form), ()
+        layout = self._layout(messages, add_generation_prompt, tools)
         ids: list[int] = []
         mask: list[bool] = []
         learnt = [self._with_turn_end(layout, answer) for answer in layout.answers]
@@ -77,6 +86,15 @@ class ChatRenderer:
             ids += piece_ids
             mask += [any(low <= position < high for low, high in learnt) for position in starts]
         return Rendered(layout.text, tuple(ids), tuple(mask), self.stop_ids)
+
+    @cached_property
+    def tool_form(self) -> ToolForm:
+        """How this model writes calls of functions."""
+
+        def render(rows: Sequence[Mapping[str, Any]], tools: Sequence[Tool], add_generation_prompt: bool) -> str:
+            return self.template.render(self._variables(rows, tools, add_generation_prompt))
+
+        return form_of(render, lambda text: self._special.split(text, maxsplit=1)[0])
 
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
@@ -94,14 +112,15 @@ class ChatRenderer:
     # -----------------------------------------------------------------------------------------------------------------
     # Where the characters come from
 
-    def _layout(self, messages: Sequence[Message], add_generation_prompt: bool) -> _Layout:
+    def _layout(self, messages: Sequence[Message], add_generation_prompt: bool, tools: Sequence[Tool] = ()) -> _Layout:
         for message in messages:
             self._check_metadata(message)
-        text = self._fill(messages, add_generation_prompt, None, stripped=False)
+        self._check_no_special(str(tools), "functions")
+        text = self._fill(messages, add_generation_prompt, tools, None, stripped=False)
         marks = _unused_characters(text)
         # Most templates copy a content as it is, some strip it first: marks inside the outer spaces survive that.
         for stripped in (False, True):
-            layout = _read_marks(self._fill(messages, add_generation_prompt, marks, stripped), marks)
+            layout = _read_marks(self._fill(messages, add_generation_prompt, tools, marks, stripped), marks)
             if layout is not None and layout.text == text:
                 return layout
         raise ChatTemplateError(
@@ -109,18 +128,34 @@ class ChatRenderer:
             "user's; use a template that copies or strips contents"
         )
 
-    def _fill(self, messages: Sequence[Message], add_generation_prompt: bool, marks: str | None, stripped: bool) -> str:
+    def _fill(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool,
+        tools: Sequence[Tool],
+        marks: str | None,
+        stripped: bool,
+    ) -> str:
         rows = []
         for message in messages:
             row: dict[str, Any] = {"role": message.role, "content": message.content}
-            if marks is not None:
+            # An empty content beside calls stays empty: templates ask whether there is one.
+            if marks is not None and (message.content or not message.tool_calls):
                 answer = message.role == "assistant" and not self.template.has_generation
                 row["content"] = _mark(message.content, marks[2:4] if answer else marks[0:2], stripped)
             row |= {"tool_calls": [dict(call) for call in message.tool_calls]} if message.tool_calls else {}
             row |= {"name": message.name} if message.name is not None else {}
+            row |= {"tool_call_id": message.tool_call_id} if message.tool_call_id is not None else {}
             rows.append(row)
-        variables = {**self.tokenizer.roles, "messages": rows, "add_generation_prompt": add_generation_prompt}
+        variables = self._variables(rows, tools, add_generation_prompt)
         return self.template.render(variables, *(marks[4:6] if marks is not None else ("", "")))
+
+    def _variables(
+        self, rows: Sequence[Mapping[str, Any]], tools: Sequence[Tool], add_generation_prompt: bool
+    ) -> dict[str, Any]:
+        """What a template may read; like `transformers`, it is told of no functions by leaving `tools` out."""
+        told = {"tools": [dict(tool) for tool in tools]} if tools else {}
+        return {**self.tokenizer.roles, **told, "messages": rows, "add_generation_prompt": add_generation_prompt}
 
     def _pieces(self, layout: _Layout) -> Iterator[tuple[int, int, int | None]]:
         """The text cut at the template's special tokens: (start, end, id), with id None for ordinary text."""
@@ -147,9 +182,12 @@ class ChatRenderer:
 
     def _check_metadata(self, message: Message) -> None:
         """Only contents are guarded by marks; the rest of a message must not hold a special token at all."""
-        found = self._special.search(f"{message.role} {message.name} {message.tool_calls}")
-        if found:
-            raise ChatTemplateError(f"special token {found.group()!r} in the role, name or tool calls of a message")
+        metadata = f"{message.role} {message.name} {message.tool_call_id} {message.tool_calls}"
+        self._check_no_special(metadata, "role, name or tool calls of a message")
+
+    def _check_no_special(self, text: str, where: str) -> None:
+        if found := self._special.search(text):
+            raise ChatTemplateError(f"special token {found.group()!r} in the {where}")
 
     def _check_isolation(self) -> None:
         """Cutting at special tokens must not change the ids around them, as when a token swallows its spaces."""

@@ -113,7 +113,7 @@ def _first(parts: Sequence[Part], length: int) -> tuple[Part, ...]:
 def _renderer(checkpoint: "Checkpoint | None", interaction: Interaction) -> Callable[[Sequence[Message]], str] | None:
     if checkpoint is None or interaction.operation != "chat":
         return None
-    return lambda messages: checkpoint.chat.render(messages, add_generation_prompt=True).text
+    return lambda messages: checkpoint.chat.render(messages, True, interaction.tools).text
 
 
 def _tokens(interaction: Interaction, checkpoint: "Checkpoint | None") -> tuple[ShadedText | None, str]:

@@ -1,7 +1,7 @@
 """A rendered prompt told apart: what came from each message, and what the chat template added."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lmworks.records import Message
@@ -47,7 +47,7 @@ def _rendered_places(prompt: str, messages: Sequence[Message], render: Render) -
     marks = [chr(_FIRST_MARK + number) for number in range(len(messages))]
     if len(marks) > 6000 or any(mark in prompt for mark in marks):
         return None
-    skeleton = render([Message(m.role, mark) for m, mark in zip(messages, marks, strict=True)])
+    skeleton = render([replace(m, content=mark) for m, mark in zip(messages, marks, strict=True)])
     if [character for character in skeleton if character in set(marks)] != marks:
         return None
     for contents in ([m.content for m in messages], [m.content.strip() for m in messages]):

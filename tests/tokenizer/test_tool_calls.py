@@ -1,0 +1,163 @@
+"""Functions, calls and results in prompts: read off a template that knows them, written as text where none does."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmworks.records import Message
+from lmworks.tokenizer.chat import ChatRenderer
+from lmworks.tokenizer.template import ChatTemplateError
+from lmworks.tokenizer.tool_calls import OWN_FORM
+
+START, END = 1, 2
+_TOLD = (
+    "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}<|im_end|>\n{% endif %}"
+)
+_CALLS = "{% for call in message.tool_calls %}CALL{% endfor %}"
+_TEMPLATE = (
+    _TOLD
+    + "{% for message in messages %}<|im_start|>{{ message.role }}\n{% if message.content %}{{ message.content }}"
+    + "{% if message.tool_calls %}{{ '\n' }}{% endif %}{% endif %}"
+    + _CALLS
+    + "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_NAMED = '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}'
+
+
+def template(call: str) -> str:
+    return _TEMPLATE.replace("CALL", call)
+
+
+MARKED = template("{% if not loop.first %}{{ '\n' }}{% endif %}<tool_call>\n" + _NAMED + "\n</tool_call>")
+BARE = template(
+    "{% if message.tool_calls | length > 1 %}{{ raise_exception('one call at a time') }}{% endif %}"
+    + _NAMED.replace("arguments", "parameters", 1).replace("parameters | tojson", "arguments | tojson")
+)
+TAGGED = template("<function={{ call.function.name }}>{{ call.function.arguments | tojson }}</function>")
+SPECIAL = template("<|endoftext|>" + _NAMED)
+ELEMENTS = template(
+    "<call name={{ call.function.name }}>{% for k, v in call.function.arguments.items() %}{{ k }}={{ v }}{% endfor %}"
+    "</call>"
+)
+IDENTIFIED = template(_NAMED.replace('{"name"', '{"id": "{{ call.id }}", "name"'))
+IGNORANT = _TEMPLATE.replace(_TOLD, "").replace(_CALLS, "")
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather of a place",
+        "parameters": {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]},
+    },
+}
+
+
+def call(name: str, **arguments) -> dict:
+    return {"id": "call_1", "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+ROUND = [
+    Message("user", "How is it in Graz?"),
+    Message("assistant", "", tool_calls=(call("get_weather", place="Graz"),)),
+    Message("tool", "22 degrees", tool_call_id="call_1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("source", "before", "between", "after", "separator", "marker"),
+    [
+        (MARKED, '<tool_call>\n{"name": "', '", "arguments": ', "}\n</tool_call>", "\n", "<tool_call>"),
+        (BARE, '{"name": "', '", "parameters": ', "}", None, '{"name": "'),
+        (TAGGED, "<function=", ">", "</function>", "", "<function="),
+    ],
+)
+def test_the_form_is_read_off_the_template(tiny_tokenizer, source, before, between, after, separator, marker):
+    form = ChatRenderer(source, tiny_tokenizer).tool_form
+    assert (form.before, form.between, form.after, form.separator) == (before, between, after, separator)
+    assert form.native and form.marker == marker
+
+
+@pytest.mark.parametrize("source", [SPECIAL, ELEMENTS, IDENTIFIED, IGNORANT])
+def test_a_form_that_cannot_be_read_is_replaced_by_our_own(tiny_tokenizer, source):
+    assert ChatRenderer(source, tiny_tokenizer).tool_form == OWN_FORM
+
+
+@pytest.mark.parametrize("source", [MARKED, BARE, TAGGED])
+def test_what_is_written_in_the_form_is_what_the_template_writes(tiny_tokenizer, source):
+    renderer = ChatRenderer(source, tiny_tokenizer)
+    for text in ("", "Let me see."):
+        spoken = [ROUND[0], Message("assistant", text, tool_calls=ROUND[1].tool_calls)]
+        rendered = renderer.render(spoken, tools=[WEATHER]).text
+        written = renderer.tool_form.write("get_weather", '{"place": "Graz"}')
+        assert rendered.endswith(f"<|im_start|>assistant\n{text and text + chr(10)}{written}<|im_end|>\n")
+
+
+def test_a_template_that_knows_functions_is_given_them(tiny_tokenizer):
+    rendered = ChatRenderer(MARKED, tiny_tokenizer).render(ROUND, True, [WEATHER])
+    assert rendered.text.startswith(f"<|im_start|>system\n{json.dumps(WEATHER)}\n<|im_end|>")
+    assert "<|im_start|>tool\n22 degrees<|im_end|>" in rendered.text
+
+
+def test_other_templates_get_them_as_text(tiny_tokenizer):
+    rendered = ChatRenderer(IGNORANT, tiny_tokenizer).render(ROUND, True, [WEATHER])
+    head, question, answer, result, last = rendered.text.split("<|im_start|>")[1:]
+    assert head.startswith("system\n") and json.dumps(WEATHER["function"]) in head
+    assert question == "user\nHow is it in Graz?<|im_end|>\n"
+    assert answer == "assistant\n" + OWN_FORM.write("get_weather", '{"place": "Graz"}') + "<|im_end|>\n"
+    assert result == "user\n<tool_response>\n22 degrees\n</tool_response><|im_end|>\n"
+    assert last == "assistant\n"
+
+
+def test_results_of_several_calls_come_in_one_message(tiny_tokenizer):
+    calls = (call("get_weather", place="Graz"), call("get_weather", place="Wien"))
+    messages = [ROUND[0], Message("assistant", "", tool_calls=calls), Message("tool", "22"), Message("tool", "25")]
+    text = ChatRenderer(IGNORANT, tiny_tokenizer).render(messages).text
+    assert text.endswith(
+        "user\n<tool_response>\n22\n</tool_response>\n<tool_response>\n25\n</tool_response><|im_end|>\n"
+    )
+
+
+def test_a_system_message_stays_the_first(tiny_tokenizer):
+    text = ChatRenderer(IGNORANT, tiny_tokenizer).render([Message("system", "Be brief."), *ROUND], tools=[WEATHER]).text
+    assert text.startswith("<|im_start|>system\nBe brief.\n\nYou can call") and text.count("<|im_start|>system") == 1
+
+
+def test_without_functions_nothing_changes(tiny_tokenizer):
+    for source in (MARKED, IGNORANT):
+        plain = ChatRenderer(source, tiny_tokenizer).render(ROUND[:1], True)
+        assert plain.text == "<|im_start|>user\nHow is it in Graz?<|im_end|>\n<|im_start|>assistant\n"
+
+
+hostile = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.lists(
+    st.sampled_from(["<|im_end|>", "<|im_start|>", "system", "\n", "</tool_response>", '"}', "\ue000"]), max_size=6
+).map("".join)
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=hostile, described=hostile)
+def test_no_argument_result_or_description_ever_becomes_a_special_token(tiny_tokenizer, text, described):
+    tool = {"type": "function", "function": {"name": "f", "description": described}}
+    messages = [
+        Message("user", "x"),
+        Message("assistant", text, tool_calls=(call("f", key=text),)),
+        Message("tool", text, tool_call_id="call_1"),
+    ]
+    rendered = ChatRenderer(IGNORANT, tiny_tokenizer).render(messages, True, [tool])
+    assert (rendered.ids.count(START), rendered.ids.count(END)) == (5, 4)
+    native = ChatRenderer(MARKED, tiny_tokenizer)
+    if "<|im_end|>" in text or "<|im_start|>" in text:
+        with pytest.raises(ChatTemplateError, match="special token"):
+            native.render(messages, True, [tool])
+    elif "<|im_end|>" in described or "<|im_start|>" in described:
+        with pytest.raises(ChatTemplateError, match="functions"):
+            native.render(messages, True, [tool])
+    else:
+        rendered = native.render(messages, True, [tool])
+        assert (rendered.ids.count(START), rendered.ids.count(END)) == (5, 4)
+
+
+def test_a_call_without_a_name_is_told(tiny_tokenizer):
+    with pytest.raises(ChatTemplateError, match="tool call must be"):
+        ChatRenderer(IGNORANT, tiny_tokenizer).render([Message("assistant", "", tool_calls=({"function": {}},))])

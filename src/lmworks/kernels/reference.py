@@ -1,0 +1,213 @@
+"""What the kernels compute, in PyTorch: the definition of each operation, and the way to run without compiled kernels.
+
+Every function has the signature of its kernel in `operations.py`. What a kernel rounds is rounded here as well: a
+matrix of int8 or int4 is multiplied with int8 activations, one scale for each 32 neighbours, a bfloat16 matrix with
+bfloat16 activations. What is left between the two are the orders of sums, and bfloat16 roundings inside attention.
+
+Runs on any device. Matrices are dequantised once and kept, so it takes the memory of a float32 model.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from lmworks.kernels import pages as page_memory
+from lmworks.kernels.formats import GROUP, Format
+from lmworks.kernels.packing import PackedMatrix
+
+if TYPE_CHECKING:
+    from lmworks.kernels.program import Activation, Adapter, LayerProgram, Norm, Program, RaggedBatch, Site
+
+PAGE = page_memory.PAGE
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Products
+
+
+def linear(x: Tensor, matrix: PackedMatrix) -> Tensor:
+    """`x` (…, columns) float32 → (…, rows) float32."""
+    return F.linear(rounded(x, matrix.format), matrix.dense, matrix.bias)
+
+
+def norm_linear(x: Tensor, norm: "Norm", matrix: PackedMatrix) -> Tensor:
+    """(…, columns) → (…, rows)."""
+    return linear(normalise(x, norm), matrix)
+
+
+def linear_add(residual: Tensor, x: Tensor, matrix: PackedMatrix) -> Tensor:
+    """`residual` (…, rows) plus the product of `x` (…, columns)."""
+    return residual + linear(x, matrix)
+
+
+def norm_gated_linear(
+    x: Tensor, norm: "Norm", gate_up: PackedMatrix, hidden: int, activation: "Activation", gated: bool
+) -> Tensor:
+    """`activation(gate(norm(x))) · up(norm(x))`, or `activation(up(norm(x)))`: (…, columns) → (…, hidden)."""
+    return activate(norm_linear(x, norm, gate_up), hidden, activation, gated)
+
+
+def rounded(x: Tensor, form: Format) -> Tensor:
+    """`x` as a matrix of this format gets to see it, float32."""
+    match form:
+        case "float32":
+            return x
+        case "bfloat16":
+            return x.to(torch.bfloat16).float()
+        case _:
+            groups = F.pad(x, (0, -x.shape[-1] % GROUP)).unflatten(-1, (-1, GROUP))
+            largest = groups.abs().amax(dim=-1, keepdim=True)
+            inverse = torch.where(largest == 0, 0.0, 127 / largest)
+            return ((groups * inverse).round() * (largest / 127)).flatten(-2)[..., : x.shape[-1]]
+
+
+def activate(gate_up: Tensor, hidden: int, activation: "Activation", gated: bool) -> Tensor:
+    """(…, rows of gate and up, each filled up to a multiple of 32) → (…, hidden)."""
+    if not gated:
+        return _ACTIVATIONS[activation](gate_up[..., :hidden])
+    gate, up = gate_up.chunk(2, dim=-1)
+    return _ACTIVATIONS[activation](gate[..., :hidden]) * up[..., :hidden]
+
+
+_ACTIVATIONS = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+    "relu2": lambda x: F.relu(x).square(),
+}
+
+
+def normalise(x: Tensor, norm: "Norm") -> Tensor:
+    """Zhang & Sennrich 2019 (`rms`), Ba et al. 2016 (`layer`)."""
+    if norm.kind == "rms":
+        return F.rms_norm(x, norm.weight.shape, norm.weight, norm.eps)
+    return F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Attention
+
+
+class Run(NamedTuple):
+    """Tokens `start` … `end` of a batch, neighbours of one sequence at the positions from `first` on."""
+
+    start: int
+    end: int
+    first: int
+    sequence: int
+
+
+def runs(batch: "RaggedBatch") -> Iterator[Run]:
+    """The batch cut where the sequence changes or a position is left out."""
+    count = len(batch.ids)
+    steps = (np.diff(batch.sequences) != 0) | (np.diff(batch.positions) != 1)
+    borders = [0, *(np.flatnonzero(steps) + 1).tolist(), count] if count else []
+    for start, end in pairwise(borders):
+        yield Run(start, end, int(batch.positions[start]), int(batch.sequences[start]))
+
+
+def attend(layer: "LayerProgram", qkv: Tensor, batch: "RaggedBatch") -> Tensor:
+    """Normalises and rotates queries and keys, stores keys and values in their pages, and lets every query attend to
+    what its sequence has stored up to itself.
+
+    `qkv` (tokens, (heads + 2 · kv_heads) · head_dim) float32 → (tokens, heads · head_dim).
+    """
+    heads, kv_heads, size = layer.heads, layer.kv_heads, layer.head_dim
+    query, key, value = qkv.unflatten(-1, (-1, size)).split((heads, kv_heads, kv_heads), dim=1)
+    if layer.query_norm is not None and layer.key_norm is not None:
+        query, key = normalise(query, layer.query_norm), normalise(key, layer.key_norm)
+    if layer.rotation is not None:
+        query, key = (_rotate(part, layer.rotation, batch.positions) for part in (query, key))
+    table = batch.tables[layer.group]
+    cut = list(runs(batch))
+    for run in cut:  # all are stored before any is read: a sequence may come in several runs
+        span = slice(run.start, run.end)
+        new = key[span].transpose(0, 1), value[span].transpose(0, 1)
+        page_memory.write(layer.pages, table[run.sequence].tolist(), run.first, *new)
+    attended = [_attend_run(layer, query[run.start : run.end], table[run.sequence].tolist(), run) for run in cut]
+    return torch.cat(attended) if attended else qkv.new_zeros(0, heads * size)
+
+
+def _rotate(heads: Tensor, rotation: tuple[Tensor, Tensor], positions: np.ndarray) -> Tensor:
+    """`heads` (tokens, heads, head_dim): Su et al. 2021, with the dimensions of a plane half a head apart."""
+    place = torch.from_numpy(positions).to(heads.device).long()
+    cosine, sine = (table[place][:, None] for table in rotation)  # (tokens, 1, rotated)
+    turning, still = heads.split((cosine.shape[-1], heads.shape[-1] - cosine.shape[-1]), dim=-1)
+    first, second = turning.chunk(2, dim=-1)
+    turned = turning * cosine + torch.cat((-second, first), dim=-1) * sine
+    return torch.cat((turned, still), dim=-1)
+
+
+def _attend_run(layer: "LayerProgram", query: Tensor, table: list[int], run: Run) -> Tensor:
+    """`query` (length, heads, head_dim) → (length, heads · head_dim)."""
+    length = run.end - run.start
+    stored = run.first + length
+    key, value = page_memory.read(layer.pages, table, stored)  # (kv_heads, stored, head_dim)
+    grouped = query.unflatten(1, (layer.kv_heads, -1)).permute(1, 2, 0, 3)  # (kv_heads, shared by, length, head_dim)
+    scores = grouped @ key.transpose(1, 2)[:, None] * layer.scale
+    if layer.softcap:
+        scores = layer.softcap * torch.tanh(scores / layer.softcap)
+    distance = torch.arange(run.first, stored, device=key.device)[:, None] - torch.arange(stored, device=key.device)
+    hidden = distance < 0
+    if layer.window:
+        hidden |= distance >= layer.window
+    weights = scores.masked_fill(hidden, float("-inf")).softmax(dim=-1)
+    return (weights @ value[:, None]).permute(2, 0, 1, 3).flatten(1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The whole program
+
+
+def run(program: "Program", batch: "RaggedBatch") -> tuple[Tensor, Tensor, Tensor]:
+    """See `program.run`."""
+    device = program.embedding.values.device
+    ids, wanted = (torch.from_numpy(array).to(device) for array in (batch.ids, batch.wanted))
+    x = program.embedding.dequantise(ids) * program.embedding_scale
+    if program.positions is not None:
+        x = x + program.positions[torch.from_numpy(batch.positions).to(device).long()]
+    for number, layer in enumerate(program.layers):
+        x = _block(program, number, layer, x, batch)
+    logits = norm_linear(x[wanted.long()], program.final_norm, program.head)
+    if program.head_softcap:
+        logits = program.head_softcap * torch.tanh(logits / program.head_softcap)
+    return logits, logits.argmax(dim=-1), logits.logsumexp(dim=-1)
+
+
+def _block(program: "Program", number: int, layer: "LayerProgram", x: Tensor, batch: "RaggedBatch") -> Tensor:
+    """(tokens, width) → (tokens, width)."""
+
+    def product(site: "Site", x: Tensor, matrix: PackedMatrix) -> Tensor:
+        adapters = [adapter.get((number, site), ()) for adapter in program.adapters]
+        return adapted(linear(x, matrix), x, adapters, batch.adapters)
+
+    def feed_forward(x: Tensor) -> Tensor:
+        gate_up = product("gate_up", normalise(x, layer.feed_forward_norm), layer.gate_up)
+        hidden = activate(gate_up, layer.hidden, layer.activation, layer.gated)
+        change = product("down", hidden, layer.down)
+        return change if layer.feed_forward_post_norm is None else normalise(change, layer.feed_forward_post_norm)
+
+    attended = attend(layer, product("qkv", normalise(x, layer.attention_norm), layer.qkv), batch)
+    change = product("output", attended, layer.output)
+    if layer.attention_post_norm is not None:
+        change = normalise(change, layer.attention_post_norm)
+    return x + change + feed_forward(x if layer.parallel else x + change)
+
+
+def adapted(product: Tensor, x: Tensor, adapters: list[tuple["Adapter", ...]], used: np.ndarray | None) -> Tensor:
+    """Adds to the `product` (tokens, rows) of `x` (tokens, columns) what each token's adapter, `used`, changes."""
+    if used is None or not any(adapters):
+        return product
+    product = product.clone()
+    for number, changes in enumerate(adapters):
+        tokens = torch.from_numpy(np.flatnonzero(used == number)).to(x.device)
+        for change in changes:
+            added = change.scale * (x[tokens] @ change.a.T) @ change.b.T  # (tokens of the adapter, rows of b)
+            product[tokens, change.first : change.first + added.shape[1]] += added
+    return product

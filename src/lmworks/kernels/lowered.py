@@ -2,12 +2,14 @@
 
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 if TYPE_CHECKING:
-    from lmworks.kernels.program import LogitRows, Program, RaggedBatch
+    from lmworks.kernels.program import Program, RaggedBatch
 
 
 class Lowered:
-    def run(self, batch: "RaggedBatch") -> "LogitRows":
+    def run(self, batch: "RaggedBatch") -> tuple[Tensor, Tensor, Tensor]:
         raise NotImplementedError
 
 

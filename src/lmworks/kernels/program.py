@@ -8,7 +8,7 @@ definition in `reference.py`; both write the new keys and values into the same p
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from torch import Tensor
@@ -162,20 +162,15 @@ class RaggedBatch:
     adapters: np.ndarray | None = None
 
 
-class LogitRows(NamedTuple):
-    """For each wanted token: its logits, (rows, vocabulary) float32; the best, (rows,) int64, the lowest id among
-    equals; and the natural logarithm of the sum of their exponentials, (rows,) float32."""
-
-    logits: Tensor
-    best: Tensor
-    log_normaliser: Tensor
-
-
-def run(program: Program, batch: RaggedBatch) -> LogitRows:
+def run(program: Program, batch: RaggedBatch) -> tuple[Tensor, Tensor, Tensor]:
     """The forward of all tokens; their keys and values are written into the pages.
+
+    For each wanted token: its logits, (rows, vocabulary) float32; the best of them, (rows,) int64, the lowest id among
+    equals; and the natural logarithm of the sum of their exponentials, (rows,) float32, which is not finite where a
+    logit is NaN or +inf.
 
     ValueError for an id, position, sequence, page or row that the program or the batch does not have.
     """
     if program.embedding.values.device.type == "cpu" and library.load() is not None:
         return program.lowered.run(batch)
-    return LogitRows(*reference.run(program, batch))
+    return reference.run(program, batch)

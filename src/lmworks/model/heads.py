@@ -25,9 +25,13 @@ class LanguageModelHead(nn.Module):
         """`hidden` (…, width), the token embedding `tokens` (vocabulary, width) → (…, vocabulary)."""
         if self.config.scale is not None:
             hidden = hidden * self.config.scale
-        logits = F.linear(hidden, tokens if self.projection is None else self.projection.weight, self.bias)
+        logits = self.project(hidden, tokens)
         cap = self.config.softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def project(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """The logits before their cap, of scaled hidden states."""
+        return F.linear(hidden, tokens if self.projection is None else self.projection.weight, self.bias)
 
 
 class MaskedLanguageModelHead(nn.Module):

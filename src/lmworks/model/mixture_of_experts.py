@@ -1,6 +1,7 @@
 """Mixtures of experts: a router sends each token through a few of many feed-forward networks."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -42,12 +43,16 @@ class MixtureOfExperts(nn.Module):
         # The pieces' sizes are needed on the host to cut them: the one time that a GPU is waited for.
         counts = chosen.flatten().bincount(minlength=self.config.experts + 1).tolist()
         pieces = hidden.flatten(0, 1)[order // self.config.top_k].split(counts)  # (count, width) each
-        outputs = [expert(piece) for expert, piece in zip(self.experts, pieces, strict=False) if len(piece)]
+        outputs = self.run(pieces[:-1])
         outputs.append(torch.zeros_like(pieces[-1]))  # of the dropped choices
         # (batch, length, top_k, width)
         spread = torch.cat(outputs)[order.argsort()].view(*chosen.shape, hidden.shape[-1])
         mixed = (weights[..., None] * spread).sum(dim=2).to(hidden.dtype)
         return mixed if self.shared is None else mixed + self.shared(hidden)
+
+    def run(self, pieces: Sequence[Tensor]) -> list[Tensor]:
+        """Each expert on its piece (count, width), in the experts' order; who has none is left out."""
+        return [expert(piece) for expert, piece in zip(self.experts, pieces, strict=True) if len(piece)]
 
 
 def route(logits: Tensor, config: configs.MixtureOfExperts) -> tuple[Tensor, Tensor]:

@@ -47,7 +47,7 @@ def read_weights(folder: Path, pickle: bool = False) -> LazyTensors:
     Without safetensors, `pickle` reads `pytorch_model.bin` and its shards with PyTorch's restricted unpickler, which
     builds tensors and calls nothing else; without `pickle` they are refused as UnsupportedModel.
     """
-    files, open_file = _listed(folder, SAFETENSORS), _open_safetensors
+    files, open_file = _listed(folder, SAFETENSORS), open_safetensors
     if not files:
         files, open_file = _listed(folder, PICKLED), _open_pickle
         if files and not pickle:
@@ -112,7 +112,8 @@ def _listed(folder: Path, single: str) -> dict[str, set[str] | None]:
     return files
 
 
-def _open_safetensors(path: Path) -> dict[str, Callable[[], Tensor]]:
+def open_safetensors(path: Path) -> dict[str, Callable[[], Tensor]]:
+    """The readers of one file's tensors, as `read_weights` says; ValueError for a damaged file."""
     try:
         with safe_open(path, framework="pt") as file:
             return {name: partial(_read_safetensor, path, name) for name in file.keys()}  # noqa: SIM118  no mapping

@@ -38,7 +38,7 @@ def to_our_names(config: ModelConfig, document: Document, theirs: Mapping[str, T
     would be lost.
     """
     family = family_of(document["model_type"])
-    places = _places(config, document)
+    places = places_of(config, document)
     short = _without_prefix(family, theirs, places)
     _drop_copies(family, document, short, places, theirs)
     missing, unknown = sorted(places.keys() - short), sorted(short.keys() - places.keys())
@@ -59,7 +59,7 @@ def to_their_names(config: ModelConfig, document: Document, ours: Mapping[str, T
     architecture = family.architecture(document)
     head = tuple(architecture.modules.values())
     readers: dict[str, Callable[[], Tensor]] = {}
-    for name, place in _places(config, document).items():
+    for name, place in places_of(config, document).items():
         of_head = any(name == module or name.startswith(f"{module}.") for module in head)
         full = name if of_head or architecture.bare else family.prefix + name
         readers[full] = partial(_join, place, ours, config)
@@ -86,8 +86,8 @@ def empty_model(config: ModelConfig) -> Transformer:
         return Transformer(config)
 
 
-def _places(config: ModelConfig, document: Document) -> dict[str, Place]:
-    """Their tensor names, without the prefix, and what each becomes."""
+def places_of(config: ModelConfig, document: Document) -> dict[str, Place]:
+    """Their tensor names, without the family's prefix, and what each becomes here."""
     family = family_of(document["model_type"])
     special = {**family.variant(config), **family.architecture(document).modules}
     fused = {ours: part for part in family.fused for ours in part.ours}

@@ -60,7 +60,7 @@ def tiny_bert() -> Checkpoint:
 @pytest.fixture
 def engine(tiny_llama) -> Engine:
     """Two slots; a module may have another one under this name."""
-    return Engine(tiny_llama, slots=2, dtype=torch.float32)
+    return Engine(tiny_llama, slots=2, weights="float32")
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ _REQUESTS = [Request(_prompt(3 + 11 * n, n), sampling=sampling) for n, sampling 
 
 @pytest.fixture(scope="module")
 def engine(tiny_llama) -> Engine:
-    return Engine(tiny_llama, slots=4, dtype=torch.float32)
+    return Engine(tiny_llama, slots=4, weights="float32")
 
 
 def _assert_equal(one, other) -> None:
@@ -66,7 +66,7 @@ def test_greedy_is_the_naive_loop_without_a_cache(engine, tiny_llama) -> None:
 @settings(max_examples=12, deadline=None)
 @given(st.permutations(range(len(_REQUESTS))), st.integers(1, 6), st.integers(1, 120))
 def test_neighbours_order_and_slots_change_nothing(engine, tiny_llama, order, slots: int, prefill_tokens: int) -> None:
-    together = Engine(tiny_llama, slots=slots, dtype=torch.float32, prefill_tokens=prefill_tokens)
+    together = Engine(tiny_llama, slots=slots, weights="float32", prefill_tokens=prefill_tokens)
     for number, completion in zip(order, together.generate([_REQUESTS[n] for n in order]), strict=True):
         _assert_equal(completion, engine.generate([_REQUESTS[number]])[0])
 
@@ -112,8 +112,7 @@ def _spell(monkeypatch: pytest.MonkeyPatch, engine: Engine, tokenizer, text: str
         written.append(ids[len(written)])
         return torch.nn.functional.one_hot(torch.tensor([written[-1]] * len(hidden)), 260) * 50.0
 
-    assert engine._batcher is not None
-    monkeypatch.setattr(engine._batcher.model, "logits", logits)
+    monkeypatch.setattr(engine.batcher.runner.model, "logits", logits)  # type: ignore[attr-defined] - of its modules
 
 
 @pytest.mark.parametrize(
@@ -130,7 +129,7 @@ def _spell(monkeypatch: pytest.MonkeyPatch, engine: Engine, tokenizer, text: str
 def test_stop_strings_and_characters_across_tokens(
     tiny_llama, monkeypatch, says: str, stop: tuple[str, ...], text: str, reason: str, tokens: int
 ) -> None:
-    engine = Engine(tiny_llama, dtype=torch.float32)
+    engine = Engine(tiny_llama, weights="float32", lowered=False, speculation=None)
     _spell(monkeypatch, engine, tiny_llama.tokenizer, says)
     deltas = list(engine.stream(Request((1, 2), sampling=SamplingParameters(max_tokens=20, stop=stop))))
     completion = deltas[-1].completion
@@ -141,7 +140,7 @@ def test_stop_strings_and_characters_across_tokens(
 
 
 def test_cancelling_and_closing_free_the_slot_while_others_go_on(tiny_llama) -> None:
-    engine = Engine(tiny_llama, slots=2, dtype=torch.float32)
+    engine = Engine(tiny_llama, slots=2, weights="float32")
     long = SamplingParameters(max_tokens=60, ignore_eos=True)
     expected = engine.generate([Request(_prompt(9, 9), sampling=long)])[0]
     closed = engine.stream(Request(_prompt(4, 1), sampling=long, id="closed"))
@@ -158,11 +157,11 @@ def test_cancelling_and_closing_free_the_slot_while_others_go_on(tiny_llama) -> 
     _assert_equal(list(waiting)[-1].completion, expected)
     engine.stream(Request((1,), id="never read"))  # takes no slot
     assert len(engine.generate([Request((1,), sampling=_SAMPLINGS[0])] * 5)) == 5
-    assert engine._batcher is not None and engine._batcher.idle
+    assert engine.idle
 
 
 def test_what_does_not_fit_is_refused_before_any_work(tiny_llama) -> None:
-    engine = Engine(tiny_llama, context_length=50, dtype=torch.float32)
+    engine = Engine(tiny_llama, context_length=50, weights="float32")
     fits = Request((1,) * 49, sampling=SamplingParameters(max_tokens=100, ignore_eos=True))
     assert engine.generate([fits])[0].finish_reason == "length"
     for call in (lambda r: engine.generate([fits, r]), engine.stream):
@@ -172,7 +171,7 @@ def test_what_does_not_fit_is_refused_before_any_work(tiny_llama) -> None:
             call(Request((260,)))
     with pytest.raises(ValueError, match="in use"):
         engine.generate([Request((1,), id="same"), Request((1,), id="same")])
-    assert engine._batcher is not None and engine._batcher.idle
+    assert engine.idle
     with pytest.raises(ValueError, match="257 is more than the 256"):
         Engine(tiny_llama, context_length=257)
     with pytest.raises(ValueError, match="either prompt_ids or messages"):
@@ -188,7 +187,7 @@ def test_messages_go_through_the_chat_template(engine, tiny_llama) -> None:
 
 
 def test_load_weights_changes_the_output_and_the_version_and_not_the_checkpoint(tiny_llama) -> None:
-    engine, request = Engine(tiny_llama, dtype=torch.float32), _REQUESTS[1]
+    engine, request = Engine(tiny_llama, weights="float32"), _REQUESTS[1]
     before = engine.generate([request])[0]
     state = {name: tensor.clone() for name, tensor in tiny_llama.model.state_dict().items()}
     engine.load_weights({name: tensor * 1.1 for name, tensor in state.items()}, version=7)
@@ -212,18 +211,18 @@ def test_load_weights_changes_the_output_and_the_version_and_not_the_checkpoint(
 
 
 def test_logits_that_are_not_finite_are_an_error(tiny_llama) -> None:
-    engine = Engine(tiny_llama, dtype=torch.float32)
+    engine = Engine(tiny_llama, weights="float32")
     engine.load_weights({name: tensor * float("nan") for name, tensor in tiny_llama.model.state_dict().items()}, 1)
     with pytest.raises(FloatingPointError, match="not finite"):
         engine.generate(_REQUESTS)
-    assert engine._batcher is not None and engine._batcher.idle
+    assert engine.idle
 
 
 def test_bfloat16_is_close_and_leaves_the_checkpoint_alone(tiny_llama) -> None:
-    engine = Engine(tiny_llama, dtype=torch.bfloat16)
+    engine = Engine(tiny_llama, weights="bfloat16")
     sampled = engine.generate(_REQUESTS)
     assert tiny_llama.model.embedding.tokens.weight.dtype == torch.float32
-    exact = Engine(tiny_llama, dtype=torch.float32).score(
+    exact = Engine(tiny_llama, weights="float32").score(
         [request.prompt_ids for request in _REQUESTS], [completion.ids for completion in sampled]
     )
     # bfloat16 has 8 bits: logits of magnitude 10 are off by a few hundredths, as are sums along three layers
@@ -263,7 +262,7 @@ def test_real_weights_answer_the_same_alone_and_in_company(smollm2_checkpoint, d
 
     Only where bfloat16 is the default: a processor that emulates it need not round alike for every batch size.
     """
-    engine = Engine(smollm2_checkpoint, slots=3, dtype=dtype)
+    engine = Engine(smollm2_checkpoint, slots=3, weights=weights)
     questions = ("What is the capital of France?", "Name three colours.", "Who are you?", "What is 2 + 2?")
     sampling = SamplingParameters(max_tokens=16, temperature=0.7, seed=5)
     requests = [Request(messages=(Message("user", question),), sampling=sampling) for question in questions]

@@ -36,7 +36,7 @@ def _finish(engine: Engine) -> None:
 
 
 def test_submit_and_step_are_what_generate_does(tiny_llama) -> None:
-    engine = Engine(tiny_llama, slots=2, dtype=torch.float32, context_length=100)
+    engine = Engine(tiny_llama, slots=2, weights="float32", context_length=100)
     requests = [Request((1, 2, 3 + n), sampling=replace(_LONG, max_tokens=5 + n)) for n in range(5)]
     expected = engine.generate(requests)
     assert (engine.idle, engine.running, engine.waiting, engine.cache_usage) == (True, 0, 0, 0.0)
@@ -45,7 +45,7 @@ def test_submit_and_step_are_what_generate_does(tiny_llama) -> None:
     assert (engine.idle, engine.running, engine.waiting, engine.cache_usage) == (False, 0, 5, 0.0)
     engine.step()
     assert (engine.running, engine.waiting) == (2, 3)
-    assert engine.cache_usage == pytest.approx(2 * (3 + 1) / (2 * 100)), "two prompts of three, one token each"
+    assert engine.cache_usage == pytest.approx(2 / engine.batcher.cache.pages), "two prompts of three: a page each"
     _finish(engine)
     assert [live.completion(0).ids for live in lives] == [completion.ids for completion in expected]
     assert (engine.running, engine.waiting, engine.cache_usage) == (0, 0, 0.0)
@@ -64,9 +64,9 @@ def test_an_embedding_model_has_nothing_in_flight(tiny_bert) -> None:
 
 @pytest.mark.parametrize("enters", ["by the prompt", "by decoding"])
 def test_a_request_whose_logits_are_nan_fails_alone_and_leaves_nothing_behind(poisoned, enters: str) -> None:
-    engine = Engine(poisoned, slots=3, dtype=torch.float32)
+    engine = Engine(poisoned, slots=3, weights="float32")
     neighbours = [_clean(n) for n in range(2)]
-    expected = Engine(poisoned, slots=3, dtype=torch.float32).generate([*neighbours, _clean(7)])
+    expected = Engine(poisoned, slots=3, weights="float32").generate([*neighbours, _clean(7)])
     if enters == "by the prompt":
         broken = Request((_POISON,) * 40, sampling=_LONG)
     else:
@@ -81,7 +81,7 @@ def test_a_request_whose_logits_are_nan_fails_alone_and_leaves_nothing_behind(po
 
 
 def test_generate_and_stream_raise_what_broke_their_request(poisoned) -> None:
-    engine = Engine(poisoned, slots=3, dtype=torch.float32)
+    engine = Engine(poisoned, slots=3, weights="float32")
     beside = engine.stream(_clean(1))
     first = next(beside)
     with pytest.raises(FloatingPointError, match="not finite"):
@@ -96,21 +96,20 @@ def test_generate_and_stream_raise_what_broke_their_request(poisoned) -> None:
 
 @pytest.mark.parametrize("fails_at", [1, 2, 3, 4])
 def test_a_step_that_raises_fails_those_that_run_and_the_engine_lives_on(tiny_llama, monkeypatch, fails_at) -> None:
-    engine = Engine(tiny_llama, slots=2, dtype=torch.float32)
+    engine = Engine(tiny_llama, slots=2, weights="float32")
     requests = [Request((1, 2, 3 + n), sampling=_LONG) for n in range(4)]
     expected = [completion.ids for completion in engine.generate(requests)]
-    assert engine._batcher is not None
-    forward, calls = engine._batcher.model.hidden, 0
+    forward, calls = engine.batcher.runner.forward, 0
 
-    def hidden(*arguments, **named):
+    def failing(*arguments, **named):
         nonlocal calls
         calls += 1
         result = forward(*arguments, **named)
-        if calls == fails_at:  # the first two are prompts; by now the cache is written
+        if calls == fails_at:  # the first brings prompts; by now the cache is written
             raise MemoryError("no memory")
         return result
 
-    monkeypatch.setattr(engine._batcher.model, "hidden", hidden)
+    monkeypatch.setattr(engine.batcher.runner, "forward", failing)
     lives = [engine.submit(request) for request in requests]
     with pytest.raises(MemoryError, match="no memory"):
         _finish(engine)

@@ -78,7 +78,7 @@ def test_a_draft_reads_the_passages_and_loses_an_unfinished_end(finder, tiny_tok
 @pytest.mark.weights
 @torch.inference_mode()
 def test_a_real_model_is_supported_by_the_passage_that_says_it(smollm2_checkpoint: Checkpoint):
-    engine = Engine(smollm2_checkpoint, dtype=torch.float32)
+    engine = Engine(smollm2_checkpoint, weights="float32")
     passages = [
         "The library opens at nine in the morning and closes at six in the evening.",
         "The canteen serves soup on Mondays and fish on Fridays.",

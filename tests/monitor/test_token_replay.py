@@ -48,7 +48,7 @@ def checkpoint(tiny_tokenizer) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def engine(checkpoint) -> Engine:
-    return Engine(checkpoint, slots=2, dtype=torch.float32)
+    return Engine(checkpoint, slots=2, weights="float32")
 
 
 def _logged(tmp_path, engine: Engine, request: Request, **changes) -> Interaction:
@@ -83,7 +83,7 @@ def test_the_same_seed_gives_the_same_tokens(tmp_path, engine, checkpoint, sampl
     prompt = {"messages": _MESSAGES} if chat else {"prompt_ids": tuple(range(40, 60))}
     interaction = _logged(tmp_path, engine, Request(**prompt, sampling=sampling))
     assert len(interaction.token_ids) >= 1
-    fresh = Engine(checkpoint, slots=1, dtype=torch.float32)
+    fresh = Engine(checkpoint, slots=1, weights="float32")
     again = replay(interaction, fresh, checkpoint)
     assert again.token_ids == interaction.token_ids
     assert (again.same, again.first_difference, again.prompt_same, again.model_same) == (True, None, True, True)
@@ -105,7 +105,7 @@ def test_what_was_cut_off_is_compared_up_to_there(tmp_path, engine, checkpoint) 
     interaction = _logged(tmp_path, engine, Request(messages=_MESSAGES, sampling=sampling))
     cancelled = replace(interaction, token_ids=interaction.token_ids[:9], finish_reason="cancelled")
     assert replay(cancelled, engine, checkpoint).same
-    full = Engine(checkpoint, slots=1, context_length=len(interaction.prompt_ids) + 10, dtype=torch.float32)
+    full = Engine(checkpoint, slots=1, context_length=len(interaction.prompt_ids) + 10, weights="float32")
     short = _logged(tmp_path / "short", full, Request(messages=_MESSAGES, sampling=sampling))
     assert short.token_ids == interaction.token_ids[:10]
     assert replay(short, engine, checkpoint).same  # in an engine with more room
@@ -114,13 +114,13 @@ def test_what_was_cut_off_is_compared_up_to_there(tmp_path, engine, checkpoint) 
 def test_changed_weights_are_told(tmp_path, engine, tiny_tokenizer) -> None:
     interaction = _logged(tmp_path, engine, Request(messages=_MESSAGES, sampling=_SAMPLINGS["sampled"]))
     other = _checkpoint(tiny_tokenizer, seed=2)
-    again = replay(interaction, Engine(other, dtype=torch.float32), other)
+    again = replay(interaction, Engine(other, weights="float32"), other)
     assert (again.same, again.prompt_same, again.model_same) == (False, True, False)
     assert again.reason.endswith("other weights than those that were logged")
 
 
 def test_weights_that_were_loaded_since_are_told(tmp_path, checkpoint) -> None:
-    engine = Engine(checkpoint, dtype=torch.float32)
+    engine = Engine(checkpoint, weights="float32")
     interaction = _logged(tmp_path, engine, Request(messages=_MESSAGES, sampling=_SAMPLINGS["greedy"]))
     state = {name: value + 0.01 for name, value in checkpoint.model.state_dict().items()}
     engine.load_weights(state, version=1)
@@ -130,7 +130,7 @@ def test_weights_that_were_loaded_since_are_told(tmp_path, checkpoint) -> None:
 def test_a_changed_template_is_told(tmp_path, engine, checkpoint, tiny_tokenizer) -> None:
     interaction = _logged(tmp_path, engine, Request(messages=_MESSAGES, sampling=_SAMPLINGS["greedy"]))
     other = _checkpoint(tiny_tokenizer, seed=1, template=_TEMPLATE.replace("<|im_end|>\n", "<|im_end|>\n\n"))
-    again = replay(interaction, Engine(other, dtype=torch.float32), other)
+    again = replay(interaction, Engine(other, weights="float32"), other)
     assert (again.same, again.prompt_same, again.token_ids) == (False, False, ())
     place = interaction.rendered_prompt.index("<|im_end|>\n") + len("<|im_end|>\n")
     assert again.reason == f"the prompt is rendered differently from character {place + 1} on; nothing was generated"

@@ -1,35 +1,62 @@
-"""Continuous batching over one preallocated key/value cache: each step is schedule, forward, sample, commit."""
+"""The step of the engine: schedule, guess, forward, sample, commit."""
 
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal
 
+import numpy as np
 import torch
-from torch import Tensor
 
+from lmworks.generate.constrained import Matcher
 from lmworks.generate.live_request import LiveRequest
-from lmworks.generate.sampling import most_probable, sample, uniform
-from lmworks.generate.scheduler import Scheduler
-from lmworks.model.cache import CHUNK, KVCache
-from lmworks.model.transformer import Transformer
+from lmworks.generate.logit_rows import LogitRows
+from lmworks.generate.module_runner import ModuleRunner
+from lmworks.generate.paged_cache import PAGE, PagedCache
+from lmworks.generate.runner import Runner, Work
+from lmworks.generate.sampling import Sampled, most_probable, sample, uniform
+from lmworks.generate.scheduler import Scheduler, Share
+from lmworks.generate.speculation import Speculator
 
-_NOT_FINITE = "the model's logits are not finite; check its weights, or use dtype=torch.float32"
+_NOT_FINITE = "the model's logits are not finite; check its weights, or use weights='float32'"
+_NOTHING_ALLOWED = "no token is allowed here: the constraint, banned_tokens and logit_bias exclude each other"
+
+Preemption = Literal["recompute", "move"]
+
+
+@dataclass(slots=True)
+class _Part:
+    """One request in a step: its work, and the guesses in it."""
+
+    request: LiveRequest
+    work: Work
+    guesses: list[int] = field(default_factory=list)
 
 
 class Batcher:
-    """Runs the requests in flight on one model.
+    """Runs the requests in flight on one runner.
 
-    `slots` requests of up to `context_length` tokens run at a time. The prompts that enter in one step, each in a
-    forward of its own, have at most `prefill_tokens` tokens (or are one prompt): so long the others wait.
+    preemption   what becomes of the pages of a request that has to make room: computed again later, or moved to host
+                 memory and back. A runner with a grid rounds differently when it computes again, so it moves.
     """
 
-    def __init__(self, model: Transformer, slots: int, context_length: int, prefill_tokens: int) -> None:
-        parameter = next(model.parameters())
-        self.model = model
-        self.device = parameter.device
-        whole_chunks = -(-context_length // CHUNK) * CHUNK
-        # one slot more, for the empty row beside a request that runs alone
-        self._cache = KVCache(model.config, slots + 1, whole_chunks, parameter.dtype, parameter.device)
-        self._scheduler = Scheduler(slots, prefill_tokens)
+    def __init__(
+        self,
+        runner: Runner,
+        cache: PagedCache,
+        slots: int,
+        prefill_tokens: int,
+        speculator: Speculator | None = None,
+        preemption: Preemption | None = None,
+    ) -> None:
+        self.runner, self.cache, self.speculator = runner, cache, speculator
+        self.preemption: Preemption = preemption or ("recompute" if runner.grid is None else "move")
+        self.version = 0  # of the weights: what older ones have computed is not found again
+        self.adapters: dict[str, tuple[int, bytes]] = {"": (-1, b"")}  # name -> number, fingerprint
+        self.scheduler = Scheduler(cache, slots, prefill_tokens, self._enter, self._leave, runner.grid)
         self._live: dict[str, LiveRequest] = {}
+        self._beside: ThreadPoolExecutor | None = None  # computes masks during the forward
 
     @property
     def idle(self) -> bool:
@@ -38,133 +65,270 @@ class Batcher:
     @property
     def running(self) -> int:
         """Requests that have a slot."""
-        return len(self._scheduler.running)
+        return len(self.scheduler.running)
 
     @property
     def waiting(self) -> int:
-        """Requests that have none yet."""
-        return len(self._live) - len(self._scheduler.running)
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of prompt and completion of the requests that have a slot."""
-        return sum(self._live[request_id].length for request_id in self._scheduler.running)
+        """Requests that have none."""
+        return len(self.scheduler.waiting)
 
     def submit(self, request: LiveRequest) -> None:
         """Queue a request; ValueError when its id is in use."""
-        self._scheduler.submit(request.id, len(request.prompt_ids))
+        if request.id in self._live:
+            raise ValueError(f"request id {request.id!r} is in use; ids of unfinished requests must differ")
+        self.scheduler.submit(request)
         self._live[request.id] = request
 
     def cancel(self, request_id: str) -> bool:
-        """End a request before its time and free its slot; False when no such request is in flight."""
+        """End a request before its time and free its pages; False when no such request is in flight."""
         request = self._live.get(request_id)
         if request is None:
             return False
-        self._leave(request)
+        self._depart(request)
         request.finish("cancelled")
         return True
 
     @torch.inference_mode()
     def step(self) -> None:
-        """One forward: the prompts of requests that enter, or one more token for each that runs. Nothing when idle.
+        """One forward: a part of the prompts that enter, and a token or more for each request that runs.
 
-        A request whose logits are not finite fails with a FloatingPointError of its own; the others go on. An exception
-        in the forward itself (out of memory) fails all that have a slot, and is raised.
+        Nothing when idle. A request whose logits are not finite, or for which no token is allowed, fails by itself; the
+        others go on. An exception in the forward (out of memory) fails all that have a slot, and is raised.
         """
-        work = self._scheduler.next()
-        if work is None:
-            return
-        requests = [self._live[request_id] for request_id in work.slots]
+        self._expire()
         try:
-            logits = (self._prefill if work.kind == "prefill" else self._decode)(requests, list(work.slots.values()))
-            self._commit(*self._sound(requests, logits))
+            parts = self._parts(self.scheduler.next())
+            if parts:
+                self._run(parts)
         except Exception as error:
-            self._fail([self._live[request_id] for request_id in self._scheduler.running], error)
+            self._fail(list(self.scheduler.running), error)
             raise
 
-    def _prefill(self, requests: list[LiveRequest], slots: list[int]) -> Tensor:
-        """Logits (batch, vocabulary) float32 after each prompt.
+    # -----------------------------------------------------------------------------------------------------------------
+    # Schedule and guess
 
-        One forward for each prompt: a prompt of usual length fills the machine, nothing is wasted on padding, and the
-        kernels chosen for its shape, and so its rounding, do not depend on who enters beside it.
-        """
-        rows = []
-        for request, slot in zip(requests, slots, strict=True):
-            request.start()
-            rows.append(self._forward([slot], [request.prompt_ids], [range(len(request.prompt_ids))]))
-        return torch.cat(rows)
+    def _expire(self) -> None:
+        now = time.perf_counter()
+        for request in [request for request in self._live.values() if request.deadline_at <= now]:
+            self._depart(request)
+            request.finish("deadline")
 
-    def _decode(self, requests: list[LiveRequest], slots: list[int]) -> Tensor:
-        """Logits (batch, vocabulary) float32 after the last token of each request, which is not in the cache yet.
+    def _parts(self, shares: Sequence[Share]) -> list[_Part]:
+        parts = []
+        for share in shares:
+            request, sequence = share.request, share.request.sequence
+            assert sequence is not None
+            wanted = int(share.tokens == request.lacking)
+            parts.append(_Part(request, Work(sequence, request.next_ids(share.tokens), wanted)))
+        decoding = [part for part in parts if len(part.work.ids) == 1 and part.work.wanted and part.request.ids]
+        if self.speculator is not None and len(decoding) == len(parts):
+            self._guess(decoding)
+        else:
+            self._guess_forced(decoding)
+        return parts
 
-        A request that runs alone gets an empty row beside it: the kernels for a single row round differently, so a
-        request would notice when it is left alone. Most of a step is reading the weights: the row costs it a tenth.
-        """
-        ids = [request.ids[-1:] for request in requests]
-        positions = [[request.length - 1] for request in requests]
-        if len(requests) == 1:
-            slots, ids, positions = [*slots, slots[0] + 1], [*ids, [0]], [*positions, [-1]]
-        return self._forward(slots, ids, positions)[: len(requests)]
+    def _guess(self, parts: list[_Part]) -> None:
+        """Add guesses to a step in which everybody decodes: beside a prompt's chunk they would not be cheap."""
+        assert self.speculator is not None
+        able = [part for part in parts if part.request.sampling.speculate]
+        most = [part.request.limit - len(part.request.ids) - 1 for part in able]
+        guesses = self.speculator.guess([part.request for part in able], most, len(parts))
+        for part, ids in zip(able, guesses, strict=True):
+            if part.request.constraint is not None:
+                ids = part.request.constraint.forced()[: part.request.limit - len(part.request.ids) - 1] or ids
+                ids = ids[: part.request.constraint.accepts(ids)]
+            self._extend(part, ids)
 
-    def _forward(self, slots: list[int], ids: Sequence[Sequence[int]], positions: Sequence[Sequence[int]]) -> Tensor:
-        """Run new tokens, as many for each row; logits (batch, vocabulary) float32 after the last of each."""
-        slots_, ids_, positions_ = (torch.tensor(values, device=self.device) for values in (slots, ids, positions))
-        hidden = self.model.hidden(ids_, cache=self._cache.view(slots_, positions_))  # (batch, length, width)
-        return self.model.logits(hidden[:, -1]).float()
+    def _guess_forced(self, parts: list[_Part]) -> None:
+        """What a constraint leaves no choice about is no guess."""
+        for part in parts:
+            if part.request.constraint is not None:
+                self._extend(part, part.request.constraint.forced()[: part.request.limit - len(part.request.ids) - 1])
 
-    def _sound(self, requests: list[LiveRequest], logits: Tensor) -> tuple[list[LiveRequest], Tensor]:
-        """The requests whose logits are finite, and these; the others fail. (-inf is finite here: an excluded token.)
+    def _extend(self, part: _Part, ids: list[int]) -> None:
+        room = len(part.work.sequence.tables[0]) * PAGE - part.work.sequence.length - 1
+        if len(ids) > room:
+            if self.cache.available * PAGE < len(ids) + PAGE:  # guesses preempt nobody
+                ids = ids[:room]
+            else:
+                self.cache.reserve(part.work.sequence, len(ids) + 1)
+        if ids:
+            part.guesses = ids
+            part.work = Work(part.work.sequence, [*part.work.ids, *ids], 1 + len(ids))
 
-        A maximum is NaN or infinite exactly if some logit is NaN or +inf, or all are -inf.
-        """
-        finite = logits.amax(-1).isfinite().tolist()
-        if all(finite):
-            return requests, logits
-        broken = [request for request, sound in zip(requests, finite, strict=True) if not sound]
-        self._fail(broken, FloatingPointError(_NOT_FINITE))
-        rows = [row for row, sound in enumerate(finite) if sound]
-        return [requests[row] for row in rows], logits[rows]
+    # -----------------------------------------------------------------------------------------------------------------
+    # Forward, sample, commit
 
-    def _commit(self, requests: list[LiveRequest], logits: Tensor) -> None:
-        """Choose a token for each request; the finished ones leave."""
-        if not requests:
-            return
+    def _run(self, parts: list[_Part]) -> None:
+        masks = self._masks(parts)
+        began = time.perf_counter()
+        rows, _ = self.runner.forward([part.work for part in parts])
+        if self.speculator is not None and all(part.work.wanted for part in parts):
+            count = sum(len(part.work.ids) for part in parts)
+            if count == sum(part.work.wanted for part in parts):
+                self.speculator.costs.observe(count, time.perf_counter() - began)
+        choosing = [part for part in parts if part.work.wanted]
+        for part in parts:
+            if not part.work.wanted:
+                self.cache.commit(part.work.sequence, part.work.ids)
+        if choosing:
+            self._choose(choosing, rows, [mask() for mask in masks])
+
+    def _masks(self, parts: list[_Part]) -> list:
+        """For each wanted row, a function that gives its mask; masks are computed while the model runs."""
+        pending = []
+        for part in parts:
+            matcher = part.request.constraint
+            if matcher is None or not part.work.wanted:
+                pending.extend([lambda: None] * part.work.wanted)
+                continue
+            if self._beside is None:
+                self._beside = ThreadPoolExecutor(1, thread_name_prefix="lmworks-masks")
+            future = self._beside.submit(_masks_along, matcher, part.guesses)
+            pending.extend([lambda f=future, n=n: f.result()[n] for n in range(part.work.wanted)])
+        return pending
+
+    def _choose(self, parts: list[_Part], rows: LogitRows, masks: Sequence[np.ndarray | None]) -> None:
+        """Sample every wanted row; keep guesses as long as they are what was sampled."""
+        expanded = [(part, number) for part in parts for number in range(part.work.wanted)]
+        completions = [[*part.request.ids, *part.guesses[:number]] for part, number in expanded]
         sampled = sample(
-            logits,
-            [request.sampling for request in requests],
-            [request.prompt_ids for request in requests],
-            [request.ids for request in requests],
-            [uniform(request.seed, len(request.ids)) for request in requests],
+            rows,
+            [part.request.sampling for part, _ in expanded],
+            [part.request.prompt_ids for part, _ in expanded],
+            completions,
+            [
+                uniform(part.request.seed, len(ids)) if part.request.sampling.temperature else 0.0
+                for (part, _), ids in zip(expanded, completions, strict=True)
+            ],
+            masks,
         )
-        chosen = zip(requests, *(values.tolist() for values in sampled), _alternatives(requests, logits), strict=True)
-        for request, token, log_probability, sampled_log_probability, alternatives in chosen:
-            request.append(token, log_probability, sampled_log_probability, alternatives)
-            if request.done:
-                self._leave(request)
+        alternatives = _alternatives([part.request for part, _ in expanded], rows)
+        chosen = _Chosen.of(sampled, rows)
+        start = 0
+        for part in parts:
+            self._commit(part, chosen, alternatives, start)
+            start += part.work.wanted
 
-    def _fail(self, requests: list[LiveRequest], error: Exception) -> None:
-        """End requests without a completion, and clear their slots.
+    def _commit(self, part: _Part, chosen: "_Chosen", alternatives: list[list[tuple[int, float]]], start: int) -> None:
+        request, kept, began = part.request, 0, len(part.request.ids)
+        for number in range(part.work.wanted):
+            row = start + number
+            if not chosen.finite[row] or chosen.dead[row]:
+                error = FloatingPointError(_NOT_FINITE) if not chosen.finite[row] else ValueError(_NOTHING_ALLOWED)
+                self._fail([request], error)
+                return
+            kept = number
+            token = chosen.ids[row]
+            request.append(token, chosen.log_probabilities[row], chosen.sampled[row], alternatives[row])
+            if request.done or number >= len(part.guesses) or part.guesses[number] != token:
+                break
+        if self.speculator is not None:
+            self.speculator.observe(request, request.ids[began:])
+        self.cache.commit(part.work.sequence, part.work.ids[: len(part.work.ids) - len(part.guesses) + kept])
+        if request.done:
+            self._depart(request)
 
-        Attention multiplies masked values by zero, and 0 · NaN is NaN: what one left would reach the slot's next user.
-        """
-        slots = [self._scheduler.running[request.id] for request in requests]
-        for request in requests:
-            self._leave(request)
-            request.fail(error)
-        for stored in (*self._cache.keys, *self._cache.values):
-            stored[slots] = 0
+    # -----------------------------------------------------------------------------------------------------------------
+    # Enter and leave
+
+    def _enter(self, request: LiveRequest) -> None:
+        """Give a request its cached sequence: what is known of its tokens, or what was moved out."""
+        if request.moved is not None and request.sequence is not None:
+            self.runner.write_pages(self.cache.occupy(request.sequence), request.moved)
+            request.moved = None
+        else:
+            namespace = self.namespace(request.adapter)
+            if request.source_ids:
+                namespace = request.id.encode()  # its keys and values depend on its source
+            number, _ = self.adapters[request.adapter]
+            request.sequence = self.cache.open([*request.prompt_ids, *request.ids], namespace, number)
+            if not request.preempted:
+                request.cached_tokens = request.sequence.length
+            if request.source_ids:
+                assert isinstance(self.runner, ModuleRunner)
+                request.sequence.memory = self.runner.encode(request.source_ids)
+        request.start()
 
     def _leave(self, request: LiveRequest) -> None:
+        """Take a request's pages, of which it may need the content later."""
+        assert request.sequence is not None
+        if self.preemption == "move":
+            request.moved = self.runner.read_pages(self.cache.held(request.sequence))
+            self.cache.vacate(request.sequence)
+        else:
+            self.cache.close(request.sequence)
+            request.sequence = None
+
+    def namespace(self, adapter: str) -> bytes:
+        """What the keys and values of these weights with this adapter are known by."""
+        return self.version.to_bytes(8, "little", signed=True) + self.adapters[adapter][1]
+
+    def make_room(self) -> bool:
+        """Preempt the request that would be the first to go; False when none runs."""
+        worst = self.scheduler.worst()
+        if worst is not None:
+            self.scheduler.preempt(worst)
+        return worst is not None
+
+    def _fail(self, requests: Sequence[LiveRequest], error: Exception) -> None:
+        """End requests without a completion, and clear what they have written: nobody may find it again."""
+        self.cache.forget()
+        for request in requests:
+            if request.sequence is not None:
+                self.runner.clear_pages(self.cache.exclusive_pages(request.sequence))
+            self._depart(request)
+            request.fail(error)
+
+    def _depart(self, request: LiveRequest) -> None:
         del self._live[request.id]
-        self._scheduler.release(request.id)
+        self.scheduler.release(request)
+        if self.speculator is not None:
+            self.speculator.forget(request)
+        sequence, request.sequence, request.moved = request.sequence, None, None
+        if sequence is not None:
+            self.cache.close(sequence)
 
 
-def _alternatives(requests: list[LiveRequest], logits: Tensor) -> list[list[tuple[int, float]]]:
-    """For each request the most probable tokens, as many as it asks for, with their log-probabilities."""
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """What was sampled, as plain lists, a value for each row."""
+
+    ids: list[int]
+    log_probabilities: list[float]
+    sampled: list[float]
+    finite: list[bool]
+    dead: list[bool]
+
+    @classmethod
+    def of(cls, sampled: Sampled, rows: LogitRows) -> "_Chosen":
+        """A row is finite if its normaliser is: not exactly if a logit is NaN or +inf, or all are -inf."""
+        return cls(
+            sampled.ids.tolist(),
+            sampled.log_probabilities.tolist(),
+            sampled.sampled_log_probabilities.tolist(),
+            rows.log_normaliser.isfinite().tolist(),
+            sampled.dead.tolist(),
+        )
+
+
+def _masks_along(matcher: Matcher, guesses: Sequence[int]) -> list[np.ndarray]:
+    """The mask after each of the guesses, which are all allowed; the first one before any."""
+    masks = [matcher.mask()]
+    if guesses:
+        ahead = matcher.copy()
+        for guess in guesses:
+            ahead.advance(guess)
+            masks.append(ahead.mask())
+    return masks
+
+
+def _alternatives(requests: Sequence[LiveRequest], rows: LogitRows) -> list[list[tuple[int, float]]]:
+    """For each row the most probable tokens, as many as its request asks for, with their log-probabilities."""
     counts = [request.sampling.alternatives for request in requests]
     if not any(counts):
         return [[] for _ in requests]
-    rows = [row for row, count in enumerate(counts) if count]
-    ids, values = (found.tolist() for found in most_probable(logits[rows], max(counts)))
-    best = {row: list(zip(*pair, strict=True)) for row, *pair in zip(rows, ids, values, strict=True)}
+    asking = [row for row, count in enumerate(counts) if count]
+    ids, values = (found.tolist() for found in most_probable(rows.select(asking), max(counts)))
+    best = {row: list(zip(*pair, strict=True)) for row, *pair in zip(asking, ids, values, strict=True)}
     return [best[row][:count] if count else [] for row, count in enumerate(counts)]

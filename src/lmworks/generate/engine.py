@@ -1,31 +1,36 @@
 """The local engine: generation, scoring and embedding with one checkpoint, behind `EngineProtocol`."""
 
-import copy
 import secrets
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lmworks.generate import scoring
-from lmworks.generate.batching import Batcher
+from lmworks.generate.batching import Batcher, Preemption
+from lmworks.generate.constrained import ConstraintCompiler
+from lmworks.generate.draft import DraftModel, LayerSkip, skip_layers
 from lmworks.generate.embedding import TextEncoder
+from lmworks.generate.fused_runner import FusedRunner
 from lmworks.generate.live_request import LiveRequest
-from lmworks.generate.precision import default_dtype
+from lmworks.generate.page_storage import CacheDtype
+from lmworks.generate.paged_cache import PAGE, PagedCache
+from lmworks.generate.prompt_lookup import PromptLookup
 from lmworks.generate.protocol import Capabilities, Completion, Delta, Request, Role, Score
+from lmworks.generate.runner import Runner
+from lmworks.generate.running import WeightFormat, build_runner
+from lmworks.generate.speculation import Proposer, Speculator
 from lmworks.generate.stopping import StopMatcher
 from lmworks.generate.token_text import TokenTexts
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import LanguageModelHead, PoolHead
-from lmworks.model.transformer import Transformer
 from lmworks.tokenizer.streaming import Detokenizer
 
 _CONTEXT_LENGTH = 2048
 _NO_LANGUAGE = "the checkpoint has no language model head; load a language model such as smollm2-135m-instruct"
-_BOTH_STACKS = "the checkpoint is an encoder–decoder, which the engine does not generate with; use its model directly"
 _NO_POOLING = "the checkpoint has no pooling head; load an embedding model such as all-minilm-l6-v2"
 
 
@@ -33,17 +38,19 @@ class Engine:
     """Runs a checkpoint: a language model generates and scores, an embedding model embeds.
 
     slots           requests that run at a time; more wait in line.
-    context_length  tokens of prompt and completion together. Default: what the model was trained for, at most 2048:
-                    (slots + 1) x context_length (a multiple of 64) x `lmworks.model.counting.kv_bytes_per_token` bytes
-                    are set aside at once.
-    dtype           of the language model; default: bfloat16 where the processor multiplies it, else float32
-                    (`precision.default_dtype`). bfloat16 moves a token's ln p by about 0.05 from float32's. In
-                    both, what shares a batch moves a completion's ln p by a few 1e-5 at most; in bfloat16, what is
-                    scored together moves a score by about 0.03 a token. An embedding model runs in the dtype it was
-                    loaded in.
-    prefill_tokens  of prompts that enter in one step: how long those that decode may have to wait.
+    context_length  tokens of prompt and completion together. Default: what the model was trained for, at most 2048.
+    weights         how a language model's weights are held: "float32", "bfloat16", "int8", "int4", or "auto": as the
+                    file has them where it is quantised, else bfloat16 where the processor multiplies it, else float32.
+                    See `running.build_runner`. An embedding model runs in the dtype it was loaded in.
+    cache_dtype     of keys and values: "float32", "bfloat16", "int8"; default: that of the activations.
+    cache_tokens    what the cache holds, of all requests together; default: slots x context_length. Where that is less
+                    than what runs needs, requests are preempted and go on later. Memory is taken as it is used.
+    prefill_tokens  of prompts in one step: how long those that decode may have to wait.
+    speculation     guesses the next tokens (`speculation.py`): "lookup" in prompt and completion, `draft_model(…)`, or
+                    `LayerSkip` of the model's own layers; None: off. Used where it pays, and never changes a token.
+    lowered         False: run the model's own modules, even where fused kernels know them.
 
-    The checkpoint's own model is never changed: another dtype and `load_weights` work on a copy.
+    The checkpoint's own model is never changed.
     """
 
     def __init__(
@@ -51,8 +58,13 @@ class Engine:
         checkpoint: Checkpoint,
         slots: int = 8,
         context_length: int | None = None,
-        dtype: torch.dtype | None = None,
-        prefill_tokens: int = 2048,
+        weights: WeightFormat = "auto",
+        cache_dtype: CacheDtype | None = None,
+        cache_tokens: int | None = None,
+        prefill_tokens: int = 256,
+        speculation: Proposer | LayerSkip | Literal["lookup"] | None = "lookup",
+        preemption: Preemption | None = None,
+        lowered: bool = True,
     ) -> None:
         config = checkpoint.config
         self.checkpoint = checkpoint
@@ -67,18 +79,19 @@ class Engine:
         self._token_texts = TokenTexts(checkpoint.tokenizer)
         self._encoder = TextEncoder(checkpoint) if isinstance(config.head, PoolHead) else None
         self._batcher: Batcher | None = None
-        if isinstance(config.head, LanguageModelHead) and config.encoder is None:
-            model = checkpoint.model.eval()
-            wanted = dtype or default_dtype(next(model.parameters()).device)
-            if wanted != next(model.parameters()).dtype:
-                model = _converted(model, wanted)
-            self._batcher = Batcher(model, slots, self.context_length, prefill_tokens)
+        if isinstance(config.head, LanguageModelHead):
+            pages = -(-(cache_tokens or slots * self.context_length) // PAGE) + slots
+            runner = build_runner(checkpoint, weights, pages, cache_dtype, self.context_length, lowered)
+            cache = PagedCache(runner.windows, pages, runner.copy_page, runner.grid or PAGE)
+            proposer = _proposer(speculation, runner, pages)
+            speculator = Speculator(proposer) if proposer is not None else None
+            self._batcher = Batcher(runner, cache, slots, prefill_tokens, speculator, preemption)
+            ends = checkpoint.tokenizer.eos_ids
+            self._constraints = ConstraintCompiler(checkpoint.tokenizer, config.embedding.vocabulary, ends)
 
     @property
     def capabilities(self) -> Capabilities:
         language, embed = self._batcher is not None, self._encoder is not None
-        config = self.checkpoint.config
-        no_language = _BOTH_STACKS if config.encoder and config.decoder else _NO_LANGUAGE
         able = {"generate": language, "score": language, "load_weights": language, "embed": embed}
         return Capabilities(
             **able,
@@ -86,7 +99,7 @@ class Engine:
             log_probabilities=language,
             sampled_log_probabilities=language,
             context_length=self.context_length,
-            missing={name: _NO_POOLING if name == "embed" else no_language for name in able if not able[name]},
+            missing={name: _NO_POOLING if name == "embed" else _NO_LANGUAGE for name in able if not able[name]},
         )
 
     @property
@@ -106,8 +119,14 @@ class Engine:
 
     @property
     def cache_usage(self) -> float:
-        """The part of the slots' key/value cache that holds tokens of running requests, in [0, 1]."""
-        return 0.0 if self._batcher is None else self._batcher.tokens / (self.slots * self.context_length)
+        """The part of the key/value cache that running requests hold, in [0, 1]."""
+        return 0.0 if self._batcher is None else self._batcher.cache.used
+
+    @property
+    def batcher(self) -> Batcher:
+        """What runs the requests: its runner, cache, scheduler and speculator. UnsupportedError without a language
+        model."""
+        return self._language_model()
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """The completions, in the order of the requests; more requests than slots wait in line.
@@ -184,19 +203,22 @@ class Engine:
         """ln p of each continuation given its context, each shared context computed once: see `scoring.score`.
 
         An empty context is the start of a document (`scoring.document_start`). The limit is the model's context length,
-        not the engine's, because nothing is kept.
+        or what the cache holds where that is less.
         """
-        return scoring.score(self._language_model().model, context_ids, continuation_ids, *self._scoring_limits())
+        return scoring.score(self._language_model(), context_ids, continuation_ids, *self._scoring_limits())
 
     def score_in_parts(
         self, context_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]
     ) -> Generator[None, None, list[Score]]:
         """`score`, with pauses in which `step` may be called, `load_weights` not: see `scoring.score_in_parts`."""
-        model = self._language_model().model
-        return scoring.score_in_parts(model, context_ids, continuation_ids, *self._scoring_limits())
+        return scoring.score_in_parts(self._language_model(), context_ids, continuation_ids, *self._scoring_limits())
 
     def _scoring_limits(self) -> tuple[int, int]:
-        return scoring.document_start(self.checkpoint.tokenizer), self.checkpoint.config.context_length
+        config = self.checkpoint.config
+        if config.encoder is not None:
+            raise ValueError("an encoder–decoder has no score of a continuation without a source; use its model")
+        most = min(config.context_length, self._language_model().cache.pages * PAGE)
+        return scoring.document_start(self.checkpoint.tokenizer), most
 
     def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:
         """(n, width) float32, L2-normalised: see `TextEncoder.encode`."""
@@ -213,10 +235,9 @@ class Engine:
         batcher = self._language_model()
         if not batcher.idle:
             raise RuntimeError("weights cannot change while requests are in flight: let them finish, or cancel them")
-        _check_state(batcher.model.state_dict(), state)
-        if batcher.model is self.checkpoint.model:
-            batcher.model = copy.deepcopy(batcher.model)
-        batcher.model.load_state_dict(dict(state))
+        batcher.runner.load_weights(state)
+        batcher.cache.forget()
+        batcher.version += 1
         self.policy_version = version
 
     def _language_model(self) -> Batcher:
@@ -230,58 +251,84 @@ class Engine:
         Changes nothing, so that any thread may call it at any time.
         """
         submitted = time.perf_counter()
-        self.capabilities.require("generate")
+        batcher = self._language_model()
         tokenizer, sampling = self.checkpoint.tokenizer, request.sampling
-        prompt = request.prompt_ids
+        prompt, source = request.prompt_ids, ()
         stop_ids = set(tokenizer.eos_ids)
         if request.messages:
             rendered = self.checkpoint.chat.render(request.messages, add_generation_prompt=True)
             prompt, stop_ids = tuple(rendered.ids), {*stop_ids, *rendered.stop_ids}
-        room = self.context_length - len(prompt)
+        if request.adapter not in batcher.adapters:
+            raise ValueError(f"no adapter {request.adapter!r} is loaded; there is {sorted(batcher.adapters)[1:]}")
+        if self.checkpoint.config.encoder is not None:
+            source, prompt = prompt, (self._decoder_start(),)
+        room = self.context_length - max(len(prompt), len(source))
         if room < 1:
             raise ValueError(
-                f"the prompt has {len(prompt)} tokens, the context of this engine holds {self.context_length} for "
-                "prompt and completion: shorten the prompt, or make the engine with a larger context_length (this "
-                f"model: up to {self.checkpoint.config.context_length})"
+                f"the prompt has {max(len(prompt), len(source))} tokens, the context of this engine holds "
+                f"{self.context_length} for prompt and completion: shorten the prompt, or make the engine with a "
+                f"larger context_length (this model: up to {self.checkpoint.config.context_length})"
             )
         vocabulary = self.checkpoint.config.embedding.vocabulary
-        if not all(0 <= token < vocabulary for token in prompt):
-            raise ValueError(f"the prompt holds token ids outside [0, {vocabulary})")
-        if not all(token < vocabulary for token in sampling.logit_bias):
-            raise ValueError(f"logit_bias holds token ids outside [0, {vocabulary})")
+        named = {
+            "the prompt": (*prompt, *source),
+            "logit_bias": sampling.logit_bias,
+            "banned_tokens": sampling.banned_tokens,
+            "forced_tokens": sampling.forced_tokens,
+        }
+        for name, tokens in named.items():
+            if not all(0 <= token < vocabulary for token in tokens):
+                raise ValueError(f"{name} holds token ids outside [0, {vocabulary})")
+        constraint = None if sampling.constraint is None else self._constraints.compile(sampling.constraint).start()
         return LiveRequest(
             id=request.id or secrets.token_hex(8),
             prompt_ids=prompt,
+            source_ids=source,
             sampling=sampling,
             seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
-            stop_ids=set() if sampling.ignore_eos else stop_ids,
-            limit=min(sampling.max_tokens, room),
+            stop_ids=set() if sampling.ignore_eos and constraint is None else stop_ids,
+            limit=min(sampling.max_tokens, self.context_length - len(prompt) if source else room),
             detokenizer=Detokenizer(tokenizer),
             matcher=StopMatcher(sampling.stop),
             token_texts=self._token_texts,
+            adapter=request.adapter,
+            priority=request.priority,
+            client=request.client,
+            deadline=request.deadline,
+            constraint=constraint,
             submitted=submitted,
         )
+
+    def _decoder_start(self) -> int:
+        """What an encoder–decoder's decoder begins with: as config.json says, else padding (T5), else BOS."""
+        published, tokenizer = self.checkpoint.published or {}, self.checkpoint.tokenizer
+        stated = self.checkpoint.generation.get("decoder_start_token_id", published.get("decoder_start_token_id"))
+        for token in (stated, tokenizer.pad_id, tokenizer.bos_id):
+            if token is not None:
+                return token
+        raise ValueError("nothing says what the decoder begins with: give the tokenizer a padding or BOS token")
+
+
+def _proposer(
+    speculation: Proposer | LayerSkip | Literal["lookup"] | None, runner: Runner, pages: int
+) -> Proposer | None:
+    if speculation == "lookup":
+        return PromptLookup()
+    if isinstance(speculation, str):
+        raise ValueError(f'speculation is "lookup", a Proposer, LayerSkip or None, got {speculation!r}')
+    if isinstance(speculation, LayerSkip):
+        if not isinstance(runner, FusedRunner):
+            raise ValueError("LayerSkip needs a model that the fused kernels run; use a draft model")
+        return DraftModel(FusedRunner(skip_layers(runner.program, speculation.kept), runner.windows), pages)
+    if isinstance(speculation, DraftModel) and speculation.runner.vocabulary != runner.vocabulary:
+        raise ValueError(
+            f"the draft model has {speculation.runner.vocabulary} tokens, the model {runner.vocabulary}: they must "
+            "share a tokenizer"
+        )
+    return speculation
 
 
 def _raise_errors(lives: Sequence[LiveRequest]) -> None:
     for live in lives:
         if live.error is not None:
             raise live.error
-
-
-def _converted(model: Transformer, dtype: torch.dtype) -> Transformer:
-    """A copy in another dtype, each tensor converted as it is copied: twice the memory is never in use."""
-    tensors: dict[int, Tensor] = {}
-    for parameter in model.parameters():
-        tensors[id(parameter)] = nn.Parameter(parameter.detach().to(dtype), requires_grad=parameter.requires_grad)
-    for buffer in model.buffers():
-        tensors[id(buffer)] = buffer.to(dtype) if buffer.is_floating_point() else buffer.clone()
-    return copy.deepcopy(model, tensors)  # type: ignore[arg-type] - what is in the memo is taken instead of a copy
-
-
-def _check_state(own: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> None:
-    wrong = sorted(own.keys() ^ new.keys()) or [name for name in own if own[name].shape != new[name].shape]
-    if wrong:
-        raise ValueError(
-            f"the weights do not fit this model; names that are missing, unknown or of other shape: {wrong}"
-        )

@@ -4,6 +4,8 @@ import time
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
+from lmworks.generate.constrained import Matcher
+from lmworks.generate.paged_cache import CachedSequence
 from lmworks.generate.protocol import Completion, Delta, FinishReason, SamplingParameters, Timings, Token
 from lmworks.generate.stopping import StopMatcher
 from lmworks.generate.token_text import TokenTexts
@@ -15,7 +17,12 @@ class LiveRequest:
     """Tokens go in through `append`; what is new and certain comes out through `take`.
 
     `limit` is the number of tokens the completion may have: `max_tokens`, or less where the context is full before.
-    It is `done` when it has a `finish_reason`, or an `error` because of which there is no completion.
+    It is `done` when it has a `finish_reason`, or an `error` because of which there is no completion. `constraint` says
+    which tokens may come next, and follows those that came. `source_ids` are an encoder's input: then `prompt_ids` are
+    what the decoder begins with.
+
+    `sequence` is what the cache holds of it while it runs; `moved` is the content of its pages while it was preempted
+    and they are kept elsewhere.
     """
 
     id: str
@@ -27,6 +34,19 @@ class LiveRequest:
     detokenizer: Detokenizer
     matcher: StopMatcher
     token_texts: TokenTexts
+    adapter: str = ""
+    priority: int = 0
+    client: str = ""
+    deadline: float | None = None
+    constraint: Matcher | None = None
+    source_ids: tuple[int, ...] = ()
+    sequence: CachedSequence | None = None
+    moved: object | None = None
+    arrival: int = 0
+    preempted: bool = False
+    proposed_tokens: int = 0
+    accepted_tokens: int = 0
+    cached_tokens: int = 0
     submitted: float = field(default_factory=time.perf_counter)
     ids: list[int] = field(default_factory=list)
     tokens: list[Token] = field(default_factory=list)
@@ -50,9 +70,31 @@ class LiveRequest:
         """Tokens of prompt and completion so far."""
         return len(self.prompt_ids) + len(self.ids)
 
+    @property
+    def stored(self) -> int:
+        """Tokens whose keys and values the cache holds."""
+        return 0 if self.sequence is None else self.sequence.length
+
+    @property
+    def lacking(self) -> int:
+        """Tokens that are to be run through the model before the next one can be chosen."""
+        return self.length - self.stored
+
+    @property
+    def deadline_at(self) -> float:
+        """When its deadline is, on the clock of `time.perf_counter`."""
+        return float("inf") if self.deadline is None else self.submitted + self.deadline
+
+    def next_ids(self, count: int) -> list[int]:
+        """The first `count` tokens that are lacking."""
+        start, prompt = self.stored, len(self.prompt_ids)
+        if start >= prompt:
+            return self.ids[start - prompt : start - prompt + count]
+        return [*self.prompt_ids[start : start + count], *self.ids[: max(0, start + count - prompt)]]
+
     def start(self) -> None:
-        """The request has got its slot."""
-        self.started = time.perf_counter()
+        """The request has got its slot, for the first time or again."""
+        self.started = self.started or time.perf_counter()
 
     def append(
         self,
@@ -70,6 +112,8 @@ class LiveRequest:
         others = tuple((other, self.token_texts[other], value) for other, value in alternatives)
         self.tokens.append(Token(token, self.token_texts[token], log_probability, others))
         self.sampled_log_probabilities.append(sampled_log_probability)
+        if self.constraint is not None:
+            self.constraint.advance(token)
         if token in self.stop_ids:
             self.finish("stop")
             return
@@ -119,6 +163,9 @@ class LiveRequest:
                 total=self.finished - self.submitted,
             ),
             tokens=tuple(self.tokens),
+            cached_tokens=self.cached_tokens,
+            proposed_tokens=self.proposed_tokens,
+            accepted_tokens=self.accepted_tokens,
         )
 
     def _since_submission(self, moment: float | None) -> float | None:

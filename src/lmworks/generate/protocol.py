@@ -178,8 +178,11 @@ class Completion:
     string. `log_probabilities` are the model's own: log softmax of its raw logits at each id.
     `sampled_log_probabilities` are those of the distribution that was sampled from, after penalty, temperature, top-k
     and top-p (0 for a greedy choice). `finish_reason`: "stop" (end token or stop string), "length" (`max_tokens`, or
-    the context is full), "cancelled", "deadline". `policy_version` counts the weights: it is the version given to the last
-    `load_weights`, 0 before the first. `tokens` holds, for each id, its text, log-probability and alternatives.
+    the context is full), "cancelled", "deadline". `policy_version` counts the weights: it is the version given to the
+    last `load_weights`, 0 before the first. `tokens` holds, for each id, its text, log-probability and alternatives.
+
+    Of the prompt, `cached_tokens` were found in the cache. Of the completion, `proposed_tokens` were guessed ahead and
+    `accepted_tokens` of them were right.
 
     What a remote endpoint does not tell is None; nothing is made up.
     """
@@ -196,6 +199,9 @@ class Completion:
     seed: int
     timings: Timings
     tokens: tuple[Token, ...] | None = None
+    cached_tokens: int | None = None
+    proposed_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,81 +1,167 @@
-"""Who runs next: continuous batching in pure Python, without a model.
+"""Who runs next, and with how many tokens: continuous batching with chunked prefill, in pure Python, without a model.
 
-Requests join and leave between any two steps (Orca: Yu et al., 2022, section 3.1, iteration-level scheduling). One
-rule: prefill first, else decode all. Waiting requests enter in the order they came as soon as a slot is free; two
-prefills never follow each other while a request is decoding, so that a stream of new arrivals cannot starve those that
-run.
+Requests join and leave between any two steps (Orca: Yu et al. 2022, section 3.1). A step is one ragged batch: a token
+for every request that decodes, and chunks of prompts up to a budget, so that a long prompt delays nobody by more than
+the budget (Sarathi-Serve: Agrawal et al. 2024, section 4). What a request still has to compute is what its cached
+sequence lacks: a new prompt, the rest of one, one token, or all of it again after a preemption, are the same case.
+
+Who of those in line enters first:
+
+1. the smaller `priority`;
+2. whoever was preempted, because its work is half done;
+3. the client that has been served the fewest tokens, generated ones counting double (Sheng et al. 2024, "Fairness in
+   serving large language models", algorithm 2; a client that comes back does not bring credit from its absence);
+4. the earlier deadline, then the earlier arrival.
+
+When the pages run out, the request that would enter last is preempted: its pages are given up, and it goes back into
+line, to be computed again (what of it is still cached is found) or moved back in.
 """
 
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+
+from lmworks.generate.live_request import LiveRequest
+from lmworks.generate.paged_cache import OutOfPagesError, PagedCache
+
+_PROMPT_TOKEN, _GENERATED_TOKEN = 1, 2  # what a token counts for its client
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One step of the engine: the requests to prefill or to decode, with the slot of each."""
+@dataclass(slots=True)
+class Share:
+    """A request's part of a step: how many of the tokens that it lacks."""
 
-    kind: Literal["prefill", "decode"]
-    slots: Mapping[str, int]  # request id -> slot, in rising order of slots
+    request: LiveRequest
+    tokens: int
 
 
 class Scheduler:
-    """Gives `slots` cache slots to requests; the prompts of a prefill hold `prefill_tokens` or are one."""
+    """Gives `slots` to requests, and `prefill_tokens` a step to the prompts.
 
-    def __init__(self, slots: int, prefill_tokens: int) -> None:
+    enter, leave   called when a request gets its cached sequence, and when it is to give it up but goes on later.
+    grid           chunks of prompts end at multiples of it (`Runner.grid`).
+    """
+
+    def __init__(
+        self,
+        cache: PagedCache,
+        slots: int,
+        prefill_tokens: int,
+        enter: Callable[[LiveRequest], None],
+        leave: Callable[[LiveRequest], None],
+        grid: int | None = None,
+    ) -> None:
         if slots < 1 or prefill_tokens < 1:
             raise ValueError(f"slots and prefill_tokens must be positive, got {slots} and {prefill_tokens}")
-        self.prefill_tokens = prefill_tokens
-        self.running: dict[str, int] = {}  # request id -> slot
-        self._waiting: deque[tuple[str, int]] = deque()  # (request id, prompt length)
-        self._free = set(range(slots))
-        self._prefilled_last = False
-
-    def __contains__(self, request: str) -> bool:
-        return request in self.running or any(request == waiting for waiting, _ in self._waiting)
+        self.slots, self.prefill_tokens, self.grid = slots, prefill_tokens, grid
+        self.running: list[LiveRequest] = []
+        self.waiting: list[LiveRequest] = []
+        self.preemptions = 0
+        self._cache, self._enter, self._leave = cache, enter, leave
+        self._served: dict[str, int] = {}  # tokens by client
+        self._arrivals = 0
 
     @property
     def idle(self) -> bool:
-        return not self.running and not self._waiting
+        return not self.running and not self.waiting
 
-    def submit(self, request: str, prompt_length: int) -> None:
-        """Queue a request; ValueError when its id is in use."""
-        if request in self:
-            raise ValueError(f"request id {request!r} is in use; ids of unfinished requests must differ")
-        self._waiting.append((request, prompt_length))
+    def submit(self, request: LiveRequest) -> None:
+        """Put a request in line."""
+        request.arrival = self._arrivals
+        self._arrivals += 1
+        active = {other.client for other in (*self.running, *self.waiting)}
+        if request.client not in active:
+            least = min((self._served.get(client, 0) for client in active), default=0)
+            self._served[request.client] = max(self._served.get(request.client, 0), least)
+        self.waiting.append(request)
 
-    def release(self, request: str) -> None:
-        """The request is finished or cancelled: free its slot, or take it out of the queue. Unknown ids are ignored."""
-        if request in self.running:
-            self._free.add(self.running.pop(request))
-        else:
-            self._waiting = deque(entry for entry in self._waiting if entry[0] != request)
+    def release(self, request: LiveRequest) -> None:
+        """The request is finished or cancelled: it leaves, wherever it is."""
+        (self.running if request in self.running else self.waiting).remove(request)
 
-    def next(self) -> Work | None:
-        """The next step, or None when there is nothing to do. Every request of it has its slot until `release`."""
-        may_prefill = not (self._prefilled_last and self.running)
-        self._prefilled_last = bool(may_prefill and self._waiting and self._free)
-        if self._prefilled_last:
-            return Work("prefill", self._admit())
-        if self.running:
-            return Work("decode", dict(sorted(self.running.items(), key=lambda entry: entry[1])))
-        return None
-
-    def _admit(self) -> dict[str, int]:
-        """Move requests from the head of the queue into the lowest free slots, while slots and tokens last.
-
-        The lowest slots keep the running ones close together, which makes a decode step's view of the cache cheap.
-        """
-        admitted: dict[str, int] = {}
-        total = 0
-        while self._waiting and self._free:
-            request, length = self._waiting[0]
-            total += length
-            if admitted and total > self.prefill_tokens:
+    def next(self) -> list[Share]:
+        """The next step; the pages for its tokens are reserved. Empty when there is nothing to do."""
+        shares: dict[str, Share] = {}
+        budget = self.prefill_tokens
+        for request in sorted(self.running, key=self._rank):
+            if request in self.running and request.lacking == 1 and self._reserve(request, 1, shares):
+                shares[request.id] = Share(request, 1)
+        for request in sorted(self.running, key=self._rank):
+            if request in self.running and request.lacking > 1 and budget > 0:
+                budget -= self._prefill(request, budget, shares)
+        while budget > 0 and self.waiting:
+            request = min(self.waiting, key=self._rank)
+            if not self._admit(request):
                 break
-            self._waiting.popleft()
-            admitted[request] = min(self._free)
-            self._free.remove(admitted[request])
-        self.running.update(admitted)
-        return admitted
+            budget -= self._prefill(request, budget, shares)
+        for share in shares.values():
+            weight = _GENERATED_TOKEN if share.tokens == 1 else _PROMPT_TOKEN
+            self._served[share.request.client] += share.tokens * weight
+        return list(shares.values())
+
+    def preempt(self, request: LiveRequest) -> None:
+        """Take a request's pages away; it waits in line to go on."""
+        self._leave(request)
+        self.preemptions += 1
+        request.preempted = True
+        self.running.remove(request)
+        self.waiting.append(request)
+
+    def worst(self) -> LiveRequest | None:
+        """The running request that would be preempted first."""
+        return max(self.running, key=self._worth, default=None)
+
+    def _rank(self, request: LiveRequest) -> tuple[float, ...]:
+        return (
+            request.priority,
+            not request.preempted,
+            self._served.get(request.client, 0),
+            request.deadline_at,
+            request.arrival,
+        )
+
+    def _worth(self, request: LiveRequest) -> tuple[float, ...]:
+        """Larger is preempted earlier: the later arrival of the larger priority."""
+        return request.priority, request.arrival
+
+    def _admit(self, request: LiveRequest) -> bool:
+        """Give a waiting request a slot and what is cached of it; one of larger priority may have to make room."""
+        while len(self.running) >= self.slots:
+            worst = self.worst()
+            if worst is None or worst.priority <= request.priority:
+                return False
+            self.preempt(worst)
+        try:
+            self._enter(request)
+        except OutOfPagesError:
+            return False
+        self.waiting.remove(request)
+        self.running.append(request)
+        return True
+
+    def _prefill(self, request: LiveRequest, budget: int, shares: dict[str, Share]) -> int:
+        """Give it a chunk of what it lacks; how many tokens that is."""
+        start = request.stored
+        tokens = min(request.lacking, budget)
+        if self.grid is not None:
+            tokens = min(request.lacking, self.grid - start % self.grid)
+        if not self._reserve(request, tokens, shares):
+            return 0
+        shares[request.id] = Share(request, tokens)
+        return tokens
+
+    def _reserve(self, request: LiveRequest, tokens: int, shares: dict[str, Share]) -> bool:
+        """Pages for so many tokens more, if need be at the cost of a request that is worth less, or of itself."""
+        assert request.sequence is not None
+        while True:
+            try:
+                self._cache.reserve(request.sequence, tokens)
+                return True
+            except OutOfPagesError:
+                worst = self.worst()
+                assert worst is not None
+                if len(self.running) == 1:
+                    raise  # alone and without room: the cache is smaller than the context
+                self.preempt(worst)
+                shares.pop(worst.id, None)
+                if worst is request:
+                    return False

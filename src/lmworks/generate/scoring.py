@@ -1,69 +1,52 @@
 """ln p(continuation | context) under a language model, with each shared context computed once.
 
-Continuations of one context are packed behind it into one row and masked from each other, so that they share the
-context's keys and values without a copy and need no padding:
+A context is a sequence in the engine's cache, and its continuations are forks of it: they share its pages, and what an
+earlier call or a completion has left in the cache is found again. So scores come from the same weights, kernels and
+rounding as completions.
 
-    ids        c0 c1 c2  a0 a1 a2  b0 b1        context c, continuations a and b
-    positions   0  1  2   3  4  5   3  4        each continuation goes on where the context ended
-    branch      0  0  0   1  1  1   2  2        a token sees branch 0 and its own branch, up to itself
+    context         c0 c1 c2        its last row predicts a0 and b0
+    continuation a           a0 a1  predict a1, a2
+    continuation b           b0     predicts b1
 
-Rows of similar length share a forward. Logits are computed only where a continuation token is predicted, a bounded
-number of positions at a time, and normalised only for the token that is scored (logit minus logsumexp).
-
-The work comes in parts, so that whoever shares the machine with it can do something else in between.
+Logits are computed only where a continuation token is predicted, a bounded number at a time, and normalised only for
+the token that is scored (logit minus logsumexp). The work comes in parts, so that whoever shares the machine with it
+can do something else in between.
 """
 
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import torch
-from torch import Tensor
 
+from lmworks.generate.batching import Batcher
+from lmworks.generate.paged_cache import CachedSequence, OutOfPagesError
 from lmworks.generate.protocol import Score
-from lmworks.model.transformer import Transformer
+from lmworks.generate.runner import Work
 from lmworks.tokenizer.tokenizer import Tokenizer
 
-ROW_TOKENS = 512  # continuation tokens packed behind one context: attention costs length² for each row
-BATCH_TOKENS = 2048  # tokens of one forward, padding included
-LOGIT_POSITIONS = 256  # positions whose logits are held at once: 256 x 49152 float32 are 48 MiB
+BATCH_TOKENS = 512  # of one forward
+LOGIT_ROWS = 256  # rows of logits held at once: 256 x 49152 float32 are 48 MiB
 
 
 @dataclass(slots=True)
-class _Row:
-    """A context and the continuations packed behind it, and which prediction belongs to which score."""
+class _Stretch:
+    """Tokens of one sequence that are to be run, and what the last of them predict.
 
+    predictions   for each of the last tokens, the (pair, token) that are scored by its logits.
+    """
+
+    sequence: CachedSequence
     ids: list[int]
-    positions: list[int]
-    branches: list[int]
-    predictors: list[int] = field(default_factory=list)  # place in the row whose logits predict ...
-    targets: list[int] = field(default_factory=list)  # ... this token
-    pairs: list[int] = field(default_factory=list)  # ... of this pair
+    predictions: list[list[tuple[int, int]]] = field(default_factory=list)
 
-    def append(self, pair: int, context_length: int, continuation: Sequence[int]) -> None:
-        """Pack one continuation; its last token is predicted but predicts nothing, so it is not part of the row."""
-        start = len(self.ids)
-        inputs = continuation[:-1]
-        self.ids.extend(inputs)
-        self.positions.extend(range(context_length, context_length + len(inputs)))
-        self.branches.extend([self.branches[-1] + 1] * len(inputs))
-        self.predictors.extend([context_length - 1, *range(start, start + len(inputs))])
-        self.targets.extend(continuation)
-        self.pairs.extend([pair] * len(continuation))
-
-
-class _PackedAttention:
-    """The model's cache protocol without a cache: keys and values pass through, the mask separates continuations."""
-
-    def __init__(self, positions: Tensor, branches: Tensor) -> None:
-        self.positions = self.key_positions = positions  # (batch, length)
-        query, key = branches[:, :, None], branches[:, None, :]
-        causal = torch.ones_like(branches[0].expand(branches.shape[1], -1), dtype=torch.bool).tril()
-        self.mask = (((key == 0) | (key == query)) & causal)[:, None]  # (batch, 1, length, length), True = may attend
-
-    def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        return key, value
+    def cut(self, tokens: int) -> tuple[int, list[list[tuple[int, int]]]]:
+        """How many of the next `tokens` have predictions, and these; what was cut is no longer in the stretch."""
+        left = len(self.ids) - tokens
+        wanted = max(0, len(self.predictions) - left)
+        taken, self.predictions = self.predictions[:wanted], self.predictions[wanted:]
+        self.ids = self.ids[tokens:]
+        return wanted, taken
 
 
 def document_start(tokenizer: Tokenizer) -> int:
@@ -80,7 +63,7 @@ def document_start(tokenizer: Tokenizer) -> int:
 
 
 def score(
-    model: Transformer,
+    batcher: Batcher,
     context_ids: Sequence[Sequence[int]],
     continuation_ids: Sequence[Sequence[int]],
     document_start: int,
@@ -92,10 +75,10 @@ def score(
     contexts are taken as they are, without an added token. An empty continuation scores as the empty product: no
     tokens, total 0.
 
-    Equal contexts are computed once for every `ROW_TOKENS` tokens of continuation. Raises ValueError, before any work,
-    when the two lists differ in length or a pair is longer than `max_length` tokens.
+    Raises ValueError, before any work, when the two lists differ in length or a pair is longer than `max_length`
+    tokens. Where the cache is full of requests that run, these are preempted.
     """
-    parts = score_in_parts(model, context_ids, continuation_ids, document_start, max_length)
+    parts = score_in_parts(batcher, context_ids, continuation_ids, document_start, max_length)
     while True:
         try:
             next(parts)
@@ -105,17 +88,13 @@ def score(
 
 @torch.inference_mode()
 def score_in_parts(
-    model: Transformer,
+    batcher: Batcher,
     context_ids: Sequence[Sequence[int]],
     continuation_ids: Sequence[Sequence[int]],
     document_start: int,
     max_length: int,
 ) -> Generator[None, None, list[Score]]:
-    """`score`, which is returned at the end, with a pause after each part of the work.
-
-    A part is a forward over at most `BATCH_TOKENS` tokens (or one row), or the logits of `LOGIT_POSITIONS` positions.
-    The weights must not change in a pause.
-    """
+    """`score`, which is returned at the end, with a pause after each forward, in which the weights must not change."""
     if len(context_ids) != len(continuation_ids):
         raise ValueError(f"{len(context_ids)} contexts for {len(continuation_ids)} continuations: give one for each")
     contexts = [tuple(context) or (document_start,) for context in context_ids]
@@ -125,75 +104,105 @@ def score_in_parts(
                 f"pair {pair} has {len(context)} + {len(continuation)} tokens, the limit of this model is "
                 f"{max_length}: shorten the context"
             )
-    scores: list[list[float]] = [[] for _ in contexts]
-    for batch in _batches(_pack(contexts, continuation_ids)):
-        scored = yield from _score_batch(model, batch)
-        for row, values in zip(batch, scored, strict=True):
-            for pair, value in zip(row.pairs, values, strict=True):
-                scores[pair].append(value)
-    return [Score(tuple(values)) for values in scores]
-
-
-def _pack(contexts: Sequence[tuple[int, ...]], continuations: Sequence[Sequence[int]]) -> list[_Row]:
-    """Rows of one context each, with at most `ROW_TOKENS` tokens of continuation (or one continuation)."""
-    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    pairs_of: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for pair, context in enumerate(contexts):
-        if continuations[pair]:
-            groups[context].append(pair)
-    rows: list[_Row] = []
-    for context, pairs in groups.items():
-        row: _Row | None = None
-        for pair in pairs:
-            continuation = continuations[pair]
-            if row is None or len(row.ids) + len(continuation) - 1 > len(context) + ROW_TOKENS:
-                row = _Row(list(context), list(range(len(context))), [0] * len(context))
-                rows.append(row)
-            row.append(pair, len(context), continuation)
-    return rows
+        if continuation_ids[pair]:
+            pairs_of[context].append(pair)
+    values: list[list[float]] = [[] for _ in contexts]
+    for batch in _batches(pairs_of):
+        yield from _score_batch(batcher, batch, continuation_ids, values)
+    return [Score(tuple(found)) for found in values]
 
 
-def _batches(rows: list[_Row]) -> Iterator[list[_Row]]:
-    """Rows, longest first, in batches of at most `BATCH_TOKENS` padded tokens (or one row)."""
-    rows = sorted(rows, key=lambda row: -len(row.ids))
-    start = 0
-    while start < len(rows):
-        count = max(1, BATCH_TOKENS // len(rows[start].ids))
-        yield rows[start : start + count]
-        start += count
+def _batches(pairs_of: dict[tuple[int, ...], list[int]]) -> Iterator[dict[tuple[int, ...], list[int]]]:
+    """Contexts that share a forward: at most `BATCH_TOKENS` tokens, or one."""
+    batch: dict[tuple[int, ...], list[int]] = {}
+    for context, pairs in pairs_of.items():
+        if batch and sum(map(len, batch)) + len(context) > BATCH_TOKENS:
+            yield batch
+            batch = {}
+        batch[context] = pairs
+    if batch:
+        yield batch
 
 
-def _score_batch(model: Transformer, rows: list[_Row]) -> Generator[None, None, list[list[float]]]:
-    """For each row, ln p of its targets, in the order they were packed."""
-    device = next(model.parameters()).device
-    ids, positions, branches = (
-        torch.nn.utils.rnn.pad_sequence(
-            [torch.tensor(getattr(row, name)) for row in rows], batch_first=True, padding_value=padding
-        ).to(device)
-        for name, padding in (
-            ("ids", 0),
-            ("positions", 0),
-            ("branches", -1),
-        )  # padding sees branch 0 and itself: harmless
-    )
-    hidden = model.hidden(ids, cache=_PackedAttention(positions, branches))  # (batch, length, width)
-    batch = torch.tensor([index for index, row in enumerate(rows) for _ in row.predictors], device=device)
-    places = torch.tensor([place for row in rows for place in row.predictors], device=device)
-    targets = torch.tensor([target for row in rows for target in row.targets], device=device)
-    yield
-    values = (yield from _log_probabilities(model, hidden[batch, places], targets)).tolist()
-    ends = [0]
-    for row in rows:
-        ends.append(ends[-1] + len(row.targets))
-    return [values[start:end] for start, end in pairwise(ends)]
+def _score_batch(
+    batcher: Batcher,
+    batch: dict[tuple[int, ...], list[int]],
+    continuations: Sequence[Sequence[int]],
+    values: list[list[float]],
+) -> Generator[None, None, None]:
+    """First the contexts, then their continuations; the pages are given back whatever happens."""
+    namespace = batcher.namespace("")
+    opened: list[CachedSequence] = []
+    try:
+        stretches = []
+        for context, pairs in batch.items():
+            opened.append(batcher.cache.open(context, namespace))
+            first = [(pair, continuations[pair][0]) for pair in pairs]
+            stretches.append(_Stretch(opened[-1], list(context[opened[-1].length :]), [first]))
+        yield from _run(batcher, stretches, values)
+        for root, pairs in zip(list(opened), batch.values(), strict=True):
+            for pair in pairs:
+                ids = list(continuations[pair])
+                if len(ids) > 1:
+                    fork = batcher.cache.fork(root)
+                    opened.append(fork)
+                    stretches.append(_Stretch(fork, ids[:-1], [[(pair, target)] for target in ids[1:]]))
+        yield from _run(batcher, stretches[len(batch) :], values)
+    finally:
+        for sequence in opened:
+            batcher.cache.close(sequence)
 
 
-def _log_probabilities(model: Transformer, hidden: Tensor, targets: Tensor) -> Generator[None, None, Tensor]:
-    """ln p of each target from the hidden state that predicts it: (n, width), (n,) -> (n,) float32."""
-    parts = []
-    for start in range(0, len(targets), LOGIT_POSITIONS):
-        logits = model.logits(hidden[start : start + LOGIT_POSITIONS]).float()  # (positions, vocabulary)
-        target = targets[start : start + LOGIT_POSITIONS, None]
-        parts.append(logits.gather(1, target).squeeze(1) - logits.logsumexp(1))
-        del logits  # they are large, and a pause may be long
+def _run(batcher: Batcher, stretches: list[_Stretch], values: list[list[float]]) -> Generator[None, None, None]:
+    """Forwards over the stretches until nothing is left of them."""
+    while stretches:
+        works, predictions = _next_works(batcher, stretches)
+        rows, _ = batcher.runner.forward(works)
+        for work in works:
+            batcher.cache.commit(work.sequence, work.ids)
+        where = [(row, pair, token) for row, targets in enumerate(predictions) for pair, token in targets]
+        if where:
+            numbers, pairs, tokens = zip(*where, strict=True)
+            picked = rows.logits[list(numbers), list(tokens)] - rows.log_normaliser[list(numbers)]
+            for pair, value in zip(pairs, picked.tolist(), strict=True):
+                values[pair].append(value)
+        del rows  # the logits are large, and a pause may be long
+        stretches = [stretch for stretch in stretches if stretch.ids]
         yield
-    return torch.cat(parts)
+
+
+def _next_works(batcher: Batcher, stretches: list[_Stretch]) -> tuple[list[Work], list[list[tuple[int, int]]]]:
+    """As many tokens as a forward takes, from the front, and what their rows predict."""
+    works: list[Work] = []
+    predictions: list[list[tuple[int, int]]] = []
+    tokens, grid = 0, batcher.runner.grid
+    for stretch in stretches:
+        room = min(BATCH_TOKENS - tokens, LOGIT_ROWS - len(predictions))
+        if room <= 0:
+            break
+        count = min(len(stretch.ids), room)
+        if grid is not None:
+            count = min(len(stretch.ids), grid - stretch.sequence.length % grid)
+        if not _reserve(batcher, stretch.sequence, count, patient=bool(works)):
+            break
+        ids = stretch.ids[:count]
+        wanted, taken = stretch.cut(count)
+        works.append(Work(stretch.sequence, ids, wanted))
+        predictions.extend(taken)
+        tokens += count
+    return works, predictions
+
+
+def _reserve(batcher: Batcher, sequence: CachedSequence, tokens: int, patient: bool) -> bool:
+    """Pages for the tokens; where there are none, False if others go first (`patient`), else requests make room."""
+    while True:
+        try:
+            batcher.cache.reserve(sequence, tokens)
+            return True
+        except OutOfPagesError:
+            if patient:
+                return False
+            if not batcher.make_room():
+                raise

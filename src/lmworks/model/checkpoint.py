@@ -7,7 +7,7 @@ with the same logits.
 import hashlib
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -35,12 +35,16 @@ _HASHED_AT_ONCE = 1 << 20  # values: converting a whole embedding to float32 wou
 class Checkpoint:
     """What `load` gives and `save` keeps.
 
+    weights       the parameters by our names, as they were loaded or as the file has them: of a GGUF file each is
+                  dequantised when it is asked for, so that an engine can take the file's blocks and never hold floats.
+    dtype         of the model, None: each weight as it is stored.
     max_length    longest text in tokens: the context length, or what an embedding model was trained on.
     published     the config.json that was loaded; what we do not use of it is saved again.
     generation    generation_config.json, saved again as it is.
     """
 
-    model: Transformer
+    config: ModelConfig
+    weights: Mapping[str, Tensor]
     tokenizer: Tokenizer
     chat_template: str | None
     max_length: int
@@ -48,10 +52,22 @@ class Checkpoint:
     licence: str | None
     published: Mapping[str, Any] | None = None
     generation: Mapping[str, Any] = field(default_factory=dict)
+    dtype: torch.dtype | None = torch.float32
+    device: torch.device | str = "cpu"
 
-    @property
-    def config(self) -> ModelConfig:
-        return self.model.config
+    @cached_property
+    def model(self) -> Transformer:
+        """The model with its weights, made when it is first asked for. ValueError for weights that do not fit."""
+        model = empty_model(self.config)
+        weights = {name: self._converted(tensor) for name, tensor in self.weights.items()}
+        try:
+            model.load_state_dict(weights, assign=True)
+        except RuntimeError as error:
+            raise ValueError(f"the weights do not fit the config: {error}") from error
+        return model.eval()
+
+    def _converted(self, weight: Tensor) -> Tensor:
+        return weight.to(self.device, self.dtype).contiguous()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -61,7 +77,15 @@ class Checkpoint:
         Neither the file format nor the dtype enters: a GGUF file and the folder saved from it have the same
         fingerprint, and so has a bfloat16 file read as float32. Weights that a conversion rounded are other weights.
         """
-        return fingerprint(self.config, self.model.state_dict(), self.tokenizer, self.max_length)
+        made = "model" in self.__dict__
+        weights = (
+            self.model.state_dict()
+            if made
+            else LazyTensors(
+                {name: partial(lambda name: self._converted(self.weights[name]), name) for name in self.weights}
+            )
+        )
+        return fingerprint(self.config, weights, self.tokenizer, self.max_length)
 
     @cached_property
     def chat(self) -> ChatRenderer:
@@ -111,10 +135,10 @@ def load(
     if path.is_file() and (path.suffix == ".gguf" or _is_gguf(path)):
         model = read_gguf(path)
         target = torch.float32 if dtype == "stored" else dtype  # blocks of integers are no dtype of a model
-        weights = LazyTensors({name: partial(model.weights.read, name, target) for name in model.weights})
-        return assemble(
-            model.config, weights, model.tokenizer, model.chat_template,
-            source=str(source), licence=model.licence, dtype=dtype, device=device,
+        _check_rows(model.config, model.tokenizer)
+        return Checkpoint(
+            model.config, model.weights, model.tokenizer, model.chat_template, model.config.context_length,
+            str(source), model.licence, dtype=target, device=device,
         )  # fmt: skip
     raise FileNotFoundError(
         f"cannot load {source!s}: give one of the names {', '.join(MODELS)}, a Hugging Face folder, or a .gguf file"
@@ -141,23 +165,25 @@ def assemble(
     are missing, and for a tokenizer with more tokens than the embedding has rows. Special tokens without a role
     may lie beyond them, as the image token of Gemma 3's text models does: no text becomes one.
     """
+    _check_rows(config, tokenizer)
+    max_length = min(max_length or config.context_length, config.context_length)
+    checkpoint = Checkpoint(
+        config, weights, tokenizer, chat_template, max_length, source, licence, published, generation or {},
+        None if dtype == "stored" else dtype, device,
+    )  # fmt: skip
+    # Made now, so that whatever does not fit is said at once; the checkpoint then holds the weights of its model alone.
+    settled = replace(checkpoint, weights=checkpoint.model.state_dict())
+    settled.__dict__["model"] = checkpoint.model
+    return settled
+
+
+def _check_rows(config: ModelConfig, tokenizer: Tokenizer) -> None:
+    """ValueError for a tokenizer with more tokens than the embedding has rows; see `assemble`."""
     rows = config.embedding.vocabulary
     roles = tokenizer.roles.values()
     beyond = sum(index >= rows and token not in roles for token, index in tokenizer.special_ids.items())
     if tokenizer.vocabulary_size - beyond > rows:
         raise ValueError(f"the tokenizer has {tokenizer.vocabulary_size} tokens, the embedding {rows} rows")
-    max_length = min(max_length or config.context_length, config.context_length)
-    model = empty_model(config)
-    converted = None if dtype == "stored" else dtype
-    try:
-        model.load_state_dict(
-            {name: tensor.to(device, converted).contiguous() for name, tensor in weights.items()}, assign=True
-        )
-    except RuntimeError as error:
-        raise ValueError(f"the weights do not fit the config: {error}") from error
-    return Checkpoint(
-        model.eval(), tokenizer, chat_template, max_length, source, licence, published, generation or {}
-    )  # fmt: skip
 
 
 def fingerprint(config: ModelConfig, weights: Mapping[str, Tensor], tokenizer: Tokenizer, max_length: int) -> str:

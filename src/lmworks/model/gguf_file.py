@@ -84,6 +84,14 @@ class GgufFile:
             result[start - first : start - first + height] = torch.from_numpy(writable).view(height, columns)
         return result
 
+    def raw(self, name: str, rows: slice = slice(None)) -> Tensor:
+        """`rows` of a tensor as they are stored, (rows, bytes of a row) uint8, in memory of their own."""
+        tensor = self.tensors[name]
+        first, end, _ = rows.indices(tensor.matrix[0])
+        size = tensor.row_bytes
+        stored = np.frombuffer(self.data, np.uint8, (end - first) * size, tensor.offset + first * size)
+        return torch.from_numpy(stored.reshape(end - first, size).copy())
+
 
 def open_gguf(path: Path) -> GgufFile:
     """Reads the metadata and maps the data.

@@ -7,6 +7,7 @@ from math import prod
 from pathlib import Path
 
 import torch
+from gguf.constants import GGML_QUANT_SIZES
 from torch import Tensor
 
 from lmworks.model.config import ModelConfig
@@ -50,6 +51,18 @@ class GgufWeights(Mapping[str, Tensor]):
         rows = slice(place.first, place.first + place.shape[0])
         tensor = self._file.read(place.theirs, dtype, rows).view(place.shape)
         return from_file(name, tensor, self._config, self._architecture)
+
+    def blocks(self, name: str) -> tuple[str, Tensor] | None:
+        """A matrix as the file has it: the name of its type and its quantised blocks, (rows, bytes of a row) uint8.
+
+        None for what is not quantised by blocks that lie along a row.
+        """
+        place = self._places[name]
+        tensor = self._file.tensors[place.theirs]
+        if len(place.shape) != 2 or GGML_QUANT_SIZES[tensor.kind][0] == 1:
+            return None
+        raw = self._file.raw(place.theirs, slice(place.first, place.first + place.shape[0]))
+        return tensor.kind.name, from_file(name, raw, self._config, self._architecture)
 
 
 def read_gguf(path: Path) -> GgufModel:

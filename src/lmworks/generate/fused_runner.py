@@ -1,0 +1,98 @@
+"""Runs a lowered decoder: one call of the kernels for all new tokens of a step."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from torch import Tensor
+
+from lmworks.generate.logit_rows import LogitRows
+from lmworks.generate.paged_cache import DROPPED
+from lmworks.generate.runner import Work
+from lmworks.kernels.pages import copy_pages
+from lmworks.kernels.program import LayerProgram, Program, RaggedBatch, run
+
+
+class FusedRunner:
+    """A `Runner` on a `Program`. A token's logits are bitwise the same whatever shares its forward.
+
+    windows   of the groups of layers, see `layer_groups`.
+    relower   from a state dict by our names to the program with these weights, for `load_weights`; None: the weights
+              are another runner's.
+    """
+
+    grid = None
+
+    def __init__(
+        self,
+        program: Program,
+        windows: tuple[int | None, ...],
+        relower: Callable[[Mapping[str, Tensor]], Program] | None = None,
+    ) -> None:
+        self.program, self.windows = program, windows
+        self.vocabulary = program.vocabulary
+        self.device = program.embedding.values.device
+        self._relower = relower
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        cache = sum(layer.pages.data.nbytes for layer in self.program.layers)
+        return {"weights": self.program.nbytes, "cache": cache}
+
+    def forward(self, works: Sequence[Work], hidden: bool = False) -> tuple[LogitRows, Tensor | None]:
+        rows = run(self.program, _ragged(works, len(self.windows)))
+        return LogitRows(*rows), None
+
+    def copy_page(self, group: int, source: int, target: int) -> None:
+        for layer in self._of(group):
+            copy_pages(layer.pages, [(source, target)])
+
+    def clear_pages(self, pages: Sequence[tuple[int, int]]) -> None:
+        for group, page in pages:
+            for layer in self._of(group):
+                layer.pages.data[page] = 0
+
+    def read_pages(self, pages: Sequence[tuple[int, int]]) -> object:
+        return [[layer.pages.data[page].clone() for layer in self._of(group)] for group, page in pages]
+
+    def write_pages(self, pages: Sequence[tuple[int, int]], content: object) -> None:
+        for (group, page), kept in zip(pages, content, strict=True):  # type: ignore[call-overload] - of `read_pages`
+            for layer, data in zip(self._of(group), kept, strict=True):
+                layer.pages.data[page] = data
+
+    def load_weights(self, state: Mapping[str, Tensor]) -> None:
+        if self._relower is None:
+            raise ValueError("this runner shares the weights of another one: load them there")
+        made = self._relower(state)
+        kept = zip(made.layers, self.program.layers, strict=True)
+        self.program = replace(made, layers=tuple(replace(new, pages=old.pages) for new, old in kept))
+
+    def _of(self, group: int) -> list[LayerProgram]:
+        return [layer for layer in self.program.layers if layer.group == group]
+
+
+def _ragged(works: Sequence[Work], groups: int) -> RaggedBatch:
+    """The works as the kernels take them."""
+    counts = [len(work.ids) for work in works]
+    ends = np.cumsum(counts)
+    ids = np.fromiter((token for work in works for token in work.ids), np.int32, ends[-1])
+    sequences = np.repeat(np.arange(len(works), dtype=np.int32), counts)
+    first = np.array([work.sequence.length for work in works], np.int32) - (ends - counts).astype(np.int32)
+    positions = np.arange(ends[-1], dtype=np.int32) + first[sequences]
+    wanted = [np.arange(end - work.wanted, end, dtype=np.int32) for work, end in zip(works, ends, strict=True)]
+    tables = []
+    for group in range(groups):
+        pages = np.full((len(works), max(len(work.sequence.tables[group]) for work in works)), DROPPED, np.int32)
+        for row, work in enumerate(works):
+            table = work.sequence.tables[group]
+            pages[row, : len(table)] = np.frombuffer(table, np.int32)
+        tables.append(pages)
+    adapters = np.fromiter((work.sequence.adapter for work in works), np.int32, len(works))
+    return RaggedBatch(
+        ids=ids,
+        positions=positions,
+        sequences=sequences,
+        tables=tuple(tables),
+        wanted=np.concatenate(wanted),
+        adapters=adapters[sequences] if (adapters >= 0).any() else None,
+    )

@@ -1,0 +1,209 @@
+"""From a decoder to a program of fused kernels: `lower` takes the blocks it knows, and says of others why it does not.
+
+What is computed is what the modules compute, in the same order; what is lost is stated by the format of the weights.
+Norm offsets are folded into their weights, the scale of a head into the final norm, the queries, keys and values into
+one matrix, gate and up into another.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lmworks.generate.page_storage import layer_groups
+from lmworks.kernels.formats import GROUP, Format
+from lmworks.kernels.packing import PackedMatrix, concatenate, pack_gguf, pack_weight
+from lmworks.kernels.pages import CacheFormat, allocate
+from lmworks.kernels.program import LayerProgram, Norm, Program
+from lmworks.model import config as configs
+from lmworks.model.gguf_model import GgufWeights
+from lmworks.model.positions import rotation, sinusoids
+
+FormatOf = Callable[[str], Format | Literal["stored"]]
+
+# GGUF's types that are ours as they are, with the bytes of a block
+_BLOCKS: dict[str, tuple[Format, int]] = {"Q4_0": ("int4", 18), "Q4_1": ("int4", 20), "Q8_0": ("int8", 34)}
+
+
+class NotLoweredError(ValueError):
+    """The kernels do not compute this model; the message says which part."""
+
+
+def why_not(config: configs.ModelConfig) -> str | None:
+    """What of a model the kernels do not know, None when they know all of it."""
+    stack, embedding, head = config.decoder, config.embedding, config.head
+    if stack is None or config.encoder is not None:
+        return "it is not a decoder alone"
+    if not isinstance(head, configs.LanguageModelHead) or stack.final_norm is None:
+        return "its head is not a final norm and a projection to the vocabulary"
+    if embedding.norm is not None or embedding.token_types:
+        return "its embedding has a norm or token types"
+    if stack.relative_bias is not None:
+        return "its scores have a relative bias"
+    return next((reason for block in stack.blocks if (reason := _unknown(block))), None)
+
+
+def _unknown(block: configs.Block) -> str | None:
+    attention, feed_forward = block.attention, block.feed_forward
+    if block.norm_at == "post":
+        return "its norms come after the residual connection"
+    if not isinstance(feed_forward, configs.FeedForward):
+        return "it has a mixture of experts"
+    if feed_forward.activation == "tanh":
+        return "its activation is tanh"
+    if not isinstance(attention.position, configs.Rope | None):
+        return f"its positions are of the kind {attention.position.kind}"
+    if not isinstance(attention.pattern, configs.Window | None):
+        return f"its attention has the pattern {attention.pattern.kind}"
+    if attention.sinks:
+        return "its attention has sinks"
+    if attention.head_dim % 16:
+        return f"its heads have {attention.head_dim} dimensions, no multiple of 16"
+    return None
+
+
+def lower(
+    config: configs.ModelConfig,
+    weights: Mapping[str, Tensor],
+    format_of: FormatOf,
+    pages: int,
+    cache_format: CacheFormat,
+    positions: int,
+    layers: Sequence[int] | None = None,
+) -> Program:
+    """The program of a model.
+
+    weights     its parameters by our names; each is asked for once.
+    format_of   the format of each matrix, by the name of its parameter; "stored": a GGUF file's blocks as they are, and
+                what has no counterpart in int8.
+    pages       of the cache, `positions` of a sequence at most.
+    layers      the numbers of the layers that are kept, in order, for a shorter model (layer skip). None: all.
+
+    `NotLoweredError` for a model that the kernels do not compute.
+    """
+    reason = why_not(config)
+    if reason is not None:
+        raise NotLoweredError(f"the fused kernels do not run this model: {reason}")
+    assert config.decoder is not None and isinstance(config.head, configs.LanguageModelHead)
+    make = _Maker(config, weights, format_of, pages, cache_format, positions)
+    embedding = make.matrix(["embedding.tokens"])
+    head = embedding if config.head.tied else make.matrix(["head.projection"])
+    if config.head.bias:
+        head = PackedMatrix(head.format, head.rows, head.columns, head.values, head.scales, make.vector("head.bias"))
+    assert config.decoder.final_norm is not None
+    numbers = range(len(config.decoder.blocks)) if layers is None else layers
+    return Program(
+        layers=tuple(make.layer(number) for number in numbers),
+        embedding=embedding,
+        final_norm=make.norm("decoder.norm", config.decoder.final_norm, config.head.scale or 1.0),
+        head=head,
+        embedding_scale=1.0 if config.embedding.scale is None else config.embedding.scale,
+        positions=make.learned_positions(),
+        head_softcap=config.head.softcap or 0.0,
+    )
+
+
+class _Maker:
+    """Makes the parts of a program from weights by name."""
+
+    def __init__(
+        self,
+        config: configs.ModelConfig,
+        weights: Mapping[str, Tensor],
+        format_of: FormatOf,
+        pages: int,
+        cache_format: CacheFormat,
+        positions: int,
+    ) -> None:
+        assert config.decoder is not None
+        self.config, self.weights, self.format_of = config, weights, format_of
+        self.pages, self.positions = pages, positions
+        self.cache_format: CacheFormat = cache_format
+        self._groups = layer_groups(config.decoder)[1]
+        self._rotations: dict[tuple[configs.Rope, int], tuple[Tensor, Tensor]] = {}
+
+    def layer(self, number: int) -> LayerProgram:
+        assert self.config.decoder is not None
+        block, name = self.config.decoder.blocks[number], f"decoder.blocks.{number}"
+        attention, feed_forward = block.attention, block.feed_forward
+        assert isinstance(feed_forward, configs.FeedForward)
+        sandwich = block.norm_at == "sandwich"
+        gates = ["gate", "up"] if feed_forward.gated else ["up"]
+        query_norm, key_norm = (
+            self.norm(f"{name}.attention.{part}_norm", attention.qk_norm) if attention.qk_norm else None
+            for part in ("query", "key")
+        )
+        return LayerProgram(
+            attention_norm=self.norm(f"{name}.attention_norm", block.norm),
+            qkv=self.matrix([f"{name}.attention.{part}" for part in ("query", "key", "value")]),
+            output=self.matrix([f"{name}.attention.output"]),
+            feed_forward_norm=self.norm(f"{name}.feed_forward_norm", block.norm),
+            gate_up=self.matrix([f"{name}.feed_forward.{gate}" for gate in gates], multiple=32),
+            down=self.matrix([f"{name}.feed_forward.down"]),
+            heads=attention.heads,
+            kv_heads=attention.kv_heads,
+            head_dim=attention.head_dim,
+            scale=attention.head_dim**-0.5 if attention.scale is None else attention.scale,
+            pages=allocate(self.pages, attention.kv_heads, attention.head_dim, self.cache_format),
+            rotation=self._rotation(attention),
+            query_norm=query_norm,
+            key_norm=key_norm,
+            attention_post_norm=self.norm(f"{name}.attention_post_norm", block.norm) if sandwich else None,
+            feed_forward_post_norm=self.norm(f"{name}.feed_forward_post_norm", block.norm) if sandwich else None,
+            window=attention.pattern.size if isinstance(attention.pattern, configs.Window) else 0,
+            softcap=attention.softcap or 0.0,
+            activation=feed_forward.activation,  # type: ignore[arg-type] - `why_not` has refused tanh
+            gated=feed_forward.gated,
+            parallel=block.norm_at == "parallel",
+            group=self._groups[number],
+        )
+
+    def matrix(self, names: Sequence[str], multiple: int = 1) -> PackedMatrix:
+        """The matrices of these modules, one below the other, with their biases."""
+        parts = [self._packed(name, self.format_of(f"{name}.weight")) for name in names]
+        if len({part.format for part in parts}) > 1:  # a file may keep values finer than queries and keys
+            parts = [self._packed(name, "int8") for name in names]
+        return parts[0] if len(parts) == 1 and multiple == 1 else concatenate(parts, multiple)
+
+    def _packed(self, name: str, wanted: Format | Literal["stored"]) -> PackedMatrix:
+        weight = f"{name}.weight"
+        bias = self.vector(f"{name}.bias") if f"{name}.bias" in self.weights else None
+        stored = self.weights.blocks(weight) if isinstance(self.weights, GgufWeights) else None
+        if stored is not None and stored[0] in _BLOCKS:
+            kind, blocks = stored
+            format_, block_bytes = _BLOCKS[kind]
+            if wanted in ("stored", format_):
+                return pack_gguf(blocks, kind, blocks.shape[1] // block_bytes * GROUP, bias)
+        if wanted == "stored":
+            wanted = "bfloat16" if stored is None else "int8"
+        return pack_weight(self.weights[weight], wanted, bias)
+
+    def vector(self, name: str) -> Tensor:
+        return self.weights[name].float().contiguous()
+
+    def norm(self, name: str, config: configs.Norm, factor: float = 1.0) -> Norm:
+        weight = (self.vector(f"{name}.weight") + config.offset) * factor
+        bias = self.vector(f"{name}.bias") * factor if config.kind == "layer" else None
+        return Norm(config.kind, weight, config.eps, bias)
+
+    def learned_positions(self) -> Tensor | None:
+        positions = self.config.embedding.positions
+        match positions:
+            case configs.Learned():
+                return self.vector("embedding.positions.weight")[positions.offset :].contiguous()
+            case configs.Sinusoidal():
+                width = self.config.embedding.width
+                return sinusoids(torch.arange(self.positions), width, positions.theta, torch.float32)
+            case None:
+                return None
+
+    def _rotation(self, attention: configs.Attention) -> tuple[Tensor, Tensor] | None:
+        if attention.rope is None:
+            return None
+        key = attention.rope, attention.head_dim
+        if key not in self._rotations:
+            at = torch.arange(self.positions)[None]
+            cosine, sine = rotation(attention.rope, attention.head_dim, at, torch.float32)
+            self._rotations[key] = cosine[0, 0].contiguous(), sine[0, 0].contiguous()
+        return self._rotations[key]

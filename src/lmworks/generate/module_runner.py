@@ -1,0 +1,101 @@
+"""Runs any decoder or encoder–decoder as it is, on any device: the runner for what the fused kernels do not know."""
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from lmworks.generate.logit_rows import LogitRows
+from lmworks.generate.page_storage import CacheDtype, PageStorage
+from lmworks.generate.runner import Work
+from lmworks.model.attention import Memory
+from lmworks.model.transformer import Transformer
+
+_GRID = 256  # tokens of a prefill forward: enough to fill a machine, few enough to be waited for
+
+
+class ModuleRunner:
+    """Each prefill chunk is a forward of its own; all sequences that bring one token share one.
+
+    Matrix products round differently for different shapes, so the shapes a request sees must not depend on its
+    neighbours: its chunks lie on a grid, and one token alone gets an empty row beside it, since the kernels for a
+    single row differ from those for many. (Most of such a step is reading the weights: the row costs it a tenth.)
+    """
+
+    def __init__(self, model: Transformer, pages: int, cache_dtype: CacheDtype | None = None) -> None:
+        if model.decoder is None:
+            raise ValueError("only a model with a decoder generates")
+        parameter = next(model.parameters())
+        self.model, self.device, self.grid = model, parameter.device, _GRID
+        self.vocabulary = model.config.embedding.vocabulary
+        dtype = cache_dtype or str(parameter.dtype).removeprefix("torch.")
+        self._storage = PageStorage(model.decoder.config, pages, dtype, parameter.dtype, self.device)  # type: ignore[arg-type]
+        self.windows = self._storage.windows
+        self._shared = True  # the weights are somebody else's, too
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        tensors = {tensor.data_ptr(): tensor.nbytes for tensor in self.model.state_dict().values()}
+        return {"weights": sum(tensors.values()), "cache": self._storage.nbytes, "buffers": 0}
+
+    def encode(self, ids: Sequence[int]) -> Memory:
+        """An encoder–decoder's source, for `CachedSequence.memory`."""
+        return self.model.encode(torch.tensor([ids], device=self.device))
+
+    def forward(self, works: Sequence[Work], hidden: bool = False) -> tuple[LogitRows, Tensor | None]:
+        rows: dict[int, Tensor] = {}  # number of the work -> (wanted, width)
+        together = [n for n, work in enumerate(works) if len(work.ids) == 1 and work.sequence.memory is None]
+        for numbers in ([together] if together else []) + [[n] for n in range(len(works)) if n not in set(together)]:
+            states = self._hidden([works[n] for n in numbers])  # (batch, length, width)
+            for n, state in zip(numbers, states, strict=False):
+                rows[n] = state[len(works[n].ids) - works[n].wanted :]
+        wanted = torch.cat([rows[n] for n in range(len(works))])
+        logits = self._logits(wanted)
+        return LogitRows.from_logits(logits), wanted.float() if hidden else None
+
+    def _hidden(self, works: Sequence[Work]) -> Tensor:
+        """Last hidden states (batch, length, width) of works with equally many tokens."""
+        tables = [work.sequence.tables for work in works]
+        starts = [work.sequence.length for work in works]
+        ids = [list(work.ids) for work in works]
+        memory = works[0].sequence.memory
+        if len(works) == 1 and len(ids[0]) == 1 and memory is None:
+            tables, starts, ids = [*tables, []], [*starts, 0], [*ids, [0]]
+        view = self._storage.view(tables, starts, len(ids[0]))
+        tokens = torch.tensor(ids, device=self.device)
+        if memory is None:
+            return self.model.hidden(tokens, cache=view)
+        assert isinstance(memory, Memory)  # a source of its own: always alone
+        return self.model.decode(tokens, memory, cache=view)
+
+    def _logits(self, rows: Tensor) -> Tensor:
+        """(rows, width) → (rows, vocabulary) float32; a single row has company here as well."""
+        if len(rows) == 0:
+            return torch.empty(0, self.vocabulary, device=self.device)
+        if len(rows) == 1:
+            return self.model.logits(rows.expand(2, -1))[:1].float()
+        return self.model.logits(rows).float()
+
+    def copy_page(self, group: int, source: int, target: int) -> None:
+        self._storage.copy(group, source, target)
+
+    def clear_pages(self, pages: Sequence[tuple[int, int]]) -> None:
+        self._storage.clear(pages)
+
+    def read_pages(self, pages: Sequence[tuple[int, int]]) -> object:
+        return self._storage.read(pages)
+
+    def write_pages(self, pages: Sequence[tuple[int, int]], content: object) -> None:
+        self._storage.restore(pages, content)  # type: ignore[arg-type] - what `read_pages` gave
+
+    def load_weights(self, state: Mapping[str, Tensor]) -> None:
+        own = self.model.state_dict()
+        wrong = sorted(own.keys() ^ state.keys()) or [name for name in own if own[name].shape != state[name].shape]
+        if wrong:
+            raise ValueError(
+                f"the weights do not fit this model; names that are missing, unknown or of other shape: {wrong}"
+            )
+        if self._shared:
+            self.model, self._shared = copy.deepcopy(self.model), False
+        self.model.load_state_dict(dict(state))

@@ -1,0 +1,149 @@
+"""Keys and values in pages, as plain tensors: for any model on any device. (The fused kernels lay theirs out anew.)"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lmworks.generate.paged_cache import DROPPED, PAGE
+from lmworks.model.cache import CHUNK
+from lmworks.model.config import Stack, Window
+
+CacheDtype = Literal["float32", "bfloat16", "float16", "int8"]
+
+
+def layer_groups(stack: Stack) -> tuple[tuple[int | None, ...], list[int]]:
+    """How far back each group of layers sees, the whole text first, and the group of each layer."""
+    patterns = [block.attention.pattern for block in stack.blocks]
+    seen = [pattern.size if isinstance(pattern, Window) else None for pattern in patterns]
+    windows = tuple(sorted(set(seen), key=lambda window: (window is not None, window or 0)))
+    return windows, [windows.index(window) for window in seen]
+
+
+class PageStorage:
+    """`keys[layer]` and `values[layer]` are (pages + 1, kv_heads, PAGE, head_dim); the last page is a place to write
+    what nobody reads.
+
+    As int8 each token of each head has a scale of its own, (pages + 1, kv_heads, PAGE, 1) float32.
+    """
+
+    def __init__(self, stack: Stack, pages: int, dtype: CacheDtype, compute: torch.dtype, device: torch.device) -> None:
+        self.windows, self.group_of = layer_groups(stack)
+        self.scratch, self.compute, self.device = pages, compute, device
+        kind = getattr(torch, dtype)
+        heads = [(block.attention.kv_heads, block.attention.head_dim) for block in stack.blocks]
+
+        def zeros(width: int | None = None, kind: torch.dtype = kind) -> list[Tensor]:
+            return [
+                torch.zeros(pages + 1, kv_heads, PAGE, width or head_dim, dtype=kind, device=device)
+                for kv_heads, head_dim in heads
+            ]
+
+        self.keys, self.values = zeros(), zeros()
+        self.scales = (zeros(1, torch.float32), zeros(1, torch.float32)) if kind == torch.int8 else None
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensors in self._all() for tensor in tensors)
+
+    def view(self, tables: Sequence[Sequence[Sequence[int]]], starts: Sequence[int], length: int) -> "PagedView":
+        """A batch for one forward: for each row its page tables (group, pages) and where its `length` new tokens begin.
+
+        A row without tables is padding: it is written where nobody reads.
+        """
+        return PagedView(self, tables, starts, length)
+
+    def write(self, layer: int, pages: Tensor, places: Tensor, key: Tensor, value: Tensor) -> None:
+        """`key`, `value` (batch, kv_heads, length, head_dim) to `pages`, `places` (batch, length)."""
+        for which, (stored, new) in enumerate(((self.keys[layer], key), (self.values[layer], value))):
+            tokens = new.transpose(1, 2)  # (batch, length, kv_heads, head_dim)
+            if self.scales is not None:
+                scale = tokens.float().abs().amax(-1, keepdim=True) / 127  # (batch, length, kv_heads, 1)
+                self.scales[which][layer][pages, :, places] = scale
+                tokens = (tokens.float() / scale.clamp(min=1e-30)).round()
+            stored[pages, :, places] = tokens.to(stored.dtype)
+
+    def gather(self, layer: int, tables: Tensor) -> tuple[Tensor, Tensor]:
+        """The keys and values of whole pages, `tables` (batch, pages) → (batch, kv_heads, stored, head_dim) each."""
+        found = []
+        for which, stored in enumerate((self.keys[layer], self.values[layer])):
+            pages = stored[tables]  # (batch, pages, kv_heads, PAGE, head_dim)
+            if self.scales is not None:
+                pages = (pages.float() * self.scales[which][layer][tables]).to(self.compute)
+            found.append(pages.transpose(1, 2).flatten(2, 3).to(self.compute))
+        return found[0], found[1]
+
+    def copy(self, group: int, source: int, target: int) -> None:
+        for tensors in self._all():
+            for tensor in self._of(group, tensors):
+                tensor[target] = tensor[source]
+
+    def clear(self, pages: Sequence[tuple[int, int]]) -> None:
+        for group, page in pages:
+            for tensors in self._all():
+                for tensor in self._of(group, tensors):
+                    tensor[page] = 0
+
+    def read(self, pages: Sequence[tuple[int, int]]) -> list[list[Tensor]]:
+        return [
+            [tensor[page].to("cpu", copy=True) for tensors in self._all() for tensor in self._of(group, tensors)]
+            for group, page in pages
+        ]
+
+    def restore(self, pages: Sequence[tuple[int, int]], content: Sequence[Sequence[Tensor]]) -> None:
+        for (group, page), kept in zip(pages, content, strict=True):
+            targets = [tensor for tensors in self._all() for tensor in self._of(group, tensors)]
+            for tensor, values in zip(targets, kept, strict=True):
+                tensor[page] = values.to(tensor.device)
+
+    def _all(self) -> tuple[list[Tensor], ...]:
+        return (self.keys, self.values, *(self.scales or ()))
+
+    def _of(self, group: int, tensors: list[Tensor]) -> list[Tensor]:
+        return [tensor for tensor, its in zip(tensors, self.group_of, strict=True) if its == group]
+
+
+class PagedView:
+    """What a forward sees of the pages: `lmworks.model.cache.Cache`.
+
+    Rows show their pages by whole chunks, the ones too many masked, so that the longest row of a batch does not change
+    the order in which a kernel adds up the others. A single row that begins a text needs no pages to be read.
+    """
+
+    def __init__(
+        self, storage: PageStorage, tables: Sequence[Sequence[Sequence[int]]], starts: Sequence[int], length: int
+    ) -> None:
+        device = storage.device
+        self._storage = storage
+        first = torch.tensor(starts, device=device)[:, None]
+        self.positions = first + torch.arange(length, device=device)  # (batch, length)
+        stored = -(-(max(starts) + length) // CHUNK) * CHUNK
+        self._tables = [
+            torch.tensor([_pages(row, group, stored // PAGE, storage.scratch) for row in tables], device=device)
+            for group in range(len(storage.windows))
+        ]  # (batch, stored / PAGE) for each group
+        self._places = self.positions % PAGE
+        self._fresh = len(tables) == 1 and starts[0] == 0
+        keys_at = torch.arange(stored, device=device)
+        self.key_positions = self.positions if self._fresh else keys_at[None]
+        last = self.positions[:, -1]  # what lies behind a row's last new token belongs to nobody
+        self.mask = None if self._fresh else keys_at <= last[:, None, None, None]
+
+    def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        tables = self._tables[self._storage.group_of[layer]]
+        pages = tables.gather(1, self.positions // PAGE)  # (batch, length)
+        self._storage.write(layer, pages, self._places, key, value)
+        if self._fresh and self._storage.scales is None:
+            return key, value
+        found = self._storage.gather(layer, tables)
+        if not self._fresh:
+            return found
+        length = self.positions.shape[1]
+        return found[0][:, :, :length], found[1][:, :, :length]
+
+
+def _pages(tables: Sequence[Sequence[int]], group: int, count: int, scratch: int) -> list[int]:
+    """A row of the table, filled up; what was dropped is masked, and may be any page that holds numbers."""
+    row = [scratch if page == DROPPED else page for page in tables[group][:count]] if len(tables) else []
+    return row + [scratch] * (count - len(row))

@@ -1,0 +1,308 @@
+"""Who owns which page of the key/value cache: paging, sharing, eviction. Pure bookkeeping, without a tensor.
+
+A page holds the keys and values of `PAGE` tokens of one sequence, for every layer of a group (Kwon et al. 2023,
+"Efficient memory management for large language model serving with PagedAttention", section 4). A sequence is a table of
+pages, so memory is taken as it grows, and sequences that begin alike share their pages:
+
+    pool     [a][b][c][d][e][f][g]
+    one      a b c            "You are a helpful … | What is the weather?"
+    other    a b d e          "You are a helpful … | Tell me about Rome."     a and b are shared, read only
+
+- **Prefix sharing.** A full page is known by the hash of its tokens chained to the hash of the pages before it (and of
+  the weights and adapter that made it). Whoever opens a sequence that begins with the same tokens gets the page as it
+  is. A page that nobody holds any more stays known until its memory is needed, least recently used first.
+- **Copy on write.** `fork` shares all pages; a shared page that is not full is copied before somebody writes to it.
+- **Groups.** Layers that see equally far back share a table. In a group with a sliding window, pages that no later
+  token can see are given back as the sequence moves on.
+"""
+
+import hashlib
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+PAGE = 16  # tokens
+DROPPED = -1  # in a table: a page behind the sliding window
+VACANT = -2  # in a table: a page whose content is kept elsewhere
+
+CopyPage = Callable[[int, int, int], None]  # (group, source page, target page)
+
+
+class OutOfPagesError(RuntimeError):
+    """Every page is held by somebody: a request must be preempted, or wait."""
+
+
+@dataclass(eq=False, slots=True)
+class CachedSequence:
+    """The tokens of one sequence whose keys and values are stored.
+
+    ids        those tokens, in order.
+    tables     for each group, the page of tokens [0, 16), [16, 32), …
+    adapter    the number of the LoRA adapter it runs with, -1 for none; `memory` is an encoder's output, for a decoder
+               that attends to one. Neither is looked at here.
+    """
+
+    namespace: bytes
+    tables: list["array[int]"]  # of C ints, so that a runner copies them fast
+    ids: list[int] = field(default_factory=list)
+    hashes: list[bytes] = field(default_factory=list)  # chained, one for each full page
+    first_kept: list[int] = field(default_factory=list)  # for each group, the first page that was not dropped
+    adapter: int = -1
+    memory: object | None = None
+
+    @property
+    def length(self) -> int:
+        return len(self.ids)
+
+
+class _Pool:
+    """The pages of one group."""
+
+    def __init__(self, pages: int) -> None:
+        self.holders = [0] * pages
+        self.free = list(range(pages - 1, -1, -1))
+        self.known: dict[bytes, int] = {}  # hash -> page
+        self.hash_of: dict[int, bytes] = {}
+        self.idle: OrderedDict[int, None] = OrderedDict()  # known pages that nobody holds, least recently used first
+
+    @property
+    def available(self) -> int:
+        return len(self.free) + len(self.idle)
+
+    def take(self) -> int:
+        """A page for new tokens; the caller has checked that one is available."""
+        if self.free:
+            page = self.free.pop()
+        else:
+            page, _ = self.idle.popitem(last=False)
+            del self.known[self.hash_of.pop(page)]
+        self.holders[page] = 1
+        return page
+
+    def hold(self, page: int) -> None:
+        if self.holders[page] == 0:
+            del self.idle[page]
+        self.holders[page] += 1
+
+    def release(self, page: int) -> None:
+        self.holders[page] -= 1
+        if self.holders[page] == 0:
+            if page in self.hash_of:
+                self.idle[page] = None
+            else:
+                self.free.append(page)
+
+    def remember(self, page: int, digest: bytes) -> None:
+        """From now on the page can be found by its content, unless an equal one already can."""
+        if digest not in self.known and page not in self.hash_of:
+            self.known[digest] = page
+            self.hash_of[page] = digest
+
+    def forget(self) -> None:
+        self.known.clear()
+        self.hash_of.clear()
+        self.free.extend(self.idle)
+        self.idle.clear()
+
+
+class PagedCache:
+    """Pages for many sequences.
+
+    windows      for each group of layers, how far back a token sees (itself included), None: everything.
+    pages        how many pages each group has.
+    copy_page    called when a shared page must be copied before it is written to.
+    alignment    a shared prefix ends at a multiple of so many tokens (a multiple of `PAGE`): for a runner whose
+                 rounding depends on where a forward begins.
+    share        False: nothing is found again by its content.
+    """
+
+    def __init__(
+        self,
+        windows: Sequence[int | None],
+        pages: int,
+        copy_page: CopyPage,
+        alignment: int = PAGE,
+        share: bool = True,
+    ) -> None:
+        if pages < 1 or alignment % PAGE:
+            raise ValueError(f"a cache needs pages, and an alignment of whole pages; got {pages} and {alignment}")
+        self.windows, self.pages, self.alignment, self.share = tuple(windows), pages, alignment, share
+        self.hit_tokens = self.asked_tokens = 0  # of all sequences opened so far
+        self._copy_page = copy_page
+        self._pools = [_Pool(pages) for _ in self.windows]
+
+    @property
+    def available(self) -> int:
+        """Pages that nobody holds, in the group that has the fewest."""
+        return min(pool.available for pool in self._pools)
+
+    @property
+    def used(self) -> float:
+        """The part of all pages that sequences hold, in [0, 1]."""
+        free = sum(pool.available for pool in self._pools)
+        return 1 - free / (self.pages * len(self._pools))
+
+    def open(self, ids: Sequence[int], namespace: bytes = b"", adapter: int = -1) -> CachedSequence:
+        """A sequence that is to hold `ids`; what is stored of them already is in its `ids`.
+
+        At least the last token is left to be computed, since its logits are wanted.
+        """
+        sequence = CachedSequence(namespace, [array("i") for _ in self.windows], adapter=adapter)
+        sequence.first_kept = [0] * len(self.windows)
+        hashes = self._known_prefix(ids, namespace)
+        self.asked_tokens += len(ids)
+        self.hit_tokens += len(hashes) * PAGE
+        sequence.ids, sequence.hashes = list(ids[: len(hashes) * PAGE]), hashes
+        for group, pool in enumerate(self._pools):
+            first = self._first_visible(group, sequence.length)
+            sequence.first_kept[group] = first
+            kept = [pool.known[digest] for digest in hashes[first:]]
+            for page in kept:
+                pool.hold(page)
+            sequence.tables[group] = array("i", [DROPPED] * first + kept)
+        return sequence
+
+    def reserve(self, sequence: CachedSequence, tokens: int) -> None:
+        """Give it room for `tokens` more; OutOfPagesError, and nothing changed, when the pages do not suffice."""
+        wanted = -(-(sequence.length + tokens) // PAGE)
+        if any(self._missing(g, sequence, wanted) > pool.available for g, pool in enumerate(self._pools)):
+            raise OutOfPagesError(f"{wanted} pages are wanted, and too few are free of the {self.pages} there are")
+        for group, pool in enumerate(self._pools):
+            table = sequence.tables[group]
+            if self._writes_shared(group, sequence):
+                source, target = table[sequence.length // PAGE], pool.take()
+                self._copy_page(group, source, target)
+                pool.release(source)
+                table[sequence.length // PAGE] = target
+            while len(table) < wanted:
+                table.append(pool.take())
+
+    def commit(self, sequence: CachedSequence, ids: Sequence[int]) -> None:
+        """The keys and values of `ids` have been stored behind what it holds."""
+        sequence.ids.extend(ids)
+        while (len(sequence.hashes) + 1) * PAGE <= sequence.length:
+            start = len(sequence.hashes) * PAGE
+            before = sequence.hashes[-1] if sequence.hashes else sequence.namespace
+            digest = _chain(before, sequence.ids[start : start + PAGE])
+            sequence.hashes.append(digest)
+            for group, pool in enumerate(self._pools):
+                page = sequence.tables[group][start // PAGE]
+                if self.share and page != DROPPED:
+                    pool.remember(page, digest)
+        for group, pool in enumerate(self._pools):
+            table, first = sequence.tables[group], self._first_visible(group, sequence.length)
+            for place in range(sequence.first_kept[group], first):
+                pool.release(table[place])
+                table[place] = DROPPED
+            sequence.first_kept[group] = max(first, sequence.first_kept[group])
+
+    def truncate(self, sequence: CachedSequence, length: int) -> None:
+        """Forget what it holds behind its first `length` tokens. ValueError in a cache that shares pages: somebody may
+        find a page by the tokens that were in it."""
+        if self.share:
+            raise ValueError("only a cache that shares nothing takes tokens back")
+        del sequence.ids[length:], sequence.hashes[length // PAGE :]
+
+    def fork(self, sequence: CachedSequence) -> CachedSequence:
+        """Another sequence with the same tokens; both go on by themselves."""
+        for table, pool in zip(sequence.tables, self._pools, strict=True):
+            for page in table:
+                if page >= 0:
+                    pool.hold(page)
+        return CachedSequence(
+            sequence.namespace,
+            [table[:] for table in sequence.tables],
+            list(sequence.ids),
+            list(sequence.hashes),
+            list(sequence.first_kept),
+            sequence.adapter,
+            sequence.memory,
+        )
+
+    def close(self, sequence: CachedSequence) -> None:
+        """Give its pages back; the ends of a sequence are forgotten before its beginning, which others may share."""
+        for table, pool in zip(sequence.tables, self._pools, strict=True):
+            for page in reversed(table):
+                if page >= 0:
+                    pool.release(page)
+            del table[:]
+        sequence.ids, sequence.hashes = [], []
+
+    def held(self, sequence: CachedSequence) -> list[tuple[int, int]]:
+        """(group, page) of everything it holds."""
+        return [(group, page) for group, table in enumerate(sequence.tables) for page in table if page >= 0]
+
+    def vacate(self, sequence: CachedSequence) -> None:
+        """Give up the pages of a sequence that goes on later: whoever calls this has kept their content."""
+        for table, pool in zip(sequence.tables, self._pools, strict=True):
+            for place, page in enumerate(table):
+                if page >= 0:
+                    pool.release(page)
+                    table[place] = VACANT
+
+    def occupy(self, sequence: CachedSequence) -> list[tuple[int, int]]:
+        """New pages for a sequence that was vacated, in the order of `held`; OutOfPagesError, and nothing changed."""
+        if any(table.count(VACANT) > pool.available for table, pool in zip(sequence.tables, self._pools, strict=True)):
+            raise OutOfPagesError("too few pages are free for a sequence that was moved out to come back")
+        for table, pool in zip(sequence.tables, self._pools, strict=True):
+            for place, page in enumerate(table):
+                if page == VACANT:
+                    table[place] = pool.take()
+        return self.held(sequence)
+
+    def forget(self) -> None:
+        """The weights have changed: nothing that is stored is found again."""
+        for pool in self._pools:
+            pool.forget()
+
+    def exclusive_pages(self, sequence: CachedSequence) -> list[tuple[int, int]]:
+        """(group, page) of the pages that this sequence alone holds."""
+        return [(group, page) for group, page in self.held(sequence) if self._pools[group].holders[page] == 1]
+
+    def _known_prefix(self, ids: Sequence[int], namespace: bytes) -> list[bytes]:
+        """The chained hashes of the longest beginning of `ids` that every group still stores, as far as it is seen."""
+        if not self.share:
+            return []
+        hashes: list[bytes] = []
+        digest = namespace
+        full = [group for group, window in enumerate(self.windows) if window is None]
+        for start in range(0, len(ids) - PAGE, PAGE):  # the last token is left out
+            digest = _chain(digest, ids[start : start + PAGE])
+            if not all(digest in self._pools[group].known for group in full):
+                break
+            hashes.append(digest)
+        while hashes:
+            length = len(hashes) * PAGE
+            seen = (
+                digest in self._pools[group].known
+                for group, window in enumerate(self.windows)
+                if window is not None
+                for digest in hashes[self._first_visible(group, length) :]
+            )
+            if length % self.alignment == 0 and all(seen):
+                break
+            hashes.pop()
+        return hashes
+
+    def _first_visible(self, group: int, length: int) -> int:
+        """The first page that a token at position `length`, or a later one, can see."""
+        window = self.windows[group]
+        return 0 if window is None else max(0, length - window + 1) // PAGE
+
+    def _missing(self, group: int, sequence: CachedSequence, wanted: int) -> int:
+        return max(0, wanted - len(sequence.tables[group])) + self._writes_shared(group, sequence)
+
+    def _writes_shared(self, group: int, sequence: CachedSequence) -> bool:
+        """The next token goes into a page that somebody else holds too."""
+        place = sequence.length // PAGE
+        table = sequence.tables[group]
+        return place < len(table) and table[place] >= 0 and self._pools[group].holders[table[place]] > 1
+
+
+def _chain(before: bytes, ids: Sequence[int]) -> bytes:
+    """The hash of a page: of its tokens and of everything before them. Cryptographic, since a collision would show one
+    caller's text to another."""
+    digest = hashlib.blake2b(before, digest_size=16)
+    digest.update(b"".join(token.to_bytes(4, "little") for token in ids))
+    return digest.digest()

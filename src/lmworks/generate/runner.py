@@ -1,0 +1,77 @@
+"""What runs a model for the engine: one ragged batch of new tokens in, logits out.
+
+Everything the engine does is a list of `Work`: prefill chunks, decoding, checking of guesses, scoring and search differ
+only in how many tokens they bring and how many logits they want.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lmworks.generate.logit_rows import LogitRows
+from lmworks.generate.paged_cache import CachedSequence
+
+
+@dataclass(slots=True)
+class Work:
+    """New tokens of one sequence, in one forward.
+
+    ids      the tokens, at the positions behind what `sequence` holds; its pages have room for them.
+    wanted   for how many of the last of them logits are wanted: none for a part of a prompt that is not its end, one to
+             go on, more to check guesses or to score.
+    """
+
+    sequence: CachedSequence
+    ids: Sequence[int]
+    wanted: int
+
+
+class Runner(Protocol):
+    """A model with its key/value pages.
+
+    windows     of the cache's groups of layers, as `PagedCache` takes them.
+    grid        None: a token's logits are bitwise the same however its text was cut into forwards. Else forwards must
+                begin at multiples of `grid`, and end there or at the end of the prompt, to be so.
+    device      where the logits are.
+    """
+
+    @property
+    def windows(self) -> tuple[int | None, ...]: ...
+
+    @property
+    def grid(self) -> int | None: ...
+
+    @property
+    def vocabulary(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Bytes by what they are for: weights, cache, buffers."""
+        ...
+
+    def forward(self, works: Sequence[Work], hidden: bool = False) -> tuple[LogitRows, Tensor | None]:
+        """The wanted rows, in the order of the works, and, if asked for, their last hidden states (rows, width)
+        float32. Keys and values of all new tokens are stored."""
+        ...
+
+    def copy_page(self, group: int, source: int, target: int) -> None: ...
+
+    def clear_pages(self, pages: Sequence[tuple[int, int]]) -> None:
+        """Zero the (group, page)s: attention multiplies what is masked by zero, and 0 · NaN is NaN."""
+        ...
+
+    def read_pages(self, pages: Sequence[tuple[int, int]]) -> object:
+        """The content of (group, page)s, to be written back into other ones by `write_pages`."""
+        ...
+
+    def write_pages(self, pages: Sequence[tuple[int, int]], content: object) -> None: ...
+
+    def load_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Replace the weights; ValueError, and nothing changed, when names or shapes differ."""
+        ...

@@ -1,0 +1,132 @@
+"""The verb `bench`: how fast the engine is on this machine, and how near to what the machine can do."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lmworks.cli.options import new_console
+
+if TYPE_CHECKING:
+    from lmworks.generate.benchmark import FormatReport, Workload
+    from lmworks.generate.machine_limits import Limits
+
+FORMATS = ("float32", "bfloat16", "int8", "int4")
+_SEQUENCES = (8, 16)
+_SHORT_PROMPT = 32  # tokens
+_MIB = 2**20
+
+
+def bench(
+    model: Annotated[
+        str, typer.Argument(help="A pulled model, a Hugging Face folder or a .gguf file.")
+    ] = "smollm2-135m-instruct",
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="Measure this weight format only: float32, bfloat16, int8, int4 or auto; repeatable."),
+    ] = None,
+    prompt: Annotated[int, typer.Option(help="Tokens of the long prompt.")] = 512,
+    new: Annotated[int, typer.Option(help="Tokens generated for each sequence.")] = 64,
+    rounds: Annotated[int, typer.Option(help="How often everything is measured, after one round to warm up.")] = 3,
+    threads: Annotated[int, typer.Option(help="Processors to compute on; 0: all that there are.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything that was measured as JSON.")] = False,
+) -> None:
+    """Measure the engine on this machine, beside what the machine can do at most.
+
+    First the limits: how many bytes of memory are read, and how many operations on 8-bit integers are done in a second.
+    Then, for each weight format in a process of its own, tokens per second from prompts in to tokens out: reading a
+    long prompt, continuing it, and continuing 8 and 16 short ones at once. The median of the rounds stands first, the
+    slowest and the fastest behind it.
+
+    **How to read the shares.** "read" is the part of the memory bandwidth that reading the weights takes. A single
+    sequence reads all of them for each token, so smaller weights are faster; several sequences share each reading.
+    "int8" is the part of the integer peak that the multiplications take: it limits long prompts and many sequences.
+    Where neither is high, something else costs the time. What else runs on the machine changes all numbers.
+
+    Examples: `lmworks bench` · `lmworks bench --weights int4 --weights int8 --rounds 5` ·
+    `lmworks bench ./model.gguf --weights auto --threads 1 --json`
+    """
+    from lmworks.generate import benchmark
+
+    if rounds < 1 or threads < 0:
+        raise ValueError(f"--rounds must be at least 1 and --threads at least 0, got {rounds} and {threads}")
+    many = [benchmark.Workload(_SHORT_PROMPT, sequences, new) for sequences in _SEQUENCES]
+    workloads = (benchmark.Workload(prompt, 1, new), *many)
+    settings = benchmark.Settings(model, workloads, rounds, threads or benchmark.usable_threads())
+    limits = benchmark.limits_in_a_process(settings.threads)
+    reports = []
+    for name in weights or FORMATS:
+        typer.echo(f"measuring {name}", err=True)
+        reports.append(benchmark.report_in_a_process(settings, name))  # pyright: ignore[reportArgumentType]
+    if as_json:
+        _print_json(settings, limits, reports)
+    else:
+        _print_tables(settings, limits, reports)
+
+
+def _print_json(settings: Any, limits: "Limits", reports: "list[FormatReport]") -> None:
+    import json
+    from dataclasses import asdict
+
+    everything = {
+        "settings": asdict(settings),
+        "limits": asdict(limits),
+        "formats": [asdict(report) for report in reports],
+    }
+    typer.echo(json.dumps(everything, indent=1))
+
+
+def _print_tables(settings: Any, limits: "Limits", reports: "list[FormatReport]") -> None:
+    from rich.table import Table
+
+    console = new_console()
+    console.print(
+        f"limits: {limits.bandwidth / 1e9:.1f} GB/s read, {limits.int8 / 1e9:,.0f} GOP/s of int8  ({limits.method})",
+        highlight=False,
+    )
+    speeds = Table(box=None, header_style="bold", title="tokens per second", title_justify="left")
+    speeds.add_column("weights")
+    for heading in _headings(settings.workloads):
+        speeds.add_column(heading, justify="right")
+    for report in reports:
+        speeds.add_row(report.weights, *_cells(settings.workloads, report, limits))
+    console.print(speeds, highlight=False)
+    console.print(_costs(reports), highlight=False)
+
+
+def _headings(workloads: "tuple[Workload, ...]") -> Iterator[str]:
+    for number, workload in enumerate(workloads):
+        if number == 0:
+            yield f"prefill {workload.prompt}"
+        one = workload.sequences == 1
+        yield f"{workload.sequences} {'sequence' if one else 'sequences'} at {workload.prompt}"
+
+
+def _cells(workloads: "tuple[Workload, ...]", report: "FormatReport", limits: "Limits") -> Iterator[str]:
+    from lmworks.generate.benchmark import share_multiplied, share_read, spread
+
+    for number, (workload, speeds) in enumerate(zip(workloads, report.speeds, strict=True)):
+        prefill_operations, decode_operations = report.operations[number]
+        if number == 0:
+            rate = spread([speed.prefill for speed in speeds])
+            share = share_multiplied(rate.median, prefill_operations, limits)
+            yield f"{rate.median:,.0f} ({rate.least:,.0f}–{rate.most:,.0f})\nint8 {share:.0%}"
+        rate = spread([speed.decode for speed in speeds])
+        read = share_read(rate.median, report.read_bytes, workload.sequences, limits)
+        share = share_multiplied(rate.median, decode_operations, limits)
+        yield f"{rate.median:,.0f} ({rate.least:,.0f}–{rate.most:,.0f})\nread {read:.0%} int8 {share:.0%}"
+
+
+def _costs(reports: "list[FormatReport]") -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", title="memory in MiB, and the start", title_justify="left")
+    sizes = list(dict.fromkeys(name for report in reports for name in report.sizes))
+    table.add_column("weights")
+    for heading in (*sizes, "process, beyond the runtime", "its peak", "seconds from start to first token"):
+        table.add_column(heading, justify="right")
+    for report in reports:
+        held = [f"{report.sizes.get(name, 0) / _MIB:,.0f}" for name in sizes]
+        resident = [f"{size / _MIB:,.0f}" if size else "unknown" for size in (report.resident, report.peak)]
+        table.add_row(report.weights, *held, *resident, f"{report.first_token:.1f}")
+    return table

@@ -131,6 +131,23 @@ def tiny_folder(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="session")
+def roomy(tiny: Checkpoint, serve, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., object]:
+    """`with roomy(template) as running:` serves `tiny` with a context of 2048 tokens, which hold functions too."""
+
+    @contextmanager
+    def begin(template: str = CHAT_TEMPLATE) -> Iterator[Running]:
+        config = replace(tiny.config, context_length=2048)
+        checkpoint = assemble(config, tiny.model.state_dict(), tiny.tokenizer, template, source="roomy")
+        folder = checkpoint.save(tmp_path_factory.mktemp("models") / "tiny")
+        service = Service(tmp_path_factory.mktemp("served"), ServeConfig(drain_seconds=5.0), {"tiny": str(folder)})
+        service.load()
+        with serve(service) as running:
+            yield running
+
+    return begin
+
+
+@pytest.fixture(scope="session")
 def start(tiny_folder: Path, minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., object]:
     """`with start(slots=2) as running:` serves the models `tiny` and `minilm` with that configuration."""
 

@@ -10,6 +10,8 @@ from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.records import Message
 
 MESSAGES = [{"role": "user", "content": "hello"}]
+CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+BROKEN = {**CALL, "function": {"name": "f", "arguments": '{"a": '}}
 
 
 @pytest.fixture(scope="module")
@@ -195,10 +197,14 @@ def test_the_log_keeps_what_metadata_says(language):
 @pytest.mark.parametrize(
     ("options", "param"),
     [
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools.0"),
+        ({"tools": [{"type": "function", "function": {"name": "no spaces"}}]}, "tools.0.function.name"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}] * 2}, "tools"),
         ({"tool_choice": "auto"}, "tool_choice"),
         ({"functions": [{"name": "f"}]}, "functions"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
         ({"parallel_tool_calls": True}, "parallel_tool_calls"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"audio": {"voice": "alloy", "format": "mp3"}}, "audio"),
@@ -221,13 +227,18 @@ def test_the_log_keeps_what_metadata_says(language):
         ({"logit_bias": {"1": 101}}, "logit_bias"),
         ({"metadata": {"topic": "x"}}, "metadata.topic"),
         ({"messages": []}, "messages"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.tool_call_id"),
+        ({"messages": [{"role": "user", "content": "x", "tool_call_id": "y"}]}, "messages.0.tool_call_id"),
+        ({"messages": [{"role": "user", "content": "x", "tool_calls": [CALL]}]}, "messages.0.tool_calls"),
+        ({"messages": [{"role": "assistant", "tool_calls": [BROKEN]}]}, "messages.0.tool_calls.0.function.arguments"),
         ({"messages": [{"role": "user"}]}, "messages.0.content"),
         ({"messages": [{"role": "user", "content": None}]}, "messages.0.content"),
         ({"messages": [{"role": "user", "content": "x", "name": "x" * 65}]}, "messages.0.name"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages.0.content"),
         ({"best_of": 2}, "best_of"),
-        ({"min_p": 0.1}, "min_p"),
+        ({"min_p": 1.1}, "min_p"),
+        ({"typical_p": 0}, "typical_p"),
+        ({"priority": 0.5}, "priority"),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(language, options, param):
@@ -243,6 +254,12 @@ def test_what_is_not_supported_is_refused_by_name(language, options, param):
     ("options", "word"),
     [
         ({"top_logprobs": 2}, "logprobs"),
+        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "never"}]}, "no message before"),
+        (
+            {"response_format": {"type": "json_object"}, "extra_body": {"structured_outputs": {"regex": "a"}}},
+            "not both",
+        ),
+        ({"extra_body": {"structured_outputs": {"regex": "a", "choice": ["a"]}}}, "exactly one"),
         ({"stream_options": {"include_usage": True}}, "stream"),
         ({"max_tokens": 1, "max_completion_tokens": 1}, "max_completion_tokens"),
         ({"logit_bias": {"99999": 1}}, "logit_bias"),

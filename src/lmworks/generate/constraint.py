@@ -35,4 +35,33 @@ class Grammar:
     source: str
 
 
-Constraint = JsonSchema | Regex | Choice | Grammar
+@dataclass(frozen=True, slots=True)
+class FunctionCalls:
+    """Words, and after them calls of functions; or calls alone.
+
+    A call is `before NAME between ARGUMENTS after`, of one of the `functions`: names, each with the JSON text of the
+    schema of its arguments.
+
+    marker     what `before` begins with. Words that hold it are over: there a call begins.
+    separator  stands between two calls; None allows one call.
+    required   no words, and at least one call.
+    answer     what the words are where there is no call; None leaves them free.
+    """
+
+    before: str
+    between: str
+    after: str
+    marker: str
+    functions: tuple[tuple[str, str], ...]
+    separator: str | None = None
+    required: bool = False
+    answer: JsonSchema | None = None
+
+    def __post_init__(self) -> None:
+        if not self.marker or not self.before.startswith(self.marker) or not self.between:
+            raise ValueError("a call needs a marker, with which `before` begins, and something between its two parts")
+        if not self.functions:
+            raise ValueError("there is no function that could be called")
+
+
+Constraint = JsonSchema | Regex | Choice | Grammar | FunctionCalls

@@ -69,8 +69,11 @@ def _submit(job: _Job, choice: int) -> str:
     request = Request(
         prompt_ids=job.turn.prompt_ids,
         messages=job.turn.messages,
+        tools=job.turn.tools,
         sampling=sampling,
         id=choice_id(job.identifier, choice),
+        priority=job.turn.priority,
+        client=job.turn.client,
     )
     try:
         return job.worker.submit(request, job.inbox.listener(choice))

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from lmworks.config import to_mapping
 from lmworks.records import Feedback
 from lmworks.serve.openai.errors import ApiError, Json, documented
-from lmworks.serve.openai.requests import Strict, Text
+from lmworks.serve.openai.fields import Strict, Text
 from lmworks.serve.openai.stream import answered
 from lmworks.serve.service import Service
 

@@ -1,7 +1,7 @@
 """What the log keeps of a request that a language model or an encoder served."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lmworks.artefact import hash_json
@@ -9,24 +9,32 @@ from lmworks.config import to_mapping
 from lmworks.generate.protocol import Completion, SamplingParameters
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.records import Interaction, Message
+from lmworks.tokenizer.tool_calls import Tool
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One request, whoever made it: `messages`, or the `prompt_ids` of a text completion; `n` completions of it.
 
+    `tools` are functions that the model is told of. `priority` and `client` are those of the engine's `Request`.
+
     `id` will be that of its (first) interaction; an empty one is replaced by a fresh one. `conversation`, `parent` (the
-    turn before) and `unit` (who sees the same arm of an experiment) are for the log.
+    turn before), `unit` (who sees the same arm of an experiment) and `lineage` (hashes of what else took part, by name)
+    are for the log.
     """
 
     model: str
     messages: tuple[Message, ...] = ()
     prompt_ids: tuple[int, ...] = ()
+    tools: tuple[Tool, ...] = ()
     sampling: SamplingParameters = field(default_factory=SamplingParameters)
     n: int = 1
+    priority: int = 0
+    client: str = ""
     conversation: str = ""
     parent: str | None = None
     unit: str = ""
+    lineage: Mapping[str, str] = field(default_factory=dict)
     id: str = ""
 
     def __post_init__(self) -> None:
@@ -47,7 +55,7 @@ def of_completion(
     """A finished, or cancelled, completion of a language model; `identifier` is that of its choice."""
     prompt_ids, rendered = turn.prompt_ids, ""
     if turn.messages:
-        conversation = checkpoint.chat.render(turn.messages, add_generation_prompt=True)
+        conversation = checkpoint.chat.render(turn.messages, add_generation_prompt=True, tools=turn.tools)
         prompt_ids, rendered = conversation.ids, conversation.text
     else:
         rendered = checkpoint.tokenizer.decode(list(prompt_ids), skip_special=False)
@@ -59,6 +67,7 @@ def of_completion(
         messages=turn.messages or (Message("user", rendered),),
         response=completion.text,
         operation="chat" if turn.messages else "text_completion",
+        tools=turn.tools,
         rendered_prompt=rendered,
         prompt_ids=prompt_ids,
         token_ids=completion.ids or (),
@@ -71,7 +80,7 @@ def of_completion(
         output_tokens=completion.completion_tokens,
         model=checkpoint.fingerprint,
         prompt=hash_json([template, system]),
-        lineage={f"model:{turn.model}": checkpoint.fingerprint},
+        lineage={f"model:{turn.model}": checkpoint.fingerprint, **turn.lineage},
         route=turn.model,
         conversation=turn.conversation,
         parent=turn.parent,
@@ -88,11 +97,13 @@ def of_failure(turn: Turn, identifier: str, began: float, error: str, *, cancell
         messages=turn.messages,
         response="",
         operation="chat" if turn.messages else "text_completion",
+        tools=turn.tools,
         prompt_ids=turn.prompt_ids,
         parameters=to_mapping(turn.sampling),
         finish_reason="cancelled" if cancelled else "error",
         error=error,
         timings={"total": time.time() - began},
+        lineage=turn.lineage,
         route=turn.model,
         conversation=turn.conversation,
         parent=turn.parent,

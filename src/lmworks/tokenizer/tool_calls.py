@@ -7,6 +7,7 @@ functions, or writes calls in another way, gets `OWN_FORM`: functions, calls and
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -86,6 +87,8 @@ def _read(call: str) -> ToolForm | None:
     arguments = next((json_text for json_text in _ARGUMENTS if json_text in rest), "")
     between, _, after = rest.partition(arguments) if arguments else ("", "", "")
     if not found or not arguments or not before.strip() or _NAME in rest or _ID in call:
+        return None
+    if not between or re.match(r"[\w-]", between):  # nothing would tell where the name ends
         return None
     return ToolForm(before.lstrip(), between, after.rstrip(), None, native=True)
 

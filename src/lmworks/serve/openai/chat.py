@@ -10,15 +10,13 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from lmworks.generate.protocol import Token
-from lmworks.records import Message
 from lmworks.serve.events import Finished, Piece, Progress
 from lmworks.serve.openai import extension, sampling
-from lmworks.serve.openai.envelope import content, finish_reason, fresh_id, log_fields, system_fingerprint, usage
-from lmworks.serve.openai.errors import Json, documented
-from lmworks.serve.openai.log_probabilities import TokenBytes, chat_logprobs
-from lmworks.serve.openai.requests import ChatMessage, ChatRequest
-from lmworks.serve.openai.responses import (
+from lmworks.serve.openai.answers import (
+    AnsweredCall,
+    AnsweredFunction,
     AnswerMessage,
+    CallDelta,
     ChatChoice,
     ChatChunk,
     ChatCompletion,
@@ -26,10 +24,21 @@ from lmworks.serve.openai.responses import (
     ChunkChoice,
     ChunkDelta,
     FinishReason,
+    FunctionDelta,
 )
+from lmworks.serve.openai.calls import ArgumentsPiece, CallBegins, CallReader, Part, Words, read_all
+from lmworks.serve.openai.constraints import constraint_of, schema_of, with_calls
+from lmworks.serve.openai.conversation import messages_of
+from lmworks.serve.openai.envelope import content, finish_reason, fresh_id, log_fields, system_fingerprint, usage
+from lmworks.serve.openai.errors import Json, documented
+from lmworks.serve.openai.log_probabilities import TokenBytes, chat_logprobs
+from lmworks.serve.openai.requests import ChatRequest
 from lmworks.serve.openai.stream import DONE, EventStream, answered, event
+from lmworks.serve.openai.tool_fields import ChosenTool
+from lmworks.serve.openai.tools import Toolbox, toolbox
 from lmworks.serve.recording import Turn
 from lmworks.serve.service import Service
+from lmworks.tokenizer.tool_calls import ToolForm
 
 router = APIRouter(tags=["OpenAI"])
 _RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -64,15 +73,7 @@ async def _completion(service: Service, body: ChatRequest) -> Response:
     choices = [finished[index] for index in sorted(finished)]
     answer = ChatCompletion(
         **chat.head,
-        choices=[
-            ChatChoice(
-                index=one.choice,
-                message=AnswerMessage(content=one.interaction.response),
-                logprobs=chat.logprobs((one.completion and one.completion.tokens) or ()),
-                finish_reason=finish_reason(one),
-            )
-            for one in choices
-        ],
+        choices=[chat.choice(one) for one in choices],
         usage=usage([choices]),
         lmworks=extension.of_choices(choices),
     )
@@ -86,12 +87,15 @@ async def _chunks(service: Service, body: ChatRequest) -> AsyncGenerator[bytes, 
         async for one in events:
             match one:
                 case Progress(name):
-                    yield chat.chunk(0, "", extra={"progress": name})
-                case Piece(choice, text, tokens) if text or body.logprobs:
-                    yield chat.chunk(choice, text, tokens)
+                    yield chat.chunk(0, ChunkDelta(content=""), extra={"progress": name})
+                case Piece(choice, text, tokens):
+                    for chunk in chat.pieces(choice, chat.reader(choice).feed(text), tokens):
+                        yield chunk
                 case Finished(choice):
                     finished.append(one)
-                    yield chat.chunk(choice, None, reason=finish_reason(one), extra=extension.of_finished(one))
+                    for chunk in chat.pieces(choice, chat.reader(choice).end(), ()):
+                        yield chunk
+                    yield chat.last(one)
     if body.stream_options and body.stream_options.include_usage:
         yield event(content(ChatChunk(**chat.head, choices=[], usage=usage([finished]))))
     yield DONE
@@ -99,12 +103,14 @@ async def _chunks(service: Service, body: ChatRequest) -> AsyncGenerator[bytes, 
 
 @dataclass(slots=True)
 class _Chat:
-    """One request on its way: its turn, what all parts of the answer begin with, and which choices have begun."""
+    """One request on its way: its turn, what all parts of the answer begin with, and what was read of each choice."""
 
     turn: Turn
     head: dict[str, Any]
     alternatives: int
     names: TokenBytes | None  # None: no log-probabilities asked for
+    form: ToolForm | None  # None: no calls
+    readers: dict[int, CallReader] = field(default_factory=dict)
     begun: set[int] = field(default_factory=set)
 
     @classmethod
@@ -113,10 +119,14 @@ class _Chat:
         if model.kind == "assistant":
             sampling.refuse_for_assistant(body)
         sampling.check_choices(body.n or 1, service.config)
+        box = _toolbox(body)
+        form = service.language(body.model).checkpoint.chat.tool_form if box else None
+        answer = schema_of(body.response_format) or constraint_of(body.structured_outputs)
         turn = Turn(
             model=body.model,
-            messages=tuple(_message(message) for message in body.messages),
-            sampling=sampling.of_chat(body),
+            messages=messages_of(body.messages),
+            tools=box.tools if box else (),
+            sampling=sampling.of_chat(body, with_calls(answer, box, form)),
             n=body.n or 1,
             id=fresh_id(),
             **log_fields(body),
@@ -129,21 +139,50 @@ class _Chat:
             "system_fingerprint": system_fingerprint(service, body.model),
         }
         names = TokenBytes(service.language(body.model).checkpoint.tokenizer) if body.logprobs else None
-        return cls(turn, head, body.top_logprobs or 0, names)
+        return cls(turn, head, body.top_logprobs or 0, names, form)
 
     def logprobs(self, tokens: tuple[Token, ...]) -> ChatLogprobs | None:
         return None if self.names is None else chat_logprobs(tokens, self.alternatives, self.names)
 
+    def reader(self, choice: int) -> CallReader:
+        return self.readers.setdefault(choice, CallReader(self.form))
+
+    def choice(self, one: Finished) -> ChatChoice:
+        """A choice at once."""
+        words, calls = read_all(self.form, one.interaction.response)
+        made = [
+            AnsweredCall(id=call.id, function=AnsweredFunction(name=call.name, arguments=call.arguments))
+            for call in calls
+        ]
+        return ChatChoice(
+            index=one.choice,
+            message=AnswerMessage(content=words or (None if made else ""), tool_calls=made or None),
+            logprobs=self.logprobs((one.completion and one.completion.tokens) or ()),
+            finish_reason=finish_reason(one, bool(made)),
+        )
+
+    def pieces(self, choice: int, parts: list[Part], tokens: tuple[Token, ...]) -> list[bytes]:
+        """An event for each part; the log-probabilities are on the first, which may be empty for their sake."""
+        deltas = [_delta(part) for part in parts]
+        if not deltas and tokens and self.names is not None:
+            deltas = [ChunkDelta(content="")]
+        return [self.chunk(choice, delta, () if number else tokens) for number, delta in enumerate(deltas)]
+
+    def last(self, one: Finished) -> bytes:
+        reason = finish_reason(one, self.reader(one.choice).calls > 0)
+        return self.chunk(one.choice, ChunkDelta(), reason=reason, extra=extension.of_finished(one))
+
     def chunk(
         self,
         choice: int,
-        text: str | None,
+        delta: ChunkDelta,
         tokens: tuple[Token, ...] = (),
         reason: FinishReason | None = None,
         extra: dict[str, Any] | None = None,
     ) -> bytes:
         """One event; the first of a choice names the role."""
-        delta = ChunkDelta(role=None if choice in self.begun else "assistant", content=text)
+        if choice not in self.begun:
+            delta = delta.model_copy(update={"role": "assistant"})
         self.begun.add(choice)
         logprobs = self.logprobs(tokens) if tokens else None
         part = ChunkChoice(index=choice, delta=delta, logprobs=logprobs, finish_reason=reason)
@@ -152,7 +191,19 @@ class _Chat:
         return event(fields)
 
 
-def _message(message: ChatMessage) -> Message:
-    """OpenAI's newer models call the system message "developer"."""
-    role = "system" if message.role == "developer" else message.role
-    return Message(role, message.text, name=message.name)
+def _toolbox(body: ChatRequest) -> Toolbox | None:
+    functions = [tool.function for tool in body.tools or ()]
+    if isinstance(body.tool_choice, ChosenTool):
+        return toolbox(functions, None, body.tool_choice.function.name, body.parallel_tool_calls)
+    return toolbox(functions, body.tool_choice, None, body.parallel_tool_calls)
+
+
+def _delta(part: Part) -> ChunkDelta:
+    match part:
+        case Words(text):
+            return ChunkDelta(content=text)
+        case CallBegins(number, identifier, name):
+            function = FunctionDelta(name=name, arguments="")
+            return ChunkDelta(tool_calls=[CallDelta(index=number, id=identifier, type="function", function=function)])
+        case ArgumentsPiece(number, text):
+            return ChunkDelta(tool_calls=[CallDelta(index=number, function=FunctionDelta(arguments=text))])

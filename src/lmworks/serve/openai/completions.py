@@ -13,13 +13,13 @@ from starlette.responses import Response
 from lmworks.generate.protocol import Token
 from lmworks.serve.events import Finished, Piece
 from lmworks.serve.openai import extension, sampling
+from lmworks.serve.openai.answers import FinishReason, TextChoice, TextCompletion, TextLogprobs, Usage
 from lmworks.serve.openai.envelope import content, finish_reason, fresh_id, log_fields, system_fingerprint, usage
 from lmworks.serve.openai.errors import ApiError, Json, documented
 from lmworks.serve.openai.log_probabilities import TextLogprobsWriter, TokenBytes
 from lmworks.serve.openai.merging import merged
 from lmworks.serve.openai.prompts import Prompt, Scorer, read_prompt
 from lmworks.serve.openai.requests import CompletionRequest
-from lmworks.serve.openai.responses import FinishReason, TextChoice, TextCompletion, TextLogprobs, Usage
 from lmworks.serve.openai.stream import DONE, EventStream, answered, event
 from lmworks.serve.recording import Turn
 from lmworks.serve.service import Service

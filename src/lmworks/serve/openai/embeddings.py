@@ -8,10 +8,10 @@ import numpy as np
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from lmworks.serve.openai.answers import Embedding, EmbeddingList, EmbeddingUsage
 from lmworks.serve.openai.envelope import content
 from lmworks.serve.openai.errors import ApiError, Json, documented
 from lmworks.serve.openai.requests import EmbeddingRequest
-from lmworks.serve.openai.responses import Embedding, EmbeddingList, EmbeddingUsage
 from lmworks.serve.openai.stream import answered
 from lmworks.serve.service import Service
 

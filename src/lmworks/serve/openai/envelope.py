@@ -7,16 +7,18 @@ from typing import Any
 from pydantic import BaseModel
 
 from lmworks.serve.events import Finished
+from lmworks.serve.openai.answers import FinishReason, Usage
 from lmworks.serve.openai.errors import ApiError
 from lmworks.serve.openai.requests import Sampled
-from lmworks.serve.openai.responses import FinishReason, Usage
 from lmworks.serve.service import Service
 
 
 def log_fields(body: Sampled) -> dict[str, Any]:
-    """The fields of a `Turn` that are for the log; OpenAI's `user` is the unit where `metadata` names none."""
+    """The fields of a `Turn` that say whose it is; OpenAI's `user` is the unit where `metadata` names none."""
     metadata = body.metadata
     return {
+        "client": body.user or "",
+        "priority": body.priority or 0,
         "conversation": (metadata and metadata.conversation) or "",
         "parent": (metadata and metadata.parent) or None,
         "unit": (metadata and metadata.unit) or body.user or "",
@@ -32,9 +34,11 @@ def system_fingerprint(service: Service, name: str) -> str:
     return f"fp_{service.served(name).fingerprint[:16]}"
 
 
-def finish_reason(finished: Finished) -> FinishReason:
-    """ "stop" or "length"; a completion that the server cut off to shut down is an error, not an answer."""
+def finish_reason(finished: Finished, called: bool = False) -> FinishReason:
+    """ "stop", "tool_calls" or "length"; a completion that the server cut off to shut down is an error instead."""
     reason = finished.interaction.finish_reason
+    if reason == "stop" and called:
+        return "tool_calls"
     if reason == "stop" or reason == "length":
         return reason
     raise ApiError(503, "the server is shutting down and ended this completion", None, "shutting_down")

@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Iterable, Sequence
 
 from lmworks.generate.protocol import Token
-from lmworks.serve.openai.responses import ChatLogprobs, TextLogprobs, TokenLogprob, TopLogprob
+from lmworks.serve.openai.answers import ChatLogprobs, TextLogprobs, TokenLogprob, TopLogprob
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 _PARTIAL = "\ufffd"

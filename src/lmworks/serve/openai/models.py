@@ -4,9 +4,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from lmworks.serve.models import ServedModel
+from lmworks.serve.openai.answers import Model, ModelList
 from lmworks.serve.openai.envelope import content
 from lmworks.serve.openai.errors import Json, as_response, documented
-from lmworks.serve.openai.responses import Model, ModelList
 from lmworks.serve.service import Service
 
 router = APIRouter(tags=["OpenAI"])

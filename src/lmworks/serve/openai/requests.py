@@ -6,71 +6,56 @@ nothing else; `UNSUPPORTED` says why. Absent and null are the same, and where a 
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationInfo,
-    field_validator,
-    model_validator,
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from lmworks.serve.openai.fields import (
+    Identifier,
+    LogitBias,
+    Name,
+    NonEmpty,
+    Nothing,
+    ShortText,
+    Strict,
+    Text,
+    TextPart,
+    TokenIds,
+    joined,
+)
+from lmworks.serve.openai.tool_fields import (
+    CALLS,
+    TOOLS,
+    ChosenTool,
+    FunctionTool,
+    ResponseFormat,
+    StructuredOutputs,
+    ToolCall,
+    ToolMode,
 )
 
-TOKENS = 100_000  # ids in one prompt; a model's context is the limit that matters
 PROMPTS = 128
 INPUTS = 2048
 
 UNSUPPORTED = {
     "audio": "the models answer with text",
-    "function_call": "the models call no functions",
-    "functions": "the models call no functions",
+    "background": "an answer is waited for, or streamed",
+    "conversation": "name it in metadata.conversation, or go on from previous_response_id",
+    "function_call": "this is the old name of tool_choice",
+    "functions": "this is the old name of tools",
+    "include": "nothing beyond the answer can be included",
+    "max_tool_calls": "there are no built-in tools; parallel_tool_calls false allows one call",
     "modalities": 'the models answer with text, ["text"]',
-    "parallel_tool_calls": "the models call no tools",
     "prediction": "there is no predicted output",
+    "reasoning": "the models do not reason before they answer",
     "reasoning_effort": "the models do not reason before they answer",
-    "response_format": 'only {"type": "text"}; the output is not constrained',
     "service_tier": 'there is one tier, "auto" or "default"',
     "store": "every interaction is in the server's own log, and none is kept elsewhere: leave it out, or false",
     "suffix": "text is completed at its end only",
-    "tool_choice": 'the models call no tools; leave it out, or "none"',
-    "tools": "the models call no tools",
+    "truncation": 'a conversation that is too long is refused, never cut; leave it out, or "disabled"',
     "verbosity": "say in the prompt how long the answer should be",
     "web_search_options": "nothing is searched on the web",
 }
 
-
-_MOST_KEYS = 64
-_MOST_BIASES = 1024
 _LEAST_TEMPERATURE = 0.001
-
-
-class Strict(BaseModel):
-    """No unknown keys, no conversions: "1" is no number here."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _few_keys(cls, value: Any) -> Any:
-        return _bounded(value, _MOST_KEYS)
-
-
-def _bounded(value: Any, most: int) -> Any:
-    """Refuse a large object before an error is made of each of its keys."""
-    if isinstance(value, dict) and len(value) > most:
-        raise ValueError(f"an object of {len(value)} keys; at most {most} are read")
-    return value
-
-
-def _unicode(text: str) -> str:
-    """JSON can write half of a surrogate pair, which is no character."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("the text holds a lone surrogate, which is no character") from None
-    return text
 
 
 def _divisor(temperature: float) -> float:
@@ -87,32 +72,27 @@ def _seed(seed: Any) -> Any:
     return seed
 
 
-Text = Annotated[str, AfterValidator(_unicode)]
-NonEmpty = Annotated[Text, StringConstraints(min_length=1)]
-ShortText = Annotated[Text, StringConstraints(max_length=512)]
-Name = Annotated[Text, StringConstraints(max_length=64)]
-TokenId = Annotated[int, Field(ge=0, lt=2**31)]
-Nothing = Annotated[list[None], Field(max_length=0)]
-TokenIds = Annotated[list[TokenId], Field(min_length=1, max_length=TOKENS, fail_fast=True)]
-
-
-class TextPart(Strict):
-    type: Literal["text"]
-    text: Text
+Temperature = Annotated[float, Field(ge=0, le=2), AfterValidator(_divisor)]
+Nucleus = Annotated[float, Field(ge=0.001, le=1)]
 
 
 class ChatMessage(Strict):
-    """A message of text. `refusal`, `tool_calls`, … are null or empty, as in an answer that a client sends back."""
+    """A message of text. `refusal`, `audio`, … are null or empty, as in an answer that a client sends back."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=1000, fail_fast=True)] | None = Field(
         default=None, validate_default=True, description="null is an empty text, of the assistant alone"
     )
     name: Name | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=CALLS)] | None = Field(
+        default=None, description="of the assistant alone: the calls that it made"
+    )
+    tool_call_id: Identifier | None = Field(
+        default=None, validate_default=True, description="of role tool alone, and needed there: the call it answers"
+    )
     refusal: None = None
     audio: None = None
     function_call: None = None
-    tool_calls: Nothing | None = None
     annotations: Nothing | None = None
 
     @field_validator("content")
@@ -122,12 +102,24 @@ class ChatMessage(Strict):
             raise ValueError("content is missing; only a message of the assistant may be without")
         return content
 
+    @field_validator("tool_calls")
+    @classmethod
+    def _called(cls, calls: Any, info: ValidationInfo) -> Any:
+        if calls and info.data.get("role") != "assistant":
+            raise ValueError("tool_calls are made by the assistant alone")
+        return calls
+
+    @field_validator("tool_call_id")
+    @classmethod
+    def _answers(cls, identifier: Any, info: ValidationInfo) -> Any:
+        if (identifier is None) == (info.data.get("role") == "tool"):
+            raise ValueError("tool_call_id names the call that a message of role tool answers; others have none")
+        return identifier
+
     @property
     def text(self) -> str:
         """The parts joined by line breaks."""
-        if isinstance(self.content, str):
-            return self.content
-        return "\n".join(part.text for part in self.content or ())
+        return joined(self.content)
 
 
 class StreamOptions(Strict):
@@ -141,17 +133,6 @@ class Metadata(Strict):
     conversation: Name | None = None
     parent: Name | None = None
     unit: ShortText | None = None
-
-
-class TextFormat(Strict):
-    type: Literal["text"]
-
-
-LogitBias = Annotated[
-    dict[Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]],
-    Field(max_length=_MOST_BIASES),
-    BeforeValidator(lambda value: _bounded(value, _MOST_BIASES)),
-]
 
 
 class Sampled(Strict):
@@ -168,13 +149,17 @@ class Sampled(Strict):
     stop: NonEmpty | Annotated[list[NonEmpty], Field(max_length=4)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    temperature: Annotated[float, Field(ge=0, le=2), AfterValidator(_divisor)] | None = None
-    top_p: Annotated[float, Field(ge=0.001, le=1)] | None = None
+    temperature: Temperature | None = None
+    top_p: Nucleus | None = None
     user: ShortText | None = None
-    # Beyond OpenAI's, as vLLM names them
+    # Beyond OpenAI's, as vLLM names them (typical_p: as TGI does)
     top_k: Annotated[int, Field(ge=-1, description="-1 and 0 are off")] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1, description="0 is off")] | None = None
+    typical_p: Annotated[float, Field(ge=0.001, le=1, description="1 is off")] | None = None
     repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
     ignore_eos: bool | None = None
+    priority: Annotated[int, Field(ge=-(2**31), lt=2**31, description="smaller runs earlier")] | None = None
+    structured_outputs: StructuredOutputs | None = None
 
     @model_validator(mode="after")
     def _stream_options_need_a_stream(self) -> "Sampled":
@@ -191,19 +176,19 @@ class ChatRequest(Sampled):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    response_format: ResponseFormat | None = None
+    tools: Annotated[list[FunctionTool], Field(max_length=TOOLS)] | None = None
+    tool_choice: ToolMode | ChosenTool | None = None
+    parallel_tool_calls: bool | None = None
     # Not supported, see UNSUPPORTED
     audio: None = None
     function_call: Literal["none"] | None = None
     functions: Nothing | None = None
     modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
-    parallel_tool_calls: None = None
     prediction: None = None
     reasoning_effort: None = None
-    response_format: TextFormat | None = None
     service_tier: Literal["auto", "default"] | None = None
     store: Literal[False] | None = None
-    tool_choice: Literal["none"] | None = None
-    tools: Nothing | None = None
     verbosity: None = None
     web_search_options: None = None
 
@@ -213,6 +198,13 @@ class ChatRequest(Sampled):
             raise ValueError("top_logprobs needs logprobs to be true")
         if self.max_tokens is not None and self.max_completion_tokens is not None:
             raise ValueError("give max_completion_tokens or its older name max_tokens, not both")
+        if self.structured_outputs and self.response_format and self.response_format.type != "text":
+            raise ValueError("give response_format or structured_outputs, not both")
+        called: set[str] = set()
+        for message in self.messages:
+            called |= {call.id for call in message.tool_calls or ()}
+            if message.tool_call_id is not None and message.tool_call_id not in called:
+                raise ValueError(f"messages: no message before has a tool call with the id {message.tool_call_id!r}")
         return self
 
 

@@ -1,8 +1,10 @@
 """OpenAI's sampling parameters as the engine's."""
 
+from lmworks.generate.constraint import Constraint
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.models import ASSISTANT
+from lmworks.serve.openai.constraints import constraint_of
 from lmworks.serve.openai.errors import ApiError
 from lmworks.serve.openai.requests import ChatRequest, CompletionRequest, Sampled
 
@@ -10,19 +12,19 @@ CHAT_TOKENS = 1024  # when a chat does not say how long; the end of the context 
 COMPLETION_TOKENS = 16  # OpenAI's own default for text completions
 
 
-def of_chat(body: ChatRequest) -> SamplingParameters:
+def of_chat(body: ChatRequest, constraint: Constraint | None) -> SamplingParameters:
     """OpenAI's defaults where nothing is said: temperature 1, and a bounded rest of the context."""
     tokens = body.max_completion_tokens or body.max_tokens or CHAT_TOKENS
-    return _of(body, tokens, body.top_logprobs or 0)
+    return _of(body, tokens, body.top_logprobs or 0, constraint)
 
 
 def of_completion(body: CompletionRequest) -> SamplingParameters:
     """As `of_chat`; with `max_tokens` 0 there is nothing to sample, and the one token asked for here is not made."""
     tokens = COMPLETION_TOKENS if body.max_tokens is None else body.max_tokens
-    return _of(body, max(1, tokens), body.logprobs or 0)
+    return _of(body, max(1, tokens), body.logprobs or 0, constraint_of(body.structured_outputs))
 
 
-def _of(body: Sampled, max_tokens: int, alternatives: int) -> SamplingParameters:
+def _of(body: Sampled, max_tokens: int, alternatives: int, constraint: Constraint | None) -> SamplingParameters:
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     return SamplingParameters(
         max_tokens=max_tokens,
@@ -36,6 +38,9 @@ def _of(body: Sampled, max_tokens: int, alternatives: int) -> SamplingParameters
         alternatives=alternatives,
         frequency_penalty=body.frequency_penalty or 0.0,
         presence_penalty=body.presence_penalty or 0.0,
+        min_p=body.min_p or 0.0,
+        typical_p=1.0 if body.typical_p is None else body.typical_p,
+        constraint=constraint,
         logit_bias={int(token): bias for token, bias in (body.logit_bias or {}).items()},
     )
 
@@ -68,6 +73,11 @@ def refuse_for_assistant(body: ChatRequest) -> None:
         "top_k": (body.top_k or 0) > 0,
         "repetition_penalty": (body.repetition_penalty or 1.0) != 1.0,
         "ignore_eos": bool(body.ignore_eos),
+        "min_p": bool(body.min_p),
+        "typical_p": (body.typical_p or 1.0) != 1.0,
+        "structured_outputs": body.structured_outputs is not None,
+        "response_format": body.response_format is not None and body.response_format.type != "text",
+        "tools": bool(body.tools),
     }
     for name, given in asked.items():
         if given:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 Extra = Field(
     default=None,
     description="What only this server tells: `interaction` (the id in its log), `seed`, `timings`; of the grounded "
@@ -38,10 +38,26 @@ class ChatLogprobs(BaseModel):
     refusal: None = None
 
 
+class AnsweredFunction(BaseModel):
+    """`arguments` are the JSON text of an object; not whole when the answer ended with "length"."""
+
+    name: str
+    arguments: str
+
+
+class AnsweredCall(BaseModel):
+    id: str
+    type: Literal["function"] = "function"
+    function: AnsweredFunction
+
+
 class AnswerMessage(BaseModel):
+    """`content` is null where the answer is nothing but calls."""
+
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    tool_calls: list[AnsweredCall] | None = None
 
 
 class ChatChoice(BaseModel):
@@ -62,9 +78,24 @@ class ChatCompletion(BaseModel):
     lmworks: dict[str, Any] | None = Extra
 
 
+class FunctionDelta(BaseModel):
+    name: str | None = None
+    arguments: str
+
+
+class CallDelta(BaseModel):
+    """The first of a call has its `id` and `name`; the `arguments` of all join to its arguments."""
+
+    index: int
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: FunctionDelta
+
+
 class ChunkDelta(BaseModel):
     role: Literal["assistant"] | None = None
     content: str | None = None
+    tool_calls: list[CallDelta] | None = None
 
 
 class ChunkChoice(BaseModel):

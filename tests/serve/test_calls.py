@@ -1,0 +1,83 @@
+"""Calls told apart from words, however the text is cut into pieces."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmworks.serve.openai.calls import ArgumentsPiece, CallBegins, CallReader, Words, read_all
+from lmworks.tokenizer.tool_calls import OWN_FORM, ToolForm
+
+FORMS = [
+    OWN_FORM,
+    ToolForm('{"name": "', '", "parameters": ', "}", None, native=True),
+    ToolForm("<function=", ">", "</function>", "", native=True),
+]
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=8)
+    | st.sampled_from(['"', "\\", "}", "{", "</", "]["]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+arguments = st.dictionaries(st.text(max_size=5), values, max_size=3)
+calls = st.lists(st.tuples(st.from_regex(r"[a-zA-Z0-9_-]{1,20}", fullmatch=True), arguments), max_size=3)
+words = st.lists(
+    st.sampled_from(["<", "tool", "<tool_cal", "<func", '{"nam', "hello", " ", "\n", "é", "}"]), max_size=8
+).map("".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(form=st.sampled_from(FORMS), said=words, made=calls, data=st.data(), compact=st.booleans())
+def test_calls_are_read_back_from_any_pieces(form, said, made, data, compact):
+    made = made[: None if form.separator is not None else 1]
+    if form.marker in said or any(form.marker in said[k:] + form.marker[:-1] for k in range(len(said))):
+        said = ""
+    separators = (",", ":") if compact else None
+    written = [form.write(name, json.dumps(given, separators=separators)) for name, given in made]
+    text = (form.separator or "").join(written)
+    text = f"{said}\n{text}" if said and made else said + text
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12)))
+    reader, parts = CallReader(form), []
+    for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
+        parts += reader.feed(text[start:end])
+    parts += reader.end()
+    assert "".join(part.text for part in parts if isinstance(part, Words)) == (said.rstrip() if made else said)
+    begun = [part for part in parts if isinstance(part, CallBegins)]
+    assert [(part.number, part.name) for part in begun] == [(n, name) for n, (name, _) in enumerate(made)]
+    for number, (_, wanted) in enumerate(made):
+        pieces = [part.text for part in parts if isinstance(part, ArgumentsPiece) and part.number == number]
+        assert json.loads("".join(pieces)) == wanted
+    assert reader.calls == len(made) and len({part.id for part in begun}) == len(made)
+
+
+def test_words_come_at_once_where_no_call_can_begin():
+    reader = CallReader(OWN_FORM)
+    assert reader.feed("One") == [Words("One")]
+    assert reader.feed(" two <") == [Words(" two")]
+    assert reader.feed("b>") == [Words(" <b>")]
+    assert reader.feed("\n<tool_c") == [] and reader.end() == [Words("\n<tool_c")]
+
+
+def test_arguments_come_as_they_are_written():
+    reader = CallReader(OWN_FORM)
+    (begins,) = reader.feed('<tool_call>\n{"name": "f", "arguments": ')
+    assert begins.name == "f"
+    assert reader.feed('{"a": "x') == [ArgumentsPiece(0, '{"a": "x')]
+    assert reader.feed('}"}') == [ArgumentsPiece(0, '}"}')]
+    assert reader.feed("}\n</tool_call>") == reader.end() == []
+
+
+@pytest.mark.parametrize(("end", "calls"), [(15, 0), (30, 0), (45, 1)])
+def test_a_completion_that_ends_inside_a_call(end, calls):
+    text = OWN_FORM.write("get_it", '{"key": "a long value"}')
+    said, read = read_all(OWN_FORM, text[:end])
+    assert said == "" and len(read) == calls
+
+
+def test_without_a_form_everything_is_words():
+    text = OWN_FORM.write("f", "{}")
+    assert read_all(None, text) == (text, [])

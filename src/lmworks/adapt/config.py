@@ -25,7 +25,7 @@ class LoraConfig:
     exclude_modules     what to leave out of these, in the same two ways.
     rank_pattern        regular expressions for the ends of names, at a dot → another rank; the first that fits counts.
     alpha_pattern       the same for lora_alpha.
-    layers_to_transform  numbers of layers; None: all. Not read when `target_modules` is a regular expression.
+    layers_to_transform  numbers of layers; None: all. Not read for a regular expression, nor for a whole name.
     layers_pattern      what the layers' list is called; empty: whatever stands before a name's first number.
     lora_dropout        of a layer's input, in training only.
     """
@@ -63,7 +63,9 @@ class LoraConfig:
             return not module.startswith("head.")
         if not _is_named(module, self.target_modules):
             return False
-        return isinstance(self.target_modules, str) or not self.layers_to_transform or self._is_in_layers(module)
+        if isinstance(self.target_modules, str) or module in self.target_modules or not self.layers_to_transform:
+            return True
+        return self._is_in_layers(module)
 
     def rank(self, module: str) -> int:
         return _first_match(self.rank_pattern, module, self.r)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -32,6 +32,7 @@ class _Part:
     request: LiveRequest
     work: Work
     guesses: list[int] = field(default_factory=list)
+    masks: Future[list[np.ndarray]] | None = None
 
 
 class Batcher:
@@ -61,6 +62,11 @@ class Batcher:
     @property
     def idle(self) -> bool:
         return not self._live
+
+    @property
+    def requests(self) -> Sequence[LiveRequest]:
+        """All that are in flight."""
+        return tuple(self._live.values())
 
     @property
     def running(self) -> int:
@@ -121,29 +127,21 @@ class Batcher:
             wanted = int(share.tokens == request.lacking)
             parts.append(_Part(request, Work(sequence, request.next_ids(share.tokens), wanted)))
         decoding = [part for part in parts if len(part.work.ids) == 1 and part.work.wanted and part.request.ids]
-        if self.speculator is not None and len(decoding) == len(parts):
-            self._guess(decoding)
-        else:
-            self._guess_forced(decoding)
+        for part in decoding:
+            if part.request.constraint is not None:  # text that it leaves no choice about is more than a guess
+                self._extend(part, part.request.constraint.proposal()[: _room(part.request)])
+        if len(decoding) == len(parts):  # beside a prompt's chunk guesses would not be cheap
+            self._guess([part for part in parts if part.request.sampling.speculate and not part.guesses], len(parts))
         return parts
 
-    def _guess(self, parts: list[_Part]) -> None:
-        """Add guesses to a step in which everybody decodes: beside a prompt's chunk they would not be cheap."""
-        assert self.speculator is not None
-        able = [part for part in parts if part.request.sampling.speculate]
-        most = [part.request.limit - len(part.request.ids) - 1 for part in able]
-        guesses = self.speculator.guess([part.request for part in able], most, len(parts))
-        for part, ids in zip(able, guesses, strict=True):
-            if part.request.constraint is not None:
-                ids = part.request.constraint.forced()[: part.request.limit - len(part.request.ids) - 1] or ids
-                ids = ids[: part.request.constraint.accepts(ids)]
+    def _guess(self, parts: list[_Part], rows: int) -> None:
+        """Add guesses to a step in which everybody decodes."""
+        if self.speculator is None or not parts:
+            return
+        requests = [part.request for part in parts]
+        guesses = self.speculator.guess(requests, [_room(request) for request in requests], rows)
+        for part, ids in zip(parts, guesses, strict=True):
             self._extend(part, ids)
-
-    def _guess_forced(self, parts: list[_Part]) -> None:
-        """What a constraint leaves no choice about is no guess."""
-        for part in parts:
-            if part.request.constraint is not None:
-                self._extend(part, part.request.constraint.forced()[: part.request.limit - len(part.request.ids) - 1])
 
     def _extend(self, part: _Part, ids: list[int]) -> None:
         room = len(part.work.sequence.tables[0]) * PAGE - part.work.sequence.length - 1
@@ -160,36 +158,31 @@ class Batcher:
     # Forward, sample, commit
 
     def _run(self, parts: list[_Part]) -> None:
-        masks = self._masks(parts)
+        self._begin_masks(parts)
         began = time.perf_counter()
         rows, _ = self.runner.forward([part.work for part in parts])
-        if self.speculator is not None and all(part.work.wanted for part in parts):
-            count = sum(len(part.work.ids) for part in parts)
-            if count == sum(part.work.wanted for part in parts):
-                self.speculator.costs.observe(count, time.perf_counter() - began)
-        choosing = [part for part in parts if part.work.wanted]
+        tokens = sum(len(part.work.ids) for part in parts)
+        if self.speculator is not None and tokens == sum(part.work.wanted for part in parts):
+            self.speculator.costs.observe(tokens, time.perf_counter() - began)
         for part in parts:
             if not part.work.wanted:
                 self.cache.commit(part.work.sequence, part.work.ids)
+        choosing = [part for part in parts if part.work.wanted]
         if choosing:
-            self._choose(choosing, rows, [mask() for mask in masks])
+            self._choose(choosing, rows)
 
-    def _masks(self, parts: list[_Part]) -> list:
-        """For each wanted row, a function that gives its mask; masks are computed while the model runs."""
-        pending = []
+    def _begin_masks(self, parts: list[_Part]) -> None:
+        """Masks are computed while the model runs."""
         for part in parts:
             matcher = part.request.constraint
-            if matcher is None or not part.work.wanted:
-                pending.extend([lambda: None] * part.work.wanted)
-                continue
-            if self._beside is None:
-                self._beside = ThreadPoolExecutor(1, thread_name_prefix="lmworks-masks")
-            future = self._beside.submit(_masks_along, matcher, part.guesses)
-            pending.extend([lambda f=future, n=n: f.result()[n] for n in range(part.work.wanted)])
-        return pending
+            if matcher is not None and part.work.wanted:
+                if self._beside is None:
+                    self._beside = ThreadPoolExecutor(1, thread_name_prefix="lmworks-masks")
+                part.masks = self._beside.submit(_masks_along, matcher, part.guesses)
 
-    def _choose(self, parts: list[_Part], rows: LogitRows, masks: Sequence[np.ndarray | None]) -> None:
+    def _choose(self, parts: list[_Part], rows: LogitRows) -> None:
         """Sample every wanted row; keep guesses as long as they are what was sampled."""
+        masks = [mask for part in parts for mask in self._masks_of(part)]
         expanded = [(part, number) for part in parts for number in range(part.work.wanted)]
         completions = [[*part.request.ids, *part.guesses[:number]] for part, number in expanded]
         sampled = sample(
@@ -210,13 +203,23 @@ class Batcher:
             self._commit(part, chosen, alternatives, start)
             start += part.work.wanted
 
+    def _masks_of(self, part: _Part) -> list[np.ndarray] | list[None]:
+        """A mask for each row of a part; where its constraint has failed, nothing is allowed."""
+        if part.masks is None:
+            return [None] * part.work.wanted
+        error = part.masks.exception()
+        if error is None:
+            return part.masks.result()
+        return [np.zeros(-(-self.runner.vocabulary // 32), np.uint32)] * part.work.wanted
+
     def _commit(self, part: _Part, chosen: "_Chosen", alternatives: list[list[tuple[int, float]]], start: int) -> None:
         request, kept, began = part.request, 0, len(part.request.ids)
         for number in range(part.work.wanted):
             row = start + number
             if not chosen.finite[row] or chosen.dead[row]:
-                error = FloatingPointError(_NOT_FINITE) if not chosen.finite[row] else ValueError(_NOTHING_ALLOWED)
-                self._fail([request], error)
+                failed = part.masks.exception() if part.masks is not None else None
+                error = failed if isinstance(failed, Exception) else ValueError(_NOTHING_ALLOWED)
+                self._fail([request], error if chosen.finite[row] else FloatingPointError(_NOT_FINITE))
                 return
             kept = number
             token = chosen.ids[row]
@@ -310,6 +313,11 @@ class _Chosen:
             rows.log_normaliser.isfinite().tolist(),
             sampled.dead.tolist(),
         )
+
+
+def _room(request: LiveRequest) -> int:
+    """How many guesses a request has a use for: the token after them is chosen in any case."""
+    return request.limit - len(request.ids) - 1
 
 
 def _masks_along(matcher: Matcher, guesses: Sequence[int]) -> list[np.ndarray]:

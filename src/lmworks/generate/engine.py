@@ -4,11 +4,13 @@ import secrets
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
+from lmworks.adapt.lora import Lora, check_fits
 from lmworks.generate import scoring
 from lmworks.generate.batching import Batcher, Preemption
 from lmworks.generate.constrained import ConstraintCompiler
@@ -30,6 +32,7 @@ from lmworks.model.config import LanguageModelHead, PoolHead
 from lmworks.tokenizer.streaming import Detokenizer
 
 _CONTEXT_LENGTH = 2048
+_NO_CHANGE = Lora({})  # in the place of an adapter that was unloaded
 _NO_LANGUAGE = "the checkpoint has no language model head; load a language model such as smollm2-135m-instruct"
 _NO_POOLING = "the checkpoint has no pooling head; load an embedding model such as all-minilm-l6-v2"
 
@@ -79,6 +82,7 @@ class Engine:
         self._token_texts = TokenTexts(checkpoint.tokenizer)
         self._encoder = TextEncoder(checkpoint) if isinstance(config.head, PoolHead) else None
         self._batcher: Batcher | None = None
+        self._loras: list[Lora | None] = []
         if isinstance(config.head, LanguageModelHead):
             pages = -(-(cache_tokens or slots * self.context_length) // PAGE) + slots
             runner = build_runner(checkpoint, weights, pages, cache_dtype, self.context_length, lowered)
@@ -86,8 +90,6 @@ class Engine:
             proposer = _proposer(speculation, runner, pages)
             speculator = Speculator(proposer) if proposer is not None else None
             self._batcher = Batcher(runner, cache, slots, prefill_tokens, speculator, preemption)
-            ends = checkpoint.tokenizer.eos_ids
-            self._constraints = ConstraintCompiler(checkpoint.tokenizer, config.embedding.vocabulary, ends)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -101,6 +103,12 @@ class Engine:
             context_length=self.context_length,
             missing={name: _NO_POOLING if name == "embed" else _NO_LANGUAGE for name in able if not able[name]},
         )
+
+    @cached_property
+    def constraints(self) -> ConstraintCompiler:
+        """Compiles constraints for this engine's tokenizer; made when it is first needed."""
+        tokenizer = self.checkpoint.tokenizer
+        return ConstraintCompiler(tokenizer, self.checkpoint.config.embedding.vocabulary, tokenizer.eos_ids)
 
     @property
     def idle(self) -> bool:
@@ -240,6 +248,39 @@ class Engine:
         batcher.version += 1
         self.policy_version = version
 
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The names that a request may give as its `adapter`."""
+        return tuple(name for name in self._language_model().adapters if name)
+
+    def load_adapter(self, name: str, lora: Lora) -> None:
+        """Let requests use an adapter by this name, beside others in the same step.
+
+        ValueError for a name that is in use or empty, and for an adapter of another model.
+        """
+        batcher = self._language_model()
+        if not name or name in batcher.adapters:
+            raise ValueError(f"an adapter needs a name that is not in use, got {name!r}")
+        number = self._loras.index(None) if None in self._loras else len(self._loras)
+        check_fits(lora, self.checkpoint.config)
+        loras = [*self._loras[:number], lora, *self._loras[number + 1 :]]
+        batcher.runner.set_adapters([lora or _NO_CHANGE for lora in loras])
+        self._loras = loras
+        batcher.adapters[name] = number, bytes.fromhex(lora.fingerprint)
+
+    def unload_adapter(self, name: str) -> None:
+        """Forget an adapter; KeyError for a name there is none of, RuntimeError while a request in flight uses it."""
+        batcher = self._language_model()
+        if not name:
+            raise KeyError(name)
+        number, _ = batcher.adapters[name]
+        if any(request.adapter == name for request in batcher.requests):
+            raise RuntimeError(f"adapter {name!r} is in use: let its requests finish, or cancel them")
+        loras = [None if n == number else lora for n, lora in enumerate(self._loras)]
+        batcher.runner.set_adapters([lora or _NO_CHANGE for lora in loras])
+        self._loras = loras
+        del batcher.adapters[name]
+
     def _language_model(self) -> Batcher:
         self.capabilities.require("generate")
         assert self._batcher is not None
@@ -256,7 +297,7 @@ class Engine:
         prompt, source = request.prompt_ids, ()
         stop_ids = set(tokenizer.eos_ids)
         if request.messages:
-            rendered = self.checkpoint.chat.render(request.messages, add_generation_prompt=True)
+            rendered = self.checkpoint.chat.render(request.messages, True, request.tools)
             prompt, stop_ids = tuple(rendered.ids), {*stop_ids, *rendered.stop_ids}
         if request.adapter not in batcher.adapters:
             raise ValueError(f"no adapter {request.adapter!r} is loaded; there is {sorted(batcher.adapters)[1:]}")
@@ -279,7 +320,7 @@ class Engine:
         for name, tokens in named.items():
             if not all(0 <= token < vocabulary for token in tokens):
                 raise ValueError(f"{name} holds token ids outside [0, {vocabulary})")
-        constraint = None if sampling.constraint is None else self._constraints.compile(sampling.constraint).start()
+        constraint = None if sampling.constraint is None else self.constraints.compile(sampling.constraint).start()
         return LiveRequest(
             id=request.id or secrets.token_hex(8),
             prompt_ids=prompt,

@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
+from lmworks.adapt.lora import Lora
 from lmworks.generate.logit_rows import LogitRows
+from lmworks.generate.lowering import lower_adapter
 from lmworks.generate.paged_cache import DROPPED
 from lmworks.generate.runner import Work
 from lmworks.kernels.pages import copy_pages
@@ -60,12 +62,16 @@ class FusedRunner:
             for layer, data in zip(self._of(group), kept, strict=True):
                 layer.pages.data[page] = data
 
+    def set_adapters(self, loras: Sequence[Lora]) -> None:
+        self.program = replace(self.program, adapters=tuple(lower_adapter(lora, self.program) for lora in loras))
+
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         if self._relower is None:
             raise ValueError("this runner shares the weights of another one: load them there")
         made = self._relower(state)
         kept = zip(made.layers, self.program.layers, strict=True)
-        self.program = replace(made, layers=tuple(replace(new, pages=old.pages) for new, old in kept))
+        layers = tuple(replace(new, pages=old.pages) for new, old in kept)
+        self.program = replace(made, layers=layers, adapters=self.program.adapters)
 
     def _of(self, group: int) -> list[LayerProgram]:
         return [layer for layer in self.program.layers if layer.group == group]

@@ -5,17 +5,19 @@ Norm offsets are folded into their weights, the scale of a head into the final n
 one matrix, gate and up into another.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from lmworks.adapt.lora import Lora
 from lmworks.generate.page_storage import layer_groups
 from lmworks.kernels.formats import GROUP, Format
 from lmworks.kernels.packing import PackedMatrix, concatenate, pack_gguf, pack_weight
 from lmworks.kernels.pages import CacheFormat, allocate
-from lmworks.kernels.program import LayerProgram, Norm, Program
+from lmworks.kernels.program import Adapter, LayerProgram, Norm, Program, Site
 from lmworks.model import config as configs
 from lmworks.model.gguf_model import GgufWeights
 from lmworks.model.positions import rotation, sinusoids
@@ -102,6 +104,45 @@ def lower(
         positions=make.learned_positions(),
         head_softcap=config.head.softcap or 0.0,
     )
+
+
+def lower_adapter(lora: Lora, program: Program) -> dict[tuple[int, Site], tuple[Adapter, ...]]:
+    """A LoRA adapter as changes of the program's joined matrices.
+
+    ValueError for one of another model, or that changes what the kernels do not adapt.
+    """
+    changes: dict[tuple[int, Site], tuple[Adapter, ...]] = {}
+    for name, (a, b, scale) in lora.changes.items():
+        match re.fullmatch(r"decoder\.blocks\.(\d+)\.(attention|feed_forward)\.(\w+)", name):
+            case re.Match() as found if int(found[1]) < len(program.layers):
+                layer = program.layers[int(found[1])]
+                site, first, matrix = _place(layer, found[3])
+            case _:
+                raise NotLoweredError(f"the fused kernels do not adapt {name}: make the engine with lowered=False")
+        if a.shape[1] != matrix.columns or first + b.shape[0] > matrix.rows:
+            raise ValueError(
+                f"the adapter is of another model: its {name} goes from {a.shape[1]} to {b.shape[0]} values"
+            )
+        key = int(found[1]), site
+        adapter = Adapter(first, a.float().contiguous(), b.float().contiguous(), scale)
+        changes[key] = (*changes.get(key, ()), adapter)
+    return changes
+
+
+def _place(layer: LayerProgram, part: str) -> tuple[Site, int, PackedMatrix]:
+    """Where the matrix of a part lies: the joined one, the first of its rows there, and the joined one itself."""
+    queries, keys = layer.heads * layer.head_dim, layer.kv_heads * layer.head_dim
+    up = -(-layer.hidden // 32) * 32 if layer.gated else 0
+    places: dict[str, tuple[Site, int, PackedMatrix]] = {
+        "query": ("qkv", 0, layer.qkv),
+        "key": ("qkv", queries, layer.qkv),
+        "value": ("qkv", queries + keys, layer.qkv),
+        "output": ("output", 0, layer.output),
+        "gate": ("gate_up", 0, layer.gate_up),
+        "up": ("gate_up", up, layer.gate_up),
+        "down": ("down", 0, layer.down),
+    }
+    return places[part]
 
 
 class _Maker:

@@ -2,10 +2,13 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
+from lmworks.adapt.adapted import AdapterIndex, with_lora
+from lmworks.adapt.lora import Lora
 from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.page_storage import CacheDtype, PageStorage
 from lmworks.generate.runner import Work
@@ -32,7 +35,10 @@ class ModuleRunner:
         dtype = cache_dtype or str(parameter.dtype).removeprefix("torch.")
         self._storage = PageStorage(model.decoder.config, pages, dtype, parameter.dtype, self.device)  # type: ignore[arg-type]
         self.windows = self._storage.windows
-        self._shared = True  # the weights are somebody else's, too
+        self._base = model  # without adapters
+        self._shared = True  # its weights are somebody else's, too
+        self._loras: Sequence[Lora] = ()
+        self._index = AdapterIndex()
 
     @property
     def sizes(self) -> Mapping[str, int]:
@@ -51,7 +57,8 @@ class ModuleRunner:
             for n, state in zip(numbers, states, strict=False):
                 rows[n] = state[len(works[n].ids) - works[n].wanted :]
         wanted = torch.cat([rows[n] for n in range(len(works))])
-        logits = self._logits(wanted)
+        adapters = [work.sequence.adapter for work in works for _ in range(work.wanted)]
+        logits = self._logits(wanted, adapters)
         return LogitRows.from_logits(logits), wanted.float() if hidden else None
 
     def _hidden(self, works: Sequence[Work]) -> Tensor:
@@ -64,18 +71,29 @@ class ModuleRunner:
             tables, starts, ids = [*tables, []], [*starts, 0], [*ids, [0]]
         view = self._storage.view(tables, starts, len(ids[0]))
         tokens = torch.tensor(ids, device=self.device)
-        if memory is None:
-            return self.model.hidden(tokens, cache=view)
-        assert isinstance(memory, Memory)  # a source of its own: always alone
-        return self.model.decode(tokens, memory, cache=view)
+        adapters = [work.sequence.adapter for work in works] + [-1] * (len(ids) - len(works))
+        with self._using(adapters, batched=True):
+            if memory is None:
+                return self.model.hidden(tokens, cache=view)
+            assert isinstance(memory, Memory)  # a source of its own: always alone
+            return self.model.decode(tokens, memory, cache=view)
 
-    def _logits(self, rows: Tensor) -> Tensor:
+    def _logits(self, rows: Tensor, adapters: Sequence[int]) -> Tensor:
         """(rows, width) → (rows, vocabulary) float32; a single row has company here as well."""
-        if len(rows) == 0:
+        count = len(rows)
+        if count == 0:
             return torch.empty(0, self.vocabulary, device=self.device)
-        if len(rows) == 1:
-            return self.model.logits(rows.expand(2, -1))[:1].float()
-        return self.model.logits(rows).float()
+        if count == 1:
+            rows, adapters = rows.expand(2, -1), [*adapters, -1]
+        with self._using(adapters, batched=False):
+            return self.model.logits(rows)[:count].float()
+
+    def _using(self, adapters: Sequence[int], batched: bool) -> AbstractContextManager[None]:
+        """The adapter of each row, for a tensor (rows, length, width) if `batched`, else (rows, width)."""
+        if not self._loras:
+            return nullcontext()
+        numbers = torch.tensor(adapters, device=self.device)
+        return self._index.using(numbers[:, None] if batched else numbers)
 
     def copy_page(self, group: int, source: int, target: int) -> None:
         self._storage.copy(group, source, target)
@@ -89,13 +107,18 @@ class ModuleRunner:
     def write_pages(self, pages: Sequence[tuple[int, int]], content: object) -> None:
         self._storage.restore(pages, content)  # type: ignore[arg-type] - what `read_pages` gave
 
+    def set_adapters(self, loras: Sequence[Lora]) -> None:
+        self.model = with_lora(self._base, loras, self._index) if loras else self._base
+        self._loras = tuple(loras)
+
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
-        own = self.model.state_dict()
+        own = self._base.state_dict()
         wrong = sorted(own.keys() ^ state.keys()) or [name for name in own if own[name].shape != state[name].shape]
         if wrong:
             raise ValueError(
                 f"the weights do not fit this model; names that are missing, unknown or of other shape: {wrong}"
             )
         if self._shared:
-            self.model, self._shared = copy.deepcopy(self.model), False
-        self.model.load_state_dict(dict(state))
+            self._base, self._shared = copy.deepcopy(self._base), False
+        self._base.load_state_dict(dict(state))
+        self.set_adapters(self._loras)

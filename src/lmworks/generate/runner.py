@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lmworks.adapt.lora import Lora
 from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.paged_cache import CachedSequence
 
@@ -71,6 +72,10 @@ class Runner(Protocol):
         ...
 
     def write_pages(self, pages: Sequence[tuple[int, int]], content: object) -> None: ...
+
+    def set_adapters(self, loras: Sequence[Lora]) -> None:
+        """Those that `CachedSequence.adapter` counts. ValueError, and nothing changed, for one that does not fit."""
+        ...
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Replace the weights; ValueError, and nothing changed, when names or shapes differ."""

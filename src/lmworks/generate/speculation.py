@@ -125,14 +125,21 @@ class Speculator:
             self._asked += 1
             if not any(lengths) and self._asked % _ASK_AGAIN == 0:
                 lengths = [min(limit, 1) for limit in limits]
-            proposals = self.proposer.propose(requests, lengths) if any(lengths) else [[] for _ in requests]
+            proposals = self._proposals(requests, lengths) if any(lengths) else [[] for _ in requests]
         else:
-            proposals = self.proposer.propose(requests, limits)
+            proposals = self._proposals(requests, limits)
             lengths = self._lengths(requests, [len(proposal) for proposal in proposals], rows)
         for request, proposal, length in zip(requests, proposals, lengths, strict=True):
             if proposal:
                 self._guesses[request.id] = _Guess(proposal, length)
         return [proposal[:length] for proposal, length in zip(proposals, lengths, strict=True)]
+
+    def _proposals(self, requests: Sequence[LiveRequest], most: Sequence[int]) -> list[list[int]]:
+        """What the proposer says, as far as the constraints allow it."""
+        return [
+            proposal if request.constraint is None else proposal[: request.constraint.accepts(proposal)]
+            for request, proposal in zip(requests, self.proposer.propose(requests, most), strict=True)
+        ]
 
     def observe(self, request: LiveRequest, chosen: Sequence[int]) -> None:
         """The tokens that the step has chosen for a request: the right guesses, and the one after them."""

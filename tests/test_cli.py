@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-VERBS = ("up", "build", "serve", "ask", "pull", "lineage", "stage", "model", "log", "keys")
+VERBS = ("up", "build", "serve", "ask", "pull", "lineage", "stage", "model", "log", "keys", "bench")
 
 
 def lmworks(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
@@ -36,6 +36,8 @@ def test_the_overview_lists_every_verb():
         (("build", "assistent"), 'did you mean "assistant"?'),
         (("build", "--set", "index.chunk.taget_tokens=3"), 'did you mean "target_tokens"?'),
         (("ask", "anything"), "no system was built in this folder; run `lmworks up`"),
+        (("bench", "--weights", "float8"), "float32, bfloat16, int8, int4, auto"),
+        (("bench", "--new", "1"), "2 new tokens"),
         (("pull", "gpt-5"), "all-minilm-l6-v2"),
         (("stage", "data.raed", "--out", "x"), 'did you mean "data.read"?'),
         (("lineage", "index"), "no system was built in this folder"),

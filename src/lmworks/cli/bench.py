@@ -1,14 +1,16 @@
 """The verb `bench`: how fast the engine is on this machine, and how near to what the machine can do."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lmworks.cli.options import new_console
 
 if TYPE_CHECKING:
-    from lmworks.generate.benchmark import FormatReport, Workload
+    from rich.table import Table
+
+    from lmworks.generate.benchmark import FormatReport, Settings, Spread, Workload
     from lmworks.generate.machine_limits import Limits
 
 FORMATS = ("float32", "bfloat16", "int8", "int4")
@@ -50,6 +52,9 @@ def bench(
 
     if rounds < 1 or threads < 0:
         raise ValueError(f"--rounds must be at least 1 and --threads at least 0, got {rounds} and {threads}")
+    unknown = [name for name in weights or () if name not in (*FORMATS, "auto")]
+    if unknown:
+        raise ValueError(f"--weights is one of {', '.join(FORMATS)}, auto; got {', '.join(unknown)}")
     many = [benchmark.Workload(_SHORT_PROMPT, sequences, new) for sequences in _SEQUENCES]
     workloads = (benchmark.Workload(prompt, 1, new), *many)
     settings = benchmark.Settings(model, workloads, rounds, threads or benchmark.usable_threads())
@@ -64,7 +69,7 @@ def bench(
         _print_tables(settings, limits, reports)
 
 
-def _print_json(settings: Any, limits: "Limits", reports: "list[FormatReport]") -> None:
+def _print_json(settings: "Settings", limits: "Limits", reports: "list[FormatReport]") -> None:
     import json
     from dataclasses import asdict
 
@@ -76,57 +81,58 @@ def _print_json(settings: Any, limits: "Limits", reports: "list[FormatReport]") 
     typer.echo(json.dumps(everything, indent=1))
 
 
-def _print_tables(settings: Any, limits: "Limits", reports: "list[FormatReport]") -> None:
+def _print_tables(settings: "Settings", limits: "Limits", reports: "list[FormatReport]") -> None:
     from rich.table import Table
 
     console = new_console()
     console.print(
-        f"limits: {limits.bandwidth / 1e9:.1f} GB/s read, {limits.int8 / 1e9:,.0f} GOP/s of int8  ({limits.method})",
+        f"limits: {limits.bandwidth / 1e9:.1f} GB/s read, {limits.int8 / 1e9:,.0f} GOP/s of int8\n({limits.method})",
         highlight=False,
     )
-    speeds = Table(box=None, header_style="bold", title="tokens per second", title_justify="left")
+    console.print("\ntokens per second, of all sequences together; the shares are those of the median")
+    speeds = Table(box=None, header_style="bold")
     speeds.add_column("weights")
     for heading in _headings(settings.workloads):
         speeds.add_column(heading, justify="right")
     for report in reports:
         speeds.add_row(report.weights, *_cells(settings.workloads, report, limits))
     console.print(speeds, highlight=False)
+    console.print("\nmemory in MiB, the process beyond its libraries; seconds from its start to the first token")
     console.print(_costs(reports), highlight=False)
 
 
 def _headings(workloads: "tuple[Workload, ...]") -> Iterator[str]:
-    for number, workload in enumerate(workloads):
-        if number == 0:
-            yield f"prefill {workload.prompt}"
-        one = workload.sequences == 1
-        yield f"{workload.sequences} {'sequence' if one else 'sequences'} at {workload.prompt}"
+    yield f"prefill {workloads[0].prompt}"
+    for workload in workloads:
+        yield f"{workload.sequences} × at {workload.prompt}"
 
 
 def _cells(workloads: "tuple[Workload, ...]", report: "FormatReport", limits: "Limits") -> Iterator[str]:
+    """The prefill of the first workload, then what each generates."""
     from lmworks.generate.benchmark import share_multiplied, share_read, spread
 
-    for number, (workload, speeds) in enumerate(zip(workloads, report.speeds, strict=True)):
-        prefill_operations, decode_operations = report.operations[number]
-        if number == 0:
-            rate = spread([speed.prefill for speed in speeds])
-            share = share_multiplied(rate.median, prefill_operations, limits)
-            yield f"{rate.median:,.0f} ({rate.least:,.0f}–{rate.most:,.0f})\nint8 {share:.0%}"
-        rate = spread([speed.decode for speed in speeds])
-        read = share_read(rate.median, report.read_bytes, workload.sequences, limits)
-        share = share_multiplied(rate.median, decode_operations, limits)
-        yield f"{rate.median:,.0f} ({rate.least:,.0f}–{rate.most:,.0f})\nread {read:.0%} int8 {share:.0%}"
+    prefill = spread([speed.prefill for speed in report.speeds[0]])
+    yield f"{_numbers(prefill)}\nint8 {share_multiplied(prefill.median, report.operations[0][0], limits):.0%}"
+    for workload, speeds, (_, operations) in zip(workloads, report.speeds, report.operations, strict=True):
+        decode = spread([speed.decode for speed in speeds])
+        read = share_read(decode.median, report.read_bytes, workload.sequences, limits)
+        yield f"{_numbers(decode)}\nread {read:.0%}, int8 {share_multiplied(decode.median, operations, limits):.0%}"
 
 
-def _costs(reports: "list[FormatReport]") -> Any:
+def _numbers(rate: "Spread") -> str:
+    return f"{rate.median:,.0f}\n{rate.least:,.0f}–{rate.most:,.0f}"
+
+
+def _costs(reports: "list[FormatReport]") -> "Table":
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold", title="memory in MiB, and the start", title_justify="left")
-    sizes = list(dict.fromkeys(name for report in reports for name in report.sizes))
+    table = Table(box=None, header_style="bold")
     table.add_column("weights")
-    for heading in (*sizes, "process, beyond the runtime", "its peak", "seconds from start to first token"):
+    sizes = list(dict.fromkeys(name for report in reports for name in report.sizes))
+    for heading in (*sizes, "process", "its peak", "first token"):
         table.add_column(heading, justify="right")
     for report in reports:
         held = [f"{report.sizes.get(name, 0) / _MIB:,.0f}" for name in sizes]
         resident = [f"{size / _MIB:,.0f}" if size else "unknown" for size in (report.resident, report.peak)]
-        table.add_row(report.weights, *held, *resident, f"{report.first_token:.1f}")
+        table.add_row(report.weights, *held, *resident, f"{report.first_token:.1f} s")
     return table

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from lmworks.cli import asking, building, log, model, serving
+from lmworks.cli import asking, bench, building, log, model, serving
 
 app = typer.Typer(
     add_completion=False,
@@ -19,7 +19,16 @@ app = typer.Typer(
     then open the page that it names, or `lmworks ask "..."`.
     """,
 )
-for verb in (building.up, building.build, serving.serve, asking.ask, building.pull, asking.lineage, building.stage):
+for verb in (
+    building.up,
+    building.build,
+    serving.serve,
+    asking.ask,
+    building.pull,
+    asking.lineage,
+    building.stage,
+    bench.bench,
+):
     app.command()(verb)
 app.add_typer(model.app, name="model")
 app.add_typer(log.app, name="log")

@@ -21,6 +21,7 @@ from lmworks.generate.live_request import LiveRequest
 from lmworks.generate.machine_limits import Limits, measure_limits
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.generate.running import WeightFormat
+from lmworks.kernels import library
 from lmworks.model.checkpoint import load
 from lmworks.model.config import ModelConfig
 from lmworks.model.counting import count_parameters, flops_per_token
@@ -102,7 +103,7 @@ class Spread:
 
 def spread(values: Sequence[float]) -> Spread:
     """ValueError for no values."""
-    return Spread(min(values, default=float("nan")), statistics.median(values), max(values, default=float("nan")))
+    return Spread(min(values), statistics.median(values), max(values))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -230,6 +231,7 @@ def use_threads(count: int) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
     torch.set_num_threads(count)
+    library.set_threads(count)
 
 
 def usable_threads() -> int:

@@ -41,7 +41,7 @@ def test_calls_are_read_back_from_any_pieces(form, said, made, data, compact):
     text = (form.separator or "").join(written)
     text = f"{said}\n{text}" if said and made else said + text
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12)))
-    reader, parts = CallReader(form), []
+    reader, parts = CallReader(form, "i"), []
     for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
         parts += reader.feed(text[start:end])
     parts += reader.end()
@@ -55,7 +55,7 @@ def test_calls_are_read_back_from_any_pieces(form, said, made, data, compact):
 
 
 def test_words_come_at_once_where_no_call_can_begin():
-    reader = CallReader(OWN_FORM)
+    reader = CallReader(OWN_FORM, "i")
     assert reader.feed("One") == [Words("One")]
     assert reader.feed(" two <") == [Words(" two")]
     assert reader.feed("b>") == [Words(" <b>")]
@@ -63,7 +63,7 @@ def test_words_come_at_once_where_no_call_can_begin():
 
 
 def test_arguments_come_as_they_are_written():
-    reader = CallReader(OWN_FORM)
+    reader = CallReader(OWN_FORM, "i")
     (begins,) = reader.feed('<tool_call>\n{"name": "f", "arguments": ')
     assert begins.name == "f"
     assert reader.feed('{"a": "x') == [ArgumentsPiece(0, '{"a": "x')]
@@ -74,10 +74,10 @@ def test_arguments_come_as_they_are_written():
 @pytest.mark.parametrize(("end", "calls"), [(15, 0), (30, 0), (45, 1)])
 def test_a_completion_that_ends_inside_a_call(end, calls):
     text = OWN_FORM.write("get_it", '{"key": "a long value"}')
-    said, read = read_all(OWN_FORM, text[:end])
+    said, read = read_all(OWN_FORM, "i", text[:end])
     assert said == "" and len(read) == calls
 
 
 def test_without_a_form_everything_is_words():
     text = OWN_FORM.write("f", "{}")
-    assert read_all(None, text) == (text, [])
+    assert read_all(None, "i", text) == (text, [])

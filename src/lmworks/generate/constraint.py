@@ -4,19 +4,32 @@ A constraint is compiled once for a tokenizer (`constrained.py`) and then says, 
 come next.
 """
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+_DOUBLE_QUOTES = re.compile('["“”„‟«»]')
+
+
+class ConstraintError(ValueError):
+    """A constraint that cannot be honoured, or a token that breaks one; the message names the fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class JsonSchema:
-    """JSON that the schema accepts; `schema` is the schema's JSON text. `{}` accepts every JSON value."""
+    """JSON that the schema accepts; `schema` is the schema's JSON text. `{}` accepts every JSON value.
+
+    What the keywords mean is JSON Schema 2020-12, formats asserted. Among all texts of one value, those are allowed
+    that keep the order of `properties`, escape only what JSON must have escaped, and put between two parts at most one
+    space, or one line break and an indent.
+    """
 
     schema: str
 
 
 @dataclass(frozen=True, slots=True)
 class Regex:
-    """Text that the whole expression matches."""
+    """Text that the whole expression matches, as by Python's `re.fullmatch` with `re.ASCII`; also `\\p{…}` classes."""
 
     pattern: str
 
@@ -27,12 +40,49 @@ class Choice:
 
     options: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        if isinstance(self.options, str) or not self.options:
+            raise ValueError(f"a choice needs a tuple of at least one option, got {self.options!r}")
+
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """Text of a context-free language; `source` is its EBNF."""
+    """Text of a context-free language; `source` is its EBNF, as Lark writes it (rule `start`) or as GBNF does."""
 
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A span of one of the passages, letter by letter; it begins and ends at a word or a punctuation mark."""
+
+    passages: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _check_passages(self.passages)
+
+
+@dataclass(frozen=True, slots=True)
+class CitedText:
+    """Lines of prose that cite: every line ends in a citation `[n]` of a passage, and whatever is quoted is there.
+
+    passages   the n of a citation counts them from 1.
+    lines      at most as many.
+    quotes     whether lines may quote. A quotation stands in straight double quotation marks, is a span of one passage
+               as `quotable` writes it, and is followed by a space and the citation of that passage.
+
+    In the prose there are no square brackets but those of citations, and no double quotation marks but those of
+    quotations, so that no other text can pass for either. A full stop may follow the last citation of a line.
+    """
+
+    passages: tuple[str, ...]
+    lines: int = 4
+    quotes: bool = True
+
+    def __post_init__(self) -> None:
+        _check_passages(self.passages)
+        if self.lines < 1:
+            raise ValueError(f"lines must be at least 1, got {self.lines}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,4 +114,21 @@ class FunctionCalls:
             raise ValueError("there is no function that could be called")
 
 
-Constraint = JsonSchema | Regex | Choice | Grammar | FunctionCalls
+Constraint = JsonSchema | Regex | Choice | Grammar | Quote | CitedText | FunctionCalls
+
+
+def quotable(passage: str) -> str:
+    """A passage as it is quoted inside a line: white space becomes single spaces, double quotation marks become '."""
+    return _DOUBLE_QUOTES.sub("'", " ".join(passage.split()))
+
+
+def locate(quotation: str, passage: str) -> Iterator[tuple[int, int]]:
+    """Where the passage has what is quoted, as code points `[start, end)`, from left to right."""
+    words = (re.escape(word).replace("'", "['\"“”„‟«»]") for word in quotation.split())
+    for found in re.finditer(r"\s+".join(words), passage) if quotation.strip() else ():
+        yield found.span()
+
+
+def _check_passages(passages: tuple[str, ...]) -> None:
+    if isinstance(passages, str) or not any(passage.strip() for passage in passages):
+        raise ValueError("passages must be a tuple of texts of which at least one is not blank")

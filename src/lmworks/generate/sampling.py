@@ -1,11 +1,10 @@
-"""The next token of each row of a batch: bias, penalties, temperature, top-k, top-p, one reproducible draw.
+"""The next token of each row of a step: adjusted logits, temperature, truncation, one reproducible draw.
 
-Every row has its own parameters. Randomness comes from a counter: the draw of a request at a step is a function of its
-seed and the step alone, so neighbours in the batch, arrival order and restarts cannot change it. Sorting a vocabulary
-can cost more than a forward of a small model, so the candidates come from a top-k selection wherever that is exact.
+Every row has its own parameters, and no row sees another: not through the draws, which are a function of a request's
+seed and step alone, and not through rounding, for which `exponentials.py` and `truncating.py` take care. So neighbours
+in the batch, arrival order and restarts change nothing, and a guess can be checked by sampling its place as always.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,169 +12,131 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lmworks.generate.adjusting import Ids, adjust, adjusts
+from lmworks.generate.exponentials import draw_from_softmax
+from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.protocol import SamplingParameters
+from lmworks.generate.truncating import Search, draw_truncated, first_search
 
-# A nucleus rarely holds more tokens than this. When it does, and only then, the whole vocabulary is sorted.
-NUCLEUS_CANDIDATES = 256
+# Logits that are worked on at a time on a CPU. Larger temporaries leave the cache, and glibc hands them back to the
+# system, so that every step pays for their pages again: that took longer than all the arithmetic.
+_PIECE = 200_000
 
 
 class Sampled(NamedTuple):
-    """One token for each row; three tensors (batch,)."""
+    """One token for each row; four tensors (rows,)."""
 
-    ids: Tensor
+    ids: Tensor  # int64
     log_probabilities: Tensor  # of the model: log softmax of the raw logits
     sampled_log_probabilities: Tensor  # of the distribution that was sampled from; 0 for a greedy choice
+    dead: Tensor  # bool: nothing may be chosen, or the logits are not finite; the row's other values mean nothing
+
+
+def sample(
+    rows: LogitRows,
+    parameters: Sequence[SamplingParameters],
+    prompts: Sequence[Ids],
+    completions: Sequence[Ids],
+    draws: Sequence[float],
+    masks: Sequence[np.ndarray | None],
+) -> Sampled:
+    """Choose one token for each row; the rows themselves stay as they are.
+
+    parameters    of each row.
+    prompts       the ids of each row's prompt; read only by the repetition penalty.
+    completions   the ids of each row's completion before this token, guesses that are taken for granted included.
+    draws         each row's draw in [0, 1) (see `uniform`); used only where the temperature is not 0.
+    masks         None, or which tokens a constraint allows: bit i of word w of a uint32 array stands for token
+                  32 · w + i; ⌈vocabulary / 32⌉ words.
+    """
+    ids, sampled = rows.best.clone(), torch.zeros_like(rows.log_normaliser)
+    dead = ~rows.log_normaliser.isfinite()
+    for search, piece in _pieces(rows.logits, parameters, completions, masks, dead.tolist()):
+        given = ([values[row] for row in piece] for values in (parameters, prompts, completions, draws, masks))
+        ids[piece], sampled[piece], dead[piece] = _choose(rows.logits[piece], *given, search)
+    return Sampled(ids, log_probability(rows, ids), sampled, dead)
+
+
+def _pieces(
+    logits: Tensor,
+    parameters: Sequence[SamplingParameters],
+    completions: Sequence[Ids],
+    masks: Sequence[np.ndarray | None],
+    lost: Sequence[bool],
+) -> list[tuple[Search | None, list[int]]]:
+    """The rows that ask for more than their best token, those that are searched alike together, a few at a time."""
+    alike: dict[tuple[bool, Search | None], list[int]] = {}
+    for row, parameter in enumerate(parameters):
+        drawn = parameter.temperature > 0
+        if not lost[row] and (drawn or adjusts(parameter, completions[row], masks[row])):
+            search = first_search(parameter, logits.shape[1]) if drawn else None
+            alike.setdefault((drawn, search), []).append(row)
+    size = max(1, _PIECE // logits.shape[1]) if logits.device.type == "cpu" else len(parameters)
+    return [
+        (search, rows[start : start + size])
+        for (_, search), rows in alike.items()
+        for start in range(0, len(rows), size)
+    ]
+
+
+def _choose(
+    logits: Tensor,
+    parameters: Sequence[SamplingParameters],
+    prompts: Sequence[Ids],
+    completions: Sequence[Ids],
+    draws: Sequence[float],
+    masks: Sequence[np.ndarray | None],
+    search: Search | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Adjust logits (rows, vocabulary) in place, then take the best of each row or draw; all rows alike.
+
+    Returns ids, sampled log-probabilities and which rows are dead, all (rows,).
+    """
+    adjust(logits, parameters, prompts, completions, masks)
+    if parameters[0].temperature == 0:
+        best = logits.argmax(-1, keepdim=True)
+        return best.squeeze(1), torch.zeros_like(logits[:, 0]), logits.gather(1, best).squeeze(1) == -torch.inf
+    dead = logits.amax(-1) == -torch.inf
+    logits[dead] = 0.0  # something to draw from, which nobody looks at
+    temperature = torch.tensor([[p.temperature] for p in parameters], dtype=torch.float32, device=logits.device)
+    uniforms = torch.tensor(draws, dtype=torch.float64, device=logits.device)
+    values = logits.div_(temperature)
+    maxima = values.amax(-1, keepdim=True)
+    if search is None:
+        return *draw_from_softmax(values, maxima, uniforms), dead
+    return *draw_truncated(values, maxima, parameters, uniforms, search), dead
+
+
+def most_probable(rows: LogitRows, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` most probable tokens of each row under the model, best first.
+
+    Returns ids int64 and log-probabilities float32, each (rows, count); fewer where the vocabulary is smaller.
+    """
+    values, ids = rows.logits.topk(min(count, rows.logits.shape[1]), dim=-1)
+    return ids, values - rows.log_normaliser[:, None]
+
+
+def log_probability(rows: LogitRows, ids: Tensor) -> Tensor:
+    """ln of the model's probability of one token of each row: ids (rows,) -> (rows,)."""
+    return rows.logits.gather(1, ids[:, None]).squeeze(1) - rows.log_normaliser
+
+
+_MULTIPLIERS = 0xD2E7470EE14C6C93, 0xCA5A826395121157
+_INCREMENTS = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
+_WORD = 2**64 - 1
 
 
 def uniform(seed: int, step: int) -> float:
     """The draw in [0, 1) that belongs to step `step` of the request with seed `seed`.
 
-    Philox-4x64, a counter-based generator (Salmon et al., 2011): keyed by the seed, positioned by the step, without
-    state.
+    Philox-4x64-10, a counter-based generator without state (Salmon et al. 2011, "Parallel random numbers: as easy as 1,
+    2, 3", section 3.3): keyed by the seed, positioned by the step. The same numbers as those of `numpy.random.Philox`,
+    which counts from 1; making one of its objects takes ten times as long as the ten rounds.
     """
-    word = int(np.random.Philox(key=seed, counter=[step, 0, 0, 0]).random_raw())
-    return (word >> 32) / 2**32  # 32 bits, so that a draw times a float64 total never rounds up to the total
-
-
-def sample(
-    logits: Tensor,
-    parameters: Sequence[SamplingParameters],
-    prompts: Sequence[Sequence[int]],
-    completions: Sequence[Sequence[int]],
-    draws: Sequence[float],
-) -> Sampled:
-    """Choose one token for each row of logits (batch, vocabulary) float32, the model's raw ones.
-
-    For each row: its parameters, the ids of its prompt and of its completion so far (read only by the penalties) and
-    its draw in [0, 1) (see `uniform`; used only where the temperature is not 0).
-    """
-    vocabulary = logits.shape[1]
-    adjusted = _adjust(logits, parameters, prompts, completions)
-    ids = adjusted.argmax(-1)
-    sampled = torch.zeros_like(ids, dtype=torch.float32)
-    truncated = [row for row, p in enumerate(parameters) if p.temperature > 0 and _truncates(p, vocabulary)]
-    full = [row for row, p in enumerate(parameters) if p.temperature > 0 and not _truncates(p, vocabulary)]
-    for rows, draw in ((truncated, _draw_truncated), (full, _draw_full)):
-        if rows:
-            chosen = [parameters[row] for row in rows]
-            scaled = adjusted[rows] / _column([p.temperature for p in chosen], logits)
-            ids[rows], sampled[rows] = draw(scaled, chosen, [draws[row] for row in rows])
-    return Sampled(ids, log_probability(logits, ids), sampled)
-
-
-def most_probable(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` most probable tokens of each row (batch, vocabulary) of raw logits, best first.
-
-    Returns ids and log-probabilities, each (batch, count); fewer where the vocabulary is smaller.
-    """
-    values, ids = logits.topk(min(count, logits.shape[1]), dim=-1)
-    return ids, values - logits.logsumexp(-1, keepdim=True)
-
-
-def log_probability(logits: Tensor, ids: Tensor) -> Tensor:
-    """ln softmax of each row at its id: (batch, vocabulary), (batch,) -> (batch,), without the whole softmax."""
-    return logits.gather(1, ids[:, None]).squeeze(1) - logits.logsumexp(-1)
-
-
-def _adjust(
-    logits: Tensor,
-    parameters: Sequence[SamplingParameters],
-    prompts: Sequence[Sequence[int]],
-    completions: Sequence[Sequence[int]],
-) -> Tensor:
-    """The logits after bias and penalties, in that order; the same tensor where no row has any."""
-    rows = [row for row, p in enumerate(parameters) if _adjusts(p)]
-    if not rows:
-        return logits
-    logits = logits.clone()
-    for row in rows:
-        parameter = parameters[row]
-        if parameter.logit_bias:
-            _add(logits[row], list(parameter.logit_bias), list(parameter.logit_bias.values()))
-        if parameter.repetition_penalty != 1:
-            _penalise_repetition(logits[row], parameter.repetition_penalty, [*prompts[row], *completions[row]])
-        counts = Counter(completions[row])
-        if counts and (parameter.frequency_penalty or parameter.presence_penalty):
-            frequency, presence = parameter.frequency_penalty, parameter.presence_penalty
-            _add(logits[row], list(counts), [-count * frequency - presence for count in counts.values()])
-    return logits
-
-
-def _adjusts(parameter: SamplingParameters) -> bool:
-    return bool(
-        parameter.logit_bias
-        or parameter.repetition_penalty != 1
-        or parameter.frequency_penalty
-        or parameter.presence_penalty
-    )
-
-
-def _add(row: Tensor, ids: list[int], values: list[float]) -> None:
-    """Add values to the logits (vocabulary,) at different ids, in place."""
-    row[torch.tensor(ids, device=row.device)] += torch.tensor(values, dtype=row.dtype, device=row.device)
-
-
-def _penalise_repetition(row: Tensor, penalty: float, seen: Sequence[int]) -> None:
-    """Make tokens that occurred before less likely, in place: CTRL (Keskar et al., 2019, section 4.1).
-
-    The paper divides the logit by the penalty. That would favour a token whose logit is negative, so negative logits
-    are multiplied instead, as has become usual. Like everywhere else today, the tokens of the prompt count as seen.
-    """
-    index = torch.tensor(seen, device=row.device)
-    values = row[index]
-    row[index] = torch.where(values > 0, values / penalty, values * penalty)
-
-
-def _truncates(parameter: SamplingParameters, vocabulary: int) -> bool:
-    return 0 < parameter.top_k < vocabulary or parameter.top_p < 1
-
-
-def _column(values: Sequence[float], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32, device=like.device)[:, None]
-
-
-def _draw_full(
-    logits: Tensor, parameters: Sequence[SamplingParameters], draws: Sequence[float]
-) -> tuple[Tensor, Tensor]:
-    """From the whole vocabulary: ids and their log-probabilities, each (rows,). Nothing is sorted."""
-    ids = _invert(logits.softmax(-1), draws)
-    return ids, log_probability(logits, ids)
-
-
-def _draw_truncated(
-    logits: Tensor, parameters: Sequence[SamplingParameters], draws: Sequence[float], widest: int = NUCLEUS_CANDIDATES
-) -> tuple[Tensor, Tensor]:
-    """From the top k, and inside them from the nucleus: the fewest tokens whose probability reaches top_p.
-
-    The nucleus is that of Holtzman et al. (2020, section 3.1), of the distribution renormalised after top-k. Where
-    there is no k, the nucleus is sought among the `widest` most probable tokens, and among all when it does not fit
-    into them.
-    """
-    vocabulary = logits.shape[1]
-    limits = [min(p.top_k or vocabulary, vocabulary) for p in parameters]
-    width = min(vocabulary, max(limit if limit < vocabulary else widest for limit in limits))
-    limit = _column(limits, logits)
-    top_p = _column([p.top_p if p.top_p < 1 else torch.inf for p in parameters], logits)  # 1 is off, rounding or not
-
-    values, candidates = logits.topk(width, dim=-1)  # (rows, width), in falling order
-    values = values.masked_fill(torch.arange(width, device=logits.device) >= limit, -torch.inf)
-    # top_p is a part of the mass of the k candidates, or of the whole vocabulary where there is no k
-    normaliser = torch.where(limit < vocabulary, values.logsumexp(-1, keepdim=True), logits.logsumexp(-1, keepdim=True))
-    probabilities = (values - normaliser).exp()
-    reached = probabilities.cumsum(-1)
-    if width < vocabulary and bool(((limit == vocabulary) & (reached[:, -1:] < top_p)).any()):
-        return _draw_truncated(logits, parameters, draws, widest=vocabulary)
-    nucleus = probabilities.masked_fill(reached - probabilities >= top_p, 0.0)
-    nucleus = nucleus / nucleus.sum(-1, keepdim=True)
-    ranks = _invert(nucleus, draws)[:, None]
-    return candidates.gather(1, ranks).squeeze(1), nucleus.gather(1, ranks).squeeze(1).log()
-
-
-def _invert(probabilities: Tensor, draws: Sequence[float]) -> Tensor:
-    """The entry of each row at which the distribution function passes the draw: (rows, n), (rows,) -> (rows,).
-
-    float64, so that the rounding of the sums (below 1e-11 for a large vocabulary) favours no token.
-    """
-    reached = probabilities.cumsum(-1, dtype=torch.float64)
-    target = torch.tensor(draws, dtype=torch.float64, device=probabilities.device)[:, None] * reached[:, -1:]
-    return torch.searchsorted(reached, target, right=True).squeeze(1)
+    a, b, c, d = step + 1, 0, 0, 0  # the counter's words
+    key, other_key = seed, 0
+    for _ in range(10):
+        first, second = a * _MULTIPLIERS[0], c * _MULTIPLIERS[1]  # 128 bits
+        a, b, c, d = (second >> 64) ^ b ^ key, second & _WORD, (first >> 64) ^ d ^ other_key, first & _WORD
+        key, other_key = (key + _INCREMENTS[0]) & _WORD, (other_key + _INCREMENTS[1]) & _WORD
+    return (a >> 32) / 2**32  # 32 bits, so that a draw times a float64 total never rounds up to the total

@@ -1,6 +1,5 @@
 """Calls of functions in the text of a completion, told apart from the rest piece by piece as it comes."""
 
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -46,12 +45,13 @@ class Call:
 class CallReader:
     """Reads a completion in which calls have a `ToolForm`; all of it is words where `form` is None.
 
+    The calls of one completion are named after its `interaction`, so that they have the same ids whenever it is read.
     White space between the words and a call belongs to neither. Words that may turn out to be the beginning of a call
     are held back until the next piece, or `end`, tells.
     """
 
-    def __init__(self, form: ToolForm | None) -> None:
-        self._form = form
+    def __init__(self, form: ToolForm | None, interaction: str) -> None:
+        self._form, self._interaction = form, interaction
         self._rest = ""  # what was not told yet
         self._read = self._words if form else self._everything
         self._number = -1  # of the call that was begun last
@@ -104,7 +104,7 @@ class CallReader:
             self._rest, self._read = rest, self._arguments
             self._number += 1
             self._scan = _ObjectScan()
-            yield CallBegins(self._number, f"call_{secrets.token_hex(12)}", name)
+            yield CallBegins(self._number, f"call_{self._interaction}_{self._number}", name)
 
     def _arguments(self) -> Iterator[Part]:
         length = self._scan.length(self._rest)
@@ -150,9 +150,9 @@ class _ObjectScan:
         return len(text)
 
 
-def read_all(form: ToolForm | None, text: str) -> tuple[str, list[Call]]:
+def read_all(form: ToolForm | None, interaction: str, text: str) -> tuple[str, list[Call]]:
     """The words and the calls of a whole completion."""
-    reader = CallReader(form)
+    reader = CallReader(form, interaction)
     words, calls = "", []
     for part in [*reader.feed(text), *reader.end()]:
         match part:

@@ -36,7 +36,7 @@ from lmworks.serve.openai.requests import ChatRequest
 from lmworks.serve.openai.stream import DONE, EventStream, answered, event
 from lmworks.serve.openai.tool_fields import ChosenTool
 from lmworks.serve.openai.tools import Toolbox, toolbox
-from lmworks.serve.recording import Turn
+from lmworks.serve.recording import Turn, choice_id
 from lmworks.serve.service import Service
 from lmworks.tokenizer.tool_calls import ToolForm
 
@@ -117,7 +117,7 @@ class _Chat:
     def begin(cls, service: Service, body: ChatRequest) -> "_Chat":
         model = service.served(body.model)
         if model.kind == "assistant":
-            sampling.refuse_for_assistant(body)
+            sampling.refuse_for_assistant(body, sampling.chat_asks_for(body))
         sampling.check_choices(body.n or 1, service.config)
         box = _toolbox(body)
         form = service.language(body.model).checkpoint.chat.tool_form if box else None
@@ -145,11 +145,11 @@ class _Chat:
         return None if self.names is None else chat_logprobs(tokens, self.alternatives, self.names)
 
     def reader(self, choice: int) -> CallReader:
-        return self.readers.setdefault(choice, CallReader(self.form))
+        return self.readers.setdefault(choice, CallReader(self.form, choice_id(self.turn.id, choice)))
 
     def choice(self, one: Finished) -> ChatChoice:
         """A choice at once."""
-        words, calls = read_all(self.form, one.interaction.response)
+        words, calls = read_all(self.form, one.interaction.id, one.interaction.response)
         made = [
             AnsweredCall(id=call.id, function=AnsweredFunction(name=call.name, arguments=call.arguments))
             for call in calls

@@ -4,22 +4,18 @@ import json
 
 from lmworks.generate.constraint import Choice, Constraint, Grammar, JsonSchema, Regex
 from lmworks.serve.openai.errors import ApiError
-from lmworks.serve.openai.tool_fields import (
-    JsonObjectFormat,
-    JsonSchemaFormat,
-    StructuredOutputs,
-    TextFormat,
-)
+from lmworks.serve.openai.responses_api.requests import SchemaFormat
+from lmworks.serve.openai.tool_fields import JsonObjectFormat, JsonSchemaFormat, StructuredOutputs, TextFormat
 from lmworks.serve.openai.tools import Toolbox, calls_of
 from lmworks.tokenizer.tool_calls import ToolForm
 
 
-def schema_of(wanted: TextFormat | JsonObjectFormat | JsonSchemaFormat | None) -> JsonSchema | None:
-    """The schema that `response_format` asks for; None for free text."""
+def schema_of(wanted: TextFormat | JsonObjectFormat | JsonSchemaFormat | SchemaFormat | None) -> JsonSchema | None:
+    """The schema that `response_format`, or `text.format` of a response, asks for; None for free text."""
     match wanted:
         case JsonObjectFormat():
             return JsonSchema('{"type": "object"}')
-        case JsonSchemaFormat(json_schema=named):
+        case JsonSchemaFormat(json_schema=named) | (SchemaFormat() as named):
             return JsonSchema(json.dumps(named.schema_, ensure_ascii=False))
     return None
 

@@ -9,11 +9,11 @@ from pydantic import BaseModel
 from lmworks.serve.events import Finished
 from lmworks.serve.openai.answers import FinishReason, Usage
 from lmworks.serve.openai.errors import ApiError
-from lmworks.serve.openai.requests import Sampled
+from lmworks.serve.openai.requests import Drawn
 from lmworks.serve.service import Service
 
 
-def log_fields(body: Sampled) -> dict[str, Any]:
+def log_fields(body: Drawn) -> dict[str, Any]:
     """The fields of a `Turn` that say whose it is; OpenAI's `user` is the unit where `metadata` names none."""
     metadata = body.metadata
     return {

@@ -72,10 +72,6 @@ def _seed(seed: Any) -> Any:
     return seed
 
 
-Temperature = Annotated[float, Field(ge=0, le=2), AfterValidator(_divisor)]
-Nucleus = Annotated[float, Field(ge=0.001, le=1)]
-
-
 class ChatMessage(Strict):
     """A message of text. `refusal`, `audio`, … are null or empty, as in an answer that a client sends back."""
 
@@ -135,22 +131,14 @@ class Metadata(Strict):
     unit: ShortText | None = None
 
 
-class Sampled(Strict):
-    """What chat and text completions share."""
+class Drawn(Strict):
+    """What all requests for text share."""
 
     model: Text
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: LogitBias | None = None
-    max_tokens: Annotated[int, Field(ge=0)] | None = None
     metadata: Metadata | None = None
-    n: Annotated[int, Field(ge=1, le=16)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    seed: Annotated[Annotated[int, Field(ge=0, lt=2**63)] | None, BeforeValidator(_seed)] = None
-    stop: NonEmpty | Annotated[list[NonEmpty], Field(max_length=4)] | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    temperature: Temperature | None = None
-    top_p: Nucleus | None = None
+    temperature: Annotated[float, Field(ge=0, le=2), AfterValidator(_divisor)] | None = None
+    top_p: Annotated[float, Field(ge=0.001, le=1)] | None = None
     user: ShortText | None = None
     # Beyond OpenAI's, as vLLM names them (typical_p: as TGI does)
     top_k: Annotated[int, Field(ge=-1, description="-1 and 0 are off")] | None = None
@@ -160,6 +148,19 @@ class Sampled(Strict):
     ignore_eos: bool | None = None
     priority: Annotated[int, Field(ge=-(2**31), lt=2**31, description="smaller runs earlier")] | None = None
     structured_outputs: StructuredOutputs | None = None
+    seed: Annotated[Annotated[int, Field(ge=0, lt=2**63)] | None, BeforeValidator(_seed)] = None
+
+
+class Sampled(Drawn):
+    """What chat and text completions share."""
+
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    logit_bias: LogitBias | None = None
+    max_tokens: Annotated[int, Field(ge=0)] | None = None
+    n: Annotated[int, Field(ge=1, le=16)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    stop: NonEmpty | Annotated[list[NonEmpty], Field(max_length=4)] | None = None
+    stream_options: StreamOptions | None = None
 
     @model_validator(mode="after")
     def _stream_options_need_a_stream(self) -> "Sampled":

@@ -1,12 +1,15 @@
 """OpenAI's sampling parameters as the engine's."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from lmworks.generate.constraint import Constraint
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.models import ASSISTANT
 from lmworks.serve.openai.constraints import constraint_of
 from lmworks.serve.openai.errors import ApiError
-from lmworks.serve.openai.requests import ChatRequest, CompletionRequest, Sampled
+from lmworks.serve.openai.requests import ChatRequest, CompletionRequest, Drawn, Sampled
 
 CHAT_TOKENS = 1024  # when a chat does not say how long; the end of the context cuts it earlier
 COMPLETION_TOKENS = 16  # OpenAI's own default for text completions
@@ -26,23 +29,44 @@ def of_completion(body: CompletionRequest) -> SamplingParameters:
 
 def _of(body: Sampled, max_tokens: int, alternatives: int, constraint: Constraint | None) -> SamplingParameters:
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
+    return replace(
+        of_drawn(body, max_tokens, constraint),
+        stop=stop,
+        alternatives=alternatives,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        presence_penalty=body.presence_penalty or 0.0,
+        logit_bias={int(token): bias for token, bias in (body.logit_bias or {}).items()},
+    )
+
+
+def of_drawn(body: Drawn, max_tokens: int, constraint: Constraint | None) -> SamplingParameters:
+    """What every request can say of how tokens are drawn."""
     return SamplingParameters(
         max_tokens=max_tokens,
         temperature=1.0 if body.temperature is None else body.temperature,
         top_k=max(0, body.top_k or 0),
         top_p=1.0 if body.top_p is None else body.top_p,
-        repetition_penalty=body.repetition_penalty or 1.0,
-        seed=body.seed,
-        stop=stop,
-        ignore_eos=bool(body.ignore_eos),
-        alternatives=alternatives,
-        frequency_penalty=body.frequency_penalty or 0.0,
-        presence_penalty=body.presence_penalty or 0.0,
         min_p=body.min_p or 0.0,
         typical_p=1.0 if body.typical_p is None else body.typical_p,
+        repetition_penalty=body.repetition_penalty or 1.0,
+        seed=body.seed,
+        ignore_eos=bool(body.ignore_eos),
         constraint=constraint,
-        logit_bias={int(token): bias for token, bias in (body.logit_bias or {}).items()},
     )
+
+
+def chat_asks_for(body: ChatRequest) -> dict[str, bool]:
+    """What a chat asks for beyond the parameters that all requests share, for `refuse_for_assistant`."""
+    return {
+        "n": (body.n or 1) != 1,
+        "logprobs": bool(body.logprobs),
+        "stop": bool(body.stop),
+        "logit_bias": bool(body.logit_bias),
+        "frequency_penalty": bool(body.frequency_penalty),
+        "presence_penalty": bool(body.presence_penalty),
+        "response_format": body.response_format is not None and body.response_format.type != "text",
+        "tools": bool(body.tools),
+    }
 
 
 def check_choices(n: int, config: ServeConfig) -> None:
@@ -58,28 +82,21 @@ def check_choices(n: int, config: ServeConfig) -> None:
         )
 
 
-def refuse_for_assistant(body: ChatRequest) -> None:
+def refuse_for_assistant(body: Drawn, further: Mapping[str, bool]) -> None:
     """The grounded assistant quotes and decides: what would shape sampled text is refused, if it is not neutral.
 
-    `temperature`, `top_p`, `max_tokens` and `seed` pass without effect, because clients always send them.
+    `temperature`, `top_p`, `max_tokens` and `seed` pass without effect, because clients always send them. `further`
+    says of the request's other parameters by name whether they ask for something.
     """
     asked = {
-        "n": (body.n or 1) != 1,
-        "logprobs": bool(body.logprobs),
-        "stop": bool(body.stop),
-        "logit_bias": bool(body.logit_bias),
-        "frequency_penalty": bool(body.frequency_penalty),
-        "presence_penalty": bool(body.presence_penalty),
         "top_k": (body.top_k or 0) > 0,
         "repetition_penalty": (body.repetition_penalty or 1.0) != 1.0,
         "ignore_eos": bool(body.ignore_eos),
         "min_p": bool(body.min_p),
         "typical_p": (body.typical_p or 1.0) != 1.0,
         "structured_outputs": body.structured_outputs is not None,
-        "response_format": body.response_format is not None and body.response_format.type != "text",
-        "tools": bool(body.tools),
     }
-    for name, given in asked.items():
+    for name, given in {**asked, **further}.items():
         if given:
             raise ApiError(
                 400,

@@ -1,0 +1,128 @@
+"""Constraints as grammars of the matcher (llguidance): Lark's EBNF, and JSON schemas that it compiles itself."""
+
+import json
+import re
+from collections.abc import Iterator
+
+from llguidance import LLMatcher, grammar_from, regex_to_lark
+
+from lmworks.generate import function_calls
+from lmworks.generate.constraint import (
+    Choice,
+    CitedText,
+    Constraint,
+    ConstraintError,
+    FunctionCalls,
+    Grammar,
+    JsonSchema,
+    Quote,
+    Regex,
+    quotable,
+)
+from lmworks.generate.expressions import check_expression
+from lmworks.generate.json_schema import prepare_schema
+
+_JSON = {
+    # A small model that may put any white space between two parts tends to put nothing else there, without end.
+    "whitespace_pattern": r" |\n[ \t]{0,64}",
+    # "\u0061" would be another spelling of the name "a", which then escapes what the schema says of "a".
+    "json_allow_general_unicode_escapes": False,
+    "coerce_one_of": False,
+    "lenient": False,
+}
+
+
+def to_grammar(constraint: Constraint) -> str:
+    """The matcher's grammar of a constraint; ConstraintError for what it cannot honour."""
+    match constraint:
+        case JsonSchema(schema):
+            return LLMatcher.grammar_from_json_schema(prepare_schema(schema), overrides=_JSON)  # pyright: ignore[reportArgumentType]
+        case Regex(pattern):
+            check_expression(pattern)
+            return LLMatcher.grammar_from_lark(f"start: TEXT\nTEXT: /{regex_to_lark(pattern, 'dws')}/")
+        case Choice(options):
+            return LLMatcher.grammar_from_lark(f"start: TEXT\nTEXT: {' | '.join(map(_literal, options))}")
+        case Grammar(source):
+            return _checked_grammar(source)
+        case Quote(passages):
+            return LLMatcher.grammar_from_lark("\n".join(_quote(passages)))
+        case CitedText():
+            return LLMatcher.grammar_from_lark("\n".join(_cited_text(constraint)))
+        case FunctionCalls():
+            return LLMatcher.grammar_from_lark("\n".join(function_calls.lark(constraint, _embedded)))
+    raise ConstraintError(f"{type(constraint).__name__} is no constraint: use one of generate/constraint.py")
+
+
+def _embedded(schema: str) -> str:
+    """A JSON schema inside a grammar; references in it (`#/…`) begin at the schema itself."""
+    return f"%json {json.dumps({**prepare_schema(schema), 'x-guidance': _JSON})}"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Passages
+
+_PIECE = re.compile(r"\w+|[^\w\s]|\s+")  # words, punctuation marks and what is between them
+
+
+def _quote(passages: tuple[str, ...]) -> Iterator[str]:
+    yield "start: TEXT"
+    yield f"TEXT: {' | '.join(_span(passage) for passage in passages if passage.strip())}"
+
+
+def _cited_text(wanted: CitedText) -> Iterator[str]:
+    """A line is an opening and what follows, each of which ends in a citation.
+
+    Prose up to and with its citation is one terminal: the matcher's lexer is greedy, and prose alone would take what
+    belongs to the citation.
+    """
+    numbers = "|".join(str(number) for number in range(1, len(wanted.passages) + 1))
+    any_sign, visible = (rf'[^\[\]"“”„‟«»{white}]' for white in (r"\p{Cc}", r"\s\p{Cc}"))
+    quoted = [(n, quotable(p)) for n, p in enumerate(wanted.passages, start=1) if p.strip()] if wanted.quotes else []
+    yield f'start: line ("\\n" line){{0,{wanted.lines - 1}}}'
+    yield 'line: opening following* "."?'
+    yield f"opening: OPENING{' | OPENING_PROSE? quotation' if quoted else ''}"
+    yield f"following: FOLLOWING{' | PROSE quotation' if quoted else ''}"
+    yield f"OPENING: /{visible}({any_sign}*{visible})? \\[({numbers})\\]/"
+    yield f"FOLLOWING: /({any_sign}*{visible})? \\[({numbers})\\]/"
+    if quoted:
+        yield f"OPENING_PROSE: /{visible}{any_sign}*/"
+        yield f"PROSE: /{any_sign}+/"
+        yield f"quotation: {' | '.join(f'quotation_{number}' for number, _ in quoted)}"
+    for number, passage in quoted:
+        yield f'quotation_{number}: "\\"" SPAN_{number} "\\" [{number}]"'
+        yield f"SPAN_{number}: {_span(passage)}"
+
+
+def _span(passage: str) -> str:
+    """A terminal: whole pieces of the passage in a row, the first and the last of them no white space."""
+    pieces = {"substring_chunks": _PIECE.findall(passage)}
+    return f"(%regex {json.dumps(pieces)} & /\\S(?s:.*\\S)?/)"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Grammars of the user's own
+
+_TEXTS = re.compile(r'"(?:\\.|[^"\\\n])*"i?|/(?:\\.|[^/\\\n])+/[a-z]*|//[^\n]*|#[^\n]*')
+_REFUSED = {
+    r"<[^>\n]*>": "special tokens",
+    r"%(?!ignore\b|regex\b)\w+": "directives but %ignore and %regex (JSON has a constraint of its own)",
+    r"(?m)^[ \t]*[!?]?[\w.-]+[ \t]*\[[^\]\n]*\][ \t]*:": "options of rules",
+}
+
+
+def _checked_grammar(source: str) -> str:
+    is_gbnf = "::=" in source
+    if not is_gbnf:
+        bare = _TEXTS.sub('""', source)
+        for sign, name in _REFUSED.items():
+            found = re.search(sign, bare)
+            if found:
+                raise ConstraintError(f"the grammar has {found[0]!r}: {name} are not supported in grammars")
+    try:
+        return grammar_from("ebnf", source)
+    except ValueError as error:
+        raise ConstraintError(f"the grammar is not EBNF: {error}") from error
+
+
+def _literal(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

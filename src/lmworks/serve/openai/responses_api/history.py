@@ -1,0 +1,108 @@
+"""What came before a response: the items of its input, and the conversation that `previous_response_id` names."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lmworks.artefact import hash_json
+from lmworks.records import Interaction, Message
+from lmworks.serve.openai.calls import read_all
+from lmworks.serve.openai.conversation import call_of
+from lmworks.serve.openai.errors import ApiError
+from lmworks.serve.openai.responses_api.requests import CallItem, Item, MessageItem
+from lmworks.serve.service import Service
+
+PREFIX = "resp_"  # before the id of the interaction
+INSTRUCTIONS = "instructions"  # under which the lineage has their hash
+
+
+@dataclass(frozen=True, slots=True)
+class Previous:
+    """What an earlier response leaves to the next: its conversation without its instructions, and where it belongs."""
+
+    messages: tuple[Message, ...]
+    conversation: str
+    interaction: str
+
+
+def messages_of(given: str | Sequence[Item], before: Sequence[Message]) -> tuple[Message, ...]:
+    """The conversation with the input after it. Calls in a row are one message of the assistant, with what it said.
+
+    ApiError for the result of a call that is not there.
+    """
+    if isinstance(given, str):
+        return (*before, Message("user", given))
+    rows = list(before)
+    for item in given:
+        match item:
+            case MessageItem(role=role):
+                rows.append(Message("system" if role == "developer" else role, item.text))
+            case CallItem():
+                call = call_of(item.call_id, item.name, item.arguments)
+                if rows and rows[-1].role == "assistant":
+                    rows[-1] = Message("assistant", rows[-1].content, (*rows[-1].tool_calls, call))
+                else:
+                    rows.append(Message("assistant", "", (call,)))
+            case _:
+                rows.append(Message("tool", item.text, (), _called(rows, item.call_id), item.call_id))
+    return tuple(rows)
+
+
+def _called(rows: Sequence[Message], identifier: str) -> str:
+    """The name of the function that a call was of."""
+    for message in rows:
+        for call in message.tool_calls:
+            if call["id"] == identifier:
+                return call["function"]["name"]
+    raise ApiError(
+        400, f"input: there is no function_call before with the call_id {identifier!r}", "input", "invalid_value"
+    )
+
+
+async def previous(service: Service, identifier: str | None) -> Previous:
+    """The conversation up to a response and with it, as the log holds it; of None, an empty one.
+
+    Its instructions are left out, as in OpenAI's API. ApiError where the log has no such response, or not its words.
+    """
+    if identifier is None:
+        return Previous((), "", "")
+    try:
+        found = await service.reading_log(lambda reader: reader.get(identifier.removeprefix(PREFIX)))
+    except KeyError:
+        found = None
+    if found is None or not identifier.startswith(PREFIX):
+        raise _refused(404, f"the log holds no response {identifier!r}", "previous_response_not_found")
+    if found.redacted:
+        raise _refused(
+            400,
+            f"the words of {identifier!r} were redacted ({', '.join(found.redacted)}) before they were logged: send "
+            "the conversation in input instead",
+            "previous_response_redacted",
+        )
+    if found.operation != "chat" or found.finish_reason not in ("stop", "length"):
+        raise _refused(400, f"{identifier!r} is no finished response", "previous_response_not_finished")
+    return Previous((*_without_instructions(found), _answer(service, found)), found.conversation, found.id)
+
+
+def instructions_hash(instructions: str) -> str:
+    return hash_json(instructions)
+
+
+def _without_instructions(interaction: Interaction) -> tuple[Message, ...]:
+    first, *rest = interaction.messages
+    given = interaction.lineage.get(INSTRUCTIONS)
+    return tuple(rest) if given == instructions_hash(first.content) else interaction.messages
+
+
+def _answer(service: Service, interaction: Interaction) -> Message:
+    """What the model said and called, read as it was then; UnknownModelError when that model is not served any more."""
+    form = service.language(interaction.route).checkpoint.chat.tool_form if interaction.tools else None
+    words, calls = read_all(form, interaction.id, interaction.response)
+    try:
+        return Message("assistant", words, tuple(call_of(call.id, call.name, call.arguments) for call in calls))
+    except ValueError:  # its arguments are no JSON
+        message = f"{PREFIX}{interaction.id} ended at its limit inside a call: there is nothing to go on from"
+        raise _refused(400, message, "previous_response_not_finished") from None
+
+
+def _refused(status: int, message: str, code: str) -> ApiError:
+    return ApiError(status, message, "previous_response_id", code)

@@ -1,13 +1,149 @@
-"""Which compiled library this machine runs. For now: none, and the reference runs."""
+"""The compiled kernels: the same C++ sources once for each set of instructions, of which the best is taken at run time.
 
+    avx512_bf16   AVX-512 with VNNI and BF16        (AMD Zen 4 and later, Intel Cooper Lake, Sapphire Rapids and later)
+    avx512        AVX-512 with VNNI                 (Intel Ice Lake)
+    avx2          AVX2 with FMA and F16C            (x86 since 2013)
+    portable      what the compiler's target has    (anything, ARM too)
+
+They are plain C functions in shared libraries that know neither Python nor PyTorch, so that building the package needs
+a C++ compiler and nothing else. Where it was built without one, `load` says so once and the reference runs instead.
+"""
+
+import ctypes
+import os
+import warnings
+from ctypes import POINTER, c_char_p, c_int32, c_int64, c_void_p
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from pathlib import Path
+
+from lmworks.kernels import structures
+
+NAMES = ("avx512_bf16", "avx512", "avx2", "portable")
+CHOICE = "LMWORKS_KERNELS"  # environment variable: one of the names, or "reference"
+
+_ERRORS = {
+    1: "token {at} of the batch has an id that the embedding does not have",
+    2: "token {at} of the batch has a position beyond the rotation, the learned positions or its page table",
+    3: "token {at} of the batch belongs to a sequence that the page tables do not have",
+    4: "token {at} of the batch needs a page that its table does not have, or that the cache does not have",
+    5: "row {at} of the wanted logits is of a token that the batch does not have",
+    6: "token {at} of the batch uses an adapter that the program does not have",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Library:
+    """One compiled library. Calls from several threads run one after the other, and release Python's lock."""
+
+    name: str
+    functions: ctypes.CDLL
+
+    def call(self, function: str, *arguments: object) -> int:
+        """Calls `lmworks_FUNCTION`; MemoryError where the step is too large for the memory."""
+        error = getattr(self.functions, f"lmworks_{function}")(*arguments)
+        if error == 7:
+            raise MemoryError("a step needs more memory than there is: compute fewer tokens at a time")
+        return error
+
+    @property
+    def threads(self) -> int:
+        return self.functions.lmworks_threads()
+
+    def set_threads(self, count: int) -> None:
+        """From the next call on; ValueError for less than one."""
+        if count < 1:
+            raise ValueError(f"the kernels need at least one thread, got {count}")
+        self.functions.lmworks_set_threads(count)
+
+    @property
+    def workspace_bytes(self) -> int:
+        """What the library keeps for what lies between the input and the output of a step."""
+        return self.functions.lmworks_workspace_bytes()
+
+
+def check(error: int, at: int) -> None:
+    """ValueError for an error that a batch caused, `at` its token or row."""
+    if error:
+        raise ValueError(_ERRORS[error].format(at=at))
 
 
 @cache
-def load() -> Any | None:
-    return None
+def load(name: str | None = None) -> Library | None:
+    """A library by name, or the best that was built and that this machine can run; None: there is none, or the
+    environment variable asks for the reference.
+
+    ValueError for a name that there is not, or that this machine cannot run.
+    """
+    wanted = name or os.environ.get(CHOICE)
+    if wanted == "reference":
+        return None
+    runnable = available()
+    if wanted is None:
+        if not runnable:
+            _warn()
+        return _open(runnable[0]) if runnable else None
+    if wanted not in runnable:
+        raise ValueError(f"{CHOICE} and `load` take one of {', '.join((*runnable, 'reference'))} here, not {wanted!r}")
+    return _open(wanted)
+
+
+@cache
+def available() -> tuple[str, ...]:
+    """The names of the libraries that were built and that this machine can run, the fastest first."""
+    if _path("portable") is None:
+        return ()
+    ask = _open("portable").functions.lmworks_best
+    ask.restype = c_char_p
+    best = NAMES.index(ask().decode())
+    return tuple(name for name in NAMES[best:] if _path(name) is not None)
 
 
 def set_threads(count: int) -> None:
-    """How many threads the kernels use."""
+    """How many threads the kernels use; at first, one for each core that the process may run on."""
+    library = load()
+    if library is not None:
+        library.set_threads(count)
+
+
+@cache
+def _open(name: str) -> Library:
+    path = _path(name)
+    assert path is not None
+    functions = ctypes.CDLL(str(path))
+    pointer = c_void_p
+    functions.lmworks_run.argtypes = (pointer, pointer)
+    functions.lmworks_linear.argtypes = (pointer, pointer, pointer, c_int64, c_int32, pointer)
+    functions.lmworks_norm_gated_linear.argtypes = (
+        *(pointer, pointer, c_int64, c_int32, c_int32),
+        *(pointer, c_int64, pointer),
+    )
+    functions.lmworks_attend.argtypes = (pointer, pointer, pointer, pointer)
+    functions.lmworks_set_threads.argtypes = (c_int32,)
+    functions.lmworks_workspace_bytes.restype = c_int64
+    functions.lmworks_sizes.argtypes = (POINTER(c_int64),)
+    sizes = (c_int64 * len(structures.SIZES))()
+    functions.lmworks_sizes(sizes)
+    if tuple(sizes) != structures.SIZES:
+        raise ImportError(f"{path} was built from other sources than this package: install the package again")
+    library = Library(name, functions)
+    if hasattr(os, "sched_getaffinity"):
+        library.set_threads(len(os.sched_getaffinity(0)))
+    return library
+
+
+def _path(name: str) -> Path | None:
+    """Where the library lies: beside this package, or, when it is installed to be edited, where it was built to."""
+    import lmworks.kernels
+
+    candidates = (Path(folder) / f"liblmworks_{name}.so" for folder in lmworks.kernels.__path__)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _warn() -> None:
+    warnings.warn(
+        "lmworks was installed without its compiled kernels, so that models run slowly, in PyTorch alone. To build "
+        "them, install a C++ compiler (g++ or clang) and then lmworks again.",
+        RuntimeWarning,
+        stacklevel=3,
+    )

@@ -1,13 +1,13 @@
-"""Matrices in the memory layout of the kernels, which compute 16 output rows at a time, one in each lane of a vector.
+"""Matrices in the memory layout of the kernels, which compute 32 results at a time, one in each lane of two vectors.
 
-Rows are padded to whole blocks of 16 and columns to whole groups of 32. Within a block of 16 rows:
+Rows are padded to whole blocks of 32 and columns to whole groups of 32. Within a block of 32 rows:
 
-    float32    [column][16 rows]                                            4 bytes a value
-    bfloat16   [column / 2][16 rows][2]          pairs feed a pair product
-    int8       [column / 4][16 rows][4]          as uint8 q + 128: fours feed an unsigned times signed product
-    int4       [column / 8][16 rows][4]          low nibble: columns 0 … 3 of eight, high nibble: columns 4 … 7
-    scales     [column / 32][16 rows]            float16, of int8
-               [column / 32][2][16 rows]         scale, then minimum, of int4
+    float32    [column][32 rows]
+    bfloat16   [column / 2][32 rows][2]          pairs feed a product of pairs
+    int8       [column / 4][32 rows][4]          as uint8 q + 128: fours feed an unsigned times signed product
+    int4       [column / 8][32 rows][4]          low nibble: columns 0 … 3 of eight, high nibble: columns 4 … 7
+    scales     [column / 32][32 rows]            float16, of int8
+               [column / 32][2][32 rows]         scale, then minimum, of int4
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lmworks.kernels.formats import GROUP, Format, Quantised, dequantise, from_gguf, quantise, stack
 
-BLOCK = 16  # rows
+BLOCK = 32  # rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class PackedMatrix:
         if rows is None:
             return dequantise(unpack(self))
         blocks = rows.long() // BLOCK
-        picked = dequantise(unpack(self._blocks(blocks)))  # (16 · numbers, columns)
+        picked = dequantise(unpack(self._blocks(blocks)))  # (32 · numbers, columns)
         return picked[torch.arange(len(rows), device=rows.device) * BLOCK + rows.long() % BLOCK]
 
     @cached_property
@@ -88,7 +88,7 @@ def pack(matrix: Quantised, bias: Tensor | None = None) -> PackedMatrix:
         case "int4":
             eights = values.view(-1, BLOCK, values.shape[1] // 8, 2, 4)
             halves = eights[:, :, :, 0] | eights[:, :, :, 1] << 4
-            packed = halves.transpose(1, 2).contiguous()  # (blocks, column / 8, 16, 4)
+            packed = halves.transpose(1, 2).contiguous()  # (blocks, columns / 8, 32, 4)
     return PackedMatrix(matrix.format, rows, columns, packed.view(torch.uint8).flatten(), _pack_scales(matrix), bias)
 
 
@@ -148,12 +148,12 @@ def _pack_scales(matrix: Quantised) -> Tensor | None:
         return None
     kinds = [matrix.scales] if matrix.minimums is None else [matrix.scales, matrix.minimums]
     together = torch.stack([_pad(kind, BLOCK, 1) for kind in kinds])  # (1 or 2, rows, groups)
-    blocks = together.unflatten(1, (-1, BLOCK)).permute(1, 3, 0, 2)  # (blocks, groups, 1 or 2, 16)
+    blocks = together.unflatten(1, (-1, BLOCK)).permute(1, 3, 0, 2)  # (blocks, groups, 1 or 2, 32)
     return blocks.contiguous().flatten()
 
 
 def _interleave(values: Tensor, run: int) -> Tensor:
-    """(rows, columns) → (blocks, columns / run, 16, run)."""
+    """(rows, columns) → (blocks, columns / run, 32, run)."""
     return values.view(-1, BLOCK, values.shape[1] // run, run).transpose(1, 2).contiguous()
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,7 +56,10 @@ def allocate(
     if head_dim % 16 or head_dim <= 0:
         raise ValueError(f"the kernels need heads of a multiple of 16 dimensions, got {head_dim}")
     size = PAGE * (head_dim * _BYTES[format] + _SCALE_BYTES[format])
-    return Pages(torch.zeros(count, 2, kv_heads, size, dtype=torch.uint8, device=device), format, head_dim)
+    shape = (count, 2, kv_heads, size)
+    if torch.device(device).type == "cpu":  # whose zeros cost no memory until they are written to, unlike torch's
+        return Pages(torch.from_numpy(np.zeros(shape, np.uint8)), format, head_dim)
+    return Pages(torch.zeros(shape, dtype=torch.uint8, device=device), format, head_dim)
 
 
 def bytes_per_token(kv_heads: int, head_dim: int, format: CacheFormat) -> int:  # noqa: A002
@@ -105,9 +109,9 @@ def _rounded(tokens: Tensor, dtype: torch.dtype, scales: Tensor | None, page: Te
     """(kv_heads, length, head_dim) → (length, kv_heads, head_dim) as stored; its scales are stored right away."""
     tokens = tokens.transpose(0, 1).float()
     if scales is not None:
-        scale = tokens.abs().amax(dim=-1) / 127
-        scales[page, :, slot] = scale
-        tokens = (tokens / torch.where(scale == 0, 1.0, scale)[..., None]).round()
+        largest = tokens.abs().amax(dim=-1)
+        scales[page, :, slot] = largest / 127
+        tokens = (tokens * torch.where(largest == 0, 0.0, 127 / largest)[..., None]).round()
     return tokens.to(dtype)
 
 

@@ -8,19 +8,17 @@ definition in `reference.py`; both write the new keys and values into the same p
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
 from lmworks.kernels import library, reference
+from lmworks.kernels.library import Library
+from lmworks.kernels.lowered import Lowered
 from lmworks.kernels.packing import PackedMatrix
 from lmworks.kernels.pages import Pages
-
-if TYPE_CHECKING:
-    from lmworks.kernels.lowered import Lowered
-
-Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"]
+from lmworks.kernels.structures import Activation, Site
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +95,6 @@ class Adapter:
     scale: float
 
 
-Site = Literal["qkv", "output", "gate_up", "down"]
-
-
 @dataclass(frozen=True, eq=False)
 class Program:
     """A whole decoder.
@@ -136,11 +131,9 @@ class Program:
         return sum(matrix.nbytes for matrix in matrices.values())
 
     @cached_property
-    def lowered(self) -> "Lowered":
+    def lowered(self) -> Lowered:
         """The program as C structures, which point to its tensors; made once."""
-        from lmworks.kernels.lowered import lower
-
-        return lower(self)
+        return Lowered(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,15 +155,14 @@ class RaggedBatch:
     adapters: np.ndarray | None = None
 
 
-def run(program: Program, batch: RaggedBatch) -> tuple[Tensor, Tensor, Tensor]:
+def run(program: Program, batch: RaggedBatch, kernels: Library | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """The forward of all tokens; their keys and values are written into the pages.
 
     For each wanted token: its logits, (rows, vocabulary) float32; the best of them, (rows,) int64, the lowest id among
     equals; and the natural logarithm of the sum of their exponentials, (rows,) float32, which is not finite where a
-    logit is NaN or +inf.
+    logit is NaN or +inf. `kernels` picks a library other than the default.
 
     ValueError for an id, position, sequence, page or row that the program or the batch does not have.
     """
-    if program.embedding.values.device.type == "cpu" and library.load() is not None:
-        return program.lowered.run(batch)
-    return reference.run(program, batch)
+    chosen = (kernels or library.load()) if program.embedding.values.device.type == "cpu" else None
+    return reference.run(program, batch) if chosen is None else program.lowered.run(batch, chosen)

@@ -19,11 +19,13 @@ from torch import Tensor
 from lmworks.kernels import pages as page_memory
 from lmworks.kernels.formats import GROUP, Format
 from lmworks.kernels.packing import PackedMatrix
+from lmworks.kernels.structures import Activation, Site
 
 if TYPE_CHECKING:
-    from lmworks.kernels.program import Activation, Adapter, LayerProgram, Norm, Program, RaggedBatch, Site
+    from lmworks.kernels.program import Adapter, LayerProgram, Norm, Program, RaggedBatch
 
 PAGE = page_memory.PAGE
+VANISHING = 1e-30  # a group of activations below is zero: 127 divided by it would be infinite
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -46,7 +48,7 @@ def linear_add(residual: Tensor, x: Tensor, matrix: PackedMatrix) -> Tensor:
 
 
 def norm_gated_linear(
-    x: Tensor, norm: "Norm", gate_up: PackedMatrix, hidden: int, activation: "Activation", gated: bool
+    x: Tensor, norm: "Norm", gate_up: PackedMatrix, hidden: int, activation: Activation, gated: bool
 ) -> Tensor:
     """`activation(gate(norm(x))) · up(norm(x))`, or `activation(up(norm(x)))`: (…, columns) → (…, hidden)."""
     return activate(norm_linear(x, norm, gate_up), hidden, activation, gated)
@@ -62,11 +64,11 @@ def rounded(x: Tensor, form: Format) -> Tensor:
         case _:
             groups = F.pad(x, (0, -x.shape[-1] % GROUP)).unflatten(-1, (-1, GROUP))
             largest = groups.abs().amax(dim=-1, keepdim=True)
-            inverse = torch.where(largest == 0, 0.0, 127 / largest)
+            inverse = torch.where(largest > VANISHING, 127 / largest, 0.0)
             return ((groups * inverse).round() * (largest / 127)).flatten(-2)[..., : x.shape[-1]]
 
 
-def activate(gate_up: Tensor, hidden: int, activation: "Activation", gated: bool) -> Tensor:
+def activate(gate_up: Tensor, hidden: int, activation: Activation, gated: bool) -> Tensor:
     """(…, rows of gate and up, each filled up to a multiple of 32) → (…, hidden)."""
     if not gated:
         return _ACTIVATIONS[activation](gate_up[..., :hidden])
@@ -183,7 +185,7 @@ def run(program: "Program", batch: "RaggedBatch") -> tuple[Tensor, Tensor, Tenso
 def _block(program: "Program", number: int, layer: "LayerProgram", x: Tensor, batch: "RaggedBatch") -> Tensor:
     """(tokens, width) → (tokens, width)."""
 
-    def product(site: "Site", x: Tensor, matrix: PackedMatrix) -> Tensor:
+    def product(site: Site, x: Tensor, matrix: PackedMatrix) -> Tensor:
         adapters = [adapter.get((number, site), ()) for adapter in program.adapters]
         return adapted(linear(x, matrix), x, adapters, batch.adapters)
 

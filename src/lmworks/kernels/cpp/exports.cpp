@@ -1,0 +1,117 @@
+// The functions of the library, as C calls them: one call at a time, on memory that grows to the largest and is kept.
+#include <mutex>
+#include <new>
+
+#include "attention.h"
+#include "check.h"
+#include "exports.h"
+#include "linear.h"
+#include "program.h"
+
+
+namespace lmworks {
+namespace {
+
+std::mutex one_call_at_a_time;
+Workspace* shared = nullptr;  // never destroyed, like the threads that use it
+
+// Calls `work` with the memory for all threads; kNoMemory when it does not suffice.
+template <class Work>
+int32_t enter(Work work) {
+  const std::lock_guard lock(one_call_at_a_time);
+  try {
+    if (shared == nullptr) shared = new Workspace();
+    shared->own.resize(threads());
+    return work(*shared);
+  } catch (const std::bad_alloc&) {
+    return kNoMemory;
+  }
+}
+
+}  // namespace
+}  // namespace lmworks
+
+using namespace lmworks;
+
+LMWORKS_EXPORT int32_t lmworks_run(const Model* model, Batch* batch) {
+  return enter([&](Workspace& work) { return run_program(*model, *batch, work); });
+}
+
+// out (rows, matrix.rows) = x (rows, matrix.columns) times the matrix; += where `add`. With a norm of x where there is
+// one.
+LMWORKS_EXPORT int32_t lmworks_linear(
+    const Matrix* matrix, const Norm* norm, const float* x, int64_t rows, int32_t add, float* out) {
+  return enter([&](Workspace& work) {
+    reserve_rows(work, *matrix, rows);
+    run_region([&](Team& team) {
+      const auto product = [&](auto rows_of) {
+        if (add) {
+          linear<true>(team, work, *matrix, rows, rows_of, Adapters(), out);
+        } else {
+          linear<false>(team, work, *matrix, rows, rows_of, Adapters(), out);
+        }
+      };
+      if (norm != nullptr) {
+        product(NormedRows{x, matrix->columns, *norm});
+      } else {
+        product(PlainRows{x, matrix->columns});
+      }
+    });
+    return kNone;
+  });
+}
+
+// out (rows, hidden) = activation(gate) * up of the normed x (rows, gate_up.columns).
+LMWORKS_EXPORT int32_t lmworks_norm_gated_linear(
+    const Matrix* gate_up, const Norm* norm, int64_t hidden, int32_t activation, int32_t gated, const float* x,
+    int64_t rows, float* out) {
+  return enter([&](Workspace& work) {
+    reserve_rows(work, *gate_up, rows);
+    run_region([&](Team& team) {
+      const NormedRows normed{x, gate_up->columns, *norm};
+      gated_linear(team, work, *gate_up, {hidden, activation, gated}, rows, normed, Adapters(),
+                   [&](int64_t row, int64_t group, Floats first, Floats second) {
+                     alignas(64) float both[kBlock];
+                     store(both, first);
+                     store(both + 16, second);
+                     write_block<false>(out + row * hidden, hidden, group, both);
+                   });
+    });
+    return kNone;
+  });
+}
+
+// out (tokens, heads * head_dim); queries and keys of qkv are normed and rotated in place.
+LMWORKS_EXPORT int32_t lmworks_attend(const Layer* layer, Batch* batch, float* qkv, float* out) {
+  return enter([&](Workspace& work) {
+    const int32_t error = check_attention(*layer, *batch);
+    if (error != kNone || batch->tokens == 0) return error;
+    work.cut_tiles(*batch, layer->heads / layer->kv_heads);
+    work.reserve_attention(*layer, *batch, threads());
+    run_region([&](Team& team) { attend(team, work, *layer, *batch, qkv, out); });
+    return error;
+  });
+}
+
+LMWORKS_EXPORT void lmworks_set_threads(int32_t count) {
+  const std::lock_guard lock(one_call_at_a_time);
+  set_threads(count);
+}
+
+LMWORKS_EXPORT int32_t lmworks_threads() {
+  const std::lock_guard lock(one_call_at_a_time);
+  return threads();
+}
+
+// What the library holds between calls.
+LMWORKS_EXPORT int64_t lmworks_workspace_bytes() {
+  const std::lock_guard lock(one_call_at_a_time);
+  return shared == nullptr ? 0 : shared->bytes();
+}
+
+// The sizes of the structures, for Python to compare with its own.
+LMWORKS_EXPORT void lmworks_sizes(int64_t* sizes) {
+  const int64_t ours[] = {sizeof(Matrix), sizeof(Norm),  sizeof(Change), sizeof(Changes),
+                          sizeof(Layer),  sizeof(Model), sizeof(Table),  sizeof(Batch)};
+  std::copy(std::begin(ours), std::end(ours), sizes);
+}

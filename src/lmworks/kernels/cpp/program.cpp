@@ -1,0 +1,180 @@
+// A whole decoder in one region of the threads: see docs/kernels.md for the order of its operations.
+#include <algorithm>
+
+#include "attention.h"
+#include "check.h"
+#include "embed.h"
+#include "head.h"
+#include "linear.h"
+#include "program.h"
+
+namespace lmworks {
+namespace {
+
+// One step of a model: what its operations share.
+struct Step {
+  const Model& model;
+  const Batch& batch;
+  Workspace& work;
+  int64_t width;       // of the residual stream
+  int64_t most_ranks;  // of the changes of a matrix, added up
+};
+
+Adapters adapters_of(const Step& step, int64_t layer, Site site) {
+  Adapters adapters;
+  if (step.batch.adapters == nullptr || step.most_ranks == 0) return adapters;
+  adapters.used = step.batch.adapters;
+  adapters.changes = step.model.adapters + layer * kSites + site;
+  adapters.stride = step.model.layer_count * kSites;
+  adapters.low_rank = step.work.low_rank.data();
+  adapters.most_ranks = step.most_ranks;
+  return adapters;
+}
+
+int64_t most_ranks_of(const Model& model) {
+  int64_t most = 0;
+  for (int64_t i = 0; i < model.adapter_count * model.layer_count * kSites; ++i) {
+    int64_t ranks = 0;
+    for (int64_t c = 0; c < model.adapters[i].count; ++c) ranks += model.adapters[i].changes[c].rank;
+    most = std::max(most, ranks);
+  }
+  return most;
+}
+
+Gating gating_of(const Layer& layer) { return {layer.down.columns, layer.activation, layer.gated}; }
+
+
+void reserve(const Step& step, int threads) {
+  const Model& model = step.model;
+  Workspace& work = step.work;
+  const int64_t tokens = step.batch.tokens;
+  work.own.resize(threads);
+  work.residual.reserve(tokens * step.width);
+  work.change.reserve(tokens * step.width);
+  work.low_rank.reserve(tokens * step.most_ranks);
+  const Layer& first = model.layers[0];
+  work.cut_tiles(step.batch, first.heads / first.kv_heads);
+  for (int64_t i = 0; i < model.layer_count; ++i) {
+    const Layer& layer = model.layers[i];
+    work.qkv.reserve(tokens * layer.qkv.rows);
+    work.attended.reserve(tokens * layer.output.columns);
+    work.reserve_attention(layer, step.batch, threads);
+    for (const Matrix* matrix : {&layer.qkv, &layer.output, &layer.gate_up}) reserve_rows(work, *matrix, tokens);
+    work.hidden_activations.reserve(layer.down.format, tokens, layer.down.columns);
+    if (step.most_ranks > 0) {
+      work.hidden.reserve(tokens * round_up(layer.down.columns, kGroup));
+    }
+  }
+  reserve_rows(work, model.head, step.batch.rows);
+  work.parts.reserve(step.batch.rows * ((block_count(model.head) + kPartBlocks - 1) / kPartBlocks));
+}
+
+void embed(Team& team, const Step& step) {
+  const Model& model = step.model;
+  team.share(step.batch.tokens, [&](int64_t token) {
+    float* x = step.work.residual.data() + token * step.width;
+    read_row(model.embedding, step.batch.ids[token], model.embedding_scale, x);
+    if (model.positions == nullptr) return;
+    const float* learned = model.positions + step.batch.positions[token] * step.width;
+    for (int64_t column = 0; column < step.width; ++column) x[column] += learned[column];
+  });
+}
+
+// x += post_norm(the product), or without the norm where there is none.
+void add_product(
+    Team& team, const Step& step, const Matrix& matrix, const Activations& x, const Norm& post_norm,
+    const Adapters& adapters) {
+  const int64_t tokens = step.batch.tokens, width = step.width;
+  float* residual = step.work.residual.data();
+  if (post_norm.weight == nullptr) {
+    multiply_rows(team, matrix, x, tokens, adapters, [&](int64_t row, int64_t block, const float* out) {
+      write_block<true>(residual + row * width, width, block, out);
+    });
+    return;
+  }
+  float* change = step.work.change.data();
+  multiply_rows(team, matrix, x, tokens, adapters, [&](int64_t row, int64_t block, const float* out) {
+    write_block<false>(change + row * width, width, block, out);
+  });
+  team.share(tokens, [&](int64_t token) {
+    float* mine = change + token * width;
+    normalise(mine, width, post_norm, mine);
+    for (int64_t column = 0; column < width; ++column) residual[token * width + column] += mine[column];
+  });
+}
+
+// Leaves the heads' results in `attended`.
+void attention(Team& team, const Step& step, int64_t number) {
+  const Layer& layer = step.model.layers[number];
+  Workspace& work = step.work;
+  const NormedRows normed{work.residual.data(), step.width, layer.attention_norm};
+  linear<false>(team, work, layer.qkv, step.batch.tokens, normed, adapters_of(step, number, kQkv), work.qkv.data());
+  attend(team, work, layer, step.batch, work.qkv.data(), work.attended.data());
+}
+
+void add_attention(Team& team, const Step& step, int64_t number) {
+  const Layer& layer = step.model.layers[number];
+  const Adapters adapters = adapters_of(step, number, kOutput);
+  const PlainRows attended{step.work.attended.data(), layer.output.columns};
+  const Activations x = round_rows(team, step.work, layer.output, step.batch.tokens, attended, adapters);
+  add_product(team, step, layer.output, x, layer.attention_post_norm, adapters);
+}
+
+// Leaves the hidden values, rounded for the second product; and as floats where an adapter needs them.
+void feed_forward(Team& team, const Step& step, int64_t number) {
+  const Layer& layer = step.model.layers[number];
+  Workspace& work = step.work;
+  const Gating gating = gating_of(layer);
+  const Activations hidden = work.hidden_activations.view(layer.down.format, layer.down.columns);
+  const Adapters adapters = adapters_of(step, number, kGateUp);
+  const NormedRows normed{work.residual.data(), step.width, layer.feed_forward_norm};
+  gated_linear(team, work, layer.gate_up, gating, step.batch.tokens, normed, adapters,
+               [&](int64_t row, int64_t group, Floats first, Floats second) {
+                 round_group(first, second, hidden, row, group);
+                 if (adapters.used == nullptr) return;
+                 float* floats = work.hidden.data() + row * hidden.columns + group * kGroup;
+                 store(floats, first);
+                 store(floats + 16, second);
+               });
+}
+
+void add_feed_forward(Team& team, const Step& step, int64_t number) {
+  const Layer& layer = step.model.layers[number];
+  const Activations hidden = step.work.hidden_activations.view(layer.down.format, layer.down.columns);
+  const Adapters adapters = adapters_of(step, number, kDown);
+  if (adapters.used != nullptr) {
+    team.share(step.batch.tokens, [&](int64_t token) {
+      lower_rank(adapters, token, step.work.hidden.data() + token * hidden.columns, layer.down.columns);
+    });
+  }
+  add_product(team, step, layer.down, hidden, layer.feed_forward_post_norm, adapters);
+}
+
+void block(Team& team, const Step& step, int64_t number) {
+  attention(team, step, number);
+  if (step.model.layers[number].parallel) {  // both parts read the same residual stream
+    feed_forward(team, step, number);
+    add_attention(team, step, number);
+  } else {
+    add_attention(team, step, number);
+    feed_forward(team, step, number);
+  }
+  add_feed_forward(team, step, number);
+}
+
+}  // namespace
+
+Error run_program(const Model& model, Batch& batch, Workspace& work) {
+  const Error error = check(model, batch);
+  if (error != kNone || batch.tokens == 0) return error;
+  const Step step{model, batch, work, model.embedding.columns, batch.adapters ? most_ranks_of(model) : 0};
+  reserve(step, threads());
+  run_region([&](Team& team) {
+    embed(team, step);
+    for (int64_t number = 0; number < model.layer_count; ++number) block(team, step, number);
+    if (batch.rows > 0) head(team, work, model, batch, work.residual.data());
+  });
+  return kNone;
+}
+
+}  // namespace lmworks

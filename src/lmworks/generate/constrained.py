@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import cached_property
+from itertools import takewhile
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
@@ -48,6 +49,7 @@ class ConstraintCompiler:
         spelled += [b""] * (vocabulary - len(spelled))
         for token in eos_ids:
             spelled[token] = b""
+        self.tokenizer = tokenizer
         self.time_limit_seconds = time_limit_seconds
         self._tokens = _Tokens(tokenizer, spelled, tuple(dict.fromkeys(eos_ids)))
         self._compiled: OrderedDict[Constraint, Future[Compiled]] = OrderedDict()
@@ -147,33 +149,35 @@ def _words(tokens: Sequence[int], vocabulary: int) -> np.ndarray:
 
 
 class Compiled:
-    """A constraint for a tokenizer. Matchers of it share what they have learnt of its states; any thread may start one."""
+    """A constraint for a tokenizer; any thread may start matchers of it, which share what they learn of its states."""
 
     def __init__(self, tokens: _Tokens, grammar: str) -> None:
         self.tokens, self._grammar = tokens, grammar
         self._lock = threading.Lock()
         self._fresh = build(tokens.native, grammar)
         opening = build(tokens.native_opening, grammar) if tokens.drops_first_space else self._fresh
+        self.generation = 0  # how often the shared states had to be thrown away
         self.first_mask = _mask(opening, tokens)
+        if not self.first_mask.any():
+            raise ConstraintError("the constraint accepts no text: it contradicts itself, or refers to itself forever")
         if tokens.drops_first_space:
             # A space alone is dropped: after it, the text is as empty as before.
             self.first_mask |= _words([i for i, text in enumerate(tokens.spelled) if text == b" "], len(tokens.spelled))
-        if not self.first_mask.any():
-            raise ConstraintError("the constraint accepts no text: it contradicts itself, or refers to itself forever")
 
     def start(self) -> "Matcher":
         """A matcher before the first token of a text."""
-        return Matcher(self, self.fresh())
+        return Matcher(self, *self.fresh())
 
-    def fresh(self) -> LLMatcher:
+    def fresh(self) -> tuple[LLMatcher, int]:
+        """The native matcher before the first token, and its generation."""
         with self._lock:
-            return self._fresh.deep_copy()
+            return self._fresh.deep_copy(), self.generation
 
-    def renew(self) -> LLMatcher:
-        """As `fresh`, with nothing learnt: when the states that matchers share have become too many, all of them fail."""
+    def renew(self) -> None:
+        """Throws away what matchers have learnt of the states: when those become too many, none can go on with them."""
+        fresh = build(self.tokens.native, self._grammar)
         with self._lock:
-            self._fresh = build(self.tokens.native, self._grammar)
-            return self._fresh.deep_copy()
+            self._fresh, self.generation = fresh, self.generation + 1
 
 
 def _mask(native: LLMatcher, tokens: _Tokens) -> np.ndarray:
@@ -188,8 +192,9 @@ def _mask(native: LLMatcher, tokens: _Tokens) -> np.ndarray:
 class Matcher:
     """Where one text stands in its constraint. For one thread at a time; `mask` leaves the interpreter's lock free."""
 
-    def __init__(self, compiled: Compiled, native: LLMatcher) -> None:
-        self._compiled, self._tokens, self._native = compiled, compiled.tokens, native
+    def __init__(self, compiled: Compiled, native: LLMatcher, generation: int) -> None:
+        self._compiled, self._tokens = compiled, compiled.tokens
+        self._native, self._generation = native, generation
         self._taken: list[list[int]] = []  # for each token, those that the native matcher took for it
         self._finished = False
 
@@ -207,44 +212,35 @@ class Matcher:
         self._require_open()
         if not self._taken:
             return self._compiled.first_mask.copy()
-        words = _mask(self._native, self._tokens)
+        words = _mask(self._current(), self._tokens)
         if self._native.is_error():
-            self._renew()
-            words = _mask(self._native, self._tokens)
+            words = _mask(self._renewed(), self._tokens)
         if self._native.is_error() or not words.any():
-            reason = self._native.get_error().split("\n")[0] or "no token leads on"
-            raise ConstraintError(f"the constraint cannot be followed any further ({reason}): simplify it")
+            raise self._stuck()
         return words
 
     def advance(self, token: int) -> None:
         """Takes a token; ConstraintError, with nothing changed, for one that is not allowed."""
         self._require_open()
-        if self.accepts([token]) != 1:
+        if self.accepts([token]) != 1 and not _has(self.mask(), token):
             raise ConstraintError(f"token {token} is not allowed here: choose one of mask()")
-        if token in self._tokens.ends:
-            self._finished = True
-            self._taken.append([])
-            return
-        taken = self._spell(token)
-        if taken and not self._native.consume_tokens(taken):
-            self._renew()
-            if not self._native.consume_tokens(taken):
-                raise ConstraintError(f"the constraint cannot be followed any further: {self._native.get_error()}")
+        taken = [] if token in self._tokens.ends else self._spell(token)
+        if taken and not self._current().consume_tokens(taken) and not self._renewed().consume_tokens(taken):
+            raise self._stuck()
         self._taken.append(taken)
+        self._finished = token in self._tokens.ends
 
     def accepts(self, tokens: Sequence[int]) -> int:
         """How many of the first tokens of a continuation are allowed one after the other. Changes nothing."""
         if self._finished or not tokens:
             return 0
-        first = tokens[0]
-        if not self._taken and not self._allowed_first(first):
-            return 0
-        spelled = self._spell(first)
-        inside = self._text_tokens(tokens[1:]) if first not in self._tokens.ends else []
+        first, native = tokens[0], self._current()
         if first in self._tokens.ends:
-            return int(self._native.is_accepting())
-        ahead = self._native.deep_copy()
-        accepted = ahead.validate_tokens([*spelled, *inside])
+            return int(native.is_accepting())
+        if self._text_tokens([first]) == [] or (not self._taken and not _has(self._compiled.first_mask, first)):
+            return 0
+        spelled, inside = self._spell(first), self._text_tokens(tokens[1:])
+        accepted = native.deep_copy().validate_tokens([*spelled, *inside])
         if accepted < len(spelled):
             return 0
         count = 1 + accepted - len(spelled)
@@ -263,21 +259,28 @@ class Matcher:
         return tokens
 
     def proposal(self, most: int = 64) -> list[int]:
-        """The text that is certain next, as the tokenizer writes it: a guess at the next tokens for speculation.
+        """The text that comes next, where it is as good as certain, as the tokenizer writes it: for speculation.
 
-        Other tokens may spell the same text, so that these are likely where `forced` is certain. The last one is left
-        out, for it might join with what comes after.
+        Other tokens may spell the same text, so these are likely where those of `forced` are certain. The last one is
+        left out, for it might join with what comes after.
         """
-        if self._finished:
-            return []
-        certain = self._native.deep_copy().compute_ff_bytes().decode("utf-8", "ignore")
-        tokens = self._tokens.tokenizer.encode(certain) if not self._taken else self._tokens.continuation(certain)
-        tokens = tokens[:-1][:most]
+        ahead, pieces = self.copy(), list[tuple[int, bytes]]()
+        while not ahead.finished and len(pieces) < most:
+            longest = _longest(ahead.mask(), ahead._spelled(), self._tokens.ends)
+            if longest is None:
+                break
+            pieces.append((longest, ahead._spelled()[longest]))
+            ahead.advance(longest)
+        # In the middle of a character, its last bytes are no text that could be encoded.
+        rest = [token for token, _ in takewhile(lambda piece: piece[1][0] & 0xC0 == 0x80, pieces)]
+        text = b"".join(piece for _, piece in pieces[len(rest) :]).decode("utf-8", "ignore")
+        encode = self._tokens.continuation if self._taken else self._tokens.tokenizer.encode
+        tokens = [*rest, *encode(text)[:-1]][:most]
         return tokens[: self.accepts(tokens)]
 
     def copy(self) -> "Matcher":
         """Another matcher at the same place, in microseconds."""
-        other = Matcher(self._compiled, self._native.deep_copy())
+        other = Matcher(self._compiled, self._native.deep_copy(), self._generation)
         other._taken, other._finished = list(self._taken), self._finished
         return other
 
@@ -287,11 +290,12 @@ class Matcher:
             raise ValueError(f"cannot take back {count} of {len(self._taken)} tokens")
         if count == 0:
             return
+        native = self._current()
         back = sum(map(len, self._taken[-count:]))
         del self._taken[-count:]
         self._finished = False
-        if back and not self._native.rollback(back):
-            self._renew()
+        if back and not native.rollback(back):
+            self._renewed()
 
     # -----------------------------------------------------------------------------------------------------------------
 
@@ -299,9 +303,8 @@ class Matcher:
         if self._finished:
             raise ValueError("the text has ended: no token comes after it")
 
-    def _allowed_first(self, token: int) -> bool:
-        words = self._compiled.first_mask
-        return 0 <= token < len(self._tokens.spelled) and bool(words[token >> 5] >> (token & 31) & 1)
+    def _spelled(self) -> list[bytes]:
+        return self._tokens.spelled if self._taken else self._tokens.opening
 
     def _spell(self, token: int) -> list[int]:
         """The tokens that the native matcher takes for one: itself, but for a first one that loses its space."""
@@ -317,15 +320,33 @@ class Matcher:
         return list(tokens[:count])
 
     def _may_end_after(self, taken: list[int]) -> bool:
-        ahead = self._native.deep_copy()
+        ahead = self._current().deep_copy()
         return ahead.consume_tokens(taken) and ahead.is_accepting()
 
-    def _renew(self) -> None:
-        """The same place, from states that nobody has filled yet."""
-        self._native = self._compiled.renew()
+    def _current(self) -> LLMatcher:
+        """The native matcher, after a failure of any matcher with which it shared states: another one."""
+        return self._native if self._generation == self._compiled.generation else self._replayed()
+
+    def _renewed(self) -> LLMatcher:
+        self._compiled.renew()
+        return self._replayed()
+
+    def _replayed(self) -> LLMatcher:
+        self._native, self._generation = self._compiled.fresh()
         taken = [token for tokens in self._taken for token in tokens]
         if taken and not self._native.consume_tokens(taken):
-            raise ConstraintError(f"the constraint cannot be followed any further: {self._native.get_error()}")
+            raise self._stuck()
+        return self._native
+
+    def _stuck(self) -> ConstraintError:
+        reason = self._native.get_error().split("\n")[0] or "no token leads on"
+        if self._native.is_error():
+            self._compiled.renew()  # for those that share its states
+        return ConstraintError(f"the constraint cannot be followed any further ({reason}): simplify it")
+
+
+def _has(mask: np.ndarray, token: int) -> bool:
+    return 0 <= token < 32 * len(mask) and bool(mask[token >> 5] >> (token & 31) & 1)
 
 
 def _only(mask: np.ndarray) -> int | None:
@@ -333,3 +354,12 @@ def _only(mask: np.ndarray) -> int | None:
     places = np.flatnonzero(mask)
     word = int(mask[places[0]])
     return None if len(places) > 1 or word & (word - 1) else int(places[0]) * 32 + word.bit_length() - 1
+
+
+def _longest(mask: np.ndarray, spelled: list[bytes], ends: tuple[int, ...]) -> int | None:
+    """The longest token of a mask, if all others are beginnings of it; None else, and where the text may end."""
+    tokens = np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little")).tolist()
+    if len(tokens) > 32 or any(token in ends for token in tokens):  # no token has as many beginnings
+        return None
+    longest = max(tokens, key=lambda token: len(spelled[token]))
+    return longest if all(spelled[longest].startswith(spelled[token]) for token in tokens) else None

@@ -21,7 +21,8 @@ class JsonSchema:
 
     What the keywords mean is JSON Schema 2020-12, formats asserted. Among all texts of one value, those are allowed
     that keep the order of `properties`, escape only what JSON must have escaped, and put between two parts at most one
-    space, or one line break and an indent.
+    space, or one line break and an indent. Strings have no control characters but backspace, tab, form feed and those
+    that end a line.
     """
 
     schema: str

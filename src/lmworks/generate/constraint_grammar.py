@@ -4,7 +4,8 @@ import json
 import re
 from collections.abc import Iterator
 
-from llguidance import LLMatcher, grammar_from, regex_to_lark
+from llguidance import LLMatcher, regex_to_lark
+from llguidance.gbnf_to_lark import any_to_lark
 
 from lmworks.generate import function_calls
 from lmworks.generate.constraint import (
@@ -25,31 +26,38 @@ from lmworks.generate.json_schema import prepare_schema
 _JSON = {
     # A small model that may put any white space between two parts tends to put nothing else there, without end.
     "whitespace_pattern": r" |\n[ \t]{0,64}",
-    # "\u0061" would be another spelling of the name "a", which then escapes what the schema says of "a".
-    "json_allow_general_unicode_escapes": False,
+    # All of JSON's but "/" and "u": "\u0061" is another spelling of the name "a", which the library takes for a name of
+    # which the schema says nothing. What needs it, such as U+0001, cannot be written.
+    "json_allowed_escapes": 'nrbtf\\"',
     "coerce_one_of": False,
     "lenient": False,
 }
+# Where only one text can follow, the library would otherwise allow but one way to cut it into tokens.
+_OPTIONS = '%llguidance {"no_forcing": true}\n'
 
 
 def to_grammar(constraint: Constraint) -> str:
     """The matcher's grammar of a constraint; ConstraintError for what it cannot honour."""
+    return LLMatcher.grammar_from_lark(_OPTIONS + _lark(constraint))
+
+
+def _lark(constraint: Constraint) -> str:
     match constraint:
         case JsonSchema(schema):
-            return LLMatcher.grammar_from_json_schema(prepare_schema(schema), overrides=_JSON)  # pyright: ignore[reportArgumentType]
+            return f"start: {_embedded(schema)}"
         case Regex(pattern):
             check_expression(pattern)
-            return LLMatcher.grammar_from_lark(f"start: TEXT\nTEXT: /{regex_to_lark(pattern, 'dws')}/")
+            return f"start: TEXT\nTEXT: /{regex_to_lark(pattern, 'dws')}/"
         case Choice(options):
-            return LLMatcher.grammar_from_lark(f"start: TEXT\nTEXT: {' | '.join(map(_literal, options))}")
+            return f"start: TEXT\nTEXT: {' | '.join(json.dumps(option, ensure_ascii=False) for option in options)}"
         case Grammar(source):
-            return _checked_grammar(source)
+            return _own_grammar(source)
         case Quote(passages):
-            return LLMatcher.grammar_from_lark("\n".join(_quote(passages)))
+            return f"start: TEXT\nTEXT: {' | '.join(_span(passage) for passage in passages if passage.strip())}"
         case CitedText():
-            return LLMatcher.grammar_from_lark("\n".join(_cited_text(constraint)))
+            return "\n".join(_cited_text(constraint))
         case FunctionCalls():
-            return LLMatcher.grammar_from_lark("\n".join(function_calls.lark(constraint, _embedded)))
+            return "\n".join(function_calls.lark(constraint, _embedded))
     raise ConstraintError(f"{type(constraint).__name__} is no constraint: use one of generate/constraint.py")
 
 
@@ -62,11 +70,6 @@ def _embedded(schema: str) -> str:
 # Passages
 
 _PIECE = re.compile(r"\w+|[^\w\s]|\s+")  # words, punctuation marks and what is between them
-
-
-def _quote(passages: tuple[str, ...]) -> Iterator[str]:
-    yield "start: TEXT"
-    yield f"TEXT: {' | '.join(_span(passage) for passage in passages if passage.strip())}"
 
 
 def _cited_text(wanted: CitedText) -> Iterator[str]:
@@ -110,19 +113,14 @@ _REFUSED = {
 }
 
 
-def _checked_grammar(source: str) -> str:
-    is_gbnf = "::=" in source
-    if not is_gbnf:
-        bare = _TEXTS.sub('""', source)
-        for sign, name in _REFUSED.items():
-            found = re.search(sign, bare)
-            if found:
-                raise ConstraintError(f"the grammar has {found[0]!r}: {name} are not supported in grammars")
+def _own_grammar(source: str) -> str:
+    bare = _TEXTS.sub('""', source)
+    is_gbnf = "::=" in bare
+    for sign, name in () if is_gbnf else _REFUSED.items():
+        found = re.search(sign, bare)
+        if found:
+            raise ConstraintError(f"the grammar has {found[0]!r}: {name} are not supported in grammars")
     try:
-        return grammar_from("ebnf", source)
-    except ValueError as error:
-        raise ConstraintError(f"the grammar is not EBNF: {error}") from error
-
-
-def _literal(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+        return any_to_lark(source) if is_gbnf else source
+    except Exception as error:  # the converter raises errors of several kinds
+        raise ConstraintError(f"the grammar is not GBNF: {error}") from error

@@ -40,7 +40,7 @@ class Vocabulary:
         self._ends = list(ends)
 
     def __call__(self, text: str | bytes) -> list[int]:
-        """The library asks for the tokens of a text only to fast-forward, which is left to `Matcher.proposal`."""
+        """The library asks for the tokens of a text only to fast-forward, which our grammars switch off."""
         return []
 
     def native(self) -> LLTokenizer:

@@ -3,6 +3,7 @@
 import openai
 import pytest
 
+from lmworks.generate.constraint import Choice
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.generate.remote import RemoteEngine
@@ -135,6 +136,67 @@ def test_echo_without_tokens_scores_the_prompt(language, engine):
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (len(ids), 0)
 
 
+def test_the_best_of_several_are_told(language, engine):
+    made = [expected(engine, "the thing", temperature=1, seed=4 + choice, max_tokens=6) for choice in range(5)]
+    ranked = sorted(made, key=lambda one: sum(one.log_probabilities) / len(one.log_probabilities), reverse=True)
+    answer = complete(language, ["one", "the thing"], n=2, best_of=5, seed=4, max_tokens=6)
+    assert [choice.text for choice in answer.choices[2:]] == [one.text for one in ranked[:2]]
+    assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
+    one = complete(language, "the thing", n=2, best_of=5, seed=4, max_tokens=6)
+    assert one.usage.completion_tokens == sum(len(each.ids) for each in made)
+
+
+@pytest.mark.parametrize("as_ids", [True, False])
+def test_an_evaluation_harness_scores_with_echo(language, engine, as_ids):
+    """As lm-evaluation-harness's `local-completions` does: ln p of a continuation, and whether it is the greedy one."""
+    encode = engine.checkpoint.tokenizer.encode
+    context, greedy = "the thing", expected(engine, "the thing", temperature=0, max_tokens=4).ids
+    rows = [[*encode(context), *greedy], [*encode(context), *encode(" is on")]]
+    prompts = rows if as_ids else [engine.checkpoint.tokenizer.decode(row) for row in rows[1:]]
+    answer = complete(language, prompts, temperature=0, max_tokens=1, logprobs=1, seed=1234, echo=True)
+    start = len(encode(context))
+    for choice, row in zip(answer.choices, rows if as_ids else rows[1:], strict=True):
+        told = choice.logprobs
+        assert len(told.tokens) == len(told.top_logprobs) == len(told.text_offset) == len(row) + 1
+        assert told.token_logprobs[0] is None and told.top_logprobs[0] is None
+        (score,) = engine.score([row[:start]], [row[start:]])
+        values = told.token_logprobs[start:-1]
+        # In bfloat16, what is computed together moves a score by about 0.03 a token.
+        assert sum(values) == pytest.approx(score.total, abs=0.05 * len(values))
+        is_greedy = all(
+            value == max(top.values()) for value, top in zip(values, told.top_logprobs[start:-1], strict=True)
+        )
+        assert is_greedy == (row is rows[0])
+
+
+def test_alternatives_to_a_prompt_are_told(language, engine):
+    answer = complete(language, "the thing is", echo=True, max_tokens=0, logprobs=3)
+    ids = engine.checkpoint.tokenizer.encode("the thing is")
+    (score,) = engine.score([ids[:1]], [ids[1:]], alternatives=3)
+    told = answer.choices[0].logprobs
+    for top, row, token in zip(told.top_logprobs[1:], score.alternatives, told.tokens[1:], strict=True):
+        assert sorted(top.values(), reverse=True)[:3] == pytest.approx([value for _, value in row], abs=1e-3)
+        assert token in top and len(top) in (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "sampling"),
+    [
+        ({"min_p": 0.2}, {"min_p": 0.2}),
+        ({"typical_p": 0.5}, {"typical_p": 0.5}),
+        ({"structured_outputs": {"choice": ["one", "two"]}}, {"constraint": Choice(("one", "two"))}),
+    ],
+)
+def test_what_goes_beyond_openai_reaches_the_engine(language, engine, options, sampling):
+    answer = complete(language, "the thing", seed=3, max_tokens=12, extra_body=options)
+    wanted = expected(engine, "the thing", temperature=1, seed=3, max_tokens=12, **sampling)
+    assert (
+        answer.choices[0].text
+        == wanted.text
+        != expected(engine, "the thing", temperature=1, seed=3, max_tokens=12).text
+    )
+
+
 def test_our_own_client_scores_as_the_engine_does(language, engine):
     remote = RemoteEngine(f"{language.url}/v1", "tiny", prompt_log_probabilities=True)
     encode = engine.checkpoint.tokenizer.encode
@@ -142,7 +204,7 @@ def test_our_own_client_scores_as_the_engine_does(language, engine):
     continuations = [encode(text) for text in (" sleeps", " b c", " there was a queen\n", "\U0001f600")]
     own, theirs = engine.score(contexts, continuations), remote.score(contexts, continuations)
     for one, other in zip(own, theirs, strict=True):
-        # The engine packs what it scores together, which in bfloat16 moves a score by about 0.03 a token.
+        # In bfloat16, what is computed together moves a score by about 0.03 a token.
         assert other.log_probabilities == pytest.approx(one.log_probabilities, abs=0.05)
 
 
@@ -176,9 +238,10 @@ def test_an_empty_prompt_starts_a_document(language, engine):
     ("options", "word"),
     [
         ({"suffix": "end"}, "suffix"),
-        ({"best_of": 3}, "best_of"),
+        ({"n": 3, "best_of": 2}, "best_of"),
+        ({"best_of": 3, "stream": True}, "best_of"),
+        ({"best_of": 17}, "best_of"),
         ({"logprobs": 6}, "logprobs"),
-        ({"echo": True, "logprobs": 1}, "echo"),
         ({"max_tokens": 0}, "echo"),
         ({"prompt": []}, "prompt"),
         ({"prompt": [""] * 1000}, "prompt"),

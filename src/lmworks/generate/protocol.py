@@ -220,9 +220,14 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """ln p of each continuation token given the context and the continuation tokens before it."""
+    """ln p of each continuation token given the context and the continuation tokens before it.
+
+    `alternatives` are for each of them the most probable tokens at its place, best first, as (id, ln p); empty where
+    none were asked for.
+    """
 
     log_probabilities: tuple[float, ...]
+    alternatives: tuple[tuple[tuple[int, float], ...], ...] = ()
 
     @property
     def total(self) -> float:

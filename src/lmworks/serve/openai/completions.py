@@ -56,8 +56,9 @@ async def _completion(service: Service, scorer: Scorer, body: CompletionRequest)
             async for index, one in events:
                 if isinstance(one, Finished):
                     finished[index] = one
-    choices = [text.whole(index, finished.get(index)) for index in range(len(text.prompts) * text.n)]
-    done = [finished[index] for index in sorted(finished)]
+    told = text.best(finished)
+    choices = [text.whole(index, one) for index, one in enumerate(told)]
+    done = [one for one in told if one is not None]
     extra = extension.of_choices(done) if done else None
     return Json(content(TextCompletion(**text.head, choices=choices, usage=text.usage(finished), lmworks=extra)))
 
@@ -83,11 +84,15 @@ async def _chunks(service: Service, scorer: Scorer, body: CompletionRequest) -> 
 
 @dataclass(slots=True)
 class _Text:
-    """One request on its way. Choice `index` completes prompt `index // n`, as OpenAI counts them."""
+    """One request on its way. Choice `index` completes prompt `index // n`, as OpenAI counts them.
+
+    Of each prompt `made` completions are made, of which the `n` best are told.
+    """
 
     body: CompletionRequest
     prompts: list[Prompt]
     n: int
+    made: int
     turns: list[Turn]
     head: dict[str, Any]
     names: TokenBytes
@@ -98,14 +103,16 @@ class _Text:
         if service.served(body.model).kind == "assistant":
             raise ApiError(400, f"{body.model} answers chats only: POST /v1/chat/completions", "model")
         worker = service.language(body.model)
-        sampling.check_choices(body.n or 1, service.config)
+        made = body.best_of or body.n or 1
+        sampling.check_choices(made, service.config)
         echo, own = bool(body.echo), scorer if body.logprobs is not None else None
-        reading = [read_prompt(worker, given, echo=echo, scorer=own) for given in body.prompts]
+        others = body.logprobs or 0
+        reading = [read_prompt(worker, given, echo=echo, scorer=own, alternatives=others) for given in body.prompts]
         with service.counted():
             prompts = list(await asyncio.gather(*reading))
         parameters, fields = sampling.of_completion(body), log_fields(body)
         turns = [
-            Turn(body.model, prompt_ids=one.ids, sampling=parameters, n=body.n or 1, id=fresh_id(), **fields)
+            Turn(body.model, prompt_ids=one.ids, sampling=parameters, n=made, id=fresh_id(), **fields)
             for one in prompts
         ]
         head = {
@@ -114,16 +121,26 @@ class _Text:
             "model": body.model,
             "system_fingerprint": system_fingerprint(service, body.model),
         }
-        return cls(body, prompts, body.n or 1, turns, head, TokenBytes(worker.checkpoint.tokenizer))
+        return cls(body, prompts, body.n or 1, made, turns, head, TokenBytes(worker.checkpoint.tokenizer))
 
     async def events(self, service: Service) -> AsyncGenerator[tuple[int, Piece | Finished], None]:
-        """(index of the choice, event); as many prompts at a time as the model has slots for their choices."""
+        """(number of what is made, event); as many prompts at a time as the model has slots for their completions."""
         sources = [service.chat(turn) for turn in self.turns]
-        at_once = max(1, service.config.slots // self.n)
+        at_once = max(1, service.config.slots // self.made)
         async with aclosing(merged(sources, at_once)) as events:
             async for number, one in events:
                 if isinstance(one, (Piece, Finished)):
-                    yield number * self.n + one.choice, one
+                    yield number * self.made + one.choice, one
+
+    def best(self, finished: dict[int, Finished]) -> list[Finished | None]:
+        """Of each prompt the `n` completions with the highest mean ln p of their tokens; None where none was made."""
+        if not finished:
+            return [None] * (len(self.prompts) * self.n)
+        told: list[Finished | None] = []
+        for prompt in range(len(self.prompts)):
+            group = [finished[prompt * self.made + choice] for choice in range(self.made)]
+            told += sorted(group, key=_mean, reverse=True)[: self.n] if self.made > self.n else group
+        return told
 
     def whole(self, index: int, finished: Finished | None) -> TextChoice:
         """A choice at once; without `finished` it is its echoed prompt alone."""
@@ -154,7 +171,7 @@ class _Text:
 
     def usage(self, finished: dict[int, Finished]) -> Usage:
         if finished:
-            groups = [[finished[p * self.n + c] for c in range(self.n)] for p in range(len(self.prompts))]
+            groups = [[finished[p * self.made + c] for c in range(self.made)] for p in range(len(self.prompts))]
             return usage(groups)
         prompt = sum(len(one.ids) for one in self.prompts)
         return Usage(prompt_tokens=prompt, completion_tokens=0, total_tokens=prompt)
@@ -163,12 +180,17 @@ class _Text:
         return self.writers.setdefault(index, TextLogprobsWriter(self.body.logprobs or 0, self.names))
 
 
+def _mean(finished: Finished) -> float:
+    values = finished.interaction.token_log_probabilities
+    return sum(values) / len(values) if values else float("-inf")
+
+
 def _joined(first: TextLogprobs | None, second: TextLogprobs | None) -> TextLogprobs | None:
     if first is None or second is None:
         return None
     return TextLogprobs(
         tokens=first.tokens + second.tokens,
         token_logprobs=first.token_logprobs + second.token_logprobs,
-        top_logprobs=None,
+        top_logprobs=first.top_logprobs + second.top_logprobs if first.top_logprobs and second.top_logprobs else None,
         text_offset=first.text_offset + second.text_offset,
     )

@@ -69,7 +69,11 @@ class TextLogprobsWriter:
         return TextLogprobs(
             tokens=[self._names.name(token.id, token.text) for token in tokens],
             token_logprobs=[None if value is None else finite(value) for value in given],
-            top_logprobs=[self._top(token) for token in tokens] if self._alternatives else None,
+            top_logprobs=[
+                None if value is None else self._top(token) for token, value in zip(tokens, given, strict=True)
+            ]
+            if self._alternatives
+            else None,
             text_offset=[self._advance(token, hidden=token.id in hidden) for token in tokens],
         )
 

@@ -1,6 +1,7 @@
 """The prompts of text completions: their ids, and what `echo` repeats of them."""
 
 import asyncio
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -36,26 +37,32 @@ class Scorer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="score")
         self._waiting = 0
 
-    async def score(self, worker: EngineWorker, ids: tuple[int, ...]) -> Score:
-        """ln p of each id but the first, given those before it; ValueError, BusyError or DeadlineError."""
+    async def score(
+        self,
+        worker: EngineWorker,
+        contexts: Sequence[Sequence[int]],
+        continuations: Sequence[Sequence[int]],
+        alternatives: int = 0,
+    ) -> list[Score]:
+        """ln p of each continuation given its context; ValueError, BusyError or DeadlineError."""
         if self._waiting > self._config.max_waiting + PROMPTS:  # one request may bring so many
             raise BusyError(self._waiting)
         self._waiting += 1
         try:
-            work = asyncio.get_running_loop().run_in_executor(self._thread, worker.score, [ids[:1]], [ids[1:]])
-            (score,) = await asyncio.wait_for(work, self._config.deadline_seconds)
+            loop = asyncio.get_running_loop()
+            work = loop.run_in_executor(self._thread, worker.score, contexts, continuations, alternatives)
+            return await asyncio.wait_for(work, self._config.deadline_seconds)
         except TimeoutError:
             raise DeadlineError(f"not finished within {self._config.deadline_seconds:g} s") from None
         finally:
             self._waiting -= 1
-        return score
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
 async def read_prompt(
-    worker: EngineWorker, given: str | list[int], *, echo: bool, scorer: Scorer | None = None
+    worker: EngineWorker, given: str | list[int], *, echo: bool, scorer: Scorer | None = None, alternatives: int = 0
 ) -> Prompt:
     """Ids of a text, or the text of ids; with `scorer`, the answer repeats the prompt with log-probabilities."""
     tokenizer = worker.checkpoint.tokenizer
@@ -69,7 +76,8 @@ async def read_prompt(
     if most is not None and len(ids) > most:
         message = f"prompt: {len(ids)} tokens are more than the context of {most} that is served (serve.context_length)"
         raise ApiError(400, message, "prompt", "context_length_exceeded")
-    return _scored(ids, text, await scorer.score(worker, ids), TokenTexts(tokenizer))
+    (score,) = await scorer.score(worker, [ids[:1]], [ids[1:]], alternatives)
+    return _scored(ids, text, score, TokenTexts(tokenizer))
 
 
 def _ids(tokenizer: Tokenizer, given: str | list[int], vocabulary: int) -> tuple[int, ...]:
@@ -83,5 +91,7 @@ def _ids(tokenizer: Tokenizer, given: str | list[int], vocabulary: int) -> tuple
 
 def _scored(ids: tuple[int, ...], text: str, score: Score, texts: TokenTexts) -> Prompt:
     values = (None, *score.log_probabilities)
-    tokens = tuple(Token(token, texts[token], value or 0.0) for token, value in zip(ids, values, strict=True))
+    others = [[(token, texts[token], value) for token, value in row] for row in score.alternatives]
+    rows = zip(ids, values, [[], *others] if others else [[]] * len(ids), strict=True)
+    tokens = tuple(Token(token, texts[token], value or 0.0, tuple(best)) for token, value, best in rows)
     return Prompt(ids, text, tokens, values)

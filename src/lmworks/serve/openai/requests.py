@@ -34,6 +34,7 @@ from lmworks.serve.openai.tool_fields import (
 
 PROMPTS = 128
 INPUTS = 2048
+STOPS = 32  # OpenAI takes 4; harnesses for evaluation send more
 
 UNSUPPORTED = {
     "audio": "the models answer with text",
@@ -159,7 +160,7 @@ class Sampled(Drawn):
     max_tokens: Annotated[int, Field(ge=0)] | None = None
     n: Annotated[int, Field(ge=1, le=16)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    stop: NonEmpty | Annotated[list[NonEmpty], Field(max_length=4)] | None = None
+    stop: NonEmpty | Annotated[list[NonEmpty], Field(max_length=STOPS)] | None = None
     stream_options: StreamOptions | None = None
 
     @model_validator(mode="after")
@@ -220,7 +221,9 @@ class CompletionRequest(Sampled):
     )
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
-    best_of: Annotated[int, Field(ge=1, description="must equal n")] | None = None
+    best_of: Annotated[int, Field(ge=1, le=16, description="completions made, of which the n best are told")] | None = (
+        None
+    )
     suffix: None = None
 
     @property
@@ -232,12 +235,12 @@ class CompletionRequest(Sampled):
 
     @model_validator(mode="after")
     def _agrees(self) -> "CompletionRequest":
-        if self.best_of is not None and self.best_of != (self.n or 1):
-            raise ValueError("best_of must equal n: completions are not chosen among")
+        if self.best_of is not None and self.best_of < (self.n or 1):
+            raise ValueError("best_of must be at least n: so many completions are made, of which n are told")
+        if self.stream and (self.best_of or 1) > (self.n or 1):
+            raise ValueError("best_of above n cannot be streamed: which are the best is known at their end")
         if self.max_tokens == 0 and not self.echo:
             raise ValueError("max_tokens 0 needs echo, which scores the prompt: otherwise there is nothing to answer")
-        if self.echo and self.logprobs:
-            raise ValueError("logprobs above 0 is not supported with echo: only the prompt's own tokens are scored")
         return self
 
 

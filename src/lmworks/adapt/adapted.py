@@ -13,9 +13,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from lmworks.adapt.lora import HEAD, Lora, LowRank, check_fits
-from lmworks.adapt.structure import sharing_copy, untie
+from lmworks.adapt.untying import untie
 from lmworks.model.config import MaskedLanguageModelHead
 from lmworks.model.heads import LanguageModelHead
+from lmworks.model.sharing import sharing_copy
 from lmworks.model.transformer import Transformer
 
 _TILE = 8  # rows of one product

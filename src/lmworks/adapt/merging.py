@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from lmworks.adapt.lora import HEAD, Lora, check_fits
-from lmworks.adapt.structure import sharing_copy, untie
+from lmworks.adapt.untying import untie
+from lmworks.model.sharing import sharing_copy
 from lmworks.model.transformer import Transformer
 
 

@@ -6,7 +6,7 @@ every expert that any of its tokens chose once, on all of these tokens, as the m
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -27,8 +27,7 @@ class OffloadCounters:
     """What the layers have done so far.
 
     hits         times that an expert was needed and was ready; `misses`: that it had to be fetched.
-    bytes_moved  of the experts that were fetched, in the dtype they are computed in. A mapped file brings them page by
-                 page, when they compute.
+    bytes_moved  of the experts that were fetched, in the dtype they are computed in.
     """
 
     hits: int = 0
@@ -40,22 +39,14 @@ class ReadyExperts:
     """The experts of one layer that are ready to compute, at most `resident`; the least recently used one gives way.
 
     weights   of all experts by their names in the layer, such as `3.up.weight`; each is asked for at every miss.
+    make      an expert without values, where it is to compute: called at most `resident` times. A miss overwrites the
+              one that gives way, so that nothing is allocated or freed while the model runs.
     """
 
     def __init__(
-        self,
-        config: configs.FeedForward,
-        width: int,
-        weights: Mapping[str, Tensor],
-        resident: int,
-        device: torch.device,
-        dtype: torch.dtype | None,
-        counters: OffloadCounters,
+        self, weights: Mapping[str, Tensor], resident: int, make: Callable[[], FeedForward], counters: OffloadCounters
     ) -> None:
-        with torch.device("meta"):
-            self._names = list(FeedForward(config, width).state_dict())
-        self._config, self._width, self._weights = config, width, weights
-        self._resident, self._device, self._dtype, self.counters = resident, device, dtype, counters
+        self._weights, self._resident, self._make, self.counters = weights, resident, make, counters
         self._ready: OrderedDict[int, FeedForward] = OrderedDict()
 
     def __contains__(self, number: int) -> bool:
@@ -66,20 +57,18 @@ class ReadyExperts:
         if number in self._ready:
             self.counters.hits += 1
             self._ready.move_to_end(number)
-            return self._ready[number]
-        if len(self._ready) == self._resident:
-            self._ready.popitem(last=False)  # before the other one is fetched: the bound holds at every moment
-        self._ready[number] = self._fetch(number)
-        self.counters.misses += 1
-        self.counters.bytes_moved += sum(tensor.nbytes for tensor in self._ready[number].parameters())
+        else:
+            full = len(self._ready) == self._resident
+            self._ready[number] = self._fetch(number, self._ready.popitem(last=False)[1] if full else self._make())
         return self._ready[number]
 
-    def _fetch(self, number: int) -> FeedForward:
-        with torch.device("meta"):
-            expert = FeedForward(self._config, self._width).requires_grad_(False)
-        state = {name: self._weights[f"{number}.{name}"].detach().to(self._device, self._dtype) for name in self._names}
-        expert.load_state_dict(state, assign=True)
-        return expert.eval()
+    @torch.no_grad()
+    def _fetch(self, number: int, place: FeedForward) -> FeedForward:
+        self.counters.misses += 1
+        for name, parameter in place.named_parameters():
+            parameter.copy_(self._weights[f"{number}.{name}"])
+            self.counters.bytes_moved += parameter.nbytes
+        return place
 
 
 class OffloadedMixture(MixtureOfExperts):
@@ -111,10 +100,10 @@ def offload_experts(
 ) -> Transformer:
     """The model with at most `resident` experts of each mixture on `device`, and everything else there; for inference.
 
-    dtype     to compute in; None: as stored.
+    dtype     to compute in; None: as `model` has it.
     weights   where the experts' weights are, by our names; None: where `model` has them, in memory or in a file that
               `load(folder, "stored")` has mapped. `to_our_names` of `read_weights` maps a file anew for every tensor
-              that is asked for, so that its pages stay in memory no longer than the expert.
+              that is asked for, so that its pages stay in memory no longer than copying it takes.
 
     The result is, bit for bit, that of the model on `device` in `dtype`. Its `state_dict` is without the experts.
     `model` stays as it is. ValueError for a model without mixtures, and for fewer than one resident expert.
@@ -124,29 +113,35 @@ def offload_experts(
     mixtures = {name: part for name, part in model.named_modules() if isinstance(part, MixtureOfExperts)}
     if not mixtures:
         raise ValueError("this model has no mixtures of experts: there is nothing to offload")
-    place, counters = torch.device(device), OffloadCounters()
+    if any(isinstance(mixture, OffloadedMixture) for mixture in mixtures.values()):
+        raise ValueError("the experts are offloaded already: begin with the model that has them")
+    counters = OffloadCounters()
     of_experts = {id(p) for mixture in mixtures.values() for p in mixture.experts.parameters()}
 
     def convert(tensor: Tensor) -> Tensor:
         if id(tensor) in of_experts:
             return tensor
-        moved = tensor.detach().to(place, dtype if tensor.is_floating_point() else None)
+        moved = tensor.detach().to(device, dtype if tensor.is_floating_point() else None)
         return nn.Parameter(moved, requires_grad=False) if isinstance(tensor, nn.Parameter) else moved
 
     offloaded = sharing_copy(model, convert)
     for name, mixture in mixtures.items():
-        ready = ReadyExperts(
-            mixture.config.expert,
-            mixture.router.in_features,
-            _experts_of(name, mixture, weights),
-            resident,
-            place,
-            dtype,
-            counters,
-        )
+        stored = {parameter.dtype for parameter in mixture.experts.parameters()}
+        if dtype is None and len(stored) > 1:
+            raise ValueError(f"the experts of {name} have several dtypes: give the one to compute in")
+        make = partial(_empty_expert, mixture.config, mixture.router.in_features, device, dtype or stored.pop())
+        ready = ReadyExperts(_experts_of(name, mixture, weights), resident, make, counters)
         copied = cast(MixtureOfExperts, offloaded.get_submodule(name))
         offloaded.set_submodule(name, OffloadedMixture(copied, ready))
     return offloaded.eval()
+
+
+def _empty_expert(
+    config: configs.MixtureOfExperts, width: int, device: torch.device | str, dtype: torch.dtype
+) -> FeedForward:
+    with torch.device("meta"):
+        expert = FeedForward(config.expert, width).to(dtype)
+    return expert.to_empty(device=device).requires_grad_(False).eval()
 
 
 def offload_counters(model: Transformer) -> OffloadCounters:
@@ -159,8 +154,6 @@ def offload_counters(model: Transformer) -> OffloadCounters:
 
 def _experts_of(name: str, mixture: MixtureOfExperts, weights: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
     """The weights of one layer's experts by their names in the layer; ValueError where `weights` lacks some."""
-    if isinstance(mixture, OffloadedMixture):
-        raise ValueError(f"the experts of {name} are offloaded already: begin with the model that has them")
     own = mixture.experts.state_dict()
     if weights is None:
         return own

@@ -1,6 +1,5 @@
-"""Copies of a model that share its weights, so that a few of its modules can be replaced."""
+"""A language model head of its own, for an adapter of the head of a model that ties it to the token embedding."""
 
-import copy
 from dataclasses import replace
 
 import torch
@@ -9,11 +8,6 @@ from torch import nn
 from lmworks.model.config import LanguageModelHead as HeadConfig
 from lmworks.model.heads import LanguageModelHead
 from lmworks.model.transformer import Transformer
-
-
-def sharing_copy(model: Transformer) -> Transformer:
-    """New modules around the very same parameters and buffers."""
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
 
 
 def untie(model: Transformer) -> None:

@@ -7,9 +7,11 @@ sampler may. So they travel together.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from lmworks.generate.exponentials import log_sum_exp
+_BLOCK = 256
 
 
 class LogitRows(NamedTuple):
@@ -27,9 +29,17 @@ class LogitRows(NamedTuple):
 
     @classmethod
     def from_logits(cls, logits: Tensor) -> "LogitRows":
-        """The rows of (rows, vocabulary) float32; the same bits for a row whatever stands beside it (on the CPU)."""
+        """The rows of (rows, vocabulary) float32; on the CPU the same bits for a row whatever stands beside it.
+
+        The sum over one long row would be cut among the threads and that over many rows not, and they would round
+        differently. So blocks of a fixed length are summed, and the few sums of a row in their order, in float64.
+        """
         best = logits.argmax(-1)
-        return cls(logits, best, log_sum_exp(logits, logits.gather(1, best[:, None])).float().squeeze(1))
+        largest = logits.gather(1, best[:, None])  # (rows, 1)
+        weights = F.pad(logits - largest, (0, -logits.shape[1] % _BLOCK), value=-torch.inf).exp_()
+        sums = weights.unflatten(1, (-1, _BLOCK)).sum(-1)  # (rows, blocks)
+        total = sums.cumsum(-1, dtype=torch.float64)[:, -1]
+        return cls(logits, best, (total.log() + largest.squeeze(1)).float())
 
     def select(self, rows: Sequence[int]) -> "LogitRows":
         """The rows with these numbers, in this order."""

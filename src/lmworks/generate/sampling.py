@@ -1,8 +1,12 @@
 """The next token of each row of a step: adjusted logits, temperature, truncation, one reproducible draw.
 
-Every row has its own parameters, and no row sees another: not through the draws, which are a function of a request's
-seed and step alone, and not through rounding, for which `exponentials.py` and `truncating.py` take care. So neighbours
-in the batch, arrival order and restarts change nothing, and a guess can be checked by sampling its place as always.
+Every row has its own parameters and is chosen by itself, so no row sees another, not even in the rounding; and its draw
+is a function of its request's seed and step alone. So neighbours in the batch, arrival order and restarts change
+nothing, and a guess can be checked by sampling its place as always.
+
+Rows of greedy requests are read at one place. The others are NumPy's: on a CPU its vector instructions sort, select and
+exponentiate one row at a time within the cache, faster than PyTorch does all rows together. From another device their
+logits are copied.
 """
 
 from collections.abc import Sequence
@@ -13,14 +17,10 @@ import torch
 from torch import Tensor
 
 from lmworks.generate.adjusting import Ids, adjust, adjusts
-from lmworks.generate.exponentials import draw_from_softmax
+from lmworks.generate.drawing import draw_from, exponentials
 from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.protocol import SamplingParameters
-from lmworks.generate.truncating import Search, draw_truncated, first_search
-
-# Logits that are worked on at a time on a CPU. Larger temporaries leave the cache, and glibc hands them back to the
-# system, so that every step pays for their pages again: that took longer than all the arithmetic.
-_PIECE = 200_000
+from lmworks.generate.truncating import truncations
 
 
 class Sampled(NamedTuple):
@@ -49,62 +49,45 @@ def sample(
     masks         None, or which tokens a constraint allows: bit i of word w of a uint32 array stands for token
                   32 · w + i; ⌈vocabulary / 32⌉ words.
     """
-    ids, sampled = rows.best.clone(), torch.zeros_like(rows.log_normaliser)
-    dead = ~rows.log_normaliser.isfinite()
-    for search, piece in _pieces(rows.logits, parameters, completions, masks, dead.tolist()):
-        given = ([values[row] for row in piece] for values in (parameters, prompts, completions, draws, masks))
-        ids[piece], sampled[piece], dead[piece] = _choose(rows.logits[piece], *given, search)
+    ids, sampled, dead = rows.best.clone(), torch.zeros_like(rows.log_normaliser), ~rows.log_normaliser.isfinite()
+    busy = [
+        row
+        for row, (p, completion, mask, lost) in enumerate(
+            zip(parameters, completions, masks, dead.tolist(), strict=True)
+        )
+        if not lost and (p.temperature > 0 or adjusts(p, completion, mask))
+    ]
+    if busy:
+        logits = rows.logits.cpu().numpy()
+        given = zip(parameters, prompts, completions, masks, draws, strict=True)
+        chosen = [_choose(logits[row], *values) for row, values in enumerate(given) if row in busy]
+        tokens, log_probabilities = zip(*chosen, strict=True)
+        ids[busy] = torch.tensor(tokens, device=ids.device)
+        sampled[busy] = torch.tensor(log_probabilities, dtype=torch.float32, device=ids.device)
+        dead[busy] = sampled[busy] == -torch.inf
     return Sampled(ids, log_probability(rows, ids), sampled, dead)
 
 
-def _pieces(
-    logits: Tensor,
-    parameters: Sequence[SamplingParameters],
-    completions: Sequence[Ids],
-    masks: Sequence[np.ndarray | None],
-    lost: Sequence[bool],
-) -> list[tuple[Search | None, list[int]]]:
-    """The rows that ask for more than their best token, those that are searched alike together, a few at a time."""
-    alike: dict[tuple[bool, Search | None], list[int]] = {}
-    for row, parameter in enumerate(parameters):
-        drawn = parameter.temperature > 0
-        if not lost[row] and (drawn or adjusts(parameter, completions[row], masks[row])):
-            search = first_search(parameter, logits.shape[1]) if drawn else None
-            alike.setdefault((drawn, search), []).append(row)
-    size = max(1, _PIECE // logits.shape[1]) if logits.device.type == "cpu" else len(parameters)
-    return [
-        (search, rows[start : start + size])
-        for (_, search), rows in alike.items()
-        for start in range(0, len(rows), size)
-    ]
-
-
 def _choose(
-    logits: Tensor,
-    parameters: Sequence[SamplingParameters],
-    prompts: Sequence[Ids],
-    completions: Sequence[Ids],
-    draws: Sequence[float],
-    masks: Sequence[np.ndarray | None],
-    search: Search | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Adjust logits (rows, vocabulary) in place, then take the best of each row or draw; all rows alike.
-
-    Returns ids, sampled log-probabilities and which rows are dead, all (rows,).
-    """
-    adjust(logits, parameters, prompts, completions, masks)
-    if parameters[0].temperature == 0:
-        best = logits.argmax(-1, keepdim=True)
-        return best.squeeze(1), torch.zeros_like(logits[:, 0]), logits.gather(1, best).squeeze(1) == -torch.inf
-    dead = logits.amax(-1) == -torch.inf
-    logits[dead] = 0.0  # something to draw from, which nobody looks at
-    temperature = torch.tensor([[p.temperature] for p in parameters], dtype=torch.float32, device=logits.device)
-    uniforms = torch.tensor(draws, dtype=torch.float64, device=logits.device)
-    values = logits.div_(temperature)
-    maxima = values.amax(-1, keepdim=True)
-    if search is None:
-        return *draw_from_softmax(values, maxima, uniforms), dead
-    return *draw_truncated(values, maxima, parameters, uniforms, search), dead
+    logits: np.ndarray,
+    parameter: SamplingParameters,
+    prompt: Ids,
+    completion: Ids,
+    mask: np.ndarray | None,
+    draw: float,
+) -> tuple[int, float]:
+    """The token of one row (vocabulary,) and the ln of the probability it had; (0, -inf) when nothing may be chosen."""
+    scores = adjust(logits, parameter, prompt, completion, mask)
+    if scores.max() == -np.inf:
+        return 0, -np.inf
+    if parameter.temperature == 0:
+        return int(scores.argmax()), 0.0
+    ids = None  # of what is left: everything
+    for truncation in truncations(parameter, len(scores)):
+        places = truncation(scores)
+        ids, scores = places if ids is None else ids[places], scores[places]
+    entry, log_probability = draw_from(exponentials(scores, parameter.temperature), draw)
+    return entry if ids is None else int(ids[entry]), log_probability
 
 
 def most_probable(rows: LogitRows, count: int) -> tuple[Tensor, Tensor]:

@@ -184,7 +184,7 @@ class PagedCache:
         while (len(sequence.hashes) + 1) * PAGE <= sequence.length:
             start = len(sequence.hashes) * PAGE
             before = sequence.hashes[-1] if sequence.hashes else sequence.namespace
-            digest = _chain(before, sequence.ids[start : start + PAGE])
+            digest = chain(before, sequence.ids[start : start + PAGE])
             sequence.hashes.append(digest)
             for group, pool in enumerate(self._pools):
                 page = sequence.tables[group][start // PAGE]
@@ -198,21 +198,26 @@ class PagedCache:
             sequence.first_kept[group] = max(first, sequence.first_kept[group])
 
     def truncate(self, sequence: CachedSequence, length: int) -> None:
-        """Forget what it holds behind its first `length` tokens. ValueError in a cache that shares pages: somebody may
-        find a page by the tokens that were in it."""
+        """Forget what it holds behind its first `length` tokens; everything, where a window gave back what the next
+        token would see. ValueError in a cache that shares pages: somebody may find a page by the tokens in it."""
         if self.share:
             raise ValueError("only a cache that shares nothing takes tokens back")
+        if any(first > self._first_visible(group, length) for group, first in enumerate(sequence.first_kept)):
+            self.close(sequence)
+            sequence.first_kept = [0] * len(self.windows)
         del sequence.ids[length:], sequence.hashes[length // PAGE :]
 
     def fork(self, sequence: CachedSequence) -> CachedSequence:
         """Another sequence with the same tokens; both go on by themselves."""
-        for table, pool in zip(sequence.tables, self._pools, strict=True):
+        stored = -(-sequence.length // PAGE)  # what is reserved behind them stays with one of the two
+        tables = [table[:stored] for table in sequence.tables]
+        for table, pool in zip(tables, self._pools, strict=True):
             for page in table:
                 if page >= 0:
                     pool.hold(page)
         return CachedSequence(
             sequence.namespace,
-            [table[:] for table in sequence.tables],
+            tables,
             list(sequence.ids),
             list(sequence.hashes),
             list(sequence.first_kept),
@@ -268,7 +273,7 @@ class PagedCache:
         digest = namespace
         full = [group for group, window in enumerate(self.windows) if window is None]
         for start in range(0, len(ids) - PAGE, PAGE):  # the last token is left out
-            digest = _chain(digest, ids[start : start + PAGE])
+            digest = chain(digest, ids[start : start + PAGE])
             if not all(digest in self._pools[group].known for group in full):
                 break
             hashes.append(digest)
@@ -300,7 +305,7 @@ class PagedCache:
         return place < len(table) and table[place] >= 0 and self._pools[group].holders[table[place]] > 1
 
 
-def _chain(before: bytes, ids: Sequence[int]) -> bytes:
+def chain(before: bytes, ids: Sequence[int]) -> bytes:
     """The hash of a page: of its tokens and of everything before them. Cryptographic, since a collision would show one
     caller's text to another."""
     digest = hashlib.blake2b(before, digest_size=16)

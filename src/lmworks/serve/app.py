@@ -19,7 +19,7 @@ from lmworks.serve.failures import Failures, add_handlers
 from lmworks.serve.keys import KeyRing
 from lmworks.serve.limits import BodyLimit, RateLimit
 from lmworks.serve.metrics import CountRequests, Metrics
-from lmworks.serve.openai import chat, completions, embeddings, models
+from lmworks.serve.openai import chat, completions, embeddings, models, relevance, tokenizing
 from lmworks.serve.openai.prompts import Scorer
 from lmworks.serve.openai.responses_api import endpoint as responses
 from lmworks.serve.security import Security
@@ -42,7 +42,9 @@ def create_app(service: Service) -> FastAPI:
     app.state.metrics = metrics = Metrics(service)
     app.state.abandoned = asyncio.Event()  # set: what still runs ends now
     service.observers.append(metrics.observe)
-    routers: list[APIRouter] = [module.router for module in (chat, completions, responses, embeddings, models)]
+    routers: list[APIRouter] = [
+        module.router for module in (chat, completions, responses, embeddings, relevance, tokenizing, models)
+    ]
     routers += [interactions.router, operations.router]
     ring = KeyRing(Path(service.config.keys)) if service.config.keys else None
     sessions = Sessions(ring) if ring else None

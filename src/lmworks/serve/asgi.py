@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lmworks.serve.openai.errors import ApiError
 
 OPERATIONS = ("/health", "/ready", "/metrics")
+TOKENS = ("/tokenize", "/detokenize")  # outside /v1, since that is where clients of vLLM look for them
 
 
 def header(scope: Scope, name: str) -> str | None:
@@ -16,7 +17,7 @@ def header(scope: Scope, name: str) -> str | None:
 
 def is_api(path: str) -> bool:
     """Whether programs speak to this path; the others are pages for people."""
-    return path.startswith(("/v1/", "/api/")) or path in (*OPERATIONS, "/openapi.json")
+    return path.startswith(("/v1/", "/api/")) or path in (*OPERATIONS, *TOKENS, "/openapi.json")
 
 
 def client_address(scope: Scope) -> str:

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from lmworks.generate.embedding import TextEncoder
+from lmworks.generate.protocol import Role
 from lmworks.serve.events import DeadlineError, FailedError
 from lmworks.serve.recorder import Recorder
 from lmworks.serve.recording import of_embedding
@@ -23,11 +24,11 @@ class Encoding:
         self._lock = threading.Lock()
         self.waiting = 0
 
-    def submit(self, encoder: TextEncoder, texts: list[str]) -> Future[tuple[np.ndarray, int]]:
+    def submit(self, encoder: TextEncoder, texts: list[str], role: Role) -> Future[tuple[np.ndarray, int]]:
         """The vectors, and the number of tokens read."""
         with self._lock:
             self.waiting += 1
-        future = self._thread.submit(_encode, encoder, texts)
+        future = self._thread.submit(_encode, encoder, texts, role)
         future.add_done_callback(self._leave)
         return future
 
@@ -43,6 +44,7 @@ async def embed(
     model: str,
     encoder: TextEncoder,
     texts: Sequence[str],
+    role: Role,
     encoding: Encoding,
     recorder: Recorder,
     deadline_seconds: float,
@@ -52,7 +54,7 @@ async def embed(
     What was begun is not interrupted.
     """
     identifier, began = secrets.token_hex(8), time.time()
-    future = encoding.submit(encoder, list(texts))
+    future = encoding.submit(encoder, list(texts), role)
     error, cancelled, tokens = "", False, 0
     try:
         async with asyncio.timeout(deadline_seconds):
@@ -82,6 +84,6 @@ async def embed(
         await recorder.commit(interaction)
 
 
-def _encode(encoder: TextEncoder, texts: list[str]) -> tuple[np.ndarray, int]:
+def _encode(encoder: TextEncoder, texts: list[str], role: Role) -> tuple[np.ndarray, int]:
     tokens = sum(min(len(ids), encoder.max_length) for ids in encoder.tokenizer.encode_batch(texts, special=True))
-    return encoder.encode(texts, "query"), tokens
+    return encoder.encode(texts, role), tokens

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lmworks.serve.asgi import client_address, header, refuse
+from lmworks.serve.asgi import TOKENS, client_address, header, refuse
 from lmworks.serve.authentication import KEY
 from lmworks.serve.openai.errors import ApiError
 
@@ -36,7 +36,7 @@ class TokenBuckets:
 
 
 class RateLimit:
-    """Middleware: /v1, /api and questions of the chat page, by key, or by address where no keys are asked for."""
+    """Middleware: the API and questions of the chat page, by key, or by address where no keys are asked for."""
 
     def __init__(self, app: ASGIApp, per_minute: int) -> None:
         self._app, self._per_minute = app, per_minute
@@ -56,7 +56,7 @@ class RateLimit:
 
 def _is_limited(scope: Scope) -> bool:
     path = scope["path"]
-    return path.startswith(("/v1/", "/api/")) or (scope["method"] == "POST" and path == "/chat")
+    return path.startswith(("/v1/", "/api/")) or path in TOKENS or (scope["method"] == "POST" and path == "/chat")
 
 
 class _TooLargeError(Exception):

@@ -18,6 +18,7 @@ import numpy as np
 
 from lmworks.build import CURRENT, Current, read_current
 from lmworks.generate.embedding import TextEncoder
+from lmworks.generate.protocol import Role
 from lmworks.generate.worker import EngineWorker
 from lmworks.monitor.config import LogConfig
 from lmworks.monitor.log import Reader
@@ -227,10 +228,10 @@ class Service:
         finally:
             self._active -= 1
 
-    async def embed(self, model: str, texts: Sequence[str]) -> tuple[np.ndarray, int]:
+    async def embed(self, model: str, texts: Sequence[str], role: Role = "query") -> tuple[np.ndarray, int]:
         """(texts, width) float32 of length 1, and the number of tokens that were read. Errors as in `chat`."""
         encoder = self.encoder(model)
         if self._encoding.waiting > self.config.max_waiting:
             raise BusyError(float(self._encoding.waiting))
         with self.counted():
-            return await embed(model, encoder, texts, self._encoding, self.recorder, self.config.deadline_seconds)
+            return await embed(model, encoder, texts, role, self._encoding, self.recorder, self.config.deadline_seconds)

@@ -45,8 +45,11 @@ def llama_cpp(name: str, python: str, model: Path, threads: int) -> Contender:
     return Contender(name, [python, str(_HERE / "llama_cpp_worker.py"), "--model", str(model), f"--threads={threads}"])
 
 
-def lmworks(name: str, model: Path, weights: str, threads: int, slots: int, context: int) -> Contender:
+def lmworks(
+    name: str, model: Path, weights: str, threads: int, slots: int, context: int, speculate: bool = False
+) -> Contender:
     options = [f"--weights={weights}", f"--threads={threads}", f"--slots={slots}", f"--context={context}"]
+    options += ["--speculate"] if speculate else []
     return Contender(name, [sys.executable, str(_HERE / "lmworks_worker.py"), "--model", str(model), *options])
 
 

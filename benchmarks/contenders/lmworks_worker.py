@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +16,7 @@ def main() -> None:
     parser.add_argument("--weights", default="auto")
     parser.add_argument("--slots", type=int, required=True)
     parser.add_argument("--context", type=int, required=True)
+    parser.add_argument("--speculate", action="store_true", help="guess ahead, as the server does")
     options = parser.parse_args()
     use_processors(options.threads)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does
@@ -27,7 +29,9 @@ def main() -> None:
     engine = Engine(load(options.model), options.slots, options.context, options.weights)
 
     def run(prompts: Prompts, new: int) -> dict[str, Any]:
-        return asdict(run_workload(engine, prompts, new))
+        began = time.perf_counter()
+        speed = run_workload(engine, prompts, new, options.speculate)
+        return {**asdict(speed), "seconds": time.perf_counter() - began}
 
     serve(run, imported)
 

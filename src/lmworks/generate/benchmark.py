@@ -118,9 +118,9 @@ def prompts(workload: Workload, vocabulary: int, round_: int) -> list[tuple[int,
     ]
 
 
-def run_workload(engine: Engine, prompts: Sequence[Sequence[int]], new: int) -> Speed:
+def run_workload(engine: Engine, prompts: Sequence[Sequence[int]], new: int, speculate: bool = False) -> Speed:
     """Submit all prompts at once and generate `new` tokens for each, greedily. The engine must be idle."""
-    sampling = SamplingParameters(max_tokens=new, ignore_eos=True, speculate=False)
+    sampling = SamplingParameters(max_tokens=new, ignore_eos=True, speculate=speculate)
     began = time.perf_counter()
     lives = [engine.submit(Request(tuple(prompt), sampling=sampling)) for prompt in prompts]
     _step_until(engine, lives, lambda live: bool(live.ids))

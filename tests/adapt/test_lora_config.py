@@ -1,5 +1,8 @@
 """Which layers an adapter has, with which rank and scale: against PEFT's own matching."""
 
+import subprocess
+import sys
+
 import pytest
 
 pytest.importorskip("peft")
@@ -103,3 +106,8 @@ def test_fields_that_change_nothing_are_passed_over():
 def test_a_value_that_no_adapter_has_is_refused(fields, message):
     with pytest.raises(ConfigError, match=message):
         read_peft_config({"target_modules": ["q_proj"], **fields})
+
+
+def test_the_config_needs_no_torch():
+    program = "import sys; from lmworks.adapt import LoraConfig; LoraConfig(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -9,7 +9,8 @@ bfloat16. What is timed on all sides is prompts in, most probable tokens out; on
 scheduling, sampling, text and log-probabilities. Nothing guesses ahead.
 
 Printed are medians over the rounds, in tokens per second of all sequences together, the median of the ratios within a
-round (with the lowest and the highest), and the memory of each process beyond its imported library.
+round (with the lowest and the highest), the memory of each process beyond its imported library, and how much of the
+machine others took: numbers of a busy machine are not worth much.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 from contenders import client
+from contenders.bystanders import Watch
 from contenders.client import Contender
 from contenders.comparison import Measurements, in_turns, table
 from contenders.models import Models, prepare
@@ -87,16 +89,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         models = prepare(options.model, python, Path(folder))
         contenders = start(models, python, options.threads, list(works.values()))
+        watch = Watch([contender.process for contender in contenders.values()])
         measured, memory = measure(contenders, works, models.vocabulary, options.rounds)
+        others = watch.share()
         for contender in contenders.values():
             contender.close()
-    print(f"tokens per second, {options.threads} threads, median of {options.rounds} rounds\n")
+    print(f"tokens per second, {options.threads} threads, median of {options.rounds} rounds")
+    print(f"other processes took {others:.0%} of the machine's processors meanwhile\n")
     print(table(measured.values, PAIRS))
     for name, sizes in memory.items():
         held, peak = (f"{sizes[kind] / 2**20:,.0f}" for kind in ("resident", "peak"))
         print(f"{name:<24} memory {held:>6} MiB, at most {peak:>6} MiB")
     if options.json:
-        everything = {"threads": options.threads, "new": options.new, "speeds": measured.values, "memory": memory}
+        everything = {"threads": options.threads, "new": options.new, "others": others}
+        everything |= {"speeds": measured.values, "memory": memory}
         options.json.write_text(json.dumps(everything, indent=1))
 
 

@@ -24,6 +24,11 @@ class Contender:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._answer()
 
+    @property
+    def process(self) -> int:
+        """Its number."""
+        return self._process.pid
+
     def run(self, prompts: Sequence[Sequence[int]], new: int) -> dict[str, Any]:
         """{"prefill", "decode"}: tokens per second; {"resident", "peak"}: bytes beyond the imported library."""
         assert self._process.stdin is not None

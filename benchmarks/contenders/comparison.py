@@ -35,9 +35,9 @@ def table(values: Mapping[str, Values], pairs: Iterable[tuple[str, str]]) -> str
     """For each (peer, ours) the medians of both, and the median ratio with the lowest and the highest."""
     pairs = list(pairs)
     columns = list(next(iter(values.values())))
-    first = max(len(name) for name in values) + 2
-    widths = [max(len(column) + 3, 20) for column in columns]
-    lines = ["".join([" " * first, *(f"{column:>{width}}" for column, width in zip(columns, widths, strict=True))])]
+    first = max(len(name) for name in ("  ratio", *values)) + 2
+    widths = [max(len(column), len("×10.00 (10.00–10.00)")) + 3 for column in columns]
+    lines = [_line("", columns, first, widths)]
     for peer, ours in pairs:
         for name in (peer, ours):
             cells = [f"{statistics.median(values[name][column]):,.0f}" for column in columns]

@@ -1,0 +1,59 @@
+"""What constrained decoding must withstand: schemas and expressions that explode, and wrong vocabularies."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from constrained_cases import allowed, cut
+
+from lmworks.generate.constrained import ConstraintCompiler
+from lmworks.generate.constraint import ConstraintError, JsonSchema, Regex
+
+ROWS = 400
+HOSTILE = {"allOf": [{"type": "string", "pattern": f"(.*a.{{{n}}}){{3}}"} for n in range(40)]}
+
+
+def test_a_hostile_schema_costs_its_time_limit_and_nobody_elses(tiny_tokenizer):
+    """The library has not compiled this schema after 45 seconds, and no thread of ours can stop it."""
+    compiler = ConstraintCompiler(tiny_tokenizer, ROWS, tiny_tokenizer.eos_ids, time_limit_seconds=1.0)
+    compiler.compile(Regex("a"))  # the process is up
+    begun = time.monotonic()
+    with ThreadPoolExecutor(2) as pool:
+        hostile = pool.submit(compiler.compile, JsonSchema(json.dumps(HOSTILE)))
+        time.sleep(0.1)
+        assert pool.submit(compiler.compile, Regex("b")).result().start().forced() != []
+        with pytest.raises(ConstraintError, match="could not be compiled in 1 s"):
+            hostile.result()
+    assert time.monotonic() - begun < 10  # with slack for a busy machine, and a second process to come up
+    begun = time.monotonic()
+    with pytest.raises(ConstraintError, match="could not be compiled"):
+        compiler.compile(JsonSchema(json.dumps(HOSTILE)))
+    assert time.monotonic() - begun < 0.5  # it is remembered
+    compiler.compile(Regex("c"))  # and the next one works
+    compiler.close()
+
+
+def test_an_expression_that_explodes_later_is_an_error_and_harms_no_other(tiny_tokenizer):
+    """Its states multiply with the text, not while it is compiled."""
+    compiler = ConstraintCompiler(tiny_tokenizer, ROWS, tiny_tokenizer.eos_ids)
+    compiled = compiler.compile(Regex("((a{1,1000}){1,1000}){1,1000}"))
+    matcher, (a,) = compiled.start(), cut("a", tiny_tokenizer, 0)
+    early = compiled.start()
+    with pytest.raises(ConstraintError, match="any further"):
+        for _ in range(5000):
+            matcher.mask()
+            matcher.advance(a)
+    assert a in allowed(early) and a in allowed(compiled.start())
+    early.advance(a)
+    assert a in allowed(early)
+    compiler.close()
+
+
+def test_a_compiler_needs_a_vocabulary_and_an_end(tiny_tokenizer):
+    with pytest.raises(ValueError, match="vocabulary is 10"):
+        ConstraintCompiler(tiny_tokenizer, 10, [0])
+    with pytest.raises(ValueError, match="end a text"):
+        ConstraintCompiler(tiny_tokenizer, ROWS, [])
+    with pytest.raises(ValueError, match="end a text"):
+        ConstraintCompiler(tiny_tokenizer, ROWS, [ROWS])

@@ -4,6 +4,7 @@ import secrets
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Literal
 
@@ -13,17 +14,22 @@ from torch import Tensor
 from lmworks.adapt.lora import Lora, check_fits
 from lmworks.generate import scoring
 from lmworks.generate.batching import Batcher, Preemption
+from lmworks.generate.beam_search import beam_search
 from lmworks.generate.constrained import ConstraintCompiler
+from lmworks.generate.contrastive_search import contrastive_search
 from lmworks.generate.draft import DraftModel, LayerSkip, skip_layers
 from lmworks.generate.embedding import TextEncoder
 from lmworks.generate.fused_runner import FusedRunner
 from lmworks.generate.live_request import LiveRequest
+from lmworks.generate.lowering import FormatOf
 from lmworks.generate.page_storage import CacheDtype
 from lmworks.generate.paged_cache import PAGE, PagedCache
+from lmworks.generate.parts import run_parts
 from lmworks.generate.prompt_lookup import PromptLookup
 from lmworks.generate.protocol import Capabilities, Completion, Delta, Request, Role, Score
 from lmworks.generate.runner import Runner
 from lmworks.generate.running import WeightFormat, build_runner
+from lmworks.generate.search_parameters import BeamParameters, ContrastiveParameters
 from lmworks.generate.speculation import Proposer, Speculator
 from lmworks.generate.stopping import StopMatcher
 from lmworks.generate.token_text import TokenTexts
@@ -44,7 +50,8 @@ class Engine:
     context_length  tokens of prompt and completion together. Default: what the model was trained for, at most 2048.
     weights         how a language model's weights are held: "float32", "bfloat16", "int8", "int4", or "auto": as the
                     file has them where it is quantised, else bfloat16 where the processor multiplies it, else float32.
-                    See `running.build_runner`. An embedding model runs in the dtype it was loaded in.
+                    A function gives each parameter its own. See `running.build_runner`. An embedding model runs in the
+                    dtype it was loaded in.
     cache_dtype     of keys and values: "float32", "bfloat16", "int8"; default: that of the activations.
     cache_tokens    what the cache holds, of all requests together; default: slots x context_length. Where that is less
                     than what runs needs, requests are preempted and go on later. Memory is taken as it is used.
@@ -61,7 +68,7 @@ class Engine:
         checkpoint: Checkpoint,
         slots: int = 8,
         context_length: int | None = None,
-        weights: WeightFormat = "auto",
+        weights: WeightFormat | FormatOf = "auto",
         cache_dtype: CacheDtype | None = None,
         cache_tokens: int | None = None,
         prefill_tokens: int = 256,
@@ -84,7 +91,13 @@ class Engine:
         self._batcher: Batcher | None = None
         self._loras: list[Lora | None] = []
         if isinstance(config.head, LanguageModelHead):
-            pages = -(-(cache_tokens or slots * self.context_length) // PAGE) + slots
+            cache_tokens = cache_tokens or slots * self.context_length
+            if cache_tokens < self.context_length:
+                raise ValueError(
+                    f"cache_tokens {cache_tokens} is less than context_length {self.context_length}: one request "
+                    "must fit"
+                )
+            pages = -(-cache_tokens // PAGE) + slots
             runner = build_runner(checkpoint, weights, pages, cache_dtype, self.context_length, lowered)
             cache = PagedCache(runner.windows, pages, runner.copy_page, runner.grid or PAGE)
             proposer = _proposer(speculation, runner, pages)
@@ -207,19 +220,49 @@ class Engine:
         """End a request: it completes as "cancelled", with what it has. False when no such request is in flight."""
         return self._language_model().cancel(request_id)
 
-    def score(self, context_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]) -> list[Score]:
+    def score(
+        self, context_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]], alternatives: int = 0
+    ) -> list[Score]:
         """ln p of each continuation given its context, each shared context computed once: see `scoring.score`.
 
         An empty context is the start of a document (`scoring.document_start`). The limit is the model's context length,
         or what the cache holds where that is less.
         """
-        return scoring.score(self._language_model(), context_ids, continuation_ids, *self._scoring_limits())
+        return scoring.score(
+            self._language_model(), context_ids, continuation_ids, *self._scoring_limits(), alternatives
+        )
 
     def score_in_parts(
-        self, context_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]
+        self, context_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]], alternatives: int = 0
     ) -> Generator[None, None, list[Score]]:
         """`score`, with pauses in which `step` may be called, `load_weights` not: see `scoring.score_in_parts`."""
-        return scoring.score_in_parts(self._language_model(), context_ids, continuation_ids, *self._scoring_limits())
+        return scoring.score_in_parts(
+            self._language_model(), context_ids, continuation_ids, *self._scoring_limits(), alternatives
+        )
+
+    def beam_search(self, request: Request, parameters: BeamParameters) -> list[Completion]:
+        """The best completions that beam search finds, best first: see `beam_search.beam_search`."""
+        return run_parts(self.beam_search_in_parts(request, parameters))
+
+    def beam_search_in_parts(
+        self, request: Request, parameters: BeamParameters
+    ) -> Generator[None, None, list[Completion]]:
+        """`beam_search`, with pauses in which `step` may be called, but no weights or adapters changed."""
+        return self._completed(beam_search(self._language_model(), self.prepare(request), parameters))
+
+    def contrastive_search(self, request: Request, parameters: ContrastiveParameters) -> Completion:
+        """The completion that contrastive search finds: see `contrastive_search.contrastive_search`."""
+        return run_parts(self.contrastive_search_in_parts(request, parameters))[0]
+
+    def contrastive_search_in_parts(
+        self, request: Request, parameters: ContrastiveParameters
+    ) -> Generator[None, None, list[Completion]]:
+        """`contrastive_search`, with pauses as in `beam_search_in_parts`; returns the one completion in a list."""
+        return self._completed(contrastive_search(self._language_model(), self.prepare(request), parameters))
+
+    def _completed(self, parts: Generator[None, None, list[LiveRequest]]) -> Generator[None, None, list[Completion]]:
+        found = yield from parts
+        return [replace(live.completion(self.policy_version), seed=0) for live in found]
 
     def _scoring_limits(self) -> tuple[int, int]:
         config = self.checkpoint.config

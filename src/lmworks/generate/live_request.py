@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 
 from lmworks.generate.constrained import Matcher
 from lmworks.generate.paged_cache import CachedSequence
@@ -12,7 +13,7 @@ from lmworks.generate.token_text import TokenTexts
 from lmworks.tokenizer.streaming import Detokenizer
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # one request is another's equal never, and is compared often
 class LiveRequest:
     """Tokens go in through `append`; what is new and certain comes out through `take`.
 
@@ -91,6 +92,19 @@ class LiveRequest:
         if start >= prompt:
             return self.ids[start - prompt : start - prompt + count]
         return [*self.prompt_ids[start : start + count], *self.ids[: max(0, start + count - prompt)]]
+
+    def fork(self) -> "LiveRequest":
+        """Another request at the same place, which goes on by itself; the two have one `sequence` between them."""
+        return replace(
+            self,
+            detokenizer=self.detokenizer.copy(),
+            matcher=copy(self.matcher),
+            constraint=None if self.constraint is None else self.constraint.copy(),
+            ids=list(self.ids),
+            tokens=list(self.tokens),
+            sampled_log_probabilities=list(self.sampled_log_probabilities),
+            _pieces=list(self._pieces),
+        )
 
     def start(self) -> None:
         """The request has got its slot, for the first time or again."""

@@ -157,10 +157,9 @@ class Scheduler:
                 self._cache.reserve(request.sequence, tokens)
                 return True
             except OutOfPagesError:
+                # Alone and without room, it waits for whoever else holds pages: scores, or a search.
                 worst = self.worst()
                 assert worst is not None
-                if len(self.running) == 1:
-                    raise  # alone and without room: the cache is smaller than the context
                 self.preempt(worst)
                 shares.pop(worst.id, None)
                 if worst is request:

@@ -66,6 +66,12 @@ class Checkpoint:
             raise ValueError(f"the weights do not fit the config: {error}") from error
         return model.eval()
 
+    def with_model(self, model: Transformer) -> "Checkpoint":
+        """The same tokenizer, template and limits around another model of this config: trained on, or quantised."""
+        other = replace(self, config=model.config, weights=model.state_dict())
+        other.__dict__["model"] = model.eval()
+        return other
+
     def _converted(self, weight: Tensor) -> Tensor:
         return weight.to(self.device, self.dtype).contiguous()
 
@@ -172,9 +178,7 @@ def assemble(
         None if dtype == "stored" else dtype, device,
     )  # fmt: skip
     # Made now, so that whatever does not fit is said at once; the checkpoint then holds the weights of its model alone.
-    settled = replace(checkpoint, weights=checkpoint.model.state_dict())
-    settled.__dict__["model"] = checkpoint.model
-    return settled
+    return checkpoint.with_model(checkpoint.model)
 
 
 def _check_rows(config: ModelConfig, tokenizer: Tokenizer) -> None:

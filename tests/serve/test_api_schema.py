@@ -25,6 +25,11 @@ OPERATIONS = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/completions"),
     ("POST", "/v1/embeddings"),
+    ("POST", "/v1/responses"),
+    ("POST", "/v1/score"),
+    ("POST", "/v1/rerank"),
+    ("POST", "/tokenize"),
+    ("POST", "/detokenize"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{name}"),
     ("GET", "/api/interactions/{identifier}"),
@@ -37,7 +42,11 @@ OPERATIONS = [
 CASES = [(GenerationMode.POSITIVE, *operation) for operation in OPERATIONS] + [
     (GenerationMode.NEGATIVE, *operation) for operation in OPERATIONS if operation[0] == "POST"
 ]
-MODELS = {"/v1/chat/completions": "tiny", "/v1/completions": "tiny", "/v1/embeddings": "minilm"}
+MODELS = {
+    **dict.fromkeys(("/v1/chat/completions", "/v1/completions", "/v1/responses", "/tokenize", "/detokenize"), "tiny"),
+    **dict.fromkeys(("/v1/embeddings", "/v1/score", "/v1/rerank"), "minilm"),
+}
+GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 
 
@@ -50,14 +59,16 @@ def steer(case):
     """Names of models are drawn at random; most shall reach a real one, and none shall write a novel."""
     if isinstance(case.body, dict) and isinstance(case.body.get("model"), str) and case.path in MODELS:
         case.body["model"] = MODELS[case.path]
-        for name in ("max_tokens", "max_completion_tokens"):
+        for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
             value = case.body.get(name)
             if type(value) is int and value > 3:
                 case.body[name] = 3
-        if case.path != "/v1/embeddings" and case.body.get("max_completion_tokens") is None:
-            case.body["max_tokens"] = 3 if case.body.get("max_tokens") is None else case.body["max_tokens"]
-        if type(case.body.get("n")) is int and 2 < case.body["n"] <= 16:
-            case.body["n"] = 2
+        length = "max_output_tokens" if case.path == "/v1/responses" else "max_tokens"
+        if case.path in GENERATING and case.body.get("max_completion_tokens") is None:
+            case.body[length] = 3 if case.body.get(length) is None else case.body[length]
+        for name in ("n", "best_of"):
+            if type(case.body.get(name)) is int and 2 < case.body[name] <= 16:
+                case.body[name] = 2
     return case
 
 

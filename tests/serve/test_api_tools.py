@@ -89,7 +89,7 @@ def strict(tool: dict) -> dict:
         ({}, ["get_weather", "tell_time"], False, "\n"),
         ({"tool_choice": "auto", "parallel_tool_calls": False}, ["get_weather", "tell_time"], False, None),
         ({"tool_choice": "required"}, ["get_weather", "tell_time"], True, "\n"),
-        ({"tool_choice": {"type": "function", "function": {"name": "tell_time"}}}, ["tell_time"], True, "\n"),
+        ({"tool_choice": {"type": "function", "function": {"name": "tell_time"}}}, ["tell_time"], True, None),
     ],
 )
 def test_the_choice_of_tools_is_a_constraint(served, options, functions, required, separator):

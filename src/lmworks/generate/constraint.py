@@ -95,6 +95,7 @@ class FunctionCalls:
 
     marker     what `before` begins with. Words that hold it are over: there a call begins.
     separator  stands between two calls; None allows one call.
+    most       calls in one answer: small models may repeat theirs without end.
     required   no words, and at least one call.
     answer     what the words are where there is no call; None leaves them free.
     """
@@ -105,14 +106,15 @@ class FunctionCalls:
     marker: str
     functions: tuple[tuple[str, str], ...]
     separator: str | None = None
+    most: int = 8
     required: bool = False
     answer: JsonSchema | None = None
 
     def __post_init__(self) -> None:
         if not self.marker or not self.before.startswith(self.marker) or not self.between:
             raise ValueError("a call needs a marker, with which `before` begins, and something between its two parts")
-        if not self.functions:
-            raise ValueError("there is no function that could be called")
+        if not self.functions or self.most < 1:
+            raise ValueError("there must be a function, and one call at least, that could be made")
 
 
 Constraint = JsonSchema | Regex | Choice | Grammar | Quote | CitedText | FunctionCalls

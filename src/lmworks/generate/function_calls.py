@@ -13,7 +13,9 @@ def lark(wanted: FunctionCalls, schema: Callable[[str], str]) -> Iterator[str]:
 
     A lazy rule ends at the first place where it can: at the first marker, before which the words do not hold it.
     """
-    more = "" if wanted.separator is None else f" ({_literal(wanted.separator + wanted.marker)} call)*"
+    more = ""
+    if wanted.separator is not None and wanted.most > 1:
+        more = f" ({_literal(wanted.separator + wanted.marker)} call){{0,{wanted.most - 1}}}"
     calls = f"{_literal(wanted.marker)} call{more}"
     if wanted.required:
         yield f"start: {calls}"

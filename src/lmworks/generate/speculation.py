@@ -136,10 +136,7 @@ class Speculator:
 
     def _proposals(self, requests: Sequence[LiveRequest], most: Sequence[int]) -> list[list[int]]:
         """What the proposer says, as far as the constraints allow it."""
-        return [
-            proposal if request.constraint is None else proposal[: request.constraint.accepts(proposal)]
-            for request, proposal in zip(requests, self.proposer.propose(requests, most), strict=True)
-        ]
+        return list(map(_allowed, requests, self.proposer.propose(requests, most)))
 
     def observe(self, request: LiveRequest, chosen: Sequence[int]) -> None:
         """The tokens that the step has chosen for a request: the right guesses, and the one after them."""
@@ -187,3 +184,11 @@ class Speculator:
                 return lengths
             lengths[best] += 1
             expected, time, rows = expected + gains[best], more, rows + 1
+
+
+def _allowed(request: LiveRequest, proposal: list[int]) -> list[int]:
+    """The tokens that the constraint lets follow each other. The end is no guess: after it nothing could be checked."""
+    if request.constraint is None:
+        return proposal
+    allowed = proposal[: request.constraint.accepts(proposal)]
+    return allowed[:-1] if allowed and allowed[-1] in request.stop_ids else allowed

@@ -31,7 +31,7 @@ class Toolbox:
 def toolbox(
     functions: Sequence[FunctionDefinition], mode: ToolMode | None, named: str | None, parallel: bool | None
 ) -> Toolbox | None:
-    """None where no function may be called: the model is then told of none. `named` is the one that must be called.
+    """None where no function may be called: the model is then told of none. `named` is the one that is called, once.
 
     ApiError for functions of one name, for a choice among none, and for a name that none has.
     """
@@ -49,8 +49,9 @@ def toolbox(
     if mode == "none":
         return None
     tools = tuple({"type": "function", "function": _told(function)} for function in functions)
-    required = named is not None or mode == "required"
-    return Toolbox(tools, (named,) if named else names, required, parallel is not False)
+    if named:
+        return Toolbox(tools, (named,), required=True, parallel=False)
+    return Toolbox(tools, names, mode == "required", parallel is not False)
 
 
 def calls_of(box: Toolbox, form: ToolForm, answer: JsonSchema | None) -> FunctionCalls:

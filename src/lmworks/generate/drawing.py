@@ -1,8 +1,8 @@
-"""One draw from a softmax, by the inverse of its distribution function, without cumulating a whole vocabulary.
+"""A softmax, where its cumulated mass reaches something, and a draw from it, without cumulating a whole vocabulary.
 
-A row is cut into blocks. A block is summed in float32 as one piece, the few sums of a row in float64. The draw is
-sought among the sums of the blocks first and then inside one block. Everything here concerns one row, so no row can
-see another, not even in its last bit.
+A row is cut into blocks. A block is summed in float32 as one piece, the few sums of a row in float64. A place is sought
+among the sums of the blocks first and then inside one block. Everything here concerns one row, so no row can see
+another, not even in its last bit.
 """
 
 from math import log
@@ -28,6 +28,17 @@ def exponentials(logits: np.ndarray, temperature: float) -> np.ndarray:
 def cumulated_blocks(weights: np.ndarray) -> np.ndarray:
     """The sum up to the end of each block: (n,) float32 -> (blocks,) float64; the last one is the total."""
     return np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK)).cumsum(dtype=np.float64)
+
+
+def entries_reaching(weights: np.ndarray, mass: float) -> int:
+    """How many of the first weights (n,) it takes until their sum reaches the mass; n + 1 where all of them do not."""
+    reached = cumulated_blocks(weights)
+    block = int(reached.searchsorted(mass))
+    if block == len(reached):
+        return len(weights) + 1
+    before = reached[block - 1] if block else 0.0
+    inside = weights[block * _BLOCK : (block + 1) * _BLOCK].cumsum(dtype=np.float64)
+    return block * _BLOCK + min(int(inside.searchsorted(mass - before)) + 1, len(inside))
 
 
 def draw_from(weights: np.ndarray, draw: float) -> tuple[int, float]:

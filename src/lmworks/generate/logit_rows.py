@@ -29,18 +29,25 @@ class LogitRows(NamedTuple):
 
     @classmethod
     def from_logits(cls, logits: Tensor) -> "LogitRows":
-        """The rows of (rows, vocabulary) float32; on the CPU the same bits for a row whatever stands beside it.
-
-        The sum over one long row would be cut among the threads and that over many rows not, and they would round
-        differently. So blocks of a fixed length are summed, and the few sums of a row in their order, in float64.
-        """
+        """The rows of (rows, vocabulary) float32; on the CPU the same bits for a row whatever stands beside it."""
         best = logits.argmax(-1)
         largest = logits.gather(1, best[:, None])  # (rows, 1)
-        weights = F.pad(logits - largest, (0, -logits.shape[1] % _BLOCK), value=-torch.inf).exp_()
-        sums = weights.unflatten(1, (-1, _BLOCK)).sum(-1)  # (rows, blocks)
-        total = sums.cumsum(-1, dtype=torch.float64)[:, -1]
-        return cls(logits, best, (total.log() + largest.squeeze(1)).float())
+        # On a CPU few rows at a time, so that the temporaries stay in the cache.
+        few = 4 if logits.device.type == "cpu" else max(1, len(logits))
+        pieces = zip(logits.split(few), largest.split(few), strict=True)
+        return cls(logits, best, torch.cat([_log_sum(*piece) for piece in pieces]))
 
     def select(self, rows: Sequence[int]) -> "LogitRows":
         """The rows with these numbers, in this order."""
         return LogitRows(*(values[list(rows)] for values in self))
+
+
+def _log_sum(logits: Tensor, largest: Tensor) -> Tensor:
+    """ln Σ exp(logits) of each row, float32: (rows, vocabulary), their maxima (rows, 1) -> (rows,).
+
+    A sum over one long row would be cut among the threads and one over many rows not, and they would round differently.
+    So blocks of a fixed length are summed, and the few sums of a row in their order, in float64.
+    """
+    weights = F.pad(logits - largest, (0, -logits.shape[1] % _BLOCK), value=-torch.inf).exp_()
+    sums = weights.unflatten(1, (-1, _BLOCK)).sum(-1)  # (rows, blocks)
+    return (sums.cumsum(-1, dtype=torch.float64)[:, -1].log() + largest.squeeze(1)).float()

@@ -1,21 +1,21 @@
 """Which tokens of a row may be drawn: top-k, typical, top-p, min-p, each inside what the ones before have left.
 
 Each is a function from the logits of what is left to the places of what it leaves, in rising order. None sorts a
-vocabulary if it can be helped: a cut in the order of probability is a threshold, which is sought among the largest
-values, without their places; where it does not lie among them, among more of them, at last among all.
+vocabulary if it can be helped. What is cut off begins somewhere in an order, so the cut is sought among the few that
+are within a bound of the first in that order; where it is not there, within a wider bound, at last among all.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from math import log
 
 import numpy as np
 
-from lmworks.generate.drawing import cumulated_blocks, exponentials, scaled
+from lmworks.generate.drawing import cumulated_blocks, entries_reaching, exponentials, scaled
 from lmworks.generate.protocol import SamplingParameters
 
-_FIRST_CANDIDATES = 1024  # a nucleus rarely holds more, and fewer are not found faster
-_WIDENING = 8
+_BOUNDS = (1e-3, 1e-4, 0.0)  # of a token's probability, in units of the largest one
+_DISTANCES = (5.0, np.inf)  # of a token's information from the entropy, in nats
 
 
 Truncation = Callable[[np.ndarray], np.ndarray]
@@ -53,16 +53,15 @@ def typical(logits: np.ndarray, temperature: float, mass: float) -> np.ndarray:
     total = cumulated_blocks(weights)[-1]
     values -= np.float32(cumulated_blocks(weights * values)[-1] / total)
     distances = np.abs(values, out=values)
-    for width in _widths(len(logits)):
-        near = distances <= np.partition(distances, width)[width] if width < len(logits) else np.ones_like(distances)
-        places = np.flatnonzero(near)
+    for bound in _DISTANCES:
+        places = np.flatnonzero(distances <= bound)
         # Distance and place as one integer: positive numbers have the order of their bits, and NumPy sorts integers
         # with vector instructions, numbers together with their places it does not.
         keys = distances[places].view(np.int32).astype(np.int64) << 32 | places
         keys.sort()
         order = keys & 0xFFFFFFFF
-        count = _count(weights[order], mass * total)
-        if count < len(order):
+        count = entries_reaching(weights[order], mass * total)
+        if count <= len(order):
             return np.sort(order[:count])
     return np.arange(len(logits))
 
@@ -71,10 +70,10 @@ def top_p(logits: np.ndarray, temperature: float, mass: float) -> np.ndarray:
     """The nucleus: the fewest tokens whose probability reaches the mass (Holtzman et al. 2020, section 3.1)."""
     weights = exponentials(logits, temperature)
     total = cumulated_blocks(weights)[-1]
-    for width in _widths(len(logits)):
-        largest = np.sort(np.partition(weights, -width)[-width:] if width < len(weights) else weights)[::-1]
-        count = _count(largest, mass * total)
-        if count < width:
+    for bound in _BOUNDS:
+        largest = np.sort(weights[weights >= bound])[::-1]
+        count = entries_reaching(largest, mass * total)
+        if count <= len(largest):
             return _first_reaching(weights, largest[count - 1], count)
     return np.arange(len(logits))
 
@@ -91,17 +90,3 @@ def _first_reaching(values: np.ndarray, threshold: float, count: int) -> np.ndar
     if surplus:
         places = np.delete(places, np.flatnonzero(values[places] == threshold)[-surplus:])
     return places
-
-
-def _count(weights: np.ndarray, mass: float) -> int:
-    """How many of the first weights (n,) it takes to reach the mass; n where all of them or more are needed."""
-    return min(int(weights.cumsum(dtype=np.float64).searchsorted(mass)) + 1, len(weights))
-
-
-def _widths(most: int) -> Iterator[int]:
-    """How many candidates to try with, one after the other."""
-    width = _FIRST_CANDIDATES
-    while width < most:
-        yield width
-        width *= _WIDENING
-    yield most

@@ -170,6 +170,19 @@ def test_a_nucleus_of_any_width_is_that_of_the_oracle(name: str) -> None:
     assert "wide" not in name or (expected > 0).sum() > 256, "the case does not leave the first candidates"
 
 
+@pytest.mark.parametrize(
+    ("truncation", "count"),
+    [({"top_k": 100}, 100), ({"top_p": 0.25}, 250), ({"typical_p": 0.5}, 500), ({"min_p": 1.0}, 1000)],
+)
+def test_of_equal_tokens_the_first_are_left_and_no_more_than_it_takes(truncation: dict, count: int) -> None:
+    """1000 equal ones, and 24 others that are all but impossible."""
+    logits = np.zeros(1024, dtype=np.float32)
+    logits[1000:] = -50.0
+    parameters = SamplingParameters(temperature=1.0, **truncation)
+    sampled = _sample([_Row(logits, parameters, [], [], None, (n + 0.5) / count) for n in range(count)])
+    assert sampled.ids.tolist() == list(range(count))
+
+
 def test_rows_for_which_nothing_is_left_are_dead_and_the_others_are_not() -> None:
     logits = _logits(40, 3, ties=False)
     nothing, one = np.zeros(40, dtype=bool), np.arange(40) == 7

@@ -28,6 +28,12 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Where to listen. Default 8000; 0 takes a free port.")] = None,
     host: Annotated[str | None, typer.Option(help="Default 127.0.0.1. Anything but loopback needs --keys.")] = None,
     keys: Annotated[Path | None, typer.Option(help="Ask for API keys, kept in this file: `lmworks keys add`.")] = None,
+    adapters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--adapter", metavar="NAME=FOLDER", help="A PEFT LoRA folder, served as a model of this name; repeatable."
+        ),
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="key=value", help="Any other setting of the server.")
     ] = None,
@@ -38,12 +44,14 @@ def serve(
     are served by their names. Every interaction is logged in the workspace. Ctrl-C lets finish what runs.
 
     Examples: `lmworks serve --port 9000` · `lmworks serve --model smollm2-135m-instruct` ·
-    `lmworks serve --set deadline_seconds=30`
+    `lmworks serve --set weights=int8 --adapter legal=adapters/legal`
     """
     from lmworks.build import read_current
 
     given: dict[str, Any] = {"port": port, "host": host, "keys": None if keys is None else str(keys)}
     given = {key: value for key, value in given.items() if value is not None}
+    if adapters:
+        given["adapters"] = _named_folders(adapters)
     if models:
         from lmworks.model.pulling import locate
         from lmworks.serve.models import served_names
@@ -55,6 +63,16 @@ def serve(
         return
     folder = workspace or last_workspace()
     serve_workspace(folder, serve_config(read_current(folder).serve, given, overrides))
+
+
+def _named_folders(adapters: list[str]) -> dict[str, str]:
+    from lmworks.config import ConfigError
+
+    pairs = [adapter.partition("=") for adapter in adapters]
+    for adapter, (name, _, folder) in zip(adapters, pairs, strict=True):
+        if not name or not folder:
+            raise ConfigError(("adapters",), f"--adapter is NAME=FOLDER, got {adapter!r}")
+    return {name: folder for name, _, folder in pairs}
 
 
 def serve_config(

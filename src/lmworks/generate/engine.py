@@ -221,7 +221,11 @@ class Engine:
         return self._language_model().cancel(request_id)
 
     def score(
-        self, context_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]], alternatives: int = 0
+        self,
+        context_ids: Sequence[Sequence[int]],
+        continuation_ids: Sequence[Sequence[int]],
+        alternatives: int = 0,
+        adapter: str = "",
     ) -> list[Score]:
         """ln p of each continuation given its context, each shared context computed once: see `scoring.score`.
 
@@ -229,15 +233,19 @@ class Engine:
         or what the cache holds where that is less.
         """
         return scoring.score(
-            self._language_model(), context_ids, continuation_ids, *self._scoring_limits(), alternatives
+            self._language_model(), context_ids, continuation_ids, *self._scoring_limits(), alternatives, adapter
         )
 
     def score_in_parts(
-        self, context_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]], alternatives: int = 0
+        self,
+        context_ids: Sequence[Sequence[int]],
+        continuation_ids: Sequence[Sequence[int]],
+        alternatives: int = 0,
+        adapter: str = "",
     ) -> Generator[None, None, list[Score]]:
         """`score`, with pauses in which `step` may be called, `load_weights` not: see `scoring.score_in_parts`."""
         return scoring.score_in_parts(
-            self._language_model(), context_ids, continuation_ids, *self._scoring_limits(), alternatives
+            self._language_model(), context_ids, continuation_ids, *self._scoring_limits(), alternatives, adapter
         )
 
     def beam_search(self, request: Request, parameters: BeamParameters) -> list[Completion]:
@@ -268,7 +276,8 @@ class Engine:
         config = self.checkpoint.config
         if config.encoder is not None:
             raise ValueError("an encoder–decoder has no score of a continuation without a source; use its model")
-        most = min(config.context_length, self._language_model().cache.pages * PAGE)
+        # A continuation copies the page in which its context ends.
+        most = min(config.context_length, (self._language_model().cache.pages - 1) * PAGE)
         return scoring.document_start(self.checkpoint.tokenizer), most
 
     def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:

@@ -20,7 +20,9 @@ from dataclasses import dataclass, field
 import torch
 
 from lmworks.generate.batching import Batcher
+from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.paged_cache import CachedSequence, OutOfPagesError
+from lmworks.generate.parts import run_parts
 from lmworks.generate.protocol import Score
 from lmworks.generate.runner import Work
 from lmworks.tokenizer.tokenizer import Tokenizer
@@ -34,11 +36,13 @@ class _Stretch:
     """Tokens of one sequence that are to be run, and what the last of them predict.
 
     predictions   for each of the last tokens, the (pair, token) that are scored by its logits.
+    ends          nothing comes behind it in its sequence.
     """
 
     sequence: CachedSequence
     ids: list[int]
     predictions: list[list[tuple[int, int]]] = field(default_factory=list)
+    ends: bool = False
 
     def cut(self, tokens: int) -> tuple[int, list[list[tuple[int, int]]]]:
         """How many of the next `tokens` have predictions, and these; what was cut is no longer in the stretch."""
@@ -47,6 +51,14 @@ class _Stretch:
         taken, self.predictions = self.predictions[:wanted], self.predictions[wanted:]
         self.ids = self.ids[tokens:]
         return wanted, taken
+
+
+@dataclass(slots=True)
+class _Found:
+    """What is known so far of one pair: for each token ln p, and the most probable tokens at its place."""
+
+    values: list[float] = field(default_factory=list)
+    alternatives: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
 
 
 def document_start(tokenizer: Tokenizer) -> int:
@@ -68,8 +80,13 @@ def score(
     continuation_ids: Sequence[Sequence[int]],
     document_start: int,
     max_length: int,
+    alternatives: int = 0,
+    adapter: str = "",
 ) -> list[Score]:
     """ln p of each token of each continuation, given its context; one `Score` for each pair.
+
+    With `alternatives`, also so many of the most probable tokens at each place. `adapter` is the name of one that the
+    engine has loaded.
 
     An empty context stands for the start of a document: it is replaced by the single token `document_start`. Other
     contexts are taken as they are, without an added token. An empty continuation scores as the empty product: no
@@ -78,12 +95,9 @@ def score(
     Raises ValueError, before any work, when the two lists differ in length or a pair is longer than `max_length`
     tokens. Where the cache is full of requests that run, these are preempted.
     """
-    parts = score_in_parts(batcher, context_ids, continuation_ids, document_start, max_length)
-    while True:
-        try:
-            next(parts)
-        except StopIteration as end:
-            return end.value
+    return run_parts(
+        score_in_parts(batcher, context_ids, continuation_ids, document_start, max_length, alternatives, adapter)
+    )
 
 
 @torch.inference_mode()
@@ -93,6 +107,8 @@ def score_in_parts(
     continuation_ids: Sequence[Sequence[int]],
     document_start: int,
     max_length: int,
+    alternatives: int = 0,
+    adapter: str = "",
 ) -> Generator[None, None, list[Score]]:
     """`score`, which is returned at the end, with a pause after each forward, in which the weights must not change."""
     if len(context_ids) != len(continuation_ids):
@@ -104,14 +120,16 @@ def score_in_parts(
                 f"pair {pair} has {len(context)} + {len(continuation)} tokens, the limit of this model is "
                 f"{max_length}: shorten the context"
             )
+    if adapter not in batcher.adapters:
+        raise ValueError(f"no adapter {adapter!r} is loaded")
     pairs_of: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for pair, context in enumerate(contexts):
         if continuation_ids[pair]:
             pairs_of[context].append(pair)
-    values: list[list[float]] = [[] for _ in contexts]
+    found = [_Found() for _ in contexts]
     for batch in _batches(pairs_of):
-        yield from _score_batch(batcher, batch, continuation_ids, values)
-    return [Score(tuple(found)) for found in values]
+        yield from _score_batch(batcher, batch, continuation_ids, found, alternatives, adapter)
+    return [Score(tuple(one.values), tuple(one.alternatives)) for one in found]
 
 
 def _batches(pairs_of: dict[tuple[int, ...], list[int]]) -> Iterator[dict[tuple[int, ...], list[int]]]:
@@ -130,47 +148,66 @@ def _score_batch(
     batcher: Batcher,
     batch: dict[tuple[int, ...], list[int]],
     continuations: Sequence[Sequence[int]],
-    values: list[list[float]],
+    found: list[_Found],
+    alternatives: int,
+    adapter: str,
 ) -> Generator[None, None, None]:
     """First the contexts, then their continuations; the pages are given back whatever happens."""
-    namespace = batcher.namespace("")
+    namespace, (number, _) = batcher.namespace(adapter), batcher.adapters[adapter]
     opened: list[CachedSequence] = []
     try:
-        stretches = []
+        stretches: list[_Stretch] = []
         for context, pairs in batch.items():
-            opened.append(batcher.cache.open(context, namespace))
+            opened.append(batcher.cache.open(context, namespace, number))
             first = [(pair, continuations[pair][0]) for pair in pairs]
             stretches.append(_Stretch(opened[-1], list(context[opened[-1].length :]), [first]))
-        yield from _run(batcher, stretches, values)
+        yield from _run(batcher, stretches, found, alternatives)
+        stretches = []
         for root, pairs in zip(list(opened), batch.values(), strict=True):
             for pair in pairs:
                 ids = list(continuations[pair])
                 if len(ids) > 1:
                     fork = batcher.cache.fork(root)
                     opened.append(fork)
-                    stretches.append(_Stretch(fork, ids[:-1], [[(pair, target)] for target in ids[1:]]))
-        yield from _run(batcher, stretches[len(batch) :], values)
+                    stretches.append(_Stretch(fork, ids[:-1], [[(pair, target)] for target in ids[1:]], ends=True))
+        yield from _run(batcher, stretches, found, alternatives)
     finally:
         for sequence in opened:
             batcher.cache.close(sequence)
 
 
-def _run(batcher: Batcher, stretches: list[_Stretch], values: list[list[float]]) -> Generator[None, None, None]:
+def _run(
+    batcher: Batcher, stretches: list[_Stretch], found: list[_Found], alternatives: int
+) -> Generator[None, None, None]:
     """Forwards over the stretches until nothing is left of them."""
     while stretches:
         works, predictions = _next_works(batcher, stretches)
         rows, _ = batcher.runner.forward(works)
         for work in works:
             batcher.cache.commit(work.sequence, work.ids)
+        for stretch in stretches:
+            if stretch.ends and not stretch.ids:  # so that a long list needs no more pages than its longest few
+                batcher.cache.close(stretch.sequence)
         where = [(row, pair, token) for row, targets in enumerate(predictions) for pair, token in targets]
         if where:
             numbers, pairs, tokens = zip(*where, strict=True)
             picked = rows.logits[list(numbers), list(tokens)] - rows.log_normaliser[list(numbers)]
             for pair, value in zip(pairs, picked.tolist(), strict=True):
-                values[pair].append(value)
+                found[pair].values.append(value)
+            if alternatives:
+                best = _most_probable(rows, alternatives)
+                for row, pair in zip(numbers, pairs, strict=True):
+                    found[pair].alternatives.append(best[row])
         del rows  # the logits are large, and a pause may be long
         stretches = [stretch for stretch in stretches if stretch.ids]
         yield
+
+
+def _most_probable(rows: LogitRows, count: int) -> list[tuple[tuple[int, float], ...]]:
+    """For each row the tokens with the largest logits, best first, as (id, ln p)."""
+    logits, ids = rows.logits.topk(count, dim=-1)  # (rows, count)
+    values = logits - rows.log_normaliser[:, None]
+    return [tuple(zip(*row, strict=True)) for row in zip(ids.tolist(), values.tolist(), strict=True)]
 
 
 def _next_works(batcher: Batcher, stretches: list[_Stretch]) -> tuple[list[Work], list[list[tuple[int, int]]]]:
@@ -197,12 +234,11 @@ def _next_works(batcher: Batcher, stretches: list[_Stretch]) -> tuple[list[Work]
 
 def _reserve(batcher: Batcher, sequence: CachedSequence, tokens: int, patient: bool) -> bool:
     """Pages for the tokens; where there are none, False if others go first (`patient`), else requests make room."""
-    while True:
-        try:
-            batcher.cache.reserve(sequence, tokens)
-            return True
-        except OutOfPagesError:
-            if patient:
-                return False
-            if not batcher.make_room():
-                raise
+    if not patient:
+        batcher.reserve(sequence, tokens)
+        return True
+    try:
+        batcher.cache.reserve(sequence, tokens)
+        return True
+    except OutOfPagesError:
+        return False

@@ -2,7 +2,7 @@
 
 An `Engine` is single-threaded. Here a thread of its own steps it while there is work and sleeps while there is none;
 everybody else puts commands into its inbox. Requests of all callers share the engine's steps. What must not mix with a
-step (vectors, new weights, a part of some scores) runs between two of them.
+step (vectors, new weights, a part of some scores or of a search) runs between two of them.
 """
 
 import logging
@@ -17,9 +17,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from lmworks.adapt.lora import Lora
 from lmworks.generate.engine import Engine
 from lmworks.generate.live_request import LiveRequest
 from lmworks.generate.protocol import Capabilities, Completion, Delta, Request, Role, Score
+from lmworks.generate.search_parameters import BeamParameters, ContrastiveParameters
 from lmworks.model.checkpoint import Checkpoint
 
 T = TypeVar("T")
@@ -42,9 +44,9 @@ class EngineWorker:
     """Implements `EngineProtocol`, thread-safe and blocking; `submit` is for those who must not block.
 
     At most `max_waiting` requests wait in line for a slot; one more raises `QueueFullError`. The engine belongs to the
-    worker until `close`: do not call it beside. `generate`, `stream`, `score`, `embed` and `load_weights` are those of
-    `Engine`, and so are their errors; called by a listener they would wait for themselves and raise RuntimeError. So
-    does everything after `close`.
+    worker until `close`: do not call it beside. `generate`, `stream`, `score`, `embed`, the searches and
+    `load_weights` are those of `Engine`, and so are their errors; called by a listener they would wait for themselves
+    and raise RuntimeError. So does everything after `close`.
     """
 
     def __init__(self, engine: Engine, max_waiting: int = 64) -> None:
@@ -57,8 +59,9 @@ class EngineWorker:
         self._jobs: dict[str, _Job] = {}  # from submission until the end
         self._closed = False
         self._deadline = float("inf")
-        self._scoring = 0  # calls of `score` that have begun; the worker's thread alone counts them
+        self._partial = 0  # scores and searches that have begun; the worker's thread alone counts them
         self._running, self._cache_usage = 0, 0.0  # as of the last step
+        self._adapters: dict[str, str] = {}  # name -> fingerprint
         self._thread = threading.Thread(target=self._run, name="lmworks-engine", daemon=True)
         self._thread.start()
 
@@ -156,28 +159,52 @@ class EngineWorker:
         finally:
             self._end(live)
 
-    def score(self, context_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]) -> list[Score]:
+    def score(
+        self,
+        context_ids: Sequence[Sequence[int]],
+        continuation_ids: Sequence[Sequence[int]],
+        alternatives: int = 0,
+        adapter: str = "",
+    ) -> list[Score]:
         """`Engine.score`, a part between two steps, so that requests go on; RuntimeError when `close` cuts it off."""
-        self._refuse_own_thread()
-        future: Future[list[Score]] = Future()
-        with self._changed:
-            self._check_open()
-            self._post(lambda: self._begin_scoring(context_ids, continuation_ids, future))
-        return future.result()
+        return self._call_in_parts(self._engine.score_in_parts(context_ids, continuation_ids, alternatives, adapter))
+
+    def beam_search(self, request: Request, parameters: BeamParameters) -> list[Completion]:
+        """`Engine.beam_search`, between steps as `score` is; rendered and checked in the caller's thread."""
+        return self._call_in_parts(self._engine.beam_search_in_parts(request, parameters))
+
+    def contrastive_search(self, request: Request, parameters: ContrastiveParameters) -> Completion:
+        """`Engine.contrastive_search`, in the same way."""
+        return self._call_in_parts(self._engine.contrastive_search_in_parts(request, parameters))[0]
 
     def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:
         """`Engine.embed`, between two steps."""
         return self._call(lambda: self._engine.embed(texts, role))
 
     def load_weights(self, state: Mapping[str, Any], version: int) -> None:
-        """`Engine.load_weights`, between two steps; RuntimeError while requests or scores are in flight."""
+        """`Engine.load_weights`, between two steps; RuntimeError while requests, scores or searches are in flight."""
 
         def load() -> None:
-            if self._scoring:
-                raise RuntimeError("weights cannot change while scores are in flight: let them finish")
+            if self._partial:
+                raise RuntimeError("weights cannot change while scores or searches are in flight: let them finish")
             self._engine.load_weights(state, version)
 
         self._call(load)
+
+    @property
+    def adapters(self) -> Mapping[str, str]:
+        """The fingerprints of the adapters that a request may name."""
+        return dict(self._adapters)
+
+    def load_adapter(self, name: str, lora: Lora) -> None:
+        """`Engine.load_adapter`, between two steps."""
+        self._call(lambda: self._engine.load_adapter(name, lora))
+        self._adapters[name] = lora.fingerprint
+
+    def unload_adapter(self, name: str) -> None:
+        """`Engine.unload_adapter`, between two steps."""
+        self._call(lambda: self._engine.unload_adapter(name))
+        del self._adapters[name]
 
     def close(self, drain_seconds: float = 0.0) -> None:
         """Take nothing more, let what is in flight finish for so long, cancel the rest, and end the thread."""
@@ -231,6 +258,15 @@ class EngineWorker:
             self._post(run)
         return future.result()
 
+    def _call_in_parts(self, parts: Generator[None, None, T]) -> T:
+        """What the parts return or raise, each of them between two steps on the worker's thread."""
+        self._refuse_own_thread()
+        future: Future[T] = Future()
+        with self._changed:
+            self._check_open()
+            self._post(lambda: self._begin(parts, future))
+        return future.result()
+
     def _post(self, command: Callable[[], None]) -> None:
         self._inbox.append(command)
         self._changed.notify()
@@ -257,7 +293,7 @@ class EngineWorker:
             self._jobs.clear()
         for job in jobs:
             self._tell(job, RuntimeError(f"the engine's thread ended: {cause!r}"))
-        while self._inbox:  # closed: only scores that go on are added
+        while self._inbox:  # closed: only scores and searches that go on are added
             self._inbox.popleft()()
 
     def _next_commands(self) -> list[Callable[[], None]] | None:
@@ -273,35 +309,26 @@ class EngineWorker:
                 commands += [lambda live=job.live: self._cancel(live) for job in self._jobs.values()]
             return commands
 
-    def _begin_scoring(
-        self,
-        context_ids: Sequence[Sequence[int]],
-        continuation_ids: Sequence[Sequence[int]],
-        future: Future[list[Score]],
-    ) -> None:
-        try:
-            parts = self._engine.score_in_parts(context_ids, continuation_ids)
-        except Exception as error:
-            future.set_exception(error)
-            return
-        self._scoring += 1
-        self._go_on_scoring(parts, future)
+    def _begin(self, parts: Generator[None, None, T], future: Future[T]) -> None:
+        self._partial += 1
+        self._go_on(parts, future)
 
-    def _go_on_scoring(self, parts: Generator[None, None, list[Score]], future: Future[list[Score]]) -> None:
+    def _go_on(self, parts: Generator[None, None, T], future: Future[T]) -> None:
         """One part; what is left takes its turn before the next step."""
         try:
             if time.monotonic() >= self._deadline:
-                raise RuntimeError("this engine worker was closed before the scores were done")
+                parts.close()
+                raise RuntimeError("this engine worker was closed before the work was done")
             next(parts)
         except StopIteration as end:
-            self._scoring -= 1
+            self._partial -= 1
             future.set_result(end.value)
         except Exception as error:
-            self._scoring -= 1
+            self._partial -= 1
             future.set_exception(error)
         else:
             with self._changed:
-                self._post(lambda: self._go_on_scoring(parts, future))
+                self._post(lambda: self._go_on(parts, future))
 
     def _step(self) -> None:
         try:

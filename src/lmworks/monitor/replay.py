@@ -75,6 +75,10 @@ def _check(interaction: Interaction, engine: EngineProtocol) -> None:
         raise ValueError(f"{name} has no tokens to compare with ({why})")
     if interaction.operation == "text_completion" and not interaction.prompt_ids:
         raise ValueError(f"{name} has no prompt ids")
+    if adapters := [key.partition(":")[2] for key in interaction.lineage if key.startswith("adapter:")]:
+        raise ValueError(
+            f"{name} was made with the adapter {adapters[0]!r}: only what the model made alone is replayed"
+        )
     if not engine.capabilities.token_ids:
         raise ValueError("this engine does not tell token ids; replay with the local Engine")
 

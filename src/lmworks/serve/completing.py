@@ -24,13 +24,21 @@ class _Job:
     recorder: Recorder
     began: float
     inbox: Inbox[Delta | Exception]
+    adapter: str
 
 
 async def complete(
-    turn: Turn, identifier: str, worker: EngineWorker, recorder: Recorder, deadline_seconds: float
+    turn: Turn,
+    identifier: str,
+    worker: EngineWorker,
+    recorder: Recorder,
+    deadline_seconds: float,
+    adapter: str = "",
 ) -> AsyncGenerator[Event, None]:
     """The events of all choices as they come; closing the iterator cancels those that are unfinished."""
-    job = _Job(turn, identifier, worker, recorder, time.time(), Inbox(deadline_seconds))
+    if adapter:
+        turn = replace(turn, lineage={**turn.lineage, f"adapter:{adapter}": worker.adapters[adapter]})
+    job = _Job(turn, identifier, worker, recorder, time.time(), Inbox(deadline_seconds), adapter)
     submissions: dict[int, asyncio.Task[str]] = {}  # of the choices that are not logged yet
     error = ""
     try:
@@ -74,6 +82,7 @@ def _submit(job: _Job, choice: int) -> str:
         id=choice_id(job.identifier, choice),
         priority=job.turn.priority,
         client=job.turn.client,
+        adapter=job.adapter,
     )
     try:
         return job.worker.submit(request, job.inbox.listener(choice))

@@ -1,7 +1,9 @@
 """How a system is served. Free of FastAPI and torch, like every `config.py`."""
 
 import ipaddress
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 from urllib.parse import urlsplit
 
 _MOST_SLOTS = 1024
@@ -15,6 +17,13 @@ class ServeConfig:
     host, port           where to listen. Anything but loopback needs `keys`.
     slots                completions that a language model makes at a time, at most 1024; more wait in line.
     context_length       tokens of prompt and completion together, at least 16; 0 is the engine's default.
+    weights              how language models are held: "auto", "float32", "bfloat16", "float16", "int8" or "int4" (see
+                         `Engine`); cache_dtype likewise of their keys and values: "auto", "float32", "bfloat16" or
+                         "int8".
+    cache_tokens         what the cache of a language model holds, of all requests; 0: slots x context_length.
+    speculation          "lookup": guess tokens that were seen before, where it pays; "off". Never changes an answer.
+    adapters             name -> PEFT folder of a LoRA adapter: it is served as a model of that name, on the language
+                         model that it fits.
     max_waiting          requests that may wait for each model; the next is refused with 429 and Retry-After.
     deadline_seconds     a request that is not finished by then is ended.
     requests_per_minute  for each API key (or address, where no keys are asked for); 0 is no limit.
@@ -29,6 +38,11 @@ class ServeConfig:
     port: int = 8000
     slots: int = 8
     context_length: int = 0
+    weights: Literal["auto", "float32", "bfloat16", "float16", "int8", "int4"] = "auto"
+    cache_dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
+    cache_tokens: int = 0
+    speculation: Literal["lookup", "off"] = "lookup"
+    adapters: Mapping[str, str] = field(default_factory=dict, hash=False)
     max_waiting: int = 64
     deadline_seconds: float = 120.0
     requests_per_minute: int = 0
@@ -50,6 +64,8 @@ class ServeConfig:
                 f"context_length must be at least {_LEAST_CONTEXT} tokens, or 0 for the engine's default, got "
                 f"{self.context_length}"
             )
+        if self.cache_tokens < 0:
+            raise ValueError(f"cache_tokens must be 0 (the default) or positive, got {self.cache_tokens}")
         if not 0 < self.deadline_seconds < float("inf") or not 0 <= self.drain_seconds < float("inf"):
             raise ValueError("deadline_seconds must be positive and drain_seconds at least 0, both finite")
         if self.max_body_bytes < 1 or self.requests_per_minute < 0:

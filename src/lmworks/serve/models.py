@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from lmworks.adapt import Lora, read_lora
 from lmworks.generate.embedding import TextEncoder
 from lmworks.generate.engine import Engine
 from lmworks.generate.worker import EngineWorker
@@ -29,10 +30,11 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Language models and encoders by name."""
+    """Language models and encoders by name, and of each adapter the language model that it changes."""
 
     languages: Mapping[str, EngineWorker]
     encoders: Mapping[str, TextEncoder]
+    adapters: Mapping[str, str] = field(default_factory=dict)
 
 
 def served_names(models: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
@@ -58,9 +60,43 @@ def load_models(paths: Mapping[str, str], config: ServeConfig) -> Loaded:
         checkpoints = dict(zip(paths, threads.map(load, paths.values()), strict=True))
     languages = {n: _worker(c, config) for n, c in checkpoints.items() if isinstance(c.config.head, LanguageModelHead)}
     encoders = {n: TextEncoder(c) for n, c in checkpoints.items() if isinstance(c.config.head, PoolHead)}
-    return Loaded(languages, encoders)
+    adapters = {name: _load_adapter(name, folder, languages, encoders) for name, folder in config.adapters.items()}
+    return Loaded(languages, encoders, adapters)
 
 
 def _worker(checkpoint: Checkpoint, config: ServeConfig) -> EngineWorker:
-    engine = Engine(checkpoint, slots=config.slots, context_length=config.context_length or None)
+    engine = Engine(
+        checkpoint,
+        slots=config.slots,
+        context_length=config.context_length or None,
+        weights=config.weights,
+        cache_dtype=None if config.cache_dtype == "auto" else config.cache_dtype,
+        cache_tokens=config.cache_tokens or None,
+        speculation="lookup" if config.speculation == "lookup" else None,
+    )
     return EngineWorker(engine, max_waiting=config.max_waiting)
+
+
+def _load_adapter(
+    name: str, folder: str, languages: Mapping[str, EngineWorker], encoders: Mapping[str, TextEncoder]
+) -> str:
+    """Load an adapter into the one language model that it fits, whose name is returned.
+
+    ValueError when its name is taken, and when it fits none of the models, or several.
+    """
+    if name in (ASSISTANT, *languages, *encoders):
+        raise ValueError(f"the adapter {name!r} has the name of a model that is served: give it another one")
+    fits: dict[str, Lora] = {}
+    reasons: list[str] = []
+    for language, worker in languages.items():
+        checkpoint = worker.checkpoint
+        try:
+            fits[language] = read_lora(folder, checkpoint.config, checkpoint.published)
+        except ValueError as error:
+            reasons.append(f"{language}: {error}")
+    if len(fits) != 1:
+        why = f"it fits {', '.join(fits)}" if fits else "; ".join(reasons)
+        raise ValueError(f"the adapter {name!r} in {folder} must fit exactly one language model that is served; {why}")
+    ((language, lora),) = fits.items()
+    languages[language].load_adapter(name, lora)
+    return language

@@ -16,6 +16,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
+from lmworks.artefact import hash_json
 from lmworks.build import CURRENT, Current, read_current
 from lmworks.generate.embedding import TextEncoder
 from lmworks.generate.protocol import Role
@@ -134,6 +135,10 @@ class Service:
         for name, worker in self._loaded.languages.items():
             length = worker.capabilities.context_length
             served.append(ServedModel(name, "language", worker.checkpoint.fingerprint, length, created))
+        for name, base in self._loaded.adapters.items():
+            worker = self._loaded.languages[base]
+            digest = hash_json([worker.checkpoint.fingerprint, worker.adapters[name]])
+            served.append(ServedModel(name, "language", digest, worker.capabilities.context_length, created))
         for name, encoder in self._loaded.encoders.items():
             served.append(ServedModel(name, "embedding", encoder.fingerprint, encoder.max_length, created))
         return tuple(served)
@@ -152,10 +157,15 @@ class Service:
         raise UnknownModelError(f"no model {name!r} is served; there is {', '.join(m.name for m in self.models)}")
 
     def language(self, name: str) -> EngineWorker:
-        """The language model of this name; UnknownModelError also for a model of another kind."""
+        """The language model of this name, or the one that an adapter of this name changes; UnknownModelError also for
+        a model of another kind."""
         if self.served(name).kind != "language":
             raise UnknownModelError(f"{name!r} does not complete text; {', '.join(self._loaded.languages)} does")
-        return self._loaded.languages[name]
+        return self._loaded.languages[self._loaded.adapters.get(name, name)]
+
+    def adapter(self, name: str) -> str:
+        """What a request for this model gives as its `adapter`: the name itself if it is one, else ""."""
+        return name if name in self._loaded.adapters else ""
 
     def encoder(self, name: str) -> TextEncoder:
         """The embedding model of this name; UnknownModelError also for a model of another kind."""
@@ -165,6 +175,7 @@ class Service:
 
     def occupancy(self, name: str) -> tuple[int, int, float]:
         """Requests that run, requests that wait, and the share of the key/value cache in use, of one model."""
+        name = self._loaded.adapters.get(name, name)
         if name in self._loaded.languages:
             worker = self._loaded.languages[name]
             return worker.running, worker.waiting, worker.cache_usage
@@ -213,7 +224,8 @@ class Service:
             events = answer(turn, identifier, self._grounding, self.recorder, self.config)
         else:
             worker = self.language(turn.model)
-            events = complete(turn, identifier, worker, self.recorder, self.config.deadline_seconds)
+            seconds, adapter = self.config.deadline_seconds, self.adapter(turn.model)
+            events = complete(turn, identifier, worker, self.recorder, seconds, adapter)
         with self.counted():
             async with aclosing(events) as source:
                 async for event in source:

@@ -14,7 +14,16 @@ from lmworks.generate.protocol import Token
 from lmworks.serve.events import Finished, Piece
 from lmworks.serve.openai import extension, sampling
 from lmworks.serve.openai.answers import FinishReason, TextChoice, TextCompletion, TextLogprobs, Usage
-from lmworks.serve.openai.envelope import content, finish_reason, fresh_id, log_fields, system_fingerprint, usage
+from lmworks.serve.openai.envelope import (
+    client_of,
+    content,
+    finish_reason,
+    fresh_id,
+    system_fingerprint,
+    turn_fields,
+    usage,
+    usage_of,
+)
 from lmworks.serve.openai.errors import ApiError, Json, documented
 from lmworks.serve.openai.log_probabilities import TextLogprobsWriter, TokenBytes
 from lmworks.serve.openai.merging import merged
@@ -43,13 +52,14 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
     """
     service: Service = request.app.state.service
     scorer: Scorer = request.app.state.scorer
+    client = client_of(request, body)
     if body.stream:
-        return EventStream(_chunks(service, scorer, body))
-    return await answered(request, lambda: _completion(service, scorer, body))
+        return EventStream(_chunks(service, scorer, body, client))
+    return await answered(request, lambda: _completion(service, scorer, body, client))
 
 
-async def _completion(service: Service, scorer: Scorer, body: CompletionRequest) -> Response:
-    text = await _Text.begin(service, scorer, body)
+async def _completion(service: Service, scorer: Scorer, body: CompletionRequest, client: str) -> Response:
+    text = await _Text.begin(service, scorer, body, client)
     finished: dict[int, Finished] = {}
     if body.max_tokens != 0:
         async with aclosing(text.events(service)) as events:
@@ -63,8 +73,10 @@ async def _completion(service: Service, scorer: Scorer, body: CompletionRequest)
     return Json(content(TextCompletion(**text.head, choices=choices, usage=text.usage(finished), lmworks=extra)))
 
 
-async def _chunks(service: Service, scorer: Scorer, body: CompletionRequest) -> AsyncGenerator[bytes, None]:
-    text = await _Text.begin(service, scorer, body)
+async def _chunks(
+    service: Service, scorer: Scorer, body: CompletionRequest, client: str
+) -> AsyncGenerator[bytes, None]:
+    text = await _Text.begin(service, scorer, body, client)
     if body.echo:
         for index in range(len(text.prompts) * text.n):
             yield text.chunk(text.echoed(index, "stop" if body.max_tokens == 0 else None))
@@ -99,7 +111,7 @@ class _Text:
     writers: dict[int, TextLogprobsWriter] = field(default_factory=dict)
 
     @classmethod
-    async def begin(cls, service: Service, scorer: Scorer, body: CompletionRequest) -> "_Text":
+    async def begin(cls, service: Service, scorer: Scorer, body: CompletionRequest, client: str) -> "_Text":
         if service.served(body.model).kind == "assistant":
             raise ApiError(400, f"{body.model} answers chats only: POST /v1/chat/completions", "model")
         worker = service.language(body.model)
@@ -107,10 +119,14 @@ class _Text:
         sampling.check_choices(made, service.config)
         echo, own = bool(body.echo), scorer if body.logprobs is not None else None
         others = body.logprobs or 0
-        reading = [read_prompt(worker, given, echo=echo, scorer=own, alternatives=others) for given in body.prompts]
+        adapter = service.adapter(body.model)
+        reading = [
+            read_prompt(worker, given, echo=echo, scorer=own, alternatives=others, adapter=adapter)
+            for given in body.prompts
+        ]
         with service.counted():
             prompts = list(await asyncio.gather(*reading))
-        parameters, fields = sampling.of_completion(body), log_fields(body)
+        parameters, fields = sampling.of_completion(body), turn_fields(body, client)
         turns = [
             Turn(body.model, prompt_ids=one.ids, sampling=parameters, n=made, id=fresh_id(), **fields)
             for one in prompts
@@ -174,7 +190,7 @@ class _Text:
             groups = [[finished[p * self.made + c] for c in range(self.made)] for p in range(len(self.prompts))]
             return usage(groups)
         prompt = sum(len(one.ids) for one in self.prompts)
-        return Usage(prompt_tokens=prompt, completion_tokens=0, total_tokens=prompt)
+        return usage_of(prompt, 0)
 
     def _writer(self, index: int) -> TextLogprobsWriter:
         return self.writers.setdefault(index, TextLogprobsWriter(self.body.logprobs or 0, self.names))

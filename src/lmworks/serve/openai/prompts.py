@@ -43,6 +43,7 @@ class Scorer:
         contexts: Sequence[Sequence[int]],
         continuations: Sequence[Sequence[int]],
         alternatives: int = 0,
+        adapter: str = "",
     ) -> list[Score]:
         """ln p of each continuation given its context; ValueError, BusyError or DeadlineError."""
         if self._waiting > self._config.max_waiting + PROMPTS:  # one request may bring so many
@@ -50,7 +51,7 @@ class Scorer:
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()
-            work = loop.run_in_executor(self._thread, worker.score, contexts, continuations, alternatives)
+            work = loop.run_in_executor(self._thread, worker.score, contexts, continuations, alternatives, adapter)
             return await asyncio.wait_for(work, self._config.deadline_seconds)
         except TimeoutError:
             raise DeadlineError(f"not finished within {self._config.deadline_seconds:g} s") from None
@@ -62,7 +63,13 @@ class Scorer:
 
 
 async def read_prompt(
-    worker: EngineWorker, given: str | list[int], *, echo: bool, scorer: Scorer | None = None, alternatives: int = 0
+    worker: EngineWorker,
+    given: str | list[int],
+    *,
+    echo: bool,
+    scorer: Scorer | None = None,
+    alternatives: int = 0,
+    adapter: str = "",
 ) -> Prompt:
     """Ids of a text, or the text of ids; with `scorer`, the answer repeats the prompt with log-probabilities."""
     tokenizer = worker.checkpoint.tokenizer
@@ -76,7 +83,7 @@ async def read_prompt(
     if most is not None and len(ids) > most:
         message = f"prompt: {len(ids)} tokens are more than the context of {most} that is served (serve.context_length)"
         raise ApiError(400, message, "prompt", "context_length_exceeded")
-    (score,) = await scorer.score(worker, [ids[:1]], [ids[1:]], alternatives)
+    (score,) = await scorer.score(worker, [ids[:1]], [ids[1:]], alternatives, adapter)
     return _scored(ids, text, score, TokenTexts(tokenizer))
 
 

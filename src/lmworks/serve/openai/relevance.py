@@ -169,7 +169,7 @@ async def _scores(
         worker = service.language(model)
         contexts, texts = (worker.checkpoint.tokenizer.encode_batch(texts) for texts in (first, second))
         with service.counted():
-            scores = await scorer.score(worker, contexts, texts)
+            scores = await scorer.score(worker, contexts, texts, adapter=service.adapter(model))
         return [one.mean for one in scores], sum(map(len, contexts)) + sum(map(len, texts)), "log_probability"
     queries, passages = list(dict.fromkeys(first)), list(dict.fromkeys(second))  # each text is embedded once
     left, left_tokens = await service.embed(model, queries, "query")

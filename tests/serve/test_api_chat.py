@@ -294,6 +294,18 @@ def test_null_is_absent(language, engine):
     assert answer.json()["choices"][0]["message"]["content"] == expected(engine, temperature=0, max_tokens=5).text
 
 
+def test_what_is_cached_of_a_prompt_is_told(start):
+    """The second time, most of the prompt is found; without kernels, whole chunks of it, hence so long a one."""
+    messages = [{"role": "user", "content": "a long question, " * 28}]
+    with start() as running:
+        first, second = (
+            running.client().chat.completions.create(model="tiny", messages=messages, max_tokens=2).usage
+            for _ in range(2)
+        )
+    assert first.prompt_tokens_details.cached_tokens == 0
+    assert 0 < second.prompt_tokens_details.cached_tokens < second.prompt_tokens == first.prompt_tokens
+
+
 def test_an_unknown_model_is_not_found(language):
     with pytest.raises(openai.NotFoundError) as caught:
         language.client().chat.completions.create(model="nobody", messages=MESSAGES)

@@ -3,10 +3,11 @@
 import openai
 import pytest
 
-from lmworks.generate.constraint import Choice
+from lmworks.generate.constraint import Choice, JsonSchema
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.generate.remote import RemoteEngine
+from lmworks.generate.remote_requests import EXTENSIONS
 from lmworks.records import Message
 
 
@@ -225,6 +226,19 @@ def test_our_own_client_generates_as_the_engine_does(language, engine):
         assert theirs.log_probabilities == pytest.approx(own.log_probabilities, abs=1e-3)
     *_, last = remote.stream(requests[0])
     assert last.completion.text == engine.generate(requests[:1])[0].text
+
+
+def test_our_own_client_asks_for_what_goes_beyond_openai(language, engine):
+    remote = RemoteEngine(f"{language.url}/v1", "tiny", extensions=EXTENSIONS)
+    sampling = {"max_tokens": 12, "temperature": 0.8, "seed": 6, "min_p": 0.05, "typical_p": 0.9}
+    constraints = [None, Choice(("the one", "the other")), JsonSchema('{"type": "integer", "maximum": 99}')]
+    requests = [
+        Request(messages=(Message("user", "hello"),), sampling=SamplingParameters(constraint=constraint, **sampling))
+        for constraint in constraints
+    ]
+    own = [one.text for one in engine.generate(requests)]
+    assert [one.text for one in remote.generate(requests)] == own
+    assert own[1] in constraints[1].options and int(own[2]) <= 99
 
 
 def test_an_empty_prompt_starts_a_document(language, engine):

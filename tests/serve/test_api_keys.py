@@ -5,6 +5,7 @@ import stat
 
 import openai
 import pytest
+from scripted import scripted
 
 from lmworks.serve.keys import KeyRing, add, digest, read, revoke
 
@@ -66,6 +67,17 @@ def locked(start, tmp_path_factory):
         yield running, file, secret
 
 
+def test_the_time_of_a_model_is_shared_among_keys(locked):
+    running, _, secret = locked
+    client = running.client(secret)
+    with scripted(running, ["x"]) as requests:
+        client.chat.completions.create(model="tiny", messages=MESSAGES, user="somebody")
+        client.responses.create(model="tiny", input="x")
+        client.completions.create(model="tiny", prompt="x", extra_body={"priority": -3})
+    assert [request.client for request in requests] == ["tester"] * 3
+    assert [request.priority for request in requests] == [0, 0, -3]
+
+
 def test_the_api_asks_for_a_key(locked):
     running, _, secret = locked
     assert running.client(secret).chat.completions.create(model="tiny", messages=MESSAGES, max_tokens=2)
@@ -76,6 +88,8 @@ def test_the_api_asks_for_a_key(locked):
     for path in ("/v1/models", "/api/interactions/0", "/openapi.json"):
         answer = running.http().get(path)
         assert answer.status_code == 401 and answer.headers["www-authenticate"] == "Bearer"
+    for path in ("/v1/responses", "/v1/rerank", "/tokenize"):
+        assert running.http().post(path, json={}).status_code == 401
     assert running.http(headers={"Authorization": f"Basic {secret}"}).get("/v1/models").status_code == 401
 
 

@@ -25,7 +25,7 @@ from lmworks.generate.protocol import (
     Token,
     UnsupportedError,
 )
-from lmworks.records import Message
+from lmworks.generate.remote_requests import request_body
 
 _MISSING = {
     "token_ids": "an OpenAI-compatible endpoint returns text; run the model in the local Engine",
@@ -46,9 +46,9 @@ class RemoteEngine:
     """Speaks to `url` (such as "http://localhost:8000/v1") about one of its models; implements `EngineProtocol`.
 
     extensions                  sampling parameters beyond OpenAI's that the endpoint understands, by the name it takes:
-                                "top_k", "repetition_penalty", "ignore_eos" (vLLM and SGLang take all three). A request
-                                that needs one which is not listed is refused: many endpoints ignore what they do not
-                                know.
+                                those of `remote_requests.EXTENSIONS`, such as "top_k" or "structured_outputs". A
+                                request that needs one which is not listed is refused: many endpoints ignore what they
+                                do not know.
     log_probabilities           ask for the log-probability of each generated token, also without `alternatives`, which
                                 imply it. `Completion.tokens` are there where the endpoint gives the tokens' texts.
     prompt_log_probabilities    the endpoint returns log-probabilities of prompt tokens (`echo`), so that `score` works.
@@ -123,41 +123,7 @@ class RemoteEngine:
         self.capabilities.require("load_weights")
 
     def _completion_call(self, request: Request) -> tuple[str, dict[str, Any]]:
-        """Path and body of a request; `UnsupportedError` for what the endpoint was not said to understand."""
-        sampling = request.sampling
-        body: dict[str, Any] = {
-            "model": self.model,
-            "max_tokens": sampling.max_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "seed": secrets.randbits(31) if sampling.seed is None else sampling.seed,
-        }
-        if sampling.stop:
-            body["stop"] = list(sampling.stop)
-        for name, off in (("top_k", 0), ("repetition_penalty", 1.0), ("ignore_eos", False)):
-            value = getattr(sampling, name)
-            if value == off:
-                continue
-            if name not in self.extensions:
-                raise UnsupportedError(
-                    f"{name} is no part of OpenAI's format; if {self.url} understands it, make the engine with "
-                    f"extensions=({name!r},)"
-                )
-            body[name] = value
-        for name in ("frequency_penalty", "presence_penalty"):
-            if value := getattr(sampling, name):
-                body[name] = value
-        if sampling.logit_bias:
-            body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
-        asked = self._asks_log_probabilities(request)
-        if request.prompt_ids:
-            count = {"logprobs": sampling.alternatives} if asked else {}
-            return "/completions", {**body, **count, "prompt": list(request.prompt_ids)}
-        logprobs: dict[str, Any] = {"logprobs": True} if asked else {}
-        if sampling.alternatives:
-            logprobs["top_logprobs"] = sampling.alternatives
-        messages = [_message(message) for message in request.messages]
-        return "/chat/completions", {**body, **logprobs, "messages": messages}
+        return request_body(request, self.model, self.extensions, self._asks_log_probabilities(request))
 
     def _asks_log_probabilities(self, request: Request) -> bool:
         return self.log_probabilities or request.sampling.alternatives > 0
@@ -284,15 +250,6 @@ class _Told:
         self.tokens += tokens
         self.finish_reason = choice.get("finish_reason") or self.finish_reason
         return Delta(text, tokens=tuple(tokens))
-
-
-def _message(message: Message) -> dict[str, Any]:
-    fields: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.tool_calls:
-        fields["tool_calls"] = [dict(call) for call in message.tool_calls]
-    if message.name is not None:
-        fields["name"] = message.name
-    return fields
 
 
 def _only_choice(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,10 +13,17 @@ Extra = Field(
 )
 
 
+class PromptTokensDetails(BaseModel):
+    """`cached_tokens` of the prompts had been computed for earlier requests."""
+
+    cached_tokens: int
+
+
 class Usage(BaseModel):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
 
 
 class TopLogprob(BaseModel):

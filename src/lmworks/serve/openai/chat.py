@@ -29,7 +29,15 @@ from lmworks.serve.openai.answers import (
 from lmworks.serve.openai.calls import ArgumentsPiece, CallBegins, CallReader, Part, Words, read_all
 from lmworks.serve.openai.constraints import constraint_of, schema_of, with_calls
 from lmworks.serve.openai.conversation import messages_of
-from lmworks.serve.openai.envelope import content, finish_reason, fresh_id, log_fields, system_fingerprint, usage
+from lmworks.serve.openai.envelope import (
+    client_of,
+    content,
+    finish_reason,
+    fresh_id,
+    system_fingerprint,
+    turn_fields,
+    usage,
+)
 from lmworks.serve.openai.errors import Json, documented
 from lmworks.serve.openai.log_probabilities import TokenBytes, chat_logprobs
 from lmworks.serve.openai.requests import ChatRequest
@@ -58,13 +66,14 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     The assistant takes the last message as the question, and its answer carries the evidence in `lmworks`.
     """
     service: Service = request.app.state.service
+    client = client_of(request, body)
     if body.stream:
-        return EventStream(_chunks(service, body))
-    return await answered(request, lambda: _completion(service, body))
+        return EventStream(_chunks(service, body, client))
+    return await answered(request, lambda: _completion(service, body, client))
 
 
-async def _completion(service: Service, body: ChatRequest) -> Response:
-    chat = _Chat.begin(service, body)
+async def _completion(service: Service, body: ChatRequest, client: str) -> Response:
+    chat = _Chat.begin(service, body, client)
     finished: dict[int, Finished] = {}
     async with aclosing(service.chat(chat.turn)) as events:
         async for one in events:
@@ -80,8 +89,8 @@ async def _completion(service: Service, body: ChatRequest) -> Response:
     return Json(content(answer))
 
 
-async def _chunks(service: Service, body: ChatRequest) -> AsyncGenerator[bytes, None]:
-    chat = _Chat.begin(service, body)
+async def _chunks(service: Service, body: ChatRequest, client: str) -> AsyncGenerator[bytes, None]:
+    chat = _Chat.begin(service, body, client)
     finished: list[Finished] = []
     async with aclosing(service.chat(chat.turn)) as events:
         async for one in events:
@@ -114,7 +123,7 @@ class _Chat:
     begun: set[int] = field(default_factory=set)
 
     @classmethod
-    def begin(cls, service: Service, body: ChatRequest) -> "_Chat":
+    def begin(cls, service: Service, body: ChatRequest, client: str) -> "_Chat":
         model = service.served(body.model)
         if model.kind == "assistant":
             sampling.refuse_for_assistant(body, sampling.chat_asks_for(body))
@@ -129,7 +138,7 @@ class _Chat:
             sampling=sampling.of_chat(body, with_calls(answer, box, form)),
             n=body.n or 1,
             id=fresh_id(),
-            **log_fields(body),
+            **turn_fields(body, client),
         )
         service.check(turn)
         head = {

@@ -4,25 +4,32 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from fastapi import Request
 from pydantic import BaseModel
 
+from lmworks.serve.authentication import KEY
 from lmworks.serve.events import Finished
-from lmworks.serve.openai.answers import FinishReason, Usage
+from lmworks.serve.openai.answers import FinishReason, PromptTokensDetails, Usage
 from lmworks.serve.openai.errors import ApiError
 from lmworks.serve.openai.requests import Drawn
 from lmworks.serve.service import Service
 
 
-def log_fields(body: Drawn) -> dict[str, Any]:
+def turn_fields(body: Drawn, client: str) -> dict[str, Any]:
     """The fields of a `Turn` that say whose it is; OpenAI's `user` is the unit where `metadata` names none."""
     metadata = body.metadata
     return {
-        "client": body.user or "",
+        "client": client,
         "priority": body.priority or 0,
         "conversation": (metadata and metadata.conversation) or "",
         "parent": (metadata and metadata.parent) or None,
         "unit": (metadata and metadata.unit) or body.user or "",
     }
+
+
+def client_of(request: Request, body: Drawn) -> str:
+    """Among whom the model's time is shared: the keys that requests are made with, else what users call themselves."""
+    return request.scope.get(KEY) or body.user or ""
 
 
 def fresh_id() -> str:
@@ -48,7 +55,22 @@ def usage(groups: Sequence[Sequence[Finished]]) -> Usage:
     """One group for each prompt, with its choices: a prompt counts once, however often it is completed."""
     prompt = sum(group[0].interaction.input_tokens for group in groups)
     completion = sum(one.interaction.output_tokens for group in groups for one in group)
-    return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+    cached = sum(cached_tokens(group[0]) for group in groups)
+    return usage_of(prompt, completion, cached)
+
+
+def usage_of(prompt: int, completion: int, cached: int = 0) -> Usage:
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=prompt + completion,
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=cached),
+    )
+
+
+def cached_tokens(finished: Finished) -> int:
+    """Tokens of the prompt that had been computed for earlier requests; 0 where no language model read it."""
+    return (finished.completion and finished.completion.cached_tokens) or 0
 
 
 def content(answer: BaseModel) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from lmworks.serve.events import Finished, Piece
 from lmworks.serve.openai import extension, sampling
 from lmworks.serve.openai.calls import CallReader, read_all
 from lmworks.serve.openai.constraints import constraint_of, schema_of, with_calls
-from lmworks.serve.openai.envelope import content, finish_reason, fresh_id, log_fields
+from lmworks.serve.openai.envelope import cached_tokens, client_of, content, finish_reason, fresh_id, turn_fields
 from lmworks.serve.openai.errors import Json, documented
 from lmworks.serve.openai.responses_api.answers import (
     IncompleteDetails,
@@ -62,13 +62,14 @@ async def responses(body: ResponseRequest, request: Request) -> Response:
     The model is a language model, or `assistant`, which answers from the documents.
     """
     service: Service = request.app.state.service
+    client = client_of(request, body)
     if body.stream:
-        return EventStream(_events(service, body))
-    return await answered(request, lambda: _response(service, body))
+        return EventStream(_events(service, body, client))
+    return await answered(request, lambda: _response(service, body, client))
 
 
-async def _response(service: Service, body: ResponseRequest) -> Response:
-    asked = await _Asked.begin(service, body)
+async def _response(service: Service, body: ResponseRequest, client: str) -> Response:
+    asked = await _Asked.begin(service, body, client)
     finished: Finished | None = None
     async with aclosing(service.chat(asked.turn)) as events:
         async for one in events:
@@ -78,8 +79,8 @@ async def _response(service: Service, body: ResponseRequest) -> Response:
     return Json(content(asked.whole(finished)))
 
 
-async def _events(service: Service, body: ResponseRequest) -> AsyncGenerator[bytes, None]:
-    asked = await _Asked.begin(service, body)
+async def _events(service: Service, body: ResponseRequest, client: str) -> AsyncGenerator[bytes, None]:
+    asked = await _Asked.begin(service, body, client)
     told, reader = ResponseEvents(asked.turn.id), CallReader(asked.form, asked.turn.id)
     begun = False
     async with aclosing(service.chat(asked.turn)) as events:
@@ -111,20 +112,20 @@ class _Asked:
     form: ToolForm | None
 
     @classmethod
-    async def begin(cls, service: Service, body: ResponseRequest) -> "_Asked":
+    async def begin(cls, service: Service, body: ResponseRequest, client: str) -> "_Asked":
         if service.served(body.model).kind == "assistant":
             formed = body.text is not None and body.text.format is not None and body.text.format.type != "text"
             sampling.refuse_for_assistant(body, {"text": formed, "tools": bool(body.tools)})
         box = _toolbox(body)
         form = service.language(body.model).checkpoint.chat.tool_form if box else None
         before = await previous(service, body.previous_response_id)
-        turn = _turn(body, before, box, form)
+        turn = _turn(body, client, before, box, form)
         service.check(turn)
         return cls(turn, _head(body, turn), form)
 
     def whole(self, finished: Finished) -> ResponseObject:
         """The response with its output."""
-        interaction, cached = finished.interaction, finished.completion and finished.completion.cached_tokens
+        interaction = finished.interaction
         status: Status = "incomplete" if finish_reason(finished) == "length" else "completed"
         return self.head.model_copy(
             update={
@@ -132,7 +133,7 @@ class _Asked:
                 "completed_at": time.time(),
                 "incomplete_details": IncompleteDetails() if status == "incomplete" else None,
                 "output": output_of(interaction, self.form, status),
-                "usage": _usage(interaction, cached or 0),
+                "usage": _usage(interaction, cached_tokens(finished)),
                 "lmworks": extension.of_finished(finished),
             }
         )
@@ -160,13 +161,13 @@ def _toolbox(body: ResponseRequest) -> Toolbox | None:
     return toolbox(body.tools or (), mode, named, body.parallel_tool_calls)
 
 
-def _turn(body: ResponseRequest, before: Previous, box: Toolbox | None, form: ToolForm | None) -> Turn:
+def _turn(body: ResponseRequest, client: str, before: Previous, box: Toolbox | None, form: ToolForm | None) -> Turn:
     messages = messages_of(body.input, before.messages)
     if body.instructions:
         messages = (Message("system", body.instructions), *messages)
     answer = schema_of(body.text.format if body.text else None) or constraint_of(body.structured_outputs)
     tokens = body.max_output_tokens or sampling.CHAT_TOKENS
-    fields = log_fields(body)
+    fields = turn_fields(body, client)
     return Turn(
         model=body.model,
         messages=messages,

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from operator import eq
 from typing import Literal
 
 import numpy as np
@@ -13,14 +14,14 @@ from lmworks.generate.constrained import Matcher
 from lmworks.generate.live_request import LiveRequest
 from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.module_runner import ModuleRunner
-from lmworks.generate.paged_cache import PAGE, PagedCache
+from lmworks.generate.paged_cache import PAGE, CachedSequence, OutOfPagesError, PagedCache, chain
 from lmworks.generate.runner import Runner, Work
 from lmworks.generate.sampling import Sampled, most_probable, sample, uniform
 from lmworks.generate.scheduler import Scheduler, Share
 from lmworks.generate.speculation import Speculator
 
-_NOT_FINITE = "the model's logits are not finite; check its weights, or use weights='float32'"
-_NOTHING_ALLOWED = "no token is allowed here: the constraint, banned_tokens and logit_bias exclude each other"
+NOT_FINITE = "the model's logits are not finite; check its weights, or use weights='float32'"
+NOTHING_ALLOWED = "no token is allowed here: the constraint, banned_tokens and logit_bias exclude each other"
 
 Preemption = Literal["recompute", "move"]
 
@@ -124,11 +125,13 @@ class Batcher:
         for share in shares:
             request, sequence = share.request, share.request.sequence
             assert sequence is not None
+            request.start()
             wanted = int(share.tokens == request.lacking)
             parts.append(_Part(request, Work(sequence, request.next_ids(share.tokens), wanted)))
         decoding = [part for part in parts if len(part.work.ids) == 1 and part.work.wanted and part.request.ids]
         for part in decoding:
-            if part.request.constraint is not None:  # text that it leaves no choice about is more than a guess
+            if part.request.constraint is not None and part.request.sampling.speculate:
+                # text that it leaves no choice about is more than a guess
                 self._extend(part, part.request.constraint.proposal()[: _room(part.request)])
         if len(decoding) == len(parts):  # beside a prompt's chunk guesses would not be cheap
             self._guess([part for part in parts if part.request.sampling.speculate and not part.guesses], len(parts))
@@ -218,16 +221,20 @@ class Batcher:
             row = start + number
             if not chosen.finite[row] or chosen.dead[row]:
                 failed = part.masks.exception() if part.masks is not None else None
-                error = failed if isinstance(failed, Exception) else ValueError(_NOTHING_ALLOWED)
-                self._fail([request], error if chosen.finite[row] else FloatingPointError(_NOT_FINITE))
+                error = failed if isinstance(failed, Exception) else ValueError(NOTHING_ALLOWED)
+                self._fail([request], error if chosen.finite[row] else FloatingPointError(NOT_FINITE))
                 return
             kept = number
             token = chosen.ids[row]
             request.append(token, chosen.log_probabilities[row], chosen.sampled[row], alternatives[row])
             if request.done or number >= len(part.guesses) or part.guesses[number] != token:
                 break
+        chosen_ids = request.ids[began:]
+        request.proposed_tokens += len(part.guesses)
+        request.accepted_tokens += sum(map(eq, part.guesses, chosen_ids))  # all but the last one were right
+        self.scheduler.charge(request, len(chosen_ids) - 1)
         if self.speculator is not None:
-            self.speculator.observe(request, request.ids[began:])
+            self.speculator.observe(request, len(part.guesses), chosen_ids)
         self.cache.commit(part.work.sequence, part.work.ids[: len(part.work.ids) - len(part.guesses) + kept])
         if request.done:
             self._depart(request)
@@ -241,17 +248,9 @@ class Batcher:
             self.runner.write_pages(self.cache.occupy(request.sequence), request.moved)
             request.moved = None
         else:
-            namespace = self.namespace(request.adapter)
-            if request.source_ids:
-                namespace = request.id.encode()  # its keys and values depend on its source
-            number, _ = self.adapters[request.adapter]
-            request.sequence = self.cache.open([*request.prompt_ids, *request.ids], namespace, number)
+            request.sequence = self.open(request)
             if not request.preempted:
                 request.cached_tokens = request.sequence.length
-            if request.source_ids:
-                assert isinstance(self.runner, ModuleRunner)
-                request.sequence.memory = self.runner.encode(request.source_ids)
-        request.start()
 
     def _leave(self, request: LiveRequest) -> None:
         """Take a request's pages, of which it may need the content later."""
@@ -262,6 +261,29 @@ class Batcher:
         else:
             self.cache.close(request.sequence)
             request.sequence = None
+
+    def open(self, request: LiveRequest, cached: bool = True) -> CachedSequence:
+        """A sequence that is to hold the tokens of a request; what is stored of them already is in it if `cached`."""
+        ids = [*request.prompt_ids, *request.ids]
+        namespace = self.namespace(request.adapter)
+        if request.source_ids:
+            namespace = chain(namespace, request.source_ids)  # the decoder's keys and values depend on them
+        number, _ = self.adapters[request.adapter]
+        sequence = self.cache.open(ids if cached else ids[:1], namespace, number)
+        if request.source_ids:
+            assert isinstance(self.runner, ModuleRunner)
+            sequence.memory = self.runner.encode(request.source_ids)
+        return sequence
+
+    def reserve(self, sequence: CachedSequence, tokens: int) -> None:
+        """Pages for work beside the steps, if need be at the cost of requests that run; OutOfPagesError when even all
+        of theirs do not suffice."""
+        while True:
+            try:
+                return self.cache.reserve(sequence, tokens)
+            except OutOfPagesError:
+                if not self.make_room():
+                    raise
 
     def namespace(self, adapter: str) -> bytes:
         """What the keys and values of these weights with this adapter are known by."""

@@ -19,7 +19,8 @@ _GRID = 256  # tokens of a prefill forward: enough to fill a machine, few enough
 
 
 class ModuleRunner:
-    """Each prefill chunk is a forward of its own; all sequences that bring one token share one.
+    """Each prefill chunk is a forward of its own; all sequences that bring one token share one (of an
+    encoder–decoder: the beams of one source).
 
     Matrix products round differently for different shapes, so the shapes a request sees must not depend on its
     neighbours: its chunks lie on a grid, and one token alone gets an empty row beside it, since the kernels for a
@@ -51,8 +52,10 @@ class ModuleRunner:
 
     def forward(self, works: Sequence[Work], hidden: bool = False) -> tuple[LogitRows, Tensor | None]:
         rows: dict[int, Tensor] = {}  # number of the work -> (wanted, width)
-        together = [n for n, work in enumerate(works) if len(work.ids) == 1 and work.sequence.memory is None]
-        for numbers in ([together] if together else []) + [[n] for n in range(len(works)) if n not in set(together)]:
+        together: dict[int, list[int]] = {}  # one token each, of decoders or of one source's beams
+        for n, work in enumerate(works):
+            together.setdefault(id(work.sequence.memory) if len(work.ids) == 1 else -1 - n, []).append(n)
+        for numbers in together.values():
             states = self._hidden([works[n] for n in numbers])  # (batch, length, width)
             for n, state in zip(numbers, states, strict=False):
                 rows[n] = state[len(works[n].ids) - works[n].wanted :]
@@ -75,8 +78,8 @@ class ModuleRunner:
         with self._using(adapters, batched=True):
             if memory is None:
                 return self.model.hidden(tokens, cache=view)
-            assert isinstance(memory, Memory)  # a source of its own: always alone
-            return self.model.decode(tokens, memory, cache=view)
+            assert isinstance(memory, Memory)
+            return self.model.decode(tokens, _repeat(memory, len(ids)), cache=view)
 
     def _logits(self, rows: Tensor, adapters: Sequence[int]) -> Tensor:
         """(rows, width) → (rows, vocabulary) float32; a single row has company here as well."""
@@ -122,3 +125,14 @@ class ModuleRunner:
             self._base, self._shared = copy.deepcopy(self._base), False
         self._base.load_state_dict(dict(state))
         self.set_adapters(self._loras)
+
+
+def _repeat(memory: Memory, count: int) -> Memory:
+    """One source for several rows. Their first step was one row, so that its keys and values are known."""
+    if count == 1:
+        return memory
+    projected = {
+        layer: (key.expand(count, -1, -1, -1), value.expand(count, -1, -1, -1))
+        for layer, (key, value) in memory.projected.items()
+    }
+    return Memory(memory.hidden.expand(count, -1, -1), memory.mask, projected)

@@ -59,6 +59,8 @@ class Scheduler:
         self._cache, self._enter, self._leave = cache, enter, leave
         self._served: dict[str, int] = {}  # tokens by client
         self._arrivals = 0
+        # Who found no room last, and how many pages were available then.
+        self._refused: tuple[LiveRequest | None, int] = (None, 0)
 
     @property
     def idle(self) -> bool:
@@ -70,7 +72,11 @@ class Scheduler:
         self._arrivals += 1
         active = {other.client for other in (*self.running, *self.waiting)}
         if request.client not in active:
-            least = min((self._served.get(client, 0) for client in active), default=0)
+            least = min((self._served[client] for client in active), default=0)
+            # Whoever was served less than those who are here comes back as their equal, so that it may be forgotten.
+            self._served = {
+                client: served for client, served in self._served.items() if client in active or served > least > 0
+            }
             self._served[request.client] = max(self._served.get(request.client, 0), least)
         self.waiting.append(request)
 
@@ -89,20 +95,25 @@ class Scheduler:
             if request in self.running and request.lacking > 1 and budget > 0:
                 budget -= self._prefill(request, budget, shares)
         while budget > 0 and self.waiting:
-            request = min(self.waiting, key=self._rank)
-            if not self._admit(request):
+            tokens = self._admit(min(self.waiting, key=self._rank), budget, shares)
+            if tokens == 0:
                 break
-            budget -= self._prefill(request, budget, shares)
+            budget -= tokens
         for share in shares.values():
             weight = _GENERATED_TOKEN if share.tokens == 1 else _PROMPT_TOKEN
             self._served[share.request.client] += share.tokens * weight
         return list(shares.values())
 
+    def charge(self, request: LiveRequest, tokens: int) -> None:
+        """The request has generated more tokens in a step than the one that was its share: guesses that were right."""
+        self._served[request.client] += tokens * _GENERATED_TOKEN
+
     def preempt(self, request: LiveRequest) -> None:
         """Take a request's pages away; it waits in line to go on."""
+        if request.stored > request.cached_tokens:  # else nothing was computed for it, and nothing is half done
+            self.preemptions += 1
+            request.preempted = True
         self._leave(request)
-        self.preemptions += 1
-        request.preempted = True
         self.running.remove(request)
         self.waiting.append(request)
 
@@ -123,27 +134,44 @@ class Scheduler:
         """Larger is preempted earlier: the later arrival of the larger priority."""
         return request.priority, request.arrival
 
-    def _admit(self, request: LiveRequest) -> bool:
-        """Give a waiting request a slot and what is cached of it; one of larger priority may have to make room."""
+    def _admit(self, request: LiveRequest, budget: int, shares: dict[str, Share]) -> int:
+        """Give a waiting request a slot, what is cached of it, and a first chunk of what it lacks; how many tokens that
+        is. Those of larger priority may have to make room; 0 when there is none."""
+        refused, available = self._refused
+        if request is refused and self._cache.available <= available:
+            return 0  # nothing was given back since
         while len(self.running) >= self.slots:
             worst = self.worst()
             if worst is None or worst.priority <= request.priority:
-                return False
-            self.preempt(worst)
-        try:
-            self._enter(request)
-        except OutOfPagesError:
-            return False
+                return 0
+            self._evict(worst, shares)
         self.waiting.remove(request)
-        self.running.append(request)
-        return True
+        self.running.append(request)  # so that it fails by itself when it cannot enter
+        tokens = self._prefill(request, budget, shares) if self._let_in(request, shares) else 0
+        self._refused = (None, 0) if request in self.running else (request, self._cache.available)
+        return tokens
+
+    def _let_in(self, request: LiveRequest, shares: dict[str, Share]) -> bool:
+        """Its cached sequence, if need be at the cost of a request that is worth less; False, and it waits again."""
+        while True:
+            try:
+                self._enter(request)
+                return True
+            except OutOfPagesError:
+                worst = self.worst()
+                if worst is None or worst is request:
+                    self.running.remove(request)
+                    self.waiting.append(request)
+                    return False
+                self._evict(worst, shares)
 
     def _prefill(self, request: LiveRequest, budget: int, shares: dict[str, Share]) -> int:
         """Give it a chunk of what it lacks; how many tokens that is."""
-        start = request.stored
         tokens = min(request.lacking, budget)
         if self.grid is not None:
-            tokens = min(request.lacking, self.grid - start % self.grid)
+            tokens = min(request.lacking, self.grid - request.stored % self.grid)
+            if tokens > budget and budget < self.prefill_tokens:
+                return 0  # only the first chunk of a step may be larger than the budget: it cannot be cut
         if not self._reserve(request, tokens, shares):
             return 0
         shares[request.id] = Share(request, tokens)
@@ -160,7 +188,11 @@ class Scheduler:
                 # Alone and without room, it waits for whoever else holds pages: scores, or a search.
                 worst = self.worst()
                 assert worst is not None
-                self.preempt(worst)
-                shares.pop(worst.id, None)
+                self._evict(worst, shares)
                 if worst is request:
                     return False
+
+    def _evict(self, request: LiveRequest, shares: dict[str, Share]) -> None:
+        """Preempt a request that may have a part in the step already."""
+        self.preempt(request)
+        shares.pop(request.id, None)

@@ -21,6 +21,7 @@ _PRIOR = 2.0  # checks that the estimate of all requests counts for in a new one
 _FIRST_GUESS = 0.5  # of the probability that a guess is right, before anything was seen
 _MARGIN = 1.2  # a guess must promise so much more than it costs: costs are measured on a machine with other work
 _ASK_AGAIN = 32  # steps after which guesses that cost something are tried again where they did not pay
+_KEPT = 64  # measurements for which the cost of a number of rows is remembered
 _LEAST_COST = 0.02  # of a step, for a row that seems to cost nothing
 _COST_PER_ROW = 0.15  # of a step with one row, before anything was measured
 
@@ -60,16 +61,26 @@ class Acceptance:
 
 
 class StepCosts:
-    """Seconds of a step by the number of its rows, as measured; straight lines between and beyond the measured ones."""
+    """Seconds of a step by the number of its rows, as measured; straight lines between and beyond the measured ones.
+
+    What was not measured lately is forgotten: texts get longer, and a step that happened to be slow when it was first
+    tried would never be tried again.
+    """
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
+        self._measured_at: dict[int, int] = {}  # in measurements
+        self._measurements = 0
 
     def observe(self, rows: int, seconds: float) -> None:
         before = self._seconds.get(rows, seconds)
         # Other work on the machine only ever adds: a step that was slow once counts little.
         weight = 0.3 if seconds < before else 0.05
         self._seconds[rows] = before + weight * (seconds - before)
+        self._measurements += 1
+        self._measured_at[rows] = self._measurements
+        for old in [rows for rows, at in self._measured_at.items() if at + _KEPT < self._measurements]:
+            del self._seconds[old], self._measured_at[old]
 
     def seconds(self, rows: int) -> float:
         """In units of the measured steps; proportions alone matter."""
@@ -91,12 +102,6 @@ class StepCosts:
         return base * (1 + _COST_PER_ROW * (rows - 1)) / (1 + _COST_PER_ROW * (nearest - 1))
 
 
-@dataclass(slots=True)
-class _Guess:
-    ids: list[int]  # all that was proposed
-    sent: int  # how many of them were checked in the forward
-
-
 @dataclass
 class Speculator:
     """Chooses how many guesses of each request go into a step, and learns from what became of them.
@@ -115,7 +120,7 @@ class Speculator:
     _asked: int = 0
     _everybody: Acceptance = field(default_factory=Acceptance)
     _of: dict[str, Acceptance] = field(default_factory=dict)
-    _guesses: dict[str, _Guess] = field(default_factory=dict)
+    _proposals_of: dict[str, list[int]] = field(default_factory=dict)  # in this step, used or not
 
     def guess(self, requests: Sequence[LiveRequest], most: Sequence[int], rows: int) -> list[list[int]]:
         """The tokens to be checked for each request, at most `most`, in a step that has `rows` rows without them."""
@@ -129,40 +134,39 @@ class Speculator:
         else:
             proposals = self._proposals(requests, limits)
             lengths = self._lengths(requests, [len(proposal) for proposal in proposals], rows)
-        for request, proposal, length in zip(requests, proposals, lengths, strict=True):
+        for request, proposal in zip(requests, proposals, strict=True):
             if proposal:
-                self._guesses[request.id] = _Guess(proposal, length)
+                self._proposals_of[request.id] = proposal
         return [proposal[:length] for proposal, length in zip(proposals, lengths, strict=True)]
 
     def _proposals(self, requests: Sequence[LiveRequest], most: Sequence[int]) -> list[list[int]]:
         """What the proposer says, as far as the constraints allow it."""
         return list(map(_allowed, requests, self.proposer.propose(requests, most)))
 
-    def observe(self, request: LiveRequest, chosen: Sequence[int]) -> None:
-        """The tokens that the step has chosen for a request: the right guesses, and the one after them."""
-        guess = self._guesses.pop(request.id, None)
-        if guess is None:
+    def observe(self, request: LiveRequest, sent: int, chosen: Sequence[int]) -> None:
+        """The tokens that the step has chosen for a request, of which `sent` guesses were checked: the right ones, and
+        the one after them."""
+        proposal = self._proposals_of.pop(request.id, None)
+        if proposal is None:
             return
-        compared = guess.ids[: max(1, guess.sent)]
+        compared = proposal[: max(1, sent)]
         right = 0
         for guessed, token in zip(compared, chosen, strict=False):
             if guessed != token:
                 break
             right += 1
-        checked = min(right + 1, len(compared))
+        checked = min(right + 1, len(compared), len(chosen))
         estimate = self._of.setdefault(request.id, Acceptance())
         estimate.observe(right, checked)
         self._everybody.observe(right, checked)
-        if guess.sent:
+        if sent:
             self.steps += 1
-            self.proposed += guess.sent
+            self.proposed += sent
             self.accepted += right
-            request.proposed_tokens += guess.sent
-            request.accepted_tokens += right
 
     def forget(self, request: LiveRequest) -> None:
         self._of.pop(request.id, None)
-        self._guesses.pop(request.id, None)
+        self._proposals_of.pop(request.id, None)
         self.proposer.forget(request)
 
     def _lengths(self, requests: Sequence[LiveRequest], most: Sequence[int], rows: int) -> list[int]:

@@ -20,6 +20,12 @@ class Detokenizer:
         self._emitted: list[int] = []  # the last tokens whose text is out
         self._held: list[int] = []  # tokens whose text is not out yet
 
+    def copy(self) -> "Detokenizer":
+        """Another one at the same place: for a text that goes on in several ways."""
+        other = Detokenizer(self._tokenizer, self._skip_special)
+        other._emitted, other._held = list(self._emitted), list(self._held)
+        return other
+
     def push(self, token: int) -> str:
         """Adds a token; returns the text that is now certain, possibly empty."""
         self._held.append(token)

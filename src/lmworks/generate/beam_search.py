@@ -1,0 +1,174 @@
+"""Beam search: of all beginnings of a completion, the most probable few are kept and continued at each step.
+
+A beam is a request in flight that can be forked, and a branch in the cache. So a step is one forward with a row for
+each beam; beams that begin alike share the pages of what they have in common, and a beam that is dropped gives its own
+back.
+
+    the prompt          │ He               one row
+    two beams           │ He said          two rows
+                        │ He was
+    their followers     │ He said that     both of one parent, which is forked; "He was" has no follower
+                        │ He said it       among the best two, and is closed
+
+A candidate that ends the text becomes a completion if it is among as many best candidates as there are beams; the best
+completions are kept, as many as there are beams.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lmworks.generate.batching import NOTHING_ALLOWED, Batcher
+from lmworks.generate.live_request import LiveRequest
+from lmworks.generate.paged_cache import CachedSequence
+from lmworks.generate.search_parameters import BeamParameters, require_no_draws
+from lmworks.generate.searching import Branches, branches, extend, log_probabilities, prefill
+
+
+@dataclass(slots=True, eq=False)
+class _Beam:
+    """A beginning of the completion, or all of it when its request is done.
+
+    total     Σ ln p of its tokens, with what the request adds to them.
+    steered   the same less what diversity costs: what the search goes by.
+    row       of the logits that say how it goes on.
+    """
+
+    request: LiveRequest
+    total: float = 0.0
+    steered: float = 0.0
+    row: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Group:
+    """Beams that compete, and the completions that they have become, best first."""
+
+    parameters: BeamParameters
+    beams: list[_Beam]
+    finished: list[_Beam] = field(default_factory=list)
+
+    @property
+    def width(self) -> int:
+        return self.parameters.beams // self.parameters.groups
+
+    def advance(self, own: Tensor, wanted: Tensor, taken: Counter[int]) -> None:
+        """Replace the beams by their best followers; there are none when the group is done.
+
+        own, wanted   (rows, vocabulary), see `log_probabilities`.
+        taken         how often earlier groups have taken each token in this step; this group's are added.
+        """
+        running: list[_Beam] = []
+        ended: list[_Beam] = []
+        for rank, (parent, token, steered) in enumerate(self._candidates(wanted, taken)):
+            if rank >= self.width and (len(running) == self.width or token in parent.request.stop_ids):
+                continue
+            request = parent.request.fork()
+            request.append(token, own[parent.row, token].item(), 0.0)
+            child = _Beam(request, parent.total + wanted[parent.row, token].item(), steered)
+            if not request.done and len(running) < self.width:
+                running.append(child)
+            elif request.done and rank < self.width:
+                ended.append(child)
+        taken.update(child.request.ids[-1] for child in (*running, *ended))
+        self.finish(ended)
+        self.beams = [] if self._is_done(running) else running
+
+    def finish(self, beams: list[_Beam]) -> None:
+        """These are completions now, of which the best stay."""
+        self.finished = sorted([*self.finished, *beams], key=self.score, reverse=True)[: self.width]
+
+    def score(self, beam: _Beam) -> float:
+        return beam.total / len(beam.request.ids) ** self.parameters.length_penalty
+
+    def _candidates(self, wanted: Tensor, taken: Counter[int]) -> Iterator[tuple[_Beam, int, float]]:
+        """(parent, token, steered) of the best followers, best first: so many that enough of them go on, though every
+        beam may end in every way."""
+        values = wanted[[beam.row for beam in self.beams]]  # (beams, vocabulary)
+        if taken:
+            counts = torch.tensor(list(taken.values()), dtype=values.dtype, device=values.device)
+            values[:, list(taken)] -= self.parameters.diversity_penalty * counts
+        values += values.new_tensor([beam.steered for beam in self.beams])[:, None]
+        request = self.beams[0].request
+        count = self.width * (1 + max(1, len(request.stop_ids) + len(request.sampling.stop)))
+        best, places = values.flatten().topk(min(count, values.numel()))
+        for steered, place in zip(best.tolist(), places.tolist(), strict=True):
+            if steered > -torch.inf:
+                parent, token = divmod(place, values.shape[1])
+                yield self.beams[parent], token, steered
+
+    def _is_done(self, running: list[_Beam]) -> bool:
+        if not running or len(self.finished) < self.width:
+            return not running
+        if self.parameters.stopping == "first":
+            return True
+        request, penalty = running[0].request, self.parameters.length_penalty
+        # totals only fall: a beam is at its best as long as it may be where length is rewarded, else as short
+        longest = self.parameters.stopping == "bound" and penalty > 0
+        length = request.limit if longest else len(request.ids)
+        return max(beam.total for beam in running) / length**penalty <= self.score(self.finished[-1])
+
+
+@torch.inference_mode()
+def beam_search(
+    batcher: Batcher, request: LiveRequest, parameters: BeamParameters
+) -> Generator[None, None, list[LiveRequest]]:
+    """The `n_best` completions of a request, best first, as requests that are done; a pause after each forward.
+
+    Tokens are ranked by the model's ln p after bans, bias, penalties, forced tokens and the constraint of the request,
+    so that a completion is the most probable one that was found among those that may be. There are fewer than `n_best`
+    where a constraint allows no more. At the deadline, beams end where they are.
+
+    ValueError when nothing at all may follow, and, before any work, for parameters of a draw; OutOfPagesError when the
+    beams need more pages than the cache has; FloatingPointError when logits are not finite.
+    """
+    require_no_draws(request.sampling)
+    with branches(batcher) as tree:
+        request.sequence = tree.add(batcher.open(request))
+        request.start()
+        rows, _ = yield from prefill(batcher, request.sequence, request.prompt_ids)
+        running = [_Beam(request)]
+        groups = [_Group(parameters, running) for _ in range(parameters.groups)]
+        while running:
+            own, wanted = log_probabilities(rows, [beam.request for beam in running])
+            running = _advance(groups, own, wanted, late=time.perf_counter() >= request.deadline_at)
+            if running:
+                yield
+                sequences = _grow(tree, [beam.request for beam in running])
+                rows, _ = extend(batcher, sequences, [beam.request.ids[-1] for beam in running])
+    found = sorted((beam for group in groups for beam in group.finished), key=groups[0].score, reverse=True)
+    if not found:
+        raise ValueError(NOTHING_ALLOWED)
+    return [beam.request for beam in found[: parameters.n_best]]
+
+
+def _advance(groups: list[_Group], own: Tensor, wanted: Tensor, late: bool) -> list[_Beam]:
+    """A token more in every group; the beams that go on, each with the row that its next logits will have."""
+    taken = Counter[int]()
+    for group in groups:
+        if group.beams:
+            group.advance(own, wanted, taken)
+        if late:
+            for beam in group.beams:
+                beam.request.finish("deadline")
+            group.finish(group.beams)
+            group.beams = []
+    running = [beam for group in groups for beam in group.beams]
+    for row, beam in enumerate(running):
+        beam.row = row
+    return running
+
+
+def _grow(tree: Branches, requests: list[LiveRequest]) -> list[CachedSequence]:
+    """A branch for each request, which as yet has its parent's: the first child goes on with that, others fork it."""
+    parents = [request.sequence for request in requests if request.sequence is not None]
+    tree.keep(set(parents))
+    claimed: set[CachedSequence] = set()
+    for request, parent in zip(requests, parents, strict=True):
+        request.sequence = tree.fork(parent) if parent in claimed else parent
+        claimed.add(parent)
+    return [request.sequence for request in requests if request.sequence is not None]

@@ -1,0 +1,40 @@
+"""Best of n: several samples of one request, ranked by what the model thinks of them."""
+
+import secrets
+from dataclasses import replace
+
+from lmworks.generate.protocol import Completion, EngineProtocol, Request
+
+
+def best_of(engine: EngineProtocol, request: Request, count: int) -> list[Completion]:
+    """`count` completions of one request, the one with the largest mean log-probability of a token first.
+
+    They differ by their seeds: `seed`, `seed + 1`, … of the request, fresh ones if it has none. The prompt is computed
+    once: a completion of one token comes first, and leaves it in the engine's cache, where all find it.
+
+    ValueError for a greedy request, whose completions would all be the same; UnsupportedError for an engine that tells
+    no log-probabilities.
+    """
+    if count < 1:
+        raise ValueError(f"count must be at least 1, got {count}")
+    if count > 1 and request.sampling.temperature == 0:
+        raise ValueError("greedy completions are all the same: give the request a temperature")
+    engine.capabilities.require("log_probabilities")
+    first = secrets.randbits(63) if request.sampling.seed is None else request.sampling.seed
+    samples = [
+        replace(
+            request,
+            id=f"{request.id}-{number}" if request.id else "",
+            sampling=replace(request.sampling, seed=(first + number) % 2**64),
+        )
+        for number in range(count)
+    ]
+    if count > 1:
+        engine.generate([replace(samples[0], sampling=replace(samples[0].sampling, max_tokens=1))])
+    return sorted(engine.generate(samples), key=_mean_log_probability, reverse=True)
+
+
+def _mean_log_probability(completion: Completion) -> float:
+    """Of its tokens; the worst there is for a completion that was cancelled before it had one."""
+    values = completion.log_probabilities
+    return sum(values) / len(values) if values else float("-inf")

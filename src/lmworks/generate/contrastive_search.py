@@ -1,0 +1,74 @@
+"""Contrastive search: the token that is probable and whose state is unlike all states before it.
+
+Su et al. 2022, "A contrastive framework for neural text generation", section 3.2, equation 5. Of the k most probable
+tokens v after the text x, the one is taken that maximises
+
+    (1 - α) · p(v | x)  -  α · max over j of cos(h_v, h_j)
+
+where h_j is the last hidden state of token j of the text, and h_v that of v behind it. A text that begins to repeat
+itself has states that are nearly those before, so it turns away, without any draw.
+
+A candidate's state takes a forward that also gives the logits behind it, so a step is one forward with k rows, of which
+the next step uses one. The candidates are forks in the cache.
+"""
+
+import time
+from collections.abc import Generator
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from lmworks.generate.batching import NOTHING_ALLOWED, Batcher
+from lmworks.generate.live_request import LiveRequest
+from lmworks.generate.search_parameters import ContrastiveParameters, require_no_draws
+from lmworks.generate.searching import branches, extend, log_probabilities, prefill
+
+
+@torch.inference_mode()
+def contrastive_search(
+    batcher: Batcher, request: LiveRequest, parameters: ContrastiveParameters
+) -> Generator[None, None, list[LiveRequest]]:
+    """The completion of a request, which is done at the end; a pause after each forward.
+
+    p is renormalised after bans, bias, penalties, forced tokens and the constraint of the request. All states of the
+    prompt are needed, so nothing of it is taken from the cache. At the deadline the completion ends where it is.
+
+    ValueError when nothing may follow or the runner gives no hidden states (`Engine(…, lowered=False)` has one that
+    does), and, before any work, for parameters of a draw; OutOfPagesError and FloatingPointError as in `beam_search`.
+    """
+    require_no_draws(request.sampling)
+    with branches(batcher) as tree:
+        sequence = tree.add(batcher.open(request, cached=False))
+        request.start()
+        rows, states = yield from prefill(batcher, sequence, request.prompt_ids, hidden=True)
+        assert states is not None
+        context = F.normalize(states, dim=-1)  # (tokens, width)
+        rows = rows.select([-1])
+        while True:
+            own, wanted = (values[0] for values in log_probabilities(rows, [request]))
+            candidates, probabilities = _most_probable(wanted, parameters.candidates)
+            yield
+            forks = [tree.fork(sequence) for _ in candidates]
+            found, states = extend(batcher, forks, candidates, hidden=True)
+            assert states is not None
+            states = F.normalize(states, dim=-1)  # (candidates, width)
+            likeness = (states @ context.T).amax(-1)
+            best = int(((1 - parameters.penalty) * probabilities - parameters.penalty * likeness).argmax())
+            request.append(candidates[best], own[candidates[best]].item(), 0.0)
+            if not request.done and time.perf_counter() >= request.deadline_at:
+                request.finish("deadline")
+            if request.done:
+                return [request]
+            sequence, context, rows = forks[best], torch.cat([context, states[best : best + 1]]), found.select([best])
+            tree.keep([sequence])
+
+
+def _most_probable(values: Tensor, count: int) -> tuple[list[int], Tensor]:
+    """The tokens that may be chosen, at most `count`, with their probabilities (tokens,), most probable first."""
+    probabilities = values.softmax(-1)  # all NaN when nothing may be chosen
+    best, ids = probabilities.topk(min(count, len(values)))
+    allowed = best > 0
+    if not allowed.any():
+        raise ValueError(NOTHING_ALLOWED)
+    return ids[allowed].tolist(), best[allowed]

@@ -1,0 +1,219 @@
+"""Beam search against all continuations, against its definition, and in the cache that it shares."""
+
+import itertools
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from search_oracle import beam_search, decoder_logits
+
+from lmworks.generate.constraint import Choice, Regex
+from lmworks.generate.engine import Engine
+from lmworks.generate.paged_cache import OutOfPagesError
+from lmworks.generate.protocol import Completion, Request, SamplingParameters
+from lmworks.generate.search_parameters import BeamParameters
+
+_EOS = 258
+# float32, three layers: another order of sums moves a log-probability by 1e-5 at most, a wrong beam by more than 0.01.
+_TOLERANCE = 5e-5
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_llama) -> Engine:
+    return Engine(tiny_llama, slots=2, weights="float32")
+
+
+@pytest.fixture(autouse=True)
+def everything_is_given_back(engine):
+    yield
+    assert engine.batcher.cache.used == 0
+
+
+def _request(prompt: Sequence[int], max_tokens: int, **sampling) -> Request:
+    return Request(tuple(prompt), sampling=SamplingParameters(max_tokens=max_tokens, **sampling))
+
+
+def _score(completion: Completion, length_penalty: float, bias: float = 0.0) -> float:
+    assert completion.log_probabilities is not None and completion.ids is not None
+    total = sum(completion.log_probabilities) + bias * (completion.ids[-1] == _EOS)
+    return total / len(completion.ids) ** length_penalty
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("length_penalty", [-1.0, 0.0, 1.0, 2.5])
+def test_enough_beams_find_the_best_of_all_continuations(engine, tiny_llama, length_penalty: float) -> None:
+    """Five tokens are allowed, one of them the end: 4 + 16 + 64 texts that end, and as many of three that do not."""
+    allowed, depth, prompt = [10, 43, 97, 200, _EOS], 3, [1, 2, 3]
+    texts = [
+        (*begin, _EOS) for length in range(depth) for begin in itertools.product(allowed[:-1], repeat=length)
+    ] + list(itertools.product(allowed[:-1], repeat=depth))
+    scores = {}
+    for text in texts:
+        values = tiny_llama.model(torch.tensor([[*prompt, *text]])).log_softmax(-1)[0, len(prompt) - 1 : -1]
+        scores[text] = values.gather(1, torch.tensor(text)[:, None]).sum().item() / len(text) ** length_penalty
+    best = sorted(texts, key=lambda text: -scores[text])[:40]
+    banned = tuple(token for token in range(260) if token not in allowed)
+    request = _request(prompt, depth, banned_tokens=banned)
+    found = engine.beam_search(request, BeamParameters(80, 40, length_penalty, stopping="bound"))
+    assert [completion.ids for completion in found] == best
+    for completion in found:
+        assert _score(completion, length_penalty) == pytest.approx(scores[completion.ids], abs=_TOLERANCE)
+        assert completion.finish_reason == ("stop" if completion.ids[-1] == _EOS else "length")
+        assert completion.sampled_log_probabilities == (0.0,) * len(completion.ids)
+
+
+@pytest.mark.parametrize("stopping", ["estimate", "bound", "first"])
+@pytest.mark.parametrize(
+    ("beams", "groups", "diversity", "length_penalty"),
+    [(4, 1, 0.0, 1.0), (3, 1, 0.0, 0.0), (5, 1, 0.0, 2.0), (4, 2, 0.7, 1.0), (6, 3, 2.0, 0.5), (3, 3, 1.0, 1.0)],
+)
+def test_as_the_definition(engine, tiny_llama, beams, groups, diversity, length_penalty, stopping) -> None:
+    parameters = BeamParameters(beams, beams, length_penalty, groups, diversity, stopping)
+    ended = 0
+    for prompt in ([1, 2, 3], [70, 71], list(range(100, 140))):
+        for bias in (0.0, 5.0):  # without it, few texts end
+            expected = beam_search(decoder_logits(tiny_llama.model, prompt), 9, [_EOS], {_EOS: bias}, parameters)
+            found = engine.beam_search(_request(prompt, 9, logit_bias={_EOS: bias} if bias else {}), parameters)
+            assert [completion.ids for completion in found] == [ids for ids, _ in expected]
+            scores = [_score(completion, length_penalty, bias) for completion in found]
+            assert scores == pytest.approx([score for _, score in expected], abs=_TOLERANCE)
+            assert scores == sorted(scores, reverse=True)
+            ended += sum(completion.finish_reason == "stop" for completion in found)
+    assert ended >= 3, "else nothing is known of what ends"
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    prompt=st.lists(st.integers(0, 259), min_size=1, max_size=40),
+    sampling=st.sampled_from(
+        [
+            {},
+            {"stop": ("\x81", "N")},
+            {"repetition_penalty": 1.3},
+            {"frequency_penalty": 1.5, "presence_penalty": 0.5},
+            {"logit_bias": {_EOS: 6.0, 7: 3.0}, "banned_tokens": (43,)},
+            {"forced_tokens": (5, 6, 7)},
+            {"constraint": Regex("[a-z ]*")},
+        ]
+    ),
+)
+def test_one_beam_is_greedy(engine, prompt: list[int], sampling: dict) -> None:
+    request = _request(prompt, 20, **sampling)
+    (greedy,), (beam,) = engine.generate([request]), engine.beam_search(request, BeamParameters(1))
+    assert (beam.ids, beam.text, beam.finish_reason) == (greedy.ids, greedy.text, greedy.finish_reason)
+    assert beam.log_probabilities == pytest.approx(greedy.log_probabilities, abs=_TOLERANCE)
+    assert (beam.prompt_tokens, beam.completion_tokens) == (len(prompt), len(beam.ids))
+    assert [token.id for token in beam.tokens] == list(beam.ids)
+
+
+def test_every_beam_follows_its_constraint(engine) -> None:
+    """As many beams as there are beginnings find every choice, ranked by what the model thinks of it."""
+    options, prompt = ("yes", "yesterday", "no", "maybe"), [1, 2, 3]
+    request = _request(prompt, 20, constraint=Choice(options))
+    found = engine.beam_search(request, BeamParameters(6, 6, 0.0, stopping="bound"))
+    encode = engine.checkpoint.tokenizer.encode
+    scores = engine.score([prompt] * 4, [[*encode(option), _EOS] for option in options])
+    ranked = sorted(zip(options, scores, strict=True), key=lambda pair: -pair[1].total)
+    assert [completion.text for completion in found] == [option for option, _ in ranked]
+    for completion, (_, score) in zip(found, ranked, strict=True):
+        assert sum(completion.log_probabilities) == pytest.approx(score.total, abs=_TOLERANCE * 10)
+        assert completion.finish_reason == "stop"
+
+
+def test_a_stop_string_ends_a_beam(engine, tiny_llama) -> None:
+    """A letter is a token here, so that it ends a text exactly where a token does."""
+    (letter,) = engine.checkpoint.tokenizer.encode("x")
+    bias, parameters = {letter: 6.0}, BeamParameters(4, 4)
+    expected = beam_search(decoder_logits(tiny_llama.model, [1, 2, 3]), 9, [_EOS, letter], bias, parameters)
+    found = engine.beam_search(_request([1, 2, 3], 9, stop=("x",), logit_bias=bias), parameters)
+    assert [completion.ids for completion in found] == [ids for ids, _ in expected]
+    assert any(completion.ids[-1] == letter for completion in found)
+    for completion in found:
+        assert (completion.finish_reason == "stop") == (completion.ids[-1] in (letter, _EOS))
+        assert "x" not in completion.text
+
+
+def test_beams_share_the_pages_of_the_prompt(engine) -> None:
+    cache = engine.batcher.cache
+    parts = engine.beam_search_in_parts(_request(range(160), 40), BeamParameters(8, stopping="bound"))
+    held = []
+    for _ in parts:
+        held.append(round(cache.used * cache.pages))
+        assert cache.available + held[-1] == cache.pages
+    assert len(held) >= 39 and 10 < max(held) <= 10 + 8 * 3, "ten of the prompt, and three for what a beam has alone"
+    assert held[-1] > held[0]
+
+
+def test_closing_it_in_the_middle_gives_the_pages_back(engine) -> None:
+    for steps in (1, 2, 7):
+        parts = engine.beam_search_in_parts(_request(range(50), 40), BeamParameters(5))
+        for _ in range(steps):
+            next(parts)
+        assert engine.batcher.cache.used > 0
+        parts.close()
+        assert engine.batcher.cache.used == 0
+
+
+def test_requests_make_room_and_go_on(tiny_llama) -> None:
+    engine = Engine(tiny_llama, slots=2, weights="float32", cache_tokens=256)
+    request, parameters = _request(range(130), 30), BeamParameters(3, 2)
+    others = [_request([n] * 90, 30, ignore_eos=True) for n in (3, 4)]
+    expected = engine.generate(others), engine.beam_search(request, parameters)
+    lives = [engine.submit(other) for other in others]
+    parts = engine.beam_search_in_parts(request, parameters)
+    while True:
+        engine.step()
+        try:
+            next(parts)
+        except StopIteration as end:
+            found = end.value
+            break
+    assert engine.batcher.scheduler.preemptions > 0
+    while not all(live.done for live in lives):
+        engine.step()
+    assert [tuple(live.ids) for live in lives] == [completion.ids for completion in expected[0]]
+    assert [completion.ids for completion in found] == [completion.ids for completion in expected[1]]
+    with pytest.raises(OutOfPagesError):
+        engine.beam_search(_request(range(200), 50), BeamParameters(64, stopping="bound"))
+    assert engine.batcher.cache.used == 0
+
+
+def test_a_deadline_ends_the_beams(engine) -> None:
+    request = Request((1, 2), sampling=SamplingParameters(max_tokens=200, banned_tokens=(_EOS,)), deadline=1e-6)
+    found = engine.beam_search(request, BeamParameters(3, 3))
+    assert [completion.finish_reason for completion in found] == ["deadline"] * 3
+    assert len({completion.ids for completion in found}) == 3
+
+
+def test_logits_that_are_not_finite_spoil_nothing_else(tiny_llama) -> None:
+    engine = Engine(tiny_llama, slots=2, weights="float32", cache_tokens=256)
+    request = _request(range(100), 20)
+    state = tiny_llama.model.state_dict()
+    expected = engine.generate([request])[0].ids
+    engine.load_weights({name: torch.full_like(value, torch.nan) for name, value in state.items()}, 1)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        engine.beam_search(request, BeamParameters(3))
+    assert engine.batcher.cache.used == 0
+    engine.load_weights(state, 2)
+    assert engine.generate([request])[0].ids == expected
+
+
+def test_what_cannot_be_searched_is_refused(engine) -> None:
+    with pytest.raises(ValueError, match="temperature, top_k"):
+        engine.beam_search(_request([1], 5, temperature=1.0, top_k=3), BeamParameters())
+    with pytest.raises(ValueError, match="no token is allowed"):
+        engine.beam_search(_request([1], 5, banned_tokens=tuple(range(260))), BeamParameters())
+    with pytest.raises(ValueError, match="shorten the prompt"):
+        engine.beam_search(_request([1] * 256, 5), BeamParameters())
+    for arguments, message in (
+        ({"beams": 0}, "n_best"),
+        ({"beams": 2, "n_best": 3}, "n_best"),
+        ({"beams": 4, "groups": 3, "diversity_penalty": 1.0}, "divide"),
+        ({"beams": 4, "groups": 2}, "diversity_penalty"),
+        ({"length_penalty": float("inf")}, "finite"),
+        ({"stopping": "never"}, "stopping"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            BeamParameters(**arguments)

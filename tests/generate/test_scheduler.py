@@ -1,82 +1,367 @@
-"""The scheduler against its contract, on arbitrary arrivals, lengths and cancellations."""
+"""The scheduler against its contract, on arbitrary arrivals, lengths, priorities, clients and cancellations.
+
+There is no model: a request's step commits its tokens to a real page table and appends a token when nothing is lacking.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmworks.generate.scheduler import Scheduler
+from lmworks.generate.live_request import LiveRequest
+from lmworks.generate.paged_cache import PAGE, OutOfPagesError, PagedCache
+from lmworks.generate.protocol import SamplingParameters
+from lmworks.generate.scheduler import Scheduler, Share
 
-# (step of arrival, prompt length, tokens wanted, step at which it is cancelled or None)
+
+@dataclass
+class World:
+    """A scheduler, its cache, and requests that run as the engine would run them.
+
+    moves   preempted requests keep their tokens elsewhere and come back with them; else they are computed again.
+    """
+
+    slots: int = 2
+    prefill_tokens: int = 64
+    pages: int = 1000
+    grid: int | None = None
+    moves: bool = False
+    windows: tuple[int | None, ...] = (None,)
+    requests: dict[str, LiveRequest] = field(default_factory=dict)
+    generated: dict[str, int] = field(default_factory=dict)  # tokens by client
+    fails_to_enter: str = ""
+
+    def __post_init__(self) -> None:
+        self.cache = PagedCache(self.windows, self.pages, lambda *_: None, self.grid or PAGE)
+        self.scheduler = Scheduler(self.cache, self.slots, self.prefill_tokens, self._enter, self._leave, self.grid)
+
+    def submit(self, name: str, prompt: int, tokens: int = 1, deadline: float | None = None, **options: Any) -> None:
+        unused: Any = None
+        # Every prompt is its own, so that requests compete for pages.
+        ids = tuple(1000 * len(self.requests) + n for n in range(prompt))
+        self.requests[name] = request = LiveRequest(
+            name, ids, SamplingParameters(), 0, set(), tokens, unused, unused, unused, deadline=deadline, **options
+        )
+        request.submitted = 0.0
+        self.scheduler.submit(request)
+
+    def step(self) -> list[Share]:
+        shares = self.scheduler.next()
+        for share in shares:
+            request = share.request
+            assert request.sequence is not None and 0 < share.tokens <= request.lacking
+            self.cache.commit(request.sequence, request.next_ids(share.tokens))
+            if request.lacking == 0:
+                request.ids.append(7)
+                self.generated[request.client] = self.generated.get(request.client, 0) + 1
+                if len(request.ids) == request.limit:
+                    self.release(request.id)
+        return shares
+
+    def release(self, name: str) -> None:
+        request = self.requests[name]
+        self.scheduler.release(request)
+        if request.sequence is not None:
+            self.cache.close(request.sequence)
+        request.sequence, request.finish_reason = None, "stop"
+
+    @property
+    def running(self) -> list[str]:
+        return [request.id for request in self.scheduler.running]
+
+    def finish(self, most: int) -> None:
+        for _ in range(most):
+            if self.scheduler.idle:
+                return
+            self.step()
+        raise AssertionError(f"not idle after {most} steps: {self.running}")
+
+    def _enter(self, request: LiveRequest) -> None:
+        if request.id == self.fails_to_enter:
+            raise MemoryError("no memory")
+        if request.moved is not None:
+            assert request.sequence is not None
+            self.cache.occupy(request.sequence)
+            request.moved = None
+            return
+        request.sequence = self.cache.open([*request.prompt_ids, *request.ids])
+        if not request.preempted:
+            request.cached_tokens = request.sequence.length
+
+    def _leave(self, request: LiveRequest) -> None:
+        assert request.sequence is not None
+        if self.moves:
+            request.moved = object()
+            self.cache.vacate(request.sequence)
+        else:
+            self.cache.close(request.sequence)
+            request.sequence = None
+
+
+# (step of arrival, prompt length, tokens wanted, priority, client, step at which it is cancelled or None)
 _REQUESTS = st.lists(
-    st.tuples(st.integers(0, 20), st.integers(1, 50), st.integers(1, 6), st.none() | st.integers(0, 20)), max_size=15
+    st.tuples(
+        st.integers(0, 20),
+        st.integers(1, 50),
+        st.integers(1, 30),
+        st.integers(0, 1),
+        st.sampled_from("ab"),
+        st.none() | st.integers(0, 30),
+    ),
+    max_size=12,
+)
+_WORLDS = st.builds(
+    World,
+    slots=st.integers(1, 5),
+    prefill_tokens=st.integers(1, 100),
+    pages=st.integers(6, 20),  # at least what one request needs: 80 tokens, and a page for the next one
+    grid=st.sampled_from((None, None, 32)),
+    moves=st.booleans(),
+    windows=st.sampled_from(((None,), (None, 20))),
 )
 
 
-@settings(max_examples=200)
-@given(_REQUESTS, st.integers(1, 5), st.integers(1, 100))
-def test_slots_are_never_shared_and_every_request_finishes(requests: list, slots: int, prefill_tokens: int) -> None:
-    scheduler = Scheduler(slots, prefill_tokens)
-    left: dict[str, int] = {}  # tokens still wanted, of requests that have a slot
-    slot_of: dict[str, int] = {}
-    done: set[str] = set()
-    entered: list[str] = []
-    # Each step but the last serves somebody, so work and arrivals bound the number of steps.
-    for step in range(30 + 2 * sum(tokens + 1 for _, _, tokens, _ in requests)):
-        for number, (arrival, length, _, cancelled) in enumerate(requests):
+@settings(max_examples=250, deadline=None)
+@given(_REQUESTS, _WORLDS)
+def test_every_request_finishes_and_the_promises_hold_at_every_step(requests: list, world: World) -> None:
+    steps = 60 + 4 * sum(1 + length // min(world.prefill_tokens, 32) + tokens for _, length, tokens, *_ in requests)
+    for step in range(steps):
+        for number, (arrival, length, tokens, priority, client, _) in enumerate(requests):
             if arrival == step:
-                scheduler.submit(str(number), length)
-            if cancelled == step and arrival <= step:
-                scheduler.release(str(number))
-                left.pop(str(number), None)
-                done.add(str(number))
-        work = scheduler.next()
-        if work is None:
-            assert scheduler.idle
-            continue
-        assert len(set(work.slots.values())) == len(work.slots)
-        assert all(0 <= slot < slots for slot in work.slots.values())
-        if work.kind == "prefill":
-            lengths = [requests[int(request)][1] for request in work.slots]
-            assert len(lengths) == 1 or sum(lengths) <= prefill_tokens
-            assert not set(work.slots.values()) & {slot_of[request] for request in left}, "took a slot that is in use"
-            entered += work.slots
-            for request, slot in work.slots.items():
-                slot_of[request], left[request] = slot, requests[int(request)][2]
-        else:
-            assert work.slots == {request: slot_of[request] for request in left}, "decode serves all that run"
-        for request in work.slots:
-            left[request] -= 1
-            if left[request] == 0:
-                del left[request]
-                done.add(request)
-                scheduler.release(request)
-    assert done == {str(number) for number in range(len(requests))}
-    order = [(requests[int(request)][0], int(request)) for request in entered]
-    assert order == sorted(order), "requests enter in the order they came"
+                world.submit(str(number), length, tokens, priority=priority, client=client)
+        for number, (arrival, *_, cancelled) in enumerate(requests):
+            if cancelled == step and arrival <= step and not world.requests[str(number)].done:
+                world.release(str(number))
+        decoding = {request.id for request in world.scheduler.running if request.lacking == 1}
+        waiting = list(world.scheduler.waiting)
+        before = world.scheduler.preemptions
+        shares = world.step()
+        names = [share.request.id for share in shares]
+        assert len(set(names)) == len(names) <= world.slots and len(world.scheduler.running) <= world.slots
+        prompts = [share.tokens for share in shares if share.request.id not in decoding]
+        largest = world.prefill_tokens if world.grid is None else max(world.prefill_tokens, world.grid)
+        assert sum(prompts) <= largest, "the budget"
+        if world.grid is not None:
+            ends = [share.request.stored for share in shares if share.tokens > 1 and share.request.sequence]
+            assert all(end % world.grid == 0 or end >= length for end, length in _with_lengths(ends, shares))
+        if world.scheduler.preemptions == before:
+            assert decoding <= set(names), "whoever decodes does so in every step"
+        if world.cache.available >= 6:  # room for any of them: then no prompt goes before one of smaller priority
+            kept_out = {other.priority for other in waiting if other in world.scheduler.waiting}
+            served = {share.request.priority for share in shares if share.request.id not in decoding}
+            assert not (0 in kept_out and 1 in served)
+        if step > 30 and world.scheduler.idle:
+            break
+    assert world.scheduler.idle and all(request.done for request in world.requests.values())
+    assert world.cache.used == 0
 
 
-def test_a_stream_of_arrivals_does_not_starve_those_that_run() -> None:
-    scheduler = Scheduler(slots=2, prefill_tokens=100)
-    scheduler.submit("long", 5)
-    decoded = 0
-    for step in range(40):
-        scheduler.submit(f"short-{step}", 5)  # wants one token: finishes with its prefill, and its slot is free again
-        work = scheduler.next()
-        assert work is not None
-        decoded += work.kind == "decode" and "long" in work.slots
-        for request in work.slots:
-            if request != "long":
-                scheduler.release(request)
-    assert decoded >= 19, "every second step decodes"
+def _with_lengths(ends: list[int], shares: list[Share]) -> list[tuple[int, int]]:
+    lengths = [share.request.length for share in shares if share.tokens > 1 and share.request.sequence]
+    return list(zip(ends, (length - 1 for length in lengths), strict=True))
 
 
-def test_an_id_in_use_is_refused_until_it_is_released() -> None:
-    scheduler = Scheduler(1, 10)
-    scheduler.submit("a", 1)
-    with pytest.raises(ValueError, match="in use"):
-        scheduler.submit("a", 1)
-    scheduler.next()
-    with pytest.raises(ValueError, match="in use"):
-        scheduler.submit("a", 1)
-    scheduler.release("a")
-    scheduler.submit("a", 1)
+def test_a_long_prompt_delays_nobody_by_more_than_the_budget() -> None:
+    world = World(slots=3, prefill_tokens=20)
+    world.submit("decodes", 5, tokens=50)
+    world.step()
+    world.submit("long", 1000)
+    for _ in range(10):
+        shares = {share.request.id: share.tokens for share in world.step()}
+        assert shares == {"decodes": 1, "long": 20}
+
+
+def test_one_budget_is_for_all_prompts() -> None:
+    world = World(slots=9, prefill_tokens=20)
+    for n in range(5):
+        world.submit(str(n), 8, tokens=9)
+    assert [share.tokens for share in world.step()] == [8, 8, 4]
+    assert [share.tokens for share in world.step()] == [1, 1, 4, 8, 8]
+
+
+def test_on_a_grid_only_the_first_chunk_of_a_step_exceeds_the_budget() -> None:
+    world = World(slots=9, prefill_tokens=20, grid=32)
+    for n in range(3):
+        world.submit(str(n), 40, tokens=9)
+    found = [[(share.request.id, share.tokens) for share in world.step()] for _ in range(5)]
+    assert found[0] == [("0", 32)]
+    assert found[1] == [("0", 8)], "a chunk of 32 does not fit into the rest of the budget"
+    assert found[2] == [("0", 1), ("1", 32)]
+
+
+def test_a_smaller_priority_enters_first_and_takes_the_slot_of_a_larger_one() -> None:
+    world = World(slots=1)
+    world.submit("late", 5, tokens=10, priority=2)
+    world.step()
+    world.step()
+    world.submit("later", 5, tokens=2, priority=1)
+    world.submit("first", 5, tokens=2, priority=0)
+    assert [(share.request.id, share.tokens) for share in world.step()] == [("first", 5)]
+    world.submit("equal", 5, tokens=2, priority=0)
+    order = []
+    while not world.scheduler.idle:
+        order += [name for name in (share.request.id for share in world.step()) if name not in order[-1:]]
+    assert order == ["first", "equal", "later", "late"], "equals do not preempt each other"
+    assert world.scheduler.preemptions == 1
+
+
+def test_pages_are_taken_from_the_larger_priority_and_never_from_the_smaller() -> None:
+    world = World(slots=4, pages=6)
+    world.submit("urgent", 30, tokens=40, priority=0)  # grows from two pages to five
+    world.submit("patient", 40, tokens=20, priority=1)
+    world.step()
+    assert world.running == ["urgent", "patient"]
+    while not world.requests["urgent"].done:
+        shares = [share.request.id for share in world.step()]
+        assert "urgent" in shares
+    assert world.requests["patient"].preempted and not world.requests["urgent"].preempted
+    world.finish(80)
+
+
+def test_of_equals_the_later_one_makes_room_and_is_the_first_to_come_back() -> None:
+    world = World(slots=3, pages=5)
+    world.submit("early", 30, tokens=40)
+    world.submit("late", 30, tokens=5)
+    world.step()
+    world.submit("waiting", 20, tokens=5)
+    entered = []
+    for _ in range(200):
+        world.step()
+        entered += [name for name in world.running if name not in entered]
+        if world.scheduler.idle:
+            break
+    assert not world.requests["early"].preempted
+    assert world.scheduler.idle and entered[:2] == ["early", "late"]
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_whoever_does_not_fit_waits_without_being_taken_for_preempted(moves: bool) -> None:
+    """Nothing of it was computed: it does not overtake others, and is not let in and out at every step."""
+    world = World(slots=4, pages=6, moves=moves)
+    world.submit("holds", 70, tokens=15, client="a")
+    world.step()
+    world.step()
+    world.submit("does not fit", 60, tokens=2, client="b")
+    for _ in range(5):
+        assert [share.request.id for share in world.step()] == ["holds"]
+    assert world.scheduler.preemptions == 0 and not world.requests["does not fit"].preempted
+    entries: list[str] = []
+    enter = world.scheduler._enter
+    world.scheduler._enter = lambda request: (entries.append(request.id), enter(request))[1]
+    for _ in range(5):
+        world.step()
+    assert len(entries) <= 1, "it is tried again when pages were given back"
+    world.finish(60)
+
+
+def test_pages_that_somebody_else_holds_are_waited_for() -> None:
+    world = World(slots=2, pages=6)
+    scores = world.cache.open([5] * 60)
+    world.cache.reserve(scores, 60)
+    world.submit("waits", 50, tokens=3)
+    for _ in range(3):
+        assert world.step() == []
+    world.cache.close(scores)
+    world.finish(10)
+
+
+def test_a_request_that_cannot_enter_is_among_those_that_run_and_not_in_line_forever() -> None:
+    """So that whoever fails the requests that run fails it as well."""
+    world = World(fails_to_enter="broken")
+    world.submit("broken", 5)
+    world.submit("good", 5)
+    with pytest.raises(MemoryError):
+        world.step()
+    assert world.running == ["broken"]
+    world.release("broken")
+    world.finish(3)
+    assert world.requests["good"].ids
+
+
+@pytest.mark.parametrize("lengths", [(5, 5), (30, 8)], ids=["alike", "of other lengths"])
+def test_clients_get_equal_shares_however_many_requests_they_send(lengths: tuple[int, int]) -> None:
+    """Virtual token counter (Sheng et al. 2024, theorem 4.4): while both are backlogged, what they were served differs
+    by at most twice the larger of one prompt and the tokens of a full batch."""
+    world = World(slots=2, prefill_tokens=50)
+    for n in range(20):
+        world.submit(f"many-{n}", lengths[0], tokens=6, client="many")
+    for n in range(2):
+        world.submit(f"few-{n}", lengths[1], tokens=30, client="few")
+    while not world.requests["few-1"].done:
+        world.step()
+        served = world.scheduler._served
+        if all(any(other.client == name for other in world.scheduler.waiting) for name in ("many", "few")):
+            assert abs(served["many"] - served["few"]) <= 2 * 2 * max(36, 68)
+    many = sum(request.done for name, request in world.requests.items() if name.startswith("many"))
+    assert many < 20, "two requests do not wait for twenty"
+    world.finish(300)
+
+
+def test_a_client_that_comes_back_brings_no_credit_and_keeps_its_debt() -> None:
+    world = World(slots=1)
+    world.submit("old", 5, tokens=2, client="returns")
+    world.finish(5)
+    for n in range(12):
+        world.submit(f"works-{n}", 5, tokens=40, client="works")
+    for _ in range(100):
+        world.step()
+    for n in range(6):
+        world.submit(f"returns-{n}", 5, tokens=40, client="returns")
+    order = []
+    while not world.scheduler.idle:
+        order += [share.request.client for share in world.step() if share.tokens > 1]
+    assert order[:4] in (["returns", "works"] * 2, ["works", "returns"] * 2), "they take turns from the first on"
+
+
+def test_guesses_that_were_right_are_paid_for() -> None:
+    world = World(slots=1)
+    for n in range(2):
+        for client in ("lucky", "plain"):
+            world.submit(f"{client}-{n}", 5, tokens=3, client=client)
+    order = []
+    while not world.scheduler.idle:
+        for share in world.step():
+            if share.tokens > 1:
+                order.append(share.request.client)
+            if share.request.client == "lucky":
+                world.scheduler.charge(share.request, 8)
+    assert order == ["lucky", "plain", "plain", "lucky"]
+
+
+def test_clients_that_are_gone_are_forgotten_when_that_costs_nobody_anything() -> None:
+    world = World(slots=1)
+    for n in range(50):
+        world.submit(str(n), 3, client=f"client {n}")
+        world.finish(3)
+    assert len(world.scheduler._served) == 1
+
+
+def test_of_one_client_the_earlier_deadline_goes_first() -> None:
+    world = World(slots=1)
+    world.submit("none", 5)
+    world.submit("late", 5, deadline=9.0)
+    world.submit("soon", 5, deadline=2.0)
+    assert [world.step()[0].request.id for _ in range(3)] == ["soon", "late", "none"]
+
+
+def test_a_scheduler_needs_slots_and_a_budget() -> None:
+    cache = PagedCache((None,), 4, lambda *_: None)
+    for slots, tokens in ((0, 1), (1, 0)):
+        with pytest.raises(ValueError, match="must be positive"):
+            Scheduler(cache, slots, tokens, lambda _: None, lambda _: None)
+    with pytest.raises(OutOfPagesError):
+        cache.reserve(cache.open([1]), 100)
+
+
+def test_an_urgent_prompt_does_not_wait_for_the_rest_of_a_patient_one() -> None:
+    world = World(slots=2, prefill_tokens=20)
+    world.submit("patient", 200, priority=1)
+    world.step()
+    world.submit("urgent", 30, tokens=2)
+    assert [[(share.request.id, share.tokens) for share in world.step()] for _ in range(3)] == [
+        [("urgent", 20)],
+        [("urgent", 10), ("patient", 10)],
+        [("urgent", 1), ("patient", 20)],
+    ]

@@ -87,18 +87,10 @@ class Scheduler:
     def next(self) -> list[Share]:
         """The next step; the pages for its tokens are reserved. Empty when there is nothing to do."""
         shares: dict[str, Share] = {}
-        budget = self.prefill_tokens
         for request in sorted(self.running, key=self._rank):
             if request in self.running and request.lacking == 1 and self._reserve(request, 1, shares):
                 shares[request.id] = Share(request, 1)
-        for request in sorted(self.running, key=self._rank):
-            if request in self.running and request.lacking > 1 and budget > 0:
-                budget -= self._prefill(request, budget, shares)
-        while budget > 0 and self.waiting:
-            tokens = self._admit(min(self.waiting, key=self._rank), budget, shares)
-            if tokens == 0:
-                break
-            budget -= tokens
+        self._fill(shares)
         for share in shares.values():
             weight = _GENERATED_TOKEN if share.tokens == 1 else _PROMPT_TOKEN
             self._served[share.request.client] += share.tokens * weight
@@ -120,6 +112,27 @@ class Scheduler:
     def worst(self) -> LiveRequest | None:
         """The running request that would be preempted first."""
         return max(self.running, key=self._worth, default=None)
+
+    def _fill(self, shares: dict[str, Share]) -> None:
+        """Add chunks of prompts, of those that run and of those that enter, up to the budget."""
+        budget, enters = self.prefill_tokens, True
+        while budget > 0:
+            unserved = [request for request in self.running if request.lacking > 1 and request.id not in shares]
+            request = min((*unserved, *(self.waiting if enters else ())), key=self._turn, default=None)
+            if request is None:
+                return
+            if request in self.running:
+                tokens = self._prefill(request, budget, shares)
+            else:
+                tokens = self._admit(request, budget, shares)
+                enters = tokens > 0
+            if tokens == 0 and request in self.running:
+                return  # the rest of the budget is too small for a chunk
+            budget -= tokens
+
+    def _turn(self, request: LiveRequest) -> tuple[float, ...]:
+        """Of one priority, those that have a slot go first."""
+        return request.priority, request not in self.running, *self._rank(request)
 
     def _rank(self, request: LiveRequest) -> tuple[float, ...]:
         return (
@@ -148,7 +161,8 @@ class Scheduler:
         self.waiting.remove(request)
         self.running.append(request)  # so that it fails by itself when it cannot enter
         tokens = self._prefill(request, budget, shares) if self._let_in(request, shares) else 0
-        self._refused = (None, 0) if request in self.running else (request, self._cache.available)
+        if tokens:
+            self._refused = (None, 0)
         return tokens
 
     def _let_in(self, request: LiveRequest, shares: dict[str, Share]) -> bool:
@@ -162,6 +176,7 @@ class Scheduler:
                 if worst is None or worst is request:
                     self.running.remove(request)
                     self.waiting.append(request)
+                    self._refused = (request, self._cache.available)
                     return False
                 self._evict(worst, shares)
 
@@ -190,6 +205,7 @@ class Scheduler:
                 assert worst is not None
                 self._evict(worst, shares)
                 if worst is request:
+                    self._refused = (request, self._cache.available)
                     return False
 
     def _evict(self, request: LiveRequest, shares: dict[str, Share]) -> None:

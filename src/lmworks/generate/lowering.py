@@ -7,6 +7,7 @@ one matrix, gate and up into another.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -92,7 +93,7 @@ def lower(
     embedding = make.matrix(["embedding.tokens"])
     head = embedding if config.head.tied else make.matrix(["head.projection"])
     if config.head.bias:
-        head = PackedMatrix(head.format, head.rows, head.columns, head.values, head.scales, make.vector("head.bias"))
+        head = replace(head, bias=make.vector("head.bias"))
     assert config.decoder.final_norm is not None
     numbers = range(len(config.decoder.blocks)) if layers is None else layers
     return Program(

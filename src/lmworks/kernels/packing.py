@@ -1,13 +1,14 @@
 """Matrices in the memory layout of the kernels, which compute 32 results at a time, one in each lane of two vectors.
 
-Rows are padded to whole blocks of 32 and columns to whole groups of 32. Within a block of 32 rows:
+Rows are padded to whole blocks of 32, columns to whole groups of 32. A matrix is [block][group][bytes of a group], so
+that a product reads memory from front to back, and the bytes of a group of 32 columns are
 
-    float32    [column][32 rows]
-    bfloat16   [column / 2][32 rows][2]          pairs feed a product of pairs
-    int8       [column / 4][32 rows][4]          as uint8 q + 128: fours feed an unsigned times signed product
-    int4       [column / 8][32 rows][4]          low nibble: columns 0 … 3 of eight, high nibble: columns 4 … 7
-    scales     [column / 32][32 rows]            float16, of int8
-               [column / 32][2][32 rows]         scale, then minimum, of int4
+    float32    [32 columns][32 rows]
+    bfloat16   [16][32 rows][2 columns]     pairs feed a product of pairs
+    int8       [8][32 rows][4 columns]      as uint8 q + 128: fours feed an unsigned times signed product
+               [32 rows]                    float16 scales
+    int4       [4][32 rows][4 bytes]        of eight columns: 0 … 3 in the low nibbles, 4 … 7 in the high ones
+               [2][32 rows]                 float16 scales, then minimums
 """
 
 from collections.abc import Sequence
@@ -28,8 +29,7 @@ class PackedMatrix:
     """A matrix, and perhaps a bias, in the kernels' layout. Multiplying is `x @ weight.T + bias`.
 
     rows, columns  of the matrix itself, without the padding.
-    values         flat uint8: the bytes of the blocks, in order.
-    scales         flat float16, for int8 and int4.
+    values         (blocks, groups, bytes) uint8.
     bias           (rows,) float32.
     """
 
@@ -37,24 +37,19 @@ class PackedMatrix:
     rows: int
     columns: int
     values: Tensor
-    scales: Tensor | None = None
     bias: Tensor | None = None
 
     @property
-    def padded_columns(self) -> int:
-        return _round_up(self.columns, GROUP)
-
-    @property
     def nbytes(self) -> int:
-        """Bytes of the weights as they are read for each product."""
-        return sum(tensor.nbytes for tensor in (self.values, self.scales, self.bias) if tensor is not None)
+        """Bytes that are read for each product."""
+        return self.values.nbytes + (0 if self.bias is None else self.bias.nbytes)
 
     def dequantise(self, rows: Tensor | None = None) -> Tensor:
         """(rows, columns) float32, or the rows with these numbers, in their order."""
         if rows is None:
             return dequantise(unpack(self))
-        blocks = rows.long() // BLOCK
-        picked = dequantise(unpack(self._blocks(blocks)))  # (32 · numbers, columns)
+        blocks = self.values[rows.long() // BLOCK]
+        picked = dequantise(unpack(replace(self, rows=len(rows) * BLOCK, values=blocks)))  # (32 · numbers, columns)
         return picked[torch.arange(len(rows), device=rows.device) * BLOCK + rows.long() % BLOCK]
 
     @cached_property
@@ -62,55 +57,39 @@ class PackedMatrix:
         """`dequantise()`, kept: for computing without the kernels, where unpacking each time would be slower still."""
         return self.dequantise()
 
-    def _blocks(self, blocks: Tensor) -> "PackedMatrix":
-        """A matrix of the blocks with these numbers."""
-
-        def pick(tensor: Tensor) -> Tensor:
-            return tensor.view(_round_up(self.rows, BLOCK) // BLOCK, -1)[blocks].flatten()
-
-        scales = None if self.scales is None else pick(self.scales)
-        return replace(self, rows=len(blocks) * BLOCK, values=pick(self.values), scales=scales, bias=None)
-
 
 def pack(matrix: Quantised, bias: Tensor | None = None) -> PackedMatrix:
     """Rearranges; `bias` (rows,) of any float dtype."""
-    rows, columns = matrix.values.shape
-    if bias is not None:
-        bias = bias.float().contiguous()
     values = _pad(matrix.values, BLOCK, GROUP)
     match matrix.format:
-        case "float32":
-            packed = _interleave(values, 1)
-        case "bfloat16":
-            packed = _interleave(values, 2)
+        case "float32" | "bfloat16":
+            parts = [_interleave(values)]
         case "int8":
-            packed = _interleave((values.to(torch.int16) + 128).to(torch.uint8), 4)
+            parts = [_interleave((values.to(torch.int16) + 128).to(torch.uint8))]
         case "int4":
-            eights = values.view(-1, BLOCK, values.shape[1] // 8, 2, 4)
-            halves = eights[:, :, :, 0] | eights[:, :, :, 1] << 4
-            packed = halves.transpose(1, 2).contiguous()  # (blocks, columns / 8, 32, 4)
-    return PackedMatrix(matrix.format, rows, columns, packed.view(torch.uint8).flatten(), _pack_scales(matrix), bias)
+            eights = values.unflatten(1, (-1, 2, 4))  # (rows, columns / 8, half, 4)
+            parts = [_interleave((eights[:, :, 0] | eights[:, :, 1] << 4).flatten(1), GROUP // 2)]
+    parts += [_per_group(kind) for kind in (matrix.scales, matrix.minimums) if kind is not None]
+    bias = None if bias is None else bias.float().contiguous()
+    return PackedMatrix(matrix.format, matrix.rows, matrix.columns, torch.cat(parts, dim=2), bias)
 
 
 def unpack(matrix: PackedMatrix) -> Quantised:
     """The inverse of `pack`; the bias is not part of the result."""
-    rows, columns = _round_up(matrix.rows, BLOCK), matrix.padded_columns
-    groups = columns // GROUP
-    scales = minimums = None
-    if matrix.scales is not None:
-        kept = matrix.scales.view(rows // BLOCK, groups, -1, BLOCK).permute(2, 0, 3, 1).reshape(-1, rows, groups)
-        scales, *others = (part[: matrix.rows] for part in kept)
-        minimums = others[0] if others else None
+    count = {"float32": 4, "bfloat16": 2, "int8": 1, "int4": 0.5}[matrix.format] * GROUP * BLOCK
+    numbers, behind = matrix.values.split((int(count), matrix.values.shape[2] - int(count)), dim=2)
     match matrix.format:
         case "float32" | "bfloat16":
-            values = _deinterleave(matrix.values.view(getattr(torch, matrix.format)), rows, columns)
+            values = _deinterleave(numbers.contiguous().view(getattr(torch, matrix.format)))
         case "int8":
-            values = (_deinterleave(matrix.values, rows, columns).to(torch.int16) - 128).to(torch.int8)
+            values = (_deinterleave(numbers).to(torch.int16) - 128).to(torch.int8)
         case "int4":
-            halves = matrix.values.view(rows // BLOCK, columns // 8, BLOCK, 4).transpose(1, 2)
-            values = torch.stack((halves & 15, halves >> 4), dim=3).reshape(rows, columns)
+            fours = _deinterleave(numbers).unflatten(1, (-1, 1, 4))  # of every eight columns, both halves in a byte
+            values = torch.cat((fours & 15, fours >> 4), dim=2).flatten(1)
     values = values[: matrix.rows, : matrix.columns].contiguous()
-    return Quantised(matrix.format, values, scales, minimums)
+    kinds = behind.contiguous().view(torch.float16).unflatten(2, (-1, BLOCK))  # (blocks, groups, 0 … 2, 32)
+    per_row = kinds.permute(2, 0, 3, 1).flatten(1, 2)[:, : matrix.rows]  # (0 … 2, rows, groups)
+    return Quantised(matrix.format, values, *per_row.contiguous())
 
 
 def pack_weight(weight: Tensor, format: Format, bias: Tensor | None = None) -> PackedMatrix:  # noqa: A002
@@ -143,31 +122,29 @@ def _fill(matrix: Quantised, multiple: int) -> Quantised:
     return Quantised(matrix.format, _pad(matrix.values, multiple, 1), pad(matrix.scales), pad(matrix.minimums))
 
 
-def _pack_scales(matrix: Quantised) -> Tensor | None:
-    if matrix.scales is None:
-        return None
-    kinds = [matrix.scales] if matrix.minimums is None else [matrix.scales, matrix.minimums]
-    together = torch.stack([_pad(kind, BLOCK, 1) for kind in kinds])  # (1 or 2, rows, groups)
-    blocks = together.unflatten(1, (-1, BLOCK)).permute(1, 3, 0, 2)  # (blocks, groups, 1 or 2, 32)
-    return blocks.contiguous().flatten()
+def _interleave(values: Tensor, width: int = GROUP) -> Tensor:
+    """(rows, columns) → (blocks, groups, bytes): what shares a lane of 4 bytes stays together, then come the rows.
 
-
-def _interleave(values: Tensor, run: int) -> Tensor:
-    """(rows, columns) → (blocks, columns / run, 32, run)."""
-    return values.view(-1, BLOCK, values.shape[1] // run, run).transpose(1, 2).contiguous()
-
-
-def _deinterleave(values: Tensor, rows: int, columns: int) -> Tensor:
-    """The inverse of `_interleave`; the run follows from the width of a value: 4 bytes are one lane."""
+    width  how many stored columns a group has: half as many where two share a byte.
+    """
     run = 4 // values.element_size()
-    return values.view(rows // BLOCK, columns // run, BLOCK, run).transpose(1, 2).reshape(rows, columns)
+    cut = values.view(-1, BLOCK, values.shape[1] // width, width // run, run)  # (blocks, 32, groups, steps, run)
+    return cut.permute(0, 2, 3, 1, 4).flatten(2).view(torch.uint8)
+
+
+def _deinterleave(numbers: Tensor) -> Tensor:
+    """The inverse: (blocks, groups, numbers of a group) → (rows, columns)."""
+    run = 4 // numbers.element_size()
+    cut = numbers.unflatten(2, (-1, BLOCK, run))  # (blocks, groups, steps, 32, run)
+    return cut.permute(0, 3, 1, 2, 4).flatten(2).flatten(0, 1)
+
+
+def _per_group(kind: Tensor) -> Tensor:
+    """Scales or minimums (rows, groups) float16 → (blocks, groups, bytes)."""
+    return _pad(kind, BLOCK, 1).unflatten(0, (-1, BLOCK)).transpose(1, 2).contiguous().view(torch.uint8)
 
 
 def _pad(tensor: Tensor, rows: int, columns: int) -> Tensor:
     """Zeros below and on the right, up to multiples."""
     missing = (0, -tensor.shape[1] % columns, 0, -tensor.shape[0] % rows)
     return F.pad(tensor, missing) if any(missing) else tensor.contiguous()
-
-
-def _round_up(size: int, multiple: int) -> int:
-    return -(-size // multiple) * multiple

@@ -24,7 +24,6 @@ _NORMS = ("rms", "layer")
 class Matrix(Structure):
     _fields_ = (
         ("values", c_void_p),
-        ("scales", c_void_p),
         ("bias", c_void_p),
         ("rows", c_int64),
         ("columns", c_int64),
@@ -101,7 +100,6 @@ SIZES = tuple(ctypes.sizeof(structure) for structure in ALL)
 def matrix(packed: PackedMatrix) -> Matrix:
     return Matrix(
         address(packed.values),
-        address(packed.scales),
         address(packed.bias),
         packed.rows,
         packed.columns,

@@ -28,9 +28,8 @@ enum Error : int32_t {
 
 struct Matrix {
   const void* values;
-  const uint16_t* scales;  // float16
-  const float* bias;       // or null
-  int64_t rows, columns;   // without padding
+  const float* bias;      // or null
+  int64_t rows, columns;  // without padding
   int32_t format;
 };
 

@@ -12,42 +12,48 @@ inline float half_to_float(uint16_t half) {
   return out[0];
 }
 
-// Row `row` of the matrix, times `scale`: out (columns,).
-inline void read_row(const Matrix& matrix, int64_t row, float scale, float* out) {
-  const int64_t block = row / kBlock, lane = row % kBlock, columns = padded_columns(matrix);
-  const uint8_t* bytes = static_cast<const uint8_t*>(matrix.values);
-  const int64_t first = block * columns * kBlock;  // of the block, in numbers
-  switch (matrix.format) {
+inline float bfloat16_to_float(uint16_t upper) {
+  const uint32_t bits = static_cast<uint32_t>(upper) << 16;
+  float x;
+  std::memcpy(&x, &bits, 4);
+  return x;
+}
+
+// Row `lane` of a block, one group of its columns: out (32,).
+inline void read_group(int32_t format, const uint8_t* group, int64_t lane, float* out) {
+  switch (format) {
     case kFloat32:
-      for (int64_t c = 0; c < matrix.columns; ++c) {
-        out[c] = static_cast<const float*>(matrix.values)[first + c * kBlock + lane] * scale;
-      }
+      for (int c = 0; c < kGroup; ++c) out[c] = reinterpret_cast<const float*>(group)[c * kBlock + lane];
       return;
     case kBfloat16:
-      for (int64_t c = 0; c < matrix.columns; ++c) {
-        const int64_t place = first + (c / 2 * kBlock + lane) * 2 + c % 2;
-        const uint32_t bits = static_cast<uint32_t>(static_cast<const uint16_t*>(matrix.values)[place]) << 16;
-        std::memcpy(out + c, &bits, 4);
-        out[c] *= scale;
+      for (int c = 0; c < kGroup; ++c) {
+        out[c] = bfloat16_to_float(reinterpret_cast<const uint16_t*>(group)[(c / 2 * kBlock + lane) * 2 + c % 2]);
       }
       return;
     case kInt8: {
-      const uint16_t* scales = matrix.scales + block * (columns / kGroup) * kBlock + lane;
-      for (int64_t c = 0; c < matrix.columns; ++c) {
-        const int number = bytes[first + (c / 4 * kBlock + lane) * 4 + c % 4] - 128;
-        out[c] = half_to_float(scales[c / kGroup * kBlock]) * static_cast<float>(number) * scale;
-      }
+      const float scale = half_to_float(reinterpret_cast<const uint16_t*>(group + kGroup * kBlock)[lane]);
+      for (int c = 0; c < kGroup; ++c) out[c] = scale * static_cast<float>(group[(c / 4 * kBlock + lane) * 4 + c % 4] - 128);
       return;
     }
     default: {  // kInt4
-      const uint16_t* scales = matrix.scales + block * (columns / kGroup) * 2 * kBlock + lane;
-      for (int64_t c = 0; c < matrix.columns; ++c) {
-        const uint8_t both = bytes[first / 2 + (c / 8 * kBlock + lane) * 4 + c % 4];
-        const int number = c % 8 < 4 ? both & 15 : both >> 4;
-        const uint16_t* pair = scales + c / kGroup * 2 * kBlock;
-        out[c] = (half_to_float(pair[0]) * static_cast<float>(number) + half_to_float(pair[kBlock])) * scale;
+      const uint16_t* scales = reinterpret_cast<const uint16_t*>(group + kGroup * kBlock / 2);
+      const float scale = half_to_float(scales[lane]), minimum = half_to_float(scales[kBlock + lane]);
+      for (int c = 0; c < kGroup; ++c) {
+        const uint8_t both = group[(c / 8 * kBlock + lane) * 4 + c % 4];
+        out[c] = scale * static_cast<float>(c % 8 < 4 ? both & 15 : both >> 4) + minimum;
       }
     }
+  }
+}
+
+// Row `row` of the matrix, times `scale`: out (columns,).
+inline void read_row(const Matrix& matrix, int64_t row, float scale, float* out) {
+  const uint8_t* group = static_cast<const uint8_t*>(matrix.values) + row / kBlock * block_bytes(matrix);
+  for (int64_t column = 0; column < matrix.columns; column += kGroup, group += kGroupBytes[matrix.format]) {
+    float numbers[kGroup];
+    read_group(matrix.format, group, row % kBlock, numbers);
+    const int64_t count = std::min<int64_t>(kGroup, matrix.columns - column);
+    for (int64_t c = 0; c < count; ++c) out[column + c] = numbers[c] * scale;
   }
 }
 

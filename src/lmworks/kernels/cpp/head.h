@@ -43,15 +43,15 @@ inline void head(Team& team, Workspace& work, const Model& model, const Batch& b
   team.share(parts, [&](int64_t part) {
     const int64_t begin = part * kPartBlocks, end = std::min(begin + kPartBlocks, block_count(matrix));
     for (int64_t block = begin; block < end; ++block) {
-      for_each_tile(0, rows, [&](int64_t first, int count) {
+      for_each_tile(0, rows, [&](const TileRows& tile) {
         alignas(64) float out[kTileTokens * kBlock];
-        multiply_block(matrix, block, rounded, first, count, out);
-        for (int t = 0; t < count; ++t) {
+        multiply_block(matrix, block, rounded, tile, out);
+        for (int t = 0; t < tile.count; ++t) {
           float* mine = out + t * kBlock;
           for (int half = 0; model.head_softcap > 0 && half < kHalves; ++half) {
             store(mine + half * 16, soft_cap(load(mine + half * 16), model.head_softcap));
           }
-          write_block<false>(batch.logits + (first + t) * matrix.rows, matrix.rows, block, mine);
+          write_block<false>(batch.logits + (tile.first + t) * matrix.rows, matrix.rows, block, mine);
         }
       });
     }

@@ -63,12 +63,12 @@ template <class Use>
 void multiply_rows(
     Team& team, const Matrix& matrix, const Activations& x, int64_t rows, const Adapters& adapters, Use use) {
   share_blocks(team, block_count(matrix), rows, [&](int64_t block, int64_t begin, int64_t end) {
-    for_each_tile(begin, end, [&](int64_t first, int count) {
+    for_each_tile(begin, end, [&](const TileRows& tile) {
       alignas(64) float out[kTileTokens * kBlock];
-      multiply_block(matrix, block, x, first, count, out);
-      for (int t = 0; t < count; ++t) {
-        add_changes(adapters, first + t, block, out + t * kBlock);
-        use(first + t, block, out + t * kBlock);
+      multiply_block(matrix, block, x, tile, out);
+      for (int t = 0; t < tile.count; ++t) {
+        add_changes(adapters, tile.first + t, block, out + t * kBlock);
+        use(tile.first + t, block, out + t * kBlock);
       }
     });
   });
@@ -118,21 +118,21 @@ void gated_linear(
     const Adapters& adapters, Use use) {
   const Activations x = round_rows(team, work, gate_up, rows, rows_of, adapters);
   share_blocks(team, gating.blocks(), rows, [&](int64_t block, int64_t begin, int64_t end) {
-    for_each_tile(begin, end, [&](int64_t first, int count) {
+    for_each_tile(begin, end, [&](const TileRows& tile) {
       alignas(64) float gate[kTileTokens * kBlock], up[kTileTokens * kBlock];
-      multiply_block(gate_up, block, x, first, count, gate);
-      if (gating.gated) multiply_block(gate_up, block + gating.blocks(), x, first, count, up);
-      for (int t = 0; t < count; ++t) {
+      multiply_block(gate_up, block, x, tile, gate);
+      if (gating.gated) multiply_block(gate_up, block + gating.blocks(), x, tile, up);
+      for (int t = 0; t < tile.count; ++t) {
         float* mine = gate + t * kBlock;
         float* other = up + t * kBlock;
-        add_changes(adapters, first + t, block, mine);
-        if (gating.gated) add_changes(adapters, first + t, block + gating.blocks(), other);
+        add_changes(adapters, tile.first + t, block, mine);
+        if (gating.gated) add_changes(adapters, tile.first + t, block + gating.blocks(), other);
         Floats halves[kHalves];
         for (int half = 0; half < kHalves; ++half) {
           halves[half] = activate(load(mine + half * 16), gating.activation);
           if (gating.gated) halves[half] = multiply(halves[half], load(other + half * 16));
         }
-        use(first + t, block, halves[0], halves[1]);
+        use(tile.first + t, block, halves[0], halves[1]);
       }
     });
   });

@@ -14,7 +14,7 @@ from lmworks.generate.worker import EngineWorker
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.model.config import PoolHead
 from lmworks.model.initialisation import initialise
-from lmworks.model.presets import bert, llama
+from lmworks.model.presets import bart, bert, llama, t5
 from lmworks.model.transformer import Transformer
 from lmworks.tokenizer.tokenizer import Tokenizer
 
@@ -55,6 +55,18 @@ def tiny_bert() -> Checkpoint:
     config = bert(260, width=32, layers=2, heads=4, hidden=64, context_length=32, head=PoolHead())
     weights = initialise(Transformer(config), seed=4, std=0.2).state_dict()
     return assemble(config, weights, tokenizer, source="tiny bert")
+
+
+@pytest.fixture(scope="session", params=["t5", "bart"])
+def tiny_encoder_decoder(request: pytest.FixtureRequest) -> Checkpoint:
+    """Two layers on each side, context 128; its decoder begins with padding, token 256, and 257 ends a text."""
+    sizes = {"width": 48, "layers": 2, "heads": 4, "hidden": 96, "context_length": 128}
+    config = t5(260, head_dim=12, **sizes) if request.param == "t5" else bart(260, **sizes)
+    model = initialise(Transformer(config), seed=5, std=0.4)
+    if request.param == "t5":
+        model.tokens.data *= 2  # its logits are scaled by width ** -0.5
+    tokenizer = byte_tokenizer({"pad_token": "<pad>", "eos_token": "</s>"})
+    return assemble(config, model.state_dict(), tokenizer, source=request.param)
 
 
 @pytest.fixture

@@ -1,0 +1,115 @@
+"""Searches on a worker: part by part between the steps of others."""
+
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+from listeners import Gate, Listener
+
+from lmworks.generate.engine import Engine
+from lmworks.generate.protocol import Delta, Request, SamplingParameters
+from lmworks.generate.search_parameters import BeamParameters, ContrastiveParameters
+from lmworks.generate.worker import EngineWorker
+
+_REQUEST = Request((1, 2, 3), sampling=SamplingParameters(max_tokens=40, banned_tokens=(258,)))
+_BEAMS = BeamParameters(4, 4)
+
+
+@pytest.fixture
+def engine(tiny_llama) -> Engine:
+    return Engine(tiny_llama, slots=2, weights="float32", speculation=None, lowered=False)
+
+
+def _posted(worker: EngineWorker, future: Future) -> Future:
+    """The search, once it waits for its first turn."""
+    while not worker._inbox:
+        time.sleep(0.001)
+    return future
+
+
+def test_requests_go_on_while_beams_are_searched(worker, gate, engine, tiny_llama) -> None:
+    alone = Engine(tiny_llama, weights="float32", lowered=False)
+    expected = alone.beam_search(_REQUEST, _BEAMS), alone.contrastive_search(_REQUEST, ContrastiveParameters())
+    with ThreadPoolExecutor(2) as pool:
+        beams = _posted(worker, pool.submit(worker.beam_search, _REQUEST, _BEAMS))
+        contrast = pool.submit(worker.contrastive_search, _REQUEST, ContrastiveParameters())
+        while len(worker._inbox) < 2:
+            time.sleep(0.001)
+        searching: list[bool] = []
+        beside = Listener()
+
+        def tell(answer: Delta | Exception) -> None:
+            searching.append(not beams.done() and not contrast.done())
+            beside(answer)
+
+        worker.submit(Request((1, 2), sampling=SamplingParameters(max_tokens=4, ignore_eos=True)), tell)
+        gate.opened.set()
+        assert beside.completion().completion_tokens == 4
+        assert searching == [True] * 4
+        assert [found.ids for found in beams.result(60)] == [found.ids for found in expected[0]]
+        assert contrast.result(60).ids == expected[1].ids
+    assert gate.completion().completion_tokens == 30
+    assert engine.batcher.cache.used == 0
+
+
+def test_weights_do_not_change_under_a_search(worker, gate, tiny_llama) -> None:
+    state = dict(tiny_llama.model.state_dict())
+    with ThreadPoolExecutor(2) as pool:
+        beams = _posted(worker, pool.submit(worker.beam_search, _REQUEST, _BEAMS))
+        loading = pool.submit(worker.load_weights, state, 3)
+        while len(worker._inbox) < 2:
+            time.sleep(0.001)
+        gate.opened.set()
+        with pytest.raises(RuntimeError, match="in flight"):
+            loading.result(60)
+        assert [found.policy_version for found in beams.result(60)] == [0] * 4
+    assert gate.completion().completion_tokens == 30
+    worker.load_weights(state, 3)
+    assert worker.beam_search(_REQUEST, _BEAMS)[0].policy_version == 3
+
+
+def test_close_cuts_a_search_off_and_gives_its_pages_back(engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, steps, closing = EngineWorker(engine), [0], threading.Event()
+    step = engine.step
+
+    def counted() -> None:
+        steps[0] += 1
+        if steps[0] == 5:
+            assert engine.batcher.cache.used > 0
+            closing.set()
+            while not worker._closed:
+                time.sleep(0.001)
+        step()
+
+    monkeypatch.setattr(engine, "step", counted)
+    with ThreadPoolExecutor(1) as pool:
+        beams = pool.submit(worker.beam_search, _REQUEST, _BEAMS)
+        assert closing.wait(60)
+        worker.close()
+        with pytest.raises(RuntimeError, match="closed before the work"):
+            beams.result(60)
+    assert engine.batcher.cache.used == 0
+    with pytest.raises(RuntimeError, match="worker is closed"):
+        worker.beam_search(_REQUEST, _BEAMS)
+
+
+def test_what_is_wrong_is_said_where_it_was_asked(worker) -> None:
+    with pytest.raises(ValueError, match="shorten the prompt"):
+        worker.beam_search(Request((1,) * 256), _BEAMS)
+    with pytest.raises(ValueError, match="temperature"):
+        worker.contrastive_search(Request((1,), sampling=SamplingParameters(temperature=1.0)), ContrastiveParameters())
+    errors: list[RuntimeError] = []
+
+    def listen(_: Delta | Exception) -> None:
+        try:
+            worker.beam_search(_REQUEST, _BEAMS)
+        except RuntimeError as error:
+            errors.append(error)
+
+    gate = Gate()
+    gate.opened.set()
+    worker.submit(Request((1, 2), sampling=SamplingParameters(max_tokens=1)), listen)
+    worker.submit(Request((1, 2), sampling=SamplingParameters(max_tokens=1)), gate)
+    gate.completion()
+    assert errors and "must not wait" in str(errors[0])

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from contenders import client
 from contenders.arrivals import Arrival, at_rate, capped, percentile, read_trace
+from contenders.bystanders import Watch
 from contenders.servers import Served, Stream, llama_server, llama_server_binary, lmworks_server, streams
 
 import lmworks
@@ -83,12 +84,14 @@ def compare(
     print(f"{len(arrivals)} requests at {rate:.2f} a second, on average {prompt:,.0f} tokens and {new:,.0f} new ones\n")
     heads = [f"{what} p{percent}" for what in ("first", "gap") for percent in PERCENTS]
     print(f"{'milliseconds':<14}" + "".join(f"{head:>10}" for head in heads) + f"{'tokens/s':>12}{'requests/s':>12}")
-    rows = []
+    rows, watch = [], Watch([served.process for served in servers])
     for round_ in range(options.rounds):
         sent = with_prompts(at_rate(arrivals, rate), ids, round_ + 1)
         for served in servers if round_ % 2 else reversed(servers):
             rows.append(report(served.name, *asyncio.run(streams(served, sent))))
-    return {"capacity": capacity, "rate": rate, "rounds": rows}
+    others = watch.share()
+    print(f"\nother processes took {others:.0%} of the machine's processors meanwhile")
+    return {"capacity": capacity, "rate": rate, "others": others, "rounds": rows}
 
 
 def main() -> None:

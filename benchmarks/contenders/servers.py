@@ -23,11 +23,12 @@ _HELP = """llama-server is not there: build it from llama.cpp's sources (cmake -
 
 @dataclass(frozen=True)
 class Served:
-    """A model at an address, under the name that its server gives it."""
+    """A model at an address, under the name that its server gives it; the number of the server's process."""
 
     name: str
     address: str
     model: str
+    process: int
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _wait_until_ready(name: str, address: str, process: subprocess.Popen) -> Ser
             # A server may list a model before it has loaded it; that it is there only a completion says.
             models = httpx.get(f"{address}/v1/models").json().get("data")
             if models and _answers(address, models[0]["id"]):
-                return Served(name, address, models[0]["id"])
+                return Served(name, address, models[0]["id"], process.pid)
         except httpx.TransportError:
             pass
         time.sleep(0.1)

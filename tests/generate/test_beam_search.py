@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from engine_cases import KINDS, Kind, make_engine, tiny_llama, tiny_mistral
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from search_oracle import beam_search, decoder_logits
@@ -20,9 +21,14 @@ _EOS = 258
 _TOLERANCE = 5e-5
 
 
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def engine(tiny_llama) -> Engine:
-    return Engine(tiny_llama, slots=2, weights="float32")
+def engine(kind: Kind) -> Engine:
+    return make_engine(kind, tiny_llama(), slots=2)
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +49,7 @@ def _score(completion: Completion, length_penalty: float, bias: float = 0.0) -> 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("length_penalty", [-1.0, 0.0, 1.0, 2.5])
-def test_enough_beams_find_the_best_of_all_continuations(engine, tiny_llama, length_penalty: float) -> None:
+def test_enough_beams_find_the_best_of_all_continuations(engine, length_penalty: float) -> None:
     """Five tokens are allowed, one of them the end: 4 + 16 + 64 texts that end, and as many of three that do not."""
     allowed, depth, prompt = [10, 43, 97, 200, _EOS], 3, [1, 2, 3]
     texts = [
@@ -51,7 +57,7 @@ def test_enough_beams_find_the_best_of_all_continuations(engine, tiny_llama, len
     ] + list(itertools.product(allowed[:-1], repeat=depth))
     scores = {}
     for text in texts:
-        values = tiny_llama.model(torch.tensor([[*prompt, *text]])).log_softmax(-1)[0, len(prompt) - 1 : -1]
+        values = engine.checkpoint.model(torch.tensor([[*prompt, *text]])).log_softmax(-1)[0, len(prompt) - 1 : -1]
         scores[text] = values.gather(1, torch.tensor(text)[:, None]).sum().item() / len(text) ** length_penalty
     best = sorted(texts, key=lambda text: -scores[text])[:40]
     banned = tuple(token for token in range(260) if token not in allowed)
@@ -69,12 +75,12 @@ def test_enough_beams_find_the_best_of_all_continuations(engine, tiny_llama, len
     ("beams", "groups", "diversity", "length_penalty"),
     [(4, 1, 0.0, 1.0), (3, 1, 0.0, 0.0), (5, 1, 0.0, 2.0), (4, 2, 0.7, 1.0), (6, 3, 2.0, 0.5), (3, 3, 1.0, 1.0)],
 )
-def test_as_the_definition(engine, tiny_llama, beams, groups, diversity, length_penalty, stopping) -> None:
+def test_as_the_definition(engine, beams, groups, diversity, length_penalty, stopping) -> None:
     parameters = BeamParameters(beams, beams, length_penalty, groups, diversity, stopping)
     ended = 0
     for prompt in ([1, 2, 3], [70, 71], list(range(100, 140))):
         for bias in (0.0, 5.0):  # without it, few texts end
-            expected = beam_search(decoder_logits(tiny_llama.model, prompt), 9, [_EOS], {_EOS: bias}, parameters)
+            expected = beam_search(decoder_logits(engine.checkpoint.model, prompt), 9, [_EOS], {_EOS: bias}, parameters)
             found = engine.beam_search(_request(prompt, 9, logit_bias={_EOS: bias} if bias else {}), parameters)
             assert [completion.ids for completion in found] == [ids for ids, _ in expected]
             scores = [_score(completion, length_penalty, bias) for completion in found]
@@ -82,6 +88,22 @@ def test_as_the_definition(engine, tiny_llama, beams, groups, diversity, length_
             assert scores == sorted(scores, reverse=True)
             ended += sum(completion.finish_reason == "stop" for completion in found)
     assert ended >= 3, "else nothing is known of what ends"
+
+
+def test_beams_drop_what_a_window_has_passed(kind) -> None:
+    """The model sees 20 tokens back, so that a beam needs two or three pages however long its text is."""
+    engine, prompt, parameters = make_engine(kind, tiny_mistral(), slots=2), list(range(45)), BeamParameters(3, 3)
+    expected = beam_search(decoder_logits(engine.checkpoint.model, prompt), 50, [_EOS], {}, parameters)
+    parts, cache, held = engine.beam_search_in_parts(_request(prompt, 50), parameters), engine.batcher.cache, []
+    while True:
+        try:
+            next(parts)
+        except StopIteration as end:
+            found = end.value
+            break
+        held.append(round(cache.used * cache.pages))
+    assert [completion.ids for completion in found] == [ids for ids, _ in expected]
+    assert len(held) >= 49 and max(held) <= 3 * 3 and cache.used == 0
 
 
 @settings(max_examples=20, deadline=None)
@@ -122,11 +144,11 @@ def test_every_beam_follows_its_constraint(engine) -> None:
         assert completion.finish_reason == "stop"
 
 
-def test_a_stop_string_ends_a_beam(engine, tiny_llama) -> None:
+def test_a_stop_string_ends_a_beam(engine) -> None:
     """A letter is a token here, so that it ends a text exactly where a token does."""
     (letter,) = engine.checkpoint.tokenizer.encode("x")
     bias, parameters = {letter: 6.0}, BeamParameters(4, 4)
-    expected = beam_search(decoder_logits(tiny_llama.model, [1, 2, 3]), 9, [_EOS, letter], bias, parameters)
+    expected = beam_search(decoder_logits(engine.checkpoint.model, [1, 2, 3]), 9, [_EOS, letter], bias, parameters)
     found = engine.beam_search(_request([1, 2, 3], 9, stop=("x",), logit_bias=bias), parameters)
     assert [completion.ids for completion in found] == [ids for ids, _ in expected]
     assert any(completion.ids[-1] == letter for completion in found)
@@ -156,8 +178,8 @@ def test_closing_it_in_the_middle_gives_the_pages_back(engine) -> None:
         assert engine.batcher.cache.used == 0
 
 
-def test_requests_make_room_and_go_on(tiny_llama) -> None:
-    engine = Engine(tiny_llama, slots=2, weights="float32", cache_tokens=256)
+def test_requests_make_room_and_go_on(kind) -> None:
+    engine = make_engine(kind, tiny_llama(), slots=2, cache_tokens=256)
     request, parameters = _request(range(130), 30), BeamParameters(3, 2)
     others = [_request([n] * 90, 30, ignore_eos=True) for n in (3, 4)]
     expected = engine.generate(others), engine.beam_search(request, parameters)
@@ -187,10 +209,10 @@ def test_a_deadline_ends_the_beams(engine) -> None:
     assert len({completion.ids for completion in found}) == 3
 
 
-def test_logits_that_are_not_finite_spoil_nothing_else(tiny_llama) -> None:
-    engine = Engine(tiny_llama, slots=2, weights="float32", cache_tokens=256)
+def test_logits_that_are_not_finite_spoil_nothing_else(kind) -> None:
+    engine = make_engine(kind, tiny_llama(), slots=2, cache_tokens=256)
     request = _request(range(100), 20)
-    state = tiny_llama.model.state_dict()
+    state = engine.checkpoint.model.state_dict()
     expected = engine.generate([request])[0].ids
     engine.load_weights({name: torch.full_like(value, torch.nan) for name, value in state.items()}, 1)
     with pytest.raises(FloatingPointError, match="not finite"):

@@ -10,7 +10,7 @@ from lmworks.adapt.lora import Lora
 from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.lowering import lower_adapter
 from lmworks.generate.paged_cache import DROPPED
-from lmworks.generate.runner import Work
+from lmworks.generate.runner import Work, begun_pages
 from lmworks.kernels.pages import copy_pages
 from lmworks.kernels.program import LayerProgram, Program, RaggedBatch, run
 
@@ -42,6 +42,7 @@ class FusedRunner:
         return {"weights": self.program.nbytes, "cache": cache}
 
     def forward(self, works: Sequence[Work], hidden: bool = False) -> tuple[LogitRows, Tensor | None]:
+        self.clear_pages(begun_pages(works))
         rows = run(self.program, _ragged(works, len(self.windows)))
         return LogitRows(*rows), None
 

@@ -11,7 +11,7 @@ from lmworks.adapt.adapted import AdapterIndex, with_lora
 from lmworks.adapt.lora import Lora
 from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.page_storage import CacheDtype, PageStorage
-from lmworks.generate.runner import Work
+from lmworks.generate.runner import Work, begun_pages
 from lmworks.model.attention import Memory
 from lmworks.model.transformer import Transformer
 
@@ -51,6 +51,7 @@ class ModuleRunner:
         return self.model.encode(torch.tensor([ids], device=self.device))
 
     def forward(self, works: Sequence[Work], hidden: bool = False) -> tuple[LogitRows, Tensor | None]:
+        self.clear_pages(begun_pages(works))
         rows: dict[int, Tensor] = {}  # number of the work -> (wanted, width)
         together: dict[int, list[int]] = {}  # one token each, of decoders or of one source's beams
         for n, work in enumerate(works):

@@ -120,7 +120,13 @@ class PagedView:
         self.positions = first + torch.arange(length, device=device)  # (batch, length)
         stored = -(-(max(starts) + length) // CHUNK) * CHUNK
         self._tables = [
-            torch.tensor([_pages(row, group, stored // PAGE, storage.scratch) for row in tables], device=device)
+            torch.tensor(
+                [
+                    _pages(row, group, -(-(start + length) // PAGE), stored // PAGE, storage.scratch)
+                    for row, start in zip(tables, starts, strict=True)
+                ],
+                device=device,
+            )
             for group in range(len(storage.windows))
         ]  # (batch, stored / PAGE) for each group
         self._places = self.positions % PAGE
@@ -143,7 +149,8 @@ class PagedView:
         return found[0][:, :, :length], found[1][:, :, :length]
 
 
-def _pages(tables: Sequence[Sequence[int]], group: int, count: int, scratch: int) -> list[int]:
-    """A row of the table, filled up; what was dropped is masked, and may be any page that holds numbers."""
-    row = [scratch if page == DROPPED else page for page in tables[group][:count]] if len(tables) else []
+def _pages(tables: Sequence[Sequence[int]], group: int, used: int, count: int, scratch: int) -> list[int]:
+    """The first `used` pages of a row's table, filled up to `count`. What was dropped is masked, and so is what lies
+    behind: it may be any page that holds numbers, but not one that is reserved and was not begun yet."""
+    row = [scratch if page == DROPPED else page for page in tables[group][:used]] if len(tables) else []
     return row + [scratch] * (count - len(row))

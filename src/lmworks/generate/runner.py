@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lmworks.adapt.lora import Lora
 from lmworks.generate.logit_rows import LogitRows
-from lmworks.generate.paged_cache import CachedSequence
+from lmworks.generate.paged_cache import PAGE, CachedSequence
 
 
 @dataclass(slots=True)
@@ -28,6 +28,17 @@ class Work:
     sequence: CachedSequence
     ids: Sequence[int]
     wanted: int
+
+
+def begun_pages(works: Sequence[Work]) -> list[tuple[int, int]]:
+    """(group, page) of the pages that the works begin and do not fill. What these held before is to be cleared: it is
+    masked, but attention multiplies it by zero, and 0 · NaN is NaN."""
+    begun = []
+    for work in works:
+        place, filled = divmod(work.sequence.length + len(work.ids), PAGE)
+        if filled and place * PAGE >= work.sequence.length:
+            begun += [(group, table[place]) for group, table in enumerate(work.sequence.tables)]
+    return begun
 
 
 class Runner(Protocol):

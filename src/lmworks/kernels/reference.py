@@ -71,12 +71,12 @@ def rounded(x: Tensor, form: Format) -> Tensor:
 def activate(gate_up: Tensor, hidden: int, activation: Activation, gated: bool) -> Tensor:
     """(…, rows of gate and up, each filled up to a multiple of 32) → (…, hidden)."""
     if not gated:
-        return _ACTIVATIONS[activation](gate_up[..., :hidden])
+        return ACTIVATIONS[activation](gate_up[..., :hidden])
     gate, up = gate_up.chunk(2, dim=-1)
-    return _ACTIVATIONS[activation](gate[..., :hidden]) * up[..., :hidden]
+    return ACTIVATIONS[activation](gate[..., :hidden]) * up[..., :hidden]
 
 
-_ACTIVATIONS = {
+ACTIVATIONS = {
     "silu": F.silu,
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),

@@ -1,0 +1,218 @@
+"""Whole programs against their definition, and what may not change a completion: neighbours, chunks, threads."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from programs import batch, random_matrix, random_norm, random_program, scattered_tables
+
+from lmworks.kernels import reference
+from lmworks.kernels.formats import FORMATS, Format
+from lmworks.kernels.library import Library
+from lmworks.kernels.packing import pack_weight
+from lmworks.kernels.pages import CACHE_FORMATS, CacheFormat
+from lmworks.kernels.program import Adapter, LayerProgram, Program, RaggedBatch, run
+
+IDS = np.random.default_rng(0).integers(0, 83, 200).tolist()
+KINDS = [
+    {},
+    {"norm": "layer", "bias": True, "gated": False, "activation": "gelu", "rotated": 0},
+    {"parallel": True, "activation": "gelu_tanh", "rotated": 8, "norm": "layer"},
+    {"sandwich": True, "qk_norm": True, "softcap": 5.0, "window": 24, "activation": "gelu_tanh"},
+    {"heads": 4, "kv_heads": 4, "head_dim": 32, "hidden": 64, "activation": "relu2"},
+    {"width": 33, "hidden": 31, "heads": 2, "kv_heads": 2},
+]
+
+
+def compare(program: Program, step: RaggedBatch, kernels: Library, tolerance: float) -> None:
+    logits, best, log_normaliser = run(program, step, kernels)
+    expected = reference.run(program, step)[0]
+    assert (logits - expected).abs().max() <= tolerance
+    assert torch.equal(best, logits.argmax(dim=-1))
+    assert torch.allclose(log_normaliser, logits.double().logsumexp(dim=-1).float(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_program_is_its_definition(kernels: Library, kind: dict[str, object]) -> None:
+    program = random_program(**kind)  # type: ignore[arg-type]
+    for length in (1, 5, 70):
+        step = batch([(0, 0, IDS[:length])], scattered_tables(1, length, 24))
+        compare(program, step, kernels, 3e-5)  # two layers, each with sums of some hundred products
+
+
+@pytest.mark.parametrize("cache", CACHE_FORMATS)
+@pytest.mark.parametrize("format_", FORMATS)
+def test_every_format(kernels: Library, format_: Format, cache: CacheFormat) -> None:
+    program = random_program(format_=format_, cache=cache)
+    step = batch([(0, 0, IDS[:40]), (1, 0, IDS[40:47])], scattered_tables(2, 48, 24))
+    # Where something is rounded, a last bit can turn a rounding, and every one that follows: steps of some hundredths.
+    exact = format_ == "float32" and cache == "float32"
+    compare(program, step, kernels, 3e-5 if exact else 0.25)
+
+
+def test_embedding_scale_learned_positions_softcap_and_an_own_head(kernels: Library) -> None:
+    generator = torch.Generator().manual_seed(3)
+    program = replace(
+        random_program(rotated=0),
+        embedding_scale=3.5,
+        positions=torch.randn(90, 48, generator=generator),
+        head=random_matrix(generator, 1100, 48, "float32", bias=True),
+        head_softcap=2.0,
+    )
+    step = batch([(0, 0, IDS[:30])], scattered_tables(1, 30, 24), wanted=[29, 0, 7])
+    compare(program, step, kernels, 3e-5)
+    assert run(program, step, kernels)[0].abs().max() <= 2
+
+
+def test_layers_of_several_groups_have_tables_of_their_own(kernels: Library) -> None:
+    program = random_program(layers=3)
+    layers = tuple(replace(layer, group=i % 2) for i, layer in enumerate(program.layers))
+    program = replace(program, layers=layers)
+    step = batch([(0, 0, IDS[:40])], [[3, 9, 4]])
+    step = replace(step, tables=(step.tables[0], np.array([[7, 1, 2]], dtype=np.int32)))
+    compare(program, step, kernels, 3e-5)
+    assert not layers[0].pages.data[[7, 1, 2]].any() and not layers[1].pages.data[[3, 9, 4]].any()
+
+
+def in_pieces(program: Program, pieces: list[int], tables: list[list[int]], kernels: Library) -> torch.Tensor:
+    """Logits of all tokens of one sequence, so many tokens in each call."""
+    start, rows = 0, []
+    for piece in pieces:
+        rows.append(run(program, batch([(0, start, IDS[start : start + piece])], tables), kernels)[0])
+        start += piece
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_chunks_neighbours_and_threads_change_no_bit(kernels: Library, format_: Format) -> None:
+    program = random_program(format_=format_, cache="bfloat16", heads=6, kv_heads=2)
+    tables = scattered_tables(2, 160, 24)
+    alone = in_pieces(program, [140], tables, kernels)
+    for pieces in ([1] * 140, [100, 1, 1, 38], [7] * 20):
+        assert torch.equal(in_pieces(program, pieces, tables, kernels), alone)
+    together = batch([(1, 0, IDS[50:200]), (0, 0, IDS[:140])], tables)
+    assert torch.equal(run(program, together, kernels)[0][150:], alone)
+    kernels.set_threads(1)
+    assert torch.equal(run(program, together, kernels)[0][150:], alone)
+
+
+def test_equal_logits_give_the_lowest_id(kernels: Library) -> None:
+    program = random_program(vocabulary=2000)
+    head = random_matrix(torch.Generator().manual_seed(0), 1, 48, "float32").dequantise().repeat(2000, 1)
+    head[:1234] *= -1
+    program = replace(program, head=pack_weight(head, "float32"))
+    logits, best, _ = run(program, batch([(0, 0, IDS[:20])], scattered_tables(1, 20, 24)), kernels)
+    assert best.tolist() == [1234 if row[1234] > row[0] else 0 for row in logits]
+
+
+def test_only_wanted_rows_are_computed_and_none_may_be_wanted(kernels: Library) -> None:
+    program, tables = random_program(), scattered_tables(1, 20, 24)
+    everything = run(program, batch([(0, 0, IDS[:20])], tables), kernels)[0]
+    some = run(program, batch([(0, 0, IDS[:20])], tables, wanted=[19, 3]), kernels)[0]
+    assert torch.equal(some, everything[[19, 3]])
+    none = run(program, batch([(0, 0, IDS[:20])], tables, wanted=[]), kernels)
+    assert [len(part) for part in none] == [0, 0, 0]
+
+
+def nan_shows(program: Program, kernels: Library) -> torch.Tensor:
+    return run(program, batch([(0, 0, IDS[:2])], [[0]]), kernels)[2]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_logit_that_is_no_number_shows_in_the_normaliser(kernels: Library, value: float) -> None:
+    program = random_program()
+    head = random_matrix(torch.Generator().manual_seed(0), 83, 48, "float32", bias=True)
+    assert head.bias is not None
+    head.bias[40] = value
+    assert not nan_shows(replace(program, head=head), kernels).isfinite().any()
+    head.bias[40] = 0
+    assert nan_shows(replace(program, head=head), kernels).isfinite().all()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Adapters
+
+
+def random_adapter(program: Program, seed: int, rank: int) -> dict:
+    generator = torch.Generator().manual_seed(seed)
+
+    def change(first: int, rows: int, columns: int) -> Adapter:
+        a = torch.randn(rank, columns, generator=generator) / columns**0.5
+        return Adapter(first, a, torch.randn(rows, rank, generator=generator) / rank**0.5, 0.5)
+
+    changes = {}
+    for number, layer in enumerate(program.layers):
+        size, width = layer.head_dim, program.width
+        queries = layer.heads * size
+        up = -(-layer.hidden // 32) * 32
+        changes[number, "qkv"] = (change(0, queries, width), change(queries + size, size, width))
+        changes[number, "output"] = (change(0, width, queries),)
+        if number == 0:
+            changes[number, "gate_up"] = (change(0, layer.hidden, width), change(up, layer.hidden, width))
+            changes[number, "down"] = (change(0, width, layer.hidden),)
+    return changes
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_adapters_are_their_definition(kernels: Library, format_: Format) -> None:
+    program = random_program(format_=format_)
+    program = replace(program, adapters=tuple(random_adapter(program, seed, rank) for seed, rank in ((1, 1), (2, 5))))
+    parts = [(i, 0, IDS[10 * i : 10 * i + 9]) for i in range(3)]
+    step = batch(parts, scattered_tables(3, 9, 24), adapters=[1] * 9 + [-1] * 9 + [0] * 9)
+    compare(program, step, kernels, 3e-5 if format_ == "float32" else 0.25)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_an_adapter_changes_no_bit_of_who_does_not_use_it(kernels: Library, format_: Format) -> None:
+    plain = random_program(format_=format_)
+    program = replace(plain, adapters=tuple(random_adapter(plain, seed, 3) for seed in (1, 2)))
+    tables = scattered_tables(3, 20, 24)
+    parts = [(0, 0, IDS[:20]), (1, 0, IDS[20:23]), (2, 0, IDS[30:50])]
+    mixed = run(program, batch(parts, tables, adapters=[-1] * 20 + [0] * 3 + [1] * 20), kernels)[0]
+    assert torch.equal(mixed[:20], run(plain, batch(parts[:1], tables), kernels)[0])
+    assert torch.equal(mixed[20:23], run(program, batch(parts[1:2], tables, adapters=[0] * 3), kernels)[0])
+    assert torch.equal(mixed[23:], run(program, batch(parts[2:], tables, adapters=[1] * 20), kernels)[0])
+    assert not torch.equal(mixed[23:], run(plain, batch(parts[2:], tables), kernels)[0])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (batch([(0, 0, [1, 83])], [[0]]), "token 1 .* id"),
+        (batch([(0, 0, [-1])], [[0]]), "token 0 .* id"),
+        (batch([(0, 256, [1])], [list(range(24))]), "token 0 .* position"),
+        (batch([(1, 0, [1])], [[0]]), "token 0 .* sequence"),
+        (batch([(0, 0, [1])], [[24]]), "token 0 .* page"),
+        (batch([(0, 0, [1])], [[0]], wanted=[1]), "row 0 .* wanted"),
+        (batch([(0, 0, [1])], [[0]], adapters=[0]), "token 0 .* adapter"),
+    ],
+)
+def test_what_a_batch_does_not_have_is_refused(kernels: Library, step: RaggedBatch, message: str) -> None:
+    program = random_program()
+    with pytest.raises(ValueError, match=message):
+        run(program, step, kernels)
+    assert not any(layer.pages.data.any() for layer in program.layers)
+
+
+def test_arrays_of_another_kind_are_refused(kernels: Library) -> None:
+    step = batch([(0, 0, [1, 2])], [[0]])
+    with pytest.raises(ValueError, match="int32"):
+        run(random_program(), replace(step, ids=step.ids.astype(np.int64)), kernels)
+
+
+def test_layers_whose_sizes_do_not_fit_are_refused(kernels: Library) -> None:
+    program = random_program()
+    layer: LayerProgram = replace(program.layers[0], kv_heads=3)
+    with pytest.raises(ValueError, match="144 rows of qkv, not 80"):
+        run(replace(program, layers=(layer,)), batch([(0, 0, [1])], [[0]]), kernels)
+
+
+def test_norms_of_a_whole_program_are_not_the_identity() -> None:
+    """Guards the tests above: with norms that do nothing they would not see one that is left out."""
+    norm = random_norm(torch.Generator().manual_seed(0), 48)
+    assert (norm.weight - 1).abs().max() > 0.1

@@ -32,11 +32,12 @@ def full_event(number: int = 0) -> Interaction:
         time=1_700_000_000.123456,
         messages=(
             Message("system", "Be brief."),
-            Message("assistant", "", ({"name": "f", "arguments": {"x": [1, 2.5, None]}},), name="tool"),
+            Message("assistant", "", ({"function": {"name": "f", "arguments": {"x": [1, 2.5, None]}}},), "tool", "c1"),
             Message("user", "What does `with` do? \ud800 \0 ü"),
         ),
         response="It closes. [1] \ud83d \0",
         operation="chat",
+        tools=({"type": "function", "function": {"name": "f"}},),
         rendered_prompt="<|im_start|>...",
         prompt_ids=(1, 2, 3),
         token_ids=(4, 5),

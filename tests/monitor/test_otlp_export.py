@@ -129,6 +129,21 @@ def test_texts_leave_only_when_asked_for() -> None:
     assert "wrong" in json.dumps(to_spans([plain], content=True))
 
 
+def test_functions_and_their_calls_have_the_names_of_the_conventions() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
+    messages = (Message("assistant", "Well.", (call,)), Message("tool", "22", (), "f", "c1"))
+    tool = {"type": "function", "function": {"name": "f"}}
+    spans = to_spans([event(1, messages=messages, tools=(tool,))], content=True)
+    attributes = _attributes(parsed(spans)[0].attributes)
+    assert json.loads(attributes["gen_ai.tool.definitions"]) == [tool]
+    said, result = json.loads(attributes["gen_ai.input.messages"])
+    assert said["parts"] == [
+        {"type": "text", "content": "Well."},
+        {"type": "tool_call", "id": "c1", "name": "f", "arguments": {"a": 1}},
+    ]
+    assert result["parts"] == [{"type": "tool_call_response", "id": "c1", "response": "22"}]
+
+
 def test_an_id_says_that_it_is_the_same_interaction() -> None:
     first, again, other = (parsed(to_spans([event(number)]))[0] for number in (1, 1, 2))
     assert (first.trace_id, first.span_id) == (again.trace_id, again.span_id)

@@ -209,7 +209,7 @@ def test_a_policy_that_makes_no_sense_is_refused(values, says) -> None:
 _SECRET = "mallory@example.org"
 # Where people and models write. Everything else is made by us, or a quote from a document.
 _WRITTEN = {
-    *("messages", "response", "rendered_prompt", "parameters", "error", "verdicts"),
+    *("messages", "response", "tools", "rendered_prompt", "parameters", "error", "verdicts"),
     *("conversation", "parent", "unit", "feedback"),
 }
 _DERIVED = {"prompt_ids", "token_ids", "token_log_probabilities", "query_embedding", "redacted"}
@@ -221,10 +221,11 @@ def _secret_everywhere() -> Interaction:
         plain,
         messages=(
             Message("system", f"You help {_SECRET}."),
-            Message("tool", "", ({"name": "send", "arguments": {"to": [_SECRET], _SECRET: 1}},), name=_SECRET),
+            Message("tool", "", ({"name": "send", "arguments": {"to": [_SECRET], _SECRET: 1}},), _SECRET, _SECRET),
             Message("user", f"What does {_SECRET} say?"),
         ),
         response=f"{_SECRET} says hello",
+        tools=({"function": {"description": f"Writes to {_SECRET}"}},),
         rendered_prompt=f"<|im_start|>{_SECRET}",
         parameters={"temperature": 0.5, "stop": [_SECRET]},
         error=f"LookupError: {_SECRET}",
@@ -280,7 +281,7 @@ def test_without_content_no_text_is_left() -> None:
         ("tool", "", (), None),
         ("user", "", (), None),
     ]
-    assert (after.response, after.rendered_prompt, after.error) == ("", "", "LookupError")
+    assert (after.response, after.tools, after.rendered_prompt, after.error) == ("", (), "", "LookupError")
     assert after.parameters == {"temperature": 0.5}
     assert [r.text for r in after.retrieved] == [v.text for v in after.verdicts] == [""]
     assert after.retrieved[0].span == before.retrieved[0].span

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-import torch
 from events import full_event
 
 from lmworks.config import to_mapping
+from lmworks.generate.constraint import FunctionCalls
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.model.checkpoint import Checkpoint, assemble
@@ -56,13 +56,14 @@ def _logged(tmp_path, engine: Engine, request: Request, **changes) -> Interactio
     checkpoint = engine.checkpoint
     completion = engine.generate([request])[0]
     chat = bool(request.messages)
-    rendered = checkpoint.chat.render(request.messages, add_generation_prompt=True) if chat else None
+    rendered = checkpoint.chat.render(request.messages, True, request.tools) if chat else None
     interaction = Interaction(
         id="0" * 15 + "1",
         time=1.0,
         messages=request.messages or (Message("user", "text"),),
         response=completion.text,
         operation="chat" if chat else "text_completion",
+        tools=request.tools,
         rendered_prompt=rendered.text if rendered else "text",
         prompt_ids=rendered.ids if rendered else request.prompt_ids,
         token_ids=completion.ids or (),
@@ -88,6 +89,28 @@ def test_the_same_seed_gives_the_same_tokens(tmp_path, engine, checkpoint, sampl
     assert again.token_ids == interaction.token_ids
     assert (again.same, again.first_difference, again.prompt_same, again.model_same) == (True, None, True, True)
     assert again.reason == f"all {len(interaction.token_ids)} tokens, from the same weights"
+
+
+def test_functions_and_what_an_answer_had_to_be_are_replayed(tmp_path, tiny_tokenizer) -> None:
+    calls = "{% for c in message.tool_calls %}<{{ c.function.name }}>{{ c.function.arguments | tojson }}{% endfor %}"
+    template = "{% for tool in tools or [] %}{{ tool.function.name }} {% endfor %}" + _TEMPLATE.replace(
+        "{{ message.content }}", "{{ message.content }}" + calls
+    )
+    checkpoint = _checkpoint(tiny_tokenizer, 1, template)
+    schema = (
+        '{"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": false}'
+    )
+    constraint = FunctionCalls("<", ">", "", "<", (("f", schema),), required=True)
+    request = Request(
+        messages=_MESSAGES,
+        tools=({"type": "function", "function": {"name": "f"}},),
+        sampling=SamplingParameters(max_tokens=60, temperature=1.0, seed=3, constraint=constraint),
+    )
+    interaction = _logged(tmp_path, Engine(checkpoint, weights="float32"), request)
+    assert interaction.rendered_prompt.startswith("f <|im_start|>") and interaction.response.startswith("<f>{")
+    again = replay(interaction, Engine(checkpoint, weights="float32"), checkpoint)
+    assert again.same and again.token_ids == interaction.token_ids, again.reason
+    assert not replay(replace(interaction, tools=()), Engine(checkpoint, weights="float32"), checkpoint).prompt_same
 
 
 def test_another_seed_would_not(tmp_path, engine, checkpoint) -> None:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from lmworks.monitor.export import in_batches
 from lmworks.monitor.log import Reader
 from lmworks.monitor.new_file import new_file
-from lmworks.records import Interaction
+from lmworks.records import Interaction, Message
 
 _BATCH = 100  # interactions of one post
 _INTERNAL, _ERROR = 1, 2  # SpanKind.SPAN_KIND_INTERNAL, Status.STATUS_CODE_ERROR
@@ -126,10 +126,7 @@ def _described(interaction: Interaction) -> dict[str, Any]:
 
 
 def _content(interaction: Interaction) -> dict[str, Any]:
-    questions = [
-        {"role": message.role, "parts": [{"type": "text", "content": message.content}]}
-        for message in interaction.messages
-    ]
+    questions = [{"role": message.role, "parts": _parts(message)} for message in interaction.messages]
     answer = {
         "role": "assistant",
         "parts": [{"type": "text", "content": interaction.response}],
@@ -138,9 +135,20 @@ def _content(interaction: Interaction) -> dict[str, Any]:
     return {
         "gen_ai.input.messages": json.dumps(questions),
         "gen_ai.output.messages": json.dumps([answer]),
+        "gen_ai.tool.definitions": json.dumps([dict(tool) for tool in interaction.tools]) if interaction.tools else "",
         "gen_ai.request.stop_sequences": interaction.parameters.get("stop"),
         "lmworks.rendered_prompt": interaction.rendered_prompt,
     }
+
+
+def _parts(message: Message) -> list[dict[str, Any]]:
+    """Text, calls of functions and their results, by the names of the conventions."""
+    if message.role == "tool":
+        return [{"type": "tool_call_response", "id": message.tool_call_id, "response": message.content}]
+    text = [{"type": "text", "content": message.content}] if message.content or not message.tool_calls else []
+    return text + [
+        {"type": "tool_call", "id": call.get("id"), **dict(call.get("function") or {})} for call in message.tool_calls
+    ]
 
 
 def _event(feedback: Any, content: bool) -> dict[str, Any]:

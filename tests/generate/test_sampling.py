@@ -183,7 +183,9 @@ def test_most_probable_is_topk_of_log_softmax() -> None:
 @pytest.mark.parametrize("draw", [0.0, 1 - 2**-32])
 @pytest.mark.parametrize("truncation", [{}, {"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.3}, {"typical_p": 0.9}])
 def test_the_ends_of_the_unit_interval_give_possible_tokens(draw: float, truncation: dict) -> None:
-    logits = torch.tensor([-torch.inf, 1.0, 2.0, 0.5, -torch.inf]).repeat(100)  # over the border of a block
+    # whole blocks of impossible tokens at both ends, and the border of a block between possible ones
+    logits = torch.tensor([-torch.inf, 1.0, 2.0, 0.5, -torch.inf]).repeat(300)
+    logits[:600] = logits[-600:] = -torch.inf
     sampled = _sample(logits, replace(SamplingParameters(temperature=1.0), **truncation), [draw])
     assert sampled.ids.item() % 5 in {1, 2, 3} and sampled.sampled_log_probabilities.isfinite().all()
 

@@ -170,6 +170,21 @@ def test_a_nucleus_of_any_width_is_that_of_the_oracle(name: str) -> None:
     assert "wide" not in name or (expected > 0).sum() > 256, "the case does not leave the first candidates"
 
 
+@pytest.mark.parametrize("truncation", [{"top_p": 0.9}, {"typical_p": 0.9}])
+def test_a_long_tail_of_improbable_tokens_belongs_to_the_nucleus(truncation: dict) -> None:
+    """One token, and 20,000 of e^-11 of its probability, which are a quarter together and far from the entropy."""
+    logits = np.full(20_001, -11.0, dtype=np.float32)
+    logits[9000] = 0.0
+    row = _Row(logits, SamplingParameters(temperature=1.0, **truncation), [], [], None, 0.0)
+    expected, _ = distribution(logits, row.parameters, [], [])
+    assert (expected > 0).sum() > 10_000
+    sampled = _sample([replace(row, draw=(number + 0.5) / 64) for number in range(64)])
+    head = sampled.ids == 9000
+    assert head.sum().item() == pytest.approx(64 * expected[9000], abs=1)
+    wanted = np.where(head, np.log(expected[9000]), np.log(expected[0]))
+    np.testing.assert_allclose(sampled.sampled_log_probabilities, wanted, atol=1e-3, rtol=0)  # one token of 12,000
+
+
 @pytest.mark.parametrize(
     ("truncation", "count"),
     [({"top_k": 100}, 100), ({"top_p": 0.25}, 250), ({"typical_p": 0.5}, 500), ({"min_p": 1.0}, 1000)],

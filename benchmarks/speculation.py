@@ -23,7 +23,7 @@ PASSAGE = (
     "workers cut holes, lowered steel caissons and filled them with concrete. In 1957 a storm tore away part of the "
     "roadway, which was replaced by a lighter deck within eleven weeks. Today about 38,000 vehicles cross the bridge "
     "on a working day. A second deck for trains was planned several times, but the towers would not carry it. The city "
-    "has listed the bridge as a monument since 1984, and its lamps are still lit by hand on the last evening of the year."
+    "has listed the bridge as a monument since 1984, and its lamps are still lit by hand on the last night of the year."
 )
 QUESTIONS = {
     "copy": "Repeat the text above word for word.",

@@ -1,6 +1,9 @@
 """Functions through the official client: what the model is told, what it may write, and what becomes of its calls."""
 
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pydantic
@@ -235,6 +238,40 @@ def test_the_model_itself_keeps_to_the_schemas(served, seed):
         extra_body={"seed": seed},
     )
     assert [item.type for item in said.output] == ["function_call"] and json.loads(said.output[0].arguments)["row"] > 0
+
+
+def test_constraints_that_take_long_to_compile_are_in_nobodys_way(served):
+    """Twelve of them at once, which is more than the threads that other requests are queued on."""
+    worker, slow = served.service.language("tiny"), threading.Event()
+    submit = worker.submit
+
+    def waiting(request, listener):
+        if request.sampling.constraint is not None:
+            slow.wait(30)
+        return submit(request, listener)
+
+    worker.submit = waiting
+    try:
+        with ThreadPoolExecutor(12) as threads:
+            formed = [threads.submit(ask, served, response_format={"type": "json_object"}) for _ in range(12)]
+            while len(served.service._compiling._threads) < 4:
+                time.sleep(0.01)
+            assert ask(served).choices[0].finish_reason in ("stop", "length")
+            assert not any(one.done() for one in formed)
+            slow.set()
+        assert all(one.result().choices for one in formed)
+    finally:
+        slow.set()
+        del worker.submit
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_a_stream_that_is_cut_off_ends_with_an_error(served, api):
+    with scripted(served, ["x"], reason="cancelled"), pytest.raises(openai.APIError, match="shutting down"):
+        if api == "chat":
+            list(ask(served, stream=True))
+        else:
+            list(served.client().responses.create(model="tiny", input="x", stream=True))
 
 
 @pytest.mark.parametrize(

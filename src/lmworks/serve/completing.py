@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 from lmworks.generate.protocol import Completion, Delta, Request
@@ -25,6 +26,7 @@ class _Job:
     began: float
     inbox: Inbox[Delta | Exception]
     adapter: str
+    compiling: Executor
 
 
 async def complete(
@@ -33,17 +35,21 @@ async def complete(
     worker: EngineWorker,
     recorder: Recorder,
     deadline_seconds: float,
+    compiling: Executor,
     adapter: str = "",
 ) -> AsyncGenerator[Event, None]:
-    """The events of all choices as they come; closing the iterator cancels those that are unfinished."""
+    """The events of all choices as they come; closing the iterator cancels those that are unfinished.
+
+    Constraints are compiled on the threads of `compiling`.
+    """
     if adapter:
         turn = replace(turn, lineage={**turn.lineage, f"adapter:{adapter}": worker.adapters[adapter]})
-    job = _Job(turn, identifier, worker, recorder, time.time(), Inbox(deadline_seconds), adapter)
+    job = _Job(turn, identifier, worker, recorder, time.time(), Inbox(deadline_seconds), adapter, compiling)
     submissions: dict[int, asyncio.Task[str]] = {}  # of the choices that are not logged yet
     error = ""
     try:
         for choice in range(turn.n):
-            submissions[choice] = asyncio.create_task(asyncio.to_thread(_submit, job, choice))
+            submissions[choice] = asyncio.create_task(_queue(job, choice))
             await asyncio.shield(submissions[choice])
         while submissions:
             choice, item = await job.inbox.next()
@@ -67,6 +73,13 @@ async def complete(
     finally:
         if submissions:
             recorder.later(_settle(job, submissions, error or recorder.cut_off))
+
+
+async def _queue(job: _Job, choice: int) -> str:
+    """A constraint may take seconds to compile; on threads of their own, such requests are in nobody else's way."""
+    if job.turn.sampling.constraint is None:
+        return await asyncio.to_thread(_submit, job, choice)
+    return await asyncio.get_running_loop().run_in_executor(job.compiling, _submit, job, choice)
 
 
 def _submit(job: _Job, choice: int) -> str:

@@ -64,6 +64,7 @@ class Service:
         self.log = open_log(workspace, policy)
         self.recorder = Recorder(self.log)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="serve")
+        self._compiling = ThreadPoolExecutor(4, thread_name_prefix="compile")
         self._encoding = Encoding()
         self._active = 0  # requests that are not answered yet
 
@@ -124,7 +125,8 @@ class Service:
         if self._grounding is not None:
             self._grounding.close()
         self._encoding.close()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._threads, self._compiling):
+            threads.shutdown(wait=True, cancel_futures=True)
         self.log.close()
 
     def _served(self) -> tuple[ServedModel, ...]:
@@ -225,7 +227,7 @@ class Service:
         else:
             worker = self.language(turn.model)
             seconds, adapter = self.config.deadline_seconds, self.adapter(turn.model)
-            events = complete(turn, identifier, worker, self.recorder, seconds, adapter)
+            events = complete(turn, identifier, worker, self.recorder, seconds, self._compiling, adapter)
         with self.counted():
             async with aclosing(events) as source:
                 async for event in source:

@@ -16,32 +16,41 @@ completions are kept, as many as there are beams.
 
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from lmworks.generate.batching import NOTHING_ALLOWED, Batcher
 from lmworks.generate.live_request import LiveRequest
+from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.paged_cache import CachedSequence
 from lmworks.generate.search_parameters import BeamParameters, require_no_draws
-from lmworks.generate.searching import Branches, branches, extend, log_probabilities, prefill
+from lmworks.generate.searching import Branches, allowed_logits, branches, extend, largest, prefill
 
 
 @dataclass(slots=True, eq=False)
 class _Beam:
     """A beginning of the completion, or all of it when its request is done.
 
-    total     Σ ln p of its tokens, with what the request adds to them.
-    steered   the same less what diversity costs: what the search goes by.
-    row       of the logits that say how it goes on.
+    total      Σ ln p of its tokens, with what the request adds to them.
+    steered    the same less what diversity costs: what the search goes by.
+    followers  the best tokens behind it, best first.
     """
 
     request: LiveRequest
     total: float = 0.0
     steered: float = 0.0
-    row: int = 0
+    followers: list["_Follower"] = field(default_factory=list)
+
+
+class _Follower(NamedTuple):
+    """A token that may come next: the model's ln p, and that with what the request adds to it."""
+
+    token: int
+    own: float
+    wanted: float
 
 
 @dataclass(slots=True, eq=False)
@@ -56,20 +65,19 @@ class _Group:
     def width(self) -> int:
         return self.parameters.beams // self.parameters.groups
 
-    def advance(self, own: Tensor, wanted: Tensor, taken: Counter[int]) -> None:
+    def advance(self, taken: Counter[int]) -> None:
         """Replace the beams by their best followers; there are none when the group is done.
 
-        own, wanted   (rows, vocabulary), see `log_probabilities`.
-        taken         how often earlier groups have taken each token in this step; this group's are added.
+        taken   how often earlier groups have taken each token in this step; this group's are added.
         """
         running: list[_Beam] = []
         ended: list[_Beam] = []
-        for rank, (parent, token, steered) in enumerate(self._candidates(wanted, taken)):
-            if rank >= self.width and (len(running) == self.width or token in parent.request.stop_ids):
+        for rank, (steered, parent, follower) in enumerate(self._candidates(taken)):
+            if rank >= self.width and (len(running) == self.width or follower.token in parent.request.stop_ids):
                 continue
             request = parent.request.fork()
-            request.append(token, own[parent.row, token].item(), 0.0)
-            child = _Beam(request, parent.total + wanted[parent.row, token].item(), steered)
+            request.append(follower.token, follower.own, 0.0)
+            child = _Beam(request, parent.total + follower.wanted, steered)
             if not request.done and len(running) < self.width:
                 running.append(child)
             elif request.done and rank < self.width:
@@ -85,21 +93,17 @@ class _Group:
     def score(self, beam: _Beam) -> float:
         return beam.total / len(beam.request.ids) ** self.parameters.length_penalty
 
-    def _candidates(self, wanted: Tensor, taken: Counter[int]) -> Iterator[tuple[_Beam, int, float]]:
-        """(parent, token, steered) of the best followers, best first: so many that enough of them go on, though every
-        beam may end in every way."""
-        values = wanted[[beam.row for beam in self.beams]]  # (beams, vocabulary)
-        if taken:
-            counts = torch.tensor(list(taken.values()), dtype=values.dtype, device=values.device)
-            values[:, list(taken)] -= self.parameters.diversity_penalty * counts
-        values += values.new_tensor([beam.steered for beam in self.beams])[:, None]
-        request = self.beams[0].request
-        count = self.width * (1 + max(1, len(request.stop_ids) + len(request.sampling.stop)))
-        best, places = values.flatten().topk(min(count, values.numel()))
-        for steered, place in zip(best.tolist(), places.tolist(), strict=True):
-            if steered > -torch.inf:
-                parent, token = divmod(place, values.shape[1])
-                yield self.beams[parent], token, steered
+    def _candidates(self, taken: Counter[int]) -> list[tuple[float, _Beam, _Follower]]:
+        """Followers of all beams with what the search goes by, best first: so many that enough of them go on, though
+        every beam may end in every way."""
+        penalty = self.parameters.diversity_penalty
+        candidates = [
+            (beam.steered + follower.wanted - penalty * taken[follower.token], beam, follower)
+            for beam in self.beams
+            for follower in beam.followers
+        ]
+        count = self.width * _ways(self.beams[0].request)
+        return sorted(candidates, key=lambda candidate: candidate[0], reverse=True)[:count]
 
     def _is_done(self, running: list[_Beam]) -> bool:
         if not running or len(self.finished) < self.width:
@@ -119,8 +123,8 @@ def beam_search(
 ) -> Generator[None, None, list[LiveRequest]]:
     """The `n_best` completions of a request, best first, as requests that are done; a pause after each forward.
 
-    Tokens are ranked by the model's ln p after bans, bias, penalties, forced tokens and the constraint of the request,
-    so that a completion is the most probable one that was found among those that may be. There are fewer than `n_best`
+    The logits are those after bans, bias, penalties, forced tokens and the constraint of the request, and ln p is not
+    normalised again: a text is as probable as the model says, whatever else is forbidden. There are fewer than `n_best`
     where a constraint allows no more. At the deadline, beams end where they are.
 
     ValueError when nothing at all may follow, and, before any work, for parameters of a draw; OutOfPagesError when the
@@ -134,8 +138,8 @@ def beam_search(
         running = [_Beam(request)]
         groups = [_Group(parameters, running) for _ in range(parameters.groups)]
         while running:
-            own, wanted = log_probabilities(rows, [beam.request for beam in running])
-            running = _advance(groups, own, wanted, late=time.perf_counter() >= request.deadline_at)
+            _look_ahead(running, rows, parameters)
+            running = _advance(groups, late=time.perf_counter() >= request.deadline_at)
             if running:
                 yield
                 sequences = _grow(tree, [beam.request for beam in running])
@@ -146,21 +150,38 @@ def beam_search(
     return [beam.request for beam in found[: parameters.n_best]]
 
 
-def _advance(groups: list[_Group], own: Tensor, wanted: Tensor, late: bool) -> list[_Beam]:
-    """A token more in every group; the beams that go on, each with the row that its next logits will have."""
+def _look_ahead(beams: list[_Beam], rows: LogitRows, parameters: BeamParameters) -> None:
+    """Give each beam its best followers, by the row of logits that is its own: as many as a group may look at, and the
+    tokens besides that diversity may push back, which are at most those that all beams take or end with."""
+    count = parameters.beams // parameters.groups * _ways(beams[0].request)
+    count += 2 * parameters.beams * (parameters.groups > 1)
+    for beam, logits, normaliser in zip(beams, rows.logits.cpu().numpy(), rows.log_normaliser.tolist(), strict=True):
+        allowed = allowed_logits(logits, beam.request)
+        tokens = largest(allowed, count)
+        own, wanted = logits[tokens].tolist(), allowed[tokens].tolist()
+        beam.followers = [
+            _Follower(token, mine - normaliser, its - normaliser)
+            for token, mine, its in zip(tokens.tolist(), own, wanted, strict=True)
+        ]
+
+
+def _ways(request: LiveRequest) -> int:
+    """How many tokens of one beam may end a text, and one that does not."""
+    return 1 + max(1, len(request.stop_ids) + len(request.sampling.stop))
+
+
+def _advance(groups: list[_Group], late: bool) -> list[_Beam]:
+    """A token more in every group; the beams that go on."""
     taken = Counter[int]()
     for group in groups:
         if group.beams:
-            group.advance(own, wanted, taken)
+            group.advance(taken)
         if late:
             for beam in group.beams:
                 beam.request.finish("deadline")
             group.finish(group.beams)
             group.beams = []
-    running = [beam for group in groups for beam in group.beams]
-    for row, beam in enumerate(running):
-        beam.row = row
-    return running
+    return [beam for group in groups for beam in group.beams]
 
 
 def _grow(tree: Branches, requests: list[LiveRequest]) -> list[CachedSequence]:

@@ -15,14 +15,14 @@ the next step uses one. The candidates are forks in the cache.
 import time
 from collections.abc import Generator
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
 
 from lmworks.generate.batching import NOTHING_ALLOWED, Batcher
 from lmworks.generate.live_request import LiveRequest
 from lmworks.generate.search_parameters import ContrastiveParameters, require_no_draws
-from lmworks.generate.searching import branches, extend, log_probabilities, prefill
+from lmworks.generate.searching import allowed_logits, branches, extend, largest, prefill
 
 
 @torch.inference_mode()
@@ -46,16 +46,16 @@ def contrastive_search(
         context = F.normalize(states, dim=-1)  # (tokens, width)
         rows = rows.select([-1])
         while True:
-            own, wanted = (values[0] for values in log_probabilities(rows, [request]))
-            candidates, probabilities = _most_probable(wanted, parameters.candidates)
+            logits = rows.logits[0].cpu().numpy()
+            candidates, probabilities = _most_probable(allowed_logits(logits, request), parameters.candidates)
             yield
             forks = [tree.fork(sequence) for _ in candidates]
             found, states = extend(batcher, forks, candidates, hidden=True)
             assert states is not None
             states = F.normalize(states, dim=-1)  # (candidates, width)
-            likeness = (states @ context.T).amax(-1)
+            likeness = (states @ context.T).amax(-1).cpu().numpy()
             best = int(((1 - parameters.penalty) * probabilities - parameters.penalty * likeness).argmax())
-            request.append(candidates[best], own[candidates[best]].item(), 0.0)
+            request.append(candidates[best], float(logits[candidates[best]]) - rows.log_normaliser.item(), 0.0)
             if not request.done and time.perf_counter() >= request.deadline_at:
                 request.finish("deadline")
             if request.done:
@@ -64,11 +64,10 @@ def contrastive_search(
             tree.keep([sequence])
 
 
-def _most_probable(values: Tensor, count: int) -> tuple[list[int], Tensor]:
+def _most_probable(logits: np.ndarray, count: int) -> tuple[list[int], np.ndarray]:
     """The tokens that may be chosen, at most `count`, with their probabilities (tokens,), most probable first."""
-    probabilities = values.softmax(-1)  # all NaN when nothing may be chosen
-    best, ids = probabilities.topk(min(count, len(values)))
-    allowed = best > 0
-    if not allowed.any():
+    best = largest(logits, count)
+    if not len(best):
         raise ValueError(NOTHING_ALLOWED)
-    return ids[allowed].tolist(), best[allowed]
+    weights = np.exp(logits - logits[best[0]], dtype=np.float64)
+    return best.tolist(), weights[best] / weights.sum()

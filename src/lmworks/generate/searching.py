@@ -1,4 +1,4 @@
-"""What the searching decoders share: the engine's cache as a tree, and log-probabilities as a request wants them.
+"""What the searching decoders share: the engine's cache as a tree, and what may follow a text.
 
 A search is a generator that pauses after each forward, so that others can use the machine in between. While it pauses,
 the weights and adapters must not change. What it holds in the cache is given back when it ends, fails or is closed.
@@ -7,6 +7,7 @@ the weights and adapters must not change. What it holds in the cache is given ba
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -112,20 +113,17 @@ def _forward(batcher: Batcher, works: Sequence[Work], hidden: bool) -> Forwarded
     return rows, states
 
 
-def log_probabilities(rows: LogitRows, requests: Sequence[LiveRequest]) -> tuple[Tensor, Tensor]:
-    """The model's ln p of each token, and the same with its logits changed by the bans, bias, penalties, forced tokens
-    and constraint of the request that the row belongs to; both (rows, vocabulary) float32. What must not be chosen is
-    -inf.
+def allowed_logits(logits: np.ndarray, request: LiveRequest) -> np.ndarray:
+    """A request's row of logits (vocabulary,) after its bans, bias, penalties, forced tokens and constraint; what must
+    not be chosen is -inf. The row itself where there are none of these."""
+    mask = None if request.constraint is None else request.constraint.mask()
+    if not adjusts(request.sampling, request.ids, mask):
+        return logits
+    return adjust(logits, request.sampling, request.prompt_ids, request.ids, mask)
 
-    The second is not normalised again: a text is as probable as the model says, whatever else is forbidden.
-    """
-    normaliser = rows.log_normaliser[:, None]
-    own = rows.logits - normaliser
-    wanted = own.clone()
-    for row, request in enumerate(requests):
-        mask = None if request.constraint is None else request.constraint.mask()
-        if adjusts(request.sampling, request.ids, mask):
-            logits = rows.logits[row].cpu().numpy()
-            changed = adjust(logits, request.sampling, request.prompt_ids, request.ids, mask)
-            wanted[row] = torch.from_numpy(changed).to(own.device) - normaliser[row]
-    return own, wanted
+
+def largest(values: np.ndarray, count: int) -> np.ndarray:
+    """The places of the largest values, best first, at most `count`, and none of a value that is -inf."""
+    places = np.arange(len(values)) if count >= len(values) else np.argpartition(values, -count)[-count:]
+    places = places[values[places] > -np.inf]
+    return places[np.argsort(-values[places], kind="stable")]

@@ -28,13 +28,14 @@ class QuantisedLinear(nn.Module):
 def quantise_projections(model: Transformer, format_of: Callable[[str], Format | str]) -> Transformer:
     """A copy of the model whose projections are held in `format_of(name of the weight)`; everything else is shared.
 
-    Norms, embeddings, a tied head and routers stay as they are: they are small, or looked up, or decide.
+    Norms, embeddings, heads and routers stay as they are: they are small, or looked up, or decide, or are read as a
+    matrix, not called.
     """
     memo: dict[int, Any] = {}
     for tensor in (*model.parameters(), *model.buffers()):
         memo[id(tensor)] = tensor
     for name, module in model.named_modules():
-        if type(module) is nn.Linear:
+        if type(module) is nn.Linear and not name.startswith("head."):
             format_ = format_of(f"{name}.weight")
             memo[id(module)] = QuantisedLinear(
                 pack_weight(module.weight.detach(), "bfloat16" if format_ == "stored" else format_, module.bias)  # type: ignore[arg-type]

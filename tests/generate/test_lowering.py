@@ -1,0 +1,250 @@
+"""Lowered programs against the modules: every part that a decoder may have, in pages, over several steps."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gguf_cases import SIZES, random_checkpoint
+from lmworks.generate.fused_runner import FusedRunner
+from lmworks.generate.lowering import NotLoweredError, lower, why_not
+from lmworks.generate.page_storage import layer_groups
+from lmworks.generate.paged_cache import PagedCache
+from lmworks.generate.quantised import QuantisedLinear, quantise_projections
+from lmworks.generate.runner import Work
+from lmworks.generate.running import format_rule
+from lmworks.kernels.formats import Format, dequantise, quantise
+from lmworks.kernels.pages import CacheFormat
+from lmworks.model import presets
+from lmworks.model.checkpoint import Checkpoint, load
+from lmworks.model.config import (
+    Alibi,
+    Banded,
+    Embedding,
+    LanguageModelHead,
+    LinearScaling,
+    ModelConfig,
+    Norm,
+    Rope,
+    Sinusoidal,
+)
+from lmworks.model.gguf_model import GgufWeights
+from lmworks.model.gguf_write import save_gguf
+from lmworks.model.presets.llama import change_attention
+from lmworks.model.transformer import Transformer
+
+_LAYERS4 = {**SIZES, "layers": 4, "head_dim": 32}
+_GPT: dict[str, Any] = {"vocabulary": 267, "width": 64, "layers": 2, "heads": 4, "context_length": 128}
+
+
+def _with_head(config: ModelConfig, **fields: Any) -> ModelConfig:
+    assert isinstance(config.head, LanguageModelHead)
+    return replace(config, head=replace(config.head, **fields))
+
+
+CONFIGS: dict[str, ModelConfig] = {
+    "llama": presets.llama(**SIZES),
+    "llama, tied, biases": presets.llama(**SIZES, tied=True, attention_bias=True, feed_forward_bias=True),
+    "llama, linear scaling": presets.llama(**SIZES, rope=Rope(10_000.0, scaling=LinearScaling(2.0))),
+    "llama, hidden width of no whole block": presets.llama(**{**SIZES, "hidden": 100}),
+    "mistral": presets.mistral(**SIZES, window=7),
+    "mistral, window of a page": presets.mistral(**SIZES, window=16),
+    "qwen2": presets.qwen2(**SIZES),
+    "qwen3": presets.qwen3(**SIZES, head_dim=32),
+    "phi3": presets.phi3(**{**SIZES, "width": 128}, rope=Rope(10_000.0, fraction=0.75)),
+    "gemma": presets.gemma(**SIZES, head_dim=32),
+    "gemma2": presets.gemma2(**_LAYERS4, window=8, softcap=5.0, attention_softcap=2.0),
+    "gemma3": presets.gemma3(**{**_LAYERS4, "layers": 7}, window=8),
+    "gpt2": presets.gpt2(**_GPT),
+    "gpt_neox": presets.gpt_neox(**_GPT, hidden=100),
+    "gpt_neox, serial": presets.gpt_neox(**_GPT, hidden=96, parallel=False),
+    "gpt2, sines": replace(
+        presets.gpt2(**_GPT), embedding=Embedding(267, 64, positions=Sinusoidal()), head=LanguageModelHead(True)
+    ),
+    "head with scale and bias": _with_head(presets.llama(**SIZES), scale=0.3, bias=True),
+}
+LENGTHS = (45, 20)  # of two texts, longer than the windows
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def checkpoint(request, tiny_tokenizer) -> Checkpoint:
+    return random_checkpoint(CONFIGS[request.param], tiny_tokenizer)
+
+
+def _program_logits(
+    config: ModelConfig, weights: Mapping[str, Tensor], format_of: Any, cache_format: CacheFormat
+) -> list[Tensor]:
+    """All logits of two texts, (length, vocabulary) each: a first chunk, then another, then token by token, beside each
+    other, while the pages behind windows are given back."""
+    assert config.decoder is not None
+    pages, windows = 12, layer_groups(config.decoder)[0]
+    runner = FusedRunner(lower(config, weights, format_of, pages, cache_format, 64), windows)
+    cache = PagedCache(windows, pages, runner.copy_page)
+    texts = _texts()
+    sequences = [cache.open(text[:1]) for text in texts]
+    found: list[list[Tensor]] = [[], []]
+    for counts in ((13, 0), (17, 9), (3, 3), *[(1, 1)] * 40):
+        works, numbers = [], []
+        for n, (sequence, text, count) in enumerate(zip(sequences, texts, counts, strict=True)):
+            ids = text[sequence.length :][:count]
+            if ids:
+                cache.reserve(sequence, len(ids))
+                works.append(Work(sequence, ids, len(ids)))
+                numbers.append(n)
+        if works:
+            rows, _ = runner.forward(works)
+            assert torch.equal(rows.best, rows.logits.argmax(-1))
+            # float32 sums of 267 exponentials
+            assert torch.allclose(rows.log_normaliser, rows.logits.double().logsumexp(-1).float(), atol=1e-5)
+            for n, work, logits in zip(numbers, works, rows.logits.split([len(w.ids) for w in works]), strict=True):
+                found[n].append(logits)
+                cache.commit(work.sequence, work.ids)
+    return [torch.cat(logits) for logits in found]
+
+
+def _texts() -> list[list[int]]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randint(0, 267, (length,), generator=generator).tolist() for length in LENGTHS]
+
+
+@torch.inference_mode()
+def _module_logits(model: Transformer) -> list[Tensor]:
+    return [model(torch.tensor([text]))[0] for text in _texts()]
+
+
+def _error(found: list[Tensor], expected: list[Tensor]) -> Tensor:
+    """Differences in standard deviations of the logits."""
+    return (torch.cat(found) - torch.cat(expected)) / torch.cat(expected).std()
+
+
+def test_in_float32_a_program_is_the_model(checkpoint: Checkpoint) -> None:
+    found = _program_logits(checkpoint.config, checkpoint.weights, lambda name: "float32", "float32")
+    expected = _module_logits(checkpoint.model)
+    assert torch.cat(expected).std() > 0.3, "so that the tolerance is one of visible numbers"
+    # sums of some 100 float32 products in another order, along a few layers; a bias left out is 0.1 and more
+    assert _error(found, expected).abs().max() < 1e-4
+
+
+# Of the cache and the activations alone, since the weights are those that the format holds: bfloat16 has 8 bits, int8 a
+# scale for each 32 activations. Errors are of one in 256 along a few layers that pass them on. The mean says how well.
+@pytest.mark.parametrize(
+    ("form", "cache_format", "mean"),
+    [("float32", "bfloat16", 0.02), ("bfloat16", "bfloat16", 0.03), ("int8", "float32", 0.04), ("int4", "int8", 0.06)],
+)
+def test_a_format_loses_what_it_rounds(checkpoint: Checkpoint, form: Format, cache_format: CacheFormat, mean) -> None:
+    matrices = {name for name, tensor in checkpoint.weights.items() if tensor.dim() == 2 and "positions" not in name}
+    held = {
+        name: dequantise(quantise(tensor, form)) if name in matrices else tensor
+        for name, tensor in checkpoint.weights.items()
+    }
+    model = Transformer(checkpoint.config).eval()
+    model.load_state_dict(held)
+    expected = _module_logits(model)
+    found = _program_logits(checkpoint.config, checkpoint.weights, lambda name: form, cache_format)
+    error = _error(found, expected).square().mean().sqrt()
+    assert 1e-6 < error < mean
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q8_0", "F16", "F32"])
+@pytest.mark.parametrize("name", ["llama", "gemma3", "qwen2", "phi3"])
+def test_gguf_blocks_are_taken_as_they_are(name: str, kind: Any, tiny_tokenizer, tmp_path) -> None:
+    checkpoint = load(save_gguf(random_checkpoint(CONFIGS[name], tiny_tokenizer), tmp_path / "m.gguf", kind))
+    assert isinstance(checkpoint.weights, GgufWeights)
+    stored = format_rule(checkpoint, "auto")
+    program = lower(checkpoint.config, checkpoint.weights, stored, 1, "float32", 64)
+    quantised = {"Q4_0": "int4", "Q8_0": "int8", "F16": "bfloat16", "F32": "bfloat16"}[kind]
+    assert {program.layers[0].qkv.format, program.layers[0].gate_up.format, program.head.format} == {quantised}
+    if quantised != "bfloat16":
+        weight = checkpoint.weights["decoder.blocks.0.feed_forward.down.weight"]
+        assert torch.equal(program.layers[0].down.dequantise(), weight), "not rounded again"
+        parts = [checkpoint.weights[f"decoder.blocks.0.attention.{part}.weight"] for part in ("query", "key", "value")]
+        assert torch.equal(program.layers[0].qkv.dequantise(), torch.cat(parts))
+    found = _program_logits(checkpoint.config, checkpoint.weights, stored, "float32")
+    # activations, and weights where the file had floats, are rounded to 8 bits
+    assert _error(found, _module_logits(checkpoint.model)).square().mean().sqrt() < 0.05
+
+
+def test_matrices_that_a_file_keeps_finer_than_their_neighbours_are_joined_as_int8(tiny_tokenizer, tmp_path) -> None:
+    """As Q4_K_M and Q4_1 files do with values."""
+    whole = random_checkpoint(CONFIGS["llama"], tiny_tokenizer)
+    coarse, fine = (load(save_gguf(whole, tmp_path / f"{kind}.gguf", kind)).weights for kind in ("Q4_0", "Q8_0"))
+    assert isinstance(coarse, GgufWeights) and isinstance(fine, GgufWeights)
+
+    class Mixed(GgufWeights):
+        def __init__(self) -> None: ...
+
+        def _file_of(self, name: str) -> GgufWeights:
+            return fine if ".value." in name else coarse
+
+        def __getitem__(self, name: str) -> Tensor:
+            return self._file_of(name)[name]
+
+        def __contains__(self, name: object) -> bool:
+            return name in coarse
+
+        def blocks(self, name: str) -> tuple[str, Tensor] | None:
+            return self._file_of(name).blocks(name)
+
+    mixed = Mixed()
+    program = lower(whole.config, mixed, lambda name: "stored", 1, "float32", 64)
+    assert [getattr(program.layers[0], site).format for site in ("qkv", "output", "gate_up")] == [
+        "int8",
+        "int4",
+        "int4",
+    ]
+    parts = torch.cat([mixed[f"decoder.blocks.0.attention.{part}.weight"] for part in ("query", "key", "value")])
+    # int8 of what is 4-bit is off by half a step of 1/127 of the largest in a group
+    assert (program.layers[0].qkv.dequantise() - parts).abs().max() < parts.abs().max() / 250
+    assert torch.equal(program.layers[0].qkv.dequantise()[-32:], parts[-32:]), "the values are as they were"
+
+
+_MIXTRAL = presets.mixtral(**SIZES, experts=4)
+_NOT_LOWERED: dict[str, tuple[ModelConfig, str]] = {
+    "t5": (presets.t5(267, 64, 2, 4, 96), "not a decoder alone"),
+    "bert": (presets.bert(267, 64, 2, 4, 96, 128), "not a decoder alone"),
+    "a bare decoder": (replace(presets.llama(**SIZES), head=None), "head is not"),
+    "mixtral": (_MIXTRAL, "mixture of experts"),
+    "gpt1": (presets.gpt1(267, 64, 2, 4), "head is not a final norm|norms come after"),
+    "alibi": (
+        change_attention(presets.llama(**SIZES), lambda attention, _: replace(attention, position=Alibi())),
+        "positions are of the kind alibi",
+    ),
+    "banded": (
+        change_attention(presets.llama(**SIZES), lambda attention, _: replace(attention, pattern=Banded(4, 2))),
+        "pattern banded",
+    ),
+    "sinks": (change_attention(presets.llama(**SIZES), lambda attention, _: replace(attention, sinks=True)), "sinks"),
+    "heads of 12": (presets.llama(**SIZES, head_dim=12), "12 dimensions"),
+    "an embedding with a norm": (
+        replace(presets.llama(**SIZES), embedding=Embedding(267, 64, norm=Norm("layer", 1e-5))),
+        "embedding has a norm",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _NOT_LOWERED)
+def test_what_the_kernels_do_not_compute_is_named(name: str) -> None:
+    config, reason = _NOT_LOWERED[name]
+    with pytest.raises(NotLoweredError, match=reason):
+        lower(config, {}, lambda _: "float32", 1, "float32", 8)
+    assert why_not(config) is not None and why_not(presets.llama(**SIZES)) is None
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", ["alibi", "mixtral"])
+def test_projections_of_what_is_not_lowered_can_be_quantised(name: str, tiny_tokenizer) -> None:
+    model = random_checkpoint(_NOT_LOWERED[name][0], tiny_tokenizer).model
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    expected = _module_logits(model)
+    # 8 bits of weights and activations, then 4 of weights; where an expert is chosen otherwise, all of it differs
+    for form, mean in (("float32", 1e-5), ("int8", 0.05), ("int4", 0.5)):
+        quantised = quantise_projections(model, lambda name, form=form: form)
+        assert sum(isinstance(module, QuantisedLinear) for module in quantised.modules()) >= 2 * 7
+        assert _error(_module_logits(quantised), expected).square().mean().sqrt() < mean * (
+            3 if name == "mixtral" else 1
+        )
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert not any(isinstance(module, QuantisedLinear) for module in model.modules())

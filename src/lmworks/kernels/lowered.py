@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from lmworks.kernels.program import Adapter, LayerProgram, Norm, Program, RaggedBatch
 
 
+MOST_DIMENSIONS = 1024  # of a head: `kMostDimensions` of page_layout.h
+
+
 class Lowered:
     """The structures of one program, and everything they point to."""
 
@@ -143,6 +146,8 @@ def _check_sizes(layer: "LayerProgram") -> None:
         "heads of the pages": (layer.pages.kv_heads, layer.kv_heads),
         "dimensions of the pages": (layer.pages.head_dim, layer.head_dim),
     }
+    if layer.head_dim > MOST_DIMENSIONS:
+        raise ValueError(f"the kernels know heads of up to {MOST_DIMENSIONS} dimensions, not {layer.head_dim}")
     for what, (size, expected) in wanted.items():
         if size != expected:
             raise ValueError(f"a layer needs {expected} {what}, not {size}")

@@ -139,30 +139,38 @@ inline void score_chunk(const QueryRows& rows, int first_row, const ChunkPages& 
   }
 }
 
+// The lanes of a page that a query sees.
+struct Seen {
+  int begin, end;
+
+  Seen(const QueryRows& rows, int r, int64_t page) {
+    const int64_t base = page * kPageTokens;
+    begin = static_cast<int>(std::clamp<int64_t>(rows.first_seen(r) - base, 0, kPageTokens));
+    end = static_cast<int>(std::clamp<int64_t>(rows.position(r) + 1 - base, 0, kPageTokens));
+  }
+  bool all() const { return begin == 0 && end == kPageTokens; }
+};
+
 // From the scores of one query to its weights, their maximum and their sum.
 template <class Element>
 inline void weigh(const QueryRows& rows, int r, const ChunkPages& pages, float* scores, uint32_t* weights, Partial out) {
-  const auto seen = [&](int page, auto clipped) {  // the lanes of the page that the query sees
-    const int64_t base = (pages.first + page) * kPageTokens;
-    const int begin = static_cast<int>(std::clamp<int64_t>(rows.first_seen(r) - base, 0, kPageTokens));
-    const int end = static_cast<int>(std::clamp<int64_t>(rows.position(r) + 1 - base, 0, kPageTokens));
-    return clipped(begin, end);
-  };
-  Floats maximum = broadcast(kHidden);
+  Floats largest = broadcast(kHidden);
   for (int page = 0; page < pages.count; ++page) {
     Floats score = load(scores + page * kPageTokens);
     if (pages.key_scales[page]) score = multiply(score, load(pages.key_scales[page]));
     if (rows.softcap > 0) score = soft_cap(score, rows.softcap);
-    score = seen(page, [&](int begin, int end) { return keep_lanes(score, begin, end, broadcast(kHidden)); });
-    maximum = larger(maximum, score);
+    const Seen seen(rows, r, pages.first + page);
+    if (!seen.all()) score = keep_lanes(score, seen.begin, seen.end, broadcast(kHidden));
+    largest = larger(largest, score);
     store(scores + page * kPageTokens, score);
   }
-  out.maximum(r) = largest_of(maximum);
-  maximum = broadcast(out.maximum(r));
+  out.maximum(r) = largest_of(largest);
+  const Floats maximum = broadcast(out.maximum(r));
   Floats sum = zeros();
   for (int page = 0; page < pages.count; ++page) {
     Floats weight = exponential(subtract(load(scores + page * kPageTokens), maximum));
-    weight = seen(page, [&](int begin, int end) { return keep_lanes(weight, begin, end, zeros()); });
+    const Seen seen(rows, r, pages.first + page);
+    if (!seen.all()) weight = keep_lanes(weight, seen.begin, seen.end, zeros());
     sum = add(sum, weight);
     if (pages.value_scales[page]) weight = multiply(weight, load(pages.value_scales[page]));
     Element::store(weights, page * kPageTokens, weight);

@@ -16,7 +16,14 @@ inline void rotate(float* head, const Layer& layer, int64_t position) {
   const int half = layer.rotated / 2;
   const float* cosine = layer.cosine + position * layer.rotated;
   const float* sine = layer.sine + position * layer.rotated;
-  for (int d = 0; d < half; ++d) {
+  int d = 0;
+  for (; d + 16 <= half; d += 16) {
+    const Floats first = load(head + d), second = load(head + d + half);
+    const Floats turned = multiply(second, load(sine + d)), returned = multiply(first, load(sine + d + half));
+    store(head + d, subtract(multiply(first, load(cosine + d)), turned));
+    store(head + d + half, add(multiply(second, load(cosine + d + half)), returned));
+  }
+  for (; d < half; ++d) {
     const float first = head[d], second = head[d + half];
     head[d] = first * cosine[d] - second * sine[d];
     head[d + half] = second * cosine[d + half] + first * sine[d + half];
@@ -40,8 +47,7 @@ inline void store_token_head(
   float* row = qkv + token * (layer.heads + 2 * layer.kv_heads) * width;
   float* key = row + (layer.heads + head) * width;
   norm_and_rotate(key, layer, layer.key_norm, position);
-  store_key(layout, page, head, slot, key);
-  store_value(layout, page, head, slot, key + layer.kv_heads * width);
+  store_key_and_value(layout, page, head, slot, key, key + layer.kv_heads * width);
   for (int query_head = head * group; query_head < (head + 1) * group; ++query_head) {
     float* query = row + query_head * width;
     norm_and_rotate(query, layer, layer.query_norm, position);

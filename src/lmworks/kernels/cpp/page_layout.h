@@ -1,8 +1,6 @@
 // Where the numbers of a page of the key/value cache are (pages.py draws it), and how a token's are stored there.
 #pragma once
 
-#include <cmath>
-
 #include "abi.h"
 #include "simd.h"
 
@@ -35,49 +33,62 @@ struct PageLayout {
   static int64_t scale_bytes(int32_t format) { return format == kCacheInt8 ? 4 : 0; }
 };
 
-inline uint16_t to_bfloat16(float x) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, 4);
-  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 // How many neighbours share a lane of 4 bytes: dimensions of a key, tokens of a value.
 inline int run_of(int32_t cache_format) { return cache_format == kCacheFloat32 ? 1 : 2; }
 
-// Stores one token: `place(dimension)` is where each of its numbers goes.
-template <class Place>
-inline void store_token(const PageLayout& layout, uint8_t* page, int slot, const float* token, Place place) {
+constexpr int kMostDimensions = 1024;  // of a head
+
+// keys [head_dim / run][16][run]: the numbers of a run move together, as one lane of a float page or half a lane.
+template <class Number, int kRun>
+inline void scatter_key(const Number* numbers, int64_t head_dim, int slot, void* page) {
+  Number* to = static_cast<Number*>(page) + slot * kRun;
+  for (int64_t d = 0; d < head_dim; d += kRun, to += kPageTokens * kRun) std::memcpy(to, numbers + d, kRun * sizeof(Number));
+}
+
+// values [16 / run][head_dim][run]. Only this token's own bytes are written: its neighbour's may be, by another thread.
+template <class Number, int kRun>
+inline void scatter_value(const Number* numbers, int64_t head_dim, int slot, void* page) {
+  Number* to = static_cast<Number*>(page) + slot / kRun * head_dim * kRun + slot % kRun;
+  for (int64_t d = 0; d < head_dim; ++d) to[d * kRun] = numbers[d];
+}
+
+// Rounds a head to int8, by its largest number; returns the scale.
+inline float round_head_to_int8(const float* head, int64_t head_dim, int8_t* out) {
+  Floats largest = zeros();
+  for (int64_t d = 0; d < head_dim; d += 16) largest = larger(largest, absolute(load(head + d)));
+  const float most = largest_of(largest), inverse = most > 0 ? 127.0f / most : 0.0f;
+  for (int64_t d = 0; d < head_dim; d += 16) {
+    store_int8(out + d, round_to_ints(multiply(load(head + d), broadcast(inverse))));
+  }
+  return most / 127.0f;
+}
+
+// Stores the key and the value (head_dim,) of one token and head.
+inline void store_key_and_value(
+    const PageLayout& layout, int64_t page, int64_t head, int slot, const float* key, const float* value) {
+  uint8_t* keys = layout.keys(page, head);
+  uint8_t* values = layout.values(page, head);
   switch (layout.format) {
     case kCacheFloat32:
-      for (int d = 0; d < layout.head_dim; ++d) reinterpret_cast<float*>(page)[place(d)] = token[d];
-      break;
-    case kCacheBfloat16:
-      for (int d = 0; d < layout.head_dim; ++d) reinterpret_cast<uint16_t*>(page)[place(d)] = to_bfloat16(token[d]);
-      break;
+      scatter_key<float, 1>(key, layout.head_dim, slot, keys);
+      scatter_value<float, 1>(value, layout.head_dim, slot, values);
+      return;
+    case kCacheBfloat16: {
+      uint16_t numbers[kMostDimensions];
+      for (int64_t d = 0; d < layout.head_dim; d += 16) store_bfloat16(numbers + d, load(key + d));
+      scatter_key<uint16_t, 2>(numbers, layout.head_dim, slot, keys);
+      for (int64_t d = 0; d < layout.head_dim; d += 16) store_bfloat16(numbers + d, load(value + d));
+      scatter_value<uint16_t, 2>(numbers, layout.head_dim, slot, values);
+      return;
+    }
     default: {
-      float largest = 0;
-      for (int d = 0; d < layout.head_dim; ++d) largest = std::max(largest, std::fabs(token[d]));
-      const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
-      layout.scales(page)[slot] = largest / 127.0f;
-      for (int d = 0; d < layout.head_dim; ++d) {
-        reinterpret_cast<int8_t*>(page)[place(d)] = static_cast<int8_t>(std::nearbyint(token[d] * inverse));
-      }
+      int8_t numbers[kMostDimensions];
+      layout.scales(keys)[slot] = round_head_to_int8(key, layout.head_dim, numbers);
+      scatter_key<int8_t, 2>(numbers, layout.head_dim, slot, keys);
+      layout.scales(values)[slot] = round_head_to_int8(value, layout.head_dim, numbers);
+      scatter_value<int8_t, 2>(numbers, layout.head_dim, slot, values);
     }
   }
-}
-
-// keys [head_dim / run][16][run]
-inline void store_key(const PageLayout& layout, int64_t page, int64_t head, int slot, const float* key) {
-  const int run = run_of(layout.format);
-  store_token(layout, layout.keys(page, head), slot, key,
-              [=](int d) { return (d / run * kPageTokens + slot) * run + d % run; });
-}
-
-// values [16 / run][head_dim][run]
-inline void store_value(const PageLayout& layout, int64_t page, int64_t head, int slot, const float* value) {
-  const int run = run_of(layout.format);
-  const int64_t first = slot / run * layout.head_dim * run + slot % run;
-  store_token(layout, layout.values(page, head), slot, value, [=](int d) { return first + d * run; });
 }
 
 }  // namespace lmworks

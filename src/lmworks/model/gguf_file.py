@@ -92,6 +92,11 @@ class GgufFile:
         stored = np.frombuffer(self.data, np.uint8, (end - first) * size, tensor.offset + first * size)
         return torch.from_numpy(stored.reshape(end - first, size).copy())
 
+    def release(self) -> None:
+        """Let the system have back the memory of what was read; it is read from the file again when it is needed."""
+        if isinstance(self.data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            self.data.madvise(mmap.MADV_DONTNEED)
+
 
 def open_gguf(path: Path) -> GgufFile:
     """Reads the metadata and maps the data.

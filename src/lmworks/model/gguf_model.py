@@ -52,6 +52,10 @@ class GgufWeights(Mapping[str, Tensor]):
         tensor = self._file.read(place.theirs, dtype, rows).view(place.shape)
         return from_file(name, tensor, self._config, self._architecture)
 
+    def release(self) -> None:
+        """All that is wanted has been read; see `GgufFile.release`."""
+        self._file.release()
+
     def blocks(self, name: str) -> tuple[str, Tensor] | None:
         """A matrix as the file has it: the name of its type and its quantised blocks, (rows, bytes of a row) uint8.
 

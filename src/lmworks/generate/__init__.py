@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lmworks.generate.best_of_n import best_of as best_of
     from lmworks.generate.embedding import TextEncoder as TextEncoder
     from lmworks.generate.engine import Engine as Engine
     from lmworks.generate.protocol import Capabilities as Capabilities
@@ -15,12 +16,16 @@ if TYPE_CHECKING:
     from lmworks.generate.protocol import Score as Score
     from lmworks.generate.protocol import Token as Token
     from lmworks.generate.remote import RemoteEngine as RemoteEngine
+    from lmworks.generate.search_parameters import BeamParameters as BeamParameters
+    from lmworks.generate.search_parameters import ContrastiveParameters as ContrastiveParameters
     from lmworks.generate.worker import EngineWorker as EngineWorker
     from lmworks.generate.worker import QueueFullError as QueueFullError
 
 _PUBLIC = {
+    "BeamParameters": "lmworks.generate.search_parameters",
     "Capabilities": "lmworks.generate.protocol",
     "Completion": "lmworks.generate.protocol",
+    "ContrastiveParameters": "lmworks.generate.search_parameters",
     "Delta": "lmworks.generate.protocol",
     "Engine": "lmworks.generate.engine",
     "EngineProtocol": "lmworks.generate.protocol",
@@ -32,11 +37,14 @@ _PUBLIC = {
     "Score": "lmworks.generate.protocol",
     "TextEncoder": "lmworks.generate.embedding",
     "Token": "lmworks.generate.protocol",
+    "best_of": "lmworks.generate.best_of_n",
 }
 
 __all__ = [
+    "BeamParameters",
     "Capabilities",
     "Completion",
+    "ContrastiveParameters",
     "Delta",
     "Engine",
     "EngineProtocol",
@@ -48,6 +56,7 @@ __all__ = [
     "Score",
     "TextEncoder",
     "Token",
+    "best_of",
 ]
 
 

@@ -1,12 +1,9 @@
 """The local engine: generation, scoring and embedding with one checkpoint, behind `EngineProtocol`."""
 
-import secrets
-import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -17,25 +14,21 @@ from lmworks.generate.batching import Batcher, Preemption
 from lmworks.generate.beam_search import beam_search
 from lmworks.generate.constrained import ConstraintCompiler
 from lmworks.generate.contrastive_search import contrastive_search
-from lmworks.generate.draft import DraftModel, LayerSkip, skip_layers
 from lmworks.generate.embedding import TextEncoder
-from lmworks.generate.fused_runner import FusedRunner
 from lmworks.generate.live_request import LiveRequest
 from lmworks.generate.lowering import FormatOf
 from lmworks.generate.page_storage import CacheDtype
 from lmworks.generate.paged_cache import PAGE, PagedCache
 from lmworks.generate.parts import run_parts
-from lmworks.generate.prompt_lookup import PromptLookup
+from lmworks.generate.preparing import prepare
+from lmworks.generate.proposing import Speculation, build_proposer
 from lmworks.generate.protocol import Capabilities, Completion, Delta, Request, Role, Score
-from lmworks.generate.runner import Runner
 from lmworks.generate.running import WeightFormat, build_runner
 from lmworks.generate.search_parameters import BeamParameters, ContrastiveParameters
-from lmworks.generate.speculation import Proposer, Speculator
-from lmworks.generate.stopping import StopMatcher
+from lmworks.generate.speculation import Speculator
 from lmworks.generate.token_text import TokenTexts
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import LanguageModelHead, PoolHead
-from lmworks.tokenizer.streaming import Detokenizer
 
 _CONTEXT_LENGTH = 2048
 _NO_CHANGE = Lora({})  # in the place of an adapter that was unloaded
@@ -72,7 +65,7 @@ class Engine:
         cache_dtype: CacheDtype | None = None,
         cache_tokens: int | None = None,
         prefill_tokens: int = 256,
-        speculation: Proposer | LayerSkip | Literal["lookup"] | None = "lookup",
+        speculation: Speculation = "lookup",
         preemption: Preemption | None = None,
         lowered: bool = True,
     ) -> None:
@@ -98,9 +91,10 @@ class Engine:
                     "must fit"
                 )
             pages = -(-cache_tokens // PAGE) + slots
-            runner = build_runner(checkpoint, weights, pages, cache_dtype, self.context_length, lowered)
+            positions = min(config.context_length, pages * PAGE)  # of scores, which may be longer than requests
+            runner = build_runner(checkpoint, weights, pages, cache_dtype, positions, lowered)
             cache = PagedCache(runner.windows, pages, runner.copy_page, runner.grid or PAGE)
-            proposer = _proposer(speculation, runner, pages)
+            proposer = build_proposer(speculation, runner, pages)
             speculator = Speculator(proposer) if proposer is not None else None
             self._batcher = Batcher(runner, cache, slots, prefill_tokens, speculator, preemption)
 
@@ -343,82 +337,10 @@ class Engine:
 
         Changes nothing, so that any thread may call it at any time.
         """
-        submitted = time.perf_counter()
         batcher = self._language_model()
-        tokenizer, sampling = self.checkpoint.tokenizer, request.sampling
-        prompt, source = request.prompt_ids, ()
-        stop_ids = set(tokenizer.eos_ids)
-        if request.messages:
-            rendered = self.checkpoint.chat.render(request.messages, True, request.tools)
-            prompt, stop_ids = tuple(rendered.ids), {*stop_ids, *rendered.stop_ids}
-        if request.adapter not in batcher.adapters:
-            raise ValueError(f"no adapter {request.adapter!r} is loaded; there is {sorted(batcher.adapters)[1:]}")
-        if self.checkpoint.config.encoder is not None:
-            source, prompt = prompt, (self._decoder_start(),)
-        room = self.context_length - max(len(prompt), len(source))
-        if room < 1:
-            raise ValueError(
-                f"the prompt has {max(len(prompt), len(source))} tokens, the context of this engine holds "
-                f"{self.context_length} for prompt and completion: shorten the prompt, or make the engine with a "
-                f"larger context_length (this model: up to {self.checkpoint.config.context_length})"
-            )
-        vocabulary = self.checkpoint.config.embedding.vocabulary
-        named = {
-            "the prompt": (*prompt, *source),
-            "logit_bias": sampling.logit_bias,
-            "banned_tokens": sampling.banned_tokens,
-            "forced_tokens": sampling.forced_tokens,
-        }
-        for name, tokens in named.items():
-            if not all(0 <= token < vocabulary for token in tokens):
-                raise ValueError(f"{name} holds token ids outside [0, {vocabulary})")
-        constraint = None if sampling.constraint is None else self.constraints.compile(sampling.constraint).start()
-        return LiveRequest(
-            id=request.id or secrets.token_hex(8),
-            prompt_ids=prompt,
-            source_ids=source,
-            sampling=sampling,
-            seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
-            stop_ids=set() if sampling.ignore_eos and constraint is None else stop_ids,
-            limit=min(sampling.max_tokens, self.context_length - len(prompt) if source else room),
-            detokenizer=Detokenizer(tokenizer),
-            matcher=StopMatcher(sampling.stop),
-            token_texts=self._token_texts,
-            adapter=request.adapter,
-            priority=request.priority,
-            client=request.client,
-            deadline=request.deadline,
-            constraint=constraint,
-            submitted=submitted,
+        return prepare(
+            request, self.checkpoint, self.context_length, batcher.adapters, lambda: self.constraints, self._token_texts
         )
-
-    def _decoder_start(self) -> int:
-        """What an encoder–decoder's decoder begins with: as config.json says, else padding (T5), else BOS."""
-        published, tokenizer = self.checkpoint.published or {}, self.checkpoint.tokenizer
-        stated = self.checkpoint.generation.get("decoder_start_token_id", published.get("decoder_start_token_id"))
-        for token in (stated, tokenizer.pad_id, tokenizer.bos_id):
-            if token is not None:
-                return token
-        raise ValueError("nothing says what the decoder begins with: give the tokenizer a padding or BOS token")
-
-
-def _proposer(
-    speculation: Proposer | LayerSkip | Literal["lookup"] | None, runner: Runner, pages: int
-) -> Proposer | None:
-    if speculation == "lookup":
-        return PromptLookup()
-    if isinstance(speculation, str):
-        raise ValueError(f'speculation is "lookup", a Proposer, LayerSkip or None, got {speculation!r}')
-    if isinstance(speculation, LayerSkip):
-        if not isinstance(runner, FusedRunner):
-            raise ValueError("LayerSkip needs a model that the fused kernels run; use a draft model")
-        return DraftModel(FusedRunner(skip_layers(runner.program, speculation.kept), runner.windows), pages)
-    if isinstance(speculation, DraftModel) and speculation.runner.vocabulary != runner.vocabulary:
-        raise ValueError(
-            f"the draft model has {speculation.runner.vocabulary} tokens, the model {runner.vocabulary}: they must "
-            "share a tokenizer"
-        )
-    return speculation
 
 
 def _raise_errors(lives: Sequence[LiveRequest]) -> None:

@@ -58,7 +58,7 @@ def test_fingerprint_covers_whatever_shapes_a_vector(tiny_bert) -> None:
         TextEncoder(tiny_bert),
         TextEncoder(tiny_bert, {"query": "query: "}),
         TextEncoder(tiny_bert, {"passage": "query: "}),
-        TextEncoder(replace(tiny_bert, model=initialise(Transformer(tiny_bert.config), seed=9))),
+        TextEncoder(replace(tiny_bert, weights=initialise(Transformer(tiny_bert.config), seed=9).state_dict())),
         TextEncoder(replace(tiny_bert, max_length=31)),
     ]
     assert len({encoder.fingerprint for encoder in variants}) == len(variants)

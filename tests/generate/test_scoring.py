@@ -1,12 +1,19 @@
 """Scores against a plain forward over each pair."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
+from engine_cases import KINDS, Kind, assert_same, make_engine, prompt, tiny_llama, tolerance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmworks.generate import scoring
 from lmworks.generate.engine import Engine
+from lmworks.generate.paged_cache import PAGE
+from lmworks.generate.protocol import Request, SamplingParameters
+from lmworks.generate.runner import Work
+from lmworks.model.checkpoint import Checkpoint
 
 _IDS = st.lists(st.integers(0, 259), max_size=12)
 # float32, three layers, logits of magnitude 10: packing changes the order of sums, which moves a log-probability by
@@ -22,46 +29,124 @@ def _plain(checkpoint, context: list[int], continuation: list[int]) -> list[floa
 
 
 @pytest.fixture(scope="module")
-def engine(tiny_llama) -> Engine:
-    return Engine(tiny_llama, dtype=torch.float32)
+def checkpoint() -> Checkpoint:
+    return tiny_llama()
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def engine(request, checkpoint) -> Engine:
+    return make_engine(request.param, checkpoint)
 
 
 @settings(max_examples=25, deadline=None)
 @given(contexts=st.lists(_IDS, min_size=1, max_size=3), data=st.data())
-def test_equal_to_a_plain_forward(engine, tiny_llama, contexts: list[list[int]], data: st.DataObject) -> None:
+def test_equal_to_a_plain_forward(engine, checkpoint, contexts: list[list[int]], data: st.DataObject) -> None:
     """Shared, different and empty contexts, empty continuations, in any order."""
     pairs = data.draw(st.lists(st.tuples(st.sampled_from(contexts), _IDS), max_size=8))
     scores = engine.score([context for context, _ in pairs], [continuation for _, continuation in pairs])
     assert len(scores) == len(pairs)
     for (context, continuation), score in zip(pairs, scores, strict=True):
-        expected = _plain(tiny_llama, context, continuation)
+        expected = _plain(checkpoint, context, continuation)
         assert score.log_probabilities == pytest.approx(expected, abs=_TOLERANCE)
         assert score.total == pytest.approx(sum(expected), abs=_TOLERANCE * 12)
 
 
 def test_small_limits_change_nothing(engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A context split over several rows, rows over several forwards, logits in several parts."""
-    generator = torch.Generator().manual_seed(0)
-    context = torch.randint(0, 260, (30,), generator=generator).tolist()
-    continuations = [torch.randint(0, 260, (n,), generator=generator).tolist() for n in (1, 25, 3, 9, 14, 2, 30)]
+    """A context split over several forwards, continuations as well, and few rows of logits at a time."""
+    context, continuations = list(prompt(30, 0)), [list(prompt(n, n)) for n in (1, 25, 3, 9, 14, 2, 30)]
     expected = engine.score([context] * 7, continuations)
-    for name, value in (("ROW_TOKENS", 20), ("BATCH_TOKENS", 64), ("LOGIT_POSITIONS", 5)):
+    for name, value in (("BATCH_TOKENS", 20), ("LOGIT_ROWS", 5)):
         monkeypatch.setattr(scoring, name, value)
+    engine.batcher.cache.forget()
     for small, large in zip(engine.score([context] * 7, continuations), expected, strict=True):
         assert small.log_probabilities == pytest.approx(large.log_probabilities, abs=_TOLERANCE)
 
 
-def test_a_shared_context_is_computed_once(engine, tiny_llama, monkeypatch: pytest.MonkeyPatch) -> None:
-    computed = []
-    hidden = tiny_llama.model.hidden
-    monkeypatch.setattr(
-        tiny_llama.model, "hidden", lambda ids, **rest: computed.append(ids.numel()) or hidden(ids, **rest)
-    )
-    context, continuations = list(range(100)), [[n, n + 1, n + 2] for n in range(10)]
+def test_a_shared_context_is_computed_once(engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[int] = []
+    forward = engine.batcher.runner.forward
+
+    def counted(works: Sequence[Work], hidden: bool = False):
+        computed.append(sum(len(work.ids) for work in works))
+        return forward(works, hidden)
+
+    monkeypatch.setattr(engine.batcher.runner, "forward", counted)
+    context, continuations = list(prompt(100, 1)), [[n, n + 1, n + 2] for n in range(10)]
     engine.score([context] * 10, continuations)
-    assert computed == [100 + 10 * 2], (
-        "the context once, and of each continuation all but the token that is only predicted"
-    )
+    # the context once, and of each continuation all but the token that is only predicted
+    assert computed == [100, 10 * 2]
+    assert engine.cache_usage == 0
+
+
+def test_a_completions_context_is_found_again(checkpoint) -> None:
+    engine = make_engine("fused", checkpoint)
+    (completion,) = engine.generate([Request(prompt(50, 2), sampling=SamplingParameters(max_tokens=20))])
+    assert completion.ids is not None
+    (score,) = engine.score([prompt(50, 2)], [completion.ids])
+    assert engine.batcher.cache.hit_tokens >= 48
+    assert score.log_probabilities == pytest.approx(completion.log_probabilities, abs=tolerance("fused"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_small_cache_is_enough_for_many_pairs(kind: Kind, checkpoint) -> None:
+    """Of short contexts that each need a page, of one long context with many continuations, of a pair that fills it."""
+    small = make_engine(kind, checkpoint, slots=2, context_length=64, cache_tokens=64)
+    large = make_engine(kind, checkpoint, slots=8)
+    pages = small.batcher.cache.pages
+    contexts = [[n] for n in range(60)] + [list(prompt(30, 3))] * 30 + [list(prompt(41, 4))]
+    continuations = [[n, 1, 2] for n in range(60)] + [list(prompt(20, n)) for n in range(30)]
+    continuations += [list(prompt((pages - 1) * PAGE - 41, 5))]
+    for one, other in zip(small.score(contexts, continuations), large.score(contexts, continuations), strict=True):
+        assert one.log_probabilities == pytest.approx(other.log_probabilities, abs=_TOLERANCE)
+    assert small.cache_usage == 0
+    with pytest.raises(ValueError, match="shorten the context"):
+        small.score([[1] * 50], [[1] * 50])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_may_be_longer_than_what_the_engine_generates(kind: Kind, checkpoint) -> None:
+    """As long as the model and the cache allow."""
+    engine = make_engine(kind, checkpoint, slots=4, context_length=64)
+    context, continuation = list(prompt(150, 6)), list(prompt(60, 7))
+    (score,) = engine.score([context], [continuation])
+    assert score.log_probabilities == pytest.approx(_plain(checkpoint, context, continuation), abs=_TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_requests_make_room_for_scores_and_go_on_as_if_nothing_had_been(kind: Kind, checkpoint) -> None:
+    engine = make_engine(kind, checkpoint, slots=2, context_length=128, cache_tokens=128)
+    sampling = SamplingParameters(max_tokens=30, temperature=1.0, seed=1, ignore_eos=True)
+    requests = [Request(prompt(40, n), sampling=sampling) for n in range(2)]
+    expected = make_engine(kind, checkpoint).generate(requests)
+    lives = [engine.submit(request) for request in requests]
+    for _ in range(6):
+        engine.step()
+    parts = engine.score_in_parts([prompt(100, 8)] * 3, [prompt(n, n) for n in (20, 8, 3)])
+    scores = None
+    while scores is None or not engine.idle:
+        if scores is None:
+            try:
+                next(parts)
+            except StopIteration as end:
+                scores = end.value
+        engine.step()
+    assert engine.batcher.scheduler.preemptions > 0
+    for live, completion in zip(lives, expected, strict=True):
+        assert_same(live.completion(0), completion, kind)
+    for n, score in zip((20, 8, 3), scores, strict=True):
+        wanted = _plain(checkpoint, list(prompt(100, 8)), list(prompt(n, n)))
+        assert score.log_probabilities == pytest.approx(wanted, abs=_TOLERANCE)
+    assert engine.cache_usage == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_score_that_is_no_number_is_an_error(kind: Kind, checkpoint) -> None:
+    engine = make_engine(kind, checkpoint)
+    state = dict(checkpoint.model.state_dict())
+    engine.load_weights({name: tensor * float("nan") for name, tensor in state.items()}, 1)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        engine.score([[1, 2]], [[3, 4]])
+    assert engine.cache_usage == 0
 
 
 def test_the_probabilities_of_all_continuations_sum_to_one(engine) -> None:
@@ -81,7 +166,7 @@ def test_what_cannot_be_scored_is_refused(engine) -> None:
 @pytest.mark.weights
 def test_real_weights_find_a_sentence_less_surprising_in_its_context(smollm2_checkpoint) -> None:
     checkpoint = smollm2_checkpoint
-    engine, encode = Engine(checkpoint, dtype=torch.float32), checkpoint.tokenizer.encode
+    engine, encode = Engine(checkpoint, weights="float32"), checkpoint.tokenizer.encode
     context = encode("The Eiffel Tower was built by Gustave Eiffel's company between 1887 and 1889.")
     sentence = encode(" Gustave Eiffel's company built the tower between 1887 and 1889.")
     with_context, without = engine.score([context, []], [sentence, sentence])

@@ -16,7 +16,7 @@ _TOLERANCE = 5e-5  # as in test_engine.py: the order of float32 sums
 
 @pytest.fixture(scope="module")
 def engine(tiny_llama) -> Engine:
-    return Engine(tiny_llama, slots=4, dtype=torch.float32)
+    return Engine(tiny_llama, slots=4, weights="float32")
 
 
 _SAMPLINGS = (

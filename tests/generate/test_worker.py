@@ -32,14 +32,14 @@ def _requests(count: int) -> list[Request]:
 
 
 def test_sixteen_threads_get_what_each_would_get_alone(tiny_llama) -> None:
-    alone = Engine(tiny_llama, slots=1, dtype=torch.float32)
+    alone = Engine(tiny_llama, slots=1, weights="float32")
     rendered = [
         Request(messages=(Message("user", f"Question {n}?"),), sampling=_SAMPLINGS[n % len(_SAMPLINGS)])
         for n in range(16)
     ]
     requests = [*rendered, *_requests(32)]
     expected = [alone.generate([request])[0] for request in requests]
-    worker = EngineWorker(Engine(tiny_llama, slots=4, dtype=torch.float32))
+    worker = EngineWorker(Engine(tiny_llama, slots=4, weights="float32"))
 
     def streamed(request: Request) -> Completion:
         listener = Listener()
@@ -65,7 +65,7 @@ def test_generate_keeps_the_order_beyond_the_queue(engine) -> None:
 
 
 def test_score_and_embed_from_several_threads_are_the_engines(tiny_llama, tiny_bert) -> None:
-    engine, embedder = Engine(tiny_llama, dtype=torch.float32), Engine(tiny_bert)
+    engine, embedder = Engine(tiny_llama, weights="float32"), Engine(tiny_bert)
     pairs = [([1, 2, n], [n, 4, 5]) for n in range(12)]
     expected = [engine.score([context], [continuation]) for context, continuation in pairs]
     texts = [f"text {n}" for n in range(12)]
@@ -91,6 +91,7 @@ def test_score_and_embed_from_several_threads_are_the_engines(tiny_llama, tiny_b
 
 
 def test_a_delta_a_step(worker, engine, monkeypatch) -> None:
+    """A token each without speculation, which gives several."""
     steps, step = 0, engine.step
 
     def counted() -> None:
@@ -106,7 +107,7 @@ def test_a_delta_a_step(worker, engine, monkeypatch) -> None:
         told_at.append(steps)
         listener(answer)
 
-    worker.submit(Request((1, 2, 3), sampling=_LONG), tell)
+    worker.submit(Request((1, 2, 3), sampling=replace(_LONG, speculate=False)), tell)
     listener.completion()
     assert len(told_at) == 30 and len(set(told_at)) == 30
 
@@ -219,7 +220,7 @@ def test_an_event_loop_listens(worker) -> None:
 
 
 def test_every_request_ends_exactly_once_whatever_is_cancelled_when(tiny_llama) -> None:
-    worker = EngineWorker(Engine(tiny_llama, slots=3, dtype=torch.float32), max_waiting=200)
+    worker = EngineWorker(Engine(tiny_llama, slots=3, weights="float32"), max_waiting=200)
     listeners: list[Listener] = []
 
     def client(seed: int) -> None:
@@ -245,9 +246,9 @@ def test_every_request_ends_exactly_once_whatever_is_cancelled_when(tiny_llama) 
 
 
 def test_requests_go_on_while_much_is_scored(worker, gate, tiny_llama, monkeypatch) -> None:
-    """Forty rows of 199 tokens are four forwards: a request of four steps is done before the last of them."""
+    """Forty pairs of 200 tokens are many forwards: a request of four steps is done long before the last of them."""
     contexts, continuations = [[n] * 150 for n in range(40)], [[n, 4] * 25 for n in range(40)]
-    expected = Engine(tiny_llama, slots=2, dtype=torch.float32).score(contexts, continuations)
+    expected = Engine(tiny_llama, slots=2, weights="float32").score(contexts, continuations)
     scored, score_batch = 0, scoring._score_batch
 
     def counted(*arguments):
@@ -269,9 +270,9 @@ def test_requests_go_on_while_much_is_scored(worker, gate, tiny_llama, monkeypat
     worker.submit(Request((1, 2), sampling=SamplingParameters(max_tokens=4, ignore_eos=True)), tell)
     gate.opened.set()
     assert beside.completion().completion_tokens == 4
-    assert len(told) == 4 and max(told) < 4
+    assert len(told) == 4 and max(told) < 5
     assert scores.result(60) == expected
-    assert scored == 4
+    assert scored > 10
 
 
 def test_weights_do_not_change_under_scores(worker, gate, tiny_llama) -> None:
@@ -285,7 +286,7 @@ def test_weights_do_not_change_under_scores(worker, gate, tiny_llama) -> None:
         while len(worker._inbox) < 2:
             time.sleep(0.001)
         gate.opened.set()
-        with pytest.raises(RuntimeError, match="scores are in flight"):
+        with pytest.raises(RuntimeError, match="scores or searches are in flight"):
             loading.result(60)
         assert len(scores.result(60)) == 40
     assert gate.completion().completion_tokens == 30
@@ -305,7 +306,7 @@ def test_close_cuts_scores_off(engine) -> None:
     while not worker._closed:
         time.sleep(0.001)
     gate.opened.set()
-    with pytest.raises(RuntimeError, match="closed before the scores"):
+    with pytest.raises(RuntimeError, match="closed before the work"):
         scores.result(60)
     closing.join(60)
     assert not closing.is_alive()

@@ -15,19 +15,19 @@ _LONG = SamplingParameters(max_tokens=30, ignore_eos=True)
 
 
 def test_a_failing_step_fails_those_that_run_and_the_worker_lives_on(worker, gate, engine, monkeypatch, caplog) -> None:
-    assert engine._batcher is not None
-    forward = engine._batcher.model.hidden
+    runner = engine.batcher.runner
+    forward = runner.forward
 
     def failing(*arguments, **named):
         if engine.running < 2:
             return forward(*arguments, **named)
-        monkeypatch.setattr(engine._batcher.model, "hidden", forward)
+        monkeypatch.setattr(runner, "forward", forward)
         raise MemoryError("no memory")
 
     listeners = [Listener() for _ in range(3)]
     for listener in listeners:
         worker.submit(Request((1, 2), sampling=_LONG), listener)
-    monkeypatch.setattr(engine._batcher.model, "hidden", failing)
+    monkeypatch.setattr(runner, "forward", failing)
     gate.opened.set()
     ends = [listener.end() for listener in [gate, *listeners]]
     assert [type(end) for end in ends] == [MemoryError, MemoryError, Completion, Completion]
@@ -39,8 +39,7 @@ def test_logits_that_are_not_finite_fail_one_listener(worker, gate, engine, monk
     """The second row of the next decoding step is NaN: that is the neighbour of the gate."""
     beside = Listener()
     worker.submit(Request((1, 2), sampling=_LONG), beside)
-    assert engine._batcher is not None
-    logits_of = engine._batcher.model.logits
+    logits_of = engine.batcher.runner.model.logits
 
     def broken(hidden: torch.Tensor) -> torch.Tensor:
         logits = logits_of(hidden)
@@ -48,7 +47,7 @@ def test_logits_that_are_not_finite_fail_one_listener(worker, gate, engine, monk
             logits[1] = float("nan")
         return logits
 
-    monkeypatch.setattr(engine._batcher.model, "logits", broken)
+    monkeypatch.setattr(engine.batcher.runner.model, "logits", broken)
     gate.opened.set()
     assert isinstance(beside.end(), FloatingPointError)
     assert gate.completion().completion_tokens == 30

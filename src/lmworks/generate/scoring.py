@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from lmworks.generate.batching import Batcher
+from lmworks.generate.batching import NOT_FINITE, Batcher
 from lmworks.generate.logit_rows import LogitRows
-from lmworks.generate.paged_cache import CachedSequence, OutOfPagesError
+from lmworks.generate.paged_cache import PAGE, CachedSequence, OutOfPagesError
 from lmworks.generate.parts import run_parts
 from lmworks.generate.protocol import Score
 from lmworks.generate.runner import Work
@@ -93,7 +93,8 @@ def score(
     tokens, total 0.
 
     Raises ValueError, before any work, when the two lists differ in length or a pair is longer than `max_length`
-    tokens. Where the cache is full of requests that run, these are preempted.
+    tokens; FloatingPointError for logits that are not finite. Where the cache is full of requests that run, these are
+    preempted.
     """
     return run_parts(
         score_in_parts(batcher, context_ids, continuation_ids, document_start, max_length, alternatives, adapter)
@@ -127,19 +128,26 @@ def score_in_parts(
         if continuation_ids[pair]:
             pairs_of[context].append(pair)
     found = [_Found() for _ in contexts]
-    for batch in _batches(pairs_of):
+    for batch in _batches(pairs_of, continuation_ids, batcher.cache.pages):
         yield from _score_batch(batcher, batch, continuation_ids, found, alternatives, adapter)
     return [Score(tuple(one.values), tuple(one.alternatives)) for one in found]
 
 
-def _batches(pairs_of: dict[tuple[int, ...], list[int]]) -> Iterator[dict[tuple[int, ...], list[int]]]:
-    """Contexts that share a forward: at most `BATCH_TOKENS` tokens, or one."""
+def _batches(
+    pairs_of: dict[tuple[int, ...], list[int]], continuations: Sequence[Sequence[int]], pages: int
+) -> Iterator[dict[tuple[int, ...], list[int]]]:
+    """Contexts that share a forward: at most `BATCH_TOKENS` tokens, or one; and no more than leave room in the cache,
+    which holds them to the end, for the longest of their continuations."""
     batch: dict[tuple[int, ...], list[int]] = {}
+    tokens = held = longest = 0
     for context, pairs in pairs_of.items():
-        if batch and sum(map(len, batch)) + len(context) > BATCH_TOKENS:
+        own = -(-len(context) // PAGE)
+        most = 1 + -(-max(len(continuations[pair]) for pair in pairs) // PAGE)  # one to copy what is not full
+        if batch and (tokens + len(context) > BATCH_TOKENS or held + own + max(longest, most) > pages):
             yield batch
-            batch = {}
+            batch, tokens, held, longest = {}, 0, 0, 0
         batch[context] = pairs
+        tokens, held, longest = tokens + len(context), held + own, max(longest, most)
     if batch:
         yield batch
 
@@ -183,6 +191,9 @@ def _run(
     while stretches:
         works, predictions = _next_works(batcher, stretches)
         rows, _ = batcher.runner.forward(works)
+        if not rows.log_normaliser.isfinite().all():
+            batcher.cache.forget()
+            raise FloatingPointError(NOT_FINITE)
         for work in works:
             batcher.cache.commit(work.sequence, work.ids)
         for stretch in stretches:

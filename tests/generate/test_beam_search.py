@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from search_oracle import beam_search, decoder_logits
 
+from lmworks.adapt.lora import Lora, LowRank
 from lmworks.generate.constraint import Choice, Regex
 from lmworks.generate.engine import Engine
 from lmworks.generate.paged_cache import OutOfPagesError
@@ -128,6 +130,20 @@ def test_one_beam_is_greedy(engine, prompt: list[int], sampling: dict) -> None:
     assert beam.log_probabilities == pytest.approx(greedy.log_probabilities, abs=_TOLERANCE)
     assert (beam.prompt_tokens, beam.completion_tokens) == (len(prompt), len(beam.ids))
     assert [token.id for token in beam.tokens] == list(beam.ids)
+
+
+def test_beams_run_with_their_adapter(kind: Kind) -> None:
+    """A change of one layer, so large that it changes the texts."""
+    engine, generator = make_engine(kind, tiny_llama(), slots=2), torch.Generator().manual_seed(0)
+    a, b = (torch.randn(shape, generator=generator) for shape in ((2, 64), (64, 2)))
+    engine.load_adapter("loud", Lora({"decoder.blocks.1.attention.output": LowRank(a, b, 0.3)}))
+    plain = _request(range(40), 20)
+    adapted = replace(plain, adapter="loud")
+    texts = [engine.generate([request])[0].ids for request in (plain, adapted)]
+    assert texts[0] != texts[1]
+    assert [engine.beam_search(request, BeamParameters(1))[0].ids for request in (plain, adapted)] == texts
+    with pytest.raises(ValueError, match="no adapter 'other'"):
+        engine.beam_search(replace(plain, adapter="other"), BeamParameters())
 
 
 def test_every_beam_follows_its_constraint(engine) -> None:

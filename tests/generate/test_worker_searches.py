@@ -53,16 +53,17 @@ def test_requests_go_on_while_beams_are_searched(worker, gate, engine, tiny_llam
     assert engine.batcher.cache.used == 0
 
 
-def test_weights_do_not_change_under_a_search(worker, gate, tiny_llama) -> None:
+def test_the_model_does_not_change_under_a_search(worker, gate, tiny_llama) -> None:
     state = dict(tiny_llama.model.state_dict())
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(3) as pool:
         beams = _posted(worker, pool.submit(worker.beam_search, _REQUEST, _BEAMS))
-        loading = pool.submit(worker.load_weights, state, 3)
-        while len(worker._inbox) < 2:
+        changes = [pool.submit(worker.load_weights, state, 3), pool.submit(worker.unload_adapter, "none")]
+        while len(worker._inbox) < 3:
             time.sleep(0.001)
         gate.opened.set()
-        with pytest.raises(RuntimeError, match="in flight"):
-            loading.result(60)
+        for change in changes:
+            with pytest.raises(RuntimeError, match="scores or searches are in flight"):
+                change.result(60)
         assert [found.policy_version for found in beams.result(60)] == [0] * 4
     assert gate.completion().completion_tokens == 30
     worker.load_weights(state, 3)

@@ -24,8 +24,8 @@ class BeamParameters:
                         taken the token in the same step (Vijayakumar et al. 2018, section 4, Hamming diversity). It
                         steers the search and is no part of the score.
     stopping            when a group that has as many completions as beams is done: "bound" when no beam can become
-                        better than the worst of them; "estimate" when none would be if it ended now, which is wrong
-                        only where the mean improves later; "first" at once.
+                        better than the worst of them (unless logit_bias raises a token); "estimate" when none would be
+                        if it ended now, which is wrong only where the mean improves later; "first" at once.
     """
 
     beams: int = 4

@@ -184,12 +184,7 @@ class EngineWorker:
     def load_weights(self, state: Mapping[str, Any], version: int) -> None:
         """`Engine.load_weights`, between two steps; RuntimeError while requests, scores or searches are in flight."""
 
-        def load() -> None:
-            if self._partial:
-                raise RuntimeError("weights cannot change while scores or searches are in flight: let them finish")
-            self._engine.load_weights(state, version)
-
-        self._call(load)
+        self._call_when_whole(lambda: self._engine.load_weights(state, version))
 
     @property
     def adapters(self) -> Mapping[str, str]:
@@ -202,8 +197,8 @@ class EngineWorker:
         self._adapters[name] = lora.fingerprint
 
     def unload_adapter(self, name: str) -> None:
-        """`Engine.unload_adapter`, between two steps."""
-        self._call(lambda: self._engine.unload_adapter(name))
+        """`Engine.unload_adapter`, between two steps; RuntimeError while scores or searches are in flight, too."""
+        self._call_when_whole(lambda: self._engine.unload_adapter(name))
         del self._adapters[name]
 
     def close(self, drain_seconds: float = 0.0) -> None:
@@ -257,6 +252,16 @@ class EngineWorker:
             self._check_open()
             self._post(run)
         return future.result()
+
+    def _call_when_whole(self, function: Callable[[], T]) -> T:
+        """`_call` of what must not change between the parts of some work."""
+
+        def run() -> T:
+            if self._partial:
+                raise RuntimeError("the model cannot change while scores or searches are in flight: let them finish")
+            return function()
+
+        return self._call(run)
 
     def _call_in_parts(self, parts: Generator[None, None, T]) -> T:
         """What the parts return or raise, each of them between two steps on the worker's thread."""

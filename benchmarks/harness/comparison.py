@@ -50,9 +50,12 @@ def agreeing(own: list[dict[str, Any]], other: list[dict[str, Any]]) -> str:
     if isinstance(pairs[0][0], str):
         return f"{sum(one == two for one, two in pairs)} of {len(pairs)} texts are the same"
     apart = [abs(one[0] - two[0]) for one, two in pairs]
-    told = f"{len(pairs)} ln p, at most {max(apart):.1g} apart"
+    told = f"{len(pairs)} ln p, at most {max(apart):.2g} apart"
     flags = [(one[1], two[1]) for one, two in pairs if len(one) > 1]
-    return told + (f"; {sum(one == two for one, two in flags)} of {len(flags)} greedy alike" if flags else "")
+    if not flags:
+        return told
+    greedy, theirs = (sum(flag) for flag in zip(*flags, strict=True))
+    return f"{told}; greedy {greedy} and {theirs}, {sum(one == two for one, two in flags)} alike"
 
 
 def answers(item: dict[str, Any]) -> list[Any]:

@@ -36,7 +36,7 @@ def test_differences_are_told_in_standard_errors_and_item_by_item(tmp_path):
     own = written(tmp_path / "own", 0.5, [[["-1.0", "True"], ["-2.0", "False"]], [["-3.0", "False"]]])
     other = written(tmp_path / "other", 0.51, [[["-1.0", "True"], ["-2.25", "True"]], [["-3.0", "False"]]])
     (row,) = rows("t", own, other)
-    assert row == "| t | acc | 2 | 0.5 ± 0.05 | 0.51 | 0.2000 | 3 ln p, at most 0.2 apart; 2 of 3 greedy alike |"
+    assert row == "| t | acc | 2 | 0.5 ± 0.05 | 0.51 | 0.2000 | 3 ln p, at most 0.25 apart; greedy 1 and 2, 2 alike |"
 
 
 def test_texts_are_compared_as_they_are():

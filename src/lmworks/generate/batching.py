@@ -80,9 +80,10 @@ class Batcher:
         return len(self.scheduler.waiting)
 
     def submit(self, request: LiveRequest) -> None:
-        """Queue a request; ValueError when its id is in use."""
+        """Queue a request; ValueError when its id is in use, or its adapter was unloaded since it was prepared."""
         if request.id in self._live:
             raise ValueError(f"request id {request.id!r} is in use; ids of unfinished requests must differ")
+        self._adapter(request.adapter)
         self.scheduler.submit(request)
         self._live[request.id] = request
 
@@ -268,7 +269,7 @@ class Batcher:
         namespace = self.namespace(request.adapter)
         if request.source_ids:
             namespace = chain(namespace, request.source_ids)  # the decoder's keys and values depend on them
-        number, _ = self.adapters[request.adapter]
+        number, _ = self._adapter(request.adapter)
         sequence = self.cache.open(ids if cached else ids[:1], namespace, number)
         if request.source_ids:
             assert isinstance(self.runner, ModuleRunner)
@@ -287,7 +288,13 @@ class Batcher:
 
     def namespace(self, adapter: str) -> bytes:
         """What the keys and values of these weights with this adapter are known by."""
-        return self.version.to_bytes(8, "little", signed=True) + self.adapters[adapter][1]
+        return self.version.to_bytes(8, "little", signed=True) + self._adapter(adapter)[1]
+
+    def _adapter(self, name: str) -> tuple[int, bytes]:
+        """Its number and fingerprint; ValueError where it is no longer there."""
+        if name not in self.adapters:
+            raise ValueError(f"the adapter {name!r} was unloaded before its request could begin")
+        return self.adapters[name]
 
     def make_room(self) -> bool:
         """Preempt the request that would be the first to go; False when none runs."""

@@ -68,11 +68,15 @@ def serve(
 def _named_folders(adapters: list[str]) -> dict[str, str]:
     from lmworks.config import ConfigError
 
-    pairs = [adapter.partition("=") for adapter in adapters]
-    for adapter, (name, _, folder) in zip(adapters, pairs, strict=True):
+    folders: dict[str, str] = {}
+    for adapter in adapters:
+        name, _, folder = adapter.partition("=")
         if not name or not folder:
             raise ConfigError(("adapters",), f"--adapter is NAME=FOLDER, got {adapter!r}")
-    return {name: folder for name, _, folder in pairs}
+        if name in folders:
+            raise ConfigError(("adapters",), f"--adapter gives {name!r} twice: give one of them another name")
+        folders[name] = folder
+    return folders
 
 
 def serve_config(

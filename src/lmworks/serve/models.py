@@ -60,7 +60,12 @@ def load_models(paths: Mapping[str, str], config: ServeConfig) -> Loaded:
         checkpoints = dict(zip(paths, threads.map(load, paths.values()), strict=True))
     languages = {n: _worker(c, config) for n, c in checkpoints.items() if isinstance(c.config.head, LanguageModelHead)}
     encoders = {n: TextEncoder(c) for n, c in checkpoints.items() if isinstance(c.config.head, PoolHead)}
-    adapters = {name: _load_adapter(name, folder, languages, encoders) for name, folder in config.adapters.items()}
+    try:
+        adapters = {name: _load_adapter(name, folder, languages, encoders) for name, folder in config.adapters.items()}
+    except BaseException:
+        for worker in languages.values():  # nobody else knows of them yet
+            worker.close()
+        raise
     return Loaded(languages, encoders, adapters)
 
 
@@ -95,7 +100,7 @@ def _load_adapter(
         except ValueError as error:
             reasons.append(f"{language}: {error}")
     if len(fits) != 1:
-        why = f"it fits {', '.join(fits)}" if fits else "; ".join(reasons)
+        why = f"it fits {', '.join(fits)}: serve only one of them" if fits else "; ".join(reasons)
         raise ValueError(f"the adapter {name!r} in {folder} must fit exactly one language model that is served; {why}")
     ((language, lora),) = fits.items()
     languages[language].load_adapter(name, lora)

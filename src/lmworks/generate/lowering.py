@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lmworks.adapt.lora import Lora
 from lmworks.generate.page_storage import layer_groups
+from lmworks.kernels.arena import gather
 from lmworks.kernels.formats import GROUP, Format
 from lmworks.kernels.packing import PackedMatrix, concatenate, pack_gguf, pack_weight
 from lmworks.kernels.pages import CacheFormat, allocate
@@ -96,7 +97,7 @@ def lower(
         head = replace(head, bias=make.vector("head.bias"))
     assert config.decoder.final_norm is not None
     numbers = range(len(config.decoder.blocks)) if layers is None else layers
-    return Program(
+    program = Program(
         layers=tuple(make.layer(number) for number in numbers),
         embedding=embedding,
         final_norm=make.norm("decoder.norm", config.decoder.final_norm, config.head.scale or 1.0),
@@ -105,6 +106,7 @@ def lower(
         positions=make.learned_positions(),
         head_softcap=config.head.softcap or 0.0,
     )
+    return gather(program)
 
 
 def lower_adapter(lora: Lora, program: Program) -> dict[tuple[int, Site], tuple[Adapter, ...]]:

@@ -18,7 +18,7 @@ from lmworks.kernels.library import Library
 from lmworks.kernels.lowered import Lowered
 from lmworks.kernels.packing import PackedMatrix
 from lmworks.kernels.pages import Pages
-from lmworks.kernels.structures import Activation, Site
+from lmworks.kernels.structures import SITES, Activation, Site
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,11 +124,11 @@ class Program:
 
     @property
     def nbytes(self) -> int:
-        """Of all weights; a tied head counts once."""
-        matrices = {id(matrix): matrix for matrix in (self.embedding, self.head)}
-        for layer in self.layers:
-            matrices |= {id(matrix): matrix for matrix in (layer.qkv, layer.output, layer.gate_up, layer.down)}
-        return sum(matrix.nbytes for matrix in matrices.values())
+        """Of all matrices; what a tied head shares with the embedding counts once."""
+        matrices = [self.embedding, self.head]
+        matrices += [getattr(layer, site) for layer in self.layers for site in SITES]
+        biases = sum(matrix.bias.nbytes for matrix in matrices if matrix.bias is not None)
+        return biases + sum({id(matrix.values): matrix.values.nbytes for matrix in matrices}.values())
 
     @cached_property
     def lowered(self) -> Lowered:

@@ -1,5 +1,5 @@
 # Two commands: `make run` builds the default system and serves it; `make test` runs the tests.
-# Needs Python 3.11 or newer and make; everything else goes into .venv.
+# Needs Python 3.11 or newer and make; everything else goes into .venv. A C++ compiler makes it faster.
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -31,7 +31,8 @@ clean:
 	$(PYTHON) -m venv .venv
 	touch $@
 
-.venv/installed: .venv/python pyproject.toml
+# The C++ kernels are compiled while the package is installed, so a change of theirs installs it again.
+.venv/installed: .venv/python pyproject.toml CMakeLists.txt $(wildcard src/lmworks/kernels/cpp/*)
 	@echo "Installing lmworks into .venv (PyTorch is the large part)"
 	$(PIP) --editable .
 	touch $@

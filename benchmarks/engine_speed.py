@@ -30,6 +30,7 @@ PAIRS = [
     ("llama.cpp Q4_0", "lmworks int4"),
     ("llama.cpp Q8_0", "lmworks int8"),
     ("transformers bfloat16", "lmworks bfloat16"),
+    ("transformers bfloat16", "lmworks int4"),
 ]
 
 

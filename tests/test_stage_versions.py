@@ -70,7 +70,8 @@ def digest_of(use: str) -> str:
     files = reachable(STAGES[use].run.split(":")[0])
     for file in files:
         digest.update(file.relative_to(ROOT).as_posix().encode() + ast.dump(tree_of(file)).encode())
-    for data in sorted({found for file in files for found in file.parent.glob("*.json")}):
+    beside = ("*.json", "cpp/*")  # data, and the kernels' C++
+    for data in sorted({found for file in files for kind in beside for found in file.parent.glob(kind)}):
         digest.update(data.relative_to(ROOT).as_posix().encode() + data.read_bytes())
     return digest.hexdigest()[:16]
 

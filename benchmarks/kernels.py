@@ -1,4 +1,4 @@
-"""How near each kernel comes to what the machine can do: operations and bytes per second, and their shares of the limits.
+"""How near each kernel comes to what the machine can do: operations and bytes per second, and shares of the limits.
 
     python benchmarks/kernels.py [--library avx2] [--threads 2] [--rows 1 8 512] [--shape 3072x576 49152x576]
 

@@ -59,7 +59,7 @@ class Memory:
 
 
 class CacheMachine(RuleBasedStateMachine):
-    """Sequences that are opened, grow, fork, are moved out and back, and end, in any order, in a cache that is small."""
+    """Sequences that are opened, grow, fork, are moved out and back, and end, in any order, in a small cache."""
 
     @initialize(windows=_WINDOWS, pages=st.integers(3, 16), alignment=st.sampled_from((PAGE, PAGE, 2 * PAGE)))
     def make(self, windows: tuple[int | None, ...], pages: int, alignment: int) -> None:

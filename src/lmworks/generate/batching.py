@@ -266,14 +266,14 @@ class Batcher:
     def open(self, request: LiveRequest, cached: bool = True) -> CachedSequence:
         """A sequence that is to hold the tokens of a request; what is stored of them already is in it if `cached`."""
         ids = [*request.prompt_ids, *request.ids]
-        namespace = self.namespace(request.adapter)
+        namespace, memory = self.namespace(request.adapter), None
         if request.source_ids:
+            assert isinstance(self.runner, ModuleRunner)
+            memory = self.runner.encode(request.source_ids)  # before pages are held: it may fail
             namespace = chain(namespace, request.source_ids)  # the decoder's keys and values depend on them
         number, _ = self._adapter(request.adapter)
         sequence = self.cache.open(ids if cached else ids[:1], namespace, number)
-        if request.source_ids:
-            assert isinstance(self.runner, ModuleRunner)
-            sequence.memory = self.runner.encode(request.source_ids)
+        sequence.memory = memory
         return sequence
 
     def reserve(self, sequence: CachedSequence, tokens: int) -> None:

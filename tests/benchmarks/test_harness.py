@@ -1,11 +1,11 @@
-"""The figures that `benchmarks/harness/` adds to those of lm-evaluation-harness, and the items it makes."""
+"""The figures that `benchmarks/lm_eval_harness/` adds to those of lm-evaluation-harness, and the items it makes."""
 
 import json
 
 import numpy as np
 import pytest
-from harness.comparison import agreeing, perplexity_error, rows
-from harness.data import choice, passages, problem
+from lm_eval_harness.comparison import agreeing, perplexity_error, rows
+from lm_eval_harness.data import choice, passages, problem
 
 
 @pytest.mark.parametrize(

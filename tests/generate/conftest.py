@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-import tokenizers
-import torch
 from listeners import Gate
-from tokenizers import decoders, models, pre_tokenizers, processors
 
+from byte_tokenizer import byte_tokenizer
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.generate.worker import EngineWorker
@@ -16,27 +14,11 @@ from lmworks.model.config import PoolHead
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import bart, bert, llama, t5
 from lmworks.model.transformer import Transformer
-from lmworks.tokenizer.tokenizer import Tokenizer
 
 _CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-
-
-def byte_tokenizer(special: dict[str, str]) -> Tokenizer:
-    """256 byte tokens, then the special tokens; a character beyond ASCII is several tokens."""
-    vocabulary = {letter: index for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    backend = tokenizers.Tokenizer(models.BPE(vocabulary, []))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens(
-        [tokenizers.AddedToken(token, special=True) for token in dict.fromkeys(special.values())]
-    )
-    if "cls_token" in special:
-        frame = [(token, backend.token_to_id(token)) for token in (special["cls_token"], special["sep_token"])]
-        backend.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", None, frame)
-    return Tokenizer(backend, special)
 
 
 @pytest.fixture(scope="session")

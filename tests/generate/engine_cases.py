@@ -6,7 +6,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from conftest import byte_tokenizer
+from byte_tokenizer import byte_tokenizer
 from lmworks.generate import running
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Completion

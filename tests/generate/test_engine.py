@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmworks.generate.engine import Engine
+from lmworks.generate.fused_runner import FusedRunner
 from lmworks.generate.precision import default_dtype
 from lmworks.generate.protocol import Request, SamplingParameters
+from lmworks.generate.running import WeightFormat
 from lmworks.generate.sampling import uniform
 from lmworks.records import Message
 
@@ -30,6 +32,10 @@ _SAMPLINGS = (
     SamplingParameters(max_tokens=9, temperature=1.0, repetition_penalty=1.3, seed=4),
     SamplingParameters(max_tokens=1),
 )
+_QUESTIONS = [
+    Request(messages=(Message("user", question),), sampling=SamplingParameters(max_tokens=16, temperature=0.7, seed=5))
+    for question in ("What is the capital of France?", "Name three colours.", "Who are you?", "What is 2 + 2?")
+]
 _REQUESTS = [Request(_prompt(3 + 11 * n, n), sampling=sampling) for n, sampling in enumerate(_SAMPLINGS)]
 
 
@@ -256,13 +262,25 @@ def test_the_engines_draws_follow_the_distribution_it_reports(engine) -> None:
 
 
 @pytest.mark.weights
-@pytest.mark.parametrize("dtype", sorted({torch.float32, default_dtype(torch.device("cpu"))}, key=str))
-def test_real_weights_answer_the_same_alone_and_in_company(smollm2_checkpoint, dtype: torch.dtype) -> None:
-    """Rounding in bfloat16 would change words, if the batch could change the rounding.
-
-    Only where bfloat16 is the default: a processor that emulates it need not round alike for every batch size.
-    """
+@pytest.mark.parametrize("weights", ["float32", "bfloat16", "auto", "int8"])
+def test_real_weights_answer_the_same_alone_and_in_company(smollm2_checkpoint, weights: WeightFormat) -> None:
+    """To the last bit with the compiled kernels: rounding would change words, if the batch could change the rounding."""
     engine = Engine(smollm2_checkpoint, slots=3, weights=weights)
+    for request, completion in zip(_QUESTIONS, engine.generate(_QUESTIONS), strict=True):
+        alone = engine.generate([request])[0]
+        assert alone.ids == completion.ids
+        if isinstance(engine.batcher.runner, FusedRunner):
+            assert alone.log_probabilities == completion.log_probabilities
+        else:
+            # float32, 30 layers: ten times the rounding of the tiny model. bfloat16: the same hidden states bit for bit.
+            assert alone.log_probabilities == pytest.approx(completion.log_probabilities, abs=5e-4)
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("weights", ["auto", "float32", "int8"])
+def test_real_weights_answer_the_same_alone_and_in_company(smollm2_checkpoint, weights: str) -> None:
+    """Rounding to 8 bits would change words, if the batch could change the rounding."""
+    engine = Engine(smollm2_checkpoint, slots=3, weights=weights)  # type: ignore[arg-type]
     questions = ("What is the capital of France?", "Name three colours.", "Who are you?", "What is 2 + 2?")
     sampling = SamplingParameters(max_tokens=16, temperature=0.7, seed=5)
     requests = [Request(messages=(Message("user", question),), sampling=sampling) for question in questions]
@@ -270,5 +288,7 @@ def test_real_weights_answer_the_same_alone_and_in_company(smollm2_checkpoint, d
     for request, completion in zip(requests, together, strict=True):
         alone = engine.generate([request])[0]
         assert alone.ids == completion.ids
-        # float32, 30 layers: ten times the rounding of the tiny model. bfloat16: the same hidden states bit for bit.
-        assert alone.log_probabilities == pytest.approx(completion.log_probabilities, abs=5e-4)
+        if engine.batcher.runner.grid is None:  # the fused kernels: bit for bit
+            assert alone.log_probabilities == completion.log_probabilities
+        else:  # modules, 30 layers: ten times the rounding of the tiny model
+            assert alone.log_probabilities == pytest.approx(completion.log_probabilities, abs=5e-4)

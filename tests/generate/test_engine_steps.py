@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-import torch
 
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters, UnsupportedError

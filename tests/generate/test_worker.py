@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from listeners import Gate, Listener
 
 from lmworks.generate import scoring

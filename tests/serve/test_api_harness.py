@@ -1,6 +1,6 @@
 """What lm-evaluation-harness (0.4.13, `local-completions`) sends, as it was recorded, and what it reads in the answers.
 
-`benchmarks/harness/` runs the harness itself.
+`benchmarks/lm_eval_harness/` runs the harness itself.
 """
 
 import pytest

@@ -1,6 +1,6 @@
 """Write the files that the tasks in `tasks/` read, from public data sets on disk.
 
-    python benchmarks/harness/data.py --arc ARC-Easy/test.json --svamp SVAMP.json --books BOOKS --out DATA
+    python benchmarks/lm_eval_harness/data.py --arc ARC-Easy/test.json --svamp SVAMP.json --books BOOKS --out DATA
 
 ARC-Easy in the form of LLM-Adapters (`dataset/ARC-Easy/test.json`), SVAMP as its authors publish it, and a folder of
 books as texts or Markdown. Each may be compressed (`.gz`). The same sources give the same files.

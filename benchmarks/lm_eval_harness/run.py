@@ -1,6 +1,6 @@
 """Run lm-evaluation-harness with `transformers` and as a client of a server, and compare what they measure.
 
-    python benchmarks/harness/run.py --model FOLDER --served NAME --data DATA --out OUT [--url http://127.0.0.1:8000]
+    python benchmarks/lm_eval_harness/run.py --model FOLDER --served NAME --data DATA --out OUT [--url http://127.0.0.1:8000]
 
 For an environment with `lm-eval[api,hf]`, which need not be the one that serves. FOLDER holds the weights that
 `transformers` reads in float32, and the tokenizer of both; NAME is what the server calls its model; DATA was written by

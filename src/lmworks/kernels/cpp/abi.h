@@ -1,4 +1,4 @@
-// The border to Python: plain C structures, mirrored field by field in structures.py, and the functions of each library.
+// The border to Python: plain C structures, mirrored field by field in structures.py.
 //
 // All pointers are owned by Python and stay valid during a call. Matrices are in the layout that packing.py describes,
 // pages in that of pages.py; plain arrays are row-major float32.

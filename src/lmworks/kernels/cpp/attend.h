@@ -153,7 +153,8 @@ struct Seen {
 
 // From the scores of one query to its weights, their maximum and their sum.
 template <class Element>
-inline void weigh(const QueryRows& rows, int r, const ChunkPages& pages, float* scores, uint32_t* weights, Partial out) {
+inline void weigh(
+    const QueryRows& rows, int r, const ChunkPages& pages, float* scores, uint32_t* weights, Partial out) {
   Floats largest = broadcast(kHidden);
   for (int page = 0; page < pages.count; ++page) {
     Floats score = load(scores + page * kPageTokens);

@@ -54,7 +54,11 @@ inline void store_token_head(
     uint32_t* lanes = queries + (token * layer.heads + query_head) * width / run_of(layer.cache_format);
     for (int64_t d = 0; d < width; d += 16) {
       const Floats scaled = multiply(load(query + d), broadcast(layer.scale));
-      layer.cache_format == kCacheFloat32 ? FloatElement::store(lanes, d, scaled) : PairElement::store(lanes, d, scaled);
+      if (layer.cache_format == kCacheFloat32) {
+        FloatElement::store(lanes, d, scaled);
+      } else {
+        PairElement::store(lanes, d, scaled);
+      }
     }
   }
 }

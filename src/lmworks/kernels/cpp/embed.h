@@ -32,7 +32,9 @@ inline void read_group(int32_t format, const uint8_t* group, int64_t lane, float
       return;
     case kInt8: {
       const float scale = half_to_float(reinterpret_cast<const uint16_t*>(group + kGroup * kBlock)[lane]);
-      for (int c = 0; c < kGroup; ++c) out[c] = scale * static_cast<float>(group[(c / 4 * kBlock + lane) * 4 + c % 4] - 128);
+      for (int c = 0; c < kGroup; ++c) {
+        out[c] = scale * static_cast<float>(group[(c / 4 * kBlock + lane) * 4 + c % 4] - 128);
+      }
       return;
     }
     default: {  // kInt4

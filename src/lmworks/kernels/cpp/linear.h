@@ -110,8 +110,8 @@ struct Gating {
   int64_t blocks() const { return (hidden + kBlock - 1) / kBlock; }
 };
 
-// activation(gate) * up, or activation(up), of the rows: 32 hidden values at a time, for which both halves of the matrix
-// are at hand, and which are a group of the next product. `use(row, group, first, second)` gets them as two vectors.
+// activation(gate) * up, or activation(up), of the rows: 32 hidden values at a time, which are a group of the next
+// product. `use(row, group, first, second)` gets them as two vectors.
 template <class Rows, class Use>
 void gated_linear(
     Team& team, Workspace& work, const Matrix& gate_up, const Gating& gating, int64_t rows, Rows rows_of,

@@ -42,7 +42,9 @@ constexpr int kMostDimensions = 1024;  // of a head
 template <class Number, int kRun>
 inline void scatter_key(const Number* numbers, int64_t head_dim, int slot, void* page) {
   Number* to = static_cast<Number*>(page) + slot * kRun;
-  for (int64_t d = 0; d < head_dim; d += kRun, to += kPageTokens * kRun) std::memcpy(to, numbers + d, kRun * sizeof(Number));
+  for (int64_t d = 0; d < head_dim; d += kRun, to += kPageTokens * kRun) {
+    std::memcpy(to, numbers + d, kRun * sizeof(Number));
+  }
 }
 
 // values [16 / run][head_dim][run]. Only this token's own bytes are written: its neighbour's may be, by another thread.

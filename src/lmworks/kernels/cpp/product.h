@@ -21,7 +21,7 @@ struct TileRows {
   int64_t tile;  // number `tile` of `tiles`
   int64_t tiles;
 
-  // How fast the next block is fetched meanwhile: a single tile fetches all of it, of several the first two a half each.
+  // How fast the next block is fetched meanwhile: a single tile fetches all of it, of several the first two half each.
   int64_t stride() const { return tiles == 1 ? kStepBytes : tile < 2 ? kStepBytes / 2 : 0; }
 };
 

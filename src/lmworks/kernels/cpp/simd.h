@@ -1,5 +1,5 @@
-// Vectors of sixteen 4-byte lanes, in the widest instructions that the library is compiled for. Kernels are written once
-// over these names:
+// Vectors of sixteen 4-byte lanes, in the widest instructions that the library is compiled for. Kernels are written
+// once over these names:
 //
 //   Floats   16 float32
 //   Ints     16 int32

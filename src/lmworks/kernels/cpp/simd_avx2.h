@@ -114,7 +114,8 @@ inline float largest_of(Floats x) {
 // ---- other float formats
 
 inline Floats load_half(const uint16_t* from) {
-  return halves([&](int i) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 8 * i))); });
+  const __m128i* eights = reinterpret_cast<const __m128i*>(from);
+  return halves([&](int i) { return _mm256_cvtph_ps(_mm_loadu_si128(eights + i)); });
 }
 inline Floats even_of_pairs(Lanes pairs) {
   return halves([&](int i) { return _mm256_castsi256_ps(_mm256_slli_epi32(pairs.of[i], 16)); });
@@ -197,8 +198,8 @@ inline __m256i dot_bytes(__m256i sum, __m256i unsigned_bytes, __m256i signed_byt
 inline Ints dot_nibbles(Ints sum, Lanes weights, Lanes x) {
   return int_halves([&](int i) { return dot_bytes(sum.of[i], weights.of[i], x.of[i]); });
 }
-// 2 x 255 x 127 would: so the weights become signed again, and their sign moves to x, which is at most 127: |w| (w's sign
-// times x) adds up to at most 2 x 128 x 127.
+// 2 x 255 x 127 would: so the weights become signed again, and their sign moves to x, which is at most 127. Then
+// |w| (w's sign times x) adds up to at most 2 x 128 x 127.
 inline Ints dot_int8(Ints sum, Lanes weights, Lanes x) {
   return int_halves([&](int i) {
     const __m256i signed_weights = _mm256_xor_si256(weights.of[i], _mm256_set1_epi8(-128));

@@ -11,8 +11,8 @@
 
 namespace lmworks {
 
-// A meeting point that spins for some microseconds, as long as an operation's end takes, and then sleeps, so that a busy
-// machine is not ruined by threads that wait for one that does not run.
+// A meeting point that spins for some microseconds, as long as an operation's end takes, and then sleeps, so that a
+// busy machine is not ruined by threads that wait for one that does not run.
 class Barrier {
  public:
   explicit Barrier(int members) : members_(members) {}
@@ -57,14 +57,15 @@ class Team {
 
   // Calls `work(item)` for every item below `items`, on whichever thread, and returns when all are done.
   //
-  // Each thread owns a run of neighbours, which keeps its reads in order, and then helps the others: on a shared machine
-  // one core may be slow. Which thread computes an item changes nothing in its result.
+  // Each thread owns a run of neighbours, which keeps its reads in order, and then helps the others: on a shared
+  // machine one core may be slow. Which thread computes an item changes nothing in its result.
   template <class Work>
   void share(int64_t items, Work work) {
     for (int helped = 0; helped < size; ++helped) {
       const int owner = (thread + helped) % size;
       const int64_t begin = items * owner / size, end = items * (owner + 1) / size;
-      for (int64_t item; (item = begin + taken_[owner].count.fetch_add(1, std::memory_order_relaxed)) < end;) work(item);
+      std::atomic<int64_t>& taken = taken_[owner].count;
+      for (int64_t item; (item = begin + taken.fetch_add(1, std::memory_order_relaxed)) < end;) work(item);
     }
     barrier_.wait([this] {
       for (int owner = 0; owner < size; ++owner) taken_[owner].count.store(0, std::memory_order_relaxed);

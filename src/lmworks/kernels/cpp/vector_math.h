@@ -6,8 +6,8 @@
 
 namespace lmworks {
 
-// e^x to 2 units in the last place: x = n ln 2 + r with |r| <= ln 2 / 2, e^r by its Taylor series of order 7, times 2^n.
-// Below -87, where float32 leaves its normal range, it stays at e^-87; a NaN comes through.
+// e^x to 2 units in the last place: x = n ln 2 + r with |r| <= ln 2 / 2, e^r by its Taylor series of order 7, times
+// 2^n. Below -87, where float32 leaves its normal range, it stays at e^-87; a NaN comes through.
 inline Floats exponential(Floats x) {
   x = larger(broadcast(-87.0f), smaller(broadcast(88.0f), x));
   const Floats n = round_to_even(multiply(x, broadcast(1.44269504f)));

@@ -6,7 +6,7 @@
 
 namespace lmworks {
 
-// e^x to 2 units in the last place: x = n ln 2 + r with |r| <= ln 2 / 2, e^r by its Taylor series of order 7, times
+// e^x to 1.2 units in the last place: x = n ln 2 + r with |r| <= ln 2 / 2, e^r by its Taylor series of order 7, times
 // 2^n. Below -87, where float32 leaves its normal range, it stays at e^-87; a NaN comes through.
 inline Floats exponential(Floats x) {
   x = larger(broadcast(-87.0f), smaller(broadcast(88.0f), x));
@@ -36,7 +36,7 @@ inline Floats soft_cap(Floats x, float cap) {
   return multiply(broadcast(cap), hyperbolic_tangent(divide(x, broadcast(cap))));
 }
 
-// The error function, to 1.5e-7 (Abramowitz & Stegun 1964, 7.1.26).
+// The error function, to 6e-7 (Abramowitz & Stegun 1964, 7.1.26).
 inline Floats error_function(Floats x) {
   const Floats magnitude = absolute(x);
   const Floats t = divide(broadcast(1.0f), multiply_add(broadcast(0.3275911f), magnitude, broadcast(1.0f)));

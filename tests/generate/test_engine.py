@@ -262,14 +262,16 @@ def test_the_engines_draws_follow_the_distribution_it_reports(engine) -> None:
 
 
 @pytest.mark.weights
-@pytest.mark.parametrize("lowered", [True, False])
-@pytest.mark.parametrize("weights", ["float32", "auto", "int8"])
+@pytest.mark.parametrize(
+    ("weights", "lowered"), [("float32", True), ("auto", True), ("int8", True), ("float32", False), ("auto", False)]
+)
 def test_real_weights_answer_the_same_alone_and_in_company(
     smollm2_checkpoint, weights: WeightFormat, lowered: bool
 ) -> None:
     """Rounding to 8 bits would change words, if the batch could change the rounding.
 
-    Modules check guesses in forwards of other shapes, which round otherwise: here they make none.
+    Modules check guesses in forwards of other shapes, which round otherwise: here they make none. Nor are theirs int8:
+    a last bit that differs may round an activation to the next eighth bit.
     """
     speculation = "lookup" if lowered else None
     engine = Engine(smollm2_checkpoint, slots=3, weights=weights, lowered=lowered, speculation=speculation)

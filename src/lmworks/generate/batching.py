@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from lmworks.generate.constrained import Matcher
+from lmworks.generate.constraint import ConstraintError
 from lmworks.generate.live_request import LiveRequest
 from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.module_runner import ModuleRunner
@@ -131,7 +132,8 @@ class Batcher:
             parts.append(_Part(request, Work(sequence, request.next_ids(share.tokens), wanted)))
         decoding = [part for part in parts if len(part.work.ids) == 1 and part.work.wanted and part.request.ids]
         for part in decoding:
-            if part.request.constraint is not None and part.request.sampling.speculate:
+            able = self.speculator is not None and part.request.sampling.speculate
+            if able and part.request.constraint is not None:
                 # text that it leaves no choice about is more than a guess
                 self._extend(part, part.request.constraint.proposal()[: _room(part.request)])
         if len(decoding) == len(parts):  # beside a prompt's chunk guesses would not be cheap
@@ -227,7 +229,11 @@ class Batcher:
                 return
             kept = number
             token = chosen.ids[row]
-            request.append(token, chosen.log_probabilities[row], chosen.sampled[row], alternatives[row])
+            try:
+                request.append(token, chosen.log_probabilities[row], chosen.sampled[row], alternatives[row])
+            except ConstraintError as error:  # too complex from here on: nobody else's fault
+                self._fail([request], error)
+                return
             if request.done or number >= len(part.guesses) or part.guesses[number] != token:
                 break
         chosen_ids = request.ids[began:]

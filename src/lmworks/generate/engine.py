@@ -14,6 +14,7 @@ from lmworks.generate.batching import Batcher, Preemption
 from lmworks.generate.beam_search import beam_search
 from lmworks.generate.constrained import ConstraintCompiler
 from lmworks.generate.contrastive_search import contrastive_search
+from lmworks.generate.draft import LayerSkip
 from lmworks.generate.embedding import TextEncoder
 from lmworks.generate.live_request import LiveRequest
 from lmworks.generate.lowering import FormatOf
@@ -50,7 +51,9 @@ class Engine:
                     than what runs needs, requests are preempted and go on later. Memory is taken as it is used.
     prefill_tokens  of prompts in one step: how long those that decode may have to wait.
     speculation     guesses the next tokens (`speculation.py`): "lookup" in prompt and completion, `draft_model(…)`, or
-                    `LayerSkip` of the model's own layers; None: off. Used where it pays, and never changes a token.
+                    `LayerSkip` of the model's own layers; None: off. Used where it pays. With the fused kernels it
+                    never changes a token; "auto" looks up with these, and is off for modules, where a check rounds
+                    differently.
     lowered         False: run the model's own modules, even where fused kernels know them.
 
     The checkpoint's own model is never changed.
@@ -65,7 +68,7 @@ class Engine:
         cache_dtype: CacheDtype | None = None,
         cache_tokens: int | None = None,
         prefill_tokens: int = 256,
-        speculation: Speculation = "lookup",
+        speculation: Speculation = "auto",
         preemption: Preemption | None = None,
         lowered: bool = True,
     ) -> None:
@@ -94,6 +97,7 @@ class Engine:
             positions = min(config.context_length, pages * PAGE)  # of scores, which may be longer than requests
             runner = build_runner(checkpoint, weights, pages, cache_dtype, positions, lowered)
             cache = PagedCache(runner.windows, pages, runner.copy_page, runner.grid or PAGE)
+            self._speculation = speculation
             proposer = build_proposer(speculation, runner, pages)
             speculator = Speculator(proposer) if proposer is not None else None
             self._batcher = Batcher(runner, cache, slots, prefill_tokens, speculator, preemption)
@@ -290,6 +294,9 @@ class Engine:
         if not batcher.idle:
             raise RuntimeError("weights cannot change while requests are in flight: let them finish, or cancel them")
         batcher.runner.load_weights(state)
+        if isinstance(self._speculation, LayerSkip):  # it drafts with the weights that were replaced
+            proposer = build_proposer(self._speculation, batcher.runner, batcher.cache.pages)
+            batcher.speculator = None if proposer is None else Speculator(proposer)
         batcher.cache.forget()
         batcher.version += 1
         self.policy_version = version

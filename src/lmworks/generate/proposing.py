@@ -8,15 +8,21 @@ from lmworks.generate.prompt_lookup import PromptLookup
 from lmworks.generate.runner import Runner
 from lmworks.generate.speculation import Proposer
 
-Speculation = Proposer | LayerSkip | Literal["lookup"] | None
+Speculation = Proposer | LayerSkip | Literal["auto", "lookup"] | None
 
 
 def build_proposer(speculation: Speculation, runner: Runner, pages: int) -> Proposer | None:
-    """The proposer for a runner, with `pages` for a cache of its own; ValueError where it cannot guess for it."""
+    """The proposer for a runner, with `pages` for a cache of its own; ValueError where it cannot guess for it.
+
+    "auto" looks up where a token's logits do not depend on how many are checked at once. Elsewhere a check would round
+    differently from a single step, and two almost equally probable tokens could change places.
+    """
+    if speculation == "auto":
+        return PromptLookup() if runner.grid is None else None
     if speculation == "lookup":
         return PromptLookup()
     if isinstance(speculation, str):
-        raise ValueError(f'speculation is "lookup", a Proposer, LayerSkip or None, got {speculation!r}')
+        raise ValueError(f'speculation is "auto", "lookup", a Proposer, LayerSkip or None, got {speculation!r}')
     if isinstance(speculation, LayerSkip):
         if not isinstance(runner, FusedRunner):
             raise ValueError("LayerSkip needs a model that the fused kernels run; use a draft model")

@@ -21,7 +21,7 @@ class ServeConfig:
                          `Engine`); cache_dtype likewise of their keys and values: "auto", "float32", "bfloat16" or
                          "int8".
     cache_tokens         what the cache of a language model holds, of all requests; 0: slots x context_length.
-    speculation          "lookup": guess tokens that were seen before, where it pays; "off". Never changes an answer.
+    speculation          "auto" and "lookup": guess tokens that were seen before, where it pays; "off". See `Engine`.
     adapters             name -> PEFT folder of a LoRA adapter: it is served as a model of that name, on the language
                          model that it fits.
     max_waiting          requests that may wait for each model; the next is refused with 429 and Retry-After.
@@ -41,7 +41,7 @@ class ServeConfig:
     weights: Literal["auto", "float32", "bfloat16", "float16", "int8", "int4"] = "auto"
     cache_dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     cache_tokens: int = 0
-    speculation: Literal["lookup", "off"] = "lookup"
+    speculation: Literal["auto", "lookup", "off"] = "auto"
     adapters: Mapping[str, str] = field(default_factory=dict, hash=False)
     max_waiting: int = 64
     deadline_seconds: float = 120.0

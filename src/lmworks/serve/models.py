@@ -77,7 +77,7 @@ def _worker(checkpoint: Checkpoint, config: ServeConfig) -> EngineWorker:
         weights=config.weights,
         cache_dtype=None if config.cache_dtype == "auto" else config.cache_dtype,
         cache_tokens=config.cache_tokens or None,
-        speculation="lookup" if config.speculation == "lookup" else None,
+        speculation=None if config.speculation == "off" else config.speculation,
     )
     return EngineWorker(engine, max_waiting=config.max_waiting)
 

@@ -5,6 +5,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# The C++ kernels are compiled while the package is installed, so a change of theirs installs it again.
+COMPILED := pyproject.toml CMakeLists.txt $(wildcard src/lmworks/kernels/cpp/*)
 
 .PHONY: run test test-all lint clean
 
@@ -24,19 +26,20 @@ lint: .venv/installed-test
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf .venv .lmworks .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv build .lmworks .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 .venv/python:
 	@test -n "$(PYTHON)" || { echo "lmworks needs Python 3.11 or newer: install it, or run make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv .venv
 	touch $@
 
-# The C++ kernels are compiled while the package is installed, so a change of theirs installs it again.
-.venv/installed: .venv/python pyproject.toml CMakeLists.txt $(wildcard src/lmworks/kernels/cpp/*)
+.venv/installed: .venv/python $(COMPILED)
 	@echo "Installing lmworks into .venv (PyTorch is the large part)"
 	$(PIP) --editable .
 	touch $@
 
-.venv/installed-test: .venv/installed
+# It is not made on top of the above, which would compile the kernels twice.
+.venv/installed-test: .venv/python $(COMPILED)
+	@echo "Installing lmworks and what its tests need into .venv (PyTorch is the large part)"
 	$(PIP) --editable '.[test]'
-	touch $@
+	touch .venv/installed $@

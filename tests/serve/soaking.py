@@ -2,6 +2,7 @@
 
     python tests/serve/soaking.py --seconds 60 --clients 32
     python tests/serve/soaking.py --seconds 20 --clients 32 --kill    # killed with -9 in the middle
+    python tests/serve/soaking.py --minutes 10 --clients 24           # requests of every kind: `mixed_soak.py`
 
 Each client sends greedy completions of prompts whose completions are known from being asked alone before; a token that
 strays from one stream into another, or a neighbour that changes a completion, shows as a difference.
@@ -10,19 +11,17 @@ strays from one stream into another, or a neighbour that changes a completion, s
 import argparse
 import asyncio
 import json
-import os
 import random
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from mixed_soak import describe, soak_mixed
+from server_process import Server
 
+from lmworks.model.pulling import locate
 from lmworks.monitor.log import Log
 
 PROMPTS = tuple(
@@ -51,42 +50,6 @@ class Outcome:
         quarter = max(5, len(self.resident_bytes) // 4)
         early, late = sorted(self.resident_bytes[quarter - 5 : quarter]), sorted(self.resident_bytes[-5:])
         return late[len(late) // 2] / early[len(early) // 2]
-
-
-class Server:
-    """`lmworks serve` as a process of its own."""
-
-    def __init__(self, workspace: Path, arguments: list[str], environment: dict[str, str] | None = None) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "lmworks", "serve", "--workspace", str(workspace), "--port", str(self.port)]
-        self.process = subprocess.Popen(
-            [*command, *arguments], env={**os.environ, "OMP_WAIT_POLICY": "passive", **(environment or {})}
-        )
-
-    def wait_until_ready(self, seconds: float = 120.0) -> float:
-        """Seconds from now until /ready says so; RuntimeError when the process ends before."""
-        started = time.perf_counter()
-        while time.perf_counter() - started < seconds:
-            if self.process.poll() is not None:
-                raise RuntimeError(f"the server ended with status {self.process.returncode}")
-            try:
-                if httpx.get(f"{self.url}/ready", timeout=5.0).status_code == 200:
-                    return time.perf_counter() - started
-            except httpx.HTTPError:
-                pass
-            time.sleep(0.05)
-        raise RuntimeError("the server did not become ready")
-
-    def resident_bytes(self) -> int:
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-
-    def stop(self, number: int = signal.SIGINT) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(60)
 
 
 async def soak(
@@ -191,7 +154,12 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m-instruct", help="a language model: served alone")
     parser.add_argument("--workspace", type=Path, required=True, help="a new folder, for the log")
     parser.add_argument("--kill", action="store_true", help="kill the server with -9 half-way")
+    parser.add_argument("--minutes", type=int, help="instead, requests of every kind for so many minutes")
     options = parser.parse_args()
+    if options.minutes:
+        models = Path(locate(options.model)), Path(locate("all-minilm-l6-v2"))
+        print(describe(soak_mixed(*models, options.workspace, clients=options.clients, rounds=options.minutes)))
+        return
     server = Server(options.workspace, ["--model", options.model])
     ready = server.wait_until_ready()
     result = asyncio.run(

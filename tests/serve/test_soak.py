@@ -4,7 +4,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from soaking import Server, soak
+from mixed_soak import soak_mixed
+from server_process import Server
+from soaking import soak
 
 
 def served(model: Path | str, workspace: Path) -> Server:
@@ -50,3 +52,17 @@ def test_thirty_two_clients_for_a_minute(smollm2, tmp_path):
         assert server.process.returncode == 0
     finally:
         server.process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_requests_of_every_kind_leave_nothing_behind(smollm2, minilm, tmp_path):
+    found = soak_mixed(smollm2, minilm, tmp_path, clients=24, rounds=4, seconds=8.0)
+    assert found.problems == []
+    assert found.swaps["error"] == "" and found.swaps["counts"].get("different", 0) == 0
+    # It proves nothing where nothing of all that has happened.
+    assert found.swaps["counts"]["same"] > 1 and found.swaps["preemptions"] > 0
+    assert found.cut > 0 and found.interactions > 2 * found.distinct > 20
+    assert found.idle[-1].threads <= found.idle[1].threads
+    assert found.idle[-1].descriptors <= found.idle[1].descriptors
+    assert found.growth() < 1.05  # after a quarter of the time every buffer has its size

@@ -74,18 +74,29 @@ def test_threads() -> None:
 
 
 def test_a_forked_process_computes_with_threads_of_its_own(tmp_path: Path) -> None:
-    """The threads of the parent do not exist in the child, which must neither wait for them nor die at its end."""
+    """The threads of the parent do not exist in the child, which must neither wait for them, nor for a lock that one
+    of them held, nor die at its end."""
     script = tmp_path / "fork.py"
     script.write_text(
-        "import os, torch\n"
+        "import os, threading, torch\n"
         "from lmworks.kernels import library, operations\n"
         "from lmworks.kernels.packing import pack_weight\n"
         "library.set_threads(2)\n"
         "matrix, x = pack_weight(torch.eye(64), 'int8'), torch.ones(9, 64)\n"
         "before = operations.linear(x, matrix)\n"
-        "child = os.fork()\n"
-        "if not child:\n"
-        "    os._exit(0 if torch.equal(operations.linear(x, matrix), before) else 1)\n"
-        "assert os.waitpid(child, 0)[1] == 0 and torch.equal(operations.linear(x, matrix), before)\n"
+        "large, many, done = pack_weight(torch.ones(1024, 1024), 'int8'), torch.ones(400, 1024), threading.Event()\n"
+        "def work():\n"
+        "    while not done.is_set():\n"
+        "        operations.linear(many, large)\n"
+        "other = threading.Thread(target=work)\n"
+        "for busy in (False, True):\n"
+        "    if busy:\n"
+        "        other.start()\n"
+        "    for _ in range(4):\n"
+        "        child = os.fork()\n"
+        "        if not child:\n"
+        "            os._exit(0 if torch.equal(operations.linear(x, matrix), before) else 1)\n"
+        "        assert os.waitpid(child, 0)[1] == 0 and torch.equal(operations.linear(x, matrix), before)\n"
+        "done.set()\n"
     )
     subprocess.run([sys.executable, str(script)], check=True, timeout=60)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from programs import batch, random_matrix, random_norm, random_program, scattered_tables
+from programs import batch, random_layer, random_matrix, random_norm, random_program, scattered_tables
 
 from lmworks.kernels import reference
 from lmworks.kernels.formats import FORMATS, Format
@@ -39,6 +39,14 @@ def test_a_program_is_its_definition(kernels: Library, kind: dict[str, object]) 
     for length in (1, 5, 70):
         step = batch([(0, 0, IDS[:length])], scattered_tables(1, length, 24))
         compare(program, step, kernels, 3e-5)  # two layers, each with sums of some hundred products
+
+
+def test_layers_may_share_key_heads_differently(kernels: Library) -> None:
+    """Memory for a tile's queries is as large as the layer needs that has most of them, wherever it stands."""
+    generator = torch.Generator().manual_seed(0)
+    layers = tuple(random_layer(generator, heads=heads, kv_heads=kv_heads) for heads, kv_heads in ((3, 3), (12, 1)))
+    program = replace(random_program(), layers=layers)
+    compare(program, batch([(0, 0, IDS[:70])], scattered_tables(1, 70, 24)), kernels, 3e-5)
 
 
 @pytest.mark.parametrize("cache", CACHE_FORMATS)
@@ -203,6 +211,9 @@ def test_arrays_of_another_kind_are_refused(kernels: Library) -> None:
     step = batch([(0, 0, [1, 2])], [[0]])
     with pytest.raises(ValueError, match="int32"):
         run(random_program(), replace(step, ids=step.ids.astype(np.int64)), kernels)
+    for name in ("ids", "sequences", "adapters"):
+        with pytest.raises(ValueError, match="one number for each token"):
+            run(random_program(), replace(step, **{name: step.ids[:1]}), kernels)
 
 
 def test_layers_whose_sizes_do_not_fit_are_refused(kernels: Library) -> None:

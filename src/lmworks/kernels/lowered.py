@@ -112,14 +112,17 @@ def norm_structure(norm: "Norm | None") -> structures.Norm:
 
 
 def batch_structure(batch: "RaggedBatch") -> structures.Batch:
-    """Positions, sequences and page tables; what they point to must be kept."""
+    """Positions, sequences and page tables; what they point to must be kept. ValueError for arrays of other lengths."""
+    tokens = len(batch.positions)
+    if any(array is not None and array.shape != (tokens,) for array in (batch.ids, batch.sequences, batch.adapters)):
+        raise ValueError("the ids, positions, sequences and adapters of a batch need one number for each token")
     tables = (structures.Table * len(batch.tables))(
         *(structures.Table(array_address(table), table.shape[1]) for table in batch.tables)
     )
     step = structures.Batch()
     step.positions, step.sequences = array_address(batch.positions), array_address(batch.sequences)
     step.tables = cast(tables, POINTER(structures.Table))
-    step.tokens = len(batch.positions)
+    step.tokens = tokens
     step.sequence_count = min((len(table) for table in batch.tables), default=0)
     step.group_count = len(batch.tables)
     return step

@@ -2,6 +2,11 @@
 #include <mutex>
 #include <new>
 
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#define LMWORKS_FORKS
+#endif
+
 #include "attention.h"
 #include "check.h"
 #include "exports.h"
@@ -14,6 +19,17 @@ namespace {
 
 std::mutex one_call_at_a_time;
 Workspace* shared = nullptr;  // never destroyed, like the threads that use it
+
+#ifdef LMWORKS_FORKS
+// A child after fork begins anew: a thread that is gone may have held the lock, in the middle of a step.
+void begin_anew() {
+  new (&one_call_at_a_time) std::mutex();
+  shared = nullptr;
+  abandon_threads();
+}
+
+const int at_fork = pthread_atfork(nullptr, nullptr, begin_anew);
+#endif
 
 // Calls `work` with the memory for all threads; kNoMemory when it does not suffice.
 template <class Work>

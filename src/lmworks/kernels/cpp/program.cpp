@@ -52,8 +52,11 @@ void reserve(const Step& step, int threads) {
   work.residual.reserve(tokens * step.width);
   work.change.reserve(tokens * step.width);
   work.low_rank.reserve(tokens * step.most_ranks);
-  const Layer& first = model.layers[0];
-  work.cut_tiles(step.batch, first.heads / first.kv_heads);
+  int group = 1;  // of the layer whose tiles have the most queries: all layers have the same tiles
+  for (int64_t i = 0; i < model.layer_count; ++i) {
+    group = std::max(group, model.layers[i].heads / model.layers[i].kv_heads);
+  }
+  work.cut_tiles(step.batch, group);
   for (int64_t i = 0; i < model.layer_count; ++i) {
     const Layer& layer = model.layers[i];
     work.qkv.reserve(tokens * layer.qkv.rows);

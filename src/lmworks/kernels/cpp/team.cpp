@@ -3,25 +3,13 @@
 #include <thread>
 #include <vector>
 
-#ifdef __unix__
-#include <unistd.h>
-#endif
-
 namespace lmworks {
 namespace {
-
-long process() {
-#ifdef __unix__
-  return getpid();
-#else
-  return 0;
-#endif
-}
 
 // Threads that wait for regions; the caller is the first of the team.
 class Pool {
  public:
-  explicit Pool(int size) : size(size), process_(process()), barrier_(size), taken_(size) {
+  explicit Pool(int size) : size(size), barrier_(size), taken_(size) {
     for (int thread = 1; thread < size; ++thread) threads_.emplace_back([this, thread] { serve(thread); });
   }
 
@@ -38,9 +26,6 @@ class Pool {
     started_.notify_all();
     take_part(0);
   }
-
-  // After fork a child has the pool but not its threads.
-  bool usable() const { return process_ == process(); }
 
   const int size;
 
@@ -63,7 +48,6 @@ class Pool {
     }
   }
 
-  const long process_;
   Barrier barrier_;
   std::vector<Taken> taken_;
   const std::function<void(Team&)>* region_ = nullptr;
@@ -75,7 +59,6 @@ Pool* pool = nullptr;  // never destroyed: at exit there may be no threads left 
 int wanted_threads = std::max(1u, std::thread::hardware_concurrency());
 
 Pool& ready_pool() {
-  if (pool != nullptr && !pool->usable()) pool = nullptr;  // its threads live in the parent process
   if (pool == nullptr || pool->size != wanted_threads) {
     delete pool;
     pool = new Pool(wanted_threads);
@@ -86,6 +69,8 @@ Pool& ready_pool() {
 }  // namespace
 
 void run_region(const std::function<void(Team&)>& region) { ready_pool().run(region); }
+
+void abandon_threads() { pool = nullptr; }
 
 void set_threads(int count) { wanted_threads = std::max(1, count); }
 

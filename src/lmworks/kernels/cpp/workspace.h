@@ -49,7 +49,7 @@ struct Workspace {
   int64_t query_rows = 0;   // at most, of a tile and key head
   int64_t most_chunks = 0;  // of keys, of all tiles together
 
-  // Cuts the batch into tiles of neighbouring positions, `group` queries for each token.
+  // Cuts the batch into tiles of neighbouring positions, at most `group` queries for each token.
   void cut_tiles(const Batch& batch, int group) {
     const int most = std::max(1, kTileQueries / group);
     tiles.clear();

@@ -154,11 +154,19 @@ def test_the_probabilities_of_all_continuations_sum_to_one(engine) -> None:
     assert torch.tensor([score.total for score in scores]).exp().sum().item() == pytest.approx(1, abs=1e-5)
 
 
+def test_alternatives_are_no_more_than_there_are_tokens(engine) -> None:
+    (score,) = engine.score([[5, 6]], [[7, 8]], alternatives=300)
+    assert [len(row) for row in score.alternatives] == [260, 260]
+
+
 def test_what_cannot_be_scored_is_refused(engine) -> None:
     with pytest.raises(ValueError, match=r"200 \+ 57 tokens.* 256"):
         engine.score([[1] * 200], [[1] * 57])
     with pytest.raises(ValueError, match="1 contexts for 2"):
         engine.score([[1]], [[1], [2]])
+    for context, continuation in (([1, 260], [2]), ([1], [2, -1]), ([1], [2, 260])):
+        with pytest.raises(ValueError, match=r"outside \[0, 260\)"):
+            engine.score([context], [continuation])
     with pytest.raises(ValueError, match="no mean"):
         _ = engine.score([[1]], [[]])[0].mean
 

@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from lmworks.generate.constraint import Choice, Regex
+from lmworks.generate.constrained import Matcher
+from lmworks.generate.constraint import Choice, ConstraintError, Regex
+from lmworks.generate.draft import draft_model
 from lmworks.generate.engine import Engine
 from lmworks.generate.live_request import LiveRequest
 from lmworks.generate.prompt_lookup import PromptLookup
@@ -171,6 +173,36 @@ def test_whoever_does_not_want_guesses_gets_none(kind: Kind, checkpoint: Checkpo
         (completion,) = engine.generate([replace(request, sampling=replace(request.sampling, speculate=False))])
         assert (completion.proposed_tokens, completion.accepted_tokens) == (0, 0)
         assert_same(completion, plain[request.id], kind)
+
+
+@pytest.mark.parametrize("asked", ["proposal", "accepts"])
+def test_a_constraint_that_can_guess_no_further_fails_nobody(
+    kind: Kind, checkpoint: Checkpoint, plain, monkeypatch, asked: str
+) -> None:
+    """What becomes too complex may do so while it guesses; only its mask decides what becomes of its request."""
+
+    able = getattr(Matcher, asked)
+
+    def too_complex(matcher: Matcher, tokens: Sequence[int] = ()) -> Any:
+        if asked == "accepts" and len(tokens) == 1:  # the token that was chosen, which `advance` takes
+            return able(matcher, tokens)
+        raise ConstraintError("the constraint cannot be followed any further")
+
+    monkeypatch.setattr(Matcher, asked, too_complex)
+    if asked == "accepts":
+        monkeypatch.setattr(Matcher, "proposal", lambda matcher: [])
+    engine = _engine(kind, checkpoint, _forced(plain, [8]), slots=4)
+    for completion in engine.generate([r for r in _REQUESTS if r.id in ("greedy", "an expression")]):
+        assert_same(completion, plain[completion.id], kind)
+
+
+def test_a_draft_model_guesses_for_no_text_that_is_longer_than_it_reads(
+    kind: Kind, checkpoint: Checkpoint, plain
+) -> None:
+    draft = draft_model(checkpoint, context_length=70, weights="float32")
+    (completion,) = _engine(kind, checkpoint, draft).generate(_REQUESTS[:1])  # 60 tokens, and 40
+    assert_same(completion, plain[completion.id], kind)
+    assert 0 < completion.accepted_tokens <= 10
 
 
 @pytest.mark.parametrize("guess", ["likely", "unlikely"])

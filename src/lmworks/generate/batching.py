@@ -19,7 +19,7 @@ from lmworks.generate.paged_cache import PAGE, CachedSequence, OutOfPagesError, 
 from lmworks.generate.runner import Runner, Work
 from lmworks.generate.sampling import Sampled, most_probable, sample, uniform
 from lmworks.generate.scheduler import Scheduler, Share
-from lmworks.generate.speculation import Speculator
+from lmworks.generate.speculation import Speculator, certain_text
 
 NOT_FINITE = "the model's logits are not finite; check its weights, or use weights='float32'"
 NOTHING_ALLOWED = "no token is allowed here: the constraint, banned_tokens and logit_bias exclude each other"
@@ -132,10 +132,8 @@ class Batcher:
             parts.append(_Part(request, Work(sequence, request.next_ids(share.tokens), wanted)))
         decoding = [part for part in parts if len(part.work.ids) == 1 and part.work.wanted and part.request.ids]
         for part in decoding:
-            able = self.speculator is not None and part.request.sampling.speculate
-            if able and part.request.constraint is not None:
-                # text that it leaves no choice about is more than a guess
-                self._extend(part, part.request.constraint.proposal()[: _room(part.request)])
+            if self.speculator is not None and part.request.sampling.speculate:
+                self._extend(part, certain_text(part.request)[: _room(part.request)])  # more than a guess
         if len(decoding) == len(parts):  # beside a prompt's chunk guesses would not be cheap
             self._guess([part for part in parts if part.request.sampling.speculate and not part.guesses], len(parts))
         return parts

@@ -31,11 +31,12 @@ class DraftModel:
     """A `Proposer` that runs a model of its own, with a cache of its own.
 
     The vocabularies must be the same; ValueError otherwise comes from `Engine`. A request for which the draft's cache
-    has no room gets no guesses.
+    has no room, or that is longer than the `positions` of its runner, gets no guesses.
     """
 
-    def __init__(self, runner: Runner, pages: int) -> None:
+    def __init__(self, runner: Runner, pages: int, positions: int) -> None:
         self.runner = runner
+        self._positions = positions
         self.seconds = 0.0
         self._cache = PagedCache(runner.windows, pages, runner.copy_page, share=False)
         self._sequences: dict[str, CachedSequence] = {}
@@ -78,6 +79,8 @@ class DraftModel:
     def _work(self, request: LiveRequest, guesses: Sequence[int]) -> Work | None:
         """What the draft has not read yet of the request and the guesses so far; None without room."""
         text = [*request.prompt_ids, *request.ids, *guesses]
+        if len(text) > self._positions:
+            return None
         sequence = self._sequences.get(request.id)
         if sequence is None:
             sequence = self._sequences[request.id] = self._cache.open([])
@@ -93,9 +96,11 @@ class DraftModel:
 def draft_model(
     checkpoint: Checkpoint, slots: int = 8, context_length: int = 2048, weights: WeightFormat = "auto"
 ) -> DraftModel:
-    """A proposer from a small checkpoint with the vocabulary of the large one."""
-    pages = slots * -(-context_length // PAGE) + slots
-    return DraftModel(build_runner(checkpoint, weights, pages, None, context_length), pages)
+    """A proposer from a small checkpoint with the vocabulary of the large one, for texts of up to `context_length`
+    tokens, or what it was trained for where that is less."""
+    positions = min(context_length, checkpoint.config.context_length)
+    pages = slots * -(-positions // PAGE) + slots
+    return DraftModel(build_runner(checkpoint, weights, pages, None, positions), pages, positions)
 
 
 def skip_layers(program: Program, kept: Sequence[int]) -> Program:

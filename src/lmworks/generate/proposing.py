@@ -4,6 +4,7 @@ from typing import Literal
 
 from lmworks.generate.draft import DraftModel, LayerSkip, skip_layers
 from lmworks.generate.fused_runner import FusedRunner
+from lmworks.generate.paged_cache import PAGE
 from lmworks.generate.prompt_lookup import PromptLookup
 from lmworks.generate.runner import Runner
 from lmworks.generate.speculation import Proposer
@@ -26,7 +27,8 @@ def build_proposer(speculation: Speculation, runner: Runner, pages: int) -> Prop
     if isinstance(speculation, LayerSkip):
         if not isinstance(runner, FusedRunner):
             raise ValueError("LayerSkip needs a model that the fused kernels run; use a draft model")
-        return DraftModel(FusedRunner(skip_layers(runner.program, speculation.kept), runner.windows), pages)
+        skipping = FusedRunner(skip_layers(runner.program, speculation.kept), runner.windows)
+        return DraftModel(skipping, pages, pages * PAGE)
     if isinstance(speculation, DraftModel) and speculation.runner.vocabulary != runner.vocabulary:
         raise ValueError(
             f"the draft model has {speculation.runner.vocabulary} tokens, the model {runner.vocabulary}: they must "

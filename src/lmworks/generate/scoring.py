@@ -92,9 +92,9 @@ def score(
     contexts are taken as they are, without an added token. An empty continuation scores as the empty product: no
     tokens, total 0.
 
-    Raises ValueError, before any work, when the two lists differ in length or a pair is longer than `max_length`
-    tokens; FloatingPointError for logits that are not finite. Where the cache is full of requests that run, these are
-    preempted.
+    Raises ValueError, before any work, when the two lists differ in length, a pair is longer than `max_length` tokens,
+    or an id lies outside the vocabulary; FloatingPointError for logits that are not finite. Where the cache is full of
+    requests that run, these are preempted.
     """
     return run_parts(
         score_in_parts(batcher, context_ids, continuation_ids, document_start, max_length, alternatives, adapter)
@@ -121,6 +121,9 @@ def score_in_parts(
                 f"pair {pair} has {len(context)} + {len(continuation)} tokens, the limit of this model is "
                 f"{max_length}: shorten the context"
             )
+    vocabulary = batcher.runner.vocabulary
+    if not all(0 <= token < vocabulary for ids in {*contexts, *map(tuple, continuation_ids)} for token in ids):
+        raise ValueError(f"a context or a continuation holds token ids outside [0, {vocabulary})")
     if adapter not in batcher.adapters:
         raise ValueError(f"no adapter {adapter!r} is loaded")
     pairs_of: dict[tuple[int, ...], list[int]] = defaultdict(list)
@@ -216,7 +219,7 @@ def _run(
 
 def _most_probable(rows: LogitRows, count: int) -> list[tuple[tuple[int, float], ...]]:
     """For each row the tokens with the largest logits, best first, as (id, ln p)."""
-    logits, ids = rows.logits.topk(count, dim=-1)  # (rows, count)
+    logits, ids = rows.logits.topk(min(count, rows.logits.shape[1]), dim=-1)  # (rows, count)
     values = logits - rows.log_normaliser[:, None]
     return [tuple(zip(*row, strict=True)) for row in zip(ids.tolist(), values.tolist(), strict=True)]
 

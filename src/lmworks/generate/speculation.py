@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from lmworks.generate.constraint import ConstraintError
 from lmworks.generate.live_request import LiveRequest
 
 _DECAY = 0.9  # of what was seen of a request's acceptance, a check: it follows the text, from prose into a quote
@@ -194,5 +195,16 @@ def _allowed(request: LiveRequest, proposal: list[int]) -> list[int]:
     """The tokens that the constraint lets follow each other. The end is no guess: after it nothing could be checked."""
     if request.constraint is None:
         return proposal
-    allowed = proposal[: request.constraint.accepts(proposal)]
+    try:
+        allowed = proposal[: request.constraint.accepts(proposal)]
+    except ConstraintError:  # its mask will say so too, and fail this request alone
+        return []
     return allowed[:-1] if allowed and allowed[-1] in request.stop_ids else allowed
+
+
+def certain_text(request: LiveRequest) -> list[int]:
+    """The text about which the request's constraint leaves no choice, as guesses."""
+    try:
+        return [] if request.constraint is None else request.constraint.proposal()
+    except ConstraintError:  # as above
+        return []

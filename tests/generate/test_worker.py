@@ -309,3 +309,17 @@ def test_close_cuts_scores_off(engine) -> None:
         scores.result(60)
     closing.join(60)
     assert not closing.is_alive()
+
+
+def test_a_limit_of_deltas_joins_tokens_and_loses_none(tiny_llama) -> None:
+    """The first token and the last come at once; between them the pieces are as few as the limit says."""
+    engine = Engine(tiny_llama, slots=2, weights="float32")
+    expected = engine.generate([Request((1, 2, 3), sampling=replace(_LONG, max_tokens=100))])[0]
+    worker = EngineWorker(engine, deltas_per_second=0.5)  # a pause of two seconds: longer than all 100 tokens take
+    deltas = list(worker.stream(Request((1, 2, 3), sampling=replace(_LONG, max_tokens=100))))
+    worker.close()
+    assert len(deltas[0].tokens) == 1 and len(deltas) < 20
+    assert "".join(delta.text for delta in deltas) == expected.text
+    assert tuple(token.id for delta in deltas for token in delta.tokens) == expected.ids
+    with pytest.raises(ValueError, match="above 0"):
+        EngineWorker(engine, deltas_per_second=0)

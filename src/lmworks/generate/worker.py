@@ -34,14 +34,18 @@ class QueueFullError(RuntimeError):
     """As many requests wait for a slot as may; try again later."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Job:
     live: LiveRequest
     listener: Listener
+    told: float = 0.0  # when its listener was last called, on the clock of `time.monotonic`
 
 
 class EngineWorker:
     """Implements `EngineProtocol`, thread-safe and blocking; `submit` is for those who must not block.
+
+    Of all requests together, listeners are told of at most `deltas_per_second` pieces (None: of every step's): a piece
+    of several tokens costs its reader as much as one of a single token, and a fast model makes many.
 
     At most `max_waiting` requests wait in line for a slot; one more raises `QueueFullError`. The engine belongs to the
     worker until `close`: do not call it beside. `generate`, `stream`, `score`, `embed`, the searches and
@@ -49,9 +53,12 @@ class EngineWorker:
     and raise RuntimeError. So does everything after `close`.
     """
 
-    def __init__(self, engine: Engine, max_waiting: int = 64) -> None:
+    def __init__(self, engine: Engine, max_waiting: int = 64, deltas_per_second: float | None = None) -> None:
         if max_waiting < 0:
             raise ValueError(f"max_waiting must be 0 or more, got {max_waiting}")
+        if deltas_per_second is not None and not deltas_per_second > 0:
+            raise ValueError(f"deltas_per_second must be above 0, or None for no limit, got {deltas_per_second}")
+        self._pause = 0.0 if deltas_per_second is None else 1 / deltas_per_second  # seconds, for each request
         self._engine = engine
         self._max_waiting = max_waiting
         self._changed = threading.Condition()  # guards the four below
@@ -359,8 +366,13 @@ class EngineWorker:
             for job in jobs:
                 if job.live.done:
                     del self._jobs[job.live.id]
+        now, pause = time.monotonic(), self._pause * len(jobs)
         for job in jobs:
+            if now < job.told + pause and not job.live.done:
+                continue  # its tokens go into a later delta, together
             answer = job.live.error or job.live.take(self._engine.policy_version)
+            if answer is not None:
+                job.told = now
             if answer is not None and not self._tell(job, answer) and not job.live.done:
                 self._cancel(job.live)
                 with self._changed:

@@ -24,6 +24,8 @@ class ServeConfig:
     speculation          "auto" and "lookup": guess tokens that were seen before, where it pays; "off". See `Engine`.
     adapters             name -> PEFT folder of a LoRA adapter: it is served as a model of that name, on the language
                          model that it fits.
+    events_per_second    of all streams of a model together: where more tokens are made, an event carries several. The
+                         first token of an answer never waits. 0 is no limit.
     max_waiting          requests that may wait for each model; the next is refused with 429 and Retry-After.
     deadline_seconds     a request that is not finished by then is ended.
     requests_per_minute  for each API key (or address, where no keys are asked for); 0 is no limit.
@@ -43,6 +45,7 @@ class ServeConfig:
     cache_tokens: int = 0
     speculation: Literal["auto", "lookup", "off"] = "auto"
     adapters: Mapping[str, str] = field(default_factory=dict, hash=False)
+    events_per_second: float = 100.0
     max_waiting: int = 64
     deadline_seconds: float = 120.0
     requests_per_minute: int = 0
@@ -64,6 +67,8 @@ class ServeConfig:
                 f"context_length must be at least {_LEAST_CONTEXT} tokens, or 0 for the engine's default, got "
                 f"{self.context_length}"
             )
+        if not 0 <= self.events_per_second < float("inf"):
+            raise ValueError(f"events_per_second must be 0 (no limit) or positive, got {self.events_per_second}")
         if self.cache_tokens < 0:
             raise ValueError(f"cache_tokens must be 0 (the default) or positive, got {self.cache_tokens}")
         if not 0 < self.deadline_seconds < float("inf") or not 0 <= self.drain_seconds < float("inf"):

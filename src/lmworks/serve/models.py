@@ -79,7 +79,7 @@ def _worker(checkpoint: Checkpoint, config: ServeConfig) -> EngineWorker:
         cache_tokens=config.cache_tokens or None,
         speculation=None if config.speculation == "off" else config.speculation,
     )
-    return EngineWorker(engine, max_waiting=config.max_waiting)
+    return EngineWorker(engine, config.max_waiting, config.events_per_second or None)
 
 
 def _load_adapter(

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lmworks.generate.best_of_n import best_of as best_of
+    from lmworks.generate.draft import LayerSkip as LayerSkip
+    from lmworks.generate.draft import draft_model as draft_model
     from lmworks.generate.embedding import TextEncoder as TextEncoder
     from lmworks.generate.engine import Engine as Engine
     from lmworks.generate.protocol import Capabilities as Capabilities
@@ -30,6 +32,7 @@ _PUBLIC = {
     "Engine": "lmworks.generate.engine",
     "EngineProtocol": "lmworks.generate.protocol",
     "EngineWorker": "lmworks.generate.worker",
+    "LayerSkip": "lmworks.generate.draft",
     "QueueFullError": "lmworks.generate.worker",
     "RemoteEngine": "lmworks.generate.remote",
     "Request": "lmworks.generate.protocol",
@@ -38,6 +41,7 @@ _PUBLIC = {
     "TextEncoder": "lmworks.generate.embedding",
     "Token": "lmworks.generate.protocol",
     "best_of": "lmworks.generate.best_of_n",
+    "draft_model": "lmworks.generate.draft",
 }
 
 __all__ = [
@@ -49,6 +53,7 @@ __all__ = [
     "Engine",
     "EngineProtocol",
     "EngineWorker",
+    "LayerSkip",
     "QueueFullError",
     "RemoteEngine",
     "Request",
@@ -57,6 +62,7 @@ __all__ = [
     "TextEncoder",
     "Token",
     "best_of",
+    "draft_model",
 ]
 
 

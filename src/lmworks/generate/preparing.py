@@ -42,7 +42,7 @@ def prepare(
     if room < 1:
         raise ValueError(
             f"the prompt has {max(len(prompt), len(source))} tokens, the context of this engine holds {context_length} "
-            "for prompt and completion: shorten the prompt, or make the engine with a larger context_length (this "
+            "for prompt and completion: shorten the prompt, or set a larger context_length (this "
             f"model: up to {checkpoint.config.context_length})"
         )
     _check_ids(request, (*prompt, *source), checkpoint.config.embedding.vocabulary)

@@ -172,7 +172,8 @@ class Service:
     def encoder(self, name: str) -> TextEncoder:
         """The embedding model of this name; UnknownModelError also for a model of another kind."""
         if self.served(name).kind != "embedding":
-            raise UnknownModelError(f"{name!r} does not embed; {', '.join(self._loaded.encoders)} does")
+            able = ", ".join(self._loaded.encoders) or "no model that is served"
+            raise UnknownModelError(f"{name!r} does not embed; {able} does")
         return self._loaded.encoders[name]
 
     def occupancy(self, name: str) -> tuple[int, int, float]:

@@ -136,6 +136,10 @@ def test_no_spelling_gets_around_the_schema(compiler, text):
     ({"oneOf": [{"type": "string"}, {"minLength": 2, "type": "string"}]}, "oneOf"),
     ({"type": "integer", "minimum": 3, "maximum": 1}, "minimum"),
     ({"$ref": "#"}, "accepts no text"),
+    ({"format": ["date"]}, "#/format must be a string"),
+    ({"properties": {"a": {"required": 5}}}, "#/properties/a/required must be an array"),
+    ({"required": [1], "minProperties": 2}, "#/required must be a string"),
+    ({"type": "integer", "multipleOf": -2}, "#/multipleOf must be above 0"),
     (False, "false"),
     (3, "#"),
 ])  # fmt: skip

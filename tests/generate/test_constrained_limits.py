@@ -1,5 +1,6 @@
 """What constrained decoding must withstand: schemas and expressions that explode, and wrong vocabularies."""
 
+import contextlib
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,8 @@ import pytest
 from constrained_cases import allowed, cut
 
 from lmworks.generate.constrained import ConstraintCompiler
-from lmworks.generate.constraint import ConstraintError, JsonSchema, Regex
+from lmworks.generate.constraint import ConstraintError, Grammar, JsonSchema, Regex
+from lmworks.generate.constraint_grammar import to_grammar
 
 ROWS = 400
 HOSTILE = {"allOf": [{"type": "string", "pattern": f"(.*a.{{{n}}}){{3}}"} for n in range(40)]}
@@ -32,6 +34,26 @@ def test_a_hostile_schema_costs_its_time_limit_and_nobody_elses(tiny_tokenizer):
     assert time.monotonic() - begun < 0.5  # it is remembered
     compiler.compile(Regex("c"))  # and the next one works
     compiler.close()
+
+
+def test_a_grammar_that_takes_long_to_be_read_costs_its_time_limit(tiny_tokenizer):
+    """GBNF is converted before it is compiled; half of this text took more than 20 seconds."""
+    compiler = ConstraintCompiler(tiny_tokenizer, ROWS, tiny_tokenizer.eos_ids, time_limit_seconds=1.0)
+    compiler.compile(Regex("a"))  # the process is up
+    begun = time.monotonic()
+    with pytest.raises(ConstraintError, match="could not be compiled in 1 s"):
+        compiler.compile(Grammar("root ::= " + '"a" | ' * 40_000 + '"a"'))
+    assert time.monotonic() - begun < 5  # with slack for a busy machine
+    compiler.close()
+
+
+@pytest.mark.parametrize("piece", ["<", '\\"', "/\\", '"', "/a"])
+def test_a_grammar_is_looked_through_once(piece):
+    """Where the end of a text or of a name is missing, to look for it from each of its signs takes minutes."""
+    begun = time.monotonic()
+    with contextlib.suppress(ConstraintError):
+        to_grammar(Grammar('start: "b"\n' + piece * 200_000))
+    assert time.monotonic() - begun < 2  # it takes some hundredths of a second
 
 
 def test_an_expression_that_explodes_later_is_an_error_and_harms_no_other(tiny_tokenizer):

@@ -20,7 +20,6 @@ import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 
 from lmworks.generate.constraint import Constraint, ConstraintError
-from lmworks.generate.constraint_grammar import to_grammar
 from lmworks.generate.constraint_trial import Trial, Vocabulary, build
 from lmworks.tokenizer.token_bytes import drops_first_space, token_bytes
 from lmworks.tokenizer.tokenizer import Tokenizer
@@ -86,7 +85,6 @@ class ConstraintCompiler:
             trial.close()
 
     def _compile(self, constraint: Constraint) -> "Compiled":
-        grammar = to_grammar(constraint)
         if not self._free.acquire(timeout=self.time_limit_seconds):
             self._forget(constraint)
             raise ConstraintError("too many constraints are being compiled: try again later")
@@ -94,7 +92,7 @@ class ConstraintCompiler:
             with self._lock:
                 trial = self._trials.pop()
             try:
-                trial.check(grammar, self.time_limit_seconds)
+                grammar = trial.grammar(constraint, self.time_limit_seconds)
             finally:
                 with self._lock:
                     self._trials.append(trial)

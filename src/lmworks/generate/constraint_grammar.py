@@ -105,9 +105,12 @@ def _span(passage: str) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 # Grammars of the user's own
 
-_TEXTS = re.compile(r'"(?:\\.|[^"\\\n])*"i?|/(?:\\.|[^/\\\n])+/[a-z]*|//[^\n]*|#[^\n]*')
+# What is not closed goes to the end of its line: to look for its end from each of its characters would take forever.
+_TEXTS = re.compile(
+    r'"(?:\\.|[^"\\\n])*(?:"i?|\\?(?=\n|\Z))|/(?:\\.|[^/\\\n])+(?:/[a-z]*|\\?(?=\n|\Z))|//[^\n]*|#[^\n]*'
+)
 _REFUSED = {
-    r"<[^>\n]*>": "special tokens",
+    r"<[^<>\n]*>": "special tokens",
     r"%(?!ignore\b|regex\b)\w+": "directives but %ignore and %regex (JSON has a constraint of its own)",
     r"(?m)^[ \t]*[!?]?[\w.-]+[ \t]*\[[^\]\n]*\][ \t]*:": "options of rules",
 }

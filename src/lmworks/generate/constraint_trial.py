@@ -1,10 +1,11 @@
-"""Grammars are tried in a process of their own before they are compiled in this one.
+"""Constraints are tried in a process of their own before they are compiled in this one.
 
-Some grammars take hours or all memory to compile, and native code cannot be interrupted from a thread. A process can be
-killed, so the trial costs at most its time limit, whatever the grammar, and a crash is an answer.
+Some take hours or all memory to become a grammar, or to compile, and neither native code nor an expression of `re` can
+be interrupted from a thread. A process can be killed, so the trial costs at most its time limit, whatever the
+constraint, and a crash is an answer.
 
-Run as a program, this module is that process: it reads pickled messages from stdin, first the tokenizer, then grammars,
-and answers each with a line: a JSON string, empty when the grammar compiles, else what is wrong with it.
+Run as a program, this module is that process: it reads pickled messages from stdin, first the tokenizer, then
+constraints, and answers each with a line: a JSON object of the grammar, when it compiles, and of what is wrong, if not.
 """
 
 import contextlib
@@ -19,7 +20,8 @@ from typing import Any
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-from lmworks.generate.constraint import ConstraintError
+from lmworks.generate.constraint import Constraint, ConstraintError
+from lmworks.generate.constraint_grammar import to_grammar
 
 MOST_MEMORY = 1 << 30  # bytes that a trial may take
 START_SECONDS = 60.0  # a process that takes longer to come up is broken
@@ -59,14 +61,17 @@ def build(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
 
 
 class Trial:
-    """A process in which grammars are tried, one at a time. It is started when it is first needed."""
+    """A process in which constraints are tried, one at a time. It is started when it is first needed."""
 
     def __init__(self, vocabularies: Sequence[tuple[Sequence[bytes], Sequence[int]]]) -> None:
         self._vocabularies = vocabularies
         self._process: subprocess.Popen[bytes] | None = None
 
-    def check(self, grammar: str, seconds: float) -> None:
-        """ConstraintError if the grammar cannot be compiled, or not in that time or memory."""
+    def grammar(self, constraint: Constraint, seconds: float) -> str:
+        """The matcher's grammar of a constraint, which compiles.
+
+        ConstraintError for what cannot be honoured, or cannot be compiled in that time and memory.
+        """
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "lmworks.generate.constraint_trial"],
@@ -75,20 +80,21 @@ class Trial:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # a Ctrl-C at the terminal is for the server, which then closes this one
             )
-            if self._ask(self._vocabularies, START_SECONDS) != "":
+            if self._ask(self._vocabularies, START_SECONDS) is None:
                 self.close()
                 raise RuntimeError("the process that tries constraints does not start: is llguidance installed?")
-        answer = self._ask(grammar, seconds)
+        answer = self._ask(constraint, seconds)
         if answer is None:
             self.close()
             raise ConstraintError(
                 f"the constraint could not be compiled in {seconds:g} s and {MOST_MEMORY >> 20} MiB: simplify it "
                 "(fewer large repetitions, fewer overlapping patterns, smaller bounds)"
             )
-        if answer:
-            raise ConstraintError(answer)
+        if answer["error"]:
+            raise ConstraintError(answer["error"])
+        return answer["grammar"]
 
-    def _ask(self, message: Any, seconds: float) -> str | None:
+    def _ask(self, message: Any, seconds: float) -> dict[str, str] | None:
         """The process's answer; None when it was killed for its time, or died."""
         process = self._process
         assert process is not None and process.stdin is not None and process.stdout is not None
@@ -120,19 +126,20 @@ def _serve() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
     vocabularies = pickle.load(sys.stdin.buffer)
     tokenizers = [Vocabulary(spelled, ends).native() for spelled, ends in vocabularies]
-    print(json.dumps(""), flush=True)
+    print(json.dumps({"grammar": "", "error": ""}), flush=True)
     while True:
         try:
-            grammar = pickle.load(sys.stdin.buffer)
+            constraint = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
-        answer = ""
+        grammar, problem = "", ""
         try:
+            grammar = to_grammar(constraint)
             for tokenizer in tokenizers:
                 build(tokenizer, grammar)
         except ConstraintError as error:
-            answer = str(error)
-        print(json.dumps(answer), flush=True)
+            problem = str(error)
+        print(json.dumps({"grammar": grammar, "error": problem}), flush=True)
 
 
 if __name__ == "__main__":

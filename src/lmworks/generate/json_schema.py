@@ -116,7 +116,7 @@ def _check_value(keyword: str, value: Any, place: str) -> None:
     match keyword:
         case "pattern":
             check_expression(_a(str, value, place), f"{place}:")
-        case "format" if value not in FORMATS:
+        case "format" if _a(str, value, place) not in FORMATS:
             raise ConstraintError(
                 f"{place}: the format {value!r} is not supported: use one of {', '.join(sorted(FORMATS))}, or a pattern"
             )
@@ -124,6 +124,11 @@ def _check_value(keyword: str, value: Any, place: str) -> None:
             raise ConstraintError(f"{place}: {value!r} lies outside the schema: copy it into $defs and refer to that")
         case "exclusiveMinimum" | "exclusiveMaximum" if isinstance(value, bool):
             raise ConstraintError(f"{place} must be a number (a boolean was draft 4's), got {_short(value)}")
+        case "multipleOf" if isinstance(value, int | float) and value <= 0:  # the library refuses what is no number
+            raise ConstraintError(f"{place} must be above 0, got {_short(value)}")
+        case "required":
+            for name in _a(list, value, place):
+                _a(str, name, place)
 
 
 def _check_least_properties(schema: Mapping[str, Any], place: str) -> None:

@@ -2,7 +2,7 @@
 
     python benchmarks/kernels.py [--library avx2] [--threads 2] [--rows 1 8 512] [--shape 3072x576 49152x576]
 
-The limits, reading memory and multiplying 8-bit integers, are measured in the same run. A product with few rows of
+The limits, reading memory and multiplying in registers, are measured in the same run. A product with few rows of
 activations should come near the first, one with many near the second; what fits the caches may pass the first.
 """
 
@@ -40,7 +40,7 @@ def measure(kernels: Library, shapes: list[tuple[int, int]], counts: list[int], 
                 x = torch.randn(count, columns)
                 taken = seconds(lambda x=x, matrix=matrix: operations.linear(x, matrix, kernels))
                 read, work = matrix.nbytes / taken, 2 * count * rows * columns / taken
-                shape, shares = f"{rows}x{columns}", (read / limits.bandwidth, work / limits.int8)
+                shape, shares = f"{rows}x{columns}", (read / limits.bandwidth, work / limits.operations)
                 print(
                     f"{format_:>9} {shape:>12} {count:>5} {read / 1e9:>8.1f} {shares[0]:>9.0%} "
                     f"{work / 1e9:>8.0f} {shares[1]:>9.0%}"
@@ -64,9 +64,9 @@ def main() -> None:
         raise SystemExit("there are no compiled kernels here: install a C++ compiler, and then lmworks again")
     kernels.set_threads(options.threads or kernels.threads)
     torch.set_num_threads(kernels.threads)
-    limits = measure_limits()
+    limits = measure_limits(kernels)
     print(f"{kernels.name}, {kernels.threads} threads; limits by {limits.method}:")
-    print(f"reading {limits.bandwidth / 1e9:.1f} GB/s, int8 products {limits.int8 / 1e9:.0f} GOP/s\n\n{HEAD}")
+    print(f"reading {limits.bandwidth / 1e9:.1f} GB/s, {limits.numbers} {limits.operations / 1e9:.0f} GOP/s\n\n{HEAD}")
     measure(kernels, options.shape, options.rows, limits)
 
 

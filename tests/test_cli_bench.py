@@ -1,6 +1,8 @@
 """The verb `bench`, on a model so small that it takes seconds."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -25,7 +27,8 @@ def test_prints_what_was_measured_as_json(tiny_folder):
     result = lmworks("bench", tiny_folder, *ARGUMENTS, "--weights", "float32", "--weights", "int8", "--json")
     assert result.returncode == 0, result.stderr
     told = json.loads(result.stdout)
-    assert told["limits"]["bandwidth"] > 0 and told["limits"]["int8"] > 0
+    assert told["limits"]["bandwidth"] > 0 and told["limits"]["operations"] > 0
+    assert told["limits"]["measured_by"] == "kernels"
     assert [workload["sequences"] for workload in told["settings"]["workloads"]] == [1, 8, 16]
     assert [one["weights"] for one in told["formats"]] == ["float32", "int8"]
     for one in told["formats"]:
@@ -34,8 +37,30 @@ def test_prints_what_was_measured_as_json(tiny_folder):
     assert large > 2 * small
 
 
-def test_prints_a_table_with_shares_of_the_limits(tiny_folder):
+def test_prints_a_table_with_shares_of_the_limits_in_80_columns(tiny_folder, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     result = lmworks("bench", tiny_folder, *ARGUMENTS, "--weights", "bfloat16")
     assert result.returncode == 0, result.stderr
-    for text in ("GB/s read", "prefill 24", "1 × at 24", "8 × at 32", "16 × at 32", "bfloat16", "first token", "read "):
+    for text in ("GB/s read", "GOP/s multiplied", "kernels on 1 thread:", "bfloat16", "first token", "multiplied 0%"):
         assert text in result.stdout
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    head = next(number for number, line in enumerate(lines) if "a prompt of" in line)
+    assert lines[head - 1].split() == ["reading", *["continuing"] * 3]
+    assert lines[head].split("of")[1:4] == ["    1 prompt ", "    8 prompts ", "   16 prompts "]
+    assert " ".join(lines[head + 1].split()) == "weights 24 tokens 24 tokens 32 tokens each 32 tokens each"
+
+
+def test_what_cannot_be_measured_is_refused_before_anything_is_loaded():
+    script = (
+        "import sys\n"
+        "from lmworks.cli.bench import bench\n"
+        "for arguments in ({'weights': ['int8', 'float8']}, {'model': 'nowhere'}, {'rounds': 0}):\n"
+        "    try: bench(**arguments)\n"
+        "    except (ValueError, OSError) as error: print(error)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    told = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60).stdout
+    assert "one of float32, bfloat16, int8, int4, auto; got float8" in told
+    assert "no model is called 'nowhere'" in told
+    assert "--rounds must be at least 1" in told

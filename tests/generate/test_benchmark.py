@@ -1,5 +1,7 @@
 """The benchmark of the engine: speeds under a clock that counts steps, shares in closed form, a real process."""
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -11,6 +13,9 @@ from lmworks.generate import benchmark, machine_limits
 from lmworks.generate.benchmark import Settings, Speed, Workload
 from lmworks.generate.engine import Engine
 from lmworks.generate.machine_limits import Limits
+from lmworks.kernels import library, peaks
+from lmworks.kernels.formats import FORMATS
+from lmworks.kernels.library import Library
 from lmworks.model.config import LanguageModelHead
 from lmworks.model.counting import count_parameters
 from lmworks.model.presets import llama, mixtral
@@ -88,7 +93,7 @@ def test_a_workload_without_a_speed_is_refused(wrong) -> None:
 
 
 def test_weights_read_at_the_whole_bandwidth_are_the_whole_limit() -> None:
-    limits = Limits(bandwidth=50e9, int8=2e12, method="given")
+    limits = Limits(bandwidth=50e9, operations=2e12, numbers="8-bit integers", measured_by="kernels", method="given")
     assert benchmark.share_read(500, 100e6, 1, limits) == 1.0
     assert benchmark.share_read(4000, 100e6, 16, limits) == 0.5  # 250 readings a second
     assert benchmark.share_multiplied(1000, 200_000_000, limits) == pytest.approx(0.1)
@@ -130,15 +135,52 @@ def test_the_spread_holds_every_round(values) -> None:
     assert sum(value >= found.median for value in values) >= len(values) / 2
 
 
-def test_limits_are_work_over_the_fastest_pass(monkeypatch) -> None:
-    # Two readings of the clock a pass: 3 seconds each, but one pass of half a second for each limit.
-    seconds = [3.0] * machine_limits._PASSES
-    seconds[5] = 0.5
-    times = iter([moment for second in seconds * 2 for moment in (0.0, second)])
-    monkeypatch.setattr(machine_limits.time, "perf_counter", lambda: next(times))
+@pytest.fixture
+def kernels_of_two_threads() -> Iterator[Library]:
+    kernels = library.load(library.available()[0])
+    assert kernels is not None
+    threads = kernels.threads
+    kernels.set_threads(2)
+    yield kernels
+    kernels.set_threads(threads)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Sets how long the passes of each measurement take, in seconds; a measurement ends after five of them."""
+
+    def set_(*passes: float) -> None:
+        assert len(passes) == machine_limits._LEAST_PASSES and sum(passes) > machine_limits._SECONDS
+        times = itertools.cycle([moment for seconds in passes for moment in (0.0, seconds)])
+        monkeypatch.setattr(machine_limits.time, "perf_counter", lambda: next(times))
+
+    return set_
+
+
+def test_limits_are_work_over_the_fastest_pass(clock, kernels_of_two_threads) -> None:
+    clock(3.0, 3.0, 0.5, 3.0, 3.0)
+    limits = machine_limits.measure_limits(kernels_of_two_threads)
+    assert limits.measured_by == "kernels" and kernels_of_two_threads.name in limits.method
+    assert limits.bandwidth * 0.5 == machine_limits._read_bytes() >= 2**28
+    most = max(peaks.multiply_ones(format_, kernels_of_two_threads) for format_ in FORMATS)
+    assert limits.operations == 2 * most / 0.5
+    assert limits.numbers == "8-bit integers"  # four of them are multiplied where one float32 is, in the same time here
+
+
+def test_without_kernels_pytorch_is_measured_and_named(clock, monkeypatch) -> None:
+    monkeypatch.setattr(machine_limits.library, "load", lambda: None)
+    clock(3.0, 3.0, 3.0, 0.25, 3.0)
     limits = machine_limits.measure_limits()
-    assert limits.bandwidth == 2**28 / 0.5
-    assert limits.int8 == 2 * 512 * 1536 * 2048 / 0.5
+    assert limits.measured_by == "torch" and "for want of compiled kernels" in limits.method
+    assert limits.bandwidth == machine_limits._read_bytes() / 0.25
+    assert limits.operations == 2 * 512 * 1536 * 2048 / 0.25
+
+
+def test_a_large_cache_makes_a_larger_reading(monkeypatch) -> None:
+    monkeypatch.setattr(machine_limits.os, "sysconf", lambda name: 2**30 if name == "SC_LEVEL3_CACHE_SIZE" else 0)
+    assert machine_limits._read_bytes() == 2**32
+    monkeypatch.setattr(machine_limits.os, "sysconf", lambda name: 0)
+    assert machine_limits._read_bytes() == 2**28
 
 
 def test_a_process_of_its_own_reports_a_format(tiny_llama, tmp_path) -> None:
@@ -156,5 +198,5 @@ def test_a_process_of_its_own_reports_a_format(tiny_llama, tmp_path) -> None:
 
 def test_threads_hold_for_the_whole_process(tiny_llama, tmp_path) -> None:
     before = torch.get_num_threads()
-    assert "on 1 threads" in benchmark.limits_in_a_process(1).method
+    assert "on 1 thread:" in benchmark.limits_in_a_process(1).method
     assert torch.get_num_threads() == before

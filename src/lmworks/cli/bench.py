@@ -1,6 +1,7 @@
 """The verb `bench`: how fast the engine is on this machine, and how near to what the machine can do."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,29 +36,35 @@ def bench(
 ) -> None:
     """Measure the engine on this machine, beside what the machine can do at most.
 
-    First the limits: how many bytes of memory are read, and how many operations on 8-bit integers are done in a second.
+    First the limits: how many bytes of memory are read, and how many numbers are multiplied and added in a second.
     Then, for each weight format in a process of its own, tokens per second from prompts in to tokens out: reading a
     long prompt, continuing it, and continuing 8 and 16 short ones at once. The median of the rounds stands first, the
     slowest and the fastest behind it.
 
     **How to read the shares.** "read" is the part of the memory bandwidth that reading the weights takes. A single
     sequence reads all of them for each token, so smaller weights are faster; several sequences share each reading.
-    "int8" is the part of the integer peak that the multiplications take: it limits long prompts and many sequences.
-    Where neither is high, something else costs the time. What else runs on the machine changes all numbers.
+    "multiplied" is the part of the other limit that the multiplications take: it bounds long prompts and many
+    sequences. Where neither is high, something else costs the time. What else runs on the machine changes all numbers.
 
     Examples: `lmworks bench` · `lmworks bench --weights int4 --weights int8 --rounds 5` ·
     `lmworks bench ./model.gguf --weights auto --threads 1 --json`
     """
-    from lmworks.generate import benchmark
-
     if rounds < 1 or threads < 0:
         raise ValueError(f"--rounds must be at least 1 and --threads at least 0, got {rounds} and {threads}")
     unknown = [name for name in weights or () if name not in (*FORMATS, "auto")]
     if unknown:
         raise ValueError(f"--weights is one of {', '.join(FORMATS)}, auto; got {', '.join(unknown)}")
+    if not Path(model).exists():
+        from lmworks.model.pulling import locate
+
+        locate(model)  # a model that is not there is an error before anything is loaded or measured
+
+    from lmworks.generate import benchmark
+
     many = [benchmark.Workload(_SHORT_PROMPT, sequences, new) for sequences in _SEQUENCES]
     workloads = (benchmark.Workload(prompt, 1, new), *many)
     settings = benchmark.Settings(model, workloads, rounds, threads or benchmark.usable_threads())
+    typer.echo("measuring the limits of the machine", err=True)
     limits = benchmark.limits_in_a_process(settings.threads)
     reports = []
     for name in weights or FORMATS:
@@ -86,25 +93,31 @@ def _print_tables(settings: "Settings", limits: "Limits", reports: "list[FormatR
 
     console = new_console()
     console.print(
-        f"limits: {limits.bandwidth / 1e9:.1f} GB/s read, {limits.int8 / 1e9:,.0f} GOP/s of int8\n({limits.method})",
+        f"limits: {limits.bandwidth / 1e9:.1f} GB/s read, {limits.operations / 1e9:,.0f} GOP/s multiplied"
+        f"\n({limits.method})",
         highlight=False,
     )
     console.print("\ntokens per second, of all sequences together; the shares are those of the median")
-    speeds = Table(box=None, header_style="bold")
+    speeds = Table(box=None, header_style="bold", leading=1)
     speeds.add_column("weights")
     for heading in _headings(settings.workloads):
         speeds.add_column(heading, justify="right")
     for report in reports:
         speeds.add_row(report.weights, *_cells(settings.workloads, report, limits))
     console.print(speeds, highlight=False)
-    console.print("\nmemory in MiB, the process beyond its libraries; seconds from its start to the first token")
+    console.print("\nmemory in MiB (of the process: beyond its libraries); seconds to the first token")
     console.print(_costs(reports), highlight=False)
 
 
 def _headings(workloads: "tuple[Workload, ...]") -> Iterator[str]:
-    yield f"prefill {workloads[0].prompt}"
+    yield f"reading\na prompt of\n{_counted(workloads[0].prompt, 'token')}"
     for workload in workloads:
-        yield f"{workload.sequences} × at {workload.prompt}"
+        each = " each" if workload.sequences > 1 else ""
+        yield f"continuing\n{_counted(workload.sequences, 'prompt')} of\n{_counted(workload.prompt, 'token')}{each}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _cells(workloads: "tuple[Workload, ...]", report: "FormatReport", limits: "Limits") -> Iterator[str]:
@@ -112,11 +125,13 @@ def _cells(workloads: "tuple[Workload, ...]", report: "FormatReport", limits: "L
     from lmworks.generate.benchmark import share_multiplied, share_read, spread
 
     prefill = spread([speed.prefill for speed in report.speeds[0]])
-    yield f"{_numbers(prefill)}\nint8 {share_multiplied(prefill.median, report.operations[0][0], limits):.0%}"
+    multiplied = share_multiplied(prefill.median, report.operations[0][0], limits)
+    yield f"{_numbers(prefill)}\n\nmultiplied {multiplied:.0%}"
     for workload, speeds, (_, operations) in zip(workloads, report.speeds, report.operations, strict=True):
         decode = spread([speed.decode for speed in speeds])
         read = share_read(decode.median, report.read_bytes, workload.sequences, limits)
-        yield f"{_numbers(decode)}\nread {read:.0%}, int8 {share_multiplied(decode.median, operations, limits):.0%}"
+        multiplied = share_multiplied(decode.median, operations, limits)
+        yield f"{_numbers(decode)}\nread {read:.0%}\nmultiplied {multiplied:.0%}"
 
 
 def _numbers(rate: "Spread") -> str:

@@ -166,8 +166,8 @@ def share_read(rate: float, read_bytes: float, sequences: int, limits: Limits) -
 
 
 def share_multiplied(rate: float, operations: int, limits: Limits) -> float:
-    """The part of the 8-bit integer peak that `rate` tokens per second take."""
-    return rate * operations / limits.int8
+    """The part of the peak of multiplying that `rate` tokens per second take."""
+    return rate * operations / limits.operations
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ def gather(program: Program) -> Program:
     """
     layer_matrices = [getattr(layer, site) for layer in program.layers for site in SITES]
     values = {id(matrix.values): matrix.values for matrix in (*layer_matrices, program.head, program.embedding)}
-    memory = _large_pages(sum(_room(tensor) for tensor in values.values()))
+    memory = large_pages(sum(_room(tensor) for tensor in values.values()))
     moved, start = {}, 0
     for key, tensor in values.items():
         moved[key] = memory[start : start + tensor.nbytes].view(tensor.shape).copy_(tensor)
@@ -44,7 +44,7 @@ def _room(tensor: Tensor) -> int:
     return -(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT
 
 
-def _large_pages(size: int) -> Tensor:
+def large_pages(size: int) -> Tensor:
     """(size,) uint8, in large pages where the system has them."""
     if not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.empty(size, dtype=torch.uint8)

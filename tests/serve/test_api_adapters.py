@@ -1,5 +1,6 @@
 """LoRA adapters served as models, held against engines whose weights have the adapter merged into them."""
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,6 +21,7 @@ from lmworks.model.presets import llama
 from lmworks.model.transformer import Transformer
 from lmworks.monitor.replay import replay
 from lmworks.records import Message
+from lmworks.serve import server
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.service import Service
 
@@ -219,6 +221,33 @@ def test_a_folder_that_is_no_adapter_is_refused_at_start(tiny_folder, tmp_path) 
     with pytest.raises(FileNotFoundError, match=r"has no adapter_config\.json, so it is not a PEFT adapter"):
         service.load()
     service.close()
+
+
+@pytest.mark.parametrize("wrong", ["missing", "empty", "damaged", "name", "base"])
+def test_it_is_refused_before_anything_is_loaded_or_announced(
+    wrong, tiny_folder, wide_folder, folders, tmp_path
+) -> None:
+    folder = tmp_path / "adapter"
+    if wrong == "damaged":
+        shutil.copytree(folders["formal"], folder)
+        tensors = folder / "adapter_model.safetensors"
+        tensors.write_bytes(tensors.read_bytes()[:-4] + b"\0\1\2\3")
+    elif wrong != "missing":
+        folder.mkdir() if wrong == "empty" else shutil.copytree(folders["formal"], folder)
+    name = "tiny" if wrong == "name" else "formal"
+    models = {"wide": str(wide_folder)} if wrong == "base" else {"tiny": str(tiny_folder)}
+    problem = {
+        "missing": "there is no such folder",
+        "empty": "has no adapter_config.json",
+        "damaged": "is damaged",
+        "name": "has the name of a model",
+        "base": "is of another base",
+    }
+    told: list[str] = []
+    config = ServeConfig(port=0, adapters={name: str(folder)})
+    with pytest.raises((FileNotFoundError, ValueError), match=problem[wrong]):
+        server.run(tmp_path / "workspace", config, models, told.append)
+    assert told == [] and not (tmp_path / "workspace").exists()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

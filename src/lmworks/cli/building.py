@@ -35,15 +35,18 @@ def up(
     Example: `lmworks up --docs ./handbook`
     """
     from lmworks.cli.serving import serve_config, serve_workspace
+    from lmworks.serve.models import check_adapters, served_names
     from lmworks.serve.server import check_exposure, listen
 
     checked, folder = _checked(recipe, docs, overrides, workspace)
     config = serve_config(checked.serve, {} if port is None else {"port": port})
     check_exposure(config)
     listen(config).close()  # a taken port is an error before the build, not after it
-    for source in checked.models.values():
-        if not (checked.base / source).exists():
-            fetch(source)
+    paths = {
+        role: str(checked.base / source if (checked.base / source).exists() else fetch(source))
+        for role, source in checked.models.items()
+    }
+    check_adapters(served_names(paths, checked.models), config.adapters)
     _build(checked, folder, show_report=False)
     serve_workspace(folder, config)
 

@@ -1,6 +1,6 @@
 """The models of a recipe, loaded under the names that clients use."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,16 +85,36 @@ def _worker(checkpoint: Checkpoint, config: ServeConfig) -> EngineWorker:
 def _load_adapter(
     name: str, folder: str, languages: Mapping[str, EngineWorker], encoders: Mapping[str, TextEncoder]
 ) -> str:
-    """Load an adapter into the one language model that it fits, whose name is returned.
+    """Load an adapter into the one language model that it fits, whose name is returned."""
+    checkpoints = {language: worker.checkpoint for language, worker in languages.items()}
+    language, lora = _fitting(name, folder, checkpoints, encoders)
+    languages[language].load_adapter(name, lora)
+    return language
 
-    ValueError when its name is taken, and when it fits none of the models, or several.
+
+def check_adapters(paths: Mapping[str, str], adapters: Mapping[str, str]) -> None:
+    """Raise for an adapter that `load_models` would refuse, before any weights are read but the adapters' own."""
+    if not adapters:
+        return
+    checkpoints = {name: load(path) for name, path in paths.items()}
+    languages = {n: c for n, c in checkpoints.items() if isinstance(c.config.head, LanguageModelHead)}
+    for name, folder in adapters.items():
+        _fitting(name, folder, languages, checkpoints)
+
+
+def _fitting(name: str, folder: str, languages: Mapping[str, Checkpoint], others: Collection[str]) -> tuple[str, Lora]:
+    """The adapter, and the name of the one language model that it fits.
+
+    FileNotFoundError for a folder that is not there or no adapter. ValueError when its name is taken, also by one of
+    the `others`, and when it fits none of the models, or several.
     """
-    if name in (ASSISTANT, *languages, *encoders):
+    if name in (ASSISTANT, *languages, *others):
         raise ValueError(f"the adapter {name!r} has the name of a model that is served: give it another one")
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"the adapter {name!r} is to be read from {folder}, and there is no such folder")
     fits: dict[str, Lora] = {}
     reasons: list[str] = []
-    for language, worker in languages.items():
-        checkpoint = worker.checkpoint
+    for language, checkpoint in languages.items():
         try:
             fits[language] = read_lora(folder, checkpoint.config, checkpoint.published)
         except ValueError as error:
@@ -102,6 +122,4 @@ def _load_adapter(
     if len(fits) != 1:
         why = f"it fits {', '.join(fits)}: serve only one of them" if fits else "; ".join(reasons)
         raise ValueError(f"the adapter {name!r} in {folder} must fit exactly one language model that is served; {why}")
-    ((language, lora),) = fits.items()
-    languages[language].load_adapter(name, lora)
-    return language
+    return next(iter(fits.items()))

@@ -11,9 +11,11 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from lmworks.build import read_current
 from lmworks.serve.app import create_app
 from lmworks.serve.asgi import is_loopback
 from lmworks.serve.config import ServeConfig
+from lmworks.serve.models import check_adapters, served_names
 from lmworks.serve.service import Service
 
 _CLOSE_SECONDS = 5  # for connections to end once their work is done
@@ -29,10 +31,12 @@ def run(
     /health answers while the models are loaded, /ready once they are. The first signal lets what runs finish for
     `drain_seconds`, while everything new is refused with 503; a second one ends it at once.
 
-    Raises, before anything is loaded, ValueError for a host that needs keys, OSError for a port that is taken, and what
-    `Service` raises; later what `Service.load` raises.
+    Raises, before anything is loaded or announced, ValueError for a host that needs keys, OSError for a port that is
+    taken, what `check_adapters` raises and what `Service` raises; later what `Service.load` raises.
     """
     check_exposure(config)
+    if config.adapters:
+        check_adapters(_paths(workspace, models), config.adapters)
     listener = listen(config)
     try:
         service = Service(workspace, config, models)
@@ -47,6 +51,14 @@ def run(
             service.close()
     finally:
         listener.close()
+
+
+def _paths(workspace: Path, models: dict[str, str] | None) -> dict[str, str]:
+    """name -> path of the models that are to be served."""
+    if models is not None:
+        return models
+    current = read_current(workspace)
+    return served_names(current.models, current.names)
 
 
 def check_exposure(config: ServeConfig) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 
-from lmworks.generate.constraint import FunctionCalls
+from lmworks.generate.constraint import ConstraintError, FunctionCalls
 
 _SIGNS = frozenset(r"\.+*?()|[]{}^$/")  # what means something in a regular expression between slashes
 
@@ -31,7 +31,21 @@ def lark(wanted: FunctionCalls, schema: Callable[[str], str]) -> Iterator[str]:
     names = [_literal(opening + name + wanted.between) for name, _ in wanted.functions]
     yield "call: " + " | ".join(f"{name} arguments_{number}{after}" for number, name in enumerate(names))
     for number, (_, parameters) in enumerate(wanted.functions):
-        yield f"arguments_{number}: {schema(parameters)}"
+        yield f"arguments_{number}: {schema(_of_objects(parameters))}"
+
+
+def _of_objects(parameters: str) -> str:
+    """The schema, of objects alone: arguments go by their names, whatever else a schema that says no type allows."""
+    try:
+        schema = json.loads(parameters)
+    except (ValueError, RecursionError):
+        return parameters  # which says what is wrong with it when it is compiled
+    if not isinstance(schema, dict):
+        return '{"type": "object"}' if schema is True else parameters
+    kinds = schema.get("type", "object")
+    if "object" not in (kinds if isinstance(kinds, list) else [kinds]):
+        raise ConstraintError(f"the arguments of a function are an object, got parameters of the type {kinds!r}")
+    return json.dumps({**schema, "type": "object"}, ensure_ascii=False)
 
 
 def _literal(text: str) -> str:

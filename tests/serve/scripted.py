@@ -27,7 +27,8 @@ def scripted(running, pieces: Sequence[str], model: str = "tiny", reason: str = 
 
 
 def _speak(request: Request, listener, pieces: Sequence[str], reason: str) -> None:
-    tokens = tuple(Token(number, piece, -0.5) for number, piece in enumerate(pieces))
+    # The first ids of a vocabulary are special tokens, which are no part of the text.
+    tokens = tuple(Token(100 + number, piece, -0.5) for number, piece in enumerate(pieces))
     for piece, token in zip(pieces, tokens, strict=True):
         listener(Delta(piece, tokens=(token,)))
     completion = Completion(

@@ -263,6 +263,8 @@ def test_what_is_not_supported_is_refused_by_name(language, options, param):
         ({"stream_options": {"include_usage": True}}, "stream"),
         ({"max_tokens": 1, "max_completion_tokens": 1}, "max_completion_tokens"),
         ({"logit_bias": {"99999": 1}}, "logit_bias"),
+        ({"logit_bias": {"5": 1, "05": -100}}, "logit_bias"),
+        ({"user": "ada", "extra_body": {"safety_identifier": "eve"}}, "safety_identifier"),
         ({"messages": [{"role": "user", "content": "x" * 2000}]}, "context"),
     ],
 )

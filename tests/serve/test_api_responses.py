@@ -196,7 +196,7 @@ def test_a_list_of_earlier_output_is_an_input(served):
         ({"previous_response_id": "resp_nothing"}, "previous_response_id", 404),
         ({"background": True}, "background", 400),
         ({"conversation": "conv_1"}, "conversation", 400),
-        ({"include": ["message.output_text.logprobs"]}, "include", 400),
+        ({"include": ["reasoning.encrypted_content"]}, "include", 400),
         ({"reasoning": {"effort": "low"}}, "reasoning", 400),
         ({"truncation": "auto"}, "truncation", 400),
         ({"tools": [{"type": "web_search"}]}, "tools.0", 400),
@@ -207,6 +207,12 @@ def test_a_list_of_earlier_output_is_an_input(served):
         ({"input": [{"type": "reasoning", "summary": []}]}, "input", 400),
         ({"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]}, "input", 400),
         ({"stop": "x"}, "stop", 400),
+        (
+            {"text": {"format": {"type": "json_object"}}, "structured_outputs": {"regex": "a"}},
+            "structured_outputs",
+            400,
+        ),
+        ({"top_logprobs": 21, "include": ["message.output_text.logprobs"]}, "top_logprobs", 400),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(served, options, param, status):
@@ -215,6 +221,15 @@ def test_what_is_not_supported_is_refused_by_name(served, options, param, status
         answer = served.http().post("/v1/responses", json=body)
         assert answer.status_code == status, answer.text
         assert answer.json()["error"]["param"].startswith(param), answer.text
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({"top_logprobs": 2}, "include"), ({"stream_options": {"include_obfuscation": False}}, "stream_options")],
+)
+def test_what_needs_another_parameter_is_refused_without_it(served, options, named):
+    with pytest.raises(openai.BadRequestError, match=named):
+        respond(served, **options)
 
 
 def test_a_redacted_response_cannot_be_gone_on_from(served):
@@ -230,5 +245,8 @@ def test_a_redacted_response_cannot_be_gone_on_from(served):
 def test_the_assistant_answers_too(grounded):
     response = grounded.client().responses.create(model="assistant", input="How many days of leave are there?")
     assert response.output_text and response.lmworks["citations"] is not None
-    with pytest.raises(openai.BadRequestError, match="tools"):
-        grounded.client().responses.create(model="assistant", input="x", tools=[WEATHER])
+    for name, value in (("tools", [WEATHER]), ("include", ["message.output_text.logprobs"])):
+        with pytest.raises(openai.BadRequestError, match=name):
+            grounded.client().responses.create(model="assistant", input="x", **{name: value})
+    again = grounded.client().responses.retrieve(response.id)
+    assert again.to_dict() == response.to_dict()

@@ -10,7 +10,7 @@ import pydantic
 import pytest
 from scripted import scripted
 
-from lmworks.generate.constraint import Choice, FunctionCalls, Grammar, JsonSchema, Regex
+from lmworks.generate.constraint import Choice, ConstraintError, FunctionCalls, Grammar, JsonSchema, Regex
 from lmworks.tokenizer.tool_calls import OWN_FORM
 
 QUESTION = [{"role": "user", "content": "How is it in Graz?"}]
@@ -142,6 +142,52 @@ def test_a_completion_that_is_too_long_has_the_part_of_its_call(served):
     assert '{"place": "Graz"}'.startswith(choice.message.tool_calls[0].function.arguments)
 
 
+@pytest.mark.parametrize(("end", "calls"), [(-22, 1), (25, 0)])
+def test_a_stop_string_inside_a_call_does_not_complete_it(served, end, calls):
+    """Whoever reads "tool_calls" may parse the arguments."""
+    with scripted(served, [CALL[:end]]):
+        (whole,) = ask(served, tools=[WEATHER], stop=["az"]).choices
+        chunks = list(ask(served, tools=[WEATHER], stop=["az"], stream=True))
+    assert whole.finish_reason == chunks[-1].choices[0].finish_reason == "stop"
+    assert len(whole.message.tool_calls or ()) == calls
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"properties": {"row": {"const": 7}}}, {"anyOf": [{"type": "integer"}, {"type": "object"}]}, {"maximum": 3}],
+)
+def test_arguments_are_an_object_whatever_else_their_schema_allows(served, parameters):
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    for seed in range(3):
+        options = {"seed": seed, "tools": [tool], "tool_choice": "required", "max_tokens": 90}
+        (choice,) = served.client().chat.completions.create(model="tiny", messages=QUESTION, **options).choices
+        assert choice.message.tool_calls[0].function.arguments.startswith("{")
+        if choice.finish_reason == "tool_calls":
+            assert isinstance(json.loads(choice.message.tool_calls[0].function.arguments), dict)
+
+
+@pytest.mark.parametrize("parameters", [{"type": "string"}, {"type": ["array", "null"]}])
+def test_parameters_that_are_no_object_are_refused(served, parameters):
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    with pytest.raises(openai.BadRequestError, match="arguments of a function are an object"):
+        ask(served, tools=[tool])
+
+
+def test_what_the_client_has_parsed_can_be_sent_back(served):
+    """Its messages have more than the API's: it sends that along."""
+    create, parse = served.client().chat.completions.create, served.client().chat.completions.parse
+    with scripted(served, ['{"name": "Graz", "people": 300000}']) as requests:
+        said = parse(model="tiny", messages=QUESTION, response_format=Place).choices[0].message
+        create(model="tiny", messages=[*QUESTION, said, *QUESTION])
+    assert requests[1].messages[1].content == said.content
+    with scripted(served, [CALL]) as requests:
+        called = parse(model="tiny", messages=QUESTION, tools=[strict(WEATHER)]).choices[0].message
+        assert called.tool_calls[0].function.parsed_arguments == {"place": "Graz"}
+        result = {"role": "tool", "tool_call_id": called.tool_calls[0].id, "content": "22"}
+        create(model="tiny", messages=[*QUESTION, called, result])
+    assert requests[1].messages[1].tool_calls[0]["function"]["arguments"] == {"place": "Graz"}
+
+
 class Place(pydantic.BaseModel):
     name: str
     people: int
@@ -262,6 +308,24 @@ def test_constraints_that_take_long_to_compile_are_in_nobodys_way(served):
         assert all(one.result().choices for one in formed)
     finally:
         slow.set()
+        del worker.submit
+
+
+def test_a_constraint_that_grows_too_complex_is_the_requests_own_fault(served):
+    """Some grow with the text, not while they are compiled."""
+
+    def submit(request, listener):
+        threading.Thread(target=listener, args=(ConstraintError("simplify it"),)).start()
+        return request.id
+
+    worker = served.service.language("tiny")
+    worker.submit = submit
+    try:
+        for stream in (False, True):
+            with pytest.raises(openai.BadRequestError, match="simplify it") as caught:
+                ask(served, stream=stream)
+            assert caught.value.code == "constraint_failed"
+    finally:
         del worker.submit
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmworks.serve.openai.calls import ArgumentsPiece, CallBegins, CallReader, Words, read_all
+from lmworks.serve.openai.calls import ArgumentsPiece, CallBegins, CallReader, Said, Words, read_all
 from lmworks.tokenizer.tool_calls import OWN_FORM, ToolForm
 
 FORMS = [
@@ -74,10 +74,11 @@ def test_arguments_come_as_they_are_written():
 @pytest.mark.parametrize(("end", "calls"), [(15, 0), (30, 0), (45, 1)])
 def test_a_completion_that_ends_inside_a_call(end, calls):
     text = OWN_FORM.write("get_it", '{"key": "a long value"}')
-    said, read = read_all(OWN_FORM, "i", text[:end])
-    assert said == "" and len(read) == calls
+    said = read_all(OWN_FORM, "i", text[:end])
+    assert said.words == "" and len(said.calls) == calls and said.cut
+    assert not read_all(OWN_FORM, "i", text).cut
 
 
 def test_without_a_form_everything_is_words():
     text = OWN_FORM.write("f", "{}")
-    assert read_all(None, "i", text) == (text, [])
+    assert read_all(None, "i", text) == Said(text, (), cut=False)

@@ -22,6 +22,7 @@ from lmworks.serve.metrics import CountRequests, Metrics
 from lmworks.serve.openai import chat, completions, embeddings, models, relevance, tokenizing
 from lmworks.serve.openai.prompts import Scorer
 from lmworks.serve.openai.responses_api import endpoint as responses
+from lmworks.serve.openai.responses_api.kept import KeptResponses
 from lmworks.serve.security import Security
 from lmworks.serve.service import Service
 from lmworks.serve.sessions import Sessions
@@ -39,6 +40,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(title="lmworks", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = service
     app.state.scorer = scorer
+    app.state.responses = KeptResponses(service.log.config.retention_days * 86400)
     app.state.metrics = metrics = Metrics(service)
     app.state.abandoned = asyncio.Event()  # set: what still runs ends now
     service.observers.append(metrics.observe)

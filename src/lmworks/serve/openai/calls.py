@@ -42,6 +42,15 @@ class Call:
     arguments: str
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A whole completion; `cut` when it ended inside a call."""
+
+    words: str
+    calls: tuple[Call, ...]
+    cut: bool
+
+
 class CallReader:
     """Reads a completion in which calls have a `ToolForm`; all of it is words where `form` is None.
 
@@ -61,6 +70,11 @@ class CallReader:
     def calls(self) -> int:
         """How many calls have begun."""
         return self._number + 1
+
+    @property
+    def cut(self) -> bool:
+        """Whether a completion that ends here would end inside a call."""
+        return self._read in (self._name, self._arguments)
 
     def feed(self, text: str) -> list[Part]:
         """What is certain after this piece."""
@@ -150,10 +164,10 @@ class _ObjectScan:
         return len(text)
 
 
-def read_all(form: ToolForm | None, interaction: str, text: str) -> tuple[str, list[Call]]:
+def read_all(form: ToolForm | None, interaction: str, text: str) -> Said:
     """The words and the calls of a whole completion."""
     reader = CallReader(form, interaction)
-    words, calls = "", []
+    words, calls = "", list[Call]()
     for part in [*reader.feed(text), *reader.end()]:
         match part:
             case Words(said):
@@ -162,7 +176,7 @@ def read_all(form: ToolForm | None, interaction: str, text: str) -> tuple[str, l
                 calls.append(Call(identifier, name, ""))
             case ArgumentsPiece(_, piece):
                 calls[-1] = Call(calls[-1].id, calls[-1].name, calls[-1].arguments + piece)
-    return words, calls
+    return Said(words, tuple(calls), reader.cut)
 
 
 def _held_back(text: str, marker: str) -> int:

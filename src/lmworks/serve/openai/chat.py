@@ -26,24 +26,22 @@ from lmworks.serve.openai.answers import (
     FinishReason,
     FunctionDelta,
 )
+from lmworks.serve.openai.asking import asked
 from lmworks.serve.openai.calls import ArgumentsPiece, CallBegins, CallReader, Part, Words, read_all
-from lmworks.serve.openai.constraints import constraint_of, schema_of, with_calls
 from lmworks.serve.openai.conversation import messages_of
 from lmworks.serve.openai.envelope import (
-    client_of,
     content,
     finish_reason,
     fresh_id,
+    reply,
     system_fingerprint,
     turn_fields,
     usage,
 )
 from lmworks.serve.openai.errors import Json, documented
-from lmworks.serve.openai.log_probabilities import TokenBytes, chat_logprobs
+from lmworks.serve.openai.log_probabilities import TokenBytes, token_logprobs
 from lmworks.serve.openai.requests import ChatRequest
-from lmworks.serve.openai.stream import DONE, EventStream, answered, event
-from lmworks.serve.openai.tool_fields import ChosenTool
-from lmworks.serve.openai.tools import Toolbox, toolbox
+from lmworks.serve.openai.stream import DONE, event
 from lmworks.serve.recording import Turn, choice_id
 from lmworks.serve.service import Service
 from lmworks.tokenizer.tool_calls import ToolForm
@@ -53,7 +51,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "model": ChatCompletion,
         "description": "the completion, or with `stream` a sequence of `chat.completion.chunk` events",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},
     },
     **documented(400, 401, 403, 404, 413, 421, 429, 500, 503, 504),
 }
@@ -65,11 +63,7 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
 
     The assistant takes the last message as the question, and its answer carries the evidence in `lmworks`.
     """
-    service: Service = request.app.state.service
-    client = client_of(request, body)
-    if body.stream:
-        return EventStream(_chunks(service, body, client))
-    return await answered(request, lambda: _completion(service, body, client))
+    return await reply(request, body, _completion, _chunks)
 
 
 async def _completion(service: Service, body: ChatRequest, client: str) -> Response:
@@ -124,18 +118,13 @@ class _Chat:
 
     @classmethod
     def begin(cls, service: Service, body: ChatRequest, client: str) -> "_Chat":
-        model = service.served(body.model)
-        if model.kind == "assistant":
-            sampling.refuse_for_assistant(body, sampling.chat_asks_for(body))
+        wanted = asked(service, body, body.response_format, sampling.chat_asks_for(body))
         sampling.check_choices(body.n or 1, service.config)
-        box = _toolbox(body)
-        form = service.language(body.model).checkpoint.chat.tool_form if box else None
-        answer = schema_of(body.response_format) or constraint_of(body.structured_outputs)
         turn = Turn(
             model=body.model,
             messages=messages_of(body.messages),
-            tools=box.tools if box else (),
-            sampling=sampling.of_chat(body, with_calls(answer, box, form)),
+            tools=wanted.tools,
+            sampling=sampling.of_chat(body, wanted.constraint),
             n=body.n or 1,
             id=fresh_id(),
             **turn_fields(body, client),
@@ -148,26 +137,28 @@ class _Chat:
             "system_fingerprint": system_fingerprint(service, body.model),
         }
         names = TokenBytes(service.language(body.model).checkpoint.tokenizer) if body.logprobs else None
-        return cls(turn, head, body.top_logprobs or 0, names, form)
+        return cls(turn, head, body.top_logprobs or 0, names, wanted.form)
 
     def logprobs(self, tokens: tuple[Token, ...]) -> ChatLogprobs | None:
-        return None if self.names is None else chat_logprobs(tokens, self.alternatives, self.names)
+        return (
+            None if self.names is None else ChatLogprobs(content=token_logprobs(tokens, self.alternatives, self.names))
+        )
 
     def reader(self, choice: int) -> CallReader:
         return self.readers.setdefault(choice, CallReader(self.form, choice_id(self.turn.id, choice)))
 
     def choice(self, one: Finished) -> ChatChoice:
         """A choice at once."""
-        words, calls = read_all(self.form, one.interaction.id, one.interaction.response)
+        said = read_all(self.form, one.interaction.id, one.interaction.response)
         made = [
             AnsweredCall(id=call.id, function=AnsweredFunction(name=call.name, arguments=call.arguments))
-            for call in calls
+            for call in said.calls
         ]
         return ChatChoice(
             index=one.choice,
-            message=AnswerMessage(content=words or (None if made else ""), tool_calls=made or None),
+            message=AnswerMessage(content=said.words or (None if made else ""), tool_calls=made or None),
             logprobs=self.logprobs((one.completion and one.completion.tokens) or ()),
-            finish_reason=finish_reason(one, bool(made)),
+            finish_reason=finish_reason(one, called=bool(made) and not said.cut),
         )
 
     def pieces(self, choice: int, parts: list[Part], tokens: tuple[Token, ...]) -> list[bytes]:
@@ -178,7 +169,8 @@ class _Chat:
         return [self.chunk(choice, delta, () if number else tokens) for number, delta in enumerate(deltas)]
 
     def last(self, one: Finished) -> bytes:
-        reason = finish_reason(one, self.reader(one.choice).calls > 0)
+        reader = self.reader(one.choice)
+        reason = finish_reason(one, called=reader.calls > 0 and not reader.cut)
         return self.chunk(one.choice, ChunkDelta(), reason=reason, extra=extension.of_finished(one))
 
     def chunk(
@@ -198,13 +190,6 @@ class _Chat:
         fields = content(ChatChunk(**self.head, choices=[part], lmworks=extra))
         fields["choices"][0]["delta"] = delta.model_dump(exclude_none=True)
         return event(fields)
-
-
-def _toolbox(body: ChatRequest) -> Toolbox | None:
-    functions = [tool.function for tool in body.tools or ()]
-    if isinstance(body.tool_choice, ChosenTool):
-        return toolbox(functions, None, body.tool_choice.function.name, body.parallel_tool_calls)
-    return toolbox(functions, body.tool_choice, None, body.parallel_tool_calls)
 
 
 def _delta(part: Part) -> ChunkDelta:

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -15,10 +16,10 @@ from lmworks.serve.events import Finished, Piece
 from lmworks.serve.openai import extension, sampling
 from lmworks.serve.openai.answers import FinishReason, TextChoice, TextCompletion, TextLogprobs, Usage
 from lmworks.serve.openai.envelope import (
-    client_of,
     content,
     finish_reason,
     fresh_id,
+    reply,
     system_fingerprint,
     turn_fields,
     usage,
@@ -29,7 +30,7 @@ from lmworks.serve.openai.log_probabilities import TextLogprobsWriter, TokenByte
 from lmworks.serve.openai.merging import merged
 from lmworks.serve.openai.prompts import Prompt, Scorer, read_prompt
 from lmworks.serve.openai.requests import CompletionRequest
-from lmworks.serve.openai.stream import DONE, EventStream, answered, event
+from lmworks.serve.openai.stream import DONE, event
 from lmworks.serve.recording import Turn
 from lmworks.serve.service import Service
 
@@ -38,7 +39,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "model": TextCompletion,
         "description": "the completion, or with `stream` a sequence of events of the same form",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},
     },
     **documented(400, 401, 403, 404, 413, 421, 429, 500, 503, 504),
 }
@@ -50,15 +51,11 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
 
     With `echo`, `logprobs` 0 and `max_tokens` 0 nothing is generated: the answer scores the prompt.
     """
-    service: Service = request.app.state.service
     scorer: Scorer = request.app.state.scorer
-    client = client_of(request, body)
-    if body.stream:
-        return EventStream(_chunks(service, scorer, body, client))
-    return await answered(request, lambda: _completion(service, scorer, body, client))
+    return await reply(request, body, partial(_completion, scorer), partial(_chunks, scorer))
 
 
-async def _completion(service: Service, scorer: Scorer, body: CompletionRequest, client: str) -> Response:
+async def _completion(scorer: Scorer, service: Service, body: CompletionRequest, client: str) -> Response:
     text = await _Text.begin(service, scorer, body, client)
     finished: dict[int, Finished] = {}
     if body.max_tokens != 0:
@@ -74,7 +71,7 @@ async def _completion(service: Service, scorer: Scorer, body: CompletionRequest,
 
 
 async def _chunks(
-    service: Service, scorer: Scorer, body: CompletionRequest, client: str
+    scorer: Scorer, service: Service, body: CompletionRequest, client: str
 ) -> AsyncGenerator[bytes, None]:
     text = await _Text.begin(service, scorer, body, client)
     if body.echo:

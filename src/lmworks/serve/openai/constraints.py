@@ -9,8 +9,23 @@ from lmworks.serve.openai.tool_fields import JsonObjectFormat, JsonSchemaFormat,
 from lmworks.serve.openai.tools import Toolbox, calls_of
 from lmworks.tokenizer.tool_calls import ToolForm
 
+AnswerFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat | SchemaFormat
 
-def schema_of(wanted: TextFormat | JsonObjectFormat | JsonSchemaFormat | SchemaFormat | None) -> JsonSchema | None:
+
+def answer_of(wanted: AnswerFormat | None, outputs: StructuredOutputs | None) -> Constraint | None:
+    """What the words of an answer must be; None for free text. ApiError for two forms of one answer."""
+    schema, constraint = _schema_of(wanted), constraint_of(outputs)
+    if schema is not None and constraint is not None:
+        raise ApiError(
+            400,
+            "give structured_outputs or another form of the answer (response_format, text.format), not both",
+            "structured_outputs",
+            "invalid_value",
+        )
+    return schema or constraint
+
+
+def _schema_of(wanted: AnswerFormat | None) -> JsonSchema | None:
     """The schema that `response_format`, or `text.format` of a response, asks for; None for free text."""
     match wanted:
         case JsonObjectFormat():

@@ -1,35 +1,53 @@
-"""What chat and text completions share: the turn, the parts of an answer, and the end of one."""
+"""What the endpoints for text share: how they reply, the turn, the parts of an answer, and the end of one."""
 
 import secrets
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel
+from starlette.responses import Response
 
 from lmworks.serve.authentication import KEY
 from lmworks.serve.events import Finished
 from lmworks.serve.openai.answers import FinishReason, PromptTokensDetails, Usage
 from lmworks.serve.openai.errors import ApiError
 from lmworks.serve.openai.requests import Drawn
+from lmworks.serve.openai.stream import EventStream, answered
 from lmworks.serve.service import Service
+
+Asking = TypeVar("Asking", bound=Drawn)
+
+
+async def reply(
+    request: Request,
+    body: Asking,
+    whole: Callable[[Service, Asking, str], Awaitable[Response]],
+    events: Callable[[Service, Asking, str], AsyncGenerator[bytes, None]],
+) -> Response:
+    """The answer as the body asks for it: at once, or as events. Both are made of (service, body, client)."""
+    service: Service = request.app.state.service
+    client = client_of(request, body)
+    if body.stream:
+        return EventStream(events(service, body, client))
+    return await answered(request, lambda: whole(service, body, client))
 
 
 def turn_fields(body: Drawn, client: str) -> dict[str, Any]:
-    """The fields of a `Turn` that say whose it is; OpenAI's `user` is the unit where `metadata` names none."""
+    """The fields of a `Turn` that say whose it is; who asks is the unit where `metadata` names none."""
     metadata = body.metadata
     return {
         "client": client,
         "priority": body.priority or 0,
         "conversation": (metadata and metadata.conversation) or "",
         "parent": (metadata and metadata.parent) or None,
-        "unit": (metadata and metadata.unit) or body.user or "",
+        "unit": (metadata and metadata.unit) or body.asker,
     }
 
 
 def client_of(request: Request, body: Drawn) -> str:
     """Among whom the model's time is shared: the keys that requests are made with, else what users call themselves."""
-    return request.scope.get(KEY) or body.user or ""
+    return request.scope.get(KEY) or body.asker
 
 
 def fresh_id() -> str:
@@ -41,8 +59,10 @@ def system_fingerprint(service: Service, name: str) -> str:
     return f"fp_{service.served(name).fingerprint[:16]}"
 
 
-def finish_reason(finished: Finished, called: bool = False) -> FinishReason:
-    """ "stop", "tool_calls" or "length"; a completion that the server cut off to shut down is an error instead."""
+def finish_reason(finished: Finished, *, called: bool = False) -> FinishReason:
+    """ "stop", "length", or "tool_calls" where it ended with whole calls (`called`).
+
+    A completion that the server cut off to shut down is an error instead."""
     reason = finished.interaction.finish_reason
     if reason == "stop" and called:
         return "tool_calls"

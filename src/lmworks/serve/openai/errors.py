@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
+from lmworks.generate.constraint import ConstraintError
 from lmworks.generate.protocol import UnsupportedError
 from lmworks.monitor.log import LogFullError
 from lmworks.serve.events import BusyError, DeadlineError, FailedError, NotReadyError, UnknownModelError
@@ -85,6 +86,8 @@ def from_exception(error: Exception) -> ApiError:
             return ApiError(404, str(error), "model", "model_not_found")
         case DeadlineError():
             return ApiError(504, str(error), None, "deadline_exceeded")
+        case FailedError(__cause__=ConstraintError() as cause):  # it grew too complex where the text had come to
+            return ApiError(400, str(cause), None, "constraint_failed")
         case FailedError():
             _LOGGER.error("a model failed", exc_info=error)
             return ApiError(500, str(error), None, "model_failed")
@@ -97,7 +100,7 @@ def from_exception(error: Exception) -> ApiError:
 def from_validation(errors: Sequence[Any], unsupported: Mapping[str, str]) -> ApiError:
     """The first of pydantic's errors as one sentence; `unsupported` says why a known parameter is not taken."""
     first = errors[0]
-    path = [part for part in first["loc"] if part != "body"]
+    path = list(first["loc"][1:])  # without where it was found: in the body, in the query
     name = str(path[0]) if path else ""
     param = ".".join(str(part) for part in path if not _is_branch(part)) or None
     if first["type"] == "json_invalid":

@@ -73,7 +73,7 @@ def joined(content: str | list[Any] | None) -> str:
 
 _MOST_BIASES = 1024
 LogitBias = Annotated[
-    dict[Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]],
+    dict[Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,8})$")], Annotated[float, Field(ge=-100, le=100)]],
     Field(max_length=_MOST_BIASES),
     BeforeValidator(lambda value: bounded(value, _MOST_BIASES)),
 ]

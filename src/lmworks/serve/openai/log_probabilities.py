@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Iterable, Sequence
 
 from lmworks.generate.protocol import Token
-from lmworks.serve.openai.answers import ChatLogprobs, TextLogprobs, TokenLogprob, TopLogprob
+from lmworks.serve.openai.answers import TextLogprobs, TokenLogprob, TopLogprob
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 _PARTIAL = "\ufffd"
@@ -33,17 +33,15 @@ class TokenBytes:
         return text if content is None else "bytes:" + "".join(f"\\x{byte:02x}" for byte in content)
 
 
-def chat_logprobs(tokens: Iterable[Token], alternatives: int, names: TokenBytes) -> ChatLogprobs:
+def token_logprobs(tokens: Iterable[Token], alternatives: int, names: TokenBytes) -> list[TokenLogprob]:
     """For each token itself and its first `alternatives` alternatives."""
-    return ChatLogprobs(
-        content=[
-            TokenLogprob(
-                **_entry(names, token.id, token.text, token.log_probability).model_dump(),
-                top_logprobs=[_entry(names, *other) for other in token.alternatives[:alternatives]],
-            )
-            for token in tokens
-        ]
-    )
+    return [
+        TokenLogprob(
+            **_entry(names, token.id, token.text, token.log_probability).model_dump(),
+            top_logprobs=[_entry(names, *other) for other in token.alternatives[:alternatives]],
+        )
+        for token in tokens
+    ]
 
 
 def _entry(names: TokenBytes, token: int | None, text: str, value: float) -> TopLogprob:
@@ -51,13 +49,36 @@ def _entry(names: TokenBytes, token: int | None, text: str, value: float) -> Top
     return TopLogprob(token=text, logprob=finite(value), bytes=None if content is None else list(content))
 
 
+class TextOffsets:
+    """Where tokens stand in a text, one after another, in code points."""
+
+    def __init__(self, names: TokenBytes) -> None:
+        self._names = names
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._offset = 0
+
+    def advance(self, token: Token, *, hidden: bool) -> int:
+        """Where the character stands that holds the token's first byte. What is held back is no character yet.
+
+        A hidden token is no part of the text.
+        """
+        content = b"" if hidden else self._names.of(token.id, token.text)
+        if content is None:  # a tokenizer that does not tell bytes: its tokens are whole characters, or nearly
+            self._offset += len(token.text)
+            return self._offset - len(token.text)
+        first = self._decoder.decode(content[:1])
+        whole = bool(first) and not self._decoder.getstate()[0]
+        start = self._offset + len(first) - whole
+        self._offset += len(first) + len(self._decoder.decode(content[1:]))
+        return start
+
+
 class TextLogprobsWriter:
     """Writes tokens one after another, so that `text_offset` (in code points of the text) goes on between them."""
 
     def __init__(self, alternatives: int, names: TokenBytes) -> None:
         self._alternatives, self._names = alternatives, names
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._offset = 0
+        self._offsets = TextOffsets(names)
 
     def write(self, tokens: Sequence[Token], values: Sequence[float | None] | None = None) -> TextLogprobs:
         """Of tokens that were generated, among which special ones are not part of the text.
@@ -74,25 +95,13 @@ class TextLogprobsWriter:
             ]
             if self._alternatives
             else None,
-            text_offset=[self._advance(token, hidden=token.id in hidden) for token in tokens],
+            text_offset=[self._offsets.advance(token, hidden=token.id in hidden) for token in tokens],
         )
 
     def _top(self, token: Token) -> dict[str, float]:
         """The most probable tokens, and the chosen one, as OpenAI adds it when it is not among them."""
         others = [*token.alternatives[: self._alternatives], (token.id, token.text, token.log_probability)]
         return {self._names.name(other, text): finite(value) for other, text, value in others}
-
-    def _advance(self, token: Token, *, hidden: bool) -> int:
-        """Where the character stands that holds the token's first byte. What is held back is no character yet."""
-        content = b"" if hidden else self._names.of(token.id, token.text)
-        if content is None:  # a tokenizer that does not tell bytes: its tokens are whole characters, or nearly
-            self._offset += len(token.text)
-            return self._offset - len(token.text)
-        first = self._decoder.decode(content[:1])
-        whole = bool(first) and not self._decoder.getstate()[0]
-        start = self._offset + len(first) - whole
-        self._offset += len(first) + len(self._decoder.decode(content[1:]))
-        return start
 
 
 def finite(value: float) -> float:

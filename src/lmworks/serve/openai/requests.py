@@ -42,7 +42,7 @@ UNSUPPORTED = {
     "conversation": "name it in metadata.conversation, or go on from previous_response_id",
     "function_call": "this is the old name of tool_choice",
     "functions": "this is the old name of tools",
-    "include": "nothing beyond the answer can be included",
+    "include": 'of what can be included there is "message.output_text.logprobs"',
     "max_tool_calls": "there are no built-in tools; parallel_tool_calls false allows one call",
     "modalities": 'the models answer with text, ["text"]',
     "prediction": "there is no predicted output",
@@ -91,6 +91,7 @@ class ChatMessage(Strict):
     audio: None = None
     function_call: None = None
     annotations: Nothing | None = None
+    parsed: Any = Field(default=None, description="without effect: the official client puts it beside `content`")
 
     @field_validator("content")
     @classmethod
@@ -141,6 +142,7 @@ class Drawn(Strict):
     temperature: Annotated[float, Field(ge=0, le=2), AfterValidator(_divisor)] | None = None
     top_p: Annotated[float, Field(ge=0.001, le=1)] | None = None
     user: ShortText | None = None
+    safety_identifier: ShortText | None = Field(default=None, description="the newer name of `user`")
     # Beyond OpenAI's, as vLLM names them (typical_p: as TGI does)
     top_k: Annotated[int, Field(ge=-1, description="-1 and 0 are off")] | None = None
     min_p: Annotated[float, Field(ge=0, le=1, description="0 is off")] | None = None
@@ -150,6 +152,20 @@ class Drawn(Strict):
     priority: Annotated[int, Field(ge=-(2**31), lt=2**31, description="smaller runs earlier")] | None = None
     structured_outputs: StructuredOutputs | None = None
     seed: Annotated[Annotated[int, Field(ge=0, lt=2**63)] | None, BeforeValidator(_seed)] = None
+
+    @model_validator(mode="after")
+    def _one_user(self) -> "Drawn":
+        if self.user and self.safety_identifier and self.user != self.safety_identifier:
+            raise ValueError("give safety_identifier or its older name user, not both")
+        return self
+
+    @property
+    def asker(self) -> str:
+        """Who asks, as the client says; "" when it does not."""
+        return self.user or self.safety_identifier or ""
+
+
+CacheKey = Annotated[ShortText, Field(description="without effect: equal beginnings are found")]
 
 
 class Sampled(Drawn):
@@ -182,6 +198,7 @@ class ChatRequest(Sampled):
     tools: Annotated[list[FunctionTool], Field(max_length=TOOLS)] | None = None
     tool_choice: ToolMode | ChosenTool | None = None
     parallel_tool_calls: bool | None = None
+    prompt_cache_key: CacheKey | None = None
     # Not supported, see UNSUPPORTED
     audio: None = None
     function_call: Literal["none"] | None = None
@@ -200,8 +217,6 @@ class ChatRequest(Sampled):
             raise ValueError("top_logprobs needs logprobs to be true")
         if self.max_tokens is not None and self.max_completion_tokens is not None:
             raise ValueError("give max_completion_tokens or its older name max_tokens, not both")
-        if self.structured_outputs and self.response_format and self.response_format.type != "text":
-            raise ValueError("give response_format or structured_outputs, not both")
         called: set[str] = set()
         for message in self.messages:
             called |= {call.id for call in message.tool_calls or ()}

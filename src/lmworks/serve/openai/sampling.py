@@ -10,6 +10,7 @@ from lmworks.serve.models import ASSISTANT
 from lmworks.serve.openai.constraints import constraint_of
 from lmworks.serve.openai.errors import ApiError
 from lmworks.serve.openai.requests import ChatRequest, CompletionRequest, Drawn, Sampled
+from lmworks.serve.openai.responses_api.requests import ResponseRequest
 
 CHAT_TOKENS = 1024  # when a chat does not say how long; the end of the context cuts it earlier
 COMPLETION_TOKENS = 16  # OpenAI's own default for text completions
@@ -37,6 +38,12 @@ def _of(body: Sampled, max_tokens: int, alternatives: int, constraint: Constrain
         presence_penalty=body.presence_penalty or 0.0,
         logit_bias={int(token): bias for token, bias in (body.logit_bias or {}).items()},
     )
+
+
+def of_response(body: ResponseRequest, constraint: Constraint | None) -> SamplingParameters:
+    """As `of_chat`."""
+    drawn = of_drawn(body, body.max_output_tokens or CHAT_TOKENS, constraint)
+    return replace(drawn, alternatives=body.top_logprobs or 0)
 
 
 def of_drawn(body: Drawn, max_tokens: int, constraint: Constraint | None) -> SamplingParameters:

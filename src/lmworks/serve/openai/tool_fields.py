@@ -26,6 +26,9 @@ def _arguments(text: str) -> str:
 ArgumentsText = Annotated[Text, AfterValidator(_arguments)]
 
 
+ParsedArguments = Annotated[Any, Field(description="without effect: the official client puts it beside `arguments`")]
+
+
 class FunctionDefinition(Strict):
     """A function. Without `parameters` it takes none; arguments always keep to them, whatever `strict` says."""
 
@@ -55,6 +58,7 @@ ToolMode = Literal["none", "auto", "required"]
 class CalledFunction(Strict):
     name: FunctionName
     arguments: ArgumentsText
+    parsed_arguments: ParsedArguments = None
 
 
 class ToolCall(Strict):

@@ -4,16 +4,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from lmworks.serve.openai.answers import Extra
+from lmworks.serve.openai.answers import Extra, TokenLogprob
 
 Status = Literal["in_progress", "completed", "incomplete"]
 
 
 class OutputText(BaseModel):
+    """`logprobs` are of the tokens of the text, and of the one that ended it, where they were asked for."""
+
     type: Literal["output_text"] = "output_text"
     text: str
     annotations: list[None] = Field(default_factory=list, max_length=0)
-    logprobs: list[None] = Field(default_factory=list, max_length=0)
+    logprobs: list[TokenLogprob] = Field(default_factory=list)
 
 
 class OutputMessage(BaseModel):
@@ -36,6 +38,46 @@ class OutputCall(BaseModel):
 
 
 OutputItem = Annotated[OutputMessage | OutputCall, Field(discriminator="type")]
+
+
+class InputText(BaseModel):
+    type: Literal["input_text"] = "input_text"
+    text: str
+
+
+class InputMessage(BaseModel):
+    type: Literal["message"] = "message"
+    id: str
+    role: Literal["system", "user", "assistant"]
+    status: Status
+    content: list[InputText] | list[OutputText]
+
+
+class ResultOfCall(BaseModel):
+    type: Literal["function_call_output"] = "function_call_output"
+    id: str
+    call_id: str
+    output: str
+    status: Status
+
+
+InputItem = Annotated[InputMessage | OutputCall | ResultOfCall, Field(discriminator="type")]
+
+
+class ItemList(BaseModel):
+    """A page of the items that a response was given, those of the responses before it included."""
+
+    object: Literal["list"] = "list"
+    data: list[InputItem]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class DeletedResponse(BaseModel):
+    id: str
+    object: Literal["response"] = "response"
+    deleted: Literal[True] = True
 
 
 class IncompleteDetails(BaseModel):
@@ -87,5 +129,8 @@ class ResponseObject(BaseModel):
     store: bool
     truncation: Literal["disabled"] = "disabled"
     background: Literal[False] = False
+    top_logprobs: int
     user: str | None
+    safety_identifier: str | None
+    prompt_cache_key: str | None
     lmworks: dict[str, Any] | None = Extra

@@ -1,47 +1,29 @@
-"""POST /v1/responses."""
+"""/v1/responses: made, asked for again, taken back."""
 
+import contextlib
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from lmworks.records import Interaction, Message
+from lmworks.records import Feedback
 from lmworks.serve.events import Finished, Piece
-from lmworks.serve.openai import extension, sampling
-from lmworks.serve.openai.calls import CallReader, read_all
-from lmworks.serve.openai.constraints import constraint_of, schema_of, with_calls
-from lmworks.serve.openai.envelope import cached_tokens, client_of, content, finish_reason, fresh_id, turn_fields
-from lmworks.serve.openai.errors import Json, documented
-from lmworks.serve.openai.responses_api.answers import (
-    IncompleteDetails,
-    InputTokensDetails,
-    OutputCall,
-    OutputItem,
-    OutputMessage,
-    OutputText,
-    ResponseObject,
-    ResponseUsage,
-    Status,
-)
-from lmworks.serve.openai.responses_api.events import ResponseEvents, item_id
-from lmworks.serve.openai.responses_api.history import (
-    INSTRUCTIONS,
-    PREFIX,
-    Previous,
-    instructions_hash,
-    messages_of,
-    previous,
-)
-from lmworks.serve.openai.responses_api.requests import ChosenFunction, ResponseRequest
-from lmworks.serve.openai.stream import EventStream, answered
-from lmworks.serve.openai.tools import Toolbox, toolbox
-from lmworks.serve.recording import Turn
+from lmworks.serve.openai.calls import CallReader
+from lmworks.serve.openai.envelope import content, reply
+from lmworks.serve.openai.errors import ApiError, Json, documented
+from lmworks.serve.openai.responses_api.answers import DeletedResponse, ItemList, ResponseObject
+from lmworks.serve.openai.responses_api.events import ResponseEvents
+from lmworks.serve.openai.responses_api.history import DELETED, PREFIX, logged
+from lmworks.serve.openai.responses_api.items import PageOfItems, page
+from lmworks.serve.openai.responses_api.kept import Kept, KeptResponses
+from lmworks.serve.openai.responses_api.requests import ResponseRequest
+from lmworks.serve.openai.responses_api.responding import Responding
+from lmworks.serve.openai.stream import answered
 from lmworks.serve.service import Service
-from lmworks.tokenizer.tool_calls import ToolForm
 
 router = APIRouter(tags=["OpenAI"])
 _RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -49,170 +31,117 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         "model": ResponseObject,
         "description": "the response, or with `stream` a sequence of events from `response.created` to "
         "`response.completed` or `response.incomplete`",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},
     },
     **documented(400, 401, 403, 404, 413, 421, 429, 500, 503, 504),
 }
+_READING = documented(400, 401, 403, 404, 421, 429, 500, 503)
+Identifier = Annotated[str, Path(description="the `id` of a response", max_length=64)]
 
 
 @router.post("/v1/responses", responses=_RESPONSES, response_model=None)
 async def responses(body: ResponseRequest, request: Request) -> Response:
-    """Answer an input, or go on from an earlier response, whose words the log holds.
+    """Answer an input, or go on from an earlier response.
 
     The model is a language model, or `assistant`, which answers from the documents.
     """
-    service: Service = request.app.state.service
-    client = client_of(request, body)
-    if body.stream:
-        return EventStream(_events(service, body, client))
-    return await answered(request, lambda: _response(service, body, client))
+    kept: KeptResponses = request.app.state.responses
+    return await reply(request, body, partial(_response, kept), partial(_events, kept))
 
 
-async def _response(service: Service, body: ResponseRequest, client: str) -> Response:
-    asked = await _Asked.begin(service, body, client)
+async def _response(kept: KeptResponses, service: Service, body: ResponseRequest, client: str) -> Response:
+    responding = await Responding.begin(service, kept, body, client)
     finished: Finished | None = None
-    async with aclosing(service.chat(asked.turn)) as events:
+    async with aclosing(service.chat(responding.turn)) as events:
         async for one in events:
             if isinstance(one, Finished):
                 finished = one
     assert finished is not None
-    return Json(content(asked.whole(finished)))
+    whole = responding.whole(finished)
+    responding.keep(kept, finished, whole)
+    return Json(content(whole))
 
 
-async def _events(service: Service, body: ResponseRequest, client: str) -> AsyncGenerator[bytes, None]:
-    asked = await _Asked.begin(service, body, client)
-    told, reader = ResponseEvents(asked.turn.id), CallReader(asked.form, asked.turn.id)
+async def _events(
+    kept: KeptResponses, service: Service, body: ResponseRequest, client: str
+) -> AsyncGenerator[bytes, None]:
+    responding = await Responding.begin(service, kept, body, client)
+    told = ResponseEvents(responding.turn.id, responding.logprobs())
+    reader = CallReader(responding.form, responding.turn.id)
     begun = False
-    async with aclosing(service.chat(asked.turn)) as events:
+    async with aclosing(service.chat(responding.turn)) as events:
         async for one in events:
             if not begun:  # what is refused at once is an answer of its own, before the stream begins
-                yield told.state("response.created", asked.head)
-                yield told.state("response.in_progress", asked.head)
+                yield told.state("response.created", responding.head)
+                yield told.state("response.in_progress", responding.head)
                 begun = True
             if isinstance(one, Piece):
+                told.tokens(one.tokens)
                 for part in reader.feed(one.text):
                     for event in told.part(part):
                         yield event
             if isinstance(one, Finished):
-                whole = asked.whole(one)
+                whole = responding.whole(one)
                 for part in reader.end():
                     for event in told.part(part):
                         yield event
-                for event in told.end(whole.status):
+                for event in told.end(whole.status, cut=reader.cut):
                     yield event
+                responding.keep(kept, one, whole)
                 yield told.state(f"response.{whole.status}", whole)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A request on its way: its turn, what the response is before it has any output, and the form of calls."""
-
-    turn: Turn
-    head: ResponseObject
-    form: ToolForm | None
-
-    @classmethod
-    async def begin(cls, service: Service, body: ResponseRequest, client: str) -> "_Asked":
-        if service.served(body.model).kind == "assistant":
-            formed = body.text is not None and body.text.format is not None and body.text.format.type != "text"
-            sampling.refuse_for_assistant(body, {"text": formed, "tools": bool(body.tools)})
-        box = _toolbox(body)
-        form = service.language(body.model).checkpoint.chat.tool_form if box else None
-        before = await previous(service, body.previous_response_id)
-        turn = _turn(body, client, before, box, form)
-        service.check(turn)
-        return cls(turn, _head(body, turn), form)
-
-    def whole(self, finished: Finished) -> ResponseObject:
-        """The response with its output."""
-        interaction = finished.interaction
-        status: Status = "incomplete" if finish_reason(finished) == "length" else "completed"
-        return self.head.model_copy(
-            update={
-                "status": status,
-                "completed_at": time.time(),
-                "incomplete_details": IncompleteDetails() if status == "incomplete" else None,
-                "output": output_of(interaction, self.form, status),
-                "usage": _usage(interaction, cached_tokens(finished)),
-                "lmworks": extension.of_finished(finished),
-            }
-        )
+@router.get("/v1/responses/{identifier}", responses={200: {"model": ResponseObject}, **_READING}, response_model=None)
+async def retrieve(identifier: Identifier, request: Request) -> Response:
+    """A response again, as it was told; those of which `store` was not false are kept for a while."""
+    if request.query_params:
+        name = next(iter(request.query_params))
+        raise ApiError(400, f"unknown parameter: {name}", name, "unknown_parameter")
+    return Response(_kept(request, identifier).body, media_type="application/json")
 
 
-def output_of(interaction: Interaction, form: ToolForm | None, status: Status) -> list[OutputItem]:
-    """The items of a response in the order of its text; the last one is incomplete where the response is."""
-    words, calls = read_all(form, interaction.id, interaction.response)
-    items: list[OutputItem] = []
-    if words or not calls:
-        text = [OutputText(text=words)]
-        items.append(OutputMessage(id=item_id("msg", interaction.id, 0), status="completed", content=text))
-    for call in calls:
-        identifier = item_id("fc", interaction.id, len(items))
-        items.append(
-            OutputCall(id=identifier, call_id=call.id, name=call.name, arguments=call.arguments, status="completed")
-        )
-    items[-1].status = status
-    return items
+@router.get(
+    "/v1/responses/{identifier}/input_items", responses={200: {"model": ItemList}, **_READING}, response_model=None
+)
+async def input_items(identifier: Identifier, wanted: Annotated[PageOfItems, Query()], request: Request) -> Response:
+    """The conversation that a response answered, without its instructions, as items."""
+    found = _kept(request, identifier)
+    return Json(content(page(found.messages, identifier.removeprefix(PREFIX), wanted)))
 
 
-def _toolbox(body: ResponseRequest) -> Toolbox | None:
-    named = body.tool_choice.name if isinstance(body.tool_choice, ChosenFunction) else None
-    mode = None if isinstance(body.tool_choice, ChosenFunction) else body.tool_choice
-    return toolbox(body.tools or (), mode, named, body.parallel_tool_calls)
+@router.delete(
+    "/v1/responses/{identifier}", responses={200: {"model": DeletedResponse}, **_READING}, response_model=None
+)
+async def delete(identifier: Identifier, request: Request) -> Response:
+    """Keep a response no longer: it cannot be asked for, nor gone on from.
+
+    Its interaction stays in the log, with a note, for as long as the log keeps what it holds.
+    """
+    service: Service = request.app.state.service
+    kept: KeptResponses = request.app.state.responses
+
+    async def work() -> Response:
+        if kept.get(identifier) is None and await logged(service, identifier) is None:
+            raise _unknown(identifier)
+        kept.remove(identifier)
+        with contextlib.suppress(KeyError):  # the log does not hold it any more
+            await service.feedback(Feedback(identifier.removeprefix(PREFIX), time.time(), "note", None, DELETED))
+        return Json(content(DeletedResponse(id=identifier)))
+
+    return await answered(request, work)
 
 
-def _turn(body: ResponseRequest, client: str, before: Previous, box: Toolbox | None, form: ToolForm | None) -> Turn:
-    messages = messages_of(body.input, before.messages)
-    if body.instructions:
-        messages = (Message("system", body.instructions), *messages)
-    answer = schema_of(body.text.format if body.text else None) or constraint_of(body.structured_outputs)
-    tokens = body.max_output_tokens or sampling.CHAT_TOKENS
-    fields = turn_fields(body, client)
-    return Turn(
-        model=body.model,
-        messages=messages,
-        tools=box.tools if box else (),
-        sampling=sampling.of_drawn(body, tokens, with_calls(answer, box, form)),
-        id=fresh_id(),
-        **{
-            **fields,
-            "conversation": fields["conversation"] or before.conversation,
-            "parent": fields["parent"] or before.interaction or None,
-        },
-        lineage={INSTRUCTIONS: instructions_hash(body.instructions)} if body.instructions else {},
+def _kept(request: Request, identifier: str) -> Kept:
+    kept: KeptResponses = request.app.state.responses
+    found = kept.get(identifier)
+    if found is None:
+        raise _unknown(identifier)
+    return found
+
+
+def _unknown(identifier: str) -> ApiError:
+    message = (
+        f"no response {identifier!r} is kept: the newest are, until the server ends, unless store was false; "
+        "/api/interactions/{interaction} has what the log holds"
     )
-
-
-def _head(body: ResponseRequest, turn: Turn) -> ResponseObject:
-    """What the request said, as the answer repeats it."""
-    choice = body.tool_choice
-    return ResponseObject(
-        id=f"{PREFIX}{turn.id}",
-        created_at=time.time(),
-        status="in_progress",
-        model=body.model,
-        instructions=body.instructions,
-        previous_response_id=body.previous_response_id,
-        max_output_tokens=body.max_output_tokens,
-        temperature=turn.sampling.temperature,
-        top_p=turn.sampling.top_p,
-        text={"format": body.text.format.model_dump(by_alias=True) if body.text and body.text.format else _PLAIN},
-        tools=[tool.model_dump() for tool in body.tools or ()],
-        tool_choice=choice.model_dump() if isinstance(choice, ChosenFunction) else choice or "auto",
-        parallel_tool_calls=body.parallel_tool_calls is not False,
-        metadata=body.metadata.model_dump(exclude_none=True) if body.metadata else {},
-        store=body.store is not False,
-        user=body.user,
-    )
-
-
-_PLAIN = {"type": "text"}
-
-
-def _usage(interaction: Interaction, cached: int) -> ResponseUsage:
-    return ResponseUsage(
-        input_tokens=interaction.input_tokens,
-        input_tokens_details=InputTokensDetails(cached_tokens=cached),
-        output_tokens=interaction.output_tokens,
-        total_tokens=interaction.input_tokens + interaction.output_tokens,
-    )
+    return ApiError(404, message, "response_id", "response_not_found")

@@ -1,13 +1,16 @@
 """The events of a streamed response: each item of the output is added, grows, and is done, in the order of the text."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+from lmworks.generate.protocol import Token
+from lmworks.serve.openai.answers import TokenLogprob
 from lmworks.serve.openai.calls import ArgumentsPiece, CallBegins, Part, Words
 from lmworks.serve.openai.responses_api.answers import OutputCall, OutputMessage, OutputText, ResponseObject, Status
+from lmworks.serve.openai.responses_api.message_logprobs import MessageLogprobs
 
 
 @dataclass(slots=True)
@@ -19,10 +22,10 @@ class _Open:
 
 
 class ResponseEvents:
-    """Server-sent events of one response; `identifier` names its items."""
+    """Server-sent events of one response; `identifier` names its items, `logprobs` None tells none."""
 
-    def __init__(self, identifier: str) -> None:
-        self._identifier = identifier
+    def __init__(self, identifier: str, logprobs: MessageLogprobs | None = None) -> None:
+        self._identifier, self._logprobs = identifier, logprobs
         self._number = count()
         self._open: _Open | None = None
         self._done = 0  # items
@@ -30,6 +33,11 @@ class ResponseEvents:
     def state(self, kind: str, response: ResponseObject) -> bytes:
         """`response.created`, `response.in_progress`, `response.completed` or `response.incomplete`."""
         return self._event(kind, response=response.model_dump())
+
+    def tokens(self, tokens: Iterable[Token]) -> None:
+        """The tokens of the pieces of the completion that come next."""
+        if self._logprobs is not None:
+            self._logprobs.take(tokens)
 
     def part(self, part: Part) -> Iterator[bytes]:
         """What one piece of the completion brings."""
@@ -64,18 +72,23 @@ class ResponseEvents:
             )
         else:
             (text,) = item.content
+            logprobs = _of_events(text.logprobs)
             yield self._event(
-                "response.output_text.done", **self._place(), content_index=0, text=text.text, logprobs=[]
+                "response.output_text.done", **self._place(), content_index=0, text=text.text, logprobs=logprobs
             )
             yield self._event("response.content_part.done", **self._place(), content_index=0, part=text.model_dump())
         item.status = status
         yield self._event("response.output_item.done", output_index=self._open.index, item=item.model_dump())
         self._open = None
 
-    def end(self, status: Status) -> Iterator[bytes]:
-        """Everything is said. A response without any item is an empty text."""
+    def end(self, status: Status, *, cut: bool) -> Iterator[bytes]:
+        """Everything is said; `cut`: inside a call. A response without any item is an empty text."""
         if self._open is None and not self._done:
             yield from self._begin_message()
+        if self._logprobs is not None and not cut and self._open and isinstance(self._open.item, OutputMessage):
+            rest = self._logprobs.rest()
+            if rest:
+                yield self._delta("", rest)
         yield from self.close(status)
 
     def _begin(self, item: OutputMessage | OutputCall) -> Iterator[bytes]:
@@ -91,8 +104,15 @@ class ResponseEvents:
 
     def _grow_message(self, text: str) -> Iterator[bytes]:
         assert self._open is not None and isinstance(self._open.item, OutputMessage)
-        self._open.item.content[0].text += text
-        yield self._event("response.output_text.delta", **self._place(), content_index=0, delta=text, logprobs=[])
+        content = self._open.item.content[0]
+        content.text += text
+        yield self._delta(text, [] if self._logprobs is None else self._logprobs.until(len(content.text)))
+
+    def _delta(self, text: str, logprobs: list[TokenLogprob]) -> bytes:
+        assert self._open is not None and isinstance(self._open.item, OutputMessage)
+        self._open.item.content[0].logprobs += logprobs
+        fields = {"content_index": 0, "delta": text, "logprobs": _of_events(logprobs)}
+        return self._event("response.output_text.delta", **self._place(), **fields)
 
     def _place(self) -> dict[str, Any]:
         assert self._open is not None
@@ -102,6 +122,12 @@ class ResponseEvents:
         body = {"type": kind, "sequence_number": next(self._number), **fields}
         data = json.dumps(body, allow_nan=False, separators=(",", ":"))
         return f"event: {kind}\ndata: {data}\n\n".encode("ascii")
+
+
+def _of_events(logprobs: list[TokenLogprob]) -> list[dict[str, Any]]:
+    """As OpenAI's events have them: without the bytes."""
+    without = {"bytes": True, "top_logprobs": {"__all__": {"bytes"}}}
+    return [one.model_dump(exclude=without) for one in logprobs]
 
 
 def item_id(kind: str, identifier: str, number: int) -> str:

@@ -5,14 +5,16 @@ from dataclasses import dataclass
 
 from lmworks.artefact import hash_json
 from lmworks.records import Interaction, Message
-from lmworks.serve.openai.calls import read_all
+from lmworks.serve.openai.calls import Said, read_all
 from lmworks.serve.openai.conversation import call_of
 from lmworks.serve.openai.errors import ApiError
+from lmworks.serve.openai.responses_api.kept import KeptResponses
 from lmworks.serve.openai.responses_api.requests import CallItem, Item, MessageItem
 from lmworks.serve.service import Service
 
 PREFIX = "resp_"  # before the id of the interaction
-INSTRUCTIONS = "instructions"  # under which the lineage has their hash
+STORED = "response"  # under which the lineage of a response that may be gone on from has the hash of its instructions
+DELETED = "deleted by its client: DELETE /v1/responses"  # a note on what the log cannot forget
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +60,21 @@ def _called(rows: Sequence[Message], identifier: str) -> str:
     )
 
 
-async def previous(service: Service, identifier: str | None) -> Previous:
-    """The conversation up to a response and with it, as the log holds it; of None, an empty one.
+async def previous(service: Service, kept: KeptResponses, identifier: str | None) -> Previous:
+    """The conversation up to a response and with it, as it is kept, else as the log holds it; of None, an empty one.
 
-    Its instructions are left out, as in OpenAI's API. ApiError where the log has no such response, or not its words.
+    Its instructions are left out, as in OpenAI's API. ApiError where there is no such response, or not its words.
     """
     if identifier is None:
         return Previous((), "", "")
-    try:
-        found = await service.reading_log(lambda reader: reader.get(identifier.removeprefix(PREFIX)))
-    except KeyError:
-        found = None
-    if found is None or not identifier.startswith(PREFIX):
-        raise _refused(404, f"the log holds no response {identifier!r}", "previous_response_not_found")
+    here = kept.get(identifier)
+    if here is not None:
+        if here.answer is None:
+            raise _cut(identifier)
+        return Previous((*here.messages, here.answer), here.conversation, identifier.removeprefix(PREFIX))
+    found = await logged(service, identifier)
+    if found is None:
+        raise _refused(404, f"there is no response {identifier!r}", "previous_response_not_found")
     if found.redacted:
         raise _refused(
             400,
@@ -83,25 +87,45 @@ async def previous(service: Service, identifier: str | None) -> Previous:
     return Previous((*_without_instructions(found), _answer(service, found)), found.conversation, found.id)
 
 
-def instructions_hash(instructions: str) -> str:
+async def logged(service: Service, identifier: str) -> Interaction | None:
+    """The response of this id as the log holds it; None where its client did not want it stored, or has deleted it."""
+    try:
+        found = await service.reading_log(lambda reader: reader.get(identifier.removeprefix(PREFIX)))
+    except KeyError:
+        return None
+    deleted = any(note.kind == "note" and note.text == DELETED for note in found.feedback)
+    return found if identifier.startswith(PREFIX) and STORED in found.lineage and not deleted else None
+
+
+def instructions_hash(instructions: str | None) -> str:
     return hash_json(instructions)
+
+
+def answer_of(said: Said) -> Message | None:
+    """What the model said and called; None where it ended inside a call."""
+    if said.cut:
+        return None
+    return Message("assistant", said.words, tuple(call_of(call.id, call.name, call.arguments) for call in said.calls))
 
 
 def _without_instructions(interaction: Interaction) -> tuple[Message, ...]:
     first, *rest = interaction.messages
-    given = interaction.lineage.get(INSTRUCTIONS)
+    given = interaction.lineage.get(STORED)
     return tuple(rest) if given == instructions_hash(first.content) else interaction.messages
 
 
 def _answer(service: Service, interaction: Interaction) -> Message:
     """What the model said and called, read as it was then; UnknownModelError when that model is not served any more."""
     form = service.language(interaction.route).checkpoint.chat.tool_form if interaction.tools else None
-    words, calls = read_all(form, interaction.id, interaction.response)
-    try:
-        return Message("assistant", words, tuple(call_of(call.id, call.name, call.arguments) for call in calls))
-    except ValueError:  # its arguments are no JSON
-        message = f"{PREFIX}{interaction.id} ended at its limit inside a call: there is nothing to go on from"
-        raise _refused(400, message, "previous_response_not_finished") from None
+    answer = answer_of(read_all(form, interaction.id, interaction.response))
+    if answer is None:
+        raise _cut(f"{PREFIX}{interaction.id}")
+    return answer
+
+
+def _cut(identifier: str) -> ApiError:
+    message = f"{identifier} ended at its limit inside a call: there is nothing to go on from"
+    return _refused(400, message, "previous_response_not_finished")
 
 
 def _refused(status: int, message: str, code: str) -> ApiError:

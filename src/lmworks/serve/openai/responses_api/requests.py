@@ -2,16 +2,18 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from lmworks.serve.openai.fields import Identifier, Name, NonEmpty, Nothing, Schema, ShortText, Strict, Text, joined
-from lmworks.serve.openai.requests import Drawn
+from lmworks.generate.protocol import MOST_ALTERNATIVES
+from lmworks.serve.openai.fields import TOKENS, Identifier, Name, NonEmpty, Nothing, Schema, Strict, Text, joined
+from lmworks.serve.openai.requests import CacheKey, Drawn
 from lmworks.serve.openai.tool_fields import (
     TOOLS,
     ArgumentsText,
     FunctionDefinition,
     FunctionName,
     JsonObjectFormat,
+    ParsedArguments,
     TextFormat,
     ToolMode,
 )
@@ -21,12 +23,13 @@ _Status = Literal["in_progress", "completed", "incomplete"]
 
 
 class ContentPart(Strict):
-    """A text of a person or of the model; `annotations` and `logprobs` are empty, as in an answer that is sent back."""
+    """A text of a person or of the model; in an answer that is sent back it has more, which is without effect."""
 
     type: Literal["input_text", "output_text"]
     text: Text
     annotations: Nothing | None = None
-    logprobs: Nothing | None = None
+    logprobs: Annotated[list[dict[str, Any]], Field(max_length=TOKENS)] | None = None
+    parsed: Any = Field(default=None, description="the official client puts it beside `text`")
 
 
 Content = Text | Annotated[list[ContentPart], Field(min_length=1, max_length=1000, fail_fast=True)]
@@ -55,6 +58,9 @@ class CallItem(Strict):
     arguments: ArgumentsText
     id: Identifier | None = None
     status: _Status | None = None
+    caller: None = None
+    namespace: None = None
+    parsed_arguments: ParsedArguments = None
 
 
 class CallResultItem(Strict):
@@ -109,26 +115,33 @@ class StreamOptions(Strict):
 
 
 class ResponseRequest(Drawn):
-    """A body of /v1/responses. `store` is for the client: every interaction is in the server's own log."""
+    """A body of /v1/responses. `store` is about `GET /v1/responses/{id}`: the log has every interaction."""
 
     input: NonEmpty | Annotated[list[Item], Field(min_length=1, max_length=ITEMS, fail_fast=True)]
     instructions: Text | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
     parallel_tool_calls: bool | None = None
     previous_response_id: Name | None = None
-    prompt_cache_key: Annotated[ShortText | None, Field(description="without effect: equal beginnings are found")] = (
-        None
-    )
+    prompt_cache_key: CacheKey | None = None
     store: bool | None = None
     stream_options: StreamOptions | None = None
     text: TextSettings | None = None
     tool_choice: ToolMode | ChosenFunction | None = None
     tools: Annotated[list[FunctionTool], Field(max_length=TOOLS)] | None = None
+    include: Annotated[list[Literal["message.output_text.logprobs"]], Field(max_length=16)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MOST_ALTERNATIVES)] | None = None
     # Not supported, see UNSUPPORTED
     background: Literal[False] | None = None
     conversation: None = None
-    include: Nothing | None = None
     max_tool_calls: None = None
     reasoning: None = None
     service_tier: Literal["auto", "default"] | None = None
     truncation: Literal["disabled"] | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "ResponseRequest":
+        if self.top_logprobs is not None and not self.include:
+            raise ValueError('top_logprobs needs include to hold "message.output_text.logprobs"')
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options needs stream to be true")
+        return self

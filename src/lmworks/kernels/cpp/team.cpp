@@ -22,6 +22,7 @@ class Pool {
 
   void run(const std::function<void(Team&)>& region) {
     region_ = &region;
+    barrier_.placement().here(0);
     started_.fetch_add(1, std::memory_order_release);
     started_.notify_all();
     take_part(0);
@@ -35,13 +36,14 @@ class Pool {
   void take_part(int thread) {
     Team team(thread, size, barrier_, taken_.data());
     (*region_)(team);
-    barrier_.wait([] {});  // nobody still reads what the caller is about to take away
+    barrier_.wait(thread, [] {});  // nobody still reads what the caller is about to take away
   }
 
   void serve(int thread) {
     for (int seen = 0;;) {
       for (int spin = 0; spin < kSpins && started_.load(std::memory_order_acquire) == seen; ++spin) pause();
       while (started_.load(std::memory_order_acquire) == seen) started_.wait(seen, std::memory_order_acquire);
+      barrier_.placement().part(thread);
       seen = started_.load(std::memory_order_acquire);
       if (region_ == nullptr) return;
       take_part(thread);

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 
+#include "placement.h"
 #include "simd.h"
 
 namespace lmworks {
@@ -15,11 +16,12 @@ namespace lmworks {
 // busy machine is not ruined by threads that wait for one that does not run.
 class Barrier {
  public:
-  explicit Barrier(int members) : members_(members) {}
+  explicit Barrier(int members) : members_(members), placement_(members) {}
 
   // The last to arrive calls `meanwhile`, while all others still wait.
   template <class Meanwhile>
-  void wait(Meanwhile meanwhile) {
+  void wait(int thread, Meanwhile meanwhile) {
+    placement_.here(thread);
     const int round = round_.load(std::memory_order_relaxed);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) == members_ - 1) {
       arrived_.store(0, std::memory_order_relaxed);
@@ -33,11 +35,15 @@ class Barrier {
       pause();
     }
     while (round_.load(std::memory_order_acquire) == round) round_.wait(round, std::memory_order_acquire);
+    placement_.part(thread);
   }
+
+  Placement& placement() { return placement_; }
 
  private:
   static constexpr int kSpins = 2000;
   const int members_;
+  Placement placement_;
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) std::atomic<int> round_{0};
 };
@@ -67,7 +73,7 @@ class Team {
       std::atomic<int64_t>& taken = taken_[owner].count;
       for (int64_t item; (item = begin + taken.fetch_add(1, std::memory_order_relaxed)) < end;) work(item);
     }
-    barrier_.wait([this] {
+    barrier_.wait(thread, [this] {
       for (int owner = 0; owner < size; ++owner) taken_[owner].count.store(0, std::memory_order_relaxed);
     });
   }

@@ -49,6 +49,7 @@ async def answer(
         error = "deadline_exceeded"
         raise
     finally:
+        inbox.close()
         if open_:
             recorder.later(_settle(answering, turn, identifier, began, recorder, error or recorder.cut_off))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from lmworks.generate.protocol import Completion, Delta, Request
 from lmworks.generate.worker import EngineWorker, QueueFullError
 from lmworks.records import Interaction
+from lmworks.serve.aside import aside
 from lmworks.serve.events import BusyError, DeadlineError, Event, FailedError, Finished, Piece
 from lmworks.serve.inbox import Inbox
 from lmworks.serve.recorder import Recorder
@@ -71,6 +72,7 @@ async def complete(
         error = "queue_full"
         raise
     finally:
+        job.inbox.close()
         if submissions:
             recorder.later(_settle(job, submissions, error or recorder.cut_off))
 
@@ -78,7 +80,7 @@ async def complete(
 async def _queue(job: _Job, choice: int) -> str:
     """A constraint may take seconds to compile; on threads of their own, such requests are in nobody else's way."""
     if job.turn.sampling.constraint is None:
-        return await asyncio.to_thread(_submit, job, choice)
+        return await aside(_length(job.turn), _submit, job, choice)
     return await asyncio.get_running_loop().run_in_executor(job.compiling, _submit, job, choice)
 
 
@@ -104,12 +106,17 @@ def _submit(job: _Job, choice: int) -> str:
         raise BusyError(_WAIT_SECONDS * (1 + job.worker.waiting / slots)) from error
 
 
+def _length(turn: Turn) -> int:
+    return len(turn.prompt_ids) + sum(len(message.content) for message in turn.messages)
+
+
 async def _commit(job: _Job, choice: int, completion: Completion, error: str = "") -> Interaction:
     identifier = choice_id(job.identifier, choice)
-    interaction = await asyncio.to_thread(
-        of_completion, job.turn, identifier, job.began, completion, job.worker.checkpoint, error
+    length = _length(job.turn) + len(completion.text)
+    interaction = await aside(
+        length, of_completion, job.turn, identifier, job.began, completion, job.worker.checkpoint, error
     )
-    await job.recorder.commit(interaction)
+    await job.recorder.write(interaction)
     return interaction
 
 

@@ -14,9 +14,10 @@ class Inbox(Generic[T]):
 
     def __init__(self, deadline_seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[tuple[int, T]] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[int, T] | None] = asyncio.Queue()  # None wakes who waits past the deadline
         self._seconds = deadline_seconds
-        self._until = self._loop.time() + deadline_seconds
+        # One timer for all items: to set one for each of them would cost as much as the items themselves.
+        self._timer = self._loop.call_later(deadline_seconds, self._queue.put_nowait, None)
 
     def listener(self, choice: int) -> Callable[[T], None]:
         """A function that puts what it is told into the inbox, as coming from this choice."""
@@ -28,14 +29,17 @@ class Inbox(Generic[T]):
 
     async def next(self) -> tuple[int, T]:
         """The next item with its choice; DeadlineError when the deadline passes first."""
-        if not self._queue.empty():
-            return self._queue.get_nowait()
-        try:
-            async with asyncio.timeout_at(self._until):  # unlike wait_for, it neither loses an item nor a cancellation
-                return await self._queue.get()
-        except TimeoutError:
-            raise DeadlineError(f"not finished within {self._seconds:g} s") from None
+        item = await self._queue.get()
+        if item is None:
+            raise DeadlineError(f"not finished within {self._seconds:g} s")
+        return item
 
     async def next_whenever(self) -> tuple[int, T]:
-        """The next item, without the deadline."""
-        return await self._queue.get()
+        """The next item, also past the deadline."""
+        while (item := await self._queue.get()) is None:
+            continue
+        return item
+
+    def close(self) -> None:
+        """No deadline any more: nobody waits."""
+        self._timer.cancel()

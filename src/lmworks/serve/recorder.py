@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from lmworks.monitor.log import Log, LogFullError
 from lmworks.records import Interaction
+from lmworks.serve.aside import aside
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ class Recorder:
 
     async def commit(self, interaction: Interaction) -> None:
         """Returns once the interaction is committed; errors of the log are raised."""
-        await self.finish(self._commit(interaction))
+        await self.finish(self.write(interaction))
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of something that goes on to its end also when the request that waits here is gone."""
@@ -41,14 +42,21 @@ class Recorder:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _commit(self, interaction: Interaction) -> None:
+    async def write(self, interaction: Interaction) -> None:
+        """`commit` for what `finish` or `later` brings to its end."""
         while True:
             try:
-                # In a thread, since redaction reads whole texts.
-                committed = await asyncio.to_thread(self.log.record, interaction)
+                committed = await aside(_length(interaction), self.log.record, interaction)  # redaction reads all texts
                 break
             except LogFullError:  # back-pressure: the answer waits until the disk has caught up
                 await asyncio.sleep(_FULL_SECONDS)
         await asyncio.wrap_future(committed)
         for observer in self.observers:
             observer(interaction)
+
+
+def _length(interaction: Interaction) -> int:
+    """Characters and numbers that are to be read and written."""
+    texts = [message.content for message in interaction.messages] + [one.text for one in interaction.retrieved]
+    numbers = len(interaction.prompt_ids) + len(interaction.token_ids) + len(interaction.query_embedding)
+    return numbers + sum(map(len, (*texts, interaction.rendered_prompt, interaction.response)))

@@ -13,6 +13,11 @@ async def merged(sources: Sequence[AsyncGenerator[T, None]], at_once: int) -> As
 
     The first error ends all sources and is raised; closing the iterator closes them.
     """
+    if len(sources) == 1:  # nearly always: without a task and a queue in between
+        async with aclosing(sources[0]) as items:
+            async for item in items:
+                yield 0, item
+        return
     queue: asyncio.Queue[tuple[int, T] | BaseException | None] = asyncio.Queue(maxsize=64)
     room = asyncio.Semaphore(at_once)
 

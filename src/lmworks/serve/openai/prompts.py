@@ -9,6 +9,7 @@ from lmworks.generate.protocol import Score, Token
 from lmworks.generate.scoring import document_start
 from lmworks.generate.token_text import TokenTexts
 from lmworks.generate.worker import EngineWorker
+from lmworks.serve.aside import aside
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.events import BusyError, DeadlineError
 from lmworks.serve.openai.errors import ApiError
@@ -73,7 +74,7 @@ async def read_prompt(
 ) -> Prompt:
     """Ids of a text, or the text of ids; with `scorer`, the answer repeats the prompt with log-probabilities."""
     tokenizer = worker.checkpoint.tokenizer
-    ids = await asyncio.to_thread(_ids, tokenizer, given, worker.checkpoint.config.embedding.vocabulary)
+    ids = await aside(len(given), _ids, tokenizer, given, worker.checkpoint.config.embedding.vocabulary)
     if not echo:
         return Prompt(ids, "")
     text = given if isinstance(given, str) else tokenizer.decode(ids, skip_special=False)

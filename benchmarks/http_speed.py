@@ -16,7 +16,7 @@ from pathlib import Path
 
 from contenders import client
 from contenders.comparison import ratios
-from contenders.servers import lmworks_server, streams
+from contenders.servers import Connections, lmworks_server, streams
 
 import lmworks
 from lmworks.generate.benchmark import Workload, prompts, usable_threads
@@ -36,14 +36,15 @@ def main() -> None:
     vocabulary = lmworks.load(model).config.embedding.vocabulary
     slots, context = max(options.sequences), options.prompt + options.new
     bare = client.lmworks("engine", model, "auto", options.threads, slots, context, speculate=True)
-    with lmworks_server(model, slots, context, options.threads) as served:
+    with lmworks_server(model, slots, context, options.threads) as served, asyncio.Runner() as runner:
+        connections = Connections(served)
         for sequences in options.sequences:
             work = Workload(options.prompt, sequences, options.new)
             speeds: dict[str, list[float]] = {"engine": [], "HTTP": []}
             for round_ in range(options.rounds + 1):
                 ids = prompts(work, vocabulary, round_)
                 seconds = {"engine": bare.run(ids, work.new)["seconds"]}
-                _, seconds["HTTP"] = asyncio.run(streams(served, [(0.0, prompt, work.new) for prompt in ids]))
+                _, seconds["HTTP"] = runner.run(streams(connections, [(0.0, prompt, work.new) for prompt in ids]))
                 for name, taken in seconds.items():
                     speeds[name] += [sequences * work.new / taken] if round_ else []  # round 0 warms up
             engine, http = (statistics.median(speeds[name]) for name in ("engine", "HTTP"))
@@ -53,6 +54,7 @@ def main() -> None:
                 f"ratio {ratio.median:.2f} ({ratio.least:.2f}–{ratio.most:.2f})",
                 flush=True,
             )
+        runner.run(connections.close())
     bare.close()
 
 

@@ -16,7 +16,6 @@ usually a token.
 """
 
 import argparse
-import asyncio
 import json
 import random
 import statistics
@@ -29,7 +28,7 @@ from pathlib import Path
 from contenders import client
 from contenders.arrivals import Arrival, at_rate, capped, percentile, read_trace
 from contenders.bystanders import Watch
-from contenders.servers import Served, Stream, llama_server, llama_server_binary, lmworks_server, streams
+from contenders.servers import Served, Stream, llama_server, llama_server_binary, lmworks_server, replay
 
 import lmworks
 from lmworks.generate.benchmark import usable_threads
@@ -58,7 +57,7 @@ def with_prompts(arrivals: Sequence[Arrival], ids: Sequence[int], seed: int) -> 
 
 def requests_per_second(served: Served, sent: Sent) -> float:
     """When all are sent at once."""
-    _, seconds = asyncio.run(streams(served, [(0.0, prompt, new) for _, prompt, new in sent]))
+    _, seconds = replay(served, [(0.0, prompt, new) for _, prompt, new in sent])
     return len(sent) / seconds
 
 
@@ -88,7 +87,7 @@ def compare(
     for round_ in range(options.rounds):
         sent = with_prompts(at_rate(arrivals, rate), ids, round_ + 1)
         for served in servers if round_ % 2 else reversed(servers):
-            rows.append(report(served.name, *asyncio.run(streams(served, sent))))
+            rows.append(report(served.name, *replay(served, sent)))
     others = watch.share()
     print(f"\nother processes took {others:.0%} of the machine's processors meanwhile")
     return {"capacity": capacity, "rate": rate, "others": others, "rounds": rows}

@@ -17,6 +17,9 @@ from pathlib import Path
 import httpx
 
 _START_SECONDS = 120
+_OK = b"HTTP/1.1 200"
+_EVENT = b'"choices":[{'  # an event that has at least one choice
+_END = b"0\r\n\r\n"  # the last chunk of an answer
 _HELP = """llama-server is not there: build it from llama.cpp's sources (cmake -DLLAMA_BUILD_SERVER=ON) and name it with
 --llama-server or in LLAMA_SERVER"""
 
@@ -119,32 +122,63 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-async def stream(client: httpx.AsyncClient, served: Served, prompt: Sequence[int], new: int) -> Stream:
-    """One completion of exactly `new` tokens; an answer that is not 200 raises."""
-    body = {
-        "model": served.model, "prompt": list(prompt), "max_tokens": new, "temperature": 0, "stream": True,
-        "ignore_eos": True,
-    }  # fmt: skip
-    pieces = []
-    sent = time.perf_counter()
-    async with client.stream("POST", f"{served.address}/v1/completions", json=body) as response:
-        if response.status_code != 200:
-            raise RuntimeError(f"{served.name}: {response.status_code} {(await response.aread()).decode()}")
-        async for line in response.aiter_lines():
-            if line.startswith("data: {") and json.loads(line.removeprefix("data: ")).get("choices"):
-                pieces.append(time.perf_counter() - sent)
-    return Stream(tuple(pieces), new)
+class Connections:
+    """Kept open between requests, as clients keep them. A lean client of one kind of request, because it shares the
+    processors with the server that it times: a general one takes as long for an event as the server."""
+
+    def __init__(self, served: Served) -> None:
+        self.served = served
+        self._host, port = served.address.removeprefix("http://").split(":")
+        self._port = int(port)
+        self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def stream(self, prompt: Sequence[int], new: int) -> Stream:
+        """One completion of exactly `new` tokens; an answer that is not 200 raises."""
+        body = {
+            "model": self.served.model, "prompt": list(prompt), "max_tokens": new, "temperature": 0, "stream": True,
+            "ignore_eos": True,
+        }  # fmt: skip
+        content = json.dumps(body).encode()
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nContent-Type: application/json\r\n"
+        sent, pieces, rest = time.perf_counter(), [], b""
+        reader, writer = self._free.pop() if self._free else await asyncio.open_connection(self._host, self._port)
+        writer.write(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        while not rest.endswith(_END):
+            part = await reader.read(1 << 16)
+            if not part or not (rest or part.startswith(_OK)):
+                raise RuntimeError(f"{self.served.name}: {part.decode(errors='replace')}")
+            pieces += [time.perf_counter() - sent] * (rest + part).count(_EVENT)
+            rest = (rest + part)[1 - len(_EVENT) :]  # an event may come in two parts
+        self._free.append((reader, writer))
+        return Stream(tuple(pieces), new)
+
+    async def close(self) -> None:
+        for _, writer in self._free:
+            writer.close()
+            await writer.wait_closed()
 
 
-async def streams(served: Served, requests: Sequence[tuple[float, Sequence[int], int]]) -> tuple[list[Stream], float]:
+async def streams(
+    connections: Connections, requests: Sequence[tuple[float, Sequence[int], int]]
+) -> tuple[list[Stream], float]:
     """Send every (second, prompt, new) at its second, however many are still open; also the seconds until the end."""
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(timeout=None, limits=limits) as client:
-        began = time.perf_counter()
+    began = time.perf_counter()
 
-        async def one(second: float, prompt: Sequence[int], new: int) -> Stream:
-            await asyncio.sleep(max(0.0, began + second - time.perf_counter()))
-            return await stream(client, served, prompt, new)
+    async def one(second: float, prompt: Sequence[int], new: int) -> Stream:
+        await asyncio.sleep(max(0.0, began + second - time.perf_counter()))
+        return await connections.stream(prompt, new)
 
-        done = await asyncio.gather(*(one(*request) for request in requests))
-        return list(done), time.perf_counter() - began
+    done = await asyncio.gather(*(one(*request) for request in requests))
+    return list(done), time.perf_counter() - began
+
+
+def replay(served: Served, requests: Sequence[tuple[float, Sequence[int], int]]) -> tuple[list[Stream], float]:
+    """`streams` over connections of their own."""
+
+    async def run() -> tuple[list[Stream], float]:
+        connections = Connections(served)
+        done = await streams(connections, requests)
+        await connections.close()
+        return done
+
+    return asyncio.run(run())

@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
+
+from lmworks.serve.config import ServeConfig
 
 VERBS = ("up", "build", "serve", "ask", "pull", "lineage", "stage", "model", "log", "keys", "bench")
 
@@ -56,6 +59,17 @@ def test_an_error_is_one_line_that_names_the_fix(arguments, problem, tmp_path):
     assert problem in result.stderr
     assert "Traceback" not in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_help_of_serve_lists_every_setting_with_its_default_in_a_line(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = [line.strip() for line in lmworks("serve", "--help").stdout.splitlines()]
+    for setting in fields(ServeConfig):
+        (told,) = [line for line in lines if line.startswith(f"• {setting.name}=")]
+        assert len(told.split(": ", 1)[1]) > 10
+    assert "• max_waiting=64: requests that may wait for each model" in lines
+    listed = [line for line in lines if line.startswith("• ")]
+    assert lines[lines.index(listed[0]) :][: len(listed)] == listed  # nothing wraps
 
 
 def test_importing_lmworks_and_showing_help_load_nothing_heavy():

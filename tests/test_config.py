@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.config import ConfigError, assign, from_mapping, line_of, parse_assignment, to_mapping
+from lmworks.config import ConfigError, assign, described, from_mapping, line_of, parse_assignment, to_mapping
 
 
 @dataclass(frozen=True)
@@ -110,3 +110,39 @@ def test_line_of_finds_the_key_or_its_nearest_table():
     assert line_of(toml, ("stages", "index", "missing")) == 3
     assert line_of(toml, ("stages", "two words", "key")) == 8
     assert line_of(toml, ("nowhere",)) is None
+
+
+@dataclass(frozen=True)
+class Told:
+    """Of no use, but for what it says.
+
+    name      of it, e.g. a word.
+    rate      how fast, at
+              0.5 a second. Not slower.
+    tags      several; none at first
+    table     -> what is counted.
+    """
+
+    name: str
+    rate: float = 0.5
+    tags: tuple[str, ...] = ("a", "ä")
+    table: dict[str, int] = field(default_factory=dict)
+
+
+def test_the_docstring_describes_the_fields():
+    assert described(Told) == {
+        "name": ("", "of it, e.g"),  # a sentence ends with a full stop and a space: abbreviations are to be avoided
+        "rate": ("0.5", "how fast, at 0.5 a second"),
+        "tags": ('["a", "ä"]', "several; none at first"),
+        "table": ("{}", "-> what is counted"),
+    }
+    with pytest.raises(ValueError, match="docstring of Outer says nothing about name"):
+        described(Outer)
+
+
+def test_a_default_as_it_is_described_can_be_set():
+    built: dict[str, Any] = {"name": "x"}
+    for key, (default, _) in described(Told).items():
+        if default:
+            assign(built, *parse_assignment(f"{key}={default}"))
+    assert from_mapping(Told, built) == Told("x")

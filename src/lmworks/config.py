@@ -6,6 +6,8 @@ stands and what is allowed. Nothing is guessed: the one conversion made is a who
 
 import dataclasses
 import difflib
+import inspect
+import json
 import re
 import tomllib
 import types
@@ -58,6 +60,24 @@ def to_mapping(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [to_mapping(item) for item in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def described(cls: type) -> dict[str, tuple[str, str]]:
+    """field -> (its default as TOML, the first sentence that the class's docstring has about it).
+
+    The docstring has a line for each field: its name, at least two spaces, sentences that may go on, indented, on the
+    next lines. ValueError for a field that has none.
+    """
+    docs = re.findall(r"^(\w+) {2,}(.+(?:\n {2,}.+)*)", inspect.cleandoc(cls.__doc__ or ""), re.MULTILINE)
+    sentences = {name: re.split(r"\.(?=\s|$)", " ".join(text.split()))[0] for name, text in docs}
+    result: dict[str, tuple[str, str]] = {}
+    for field in dataclasses.fields(cls):
+        if field.name not in sentences:
+            raise ValueError(f"the docstring of {cls.__name__} says nothing about {field.name}")
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        told = "" if default is dataclasses.MISSING else json.dumps(to_mapping(default), ensure_ascii=False)
+        result[field.name] = (told, sentences[field.name])
+    return result
 
 
 def unknown(kind: str, name: str, allowed: Sequence[str]) -> str:

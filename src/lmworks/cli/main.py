@@ -29,7 +29,7 @@ for verb in (
     building.stage,
     bench.bench,
 ):
-    app.command()(verb)
+    app.command(epilog=serving.settings() if verb is serving.serve else None)(verb)
 app.add_typer(model.app, name="model")
 app.add_typer(log.app, name="log")
 app.add_typer(serving.keys_app, name="keys")

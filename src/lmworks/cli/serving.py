@@ -35,7 +35,8 @@ def serve(
         ),
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="key=value", help="Any other setting of the server.")
+        list[str] | None,
+        typer.Option("--set", metavar="key=value", help="Any setting of the server, as listed below; repeatable."),
     ] = None,
 ) -> None:
     """Serve what was built last: pages for people, and an API that OpenAI's clients speak.
@@ -63,6 +64,16 @@ def serve(
         return
     folder = workspace or last_workspace()
     serve_workspace(folder, serve_config(read_current(folder).serve, given, overrides))
+
+
+def settings() -> str:
+    """What `--set` takes, a line for each key, in Markdown."""
+    from lmworks.config import described
+    from lmworks.serve.config import ServeConfig
+
+    lines = [f"- `{key}={default}`: {text}" for key, (default, text) in described(ServeConfig).items()]
+    # typer makes one line of each paragraph, so every item is a paragraph.
+    return "\n\n".join(["What `--set` takes, and a recipe's table `[serve]`, with the defaults:", "", *lines])
 
 
 def _named_folders(adapters: list[str]) -> dict[str, str]:

@@ -12,28 +12,28 @@ _LEAST_CONTEXT = 16  # tokens: less holds no rendered message
 
 @dataclass(frozen=True, slots=True)
 class ServeConfig:
-    """The `[serve]` table of a recipe, and the options of `lmworks serve`.
+    """The `[serve]` table of a recipe, and the options of `lmworks serve`, whose help shows the first sentences.
 
-    host, port           where to listen. Anything but loopback needs `keys`.
-    slots                completions that a language model makes at a time, at most 1024; more wait in line.
-    context_length       tokens of prompt and completion together, at least 16; 0 is the engine's default.
-    weights              how language models are held: "auto", "float32", "bfloat16", "float16", "int8" or "int4" (see
-                         `Engine`); cache_dtype likewise of their keys and values: "auto", "float32", "bfloat16" or
-                         "int8".
-    cache_tokens         what the cache of a language model holds, of all requests; 0: slots x context_length.
-    speculation          "auto" and "lookup": guess tokens that were seen before, where it pays; "off". See `Engine`.
-    adapters             name -> PEFT folder of a LoRA adapter: it is served as a model of that name, on the language
+    host                 where to listen. Anything but loopback needs `keys`.
+    port                 where to listen, 0 for a free one.
+    slots                completions that a language model makes at a time. At most 1024; more wait in line.
+    context_length       tokens of prompt and completion, 0: the engine's default. At least 16.
+    weights              auto, float32, bfloat16, float16, int8 or int4. How language models are held, see `Engine`.
+    cache_dtype          of keys and values: auto, float32, bfloat16 or int8. See `Engine`.
+    cache_tokens         that the cache of a model holds, 0: slots x context_length. Of all requests together.
+    speculation          guess what was seen before: auto, lookup or off. Only where it pays, see `Engine`.
+    adapters             name -> PEFT folder of a LoRA adapter. It is served as a model of that name, on the language
                          model that it fits.
-    events_per_second    of all streams of a model together: where more tokens are made, an event carries several. The
-                         first token of an answer never waits. 0 is no limit.
-    max_waiting          requests that may wait for each model; the next is refused with 429 and Retry-After.
-    deadline_seconds     a request that is not finished by then is ended.
-    requests_per_minute  for each API key (or address, where no keys are asked for); 0 is no limit.
-    max_body_bytes       of a request; a larger one is refused with 413 before it is read.
-    keys                 the file of API keys (`lmworks keys add`); "" asks for none.
-    allowed_hosts        names, besides loopback and `host`, under which the server may be addressed: without scheme,
-                         port or path, such as "models.example.org".
-    drain_seconds        how long a shutdown waits for what is running.
+    events_per_second    of all streams of a model, 0: no limit. Where more tokens are made, an event carries several;
+                         the first token of an answer never waits.
+    max_waiting          requests that may wait for each model. The next is refused with 429 and Retry-After.
+    deadline_seconds     after which a request is ended.
+    requests_per_minute  of each API key, 0: no limit. Of each address where no keys are asked for.
+    max_body_bytes       of the largest request. A larger one is refused with 413 before it is read.
+    keys                 file of API keys, "": none are asked for. `lmworks keys add` makes it.
+    allowed_hosts        other names of this server. Besides loopback and `host`, it may be addressed under these:
+                         without scheme, port or path, such as "models.example.org".
+    drain_seconds        that a shutdown waits for what is running.
     """
 
     host: str = "127.0.0.1"

@@ -32,15 +32,15 @@ _SIZES: dict[str, Any] = {
 WINDOW = 20
 
 
-def checkpoint(config: ModelConfig, seed: int = 3) -> Checkpoint:
+def checkpoint(config: ModelConfig, seed: int = 3, chat_template: str | None = None) -> Checkpoint:
     """Random weights, so large that the distributions are far from flat; every byte is a token."""
     special = {"unk_token": "<|endoftext|>", "bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
     weights = initialise(Transformer(config), seed=seed, std=0.2).state_dict()
-    return assemble(config, weights, byte_tokenizer(special), source="tiny decoder")
+    return assemble(config, weights, byte_tokenizer(special), chat_template, source="tiny decoder")
 
 
-def tiny_llama() -> Checkpoint:
-    return checkpoint(llama(**_SIZES, tied=True))
+def tiny_llama(chat_template: str | None = None) -> Checkpoint:
+    return checkpoint(llama(**_SIZES, tied=True), chat_template=chat_template)
 
 
 def tiny_mistral() -> Checkpoint:

@@ -1,18 +1,34 @@
-"""Contrastive search against its definition, run without a cache."""
+"""Contrastive search against its definition, run without a cache; by the fused kernels and by modules."""
 
+from collections.abc import Sequence
+
+import engine_cases
+import numpy as np
 import pytest
 import torch
+from engine_cases import KINDS, make_engine
 from search_oracle import contrastive_search, decoder_logits
 
 from lmworks.generate.constraint import Choice
 from lmworks.generate.engine import Engine
+from lmworks.generate.fused_runner import FusedRunner
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.generate.search_parameters import ContrastiveParameters
+from lmworks.kernels.outputs import Rows
+from lmworks.kernels.pages import PAGE
+from lmworks.kernels.program import RaggedBatch, run
+from lmworks.model.checkpoint import Checkpoint
 
 
 @pytest.fixture(scope="module")
-def engine(tiny_llama) -> Engine:
-    return Engine(tiny_llama, slots=2, weights="float32", lowered=False)
+def tiny_llama() -> Checkpoint:
+    """Instead of the one of all tests, whose heads the kernels do not know."""
+    return engine_cases.tiny_llama()
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def engine(request: pytest.FixtureRequest, tiny_llama) -> Engine:
+    return make_engine(request.param, tiny_llama, slots=2)
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +58,38 @@ def test_as_the_definition(engine, tiny_llama, candidates: int, penalty: float) 
         assert found.ids != engine.generate([request])[0].ids, "else the penalty has done nothing"
 
 
+@pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8", "int4"])
+def test_rounded_weights_are_searched_as_the_definition_does_with_the_states_of_these_weights(
+    tiny_llama, weights: str
+) -> None:
+    """The whole text anew at each step, by the same kernels: whatever they round is the same in both."""
+    runner = make_engine(
+        "fused", tiny_llama, weights=weights
+    ).batcher.runner  # an engine's whose pages nobody else uses
+    assert isinstance(runner, FusedRunner)
+
+    def whole(ids: Sequence[int]) -> Rows:
+        places, none = np.arange(len(ids), dtype=np.int32), np.zeros(len(ids), dtype=np.int32)
+        pages = np.arange(-(-len(ids) // PAGE), dtype=np.int32)[None]
+        step = RaggedBatch(np.array(ids, np.int32), places, none, (pages,) * len(runner.windows), places)
+        return run(runner.program, step, hidden=True)
+
+    def states(ids: Sequence[int]) -> torch.Tensor:
+        found = whole(ids).hidden
+        assert found is not None
+        return found
+
+    prompt = list(range(60, 100))
+    expected = contrastive_search(
+        lambda texts: whole([*prompt, *texts[0]]).logits[-1:], lambda ids: states([*prompt, *ids]), 12, 4, 0.6
+    )
+    engine = make_engine("fused", tiny_llama, weights=weights)
+    request = _request(prompt, 12)
+    found = engine.contrastive_search(request, ContrastiveParameters(4, 0.6))
+    assert list(found.ids) == expected
+    assert found.ids != engine.generate([request])[0].ids, "else the penalty has done nothing"
+
+
 def test_without_a_choice_it_is_greedy(engine) -> None:
     request = _request(range(30), 25, repetition_penalty=1.2, banned_tokens=(7,))
     (greedy,) = engine.generate([request])
@@ -50,9 +98,8 @@ def test_without_a_choice_it_is_greedy(engine) -> None:
         assert (found.ids, found.text, found.finish_reason) == (greedy.ids, greedy.text, greedy.finish_reason)
 
 
-def test_what_the_cache_knows_of_the_prompt_does_not_matter(tiny_llama) -> None:
+def test_what_the_cache_knows_of_the_prompt_does_not_matter(engine) -> None:
     """The states of all its tokens are needed, and the cache has none."""
-    engine = Engine(tiny_llama, weights="float32", lowered=False)
     request, parameters = _request(range(200), 10), ContrastiveParameters()
     first = engine.contrastive_search(request, parameters)
     engine.generate([request])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from programs import batch, random_layer, random_matrix, random_norm, random_program, scattered_tables
 
-from lmworks.kernels import reference
+from lmworks.kernels import operations, reference
 from lmworks.kernels.formats import FORMATS, Format
 from lmworks.kernels.library import Library
 from lmworks.kernels.packing import pack_weight
@@ -26,9 +26,11 @@ KINDS = [
 
 
 def compare(program: Program, step: RaggedBatch, kernels: Library, tolerance: float) -> None:
-    logits, best, log_normaliser = run(program, step, kernels)
-    expected = reference.run(program, step)[0]
-    assert (logits - expected).abs().max() <= tolerance
+    logits, best, log_normaliser, hidden = run(program, step, kernels, hidden=True)
+    expected = reference.run(program, step, hidden=True)
+    assert hidden is not None and expected.hidden is not None
+    assert (logits - expected.logits).abs().max() <= tolerance
+    assert (hidden - expected.hidden).abs().max() <= tolerance
     assert torch.equal(best, logits.argmax(dim=-1))
     assert torch.allclose(log_normaliser, logits.double().logsumexp(dim=-1).float(), rtol=1e-6, atol=1e-6)
 
@@ -110,7 +112,7 @@ def test_equal_logits_give_the_lowest_id(kernels: Library) -> None:
     head = random_matrix(torch.Generator().manual_seed(0), 1, 48, "float32").dequantise().repeat(2000, 1)
     head[:1234] *= -1
     program = replace(program, head=pack_weight(head, "float32"))
-    logits, best, _ = run(program, batch([(0, 0, IDS[:20])], scattered_tables(1, 20, 24)), kernels)
+    logits, best, *_ = run(program, batch([(0, 0, IDS[:20])], scattered_tables(1, 20, 24)), kernels)
     assert best.tolist() == [1234 if row[1234] > row[0] else 0 for row in logits]
 
 
@@ -119,8 +121,24 @@ def test_only_wanted_rows_are_computed_and_none_may_be_wanted(kernels: Library) 
     everything = run(program, batch([(0, 0, IDS[:20])], tables), kernels)[0]
     some = run(program, batch([(0, 0, IDS[:20])], tables, wanted=[19, 3]), kernels)[0]
     assert torch.equal(some, everything[[19, 3]])
-    none = run(program, batch([(0, 0, IDS[:20])], tables, wanted=[]), kernels)
-    assert [len(part) for part in none] == [0, 0, 0]
+    none = run(program, batch([(0, 0, IDS[:20])], tables, wanted=[]), kernels, hidden=True)
+    assert [len(part) for part in none if part is not None] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_hidden_states_are_the_normed_ones_that_the_head_reads_and_change_nothing(
+    kernels: Library, format_: Format
+) -> None:
+    program, tables = random_program(format_=format_), scattered_tables(1, 20, 24)
+    step = batch([(0, 0, IDS[:20])], tables, wanted=[19, 3])
+    plain, asked = run(program, step, kernels), run(program, step, kernels, hidden=True)
+    assert plain.hidden is None and asked.hidden is not None
+    assert (asked.hidden.shape, asked.hidden.dtype) == ((2, program.width), torch.float32)
+    assert all(torch.equal(one, other) for one, other in zip(plain[:3], asked[:3], strict=True))
+    product = operations.linear(asked.hidden, program.head, kernels)  # rounds its rows as the head does
+    assert torch.equal(product, asked.logits)
+    alone = run(program, batch([(0, 0, IDS[:20])], tables, wanted=[3]), kernels, hidden=True).hidden
+    assert alone is not None and torch.equal(alone[0], asked.hidden[1])
 
 
 def nan_shows(program: Program, kernels: Library) -> torch.Tensor:

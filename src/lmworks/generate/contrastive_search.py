@@ -34,8 +34,8 @@ def contrastive_search(
     p is renormalised after bans, bias, penalties, forced tokens and the constraint of the request. All states of the
     prompt are needed, so nothing of it is taken from the cache. At the deadline the completion ends where it is.
 
-    ValueError when nothing may follow or the runner gives no hidden states (`Engine(…, lowered=False)` has one that
-    does), and, before any work, for parameters of a draw; OutOfPagesError and FloatingPointError as in `beam_search`.
+    ValueError when nothing may follow and, before any work, for parameters of a draw; OutOfPagesError and
+    FloatingPointError as in `beam_search`.
     """
     require_no_draws(request.sampling)
     with branches(batcher) as tree:

@@ -43,8 +43,8 @@ class FusedRunner:
 
     def forward(self, works: Sequence[Work], hidden: bool = False) -> tuple[LogitRows, Tensor | None]:
         self.clear_pages(begun_pages(works))
-        rows = run(self.program, _ragged(works, len(self.windows)))
-        return LogitRows(*rows), None
+        rows = run(self.program, _ragged(works, len(self.windows)), hidden=hidden)
+        return LogitRows(rows.logits, rows.best, rows.log_normaliser), rows.hidden
 
     def copy_page(self, group: int, source: int, target: int) -> None:
         for layer in self._of(group):

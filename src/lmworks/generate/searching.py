@@ -106,8 +106,6 @@ def _forward(batcher: Batcher, works: Sequence[Work], hidden: bool) -> Forwarded
     rows, states = batcher.runner.forward(works, hidden)
     if not rows.log_normaliser.isfinite().all():
         raise FloatingPointError(NOT_FINITE)
-    if hidden and states is None:
-        raise ValueError("this runner gives no hidden states: make the engine with Engine(…, lowered=False)")
     for work in works:
         batcher.cache.commit(work.sequence, work.ids)
     return rows, states

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lmworks.kernels import library, structures
 from lmworks.kernels.library import Library
+from lmworks.kernels.outputs import Rows
 
 if TYPE_CHECKING:
     from lmworks.kernels.program import Adapter, LayerProgram, Norm, Program, RaggedBatch
@@ -40,21 +40,23 @@ class Lowered:
             head_softcap=program.head_softcap,
         )
 
-    def run(self, batch: "RaggedBatch", kernels: Library) -> tuple[Tensor, Tensor, Tensor]:
+    def run(self, batch: "RaggedBatch", kernels: Library, hidden: bool) -> Rows:
         """See `program.run`."""
         rows = len(batch.wanted)
         logits = torch.empty(rows, self._program.vocabulary)
         best = torch.empty(rows, dtype=torch.int64)
         log_normaliser = torch.empty(rows)
+        states = torch.empty(rows, self._program.width) if hidden else None
         step = batch_structure(batch)
         step.wanted, step.rows = array_address(batch.wanted), rows
         step.logits, step.best = logits.data_ptr(), best.data_ptr()
         step.log_normaliser = log_normaliser.data_ptr()
+        step.hidden = structures.address(states)
         if batch.adapters is not None:
             step.adapters = array_address(batch.adapters)
         step.ids = array_address(batch.ids)
         library.check(kernels.call("run", byref(self.model), byref(step)), step.error_at)
-        return logits, best, log_normaliser
+        return Rows(logits, best, log_normaliser, states)
 
     def _adapters(self) -> Any:
         """(adapters, layers, sites) of `Changes`."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from lmworks.kernels import library, reference
 from lmworks.kernels.library import Library
 from lmworks.kernels.lowered import Lowered
+from lmworks.kernels.outputs import Rows
 from lmworks.kernels.packing import PackedMatrix
 from lmworks.kernels.pages import Pages
 from lmworks.kernels.structures import SITES, Activation, Site
@@ -155,14 +156,13 @@ class RaggedBatch:
     adapters: np.ndarray | None = None
 
 
-def run(program: Program, batch: RaggedBatch, kernels: Library | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def run(program: Program, batch: RaggedBatch, kernels: Library | None = None, *, hidden: bool = False) -> Rows:
     """The forward of all tokens; their keys and values are written into the pages.
 
-    For each wanted token: its logits, (rows, vocabulary) float32; the best of them, (rows,) int64, the lowest id among
-    equals; and the natural logarithm of the sum of their exponentials, (rows,) float32, which is not finite where a
-    logit is NaN or +inf. `kernels` picks a library other than the default.
+    The rows are those of the wanted tokens, with their hidden states if asked for. `kernels` picks a library other than
+    the default.
 
     ValueError for an id, position, sequence, page or row that the program or the batch does not have.
     """
     chosen = (kernels or library.load()) if program.embedding.values.device.type == "cpu" else None
-    return reference.run(program, batch) if chosen is None else program.lowered.run(batch, chosen)
+    return reference.run(program, batch, hidden) if chosen is None else program.lowered.run(batch, chosen, hidden)

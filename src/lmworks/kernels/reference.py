@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lmworks.kernels import pages as page_memory
 from lmworks.kernels.formats import GROUP, Format
+from lmworks.kernels.outputs import Rows
 from lmworks.kernels.packing import PackedMatrix
 from lmworks.kernels.structures import Activation, Site
 
@@ -167,7 +168,7 @@ def _attend_run(layer: "LayerProgram", query: Tensor, table: list[int], run: Run
 # The whole program
 
 
-def run(program: "Program", batch: "RaggedBatch") -> tuple[Tensor, Tensor, Tensor]:
+def run(program: "Program", batch: "RaggedBatch", hidden: bool) -> Rows:
     """See `program.run`."""
     device = program.embedding.values.device
     ids, wanted = (torch.from_numpy(array).to(device) for array in (batch.ids, batch.wanted))
@@ -176,10 +177,11 @@ def run(program: "Program", batch: "RaggedBatch") -> tuple[Tensor, Tensor, Tenso
         x = x + program.positions[torch.from_numpy(batch.positions).to(device).long()]
     for number, layer in enumerate(program.layers):
         x = _block(program, number, layer, x, batch)
-    logits = norm_linear(x[wanted.long()], program.final_norm, program.head)
+    states = normalise(x[wanted.long()], program.final_norm)  # (rows, width)
+    logits = linear(states, program.head)
     if program.head_softcap:
         logits = program.head_softcap * torch.tanh(logits / program.head_softcap)
-    return logits, logits.argmax(dim=-1), logits.logsumexp(dim=-1)
+    return Rows(logits, logits.argmax(dim=-1), logits.logsumexp(dim=-1), states if hidden else None)
 
 
 def _block(program: "Program", number: int, layer: "LayerProgram", x: Tensor, batch: "RaggedBatch") -> Tensor:

@@ -88,7 +88,7 @@ class Batch(Structure):
     _fields_ = (
         *((name, c_void_p) for name in ("ids", "positions", "sequences", "adapters", "wanted")),
         ("tables", POINTER(Table)),
-        *((name, c_void_p) for name in ("logits", "best", "log_normaliser")),
+        *((name, c_void_p) for name in ("logits", "best", "log_normaliser", "hidden")),
         *((name, c_int64) for name in ("tokens", "rows", "sequence_count", "group_count", "error_at")),
     )
 

@@ -93,6 +93,7 @@ struct Batch {
   float* logits;             // (rows, vocabulary)
   int64_t* best;             // (rows,)
   float* log_normaliser;     // (rows,)
+  float* hidden;             // (rows, width), or null: not asked for
   int64_t tokens, rows, sequence_count, group_count;
   int64_t error_at;
 };

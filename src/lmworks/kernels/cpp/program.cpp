@@ -153,6 +153,12 @@ void add_feed_forward(Team& team, const Step& step, int64_t number) {
   add_product(team, step, layer.down, hidden, layer.feed_forward_post_norm, adapters);
 }
 
+// The last hidden states of the wanted rows, as floats: what the head multiplies is rounded.
+void hidden_states(Team& team, const Step& step) {
+  const NormedRows normed{step.work.residual.data(), step.width, step.model.final_norm, step.batch.wanted};
+  team.share(step.batch.rows, [&](int64_t row) { normed(row, step.batch.hidden + row * step.width); });
+}
+
 void block(Team& team, const Step& step, int64_t number) {
   attention(team, step, number);
   if (step.model.layers[number].parallel) {  // both parts read the same residual stream
@@ -175,6 +181,7 @@ Error run_program(const Model& model, Batch& batch, Workspace& work) {
   run_region([&](Team& team) {
     embed(team, step);
     for (int64_t number = 0; number < model.layer_count; ++number) block(team, step, number);
+    if (batch.hidden != nullptr) hidden_states(team, step);
     if (batch.rows > 0) head(team, work, model, batch, work.residual.data());
   });
   return kNone;

@@ -4,9 +4,8 @@ Every row has its own parameters and is chosen by itself, so no row sees another
 is a function of its request's seed and step alone. So neighbours in the batch, arrival order and restarts change
 nothing, and a guess can be checked by sampling its place as always.
 
-Rows of greedy requests are read at one place. The others are NumPy's: on a CPU its vector instructions sort, select and
-exponentiate one row at a time within the cache, faster than PyTorch does all rows together. From another device their
-logits are copied.
+Rows of greedy requests are read at one place. The others are adjusted in NumPy and drawn from by a kernel, on the CPU.
+From another device only these are copied, and of a row that top-k bounds only what it leaves.
 """
 
 from collections.abc import Sequence
@@ -17,10 +16,10 @@ import torch
 from torch import Tensor
 
 from lmworks.generate.adjusting import Ids, adjust, adjusts
-from lmworks.generate.drawing import draw_from, exponentials
 from lmworks.generate.logit_rows import LogitRows
+from lmworks.generate.on_host import on_host
 from lmworks.generate.protocol import SamplingParameters
-from lmworks.generate.truncating import truncations
+from lmworks.kernels.drawing import Draw, draw_tokens
 
 
 class Sampled(NamedTuple):
@@ -50,44 +49,45 @@ def sample(
                   32 · w + i; ⌈vocabulary / 32⌉ words.
     """
     ids, sampled, dead = rows.best.clone(), torch.zeros_like(rows.log_normaliser), ~rows.log_normaliser.isfinite()
+    adjusted = [adjusts(*values) for values in zip(parameters, completions, masks, strict=True)]
     busy = [
-        row
-        for row, (p, completion, mask, lost) in enumerate(
-            zip(parameters, completions, masks, dead.tolist(), strict=True)
-        )
-        if not lost and (p.temperature > 0 or adjusts(p, completion, mask))
+        row for row, lost in enumerate(dead.tolist()) if not lost and (parameters[row].temperature > 0 or adjusted[row])
     ]
     if busy:
-        logits = rows.logits.cpu().numpy()
-        given = zip(parameters, prompts, completions, masks, draws, strict=True)
-        chosen = [_choose(logits[row], *values) for row, values in enumerate(given) if row in busy]
-        tokens, log_probabilities = zip(*chosen, strict=True)
+        bounds = [0 if adjusted[row] else parameters[row].top_k for row in busy]
+        scores, held = zip(*on_host(rows.logits, busy, bounds), strict=True)
+        scores = [
+            adjust(values, parameters[row], prompts[row], completions[row], masks[row])
+            for row, values in zip(busy, scores, strict=True)
+        ]
+        chosen = _choose(scores, [parameters[row] for row in busy], [draws[row] for row in busy])
+        tokens = [token if own is None else int(own[token]) for (token, _), own in zip(chosen, held, strict=True)]
         ids[busy] = torch.tensor(tokens, device=ids.device)
-        sampled[busy] = torch.tensor(log_probabilities, dtype=torch.float32, device=ids.device)
-        dead[busy] = sampled[busy] == -torch.inf
+        found = torch.tensor([value for _, value in chosen], dtype=torch.float32, device=ids.device)
+        sampled[busy], dead[busy] = found, found == -torch.inf
     return Sampled(ids, log_probability(rows, ids), sampled, dead)
 
 
 def _choose(
-    logits: np.ndarray,
-    parameter: SamplingParameters,
-    prompt: Ids,
-    completion: Ids,
-    mask: np.ndarray | None,
-    draw: float,
-) -> tuple[int, float]:
-    """The token of one row (vocabulary,) and the ln of the probability it had; (0, -inf) when nothing may be chosen."""
-    scores = adjust(logits, parameter, prompt, completion, mask)
-    if scores.max() == -np.inf:
-        return 0, -np.inf
-    if parameter.temperature == 0:
-        return int(scores.argmax()), 0.0
-    ids = None  # of what is left: everything
-    for truncation in truncations(parameter, len(scores)):
-        places = truncation(scores)
-        ids, scores = places if ids is None else ids[places], scores[places]
-    entry, log_probability = draw_from(exponentials(scores, parameter.temperature), draw)
-    return entry if ids is None else int(ids[entry]), log_probability
+    scores: Sequence[np.ndarray], parameters: Sequence[SamplingParameters], draws: Sequence[float]
+) -> list[tuple[int, float]]:
+    """For each row of scores (tokens,) the token and the ln of the probability it had, -inf when nothing may be chosen.
+
+    Where the temperature is 0, it is the largest score, with 0.
+    """
+    drawn = [row for row, parameter in enumerate(parameters) if parameter.temperature > 0]
+    how = [_draw(parameters[row], draws[row]) for row in drawn]
+    found = dict(zip(drawn, draw_tokens([scores[row] for row in drawn], how), strict=True))
+    return [found[row] if row in found else _largest(values) for row, values in enumerate(scores)]
+
+
+def _draw(p: SamplingParameters, draw: float) -> Draw:
+    return Draw(draw, p.temperature, p.top_k, p.typical_p, p.top_p, p.min_p)
+
+
+def _largest(scores: np.ndarray) -> tuple[int, float]:
+    place = int(scores.argmax())
+    return place, -np.inf if scores[place] == -np.inf else 0.0
 
 
 def most_probable(rows: LogitRows, count: int) -> tuple[Tensor, Tensor]:

@@ -121,6 +121,7 @@ def _open(name: str) -> Library:
     functions.lmworks_attend.argtypes = (pointer, pointer, pointer, pointer)
     functions.lmworks_read_numbers.argtypes = (pointer, c_int64, POINTER(c_int64))
     functions.lmworks_multiply_ones.argtypes = (c_int32, POINTER(c_int64))
+    functions.lmworks_draw.argtypes = (pointer, c_int64)
     functions.lmworks_set_threads.argtypes = (c_int32,)
     functions.lmworks_workspace_bytes.restype = c_int64
     functions.lmworks_sizes.argtypes = (POINTER(c_int64),)

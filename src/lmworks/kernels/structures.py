@@ -4,7 +4,7 @@ A structure points into tensors and does not keep them: whoever makes one keeps 
 """
 
 import ctypes
-from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
+from ctypes import POINTER, Structure, c_double, c_float, c_int32, c_int64, c_void_p
 from typing import Literal, get_args
 
 from torch import Tensor
@@ -93,7 +93,16 @@ class Batch(Structure):
     )
 
 
-ALL = (Matrix, Norm, Change, Changes, Layer, Model, Table, Batch)
+class Draw(Structure):
+    _fields_ = (
+        ("scores", c_void_p),
+        *((name, c_int64) for name in ("count", "top_k")),
+        *((name, c_double) for name in ("temperature", "typical_p", "top_p", "min_p", "draw", "log_probability")),
+        ("token", c_int64),
+    )
+
+
+ALL = (Matrix, Norm, Change, Changes, Layer, Model, Table, Batch, Draw)
 SIZES = tuple(ctypes.sizeof(structure) for structure in ALL)
 
 

@@ -98,4 +98,14 @@ struct Batch {
   int64_t error_at;
 };
 
+// A row from which a token is drawn; the last two are written.
+struct Draw {
+  const float* scores;  // (count,); -inf: must not be drawn
+  int64_t count, top_k;
+  double temperature, typical_p, top_p, min_p;
+  double draw;  // in [0, 1)
+  double log_probability;
+  int64_t token;
+};
+
 }  // namespace lmworks

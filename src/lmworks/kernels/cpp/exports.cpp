@@ -9,9 +9,9 @@
 
 #include "attention.h"
 #include "check.h"
+#include "draw.h"
 #include "exports.h"
 #include "linear.h"
-#include "peaks.h"
 #include "program.h"
 
 
@@ -110,20 +110,19 @@ LMWORKS_EXPORT int32_t lmworks_attend(const Layer* layer, Batch* batch, float* q
   });
 }
 
-LMWORKS_EXPORT int32_t lmworks_read_numbers(const int32_t* numbers, int64_t count, int64_t* sum) {
-  return enter([&](Workspace&) {
-    std::atomic<int64_t> total{0};
-    run_region([&](Team& team) { read_numbers(team, numbers, count, total); });
-    *sum = total;
-    return kNone;
-  });
-}
-
-LMWORKS_EXPORT int32_t lmworks_multiply_ones(int32_t format, int64_t* products) {
-  return enter([&](Workspace&) {
-    std::atomic<int64_t> total{0};
-    run_region([&](Team& team) { multiply_items(team, format, total); });
-    *products = total;
+// Draws the token of each row.
+LMWORKS_EXPORT int32_t lmworks_draw(Draw* rows, int64_t count) {
+  return enter([&](Workspace& work) {
+    int64_t longest = 0;
+    for (int64_t row = 0; row < count; ++row) longest = std::max(longest, rows[row].count);
+    for (Own& thread : work.own) thread.drawing.reserve(longest);
+    if (count == 1) {  // to wake the others would take longer
+      draw_token(rows[0], work.own[0].drawing);
+      return kNone;
+    }
+    run_region([&](Team& team) {
+      team.share(count, [&](int64_t row) { draw_token(rows[row], work.own[team.thread].drawing); });
+    });
     return kNone;
   });
 }
@@ -146,7 +145,7 @@ LMWORKS_EXPORT int64_t lmworks_workspace_bytes() {
 
 // The sizes of the structures, for Python to compare with its own.
 LMWORKS_EXPORT void lmworks_sizes(int64_t* sizes) {
-  const int64_t ours[] = {sizeof(Matrix), sizeof(Norm),  sizeof(Change), sizeof(Changes),
-                          sizeof(Layer),  sizeof(Model), sizeof(Table),  sizeof(Batch)};
+  const int64_t ours[] = {sizeof(Matrix), sizeof(Norm),  sizeof(Change), sizeof(Changes), sizeof(Layer),
+                          sizeof(Model),  sizeof(Table), sizeof(Batch),  sizeof(Draw)};
   std::copy(std::begin(ours), std::end(ours), sizes);
 }

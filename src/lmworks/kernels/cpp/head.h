@@ -12,14 +12,7 @@ constexpr int64_t kPartBlocks = 16;  // of 32 tokens, a part of the vocabulary
 inline PartOfVocabulary summarise(const float* logits, int64_t first, int64_t count) {
   PartOfVocabulary part{-INFINITY, 0, first};
   Floats maximum = broadcast(-INFINITY);
-  const Floats lowest = broadcast(-INFINITY);
-  const auto for_each = [&](auto work) {
-    for (int64_t i = 0; i < count; i += 16) {
-      const int left = static_cast<int>(std::min<int64_t>(16, count - i));
-      work(left == 16 ? load(logits + i) : keep_lanes(load_first(logits + i, left), 0, left, lowest));
-    }
-  };
-  for_each([&](Floats v) { maximum = larger(maximum, v); });
+  for_each_vector(logits, count, -INFINITY, [&](Floats v, int64_t) { maximum = larger(maximum, v); });
   part.maximum = largest_of(maximum);
   for (int64_t i = 0; i < count; ++i) {
     if (logits[i] == part.maximum) {
@@ -28,7 +21,9 @@ inline PartOfVocabulary summarise(const float* logits, int64_t first, int64_t co
     }
   }
   Floats sum = zeros();
-  for_each([&](Floats v) { sum = add(sum, exponential(subtract(v, broadcast(part.maximum)))); });
+  for_each_vector(logits, count, -INFINITY, [&](Floats v, int64_t) {
+    sum = add(sum, exponential(subtract(v, broadcast(part.maximum))));
+  });
   part.sum = sum_of(sum);
   // A vector that is not full adds e^-87 for each missing lane, far below the last digit of a sum of at least 1.
   return part;

@@ -97,6 +97,16 @@ inline Floats times_power_of_two(Floats x, Floats n) {
   });
 }
 
+// One bit for each lane.
+inline uint32_t at_least(Floats a, Floats b) {
+  const auto bits = [&](int i) { return _mm256_movemask_ps(_mm256_cmp_ps(a.of[i], b.of[i], _CMP_GE_OQ)); };
+  return static_cast<uint32_t>(bits(0) | bits(1) << 8);
+}
+// `x` where a >= b, and 0.
+inline Floats where_at_least(Floats a, Floats b, Floats x) {
+  return halves([&](int i) { return _mm256_and_ps(_mm256_cmp_ps(a.of[i], b.of[i], _CMP_GE_OQ), x.of[i]); });
+}
+
 // The eight lanes to one, by halves.
 template <class Fold>
 inline float fold(__m256 x, Fold fold_two) {

@@ -49,6 +49,12 @@ inline Floats round_to_even(Floats x) {
 }
 // x times 2 to the power of the whole number n.
 inline Floats times_power_of_two(Floats x, Floats n) { return _mm512_scalef_ps(x, n); }
+// One bit for each lane.
+inline uint32_t at_least(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
+// `x` where a >= b, and 0.
+inline Floats where_at_least(Floats a, Floats b, Floats x) {
+  return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_GE_OQ), x);
+}
 inline float sum_of(Floats x) { return _mm512_reduce_add_ps(x); }
 inline float largest_of(Floats x) { return _mm512_reduce_max_ps(x); }
 

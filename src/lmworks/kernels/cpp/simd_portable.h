@@ -60,6 +60,15 @@ inline Floats round_to_even(Floats x) { return to_floats(round_to_ints(x)); }
 inline Floats times_power_of_two(Floats x, Floats n) {
   return x * (Floats)((round_to_ints(n) + 127) << 23);  // the exponent's bits of 2 to the power of n
 }
+// One bit for each lane.
+inline uint32_t at_least(Floats a, Floats b) {
+  const Ints yes = a >= b;  // -1 or 0
+  uint32_t bits = 0;
+  for (int i = 0; i < 16; ++i) bits |= (yes[i] & 1u) << i;
+  return bits;
+}
+// `x` where a >= b, and 0.
+inline Floats where_at_least(Floats a, Floats b, Floats x) { return a >= b ? x : zeros(); }
 inline float sum_of(Floats x) {
   for (int width = 8; width > 0; width /= 2) {
     for (int i = 0; i < width; ++i) x[i] += x[i + width];

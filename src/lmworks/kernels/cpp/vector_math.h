@@ -1,10 +1,21 @@
 // Functions of vectors: exponential, hyperbolic tangent, error function, and the activations of feed-forward networks.
 #pragma once
 
+#include <algorithm>
+
 #include "abi.h"
 #include "simd.h"
 
 namespace lmworks {
+
+// Calls `work(vector, place)` for `count` numbers, sixteen at a time; what the last sixteen lack is `filling`.
+template <class Work>
+inline void for_each_vector(const float* numbers, int64_t count, float filling, Work work) {
+  for (int64_t i = 0; i < count; i += 16) {
+    const int left = static_cast<int>(std::min<int64_t>(16, count - i));
+    work(left == 16 ? load(numbers + i) : keep_lanes(load_first(numbers + i, left), 0, left, broadcast(filling)), i);
+  }
+}
 
 // e^x to 1.2 units in the last place: x = n ln 2 + r with |r| <= ln 2 / 2, e^r by its Taylor series of order 7, times
 // 2^n. Below -87, where float32 leaves its normal range, it stays at e^-87; a NaN comes through.

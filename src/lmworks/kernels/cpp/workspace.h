@@ -7,6 +7,7 @@
 #include "activations.h"
 #include "attend.h"
 #include "buffers.h"
+#include "draw.h"
 #include "tiles.h"
 
 namespace lmworks {
@@ -22,11 +23,12 @@ struct Own {
   Buffer<float> row, scores, chunk, running;
   Buffer<uint32_t> weights;
   Buffer<uint8_t> decoded;
+  DrawBuffers drawing;
   std::vector<int64_t> starts;
 
   int64_t bytes() const {
     return activations.bytes() + row.bytes() + scores.bytes() + chunk.bytes() + running.bytes() + weights.bytes() +
-           decoded.bytes();
+           decoded.bytes() + drawing.bytes();
   }
 };
 

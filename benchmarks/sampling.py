@@ -2,27 +2,20 @@
 
     python benchmarks/sampling.py [--rows 1 16]
 
-The logits are SmolLM2's after so many places of a text, 49,152 a row. Theirs is what `generate` does with them: its
-processors, softmax, `torch.multinomial` or argmax. The two take turns. Told are the milliseconds that a tenth of the
-rounds stay below, since other programs only add to them, and how many times as long theirs takes. Rows with a
-repetition penalty have prompts of 2000 tokens.
+The samplers are those of the tests; the logits are SmolLM2's after so many places of a text, 49,152 a row. Theirs is
+what `generate` does with them: its processors, softmax, `torch.multinomial` or argmax. The two take turns. Told are the
+milliseconds that a tenth of the rounds stay below, since other programs only add to them, and how many times as long
+theirs takes. Rows with a repetition penalty have prompts of 2000 tokens.
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import (
-    LogitsProcessorList,
-    MinPLogitsWarper,
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-    TypicalLogitsWarper,
-)
 
 from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.protocol import SamplingParameters
@@ -30,21 +23,14 @@ from lmworks.generate.sampling import sample, uniform
 from lmworks.model.checkpoint import load
 from lmworks.model.pulling import pull
 
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
+from sampling_cases import SAMPLERS, processors
+
 TEXT = (
     "The history of bridges begins with fallen trees. In 1903 a new kind of steel was made in Sheffield, and engineers "
     'asked whether it would carry a railway over the river. "I do not think so," said Anna, and she was right.'
 )
-SAMPLERS = {
-    "greedy": SamplingParameters(),
-    "temperature 0.8": SamplingParameters(temperature=0.8),
-    "top_k 50": SamplingParameters(temperature=0.8, top_k=50),
-    "top_p 0.9": SamplingParameters(temperature=0.8, top_p=0.9),
-    "top_p 0.95, hot": SamplingParameters(temperature=1.5, top_p=0.95),
-    "min_p 0.05": SamplingParameters(temperature=1.0, min_p=0.05),
-    "typical_p 0.9": SamplingParameters(temperature=1.0, typical_p=0.9),
-    "greedy, repetition 1.2": SamplingParameters(repetition_penalty=1.2),
-    "top_p 0.9, repetition 1.1": SamplingParameters(temperature=0.8, top_p=0.9, repetition_penalty=1.1),
-}
 
 
 def ours(rows: LogitRows, parameters: SamplingParameters, prompt: np.ndarray) -> Callable[[], object]:
@@ -58,24 +44,12 @@ def ours(rows: LogitRows, parameters: SamplingParameters, prompt: np.ndarray) ->
 
 
 def theirs(rows: LogitRows, parameters: SamplingParameters, prompt: np.ndarray) -> Callable[[], object]:
-    p, chain = parameters, LogitsProcessorList()
-    if p.repetition_penalty != 1:
-        chain.append(RepetitionPenaltyLogitsProcessor(p.repetition_penalty))
-    if p.temperature:
-        chain.append(TemperatureLogitsWarper(p.temperature))
-    if p.top_k:
-        chain.append(TopKLogitsWarper(p.top_k))
-    if p.typical_p < 1:
-        chain.append(TypicalLogitsWarper(p.typical_p))
-    if p.top_p < 1:
-        chain.append(TopPLogitsWarper(p.top_p))
-    if p.min_p > 0:
-        chain.append(MinPLogitsWarper(p.min_p))
+    chain = processors(parameters)
     ids = torch.from_numpy(prompt).expand(len(rows.best), -1)
 
     def choose() -> object:
         scores = chain(ids, rows.logits)  # pyright: ignore[reportArgumentType]
-        chosen = scores.softmax(-1).multinomial(1) if p.temperature else scores.argmax(-1)
+        chosen = scores.softmax(-1).multinomial(1) if parameters.temperature else scores.argmax(-1)
         return chosen.tolist()
 
     return choose
@@ -102,13 +76,13 @@ def main() -> None:
     ids = torch.tensor([checkpoint.tokenizer.encode(TEXT)])
     logits = checkpoint.model(ids)[0].float()
     prompt = np.arange(2000)
-    print(f"{'':26} rows      ours    theirs     ratio")
+    print(f"{'':30} rows      ours    theirs     ratio")
     for count in options.rows:
         places = torch.linspace(8, len(logits) - 1, count).long()
         rows = LogitRows.from_logits(logits[places].contiguous())
         for name, parameters in SAMPLERS.items():
             mine, other = quick_times([make(rows, parameters, prompt) for make in (ours, theirs)], options.rounds)
-            print(f"{name:26} {count:4} {mine:9.3f} {other:9.3f} {other / mine:9.1f}", flush=True)
+            print(f"{name:30} {count:4} {mine:9.3f} {other:9.3f} {other / mine:9.1f}", flush=True)
 
 
 if __name__ == "__main__":

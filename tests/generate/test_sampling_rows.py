@@ -16,6 +16,7 @@ from lmworks.generate.adjusting import allowed_tokens
 from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.generate.sampling import Sampled, sample, uniform
+from sampling_cases import SAMPLERS
 
 # float32 numbers around 10, divided by a temperature down to 0.3, are off by a few 1e-6: what a decision hangs on must
 # differ by more, or both ways are right.
@@ -125,26 +126,12 @@ def test_rows_do_not_see_each_other(rows: list[_Row], random: Random) -> None:
     _assert_same_bits(Sampled(*(values[order] for values in together)), _sample([rows[number] for number in order]))
 
 
-_KINDS = {
-    "greedy": SamplingParameters(),
-    "full": SamplingParameters(temperature=0.9),
-    "top-k": SamplingParameters(temperature=1.0, top_k=50),
-    "top-p": SamplingParameters(temperature=0.8, top_p=0.95),
-    "min-p": SamplingParameters(temperature=1.2, min_p=0.05),
-    "typical": SamplingParameters(temperature=1.0, typical_p=0.9),
-    "wide nucleus": SamplingParameters(temperature=3.0, top_p=0.6),
-    "widest nucleus": SamplingParameters(temperature=5.0, top_p=0.999),
-    "wide typical": SamplingParameters(temperature=3.0, typical_p=0.7),
-    "wide top-k": SamplingParameters(temperature=2.0, top_k=1000, typical_p=0.9, top_p=0.9),
-}
-
-
 @pytest.mark.parametrize("vocabulary", [20_000, 49_152])
 def test_rows_do_not_see_each_other_in_a_vocabulary_of_usual_size(vocabulary: int) -> None:
     """Long rows are cut among the threads when they are few: what this would change must not be used."""
     rows = [
         _row(_logits(vocabulary, seed, ties=seed % 3 == 0), parameters, seed)
-        for seed, parameters in enumerate([*_KINDS.values(), *_KINDS.values()])
+        for seed, parameters in enumerate([*SAMPLERS.values(), *SAMPLERS.values()])
     ]
     together = _sample(rows)
     normalisers = LogitRows.from_logits(torch.from_numpy(np.stack([row.logits for row in rows])))
@@ -154,10 +141,10 @@ def test_rows_do_not_see_each_other_in_a_vocabulary_of_usual_size(vocabulary: in
         assert torch.equal(alone.log_normaliser, normalisers.log_normaliser[number : number + 1])
 
 
-@pytest.mark.parametrize("name", _KINDS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_a_nucleus_of_any_width_is_that_of_the_oracle(name: str) -> None:
     """In 20,000 tokens the first 256 candidates, 2048 and all of them are needed."""
-    row = replace(_row(_logits(20_000, 5, ties=False), _KINDS[name], seed=5), allowed=None)
+    row = replace(_row(_logits(20_000, 5, ties=False), SAMPLERS[name], seed=5), allowed=None)
     expected, _ = distribution(row.logits, row.parameters, row.prompt, row.completion)
     sampled = _sample([replace(row, draw=(number + 0.5) / 32) for number in range(32)])
     kept = expected[sampled.ids] > 0
@@ -217,7 +204,7 @@ def test_rows_for_which_nothing_is_left_are_dead_and_the_others_are_not() -> Non
 
 
 @pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
-@pytest.mark.parametrize("parameters", _KINDS.values(), ids=_KINDS)
+@pytest.mark.parametrize("parameters", SAMPLERS.values(), ids=SAMPLERS)
 def test_a_row_that_is_not_finite_is_dead_and_harms_no_other(wrong: float, parameters: SamplingParameters) -> None:
     logits = np.stack([_logits(700, seed, ties=False) for seed in range(3)])
     rows = [_Row(row, parameters, [1], [2], None, 0.3) for row in logits]

@@ -8,36 +8,22 @@ import torch
 from transformers import (
     ForcedBOSTokenLogitsProcessor,
     LogitsProcessorList,
-    MinPLogitsWarper,
     NoBadWordsLogitsProcessor,
     PrefixConstrainedLogitsProcessor,
-    RepetitionPenaltyLogitsProcessor,
     SequenceBiasLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-    TypicalLogitsWarper,
 )
 
 from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.generate.sampling import sample
+from sampling_cases import SAMPLERS, processors
 
 _VOCABULARY, _DRAWS = 3000, 512
 _PROMPT, _COMPLETION = [5, 5, 9, 2000], [17, 4, 17]
 
 _CASES = {
-    "temperature": SamplingParameters(temperature=0.6),
-    "top-k": SamplingParameters(temperature=1.3, top_k=40),
-    "top-p": SamplingParameters(temperature=1.0, top_p=0.85),
-    "wide top-p": SamplingParameters(temperature=3.0, top_p=0.9),
-    "min-p": SamplingParameters(temperature=1.5, min_p=0.02),
-    "typical": SamplingParameters(temperature=1.0, typical_p=0.7),
-    "wide typical": SamplingParameters(temperature=3.0, typical_p=0.9),
-    "top-k, typical, top-p, min-p": SamplingParameters(
-        temperature=1.4, top_k=200, typical_p=0.9, top_p=0.8, min_p=0.05
-    ),
-    "repetition": SamplingParameters(temperature=1.0, repetition_penalty=1.4, top_k=300),
+    **SAMPLERS,
+    "repetition, top-k": SamplingParameters(temperature=1.0, repetition_penalty=1.4, top_k=300),
     "bias": SamplingParameters(temperature=0.7, logit_bias={3: 6.0, 1000: -4.0, 17: 2.5}),
     "banned": SamplingParameters(temperature=1.0, banned_tokens=(3, 17, 2999), min_p=0.01),
     "forced": SamplingParameters(temperature=1.0, forced_tokens=(2500,), top_p=0.5),
@@ -57,19 +43,11 @@ def _theirs(logits: torch.Tensor, parameters: SamplingParameters, ids: list[int]
         chain.append(NoBadWordsLogitsProcessor([[token] for token in p.banned_tokens]))
     if bias:
         chain.append(SequenceBiasLogitsProcessor(bias))
-    chain.append(RepetitionPenaltyLogitsProcessor(p.repetition_penalty))
-    chain.append(TemperatureLogitsWarper(p.temperature))
-    if p.top_k:
-        chain.append(TopKLogitsWarper(p.top_k))
-    if p.typical_p < 1:
-        chain.append(TypicalLogitsWarper(p.typical_p))
-    if p.top_p < 1:
-        chain.append(TopPLogitsWarper(p.top_p))
-    if p.min_p > 0:
-        chain.append(MinPLogitsWarper(p.min_p))
+    chain.extend(processors(p))
     given: Any = torch.tensor([[0] if forced else ids])
     scores: Any = logits[None].double()
-    return chain(given, scores).softmax(-1)[0]
+    found = chain(given, scores)[0]
+    return found.softmax(-1) if p.temperature else (found == found.max()).double()
 
 
 @pytest.mark.parametrize("name", _CASES)

@@ -12,6 +12,7 @@
 #include "draw.h"
 #include "exports.h"
 #include "linear.h"
+#include "peaks.h"
 #include "program.h"
 
 
@@ -107,6 +108,24 @@ LMWORKS_EXPORT int32_t lmworks_attend(const Layer* layer, Batch* batch, float* q
     work.reserve_attention(*layer, *batch, threads());
     run_region([&](Team& team) { attend(team, work, *layer, *batch, qkv, out); });
     return error;
+  });
+}
+
+LMWORKS_EXPORT int32_t lmworks_read_numbers(const int32_t* numbers, int64_t count, int64_t* sum) {
+  return enter([&](Workspace&) {
+    std::atomic<int64_t> total{0};
+    run_region([&](Team& team) { read_numbers(team, numbers, count, total); });
+    *sum = total;
+    return kNone;
+  });
+}
+
+LMWORKS_EXPORT int32_t lmworks_multiply_ones(int32_t format, int64_t* products) {
+  return enter([&](Workspace&) {
+    std::atomic<int64_t> total{0};
+    run_region([&](Team& team) { multiply_items(team, format, total); });
+    *products = total;
+    return kNone;
   });
 }
 

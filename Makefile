@@ -4,7 +4,10 @@
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# The first time, pip shows what it downloads and how large that is.
+QUIET = $(if $(wildcard $@),--quiet)
+PIP = $(BIN)/python -m pip install $(QUIET) --disable-pip-version-check
+MINUTES = $(if $(QUIET),its kernels are compiled anew in a minute or two,some minutes the first time (PyTorch is large))
 # The C++ kernels are compiled while the package is installed, so a change of theirs installs it again.
 COMPILED := pyproject.toml CMakeLists.txt $(wildcard src/lmworks/kernels/cpp/*)
 
@@ -34,12 +37,12 @@ clean:
 	touch $@
 
 .venv/installed: .venv/python $(COMPILED)
-	@echo "Installing lmworks into .venv (PyTorch is the large part)"
+	@echo "Installing lmworks into .venv: $(MINUTES)"
 	$(PIP) --editable .
 	touch $@
 
 # It is not made on top of the above, which would compile the kernels twice.
 .venv/installed-test: .venv/python $(COMPILED)
-	@echo "Installing lmworks and what its tests need into .venv (PyTorch is the large part)"
+	@echo "Installing lmworks and what its tests need into .venv: $(MINUTES)"
 	$(PIP) --editable '.[test]'
 	touch .venv/installed $@

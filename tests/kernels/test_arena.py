@@ -14,7 +14,8 @@ def test_a_gathered_program_computes_the_same() -> None:
     program = random_program(format_="int4", bias=True)
     gathered, step = gather(program), batch([(0, 0, [1, 2, 3])], [[0]])
     assert gathered.head is gathered.embedding and gathered.nbytes == program.nbytes
-    assert all(torch.equal(a, b) for a, b in zip(run(gathered, step), run(program, step), strict=True))
+    found, expected = (run(each, step, hidden=True) for each in (gathered, program))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True) if a is not None and b is not None)
 
 
 def test_a_head_with_a_bias_still_shares_its_weights() -> None:

@@ -50,7 +50,9 @@ def test_completions_are_those_of_a_plain_loop(engine, checkpoint, temperature: 
     requests = [Request(tuple(source), sampling=sampling) for source in _SOURCES]
     expected = [_plain(checkpoint, request) for request in requests]
     assert len({tuple(ids) for ids in expected}) == 3, "else the source would not matter"
-    assert [list(completion.ids) for completion in engine.generate(requests)] == expected
+    completions = engine.generate(requests)
+    assert [list(completion.ids) for completion in completions] == expected
+    assert [completion.prompt_tokens for completion in completions] == [len(source) for source in _SOURCES]
     for request, ids in zip(requests, expected, strict=True):
         assert list(engine.generate([request])[0].ids) == ids
 
@@ -66,6 +68,7 @@ def test_beam_search_is_as_defined(engine, checkpoint, parameters: BeamParameter
         request = Request(tuple(source), sampling=SamplingParameters(max_tokens=20, logit_bias=bias))
         found = engine.beam_search(request, parameters)
         assert [completion.ids for completion in found] == [ids for ids, _ in expected]
+        assert {completion.prompt_tokens for completion in found} == {len(source)}
         ended += sum(completion.finish_reason == "stop" for completion in found)
     assert ended or parameters.beams == 1
 

@@ -4,8 +4,6 @@ What belongs at a position depends on every token before it, so a page's model c
 sequence that is shown another's page, or one that was overwritten, reads a text that is not its own.
 """
 
-from collections.abc import Iterator, Sequence
-
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -67,7 +65,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache = PagedCache(windows, pages, self.memory.copy_page, alignment)
         self.windows, self.pages, self.alignment = windows, pages, alignment
         self.live: list[CachedSequence] = []
-        self.moved: list[tuple[CachedSequence, list[dict[int, tuple]]]] = []
+        self.moved: list[tuple[list[CachedSequence], list[dict[int, tuple]]]] = []
         self.forgotten = True  # nothing was committed since the start, or since `forget`
 
     @rule(ids=_TEXTS, namespace=_NAMESPACES, chunk=st.integers(10, 60))
@@ -105,34 +103,55 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache.close(self.live.pop(number % len(self.live)))
 
     @precondition(lambda self: self.live)
-    @rule(number=_NUMBERS)
-    def vacate(self, number: int) -> None:
-        sequence = self.live.pop(number % len(self.live))
-        kept = self.memory.read(self.cache.held(sequence))
-        self.cache.vacate(sequence)
-        assert self.cache.held(sequence) == []
-        self.moved.append((sequence, kept))
+    @rule(numbers=st.lists(_NUMBERS, min_size=1, max_size=4))
+    def vacate(self, numbers: list[int]) -> None:
+        """Several at once, which share pages or do not."""
+        together = [self.live.pop(number % len(self.live)) for number in numbers if self.live]
+        pages = self.cache.held(*together)
+        assert len(set(pages)) == len(pages)
+        kept = self.memory.read(pages)
+        self.cache.vacate(*together)
+        assert self.cache.held(*together) == []
+        self.moved.append((together, kept))
 
     @precondition(lambda self: self.moved)
     @rule(number=_NUMBERS)
     def occupy(self, number: int) -> None:
-        sequence, kept = self.moved[number % len(self.moved)]
+        together, kept = self.moved[number % len(self.moved)]
         before = self._state()
         try:
-            pages = self.cache.occupy(sequence)
+            pages = self.cache.occupy(*together)
         except OutOfPagesError:
             assert self._state() == before
-            assert any(len(held) + table.count(VACANT) > self.pages for held, table in self._by_group(sequence))
+            vacant = [
+                {page for sequence in together for page in sequence.tables[group] if page <= VACANT}
+                for group in range(len(self.windows))
+            ]
+            assert sum(map(len, vacant)) == len(kept), "what was shared comes back shared"
+            assert any(len(held) + len(those) > self.pages for held, those in zip(self._held(), vacant, strict=True))
             return
-        self.moved.remove((sequence, kept))
+        self.moved.remove((together, kept))
         self.memory.restore(pages, kept)
-        self.live.append(sequence)
+        self.live += together
 
     @precondition(lambda self: self.moved)
     @rule(number=_NUMBERS)
     def close_what_was_moved(self, number: int) -> None:
-        sequence, _ = self.moved.pop(number % len(self.moved))
-        self.cache.close(sequence)
+        together, _ = self.moved.pop(number % len(self.moved))
+        for sequence in together:
+            self.cache.close(sequence)
+
+    @precondition(lambda self: self.live)
+    @rule(number=_NUMBERS)
+    def discard(self, number: int) -> None:
+        """What it alone held is found by nobody; what others hold, or have written before it, is."""
+        sequence = self.live.pop(number % len(self.live))
+        ids, namespace, own = list(sequence.ids), sequence.namespace, set(self.cache.held(sequence))
+        others = {page for other in self.live for page in self.cache.held(other)}
+        assert own - others <= set(self.cache.discard(sequence)) and not own & others & set(self.cache.held(sequence))
+        again = self.cache.open([*ids, 2], namespace)
+        assert not set(self.cache.held(again)) & (own - others)
+        self.cache.close(again)
 
     @rule(really=st.sampled_from([False] * 9 + [True]))
     def forget(self, really: bool) -> None:
@@ -166,16 +185,10 @@ class CacheMachine(RuleBasedStateMachine):
                 assert all(page == DROPPED for page in table[:behind])
                 assert all(page != DROPPED for page in table[behind:])
 
-    @invariant()
-    def exclusive_pages_are_those_of_one(self) -> None:
-        for sequence in getattr(self, "live", ()):
-            others = {page for other in self.live if other is not sequence for page in self.cache.held(other)}
-            assert set(self.cache.exclusive_pages(sequence)) == set(self.cache.held(sequence)) - others
-
     def teardown(self) -> None:
         """Whatever happened, all pages come back."""
         if hasattr(self, "cache"):
-            for sequence in [*self.live, *(sequence for sequence, _ in self.moved)]:
+            for sequence in [*self.live, *(sequence for together, _ in self.moved for sequence in together)]:
                 self.cache.close(sequence)
             assert (self.cache.available, self.cache.used) == (self.pages, 0)
 
@@ -199,9 +212,6 @@ class CacheMachine(RuleBasedStateMachine):
             {page for sequence in self.live for page in sequence.tables[group] if page >= 0}
             for group in range(len(self.windows))
         ]
-
-    def _by_group(self, sequence: CachedSequence) -> Iterator[tuple[set[int], Sequence[int]]]:
-        return zip(self._held(), sequence.tables, strict=True)
 
     def _needed(self, sequence: CachedSequence, tokens: int) -> list[int]:
         """Pages that so many tokens need in each group: new ones, and a copy of one that others hold as well."""
@@ -301,6 +311,24 @@ def test_what_only_a_window_sees_is_shared_where_the_window_still_stores_it() ->
     assert branch.length == 64 and branch.tables[1][2] >= 0
     cache.forget()
     assert cache.open([*range(80), 1]).length == 0
+
+
+@pytest.mark.parametrize("windows", [(None,), (20,), (None, 20)])
+def test_what_is_discarded_is_forgotten_as_far_as_nobody_else_holds_it(windows) -> None:
+    """Also what it gave back behind a window; and nothing else."""
+    cache = _cache(windows, pages=30)
+    cache.close(_filled(cache, [7] * 50))
+    beginning = _filled(cache, range(40))  # two pages, which the next one shares
+    doubtful = _filled(cache, range(100))
+    assert doubtful.length == 100
+    pages = cache.discard(doubtful)
+    assert len(set(pages)) == len(pages) and doubtful.length == 0
+    again = cache.open([*range(100), 1])
+    assert again.length == (32 if windows == (None,) else 0), "a window has given back the first page, too"
+    assert cache.open([7] * 50).length == 48
+    cache.close(again)
+    cache.discard(beginning)
+    assert cache.open([*range(100), 1]).length == 0
 
 
 def test_what_no_cache_can_be_made_of_is_refused() -> None:

@@ -32,10 +32,13 @@ class World:
     requests: dict[str, LiveRequest] = field(default_factory=dict)
     generated: dict[str, int] = field(default_factory=dict)  # tokens by client
     fails_to_enter: str = ""
+    fails_to_leave: str = ""
 
     def __post_init__(self) -> None:
         self.cache = PagedCache(self.windows, self.pages, lambda *_: None, self.grid or PAGE)
-        self.scheduler = Scheduler(self.cache, self.slots, self.prefill_tokens, self._enter, self._leave, self.grid)
+        self.scheduler = Scheduler(
+            self.cache, self.slots, self.prefill_tokens, self._enter, self._leave, self._fail, self.grid
+        )
 
     def submit(self, name: str, prompt: int, tokens: int = 1, deadline: float | None = None, **options: Any) -> None:
         unused: Any = None
@@ -90,8 +93,14 @@ class World:
         if not request.preempted:
             request.cached_tokens = request.sequence.length
 
+    def _fail(self, request: LiveRequest, error: Exception) -> None:
+        self.release(request.id)
+        request.finish_reason, request.error = None, error
+
     def _leave(self, request: LiveRequest) -> None:
         assert request.sequence is not None
+        if request.id == self.fails_to_leave:
+            raise MemoryError("no memory")
         if self.moves:
             request.moved = object()
             self.cache.vacate(request.sequence)
@@ -267,17 +276,25 @@ def test_pages_that_somebody_else_holds_are_waited_for() -> None:
     world.finish(10)
 
 
-def test_a_request_that_cannot_enter_is_among_those_that_run_and_not_in_line_forever() -> None:
-    """So that whoever fails the requests that run fails it as well."""
-    world = World(fails_to_enter="broken")
-    world.submit("broken", 5)
-    world.submit("good", 5)
-    with pytest.raises(MemoryError):
-        world.step()
-    assert world.running == ["broken"]
-    world.release("broken")
+def test_a_request_that_cannot_enter_fails_alone_and_keeps_nobody_out() -> None:
+    world = World(fails_to_enter="broken", slots=3)
+    for name in ("early", "broken", "late"):
+        world.submit(name, 5, tokens=3)
+    assert [share.request.id for share in world.step()] == ["early", "late"]
+    assert isinstance(world.requests["broken"].error, MemoryError)
+    assert world.running == ["early", "late"] and world.scheduler.waiting == []
     world.finish(3)
-    assert world.requests["good"].ids
+
+
+def test_a_request_that_cannot_be_moved_out_fails_alone_and_makes_room_by_it() -> None:
+    world = World(slots=1, moves=True, fails_to_leave="patient")
+    world.submit("patient", 5, tokens=10, priority=1)
+    world.step()
+    world.submit("urgent", 5, tokens=2)
+    assert [share.request.id for share in world.step()] == ["urgent"]
+    assert isinstance(world.requests["patient"].error, MemoryError)
+    world.finish(3)
+    assert world.cache.used == 0
 
 
 @pytest.mark.parametrize("lengths", [(5, 5), (30, 8)], ids=["alike", "of other lengths"])
@@ -350,7 +367,7 @@ def test_a_scheduler_needs_slots_and_a_budget() -> None:
     cache = PagedCache((None,), 4, lambda *_: None)
     for slots, tokens in ((0, 1), (1, 0)):
         with pytest.raises(ValueError, match="must be positive"):
-            Scheduler(cache, slots, tokens, lambda _: None, lambda _: None)
+            Scheduler(cache, slots, tokens, lambda _: None, lambda _: None, lambda *_: None)
 
 
 def test_an_urgent_prompt_does_not_wait_for_the_rest_of_a_patient_one() -> None:

@@ -109,6 +109,29 @@ def test_a_request_whose_adapter_goes_before_it_begins_fails_alone(worker, loras
     assert (worker.running, worker.waiting, worker.cache_usage) == (0, 0, 0.0)
 
 
+def test_adapters_are_told_as_soon_as_they_are_there_and_no_longer(worker, loras) -> None:
+    """Whoever is next on the worker's thread sees them, however late the thread that asked for them goes on."""
+    gate = Gate()
+    worker.submit(Request((1, 2), sampling=replace(PLAIN.sampling, max_tokens=2)), gate)
+    gate.reached.wait(60)
+    with ThreadPoolExecutor() as pool:
+        loading = pool.submit(worker.load_adapter, "one", loras[0])
+        while len(worker._inbox) < 1:
+            time.sleep(0.001)
+        loaded = pool.submit(worker._call, lambda: worker.adapters)
+        while len(worker._inbox) < 2:
+            time.sleep(0.001)
+        unloading = pool.submit(worker.unload_adapter, "one")
+        while len(worker._inbox) < 3:
+            time.sleep(0.001)
+        unloaded = pool.submit(worker._call, lambda: worker.adapters)
+        while len(worker._inbox) < 4:
+            time.sleep(0.001)
+        gate.opened.set()
+        assert loaded.result() == {"one": loras[0].fingerprint} and unloaded.result() == {}
+        assert (loading.result(), unloading.result(), worker.adapters) == (None, None, {})
+
+
 def test_what_is_loaded_must_fit_and_have_a_name_of_its_own(worker, loras, expected) -> None:
     worker.load_adapter("one", loras[0])
     strange = Lora({name.replace("0", "7"): change for name, change in loras[1].changes.items()})

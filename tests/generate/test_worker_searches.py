@@ -37,18 +37,23 @@ def test_requests_go_on_while_beams_are_searched(worker, gate, engine, tiny_llam
         while len(worker._inbox) < 2:
             time.sleep(0.001)
         searching: list[bool] = []
+        states: set[tuple[int, int]] = set()
         beside = Listener()
 
         def tell(answer: Delta | Exception) -> None:
             searching.append(not beams.done() and not contrast.done())
+            states.add((worker.running, worker.waiting))
             beside(answer)
 
         worker.submit(Request((1, 2), sampling=SamplingParameters(max_tokens=4, ignore_eos=True)), tell)
+        assert (worker.running, worker.waiting) == (1, 1)
         gate.opened.set()
         assert beside.completion().completion_tokens == 4
         assert searching == [True] * 4
         assert [found.ids for found in beams.result(60)] == [found.ids for found in expected[0]]
         assert contrast.result(60).ids == expected[1].ids
+        assert states == {(4, 0), (3, 0)}, "two requests and two searches; after its last step, one request"
+        assert worker.running <= 1, "no search any more"
     assert gate.completion().completion_tokens == 30
     assert engine.batcher.cache.used == 0
 

@@ -1,21 +1,23 @@
 """The step of the engine: schedule, guess, forward, sample, commit."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from operator import eq
 from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lmworks.generate.constrained import Matcher
-from lmworks.generate.constraint import ConstraintError
+from lmworks.generate.holding import Holding, held
 from lmworks.generate.live_request import LiveRequest
 from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.module_runner import ModuleRunner
-from lmworks.generate.paged_cache import PAGE, CachedSequence, OutOfPagesError, PagedCache, chain
+from lmworks.generate.paged_cache import PAGE, CachedSequence, PagedCache, chain
 from lmworks.generate.runner import Runner, Work
 from lmworks.generate.sampling import Sampled, most_probable, sample, uniform
 from lmworks.generate.scheduler import Scheduler, Share
@@ -57,8 +59,10 @@ class Batcher:
         self.preemption: Preemption = preemption or ("recompute" if runner.grid is None else "move")
         self.version = 0  # of the weights: what older ones have computed is not found again
         self.adapters: dict[str, tuple[int, bytes]] = {"": (-1, b"")}  # name -> number, fingerprint
-        self.scheduler = Scheduler(cache, slots, prefill_tokens, self._enter, self._leave, runner.grid)
+        self.scheduler = Scheduler(cache, slots, prefill_tokens, self._enter, self._leave, self._fail, runner.grid)
+        self.searches = 0  # that are under way beside the steps
         self._live: dict[str, LiveRequest] = {}
+        self._holdings: list[Holding] = []
         self._beside: ThreadPoolExecutor | None = None  # computes masks during the forward
 
     @property
@@ -101,8 +105,9 @@ class Batcher:
     def step(self) -> None:
         """One forward: a part of the prompts that enter, and a token or more for each request that runs.
 
-        Nothing when idle. A request whose logits are not finite, or for which no token is allowed, fails by itself; the
-        others go on. An exception in the forward (out of memory) fails all that have a slot, and is raised.
+        Nothing when idle. A request that cannot enter, whose constraint or guesses raise, whose logits are not finite,
+        or for which no token is allowed, fails by itself; the others go on. An exception in the forward (out of memory)
+        fails all that have a slot, and is raised.
         """
         self._expire()
         try:
@@ -110,7 +115,10 @@ class Batcher:
             if parts:
                 self._run(parts)
         except Exception as error:
-            self._fail(list(self.scheduler.running), error)
+            for request in list(self.scheduler.running):
+                if request.sequence is not None:
+                    self.discard(request.sequence)
+                self._fail(request, error)
             raise
 
     # -----------------------------------------------------------------------------------------------------------------
@@ -131,23 +139,29 @@ class Batcher:
             wanted = int(share.tokens == request.lacking)
             parts.append(_Part(request, Work(sequence, request.next_ids(share.tokens), wanted)))
         decoding = [part for part in parts if len(part.work.ids) == 1 and part.work.wanted and part.request.ids]
-        for part in decoding:
-            if self.speculator is not None and part.request.sampling.speculate:
-                self._extend(part, certain_text(part.request)[: _room(part.request)])  # more than a guess
-        if len(decoding) == len(parts):  # beside a prompt's chunk guesses would not be cheap
-            self._guess([part for part in parts if part.request.sampling.speculate and not part.guesses], len(parts))
-        return parts
+        if self.speculator is not None:
+            speculating = [part for part in decoding if part.request.sampling.speculate]
+            for part in speculating:
+                with self._alone(part.request):
+                    self._extend(part, certain_text(part.request)[: _room(part.request)])  # more than a guess
+            if len(decoding) == len(parts):  # beside a prompt's chunk guesses would not be cheap
+                unsure = [part for part in speculating if not part.guesses and not part.request.done]
+                self._guess(self.speculator, unsure, len(parts))
+        return [part for part in parts if not part.request.done]
 
-    def _guess(self, parts: list[_Part], rows: int) -> None:
+    def _guess(self, speculator: Speculator, parts: list[_Part], rows: int) -> None:
         """Add guesses to a step in which everybody decodes."""
-        if self.speculator is None or not parts:
-            return
         requests = [part.request for part in parts]
-        guesses = self.speculator.guess(requests, [_room(request) for request in requests], rows)
+        guesses = speculator.guess(requests, [_room(request) for request in requests], rows) if parts else []
         for part, ids in zip(parts, guesses, strict=True):
-            self._extend(part, ids)
+            with self._alone(part.request):
+                if isinstance(ids, Exception):
+                    raise ids
+                self._extend(part, ids)
 
     def _extend(self, part: _Part, ids: list[int]) -> None:
+        if not all(0 <= token < self.runner.vocabulary for token in ids):
+            raise ValueError(f"the guesses {ids} hold token ids outside [0, {self.runner.vocabulary})")
         room = len(part.work.sequence.tables[0]) * PAGE - part.work.sequence.length - 1
         if len(ids) > room:
             if self.cache.available * PAGE < len(ids) + PAGE:  # guesses preempt nobody
@@ -164,7 +178,7 @@ class Batcher:
     def _run(self, parts: list[_Part]) -> None:
         self._begin_masks(parts)
         began = time.perf_counter()
-        rows, _ = self.runner.forward([part.work for part in parts])
+        rows, _ = self.forward([part.work for part in parts])
         tokens = sum(len(part.work.ids) for part in parts)
         if self.speculator is not None and tokens == sum(part.work.wanted for part in parts):
             self.speculator.costs.observe(tokens, time.perf_counter() - began)
@@ -223,14 +237,16 @@ class Batcher:
             if not chosen.finite[row] or chosen.dead[row]:
                 failed = part.masks.exception() if part.masks is not None else None
                 error = failed if isinstance(failed, Exception) else ValueError(NOTHING_ALLOWED)
-                self._fail([request], error if chosen.finite[row] else FloatingPointError(NOT_FINITE))
+                if not chosen.finite[row]:
+                    self.discard(part.work.sequence)
+                    error = FloatingPointError(NOT_FINITE)
+                self._fail(request, error)
                 return
             kept = number
             token = chosen.ids[row]
-            try:
+            with self._alone(request):
                 request.append(token, chosen.log_probabilities[row], chosen.sampled[row], alternatives[row])
-            except ConstraintError as error:  # too complex from here on: nobody else's fault
-                self._fail([request], error)
+            if request.error is not None:
                 return
             if request.done or number >= len(part.guesses) or part.guesses[number] != token:
                 break
@@ -280,15 +296,9 @@ class Batcher:
         sequence.memory = memory
         return sequence
 
-    def reserve(self, sequence: CachedSequence, tokens: int) -> None:
-        """Pages for work beside the steps, if need be at the cost of requests that run; OutOfPagesError when even all
-        of theirs do not suffice."""
-        while True:
-            try:
-                return self.cache.reserve(sequence, tokens)
-            except OutOfPagesError:
-                if not self.make_room():
-                    raise
+    def holding(self) -> AbstractContextManager[Holding]:
+        """What a piece of work beside the steps holds in the cache; given back whatever happens."""
+        return held(self._holdings, self.cache, self.runner, self._make_room)
 
     def namespace(self, adapter: str) -> bytes:
         """What the keys and values of these weights with this adapter are known by."""
@@ -300,30 +310,50 @@ class Batcher:
             raise ValueError(f"the adapter {name!r} was unloaded before its request could begin")
         return self.adapters[name]
 
-    def make_room(self) -> bool:
-        """Preempt the request that would be the first to go; False when none runs."""
+    def _make_room(self, asking: Holding) -> bool:
+        """Preempt the request that would be the first to go, or move out the latest of the other works beside the
+        steps; False when nobody else holds anything."""
         worst = self.scheduler.worst()
         if worst is not None:
             self.scheduler.preempt(worst)
-        return worst is not None
+            return True
+        return any(holding.move_out() for holding in reversed(self._holdings) if holding is not asking)
 
-    def _fail(self, requests: Sequence[LiveRequest], error: Exception) -> None:
-        """End requests without a completion, and clear what they have written: nobody may find it again."""
-        self.cache.forget()
-        for request in requests:
-            if request.sequence is not None:
-                self.runner.clear_pages(self.cache.exclusive_pages(request.sequence))
-            self._depart(request)
-            request.fail(error)
+    def forward(self, works: Sequence[Work], hidden: bool = False) -> tuple[LogitRows, Tensor | None]:
+        """That of the runner."""
+        try:
+            return self.runner.forward(works, hidden)
+        except Exception:
+            # An accelerator may tell of an error several forwards after the one that made it: what these have written
+            # is no longer to be trusted, whosever it is.
+            self.cache.forget()
+            raise
+
+    def discard(self, sequence: CachedSequence) -> None:
+        """Close a sequence that may hold what is no number: nobody finds its own pages again, and they are cleared."""
+        self.runner.clear_pages(self.cache.discard(sequence))
+
+    @contextmanager
+    def _alone(self, request: LiveRequest) -> Iterator[None]:
+        """What is raised in here is this request's own affair: it fails, and the others go on."""
+        try:
+            yield
+        except Exception as error:
+            self._fail(request, error)
+
+    def _fail(self, request: LiveRequest, error: Exception) -> None:
+        """End a request without a completion. What the model has computed for it is as good as before."""
+        self._depart(request)
+        request.fail(error)
 
     def _depart(self, request: LiveRequest) -> None:
         del self._live[request.id]
         self.scheduler.release(request)
-        if self.speculator is not None:
-            self.speculator.forget(request)
         sequence, request.sequence, request.moved = request.sequence, None, None
         if sequence is not None:
             self.cache.close(sequence)
+        if self.speculator is not None:
+            self.speculator.forget(request)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,12 @@ from typing import NamedTuple
 import torch
 
 from lmworks.generate.batching import NOTHING_ALLOWED, Batcher
+from lmworks.generate.holding import Holding
 from lmworks.generate.live_request import LiveRequest
 from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.paged_cache import CachedSequence
 from lmworks.generate.search_parameters import BeamParameters, require_no_draws
-from lmworks.generate.searching import Branches, allowed_logits, branches, extend, largest, prefill
+from lmworks.generate.searching import allowed_logits, branches, extend, largest, prefill
 
 
 @dataclass(slots=True, eq=False)
@@ -134,7 +135,7 @@ def beam_search(
     with branches(batcher) as tree:
         request.sequence = tree.add(batcher.open(request))
         request.start()
-        rows, _ = yield from prefill(batcher, request.sequence, request.prompt_ids)
+        rows, _ = yield from prefill(batcher, tree, request.sequence, request.prompt_ids)
         running = [_Beam(request)]
         groups = [_Group(parameters, running) for _ in range(parameters.groups)]
         while running:
@@ -143,7 +144,7 @@ def beam_search(
             if running:
                 yield
                 sequences = _grow(tree, [beam.request for beam in running])
-                rows, _ = extend(batcher, sequences, [beam.request.ids[-1] for beam in running])
+                rows, _ = extend(batcher, tree, sequences, [beam.request.ids[-1] for beam in running])
     found = sorted((beam for group in groups for beam in group.finished), key=groups[0].score, reverse=True)
     if not found:
         raise ValueError(NOTHING_ALLOWED)
@@ -184,7 +185,7 @@ def _advance(groups: list[_Group], late: bool) -> list[_Beam]:
     return [beam for group in groups for beam in group.beams]
 
 
-def _grow(tree: Branches, requests: list[LiveRequest]) -> list[CachedSequence]:
+def _grow(tree: Holding, requests: list[LiveRequest]) -> list[CachedSequence]:
     """A branch for each request, which as yet has its parent's: the first child goes on with that, others fork it."""
     parents = [request.sequence for request in requests if request.sequence is not None]
     tree.keep(set(parents))

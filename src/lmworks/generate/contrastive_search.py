@@ -41,7 +41,7 @@ def contrastive_search(
     with branches(batcher) as tree:
         sequence = tree.add(batcher.open(request, cached=False))
         request.start()
-        rows, states = yield from prefill(batcher, sequence, request.prompt_ids, hidden=True)
+        rows, states = yield from prefill(batcher, tree, sequence, request.prompt_ids, hidden=True)
         assert states is not None
         context = F.normalize(states, dim=-1)  # (tokens, width)
         rows = rows.select([-1])
@@ -50,7 +50,7 @@ def contrastive_search(
             candidates, probabilities = _most_probable(allowed_logits(logits, request), parameters.candidates)
             yield
             forks = [tree.fork(sequence) for _ in candidates]
-            found, states = extend(batcher, forks, candidates, hidden=True)
+            found, states = extend(batcher, tree, forks, candidates, hidden=True)
             assert states is not None
             states = F.normalize(states, dim=-1)  # (candidates, width)
             likeness = (states @ context.T).amax(-1).cpu().numpy()

@@ -128,8 +128,13 @@ class Engine:
 
     @property
     def running(self) -> int:
-        """Requests that have a slot."""
-        return 0 if self._batcher is None else self._batcher.running
+        """Requests that have a slot, and searches that have begun."""
+        return 0 if self._batcher is None else self._batcher.running + self._batcher.searches
+
+    @property
+    def searches(self) -> int:
+        """Searches that have begun."""
+        return 0 if self._batcher is None else self._batcher.searches
 
     @property
     def waiting(self) -> int:
@@ -138,7 +143,7 @@ class Engine:
 
     @property
     def cache_usage(self) -> float:
-        """The part of the key/value cache that running requests hold, in [0, 1]."""
+        """The part of the key/value cache that is held by requests, searches and scores, in [0, 1]."""
         return 0.0 if self._batcher is None else self._batcher.cache.used
 
     @property

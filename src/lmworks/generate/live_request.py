@@ -168,7 +168,7 @@ class LiveRequest:
             sampled_log_probabilities=tuple(self.sampled_log_probabilities),
             finish_reason=self.finish_reason,
             policy_version=policy_version,
-            prompt_tokens=len(self.prompt_ids),
+            prompt_tokens=len(self.source_ids or self.prompt_ids),
             completion_tokens=len(self.ids),
             seed=self.seed,
             timings=Timings(

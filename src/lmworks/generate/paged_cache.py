@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 PAGE = 16  # tokens
 DROPPED = -1  # in a table: a page behind the sliding window
-VACANT = -2  # in a table: a page whose content is kept elsewhere
+VACANT = -2  # in a table, this or less: a page whose content is kept elsewhere; how much less is its number there
 
 CopyPage = Callable[[int, int, int], None]  # (group, source page, target page)
 
@@ -98,6 +98,15 @@ class _Pool:
         if digest not in self.known and page not in self.hash_of:
             self.known[digest] = page
             self.hash_of[page] = digest
+
+    def disown(self, page: int) -> None:
+        """From now on the page cannot be found."""
+        digest = self.hash_of.pop(page, None)
+        if digest is not None:
+            del self.known[digest]
+            if page in self.idle:
+                del self.idle[page]
+                self.free.append(page)
 
     def forget(self) -> None:
         self.known.clear()
@@ -234,36 +243,68 @@ class PagedCache:
             del table[:]
         sequence.ids, sequence.hashes = [], []
 
-    def held(self, sequence: CachedSequence) -> list[tuple[int, int]]:
-        """(group, page) of everything it holds."""
-        return [(group, page) for group, table in enumerate(sequence.tables) for page in table if page >= 0]
+    def held(self, *sequences: CachedSequence) -> list[tuple[int, int]]:
+        """(group, page) of everything they hold, each page once."""
+        return list(
+            dict.fromkeys(
+                (group, page)
+                for sequence in sequences
+                for group, table in enumerate(sequence.tables)
+                for page in table
+                if page >= 0
+            )
+        )
 
-    def vacate(self, sequence: CachedSequence) -> None:
-        """Give up the pages of a sequence that goes on later: whoever calls this has kept their content."""
-        for table, pool in zip(sequence.tables, self._pools, strict=True):
-            for place, page in enumerate(table):
-                if page >= 0:
-                    pool.release(page)
-                    table[place] = VACANT
+    def vacate(self, *sequences: CachedSequence) -> None:
+        """Give up the pages of sequences that go on later: whoever calls this has kept their content."""
+        numbers = {page: number for number, page in enumerate(self.held(*sequences))}
+        for sequence in sequences:
+            for group, (table, pool) in enumerate(zip(sequence.tables, self._pools, strict=True)):
+                for place, page in enumerate(table):
+                    if page >= 0:
+                        pool.release(page)
+                        table[place] = VACANT - numbers[group, page]
 
-    def occupy(self, sequence: CachedSequence) -> list[tuple[int, int]]:
-        """New pages for a sequence that was vacated, in the order of `held`; OutOfPagesError, and nothing changed."""
-        if any(table.count(VACANT) > pool.available for table, pool in zip(sequence.tables, self._pools, strict=True)):
-            raise OutOfPagesError("too few pages are free for a sequence that was moved out to come back")
-        for table, pool in zip(sequence.tables, self._pools, strict=True):
-            for place, page in enumerate(table):
-                if page == VACANT:
-                    table[place] = pool.take()
-        return self.held(sequence)
+    def occupy(self, *sequences: CachedSequence) -> list[tuple[int, int]]:
+        """New pages for all the sequences that were vacated by one call, shared as they were, in the order of `held`;
+        OutOfPagesError, and nothing changed."""
+        places = [
+            (page, group, table, place)
+            for sequence in sequences
+            for group, table in enumerate(sequence.tables)
+            for place, page in enumerate(table)
+            if page <= VACANT
+        ]
+        wanted = dict(sorted(((page, group) for page, group, *_ in places), reverse=True))
+        if any(list(wanted.values()).count(group) > pool.available for group, pool in enumerate(self._pools)):
+            raise OutOfPagesError("too few pages are free for what was moved out to come back")
+        taken = {page: (group, self._pools[group].take()) for page, group in wanted.items()}
+        for page in taken.values():
+            self._pools[page[0]].holders[page[1]] = 0
+        for page, group, table, place in places:
+            _, table[place] = taken[page]
+            self._pools[group].holders[table[place]] += 1
+        return list(taken.values())
 
     def forget(self) -> None:
         """The weights have changed: nothing that is stored is found again."""
         for pool in self._pools:
             pool.forget()
 
-    def exclusive_pages(self, sequence: CachedSequence) -> list[tuple[int, int]]:
-        """(group, page) of the pages that this sequence alone holds."""
-        return [(group, page) for group, page in self.held(sequence) if self._pools[group].holders[page] == 1]
+    def discard(self, sequence: CachedSequence) -> list[tuple[int, int]]:
+        """Close a sequence whose content is doubtful: nobody finds again what it alone held, or has given back behind a
+        window; (group, page) of these. What others hold too is discarded by the last of them, should they fail as well.
+        """
+        doubtful = []
+        for group, (table, pool) in enumerate(zip(sequence.tables, self._pools, strict=True)):
+            held = {page for page in table if page >= 0}
+            behind = {pool.known[digest] for digest in sequence.hashes if digest in pool.known}
+            for page in sorted(held | behind):
+                if pool.holders[page] == (page in held):
+                    pool.disown(page)
+                    doubtful.append((group, page))
+        self.close(sequence)
+        return doubtful
 
     def _known_prefix(self, ids: Sequence[int], namespace: bytes) -> list[bytes]:
         """The chained hashes of the longest beginning of `ids` that every group still stores, as far as it is seen."""

@@ -181,7 +181,8 @@ class Completion:
     the context is full), "cancelled", "deadline". `policy_version` counts the weights: it is the version given to the
     last `load_weights`, 0 before the first. `tokens` holds, for each id, its text, log-probability and alternatives.
 
-    Of the prompt, `cached_tokens` were found in the cache. Of the completion, `proposed_tokens` were guessed ahead and
+    `prompt_tokens` are those of the prompt as the model reads it; of an encoder–decoder, its encoder. Of the prompt,
+    `cached_tokens` were found in the cache. Of the completion, `proposed_tokens` were guessed ahead and
     `accepted_tokens` of them were right.
 
     What a remote endpoint does not tell is None; nothing is made up.

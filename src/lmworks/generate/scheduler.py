@@ -38,6 +38,7 @@ class Scheduler:
     """Gives `slots` to requests, and `prefill_tokens` a step to the prompts.
 
     enter, leave   called when a request gets its cached sequence, and when it is to give it up but goes on later.
+    fail           called when one of these has raised for a request: it must end there, and `release` it.
     grid           chunks of prompts end at multiples of it (`Runner.grid`).
     """
 
@@ -48,6 +49,7 @@ class Scheduler:
         prefill_tokens: int,
         enter: Callable[[LiveRequest], None],
         leave: Callable[[LiveRequest], None],
+        fail: Callable[[LiveRequest, Exception], None],
         grid: int | None = None,
     ) -> None:
         if slots < 1 or prefill_tokens < 1:
@@ -56,7 +58,7 @@ class Scheduler:
         self.running: list[LiveRequest] = []
         self.waiting: list[LiveRequest] = []
         self.preemptions = 0
-        self._cache, self._enter, self._leave = cache, enter, leave
+        self._cache, self._enter, self._leave, self._fail = cache, enter, leave, fail
         self._served: dict[str, int] = {}  # tokens by client
         self._arrivals = 0
         # Who found no room last, and how many pages were available then.
@@ -105,7 +107,11 @@ class Scheduler:
         if request.stored > request.cached_tokens:  # else nothing was computed for it, and nothing is half done
             self.preemptions += 1
             request.preempted = True
-        self._leave(request)
+        try:
+            self._leave(request)
+        except Exception as error:  # its pages are free in either case
+            self._fail(request, error)
+            return
         self.running.remove(request)
         self.waiting.append(request)
 
@@ -125,7 +131,7 @@ class Scheduler:
                 tokens = self._prefill(request, budget, shares)
             else:
                 tokens = self._admit(request, budget, shares)
-                enters = tokens > 0
+                enters = tokens > 0 or request.done  # who failed on the way in keeps nobody out
             if tokens == 0 and request in self.running:
                 return  # the rest of the budget is too small for a chunk
             budget -= tokens
@@ -159,14 +165,15 @@ class Scheduler:
                 return 0
             self._evict(worst, shares)
         self.waiting.remove(request)
-        self.running.append(request)  # so that it fails by itself when it cannot enter
+        self.running.append(request)
         tokens = self._prefill(request, budget, shares) if self._let_in(request, shares) else 0
         if tokens:
             self._refused = (None, 0)
         return tokens
 
     def _let_in(self, request: LiveRequest, shares: dict[str, Share]) -> bool:
-        """Its cached sequence, if need be at the cost of a request that is worth less; False, and it waits again."""
+        """Its cached sequence, if need be at the cost of a request that is worth less; False, and it waits again, or
+        has failed."""
         while True:
             try:
                 self._enter(request)
@@ -179,6 +186,9 @@ class Scheduler:
                     self._refused = (request, self._cache.available)
                     return False
                 self._evict(worst, shares)
+            except Exception as error:
+                self._fail(request, error)
+                return False
 
     def _prefill(self, request: LiveRequest, budget: int, shares: dict[str, Share]) -> int:
         """Give it a chunk of what it lacks; how many tokens that is."""

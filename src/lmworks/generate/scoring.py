@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 import torch
 
 from lmworks.generate.batching import NOT_FINITE, Batcher
+from lmworks.generate.holding import Holding
 from lmworks.generate.logit_rows import LogitRows
-from lmworks.generate.paged_cache import PAGE, CachedSequence, OutOfPagesError
+from lmworks.generate.paged_cache import PAGE, CachedSequence, OutOfPagesError, PagedCache
 from lmworks.generate.parts import run_parts
 from lmworks.generate.protocol import Score
 from lmworks.generate.runner import Work
@@ -93,8 +94,8 @@ def score(
     tokens, total 0.
 
     Raises ValueError, before any work, when the two lists differ in length, a pair is longer than `max_length` tokens,
-    or an id lies outside the vocabulary; FloatingPointError for logits that are not finite. Where the cache is full of
-    requests that run, these are preempted.
+    or an id lies outside the vocabulary; FloatingPointError for logits that are not finite. Where the cache is full,
+    requests that run are preempted, and other scores and searches moved out of it while they pause.
     """
     return run_parts(
         score_in_parts(batcher, context_ids, continuation_ids, document_start, max_length, alternatives, adapter)
@@ -163,45 +164,39 @@ def _score_batch(
     alternatives: int,
     adapter: str,
 ) -> Generator[None, None, None]:
-    """First the contexts, then their continuations; the pages are given back whatever happens."""
+    """First the contexts, then their continuations."""
     namespace, (number, _) = batcher.namespace(adapter), batcher.adapters[adapter]
-    opened: list[CachedSequence] = []
-    try:
+    with batcher.holding() as tree:
+        roots = [tree.add(batcher.cache.open(context, namespace, number)) for context in batch]
         stretches: list[_Stretch] = []
-        for context, pairs in batch.items():
-            opened.append(batcher.cache.open(context, namespace, number))
+        for root, (context, pairs) in zip(roots, batch.items(), strict=True):
             first = [(pair, continuations[pair][0]) for pair in pairs]
-            stretches.append(_Stretch(opened[-1], list(context[opened[-1].length :]), [first]))
-        yield from _run(batcher, stretches, found, alternatives)
+            stretches.append(_Stretch(root, list(context[root.length :]), [first]))
+        yield from _run(batcher, tree, stretches, found, alternatives)
         stretches = []
-        for root, pairs in zip(list(opened), batch.values(), strict=True):
+        for root, pairs in zip(roots, batch.values(), strict=True):
             for pair in pairs:
                 ids = list(continuations[pair])
                 if len(ids) > 1:
-                    fork = batcher.cache.fork(root)
-                    opened.append(fork)
-                    stretches.append(_Stretch(fork, ids[:-1], [[(pair, target)] for target in ids[1:]], ends=True))
-        yield from _run(batcher, stretches, found, alternatives)
-    finally:
-        for sequence in opened:
-            batcher.cache.close(sequence)
+                    targets = [[(pair, target)] for target in ids[1:]]
+                    stretches.append(_Stretch(tree.fork(root), ids[:-1], targets, ends=True))
+        yield from _run(batcher, tree, stretches, found, alternatives)
 
 
 def _run(
-    batcher: Batcher, stretches: list[_Stretch], found: list[_Found], alternatives: int
+    batcher: Batcher, tree: Holding, stretches: list[_Stretch], found: list[_Found], alternatives: int
 ) -> Generator[None, None, None]:
     """Forwards over the stretches until nothing is left of them."""
     while stretches:
-        works, predictions = _next_works(batcher, stretches)
-        rows, _ = batcher.runner.forward(works)
+        works, predictions = _next_works(batcher, tree, stretches)
+        rows, _ = batcher.forward(works)
         if not rows.log_normaliser.isfinite().all():
-            batcher.cache.forget()
             raise FloatingPointError(NOT_FINITE)
         for work in works:
             batcher.cache.commit(work.sequence, work.ids)
         for stretch in stretches:
             if stretch.ends and not stretch.ids:  # so that a long list needs no more pages than its longest few
-                batcher.cache.close(stretch.sequence)
+                tree.close(stretch.sequence)
         where = [(row, pair, token) for row, targets in enumerate(predictions) for pair, token in targets]
         if where:
             numbers, pairs, tokens = zip(*where, strict=True)
@@ -224,7 +219,9 @@ def _most_probable(rows: LogitRows, count: int) -> list[tuple[tuple[int, float],
     return [tuple(zip(*row, strict=True)) for row in zip(ids.tolist(), values.tolist(), strict=True)]
 
 
-def _next_works(batcher: Batcher, stretches: list[_Stretch]) -> tuple[list[Work], list[list[tuple[int, int]]]]:
+def _next_works(
+    batcher: Batcher, tree: Holding, stretches: list[_Stretch]
+) -> tuple[list[Work], list[list[tuple[int, int]]]]:
     """As many tokens as a forward takes, from the front, and what their rows predict."""
     works: list[Work] = []
     predictions: list[list[tuple[int, int]]] = []
@@ -236,7 +233,9 @@ def _next_works(batcher: Batcher, stretches: list[_Stretch]) -> tuple[list[Work]
         count = min(len(stretch.ids), room)
         if grid is not None:
             count = min(len(stretch.ids), grid - stretch.sequence.length % grid)
-        if not _reserve(batcher, stretch.sequence, count, patient=bool(works)):
+        if not works:
+            tree.reserve(stretch.sequence, count)
+        elif not _reserve(batcher.cache, stretch.sequence, count):
             break
         ids = stretch.ids[:count]
         wanted, taken = stretch.cut(count)
@@ -246,13 +245,10 @@ def _next_works(batcher: Batcher, stretches: list[_Stretch]) -> tuple[list[Work]
     return works, predictions
 
 
-def _reserve(batcher: Batcher, sequence: CachedSequence, tokens: int, patient: bool) -> bool:
-    """Pages for the tokens; where there are none, False if others go first (`patient`), else requests make room."""
-    if not patient:
-        batcher.reserve(sequence, tokens)
-        return True
+def _reserve(cache: PagedCache, sequence: CachedSequence, tokens: int) -> bool:
+    """Pages for the tokens; False where there are none, and the work before them goes first."""
     try:
-        batcher.cache.reserve(sequence, tokens)
+        cache.reserve(sequence, tokens)
         return True
     except OutOfPagesError:
         return False

@@ -123,26 +123,50 @@ class Speculator:
     _of: dict[str, Acceptance] = field(default_factory=dict)
     _proposals_of: dict[str, list[int]] = field(default_factory=dict)  # in this step, used or not
 
-    def guess(self, requests: Sequence[LiveRequest], most: Sequence[int], rows: int) -> list[list[int]]:
-        """The tokens to be checked for each request, at most `most`, in a step that has `rows` rows without them."""
+    def guess(self, requests: Sequence[LiveRequest], most: Sequence[int], rows: int) -> list[list[int] | Exception]:
+        """The tokens to be checked for each request, at most `most`, in a step that has `rows` rows without them; what
+        was raised, where guessing for a request failed."""
         limits = [min(limit, self.longest) for limit in most]
         if self.proposer.seconds:
             lengths = self._lengths(requests, limits, rows)
             self._asked += 1
             if not any(lengths) and self._asked % _ASK_AGAIN == 0:
                 lengths = [min(limit, 1) for limit in limits]
-            proposals = self._proposals(requests, lengths) if any(lengths) else [[] for _ in requests]
+            answers = self._proposals(requests, lengths) if any(lengths) else [[] for _ in requests]
         else:
-            proposals = self._proposals(requests, limits)
-            lengths = self._lengths(requests, [len(proposal) for proposal in proposals], rows)
-        for request, proposal in zip(requests, proposals, strict=True):
-            if proposal:
-                self._proposals_of[request.id] = proposal
-        return [proposal[:length] for proposal, length in zip(proposals, lengths, strict=True)]
+            answers = self._proposals(requests, limits)
+            proposed = [0 if isinstance(answer, Exception) else len(answer) for answer in answers]
+            lengths = self._lengths(requests, proposed, rows)
+        guesses: list[list[int] | Exception] = []
+        for request, answer, length in zip(requests, answers, lengths, strict=True):
+            if isinstance(answer, Exception):
+                guesses.append(answer)
+                continue
+            if answer:
+                self._proposals_of[request.id] = answer
+            guesses.append(answer[:length])
+        return guesses
 
-    def _proposals(self, requests: Sequence[LiveRequest], most: Sequence[int]) -> list[list[int]]:
-        """What the proposer says, as far as the constraints allow it."""
-        return list(map(_allowed, requests, self.proposer.propose(requests, most)))
+    def _proposals(self, requests: Sequence[LiveRequest], most: Sequence[int]) -> list[list[int] | Exception]:
+        """What the proposer says, as far as the constraints allow it, or what was raised."""
+        try:
+            return self._ask(requests, most)
+        except Exception as error:
+            if len(requests) == 1:
+                return [error]
+        # Whose guesses they are that fail shows when each request is asked for by itself.
+        return [
+            answer
+            for request, limit in zip(requests, most, strict=True)
+            for answer in self._proposals([request], [limit])
+        ]
+
+    def _ask(self, requests: Sequence[LiveRequest], most: Sequence[int]) -> list[list[int] | Exception]:
+        proposals = self.proposer.propose(requests, most)
+        return [
+            _allowed(request, proposal[:limit])
+            for request, proposal, limit in zip(requests, proposals, most, strict=True)
+        ]
 
     def observe(self, request: LiveRequest, sent: int, chosen: Sequence[int]) -> None:
         """The tokens that the step has chosen for a request, of which `sent` guesses were checked: the right ones, and

@@ -67,8 +67,9 @@ class EngineWorker:
         self._closed = False
         self._deadline = float("inf")
         self._partial = 0  # scores and searches that have begun; the worker's thread alone counts them
-        self._running, self._cache_usage = 0, 0.0  # as of the last step
-        self._adapters: dict[str, str] = {}  # name -> fingerprint
+        self._running, self._cache_usage = 0, 0.0  # requests with a slot, as of the last step
+        self._searches = 0  # that are under way
+        self._adapters: Mapping[str, str] = {}  # name -> fingerprint; replaced, never changed, by the worker's thread
         self._thread = threading.Thread(target=self._run, name="lmworks-engine", daemon=True)
         self._thread.start()
 
@@ -82,8 +83,8 @@ class EngineWorker:
 
     @property
     def running(self) -> int:
-        """Requests that have a slot, as of the last step."""
-        return self._running
+        """Requests that have a slot, as of the last step, and searches that have begun."""
+        return self._running + self._searches
 
     @property
     def waiting(self) -> int:
@@ -196,17 +197,25 @@ class EngineWorker:
     @property
     def adapters(self) -> Mapping[str, str]:
         """The fingerprints of the adapters that a request may name."""
-        return dict(self._adapters)
+        return self._adapters
 
     def load_adapter(self, name: str, lora: Lora) -> None:
         """`Engine.load_adapter`, between two steps."""
-        self._call(lambda: self._engine.load_adapter(name, lora))
-        self._adapters[name] = lora.fingerprint
+
+        def load() -> None:
+            self._engine.load_adapter(name, lora)
+            self._adapters = {**self._adapters, name: lora.fingerprint}
+
+        self._call(load)
 
     def unload_adapter(self, name: str) -> None:
         """`Engine.unload_adapter`, between two steps; RuntimeError while scores or searches are in flight, too."""
-        self._call_when_whole(lambda: self._engine.unload_adapter(name))
-        del self._adapters[name]
+
+        def unload() -> None:
+            self._engine.unload_adapter(name)
+            self._adapters = {other: its for other, its in self._adapters.items() if other != name}
+
+        self._call_when_whole(unload)
 
     def close(self, drain_seconds: float = 0.0) -> None:
         """Take nothing more, let what is in flight finish for so long, cancel the rest, and end the thread."""
@@ -334,11 +343,14 @@ class EngineWorker:
             next(parts)
         except StopIteration as end:
             self._partial -= 1
+            self._searches = self._engine.searches
             future.set_result(end.value)
         except Exception as error:
             self._partial -= 1
+            self._searches = self._engine.searches
             future.set_exception(error)
         else:
+            self._searches = self._engine.searches
             with self._changed:
                 self._post(lambda: self._go_on(parts, future))
 
@@ -347,7 +359,8 @@ class EngineWorker:
             self._engine.step()
         except Exception:  # the requests that it failed carry it to their listeners
             _log.exception("a step of the engine failed")
-        self._running, self._cache_usage = self._engine.running, self._engine.cache_usage
+        self._running = self._engine.running - self._searches
+        self._cache_usage = self._engine.cache_usage
 
     def _enqueue(self, live: LiveRequest) -> None:
         try:

@@ -1,0 +1,107 @@
+"""What a piece of work beside the steps, such as scores or a search, holds in the cache.
+
+It is a tree: sequences that begin alike share their pages. The work comes in parts, and while it pauses others may need
+the room: then its pages are moved out to memory, and come back when it goes on. So several such works never wait for
+each other, and each of them has the whole cache if it needs it.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from lmworks.generate.paged_cache import CachedSequence, OutOfPagesError, PagedCache
+from lmworks.generate.runner import Runner
+
+T = TypeVar("T")
+
+
+class Holding:
+    """The sequences of one piece of work.
+
+    make_room   called when the cache is full: others have given up something, or False when they hold nothing.
+    """
+
+    def __init__(self, cache: PagedCache, runner: Runner, make_room: Callable[["Holding"], bool]) -> None:
+        self._cache, self._runner, self._make_room = cache, runner, make_room
+        self._sequences: dict[CachedSequence, None] = {}  # in the order in which they came
+        self._moved: object | None = None  # the content of all their pages, while they are out
+
+    def add(self, sequence: CachedSequence) -> CachedSequence:
+        """The work holds this one, too."""
+        self._come_back()
+        self._sequences[sequence] = None
+        return sequence
+
+    def fork(self, sequence: CachedSequence) -> CachedSequence:
+        """Another branch, which shares all pages until one of the two writes."""
+        self._come_back()
+        return self.add(self._cache.fork(sequence))
+
+    def reserve(self, sequence: CachedSequence, tokens: int) -> None:
+        """Pages for so many tokens more, if need be at the cost of others; OutOfPagesError when all there are do not
+        suffice."""
+        self._come_back()
+        self._take(lambda: self._cache.reserve(sequence, tokens))
+
+    def keep(self, sequences: Collection[CachedSequence]) -> None:
+        """Close all branches but these."""
+        self._come_back()
+        for sequence in self._sequences.keys() - sequences:
+            self.close(sequence)
+
+    def close(self, sequence: CachedSequence) -> None:
+        """This branch has come to its end."""
+        self._come_back()
+        del self._sequences[sequence]
+        self._cache.close(sequence)
+
+    def move_out(self) -> bool:
+        """Give up all pages for the time being; False when there are none."""
+        pages = self._cache.held(*self._sequences)
+        if pages:
+            self._moved = self._runner.read_pages(pages)
+            self._cache.vacate(*self._sequences)
+        return bool(pages)
+
+    def end(self) -> None:
+        """Give everything back."""
+        for sequence in self._sequences:
+            self._cache.close(sequence)
+        self._sequences.clear()
+        self._moved = None
+
+    def discard(self) -> None:
+        """The end, and what was written may be no numbers: nobody finds it again."""
+        for sequence in self._sequences:
+            self._runner.clear_pages(self._cache.discard(sequence))
+        self._sequences.clear()
+
+    def _come_back(self) -> None:
+        if self._moved is not None:
+            self._runner.write_pages(self._take(lambda: self._cache.occupy(*self._sequences)), self._moved)
+            self._moved = None
+
+    def _take(self, pages: Callable[[], T]) -> T:
+        while True:
+            try:
+                return pages()
+            except OutOfPagesError:
+                if not self._make_room(self):
+                    raise
+
+
+@contextmanager
+def held(
+    holdings: list[Holding], cache: PagedCache, runner: Runner, make_room: Callable[[Holding], bool]
+) -> Iterator[Holding]:
+    """A holding that is among `holdings` until the work ends, fails or is closed, when everything is given back."""
+    holding = Holding(cache, runner, make_room)
+    holdings.append(holding)
+    try:
+        yield holding
+    except FloatingPointError:
+        holding.discard()
+        raise
+    finally:
+        holdings.remove(holding)
+        holding.end()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import engine_cases
 import pytest
 from listeners import Gate
 
@@ -49,6 +50,18 @@ def tiny_encoder_decoder(request: pytest.FixtureRequest) -> Checkpoint:
         model.tokens.data *= 2  # its logits are scaled by width ** -0.5
     tokenizer = byte_tokenizer({"pad_token": "<pad>", "eos_token": "</s>"})
     return assemble(config, model.state_dict(), tokenizer, source=request.param)
+
+
+@pytest.fixture(scope="module", params=engine_cases.KINDS)
+def kind(request: pytest.FixtureRequest) -> engine_cases.Kind:
+    """Each way to run a decoder, for tests of both."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    """A decoder that can be run in either way."""
+    return engine_cases.tiny_llama()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from engine_cases import KINDS, Kind, make_engine, tiny_llama, tiny_mistral
+from engine_cases import Kind, make_engine, tiny_llama, tiny_mistral
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from search_oracle import beam_search, decoder_logits
@@ -21,11 +21,6 @@ from lmworks.generate.search_parameters import BeamParameters
 _EOS = 258
 # float32, three layers: another order of sums moves a log-probability by 1e-5 at most, a wrong beam by more than 0.01.
 _TOLERANCE = 5e-5
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    return request.param
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ Each is tried with the fused kernels, bit for bit, and with the model's own modu
 from dataclasses import replace
 
 import pytest
-from engine_cases import KINDS, WINDOW, Kind, assert_same, make_engine, naive, prompt, tiny_llama, tiny_mistral
+from engine_cases import WINDOW, Kind, assert_same, make_engine, naive, prompt, tiny_mistral
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,16 +27,6 @@ _PROMPTS = (prompt(50, 0), prompt(50, 0)[:20] + prompt(33, 1), prompt(50, 0)[:49
 _REQUESTS = [
     Request(_PROMPTS[n % 4], sampling=sampling, id=str(n)) for n, sampling in enumerate((*_SAMPLINGS, *_SAMPLINGS))
 ]
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request) -> Kind:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def checkpoint() -> Checkpoint:
-    return tiny_llama()
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from engine_cases import KINDS, Kind, assert_same, make_engine, prompt, tiny_llama, tolerance
+from engine_cases import KINDS, Kind, assert_same, make_engine, prompt, tolerance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,13 +29,8 @@ def _plain(checkpoint, context: list[int], continuation: list[int]) -> list[floa
 
 
 @pytest.fixture(scope="module")
-def checkpoint() -> Checkpoint:
-    return tiny_llama()
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def engine(request, checkpoint) -> Engine:
-    return make_engine(request.param, checkpoint)
+def engine(kind: Kind, checkpoint: Checkpoint) -> Engine:
+    return make_engine(kind, checkpoint)
 
 
 @settings(max_examples=25, deadline=None)

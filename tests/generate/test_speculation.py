@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from engine_cases import KINDS, Kind, assert_same, make_engine, prompt, tiny_llama
+from engine_cases import Kind, assert_same, make_engine, prompt
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
@@ -79,16 +79,6 @@ class Free(StepCosts):
 
     def seconds(self, rows: int) -> float:
         return 1.0
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request) -> Kind:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def checkpoint() -> Checkpoint:
-    return tiny_llama()
 
 
 @pytest.fixture(scope="module")

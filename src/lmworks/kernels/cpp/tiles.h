@@ -138,37 +138,40 @@ void int8_tile(const uint8_t* weights, Ahead ahead, const Activations& x, int64_
   sums.store_to(out);
 }
 
-template <int T>
-void bfloat16_tile(const uint8_t* weights, Ahead ahead, const Activations& x, int64_t row, float* out) {
-  const uint16_t* values = static_cast<const uint16_t*>(x.values) + row * x.columns;
+// What a lane of a float format holds, and its product with the same columns of x, added to a sum.
+struct Bfloat16Pair {
+  using Value = uint16_t;
+  static constexpr int kColumns = 2;
+  static Floats multiply(Floats sum, Lanes weights, Lanes x) { return dot_pairs(sum, weights, x); }
+};
+
+struct Float32 {
+  using Value = float;
+  static constexpr int kColumns = 1;
+  static Floats multiply(Floats sum, Lanes weights, Lanes x) {
+    return multiply_add(lanes_as_floats(weights), lanes_as_floats(x), sum);
+  }
+};
+
+template <int T, class Lane>
+void float_tile(const uint8_t* weights, Ahead ahead, const Activations& x, int64_t row, float* out) {
+  const auto* values = static_cast<const typename Lane::Value*>(x.values) + row * x.columns;
   Sums<T> sums;
-  for (int64_t column = 0; column < x.columns; column += 2, weights += kStepBytes) {
+  for (int64_t column = 0; column < x.columns; column += Lane::kColumns, weights += kStepBytes) {
     ahead.fetch();
     const Lanes w[kHalves] = {load_lanes(weights), load_lanes(weights + kVectorBytes)};
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
-      const Lanes pair = broadcast_lane(values + t * x.columns + column);
-      for (int half = 0; half < kHalves; ++half) sums.of[t][half] = dot_pairs(sums.of[t][half], w[half], pair);
+      const Lanes of_x = broadcast_lane(values + t * x.columns + column);
+      for (int half = 0; half < kHalves; ++half) sums.of[t][half] = Lane::multiply(sums.of[t][half], w[half], of_x);
     }
   }
   sums.store_to(out);
 }
 
 template <int T>
-void float32_tile(const uint8_t* weights, Ahead ahead, const Activations& x, int64_t row, float* out) {
-  const float* values = static_cast<const float*>(x.values) + row * x.columns;
-  Sums<T> sums;
-  for (int64_t column = 0; column < x.columns; ++column, weights += kStepBytes) {
-    ahead.fetch();
-    const Lanes first = load_lanes(weights), second = load_lanes(weights + kVectorBytes);
-    const Floats w[kHalves] = {lanes_as_floats(first), lanes_as_floats(second)};
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-      const Floats value = broadcast(values[t * x.columns + column]);
-      for (int half = 0; half < kHalves; ++half) sums.of[t][half] = multiply_add(w[half], value, sums.of[t][half]);
-    }
-  }
-  sums.store_to(out);
-}
+constexpr auto bfloat16_tile = float_tile<T, Bfloat16Pair>;
+template <int T>
+constexpr auto float32_tile = float_tile<T, Float32>;
 
 }  // namespace lmworks

@@ -143,10 +143,11 @@ def test_a_conversation_goes_on_alike_from_memory_and_from_the_log(served):
     assert (kept_of_last["conversation"], kept_of_last["parent"]) == ("talk", first.id.removeprefix("resp_"))
 
 
-def test_nothing_goes_on_from_a_call_that_was_cut(served):
-    with scripted(served, [CALL[:-22]], reason="length"):
+@pytest.mark.parametrize(("call", "reason"), [(CALL[:-22], "length"), (CALL.replace('"Graz"', "1e999"), "stop")])
+def test_nothing_goes_on_from_a_call_that_cannot_be_read(served, call, reason):
+    with scripted(served, [call], reason=reason):
         response = respond(served, tools=[WEATHER])
-    assert (response.status, response.output[0].status) == ("incomplete", "incomplete")
+    assert response.output[0].status == response.status == {"length": "incomplete", "stop": "completed"}[reason]
     assert served.client().responses.retrieve(response.id).output[0].arguments == response.output[0].arguments
     for _ in range(2):
         with pytest.raises(openai.BadRequestError, match="inside a call"):

@@ -173,6 +173,7 @@ def test_parameters_that_are_no_object_are_refused(served, parameters):
         ask(served, tools=[tool])
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # the client's own
 def test_what_the_client_has_parsed_can_be_sent_back(served):
     """Its messages have more than the API's: it sends that along."""
     create, parse = served.client().chat.completions.create, served.client().chat.completions.parse
@@ -186,6 +187,16 @@ def test_what_the_client_has_parsed_can_be_sent_back(served):
         result = {"role": "tool", "tool_call_id": called.tool_calls[0].id, "content": "22"}
         create(model="tiny", messages=[*QUESTION, called, result])
     assert requests[1].messages[1].tool_calls[0]["function"]["arguments"] == {"place": "Graz"}
+
+
+@pytest.mark.parametrize("arguments", ["", "[1]", '{"a": NaN}', '{"a": 1e999}', r'{"\ud800": 1}', '{"a":' * 2000 + "1"])
+def test_arguments_that_cannot_be_kept_are_refused_by_name(served, arguments):
+    """What is not finite, or half a character, could not be rendered, or not be logged."""
+    function = {"name": "get_weather", "arguments": arguments}
+    called = {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": function}]}
+    result = {"role": "tool", "tool_call_id": "c", "content": "22"}
+    with pytest.raises(openai.BadRequestError, match=r"tool_calls\.0\.function\.arguments"):
+        served.client().chat.completions.create(model="tiny", messages=[*QUESTION, called, result])
 
 
 class Place(pydantic.BaseModel):

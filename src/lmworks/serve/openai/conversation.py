@@ -22,5 +22,5 @@ def messages_of(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
 
 
 def call_of(identifier: str, name: str, arguments: str) -> dict[str, Any]:
-    """A call as `Message.tool_calls` and chat templates have it; `arguments` is the JSON text of an object."""
+    """A call as `Message.tool_calls` and chat templates have it; `arguments` as `object_of` takes them."""
     return {"id": identifier, "type": "function", "function": {"name": name, "arguments": object_of(arguments)}}

@@ -13,13 +13,23 @@ CALLS = 128  # of one message
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
-def _arguments(text: str) -> str:
+def object_of(arguments: str) -> dict[str, Any]:
+    """The arguments of a call as chat templates and the log take them.
+
+    ValueError for what is no object, and for what a text cannot hold again: numbers beyond floats, half characters.
+    """
     try:
-        value = json.loads(text)
+        value = json.loads(arguments)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise ValueError("the arguments of a call are the JSON text of an object")
+        raise ValueError("the arguments of a call are the JSON text of an object, of finite numbers and of Unicode")
+    return value
+
+
+def _arguments(text: str) -> str:
+    object_of(text)
     return text
 
 
@@ -109,8 +119,3 @@ class StructuredOutputs(Strict):
         if sum(value is not None for value in (self.json_, self.regex, self.choice, self.grammar)) != 1:
             raise ValueError("structured_outputs needs exactly one of json, regex, choice, grammar")
         return self
-
-
-def object_of(arguments: str) -> dict[str, Any]:
-    """The arguments of a call as chat templates take them."""
-    return json.loads(arguments)

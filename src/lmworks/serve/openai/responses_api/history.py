@@ -70,7 +70,7 @@ async def previous(service: Service, kept: KeptResponses, identifier: str | None
     here = kept.get(identifier)
     if here is not None:
         if here.answer is None:
-            raise _cut(identifier)
+            raise _unreadable(identifier)
         return Previous((*here.messages, here.answer), here.conversation, identifier.removeprefix(PREFIX))
     found = await logged(service, identifier)
     if found is None:
@@ -102,10 +102,12 @@ def instructions_hash(instructions: str | None) -> str:
 
 
 def answer_of(said: Said) -> Message | None:
-    """What the model said and called; None where it ended inside a call."""
-    if said.cut:
+    """What the model said and called; None where it ended inside a call, or gave it a number beyond floats."""
+    try:
+        calls = tuple(call_of(call.id, call.name, call.arguments) for call in said.calls)
+    except ValueError:
         return None
-    return Message("assistant", said.words, tuple(call_of(call.id, call.name, call.arguments) for call in said.calls))
+    return None if said.cut else Message("assistant", said.words, calls)
 
 
 def _without_instructions(interaction: Interaction) -> tuple[Message, ...]:
@@ -119,12 +121,12 @@ def _answer(service: Service, interaction: Interaction) -> Message:
     form = service.language(interaction.route).checkpoint.chat.tool_form if interaction.tools else None
     answer = answer_of(read_all(form, interaction.id, interaction.response))
     if answer is None:
-        raise _cut(f"{PREFIX}{interaction.id}")
+        raise _unreadable(f"{PREFIX}{interaction.id}")
     return answer
 
 
-def _cut(identifier: str) -> ApiError:
-    message = f"{identifier} ended at its limit inside a call: there is nothing to go on from"
+def _unreadable(identifier: str) -> ApiError:
+    message = f"{identifier} ended inside a call, or has one that cannot be read: there is nothing to go on from"
     return _refused(400, message, "previous_response_not_finished")
 
 

@@ -20,7 +20,7 @@ class Kept:
 
     body          its JSON, as it was told.
     messages      the conversation that was answered, without the instructions.
-    answer        what came then; None where it ended inside a call, so that nothing can go on from it.
+    answer        what came then; None where a call in it cannot be read, so that nothing can go on from it.
     conversation  where it belongs, for the log.
     time          when it was asked for, in seconds since the epoch.
     """

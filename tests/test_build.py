@@ -7,6 +7,7 @@ import subprocess
 import sys
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -21,6 +22,7 @@ from lmworks.recipe import load
 SCRIPT = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 sys.path.insert(0, sys.argv[1])
 import toy_stages
 from lmworks import build, recipe
@@ -129,7 +131,8 @@ def test_the_report_is_one_file_that_fetches_nothing_and_escapes_what_it_shows(t
 def test_progress_is_plain_lines_where_there_is_no_terminal(toy):
     stream = StringIO()
     run(toy, console=Console(file=stream, force_terminal=False))
-    assert "values       done in" in stream.getvalue()
+    assert "stage 1 of 2 · values  done in" in stream.getvalue()
+    assert "stage 2 of 2 · sum     done in" in stream.getvalue()
     assert "\x1b" not in stream.getvalue()
 
 
@@ -142,3 +145,18 @@ def test_a_stage_runs_alone(toy, monkeypatch):
     with pytest.raises(FileExistsError, match="never overwritten"):
         run_alone("toy.total", toy / "sum", [made.folder], [], [])
     assert json.loads((toy / "sum" / "manifest.json").read_text())["metrics"] == {"total": 20}
+
+
+def test_a_cached_stage_is_counted_as_well(toy):
+    run(toy)
+    stream = StringIO()
+    run(toy, "sum.offset=5", console=Console(file=stream, force_terminal=False))
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "stage 1 of 2 · values  cached" and lines[1].startswith("stage 2 of 2 · sum     done in")
+
+
+def test_stages_are_numbered_in_columns():
+    labels = builds._labels([SimpleNamespace(name=name) for name in ("a", "long", *"bcdefghi")])
+    assert labels[0] == "stage  1 of 10 · a   " and labels[9] == "stage 10 of 10 · i   "
+    assert {len(label) for label in labels} == {len(labels[1])}
+    assert builds._labels([]) == []

@@ -13,12 +13,13 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lmworks.config import from_mapping, to_mapping
+from lmworks.progress import Report, no_report
 from lmworks.report import Section
 
 MANIFEST = "manifest.json"
@@ -53,7 +54,7 @@ class StageContext:
     previous: Path | None = None  # the last artefact of this stage, under whatever key, to update from
     models: Mapping[str, str] = field(default_factory=dict)  # role -> name or path of a checkpoint
     base: Path = Path()  # folder of the recipe: relative paths in a config start there
-    progress: Callable[[int, int | None, str], None] = lambda done, total, unit: None
+    progress: Report = no_report
 
     def input(self, stage_file: str) -> Path:
         """The folder of the one input that holds `stage_file`; ValueError when there is none or more than one."""

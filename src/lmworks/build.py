@@ -80,8 +80,8 @@ def build(recipe: Recipe, workspace: Path, console: Console | None = None) -> li
     with lock(workspace / "build.lock"):
         models = {role: _located(source, recipe.base) for role, source in recipe.models.items()}
         outcomes: dict[str, StageOutcome] = {}
-        for spec in recipe.stages:
-            outcomes[spec.name] = _stage(spec, recipe, workspace, outcomes, models, console)
+        for spec, label in zip(recipe.stages, _labels(recipe.stages), strict=True):
+            outcomes[spec.name] = _stage(spec, label, recipe, workspace, outcomes, models, console)
         current = Current(
             recipe=recipe.name,
             question=recipe.question,
@@ -134,13 +134,23 @@ def run_alone(
         raise FileExistsError(f"{out} exists already; artefacts are never overwritten")
     located = {role: _located(source, Path.cwd()) for role, source in roles.items()}
     work = out.with_name(f".{out.name}.work")
-    outcome = _make(spec, out, work, done, located, Path.cwd(), console or Console(stderr=True, emoji=False))
+    console = console or Console(stderr=True, emoji=False)
+    outcome = _make(spec, use, out, work, done, located, Path.cwd(), console)
     shutil.rmtree(work)
     return outcome
 
 
+def _labels(stages: Sequence[StageSpec]) -> list[str]:
+    """What each stage is called while it runs, all of one length: "stage 3 of 9 · index"."""
+    total, width = str(len(stages)), max((len(spec.name) for spec in stages), default=0)
+    return [
+        f"stage {number:>{len(total)}} of {total} · {spec.name:<{width}}" for number, spec in enumerate(stages, start=1)
+    ]
+
+
 def _stage(
     spec: StageSpec,
+    label: str,
     recipe: Recipe,
     workspace: Path,
     done: Mapping[str, StageOutcome],
@@ -151,10 +161,10 @@ def _stage(
     key = _key(spec, done, models, recipe.base)
     folder = workspace / "stages" / spec.name / key
     if (folder / MANIFEST).exists():
-        console.print(f"[dim]{spec.name:<12} cached[/dim]", highlight=False)
+        console.print(f"{label}  cached", style="dim", highlight=False)
         return StageOutcome(spec.name, folder, read_manifest(folder), cached=True)
     work = workspace / "work" / spec.name / key
-    outcome = _make(spec, folder, work, done, models, recipe.base, console, _previous(folder.parent))
+    outcome = _make(spec, label, folder, work, done, models, recipe.base, console, _previous(folder.parent))
     # With what interrupted runs under other keys left; the lock says that nobody else writes here.
     for leftover in (workspace / "work" / spec.name, *folder.parent.glob(".*.tmp")):
         shutil.rmtree(leftover)
@@ -163,6 +173,7 @@ def _stage(
 
 def _make(
     spec: StageSpec,
+    label: str,
     folder: Path,
     work: Path,
     done: Mapping[str, StageOutcome],
@@ -175,7 +186,7 @@ def _make(
     stage = STAGES[spec.use]
     work.mkdir(parents=True, exist_ok=True)
     started = time.time()
-    with writing(folder) as output, stage_progress(console, spec.name) as progress:
+    with writing(folder) as output, stage_progress(console, label) as progress:
         context = StageContext(
             inputs={name: done[name].folder for name in spec.inputs},
             output=output,
@@ -204,7 +215,7 @@ def _make(
         )
         write_json(output / SECTIONS, result.sections)
         write_json(output / MANIFEST, manifest)
-    console.print(f"{spec.name:<12} done in {manifest.seconds:.1f} s", highlight=False)
+    console.print(f"{label}  done in {manifest.seconds:.1f} s", highlight=False)
     return StageOutcome(spec.name, folder, manifest, cached=False)
 
 

@@ -4,20 +4,35 @@ On a terminal it is one moving line a stage; elsewhere (a log, a pipe) it is a p
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-Report = Callable[[int, int | None, str], None]  # (done, total or None, unit)
 INTERVAL = 10.0  # seconds between lines where nothing can be redrawn
+MEASURED = 2.0  # seconds after which a rate says something
+WIDE = 110  # columns in which a bar has room beside the words
+
+
+class Report(Protocol):
+    """Told by a stage while it runs: `done` of `total` (None: nobody knows) things called `unit`.
+
+    `kept` of the done ones were there from before (an interrupted run, an unchanged document): they took no time, and
+    no rate counts them.
+    """
+
+    def __call__(self, done: int, total: int | None, unit: str, kept: int = 0) -> None: ...
+
+
+def no_report(done: int, total: int | None, unit: str, kept: int = 0) -> None:
+    """For who does not want to know."""
 
 
 @contextmanager
 def stage_progress(console: "Console", name: str) -> Iterator[Report]:
-    """A function to call with (done, total, unit) while the stage runs."""
+    """A function to call while the stage of this name runs."""
     if console.is_terminal:
         with _live(console, name) as report:
             yield report
@@ -27,25 +42,22 @@ def stage_progress(console: "Console", name: str) -> Iterator[Report]:
 
 @contextmanager
 def _live(console: "Console", name: str) -> Iterator[Report]:
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    bar = (BarColumn(bar_width=24),) if console.width >= WIDE else ()
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[amount]}"),
+        TextColumn("{task.description}", markup=False),
+        *bar,
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[told]}", markup=False),
     )
     clock = _Clock()
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(f"{name:<12}", total=None, amount="")
+        task = progress.add_task(name, total=None, told="")
 
-        def report(done: int, total: int | None, unit: str) -> None:
-            if clock.restarted(unit):
-                progress.reset(task, total=total)
-            progress.update(task, completed=done, total=total, amount=clock.amount(done, total, unit))
+        def report(done: int, total: int | None, unit: str, kept: int = 0) -> None:
+            progress.update(task, completed=done, total=total, told=clock.tell(done, total, unit, kept))
 
         yield report
 
@@ -54,36 +66,38 @@ def _lines(console: "Console", name: str) -> Report:
     clock = _Clock()
     last = time.monotonic()
 
-    def report(done: int, total: int | None, unit: str) -> None:
+    def report(done: int, total: int | None, unit: str, kept: int = 0) -> None:
         nonlocal last
-        clock.restarted(unit)
+        told = clock.tell(done, total, unit, kept)
         if time.monotonic() - last < INTERVAL:
             return
         last = time.monotonic()
-        left = f", about {clock.seconds() / done * (total - done):.0f} s left" if total and done else ""
-        console.print(f"{name}: {clock.amount(done, total, unit)}{left}", highlight=False)
+        console.print(f"{name.strip()}: {told}", highlight=False, markup=False)
 
     return report
 
 
 class _Clock:
-    """Times one unit of work; another unit (first questions, then drafts) is timed from its own beginning."""
+    """Times what is made of one unit of work, from when it is first told of; another unit (first questions, then
+    drafts) is timed from its own beginning."""
 
     def __init__(self) -> None:
-        self.started = time.monotonic()
-        self.unit = ""
+        self._unit = ""
+        self._started = 0.0
+        self._made = 0  # by this run, when the clock started
 
-    def restarted(self, unit: str) -> bool:
-        """Whether this is another unit than before; then the clock starts anew."""
-        if unit == self.unit:
-            return False
-        if self.unit:
-            self.started = time.monotonic()
-        self.unit = unit
-        return True
+    def tell(self, done: int, total: int | None, unit: str, kept: int) -> str:
+        """How much is done, and as soon as that is known, how fast and how much time is left."""
+        now = time.monotonic()
+        if unit != self._unit:
+            self._unit, self._started, self._made = unit, now, done - kept
+        told = f"{done:,}{f' of {total:,}' if total else ''} {unit}{f' ({kept:,} from before)' if kept else ''}"
+        made, seconds = done - kept - self._made, now - self._started
+        if made <= 0 or seconds < MEASURED:
+            return told
+        left = f", about {_duration(seconds / made * (total - done))} left" if total else ""
+        return f"{told}, {made / seconds:,.1f}/s{left}"
 
-    def seconds(self) -> float:
-        return max(time.monotonic() - self.started, 1e-6)
 
-    def amount(self, done: int, total: int | None, unit: str) -> str:
-        return f"{done:,}{f' of {total:,}' if total else ''} {unit}, {done / self.seconds():,.1f}/s"
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

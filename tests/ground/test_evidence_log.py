@@ -31,10 +31,12 @@ def test_evidence_comes_back_bit_for_bit_and_is_made_once(finder, tmp_path):
         return [finder.evidence(question.text) for question in batch]
 
     with pytest.raises(KeyboardInterrupt):
-        collect(tmp_path / "log", questions, make, lambda done: None)
+        collect(tmp_path / "log", questions, make, lambda done, kept: None)
     made.clear()
-    found = collect(tmp_path / "log", questions, make, lambda done: None)
+    told: list[tuple[int, int]] = []
+    found = collect(tmp_path / "log", questions, make, lambda done, kept: told.append((done, kept)))
     assert made == ["q8", "q9", "q10"]  # the first batch of eight was kept
+    assert told == [(11, 8)]
     for question in questions:
         expected = finder.evidence(question.text)
         assert found[question.id].candidates == expected.candidates

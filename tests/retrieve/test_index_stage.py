@@ -34,7 +34,7 @@ def some(document: Make) -> list[Document]:
 
 
 def test_an_index_and_what_is_said_of_it(tmp_path: Path, encoder, document: Make) -> None:
-    calls: list[tuple[int, int | None, str]] = []
+    calls: list[tuple[int, int | None, str, int]] = []
     given = context(tmp_path, some(document), "a", progress=lambda *call: calls.append(call))
     result = build_index(CONFIG, given, encoder)
     with Index.open(given.output, encoder.fingerprint) as index:
@@ -42,7 +42,7 @@ def test_an_index_and_what_is_said_of_it(tmp_path: Path, encoder, document: Make
         assert result.metrics["chunks"] == len(index) == result.metrics["embedded"]
         assert result.metrics["documents"] == result.metrics["added"] == 5
     assert sorted(path.name for path in given.output.iterdir()) == [CATALOGUE, VECTORS]
-    assert calls[-1] == (5, 5, "documents")
+    assert calls == [(number, 5, "documents", 0) for number in range(1, 6)]
     assert result.sections[0].tables[0].rows == (("docs", 5, len(encoder.embedded)),)
     assert result.sections[0].figures[0].svg.startswith("<svg")
 
@@ -54,7 +54,12 @@ def test_an_update_embeds_what_changed_and_equals_a_fresh_build(tmp_path: Path, 
     before = {path.name: path.read_bytes() for path in first.output.iterdir()}
     documents[2] = document("changed", documents[2].uri)
     encoder.embedded.clear()
-    second = build_index(CONFIG, context(tmp_path, documents[1:], "second", previous=first.output), encoder)
+    calls: list[tuple[int, int | None, str, int]] = []
+    changed = context(
+        tmp_path, documents[1:], "second", previous=first.output, progress=lambda *call: calls.append(call)
+    )
+    second = build_index(CONFIG, changed, encoder)
+    assert [(done, kept) for done, _, _, kept in calls] == [(1, 1), (2, 1), (3, 2), (4, 3)]
     assert encoder.embedded == ["changed"]
     counts = ("added", "replaced", "removed", "unchanged", "embedded")
     assert [second.metrics[name] for name in counts] == [0, 1, 1, 3, 1]

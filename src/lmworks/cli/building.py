@@ -111,7 +111,7 @@ def stage(
 def fetch(name: str) -> Path:
     from lmworks.model.pulling import pull as pull_model
 
-    return pull_model(name)
+    return pull_model(name, lambda line: typer.echo(line, err=True))
 
 
 def _checked(

@@ -145,7 +145,7 @@ def _quoted_trials(questions: Sequence[Question], finder: Finder, context: Stage
         context.work / "quoted.jsonl",
         questions,
         lambda batch: [finder.evidence(question.text, excluded=question.excluded) for question in batch],
-        lambda done: context.progress(done, len(questions), "questions searched"),
+        lambda done, kept: context.progress(done, len(questions), "questions searched", kept),
     )
     # A question for which nothing at all was found teaches nothing about sentences; it is always abstained from.
     return [_trial(q, evidence[q.id]) for q in questions if evidence[q.id].candidates]
@@ -157,7 +157,7 @@ def _drafted_trials(trials: Sequence[Trial], finder: Finder, context: StageConte
         context.work / "drafted.jsonl",
         [trial.question for trial in trials],
         lambda batch: finder.with_drafts([quoted[question.id] for question in batch]),
-        lambda done: context.progress(done, len(trials), "answers drafted"),
+        lambda done, kept: context.progress(done, len(trials), "answers drafted", kept),
     )
     return [_trial(trial.question, evidence[trial.question.id]) for trial in trials]
 

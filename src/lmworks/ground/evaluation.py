@@ -86,13 +86,14 @@ def evaluate(config: EvaluationConfig, context: StageContext) -> StageResult:
 def _ask_all(questions: Sequence[Question], answerer: Answerer, context: StageContext) -> tuple[list[Row], list[float]]:
     """Rows in the order of the questions, from the log where an interrupted run had written them; seconds of each."""
     log, times = Log(context.work / "rows.jsonl"), Log(context.work / "seconds.jsonl")
+    kept = sum(question.id in log.values for question in questions)
     for number, question in enumerate(questions, start=1):
         if question.id not in log.values:
             row, seconds = ask(question, answerer)
             times.append(question.id, seconds)
             log.append(question.id, row)
         if number % BATCH == 0:
-            context.progress(number, len(questions), "questions answered")
+            context.progress(max(number, kept), len(questions), "questions answered", kept)
     rows = [from_mapping(Row, log.values[question.id]) for question in questions]
     return rows, [times.values[question.id] for question in questions]
 

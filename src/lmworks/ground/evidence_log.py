@@ -62,14 +62,15 @@ def collect(
     path: Path,
     questions: Sequence[Question],
     make: Callable[[Sequence[Question]], Sequence[Evidence]],
-    progress: Callable[[int], None],
+    progress: Callable[[int, int], None],
 ) -> dict[str, Evidence]:
     """Evidence for every question by id, made in batches where the log does not hold it yet."""
     log = Log(path)
+    kept = len(log.values)
     for batch in _batches([question for question in questions if question.id not in log.values]):
         for question, evidence in zip(batch, make(batch), strict=True):
             log.append(question.id, evidence_to_json(evidence))
-        progress(len(log.values))
+        progress(len(log.values), kept)
     return {question.id: evidence_from_json(log.values[question.id]) for question in questions}
 
 

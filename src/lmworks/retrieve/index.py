@@ -15,6 +15,7 @@ import numpy as np
 
 from lmworks.data.store import document_from_json, document_to_json
 from lmworks.generate.protocol import Role
+from lmworks.progress import Report, no_report
 from lmworks.records import Document, Span
 from lmworks.retrieve import catalogue
 from lmworks.retrieve.catalogue import VECTORS, EncoderMismatchError, UnusableIndexError
@@ -131,7 +132,7 @@ class Index:
         documents: Iterable[Document],
         encode: Encode,
         count_tokens: CountTokens,
-        progress: Callable[[int, int | None, str], None] | None = None,
+        progress: Report = no_report,
     ) -> SyncCounts:
         """Make the index hold exactly these documents.
 
@@ -160,8 +161,7 @@ class Index:
                 vectors = self._checked(encode([one.embed_text for one in chunks], "passage"), document, len(chunks))
                 counts["embedded"] += len(chunks)
                 writer.add(Entry(document.uri, document.hash, digest, record, chunks, vectors))
-            if progress is not None:
-                progress(len(seen), total, "documents")
+            progress(len(seen), total, "documents", counts["unchanged"])
         vanished = sorted(known.keys() - seen)
         writer.finish(vanished)
         self._layout = None

@@ -1,0 +1,112 @@
+"""What is told of long work, under a clock that the tests move."""
+
+import re
+from io import StringIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from lmworks import progress
+from lmworks.progress import MEASURED, stage_progress
+
+
+class Moved:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Moved:
+    moved = Moved()
+    monkeypatch.setattr(progress, "time", moved)
+    return moved
+
+
+def rate(told: str) -> float | None:
+    found = re.search(r"([\d,.]+)/s", told)
+    return float(found[1].replace(",", "")) if found else None
+
+
+def test_a_rate_counts_from_the_first_word_about_a_unit(clock):
+    timed = progress._Clock()
+    clock.now += 100  # a model was loaded meanwhile
+    assert timed.tell(10, 30, "texts", 0) == "10 of 30 texts"
+    clock.now += 5
+    assert timed.tell(20, 30, "texts", 0) == "20 of 30 texts, 2.0/s, about 5 s left"
+    clock.now += 500
+    assert timed.tell(1, None, "files", 0) == "1 files"
+    clock.now += 4
+    assert timed.tell(1_003, None, "files", 0) == "1,003 files, 250.5/s"
+
+
+def test_what_an_earlier_run_made_is_counted_but_has_no_rate(clock):
+    timed = progress._Clock()
+    for done in range(0, 2_000, 8):
+        assert rate(timed.tell(done, 3_000, "questions", done)) is None
+        clock.now += 0.00001
+    clock.now += 10
+    assert timed.tell(2_000, 3_000, "questions", 2_000) == "2,000 of 3,000 questions (2,000 from before)"
+    clock.now += 10
+    told = timed.tell(2_020, 3_000, "questions", 2_000)
+    assert told == "2,020 of 3,000 questions (2,000 from before), 1.0/s, about 16 min left"
+
+
+def test_nothing_is_said_of_a_rate_before_it_is_measured(clock):
+    timed = progress._Clock()
+    timed.tell(1, None, "files", 0)
+    clock.now += MEASURED * 0.9
+    assert rate(timed.tell(500_000, None, "files", 0)) is None
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 60), st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=20),
+    st.integers(0, 100),
+)
+def test_no_rate_exceeds_what_this_run_made_in_the_time(steps, earlier):
+    moved = Moved()
+    done = kept = earlier
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress, "time", moved)
+        timed = progress._Clock()
+        timed.tell(done, None, "texts", kept)
+        made = seconds = 0
+        for passed, found, computed in steps:
+            moved.now, seconds = moved.now + passed, seconds + passed
+            done, kept, made = done + found + computed, kept + found, made + computed
+            told = rate(timed.tell(done, None, "texts", kept))
+            if made and seconds >= MEASURED:
+                assert told == pytest.approx(made / seconds, abs=0.051)  # it has one decimal
+            elif seconds < MEASURED * 0.99 or not made:
+                assert told is None
+
+
+def test_plain_lines_are_ten_seconds_apart(clock):
+    stream = StringIO()
+    with stage_progress(Console(file=stream, force_terminal=False, width=200), "stage 2 of 3 · index  ") as report:
+        for done in range(60):
+            report(done, 60, "[b]texts")
+            clock.now += 1
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "stage 2 of 3 · index: 10 of 60 [b]texts, 1.0/s, about 50 s left"
+    assert len(lines) == 5 and lines[-1].startswith("stage 2 of 3 · index: 50 of 60")
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_terminal_shows_one_line_that_fits(clock, width):
+    stream = StringIO()
+    console = Console(file=stream, force_terminal=True, width=width, color_system=None)
+    with stage_progress(console, "stage 2 of 5 · calibration") as report:
+        report(0, 200, "questions searched", 0)
+        clock.now += 10
+        report(50, 200, "questions searched", 0)
+    shown = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", stream.getvalue())
+    (line,) = {line for line in re.split(r"[\r\n]+", shown) if "50 of 200" in line}
+    assert "stage 2 of 5 · calibration" in line and "5.0/s, about 30 s left" in line
+    assert len(line.rstrip()) <= width and ("━" in line) == (width == 120)

@@ -83,6 +83,21 @@ class CacheMachine(RuleBasedStateMachine):
             pass
 
     @precondition(lambda self: self.live)
+    @rule(number=_NUMBERS, other=_NUMBERS, tail=_TAILS)
+    def adopt(self, number: int, other: int, tail: tuple[int, ...]) -> None:
+        """Go on with a text as far as somebody knows it: another's, or one of its own."""
+        sequence, text = self.live[number % len(self.live)], self.live[other % len(self.live)].ids
+        before = list(sequence.ids)
+        ids = (*(text if text[: len(before)] == before else before), *tail)
+        hit, found = self.cache.hit_tokens, self.cache.adopt(sequence, ids)
+        assert sequence.ids == list(ids[: len(before) + found]) and sequence.length < len(ids)
+        assert self.cache.hit_tokens == hit + found
+        assert found == 0 or sequence.length % self.alignment == 0
+        fresh = self.cache.open(ids, sequence.namespace)
+        assert fresh.length <= sequence.length, "whoever opens it now finds no more"
+        self.cache.close(fresh)
+
+    @precondition(lambda self: self.live)
     @rule(number=_NUMBERS, ids=_TAILS, guesses=st.integers(0, 40))
     def step(self, number: int, ids: tuple[int, ...], guesses: int) -> None:
         """Write some tokens and guesses behind them, and keep the tokens."""

@@ -31,6 +31,7 @@ class World:
     windows: tuple[int | None, ...] = (None,)
     requests: dict[str, LiveRequest] = field(default_factory=dict)
     generated: dict[str, int] = field(default_factory=dict)  # tokens by client
+    computed: int = 0  # tokens
     fails_to_enter: str = ""
     fails_to_leave: str = ""
 
@@ -40,10 +41,13 @@ class World:
             self.cache, self.slots, self.prefill_tokens, self._enter, self._leave, self._fail, self.grid
         )
 
-    def submit(self, name: str, prompt: int, tokens: int = 1, deadline: float | None = None, **options: Any) -> None:
+    def submit(
+        self, name: str, prompt: int, tokens: int = 1, deadline: float | None = None, like: int = -1, **options: Any
+    ) -> None:
+        """Every prompt is its own, so that requests compete for pages; those `like` the same number begin alike."""
         unused: Any = None
-        # Every prompt is its own, so that requests compete for pages.
-        ids = tuple(1000 * len(self.requests) + n for n in range(prompt))
+        first = 1000 * (len(self.requests) if like < 0 else 1000 + like)
+        ids = tuple(first + n for n in range(prompt))
         self.requests[name] = request = LiveRequest(
             name, ids, SamplingParameters(), 0, set(), tokens, unused, unused, unused, deadline=deadline, **options
         )
@@ -55,6 +59,7 @@ class World:
         for share in shares:
             request = share.request
             assert request.sequence is not None and 0 < share.tokens <= request.lacking
+            self.computed += share.tokens
             self.cache.commit(request.sequence, request.next_ids(share.tokens))
             if request.lacking == 0:
                 request.ids.append(7)
@@ -109,7 +114,7 @@ class World:
             request.sequence = None
 
 
-# (step of arrival, prompt length, tokens wanted, priority, client, step at which it is cancelled or None)
+# (step of arrival, prompt length, tokens wanted, priority, client, step at which it is cancelled or None, like whom)
 _REQUESTS = st.lists(
     st.tuples(
         st.integers(0, 20),
@@ -118,6 +123,7 @@ _REQUESTS = st.lists(
         st.integers(0, 1),
         st.sampled_from("ab"),
         st.none() | st.integers(0, 30),
+        st.integers(-1, 1),
     ),
     max_size=12,
 )
@@ -137,16 +143,18 @@ _WORLDS = st.builds(
 def test_every_request_finishes_and_the_promises_hold_at_every_step(requests: list, world: World) -> None:
     steps = 60 + 4 * sum(1 + length // min(world.prefill_tokens, 32) + tokens for _, length, tokens, *_ in requests)
     for step in range(steps):
-        for number, (arrival, length, tokens, priority, client, _) in enumerate(requests):
+        for number, (arrival, length, tokens, priority, client, _, like) in enumerate(requests):
             if arrival == step:
-                world.submit(str(number), length, tokens, priority=priority, client=client)
-        for number, (arrival, *_, cancelled) in enumerate(requests):
+                world.submit(str(number), length, tokens, priority=priority, client=client, like=like)
+        for number, (arrival, *_, cancelled, _) in enumerate(requests):
             if cancelled == step and arrival <= step and not world.requests[str(number)].done:
                 world.release(str(number))
         decoding = {request.id for request in world.scheduler.running if request.lacking == 1}
         waiting = list(world.scheduler.waiting)
         before = world.scheduler.preemptions
+        idle = world.scheduler.idle
         shares = world.step()
+        assert shares or idle, "somebody always goes on"
         names = [share.request.id for share in shares]
         assert len(set(names)) == len(names) <= world.slots and len(world.scheduler.running) <= world.slots
         prompts = [share.tokens for share in shares if share.request.id not in decoding]
@@ -330,6 +338,77 @@ def test_a_client_that_comes_back_brings_no_credit_and_keeps_its_debt() -> None:
     while not world.scheduler.idle:
         order += [share.request.client for share in world.step() if share.tokens > 1]
     assert order[:4] in (["returns", "works"] * 2, ["works", "returns"] * 2), "they take turns from the first on"
+
+
+@pytest.mark.parametrize("grid", [None, 32])
+@pytest.mark.parametrize("prefill_tokens", [1, 7, 16, 40, 1000])
+@pytest.mark.parametrize("windows", [(None,), (None, 20), (20,)])
+def test_a_prompt_that_many_bring_together_is_computed_once(grid, prefill_tokens: int, windows) -> None:
+    world = World(slots=8, prefill_tokens=prefill_tokens, grid=grid, windows=windows)
+    for n in range(6):
+        world.submit(str(n), 100, tokens=3, like=0)
+    world.finish(400)
+    known = 96  # whole pages, and a multiple of the grid
+    assert world.computed == 100 + 5 * (100 - known) + 6 * 2
+    found = [world.requests[str(n)].cached_tokens for n in range(6)]
+    assert found == [0] + [known] * 5
+
+
+def test_who_waits_for_another_keeps_its_slot_and_its_turn() -> None:
+    world = World(slots=3, prefill_tokens=40)
+    world.submit("first", 100, like=0, tokens=3)
+    world.submit("follows", 100, like=0, tokens=3)
+    world.submit("other", 60, tokens=3)
+    world.submit("in line", 5)
+    steps = [[(share.request.id, share.tokens) for share in world.step()] for _ in range(4)]
+    assert steps[0] == [("first", 40)] and steps[1] == [("first", 40)]
+    assert steps[2] == [("first", 20), ("other", 20)], "the rest of the budget is for others"
+    assert world.running == ["first", "follows", "other"]
+    assert steps[3] == [("first", 1), ("follows", 4), ("other", 36)]
+    assert world.requests["follows"].ids and world.requests["in line"] in world.scheduler.waiting
+
+
+@pytest.mark.parametrize("how", ["cancelled", "preempted"])
+def test_when_the_first_one_goes_the_next_goes_on_from_there(how: str) -> None:
+    world = World(slots=2, prefill_tokens=48)
+    world.submit("first", 100, like=0, priority=1)
+    world.submit("follows", 70, like=0, priority=1)
+    world.step()
+    if how == "cancelled":
+        world.release("first")
+    else:
+        world.submit("urgent", 47)
+        world.scheduler.preempt(world.requests["first"])
+    world.finish(10)
+    assert world.requests["follows"].ids and world.requests["follows"].cached_tokens >= 48
+    assert world.computed == 48 + (22 if how == "cancelled" else 47 + 52 + 6)
+
+
+def test_an_urgent_one_does_not_wait_for_a_patient_one_that_begins_alike() -> None:
+    world = World(slots=2, prefill_tokens=48)
+    world.submit("patient", 100, like=0, priority=1)
+    world.step()
+    world.submit("urgent", 100, like=0, priority=0)
+    steps = [[(share.request.id, share.tokens) for share in world.step()] for _ in range(2)]
+    assert steps[0] == [("urgent", 48)], "48 were known"
+    assert steps[1] == [("urgent", 4), ("patient", 4)], "and now 96 are, to both"
+
+
+def test_nobody_waits_for_a_page_of_a_long_prompt() -> None:
+    """What the chat template puts before every text is no reason to let a step go by."""
+    world = World(slots=2, prefill_tokens=1000)
+    for name, tail in (("one", 5000), ("other", 6000)):
+        world.submit(name, 0)
+        world.requests[name].prompt_ids = (*range(16), *range(tail, tail + 50))
+    assert [share.tokens for share in world.step()] == [66, 66]
+
+
+def test_requests_of_other_adapters_and_sources_do_not_wait_for_each_other() -> None:
+    world = World(slots=4, prefill_tokens=1000)
+    kinds: list[dict[str, Any]] = [{}, {"adapter": "a"}, {"source_ids": (1, 2)}, {"source_ids": (1, 3)}]
+    for n, options in enumerate(kinds):
+        world.submit(str(n), 50, like=0, **options)
+    assert [share.tokens for share in world.step()] == [50] * 4
 
 
 def test_guesses_that_were_right_are_paid_for() -> None:

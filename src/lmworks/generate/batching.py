@@ -285,7 +285,7 @@ class Batcher:
 
     def open(self, request: LiveRequest, cached: bool = True) -> CachedSequence:
         """A sequence that is to hold the tokens of a request; what is stored of them already is in it if `cached`."""
-        ids = [*request.prompt_ids, *request.ids]
+        ids = request.text
         namespace, memory = self.namespace(request.adapter), None
         if request.source_ids:
             assert isinstance(self.runner, ModuleRunner)

@@ -9,8 +9,8 @@ from lmworks.generate.protocol import Completion, EngineProtocol, Request
 def best_of(engine: EngineProtocol, request: Request, count: int) -> list[Completion]:
     """`count` completions of one request, the one with the largest mean log-probability of a token first.
 
-    They differ by their seeds: `seed`, `seed + 1`, … of the request, fresh ones if it has none. The prompt is computed
-    once: a completion of one token comes first, and leaves it in the engine's cache, where all find it.
+    They differ by their seeds: `seed`, `seed + 1`, … of the request, fresh ones if it has none. The local engine
+    computes their prompt once, since they bring it together.
 
     ValueError for a greedy request, whose completions would all be the same; UnsupportedError for an engine that tells
     no log-probabilities.
@@ -29,8 +29,6 @@ def best_of(engine: EngineProtocol, request: Request, count: int) -> list[Comple
         )
         for number in range(count)
     ]
-    if count > 1:
-        engine.generate([replace(samples[0], sampling=replace(samples[0].sampling, max_tokens=1))])
     return sorted(engine.generate(samples), key=_mean_log_probability, reverse=True)
 
 

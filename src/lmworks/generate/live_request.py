@@ -67,8 +67,13 @@ class LiveRequest:
         return self.finish_reason is not None or self.error is not None
 
     @property
+    def text(self) -> tuple[int, ...]:
+        """The tokens of prompt and completion so far."""
+        return (*self.prompt_ids, *self.ids) if self.ids else self.prompt_ids
+
+    @property
     def length(self) -> int:
-        """Tokens of prompt and completion so far."""
+        """How many these are."""
         return len(self.prompt_ids) + len(self.ids)
 
     @property

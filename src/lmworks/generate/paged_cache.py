@@ -159,18 +159,31 @@ class PagedCache:
         """
         sequence = CachedSequence(namespace, [array("i") for _ in self.windows], adapter=adapter)
         sequence.first_kept = [0] * len(self.windows)
-        hashes = self._known_prefix(ids, namespace)
         self.asked_tokens += len(ids)
-        self.hit_tokens += len(hashes) * PAGE
-        sequence.ids, sequence.hashes = list(ids[: len(hashes) * PAGE]), hashes
-        for group, pool in enumerate(self._pools):
-            first = self._first_visible(group, sequence.length)
-            sequence.first_kept[group] = first
-            kept = [pool.known[digest] for digest in hashes[first:]]
-            for page in kept:
-                pool.hold(page)
-            sequence.tables[group] = array("i", [DROPPED] * first + kept)
+        self.adopt(sequence, ids)
         return sequence
+
+    def adopt(self, sequence: CachedSequence, ids: Sequence[int]) -> int:
+        """Let a sequence that holds a beginning of `ids` go on with what has become known of them since; how many
+        tokens that is. At least the last one is left, as in `open`."""
+        hashes, held = self._known_prefix(ids, sequence), len(sequence.hashes)
+        length = len(hashes) * PAGE
+        found = length - sequence.length
+        if found <= 0:
+            return 0
+        self.hit_tokens += found
+        for group, pool in enumerate(self._pools):
+            table, first = sequence.tables[group], self._first_visible(group, length)
+            known = [pool.known[digest] for digest in hashes[max(first, held) :]]
+            for page in known:
+                pool.hold(page)
+            for page in (*table[:first], *table[held:]):  # behind the window, and what it had of the next page
+                if page >= 0:
+                    pool.release(page)
+            sequence.tables[group] = array("i", [DROPPED] * first) + table[first:held] + array("i", known)
+            sequence.first_kept[group] = first
+        sequence.ids, sequence.hashes = list(ids[:length]), hashes
+        return found
 
     def reserve(self, sequence: CachedSequence, tokens: int) -> None:
         """Give it room for `tokens` more; OutOfPagesError, and nothing changed, when the pages do not suffice."""
@@ -306,25 +319,26 @@ class PagedCache:
         self.close(sequence)
         return doubtful
 
-    def _known_prefix(self, ids: Sequence[int], namespace: bytes) -> list[bytes]:
-        """The chained hashes of the longest beginning of `ids` that every group still stores, as far as it is seen."""
+    def _known_prefix(self, ids: Sequence[int], sequence: CachedSequence) -> list[bytes]:
+        """The chained hashes of the longest beginning of `ids` that every group still stores, as far as it is seen; at
+        least those of what the sequence holds of them."""
+        hashes, held = list(sequence.hashes), len(sequence.hashes)
         if not self.share:
-            return []
-        hashes: list[bytes] = []
-        digest = namespace
+            return hashes
+        digest = hashes[-1] if hashes else sequence.namespace
         full = [group for group, window in enumerate(self.windows) if window is None]
-        for start in range(0, len(ids) - PAGE, PAGE):  # the last token is left out
+        for start in range(held * PAGE, len(ids) - PAGE, PAGE):  # the last token is left out
             digest = chain(digest, ids[start : start + PAGE])
             if not all(digest in self._pools[group].known for group in full):
                 break
             hashes.append(digest)
-        while hashes:
+        while len(hashes) > held:
             length = len(hashes) * PAGE
             seen = (
                 digest in self._pools[group].known
                 for group, window in enumerate(self.windows)
                 if window is not None
-                for digest in hashes[self._first_visible(group, length) :]
+                for digest in hashes[max(held, self._first_visible(group, length)) :]
             )
             if length % self.alignment == 0 and all(seen):
                 break

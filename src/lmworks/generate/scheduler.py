@@ -15,6 +15,11 @@ Who of those in line enters first:
 
 When the pages run out, the request that would enter last is preempted: its pages are given up, and it goes back into
 line, to be computed again (what of it is still cached is found) or moved back in.
+
+Requests that begin alike and arrive together compute their beginning once. Of those that would compute the same tokens
+in one step the first one does, and the others, with their slots, look in the next step at what has become known, as
+long as that is most of what they would do. Nobody ever waits for a request that has no part in the step itself, so
+whatever becomes of that one, the others go on a step later.
 """
 
 from collections.abc import Callable
@@ -121,20 +126,31 @@ class Scheduler:
 
     def _fill(self, shares: dict[str, Share]) -> None:
         """Add chunks of prompts, of those that run and of those that enter, up to the budget."""
-        budget, enters = self.prefill_tokens, True
+        budget, enters, followers = self.prefill_tokens, True, set[str]()
         while budget > 0:
-            unserved = [request for request in self.running if request.lacking > 1 and request.id not in shares]
+            unserved = [r for r in self.running if r.lacking > 1 and r.id not in shares and r.id not in followers]
             request = min((*unserved, *(self.waiting if enters else ())), key=self._turn, default=None)
             if request is None:
                 return
-            if request in self.running:
-                tokens = self._prefill(request, budget, shares)
-            else:
-                tokens = self._admit(request, budget, shares)
-                enters = tokens > 0 or request.done  # who failed on the way in keeps nobody out
-            if tokens == 0 and request in self.running:
+            entering = request in self.waiting
+            if entering and not self._admit(request, shares):
+                enters = request.done  # who failed on the way in keeps nobody out
+                continue
+            if not entering:
+                self._adopt(request)
+            tokens = self._chunk(request, budget)
+            if tokens == 0:
                 return  # the rest of the budget is too small for a chunk
-            budget -= tokens
+            if any(2 * self._computed_by(share, request) >= tokens for share in shares.values()):
+                followers.add(request.id)
+                continue
+            if self._reserve(request, tokens, shares):
+                shares[request.id] = Share(request, tokens)
+                budget -= tokens
+                if entering:
+                    self._refused = (None, 0)
+            elif entering:
+                enters = False
 
     def _turn(self, request: LiveRequest) -> tuple[float, ...]:
         """Of one priority, those that have a slot go first."""
@@ -153,23 +169,20 @@ class Scheduler:
         """Larger is preempted earlier: the later arrival of the larger priority."""
         return request.priority, request.arrival
 
-    def _admit(self, request: LiveRequest, budget: int, shares: dict[str, Share]) -> int:
-        """Give a waiting request a slot, what is cached of it, and a first chunk of what it lacks; how many tokens that
-        is. Those of larger priority may have to make room; 0 when there is none."""
+    def _admit(self, request: LiveRequest, shares: dict[str, Share]) -> bool:
+        """Give a waiting request a slot, and what is cached of it. Those of larger priority may have to make room;
+        False when there is none."""
         refused, available = self._refused
         if request is refused and self._cache.available <= available:
-            return 0  # nothing was given back since
+            return False  # nothing was given back since
         while len(self.running) >= self.slots:
             worst = self.worst()
             if worst is None or worst.priority <= request.priority:
-                return 0
+                return False
             self._evict(worst, shares)
         self.waiting.remove(request)
         self.running.append(request)
-        tokens = self._prefill(request, budget, shares) if self._let_in(request, shares) else 0
-        if tokens:
-            self._refused = (None, 0)
-        return tokens
+        return self._let_in(request, shares)
 
     def _let_in(self, request: LiveRequest, shares: dict[str, Share]) -> bool:
         """Its cached sequence, if need be at the cost of a request that is worth less; False, and it waits again, or
@@ -190,17 +203,37 @@ class Scheduler:
                 self._fail(request, error)
                 return False
 
-    def _prefill(self, request: LiveRequest, budget: int, shares: dict[str, Share]) -> int:
-        """Give it a chunk of what it lacks; how many tokens that is."""
-        tokens = min(request.lacking, budget)
-        if self.grid is not None:
-            tokens = min(request.lacking, self.grid - request.stored % self.grid)
-            if tokens > budget and budget < self.prefill_tokens:
-                return 0  # only the first chunk of a step may be larger than the budget: it cannot be cut
-        if not self._reserve(request, tokens, shares):
+    def _adopt(self, request: LiveRequest) -> None:
+        """What another one has computed since it entered need not be computed again."""
+        assert request.sequence is not None
+        found = self._cache.adopt(request.sequence, request.text)
+        if not request.preempted:
+            request.cached_tokens += found
+
+    def _chunk(self, request: LiveRequest, budget: int) -> int:
+        """How many of the tokens that it lacks go into a step that has room for `budget`."""
+        if self.grid is None:
+            return min(request.lacking, budget)
+        tokens = min(request.lacking, self.grid - request.stored % self.grid)
+        # Only the first chunk of a step may be larger than the budget: it cannot be cut.
+        return 0 if tokens > budget < self.prefill_tokens else tokens
+
+    def _computed_by(self, share: Share, request: LiveRequest) -> int:
+        """How many of the tokens that a request lacks next are computed by another one's part of the step, and are
+        known after it: 0 unless it fills the page that is next."""
+        other, unit = share.request, self._cache.alignment
+        end = min(other.stored + share.tokens, request.length - 1) // unit * unit
+        start = request.stored // unit * unit + unit
+        if not other.stored < start <= end or not self._cache.share:
             return 0
-        shares[request.id] = Share(request, tokens)
-        return tokens
+        if (other.adapter, other.source_ids) != (request.adapter, request.source_ids):
+            return 0
+        own, its = request.text, other.text
+        if own[:start] != its[:start]:
+            return 0
+        while start < end and own[start : start + unit] == its[start : start + unit]:
+            start += unit
+        return start - request.stored
 
     def _reserve(self, request: LiveRequest, tokens: int, shares: dict[str, Share]) -> bool:
         """Pages for so many tokens more, if need be at the cost of a request that is worth less, or of itself."""

@@ -189,9 +189,12 @@ def test_what_the_client_has_parsed_can_be_sent_back(served):
     assert requests[1].messages[1].tool_calls[0]["function"]["arguments"] == {"place": "Graz"}
 
 
-@pytest.mark.parametrize("arguments", ["", "[1]", '{"a": NaN}', '{"a": 1e999}', r'{"\ud800": 1}', '{"a":' * 2000 + "1"])
+DEEP = '{"a":[' * 51 + "]}" * 51
+
+
+@pytest.mark.parametrize("arguments", ["", "[1]", '{"a": NaN}', '{"a": 1e999}', r'{"\ud800": 1}', DEEP])
 def test_arguments_that_cannot_be_kept_are_refused_by_name(served, arguments):
-    """What is not finite, or half a character, could not be rendered, or not be logged."""
+    """What is not finite, half a character or nested by the hundred could not be rendered, or not be read again."""
     function = {"name": "get_weather", "arguments": arguments}
     called = {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": function}]}
     result = {"role": "tool", "tool_call_id": "c", "content": "22"}

@@ -9,6 +9,7 @@ from lmworks.serve.openai.fields import Identifier, NonEmpty, Schema, Strict, Te
 
 TOOLS = 128  # functions of one request
 CALLS = 128  # of one message
+_DEEPEST = 100
 
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
@@ -16,16 +17,29 @@ FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$"
 def object_of(arguments: str) -> dict[str, Any]:
     """The arguments of a call as chat templates and the log take them.
 
-    ValueError for what is no object, and for what a text cannot hold again: numbers beyond floats, half characters.
+    ValueError for what is no object, and for what could not be written or read again: numbers beyond floats, half
+    characters, objects inside of objects by the hundred.
     """
     try:
         value = json.loads(arguments)
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         value = None
-    if not isinstance(value, dict):
-        raise ValueError("the arguments of a call are the JSON text of an object, of finite numbers and of Unicode")
+    if not isinstance(value, dict) or _depth(value) > _DEEPEST:
+        raise ValueError(
+            "the arguments of a call are the JSON text of an object, of finite numbers and of Unicode, nested "
+            f"{_DEEPEST} deep at most"
+        )
     return value
+
+
+def _depth(value: Any) -> int:
+    """How many objects and arrays lie inside each other."""
+    depth, inner = 0, [value]
+    while inner := [one for one in inner if isinstance(one, (dict, list))]:
+        depth += 1
+        inner = [item for one in inner for item in (one.values() if isinstance(one, dict) else one)]
+    return depth
 
 
 def _arguments(text: str) -> str:

@@ -1,0 +1,93 @@
+"""Every answer and every event against the official client's own types, which the client itself never checks."""
+
+import json
+
+import pytest
+from openai.types import Completion, Model
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.responses import Response, ResponseItemList, ResponseStreamEvent
+from pydantic import TypeAdapter
+from scripted import scripted
+
+from lmworks.tokenizer.tool_calls import OWN_FORM
+
+PLACE = {
+    "type": "object",
+    "properties": {"place": {"type": "string"}},
+    "required": ["place"],
+    "additionalProperties": False,
+}
+FUNCTION = {"name": "look", "description": "Look there", "parameters": PLACE, "strict": True}
+PIECES = ["Well.", "\n" + OWN_FORM.write("look", '{"place": "Graz"}')]
+MESSAGES = [{"role": "user", "content": "hello"}]
+
+
+@pytest.fixture(scope="module")
+def served(roomy):
+    with roomy() as running:
+        yield running
+
+
+def ask(running, path: str, body: dict, stream: bool = False):
+    """The answer, or the events of a stream."""
+    extra = {"stream_options": {"include_usage": True}} if stream and path != "responses" else {}
+    answer = running.http().post(f"/v1/{path}", json={"model": "tiny", **body, "stream": stream, **extra})
+    assert answer.status_code == 200, answer.text
+    if not stream:
+        return answer.json()
+    lines = [line.removeprefix("data: ") for line in answer.text.split("\n") if line.startswith("data: ")]
+    return [json.loads(line) for line in lines if line != "[DONE]"]
+
+
+def check(kind, *values) -> None:
+    adapter = TypeAdapter(kind)
+    for value in values:
+        adapter.validate_python(value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"logprobs": True, "top_logprobs": 2, "n": 2},
+        {"tools": [{"type": "function", "function": FUNCTION}], "logprobs": True},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "place", "schema": PLACE}}},
+    ],
+)
+def test_chats(served, options):
+    body = {"messages": MESSAGES, **options}
+    with scripted(served, PIECES):
+        check(ChatCompletion, ask(served, "chat/completions", body))
+        chunks = ask(served, "chat/completions", body, stream=True)
+    check(ChatCompletionChunk, *chunks)
+    assert len(chunks) > 3
+    check(ChatCompletion, ask(served, "chat/completions", {"max_tokens": 9, **body}))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"instructions": "Be brief.", "metadata": {"unit": "someone"}, "user": "ada"},
+        {"include": ["message.output_text.logprobs"], "top_logprobs": 2},
+        {"tools": [{"type": "function", **FUNCTION}], "tool_choice": {"type": "function", "name": "look"}},
+        {"text": {"format": {"type": "json_schema", "name": "place", "schema": PLACE}}},
+    ],
+)
+def test_responses(served, options):
+    body = {"input": MESSAGES, **options}
+    with scripted(served, PIECES):
+        first = ask(served, "responses", body)
+        events = ask(served, "responses", {**body, "previous_response_id": first["id"]}, stream=True)
+    check(Response, first, events[-1]["response"])
+    check(ResponseStreamEvent, *events)
+    assert {"response.created", "response.output_text.delta", "response.completed"} <= {e["type"] for e in events}
+    identifier = events[-1]["response"]["id"]
+    check(Response, served.http().get(f"/v1/responses/{identifier}").json())
+    check(ResponseItemList, served.http().get(f"/v1/responses/{identifier}/input_items").json())
+    check(Response, ask(served, "responses", {"max_output_tokens": 9, **body}))
+
+
+def test_completions_and_models(served):
+    body = {"prompt": ["hello", "you"], "logprobs": 2}
+    check(Completion, ask(served, "completions", body), *ask(served, "completions", body, stream=True))
+    check(Model, *served.http().get("/v1/models").json()["data"])

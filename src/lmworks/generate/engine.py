@@ -291,6 +291,7 @@ class Engine:
 
     def load_weights(self, state: Mapping[str, Tensor], version: int) -> None:
         """Replace the language model's weights by a `state_dict` of the same shape; completions then carry `version`.
+        What is quantised is quantised anew, in the same formats, as it would be in an engine made of these weights.
 
         Raises RuntimeError while requests are in flight, since a completion has one policy version, and ValueError when
         names or shapes differ; in both cases nothing is changed.

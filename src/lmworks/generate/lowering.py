@@ -30,6 +30,9 @@ FormatOf = Callable[[str], Format | Literal["stored"]]
 _BLOCKS: dict[str, tuple[Format, int]] = {"Q4_0": ("int4", 18), "Q4_1": ("int4", 20), "Q8_0": ("int8", 34)}
 
 
+_PARTS = {"attention": ("query", "key", "value", "output"), "feed_forward": ("gate", "up", "down")}
+
+
 class NotLoweredError(ValueError):
     """The kernels do not compute this model; the message says which part."""
 
@@ -107,6 +110,20 @@ def lower(
         head_softcap=config.head.softcap or 0.0,
     )
     return gather(program)
+
+
+def formats_of(program: Program) -> dict[str, Format]:
+    """The format in which a program holds each matrix, by the name of its parameter."""
+    formats: dict[str, Format] = {
+        "embedding.tokens.weight": program.embedding.format,
+        "head.projection.weight": program.head.format,
+    }
+    for number, layer in enumerate(program.layers):
+        for module, parts in _PARTS.items():
+            for part in parts:
+                _, _, matrix = _place(layer, part)
+                formats[f"decoder.blocks.{number}.{module}.{part}.weight"] = matrix.format
+    return formats
 
 
 def lower_adapter(lora: Lora, program: Program) -> dict[tuple[int, Site], tuple[Adapter, ...]]:
@@ -224,7 +241,8 @@ class _Maker:
         return pack_weight(self.weights[weight], wanted, bias)
 
     def vector(self, name: str) -> Tensor:
-        return self.weights[name].float().contiguous()
+        """Float32, a copy: whoever has the weights may change them."""
+        return self.weights[name].detach().to(torch.float32, copy=True).contiguous()
 
     def norm(self, name: str, config: configs.Norm, factor: float = 1.0) -> Norm:
         weight = (self.vector(f"{name}.weight") + config.offset) * factor

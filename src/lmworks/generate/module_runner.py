@@ -1,6 +1,5 @@
 """Runs any decoder or encoder–decoder as it is, on any device: the runner for what the fused kernels do not know."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -11,7 +10,8 @@ from lmworks.adapt.adapted import AdapterIndex, with_lora
 from lmworks.adapt.lora import Lora
 from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.page_storage import CacheDtype, PageStorage
-from lmworks.generate.runner import Work, begun_pages
+from lmworks.generate.quantised import load_state, own_copy, shapes_of
+from lmworks.generate.runner import Work, begun_pages, require_same_shapes
 from lmworks.model.attention import Memory
 from lmworks.model.transformer import Transformer
 
@@ -116,15 +116,10 @@ class ModuleRunner:
         self._loras = tuple(loras)
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
-        own = self._base.state_dict()
-        wrong = sorted(own.keys() ^ state.keys()) or [name for name in own if own[name].shape != state[name].shape]
-        if wrong:
-            raise ValueError(
-                f"the weights do not fit this model; names that are missing, unknown or of other shape: {wrong}"
-            )
+        require_same_shapes(shapes_of(self._base), state)
         if self._shared:
-            self._base, self._shared = copy.deepcopy(self._base), False
-        self._base.load_state_dict(dict(state))
+            self._base, self._shared = own_copy(self._base), False
+        load_state(self._base, state)
         self.set_adapters(self._loras)
 
 

@@ -1,9 +1,10 @@
 """Quantised projections in any model: what has no fused program, such as BERT or a mixture of experts."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lmworks.kernels.formats import Format
@@ -41,3 +42,35 @@ def quantise_projections(model: Transformer, format_of: Callable[[str], Format |
                 pack_weight(module.weight.detach(), "bfloat16" if format_ == "stored" else format_, module.bias)  # type: ignore[arg-type]
             )
     return copy.deepcopy(model, memo)
+
+
+def own_copy(model: Transformer) -> Transformer:
+    """A copy with tensors of its own, for `load_state`, which replaces packed matrices: they are shared until then."""
+    memo: dict[int, Any] = {id(module.matrix): module.matrix for _, module in _quantised(model)}
+    return copy.deepcopy(model, memo)
+
+
+def load_state(model: Transformer, state: Mapping[str, Tensor]) -> None:
+    """Replace the model's weights by those of an unquantised model's `state_dict`; each projection is quantised in the
+    format that it has. `require_same_shapes` of `shapes_of(model)` must hold."""
+    packed = set[str]()
+    for name, module in _quantised(model):
+        weight, bias = f"{name}.weight", f"{name}.bias"
+        own_bias = state[bias].detach().clone() if bias in state else None  # packing copies the matrix alone
+        module.matrix = pack_weight(state[weight].detach(), module.matrix.format, own_bias)
+        packed |= {weight, bias}
+    model.load_state_dict({name: tensor for name, tensor in state.items() if name not in packed})
+
+
+def shapes_of(model: Transformer) -> dict[str, torch.Size]:
+    """The shapes of the model's weights by name, as they were before projections were quantised."""
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    for name, module in _quantised(model):
+        shapes[f"{name}.weight"] = torch.Size((module.out_features, module.in_features))
+        if module.matrix.bias is not None:
+            shapes[f"{name}.bias"] = module.matrix.bias.shape
+    return shapes
+
+
+def _quantised(model: Transformer) -> Iterator[tuple[str, QuantisedLinear]]:
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, QuantisedLinear))

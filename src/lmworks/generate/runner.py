@@ -41,6 +41,15 @@ def begun_pages(works: Sequence[Work]) -> list[tuple[int, int]]:
     return begun
 
 
+def require_same_shapes(own: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> None:
+    """ValueError unless these weights have the names and shapes of a model's own."""
+    wrong = sorted(own.keys() ^ state.keys()) or [name for name, shape in own.items() if state[name].shape != shape]
+    if wrong:
+        raise ValueError(
+            f"the weights do not fit this model; names that are missing, unknown or of other shape: {wrong}"
+        )
+
+
 class Runner(Protocol):
     """A model with its key/value pages.
 
@@ -89,5 +98,6 @@ class Runner(Protocol):
         ...
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Replace the weights; ValueError, and nothing changed, when names or shapes differ."""
+        """Replace the weights, each in the format that it has; ValueError, and nothing changed, when names or shapes
+        differ."""
         ...

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from lmworks.generate.fused_runner import FusedRunner
-from lmworks.generate.lowering import FormatOf, NotLoweredError, lower, why_not
+from lmworks.generate.lowering import FormatOf, NotLoweredError, formats_of, lower, why_not
 from lmworks.generate.module_runner import ModuleRunner
 from lmworks.generate.page_storage import CacheDtype, layer_groups
 from lmworks.generate.precision import default_dtype
 from lmworks.generate.quantised import quantise_projections
-from lmworks.generate.runner import Runner
+from lmworks.generate.runner import Runner, require_same_shapes
 from lmworks.kernels import library
 from lmworks.kernels.formats import FORMATS, Format
 from lmworks.kernels.program import Program
@@ -71,10 +71,11 @@ def _fused(
     if isinstance(checkpoint.weights, GgufWeights):
         checkpoint.weights.release()
     _trim()
+    formats = formats_of(program)  # of the file's blocks, too, which other weights do not come in
 
     def relower(state: Mapping[str, Tensor]) -> Program:
-        _check_state(empty_model(config).state_dict(), state)
-        return lower(config, state, rule, 1, cache, positions)  # the pages stay those that there are
+        require_same_shapes({name: own.shape for name, own in empty_model(config).state_dict().items()}, state)
+        return lower(config, state, formats.__getitem__, 1, cache, positions)  # the pages stay those that there are
 
     return FusedRunner(program, layer_groups(config.decoder)[0], relower)
 
@@ -109,11 +110,3 @@ def convert(model: Transformer, dtype: torch.dtype) -> Transformer:
     for buffer in model.buffers():
         tensors[id(buffer)] = buffer.to(dtype) if buffer.is_floating_point() else buffer.clone()
     return copy.deepcopy(model, tensors)  # type: ignore[arg-type] - what is in the memo is taken instead of a copy
-
-
-def _check_state(own: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> None:
-    wrong = sorted(own.keys() ^ new.keys()) or [name for name in own if own[name].shape != new[name].shape]
-    if wrong:
-        raise ValueError(
-            f"the weights do not fit this model; names that are missing, unknown or of other shape: {wrong}"
-        )

@@ -1,0 +1,123 @@
+"""New weights in an engine that holds them quantised: as in an engine that is made of them, in the same formats."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from engine_cases import KINDS, Kind, assert_same, checkpoint, make_engine, prompt
+from torch import Tensor
+
+from gguf_cases import random_checkpoint
+from lmworks.generate.engine import Engine
+from lmworks.generate.fused_runner import FusedRunner
+from lmworks.generate.lowering import formats_of
+from lmworks.generate.protocol import Request, SamplingParameters
+from lmworks.kernels.formats import Format
+from lmworks.model.checkpoint import Checkpoint, load
+from lmworks.model.gguf_write import save_gguf
+from lmworks.model.presets import llama, mixtral
+from lmworks.model.transformer import Transformer
+
+_SIZES: dict[str, Any] = {"vocabulary": 260, "width": 64, "heads": 4, "kv_heads": 2, "hidden": 96, "layers": 2}
+_REQUESTS = [
+    Request(prompt(40, 3), sampling=SamplingParameters(max_tokens=12, ignore_eos=True)),
+    Request(prompt(9, 4), sampling=SamplingParameters(max_tokens=12, temperature=1.0, seed=5, ignore_eos=True)),
+]
+
+
+def _mixed(name: str) -> Format:
+    """A format for each parameter: int4 where it is largest, floats where logits are made."""
+    if "feed_forward" in name:
+        return "int4"
+    return "bfloat16" if name.startswith(("embedding", "head")) else "int8"
+
+
+def _other(model: Transformer, seed: int) -> Transformer:
+    """Another model of the same config."""
+    generator = torch.Generator().manual_seed(seed)
+    made = Transformer(model.config)
+    state = model.state_dict()
+    made.load_state_dict({n: t + 0.3 * t.std() * torch.randn(t.shape, generator=generator) for n, t in state.items()})
+    return made
+
+
+def _assert_as_new(engine: Engine, fresh: Engine, kind: Kind) -> None:
+    for one, other in zip(engine.generate(_REQUESTS), fresh.generate(_REQUESTS), strict=True):
+        assert one.cached_tokens == 0, "nothing of the old weights is found"
+        assert_same(one, other, kind)
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4", "bfloat16", "float32", _mixed])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("biases", [False, True])
+def test_a_decoder_is_what_a_fresh_engine_would_be(kind: Kind, weights, biases: bool) -> None:
+    of = checkpoint(llama(**_SIZES, context_length=128, attention_bias=biases, feed_forward_bias=biases))
+    before = {name: tensor.clone() for name, tensor in of.model.state_dict().items()}
+    engine = make_engine(kind, of, weights=weights)
+    old = [completion.log_probabilities for completion in engine.generate(_REQUESTS)]
+    for version in (1, 2):  # the second time there is nothing left that is shared
+        made = _other(of.model, version)
+        state = {name: tensor.clone() for name, tensor in made.state_dict().items()}
+        engine.load_weights(state, version)
+        for tensor in state.values():
+            tensor.fill_(torch.nan)  # they are the caller's own
+        _assert_as_new(engine, make_engine(kind, of.with_model(made), weights=weights), kind)
+        assert [one.policy_version for one in engine.generate(_REQUESTS)] == [version] * 2
+    assert [completion.log_probabilities for completion in engine.generate(_REQUESTS)] != old
+    assert all(torch.equal(tensor, before[name]) for name, tensor in of.model.state_dict().items())
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_a_mixture_of_experts_is_what_a_fresh_engine_would_be(weights) -> None:
+    of = checkpoint(mixtral(**_SIZES, experts=4, context_length=128))
+    engine = make_engine("modules", of, weights=weights)
+    engine.generate(_REQUESTS)
+    made = _other(of.model, 1)
+    engine.load_weights(made.state_dict(), 1)
+    _assert_as_new(engine, make_engine("modules", of.with_model(made), weights=weights), "modules")
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_an_encoder_decoder_is_what_a_fresh_engine_would_be(tiny_encoder_decoder: Checkpoint, weights) -> None:
+    engine = Engine(tiny_encoder_decoder, weights=weights)
+    engine.generate(_REQUESTS)
+    made = _other(tiny_encoder_decoder.model, 1)
+    engine.load_weights(made.state_dict(), 1)
+    _assert_as_new(engine, Engine(tiny_encoder_decoder.with_model(made), weights=weights), "modules")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_does_not_fit_changes_nothing(kind: Kind) -> None:
+    of = checkpoint(llama(**_SIZES, context_length=128))
+    engine = make_engine(kind, of, weights="int8")
+    expected = engine.generate(_REQUESTS)
+    state: dict[str, Tensor] = dict(_other(of.model, 1).state_dict())
+    name = "decoder.blocks.1.feed_forward.down.weight"
+    wrong = (
+        {**state, name: state[name][:1]},
+        {**state, name: state[name].T},
+        {**state, "decoder.blocks.1.feed_forward.down.bias": torch.zeros(64)},
+        {other: tensor for other, tensor in state.items() if other != name},
+    )
+    for one in wrong:
+        with pytest.raises(ValueError, match="do not fit this model"):
+            engine.load_weights(one, 1)
+    for one, other in zip(engine.generate(_REQUESTS), expected, strict=True):
+        assert_same(one, other, kind)
+        assert one.policy_version == 0
+
+
+def test_the_formats_of_a_quantised_file_stay_when_its_weights_are_replaced(tmp_path: Path, tiny_tokenizer) -> None:
+    """Its blocks are int4; other weights do not come in blocks, and are quantised."""
+    config = llama(**{**_SIZES, "vocabulary": 267}, context_length=128)
+    of = load(save_gguf(random_checkpoint(config, tiny_tokenizer), tmp_path / "tiny.gguf", "Q4_0"))
+    engine = make_engine("fused", of, weights="auto")
+    assert isinstance(engine.batcher.runner, FusedRunner)
+    formats = formats_of(engine.batcher.runner.program)
+    assert formats["decoder.blocks.0.feed_forward.down.weight"] == "int4"
+    engine.generate(_REQUESTS)
+    made = _other(of.model.float(), 1)
+    engine.load_weights(made.state_dict(), 1)
+    assert formats_of(engine.batcher.runner.program) == formats
+    _assert_as_new(engine, make_engine("fused", of.with_model(made), weights=formats.__getitem__), "fused")

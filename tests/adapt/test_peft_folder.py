@@ -169,6 +169,20 @@ def test_a_file_that_ends_too_early_is_refused_by_its_name(folder):
         read_lora(folder, LLAMA)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_refused(folder, value):
+    edit(folder, alpha_pattern={"q_proj": value})
+    with pytest.raises(ValueError, match=r"finite number, got q_proj"):
+        read_lora(folder, LLAMA)
+    edit(folder, alpha_pattern={})
+    name = "model.layers.1.mlp.up_proj"
+    change_tensors(
+        folder, lambda tensors: tensors | {f"base_model.model.{name}.lora_A.weight": torch.full((4, 32), value)}
+    )
+    with pytest.raises(ValueError, match=rf"{name} holds values that are not finite"):
+        read_lora(folder, LLAMA)
+
+
 def test_what_is_missing_is_named(folder):
     change_tensors(
         folder, lambda tensors: {n: t for n, t in tensors.items() if not n.endswith("1.mlp.up_proj.lora_B.weight")}

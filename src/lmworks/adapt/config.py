@@ -1,5 +1,6 @@
 """What a LoRA adapter is made of, as data, free of torch."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -45,6 +46,9 @@ class LoraConfig:
         for name, rank in {"r": self.r, **self.rank_pattern}.items():
             if rank < 1:
                 raise ValueError(f"a rank is 1 or more, got {name} = {rank}")
+        for name, alpha in {"lora_alpha": self.lora_alpha, **self.alpha_pattern}.items():
+            if not math.isfinite(alpha):
+                raise ValueError(f"an alpha is a finite number, got {name} = {alpha}")
         if not 0 <= self.lora_dropout < 1:
             raise ValueError(f"lora_dropout is a probability below 1, got {self.lora_dropout}")
         patterns = [*self.rank_pattern, *self.alpha_pattern, *self.layers_pattern]

@@ -174,6 +174,8 @@ def _check(name: str, a: Tensor, b: Tensor, linear: TheirLinear, lora_config: Lo
     rank = lora_config.rank(name)
     if a.shape[0] != rank or b.shape[1] != rank:
         raise ValueError(f"{name} has the rank {a.shape[0]}, {CONFIG} says {rank}")
+    if not (a.isfinite().all() and b.isfinite().all()):  # every answer with it would fail
+        raise ValueError(f"{name} holds values that are not finite: its training has diverged, take an earlier state")
 
 
 def _check_complete(pairs: Mapping[str, object], linears: list[TheirLinear], lora_config: LoraConfig) -> None:

@@ -198,16 +198,31 @@ inline Cut find_cut(
   return select(keys, masses, found, of_high.mass, target, space.bins.data());
 }
 
-// Leaves the candidates that the cut of their values keeps. The values may be the scores themselves.
+// Leaves the candidates that the cut of their values keeps. They are moved forward in the buffers, sixteen at a time,
+// which is never beyond what has been read: so the candidates may be there already, and the values be their scores.
 inline void keep(Candidates& candidates, const float* values, Cut cut, DrawBuffers& space) {
+  const Floats threshold = broadcast(cut.threshold), next = broadcast(value_of(key_of(cut.threshold) + 1));
   float* scores = space.scores.data();
   int32_t* ids = space.ids.data();
   int64_t kept = 0;
-  for_each_between(values, candidates.count, cut.threshold, INFINITY, [&](int64_t i) {
-    if (values[i] == cut.threshold && cut.ties-- <= 0) return;
-    scores[kept] = candidates.scores[i];
-    ids[kept++] = candidates.ids ? candidates.ids[i] : static_cast<int32_t>(i);
-  });
+  for (int64_t begin = 0; begin < candidates.count; begin += 16) {
+    const int left = static_cast<int>(std::min<int64_t>(16, candidates.count - begin));
+    const uint32_t all = (1u << left) - 1;
+    const Floats v = left == 16 ? load(values + begin) : load_first(values + begin, left);
+    const uint32_t above = at_least(v, next) & all;
+    uint32_t equal = at_least(v, threshold) & all & ~above;
+    cut.ties -= std::popcount(equal);
+    for (; cut.ties < 0 && equal != 0; ++cut.ties) equal ^= std::bit_floor(equal);  // the last ones are too many
+    const uint32_t lanes = above | equal;
+    if (lanes == 0) continue;
+    const float* from = candidates.scores + begin;
+    const Floats moved = left == 16 ? load(from) : load_first(from, left);
+    const Ints numbers = candidates.ids ? load_lanes(candidates.ids + begin)
+                                        : add_ints(broadcast_int(static_cast<int32_t>(begin)), lane_numbers());
+    store_lanes(scores + kept, moved, lanes);
+    store_int_lanes(ids + kept, numbers, lanes);
+    kept += std::popcount(lanes);
+  }
   candidates = {scores, ids, kept};
 }
 

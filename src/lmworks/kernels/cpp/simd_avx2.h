@@ -107,6 +107,22 @@ inline Floats where_at_least(Floats a, Floats b, Floats x) {
   return halves([&](int i) { return _mm256_and_ps(_mm256_cmp_ps(a.of[i], b.of[i], _CMP_GE_OQ), x.of[i]); });
 }
 
+// The chosen lanes side by side; what lies behind them in the sixteen places is anything.
+template <class Number>
+inline void store_chosen(Number* to, const Number* from, uint32_t lanes) {
+  for (; lanes != 0; lanes &= lanes - 1) *to++ = from[__builtin_ctz(lanes)];
+}
+inline void store_lanes(float* to, Floats x, uint32_t lanes) {
+  alignas(32) float all[16];
+  store(all, x);
+  store_chosen(to, all, lanes);
+}
+inline void store_int_lanes(int32_t* to, Ints x, uint32_t lanes) {
+  alignas(32) int32_t all[16];
+  for (int i = 0; i < 2; ++i) _mm256_store_si256(reinterpret_cast<__m256i*>(all) + i, x.of[i]);
+  store_chosen(to, all, lanes);
+}
+
 // The eight lanes to one, by halves.
 template <class Fold>
 inline float fold(__m256 x, Fold fold_two) {
@@ -153,6 +169,9 @@ inline Floats dot_pairs(Floats sum, Lanes a, Lanes b) {
 // ---- integers
 
 inline Ints broadcast_int(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+inline Ints lane_numbers() {
+  return {_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15)};
+}
 inline Ints int_zeros() { return broadcast_int(0); }
 inline Ints round_to_ints(Floats x) {
   return int_halves([&](int i) { return _mm256_cvtps_epi32(x.of[i]); });

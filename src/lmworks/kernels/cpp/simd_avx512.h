@@ -55,6 +55,14 @@ inline uint32_t at_least(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _
 inline Floats where_at_least(Floats a, Floats b, Floats x) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_GE_OQ), x);
 }
+// The chosen lanes side by side; what lies behind them in the sixteen places is anything. (Sorted in a register first: to
+// write them straight to memory takes some processors a hundred cycles.)
+inline void store_lanes(float* to, Floats x, uint32_t lanes) {
+  store(to, _mm512_maskz_compress_ps(static_cast<__mmask16>(lanes), x));
+}
+inline void store_int_lanes(int32_t* to, Ints x, uint32_t lanes) {
+  _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(static_cast<__mmask16>(lanes), x));
+}
 inline float sum_of(Floats x) { return _mm512_reduce_add_ps(x); }
 inline float largest_of(Floats x) { return _mm512_reduce_max_ps(x); }
 
@@ -91,6 +99,7 @@ inline Floats dot_pairs(Floats sum, Lanes a, Lanes b) {
 
 inline Ints int_zeros() { return _mm512_setzero_si512(); }
 inline Ints broadcast_int(int32_t x) { return _mm512_set1_epi32(x); }
+inline Ints lane_numbers() { return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15); }
 inline Ints round_to_ints(Floats x) { return _mm512_cvtps_epi32(x); }
 inline Floats to_floats(Ints x) { return _mm512_cvtepi32_ps(x); }
 inline int32_t sum_of_ints(Ints x) { return _mm512_reduce_add_epi32(x); }

@@ -69,6 +69,17 @@ inline uint32_t at_least(Floats a, Floats b) {
 }
 // `x` where a >= b, and 0.
 inline Floats where_at_least(Floats a, Floats b, Floats x) { return a >= b ? x : zeros(); }
+// The chosen lanes side by side.
+inline void store_lanes(float* to, Floats x, uint32_t lanes) {
+  for (int i = 0; i < 16; ++i) {
+    if (lanes >> i & 1) *to++ = x[i];
+  }
+}
+inline void store_int_lanes(int32_t* to, Ints x, uint32_t lanes) {
+  for (int i = 0; i < 16; ++i) {
+    if (lanes >> i & 1) *to++ = x[i];
+  }
+}
 inline float sum_of(Floats x) {
   for (int width = 8; width > 0; width /= 2) {
     for (int i = 0; i < width; ++i) x[i] += x[i + width];

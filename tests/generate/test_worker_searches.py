@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 from listeners import Gate, Listener
 
+from lmworks.generate.best_of_n import best_of
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Delta, Request, SamplingParameters
 from lmworks.generate.search_parameters import BeamParameters, ContrastiveParameters
@@ -56,6 +57,21 @@ def test_requests_go_on_while_beams_are_searched(worker, gate, engine, tiny_llam
         assert worker.running <= 1, "no search any more"
     assert gate.completion().completion_tokens == 30
     assert engine.batcher.cache.used == 0
+
+
+def test_best_of_n_counts_as_the_requests_that_it_is(worker, engine) -> None:
+    states: set[tuple[int, int]] = set()
+    step = engine.step
+
+    def observed() -> None:
+        states.add((worker.running, worker.waiting))
+        step()
+
+    engine.step = observed
+    request = Request((1, 2, 3), sampling=SamplingParameters(max_tokens=8, temperature=1.0, seed=1, ignore_eos=True))
+    assert len(best_of(worker, request, 2)) == 2
+    assert (2, 0) in states and max(sum(state) for state in states) == 2
+    assert (worker.running, worker.waiting) == (0, 0)
 
 
 def test_the_model_does_not_change_under_a_search(worker, gate, tiny_llama) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lmworks.generate.chosen import Chosen, alternatives_of
 from lmworks.generate.constrained import Matcher
 from lmworks.generate.holding import Holding, held
 from lmworks.generate.live_request import LiveRequest
@@ -19,7 +20,7 @@ from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.module_runner import ModuleRunner
 from lmworks.generate.paged_cache import PAGE, CachedSequence, PagedCache, chain
 from lmworks.generate.runner import Runner, Work
-from lmworks.generate.sampling import Sampled, most_probable, sample, uniform
+from lmworks.generate.sampling import sample, uniform
 from lmworks.generate.scheduler import Scheduler, Share
 from lmworks.generate.speculation import Speculator, certain_text
 
@@ -116,8 +117,6 @@ class Batcher:
                 self._run(parts)
         except Exception as error:
             for request in list(self.scheduler.running):
-                if request.sequence is not None:
-                    self.discard(request.sequence)
                 self._fail(request, error)
             raise
 
@@ -214,8 +213,8 @@ class Batcher:
             ],
             masks,
         )
-        alternatives = _alternatives([part.request for part, _ in expanded], rows)
-        chosen = _Chosen.of(sampled, rows)
+        alternatives = alternatives_of([part.request.sampling.alternatives for part, _ in expanded], rows)
+        chosen = Chosen.of(sampled, rows)
         start = 0
         for part in parts:
             self._commit(part, chosen, alternatives, start)
@@ -230,7 +229,7 @@ class Batcher:
             return part.masks.result()
         return [np.zeros(-(-self.runner.vocabulary // 32), np.uint32)] * part.work.wanted
 
-    def _commit(self, part: _Part, chosen: "_Chosen", alternatives: list[list[tuple[int, float]]], start: int) -> None:
+    def _commit(self, part: _Part, chosen: Chosen, alternatives: list[list[tuple[int, float]]], start: int) -> None:
         request, kept, began = part.request, 0, len(part.request.ids)
         for number in range(part.work.wanted):
             row = start + number
@@ -356,28 +355,6 @@ class Batcher:
             self.speculator.forget(request)
 
 
-@dataclass(frozen=True, slots=True)
-class _Chosen:
-    """What was sampled, as plain lists, a value for each row."""
-
-    ids: list[int]
-    log_probabilities: list[float]
-    sampled: list[float]
-    finite: list[bool]
-    dead: list[bool]
-
-    @classmethod
-    def of(cls, sampled: Sampled, rows: LogitRows) -> "_Chosen":
-        """A row is finite if its normaliser is: not exactly if a logit is NaN or +inf, or all are -inf."""
-        return cls(
-            sampled.ids.tolist(),
-            sampled.log_probabilities.tolist(),
-            sampled.sampled_log_probabilities.tolist(),
-            rows.log_normaliser.isfinite().tolist(),
-            sampled.dead.tolist(),
-        )
-
-
 def _room(request: LiveRequest) -> int:
     """How many guesses a request has a use for: the token after them is chosen in any case."""
     return request.limit - len(request.ids) - 1
@@ -392,14 +369,3 @@ def _masks_along(matcher: Matcher, guesses: Sequence[int]) -> list[np.ndarray]:
             ahead.advance(guess)
             masks.append(ahead.mask())
     return masks
-
-
-def _alternatives(requests: Sequence[LiveRequest], rows: LogitRows) -> list[list[tuple[int, float]]]:
-    """For each row the most probable tokens, as many as its request asks for, with their log-probabilities."""
-    counts = [request.sampling.alternatives for request in requests]
-    if not any(counts):
-        return [[] for _ in requests]
-    asking = [row for row, count in enumerate(counts) if count]
-    ids, values = (found.tolist() for found in most_probable(rows.select(asking), max(counts)))
-    best = {row: list(zip(*pair, strict=True)) for row, *pair in zip(asking, ids, values, strict=True)}
-    return [best[row][:count] if count else [] for row, count in enumerate(counts)]

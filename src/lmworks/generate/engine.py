@@ -209,8 +209,9 @@ class Engine:
     def step(self) -> None:
         """One forward for everything in flight: prompts that enter, or one more token for each. Nothing when idle.
 
-        A request whose logits are not finite is `done` with an `error`; the others go on. An exception of the forward
-        itself, such as too little memory, fails all running requests and is raised; those in line stay there.
+        A request that fails by itself (it cannot enter, its logits are not finite, its constraint raises) is `done`
+        with an `error`; the others go on. An exception of the forward itself, such as too little memory, fails all
+        running requests and is raised; those in line stay there.
         """
         if self._batcher is not None:
             self._batcher.step()

@@ -87,6 +87,14 @@ def test_responses(served, options):
     check(Response, ask(served, "responses", {"max_output_tokens": 9, **body}))
 
 
+def test_a_stream_that_fails(served):
+    with scripted(served, ["Well."], reason="cancelled"):
+        *events, last = ask(served, "responses", {"input": "hello"}, stream=True)
+    check(ResponseStreamEvent, *events, last)
+    assert last["type"] == "error" and last["code"] == last["error"]["code"] == "shutting_down"
+    assert [event["sequence_number"] for event in [*events, last]] == list(range(len(events) + 1))
+
+
 def test_completions_and_models(served):
     body = {"prompt": ["hello", "you"], "logprobs": 2}
     # In a stream, OpenAI's `finish_reason` is null until a text ends, which its type leaves out.

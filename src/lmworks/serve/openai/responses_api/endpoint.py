@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from functools import partial
 from typing import Annotated, Any
@@ -11,10 +11,10 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from lmworks.records import Feedback
-from lmworks.serve.events import Finished, Piece
+from lmworks.serve.events import Event, Finished, Piece
 from lmworks.serve.openai.calls import CallReader
 from lmworks.serve.openai.envelope import content, reply
-from lmworks.serve.openai.errors import ApiError, Json, documented
+from lmworks.serve.openai.errors import ApiError, Json, documented, from_exception
 from lmworks.serve.openai.responses_api.answers import DeletedResponse, ItemList, ResponseObject
 from lmworks.serve.openai.responses_api.events import ResponseEvents
 from lmworks.serve.openai.responses_api.history import DELETED, PREFIX, logged
@@ -66,29 +66,32 @@ async def _events(
     kept: KeptResponses, service: Service, body: ResponseRequest, client: str
 ) -> AsyncGenerator[bytes, None]:
     responding = await Responding.begin(service, kept, body, client)
-    told = ResponseEvents(responding.turn.id, responding.logprobs())
-    reader = CallReader(responding.form, responding.turn.id)
+    told = ResponseEvents(CallReader(responding.form, responding.turn.id), responding.turn.id, responding.logprobs())
     begun = False
-    async with aclosing(service.chat(responding.turn)) as events:
-        async for one in events:
-            if not begun:  # what is refused at once is an answer of its own, before the stream begins
-                yield told.state("response.created", responding.head)
-                yield told.state("response.in_progress", responding.head)
-                begun = True
-            if isinstance(one, Piece):
-                told.tokens(one.tokens)
-                for part in reader.feed(one.text):
-                    for event in told.part(part):
-                        yield event
-            if isinstance(one, Finished):
-                whole = responding.whole(one)
-                for part in reader.end():
-                    for event in told.part(part):
-                        yield event
-                for event in told.end(whole.status, cut=reader.cut):
+    try:
+        async with aclosing(service.chat(responding.turn)) as source:
+            async for one in source:
+                if not begun:
+                    yield told.state("response.created", responding.head)
+                    yield told.state("response.in_progress", responding.head)
+                    begun = True
+                for event in _told(kept, responding, told, one):
                     yield event
-                responding.keep(kept, one, whole)
-                yield told.state(f"response.{whole.status}", whole)
+    except Exception as error:
+        if not begun:  # what is refused at once is an answer of its own, before the stream begins
+            raise
+        yield told.failure(from_exception(error))
+
+
+def _told(kept: KeptResponses, responding: Responding, told: ResponseEvents, one: Event) -> Iterator[bytes]:
+    """What an event of the service tells the client."""
+    if isinstance(one, Piece):
+        yield from told.piece(one)
+    if isinstance(one, Finished):
+        whole = responding.whole(one)
+        yield from told.end(whole.status)
+        responding.keep(kept, one, whole)
+        yield told.state(f"response.{whole.status}", whole)
 
 
 @router.get("/v1/responses/{identifier}", responses={200: {"model": ResponseObject}, **_READING}, response_model=None)

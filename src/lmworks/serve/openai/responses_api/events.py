@@ -1,14 +1,15 @@
 """The events of a streamed response: each item of the output is added, grows, and is done, in the order of the text."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from lmworks.generate.protocol import Token
+from lmworks.serve.events import Piece
 from lmworks.serve.openai.answers import TokenLogprob
-from lmworks.serve.openai.calls import ArgumentsPiece, CallBegins, Part, Words
+from lmworks.serve.openai.calls import ArgumentsPiece, CallBegins, CallReader, Part, Words
+from lmworks.serve.openai.errors import ApiError
 from lmworks.serve.openai.responses_api.answers import OutputCall, OutputMessage, OutputText, ResponseObject, Status
 from lmworks.serve.openai.responses_api.message_logprobs import MessageLogprobs
 
@@ -22,10 +23,13 @@ class _Open:
 
 
 class ResponseEvents:
-    """Server-sent events of one response; `identifier` names its items, `logprobs` None tells none."""
+    """Server-sent events of one response, whose text `reader` reads.
 
-    def __init__(self, identifier: str, logprobs: MessageLogprobs | None = None) -> None:
-        self._identifier, self._logprobs = identifier, logprobs
+    `identifier` names its items; `logprobs` None tells none.
+    """
+
+    def __init__(self, reader: CallReader, identifier: str, logprobs: MessageLogprobs | None) -> None:
+        self._reader, self._identifier, self._logprobs = reader, identifier, logprobs
         self._number = count()
         self._open: _Open | None = None
         self._done = 0  # items
@@ -34,20 +38,26 @@ class ResponseEvents:
         """`response.created`, `response.in_progress`, `response.completed` or `response.incomplete`."""
         return self._event(kind, response=response.model_dump())
 
-    def tokens(self, tokens: Iterable[Token]) -> None:
-        """The tokens of the pieces of the completion that come next."""
-        if self._logprobs is not None:
-            self._logprobs.take(tokens)
+    def failure(self, error: ApiError) -> bytes:
+        """The last event of a stream that fails. `error` is for clients that look for it in every stream."""
+        detail = {"code": error.code, "message": error.message, "param": error.param}
+        return self._event("error", **detail, **error.body)
 
-    def part(self, part: Part) -> Iterator[bytes]:
+    def piece(self, piece: Piece) -> Iterator[bytes]:
         """What one piece of the completion brings."""
+        if self._logprobs is not None:
+            self._logprobs.take(piece.tokens)
+        for part in self._reader.feed(piece.text):
+            yield from self._part(part)
+
+    def _part(self, part: Part) -> Iterator[bytes]:
         match part:
             case Words(text):
                 if self._open is None:
                     yield from self._begin_message()
                 yield from self._grow_message(text)
             case CallBegins(_, call_id, name):
-                yield from self.close()
+                yield from self._close()
                 item = OutputCall(
                     id=item_id("fc", self._identifier, self._done),
                     call_id=call_id,
@@ -61,7 +71,7 @@ class ResponseEvents:
                 self._open.item.arguments += text
                 yield self._event("response.function_call_arguments.delta", **self._place(), delta=text)
 
-    def close(self, status: Status = "completed") -> Iterator[bytes]:
+    def _close(self, status: Status = "completed") -> Iterator[bytes]:
         """The item that grows is done."""
         if self._open is None:
             return
@@ -81,15 +91,17 @@ class ResponseEvents:
         yield self._event("response.output_item.done", output_index=self._open.index, item=item.model_dump())
         self._open = None
 
-    def end(self, status: Status, *, cut: bool) -> Iterator[bytes]:
-        """Everything is said; `cut`: inside a call. A response without any item is an empty text."""
+    def end(self, status: Status) -> Iterator[bytes]:
+        """Everything is said. A response without any item is an empty text."""
+        for part in self._reader.end():
+            yield from self._part(part)
         if self._open is None and not self._done:
             yield from self._begin_message()
-        if self._logprobs is not None and not cut and self._open and isinstance(self._open.item, OutputMessage):
+        if self._logprobs is not None and not self._reader.calls and not self._reader.cut:
             rest = self._logprobs.rest()
             if rest:
                 yield self._delta("", rest)
-        yield from self.close(status)
+        yield from self._close(status)
 
     def _begin(self, item: OutputMessage | OutputCall) -> Iterator[bytes]:
         self._open = _Open(item, self._done)

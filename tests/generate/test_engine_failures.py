@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from engine_cases import KINDS, Kind, assert_same, make_engine, prompt, tiny_llama
+from engine_cases import Kind, assert_same, make_engine, prompt
 
 from lmworks.generate.constraint import Choice
 from lmworks.generate.engine import Engine
@@ -19,16 +19,6 @@ _NEIGHBOURS = [Request(prompt(20 + n, n), sampling=_LONG, id=f"neighbour {n}") f
 _CONSTRAINED = Request(
     prompt(30, 9), sampling=replace(_LONG, constraint=Choice(("one of the two", "one or the other"))), id="broken"
 )
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request) -> Kind:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def checkpoint() -> Checkpoint:
-    return tiny_llama()
 
 
 @pytest.fixture(scope="module")

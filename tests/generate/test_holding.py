@@ -4,7 +4,7 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-from engine_cases import KINDS, Kind, assert_same, make_engine, prompt, tiny_llama, tiny_mistral
+from engine_cases import Kind, assert_same, make_engine, prompt, tiny_llama, tiny_mistral
 
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
@@ -16,11 +16,6 @@ _SMALL = {"slots": 1, "context_length": 128, "cache_tokens": 128, "speculation":
 _CONTEXTS = [prompt(96, n) for n in range(4)]
 _CONTINUATIONS = [prompt(20, 10 + n) for n in range(4)]
 _LONG = SamplingParameters(max_tokens=24, ignore_eos=True)
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request) -> Kind:
-    return request.param
 
 
 @pytest.fixture(params=["everything is seen", "windows"])

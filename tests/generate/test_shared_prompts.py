@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from engine_cases import KINDS, Kind, assert_same, make_engine, prompt
+from engine_cases import Kind, assert_same, make_engine, prompt
 from engine_cases import checkpoint as checkpoint_of
 
 from lmworks.generate.engine import Engine
@@ -28,11 +28,6 @@ _LENGTH = 535  # modules share whole chunks of 256 tokens, fused kernels whole p
 _TOKENS = 6
 _SAMPLING = SamplingParameters(max_tokens=_TOKENS, temperature=1.0, ignore_eos=True)
 _REQUESTS = [Request(prompt(_LENGTH, 1), sampling=replace(_SAMPLING, seed=n), id=str(n)) for n in range(5)]
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request) -> Kind:
-    return request.param
 
 
 @pytest.fixture(scope="module", params=["everything is seen", "windows"])

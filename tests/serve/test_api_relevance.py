@@ -1,10 +1,13 @@
 """Scores and rankings by an embedding model and by a language model."""
 
+import threading
+
 import numpy as np
 import pytest
 
 from lmworks.generate.embedding import TextEncoder
 from lmworks.generate.engine import Engine
+from lmworks.tokenizer.tokenizer import Tokenizer
 
 QUERY = "How much paid leave is there?"
 TEXTS = ["Trains are booked by the office.", "Every employee has days of paid leave.", "A cat sleeps."]
@@ -50,6 +53,23 @@ def test_documents_are_ranked_by_the_cosine(language, vectors):
         language, "/v1/rerank", model="minilm", query=QUERY, documents=documents, top_n=1, return_documents=False
     )
     assert best["results"] == [{"index": 1, "relevance_score": values[0]}]
+
+
+def test_a_text_beside_many_is_read_once_and_not_on_the_event_loop(language, monkeypatch):
+    """A query as long as a body may be, for each of a thousand documents, would hold up the server for minutes."""
+    read: list[tuple[str, str]] = []
+    encode = Tokenizer.encode_batch
+
+    def watched(tokenizer, texts, special=False):
+        read.extend((text, threading.current_thread().name) for text in texts)
+        return encode(tokenizer, texts, special)
+
+    monkeypatch.setattr(Tokenizer, "encode_batch", watched)
+    query, documents = "long " * 2000, [str(number) for number in range(20)]
+    answer = language.http().post("/v1/rerank", json={"model": "tiny", "query": query, "documents": documents})
+    assert answer.status_code == 400 and "context" in answer.text
+    assert sorted(text for text, _ in read) == sorted([query, *(f"{text}\n" for text in documents)])
+    assert not any("(run)" in thread for _, thread in read)  # as the threads of servers are called
 
 
 def test_a_language_model_tells_log_probabilities(language, tiny):

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from lmworks.serve.aside import aside
 from lmworks.serve.openai.envelope import content, fresh_id
 from lmworks.serve.openai.errors import ApiError, Json, documented
 from lmworks.serve.openai.fields import NonEmpty, ShortText, Strict, Text
@@ -167,7 +168,10 @@ async def _scores(
     """For each pair its score, and the number of tokens that were read."""
     if service.served(model).kind == "language":
         worker = service.language(model)
-        contexts, texts = (worker.checkpoint.tokenizer.encode_batch(texts) for texts in (first, second))
+        each = list(dict.fromkeys((*first, *second)))  # one text beside a thousand is read once
+        encoded = await aside(sum(map(len, each)), worker.checkpoint.tokenizer.encode_batch, each)
+        ids = dict(zip(each, encoded, strict=True))
+        contexts, texts = [ids[text] for text in first], [ids[text] for text in second]
         with service.counted():
             scores = await scorer.score(worker, contexts, texts, adapter=service.adapter(model))
         return [one.mean for one in scores], sum(map(len, contexts)) + sum(map(len, texts)), "log_probability"

@@ -80,6 +80,21 @@ def test_guesses_that_fail_or_are_no_tokens_fail_their_request_alone(
     assert engine.cache_usage == 0
 
 
+def test_a_proposer_that_cannot_forget_harms_nobody(kind: Kind, checkpoint, expected, monkeypatch, caplog) -> None:
+    proposer = _Proposer([])
+
+    def raising(_) -> None:
+        raise RuntimeError("a defect of the proposer")
+
+    monkeypatch.setattr(proposer, "forget", raising)
+    engine = make_engine(kind, checkpoint, slots=3, speculation=proposer)
+    gone = engine.submit(replace(_NEIGHBOURS[0], id="gone"))
+    engine.cancel(gone.id)
+    for completion, wanted in zip(engine.generate(_NEIGHBOURS), expected, strict=True):
+        assert_same(completion, wanted, kind)
+    assert gone.finish_reason == "cancelled" and "could not forget request gone" in caplog.text
+
+
 def test_more_guesses_than_were_asked_for_are_cut(kind: Kind, checkpoint, expected) -> None:
     engine = make_engine(kind, checkpoint, slots=3, speculation=_Proposer([5] * 300))
     _, other = _in_company(engine, replace(_NEIGHBOURS[0], id="broken"))

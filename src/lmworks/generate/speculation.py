@@ -10,12 +10,15 @@ of acceptance is that of the paper's rejection sampling, p(guess).
 This file decides how many guesses are worth a forward; `Proposer`s make them.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from lmworks.generate.constraint import ConstraintError
 from lmworks.generate.live_request import LiveRequest
+
+_log = logging.getLogger(__name__)
 
 _DECAY = 0.9  # of what was seen of a request's acceptance, a check: it follows the text, from prose into a quote
 _PRIOR = 2.0  # checks that the estimate of all requests counts for in a new one's
@@ -192,7 +195,10 @@ class Speculator:
     def forget(self, request: LiveRequest) -> None:
         self._of.pop(request.id, None)
         self._proposals_of.pop(request.id, None)
-        self.proposer.forget(request)
+        try:
+            self.proposer.forget(request)
+        except Exception:  # the request has its end already, and nobody else has to do with it
+            _log.exception("the proposer could not forget request %s", request.id)
 
     def _lengths(self, requests: Sequence[LiveRequest], most: Sequence[int], rows: int) -> list[int]:
         """How many guesses of each request: adds the most promising one as long as it pays."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from gguf_cases import SIZES, random_checkpoint
 from lmworks.generate.fused_runner import FusedRunner
 from lmworks.generate.lowering import NotLoweredError, lower, why_not
+from lmworks.generate.module_runner import ModuleRunner
 from lmworks.generate.page_storage import layer_groups
 from lmworks.generate.paged_cache import PagedCache
 from lmworks.generate.quantised import QuantisedLinear, quantise_projections
@@ -248,3 +249,14 @@ def test_projections_of_what_is_not_lowered_can_be_quantised(name: str, tiny_tok
         )
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert not any(isinstance(module, QuantisedLinear) for module in model.modules())
+
+
+@pytest.mark.parametrize(("form", "bits"), [("int8", 8 + 16 / 32), ("int4", 4 + 2 * 16 / 32), ("bfloat16", 16)])
+def test_the_bytes_of_quantised_projections_are_counted(form: Format, bits: float, tiny_tokenizer) -> None:
+    """A scale of 16 bits for 32 values, with int4 a minimum as well; no matrix here needs padding."""
+    model = random_checkpoint(_NOT_LOWERED["mixtral"][0], tiny_tokenizer).model
+    quantised = quantise_projections(model, lambda _: form)
+    names = [name for name, module in quantised.named_modules() if isinstance(module, QuantisedLinear)]
+    values = sum(model.get_parameter(f"{name}.weight").numel() for name in names)
+    plain, packed = (ModuleRunner(one, 1).sizes["weights"] for one in (model, quantised))
+    assert packed == plain - 4 * values + bits * values / 8

@@ -10,7 +10,7 @@ from lmworks.adapt.adapted import AdapterIndex, with_lora
 from lmworks.adapt.lora import Lora
 from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.page_storage import CacheDtype, PageStorage
-from lmworks.generate.quantised import load_state, own_copy, shapes_of
+from lmworks.generate.quantised import load_state, own_copy, packed_bytes, shapes_of
 from lmworks.generate.runner import Work, begun_pages, require_same_shapes
 from lmworks.model.attention import Memory
 from lmworks.model.transformer import Transformer
@@ -44,7 +44,11 @@ class ModuleRunner:
     @property
     def sizes(self) -> Mapping[str, int]:
         tensors = {tensor.data_ptr(): tensor.nbytes for tensor in self.model.state_dict().values()}
-        return {"weights": sum(tensors.values()), "cache": self._storage.nbytes, "buffers": 0}
+        return {
+            "weights": sum(tensors.values()) + packed_bytes(self.model),
+            "cache": self._storage.nbytes,
+            "buffers": 0,
+        }
 
     def encode(self, ids: Sequence[int]) -> Memory:
         """An encoder–decoder's source, for `CachedSequence.memory`."""

@@ -72,5 +72,10 @@ def shapes_of(model: Transformer) -> dict[str, torch.Size]:
     return shapes
 
 
+def packed_bytes(model: Transformer) -> int:
+    """Bytes of the quantised projections, which are not among a model's parameters."""
+    return sum(module.matrix.nbytes for _, module in _quantised(model))
+
+
 def _quantised(model: Transformer) -> Iterator[tuple[str, QuantisedLinear]]:
     return ((name, module) for name, module in model.named_modules() if isinstance(module, QuantisedLinear))

@@ -240,6 +240,9 @@ def test_an_answer_in_json_may_be_a_call_instead(served):
     with scripted(served, [CALL]) as requests:
         ask(served, tools=[WEATHER], response_format={"type": "json_object"})
     assert requests[0].sampling.constraint.answer == JsonSchema('{"type": "object"}')
+    with scripted(served, ['{"shown": "', '<tool_call>"}']):
+        (choice,) = ask(served, tools=[WEATHER], response_format={"type": "json_object"}).choices
+    assert choice.message.content == '{"shown": "<tool_call>"}' and choice.finish_reason == "stop"
     with pytest.raises(openai.BadRequestError, match="tools takes json alone"):
         ask(served, tools=[WEATHER], extra_body={"structured_outputs": {"regex": "a"}})
 

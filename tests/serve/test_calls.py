@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmworks.generate.constraint import FunctionCalls, JsonSchema
 from lmworks.serve.openai.calls import ArgumentsPiece, CallBegins, CallReader, Said, Words, read_all
 from lmworks.tokenizer.tool_calls import OWN_FORM, ToolForm
 
@@ -14,6 +15,14 @@ FORMS = [
     ToolForm('{"name": "', '", "parameters": ', "}", None, native=True),
     ToolForm("<function=", ">", "</function>", "", native=True),
 ]
+
+
+def held_to(form: ToolForm, **options) -> FunctionCalls:
+    fields = {name: getattr(form, name) for name in ("before", "between", "after", "marker", "separator")}
+    return FunctionCalls(**fields, functions=(("f", "{}"),), **options)
+
+
+OWN = held_to(OWN_FORM)
 values = st.recursive(
     st.none()
     | st.booleans()
@@ -41,7 +50,7 @@ def test_calls_are_read_back_from_any_pieces(form, said, made, data, compact):
     text = (form.separator or "").join(written)
     text = f"{said}\n{text}" if said and made else said + text
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12)))
-    reader, parts = CallReader(form, "i"), []
+    reader, parts = CallReader(held_to(form), "i"), []
     for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
         parts += reader.feed(text[start:end])
     parts += reader.end()
@@ -55,7 +64,7 @@ def test_calls_are_read_back_from_any_pieces(form, said, made, data, compact):
 
 
 def test_words_come_at_once_where_no_call_can_begin():
-    reader = CallReader(OWN_FORM, "i")
+    reader = CallReader(OWN, "i")
     assert reader.feed("One") == [Words("One")]
     assert reader.feed(" two <") == [Words(" two")]
     assert reader.feed("b>") == [Words(" <b>")]
@@ -63,7 +72,7 @@ def test_words_come_at_once_where_no_call_can_begin():
 
 
 def test_arguments_come_as_they_are_written():
-    reader = CallReader(OWN_FORM, "i")
+    reader = CallReader(OWN, "i")
     (begins,) = reader.feed('<tool_call>\n{"name": "f", "arguments": ')
     assert begins.name == "f"
     assert reader.feed('{"a": "x') == [ArgumentsPiece(0, '{"a": "x')]
@@ -74,11 +83,31 @@ def test_arguments_come_as_they_are_written():
 @pytest.mark.parametrize(("end", "calls"), [(15, 0), (30, 0), (45, 1)])
 def test_a_completion_that_ends_inside_a_call(end, calls):
     text = OWN_FORM.write("get_it", '{"key": "a long value"}')
-    said = read_all(OWN_FORM, "i", text[:end])
+    said = read_all(OWN, "i", text[:end])
     assert said.words == "" and len(said.calls) == calls and said.cut
-    assert not read_all(OWN_FORM, "i", text).cut
+    assert not read_all(OWN, "i", text).cut
 
 
 def test_without_a_form_everything_is_words():
     text = OWN_FORM.write("f", "{}")
     assert read_all(None, "i", text) == Said(text, (), cut=False)
+
+
+@settings(max_examples=100, deadline=None)
+@given(value=values, data=st.data(), made=st.integers(0, 2))
+def test_what_looks_like_a_call_inside_of_json_is_a_part_of_it(value, data, made):
+    """Where words are held to a form, they are the whole answer, or there are none."""
+    text = json.dumps([OWN_FORM.marker, OWN_FORM.write("f", "{}"), value], ensure_ascii=False)
+    if made:
+        text = "\n".join([OWN_FORM.write("f", json.dumps({"text": text}))] * made)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12)))
+    reader, parts = CallReader(held_to(OWN_FORM, answer=JsonSchema("{}")), "i"), []
+    for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
+        parts += reader.feed(text[start:end])
+    parts += reader.end()
+    assert "".join(part.text for part in parts if isinstance(part, Words)) == ("" if made else text)
+    assert reader.calls == made and not reader.cut
+
+
+def test_an_answer_that_ends_where_a_call_may_begin_is_words():
+    assert read_all(held_to(OWN_FORM, answer=JsonSchema("{}")), "i", "<tool") == Said("<tool", (), cut=False)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lmworks.generate.constraint import Constraint
+from lmworks.generate.constraint import Constraint, FunctionCalls
 from lmworks.serve.openai import sampling
 from lmworks.serve.openai.constraints import AnswerFormat, answer_of, with_calls
 from lmworks.serve.openai.requests import ChatRequest
@@ -11,16 +11,20 @@ from lmworks.serve.openai.responses_api.requests import ChosenFunction, Response
 from lmworks.serve.openai.tool_fields import ChosenTool, FunctionTool
 from lmworks.serve.openai.tools import Toolbox, toolbox
 from lmworks.serve.service import Service
-from lmworks.tokenizer.tool_calls import Tool, ToolForm
+from lmworks.tokenizer.tool_calls import Tool
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The functions that the model is told of, how it writes a call of one (None: it may not), and what holds it."""
+    """The functions that the model is told of, and what holds its answer."""
 
     tools: tuple[Tool, ...]
-    form: ToolForm | None
     constraint: Constraint | None
+
+    @property
+    def calls(self) -> FunctionCalls | None:
+        """As which calls are read in the answer; None where there can be none."""
+        return self.constraint if isinstance(self.constraint, FunctionCalls) else None
 
 
 def asked(
@@ -41,7 +45,7 @@ def asked(
     box = _toolbox(body)
     form = service.language(body.model).checkpoint.chat.tool_form if box else None
     answer = answer_of(wanted, body.structured_outputs)
-    return Asked(box.tools if box else (), form, with_calls(answer, box, form))
+    return Asked(box.tools if box else (), with_calls(answer, box, form))
 
 
 def _toolbox(body: ChatRequest | ResponseRequest) -> Toolbox | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lmworks.tokenizer.tool_calls import ToolForm
+from lmworks.generate.constraint import FunctionCalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +52,22 @@ class Said:
 
 
 class CallReader:
-    """Reads a completion in which calls have a `ToolForm`; all of it is words where `form` is None.
+    """Reads a completion that was held to `wanted`; all of it is words where that is None.
+
+    Where the words are held to a form too, an answer is calls from its first character on, or has none: what looks like
+    one in the middle of JSON is a part of it.
 
     The calls of one completion are named after its `interaction`, so that they have the same ids whenever it is read.
     White space between the words and a call belongs to neither. Words that may turn out to be the beginning of a call
     are held back until the next piece, or `end`, tells.
     """
 
-    def __init__(self, form: ToolForm | None, interaction: str) -> None:
-        self._form, self._interaction = form, interaction
+    def __init__(self, wanted: FunctionCalls | None, interaction: str) -> None:
+        self._wanted, self._interaction = wanted, interaction
         self._rest = ""  # what was not told yet
-        self._read = self._words if form else self._everything
+        self._read = self._everything
+        if wanted is not None:
+            self._read = self._words if wanted.answer is None else self._start
         self._number = -1  # of the call that was begun last
         self._scan = _ObjectScan()
 
@@ -84,7 +89,7 @@ class CallReader:
     def end(self) -> list[Part]:
         """What was held back: words. A call that has no name yet is none."""
         rest, self._rest = self._rest, ""
-        return [Words(rest)] if rest and self._read == self._words else []
+        return [Words(rest)] if rest and self._read in (self._words, self._start) else []
 
     def _parts(self) -> Iterator[Part]:
         """Each state takes what it can from `_rest` and names the next; one that needs more text changes nothing."""
@@ -99,21 +104,32 @@ class CallReader:
         if text:
             yield Words(text)
 
+    def _start(self) -> Iterator[Part]:
+        """Calls alone, or none."""
+        assert self._wanted is not None
+        marker = self._wanted.marker
+        if self._rest.startswith(marker):
+            self._read = self._name
+        elif not marker.startswith(self._rest):
+            self._read = self._everything
+        return
+        yield
+
     def _words(self) -> Iterator[Part]:
-        assert self._form is not None
-        words, found, _ = self._rest.partition(self._form.marker)
+        assert self._wanted is not None
+        words, found, _ = self._rest.partition(self._wanted.marker)
         if found:
             self._rest, self._read = self._rest[len(words) :], self._name
             words = words.rstrip()
         else:
-            words = words[: len(words) - _held_back(words, self._form.marker)]
+            words = words[: len(words) - _held_back(words, self._wanted.marker)]
             self._rest = self._rest[len(words) :]
         if words:
             yield Words(words)
 
     def _name(self) -> Iterator[Part]:
-        assert self._form is not None
-        name, found, rest = self._rest[len(self._form.before) :].partition(self._form.between)
+        assert self._wanted is not None
+        name, found, rest = self._rest[len(self._wanted.before) :].partition(self._wanted.between)
         if found:
             self._rest, self._read = rest, self._arguments
             self._number += 1
@@ -130,8 +146,8 @@ class CallReader:
 
     def _gap(self) -> Iterator[Part]:
         """What closes a call and stands before the next one."""
-        assert self._form is not None
-        place = self._rest.find(self._form.marker)
+        assert self._wanted is not None
+        place = self._rest.find(self._wanted.marker)
         if place >= 0:
             self._rest, self._read = self._rest[place:], self._name
         return
@@ -164,9 +180,9 @@ class _ObjectScan:
         return len(text)
 
 
-def read_all(form: ToolForm | None, interaction: str, text: str) -> Said:
+def read_all(wanted: FunctionCalls | None, interaction: str, text: str) -> Said:
     """The words and the calls of a whole completion."""
-    reader = CallReader(form, interaction)
+    reader = CallReader(wanted, interaction)
     words, calls = "", list[Call]()
     for part in [*reader.feed(text), *reader.end()]:
         match part:

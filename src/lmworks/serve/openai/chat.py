@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from lmworks.generate.constraint import FunctionCalls
 from lmworks.generate.protocol import Token
 from lmworks.serve.events import Finished, Piece, Progress
 from lmworks.serve.openai import extension, sampling
@@ -44,7 +45,6 @@ from lmworks.serve.openai.requests import ChatRequest
 from lmworks.serve.openai.stream import DONE, event
 from lmworks.serve.recording import Turn, choice_id
 from lmworks.serve.service import Service
-from lmworks.tokenizer.tool_calls import ToolForm
 
 router = APIRouter(tags=["OpenAI"])
 _RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -112,7 +112,7 @@ class _Chat:
     head: dict[str, Any]
     alternatives: int
     names: TokenBytes | None  # None: no log-probabilities asked for
-    form: ToolForm | None  # None: no calls
+    calls: FunctionCalls | None  # None: there can be none
     readers: dict[int, CallReader] = field(default_factory=dict)
     begun: set[int] = field(default_factory=set)
 
@@ -137,7 +137,7 @@ class _Chat:
             "system_fingerprint": system_fingerprint(service, body.model),
         }
         names = TokenBytes(service.language(body.model).checkpoint.tokenizer) if body.logprobs else None
-        return cls(turn, head, body.top_logprobs or 0, names, wanted.form)
+        return cls(turn, head, body.top_logprobs or 0, names, wanted.calls)
 
     def logprobs(self, tokens: tuple[Token, ...]) -> ChatLogprobs | None:
         return (
@@ -145,11 +145,11 @@ class _Chat:
         )
 
     def reader(self, choice: int) -> CallReader:
-        return self.readers.setdefault(choice, CallReader(self.form, choice_id(self.turn.id, choice)))
+        return self.readers.setdefault(choice, CallReader(self.calls, choice_id(self.turn.id, choice)))
 
     def choice(self, one: Finished) -> ChatChoice:
         """A choice at once."""
-        said = read_all(self.form, one.interaction.id, one.interaction.response)
+        said = read_all(self.calls, one.interaction.id, one.interaction.response)
         made = [
             AnsweredCall(id=call.id, function=AnsweredFunction(name=call.name, arguments=call.arguments))
             for call in said.calls

@@ -66,7 +66,7 @@ async def _events(
     kept: KeptResponses, service: Service, body: ResponseRequest, client: str
 ) -> AsyncGenerator[bytes, None]:
     responding = await Responding.begin(service, kept, body, client)
-    told = ResponseEvents(CallReader(responding.form, responding.turn.id), responding.turn.id, responding.logprobs())
+    told = ResponseEvents(CallReader(responding.calls, responding.turn.id), responding.turn.id, responding.logprobs())
     begun = False
     try:
         async with aclosing(service.chat(responding.turn)) as source:

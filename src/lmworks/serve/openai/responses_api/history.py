@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lmworks.artefact import hash_json
+from lmworks.config import from_mapping
+from lmworks.generate.constraint import FunctionCalls
 from lmworks.records import Interaction, Message
 from lmworks.serve.openai.calls import Said, read_all
 from lmworks.serve.openai.conversation import call_of
@@ -84,7 +86,7 @@ async def previous(service: Service, kept: KeptResponses, identifier: str | None
         )
     if found.operation != "chat" or found.finish_reason not in ("stop", "length"):
         raise _refused(400, f"{identifier!r} is no finished response", "previous_response_not_finished")
-    return Previous((*_without_instructions(found), _answer(service, found)), found.conversation, found.id)
+    return Previous((*_without_instructions(found), _answer(found)), found.conversation, found.id)
 
 
 async def logged(service: Service, identifier: str) -> Interaction | None:
@@ -116,10 +118,11 @@ def _without_instructions(interaction: Interaction) -> tuple[Message, ...]:
     return tuple(rest) if given == instructions_hash(first.content) else interaction.messages
 
 
-def _answer(service: Service, interaction: Interaction) -> Message:
-    """What the model said and called, read as it was then; UnknownModelError when that model is not served any more."""
-    form = service.language(interaction.route).checkpoint.chat.tool_form if interaction.tools else None
-    answer = answer_of(read_all(form, interaction.id, interaction.response))
+def _answer(interaction: Interaction) -> Message:
+    """What the model said and called, read as it was then."""
+    held = interaction.parameters.get("constraint")
+    wanted = from_mapping(FunctionCalls, held, ("parameters", "constraint")) if held and interaction.tools else None
+    answer = answer_of(read_all(wanted, interaction.id, interaction.response))
     if answer is None:
         raise _unreadable(f"{PREFIX}{interaction.id}")
     return answer

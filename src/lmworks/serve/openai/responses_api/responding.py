@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from lmworks.generate.constraint import FunctionCalls
 from lmworks.generate.protocol import Token
 from lmworks.records import Interaction, Message
 from lmworks.serve.events import Finished
@@ -40,7 +41,6 @@ from lmworks.serve.openai.responses_api.message_logprobs import MessageLogprobs
 from lmworks.serve.openai.responses_api.requests import ChosenFunction, ResponseRequest
 from lmworks.serve.recording import Turn
 from lmworks.serve.service import Service
-from lmworks.tokenizer.tool_calls import ToolForm
 
 _PLAIN = {"type": "text"}
 
@@ -51,7 +51,7 @@ class Responding:
 
     turn: Turn
     head: ResponseObject
-    form: ToolForm | None
+    calls: FunctionCalls | None
     given: tuple[Message, ...]
     names: TokenBytes | None
 
@@ -66,7 +66,7 @@ class Responding:
         turn = _turn(body, client, before, given, wanted)
         service.check(turn)
         names = TokenBytes(service.language(body.model).checkpoint.tokenizer) if body.include else None
-        return cls(turn, _head(body, turn), wanted.form, given, names)
+        return cls(turn, _head(body, turn), wanted.calls, given, names)
 
     def logprobs(self) -> MessageLogprobs | None:
         return None if self.names is None else MessageLogprobs(self.names, self.turn.sampling.alternatives)
@@ -88,7 +88,7 @@ class Responding:
         )
 
     def said(self, finished: Finished) -> Said:
-        return read_all(self.form, finished.interaction.id, finished.interaction.response)
+        return read_all(self.calls, finished.interaction.id, finished.interaction.response)
 
     def keep(self, kept: KeptResponses, finished: Finished, whole: ResponseObject) -> None:
         """Keep the response, if its client wants that."""

@@ -38,7 +38,7 @@ class QueueFullError(RuntimeError):
 class _Job:
     live: LiveRequest
     listener: Listener
-    told: float = 0.0  # when its listener was last called, on the clock of `time.monotonic`
+    told: bool = False  # its listener was called before
 
 
 class EngineWorker:
@@ -69,6 +69,7 @@ class EngineWorker:
         self._partial = 0  # scores and searches that have begun; the worker's thread alone counts them
         self._running, self._cache_usage = 0, 0.0  # requests with a slot, as of the last step
         self._searches = 0  # that are under way
+        self._due = 0.0  # when all requests are told of their new tokens, at once: who listens is woken up once
         self._adapters: Mapping[str, str] = {}  # name -> fingerprint; replaced, never changed, by the worker's thread
         self._thread = threading.Thread(target=self._run, name="lmworks-engine", daemon=True)
         self._thread.start()
@@ -379,13 +380,13 @@ class EngineWorker:
             for job in jobs:
                 if job.live.done:
                     del self._jobs[job.live.id]
-        now, pause = time.monotonic(), self._pause * len(jobs)
+        if all_due := (now := time.monotonic()) >= self._due:
+            self._due = now + self._pause * max(1, self._running)
         for job in jobs:
-            if now < job.told + pause and not job.live.done:
+            if job.told and not all_due and not job.live.done:
                 continue  # its tokens go into a later delta, together
             answer = job.live.error or job.live.take(self._engine.policy_version)
-            if answer is not None:
-                job.told = now
+            job.told = job.told or answer is not None
             if answer is not None and not self._tell(job, answer) and not job.live.done:
                 self._cancel(job.live)
                 with self._changed:

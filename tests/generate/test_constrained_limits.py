@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from constrained_cases import allowed, cut
 
-from lmworks.generate.constrained import ConstraintCompiler
-from lmworks.generate.constraint import ConstraintError, Grammar, JsonSchema, Regex
+from lmworks.generate.constrained import MOST_TRIALS, ConstraintCompiler
+from lmworks.generate.constraint import CompilerBusyError, ConstraintError, Grammar, JsonSchema, Regex
 from lmworks.generate.constraint_grammar import to_grammar
 
 ROWS = 400
@@ -33,6 +33,19 @@ def test_a_hostile_schema_costs_its_time_limit_and_nobody_elses(tiny_tokenizer):
         compiler.compile(JsonSchema(json.dumps(HOSTILE)))
     assert time.monotonic() - begun < 0.5  # it is remembered
     compiler.compile(Regex("c"))  # and the next one works
+    compiler.close()
+
+
+def test_who_finds_no_room_may_come_again(tiny_tokenizer):
+    compiler = ConstraintCompiler(tiny_tokenizer, ROWS, tiny_tokenizer.eos_ids, time_limit_seconds=0.1)
+    for _ in range(MOST_TRIALS):
+        assert compiler._free.acquire()
+    with pytest.raises(CompilerBusyError):
+        compiler.compile(Regex("a"))
+    for _ in range(MOST_TRIALS):
+        compiler._free.release()
+    compiler.time_limit_seconds = 5.0
+    assert compiler.compile(Regex("a")).start().forced() != []
     compiler.close()
 
 

@@ -10,7 +10,15 @@ import pydantic
 import pytest
 from scripted import scripted
 
-from lmworks.generate.constraint import Choice, ConstraintError, FunctionCalls, Grammar, JsonSchema, Regex
+from lmworks.generate.constraint import (
+    Choice,
+    CompilerBusyError,
+    ConstraintError,
+    FunctionCalls,
+    Grammar,
+    JsonSchema,
+    Regex,
+)
 from lmworks.tokenizer.tool_calls import OWN_FORM
 
 QUESTION = [{"role": "user", "content": "How is it in Graz?"}]
@@ -344,6 +352,20 @@ def test_a_constraint_that_grows_too_complex_is_the_requests_own_fault(served):
             assert caught.value.code == "constraint_failed"
     finally:
         del worker.submit
+
+
+def test_who_finds_no_room_for_a_constraint_may_come_again(served):
+    def submit(request, listener):
+        raise CompilerBusyError("come again")
+
+    worker = served.service.language("tiny")
+    worker.submit = submit
+    try:
+        with pytest.raises(openai.RateLimitError, match="come again") as caught:
+            ask(served, response_format={"type": "json_object"})
+    finally:
+        del worker.submit
+    assert caught.value.code == "queue_full" and int(caught.value.response.headers["Retry-After"]) > 0
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])

@@ -19,7 +19,7 @@ from itertools import takewhile
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 
-from lmworks.generate.constraint import Constraint, ConstraintError
+from lmworks.generate.constraint import CompilerBusyError, Constraint, ConstraintError
 from lmworks.generate.constraint_trial import Trial, Vocabulary, build
 from lmworks.tokenizer.token_bytes import drops_first_space, token_bytes
 from lmworks.tokenizer.tokenizer import Tokenizer
@@ -59,7 +59,7 @@ class ConstraintCompiler:
     def compile(self, constraint: Constraint) -> "Compiled":
         """The compiled constraint, from the cache where it is there. Equal constraints are compiled once at a time.
 
-        ConstraintError, at once or within about twice the time limit, for what cannot be honoured.
+        ConstraintError, at once or within about twice the time limit, for what cannot be honoured; CompilerBusyError.
         """
         with self._lock:
             future = self._compiled.get(constraint)
@@ -87,7 +87,7 @@ class ConstraintCompiler:
     def _compile(self, constraint: Constraint) -> "Compiled":
         if not self._free.acquire(timeout=self.time_limit_seconds):
             self._forget(constraint)
-            raise ConstraintError("too many constraints are being compiled: try again later")
+            raise CompilerBusyError("too many constraints are being compiled: try again later")
         try:
             with self._lock:
                 trial = self._trials.pop()

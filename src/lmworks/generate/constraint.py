@@ -15,6 +15,10 @@ class ConstraintError(ValueError):
     """A constraint that cannot be honoured, or a token that breaks one; the message names the fix."""
 
 
+class CompilerBusyError(ConstraintError):
+    """Too many other constraints are being compiled: this one may be asked for again."""
+
+
 @dataclass(frozen=True, slots=True)
 class JsonSchema:
     """JSON that the schema accepts; `schema` is the schema's JSON text. `{}` accepts every JSON value.

@@ -8,12 +8,13 @@ from typing import Any
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
-from lmworks.generate.constraint import ConstraintError
+from lmworks.generate.constraint import CompilerBusyError, ConstraintError
 from lmworks.generate.protocol import UnsupportedError
 from lmworks.monitor.log import LogFullError
 from lmworks.serve.events import BusyError, DeadlineError, FailedError, NotReadyError, UnknownModelError
 
 _LOGGER = logging.getLogger(__name__)
+_COMPILING_SECONDS = 5  # that the slowest constraint may take
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -91,6 +92,8 @@ def from_exception(error: Exception) -> ApiError:
         case FailedError():
             _LOGGER.error("a model failed", exc_info=error)
             return ApiError(500, str(error), None, "model_failed")
+        case CompilerBusyError():
+            return ApiError(429, str(error), None, "queue_full", {"Retry-After": str(_COMPILING_SECONDS)})
         case ValueError() | UnsupportedError():
             return ApiError(400, str(error))
     _LOGGER.error("a request failed", exc_info=error)

@@ -95,7 +95,7 @@ class FunctionCalls:
     """Words, and after them calls of functions; or calls alone.
 
     A call is `before NAME between ARGUMENTS after`, of one of the `functions`: names, each with the JSON text of the
-    schema of its arguments.
+    schema of its arguments, which are an object whatever else that allows.
 
     marker     what `before` begins with. Words that hold it are over: there a call begins.
     separator  stands between two calls; None allows one call.

@@ -89,7 +89,7 @@ def test_no_rate_exceeds_what_this_run_made_in_the_time(steps, earlier):
 
 def test_plain_lines_are_ten_seconds_apart(clock):
     stream = StringIO()
-    with stage_progress(Console(file=stream, force_terminal=False, width=200), "stage 2 of 3 · index  ") as report:
+    with stage_progress(Console(file=stream, force_terminal=False, width=40), "stage 2 of 3 · index  ") as report:
         for done in range(60):
             report(done, 60, "[b]texts")
             clock.now += 1

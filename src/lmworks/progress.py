@@ -72,7 +72,7 @@ def _lines(console: "Console", name: str) -> Report:
         if time.monotonic() - last < INTERVAL:
             return
         last = time.monotonic()
-        console.print(f"{name.strip()}: {told}", highlight=False, markup=False)
+        console.print(f"{name.strip()}: {told}", highlight=False, markup=False, soft_wrap=True)
 
     return report
 

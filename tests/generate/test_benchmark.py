@@ -167,6 +167,13 @@ def test_limits_are_work_over_the_fastest_pass(clock, kernels_of_two_threads) ->
     assert limits.numbers == "8-bit integers"  # four of them are multiplied where one float32 is, in the same time here
 
 
+def test_of_two_measurements_the_higher_limits_count() -> None:
+    quiet = Limits(bandwidth=80e9, operations=1e12, numbers="float32", measured_by="kernels", method="one")
+    busy = Limits(bandwidth=40e9, operations=2e12, numbers="8-bit integers", measured_by="kernels", method="other")
+    for found in (machine_limits.higher(quiet, busy), machine_limits.higher(busy, quiet)):
+        assert found == replace(busy, bandwidth=80e9)
+
+
 def test_without_kernels_pytorch_is_measured_and_named(clock, monkeypatch) -> None:
     monkeypatch.setattr(machine_limits.library, "load", lambda: None)
     clock(3.0, 3.0, 3.0, 0.25, 3.0)

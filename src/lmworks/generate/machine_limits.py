@@ -7,7 +7,7 @@ multiplying bounds it (the roofline model: Williams et al. 2009, section 3).
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import torch
@@ -50,6 +50,12 @@ class Limits:
     numbers: str
     measured_by: Literal["kernels", "torch"]
     method: str
+
+
+def higher(first: Limits, second: Limits) -> Limits:
+    """The higher ones of two measurements in the same way: what else ran meanwhile can only have lowered them."""
+    faster = max(first, second, key=lambda limits: limits.operations)
+    return replace(faster, bandwidth=max(first.bandwidth, second.bandwidth))
 
 
 def measure_limits(kernels: Library | None = None) -> Limits:

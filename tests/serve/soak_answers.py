@@ -59,7 +59,8 @@ async def _read_stream(events: AsyncIterator[dict[str, Any] | None], path: str) 
         if one is None:
             return 200, told
         if one.get("error"):
-            return {"deadline_exceeded": 504, "queue_full": 429}.get(one["error"]["code"], 500), {}
+            statuses = {"constraint_failed": 400, "deadline_exceeded": 504, "queue_full": 429}
+            return statuses.get(one["error"]["code"], 500), {}
         if one.get("type") in ("response.completed", "response.incomplete"):
             return 200, _of_response(one["response"])
         for choice in one.get("choices", ()):

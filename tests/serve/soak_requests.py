@@ -70,8 +70,9 @@ def _completion(generator: random.Random, model: str) -> Made:
 
 def _response(generator: random.Random, model: str) -> Made:
     settings = _settings(generator)
+    told = {"include": ["message.output_text.logprobs"], "top_logprobs": 2} if generator.random() < 0.3 else {}
     return "/v1/responses", {
-        "input": generator.choice(_QUESTIONS), "max_output_tokens": settings.pop("max_tokens"), **settings
+        "input": generator.choice(_QUESTIONS), "max_output_tokens": settings.pop("max_tokens"), **settings, **told
     }  # fmt: skip
 
 
@@ -180,4 +181,5 @@ _FORMS: dict[str, dict[str, Any]] = {
     "backtracking": {"structured_outputs": {"regex": "(a+)+$"}},
     "large repetition": {"structured_outputs": {"regex": "((a{1,100}){1,100}){1,100}"}},
     "broken grammar": {"structured_outputs": {"grammar": "start: start start"}},
+    "open quotes": {"structured_outputs": {"grammar": "start: " + '\\"' * 50_000}},
 }

@@ -26,7 +26,9 @@ class Barrier {
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) == members_ - 1) {
       arrived_.store(0, std::memory_order_relaxed);
       meanwhile();
-      round_.store(round + 1, std::memory_order_release);
+      // A whole fence: before the store is seen, a notification may find nobody waiting, and who then looks at the old
+      // round would sleep for ever.
+      round_.exchange(round + 1, std::memory_order_seq_cst);
       round_.notify_all();
       return;
     }

@@ -237,7 +237,8 @@ inline Ints dot_int8(Ints sum, Lanes weights, Lanes x) {
   });
 }
 
-inline void prefetch(const void* address) { _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T0); }
+// Into the second-level cache: what is fetched ahead is more than the first one holds.
+inline void prefetch(const void* address) { _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T1); }
 inline void pause() { _mm_pause(); }
 
 }  // namespace lmworks

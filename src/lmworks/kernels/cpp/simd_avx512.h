@@ -127,7 +127,8 @@ inline Lanes high_nibbles(Lanes x) { return _mm512_and_si512(_mm512_srli_epi16(x
 inline Ints dot_nibbles(Ints sum, Lanes weights, Lanes x) { return _mm512_dpbusd_epi32(sum, weights, x); }
 inline Ints dot_int8(Ints sum, Lanes weights, Lanes x) { return _mm512_dpbusd_epi32(sum, weights, x); }
 
-inline void prefetch(const void* address) { _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T0); }
+// Into the second-level cache: what is fetched ahead is more than the first one holds.
+inline void prefetch(const void* address) { _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T1); }
 inline void pause() { _mm_pause(); }
 
 }  // namespace lmworks

@@ -28,15 +28,28 @@ constexpr int64_t kGroupBytes[] = {
 };
 
 // Fetches the next block from memory while there is work on this one, `stride` bytes at a step: the few rows of x of a
-// decoding step give each byte of a matrix so little work that its way from memory is what takes the time.
+// decoding step give each byte of a matrix so little work that its way from memory is what takes the time. A single row
+// leaves this to the processor, which sees that it reads on and on, and needs every fetch for what it is about to read.
 struct Ahead {
   const uint8_t* place;
   int64_t stride;
 
+  template <int T>
   void fetch() {
-    prefetch(place);
-    prefetch(place + kVectorBytes);
-    place += stride;
+    if constexpr (T > 1) {
+      prefetch(place);
+      prefetch(place + kVectorBytes);
+      place += stride;
+    }
+  }
+
+  // Half a step.
+  template <int T>
+  void fetch_half() {
+    if constexpr (T > 1) {
+      prefetch(place);
+      place += stride / 2;
+    }
   }
 };
 
@@ -70,7 +83,7 @@ void int4_tile(const uint8_t* weights, Ahead ahead, const Activations& x, int64_
     for (int t = 0; t < T; ++t) dots[t][0] = dots[t][1] = int_zeros();
 #pragma GCC unroll 4
     for (int eight = 0; eight < kGroup; eight += 8, weights += kStepBytes) {
-      ahead.fetch();
+      ahead.fetch<T>();
       const Lanes first = load_lanes(weights), second = load_lanes(weights + kVectorBytes);
       const Lanes low[kHalves] = {low_nibbles(first), low_nibbles(second)};
       const Lanes high[kHalves] = {high_nibbles(first), high_nibbles(second)};
@@ -84,7 +97,7 @@ void int4_tile(const uint8_t* weights, Ahead ahead, const Activations& x, int64_
         }
       }
     }
-    ahead.fetch();
+    ahead.fetch<T>();
     const uint16_t* scales = reinterpret_cast<const uint16_t*>(weights);
     for (int half = 0; half < kHalves; ++half) {
       const Floats scale = load_half(scales + half * 16), minimum = load_half(scales + kBlock + half * 16);
@@ -114,7 +127,7 @@ void int8_tile(const uint8_t* weights, Ahead ahead, const Activations& x, int64_
     for (int t = 0; t < T; ++t) dots[t][0] = dots[t][1] = broadcast_int(x_offsets[t * groups + group]);
 #pragma GCC unroll 8
     for (int four = 0; four < kGroup; four += 4, weights += kStepBytes) {
-      ahead.fetch();
+      ahead.fetch<T>();
       const Lanes w[kHalves] = {load_lanes(weights), load_lanes(weights + kVectorBytes)};
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
@@ -122,8 +135,7 @@ void int8_tile(const uint8_t* weights, Ahead ahead, const Activations& x, int64_
         for (int half = 0; half < kHalves; ++half) dots[t][half] = dot_int8(dots[t][half], w[half], four_of_x);
       }
     }
-    prefetch(ahead.place);
-    ahead.place += ahead.stride / 2;
+    ahead.fetch_half<T>();
     const uint16_t* scales = reinterpret_cast<const uint16_t*>(weights);
     for (int half = 0; half < kHalves; ++half) {
       const Floats scale = load_half(scales + half * 16);
@@ -158,7 +170,7 @@ void float_tile(const uint8_t* weights, Ahead ahead, const Activations& x, int64
   const auto* values = static_cast<const typename Lane::Value*>(x.values) + row * x.columns;
   Sums<T> sums;
   for (int64_t column = 0; column < x.columns; column += Lane::kColumns, weights += kStepBytes) {
-    ahead.fetch();
+    ahead.fetch<T>();
     const Lanes w[kHalves] = {load_lanes(weights), load_lanes(weights + kVectorBytes)};
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {

@@ -30,7 +30,7 @@ def moved(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
         return tensor.clone().numpy()
 
     monkeypatch.setattr(on_host, "_is_there", lambda tensor: False)
-    monkeypatch.setattr(on_host, "_moved", move)
+    monkeypatch.setattr(on_host, "moved", move)
     return shapes
 
 
@@ -47,12 +47,12 @@ def _logits(count: int) -> torch.Tensor:
 def test_greedy_rows_stay_where_they_are(moved: list[tuple[int, ...]]) -> None:
     logits = _logits(4)
     assert torch.equal(_sample(logits, [_GREEDY] * 4).ids, logits.argmax(-1))
-    assert moved == []
+    assert moved == [(4,)]  # the logits of the chosen tokens
 
 
 def test_only_what_may_be_drawn_is_moved(moved: list[tuple[int, ...]]) -> None:
     _sample(_logits(6), [_GREEDY, *_BOUNDED, _GREEDY, _WHOLE[0]])
-    assert sorted(moved) == [(1, _VOCABULARY), (3, 41), (3, 41)]
+    assert sorted(moved) == [(1, _VOCABULARY), (3, 41), (3, 41), (6,)]
 
 
 def test_the_tokens_are_the_same_from_every_device(

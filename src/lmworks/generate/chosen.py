@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from lmworks.generate.logit_rows import LogitRows
+from lmworks.generate.on_host import moved
 from lmworks.generate.sampling import Sampled, most_probable
 
 
@@ -24,7 +27,7 @@ class Chosen:
             sampled.ids.tolist(),
             sampled.log_probabilities.tolist(),
             sampled.sampled_log_probabilities.tolist(),
-            rows.log_normaliser.isfinite().tolist(),
+            np.isfinite(moved(rows.log_normaliser)).tolist(),
             sampled.dead.tolist(),
         )
 

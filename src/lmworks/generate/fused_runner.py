@@ -11,7 +11,7 @@ from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.lowering import lower_adapter
 from lmworks.generate.paged_cache import DROPPED
 from lmworks.generate.runner import Work, begun_pages
-from lmworks.kernels.pages import copy_pages
+from lmworks.kernels.pages import clear_pages, copy_pages
 from lmworks.kernels.program import LayerProgram, Program, RaggedBatch, run
 
 
@@ -51,9 +51,10 @@ class FusedRunner:
             copy_pages(layer.pages, [(source, target)])
 
     def clear_pages(self, pages: Sequence[tuple[int, int]]) -> None:
-        for group, page in pages:
+        for group in {group for group, _ in pages}:
+            numbers = [page for one, page in pages if one == group]
             for layer in self._of(group):
-                layer.pages.data[page] = 0
+                clear_pages(layer.pages, numbers)
 
     def read_pages(self, pages: Sequence[tuple[int, int]]) -> object:
         return [[layer.pages.data[page].clone() for layer in self._of(group)] for group, page in pages]
@@ -80,13 +81,16 @@ class FusedRunner:
 
 def _ragged(works: Sequence[Work], groups: int) -> RaggedBatch:
     """The works as the kernels take them."""
-    counts = [len(work.ids) for work in works]
-    ends = np.cumsum(counts)
-    ids = np.fromiter((token for work in works for token in work.ids), np.int32, ends[-1])
-    sequences = np.repeat(np.arange(len(works), dtype=np.int32), counts)
-    first = np.array([work.sequence.length for work in works], np.int32) - (ends - counts).astype(np.int32)
-    positions = np.arange(ends[-1], dtype=np.int32) + first[sequences]
-    wanted = [np.arange(end - work.wanted, end, dtype=np.int32) for work, end in zip(works, ends, strict=True)]
+    ids: list[int] = []
+    positions: list[int] = []
+    sequences: list[int] = []
+    wanted: list[int] = []
+    for row, work in enumerate(works):
+        ids += work.ids
+        positions += range(work.sequence.length, work.sequence.length + len(work.ids))
+        sequences += [row] * len(work.ids)
+        wanted += range(len(ids) - work.wanted, len(ids))
+    adapters = [works[row].sequence.adapter for row in sequences]
     tables = []
     for group in range(groups):
         pages = np.full((len(works), max(len(work.sequence.tables[group]) for work in works)), DROPPED, np.int32)
@@ -94,12 +98,11 @@ def _ragged(works: Sequence[Work], groups: int) -> RaggedBatch:
             table = work.sequence.tables[group]
             pages[row, : len(table)] = np.frombuffer(table, np.int32)
         tables.append(pages)
-    adapters = np.fromiter((work.sequence.adapter for work in works), np.int32, len(works))
     return RaggedBatch(
-        ids=ids,
-        positions=positions,
-        sequences=sequences,
+        ids=np.array(ids, np.int32),
+        positions=np.array(positions, np.int32),
+        sequences=np.array(sequences, np.int32),
         tables=tuple(tables),
-        wanted=np.concatenate(wanted),
-        adapters=adapters[sequences] if (adapters >= 0).any() else None,
+        wanted=np.array(wanted, np.int32),
+        adapters=np.array(adapters, np.int32) if max(adapters) >= 0 else None,
     )

@@ -7,6 +7,7 @@ for are copied, and where the k largest logits suffice only these.
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 Held = tuple[np.ndarray, np.ndarray | None]
@@ -24,7 +25,7 @@ def on_host(logits: Tensor, rows: Sequence[int], bounds: Sequence[int]) -> list[
     found = _largest(logits, limits) if limits else {}
     whole = [row for row in rows if row not in found]
     if whole:
-        found |= {row: (values, None) for row, values in zip(whole, _moved(logits[whole]), strict=True)}
+        found |= {row: (values, None) for row, values in zip(whole, moved(logits[whole]), strict=True)}
     return [found[row] for row in rows]
 
 
@@ -33,16 +34,24 @@ def _largest(logits: Tensor, limits: dict[int, int]) -> dict[int, Held]:
     the last of them: which of the two belongs to them is decided by their ids, and `topk` does not look at these."""
     best = logits[list(limits)].topk(max(limits.values()) + 1)
     found: dict[int, Held] = {}
-    for (row, limit), values, ids in zip(limits.items(), _moved(best.values), _moved(best.indices), strict=True):
+    for (row, limit), values, ids in zip(limits.items(), moved(best.values), moved(best.indices), strict=True):
         if values[limit - 1] > values[limit]:
             order = ids[:limit].argsort()
             found[row] = values[order], ids[order]
     return found
 
 
+def logits_of(logits: Tensor, ids: np.ndarray) -> np.ndarray:
+    """The logit of one token of each row: (rows, vocabulary) and ids (rows,) int64 -> (rows,) float32."""
+    if _is_there(logits):
+        return logits.numpy()[np.arange(len(ids)), ids]
+    return moved(logits.gather(1, torch.from_numpy(ids)[:, None].to(logits.device)).squeeze(1))
+
+
+def moved(tensor: Tensor) -> np.ndarray:
+    """The values of a tensor on any device; on the CPU they are shared."""
+    return tensor.cpu().numpy()
+
+
 def _is_there(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu"
-
-
-def _moved(tensor: Tensor) -> np.ndarray:
-    return tensor.cpu().numpy()

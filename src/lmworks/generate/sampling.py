@@ -17,13 +17,13 @@ from torch import Tensor
 
 from lmworks.generate.adjusting import Ids, adjust, adjusts
 from lmworks.generate.logit_rows import LogitRows
-from lmworks.generate.on_host import on_host
+from lmworks.generate.on_host import logits_of, moved, on_host
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.kernels.drawing import Draw, draw_tokens
 
 
 class Sampled(NamedTuple):
-    """One token for each row; four tensors (rows,)."""
+    """One token for each row; four tensors (rows,) on the CPU."""
 
     ids: Tensor  # int64
     log_probabilities: Tensor  # of the model: log softmax of the raw logits
@@ -48,7 +48,9 @@ def sample(
     masks         None, or which tokens a constraint allows: bit i of word w of a uint32 array stands for token
                   32 · w + i; ⌈vocabulary / 32⌉ words.
     """
-    ids, sampled, dead = rows.best.clone(), torch.zeros_like(rows.log_normaliser), ~rows.log_normaliser.isfinite()
+    # A few numbers: NumPy takes a fraction of the time that as many operations of PyTorch take.
+    ids, log_normaliser = moved(rows.best).copy(), moved(rows.log_normaliser)
+    sampled, dead = np.zeros_like(log_normaliser), ~np.isfinite(log_normaliser)
     adjusted = [adjusts(*values) for values in zip(parameters, completions, masks, strict=True)]
     busy = [
         row for row, lost in enumerate(dead.tolist()) if not lost and (parameters[row].temperature > 0 or adjusted[row])
@@ -61,11 +63,10 @@ def sample(
             for row, values in zip(busy, scores, strict=True)
         ]
         chosen = _choose(scores, [parameters[row] for row in busy], [draws[row] for row in busy])
-        tokens = [token if own is None else int(own[token]) for (token, _), own in zip(chosen, held, strict=True)]
-        ids[busy] = torch.tensor(tokens, device=ids.device)
-        found = torch.tensor([value for _, value in chosen], dtype=torch.float32, device=ids.device)
-        sampled[busy], dead[busy] = found, found == -torch.inf
-    return Sampled(ids, log_probability(rows, ids), sampled, dead)
+        ids[busy] = [token if own is None else own[token] for (token, _), own in zip(chosen, held, strict=True)]
+        sampled[busy] = [value for _, value in chosen]
+        dead[busy] = sampled[busy] == -np.inf
+    return Sampled(*map(torch.from_numpy, (ids, log_probability(rows, ids), sampled, dead)))
 
 
 def _choose(
@@ -99,9 +100,10 @@ def most_probable(rows: LogitRows, count: int) -> tuple[Tensor, Tensor]:
     return ids, values - rows.log_normaliser[:, None]
 
 
-def log_probability(rows: LogitRows, ids: Tensor) -> Tensor:
-    """ln of the model's probability of one token of each row: ids (rows,) -> (rows,)."""
-    return rows.logits.gather(1, ids[:, None]).squeeze(1) - rows.log_normaliser
+def log_probability(rows: LogitRows, ids: np.ndarray) -> np.ndarray:
+    """ln of the model's probability of one token of each row: ids (rows,) int64 -> (rows,) float32."""
+    with np.errstate(invalid="ignore"):  # of a row that is dead
+        return logits_of(rows.logits, ids) - moved(rows.log_normaliser)
 
 
 _MULTIPLIERS = 0xD2E7470EE14C6C93, 0xCA5A826395121157

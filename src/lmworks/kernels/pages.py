@@ -73,6 +73,12 @@ def copy_pages(pages: Pages, pairs: Iterable[tuple[int, int]]) -> None:
         pages.data[target] = pages.data[source]
 
 
+def clear_pages(pages: Pages, numbers: Sequence[int]) -> None:
+    """Fills pages with zeros."""
+    data = pages.data.numpy() if pages.data.device.type == "cpu" else pages.data  # a sixth of the time
+    data[list(numbers)] = 0
+
+
 def read(pages: Pages, table: Sequence[int], length: int) -> tuple[Tensor, Tensor]:
     """Keys and values of the first `length` tokens of the sequence whose pages are `table`.
 

@@ -19,7 +19,7 @@ import httpx
 _START_SECONDS = 120
 _OK = b"HTTP/1.1 200"
 _EVENT = b'"choices":[{'  # an event that has at least one choice
-_END = b"0\r\n\r\n"  # the last chunk of an answer
+_END = b"\r\n0\r\n\r\n"  # the last chunk of an answer, and the end of the one before
 _HELP = """llama-server is not there: build it from llama.cpp's sources (cmake -DLLAMA_BUILD_SERVER=ON) and name it with
 --llama-server or in LLAMA_SERVER"""
 
@@ -141,7 +141,7 @@ class Connections:
         content = json.dumps(body).encode()
         head = f"POST /v1/completions HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nContent-Type: application/json\r\n"
         sent, pieces, rest = time.perf_counter(), [], b""
-        reader, writer = self._free.pop() if self._free else await asyncio.open_connection(self._host, self._port)
+        reader, writer = await self._open()
         writer.write(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
         while not rest.endswith(_END):
             part = await reader.read(1 << 16)
@@ -151,6 +151,15 @@ class Connections:
             rest = (rest + part)[1 - len(_EVENT) :]  # an event may come in two parts
         self._free.append((reader, writer))
         return Stream(tuple(pieces), new)
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection that is free and that the server has not closed meanwhile, or a new one."""
+        while self._free:
+            reader, writer = self._free.pop()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection(self._host, self._port)
 
     async def close(self) -> None:
         for _, writer in self._free:

@@ -1,5 +1,6 @@
 """Tiny checkpoints whose blocks the kernels know, and engines that run them either way."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 from unittest.mock import patch
 
@@ -10,6 +11,7 @@ from byte_tokenizer import byte_tokenizer
 from lmworks.generate import running
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Completion
+from lmworks.generate.runner import Work
 from lmworks.kernels import library
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.model.config import ModelConfig
@@ -87,3 +89,16 @@ def naive(of: Checkpoint, ids: tuple[int, ...], tokens: int) -> list[int]:
     for _ in range(tokens):
         text.append(int(of.model(torch.tensor([text]))[0, -1].argmax()))
     return text[len(ids) :]
+
+
+def count_tokens(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> list[int]:
+    """The tokens of each forward from now on."""
+    tokens: list[int] = []
+    forward = engine.batcher.runner.forward
+
+    def spy(works: Sequence[Work], hidden: bool = False):
+        tokens.append(sum(len(work.ids) for work in works))
+        return forward(works, hidden)
+
+    monkeypatch.setattr(engine.batcher.runner, "forward", spy)
+    return tokens

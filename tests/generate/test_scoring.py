@@ -1,10 +1,8 @@
 """Scores against a plain forward over each pair."""
 
-from collections.abc import Sequence
-
 import pytest
 import torch
-from engine_cases import KINDS, Kind, assert_same, make_engine, prompt, tolerance
+from engine_cases import KINDS, Kind, assert_same, count_tokens, make_engine, prompt, tolerance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +10,6 @@ from lmworks.generate import scoring
 from lmworks.generate.engine import Engine
 from lmworks.generate.paged_cache import PAGE
 from lmworks.generate.protocol import Request, SamplingParameters
-from lmworks.generate.runner import Work
 from lmworks.model.checkpoint import Checkpoint
 
 _IDS = st.lists(st.integers(0, 259), max_size=12)
@@ -58,14 +55,7 @@ def test_small_limits_change_nothing(engine, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_shared_context_is_computed_once(engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    computed: list[int] = []
-    forward = engine.batcher.runner.forward
-
-    def counted(works: Sequence[Work], hidden: bool = False):
-        computed.append(sum(len(work.ids) for work in works))
-        return forward(works, hidden)
-
-    monkeypatch.setattr(engine.batcher.runner, "forward", counted)
+    computed = count_tokens(monkeypatch, engine)
     context, continuations = list(prompt(100, 1)), [[n, n + 1, n + 2] for n in range(10)]
     engine.score([context] * 10, continuations)
     # the context once, and of each continuation all but the token that is only predicted

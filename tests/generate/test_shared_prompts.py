@@ -1,17 +1,14 @@
 """Requests that bring one prompt at the same time compute it once, whatever becomes of the first of them."""
 
 import random
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from engine_cases import Kind, assert_same, make_engine, prompt
+from engine_cases import Kind, assert_same, count_tokens, make_engine, prompt
 from engine_cases import checkpoint as checkpoint_of
 
-from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Completion, Request, SamplingParameters
-from lmworks.generate.runner import Work
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.presets import llama, mistral
 
@@ -42,29 +39,13 @@ def alone(kind: Kind, checkpoint: Checkpoint) -> list[Completion]:
     return [make_engine(kind, checkpoint, speculation=None).generate([request])[0] for request in _REQUESTS]
 
 
-@pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Engine], list[int]]:
-    """The tokens of each forward from now on."""
-
-    def count(engine: Engine) -> list[int]:
-        tokens: list[int] = []
-        forward = engine.batcher.runner.forward
-
-        def spy(works: Sequence[Work], hidden: bool = False):
-            tokens.append(sum(len(work.ids) for work in works))
-            return forward(works, hidden)
-
-        monkeypatch.setattr(engine.batcher.runner, "forward", spy)
-        return tokens
-
-    return count
-
-
 @pytest.mark.parametrize("prefill_tokens", [50, 256, 2000])
 @pytest.mark.parametrize("slots", [2, 5])
-def test_one_prompt_is_computed_once(kind: Kind, checkpoint, alone, counted, prefill_tokens: int, slots: int) -> None:
+def test_one_prompt_is_computed_once(
+    kind: Kind, checkpoint, alone, monkeypatch, prefill_tokens: int, slots: int
+) -> None:
     engine = make_engine(kind, checkpoint, slots=slots, prefill_tokens=prefill_tokens, speculation=None)
-    tokens = counted(engine)
+    tokens = count_tokens(monkeypatch, engine)
     completions = engine.generate(_REQUESTS)
     for completion, expected in zip(completions, alone, strict=True):
         assert_same(completion, expected, kind)
@@ -75,11 +56,11 @@ def test_one_prompt_is_computed_once(kind: Kind, checkpoint, alone, counted, pre
     assert engine.cache_usage == 0
 
 
-def test_what_differs_behind_the_beginning_is_computed_by_each(kind: Kind, checkpoint, counted) -> None:
+def test_what_differs_behind_the_beginning_is_computed_by_each(kind: Kind, checkpoint, monkeypatch) -> None:
     shared = 512  # two steps
     requests = [replace(r, prompt_ids=(*r.prompt_ids[:shared], *prompt(40, 7 + n))) for n, r in enumerate(_REQUESTS)]
     engine = make_engine(kind, checkpoint, slots=5, speculation=None)
-    tokens = counted(engine)
+    tokens = count_tokens(monkeypatch, engine)
     completions = engine.generate(requests)
     assert sum(tokens) == shared + 5 * 40 + 5 * (_TOKENS - 1)
     for request, completion in zip(requests, completions, strict=True):

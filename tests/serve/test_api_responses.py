@@ -7,21 +7,14 @@ import openai
 import pydantic
 import pytest
 from scripted import scripted
+from weather import CALL, FUNCTION
 
 from lmworks.generate.constraint import FunctionCalls, JsonSchema
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.records import Message
-from lmworks.tokenizer.tool_calls import OWN_FORM
 
-PARAMETERS = {
-    "type": "object",
-    "properties": {"place": {"type": "string"}},
-    "required": ["place"],
-    "additionalProperties": False,
-}
-WEATHER = {"type": "function", "name": "get_weather", "parameters": PARAMETERS, "strict": True}
-CALL = OWN_FORM.write("get_weather", '{"place": "Graz"}')
+WEATHER = {"type": "function", **FUNCTION}
 CALLS = ["Let me ", "see.\n<tool", CALL[5:20], CALL[20:50], CALL[50:60], CALL[60:], "\n" + CALL]
 
 

@@ -6,20 +6,13 @@ from dataclasses import replace
 import openai
 import pytest
 from scripted import scripted
+from weather import CALL, FUNCTION
 
 from lmworks.records import Message
 from lmworks.serve.openai.responses_api import kept
 from lmworks.serve.openai.responses_api.kept import Kept, KeptResponses
-from lmworks.tokenizer.tool_calls import OWN_FORM
 
-PARAMETERS = {
-    "type": "object",
-    "properties": {"place": {"type": "string"}},
-    "required": ["place"],
-    "additionalProperties": False,
-}
-WEATHER = {"type": "function", "name": "get_weather", "parameters": PARAMETERS, "strict": True}
-CALL = OWN_FORM.write("get_weather", '{"place": "Graz"}')
+WEATHER = {"type": "function", **FUNCTION}
 
 
 @pytest.fixture(scope="module")

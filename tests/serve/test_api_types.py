@@ -8,17 +8,9 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseItemList, ResponseStreamEvent
 from pydantic import TypeAdapter
 from scripted import scripted
+from weather import CALL, FUNCTION, PARAMETERS
 
-from lmworks.tokenizer.tool_calls import OWN_FORM
-
-PLACE = {
-    "type": "object",
-    "properties": {"place": {"type": "string"}},
-    "required": ["place"],
-    "additionalProperties": False,
-}
-FUNCTION = {"name": "look", "description": "Look there", "parameters": PLACE, "strict": True}
-PIECES = ["Well.", "\n" + OWN_FORM.write("look", '{"place": "Graz"}')]
+PIECES = ["Well.", "\n" + CALL]
 MESSAGES = [{"role": "user", "content": "hello"}]
 
 
@@ -51,7 +43,7 @@ def check(kind, *values) -> None:
         {},
         {"logprobs": True, "top_logprobs": 2, "n": 2},
         {"tools": [{"type": "function", "function": FUNCTION}], "logprobs": True},
-        {"response_format": {"type": "json_schema", "json_schema": {"name": "place", "schema": PLACE}}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "place", "schema": PARAMETERS}}},
     ],
 )
 def test_chats(served, options):
@@ -69,8 +61,8 @@ def test_chats(served, options):
     [
         {"instructions": "Be brief.", "metadata": {"unit": "someone"}, "user": "ada"},
         {"include": ["message.output_text.logprobs"], "top_logprobs": 2},
-        {"tools": [{"type": "function", **FUNCTION}], "tool_choice": {"type": "function", "name": "look"}},
-        {"text": {"format": {"type": "json_schema", "name": "place", "schema": PLACE}}},
+        {"tools": [{"type": "function", **FUNCTION}], "tool_choice": {"type": "function", "name": "get_weather"}},
+        {"text": {"format": {"type": "json_schema", "name": "place", "schema": PARAMETERS}}},
     ],
 )
 def test_responses(served, options):

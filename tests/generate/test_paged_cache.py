@@ -276,6 +276,17 @@ def test_an_equal_beginning_is_found_whether_or_not_anybody_still_holds_it(close
     assert cache.hit_tokens == 48 + 32 + 32
 
 
+def test_a_page_that_was_begun_and_lies_behind_the_window_of_what_is_adopted_is_given_back_once() -> None:
+    cache = _cache((PAGE,), pages=12)
+    sequence = _filled(cache, range(20))
+    fork = cache.fork(sequence)
+    _filled(cache, range(100))
+    assert cache.adopt(sequence, range(100)) == 76
+    other = cache.open([999])
+    cache.reserve(other, PAGE * cache.available)
+    assert not {*cache.held(fork)} & {*cache.held(other)}
+
+
 def test_a_cache_that_does_not_share_finds_nothing_and_takes_tokens_back() -> None:
     cache = _cache(share=False)
     sequence = _filled(cache, range(50))

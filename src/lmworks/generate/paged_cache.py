@@ -177,7 +177,8 @@ class PagedCache:
             known = [pool.known[digest] for digest in hashes[max(first, held) :]]
             for page in known:
                 pool.hold(page)
-            for page in (*table[:first], *table[held:]):  # behind the window, and what it had of the next page
+            behind = min(first, held)
+            for page in (*table[:behind], *table[held:]):  # behind the window, and what it had of the next page
                 if page >= 0:
                     pool.release(page)
             sequence.tables[group] = array("i", [DROPPED] * first) + table[first:held] + array("i", known)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -287,6 +288,28 @@ def test_the_event_loop_never_waits_for_a_model(handbook):
 
     turns, seconds = run(handbook, work)
     assert turns > 20 * seconds  # a loop that is blocked by an answer turns once for each of them
+
+
+@pytest.mark.parametrize("long", ["content", "tools", "calls"])
+def test_what_is_long_to_read_is_not_read_on_the_event_loop(service, monkeypatch, long):
+    text, used = "word " * 1000, []
+    tool = {"type": "function", "function": {"name": "f", "description": text, "parameters": {}}}
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": {"text": text}}}
+    given = turn(text if long == "content" else "Hello", tools=(tool,) if long == "tools" else ())
+    if long == "calls":
+        given = replace(given, messages=(*given.messages, Message("assistant", "", (call,))))
+
+    def spy(name: str, of: object) -> None:
+        function = getattr(of, name)
+        monkeypatch.setattr(of, name, lambda *given: (used.append(threading.current_thread()), function(*given))[1])
+
+    spy("submit", service.language("tiny"))
+    spy("record", service.log)
+    with pytest.raises(ValueError, match="context"):
+        run(service, lambda: collect(service.chat(given)))
+    failure = recording.of_failure(given, "too-long", time.time(), "ValueError")
+    run(service, lambda: service.recorder.commit(failure))
+    assert len(used) == 2 and threading.current_thread() not in used
 
 
 def test_a_client_that_leaves_while_its_completion_is_committed_loses_nothing(service, monkeypatch):

@@ -1,8 +1,10 @@
 """Work that would hold up the event loop, on a thread; but only where it is long enough to be worth the way there."""
 
 import asyncio
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+from lmworks.records import Message
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -18,3 +20,9 @@ async def aside(length: int, function: Callable[P, T], *arguments: P.args, **nam
     if length <= SHORT:
         return function(*arguments, **named)
     return await asyncio.to_thread(function, *arguments, **named)
+
+
+def characters(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> int:
+    """Of all that a model is told by a conversation, calls of functions and their definitions included; roughly."""
+    functions = [*tools, *(call for message in messages for call in message.tool_calls)]
+    return sum(len(message.content) for message in messages) + (len(str(functions)) if functions else 0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from lmworks.generate.protocol import Completion, Delta, Request
 from lmworks.generate.worker import EngineWorker, QueueFullError
 from lmworks.records import Interaction
-from lmworks.serve.aside import aside
+from lmworks.serve.aside import aside, characters
 from lmworks.serve.events import BusyError, DeadlineError, Event, FailedError, Finished, Piece
 from lmworks.serve.inbox import Inbox
 from lmworks.serve.recorder import Recorder
@@ -107,7 +107,7 @@ def _submit(job: _Job, choice: int) -> str:
 
 
 def _length(turn: Turn) -> int:
-    return len(turn.prompt_ids) + sum(len(message.content) for message in turn.messages)
+    return len(turn.prompt_ids) + characters(turn.messages, turn.tools)
 
 
 async def _commit(job: _Job, choice: int, completion: Completion, error: str = "") -> Interaction:

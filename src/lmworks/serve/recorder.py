@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from lmworks.monitor.log import Log, LogFullError
 from lmworks.records import Interaction
-from lmworks.serve.aside import aside
+from lmworks.serve.aside import aside, characters
 
 T = TypeVar("T")
 
@@ -57,6 +57,6 @@ class Recorder:
 
 def _length(interaction: Interaction) -> int:
     """Characters and numbers that are to be read and written."""
-    texts = [message.content for message in interaction.messages] + [one.text for one in interaction.retrieved]
+    texts = (*(one.text for one in interaction.retrieved), interaction.rendered_prompt, interaction.response)
     numbers = len(interaction.prompt_ids) + len(interaction.token_ids) + len(interaction.query_embedding)
-    return numbers + sum(map(len, (*texts, interaction.rendered_prompt, interaction.response)))
+    return numbers + characters(interaction.messages, interaction.tools) + sum(map(len, texts))

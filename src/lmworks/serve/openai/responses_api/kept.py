@@ -3,12 +3,12 @@
 They are in memory alone. The log would not do: what it holds was redacted, and no client can take anything out of it.
 """
 
-import json
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
 from lmworks.records import Message
+from lmworks.serve.aside import characters
 
 MOST_RESPONSES = 1000
 MOST_CHARACTERS = 32_000_000  # of all of them, as JSON
@@ -35,10 +35,7 @@ class Kept:
     @property
     def characters(self) -> int:
         """What it takes, roughly; turns of one conversation share their messages, which count for each."""
-        return len(self.body) + sum(
-            len(message.content) + (len(json.dumps(message.tool_calls)) if message.tool_calls else 0)
-            for message in self.messages
-        )
+        return len(self.body) + characters(self.messages)
 
 
 class KeptResponses:

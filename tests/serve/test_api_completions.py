@@ -1,5 +1,7 @@
 """Text completions through the official client, and the repository's own client of such endpoints."""
 
+import asyncio
+
 import openai
 import pytest
 
@@ -9,6 +11,7 @@ from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.generate.remote import RemoteEngine
 from lmworks.generate.remote_requests import EXTENSIONS
 from lmworks.records import Message
+from lmworks.tokenizer.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +60,18 @@ def test_more_prompts_than_slots_and_places_in_line(start, engine):
         answer = complete(running, prompts, temperature=0, max_tokens=3)
     wanted = [expected(engine, prompt, temperature=0, max_tokens=3).text for prompt in prompts]
     assert [choice.text for choice in answer.choices] == wanted
+
+
+def test_many_short_prompts_are_not_read_on_the_event_loop(language, monkeypatch):
+    encode, used = Tokenizer.encode, []
+
+    def spy(tokenizer: Tokenizer, text: str, special: bool = False) -> list[int]:
+        used.append(asyncio._get_running_loop())
+        return encode(tokenizer, text, special)
+
+    monkeypatch.setattr(Tokenizer, "encode", spy)
+    assert len(complete(language, ["word " * 60] * 20, max_tokens=1).choices) == 20
+    assert used == [None] * 20
 
 
 @pytest.mark.parametrize(("slots", "waiting", "n"), [(2, 1, 2), (2, 1, 3), (3, 0, 2)])

@@ -1,6 +1,5 @@
 """POST /v1/completions: text completions of language models, and with `echo` the scores of prompt tokens."""
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -28,7 +27,7 @@ from lmworks.serve.openai.envelope import (
 from lmworks.serve.openai.errors import ApiError, Json, documented
 from lmworks.serve.openai.log_probabilities import TextLogprobsWriter, TokenBytes
 from lmworks.serve.openai.merging import merged
-from lmworks.serve.openai.prompts import Prompt, Scorer, read_prompt
+from lmworks.serve.openai.prompts import Prompt, Scorer, read_prompts
 from lmworks.serve.openai.requests import CompletionRequest
 from lmworks.serve.openai.stream import DONE, event
 from lmworks.serve.recording import Turn
@@ -117,12 +116,10 @@ class _Text:
         echo, own = bool(body.echo), scorer if body.logprobs is not None else None
         others = body.logprobs or 0
         adapter = service.adapter(body.model)
-        reading = [
-            read_prompt(worker, given, echo=echo, scorer=own, alternatives=others, adapter=adapter)
-            for given in body.prompts
-        ]
         with service.counted():
-            prompts = list(await asyncio.gather(*reading))
+            prompts = await read_prompts(
+                worker, body.prompts, echo=echo, scorer=own, alternatives=others, adapter=adapter
+            )
         parameters, fields = sampling.of_completion(body), turn_fields(body, client)
         turns = [
             Turn(body.model, prompt_ids=one.ids, sampling=parameters, n=made, id=fresh_id(), **fields)

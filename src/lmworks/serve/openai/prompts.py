@@ -63,29 +63,32 @@ class Scorer:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
-async def read_prompt(
+async def read_prompts(
     worker: EngineWorker,
-    given: str | list[int],
+    given: Sequence[str | list[int]],
     *,
     echo: bool,
     scorer: Scorer | None = None,
     alternatives: int = 0,
     adapter: str = "",
-) -> Prompt:
-    """Ids of a text, or the text of ids; with `scorer`, the answer repeats the prompt with log-probabilities."""
-    tokenizer = worker.checkpoint.tokenizer
-    ids = await aside(len(given), _ids, tokenizer, given, worker.checkpoint.config.embedding.vocabulary)
+) -> list[Prompt]:
+    """Ids of texts, or the texts of ids; with `scorer`, the answer repeats the prompts with log-probabilities."""
+    read = await aside(sum(map(len, given)), _read, worker, given, echo)
+    if scorer is None or not echo:
+        return [Prompt(ids, text) for ids, text in read]
+    return list(await asyncio.gather(*(_scored(worker, *one, scorer, alternatives, adapter) for one in read)))
+
+
+def _read(worker: EngineWorker, given: Sequence[str | list[int]], echo: bool) -> list[tuple[tuple[int, ...], str]]:
+    """The ids of each prompt, and with `echo` its text."""
+    tokenizer, vocabulary = worker.checkpoint.tokenizer, worker.checkpoint.config.embedding.vocabulary
+    encoded = [_ids(tokenizer, one, vocabulary) for one in given]
     if not echo:
-        return Prompt(ids, "")
-    text = given if isinstance(given, str) else tokenizer.decode(ids, skip_special=False)
-    if scorer is None:
-        return Prompt(ids, text)
-    most = worker.capabilities.context_length
-    if most is not None and len(ids) > most:
-        message = f"prompt: {len(ids)} tokens are more than the context of {most} that is served (serve.context_length)"
-        raise ApiError(400, message, "prompt", "context_length_exceeded")
-    (score,) = await scorer.score(worker, [ids[:1]], [ids[1:]], alternatives, adapter)
-    return _scored(ids, text, score, TokenTexts(tokenizer))
+        return [(ids, "") for ids in encoded]
+    return [
+        (ids, one if isinstance(one, str) else tokenizer.decode(ids, skip_special=False))
+        for ids, one in zip(encoded, given, strict=True)
+    ]
 
 
 def _ids(tokenizer: Tokenizer, given: str | list[int], vocabulary: int) -> tuple[int, ...]:
@@ -97,8 +100,15 @@ def _ids(tokenizer: Tokenizer, given: str | list[int], vocabulary: int) -> tuple
     return tuple(given)
 
 
-def _scored(ids: tuple[int, ...], text: str, score: Score, texts: TokenTexts) -> Prompt:
-    values = (None, *score.log_probabilities)
+async def _scored(
+    worker: EngineWorker, ids: tuple[int, ...], text: str, scorer: Scorer, alternatives: int, adapter: str
+) -> Prompt:
+    most = worker.capabilities.context_length
+    if most is not None and len(ids) > most:
+        message = f"prompt: {len(ids)} tokens are more than the context of {most} that is served (serve.context_length)"
+        raise ApiError(400, message, "prompt", "context_length_exceeded")
+    (score,) = await scorer.score(worker, [ids[:1]], [ids[1:]], alternatives, adapter)
+    texts, values = TokenTexts(worker.checkpoint.tokenizer), (None, *score.log_probabilities)
     others = [[(token, texts[token], value) for token, value in row] for row in score.alternatives]
     rows = zip(ids, values, [[], *others] if others else [[]] * len(ids), strict=True)
     tokens = tuple(Token(token, texts[token], value or 0.0, tuple(best)) for token, value, best in rows)

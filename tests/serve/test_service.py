@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from lmworks.generate.constraint import JsonSchema
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.records import Interaction, Message
@@ -290,7 +291,7 @@ def test_the_event_loop_never_waits_for_a_model(handbook):
     assert turns > 20 * seconds  # a loop that is blocked by an answer turns once for each of them
 
 
-@pytest.mark.parametrize("long", ["content", "tools", "calls"])
+@pytest.mark.parametrize("long", ["content", "tools", "calls", "constraint"])
 def test_what_is_long_to_read_is_not_read_on_the_event_loop(service, monkeypatch, long):
     text, used = "word " * 1000, []
     tool = {"type": "function", "function": {"name": "f", "description": text, "parameters": {}}}
@@ -298,6 +299,8 @@ def test_what_is_long_to_read_is_not_read_on_the_event_loop(service, monkeypatch
     given = turn(text if long == "content" else "Hello", tools=(tool,) if long == "tools" else ())
     if long == "calls":
         given = replace(given, messages=(*given.messages, Message("assistant", "", (call,))))
+    if long == "constraint":
+        given = turn("x" * 2000, sampling=replace(SHORT, constraint=JsonSchema({"enum": [text]})))
 
     def spy(name: str, of: object) -> None:
         function = getattr(of, name)

@@ -57,6 +57,7 @@ class Recorder:
 
 def _length(interaction: Interaction) -> int:
     """Characters and numbers that are to be read and written."""
-    texts = (*(one.text for one in interaction.retrieved), interaction.rendered_prompt, interaction.response)
+    texts = [one.text for one in (*interaction.retrieved, *interaction.verdicts)]
+    texts += interaction.rendered_prompt, interaction.response, str(interaction.parameters)
     numbers = len(interaction.prompt_ids) + len(interaction.token_ids) + len(interaction.query_embedding)
     return numbers + characters(interaction.messages, interaction.tools) + sum(map(len, texts))

@@ -15,7 +15,7 @@ class Pool {
 
   ~Pool() {
     region_ = nullptr;
-    started_.fetch_add(1, std::memory_order_release);
+    started_.fetch_add(1);
     started_.notify_all();
     for (std::thread& thread : threads_) thread.join();
   }
@@ -23,7 +23,7 @@ class Pool {
   void run(const std::function<void(Team&)>& region) {
     region_ = &region;
     barrier_.placement().here(0);
-    started_.fetch_add(1, std::memory_order_release);
+    started_.fetch_add(1);  // a whole fence before the notification, as in `Barrier`
     started_.notify_all();
     take_part(0);
   }

@@ -1,6 +1,6 @@
 """What each format of weights costs and loses: bytes, speed, bits per byte, and which layers feel it most.
 
-    python benchmarks/weight_formats.py BOOKS [--minutes 8] [--documents 300]
+    python benchmarks/weight_formats.py BOOKS [--minutes 8] [--pieces 120] [--faq CSV]
 
 BOOKS is a folder of texts (.md.gz, .txt, .md). A decoder over bytes is trained on all but two of them, for so many
 minutes, because the weights of the default model are of 4 bits already: their loss would say nothing. It is held in

@@ -123,6 +123,13 @@ def test_errors_speak_the_language_of_their_path(language, path, status, kind):
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
 
+def test_who_forgets_the_prefix_is_told(language):
+    answer = language.http().post("/chat/completions", json={"model": "tiny", "messages": []})
+    assert answer.status_code in (404, 405)
+    assert "the API is under /v1" in answer.json()["error"]["message"]
+    assert "/v1" not in language.http().post("/nothing", json={}).json()["error"]["message"]
+
+
 def test_a_path_is_not_markup(language):
     answer = language.http().get("/<script>alert(1)</script>")
     assert answer.status_code == 404 and "<script>alert" not in answer.text

@@ -4,11 +4,13 @@ import contextlib
 import json
 import queue
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
@@ -115,13 +117,21 @@ def test_what_does_not_finish_in_time_is_cut_and_logged(tmp_path, tiny_folder):
     assert row.finish_reason == "cancelled" and row.output_tokens < 200
 
 
-def test_a_taken_port_is_told_before_anything_is_loaded(tmp_path):
+@pytest.fixture
+def unloadable(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder without weights, which only loading it finds out."""
+    folder = tmp_path_factory.mktemp("unloadable")
+    shutil.copy(tiny_folder / "config.json", folder)
+    return str(folder)
+
+
+def test_a_taken_port_is_told_before_anything_is_loaded(tmp_path, unloadable):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(OSError, match="--port"):
-            run(tmp_path, ServeConfig(port=port), {"tiny": "no such model"})
+            run(tmp_path, ServeConfig(port=port), {"tiny": unloadable})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -142,15 +152,15 @@ def test_this_machine_needs_none(host):
     check_exposure(ServeConfig(host=host))
 
 
-def test_a_missing_file_of_keys_is_told_before_anything_is_loaded(tmp_path):
+def test_a_missing_file_of_keys_is_told_before_anything_is_loaded(tmp_path, unloadable):
     with pytest.raises(FileNotFoundError, match="lmworks keys add"):
-        run(tmp_path, ServeConfig(port=0, keys=str(tmp_path / "keys.json")), {"tiny": "no such model"})
+        run(tmp_path, ServeConfig(port=0, keys=str(tmp_path / "keys.json")), {"tiny": unloadable})
 
 
-def test_a_model_that_cannot_be_loaded_ends_the_process(tmp_path):
+def test_a_model_that_cannot_be_loaded_ends_the_process(tmp_path, unloadable):
     told = []
-    with pytest.raises(FileNotFoundError, match="no such model"):
-        run(tmp_path, ServeConfig(port=0), {"tiny": "no such model"}, told.append)
+    with pytest.raises((FileNotFoundError, ValueError), match="unloadable"):
+        run(tmp_path, ServeConfig(port=0), {"tiny": unloadable}, told.append)
     assert [text.split(";")[0].split()[0] for text in told] == ["Loading"]
 
 

@@ -17,7 +17,7 @@ from lmworks.generate.constraint import JsonSchema
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.records import Interaction, Message
-from lmworks.serve import completing, recording
+from lmworks.serve import completing, recording, server
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.events import (
     BusyError,
@@ -384,3 +384,16 @@ def test_a_workspace_keeps_its_policy_when_another_model_is_served_from_it(works
         assert stored.messages[-1].content == "mail me at [email]"
     finally:
         service.close()
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"), [("folder", r"no config\.json"), ("text", "no GGUF file"), ("nothing", "No such file")]
+)
+def test_what_is_no_model_is_refused_before_anything_is_announced_or_written(source, problem, tmp_path):
+    path = tmp_path / "model"
+    if source != "nothing":
+        path.mkdir() if source == "folder" else path.write_text("a note")
+    told: list[str] = []
+    with pytest.raises((FileNotFoundError, ValueError), match=problem):
+        server.run(tmp_path / "workspace", ServeConfig(port=0), {"mine": str(path)}, told.append)
+    assert told == [] and not (tmp_path / "workspace").exists()

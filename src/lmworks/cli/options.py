@@ -24,7 +24,10 @@ SetOption = Annotated[
 ]
 WorkspaceOption = Annotated[
     Path | None,
-    typer.Option(help="Where the system is kept. Default: .lmworks/NAME for a build, the last one built otherwise."),
+    typer.Option(
+        help="Where the system is kept. Default: .lmworks/NAME for a build or a model served alone, the last one built "
+        "otherwise."
+    ),
 ]
 
 

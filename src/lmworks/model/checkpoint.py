@@ -138,7 +138,7 @@ def load(
             raise UnsupportedModel(f"{path}: {error}") from error
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-    if path.is_file() and (path.suffix == ".gguf" or _is_gguf(path)):
+    if path.is_file() and (path.suffix == ".gguf" or is_gguf(path)):
         model = read_gguf(path)
         target = torch.float32 if dtype == "stored" else dtype  # blocks of integers are no dtype of a model
         _check_rows(model.config, model.tokenizer)
@@ -236,7 +236,7 @@ def _load_folder(folder: Path, source: str, dtype: DType, device: torch.device |
     )  # fmt: skip
 
 
-def _is_gguf(path: Path) -> bool:
+def is_gguf(path: Path) -> bool:
     with path.open("rb") as stream:
         return stream.read(4) == b"GGUF"
 

@@ -113,7 +113,9 @@ def pull(name: str, progress: Callable[[str], None] | None = None) -> Path:
 
 def _folder(name: str) -> Path:
     if name not in MODELS:
-        raise FileNotFoundError(f"no model is called {name!r}; the names are: {', '.join(MODELS)}")
+        raise FileNotFoundError(
+            f"no model is called {name!r}, and there is no such folder or file; the names are: {', '.join(MODELS)}"
+        )
     home = os.environ.get("LMWORKS_HOME")
     return (Path(home) if home else Path.home() / ".cache" / "lmworks") / "models" / name
 

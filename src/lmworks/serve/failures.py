@@ -1,6 +1,7 @@
 """Errors that no endpoint caught, as answers: JSON for programs, a page for people."""
 
 import logging
+from collections.abc import Collection
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -27,7 +28,7 @@ def add_handlers(app: FastAPI, service: Service) -> None:
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return answer(request.scope, service, _of_http(request, error))
+        return answer(request.scope, service, _of_http(request, error, app.openapi()["paths"]))
 
     async def api(request: Request, error: Exception) -> Response:
         return answer(request.scope, service, from_exception(error))
@@ -37,18 +38,20 @@ def add_handlers(app: FastAPI, service: Service) -> None:
     app.add_exception_handler(ApiError, api)
 
 
-def _of_http(request: Request, error: HTTPException) -> ApiError:
+def _of_http(request: Request, error: HTTPException, paths: Collection[str]) -> ApiError:
+    hint = ": the API is under /v1, which a client's base_url ends with" if f"/v1{request.url.path}" in paths else ""
     messages = {
-        404: f"there is nothing at {request.url.path}",
-        405: f"{request.method} is not allowed at {request.url.path}",
+        404: f"there is nothing at {request.url.path}{hint}",
+        405: f"{request.method} is not allowed at {request.url.path}{hint}",
         400: "the body is no JSON that can be read here",
     }
     return ApiError(error.status_code, messages.get(error.status_code, str(error.detail)), headers=error.headers)
 
 
 def answer(scope: Scope, service: Service, error: ApiError) -> Response:
-    """The error as JSON or as a page, by who speaks to the path."""
-    if is_api(scope["path"]) or scope["method"] not in ("GET", "HEAD", "POST"):
+    """The error as JSON or as a page, by who speaks to the path, or sends JSON to it."""
+    json = (b"content-type", b"application/json") in scope["headers"]
+    if json or is_api(scope["path"]) or scope["method"] not in ("GET", "HEAD", "POST"):
         return error.response()
     from lmworks.serve.pages.rendering import error_page
 

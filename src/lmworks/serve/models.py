@@ -10,8 +10,9 @@ from lmworks.adapt import Lora, read_lora
 from lmworks.generate.embedding import TextEncoder
 from lmworks.generate.engine import Engine
 from lmworks.generate.worker import EngineWorker
-from lmworks.model.checkpoint import Checkpoint, load
+from lmworks.model.checkpoint import Checkpoint, is_gguf, load, read_document
 from lmworks.model.config import LanguageModelHead, PoolHead
+from lmworks.model.huggingface import UnsupportedModel
 from lmworks.serve.config import ServeConfig
 
 ASSISTANT = "assistant"  # the name of the grounded system
@@ -90,6 +91,18 @@ def _load_adapter(
     language, lora = _fitting(name, folder, checkpoints, encoders)
     languages[language].load_adapter(name, lora)
     return language
+
+
+def check_sources(paths: Mapping[str, str]) -> None:
+    """FileNotFoundError or ValueError for a folder or a file that is clearly no model; no weights are read."""
+    for path in map(Path, paths.values()):
+        if path.is_dir():
+            try:
+                read_document(path)
+            except UnsupportedModel as error:
+                raise UnsupportedModel(f"{path}: {error}") from error
+        elif not is_gguf(path):
+            raise ValueError(f"{path} is no GGUF file: a model is one of these, or a Hugging Face folder")
 
 
 def check_adapters(paths: Mapping[str, str], adapters: Mapping[str, str]) -> None:

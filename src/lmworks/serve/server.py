@@ -15,7 +15,7 @@ from lmworks.build import read_current
 from lmworks.serve.app import create_app
 from lmworks.serve.asgi import is_loopback
 from lmworks.serve.config import ServeConfig
-from lmworks.serve.models import check_adapters, served_names
+from lmworks.serve.models import check_adapters, check_sources, served_names
 from lmworks.serve.service import Service
 
 _CLOSE_SECONDS = 5  # for connections to end once their work is done
@@ -32,9 +32,10 @@ def run(
     `drain_seconds`, while everything new is refused with 503; a second one ends it at once.
 
     Raises, before anything is loaded or announced, ValueError for a host that needs keys, OSError for a port that is
-    taken, what `check_adapters` raises and what `Service` raises; later what `Service.load` raises.
+    taken, what `check_sources`, `check_adapters` and `Service` raise; later what `Service.load` raises.
     """
     check_exposure(config)
+    check_sources(models or {})
     if config.adapters:
         check_adapters(_paths(workspace, models), config.adapters)
     listener = listen(config)

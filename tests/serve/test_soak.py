@@ -62,8 +62,7 @@ def test_requests_of_every_kind_leave_nothing_behind(smollm2, minilm, tmp_path):
     assert found.swaps["error"] == "" and found.swaps["counts"].get("different", 0) == 0
     # It proves nothing where nothing of all that has happened.
     assert found.swaps["counts"]["same"] > 1 and found.swaps["preemptions"] > 0
-    # How many there are depends on the machine; what was asked for again and again, in other company, is the point.
-    assert found.cut > 0 and found.distinct > 10 and found.interactions - found.distinct > 50
+    assert found.cut > 0 and found.interactions > 2 * found.distinct > 20
     assert found.idle[-1].threads <= found.idle[1].threads
     assert found.idle[-1].descriptors <= found.idle[1].descriptors
     assert found.growth() < 1.05  # after a quarter of the time every buffer has its size

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from lmworks.kernels import pages
 from lmworks.kernels.pages import CACHE_FORMATS, PAGE, CacheFormat, allocate, bytes_per_token, copy_pages, read, write
 
 # Of numbers up to about 4: float32 is exact, bfloat16 keeps 8 bits, int8 rounds to 127 steps of the largest.
@@ -53,3 +54,10 @@ def test_what_the_layout_cannot_hold_is_refused() -> None:
         allocate(1, 1, 24, "float32")
     with pytest.raises(ValueError, match="float32, bfloat16, int8"):
         allocate(1, 1, 16, "float16")  # type: ignore[arg-type]
+
+
+def test_clearing_pages_leaves_the_others() -> None:
+    made = pages.allocate(5, 2, 32, "bfloat16")
+    made.data.fill_(255)
+    pages.clear_pages(made, [3, 1])
+    assert [page.unique().tolist() for page in made.data] == [[255], [0], [255], [0], [255]]

@@ -1,8 +1,9 @@
 """Clients of every kind at once, for minutes: good requests, hostile ones, and clients that leave; see `soaking.py`.
 
-Each minute the clients fall silent, and the server must be idle: no request runs or waits, every page of the cache is
-returned, the log has caught up. At the end the log is read: what was acknowledged is there once, with the text that the
-client was told, and whatever was completed, by the model or an adapter, is token for token what an engine makes alone.
+After each round the clients fall silent, and the server must be idle: no request runs or waits, every page of the
+cache is returned, the log has caught up. At the end the log is read: what was acknowledged is there once, with the text
+that the client was told, and whatever was completed, by the model or an adapter, is token for token what an engine
+makes alone.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import random
 import re
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -67,10 +69,18 @@ class Found:
         return self.idle[-1].resident_bytes / self.idle[len(self.idle) // 4].resident_bytes
 
 
-def soak_mixed(
-    language: Path, embedder: Path, workspace: Path, *, clients: int, rounds: int, seconds: float = 60.0
-) -> Found:
-    """Serve the two models in a process of its own to so many clients, in `rounds` of `seconds` each."""
+Turns = Callable[[], Iterable[object]]  # a client asks once for each
+
+
+def for_seconds(seconds: float) -> Iterator[None]:
+    """Turns until so much time has gone."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        yield
+
+
+def soak_mixed(language: Path, embedder: Path, workspace: Path, *, clients: int, rounds: int, turns: Turns) -> Found:
+    """Serve the two models in a process of its own to so many clients, each of which has `turns` in every round."""
     checkpoint, found = load(language), Found()
     loras = {name: random_lora(checkpoint.config, seed, 0.02) for seed, name in enumerate(ADAPTERS)}
     folders = {n: str(write_lora(workspace / n, lora, checkpoint.config)) for n, lora in loras.items()}
@@ -82,7 +92,7 @@ def soak_mixed(
     try:
         server.wait_until_ready()
         for number in range(rounds):
-            asyncio.run(_round(server, found, number, clients, seconds))
+            asyncio.run(_round(server, found, number, clients, turns))
         if server.stop() != 0:
             found.problems.append(f"the server ended with status {server.process.returncode}")
     finally:
@@ -99,13 +109,12 @@ def soak_mixed(
 # Clients
 
 
-async def _round(server: Server, found: Found, number: int, clients: int, seconds: float) -> None:
+async def _round(server: Server, found: Found, number: int, clients: int, turns: Turns) -> None:
     limits = httpx.Limits(max_connections=clients + 4)
     timeout = SETTINGS["deadline_seconds"] + _STUCK_SECONDS
     async with httpx.AsyncClient(base_url=server.url, timeout=timeout, limits=limits) as client:
-        until = time.monotonic() + seconds
         generators = [random.Random(number * clients + one) for one in range(clients)]
-        await asyncio.gather(*(_client(client, server, generator, found, until) for generator in generators))
+        await asyncio.gather(*(_client(client, server, generator, found, turns) for generator in generators))
     async with httpx.AsyncClient(base_url=server.url) as client:
         found.idle.append(await _idle(client, server))
     if not found.idle[-1].quiet:
@@ -113,9 +122,9 @@ async def _round(server: Server, found: Found, number: int, clients: int, second
 
 
 async def _client(
-    client: httpx.AsyncClient, server: Server, generator: random.Random, found: Found, until: float
+    client: httpx.AsyncClient, server: Server, generator: random.Random, found: Found, turns: Turns
 ) -> None:
-    while time.monotonic() < until:
+    for _ in turns():
         if generator.random() < 0.02:
             await _send_half(server, generator)
             found.statuses["half a request"] += 1

@@ -1,15 +1,19 @@
 """The server of the mixed soak: what `lmworks serve` serves, while a thread of its own changes adapters.
 
 HTTP has no route for that: whoever embeds the server does it. What the thread has seen is written to `swaps.json` in
-the workspace when the server has stopped.
+the workspace when the server has stopped. Its pools have all their threads from the beginning: they would start one
+by one, as late as two long texts happen to come together, and could not be told from threads that are left behind.
 """
 
 import argparse
+import asyncio
 import json
 import random
+import socket
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -37,6 +41,19 @@ class Swaps:
     counts: Counter[str] = field(default_factory=Counter)
     preemptions: int = 0
     error: str = ""
+
+
+class _Filled(Server):
+    """A server whose pools are full."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        beside = ThreadPoolExecutor()
+        loop.set_default_executor(beside)  # as large as the one that the loop would make itself
+        for pool in (beside, self._service._compiling, self._service._threads):
+            together = threading.Barrier(pool._max_workers)
+            await asyncio.gather(*(loop.run_in_executor(pool, together.wait) for _ in range(pool._max_workers)))
+        await super().startup(sockets)
 
 
 def random_lora(config: ModelConfig, seed: int, spread: float) -> Lora:
@@ -104,7 +121,7 @@ def main() -> None:
     config = from_mapping(ServeConfig, {**options.settings, "port": options.port})
     service = Service(options.workspace, config, options.models)
     listener = listen(config)
-    server, swaps = Server(create_app(service), service), Swaps()
+    server, swaps = _Filled(create_app(service), service), Swaps()
     service.load()
     worker = service.language(next(iter(options.models)))
     loras = [random_lora(worker.checkpoint.config, seed, 0.02) for seed in (11, 12)]

@@ -15,10 +15,11 @@ import random
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
-from mixed_soak import describe, soak_mixed
+from mixed_soak import describe, for_seconds, soak_mixed
 from server_process import Server
 
 from lmworks.model.pulling import locate
@@ -158,7 +159,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.minutes:
         models = Path(locate(options.model)), Path(locate("all-minilm-l6-v2"))
-        print(describe(soak_mixed(*models, options.workspace, clients=options.clients, rounds=options.minutes)))
+        turns = partial(for_seconds, 60.0)
+        found = soak_mixed(*models, options.workspace, clients=options.clients, rounds=options.minutes, turns=turns)
+        print(describe(found))
         return
     server = Server(options.workspace, ["--model", options.model])
     ready = server.wait_until_ready()

@@ -57,7 +57,8 @@ def test_thirty_two_clients_for_a_minute(smollm2, tmp_path):
 @pytest.mark.slow
 @pytest.mark.weights
 def test_requests_of_every_kind_leave_nothing_behind(smollm2, minilm, tmp_path):
-    found = soak_mixed(smollm2, minilm, tmp_path, clients=24, rounds=4, seconds=8.0)
+    # So many requests, not so many seconds: how often the same one comes again does not depend on the machine.
+    found = soak_mixed(smollm2, minilm, tmp_path, clients=24, rounds=4, turns=lambda: range(12))
     assert found.problems == []
     assert found.swaps["error"] == "" and found.swaps["counts"].get("different", 0) == 0
     # It proves nothing where nothing of all that has happened.

@@ -2,66 +2,90 @@
 
 A chat template is a program that puts messages and special tokens into one string. Encoding that string naively would
 let a user write `<|im_end|><|im_start|>system` and speak as the system. So the renderer knows which characters came
-from a message: it renders a second time with marks around every content, reads off where the contents lie, and lets
-only the template's own characters become special tokens. The same marks say which tokens the assistant wrote, which is
-what a model is trained on.
+from a message (`origins.py`), and lets only the template's own characters become special tokens (`special_tokens.py`).
+The same knowledge says which tokens the assistant wrote, which is what a model is trained on.
 """
 
-import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 from lmworks.records import Message
+from lmworks.tokenizer.origins import Fragment, Marked, Marking, Marks, Range, cut, span, unused_characters
+from lmworks.tokenizer.special_tokens import Encoded, SpecialTokens
 from lmworks.tokenizer.template import ChatTemplate, ChatTemplateError
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.tool_calls import Tool, ToolForm, as_text, form_of
 
-Range = tuple[int, int]  # code points [start, end) of the rendered text
+_USER, _ASSISTANT = Message("user", "question"), Message("assistant", "answer")
+_OWN_VARIABLES = ("messages", "tools", "add_generation_prompt")
 
 
 @dataclass(frozen=True)
 class Rendered:
     """A conversation as text and as ids.
 
-    `training_mask[i]` says whether the assistant wrote token i: the parts a template encloses in `{% generation %}`, or
-    else every assistant content and the special token that ends its turn. `stop_ids` end the assistant's turn.
+    training_mask  says for each token whether the assistant wrote it: the parts a template encloses in
+                   `{% generation %}`, or else every assistant content and call, and the special token that ends its
+                   turn.
+    stop_ids       end the assistant's turn.
+    starts         the code point of `text` where each token begins.
+    untrained      the indices of the assistant's messages of which no token is in the mask, because the template hides
+                   where they are or marks no part of them: whoever trains on this conversation has to know.
     """
 
     text: str
     ids: tuple[int, ...]
     training_mask: tuple[bool, ...]
     stop_ids: tuple[int, ...]
+    starts: tuple[int, ...] = ()
+    untrained: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Conversation:
+    """What is rendered, at one moment: a template that writes the date must write the same one each time."""
+
+    messages: Sequence[Message]
+    add_generation_prompt: bool = False
+    tools: Sequence[Tool] = ()
+    now: datetime = field(default_factory=datetime.now)
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where in a rendered text the contents of messages lie, and what the assistant wrote."""
+    """A rendered conversation, where its messages' contents lie, and how they were cut to find out."""
 
-    text: str
-    contents: tuple[Range, ...]
-    answers: tuple[Range, ...]
+    marked: Marked
+    fragments: Sequence[Sequence[Fragment]]
 
 
 class ChatRenderer:
     """Renders messages with a chat template.
 
-    ChatTemplateError when there is no template, when it does not compile or refuses the messages, or when it changes
-    the contents of messages in a way that hides where they came from.
+    `settings` are further variables that this template reads, such as `enable_thinking` or `date_string`.
+
+    ChatTemplateError when there is no template, when it does not compile or refuses the messages, when it leaves out a
+    message that is not the assistant's, or when it changes contents in a way that hides where they came from.
     """
 
-    def __init__(self, template: str | None, tokenizer: Tokenizer) -> None:
+    def __init__(self, template: str | None, tokenizer: Tokenizer, settings: Mapping[str, Any] | None = None) -> None:
         if not template:
             raise ChatTemplateError(
                 "this checkpoint has no chat template: give one to ChatRenderer, or use a chat-tuned checkpoint"
             )
-        self.template, self.tokenizer = ChatTemplate(template), tokenizer
-        # A longer token wins over its own beginning.
-        by_length = sorted(tokenizer.special_ids, key=len, reverse=True)
-        self._special = re.compile("|".join(map(re.escape, by_length)) or r"(?!)")
-        self._check_isolation()
+        self.template, self.tokenizer, self.settings = ChatTemplate(template), tokenizer, dict(settings or {})
+        if wrong := [name for name in _OWN_VARIABLES if name in self.settings]:
+            raise ChatTemplateError(f"{', '.join(wrong)} cannot be a setting of a chat template: give it to render")
+        try:
+            self._special = SpecialTokens(tokenizer, self._turn_marks())
+        except ValueError as error:
+            raise ChatTemplateError(str(error)) from error
+        self._check_no_special(str(self.settings), "settings of the chat template")
 
     def render(
         self, messages: Sequence[Message], add_generation_prompt: bool = False, tools: Sequence[Tool] = ()
@@ -69,23 +93,19 @@ class ChatRenderer:
         """The conversation as the model was trained on it; with `add_generation_prompt`, up to the assistant's turn.
 
         The model is told of the functions in `tools` by its template, or where that knows none by a text before the
-        conversation (`tool_form`).
+        conversation (`tool_form`). Nothing is ever truncated.
         """
         if (tools or any(m.tool_calls or m.role == "tool" for m in messages)) and not self.tool_form.native:
             messages, tools = as_text(messages, tools, self.tool_form), ()
-        layout = self._layout(messages, add_generation_prompt, tools)
-        ids: list[int] = []
-        mask: list[bool] = []
-        learnt = [self._with_turn_end(layout, answer) for answer in layout.answers]
-        for start, end, token in self._pieces(layout):
-            if token is not None:
-                piece_ids, starts = [token], [start]
-            else:
-                piece_ids, offsets = self.tokenizer.encode_with_offsets(layout.text[start:end])
-                starts = [start + offset for offset, _ in offsets]
-            ids += piece_ids
-            mask += [any(low <= position < high for low, high in learnt) for position in starts]
-        return Rendered(layout.text, tuple(ids), tuple(mask), self.stop_ids)
+        conversation = _Conversation(messages, add_generation_prompt, tools)
+        layout = self._layout(conversation)
+        encoded = self._special.encode(layout.marked.text, layout.marked.guarded)
+        answers = self._answers(conversation, layout, encoded)
+        learnt = layout.marked.generation if self.template.has_generation else list(_ranges(answers.values()))
+        mask = tuple(any(low <= start < high for low, high in learnt) for start in encoded.starts)
+        untrained = tuple(index for index, ranges in answers.items() if not _meet(ranges, learnt))
+        ids, starts = tuple(encoded.ids), tuple(encoded.starts)
+        return Rendered(layout.marked.text, ids, mask, self.stop_ids, starts, untrained)
 
     @cached_property
     def tool_form(self) -> ToolForm:
@@ -94,7 +114,7 @@ class ChatRenderer:
         def render(rows: Sequence[Mapping[str, Any]], tools: Sequence[Tool], add_generation_prompt: bool) -> str:
             return self.template.render(self._variables(rows, tools, add_generation_prompt))
 
-        return form_of(render, lambda text: self._special.split(text, maxsplit=1)[0])
+        return form_of(render, self._special.before_first)
 
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
@@ -102,83 +122,171 @@ class ChatRenderer:
 
         The tokenizer's end-of-text ids, and what the template puts after an answer.
         """
-        layout = self._layout([Message("user", "question"), Message("assistant", "answer")], False)
-        answer_end = layout.text.rindex("answer") + len("answer")
-        specials = [(start, token) for start, _, token in self._pieces(layout) if token is not None]
-        ends = [token for start, token in specials if not layout.text[answer_end : max(start, answer_end)].strip()]
-        after = [token for (start, token) in specials if start >= answer_end and token in ends][:1]
-        return tuple(dict.fromkeys([*self.tokenizer.eos_ids, *after]))
+        layout = self._layout(_Conversation([_USER, _ASSISTANT]))
+        marked = layout.marked
+        encoded = self._special.encode(marked.text, marked.guarded)
+        answer = [self._with_turn_end(marked, encoded, found) for found in marked.contents[1]]
+        after = [start for start, end in encoded.special if end == answer[-1][1]]
+        ends = [token for token, start in zip(encoded.ids, encoded.starts, strict=True) if start in after]
+        return tuple(dict.fromkeys([*self.tokenizer.eos_ids, *ends[:1]]))
+
+    @property
+    def special_ids(self) -> Mapping[str, int]:
+        """What no content can become: the tokenizer's special ones and those that frame this template's turns."""
+        return self._special.ids
 
     # -----------------------------------------------------------------------------------------------------------------
     # Where the characters come from
 
-    def _layout(self, messages: Sequence[Message], add_generation_prompt: bool, tools: Sequence[Tool] = ()) -> _Layout:
-        for message in messages:
+    def _layout(self, conversation: _Conversation) -> _Layout:
+        for message in conversation.messages:
             self._check_metadata(message)
-        self._check_no_special(str(tools), "functions")
-        text = self._fill(messages, add_generation_prompt, tools, None, stripped=False)
-        marks = _unused_characters(text)
-        # Most templates copy a content as it is, some strip it first: marks inside the outer spaces survive that.
-        for stripped in (False, True):
-            layout = _read_marks(self._fill(messages, add_generation_prompt, tools, marks, stripped), marks)
-            if layout is not None and layout.text == text:
-                return layout
+        self._check_no_special(str(conversation.tools), "functions")
+        text = self._fill(conversation, [message.content for message in conversation.messages])
+        for fragments in self._ways_to_cut(conversation.messages):
+            marks = Marks(unused_characters([text, *(message.content for message in conversation.messages)]))
+            try:
+                contents = [marks.put(parts, index) for index, parts in enumerate(fragments)]
+            except StopIteration:
+                continue
+            marked = marks.read(self._fill(conversation, contents, marks.generation))
+            if marked is not None and marked.text == text:
+                self._check_nothing_left_out(conversation.messages, fragments, marked)
+                return _Layout(marked, fragments)
         raise ChatTemplateError(
             "the chat template rewrites the contents of these messages, so it cannot be told which characters are the "
             "user's; use a template that copies or strips contents"
         )
 
+    def _ways_to_cut(self, messages: Sequence[Message]) -> Iterator[list[list[Fragment]]]:
+        """Each message's content in fragments, the assistant's first in the way that tells most of its spaces."""
+        unsafe = self._special.have_outer_spaces()
+        tried: list[list[list[Fragment]]] = []
+        for answers, others in product(Marking, list(Marking)[1:]):
+            if unsafe and {answers, others} & {Marking.BARE, Marking.APART}:
+                continue
+            ways = [answers if message.role == "assistant" else others for message in messages]
+            # An empty content beside calls stays empty: templates ask whether there is one.
+            ways = [
+                Marking.FILLED if m.tool_calls and way is Marking.WHOLE else way
+                for m, way in zip(messages, ways, strict=True)
+            ]
+            fragments = [cut(m.content, way, self._searched) for m, way in zip(messages, ways, strict=True)]
+            if fragments not in tried:
+                tried.append(fragments)
+                yield fragments
+
+    @cached_property
+    def _searched(self) -> re.Pattern[str] | None:
+        """Strings that may be left without marks for the template to find, since no special token can hide there."""
+        safe = [text for text in self.template.searched if not self._special.may_join(text)]
+        return re.compile("|".join(map(re.escape, sorted(safe, key=len, reverse=True)))) if safe else None
+
     def _fill(
-        self,
-        messages: Sequence[Message],
-        add_generation_prompt: bool,
-        tools: Sequence[Tool],
-        marks: str | None,
-        stripped: bool,
+        self, conversation: _Conversation, contents: Sequence[str], generation: tuple[str, str] = ("", "")
     ) -> str:
         rows = []
-        for message in messages:
-            row: dict[str, Any] = {"role": message.role, "content": message.content}
-            # An empty content beside calls stays empty: templates ask whether there is one.
-            if marks is not None and (message.content or not message.tool_calls):
-                answer = message.role == "assistant" and not self.template.has_generation
-                row["content"] = _mark(message.content, marks[2:4] if answer else marks[0:2], stripped)
+        for message, content in zip(conversation.messages, contents, strict=True):
+            row: dict[str, Any] = {"role": message.role, "content": self._content(content)}
             row |= {"tool_calls": [dict(call) for call in message.tool_calls]} if message.tool_calls else {}
             row |= {"name": message.name} if message.name is not None else {}
             row |= {"tool_call_id": message.tool_call_id} if message.tool_call_id is not None else {}
             rows.append(row)
-        variables = self._variables(rows, tools, add_generation_prompt)
-        return self.template.render(variables, *(marks[4:6] if marks is not None else ("", "")))
+        variables = self._variables(rows, conversation.tools, conversation.add_generation_prompt)
+        return self.template.render(variables, *generation, now=conversation.now)
 
     def _variables(
         self, rows: Sequence[Mapping[str, Any]], tools: Sequence[Tool], add_generation_prompt: bool
     ) -> dict[str, Any]:
         """What a template may read; like `transformers`, it is told of no functions by leaving `tools` out."""
         told = {"tools": [dict(tool) for tool in tools]} if tools else {}
-        return {**self.tokenizer.roles, **told, "messages": rows, "add_generation_prompt": add_generation_prompt}
+        own = {**told, "messages": rows, "add_generation_prompt": add_generation_prompt}
+        return {**self.tokenizer.roles, **self.settings, **own}
 
-    def _pieces(self, layout: _Layout) -> Iterator[tuple[int, int, int | None]]:
-        """The text cut at the template's special tokens: (start, end, id), with id None for ordinary text."""
-        done, position = 0, 0
-        for start, end in (*layout.contents, (len(layout.text), len(layout.text))):
-            for match in self._special.finditer(layout.text, position, start):
-                if done < match.start():
-                    yield done, match.start(), None
-                yield match.start(), match.end(), self.tokenizer.special_ids[match.group()]
-                done = match.end()
-            position = end
-        if done < len(layout.text):
-            yield done, len(layout.text), None
+    def _content(self, text: str) -> str | list[dict[str, str]]:
+        return [{"type": "text", "text": text}] if self._in_parts else text
 
-    def _with_turn_end(self, layout: _Layout, answer: Range) -> Range:
+    @cached_property
+    def _in_parts(self) -> bool:
+        """Whether the template takes a content as a list of parts alone, as some of models that see pictures do."""
+
+        def shows(content: Any) -> bool:
+            try:
+                rows = [{"role": "user", "content": content}]
+                return _USER.content in self.template.render(self._variables(rows, (), False))
+            except ChatTemplateError:
+                return False
+
+        return not shows(_USER.content) and shows([{"type": "text", "text": _USER.content}])
+
+    def _turn_marks(self) -> set[str]:
+        """Added tokens that the tokenizer does not call special though this template frames turns with them.
+
+        Not those that it looks for in contents: such a token is a part of what is said.
+        """
+        added = [token.content for token in self.tokenizer.backend.get_added_tokens_decoder().values()]
+        ordinary = [name for name in added if name not in self.tokenizer.special_ids]
+        system = Message("system", "instruction")
+        texts = []
+        for messages in ([_USER], [system, _USER], [_USER, _ASSISTANT, _USER]) if ordinary else ():
+            try:
+                texts.append(self._fill(_Conversation(messages), [message.content for message in messages]))
+            except ChatTemplateError:
+                continue
+        words = {m.content for m in (_USER, _ASSISTANT, system)}
+        found = {name for name in ordinary if any(name in text for text in texts) and name.strip()}
+        return {name for name in found if not any(name in text for text in (*words, *self.template.searched))}
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # What the assistant wrote
+
+    def _answers(self, conversation: _Conversation, layout: _Layout, encoded: Encoded) -> dict[int, list[Range]]:
+        """The ranges of each of the assistant's messages, with what ends its turn; none where they are hidden."""
+        answers = {}
+        for index, message in enumerate(conversation.messages):
+            if message.role != "assistant":
+                continue
+            ranges = [] if message.tool_calls else span(layout.marked, index, layout.fragments[index])
+            if not ranges and not self.template.has_generation:
+                ranges = self._turn(conversation, index, layout.marked.text, encoded)
+            elif not ranges:
+                ranges = list(layout.marked.contents.get(index, ()))
+            answers[index] = [self._with_turn_end(layout.marked, encoded, found) for found in ranges]
+        return answers
+
+    def _turn(self, conversation: _Conversation, index: int, text: str, encoded: Encoded) -> list[Range]:
+        """Where a turn without a content of its own lies: after the prompt for it, up to what ends it."""
+        before = _Conversation(conversation.messages[:index], True, conversation.tools, conversation.now)
+        try:
+            prompt = self._fill(before, [message.content for message in before.messages])
+        except ChatTemplateError:
+            return []
+        ids = zip(encoded.ids, encoded.starts, strict=True)
+        stops = {start for token, start in ids if token in self.stop_ids and start >= len(prompt)}
+        ends = [end for start, end in encoded.special if start in stops]
+        return [(len(prompt), ends[0])] if text.startswith(prompt) and ends else []
+
+    @staticmethod
+    def _with_turn_end(marked: Marked, encoded: Encoded, answer: Range) -> Range:
         """An answer, extended over the special token that ends its turn."""
-        if self.template.has_generation:
-            return answer
-        match = self._special.match(layout.text, answer[1] + _leading_space(layout.text[answer[1] :]))
-        return (answer[0], match.end()) if match else answer
+        rest = marked.text[answer[1] :]
+        start = answer[1] + len(rest) - len(rest.lstrip())
+        return (answer[0], next((end for low, end in encoded.special if low == start), answer[1]))
 
     # -----------------------------------------------------------------------------------------------------------------
     # What must hold for this to be right
+
+    @staticmethod
+    def _check_nothing_left_out(
+        messages: Sequence[Message], fragments: Sequence[Sequence[Fragment]], marked: Marked
+    ) -> None:
+        for index, (message, parts) in enumerate(zip(messages, fragments, strict=True)):
+            is_marked = any(text and kept for text, kept in parts)
+            if message.role != "assistant" and is_marked and index not in marked.contents:
+                raise ChatTemplateError(
+                    f"the chat template leaves out what message {index + 1} says, of the role {message.role!r}: it "
+                    "does not know this role, or not in this place"
+                )
 
     def _check_metadata(self, message: Message) -> None:
         """Only contents are guarded by marks; the rest of a message must not hold a special token at all."""
@@ -186,52 +294,13 @@ class ChatRenderer:
         self._check_no_special(metadata, "role, name or tool calls of a message")
 
     def _check_no_special(self, text: str, where: str) -> None:
-        if found := self._special.search(text):
-            raise ChatTemplateError(f"special token {found.group()!r} in the {where}")
-
-    def _check_isolation(self) -> None:
-        """Cutting at special tokens must not change the ids around them, as when a token swallows its spaces."""
-        before, after = self.tokenizer.encode(" a "), self.tokenizer.encode(" b")
-        reader = copy.deepcopy(self.tokenizer.backend)
-        reader.encode_special_tokens = False
-        for token, index in self.tokenizer.special_ids.items():
-            if reader.encode(f" a {token} b", add_special_tokens=False).ids != [*before, index, *after]:
-                raise ChatTemplateError(f"{token!r} changes how the tokenizer reads its neighbours: not supported")
+        if found := self._special.find(text):
+            raise ChatTemplateError(f"special token {found!r} in the {where}")
 
 
-def _unused_characters(text: str) -> str:
-    """Six private-use characters that do not occur in `text`: three pairs of an opening and a closing mark."""
-    present = set(text)
-    unused = (character for character in map(chr, range(0xE000, 0xF900)) if character not in present)
-    return "".join(next(unused) for _ in range(6))
+def _ranges(groups: Iterable[Sequence[Range]]) -> Iterator[Range]:
+    return (found for group in groups for found in group)
 
 
-def _mark(content: str, pair: str, stripped: bool) -> str:
-    if not stripped:
-        return pair[0] + content + pair[1]
-    core = content.strip()
-    start = content.index(core)
-    return content[:start] + pair[0] + core + pair[1] + content[start + len(core) :]
-
-
-def _read_marks(marked: str, marks: str) -> _Layout | None:
-    """Takes the marks out again and notes where they stood; None if they do not come in matching pairs."""
-    kept: list[str] = []
-    opened: dict[int, int] = {}
-    ranges: tuple[list[Range], list[Range], list[Range]] = ([], [], [])  # contents, answers, generation parts
-    for character in marked:
-        kind, closing = divmod(marks.find(character), 2)
-        if kind < 0:
-            kept.append(character)
-        elif not closing and kind not in opened:
-            opened[kind] = len(kept)
-        elif closing and kind in opened:
-            ranges[kind].append((opened.pop(kind), len(kept)))
-        else:
-            return None
-    contents = tuple(sorted(ranges[0] + ranges[1]))
-    return None if opened else _Layout("".join(kept), contents, tuple(ranges[1] + ranges[2]))
-
-
-def _leading_space(text: str) -> int:
-    return len(text) - len(text.lstrip())
+def _meet(ranges: Sequence[Range], others: Sequence[Range]) -> bool:
+    return any(low < end and start < high for start, end in ranges for low, high in others)

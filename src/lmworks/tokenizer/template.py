@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import jinja2
@@ -20,7 +21,8 @@ class ChatTemplateError(ValueError):
 class ChatTemplate:
     """A compiled template; `has_generation` says whether it marks what the model is trained to write.
 
-    `render` gives the text; `open_mark` and `close_mark` go around every `{% generation %}` part.
+    `render` gives the text; `open_mark` and `close_mark` go around every `{% generation %}` part, and `now` is what the
+    template is told of the date.
     """
 
     def __init__(self, source: str) -> None:
@@ -31,12 +33,23 @@ class ChatTemplate:
         except jinja2.TemplateError as error:
             raise ChatTemplateError(f"the chat template does not compile: {error}") from error
 
-    def render(self, variables: Mapping[str, Any], open_mark: str = "", close_mark: str = "") -> str:
+    def render(
+        self, variables: Mapping[str, Any], open_mark: str = "", close_mark: str = "", now: datetime | None = None
+    ) -> str:
         """The text of the template; ChatTemplateError when the template fails or calls `raise_exception`."""
+        helpers = {"generation_open": open_mark, "generation_close": close_mark}
         try:
-            return self._template.render(**variables, generation_open=open_mark, generation_close=close_mark)
+            return self._template.render({"strftime_now": (now or datetime.now()).strftime, **variables, **helpers})
         except jinja2.TemplateError as error:
             raise ChatTemplateError(f"the chat template refuses these messages: {error}") from error
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+            raise ChatTemplateError(f"the chat template fails on these messages: {error}") from error
+
+    @cached_property
+    def searched(self) -> frozenset[str]:
+        """Strings that the template may look for in a content, such as `</think>`: what it hands to methods and
+        filters, what stands before `in`, and what it keeps in variables to do so."""
+        return frozenset(_searched(_environment().parse(self.source)))
 
 
 class _Generation(jinja2.ext.Extension):
@@ -52,14 +65,25 @@ class _Generation(jinja2.ext.Extension):
 
 
 def _environment() -> jinja2.Environment:
-    """The dialect that published templates are written in: whitespace control, loop controls, and three helpers."""
+    """The dialect that published templates are written in: whitespace control, loop controls, and two helpers."""
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols, _Generation]
     )
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
     return environment
+
+
+def _searched(tree: nodes.Template) -> Iterator[str]:
+    found: list[nodes.Node] = []
+    for call in tree.find_all((nodes.Call, nodes.Filter)):
+        if isinstance(call, nodes.Filter) or isinstance(call.node, nodes.Getattr):
+            found += call.args
+    found += [test.expr for test in tree.find_all(nodes.Compare) if any(op.op in ("in", "notin") for op in test.ops)]
+    found += [assignment.node for assignment in tree.find_all(nodes.Assign)]
+    for node in found:
+        if isinstance(node, nodes.Const) and isinstance(node.value, str) and node.value.strip():
+            yield node.value
 
 
 def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:

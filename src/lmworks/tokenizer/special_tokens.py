@@ -1,0 +1,121 @@
+"""Text in which only some of the special tokens are meant, to ids.
+
+`Tokenizer.encode` makes letters of every special token's name, a tokenizer on its own makes tokens of all of them. A
+rendered conversation needs both: tokens where the template wrote the name, letters where a message did. So the text is
+cut at the names that are meant, what lies between is encoded as text, and the ids are put in between, with two things
+kept as they are without cutting: a token may swallow the spaces beside it, and a text that does not begin a sequence
+may be read differently from one that does.
+"""
+
+import copy
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from tokenizers import AddedToken
+
+from lmworks.tokenizer.origins import Range
+from lmworks.tokenizer.tokenizer import Tokenizer
+
+_LEAD = "\U0010ffff"  # no character: stands before a text that does not begin the sequence, and is cut off again
+# What the library's regular expressions take for spaces; Python's own counts four control characters more.
+_SPACES = re.compile(r"[^\S\x1c-\x1f]*")
+_SPACES_BEFORE = re.compile(r"[^\S\x1c-\x1f]+\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Ids, for each the code point of the text where it starts, and the ranges of the special tokens among them."""
+
+    ids: list[int]
+    starts: list[int]
+    special: list[Range]
+
+
+class SpecialTokens:
+    """The special tokens of a tokenizer, and `more` added tokens that are to be treated like them.
+
+    `ids` gives the id of each. ValueError where cutting a text at one of them changes the ids around it.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, more: Collection[str] = ()) -> None:
+        added = {token.content: (index, token) for index, token in tokenizer.backend.get_added_tokens_decoder().items()}
+        self._tokens = {name: token for name, (_, token) in added.items() if token.special or name in more}
+        self.ids = {name: added[name][0] for name in self._tokens}
+        # A longer token wins over its own beginning.
+        by_length = sorted(self.ids, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, by_length)) or r"(?!)")
+        self._backend = copy.deepcopy(tokenizer.backend)
+        names = [AddedToken(name, special=True, normalized=False) for name in more]
+        self._backend.add_special_tokens(names)
+        self._backend.encode_special_tokens = True
+        self._plain = copy.deepcopy(self._backend) if more else tokenizer.backend
+        self._backend.add_tokens([AddedToken(_LEAD, special=False, normalized=False)])
+        self._check_neighbours()
+
+    def find(self, text: str) -> str | None:
+        """The first name of a special token in a text."""
+        match = self._pattern.search(text)
+        return match.group() if match else None
+
+    def before_first(self, text: str) -> str:
+        """The text up to the first special token."""
+        return self._pattern.split(text, maxsplit=1)[0]
+
+    def may_join(self, text: str) -> bool:
+        """Whether a special token might be put together from some of this text and what stands beside it."""
+        for name in self.ids:
+            if name in text or text in name:
+                return True
+            if any(text.endswith(name[:size]) or text.startswith(name[-size:]) for size in range(1, len(name))):
+                return True
+        return False
+
+    def have_outer_spaces(self) -> bool:
+        return any(name != name.strip() for name in self.ids)
+
+    def encode(self, text: str, guarded: Sequence[Range] = ()) -> Encoded:
+        """`guarded` ranges, in order, are text whatever they hold; no special token reaches into one."""
+        encoded = Encoded([], [], [])
+        done = 0
+        for match in self._outside(text, guarded):
+            token = self._tokens[match.group()]
+            end = match.start()
+            if token.lstrip and (spaces := _SPACES_BEFORE.search(text, done, end)):
+                end = spaces.start()
+            self._add_text(encoded, text, done, end)
+            encoded.ids.append(self.ids[match.group()])
+            encoded.starts.append(match.start())
+            encoded.special.append(match.span())
+            spaces = _SPACES.match(text, match.end())
+            done = spaces.end() if token.rstrip and spaces else match.end()
+        self._add_text(encoded, text, done, len(text))
+        return encoded
+
+    def _outside(self, text: str, guarded: Sequence[Range]) -> Iterator[re.Match[str]]:
+        position = 0
+        for start, end in (*guarded, (len(text), len(text))):
+            yield from self._pattern.finditer(text, position, start)
+            position = max(position, end)
+
+    def _add_text(self, encoded: Encoded, text: str, start: int, end: int) -> None:
+        piece = text[start:end]
+        if not piece:
+            return
+        if encoded.ids and _LEAD not in piece:
+            found = self._backend.encode(_LEAD + piece, add_special_tokens=False)
+            ids, offsets = found.ids[1:], [(low - 1, high - 1) for low, high in found.offsets[1:]]
+        else:
+            found = self._plain.encode(piece, add_special_tokens=False)
+            ids, offsets = found.ids, found.offsets
+        encoded.ids.extend(ids)
+        encoded.starts.extend(start + low for low, _ in offsets)
+
+    def _check_neighbours(self) -> None:
+        """Cutting at special tokens must not change the ids around them in a way that is not provided for above."""
+        self._backend.encode_special_tokens = False
+        uncut = {name: self._backend.encode(f" a {name} b", add_special_tokens=False).ids for name in self.ids}
+        self._backend.encode_special_tokens = True
+        for name, ids in uncut.items():
+            if self.encode(f" a {name} b").ids != ids:
+                raise ValueError(f"{name!r} changes how the tokenizer reads its neighbours: not supported")

@@ -8,7 +8,7 @@ import html
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,8 +71,8 @@ th { text-align: left; font-weight: 600; border-bottom: 2px solid var(--line); p
   white-space: nowrap; }
 td { border-bottom: 1px solid var(--line); padding: 4px 16px 4px 0; vertical-align: top; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-figure { margin: 24px 0; }
-figure svg { max-width: 100%; height: auto; }
+figure { margin: 24px 0; overflow-x: auto; }
+figure svg { max-width: 100%; min-width: 480px; height: auto; }
 """
 
 
@@ -152,9 +152,14 @@ def line_plot(
     x: str,
     y: str,
     bands: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float]]] | None = None,
+    scale: Literal["linear", "log"] = "linear",
 ) -> str:
-    """SVG of named lines `(xs, ys)`, with optional bands `(xs, low, high)` in the colour of the line they belong to."""
+    """SVG of named lines `(xs, ys)`, with optional bands `(xs, low, high)` in the colour of the line they belong to.
+
+    `scale` is that of both axes.
+    """
     figure, axes = _axes(x, y)
+    axes.set(xscale=scale, yscale=scale)
     colours: dict[str, Any] = {}
     for name, (xs, ys) in lines.items():
         (drawn,) = axes.plot(xs, ys, label=name, linewidth=1.8)
@@ -178,10 +183,56 @@ def histogram(
     return _svg(figure)
 
 
-def _axes(x: str, y: str) -> tuple[Any, Any]:
+def dot_plot(points: Mapping[str, Mapping[str, tuple[float, float, float]]], *, x: str) -> str:
+    """SVG with a row for each name and in it a dot for each series: `points[series][name]` is (value, low, high).
+
+    The interval is a line through the dot. Rows are in the order in which the names first occur, from the top.
+    """
+    names = list(dict.fromkeys(name for series in points.values() for name in series))
+    lanes = max(len(points), 1)
+    figure, axes = _axes(x, "", height=1.0 + len(names) * max(0.24, 0.11 * lanes + 0.06))
+    for lane, (series, values) in enumerate(points.items()):
+        shift = ((lane + 0.5) / lanes - 0.5) * 0.7
+        rows = [names.index(name) + shift for name in values]
+        (drawn,) = axes.plot([v[0] for v in values.values()], rows, "o", markersize=4, label=series)
+        for row, (_, low, high) in zip(rows, values.values(), strict=True):
+            axes.plot([low, high], [row, row], color=drawn.get_color(), linewidth=1.4, solid_capstyle="butt")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlim(left=0)
+    axes.grid(axis="x", color="#e0e1e6", linewidth=0.6)
+    if len(points) > 1:
+        figure.legend(loc="outside upper left", ncols=3, frameon=False)
+    return _svg(figure)
+
+
+def heat_map(rows: Mapping[str, Mapping[str, float]], *, label: str) -> str:
+    """SVG of a matrix, `rows[row][column]`: each cell has its number and a colour from light (low) to dark (high)."""
+    import numpy as np
+
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    table = np.array([[row.get(column, np.nan) for column in columns] for row in rows.values()])
+    figure, axes = _axes("", "", height=1.1 + 0.26 * len(rows))
+    image = axes.imshow(table, cmap="YlGnBu", aspect="auto")
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    middle = (np.nanmin(table) + np.nanmax(table)) / 2
+    for (row, column), value in np.ndenumerate(table):
+        if np.isfinite(value):
+            ink = "#ffffff" if value > middle else "#1c2024"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=9)
+    figure.colorbar(image, label=label, shrink=min(1.0, 4.0 / (1.1 + 0.26 * len(rows))))
+    return _svg(figure)
+
+
+def _axes(x: str, y: str, height: float = 3.6) -> tuple[Any, Any]:
+    """`height` in inches; the width is 7."""
     from matplotlib.figure import Figure as Canvas  # not pyplot: no global state, no display
 
-    figure = Canvas(figsize=(7, 3.6), layout="constrained")
+    figure = Canvas(figsize=(7, height), layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel(x)
     axes.set_ylabel(y)

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from lmworks.cli import asking, bench, building, log, model, serving
+from lmworks.cli import asking, bench, building, log, model, serving, tokenizer
 
 app = typer.Typer(
     add_completion=False,
@@ -31,6 +31,7 @@ for verb in (
 ):
     app.command(epilog=serving.settings() if verb is serving.serve else None)(verb)
 app.add_typer(model.app, name="model")
+app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(log.app, name="log")
 app.add_typer(serving.keys_app, name="keys")
 

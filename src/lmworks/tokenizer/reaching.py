@@ -1,0 +1,165 @@
+"""Which tokens of a vocabulary a text can become: a row of the embedding that no text leads to is never trained.
+
+Land & Bartolo 2024 ("Fishing for Magikarp", section 3.1) call a token unreachable when the text it stands for is
+encoded as something else. Some of those are reached all the same, inside other text: pieces that only continue a word
+(WordPiece's `##ing`), or that no word begins with. So the text is tried in contexts as well.
+
+For BPE more is known than a search can tell: if a token occurs in the encoding of any word, the merges that make it
+run inside its own letters alone, and its letters by themselves are encoded as that token. A token whose letters are
+not is never reached, whatever stands around it.
+"""
+
+import itertools
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from lmworks.tokenizer.token_bytes import token_bytes
+from lmworks.tokenizer.tokenizer import Tokenizer
+
+Kind = Literal["text", "in context", "part of a character", "special", "unreachable", "no token"]
+KINDS: dict[Kind, str] = {
+    "text": "its own text is encoded as this token",
+    "in context": "reached inside other text only",
+    "part of a character": "bytes that are no whole characters; text reaches them together with others",
+    "special": "never made from text; placed by the chat template or around a text",
+    "unreachable": "no text becomes this token",
+    "no token": "an id below the largest one that has no token",
+}
+# What is put around a token's text: what pre-tokenizers tell apart (letters of several scripts, digits, punctuation,
+# kinds of white space).
+BEFORE = ("", " ", "a", "\n", ".", "1", "x", "é", "я", "中", "の", "한", "ا", "ह", "(", "'", "_", "a ", "  ")
+AFTER = ("", "a", " ", ".")
+# Bytes that complete those of a token to UTF-8, if anything does: continuation bytes have other bounds after E0, ED, F0
+# and F4 than elsewhere.
+_HEADS = (b"", b"\xc3", b"\xe0", b"\xe1", b"\xed", b"\xe1\x80", b"\xf0", b"\xf1", b"\xf4", b"\xf1\x80", b"\xf1\x80\x80")
+_TAILS = (b"", b"\x80", b"\xa0", b"\x80\x80", b"\xa0\x80", b"\x90\x80", b"\x80\x80\x80", b"\x90\x80\x80")
+
+
+@dataclass(frozen=True)
+class Reach:
+    """`kinds[id]` for every id; `reasons[id]` why an unreachable one is, and `becomes[id]` what its text is instead."""
+
+    kinds: tuple[Kind, ...]
+    reasons: dict[int, str]
+    becomes: dict[int, tuple[int, ...]]
+
+    def ids(self, *kinds: Kind) -> np.ndarray:
+        """The ids of these kinds, int64."""
+        return np.array([index for index, kind in enumerate(self.kinds) if kind in kinds], dtype=np.int64)
+
+
+def reach(tokenizer: Tokenizer) -> Reach:
+    """Sorts every id of a vocabulary into a kind, by encoding the text of its token, alone and in contexts."""
+    names, texts = token_names(tokenizer), token_texts(tokenizer)
+    special = {*tokenizer.special_ids.values(), *unknown_ids(tokenizer)}
+    special |= {index for index, name in enumerate(names) if name in tokenizer.roles.values()}
+    kinds: list[Kind] = ["unreachable"] * len(names)
+    reasons: dict[int, str] = {}
+    waiting: dict[int, str] = {}
+    for index, (name, text) in enumerate(zip(names, texts, strict=True)):
+        if name is None or index in special:
+            kinds[index] = "no token" if name is None else "special"
+        elif isinstance(text, str):
+            waiting[index] = text
+        elif not _in_utf8(text):
+            reasons[index] = "no UTF-8 text holds its bytes"
+        elif not _merges_to_itself(tokenizer, name):
+            reasons[index] = "its merges lead elsewhere"
+        else:
+            kinds[index] = "part of a character"
+    becomes = dict(zip(waiting, _encode(tokenizer, waiting.values()), strict=True))
+    for index in [index for index, ids in becomes.items() if ids == (index,)]:
+        kinds[index] = "text"
+        del waiting[index], becomes[index]
+    for index in waiting:
+        proven = not _merges_to_itself(tokenizer, names[index] or "")
+        reasons[index] = "its merges lead elsewhere" if proven else "no context reached it"
+    added = {index for index, token in tokenizer.backend.get_added_tokens_decoder().items() if not token.special}
+    open_ = {i: text for i, text in waiting.items() if i in added or reasons[i] != "its merges lead elsewhere"}
+    for index in _reached_in_context(tokenizer, open_):
+        kinds[index] = "in context"
+        del becomes[index], reasons[index]
+    return Reach(tuple(kinds), reasons, becomes)
+
+
+def _reached_in_context(tokenizer: Tokenizer, waiting: Mapping[int, str]) -> set[int]:
+    left, reached = dict(waiting), set()
+    for before, after in itertools.product(BEFORE, AFTER):
+        # A space at the beginning of a token may be one that the tokenizer puts there (SentencePiece).
+        around = [(i, f"{before}{text}{after}") for i, text in left.items()]
+        around += [(i, f"{before}{text[1:]}{after}") for i, text in left.items() if text.startswith(" ")]
+        encoded = _encode(tokenizer, [text for _, text in around])
+        found = {index for (index, _), ids in zip(around, encoded, strict=True) if index in ids}
+        reached |= found
+        left = {index: text for index, text in left.items() if index not in found}
+    return reached
+
+
+def _encode(tokenizer: Tokenizer, texts: Iterable[str]) -> list[tuple[int, ...]]:
+    return [tuple(ids) for ids in tokenizer.encode_batch(list(texts))]
+
+
+def _merges_to_itself(tokenizer: Tokenizer, name: str) -> bool:
+    """False where BPE's merges, run over the letters of a token, end in something else; True for other models."""
+    model = tokenizer.backend.model
+    if type(model).__name__ != "BPE":
+        return True
+    return [token.value for token in model.tokenize(name)] == [name]
+
+
+def _in_utf8(spelled: bytes) -> bool:
+    return any(_is_utf8(head + spelled + tail) for head in _HEADS for tail in _TAILS)
+
+
+def _is_utf8(spelled: bytes) -> bool:
+    try:
+        spelled.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What tokens stand for
+
+
+def token_names(tokenizer: Tokenizer) -> list[str | None]:
+    """How the vocabulary spells each id, None for an id without a token."""
+    vocabulary = tokenizer.backend.get_vocab(with_added_tokens=True)
+    names: list[str | None] = [None] * (max(vocabulary.values()) + 1)
+    for name, index in vocabulary.items():
+        names[index] = name
+    return names
+
+
+def token_texts(tokenizer: Tokenizer) -> list[str | bytes]:
+    """The text of each token, or its bytes where these are no whole characters; "" for special tokens and gaps."""
+    try:
+        spelled = token_bytes(tokenizer)
+    except ValueError:  # WordPiece: tokens are letters, and a prefix marks those that continue a word
+        model = json.loads(tokenizer.backend.to_str())["model"]
+        prefix = model.get("continuing_subword_prefix") or ""
+        return [(name or "").removeprefix(prefix) for name in token_names(tokenizer)]
+    return [text.decode() if _is_utf8(text) else text for text in spelled]
+
+
+def partial_tokens(tokenizer: Tokenizer) -> np.ndarray:
+    """(ids,) bool: tokens that are no whole characters, and SentencePiece's tokens of single bytes (`<0x0A>`)."""
+    names = token_names(tokenizer)
+    falls_back = json.loads(tokenizer.backend.to_str())["model"].get("byte_fallback", False)
+    single = [falls_back and re.fullmatch(r"<0x[0-9A-F]{2}>", name or "") is not None for name in names]
+    parts = [isinstance(text, bytes) for text in token_texts(tokenizer)]
+    return np.array(single, dtype=bool) | np.array(parts, dtype=bool)
+
+
+def unknown_ids(tokenizer: Tokenizer) -> set[int]:
+    """The ids that stand for whatever the vocabulary lacks."""
+    model = json.loads(tokenizer.backend.to_str())["model"]
+    names = {tokenizer.roles.get("unk_token"), model.get("unk_token")} - {None}
+    found = {tokenizer.backend.token_to_id(name) for name in names if name is not None}
+    return {index for index in (*found, model.get("unk_id")) if index is not None}

@@ -1,0 +1,115 @@
+"""The verb `tokenizer report`, and what its names mean."""
+
+import json
+
+import pytest
+import tokenizers
+
+from lmworks.cli.tokenizer.finding import embedding_rows, find_texts, find_tokenizer, find_tokenizers
+from test_cli import lmworks
+
+
+@pytest.fixture
+def folder(tiny_tokenizer, tmp_path):
+    made = tmp_path / "mine"
+    made.mkdir()
+    tiny_tokenizer.save(made)
+    (tmp_path / "eng.txt").write_text("the thing\nin the inn\non it\n", "utf-8")
+    (tmp_path / "deu.txt").write_text("das Ding\nim Gasthof größer\nauf ihm\n", "utf-8")
+    return made
+
+
+def test_writes_a_page_and_the_numbers(folder, minilm):
+    here = folder.parent
+    result = lmworks(
+        "tokenizer", "report", str(folder), str(minilm), "--text", str(here / "*.txt"), "--by-file",
+        "--reference", "eng", "--embeddings", "--out", str(here / "page.html"), "--json", str(here / "page.json"),
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "1,331 are unreachable" in result.stdout and "mine: no weights beside this tokenizer" in result.stdout
+    page = (here / "page.html").read_text("utf-8")
+    assert "Parity with eng" in page and "look under-trained" in page
+    numbers = json.loads((here / "page.json").read_text("utf-8"))
+    row = next(r for r in numbers if (r["vocabulary"], r["text"], r["measure"]) == ("mine", "deu", "parity"))
+    encode = find_tokenizer(str(folder)).tokenizer.encode
+    german, english = ((here / f"{name}.txt").read_text("utf-8") for name in ("deu", "eng"))
+    assert row["value"] == len(encode(german)) / len(encode(english)) and row["n"] == 3 and row["signature"]
+
+
+def test_no_text_is_a_lesson(folder):
+    result = lmworks("tokenizer", "report", str(folder))
+    assert result.returncode == 2 and "--text english=english.txt" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_finds_every_form_of_a_tokenizer(folder, smollm2, tiny_tokenizer):
+    assert find_tokenizer(str(folder)).name == "mine"
+    direct = find_tokenizer(str(folder / "tokenizer.json"))
+    assert (direct.name, direct.tokenizer.hash) == ("mine", tiny_tokenizer.hash)
+    other = folder.parent / "other.json"
+    tiny_tokenizer.backend.save(str(other))
+    assert find_tokenizer(str(other)).tokenizer.encode("the") == tiny_tokenizer.encode("the")
+    assert find_tokenizer(str(smollm2)).tokenizer.vocabulary_size == 49152
+    assert find_tokenizer("smollm2-135m-instruct").name == "smollm2-135m-instruct"
+
+
+def test_tokenizers_of_one_name_are_called_as_given(folder):
+    twin = folder.parent / "b" / "mine"
+    twin.mkdir(parents=True)
+    tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")).save(str(twin / "tokenizer.json"))
+    assert [found.name for found in find_tokenizers([str(folder), str(twin)])] == [str(folder), str(twin)]
+    with pytest.raises(ValueError, match="named twice"):
+        find_tokenizers([str(folder), str(folder)])
+
+
+def test_embeddings_come_with_weights(folder, minilm, smollm2):
+    assert embedding_rows(find_tokenizer(str(folder))) is None
+    rows = embedding_rows(find_tokenizer(str(minilm)))
+    assert rows is not None and rows.values.shape == (30522, 384) and not rows.tied
+    rows = embedding_rows(find_tokenizer(str(smollm2)))
+    assert rows is not None and rows.values.shape == (49152, 576) and rows.tied
+
+
+def test_passages_are_files_lines_or_rows(tmp_path):
+    (tmp_path / "a.txt").write_text("one\ntwo\n", "utf-8")
+    (tmp_path / "b.txt").write_text("three", "utf-8")
+    (tmp_path / "c.jsonl").write_text('{"text": "four\\n"}\n{"text": "five"}\n', "utf-8")
+    found = find_texts([f"all={tmp_path}/*.txt", f"{tmp_path}/a.txt", f"rows={tmp_path}/c.jsonl"], by_file=False)
+    assert {name: (text.passages, text.unit) for name, text in found.items()} == {
+        "all": (("one\ntwo\n", "three"), "file"),
+        "a": (("one\n", "two\n"), "line"),
+        "rows": (("four\n", "five"), "row"),
+    }
+    assert list(find_texts([f"x={tmp_path}/*.txt"], by_file=True)) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "option", "problem"),
+    [
+        (b"", "nothing=*.md", "no file matches"),
+        (b"\xff\xfe", "x=a.txt", "not UTF-8"),
+        (b"{}\n", "x=a.jsonl", 'needs a JSON object with a "text"'),
+    ],
+)
+def test_texts_that_cannot_be_read_are_named(content, option, problem, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.txt", "a.jsonl"):
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises((ValueError, FileNotFoundError), match=problem):
+        find_texts([option], by_file=False)
+
+
+def test_an_unknown_name_is_told_with_what_was_meant(tmp_path):
+    with pytest.raises(LookupError, match="did you mean smollm2-135m-instruct"):
+        find_tokenizer("smollm2-135m")
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(ValueError, match="no tokenizer of the"):
+        find_tokenizer(str(tmp_path / "x.json"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"tokenizer\.json is missing"):
+        find_tokenizer(str(tmp_path / "empty"))
+
+
+def test_names_of_texts_must_differ(tmp_path):
+    (tmp_path / "a.txt").write_text("x\n")
+    with pytest.raises(ValueError, match="the same name"):
+        find_texts([f"x={tmp_path}/a.txt", f"x={tmp_path}/a.txt"], by_file=False)

@@ -1,0 +1,136 @@
+"""How many sequences of a run come from which source, and which one is the k-th.
+
+The quotas are settled before the run: shares from weights, or from sizes by p ∝ n^(1/T) (Xue et al. 2021, mT5, section
+3.2, with α = 1/T), capped by epochs. The order in which they are drawn is arithmetic: nothing is drawn at random,
+nothing has to be replayed, and at every moment of the run each source has had its share to within two sequences.
+"""
+
+import heapq
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+LARGEST = 2**31 - 1  # sequences in a run, so that products of two counts stay below 2^63
+
+
+def temperature_weights(sizes: Sequence[int], temperature: float) -> list[float]:
+    """p ∝ n^(1/T), relative to the largest source: T = 1 follows the sizes, T → ∞ makes all sources equal."""
+    largest = max(sizes)
+    return [(size / largest) ** (1 / temperature) for size in sizes]
+
+
+def quotas(weights: Sequence[float], caps: Sequence[int | None], total: int) -> list[int]:
+    """How many of `total` sequences each source gives: in proportion to the weights, but never more than its cap.
+
+    Water-filling: with q_i = min(cap_i, λ·w_i), the level λ at which the quotas sum to the total is found source by
+    source, in the order in which they reach their caps. Whole numbers by largest remainder (earlier sources first). As
+    the quotas hold for the whole run, a mixture is the same at its end as at its beginning: no source runs dry.
+
+    ValueError when the caps together allow fewer than `total`.
+    """
+    most = math.inf if None in caps else sum(cap for cap in caps if cap is not None)
+    if most < total:
+        raise ValueError(
+            f"the run asks for {total:,} sequences, the sources give {most:,} within their caps: raise max_epochs, add "
+            "a source, or ask for fewer steps"
+        )
+    exact = [Fraction(weight) for weight in weights]
+    found = [Fraction(0)] * len(exact)
+    left, mass = Fraction(total), sum(exact, Fraction(0))
+    capped = [(cap / exact[source], source, cap) for source, cap in enumerate(caps) if cap is not None]
+    free = set(range(len(exact)))
+    for level, source, cap in sorted(capped):
+        if left < level * mass:
+            break
+        found[source] = Fraction(cap)
+        left, mass = left - cap, mass - exact[source]
+        free.discard(source)
+    for source in free:
+        found[source] = left * exact[source] / mass
+    whole = [math.floor(quota) for quota in found]
+    by_remainder = sorted(range(len(found)), key=lambda source: (whole[source] - found[source], source))
+    for source in by_remainder[: total - sum(whole)]:
+        whole[source] += 1
+    return whole
+
+
+class Mixture:
+    """The order in which sources are drawn from, given the quota of each.
+
+    The sources are the leaves of a binary tree. A node that stands for a and b sequences below its two branches sends
+    its first m draws so that round(m·a / (a + b)) of them go to the first branch. Which leaf draw k reaches, and how
+    often that leaf was reached before, is thus a division a level of the tree. After the whole run each source has
+    given its quota exactly.
+
+    After k draws of N, a source of quota q has given q·k/N to within half a sequence at each branching, of which a leaf
+    inherits its part of the branch: ½·Σ q/a over the nodes a from the leaf up to, not including, the root. The tree is
+    Huffman's, in which the sums grow upwards like Fibonacci's numbers, so that this is below ½·(1 + 1 + 1/2 + 1/3 + 1/5
+    + 1/8 + …) < 1.7 for any number of sources with any quotas; `bounds` has it for these.
+
+    quotas  sequences of each source
+    bounds  for each source, the largest distance from its exact share at any moment of the run, in sequences
+    total   all of them, N
+
+    ValueError for quotas that are negative, sum to nothing, or to 2^31 sequences and more.
+    """
+
+    def __init__(self, quotas: Sequence[int]) -> None:
+        if min(quotas) < 0 or not 0 < sum(quotas) <= LARGEST:
+            raise ValueError(f"quotas must not be negative and sum to 1 to 2^31 - 1 sequences, got {list(quotas)}")
+        self.quotas = tuple(quotas)
+        self.total = sum(quotas)
+        weights = list(quotas)  # of each node: the leaves are the sources, in their order
+        branches = [(0, 0)] * len(quotas)
+        heap = [(quota, source) for source, quota in enumerate(quotas)]
+        heapq.heapify(heap)
+        while len(heap) > 1:
+            (a, first), (b, second) = heapq.heappop(heap), heapq.heappop(heap)
+            heapq.heappush(heap, (a + b, len(weights)))
+            weights.append(a + b)
+            branches.append((first, second))
+        self._weights = np.array(weights, np.int64)
+        self._branches = np.array(branches, np.int64)
+        self.bounds = self._bounds()
+
+    def draw(self, draws: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """For draws k (n,), counted from 0: (the source of each, how many earlier draws that source has had).
+
+        IndexError for a draw after the run.
+        """
+        if len(draws) and not 0 <= draws.min() <= draws.max() < self.total:
+            raise IndexError(f"the run has {self.total:,} sequences")
+        node, index = np.full(len(draws), len(self._weights) - 1), draws.copy()
+        while (inner := np.flatnonzero(node >= len(self.quotas))).size:
+            at, m = node[inner], index[inner]
+            before = self._sent_first(at, m)
+            first = self._sent_first(at, m + 1) > before
+            node[inner] = self._branches[at, np.where(first, 0, 1)]
+            index[inner] = np.where(first, before, m - before)
+        return node, index
+
+    def drawn(self, draws: int) -> list[int]:
+        """How many of the first `draws` draws each source has had."""
+        counts = np.zeros(len(self._weights), np.int64)
+        counts[-1] = draws
+        for node in range(len(self._weights) - 1, len(self.quotas) - 1, -1):
+            first, second = self._branches[node]
+            counts[first] = self._sent_first(np.array([node]), counts[node : node + 1])[0]
+            counts[second] = counts[node] - counts[first]
+        return counts[: len(self.quotas)].tolist()
+
+    def _sent_first(self, nodes: NDArray[np.int64], m: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many of the first m draws of a node go to its first branch: m·a / (a + b), half rounded up."""
+        whole, a = self._weights[nodes], self._weights[self._branches[nodes, 0]]
+        return (2 * m * a + whole) // (2 * whole)
+
+    def _bounds(self) -> list[float]:
+        """From the root down: what a node is off by is passed on by share, and each branching adds up to a half."""
+        off = np.zeros(len(self._weights))
+        for node in range(len(self._weights) - 1, len(self.quotas) - 1, -1):
+            for branch in self._branches[node]:
+                share = self._weights[branch] / max(self._weights[node], 1)
+                off[branch] = off[node] * share + (0.5 if 0 < share < 1 else 0.0)
+        return off[: len(self.quotas)].tolist()

@@ -1,0 +1,92 @@
+"""Texts and conversations to token ids, in order, as `TokenWriter` takes them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmworks.artefact import hash_json
+from lmworks.records import Conversation, Document
+from lmworks.tokenizer.chat import ChatRenderer
+from lmworks.tokenizer.tokenizer import ROLES, Tokenizer
+
+NO_TOKEN = "none"
+TOGETHER = 2**20  # characters that go to the tokenizer, and its threads, at once
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tokenized:
+    """A document as ids (tokens,) int64, with the hash and the UTF-8 bytes of its text; `mask` (tokens,) bool: which
+    ids are to be learned, None = all."""
+
+    ids: NDArray[np.int64]
+    hash: str
+    bytes: int
+    mask: NDArray[np.bool_] | None = None
+
+
+def framing_id(tokenizer: Tokenizer, name: str) -> int | None:
+    """The id that `name` stands for: a role such as `eos_token`, a token, or `none`, which is None.
+
+    ValueError for a role that the tokenizer does not fill, or a token that it does not have.
+    """
+    if name == NO_TOKEN:
+        return None
+    token = tokenizer.roles.get(name) if name in ROLES else name
+    found = None if token is None else tokenizer.backend.token_to_id(token)
+    if found is None:
+        kind = "role" if name in ROLES else "token"
+        special = ", ".join(tokenizer.special_ids) or "none at all"
+        raise ValueError(
+            f"the tokenizer has no {kind} {name}: name one of its special tokens ({special}), or `{NO_TOKEN}` to set "
+            "none around documents"
+        )
+    return found
+
+
+def tokenize_documents(
+    documents: Iterable[Document], tokenizer: Tokenizer, begin: int | None, end: int | None
+) -> Iterator[Tokenized]:
+    """The documents' texts as ids, `begin` before and `end` after each; on all cores, in the order given."""
+    before = [] if begin is None else [begin]
+    after = [] if end is None else [end]
+    for group in _grouped(documents):
+        for document, ids in zip(group, tokenizer.encode_batch([d.text for d in group]), strict=True):
+            yield Tokenized(np.array([*before, *ids, *after], np.int64), document.hash, len(document.text.encode()))
+
+
+def tokenize_conversations(
+    conversations: Iterable[Conversation], renderer: ChatRenderer, end: int | None = None
+) -> Iterator[Tokenized]:
+    """Conversations through the chat template, with the mask of what the assistant says; `end` is learned too.
+
+    The hash is that of the messages as canonical JSON. ValueError for a conversation of which the template leaves an
+    assistant's message out of the mask.
+    """
+    for number, conversation in enumerate(conversations):
+        rendered = renderer.render(conversation.messages)
+        if rendered.untrained:
+            raise ValueError(
+                f"conversation {number}: nothing would be learned from the assistant's message "
+                f"{rendered.untrained[0]}, whose place the chat template hides; mark it with {{% generation %}} there"
+            )
+        ids, mask = list(rendered.ids), list(rendered.training_mask)
+        if end is not None:
+            ids, mask = [*ids, end], [*mask, True]
+        size = len(rendered.text.encode())
+        yield Tokenized(np.array(ids, np.int64), hash_json(conversation.messages), size, np.array(mask, bool))
+
+
+def _grouped(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Runs of documents of `TOGETHER` characters and a little more."""
+    group: list[Document] = []
+    characters = 0
+    for document in documents:
+        group.append(document)
+        characters += len(document.text)
+        if characters >= TOGETHER:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group

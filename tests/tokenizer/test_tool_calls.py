@@ -79,6 +79,17 @@ def test_the_form_is_read_off_the_template(tiny_tokenizer, source, before, betwe
     assert form.native and form.marker == marker
 
 
+def test_what_every_answer_begins_with_is_no_part_of_a_call(tiny_tokenizer):
+    thinking = MARKED.replace(
+        "{% if message.content %}",
+        "{% if message.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{% if message.content %}",
+        1,
+    )
+    renderer = ChatRenderer(thinking, tiny_tokenizer)
+    assert "assistant\n<think>\n\n</think>\n\n<tool_call>" in renderer.render(ROUND, tools=[WEATHER]).text
+    assert renderer.tool_form == ChatRenderer(MARKED, tiny_tokenizer).tool_form
+
+
 @pytest.mark.parametrize("source", [SPECIAL, ELEMENTS, IDENTIFIED, IGNORANT])
 def test_a_form_that_cannot_be_read_is_replaced_by_our_own(tiny_tokenizer, source):
     assert ChatRenderer(source, tiny_tokenizer).tool_form == OWN_FORM

@@ -7,7 +7,7 @@ The same knowledge says which tokens the assistant wrote, which is what a model 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -100,10 +100,8 @@ class ChatRenderer:
         conversation = _Conversation(messages, add_generation_prompt, tools)
         layout = self._layout(conversation)
         encoded = self._special.encode(layout.marked.text, layout.marked.guarded)
-        answers = self._answers(conversation, layout, encoded)
-        learnt = layout.marked.generation if self.template.has_generation else list(_ranges(answers.values()))
+        learnt, untrained = self._learnt(conversation, layout, encoded)
         mask = tuple(any(low <= start < high for low, high in learnt) for start in encoded.starts)
-        untrained = tuple(index for index, ranges in answers.items() if not _meet(ranges, learnt))
         ids, starts = tuple(encoded.ids), tuple(encoded.starts)
         return Rendered(layout.marked.text, ids, mask, self.stop_ids, starts, untrained)
 
@@ -240,19 +238,43 @@ class ChatRenderer:
     # -----------------------------------------------------------------------------------------------------------------
     # What the assistant wrote
 
-    def _answers(self, conversation: _Conversation, layout: _Layout, encoded: Encoded) -> dict[int, list[Range]]:
-        """The ranges of each of the assistant's messages, with what ends its turn; none where they are hidden."""
-        answers = {}
-        for index, message in enumerate(conversation.messages):
-            if message.role != "assistant":
-                continue
-            ranges = [] if message.tool_calls else span(layout.marked, index, layout.fragments[index])
-            if not ranges and not self.template.has_generation:
-                ranges = self._turn(conversation, index, layout.marked.text, encoded)
-            elif not ranges:
-                ranges = list(layout.marked.contents.get(index, ()))
-            answers[index] = [self._with_turn_end(layout.marked, encoded, found) for found in ranges]
-        return answers
+    def _learnt(
+        self, conversation: _Conversation, layout: _Layout, encoded: Encoded
+    ) -> tuple[Sequence[Range], tuple[int, ...]]:
+        """The ranges that a model is trained on, and which of the assistant's messages have no part in them."""
+        answers = [index for index, message in enumerate(conversation.messages) if message.role == "assistant"]
+        marked = layout.marked
+        if self.template.has_generation:
+            parts = marked.generation
+            enough = len(parts) >= len(answers)  # for the answers whose contents are empty or left out
+            starts = {index: [start for start, _ in marked.contents.get(index, ())] for index in answers}
+            meets = {i: any(low <= at <= high for at in starts[i] for low, high in parts) for i in answers}
+            return parts, tuple(index for index in answers if not (meets[index] if starts[index] else enough))
+        ranges: dict[int, list[Range]] = {}
+        for index in answers:
+            said = [] if conversation.messages[index].tool_calls else self._said(layout, index)
+            with_end = [self._with_turn_end(marked, encoded, answer) for answer in said]
+            ranges[index] = with_end or self._turn(conversation, index, marked.text, encoded)
+        learnt = [answer for index in answers for answer in ranges[index]]
+        return learnt, tuple(index for index in answers if not ranges[index])
+
+    def _said(self, layout: _Layout, index: int) -> list[Range]:
+        """Where a content lies, with the space that a template may put before an answer: the model writes it, too."""
+        text, lead = layout.marked.text, self._answer_lead
+        ranges = span(layout.marked, index, layout.fragments[index])
+        return [(low - len(lead) if text.endswith(lead, 0, low) else low, high) for low, high in ranges]
+
+    @cached_property
+    def _answer_lead(self) -> str:
+        """The spaces between what prompts for an answer and the answer, as in `[/INST] answer`."""
+        question, both = _Conversation([_USER], add_generation_prompt=True), [_USER, _ASSISTANT]
+        try:
+            prompt = self._fill(question, [_USER.content])
+            whole = self._fill(_Conversation(both, now=question.now), [message.content for message in both])
+        except ChatTemplateError:
+            return ""
+        between = whole[len(prompt) :].partition(_ASSISTANT.content)[0]
+        return between if whole.startswith(prompt) and between.isspace() else ""
 
     def _turn(self, conversation: _Conversation, index: int, text: str, encoded: Encoded) -> list[Range]:
         """Where a turn without a content of its own lies: after the prompt for it, up to what ends it."""
@@ -296,11 +318,3 @@ class ChatRenderer:
     def _check_no_special(self, text: str, where: str) -> None:
         if found := self._special.find(text):
             raise ChatTemplateError(f"special token {found!r} in the {where}")
-
-
-def _ranges(groups: Iterable[Sequence[Range]]) -> Iterator[Range]:
-    return (found for group in groups for found in group)
-
-
-def _meet(ranges: Sequence[Range], others: Sequence[Range]) -> bool:
-    return any(low < end and start < high for start, end in ranges for low, high in others)

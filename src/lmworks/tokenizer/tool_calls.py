@@ -18,7 +18,7 @@ from lmworks.tokenizer.template import ChatTemplateError
 Tool = Mapping[str, Any]  # {"type": "function", "function": {"name", "description", "parameters"}}
 Render = Callable[[Sequence[Mapping[str, Any]], Sequence[Tool], bool], str]  # messages, tools, for an answer -> text
 
-_NAME, _ID = "probe_function", "probe0001"
+_NAME, _ID, _WORDS = "probe_function", "probe0001", "probe words"
 _ARGUMENTS = ('{"probe_key": "probe_value"}', '{"probe_key":"probe_value"}')  # JSON as templates space it
 _RESULT_START, _RESULT_END = "<tool_response>\n", "\n</tool_response>"
 
@@ -62,7 +62,13 @@ def form_of(render: Render, cut: Callable[[str], str]) -> ToolForm:
         start = render([user], [tool], True)
         answer = {"role": "assistant", "content": "", "tool_calls": [call] * count}
         whole = render([user, answer], [tool], False)
-        return whole[len(start) :] if whole.startswith(start) and _NAME in start else ""
+        added = whole[len(start) :] if whole.startswith(start) and _NAME in start else ""
+        return added.removeprefix(opening(start))
+
+    def opening(start: str) -> str:
+        """What every answer begins with, such as an empty thought: no part of a call."""
+        plain = render([user, {"role": "assistant", "content": _WORDS}], [tool], False)
+        return plain[len(start) :].partition(_WORDS)[0] if plain.startswith(start) and _WORDS in plain else ""
 
     try:
         form = _read(cut(written(1)))

@@ -1,0 +1,236 @@
+"""The families' own templates: their strings, what they refuse, whom they let speak, and what is learnt from them.
+
+`tests/parity/test_chat_templates.py` compares them with the templates of published checkpoints.
+"""
+
+import re
+from dataclasses import replace
+
+import pytest
+from chat_cases import CALLS, SPECIAL, WEATHER, call, family_tokenizer, harmless_texts, hostile_texts, says, turns
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from lmworks.records import Message
+from lmworks.tokenizer.chat import ChatRenderer, Rendered
+from lmworks.tokenizer.families import FAMILIES, chat_template, missing_tokens
+from lmworks.tokenizer.template import ChatTemplateError
+
+TOKENIZER = family_tokenizer()
+RENDERERS = {family: ChatRenderer(chat_template(family), TOKENIZER) for family in FAMILIES}
+UNMARKED = {  # the same template without `{% generation %}`: the renderer finds the answers itself
+    family: ChatRenderer(re.sub(r"{%-? *(end)?generation *-?%}", "", chat_template(family)), TOKENIZER)
+    for family in FAMILIES
+}
+WITH_SYSTEM = [family for family in FAMILIES if family != "gemma"]
+TURN_END = {
+    **dict.fromkeys(["chatml", "smollm2", "qwen2.5", "qwen3"], "<|im_end|>"),
+    **dict.fromkeys(["llama3", "llama3.1"], "<|eot_id|>"),
+    **dict.fromkeys(["gemma", "gemma3"], "<end_of_turn>"),
+    **dict.fromkeys(["mistral-v1", "mistral-v3", "mistral-v7", "zephyr", "llama2"], "</s>"),
+    "phi3": "<|end|>",
+}
+
+# [system "S", user "U", assistant "A", user "V"], and up to the answer
+EXPECTED = {
+    "chatml": "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n"
+    "<|im_start|>user\nV<|im_end|>\n<|im_start|>assistant\n",
+    "llama2": "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\nU [/INST] A </s><s>[INST] V [/INST]",
+    "llama3": "<s><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n"
+    "U<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nA<|eot_id|><|start_header_id|>user<|end_header_id|>"
+    "\n\nV<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+    "mistral-v1": "<s> [INST] S\n\nU [/INST] A</s> [INST] V [/INST]",
+    "mistral-v3": "<s>[INST] U[/INST] A</s>[INST] S\n\nV[/INST]",
+    "mistral-v7": "<s>[SYSTEM_PROMPT] S[/SYSTEM_PROMPT][INST] U[/INST] A</s>[INST] V[/INST]",
+    "gemma3": "<s><start_of_turn>user\nS\n\nU<end_of_turn>\n<start_of_turn>model\nA<end_of_turn>\n<start_of_turn>user\n"
+    "V<end_of_turn>\n<start_of_turn>model\n",
+    "phi3": "<|system|>\nS<|end|>\n<|user|>\nU<|end|>\n<|assistant|>\nA<|end|>\n<|user|>\nV<|end|>\n<|assistant|>\n",
+    "zephyr": "<|system|>\nS</s>\n<|user|>\nU</s>\n<|assistant|>\nA</s>\n<|user|>\nV</s>\n<|assistant|>\n",
+}
+EXPECTED |= dict.fromkeys(["smollm2", "qwen2.5", "qwen3"], EXPECTED["chatml"])
+EXPECTED["llama3.1"] = EXPECTED["llama3"].replace(
+    "\n\nS<", "\n\nCutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\nS<", 1
+)
+
+
+def learnt(rendered: Rendered) -> str:
+    chosen = [token for token, wanted in zip(rendered.ids, rendered.training_mask, strict=True) if wanted]
+    return TOKENIZER.decode(chosen, skip_special=False)
+
+
+def places(rendered: Rendered) -> list[tuple[int, int]]:
+    """The special tokens, and where in the text they are."""
+    special = set(TOKENIZER.special_ids.values())
+    return [pair for pair in zip(rendered.ids, rendered.starts, strict=True) if pair[0] in special]
+
+
+@pytest.mark.parametrize("family", WITH_SYSTEM)
+def test_a_conversation_reads_as_the_family_writes_it(family):
+    rendered = RENDERERS[family].render(says("U", "A", "V", system="S"), add_generation_prompt=True)
+    assert rendered.text == EXPECTED[family]
+    assert TOKENIZER.decode(rendered.ids, skip_special=False) == rendered.text
+
+
+def test_gemma_writes_what_gemma3_writes_without_a_system_message():
+    for messages in (says("U"), says("U", "A", "V")):
+        assert RENDERERS["gemma"].render(messages, True).text == RENDERERS["gemma3"].render(messages, True).text
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"),
+    [
+        (
+            "smollm2",
+            "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n",
+        ),
+        (
+            "qwen2.5",
+            "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n",
+        ),
+        ("qwen3", ""),
+        ("chatml", ""),
+    ],
+)
+def test_a_family_may_bring_its_own_system_prompt(family, expected):
+    assert RENDERERS[family].render(says("U")).text == expected + "<|im_start|>user\nU<|im_end|>\n"
+
+
+@pytest.mark.parametrize(
+    ("family", "messages", "sentence"),
+    [
+        ("gemma", says("U", system="S"), "Gemma 1 and 2 know no system messages"),
+        ("gemma", says("U", "A")[1:], "users and assistants must take turns"),
+        ("gemma3", [*says("U"), *says("V")], "must take turns, a user first"),
+        ("llama2", [*says("U", "A"), Message("assistant", "B")], "must take turns, a user first"),
+        ("mistral-v1", [*says("U"), Message("system", "S")], "must take turns, a user first"),
+        ("mistral-v3", says("U", "A")[1:], "must take turns, a user first"),
+        (
+            "llama3.1",
+            [*says("U"), Message("assistant", "", (call("f"), call("g")))],
+            "an answer can call one function, not several",
+        ),
+    ],
+)
+def test_a_conversation_that_a_family_does_not_know_is_refused_with_a_sentence(family, messages, sentence):
+    with pytest.raises(ChatTemplateError, match=sentence):
+        RENDERERS[family].render(messages)
+
+
+def test_names_of_families_and_missing_tokens(tiny_tokenizer):
+    with pytest.raises(ChatTemplateError, match=r"'vicuna'; known: chatml, smollm2"):
+        chat_template("vicuna")
+    assert all(missing_tokens(family, TOKENIZER) == () for family in FAMILIES)
+    assert missing_tokens("chatml", tiny_tokenizer) == ()
+    assert missing_tokens("gemma3", tiny_tokenizer) == ("<start_of_turn>", "<end_of_turn>")
+    bare = replace_roles(tiny_tokenizer)
+    assert missing_tokens("llama2", bare) == ("bos_token", "eos_token")
+
+
+def replace_roles(tokenizer):
+    return type(tokenizer)(tokenizer.backend)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Nobody speaks for somebody else
+
+
+@pytest.mark.parametrize("renderers", [RENDERERS, UNMARKED])
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), prompt=st.booleans())
+def test_names_of_special_tokens_in_contents_change_nothing_but_letters(family, renderers, data, prompt):
+    messages = data.draw(turns(hostile_texts, family != "gemma"))
+    harmless = [replace(message, content=without_names(message.content)) for message in messages]
+    rendered, plain = (renderers[family].render(each, prompt) for each in (messages, harmless))
+    assert places(rendered) == places(plain)
+    assert without_names(TOKENIZER.decode(TOKENIZER.encode(rendered.text))) == without_names(plain.text)
+    assert learnt_ranges(rendered) == learnt_ranges(plain)
+
+
+def without_names(text: str) -> str:
+    """As long as before, with other letters instead of whatever names of special tokens are made of."""
+    return re.sub(r"[<>\[\]|]", "q", text)
+
+
+def learnt_ranges(rendered: Rendered) -> list[int]:
+    return [start for start, wanted in zip(rendered.starts, rendered.training_mask, strict=True) if wanted]
+
+
+@pytest.mark.parametrize("family", ["qwen2.5", "qwen3", "llama3.1"])
+@settings(max_examples=60, deadline=None)
+@given(text=hostile_texts)
+def test_results_of_functions_are_contents_too(family, text):
+    def conversation(result: str) -> Rendered:
+        messages = [*CALLS["a result"][:3], CALLS["a result"][4]]
+        messages[3:3] = [Message("tool", result, tool_call_id="call00001")]
+        return RENDERERS[family].render(messages, True, [WEATHER])
+
+    assert RENDERERS[family].tool_form.native
+    assert places(conversation(text)) == places(conversation(without_names(text)))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is learnt
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_the_mask_is_what_the_assistant_said_and_the_end_of_its_turn(family, data):
+    messages = data.draw(turns(harmless_texts | hostile_texts, family != "gemma"))
+    rendered = RENDERERS[family].render(messages)
+    said = [message.content for message in messages if message.role == "assistant"]
+    if family.startswith(("llama", "gemma")) or family == "mistral-v3":
+        said = [text.strip() for text in said]
+    if family == "qwen3":
+        assume(not any(text.startswith("\n") for text in said))
+    before = " " if family in ("llama2", "mistral-v1", "mistral-v3", "mistral-v7") else ""
+    after = (" " if family == "llama2" else "") + TURN_END[family]
+    assert learnt(rendered) == "".join(before + text + after for text in said)
+    assert rendered.untrained == ()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_renderer_finds_the_answers_that_a_template_does_not_enclose(family):
+    for messages in (says("U", "A"), says("U", "A B", "V", "größer 🙂"), says("U", "", "V", "x"), says("U", "\n", "V")):
+        marked, unmarked = RENDERERS[family].render(messages), UNMARKED[family].render(messages)
+        assert marked == unmarked
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_stop_ids_end_the_turn(family):
+    ends = {TURN_END[family], "</s>"}
+    for renderer in (RENDERERS[family], UNMARKED[family]):
+        assert {TOKENIZER.decode([token], skip_special=False) for token in renderer.stop_ids} == ends
+
+
+@pytest.mark.parametrize("family", ["qwen2.5", "qwen3", "llama3.1"])
+def test_calls_are_learnt(family):
+    for renderer in (RENDERERS[family], UNMARKED[family]):
+        rendered = renderer.render(CALLS["a result"], tools=[WEATHER])
+        written = renderer.tool_form.write("get_weather", '{"place": "Graz", "days": [1, {"a": null}]}')
+        assert learnt(rendered) == f"{written}{TURN_END[family]}22.{TURN_END[family]}"
+        assert rendered.untrained == ()
+
+
+def test_thoughts_are_learnt_where_they_are_kept():
+    messages = says("q", "<think>\nabc\n</think>\n\none", "q2", "<think>\ndef\n</think>\n\ntwo")
+    for renderer in (RENDERERS["qwen3"], UNMARKED["qwen3"]):
+        assert learnt(renderer.render(messages)) == "one<|im_end|><think>\ndef\n</think>\n\ntwo<|im_end|>"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nothing_is_truncated(family):
+    tokenizer = family_tokenizer()
+    state = tokenizer.backend
+    state.enable_truncation(16)
+    stored = type(state).from_str(state.to_str())
+    rendered = ChatRenderer(chat_template(family), type(tokenizer)(stored, tokenizer.roles)).render(
+        says("x" * 5000, "y" * 5000)
+    )
+    assert tokenizer.decode(rendered.ids, skip_special=False) == rendered.text
+    assert rendered.training_mask.count(True) >= 5000
+
+
+def test_every_special_token_of_a_family_is_tried():
+    assert {"<|im_start|>", "[INST]", "<end_of_turn>", "<|eot_id|>", "<|end|>", "</s>"} <= set(SPECIAL)

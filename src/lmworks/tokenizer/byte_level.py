@@ -8,7 +8,7 @@ error.
 from collections.abc import Callable, Sequence
 
 import tokenizers
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # GGUF's token types, which are SentencePiece's
 
@@ -50,6 +50,14 @@ def mark_tokens(
         (tokenizer.add_special_tokens if special else tokenizer.add_tokens)(added)
 
 
+def frame(tokenizer: tokenizers.Tokenizer, first: str | None, last: str | None) -> None:
+    """Sets the special tokens that `encode(..., special=True)` puts before and after a text."""
+    if first or last:
+        pieces = [piece for piece in (first, "$A", last) if piece]
+        ids = [(token, tokenizer.token_to_id(token)) for token in {first, last} - {None} if token]
+        tokenizer.post_processor = processors.TemplateProcessing(single=pieces, special_tokens=ids)
+
+
 def _gpt2() -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
 
@@ -65,7 +73,7 @@ def _llama3(digits: str = r"\p{N}{1,3}") -> pre_tokenizers.PreTokenizer:
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|" + digits + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|"
         r"\s*[\r\n]+|\s+(?!\S)|\s+"
     )
-    return _splits(words)
+    return isolate(words)
 
 
 def _qwen2() -> pre_tokenizers.PreTokenizer:
@@ -75,10 +83,10 @@ def _qwen2() -> pre_tokenizers.PreTokenizer:
 def _default() -> pre_tokenizers.PreTokenizer:
     """What llama.cpp falls back to: GPT-2's words between runs of punctuation, with numbers in groups of three."""
     words = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
-    return _splits(r"[\p{P}\$\+<=>\^~\|]+", words, r"\p{N}+", r"[0-9][0-9][0-9]")
+    return isolate(r"[\p{P}\$\+<=>\^~\|]+", words, r"\p{N}+", r"[0-9][0-9][0-9]")
 
 
-def _splits(*patterns: str) -> pre_tokenizers.PreTokenizer:
+def isolate(*patterns: str) -> pre_tokenizers.PreTokenizer:
     """Each pattern cuts what the ones before have left whole; what lies between its matches is a piece as well."""
     cuts = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in patterns]
     return pre_tokenizers.Sequence([*cuts, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])

@@ -4,9 +4,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import tokenizers
-from tokenizers import processors
-
 from lmworks.tokenizer.byte_level import (
     BYTE,
     CONTROL,
@@ -16,6 +13,7 @@ from lmworks.tokenizer.byte_level import (
     UNUSED,
     USER_DEFINED,
     byte_level_bpe,
+    frame,
 )
 from lmworks.tokenizer.sentence_piece import sentence_piece_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer
@@ -61,16 +59,8 @@ def read_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
         raise ValueError(f"token ids {wrong} lie outside the vocabulary of {len(tokens)}")
     roles = {role: tokens[ids[name]] for role, name in _ROLES.items() if name in ids}
     framed = values.get("add_bos_token", kind == "llama" or pre == "llama-bpe"), values.get("add_eos_token", False)
-    _frame(backend, *(roles.get(role) if wanted else None for role, wanted in zip(_ROLES, framed, strict=False)))
+    frame(backend, *(roles.get(role) if wanted else None for role, wanted in zip(_ROLES, framed, strict=False)))
     return Tokenizer(backend, roles, [ids[name] for name in _ENDS_OF_TURN if name in ids])
-
-
-def _frame(backend: tokenizers.Tokenizer, first: str | None, last: str | None) -> None:
-    """What `encode(..., special=True)` puts before and after a text."""
-    if first or last:
-        pieces = [piece for piece in (first, "$A", last) if piece]
-        ids = [(token, backend.token_to_id(token)) for token in {first, last} - {None} if token]
-        backend.post_processor = processors.TemplateProcessing(single=pieces, special_tokens=ids)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ def sentence_piece_bpe(
     unknown = [piece for piece, kind in zip(pieces, token_types, strict=True) if kind == UNKNOWN]
     model = models.BPE(
         vocab=vocabulary,
-        merges=_merges(pieces, scores, token_types),
+        merges=merges(pieces, scores, token_types),
         unk_token=unknown[0] if unknown else None,
         fuse_unk=True,
         byte_fallback=BYTE in token_types,
@@ -39,7 +39,7 @@ def sentence_piece_bpe(
     return tokenizer
 
 
-def _merges(pieces: Sequence[str], scores: Sequence[float], token_types: Sequence[int]) -> list[tuple[str, str]]:
+def merges(pieces: Sequence[str], scores: Sequence[float], token_types: Sequence[int]) -> list[tuple[str, str]]:
     never = (UNKNOWN, CONTROL, BYTE)  # what stands for something else than its letters
     score = {p: s for p, s, kind in zip(pieces, scores, token_types, strict=True) if kind not in never}
     return [

@@ -49,19 +49,20 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path, eos_ids: Sequence[int] = ()) -> "Tokenizer":
-        """Reads `tokenizer.json` and `tokenizer_config.json` (`special_tokens_map.json`) of a Hugging Face folder."""
+        """Reads `tokenizer.json` and `tokenizer_config.json` (`special_tokens_map.json`) of a Hugging Face folder.
+
+        Without a `tokenizer.json`, the SentencePiece model in `tokenizer.model` or `spiece.model`.
+        """
         path = folder / "tokenizer.json"
-        if not path.exists():
-            raise FileNotFoundError(
-                f"{path} is missing: save the tokenizer in the `tokenizers` format (a fast tokenizer)"
-            )
-        try:
-            backend = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises no other class
-            raise ValueError(f"{path.name} is damaged or of an unknown kind: {error}") from error
-        named = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
+        found = _read_backend(path) if path.exists() else _sentence_piece(folder)
+        config = read_json(folder / "tokenizer_config.json")
+        named = read_json(folder / "special_tokens_map.json") | config
         roles = {role: _content(named[role]) for role in ROLES if named.get(role) is not None}
-        return cls(backend, roles, eos_ids)
+        if isinstance(found, Path):
+            from lmworks.tokenizer.sentence_piece_folder import read_folder
+
+            found, roles = read_folder(found, config, read_json(folder / "added_tokens.json"), roles)
+        return cls(found, roles, eos_ids)
 
     def save(self, folder: Path, chat_template: str | None = None, max_length: int | None = None) -> None:
         """Writes `tokenizer.json` and `tokenizer_config.json`, as `transformers` reads them, into a folder."""
@@ -104,10 +105,13 @@ class Tokenizer:
     # -----------------------------------------------------------------------------------------------------------------
     # Vocabulary
 
-    @property
+    @cached_property
     def vocabulary_size(self) -> int:
-        """Number of tokens, special ones included; a model's embedding may have more rows than that."""
-        return self.backend.get_vocab_size(with_added_tokens=True)
+        """One more than the highest id, special tokens included; a model's embedding may have more rows than that.
+
+        Where ids are left out, as in OpenAI's cl100k, there are fewer tokens.
+        """
+        return max(self.backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
     @cached_property
     def special_ids(self) -> dict[str, int]:
@@ -135,6 +139,27 @@ class Tokenizer:
     def _role_id(self, role: str) -> int | None:
         token = self.roles.get(role)
         return None if token is None else self.backend.token_to_id(token)
+
+
+def _read_backend(path: Path) -> tokenizers.Tokenizer:
+    try:
+        return tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises no other class
+        raise ValueError(f"{path.name} is damaged or of an unknown kind: {error}") from error
+
+
+def _sentence_piece(folder: Path) -> Path:
+    """The SentencePiece model of a folder without a `tokenizer.json`."""
+    for name in ("tokenizer.model", "spiece.model"):
+        if (folder / name).exists():
+            return folder / name
+    missing = f"{folder / 'tokenizer.json'} is missing: "
+    for ranks in sorted(folder.glob("*.tiktoken")):
+        raise FileNotFoundError(
+            f"{missing}{ranks.name} does not say which encoding it is of; load it with "
+            "lmworks.tokenizer.load_tiktoken(path, encoding), and save that tokenizer into this folder"
+        )
+    raise FileNotFoundError(f"{missing}save the tokenizer in the `tokenizers` format (a fast tokenizer)")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,0 +1,116 @@
+"""SentencePiece's normalisation of a text (Kudo & Richardson 2018, section 3.2), as steps of the `tokenizers` library.
+
+First a table replaces strings (`charsmap.py`), then spaces are squeezed, one is put before the text, and all of them
+become the letter ▁.
+
+The library's `Precompiled` applies the same table to what it takes for one letter, a base with its accents, and there
+by the *shortest* key, which loses accents: "e", circumflex, acute becomes "ê". So letters are composed first (the
+tables' strings of several characters are what Unicode calls NFKC), and then every character stands alone while the
+table is applied. A difference is left where one accent follows another: NFKC puts them into the canonical order and
+composes across them, SentencePiece leaves them as they are. Text in one of Unicode's normal forms C and KC has no such
+place, and the others few.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tokenizers import Regex, normalizers
+
+from lmworks.tokenizer.charsmap import Charsmap
+from lmworks.tokenizer.sentence_piece import SPACE
+
+_APART = "\ufff0"  # a code point without meaning that ends a letter; a text's own would be lost
+# Not where a text begins: there the library (0.23) loses count when it inserts something.
+_BORDERS = r"(?<=[\s\S])(?=[^\x00-\x7f])|(?<=[^\x00-\x7f])(?=[\s\S])|(?<=\r)(?=\n)"
+_HELD = [chr(code) for code in range(0xFDD0, 0xFDF0)]  # code points that never are characters
+_NEWER = 0.01  # of a table's strings may hold characters that are newer than the library
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """A model's NormalizerSpec.
+
+    table     precompiled_charsmap; empty for `identity`
+    prefix    add_dummy_prefix: a space before the text
+    squeeze   remove_extra_whitespaces: none at either end, and one in a row
+    escape    escape_whitespaces: ▁ stands for a space
+    suffix    treat_whitespace_as_suffix: the added space stands behind the text
+    """
+
+    table: bytes = b""
+    prefix: bool = True
+    squeeze: bool = True
+    escape: bool = True
+    suffix: bool = False
+
+
+def normaliser(
+    rules: Normalisation, symbols: Sequence[str] = (), whole: Sequence[str] = ()
+) -> normalizers.Normalizer | None:
+    """The steps of `rules`; None where nothing is to be done.
+
+    `symbols` are user-defined: text that stays as it is. Those in `whole` are looked for in the normalised text, and
+    are their own normalised form. ValueError names a table or a symbol that these steps cannot follow.
+    """
+    space = SPACE if rules.escape else " "
+    before, behind = rules.prefix and not rules.suffix, rules.prefix and rules.suffix
+    if behind and whole:
+        raise ValueError("treat_whitespace_as_suffix with user-defined symbols is not supported for BPE")
+    steps: list[normalizers.Normalizer] = []
+    if before and not rules.squeeze:
+        steps.append(normalizers.Prepend(" "))
+    if rules.table:
+        steps += _table(rules.table, symbols)
+    if rules.squeeze:
+        steps += [normalizers.Replace(Regex(r"\A +"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
+        steps += [normalizers.Prepend(" ")] if before else []
+    if rules.escape:
+        steps.append(normalizers.Replace(" ", SPACE))
+    if rules.squeeze:
+        steps.append(normalizers.Replace(Regex(rf"{space}+\z"), ""))
+    if behind:
+        steps.append(normalizers.Replace(Regex(r"(?<=[\s\S])\z"), space))
+    if before and whole:
+        names = "|".join(re.escape(name) for name in whole)
+        steps.append(normalizers.Replace(Regex(rf"\A{space}(?=(?:{names})\z)"), ""))
+    return normalizers.Sequence(steps) if steps else None
+
+
+def _table(blob: bytes, symbols: Sequence[str]) -> list[normalizers.Normalizer]:
+    table = Charsmap(blob)
+    changed = [symbol for symbol in symbols if table.normalise(symbol) != symbol]
+    if changed:
+        raise ValueError(f"the user-defined symbol {changed[0]!r} is changed by the normalisation: not supported")
+    apart = normalizers.Replace(Regex(_BORDERS), _APART)
+    alone = [apart, normalizers.Precompiled(blob), normalizers.Replace(_APART, "")]
+    strings = [key for key in table.keys if len(key) > 1]
+    if not strings:
+        return alone
+    composed = _each(normalizers.NFKC(), strings)
+    wrong = [key for key, found in zip(strings, composed, strict=True) if _letters(table, found) != table.keys[key]]
+    characters = [chr(code) for code in range(1, 0x110000) if not 0xD800 <= code < 0xE000]
+    held = [
+        character
+        for character, found in zip(characters, _each(normalizers.NFKC(), characters), strict=True)
+        if found != character and _letters(table, found) != table.keys.get(character, character)
+    ]
+    if len(wrong) > _NEWER * len(strings) or len(held) > len(_HELD):
+        example = (wrong or held)[0]
+        raise ValueError(
+            f"the normalisation replaces strings of several characters otherwise than NFKC does, {example!r} by "
+            f"{table.normalise(example)!r}: not supported"
+        )
+    pairs = list(zip(held, _HELD, strict=False))
+    hide = [normalizers.Replace(character, mark) for character, mark in pairs]
+    show = [normalizers.Replace(mark, table.keys.get(character, character)) for character, mark in pairs]
+    return [*hide, normalizers.NFKC(), *alone, *show]
+
+
+def _letters(table: Charsmap, text: str) -> str:
+    return "".join(table.keys.get(letter, letter) for letter in text)
+
+
+def _each(step: normalizers.Normalizer, texts: Sequence[str]) -> list[str]:
+    """Every text normalised, in one call."""
+    return step.normalize_str("\0".join(texts)).split("\0")

@@ -8,8 +8,8 @@ BIN := .venv/bin
 QUIET = $(if $(wildcard $@),--quiet)
 PIP = $(BIN)/python -m pip install $(QUIET) --disable-pip-version-check
 MINUTES = $(if $(QUIET),its kernels are compiled anew in a minute or two,some minutes the first time (PyTorch is large))
-# The C++ kernels are compiled while the package is installed, so a change of theirs installs it again.
-COMPILED := pyproject.toml CMakeLists.txt $(wildcard src/lmworks/kernels/cpp/*)
+# The C++ parts are compiled while the package is installed, so a change of theirs installs it again.
+COMPILED := pyproject.toml CMakeLists.txt $(wildcard src/lmworks/kernels/cpp/* src/lmworks/tokenizer/training/cpp/*)
 
 .PHONY: run test test-all lint clean
 

@@ -11,12 +11,12 @@ a C++ compiler and nothing else. Where it was built without one, `load` says so 
 
 import ctypes
 import os
-import warnings
 from ctypes import POINTER, c_char_p, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from lmworks.compiled import library_path, warn_of_missing
 from lmworks.kernels import structures
 
 NAMES = ("avx512_bf16", "avx512", "avx2", "portable")
@@ -81,7 +81,7 @@ def load(name: str | None = None) -> Library | None:
     runnable = available()
     if wanted is None:
         if not runnable:
-            _warn()
+            warn_of_missing("models run slowly, in PyTorch alone")
         return _open(runnable[0]) if runnable else None
     if wanted not in runnable:
         raise ValueError(f"{CHOICE} and `load` take one of {', '.join((*runnable, 'reference'))} here, not {wanted!r}")
@@ -136,17 +136,4 @@ def _open(name: str) -> Library:
 
 
 def _path(name: str) -> Path | None:
-    """Where the library lies: beside this package, or, when it is installed to be edited, where it was built to."""
-    import lmworks.kernels
-
-    candidates = (Path(folder) / f"liblmworks_{name}.so" for folder in lmworks.kernels.__path__)
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def _warn() -> None:
-    warnings.warn(
-        "lmworks was installed without its compiled kernels, so that models run slowly, in PyTorch alone. To build "
-        "them, install a C++ compiler (g++ or clang) and then lmworks again.",
-        RuntimeWarning,
-        stacklevel=3,
-    )
+    return library_path("lmworks.kernels", name)

@@ -1,0 +1,29 @@
+"""Where the compiled parts of the package lie, and what is said where they are missing.
+
+They are plain C functions in shared libraries that know neither Python nor PyTorch, so that building the package needs
+a C++ compiler and nothing else. Without one everything runs all the same, in Python.
+"""
+
+import warnings
+from importlib import import_module
+from pathlib import Path
+
+
+def library_path(package: str, name: str) -> Path | None:
+    """The shared library `liblmworks_NAME.so` of a package, or None where it was not built.
+
+    It lies beside the package's modules, or, when lmworks is installed to be edited, where it was built to.
+    """
+    folders = import_module(package).__path__
+    candidates = (Path(folder) / f"liblmworks_{name}.so" for folder in folders)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def warn_of_missing(consequence: str) -> None:
+    """Says once that there is no compiled part, what follows from that, and what to do."""
+    warnings.warn(
+        f"lmworks was installed without its compiled parts, so that {consequence}. To build them, install a C++ "
+        "compiler (g++ or clang) and then lmworks again.",
+        RuntimeWarning,
+        stacklevel=3,
+    )

@@ -1,0 +1,110 @@
+"""What a tokenizer is trained to be."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Rule = Literal["none", "gpt2", "gpt4", "metaspace"]
+Digits = Literal["run", "one", "three"]
+Normal = Literal["none", "NFC", "NFKC"]
+RULES, DIGITS, NORMALS = get_args(Rule), get_args(Digits), get_args(Normal)
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+@dataclass(frozen=True, slots=True)
+class BpeConfig:
+    """Byte-pair encoding (Sennrich et al. 2016).
+
+    vocabulary_size   tokens in all: special ones, the alphabet, and what merging makes
+    words             how a text is cut into words, across which nothing is merged: "gpt2" (Radford et al. 2019),
+                      "gpt4" (OpenAI's cl100k) or "none", on bytes; "metaspace" (Kudo & Richardson 2018), on characters
+    digits            how many digits of a number make a word: all of a "run", "one", or at most "three"
+    byte_fallback     with "metaspace": a character without a token becomes its bytes instead of <unk>
+    coverage          with "metaspace": the share of all characters that is to have tokens of its own, rare ones last
+    normalise         Unicode normal form of every text: "none", "NFC", "NFKC"
+    special_tokens    tokens that no text becomes; the first ends a text
+    min_frequency     how often two tokens must be neighbours to be merged
+    max_token_length  bytes (with "metaspace", characters) of a token, at most; 0 for any number
+    min_word_count    how often a word must occur to be learnt from
+    memory_mb         what the table of words may take in memory, beyond which it goes to disk
+    """
+
+    vocabulary_size: int = 32_000
+    words: Rule = "gpt4"
+    digits: Digits = "three"
+    byte_fallback: bool = True
+    coverage: float = 0.9995
+    normalise: Normal = "none"
+    special_tokens: tuple[str, ...] = (END_OF_TEXT,)
+    min_frequency: int = 2
+    max_token_length: int = 0
+    min_word_count: int = 1
+    memory_mb: int = 4096
+
+    def __post_init__(self) -> None:
+        _check_choice("words", self.words, RULES)
+        _check_choice("digits", self.digits, DIGITS)
+        _check_choice("normalise", self.normalise, NORMALS)
+        _check_special(self.special_tokens)
+        if not 0 < self.coverage <= 1:
+            raise ValueError(f"coverage is a share above 0, at most 1; got {self.coverage}")
+        _check_at_least("min_frequency", self.min_frequency, 1)
+        _check_at_least("max_token_length", self.max_token_length, 0)
+        _check_at_least("min_word_count", self.min_word_count, 1)
+        _check_at_least("memory_mb", self.memory_mb, 1)
+        bytes_ = 256 if self.words != "metaspace" or self.byte_fallback else 0
+        needed = len(self.special_tokens) + bytes_ + (self.words == "metaspace")
+        if self.vocabulary_size < needed:
+            raise ValueError(
+                f"vocabulary_size is {self.vocabulary_size}, but the special tokens and the {bytes_} bytes are {needed}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class WordPieceConfig:
+    """WordPiece (Schuster & Nakajima 2012; Devlin et al. 2019), with pieces learnt by merging the most frequent pair.
+
+    The published vocabularies were learnt by a program that is not public; today's tools merge by frequency, as here.
+
+    lowercase  texts are lowercased and lose their accents, as for the uncased BERT
+    coverage   the share of all characters that is to have tokens of its own; words with others become [UNK]
+    """
+
+    vocabulary_size: int = 30_522
+    lowercase: bool = True
+    coverage: float = 0.9999
+    special_tokens: tuple[str, ...] = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    min_frequency: int = 2
+    max_token_length: int = 0
+    min_word_count: int = 1
+    memory_mb: int = 4096
+
+    def __post_init__(self) -> None:
+        _check_special(self.special_tokens)
+        for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"):
+            if token not in self.special_tokens:
+                raise ValueError(f"special_tokens must hold {token}, which BERT's input is made of")
+        if not 0 < self.coverage <= 1:
+            raise ValueError(f"coverage is a share above 0, at most 1; got {self.coverage}")
+        _check_at_least("vocabulary_size", self.vocabulary_size, len(self.special_tokens) + 1)
+        _check_at_least("min_frequency", self.min_frequency, 1)
+        _check_at_least("max_token_length", self.max_token_length, 0)
+        _check_at_least("min_word_count", self.min_word_count, 1)
+        _check_at_least("memory_mb", self.memory_mb, 1)
+
+
+def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def _check_at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def _check_special(tokens: tuple[str, ...]) -> None:
+    if len(set(tokens)) != len(tokens) or "" in tokens:
+        raise ValueError(f"special_tokens must be different and not empty, got {list(tokens)}")
+    if not tokens:
+        raise ValueError(f"special_tokens must hold at least the one that ends a text, such as {END_OF_TEXT}")

@@ -1,0 +1,136 @@
+"""Training byte-pair encoding: words are counted, merges learnt from them, and a `tokenizer.json` is put together."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import tokenizers
+from tokenizers import AddedToken, decoders, models, normalizers
+
+from lmworks.progress import Report, no_report
+from lmworks.tokenizer.config import BpeConfig
+from lmworks.tokenizer.tokenizer import Tokenizer
+from lmworks.tokenizer.training.merges import Merges, learn_merges
+from lmworks.tokenizer.training.spelling import spell_bytes, spell_characters
+from lmworks.tokenizer.training.word_counts import count_words
+from lmworks.tokenizer.training.word_rules import SPACE, WordRule
+from lmworks.tokenizer.training.word_table import WordCounts
+
+UNKNOWN = "<unk>"
+BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """A tokenizer, and what it was learnt from.
+
+    merges  of BPE and WordPiece: what was merged, in the order in which it was learnt; `first` is the id of its first
+            token, the alphabet's
+    words   different words that were learnt from; `occurrences` of them in the texts
+    """
+
+    tokenizer: Tokenizer
+    merges: Merges
+    first: int
+    words: int
+    occurrences: int
+
+
+def train_bpe(texts: Iterable[str], config: BpeConfig | None = None, progress: Report = no_report) -> Trained:
+    """Learns a vocabulary from texts, which are read once and need not fit into memory.
+
+    A vocabulary smaller than asked for means that no further pair occurs `min_frequency` times. The same texts in any
+    order give the same tokenizer. ValueError where there is nothing to learn from.
+    """
+    config = config or BpeConfig()
+    rule = WordRule(config.words, config.digits)
+    words = count_words(
+        _prepared(texts, config),
+        rule,
+        memory_bytes=config.memory_mb << 20,
+        min_word_count=config.min_word_count,
+        progress=progress,
+    )
+    if not len(words):
+        raise ValueError("there is no text to learn from: every text is empty")
+    return learn_bpe(words, config, progress)
+
+
+def learn_bpe(words: WordCounts, config: BpeConfig, progress: Report = no_report) -> Trained:
+    """The same from words that have been counted; with "metaspace" their spaces are still spaces."""
+    before = [*config.special_tokens, *_reserved(config)]
+    spelling = spell_bytes(words) if config.words != "metaspace" else spell_characters(_marked(words), config.coverage)
+    size, occurrences = len(words), words.total
+    if len(before) + len(spelling.alphabet) > config.vocabulary_size:
+        raise ValueError(
+            f"vocabulary_size is {config.vocabulary_size:,}, but {len(spelling.alphabet):,} characters are to have "
+            "tokens of their own: raise it, or lower coverage"
+        )
+    del words
+    merges = learn_merges(
+        spelling,
+        config.vocabulary_size - len(before),
+        least=config.min_frequency,
+        longest=config.max_token_length,
+        forbidden=before,
+        progress=progress,
+    )
+    vocabulary = {token: number for number, token in enumerate([*before, *merges.tokens])}
+    backend = (
+        _metaspace(vocabulary, merges, config) if config.words == "metaspace" else _bytes(vocabulary, merges, config)
+    )
+    if config.normalise != "none":
+        backend.normalizer = _normaliser(config)
+    special = [*config.special_tokens, *([UNKNOWN] if config.words == "metaspace" else [])]
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    roles = {"eos_token": config.special_tokens[0], **({"unk_token": UNKNOWN} if config.words == "metaspace" else {})}
+    return Trained(Tokenizer(backend, roles), merges, len(before), size, occurrences)
+
+
+def _prepared(texts: Iterable[str], config: BpeConfig) -> Iterator[str]:
+    """The texts in the form in which the tokenizer will cut them into words."""
+    normaliser = None if config.normalise == "none" else _normaliser(config)
+    for text in texts:
+        if normaliser is not None:
+            text = normaliser.normalize_str(text)
+        if config.words == "metaspace" and text:
+            text = text.replace(SPACE, " ")
+            text = text if text.startswith(" ") else " " + text
+        yield text
+
+
+def _marked(words: WordCounts) -> WordCounts:
+    """Words with ▁ for every space."""
+    return WordCounts.of({word.replace(b" ", SPACE.encode()): count for word, count in words})
+
+
+def _reserved(config: BpeConfig) -> tuple[str, ...]:
+    if config.words != "metaspace":
+        return ()
+    return (UNKNOWN, *(BYTE_TOKENS if config.byte_fallback else ()))
+
+
+def _normaliser(config: BpeConfig) -> normalizers.Normalizer:
+    return normalizers.NFC() if config.normalise == "NFC" else normalizers.NFKC()
+
+
+def _bytes(vocabulary: dict[str, int], merges: Merges, config: BpeConfig) -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges.pairs()))
+    backend.pre_tokenizer = WordRule(config.words, config.digits).pre_tokenizer()
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def _metaspace(vocabulary: dict[str, int], merges: Merges, config: BpeConfig) -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(
+        models.BPE(
+            vocab=vocabulary,
+            merges=merges.pairs(),
+            unk_token=UNKNOWN,
+            fuse_unk=True,
+            byte_fallback=config.byte_fallback,
+        )
+    )
+    backend.pre_tokenizer = WordRule(config.words, config.digits).pre_tokenizer()
+    steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    backend.decoder = decoders.Sequence(steps)
+    return backend

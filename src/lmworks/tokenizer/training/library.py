@@ -1,0 +1,61 @@
+"""The compiled part of training a tokenizer: cutting and counting words, and learning merges.
+
+In Python both take most of the time that training takes (docs/vocabulary-training.md has figures): a regular
+expression in one case, chasing pairs through dictionaries in the other. NumPy does not help, since the work is neither
+uniform nor in large pieces, and a just-in-time compiler would be a large dependency for three hundred lines.
+"""
+
+import ctypes
+import os
+from ctypes import c_int32, c_int64, c_void_p
+from functools import cache
+
+from lmworks.compiled import library_path, warn_of_missing
+
+CHOICE = "LMWORKS_TOKENIZER"  # environment variable: "reference" has everything run in Python
+
+
+@cache
+def load() -> ctypes.CDLL | None:
+    """The library; None where it was not built, or where the environment variable asks for the reference."""
+    choice = os.environ.get(CHOICE, "")
+    if choice == "reference":
+        return None
+    if choice:
+        raise ValueError(f"{CHOICE} is {choice!r}; allowed: 'reference', or leave it unset")
+    path = library_path("lmworks.tokenizer.training", "training")
+    if path is None:
+        warn_of_missing("training a tokenizer takes a hundred times as long")
+        return None
+    return _declare(ctypes.CDLL(str(path)))
+
+
+def check(result: int) -> int:
+    """A result of the library; MemoryError for the one that says that there was none."""
+    if result == -1:
+        raise MemoryError("not enough memory: train on fewer texts, or raise min_word_count")
+    return result
+
+
+def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
+    pointer, number, small = c_void_p, c_int64, c_int32
+    rule = (pointer, small, small)  # classes of characters, rule, digits
+    signatures: dict[str, tuple[type | None, tuple[type, ...]]] = {
+        "cut_words": (number, (*rule, pointer, number, pointer)),
+        "words_new": (pointer, ()),
+        "words_free": (None, (pointer,)),
+        "words_size": (number, (pointer,)),
+        "words_text": (number, (pointer,)),
+        "words_memory": (number, (pointer,)),
+        "words_count": (number, (pointer, *rule, pointer, pointer, number)),
+        "words_add": (number, (pointer, pointer, pointer, pointer, number)),
+        "words_read": (number, (pointer, pointer, pointer, pointer)),
+        "merges_new": (pointer, (pointer, number, pointer, pointer, number, small, number, small)),
+        "merges_free": (None, (pointer,)),
+        "merges_forbid": (number, (pointer, pointer, small)),
+        "merges_learn": (number, (pointer, number, pointer)),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, f"lmworks_{name}")
+        function.restype, function.argtypes = result, arguments
+    return library

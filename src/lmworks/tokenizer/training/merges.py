@@ -1,0 +1,118 @@
+"""Learning merges: byte-pair encoding's training (Sennrich et al. 2016) on words that have been counted."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from lmworks.progress import Report, no_report
+from lmworks.tokenizer.training import library
+from lmworks.tokenizer.training.merges_reference import learn_merges as learn_reference
+from lmworks.tokenizer.training.spelling import Spelling
+
+_AT_ONCE = 500  # merges between two reports of progress
+_LEARNT = np.dtype([("left", np.int32), ("right", np.int32), ("count", np.int64)])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Merges:
+    """What was learnt, in the order in which it was; merge i makes the token that is i places behind the alphabet.
+
+    tokens  what each token is spelt like: the alphabet, then what merging has made
+    left, right  (merges,) int32: which two tokens are merged
+    counts  (merges,) int64: how often the two were neighbours when they were merged
+    """
+
+    tokens: tuple[str, ...]
+    left: np.ndarray
+    right: np.ndarray
+    counts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """The two tokens of each merge."""
+        names = self.tokens
+        return [(names[a], names[b]) for a, b in zip(self.left.tolist(), self.right.tolist(), strict=True)]
+
+
+def learn_merges(
+    spelling: Spelling,
+    vocabulary_size: int,
+    *,
+    least: int = 1,
+    longest: int = 0,
+    forbidden: Collection[str] = (),
+    continuing: str = "",
+    progress: Report = no_report,
+) -> Merges:
+    """Merges until there are `vocabulary_size` tokens, or no pair occurs `least` times.
+
+    A token has at most `longest` symbols (0: any number) and is none of `forbidden`. `continuing` is what stands before
+    a token that continues a word, and falls away when one is merged into another. The same input gives the same merges,
+    with the compiled learner and without. `spelling.cells` is used up.
+    """
+    size = len(spelling.alphabet)
+    banned = [symbols for text in forbidden if (symbols := _symbols(text, spelling.alphabet, continuing)) is not None]
+    learner = _compiled if library.load() is not None else _in_python
+    learnt = learner(spelling, max(vocabulary_size - size, 0), least, longest, banned, progress)
+    tokens = list(spelling.alphabet)
+    for left, right in zip(learnt["left"].tolist(), learnt["right"].tolist(), strict=True):
+        tokens.append(tokens[left] + tokens[right].removeprefix(continuing))
+    return Merges(tuple(tokens), learnt["left"], learnt["right"], learnt["count"])
+
+
+def _symbols(text: str, alphabet: tuple[str, ...], continuing: str) -> tuple[int, ...] | None:
+    """A text in symbols; None for one that the alphabet cannot spell."""
+    number = {token: symbol for symbol, token in enumerate(alphabet)}
+    spelt = [number.get(letter if place == 0 else continuing + letter) for place, letter in enumerate(text)]
+    return None if None in spelt else tuple(symbol for symbol in spelt if symbol is not None)
+
+
+def _compiled(
+    spelling: Spelling, merges: int, least: int, longest: int, banned: list[tuple[int, ...]], progress: Report
+) -> np.ndarray:
+    compiled = library.load()
+    assert compiled is not None
+    cells, starts, weights = spelling.cells, spelling.starts, spelling.weights
+    learner = compiled.lmworks_merges_new(
+        *(cells.ctypes.data, len(cells)),
+        *(starts.ctypes.data, weights.ctypes.data, len(starts)),
+        *(len(spelling.alphabet), least, longest),
+    )
+    if not learner:
+        raise MemoryError("not enough memory to learn merges: raise min_word_count")
+    try:
+        for symbols in banned:
+            array = np.array(symbols, np.int32)
+            library.check(compiled.lmworks_merges_forbid(learner, array.ctypes.data, len(array)))
+        learnt = np.empty(merges, _LEARNT)
+        done = 0
+        while done < merges:
+            some = min(_AT_ONCE, merges - done)
+            number = library.check(compiled.lmworks_merges_learn(learner, some, learnt[done:].ctypes.data))
+            done += number
+            progress(done, merges, "merges learnt")
+            if number < some:
+                break
+        return learnt[:done]
+    finally:
+        compiled.lmworks_merges_free(learner)
+
+
+def _in_python(
+    spelling: Spelling, merges: int, least: int, longest: int, banned: list[tuple[int, ...]], progress: Report
+) -> np.ndarray:
+    never = set(banned)
+
+    def allowed(symbols: tuple[int, ...]) -> bool:
+        return (not longest or len(symbols) <= longest) and symbols not in never
+
+    learnt: list[tuple[int, int, int]] = []
+    for merge in islice(learn_reference(spelling.words(), len(spelling.alphabet), max(least, 1), allowed), merges):
+        learnt.append(merge)
+        if len(learnt) % _AT_ONCE == 0:
+            progress(len(learnt), merges, "merges learnt")
+    return np.array(learnt, _LEARNT)

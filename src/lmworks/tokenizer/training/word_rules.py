@@ -1,0 +1,107 @@
+"""The rules that cut a text into words before anything is merged: merges never cross the end of a word.
+
+A rule exists twice: as the pre-tokenizer of the `tokenizers` library, which is stored in `tokenizer.json` and defines
+it, and as a hand-written scanner (`cpp/scan.h`), with which training cuts some fifty times as fast. What is a letter,
+a number or a space the scanner is told by a table that is read off the library, so that both follow the same version of
+Unicode.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from tokenizers import Regex, pre_tokenizers
+
+from lmworks.tokenizer.config import DIGITS, RULES, Digits, Rule
+
+SPACE = "▁"  # SentencePiece's letter for a space
+CODE_POINTS = 0x110000
+_AT_ONCE = 0x10000  # code points; the library needs some 300 bytes for each
+_CLASSES = (r"\p{L}+", r"\p{N}+", r"\s+")  # 1, 2, 3; everything else is 0
+
+
+@dataclass(frozen=True, slots=True)
+class WordRule:
+    """How words are cut.
+
+    rule    none: a text is one word, so that tokens may span spaces; gpt2: Radford et al. 2019; gpt4: OpenAI's cl100k;
+            metaspace: SentencePiece's (Kudo & Richardson 2018), a word and the space before it, and line breaks apart.
+    digits  how many digits of a number make a word: all of the "run", "one", or "three" at most, from the left.
+    """
+
+    rule: Rule = "gpt4"
+    digits: Digits = "three"
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (("rule", self.rule, RULES), ("digits", self.digits, DIGITS)):
+            if value not in allowed:
+                raise ValueError(f"{name} of words must be one of {', '.join(allowed)}, got {value!r}")
+
+    @property
+    def codes(self) -> tuple[int, int]:
+        """The rule and the limit of digits as the compiled scanner takes them."""
+        return RULES.index(self.rule), {"run": 0, "one": 1, "three": 3}[self.digits]
+
+    def pattern(self) -> str | None:
+        """The regular expression that matches the words, or what stands between them; None for a rule without one."""
+        if self.rule == "none":
+            return None
+        numbers = {"run": r"\p{N}+", "one": r"\p{N}", "three": r"\p{N}{1,3}"}[self.digits]
+        if self.rule == "metaspace":
+            if self.digits == "run":
+                return r"[\r\n]+| ?[^ \r\n]+| "
+            return r"[\r\n]+|" + numbers + r"| ?[^ \r\n\p{N}]+| "
+        if self.rule == "gpt2":
+            space = " ?" if self.digits == "run" else ""  # a limit leaves the space before a number to itself
+            return (
+                r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|" + space + numbers + r"| ?[^\s\p{L}\p{N}]+|"
+                r"\s+(?!\S)|\s+"
+            )
+        return (
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|" + numbers + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+            r"\s*[\r\n]+|\s+(?!\S)|\s+"
+        )
+
+    def pre_tokenizer(self) -> pre_tokenizers.PreTokenizer:
+        """The rule as the library runs it; it also writes the bytes of a word as GPT-2's letters, or spaces as ▁."""
+        if self.rule == "metaspace":
+            as_letter = pre_tokenizers.Metaspace(SPACE, prepend_scheme="first", split=False)
+            pattern = str(self.pattern()).replace(" ", SPACE)
+            return pre_tokenizers.Sequence([as_letter, pre_tokenizers.Split(Regex(pattern), "isolated")])
+        as_letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        pattern = self.pattern()
+        if pattern is None:
+            return as_letters
+        return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), "isolated"), as_letters])
+
+    def cut(self, text: str) -> list[str]:
+        """The words of a text, which join to it: the definition, in the library's own words."""
+        pattern = self.pattern()
+        if pattern is None:
+            return [text] if text else []
+        return [word for word, _ in pre_tokenizers.Split(Regex(pattern), "isolated").pre_tokenize_str(text)]
+
+
+@cache
+def character_classes() -> np.ndarray:
+    """(0x110000,) uint8: whether the library's regular expressions take a code point for a letter (1), a number (2), a
+    space (3), or none of them (0)."""
+    table = np.zeros(CODE_POINTS, np.uint8)
+    for first in range(0, CODE_POINTS, _AT_ONCE):
+        points = [code for code in range(first, first + _AT_ONCE) if not 0xD800 <= code < 0xE000]
+        table[points] = _classify("".join(map(chr, points)))
+    table.setflags(write=False)
+    return table
+
+
+def _classify(text: str) -> np.ndarray:
+    """(characters,) uint8: what the library finds, run by run, and for each run by its first character."""
+    runs = pre_tokenizers.Split(Regex("|".join(_CLASSES)), "isolated").pre_tokenize_str(text)
+    starts = "".join(run[0] for run, _ in runs)
+    classes = np.zeros(len(text), np.uint8)
+    for number, pattern in enumerate(_CLASSES, start=1):
+        found = pre_tokenizers.Split(Regex(pattern.rstrip("+")), "removed", invert=True).pre_tokenize_str(starts)
+        for _, (place, _) in found:
+            start, end = runs[place][1]
+            classes[start:end] = number
+    return classes

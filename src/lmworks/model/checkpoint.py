@@ -25,6 +25,7 @@ from lmworks.model.tensor_files import LazyTensors, read_weights
 from lmworks.model.transformer import Transformer
 from lmworks.model.weights import empty_model, to_our_names, write_weights
 from lmworks.tokenizer.chat import ChatRenderer
+from lmworks.tokenizer.folder import read_chat_template, stated_eos_ids
 from lmworks.tokenizer.tokenizer import Tokenizer, read_json
 
 DType = torch.dtype | Literal["stored"]
@@ -228,9 +229,9 @@ def _load_folder(folder: Path, source: str, dtype: DType, device: torch.device |
     except (ArithmeticError, AttributeError, RuntimeError, TypeError) as error:  # a value that no model can have
         raise ValueError(f"config.json does not describe a {document['model_type']} model: {error}") from error
     generation = read_json(folder / "generation_config.json")
-    tokenizer = Tokenizer.load(folder, _eos_ids(document, generation))
+    tokenizer = Tokenizer.load(folder, stated_eos_ids(document, generation))
     return assemble(
-        config, weights, tokenizer, _chat_template(folder),
+        config, weights, tokenizer, read_chat_template(folder),
         max_length=max_length, source=source, licence=_licence(folder), published=document, generation=generation,
         dtype=dtype, device=device,
     )  # fmt: skip
@@ -265,25 +266,9 @@ def _write_special_ids(tokenizer: Tokenizer, document: JsonObject, generation: J
         ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
         document |= ids | document  # RoBERTa's padding id is part of its config: it says where positions begin
     own = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
-    if {*own, *_eos_ids(document, generation)} != set(tokenizer.eos_ids):
+    if {*own, *stated_eos_ids(document, generation)} != set(tokenizer.eos_ids):
         stated = generation if "eos_token_id" in generation else document
         stated["eos_token_id"] = list(tokenizer.eos_ids)
-
-
-def _eos_ids(document: Document, generation: Document) -> list[int]:
-    """What ends a text: the generation settings know best, then the model's, then the tokenizer's own."""
-    found = generation.get("eos_token_id", document.get("eos_token_id"))
-    return found if isinstance(found, list) else [found] if isinstance(found, int) else []
-
-
-def _chat_template(folder: Path) -> str | None:
-    """From `chat_template.jinja`, or from `tokenizer_config.json`: one template, or a list with one named `default`."""
-    if (folder / "chat_template.jinja").exists():
-        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
-    template = read_json(folder / "tokenizer_config.json").get("chat_template")
-    if isinstance(template, list):
-        return {entry["name"]: entry["template"] for entry in template}.get("default")
-    return template
 
 
 def _licence(folder: Path) -> str | None:

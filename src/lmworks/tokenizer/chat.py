@@ -123,8 +123,8 @@ class ChatRenderer:
         layout = self._layout(_Conversation([_USER, _ASSISTANT]))
         marked = layout.marked
         encoded = self._special.encode(marked.text, marked.guarded)
-        answer = [self._with_turn_end(marked, encoded, found) for found in marked.contents[1]]
-        after = [start for start, end in encoded.special if end == answer[-1][1]]
+        answers = [self._with_turn_end(marked, encoded, found) for found in marked.contents.get(1, ())[-1:]]
+        after = [start for start, end in encoded.special if answers and end == answers[0][1]]
         ends = [token for token, start in zip(encoded.ids, encoded.starts, strict=True) if start in after]
         return tuple(dict.fromkeys([*self.tokenizer.eos_ids, *ends[:1]]))
 

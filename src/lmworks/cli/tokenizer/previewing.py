@@ -1,0 +1,198 @@
+"""The verb `tokenizer preview`: a conversation as the model reads it, token by token, and what it is trained on."""
+
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lmworks.cli.options import new_console
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.text import Text
+
+    from lmworks.records import Message
+    from lmworks.tokenizer.chat import ChatRenderer, Rendered
+
+_SPACES = {" ": "·", "\t": "⇥", "\n": "⏎\n"}
+# Neighbouring tokens take turns in two shades, so that their border is seen without a sign between them.
+_STYLES = {"learnt": ("black on green", "black on bright_green"), "read": ("", "on grey23")}
+_SPECIAL = {"learnt": "bold magenta on green", "read": "bold magenta"}
+
+
+@dataclass(frozen=True)
+class _Token:
+    text: str
+    learnt: bool
+    special: bool
+
+
+def preview(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A pulled model, a Hugging Face folder, a tokenizer.json or a .gguf file; weights stay unread."
+        ),
+    ],
+    conversation: Annotated[
+        Path | None,
+        typer.Option(
+            help="A list of messages, or an object with `messages` (and `tools`), as .json; .jsonl: one a line."
+        ),
+    ] = None,
+    row: Annotated[int, typer.Option(help="Which conversation of a .jsonl file, counted from 1.")] = 1,
+    family: Annotated[
+        str | None, typer.Option(help="Use the template of this family instead of the model's own: chatml, llama3, …")
+    ] = None,
+    tools: Annotated[
+        Path | None, typer.Option(help="Functions that the model is told of: a .json file with a list of them.")
+    ] = None,
+    prompt: Annotated[
+        bool, typer.Option("--prompt", help="Go on up to where the model answers, as in serving.")
+    ] = False,
+) -> None:
+    """Print a conversation as tokens: which are special, which the model is trained on, and what ends its turn.
+
+    Spaces are shown as · and line breaks as ⏎. Names of special tokens in a message are letters, as everything that is
+    said; only the template writes special tokens. Without colours (`NO_COLOR`, or a pipe), signs say the same.
+
+    Examples: `lmworks tokenizer preview smollm2-135m-instruct` · `lmworks tokenizer preview ./mine --conversation
+    rows.jsonl --row 7` · `lmworks tokenizer preview ./base --family llama3 --tools functions.json`
+    """
+    from lmworks.cli.tokenizer.conversations import read_conversation, read_tools
+    from lmworks.report import shown
+
+    if conversation is None and row != 1:
+        raise ValueError("--row chooses a line of the .jsonl file given with --conversation")
+    messages, functions = read_conversation(conversation, row) if conversation is not None else ([], [])
+    functions = read_tools(tools) if tools is not None else functions
+    renderer, source, missing = _renderer(model, family)
+    rendered = renderer.render(messages or _example(renderer), prompt, functions)
+    console = new_console()
+    plain = console.no_color or not console.is_terminal
+    console.print(_legend(plain), soft_wrap=True)
+    console.print(_body(list(_tokens(rendered, renderer)), plain), soft_wrap=True, end="\n\n")
+    console.print(_counts(rendered, renderer, source), soft_wrap=True, highlight=False)
+    for index in rendered.untrained:
+        warning = f"message {index + 1}, the assistant's, is not trained on: the template hides it or leaves it out"
+        console.print(f"[yellow]{warning}[/yellow]", soft_wrap=True, highlight=False)
+    for name in missing:
+        warning = f"{shown(name)} is no token of this vocabulary: the model would read it letter by letter"
+        console.print(f"[yellow]{warning}[/yellow]", soft_wrap=True, highlight=False)
+
+
+def _renderer(model: str, family: str | None) -> "tuple[ChatRenderer, str, Sequence[str]]":
+    """The renderer, where its template comes from, and what the template writes that is no token."""
+    from lmworks.cli.tokenizer.finding import find_tokenizer
+    from lmworks.tokenizer.chat import ChatRenderer
+    from lmworks.tokenizer.families import FAMILIES, chat_template, missing_tokens
+    from lmworks.tokenizer.folder import read_chat_template, stated_eos_ids
+    from lmworks.tokenizer.tokenizer import Tokenizer, read_json
+
+    given = chat_template(family) if family is not None else None  # an unknown name is told before anything is read
+    found = find_tokenizer(model)
+    tokenizer, own = found.tokenizer, None
+    if found.path.is_dir():
+        ends = stated_eos_ids(*(read_json(found.path / f"{name}.json") for name in ("config", "generation_config")))
+        tokenizer, own = Tokenizer(tokenizer.backend, tokenizer.roles, ends), read_chat_template(found.path)
+    elif found.path.suffix not in (".json",):
+        from lmworks.model.gguf_file import open_gguf
+
+        own = open_gguf(found.path).metadata.get("tokenizer.chat_template")
+    if given is None and own is None:
+        raise ValueError(f"{model} has no chat template: choose one with --family ({', '.join(FAMILIES)})")
+    if family is None:
+        return ChatRenderer(own, tokenizer), f"the chat template of {found.name}", ()
+    return ChatRenderer(given, tokenizer), f"the template of the family {family}", missing_tokens(family, tokenizer)
+
+
+def _example(renderer: "ChatRenderer") -> "list[Message]":
+    """Two questions that every family can read; the first tries to end the turn of who asks."""
+    from lmworks.records import Message
+
+    names = {index: name for name, index in renderer.special_ids.items()}
+    end = next((names[index] for index in renderer.stop_ids[::-1] if index in names), "</s>")
+    said = (f"Does {end} end my turn?", "No: in a message it is letters.", "What is 2 + 2?", "4.")
+    return [Message("user" if number % 2 == 0 else "assistant", text) for number, text in enumerate(said)]
+
+
+def _tokens(rendered: "Rendered", renderer: "ChatRenderer") -> Iterator[_Token]:
+    """Each token with its text; of tokens that share a character, the last has it and the others have none."""
+    special = set(renderer.special_ids.values())
+    ends = [*rendered.starts[1:], len(rendered.text)]
+    rows = zip(rendered.ids, rendered.starts, ends, rendered.training_mask, strict=True)
+    for index, start, end, learnt in rows:
+        yield _Token(rendered.text[start:end], learnt, index in special)
+
+
+def _body(tokens: "Sequence[_Token]", plain: bool) -> "Text":
+    from rich.text import Text
+
+    if plain:
+        return Text("".join(_signs(tokens)).rstrip("\n"))
+    body, shade = Text(), 0
+    for token in tokens:
+        kind = "learnt" if token.learnt else "read"
+        shade = 1 - shade
+        body.append(_visible(token.text), _SPECIAL[kind] if token.special else _STYLES[kind][shade])
+    body.rstrip()
+    return body
+
+
+def _signs(tokens: "Sequence[_Token]") -> Iterator[str]:
+    """`│` between tokens, ⟦ ⟧ around special ones, « » around what is learnt; no sign at the beginning of a line."""
+    learnt, fresh = False, True
+    for token in tokens:
+        if token.learnt != learnt:
+            yield "«" if token.learnt else "»"
+        elif not fresh:
+            yield "│"
+        text = _visible(token.text)
+        if token.special:
+            name = text.rstrip("\n·⏎⇥")
+            text = f"⟦{name}⟧{text[len(name) :]}"
+        yield text
+        learnt, fresh = token.learnt, text.endswith("\n")
+    if learnt:
+        yield "»"
+
+
+def _visible(text: str) -> str:
+    return _harmless("".join(_SPACES.get(character, character) for character in text))
+
+
+def _harmless(text: str) -> str:
+    """Nothing that would command the terminal."""
+    return "".join("\ufffd" if c != "\n" and unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
+
+
+def _legend(plain: bool) -> "Text":
+    from rich.text import Text
+
+    if plain:
+        return Text("« trained »  ⟦special token⟧  │ between tokens  · space  ⏎ line break  ⇥ tab\n")
+    parts = (("trained", _STYLES["learnt"][0]), ("special token", _SPECIAL["read"]), ("read only", "on grey23"))
+    legend = Text()
+    for word, style in parts:
+        legend.append(f" {word} ", style)
+        legend.append("  ")
+    return legend.append("shades change from token to token  · space  ⏎ line break  ⇥ tab\n")
+
+
+def _counts(rendered: "Rendered", renderer: "ChatRenderer", source: str) -> "Text":
+    from rich.text import Text
+
+    special = set(renderer.special_ids.values())
+    names = {index: name for name, index in renderer.special_ids.items()}
+    total, learnt = len(rendered.ids), sum(rendered.training_mask)
+    written = sum(index in special for index in rendered.ids)
+    share = f" ({learnt / total:.0%})" if total else ""
+    stops = ", ".join(f"{index} {_visible(names.get(index, ''))}".strip() for index in rendered.stop_ids)
+    return Text(
+        f"{total:,} tokens by {_harmless(source)}: {learnt:,} trained{share}, {written:,} special\n"
+        f"a turn ends with: {stops or 'nothing, so that only a limit of tokens ends an answer'}"
+    )

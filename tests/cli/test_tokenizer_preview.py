@@ -1,0 +1,173 @@
+"""The verb `tokenizer preview`: what it shows of a conversation, and what it says of files that hold none."""
+
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from lmworks.cli.tokenizer import app
+from lmworks.cli.tokenizer.conversations import read_conversation, read_tools
+from lmworks.records import Message
+from test_cli import lmworks
+
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+ASKED = [{"role": "user", "content": "the\tin"}, {"role": "assistant", "content": "on ö\x1b[2J"}]
+
+
+@pytest.fixture
+def folder(tiny_tokenizer, tmp_path):
+    made = tmp_path / "mine"
+    made.mkdir()
+    tiny_tokenizer.save(made, TEMPLATE)
+    return made
+
+
+def written(path, content) -> str:
+    path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
+    return str(path)
+
+
+def shown(*arguments: str, **environment: str | None) -> str:
+    environment = {"COLUMNS": "40", "NO_COLOR": None, "FORCE_COLOR": None, **environment}
+    result = CliRunner(env=environment).invoke(app, ["preview", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_signs_show_tokens_and_what_is_learnt(folder, tmp_path):
+    text = shown(str(folder), "--conversation", written(tmp_path / "one.json", ASKED))
+    assert "⟦<|im_start|>⟧│u│s│er│⏎\nt│he│⇥│in│⟦<|im_end|>⟧│⏎\n" in text
+    assert "│⏎\n«on│·││ö│\ufffd│[│2│J│⟦<|im_end|>⟧»⏎\n" in text  # ö is two tokens
+    assert "\x1b" not in text
+    assert re.search(r"\d+ tokens by the chat template of mine: 9 trained \(\d+%\), 4 special", text)
+    assert "a turn ends with: 2 <|im_end|>" in text
+
+
+def test_colours_say_the_same_and_can_be_refused(folder, tmp_path):
+    file = written(tmp_path / "one.json", ASKED)
+    coloured = shown(str(folder), "--conversation", file, FORCE_COLOR="1")
+    green = "".join(re.findall(r"\x1b\[(?:1;)?3[05];(?:42|102)m([^\x1b]*)", coloured))
+    assert green == " trained on·ö\ufffd[2J<|im_end|>"
+    assert "«" not in coloured and "\x1b[2J" not in coloured
+    refused = shown(str(folder), "--conversation", file, FORCE_COLOR="1", NO_COLOR="1")
+    assert "«on" in refused
+
+
+def test_without_a_conversation_there_is_an_example(folder):
+    text = shown(str(folder))
+    assert "<│|│i│m│_│e│n│d│|│>" in text and "4│.│⟦<|im_end|>⟧»" in text
+    assert text.count("⟦<|im_end|>⟧") == 4
+    assert shown(str(folder), "--prompt").rstrip().count("⟦<|im_start|>⟧") == 5
+
+
+def test_a_pulled_model_is_shown_without_reading_its_weights(smollm2):
+    assert "tokens by the chat template of smollm2-135m-instruct: 13 trained" in shown("smollm2-135m-instruct")
+    assert shown(str(smollm2)).count("«") == 3
+
+
+def test_a_family_instead_of_the_own_template(folder, tmp_path):
+    text = shown(str(folder), "--family", "gemma3", "--conversation", written(tmp_path / "one.json", ASKED))
+    assert "by the template of the family gemma3" in text
+    assert "<start_of_turn> is no token of this vocabulary" in text
+
+
+def test_rows_functions_and_what_ends_a_text(folder, tmp_path):
+    call = {"id": "c", "function": {"name": "find", "arguments": '{"key": "on"}'}}
+    rows = [ASKED, {"messages": [ASKED[0], {"role": "assistant", "content": None, "tool_calls": [call]}]}]
+    file = written(tmp_path / "rows.jsonl", "\n\n".join(json.dumps(row) for row in rows))
+    functions = written(tmp_path / "functions.json", [{"name": "find", "description": "Finds"}])
+    (folder / "generation_config.json").write_text('{"eos_token_id": [0, 2]}', "utf-8")
+    text = shown(str(folder), "--conversation", file, "--row", "2", "--tools", functions)
+    plain = text.replace("│", "").replace("·", " ")
+    assert (
+        "You can call these functions." in plain
+        and '«<tool_call>⏎\n{"name": "find", "arguments": {"key": "on"}}' in plain
+    )
+    assert "a turn ends with: 2 <|im_end|>, 0 <|endoftext|>" in text
+
+
+def test_a_template_that_hides_an_answer_is_told(folder, tmp_path):
+    hiding = TEMPLATE.replace("m.content", "(m.content if m.role == 'user' or loop.last else '')")
+    (folder / "chat_template.jinja").write_text(hiding, "utf-8")
+    file = written(tmp_path / "long.json", [*ASKED, *ASKED])
+    text = shown(str(folder), "--conversation", file)
+    assert "message 2" not in text  # the turn is there, without its words: its end is what is learnt
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    )
+    assert "message 2, the assistant's, is not trained on" in shown(str(folder), "--conversation", file)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Files
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("a.json", "{", "a.json is not JSON"),
+        ("a.json", '{"messages": []}\n{"messages": []}', "must be called .jsonl"),
+        ("a.json", {"rows": []}, 'needs the list of its messages as "messages", got the keys rows'),
+        ("a.json", [], "a conversation is a list of messages"),
+        ("a.json", ["x"], "message 1 must be an object of role, content"),
+        ("a.json", [ASKED[0], {"role": "bot", "content": "x"}], "message 2 must be an object"),
+        ("a.json", [{"from": "human", "value": "x"}], "got the keys from, value and the role None"),
+        ("a.json", [{"role": "user", "content": [{"type": "image"}]}], "message 1: content must be a text"),
+        ("a.json", [{"role": "user", "content": None}], "message 1: content must be a text"),
+        ("a.json", [{"role": "assistant", "tool_calls": [{"x": 1}]}], "a tool call must be"),
+        (
+            "a.json",
+            [{"role": "assistant", "tool_calls": [{"name": "f", "arguments": "{"}]}],
+            "the arguments of f is not JSON",
+        ),
+        ("a.json", {"messages": ASKED, "tools": [{"x": 1}]}, "function 1 must be"),
+        ("a.jsonl", f"{json.dumps(ASKED)}\n", "a.jsonl has 1 conversations: --row must be one of them, got 3"),
+        ("a.jsonl", "\n\n{}\n{}\n[]", "a.jsonl, line 5"),
+    ],
+)
+def test_a_file_without_a_conversation_is_one_message(name, content, problem, tmp_path):
+    path = tmp_path / name
+    written(path, content)
+    with pytest.raises(ValueError, match=re.escape(problem)):
+        read_conversation(path, 3 if name == "a.jsonl" else 1)
+
+
+def test_messages_come_as_they_are_in_the_file(tmp_path):
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": {"a": "ö"}}}
+    rows = [ASKED[0], {"role": "assistant", "content": None, "tool_calls": [call]}]
+    rows.append({"role": "tool", "content": "1", "tool_call_id": "c", "name": "f"})
+    path = tmp_path / "a.json"
+    written(path, {"messages": rows, "tools": [{"name": "f"}], "source": "b"})
+    messages, tools = read_conversation(path)
+    assert messages == [
+        Message("user", "the\tin"),
+        Message("assistant", "", (call,)),
+        Message("tool", "1", name="f", tool_call_id="c"),
+    ]
+    assert tools == [{"type": "function", "function": {"name": "f"}}] == read_tools_from(tmp_path, {"name": "f"})
+
+
+def read_tools_from(folder, content):
+    path = folder / "tools.json"
+    written(path, content)
+    return read_tools(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("mine", "--family", "vicuna"), "known: chatml, smollm2"),
+        (("nowhere",), "no pulled model, no folder"),
+        (("all-minilm-l6-v2",), "has no chat template: choose one with --family"),
+        (("smollm2-135m-instruct", "--conversation", "nowhere.json"), "there is no file nowhere.json"),
+        (("smollm2-135m-instruct", "--row", "2"), "--conversation"),
+    ],
+)
+def test_a_wrong_argument_is_one_message_that_helps(arguments, problem, tmp_path, smollm2, minilm):
+    result = lmworks("tokenizer", "preview", *arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert problem in result.stderr and "Traceback" not in result.stderr

@@ -66,8 +66,14 @@ class WordPieceConfig:
 
     The published vocabularies were learnt by a program that is not public; today's tools merge by frequency, as here.
 
-    lowercase  texts are lowercased and lose their accents, as for the uncased BERT
-    coverage   the share of all characters that is to have tokens of its own; words with others become [UNK]
+    vocabulary_size   tokens in all: special ones, characters at the beginning of a word and inside, and merged ones
+    lowercase         texts are lowercased and lose their accents, as for the uncased BERT
+    coverage          the share of all characters that is to have tokens of its own; words with others become [UNK]
+    special_tokens    tokens that no text becomes, those of BERT's input among them
+    min_frequency     how often two tokens must be neighbours to be merged
+    max_token_length  characters of a token, at most; 0 for any number
+    min_word_count    how often a word must occur to be learnt from
+    memory_mb         what the table of words may take in memory, beyond which it goes to disk
     """
 
     vocabulary_size: int = 30_522

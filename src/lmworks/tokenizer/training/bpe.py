@@ -23,9 +23,10 @@ BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
 class Trained:
     """A tokenizer, and what it was learnt from.
 
-    merges  of BPE and WordPiece: what was merged, in the order in which it was learnt; `first` is the id of its first
-            token, the alphabet's
-    words   different words that were learnt from; `occurrences` of them in the texts
+    merges       what was merged, in the order in which it was learnt
+    first        the id of the first token of `merges`, which is the alphabet's first
+    words        different words that were learnt from
+    occurrences  of them in the texts
     """
 
     tokenizer: Tokenizer
@@ -33,6 +34,14 @@ class Trained:
     first: int
     words: int
     occurrences: int
+
+    def trace(self) -> str:
+        """A line for each merge, with tabs between: the token's id, those of the two that make it, and how often they
+        were neighbours when it was learnt. The lines are in the order of learning, below a line of headings."""
+        made = self.first + len(self.merges.tokens) - len(self.merges)
+        rows = zip(self.merges.left + self.first, self.merges.right + self.first, self.merges.counts, strict=True)
+        lines = (f"{made + n}\t{left}\t{right}\t{count}" for n, (left, right, count) in enumerate(rows))
+        return "\n".join(["token\tleft\tright\tcount", *lines, ""])
 
 
 def train_bpe(texts: Iterable[str], config: BpeConfig | None = None, progress: Report = no_report) -> Trained:

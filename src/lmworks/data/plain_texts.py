@@ -1,0 +1,64 @@
+"""Texts as they are, without extraction: for what learns from characters rather than from documents."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lmworks.data.files import FoundFile, find_files
+from lmworks.records import LeftOut
+
+_PIECE = 1 << 24  # characters of a file that are a text of their own, about; so no file has to fit into memory
+
+
+def plain_texts(
+    sources: Sequence[str], base: Path | None = None, exclude: Sequence[str] = (), left_out: list[LeftOut] | None = None
+) -> Iterator[str]:
+    """The contents of all files of `sources` (folders, files, globs), in a fixed order; of .jsonl files the `text` of
+    every row. Files that are not UTF-8 are added to `left_out`. NoSourceError for a source that stands for no file.
+
+    A large file comes in pieces, cut behind a line break with something other than a space on either side, where all
+    rules that cut words cut as well.
+    """
+    for found in find_files(sources, exclude, base or Path.cwd()):
+        if isinstance(found, FoundFile):
+            try:
+                yield from _rows(found.path) if found.path.suffix == ".jsonl" else _pieces(found.path)
+                continue
+            except UnicodeDecodeError as error:
+                found = LeftOut(found.uri, f"not UTF-8: {error.reason} at byte {error.start}")
+        if left_out is not None:
+            left_out.append(found)
+
+
+def _rows(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8") as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            try:
+                text = json.loads(line)["text"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f'{path}, line {number}: not a JSON object with a "text": {error!r}') from error
+            if not isinstance(text, str):
+                raise ValueError(f'{path}, line {number}: "text" is a {type(text).__name__}, not a string')
+            yield text
+
+
+def _pieces(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        held = ""
+        while read := stream.read(_PIECE):
+            held += read
+            if len(held) >= _PIECE and (cut := _last_cut(held)):
+                yield held[:cut]
+                held = held[cut:]
+        if held:
+            yield held
+
+
+def _last_cut(text: str) -> int:
+    """Behind the last line break between two characters that are no spaces; 0 where there is none."""
+    cut = text.rfind("\n", 1, len(text) - 1)
+    while cut > 0 and (text[cut - 1].isspace() or not text[cut + 1].isascii() or not text[cut + 1].isalnum()):
+        cut = text.rfind("\n", 1, cut)
+    return cut + 1 if cut > 0 else 0

@@ -1,0 +1,81 @@
+"""Counting words: as a dictionary does it, on one thread or several, in memory or on disk."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmworks.tokenizer.training.word_counts import count_words
+from lmworks.tokenizer.training.word_rules import WordRule
+from lmworks.tokenizer.training.word_table import CompiledTable, PythonTable, WordCounts
+
+RULE = WordRule("gpt4")
+
+
+def expected(texts, rule=RULE) -> dict[bytes, int]:
+    return Counter(word.encode() for text in texts for word in rule.cut(text))
+
+
+@given(st.lists(st.text()))
+def test_equals_a_dictionary(texts):
+    words = count_words(texts, RULE, threads=2)
+    assert dict(words) == expected(texts)
+    assert words.total == sum(expected(texts).values())
+    order = [(-count, word) for word, count in words]
+    assert order == sorted(order)
+
+
+def many_texts() -> list[str]:
+    generator = np.random.default_rng(0)
+    letters = np.array(list("abcdefgh "))
+    return ["".join(generator.choice(letters, 2000)) for _ in range(300)]
+
+
+def test_the_disk_and_the_threads_change_nothing(monkeypatch):
+    monkeypatch.setattr("lmworks.tokenizer.training.word_counts._BATCH", 20_000)
+    texts = many_texts()
+    in_memory = count_words(texts, RULE, threads=1)
+    assert len(in_memory) > 10_000
+    for threads in (1, 3):
+        on_disk = count_words(iter(texts), RULE, memory_bytes=200_000, threads=threads)
+        for name in ("text", "ends", "counts"):
+            np.testing.assert_array_equal(getattr(on_disk, name), getattr(in_memory, name))
+
+
+@pytest.mark.parametrize("memory", [1 << 30, 100_000])
+def test_rare_words_are_left_out(monkeypatch, memory):
+    monkeypatch.setattr("lmworks.tokenizer.training.word_counts._BATCH", 20_000)
+    texts = many_texts()
+    words = count_words(texts, RULE, memory_bytes=memory, min_word_count=3)
+    assert dict(words) == {word: count for word, count in expected(texts).items() if count >= 3}
+
+
+@pytest.mark.parametrize("kind", [CompiledTable, PythonTable])
+def test_tables_count_and_add(kind):
+    table = kind(RULE)
+    table.count([b"one two two", "zwölf ".encode()])
+    other = kind(RULE)
+    other.count([b"one", b""])
+    table.add(other.read())
+    assert dict(table.read()) == {b" two": 2, b"one": 2, "zwölf".encode(): 1, b" ": 1}
+    assert table.memory_bytes() > 0
+
+
+def test_without_the_compiled_part(monkeypatch):
+    texts = ["a text, and 12345 numbers", "another"]
+    compiled = count_words(texts, RULE)
+    monkeypatch.setattr("lmworks.tokenizer.training.library.load", lambda: None)
+    assert list(count_words(texts, RULE)) == list(compiled)
+
+
+def test_half_a_surrogate_pair_is_named():
+    with pytest.raises(ValueError, match="text 2 holds half of a surrogate pair at character 1"):
+        count_words(["good", "a\ud800"], RULE)
+
+
+def test_selecting_words():
+    words = WordCounts.of({b"aa": 3, b"b": 2, b"ccc": 1})
+    assert list(words.select(np.array([True, False, True]))) == [(b"aa", 3), (b"ccc", 1)]
+    assert len(WordCounts.of({})) == 0 and WordCounts.of({}).total == 0

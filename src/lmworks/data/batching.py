@@ -23,7 +23,7 @@ class Batch:
     and gives each document what it gives it alone; without one as `model(batch.ids)`.
 
     ids        (batch, length) int64; 0 at padding
-    positions  (batch, length) int64, afresh in each document (without a document mask: 0 to length - 1)
+    positions  (batch, length) int64, afresh in each document and at padding (without a document mask: in each sequence)
     documents  (batch, length) int64: the document's number in its token dataset; -1 at padding
     targets    (batch, length) int64: the token that comes next, also where the document goes on in another sequence;
                0 where none does
@@ -75,6 +75,7 @@ def make_batch(
             starts, lengths, limits = starts[:1], np.array([used]), np.array([dataset.tokens])
         places = np.cumsum(lengths) - lengths  # in the row
         positions[row, :used] = np.arange(used) - np.repeat(places, lengths)
+        positions[row, used:] = np.arange(plan.length - used)
         for place, start, length, limit in zip(
             places.tolist(), starts.tolist(), lengths.tolist(), limits.tolist(), strict=True
         ):

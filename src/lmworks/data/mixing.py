@@ -123,7 +123,7 @@ class Mixture:
 
     def _sent_first(self, nodes: NDArray[np.int64], m: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many of the first m draws of a node go to its first branch: m·a / (a + b), half rounded up."""
-        whole, a = self._weights[nodes], self._weights[self._branches[nodes, 0]]
+        whole, a = np.maximum(self._weights[nodes], 1), self._weights[self._branches[nodes, 0]]
         return (2 * m * a + whole) // (2 * whole)
 
     def _bounds(self) -> list[float]:

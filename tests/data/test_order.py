@@ -1,0 +1,65 @@
+"""Permutations: each place once, no order likelier than another, and the same values for ever."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from lmworks.data.order import Permutation, mix
+
+
+@given(st.integers(1, 3000), st.text(max_size=10))
+def test_every_place_holds_another_number(size, key):
+    assert sorted(Permutation(size, key)(np.arange(size)).tolist()) == list(range(size))
+
+
+@given(st.integers(1, 2**62), st.lists(st.integers(0, 2**62 - 1), max_size=20, unique=True))
+def test_any_places_of_any_size(size, places):
+    places = np.array([place for place in places if place < size], np.int64)
+    found = Permutation(size, "key")(places)
+    assert len(set(found.tolist())) == len(places)
+    assert all(0 <= value < size for value in found.tolist())
+    assert found.tolist() == [int(Permutation(size, "key")(places[i : i + 1])[0]) for i in range(len(places))]
+
+
+def test_the_values_of_today():
+    """A saved position in a stream is worth nothing once these change."""
+    assert Permutation(10, "0 0 web")(np.arange(10)).tolist() == [9, 1, 4, 0, 5, 2, 6, 3, 8, 7]
+    assert mix(np.array([0, 1, 2**64 - 1], np.uint64)).tolist() == [0, 6238072747940578789, 13029008266876403067]
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5])
+def test_all_orders_of_a_few_are_equally_likely(size):
+    orders = math.factorial(size)
+    seen = Counter(tuple(Permutation(size, f"seed {key}")(np.arange(size)).tolist()) for key in range(20 * orders))
+    counts = list(seen.values()) + [0] * (orders - len(seen))
+    assert chisquare(counts).pvalue > 1e-4
+
+
+def test_places_and_neighbours_of_many_are_uniform():
+    size, keys = 61, 400
+    found = np.stack([Permutation(size, f"seed {key}")(np.arange(size)) for key in range(keys)])
+    where = np.zeros((size, size))
+    np.add.at(where, (np.tile(np.arange(size), keys), found.ravel()), 1)
+    assert chisquare(where.ravel()).pvalue > 1e-4
+    steps = np.diff(found, axis=1).ravel() % size  # of a uniform order, each step but 0 is equally likely
+    assert chisquare(np.bincount(steps, minlength=size)[1:]).pvalue > 1e-4
+
+
+def test_other_keys_are_unrelated():
+    """Of two random orders of n, the places where they agree are Poisson with mean 1."""
+    first, second = (Permutation(10_000, key)(np.arange(10_000)) for key in ("0 0 web", "0 1 web"))
+    assert (first == second).sum() < 10
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.05
+
+
+def test_places_outside_are_refused():
+    for place in (-1, 5):
+        with pytest.raises(IndexError, match="outside a permutation of 5"):
+            Permutation(5, "")(np.array([0, place]))
+    with pytest.raises(ValueError, match="between 1 and"):
+        Permutation(0, "")

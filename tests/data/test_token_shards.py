@@ -1,0 +1,197 @@
+"""Token shards: what was written comes back, whatever else is refused, and a kill leaves nothing half-written."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmworks.data.token_dataset import INDEX, TokenDataset, TokenWriter
+from lmworks.data.token_shard import HEADER, ShardError, TokenShard, token_dtype
+from token_cases import VOCABULARY, counted, name_of, write_dataset
+
+SHARD = "tokens-00000.bin"
+
+
+@st.composite
+def documents_with_masks(draw):
+    size = draw(st.sampled_from([1, 300, 2**16, 2**16 + 1, 2**32]))
+    lengths = draw(st.lists(st.integers(0, 40), min_size=1, max_size=12))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    documents = [rng.integers(0, size, length) for length in lengths]
+    masks = [rng.random(length) < 0.5 if draw(st.booleans()) else None for length in lengths]
+    return size, documents, masks
+
+
+@given(documents_with_masks(), st.integers(1, 60), st.data())
+def test_documents_masks_and_hashes_come_back(tmp_path_factory, case, shard_tokens, data):
+    size, documents, masks = case
+    dataset = write_dataset(tmp_path_factory.mktemp("shards"), documents, masks, shard_tokens, size)
+    text = np.concatenate(documents)
+    learned = np.concatenate([np.ones(len(d), bool) if m is None else m for d, m in zip(documents, masks, strict=True)])
+    assert (dataset.documents, dataset.tokens) == (len(documents), len(text))
+    assert dataset.lengths.tolist() == [len(document) for document in documents]
+    start = data.draw(st.integers(0, len(text)))
+    stop = data.draw(st.integers(start, len(text)))
+    found = dataset.read(start, stop)
+    assert found.dtype == (np.uint16 if size <= 2**16 else np.uint32)
+    assert found.tolist() == text[start:stop].tolist()
+    assert dataset.mask(start, stop).tolist() == learned[start:stop].tolist()
+    assert [dataset.document_hash(i) for i in range(len(documents))] == [name_of(i) for i in range(len(documents))]
+    owners = np.repeat(np.arange(len(documents)), dataset.lengths)
+    assert [dataset.document_at(token) for token in range(len(text))] == owners.tolist()
+    assert all(len(s.tokens) <= shard_tokens or np.count_nonzero(np.diff(s.offsets)) == 1 for s in dataset.shards)
+    dataset.verify()
+
+
+def test_a_document_beyond_the_dataset_is_refused(tmp_path):
+    dataset = write_dataset(tmp_path, counted([3, 2]))
+    for outside in (-1, 5):
+        with pytest.raises(IndexError, match="5 tokens"):
+            dataset.document_at(outside)
+    with pytest.raises(IndexError, match="2 documents"):
+        dataset.document_hash(2)
+
+
+def test_the_dtype_is_the_smallest_that_holds_the_vocabulary():
+    assert [token_dtype(size).itemsize for size in (1, 2**16, 2**16 + 1, 2**32)] == [2, 2, 4, 4]
+    for size in (0, 2**32 + 1):
+        with pytest.raises(ValueError, match="between 1 and 2"):
+            token_dtype(size)
+
+
+def test_equal_content_has_an_equal_fingerprint(tmp_path):
+    first = write_dataset(tmp_path / "a", counted([3, 4, 5]))
+    same = write_dataset(tmp_path / "b", counted([3, 4, 5]))
+    for changed in (
+        write_dataset(tmp_path / "c", counted([3, 5, 4])),
+        write_dataset(tmp_path / "d", counted([3, 4, 5], first=1)),
+        write_dataset(tmp_path / "e", counted([3, 4, 5]), vocabulary="cd" * 32),
+        write_dataset(tmp_path / "f", counted([3, 4, 5]), [None, np.zeros(4, bool), None]),
+    ):
+        assert changed.fingerprint != first.fingerprint
+    assert same.fingerprint == first.fingerprint
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is refused
+
+
+def test_every_changed_byte_of_a_header_is_noticed(tmp_path):
+    write_dataset(tmp_path, counted([7, 9]))
+    path = tmp_path / SHARD
+    whole = path.read_bytes()
+    for place in range(HEADER.itemsize):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(ShardError, match=r"no token shard|of version|damaged"):
+            TokenShard(path)
+
+
+def test_a_file_of_any_other_length_is_refused(tmp_path):
+    write_dataset(tmp_path, counted([7, 9]))
+    path = tmp_path / SHARD
+    whole = path.read_bytes()
+    for changed in [whole[:length] for length in range(len(whole))] + [whole + b"\0"]:
+        path.write_bytes(changed)
+        with pytest.raises(ShardError, match=r"no token shard|should have \d+"):
+            TokenShard(path)
+
+
+def test_every_changed_byte_of_the_content_is_found_by_reading_all(tmp_path):
+    write_dataset(tmp_path, counted([7, 9]), [None, np.zeros(9, bool)])
+    path = tmp_path / SHARD
+    whole = path.read_bytes()
+    for place in range(HEADER.itemsize, len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 128]) + whole[place + 1 :])
+        with pytest.raises(ShardError, match="damaged"):  # an index that cannot be is noticed at once
+            TokenShard(path).verify()
+
+
+def test_a_folder_that_is_not_whole_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="not written to its end"):
+        TokenDataset(tmp_path)
+    write_dataset(tmp_path / "two", counted([5, 5]), shard_tokens=5)
+    (tmp_path / "two" / "tokens-00001.bin").rename(tmp_path / "two" / SHARD)
+    with pytest.raises(ShardError, match="not the shard that"):
+        TokenDataset(tmp_path / "two")
+    (tmp_path / "two" / SHARD).unlink()
+    with pytest.raises(ShardError, match="is missing"):
+        TokenDataset(tmp_path / "two")
+    for damage in ("not json", "{}", '{"vocabulary": "ab", "vocabulary_size": 3, "shards": []}'):
+        (tmp_path / "two" / INDEX).write_text(damage)
+        with pytest.raises(ShardError, match=r"is damaged|without documents"):
+            TokenDataset(tmp_path / "two")
+
+
+def test_bad_documents_are_refused_and_leave_nothing(tmp_path):
+    for ids, mask, name, message in (
+        ([5], None, name_of(0), "ids from 5 to 5"),
+        ([-1], None, name_of(0), "ids from -1 to -1"),
+        ([1], [True, False], name_of(0), "one length"),
+        ([[1]], None, name_of(0), "flat"),
+        ([1], None, "abcd", "SHA-256"),
+    ):
+        with pytest.raises(ValueError, match=message), TokenWriter(tmp_path, VOCABULARY, 5) as writer:
+            writer.add([4], name_of(0))
+            writer.add(ids, name, mask)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_folder_is_not_written_again_and_another_vocabulary_not_continued(tmp_path):
+    write_dataset(tmp_path, counted([5]))
+    with pytest.raises(ShardError, match="complete"):
+        TokenWriter(tmp_path, VOCABULARY, 2**20)
+    (tmp_path / INDEX).unlink()
+    with pytest.raises(ShardError, match="of the vocabulary abababababab"):
+        TokenWriter(tmp_path, "cd" * 32, 2**20)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A kill
+
+WRITE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from token_cases import VOCABULARY, counted, name_of
+from lmworks.data.token_dataset import TokenWriter
+with TokenWriter(Path(sys.argv[1]), VOCABULARY, 2**20, 20) as writer:
+    done = len(writer.hashes)
+    for number, ids in list(enumerate(counted([7] * 20)))[done:]:
+        writer.add(ids, name_of(number))
+        print(number, flush=True)
+        if number == int(sys.argv[2]):
+            sys.stdin.read()
+"""
+
+
+def test_a_kill_leaves_whole_shards_and_the_next_writer_goes_on_to_the_same_bytes(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    write_dataset(whole, counted([7] * 20), shard_tokens=20)
+    killed.mkdir()
+    helpers = str(Path(__file__).parents[1])
+    for last in (0, 5, 12, 19):
+        command = [sys.executable, "-c", WRITE, str(killed), str(last), helpers]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            while child.stdout.readline().strip() != str(last):
+                pass
+            child.send_signal(signal.SIGKILL)
+        with pytest.raises(FileNotFoundError, match="not written to its end"):
+            TokenDataset(killed)
+        finished = sorted(killed.glob("tokens-*.bin"))
+        assert len(finished) == last // 2  # two documents of seven tokens fit into twenty; the open shard is not there
+        for path in finished:
+            TokenShard(path).verify()
+    with TokenWriter(killed, VOCABULARY, 2**20, 20) as writer:
+        kept = len(writer.hashes)
+        assert writer.hashes == [name_of(number) for number in range(kept)]
+        for number in range(kept, 20):
+            writer.add(counted([7] * 20)[number], name_of(number))
+    assert {path.name: path.read_bytes() for path in killed.iterdir()} == {
+        path.name: path.read_bytes() for path in whole.iterdir()
+    }

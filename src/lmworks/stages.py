@@ -32,6 +32,27 @@ STAGES: dict[str, Stage] = {
         libraries=("markdown-it-py", "trafilatura"),
         sources="lmworks.data.stage:source_digest",
     ),
+    "tokenizer.bpe": Stage(
+        run="lmworks.data.stage_train_tokenizer:bpe",
+        config="lmworks.tokenizer.config:BpeConfig",
+        version=1,
+        purpose="learn a vocabulary from documents by byte-pair encoding",
+        libraries=("numpy", "tokenizers"),
+    ),
+    "tokenizer.wordpiece": Stage(
+        run="lmworks.data.stage_train_tokenizer:wordpiece",
+        config="lmworks.tokenizer.config:WordPieceConfig",
+        version=1,
+        purpose="learn a vocabulary from documents as BERT has it",
+        libraries=("numpy", "tokenizers"),
+    ),
+    "data.tokenize": Stage(
+        run="lmworks.data.stage_tokenize:tokenize",
+        config="lmworks.data.config:TokenizeConfig",
+        version=1,
+        purpose="write documents as token shards, by a tokenizer",
+        libraries=("numpy", "tokenizers"),
+    ),
     "retrieve.index": Stage(
         run="lmworks.retrieve.stage:index",
         config="lmworks.retrieve.config:IndexConfig",

@@ -1,0 +1,81 @@
+"""`lmworks tokenizer train` and `explain`."""
+
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from lmworks.cli.main import app, main
+from lmworks.tokenizer.tokenizer import Tokenizer
+
+TEXT = "The lowest lower low is lower than low. " * 30
+
+
+@pytest.fixture
+def texts(tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "text.txt").write_text(TEXT, "utf-8")
+    (folder / "picture.png").write_bytes(b"\x89\xff")
+    return folder
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, ["tokenizer", *arguments])
+
+
+def test_train_then_explain(texts, tmp_path):
+    out = tmp_path / "vocabulary"
+    done = run("train", str(texts), "--out", str(out), "--vocabulary-size", "300")
+    assert done.exit_code == 0, done.output
+    assert "left out because not UTF-8: 1 files, such as texts/picture.png" in done.output
+    assert "fewer than asked for" in " ".join(done.output.split())  # so little text teaches less
+    tokenizer = Tokenizer.load(out)
+    assert tokenizer.decode(tokenizer.encode(TEXT)) == TEXT
+    explained = run("explain", "lowest", "--tokenizer", str(out))
+    assert explained.exit_code == 0, explained.output
+    assert "l + o" in explained.output and "merge" in explained.output and "seen" in explained.output
+
+
+@pytest.mark.parametrize("kind", ["wordpiece"])
+def test_other_kinds(texts, tmp_path, kind):
+    done = run("train", str(texts), "--out", str(tmp_path / "v"), "--kind", kind, "--set", "vocabulary_size=60")
+    assert done.exit_code == 0, done.output
+    assert "longest piece" in run("explain", "lower", "--tokenizer", str(tmp_path / "v")).output
+
+
+def test_metaspace_explains_bytes(texts, tmp_path):
+    out = str(tmp_path / "v")
+    run("train", str(texts), "--out", out, "--set", "words=metaspace", "--vocabulary-size", "290")
+    assert "a byte of a character that has no token of its own" in run("explain", "狗", "--tokenizer", out).output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--kind", "bep"], 'did you mean "bpe"?'),
+        (["--set", "vocabulary=3"], 'did you mean "vocabulary_size"?'),
+        (["--set", "words=gpt5"], "'gpt2', 'gpt4'"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_read(texts, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.setattr(
+        sys, "argv", ["lmworks", "tokenizer", "train", "nowhere", "--out", str(tmp_path / "v"), *arguments]
+    )
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "v").exists()
+
+
+def test_nothing_is_overwritten(texts, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["lmworks", "tokenizer", "train", str(texts), "--out", str(texts)])
+    with pytest.raises(SystemExit):
+        main()
+    assert "exists already" in capsys.readouterr().err and (texts / "text.txt").exists()
+
+
+def test_help_teaches_every_setting():
+    told = run("train", "--help").output
+    for setting in ("min_frequency", "special_tokens", "lowercase", "coverage"):
+        assert setting in told

@@ -1,0 +1,53 @@
+"""Texts as they are: files, globs, rows; large files in pieces that cut no word."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmworks.data.files import NoSourceError
+from lmworks.data.plain_texts import _last_cut, plain_texts
+from lmworks.records import LeftOut
+from lmworks.tokenizer.training.word_rules import WordRule
+
+
+def test_folders_files_and_globs_in_a_fixed_order(tmp_path):
+    for name, text in (("b.py", "b\r\n"), ("a.txt", "a"), ("inner/c.md", "c")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(text.encode())
+    assert list(plain_texts([str(tmp_path)])) == ["a", "b\r\n", "c"]
+    assert list(plain_texts(["*.py", "a.txt"], tmp_path)) == ["b\r\n", "a"]
+    with pytest.raises(NoSourceError, match=r"nowhere"):
+        list(plain_texts(["nowhere"], tmp_path))
+
+
+def test_rows_of_jsonl(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "one"}\n\n{"text": "two", "id": 2}\n', "utf-8")
+    assert list(plain_texts([str(rows)])) == ["one", "two"]
+    for bad in ('{"txt": "one"}', "[", '{"text": 3}', '"text"'):
+        rows.write_text(f'{{"text": "one"}}\n{bad}\n', "utf-8")
+        with pytest.raises(ValueError, match="line 2"):
+            list(plain_texts([str(rows)]))
+
+
+def test_what_is_no_text_is_left_out_and_told(tmp_path):
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\xff")
+    (tmp_path / "text.txt").write_text("text", "utf-8")
+    left_out: list[LeftOut] = []
+    assert list(plain_texts([str(tmp_path)], left_out=left_out)) == ["text"]
+    assert [each.reason for each in left_out] == ["not UTF-8: invalid start byte at byte 0"]
+
+
+def test_a_large_file_comes_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr("lmworks.data.plain_texts._PIECE", 100)
+    text = "".join(f"line {number}\n" for number in range(200)) + "x" * 300
+    (tmp_path / "large.txt").write_text(text, "utf-8")
+    pieces = list(plain_texts([str(tmp_path / "large.txt")]))
+    assert "".join(pieces) == text and len(pieces) > 10
+
+
+@given(st.text(st.sampled_from("ab1 \n\r.'s\u0301世"), min_size=1))
+def test_a_cut_goes_between_words(text):
+    cut = _last_cut(text)
+    for rule in (WordRule("gpt2", "run"), WordRule("gpt4", "three"), WordRule("metaspace", "run")):
+        assert rule.cut(text[:cut]) + rule.cut(text[cut:]) == rule.cut(text)

@@ -1,0 +1,45 @@
+"""Documents to a vocabulary, to shards: each stage alone, as a user runs it."""
+
+import json
+
+import pytest
+
+from lmworks.build import run_alone
+from lmworks.data.token_dataset import TokenDataset
+from lmworks.tokenizer.explaining import read_trace
+from lmworks.tokenizer.tokenizer import Tokenizer
+
+
+@pytest.fixture
+def documents(tmp_path):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for number in range(3):
+        (texts / f"{number}.txt").write_text(f"The hen number {number} laid an egg, the other hens did not.\n" * 20)
+    return run_alone("data.read", tmp_path / "documents", [], [], [f'sources=["{texts}"]']).folder
+
+
+def test_documents_to_a_vocabulary_to_shards(documents, tmp_path):
+    outcome = run_alone("tokenizer.bpe", tmp_path / "vocabulary", [documents], [], ["vocabulary_size=280"])
+    tokenizer = Tokenizer.load(outcome.folder)
+    assert outcome.manifest.metrics["vocabulary"] == tokenizer.vocabulary_size == 280
+    assert outcome.manifest.metrics["missing"] == 0
+    assert len(read_trace(outcome.folder)) == outcome.manifest.metrics["merges"] == 280 - 257
+    shards = run_alone("data.tokenize", tmp_path / "shards", [documents, outcome.folder], [], [])
+    dataset = TokenDataset(shards.folder)
+    assert dataset.documents == 3 and dataset.index.vocabulary == tokenizer.hash
+
+
+def test_the_same_documents_give_the_same_vocabulary(documents, tmp_path):
+    outcomes = [
+        run_alone("tokenizer.wordpiece", tmp_path / name, [documents], [], ["vocabulary_size=120", "coverage=1.0"])
+        for name in ("first", "second")
+    ]
+    assert outcomes[0].manifest.content_hash == outcomes[1].manifest.content_hash
+
+
+def test_what_is_missing_is_told(documents, tmp_path):
+    outcome = run_alone("tokenizer.bpe", tmp_path / "vocabulary", [documents], [], ["vocabulary_size=30000"])
+    assert outcome.manifest.metrics["missing"] > 29_000
+    sections = json.loads((outcome.folder / "sections.json").read_text("utf-8"))
+    assert "fewer than asked for" in json.dumps(sections)

@@ -1,4 +1,4 @@
-"""Text to token ids and back, and conversations to prompts."""
+"""Text to token ids and back, vocabularies from texts, and conversations to prompts."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -6,21 +6,46 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lmworks.tokenizer.chat import ChatRenderer as ChatRenderer
     from lmworks.tokenizer.chat import Rendered as Rendered
+    from lmworks.tokenizer.config import BpeConfig as BpeConfig
+    from lmworks.tokenizer.config import WordPieceConfig as WordPieceConfig
+    from lmworks.tokenizer.explaining import explain as explain
     from lmworks.tokenizer.sentence_piece_model import load_sentence_piece as load_sentence_piece
     from lmworks.tokenizer.streaming import Detokenizer as Detokenizer
     from lmworks.tokenizer.tiktoken_ranks import load_tiktoken as load_tiktoken
     from lmworks.tokenizer.tokenizer import Tokenizer as Tokenizer
+    from lmworks.tokenizer.training.bpe import Trained as Trained
+    from lmworks.tokenizer.training.bpe import train_bpe as train_bpe
+    from lmworks.tokenizer.training.wordpiece import train_wordpiece as train_wordpiece
 
 _PUBLIC = {
+    "BpeConfig": "lmworks.tokenizer.config",
     "ChatRenderer": "lmworks.tokenizer.chat",
     "Detokenizer": "lmworks.tokenizer.streaming",
     "Rendered": "lmworks.tokenizer.chat",
     "Tokenizer": "lmworks.tokenizer.tokenizer",
+    "Trained": "lmworks.tokenizer.training.bpe",
+    "WordPieceConfig": "lmworks.tokenizer.config",
+    "explain": "lmworks.tokenizer.explaining",
     "load_sentence_piece": "lmworks.tokenizer.sentence_piece_model",
     "load_tiktoken": "lmworks.tokenizer.tiktoken_ranks",
+    "train_bpe": "lmworks.tokenizer.training.bpe",
+    "train_wordpiece": "lmworks.tokenizer.training.wordpiece",
 }
 
-__all__ = ["ChatRenderer", "Detokenizer", "Rendered", "Tokenizer", "load_sentence_piece", "load_tiktoken"]
+__all__ = [
+    "BpeConfig",
+    "ChatRenderer",
+    "Detokenizer",
+    "Rendered",
+    "Tokenizer",
+    "Trained",
+    "WordPieceConfig",
+    "explain",
+    "load_sentence_piece",
+    "load_tiktoken",
+    "train_bpe",
+    "train_wordpiece",
+]
 
 
 def __getattr__(name: str) -> Any:

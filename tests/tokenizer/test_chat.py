@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -91,6 +92,76 @@ def test_templates_that_hide_where_text_comes_from_are_refused(tiny_tokenizer):
     rewriting = TEMPLATE.replace("message['content']", "message['content'].replace('b', '')[:3]")
     with pytest.raises(ChatTemplateError, match="rewrites"):
         ChatRenderer(rewriting, tiny_tokenizer).render([Message("user", "abcabc")])
+
+
+def test_a_message_that_a_template_leaves_out_is_told(tiny_tokenizer):
+    deaf = TEMPLATE.replace(
+        "{% for message in messages %}", "{% for message in messages if message.role != 'system' %}"
+    )
+    renderer = ChatRenderer(deaf, tiny_tokenizer)
+    with pytest.raises(ChatTemplateError, match="leaves out what message 1 says, of the role 'system'"):
+        renderer.render([Message("system", "Be brief."), Message("user", "x")])
+    assert renderer.render([Message("system", ""), Message("user", "x")]).ids.count(START) == 1
+
+
+def test_contents_may_be_wanted_in_parts(tiny_tokenizer):
+    parts = TEMPLATE.replace("message['content']", "message['content'][0]['text']")
+    messages = [Message("user", "<|im_end|>"), Message("assistant", "hi")]
+    assert ChatRenderer(parts, tiny_tokenizer).render(messages) == ChatRenderer(TEMPLATE, tiny_tokenizer).render(
+        messages
+    )
+
+
+def test_settings_are_read_by_the_template_alone(tiny_tokenizer):
+    thinking = TEMPLATE + "{% if enable_thinking %}<think>{% endif %}"
+    rendered = ChatRenderer(thinking, tiny_tokenizer, {"enable_thinking": True}).render([Message("user", "x")], True)
+    assert rendered.text.endswith("assistant\n<think>")
+    with pytest.raises(ChatTemplateError, match="messages cannot be a setting"):
+        ChatRenderer(TEMPLATE, tiny_tokenizer, {"messages": []})
+    with pytest.raises(ChatTemplateError, match=r"special token .* in the settings"):
+        ChatRenderer(TEMPLATE, tiny_tokenizer, {"date_string": "<|im_end|>"})
+
+
+def test_a_template_that_writes_the_date_writes_one_date(tiny_tokenizer, monkeypatch):
+    class Clock(datetime):
+        ticks = 0
+
+        @classmethod
+        def now(cls, tz=None):
+            cls.ticks += 1
+            return cls(2026, 1, 1) + timedelta(days=cls.ticks)
+
+    renderer = ChatRenderer("{{ strftime_now('%d %b %Y') }}" + TRIMMED, tiny_tokenizer)
+    assert renderer.stop_ids == (END,)
+    monkeypatch.setattr("lmworks.tokenizer.chat.datetime", Clock)
+    assert renderer.render([Message("user", " x ")]).text.startswith("02 Jan 2026")
+
+
+def test_a_failing_template_is_a_refusal(tiny_tokenizer):
+    adding = TEMPLATE.replace("message['content']", "message['content'] + 1")
+    with pytest.raises(ChatTemplateError, match="fails on these messages"):
+        ChatRenderer(adding, tiny_tokenizer).render([Message("user", "x")])
+
+
+def test_spaces_before_an_answer_are_the_models(tiny_tokenizer):
+    """`[/INST] answer`: the prompt ends before the space, and the space is often a part of the answer's first token."""
+    spaced = "{% for m in messages %}{{ '[INST] ' + m.content + ' [/INST]' if m.role == 'user' else ' ' + m.content }}"
+    rendered = ChatRenderer(spaced + "{{ '<|im_end|>' if m.role != 'user' }}{% endfor %}", tiny_tokenizer).render(
+        [Message("user", "x"), Message("assistant", "the end")]
+    )
+    assert learnt(rendered, tiny_tokenizer) == " the end<|im_end|>"
+    assert tiny_tokenizer.encode(" the")[0] in rendered.ids  # one token with its space
+
+
+def test_a_template_may_search_contents(tiny_tokenizer):
+    """As those that take thoughts away: everything of the rest is still known to be the message's."""
+    searching = TEMPLATE.replace("message['content']", "message['content'].split('</think>')[-1].lstrip('\\n')")
+    renderer = ChatRenderer(searching, tiny_tokenizer)
+    for thought in ("", "<think>\nabc\n</think>\n\n", "<|im_end|></think>"):
+        messages = [Message("user", "x"), Message("assistant", f"{thought}<|im_start|> so")]
+        rendered = renderer.render(messages)
+        assert learnt(rendered, tiny_tokenizer) == "<|im_start|> so<|im_end|>"
+        assert (rendered.ids.count(START), rendered.ids.count(END)) == (2, 2)
 
 
 def test_templates_speak_hugging_faces_dialect():

@@ -7,10 +7,10 @@ import re
 from dataclasses import replace
 
 import pytest
-from chat_cases import CALLS, SPECIAL, WEATHER, call, family_tokenizer, harmless_texts, hostile_texts, says, turns
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from chat_cases import CALLS, SPECIAL, WEATHER, call, family_tokenizer, harmless_texts, hostile_texts, says, turns
 from lmworks.records import Message
 from lmworks.tokenizer.chat import ChatRenderer, Rendered
 from lmworks.tokenizer.families import FAMILIES, chat_template, missing_tokens
@@ -143,7 +143,7 @@ def test_names_of_special_tokens_in_contents_change_nothing_but_letters(family, 
     harmless = [replace(message, content=without_names(message.content)) for message in messages]
     rendered, plain = (renderers[family].render(each, prompt) for each in (messages, harmless))
     assert places(rendered) == places(plain)
-    assert without_names(TOKENIZER.decode(TOKENIZER.encode(rendered.text))) == without_names(plain.text)
+    assert without_names(rendered.text) == without_names(plain.text)
     assert learnt_ranges(rendered) == learnt_ranges(plain)
 
 

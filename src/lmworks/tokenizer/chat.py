@@ -53,7 +53,7 @@ class _Conversation:
     messages: Sequence[Message]
     add_generation_prompt: bool = False
     tools: Sequence[Tool] = ()
-    now: datetime = field(default_factory=datetime.now)
+    now: datetime = field(default_factory=lambda: datetime.now())
 
 
 @dataclass(frozen=True)

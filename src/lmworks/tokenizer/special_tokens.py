@@ -113,6 +113,9 @@ class SpecialTokens:
 
     def _check_neighbours(self) -> None:
         """Cutting at special tokens must not change the ids around them in a way that is not provided for above."""
+        for name, token in self._tokens.items():
+            if token.single_word:
+                raise ValueError(f"{name!r} is a token only where no letter stands beside it: not supported")
         self._backend.encode_special_tokens = False
         uncut = {name: self._backend.encode(f" a {name} b", add_special_tokens=False).ids for name in self.ids}
         self._backend.encode_special_tokens = True

@@ -1,0 +1,204 @@
+"""The families' templates against the published ones, and the renderer on templates that others wrote.
+
+`transformers` runs the published templates; FastChat and mistral-common, which know no templates, write the prompts of
+Zephyr, ChatML, Llama 2 and Mistral by programs of their own.
+"""
+
+import random
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import pytest
+from published_templates import FASTCHAT, MISTRAL, all_of_trl, fetched, published, rows_of, run
+
+from byte_tokenizer import byte_tokenizer
+from chat_cases import CALLS, CONVERSATIONS, SPECIAL, WEATHER, family_tokenizer, says
+from lmworks.records import Message
+from lmworks.tokenizer.chat import ChatRenderer
+from lmworks.tokenizer.families import FAMILIES, chat_template
+from lmworks.tokenizer.sentence_piece import sentence_piece_bpe
+from lmworks.tokenizer.template import ChatTemplateError
+from lmworks.tokenizer.tokenizer import Tokenizer
+
+pytestmark = pytest.mark.slow
+TOKENIZER = family_tokenizer()
+# Templates that take contents as lists of parts alone.
+IN_PARTS = {f"{name}{end}" for name in ("idefics3", "smolvlm", "llava_next") for end in ("", "_training")}
+WITH_TOOLS = ("qwen2.5", "qwen3", "llama3.1")
+_WORDS = [
+    *SPECIAL,
+    "Hi",
+    " ",
+    "\n",
+    "größer",
+    "🙂",
+    "[/INST",
+    "]",
+    "<think>",
+    "</think>",
+    "<<SYS>>",
+    "{{ x }}",
+    "\t",
+    "a b",
+]
+
+
+def random_conversations(count: int) -> dict[str, list[Message]]:
+    """Turns of up to six pieces each, names of special tokens and spaces among them; the same ones every time."""
+    draw = random.Random(0)
+
+    def text() -> str:
+        return "".join(draw.choices(_WORDS, k=draw.randrange(7)))
+
+    return {
+        f"random {number}": says(
+            *(text() for _ in range(draw.randrange(1, 6))), system=text() if draw.random() < 0.5 else None
+        )
+        for number in range(count)
+    }
+
+
+def theirs(
+    template: str, rows: Sequence[Mapping[str, object]], prompt: bool, tools: Sequence, tokenizer: Tokenizer
+) -> str | None:
+    """What `transformers` makes of a template; None where it refuses."""
+    utilities = pytest.importorskip("transformers.utils.chat_template_utils")
+    try:
+        texts, _ = utilities.render_jinja_template(
+            conversations=[list(rows)], chat_template=template, add_generation_prompt=prompt,
+            tools=[dict(tool) for tool in tools] or None, **tokenizer.roles,
+        )  # fmt: skip
+    except Exception:  # jinja's, and whatever a template meets that does not expect such messages
+        return None
+    return texts[0]
+
+
+def ours(renderer: ChatRenderer, messages: Sequence[Message], prompt: bool, tools: Sequence = ()) -> str | None:
+    try:
+        return renderer.render(messages, prompt, tools).text
+    except ChatTemplateError as error:
+        assert "rewrites" not in str(error), (messages, error)
+        return None
+
+
+@pytest.mark.weights
+def test_families_equal_the_published_templates(smollm2_checkpoint):
+    """Text for text, and refusal for refusal."""
+    table = {}
+    for family, template in {**published(), "smollm2": smollm2_checkpoint.chat_template}.items():
+        renderer = ChatRenderer(chat_template(family), TOKENIZER)
+        with_tools = family in WITH_TOOLS
+        conversations = CONVERSATIONS | random_conversations(300) | (CALLS if with_tools else {})
+        compared = refused = 0
+        for name, messages in conversations.items():
+            for prompt in (False, True):
+                for tools in ((), (WEATHER,)) if with_tools else ((),):
+                    expected = theirs(template, rows_of(messages), prompt, tools, TOKENIZER)
+                    assert ours(renderer, messages, prompt, tools) == expected, (family, name, prompt)
+                    compared, refused = compared + 1, refused + (expected is None)
+        table[family] = (compared, refused)
+    print(f"family: conversations, of which both refuse: {table}")
+    assert all(compared >= 600 for compared, _ in table.values())
+    assert all(refused < compared / 2 + 50 for compared, refused in table.values())
+
+
+def test_zephyr_chatml_and_llama2_are_what_fastchat_writes():
+    """FastChat takes an empty text for none that was said, and strips nothing: other texts are left out."""
+    names = {"zephyr": "zephyr", "chatml": "OpenHermes-2.5-Mistral-7B", "llama2": "llama-2"}
+    cases = [
+        (family, messages)
+        for family in names
+        for messages in (CONVERSATIONS | random_conversations(300)).values()
+        if messages[0].role == "system"
+        and all(m.content and m.content == m.content.strip() for m in messages)
+        and (family != "llama2" or len(messages) % 2 == 0)
+    ]
+    question = [
+        (names[family], messages[0].content, [message.content for message in messages[1:]])
+        for family, messages in cases
+    ]
+    written = run("fschat", FASTCHAT, question)
+    counts = Counter(family for family, _ in cases)
+    print(f"compared with FastChat: {counts}")
+    assert min(counts.values()) >= 10
+    for (family, messages), expected in zip(cases, written, strict=True):
+        renderer = ChatRenderer(chat_template(family), TOKENIZER)
+        text = renderer.render(messages, add_generation_prompt=len(messages) % 2 == 0).text
+        # FastChat leaves the first token to the tokenizer.
+        assert text.removeprefix("<s>" if family == "llama2" else "") == expected
+
+
+@pytest.mark.parametrize(("family", "file"), [
+    ("mistral-v1", "tokenizer.model.v1"),
+    ("mistral-v3", "mistral_instruct_tokenizer_240323.model.v3"),
+    ("mistral-v7", "mistral_instruct_tokenizer_241114.model.v7"),
+])  # fmt: skip
+def test_mistral_gives_the_ids_of_mistral_common(family, file):
+    """Id for id, on texts that name special tokens as well: its encoder never makes tokens of those either.
+
+    From version 3 on it takes spaces from an answer's end, where the published templates take them from both ends
+    (version 3) or keep them (version 7): such answers are left out.
+    """
+    pieces = pytest.importorskip("sentencepiece").SentencePieceProcessor(
+        model_file=str(fetched("mistral-common") / "mistral_common" / "data" / file)
+    )
+    tokenizer = mistral_tokenizer(pieces)
+    renderer = ChatRenderer(chat_template(family), tokenizer)
+    cases = [
+        messages
+        for messages in (CONVERSATIONS | random_conversations(200)).values()
+        if all(m.content.strip() and "\U000f0000" not in m.content for m in messages)
+        and messages[-1].role == "user"  # the other way round, it wants to be told that it is for training
+        and (family == "mistral-v1" or all(m.content == m.content.strip() for m in messages if m.role == "assistant"))
+    ]
+    version = family.removeprefix("mistral-")
+    expected = run("mistral-common", MISTRAL, [(version, rows_of(messages)) for messages in cases])
+    assert len(cases) >= 20
+    different = [
+        messages for messages, ids in zip(cases, expected, strict=True) if list(renderer.render(messages).ids) != ids
+    ]
+    print(f"{family}: {len(cases)} conversations, {len(different)} differ")
+    assert different == []
+
+
+def mistral_tokenizer(pieces) -> Tokenizer:
+    """Mistral's vocabulary as a tokenizer of the house."""
+    count = range(pieces.get_piece_size())
+    kinds = [2 if pieces.is_unknown(i) else 3 if pieces.is_control(i) else 6 if pieces.is_byte(i) else 1 for i in count]
+    names, scores = [pieces.id_to_piece(i) for i in count], [pieces.get_score(i) for i in count]
+    backend = sentence_piece_bpe(names, scores, kinds, space_prefix=False)
+    return Tokenizer(backend, {"bos_token": "<s>", "eos_token": "</s>"})
+
+
+def test_templates_of_others_are_rendered_as_transformers_does_or_refused_with_a_reason():
+    """72 templates, each with conversations that strip, split, count and search contents, or leave them out."""
+    counts = Counter()
+    for name, template in all_of_trl().items():
+        tokenizer = template_tokenizer(template)
+        renderer = ChatRenderer(template, tokenizer)
+        for messages in CONVERSATIONS.values():
+            for prompt in (False, True):
+                text = ours(renderer, messages, prompt)
+                counts["refused" if text is None else "rendered"] += 1
+                if text is not None:
+                    both = [
+                        theirs(template, rows_of(messages, parts), prompt, (), tokenizer) for parts in (False, True)
+                    ]
+                    # Some templates take contents as lists of parts alone.
+                    assert text == (both[1] if name in IN_PARTS else both[0]), (name, messages)
+    print(f"templates: {len(all_of_trl())}, {dict(counts)}")
+    assert counts["rendered"] > 20 * counts["refused"]
+
+
+def template_tokenizer(template: str) -> Tokenizer:
+    """One with the special tokens that a template writes."""
+    names = re.findall(r"<[|｜][^<>\s]{1,40}[|｜]>|<(?:start|end)_of_\w+>|\[/?[A-Z_]{3,}\]", template)
+    tokenizer = byte_tokenizer({"bos_token": "<s>", "eos_token": "</s>"})
+    tokenizer.backend.add_special_tokens(sorted(set(names) - set(tokenizer.roles.values())))
+    return Tokenizer(tokenizer.backend, tokenizer.roles)
+
+
+def test_every_family_was_compared():
+    """ChatML and Zephyr with FastChat, Mistral's with mistral-common, the rest with a published template."""
+    assert {*published(), "smollm2", "chatml", "zephyr", "mistral-v1", "mistral-v3", "mistral-v7"} == set(FAMILIES)

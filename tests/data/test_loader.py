@@ -248,13 +248,16 @@ def test_sources_are_drawn_by_their_quotas_and_never_beyond_their_epochs(config)
 def test_the_figures_of_a_run(config):
     with Loader(config) as loader:
         section = describe_loader(loader)
-        rows = {row[0]: dict(zip(section.tables[0].columns, row, strict=True)) for row in section.tables[0].rows}
+        rows: dict[str, dict[str, float]] = {name: {} for name in loader.names}
+        for table in section.tables:
+            for name, *cells in table.rows:
+                rows[name] |= zip(table.columns[1:], cells, strict=True)
         for name, dataset, plan, quota in zip(
             loader.names, loader.datasets, loader.plans, loader.mixture.quotas, strict=True
         ):
             assert rows[name]["tokens"] == dataset.tokens
             assert rows[name]["lost"] == 0
-            assert rows[name]["split documents"] == int((dataset.lengths > LENGTH).sum())
+            assert rows[name]["split"] == int((dataset.lengths > LENGTH).sum())
             assert rows[name]["drawn"] == quota
             assert rows[name]["epochs"] == quota / plan.sequences
         assert sum(row["share %"] for row in rows.values()) == pytest.approx(100)

@@ -3,40 +3,36 @@
 from lmworks.data.loader import Loader
 from lmworks.report import Section, Table
 
-COLUMNS = (
-    "source", "documents", "tokens", "lost", "split documents", "sequences", "padding %", "drawn", "share %", "epochs",
-    "repeated",
-)  # fmt: skip
-
 
 def describe_loader(loader: Loader) -> Section:
-    """A table with a row for each source, computed from the plans and the quotas of the run.
+    """Two tables with a row for each source, computed from the plans and the quotas of the run.
 
-    lost             tokens of the source that no sequence holds: 0
-    split documents  lie in more than one sequence
-    sequences        of an epoch, `padding %` of whose places hold no token
-    drawn            sequences in the run, `share %` of all of them; 0 is worth a look
-    epochs           drawn / sequences
-    repeated         sequences of the run that were shown before in it
+    What a source holds: documents; tokens; `lost`, tokens that no sequence holds: 0; `split`, documents that lie in
+    more than one sequence; sequences of an epoch; the percentage of their places that is padding.
+
+    What the run shows of it: `drawn`, sequences in the run (0 is worth a look); their percentage of all; epochs;
+    `repeated`, sequences that the run showed before; `off by`, the most that it is ever away from its share.
     """
-    rows = []
-    for name, dataset, plan, quota in zip(
-        loader.names, loader.datasets, loader.plans, loader.mixture.quotas, strict=True
+    config, mixture = loader.config, loader.mixture
+    held, shown = [], []
+    for name, dataset, plan, quota, bound in zip(
+        loader.names, loader.datasets, loader.plans, mixture.quotas, mixture.bounds, strict=True
     ):
         padding = 100 * plan.padding / (plan.sequences * plan.length)
-        rows.append(
-            (
-                name, dataset.documents, dataset.tokens, dataset.tokens - plan.tokens, plan.split_documents,
-                plan.sequences, padding, quota, 100 * quota / loader.mixture.total, quota / plan.sequences,
-                max(0, quota - plan.sequences),
-            )
-        )  # fmt: skip
-    config = loader.config
-    text = (
-        f"{loader.steps:,} steps of {config.batch} sequences of {config.length} tokens, mode {config.mode}; at no step "
-        f"is a source more than {max(loader.mixture.bounds):.2f} sequences from its share."
+        lost = dataset.tokens - plan.tokens
+        held.append((name, dataset.documents, dataset.tokens, lost, plan.split_documents, plan.sequences, padding))
+        repeated = max(0, quota - plan.sequences)
+        shown.append((name, quota, 100 * quota / mixture.total, quota / plan.sequences, repeated, bound))
+    text = f"{loader.steps:,} steps of {config.batch} sequences of {config.length} tokens, mode {config.mode}."
+    columns = ("source", "documents", "tokens", "lost", "split", "sequences", "padding %")
+    return Section(
+        "Batches",
+        text,
+        (
+            Table(columns, tuple(held), "What the sources hold"),
+            Table(("source", "drawn", "share %", "epochs", "repeated", "off by"), tuple(shown), "What the run shows"),
+        ),
     )
-    return Section("Batches", text, (Table(COLUMNS, tuple(rows)),))
 
 
 def describe_stall(loader: Loader) -> str:

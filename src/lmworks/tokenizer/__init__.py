@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from lmworks.tokenizer.config import BpeConfig as BpeConfig
     from lmworks.tokenizer.config import WordPieceConfig as WordPieceConfig
     from lmworks.tokenizer.explaining import explain as explain
+    from lmworks.tokenizer.families import FAMILIES as FAMILIES
+    from lmworks.tokenizer.families import chat_template as chat_template
+    from lmworks.tokenizer.families import missing_tokens as missing_tokens
     from lmworks.tokenizer.sentence_piece_model import load_sentence_piece as load_sentence_piece
     from lmworks.tokenizer.streaming import Detokenizer as Detokenizer
     from lmworks.tokenizer.tiktoken_ranks import load_tiktoken as load_tiktoken
@@ -21,18 +24,22 @@ _PUBLIC = {
     "BpeConfig": "lmworks.tokenizer.config",
     "ChatRenderer": "lmworks.tokenizer.chat",
     "Detokenizer": "lmworks.tokenizer.streaming",
+    "FAMILIES": "lmworks.tokenizer.families",
     "Rendered": "lmworks.tokenizer.chat",
     "Tokenizer": "lmworks.tokenizer.tokenizer",
     "Trained": "lmworks.tokenizer.training.bpe",
     "WordPieceConfig": "lmworks.tokenizer.config",
+    "chat_template": "lmworks.tokenizer.families",
     "explain": "lmworks.tokenizer.explaining",
     "load_sentence_piece": "lmworks.tokenizer.sentence_piece_model",
     "load_tiktoken": "lmworks.tokenizer.tiktoken_ranks",
+    "missing_tokens": "lmworks.tokenizer.families",
     "train_bpe": "lmworks.tokenizer.training.bpe",
     "train_wordpiece": "lmworks.tokenizer.training.wordpiece",
 }
 
 __all__ = [
+    "FAMILIES",
     "BpeConfig",
     "ChatRenderer",
     "Detokenizer",
@@ -40,9 +47,11 @@ __all__ = [
     "Tokenizer",
     "Trained",
     "WordPieceConfig",
+    "chat_template",
     "explain",
     "load_sentence_piece",
     "load_tiktoken",
+    "missing_tokens",
     "train_bpe",
     "train_wordpiece",
 ]

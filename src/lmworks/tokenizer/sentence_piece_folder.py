@@ -64,7 +64,7 @@ def _added(
         tokens = [(int(index), _token(record)) for index, record in records.items()]
     elif added:
         special = set(config.get("additional_special_tokens") or [])
-        tokens = [(index, AddedToken(name, special=name in special)) for name, index in added.items()]
+        tokens = [(index, AddedToken(name, special=name in special, normalized=False)) for name, index in added.items()]
     elif kind == "T5Tokenizer":
         count = config.get("extra_ids", _SENTINELS)
         names = [f"<extra_id_{number}>" for number in reversed(range(count))]
@@ -75,8 +75,9 @@ def _added(
 
 
 def _token(record: Mapping[str, Any]) -> AddedToken:
-    names = ("single_word", "lstrip", "rstrip", "normalized", "special")
-    return AddedToken(record["content"], **{name: bool(record.get(name, False)) for name in names})
+    """Looked for in the text as it is, whatever the record says: so does the tokenizer that reads SentencePiece."""
+    flags = {name: bool(record.get(name, False)) for name in ("single_word", "lstrip", "rstrip", "special")}
+    return AddedToken(record["content"], normalized=False, **flags)
 
 
 def _add(backend: tokenizers.Tokenizer, path: Path, tokens: list[tuple[int, AddedToken]]) -> None:

@@ -6,7 +6,7 @@ normalised. What it says becomes parts of the `tokenizers` library, so that `tok
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -81,7 +81,9 @@ def sentence_piece_backend(model: SentencePieceModel) -> tokenizers.Tokenizer:
         if changed := [symbol for symbol in whole if steps.normalize_str(symbol) != symbol]:
             raise ValueError(f"the user-defined symbol {changed[0]!r} is changed by the normalisation: not supported")
         tokenizer.normalizer = steps
-    if model.kind == _UNIGRAM and (pattern := _cuts(model)):
+    letters = [piece for piece, kind in zip(model.pieces, model.types, strict=True) if kind in (NORMAL, USER_DEFINED)]
+    names = [piece for piece, kind in zip(model.pieces, model.types, strict=True) if kind in (CONTROL, UNKNOWN)]
+    if model.kind == _UNIGRAM and (pattern := cuts(names, letters, BYTE in model.types)):
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")
     tokenizer.decoder = _decoder(BYTE in model.types, rules)
     types = model.types if whole else [NORMAL if kind == USER_DEFINED else kind for kind in model.types]
@@ -115,32 +117,30 @@ def _bpe(model: SentencePieceModel) -> models.BPE:
 
 
 def _unigram(model: SentencePieceModel) -> models.Unigram:
-    """A user-defined symbol's score is such that it wins over other pieces of its letters."""
-    best = max((s for s, kind in zip(model.scores, model.types, strict=True) if kind == NORMAL), default=0.0)
+    """A user-defined symbol's score is above all others, and the higher the longer it is (sentencepiece 0.2.3)."""
     vocabulary = [
-        (piece, len(piece.encode()) * best - 0.1 if kind == USER_DEFINED else score)
+        (piece, 0.1 * (len(piece.encode()) - 1) if kind == USER_DEFINED else score)
         for piece, score, kind in zip(model.pieces, model.scores, model.types, strict=True)
     ]
     return models.Unigram(vocabulary, model.types.index(UNKNOWN), BYTE in model.types)
 
 
-def _cuts(model: SentencePieceModel) -> str:
-    """A pattern for places inside the names of control, unknown and byte pieces.
+def cuts(names: Iterable[str], letters: Collection[str], bytes_: bool) -> str:
+    """A pattern for places inside `names`, of special tokens, and with `bytes_` inside those of byte pieces.
 
     The library's Unigram takes every piece for text, so that `</s>` in a document would become the end of it. A name is
-    cut where the fewest pieces have these two letters side by side, mostly none, and not between two unknown letters,
-    which are one unknown token together.
+    cut where the fewest of the other pieces, `letters`, have these two letters side by side, mostly none, and not
+    between two unknown letters, which are one unknown token together.
     """
-    letters = [piece for piece, kind in zip(model.pieces, model.types, strict=True) if kind in (NORMAL, USER_DEFINED)]
     known, places = set(letters), []
-    for name in (piece for piece, kind in zip(model.pieces, model.types, strict=True) if kind in (CONTROL, UNKNOWN)):
+    for name in names:
         if len(name) < 2:
             raise ValueError(f"the control symbol {name!r} of a Unigram model is a single letter: not supported")
         pairs = [name[at - 1 : at + 1] for at in range(1, len(name))]
         costs = [(known.isdisjoint(pair), sum(pair in piece for piece in letters)) for pair in pairs]
         at = costs.index(min(costs)) + 1
         places.append(f"(?<={re.escape(name[:at])})(?={re.escape(name[at:])})")
-    if BYTE in model.types:
+    if bytes_:
         places.append("(?<=<)(?=0x[0-9A-F]{2}>)")
     return "|".join(places)
 

@@ -7,8 +7,8 @@ The library's `Precompiled` applies the same table to what it takes for one lett
 by the *shortest* key, which loses accents: "e", circumflex, acute becomes "ê". So letters are composed first (the
 tables' strings of several characters are what Unicode calls NFKC), and then every character stands alone while the
 table is applied. A difference is left where one accent follows another: NFKC puts them into the canonical order and
-composes across them, SentencePiece leaves them as they are. Text in one of Unicode's normal forms C and KC has no such
-place, and the others few.
+composes across them, SentencePiece leaves them as they are. Text in Unicode's normal form C or KC has no such place,
+and other text few. And a text of which nothing is left gets no space behind it (`suffix`).
 """
 
 import re

@@ -1,0 +1,334 @@
+"""SentencePiece's model files, against the `sentencepiece` library: published models, and models that it trains."""
+
+import functools
+import io
+import json
+import random
+import struct
+import unicodedata
+from pathlib import Path
+
+import foreign_vocabularies as foreign
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmworks.tokenizer import Tokenizer, load_sentence_piece
+from lmworks.tokenizer.protobuf import fields
+from lmworks.tokenizer.sentence_piece_model import read_sentence_piece
+
+sentencepiece = pytest.importorskip("sentencepiece", reason="pip install sentencepiece")
+Processor = sentencepiece.SentencePieceProcessor
+messages = pytest.importorskip("sentencepiece.sentencepiece_model_pb2", reason="pip install protobuf")
+
+# Every setting of the trainer that changes how a text is encoded, each alone and some together.
+OPTIONS = {
+    "as trained by default": {},
+    "byte fallback": {"byte_fallback": True},
+    "as LLaMA": {"byte_fallback": True, "normalization_rule_name": "identity", "remove_extra_whitespaces": False},
+    "no prefix": {"add_dummy_prefix": False},
+    "spaces kept": {"remove_extra_whitespaces": False, "allow_whitespace_only_pieces": True, "split_digits": True},
+    "space behind words": {"treat_whitespace_as_suffix": True},
+    "pieces across spaces": {"split_by_whitespace": False},
+    "symbols": {"user_defined_symbols": ["<tag>", "<sep>"]},
+    "symbols, as Gemma": {
+        "user_defined_symbols": ["<tag>", "▁▁", "\n"],
+        "byte_fallback": True,
+        "normalization_rule_name": "identity",
+        "remove_extra_whitespaces": False,
+        "add_dummy_prefix": False,
+    },
+    "control symbols": {"control_symbols": ["<ctl>"], "pad_id": 3},
+    "no ends": {"normalization_rule_name": "nmt_nfkc_cf", "bos_id": -1, "eos_id": -1},
+    "nfkc": {"normalization_rule_name": "nfkc"},
+    "folded case": {"normalization_rule_name": "nfkc_cf"},
+}
+LETTERS = "aeioutnshr lTI.,'\n\t\r  ßé日🙂0123456789-<s></>▁½ﬁ\u200b①Ａｶﾞ\x01～"
+PARTS = ["<tag>", "<s>", "</s>", "<unk>", "<0x41>", "<sep>", "<ctl>", "<pad>", "  ", "\r\n", " <tag> ", "the ", "ing"]
+texts = st.lists(st.sampled_from([*LETTERS, *PARTS]), max_size=30).map("".join)
+
+
+def train(kind: str, **options: object) -> bytes:
+    return _train(kind, json.dumps(options))
+
+
+@functools.cache
+def _train(kind: str, options: str) -> bytes:
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(foreign.botchan()[:800]), model_writer=model, model_type=kind, vocab_size=600,
+        hard_vocab_limit=False, minloglevel=2, **json.loads(options),
+    )  # fmt: skip
+    return model.getvalue()
+
+
+def load(content: bytes, folder: Path) -> Tokenizer:
+    (folder / "m.model").write_bytes(content)
+    return load_sentence_piece(folder / "m.model")
+
+
+QUICK = (
+    "bpe: as LLaMA",
+    "bpe: symbols",
+    "unigram: as trained by default",
+    "unigram: space behind words",
+    "unigram: symbols, as Gemma",
+)
+CASES = [
+    pytest.param(case, marks=() if case in QUICK else pytest.mark.slow)
+    for case in (f"{kind}: {name}" for kind in ("bpe", "unigram") for name in OPTIONS)
+]
+
+
+@pytest.fixture(scope="module", params=CASES)
+def pair(request, tmp_path_factory):
+    kind, _, name = request.param.partition(": ")
+    content = train(kind, **OPTIONS[name])
+    return Processor(model_proto=content), load(content, tmp_path_factory.mktemp("model"))
+
+
+def check(theirs: "sentencepiece.SentencePieceProcessor", ours: Tokenizer, text: str) -> int:
+    """The same ids, and text of them. 1 where both found other pieces of which each sum of scores is the other's."""
+    ids, expected = ours.encode(text), theirs.encode(text)
+    if ids != expected:
+        if alone(theirs, ours, text):
+            assert ids == expected[1:]
+            return 0
+        if theirs.encode(text, out_type=str) == ["▁"] and theirs.encode("a", out_type=str)[-1].endswith("▁"):
+            assert ids == []  # nothing is left of the text, and no space stands behind nothing with us
+            return 0
+        # Unigram, and a tie: SentencePiece adds up in float32.
+        found, best = (sum(map(theirs.get_score, chosen)) for chosen in (ids, expected))
+        assert ours.decode(ids) == ours.decode(expected) and sorted(ids) == sorted(expected), text
+        assert found == pytest.approx(best, rel=1e-12)
+        return 1
+    assert ours.decode(ids).replace("<unk>", " ⁇ ") == theirs.decode(ids).replace("<unk>", " ⁇ ")
+    return 0
+
+
+def alone(theirs: "sentencepiece.SentencePieceProcessor", ours: Tokenizer, text: str) -> bool:
+    """Whether a symbol of the user's own is the whole text, before which there is no space with us."""
+    added = ours.backend.get_added_tokens_decoder().values()
+    return theirs.normalize(text)[1:] in {token.content for token in added if not token.special}
+
+
+def test_a_book(pair):
+    theirs, ours = pair
+    lines = foreign.botchan()
+    ties = sum(check(theirs, ours, line) for line in lines[::3])
+    assert ties <= len(lines[::3]) // 200  # which 600 pieces have more of than any real model
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=texts)
+def test_any_text(pair, text):
+    check(*pair, text)
+
+
+def test_control_symbols_are_text_in_a_text(pair):
+    theirs, ours = pair
+    control = {i for i in range(theirs.get_piece_size()) if theirs.is_control(i)}
+    assert control == set(ours.special_ids.values())
+    for name in ours.special_ids:
+        for text in (name, f"a{name}b", f"{name} {name}"):
+            assert not control & set(ours.encode(text))
+
+
+@pytest.fixture(scope="module", params=["test_model", "test_ja_model"])
+def published(request, tmp_path_factory):
+    content = foreign.sentence_piece_file(request.param)
+    return Processor(model_proto=content), load(content, tmp_path_factory.mktemp("model"))
+
+
+def test_published_models(published):
+    theirs, ours = published
+    assert ours.roles == {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    assert sum(check(theirs, ours, line) for line in foreign.botchan()) == 0
+    assert sum(check(theirs, ours, line) for text in foreign.ntrex() for line in text.splitlines()[:100]) <= 2
+
+
+@settings(max_examples=500, deadline=None)
+@given(text=texts | st.text(st.characters(exclude_categories=["Cs", "M"]), max_size=30))
+def test_any_text_with_published_models(published, text):
+    check(*published, text)
+
+
+def test_decomposed_letters_are_composed_as_sentence_piece_does(published):
+    """`Precompiled` alone, as in published tokenizer.json files, is wrong in one line of seven here: it loses accents.
+
+    What is left are two accents in a row that are in no normal form.
+    """
+    theirs, ours = published
+    lines = [unicodedata.normalize("NFD", line) for text in foreign.ntrex() for line in text.splitlines()[:100]]
+    assert sum(ours.encode(line) != theirs.encode(line) for line in lines) <= 2
+    for text in ("e\u0302\u0301", "\u1112\u1161\u11ab", "ｶﾞｷﾞ", "か\u3099", "½\u0301", "\r\n"):
+        assert ours.encode(text) == theirs.encode(text)
+
+
+@pytest.mark.slow
+def test_the_normalisation_of_every_character(published):
+    theirs, ours = published
+    for code in range(0x110000):
+        if not 0xD800 <= code < 0xE000:
+            for text in (chr(code), f"a{chr(code)}b"):
+                assert ours.encode(text) == theirs.encode(text), ascii(text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["v1", "v2", "v3", "v7"])
+def test_mistrals_models(version):
+    path = foreign.from_wheel("mistral-common==1.13.1") / f"{version}.model"
+    theirs, ours = Processor(model_file=str(path)), load_sentence_piece(path)
+    for corpus in (foreign.ntrex, foreign.declarations, foreign.source_code, foreign.books):
+        for text in corpus():
+            for paragraph in text.split("\n\n"):
+                assert ours.encode(paragraph) == theirs.encode(paragraph)
+    choose = random.Random(0)
+    for _ in range(20_000):
+        check(theirs, ours, "".join(choose.choices([*LETTERS, *PARTS, "[INST]", "[REF]"], k=choose.randrange(25))))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What a file says, and what is refused
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_the_reader_finds_what_protobuf_finds(tmp_path, kind):
+    content = train(kind, pad_id=3)
+    theirs = messages.ModelProto.FromString(content)
+    (tmp_path / "m.model").write_bytes(content)
+    ours = read_sentence_piece(tmp_path / "m.model")
+    assert list(zip(ours.pieces, ours.scores, ours.types, strict=True)) == [
+        (piece.piece, piece.score, piece.type) for piece in theirs.pieces
+    ]
+    assert ours.normalisation.table == theirs.normalizer_spec.precompiled_charsmap
+    assert ours.kind == theirs.trainer_spec.model_type
+    assert ours.roles == {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+
+
+@settings(max_examples=200, deadline=None)
+@given(numbers=st.lists(st.integers(0, 2**63 - 1), max_size=5), text=st.binary(max_size=300), score=st.floats(width=32))
+def test_the_wire_format(numbers, text, score):
+    model = messages.ModelProto()
+    model.normalizer_spec.precompiled_charsmap = text
+    model.pieces.add(piece="x", score=score)
+    model.trainer_spec.input_sentence_size = numbers[0] if numbers else 0
+    found = dict(fields(model.SerializeToString()))
+    assert dict(fields(found[3])) == {2: text}
+    assert dict(fields(found[1])) == {1: b"x", 2: struct.pack("<f", score)}
+    assert dict(fields(found[2])) == {11: numbers[0] if numbers else 0}
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_a_damaged_file_is_refused_or_another_model(tmp_path_factory, data):
+    content = bytearray(train("bpe", normalization_rule_name="identity"))
+    cut = data.draw(st.integers(0, len(content)))
+    at, value = data.draw(st.integers(0, len(content) - 1)), data.draw(st.integers(0, 255))
+    content[at] = value
+    path = tmp_path_factory.getbasetemp() / "damaged.model"
+    path.write_bytes(content[:cut] if data.draw(st.booleans()) else content)
+    try:
+        load_sentence_piece(path).encode("the cat")
+    except ValueError as error:
+        assert "damaged.model" in str(error) or "SentencePiece model" in str(error) or "not" in str(error)
+
+
+def changed(content: bytes, **settings: object) -> bytes:
+    model = messages.ModelProto.FromString(content)
+    for path, value in settings.items():
+        part, _, name = path.partition("__")
+        setattr(getattr(model, part), name, value)
+    return model.SerializeToString()
+
+
+def test_what_is_not_supported_is_named(tmp_path):
+    plain = train("bpe")
+    for kind in ("word", "char"):
+        with pytest.raises(ValueError, match=f"of the kind {kind}"):
+            load(train(kind), tmp_path)
+    with pytest.raises(ValueError, match="denormalizer_spec"):
+        load(changed(plain, denormalizer_spec__precompiled_charsmap=b"x"), tmp_path)
+    with pytest.raises(ValueError, match="'①' is changed by the normalisation"):
+        load(train("bpe", user_defined_symbols=["①"]), tmp_path)
+    with pytest.raises(ValueError, match="treat_whitespace_as_suffix with user-defined symbols"):
+        load(train("bpe", user_defined_symbols=["<t>"], treat_whitespace_as_suffix=True), tmp_path)
+    with pytest.raises(ValueError, match="normalisation table"):
+        load(changed(plain, normalizer_spec__precompiled_charsmap=b"\1\2\3\4\5"), tmp_path)
+    unused = messages.ModelProto.FromString(plain)
+    unused.pieces[9].type = 5
+    with pytest.raises(ValueError, match="unused pieces"):
+        load(unused.SerializeToString(), tmp_path)
+    with pytest.raises(ValueError, match=r"m\.model is no SentencePiece model, or damaged"):
+        load(b"IQ== 0\n", tmp_path)
+
+
+def test_a_table_that_is_not_nfkc_is_refused(tmp_path):
+    rules = tmp_path / "rules.tsv"
+    rules.write_text("61 62\t78\n63\t79\n")  # "ab" becomes "x", "c" becomes "y"
+    with pytest.raises(
+        ValueError, match="replaces strings of several characters otherwise than NFKC does, 'ab' by 'x'"
+    ):
+        load(train("bpe", normalization_rule_tsv=str(rules)), tmp_path)
+    rules = tmp_path / "others.tsv"
+    rules.write_text("41\t78\n63\t79 7A\n")  # of single characters any rule will do
+    content = train("bpe", normalization_rule_tsv=str(rules))
+    theirs, ours = Processor(model_proto=content), load(content, tmp_path)
+    for text in ("cAat", "the cat", "e\u0301 c\u0301"):
+        assert ours.encode(text) == theirs.encode(text)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Hugging Face folders without a tokenizer.json
+
+
+def folder(path: Path, content: bytes, name: str = "tokenizer.model", **config: object) -> Path:
+    path.mkdir(exist_ok=True)
+    (path / name).write_bytes(content)
+    (path / "tokenizer_config.json").write_text(json.dumps(config))
+    return path
+
+
+def test_a_folder_as_llamas(tmp_path):
+    content = train("bpe", **OPTIONS["as LLaMA"])
+    path = folder(tmp_path / "llama", content, tokenizer_class="LlamaTokenizer", bos_token="<s>", eos_token="</s>")
+    ours = Tokenizer.load(path)
+    text = "I am a cat."
+    assert ours.encode(text, special=True) == [1, *Processor(model_proto=content).encode(text)]
+    assert (ours.bos_id, ours.eos_id, ours.roles["unk_token"]) == (1, 2, "<unk>")
+    ours.save(path)
+    assert Tokenizer.load(path).hash == ours.hash
+    framed = folder(
+        tmp_path / "b", content, tokenizer_class="LlamaTokenizerFast", add_bos_token=False, add_eos_token=True
+    )
+    assert Tokenizer.load(framed).encode("a", special=True)[-1] == 2
+
+
+def test_a_folder_as_t5s(tmp_path):
+    content = train("unigram", pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
+    path = folder(tmp_path / "t5", content, "spiece.model", tokenizer_class="T5Tokenizer", pad_token="<pad>")
+    ours, size = Tokenizer.load(path), Processor(model_proto=content).get_piece_size()
+    assert ours.encode("a cat", special=True) == [*Processor(model_proto=content).encode("a cat"), 1]
+    assert ours.special_ids["<extra_id_0>"] == size + 99 and ours.special_ids["<extra_id_99>"] == size
+    assert ours.vocabulary_size == size + 100 and ours.pad_id == 0
+
+
+def test_added_tokens(tmp_path):
+    content = train("bpe", **OPTIONS["as LLaMA"])
+    size = Processor(model_proto=content).get_piece_size()
+    record = {"content": "<|im_end|>", "special": True, "normalized": False}
+    ours = Tokenizer.load(folder(tmp_path / "a", content, added_tokens_decoder={str(size): record}))
+    assert ours.special_ids["<|im_end|>"] == size
+    path = folder(tmp_path / "b", content)
+    (path / "added_tokens.json").write_text(json.dumps({"<x>": size, "<y>": size + 1}))
+    assert Tokenizer.load(path).encode("a<y>")[-1] == size + 1
+    with pytest.raises(ValueError, match=rf"'<\|im_end\|>' is to have the id {size + 5}, .* it gets {size}"):
+        Tokenizer.load(folder(tmp_path / "c", content, added_tokens_decoder={str(size + 5): record}))
+
+
+def test_folders_that_are_not_supported(tmp_path):
+    path = folder(tmp_path / "xlm", train("unigram"), "spiece.model", tokenizer_class="XLMRobertaTokenizer")
+    with pytest.raises(ValueError, match=r"XLMRobertaTokenizer is not supported without a tokenizer\.json"):
+        Tokenizer.load(path)
+    with pytest.raises(ValueError, match="LLaMA 3"):
+        Tokenizer.load(folder(tmp_path / "llama3", b"IQ== 0\nIg== 1\n"))

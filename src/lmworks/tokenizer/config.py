@@ -99,6 +99,60 @@ class WordPieceConfig:
         _check_at_least("memory_mb", self.memory_mb, 1)
 
 
+@dataclass(frozen=True, slots=True)
+class UnigramConfig:
+    """Unigram (Kudo 2018), whose texts are cut into the most probable pieces: the tokenizer of T5.
+
+    vocabulary_size   tokens in all: special ones, with `byte_fallback` the bytes, characters, and longer pieces
+    coverage          the share of all characters that is to have tokens of its own, rare ones last
+    normalise         Unicode normal form of every text: "none", "NFC", "NFKC"
+    special_tokens    tokens that no text becomes; </s> ends a text, <unk> is a character without a token
+    byte_fallback     a character without a token becomes its bytes instead of <unk>
+    max_piece_length  characters of a token, at most
+    seed_size         longer pieces to begin with, the most frequent by their characters
+    shrinking         the share of the pieces that a round of pruning leaves
+    em_steps          of expectation and maximisation, before each pruning and after the last one
+    min_word_count    how often a word must occur to be learnt from
+    memory_mb         what the table of words may take in memory, beyond which it goes to disk
+    """
+
+    vocabulary_size: int = 32_000
+    coverage: float = 0.9995
+    normalise: Normal = "none"
+    special_tokens: tuple[str, ...] = ("<pad>", "</s>", "<unk>")
+    byte_fallback: bool = False
+    max_piece_length: int = 16
+    seed_size: int = 1_000_000
+    shrinking: float = 0.75
+    em_steps: int = 2
+    min_word_count: int = 1
+    memory_mb: int = 4096
+
+    def __post_init__(self) -> None:
+        _check_choice("normalise", self.normalise, NORMALS)
+        _check_special(self.special_tokens)
+        for token in ("</s>", "<unk>"):
+            if token not in self.special_tokens:
+                raise ValueError(f"special_tokens must hold {token}")
+        for token in self.special_tokens:
+            if len(token) < 2:
+                raise ValueError(f"a special token beside Unigram's pieces has two letters at least, got {token!r}")
+        if not 0 < self.coverage <= 1:
+            raise ValueError(f"coverage is a share above 0, at most 1; got {self.coverage}")
+        if not 0 < self.shrinking < 1:
+            raise ValueError(f"shrinking is a share between 0 and 1; got {self.shrinking}")
+        _check_at_least("max_piece_length", self.max_piece_length, 1)
+        _check_at_least("seed_size", self.seed_size, 1)
+        _check_at_least("em_steps", self.em_steps, 1)
+        _check_at_least("min_word_count", self.min_word_count, 1)
+        _check_at_least("memory_mb", self.memory_mb, 1)
+        needed = len(self.special_tokens) + 256 * self.byte_fallback + 1
+        _check_at_least("vocabulary_size", self.vocabulary_size, needed)
+        longer = self.vocabulary_size - needed
+        if self.seed_size < longer:
+            raise ValueError(f"seed_size is {self.seed_size:,}, from which {longer:,} pieces cannot be chosen")
+
+
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")

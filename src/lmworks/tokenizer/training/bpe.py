@@ -1,22 +1,27 @@
 """Training byte-pair encoding: words are counted, merges learnt from them, and a `tokenizer.json` is put together."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import tokenizers
-from tokenizers import AddedToken, decoders, models, normalizers
+from tokenizers import AddedToken, decoders, models
 
 from lmworks.progress import Report, no_report
 from lmworks.tokenizer.config import BpeConfig
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.training.merges import Merges, learn_merges
+from lmworks.tokenizer.training.preparing import (
+    BYTE_TOKENS,
+    UNKNOWN,
+    join_pieces,
+    mark_spaces,
+    normaliser,
+    prepare,
+)
 from lmworks.tokenizer.training.spelling import spell_bytes, spell_characters
 from lmworks.tokenizer.training.word_counts import count_words
-from lmworks.tokenizer.training.word_rules import SPACE, WordRule
+from lmworks.tokenizer.training.word_rules import WordRule
 from lmworks.tokenizer.training.word_table import WordCounts
-
-UNKNOWN = "<unk>"
-BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +58,7 @@ def train_bpe(texts: Iterable[str], config: BpeConfig | None = None, progress: R
     config = config or BpeConfig()
     rule = WordRule(config.words, config.digits)
     words = count_words(
-        _prepared(texts, config),
+        prepare(texts, config.normalise, config.words == "metaspace"),
         rule,
         memory_bytes=config.memory_mb << 20,
         min_word_count=config.min_word_count,
@@ -67,7 +72,9 @@ def train_bpe(texts: Iterable[str], config: BpeConfig | None = None, progress: R
 def learn_bpe(words: WordCounts, config: BpeConfig, progress: Report = no_report) -> Trained:
     """The same from words that have been counted; with "metaspace" their spaces are still spaces."""
     before = [*config.special_tokens, *_reserved(config)]
-    spelling = spell_bytes(words) if config.words != "metaspace" else spell_characters(_marked(words), config.coverage)
+    spelling = (
+        spell_bytes(words) if config.words != "metaspace" else spell_characters(mark_spaces(words), config.coverage)
+    )
     size, occurrences = len(words), words.total
     if len(before) + len(spelling.alphabet) > config.vocabulary_size:
         raise ValueError(
@@ -88,38 +95,17 @@ def learn_bpe(words: WordCounts, config: BpeConfig, progress: Report = no_report
         _metaspace(vocabulary, merges, config) if config.words == "metaspace" else _bytes(vocabulary, merges, config)
     )
     if config.normalise != "none":
-        backend.normalizer = _normaliser(config)
+        backend.normalizer = normaliser(config.normalise)
     special = [*config.special_tokens, *([UNKNOWN] if config.words == "metaspace" else [])]
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     roles = {"eos_token": config.special_tokens[0], **({"unk_token": UNKNOWN} if config.words == "metaspace" else {})}
     return Trained(Tokenizer(backend, roles), merges, len(before), size, occurrences)
 
 
-def _prepared(texts: Iterable[str], config: BpeConfig) -> Iterator[str]:
-    """The texts in the form in which the tokenizer will cut them into words."""
-    normaliser = None if config.normalise == "none" else _normaliser(config)
-    for text in texts:
-        if normaliser is not None:
-            text = normaliser.normalize_str(text)
-        if config.words == "metaspace" and text:
-            text = text.replace(SPACE, " ")
-            text = text if text.startswith(" ") else " " + text
-        yield text
-
-
-def _marked(words: WordCounts) -> WordCounts:
-    """Words with ▁ for every space."""
-    return WordCounts.of({word.replace(b" ", SPACE.encode()): count for word, count in words})
-
-
 def _reserved(config: BpeConfig) -> tuple[str, ...]:
     if config.words != "metaspace":
         return ()
     return (UNKNOWN, *(BYTE_TOKENS if config.byte_fallback else ()))
-
-
-def _normaliser(config: BpeConfig) -> normalizers.Normalizer:
-    return normalizers.NFC() if config.normalise == "NFC" else normalizers.NFKC()
 
 
 def _bytes(vocabulary: dict[str, int], merges: Merges, config: BpeConfig) -> tokenizers.Tokenizer:
@@ -140,6 +126,5 @@ def _metaspace(vocabulary: dict[str, int], merges: Merges, config: BpeConfig) ->
         )
     )
     backend.pre_tokenizer = WordRule(config.words, config.digits).pre_tokenizer()
-    steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    backend.decoder = decoders.Sequence(steps)
+    backend.decoder = join_pieces()
     return backend

@@ -1,4 +1,4 @@
-"""The compiled part of training a tokenizer: cutting and counting words, and learning merges.
+"""The compiled part of training a tokenizer: cutting and counting words, learning merges and pieces.
 
 In Python both take most of the time that training takes (docs/vocabulary-training.md has figures): a regular
 expression in one case, chasing pairs through dictionaries in the other. NumPy does not help, since the work is neither
@@ -54,6 +54,14 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
         "merges_free": (None, (pointer,)),
         "merges_forbid": (number, (pointer, pointer, small)),
         "merges_learn": (number, (pointer, number, pointer)),
+        "unigram_new": (pointer, (pointer, number, pointer, pointer, number, small, small, number, number, small)),
+        "unigram_free": (None, (pointer,)),
+        "unigram_size": (number, (pointer,)),
+        "unigram_read": (None, (pointer, pointer, pointer, pointer)),
+        "unigram_expect": (number, (pointer, small, pointer, pointer, pointer)),
+        "unigram_best": (number, (pointer, small, pointer, pointer)),
+        "unigram_alternatives": (number, (pointer, pointer, pointer, pointer)),
+        "unigram_keep": (number, (pointer, pointer)),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(library, f"lmworks_{name}")

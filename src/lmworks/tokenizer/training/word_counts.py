@@ -35,7 +35,7 @@ def count_words(
     `memory_bytes` is what the tables may take before they go to a temporary folder; `threads` is one a core by default.
     The result depends on none of this. ValueError for a text that cannot be written as UTF-8.
     """
-    tables = [new_table(rule) for _ in range(threads or _cores())]
+    tables = [new_table(rule) for _ in range(threads or cores())]
     if not isinstance(tables[0], CompiledTable):
         tables = tables[:1]  # Python's lock lets one count at a time
     with tempfile.TemporaryDirectory(prefix="lmworks-words-") as folder, ThreadPoolExecutor(len(tables)) as pool:
@@ -67,7 +67,7 @@ def count_words(
         return _frequent(first.read(), min_word_count)
 
 
-def _cores() -> int:
+def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

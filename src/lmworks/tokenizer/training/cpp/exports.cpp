@@ -3,24 +3,14 @@
 #include <cstdint>
 #include <new>
 
+#include "exports.h"
 #include "merge_learner.h"
 #include "scan.h"
 #include "word_table.h"
 
-#define EXPORT extern "C" __attribute__((visibility("default")))
-
 using namespace lmworks;
 
 namespace {
-
-template <typename Function>
-int64_t guarded(Function function) {
-    try {
-        return function();
-    } catch (const std::bad_alloc&) {
-        return -1;
-    }
-}
 
 Scanner scanner(const uint8_t* classes, int32_t rule, int32_t digits) {
     return Scanner(classes, static_cast<Rule>(rule), digits);

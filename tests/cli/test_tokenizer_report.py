@@ -1,12 +1,20 @@
 """The verb `tokenizer report`, and what its names mean."""
 
+import gzip
 import json
+from pathlib import Path
 
 import pytest
 import tokenizers
 
 from lmworks.cli.tokenizer.finding import embedding_rows, find_texts, find_tokenizer, find_tokenizers
+from lmworks.model.checkpoint import assemble
+from lmworks.model.initialisation import initialise
+from lmworks.model.presets import llama
+from lmworks.model.transformer import Transformer
 from test_cli import lmworks
+
+SENTENCE_PIECE = Path(__file__).parents[3] / "shared" / "data" / "sentencepiece-models" / "test_model.model.gz"
 
 
 @pytest.fixture
@@ -19,14 +27,17 @@ def folder(tiny_tokenizer, tmp_path):
     return made
 
 
-def test_writes_a_page_and_the_numbers(folder, minilm):
+def test_writes_a_page_and_the_numbers(folder, tiny_tokenizer):
     here = folder.parent
+    config = llama(267, 32, 2, 4, 2, 48, 64, tied=False)
+    weights = initialise(Transformer(config), 0).state_dict()
+    model = assemble(config, weights, tiny_tokenizer).save(here / "model")
     result = lmworks(
-        "tokenizer", "report", str(folder), str(minilm), "--text", str(here / "*.txt"), "--by-file",
+        "tokenizer", "report", str(folder), str(model), "--text", str(here / "*.txt"), "--by-file",
         "--reference", "eng", "--embeddings", "--out", str(here / "page.html"), "--json", str(here / "page.json"),
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    assert "1,331 are unreachable" in result.stdout and "mine: no weights beside this tokenizer" in result.stdout
+    assert "model: 267 ids, of which" in result.stdout and "mine: no weights beside this tokenizer" in result.stdout
     page = (here / "page.html").read_text("utf-8")
     assert "Parity with eng" in page and "look under-trained" in page
     numbers = json.loads((here / "page.json").read_text("utf-8"))
@@ -50,6 +61,18 @@ def test_finds_every_form_of_a_tokenizer(folder, smollm2, tiny_tokenizer):
     assert find_tokenizer(str(other)).tokenizer.encode("the") == tiny_tokenizer.encode("the")
     assert find_tokenizer(str(smollm2)).tokenizer.vocabulary_size == 49152
     assert find_tokenizer("smollm2-135m-instruct").name == "smollm2-135m-instruct"
+
+
+def test_finds_a_sentence_piece_model(tmp_path):
+    if not SENTENCE_PIECE.exists():
+        pytest.skip(f"the models trained by SentencePiece are not in {SENTENCE_PIECE.parent}")
+    (tmp_path / "botchan.model").write_bytes(gzip.decompress(SENTENCE_PIECE.read_bytes()))
+    found = find_tokenizer(str(tmp_path / "botchan.model"))
+    assert found.name == "botchan" and found.tokenizer.decode(found.tokenizer.encode("a test")) == "a test"
+    assert embedding_rows(found) is None
+    (tmp_path / "unheard_of.tiktoken").write_bytes(b"")
+    with pytest.raises(ValueError, match="encoding 'unheard_of' is not known"):
+        find_tokenizer(str(tmp_path / "unheard_of.tiktoken"))
 
 
 def test_tokenizers_of_one_name_are_called_as_given(folder):

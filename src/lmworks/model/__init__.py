@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from lmworks.model.checkpoint import assemble as assemble
     from lmworks.model.checkpoint import load as load
     from lmworks.model.config import ModelConfig as ModelConfig
+    from lmworks.model.extending import extend_vocabulary as extend_vocabulary
     from lmworks.model.gguf_write import save_gguf as save_gguf
     from lmworks.model.initialisation import initialise as initialise
     from lmworks.model.presets.sizes import SIZES as SIZES
@@ -23,6 +24,7 @@ _PUBLIC = {
     "SIZES": "presets.sizes",
     "Transformer": "transformer",
     "assemble": "checkpoint",
+    "extend_vocabulary": "extending",
     "initialise": "initialisation",
     "load": "checkpoint",
     "locate": "pulling",
@@ -37,6 +39,7 @@ __all__ = [
     "ModelConfig",
     "Transformer",
     "assemble",
+    "extend_vocabulary",
     "initialise",
     "load",
     "locate",

@@ -24,10 +24,11 @@ class Found:
 
 
 def find_tokenizer(name: str) -> Found:
-    """A pulled model by its name, a Hugging Face folder, a `tokenizer.json` or another file of that form, or a .gguf
-    file, of which no weights are read; LookupError says what was meant perhaps."""
-    import tokenizers
+    """The tokenizer of a pulled model, by its name, of a Hugging Face folder, or in a file: `tokenizer.json`, .gguf (no
+    weights are read), SentencePiece's .model, or the ranks of an encoding (`cl100k_base.tiktoken`).
 
+    LookupError says what was meant perhaps; ValueError names a file that is damaged or of another kind.
+    """
     from lmworks.model.pulling import MODELS, locate
     from lmworks.tokenizer.tokenizer import Tokenizer
 
@@ -35,21 +36,39 @@ def find_tokenizer(name: str) -> Found:
     called = name if name in MODELS else _called(path)
     if name and path.is_dir():
         return Found(called, Tokenizer.load(path), path)
-    if path.is_file() and path.name == "tokenizer.json":  # the files beside it say what its special tokens are for
-        return Found(called, Tokenizer.load(path.parent), path)
-    if path.is_file() and path.suffix == ".json":
-        try:
-            return Found(called, Tokenizer(tokenizers.Tokenizer.from_file(str(path))), path)
-        except Exception as error:  # the library raises no other class
-            raise ValueError(f"{path} is no tokenizer of the `tokenizers` library: {error}") from error
     if path.is_file():
-        from lmworks.model.gguf_file import open_gguf
-        from lmworks.tokenizer.gguf_vocabulary import read_tokenizer
-
-        return Found(called, read_tokenizer(open_gguf(path).metadata), path)
+        return Found(called, _read_tokenizer(path), path)
     near = difflib.get_close_matches(name.lower(), MODELS, n=2, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else f"models that can be pulled: {', '.join(MODELS)}."
     raise LookupError(f"{name!r} is no pulled model, no folder with a tokenizer.json, and no such file; {hint}")
+
+
+def _read_tokenizer(path: Path) -> "Tokenizer":
+    import tokenizers
+
+    from lmworks.tokenizer.tokenizer import Tokenizer
+
+    match path.suffix:
+        case ".json" if path.name == "tokenizer.json":  # the files beside it say what its special tokens are for
+            return Tokenizer.load(path.parent)
+        case ".json":
+            try:
+                return Tokenizer(tokenizers.Tokenizer.from_file(str(path)))
+            except Exception as error:  # the library raises no other class
+                raise ValueError(f"{path} is no tokenizer of the `tokenizers` library: {error}") from error
+        case ".model":
+            from lmworks.tokenizer.sentence_piece_model import load_sentence_piece
+
+            return load_sentence_piece(path)
+        case ".tiktoken":
+            from lmworks.tokenizer.tiktoken_ranks import load_tiktoken
+
+            return load_tiktoken(path, path.stem)
+        case _:
+            from lmworks.model.gguf_file import open_gguf
+            from lmworks.tokenizer.gguf_vocabulary import read_tokenizer
+
+            return read_tokenizer(open_gguf(path).metadata)
 
 
 def find_tokenizers(names: Sequence[str]) -> list[Found]:
@@ -67,13 +86,9 @@ def find_tokenizers(names: Sequence[str]) -> list[Found]:
 
 def _called(path: Path) -> str:
     resolved = path.resolve()
-    return (
-        resolved.parent.name
-        if resolved.name == "tokenizer.json"
-        else resolved.stem
-        if path.is_file()
-        else resolved.name
-    )
+    if resolved.name == "tokenizer.json":
+        return resolved.parent.name
+    return resolved.stem if path.is_file() else resolved.name
 
 
 def embedding_rows(found: Found) -> "Rows | None":
@@ -82,7 +97,7 @@ def embedding_rows(found: Found) -> "Rows | None":
     ValueError for weights that are not read here.
     """
     path = found.path.parent if found.path.name == "tokenizer.json" else found.path
-    if not (path / "config.json").exists() if path.is_dir() else path.suffix == ".json":
+    if path.suffix in (".json", ".model", ".tiktoken") or (path.is_dir() and not (path / "config.json").exists()):
         return None
     from lmworks.model.checkpoint import load
     from lmworks.model.config import LanguageModelHead, MaskedLanguageModelHead

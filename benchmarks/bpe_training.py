@@ -47,7 +47,7 @@ def train(contender: str, folders: list[str], megabytes: float, vocabulary: int)
     else:
         from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-        from lmworks.tokenizer.training.word_rules import WordRule
+        from lmworks.tokenizer.word_rules import WordRule
 
         theirs = Tokenizer(models.BPE())
         theirs.pre_tokenizer = WordRule().pre_tokenizer()

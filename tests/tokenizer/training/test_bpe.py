@@ -14,7 +14,7 @@ from tokenizers import models, pre_tokenizers, trainers
 from lmworks.tokenizer.config import BpeConfig
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.training.bpe import train_bpe
-from lmworks.tokenizer.training.word_rules import WordRule
+from lmworks.tokenizer.word_rules import WordRule
 
 TEXTS = [inspect.getsource(module) for module in (argparse, inspect, textwrap)]
 RULES = [("gpt4", "three"), ("gpt4", "run"), ("gpt2", "run"), ("gpt2", "one")]
@@ -46,7 +46,7 @@ def test_the_order_of_texts_and_the_missing_compiler_change_nothing(monkeypatch)
     config = BpeConfig(vocabulary_size=700)
     first = train_bpe(TEXTS, config).tokenizer
     assert train_bpe(reversed(TEXTS), config).tokenizer.hash == first.hash
-    monkeypatch.setattr("lmworks.tokenizer.training.library.load", lambda: None)
+    monkeypatch.setattr("lmworks.tokenizer.library.load", lambda: None)
     assert train_bpe(TEXTS, config).tokenizer.hash == first.hash
 
 

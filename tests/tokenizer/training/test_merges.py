@@ -7,7 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from lmworks.tokenizer.training import library, merges
+from lmworks.tokenizer import library
+from lmworks.tokenizer.training import merges
 from lmworks.tokenizer.training.merges import learn_merges
 from lmworks.tokenizer.training.merges_reference import merged
 from lmworks.tokenizer.training.spelling import Spelling, spell_bytes, spell_characters
@@ -80,7 +81,7 @@ def test_compiled_equals_the_reference_on_text():
     from pathlib import Path
 
     from lmworks.tokenizer.training.word_counts import count_words
-    from lmworks.tokenizer.training.word_rules import WordRule
+    from lmworks.tokenizer.word_rules import WordRule
 
     words = count_words([Path(argparse.__file__).read_text("utf-8")], WordRule())
     by = [merges._compiled, merges._in_python]

@@ -20,10 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers, trainers
 
+from lmworks.tokenizer import library
 from lmworks.tokenizer.config import UnigramConfig
 from lmworks.tokenizer.reference.encoding import reference_encoder
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.tokenizer.training import library
 from lmworks.tokenizer.training.spelling import spell_characters
 from lmworks.tokenizer.training.unigram import train_unigram
 from lmworks.tokenizer.training.unigram_lattice import CompiledLattice

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.tokenizer.training.word_counts import count_words
-from lmworks.tokenizer.training.word_rules import WordRule
 from lmworks.tokenizer.training.word_table import CompiledTable, PythonTable, WordCounts
+from lmworks.tokenizer.word_rules import WordRule
 
 RULE = WordRule("gpt4")
 
@@ -66,7 +66,7 @@ def test_tables_count_and_add(kind):
 def test_without_the_compiled_part(monkeypatch):
     texts = ["a text, and 12345 numbers", "another"]
     compiled = count_words(texts, RULE)
-    monkeypatch.setattr("lmworks.tokenizer.training.library.load", lambda: None)
+    monkeypatch.setattr("lmworks.tokenizer.library.load", lambda: None)
     assert list(count_words(texts, RULE)) == list(compiled)
 
 

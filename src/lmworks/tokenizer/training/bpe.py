@@ -20,8 +20,8 @@ from lmworks.tokenizer.training.preparing import (
 )
 from lmworks.tokenizer.training.spelling import spell_bytes, spell_characters
 from lmworks.tokenizer.training.word_counts import count_words
-from lmworks.tokenizer.training.word_rules import WordRule
 from lmworks.tokenizer.training.word_table import WordCounts
+from lmworks.tokenizer.word_rules import WordRule
 
 
 @dataclass(frozen=True, slots=True, eq=False)

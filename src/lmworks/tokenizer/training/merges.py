@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 
 from lmworks.progress import Report, no_report
-from lmworks.tokenizer.training import library
+from lmworks.tokenizer import library
 from lmworks.tokenizer.training.merges_reference import learn_merges as learn_reference
 from lmworks.tokenizer.training.spelling import Spelling
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from tokenizers import decoders, normalizers
 
 from lmworks.tokenizer.config import Normal
-from lmworks.tokenizer.training.word_rules import SPACE
 from lmworks.tokenizer.training.word_table import WordCounts
+from lmworks.tokenizer.word_rules import SPACE
 
 UNKNOWN = "<unk>"
 BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))

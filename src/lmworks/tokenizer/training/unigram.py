@@ -22,8 +22,8 @@ from lmworks.tokenizer.training.preparing import (
 from lmworks.tokenizer.training.spelling import spell_characters
 from lmworks.tokenizer.training.unigram_learning import Pieces, learn_pieces
 from lmworks.tokenizer.training.word_counts import count_words
-from lmworks.tokenizer.training.word_rules import WordRule
 from lmworks.tokenizer.training.word_table import WordCounts
+from lmworks.tokenizer.word_rules import WordRule
 
 END = "</s>"
 _RULE = WordRule("metaspace", "run")

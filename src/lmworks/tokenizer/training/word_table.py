@@ -9,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from lmworks.tokenizer.training import library
-from lmworks.tokenizer.training.word_rules import WordRule, character_classes
+from lmworks.tokenizer import library
+from lmworks.tokenizer.word_rules import WordRule, character_classes
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,8 +17,8 @@ from lmworks.tokenizer.training.bpe import Trained
 from lmworks.tokenizer.training.merges import learn_merges
 from lmworks.tokenizer.training.spelling import CONTINUING, spell_characters
 from lmworks.tokenizer.training.word_counts import count_words
-from lmworks.tokenizer.training.word_rules import WordRule
 from lmworks.tokenizer.training.word_table import WordCounts
+from lmworks.tokenizer.word_rules import WordRule
 
 LONGEST_WORD = 100  # characters, beyond which BERT's tokenizer takes a word as unknown
 

@@ -1,8 +1,8 @@
-"""The compiled part of training a tokenizer: cutting and counting words, learning merges and pieces.
+"""The compiled parts: cutting, counting and encoding words, learning merges, and the lattices of Unigram.
 
-In Python both take most of the time that training takes (docs/vocabulary-training.md has figures): a regular
+In Python they are most of the time that training and encoding take (docs/vocabulary-training.md has figures): a regular
 expression in one case, chasing pairs through dictionaries in the other. NumPy does not help, since the work is neither
-uniform nor in large pieces, and a just-in-time compiler would be a large dependency for three hundred lines.
+uniform nor in large pieces, and a just-in-time compiler would be a large dependency for some hundred lines.
 """
 
 import ctypes
@@ -23,9 +23,9 @@ def load() -> ctypes.CDLL | None:
         return None
     if choice:
         raise ValueError(f"{CHOICE} is {choice!r}; allowed: 'reference', or leave it unset")
-    path = library_path("lmworks.tokenizer.training", "training")
+    path = library_path("lmworks.tokenizer", "tokenizer")
     if path is None:
-        warn_of_missing("training a tokenizer takes a hundred times as long")
+        warn_of_missing("training a tokenizer and encoding much text are slow")
         return None
     return _declare(ctypes.CDLL(str(path)))
 
@@ -62,6 +62,11 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
         "unigram_best": (number, (pointer, small, pointer, pointer)),
         "unigram_alternatives": (number, (pointer, pointer, pointer, pointer)),
         "unigram_keep": (number, (pointer, pointer)),
+        "vocabulary_new": (pointer, (*(pointer,) * 4, number, pointer, pointer, number, small)),
+        "vocabulary_free": (None, (pointer,)),
+        "encoder_new": (pointer, (pointer, *rule)),
+        "encoder_free": (None, (pointer,)),
+        "encoder_encode": (number, (pointer, pointer, pointer, number, pointer, pointer)),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(library, f"lmworks_{name}")

@@ -18,6 +18,7 @@ enum class Rule : int32_t {
     gpt2 = 1,   // 's|'t|'re|'ve|'m|'ll|'d| ?L+| ?N+| ?[^sLN]+|s+(?!S)|s+, where s, L, N are space, letter, number
     gpt4 = 2,   // the same contractions in any case|[^\r\nLN]?L+|N+| ?[^sLN]+[\r\n]*|s*[\r\n]+|s+(?!S)|s+
     metaspace = 3,  // [\r\n]+|N+ where numbers are limited|a space and what follows up to the next of these
+    smollm = 4,     // gpt2 on what lies between numbers, each of which is a word
 };
 
 class Scanner {
@@ -29,7 +30,8 @@ public:
     // The end of the word that begins at `at`, which lies before `end`. The text is valid UTF-8.
     const uint8_t* word(const uint8_t* at, const uint8_t* end) const {
         switch (rule_) {
-            case Rule::gpt2: return gpt2(at, end);
+            case Rule::gpt2:
+            case Rule::smollm: return gpt2(at, end);
             case Rule::gpt4: return gpt4(at, end);
             case Rule::metaspace: return metaspace(at, end);
             default: return end;
@@ -92,8 +94,10 @@ private:
     // Spaces, of which the last one is left to the word behind them.
     const uint8_t* spaces(const uint8_t* at, const uint8_t* end) const {
         const uint8_t *last = at, *next = at;
-        for (Character c = read(next, end); c.width && c.kind == space; c = read(next, end)) last = next, next += c.width;
-        return next == end || last == at ? next : last;
+        Character c = read(next, end);
+        for (; c.width && c.kind == space; c = read(next, end)) last = next, next += c.width;
+        const bool apart = rule_ == Rule::smollm && c.kind == number;  // where numbers are cut out first, a text ends here
+        return next == end || last == at || apart ? next : last;
     }
 
     const uint8_t* gpt2(const uint8_t* at, const uint8_t* end) const {

@@ -16,7 +16,7 @@ from lmworks.tokenizer.config import DIGITS, RULES, Digits, Rule
 
 SPACE = "▁"  # SentencePiece's letter for a space
 CODE_POINTS = 0x110000
-_AT_ONCE = 0x10000  # code points; the library needs some 300 bytes for each
+_PLANES = (0, 1, 2, 3, 14)  # of 0x10000 code points; the others have no characters, or are for private use
 _CLASSES = (r"\p{L}+", r"\p{N}+", r"\s+")  # 1, 2, 3; everything else is 0
 
 
@@ -87,8 +87,8 @@ def character_classes() -> np.ndarray:
     """(0x110000,) uint8: whether the library's regular expressions take a code point for a letter (1), a number (2), a
     space (3), or none of them (0)."""
     table = np.zeros(CODE_POINTS, np.uint8)
-    for first in range(0, CODE_POINTS, _AT_ONCE):
-        points = [code for code in range(first, first + _AT_ONCE) if not 0xD800 <= code < 0xE000]
+    for plane in _PLANES:  # one by one, since the library needs some 300 bytes for a character
+        points = [code for code in range(plane << 16, (plane + 1) << 16) if not 0xD800 <= code < 0xE000]
         table[points] = _classify("".join(map(chr, points)))
     table.setflags(write=False)
     return table

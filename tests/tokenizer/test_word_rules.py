@@ -10,13 +10,11 @@ from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
 
 from lmworks.tokenizer.config import DIGITS, RULES
-from lmworks.tokenizer.training.word_rules import CODE_POINTS, SPACE, WordRule, character_classes
 from lmworks.tokenizer.training.word_table import cut_words
+from lmworks.tokenizer.word_rules import CODE_POINTS, SPACE, WordRule, character_classes
+from odd_characters import PIECES
 
 ALL = [WordRule(rule, digits) for rule in RULES for digits in DIGITS]
-# What the rules look at: apostrophes with the letters of contractions, a long s that is an s in any case, spaces of all
-# kinds, line breaks, numbers of several kinds, combining marks, characters of one to four bytes.
-PIECES = [*"aZ'sStTlLvVrReEmMdDſK  \n\r\t09٣½Ⅷé世🙂!?.,-_▁", "\u00a0", "\u3000", "\u2028", "\u0085", "\u0301", "\x1c"]
 
 
 @pytest.mark.parametrize("rule", ALL, ids=str)

@@ -46,6 +46,13 @@ STAGES: dict[str, Stage] = {
         purpose="learn a vocabulary from documents as BERT has it",
         libraries=("numpy", "tokenizers"),
     ),
+    "tokenizer.unigram": Stage(
+        run="lmworks.data.stage_train_tokenizer:unigram",
+        config="lmworks.tokenizer.config:UnigramConfig",
+        version=1,
+        purpose="learn a vocabulary from documents as T5 has it",
+        libraries=("numpy", "tokenizers"),
+    ),
     "data.tokenize": Stage(
         run="lmworks.data.stage_tokenize:tokenize",
         config="lmworks.data.config:TokenizeConfig",

@@ -37,11 +37,11 @@ def test_train_then_explain(texts, tmp_path):
     assert "l + o" in explained.output and "merge" in explained.output and "seen" in explained.output
 
 
-@pytest.mark.parametrize("kind", ["wordpiece"])
-def test_other_kinds(texts, tmp_path, kind):
+@pytest.mark.parametrize(("kind", "reason"), [("wordpiece", "longest piece"), ("unigram", "log-probability")])
+def test_other_kinds(texts, tmp_path, kind, reason):
     done = run("train", str(texts), "--out", str(tmp_path / "v"), "--kind", kind, "--set", "vocabulary_size=60")
     assert done.exit_code == 0, done.output
-    assert "longest piece" in run("explain", "lower", "--tokenizer", str(tmp_path / "v")).output
+    assert reason in run("explain", "lower", "--tokenizer", str(tmp_path / "v")).output
 
 
 def test_metaspace_explains_bytes(texts, tmp_path):

@@ -24,15 +24,16 @@ def test_documents_to_a_vocabulary_to_shards(documents, tmp_path):
     tokenizer = Tokenizer.load(outcome.folder)
     assert outcome.manifest.metrics["vocabulary"] == tokenizer.vocabulary_size == 280
     assert outcome.manifest.metrics["missing"] == 0
-    assert len(read_trace(outcome.folder)) == outcome.manifest.metrics["merges"] == 280 - 257
+    assert len(read_trace(outcome.folder)) == 280 - 257
     shards = run_alone("data.tokenize", tmp_path / "shards", [documents, outcome.folder], [], [])
     dataset = TokenDataset(shards.folder)
     assert dataset.documents == 3 and dataset.index.vocabulary == tokenizer.hash
 
 
-def test_the_same_documents_give_the_same_vocabulary(documents, tmp_path):
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
+def test_the_same_documents_give_the_same_vocabulary(documents, tmp_path, kind):
     outcomes = [
-        run_alone("tokenizer.wordpiece", tmp_path / name, [documents], [], ["vocabulary_size=120", "coverage=1.0"])
+        run_alone(f"tokenizer.{kind}", tmp_path / name, [documents], [], ["vocabulary_size=60", "coverage=1.0"])
         for name in ("first", "second")
     ]
     assert outcomes[0].manifest.content_hash == outcomes[1].manifest.content_hash

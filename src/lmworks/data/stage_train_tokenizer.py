@@ -1,4 +1,4 @@
-"""The stages `tokenizer.bpe` and `tokenizer.wordpiece`: documents into a tokenizer."""
+"""The stages `tokenizer.bpe`, `tokenizer.wordpiece` and `tokenizer.unigram`: documents into a tokenizer."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -8,10 +8,14 @@ from lmworks.artefact import StageContext, StageResult, write_text
 from lmworks.data.store import DOCUMENTS, DocumentStore
 from lmworks.progress import Report
 from lmworks.report import Section, Table
-from lmworks.tokenizer.config import BpeConfig, WordPieceConfig
+from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
 from lmworks.tokenizer.explaining import TRACE
 from lmworks.tokenizer.training.bpe import Trained, train_bpe
+from lmworks.tokenizer.training.unigram import TrainedUnigram, train_unigram
 from lmworks.tokenizer.training.wordpiece import train_wordpiece
+
+Config = BpeConfig | WordPieceConfig | UnigramConfig
+Trainer = Callable[[Iterable[str], Any, Report], Trained | TrainedUnigram]
 
 
 def bpe(config: BpeConfig, context: StageContext) -> StageResult:
@@ -24,36 +28,37 @@ def wordpiece(config: WordPieceConfig, context: StageContext) -> StageResult:
     return _train(train_wordpiece, config, context)
 
 
-def _train(
-    train: Callable[[Iterable[str], Any, Report], Trained], config: BpeConfig | WordPieceConfig, context: StageContext
-) -> StageResult:
+def unigram(config: UnigramConfig, context: StageContext) -> StageResult:
+    """Unigram from the texts of the one input with documents; ValueError when they are all empty."""
+    return _train(train_unigram, config, context)
+
+
+def _train(train: Trainer, config: Config, context: StageContext) -> StageResult:
     store = DocumentStore(context.input(DOCUMENTS))
     trained = train((document.text for document in store), config, context.progress)
     write_tokenizer(context.output, trained)
     return StageResult(metrics=metrics(trained, config), sections=(section(trained, config),))
 
 
-def write_tokenizer(folder: Path, trained: Trained) -> None:
-    """`tokenizer.json`, `tokenizer_config.json` and the trace of the merges, into an existing folder."""
+def write_tokenizer(folder: Path, trained: Trained | TrainedUnigram) -> None:
+    """`tokenizer.json`, `tokenizer_config.json` and, where there are merges, their trace, into an existing folder."""
     trained.tokenizer.save(folder)
-    write_text(folder / TRACE, trained.trace())
+    if isinstance(trained, Trained):
+        write_text(folder / TRACE, trained.trace())
 
 
-def metrics(trained: Trained, config: BpeConfig | WordPieceConfig) -> dict[str, int]:
+def metrics(trained: Trained | TrainedUnigram, config: Config) -> dict[str, int]:
+    """`missing` is how many tokens fewer than asked for there was text to learn."""
     return {
         "vocabulary": trained.tokenizer.vocabulary_size,
         "missing": max(config.vocabulary_size - trained.tokenizer.vocabulary_size, 0),
-        "merges": len(trained.merges),
         "words": trained.occurrences,
         "different_words": trained.words,
     }
 
 
-def section(trained: Trained, config: BpeConfig | WordPieceConfig) -> Section:
-    """What was learnt, with the first merges and the last."""
-    merges, counts = trained.merges.pairs(), trained.merges.counts.tolist()
-    rows = [(number + 1, *merges[number], counts[number]) for number in range(len(merges))]
-    shown = rows if len(rows) <= 20 else [*rows[:10], *rows[-10:]]
+def section(trained: Trained | TrainedUnigram, config: Config) -> Section:
+    """What was learnt, with its beginning and its end."""
     numbers = metrics(trained, config)
     text = (
         f"{numbers['vocabulary']:,} tokens were learnt from {numbers['words']:,} words, of which "
@@ -61,8 +66,23 @@ def section(trained: Trained, config: BpeConfig | WordPieceConfig) -> Section:
     )
     if numbers["missing"]:
         text += (
-            f" {numbers['missing']:,} fewer than asked for: no further pair occurs {config.min_frequency} times. Give "
-            "more text, or lower vocabulary_size or min_frequency."
+            f" That is {numbers['missing']:,} fewer than asked for: nothing else in the texts is frequent enough. Give "
+            "more of them, or lower vocabulary_size."
         )
-    table = Table(("merge", "left", "right", "neighbours so often"), tuple(shown), "The first merges and the last")
-    return Section("Vocabulary", text, (table,))
+    return Section("Vocabulary", text, (_merges(trained) if isinstance(trained, Trained) else _pieces(trained),))
+
+
+def _merges(trained: Trained) -> Table:
+    merges, counts = trained.merges.pairs(), trained.merges.counts.tolist()
+    rows = [(number + 1, *merges[number], counts[number]) for number in range(len(merges))]
+    columns = ("merge", "left", "right", "neighbours so often")
+    return Table(columns, _ends(rows), "The first merges and the last")
+
+
+def _pieces(trained: TrainedUnigram) -> Table:
+    rows = [*zip(trained.pieces.names, trained.pieces.scores.tolist(), strict=True)]
+    return Table(("piece", "log-probability"), _ends(rows), "The most probable pieces and the least")
+
+
+def _ends(rows: list[tuple[Any, ...]]) -> tuple[tuple[Any, ...], ...]:
+    return tuple(rows if len(rows) <= 20 else [*rows[:10], *rows[-10:]])

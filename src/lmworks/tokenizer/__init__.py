@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from lmworks.tokenizer.chat import ChatRenderer as ChatRenderer
     from lmworks.tokenizer.chat import Rendered as Rendered
     from lmworks.tokenizer.config import BpeConfig as BpeConfig
+    from lmworks.tokenizer.config import UnigramConfig as UnigramConfig
     from lmworks.tokenizer.config import WordPieceConfig as WordPieceConfig
     from lmworks.tokenizer.explaining import explain as explain
     from lmworks.tokenizer.families import FAMILIES as FAMILIES
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from lmworks.tokenizer.tokenizer import Tokenizer as Tokenizer
     from lmworks.tokenizer.training.bpe import Trained as Trained
     from lmworks.tokenizer.training.bpe import train_bpe as train_bpe
+    from lmworks.tokenizer.training.unigram import TrainedUnigram as TrainedUnigram
+    from lmworks.tokenizer.training.unigram import train_unigram as train_unigram
     from lmworks.tokenizer.training.wordpiece import train_wordpiece as train_wordpiece
 
 _PUBLIC = {
@@ -28,6 +31,8 @@ _PUBLIC = {
     "Rendered": "lmworks.tokenizer.chat",
     "Tokenizer": "lmworks.tokenizer.tokenizer",
     "Trained": "lmworks.tokenizer.training.bpe",
+    "TrainedUnigram": "lmworks.tokenizer.training.unigram",
+    "UnigramConfig": "lmworks.tokenizer.config",
     "WordPieceConfig": "lmworks.tokenizer.config",
     "chat_template": "lmworks.tokenizer.families",
     "explain": "lmworks.tokenizer.explaining",
@@ -35,6 +40,7 @@ _PUBLIC = {
     "load_tiktoken": "lmworks.tokenizer.tiktoken_ranks",
     "missing_tokens": "lmworks.tokenizer.families",
     "train_bpe": "lmworks.tokenizer.training.bpe",
+    "train_unigram": "lmworks.tokenizer.training.unigram",
     "train_wordpiece": "lmworks.tokenizer.training.wordpiece",
 }
 
@@ -46,6 +52,8 @@ __all__ = [
     "Rendered",
     "Tokenizer",
     "Trained",
+    "TrainedUnigram",
+    "UnigramConfig",
     "WordPieceConfig",
     "chat_template",
     "explain",
@@ -53,6 +61,7 @@ __all__ = [
     "load_tiktoken",
     "missing_tokens",
     "train_bpe",
+    "train_unigram",
     "train_wordpiece",
 ]
 

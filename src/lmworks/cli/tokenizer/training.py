@@ -10,7 +10,7 @@ from lmworks.cli.options import new_console
 if TYPE_CHECKING:
     from lmworks.records import LeftOut
 
-KINDS = ("bpe", "wordpiece")
+KINDS = ("bpe", "wordpiece", "unigram")
 
 
 def train(
@@ -62,11 +62,13 @@ def _by_reason(left_out: "list[LeftOut]") -> dict[str, list[str]]:
 
 def _trainer(kind: str, vocabulary_size: int | None, overrides: list[str]) -> tuple[Any, Any]:
     from lmworks.config import assign, from_mapping, parse_assignment, unknown
-    from lmworks.tokenizer.config import BpeConfig, WordPieceConfig
+    from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
     from lmworks.tokenizer.training.bpe import train_bpe
+    from lmworks.tokenizer.training.unigram import train_unigram
     from lmworks.tokenizer.training.wordpiece import train_wordpiece
 
-    trainers = {"bpe": (train_bpe, BpeConfig), "wordpiece": (train_wordpiece, WordPieceConfig)}
+    configs = (BpeConfig, WordPieceConfig, UnigramConfig)
+    trainers = dict(zip(KINDS, zip((train_bpe, train_wordpiece, train_unigram), configs, strict=True), strict=True))
     if kind not in trainers:
         raise ValueError(unknown("kind", kind, KINDS))
     mapping: dict[str, Any] = {} if vocabulary_size is None else {"vocabulary_size": vocabulary_size}
@@ -79,10 +81,10 @@ def _trainer(kind: str, vocabulary_size: int | None, overrides: list[str]) -> tu
 def settings() -> str:
     """What `--set` takes for each kind, in Markdown."""
     from lmworks.config import described
-    from lmworks.tokenizer.config import BpeConfig, WordPieceConfig
+    from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
 
     paragraphs: list[str] = []
-    for kind, config in (("bpe", BpeConfig), ("wordpiece", WordPieceConfig)):
+    for kind, config in zip(KINDS, (BpeConfig, WordPieceConfig, UnigramConfig), strict=True):
         lines = [f"- `{key}={default}`: {text}" for key, (default, text) in described(config).items()]
         paragraphs += [f"What `--set` takes for {kind}, with the defaults:", "", *lines]
     return "\n\n".join(paragraphs)

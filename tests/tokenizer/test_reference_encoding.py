@@ -1,0 +1,241 @@
+"""The reference encoders and the `tokenizers` library, each the other's oracle: the same ids of one tokenizer.json."""
+
+import json
+import unicodedata
+from collections.abc import Callable
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import foreign_vocabularies as foreign
+import pytest
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
+
+from lmworks.tokenizer import Tokenizer, load_sentence_piece, load_tiktoken
+from lmworks.tokenizer.byte_level import byte_level_bpe
+from lmworks.tokenizer.reference.bpe import merge
+from lmworks.tokenizer.reference.encoding import reference_encoder
+from lmworks.tokenizer.reference.normalising import read_normaliser
+from lmworks.tokenizer.reference.unigram import best_pieces
+from lmworks.tokenizer.reference.words import cut, is_punctuation, read_rule
+from lmworks.tokenizer.tiktoken_ranks import ENCODINGS, RankEncoding, rank_tokenizer
+
+Encode = Callable[[str], list[int]]
+HARD = "aeioutnshr lTI.,'\n\t\r  ßé日🙂0123456789-/SſK'sS’\u0301ǅ\x85\xa0\u2003½ﬁＡ①ABCdéÉ<s></>▁\u3000ͅİΣς"
+every = st.characters(exclude_categories=["Cs", "Cn"])  # what Python's Unicode does not know yet, the library may
+texts = st.text(every, max_size=40) | st.text(st.sampled_from(HARD), max_size=60)
+
+
+def reference(tokenizer: Tokenizer) -> Encode:
+    encode = reference_encoder(json.loads(tokenizer.backend.to_str()))
+    return lambda text: list(encode(text))
+
+
+def o200k() -> Tokenizer:
+    """The rule of o200k with GPT-2's merges: its own vocabulary is too large for the quick tests."""
+    tokens, merges = foreign.gpt2_parts()
+    backend = byte_level_bpe(tokens, merges, [1] * len(tokens), "gpt-2")
+    backend.pre_tokenizer = ENCODINGS["o200k"].words()
+    return Tokenizer(backend)
+
+
+def character_bpe(byte_fallback: bool) -> Tokenizer:
+    """BPE over characters, with the unknown ones as bytes or as one unknown token."""
+    pieces = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), *"▁aeinrst", "▁t", "in", "er", "▁the", "▁ta", "he"]
+    merges = [("▁", "t"), ("i", "n"), ("e", "r"), ("▁t", "a")]
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
+    model = models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=byte_fallback)
+    backend = tokenizers.Tokenizer(model)
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Metaspace("▁", prepend_scheme="first", split=False),
+            pre_tokenizers.Split(Regex(r"[\r\n]+|\p{N}{1,3}|▁?[^▁\r\n\p{N}]+|▁"), "isolated"),
+        ]
+    )
+    backend.add_tokens([AddedToken("<tag>", normalized=False), AddedToken("st", normalized=True)])
+    return Tokenizer(backend)
+
+
+def unigram(name: str, folder: Path) -> Tokenizer:
+    (folder / name).write_bytes(foreign.sentence_piece_file(name))
+    return load_sentence_piece(folder / name)
+
+
+CASES: dict[str, Callable[[], Tokenizer]] = {
+    **{f"GPT-2, {rule}": lambda rule=rule: foreign.gpt2(rule) for rule in ("gpt-2", "smollm", "llama-bpe", "qwen2")},
+    "GPT-2, o200k": o200k,
+    "BERT": foreign.bert,
+    "characters and bytes": lambda: character_bpe(True),
+    "characters": lambda: character_bpe(False),
+}
+
+
+@pytest.fixture(scope="module", params=[*CASES, "Unigram: test_model", "Unigram: test_ja_model"])
+def pair(request, tmp_path_factory):
+    kind, _, name = request.param.partition(": ")
+    ours = unigram(name, tmp_path_factory.mktemp("model")) if name else CASES[kind]()
+    return reference(ours), ours
+
+
+@cache
+def of_another_unicode() -> frozenset[str]:
+    """Characters that the library's Unicode and Python's see otherwise: the library's is old for BERT and NFKC.
+
+    And 256 ideographs from U+2B820 on, around which BERT puts spaces and the library does not.
+    """
+    bert, nfkc, marks = normalizers.BertNormalizer(), normalizers.NFKC(), pre_tokenizers.BertPreTokenizer()
+    clean = read_normaliser(json.loads(foreign.bert().backend.to_str())["normalizer"])
+    found = set()
+    for code in range(0x110000):
+        if 0xD800 <= code < 0xE000 or unicodedata.category(c := chr(code)) == "Cn":
+            continue
+        cut_off = len(marks.pre_tokenize_str(f"a{c}b")) == 3
+        if (
+            cut_off != is_punctuation(c)
+            or nfkc.normalize_str(c) != unicodedata.normalize("NFKC", c)
+            or bert.normalize_str(c) != clean(c)
+        ):
+            found.add(c)
+    return frozenset(found)
+
+
+def usual(text: str, ours: Tokenizer) -> str:
+    """Without the characters that the two see otherwise, where it matters."""
+    if isinstance(ours.backend.model, models.BPE):
+        return text
+    return "".join(character for character in text if character not in of_another_unicode())
+
+
+def test_few_characters_are_of_another_unicode():
+    assert len(of_another_unicode()) < 1100
+    older = {c for c in of_another_unicode() if not 0x2B820 <= ord(c) < 0x2B920}
+    assert not any(ord(c) < 0x590 for c in older)  # none of the alphabets of Europe
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=texts)
+def test_any_text(pair, text):
+    encode, ours = pair
+    text = usual(text, ours)
+    assert encode(text) == ours.encode(text)
+
+
+def known(text: str) -> str:
+    return "".join(c for c in text if unicodedata.category(c) != "Cn")
+
+
+def equal_on(corpus: Callable, encode: Encode, ours: Tokenizer, most: int = 1 << 60) -> None:
+    for text in corpus():
+        text = usual(known(text[:most]), ours)
+        assert encode(text) == ours.encode(text), text[:80]
+
+
+def test_languages(pair):
+    equal_on(foreign.declarations, *pair, most=400)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("corpus", [foreign.declarations, foreign.ntrex, foreign.source_code])
+def test_whole_corpora(pair, corpus):
+    equal_on(corpus, *pair)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("character", ["a", " ", "\n", "🙂", "7", "é"])
+def test_a_megabyte_of_one_character(pair, character):
+    encode, ours = pair
+    text = character * (1_000_000 // len(character.encode()))
+    assert encode(text) == ours.encode(text)
+
+
+@pytest.mark.slow
+def test_every_character(pair):
+    """Alone and between letters; a thousand at once, since words end at spaces in all rules."""
+    encode, ours = pair
+    for code in range(0, 0x110000, 1000):
+        some = usual(known("".join(chr(c) for c in range(code, code + 1000) if not 0xD800 <= c < 0xE000)), ours)
+        for text in (" ".join(some), " ".join(f"a{c}b" for c in some)):
+            assert encode(text) == ours.encode(text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["p50k", "cl100k", "o200k"])
+def test_published_ranks(name):
+    ours = load_tiktoken(foreign.from_wheel("litellm==1.110.2") / f"{name}.tiktoken", name)
+    for corpus in (foreign.declarations, foreign.ntrex, foreign.source_code):
+        equal_on(corpus, reference(ours), ours)
+
+
+@pytest.mark.slow
+def test_mistrals_model():
+    ours = load_sentence_piece(foreign.from_wheel("mistral-common==1.13.1") / "v7.model")
+    for corpus in (foreign.declarations, foreign.ntrex, foreign.source_code):
+        equal_on(corpus, reference(ours), ours)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The algorithms, against their definitions written down naively
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    ids=st.lists(st.integers(0, 2), max_size=25),
+    pairs=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), unique=True, max_size=8),
+)
+def test_merging_is_joining_the_lowest_pair_again_and_again(ids, pairs):
+    ranks, joined = {pair: rank for rank, pair in enumerate(pairs)}, [3 + rank % 3 for rank in range(len(pairs))]
+    naive = list(ids)
+    for _ in range(len(ids)):
+        found = [(ranks[pair], at) for at, pair in enumerate(pairwise(naive)) if pair in ranks]
+        if found:
+            rank, at = min(found)
+            naive[at : at + 2] = [joined[rank]]
+    assert merge(ids, ranks, joined) == naive
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    text=st.text("abc", max_size=9), scores=st.dictionaries(st.text("ab", min_size=1, max_size=4), st.integers(-9, -1))
+)
+def test_the_best_way_is_the_best_of_all_ways(text, scores):
+    def ways(rest: str):
+        if not rest:
+            yield 0.0
+        for end in range(1, len(rest) + 1):
+            score = scores.get(rest[:end], -20.0 if end == 1 else None)
+            if score is not None:
+                yield from (score + other for other in ways(rest[end:]))
+
+    pieces = best_pieces(text, scores, 4, -20.0)
+    assert "".join(pieces) == text
+    assert sum(scores.get(piece, -20.0) for piece in pieces) == max(ways(text))
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=texts)
+def test_words_are_what_the_regular_expression_finds(text):
+    for encoding in ENCODINGS.values():
+        bytes_alone = rank_tokenizer({bytes([b]): b for b in range(256)}, RankEncoding(0, encoding.words, {}))
+        steps = json.loads(bytes_alone.backend.to_str())["pre_tokenizer"].get("pretokenizers", [])
+        for step in steps:
+            if step["type"] == "Split":
+                pattern = step["pattern"]["Regex"]
+                theirs = pre_tokenizers.Split(Regex(pattern), "isolated").pre_tokenize_str(text)
+                assert cut(text, read_rule(pattern)) == [word for word, _ in theirs]
+
+
+def test_parts_that_are_not_written_down_are_named():
+    document = json.loads(foreign.gpt2().backend.to_str())
+    for change, message in [
+        ({"normalizer": {"type": "StripAccents"}}, "StripAccents"),
+        ({"pre_tokenizer": {"type": "UnicodeScripts"}}, "UnicodeScripts"),
+        ({"model": {**document["model"], "dropout": 0.1}}, "dropout"),
+        ({"model": {"type": "WordLevel"}}, "WordLevel"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            reference_encoder({**document, **change})
+    with pytest.raises(ValueError, match=r"alternative '\\\\w\+' of a rule"):
+        read_rule(r"\w+|\s+")

@@ -8,7 +8,7 @@ import pytest
 
 from lmworks.serve.config import ServeConfig
 
-VERBS = ("up", "build", "serve", "ask", "pull", "lineage", "stage", "model", "log", "keys", "bench")
+VERBS = ("up", "build", "serve", "ask", "pull", "lineage", "stage", "model", "tokenizer", "log", "keys", "bench")
 
 
 def lmworks(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
@@ -21,7 +21,7 @@ def test_every_verb_has_help_that_says_what_it_is_for(verb):
     result = lmworks(verb, "--help")
     assert result.returncode == 0
     assert len(result.stdout) > 300
-    if verb not in ("pull", "stage", "model", "log", "keys"):
+    if verb not in ("pull", "stage", "model", "tokenizer", "log", "keys"):
         assert "Example" in result.stdout or "lmworks" in result.stdout
 
 

@@ -27,7 +27,7 @@ STAGES: dict[str, Stage] = {
     "data.read": Stage(
         run="lmworks.data.stage:read",
         config="lmworks.data.config:ReadConfig",
-        version=4,
+        version=5,
         purpose="read files into documents; list what was left out and why",
         libraries=("markdown-it-py", "trafilatura"),
         sources="lmworks.data.stage:source_digest",
@@ -63,7 +63,7 @@ STAGES: dict[str, Stage] = {
     "retrieve.index": Stage(
         run="lmworks.retrieve.stage:index",
         config="lmworks.retrieve.config:IndexConfig",
-        version=5,
+        version=6,
         purpose="cut documents into chunks; index them by embedding and by words",
         libraries=("markdown-it-py", "numpy", "tokenizers", "torch"),
         models=("embedder",),
@@ -71,7 +71,7 @@ STAGES: dict[str, Stage] = {
     "ground.questions": Stage(
         run="lmworks.ground.questions:make_questions",
         config="lmworks.ground.config:QuestionsConfig",
-        version=4,
+        version=5,
         purpose="load gold questions and make automatic ones from headings and removed sources",
         libraries=("markdown-it-py",),
         sources="lmworks.ground.questions:gold_digest",
@@ -79,7 +79,7 @@ STAGES: dict[str, Stage] = {
     "ground.calibrate": Stage(
         run="lmworks.ground.calibration:calibrate",
         config="lmworks.ground.config:CalibrationConfig",
-        version=5,
+        version=6,
         purpose="fit the confidence of answers, and the threshold below which to abstain, on the calibration split",
         libraries=("gguf", "numpy", "scikit-learn", "tokenizers", "torch"),
         models=("assistant", "embedder"),
@@ -87,7 +87,7 @@ STAGES: dict[str, Stage] = {
     "ground.evaluate": Stage(
         run="lmworks.ground.evaluation:evaluate",
         config="lmworks.ground.config:EvaluationConfig",
-        version=5,
+        version=6,
         purpose="ask the test questions; score answers, citations and abstentions beside two baselines",
         libraries=("gguf", "numpy", "tokenizers", "torch"),
         models=("assistant", "embedder"),

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
+from lmworks.tokenizer.word_rules import WordRule
+
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # GGUF's token types, which are SentencePiece's
 
 
@@ -67,19 +69,6 @@ def _smollm() -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), _gpt2()])
 
 
-def _llama3(digits: str = r"\p{N}{1,3}") -> pre_tokenizers.PreTokenizer:
-    """Dubey et al. 2024; the rule is OpenAI's cl100k. Qwen differs in having every digit a word of its own."""
-    words = (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|" + digits + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|"
-        r"\s*[\r\n]+|\s+(?!\S)|\s+"
-    )
-    return isolate(words)
-
-
-def _qwen2() -> pre_tokenizers.PreTokenizer:
-    return _llama3(r"\p{N}")
-
-
 def _default() -> pre_tokenizers.PreTokenizer:
     """What llama.cpp falls back to: GPT-2's words between runs of punctuation, with numbers in groups of three."""
     words = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
@@ -95,7 +84,7 @@ def isolate(*patterns: str) -> pre_tokenizers.PreTokenizer:
 PRE_TOKENIZERS: dict[str, Callable[[], pre_tokenizers.PreTokenizer]] = {
     "default": _default,
     "gpt-2": _gpt2,
-    "llama-bpe": _llama3,
-    "qwen2": _qwen2,
+    "llama-bpe": WordRule("gpt4", "three").pre_tokenizer,  # Dubey et al. 2024
+    "qwen2": WordRule("gpt4", "one").pre_tokenizer,
     "smollm": _smollm,
 }

@@ -71,8 +71,8 @@ th { text-align: left; font-weight: 600; border-bottom: 2px solid var(--line); p
   white-space: nowrap; }
 td { border-bottom: 1px solid var(--line); padding: 4px 16px 4px 0; vertical-align: top; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-figure { margin: 24px 0; overflow-x: auto; }
-figure svg { max-width: 100%; min-width: 480px; height: auto; }
+figure { margin: 24px 0; }
+figure svg { max-width: 100%; height: auto; }
 """
 
 

@@ -187,13 +187,13 @@ def _unreachable(comparison: Comparison) -> Section:
     for name, found in comparison.reaches.items():
         spelled = spelled_tokens(comparison.vocabularies[name])
         for reason, _ in Counter(found.reasons.values()).most_common():
-            for index in [i for i, why in found.reasons.items() if why == reason][:EXAMPLES]:
+            for index in [i for i, why in found.reasons.items() if why == reason][: EXAMPLES // 2]:
                 becomes = " ".join(spelled[piece] for piece in found.becomes.get(index, ())[:8])
-                examples.append((name, reason, index, spelled[index], becomes))
+                examples.append((name, _unbroken(reason), index, spelled[index], becomes))
     tables = [Table(("kind", *tallies), rows, "Ids by what leads to them")]
     if examples:
         columns = ("vocabulary", "why", "id", "token", "its text becomes")
-        tables.append(Table(columns, tuple(examples), f"Unreachable tokens, at most {EXAMPLES} for each reason"))
+        tables.append(Table(columns, tuple(examples), f"Unreachable tokens, at most {EXAMPLES // 2} for each reason"))
     return Section(
         "Tokens that no text becomes",
         "The text of each token was encoded, alone and inside other text (Land & Bartolo 2024, section 3.1). For BPE "
@@ -277,6 +277,10 @@ def _cell(measure: str, score: Score) -> str:
         words = f"0 (< {_percent(high)})"
     else:
         words = f"{_percent(score.value)} ± {_percent((high - low) / 2)}"
+    return _unbroken(words)
+
+
+def _unbroken(words: str) -> str:
     return words.replace(" ", "\N{NO-BREAK SPACE}")
 
 

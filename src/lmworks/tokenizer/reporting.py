@@ -10,7 +10,7 @@ from lmworks.records import Score, Scored
 from lmworks.report import Figure, Section, Table, dot_plot, heat_map, histogram, line_plot
 from lmworks.tokenizer.comparing import Comparison, spelled_tokens
 from lmworks.tokenizer.measuring import MEASURES
-from lmworks.tokenizer.reaching import KINDS
+from lmworks.tokenizer.reaching import KINDS, Kind
 from lmworks.tokenizer.undertrained import SHARE, Undertrained
 
 RARE = 10  # a token that occurs less often than that in the texts says little there
@@ -181,7 +181,7 @@ def _thinned(values: np.ndarray, points: int = 300) -> tuple[list[float], list[f
 
 def _unreachable(comparison: Comparison) -> Section:
     tallies = {name: Counter(found.kinds) for name, found in comparison.reaches.items()}
-    kinds = [kind for kind in KINDS if any(tally[kind] for tally in tallies.values())]
+    kinds: list[Kind] = [kind for kind in KINDS if any(tally[kind] for tally in tallies.values())]
     rows = tuple((kind, *(tally[kind] for tally in tallies.values())) for kind in kinds)
     examples = []
     for name, found in comparison.reaches.items():

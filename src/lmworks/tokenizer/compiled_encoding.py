@@ -7,7 +7,6 @@ whatever needs offsets, is left to the library, which stays the definition.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -74,7 +73,7 @@ class CompiledEncoding:
     def encode_batch(self, texts: Sequence[bytes]) -> list[np.ndarray]:
         """`encode` on all cores."""
         size = sum(map(len, texts))
-        threads = min(_cores(), size // _TOGETHER + 1, len(texts))
+        threads = min(library.cores(), size // _TOGETHER + 1, len(texts))
         if threads < 2:
             return self.encode(texts)
         with ThreadPoolExecutor(threads) as pool:
@@ -99,10 +98,6 @@ def _parts(texts: Sequence[bytes], size: int) -> list[list[bytes]]:
         parts[-1].append(text)
         held += len(text)
     return parts
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -37,6 +37,10 @@ def check(result: int) -> int:
     return result
 
 
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     pointer, number, small = c_void_p, c_int64, c_int32
     rule = (pointer, small, small)  # classes of characters, rule, digits

@@ -1,11 +1,9 @@
 // What Python calls to encode texts, through ctypes. A function that needs memory which is not there returns -1.
 
 #include <cstdint>
-#include <new>
 
 #include "encoder.h"
-
-#define EXPORT extern "C" __attribute__((visibility("default")))
+#include "exports.h"
 
 using namespace lmworks;
 
@@ -29,14 +27,12 @@ EXPORT void lmworks_encoder_free(void* encoder) { delete static_cast<Encoder*>(e
 // Encodes texts that end at `ends`: `ids` has room for one a byte, `id_ends` is where those of each text end.
 EXPORT int64_t lmworks_encoder_encode(void* encoder, const uint8_t* texts, const int64_t* ends, int64_t number,
                                       int32_t* ids, int64_t* id_ends) {
-    try {
+    return guarded([&] {
         int64_t start = 0, written = 0;
         for (int64_t text = 0; text < number; start = ends[text++]) {
             written += static_cast<Encoder*>(encoder)->encode(texts + start, ends[text] - start, ids + written);
             id_ends[text] = written;
         }
         return written;
-    } catch (const std::bad_alloc&) {
-        return -1;
-    }
+    });
 }

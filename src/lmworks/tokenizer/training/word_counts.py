@@ -5,7 +5,6 @@ the words of its texts. Where even that grows beyond a limit, it is written to d
 at the end.
 """
 
-import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lmworks.progress import Report, no_report
+from lmworks.tokenizer.library import cores
 from lmworks.tokenizer.training.word_table import CompiledTable, WordCounts, WordTable, new_table
 from lmworks.tokenizer.word_rules import WordRule
 
@@ -65,10 +65,6 @@ def count_words(
         for table in others:
             first.add(table.read())
         return _frequent(first.read(), min_word_count)
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[bytes]]:

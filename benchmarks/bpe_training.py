@@ -106,11 +106,13 @@ def growth(folders: list[str], size: float, path: Path) -> None:
             for contender in CONTENDERS:
                 values = [point[contender][key] for point in points.values()]
                 axes[row, column].plot(list(points), values, marker="o", label=contender)
-            axes[row, column].set(xlabel=label, ylim=(0, None))
+            axes[row, column].set(xlabel=label)
             axes[row, column].grid(color="#e0e1e6", linewidth=0.6)
             axes[row, column].spines[["top", "right"]].set_visible(False)
             if column == 0:
                 axes[row, column].set_ylabel(name)
+    for axis in axes.flat:
+        axis.set_ylim(bottom=0)
     axes[0, 0].legend(frameon=False)
     figure.savefig(path, metadata={"Date": None})
     print(f"plot -> {path}")

@@ -17,6 +17,7 @@ from lmworks.tokenizer.training.preparing import (
     mark_spaces,
     normaliser,
     prepare,
+    room_beside,
 )
 from lmworks.tokenizer.training.spelling import spell_bytes, spell_characters
 from lmworks.tokenizer.training.word_counts import count_words
@@ -76,15 +77,11 @@ def learn_bpe(words: WordCounts, config: BpeConfig, progress: Report = no_report
         spell_bytes(words) if config.words != "metaspace" else spell_characters(mark_spaces(words), config.coverage)
     )
     size, occurrences = len(words), words.total
-    if len(before) + len(spelling.alphabet) > config.vocabulary_size:
-        raise ValueError(
-            f"vocabulary_size is {config.vocabulary_size:,}, but {len(spelling.alphabet):,} characters are to have "
-            "tokens of their own: raise it, or lower coverage"
-        )
+    room = room_beside(before, spelling, config.vocabulary_size)
     del words
     merges = learn_merges(
         spelling,
-        config.vocabulary_size - len(before),
+        room,
         least=config.min_frequency,
         longest=config.max_token_length,
         forbidden=before,

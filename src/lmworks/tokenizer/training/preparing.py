@@ -1,10 +1,11 @@
 """How a text becomes words that begin with their space, as SentencePiece has them, and pieces become a text again."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from tokenizers import decoders, normalizers
 
 from lmworks.tokenizer.config import Normal
+from lmworks.tokenizer.training.spelling import Spelling
 from lmworks.tokenizer.training.word_table import WordCounts
 from lmworks.tokenizer.word_rules import SPACE
 
@@ -26,6 +27,17 @@ def prepare(texts: Iterable[str], normalise: Normal, spaces: bool) -> Iterator[s
 
 def normaliser(form: Normal) -> normalizers.Normalizer:
     return normalizers.NFC() if form == "NFC" else normalizers.NFKC()
+
+
+def room_beside(before: Collection[str], spelling: Spelling, vocabulary_size: int) -> int:
+    """How many of so many tokens are left beside those `before`; ValueError where that is less than the alphabet."""
+    room = vocabulary_size - len(before)
+    if room < len(spelling.alphabet):
+        raise ValueError(
+            f"vocabulary_size is {vocabulary_size:,}, but {len(spelling.alphabet):,} characters are to have tokens of "
+            f"their own, beside {len(before):,} others: raise it, or lower coverage"
+        )
+    return room
 
 
 def mark_spaces(words: WordCounts) -> WordCounts:

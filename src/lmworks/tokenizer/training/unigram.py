@@ -18,6 +18,7 @@ from lmworks.tokenizer.training.preparing import (
     mark_spaces,
     normaliser,
     prepare,
+    room_beside,
 )
 from lmworks.tokenizer.training.spelling import spell_characters
 from lmworks.tokenizer.training.unigram_learning import Pieces, learn_pieces
@@ -73,15 +74,11 @@ def learn_unigram(words: WordCounts, config: UnigramConfig, progress: Report = n
     before = [*config.special_tokens, *(BYTE_TOKENS if config.byte_fallback else ())]
     spelling = spell_characters(mark_spaces(words), config.coverage)
     size, occurrences = len(words), words.total
-    if len(before) + len(spelling.alphabet) > config.vocabulary_size:
-        raise ValueError(
-            f"vocabulary_size is {config.vocabulary_size:,}, but {len(spelling.alphabet):,} characters are to have "
-            "tokens of their own: raise it, or lower coverage"
-        )
+    room = room_beside(before, spelling, config.vocabulary_size)
     del words
     pieces = learn_pieces(
         spelling,
-        config.vocabulary_size - len(before),
+        room,
         longest=config.max_piece_length,
         seed_size=config.seed_size,
         shrinking=config.shrinking,

@@ -15,6 +15,7 @@ from lmworks.tokenizer.config import WordPieceConfig
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.training.bpe import Trained
 from lmworks.tokenizer.training.merges import learn_merges
+from lmworks.tokenizer.training.preparing import room_beside
 from lmworks.tokenizer.training.spelling import CONTINUING, spell_characters
 from lmworks.tokenizer.training.word_counts import count_words
 from lmworks.tokenizer.training.word_table import WordCounts
@@ -36,12 +37,7 @@ def train_wordpiece(
         raise ValueError("there is no text to learn from: every text is empty")
     spelling = spell_characters(words, config.coverage, CONTINUING)
     size, occurrences = len(words), words.total
-    room = config.vocabulary_size - len(config.special_tokens)
-    if len(spelling.alphabet) > room:
-        raise ValueError(
-            f"vocabulary_size is {config.vocabulary_size:,}, but {len(spelling.alphabet):,} characters, at the "
-            "beginning of words and inside, are to have tokens of their own: raise it, or lower coverage"
-        )
+    room = room_beside(config.special_tokens, spelling, config.vocabulary_size)
     merges = learn_merges(
         spelling,
         room,

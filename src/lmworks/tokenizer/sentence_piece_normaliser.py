@@ -8,7 +8,8 @@ by the *shortest* key, which loses accents: "e", circumflex, acute becomes "ê".
 tables' strings of several characters are what Unicode calls NFKC), and then every character stands alone while the
 table is applied. A difference is left where one accent follows another: NFKC puts them into the canonical order and
 composes across them, SentencePiece leaves them as they are. Text in Unicode's normal form C or KC has no such place,
-and other text few. And a text of which nothing is left gets no space behind it (`suffix`).
+and other text few (the character U+0344 is two accents by itself). And a text of which nothing is left gets no space
+behind it (`suffix`).
 """
 
 import re

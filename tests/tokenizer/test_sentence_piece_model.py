@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmworks.tokenizer import Tokenizer, load_sentence_piece
+from lmworks.tokenizer.gguf_vocabulary import read_tokenizer, write_tokenizer
 from lmworks.tokenizer.protobuf import fields
 from lmworks.tokenizer.sentence_piece_model import read_sentence_piece
 
@@ -326,8 +327,17 @@ def test_added_tokens(tmp_path):
     path = folder(tmp_path / "b", content)
     (path / "added_tokens.json").write_text(json.dumps({"<x>": size, "<y>": size + 1}))
     assert Tokenizer.load(path).encode("a<y>")[-1] == size + 1
+    with pytest.raises(ValueError, match="are damaged"):
+        Tokenizer.load(folder(tmp_path / "d", content, added_tokens_decoder={"x": 1}))
     with pytest.raises(ValueError, match=rf"'<\|im_end\|>' is to have the id {size + 5}, .* it gets {size}"):
         Tokenizer.load(folder(tmp_path / "c", content, added_tokens_decoder={str(size + 5): record}))
+
+
+def test_a_gguf_file_takes_it_along(tmp_path):
+    for name in ("as LLaMA", "symbols, as Gemma"):
+        ours = load(train("bpe", **OPTIONS[name]), tmp_path)
+        again = read_tokenizer(write_tokenizer(ours, ours.vocabulary_size))
+        assert all(again.encode(line) == ours.encode(line) for line in foreign.botchan()[::10])
 
 
 def test_folders_that_are_not_supported(tmp_path):

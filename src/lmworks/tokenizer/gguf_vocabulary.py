@@ -137,6 +137,8 @@ def _space_prefix(state: dict[str, Any]) -> bool:
                 prefix = True
             case {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme}:
                 prefix = scheme != "never"
+            case {"type": "Replace", "content": ""}:  # of the prefix before a text that is one user-defined symbol
+                pass
             case {"type": "Replace", "content": "▁"} | {"type": "Split", "pattern": {"String": " "}}:
                 pass
             case _:

@@ -44,7 +44,11 @@ def read_folder(
         raise ValueError(f"tokenizer_class {kind} is not supported without a tokenizer.json (supported: {known})")
     model = read_sentence_piece(path)
     backend = sentence_piece_backend(model)
-    _add(backend, path, list(_added(kind, config, added, len(model.pieces))))
+    try:
+        tokens = _added(kind, config, added, len(model.pieces))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the tokens that {path.name} is to be given are damaged: {error!r}") from error
+    _add(backend, path, tokens)
     named = {**model.roles, **roles}
     named = {role: token for role, token in named.items() if role in roles or backend.token_to_id(token) is not None}
     first, last = (

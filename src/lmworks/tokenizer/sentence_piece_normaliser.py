@@ -60,7 +60,7 @@ def normaliser(
         raise ValueError("treat_whitespace_as_suffix with user-defined symbols is not supported for BPE")
     steps: list[normalizers.Normalizer] = []
     if before and not rules.squeeze:
-        steps.append(normalizers.Prepend(" "))
+        steps.append(normalizers.Prepend(" " if rules.table else space))
     if rules.table:
         steps += _table(rules.table, symbols)
     if rules.squeeze:

@@ -21,7 +21,6 @@ from lmworks.tokenizer.tokenizer import Tokenizer
 
 _KINDS = {1: "Unigram", 2: "BPE", 3: "word", 4: "character"}
 _UNIGRAM, _BPE = 1, 2
-_ALL = 1 << 20  # spaces; the library wants a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ def sentence_piece_backend(model: SentencePieceModel) -> tokenizers.Tokenizer:
     names = [piece for piece, kind in zip(model.pieces, model.types, strict=True) if kind in (CONTROL, UNKNOWN)]
     if model.kind == _UNIGRAM and (pattern := cuts(names, letters, BYTE in model.types)):
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")
-    tokenizer.decoder = _decoder(BYTE in model.types, rules)
+    tokenizer.decoder = _decoder(BYTE in model.types, rules.prefix or rules.squeeze)
     types = model.types if whole else [NORMAL if kind == USER_DEFINED else kind for kind in model.types]
     mark_tokens(tokenizer, model.pieces, types, normalized=True)
     return tokenizer
@@ -145,13 +144,16 @@ def cuts(names: Iterable[str], letters: Collection[str], bytes_: bool) -> str:
     return "|".join(places)
 
 
-def _decoder(byte_fallback: bool, rules: Normalisation) -> decoders.Decoder:
-    """Joins the pieces; spaces that the normalisation cannot have left at the beginning are taken away."""
-    strip = _ALL if rules.squeeze else int(rules.prefix)
+def _decoder(byte_fallback: bool, strip: bool) -> decoders.Decoder:
+    """Joins the pieces; `strip`: without the space that the normalisation put before the text.
+
+    Where spaces are squeezed, SentencePiece takes away any number of them. A decoder that did would lose spaces in the
+    middle of a text that is decoded part by part, and squeezed text begins with one.
+    """
     steps: list[decoders.Decoder] = [decoders.Replace(SPACE, " ")]
     steps += [decoders.ByteFallback()] if byte_fallback else []
     steps += [decoders.Fuse()]
-    steps += [decoders.Strip(" ", strip, 0)] if strip else []
+    steps += [decoders.Strip(" ", 1, 0)] if strip else []
     return decoders.Sequence(steps)
 
 

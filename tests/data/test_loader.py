@@ -306,3 +306,23 @@ def test_batches_are_cut_into_micro_batches(config):
     assert joined([batch[:3], batch[3:]]) == joined([batch])
     assert joined([batch.to("cpu")]) == joined([batch])
     assert len(batch[:3]) == 3
+
+
+def test_a_step_that_failed_is_given_again(config, monkeypatch):
+    expected = stream(config, count=10)
+    with Loader(config) as loader:
+        given, make, failed = [], loader.batch, []
+
+        def fails_once(step):
+            if step == 3 and not failed:
+                failed.append(step)
+                raise OSError("the disk is gone for a moment")
+            return make(step)
+
+        monkeypatch.setattr(loader, "batch", fails_once)
+        while len(given) < 10:
+            try:
+                given.append(joined([next(loader)]))
+            except OSError:
+                assert loader.state()["step"] == 3
+    assert failed and given == expected

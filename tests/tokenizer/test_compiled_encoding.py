@@ -158,3 +158,20 @@ def test_the_tokenizer_takes_it_for_much_text_only(monkeypatch):
     assert tokenizer.encode(short) == expected and tokenizer.encode_batch([short, long]) == [expected, ids]
     with pytest.raises(UnicodeEncodeError):
         tokenizer.encode("\ud800")
+
+
+def test_smollm_knows_the_numbers_of_digits():
+    """The library's `Digits` follows a later version of Unicode than its regular expressions."""
+    backend = BACKENDS["smollm"]
+    backend.encode_special_tokens = True
+    compiled = compiled_encoding(backend)
+    assert compiled is not None
+    points = [*range(0x11D00, 0x11E00), *range(0x16F00, 0x17000), *range(0x660, 0x670), *range(0x2150, 0x2190)]
+    texts = [f"{chr(code) * 2}a {chr(code)}  {chr(code)}" for code in points]
+    assert_equal((compiled, backend), texts)
+
+
+def test_two_names_for_one_id_are_left_to_the_library():
+    state = json.loads(BACKENDS["gpt4 three"].to_str())
+    state["model"]["vocab"]["another name"] = state["model"]["vocab"]["a"]
+    assert compiled_encoding(tokenizers.Tokenizer.from_str(json.dumps(state))) is None

@@ -188,3 +188,9 @@ def test_mistakes_are_named(tiny_tokenizer):
         extend_for_texts(tiny_tokenizer, ["the in on"], 5)
     with pytest.raises(ValueError, match="must be 1 or more"):
         extend_for_texts(tiny_tokenizer, DOMAIN, 0)
+
+
+def test_what_the_tokenizer_leaves_out_is_no_token(minilm):
+    tokenizer = Tokenizer.load(minilm)
+    with pytest.raises(ValueError, match="leaves its characters out of every text"):
+        extend_by_tokens(tokenizer, ["\x01\x02"])

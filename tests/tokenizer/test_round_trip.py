@@ -109,6 +109,5 @@ def test_pieces_of_any_ids_join_to_the_decoded_whole(tokenizer, data):
         # The library gives up all characters of a run of bytes that are no text; those that are out stay out.
         left = iter("".join(found))
         assert all(character in left for character in whole if character != REPLACEMENT)  # in this order
-        assert len("".join(found)) <= len(whole)
     else:
         assert "".join(found) == whole

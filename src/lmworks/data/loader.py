@@ -113,7 +113,14 @@ class Loader:
             self._ahead.append(self._threads.submit(self.batch, self.step + len(self._ahead)))
         if not self._ahead:
             raise StopIteration
-        batch = self._ahead.popleft().result()
+        try:
+            batch = self._ahead[0].result()
+        except BaseException:
+            for future in self._ahead:  # whoever goes on gets this step again, not the next one
+                future.cancel()
+            self._ahead.clear()
+            raise
+        self._ahead.popleft()
         self.step += 1
         self.stall_seconds += time.perf_counter() - started
         return batch

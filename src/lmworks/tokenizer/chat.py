@@ -85,7 +85,7 @@ class ChatRenderer:
             self._special = SpecialTokens(tokenizer, self._turn_marks())
         except ValueError as error:
             raise ChatTemplateError(str(error)) from error
-        self._check_no_special(str(self.settings), "settings of the chat template")
+        self._check_no_special(self.settings, "settings of the chat template")
 
     def render(
         self, messages: Sequence[Message], add_generation_prompt: bool = False, tools: Sequence[Tool] = ()
@@ -139,7 +139,7 @@ class ChatRenderer:
     def _layout(self, conversation: _Conversation) -> _Layout:
         for message in conversation.messages:
             self._check_metadata(message)
-        self._check_no_special(str(conversation.tools), "functions")
+        self._check_no_special(conversation.tools, "functions")
         text = self._fill(conversation, [message.content for message in conversation.messages])
         for fragments in self._ways_to_cut(conversation.messages):
             marks = Marks(unused_characters([text, *(message.content for message in conversation.messages)]))
@@ -312,9 +312,25 @@ class ChatRenderer:
 
     def _check_metadata(self, message: Message) -> None:
         """Only contents are guarded by marks; the rest of a message must not hold a special token at all."""
-        metadata = f"{message.role} {message.name} {message.tool_call_id} {message.tool_calls}"
+        metadata = [message.role, message.name, message.tool_call_id, message.tool_calls]
         self._check_no_special(metadata, "role, name or tool calls of a message")
 
-    def _check_no_special(self, text: str, where: str) -> None:
-        if found := self._special.find(text):
-            raise ChatTemplateError(f"special token {found!r} in the {where}")
+    def _check_no_special(self, value: Any, where: str) -> None:
+        for text in _texts_in(value):
+            if found := self._special.find(text):
+                raise ChatTemplateError(f"special token {found!r} in the {where}")
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """All strings in a JSON value, as they are: how Python or JSON would write them hides characters."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield str(key)
+            yield from _texts_in(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _texts_in(inner)
+    elif value is not None:
+        yield str(value)

@@ -18,7 +18,7 @@ import tokenizers
 from lmworks.tokenizer import library
 from lmworks.tokenizer.config import DIGITS
 from lmworks.tokenizer.token_bytes import byte_letters
-from lmworks.tokenizer.word_rules import WordRule, character_classes
+from lmworks.tokenizer.word_rules import WordRule, character_classes, digit_classes
 
 _SMOLLM = (4, 1)  # GPT-2's rule with every number cut out first
 _TOGETHER = 1 << 16  # bytes from which on several threads are worth their start
@@ -28,6 +28,8 @@ def compiled_encoding(backend: tokenizers.Tokenizer) -> "CompiledEncoding | None
     """The fast way to encode with a tokenizer; None where its kind is another, or nothing was compiled."""
     state = json.loads(backend.to_str())
     if library.load() is None or not _is_common(state):
+        return None
+    if len(state["model"]["vocab"]) < backend.get_vocab_size(with_added_tokens=False):  # two names for one id
         return None
     rule = _rule_of(state["pre_tokenizer"])
     return None if rule is None else CompiledEncoding(state["model"], rule)
@@ -40,7 +42,8 @@ class CompiledEncoding:
         compiled = library.load()
         assert compiled is not None
         self._made_of, self._library = (model, rule), compiled
-        self._rule = (character_classes().ctypes.data, *rule)
+        self._classes = digit_classes() if rule == _SMOLLM else character_classes()
+        self._rule = (self._classes.ctypes.data, *rule)
         self._vocabulary = _vocabulary(compiled, model)
         self._idle: list[int] = []  # encoders that nobody uses: each remembers words, and serves one thread at a time
 

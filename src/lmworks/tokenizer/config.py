@@ -1,5 +1,6 @@
 """What a tokenizer is trained to be."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -46,6 +47,8 @@ class BpeConfig:
         _check_choice("digits", self.digits, DIGITS)
         _check_choice("normalise", self.normalise, NORMALS)
         _check_special(self.special_tokens)
+        if self.words == "metaspace" and (taken := [t for t in self.special_tokens if re.fullmatch("<0x..>", t)]):
+            raise ValueError(f"special_tokens must not hold {taken[0]}, which stands for a byte")
         if not 0 < self.coverage <= 1:
             raise ValueError(f"coverage is a share above 0, at most 1; got {self.coverage}")
         _check_at_least("min_frequency", self.min_frequency, 1)
@@ -90,6 +93,8 @@ class WordPieceConfig:
         for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"):
             if token not in self.special_tokens:
                 raise ValueError(f"special_tokens must hold {token}, which BERT's input is made of")
+        if inside := [token for token in self.special_tokens if token.startswith("##")]:
+            raise ValueError(f"special_tokens must not begin as pieces inside a word do, got {inside[0]!r}")
         if not 0 < self.coverage <= 1:
             raise ValueError(f"coverage is a share above 0, at most 1; got {self.coverage}")
         _check_at_least("vocabulary_size", self.vocabulary_size, len(self.special_tokens) + 1)
@@ -134,9 +139,6 @@ class UnigramConfig:
         for token in ("</s>", "<unk>"):
             if token not in self.special_tokens:
                 raise ValueError(f"special_tokens must hold {token}")
-        for token in self.special_tokens:
-            if len(token) < 2:
-                raise ValueError(f"a special token beside Unigram's pieces has two letters at least, got {token!r}")
         if not 0 < self.coverage <= 1:
             raise ValueError(f"coverage is a share above 0, at most 1; got {self.coverage}")
         if not 0 < self.shrinking < 1:
@@ -166,5 +168,9 @@ def _check_at_least(name: str, value: int, least: int) -> None:
 def _check_special(tokens: tuple[str, ...]) -> None:
     if len(set(tokens)) != len(tokens) or "" in tokens:
         raise ValueError(f"special_tokens must be different and not empty, got {list(tokens)}")
+    if short := [token for token in tokens if len(token) < 2]:
+        raise ValueError(
+            f"a special token has two letters at least, since text holds every single one; got {short[0]!r}"
+        )
     if not tokens:
         raise ValueError(f"special_tokens must hold at least the one that ends a text, such as {END_OF_TEXT}")

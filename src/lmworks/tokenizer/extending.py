@@ -72,6 +72,8 @@ def extend_by_tokens(tokenizer: Tokenizer, tokens: Sequence[str]) -> Extension:
     for token in tokens:
         if not token.strip():
             raise ValueError(f"a new token needs letters, got {token!r}")
+        if not tokenizer.encode(token):
+            raise ValueError(f"{token!r} is nothing to this tokenizer, which leaves its characters out of every text")
         if len(tokenizer.encode(token)) == 1 and not _unknown(tokenizer, token):
             raise ValueError(f"{token!r} is one token already")
         words = _words(tokenizer, token)

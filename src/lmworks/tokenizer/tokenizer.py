@@ -43,6 +43,7 @@ class Tokenizer:
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True  # "encode them like other text", so that text cannot become one
+        _keep_special_names_apart(backend)
         self.backend = backend
         self.roles = dict(roles or {})
         for role, token in self.roles.items():
@@ -180,6 +181,25 @@ def _sentence_piece(folder: Path) -> Path:
             "lmworks.tokenizer.load_tiktoken(path, encoding), and save that tokenizer into this folder"
         )
     raise FileNotFoundError(f"{missing}save the tokenizer in the `tokenizers` format (a fast tokenizer)")
+
+
+def _keep_special_names_apart(backend: tokenizers.Tokenizer) -> None:
+    """Unigram takes every piece of its vocabulary for text, the name of a special token, too: such names are cut."""
+    if not isinstance(backend.model, tokenizers.models.Unigram):
+        return
+    from lmworks.tokenizer.sentence_piece_model import cuts
+
+    added = backend.get_added_tokens_decoder()
+    unknown = json.loads(backend.to_str())["model"]["unk_id"]
+    special = {token.content: index for index, token in added.items() if token.special and index != unknown}
+    found = [
+        n for n, index in special.items() if len(n) > 1 and index in backend.encode(n, add_special_tokens=False).ids
+    ]
+    if found:
+        pieces = backend.get_vocab(with_added_tokens=False).keys() - special.keys()
+        cut = tokenizers.pre_tokenizers.Split(tokenizers.Regex(cuts(found, sorted(pieces), False)), "isolated")
+        before = [] if backend.pre_tokenizer is None else [backend.pre_tokenizer]
+        backend.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([*before, cut])
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -130,6 +130,8 @@ def test_fewer_tokens_than_asked_for_are_no_error_and_no_text_is_one():
         ({"coverage": 0.0}, "coverage"),
         ({"special_tokens": ()}, "ends a text"),
         ({"special_tokens": ("a", "a")}, "different"),
+        ({"special_tokens": ("!",)}, "two letters"),
+        ({"special_tokens": ("<0x41>",), "words": "metaspace"}, "stands for a byte"),
         ({"min_frequency": 0}, "min_frequency must be at least 1"),
     ],
 )
@@ -142,3 +144,16 @@ def test_more_characters_than_tokens_are_refused():
     texts = ["".join(map(chr, range(0x4E00, 0x4F00)))]
     with pytest.raises(ValueError, match="lower coverage"):
         train_bpe(texts, BpeConfig(vocabulary_size=300, words="metaspace", coverage=1.0))
+
+
+def test_the_unknown_token_may_stand_where_one_wants_it():
+    special = ("<unk>", "<s>", "</s>")
+    config = BpeConfig(vocabulary_size=400, words="metaspace", special_tokens=special)
+    tokenizer = train_bpe(TEXTS[:1], config).tokenizer
+    assert [tokenizer.special_ids[token] for token in special] == [0, 1, 2]
+    assert sorted(tokenizer.backend.get_vocab().values()) == list(range(tokenizer.vocabulary_size))
+
+
+def test_one_string_is_no_list_of_texts():
+    with pytest.raises(ValueError, match="give a list of strings"):
+        train_bpe("a text")

@@ -64,6 +64,8 @@ def test_the_order_of_texts_changes_nothing_and_rare_characters_become_unknown()
 def test_bad_settings_are_refused():
     with pytest.raises(ValueError, match=r"\[MASK\]"):
         WordPieceConfig(special_tokens=("[PAD]", "[UNK]", "[CLS]", "[SEP]"))
+    with pytest.raises(ValueError, match="inside a word"):
+        WordPieceConfig(special_tokens=(*WordPieceConfig().special_tokens, "##a"))
     with pytest.raises(ValueError, match="lower coverage"):
         train_wordpiece(["abcdefghij klm"], WordPieceConfig(vocabulary_size=10, coverage=1.0))
     with pytest.raises(ValueError, match="every text is empty"):

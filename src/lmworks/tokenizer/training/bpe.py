@@ -93,7 +93,7 @@ def learn_bpe(words: WordCounts, config: BpeConfig, progress: Report = no_report
     )
     if config.normalise != "none":
         backend.normalizer = normaliser(config.normalise)
-    special = [*config.special_tokens, *([UNKNOWN] if config.words == "metaspace" else [])]
+    special = [*config.special_tokens, *(token for token in before if token == UNKNOWN)]
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     roles = {"eos_token": config.special_tokens[0], **({"unk_token": UNKNOWN} if config.words == "metaspace" else {})}
     return Trained(Tokenizer(backend, roles), merges, len(before), size, occurrences)
@@ -102,7 +102,8 @@ def learn_bpe(words: WordCounts, config: BpeConfig, progress: Report = no_report
 def _reserved(config: BpeConfig) -> tuple[str, ...]:
     if config.words != "metaspace":
         return ()
-    return (UNKNOWN, *(BYTE_TOKENS if config.byte_fallback else ()))
+    reserved = (UNKNOWN, *(BYTE_TOKENS if config.byte_fallback else ()))
+    return tuple(token for token in reserved if token not in config.special_tokens)
 
 
 def _bytes(vocabulary: dict[str, int], merges: Merges, config: BpeConfig) -> tokenizers.Tokenizer:

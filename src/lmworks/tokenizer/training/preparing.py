@@ -15,6 +15,8 @@ BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
 
 def prepare(texts: Iterable[str], normalise: Normal, spaces: bool) -> Iterator[str]:
     """The texts in the form in which the tokenizer will cut them into words; with `spaces`, one goes before each."""
+    if isinstance(texts, str):
+        raise ValueError("texts are several: give a list of strings, or [text] for a single one")
     steps = None if normalise == "none" else normaliser(normalise)
     for text in texts:
         if steps is not None:

@@ -35,6 +35,8 @@ def count_words(
     `memory_bytes` is what the tables may take before they go to a temporary folder; `threads` is one a core by default.
     The result depends on none of this. ValueError for a text that cannot be written as UTF-8.
     """
+    if isinstance(texts, str):
+        raise ValueError("texts are several: give a list of strings, or [text] for a single one")
     tables = [new_table(rule) for _ in range(threads or cores())]
     if not isinstance(tables[0], CompiledTable):
         tables = tables[:1]  # Python's lock lets one count at a time

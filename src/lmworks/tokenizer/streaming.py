@@ -11,7 +11,7 @@ class Detokenizer:
     The pieces joined, `flush` last, are `tokenizer.decode` of all ids, and no piece ends inside a UTF-8 character: text
     is held back as long as it ends in a character that may still be incomplete. One exception: where a run of
     SentencePiece's byte tokens is no UTF-8, `decode` turns all of its characters into U+FFFD, and those that were
-    complete before the mistake are out already.
+    complete before the mistake are out already, so that the number of U+FFFD differs, too.
 
     Each step decodes the tokens held back behind the last ones emitted, not the whole sequence, so a step costs the
     same at any length; the tokens before give decoders that look at neighbours, such as WordPiece's, what they need.

@@ -45,6 +45,8 @@ def test_every_character_and_every_key(rule):
 def test_damaged_tables_are_refused_or_other_tables(data):
     blob = bytearray((Path(sentencepiece.__file__).parent / "package_data" / "nfkc.bin").read_bytes()[:6000])
     size = data.draw(st.integers(0, 1500))
+    for _ in range(data.draw(st.integers(0, 20))):
+        blob[data.draw(st.integers(4, 400))] = data.draw(st.integers(0, 255))
     blob[:4] = (size * 4).to_bytes(4, "little")
     try:
         Charsmap(bytes(blob)).normalise("ｶﾞ")

@@ -49,10 +49,11 @@ def _entries(units: np.ndarray, replacements: bytes) -> dict[str, str]:
         keys = np.concatenate([keys[parents], letters[:, None].astype(np.uint8)], axis=1)
         places = numbers ^ offsets[numbers]
         for row in np.flatnonzero(units[numbers] >> 8 & 1):  # whose child without a label holds a value
-            if (start := int(units[places[row]]) & 0x7FFFFFFF) >= len(replacements):
+            value = int(units[places[row]]) & 0x7FFFFFFF if places[row] < len(units) else len(replacements)
+            if value >= len(replacements):
                 raise ValueError("a replacement of the normalisation table lies outside it")
-            end = replacements.find(b"\0", start)
-            entries[keys[row].tobytes().decode()] = replacements[start:end].decode()
+            end = replacements.find(b"\0", value)
+            entries[keys[row].tobytes().decode()] = replacements[value:end].decode()
         if len(entries) + len(keys) > _MOST_KEYS:
             raise ValueError("the trie of the normalisation table has circles")
     return entries

@@ -8,6 +8,7 @@ import pytest
 import tokenizers
 
 from lmworks.cli.tokenizer.finding import embedding_rows, find_texts, find_tokenizer, find_tokenizers
+from lmworks.data.plain_texts import plain_texts
 from lmworks.model.checkpoint import assemble
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama
@@ -108,9 +109,9 @@ def test_passages_are_files_lines_or_rows(tmp_path):
 @pytest.mark.parametrize(
     ("content", "option", "problem"),
     [
-        (b"", "nothing=*.md", "no file matches"),
+        (b"", "nothing=*.md", "no file or folder is .*, or matches it"),
         (b"\xff\xfe", "x=a.txt", "not UTF-8"),
-        (b"{}\n", "x=a.jsonl", 'needs a JSON object with a "text"'),
+        (b"{}\n", "x=a.jsonl", 'not a JSON object with a "text"'),
     ],
 )
 def test_texts_that_cannot_be_read_are_named(content, option, problem, tmp_path, monkeypatch):
@@ -136,3 +137,61 @@ def test_names_of_texts_must_differ(tmp_path):
     (tmp_path / "a.txt").write_text("x\n")
     with pytest.raises(ValueError, match="the same name"):
         find_texts([f"x={tmp_path}/a.txt", f"x={tmp_path}/a.txt"], by_file=False)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Texts as training reads them
+
+
+BREAKS = "one\r\ntwo\u2028still two\x0cstill two\nthree\r\n"
+
+
+def test_texts_are_the_bytes_of_their_files(tmp_path):
+    """Line breaks of Windows are not made shorter, and no other sign than a line feed ends a line of a corpus."""
+    (tmp_path / "a.txt").write_bytes(BREAKS.encode())
+    text = find_texts([f"{tmp_path}/a.txt"], by_file=False)["a"]
+    assert text.passages == ("one\r\n", "two\u2028still two\x0cstill two\n", "three\r\n")
+    (tmp_path / "b.txt").write_bytes(b"\xef\xbb\xbfx\r\ry")
+    pair = find_texts([f"all={tmp_path}/*.txt"], by_file=False)["all"]
+    assert [passage.encode() for passage in pair.passages] == [
+        (tmp_path / name).read_bytes() for name in ("a.txt", "b.txt")
+    ]
+    assert "".join(pair.passages) == "".join(plain_texts([str(tmp_path / "*.txt")]))
+
+
+def test_a_row_may_hold_any_line_break(tmp_path):
+    rows = [BREAKS, "\u2028", "x"]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": r}, ensure_ascii=False) + "\n" for r in rows), "utf-8")
+    assert find_texts([f"{tmp_path}/a.jsonl"], by_file=False)["a"].passages == tuple(rows)
+
+
+def test_a_text_may_be_a_folder(tmp_path):
+    inner = tmp_path / "docs" / "inner"
+    inner.mkdir(parents=True)
+    (tmp_path / "docs" / "a.txt").write_text("one\n", "utf-8")
+    (inner / "b.txt").write_text("two\n", "utf-8")
+    (tmp_path / "docs" / "c.png").write_bytes(b"\x89\xff")
+    left_out = []
+    found = find_texts([f"{tmp_path}/docs", f"named={tmp_path}/docs"], False, left_out)
+    assert {name: text.passages for name, text in found.items()} == dict.fromkeys(("docs", "named"), ("one\n", "two\n"))
+    assert [each.uri for each in left_out] == ["docs/c.png"] * 2 and "not UTF-8" in left_out[0].reason
+    assert list(find_texts([f"{tmp_path}/docs"], by_file=True)) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"), [("*/a.txt", "*/a.txt"), ("docs/*.txt", "docs"), ("docs/**/*.txt", "docs"), ("docs/a.txt", "a")]
+)
+def test_a_text_without_a_name_is_called_what_it_comes_from(pattern, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    for file in ("a.txt", "b.txt"):
+        (tmp_path / "docs" / file).write_text("one\n", "utf-8")
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else" / "a.txt").write_text("two\n", "utf-8")
+    assert list(find_texts([pattern], by_file=False)) == [name]
+
+
+def test_an_empty_folder_is_no_text(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"\x89\xff")
+    with pytest.raises(FileNotFoundError, match="there is no text in .*: not UTF-8"):
+        find_texts([f"{tmp_path}"], by_file=False)

@@ -2,13 +2,15 @@
 
 import difflib
 import glob
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lmworks.records import LeftOut
     from lmworks.tokenizer.comparing import Rows
     from lmworks.tokenizer.measuring import Text
     from lmworks.tokenizer.tokenizer import Tokenizer
@@ -113,55 +115,71 @@ def embedding_rows(found: Found) -> "Rows | None":
 # Texts
 
 
-def find_texts(options: Sequence[str], by_file: bool) -> "dict[str, Text]":
-    """The texts that `NAME=PATTERN` options name, in their order; `by_file`: each file is a text of its own.
+def find_texts(options: Sequence[str], by_file: bool, left_out: "list[LeftOut] | None" = None) -> "dict[str, Text]":
+    """The texts that `NAME=SOURCE` options name, in their order; `by_file`: each file is a text of its own.
 
-    A passage is a file where a text has several, a line with its line break where it has one (as parallel corpora
-    are), and the `text` of a row in .jsonl files. FileNotFoundError for a pattern without a file, ValueError for two
-    texts of one name and for what is not UTF-8.
+    A source is a file, a folder or a glob, read as `tokenizer train` reads it. A passage is a file where a text has
+    several, a line with its line break where it has one (as parallel corpora are), and the `text` of a row in .jsonl
+    files. What a folder holds that is no text is added to `left_out`; a file that was named itself must be one.
+    FileNotFoundError for a source without a file, ValueError for two texts of one name and for what is not UTF-8.
     """
-    from lmworks.tokenizer.measuring import Text
-
+    left_out = [] if left_out is None else left_out
     texts: dict[str, Text] = {}
     for option in options:
-        name, given, pattern = option.partition("=")
+        name, given, source = option.partition("=")
         if not given or "/" in name:  # a path alone, which may well hold an equals sign
-            name, pattern = "", option
-        files = sorted(Path(file) for file in glob.glob(pattern, recursive=True) if Path(file).is_file())  # noqa: PTH207
-        if not files:
-            raise FileNotFoundError(
-                f"no file matches {pattern!r}; in a shell, quote a pattern: --text 'NAME=folder/*.txt'"
-            )
-        single = by_file or (not name and len(files) == 1)
-        groups = {file.stem: [file] for file in files} if single else {name or Path(pattern).parent.name: files}
-        if len(groups) < (len(files) if single else 1) or groups.keys() & texts.keys():
+            name, source = "", option
+        contents = _contents(source, left_out)
+        single = by_file or (not name and len(contents) == 1)
+        groups = {file.stem: [file] for file in contents} if single else {name or _name_of(source): list(contents)}
+        if len(groups) < (len(contents) if single else 1) or groups.keys() & texts.keys():
             raise ValueError(f"two texts would have the same name for {option!r}: name them apart with NAME=PATTERN")
-        texts |= {called: _text(members) for called, members in groups.items()}
+        texts |= {called: _text({file: contents[file] for file in files}) for called, files in groups.items()}
     return texts
 
 
-def _text(files: Sequence[Path]) -> "Text":
+def _contents(source: str, left_out: "list[LeftOut]") -> dict[Path, tuple[str, ...]]:
+    """What the files of a source hold, in order: one text, or those of the rows of a .jsonl file."""
+    from lmworks.data.files import FoundFile, NoSourceError, find_files
+    from lmworks.data.plain_texts import plain_texts
+
+    named = Path(source).expanduser()
+    contents: dict[Path, tuple[str, ...]] = {}
+    told: list[LeftOut] = []
+    try:
+        for found in find_files([source], (), Path.cwd()):
+            if not isinstance(found, FoundFile):
+                told.append(found)
+                continue
+            problems: list[LeftOut] = []
+            texts = tuple(plain_texts([str(found.path)], left_out=problems))
+            told += [replace(problem, uri=found.uri) for problem in problems]
+            if problems and not named.is_dir():
+                raise ValueError(f"{found.path} is {problems[0].reason}; convert it, for example with iconv")
+            if not problems:
+                contents[named if named.is_file() else found.path] = texts if found.path.suffix == ".jsonl" else ("".join(texts),)
+    except NoSourceError:
+        raise FileNotFoundError(
+            f"no file or folder is {source!r}, or matches it; in a shell, quote a pattern: --text 'NAME=folder/*.txt'"
+        ) from None
+    if not contents:
+        reasons = ", ".join(dict.fromkeys(each.reason for each in told)) or "it is empty"
+        raise FileNotFoundError(f"there is no text in {source!r}: {reasons}")
+    left_out += told
+    return contents
+
+
+def _name_of(source: str) -> str:
+    """The folder that a source is, or that its pattern begins in; the pattern itself where it begins with a sign."""
+    fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), Path(source).parts))
+    return Path(*fixed).resolve().name if fixed else source
+
+
+def _text(contents: Mapping[Path, tuple[str, ...]]) -> "Text":
     from lmworks.tokenizer.measuring import Text
 
-    if all(file.suffix == ".jsonl" for file in files):
-        return Text(tuple(row for file in files for row in _rows(file)), "row")
-    contents = [_read(file) for file in files]
-    return (
-        Text(tuple(contents[0].splitlines(keepends=True)), "line") if len(files) == 1 else Text(tuple(contents), "file")
-    )
-
-
-def _rows(file: Path) -> list[str]:
-    try:
-        return [json.loads(line)["text"] for line in _read(file).splitlines() if line.strip()]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'{file} needs a JSON object with a "text" in each line: {error}') from error
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{file} is not UTF-8 ({error.reason} at byte {error.start}); convert it, for example with iconv"
-        ) from error
+    passages = tuple(itertools.chain.from_iterable(contents.values()))
+    rows = [file.suffix == ".jsonl" for file in contents]
+    if len(contents) == 1 and not rows[0]:
+        return Text(tuple(re.findall(r"[^\n]*\n|[^\n]+", passages[0])), "line")
+    return Text(passages, "row" if all(rows) else "passage" if any(rows) else "file")

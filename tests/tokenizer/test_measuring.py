@@ -172,6 +172,25 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
 
 def test_certainty_is_not_claimed_and_nothing_is_not_scored():
     nothing = ratio(np.zeros(20, int), np.full(20, 9), {})
-    assert isinstance(nothing, Scored) and nothing.value == 0 and nothing.interval[1] > 0.1
+    assert isinstance(nothing, Scored) and nothing.value == 0 and nothing.n == 20
+    # 180 tokens of 20 passages count as 180 (1.973 / 2.093)^2 = 160, of which none has probability 0.025 at the bound.
+    assert nothing.interval[0] == 0 and (1 - nothing.interval[1]) ** 160.0 == pytest.approx(0.025, rel=0.01)
+    everything = ratio(np.full(20, 9), np.full(20, 9), {})
+    assert isinstance(everything, Scored)
+    assert everything.interval == pytest.approx((1 - nothing.interval[1], 1.0))
     assert isinstance(ratio(np.array([3, 0]), np.array([4, 0]), {}), Unscored)
     assert isinstance(ratio(np.array([0, 0]), np.array([0, 0]), {}), Unscored)
+
+
+def test_none_among_many_tokens_is_rare_and_few_passages_say_less():
+    bounds = [ratio(np.zeros(n, int), np.full(n, 1_000_000 // n), {}).interval[1] for n in (2, 20, 1000)]
+    assert bounds[0] > 20 * bounds[1] > 20 * bounds[2]
+    assert bounds[2] == pytest.approx(3.69e-6, rel=0.01)  # the rule of three, for 97.5 % instead of 95 %
+
+
+def test_a_ratio_that_happens_to_be_one_is_no_share():
+    """As many tokens as in the original, with passages above and below."""
+    top, bottom = np.array([4, 6, 12, 8]), np.array([6, 4, 10, 10])
+    score, near = ratio(top, bottom, {}), ratio(top + [1, 0, 0, 0], bottom, {})
+    assert isinstance(score, Scored) and isinstance(near, Scored)
+    assert score.value == 1 and score.interval[1] == pytest.approx(near.interval[1], abs=0.1) and score.interval[1] > 1

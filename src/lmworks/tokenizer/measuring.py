@@ -14,12 +14,12 @@ from tokenizers import Encoding
 from lmworks.artefact import hash_json
 from lmworks.progress import Report, no_report
 from lmworks.records import Score, Scored, Unscored
-from lmworks.statistics import LEVEL, sign, wilson_interval
+from lmworks.statistics import LEVEL, sign
 from lmworks.tokenizer.reaching import partial_tokens, unknown_ids
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.word_spans import word_spans
 
-VERSION = 1  # of the measures, a part of their signature
+VERSION = 2  # of the measures, a part of their signature
 _BATCH = 1 << 20  # characters encoded at once
 
 # Name of a measure -> (what is counted, per what, what it says).
@@ -157,8 +157,8 @@ def ratio(numerators: np.ndarray, denominators: np.ndarray, signature: Mapping[s
 
     The interval is that of the linearised ratio with Student's t (Cochran 1977, section 2.11): a bootstrap of the
     passages agrees with it, and takes a thousand times as long for twenty languages, seven measures and a few
-    vocabularies. Where nothing (or everything) was counted it is Wilson's. `n` are the passages that have something to
-    count.
+    vocabularies. Where nothing was counted, or everything, passages have no spread, and it is `_none_or_all`'s. `n` are
+    the passages that have something to count.
     """
     from scipy.stats import t
 
@@ -168,13 +168,28 @@ def ratio(numerators: np.ndarray, denominators: np.ndarray, signature: Mapping[s
     if n < 2:
         return Unscored("nothing to count" if n == 0 else "one passage has no spread: an interval needs two")
     value = float(top.sum() / bottom.sum())
-    if value in (0.0, 1.0):
-        interval = wilson_interval(int(value) * n, n)
+    if not top.any() or np.array_equal(top, bottom):
+        bound = _none_or_all(int(bottom.sum()), n)
+        interval = (value, bound) if value == 0 else (1 - bound, value)
     else:
         error = np.sqrt(n / (n - 1) * np.square(top - value * bottom).sum()) / bottom.sum()
         half = float(t.ppf((1 + LEVEL) / 2, n - 1) * error)
         interval = (max(value - half, 0.0), value + half)
     return Scored(value, interval, n, sign(signature))
+
+
+def _none_or_all(counted: int, passages: int) -> float:
+    """What a share may be, at most, of which there was none among `counted` tokens (words, …) of some passages.
+
+    Clopper and Pearson's bound, with fewer tokens than there are, because those of one passage are not independent
+    (Korn & Graubard 1998): how much they resemble each other cannot be seen where there are none, so their number is
+    lowered for the few passages alone, by the square of the quotient of Student's t.
+    """
+    from scipy.stats import t
+
+    tail = (1 - LEVEL) / 2
+    few = (t.ppf(1 - tail, max(counted - 1, 1)) / t.ppf(1 - tail, passages - 1)) ** 2
+    return float(-np.expm1(np.log(tail) / (counted * few)))
 
 
 def _signature(name: str, tokenizer: Tokenizer, text: Text) -> dict[str, object]:

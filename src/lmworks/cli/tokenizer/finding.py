@@ -1,76 +1,19 @@
-"""What a user means by the name of a tokenizer, and by a name of a text."""
+"""What a user means by the names of several tokenizers, and by a name of a text."""
 
-import difflib
 import glob
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from lmworks.model.finding_tokenizers import Found, find_tokenizer
 
 if TYPE_CHECKING:
     from lmworks.records import LeftOut
     from lmworks.tokenizer.comparing import Rows
     from lmworks.tokenizer.measuring import Text
-    from lmworks.tokenizer.tokenizer import Tokenizer
-
-
-@dataclass(frozen=True)
-class Found:
-    """A tokenizer, what it is called, and the folder or file that it came from."""
-
-    name: str
-    tokenizer: "Tokenizer"
-    path: Path
-
-
-def find_tokenizer(name: str) -> Found:
-    """The tokenizer of a pulled model, by its name, of a Hugging Face folder, or in a file: `tokenizer.json`, .gguf (no
-    weights are read), SentencePiece's .model, or the ranks of an encoding (`cl100k_base.tiktoken`).
-
-    LookupError says what was meant perhaps; ValueError names a file that is damaged or of another kind.
-    """
-    from lmworks.model.pulling import MODELS, locate
-    from lmworks.tokenizer.tokenizer import Tokenizer
-
-    path = locate(name) if name in MODELS else Path(name)
-    called = name if name in MODELS else _called(path)
-    if name and path.is_dir():
-        return Found(called, Tokenizer.load(path), path)
-    if path.is_file():
-        return Found(called, _read_tokenizer(path), path)
-    near = difflib.get_close_matches(name.lower(), MODELS, n=2, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"models that can be pulled: {', '.join(MODELS)}."
-    raise LookupError(f"{name!r} is no pulled model, no folder with a tokenizer.json, and no such file; {hint}")
-
-
-def _read_tokenizer(path: Path) -> "Tokenizer":
-    import tokenizers
-
-    from lmworks.tokenizer.tokenizer import Tokenizer
-
-    match path.suffix:
-        case ".json" if path.name == "tokenizer.json":  # the files beside it say what its special tokens are for
-            return Tokenizer.load(path.parent)
-        case ".json":
-            try:
-                return Tokenizer(tokenizers.Tokenizer.from_file(str(path)))
-            except Exception as error:  # the library raises no other class
-                raise ValueError(f"{path} is no tokenizer of the `tokenizers` library: {error}") from error
-        case ".model":
-            from lmworks.tokenizer.sentence_piece_model import load_sentence_piece
-
-            return load_sentence_piece(path)
-        case ".tiktoken":
-            from lmworks.tokenizer.tiktoken_ranks import load_tiktoken
-
-            return load_tiktoken(path, path.stem)
-        case _:
-            from lmworks.model.gguf_file import open_gguf
-            from lmworks.tokenizer.gguf_vocabulary import read_tokenizer
-
-            return read_tokenizer(open_gguf(path).metadata)
 
 
 def find_tokenizers(names: Sequence[str]) -> list[Found]:
@@ -84,13 +27,6 @@ def find_tokenizers(names: Sequence[str]) -> list[Found]:
     if len({each.name for each in unique}) < len(names):
         raise ValueError("a tokenizer was named twice")
     return unique
-
-
-def _called(path: Path) -> str:
-    resolved = path.resolve()
-    if resolved.name == "tokenizer.json":
-        return resolved.parent.name
-    return resolved.stem if path.is_file() else resolved.name
 
 
 def embedding_rows(found: Found) -> "Rows | None":

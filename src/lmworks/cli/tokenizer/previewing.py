@@ -87,27 +87,18 @@ def preview(
 
 def _renderer(model: str, family: str | None) -> "tuple[ChatRenderer, str, Sequence[str]]":
     """The renderer, where its template comes from, and what the template writes that is no token."""
-    from lmworks.cli.tokenizer.finding import find_tokenizer
-    from lmworks.tokenizer.chat import ChatRenderer
+    from lmworks.model.finding_tokenizers import find_renderer, find_tokenizer, own_chat_template
     from lmworks.tokenizer.families import FAMILIES, chat_template, missing_tokens
-    from lmworks.tokenizer.folder import read_chat_template, stated_eos_ids
-    from lmworks.tokenizer.tokenizer import Tokenizer, read_json
 
-    given = chat_template(family) if family is not None else None  # an unknown name is told before anything is read
+    if family is not None:
+        chat_template(family)  # an unknown name is told before anything is read
     found = find_tokenizer(model)
-    tokenizer, own = found.tokenizer, None
-    if found.path.is_dir():
-        ends = stated_eos_ids(*(read_json(found.path / f"{name}.json") for name in ("config", "generation_config")))
-        tokenizer, own = Tokenizer(tokenizer.backend, tokenizer.roles, ends), read_chat_template(found.path)
-    elif found.path.suffix not in (".json",):
-        from lmworks.model.gguf_file import open_gguf
-
-        own = open_gguf(found.path).metadata.get("tokenizer.chat_template")
-    if given is None and own is None:
+    if family is None and own_chat_template(found.path) is None:
         raise ValueError(f"{model} has no chat template: choose one with --family ({', '.join(FAMILIES)})")
+    renderer = find_renderer(found, family)
     if family is None:
-        return ChatRenderer(own, tokenizer), f"the chat template of {found.name}", ()
-    return ChatRenderer(given, tokenizer), f"the template of the family {family}", missing_tokens(family, tokenizer)
+        return renderer, f"the chat template of {found.name}", ()
+    return renderer, f"the template of the family {family}", missing_tokens(family, found.tokenizer)
 
 
 def _example(renderer: "ChatRenderer") -> "list[Message]":

@@ -64,15 +64,25 @@ p { max-width: 70ch; margin: 8px 0 16px; white-space: pre-line; }
 p.lead, caption, figcaption, nav { color: var(--muted); }
 nav ul { list-style: none; margin: 24px 0 0; padding: 0; display: flex; flex-wrap: wrap; gap: 8px 24px; }
 a { color: var(--accent); }
-.scroll { overflow-x: auto; margin: 16px 0; }
+.scroll { overflow-x: auto; margin: 16px 0; scrollbar-width: thin; }
+.scroll:focus-visible { outline: 2px solid var(--accent); outline-offset: 4px; }
 table { border-collapse: collapse; font-size: 14px; line-height: 24px; min-width: 50%; }
 caption { text-align: left; padding: 0 0 8px; }
+caption span { display: block; position: sticky; left: 0; max-width: min(70ch, 100vw - 48px); }
 th { text-align: left; font-weight: 600; border-bottom: 2px solid var(--line); padding: 4px 16px 4px 0;
   white-space: nowrap; }
 td { border-bottom: 1px solid var(--line); padding: 4px 16px 4px 0; vertical-align: top; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 figure { margin: 24px 0; }
-figure svg { max-width: 100%; height: auto; }
+figure svg { display: block; max-width: 100%; min-width: 520px; height: auto; }
+@media (max-width: 640px) {
+  main { padding: 24px 16px 64px; }
+  h1 { font-size: 28px; line-height: 36px; }
+  caption span { max-width: calc(100vw - 32px); }
+  td:first-child, th:first-child { position: sticky; left: 0; max-width: 40vw; overflow-wrap: break-word;
+    white-space: normal; background: var(--paper); box-shadow: inset -1px 0 var(--line); padding-left: 0; }
+  td + td, th + th { padding-left: 12px; }
+}
 """
 
 
@@ -82,7 +92,7 @@ def to_html(title: str, lead: str, sections: Sequence[Section]) -> str:
     body = "".join(_section_html(i, section) for i, section in enumerate(sections))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="generator" content="lmworks">'
         f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body><main>"
         f'<h1>{html.escape(title)}</h1><p class="lead">{html.escape(lead)}</p>'
         f"<nav><ul>{contents}</ul></nav>{body}</main></body></html>\n"
@@ -93,7 +103,7 @@ def _section_html(number: int, section: Section) -> str:
     text = f"<p>{html.escape(section.text)}</p>" if section.text else ""
     tables = "".join(_table_html(table) for table in section.tables)
     figures = "".join(
-        f"<figure>{figure.svg}<figcaption>{html.escape(figure.caption)}</figcaption></figure>"
+        f"<figure>{_scroll(figure.svg, figure.caption)}<figcaption>{html.escape(figure.caption)}</figcaption></figure>"
         for figure in section.figures
     )
     return f'<section id="s{number}"><h2>{html.escape(section.title)}</h2>{text}{tables}{figures}</section>'
@@ -109,8 +119,14 @@ def _table_html(table: Table) -> str:
         "<tr>" + "".join(f"<td{m}>{html.escape(format_cell(v))}</td>" for v, m in zip(row, mark, strict=True)) + "</tr>"
         for row in table.rows
     )
-    caption = f"<caption>{html.escape(table.caption)}</caption>" if table.caption else ""
-    return f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    caption = f"<caption><span>{html.escape(table.caption)}</span></caption>" if table.caption else ""
+    name = table.caption or ", ".join(table.columns)
+    return _scroll(f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>", name)
+
+
+def _scroll(inner: str, name: str) -> str:
+    """What may be wider than a narrow screen; the keyboard reaches it, too."""
+    return f'<div class="scroll" tabindex="0" role="group" aria-label="{html.escape(name)}">{inner}</div>'
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -186,7 +202,8 @@ def histogram(
 def dot_plot(points: Mapping[str, Mapping[str, tuple[float, float, float]]], *, x: str) -> str:
     """SVG with a row for each name and in it a dot for each series: `points[series][name]` is (value, low, high).
 
-    The interval is a line through the dot. Rows are in the order in which the names first occur, from the top.
+    The interval is a line through the dot. Rows are in the order in which the names first occur, from the top. The axis
+    begins at 0 unless all intervals lie in its upper half, where that would hide how they differ; then it says so.
     """
     names = list(dict.fromkeys(name for series in points.values() for name in series))
     lanes = max(len(points), 1)
@@ -199,7 +216,13 @@ def dot_plot(points: Mapping[str, Mapping[str, tuple[float, float, float]]], *, 
             axes.plot([low, high], [row, row], color=drawn.get_color(), linewidth=1.4, solid_capstyle="butt")
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlim(left=0)
+    ends = [end for series in points.values() for value in series.values() for end in value]
+    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    if low > high / 2:
+        axes.set_xlim(low - 0.06 * (high - low or high), high + 0.06 * (high - low or high))
+        axes.set_xlabel(f"{x} (the axis does not begin at 0)")
+    else:
+        axes.set_xlim(left=min(low, 0.0))
     axes.grid(axis="x", color="#e0e1e6", linewidth=0.6)
     if len(points) > 1:
         figure.legend(loc="outside upper left", ncols=3, frameon=False)

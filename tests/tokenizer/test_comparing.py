@@ -8,7 +8,7 @@ from lmworks.records import Scored
 from lmworks.report import to_html
 from lmworks.tokenizer.comparing import Rows, compare, spelled_tokens
 from lmworks.tokenizer.measuring import Text
-from lmworks.tokenizer.reporting import sections
+from lmworks.tokenizer.reporting import _cell, sections
 
 ENGLISH = Text(("the thing in the inn\n", "on the other one\n", "in and on\n"), "line")
 GERMAN = Text(("das Ding im Gasthof\n", "auf dem größeren\n", "in und auf\n"), "line")
@@ -82,3 +82,15 @@ def test_mistakes_are_named(tiny_tokenizer):
         compare({"tiny": tiny_tokenizer}, {"eng": ENGLISH}, "fra")
     with pytest.raises(ValueError, match="a vocabulary and a text"):
         compare({}, {"eng": ENGLISH})
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "words"),
+    [
+        (0.5, (0.4, 0.6), "50.0 % ± 10.0 %"),
+        (0.01, (0.0, 0.03), "1 % (< 3 %)"),
+        (0.0, (0.0, 0.000004), "0 (< 0.0004 %)"),
+    ],
+)
+def test_a_share_is_never_said_to_be_less_than_nothing(value, interval, words):
+    assert _cell("unknown tokens", Scored(value, interval, 20, "")).replace("\N{NO-BREAK SPACE}", " ") == words

@@ -269,14 +269,17 @@ def _dots(comparison: Comparison, measure: str) -> Figure:
 
 
 def _cell(measure: str, score: Score) -> str:
-    """`4.210 ± 0.030`, of a share in percent; or why there is none. Nothing in it breaks over lines."""
+    """`4.210 ± 0.030`, of a share in percent; or why there is none. Nothing in it breaks over lines.
+
+    An interval that ends at 0 has two unequal halves: there its other end is said.
+    """
     if not isinstance(score, Scored):
         return score.reason
     low, high = score.interval
     if measure not in _SHARES:
         words = f"{score.value:.3f} ± {(high - low) / 2:.3f}"
-    elif score.value == 0:
-        words = f"0 (< {_percent(high)})"
+    elif low == 0:
+        words = f"{_percent(score.value) if score.value else 0} (< {_percent(high)})"
     else:
         words = f"{_percent(score.value)} ± {_percent((high - low) / 2)}"
     return _unbroken(words)

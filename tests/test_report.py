@@ -1,0 +1,54 @@
+"""The page of a report: read on narrow screens, by the keyboard, and with axes that hide nothing."""
+
+import re
+import shutil
+
+import pytest
+
+from lmworks.report import Figure, Section, Table, dot_plot, to_html
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def ticks(svg: str) -> list[float]:
+    """The numbers on the axis of a drawing, without the names of its rows."""
+    return [float(text) for text in re.findall(r">([\d.]+)</text>", svg)]
+
+
+def test_an_axis_begins_at_zero_unless_that_hides_how_values_differ():
+    wide = dot_plot({"a": {"one": (0.4, 0.3, 0.5), "two": (2.0, 1.9, 2.1)}}, x="fertility")
+    assert min(ticks(wide)) == 0 and "does not begin at 0" not in wide
+    near = dot_plot({"a": {"one": (3.30, 3.25, 3.35), "two": (3.42, 3.38, 3.46)}}, x="bytes per token")
+    assert 3.2 < min(ticks(near)) < max(ticks(near)) < 3.5 and "does not begin at 0" in near
+    same = dot_plot({"a": {"one": (1.0, 1.0, 1.0)}}, x="bytes per token")
+    assert min(ticks(same)) < 1 < max(ticks(same))
+
+
+def test_what_is_wide_can_be_scrolled_by_the_keyboard():
+    figure = Figure(dot_plot({"a": {"one": (1.0, 0.5, 2.0)}}, x="x"), 'Of "one"')
+    page = to_html("Title", "lead", [Section("S", tables=(Table(("a", "b"), ((1, 2),)),), figures=(figure,))])
+    names = re.findall(r'<div class="scroll" tabindex="0" role="group" aria-label="([^"]*)">', page)
+    assert names == ["a, b", "Of &quot;one&quot;"]
+    assert '<meta name="generator" content="lmworks">' in page
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_narrow_screen_shows_figures_that_can_be_read_and_does_not_slide(tmp_path):
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    caption = "A caption that is longer than a narrow screen is wide, and so has to break into lines, not to be cut"
+    columns = tuple(f"a long name of column {number}" for number in range(6))
+    table = Table(columns, (tuple("x" * 30 for _ in columns),), caption)
+    figure = Figure(dot_plot({"a": {"one": (1.0, 0.5, 2.0)}}, x="x"), caption)
+    (tmp_path / "page.html").write_text(to_html("T", "", [Section("S", "", (table,), (figure,))]), "utf-8")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.goto(f"file://{tmp_path}/page.html")
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        heights = page.evaluate(
+            "[...document.querySelectorAll('svg text')].map((text) => text.getBoundingClientRect().height)"
+        )
+        assert min(heights) >= 10  # CSS pixels
+        right = page.evaluate("document.querySelector('caption span').getBoundingClientRect().right")
+        assert right <= 390
+        browser.close()

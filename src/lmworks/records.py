@@ -124,8 +124,11 @@ class PromptCompletion:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
+    """`tools` are the functions that the model is told of, each `{"type": "function", "function": {"name", ...}}`."""
+
     messages: tuple[Message, ...]
     provenance: Provenance = Provenance()
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

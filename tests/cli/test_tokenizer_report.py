@@ -47,6 +47,47 @@ def test_writes_a_page_and_the_numbers(folder, tiny_tokenizer):
     german, english = ((here / f"{name}.txt").read_text("utf-8") for name in ("deu", "eng"))
     assert row["value"] == len(encode(german)) / len(encode(english)) and row["n"] == 3 and row["signature"]
 
+    assert row["unit"] == "line"
+
+
+def report(*arguments, cwd):
+    return lmworks("tokenizer", "report", *map(str, arguments), cwd=cwd)
+
+
+def test_an_own_report_is_written_anew_and_nothing_else_is_overwritten(folder):
+    here = folder.parent
+    given = (folder, "--text", here / "eng.txt", "--out", "page.html", "--json", "page.json")
+    assert report(*given, cwd=here).returncode == 0
+    (here / "page.html").write_text((here / "page.html").read_text("utf-8") + "<!-- old -->", "utf-8")
+    again = report(*given, cwd=here)
+    assert again.returncode == 0, again.stderr
+    assert "<!-- old -->" not in (here / "page.html").read_text("utf-8")
+    for name in ("page.html", "page.json"):
+        kept = (here / name).read_bytes()
+        (here / name).write_text("<title>Mine</title>")
+        refused = report(*given, cwd=here)
+        assert refused.returncode == 2 and f"{name} exists already" in refused.stderr
+        assert (here / name).read_text() == "<title>Mine</title>"
+        (here / name).write_bytes(kept)
+    same = report(folder, "--text", here / "eng.txt", "--out", "new", "--json", "new", cwd=here)
+    assert same.returncode == 2 and "two files" in same.stderr and not (here / "new").exists()
+
+
+def test_what_a_folder_holds_that_is_no_text_is_told(folder):
+    here = folder.parent
+    (here / "texts").mkdir()
+    (here / "texts" / "a.txt").write_text("one\ntwo\n", "utf-8")
+    (here / "texts" / "b.txt").write_text("three\n", "utf-8")
+    (here / "texts" / "c.png").write_bytes(b"\x89\xff")
+    told = report(folder, "--text", "texts", cwd=here)
+    assert told.returncode == 0, told.stderr
+    assert "left out because not UTF-8: 1 file, such as texts/c.png" in told.stdout
+
+
+def test_a_reference_that_is_no_text_is_refused_before_anything_is_read(folder):
+    wrong = report("nowhere", "--text", folder.parent / "eng.txt", "--reference", "fra", cwd=folder.parent)
+    assert wrong.returncode == 2 and "--reference fra is none of the texts: eng" in wrong.stderr
+
 
 def test_no_text_is_a_lesson(folder):
     result = lmworks("tokenizer", "report", str(folder))
@@ -161,7 +202,9 @@ def test_texts_are_the_bytes_of_their_files(tmp_path):
 
 def test_a_row_may_hold_any_line_break(tmp_path):
     rows = [BREAKS, "\u2028", "x"]
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": r}, ensure_ascii=False) + "\n" for r in rows), "utf-8")
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps({"text": r}, ensure_ascii=False) + "\n" for r in rows), "utf-8"
+    )
     assert find_texts([f"{tmp_path}/a.jsonl"], by_file=False)["a"].passages == tuple(rows)
 
 
@@ -179,7 +222,8 @@ def test_a_text_may_be_a_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("pattern", "name"), [("*/a.txt", "*/a.txt"), ("docs/*.txt", "docs"), ("docs/**/*.txt", "docs"), ("docs/a.txt", "a")]
+    ("pattern", "name"),
+    [("*/a.txt", "*/a.txt"), ("docs/*.txt", "docs"), ("docs/**/*.txt", "docs"), ("docs/a.txt", "a")],
 )
 def test_a_text_without_a_name_is_called_what_it_comes_from(pattern, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -193,5 +237,5 @@ def test_a_text_without_a_name_is_called_what_it_comes_from(pattern, name, tmp_p
 
 def test_an_empty_folder_is_no_text(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89\xff")
-    with pytest.raises(FileNotFoundError, match="there is no text in .*: not UTF-8"):
+    with pytest.raises(FileNotFoundError, match=r"there is no text in .*: not UTF-8"):
         find_texts([f"{tmp_path}"], by_file=False)

@@ -22,6 +22,10 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME.key=value", help="Override a value of the recipe; may be repeated."),
 ]
+TOKENIZER_FORMS = (
+    "A pulled model, a Hugging Face folder, or a file: tokenizer.json, .gguf, SentencePiece's .model, or an encoding's "
+    ".tiktoken."
+)
 WorkspaceOption = Annotated[
     Path | None,
     typer.Option(

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmworks.cli.options import new_console
+from lmworks.cli.options import TOKENIZER_FORMS, new_console
 
 if TYPE_CHECKING:
     from lmworks.tokenizer.explaining import ExplainedToken
@@ -12,9 +12,7 @@ if TYPE_CHECKING:
 
 def explain(
     text: Annotated[str, typer.Argument(help="The text to cut into tokens; - reads standard input.")],
-    tokenizer: Annotated[
-        str, typer.Option(help="A pulled model, a Hugging Face folder, a tokenizer.json or a .gguf file.")
-    ] = "smollm2-135m-instruct",
+    tokenizer: Annotated[str, typer.Option(help=TOKENIZER_FORMS)] = "smollm2-135m-instruct",
 ) -> None:
     """Show every token of a text, the merges that made it, and at which place of training each was learnt.
 

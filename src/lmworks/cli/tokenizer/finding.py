@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from lmworks.model.finding_tokenizers import Found, find_tokenizer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from lmworks.records import LeftOut
     from lmworks.tokenizer.comparing import Rows
     from lmworks.tokenizer.measuring import Text
@@ -69,7 +71,7 @@ def find_texts(options: Sequence[str], by_file: bool, left_out: "list[LeftOut] |
         single = by_file or (not name and len(contents) == 1)
         groups = {file.stem: [file] for file in contents} if single else {name or _name_of(source): list(contents)}
         if len(groups) < (len(contents) if single else 1) or groups.keys() & texts.keys():
-            raise ValueError(f"two texts would have the same name for {option!r}: name them apart with NAME=PATTERN")
+            raise ValueError(f"two texts would have the same name for {option!r}: name them apart with NAME=SOURCE")
         texts |= {called: _text({file: contents[file] for file in files}) for called, files in groups.items()}
     return texts
 
@@ -93,7 +95,9 @@ def _contents(source: str, left_out: "list[LeftOut]") -> dict[Path, tuple[str, .
             if problems and not named.is_dir():
                 raise ValueError(f"{found.path} is {problems[0].reason}; convert it, for example with iconv")
             if not problems:
-                contents[named if named.is_file() else found.path] = texts if found.path.suffix == ".jsonl" else ("".join(texts),)
+                contents[named if named.is_file() else found.path] = (
+                    texts if found.path.suffix == ".jsonl" else ("".join(texts),)
+                )
     except NoSourceError:
         raise FileNotFoundError(
             f"no file or folder is {source!r}, or matches it; in a shell, quote a pattern: --text 'NAME=folder/*.txt'"
@@ -103,6 +107,17 @@ def _contents(source: str, left_out: "list[LeftOut]") -> dict[Path, tuple[str, .
         raise FileNotFoundError(f"there is no text in {source!r}: {reasons}")
     left_out += told
     return contents
+
+
+def print_left_out(console: "Console", left_out: "Sequence[LeftOut]") -> None:
+    """How many files were left out, for each reason, with an example."""
+    reasons: dict[str, list[LeftOut]] = {}
+    for each in left_out:
+        reasons.setdefault(each.reason.split(":")[0], []).append(each)
+    for reason, some in reasons.items():
+        count = sum(each.count for each in some)
+        told = f"left out because {reason}: {count:,} file{'s' if count != 1 else ''}, such as {some[0].uri}"
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
 
 
 def _name_of(source: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmworks.cli.options import new_console
+from lmworks.cli.options import TOKENIZER_FORMS, new_console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,9 +34,7 @@ class _Token:
 def preview(
     model: Annotated[
         str,
-        typer.Argument(
-            help="A pulled model, a Hugging Face folder, a tokenizer.json or a .gguf file; weights stay unread."
-        ),
+        typer.Argument(help=f"{TOKENIZER_FORMS} Weights stay unread."),
     ],
     conversation: Annotated[
         Path | None,

@@ -131,8 +131,8 @@ class Told:
 
 def test_the_docstring_describes_the_fields():
     assert described(Told) == {
-        "name": ("", "of it, e.g"),  # a sentence ends with a full stop and a space: abbreviations are to be avoided
-        "rate": ("0.5", "how fast, at 0.5 a second"),
+        "name": ("", "of it, e.g. a word"),
+        "rate": ("0.5", "how fast, at 0.5 a second. Not slower"),
         "tags": ('["a", "ä"]', "several; none at first"),
         "table": ("{}", "-> what is counted"),
     }

@@ -63,13 +63,13 @@ def to_mapping(value: Any) -> Any:
 
 
 def described(cls: type) -> dict[str, tuple[str, str]]:
-    """field -> (its default as TOML, the first sentence that the class's docstring has about it).
+    """field -> (its default as TOML, all that the class's docstring says about it, in one line without its last stop).
 
     The docstring has a line for each field: its name, at least two spaces, sentences that may go on, indented, on the
     next lines. ValueError for a field that has none.
     """
     docs = re.findall(r"^(\w+) {2,}(.+(?:\n {2,}.+)*)", inspect.cleandoc(cls.__doc__ or ""), re.MULTILINE)
-    sentences = {name: re.split(r"\.(?=\s|$)", " ".join(text.split()))[0] for name, text in docs}
+    sentences = {name: " ".join(text.split()).removesuffix(".") for name, text in docs}
     result: dict[str, tuple[str, str]] = {}
     for field in dataclasses.fields(cls):
         if field.name not in sentences:

@@ -1,5 +1,6 @@
 """What several verbs share: options, the workspace that is meant, the console."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,3 +54,20 @@ def new_console() -> "Console":
     from rich.console import Console
 
     return Console(emoji=False)  # a document that says :key: shall show :key:
+
+
+def settings_help(lead: str, config: type) -> str:
+    """What `--set` takes, in Markdown: a line for each field of a config, with its default."""
+    from lmworks.config import described
+
+    lines = [f"- `{key}={default}`: {_literal(text)}" for key, (default, text) in described(config).items()]
+    # typer makes one line of each paragraph, so every item is a paragraph.
+    return "\n\n".join([lead, "", *lines])
+
+
+def _literal(text: str) -> str:
+    """Text in Markdown that shows every sign of it, but for code between backticks: `<unk>` is no element of HTML."""
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(
+        part if number % 2 else re.sub(r"([\\<>*_\[\]&#])", r"\\\1", part) for number, part in enumerate(parts)
+    )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmworks.cli.options import WORKSPACES, WorkspaceOption, last_workspace, new_console
+from lmworks.cli.options import WORKSPACES, WorkspaceOption, last_workspace, new_console, settings_help
 
 if TYPE_CHECKING:
     from lmworks.serve.config import ServeConfig
@@ -68,12 +68,9 @@ def serve(
 
 def settings() -> str:
     """What `--set` takes, a line for each key, in Markdown."""
-    from lmworks.config import described
     from lmworks.serve.config import ServeConfig
 
-    lines = [f"- `{key}={default}`: {text}" for key, (default, text) in described(ServeConfig).items()]
-    # typer makes one line of each paragraph, so every item is a paragraph.
-    return "\n\n".join(["What `--set` takes, and a recipe's table `[serve]`, with the defaults:", "", *lines])
+    return settings_help("What `--set` takes, and a recipe's table `[serve]`, with the defaults:", ServeConfig)
 
 
 def _named_folders(adapters: list[str]) -> dict[str, str]:

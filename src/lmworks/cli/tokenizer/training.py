@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmworks.cli.options import new_console
+from lmworks.cli.options import new_console, settings_help
 
 if TYPE_CHECKING:
     from lmworks.records import LeftOut
@@ -80,11 +80,9 @@ def _trainer(kind: str, vocabulary_size: int | None, overrides: list[str]) -> tu
 
 def settings() -> str:
     """What `--set` takes for each kind, in Markdown."""
-    from lmworks.config import described
     from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
 
-    paragraphs: list[str] = []
-    for kind, config in zip(KINDS, (BpeConfig, WordPieceConfig, UnigramConfig), strict=True):
-        lines = [f"- `{key}={default}`: {text}" for key, (default, text) in described(config).items()]
-        paragraphs += [f"What `--set` takes for {kind}, with the defaults:", "", *lines]
-    return "\n\n".join(paragraphs)
+    configs = zip(KINDS, (BpeConfig, WordPieceConfig, UnigramConfig), strict=True)
+    return "\n\n".join(
+        settings_help(f"What `--set` takes for {kind}, with the defaults:", config) for kind, config in configs
+    )

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.data.files import NoSourceError
-from lmworks.data.plain_texts import _last_cut, plain_texts
+from lmworks.data.plain_texts import _last_cut, plain_texts, required_texts
 from lmworks.records import LeftOut
 from lmworks.tokenizer.word_rules import WordRule
 
@@ -36,6 +36,24 @@ def test_what_is_no_text_is_left_out_and_told(tmp_path):
     left_out: list[LeftOut] = []
     assert list(plain_texts([str(tmp_path)], left_out=left_out)) == ["text"]
     assert [each.reason for each in left_out] == ["not UTF-8: invalid start byte at byte 0"]
+
+
+def test_where_there_is_no_text_it_is_said_what_there_is(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\xff")
+    (tmp_path / "b.png").write_bytes(b"\x89PNG\xff")
+    (tmp_path / "c.txt").write_bytes(b"")
+    with pytest.raises(NoSourceError, match=r"no text in .*: 2 × not UTF-8, such as .*/a\.png"):
+        list(required_texts([str(tmp_path)]))
+    with pytest.raises(NoSourceError, match="all files are empty"):
+        list(required_texts([str(tmp_path / "*.txt")]))
+    (tmp_path / "d.txt").write_text("text")
+    assert list(required_texts([str(tmp_path)])) == ["text"]
+
+
+def test_a_conversation_is_no_text(tmp_path):
+    (tmp_path / "talks.jsonl").write_text('{"messages": []}\n')
+    with pytest.raises(ValueError, match=r'line 1: not a JSON object with a "text"; .* data\.tokenize takes those'):
+        list(plain_texts([str(tmp_path)]))
 
 
 def test_a_large_file_comes_in_pieces(tmp_path, monkeypatch):

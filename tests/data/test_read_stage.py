@@ -1,5 +1,6 @@
 """The stage: what it writes, counts and refuses."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from lmworks.data.store import DocumentStore
 
 def context(tmp_path: Path) -> StageContext:
     output = tmp_path / "output"
-    output.mkdir()
+    output.mkdir(parents=True, exist_ok=True)
     return StageContext(inputs={}, output=output, work=tmp_path, base=tmp_path)
 
 
@@ -43,5 +44,27 @@ def test_documents_left_out_and_counts(tmp_path: Path) -> None:
 def test_no_documents_at_all_is_an_error_that_says_why(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.png").write_bytes(b"png")
-    with pytest.raises(ValueError, match=r"1 × no reader for \.png\. Name other documents\.sources"):
+    with pytest.raises(ValueError, match=r"1 × no reader for \.png\. Name other sources$"):
         read(ReadConfig(sources=("docs",)), context(tmp_path))
+
+
+def test_source_code_that_is_not_kept_is_told_with_the_setting_that_keeps_it(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "a.c").write_text("int x;\n")
+    with pytest.raises(ValueError, match=r'no reader for \.c\. .*; source_code="whole" keeps .* here 1 more files'):
+        read(ReadConfig(sources=("tree",)), context(tmp_path))
+    (tree / "b.py").write_text('"""Of b."""\n')
+    given = replace(context(tmp_path / "reduced"), base=tmp_path)
+    (section,) = read(ReadConfig(sources=("tree",)), given).sections
+    assert "1 documents with 18 characters" in section.text and "2 more files" in section.text
+    given = replace(context(tmp_path / "whole"), base=tmp_path)
+    (section,) = read(ReadConfig(sources=("tree",), source_code="whole"), given).sections
+    assert section.text == "2 documents with 19 characters were read; 0 files were left out."
+
+
+def test_files_left_out_for_one_reason_are_counted_together(tmp_path: Path) -> None:
+    for name, size in (("a.md", 1), ("b.md", 11), ("c.md", 12)):
+        (tmp_path / name).write_text("x" * size)
+    (section,) = read(ReadConfig(sources=("*.md",), max_bytes=10), context(tmp_path)).sections
+    assert section.tables[2].rows == (("larger than 10 bytes", 2, f"{tmp_path.name}/b.md"),)

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from lmworks.config import ConfigError, from_mapping
 from lmworks.data.config import ReadConfig
 from lmworks.data.files import NoSourceError
 from lmworks.data.reading import read_documents, source_digest
+from lmworks.data.source_code import source_code_type
 from lmworks.records import Document, LeftOut
+from lmworks.retrieve.structure import parse
 
 
 def read(base: Path, *sources: str, **settings: object) -> tuple[dict[str, Document], dict[str, LeftOut]]:
@@ -172,9 +175,10 @@ def test_a_glob_starts_at_its_fixed_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["missing", "missing/*.md"])
 def test_a_source_that_is_not_there_is_an_error_that_names_the_fix(tmp_path: Path, source: str) -> None:
-    with pytest.raises(NoSourceError, match=r"documents\.sources"):
+    with pytest.raises(NoSourceError, match=r"missing.*: (name a folder, a file or a glob|correct the glob)") as told:
         read(tmp_path, source)
-    with pytest.raises(NoSourceError, match="no sources"):
+    assert "documents." not in str(told.value)  # the name of a stage in one recipe; a command has none
+    with pytest.raises(NoSourceError, match=r'no sources: set "sources" .* such as sources=\["docs"\]'):
         read(tmp_path)
 
 
@@ -192,3 +196,74 @@ def test_the_digest_of_the_sources_follows_names_and_bytes(tmp_path: Path) -> No
     digests.append(source_digest(config, tmp_path))
     assert len(set(digests)) == 4
     assert source_digest(ReadConfig(sources=("missing",)), tmp_path)  # reading raises, the digest does not
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Source code
+
+
+SOURCES = {
+    "a_dot_py": '"""Of a."""\n\nx = 1\n',
+    "b_dot_py": "# -*- coding: latin-1 -*-\nname = 'caf\xe9 \xa4'\n".encode("latin-1"),
+    "broken_dot_py": "def f(:\n",
+    "c_dot_c": "int main(void)\r\n{\treturn 0;\r\n}\r\n",
+    "inner__lib_dot_RS": "fn main() {}\n",
+    "inner__Makefile": "all:\n\tcc a.c\n",
+    "d_dot_md": "# Title\n",
+    "e_dot_js": b"\0\1\2",
+    "f_dot_go": "  \n",
+    "g_dot_json": "{}",
+}
+
+
+def test_source_code_is_kept_whole_where_it_is_asked_for(tmp_path: Path) -> None:
+    write(tmp_path / "tree", **SOURCES)
+    documents, left_out = read(tmp_path, "tree", source_code="whole")
+    assert {uri: (d.text, d.media_type) for uri, d in documents.items()} == {
+        "tree/a.py": ('"""Of a."""\n\nx = 1\n', "text/x-python"),
+        "tree/b.py": ("# -*- coding: latin-1 -*-\nname = 'caf\xe9 \xa4'\n", "text/x-python"),
+        "tree/broken.py": ("def f(:\n", "text/x-python"),
+        "tree/c.c": ("int main(void)\n{\treturn 0;\n}\n", "text/x-c"),
+        "tree/d.md": ("# Title\n", "text/markdown"),
+        "tree/inner/Makefile": ("all:\n\tcc a.c\n", "text/x-makefile"),
+        "tree/inner/lib.RS": ("fn main() {}\n", "text/x-rust"),
+    }
+    assert {uri: item.reason for uri, item in left_out.items()} == {
+        "tree/e.js": "binary data",
+        "tree/f.go": "empty",
+        "tree/g.json": "no reader for .json",
+    }
+    assert all(d.extractor == "source-code" for d in documents.values() if d.media_type != "text/markdown")
+
+
+def test_without_being_asked_only_docstrings_are_read(tmp_path: Path) -> None:
+    write(tmp_path / "tree", **SOURCES)
+    documents, left_out = read(tmp_path, "tree")
+    assert {uri: d.extractor for uri, d in documents.items()} == {
+        "tree/a.py": "python-docstrings",
+        "tree/d.md": "markdown",
+    }
+    assert left_out["tree/c.c"].reason == "no reader for .c"
+    with pytest.raises(ConfigError, match="'docstrings', 'whole'"):
+        from_mapping(ReadConfig, {"source_code": "all"})
+
+
+@pytest.mark.parametrize(
+    "name", ["a.py", "a.pyi", "a.c", "a.H", "a.cpp", "a.rs", "a.go", "a.ts", "a.tsx", "a.java", "a.rb", "a.sh", "a.sql",
+             "a.kt", "a.swift", "a.toml", "a.yml", "a.css", "Dockerfile", "CMakeLists.txt"],
+)  # fmt: skip
+def test_usual_source_files_are_known(name: str) -> None:
+    assert (source_code_type(Path("src") / name) or "").startswith("text/x-")
+
+
+@pytest.mark.parametrize("name", ["a.md", "a.txt", "a.json", "a.png", "a", "py", ".c", "a.csv"])
+def test_other_files_are_no_source_code(name: str) -> None:
+    assert source_code_type(Path(name)) is None
+
+
+def test_whole_source_code_can_be_cut_into_passages(tmp_path: Path) -> None:
+    write(tmp_path / "tree", **SOURCES)
+    documents, _ = read(tmp_path, "tree", source_code="whole")
+    for document in documents.values():
+        covered = "".join(document.text[b.start : b.end] for section in parse(document) for b in section.blocks)
+        assert "".join(covered.split()) == "".join(document.text.split())

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+SourceCode = Literal["docstrings", "whole"]
 PYTHON_DOCS = "python-docs"  # the one source that is a name: the documentation that this Python carries
 
 
@@ -12,14 +13,19 @@ PYTHON_DOCS = "python-docs"  # the one source that is a name: the documentation 
 class ReadConfig:
     """Sources of documents.
 
-    A source is a folder, a file, a glob such as `notes/**/*.md`, or the name `python-docs`; a relative path starts at
-    the folder of the recipe. `exclude` holds glob patterns: one with a slash is matched against the path inside the
-    source, one without against the name of each file and folder. A file of more than `max_bytes` bytes is left out.
+    sources      Folders, files, globs such as `notes/**/*.md`, or the name `python-docs`. A relative path starts at the
+                 folder of the recipe, or, for a command, at the current one.
+    exclude      Glob patterns of what to leave out; one with a slash is matched against the path inside the source, one
+                 without against the name of each file and folder.
+    max_bytes    A file of more bytes is left out.
+    source_code  What becomes of source code: `docstrings`, to answer questions from, keeps those of Python files and
+                 leaves other languages out; `whole`, to train on, keeps every file as it is.
     """
 
     sources: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ("node_modules", "__pycache__", "site-packages")
     max_bytes: int = 20_000_000
+    source_code: SourceCode = "docstrings"
 
     def __post_init__(self) -> None:
         if self.max_bytes < 1:
@@ -34,21 +40,33 @@ PackingMode = Literal["pack", "concatenate"]
 
 @dataclass(frozen=True, slots=True)
 class TokenizeConfig:
-    """Documents into token shards.
+    """Documents, or conversations, into token shards.
 
-    begin         What stands before each document: the name of a role (`bos_token`), a token, or `none`.
-    end           What ends each document: the name of a role, a token such as `<|endoftext|>`, or `none`. A tokenizer
-                  without the role named is refused.
-    shard_tokens  Most tokens in a file, unless one document has more.
+    tokenizer      The vocabulary, where no input has one: the name of a pulled model, a Hugging Face folder, or a file
+                   (`tokenizer.json`, .gguf, .model, .tiktoken). A relative path starts at the folder of the recipe, or,
+                   for a command, at the current one.
+    begin          What stands before each document: the name of a role (`bos_token`), a token, or `none`.
+    end            What ends each document: the name of a role, a token such as `<|endoftext|>`, or `none`. A tokenizer
+                   without the role named is refused.
+    conversations  Instead of documents: .jsonl files with a conversation a line (`messages`, and perhaps `tools`), or
+                   folders or globs of them. They are written by the chat template, with a mask of what the assistant
+                   says; `begin` and `end` are those of the template.
+    family         The chat template of this family (chatml, llama3, …) for the conversations; "" for the model's own.
+    shard_tokens   Most tokens in a file, unless one document has more.
     """
 
+    tokenizer: str = ""
     begin: str = "none"
     end: str = "eos_token"
+    conversations: tuple[str, ...] = ()
+    family: str = ""
     shard_tokens: int = 2**27
 
     def __post_init__(self) -> None:
         if self.shard_tokens < 1:
             raise ValueError(f"shard_tokens must be positive, got {self.shard_tokens}")
+        if self.family and not self.conversations:
+            raise ValueError("family is the template of conversations: name those, or leave it out")
 
 
 @dataclass(frozen=True, slots=True)

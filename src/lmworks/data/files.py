@@ -46,14 +46,14 @@ def _resolve(source: str, base: Path) -> tuple[Path, list[Path]]:
     if path.exists():
         return path.resolve(), [Path()]
     if not glob.has_magic(source):
-        raise NoSourceError(f"there is no {path}; name a folder, a file or a glob in documents.sources")
+        raise NoSourceError(f"there is no {path}: name a folder, a file or a glob such as 'notes/**/*.md'")
     parts = path.parts
     fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
     root, pattern = Path(*parts[:fixed]), str(Path(*parts[fixed:]))
     matches = sorted(root.glob(pattern)) if root.is_dir() else []
     files = [match.relative_to(root) for match in matches if not match.is_dir()]
     if not files:
-        raise NoSourceError(f"no file matches {path}; correct the glob in documents.sources")
+        raise NoSourceError(f"no file matches {path}: correct the glob, or name a folder")
     return root.resolve(), files
 
 

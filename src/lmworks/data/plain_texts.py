@@ -1,10 +1,11 @@
 """Texts as they are, without extraction: for what learns from characters rather than from documents."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lmworks.data.files import FoundFile, find_files
+from lmworks.data.files import FoundFile, NoSourceError, find_files
 from lmworks.records import LeftOut
 
 _PIECE = 1 << 24  # characters of a file that are a text of their own, about; so no file has to fit into memory
@@ -30,14 +31,34 @@ def plain_texts(
             left_out.append(found)
 
 
+def required_texts(
+    sources: Sequence[str], base: Path | None = None, exclude: Sequence[str] = (), left_out: list[LeftOut] | None = None
+) -> Iterator[str]:
+    """`plain_texts`; and NoSourceError that says what the sources hold instead, where none of it was a text."""
+    left_out = [] if left_out is None else left_out
+    found = False
+    for text in plain_texts(sources, base, exclude, left_out):
+        found = found or bool(text)
+        yield text
+    if not found:
+        reasons = Counter(each.reason.split(":")[0] for each in left_out)
+        told = "; ".join(f"{count:,} × {reason}" for reason, count in reasons.most_common(5)) or "all files are empty"
+        example = f", such as {left_out[0].uri}" if left_out else ""
+        raise NoSourceError(f"there is no text in {', '.join(sources)}: {told}{example}")
+
+
 def _rows(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8") as stream:
+    with path.open(encoding="utf-8", newline="\n") as stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue
             try:
-                text = json.loads(line)["text"]
-            except (ValueError, KeyError, TypeError) as error:
+                row = json.loads(line)
+                text = row["text"]
+            except KeyError as error:
+                hint = "; a conversation is no text: data.tokenize takes those" if "messages" in row else ""
+                raise ValueError(f'{path}, line {number}: not a JSON object with a "text"{hint}') from error
+            except (ValueError, TypeError) as error:
                 raise ValueError(f'{path}, line {number}: not a JSON object with a "text": {error!r}') from error
             if not isinstance(text, str):
                 raise ValueError(f'{path}, line {number}: "text" is a {type(text).__name__}, not a string')

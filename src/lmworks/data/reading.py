@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from lmworks.data.config import PYTHON_DOCS, ReadConfig
+from lmworks.data.config import PYTHON_DOCS, ReadConfig, SourceCode
 from lmworks.data.docstrings import extract_docstrings
 from lmworks.data.extract import Extractor, read_file
 from lmworks.data.files import FoundFile, NoSourceError, find_files
 from lmworks.data.markup import extract_markdown, extract_plain, extract_rest
 from lmworks.data.python_docs import module_name, python_docs_digest, read_python_docs
+from lmworks.data.source_code import extract_source_code, source_code_type
 from lmworks.data.web_page import extract_html
 from lmworks.records import Document, LeftOut
 
@@ -35,7 +36,9 @@ def read_documents(
     or one that does not exist; a bad file raises nothing.
     """
     if not config.sources:
-        raise NoSourceError(f'no sources: set documents.sources to folders, files, globs or "{PYTHON_DOCS}"')
+        raise NoSourceError(
+            f'no sources: set "sources" to folders, files, globs or "{PYTHON_DOCS}", such as sources=["docs"]'
+        )
     done = 0
     for source in _sources(config, base or Path.cwd()):
         for item in source:
@@ -66,7 +69,7 @@ def _sources(config: ReadConfig, base: Path) -> Iterator[Iterator[Document | Lef
     """Files first, in one pass, so that a file shared by two sources is read once."""
     if paths := _paths(config):
         yield (
-            _read(found, config.max_bytes) if isinstance(found, FoundFile) else found
+            _read(found, config.max_bytes, config.source_code) if isinstance(found, FoundFile) else found
             for found in find_files(paths, config.exclude, base)
         )
     if PYTHON_DOCS in config.sources:
@@ -77,8 +80,10 @@ def _paths(config: ReadConfig) -> list[str]:
     return [source for source in config.sources if source != PYTHON_DOCS]
 
 
-def _read(found: FoundFile, max_bytes: int) -> Document | LeftOut:
+def _read(found: FoundFile, max_bytes: int, source_code: SourceCode) -> Document | LeftOut:
     suffix = found.path.suffix.lower()
+    if source_code == "whole" and (kind := source_code_type(found.path)):
+        return read_file(found.path, found.uri, kind, partial(extract_source_code, media_type=kind), max_bytes)
     if suffix not in MEDIA_TYPES:
         return LeftOut(found.uri, f"no reader for {suffix or 'files without a suffix'}")
     return read_file(found.path, found.uri, MEDIA_TYPES[suffix], _extractor(suffix, found), max_bytes)

@@ -55,7 +55,7 @@ def _blocks(document: Document) -> list[Block]:
 
     if document.extractor in ("markdown", "trafilatura"):
         return markdown_blocks(document.text)
-    if document.extractor in ("rest", "plain", "pydoc-topics"):
+    if document.extractor in ("rest", "plain", "pydoc-topics", "source-code"):
         return plain_blocks(document.text)
     if document.extractor == "python-docstrings":
         offsets = [int(offset) for offset in document.metadata["headings"].split()]

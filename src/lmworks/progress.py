@@ -20,13 +20,13 @@ class Report(Protocol):
     """Told by a stage while it runs: `done` of `total` (None: nobody knows) things called `unit`.
 
     `kept` of the done ones were there from before (an interrupted run, an unchanged document): they took no time, and
-    no rate counts them.
+    no rate counts them. `note` is what else the moment has to tell, such as a loss.
     """
 
-    def __call__(self, done: int, total: int | None, unit: str, kept: int = 0) -> None: ...
+    def __call__(self, done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None: ...
 
 
-def no_report(done: int, total: int | None, unit: str, kept: int = 0) -> None:
+def no_report(done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:
     """For who does not want to know."""
 
 
@@ -56,8 +56,9 @@ def _live(console: "Console", name: str) -> Iterator[Report]:
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(name, total=None, told="")
 
-        def report(done: int, total: int | None, unit: str, kept: int = 0) -> None:
-            progress.update(task, completed=done, total=total, told=clock.tell(done, total, unit, kept))
+        def report(done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:
+            told = clock.tell(done, total, unit, kept)
+            progress.update(task, completed=done, total=total, told=f"{told} · {note}" if note else told)
 
         yield report
 
@@ -66,9 +67,10 @@ def _lines(console: "Console", name: str) -> Report:
     clock = _Clock()
     last = time.monotonic()
 
-    def report(done: int, total: int | None, unit: str, kept: int = 0) -> None:
+    def report(done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:
         nonlocal last
         told = clock.tell(done, total, unit, kept)
+        told = f"{told} · {note}" if note else told
         if time.monotonic() - last < INTERVAL:
             return
         last = time.monotonic()

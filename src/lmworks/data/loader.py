@@ -133,6 +133,15 @@ class Loader:
     def stall_share(self) -> float:
         return self.stall_seconds / max(self.seconds, 1e-9)
 
+    def seek(self, step: int) -> None:
+        """Give out step `step` next, whatever came before; IndexError for one outside the run."""
+        if not 0 <= step <= self.steps:
+            raise IndexError(f"step {step} of a run of {self.steps}")
+        for future in self._ahead:
+            future.cancel()
+        self._ahead.clear()
+        self.step = step
+
     def close(self) -> None:
         """End the threads; batches made ahead are dropped."""
         self._threads.shutdown(wait=True, cancel_futures=True)

@@ -17,6 +17,8 @@ from torch import Tensor
 from lmworks.model import config as configs
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.tensor_files import LazyTensors
+from lmworks.model.weights import empty_model
+from lmworks.progress import Report, no_report
 from lmworks.tokenizer.extending import Extension, extend_by_tokens, extend_for_texts
 
 _PADDED = 128  # rows are padded to at most such a multiple, for the sake of matrix units
@@ -29,6 +31,7 @@ def extend_vocabulary(
     texts: Iterable[str] = (),
     count: int = 0,
     least: int = 2,
+    progress: Report = no_report,
 ) -> Checkpoint:
     """The checkpoint with the given `tokens` added to its vocabulary, or at most `count` that `texts` of a domain or a
     language need, which occur `least` times in them; see `tokenizer.extending` for how they are chosen and written.
@@ -36,20 +39,27 @@ def extend_vocabulary(
     The old tokens keep their ids and rows, and a text without a new token keeps its ids. The embedding and what makes
     the logits grow together (a tied matrix stays one) to a multiple of the power of two that divided their rows
     before, 128 at most; rows that were padding are used up first. The weights keep their dtype; `checkpoint` stays as
-    it is. ValueError unless there are tokens or a count, not both, and where there is nothing to add.
+    it is. ValueError unless there are tokens or a count, not both, where there is nothing to add, and for a model with
+    adapters beside its weights. `progress` is told of the characters read, then of the merges learnt.
     """
     if bool(tokens) == bool(count):
         raise ValueError("give tokens to add, or texts and a count of tokens to choose from them")
     if tokens:
         return with_extension(checkpoint, extend_by_tokens(checkpoint.tokenizer, tokens))
-    return with_extension(checkpoint, extend_for_texts(checkpoint.tokenizer, texts, count, least))
+    return with_extension(checkpoint, extend_for_texts(checkpoint.tokenizer, texts, count, least, progress))
 
 
 def with_extension(checkpoint: Checkpoint, extension: Extension) -> Checkpoint:
-    """The checkpoint with the tokenizer of an extension of its own vocabulary, and rows for the new tokens."""
+    """The checkpoint with the tokenizer of an extension of its own vocabulary, and rows for the new tokens; see
+    `extend_vocabulary`."""
     old = checkpoint.config.embedding.vocabulary
     rows = _padded(max(extension.pieces) + 1, old)
     weights = checkpoint.model.state_dict() if "model" in checkpoint.__dict__ else checkpoint.weights
+    if strange := sorted(weights.keys() ^ empty_model(checkpoint.config).state_dict().keys()):
+        raise ValueError(
+            f"only the vocabulary of a plain model is extended, and this one has or lacks {', '.join(strange[:3])}: "
+            "extend it without its adapters, or merge them into it first (lmworks.adapt.merge)"
+        )
     by_vocabulary = vocabulary_parameters(checkpoint.config)
 
     def read(name: str) -> Tensor:

@@ -4,26 +4,27 @@ For BPE new merges are appended to the old ones. Merging runs in the order of th
 as before, and only then are the new pairs joined: an encoding changes where a new token applies and nowhere else. A
 character that SentencePiece's BPE could only spell by its bytes becomes a token first.
 
-Other models (WordPiece, Unigram), and texts that BPE's rule for words cuts, get added tokens: strings that are looked
-for before anything is encoded. Those begin and end where words do, and no space is a part of them.
+Other models get added tokens: strings that are looked for before anything is encoded. So do texts that BPE's rule for
+words cuts. They begin and end where words do, and no space is a part of them. Pieces of words cannot be appended there:
+`why_no_pieces` says why.
 """
 
 import json
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Any
 
 import tokenizers
 from tokenizers import AddedToken
 
+from lmworks.progress import Report, no_report
 from lmworks.tokenizer.sentence_piece import SPACE
+from lmworks.tokenizer.token_words import BYTE, Names, byte_names, count_words, in_bytes, with_characters, words_of
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.tokenizer.training.merges_reference import learn_merges, merged
-
-_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+from lmworks.tokenizer.training.continuing import continue_merges
+from lmworks.tokenizer.training.merges_reference import merged
 
 
 @dataclass(frozen=True)
@@ -39,24 +40,26 @@ class Extension:
     merged: int
 
 
-def extend_for_texts(tokenizer: Tokenizer, texts: Iterable[str], count: int, least: int = 2) -> Extension:
+def extend_for_texts(
+    tokenizer: Tokenizer, texts: Iterable[str], count: int, least: int = 2, progress: Report = no_report
+) -> Extension:
     """At most `count` new tokens, chosen because `texts` need them; each occurs `least` times, at least.
 
     With BPE the training goes on where it stopped: the most frequent pair of neighbouring tokens inside a word becomes
     one (Sennrich et al. 2016). Otherwise the words are added whose pieces occur most often. Fewer tokens where the
-    texts hold no more; ValueError where they hold none.
+    texts hold no more; ValueError where they hold none. `progress` is told of characters read, then of merges.
     """
     if count < 1 or least < 1:
         raise ValueError(f"count and least must be 1 or more, got {count} and {least}")
-    words: Counter[str] = Counter()
-    for text in texts:
-        words.update(_words(tokenizer, text))
+    if isinstance(texts, str):
+        raise ValueError("texts are several: give a list of strings, or [text] for a single one")
     draft = _Draft(tokenizer)
-    if _merges(tokenizer):
+    if why_no_pieces(tokenizer) is None:
+        words = count_words(tokenizer, texts, progress)
         draft.add_characters(words, count, least)
-        draft.learn(words, count, least)
+        draft.learn(words, count, least, progress)
     else:
-        for word in _costly(tokenizer, words, count, least):
+        for word in _costly(tokenizer, texts, count, least):
             draft.add_whole(word)
     return draft.extension("the texts hold nothing that is worth a token: give more text, or a smaller `least`")
 
@@ -65,21 +68,42 @@ def extend_by_tokens(tokenizer: Tokenizer, tokens: Sequence[str]) -> Extension:
     """The given texts as new tokens, such as "photosynthesis", " photosynthesis" or "<tool>".
 
     With BPE a text of one word is merged from its pieces, left to right, and the tokens between are new as well. It is
-    the token wherever it is cut as it is by itself: a word that begins in the same way is another word. A text that the
-    rule for words cuts becomes an added token. ValueError for a text that is a token already.
+    the token wherever it is cut as it is by itself: a word that begins in the same way is another word. Where a
+    tokenizer puts a space before every text, as SentencePiece does, the two spellings of a word above are the same. A
+    text that the rule for words cuts becomes an added token. ValueError for a text that is a token already, that is
+    given twice, or that could not be decoded.
     """
+    if isinstance(tokens, str) or len(set(tokens)) < len(tokens):
+        raise ValueError(f"the tokens must be a list of different texts, got {tokens!r}")
     draft = _Draft(tokenizer)
     for token in tokens:
         if not token.strip():
             raise ValueError(f"a new token needs letters, got {token!r}")
-        if not tokenizer.encode(token):
+        text = token[1:] if token.startswith(" ") and _puts_space(tokenizer) else token
+        words = words_of(tokenizer, text)
+        if not words:
             raise ValueError(f"{token!r} is nothing to this tokenizer, which leaves its characters out of every text")
-        if len(tokenizer.encode(token)) == 1 and not _unknown(tokenizer, token):
+        if sum(map(len, words)) == 1 and not _unknown(tokenizer, text):
             raise ValueError(f"{token!r} is one token already")
-        words = _words(tokenizer, token)
-        if not (_merges(tokenizer) and len(words) == 1 and draft.chain(words[0])):
+        if not (why_no_pieces(tokenizer) is None and len(words) == 1 and draft.chain(words[0])):
             draft.add_whole(token)
     return draft.extension("give a token at least")
+
+
+def why_no_pieces(tokenizer: Tokenizer) -> str | None:
+    """Why pieces of words cannot be appended to a vocabulary; None where they can, which is BPE."""
+    model = tokenizer.backend.model
+    kind = type(model).__name__
+    if kind == "BPE":
+        if not (mark := model.continuing_subword_prefix or model.end_of_word_suffix):
+            return None
+        return f"this BPE marks pieces by where in a word they are ({mark!r}), so that no name is those of its parts"
+    return {
+        "Unigram": "Unigram cuts a text into its most probable pieces, so that a new piece, with a probability of its "
+        "own, changes how words are cut that do not become it; there is no order in which old pieces come first",
+        "WordPiece": "WordPiece takes the longest piece that a word begins with, so that a new piece changes how all "
+        "words are cut that begin with it, and what is left of one may be unknown",
+    }.get(kind, f"{kind} knows whole words only")
 
 
 class _Draft:
@@ -88,54 +112,76 @@ class _Draft:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._old = tokenizer.backend.get_vocab(with_added_tokens=True)
-        self._model = tokenizer.backend.model
+        self._state = json.loads(tokenizer.backend.to_str())
+        if self._state["model"].get("dropout"):
+            raise ValueError(
+                f"this tokenizer leaves out merges at random (dropout = {self._state['model']['dropout']}): set it to "
+                "null in tokenizer.json"
+            )
         # What stands for something else than its letters: no part of a merge.
-        self._never = {name for name in self._old if _BYTE.fullmatch(name)} if _falls_back(tokenizer) else set()
-        self._never |= {*tokenizer.special_ids, *tokenizer.roles.values()}
-        self._pieces: dict[str, tuple[str, ...]] = {}  # new name -> old names, in the order of the new ids
+        self._apart = {name for name in self._old if BYTE.fullmatch(name)} if self._falls_back else set()
+        self._apart |= {*tokenizer.special_ids, *tokenizer.roles.values(), self._state["model"].get("unk_token")} - {
+            None
+        }
+        self._pieces: dict[str, Names] = {}  # new name -> old names, in the order of the new ids
         self._merges: list[tuple[str, str]] = []
         self._whole: dict[str, tuple[int, ...]] = {}
+
+    @property
+    def _falls_back(self) -> bool:
+        """Whether a character without a token becomes tokens of its bytes, as in SentencePiece's BPE."""
+        return bool(self._state["model"].get("byte_fallback"))
 
     # -----------------------------------------------------------------------------------------------------------------
     # Choosing
 
-    def add_characters(self, words: Mapping[str, int], count: int, least: int) -> None:
+    def add_characters(self, words: Mapping[Names, int], count: int, least: int) -> None:
         """Characters that are spelled by bytes so far (SentencePiece's BPE), the most frequent first."""
         found: Counter[str] = Counter()
-        for word, times in words.items() if _falls_back(self._tokenizer) else ():
-            for character in word if any(map(_BYTE.fullmatch, self._spelled(word))) else "":
-                if character not in self._old:
-                    found[character] += times
-        for character, times in sorted(found.items(), key=lambda item: (-item[1], item[0]))[:count]:
-            if times >= least:
-                self._pieces[character] = tuple(f"<0x{byte:02X}>" for byte in character.encode())
+        for word, times in words.items() if self._falls_back else ():
+            for character in in_bytes(word):
+                found[character] += times
+        for character, times in sorted(found.items(), key=lambda item: (-item[1], item[0])):
+            if times >= least and len(self._pieces) < count:
+                self._add_character(character)
 
-    def learn(self, words: Mapping[str, int], count: int, least: int) -> None:
+    def _add_character(self, character: str) -> None:
+        spelled = byte_names(character)
+        if len(spelled) > 1 and self._is_free(character):  # one byte, as of a line break, is one token already
+            self._pieces[character] = spelled
+
+    def learn(self, words: Mapping[Names, int], count: int, least: int, progress: Report) -> None:
         """Merges until there are `count` new tokens."""
-        spelled = [(self._spelled(word), times) for word, times in words.items()]
-        names = sorted({name for symbols, _ in spelled for name in symbols})
-        number = {name: index for index, name in enumerate(names)}
-        taken = self._old.keys() | self._pieces.keys()
+        spelled: Counter[Names] = Counter()
+        for word, times in words.items():
+            spelled[tuple(self._spelled(word))] += times
+        left = count - len(self._pieces)
+        taken = self._names_in_parts()
+        for pair in continue_merges(spelled, left, least=least, apart=self._apart, taken=taken, progress=progress):
+            self._merge(*pair)
 
-        def allowed(symbols: tuple[int, ...]) -> bool:
-            """A name can be spelled in several ways; only one is merged, and never to a token that there is already."""
-            parts = [names[symbol] for symbol in symbols]
-            return "".join(parts) not in taken and self._never.isdisjoint(parts)
+    def _names_in_parts(self) -> Iterator[Names]:
+        """Of the names that are taken, those that merging does not lead to: what they become by themselves."""
+        model = self._tokenizer.backend.model
+        if self._state["model"].get("ignore_merges"):  # a word that has a name is not merged, but a part of one is
+            model = tokenizers.Tokenizer.from_str(json.dumps(self._state)).model
+            model.ignore_merges = False
+        for name in self._old:
+            parts = self._spelled([token.value for token in model.tokenize(name)])
+            if len(parts) > 1 and "".join(parts) == name:
+                yield tuple(parts)
 
-        pairs = learn_merges(
-            [([number[name] for name in symbols], times) for symbols, times in spelled], len(names), least, allowed
-        )
-        for left, right, _ in islice(pairs, count - len(self._pieces)):
-            self._merge(names[left], names[right])
-            names.append(names[left] + names[right])
-            taken.add(names[-1])
-
-    def chain(self, word: str) -> bool:
+    def chain(self, word: Names) -> bool:
         """Merges that make one token of a word; False where they would have to make tokens that there are already."""
+        if self._falls_back:
+            for character in in_bytes(word):
+                self._add_character(character)
         names, merges = self._spelled(word), list[tuple[str, str]]()
+        if not self._apart.isdisjoint(names):
+            return False
         while len(names) > 1:
             pair = next((pair for pair in pairwise(names) if self._is_free("".join(pair))), None)
-            if pair is None or not self._never.isdisjoint(pair):
+            if pair is None:
                 return False
             merges.append(pair)
             names = _joined(names, pair)
@@ -144,29 +190,20 @@ class _Draft:
         return True
 
     def _is_free(self, name: str) -> bool:
-        return name not in self._old and name not in self._pieces
+        return name not in self._old and name not in self._pieces and name not in self._whole
 
     def add_whole(self, token: str) -> None:
-        if not self._is_free(token) or token in self._whole:
+        if not self._is_free(token):
             raise ValueError(f"{token!r} is a token already")
         self._whole[token] = tuple(self._tokenizer.encode(token))
 
-    def _spelled(self, word: str) -> list[str]:
-        """The names of a word's tokens, under the old merges, the new characters and the new merges."""
-        names = [token.value for token in self._model.tokenize(word)]
-        if self._pieces and any(map(_BYTE.fullmatch, names)):
-            names = self._with_characters(names)
+    def _spelled(self, names: Sequence[str]) -> list[str]:
+        """Names of a word's tokens under the old merges -> under the new characters and the new merges, too."""
+        spelled = with_characters(names, self._pieces) if self._falls_back and self._pieces else list(names)
         for pair in self._merges:  # each is of a lower rank than the one before
-            if pair[0] in names and pair[1] in names:
-                names = _joined(names, pair)
-        return names
-
-    def _with_characters(self, names: list[str]) -> list[str]:
-        text = "\0".join(names)
-        for character, pieces in self._pieces.items():
-            if len(character) == 1:
-                text = text.replace("\0".join(pieces), character)
-        return text.split("\0")
+            if pair[0] in spelled and pair[1] in spelled:
+                spelled = _joined(spelled, pair)
+        return spelled
 
     def _merge(self, left: str, right: str) -> None:
         self._merges.append((left, right))
@@ -179,27 +216,44 @@ class _Draft:
     def extension(self, nothing: str) -> Extension:
         if not self._pieces and not self._whole:
             raise ValueError(nothing)
-        state = json.loads(self._tokenizer.backend.to_str())
         first = max(self._old.values()) + 1
-        if self._pieces:
-            self._write(state["model"], first)
-        backend = tokenizers.Tokenizer.from_str(json.dumps(state))
-        backend.add_tokens([_whole_token(token, state["normalizer"] is not None) for token in self._whole])
         pieces = {
             first + place: tuple(map(self._old.__getitem__, names)) for place, names in enumerate(self._pieces.values())
         }
-        for place, (token, ids) in enumerate(self._whole.items(), start=first + len(pieces)):
-            if backend.token_to_id(token) != place:
-                raise ValueError(f"the ids of this tokenizer have gaps, so that {token!r} would not get the next one")
-            pieces[place] = ids
-        old = self._tokenizer
-        return Extension(Tokenizer(backend, old.roles, old.eos_ids), pieces, len(self._pieces))
+        whole = {token: first + len(pieces) + place for place, token in enumerate(self._whole)}
+        pieces |= {index: self._whole[token] for token, index in whole.items()}
+        if self._state["model"]["type"] == "BPE":
+            self._write(self._state["model"], first, whole)
+        backend = tokenizers.Tokenizer.from_str(json.dumps(self._state))
+        backend.add_tokens([_whole_token(token, self._state["normalizer"] is not None) for token in whole])
+        extended = Tokenizer(backend, self._tokenizer.roles, self._tokenizer.eos_ids)
+        self._check(extended, whole)
+        return Extension(extended, pieces, len(self._pieces))
 
-    def _write(self, model: dict[str, Any], first: int) -> None:
-        """The new tokens and merges into the `model` of a tokenizer.json, in the form that its merges have."""
+    def _write(self, model: dict[str, Any], first: int, whole: Mapping[str, int]) -> None:
+        """The new tokens and merges into the `model` of a tokenizer.json.
+
+        Added tokens get ids of their own there: one that is not in the model's vocabulary is numbered when the file is
+        read, as the next after the vocabulary, and would be another one now.
+        """
+        model["vocab"] |= {token["content"]: token["id"] for token in self._state["added_tokens"]}
         model["vocab"] |= {name: first + place for place, name in enumerate(self._pieces)}
-        joined = bool(model["merges"]) and isinstance(model["merges"][0], str)
-        model["merges"] += [" ".join(pair) if joined else list(pair) for pair in self._merges]
+        model["vocab"] |= whole
+        model["merges"] += map(list, self._merges)
+
+    def _check(self, extended: Tokenizer, whole: Mapping[str, int]) -> None:
+        """ValueError where the library makes something else of a tokenizer.json than was meant."""
+        for token, index in whole.items():
+            if extended.backend.token_to_id(token) != index:
+                raise ValueError(f"the ids of this tokenizer have gaps, so that {token!r} would not get the next one")
+            if self._state["model"]["type"] == "BPE" and extended.decode([index]).lstrip(" ") != token.lstrip(" "):
+                raise ValueError(
+                    f"{token!r} cannot be an added token here: it would be decoded as {extended.decode([index])!r}, "
+                    "with letters taken for bytes; give a word, or a name in ASCII"
+                )
+        for token, index in self._tokenizer.special_ids.items():
+            if index in extended.encode(token) and index not in self._tokenizer.encode(token):
+                raise ValueError(f"any text could become {token!r}, which this tokenizer's rule makes one word of")
 
 
 def _joined(names: list[str], pair: tuple[str, str]) -> list[str]:
@@ -210,30 +264,19 @@ def _joined(names: list[str], pair: tuple[str, str]) -> list[str]:
     return [spelled[i] for i in merged([number[name] for name in names], (left, right), len(number))]
 
 
-def _merges(tokenizer: Tokenizer) -> bool:
-    """BPE whose tokens are spelled by putting the names of their parts together."""
-    model = tokenizer.backend.model
-    plain = ("continuing_subword_prefix", "end_of_word_suffix")
-    return type(model).__name__ == "BPE" and not any(getattr(model, name) for name in plain)
+def _puts_space(tokenizer: Tokenizer) -> bool:
+    return tokenizer.backend.encode("a", add_special_tokens=False).tokens[:1] in ([SPACE], [f"{SPACE}a"])
 
 
-def _falls_back(tokenizer: Tokenizer) -> bool:
-    """Whether a character without a token becomes tokens of its bytes, as in SentencePiece's BPE."""
-    return getattr(tokenizer.backend.model, "byte_fallback", False)
+# ---------------------------------------------------------------------------------------------------------------------
+# Added tokens
 
 
-def _words(tokenizer: Tokenizer, text: str) -> list[str]:
-    """The words of a text as the model gets them: normalised, cut, and in the letters of the vocabulary."""
-    backend = tokenizer.backend
-    if backend.normalizer is not None:
-        text = backend.normalizer.normalize_str(text)
-    if backend.pre_tokenizer is not None:
-        return [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
-    return re.findall(f"{SPACE}*[^{SPACE}]+|{SPACE}+", text)  # SentencePiece: a text is one word, spaces included
-
-
-def _costly(tokenizer: Tokenizer, words: Mapping[str, int], count: int, least: int) -> list[str]:
+def _costly(tokenizer: Tokenizer, texts: Iterable[str], count: int, least: int) -> list[str]:
     """The words whose pieces occur most often beyond one for each, an unknown piece counted as one too many."""
+    words: Counter[str] = Counter()
+    for text in texts:
+        words.update(_plain_words(tokenizer, text))
     gains: Counter[str] = Counter()
     for name, times in words.items():
         word = name.removeprefix(SPACE)
@@ -242,6 +285,16 @@ def _costly(tokenizer: Tokenizer, words: Mapping[str, int], count: int, least: i
             gains[word] += times * (pieces - 1 + _unknown(tokenizer, word))
     ranked = sorted(gains.items(), key=lambda item: (-item[1], item[0]))
     return [word for word, gain in ranked if gain > 0][:count]
+
+
+def _plain_words(tokenizer: Tokenizer, text: str) -> list[str]:
+    """The words of a text as the model gets them: normalised, and cut."""
+    backend = tokenizer.backend
+    if backend.normalizer is not None:
+        text = backend.normalizer.normalize_str(text)
+    if backend.pre_tokenizer is not None:
+        return [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
+    return [SPACE + word for word in text.split(SPACE)]  # SentencePiece: a text is one word, spaces included
 
 
 def _unknown(tokenizer: Tokenizer, text: str) -> bool:

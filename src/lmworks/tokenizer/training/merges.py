@@ -1,6 +1,6 @@
 """Learning merges: byte-pair encoding's training (Sennrich et al. 2016) on words that have been counted."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -56,12 +56,27 @@ def learn_merges(
     """
     size = len(spelling.alphabet)
     banned = [symbols for text in forbidden if (symbols := _symbols(text, spelling.alphabet, continuing)) is not None]
-    learner = _compiled if library.load() is not None else _in_python
-    learnt = learner(spelling, max(vocabulary_size - size, 0), least, longest, banned, progress)
+    room = max(vocabulary_size - size, 0)
+    learnt = merge_symbols(spelling, room, least=least, longest=longest, banned=banned, progress=progress)
     tokens = list(spelling.alphabet)
     for left, right in zip(learnt["left"].tolist(), learnt["right"].tolist(), strict=True):
         tokens.append(tokens[left] + tokens[right].removeprefix(continuing))
     return Merges(tuple(tokens), learnt["left"], learnt["right"], learnt["count"])
+
+
+def merge_symbols(
+    spelling: Spelling,
+    merges: int,
+    *,
+    least: int = 1,
+    longest: int = 0,
+    banned: Sequence[tuple[int, ...]] = (),
+    progress: Report = no_report,
+) -> np.ndarray:
+    """So many merges at most: (merges,) of the fields `left` and `right`, int32, and `count`, int64. Merge i makes the
+    symbol that is i places behind the alphabet. What a token has `banned` symbols for is not made."""
+    learner = _compiled if library.load() is not None else _in_python
+    return learner(spelling, merges, least, longest, banned, progress)
 
 
 def _symbols(text: str, alphabet: tuple[str, ...], continuing: str) -> tuple[int, ...] | None:
@@ -72,7 +87,7 @@ def _symbols(text: str, alphabet: tuple[str, ...], continuing: str) -> tuple[int
 
 
 def _compiled(
-    spelling: Spelling, merges: int, least: int, longest: int, banned: list[tuple[int, ...]], progress: Report
+    spelling: Spelling, merges: int, least: int, longest: int, banned: Sequence[tuple[int, ...]], progress: Report
 ) -> np.ndarray:
     compiled = library.load()
     assert compiled is not None
@@ -103,7 +118,7 @@ def _compiled(
 
 
 def _in_python(
-    spelling: Spelling, merges: int, least: int, longest: int, banned: list[tuple[int, ...]], progress: Report
+    spelling: Spelling, merges: int, least: int, longest: int, banned: Sequence[tuple[int, ...]], progress: Report
 ) -> np.ndarray:
     never = set(banned)
 

@@ -47,7 +47,7 @@ def spell_bytes(words: WordCounts) -> Spelling:
     alphabet = tuple(sorted(letters))
     symbol_of = np.empty(256, np.int32)
     symbol_of[[letters[letter] for letter in alphabet]] = np.arange(256)
-    return _lay_out(alphabet, symbol_of[words.text], words.ends - words.starts, words.counts)
+    return lay_out(alphabet, symbol_of[words.text], words.ends - words.starts, words.counts)
 
 
 def spell_characters(words: WordCounts, coverage: float = 1.0, continuing: str = "") -> Spelling:
@@ -64,7 +64,7 @@ def spell_characters(words: WordCounts, coverage: float = 1.0, continuing: str =
     symbols = np.where(kept[places] == points, places, BOUNDARY).astype(np.int32) if len(kept) else places
     alphabet = tuple(map(chr, kept.tolist()))
     if not continuing:
-        return _lay_out(alphabet, symbols, lengths, words.counts)
+        return lay_out(alphabet, symbols, lengths, words.counts)
     inside = np.ones(len(points), bool)
     inside[ends - lengths] = False
     inside &= symbols != BOUNDARY
@@ -72,7 +72,7 @@ def spell_characters(words: WordCounts, coverage: float = 1.0, continuing: str =
     symbols[inside] = len(alphabet) + np.searchsorted(followers, symbols[inside])
     firsts = alphabet
     alphabet += tuple(continuing + firsts[symbol] for symbol in followers.tolist())
-    return _lay_out(alphabet, symbols, lengths, words.counts)
+    return lay_out(alphabet, symbols, lengths, words.counts)
 
 
 def _covering(points: np.ndarray, weights: np.ndarray, coverage: float) -> np.ndarray:
@@ -86,8 +86,9 @@ def _covering(points: np.ndarray, weights: np.ndarray, coverage: float) -> np.nd
     return np.sort(different[order[before < needed]])
 
 
-def _lay_out(alphabet: tuple[str, ...], symbols: np.ndarray, lengths: np.ndarray, counts: np.ndarray) -> Spelling:
-    """`symbols` of all words behind each other -> cells."""
+def lay_out(alphabet: tuple[str, ...], symbols: np.ndarray, lengths: np.ndarray, counts: np.ndarray) -> Spelling:
+    """The spelling of words whose `symbols` lie one behind the other, `lengths` of them each. Words of the same of
+    `counts` should be neighbours. MemoryError for more than 2^32 cells."""
     size = len(symbols) + len(lengths) + 1
     if size >= 2**32:
         raise MemoryError(f"{size:,} symbols in different words are more than 2^32: raise min_word_count")

@@ -85,7 +85,7 @@ def compare(
 def _from(start: int, whole: int, progress: Report) -> Report:
     """Progress of a part of the work, as progress of the whole."""
 
-    def report(done: int, total: int | None, unit: str, kept: int = 0) -> None:
+    def report(done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:
         progress(start + done, whole, unit)
 
     return report

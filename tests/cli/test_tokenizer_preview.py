@@ -4,11 +4,13 @@ import json
 import re
 
 import pytest
+import tokenizers
 from typer.testing import CliRunner
 
 from lmworks.cli.tokenizer import app
 from lmworks.cli.tokenizer.conversations import read_conversation, read_tools
 from lmworks.records import Message
+from lmworks.tokenizer.tokenizer import Tokenizer
 from test_cli import lmworks
 
 TEMPLATE = (
@@ -41,7 +43,7 @@ def shown(*arguments: str, **environment: str | None) -> str:
 def test_signs_show_tokens_and_what_is_learnt(folder, tmp_path):
     text = shown(str(folder), "--conversation", written(tmp_path / "one.json", ASKED))
     assert "⟦<|im_start|>⟧│u│s│er│⏎\nt│he│⇥│in│⟦<|im_end|>⟧│⏎\n" in text
-    assert "│⏎\n«on│·││ö│\ufffd│[│2│J│⟦<|im_end|>⟧»⏎\n" in text  # ö is two tokens
+    assert "│⏎\n«on│·││ö│\\x1b│[│2│J│⟦<|im_end|>⟧»⏎\n" in text  # ö is two tokens
     assert "\x1b" not in text
     assert re.search(r"\d+ tokens by the chat template of mine: 9 trained \(\d+%\), 4 special", text)
     assert "a turn ends with: 2 <|im_end|>" in text
@@ -51,7 +53,7 @@ def test_colours_say_the_same_and_can_be_refused(folder, tmp_path):
     file = written(tmp_path / "one.json", ASKED)
     coloured = shown(str(folder), "--conversation", file, FORCE_COLOR="1")
     green = "".join(re.findall(r"\x1b\[(?:1;)?3[05];(?:42|102)m([^\x1b]*)", coloured))
-    assert green == " trained on·ö\ufffd[2J<|im_end|>"
+    assert green == " trained on·ö\\x1b[2J<|im_end|>"
     assert "«" not in coloured and "\x1b[2J" not in coloured
     refused = shown(str(folder), "--conversation", file, FORCE_COLOR="1", NO_COLOR="1")
     assert "«on" in refused
@@ -72,7 +74,35 @@ def test_a_pulled_model_is_shown_without_reading_its_weights(smollm2):
 def test_a_family_instead_of_the_own_template(folder, tmp_path):
     text = shown(str(folder), "--family", "gemma3", "--conversation", written(tmp_path / "one.json", ASKED))
     assert "by the template of the family gemma3" in text
-    assert "<start_of_turn> is no token of this vocabulary" in text
+    assert "no tokens of this vocabulary, so that a model would read them letter by letter: <start_of_turn>, <" in text
+    assert "--family gemma3" in text
+    assert "no token ends a turn" in text and "2 <|im_end|> would end a text, and no answer" in text
+    assert "a turn ends with" not in text
+
+
+@pytest.mark.parametrize("family", ["llama2", "llama3", "gemma3", "mistral-v3"])
+def test_a_family_that_needs_a_token_to_begin_with_is_refused(folder, family, monkeypatch):
+    (folder / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}', "utf-8")
+    result = CliRunner().invoke(app, ["preview", str(folder), "--family", family])
+    told = str(result.exception)
+    assert isinstance(result.exception, ValueError)
+    assert f"the family {family} needs a token that begins a text" in told and "and mine names none" in told
+    assert f"lmworks tokenizer train ... --family {family}" in told and "chatml" in told
+
+
+def test_what_cannot_be_seen_is_written_out_and_what_is_unknown_is_told_apart(tmp_path):
+    backend = tokenizers.Tokenizer(tokenizers.models.Unigram([("<unk>", 0.0), ("▁", -1.0), ("a", -1.0)], 0, False))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    backend.add_special_tokens(["<unk>"])
+    folder = tmp_path / "lacking"
+    folder.mkdir()
+    Tokenizer(backend, {"unk_token": "<unk>"}).save(folder, "{% for m in messages %}{{ m.content }}<unk>{% endfor %}")
+    file = written(tmp_path / "one.json", [{"role": "user", "content": "aß\r\u200b\u202ea"}])
+    text = shown(str(folder), "--conversation", file)
+    assert "⟨ß\\r\\u200b\\u202e⟩" in text and "⟦<unk>⟧" in text and "⟨unknown to the vocabulary⟩" in text
+    assert "1 special, 1 unknown" in text
+    coloured = shown(str(folder), "--conversation", file, FORCE_COLOR="1")
+    assert "\x1b[1;31mß" in coloured and "\x1b[1;35m<unk>" in coloured
 
 
 def test_rows_functions_and_what_ends_a_text(folder, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lmworks.cli.main import app, main
+from lmworks.tokenizer.families import FAMILIES, missing_roles, missing_tokens
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 TEXT = "The lowest lower low is lower than low. " * 30
@@ -28,7 +29,7 @@ def test_train_then_explain(texts, tmp_path):
     out = tmp_path / "vocabulary"
     done = run("train", str(texts), "--out", str(out), "--vocabulary-size", "300")
     assert done.exit_code == 0, done.output
-    assert "left out because not UTF-8: 1 files, such as texts/picture.png" in done.output
+    assert "left out because not UTF-8: 1 file, such as texts/picture.png" in done.output
     assert "fewer than asked for" in " ".join(done.output.split())  # so little text teaches less
     tokenizer = Tokenizer.load(out)
     assert tokenizer.decode(tokenizer.encode(TEXT)) == TEXT
@@ -55,6 +56,8 @@ def test_metaspace_explains_bytes(texts, tmp_path):
     [
         (["--kind", "bep"], 'did you mean "bpe"?'),
         (["--set", "vocabulary=3"], 'did you mean "vocabulary_size"?'),
+        (["--family", "llama9"], "no family of chat templates is called 'llama9'"),
+        (["--family", "chatml", "--kind", "wordpiece"], "choose --kind bpe or unigram"),
         (["--set", "words=gpt5"], "'gpt2', 'gpt4'"),
     ],
 )
@@ -79,3 +82,26 @@ def test_help_teaches_every_setting():
     told = run("train", "--help").output
     for setting in ("min_frequency", "special_tokens", "lowercase", "coverage"):
         assert setting in told
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_is_ready_for_its_conversations(texts, tmp_path, kind, family):
+    out = tmp_path / "v"
+    done = run("train", str(texts), "--out", str(out), "--kind", kind, "--family", family, "--vocabulary-size", "300")
+    assert done.exit_code == 0, done.output
+    assert f"lmworks tokenizer preview {out}" in "".join(done.output.split("\n"))
+    previewed = run("preview", str(out))
+    assert previewed.exit_code == 0, previewed.output
+    assert "a turn ends with" in previewed.output and "no token" not in previewed.output
+    tokenizer = Tokenizer.load(out)
+    assert missing_tokens(family, tokenizer) == missing_roles(family, tokenizer) == ()
+    assert tokenizer.eos_id is not None and tokenizer.roles["eos_token"] == FAMILIES[family].roles["eos_token"]
+
+
+def test_a_family_keeps_the_special_tokens_that_are_asked_for(texts, tmp_path):
+    given = ["--set", 'special_tokens=["<|end|>", "<tool>"]', "--family", "chatml", "--vocabulary-size", "300"]
+    done = run("train", str(texts), "--out", str(tmp_path / "v"), *given)
+    assert done.exit_code == 0, done.output
+    special = Tokenizer.load(tmp_path / "v").special_ids
+    assert list(special) == ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|end|>", "<tool>"]

@@ -7,14 +7,16 @@ import re
 from dataclasses import replace
 
 import pytest
+import tokenizers
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from chat_cases import CALLS, SPECIAL, WEATHER, call, family_tokenizer, harmless_texts, hostile_texts, says, turns
 from lmworks.records import Message
 from lmworks.tokenizer.chat import ChatRenderer, Rendered
-from lmworks.tokenizer.families import FAMILIES, chat_template, missing_tokens
+from lmworks.tokenizer.families import FAMILIES, chat_template, check_roles, missing_roles, missing_tokens
 from lmworks.tokenizer.template import ChatTemplateError
+from lmworks.tokenizer.tokenizer import Tokenizer
 
 TOKENIZER = family_tokenizer()
 RENDERERS = {family: ChatRenderer(chat_template(family), TOKENIZER) for family in FAMILIES}
@@ -123,7 +125,45 @@ def test_names_of_families_and_missing_tokens(tiny_tokenizer):
     assert missing_tokens("chatml", tiny_tokenizer) == ()
     assert missing_tokens("gemma3", tiny_tokenizer) == ("<start_of_turn>", "<end_of_turn>")
     bare = replace_roles(tiny_tokenizer)
-    assert missing_tokens("llama2", bare) == ("bos_token", "eos_token")
+    assert set(missing_roles("llama2", bare)) == {"bos_token", "eos_token"}
+    assert missing_roles("llama3", bare) == ("bos_token",) and missing_roles("chatml", bare) == ()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_that_needs_a_role_is_refused_with_what_helps(family, tiny_tokenizer):
+    """Or else it renders without one: no template reads a role that the check does not know."""
+    bare = replace_roles(tiny_tokenizer)
+    needed = missing_roles(family, bare)
+    if not needed:
+        check_roles(family, bare)
+        assert ChatRenderer(chat_template(family), bare).render(says("U", "A")).text
+        return
+    with pytest.raises(ChatTemplateError, match=f"the family {family} needs a token that .*--family {family}"):
+        check_roles(family, bare)
+    rest = {role: token for role, token in TOKENIZER.roles.items() if role not in needed}
+    if family not in ("gemma", "gemma3", "mistral-v1", "mistral-v3", "mistral-v7", "phi3"):
+        with pytest.raises(ChatTemplateError, match=f"by its role, ({'|'.join(needed)})"):
+            ChatRenderer(chat_template(family), Tokenizer(TOKENIZER.backend, rest)).render(says("U", "A"))
+
+
+def test_the_end_of_a_turn_is_known_or_there_is_none(tiny_tokenizer):
+    for family, end in TURN_END.items():
+        assert RENDERERS[family].turn_end == TOKENIZER.special_ids[end]
+    lacking = ChatRenderer(chat_template("gemma3"), Tokenizer(tiny_tokenizer.backend, {"bos_token": "<|im_start|>"}))
+    assert lacking.turn_end is None
+
+
+def test_what_the_template_wrote_is_special_and_what_the_vocabulary_lacks_is_not():
+    backend = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({"<unk>": 0, "<|im_end|>": 1, "x": 2}, unk_token="<unk>")
+    )
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    backend.add_special_tokens(["<unk>", "<|im_end|>"])
+    template = "{% for m in messages %}<unk>{{ m.content }} <|im_end|>{% endfor %}"
+    rendered = ChatRenderer(template, Tokenizer(backend, {"unk_token": "<unk>"})).render(says("x lacking <unk>"))
+    assert rendered.special[0] and rendered.special[-1] and rendered.ids[0] == 0
+    assert len(rendered.special) == len(rendered.ids) and sum(rendered.special) == 2
+    assert rendered.ids[1:3] == (2, 0) and not any(rendered.special[1:-1])
 
 
 def replace_roles(tokenizer):

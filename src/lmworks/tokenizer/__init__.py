@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lmworks.tokenizer.explaining import explain as explain
     from lmworks.tokenizer.families import FAMILIES as FAMILIES
     from lmworks.tokenizer.families import chat_template as chat_template
+    from lmworks.tokenizer.families import missing_roles as missing_roles
     from lmworks.tokenizer.families import missing_tokens as missing_tokens
     from lmworks.tokenizer.sentence_piece_model import load_sentence_piece as load_sentence_piece
     from lmworks.tokenizer.streaming import Detokenizer as Detokenizer
@@ -38,6 +39,7 @@ _PUBLIC = {
     "explain": "lmworks.tokenizer.explaining",
     "load_sentence_piece": "lmworks.tokenizer.sentence_piece_model",
     "load_tiktoken": "lmworks.tokenizer.tiktoken_ranks",
+    "missing_roles": "lmworks.tokenizer.families",
     "missing_tokens": "lmworks.tokenizer.families",
     "train_bpe": "lmworks.tokenizer.training.bpe",
     "train_unigram": "lmworks.tokenizer.training.unigram",
@@ -59,6 +61,7 @@ __all__ = [
     "explain",
     "load_sentence_piece",
     "load_tiktoken",
+    "missing_roles",
     "missing_tokens",
     "train_bpe",
     "train_unigram",

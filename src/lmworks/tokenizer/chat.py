@@ -34,6 +34,8 @@ class Rendered:
                    turn.
     stop_ids       end the assistant's turn.
     starts         the code point of `text` where each token begins.
+    special        says for each token whether the template wrote it as a special one. A character that the vocabulary
+                   lacks may become one of the same id.
     untrained      the indices of the assistant's messages of which no token is in the mask, because the template hides
                    where they are or marks no part of them: whoever trains on this conversation has to know.
     """
@@ -44,6 +46,7 @@ class Rendered:
     stop_ids: tuple[int, ...]
     starts: tuple[int, ...] = ()
     untrained: tuple[int, ...] = ()
+    special: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,9 @@ class ChatRenderer:
         learnt, untrained = self._learnt(conversation, layout, encoded)
         mask = tuple(any(low <= start < high for low, high in learnt) for start in encoded.starts)
         ids, starts = tuple(encoded.ids), tuple(encoded.starts)
-        return Rendered(layout.marked.text, ids, mask, self.stop_ids, starts, untrained)
+        places = set(encoded.places)
+        special = tuple(index in places for index in range(len(ids)))
+        return Rendered(layout.marked.text, ids, mask, self.stop_ids, starts, untrained, special)
 
     @cached_property
     def tool_form(self) -> ToolForm:
@@ -120,13 +125,19 @@ class ChatRenderer:
 
         The tokenizer's end-of-text ids, and what the template puts after an answer.
         """
+        return tuple(dict.fromkeys([*self.tokenizer.eos_ids, *([] if self.turn_end is None else [self.turn_end])]))
+
+    @cached_property
+    def turn_end(self) -> int | None:
+        """The special token that the template puts after an answer; None where it puts none, so that no answer that a
+        model is trained on ends with one."""
         layout = self._layout(_Conversation([_USER, _ASSISTANT]))
         marked = layout.marked
         encoded = self._special.encode(marked.text, marked.guarded)
         answers = [self._with_turn_end(marked, encoded, found) for found in marked.contents.get(1, ())[-1:]]
         after = [start for start, end in encoded.special if answers and end == answers[0][1]]
         ends = [token for token, start in zip(encoded.ids, encoded.starts, strict=True) if start in after]
-        return tuple(dict.fromkeys([*self.tokenizer.eos_ids, *ends[:1]]))
+        return ends[0] if ends else None
 
     @property
     def special_ids(self) -> Mapping[str, int]:

@@ -22,35 +22,41 @@ class Family:
 
     models  the checkpoints whose template it equals.
     tokens  the special tokens it writes by name.
-    roles   the roles of special tokens it writes, by the names of `tokenizer_config.json`.
+    roles   the roles of special tokens, by the names of `tokenizer_config.json`, and the tokens that the checkpoints
+            have in them; a template reads a token by its role, and not all of the roles.
     """
 
     models: str
-    tokens: tuple[str, ...] = ()
-    roles: tuple[str, ...] = ()
+    tokens: tuple[str, ...]
+    roles: Mapping[str, str]
 
 
 _CHATML = ("<|im_start|>", "<|im_end|>")
 _LLAMA3 = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 _GEMMA = ("<start_of_turn>", "<end_of_turn>")
-_BOTH = ("bos_token", "eos_token")
+_MISTRAL = ("[INST]", "[/INST]")
+_END = MappingProxyType({"eos_token": "<|endoftext|>"})
+_BOTH = MappingProxyType({"eos_token": "</s>", "bos_token": "<s>"})
+_LLAMA3_ROLES = MappingProxyType({"eos_token": "<|end_of_text|>", "bos_token": "<|begin_of_text|>"})
+_GEMMA_ROLES = MappingProxyType({"eos_token": "<eos>", "bos_token": "<bos>"})
+_MEANINGS = {"bos_token": "begins a text", "eos_token": "ends a text"}
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
-        "chatml": Family("OpenHermes, and most models tuned without a form of their own", _CHATML),
-        "smollm2": Family("SmolLM2", _CHATML),
-        "qwen2.5": Family("Qwen 2.5", _CHATML),
-        "qwen3": Family("Qwen 3", _CHATML),
+        "chatml": Family("OpenHermes, and most models tuned without a form of their own", _CHATML, _END),
+        "smollm2": Family("SmolLM2", _CHATML, _END),
+        "qwen2.5": Family("Qwen 2.5", _CHATML, _END),
+        "qwen3": Family("Qwen 3", _CHATML, _END),
         "llama2": Family("Llama 2", (), _BOTH),
-        "llama3": Family("Llama 3", _LLAMA3, ("bos_token",)),
-        "llama3.1": Family("Llama 3.1 and 3.3", _LLAMA3, ("bos_token",)),
+        "llama3": Family("Llama 3", _LLAMA3, _LLAMA3_ROLES),
+        "llama3.1": Family("Llama 3.1 and 3.3", _LLAMA3, _LLAMA3_ROLES),
         "mistral-v1": Family("Mistral 7B 0.1 and 0.2, Mixtral 8x7B", (), _BOTH),
-        "mistral-v3": Family("Mistral 7B 0.3, Mixtral 8x22B", ("[INST]", "[/INST]"), _BOTH),
-        "mistral-v7": Family("Mistral Large 2411", ("[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"), _BOTH),
-        "gemma": Family("Gemma 1 and 2", _GEMMA, ("bos_token",)),
-        "gemma3": Family("Gemma 3", _GEMMA, ("bos_token",)),
-        "phi3": Family("Phi-3", ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>"), ("eos_token",)),
-        "zephyr": Family("Zephyr", (), ("eos_token",)),
+        "mistral-v3": Family("Mistral 7B 0.3, Mixtral 8x22B", _MISTRAL, _BOTH),
+        "mistral-v7": Family("Mistral Large 2411", (*_MISTRAL, "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"), _BOTH),
+        "gemma": Family("Gemma 1 and 2", _GEMMA, _GEMMA_ROLES),
+        "gemma3": Family("Gemma 3", _GEMMA, _GEMMA_ROLES),
+        "phi3": Family("Phi-3", ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>"), _END),
+        "zephyr": Family("Zephyr", (), _BOTH),
     }
 )
 
@@ -64,12 +70,27 @@ def chat_template(family: str) -> str:
 
 
 def missing_tokens(family: str, tokenizer: Tokenizer) -> tuple[str, ...]:
-    """What a family's template writes that is no token of this vocabulary, so that it would be read as letters.
-
-    Names of tokens, and of roles (`eos_token`) that the tokenizer gives to none.
-    """
+    """The names that a family's template writes and that are no token of this vocabulary: it would read letters."""
     chat_template(family)  # for its error
-    wanted = FAMILIES[family]
     added = {token.content for token in tokenizer.backend.get_added_tokens_decoder().values()}
-    tokens = (token for token in wanted.tokens if token not in added)
-    return (*tokens, *(role for role in wanted.roles if role not in tokenizer.roles))
+    return tuple(token for token in FAMILIES[family].tokens if token not in added)
+
+
+def missing_roles(family: str, tokenizer: Tokenizer) -> tuple[str, ...]:
+    """The roles, such as `bos_token`, of which a family's template writes the token, and this tokenizer names none."""
+    template = chat_template(family)
+    return tuple(role for role in FAMILIES[family].roles if role in template and role not in tokenizer.roles)
+
+
+def check_roles(family: str, tokenizer: Tokenizer, called: str = "this vocabulary") -> None:
+    """ChatTemplateError where a family's template cannot be written with a vocabulary, with what helps."""
+    missing = missing_roles(family, tokenizer)
+    if not missing:
+        return
+    wanted = [f"a token that {_MEANINGS[role]} ({role}, there {FAMILIES[family].roles[role]})" for role in missing]
+    others = [name for name in FAMILIES if not missing_roles(name, tokenizer)]
+    raise ChatTemplateError(
+        f"the family {family} needs {' and '.join(wanted)}, and {called} names none: learn the vocabulary with "
+        f"`lmworks tokenizer train ... --family {family}`, state the token in its tokenizer_config.json"
+        + (f", or choose a family that needs none: {', '.join(others)}" if others else "")
+    )

@@ -49,8 +49,9 @@ def _what(comparison: Comparison) -> Section:
         "Every vocabulary encoded the same texts, without the tokens that frame a text. Intervals are 95 % intervals "
         "over the n passages of a text, because the tokens of one passage resemble each other. Of what was not found "
         "once, such as an unknown token, “0 (< 0.01 %)” says how frequent it may be nonetheless: Clopper and Pearson's "
-        "bound over all tokens, lowered to fewer where there are few passages (Korn & Graubard 1998). A word is a run of letters and digits with their marks; in scripts that are "
-        "written without spaces (Chinese, Japanese, Thai, …) each letter counts as a word.",
+        "bound over all tokens, lowered to fewer where there are few passages (Korn & Graubard 1998). A word is a run "
+        "of letters and digits with their marks; in scripts that are written without spaces (Chinese, Japanese, Thai, "
+        "…) each letter counts as a word.",
         tables=(
             Table(("vocabulary", "kind", "tokens", "special", "hash"), tuple(vocabularies), "Vocabularies"),
             Table(("text", "passages (n)", "characters", "bytes", "words"), tuple(texts), "Texts"),

@@ -25,11 +25,15 @@ _SPACES_BEFORE = re.compile(r"[^\S\x1c-\x1f]+\Z")
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Ids, for each the code point of the text where it starts, and the ranges of the special tokens among them."""
+    """Ids, for each the code point of the text where it starts, and the ranges of the special tokens among them.
+
+    places  the indices of these among the ids: a character that the vocabulary lacks may have the id of one.
+    """
 
     ids: list[int]
     starts: list[int]
     special: list[Range]
+    places: list[int]
 
 
 class SpecialTokens:
@@ -76,7 +80,7 @@ class SpecialTokens:
 
     def encode(self, text: str, guarded: Sequence[Range] = ()) -> Encoded:
         """`guarded` ranges, in order, are text whatever they hold; no special token reaches into one."""
-        encoded = Encoded([], [], [])
+        encoded = Encoded([], [], [], [])
         done = 0
         for match in self._outside(text, guarded):
             token = self._tokens[match.group()]
@@ -84,6 +88,7 @@ class SpecialTokens:
             if token.lstrip and (spaces := _SPACES_BEFORE.search(text, done, end)):
                 end = spaces.start()
             self._add_text(encoded, text, done, end)
+            encoded.places.append(len(encoded.ids))
             encoded.ids.append(self.ids[match.group()])
             encoded.starts.append(match.start())
             encoded.special.append(match.span())

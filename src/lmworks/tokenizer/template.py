@@ -40,6 +40,8 @@ class ChatTemplate:
         helpers = {"generation_open": open_mark, "generation_close": close_mark}
         try:
             return self._template.render({"strftime_now": (now or datetime.now()).strftime, **variables, **helpers})
+        except jinja2.UndefinedError as error:
+            raise ChatTemplateError(_undefined(str(error))) from error
         except jinja2.TemplateError as error:
             raise ChatTemplateError(f"the chat template refuses these messages: {error}") from error
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
@@ -84,6 +86,15 @@ def _searched(tree: nodes.Template) -> Iterator[str]:
     for node in found:
         if isinstance(node, nodes.Const) and isinstance(node.value, str) and node.value.strip():
             yield node.value
+
+
+def _undefined(problem: str) -> str:
+    if role := re.match(r"'(\w+_token)' is undefined", problem):
+        return (
+            f"the chat template writes a special token by its role, {role[1]}, and the tokenizer names none for it: "
+            "state it in tokenizer_config.json, or choose another template"
+        )
+    return f"the chat template does not know what to do with these messages: {problem}"
 
 
 def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:

@@ -1,7 +1,6 @@
 """The verb `tokenizer preview`: a conversation as the model reads it, token by token, and what it is trained on."""
 
-import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,13 +21,21 @@ _SPACES = {" ": "·", "\t": "⇥", "\n": "⏎\n"}
 # Neighbouring tokens take turns in two shades, so that their border is seen without a sign between them.
 _STYLES = {"learnt": ("black on green", "black on bright_green"), "read": ("", "on grey23")}
 _SPECIAL = {"learnt": "bold magenta on green", "read": "bold magenta"}
+_UNKNOWN = {"learnt": "bold red on green", "read": "bold red"}
 
 
 @dataclass(frozen=True)
 class _Token:
+    """`special`: the template wrote it as a special token; `unknown`: it stands for text that the vocabulary lacks."""
+
     text: str
     learnt: bool
     special: bool
+    unknown: bool
+
+    @property
+    def style(self) -> Mapping[str, str] | None:
+        return _SPECIAL if self.special else _UNKNOWN if self.unknown else None
 
 
 def preview(
@@ -56,7 +63,8 @@ def preview(
     """Print a conversation as tokens: which are special, which the model is trained on, and what ends its turn.
 
     Spaces are shown as · and line breaks as ⏎. Names of special tokens in a message are letters, as everything that is
-    said; only the template writes special tokens. Without colours (`NO_COLOR`, or a pipe), signs say the same.
+    said; only the template writes special tokens. Other signs that cannot be seen are shown as Python writes them
+    (`\\r`). Without colours (`NO_COLOR`, or a pipe), signs say the same.
 
     Examples: `lmworks tokenizer preview smollm2-135m-instruct` · `lmworks tokenizer preview ./mine --conversation
     rows.jsonl --row 7` · `lmworks tokenizer preview ./base --family llama3 --tools functions.json`
@@ -72,27 +80,36 @@ def preview(
     rendered = renderer.render(messages or _example(renderer), prompt, functions)
     console = new_console()
     plain = console.no_color or not console.is_terminal
-    console.print(_legend(plain), soft_wrap=True)
-    console.print(_body(list(_tokens(rendered, renderer)), plain), soft_wrap=True, end="\n\n")
-    console.print(_counts(rendered, renderer, source), soft_wrap=True, highlight=False)
+    tokens = list(_tokens(rendered, renderer))
+    unknown = sum(token.unknown for token in tokens)
+    console.print(_legend(plain, unknown > 0), soft_wrap=True)
+    console.print(_body(tokens, plain), soft_wrap=True, end="\n\n")
+    console.print(_counts(rendered, renderer, source, unknown), soft_wrap=True, highlight=False)
     for index in rendered.untrained:
         warning = f"message {index + 1}, the assistant's, is not trained on: the template hides it or leaves it out"
         console.print(f"[yellow]{warning}[/yellow]", soft_wrap=True, highlight=False)
-    for name in missing:
-        warning = f"{shown(name)} is no token of this vocabulary: the model would read it letter by letter"
+    if missing:
+        names = ", ".join(map(shown, missing))
+        warning = (
+            f"no tokens of this vocabulary, so that a model would read them letter by letter: {names}. `lmworks "
+            f"tokenizer train ... --family {family}` learns a vocabulary that has them, and "
+            "`lmworks.model.extend_vocabulary` adds them to one"
+        )
         console.print(f"[yellow]{warning}[/yellow]", soft_wrap=True, highlight=False)
 
 
 def _renderer(model: str, family: str | None) -> "tuple[ChatRenderer, str, Sequence[str]]":
     """The renderer, where its template comes from, and what the template writes that is no token."""
     from lmworks.model.finding_tokenizers import find_renderer, find_tokenizer, own_chat_template
-    from lmworks.tokenizer.families import FAMILIES, chat_template, missing_tokens
+    from lmworks.tokenizer.families import FAMILIES, chat_template, check_roles, missing_tokens
 
     if family is not None:
         chat_template(family)  # an unknown name is told before anything is read
     found = find_tokenizer(model)
     if family is None and own_chat_template(found.path) is None:
         raise ValueError(f"{model} has no chat template: choose one with --family ({', '.join(FAMILIES)})")
+    if family is not None:
+        check_roles(family, found.tokenizer, found.name)
     renderer = find_renderer(found, family)
     if family is None:
         return renderer, f"the chat template of {found.name}", ()
@@ -111,11 +128,13 @@ def _example(renderer: "ChatRenderer") -> "list[Message]":
 
 def _tokens(rendered: "Rendered", renderer: "ChatRenderer") -> Iterator[_Token]:
     """Each token with its text; of tokens that share a character, the last has it and the others have none."""
-    special = set(renderer.special_ids.values())
+    from lmworks.tokenizer.reaching import unknown_ids
+
+    unknown = set(unknown_ids(renderer.tokenizer))
     ends = [*rendered.starts[1:], len(rendered.text)]
-    rows = zip(rendered.ids, rendered.starts, ends, rendered.training_mask, strict=True)
-    for index, start, end, learnt in rows:
-        yield _Token(rendered.text[start:end], learnt, index in special)
+    rows = zip(rendered.ids, rendered.starts, ends, rendered.training_mask, rendered.special, strict=True)
+    for index, start, end, learnt, special in rows:
+        yield _Token(rendered.text[start:end], learnt, special, index in unknown and not special)
 
 
 def _body(tokens: "Sequence[_Token]", plain: bool) -> "Text":
@@ -127,13 +146,14 @@ def _body(tokens: "Sequence[_Token]", plain: bool) -> "Text":
     for token in tokens:
         kind = "learnt" if token.learnt else "read"
         shade = 1 - shade
-        body.append(_visible(token.text), _SPECIAL[kind] if token.special else _STYLES[kind][shade])
+        body.append(_visible(token.text), token.style[kind] if token.style else _STYLES[kind][shade])
     body.rstrip()
     return body
 
 
 def _signs(tokens: "Sequence[_Token]") -> Iterator[str]:
-    """`│` between tokens, ⟦ ⟧ around special ones, « » around what is learnt; no sign at the beginning of a line."""
+    """`│` between tokens, ⟦ ⟧ around special ones, ⟨ ⟩ around unknown ones, « » around what is learnt; no sign at the
+    beginning of a line."""
     learnt, fresh = False, True
     for token in tokens:
         if token.learnt != learnt:
@@ -141,9 +161,10 @@ def _signs(tokens: "Sequence[_Token]") -> Iterator[str]:
         elif not fresh:
             yield "│"
         text = _visible(token.text)
-        if token.special:
-            name = text.rstrip("\n·⏎⇥")
-            text = f"⟦{name}⟧{text[len(name) :]}"
+        if token.special or token.unknown:
+            name = text.rstrip("\n·⏎⇥") if token.special else text.rstrip("\n")
+            opening, closing = "⟦⟧" if token.special else "⟨⟩"
+            text = f"{opening}{name}{closing}{text[len(name) :]}"
         yield text
         learnt, fresh = token.learnt, text.endswith("\n")
     if learnt:
@@ -155,16 +176,18 @@ def _visible(text: str) -> str:
 
 
 def _harmless(text: str) -> str:
-    """Nothing that would command the terminal."""
-    return "".join("\ufffd" if c != "\n" and unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
+    """Nothing that would command the terminal or could not be seen: such characters as Python writes them, `\\r`."""
+    return "".join(c if c == "\n" or c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _legend(plain: bool) -> "Text":
+def _legend(plain: bool, unknown: bool) -> "Text":
     from rich.text import Text
 
     if plain:
-        return Text("« trained »  ⟦special token⟧  │ between tokens  · space  ⏎ line break  ⇥ tab\n")
-    parts = (("trained", _STYLES["learnt"][0]), ("special token", _SPECIAL["read"]), ("read only", "on grey23"))
+        lacks = "⟨unknown to the vocabulary⟩  " if unknown else ""
+        return Text(f"« trained »  ⟦special token⟧  {lacks}│ between tokens  · space  ⏎ line break  ⇥ tab\n")
+    parts = [("trained", _STYLES["learnt"][0]), ("special token", _SPECIAL["read"]), ("read only", "on grey23")]
+    parts += [("unknown to the vocabulary", _UNKNOWN["read"])] if unknown else []
     legend = Text()
     for word, style in parts:
         legend.append(f" {word} ", style)
@@ -172,16 +195,18 @@ def _legend(plain: bool) -> "Text":
     return legend.append("shades change from token to token  · space  ⏎ line break  ⇥ tab\n")
 
 
-def _counts(rendered: "Rendered", renderer: "ChatRenderer", source: str) -> "Text":
+def _counts(rendered: "Rendered", renderer: "ChatRenderer", source: str, unknown: int) -> "Text":
     from rich.text import Text
 
-    special = set(renderer.special_ids.values())
-    names = {index: name for name, index in renderer.special_ids.items()}
-    total, learnt = len(rendered.ids), sum(rendered.training_mask)
-    written = sum(index in special for index in rendered.ids)
+    total, learnt, written = len(rendered.ids), sum(rendered.training_mask), sum(rendered.special)
     share = f" ({learnt / total:.0%})" if total else ""
+    lacks = f", {unknown:,} unknown" if unknown else ""
+    counts = f"{total:,} tokens by {_harmless(source)}: {learnt:,} trained{share}, {written:,} special{lacks}\n"
+    names = {index: name for name, index in renderer.special_ids.items()}
     stops = ", ".join(f"{index} {_visible(names.get(index, ''))}".strip() for index in rendered.stop_ids)
+    if renderer.turn_end is not None:
+        return Text(f"{counts}a turn ends with: {stops}")
+    never = f"; {stops} would end a text, and no answer here is trained to write it" if stops else ""
     return Text(
-        f"{total:,} tokens by {_harmless(source)}: {learnt:,} trained{share}, {written:,} special\n"
-        f"a turn ends with: {stops or 'nothing, so that only a limit of tokens ends an answer'}"
+        f"{counts}no token ends a turn: what the template writes after an answer is none{never}", style="yellow"
     )

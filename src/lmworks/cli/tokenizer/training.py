@@ -1,5 +1,7 @@
 """The verb `tokenizer train`: a vocabulary from files."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +11,7 @@ from lmworks.cli.options import new_console, settings_help
 
 if TYPE_CHECKING:
     from lmworks.records import LeftOut
+    from lmworks.tokenizer.tokenizer import Tokenizer
 
 KINDS = ("bpe", "wordpiece", "unigram")
 
@@ -17,10 +20,20 @@ def train(
     sources: Annotated[
         list[str], typer.Argument(help="Folders, files or quoted globs; of .jsonl files the `text` of each row.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
+    out: Annotated[Path, typer.Option(help="Folder to make. It must not exist.")],
     kind: Annotated[str, typer.Option(help=f"One of {', '.join(KINDS)}.")] = "bpe",
     vocabulary_size: Annotated[int | None, typer.Option(help="Tokens in all.")] = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="key=value", help="Other settings.")] = None,
+    family: Annotated[
+        str | None,
+        typer.Option(
+            help="Make it ready for conversations in the form of this family (chatml, llama3, …): with its special "
+            "tokens, what they are for, and its chat template."
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="key=value", help="Any other setting, as listed below; repeatable."),
+    ] = None,
 ) -> None:
     """Learn a vocabulary from files and write it as `tokenizer.json`, which `tokenizers` and `transformers` read.
 
@@ -29,40 +42,70 @@ def train(
     were learnt, which `lmworks tokenizer explain` shows.
 
     Examples: `lmworks tokenizer train docs 'src/**/*.py' --out vocabulary --vocabulary-size 8000` ·
-    `lmworks tokenizer train books --kind wordpiece --set lowercase=false --out pieces`
+    `lmworks tokenizer train books --kind wordpiece --set lowercase=false --out pieces` · `lmworks tokenizer train docs
+    --family llama3 --out vocabulary`, then `lmworks tokenizer preview vocabulary`
     """
     from lmworks.artefact import writing
-    from lmworks.data.plain_texts import plain_texts
+    from lmworks.cli.tokenizer.finding import print_left_out
+    from lmworks.data.plain_texts import required_texts
     from lmworks.data.stage_train_tokenizer import section, write_tokenizer
     from lmworks.progress import stage_progress
     from lmworks.report import print_sections
 
-    trainer, config = _trainer(kind, vocabulary_size, overrides or [])
+    trainer, config = _trainer(kind, vocabulary_size, overrides or [], family)
     if out.exists():
         raise FileExistsError(f"{out} exists already; name a new folder, or delete it first")
     console = new_console()
     left_out: list[LeftOut] = []
     with stage_progress(console, f"learning {kind}") as progress:
-        trained = trainer(plain_texts(sources, left_out=left_out), config, progress)
+        trained = trainer(required_texts(sources, left_out=left_out), config, progress)
+    if family is not None:
+        trained = replace(trained, tokenizer=_in_family(trained.tokenizer, family))
     with writing(out) as folder:
         write_tokenizer(folder, trained)
+        if family is not None:
+            _write_chat_template(folder, family)
     print_sections(console, [section(trained, config)])
-    for reason, uris in _by_reason(left_out).items():
-        told = f"left out because {reason}: {len(uris):,} files, such as {uris[0]}"
-        console.print(told, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"tokenizer -> {out}\nlook into it: lmworks tokenizer explain 'Some text.' --tokenizer {out}")
+    print_left_out(console, left_out)
+    look = f"lmworks tokenizer explain 'Some text.' --tokenizer {out}"
+    more = f"\nhow it reads a conversation: lmworks tokenizer preview {out}" if family is not None else ""
+    console.print(f"tokenizer -> {out}\nlook into it: {look}{more}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _by_reason(left_out: "list[LeftOut]") -> dict[str, list[str]]:
-    reasons: dict[str, list[str]] = {}
-    for each in left_out:
-        reasons.setdefault(each.reason.split(":")[0], []).append(each.uri)
-    return reasons
+# ---------------------------------------------------------------------------------------------------------------------
+# Families of conversations
 
 
-def _trainer(kind: str, vocabulary_size: int | None, overrides: list[str]) -> tuple[Any, Any]:
+def _with_family(special: Sequence[str], family: str) -> list[str]:
+    """The special tokens of a family, of which the first ends a text, before those that there are anyway."""
+    from lmworks.tokenizer.families import FAMILIES
+
+    wanted = FAMILIES[family]
+    return list(dict.fromkeys([*wanted.roles.values(), *wanted.tokens, *special]))
+
+
+def _in_family(tokenizer: "Tokenizer", family: str) -> "Tokenizer":
+    from lmworks.tokenizer.families import FAMILIES
+    from lmworks.tokenizer.tokenizer import Tokenizer
+
+    return Tokenizer(tokenizer.backend, {**tokenizer.roles, **FAMILIES[family].roles})
+
+
+def _write_chat_template(folder: Path, family: str) -> None:
+    from lmworks.artefact import write_text
+    from lmworks.tokenizer.families import chat_template
+
+    write_text(folder / "chat_template.jinja", chat_template(family))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Settings
+
+
+def _trainer(kind: str, vocabulary_size: int | None, overrides: list[str], family: str | None) -> tuple[Any, Any]:
     from lmworks.config import assign, from_mapping, parse_assignment, unknown
     from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
+    from lmworks.tokenizer.families import chat_template
     from lmworks.tokenizer.training.bpe import train_bpe
     from lmworks.tokenizer.training.unigram import train_unigram
     from lmworks.tokenizer.training.wordpiece import train_wordpiece
@@ -75,7 +118,17 @@ def _trainer(kind: str, vocabulary_size: int | None, overrides: list[str]) -> tu
     for override in overrides:
         assign(mapping, *parse_assignment(override))
     trainer, config = trainers[kind]
-    return trainer, from_mapping(config, mapping)
+    made = from_mapping(config, mapping)
+    if family is None:
+        return trainer, made
+    chat_template(family)  # for its error
+    if kind == "wordpiece":
+        raise ValueError(
+            "wordpiece makes vocabularies of models that read and do not answer, for which there is no --family: "
+            "choose --kind bpe or unigram"
+        )
+    given = made.special_tokens if "special_tokens" in mapping or kind == "unigram" else ()
+    return trainer, from_mapping(config, {**mapping, "special_tokens": _with_family(given, family)})
 
 
 def settings() -> str:

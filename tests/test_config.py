@@ -140,6 +140,33 @@ def test_the_docstring_describes_the_fields():
         described(Outer)
 
 
+def test_a_table_is_described_by_its_keys_with_the_defaults_that_it_has_there():
+    @dataclass(frozen=True)
+    class Part:
+        """A part.
+
+        size  how large
+        kind  which
+        """
+
+        size: int = 3
+        kind: str = "a"
+
+    @dataclass(frozen=True)
+    class Whole:
+        """A whole.
+
+        part  what is in it
+        rate  how fast
+        """
+
+        part: Part = Part(size=7)
+        rate: float = 0.5
+
+    told = {"part.size": ("7", "how large"), "part.kind": ('"a"', "which"), "rate": ("0.5", "how fast")}
+    assert described(Whole) == told
+
+
 def test_a_default_as_it_is_described_can_be_set():
     built: dict[str, Any] = {"name": "x"}
     for key, (default, _) in described(Told).items():

@@ -8,11 +8,13 @@ A workspace is a folder:
     report.html
 """
 
+import contextlib
+import json
 import platform
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,11 +34,13 @@ from lmworks.artefact import (
     library_versions,
     lock,
     read_manifest,
+    unhashed_files,
+    verify,
     write_json,
     write_text,
     writing,
 )
-from lmworks.config import ConfigError, assign, from_mapping, parse_assignment, to_mapping
+from lmworks.config import ConfigError, assign, from_mapping, parse_assignment, to_mapping, unknown
 from lmworks.monitor.config import LogConfig
 from lmworks.progress import stage_progress
 from lmworks.recipe import Recipe, StageSpec, check_stage
@@ -79,6 +83,9 @@ def build(recipe: Recipe, workspace: Path, console: Console | None = None) -> li
     console = console or Console(stderr=True, emoji=False)
     with lock(workspace / "build.lock"):
         models = {role: _located(source, recipe.base) for role, source in recipe.models.items()}
+        for spec in recipe.stages:
+            if check := STAGES[spec.use].check:
+                resolve(check)(spec.config, recipe.base)
         outcomes: dict[str, StageOutcome] = {}
         for spec, label in zip(recipe.stages, _labels(recipe.stages), strict=True):
             outcomes[spec.name] = _stage(spec, label, recipe, workspace, outcomes, models, console)
@@ -101,8 +108,6 @@ def build(recipe: Recipe, workspace: Path, console: Console | None = None) -> li
 
 def read_current(workspace: Path) -> Current:
     """What was built last; FileNotFoundError that names the command to run when nothing was."""
-    import json
-
     path = workspace / CURRENT
     if not path.exists():
         raise FileNotFoundError(f"nothing is built in {workspace}; run `lmworks build` first")
@@ -120,24 +125,63 @@ def run_alone(
     """Run one stage without a recipe, into the new folder `out`.
 
     `inputs` are artefacts that earlier stages made, `models` are `ROLE=NAME`, `overrides` are its `key=value`s.
-    Raises ConfigError for whatever is wrong with these, and FileExistsError when `out` exists.
+    Raises ConfigError for whatever is wrong with these, `artefact.DamagedError` for an input that was changed since it
+    was made, and FileExistsError when `out` exists.
     """
+    if use not in STAGES:
+        raise ConfigError((), unknown("stage", use, list(STAGES)))
     mapping: dict[str, Any] = {}
     for override in overrides:
         assign(mapping, *parse_assignment(override))
-    roles = {path[0]: str(value) for path, value in map(parse_assignment, models)}
+    roles = _roles(use, models)
     spec = check_stage(use, use, mapping, inputs=[folder.name for folder in inputs], roles=roles)
-    done = {folder.name: StageOutcome(folder.name, folder, read_manifest(folder), cached=True) for folder in inputs}
-    if len(done) != len(inputs):
-        raise ConfigError((), "two inputs have the same folder name, which names them in the manifest; rename one")
     if out.exists():
         raise FileExistsError(f"{out} exists already; artefacts are never overwritten")
+    done = {folder.name: StageOutcome(folder.name, folder, _input_manifest(folder), cached=True) for folder in inputs}
+    if len(done) != len(inputs):
+        raise ConfigError((), "two inputs have the same folder name, which names them in the manifest; rename one")
     located = {role: _located(source, Path.cwd()) for role, source in roles.items()}
     work = out.with_name(f".{out.name}.work")
     console = console or Console(stderr=True, emoji=False)
-    outcome = _make(spec, use, out, work, done, located, Path.cwd(), console)
+    try:
+        outcome = _make(spec, use, out, work, done, located, Path.cwd(), console)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            work.rmdir()  # where nothing was begun, nothing is left
+        raise
     shutil.rmtree(work)
     return outcome
+
+
+def _roles(use: str, models: Sequence[str]) -> dict[str, str]:
+    """The models of `ROLE=NAME` options; ConfigError for a role that the stage does not know, and for one it lacks."""
+    roles = {".".join(path): str(value) for path, value in map(parse_assignment, models)}
+    known = STAGES[use].models
+    for role in roles:
+        if role not in known:
+            told = f"its roles are: {', '.join(known)}" if known else "it takes none"
+            setting = f"; name it with --set {role}={roles[role]}" if role in _settings(use) else ""
+            raise ConfigError(
+                (), f'--model {role}={roles[role]}: {use} has no model in the role "{role}", {told}{setting}'
+            )
+    for role in known:
+        if role not in roles:
+            raise ConfigError((), f'{use} needs a model in the role "{role}": name one with --model {role}=NAME')
+    return roles
+
+
+def _input_manifest(folder: Path) -> Manifest:
+    if (folder / MANIFEST).is_file():
+        return read_manifest(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder} to read from")
+    hint = f": name it with --set tokenizer={folder}" if (folder / "tokenizer.json").is_file() else ""
+    kind = "a tokenizer that no stage made" if hint else f"no artefact of a stage (it has no {MANIFEST})"
+    raise FileNotFoundError(f"{folder} is {kind}{hint}")
+
+
+def _settings(use: str) -> list[str]:
+    return [each.name for each in fields(resolve(STAGES[use].config))]  # type: ignore[arg-type]
 
 
 def _labels(stages: Sequence[StageSpec]) -> list[str]:
@@ -187,6 +231,9 @@ def _make(
     work.mkdir(parents=True, exist_ok=True)
     started = time.time()
     with writing(folder) as output, stage_progress(console, label) as progress:
+        for name in spec.inputs:
+            if done[name].cached:  # what this very build made, it need not check
+                verify(done[name].folder, done[name].manifest, progress)
         context = StageContext(
             inputs={name: done[name].folder for name in spec.inputs},
             output=output,
@@ -209,6 +256,7 @@ def _make(
             models={role: digest_of_model(models[role]) for role in stage.models},
             libraries=library_versions(stage.libraries),
             files=files,
+            unhashed=unhashed_files(output, result.digests),
             metrics=to_mapping(result.metrics),
             started=started,
             seconds=time.time() - started,
@@ -259,15 +307,14 @@ def digest_of_model(path: Path) -> str:
 # The report
 
 
+def told_by(outcome: StageOutcome) -> list[Section]:
+    """What a stage tells about what it made."""
+    return [from_mapping(Section, each) for each in json.loads((outcome.folder / SECTIONS).read_text("utf-8"))]
+
+
 def sections(outcomes: list[StageOutcome]) -> list[Section]:
     """What the stages tell, then the timings and versions of this build."""
-    import json
-
-    told = [
-        from_mapping(Section, section)
-        for outcome in outcomes
-        for section in json.loads((outcome.folder / SECTIONS).read_text("utf-8"))
-    ]
+    told = [section for outcome in outcomes for section in told_by(outcome)]
     timings = Table(
         ("stage", "runs", "seconds", "this time", "content"),
         tuple(

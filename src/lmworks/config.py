@@ -62,11 +62,12 @@ def to_mapping(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def described(cls: type) -> dict[str, tuple[str, str]]:
+def described(cls: type, defaults: Any = None) -> dict[str, tuple[str, str]]:
     """field -> (its default as TOML, all that the class's docstring says about it, in one line without its last stop).
 
     The docstring has a line for each field: its name, at least two spaces, sentences that may go on, indented, on the
-    next lines. ValueError for a field that has none.
+    next lines. A field that is a table gives its keys, `chunk.target_tokens`, instead. `defaults` is an instance whose
+    values stand for those of the class. ValueError for a field that has no line.
     """
     docs = re.findall(r"^(\w+) {2,}(.+(?:\n {2,}.+)*)", inspect.cleandoc(cls.__doc__ or ""), re.MULTILINE)
     sentences = {name: " ".join(text.split()).removesuffix(".") for name, text in docs}
@@ -75,6 +76,11 @@ def described(cls: type) -> dict[str, tuple[str, str]]:
         if field.name not in sentences:
             raise ValueError(f"the docstring of {cls.__name__} says nothing about {field.name}")
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        default = default if defaults is None else getattr(defaults, field.name)
+        if dataclasses.is_dataclass(default):
+            inner = described(type(default), default)
+            result |= {f"{field.name}.{name}": told for name, told in inner.items()}
+            continue
         told = "" if default is dataclasses.MISSING else json.dumps(to_mapping(default), ensure_ascii=False)
         result[field.name] = (told, sentences[field.name])
     return result

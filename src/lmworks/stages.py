@@ -18,10 +18,16 @@ class Stage:
     config: str
     version: int
     purpose: str
+    inputs: tuple[str, ...] = ()  # what it reads from: an artefact each
     libraries: tuple[str, ...] = ()  # installed distributions whose version shapes the result
     models: tuple[str, ...] = ()  # roles of the recipe's models that the stage uses
     sources: str | None = None  # function (config, base) -> digest of what the stage reads from outside
+    check: str | None = None  # function (config, base) that raises for what is not there, before any stage runs
 
+
+_DOCUMENTS = "documents, which data.read makes"
+_INDEX = "an index, which retrieve.index makes"
+_QUESTIONS = "questions, which ground.questions makes"
 
 STAGES: dict[str, Stage] = {
     "data.read": Stage(
@@ -37,6 +43,7 @@ STAGES: dict[str, Stage] = {
         config="lmworks.tokenizer.config:BpeConfig",
         version=1,
         purpose="learn a vocabulary from documents by byte-pair encoding",
+        inputs=(_DOCUMENTS,),
         libraries=("numpy", "tokenizers"),
     ),
     "tokenizer.wordpiece": Stage(
@@ -44,6 +51,7 @@ STAGES: dict[str, Stage] = {
         config="lmworks.tokenizer.config:WordPieceConfig",
         version=1,
         purpose="learn a vocabulary from documents as BERT has it",
+        inputs=(_DOCUMENTS,),
         libraries=("numpy", "tokenizers"),
     ),
     "tokenizer.unigram": Stage(
@@ -51,20 +59,28 @@ STAGES: dict[str, Stage] = {
         config="lmworks.tokenizer.config:UnigramConfig",
         version=1,
         purpose="learn a vocabulary from documents as T5 has it",
+        inputs=(_DOCUMENTS,),
         libraries=("numpy", "tokenizers"),
     ),
     "data.tokenize": Stage(
-        run="lmworks.data.stage_tokenize:tokenize",
+        run="lmworks.model.stage_tokenize:tokenize",
         config="lmworks.data.config:TokenizeConfig",
         version=1,
-        purpose="write documents as token shards, by a tokenizer",
-        libraries=("numpy", "tokenizers"),
+        purpose="write documents, or conversations, as token shards",
+        inputs=(
+            f"{_DOCUMENTS}; none where conversations are set",
+            "a vocabulary, which tokenizer.bpe, .wordpiece or .unigram makes; none where tokenizer is set",
+        ),
+        libraries=("jinja2", "numpy", "tokenizers"),
+        sources="lmworks.model.stage_tokenize:outside_digest",
+        check="lmworks.model.stage_tokenize:check",
     ),
     "retrieve.index": Stage(
         run="lmworks.retrieve.stage:index",
         config="lmworks.retrieve.config:IndexConfig",
         version=6,
         purpose="cut documents into chunks; index them by embedding and by words",
+        inputs=(_DOCUMENTS,),
         libraries=("markdown-it-py", "numpy", "tokenizers", "torch"),
         models=("embedder",),
     ),
@@ -73,6 +89,7 @@ STAGES: dict[str, Stage] = {
         config="lmworks.ground.config:QuestionsConfig",
         version=5,
         purpose="load gold questions and make automatic ones from headings and removed sources",
+        inputs=(_DOCUMENTS,),
         libraries=("markdown-it-py",),
         sources="lmworks.ground.questions:gold_digest",
     ),
@@ -81,6 +98,7 @@ STAGES: dict[str, Stage] = {
         config="lmworks.ground.config:CalibrationConfig",
         version=6,
         purpose="fit the confidence of answers, and the threshold below which to abstain, on the calibration split",
+        inputs=(_INDEX, _QUESTIONS),
         libraries=("gguf", "numpy", "scikit-learn", "tokenizers", "torch"),
         models=("assistant", "embedder"),
     ),
@@ -89,6 +107,7 @@ STAGES: dict[str, Stage] = {
         config="lmworks.ground.config:EvaluationConfig",
         version=6,
         purpose="ask the test questions; score answers, citations and abstentions beside two baselines",
+        inputs=(_INDEX, _QUESTIONS, "a calibration, which ground.calibrate makes"),
         libraries=("gguf", "numpy", "tokenizers", "torch"),
         models=("assistant", "embedder"),
     ),

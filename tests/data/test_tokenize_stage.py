@@ -1,5 +1,6 @@
 """Documents into shards: what stands in them, what is counted, and the same bytes after an interruption."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from byte_tokenizer import byte_tokenizer
 from lmworks.artefact import StageContext
 from lmworks.data.config import TokenizeConfig
-from lmworks.data.stage_tokenize import tokenize
+from lmworks.model.stage_tokenize import tokenize
 from lmworks.data.store import write_documents
 from lmworks.data.token_dataset import INDEX, TokenDataset
 from lmworks.data.tokenising import framing_id, tokenize_conversations, tokenize_documents
@@ -108,7 +109,7 @@ def test_shards_of_other_documents_are_not_continued(context, tmp_path):
     for name, content in files(context.output).items():
         (other.work / name).write_bytes(content)
     write_documents(context.inputs["documents"], DOCUMENTS[::-1])
-    with pytest.raises(ValueError, match="delete its work folder"):
+    with pytest.raises(ValueError, match=f"other documents: delete {re.escape(str(other.work))}"):
         tokenize(config, other)
 
 
@@ -131,10 +132,12 @@ def test_the_end_is_a_choice_where_there_is_no_role_for_it(tiny_tokenizer):
     assert framing_id(tiny_tokenizer, "<|endoftext|>") == tiny_tokenizer.special_ids["<|endoftext|>"]
     assert framing_id(tiny_tokenizer, "none") is None
     bare = byte_tokenizer({"unk_token": "<|unknown|>"})
-    with pytest.raises(ValueError, match=r"no role eos_token: name one .*\(<\|unknown\|>\), or `none`"):
+    with pytest.raises(ValueError, match=r'no role eos_token\. Set end to one .*\(<\|unknown\|>\).* or end="none"'):
         framing_id(bare, "eos_token")
     with pytest.raises(ValueError, match="no token <end>"):
         framing_id(bare, "<end>")
+    with pytest.raises(ValueError, match="begin=bos_token: .* Set begin to"):
+        framing_id(bare, "bos_token", "begin")
 
 
 def test_conversations_keep_the_mask_of_their_chat_template(tiny_tokenizer):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from lmworks.cli.options import (
     WORKSPACES,
@@ -13,6 +14,7 @@ from lmworks.cli.options import (
     WorkspaceOption,
     new_console,
     remember,
+    settings_help,
 )
 
 if TYPE_CHECKING:
@@ -80,18 +82,56 @@ def pull(name: Annotated[str, typer.Argument(help="smollm2-135m-instruct or all-
     typer.echo(fetch(name))
 
 
+class StageCommand(TyperCommand):
+    """The verb `stage`, whose help is also that of the stage it is given: `lmworks stage data.read --help`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        from lmworks.stages import STAGES
+
+        named = args[0] if args and not args[0].startswith("-") else ""
+        self.epilog = _stage_help(next((name for name in args if name in STAGES), named))
+        return super().parse_args(ctx, args)
+
+
+def _stage_help(use: str) -> str:
+    """What a stage reads, and what it can be set to, in Markdown; without one, how to ask for it."""
+    from lmworks.config import ConfigError, described, unknown
+    from lmworks.stages import STAGES, resolve
+
+    if not use:
+        names = ", ".join(f"`{name}`" for name in STAGES)
+        return f"`lmworks stage NAME --help` tells what a stage reads and what it can be set to. The stages: {names}"
+    if use not in STAGES:
+        raise ConfigError((), unknown("stage", use, list(STAGES)))
+    entry = STAGES[use]
+    config: Any = resolve(entry.config)
+    lines = [f"**{use}**: {entry.purpose}."]
+    lines += [f"- `--from` {text}" for text in entry.inputs] or ["- it reads from no other stage"]
+    lines += [f"- `--model {role}=NAME` a pulled model, or the path of one" for role in entry.models]
+    lead = f"What `--set` takes for {use}, with the defaults:"
+    lines.append(settings_help(lead, config) if described(config) else "There is nothing to set.")
+    return "\n\n".join(lines)
+
+
 def stage(
     use: Annotated[str, typer.Argument(help="The stage, e.g. data.read; without it, the list.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder to make; must not exist.")] = None,
     inputs: Annotated[list[Path] | None, typer.Option("--from", help="Artefact to read from; may be repeated.")] = None,
     models: Annotated[list[str] | None, typer.Option("--model", metavar="ROLE=NAME", help="A model it needs.")] = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="key=value", help="Its config.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="key=value", help="A setting; `lmworks stage NAME --help` lists them."),
+    ] = None,
 ) -> None:
     """Run one stage alone, without a recipe: take a part and leave the rest.
 
+    Prints what was made and what was left out, and the folder with it. Inputs are checked against their manifests
+    first.
+
     Example: `lmworks stage data.read --set 'sources=["docs"]' --out documents`
     """
-    from lmworks.build import run_alone
+    from lmworks.build import run_alone, told_by
+    from lmworks.report import print_sections
     from lmworks.stages import STAGES
 
     if use and out is None:
@@ -104,8 +144,10 @@ def stage(
             table.add_row(name, entry.purpose, ", ".join(entry.models))
         new_console().print(table)
         return
-    outcome = run_alone(use, out, inputs or [], models or [], overrides or [], new_console())
-    typer.echo(f"{outcome.folder} ({outcome.manifest.content_hash[:12]})")
+    console = new_console()
+    outcome = run_alone(use, out, inputs or [], models or [], overrides or [], console)
+    print_sections(console, told_by(outcome))
+    typer.echo(f"\n{outcome.folder} ({outcome.manifest.content_hash[:12]})")
 
 
 def fetch(name: str) -> Path:

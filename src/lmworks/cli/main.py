@@ -29,7 +29,10 @@ for verb in (
     building.stage,
     bench.bench,
 ):
-    app.command(epilog=serving.settings() if verb is serving.serve else None)(verb)
+    app.command(
+        cls=building.StageCommand if verb is building.stage else None,
+        epilog=serving.settings() if verb is serving.serve else None,
+    )(verb)
 app.add_typer(model.app, name="model")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(log.app, name="log")

@@ -52,16 +52,20 @@ def _rows(path: Path) -> Iterator[str]:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue
+            where = f"{path}, line {number}"
             try:
                 row = json.loads(line)
-                text = row["text"]
-            except KeyError as error:
-                hint = "; a conversation is no text: data.tokenize takes those" if "messages" in row else ""
-                raise ValueError(f'{path}, line {number}: not a JSON object with a "text"{hint}') from error
-            except (ValueError, TypeError) as error:
-                raise ValueError(f'{path}, line {number}: not a JSON object with a "text": {error!r}') from error
-            if not isinstance(text, str):
-                raise ValueError(f'{path}, line {number}: "text" is a {type(text).__name__}, not a string')
+            except ValueError as error:
+                raise ValueError(f'{where}: not a JSON object with a "text": {error}') from error
+            if not isinstance(row, dict) or "text" not in row:
+                hint = (
+                    "; a conversation is no text: data.tokenize takes those"
+                    if isinstance(row, dict) and "messages" in row
+                    else ""
+                )
+                raise ValueError(f'{where}: not a JSON object with a "text"{hint}')
+            if not isinstance(text := row["text"], str):
+                raise ValueError(f'{where}: "text" is a {type(text).__name__}, not a string')
             yield text
 
 

@@ -1,54 +1,53 @@
-"""The stage `data.tokenize`: documents and a tokenizer into token shards."""
+"""What the stage `data.tokenize` does with a tokenizer: documents, or conversations, into token shards."""
 
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 from lmworks.artefact import StageContext, StageResult
 from lmworks.data.config import TokenizeConfig
+from lmworks.data.conversations import conversation_files, read_conversations
 from lmworks.data.store import DOCUMENTS, DocumentStore
 from lmworks.data.token_dataset import INDEX, TokenDataset, TokenWriter
-from lmworks.data.tokenising import framing_id, tokenize_documents
-from lmworks.records import Document
+from lmworks.data.tokenising import (
+    Tokenized,
+    conversation_hash,
+    framing_id,
+    tokenize_conversations,
+    tokenize_documents,
+)
+from lmworks.records import Conversation, Document, LeftOut
 from lmworks.report import Section, Table
+from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.tokenizer import Tokenizer
 
+# Both functions keep finished shards in `context.work`, so that a killed run goes on after the last of them. The shards
+# are the same for any number of threads and whether or not the run was interrupted.
 
-def tokenize(config: TokenizeConfig, context: StageContext) -> StageResult:
-    """Write the ids of the one input with documents, by the tokenizer of the one input with a `tokenizer.json`.
 
-    Finished shards stay in `context.work`, so that a killed run goes on after the last of them. The shards are the same
-    for any number of threads and whether or not the run was interrupted. ValueError when there is no document.
-    """
+def write_documents(config: TokenizeConfig, context: StageContext, tokenizer: Tokenizer) -> StageResult:
+    """Shards of the one input with documents; ValueError when it holds none, or the tokenizer lacks what frames it."""
     store = DocumentStore(context.input(DOCUMENTS))
-    tokenizer = Tokenizer.load(context.input("tokenizer.json"))
-    begin, end = framing_id(tokenizer, config.begin), framing_id(tokenizer, config.end)
+    begin, end = framing_id(tokenizer, config.begin, "begin"), framing_id(tokenizer, config.end, "end")
     if not len(store):
         raise ValueError(f"{store.folder} holds no documents, so there is nothing to tokenize")
-    (context.work / INDEX).unlink(missing_ok=True)  # of a run killed between its last shard and its end
-    with TokenWriter(context.work, tokenizer.hash, tokenizer.vocabulary_size, config.shard_tokens) as writer:
-        kept = len(writer.hashes)
-        documents = _after(iter(store), writer.hashes.copy())
-        for done, found in enumerate(tokenize_documents(documents, tokenizer, begin, end), start=kept + 1):
-            writer.add(found.ids, found.hash, found.mask)
-            context.progress(done, len(store), "documents", kept)
-    for path in [*sorted(context.work.glob("tokens-*.bin")), context.work / INDEX]:
-        shutil.move(path, context.output / path.name)
+    size = 0
+
+    def read() -> Iterator[Document]:
+        nonlocal size
+        for document in store:
+            size += len(document.text.encode())
+            yield document
+
+    dataset = _write(
+        *(config, context, tokenizer, read(), len(store), "documents"),
+        lambda document: document.hash,
+        lambda documents: tokenize_documents(documents, tokenizer, begin, end),
+    )
     framing = (begin is not None) + (end is not None)
-    return _result(TokenDataset(context.output), sum(len(d.text.encode()) for d in store), framing)
-
-
-def _after(documents: Iterator[Document], hashes: list[str]) -> Iterator[Document]:
-    """The documents that an interrupted run has not written yet; those it has must be the first of these."""
-    found = [document.hash for document in islice(documents, len(hashes))]
-    if found != hashes:
-        raise ValueError("the shards of the interrupted run are of other documents: delete its work folder")
-    return documents
-
-
-def _result(dataset: TokenDataset, size: int, framing: int) -> StageResult:
-    """`size` is the bytes of all texts; `framing` tokens around each document stand for none of them."""
-    of_text = dataset.tokens - framing * dataset.documents
+    of_text = dataset.tokens - framing * dataset.documents  # the tokens around each document stand for none of it
     metrics = {
         "documents": dataset.documents,
         "tokens": dataset.tokens,
@@ -56,8 +55,71 @@ def _result(dataset: TokenDataset, size: int, framing: int) -> StageResult:
         "bytes_per_token": round(size / of_text, 4) if of_text else None,
         "shards": len(dataset.shards),
         "empty_documents": int((dataset.lengths <= framing).sum()),
+        "vocabulary": dataset.index.vocabulary,
     }
-    table = Table(("what", "count"), tuple((name.replace("_", " "), value or 0) for name, value in metrics.items()))
+    return _result(dataset, metrics, f"{dataset.documents:,} documents are")
+
+
+def write_conversations(config: TokenizeConfig, context: StageContext, renderer: ChatRenderer) -> StageResult:
+    """Shards of `config.conversations`, with the mask of what the assistant says.
+
+    All of them are parsed before any is written: ValueError names the line of one that is none.
+    """
+    left_out: list[LeftOut] = []
+    files = conversation_files(config.conversations, context.base, left_out)
+    total = sum(1 for _ in read_conversations(files))
+    if not total:
+        raise ValueError(f"there is no conversation in {', '.join(config.conversations)}: the files are empty")
+
+    def convert(conversations: Iterator[Conversation]) -> Iterator[Tokenized]:
+        return tokenize_conversations(conversations, renderer)
+
+    rows = read_conversations(files)
+    dataset = _write(*(config, context, renderer.tokenizer, rows, total, "conversations"), conversation_hash, convert)
+    lengths = [len(shard.tokens) for shard in dataset.shards]
+    learned = [shard.mask(0, length) for shard, length in zip(dataset.shards, lengths, strict=True)]
+    metrics = {
+        "conversations": dataset.documents,
+        "tokens": dataset.tokens,
+        "learned_tokens": sum(int(mask.sum()) for mask in learned if mask is not None),
+        "shards": len(dataset.shards),
+        "left_out": sum(item.count for item in left_out),
+        "vocabulary": dataset.index.vocabulary,
+    }
+    return _result(dataset, metrics, f"{dataset.documents:,} conversations are", left_out)
+
+
+def _write(
+    config: TokenizeConfig,
+    context: StageContext,
+    tokenizer: Tokenizer,
+    texts: Iterator[Any],
+    total: int,
+    unit: str,
+    hash_of: Callable[[Any], str],
+    convert: Callable[[Iterator[Any]], Iterator[Tokenized]],
+) -> TokenDataset:
+    """All `total` texts through `convert` into shards; those that an interrupted run wrote already are passed over."""
+    (context.work / INDEX).unlink(missing_ok=True)  # of a run killed between its last shard and its end
+    with TokenWriter(context.work, tokenizer.hash, tokenizer.vocabulary_size, config.shard_tokens) as writer:
+        kept = len(writer.hashes)
+        if [hash_of(text) for text in islice(texts, kept)] != writer.hashes:
+            raise ValueError(f"an interrupted run left shards of other {unit}: delete {context.work}")
+        for done, found in enumerate(convert(texts), start=kept + 1):
+            writer.add(found.ids, found.hash, found.mask)
+            context.progress(done, total, unit, kept)
+    for path in [*sorted(context.work.glob("tokens-*.bin")), context.work / INDEX]:
+        shutil.move(path, context.output / path.name)
+    return TokenDataset(context.output)
+
+
+def _result(
+    dataset: TokenDataset, metrics: dict[str, Any], begin: str, left_out: Sequence[LeftOut] = ()
+) -> StageResult:
     vocabulary = dataset.index.vocabulary[:12]
-    text = f"{dataset.documents:,} documents are {dataset.tokens:,} tokens of the vocabulary {vocabulary}…"
-    return StageResult(metrics=metrics, sections=(Section("Tokens", text, (table,)),))
+    text = f"{begin} {dataset.tokens:,} tokens of the vocabulary {vocabulary}…"
+    rows = tuple((name.replace("_", " "), value or 0) for name, value in metrics.items() if name != "vocabulary")
+    tables = [Table(("what", "count"), rows)]
+    if reasons := Counter(item.reason for item in left_out for _ in range(item.count)):
+        tables.append(Table(("left out because", "files"), tuple(reasons.most_common()), "Nothing is skipped silently"))
+    return StageResult(metrics=metrics, sections=(Section("Tokens", text, tuple(tables)),))

@@ -26,10 +26,10 @@ class Tokenized:
     mask: NDArray[np.bool_] | None = None
 
 
-def framing_id(tokenizer: Tokenizer, name: str) -> int | None:
+def framing_id(tokenizer: Tokenizer, name: str, setting: str = "end") -> int | None:
     """The id that `name` stands for: a role such as `eos_token`, a token, or `none`, which is None.
 
-    ValueError for a role that the tokenizer does not fill, or a token that it does not have.
+    ValueError for a role that the tokenizer does not fill, or a token that it does not have, names the `setting`.
     """
     if name == NO_TOKEN:
         return None
@@ -37,10 +37,13 @@ def framing_id(tokenizer: Tokenizer, name: str) -> int | None:
     found = None if token is None else tokenizer.backend.token_to_id(token)
     if found is None:
         kind = "role" if name in ROLES else "token"
-        special = ", ".join(tokenizer.special_ids) or "none at all"
+        special = list(tokenizer.special_ids)
+        some = ", ".join(special[:8]) + (", …" if len(special) > 8 else "")
+        choice = f"one of its special tokens ({some})" if special else "a token that it has"
+        example = f', for example {setting}="{special[0]}"' if special else ""
         raise ValueError(
-            f"the tokenizer has no {kind} {name}: name one of its special tokens ({special}), or `{NO_TOKEN}` to set "
-            "none around documents"
+            f"{setting}={name}: the tokenizer has no {kind} {name}. Set {setting} to {choice}{example}, "
+            f'or {setting}="{NO_TOKEN}" to put nothing there'
         )
     return found
 
@@ -61,11 +64,11 @@ def tokenize_conversations(
 ) -> Iterator[Tokenized]:
     """Conversations through the chat template, with the mask of what the assistant says; `end` is learned too.
 
-    The hash is that of the messages as canonical JSON. ValueError for a conversation of which the template leaves an
+    The hash is `conversation_hash`. ValueError for a conversation of which the template leaves an
     assistant's message out of the mask.
     """
     for number, conversation in enumerate(conversations):
-        rendered = renderer.render(conversation.messages)
+        rendered = renderer.render(conversation.messages, tools=conversation.tools)
         if rendered.untrained:
             raise ValueError(
                 f"conversation {number}: nothing would be learned from the assistant's message "
@@ -75,7 +78,13 @@ def tokenize_conversations(
         if end is not None:
             ids, mask = [*ids, end], [*mask, True]
         size = len(rendered.text.encode())
-        yield Tokenized(np.array(ids, np.int64), hash_json(conversation.messages), size, np.array(mask, bool))
+        yield Tokenized(np.array(ids, np.int64), conversation_hash(conversation), size, np.array(mask, bool))
+
+
+def conversation_hash(conversation: Conversation) -> str:
+    """SHA-256 of the messages as canonical JSON; of messages and functions where there are any."""
+    messages, tools = conversation.messages, conversation.tools
+    return hash_json({"messages": messages, "tools": tools} if tools else messages)
 
 
 def _grouped(documents: Iterable[Document]) -> Iterator[list[Document]]:

@@ -35,6 +35,7 @@ class QuestionsConfig:
     gold       JSON lines files of questions with gold quotes, relative to the recipe; their format: docs/evaluation.md.
     automatic  how many questions to make from headings, at most; half as many again are made from removed sources, so
                that a third of all cannot be answered.
+    seed       of the choice.
     """
 
     gold: tuple[Path, ...] = ()
@@ -50,9 +51,11 @@ class QuestionsConfig:
 class CalibrationConfig:
     """What the calibration split decides, and by which standard.
 
+    answer                how answers are made.
     abstention_precision  of the questions that are not answered, at least this share shall really have no answer.
     support_error         a drafted sentence counts as supported by a passage when fewer than this share of sentences
                           from elsewhere gain as much likelihood from it.
+    maximum_sentences     an answer has this many at most.
     draft_questions       on how many answerable questions drafting is tried, at most: it is the slow part.
     """
 

@@ -44,7 +44,7 @@ def find_tokenizer(name: str, base: Path = Path()) -> Found:
     LookupError says what was meant perhaps; ValueError names a file that is damaged or of another kind.
     """
     path = locate_tokenizer(name, base)
-    tokenizer = Tokenizer.load(path) if path.is_dir() else _read_tokenizer(path)
+    tokenizer = _read_folder(path) if path.is_dir() else _read_tokenizer(path)
     return Found(name if name in MODELS else _called(path), tokenizer, path)
 
 
@@ -58,11 +58,7 @@ def find_renderer(found: Found, family: str | None = None) -> ChatRenderer:
         raise ValueError(
             f"{found.name} has no chat template: choose that of a family, such as family=chatml ({', '.join(FAMILIES)})"
         )
-    tokenizer = found.tokenizer
-    if found.path.is_dir():
-        ends = stated_eos_ids(*(read_json(found.path / f"{name}.json") for name in ("config", "generation_config")))
-        tokenizer = Tokenizer(tokenizer.backend, tokenizer.roles, ends)
-    return ChatRenderer(template, tokenizer)
+    return ChatRenderer(template, found.tokenizer)
 
 
 def own_chat_template(path: Path) -> str | None:
@@ -78,10 +74,16 @@ def own_chat_template(path: Path) -> str | None:
     return open_gguf(path).metadata.get("tokenizer.chat_template")
 
 
+def _read_folder(folder: Path) -> Tokenizer:
+    """With all that ends a text by the files beside it, so that its hash is that of the checkpoint's tokenizer."""
+    ends = stated_eos_ids(*(read_json(folder / f"{name}.json") for name in ("config", "generation_config")))
+    return Tokenizer.load(folder, ends)
+
+
 def _read_tokenizer(path: Path) -> Tokenizer:
     match path.suffix:
         case ".json" if path.name == "tokenizer.json":  # the files beside it say what its special tokens are for
-            return Tokenizer.load(path.parent)
+            return _read_folder(path.parent)
         case ".json":
             try:
                 return Tokenizer(tokenizers.Tokenizer.from_file(str(path)))

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 class ChunkConfig:
     """Size of the chunks, in tokens of the encoder.
 
-    Chunks aim at `target_tokens`. What the encoder reads for one chunk, its headings included, has `max_tokens` at
-    most, so that nothing is cut off (all-MiniLM-L6-v2 reads 256 with its two special tokens). Chunks do not overlap:
-    they end where a block ends, and each character can be cited from one chunk only.
+    Chunks do not overlap: they end where a block ends, and each character can be cited from one chunk only.
+
+    target_tokens  What a chunk aims at.
+    max_tokens     Most that the encoder reads for one chunk, its headings included, so that nothing is cut off
+                   (all-MiniLM-L6-v2 reads 256 with its two special tokens).
     """
 
     target_tokens: int = 180
@@ -24,7 +26,10 @@ class ChunkConfig:
 
 @dataclass(frozen=True, slots=True)
 class IndexConfig:
-    """The stage `retrieve.index`; the encoder is the recipe's model in the role `embedder`."""
+    """The stage `retrieve.index`; the encoder is the recipe's model in the role `embedder`.
+
+    chunk  Size of the chunks.
+    """
 
     chunk: ChunkConfig = field(default_factory=ChunkConfig)
 
@@ -33,11 +38,14 @@ class IndexConfig:
 class SearchConfig:
     """How a question is searched.
 
-    Each leg, dense and lexical, brings `candidates`; reciprocal rank fusion with `rrf_constant` joins them (60 as in
-    Cormack et al., 2009). A chunk whose word shingles overlap with those of a better one by `near_duplicate` (Jaccard)
-    or more is dropped; 1 drops equal shingles only. The first `rerank` of them are ordered anew by late interaction,
-    where the encoder gives token vectors; 0 keeps the fused order. The `k` best that fit `budget_tokens` together are
-    returned; 0 is no budget.
+    k               How many passages are returned: the best that fit the budget together.
+    candidates      How many each leg, dense and lexical, brings.
+    rrf_constant    Of the reciprocal rank fusion that joins the legs (60 as in Cormack et al., 2009).
+    near_duplicate  From which overlap (Jaccard) of its word shingles with those of a better one a chunk is dropped; 1
+                    drops equal shingles only.
+    rerank          How many of the first are ordered anew by late interaction, where the encoder gives token vectors;
+                    0 keeps the fused order.
+    budget_tokens   What the passages may have together; 0 is no budget.
     """
 
     k: int = 8

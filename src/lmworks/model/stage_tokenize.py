@@ -1,0 +1,70 @@
+"""The stage `data.tokenize`: finds the vocabulary, which a model may bring, and has it make token shards."""
+
+from pathlib import Path
+
+from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
+from lmworks.data.config import TokenizeConfig
+from lmworks.data.conversations import conversation_files
+from lmworks.data.stage_tokenize import write_conversations, write_documents
+from lmworks.data.store import DOCUMENTS
+from lmworks.model.finding_tokenizers import Found, find_renderer, find_tokenizer, locate_tokenizer, own_chat_template
+from lmworks.tokenizer.families import missing_tokens
+
+_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model")
+
+
+def tokenize(config: TokenizeConfig, context: StageContext) -> StageResult:
+    """Token shards of the one input with documents, or of `config.conversations`, by the tokenizer of the one input
+    that has one, or by `config.tokenizer`.
+
+    LookupError for a tokenizer that is not there; ValueError for none or two, and for what cannot be tokenized with it.
+    """
+    found = _find(config, context)
+    if not config.conversations:
+        return write_documents(config, context, found.tokenizer)
+    if documents := [name for name, folder in context.inputs.items() if (folder / DOCUMENTS).exists()]:
+        raise ValueError(
+            f"conversations come instead of documents: leave out the input {documents[0]}, or the conversations"
+        )
+    renderer = find_renderer(found, config.family or None)
+    if config.family and (missing := missing_tokens(config.family, found.tokenizer)):
+        raise ValueError(
+            f"the template of the family {config.family} writes {', '.join(missing)}, which {found.name} would read "
+            "letter by letter: train one that has them among its special_tokens, or name another family"
+        )
+    return write_conversations(config, context, renderer)
+
+
+def check(config: TokenizeConfig, base: Path) -> None:
+    """Before any stage runs: LookupError or FileNotFoundError when the tokenizer is not there, NoSourceError when the
+    conversations are not."""
+    if config.tokenizer:
+        locate_tokenizer(config.tokenizer, base)
+    if config.conversations:
+        conversation_files(config.conversations, base)
+
+
+def outside_digest(config: TokenizeConfig, base: Path) -> str:
+    """What the stage reads from outside the workspace: SHA-256 of the tokenizer named, and of the conversations."""
+    if not config.tokenizer and not config.conversations:
+        return ""
+    found = find_tokenizer(config.tokenizer, base) if config.tokenizer else None
+    template = own_chat_template(found.path) if found and config.conversations and not config.family else None
+    files = conversation_files(config.conversations, base) if config.conversations else []
+    return hash_json([found and found.tokenizer.hash, template, [[file.name, hash_file(file)] for file in files]])
+
+
+def _find(config: TokenizeConfig, context: StageContext) -> Found:
+    inputs = [folder for folder in context.inputs.values() if any((folder / name).exists() for name in _FILES)]
+    if len(inputs) + bool(config.tokenizer) == 1:
+        return find_tokenizer(config.tokenizer, context.base) if config.tokenizer else find_tokenizer(str(inputs[0]))
+    if config.tokenizer:
+        raise ValueError(
+            f"two vocabularies: leave out the setting tokenizer={config.tokenizer} or the input {inputs[0]}"
+        )
+    if inputs:
+        raise ValueError(f"two vocabularies: leave out one of the inputs {', '.join(map(str, inputs))}")
+    raise ValueError(
+        "there is no vocabulary: read from a stage that trained one, or set tokenizer to a pulled model, a folder or a "
+        'file, for example tokenizer="smollm2-135m-instruct"'
+    )

@@ -13,6 +13,7 @@ from lmworks.data.batching import Batch
 from lmworks.data.config import LoaderConfig, SourceConfig
 from lmworks.data.loader import Loader
 from lmworks.data.loader_report import describe_loader, describe_stall
+from lmworks.data.token_shard import HEADER, ShardError
 from token_cases import counted, name_of, write_dataset
 
 LENGTH = 16
@@ -274,6 +275,18 @@ def test_an_error_of_a_thread_comes_out(config, monkeypatch):
     monkeypatch.setattr("lmworks.data.loader.make_batch", fail)
     with Loader(config) as loader, pytest.raises(OSError, match="the disk is gone"):
         next(loader)
+
+
+def test_a_damaged_token_is_noticed_in_the_batch(tmp_path):
+    write_dataset(tmp_path, counted([40]), vocabulary_size=40)
+    path = tmp_path / "tokens-00000.bin"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: HEADER.itemsize + 1] + bytes([64]) + whole[HEADER.itemsize + 2 :])
+    with Loader(LoaderConfig({"a": SourceConfig(str(tmp_path))}, LENGTH, batch=3)) as loader:
+        with pytest.raises(ShardError, match=f"{tmp_path} holds the token 16384, the vocabulary has 40: .*verify"):
+            next(loader)
+        with pytest.raises(ShardError, match="tokens-00000.bin is damaged"):
+            loader.datasets[0].verify()
 
 
 def test_what_cannot_be_loaded_is_refused(config, tmp_path):

@@ -1,5 +1,6 @@
 """Token shards: what was written comes back, whatever else is refused, and a kill leaves nothing half-written."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.data.token_dataset import INDEX, TokenDataset, TokenWriter
+from lmworks.artefact import LockedError
+from lmworks.data.token_dataset import INDEX, LOCK, TokenDataset, TokenWriter
 from lmworks.data.token_shard import HEADER, ShardError, TokenShard, token_dtype
 from token_cases import VOCABULARY, counted, name_of, write_dataset
 
@@ -46,6 +48,21 @@ def test_documents_masks_and_hashes_come_back(tmp_path_factory, case, shard_toke
     assert [dataset.document_at(token) for token in range(len(text))] == owners.tolist()
     assert all(len(s.tokens) <= shard_tokens or np.count_nonzero(np.diff(s.offsets)) == 1 for s in dataset.shards)
     dataset.verify()
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=20).filter(any), st.integers(1, 30), st.data())
+def test_copied_parts_are_those_of_the_documents(tmp_path_factory, lengths, shard_tokens, data):
+    documents = counted(lengths, first=1)
+    dataset = write_dataset(tmp_path_factory.mktemp("shards"), documents, shard_tokens=shard_tokens)
+    owners = data.draw(st.lists(st.integers(0, len(lengths) - 1), max_size=8))
+    firsts = [data.draw(st.integers(0, lengths[owner])) for owner in owners]
+    stops = [data.draw(st.integers(first, lengths[owner])) for owner, first in zip(owners, firsts, strict=True)]
+    parts = [documents[i][a:b].tolist() for i, a, b in zip(owners, firsts, stops, strict=True)]
+    sizes = np.array([len(part) for part in parts], np.int64)
+    out = np.zeros(sizes.sum(), np.int64)
+    starts = np.array([dataset.offsets[i] + a for i, a in zip(owners, firsts, strict=True)], np.int64)
+    dataset.copy(out, np.cumsum(sizes) - sizes, starts, sizes)
+    assert out.tolist() == [token for part in parts for token in part]
 
 
 def test_a_document_beyond_the_dataset_is_refused(tmp_path):
@@ -134,11 +151,59 @@ def test_bad_documents_are_refused_and_leave_nothing(tmp_path):
         ([1], [True, False], name_of(0), "one length"),
         ([[1]], None, name_of(0), "flat"),
         ([1], None, "abcd", "SHA-256"),
+        ([1], None, "no hex" * 11, "SHA-256"),
+        ([1], None, name_of(0).upper(), "SHA-256"),
+        ([1.5], None, name_of(0), "must be integers .* got float64"),
+        ([1], [0.5], name_of(0), "mask bool, got int64 and float64"),
     ):
         with pytest.raises(ValueError, match=message), TokenWriter(tmp_path, VOCABULARY, 5) as writer:
             writer.add([4], name_of(0))
             writer.add(ids, name, mask)
-        assert list(tmp_path.iterdir()) == []
+        assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+
+
+def test_a_vocabulary_is_named_by_its_whole_hash(tmp_path):
+    for vocabulary in ("ab", "ab" * 31, "ab" * 33, "AB" * 32, "no hex" * 11, "ab" * 31 + "\n", None):
+        with pytest.raises(ValueError, match=r"Tokenizer\.hash.*SHA-256"):
+            TokenWriter(tmp_path, vocabulary, 5)
+    with pytest.raises(ValueError, match="between 1 and 2"):
+        TokenWriter(tmp_path, VOCABULARY, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_writers_the_second_is_refused_until_the_first_is_done(tmp_path):
+    first = TokenWriter(tmp_path, VOCABULARY, 2**20, 10)
+    for number, ids in enumerate(counted([7, 7])):
+        first.add(ids, name_of(number))
+        with pytest.raises(LockedError, match=f"process {os.getpid()}; wait for it"):
+            TokenWriter(tmp_path, VOCABULARY, 2**20, 10)
+    first.discard()
+    with TokenWriter(tmp_path, VOCABULARY, 2**20, 10) as second:
+        assert second.hashes == [name_of(0)]
+        second.add(counted([7, 7])[1], name_of(1))
+    assert TokenDataset(tmp_path).read(0, 14).tolist() == list(range(14))
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_a_closed_writer_takes_no_more_and_stays_closed(tmp_path):
+    with TokenWriter(tmp_path, VOCABULARY, 2**20) as writer:
+        writer.add([1, 2], name_of(0))
+        writer.close()
+    writer.close()
+    with pytest.raises(ValueError, match="is closed"):
+        writer.add([3], name_of(1))
+    assert TokenDataset(tmp_path).read(0, 2).tolist() == [1, 2]
+
+
+def test_shards_behind_a_missing_one_are_made_anew(tmp_path):
+    write_dataset(tmp_path, counted([5, 5, 5]), shard_tokens=5)
+    (tmp_path / INDEX).unlink()
+    (tmp_path / "tokens-00001.bin").unlink()
+    with TokenWriter(tmp_path, VOCABULARY, 2**20, 5) as writer:
+        assert writer.hashes == [name_of(0)]
+        writer.add(counted([5, 5])[1], name_of(1))
+    assert sorted(path.name for path in tmp_path.glob("*.bin")) == ["tokens-00000.bin", "tokens-00001.bin"]
+    assert TokenDataset(tmp_path).read(0, 10).tolist() == list(range(10))
 
 
 def test_a_finished_folder_is_not_written_again_and_another_vocabulary_not_continued(tmp_path):
@@ -187,8 +252,10 @@ def test_a_kill_leaves_whole_shards_and_the_next_writer_goes_on_to_the_same_byte
         assert len(finished) == last // 2  # two documents of seven tokens fit into twenty; the open shard is not there
         for path in finished:
             TokenShard(path).verify()
+        assert len(list(killed.glob(".tokens-*.tmp"))) == 1
     with TokenWriter(killed, VOCABULARY, 2**20, 20) as writer:
         kept = len(writer.hashes)
+        assert not list(killed.glob(".tokens-*.tmp"))
         assert writer.hashes == [name_of(number) for number in range(kept)]
         for number in range(kept, 20):
             writer.add(counted([7] * 20)[number], name_of(number))

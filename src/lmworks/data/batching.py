@@ -1,5 +1,6 @@
 """Rows of token ids for a model: what the plan says stands where, with positions, documents, targets and their mask."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from lmworks.data.packing import Plan
 from lmworks.data.token_dataset import TokenDataset
+from lmworks.data.token_shard import ShardError
 
 PADDING = -1  # in `Batch.documents`
 
@@ -53,37 +55,97 @@ class Batch:
 
 
 def make_batch(
-    datasets: list[TokenDataset],
-    plans: list[Plan],
+    datasets: Sequence[TokenDataset],
+    plans: Sequence[Plan],
     sources: NDArray[np.int64],
     sequences: NDArray[np.int64],
     document_mask: bool = True,
 ) -> Batch:
-    """The sequences (sources[i], sequences[i]), in this order; `plans[s]` is of `datasets[s]`, all of one length."""
-    shape = len(sources), plans[0].length
-    ids, positions, targets = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    documents, mask = np.full(shape, PADDING), np.zeros(shape, bool)
-    for row, (source, sequence) in enumerate(zip(sources.tolist(), sequences.tolist(), strict=True)):
-        dataset, plan = datasets[source], plans[source]
-        segments = slice(plan.offsets[sequence], plan.offsets[sequence + 1])
-        owners, lengths = plan.documents[segments], plan.lengths[segments]
-        starts = dataset.offsets[owners] + plan.starts[segments]  # in the dataset
-        limits = dataset.offsets[owners + 1]
-        used = int(lengths.sum())
-        documents[row, :used] = np.repeat(owners, lengths)
-        if not document_mask:  # the segments follow one another in the stream: one long one
-            starts, lengths, limits = starts[:1], np.array([used]), np.array([dataset.tokens])
-        places = np.cumsum(lengths) - lengths  # in the row
-        positions[row, :used] = np.arange(used) - np.repeat(places, lengths)
-        positions[row, used:] = np.arange(plan.length - used)
-        for place, start, length, limit in zip(
-            places.tolist(), starts.tolist(), lengths.tolist(), limits.tolist(), strict=True
-        ):
-            stop = min(start + length + 1, limit)  # with the token that the last one predicts, if there is one
-            text = dataset.read(start, stop)
-            last = place + stop - start - 1
-            ids[row, place : place + length] = text[:length]
-            targets[row, place:last] = text[1:]
-            mask[row, place:last] = dataset.mask(start + 1, stop) if dataset.masked and stop > start + 1 else True
-    arrays = (ids, positions, documents, targets, mask, sources, sequences)
-    return Batch(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+    """The sequences (sources[i], sequences[i]), in this order; `plans[s]` is of `datasets[s]`, all of one length.
+
+    ShardError for a token outside the vocabulary, which a damaged shard may hold.
+    """
+    length = plans[0].length
+    pieces = _pieces(datasets, plans, sources, sequences, document_mask)
+    padding, last = pieces.documents == PADDING, pieces.places + pieces.lengths - 1
+    documents = np.repeat(pieces.documents, pieces.lengths)
+    firsts = pieces.places if document_mask else np.where(padding, pieces.places, pieces.places // length * length)
+    positions = np.arange(len(documents)) - np.repeat(firsts, pieces.lengths)
+    ids, targets, mask = np.zeros_like(documents), np.zeros_like(documents), documents != PADDING
+    for source in np.unique(sources).tolist():
+        datasets[source].copy(ids, pieces.places, pieces.starts, pieces.lengths * (pieces.sources == source))
+    # The target of a place is the token of the next one; of a piece's last place, the token that follows the piece.
+    targets[:-1] = ids[1:]
+    targets[last] = 0
+    mask[last] = pieces.follows
+    for source in np.unique(sources).tolist():
+        follows = pieces.follows & (pieces.sources == source)
+        datasets[source].copy(targets, last, pieces.starts + pieces.lengths, follows.astype(np.int64))
+        if datasets[source].masked:
+            _leave_out_unlearned(mask, pieces, source, datasets[source])
+    largest, size = max(ids.max(initial=0), targets.max(initial=0)), datasets[0].index.vocabulary_size
+    if largest >= size:
+        raise ShardError(
+            f"a batch of {', '.join(str(datasets[s].folder) for s in np.unique(sources))} holds the token {largest}, "
+            f"the vocabulary has {size:,}: a shard is damaged; `TokenDataset(folder).verify()` says which"
+        )
+    rows = (array.reshape(-1, length) for array in (ids, positions, documents, targets, mask))
+    return Batch(*(torch.from_numpy(np.ascontiguousarray(array)) for array in (*rows, sources, sequences)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pieces:
+    """The segments of some rows and the padding behind them, in the order of their places; all (pieces,) int64.
+
+    places     where each begins, the rows being laid one behind the other
+    lengths    in tokens
+    sources    which source it is from; -1 for padding
+    documents  of that source; -1 for padding
+    starts     its first token in the source's dataset
+    follows    bool: whether a token comes after its last one: one of its document, or without a document mask any
+    """
+
+    places: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    sources: NDArray[np.int64]
+    documents: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    follows: NDArray[np.bool_]
+
+
+def _pieces(
+    datasets: Sequence[TokenDataset],
+    plans: Sequence[Plan],
+    sources: NDArray[np.int64],
+    sequences: NDArray[np.int64],
+    document_mask: bool,
+) -> _Pieces:
+    found = []  # (row, length, source, document, start, whether a token follows) of the pieces of each source
+    free = np.full(len(sources), plans[0].length)  # in each row
+    for source in np.unique(sources).tolist():
+        dataset, plan, rows = datasets[source], plans[source], np.flatnonzero(sources == source)
+        firsts = plan.offsets[sequences[rows]]
+        counts = plan.offsets[sequences[rows] + 1] - firsts
+        segments = np.arange(counts.sum()) + np.repeat(firsts - (np.cumsum(counts) - counts), counts)
+        documents, lengths = plan.documents[segments], plan.lengths[segments]
+        starts = dataset.offsets[documents] + plan.starts[segments]
+        limits = dataset.offsets[documents + 1] if document_mask else dataset.tokens
+        free[rows] -= np.add.reduceat(lengths, np.cumsum(counts) - counts)
+        owner = np.full(len(segments), source)
+        found.append((np.repeat(rows, counts), lengths, owner, documents, starts, starts + lengths < limits))
+    padded = np.flatnonzero(free)
+    none = np.full(len(padded), PADDING)
+    found.append((padded, free[padded], none, none, none, np.zeros(len(padded), bool)))
+    row, lengths, *others = (np.concatenate(field) for field in zip(*found, strict=True))
+    order = np.argsort(row, kind="stable")  # padding comes last in its row
+    lengths = lengths[order]
+    return _Pieces(np.cumsum(lengths) - lengths, lengths, *(field[order] for field in others))
+
+
+def _leave_out_unlearned(mask: NDArray[np.bool_], pieces: _Pieces, source: int, dataset: TokenDataset) -> None:
+    """A target is learned where the mask of its own document says so."""
+    for piece in np.flatnonzero(pieces.sources == source).tolist():
+        place, first = int(pieces.places[piece]), int(pieces.starts[piece]) + 1
+        targets = int(pieces.lengths[piece]) - (not pieces.follows[piece])
+        if targets:
+            mask[place : place + targets] = dataset.mask(first, first + targets)

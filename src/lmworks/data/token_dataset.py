@@ -6,6 +6,7 @@
 import json
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +15,12 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lmworks.artefact import hash_json, write_json
+from lmworks.artefact import hash_json, lock, write_json
 from lmworks.config import from_mapping
-from lmworks.data.token_shard import ShardError, ShardFile, TokenShard
+from lmworks.data.token_shard import ShardError, ShardFile, TokenShard, checked_hash, token_dtype
 
 INDEX = "shards.json"
+LOCK = ".lock"
 SHARD_TOKENS = 2**27  # 256 MiB at two bytes a token
 
 
@@ -49,45 +51,67 @@ class TokenWriter:
 
     A document never spans two shards, and which shard it goes to depends on the documents before it alone. A shard
     holds at most `shard_tokens` tokens, or one longer document. Shards that an interrupted writer finished in this
-    folder are kept: `hashes` says which documents are there already, and `add` goes on after them.
+    folder are kept up to the first that is missing: `hashes` says which documents are there already, and `add` goes on
+    after them.
 
-    ShardError for a folder that is complete, or holds shards of another vocabulary.
+    One writer at a time: `artefact.LockedError` names the process that writes the folder already. The file `.lock`
+    says so; it stays where a writer was interrupted.
+
+    ShardError for a folder that is complete or holds shards of another vocabulary; ValueError for a vocabulary whose
+    hash is no SHA-256 in hex, or that has no token, or more than 2^32.
     """
 
     def __init__(self, folder: Path, vocabulary: str, vocabulary_size: int, shard_tokens: int = SHARD_TOKENS) -> None:
-        if (folder / INDEX).exists():
-            raise ShardError(f"{folder} is a complete token dataset; write the new one into an empty folder")
         self.folder = folder
         self.hashes: list[str] = []  # of every document so far
         self.tokens = 0
-        self._vocabulary, self._vocabulary_size, self._shard_tokens = vocabulary, vocabulary_size, shard_tokens
+        self._vocabulary = checked_hash(vocabulary, "the vocabulary, `Tokenizer.hash`,")
+        token_dtype(vocabulary_size)
+        self._vocabulary_size, self._shard_tokens = vocabulary_size, shard_tokens
         self._entries: list[ShardEntry] = []
         self._file: ShardFile | None = None
-        for leftover in folder.glob(".*.bin.*.tmp"):
-            leftover.unlink()
+        self._closed = False
+        with ExitStack() as stack:
+            _must_be_open(folder)  # before a lock file is put into it
+            stack.enter_context(lock(folder / LOCK))
+            _must_be_open(folder)  # as whoever held the lock may have left it
+            for leftover in folder.glob(".tokens-*.tmp"):
+                leftover.unlink()
+            self._take_over()
+            self._lock = stack.pop_all()
+
+    def _take_over(self) -> None:
+        """The shards that an interrupted writer finished; those behind a gap are of no use, and would stay."""
         while (path := self._path(len(self._entries))).exists():
             shard = TokenShard(path)
-            _same_vocabulary(shard, vocabulary, vocabulary_size)
+            _same_vocabulary(shard, self._vocabulary, self._vocabulary_size)
             self._entries.append(ShardEntry(path.name, len(shard.hashes), len(shard.tokens), shard.digest))
             self.hashes += [row.tobytes().hex() for row in shard.hashes]
             self.tokens += len(shard.tokens)
+        known = {entry.name for entry in self._entries}
+        for behind in {shard.name for shard in self.folder.glob("tokens-*.bin")} - known:
+            (self.folder / behind).unlink()
 
     def add(self, ids: ArrayLike, document_hash: str, mask: ArrayLike | None = None) -> None:
         """Append a document: `ids` (tokens,) integers, `mask` (tokens,) bool, True = to be learned (default: all).
 
-        ValueError for an id outside the vocabulary, a mask of another length, a hash that is no SHA-256 in hex.
+        ValueError for ids that are no integers or outside the vocabulary, a mask that is not of bool or has another
+        length, a hash that is no SHA-256 in hex, and when the writer is closed.
         """
-        tokens = np.asarray(ids, np.int64)
-        learned = None if mask is None else np.asarray(mask, bool)
+        if self._closed:
+            raise ValueError(f"the writer of {self.folder} is closed: no document can be added")
+        checked_hash(document_hash, "a document's hash, of its text,")
+        tokens, learned = np.asarray(ids), None if mask is None else np.asarray(mask)
         if tokens.ndim != 1 or (learned is not None and learned.shape != tokens.shape):
             raise ValueError(f"document {document_hash[:12]}…: ids and mask must be flat and of one length")
+        if len(tokens) and (tokens.dtype.kind not in "iu" or (learned is not None and learned.dtype != bool)):
+            kinds = f"{tokens.dtype}" if learned is None else f"{tokens.dtype} and {learned.dtype}"
+            raise ValueError(f"document {document_hash[:12]}…: ids must be integers and the mask bool, got {kinds}")
         if len(tokens) and not 0 <= tokens.min() <= tokens.max() < self._vocabulary_size:
             raise ValueError(
                 f"document {document_hash[:12]}… holds ids from {tokens.min()} to {tokens.max()}, "
                 f"the vocabulary has {self._vocabulary_size:,} tokens"
             )
-        if len(bytes.fromhex(document_hash)) != 32:
-            raise ValueError(f"a document's hash is the SHA-256 of its text in hex, got {document_hash!r}")
         if self._file is not None and self._file.tokens + len(tokens) > self._shard_tokens:
             self._finish()
         if self._file is None:
@@ -98,9 +122,24 @@ class TokenWriter:
         self.tokens += len(tokens)
 
     def close(self) -> None:
-        """Finish the last shard and write the index: from now on the folder is a dataset."""
+        """Finish the last shard and write the index: from now on the folder is a dataset, and the writer no use."""
+        if self._closed:
+            return
         self._finish()
         write_json(self.folder / INDEX, Index(self._vocabulary, self._vocabulary_size, tuple(self._entries)))
+        # Only now that no other writer begins here: a lock whose file is gone keeps nobody out.
+        (self.folder / LOCK).unlink()
+        self._leave()
+
+    def discard(self) -> None:
+        """Give up: what is in no finished shard is gone, and another writer can go on after those."""
+        if self._file is not None:
+            self._file.discard()
+        self._leave()
+
+    def _leave(self) -> None:
+        self._file, self._closed = None, True
+        self._lock.close()
 
     def __enter__(self) -> "TokenWriter":
         return self
@@ -108,8 +147,8 @@ class TokenWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if kind is None:
             self.close()
-        elif self._file is not None:
-            self._file.discard()
+        else:
+            self.discard()
 
     def _finish(self) -> None:
         if (file := self._file) is not None:
@@ -161,6 +200,19 @@ class TokenDataset:
         """Tokens start to stop - 1: a view of the disk where they lie in one shard."""
         parts = [shard.tokens[first:last] for shard, first, last in self._pieces(start, stop)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def copy(
+        self, out: NDArray[np.int64], places: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> None:
+        """Tokens starts[i] to starts[i] + lengths[i] - 1, all of one document, to out[places[i]] and on, for each i."""
+        some = lengths > 0
+        shards = np.searchsorted(self._starts, starts[some], "right") - 1
+        within = starts[some] - np.array(self._starts)[shards]
+        tokens = [shard.tokens for shard in self.shards]
+        for shard, place, start, length in zip(
+            shards.tolist(), places[some].tolist(), within.tolist(), lengths[some].tolist(), strict=True
+        ):
+            out[place : place + length] = tokens[shard][start : start + length]
 
     def mask(self, start: int, stop: int) -> NDArray[np.bool_]:
         """(stop - start,): which of these tokens are to be learned."""
@@ -227,6 +279,11 @@ def _read_index(folder: Path) -> Index:
     if not index.shards:
         raise ShardError(f"{folder} is a token dataset without documents")
     return index
+
+
+def _must_be_open(folder: Path) -> None:
+    if (folder / INDEX).exists():
+        raise ShardError(f"{folder} is a complete token dataset; write the new one into an empty folder")
 
 
 def _same_vocabulary(shard: TokenShard, vocabulary: str, size: int) -> None:

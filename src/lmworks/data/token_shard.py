@@ -14,6 +14,7 @@ or not at all. Opening one checks magic, version, checksum of the header, length
 import hashlib
 import mmap
 import os
+import re
 import zlib
 from pathlib import Path
 
@@ -44,6 +45,13 @@ class ShardError(ValueError):
     """A file that is no whole token shard, or not of the vocabulary asked for; the message says which and why."""
 
 
+def checked_hash(text: str, what: str) -> str:
+    """`text`, if it is a SHA-256 in hex (64 of 0-9 and a-f); else ValueError, which says `what` it should have been."""
+    if not isinstance(text, str) or not re.fullmatch("[0-9a-f]{64}", text):
+        raise ValueError(f"{what} is a SHA-256 in lower-case hex, 64 digits; got {text!r}")
+    return text
+
+
 def token_dtype(vocabulary_size: int) -> np.dtype:
     """uint16 where all ids fit, else uint32."""
     if not 1 <= vocabulary_size <= 2**32:
@@ -68,7 +76,7 @@ class ShardFile:
         self._masks: list[NDArray[np.bool_]] = []
         self._masked = False
         self._digest = hashlib.sha256()
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._temporary = path.with_name(f".{path.name}.tmp")  # `TokenWriter` sees to it that it is the only one
         self._stream = self._temporary.open("wb")
         self._stream.write(bytes(HEADER.itemsize))
 

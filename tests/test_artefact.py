@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -9,12 +10,17 @@ import sys
 import pytest
 
 from lmworks.artefact import (
+    DamagedError,
     LockedError,
+    Manifest,
     StageContext,
     content_digests,
     content_hash,
     hash_json,
     lock,
+    read_manifest,
+    unhashed_files,
+    verify,
     write_json,
     write_text,
     writing,
@@ -108,3 +114,65 @@ def test_a_stage_finds_its_input_by_the_file_it_needs(tmp_path):
     assert context.input("b") == tmp_path / "two"
     with pytest.raises(ValueError, match="found 0 among: one, two"):
         context.input("c")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Artefacts that are not what they were
+
+
+@pytest.fixture
+def artefact(tmp_path):
+    folder = tmp_path / "made"
+    (folder / "deep").mkdir(parents=True)
+    for name, text in {"rows.txt": "abc", "deep/more.txt": "def", "base.sqlite": "pages", "clock": "1.0"}.items():
+        (folder / name).write_text(text)
+    digests = {"base.sqlite": "logical", "clock": None, "gone": None}
+    files = content_digests(folder, digests)
+    manifest = Manifest(
+        "a.stage", 1, "key", content_hash("a.stage", {"x": 1.5}, {}, files), {"x": 1.5}, {}, files=files,
+        unhashed=unhashed_files(folder, digests),
+    )  # fmt: skip
+    write_json(folder / "manifest.json", manifest)
+    write_json(folder / "sections.json", [])
+    return folder
+
+
+def test_an_artefact_as_it_was_made_is_whole(artefact):
+    manifest = read_manifest(artefact)
+    assert manifest.unhashed == ("base.sqlite", "clock")
+    told = []
+    verify(artefact, manifest, lambda done, total, unit, kept=0: told.append((done, total)))
+    assert told == [(3, 6), (6, 6)]
+    (artefact / "base.sqlite").write_text("the same rows on other pages")
+    (artefact / "clock").write_text("2.0")
+    (artefact / ".DS_Store").write_text("put there by a file manager")
+    verify(artefact, manifest)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda folder: (folder / "rows.txt").write_text("abd"), r"rows\.txt is not what it was .* the stage a\.stage"),
+        (lambda folder: (folder / "deep" / "more.txt").write_text("de"), r"more\.txt is not what it was"),
+        (lambda folder: (folder / "rows.txt").unlink(), r"rows\.txt is missing: copy the folder again"),
+        (lambda folder: (folder / "clock").unlink(), "clock is missing"),
+        (
+            lambda folder: (folder / "deep" / "new.txt").write_text(""),
+            r"new\.txt is no part of what the stage",
+        ),
+        (
+            lambda folder: (folder / "manifest.json").write_text(
+                (folder / "manifest.json").read_text().replace('"x": 1.5', '"x": 2.5')
+            ),
+            r"manifest\.json does not have the hash that it records",
+        ),
+    ],
+)
+def test_a_changed_artefact_is_noticed(artefact, change, problem):
+    times = [(path, path.stat()) for path in artefact.rglob("*") if path.is_file()]
+    change(artefact)
+    for path, before in times:  # neither size nor time need to tell
+        if path.exists():
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(DamagedError, match=problem):
+        verify(artefact, read_manifest(artefact))

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +16,9 @@ from rich.console import Console
 import toy_stages
 from lmworks import build as builds
 from lmworks import recipe as recipes
-from lmworks.artefact import LockedError, lock, read_manifest
+from lmworks.artefact import DamagedError, LockedError, lock, read_manifest
 from lmworks.build import build, read_current, run_alone
+from lmworks.config import ConfigError
 from lmworks.recipe import load
 
 SCRIPT = """
@@ -145,6 +147,58 @@ def test_a_stage_runs_alone(toy, monkeypatch):
     with pytest.raises(FileExistsError, match="never overwritten"):
         run_alone("toy.total", toy / "sum", [made.folder], [], [])
     assert json.loads((toy / "sum" / "manifest.json").read_text())["metrics"] == {"total": 20}
+
+
+def test_a_stage_refuses_an_input_that_was_changed_and_leaves_nothing(toy, monkeypatch):
+    monkeypatch.chdir(toy)
+    made = run_alone("toy.numbers", toy / "values", [], [], ["file=values.txt"])
+    (made.folder / "numbers.txt").write_text("1\n2\n3\n5\n")
+    before = sorted(toy.iterdir())
+    with pytest.raises(DamagedError, match=r"numbers\.txt is not what it was"):
+        run_alone("toy.total", toy / "sum", [made.folder], [], [])
+    assert sorted(toy.iterdir()) == before
+
+
+def test_a_build_refuses_a_cached_input_that_was_changed(toy):
+    made = run(toy)["values"].folder
+    (made / "numbers.txt").write_text("1\n2\n3\n5\n")
+    assert all(outcome.cached for outcome in run(toy).values())  # nothing has to be made from it
+    with pytest.raises(DamagedError, match=r"numbers\.txt is not what it was"):
+        run(toy, "sum.offset=5")
+
+
+def test_what_is_not_there_is_told_before_the_first_stage_runs(toy, monkeypatch):
+    stages = toy_stages.STAGES | {"toy.total": replace(toy_stages.STAGES["toy.total"], check="toy_stages:check")}
+    for module in (recipes, builds):
+        monkeypatch.setattr(module, "STAGES", stages)
+    with pytest.raises(LookupError, match="nothing is 99 away"):
+        run(toy, "sum.offset=99")
+    assert ran(toy) == []
+
+
+def test_an_input_that_no_stage_made_is_told_what_it_is(toy, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere to read from"):
+        run_alone("toy.total", toy / "sum", [toy / "nowhere"], [], [])
+    (toy / "some").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"some is no artefact of a stage \(it has no manifest\.json\)"):
+        run_alone("toy.total", toy / "sum", [toy / "some"], [], [])
+    (toy / "some" / "tokenizer.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"a tokenizer that no stage made: name it with --set tokenizer=.*some"):
+        run_alone("toy.total", toy / "sum", [toy / "some"], [], [])
+
+
+def test_the_roles_of_models_are_those_of_the_stage(toy, monkeypatch):
+    stages = toy_stages.STAGES | {"toy.total": replace(toy_stages.STAGES["toy.total"], models=("embedder",))}
+    for module in (recipes, builds):
+        monkeypatch.setattr(module, "STAGES", stages)
+    with pytest.raises(
+        ConfigError, match=r'--model judge=x: toy.total has no model in the role "judge", .*: embedder$'
+    ):
+        run_alone("toy.total", toy / "sum", [], ["judge=x"], [])
+    with pytest.raises(ConfigError, match="name one with --model embedder=NAME"):
+        run_alone("toy.total", toy / "sum", [], [], [])
+    with pytest.raises(ConfigError, match="it takes none; name it with --set factor=x"):
+        run_alone("toy.numbers", toy / "sum", [], ["factor=x"], ["file=values.txt"])
 
 
 def test_a_cached_stage_is_counted_as_well(toy):

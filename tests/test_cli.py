@@ -6,7 +6,9 @@ from dataclasses import fields
 
 import pytest
 
+from lmworks.config import described
 from lmworks.serve.config import ServeConfig
+from lmworks.stages import STAGES, resolve
 
 VERBS = ("up", "build", "serve", "ask", "pull", "lineage", "stage", "model", "tokenizer", "log", "keys", "bench")
 
@@ -43,6 +45,12 @@ def test_the_overview_lists_every_verb():
         (("bench", "--new", "1"), "2 new tokens"),
         (("pull", "gpt-5"), "all-minilm-l6-v2"),
         (("stage", "data.raed", "--out", "x"), 'did you mean "data.read"?'),
+        (("stage", "data.raed", "--help"), 'did you mean "data.read"?'),
+        (("stage", "data.read", "--out", "x"), 'sources=["docs"]'),
+        (("stage", "data.read", "--set", 'sources=["gone"]', "--out", "x"), "gone: name a folder, a file or a glob"),
+        (("stage", "data.read", "--model", "tokenizer=a", "--out", "x"), 'no model in the role "tokenizer"'),
+        (("stage", "retrieve.index", "--out", "x"), "--model embedder=NAME"),
+        (("stage", "tokenizer.bpe", "--from", "gone", "--out", "x"), "there is no folder gone to read from"),
         (("lineage", "index"), "no system was built in this folder"),
         (("serve",), "no system was built in this folder"),
         (("serve", "--workspace", "nowhere"), "nothing is built in nowhere"),
@@ -70,6 +78,20 @@ def test_the_help_of_serve_lists_every_setting_with_its_default_on_a_line_of_its
     assert any(line.startswith("• max_waiting=64: requests that may wait for each model.") for line in lines)
 
 
+@pytest.mark.parametrize("use", STAGES)
+def test_the_help_of_a_stage_lists_what_it_reads_and_every_setting_with_its_default(use, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    told = lmworks("stage", use, "--help").stdout
+    stage = STAGES[use]
+    settings = described(resolve(stage.config))
+    for key, (default, text) in settings.items():
+        assert f"• {key}={default}: {text}".replace("`", "") in told, key
+    assert bool(settings) == bool(fields(resolve(stage.config)))
+    assert told.count("• --from") == len(stage.inputs)
+    assert all(f"--model {role}=NAME" in told for role in stage.models)
+    assert stage.purpose in told
+
+
 def test_importing_lmworks_and_showing_help_load_nothing_heavy():
     script = (
         "import sys, lmworks, lmworks.cli.main, lmworks.stages\n"
@@ -91,5 +113,8 @@ def test_a_stage_runs_alone_from_the_command_line(tmp_path):
     assert {path.name for path in (tmp_path / "documents").iterdir()} >= {"documents.jsonl", "manifest.json"}
     assert "Some words" in (tmp_path / "documents" / "documents.jsonl").read_text()
     assert "two.bin" in (tmp_path / "documents" / "left_out.jsonl").read_text()
+    told = " ".join(result.stdout.split())
+    assert "1 documents with 35 characters were read; 1 files were left out" in told
+    assert "no reader for .bin 1 notes/two.bin" in told and told.endswith(")") and "documents (" in told
     again = lmworks("stage", "data.read", "--set", 'sources=["notes"]', "--out", "documents", cwd=tmp_path)
     assert again.returncode == 2 and "never overwritten" in again.stderr

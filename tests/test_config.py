@@ -140,6 +140,11 @@ def test_the_docstring_describes_the_fields():
         described(Outer)
 
 
+def test_one_value_where_a_list_is_wanted_is_told_how_to_write_it():
+    with pytest.raises(ConfigError, match=r"^tags: expected a list of a string, got 'docs': write \[\"docs\"\]$"):
+        from_mapping(Outer, {"name": "x", "tags": "docs"})
+
+
 def test_a_table_is_described_by_its_keys_with_the_defaults_that_it_has_there():
     @dataclass(frozen=True)
     class Part:

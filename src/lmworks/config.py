@@ -158,7 +158,8 @@ def _convert(hint: Any, value: Any, path: list[str]) -> Any:
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise ConfigError(path, f"expected {_describe(hint)}, got {value!r}")
+            remedy = f": write [{json.dumps(value, ensure_ascii=False)}]" if isinstance(value, str) else ""
+            raise ConfigError(path, f"expected {_describe(hint)}, got {value!r}{remedy}")
         items = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
         if len(items) != len(value):
             raise ConfigError(path, f"expected {_describe(hint)}, got {len(value)} values")

@@ -1,6 +1,9 @@
 """Documents into shards: what stands in them, what is counted, and the same bytes after an interruption."""
 
+import gzip
+import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +13,13 @@ import pytest
 from byte_tokenizer import byte_tokenizer
 from lmworks.artefact import StageContext
 from lmworks.data.config import TokenizeConfig
-from lmworks.model.stage_tokenize import tokenize
+from lmworks.data.files import NoSourceError
 from lmworks.data.store import write_documents
 from lmworks.data.token_dataset import INDEX, TokenDataset
 from lmworks.data.tokenising import framing_id, tokenize_conversations, tokenize_documents
+from lmworks.model.checkpoint import load
+from lmworks.model.finding_tokenizers import find_tokenizer
+from lmworks.model.stage_tokenize import check, outside_digest, tokenize
 from lmworks.records import Conversation, Document, Message
 from lmworks.tokenizer.chat import ChatRenderer
 
@@ -136,7 +142,7 @@ def test_the_end_is_a_choice_where_there_is_no_role_for_it(tiny_tokenizer):
         framing_id(bare, "eos_token")
     with pytest.raises(ValueError, match="no token <end>"):
         framing_id(bare, "<end>")
-    with pytest.raises(ValueError, match="begin=bos_token: .* Set begin to"):
+    with pytest.raises(ValueError, match=r"begin=bos_token: .* Set begin to"):
         framing_id(bare, "bos_token", "begin")
 
 
@@ -155,3 +161,179 @@ def test_conversations_keep_the_mask_of_their_chat_template(tiny_tokenizer):
     assert len(found.hash) == 64
     (other,) = tokenize_conversations([Conversation(talk.messages[:1])], renderer)
     assert other.hash != found.hash
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Vocabularies that no stage made
+
+
+def without_vocabulary(context: StageContext) -> StageContext:
+    return replace(context, inputs={"documents": context.inputs["documents"]}, base=context.inputs["documents"].parent)
+
+
+@pytest.mark.parametrize("name", ["vocabulary", "vocabulary/tokenizer.json"])
+def test_a_tokenizer_may_be_named_instead_of_an_input(context, tmp_path, tiny_tokenizer, name):
+    tokenize(TokenizeConfig(), context)
+    named = without_vocabulary(fresh(context, tmp_path, "second"))
+    result = tokenize(TokenizeConfig(tokenizer=name), named)
+    assert files(named.output) == files(context.output)
+    assert result.metrics["vocabulary"] == tiny_tokenizer.hash
+
+
+def test_a_pulled_model_and_its_folder_make_shards_of_the_same_vocabulary(
+    context, tmp_path, smollm2, smollm2_checkpoint, smollm2_folder
+):
+    """The shards are known by the hash that the checkpoint's own tokenizer has, whatever its files are."""
+    for number, name in enumerate(("smollm2-135m-instruct", str(smollm2), str(smollm2_folder))):
+        given = without_vocabulary(fresh(context, tmp_path, f"run {number}"))
+        tokenize(TokenizeConfig(tokenizer=name), given)
+        dataset = TokenDataset(given.output)
+        text = dataset.read(dataset.offsets[2], dataset.offsets[3]).tolist()
+        assert text == [*smollm2_checkpoint.tokenizer.encode(TEXTS[2]), smollm2_checkpoint.tokenizer.eos_id]
+        loaded = load(Path(name)) if Path(name).exists() else smollm2_checkpoint
+        assert dataset.index.vocabulary == loaded.tokenizer.hash
+
+
+def test_a_vocabulary_of_sentence_piece(context, tmp_path):
+    packed = Path(__file__).parents[3] / "shared" / "data" / "sentencepiece-models" / "test_model.model.gz"
+    if not packed.exists():
+        pytest.skip("no SentencePiece model in the folder of shared data")
+    path = tmp_path / "test.model"
+    path.write_bytes(gzip.decompress(packed.read_bytes()))
+    given = without_vocabulary(context)
+    tokenize(TokenizeConfig(tokenizer="test.model"), given)
+    tokenizer, dataset = find_tokenizer(str(path)).tokenizer, TokenDataset(given.output)
+    assert dataset.read(0, dataset.offsets[1]).tolist() == [*tokenizer.encode(TEXTS[0]), tokenizer.eos_id]
+
+
+def test_no_vocabulary_and_two_are_errors_that_name_the_fix(context, tmp_path):
+    with pytest.raises(ValueError, match=r'no vocabulary: .* for example tokenizer="smollm2-135m-instruct"'):
+        tokenize(TokenizeConfig(), without_vocabulary(context))
+    with pytest.raises(ValueError, match="two vocabularies: leave out the setting tokenizer=vocabulary or the input"):
+        tokenize(TokenizeConfig(tokenizer="vocabulary"), context)
+    shutil.copytree(context.inputs["vocabulary"], tmp_path / "other")
+    with pytest.raises(ValueError, match="two vocabularies: leave out one of the inputs"):
+        tokenize(TokenizeConfig(), replace(context, inputs=context.inputs | {"other": tmp_path / "other"}))
+    with pytest.raises(LookupError, match="did you mean smollm2-135m-instruct"):
+        check(TokenizeConfig(tokenizer="smolm2-135m-instruct"), tmp_path)
+    assert list(context.output.iterdir()) == []
+
+
+def test_what_the_tokenizer_named_does_to_texts_is_part_of_the_key(tmp_path, tiny_tokenizer):
+    config = TokenizeConfig(tokenizer="mine")
+    (tmp_path / "mine").mkdir()
+    tiny_tokenizer.save(tmp_path / "mine")
+    before = outside_digest(config, tmp_path)
+    (tmp_path / "mine" / "README.md").write_text("changes no id")
+    assert outside_digest(config, tmp_path) == before
+    byte_tokenizer({"eos_token": "<|end|>"}).save(tmp_path / "mine")
+    assert outside_digest(config, tmp_path) != before
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Conversations
+
+TALKS = [
+    {"messages": [{"role": "user", "content": f"the {n}"}, {"role": "assistant", "content": f"in {n}"}]}
+    for n in range(20)
+]
+
+
+@pytest.fixture
+def talks(context, tmp_path, tiny_tokenizer) -> StageContext:
+    folder = tmp_path / "talks"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text("\n".join(map(json.dumps, TALKS)) + "\n\n", "utf-8")
+    (folder / "notes.txt").write_text("no conversation")
+    tiny_tokenizer.save(context.inputs["vocabulary"], chat_template=TEMPLATE)
+    return replace(context, inputs={"vocabulary": context.inputs["vocabulary"]}, base=tmp_path)
+
+
+def test_conversations_become_shards_with_the_mask_of_the_assistant(talks, tiny_tokenizer):
+    result = tokenize(TokenizeConfig(conversations=("talks",), shard_tokens=200), talks)
+    dataset = TokenDataset(talks.output)
+    dataset.verify()
+    renderer = ChatRenderer(TEMPLATE, tiny_tokenizer)
+    assert dataset.documents == len(TALKS) and len(dataset.shards) > 2
+    for number, talk in enumerate(TALKS):
+        start, stop = dataset.offsets[number], dataset.offsets[number + 1]
+        rendered = renderer.render([Message(**message) for message in talk["messages"]])
+        assert dataset.read(start, stop).tolist() == list(rendered.ids)
+        assert dataset.mask(start, stop).tolist() == list(rendered.training_mask)
+        learned = dataset.read(start, stop)[dataset.mask(start, stop)].tolist()
+        assert tiny_tokenizer.decode(learned, skip_special=False) == f"in {number}<|im_end|>"
+    assert dataset.index.vocabulary == tiny_tokenizer.hash
+    assert result.metrics["conversations"] == len(TALKS) and result.metrics["left_out"] == 1
+    assert result.metrics["learned_tokens"] == int(dataset.mask(0, dataset.tokens).sum())
+    assert result.sections[0].tables[1].rows == (("conversations are .json or .jsonl files", 1),)
+
+
+def test_interrupted_conversations_go_on_and_make_the_same_bytes(talks, tmp_path):
+    config = TokenizeConfig(conversations=("talks",), shard_tokens=200)
+    tokenize(config, talks)
+    stopped = fresh(talks, tmp_path, "second")
+
+    def stop_at(done, total, unit, kept=0):
+        assert (total, unit) == (len(TALKS), "conversations")
+        if done == 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tokenize(config, replace(stopped, progress=stop_at))
+    assert list(stopped.work.glob("tokens-*.bin"))
+    tokenize(config, stopped)
+    assert files(stopped.output) == files(talks.output)
+
+
+def test_functions_of_a_row_are_told_to_the_model(talks, tmp_path, tiny_tokenizer):
+    tools = [{"name": "find", "description": "Finds things"}]
+    rows = [TALKS[0], TALKS[0] | {"tools": tools}]
+    (tmp_path / "tools.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    tokenize(TokenizeConfig(conversations=("tools.jsonl",)), talks)
+    dataset = TokenDataset(talks.output)
+    texts = [tiny_tokenizer.decode(dataset.read(*dataset.offsets[n : n + 2]).tolist()) for n in (0, 1)]
+    assert "Finds things" not in texts[0] and "Finds things" in texts[1]
+    assert dataset.document_hash(0) != dataset.document_hash(1)
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ('{"text": "a"}', r"a\.jsonl, line 22: an object needs the list of its messages"),
+        ('{"messages": [{"role": "bot", "content": "x"}]}', "line 22: message 1 must be an object"),
+        ("{", "line 22 is not JSON"),
+    ],
+)
+def test_a_bad_row_is_refused_before_anything_is_written(talks, tmp_path, row, problem):
+    with (tmp_path / "talks" / "a.jsonl").open("a") as stream:
+        stream.write(row)
+    with pytest.raises(ValueError, match=problem):
+        tokenize(TokenizeConfig(conversations=("talks",), shard_tokens=50), talks)
+    assert list(talks.work.iterdir()) == []
+
+
+def test_what_conversations_need_is_named(talks, context, tmp_path, tiny_tokenizer):
+    config = TokenizeConfig(conversations=("talks",))
+    with pytest.raises(ValueError, match="leave out the input documents"):
+        tokenize(config, replace(talks, inputs=context.inputs))
+    with pytest.raises(NoSourceError, match="no \\.json or \\.jsonl file with conversations"):
+        check(TokenizeConfig(conversations=("talks/*.txt",)), tmp_path)
+    with pytest.raises(ValueError, match=r"gemma writes .*<start_of_turn>.* letter by letter"):
+        tokenize(replace(config, family="gemma"), talks)
+    tokenize(replace(config, family="chatml"), talks)
+    with pytest.raises(ValueError, match="family is the template of conversations"):
+        TokenizeConfig(family="chatml")
+    (talks.inputs["vocabulary"] / "tokenizer_config.json").unlink()
+    with pytest.raises(ValueError, match=r"vocabulary has no chat template: .* family=chatml"):
+        tokenize(config, fresh(talks, tmp_path, "third"))
+
+
+def test_conversations_and_their_template_are_part_of_the_key(talks, tmp_path, tiny_tokenizer):
+    config = TokenizeConfig(conversations=("talks",), tokenizer="vocabulary")
+    digests = [outside_digest(config, tmp_path)]
+    tiny_tokenizer.save(tmp_path / "vocabulary", chat_template=TEMPLATE.replace("message.role", "message.role ~ ':'"))
+    digests.append(outside_digest(config, tmp_path))
+    (tmp_path / "talks" / "a.jsonl").write_text(json.dumps(TALKS[0]))
+    digests.append(outside_digest(config, tmp_path))
+    assert len(set(digests)) == 3
+    assert outside_digest(TokenizeConfig(), tmp_path) == ""

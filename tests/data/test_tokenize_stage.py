@@ -71,6 +71,10 @@ def test_shards_hold_each_text_and_its_end(context, tiny_tokenizer):
     assert result.metrics["bytes_per_token"] == pytest.approx(size / (dataset.tokens - len(TEXTS)), abs=1e-4)
     assert result.metrics["empty_documents"] == sum(not text for text in TEXTS)
     assert list(context.work.iterdir()) == []
+    shown = result.sections[0].tables[1].rows
+    assert [row[1] for row in shown] == dataset.lengths[:3].tolist()
+    assert shown[0][2].replace("│", "") == "one text<|im_end|>" and "│" in shown[0][2]
+    assert shown[1] == (1, 1, "<|im_end|>")
 
 
 def test_an_interrupted_run_goes_on_and_makes_the_same_bytes(context, tmp_path, monkeypatch):
@@ -265,7 +269,7 @@ def test_conversations_become_shards_with_the_mask_of_the_assistant(talks, tiny_
     assert dataset.index.vocabulary == tiny_tokenizer.hash
     assert result.metrics["conversations"] == len(TALKS) and result.metrics["left_out"] == 1
     assert result.metrics["learned_tokens"] == int(dataset.mask(0, dataset.tokens).sum())
-    assert result.sections[0].tables[1].rows == (("conversations are .json or .jsonl files", 1),)
+    assert result.sections[0].tables[2].rows == (("conversations are .json or .jsonl files", 1),)
 
 
 def test_interrupted_conversations_go_on_and_make_the_same_bytes(talks, tmp_path):

@@ -23,6 +23,9 @@ from lmworks.report import Section, Table
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.tokenizer import Tokenizer
 
+_SHOWN = 3  # documents that the report shows
+_ENDS = 8  # tokens at either end of one
+
 # Both functions keep finished shards in `context.work`, so that a killed run goes on after the last of them. The shards
 # are the same for any number of threads and whether or not the run was interrupted.
 
@@ -57,7 +60,7 @@ def write_documents(config: TokenizeConfig, context: StageContext, tokenizer: To
         "empty_documents": int((dataset.lengths <= framing).sum()),
         "vocabulary": dataset.index.vocabulary,
     }
-    return _result(dataset, metrics, f"{dataset.documents:,} documents are")
+    return _result(dataset, tokenizer, metrics, "documents")
 
 
 def write_conversations(config: TokenizeConfig, context: StageContext, renderer: ChatRenderer) -> StageResult:
@@ -74,8 +77,8 @@ def write_conversations(config: TokenizeConfig, context: StageContext, renderer:
     def convert(conversations: Iterator[Conversation]) -> Iterator[Tokenized]:
         return tokenize_conversations(conversations, renderer)
 
-    rows = read_conversations(files)
-    dataset = _write(*(config, context, renderer.tokenizer, rows, total, "conversations"), conversation_hash, convert)
+    tokenizer, rows = renderer.tokenizer, read_conversations(files)
+    dataset = _write(*(config, context, tokenizer, rows, total, "conversations"), conversation_hash, convert)
     lengths = [len(shard.tokens) for shard in dataset.shards]
     learned = [shard.mask(0, length) for shard, length in zip(dataset.shards, lengths, strict=True)]
     metrics = {
@@ -86,7 +89,7 @@ def write_conversations(config: TokenizeConfig, context: StageContext, renderer:
         "left_out": sum(item.count for item in left_out),
         "vocabulary": dataset.index.vocabulary,
     }
-    return _result(dataset, metrics, f"{dataset.documents:,} conversations are", left_out)
+    return _result(dataset, tokenizer, metrics, "conversations", left_out)
 
 
 def _write(
@@ -114,12 +117,28 @@ def _write(
 
 
 def _result(
-    dataset: TokenDataset, metrics: dict[str, Any], begin: str, left_out: Sequence[LeftOut] = ()
+    dataset: TokenDataset, tokenizer: Tokenizer, metrics: dict[str, Any], unit: str, left_out: Sequence[LeftOut] = ()
 ) -> StageResult:
     vocabulary = dataset.index.vocabulary[:12]
-    text = f"{begin} {dataset.tokens:,} tokens of the vocabulary {vocabulary}…"
+    text = f"{dataset.documents:,} {unit} are {dataset.tokens:,} tokens of the vocabulary {vocabulary}…"
     rows = tuple((name.replace("_", " "), value or 0) for name, value in metrics.items() if name != "vocabulary")
-    tables = [Table(("what", "count"), rows)]
+    tables = [Table(("what", "count"), rows), _first(dataset, tokenizer, unit)]
     if reasons := Counter(item.reason for item in left_out for _ in range(item.count)):
         tables.append(Table(("left out because", "files"), tuple(reasons.most_common()), "Nothing is skipped silently"))
     return StageResult(metrics=metrics, sections=(Section("Tokens", text, tuple(tables)),))
+
+
+def _first(dataset: TokenDataset, tokenizer: Tokenizer, unit: str) -> Table:
+    """How the first of them begin and end, read back from the shards."""
+
+    def tokens(start: int, stop: int) -> str:
+        ids = dataset.read(start, stop).tolist() if stop > start else []
+        return "│".join(tokenizer.decode([token], skip_special=False).replace("\n", "⏎") for token in ids)
+
+    rows = []
+    for number in range(min(dataset.documents, _SHOWN)):
+        start, stop = dataset.offsets[number : number + 2].tolist()
+        whole = stop - start <= 2 * _ENDS
+        told = tokens(start, stop) if whole else f"{tokens(start, start + _ENDS)} … {tokens(stop - _ENDS, stop)}"
+        rows.append((number, stop - start, told))
+    return Table((unit.removesuffix("s"), "tokens", "reads"), tuple(rows), f"The first {unit}, │ between tokens")

@@ -1,0 +1,102 @@
+"""Bytes that one device sends in a step, by part, for any layout. Free of torch.
+
+Collectives are rings: an all-gather or a reduce-scatter of M bytes among n devices sends (n − 1) / n · M from each, an
+all-reduce twice that (Patarasu & Yuan 2009). Whether it costs time depends on what it overlaps with.
+"""
+
+from lmworks.model import config as configs
+from lmworks.train.planning.layout import NUMBERS, Layout, Numbers, stage_blocks
+from lmworks.train.planning.sharding import parameters_held, split
+
+
+def communication_bytes(
+    config: configs.ModelConfig, layout: Layout, numbers: Numbers = NUMBERS["mixed"], rank: int = 0
+) -> dict[str, float]:
+    """Bytes that the device `rank` of the pipeline sends in one optimizer step.
+
+    data      the sum of gradients: 2 Ψ for plain data parallelism and ZeRO 1 and 2; with ZeRO 3 the weights are
+              gathered for the forward and for the backward of each micro-batch: 3 Ψ (Rajbhandari et al. 2020, section
+              7). ZeRO 2 and 3 divide gradients after each micro-batch, the others after the last.
+    tensor    for each micro-batch and layer two all-reduces of the hidden states forward and two backward (Shoeybi et
+              al. 2019, section 3), and one each at the embedding and the head. Sequence parallelism replaces each by a
+              reduce-scatter and an all-gather, of the same bytes, and gathers the inputs of the backward once more
+              (Korthikanti et al. 2022, section 4.2.2). Checkpointing repeats the forward's.
+    pipeline  hidden states to the next device and their gradients to the one before, once for each chunk (Narayanan et
+              al. 2021, section 3.2).
+    context   keys and values around the ring forward, and in the backward again with their gradients (Liu et al. 2023).
+    expert    tokens to their experts and back, and the same for their gradients, in even use (Lepikhin et al. 2021).
+
+    ValueError for a layout that does not fit the model.
+    """
+    blocks = stage_blocks(config, layout, rank)
+    parts = {
+        "data": _data(config, layout, numbers, rank),
+        "tensor": _tensor(config, blocks, layout, numbers, rank),
+        "pipeline": _pipeline(config, layout, numbers, rank),
+        "context": _context(blocks, layout, numbers),
+        "expert": _expert(config, blocks, layout, numbers),
+    }
+    return {name: size for name, size in parts.items() if size}
+
+
+def _ring(size: float, devices: int) -> float:
+    """Sent by each of `devices` in an all-gather or a reduce-scatter of `size` bytes."""
+    return size * (devices - 1) / devices
+
+
+def _data(config: configs.ModelConfig, layout: Layout, numbers: Numbers, rank: int) -> float:
+    held = parameters_held(config, layout, rank)
+    total = 0.0
+    for count, devices in ((held.dense, layout.shards), (held.experts, layout.shards // layout.expert)):
+        weights, gradients = _ring(count * numbers.weights, devices), _ring(count * numbers.gradients, devices)
+        times = layout.micro_batches
+        match layout.zero:
+            case 0:
+                total += 2 * gradients
+            case 1:
+                total += gradients + weights
+            case 2:
+                total += times * gradients + weights
+            case 3:
+                total += times * (gradients + 2 * weights)
+    return total
+
+
+def _tensor(
+    config: configs.ModelConfig, blocks: list[configs.Block], layout: Layout, numbers: Numbers, rank: int
+) -> float:
+    reduced = 2 * _ring(layout.tokens_per_device * config.embedding.width * numbers.activations, layout.tensor)
+    sublayers = sum(3 if block.cross is not None else 2 for block in blocks)
+    times = 2.0 * sublayers
+    if layout.sequence_parallel:
+        times += sublayers / 2
+    if layout.recompute == "blocks":
+        times += sublayers
+    times += (rank == 0) + (rank == layout.pipeline - 1)
+    return layout.micro_batches * times * reduced
+
+
+def _pipeline(config: configs.ModelConfig, layout: Layout, numbers: Numbers, rank: int) -> float:
+    size = layout.tokens_per_device * config.embedding.width * numbers.activations
+    size /= layout.tensor if layout.sequence_parallel else 1
+    last = layout.pipeline - 1
+    if not last:
+        return 0.0
+    # Interleaved, the last device sends to the first but for the last chunk, and the first back but for the first one.
+    forward = layout.chunks - (rank == last)
+    backward = layout.chunks - (rank == 0)
+    return layout.micro_batches * (forward + backward) * size
+
+
+def _context(blocks: list[configs.Block], layout: Layout, numbers: Numbers) -> float:
+    values = sum(2 * split(b.attention.kv_heads, layout.tensor) * b.attention.head_dim for b in blocks)
+    times = 3 + (layout.recompute == "blocks")
+    ring = layout.tokens_per_device * values * numbers.activations * (layout.context - 1)
+    return layout.micro_batches * times * ring
+
+
+def _expert(config: configs.ModelConfig, blocks: list[configs.Block], layout: Layout, numbers: Numbers) -> float:
+    choices = sum(b.feed_forward.top_k for b in blocks if isinstance(b.feed_forward, configs.MixtureOfExperts))
+    times = 4 + 2 * (layout.recompute == "blocks")
+    sent = layout.tokens_per_device * choices * config.embedding.width * numbers.activations
+    return layout.micro_batches * times * _ring(sent, layout.expert)

@@ -1,0 +1,92 @@
+"""Operations and time of training: of a step and of a run, on known devices or at a measured rate. Free of torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lmworks.model import config as configs
+from lmworks.model.counting import flops_per_token, visible_tokens
+from lmworks.train.planning.layout import Layout, Recompute
+
+Count = Literal["full", "causal"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device as its maker describes it: dense products of bfloat16 (V100: float16) in operations per second, and
+    memory in bytes."""
+
+    name: str
+    peak: float
+    memory: float
+
+
+# Data sheets of the makers; SXM versions of NVIDIA's.
+DEVICES: dict[str, Device] = {
+    "v100-32gb": Device("V100 32 GB", 125e12, 32 * 2**30),
+    "a100-40gb": Device("A100 40 GB", 312e12, 40 * 2**30),
+    "a100-80gb": Device("A100 80 GB", 312e12, 80 * 2**30),
+    "h100-80gb": Device("H100 80 GB", 989e12, 80 * 2**30),
+    "h200": Device("H200", 989e12, 141e9),
+}
+UTILISATION = 0.4  # of the peak, in the middle of what is published for large runs: see docs/scaling-laws.md
+
+
+def find_device(name: str) -> Device:
+    """A device by its name; LookupError that lists the names for an unknown one."""
+    if name not in DEVICES:
+        raise LookupError(f"there is no device {name!r} in the plan; choose one of {', '.join(DEVICES)}")
+    return DEVICES[name]
+
+
+def train_flops_per_token(config: configs.ModelConfig, length: int, count: Count = "full") -> float:
+    """Operations of forward and backward for each token of sequences of `length` tokens, without any that checkpointing
+    repeats: three times the forward's.
+
+    "full" counts queries times keys as the whole square, the convention of utilisations (Chowdhery et al. 2022,
+    appendix B); "causal" the half of it that a causal kernel computes.
+    """
+    flops = flops_per_token(config, length)
+    if count == "causal":
+        for stack in config.stacks:
+            if stack.causal:
+                flops -= sum(_hidden_half(block, length) for block in stack.blocks)
+    return 3 * flops
+
+
+def _hidden_half(block: configs.Block, length: int) -> float:
+    """Of the forward's operations for a token those on keys that come later, on average, in a layer without a pattern;
+    what a window hides is not counted to begin with."""
+    attention = block.attention
+    if attention.pattern is not None and visible_tokens(attention.pattern, length, causal=True) < length:
+        return 0
+    return 4 * attention.heads * attention.head_dim * (length - 1) / 2
+
+
+def step_flops(config: configs.ModelConfig, layout: Layout, count: Count = "full") -> float:
+    """Operations of all devices in one step: what the model needs, without what checkpointing repeats."""
+    return layout.tokens_per_step * train_flops_per_token(config, layout.length, count)
+
+
+def repeated_share(recompute: Recompute) -> float:
+    """Operations that are done again, as a share of those that the model needs: the forward, a third, for "blocks";
+    next to none for "selective", which repeats no product."""
+    return 1 / 3 if recompute == "blocks" else 0.0
+
+
+def bubble_share(layout: Layout) -> float:
+    """Time in which a device of the pipeline waits, as a share of the time in which it works: (p − 1) / (v m)
+    (Narayanan et al. 2021, section 2.2)."""
+    return (layout.pipeline - 1) / (layout.chunks * layout.micro_batches)
+
+
+def device_seconds(flops: float, rate: float) -> float:
+    """Seconds that one device takes for `flops` at `rate` operations per second of the model's own, which is what a
+    utilisation of its peak says. ValueError for a rate that is not above 0."""
+    if rate <= 0:
+        raise ValueError(f"a rate in operations per second is above 0, got {rate}")
+    return flops / rate
+
+
+def utilisation(flops: float, device_hours: float, peak: float) -> float:
+    """Model operations over what the devices could have done at most (Chowdhery et al. 2022, appendix B)."""
+    return flops / (device_hours * 3600 * peak)

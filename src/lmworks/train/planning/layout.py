@@ -1,0 +1,185 @@
+"""How a training step is laid out over devices, and in which numbers: the configs of the memory model.
+
+Free of torch.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lmworks.model.config import Block, MixtureOfExperts, ModelConfig
+
+# What the backward computes again instead of keeping it, by the names that the loop has for it.
+Recompute = Literal["nothing", "selective", "blocks"]
+# Whether all logits exist at once, or the loss projects a few at a time (`losses.projected_cross_entropy`).
+Logits = Literal["whole", "projected"]
+Schedule = Literal["1f1b", "gpipe"]
+# "fused": a kernel that keeps a norm's input and its scale, as on a GPU; "composed": the operations of an RMS norm one
+# by one, as PyTorch runs it on a CPU, which keeps the normalised values besides, both in float32.
+Norms = Literal["fused", "composed"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The degrees of parallelism, the batch, and what is kept.
+
+    data                replicas, each with sequences of its own.
+    zero                what ZeRO divides among data and context ranks: 0 nothing, 1 optimizer states, 2 gradients too,
+                        3 weights too, which is FSDP (Rajbhandari et al. 2020, section 5).
+    tensor              devices that divide each matrix (Shoeybi et al. 2019, section 3).
+    sequence_parallel   norms and residuals are divided among these as well (Korthikanti et al. 2022, section 4.2.2).
+    pipeline            devices that divide the layers; `chunks` of layers on each, above 1 interleaved (Narayanan et
+                        al. 2021, section 2.2).
+    context             devices that divide each sequence (Liu et al. 2023, ring attention).
+    expert              devices that divide the experts; a part of `data` · `context`.
+    sequences           in one forward of a replica: the micro-batch.
+    micro_batches       forwards of a replica in one step: gradient accumulation, and what fills the pipeline.
+    length              tokens of a sequence.
+    recompute           "nothing" keeps all that the backward reads, "selective" the products and the attention,
+                        "blocks" the input of each block alone (Chen et al. 2016).
+    logits              "projected": a few at a time, as the loop does; "whole": all of a micro-batch.
+    """
+
+    data: int = 1
+    zero: Literal[0, 1, 2, 3] = 0
+    tensor: int = 1
+    sequence_parallel: bool = False
+    pipeline: int = 1
+    chunks: int = 1
+    schedule: Schedule = "1f1b"
+    context: int = 1
+    expert: int = 1
+    sequences: int = 1
+    micro_batches: int = 1
+    length: int = 2048
+    recompute: Recompute = "nothing"
+    logits: Logits = "projected"
+
+    def __post_init__(self) -> None:
+        counts = ("data", "tensor", "pipeline", "chunks", "context", "expert", "sequences", "micro_batches", "length")
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is 1 or more, got {getattr(self, name)}")
+        if self.zero not in (0, 1, 2, 3):
+            raise ValueError(f"zero is 0, 1, 2 or 3, got {self.zero}")
+        if self.sequence_parallel and self.tensor == 1:
+            raise ValueError("sequence_parallel divides among the tensor devices: set tensor above 1, or leave it out")
+        if self.chunks > 1 and (self.pipeline == 1 or self.schedule != "1f1b"):
+            raise ValueError("chunks interleave the 1f1b schedule of a pipeline: set pipeline above 1, or chunks to 1")
+        if self.chunks > 1 and self.micro_batches % self.pipeline:
+            raise ValueError(
+                f"an interleaved schedule takes micro_batches in multiples of pipeline, got {self.micro_batches} and "
+                f"{self.pipeline} (Narayanan et al. 2021, section 2.2)"
+            )
+        if self.length % self.context:
+            raise ValueError(f"context {self.context} does not divide the length {self.length}")
+        if (self.data * self.context) % self.expert:
+            raise ValueError(f"expert {self.expert} does not divide data · context = {self.data * self.context}")
+
+    @property
+    def devices(self) -> int:
+        return self.data * self.tensor * self.pipeline * self.context
+
+    @property
+    def tokens_per_device(self) -> int:
+        """Of one micro-batch: what a device's context group divides counts in part."""
+        return self.sequences * self.length // self.context
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Of all replicas and micro-batches: the batch."""
+        return self.data * self.micro_batches * self.sequences * self.length
+
+    @property
+    def shards(self) -> int:
+        """Among how many devices ZeRO divides: they hold the same weights."""
+        return self.data * self.context
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Bytes of one value of each kind. `master` is a second copy of the weights that the optimizer updates, 0 without;
+    `state` one value of the optimizer's; `cast` a copy of the weights that lives through a step, as autocast makes."""
+
+    weights: int
+    gradients: int
+    activations: int
+    master: int = 0
+    state: int = 4
+    cast: int = 0
+
+
+NUMBERS: dict[str, Numbers] = {
+    # Micikevicius et al. 2018; the 16 bytes per parameter of Rajbhandari et al. 2020, section 3.1.
+    "mixed": Numbers(weights=2, gradients=2, activations=2, master=4),
+    "autocast": Numbers(weights=4, gradients=4, activations=2, cast=2),
+    "float32": Numbers(weights=4, gradients=4, activations=4),
+    "bfloat16": Numbers(weights=2, gradients=2, activations=2, state=2),
+}
+
+# Values that an optimizer keeps for each parameter.
+OPTIMIZERS: dict[str, int] = {"adamw": 2, "lion": 1, "momentum": 1, "sgd": 0}
+
+
+def check_layout(config: ModelConfig, layout: Layout) -> None:
+    """ValueError, with what to change, where the model cannot be divided like that."""
+    if layout.pipeline > 1 and config.encoder is not None and config.decoder is not None:
+        raise ValueError("a pipeline through an encoder and a decoder is not planned here: set pipeline to 1")
+    blocks = [block for stack in config.stacks for block in stack.blocks]
+    if layout.pipeline * layout.chunks > len(blocks):
+        raise ValueError(
+            f"{len(blocks)} layers do not fill {layout.pipeline} devices of {layout.chunks} chunks: lower "
+            "pipeline or chunks"
+        )
+    for block in blocks:
+        for attention in filter(None, (block.attention, block.cross)):
+            heads, kv_heads = attention.heads, attention.kv_heads
+            if heads % layout.tensor:
+                raise ValueError(f"tensor {layout.tensor} does not divide the {heads} heads: use a divisor of them")
+            if kv_heads % layout.tensor and layout.tensor % kv_heads:
+                raise ValueError(
+                    f"tensor {layout.tensor} neither divides the {kv_heads} key heads nor is divided by them"
+                )
+        network = block.feed_forward
+        if isinstance(network, MixtureOfExperts) and network.experts % layout.expert:
+            raise ValueError(f"expert {layout.expert} does not divide the {network.experts} experts")
+    if layout.expert > 1 and not any(isinstance(block.feed_forward, MixtureOfExperts) for block in blocks):
+        raise ValueError("there is no mixture of experts in this model: set expert to 1")
+
+
+def stage_layers(layers: int, layout: Layout, rank: int) -> list[int]:
+    """The numbers of the layers on one device of the pipeline, 0 the first.
+
+    The model is cut into pipeline · chunks pieces, and device r has the pieces r, r + pipeline, and so on. What does
+    not divide evenly goes to the pieces in the middle, as the first and the last carry the embedding and the head:
+    LLaMA 3 405B has a layer less on both (Grattafiori et al. 2024, section 3.3.2).
+    """
+    if not 0 <= rank < layout.pipeline:
+        raise ValueError(f"the devices of the pipeline are 0 to {layout.pipeline - 1}, got {rank}")
+    pieces = layout.pipeline * layout.chunks
+    base, more = divmod(layers, pieces)
+    first = (pieces - more) // 2
+    sizes = [base + (1 if first <= piece < first + more else 0) for piece in range(pieces)]
+    starts = [sum(sizes[:piece]) for piece in range(pieces)]
+    mine = range(rank, pieces, layout.pipeline)
+    return [layer for piece in mine for layer in range(starts[piece], starts[piece] + sizes[piece])]
+
+
+def stage_blocks(config: ModelConfig, layout: Layout, rank: int) -> list[Block]:
+    """The blocks on one device of the pipeline; of an encoder–decoder, which has no pipeline here, all."""
+    blocks = [block for stack in config.stacks for block in stack.blocks]
+    return [blocks[layer] for layer in stage_layers(len(blocks), layout, rank)]
+
+
+def pieces_in_flight(layout: Layout, rank: int) -> float:
+    """How many micro-batches a device of the pipeline keeps activations of at most, in units of all its layers.
+
+    1f1b: as many as there are devices from here to the end. Interleaved: 1 + (p − 1) / (p v) times p for the first
+    device (Korthikanti et al. 2022, section 4.2.3). GPipe: all of them (Huang et al. 2019).
+    """
+    if layout.schedule == "gpipe":
+        return layout.micro_batches
+    after = layout.pipeline - rank - 1
+    if layout.chunks == 1:
+        return min(layout.micro_batches, after + 1)
+    chunks = 2 * after + (layout.chunks - 1) * layout.pipeline + 1
+    return min(layout.micro_batches, chunks / layout.chunks)

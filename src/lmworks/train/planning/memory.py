@@ -1,0 +1,157 @@
+"""Memory of one device in training, by part, for any layout: weights, gradients, optimizer, activations, logits.
+
+States follow Rajbhandari et al. 2020, section 5, activations Korthikanti et al. 2022, section 4, both on the real
+shapes of a config. Free of torch.
+"""
+
+from dataclasses import dataclass, field
+
+from lmworks.model import config as configs
+from lmworks.train.planning.activations import block_activations, kept_by_norm
+from lmworks.train.planning.layout import (
+    NUMBERS,
+    OPTIMIZERS,
+    Layout,
+    Norms,
+    Numbers,
+    pieces_in_flight,
+    stage_blocks,
+)
+from lmworks.train.planning.sharding import Held, parameters_held, split
+
+# Bytes of each logit in float32 at the peak of the loss: its log-probability, which is kept, and during the backward
+# the gradients of that and of itself.
+_LOSS_BYTES = 12
+_PROJECTED_LOGITS = 2**22  # logits that exist at a time where they are projected in parts, each in float32 three times
+NOT_COUNTED = "not counted: the context of the device, buffers of collectives, workspaces, fragmentation"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one device by part. `rank` is its place in the pipeline; `notes` say what is not counted."""
+
+    parts: dict[str, float]
+    rank: int
+    held: Held
+    notes: tuple[str, ...] = field(default=(NOT_COUNTED,))
+
+    @property
+    def total(self) -> float:
+        return sum(self.parts.values())
+
+    @property
+    def states(self) -> float:
+        """Weights, gradients and optimizer: what remains between steps."""
+        return sum(self.parts[name] for name in ("weights", "gradients", "optimizer"))
+
+
+def expected_memory(
+    config: configs.ModelConfig,
+    layout: Layout,
+    numbers: Numbers = NUMBERS["mixed"],
+    optimizer: str = "adamw",
+    norms: Norms = "fused",
+    rank: int | None = None,
+) -> Memory:
+    """Bytes of the device `rank` of the pipeline, by default of the fullest, at the peak of a step.
+
+    The peak is the beginning of the last backward: all activations are there, and the gradients too if there were
+    micro-batches before. With one micro-batch gradients grow while activations go, and the sum is a bound from above.
+    LookupError for an unknown optimizer; ValueError for a layout that does not fit the model.
+    """
+    if optimizer not in OPTIMIZERS:
+        raise LookupError(f"there is no optimizer {optimizer!r} in the plan; choose one of {', '.join(OPTIMIZERS)}")
+    ranks = range(layout.pipeline) if rank is None else [rank]
+    memories = [_of_rank(config, layout, numbers, OPTIMIZERS[optimizer], norms, each) for each in ranks]
+    return max(memories, key=lambda memory: memory.total)
+
+
+def zero_states(parameters: float, data: int, zero: int, optimizer_bytes: float = 12) -> float:
+    """Bytes of weights, gradients and optimizer on each of `data` devices in mixed precision (Rajbhandari et al. 2020,
+    figure 1): 2 Ψ + 2 Ψ + K Ψ, of which stage 1 divides the last term, stage 2 the last two, stage 3 all."""
+    weights, gradients, states = 2 * parameters, 2 * parameters, optimizer_bytes * parameters
+    shares = [states, gradients, weights]
+    return sum(share / data if place < zero else share for place, share in enumerate(shares))
+
+
+def _of_rank(
+    config: configs.ModelConfig, layout: Layout, numbers: Numbers, state_values: int, norms: Norms, rank: int
+) -> Memory:
+    held = parameters_held(config, layout, rank)
+    parts = _states(held, layout, numbers, state_values)
+    parts |= _activations(config, layout, numbers, norms, rank)
+    return Memory({name: size for name, size in parts.items() if size}, rank, held, _notes(config))
+
+
+def _states(held: Held, layout: Layout, numbers: Numbers, state_values: int) -> dict[str, float]:
+    """An expert is on fewer devices than a dense weight, and divided among fewer."""
+    sharded = held.dense / layout.shards + held.experts / (layout.shards // layout.expert)
+    whole, zero = float(held.total), layout.zero
+    per_optimizer = numbers.master + state_values * numbers.state
+    parts = {
+        "weights": numbers.weights * (sharded if zero >= 3 else whole),
+        "gradients": numbers.gradients * (sharded if zero >= 2 else whole),
+        "optimizer": per_optimizer * (sharded if zero >= 1 else whole),
+        "cast weights": numbers.cast * whole,
+    }
+    if zero >= 3 and layout.shards > 1:  # this block and the next, which is fetched meanwhile, and the two ends
+        parts["gathered weights"] = numbers.weights * (2 * held.largest_block + held.ends)
+    if zero >= 2 and layout.shards > 1:  # of one block, before they are summed and divided
+        parts["gradients of a block"] = numbers.gradients * held.largest_block
+    return parts
+
+
+def _activations(
+    config: configs.ModelConfig, layout: Layout, numbers: Numbers, norms: Norms, rank: int
+) -> dict[str, float]:
+    width, tokens, in_flight = config.embedding.width, layout.tokens_per_device, pieces_in_flight(layout, rank)
+    parts: dict[str, float] = {}
+    recomputed = 0.0
+    for block in stage_blocks(config, layout, rank):
+        kept = block_activations(block, width, layout, numbers, norms)
+        for part, size in kept.items():
+            name = f"activations: {part}"
+            parts[name] = parts.get(name, 0.0) + size * tokens * in_flight
+        if layout.recompute != "nothing":
+            whole = sum(block_activations(block, width, layout, numbers, norms, "nothing").values())
+            recomputed = max(recomputed, (whole - sum(kept.values())) * tokens)
+    if rank == layout.pipeline - 1:
+        parts |= _head(config, layout, numbers, norms)
+    # A block is computed again when what the loss took is free.
+    parts["recomputed block"] = max(recomputed - parts.get("loss", 0.0), 0.0)
+    return parts
+
+
+def _head(config: configs.ModelConfig, layout: Layout, numbers: Numbers, norms: Norms) -> dict[str, float]:
+    """The final norms, of as many tokens as the batch has, and a language model's logits with what its loss takes."""
+    width, value, tokens = config.embedding.width, numbers.activations, layout.tokens_per_device
+    outside = layout.tensor if layout.sequence_parallel else 1
+    final = sum(_final_norm(stack, width, value, norms) for stack in config.stacks) / outside
+    parts = {"activations: final norm": final * tokens}
+    languages = configs.LanguageModelHead | configs.MaskedLanguageModelHead | configs.SpanBoundaryHead
+    if not isinstance(config.head, languages):
+        return parts
+    vocabulary = split(config.embedding.vocabulary, layout.tensor)
+    if layout.logits == "whole":
+        return parts | {"logits": tokens * vocabulary * float(value), "loss": tokens * vocabulary * float(_LOSS_BYTES)}
+    # The gradients of features and, in float32, of the projection, which exist twice while they are scaled.
+    gradients = 2 * (tokens * width * value + vocabulary * width * 4)
+    return parts | {"loss": gradients + min(tokens * vocabulary, _PROJECTED_LOGITS) * float(_LOSS_BYTES)}
+
+
+def _final_norm(stack: configs.Stack, width: int, value: int, norms: Norms) -> float:
+    """Bytes a token: what it keeps, and its output, which the head keeps. Without one, the head keeps the last block's
+    output."""
+    return width * value + (kept_by_norm(stack.final_norm, width, value, norms) if stack.final_norm else 0)
+
+
+def _notes(config: configs.ModelConfig) -> tuple[str, ...]:
+    notes = [NOT_COUNTED]
+    biased = configs.Alibi | configs.RelativeBias | configs.Shaw | configs.TransformerXL
+    blocks = [block for stack in config.stacks for block in stack.blocks]
+    shared = any(stack.relative_bias is not None for stack in config.stacks)
+    if shared or any(isinstance(block.attention.position, biased) for block in blocks):
+        notes.append("not counted: the biases of distances, length × length for each head")
+    if any(block.attention.pattern is not None for block in blocks):
+        notes.append("not counted: dense masks of sparse layers, where no block mask stands for them")
+    return tuple(notes)

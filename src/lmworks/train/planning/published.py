@@ -1,0 +1,72 @@
+"""Published scaling laws, each by name, with its source and what to know about it. Free of torch."""
+
+from dataclasses import dataclass
+
+from lmworks.train.planning.scaling_laws import PETAFLOPS_DAY, Law, ParametricLaw, PowerLaw
+
+
+@dataclass(frozen=True)
+class PublishedLaw:
+    """`source`: paper and section. `note`: what it was fitted on, what is doubted, and which number is remembered."""
+
+    law: Law
+    source: str
+    note: str
+
+
+# Hoffmann et al. 2022, table 3: parameters and the budget, in FLOPs, for which approach 1 finds them best.
+APPROACH_1_ROWS = (
+    (400e6, 1.92e19),
+    (1e9, 1.21e20),
+    (10e9, 1.23e22),
+    (67e9, 5.76e23),
+    (175e9, 3.85e24),
+    (280e9, 9.90e24),
+)
+
+# Pearce & Song 2024, section 3: their fit to the sizes of Hoffmann et al. 2022, whose vocabulary has 32,000 tokens.
+CHINCHILLA_EMBEDDING_FACTOR = 47_491.0
+
+DEFAULT_LAW = "besiroglu"
+
+LAWS: dict[str, PublishedLaw] = {
+    "besiroglu": PublishedLaw(
+        ParametricLaw(E=1.8172, A=482.01, B=2085.43, alpha=0.3478, beta=0.3658),
+        "Besiroglu et al. 2024, table 1",
+        "approach 3 fitted anew to points read off a figure of Hoffmann et al.; agrees with approaches 1 and 2",
+    ),
+    "chinchilla-1": PublishedLaw(
+        PowerLaw(coefficient=0.0883, exponent=0.50),  # through the row of 67B
+        "Hoffmann et al. 2022, table 2 (exponent) and table 3 (coefficient: the row of 67B)",
+        "approach 1, the envelope of training curves",
+    ),
+    "chinchilla-2": PublishedLaw(
+        PowerLaw(coefficient=0.1435, exponent=0.49),  # 63B at 5.76e23
+        "Hoffmann et al. 2022, table 2 (exponent) and section 3.2 (63B for the budget of Gopher, 5.76e23)",
+        "approach 2, IsoFLOP parabolas; the 63B are remembered, not looked up",
+    ),
+    "chinchilla-3": PublishedLaw(
+        ParametricLaw(E=1.6934, A=406.4, B=410.7, alpha=0.3392, beta=0.2849),
+        "Hoffmann et al. 2022, section 3.3, with the digits of the paper's source (Besiroglu et al. 2024)",
+        "approach 3 as published: its optimizer stopped too early, and it does not fit its own data (Besiroglu et al.)",
+    ),
+    "chinchilla-3-rounded": PublishedLaw(
+        ParametricLaw(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28),
+        "Hoffmann et al. 2022, equation 10",
+        "approach 3 as printed: rounding beta to 0.28 moves the optimum further (Besiroglu et al. 2024)",
+    ),
+    "kaplan": PublishedLaw(
+        PowerLaw(coefficient=1.3e9 / PETAFLOPS_DAY**0.73, exponent=0.73, counts="without embeddings"),
+        "Kaplan et al. 2020, section 6.1 (exponent) and appendix A (1.3e9 parameters at one petaflop/s-day)",
+        "counts no embeddings and was fitted on small models, which explains its exponent (Pearce & Song 2024); so do "
+        "the cost of the last layer, a long warm-up and untuned optimizers (Porian et al. 2024). Superseded. "
+        "The 1.3e9 are remembered, not looked up",
+    ),
+}
+
+
+def find_law(name: str) -> PublishedLaw:
+    """A law by its name; LookupError that lists the names for an unknown one."""
+    if name not in LAWS:
+        raise LookupError(f"there is no scaling law {name!r}; choose one of {', '.join(LAWS)}")
+    return LAWS[name]

@@ -1,0 +1,189 @@
+"""Scaling laws as values: how the loss falls with parameters and tokens, and how to divide a budget between them.
+
+Training takes C = 6 · N · D floating-point operations for N parameters and D tokens (Kaplan et al. 2020, section 2.1:
+two for each parameter and token of the forward, four of the backward). A law says which N and D reach the lowest loss
+for a given C. Free of torch.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+FLOPS_PER_PARAMETER_AND_TOKEN = 6
+PETAFLOPS_DAY = 1e15 * 24 * 3600  # floating-point operations, the unit of Kaplan et al. 2020
+
+Counts = Literal["all", "without embeddings"]
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What a budget buys: `parameters` trained on `tokens`, with `flops` = 6 · parameters · tokens, and the `loss` in
+    nats per token that the law expects, where it says one."""
+
+    parameters: float
+    tokens: float
+    flops: float
+    loss: float | None = None
+
+
+@dataclass(frozen=True)
+class ParametricLaw:
+    """L(N, D) = E + A / N^alpha + B / D^beta (Hoffmann et al. 2022, equation 2), in nats per token.
+
+    E              what no model can predict: the entropy of the text.
+    A, alpha       what a model of finite size lacks; B, beta: what finite data lacks.
+    """
+
+    E: float
+    A: float
+    B: float
+    alpha: float
+    beta: float
+    counts: Counts = "all"
+
+    def __post_init__(self) -> None:
+        if min(self.A, self.B, self.alpha, self.beta) <= 0:
+            raise ValueError(f"A, B, alpha and beta of a scaling law are above 0: the loss falls with size, got {self}")
+
+    def loss(self, parameters: float, tokens: float) -> float:
+        """Nats per token."""
+        return self.E + self.A / parameters**self.alpha + self.B / tokens**self.beta
+
+    @property
+    def exponent(self) -> float:
+        """a of N_opt ∝ C^a: beta / (alpha + beta)."""
+        return self.beta / (self.alpha + self.beta)
+
+    def allocate(self, flops: float) -> Allocation:
+        """The N and D of lowest loss with 6 N D = `flops` (Hoffmann et al. 2022, equation 4)."""
+        _positive(flops=flops)
+        balance = (self.alpha * self.A / (self.beta * self.B)) ** (1 / (self.alpha + self.beta))
+        product = flops / FLOPS_PER_PARAMETER_AND_TOKEN
+        parameters, tokens = balance * product**self.exponent, product ** (1 - self.exponent) / balance
+        return Allocation(parameters, tokens, flops, self.loss(parameters, tokens))
+
+    def for_parameters(self, parameters: float) -> Allocation:
+        """The budget for which so many parameters are best: alpha A / N^alpha = beta B / D^beta."""
+        _positive(parameters=parameters)
+        tokens = (self.beta * self.B / (self.alpha * self.A) * parameters**self.alpha) ** (1 / self.beta)
+        return self._given(parameters, tokens)
+
+    def for_tokens(self, tokens: float) -> Allocation:
+        """The budget for which so many tokens are best."""
+        _positive(tokens=tokens)
+        parameters = (self.alpha * self.A / (self.beta * self.B) * tokens**self.beta) ** (1 / self.alpha)
+        return self._given(parameters, tokens)
+
+    def _given(self, parameters: float, tokens: float) -> Allocation:
+        return Allocation(parameters, tokens, training_flops(parameters, tokens), self.loss(parameters, tokens))
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """N_opt = coefficient · C^exponent, C in floating-point operations; D_opt is what remains, C / (6 N_opt).
+
+    Says how to divide a budget, not which loss it reaches.
+    """
+
+    coefficient: float
+    exponent: float
+    counts: Counts = "all"
+
+    def __post_init__(self) -> None:
+        _positive(coefficient=self.coefficient)
+        if not 0 < self.exponent < 1:
+            raise ValueError(f"the exponent lies between 0 and 1, or one of N and D would fall, got {self.exponent}")
+
+    def allocate(self, flops: float) -> Allocation:
+        """The N and D that the law advises for `flops`."""
+        _positive(flops=flops)
+        parameters = self.coefficient * flops**self.exponent
+        return Allocation(parameters, flops / (FLOPS_PER_PARAMETER_AND_TOKEN * parameters), flops)
+
+    def for_parameters(self, parameters: float) -> Allocation:
+        """The budget for which so many parameters are advised."""
+        _positive(parameters=parameters)
+        return self.allocate((parameters / self.coefficient) ** (1 / self.exponent))
+
+    def for_tokens(self, tokens: float) -> Allocation:
+        """The budget for which so many tokens are advised."""
+        _positive(tokens=tokens)
+        product = FLOPS_PER_PARAMETER_AND_TOKEN * self.coefficient * tokens
+        return self.allocate(product ** (1 / (1 - self.exponent)))
+
+
+Law = ParametricLaw | PowerLaw
+
+
+def training_flops(parameters: float, tokens: float) -> float:
+    """6 N D: without the products of queries and keys. `compute.step_flops` counts a config's with them."""
+    return FLOPS_PER_PARAMETER_AND_TOKEN * parameters * tokens
+
+
+def total_parameters(without_embeddings: float, embedding_factor: float) -> float:
+    """N from the parameters without embeddings: N + factor · N^(1/3) (Pearce & Song 2024, section 3).
+
+    At a fixed ratio of width to layers, embeddings grow like the width, and so like the cube root of the rest. The
+    factor is `embedding_factor_of(vocabulary, aspect_ratio)`.
+    """
+    return without_embeddings + embedding_factor * without_embeddings ** (1 / 3)
+
+
+def embedding_factor_of(vocabulary: int, aspect_ratio: float) -> float:
+    """vocabulary · width / N^(1/3) for N = 12 · layers · width² and layers = width / aspect_ratio."""
+    return vocabulary * (aspect_ratio / 12) ** (1 / 3)
+
+
+def parameters_without_embeddings(parameters: float, embedding_factor: float) -> float:
+    """The inverse of `total_parameters`: the real root of n³ + factor · n = N for n = (N without embeddings)^(1/3)."""
+    _positive(parameters=parameters)
+    n = _rising_root(lambda n: n**3 + embedding_factor * n - parameters, 0.0, parameters ** (1 / 3))
+    return n**3
+
+
+def exponent_without_embeddings(law: ParametricLaw, without_embeddings: float, embedding_factor: float) -> float:
+    """The local exponent g of N ∝ C^g that `law`, a law of all parameters, shows to who counts neither the embeddings
+    in N nor their operations in C (Pearce & Song 2024, section 3.1).
+
+    With T = n + γ n^(1/3) parameters in all, the least loss at C = 6 n D has D^beta = (beta B / alpha A) ·
+    T^(alpha + 1) / (n T'), so that
+
+        d ln C / d ln n = 1 + 1/beta · [(alpha + 1) · n T' / T − 1 − n T'' / T']
+
+    and g is its inverse: 1 / (1 + alpha / beta) for large models, 1 / (1 + alpha / (3 beta)) for small ones.
+    """
+    n, gamma = without_embeddings, embedding_factor
+    total, slope = total_parameters(n, gamma), 1 + gamma / 3 * n ** (-2 / 3)
+    curvature = -2 / 9 * gamma * n ** (-5 / 3)
+    return 1 / (1 + ((law.alpha + 1) * n * slope / total - 1 - n * curvature / slope) / law.beta)
+
+
+def allocate_without_embeddings(law: ParametricLaw, flops: float, embedding_factor: float) -> Allocation:
+    """What `law` advises to who counts neither embeddings nor their operations: least loss at 6 n D = `flops`; the
+    `parameters` are n, without embeddings (Pearce & Song 2024, section 3)."""
+    _positive(flops=flops)
+
+    def imbalance(log_n: float) -> float:
+        """Of the logarithms of the two marginal losses; rises with n."""
+        n = math.exp(log_n)
+        slope = n + embedding_factor / 3 * n ** (1 / 3)  # of the total by ln n
+        tokens = flops / (FLOPS_PER_PARAMETER_AND_TOKEN * n)
+        by_size = law.alpha * law.A * total_parameters(n, embedding_factor) ** (-law.alpha - 1) * slope
+        return math.log(law.beta * law.B / tokens**law.beta) - math.log(by_size)
+
+    n = math.exp(_rising_root(imbalance, 0.0, math.log(flops)))
+    tokens = flops / (FLOPS_PER_PARAMETER_AND_TOKEN * n)
+    return Allocation(n, tokens, flops, law.loss(total_parameters(n, embedding_factor), tokens))
+
+
+def _rising_root(function: Callable[[float], float], low: float, high: float) -> float:
+    from scipy.optimize import brentq
+
+    return float(brentq(function, low, high, xtol=1e-14, rtol=1e-14))  # pyright: ignore[reportArgumentType]
+
+
+def _positive(**values: float) -> None:
+    for name, value in values.items():
+        if not value > 0 or math.isinf(value):
+            raise ValueError(f"{name} must be a finite number above 0, got {value}")

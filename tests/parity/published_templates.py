@@ -115,19 +115,20 @@ for name, system, contents in question:
 """
 
 MISTRAL = """
-from mistral_common.protocol.instruct.messages import AssistantMessage, SystemMessage, UserMessage
+from mistral_common.protocol.instruct.messages import AssistantMessage, SystemMessage, ToolMessage, UserMessage
 from mistral_common.protocol.instruct.request import ChatCompletionRequest
 from mistral_common.protocol.instruct.validator import ValidationMode
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
-kinds = {"system": SystemMessage, "user": UserMessage, "assistant": AssistantMessage}
+kinds = {"system": SystemMessage, "user": UserMessage, "assistant": AssistantMessage, "tool": ToolMessage}
 answer = []
-for version, rows in question:
+for version, rows, tools in question:
     last = rows[-1]["role"]
     mode = ValidationMode.finetuning if last == "assistant" else ValidationMode.test
     tokenizer = getattr(MistralTokenizer, version)()
     tokenizer._chat_completion_request_validator._mode = mode
-    messages = [kinds[row["role"]](content=row["content"]) for row in rows]
-    answer.append(tokenizer.encode_chat_completion(ChatCompletionRequest(messages=messages)).tokens)
+    messages = [kinds[row["role"]].model_validate(row) for row in rows]
+    request = ChatCompletionRequest(messages=messages, tools=tools or None)
+    answer.append(tokenizer.encode_chat_completion(request).tokens)
 """
 
 

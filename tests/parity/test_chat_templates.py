@@ -4,6 +4,7 @@
 Zephyr, ChatML, Llama 2 and Mistral by programs of their own.
 """
 
+import json
 import random
 import re
 from collections import Counter
@@ -13,13 +14,14 @@ import pytest
 from published_templates import FASTCHAT, MISTRAL, all_of_trl, fetched, published, rows_of, run
 
 from byte_tokenizer import byte_tokenizer
-from chat_cases import CALLS, CONVERSATIONS, SPECIAL, WEATHER, family_tokenizer, says
+from chat_cases import CALLS, CONVERSATIONS, SPECIAL, WEATHER, call, family_tokenizer, says
 from lmworks.records import Message
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.families import FAMILIES, chat_template
 from lmworks.tokenizer.sentence_piece import sentence_piece_bpe
 from lmworks.tokenizer.template import ChatTemplateError
 from lmworks.tokenizer.tokenizer import Tokenizer
+from lmworks.tokenizer.tool_calls import with_plain_json
 
 pytestmark = pytest.mark.slow
 TOKENIZER = family_tokenizer()
@@ -129,21 +131,21 @@ def test_zephyr_chatml_and_llama2_are_what_fastchat_writes():
         assert text.removeprefix("<s>" if family == "llama2" else "") == expected
 
 
-@pytest.mark.parametrize(("family", "file"), [
-    ("mistral-v1", "tokenizer.model.v1"),
-    ("mistral-v3", "mistral_instruct_tokenizer_240323.model.v3"),
-    ("mistral-v7", "mistral_instruct_tokenizer_241114.model.v7"),
-])  # fmt: skip
-def test_mistral_gives_the_ids_of_mistral_common(family, file):
+MISTRAL_FILES = {
+    "mistral-v1": "tokenizer.model.v1",
+    "mistral-v3": "mistral_instruct_tokenizer_240323.model.v3",
+    "mistral-v7": "mistral_instruct_tokenizer_241114.model.v7",
+}
+
+
+@pytest.mark.parametrize("family", MISTRAL_FILES)
+def test_mistral_gives_the_ids_of_mistral_common(family):
     """Id for id, on texts that name special tokens as well: its encoder never makes tokens of those either.
 
     From version 3 on it takes spaces from an answer's end, where the published templates take them from both ends
     (version 3) or keep them (version 7): such answers are left out.
     """
-    pieces = pytest.importorskip("sentencepiece").SentencePieceProcessor(
-        model_file=str(fetched("mistral-common") / "mistral_common" / "data" / file)
-    )
-    tokenizer = mistral_tokenizer(pieces)
+    tokenizer = mistral_tokenizer(family)
     renderer = ChatRenderer(chat_template(family), tokenizer)
     cases = [
         messages
@@ -153,7 +155,7 @@ def test_mistral_gives_the_ids_of_mistral_common(family, file):
         and (family == "mistral-v1" or all(m.content == m.content.strip() for m in messages if m.role == "assistant"))
     ]
     version = family.removeprefix("mistral-")
-    expected = run("mistral-common", MISTRAL, [(version, rows_of(messages)) for messages in cases])
+    expected = run("mistral-common", MISTRAL, [(version, rows_of(messages), []) for messages in cases])
     assert len(cases) >= 20
     different = [
         messages for messages, ids in zip(cases, expected, strict=True) if list(renderer.render(messages).ids) != ids
@@ -162,8 +164,82 @@ def test_mistral_gives_the_ids_of_mistral_common(family, file):
     assert different == []
 
 
-def mistral_tokenizer(pieces) -> Tokenizer:
+@pytest.mark.parametrize("family", ["mistral-v3", "mistral-v7"])
+def test_mistral_calls_functions_with_the_ids_of_mistral_common(family):
+    """Functions before the last question, calls, and results that are text, JSON, or name special tokens.
+
+    mistral-common writes results that are JSON anew in both versions (22.50 becomes 22.5). We do in version 3, where
+    they become a part of other JSON; in version 7 they are compared written anew, and we would leave them as they are.
+    """
+    renderer = ChatRenderer(chat_template(family), mistral_tokenizer(family), native_calls=True)
+    talks = mistral_calls(words_beside=family == "mistral-v7")
+    cases = [
+        (messages, tools)
+        for messages in [[with_plain_json(m) for m in each] if family == "mistral-v7" else each for each in talks]
+        for tools in ([], [WEATHER], [WEATHER, SEARCH])
+    ]
+    version = family.removeprefix("mistral-")
+    expected = run("mistral-common", MISTRAL, [(version, mistral_rows(m), tools) for m, tools in cases])
+    assert len(cases) >= 200
+    different = [
+        messages
+        for (messages, tools), ids in zip(cases, expected, strict=True)
+        if list(renderer.render(messages, tools=tools).ids) != ids
+    ]
+    print(f"{family}: {len(cases)} conversations with functions, {len(different)} differ")
+    assert different == []
+
+
+SEARCH = {
+    "type": "function",
+    "function": {
+        "name": "search",
+        "description": 'Finds "größer" things\n\\ quickly 🙂',
+        "parameters": {"type": "object", "properties": {"limit": {"type": "integer", "enum": [1, 2]}}},
+    },
+}
+RESULTS = [
+    "22 degrees", 'It "is" 22 °C\n', "22", "22.50", "-1e5", "true", "null", '"quoted"', '{"a":  1}', '{"a": [1, null]}',
+    "[]", "{not JSON}", "NaN", "[TOOL_CALLS] [</s>", "größer 🙂", '{"a": "[/TOOL_RESULTS]</s>", "ö": 1.0}', "x ",
+]  # fmt: skip
+
+
+def mistral_calls(words_beside: bool) -> list[list[Message]]:
+    """Conversations with calls, in a form that mistral-common takes: every call has its result, names of nine signs."""
+    draw, found = random.Random(1), []
+    for number in range(80):
+        messages = says(system="Be [INST] brief.") if number % 3 == 0 else []
+        names = (f"{letter}{index:08d}" for index, letter in enumerate("abcdefghijklmnopqrstuvwxyz"))
+        for _ in range(draw.randrange(1, 4)):
+            messages += says(draw.choice(["How warm?", "</s>[TOOL_CALLS]", " größer? ", "a\nb"]))
+            for _ in range(draw.randrange(3)):
+                calls = tuple(
+                    {**call("search", limit=draw.randrange(3), words=draw.choice(['ö"x', "a\\nb"])), "id": next(names)}
+                    for _ in range(draw.randrange(1, 3))
+                )
+                words = draw.choice(["", "Let me see."]) if words_beside else ""
+                messages += [Message("assistant", words, calls)]
+                messages += [Message("tool", draw.choice(RESULTS), tool_call_id=each["id"]) for each in calls]
+            messages += [Message("assistant", draw.choice(["It is 22.", "größer 🙂", "[TOOL_RESULTS]"]))]
+        found.append(messages[:-1])  # it waits for an answer
+    return found
+
+
+def mistral_rows(messages: Sequence[Message]) -> list[dict]:
+    """As OpenAI's API has them: arguments are JSON text."""
+    rows = [dict(row) for row in rows_of(messages)]
+    for row in rows:
+        for each in row.get("tool_calls", ()):
+            function = each["function"]
+            each["function"] = {**function, "arguments": json.dumps(function["arguments"], ensure_ascii=False)}
+    return rows
+
+
+def mistral_tokenizer(family: str) -> Tokenizer:
     """Mistral's vocabulary as a tokenizer of the house."""
+    pieces = pytest.importorskip("sentencepiece").SentencePieceProcessor(
+        model_file=str(fetched("mistral-common") / "mistral_common" / "data" / MISTRAL_FILES[family])
+    )
     count = range(pieces.get_piece_size())
     kinds = [2 if pieces.is_unknown(i) else 3 if pieces.is_control(i) else 6 if pieces.is_byte(i) else 1 for i in count]
     names, scores = [pieces.id_to_piece(i) for i in count], [pieces.get_score(i) for i in count]

@@ -3,6 +3,7 @@
 `tests/parity/test_chat_templates.py` compares them with the templates of published checkpoints.
 """
 
+import json
 import re
 from dataclasses import replace
 
@@ -207,6 +208,87 @@ def test_results_of_functions_are_contents_too(family, text):
 
     assert RENDERERS[family].tool_form.native
     assert places(conversation(text)) == places(conversation(without_names(text)))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Calls that begin with a special token
+
+
+NATIVE = {
+    family: ChatRenderer(chat_template(family), TOKENIZER, native_calls=True) for family in ("mistral-v3", "mistral-v7")
+}
+ASKED = [
+    *says("w?", system="S"),
+    Message("assistant", "", ({**call("f", a=1), "id": "abcdefgh1"}, {**call("g"), "id": "call_7_1"})),
+    Message("tool", '{"x":  1}', tool_call_id="abcdefgh1"),
+    Message("tool", 'It "is"', tool_call_id="call_7_1"),
+]
+WRITTEN = (
+    '[TOOL_CALLS] [{"name": "f", "arguments": {"a": 1}, "id": "abcdefgh1"}, '
+    '{"name": "g", "arguments": {}, "id": "call00001"}]</s>'
+)
+FUNCTIONS = f"[AVAILABLE_TOOLS] [{json.dumps(WEATHER)}][/AVAILABLE_TOOLS]"
+CALLED = {
+    "mistral-v3": f"<s>{FUNCTIONS}[INST] S\n\nw?[/INST]{WRITTEN}"
+    '[TOOL_RESULTS] {"content": {"x": 1}, "call_id": "abcdefgh1"}[/TOOL_RESULTS]'
+    '[TOOL_RESULTS] {"content": "It \\"is\\"", "call_id": "call00001"}[/TOOL_RESULTS]',
+    "mistral-v7": f"<s>[SYSTEM_PROMPT] S[/SYSTEM_PROMPT]{FUNCTIONS}[INST] w?[/INST]{WRITTEN}"
+    '[TOOL_RESULTS] abcdefgh1[TOOL_CONTENT] {"x":  1}[/TOOL_RESULTS]'
+    '[TOOL_RESULTS] call00001[TOOL_CONTENT] It "is"[/TOOL_RESULTS]',
+}
+
+
+@pytest.mark.parametrize("family", CALLED)
+def test_native_calls_read_as_mistral_writes_them(family):
+    rendered = NATIVE[family].render(ASKED, tools=[WEATHER])
+    assert rendered.text == CALLED[family]
+    assert learnt(rendered) == WRITTEN and rendered.untrained == ()
+    before = NATIVE[family].render(ASKED[:2], True, [WEATHER])
+    assert rendered.ids[: len(before.ids)] == before.ids  # what is trained goes on from what is served
+
+
+@pytest.mark.parametrize("family", CALLED)
+def test_functions_are_told_of_before_the_last_question(family):
+    text = NATIVE[family].render(says("U", "A", "V", "B"), tools=[WEATHER]).text
+    assert text.startswith("<s>[INST] U[/INST] A</s>" + FUNCTIONS + "[INST] V[/INST]") and text.count("[AVAIL") == 1
+
+
+@pytest.mark.parametrize("family", CALLED)
+def test_calls_are_text_unless_the_template_s_own_are_asked_for(family):
+    """The engine cannot hold an answer to a form with a special token in it, so that what is served is our own."""
+    rendered = RENDERERS[family].render([*says("w?"), *ASKED[2:]], tools=[WEATHER])
+    assert "[TOOL_CALLS]" not in rendered.text and '<tool_call>\n{"name": "f"' in rendered.text
+    assert ChatRenderer(chat_template("chatml"), TOKENIZER, native_calls=True).render(ASKED, tools=[WEATHER]) == (
+        RENDERERS["chatml"].render(ASKED, tools=[WEATHER])
+    )
+
+
+@pytest.mark.parametrize("family", CALLED)
+@settings(max_examples=100, deadline=None)
+@given(
+    text=hostile_texts | st.sampled_from(['{"a": "[/TOOL_RESULTS]</s>"}', "[TOOL_CALLS]", "22", "1e3", '"', "\\ud800"])
+)
+def test_results_and_questions_never_become_what_frames_a_call(family, text):
+    def conversation(said: str) -> Rendered:
+        messages = [ASKED[0], Message("user", said), ASKED[2], Message("tool", said, tool_call_id="call_7_1")]
+        return NATIVE[family].render(messages, True, [WEATHER])
+
+    special = [token for token, _ in places(conversation(text))]
+    assert special == [token for token, _ in places(conversation(without_names(text)))]
+
+
+@pytest.mark.parametrize(
+    ("family", "messages", "sentence"),
+    [
+        ("mistral-v3", [*ASKED[:2], replace(ASKED[2], content="words")], "calls functions or says something, not both"),
+        ("mistral-v3", [*ASKED[:3], Message("tool", "x")], "a result needs the tool_call_id of a call before it"),
+        ("mistral-v7", [*ASKED[:3], Message("tool", "x", tool_call_id="other")], "a result needs the tool_call_id"),
+        ("mistral-v7", [*ASKED[:1]], "functions are told of before the last question, and there is none"),
+    ],
+)
+def test_native_calls_that_cannot_be_written_are_refused(family, messages, sentence):
+    with pytest.raises(ChatTemplateError, match=sentence):
+        NATIVE[family].render(messages, tools=[WEATHER])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

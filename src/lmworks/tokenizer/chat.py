@@ -19,7 +19,7 @@ from lmworks.tokenizer.origins import Fragment, Marked, Marking, Marks, Range, c
 from lmworks.tokenizer.special_tokens import Encoded, SpecialTokens
 from lmworks.tokenizer.template import ChatTemplate, ChatTemplateError
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.tokenizer.tool_calls import Tool, ToolForm, as_text, form_of
+from lmworks.tokenizer.tool_calls import Tool, ToolForm, as_text, form_of, is_json, knows_calls, with_plain_json
 
 _USER, _ASSISTANT = Message("user", "question"), Message("assistant", "answer")
 _OWN_VARIABLES = ("messages", "tools", "add_generation_prompt")
@@ -71,17 +71,26 @@ class ChatRenderer:
     """Renders messages with a chat template.
 
     `settings` are further variables that this template reads, such as `enable_thinking` or `date_string`.
+    `native_calls`: functions, calls and results are the template's business also where `tool_form` cannot say how it
+    writes them, as Mistral's, whose calls begin with a special token. The engine cannot hold an answer to such a form.
 
     ChatTemplateError when there is no template, when it does not compile or refuses the messages, when it leaves out a
     message that is not the assistant's, or when it changes contents in a way that hides where they came from.
     """
 
-    def __init__(self, template: str | None, tokenizer: Tokenizer, settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        template: str | None,
+        tokenizer: Tokenizer,
+        settings: Mapping[str, Any] | None = None,
+        native_calls: bool = False,
+    ) -> None:
         if not template:
             raise ChatTemplateError(
                 "this checkpoint has no chat template: give one to ChatRenderer, or use a chat-tuned checkpoint"
             )
         self.template, self.tokenizer, self.settings = ChatTemplate(template), tokenizer, dict(settings or {})
+        self.native_calls = native_calls
         if wrong := [name for name in _OWN_VARIABLES if name in self.settings]:
             raise ChatTemplateError(f"{', '.join(wrong)} cannot be a setting of a chat template: give it to render")
         try:
@@ -98,8 +107,10 @@ class ChatRenderer:
         The model is told of the functions in `tools` by its template, or where that knows none by a text before the
         conversation (`tool_form`). Nothing is ever truncated.
         """
-        if (tools or any(m.tool_calls or m.role == "tool" for m in messages)) and not self.tool_form.native:
+        if (tools or any(m.tool_calls or m.role == "tool" for m in messages)) and not self._writes_calls:
             messages, tools = as_text(messages, tools, self.tool_form), ()
+        if "content_is_json" in self.template.source:
+            messages = [with_plain_json(message) for message in messages]
         conversation = _Conversation(messages, add_generation_prompt, tools)
         layout = self._layout(conversation)
         encoded = self._special.encode(layout.marked.text, layout.marked.guarded)
@@ -113,11 +124,15 @@ class ChatRenderer:
     @cached_property
     def tool_form(self) -> ToolForm:
         """How this model writes calls of functions."""
+        return form_of(self._render_rows, self._special.before_first)
 
-        def render(rows: Sequence[Mapping[str, Any]], tools: Sequence[Tool], add_generation_prompt: bool) -> str:
-            return self.template.render(self._variables(rows, tools, add_generation_prompt))
+    @cached_property
+    def _writes_calls(self) -> bool:
+        """Whether the template is given functions, calls and results, which become text otherwise."""
+        return self.tool_form.native or (self.native_calls and knows_calls(self._render_rows))
 
-        return form_of(render, self._special.before_first)
+    def _render_rows(self, rows: Sequence[Mapping[str, Any]], tools: Sequence[Tool], prompt: bool) -> str:
+        return self.template.render(self._variables(rows, tools, prompt))
 
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
@@ -200,6 +215,7 @@ class ChatRenderer:
             row |= {"tool_calls": [dict(call) for call in message.tool_calls]} if message.tool_calls else {}
             row |= {"name": message.name} if message.name is not None else {}
             row |= {"tool_call_id": message.tool_call_id} if message.tool_call_id is not None else {}
+            row |= {"content_is_json": True} if message.role == "tool" and is_json(message.content) else {}
             rows.append(row)
         variables = self._variables(rows, conversation.tools, conversation.add_generation_prompt)
         return self.template.render(variables, *generation, now=conversation.now)

@@ -34,7 +34,9 @@ class Family:
 _CHATML = ("<|im_start|>", "<|im_end|>")
 _LLAMA3 = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 _GEMMA = ("<start_of_turn>", "<end_of_turn>")
-_MISTRAL = ("[INST]", "[/INST]")
+_MISTRAL_V3 = ("[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_CALLS]", "[TOOL_RESULTS]",
+               "[/TOOL_RESULTS]")  # fmt: skip
+_MISTRAL_V7 = (*_MISTRAL_V3, "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]")
 _END = MappingProxyType({"eos_token": "<|endoftext|>"})
 _BOTH = MappingProxyType({"eos_token": "</s>", "bos_token": "<s>"})
 _LLAMA3_ROLES = MappingProxyType({"eos_token": "<|end_of_text|>", "bos_token": "<|begin_of_text|>"})
@@ -51,8 +53,8 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "llama3": Family("Llama 3", _LLAMA3, _LLAMA3_ROLES),
         "llama3.1": Family("Llama 3.1 and 3.3", _LLAMA3, _LLAMA3_ROLES),
         "mistral-v1": Family("Mistral 7B 0.1 and 0.2, Mixtral 8x7B", (), _BOTH),
-        "mistral-v3": Family("Mistral 7B 0.3, Mixtral 8x22B", _MISTRAL, _BOTH),
-        "mistral-v7": Family("Mistral Large 2411", (*_MISTRAL, "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"), _BOTH),
+        "mistral-v3": Family("Mistral 7B 0.3, Mixtral 8x22B", _MISTRAL_V3, _BOTH),
+        "mistral-v7": Family("Mistral Large 2411", _MISTRAL_V7, _BOTH),
         "gemma": Family("Gemma 1 and 2", _GEMMA, _GEMMA_ROLES),
         "gemma3": Family("Gemma 3", _GEMMA, _GEMMA_ROLES),
         "phi3": Family("Phi-3", ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>"), _END),

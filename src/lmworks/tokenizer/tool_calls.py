@@ -87,6 +87,40 @@ def form_of(render: Render, cut: Callable[[str], str]) -> ToolForm:
     return replace(form, separator=separator) if fits else form
 
 
+def knows_calls(render: Render) -> bool:
+    """Whether a template tells of functions, and writes calls and their results, in whatever form."""
+    user, tool = {"role": "user", "content": "question"}, {"name": _NAME, "description": "", "parameters": {}}
+    call = {"id": _ID, "type": "function", "function": {"name": _NAME, "arguments": {"probe_key": "probe_value"}}}
+    answer = {"role": "assistant", "content": "", "tool_calls": [call]}
+    result = {"role": "tool", "content": _WORDS, "name": _NAME, "tool_call_id": _ID}
+    try:
+        told = render([user], [{"type": "function", "function": tool}], True)
+        called = render([user, answer, result], [], False)
+    except ChatTemplateError:
+        return False
+    return _NAME in told and all(text in called for text in (_NAME, "probe_value", _WORDS))
+
+
+def is_json(text: str) -> bool:
+    """Whether a result is a JSON value already, in a form that can be copied into other JSON."""
+    return _plain_json(text) == text
+
+
+def with_plain_json(message: Message) -> Message:
+    """A result that is a JSON value as Python writes it; any other message as it is."""
+    plain = _plain_json(message.content) if message.role == "tool" else None
+    return message if plain is None else replace(message, content=plain)
+
+
+def _plain_json(text: str) -> str | None:
+    try:
+        plain = json.dumps(json.loads(text), ensure_ascii=False)
+        plain.encode()  # JSON can name half a character, which no text holds
+    except (ValueError, RecursionError):
+        return None
+    return plain
+
+
 def _read(call: str) -> ToolForm | None:
     """The form of one rendered call; None when there is not one name and, after it, its arguments as JSON."""
     before, found, rest = call.partition(_NAME)

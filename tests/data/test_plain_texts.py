@@ -54,6 +54,21 @@ def test_a_conversation_is_no_text(tmp_path):
     (tmp_path / "talks.jsonl").write_text('{"messages": []}\n')
     with pytest.raises(ValueError, match=r'line 1: not a JSON object with a "text"; .* data\.tokenize takes those'):
         list(plain_texts([str(tmp_path)]))
+    with pytest.raises(NoSourceError, match=r'no text in .*: 1 × not a JSON object with a "text"; a conversation'):
+        list(required_texts([str(tmp_path)]))
+
+
+def test_a_file_of_other_rows_among_texts_is_left_out_and_told(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "settings.jsonl").write_text('{"question": "why"}\n')
+    left_out: list[LeftOut] = []
+    assert list(plain_texts([str(tmp_path)], left_out=left_out)) == ["text"]
+    assert [(each.uri, each.reason) for each in left_out] == [
+        (f"{tmp_path.name}/settings.jsonl", 'not a JSON object with a "text"')
+    ]
+    (tmp_path / "settings.jsonl").write_text('{"text": "one"}\n{"question": "why"}\n')  # half a file is an error
+    with pytest.raises(ValueError, match="line 2"):
+        list(plain_texts([str(tmp_path)], left_out=left_out))
 
 
 def test_a_large_file_comes_in_pieces(tmp_path, monkeypatch):

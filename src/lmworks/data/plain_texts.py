@@ -15,7 +15,9 @@ def plain_texts(
     sources: Sequence[str], base: Path | None = None, exclude: Sequence[str] = (), left_out: list[LeftOut] | None = None
 ) -> Iterator[str]:
     """The contents of all files of `sources` (folders, files, globs), in a fixed order; of .jsonl files the `text` of
-    every row. Files that are not UTF-8 are added to `left_out`. NoSourceError for a source that stands for no file.
+    every row. Files that are not UTF-8, or whose first row has no `text`, are added to `left_out`; a later row without
+    one is a ValueError, and so is the first where there is no `left_out`. NoSourceError for a source that stands for no
+    file.
 
     A large file comes in pieces, cut behind a line break with something other than a space on either side, where all
     rules that cut words cut as well.
@@ -25,6 +27,10 @@ def plain_texts(
             try:
                 yield from _rows(found.path) if found.path.suffix == ".jsonl" else _pieces(found.path)
                 continue
+            except _NoRowsError as error:
+                if left_out is None:
+                    raise
+                found = LeftOut(found.uri, error.reason)
             except UnicodeDecodeError as error:
                 found = LeftOut(found.uri, f"not UTF-8: {error.reason} at byte {error.start}")
         if left_out is not None:
@@ -47,26 +53,43 @@ def required_texts(
         raise NoSourceError(f"there is no text in {', '.join(sources)}: {told}{example}")
 
 
+class _NoRowsError(ValueError):
+    """A .jsonl file that begins with something else than a text."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where}: {reason}")
+        self.reason = reason
+
+
 def _rows(path: Path) -> Iterator[str]:
     with path.open(encoding="utf-8", newline="\n") as stream:
+        first = True
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue
             where = f"{path}, line {number}"
             try:
-                row = json.loads(line)
+                text = _text_of(line)
             except ValueError as error:
-                raise ValueError(f'{where}: not a JSON object with a "text": {error}') from error
-            if not isinstance(row, dict) or "text" not in row:
-                hint = (
-                    "; a conversation is no text: data.tokenize takes those"
-                    if isinstance(row, dict) and "messages" in row
-                    else ""
-                )
-                raise ValueError(f'{where}: not a JSON object with a "text"{hint}')
-            if not isinstance(text := row["text"], str):
-                raise ValueError(f'{where}: "text" is a {type(text).__name__}, not a string')
+                if first:
+                    raise _NoRowsError(where, str(error)) from error
+                raise ValueError(f"{where}: {error}") from error
+            first = False
             yield text
+
+
+def _text_of(line: str) -> str:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f'not a JSON object with a "text": {error}') from error
+    if not isinstance(row, dict) or "text" not in row:
+        is_conversation = isinstance(row, dict) and "messages" in row
+        hint = "; a conversation is no text, and data.tokenize takes those" if is_conversation else ""
+        raise ValueError(f'not a JSON object with a "text"{hint}')
+    if not isinstance(text := row["text"], str):
+        raise ValueError(f'"text" is a {type(text).__name__}, not a string')
+    return text
 
 
 def _pieces(path: Path) -> Iterator[str]:

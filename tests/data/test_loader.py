@@ -209,14 +209,13 @@ def test_a_state_of_another_stream_is_refused_and_the_difference_named(config, f
     for changed, message in (
         (replace(config, seed=4), "seed was 3, is 4"),
         (replace(config, length=8, batch=9), "length was 16, is 8; batch was 7, is 9"),
-        (replace(config, steps=41), "steps was 40, is 41"),
         (replace(config, mode="concatenate"), "mode was pack, is concatenate"),
         (replace(config, sources=other), r"sources\.web was \w{12}…, is \w{12}…$"),
         (replace(config, sources=swapped), "another order"),
         (replace(config, sources=dict(config.sources) | {"more": other["web"]}), r"sources\.more was None, is"),
         (
             replace(config, sources={n: replace(s, max_epochs=50.0) for n, s in config.sources.items()}),
-            r"sources\.web\.max_epochs was None, is 50",
+            r"sources\.web, max_epochs was None, is 50",
         ),
     ):
         with pytest.raises(ValueError, match=message):
@@ -237,7 +236,7 @@ def test_sources_are_drawn_by_their_quotas_and_never_beyond_their_epochs(config)
         sizes = [plan.sequences for plan in loader.plans]
         batches = list(loader)
     drawn = torch.bincount(torch.cat([batch.sources for batch in batches])).tolist()
-    assert drawn == list(loader.mixture.quotas)
+    assert drawn == list(loader.draws.quotas)
     assert sum(drawn) == 280
     assert drawn[1] == int(1.5 * sizes[1])
     free = [size ** (1 / 3) for size in (sizes[0], sizes[2])]
@@ -254,7 +253,7 @@ def test_the_figures_of_a_run(config):
             for name, *cells in table.rows:
                 rows[name] |= zip(table.columns[1:], cells, strict=True)
         for name, dataset, plan, quota in zip(
-            loader.names, loader.datasets, loader.plans, loader.mixture.quotas, strict=True
+            loader.names, loader.datasets, loader.plans, loader.draws.quotas, strict=True
         ):
             assert rows[name]["tokens"] == dataset.tokens
             assert rows[name]["lost"] == 0
@@ -285,7 +284,7 @@ def test_a_damaged_token_is_noticed_in_the_batch(tmp_path):
     with Loader(LoaderConfig({"a": SourceConfig(str(tmp_path))}, LENGTH, batch=3)) as loader:
         with pytest.raises(ShardError, match=f"{tmp_path} holds the token 16384, the vocabulary has 40: .*verify"):
             next(loader)
-        with pytest.raises(ShardError, match="tokens-00000.bin is damaged"):
+        with pytest.raises(ShardError, match=r"tokens-00000\.bin is damaged"):
             loader.datasets[0].verify()
 
 
@@ -300,15 +299,15 @@ def test_what_cannot_be_loaded_is_refused(config, tmp_path):
         (lambda: Loader(config, world_size=8), "without any"),
         (lambda: Loader(config).batch(40), "step 40 of a run of 40"),
         (lambda: replace(config, sources={}), "no sources"),
-        (lambda: replace(config, batch=0), "batch must be positive"),
-        (lambda: replace(config, length=1), "at least 2"),
+        (lambda: replace(config, batch=0), "batch must be a whole number from 1"),
+        (lambda: replace(config, length=1), "length must be a whole number from 2"),
         (lambda: replace(config, document_mask=False), "needs document_mask"),
-        (lambda: replace(config, temperature=0.0), "temperature must be positive"),
-        (lambda: replace(config, seed=-1), "seed must lie"),
+        (lambda: replace(config, temperature=0.0), "temperature must be a number from"),
+        (lambda: replace(config, seed=-1), "seed must be a whole number from 0"),
         (lambda: replace(config, sources=mixed | {"web": SourceConfig("x", 1.0)}), "only web have one"),
         (lambda: LoaderConfig({"a": SourceConfig("x", 1.0)}, temperature=2.0), "leave out one"),
-        (lambda: SourceConfig("x", 0.0), "weight must be positive"),
-        (lambda: SourceConfig("x", max_epochs=0.0), "max_epochs must be positive"),
+        (lambda: SourceConfig("x", 0.0), "weight must be a number above 0"),
+        (lambda: SourceConfig("x", max_epochs=0.0), "max_epochs must be a number above 0"),
     ):
         with pytest.raises((ValueError, IndexError), match=message):
             build()

@@ -1,9 +1,10 @@
 """What is read, and what is left out on purpose."""
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 SourceCode = Literal["docstrings", "whole"]
 PYTHON_DOCS = "python-docs"  # the one source that is a name: the documentation that this Python carries
@@ -36,6 +37,7 @@ class ReadConfig:
 # Token shards and the loader
 
 PackingMode = Literal["pack", "concatenate"]
+LARGEST = 2**31 - 1  # sequences in a run, so that products of two counts stay below 2^63
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +85,15 @@ class SourceConfig:
     max_epochs: float | None = None
 
     def __post_init__(self) -> None:
-        if self.weight is not None and not 0 < self.weight < math.inf:
-            raise ValueError(f"weight must be positive, got {self.weight}; leave a source out that is not wanted")
-        if self.max_epochs is not None and not 0 < self.max_epochs < math.inf:
-            raise ValueError(f"max_epochs must be positive, got {self.max_epochs}")
+        if not isinstance(self.folder, (str, Path)) or not str(self.folder):
+            raise ValueError(f"folder must be the path of a token dataset, got {self.folder!r}")
+        if self.weight is not None and not (_is_number(self.weight) and self.weight > 0):
+            raise ValueError(
+                f"weight must be a number above 0 and finite, got {self.weight!r}; leave a source out that is not "
+                "wanted"
+            )
+        if self.max_epochs is not None and not (_is_number(self.max_epochs) and self.max_epochs > 0):
+            raise ValueError(f"max_epochs must be a number above 0 and finite, got {self.max_epochs!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +103,13 @@ class LoaderConfig:
     sources        Name to token dataset. The name is part of the order: under another one the order is another.
     length         Tokens in a sequence.
     batch          Sequences in a step, over all ranks.
-    steps          Steps of the run; without it, as many as show each sequence once if all weights are left out.
+    steps          Steps of the run; without it, as many as show each sequence once if all weights are left out. A run
+                   that goes on from a saved position may ask for more or fewer than before.
     mode           `pack` cuts as few documents as it can and pads; `concatenate` cuts a stream and pads nothing.
     document_mask  Whether documents are apart from each other: positions and targets end with each. Without it, which
                    only `concatenate` allows, a sequence is one stretch of the stream.
-    temperature    T of p ∝ n^(1/T) for sources without weights: 1 follows the sizes, larger ones level them.
+    temperature    T of p ∝ n^(1/T) for sources without weights, from 0.01 to 1e9: 1 follows the sizes, larger ones
+                   level them.
     seed           Of the order, and of what is packed with what.
     workers        Threads that make batches.
     ahead          Batches made before they are asked for.
@@ -118,17 +127,24 @@ class LoaderConfig:
     ahead: int = 4
 
     def __post_init__(self) -> None:
-        if not self.sources:
-            raise ValueError("no sources: name at least one token dataset")
-        for name in ("batch", "steps", "workers", "ahead"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name} must be positive, got {value}")
-        if self.length < 2:
-            raise ValueError(f"length must be at least 2, to predict a token, got {self.length}")
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature must be positive, got {self.temperature}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must lie between 0 and 2^63, got {self.seed}")
+        if not isinstance(self.sources, Mapping) or not self.sources:
+            raise ValueError(f"no sources: name at least one token dataset, name → SourceConfig; got {self.sources!r}")
+        for name, source in self.sources.items():
+            if not isinstance(name, str) or not isinstance(source, SourceConfig):
+                raise ValueError(f"sources must be name → SourceConfig, got {name!r} → {source!r}")
+        _whole("length", self.length, 2, LARGEST)  # of one token, nothing is predicted
+        _whole("batch", self.batch, 1, LARGEST)
+        if self.steps is not None:
+            _whole("steps", self.steps, 1, LARGEST // self.batch)
+        _whole("seed", self.seed, 0, 2**63 - 1)
+        _whole("workers", self.workers, 1, 1024)
+        _whole("ahead", self.ahead, 1, 1024)
+        if not _is_number(self.temperature) or not 0.01 <= self.temperature <= 1e9:
+            raise ValueError(f"temperature must be a number from 0.01 to 1e9, got {self.temperature!r}")
+        if self.mode not in get_args(PackingMode):
+            raise ValueError(f"mode must be one of {', '.join(get_args(PackingMode))}, got {self.mode!r}")
+        if not isinstance(self.document_mask, bool):
+            raise ValueError(f"document_mask must be true or false, got {self.document_mask!r}")
         if self.mode == "pack" and not self.document_mask:
             raise ValueError("mode pack puts unrelated documents side by side and needs document_mask")
         weights = [name for name, source in self.sources.items() if source.weight is not None]
@@ -136,3 +152,13 @@ class LoaderConfig:
             raise ValueError(f"give all sources a weight or none; only {', '.join(weights)} have one")
         if weights and self.temperature != 1:
             raise ValueError("temperature is for sources without weights: leave out one of the two")
+
+
+def _whole(name: str, value: Any, lowest: int, highest: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
+        raise ValueError(f"{name} must be a whole number from {lowest:,} to {highest:,}, got {value!r}")
+
+
+def _is_number(value: Any) -> bool:
+    """A finite one that a float can hold."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -1,16 +1,17 @@
 """Batches in an order that is arithmetic: what a step shows depends on the settings and the step's number alone.
 
-    step → draws step·batch … → source and index in it (`mixing.py`) → epoch and place → sequence (`order.py`)
+    step → source and index in it (`draw_plan.py`, `mixing.py`) → epoch and place → sequence (`order.py`)
          → segments of documents (`packing.py`) → tokens (`token_dataset.py`)
 
 Each arrow can be taken for any step without taking it for those before. So a run that goes on at step s needs to be
-told nothing but s, and it does not matter how many processes or threads there are: rank r of W makes the rows from
-r·batch // W to (r + 1)·batch // W of the one global batch.
+told nothing but s and how long it was planned to be, and it does not matter how many processes or threads there are:
+rank r of W makes the rows from r·batch // W to (r + 1)·batch // W of the one global batch.
 """
 
+import os
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.config import to_mapping
+from lmworks.config import from_mapping, to_mapping
 from lmworks.data.batching import Batch, make_batch
 from lmworks.data.config import LoaderConfig
-from lmworks.data.mixing import Mixture, quotas, temperature_weights
+from lmworks.data.draw_plan import DrawPlan
+from lmworks.data.loader_state import LoaderState, SourceState, Stream, differences
 from lmworks.data.order import Permutation
 from lmworks.data.packing import plan_sequences
 from lmworks.data.token_dataset import TokenDataset
-
-STREAM_SETTINGS = ("length", "batch", "steps", "mode", "document_mask", "temperature", "seed")
 
 
 class Loader:
@@ -42,14 +42,19 @@ class Loader:
     of a run without `steps` may be smaller.
 
     names, datasets, plans  of the sources, in the order of the config
-    mixture                 the quotas, and the order in which sources are drawn
+    draws                   the quotas, and the order in which sources are drawn
     steps                   of the run
     step                    the next to be given out
     stall_seconds           how long `next` waited for a batch, in all
     seconds                 since the first `next`; `stall_share` is the part of it that was waiting
 
-    ValueError for sources of different vocabularies, caps that allow fewer sequences than the run asks for, a state of
-    another stream (naming what differs), a rank outside the world, a global batch smaller than it.
+    `state` is what `state()` gave, in whatever world: the run goes on with the next step. It may ask for more steps
+    than before, which come after those that were planned, or for fewer; all else that shapes the stream must be as it
+    was. Forked or sent to another process, the loader goes on there from where it stands here.
+
+    ValueError for a source without a token, sources of different vocabularies, caps that allow fewer sequences than the
+    run asks for, a rank outside the world, a step with fewer sequences than ranks, a state that is damaged or of
+    another stream (naming what is wrong); FileNotFoundError and ShardError as `TokenDataset`.
     """
 
     def __init__(
@@ -60,39 +65,45 @@ class Loader:
         state: Mapping[str, Any] | None = None,
         base: Path = Path(),
     ) -> None:
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank {rank} is outside a world of {world_size}")
-        if config.batch < world_size:
-            raise ValueError(f"a batch of {config.batch} sequences leaves ranks of {world_size} without any")
-        self.config, self.rank, self.world_size = config, rank, world_size
+        if not (isinstance(rank, int) and isinstance(world_size, int) and 0 <= rank < world_size):
+            raise ValueError(f"rank {rank!r} is outside a world of {world_size!r}")
+        self.config, self.rank, self.world_size, self.base = config, rank, world_size, base
         self.names = list(config.sources)
         self.datasets = [TokenDataset(base / source.folder) for source in config.sources.values()]
-        _one_vocabulary(self.names, self.datasets)
+        _can_be_mixed(self.names, self.datasets)
         self.plans = [plan_sequences(d.lengths, config.length, config.mode, config.seed) for d in self.datasets]
-        self.mixture = _mixture(config, [plan.sequences for plan in self.plans])
-        self.steps = -(-self.mixture.total // config.batch)
-        self.step = 0 if state is None else self._step_of(state)
+        self.step = 0
         self.stall_seconds = 0.0
         self._first: float | None = None
-        self._threads = ThreadPoolExecutor(config.workers, thread_name_prefix="loader")
         self._ahead: deque[Future[Batch]] = deque()
+        self._threads: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
+        self._closed = False
+        if state is None:
+            self.draws = self._planned()
+        else:
+            self.restore(state)
+
+    @property
+    def steps(self) -> int:
+        return self.draws.steps
 
     # -----------------------------------------------------------------------------------------------------------------
     # Batches
 
     def batch(self, step: int) -> Batch:
-        """This rank's rows of any step: the same whenever and by whichever thread it is asked for."""
-        if not 0 <= step < self.steps:
-            raise IndexError(f"step {step} of a run of {self.steps}")
-        first = step * self.config.batch
-        rows = min(self.config.batch, self.mixture.total - first)
-        lower, upper = (first + rows * rank // self.world_size for rank in (self.rank, self.rank + 1))
-        sources, sequences = self.sequences_of(np.arange(lower, upper))
+        """This rank's rows of any step: the same whenever and by whichever thread it is asked for.
+
+        IndexError for a step outside the run.
+        """
+        rows = self.draws.rows(step)
+        lower, upper = (rows * rank // self.world_size for rank in (self.rank, self.rank + 1))
+        sources, index = self.draws.draw(step, lower, upper)
+        sequences = self._sequences(sources, index)
         return make_batch(self.datasets, self.plans, sources, sequences, self.config.document_mask)
 
-    def sequences_of(self, draws: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Draws of the run (n,) → their sources and the sequences of those sources' plans, both (n,) int64."""
-        sources, index = self.mixture.draw(draws)
+    def _sequences(self, sources: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The sequences of the sources' plans that their draws number index (n,) show, (n,)."""
         sizes = np.array([plan.sequences for plan in self.plans])[sources]
         epochs, places = np.divmod(index, sizes)
         sequences = np.empty_like(places)
@@ -100,15 +111,21 @@ class Loader:
             here = (sources == source) & (epochs == epoch)
             key = f"{self.config.seed} {epoch} {self.names[source]}"
             sequences[here] = Permutation(self.plans[source].sequences, key)(places[here])
-        return sources, sequences
+        return sequences
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
+        if self._closed:
+            raise ValueError("the loader is closed and gives no more batches; make another from its state()")
         started = time.perf_counter()
         if self._first is None:
             self._first = started
+        if self._threads is None or self._process != os.getpid():  # a fork copies no threads: what they owe never comes
+            self._ahead.clear()
+            self._process = os.getpid()
+            self._threads = ThreadPoolExecutor(self.config.workers, thread_name_prefix="loader")
         while len(self._ahead) < self.config.ahead and self.step + len(self._ahead) < self.steps:
             self._ahead.append(self._threads.submit(self.batch, self.step + len(self._ahead)))
         if not self._ahead:
@@ -116,9 +133,7 @@ class Loader:
         try:
             batch = self._ahead[0].result()
         except BaseException:
-            for future in self._ahead:  # whoever goes on gets this step again, not the next one
-                future.cancel()
-            self._ahead.clear()
+            self._drop_ahead()  # whoever goes on gets this step again, not the next one
             raise
         self._ahead.popleft()
         self.step += 1
@@ -137,14 +152,19 @@ class Loader:
         """Give out step `step` next, whatever came before; IndexError for one outside the run."""
         if not 0 <= step <= self.steps:
             raise IndexError(f"step {step} of a run of {self.steps}")
-        for future in self._ahead:
-            future.cancel()
-        self._ahead.clear()
+        self._drop_ahead()
         self.step = step
 
     def close(self) -> None:
         """End the threads; batches made ahead are dropped."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._closed = True
+        if self._threads is not None and self._process == os.getpid():
+            self._threads.shutdown(wait=True, cancel_futures=True)
+        self._drop_ahead()
+
+    def _drop_ahead(self) -> None:
+        for future in self._ahead:
+            future.cancel()
         self._ahead.clear()
 
     def __enter__(self) -> "Loader":
@@ -157,56 +177,59 @@ class Loader:
     # State
 
     def state(self) -> dict[str, Any]:
-        """Where the run stands, as JSON: the next step, and what the stream it belongs to is made of.
+        """Where the run stands, as JSON: `LoaderState`."""
+        return to_mapping(LoaderState(self.step, self.draws.horizons, self._stream()))
 
-        World size, rank, workers and folders are no part of it.
-        """
-        stream = {name: value for name, value in to_mapping(self.config).items() if name in STREAM_SETTINGS}
-        for name, dataset in zip(self.names, self.datasets, strict=True):
-            source = self.config.sources[name]
-            stream[f"sources.{name}"] = dataset.fingerprint
-            stream[f"sources.{name}.weight"] = source.weight
-            stream[f"sources.{name}.max_epochs"] = source.max_epochs
-        return {"step": self.step, "stream": stream}
+    def restore(self, state: Mapping[str, Any]) -> int:
+        """Go on where a state was saved, as with `state` at the beginning; returns the next step. ValueErrors as there,
+        which leave the loader where it was."""
+        saved = from_mapping(LoaderState, state, ["state"])
+        if found := differences(saved.stream, self._stream()):
+            raise ValueError(f"the saved position is one in another stream of batches: {'; '.join(found)}")
+        draws = self._planned(saved.horizons)
+        if saved.step > draws.steps:
+            raise ValueError(f"the saved position is step {saved.step} of a run of {draws.steps}")
+        self.draws = draws
+        self.seek(saved.step)
+        return saved.step
 
-    def _step_of(self, state: Mapping[str, Any]) -> int:
-        self.step = 0
-        was, now = dict(state["stream"]), self.state()["stream"]
-        differing = [
-            f"{name} was {_short(was.get(name))}, is {_short(now.get(name))}"
-            for name in dict.fromkeys([*was, *now])
-            if name not in was or name not in now or was[name] != now[name]
-        ]
-        if list(was) != list(now) and not differing:
-            differing = ["the sources stand in another order"]
-        if differing:
-            raise ValueError(f"the saved position is one in another stream of batches: {'; '.join(differing)}")
-        if not 0 <= state["step"] <= self.steps:
-            raise ValueError(f"the saved position is step {state['step']} of a run of {self.steps}")
-        return int(state["step"])
+    _step_of = restore
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process goes what makes the same loader there, at the same step."""
+        return Loader, (self.config, self.rank, self.world_size, self.state(), self.base)
+
+    def _stream(self) -> Stream:
+        config = self.config
+        sources = tuple(
+            SourceState(name, dataset.fingerprint, source.weight, source.max_epochs)
+            for (name, source), dataset in zip(config.sources.items(), self.datasets, strict=True)
+        )
+        return Stream(
+            config.length, config.batch, config.mode, config.document_mask, config.temperature, config.seed, sources
+        )
+
+    def _planned(self, horizons: Sequence[int] = ()) -> DrawPlan:
+        draws = DrawPlan(self.config, [plan.sequences for plan in self.plans], horizons)
+        if self.config.batch < self.world_size:
+            raise ValueError(f"a batch of {self.config.batch} sequences leaves ranks of {self.world_size} without any")
+        for step in draws.small_steps:
+            if draws.rows(step) < self.world_size:
+                raise ValueError(
+                    f"step {step} holds the last {draws.rows(step)} sequences, and so leaves ranks of "
+                    f"{self.world_size} without any: set steps to at most {step}, or use fewer ranks"
+                )
+        return draws
 
 
-def _mixture(config: LoaderConfig, sizes: list[int]) -> Mixture:
-    """Quotas of the whole run from the sizes of the sources in sequences."""
-    sources = list(config.sources.values())
-    weights = [source.weight for source in sources if source.weight is not None]
-    caps = [
-        None if source.max_epochs is None else int(round(source.max_epochs * size, 6))  # 0.29 · 100 is 29
-        for source, size in zip(sources, sizes, strict=True)
-    ]
-    total = sum(sizes) if config.steps is None else config.steps * config.batch
-    return Mixture(quotas(weights or temperature_weights(sizes, config.temperature), caps, total))
-
-
-def _one_vocabulary(names: list[str], datasets: list[TokenDataset]) -> None:
+def _can_be_mixed(names: list[str], datasets: list[TokenDataset]) -> None:
     for name, dataset in zip(names, datasets, strict=True):
+        if not dataset.tokens:
+            raise ValueError(
+                f"the {dataset.documents:,} documents of {name} ({dataset.folder}) are all empty: leave the source out"
+            )
         if dataset.index.vocabulary != datasets[0].index.vocabulary:
             raise ValueError(
                 f"the ids of {name} ({dataset.folder}) are of another vocabulary than those of {names[0]} "
                 f"({datasets[0].folder}): tokenize both with one tokenizer"
             )
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return f"{text[:12]}…" if len(text) > 40 else text

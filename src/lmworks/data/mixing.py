@@ -13,23 +13,26 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-LARGEST = 2**31 - 1  # sequences in a run, so that products of two counts stay below 2^63
+from lmworks.data.config import LARGEST
 
 
-def temperature_weights(sizes: Sequence[int], temperature: float) -> list[float]:
-    """p ∝ n^(1/T), relative to the largest source: T = 1 follows the sizes, T → ∞ makes all sources equal."""
-    largest = max(sizes)
-    return [(size / largest) ** (1 / temperature) for size in sizes]
+def temperature_weights(sizes: Sequence[int], temperature: float) -> list[Fraction]:
+    """p ∝ n^(1/T), relative to the largest source: T = 1 follows the sizes, T → ∞ makes all sources equal.
+
+    Fractions, as what a float cannot hold any more is still wanted of a source when the larger ones are capped.
+    """
+    exponents = [math.log2(size / max(sizes)) / temperature for size in sizes]
+    return [Fraction(2.0 ** (x - math.floor(x))) * Fraction(2) ** math.floor(x) for x in exponents]
 
 
-def quotas(weights: Sequence[float], caps: Sequence[int | None], total: int) -> list[int]:
+def quotas(weights: Sequence[float | Fraction], caps: Sequence[int | None], total: int) -> list[int]:
     """How many of `total` sequences each source gives: in proportion to the weights, but never more than its cap.
 
     Water-filling: with q_i = min(cap_i, λ·w_i), the level λ at which the quotas sum to the total is found source by
     source, in the order in which they reach their caps. Whole numbers by largest remainder (earlier sources first). As
     the quotas hold for the whole run, a mixture is the same at its end as at its beginning: no source runs dry.
 
-    ValueError when the caps together allow fewer than `total`.
+    Weights are positive. ValueError when the caps together allow fewer than `total`.
     """
     most = math.inf if None in caps else sum(cap for cap in caps if cap is not None)
     if most < total:

@@ -9,6 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from lmworks.adapt.adapted import apply
+from lmworks.adapt.config import LoraConfig
+from lmworks.adapt.initialising import initialise_lora
+from lmworks.adapt.merging import merge
 from lmworks.model.checkpoint import assemble, load
 from lmworks.model.config import MaskedLanguageModelHead, Norm, PoolHead, SpanBoundaryHead
 from lmworks.model.extending import extend_vocabulary, vocabulary_parameters
@@ -133,6 +137,16 @@ def test_transformers_loads_the_extended_folder(tied, tiny_tokenizer, tmp_path):
     assert torch.allclose(model(torch.tensor([ids])).logits, new.model(torch.tensor([ids])), atol=1e-5)
     again = load(folder)
     assert again.fingerprint == new.fingerprint and again.tokenizer.hash == new.tokenizer.hash
+
+
+def test_a_model_with_adapters_is_refused(tiny_tokenizer):
+    old = made(of_llama(True), tiny_tokenizer)
+    lora = initialise_lora(old.config, LoraConfig(r=2), torch.Generator().manual_seed(0))
+    adapted = old.with_model(apply(old.model, lora))
+    with pytest.raises(ValueError, match="without its adapters, or merge them"):
+        extend_vocabulary(adapted, ["antigen"])
+    merged = extend_vocabulary(old.with_model(merge(old.model, lora)), ["antigen"])
+    assert merged.model.tokens.shape[0] > 267
 
 
 def test_mistakes_are_named(tiny_tokenizer):

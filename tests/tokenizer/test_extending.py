@@ -4,11 +4,12 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
-from lmworks.tokenizer.extending import extend_by_tokens, extend_for_texts
+from lmworks.tokenizer.extending import extend_by_tokens, extend_for_texts, why_no_pieces
 from lmworks.tokenizer.sentence_piece import sentence_piece_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer
+from lmworks.tokenizer.word_rules import WordRule
 
 DOMAIN = ["the antigen binds the antibody", "antibodies and antigens in the serum", "an antigen; the antibody!"] * 3
 LETTERS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -194,3 +195,167 @@ def test_what_the_tokenizer_leaves_out_is_no_token(minilm):
     tokenizer = Tokenizer.load(minilm)
     with pytest.raises(ValueError, match="leaves its characters out of every text"):
         extend_by_tokens(tokenizer, ["\x01\x02"])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Vocabularies of odd make
+
+
+def of_bytes(merges=(), special=("<|end|>",), rule=None, ignore_merges=False):
+    """Byte-level BPE whose special tokens come behind its vocabulary and are not in it, as LLaMA 3's and Qwen's."""
+    letters = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in merges)]
+    vocabulary = {letter: index for index, letter in enumerate(letters)}
+    backend = tokenizers.Tokenizer(models.BPE(vocabulary, list(merges), ignore_merges=ignore_merges))
+    backend.pre_tokenizer = rule or pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    return Tokenizer(backend, {"eos_token": special[0]} if special else {})
+
+
+def again(tokenizer, folder):
+    """What a folder gives that the tokenizer was saved into."""
+    folder.mkdir()
+    tokenizer.save(folder)
+    return Tokenizer.load(folder)
+
+
+@pytest.mark.parametrize("ignore_merges", [False, True])
+def test_special_tokens_behind_the_vocabulary_keep_their_ids(ignore_merges, tmp_path):
+    old = of_bytes([("a", "n"), ("t", "i")], ("<|end|>", "<|im_start|>"), ignore_merges=ignore_merges)
+    extension = extend_for_texts(old, DOMAIN, 8)
+    assert list(extension.pieces) == list(range(260, 268))
+    for tokenizer in (extension.tokenizer, again(extension.tokenizer, tmp_path / "saved")):
+        assert tokenizer.special_ids == old.special_ids == {"<|end|>": 258, "<|im_start|>": 259}
+        assert tokenizer.eos_ids == (258,)
+        for text in [*DOMAIN, "<|end|> of <|im_start|>"]:  # text stays text
+            assert spelled_out(extension, tokenizer.encode(text)) == old.encode(text)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "sentence_piece", "word_piece", "unigram"])
+def test_a_vocabulary_can_be_extended_twice(kind, request, tmp_path):
+    first = of_bytes() if kind == "bytes" else request.getfixturevalue(kind)
+    one = extend_by_tokens(first, ["antigen", "<tool>"])
+    two = extend_for_texts(one.tokenizer, [*DOMAIN, "the antigen <tool> the antigen"], 3)
+    three = extend_by_tokens(two.tokenizer, ["<call>"])
+    saved = again(three.tokenizer, tmp_path / "saved")
+    names = saved.backend.get_vocab()
+    assert names["<call>"] == len(names) - 1 == max(three.pieces)
+    texts = ["an antigen <tool>the antibody", *DOMAIN]
+    if kind == "sentence_piece":  # puts a space before what stands behind an added token
+        assert saved.decode(saved.encode(texts.pop(0))) == "an antigen <tool> the antibody"
+    if kind == "unigram":  # the same, and all of its new tokens are added ones
+        texts = ["the serum binds"]
+    for text in texts:
+        ids = saved.encode(text)
+        for step in (three, two, one):
+            ids = spelled_out(step, ids)
+        assert ids == first.encode(text)
+
+
+def test_nothing_is_learnt_inside_an_added_token():
+    """No text becomes what stands in one, however often it occurs."""
+    old = extend_by_tokens(of_bytes(), ["<function=call>"]).tokenizer
+    extension = extend_for_texts(old, ["<function=call> x", "<function=call> y", "z zz zz"] * 3, 9)
+    spelled = [old.decode(pieces) for pieces in extension.pieces.values()]
+    assert " zz" in spelled and not [text for text in spelled if text.strip(" zxy")]
+
+
+@pytest.mark.parametrize("rule", ["gpt2", "gpt4"])
+def test_every_new_token_occurs_in_the_texts_it_was_learnt_from(rule):
+    """None is such that the rule for words, the normaliser or another token would always come before it."""
+    old = of_bytes(rule=WordRule(rule).pre_tokenizer())
+    old.backend.normalizer = normalizers.NFC()
+    texts = ["e\u0301tude 1234 12345\n\n  x = f(x)\n  y = f(y)\n", "e\u0301tudes don't\tdo <|end|> that\n\n"] * 3
+    extension = extend_for_texts(old, texts, 40)
+    # A token that is a part of another may be hidden by it: those of the texts are met on the way.
+    reached = {index for step in range(1, 41) for index in shorter(old, texts, step)}
+    assert reached == set(extension.pieces)
+
+
+def shorter(old, texts, count):
+    extension = extend_for_texts(old, texts, count)
+    return {i for text in texts for i in extension.tokenizer.encode(text) if i in extension.pieces}
+
+
+def test_letters_that_would_be_decoded_as_bytes_are_refused():
+    with pytest.raises(ValueError, match="would be decoded as '<gr\N{REPLACEMENT CHARACTER}"):
+        extend_by_tokens(of_bytes(), ["<größe>"])
+    extension = extend_by_tokens(of_bytes(), ["größe"])  # a word is merged from its bytes
+    assert extension.tokenizer.decode(list(extension.pieces)[-1:]) == "größe"
+
+
+def test_an_added_token_with_spaces_takes_no_name_from_a_word():
+    """A space is no letter of the vocabulary, which spells "a b" as a and b, and no text "a b" is the word "ab"."""
+    old = extend_by_tokens(of_bytes(), ["a b"]).tokenizer
+    extension = extend_for_texts(old, ["ab ab ab"], 1)
+    assert extension.tokenizer.encode("ab") == list(extension.pieces)
+
+
+def test_bytes_are_joined_to_characters_and_line_breaks_stay(sentence_piece):
+    texts = ["größer\ngröße\nגדול\0größer\n"] * 3
+    extension = extend_for_texts(sentence_piece, texts, 30)
+    assert sentence_piece.encode("\n")[-1] == extension.tokenizer.encode("\n")[-1]
+    assert all(len(old) > 1 for old in extension.pieces.values())
+    for text in [*texts, "größe\n\0א <0x41> <0xC3><0xB6>"]:
+        ids = extension.tokenizer.encode(text)
+        assert spelled_out(extension, ids) == sentence_piece.encode(text)
+        assert extension.tokenizer.decode(ids) == text
+
+
+@settings(max_examples=200, deadline=None)
+@given(texts=st.lists(LETTERS, min_size=1, max_size=4), other=LETTERS)
+def test_any_text_is_the_old_one_with_pieces_joined_in_sentence_piece(sentence_piece, texts, other):
+    try:
+        extension = extend_for_texts(sentence_piece, texts, 12, least=1)
+    except ValueError:
+        return
+    for text in (*texts, other):
+        assert spelled_out(extension, extension.tokenizer.encode(text)) == sentence_piece.encode(text)
+
+
+def test_a_given_word_gets_its_characters_first(sentence_piece):
+    extension = extend_by_tokens(sentence_piece, ["größer"])
+    names = {index: name for name, index in extension.tokenizer.backend.get_vocab().items()}
+    assert [names[index] for index in extension.pieces][:2] == ["ö", "ß"]
+    assert names[extension.tokenizer.encode("größer")[0]] == "▁größer"
+    # The space before a text is the tokenizer's own: with it or without, the word is the same.
+    with_space = extend_by_tokens(sentence_piece, [" größer"])
+    assert with_space.pieces == extension.pieces
+
+
+def test_unknown_letters_are_no_part_of_a_merge():
+    backend = tokenizers.Tokenizer(models.BPE({"<unk>": 0, "a": 1, "b": 2}, [], unk_token="<unk>"))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.WhitespaceSplit(), decoders.Fuse()
+    old = Tokenizer(backend)  # no role says that <unk> is unknown
+    extension = extend_for_texts(old, ["axb axb ab ab"], 5)
+    assert [extension.tokenizer.backend.id_to_token(index) for index in extension.pieces] == ["ab"]
+    assert extension.tokenizer.encode("axb") == [1, 0, 2]
+    one = extend_by_tokens(Tokenizer(backend, {"unk_token": "<unk>"}), ["x"])
+    assert one.merged == 0 and one.tokenizer.encode("axb") == [1, 3, 2]
+
+
+def test_odd_requests_are_named():
+    with pytest.raises(ValueError, match="list of different texts"):
+        extend_by_tokens(of_bytes(), ["antigen", "antigen"])
+    with pytest.raises(ValueError, match="list of different texts"):
+        extend_by_tokens(of_bytes(), "antigen")
+    with pytest.raises(ValueError, match="give a list of strings"):
+        extend_for_texts(of_bytes(), "antigen", 3)
+    random = of_bytes()
+    random.backend.model.dropout = 0.1
+    with pytest.raises(ValueError, match=r"dropout = 0\.1"):
+        extend_for_texts(random, DOMAIN, 3)
+
+
+def test_a_special_name_that_the_rule_leaves_whole_is_no_text():
+    """The name is in the model's vocabulary now, and a word that has a name is not merged there."""
+    old = of_bytes(special=("stop",), ignore_merges=True)
+    extended = extend_for_texts(old, DOMAIN, 3).tokenizer
+    assert extended.special_ids == old.special_ids
+    assert extended.encode("stop") == old.encode("stop")
+
+
+@pytest.mark.parametrize("kind", ["word_piece", "unigram"])
+def test_why_others_get_no_pieces_is_told(kind, request):
+    assert "a new piece" in why_no_pieces(request.getfixturevalue(kind))
+    assert why_no_pieces(of_bytes()) is None

@@ -54,12 +54,8 @@ def with_extension(checkpoint: Checkpoint, extension: Extension) -> Checkpoint:
     `extend_vocabulary`."""
     old = checkpoint.config.embedding.vocabulary
     rows = _padded(max(extension.pieces) + 1, old)
+    _refuse_changed(checkpoint)
     weights = checkpoint.model.state_dict() if "model" in checkpoint.__dict__ else checkpoint.weights
-    if strange := sorted(weights.keys() ^ empty_model(checkpoint.config).state_dict().keys()):
-        raise ValueError(
-            f"only the vocabulary of a plain model is extended, and this one has or lacks {', '.join(strange[:3])}: "
-            "extend it without its adapters, or merge them into it first (lmworks.adapt.merge)"
-        )
     by_vocabulary = vocabulary_parameters(checkpoint.config)
 
     def read(name: str) -> Tensor:
@@ -71,6 +67,19 @@ def with_extension(checkpoint: Checkpoint, extension: Extension) -> Checkpoint:
         weights=LazyTensors({name: partial(read, name) for name in weights}),
         tokenizer=extension.tokenizer,
     )
+
+
+def _refuse_changed(checkpoint: Checkpoint) -> None:
+    """ValueError for a model that has been made of other modules than its config says: what they add would be lost."""
+    if "model" not in checkpoint.__dict__:
+        return
+    plain = {name: type(module) for name, module in empty_model(checkpoint.config).named_modules()}
+    for name, module in checkpoint.model.named_modules():
+        if plain.get(name) is not type(module):
+            raise ValueError(
+                f"only a plain model's vocabulary is extended, and in this one {name} is a {type(module).__name__}: "
+                "extend it without its adapters, or merge them into it first (lmworks.adapt.merge)"
+            )
 
 
 def vocabulary_parameters(config: configs.ModelConfig) -> frozenset[str]:

@@ -70,8 +70,9 @@ def extend_by_tokens(tokenizer: Tokenizer, tokens: Sequence[str]) -> Extension:
     With BPE a text of one word is merged from its pieces, left to right, and the tokens between are new as well. It is
     the token wherever it is cut as it is by itself: a word that begins in the same way is another word. Where a
     tokenizer puts a space before every text, as SentencePiece does, the two spellings of a word above are the same. A
-    text that the rule for words cuts becomes an added token. ValueError for a text that is a token already, that is
-    given twice, or that could not be decoded.
+    text that the rule for words cuts becomes an added token; such a tokenizer then puts a space behind it, too, as it
+    does behind its special tokens. ValueError for a text that is a token already, that is given twice, or that could
+    not be decoded.
     """
     if isinstance(tokens, str) or len(set(tokens)) < len(tokens):
         raise ValueError(f"the tokens must be a list of different texts, got {tokens!r}")
@@ -251,9 +252,6 @@ class _Draft:
                     f"{token!r} cannot be an added token here: it would be decoded as {extended.decode([index])!r}, "
                     "with letters taken for bytes; give a word, or a name in ASCII"
                 )
-        for token, index in self._tokenizer.special_ids.items():
-            if index in extended.encode(token) and index not in self._tokenizer.encode(token):
-                raise ValueError(f"any text could become {token!r}, which this tokenizer's rule makes one word of")
 
 
 def _joined(names: list[str], pair: tuple[str, str]) -> list[str]:

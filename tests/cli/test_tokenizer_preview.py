@@ -7,9 +7,11 @@ import pytest
 import tokenizers
 from typer.testing import CliRunner
 
+from byte_tokenizer import byte_tokenizer
 from lmworks.cli.tokenizer import app
 from lmworks.cli.tokenizer.conversations import read_conversation, read_tools
 from lmworks.records import Message
+from lmworks.tokenizer.families import FAMILIES, chat_template
 from lmworks.tokenizer.tokenizer import Tokenizer
 from test_cli import lmworks
 
@@ -118,6 +120,19 @@ def test_rows_functions_and_what_ends_a_text(folder, tmp_path):
         and '«<tool_call>⏎\n{"name": "find", "arguments": {"key": "on"}}' in plain
     )
     assert "a turn ends with: 2 <|im_end|>, 0 <|endoftext|>" in text
+
+
+def test_calls_as_the_template_writes_them(tmp_path):
+    tokenizer = byte_tokenizer({"bos_token": "<s>", "eos_token": "</s>"})
+    tokenizer.backend.add_special_tokens([*FAMILIES["mistral-v3"].tokens])
+    folder = tmp_path / "mistral"
+    folder.mkdir()
+    Tokenizer(tokenizer.backend, tokenizer.roles).save(folder, chat_template("mistral-v3"))
+    call = {"id": "abcdefgh1", "function": {"name": "find", "arguments": {}}}
+    file = written(tmp_path / "one.json", [ASKED[0], {"role": "assistant", "content": None, "tool_calls": [call]}])
+    assert "functions and calls are text here" in shown(str(folder), "--conversation", file)
+    native = shown(str(folder), "--conversation", file, "--native-calls")
+    assert "«⟦[TOOL_CALLS]⟧│·│[│{" in native and "are text here" not in native
 
 
 def test_a_template_that_hides_an_answer_is_told(folder, tmp_path):

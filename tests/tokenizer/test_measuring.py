@@ -191,6 +191,6 @@ def test_none_among_many_tokens_is_rare_and_few_passages_say_less():
 def test_a_ratio_that_happens_to_be_one_is_no_share():
     """As many tokens as in the original, with passages above and below."""
     top, bottom = np.array([4, 6, 12, 8]), np.array([6, 4, 10, 10])
-    score, near = ratio(top, bottom, {}), ratio(top + [1, 0, 0, 0], bottom, {})
+    score, near = ratio(top, bottom, {}), ratio(top + np.array([1, 0, 0, 0]), bottom, {})
     assert isinstance(score, Scored) and isinstance(near, Scored)
     assert score.value == 1 and score.interval[1] == pytest.approx(near.interval[1], abs=0.1) and score.interval[1] > 1

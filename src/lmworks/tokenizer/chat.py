@@ -107,7 +107,7 @@ class ChatRenderer:
         The model is told of the functions in `tools` by its template, or where that knows none by a text before the
         conversation (`tool_form`). Nothing is ever truncated.
         """
-        if (tools or any(m.tool_calls or m.role == "tool" for m in messages)) and not self._writes_calls:
+        if (tools or any(m.tool_calls or m.role == "tool" for m in messages)) and not self.writes_calls:
             messages, tools = as_text(messages, tools, self.tool_form), ()
         if "content_is_json" in self.template.source:
             messages = [with_plain_json(message) for message in messages]
@@ -127,7 +127,7 @@ class ChatRenderer:
         return form_of(self._render_rows, self._special.before_first)
 
     @cached_property
-    def _writes_calls(self) -> bool:
+    def writes_calls(self) -> bool:
         """Whether the template is given functions, calls and results, which become text otherwise."""
         return self.tool_form.native or (self.native_calls and knows_calls(self._render_rows))
 

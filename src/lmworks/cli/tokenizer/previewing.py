@@ -56,6 +56,13 @@ def preview(
     tools: Annotated[
         Path | None, typer.Option(help="Functions that the model is told of: a .json file with a list of them.")
     ] = None,
+    native_calls: Annotated[
+        bool,
+        typer.Option(
+            "--native-calls",
+            help="Write functions and calls as the template does also where lmworks serves them as text, as Mistral's.",
+        ),
+    ] = False,
     prompt: Annotated[
         bool, typer.Option("--prompt", help="Go on up to where the model answers, as in serving.")
     ] = False,
@@ -76,7 +83,7 @@ def preview(
         raise ValueError("--row chooses a line of the .jsonl file given with --conversation")
     messages, functions = read_conversation(conversation, row) if conversation is not None else ([], [])
     functions = read_tools(tools) if tools is not None else functions
-    renderer, source, missing = _renderer(model, family)
+    renderer, source, missing = _renderer(model, family, native_calls)
     rendered = renderer.render(messages or _example(renderer), prompt, functions)
     console = new_console()
     plain = console.no_color or not console.is_terminal
@@ -85,6 +92,9 @@ def preview(
     console.print(_legend(plain, unknown > 0), soft_wrap=True)
     console.print(_body(tokens, plain), soft_wrap=True, end="\n\n")
     console.print(_counts(rendered, renderer, source, unknown), soft_wrap=True, highlight=False)
+    if (functions or any(message.tool_calls for message in messages)) and not renderer.writes_calls:
+        note = "functions and calls are text here: the template writes none, or none that an answer can be held to"
+        console.print(f"[dim]{note}[/dim]", soft_wrap=True, highlight=False)
     for index in rendered.untrained:
         warning = f"message {index + 1}, the assistant's, is not trained on: the template hides it or leaves it out"
         console.print(f"[yellow]{warning}[/yellow]", soft_wrap=True, highlight=False)
@@ -98,9 +108,10 @@ def preview(
         console.print(f"[yellow]{warning}[/yellow]", soft_wrap=True, highlight=False)
 
 
-def _renderer(model: str, family: str | None) -> "tuple[ChatRenderer, str, Sequence[str]]":
+def _renderer(model: str, family: str | None, native_calls: bool) -> "tuple[ChatRenderer, str, Sequence[str]]":
     """The renderer, where its template comes from, and what the template writes that is no token."""
     from lmworks.model.finding_tokenizers import find_renderer, find_tokenizer, own_chat_template
+    from lmworks.tokenizer.chat import ChatRenderer
     from lmworks.tokenizer.families import FAMILIES, chat_template, check_roles, missing_tokens
 
     if family is not None:
@@ -111,6 +122,8 @@ def _renderer(model: str, family: str | None) -> "tuple[ChatRenderer, str, Seque
     if family is not None:
         check_roles(family, found.tokenizer, found.name)
     renderer = find_renderer(found, family)
+    if native_calls:
+        renderer = ChatRenderer(renderer.template.source, renderer.tokenizer, native_calls=True)
     if family is None:
         return renderer, f"the chat template of {found.name}", ()
     return renderer, f"the template of the family {family}", missing_tokens(family, found.tokenizer)

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from lmworks.cli import asking, bench, building, log, model, serving, tokenizer
+from lmworks.cli import asking, bench, building, log, model, planning, serving, tokenizer, vectors
 
 app = typer.Typer(
     add_completion=False,
@@ -28,6 +28,7 @@ for verb in (
     asking.lineage,
     building.stage,
     bench.bench,
+    planning.plan,
 ):
     app.command(
         cls=building.StageCommand if verb is building.stage else None,
@@ -35,6 +36,7 @@ for verb in (
     )(verb)
 app.add_typer(model.app, name="model")
 app.add_typer(tokenizer.app, name="tokenizer")
+app.add_typer(vectors.app, name="vectors")
 app.add_typer(log.app, name="log")
 app.add_typer(serving.keys_app, name="keys")
 

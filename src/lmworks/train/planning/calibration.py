@@ -25,6 +25,8 @@ from lmworks.model.config import Learned, ModelConfig
 from lmworks.model.counting import count_parameters
 from lmworks.model.transformer import Transformer
 from lmworks.train.planning.compute import train_flops_per_token
+from lmworks.train.planning.layout import Layout
+from lmworks.train.planning.plan import Speed
 
 _VERSION = 1  # of what is measured: an older measurement is made again
 _STEP_SECONDS = 2.0  # a step that would take longer is measured on fewer tokens
@@ -91,6 +93,15 @@ def calibrate(
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_json(kept, asdict(measured))
     return measured
+
+
+def measured_speed(config: ModelConfig, layout: Layout, numbers: str) -> Speed:
+    """The speed of this machine for a plan: on its first GPU, or its processor. ValueError as `calibrate`."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype: Dtype = "float32" if numbers == "float32" or device == "cpu" else "bfloat16"
+    found = calibrate(config, layout.sequences, layout.length, dtype, device)
+    source = f"measured here: {found.method}; their matrix products alone reach {found.products / 1e12:,.3g} TFLOP/s"
+    return Speed(found.rate, source, whole_run=False)
 
 
 def measure(config: ModelConfig, sequences: int, length: int, dtype: Dtype, device: str) -> Calibration:

@@ -13,19 +13,19 @@ from lmworks.train.planning.scaling_laws import training_flops
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A peak learning rate and a batch in tokens; None where the rule gives none."""
+    """A peak learning rate and a batch in tokens."""
 
     learning_rate: float
-    batch_tokens: float | None
+    batch_tokens: float
 
 
 @dataclass(frozen=True)
 class Rule:
-    """`suggest(parameters, tokens)`; `parameters` as `counts` says."""
+    """`suggest(parameters, tokens)`, of parameters without embeddings; `with_head`: the head's projection counts."""
 
     suggest: Callable[[float, float], Suggestion]
-    counts: str
     source: str
+    with_head: bool = False
 
 
 def _step_law(parameters: float, tokens: float) -> Suggestion:
@@ -42,13 +42,9 @@ def _deepseek(parameters: float, tokens: float) -> Suggestion:
 
 
 RULES: dict[str, Rule] = {
-    "step-law": Rule(_step_law, "parameters without embeddings", "Li et al. 2025, Predictable Scale, part I"),
-    "porian": Rule(
-        _porian,
-        "parameters without the input embedding",
-        "Porian et al. 2024, compute-optimal runs, 2,048 tokens a sequence",
-    ),
-    "deepseek": Rule(_deepseek, "parameters without embeddings", "Bi et al. 2024, DeepSeek LLM, equation 1"),
+    "step-law": Rule(_step_law, "Li et al. 2025, Predictable Scale, part I"),
+    "porian": Rule(_porian, "Porian et al. 2024, compute-optimal runs with sequences of 2,048", with_head=True),
+    "deepseek": Rule(_deepseek, "Bi et al. 2024, DeepSeek LLM, equation 1"),
 }
 
 

@@ -1,22 +1,24 @@
-"""A plan of a training run, from whatever was given of it: the numbers of every part, and why. Free of torch."""
+"""A plan of a training run from whatever is given of it: a budget, a model, tokens, a layout. Free of torch.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+What measures this machine is handed in as a function, `calibration.measured_speed`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from lmworks.model.config import ModelConfig
 from lmworks.model.counting import count_parameters, sizes_of_parts
-from lmworks.train.planning.batch_size import critical_batch_tokens
 from lmworks.train.planning.communication import communication_bytes
 from lmworks.train.planning.compute import (
-    Device,
+    UTILISATION,
     bubble_share,
+    find_device,
     repeated_share,
     train_flops_per_token,
 )
-from lmworks.train.planning.hyperparameters import RULES
 from lmworks.train.planning.layout import NUMBERS, Layout
 from lmworks.train.planning.memory import Memory, expected_memory
-from lmworks.train.planning.published import DEFAULT_LAW, LAWS, find_law
+from lmworks.train.planning.published import DEFAULT_LAW, find_law
 from lmworks.train.planning.scaling_laws import (
     FLOPS_PER_PARAMETER_AND_TOKEN,
     Allocation,
@@ -24,47 +26,132 @@ from lmworks.train.planning.scaling_laws import (
     ParametricLaw,
     training_flops,
 )
+from lmworks.train.planning.shape import FAMILIES, Shape, explain_shape
 
-_SUFFIXES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
+THIS_MACHINE = "this"
+_FIRST_GUESS = 10e6  # parameters of the model that is measured before any other is known
+_ROUNDS = 3  # of speed → budget → model → speed
 
 
 @dataclass(frozen=True)
-class Line:
-    """A number of the plan, in words, with its reason."""
+class PlanConfig:
+    """What is given of a run. One or two of `flops`, `hours`, `budget`, `params` and `tokens`; the others follow.
 
-    name: str
-    value: str
-    why: str
+    flops         operations; `hours` on all devices at once; `budget` in money, at `price` for a device and an hour.
+    params        parameters, embeddings included; a `model` of a published size says them by itself.
+    model         a family whose shape is chosen (`shape.FAMILIES`), or the name of a published size.
+    law           a name of `published.LAWS`.
+    device        "this" machine, or a name of `compute.DEVICES`, which reaches `utilisation` of its peak.
+    numbers       a name of `layout.NUMBERS`; `optimizer` one of `layout.OPTIMIZERS`.
+    """
+
+    flops: float | None = None
+    hours: float | None = None
+    budget: float | None = None
+    params: float | None = None
+    tokens: float | None = None
+    model: str = "llama"
+    law: str = DEFAULT_LAW
+    vocabulary: int = 32_000
+    device: str = THIS_MACHINE
+    utilisation: float = UTILISATION
+    price: float | None = None
+    numbers: str = "mixed"
+    optimizer: str = "adamw"
+    layout: Layout = field(default_factory=Layout)
+
+    def __post_init__(self) -> None:
+        for name in ("flops", "hours", "budget", "params", "tokens", "price"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be above 0, got {value}")
+        if sum(value is not None for value in (self.flops, self.hours, self.budget)) > 1:
+            raise ValueError("flops, hours and budget all say how much to spend: give one of them")
+        if self.budget is not None and self.price is None:
+            raise ValueError("a budget buys hours of devices: give a price too, what one device costs for an hour")
+        if not 0 < self.utilisation <= 1:
+            raise ValueError(f"utilisation is a share above 0 and at most 1, got {self.utilisation}")
+        if self.numbers not in NUMBERS:
+            raise ValueError(f"numbers is one of {', '.join(NUMBERS)}, got {self.numbers!r}")
+
+    @property
+    def device_hours(self) -> float | None:
+        """Of all devices together, where hours or money were given."""
+        if self.hours is not None:
+            return self.hours * self.layout.devices
+        return None if self.budget is None or self.price is None else self.budget / self.price
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Model operations per second of one device, and where that is from."""
+    """Model operations per second of one device, and where that is from. `whole_run`: what a pipeline waits and what is
+    computed again is in it already, as in a published utilisation."""
 
     rate: float
     source: str
+    whole_run: bool
 
 
 @dataclass(frozen=True)
 class Duration:
-    """`hours` on the wall, on all devices together `device_hours`; `cost` in the unit of the price, if there was one."""
+    """`hours` on the wall, `device_hours` of all devices together, and their `cost` in the unit of the price, if there
+    was one."""
 
     hours: float
     device_hours: float
     cost: float | None
 
 
-def parse_quantity(text: str) -> float:
-    """ "7e9", "7B", "1.5T", "300M" or "20_000" as a number; ValueError for anything else and for what is not above 0."""
-    plain = text.strip().replace("_", "").replace(",", "").lower()
-    factor = _SUFFIXES.get(plain[-1:], 1.0)
-    try:
-        value = float(plain[:-1] if factor != 1.0 else plain) * factor
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ValueError(f"{text!r} is no number above 0; write it like 7e9, 7B, 300M or 1.5T")
-    return value
+@dataclass(frozen=True)
+class Plan:
+    """`given` names what the allocation was found from. `shape` is None for a model of a published size. Without a
+    `speed` there is no `duration`, and `unmeasured` says why. `communication` is in bytes a step, by part."""
+
+    request: PlanConfig
+    allocation: Allocation
+    given: tuple[str, ...]
+    config: ModelConfig
+    shape: Shape | None
+    layout: Layout
+    memory: Memory
+    communication: dict[str, float]
+    speed: Speed | None
+    unmeasured: str
+    duration: Duration | None
+
+
+Measure = Callable[[ModelConfig, Layout, str], Speed]
+
+
+def make_plan(request: PlanConfig, measure: Measure | None = None) -> Plan:
+    """All of the plan. `measure(config, layout, numbers)` gives the speed of this machine; None: not known.
+
+    ValueError or LookupError, with the fix, for what does not go together; so too where the speed of this machine
+    decides and cannot be measured.
+    """
+    law = find_law(request.law).law
+    fixed = fixed_model(request.model)
+    known = {"parameters": request.params, "tokens": request.tokens, "flops": request.flops}
+    if fixed is not None:
+        if request.params is not None:
+            raise ValueError(f"{request.model} has its own number of parameters: leave params out, or name a family")
+        known["parameters"] = _counted(fixed, law)
+    given = tuple(name for name, value in known.items() if value is not None)
+    if request.device_hours is not None:
+        given = (*given, "flops")
+        known["flops"] = _affordable_flops(request, law, fixed, known, measure)
+    allocation = allocate(law, **known)
+    shape = None if fixed is not None else _shape(request, allocation.parameters)
+    config = fixed if shape is None else shape.config
+    assert config is not None
+    layout = replace(request.layout, length=min(request.layout.length, config.context_length))
+    memory = expected_memory(config, layout, NUMBERS[request.numbers], request.optimizer)
+    communication = communication_bytes(config, layout, NUMBERS[request.numbers], memory.rank)
+    speed, unmeasured = _speed_or_why_not(request, config, layout, measure)
+    duration = None if speed is None else run_duration(config, layout, allocation.tokens, speed, request.price)
+    return Plan(
+        request, allocation, given, config, shape, layout, memory, communication, speed, unmeasured, duration
+    )  # fmt: skip
 
 
 def allocate(
@@ -72,123 +159,102 @@ def allocate(
 ) -> Allocation:
     """One given: the law says the other two. Two given: C = 6 N D says the third, and a parametric law the loss.
     ValueError for none or all three."""
-    given = {"flops": flops, "parameters": parameters, "tokens": tokens}
-    known = {name: value for name, value in given.items() if value is not None}
-    if len(known) not in (1, 2):
-        raise ValueError(
-            "give one or two of operations, parameters and tokens (the third follows from C = 6 N D), "
-            f"got {', '.join(known) or 'none'}"
-        )
-    if flops is not None and parameters is None and tokens is None:
-        return law.allocate(flops)
-    if parameters is not None and flops is None and tokens is None:
-        return law.for_parameters(parameters)
-    if tokens is not None and flops is None and parameters is None:
-        return law.for_tokens(tokens)
-    if parameters is None:
-        assert flops is not None and tokens is not None
-        parameters = flops / (FLOPS_PER_PARAMETER_AND_TOKEN * tokens)
-    elif tokens is None:
-        assert flops is not None
-        tokens = flops / (FLOPS_PER_PARAMETER_AND_TOKEN * parameters)
-    assert tokens is not None
-    loss = law.loss(parameters, tokens) if isinstance(law, ParametricLaw) else None
-    return Allocation(parameters, tokens, training_flops(parameters, tokens), loss)
-
-
-def allocation_lines(allocation: Allocation, name: str, given: Sequence[str]) -> list[Line]:
-    """What is trained on how much, and why so."""
-    law = find_law(name)
-    best = law.law.allocate(allocation.flops)
-    ratio, best_ratio = allocation.tokens / allocation.parameters, best.tokens / best.parameters
-    reasons = {
-        key: "given" if key in given else f"follows from the law {name}" if len(given) == 1 else "C = 6 N D"
-        for key in ("flops", "parameters", "tokens")
-    }
-    counted = "" if law.law.counts == "all" else "; this law counts no embeddings"
-    lines = [
-        Line("operations", f"{allocation.flops:.3g} FLOPs", reasons["flops"]),
-        Line("parameters", short(allocation.parameters), reasons["parameters"] + counted),
-        Line("tokens", short(allocation.tokens), reasons["tokens"]),
-        Line("tokens per parameter", f"{ratio:.3g}", f"{best_ratio:.3g} would be best for these operations by {name}"),
-    ]
-    if allocation.loss is not None:
-        why = f"in nats per token, of the text that {name} was fitted on: with yours, a comparison only"
-        lines.append(Line("loss", f"{allocation.loss:.3f}", why))
-        if best.loss is not None and allocation.loss > best.loss + 5e-4:
-            lines.append(
-                Line("loss at the best ratio", f"{best.loss:.3f}", f"{short(best.parameters)} on {short(best.tokens)}")
+    match flops, parameters, tokens:
+        case float() | int(), None, None:
+            return law.allocate(flops)
+        case None, float() | int(), None:
+            return law.for_parameters(parameters)
+        case None, None, float() | int():
+            return law.for_tokens(tokens)
+        case None, float() | int(), float() | int():
+            size, length = parameters, tokens
+        case float() | int(), None, float() | int():
+            size, length = flops / (FLOPS_PER_PARAMETER_AND_TOKEN * tokens), tokens
+        case float() | int(), float() | int(), None:
+            size, length = parameters, flops / (FLOPS_PER_PARAMETER_AND_TOKEN * parameters)
+        case _:
+            raise ValueError(
+                "give one or two of: how much to spend (flops, hours or budget), params (or a model of a published "
+                "size), tokens; the rest follows"
             )
-    return lines
+    loss = law.loss(size, length) if isinstance(law, ParametricLaw) else None
+    return Allocation(size, length, training_flops(size, length), loss)
 
 
-def compare_laws(allocation: Allocation) -> list[tuple[str, Allocation, str]]:
-    """What each published law advises for the same operations: its name, its advice, its note."""
-    return [(name, law.law.allocate(allocation.flops), law.note) for name, law in LAWS.items()]
+def fixed_model(name: str) -> ModelConfig | None:
+    """The config of a published size; None for a family, whose shape is chosen. LookupError for anything else."""
+    import difflib
 
+    from lmworks.model.presets.sizes import SIZES
 
-def plan_memory(config: ModelConfig, layout: Layout, numbers: str, optimizer: str) -> Memory:
-    """`expected_memory` with the numbers by name; LookupError for an unknown name."""
-    if numbers not in NUMBERS:
-        raise LookupError(f"there are no numbers {numbers!r}; choose one of {', '.join(NUMBERS)}")
-    return expected_memory(config, layout, NUMBERS[numbers], optimizer)
-
-
-def plan_communication(config: ModelConfig, layout: Layout, numbers: str, memory: Memory) -> dict[str, float]:
-    """Bytes that the device whose memory was planned sends in a step, by part."""
-    return communication_bytes(config, layout, NUMBERS[numbers], memory.rank)
+    if name in FAMILIES:
+        return None
+    if name in SIZES:
+        return SIZES[name].config
+    near = difflib.get_close_matches(name.lower(), [*FAMILIES, *SIZES], n=4, cutoff=0.4) or list(FAMILIES)
+    raise LookupError(f"{name!r} is no family with a rule and no published size; did you mean {', '.join(near)}?")
 
 
 def run_duration(
-    config: ModelConfig, layout: Layout, tokens: float, speed: Speed, devices: int, price: float | None = None
+    config: ModelConfig, layout: Layout, tokens: float, speed: Speed, price: float | None = None
 ) -> Duration:
-    """At `speed` model operations a second on each of `devices`; the bubble of a pipeline and what is computed again
-    come on top. `price` is that of one device for an hour."""
-    flops = tokens * train_flops_per_token(config, layout.length)
-    seconds = flops / (devices * speed.rate) * (1 + repeated_share(layout.recompute)) * (1 + bubble_share(layout))
-    hours = seconds / 3600
-    return Duration(hours, hours * devices, None if price is None else hours * devices * price)
+    """At `speed` on each of the layout's devices; unless it is of a whole run, the bubble of a pipeline and what is
+    computed again come on top. `price` is that of one device for an hour."""
+    device_hours = tokens * _device_seconds_per_token(config, layout, speed) / 3600
+    return Duration(device_hours / layout.devices, device_hours, None if price is None else device_hours * price)
 
 
-def known_speed(device: Device, utilisation: float) -> Speed:
-    """A share of what the maker says. ValueError for a share that is not above 0 and at most 1."""
-    if not 0 < utilisation <= 1:
-        raise ValueError(f"a utilisation is a share above 0 and at most 1, got {utilisation}")
-    return Speed(
-        device.peak * utilisation, f"{utilisation:.0%} of the {device.peak / 1e12:,.0f} TFLOP/s of one {device.name}"
-    )
+def _device_seconds_per_token(config: ModelConfig, layout: Layout, speed: Speed) -> float:
+    overhead = 1.0 if speed.whole_run else (1 + repeated_share(layout.recompute)) * (1 + bubble_share(layout))
+    return train_flops_per_token(config, layout.length) / speed.rate * overhead
 
 
-def hyperparameter_lines(config: ModelConfig, tokens: float, loss: float | None) -> list[Line]:
-    """Where to begin a search, by each rule."""
-    table = sizes_of_parts(config)["embedding"].total
-    head = sizes_of_parts(config).get("head")
+def _affordable_flops(
+    request: PlanConfig, law: Law, fixed: ModelConfig | None, known: dict[str, float | None], measure: Measure | None
+) -> float:
+    """6 N D of the run that takes the device hours: the model decides the speed, and the speed the model."""
+    assert request.device_hours is not None
+    config = fixed or _shape(request, known["parameters"] or _FIRST_GUESS).config
+    flops = 0.0
+    for _ in range(_ROUNDS):
+        layout = replace(request.layout, length=min(request.layout.length, config.context_length))
+        speed, why_not = _speed_or_why_not(request, config, layout, measure)
+        if speed is None:
+            raise ValueError(f"hours and budgets need a speed, and that of this machine is not known: {why_not}")
+        tokens = request.device_hours * 3600 / _device_seconds_per_token(config, layout, speed)
+        flops = training_flops(_counted(config, law), tokens)
+        if fixed is not None or known["parameters"] is not None:
+            break
+        found = _shape(request, allocate(law, **(known | {"flops": flops})).parameters).config
+        if found == config:
+            break
+        config = found
+    return flops
+
+
+def _speed_or_why_not(
+    request: PlanConfig, config: ModelConfig, layout: Layout, measure: Measure | None
+) -> tuple[Speed | None, str]:
+    if request.device != THIS_MACHINE:
+        device = find_device(request.device)
+        source = f"{request.utilisation:.0%} of the {device.peak / 1e12:,.0f} TFLOP/s of one {device.name}"
+        return Speed(device.peak * request.utilisation, source, whole_run=True), ""
+    if measure is None:
+        return None, "nothing was measured"
+    try:
+        return measure(config, layout, request.numbers), ""
+    except ValueError as error:
+        return None, str(error)
+
+
+def _shape(request: PlanConfig, parameters: float) -> Shape:
+    return explain_shape(parameters, request.model, request.vocabulary, request.layout.length)
+
+
+def _counted(config: ModelConfig, law: Law) -> float:
+    """The parameters that the law counts."""
     total = count_parameters(config)
-    inner = total - table - (head.total if head is not None else 0)
-    lines = []
-    for name, rule in RULES.items():
-        counted = inner + table if rule.counts == "parameters without the input embedding" else inner
-        advice = rule.suggest(counted, tokens)
-        batch = "" if advice.batch_tokens is None else f", batch {short(advice.batch_tokens)} tokens"
-        lines.append(Line(name, f"peak rate {advice.learning_rate:.2g}{batch}", f"{rule.source}; {rule.counts}"))
-    if loss is not None:
-        lines.append(
-            Line(
-                "critical batch",
-                f"{short(critical_batch_tokens(loss))} tokens",
-                "at the loss above; larger batches save few steps (Kaplan et al. 2020, equation 1.4)",
-            )
-        )
-    return lines
-
-
-def short(value: float) -> str:
-    """Three digits: 6.74B, 1.40T, 512, or 3.20e+20 where there is no letter for it."""
-    for letter, factor in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if factor <= value < 1000 * factor:
-            scaled = value / factor
-            return f"{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f}{letter}"
-    return f"{value:,.0f}" if value < 1e3 else f"{value:.2e}"
-
-
-__all__ = ["DEFAULT_LAW", "Duration", "Line", "Speed"]
+    if law.counts == "all":
+        return float(total)
+    parts = sizes_of_parts(config)
+    return float(total - sum(parts[name].total for name in ("embedding", "head") if name in parts))

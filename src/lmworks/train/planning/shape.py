@@ -133,8 +133,8 @@ def preferred_aspect(parameters: float) -> float:
 def _candidates(
     parameters: float, vocabulary: int, context_length: int, gated: bool, always_tied: bool
 ) -> Iterator[Dimensions]:
-    """Every width, with the layers that come nearest to the budget from both sides; the limits of the width per layer
-    hold, but for a single layer."""
+    """Every width, with the layers that come nearest to the budget from both sides within the limits of the width per
+    layer."""
     for width in _widths():
         embedding = vocabulary * width
         if embedding > parameters * 4 / 3:
@@ -143,11 +143,10 @@ def _candidates(
         rest = parameters - embedding * (1 if tied else 2)
         block = (4 + (3 if gated else 2) * hidden_width(width, gated) / width) * width * width
         lowest, highest = max(1, math.ceil(width / HIGHEST_ASPECT)), max(1, width // LOWEST_ASPECT)
-        for layers in {math.floor(rest / block), math.ceil(rest / block)}:
-            if lowest <= layers <= highest:
-                heads = width // head_width(width)
-                hidden = hidden_width(width, gated)
-                yield Dimensions(vocabulary, width, layers, heads, hidden, context_length, tied)
+        nearest = {min(max(round_(rest / block), lowest), highest) for round_ in (math.floor, math.ceil)}
+        for layers in sorted(nearest):
+            heads, hidden = width // head_width(width), hidden_width(width, gated)
+            yield Dimensions(vocabulary, width, layers, heads, hidden, context_length, tied)
 
 
 def _widths() -> Iterator[int]:

@@ -1,0 +1,138 @@
+"""The verb `plan`: which model, on how many tokens, in how much memory, for how long, before anything is trained."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lmworks.cli.options import new_console
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lmworks.train.planning.plan import Plan
+
+
+def plan(
+    flops: Annotated[str | None, typer.Option(help="Operations to spend, such as 1e21.")] = None,
+    hours: Annotated[float | None, typer.Option(help="Hours on all devices to spend.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Money to spend, at --price.")] = None,
+    params: Annotated[str | None, typer.Option(help="Parameters, such as 7e9, 7B or 300M.")] = None,
+    tokens: Annotated[str | None, typer.Option(help="Tokens to train on, such as 20B or 1.4T.")] = None,
+    model: Annotated[
+        str, typer.Option(help="A family: llama, qwen3, gpt2, gpt_neox; or a size of `lmworks model list`.")
+    ] = "llama",
+    law: Annotated[str, typer.Option(help="The scaling law that decides; the plan lists all by name.")] = "besiroglu",
+    vocabulary: Annotated[int, typer.Option(help="Tokens of the vocabulary, for a family.")] = 32_000,
+    device: Annotated[
+        str,
+        typer.Option(help="`this` machine, which is measured, or v100-32gb, a100-40gb, a100-80gb, h100-80gb, h200."),
+    ] = "this",
+    utilisation: Annotated[float, typer.Option(help="Share of a named device's peak that is reached.")] = 0.4,
+    price: Annotated[float | None, typer.Option(help="Of one device for an hour.")] = None,
+    numbers: Annotated[str, typer.Option(help="mixed, autocast, float32 or bfloat16.")] = "mixed",
+    optimizer: Annotated[str, typer.Option(help="adamw, lion, momentum or sgd.")] = "adamw",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Of the layout: data=8, zero=3, tensor=4, ...; repeatable."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+) -> None:
+    """Plan a training run before it is paid for.
+
+    Give **one** of `--flops`, `--hours`, `--budget` (with `--price`), `--params` and `--tokens`, and the plan finds the
+    others: the model and the tokens with which the operations reach the lowest loss (Hoffmann et al. 2022). Give
+    **two**, such as parameters and tokens, and it says what they cost and how far from the best they are.
+
+    Then it chooses a shape, and says what one device holds, part by part, what it sends, how long the run takes, and
+    where to begin with the learning rate. Each number has its reason beside it.
+
+    **Layout.** `--set` takes `data`, `zero` (0 to 3), `tensor`, `sequence_parallel`, `pipeline`, `chunks`, `schedule`
+    (1f1b, gpipe), `context`, `expert`; `sequences` and `micro_batches` of a replica, `length`; `recompute` (nothing,
+    selective, blocks), `logits` (projected, whole).
+
+    **Time.** This machine is measured for some seconds for each shape, and remembered; a named `--device` is reckoned
+    at a `--utilisation` of its peak.
+
+    Examples: `lmworks plan --hours 8` · `lmworks plan --params 7B --device a100-80gb --set data=64 --set zero=3` ·
+    `lmworks plan --budget 1000 --price 2.5 --device h100-80gb --set data=8 --set zero=2` ·
+    `lmworks plan --model llama2-7b --tokens 2T --device a100-80gb --utilisation 0.39 --json`
+    """
+    from lmworks.config import from_mapping
+    from lmworks.train.planning.plan import PlanConfig, make_plan
+    from lmworks.train.planning.quantities import parse_quantity
+
+    amounts = {"flops": flops, "params": params, "tokens": tokens}
+    request = from_mapping(
+        PlanConfig,
+        {name: None if text is None else parse_quantity(text) for name, text in amounts.items()}
+        | {"hours": hours, "budget": budget, "price": price, "utilisation": utilisation}
+        | {"model": model, "law": law, "vocabulary": vocabulary, "device": device}
+        | {"numbers": numbers, "optimizer": optimizer, "layout": _mapping(settings or [])},
+    )
+    made = make_plan(request, _measure)
+    if as_json:
+        _print_json(made)
+    else:
+        _print_tables(made)
+
+
+def _measure(*arguments: Any) -> Any:
+    """Says so first: it is silent, and takes some seconds; torch is loaded only for it."""
+    typer.echo("measuring this machine, unless it was before", err=True)
+    from lmworks.train.planning.calibration import measured_speed
+
+    return measured_speed(*arguments)
+
+
+def _mapping(assignments: "Sequence[str]") -> dict[str, Any]:
+    from lmworks.config import assign, parse_assignment
+
+    mapping: dict[str, Any] = {}
+    for text in assignments:
+        path, value = parse_assignment(text)
+        assign(mapping, path, value)
+    return mapping
+
+
+def _print_tables(made: "Plan") -> None:
+    from rich.table import Table
+
+    from lmworks.train.planning.explaining import SECTIONS
+
+    console = new_console()
+    for title, lines in SECTIONS.items():
+        rows = lines(made)
+        if not rows:
+            continue
+        console.print(f"\n[bold]{title}[/bold]")
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, justify="right")
+        table.add_column(style="dim", ratio=1)
+        for line in rows:
+            table.add_row(line.name, line.value, line.why)
+        console.print(table, highlight=False, markup=False)
+
+
+def _print_json(made: "Plan") -> None:
+    """The numbers as they are, and the sections as they are printed."""
+    import json
+    from dataclasses import asdict
+
+    from lmworks.config import to_mapping
+    from lmworks.train.planning.explaining import SECTIONS
+
+    everything = {
+        "request": to_mapping(made.request),
+        "allocation": asdict(made.allocation),
+        "model": to_mapping(made.config),
+        "layout": to_mapping(made.layout),
+        "devices": made.layout.devices,
+        "memory": {"parts": made.memory.parts, "total": made.memory.total, "rank": made.memory.rank},
+        "communication": made.communication,
+        "speed": None if made.speed is None else asdict(made.speed),
+        "duration": None if made.duration is None else asdict(made.duration),
+        "unmeasured": made.unmeasured,
+        "sections": {title: [asdict(line) for line in lines(made)] for title, lines in SECTIONS.items()},
+    }
+    typer.echo(json.dumps(everything, indent=1, ensure_ascii=False))

@@ -1,0 +1,44 @@
+"""Numbers as people write them: 7B, 1.4T, 3 h, 12 GiB. Free of torch."""
+
+_FACTORS = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
+
+
+def parse_quantity(text: str) -> float:
+    """The number that 7e9, 7B, 1.5T, 300M or 20_000 says; ValueError for any other text and for what is not above 0."""
+    plain = text.strip().replace("_", "").replace(",", "").lower()
+    factor = _FACTORS.get(plain[-1:], 1.0)
+    try:
+        value = float(plain[:-1] if plain[-1:] in _FACTORS else plain) * factor
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{text!r} is no number above 0: write it like 7e9, 7B, 300M or 1.5T")
+    return value
+
+
+def short(value: float) -> str:
+    """Three digits: 6.74B, 1.40T, 512, or 3.20e+20 where there is no letter for it."""
+    for letter, factor in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if factor <= value < 1000 * factor:
+            return f"{_three_digits(value / factor)}{letter}"
+    return f"{value:.3g}" if value < 1e3 else f"{value:.2e}"
+
+
+def readable_bytes(size: float) -> str:
+    """In GiB, MiB or KiB."""
+    for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= factor:
+            return f"{_three_digits(size / factor)} {unit}"
+    return f"{size:.0f} bytes"
+
+
+def readable_hours(hours: float) -> str:
+    """In days, hours, minutes or seconds."""
+    for unit, factor in (("years", 365.25 * 24), ("days", 24.0), ("hours", 1.0), ("minutes", 1 / 60)):
+        if hours >= 2 * factor:
+            return f"{_three_digits(hours / factor)} {unit}"
+    return f"{_three_digits(hours * 3600)} seconds"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}"

@@ -1,6 +1,6 @@
 """What is read off the last hidden states: logits, vectors, labels, scores."""
 
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -10,6 +10,23 @@ from lmworks.model import config as configs
 from lmworks.model.feed_forward import ACTIVATIONS
 from lmworks.model.norms import build_norm
 from lmworks.model.pooling import pool
+
+
+class VocabularyProjection(NamedTuple):
+    """The last step of every language model, from features to logits: what a loss needs to take the logits of a few
+    positions at a time, and never hold those of all.
+
+    weight   (vocabulary, width), `bias` (vocabulary,); `softcap` as in `config.LanguageModelHead`.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    softcap: float | None = None
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """(…, width) → logits (…, vocabulary)."""
+        logits = F.linear(features, self.weight, self.bias)
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
 
 class LanguageModelHead(nn.Module):
@@ -23,15 +40,15 @@ class LanguageModelHead(nn.Module):
 
     def forward(self, hidden: Tensor, tokens: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """`hidden` (…, width), the token embedding `tokens` (vocabulary, width) → (…, vocabulary)."""
-        if self.config.scale is not None:
-            hidden = hidden * self.config.scale
-        logits = self.project(hidden, tokens)
-        cap = self.config.softcap
-        return logits if cap is None else cap * torch.tanh(logits / cap)
+        return self.projection_to_vocabulary(tokens)(self.features(hidden))
 
-    def project(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """The logits before their cap, of scaled hidden states."""
-        return F.linear(hidden, tokens if self.projection is None else self.projection.weight, self.bias)
+    def features(self, hidden: Tensor) -> Tensor:
+        """What is projected to the vocabulary: (…, width) → (…, width)."""
+        return hidden if self.config.scale is None else hidden * self.config.scale
+
+    def projection_to_vocabulary(self, tokens: Tensor) -> VocabularyProjection:
+        weight = tokens if self.projection is None else self.projection.weight
+        return VocabularyProjection(weight, self.bias, self.config.softcap)
 
 
 class MaskedLanguageModelHead(nn.Module):
@@ -46,7 +63,14 @@ class MaskedLanguageModelHead(nn.Module):
 
     def forward(self, hidden: Tensor, tokens: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """`hidden` (…, width), the token embedding `tokens` (vocabulary, width) → (…, vocabulary)."""
-        return F.linear(self.norm(self.activation(self.dense(hidden))), tokens, self.bias)
+        return self.projection_to_vocabulary(tokens)(self.features(hidden))
+
+    def features(self, hidden: Tensor) -> Tensor:
+        """What is projected to the vocabulary: (…, width) → (…, width)."""
+        return self.norm(self.activation(self.dense(hidden)))
+
+    def projection_to_vocabulary(self, tokens: Tensor) -> VocabularyProjection:
+        return VocabularyProjection(tokens, self.bias)
 
 
 class SpanBoundaryHead(nn.Module):
@@ -68,10 +92,20 @@ class SpanBoundaryHead(nn.Module):
     def forward(self, hidden: Tensor, tokens: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         return self.masked(hidden, tokens)
 
+    def features(self, hidden: Tensor) -> Tensor:
+        return self.masked.features(hidden)
+
+    def projection_to_vocabulary(self, tokens: Tensor) -> VocabularyProjection:
+        return self.masked.projection_to_vocabulary(tokens)
+
     def spans(
         self, hidden: Tensor, tokens: Tensor, rows: Tensor, starts: Tensor, ends: Tensor, places: Tensor
     ) -> Tensor:
-        """Logits (n, vocabulary) of n tokens of masked spans.
+        """Logits (n, vocabulary) of n tokens of masked spans; the last projection of `span_features`."""
+        return F.linear(self.span_features(hidden, rows, starts, ends, places), tokens, self.bias)
+
+    def span_features(self, hidden: Tensor, rows: Tensor, starts: Tensor, ends: Tensor, places: Tensor) -> Tensor:
+        """What is projected to the vocabulary for n tokens of masked spans: (n, width).
 
         hidden   (batch, length, width), the encoder's output.
         rows     (n,) the row of the batch that each token is in.
@@ -80,8 +114,7 @@ class SpanBoundaryHead(nn.Module):
         """
         joined = torch.cat((hidden[rows, starts], hidden[rows, ends], self.positions(places)), dim=-1)
         joined = self.first_norm(F.gelu(self.first(joined)))
-        joined = self.second_norm(F.gelu(self.second(joined)))
-        return F.linear(joined, tokens, self.bias)
+        return self.second_norm(F.gelu(self.second(joined)))
 
 
 class PoolHead(nn.Module):

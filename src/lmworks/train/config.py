@@ -1,0 +1,287 @@
+"""How a model is trained, as data, free of torch."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+Precision = Literal["float32", "bfloat16", "float16"]
+Recompute = Literal["nothing", "blocks", "selective"]
+
+
+def _within(lowest: float, highest: float, **values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and not lowest <= value <= highest:
+            raise ValueError(f"{name} must lie between {lowest:g} and {highest:g}, got {value:g}")
+
+
+def _positive(**values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} must be above 0, got {value:g}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Schedules: what the learning rate is multiplied with
+
+
+@dataclass(frozen=True, slots=True)
+class Cosine:
+    """Half a cosine from 1 to `final` (Loshchilov & Hutter 2017), after `warmup` steps that rise to 1."""
+
+    warmup: int = 0
+    final: float = 0.1
+    kind: Literal["cosine"] = "cosine"
+
+    def __post_init__(self) -> None:
+        _within(0, math.inf, warmup=self.warmup)
+        _within(0, 1, final=self.final)
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A line from 1 to `final`, after `warmup` steps that rise to 1."""
+
+    warmup: int = 0
+    final: float = 0.0
+    kind: Literal["linear"] = "linear"
+
+    def __post_init__(self) -> None:
+        _within(0, math.inf, warmup=self.warmup)
+        _within(0, 1, final=self.final)
+
+
+@dataclass(frozen=True, slots=True)
+class WarmupStableDecay:
+    """1 for most of the run, so that it can be prolonged, and a decay to `final` over its last part (Hu et al. 2024,
+    MiniCPM, section 4).
+
+    decay   The part of the run that decays.
+    shape   `linear`, or `sqrt`: 1 - sqrt (Hägele et al. 2024, section 3.2).
+    """
+
+    warmup: int = 0
+    decay: float = 0.2
+    final: float = 0.0
+    shape: Literal["linear", "sqrt"] = "linear"
+    kind: Literal["wsd"] = "wsd"
+
+    def __post_init__(self) -> None:
+        _within(0, math.inf, warmup=self.warmup)
+        _within(0, 1, decay=self.decay, final=self.final)
+
+
+@dataclass(frozen=True, slots=True)
+class InverseSqrt:
+    """sqrt(warmup / step) after `warmup` steps that rise to 1 (Vaswani et al. 2017, section 5.3)."""
+
+    warmup: int = 1
+    kind: Literal["inverse_sqrt"] = "inverse_sqrt"
+
+    def __post_init__(self) -> None:
+        _within(1, math.inf, warmup=self.warmup)
+
+
+Schedule = Cosine | Linear | WarmupStableDecay | InverseSqrt
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Optimizers
+
+
+@dataclass(frozen=True, slots=True)
+class Sgd:
+    """Stochastic gradient descent, with momentum and without dampening.
+
+    rate      Learning rate, before the schedule.
+    momentum  Of the running sum of gradients; `nesterov` looks ahead by one step of it.
+    decay     Weight decay of matrices, λ of the gradient's λ·weight.
+    """
+
+    rate: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = False
+    decay: float = 0.0
+    kind: Literal["sgd"] = "sgd"
+
+    def __post_init__(self) -> None:
+        _positive(rate=self.rate)
+        _within(0, 1, momentum=self.momentum)
+        _within(0, math.inf, decay=self.decay)
+
+
+@dataclass(frozen=True, slots=True)
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019).
+
+    rate          Learning rate, before the schedule.
+    beta1, beta2  Of the running means of the gradient and of its square.
+    epsilon       Added to the root of the second.
+    decay         Weight decay of matrices; biases, norms and other vectors have none.
+    """
+
+    rate: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.95
+    epsilon: float = 1e-8
+    decay: float = 0.1
+    kind: Literal["adamw"] = "adamw"
+
+    def __post_init__(self) -> None:
+        _positive(rate=self.rate, epsilon=self.epsilon)
+        _within(0, 1 - 1e-9, beta1=self.beta1, beta2=self.beta2)
+        _within(0, math.inf, decay=self.decay)
+
+
+@dataclass(frozen=True, slots=True)
+class Lion:
+    """The sign of a momentum (Chen et al. 2023, Algorithm 2): half of Adam's memory, and a rate 3 to 10 times smaller.
+
+    rate          Learning rate, before the schedule.
+    beta1, beta2  Of the update and of the momentum that is kept.
+    decay         Weight decay of matrices; 3 to 10 times Adam's.
+    """
+
+    rate: float = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.99
+    decay: float = 1.0
+    kind: Literal["lion"] = "lion"
+
+    def __post_init__(self) -> None:
+        _positive(rate=self.rate)
+        _within(0, 1 - 1e-9, beta1=self.beta1, beta2=self.beta2)
+        _within(0, math.inf, decay=self.decay)
+
+
+@dataclass(frozen=True, slots=True)
+class Muon:
+    """Momentum whose every matrix is made orthogonal (Jordan et al. 2024), for the matrices of the blocks; AdamW for
+    embeddings, heads and vectors.
+
+    rate      Learning rate, before the schedule. An update has the root mean square of Adam's, 0.2 (Liu et al. 2025,
+              section 2.2), so that Adam's rates and decays serve.
+    momentum  Of the running sum, with Nesterov's look ahead.
+    steps     Newton-Schulz iterations.
+    decay     Weight decay.
+    rest      The optimizer of everything else.
+    """
+
+    rate: float = 1e-3
+    momentum: float = 0.95
+    steps: int = 5
+    decay: float = 0.1
+    rest: AdamW = field(default_factory=AdamW)
+    kind: Literal["muon"] = "muon"
+
+    def __post_init__(self) -> None:
+        _positive(rate=self.rate, steps=self.steps)
+        _within(0, 1, momentum=self.momentum)
+        _within(0, math.inf, decay=self.decay)
+
+
+Optimizer = Sgd | AdamW | Lion | Muon
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The loop
+
+
+@dataclass(frozen=True, slots=True)
+class GuardConfig:
+    """What to do about a loss or gradient that is no number, or a loss that jumps.
+
+    action      `stop` ends the run before the weights change; `skip` leaves the step out; `rewind` goes back to the
+                last checkpoint and leaves the batches since out that led there.
+    deviations  A jump is so many standard deviations above the mean of recent losses; 0: never.
+    least       And at least so much, in nats.
+    memory      Steps over which the mean is taken, and before which nothing is a jump.
+    rewinds     More than so many end the run.
+    """
+
+    action: Literal["stop", "skip", "rewind"] = "stop"
+    deviations: float = 0.0
+    least: float = 0.5
+    memory: int = 50
+    rewinds: int = 3
+
+    def __post_init__(self) -> None:
+        _within(0, math.inf, deviations=self.deviations, least=self.least, rewinds=self.rewinds)
+        _within(1, math.inf, memory=self.memory)
+
+
+@dataclass(frozen=True, slots=True)
+class RampConfig:
+    """A batch that grows with the measured gradient noise scale (McCandlish et al. 2018): the loader's batch first,
+    whole multiples of it later.
+
+    most   Largest multiple of the loader's batch.
+    every  Steps between two looks.
+    share  Of the noise scale that the batch aims at.
+    """
+
+    most: int = 8
+    every: int = 50
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        _within(2, math.inf, most=self.most)
+        _within(1, math.inf, every=self.every)
+        _positive(share=self.share)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointConfig:
+    """When the run is saved, besides at its end.
+
+    steps       Steps between two checkpoints.
+    minutes     Minutes between two; whichever comes first.
+    keep        Latest checkpoints that stay.
+    background  Write while training goes on, from a copy in memory of weights and optimizer state.
+    """
+
+    steps: int | None = None
+    minutes: float | None = 10.0
+    keep: int = 2
+    background: bool = True
+
+    def __post_init__(self) -> None:
+        _positive(steps=self.steps, minutes=self.minutes, keep=self.keep)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """One run of the loop.
+
+    optimizer   See `Sgd`, `AdamW`, `Lion`, `Muon`.
+    schedule    See `Cosine`, `Linear`, `WarmupStableDecay`, `InverseSqrt`; over the steps of the loader.
+    part        Sequences in a forward; a step of more is summed from several. Default: all at once.
+    clip        Longest gradient, by its Euclidean norm; null: as long as they are.
+    precision   Of the model's weights and activations; the optimizers keep float32 weights beside lower ones.
+    recompute   What the backward computes again instead of keeping it: `nothing`, all inside of `blocks`, or what is
+                cheap (`selective`: everything but matrix products).
+    compile     Compile the blocks with torch.compile: a slow first step, faster ones after.
+    average     Weight of the past in an exponential moving average of the weights, such as 0.999; null: none.
+    guard       What to do when a step goes wrong.
+    ramp        A batch that grows; null: it does not.
+    checkpoint  When the run is saved.
+    validate    Steps between two validations.
+    log         Steps between two lines of the log.
+    """
+
+    optimizer: Optimizer = field(default_factory=AdamW)
+    schedule: Schedule = field(default_factory=Cosine)
+    part: int | None = None
+    clip: float | None = 1.0
+    precision: Precision = "float32"
+    recompute: Recompute = "nothing"
+    compile: bool = False
+    average: float | None = None
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    ramp: RampConfig | None = None
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    validate: int | None = 250
+    log: int = 10
+
+    def __post_init__(self) -> None:
+        _positive(part=self.part, clip=self.clip, validate=self.validate, log=self.log)
+        _within(0, 1, average=self.average)

@@ -1,0 +1,47 @@
+"""Alarms of a run: a loss or a gradient that is no number, and a loss that jumps."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from lmworks.train.config import GuardConfig
+
+
+class TrainingStoppedError(RuntimeError):
+    """A guard ended the run; its last checkpoint stays."""
+
+
+@dataclass
+class Guard:
+    """Watches the loss of each step before the optimizers see it.
+
+    mean, variance  exponential averages of the losses that passed, over about `config.memory` steps
+    seen            how many passed
+    rewinds         how often the run went back already
+    """
+
+    config: GuardConfig
+    mean: float = 0.0
+    variance: float = 0.0
+    seen: int = 0
+    rewinds: int = 0
+
+    def objection(self, loss: float, norm: float) -> str | None:
+        """What is wrong with a step of this loss and gradient norm; a loss without objection is remembered."""
+        if not math.isfinite(loss):
+            return f"the loss is {loss}"
+        if not math.isfinite(norm):
+            return f"the norm of the gradients is {norm}"
+        deviation = math.sqrt(self.variance)
+        limit = self.mean + max(self.config.deviations * deviation, self.config.least)
+        if self.config.deviations and self.seen >= self.config.memory and loss > limit:
+            return f"the loss jumped to {loss:.4f}, from {self.mean:.4f} ± {deviation:.4f}"
+        self.seen += 1
+        weight = max(1 / self.config.memory, 1 / self.seen)  # a plain mean until the memory is full
+        change = loss - self.mean
+        self.mean += weight * change
+        self.variance = (1 - weight) * (self.variance + weight * change**2)
+        return None
+
+    def state(self) -> dict[str, Any]:
+        return {"mean": self.mean, "variance": self.variance, "seen": self.seen, "rewinds": self.rewinds}

@@ -1,0 +1,1 @@
+"""Objectives: what a model is asked, and how its answers are scored."""

@@ -1,0 +1,51 @@
+"""Causal language modelling (Radford et al. 2018): each token from those before it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lmworks.data.batching import Batch
+from lmworks.model import masks
+from lmworks.model.transformer import Transformer
+from lmworks.train.losses import Loss
+from lmworks.train.objectives.objective import predict_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class CausalLanguageModel:
+    """The next token at every position that the data asks about: all of them in pre-training, the assistant's in
+    supervised fine-tuning, whose data says so in its mask.
+
+    apart            Whether documents of a row see only themselves; as the loader's `document_mask`.
+    label_smoothing  and `z_loss` as in `losses.cross_entropy`.
+    """
+
+    apart: bool = True
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+
+    def examples(self, batch: Batch, seed: int) -> Batch:
+        return batch
+
+    def counts(self, examples: Batch) -> Mapping[str, int]:
+        return {"next_token": int(examples.mask.sum())}
+
+    def losses(self, model: Transformer, examples: Batch) -> Mapping[str, Loss]:
+        rule = None
+        if self.apart and several_documents(examples):
+            rule = masks.both(masks.causal, masks.documents(examples.documents))
+        hidden = model.hidden(examples.ids, positions=examples.positions, rule=rule)  # (batch, length, width)
+        loss = predict_tokens(
+            model,
+            hidden,
+            examples.targets,
+            examples.mask,
+            label_smoothing=self.label_smoothing,
+            z_loss=self.z_loss,
+        )
+        return {"next_token": loss}
+
+
+def several_documents(batch: Batch) -> bool:
+    """Whether any row holds more than one document; padding, which stands last, is none."""
+    real = batch.documents >= 0
+    return bool(((batch.documents != batch.documents[:, :1]) & real).any())

@@ -1,0 +1,80 @@
+"""What an objective is to the loop, and what can be done with its examples whatever they hold."""
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from lmworks.data.batching import Batch
+from lmworks.model.heads import LanguageModelHead, MaskedLanguageModelHead, SpanBoundaryHead
+from lmworks.model.transformer import Transformer
+from lmworks.train.losses import Loss, projected_cross_entropy
+
+Examples = TypeVar("Examples")
+
+
+class Objective(Protocol[Examples]):
+    """Two pure functions. The first runs beside the training, on the CPU; the second on the model's device.
+
+    Examples are a dataclass of tensors with one row per sequence (or None), so that parts of a step are slices of it.
+    """
+
+    def examples(self, batch: Batch, seed: int) -> Examples:
+        """The examples of `batch`. What is drawn at random depends on the seed and on each row's own numbers
+        (`Batch.sources`, `Batch.sequences`) alone: not on the rows beside it."""
+        ...
+
+    def counts(self, examples: Examples) -> Mapping[str, int]:
+        """How many targets each of the objective's losses has in these examples."""
+        ...
+
+    def losses(self, model: Transformer, examples: Examples) -> Mapping[str, Loss]:
+        """The losses, each a sum over its targets. What is minimised is the sum of their means over the step."""
+        ...
+
+
+def predict_tokens(
+    model: Transformer,
+    hidden: Tensor,
+    targets: Tensor,
+    mask: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+) -> Loss:
+    """Cross-entropy of the model's own head, at the positions where `mask` is set and nowhere else.
+
+    `hidden` (batch, length, width), `targets` (batch, length) int64, `mask` (batch, length) bool. TypeError for a model
+    whose head does not project to the vocabulary.
+    """
+    head = model.head
+    if not isinstance(head, LanguageModelHead | MaskedLanguageModelHead | SpanBoundaryHead):
+        raise TypeError(f"this objective predicts tokens, and the model's head is {model.config.head}")
+    loss = projected_cross_entropy(
+        head.features(hidden[mask]),  # (targets, width)
+        head.projection_to_vocabulary(model.tokens),
+        targets[mask],
+        label_smoothing=label_smoothing,
+        z_loss=z_loss,
+    )
+    return Loss(loss.sum, len(loss.nats), {"nats": loss.nats.sum()})
+
+
+def part_of(examples: Examples, rows: slice) -> Examples:
+    """Some rows of the examples."""
+    return _map(examples, lambda tensor: tensor[rows])
+
+
+def rows_of(examples: Any) -> int:
+    return next(len(value) for field in fields(examples) if (value := getattr(examples, field.name)) is not None)
+
+
+def to_device(examples: Examples, device: torch.device | str) -> Examples:
+    return _map(examples, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def _map(examples: Any, change: Any) -> Any:
+    values = {field.name: getattr(examples, field.name) for field in fields(examples)}
+    return replace(examples, **{name: change(value) for name, value in values.items() if isinstance(value, Tensor)})

@@ -1,0 +1,1 @@
+"""Optimizers: torch's where it has them, our own Lion and Muon."""

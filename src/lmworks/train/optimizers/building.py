@@ -1,0 +1,41 @@
+"""From an optimizer's config to the optimizers of a model's weights."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, assert_never
+
+import torch
+from torch import Tensor
+
+from lmworks.train import config as configs
+from lmworks.train.optimizers.lion import Lion
+from lmworks.train.optimizers.muon import Muon
+
+BLOCKS = ".blocks."  # in the name of a weight that Muon may take; embeddings and heads are matrices too
+
+
+def build_optimizers(config: configs.Optimizer, weights: Mapping[str, Tensor]) -> list[torch.optim.Optimizer]:
+    """The optimizers of all `weights` (name → tensor), each weight in exactly one; vectors are not decayed."""
+    match config:
+        case configs.Sgd(rate, momentum, nesterov, decay):
+            groups = _by_decay(weights.values(), decay)
+            return [torch.optim.SGD(groups, rate, momentum, nesterov=nesterov)]
+        case configs.AdamW(rate, beta1, beta2, epsilon, decay):
+            groups = _by_decay(weights.values(), decay)
+            return [torch.optim.AdamW(groups, rate, (beta1, beta2), epsilon, fused=True)]
+        case configs.Lion(rate, beta1, beta2, decay):
+            return [Lion(_by_decay(weights.values(), decay), rate, (beta1, beta2), decay)]
+        case configs.Muon(rate, momentum, steps, decay, rest):
+            matrices = {name: weight for name, weight in weights.items() if weight.dim() == 2 and BLOCKS in name}
+            others = {name: weight for name, weight in weights.items() if name not in matrices}
+            muon = Muon(matrices.values(), rate, momentum, decay, steps)
+            return [muon, *build_optimizers(rest, others)]
+        case unknown:
+            assert_never(unknown)
+
+
+def _by_decay(weights: Iterable[Tensor], decay: float) -> list[dict[str, Any]]:
+    """Groups of weights with and without decay."""
+    weights = list(weights)
+    matrices, vectors = [w for w in weights if w.dim() > 1], [w for w in weights if w.dim() <= 1]
+    groups = ((matrices, decay), (vectors, 0.0))
+    return [{"params": params, "weight_decay": amount} for params, amount in groups if params]

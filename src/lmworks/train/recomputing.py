@@ -1,0 +1,53 @@
+"""Activation checkpointing (Chen et al. 2016): what the backward needs is computed again instead of kept."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+)
+
+from lmworks.model.transformer import Transformer
+from lmworks.train.config import Recompute
+
+# What is dear: matrix products and attention. All else is a small part of the time and most of the memory (Korthikanti
+# et al. 2022, section 5, who recompute what is inside of attention).
+_KEPT = {
+    torch.ops.aten.mm.default,
+    torch.ops.aten.addmm.default,
+    torch.ops.aten.bmm.default,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+    torch.ops.aten._scaled_dot_product_flash_attention.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention.default,
+}
+
+
+def recompute(model: Transformer, policy: Recompute) -> Transformer:
+    """Changes how the blocks of `model` run while it is trained; the numbers stay the same, bit for bit. Returns it."""
+    if policy == "nothing":
+        return model
+    for block in blocks(model):
+        block.forward = partial(_run, block.forward, policy == "selective")
+    return model
+
+
+def _run(forward: Any, selective: bool, *inputs: Any) -> torch.Tensor:
+    if not torch.is_grad_enabled():
+        return forward(*inputs)
+    if selective:
+        contexts = partial(create_selective_checkpoint_contexts, _policy)
+        return checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts)  # type: ignore[return-value]
+    return checkpoint(forward, *inputs, use_reentrant=False)  # type: ignore[return-value]
+
+
+def _policy(context: Any, operation: Any, *inputs: Any, **settings: Any) -> CheckpointPolicy:
+    return CheckpointPolicy.MUST_SAVE if operation in _KEPT else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+def blocks(model: Transformer) -> list[nn.Module]:
+    """All blocks of a model, the encoder's first."""
+    return [block for stack in (model.encoder, model.decoder) if stack is not None for block in stack.blocks]

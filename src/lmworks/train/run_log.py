@@ -1,0 +1,59 @@
+"""The log of a run: a line of JSON for each logged step, validation or event, and the same for TensorBoard."""
+
+import json
+from pathlib import Path
+from typing import Any, TextIO
+
+LOG = "log.jsonl"
+
+
+class RunLog:
+    """Appends to `folder`/log.jsonl, and to TensorBoard's event files beside it where that is installed.
+
+    A run that goes on at a step drops the lines after it: they tell of steps that will be taken again.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / LOG
+        kept = [line for line in read_log(path) if line["step"] <= step] if path.exists() else []
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+        temporary.replace(path)
+        self._file: TextIO = path.open("a", encoding="utf-8")
+        self._board = _tensorboard(folder, step)
+
+    def write(self, kind: str, step: int, **values: Any) -> None:
+        """`kind` is what the line is about: "step", "validation", "checkpoint", "event"."""
+        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self._board.add_scalar(f"{kind}/{name}", value, step)
+                else:
+                    self._board.add_text(f"{kind}/{name}", str(value), step)
+
+    def close(self) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log, without a last one that a kill cut short."""
+    lines = []
+    for line in path.read_text("utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step)

@@ -1,0 +1,33 @@
+"""Learning-rate schedules as functions of the step."""
+
+from math import cos, pi, sqrt
+from typing import assert_never
+
+from lmworks.train import config as configs
+
+
+def multiplier(schedule: configs.Schedule, step: float, steps: int) -> float:
+    """What the learning rate of step `step` (from 0) of a run of `steps` is multiplied with.
+
+    The warm-up rises to 1 in equal steps, the first of which is not 0: a step without a rate would be wasted. A run
+    shorter than its warm-up ends on the way up.
+    """
+    warmup = schedule.warmup
+    if step < warmup:
+        return (step + 1) / warmup
+    done = min((step - warmup) / max(steps - warmup, 1), 1.0)  # of what follows the warm-up
+    match schedule:
+        case configs.Cosine(final=final):
+            return final + (1 - final) * (1 + cos(pi * done)) / 2
+        case configs.Linear(final=final):
+            return final + (1 - final) * (1 - done)
+        case configs.WarmupStableDecay(decay=decay, final=final, shape=shape):
+            left = steps - step
+            if left >= decay * steps:
+                return 1.0
+            decayed = 1 - left / (decay * steps)
+            return final + (1 - final) * (1 - (sqrt(decayed) if shape == "sqrt" else decayed))
+        case configs.InverseSqrt():
+            return sqrt(warmup / (step + 1))
+        case unknown:
+            assert_never(unknown)

@@ -1,0 +1,178 @@
+"""The loop: it learns, and what must not change its numbers does not."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lmworks.data.loader import Loader
+from lmworks.model.checkpoint import load
+from lmworks.train.config import (
+    AdamW,
+    CheckpointConfig,
+    GuardConfig,
+    Lion,
+    Muon,
+    RampConfig,
+    Sgd,
+    TrainConfig,
+)
+from lmworks.train.guards import TrainingStoppedError
+from lmworks.train.loop import Run, train
+from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.run_log import read_log
+from training_cases import loader_config, new_checkpoint, write_text_dataset
+
+
+@pytest.fixture(scope="module")
+def text_dataset(tmp_path_factory):
+    return write_text_dataset(tmp_path_factory.mktemp("text") / "tokens")
+
+
+def run_of(folder, dataset, family="llama", loader=None, **settings):
+    config = TrainConfig(**({"log": 1, "validate": None, "optimizer": AdamW(rate=3e-3)} | settings))
+    return Run(
+        new_checkpoint(family), CausalLanguageModel(), Loader(loader_config(dataset, **(loader or {}))), config, folder
+    )
+
+
+def losses(folder):
+    return [line["loss"] for line in read_log(folder / "log.jsonl") if line["kind"] == "step"]
+
+
+def same(first, second):
+    assert first.keys() == second.keys()
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [AdamW(rate=3e-3), Lion(rate=1e-3, decay=0.1), Muon(rate=3e-3, rest=AdamW(rate=3e-3)), Sgd(rate=0.5)],
+    ids=lambda optimizer: optimizer.kind,
+)
+def test_every_optimizer_learns(family, optimizer, text_dataset, tmp_path):
+    run = run_of(tmp_path, text_dataset, family, {"steps": 60}, optimizer=optimizer)
+    train(run)
+    seen = losses(tmp_path)
+    assert sum(seen[:3]) / 3 - sum(seen[-3:]) / 3 > 0.8  # from log 257 = 5.5 nats
+
+
+@pytest.mark.parametrize("part", [1, 3, 8])
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_parts_of_a_step_sum_to_the_whole(part, family, text_dataset, tmp_path):
+    whole, parts = (
+        run_of(tmp_path / "whole", text_dataset, family),
+        run_of(tmp_path / "p", text_dataset, family, part=part),
+    )
+    train(whole)
+    train(parts)
+    torch.testing.assert_close(losses(tmp_path / "p"), losses(tmp_path / "whole"), rtol=2e-4, atol=0)
+
+
+def test_a_run_goes_on_as_if_it_had_not_been_stopped(text_dataset, tmp_path):
+    settings = {"checkpoint": CheckpointConfig(steps=5), "average": 0.9, "part": 3, "ramp": RampConfig(every=3, most=2)}
+    undisturbed = run_of(tmp_path / "one", text_dataset, **settings)
+    train(undisturbed)
+    stopped = run_of(tmp_path / "two", text_dataset, **settings)
+    iterate = stopped.loader.__class__.__next__
+    calls = 0
+
+    class Killed(BaseException):
+        pass
+
+    class Mortal(Loader):
+        def __next__(self):
+            nonlocal calls
+            calls += 1
+            if calls == 13:
+                raise Killed
+            return iterate(self)
+
+    stopped.loader = Mortal(loader_config(text_dataset))
+    with pytest.raises(Killed):
+        train(stopped)
+    again = run_of(tmp_path / "two", text_dataset, **settings)
+    train(again)
+    assert again.position == undisturbed.position
+    assert same(again.weights.masters, undisturbed.weights.masters)
+    assert same(again.weights.state(), undisturbed.weights.state())
+    assert same(again.average.weights, undisturbed.average.weights)
+    assert losses(tmp_path / "two") == losses(tmp_path / "one")
+
+
+def test_a_checkpoint_is_a_folder_that_gives_the_same_logits(text_dataset, tmp_path):
+    run = run_of(tmp_path, text_dataset, loader={"steps": 3})
+    train(run)
+    saved = load(run.checkpoints.path(3))
+    ids = torch.arange(40, 60)[None]
+    assert torch.equal(saved.model(ids), run.finished().model(ids))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_low_precision_follows_float32(precision, text_dataset, tmp_path):
+    exact, low = (
+        run_of(tmp_path / name, text_dataset, loader={"steps": 40}, precision=name) for name in ("float32", precision)
+    )
+    train(exact)
+    train(low)
+    assert {p.dtype for p in low.model.parameters()} == {getattr(torch, precision)}
+    assert {p.dtype for p in low.weights.masters.values()} == {torch.float32}
+    assert losses(tmp_path / precision)[-1] == pytest.approx(losses(tmp_path / "float32")[-1], rel=0.02)
+
+
+@pytest.mark.parametrize("policy", ["blocks", "selective"])
+def test_recomputing_changes_no_bit(policy, text_dataset, tmp_path):
+    kept, again = run_of(tmp_path / "k", text_dataset), run_of(tmp_path / "r", text_dataset, recompute=policy)
+    train(kept)
+    train(again)
+    assert losses(tmp_path / "r") == losses(tmp_path / "k")
+
+
+class TestGuards:
+    def a_run(self, tmp_path, dataset, action):
+        run = run_of(
+            tmp_path, dataset, guard=GuardConfig(action=action), checkpoint=CheckpointConfig(steps=5, background=False)
+        )
+        objective = run.objective
+
+        class Poisoned(CausalLanguageModel):
+            def losses(self, model, examples):
+                found = objective.losses(model, examples)
+                if run.position.cursor == 11:
+                    found["next_token"].sum.data.fill_(float("nan"))
+                    found["next_token"].metrics["nats"].fill_(float("nan"))
+                return found
+
+        run.objective = Poisoned()
+        return run
+
+    def test_stop(self, text_dataset, tmp_path):
+        run = self.a_run(tmp_path, text_dataset, "stop")
+        before = {name: weight.clone() for name, weight in run.weights.masters.items()}
+        with pytest.raises(TrainingStoppedError, match=r"step 12: the loss is nan.*step-00000010"):
+            train(run)
+        assert all(weight.isfinite().all() for weight in run.weights.masters.values())
+        assert not same(run.weights.masters, before)
+
+    def test_skip(self, text_dataset, tmp_path):
+        run = self.a_run(tmp_path, text_dataset, "skip")
+        assert train(run).step == 19
+        events = [line["text"] for line in read_log(tmp_path / "log.jsonl") if line["kind"] == "event"]
+        assert events == ["the loss is nan at batch 11: skip"]
+
+    def test_rewind(self, text_dataset, tmp_path):
+        """Back to step 10, on with the batch after the bad one: batches 10 and 11 are left out."""
+        run = self.a_run(tmp_path, text_dataset, "rewind")
+        position = train(run)
+        assert (position.step, position.cursor, run.guard.rewinds) == (18, 20, 1)
+
+
+def test_optimizer_state_is_named_by_weights(text_dataset, tmp_path):
+    run = run_of(tmp_path, text_dataset, loader={"steps": 1})
+    train(run)
+    state = load_file(run.checkpoints.path(1) / "train_state" / "optimizers.safetensors")
+    assert {"0/exp_avg/embedding.tokens.weight", "0/step/decoder.norm.weight"} <= state.keys()
+    told = json.loads((run.checkpoints.path(1) / "train_state" / "state.json").read_text())
+    assert told["position"] == {"step": 1, "cursor": 1, "multiple": 1, "targets": run.position.targets}

@@ -1,0 +1,85 @@
+"""Lion and Muon against their papers' formulas, and which weight gets which optimizer."""
+
+import pytest
+import torch
+
+from lmworks.train.config import AdamW, Muon, Sgd
+from lmworks.train.optimizers import lion, muon
+from lmworks.train.optimizers.building import build_optimizers
+
+
+def test_lion_is_algorithm_2():
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(4, 3, generator=generator)
+    ours = weight.clone()
+    optimizer = lion.Lion([ours], 0.01, (0.9, 0.99), 0.5)
+    momentum = torch.zeros(4, 3)
+    for _ in range(5):
+        gradient = torch.randn(4, 3, generator=generator)
+        ours.grad = gradient.clone()
+        optimizer.step()
+        update = torch.sign(0.9 * momentum + 0.1 * gradient)
+        momentum = 0.99 * momentum + 0.01 * gradient
+        weight = weight - 0.01 * (update + 0.5 * weight)
+        torch.testing.assert_close(ours, weight)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (48, 16), (16, 64)])
+def test_newton_schulz_moves_singular_values_to_one(shape):
+    """Between 0.7 and 1.2, as the authors say of these coefficients, from a tenth of the largest one on; the singular
+    vectors stay."""
+    generator = torch.Generator().manual_seed(1)
+    left, _ = torch.linalg.qr(torch.randn(shape[0], min(shape), generator=generator))
+    right, _ = torch.linalg.qr(torch.randn(shape[1], min(shape), generator=generator))
+    values = torch.linspace(0.1, 1, min(shape))
+    result = muon.orthogonalise(left @ values.diag() @ right.T).float()
+    assert result.shape == shape
+    found = left.T @ result @ right
+    assert found.diagonal().min() > 0.65
+    assert found.diagonal().max() < 1.25
+    assert (found - found.diagonal().diag()).abs().max() < 0.05  # bfloat16
+
+
+def test_muon_against_torch():
+    """torch's own Muon, with the same size of updates, where this torch has it."""
+    theirs_class = getattr(torch.optim, "Muon", None)
+    if theirs_class is None:
+        pytest.skip("this torch has no Muon")
+    generator = torch.Generator().manual_seed(2)
+    weight = torch.randn(8, 24, generator=generator)
+    ours, theirs = weight.clone(), torch.nn.Parameter(weight.clone())
+    first = muon.Muon([ours], 0.02, 0.95, 0.1)
+    # torch keeps a mean where the authors keep a sum: the direction is the same.
+    second = theirs_class([theirs], lr=0.02, momentum=0.95, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(4):
+        gradient = torch.randn(8, 24, generator=generator)
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        first.step()
+        second.step()
+        torch.testing.assert_close(ours, theirs.detach(), atol=2e-3, rtol=0)  # bfloat16 inside of both
+
+
+def weights():
+    names = ("embedding.tokens.weight", "decoder.blocks.0.attention.query.weight", "decoder.norm.weight", "head.bias")
+    return dict(zip(names, (torch.zeros(5, 4), torch.zeros(4, 4), torch.zeros(4), torch.zeros(5)), strict=True))
+
+
+def test_vectors_are_not_decayed():
+    given = weights()
+    (optimizer,) = build_optimizers(AdamW(decay=0.3), given)
+    decay = {id(weight): group["weight_decay"] for group in optimizer.param_groups for weight in group["params"]}
+    assert [decay[id(weight)] for weight in given.values()] == [0.3, 0.3, 0.0, 0.0]
+
+
+def test_muon_takes_the_matrices_of_blocks():
+    given = weights()
+    mine, rest = build_optimizers(Muon(), given)
+    taken = [[id(weight) for group in each.param_groups for weight in group["params"]] for each in (mine, rest)]
+    assert taken[0] == [id(given["decoder.blocks.0.attention.query.weight"])]
+    assert sorted(taken[0] + taken[1]) == sorted(map(id, given.values()))
+
+
+@pytest.mark.parametrize("build", [lambda: AdamW(rate=0), lambda: AdamW(beta1=1.0), lambda: Sgd(momentum=2)])
+def test_what_no_optimizer_can_be_is_refused(build):
+    with pytest.raises(ValueError, match="must"):
+        build()

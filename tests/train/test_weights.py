@@ -1,0 +1,127 @@
+"""Weights with and without masters, and the measures taken of gradients."""
+
+import numpy as np
+import pytest
+import torch
+
+from lmworks.train.averaging import Average
+from lmworks.train.config import AdamW, Sgd
+from lmworks.train.loss_scale import LossScale
+from lmworks.train.noise_scale import NoiseScale, multiple_for
+from lmworks.train.weights import Weights
+from training_cases import new_checkpoint
+
+
+def linear(dtype=torch.float32):
+    layer = torch.nn.Linear(3, 2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.arange(6.0).view(2, 3) / 7)
+        layer.bias.fill_(1.0)
+    return layer.to(dtype)
+
+
+def test_adamw_is_torchs():
+    ours, theirs = linear(), linear()
+    weights = Weights(ours, AdamW(rate=0.1, decay=0.0), "float32")
+    other = torch.optim.AdamW(theirs.parameters(), 0.1, (0.9, 0.95), weight_decay=0.0)
+    for number in range(3):
+        inputs = torch.randn(4, 3, generator=torch.Generator().manual_seed(number))
+        weights.clear()
+        other.zero_grad()
+        ours(inputs).square().sum().backward()
+        theirs(inputs).square().sum().backward()
+        norm = torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.5)
+        torch.testing.assert_close(weights.gradient_norm(), norm)
+        weights.update(0.5, 0.5 / float(norm))
+        other.param_groups[0]["lr"] = 0.05
+        other.step()
+        torch.testing.assert_close(ours.weight, theirs.weight)
+
+
+def test_updates_too_small_for_bfloat16_add_up_on_the_masters():
+    """1 + 1e-3 is 1 in bfloat16; eight of them are not."""
+    layer = linear(torch.float32)
+    weights = Weights(layer, Sgd(rate=1e-3, momentum=0.0), "bfloat16")
+    for _ in range(8):
+        weights.clear()
+        layer.bias.grad = torch.full((2,), -1.0, dtype=torch.bfloat16)
+        weights.update(1.0)
+    torch.testing.assert_close(weights.masters["bias"], torch.full((2,), 1.008))
+    assert layer.bias.tolist() == [1.0078125] * 2
+
+
+def test_parts_in_bfloat16_are_summed_in_float32():
+    layer = linear()
+    weights = Weights(layer, Sgd(), "bfloat16")
+    for _ in range(1000):
+        layer.bias.grad = torch.ones(2, dtype=torch.bfloat16)
+        weights.accumulate()
+    assert dict(weights.gradients())["bias"].tolist() == [1000.0, 1000.0]  # bfloat16 would stop at 256
+
+
+def test_frozen_weights_stay():
+    model = new_checkpoint().model.train()
+    model.embedding.requires_grad_(False)
+    before = model.tokens.clone()
+    weights = Weights(model, AdamW(), "bfloat16")
+    assert "embedding.tokens.weight" not in weights.masters
+    model(torch.arange(9)[None]).float().square().sum().backward()
+    weights.update(1.0)
+    assert torch.equal(model.tokens, before.bfloat16())
+
+
+def test_nothing_to_train_is_refused():
+    with pytest.raises(ValueError, match="nothing to train"):
+        Weights(linear().requires_grad_(False), AdamW(), "float32")
+
+
+def test_state_of_another_optimizer_is_refused():
+    layer = linear()
+    weights = Weights(layer, AdamW(), "float32")
+    with pytest.raises(ValueError, match="another optimizer's"):
+        weights.load(
+            {name: p.detach() for name, p in layer.named_parameters()}, {"1/momentum/weight": torch.zeros(2, 3)}
+        )
+
+
+def test_noise_scale_of_known_gradients():
+    """Gradients of single targets drawn around G with covariance Σ: B_simple = tr(Σ) / |G|² = 3 · 40 / 12 = 10."""
+    generator = np.random.default_rng(0)
+    truth, deviation = np.full(3, 2.0), np.sqrt(40.0)
+    scale = NoiseScale(memory=10**6)
+    for _ in range(40_000):
+        single = generator.normal(truth, deviation, (16, 3))
+        part, whole = single[:4].mean(axis=0), single.mean(axis=0)
+        scale.add((4, float(part @ part)), (16, float(whole @ whole)))
+    assert scale.value == pytest.approx(10, rel=0.05)
+
+
+def test_the_batch_doubles_when_the_noise_asks_for_twice_as_much():
+    assert multiple_for(None, 100, 1.0, 1, 8) == 1
+    assert multiple_for(199, 100, 1.0, 1, 8) == 1
+    assert multiple_for(200, 100, 1.0, 1, 8) == 2
+    assert multiple_for(10_000, 100, 1.0, 2, 8) == 4
+    assert multiple_for(10_000, 100, 1.0, 8, 8) == 8
+    assert multiple_for(1, 100, 1.0, 4, 8) == 4  # never fewer
+
+
+def test_a_loss_scale_halves_at_infinities_and_doubles_after_patience():
+    scale = LossScale.of("float16")
+    assert scale.overflowed(float("inf"))
+    assert scale.value == 2.0**15
+    assert not any(scale.overflowed(1.0) for _ in range(1000))
+    assert scale.value == 2.0**16
+    assert not LossScale.of("bfloat16").overflowed(float("nan"))  # for the guard to judge
+
+
+def test_an_average_is_the_weighted_sum_of_what_was():
+    master = torch.tensor([1.0])
+    average = Average({"w": master}, 0.5)
+    values = [1.0]
+    for step in range(6):
+        master.fill_(step * step)
+        average.update(step)
+        keep = min(0.5, (1 + step) / (10 + step))
+        values.append(keep * values[-1] + (1 - keep) * step * step)
+    assert average.weights["w"].item() == pytest.approx(values[-1])
+    assert Average({"w": master}, None).weights == {}

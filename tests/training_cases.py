@@ -1,0 +1,44 @@
+"""Small models and small data that can be learnt, for the tests of training."""
+
+from pathlib import Path
+
+import numpy as np
+
+from byte_tokenizer import byte_tokenizer
+from lmworks.data.config import LoaderConfig, SourceConfig
+from lmworks.model.checkpoint import Checkpoint, assemble
+from lmworks.model.initialisation import PUBLISHED, initialise
+from lmworks.model.presets import gpt2, llama
+from lmworks.model.transformer import Transformer
+from token_cases import write_dataset
+
+SPECIAL = {"eos_token": "<|end|>"}
+CONFIGS = {
+    "gpt2": gpt2(vocabulary=257, width=32, layers=2, heads=2, context_length=64),
+    "llama": llama(vocabulary=257, width=32, layers=2, heads=2, kv_heads=1, hidden=64, context_length=64),
+}
+
+
+def new_checkpoint(family: str = "llama", seed: int = 0) -> Checkpoint:
+    config = CONFIGS[family]
+    model = initialise(Transformer(config), seed, scheme=PUBLISHED[family])
+    return assemble(config, model.state_dict(), byte_tokenizer(SPECIAL))
+
+
+def write_text_dataset(folder: Path) -> Path:
+    """Documents in which most bytes follow from the one before: there is something to learn in a few steps."""
+    generator = np.random.default_rng(0)
+    follows = generator.permutation(96) + 32
+    documents = []
+    for length in generator.integers(5, 150, 200).tolist():
+        ids = [int(generator.integers(32, 128))]
+        while len(ids) < length:
+            ids.append(int(follows[ids[-1] - 32]) if generator.random() < 0.9 else int(generator.integers(32, 128)))
+        documents.append(np.array([*ids, 256]))
+    write_dataset(folder, documents, vocabulary_size=257)
+    return folder
+
+
+def loader_config(folder: Path, **settings: object) -> LoaderConfig:
+    defaults = {"length": 32, "batch": 8, "steps": 20, "ahead": 2}
+    return LoaderConfig({"text": SourceConfig(str(folder))}, **(defaults | settings))  # type: ignore[arg-type]

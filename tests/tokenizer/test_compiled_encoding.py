@@ -148,16 +148,38 @@ def test_stands_aside_where_nothing_is_compiled(monkeypatch):
 
 
 def test_the_tokenizer_takes_it_for_much_text_only(monkeypatch):
+    made = []
+
+    def watched(backend):
+        made.append(compiled_encoding(backend))
+        return made[-1]
+
+    monkeypatch.setattr("lmworks.tokenizer.compiled_encoding.compiled_encoding", watched)
     tokenizer = Tokenizer(changed(decoder=decoders.ByteLevel()))
     short, long = TEXT[:1000], TEXT * (WORTH_COMPILING // len(TEXT) + 1)
     expected = tokenizer.encode(short)
-    assert "_compiled" not in vars(tokenizer)
+    assert not made
     ids = tokenizer.encode(long)
-    assert vars(tokenizer)["_compiled"] is not None
+    assert len(made) == 1 and made[0] is not None
     assert ids == tokenizer.backend.encode(long, add_special_tokens=False).ids
     assert tokenizer.encode(short) == expected and tokenizer.encode_batch([short, long]) == [expected, ids]
+    assert len(made) == 1
     with pytest.raises(UnicodeEncodeError):
         tokenizer.encode("\ud800")
+
+
+def test_tokens_that_are_added_later_are_noticed():
+    tokenizer = Tokenizer(changed(decoder=decoders.ByteLevel()))
+    long = TEXT * (WORTH_COMPILING // len(TEXT) + 1)
+    tokenizer.encode(long)  # which is worth compiling
+    before, size, names = tokenizer.hash, tokenizer.vocabulary_size, dict(tokenizer.special_ids)
+    tokenizer.backend.add_tokens(["textwrap is"])
+    tokenizer.backend.add_special_tokens(["<|new|>"])
+    for text in ("textwrap is <|new|>", f"{long}textwrap is <|new|>"):
+        assert tokenizer.encode(text) == tokenizer.backend.encode(text, add_special_tokens=False).ids
+        assert tokenizer.encode(text).count(size) == text.count("textwrap is") > 0
+    assert tokenizer.vocabulary_size == size + 2 and tokenizer.hash != before
+    assert tokenizer.special_ids == names | {"<|new|>": size + 1}
 
 
 def test_smollm_knows_the_numbers_of_digits():

@@ -5,6 +5,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmworks.tokenizer import load_sentence_piece, load_tiktoken
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60) | st.lists(
@@ -79,6 +80,30 @@ def test_mistakes_are_named(tiny_tokenizer, tmp_path):
         Tokenizer(tiny_tokenizer.backend, {"eos_token": "</s>"})
     with pytest.raises(FileNotFoundError, match=r"tokenizer\.json"):
         Tokenizer.load(tmp_path)
+
+
+def test_a_folder_is_named_by_a_string_or_a_path(tiny_tokenizer, tmp_path):
+    folder = tmp_path / "made" / "on the way"
+    tiny_tokenizer.save(str(folder))
+    assert Tokenizer.load(str(folder)).hash == Tokenizer.load(folder).hash == tiny_tokenizer.hash
+
+
+def test_what_is_missing_is_named_with_its_remedy(tiny_tokenizer, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere: give one that holds a tokenizer\.json"):
+        Tokenizer.load(str(tmp_path / "nowhere"))
+    tiny_tokenizer.save(tmp_path)
+    with pytest.raises(NotADirectoryError, match=rf"tokenizer\.json is a file: give the folder .*{tmp_path}"):
+        Tokenizer.load(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"tokenizer\.json is damaged"):
+        Tokenizer.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("load", [load_sentence_piece, lambda path: load_tiktoken(path, "cl100k")])
+def test_a_missing_file_is_named_with_its_remedy(load, tmp_path):
+    for path in (tmp_path / "nothing.model", tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"no file .*: give the "):
+            load(str(path))
 
 
 @pytest.mark.weights

@@ -18,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 
+from lmworks.tokenizer.contexts import AFTER, BEFORE
 from lmworks.tokenizer.token_bytes import token_bytes
 from lmworks.tokenizer.tokenizer import Tokenizer
 
@@ -30,10 +31,6 @@ KINDS: dict[Kind, str] = {
     "unreachable": "no text becomes this token",
     "no token": "an id below the largest one that has no token",
 }
-# What is put around a token's text: what pre-tokenizers tell apart (letters of several scripts, digits, punctuation,
-# kinds of white space).
-BEFORE = ("", " ", "a", "\n", ".", "1", "x", "é", "я", "中", "の", "한", "ا", "ह", "(", "'", "_", "a ", "  ")
-AFTER = ("", "a", " ", ".")
 # Bytes that complete those of a token to UTF-8, if anything does: continuation bytes have other bounds after E0, ED, F0
 # and F4 than elsewhere.
 _HEADS = (b"", b"\xc3", b"\xe0", b"\xe1", b"\xed", b"\xe1\x80", b"\xf0", b"\xf1", b"\xf4", b"\xf1\x80", b"\xf1\x80\x80")

@@ -4,9 +4,8 @@ A `.model` file is a protocol buffer with the pieces (string, score, type), what
 normalised. What it says becomes parts of the `tokenizers` library, so that `tokenizer.json` holds all of it.
 """
 
-import re
 import struct
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from lmworks.tokenizer.byte_level import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED,
 from lmworks.tokenizer.protobuf import fields
 from lmworks.tokenizer.sentence_piece import SPACE, merges
 from lmworks.tokenizer.sentence_piece_normaliser import Normalisation, normaliser
+from lmworks.tokenizer.special_names import cuts
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 _KINDS = {1: "Unigram", 2: "BPE", 3: "word", 4: "character"}
@@ -40,12 +40,16 @@ class SentencePieceModel:
     denormalised: bool = False
 
 
-def load_sentence_piece(path: Path) -> Tokenizer:
-    """The tokenizer of a `.model` file; ValueError for one that is damaged, or that says what is not supported.
+def load_sentence_piece(path: str | Path) -> Tokenizer:
+    """The tokenizer of a `.model` file; ValueError for one that is damaged, or that says what is not supported,
+    FileNotFoundError for one that is missing.
 
     A text is framed by nothing, since a model does not say by what; `Tokenizer.load` of a Hugging Face folder reads
     that, and the tokens that were added later, from the files beside the model.
     """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}: give the SentencePiece model, mostly named tokenizer.model")
     model = read_sentence_piece(path)
     return Tokenizer(sentence_piece_backend(model), model.roles)
 
@@ -122,26 +126,6 @@ def _unigram(model: SentencePieceModel) -> models.Unigram:
         for piece, score, kind in zip(model.pieces, model.scores, model.types, strict=True)
     ]
     return models.Unigram(vocabulary, model.types.index(UNKNOWN), BYTE in model.types)
-
-
-def cuts(names: Iterable[str], letters: Collection[str], bytes_: bool) -> str:
-    """A pattern for places inside `names`, of special tokens, and with `bytes_` inside those of byte pieces.
-
-    The library's Unigram takes every piece for text, so that `</s>` in a document would become the end of it. A name is
-    cut where the fewest of the other pieces, `letters`, have these two letters side by side, mostly none, and not
-    between two unknown letters, which are one unknown token together.
-    """
-    known, places = set(letters), []
-    for name in names:
-        if len(name) < 2:
-            raise ValueError(f"the control symbol {name!r} of a Unigram model is a single letter: not supported")
-        pairs = [name[at - 1 : at + 1] for at in range(1, len(name))]
-        costs = [(known.isdisjoint(pair), sum(pair in piece for piece in letters)) for pair in pairs]
-        at = costs.index(min(costs)) + 1
-        places.append(f"(?<={re.escape(name[:at])})(?={re.escape(name[at:])})")
-    if bytes_:
-        places.append("(?<=<)(?=0x[0-9A-F]{2}>)")
-    return "|".join(places)
 
 
 def _decoder(byte_fallback: bool, strip: bool) -> decoders.Decoder:

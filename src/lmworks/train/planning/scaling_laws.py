@@ -138,7 +138,7 @@ def embedding_factor_of(vocabulary: int, aspect_ratio: float) -> float:
 def parameters_without_embeddings(parameters: float, embedding_factor: float) -> float:
     """The inverse of `total_parameters`: the real root of n³ + factor · n = N for n = (N without embeddings)^(1/3)."""
     _positive(parameters=parameters)
-    n = _rising_root(lambda n: n**3 + embedding_factor * n - parameters, 0.0, parameters ** (1 / 3))
+    n = _rising_root(lambda n: n**3 + embedding_factor * n - parameters, 0.0, 2 * parameters ** (1 / 3))
     return n**3
 
 

@@ -101,6 +101,11 @@ def test_two_sources_are_never_more_than_half_a_sequence_from_their_shares():
     assert orders(Mixture([1, 1]))[0].tolist() in ([0, 1], [1, 0])
 
 
+@given(st.lists(st.integers(1, LARGEST // 3), min_size=3, max_size=3))
+def test_three_sources_are_less_than_a_sequence_from_their_shares(wanted):
+    assert max(Mixture(wanted).bounds) < 1
+
+
 def test_the_worst_tree_grows_like_fibonacci_numbers_and_stays_below_the_bound():
     fibonacci = [1, 1]
     while len(fibonacci) < 30:

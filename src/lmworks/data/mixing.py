@@ -2,7 +2,7 @@
 
 The quotas are settled before the run: shares from weights, or from sizes by p ∝ n^(1/T) (Xue et al. 2021, mT5, section
 3.2, with α = 1/T), capped by epochs. The order in which they are drawn is arithmetic: nothing is drawn at random,
-nothing has to be replayed, and at every moment of the run each source has had its share to within two sequences.
+nothing has to be replayed, and at every moment of the run each source has had its share to within 1.7 sequences.
 """
 
 import heapq
@@ -71,7 +71,10 @@ class Mixture:
     After k draws of N, a source of quota q has given q·k/N to within half a sequence at each branching, of which a leaf
     inherits its part of the branch: ½·Σ q/a over the nodes a from the leaf up to, not including, the root. The tree is
     Huffman's, in which the sums grow upwards like Fibonacci's numbers, so that this is below ½·(1 + 1 + 1/2 + 1/3 + 1/5
-    + 1/8 + …) < 1.7 for any number of sources with any quotas; `bounds` has it for these.
+    + 1/8 + …) < 1.7 for any number of sources with any quotas, and below one for up to three; `bounds` has it for
+    these. Tijdeman (1980, "The chairman assignment problem", Discrete Mathematics 32) has an order below one for any
+    number; but what it draws next depends on all that it drew, so that a step in the middle of a run would cost as much
+    as the run before it.
 
     quotas  sequences of each source
     bounds  for each source, the largest distance from its exact share at any moment of the run, in sequences

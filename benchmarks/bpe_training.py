@@ -9,68 +9,58 @@ least frequency. Each training is a process of its own, the two take turns, and 
 `--growth`, parts of the text and several sizes of vocabulary are drawn as a plot.
 """
 
-import argparse
 import json
-import resource
 import statistics
-import subprocess
-import sys
-import sysconfig
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from contenders import trainers
+
 CONTENDERS = ("lmworks", "tokenizers")
-SUFFIXES = {".py", ".rst", ".md", ".txt", ".html"}
 
 
 def texts(folders: list[str], megabytes: float) -> Iterator[str]:
-    """The files, sorted, up to so many megabytes."""
+    """The files, up to the end of the one in which so many megabytes end."""
     left = megabytes * 1e6
-    for folder in folders:
-        for path in sorted(Path(folder).rglob("*")):
-            if path.suffix in SUFFIXES and path.is_file() and left > 0:
-                text = path.read_text("utf-8", errors="replace")
-                left -= len(text.encode())
-                yield text
+    for text in trainers.files(folders):
+        left -= len(text.encode())
+        yield text
+        if left <= 0:
+            return
+
+
+def train_lmworks(folders: list[str], megabytes: float, vocabulary: int) -> list[list[str]]:
+    from lmworks.tokenizer.config import BpeConfig
+    from lmworks.tokenizer.training.bpe import train_bpe
+
+    trained = train_bpe(texts(folders, megabytes), BpeConfig(vocabulary_size=vocabulary))
+    return [list(pair) for pair in trained.merges.pairs()]
+
+
+def train_tokenizers(folders: list[str], megabytes: float, vocabulary: int) -> list[list[str]]:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from tokenizers.trainers import BpeTrainer
+
+    from lmworks.tokenizer.word_rules import WordRule
+
+    theirs = Tokenizer(models.BPE())
+    theirs.pre_tokenizer = WordRule().pre_tokenizer()
+    trainer = BpeTrainer(
+        vocab_size=vocabulary,
+        min_frequency=2,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    theirs.train_from_iterator(texts(folders, megabytes), trainer)
+    return json.loads(theirs.to_str())["model"]["merges"]
 
 
 def train(contender: str, folders: list[str], megabytes: float, vocabulary: int) -> dict:
     """In this process: seconds, peak in MB, and the merges."""
-    begun = time.perf_counter()
-    if contender == "lmworks":
-        from lmworks.tokenizer.config import BpeConfig
-        from lmworks.tokenizer.training.bpe import train_bpe
-
-        trained = train_bpe(texts(folders, megabytes), BpeConfig(vocabulary_size=vocabulary))
-        merges = [list(pair) for pair in trained.merges.pairs()]
-    else:
-        from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
-        from lmworks.tokenizer.word_rules import WordRule
-
-        theirs = Tokenizer(models.BPE())
-        theirs.pre_tokenizer = WordRule().pre_tokenizer()
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocabulary,
-            min_frequency=2,
-            special_tokens=["<|endoftext|>"],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        theirs.train_from_iterator(texts(folders, megabytes), trainer)
-        merges = json.loads(theirs.to_str())["model"]["merges"]
-    seconds = time.perf_counter() - begun
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": seconds, "megabytes": peak, "merges": merges}
-
-
-def in_process(contender: str, folders: list[str], megabytes: float, vocabulary: int) -> dict:
-    arguments = [*folders, "--child", contender, "--megabytes", str(megabytes), "--vocabulary", str(vocabulary)]
-    done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return json.loads(done.stdout)
+    train_one = {"lmworks": train_lmworks, "tokenizers": train_tokenizers}[contender]
+    merges, cost = trainers.measured(lambda: train_one(folders, megabytes, vocabulary))
+    return {**cost, "merges": merges}
 
 
 def compare(folders: list[str], megabytes: float, vocabulary: int, rounds: int) -> dict[str, dict[str, float]]:
@@ -78,7 +68,7 @@ def compare(folders: list[str], megabytes: float, vocabulary: int, rounds: int) 
     runs: dict[str, list[dict]] = {contender: [] for contender in CONTENDERS}
     for _ in range(rounds):
         for contender in CONTENDERS:
-            runs[contender].append(in_process(contender, folders, megabytes, vocabulary))
+            runs[contender].append(trainers.in_process(__file__, contender, folders, megabytes, vocabulary))
     print(f"\n{vocabulary:,} tokens, {rounds} rounds")
     median = {c: {k: statistics.median(r[k] for r in runs[c]) for k in ("seconds", "megabytes")} for c in CONTENDERS}
     for key, unit in (("seconds", "s"), ("megabytes", "MB at most")):
@@ -119,16 +109,11 @@ def growth(folders: list[str], size: float, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="*", default=[sysconfig.get_path("stdlib")])
-    parser.add_argument("--vocabulary", type=int, default=32_000)
-    parser.add_argument("--megabytes", type=float, default=1e9)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = trainers.parser(__doc__, CONTENDERS, megabytes=1e9)
     parser.add_argument("--growth", type=Path)
-    parser.add_argument("--child", choices=CONTENDERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        json.dump(train(options.child, options.folders, options.megabytes, options.vocabulary), sys.stdout)
+        print(json.dumps(train(options.child, options.folders, options.megabytes, options.vocabulary)))
         return
     size = sum(len(text.encode()) for text in texts(options.folders, options.megabytes)) / 1e6
     print(f"{size:.1f} MB of text")

@@ -9,39 +9,31 @@ same length at most, and use all cores. Each training is a process of its own, t
 the process. Tokens a word are those of the same lines.
 """
 
-import argparse
 import io
 import json
 import os
 import re
-import resource
 import statistics
-import subprocess
-import sys
-import sysconfig
-import time
 from collections.abc import Callable, Iterator
 from itertools import islice
-from pathlib import Path
 
-SUFFIXES = {".py", ".rst", ".md", ".txt", ".html"}
+from contenders import trainers
+
 SPECIAL = ("<pad>", "</s>", "<unk>")
 Encode = Callable[[str], list[int]]
 
 
 def lines(folders: list[str], megabytes: float) -> Iterator[str]:
-    """The lines of the files, sorted, up to so many megabytes."""
+    """The lines of the files, up to so many megabytes."""
     left = megabytes * 1e6
-    for folder in folders:
-        for path in sorted(Path(folder).rglob("*")):
-            if path.suffix in SUFFIXES and path.is_file():
-                for line in path.read_text("utf-8", errors="replace").splitlines():
-                    line = re.sub(r"\s+", " ", line).strip()
-                    left -= len(line.encode()) + 1
-                    if left < 0:
-                        return
-                    if line:
-                        yield line
+    for text in trainers.files(folders):
+        for line in text.splitlines():
+            line = re.sub(r"\s+", " ", line).strip()
+            left -= len(line.encode()) + 1
+            if left < 0:
+                return
+            if line:
+                yield line
 
 
 def train_lmworks(texts: Iterator[str], vocabulary: int) -> Encode:
@@ -65,11 +57,12 @@ def train_sentencepiece(texts: Iterator[str], vocabulary: int) -> Encode:
 
 
 def train_tokenizers(texts: Iterator[str], vocabulary: int) -> Encode:
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from tokenizers.trainers import UnigramTrainer
 
     theirs = Tokenizer(models.Unigram())
     theirs.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(
+    trainer = UnigramTrainer(
         vocab_size=vocabulary, special_tokens=list(SPECIAL), unk_token="<unk>", show_progress=False
     )
     theirs.train_from_iterator(texts, trainer)
@@ -81,33 +74,16 @@ CONTENDERS = {"lmworks": train_lmworks, "sentencepiece": train_sentencepiece, "t
 
 def train(contender: str, folders: list[str], megabytes: float, vocabulary: int) -> dict[str, float]:
     """In this process: seconds, peak in MB, and how many tokens every twentieth line has for a word."""
-    begun = time.perf_counter()
-    encode = CONTENDERS[contender](lines(folders, megabytes), vocabulary)
-    seconds = time.perf_counter() - begun
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    encode, cost = trainers.measured(lambda: CONTENDERS[contender](lines(folders, megabytes), vocabulary))
     tokens = words = 0
     for line in islice(lines(folders, megabytes), 0, None, 20):
         tokens += len(encode(line))
         words += len(line.split(" "))
-    return {"seconds": seconds, "megabytes": peak, "tokens a word": tokens / words}
-
-
-def in_process(contender: str, folders: list[str], megabytes: float, vocabulary: int) -> dict[str, float]:
-    arguments = [*folders, "--child", contender, "--megabytes", str(megabytes), "--vocabulary", str(vocabulary)]
-    done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+    return {**cost, "tokens a word": tokens / words}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="*", default=[sysconfig.get_path("stdlib")])
-    parser.add_argument("--vocabulary", type=int, default=32_000)
-    parser.add_argument("--megabytes", type=float, default=20)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--child", choices=list(CONTENDERS), help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = trainers.parser(__doc__, list(CONTENDERS), megabytes=20).parse_args()
     settings = (options.folders, options.megabytes, options.vocabulary)
     if options.child:
         print(json.dumps(train(options.child, *settings)))
@@ -117,7 +93,7 @@ def main() -> None:
     runs: dict[str, list[dict[str, float]]] = {contender: [] for contender in CONTENDERS}
     for number in range(options.rounds):
         for contender in list(CONTENDERS)[:: -1 if number % 2 else 1]:
-            runs[contender].append(in_process(contender, *settings))
+            runs[contender].append(trainers.in_process(__file__, contender, *settings))
     for key in ("seconds", "megabytes", "tokens a word"):
         print(f"\n{key:15} {'median':>9} {'beside lmworks':>15}")
         for contender, found in runs.items():

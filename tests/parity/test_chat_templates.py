@@ -9,6 +9,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from published_templates import FASTCHAT, MISTRAL, all_of_trl, fetched, published, rows_of, run
@@ -225,9 +226,9 @@ def mistral_calls(words_beside: bool) -> list[list[Message]]:
     return found
 
 
-def mistral_rows(messages: Sequence[Message]) -> list[dict]:
+def mistral_rows(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """As OpenAI's API has them: arguments are JSON text."""
-    rows = [dict(row) for row in rows_of(messages)]
+    rows: list[dict[str, Any]] = [dict(row) for row in rows_of(messages)]
     for row in rows:
         for each in row.get("tool_calls", ()):
             function = each["function"]

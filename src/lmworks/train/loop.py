@@ -90,14 +90,13 @@ class Run:
     def restore(self, step: int) -> None:
         """Back, or on, to a checkpoint. ValueError for one of another model, optimizer or stream of batches."""
         saved = self.checkpoints.read(step)
-        cursor = self.loader._step_of(saved.state["loader"])
         masters = {name: saved.weights[name] for name in self.weights.masters}
         self.weights.load(masters, saved.optimizers)
         self.average.load(saved.average)
         self.position = Position(**saved.state["position"])
         for name in ("scale", "noise", "guard"):
             setattr(self, name, replace(getattr(self, name), **saved.state[name]))
-        self.loader.seek(cursor)
+        self.loader.restore(saved.state["loader"])
 
     def finished(self) -> Checkpoint:
         """What was trained: the averaged weights where the run averages, else the masters."""

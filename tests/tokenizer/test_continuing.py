@@ -16,6 +16,8 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from lmworks.tokenizer import library
 from lmworks.tokenizer.extending import extend_for_texts
+from lmworks.tokenizer.gguf_vocabulary import read_tokenizer, write_tokenizer
+from lmworks.tokenizer.sentence_piece_model import load_sentence_piece
 from lmworks.tokenizer.token_words import count_words
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.training.continuing import continue_merges
@@ -129,8 +131,7 @@ def test_the_order_of_words_does_not_matter():
 def test_real_text_has_the_merges_of_the_reference():
     """GPT-2's vocabulary on German: 400 sentences, 600 merges."""
     tokenizer = foreign.gpt2()
-    german = next(text for text in foreign.ntrex() if "ü" in text[:2000] and " der " in text[:2000])
-    lines = german.splitlines()[:400]
+    lines = german()[:400]
     words = count_words(tokenizer, lines)
     expected = by_names(words, tokenizer.backend.get_vocab(), 600, 2)
     extension = extend_for_texts(tokenizer, lines, 600)
@@ -147,3 +148,26 @@ def test_the_reference_gives_the_same_tokenizer(monkeypatch, tiny_tokenizer):
         assert extend_for_texts(tiny_tokenizer, texts, 20).tokenizer.hash == compiled.tokenizer.hash
     finally:
         library.load.cache_clear()
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "mistral"])
+def test_real_text_is_encoded_as_before_with_pieces_joined(kind):
+    """And so it is by what a GGUF file has of the vocabulary, where SentencePiece's BPE has scores and no merges."""
+    path = foreign.from_wheel("mistral-common==1.13.1") / "v1.model"
+    old = foreign.gpt2() if kind == "gpt2" else load_sentence_piece(path)
+    lines = german()
+    extension = extend_for_texts(old, lines[:600], 300)
+    new = extension.tokenizer
+    again = read_tokenizer(write_tokenizer(new, new.vocabulary_size))
+    used = set()
+    for line in lines:
+        ids = new.encode(line)
+        used |= {*ids} & extension.pieces.keys()
+        assert [old_id for i in ids for old_id in extension.pieces.get(i, (i,))] == old.encode(line)
+        assert new.decode(ids) == old.decode(old.encode(line))
+        assert again.encode(line) == ids
+    assert len(used) > 200  # the others are parts of longer ones
+
+
+def german():
+    return next(text for text in foreign.ntrex() if " der " in text[:2000] and "ü" in text[:2000]).splitlines()

@@ -40,11 +40,13 @@ def words_of(tokenizer: Tokenizer, text: str) -> list[Names]:
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
     batch: list[str] = []
+    size = 0
     for text in texts:
         batch.append(text)
-        if sum(map(len, batch)) >= _BATCH or len(batch) == _BATCH >> 8:
+        size += len(text)
+        if size >= _BATCH:
             yield batch
-            batch = []
+            batch, size = [], 0
     if batch:
         yield batch
 

@@ -97,9 +97,8 @@ _MEMORY_REASONS = {
     "activations: feed-forward": "what is before and behind the activation function",
     "activations: block inputs": "from which a block is computed again",
     "activations: final norm": "its input and output",
-    "recomputed block": "one block at a time, beyond the room of the loss",
-    "logits": "of all tokens of a micro-batch",
-    "loss": "in float32: probabilities and gradients of the logits, or of what projects them",
+    "working block": "what one block computes again, and gradients passing through it, beyond the room of the loss",
+    "loss": "in float32: probabilities and gradients of the logits that exist at a time",
 }
 
 

@@ -19,10 +19,10 @@ from lmworks.train.planning.layout import (
 )
 from lmworks.train.planning.sharding import Held, parameters_held, split
 
-# Bytes of each logit in float32 at the peak of the loss: its log-probability, which is kept, and during the backward
-# the gradients of that and of itself.
+# Bytes of each logit at the peak of a loss of whole logits, in float32: its log-probability, which is kept, and during
+# the backward the gradients of that and of itself. The logits are gone by then, unless somebody holds on to them.
 _LOSS_BYTES = 12
-_PROJECTED_LOGITS = 2**22  # logits that exist at a time where they are projected in parts, each in float32 three times
+_PROJECTED_LOGITS = 2**22  # that exist at a time where they are projected in parts (`losses.LOGITS_AT_A_TIME`)
 NOT_COUNTED = "not counted: the context of the device, buffers of collectives, workspaces, fragmentation"
 
 
@@ -106,20 +106,30 @@ def _activations(
 ) -> dict[str, float]:
     width, tokens, in_flight = config.embedding.width, layout.tokens_per_device, pieces_in_flight(layout, rank)
     parts: dict[str, float] = {}
-    recomputed = 0.0
+    recomputed = passing = 0.0
     for block in stage_blocks(config, layout, rank):
         kept = block_activations(block, width, layout, numbers, norms)
         for part, size in kept.items():
             name = f"activations: {part}"
             parts[name] = parts.get(name, 0.0) + size * tokens * in_flight
+        passing = max(passing, _passing(block, width, layout, numbers.activations) * tokens)
         if layout.recompute != "nothing":
             whole = sum(block_activations(block, width, layout, numbers, norms, "nothing").values())
             recomputed = max(recomputed, (whole - sum(kept.values())) * tokens)
     if rank == layout.pipeline - 1:
         parts |= _head(config, layout, numbers, norms)
-    # A block is computed again when what the loss took is free.
-    parts["recomputed block"] = max(recomputed - parts.get("loss", 0.0), 0.0)
+    # A block runs backward when what the loss took is free again.
+    parts["working block"] = max(recomputed + passing - parts.get("loss", 0.0), 0.0)
     return parts
+
+
+def _passing(block: configs.Block, width: int, layout: Layout, value: int) -> float:
+    """Gradients that exist at a time while the backward goes through a block: of the hidden states and of the inner
+    ones of the feed-forward; bytes for each token."""
+    network = block.feed_forward
+    dense = isinstance(network, configs.FeedForward)
+    inner = network.hidden if dense else network.top_k * network.expert.hidden
+    return (width + split(inner, layout.tensor)) * value
 
 
 def _head(config: configs.ModelConfig, layout: Layout, numbers: Numbers, norms: Norms) -> dict[str, float]:
@@ -133,10 +143,16 @@ def _head(config: configs.ModelConfig, layout: Layout, numbers: Numbers, norms: 
         return parts
     vocabulary = split(config.embedding.vocabulary, layout.tensor)
     if layout.logits == "whole":
-        return parts | {"logits": tokens * vocabulary * float(value), "loss": tokens * vocabulary * float(_LOSS_BYTES)}
-    # The gradients of features and, in float32, of the projection, which exist twice while they are scaled.
-    gradients = 2 * (tokens * width * value + vocabulary * width * 4)
-    return parts | {"loss": gradients + min(tokens * vocabulary, _PROJECTED_LOGITS) * float(_LOSS_BYTES)}
+        return parts | {"loss": tokens * vocabulary * float(_LOSS_BYTES)}
+    return parts | {"loss": _projected_loss(tokens, width, vocabulary, value)}
+
+
+def _projected_loss(tokens: int, width: int, vocabulary: int, value: int) -> float:
+    """While a part of the logits exists, in float32 and, where that is another, in the model's numbers, with the
+    gradients of features and projection; or later, while these gradients are scaled, the projection's in float32."""
+    logits = min(tokens * vocabulary, _PROJECTED_LOGITS) * (4 + (value if value < 4 else 0))
+    projection, features = vocabulary * width, tokens * width * value
+    return float(max(logits + projection * (4 + value) + features, 2 * (projection * 4 + features)))
 
 
 def _final_norm(stack: configs.Stack, width: int, value: int, norms: Norms) -> float:

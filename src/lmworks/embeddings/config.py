@@ -1,0 +1,132 @@
+"""What static word vectors are trained to be."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Objective = Literal["skip-gram", "cbow"]
+OBJECTIVES = get_args(Objective)
+
+
+@dataclass(frozen=True, slots=True)
+class Subwords:
+    """The character n-grams of a word, which share vectors with other words (Bojanowski et al. 2017, section 3.2).
+
+    shortest  characters of an n-gram, at least, < and > around the word among them
+    longest   characters of an n-gram, at most
+    buckets   numbers into which n-grams are hashed; two that fall together share a vector
+    """
+
+    shortest: int = 3
+    longest: int = 6
+    buckets: int = 2_000_000
+
+    def __post_init__(self) -> None:
+        _check_at_least("shortest", self.shortest, 1)
+        _check_at_least("longest", self.longest, self.shortest)
+        _check_at_least("buckets", self.buckets, 1)
+        if self.buckets >= 1 << 31:
+            raise ValueError(f"buckets must be less than {1 << 31}, got {self.buckets}")
+
+
+@dataclass(frozen=True, slots=True)
+class WordVectorsConfig:
+    """Skip-gram and CBOW with negative sampling (Mikolov et al. 2013a, 2013b), with subwords if wanted.
+
+    objective      "skip-gram": a word predicts those around it; "cbow": those around it predict the word
+    dimensions     numbers in a vector
+    window         how far context reaches on either side; for each word it is drawn from 1 to this
+    negative       noise words beside each word that is to be predicted
+    epochs         how often the text is gone through
+    min_count      how often a word must occur to get a vector
+    max_words      words in the vocabulary, at most, the most frequent first; 0 for any number
+    subsample      share of the text from which on occurrences of a word are left out; 0 leaves none out
+    noise_power    noise words are drawn by their count to this power
+    learning_rate  at the beginning; it falls in a straight line to a ten-thousandth of it
+    subwords       character n-grams that words are made of besides themselves, such as {}. Words that were not in the
+                   text get vectors from them, too
+    phrases        scores from which on two neighbours become one word, "new_york", one for each pass over the text
+    lowercase      texts are brought into small letters
+    seed           of all random numbers
+    threads        learn at once, 0 for one a core; the result is the same every time with a single one only
+    """
+
+    objective: Objective = "skip-gram"
+    dimensions: int = 100
+    window: int = 5
+    negative: int = 5
+    epochs: int = 5
+    min_count: int = 5
+    max_words: int = 0
+    subsample: float = 1e-3
+    noise_power: float = 0.75
+    learning_rate: float = 0.025
+    subwords: Subwords | None = None
+    phrases: tuple[float, ...] = ()
+    lowercase: bool = True
+    seed: int = 0
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}")
+        for name in ("dimensions", "window", "negative", "epochs", "min_count"):
+            _check_at_least(name, getattr(self, name), 1)
+        for name in ("max_words", "subsample", "noise_power", "seed", "threads"):
+            _check_at_least(name, getattr(self, name), 0)
+        _check_positive("learning_rate", self.learning_rate)
+        for threshold in self.phrases:
+            _check_positive("a score of phrases", threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class GloveConfig:
+    """GloVe (Pennington et al. 2014): vectors whose products are the logarithms of how often words are neighbours.
+
+    dimensions     numbers in a vector
+    window         how far neighbours reach on either side; one at distance d counts 1/d
+    epochs         how often all pairs of neighbours are gone through
+    min_count      how often a word must occur to get a vector
+    max_words      words in the vocabulary, at most, the most frequent first; 0 for any number
+    count_limit    the count from which on a pair has its full weight (x_max; 100 in the paper, less for a small text)
+    weight_power   below the limit a pair has the weight (count / limit) to this power (alpha)
+    learning_rate  of AdaGrad
+    phrases        scores from which on two neighbours become one word, "new_york", one for each pass over the text
+    lowercase      texts are brought into small letters
+    seed           of all random numbers
+    threads        learn at once, 0 for one a core; the result is the same every time with a single one only
+    memory_mb      what counting may take in memory, beyond which it goes to disk
+    """
+
+    dimensions: int = 100
+    window: int = 10
+    epochs: int = 25
+    min_count: int = 5
+    max_words: int = 0
+    count_limit: float = 100.0
+    weight_power: float = 0.75
+    learning_rate: float = 0.05
+    phrases: tuple[float, ...] = ()
+    lowercase: bool = True
+    seed: int = 0
+    threads: int = 1
+    memory_mb: int = 1024
+
+    def __post_init__(self) -> None:
+        for name in ("dimensions", "window", "epochs", "min_count", "memory_mb"):
+            _check_at_least(name, getattr(self, name), 1)
+        for name in ("max_words", "weight_power", "seed", "threads"):
+            _check_at_least(name, getattr(self, name), 0)
+        for name in ("count_limit", "learning_rate"):
+            _check_positive(name, getattr(self, name))
+        for threshold in self.phrases:
+            _check_positive("a score of phrases", threshold)
+
+
+def _check_at_least(name: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"{name} must be above 0, got {value}")

@@ -1,0 +1,141 @@
+"""A text as ids of words on disk, and the vocabulary they belong to: memory follows the vocabulary, not the text.
+
+Texts stream by once. Every word gets an id when it is first seen, and the ids are written to a temporary file, four
+bytes a word, which is then mapped: whatever goes over the text again, such as the epochs of training, reads that file.
+It lies in the folder of temporary files (`TMPDIR`) and vanishes with the process.
+"""
+
+import tempfile
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+
+from lmworks.embeddings.config import GloveConfig, WordVectorsConfig
+from lmworks.embeddings.phrase_pairs import merged, scored_pairs
+from lmworks.embeddings.sentences import sentences_of
+from lmworks.progress import Report, no_report
+
+END = -1  # behind each sentence
+BLOCK = 1 << 20  # ids that are worked on at once
+_RARE = -2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Corpus:
+    """words   the vocabulary, the most frequent first, equally frequent ones as they first occur
+    counts  (words,) int64: how often each occurs
+    ids     (n,) int32: the text, with `END` behind each sentence; words without a vector are not in it
+    total   words of the text, those without a vector among them
+    """
+
+    words: tuple[str, ...]
+    counts: np.ndarray
+    ids: np.ndarray
+    total: int
+
+
+def training_corpus(
+    texts: Iterable[str | Sequence[str]], config: WordVectorsConfig | GloveConfig, progress: Report = no_report
+) -> Corpus:
+    """What is learnt from, as a config has it; ValueError when fewer than two different words are frequent enough."""
+    corpus = read_corpus(
+        texts,
+        lowercase=config.lowercase,
+        min_count=config.min_count,
+        max_words=config.max_words,
+        phrases=config.phrases,
+        progress=progress,
+    )
+    if len(corpus.words) < 2:
+        raise ValueError(
+            f"only {len(corpus.words)} different words occur {config.min_count:,} times in the text of "
+            f"{corpus.total:,} words: give more text, or lower min_count"
+        )
+    return corpus
+
+
+def read_corpus(
+    texts: Iterable[str | Sequence[str]],
+    *,
+    lowercase: bool = True,
+    min_count: int = 1,
+    max_words: int = 0,
+    phrases: Sequence[float] = (),
+    progress: Report = no_report,
+) -> Corpus:
+    """Texts, or sentences as lists of words, as a corpus; `phrases` are the least scores of phrases, by pass."""
+    names: defaultdict[str, int] = defaultdict(count().__next__)
+    ids = on_disk(_spelled(sentences_of(texts, lowercase), names, progress), np.int32)
+    words = list(names)
+    del names
+    for threshold in phrases:
+        pairs, _ = scored_pairs(ids, _count(ids, len(words)), threshold, min_count)
+        ids = on_disk((merged(block, pairs, len(words)) for block in blocks(ids)), np.int32)
+        words += [f"{words[left]}_{words[right]}" for left, right in pairs.tolist()]
+    return _frequent(words, ids, min_count, max_words)
+
+
+def _spelled(
+    sentences: Iterable[Sequence[str]], names: defaultdict[str, int], progress: Report
+) -> Iterator[np.ndarray]:
+    buffer = array("i")
+    done = 0
+    for sentence in sentences:
+        buffer.extend(map(names.__getitem__, sentence))
+        buffer.append(END)
+        if len(buffer) >= BLOCK:
+            yield np.frombuffer(buffer, np.int32)
+            done += len(buffer)
+            progress(done, None, "words read")
+            buffer = array("i")
+    if buffer:
+        yield np.frombuffer(buffer, np.int32)
+
+
+def _frequent(words: list[str], ids: np.ndarray, min_count: int, max_words: int) -> Corpus:
+    counts = _count(ids, len(words))
+    order = np.argsort(-counts, kind="stable")
+    order = order[counts[order] >= min_count][: max_words or None]
+    new = np.full(len(words) + 1, _RARE, np.int32)
+    new[-1] = END  # which the id -1 finds
+    new[order] = np.arange(len(order), dtype=np.int32)
+    renamed = on_disk((row[row != _RARE] for row in (new[block] for block in blocks(ids))), np.int32)
+    return Corpus(tuple(words[place] for place in order.tolist()), counts[order], renamed, int(counts.sum()))
+
+
+def _count(ids: np.ndarray, words: int) -> np.ndarray:
+    counts = np.zeros(words + 1, np.int64)
+    for block in blocks(ids):
+        counts += np.bincount(block + 1, minlength=words + 1)
+    return counts[1:]
+
+
+def blocks(ids: np.ndarray, size: int = BLOCK) -> Iterator[np.ndarray]:
+    """The ids in pieces of whole sentences, of about `size`."""
+    for start, stop in cuts(ids, size):
+        yield np.asarray(ids[start:stop])
+
+
+def cuts(ids: np.ndarray, size: int) -> Iterator[tuple[int, int]]:
+    """Where the pieces of `blocks` begin and end; each but the last has at least `size` ids."""
+    start = 0
+    while start < len(ids):
+        stop = start + size
+        while stop < len(ids) and ids[stop - 1] != END:
+            stop += 1
+        stop = min(stop, len(ids))
+        yield start, stop
+        start = stop
+
+
+def on_disk(parts: Iterable[np.ndarray], dtype: np.dtype | type) -> np.ndarray:
+    """The parts one after the other, mapped from a temporary file that nothing else sees."""
+    with tempfile.TemporaryFile(prefix="lmworks-vectors-") as file:
+        for part in parts:
+            part.astype(dtype, copy=False).tofile(file)
+        file.flush()
+        return np.memmap(file, dtype, mode="r+") if file.tell() else np.empty(0, dtype)

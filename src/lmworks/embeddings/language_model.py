@@ -1,0 +1,118 @@
+"""The same questions to a language model: the rows of its token embedding, and a word as it stands in its sentence.
+
+The rows are what static vectors were before (one vector a token, wherever it stands). In context a word has another
+vector in each sentence and each layer (Peters et al. 2018; Ethayarajh 2019).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from lmworks.embeddings.word_vectors import WordVectors
+from lmworks.model.checkpoint import Checkpoint
+from lmworks.model.transformer import Stack
+
+
+def token_vectors(checkpoint: Checkpoint, words: Sequence[str] | None = None) -> WordVectors:
+    """Rows of the token embedding, `model.tokens`.
+
+    Without `words`, all tokens that stand for a text of their own, under that text with the space it begins with, in
+    the order of their ids. With `words`, a vector for each: the mean of the rows of its tokens, as it is cut behind
+    another word.
+    """
+    rows = checkpoint.model.tokens.detach().float().cpu().numpy()
+    if words is not None:
+        ids = [_tokens_of(checkpoint, word) for word in words]
+        return WordVectors(tuple(words), np.stack([rows[each].mean(axis=0) for each in ids]).astype(np.float32))
+    special = set(checkpoint.tokenizer.special_ids.values())
+    found: dict[str, int] = {}
+    for token in range(min(len(rows), checkpoint.tokenizer.vocabulary_size)):
+        text = "" if token in special else _text_of(checkpoint, token)
+        if text and "\ufffd" not in text:  # a part of a character is no text
+            found.setdefault(text, token)
+    return WordVectors(tuple(found), rows[list(found.values())])
+
+
+def _text_of(checkpoint: Checkpoint, token: int) -> str:
+    """As it stands behind another token: alone, some decoders drop the space it begins with."""
+    before = checkpoint.tokenizer.encode("a")[-1:]
+    return checkpoint.tokenizer.decode([*before, token])[len(checkpoint.tokenizer.decode(before)) :]
+
+
+def _tokens_of(checkpoint: Checkpoint, word: str) -> list[int]:
+    text = f"a {word}"
+    ids, offsets = checkpoint.tokenizer.encode_with_offsets(text)
+    return _overlapping(ids, offsets, 2, len(text))
+
+
+def _overlapping(ids: Sequence[int], offsets: Sequence[tuple[int, int]], start: int, end: int) -> list[int]:
+    found = [token for token, (low, high) in zip(ids, offsets, strict=True) if low < end and high > start]
+    if not found:
+        raise ValueError("the tokenizer makes no token of a word; is it white space?")
+    return found
+
+
+def contextual_vectors(
+    checkpoint: Checkpoint, sentences: Sequence[str], word: str, layer: int | None = None
+) -> WordVectors:
+    """The vector of a word in each sentence, under the sentence with the word in brackets.
+
+    It is the mean over the word's tokens of the hidden state behind a block: `layer` 1 is the first block, 0 the
+    embedding before it, None the last one with the final norm. The word's first occurrence counts, whole and in this
+    spelling. ValueError for a sentence without it, one that comes twice, one longer than the model takes, or a layer
+    that the model does not have; for an encoder–decoder, which has two stacks.
+    """
+    vectors = []
+    names = []
+    for sentence in sentences:
+        start = _find(sentence, word)
+        end = start + len(word)
+        names.append(f"{sentence[:start]}[{word}]{sentence[end:]}")
+        ids, offsets = checkpoint.tokenizer.encode_with_offsets(sentence, special=True)
+        if len(ids) > checkpoint.max_length:
+            raise ValueError(
+                f"a sentence of {len(ids):,} tokens is longer than the {checkpoint.max_length:,} of the model"
+            )
+        places = _overlapping(range(len(ids)), offsets, start, end)
+        vectors.append(_hidden(checkpoint, ids, layer)[places].mean(axis=0))
+    return WordVectors(tuple(names), np.stack(vectors).astype(np.float32))
+
+
+def _find(sentence: str, word: str) -> int:
+    """Where a word begins that no letter or digit goes on from, on either side."""
+    place = sentence.find(word)
+    while place >= 0:
+        around = sentence[place - 1 : place] + sentence[place + len(word) : place + len(word) + 1]
+        if word and not any(character.isalnum() for character in around):
+            return place
+        place = sentence.find(word, place + 1)
+    raise ValueError(f"the word {word!r} is not in {sentence!r}")
+
+
+@torch.inference_mode()
+def _hidden(checkpoint: Checkpoint, ids: Sequence[int], layer: int | None) -> np.ndarray:
+    """(length, width) float32."""
+    model = checkpoint.model
+    if model.encoder is not None and model.decoder is not None:
+        raise ValueError("an encoder–decoder has two stacks of layers: take a model with one")
+    stack = model.decoder or model.encoder
+    assert isinstance(stack, Stack)
+    if layer is not None and not 0 <= layer <= len(stack.blocks):
+        raise ValueError(f"layer must be 0 to {len(stack.blocks)}, got {layer}")
+    kept: list[torch.Tensor] = []
+
+    def keep(_: object, inputs: tuple[torch.Tensor, ...], output: torch.Tensor | None = None) -> None:
+        kept.append(inputs[0] if output is None else output)
+
+    hook = None
+    if layer == 0:
+        hook = stack.blocks[0].register_forward_pre_hook(keep)
+    elif layer is not None:
+        hook = stack.blocks[layer - 1].register_forward_hook(keep)
+    try:
+        last = model.hidden(torch.tensor([list(ids)], device=model.tokens.device))
+    finally:
+        if hook is not None:
+            hook.remove()
+    return (kept[0] if kept else last)[0].float().cpu().numpy()

@@ -1,0 +1,87 @@
+"""The compiled part: learning by negative sampling, GloVe's steps, and the n-grams of words.
+
+Learning is thousands of short loops a word, of which each depends on the one before, so that NumPy has nothing large to
+work on. Every function has its definition in Python, with the same results bit by bit, which runs where nothing was
+compiled (docs/word-vectors.md says how much slower).
+"""
+
+import ctypes
+import os
+from ctypes import c_double, c_float, c_int32, c_int64, c_uint32, c_uint64, c_void_p
+from functools import cache
+
+import numpy as np
+
+from lmworks.compiled import library_path, warn_of_missing
+
+CHOICE = "LMWORKS_EMBEDDINGS"  # environment variable: "reference" has everything run in Python
+LANES = 16  # a row in memory has a multiple of so many numbers
+
+
+@cache
+def load() -> ctypes.CDLL | None:
+    """The library; None where it was not built, or where the environment variable asks for the reference."""
+    choice = os.environ.get(CHOICE, "")
+    if choice == "reference":
+        return None
+    if choice:
+        raise ValueError(f"{CHOICE} is {choice!r}; allowed: 'reference', or leave it unset")
+    path = library_path("lmworks.embeddings", "embeddings")
+    if path is None:
+        warn_of_missing("word vectors are learnt by NumPy, a hundred times as slowly")
+        return None
+    return _declare(ctypes.CDLL(str(path)))
+
+
+def check(result: int) -> int:
+    """A result of the library; MemoryError for the one that says that there was none."""
+    if result == -1:
+        raise MemoryError("not enough memory to learn word vectors")
+    return result
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Model(ctypes.Structure):
+    """As `Model` in cpp/negative_sampling.h."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("input", "output", "row_ends", "rows", "keep", "limits", "others", "sigmoid")),
+        *(("parts", c_int64), ("words", c_int64), ("rate", c_double)),
+        *(("sigmoid_limit", c_float), ("sigmoid_density", c_float)),
+        *((name, c_int32) for name in ("table_size", "window", "negative", "skip_gram")),
+    )
+
+
+class Factors(ctypes.Structure):
+    """As `Factors` in cpp/glove.h."""
+
+    _fields_ = (
+        *((name, c_void_p * 2) for name in ("rows", "row_squares", "biases", "bias_squares")),
+        *(("parts", c_int64), ("rate", c_float)),
+    )
+
+
+def zero_rows(number: int, dimensions: int, fill: float = 0.0) -> np.ndarray:
+    """(number, dimensions rounded up to whole lanes) float32, each row at the beginning of a cache line."""
+    width = -(-dimensions // LANES) * LANES
+    memory = np.empty(number * width * 4 + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    rows = memory[start : start + number * width * 4].view(np.float32).reshape(number, width)
+    rows[:] = fill
+    return rows
+
+
+def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
+    pointer, number, small = c_void_p, c_int64, c_int32
+    signatures: dict[str, tuple[type, ...]] = {
+        "vectors_learn": (pointer, pointer, number, c_uint64, number),
+        "glove_learn": (*(pointer,) * 5, number, pointer),
+        "vectors_ngrams": (pointer, pointer, number, small, small, c_uint32, pointer, pointer),
+    }
+    for name, arguments in signatures.items():
+        function = getattr(library, f"lmworks_{name}")
+        function.restype, function.argtypes = number, arguments
+    return library

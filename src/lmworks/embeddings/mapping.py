@@ -1,0 +1,86 @@
+"""Words as points on a plane, and the plane as a picture.
+
+PCA (Pearson 1901; Hotelling 1933) keeps directions and says how much of the variance is seen; t-SNE (van der Maaten &
+Hinton 2008) keeps who is near to whom, but distances between groups mean nothing there.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from lmworks.embeddings.word_vectors import unit
+
+Projection = Literal["pca", "tsne"]
+PROJECTIONS = get_args(Projection)
+PICTURES = (".svg", ".png")
+
+
+def project(vectors: np.ndarray, projection: Projection = "pca", seed: int = 0) -> np.ndarray:
+    """(n, dimensions) vectors, at length 1 so that angles count → (n, 2) float64.
+
+    ValueError for fewer than three vectors, or an unknown projection.
+    """
+    if projection not in PROJECTIONS:
+        raise ValueError(f"projection must be one of {', '.join(PROJECTIONS)}, got {projection!r}")
+    if len(vectors) < 3:
+        raise ValueError(f"a map needs at least three words, got {len(vectors)}")
+    rows = unit(vectors.astype(np.float64))
+    if projection == "pca":
+        return principal_components(rows)[0]
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, (len(rows) - 1) / 3)
+    return TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=seed).fit_transform(rows)
+
+
+def principal_components(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n, dimensions) → (n, 2) along the two directions of largest variance, and (2,) the shares of it they have.
+
+    Of each direction the sign is chosen that makes its largest coordinate positive, so that pictures do not flip.
+    """
+    centred = rows - rows.mean(axis=0)
+    left, values, _ = np.linalg.svd(centred, full_matrices=False)
+    points = left[:, :2] * values[:2]
+    points *= np.sign(points[np.abs(points).argmax(axis=0), np.arange(points.shape[1])])
+    variance = values**2
+    return points, variance[:2] / max(variance.sum(), np.finfo(float).tiny)
+
+
+def draw_map(points: np.ndarray, words: Sequence[str], groups: Mapping[str, str] | None = None, title: str = "") -> Any:
+    """A figure of matplotlib with each word beside its point; `groups` gives a word the name of its colour."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    axes = figure.subplots()
+    names = [(groups or {}).get(word, "") for word in words]
+    for name in dict.fromkeys(names):
+        chosen = np.array([each == name for each in names])
+        axes.scatter(points[chosen, 0], points[chosen, 1], s=14, label=name or "other words")
+    for (x, y), word in zip(points.tolist(), words, strict=True):
+        axes.annotate(word, (x, y), xytext=(3, 2), textcoords="offset points", fontsize=8)
+    if groups:
+        axes.legend(frameon=False)
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_color("#e0e1e6")
+    return figure
+
+
+def write_picture(figure: Any, path: Path) -> None:
+    """Writes .svg or .png, whole or not at all; the same figure gives the same file."""
+    import matplotlib
+
+    if path.suffix not in PICTURES:
+        raise ValueError(f"a picture is one of {', '.join(PICTURES)}, got {path.name}")
+    temporary = path.with_name(f".{path.name}.tmp")
+    settings: Any = {"svg.hashsalt": "lmworks", "svg.fonttype": "none", "text.parse_math": False}
+    try:
+        with matplotlib.rc_context(settings):
+            metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
+            figure.savefig(temporary, format=path.suffix[1:], dpi=150, metadata=metadata)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

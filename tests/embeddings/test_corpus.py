@@ -1,0 +1,83 @@
+"""Texts as ids on disk, and phrases in them."""
+
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from gensim.models.phrases import Phrases as Theirs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmworks.embeddings import corpus as corpus_module
+from lmworks.embeddings import phrase_pairs
+from lmworks.embeddings.corpus import END, read_corpus
+from lmworks.embeddings.phrases import Phrases, learn_phrases
+
+SENTENCES = st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=8), min_size=1, max_size=30)
+
+
+def spelled(corpus) -> list[list[str]]:
+    sentences: list[list[str]] = [[]]
+    for number in corpus.ids.tolist():
+        if number == END:
+            sentences.append([])
+        else:
+            sentences[-1].append(corpus.words[number])
+    return sentences[:-1]
+
+
+@settings(deadline=None)
+@given(SENTENCES, st.integers(1, 4), st.integers(0, 3))
+def test_ids_are_the_text_of_the_frequent_words(sentences, min_count, max_words):
+    counts = Counter(word for sentence in sentences for word in sentence)
+    first = list(dict.fromkeys(word for sentence in sentences for word in sentence))
+    frequent = sorted((w for w in first if counts[w] >= min_count), key=lambda w: -counts[w])[: max_words or None]
+    corpus = read_corpus(iter(sentences), min_count=min_count, max_words=max_words)
+    assert list(corpus.words) == frequent and corpus.counts.tolist() == [counts[word] for word in frequent]
+    assert corpus.total == sum(counts.values())
+    assert spelled(corpus) == [[word for word in sentence if word in frequent] for sentence in sentences]
+
+
+def test_blocks_change_nothing(monkeypatch, sentences):
+    whole = read_corpus(sentences, min_count=3, phrases=(1.5, 1.5))
+    monkeypatch.setattr(corpus_module, "BLOCK", 64)
+    monkeypatch.setattr(corpus_module.blocks, "__defaults__", (64,))
+    monkeypatch.setattr(phrase_pairs, "_AT_ONCE", 3000)
+    cut = read_corpus(sentences, min_count=3, phrases=(1.5, 1.5))
+    assert whole.words == cut.words and any("_" in word for word in whole.words)
+    assert np.array_equal(whole.ids, cut.ids) and np.array_equal(whole.counts, cut.counts)
+
+
+def theirs(sentences, threshold, discount) -> Theirs:
+    """gensim multiplies by the size of the vocabulary, pairs among it, where we and word2phrase have the words of the
+    text; the threshold is scaled accordingly, once its vocabulary is known."""
+    made = Theirs(sentences, min_count=discount, threshold=1e-9, delimiter="_")
+    made.threshold = threshold * len(made.vocab) / sum(map(len, sentences))
+    return made
+
+
+@pytest.mark.parametrize(("threshold", "discount"), [(1.0, 1), (1.7, 5), (1.5, 20)])
+def test_phrases_are_those_of_gensim(sentences, threshold, discount):
+    ours, reference = learn_phrases(sentences, threshold, discount), theirs(sentences, threshold, discount)
+    pairs = {pair for sentence in sentences for pair in pairwise(sentence)}
+    scores = {pair: score for pair in pairs if (score := reference.score_candidate(*pair, [])[1]) is not None}
+    assert 5 < len(scores) < len(pairs) and set(ours.scores) == set(scores)
+    factor = sum(map(len, sentences)) / len(reference.vocab)
+    for pair, score in ours.scores.items():
+        assert score == pytest.approx(scores[pair] * factor, rel=1e-12)
+    for sentence in sentences:
+        assert ours.apply(sentence) == reference[sentence]
+
+
+@settings(deadline=None)
+@given(SENTENCES, st.floats(0.2, 3))
+def test_a_corpus_joins_as_phrases_do(sentences, threshold):
+    phrases = learn_phrases(sentences, threshold, 1)
+    joined = [phrases.apply(sentence) for sentence in sentences]
+    corpus = read_corpus(sentences, min_count=1, phrases=(threshold,))
+    assert spelled(corpus) == joined
+
+
+def test_runs_of_pairs_are_joined_from_the_left():
+    assert Phrases({("a", "a"): 1.0}).apply(list("aaaaa")) == ["a_a", "a_a", "a"]

@@ -5,18 +5,20 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from lmworks.data.order import Permutation, mix
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3000), st.text(max_size=10))
 def test_every_place_holds_another_number(size, key):
     assert sorted(Permutation(size, key)(np.arange(size)).tolist()) == list(range(size))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 2**62), st.lists(st.integers(0, 2**62 - 1), max_size=20, unique=True))
 def test_any_places_of_any_size(size, places):
     places = np.array([place for place in places if place < size], np.int64)

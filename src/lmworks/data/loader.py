@@ -193,8 +193,6 @@ class Loader:
         self.seek(saved.step)
         return saved.step
 
-    _step_of = restore
-
     def __reduce__(self) -> tuple[Any, ...]:
         """To another process goes what makes the same loader there, at the same step."""
         return Loader, (self.config, self.rank, self.world_size, self.state(), self.base)

@@ -10,11 +10,14 @@ Normal = Literal["none", "NFC", "NFKC"]
 RULES, DIGITS, NORMALS = get_args(Rule), get_args(Digits), get_args(Normal)
 
 END_OF_TEXT = "<|endoftext|>"
+MOST = 10**9  # of any setting: the compiled trainers keep such numbers, and small multiples of them, in 32 bits
 
 
 @dataclass(frozen=True, slots=True)
 class BpeConfig:
     """Byte-pair encoding (Sennrich et al. 2016).
+
+    No number may be above `MOST`, a thousand million.
 
     vocabulary_size   tokens in all: special ones, the alphabet, and what merging makes
     words             how a text is cut into words, across which nothing is merged: "gpt2" (Radford et al. 2019),
@@ -51,12 +54,13 @@ class BpeConfig:
             raise ValueError(f"special_tokens must not hold {taken[0]}, which stands for a byte")
         if not 0 < self.coverage <= 1:
             raise ValueError(f"coverage is a share above 0, at most 1; got {self.coverage}")
-        _check_at_least("min_frequency", self.min_frequency, 1)
-        _check_at_least("max_token_length", self.max_token_length, 0)
-        _check_at_least("min_word_count", self.min_word_count, 1)
-        _check_at_least("memory_mb", self.memory_mb, 1)
+        _check_range("min_frequency", self.min_frequency, 1)
+        _check_range("max_token_length", self.max_token_length, 0)
+        _check_range("min_word_count", self.min_word_count, 1)
+        _check_range("memory_mb", self.memory_mb, 1)
         bytes_ = 256 if self.words != "metaspace" or self.byte_fallback else 0
         needed = len(self.special_tokens) + bytes_ + (self.words == "metaspace")
+        _check_range("vocabulary_size", self.vocabulary_size, 1)
         if self.vocabulary_size < needed:
             raise ValueError(
                 f"vocabulary_size is {self.vocabulary_size}, but the special tokens and the {bytes_} bytes are {needed}"
@@ -97,11 +101,11 @@ class WordPieceConfig:
             raise ValueError(f"special_tokens must not begin as pieces inside a word do, got {inside[0]!r}")
         if not 0 < self.coverage <= 1:
             raise ValueError(f"coverage is a share above 0, at most 1; got {self.coverage}")
-        _check_at_least("vocabulary_size", self.vocabulary_size, len(self.special_tokens) + 1)
-        _check_at_least("min_frequency", self.min_frequency, 1)
-        _check_at_least("max_token_length", self.max_token_length, 0)
-        _check_at_least("min_word_count", self.min_word_count, 1)
-        _check_at_least("memory_mb", self.memory_mb, 1)
+        _check_range("vocabulary_size", self.vocabulary_size, len(self.special_tokens) + 1)
+        _check_range("min_frequency", self.min_frequency, 1)
+        _check_range("max_token_length", self.max_token_length, 0)
+        _check_range("min_word_count", self.min_word_count, 1)
+        _check_range("memory_mb", self.memory_mb, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +147,13 @@ class UnigramConfig:
             raise ValueError(f"coverage is a share above 0, at most 1; got {self.coverage}")
         if not 0 < self.shrinking < 1:
             raise ValueError(f"shrinking is a share between 0 and 1; got {self.shrinking}")
-        _check_at_least("max_piece_length", self.max_piece_length, 1)
-        _check_at_least("seed_size", self.seed_size, 1)
-        _check_at_least("em_steps", self.em_steps, 1)
-        _check_at_least("min_word_count", self.min_word_count, 1)
-        _check_at_least("memory_mb", self.memory_mb, 1)
+        _check_range("max_piece_length", self.max_piece_length, 1)
+        _check_range("seed_size", self.seed_size, 1)
+        _check_range("em_steps", self.em_steps, 1)
+        _check_range("min_word_count", self.min_word_count, 1)
+        _check_range("memory_mb", self.memory_mb, 1)
         needed = len(self.special_tokens) + 256 * self.byte_fallback + 1
-        _check_at_least("vocabulary_size", self.vocabulary_size, needed)
+        _check_range("vocabulary_size", self.vocabulary_size, needed)
         longer = self.vocabulary_size - needed
         if self.seed_size < longer:
             raise ValueError(f"seed_size is {self.seed_size:,}, from which {longer:,} pieces cannot be chosen")
@@ -160,9 +164,11 @@ def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
 
-def _check_at_least(name: str, value: int, least: int) -> None:
+def _check_range(name: str, value: int, least: int) -> None:
     if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
+        raise ValueError(f"{name} must be at least {least:,}, got {value:,}")
+    if value > MOST:
+        raise ValueError(f"{name} must be at most {MOST:,}, got {value:,}")
 
 
 def _check_special(tokens: tuple[str, ...]) -> None:

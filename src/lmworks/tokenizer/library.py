@@ -51,7 +51,7 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
         "words_size": (number, (pointer,)),
         "words_text": (number, (pointer,)),
         "words_memory": (number, (pointer,)),
-        "words_count": (number, (pointer, *rule, pointer, pointer, number)),
+        "words_count": (number, (pointer, *rule, pointer, pointer, number, number)),
         "words_add": (number, (pointer, pointer, pointer, pointer, number)),
         "words_read": (number, (pointer, pointer, pointer, pointer)),
         "merges_new": (pointer, (pointer, number, pointer, pointer, number, small, number, small)),

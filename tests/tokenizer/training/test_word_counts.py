@@ -1,12 +1,14 @@
 """Counting words: as a dictionary does it, on one thread or several, in memory or on disk."""
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmworks.tokenizer import library
 from lmworks.tokenizer.training.word_counts import count_words
 from lmworks.tokenizer.training.word_table import CompiledTable, PythonTable, WordCounts
 from lmworks.tokenizer.word_rules import WordRule
@@ -68,6 +70,35 @@ def test_without_the_compiled_part(monkeypatch):
     compiled = count_words(texts, RULE)
     monkeypatch.setattr("lmworks.tokenizer.library.load", lambda: None)
     assert list(count_words(texts, RULE)) == list(compiled)
+
+
+@pytest.mark.parametrize("kind", [CompiledTable, PythonTable])
+def test_words_that_are_too_long_for_the_table_are_refused(kind, monkeypatch):
+    """The limit is 4 GiB; here it is 10 bytes."""
+    monkeypatch.setattr("lmworks.tokenizer.training.word_table.LONGEST_WORD", 10)
+    table = kind(RULE)
+    table.count([b"abcdefghij a b c d e f"])
+    with pytest.raises(ValueError, match=r"a word has more than 10 bytes: cut the texts into shorter ones"):
+        table.count([b"short", b"some abcdefghijk"])
+    with pytest.raises(ValueError, match="more than 10 bytes"):
+        count_words(["one", "abcdefghijk"], RULE, threads=2)
+
+
+@pytest.mark.skipif(library.load() is None, reason="nothing is compiled")
+def test_the_memory_may_be_asked_for_while_a_thread_counts():
+    """What is told is always one of the states between two words, and never less than before."""
+    table = CompiledTable(RULE)
+    texts = [text.encode() for text in many_texts()]
+    told = [table.memory_bytes()]
+    with ThreadPoolExecutor(1) as pool:
+        counting = pool.submit(table.count, texts)
+        while not counting.done():
+            told.append(table.memory_bytes())
+        counting.result()
+    told.append(table.memory_bytes())
+    assert told == sorted(told) and told[-1] > told[0]
+    words = table.read()
+    assert told[-1] >= len(words.text) + 24 * len(words)
 
 
 def test_half_a_surrogate_pair_is_named():

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <new>
 #include <queue>
 #include <string_view>
 #include <unordered_map>
@@ -180,6 +181,7 @@ private:
             int32_t left, right, token;
             bool operator<(const Pair& other) const { return rank != other.rank ? rank > other.rank : at > other.at; }
         };
+        if (tokens_.size() >= UINT32_MAX) throw std::bad_alloc();  // places have 32 bits
         const uint32_t size = static_cast<uint32_t>(tokens_.size());
         std::vector<uint32_t> before(size), after(size);
         for (uint32_t i = 0; i < size; ++i) before[i] = i - 1, after[i] = i + 1;  // -1 and `size` are ends

@@ -1,4 +1,5 @@
-// What Python calls, through ctypes: plain C functions. A function that needs memory which is not there returns -1.
+// What Python calls, through ctypes: plain C functions. A function that needs memory which is not there returns -1, and
+// one that finds a word of more than `longest` bytes -2.
 
 #include <cstdint>
 #include <new>
@@ -33,9 +34,9 @@ EXPORT int64_t lmworks_words_size(const void* table) { return static_cast<const 
 EXPORT int64_t lmworks_words_text(const void* table) { return static_cast<const WordTable*>(table)->text_bytes(); }
 EXPORT int64_t lmworks_words_memory(const void* table) { return static_cast<const WordTable*>(table)->memory(); }
 
-// Counts the words of texts that end at `ends`, and returns how many there were.
+// Counts the words of texts that end at `ends`, and returns how many there were. `longest` is below 2^32.
 EXPORT int64_t lmworks_words_count(void* table, const uint8_t* classes, int32_t rule, int32_t digits,
-                                   const uint8_t* texts, const int64_t* ends, int64_t number) {
+                                   const uint8_t* texts, const int64_t* ends, int64_t number, int64_t longest) {
     return guarded([&] {
         const Scanner scan = scanner(classes, rule, digits);
         WordTable& words = *static_cast<WordTable*>(table);
@@ -44,6 +45,7 @@ EXPORT int64_t lmworks_words_count(void* table, const uint8_t* classes, int32_t 
         for (int64_t text = 0; text < number; ++text) {
             for (const uint8_t* end = texts + ends[text]; at < end; ++counted) {
                 const uint8_t* next = scan.word(at, end);
+                if (next - at > longest) return int64_t{-2};
                 words.add(at, static_cast<uint32_t>(next - at), 1);
                 at = next;
             }

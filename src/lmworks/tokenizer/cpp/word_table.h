@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <numeric>
@@ -11,8 +12,9 @@ namespace lmworks {
 
 class WordTable {
 public:
-    WordTable() : slots_(1 << 12, Slot{0, empty}) {}
+    WordTable() : slots_(1 << 12, Slot{0, empty}) { measure(); }
 
+    // `length` is below 2^32.
     void add(const uint8_t* word, uint32_t length, int64_t count) {
         const uint64_t hash = hash_of(word, length);
         const uint32_t tag = static_cast<uint32_t>(hash >> 32);
@@ -24,6 +26,7 @@ public:
                 words_.push_back({bytes_.size(), count, length});
                 bytes_.insert(bytes_.end(), word, word + length);
                 if (words_.size() * 4 > slots_.size() * 3) grow();
+                measure();
                 return;
             }
             Word& found = words_[slot.word];
@@ -36,9 +39,8 @@ public:
 
     int64_t size() const { return static_cast<int64_t>(words_.size()); }
     int64_t text_bytes() const { return static_cast<int64_t>(bytes_.size()); }
-    int64_t memory() const {
-        return static_cast<int64_t>(slots_.size() * sizeof(Slot) + words_.size() * sizeof(Word) + bytes_.size());
-    }
+    // The only thing that may be asked while another thread adds words.
+    int64_t memory() const { return memory_.load(std::memory_order_relaxed); }
 
     // The words, the most frequent first, equally frequent ones in the order of their bytes: the same for the same
     // counts, in whatever order they were counted. `bytes`, `ends` (of the words in `bytes`) and `counts` are written.
@@ -89,6 +91,11 @@ private:
         return mix(hash ^ rest, 0xA0761D6478BD642Fu);
     }
 
+    void measure() {
+        const size_t held = slots_.capacity() * sizeof(Slot) + words_.capacity() * sizeof(Word) + bytes_.capacity();
+        memory_.store(static_cast<int64_t>(held), std::memory_order_relaxed);
+    }
+
     void grow() {
         std::vector<Slot> wider(slots_.size() * 2, Slot{0, empty});
         const size_t mask = wider.size() - 1;
@@ -105,6 +112,7 @@ private:
     std::vector<Slot> slots_;
     std::vector<Word> words_;
     std::vector<uint8_t> bytes_;
+    std::atomic<int64_t> memory_{0};
 };
 
 }  // namespace lmworks

@@ -12,6 +12,7 @@ from lmworks.tokenizer.training.merges_reference import learn_merges as learn_re
 from lmworks.tokenizer.training.spelling import Spelling
 
 _AT_ONCE = 500  # merges between two reports of progress
+_OFTEN, _LONG = 2**63 - 1, 2**31 - 1  # no pair is more frequent, and no token that is learnt is longer
 _LEARNT = np.dtype([("left", np.int32), ("right", np.int32), ("count", np.int64)])
 
 
@@ -74,9 +75,12 @@ def merge_symbols(
     progress: Report = no_report,
 ) -> np.ndarray:
     """So many merges at most: (merges,) of the fields `left` and `right`, int32, and `count`, int64. Merge i makes the
-    symbol that is i places behind the alphabet. What a token has `banned` symbols for is not made."""
+    symbol that is i places behind the alphabet. What a token has `banned` symbols for is not made.
+
+    Numbers above what the words hold mean no more than that, and take no memory."""
     learner = _compiled if library.load() is not None else _in_python
-    return learner(spelling, merges, least, longest, banned, progress)
+    cells = len(spelling.cells)  # of which every merge takes one away, at least
+    return learner(spelling, min(merges, cells), min(least, _OFTEN), min(longest, _LONG), banned, progress)
 
 
 def _symbols(text: str, alphabet: tuple[str, ...], continuing: str) -> tuple[int, ...] | None:
@@ -103,16 +107,16 @@ def _compiled(
         for symbols in banned:
             array = np.array(symbols, np.int32)
             library.check(compiled.lmworks_merges_forbid(learner, array.ctypes.data, len(array)))
-        learnt = np.empty(merges, _LEARNT)
-        done = 0
+        learnt, done = [np.empty(0, _LEARNT)], 0
         while done < merges:
-            some = min(_AT_ONCE, merges - done)
-            number = library.check(compiled.lmworks_merges_learn(learner, some, learnt[done:].ctypes.data))
+            some = np.empty(min(_AT_ONCE, merges - done), _LEARNT)
+            number = library.check(compiled.lmworks_merges_learn(learner, len(some), some.ctypes.data))
+            learnt.append(some[:number])
             done += number
             progress(done, merges, "merges learnt")
-            if number < some:
+            if number < len(some):
                 break
-        return learnt[:done]
+        return np.concatenate(learnt)
     finally:
         compiled.lmworks_merges_free(learner)
 

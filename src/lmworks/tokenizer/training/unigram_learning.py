@@ -80,7 +80,7 @@ def learn_pieces(
         while True:
             for _ in range(em_steps):
                 scores = maximise(lattice, expect(), size)
-            progress(begun - len(scores), begun - size, "candidates dropped")
+            progress(begun - len(scores), max(begun - size, 0), "candidates dropped")
             if len(scores) <= size:
                 break
             scores = prune(lattice, scores, max(size, int(shrinking * len(scores))), size, pool)

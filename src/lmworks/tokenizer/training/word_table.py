@@ -12,6 +12,8 @@ import numpy as np
 from lmworks.tokenizer import library
 from lmworks.tokenizer.word_rules import WordRule, character_classes
 
+LONGEST_WORD = 2**32 - 1  # bytes: the compiled table keeps lengths in 32 bits
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WordCounts:
@@ -62,14 +64,17 @@ class WordCounts:
 
 class WordTable(Protocol):
     def count(self, texts: Sequence[bytes]) -> None:
-        """Adds the words of texts in UTF-8; the compiled table does so without Python's lock."""
+        """Adds the words of texts in UTF-8; the compiled table does so without Python's lock. ValueError for a word of
+        more than `LONGEST_WORD` bytes."""
         ...
 
     def add(self, words: WordCounts) -> None: ...
 
     def read(self) -> WordCounts: ...
 
-    def memory_bytes(self) -> int: ...
+    def memory_bytes(self) -> int:
+        """May be asked while another thread counts."""
+        ...
 
 
 def new_table(rule: WordRule) -> WordTable:
@@ -95,7 +100,11 @@ class CompiledTable:
     def count(self, texts: Sequence[bytes]) -> None:
         ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
         joined = b"".join(texts)
-        result = self._library.lmworks_words_count(self._table, *self._rule, joined, ends.ctypes.data, len(texts))
+        result = self._library.lmworks_words_count(
+            self._table, *self._rule, joined, ends.ctypes.data, len(texts), LONGEST_WORD
+        )
+        if result == -2:
+            raise _too_long()
         library.check(result)
 
     def add(self, words: WordCounts) -> None:
@@ -125,7 +134,10 @@ class PythonTable:
 
     def count(self, texts: Sequence[bytes]) -> None:
         for text in texts:
-            self._words.update(word.encode() for word in self._rule.cut(text.decode()))
+            words = [word.encode() for word in self._rule.cut(text.decode())]
+            if max(map(len, words), default=0) > LONGEST_WORD:
+                raise _too_long()
+            self._words.update(words)
 
     def add(self, words: WordCounts) -> None:
         for word, count in words:
@@ -136,6 +148,13 @@ class PythonTable:
 
     def memory_bytes(self) -> int:
         return len(self._words) * 150  # of a dictionary's entry, a short bytes object and an int, about
+
+
+def _too_long() -> ValueError:
+    return ValueError(
+        f"a word has more than {LONGEST_WORD:,} bytes: cut the texts into shorter ones, or choose a rule for words "
+        "that cuts them"
+    )
 
 
 def cut_words(text: str, rule: WordRule) -> list[str]:

@@ -9,7 +9,7 @@ QUIET = $(if $(wildcard $@),--quiet)
 PIP = $(BIN)/python -m pip install $(QUIET) --disable-pip-version-check
 MINUTES = $(if $(QUIET),its kernels are compiled anew in a minute or two,some minutes the first time (PyTorch is large))
 # The C++ parts are compiled while the package is installed, so a change of theirs installs it again.
-COMPILED := pyproject.toml CMakeLists.txt $(wildcard src/lmworks/kernels/cpp/* src/lmworks/tokenizer/cpp/*)
+COMPILED := pyproject.toml CMakeLists.txt $(wildcard src/lmworks/*/cpp/*)
 
 .PHONY: run test test-all lint clean
 

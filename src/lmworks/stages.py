@@ -75,6 +75,20 @@ STAGES: dict[str, Stage] = {
         sources="lmworks.model.stage_tokenize:outside_digest",
         check="lmworks.model.stage_tokenize:check",
     ),
+    "embeddings.words": Stage(
+        run="lmworks.embeddings.stage:words",
+        config="lmworks.embeddings.config:WordVectorsConfig",
+        version=1,
+        purpose="learn word vectors from documents by skip-gram or CBOW, with subwords if wanted",
+        libraries=("numpy",),
+    ),
+    "embeddings.glove": Stage(
+        run="lmworks.embeddings.stage:glove",
+        config="lmworks.embeddings.config:GloveConfig",
+        version=1,
+        purpose="learn word vectors from documents by GloVe",
+        libraries=("numpy",),
+    ),
     "retrieve.index": Stage(
         run="lmworks.retrieve.stage:index",
         config="lmworks.retrieve.config:IndexConfig",

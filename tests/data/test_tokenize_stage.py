@@ -341,3 +341,32 @@ def test_conversations_and_their_template_are_part_of_the_key(talks, tmp_path, t
     digests.append(outside_digest(config, tmp_path))
     assert len(set(digests)) == 3
     assert outside_digest(TokenizeConfig(), tmp_path) == ""
+
+
+def test_both_parts_hold_each_text_once(context, tmp_path):
+    """Equal texts lie on one side, and the sides do not depend on what else there is."""
+    sides = {}
+    for part in ("training", "held_out"):
+        here = fresh(context, tmp_path, part)
+        tokenize(TokenizeConfig(held_out=0.3, part=part), here)
+        dataset = TokenDataset(here.output)
+        sides[part] = [dataset.document_hash(number) for number in range(dataset.documents)]
+    assert sorted(sides["training"] + sides["held_out"]) == sorted(document.hash for document in DOCUMENTS)
+    assert not set(sides["training"]) & set(sides["held_out"])
+    share = len(sides["held_out"]) / len(DOCUMENTS)
+    assert 0.05 < share < 0.6
+    write_documents(context.inputs["documents"], DOCUMENTS[::3])
+    fewer = fresh(context, tmp_path, "fewer")
+    tokenize(TokenizeConfig(held_out=0.3), fewer)
+    dataset = TokenDataset(fewer.output)
+    kept = [dataset.document_hash(number) for number in range(dataset.documents)]
+    assert kept == [document.hash for document in DOCUMENTS[::3] if document.hash in sides["training"]]
+
+
+def test_a_part_without_texts_is_refused(context):
+    write_documents(context.inputs["documents"], DOCUMENTS[:1])
+    empty = {True: "training", False: "held_out"}[int(DOCUMENTS[0].hash[:13], 16) / 16**13 < 0.5]
+    with pytest.raises(ValueError, match=f"leaves no documents for part={empty}"):
+        tokenize(TokenizeConfig(held_out=0.5, part=empty), context)
+    with pytest.raises(ValueError, match="nothing is held out"):
+        TokenizeConfig(part="held_out")

@@ -54,6 +54,9 @@ class TokenizeConfig:
                    folders or globs of them. They are written by the chat template, with a mask of what the assistant
                    says; `begin` and `end` are those of the template.
     family         The chat template of this family (chatml, llama3, …) for the conversations; "" for the model's own.
+    held_out       The share of the texts that is kept from training, chosen by their hashes: equal texts are on one
+                   side, and a text stays on its side when others are added.
+    part           Which side these shards hold: `training`, or what is `held_out` from it.
     shard_tokens   Most tokens in a file, unless one document has more.
     """
 
@@ -62,9 +65,15 @@ class TokenizeConfig:
     end: str = "eos_token"
     conversations: tuple[str, ...] = ()
     family: str = ""
+    held_out: float = 0.0
+    part: Literal["training", "held_out"] = "training"
     shard_tokens: int = 2**27
 
     def __post_init__(self) -> None:
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"held_out is a share between 0 and 1, such as 0.05, got {self.held_out}")
+        if self.part == "held_out" and not self.held_out:
+            raise ValueError("nothing is held out: set held_out to a share such as 0.05, as in the training part")
         if self.shard_tokens < 1:
             raise ValueError(f"shard_tokens must be positive, got {self.shard_tokens}")
         if self.family and not self.conversations:

@@ -36,16 +36,18 @@ def write_documents(config: TokenizeConfig, context: StageContext, tokenizer: To
     begin, end = framing_id(tokenizer, config.begin, "begin"), framing_id(tokenizer, config.end, "end")
     if not len(store):
         raise ValueError(f"{store.folder} holds no documents, so there is nothing to tokenize")
+    total = _some(sum(belongs(name, config) for name in store.hashes()), config, "documents")
     size = 0
 
     def read() -> Iterator[Document]:
         nonlocal size
         for document in store:
-            size += len(document.text.encode())
-            yield document
+            if belongs(document.hash, config):
+                size += len(document.text.encode())
+                yield document
 
     dataset = _write(
-        *(config, context, tokenizer, read(), len(store), "documents"),
+        *(config, context, tokenizer, read(), total, "documents"),
         lambda document: document.hash,
         lambda documents: tokenize_documents(documents, tokenizer, begin, end),
     )
@@ -70,14 +72,16 @@ def write_conversations(config: TokenizeConfig, context: StageContext, renderer:
     """
     left_out: list[LeftOut] = []
     files = conversation_files(config.conversations, context.base, left_out)
-    total = sum(1 for _ in read_conversations(files))
-    if not total:
+    found = [belongs(conversation_hash(conversation), config) for conversation in read_conversations(files)]
+    if not found:
         raise ValueError(f"there is no conversation in {', '.join(config.conversations)}: the files are empty")
+    total = _some(sum(found), config, "conversations")
 
     def convert(conversations: Iterator[Conversation]) -> Iterator[Tokenized]:
         return tokenize_conversations(conversations, renderer)
 
-    tokenizer, rows = renderer.tokenizer, read_conversations(files)
+    tokenizer = renderer.tokenizer
+    rows = (row for row in read_conversations(files) if belongs(conversation_hash(row), config))
     dataset = _write(*(config, context, tokenizer, rows, total, "conversations"), conversation_hash, convert)
     lengths = [len(shard.tokens) for shard in dataset.shards]
     learned = [shard.mask(0, length) for shard, length in zip(dataset.shards, lengths, strict=True)]
@@ -90,6 +94,20 @@ def write_conversations(config: TokenizeConfig, context: StageContext, renderer:
         "vocabulary": dataset.index.vocabulary,
     }
     return _result(dataset, tokenizer, metrics, "conversations", left_out)
+
+
+def belongs(text_hash: str, config: TokenizeConfig) -> bool:
+    """Whether the text of this SHA-256 is on the side that the config asks for."""
+    held_out = int(text_hash[:13], 16) / 16**13 < config.held_out  # 52 bits, which a float holds exactly
+    return held_out == (config.part == "held_out")
+
+
+def _some(total: int, config: TokenizeConfig, unit: str) -> int:
+    if not total:
+        raise ValueError(
+            f"held_out={config.held_out} leaves no {unit} for part={config.part}: there are too few of them"
+        )
+    return total
 
 
 def _write(

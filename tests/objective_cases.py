@@ -1,14 +1,30 @@
 """What must hold for every objective, whatever it asks: the tests of each call these."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from lmworks.data.batching import PADDING, Batch
+from byte_tokenizer import byte_tokenizer
+from lmworks.data.batching import PADDING, Batch, make_batch
+from lmworks.data.config import PackingMode
+from lmworks.data.loader import Loader
+from lmworks.data.packing import plan_sequences
+from lmworks.data.token_dataset import TokenDataset
+from lmworks.model.checkpoint import assemble
+from lmworks.model.config import ModelConfig
+from lmworks.model.initialisation import PUBLISHED, initialise
 from lmworks.model.transformer import Transformer
+from lmworks.train.config import AdamW, Linear, TrainConfig
+from lmworks.train.loop import Run, train
 from lmworks.train.objectives.objective import Objective, part_of, rows_of
+from lmworks.train.run_log import read_log
+from token_cases import write_dataset
+from training_cases import SPECIAL, loader_config
 
 TOLERANCE = {"rtol": 2e-4, "atol": 2e-5}  # float32 sums in another order
 
@@ -92,3 +108,52 @@ def check_packing(
     for parameter, gradient in zip(model.parameters(), gradients, strict=True):
         if gradient is not None:
             torch.testing.assert_close(parameter.grad, gradient, **TOLERANCE)
+
+
+def batch_of(
+    folder: Path,
+    documents: Sequence[NDArray[np.int64]],
+    length: int,
+    masks: Sequence[NDArray[np.bool_] | None] | None = None,
+    mode: PackingMode = "pack",
+) -> Batch:
+    """All documents as one batch of rows of `length` places."""
+    dataset = write_dataset(folder, documents, masks, vocabulary_size=257)
+    plan = plan_sequences(dataset.lengths, length, mode)
+    rows = np.arange(plan.sequences)
+    return make_batch([dataset], [plan], np.zeros_like(rows), rows)
+
+
+def some_documents(lengths: Sequence[int] = (7, 20, 3, 12, 9, 15, 1, 18), last: int | None = None) -> list[Any]:
+    """Documents of the 256 byte tokens; with `last`, each ends in that token."""
+    generator = np.random.default_rng(0)
+    documents = [generator.integers(0, 256, length) for length in lengths]
+    return documents if last is None else [np.append(document, last) for document in documents]
+
+
+def new_model(config: ModelConfig, scheme: str, seed: int = 0) -> Transformer:
+    return initialise(Transformer(config), seed, scheme=PUBLISHED[scheme])
+
+
+def unigram_nats(dataset: TokenDataset) -> float:
+    """The mean loss of the best guess that looks at nothing: the entropy of the tokens."""
+    counts = np.bincount(dataset.read(0, dataset.tokens))
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def learn(
+    config: ModelConfig,
+    scheme: str,
+    objective: Objective,
+    dataset: Path,
+    folder: Path,
+    rate: float = 5e-3,
+    **loader: Any,
+) -> list[dict[str, float]]:
+    """The log of a short run: a line for each step, with each of the objective's losses."""
+    checkpoint = assemble(config, new_model(config, scheme).state_dict(), byte_tokenizer(SPECIAL))
+    settings = TrainConfig(optimizer=AdamW(rate=rate), schedule=Linear(warmup=5), log=1, validate=None)
+    batches = Loader(loader_config(dataset, **({"batch": 16, "steps": 120} | loader)))
+    train(Run(checkpoint, objective, batches, settings, folder))
+    return [line for line in read_log(folder / "log.jsonl") if line["kind"] == "step"]

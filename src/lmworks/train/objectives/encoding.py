@@ -1,0 +1,29 @@
+"""Batches of packed documents through an encoder."""
+
+from typing import Any
+
+from torch import Tensor
+
+from lmworks.data.batching import PADDING
+from lmworks.model import masks
+from lmworks.model.transformer import Transformer
+
+
+def encode(
+    model: Transformer,
+    ids: Tensor,
+    positions: Tensor,
+    documents: Tensor,
+    apart: bool = True,
+    token_types: Tensor | None = None,
+) -> Tensor:
+    """An encoder's hidden states, (batch, length, width), of rows in which no token sees padding, nor with `apart` any
+    of another document. All (batch, length); TypeError for a model that is no encoder."""
+    if model.encoder is None or model.decoder is not None:
+        raise TypeError("this objective looks both ways: it needs an encoder, such as presets.bert")
+    seen: dict[str, Any] = {}
+    if apart and bool((documents != documents[:, :1]).any()):
+        seen["rule"] = masks.documents(documents)
+    elif bool((documents == PADDING).any()):
+        seen["attention_mask"] = documents != PADDING
+    return model.hidden(ids, positions=positions, token_types=token_types, **seen)

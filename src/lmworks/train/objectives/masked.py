@@ -1,0 +1,126 @@
+"""Masked language modelling (Devlin et al. 2019, section 3.1): hidden tokens, from those on both sides of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lmworks.data.batching import PADDING, Batch
+from lmworks.model.transformer import Transformer
+from lmworks.train.losses import Loss
+from lmworks.train.objectives.drawing import generator_of, numbers_of
+from lmworks.train.objectives.encoding import encode
+from lmworks.train.objectives.objective import predict_tokens
+from lmworks.train.objectives.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MaskedTokens:
+    """A batch of which some tokens are hidden: `ids` (batch, length) int64 as the model sees them, `targets` as they
+    were, `mask` (batch, length) bool where they are to be found; `positions` and `documents` as in `Batch`."""
+
+    ids: Tensor
+    positions: Tensor
+    documents: Tensor
+    targets: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MaskedLanguageModel:
+    """Of the tokens of a row `rate` are chosen, by their exact number and at least one. Of the chosen ones, `masked`
+    become the mask token, `random` another token of the vocabulary, and the rest stay as they are; all are predicted.
+
+    What the data's own mask leaves out is about next tokens: it plays no part here.
+
+    vocabulary  what is text, what hides it; with `words`, words are chosen instead of tokens, as many as fit into the
+                rate (whole-word masking, as in the authors' later models)
+    duplicates  a row is hidden in so many ways, fixed once for all, of which each visit shows one (BERT: 10); None: in
+                another way at each visit (Liu et al. 2019, RoBERTa, section 4.1)
+    apart       whether documents of a row see only themselves
+    """
+
+    vocabulary: Vocabulary
+    rate: float = 0.15
+    masked: float = 0.8
+    random: float = 0.1
+    duplicates: int | None = None
+    apart: bool = True
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_rates(self.rate, self.masked, self.random)
+        if self.duplicates is not None and self.duplicates < 1:
+            raise ValueError(f"duplicates are 1 or more, or None for masks that change; got {self.duplicates}")
+
+    def examples(self, batch: Batch, seed: int) -> MaskedTokens:
+        ids, mask = batch.ids.numpy().copy(), np.zeros(batch.ids.shape, bool)
+        for row, (source, sequence) in enumerate(numbers_of(batch)):
+            generator = generator_of(seed, source, sequence)
+            if self.duplicates is not None:
+                generator = generator_of(int(generator.integers(self.duplicates)), source, sequence)
+            documents = batch.documents[row].numpy()
+            real = slice(0, int((documents != PADDING).sum()))
+            chosen = choose(ids[row, real], documents[real], self.vocabulary, self.rate, generator)
+            mask[row, real] = chosen
+            ids[row, real][chosen] = self._hide(ids[row, real][chosen], generator)
+        return MaskedTokens(torch.from_numpy(ids), batch.positions, batch.documents, batch.ids, torch.from_numpy(mask))
+
+    def _hide(self, tokens: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+        fates, others = generator.random(len(tokens)), self.vocabulary.draw(len(tokens), generator)
+        seen = np.where(fates < self.masked + self.random, others, tokens)
+        return np.where(fates < self.masked, self.vocabulary.mask, seen)
+
+    def counts(self, examples: MaskedTokens) -> Mapping[str, int]:
+        return {"masked": int(examples.mask.sum())}
+
+    def losses(self, model: Transformer, examples: MaskedTokens) -> Mapping[str, Loss]:
+        """TypeError for a model that is no encoder."""
+        hidden = encode(model, examples.ids, examples.positions, examples.documents, self.apart)
+        loss = predict_tokens(
+            model, hidden, examples.targets, examples.mask, label_smoothing=self.label_smoothing, z_loss=self.z_loss
+        )
+        return {"masked": loss}
+
+
+def check_rates(rate: float, masked: float, random: float) -> None:
+    if not 0 < rate < 1:
+        raise ValueError(f"rate, the share of tokens that are chosen, lies between 0 and 1, got {rate:g}")
+    if min(masked, random) < 0 or masked + random > 1 + 1e-9:
+        raise ValueError(f"masked and random are shares of the chosen tokens, got {masked:g} and {random:g}")
+
+
+def choose(
+    ids: NDArray[np.int64],
+    documents: NDArray[np.int64],
+    vocabulary: Vocabulary,
+    rate: float,
+    generator: np.random.Generator,
+) -> NDArray[np.bool_]:
+    """Which tokens of a row without padding are chosen, (n,) bool; none where the row holds no text.
+
+    Of words, in random order, each that still fits is taken; the first one in any case.
+    """
+    text = vocabulary.text[ids]
+    chosen = np.zeros(len(ids), bool)
+    if not text.any():
+        return chosen
+    wanted = max(round(rate * int(text.sum())), 1)
+    if vocabulary.words is None:
+        chosen[generator.permutation(np.flatnonzero(text))[:wanted]] = True
+        return chosen
+    words = vocabulary.words.numbers(ids, documents)
+    sizes = np.bincount(words, weights=text).astype(np.int64)
+    taken = np.zeros(len(sizes), bool)
+    total = 0
+    for word in generator.permutation(np.flatnonzero(sizes)).tolist():
+        if total == 0 or total + sizes[word] <= wanted:
+            taken[word] = True
+            total += sizes[word]
+        if total >= wanted:
+            break
+    return taken[words] & text

@@ -80,6 +80,7 @@ STAGES: dict[str, Stage] = {
         config="lmworks.embeddings.config:WordVectorsConfig",
         version=1,
         purpose="learn word vectors from documents by skip-gram or CBOW, with subwords if wanted",
+        inputs=(_DOCUMENTS,),
         libraries=("numpy",),
     ),
     "embeddings.glove": Stage(
@@ -87,6 +88,7 @@ STAGES: dict[str, Stage] = {
         config="lmworks.embeddings.config:GloveConfig",
         version=1,
         purpose="learn word vectors from documents by GloVe",
+        inputs=(_DOCUMENTS,),
         libraries=("numpy",),
     ),
     "retrieve.index": Stage(

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from lmworks.embeddings import cooccurrence, library
 from lmworks.embeddings.config import GloveConfig
 from lmworks.embeddings.cooccurrence import count_neighbours
-from lmworks.embeddings.glove import _learner, new_factors, train_glove
+from lmworks.embeddings.corpus import read_corpus
+from lmworks.embeddings.glove import _factorise, _learner, new_factors, train_glove
 from lmworks.embeddings.glove_reference import learn_entries, weights
+from lmworks.progress import no_report
 
 
 def table_of(ids: list[int], words: int, window: int) -> np.ndarray:
@@ -97,14 +99,25 @@ def test_compiled_and_reference_are_the_same_bit_by_bit(dimensions):
 
 
 def test_products_become_the_logarithms_of_counts(sentences):
-    """With as many dimensions as words and full weights, the table can be met: w_i . w~_j + b_i + b~_j = ln X."""
-    config = GloveConfig(dimensions=64, window=5, epochs=300, min_count=1, count_limit=1e-3, learning_rate=0.1)
+    """With as many dimensions as words and all weights 1, the table can be met: w_i . w~_j + b_i + b~_j = ln X."""
+    corpus = read_corpus(sentences[:300], min_count=5)
+    words = len(corpus.words)
+    config = GloveConfig(dimensions=words, epochs=400, count_limit=1e-3, learning_rate=0.2)
+    table, factors = count_neighbours(corpus.ids, words, 5), new_factors(words, config)
+    _factorise(table, factors, config, no_report)
+    products = factors.rows[0] @ factors.rows[1].T + factors.biases[0][:, None] + factors.biases[1]
+    dense = table.dense()
+    error = np.abs(products - np.log(np.where(dense > 0, dense, 1)))[dense > 0]
+    assert error.max() < 0.05 and np.ptp(np.log(dense[dense > 0])) > 4
+
+
+def test_words_that_share_neighbours_are_near(sentences):
+    config = GloveConfig(dimensions=16, window=5, min_count=1, count_limit=10, epochs=50)
     found = train_glove(sentences, config)
-    again = train_glove(sentences, config)
-    assert found.vectors.tobytes() == again.vectors.tobytes()
+    assert found.vectors.tobytes() == train_glove(sentences, config).vectors.tobytes()
     kinds = np.array([int(word[1:]) % 3 for word in found.words])
-    cosines = found.unit @ found.unit.T
     same = kinds[:, None] == kinds[None]
+    cosines = found.unit @ found.unit.T
     np.fill_diagonal(cosines, np.nan)
     assert np.nanmean(cosines[same]) > np.nanmean(cosines[~same]) + 0.3
 

@@ -1,0 +1,99 @@
+"""`lmworks vectors`: train, neighbours, analogy, evaluate, map."""
+
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from lmworks.cli.main import app, main
+from lmworks.embeddings.folder import load_word_vectors
+
+TEXT = "The king and the queen rule. A man and a woman walk. The king is a man, the queen is a woman. " * 40
+
+
+@pytest.fixture
+def texts(tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "text.txt").write_text(TEXT, "utf-8")
+    (folder / "picture.png").write_bytes(b"\x89\xff")
+    return folder
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, ["vectors", *arguments])
+
+
+def fails(monkeypatch, capsys, *arguments: str) -> str:
+    monkeypatch.setattr(sys, "argv", ["lmworks", "vectors", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["skip-gram", "cbow", "glove"])
+def test_train_ask_evaluate_and_draw(texts, tmp_path, kind):
+    out = str(tmp_path / ("vectors.bin" if kind == "cbow" else "vectors"))
+    done = run("train", str(texts), "--out", out, "--kind", kind, "--set", "dimensions=8", "--set", "epochs=3")
+    assert done.exit_code == 0, done.output
+    assert "picture.png" in done.output and "its neighbours" in done.output
+    assert set(load_word_vectors(out).words) == {
+        *["the", "king", "and", "queen", "rule", "a", "man", "woman", "walk", "is"]
+    }
+    assert "queen" in run("neighbours", "king", "--vectors", out).output
+    for method in ("add", "multiply"):
+        told = run("analogy", "man", "king", "woman", "--vectors", out, "--method", method).output
+        assert "queen" in told and "king" not in told
+    questions, pairs = tmp_path / "questions.txt", tmp_path / "pairs.tsv"
+    questions.write_text(": royal\nman king woman queen\nking man queen woman\nman king woman duchess\n")
+    pairs.write_text("king\tqueen\t9\nking\twalk\t1\nman\twoman\t8\nman\tduke\t5\n")
+    told = run("evaluate", "--vectors", out, "--analogies", str(questions), "--similarity", str(pairs)).output
+    assert "2 of 3" in told and "3 of 4" in told and "[" in told
+    picture = tmp_path / "map.svg"
+    drawn = run("map", "king", "woman", "--near", "2", "--vectors", out, "--out", str(picture))
+    assert drawn.exit_code == 0, drawn.output
+    assert "king" in picture.read_text("utf-8")
+
+
+def test_a_model_is_asked_as_vectors_are(tiny_tokenizer, tmp_path):
+    from lmworks.model.checkpoint import assemble
+    from lmworks.model.initialisation import initialise
+    from lmworks.model.presets import llama
+    from lmworks.model.transformer import Transformer
+
+    config = llama(267, 16, 1, 2, 2, 16, 16)
+    folder = assemble(config, initialise(Transformer(config), seed=0).state_dict(), tiny_tokenizer).save(tmp_path / "m")
+    told = run("neighbours", " the", "--vectors", str(folder), "--number", "3")
+    assert told.exit_code == 0, told.output
+    assert len(told.output.strip().splitlines()) == 5  # a title, a head, three words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "nowhere", "--kind", "cbov", "--out", "OUT"], 'did you mean "cbow"?'),
+        (["train", "nowhere", "--set", "dimension=3", "--out", "OUT"], 'did you mean "dimensions"?'),
+        (["train", "nowhere", "--set", "window=0", "--out", "OUT"], "window must be at least 1"),
+        (["analogy", "a", "b", "--vectors", "OUT"], "three words"),
+        (["analogy", "a", "b", "c", "--method", "divide", "--vectors", "OUT"], "allowed: add, multiply"),
+        (["neighbours", "a", "--vectors", "OUT"], "no word vectors at"),
+        (["evaluate", "--vectors", "OUT"], "--analogies FILE"),
+        (["map", "--vectors", "OUT", "--out", "map.gif"], ".svg, .png"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_done(tmp_path, monkeypatch, capsys, arguments, message):
+    out = tmp_path / "out"
+    assert message in fails(monkeypatch, capsys, *(str(out) if each == "OUT" else each for each in arguments))
+    assert not out.exists()
+
+
+def test_nothing_is_overwritten(texts, monkeypatch, capsys):
+    assert "exists already" in fails(monkeypatch, capsys, "train", str(texts), "--out", str(texts))
+    assert (texts / "text.txt").exists()
+
+
+def test_help_teaches_every_setting():
+    told = run("train", "--help").output
+    for setting in ("subsample", "subwords.shortest", "count_limit", "noise_power"):
+        assert setting in told

@@ -1,7 +1,7 @@
 """Training byte-pair encoding: words are counted, merges learnt from them, and a `tokenizer.json` is put together."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import tokenizers
 from tokenizers import AddedToken, decoders, models
@@ -13,6 +13,7 @@ from lmworks.tokenizer.training.merges import Merges, learn_merges
 from lmworks.tokenizer.training.preparing import (
     BYTE_TOKENS,
     UNKNOWN,
+    becomes_unknown,
     join_pieces,
     mark_spaces,
     normaliser,
@@ -20,6 +21,7 @@ from lmworks.tokenizer.training.preparing import (
     room_beside,
 )
 from lmworks.tokenizer.training.spelling import spell_bytes, spell_characters
+from lmworks.tokenizer.training.uncovered import Uncovered
 from lmworks.tokenizer.training.word_counts import count_words
 from lmworks.tokenizer.training.word_table import WordCounts
 from lmworks.tokenizer.word_rules import WordRule
@@ -33,6 +35,7 @@ class Trained:
     first        the id of the first token of `merges`, which is the alphabet's first
     words        different words that were learnt from
     occurrences  of them in the texts
+    uncovered    characters that got no token; its `warning` is for the user
     """
 
     tokenizer: Tokenizer
@@ -40,6 +43,7 @@ class Trained:
     first: int
     words: int
     occurrences: int
+    uncovered: Uncovered = field(default_factory=Uncovered)
 
     def trace(self) -> str:
         """A line for each merge, with tabs between: the token's id, those of the two that make it, and how often they
@@ -96,7 +100,8 @@ def learn_bpe(words: WordCounts, config: BpeConfig, progress: Report = no_report
     special = [*config.special_tokens, *(token for token in before if token == UNKNOWN)]
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     roles = {"eos_token": config.special_tokens[0], **({"unk_token": UNKNOWN} if config.words == "metaspace" else {})}
-    return Trained(Tokenizer(backend, roles), merges, len(before), size, occurrences)
+    left_out = replace(spelling.uncovered, becomes=becomes_unknown(config.byte_fallback))
+    return Trained(Tokenizer(backend, roles), merges, len(before), size, occurrences, left_out)
 
 
 def _reserved(config: BpeConfig) -> tuple[str, ...]:

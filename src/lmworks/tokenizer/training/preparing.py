@@ -42,6 +42,11 @@ def room_beside(before: Collection[str], spelling: Spelling, vocabulary_size: in
     return room
 
 
+def becomes_unknown(byte_fallback: bool) -> str:
+    """What a character without a token becomes, for `Uncovered`."""
+    return "They become the tokens of their bytes." if byte_fallback else f"They become {UNKNOWN}."
+
+
 def mark_spaces(words: WordCounts) -> WordCounts:
     """Words with ▁ for every space."""
     return WordCounts.of({word.replace(b" ", SPACE.encode()): count for word, count in words})

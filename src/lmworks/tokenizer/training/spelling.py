@@ -4,11 +4,12 @@ Spelt words lie one behind the other in one array, with a -1 before, between and
 character that is too rare for the alphabet is a -1 as well: it will be written as its bytes, or as the unknown token.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from lmworks.tokenizer.token_bytes import byte_letters
+from lmworks.tokenizer.training.uncovered import Uncovered, uncovered
 from lmworks.tokenizer.training.word_table import WordCounts
 
 CONTINUING = "##"  # before a WordPiece token that does not begin a word
@@ -23,12 +24,14 @@ class Spelling:
     cells     (cells,) int32: symbols, and `BOUNDARY` around every word
     starts    (runs,) uint32: the cells from which on words occur as often as `weights` says, in ascending order
     weights   (runs,) int64
+    uncovered characters that are no symbols
     """
 
     alphabet: tuple[str, ...]
     cells: np.ndarray
     starts: np.ndarray
     weights: np.ndarray
+    uncovered: Uncovered = field(default_factory=Uncovered)
 
     def words(self) -> list[tuple[list[int], int]]:
         """The words as lists of symbols, cut at the boundaries, and how often each occurs."""
@@ -59,12 +62,12 @@ def spell_characters(words: WordCounts, coverage: float = 1.0, continuing: str =
     begins = (words.text & 0xC0) != 0x80
     ends = np.cumsum(begins)[words.ends - 1] if len(words) else words.ends
     lengths = np.diff(ends, prepend=0)
-    kept = _covering(points, np.repeat(words.counts, lengths), coverage)
+    kept, left_out = _covering(points, np.repeat(words.counts, lengths), coverage)
     places = np.searchsorted(kept, points).clip(max=max(len(kept) - 1, 0))
     symbols = np.where(kept[places] == points, places, BOUNDARY).astype(np.int32) if len(kept) else places
     alphabet = tuple(map(chr, kept.tolist()))
     if not continuing:
-        return lay_out(alphabet, symbols, lengths, words.counts)
+        return replace(lay_out(alphabet, symbols, lengths, words.counts), uncovered=left_out)
     inside = np.ones(len(points), bool)
     inside[ends - lengths] = False
     inside &= symbols != BOUNDARY
@@ -72,18 +75,20 @@ def spell_characters(words: WordCounts, coverage: float = 1.0, continuing: str =
     symbols[inside] = len(alphabet) + np.searchsorted(followers, symbols[inside])
     firsts = alphabet
     alphabet += tuple(continuing + firsts[symbol] for symbol in followers.tolist())
-    return lay_out(alphabet, symbols, lengths, words.counts)
+    return replace(lay_out(alphabet, symbols, lengths, words.counts), uncovered=left_out)
 
 
-def _covering(points: np.ndarray, weights: np.ndarray, coverage: float) -> np.ndarray:
-    """The most frequent code points that together have this share, ascending; of equally frequent ones the lower."""
+def _covering(points: np.ndarray, weights: np.ndarray, coverage: float) -> tuple[np.ndarray, Uncovered]:
+    """The most frequent code points that together have this share, ascending, and what of the others there is to say.
+    Of equally frequent ones the lower are kept."""
     different, place = np.unique(points, return_inverse=True)
     # Exact up to 2^53 characters.
     frequency = np.bincount(place, weights=weights, minlength=len(different)).astype(np.int64)
     order = np.lexsort((different, -frequency))
     needed = coverage * frequency.sum()
     before = np.cumsum(frequency[order]) - frequency[order]
-    return np.sort(different[order[before < needed]])
+    kept, others = order[before < needed], order[before >= needed]
+    return np.sort(different[kept]), uncovered(different[others], frequency[others], int(frequency.sum()))
 
 
 def lay_out(alphabet: tuple[str, ...], symbols: np.ndarray, lengths: np.ndarray, counts: np.ndarray) -> Spelling:

@@ -1,7 +1,7 @@
 """Training Unigram (Kudo 2018): words are counted, pieces learnt from them, and a `tokenizer.json` is put together."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import tokenizers
 from tokenizers import AddedToken, Regex, models, pre_tokenizers
@@ -14,6 +14,7 @@ from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.training.preparing import (
     BYTE_TOKENS,
     UNKNOWN,
+    becomes_unknown,
     join_pieces,
     mark_spaces,
     normaliser,
@@ -21,6 +22,7 @@ from lmworks.tokenizer.training.preparing import (
     room_beside,
 )
 from lmworks.tokenizer.training.spelling import spell_characters
+from lmworks.tokenizer.training.uncovered import Uncovered
 from lmworks.tokenizer.training.unigram_learning import Pieces, learn_pieces
 from lmworks.tokenizer.training.word_counts import count_words
 from lmworks.tokenizer.training.word_table import WordCounts
@@ -39,6 +41,7 @@ class TrainedUnigram:
     first        the id of the first of `pieces`
     words        different words that were learnt from
     occurrences  of them in the texts
+    uncovered    characters that got no token; its `warning` is for the user
     """
 
     tokenizer: Tokenizer
@@ -46,6 +49,7 @@ class TrainedUnigram:
     first: int
     words: int
     occurrences: int
+    uncovered: Uncovered = field(default_factory=Uncovered)
 
 
 def train_unigram(
@@ -87,7 +91,9 @@ def learn_unigram(words: WordCounts, config: UnigramConfig, progress: Report = n
         progress=progress,
     )
     roles = {_ROLES[token]: token for token in config.special_tokens if token in _ROLES}
-    return TrainedUnigram(Tokenizer(_backend(before, pieces, config), roles), pieces, len(before), size, occurrences)
+    tokenizer = Tokenizer(_backend(before, pieces, config), roles)
+    left_out = replace(spelling.uncovered, becomes=becomes_unknown(config.byte_fallback))
+    return TrainedUnigram(tokenizer, pieces, len(before), size, occurrences, left_out)
 
 
 def _backend(before: list[str], pieces: Pieces, config: UnigramConfig) -> tokenizers.Tokenizer:

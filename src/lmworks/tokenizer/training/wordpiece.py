@@ -6,6 +6,7 @@ that begins the word, then the longest that goes on from there, written with ## 
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
@@ -49,7 +50,8 @@ def train_wordpiece(
     )
     vocabulary = {token: number for number, token in enumerate([*config.special_tokens, *merges.tokens])}
     tokenizer = Tokenizer(_backend(vocabulary, config), _roles())
-    return Trained(tokenizer, merges, len(config.special_tokens), size, occurrences)
+    left_out = replace(spelling.uncovered, becomes="A word that holds one of them becomes [UNK] as a whole.")
+    return Trained(tokenizer, merges, len(config.special_tokens), size, occurrences, left_out)
 
 
 def _count(texts: Iterable[str], config: WordPieceConfig, progress: Report) -> WordCounts:

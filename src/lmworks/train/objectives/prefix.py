@@ -1,0 +1,86 @@
+"""Prefix language modelling (Raffel et al. 2020, section 3.2.1): the rest of a text from a beginning that is read both
+ways."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lmworks.data.batching import Batch
+from lmworks.model import masks
+from lmworks.model.transformer import Transformer
+from lmworks.train.losses import Loss
+from lmworks.train.objectives.drawing import generator_of, numbers_of, pieces_of
+from lmworks.train.objectives.objective import predict_tokens
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrefixedTokens:
+    """A batch with `prefix` (batch, length) bool, the tokens that all of their piece may see; `pieces` (batch, length)
+    int64, equal within a piece and -1 at padding; `mask` without what the prefix gives away; the rest as in `Batch`."""
+
+    ids: Tensor
+    positions: Tensor
+    pieces: Tensor
+    prefix: Tensor
+    targets: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixLanguageModel:
+    """The first p of n tokens see each other, all later ones the past; the loss is on the later ones.
+
+    prefix  `drawn`: p is one of 1 to n - 1, each as likely (section 3.2.3: a text is cut at a random place);
+            `prompt`: what comes before the first token that the data asks for, in supervised fine-tuning
+    apart   whether each document of a row is a text of its own; without, the row is one
+    """
+
+    prefix: Literal["drawn", "prompt"] = "drawn"
+    apart: bool = True
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+
+    def examples(self, batch: Batch, seed: int) -> PrefixedTokens:
+        shape = batch.ids.shape
+        prefix, pieces, mask = np.zeros(shape, bool), np.full(shape, -1), batch.mask.numpy().copy()
+        for row, (source, sequence) in enumerate(numbers_of(batch)):
+            for number, piece in enumerate(pieces_of(batch.documents[row].numpy(), self.apart)):
+                length, asked = piece.stop - piece.start, mask[row, piece]
+                if self.prefix == "drawn":
+                    seen = int(generator_of(seed, source, sequence, number).integers(1, max(length, 2)))
+                else:  # the token before the first that is asked for is the prompt's last
+                    seen = int(asked.argmax()) + 1 if asked.any() else length
+                pieces[row, piece] = number
+                prefix[row, piece.start : piece.start + seen] = True
+                mask[row, piece.start : piece.start + seen - 1] = False
+        numbers, seen_by_all, asked_for = (torch.from_numpy(array) for array in (pieces, prefix, mask))
+        return PrefixedTokens(batch.ids, batch.positions, numbers, seen_by_all, batch.targets, asked_for)
+
+    def counts(self, examples: PrefixedTokens) -> Mapping[str, int]:
+        return {"next_token": int(examples.mask.sum())}
+
+    def losses(self, model: Transformer, examples: PrefixedTokens) -> Mapping[str, Loss]:
+        """TypeError for a model that is no decoder: an encoder would see the targets."""
+        if model.decoder is None or model.encoder is not None:
+            raise TypeError("a prefix language model is a decoder, such as presets.llama")
+        rule = masks.both(prefixes(examples.prefix), masks.documents(examples.pieces))
+        hidden = model.hidden(examples.ids, positions=examples.positions, rule=rule)
+        loss = predict_tokens(
+            model,
+            hidden,
+            examples.targets,
+            examples.mask,
+            label_smoothing=self.label_smoothing,
+            z_loss=self.z_loss,
+        )
+        return {"next_token": loss}
+
+
+def prefixes(prefix: Tensor) -> masks.Predicate:
+    """The tokens of `prefix` (batch, length) bool are seen by all, later ones by what comes after them: for several
+    documents in a row, `both(prefixes(prefix), documents(numbers))`."""
+    return lambda row, query, key: (key <= query) | prefix[row, key]

@@ -99,6 +99,16 @@ def test_a_family_is_ready_for_its_conversations(texts, tmp_path, kind, family):
     assert tokenizer.eos_id is not None and tokenizer.roles["eos_token"] == FAMILIES[family].roles["eos_token"]
 
 
+@pytest.mark.parametrize(("kind", "becomes"), [("unigram", "<unk>"), ("wordpiece", "[UNK]")])
+def test_characters_that_got_no_token_are_told(texts, tmp_path, kind, becomes):
+    (texts / "rare.txt").write_text("ßß", "utf-8")
+    settings = ("--set", "vocabulary_size=60", "--set", "coverage=0.99")
+    done = run("train", str(texts), "--out", str(tmp_path / "v"), "--kind", kind, *settings)
+    assert done.exit_code == 0, done.output
+    assert "no token," in done.output
+    assert "ß (2)" in done.output and becomes in done.output and "Raise coverage" in done.output
+
+
 def test_a_family_keeps_the_special_tokens_that_are_asked_for(texts, tmp_path):
     given = ["--set", 'special_tokens=["<|end|>", "<tool>"]', "--family", "chatml", "--vocabulary-size", "300"]
     done = run("train", str(texts), "--out", str(tmp_path / "v"), *given)

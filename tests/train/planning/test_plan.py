@@ -1,0 +1,215 @@
+"""Plans from whatever is given, in Python and on the command line; and the measurement of this machine."""
+
+import itertools
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from lmworks.config import ConfigError, from_mapping
+from lmworks.model import presets
+from lmworks.model.counting import count_parameters
+from lmworks.train.planning import calibration
+from lmworks.train.planning.calibration import calibrate
+from lmworks.train.planning.compute import train_flops_per_token
+from lmworks.train.planning.explaining import SECTIONS
+from lmworks.train.planning.layout import Layout
+from lmworks.train.planning.plan import PlanConfig, Speed, make_plan
+from lmworks.train.planning.quantities import parse_quantity, readable_bytes, readable_hours, short
+
+TINY = presets.llama(97, 64, 3, 4, 4, 176, 64)
+
+
+def hundred_teraflops(config, layout, numbers):
+    return Speed(1e14, "a test", whole_run=False)
+
+
+def lmworks(*arguments):
+    command = [sys.executable, "-m", "lmworks", "plan", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ({"flops": 1e21}, "flops"),
+        ({"params": 1e9}, "parameters"),
+        ({"tokens": 20e9}, "tokens"),
+    ],
+)
+def test_one_number_gives_the_others_and_a_plan_of_all(given, asked):
+    plan = make_plan(PlanConfig(**given), hundred_teraflops)
+    (value,) = given.values()
+    assert getattr(plan.allocation, asked) == pytest.approx(value)
+    assert plan.allocation.flops == pytest.approx(6 * plan.allocation.parameters * plan.allocation.tokens)
+    assert 15 < plan.allocation.tokens / plan.allocation.parameters < 30
+    assert count_parameters(plan.config) == pytest.approx(plan.allocation.parameters, rel=0.05)
+    assert plan.memory.total == sum(plan.memory.parts.values())
+    for title, lines in SECTIONS.items():
+        assert all(line.value and line.why for line in lines(plan)), title
+
+
+def test_hours_buy_what_then_takes_those_hours():
+    request = PlanConfig(hours=24, layout=Layout(data=8, zero=2, recompute="blocks"))
+    plan = make_plan(request, hundred_teraflops)
+    # The shape is within some per cent of the parameters that the law says.
+    assert plan.duration.hours == pytest.approx(24, rel=0.05)
+    assert plan.duration.device_hours == pytest.approx(8 * plan.duration.hours)
+    seconds = plan.allocation.tokens * train_flops_per_token(plan.config, 2048) / 8e14 * 4 / 3
+    assert plan.duration.hours * 3600 == pytest.approx(seconds)
+
+
+def test_money_buys_hours_at_a_price():
+    request = PlanConfig(budget=1000, price=2.5, device="h100-80gb", layout=Layout(data=8))
+    plan = make_plan(request)
+    assert plan.duration.device_hours == pytest.approx(400, rel=0.05)
+    assert plan.duration.cost == pytest.approx(2.5 * plan.duration.device_hours)
+
+
+def test_a_published_size_brings_its_own_parameters():
+    plan = make_plan(
+        PlanConfig(
+            model="llama2-7b", tokens=2e12, device="a100-80gb", utilisation=0.445, layout=Layout(data=8, length=4096)
+        )
+    )
+    assert plan.shape is None and plan.allocation.parameters == 6_738_415_616
+    assert plan.duration.device_hours == pytest.approx(184_320, rel=0.01)
+    lines = {line.name: line for line in SECTIONS["budget"](plan)}
+    assert float(lines["loss at the best ratio"].value) < float(lines["loss"].value)
+
+
+def test_without_a_measurement_the_time_is_unknown_and_says_why():
+    plan = make_plan(PlanConfig(params=1e8))
+    assert plan.duration is None and plan.speed is None
+    assert {line.value for line in SECTIONS["time"](plan)} >= {"unknown"}
+    with pytest.raises(ValueError, match="need a speed"):
+        make_plan(PlanConfig(hours=1))
+
+
+def test_what_does_not_fit_says_what_to_try():
+    def advice(**layout):
+        request = PlanConfig(model="llama2-13b", device="a100-40gb", layout=Layout(**layout))
+        return SECTIONS["memory of one device"](make_plan(request))[-1].why
+
+    assert "try recompute=selective" in advice()
+    assert "try zero=1" in advice(data=4, recompute="blocks")
+    assert "take more devices" in advice(recompute="blocks")
+    assert "it fits" in advice(data=64, zero=3, recompute="blocks")
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "problem"),
+    [
+        ({}, ValueError, "give one or two"),
+        ({"flops": 1e20, "params": 1e9, "tokens": 1e9}, ValueError, "give one or two"),
+        ({"params": 1e9, "model": "gpt2-124m"}, ValueError, "leave params out"),
+        ({"params": 1e9, "model": "gpt5"}, LookupError, "did you mean"),
+        ({"params": 1e9, "device": "tpu"}, LookupError, "h100-80gb"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_with_the_fix(given, error, problem):
+    with pytest.raises(error, match=problem):
+        make_plan(PlanConfig(**given))
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"flops": 1e20, "hours": 1.0}, "give one of them"),
+        ({"budget": 10.0}, "give a price"),
+        ({"tokens": -1.0}, "above 0"),
+        ({"params": 1e9, "utilisation": 40.0}, "at most 1"),
+        ({"params": 1e9, "numbers": "int8"}, "mixed, autocast"),
+        ({"params": 1e9, "layout": {"tensors": 2}}, 'did you mean "tensor"'),
+    ],
+)
+def test_the_config_refuses_what_makes_no_sense(given, problem):
+    with pytest.raises(ConfigError, match=problem):
+        from_mapping(PlanConfig, given)
+
+
+def test_numbers_are_read_and_written_as_people_do():
+    assert [parse_quantity(text) for text in ("7e9", "7B", "1.5t", "300M", "20_000", "1,000")] == [
+        7e9, 7e9, 1.5e12, 3e8, 20_000, 1000,
+    ]  # fmt: skip
+    assert [short(value) for value in (6.74e9, 1.4e12, 512, 3.2e20, 12_345)] == [
+        "6.74B", "1.40T", "512", "3.20e+20", "12.3k",
+    ]  # fmt: skip
+    assert readable_bytes(80 * 2**30) == "80.0 GiB" and readable_bytes(100) == "100 bytes"
+    assert readable_hours(50) == "2.08 days" and readable_hours(0.001) == "3.60 seconds"
+    for text in ("", "seven", "-1", "0", "B", "1e999"):
+        with pytest.raises(ValueError, match="write it like"):
+            parse_quantity(text)
+
+
+def test_this_machine_is_measured_once_for_each_shape(tmp_path, monkeypatch):
+    """The work is done; its times are made up, each longer than the one before, since a busy machine gives any."""
+    durations = ((1 + place / 10) / 1000 for place in itertools.count())
+    monkeypatch.setattr(calibration, "_fastest", lambda work, device, seconds=1.0: work() or next(durations))
+    first = calibrate(TINY, 2, 64, folder=tmp_path)
+    assert calibrate(TINY, 2, 64, folder=tmp_path) == first
+    assert len(list(tmp_path.iterdir())) == 1
+    calibrate(replace(TINY, context_length=32), 2, 32, folder=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    # Seven projections first, then one block, two blocks and the optimizer.
+    assert (first.sequences, first.length, first.layers) == (2, 64, 3)
+    assert (first.block, first.ends) == (pytest.approx(1e-4), pytest.approx(1.6e-3))
+    assert first.rate == pytest.approx(train_flops_per_token(TINY, 64) * 128 / 1.9e-3)
+    step = first.seconds(count_parameters(TINY), 128, 128)
+    assert step == pytest.approx(1.9e-3 + count_parameters(TINY) * first.update)
+    assert first.seconds(count_parameters(TINY), 256, 128, devices=2) < 2 * step
+
+
+def test_a_machine_too_busy_to_be_measured_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "_fastest", lambda work, device, seconds=1.0: 1.0)
+    with pytest.raises(ValueError, match="something else runs on this machine"):
+        calibrate(TINY, 2, 64, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_real_measurement_is_of_the_order_of_a_real_step(tmp_path):
+    """An order of magnitude: what else runs on the machine decides the rest."""
+    config = presets.llama(500, 256, 4, 4, 4, 704, 128)
+    found = calibrate(config, 2, 128, folder=tmp_path)
+    assert 1e8 < found.rate < 1e15 and found.rate < 10 * found.products
+
+
+def test_an_encoder_decoder_is_not_measured():
+    from lmworks.model.presets.sizes import SIZES
+
+    with pytest.raises(ValueError, match="plan with a device"):
+        calibrate(SIZES["t5-small"].config)
+
+
+def test_the_help_teaches():
+    text = " ".join(lmworks("--help").stdout.split())
+    assert "Give one of --flops, --hours" in text and "lmworks plan --hours 8" in text and "recompute" in text
+
+
+def test_the_command_prints_every_section_and_json():
+    arguments = ("--params", "124M", "--model", "gpt2", "--device", "a100-80gb", "--set", "data=8", "--set", "zero=1")
+    table = lmworks(*arguments)
+    assert table.returncode == 0, table.stderr
+    for title in SECTIONS:
+        assert title in table.stdout
+    made = json.loads(lmworks(*arguments, "--json").stdout)
+    assert made["devices"] == 8 and made["memory"]["total"] == pytest.approx(sum(made["memory"]["parts"].values()))
+    assert made["allocation"]["parameters"] == 124e6 and made["duration"]["hours"] > 0
+    assert set(made["sections"]) == set(SECTIONS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ((), "give one or two of"),
+        (("--params", "big"), "write it like 7e9, 7B"),
+        (("--params", "7B", "--set", "tensors=2"), 'did you mean "tensor"'),
+        (("--params", "7B", "--law", "x"), "besiroglu, chinchilla-1"),
+    ],
+)
+def test_an_error_of_the_command_is_one_line_that_names_the_fix(arguments, problem):
+    result = lmworks(*arguments)
+    assert result.returncode == 2 and problem in result.stderr and "Traceback" not in result.stderr

@@ -1,12 +1,13 @@
 """What made a token: the steps lead from its letters to it, in the order of learning."""
 
 import inspect
+import re
 import textwrap
 
 import pytest
 
 from lmworks.tokenizer.config import BpeConfig, WordPieceConfig
-from lmworks.tokenizer.explaining import TRACE, explain, merge_steps, read_trace
+from lmworks.tokenizer.explaining import HEADINGS, TRACE, explain, legible, merge_steps, read_trace
 from lmworks.tokenizer.training.bpe import train_bpe
 from lmworks.tokenizer.training.wordpiece import train_wordpiece
 
@@ -47,10 +48,51 @@ def test_without_a_trace_the_order_is_known_and_the_counts_are_not(trained, tmp_
     assert step.count is None and trained.merges.pairs()[step.number - 1] == (step.left, step.right)
 
 
-def test_a_damaged_trace_is_named(tmp_path):
-    (tmp_path / TRACE).write_text("token\tleft\tright\tcount\n1\t2\n", "utf-8")
-    with pytest.raises(ValueError, match=r"merges\.tsv is damaged"):
+DAMAGE = {
+    "": (1, "headings"),
+    "token left right count\n5\t1\t2\t9\n": (1, "headings"),
+    f"{HEADINGS}\n5\t1\t2\t9\n6\t2\n": (3, "four numbers"),
+    f"{HEADINGS}\n5\t1\t2\t9\n\n": (3, "four numbers"),
+    f"{HEADINGS}\n5\t1\ttwo\t9\n": (2, "four numbers"),
+    f"{HEADINGS}\n5\t1\t2\t9\t9\n": (2, "four numbers"),
+    f"{HEADINGS}\n5\t5\t2\t9\n": (2, "two lower ones"),  # made of itself: it would never come to an end
+    f"{HEADINGS}\n5\t-1\t2\t9\n": (2, "two lower ones"),
+    f"{HEADINGS}\n5\t1\t2\t9\n5\t1\t3\t9\n": (3, "above the line before"),
+    f"{HEADINGS}\n5\t1\t2\t9\n6\t1\t3\t1": (3, "not complete"),
+    HEADINGS: (1, "not complete"),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGE)
+def test_a_damaged_trace_is_named_with_its_line(content, tmp_path):
+    line, why = DAMAGE[content]
+    (tmp_path / TRACE).write_text(content, "utf-8")
+    with pytest.raises(ValueError, match=rf"{re.escape(str(tmp_path / TRACE))}, line {line}: .*{why}.*delete the file"):
         read_trace(tmp_path)
+
+
+def test_bytes_in_a_trace_are_named_with_their_line(tmp_path):
+    (tmp_path / TRACE).write_bytes(HEADINGS.encode() + b"\n5\t1\t2\t9\n\xff\xfe\t1\t2\t3\n")
+    with pytest.raises(ValueError, match=r"merges\.tsv, line 3"):
+        read_trace(tmp_path)
+
+
+def test_a_trace_that_is_another_tokenizers_is_named(trained, tmp_path):
+    other = train_bpe([TEXT[::-1]], BpeConfig(vocabulary_size=600))
+    (tmp_path / TRACE).write_text(other.trace(), "utf-8")
+    with pytest.raises(ValueError, match=r"merges\.tsv was learnt with another tokenizer"):
+        explain(trained.tokenizer, TEXT, read_trace(tmp_path))
+    pieces = [train_wordpiece([text], WordPieceConfig(vocabulary_size=400)) for text in (TEXT, TEXT[::-1])]
+    (tmp_path / TRACE).write_text(pieces[1].trace(), "utf-8")
+    with pytest.raises(ValueError, match=r"merges\.tsv was learnt with another tokenizer"):
+        explain(pieces[0].tokenizer, TEXT, read_trace(tmp_path))
+
+
+def test_what_cannot_be_seen_is_shown_as_an_escape():
+    assert legible("a\r\n\tb") == r"a\r\n\tb"
+    assert legible("\x07\u200b\u2028\ud800\xa0") == r"\x07\u200b\u2028\ud800\xa0"
+    assert legible("größer 狗 ▁Ġ") == "größer 狗 ▁Ġ"
+    assert legible("\\n") == r"\\n" != legible("\n")
 
 
 def test_pieces_of_wordpiece_know_their_merges_from_the_trace(tmp_path):

@@ -10,6 +10,7 @@ from typing import Any
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 TRACE = "merges.tsv"  # beside a tokenizer.json: what was merged, and how often it was seen when that was learnt
+HEADINGS = "token\tleft\tright\tcount"  # its first line
 Trace = Mapping[int, tuple[int, int, int]]  # token id -> ids of the two tokens it was merged from, how often they met
 
 
@@ -43,7 +44,10 @@ class ExplainedToken:
 
 
 def explain(tokenizer: Tokenizer, text: str, trace: Trace | None = None) -> list[ExplainedToken]:
-    """Every token of `text`, and where it comes from; `trace` is what `read_trace` gives."""
+    """Every token of `text`, and where it comes from; `trace` is what `read_trace` gives.
+
+    ValueError where the trace is another tokenizer's.
+    """
     state = json.loads(tokenizer.backend.to_str())["model"]
     ids, offsets = tokenizer.encode_with_offsets(text)
     names = [str(tokenizer.backend.id_to_token(token)) for token in ids]
@@ -57,16 +61,41 @@ def explain(tokenizer: Tokenizer, text: str, trace: Trace | None = None) -> list
     return result
 
 
+def legible(text: str) -> str:
+    """A token as it is shown: with Python's escapes for line breaks, tabs and all else that cannot be seen."""
+    return "".join(c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in text)
+
+
 def read_trace(folder: Path) -> Trace:
-    """What lies beside a tokenizer that lmworks has trained, in the order of learning; empty without one."""
+    """What lies beside a tokenizer that lmworks has trained, in the order of learning; empty without one.
+
+    ValueError names the line that is damaged.
+    """
     path = folder / TRACE
     if not path.is_file():
         return {}
-    rows = [line.split("\t") for line in path.read_text("utf-8").splitlines()[1:]]
-    try:
-        return {int(token): (int(left), int(right), int(count)) for token, left, right, count in rows}
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+    headings, *lines = path.read_bytes().split(b"\n")
+    if headings != HEADINGS.encode():
+        raise _damaged(path, 1, headings, f"are not the headings {HEADINGS!r}")
+    trace: dict[int, tuple[int, int, int]] = {}
+    for number, line in enumerate(lines[:-1], start=2):
+        try:
+            token, left, right, count = map(int, line.split(b"\t"))
+        except ValueError:
+            raise _damaged(path, number, line, "does not hold four numbers with tabs between") from None
+        if min(left, right) < 0 or max(left, right) >= token or token <= next(reversed(trace), -1):
+            raise _damaged(path, number, line, "does not hold a token's id, above the line before, and two lower ones")
+        trace[token] = left, right, count
+    if lines[-1:] != [b""]:
+        raise _damaged(path, len(lines) + 1, (lines or [headings])[-1], "is not complete")
+    return trace
+
+
+def _damaged(path: Path, number: int, line: bytes, why: str) -> ValueError:
+    return ValueError(
+        f"{path}, line {number}: {line[:80]!r} {why}. Train the tokenizer again, or delete the file: then all is "
+        "explained but how often pairs were seen"
+    )
 
 
 def merge_steps(symbols: Sequence[str], rank: Mapping[tuple[str, str], int]) -> tuple[list[str], list[tuple[str, str]]]:
@@ -105,7 +134,11 @@ def _reason(
     steps: list[Step] = []
     for left, right in merges:
         made = tokenizer.backend.token_to_id(left + right)
-        seen = None if made is None or made not in trace else trace[made][2]
+        seen = None
+        if made is not None and made in trace:
+            *parts_of, seen = trace[made]
+            if [tokenizer.backend.id_to_token(part) for part in parts_of] != [left, right]:
+                raise _foreign(left + right)
         steps.append(Step(left, right, rank[left, right] + 1, seen))
     if len(parts) > 1:
         return tuple(steps), "a word that is a token as a whole: merges alone would not lead there"
@@ -122,10 +155,20 @@ def _learnt(tokenizer: Tokenizer, token: int, trace: Trace) -> tuple[Step, ...]:
             made.append(one)
             open_ += trace[one][:2]
     first = next(iter(trace), 0)
-    name = tokenizer.backend.id_to_token
-    return tuple(
-        Step(str(name(trace[one][0])), str(name(trace[one][1])), one - first + 1, trace[one][2])
-        for one in sorted(set(made))
+    steps: list[Step] = []
+    for one in sorted(set(made)):
+        *parts, count = trace[one]
+        left, right = (str(tokenizer.backend.id_to_token(part)) for part in parts)
+        if not right.endswith(str(tokenizer.backend.id_to_token(one)).removeprefix(left)):
+            raise _foreign(str(tokenizer.backend.id_to_token(one)))
+        steps.append(Step(left, right, one - first + 1, count))
+    return tuple(steps)
+
+
+def _foreign(name: str) -> ValueError:
+    return ValueError(
+        f"{TRACE} was learnt with another tokenizer: it makes {name!r} of other tokens. Put the file that was written "
+        "with this tokenizer.json beside it, or delete it"
     )
 
 

@@ -28,31 +28,37 @@ def explain(
 
     from lmworks.cli.tokenizer.finding import find_tokenizer
     from lmworks.report import shown
+    from lmworks.tokenizer.explaining import TRACE, legible, read_trace
     from lmworks.tokenizer.explaining import explain as explain_text
-    from lmworks.tokenizer.explaining import read_trace
 
     found = find_tokenizer(tokenizer)
     text = sys.stdin.read() if text == "-" else text
     if not text:
         raise ValueError("there is no text to explain")
     folder = found.path if found.path.is_dir() else found.path.parent
-    tokens = explain_text(found.tokenizer, text, read_trace(folder))
+    trace = read_trace(folder)
+    tokens = explain_text(found.tokenizer, text, trace)
     merges = len(json.loads(found.tokenizer.backend.to_str())["model"].get("merges") or [])
     table = Table("id", "token", "text", "made of", box=None, header_style="dim", pad_edge=False)
     for token in tokens:
-        table.add_row(
-            str(token.id), shown(token.name), shown(repr(text[token.start : token.end])[1:-1]), shown(_made_of(token))
-        )
+        name, part = legible(token.name), legible(text[token.start : token.end])
+        table.add_row(str(token.id), shown(name), shown(part), shown(_made_of(token)))
     console = new_console()
     console.print(table)
     rate = len(text.encode()) / len(tokens) if tokens else 0.0
     of = f", of {merges:,} merges" if merges else ""
     console.print(f"{len(tokens):,} tokens, {rate:.2f} bytes each; {found.name}{of}", highlight=False)
+    if merges and not trace:
+        told = f"how often pairs were seen is not known: no {TRACE} lies beside this tokenizer"
+        console.print(told, highlight=False, style="dim")
 
 
 def _made_of(token: "ExplainedToken") -> str:
+    from lmworks.tokenizer.explaining import legible
+
     steps = [
-        f"{step.left} + {step.right}  (merge {step.number:,}" + (f", seen {step.count:,} times)" if step.count else ")")
+        f"{legible(step.left)} + {legible(step.right)}  (merge {step.number:,}"
+        + (f", seen {step.count:,} times)" if step.count else ")")
         for step in token.steps
     ]
     return "\n".join([*steps, *([token.because] if token.because else [])])

@@ -8,6 +8,7 @@ from tokenizers import AddedToken, decoders, models
 
 from lmworks.progress import Report, no_report
 from lmworks.tokenizer.config import BpeConfig
+from lmworks.tokenizer.explaining import HEADINGS
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.training.merges import Merges, learn_merges
 from lmworks.tokenizer.training.preparing import (
@@ -51,7 +52,7 @@ class Trained:
         made = self.first + len(self.merges.tokens) - len(self.merges)
         rows = zip(self.merges.left + self.first, self.merges.right + self.first, self.merges.counts, strict=True)
         lines = (f"{made + n}\t{left}\t{right}\t{count}" for n, (left, right, count) in enumerate(rows))
-        return "\n".join(["token\tleft\tright\tcount", *lines, ""])
+        return "\n".join([HEADINGS, *lines, ""])
 
 
 def train_bpe(texts: Iterable[str], config: BpeConfig | None = None, progress: Report = no_report) -> Trained:

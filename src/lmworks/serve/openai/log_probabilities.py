@@ -5,8 +5,10 @@ from collections.abc import Iterable, Sequence
 
 from lmworks.generate.protocol import Token
 from lmworks.serve.openai.answers import TextLogprobs, TokenLogprob, TopLogprob
+from lmworks.tokenizer.token_bytes import byte_letters
 from lmworks.tokenizer.tokenizer import Tokenizer
 
+_BYTES = byte_letters()
 _PARTIAL = "\ufffd"
 _LEAST = -9999.0  # what OpenAI writes for a probability of 0, since JSON has no infinity
 
@@ -106,16 +108,3 @@ class TextLogprobsWriter:
 
 def finite(value: float) -> float:
     return max(value, _LEAST)
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """The letter that a byte-level vocabulary (Radford et al. 2019) writes for each byte, to the byte.
-
-    Printable bytes stand for themselves; the others take the code points from 256 on, in order.
-    """
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + rank): byte for rank, byte in enumerate(others)}
-
-
-_BYTES = _byte_alphabet()

@@ -15,7 +15,6 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ from lmworks.artefact import (
     StageContext,
     content_digests,
     content_hash,
-    hash_file,
     hash_json,
     library_versions,
     lock,
@@ -41,6 +39,7 @@ from lmworks.artefact import (
     writing,
 )
 from lmworks.config import ConfigError, assign, from_mapping, parse_assignment, to_mapping, unknown
+from lmworks.model.locating import digest_of_model, located
 from lmworks.monitor.config import LogConfig
 from lmworks.progress import stage_progress
 from lmworks.recipe import Recipe, StageSpec, check_stage
@@ -82,7 +81,7 @@ def build(recipe: Recipe, workspace: Path, console: Console | None = None) -> li
     """
     console = console or Console(stderr=True, emoji=False)
     with lock(workspace / "build.lock"):
-        models = {role: _located(source, recipe.base) for role, source in recipe.models.items()}
+        models = {role: located(source, recipe.base) for role, source in recipe.models.items()}
         for spec in recipe.stages:
             if check := STAGES[spec.use].check:
                 resolve(check)(spec.config, recipe.base)
@@ -140,11 +139,11 @@ def run_alone(
     done = {folder.name: StageOutcome(folder.name, folder, _input_manifest(folder), cached=True) for folder in inputs}
     if len(done) != len(inputs):
         raise ConfigError((), "two inputs have the same folder name, which names them in the manifest; rename one")
-    located = {role: _located(source, Path.cwd()) for role, source in roles.items()}
+    paths = {role: located(source, Path.cwd()) for role, source in roles.items()}
     work = out.with_name(f".{out.name}.work")
     console = console or Console(stderr=True, emoji=False)
     try:
-        outcome = _make(spec, use, out, work, done, located, Path.cwd(), console)
+        outcome = _make(spec, use, out, work, done, paths, Path.cwd(), console)
     except BaseException:
         with contextlib.suppress(OSError):
             work.rmdir()  # where nothing was begun, nothing is left
@@ -287,20 +286,6 @@ def _previous(folder: Path) -> Path | None:
     """The newest artefact of this stage, under whatever key."""
     manifests = [(read_manifest(path.parent).started, path.parent) for path in folder.glob(f"[!.]*/{MANIFEST}")]
     return max(manifests)[1] if manifests else None
-
-
-def _located(source: str, base: Path) -> Path:
-    """A model given by path (a relative one starts at the recipe) or by the name it was pulled under."""
-    from lmworks.model.pulling import locate
-
-    return base / source if (base / source).exists() else locate(source)
-
-
-@lru_cache(maxsize=32)
-def digest_of_model(path: Path) -> str:
-    """SHA-256 over the names and bytes of the files of a checkpoint: a folder, or one file. Read once a process."""
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    return hash_json([[file.relative_to(path).as_posix(), hash_file(file)] for file in files])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

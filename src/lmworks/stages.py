@@ -91,6 +91,30 @@ STAGES: dict[str, Stage] = {
         inputs=(_DOCUMENTS,),
         libraries=("numpy",),
     ),
+    "train.pretrain": Stage(
+        run="lmworks.train.stages:pretrain",
+        config="lmworks.train.config:PretrainConfig",
+        version=1,
+        purpose="train a new language model on token shards, from one dial: minutes, parameters or tokens",
+        inputs=(
+            "token shards, which data.tokenize makes; those of the held-out part are validated on",
+            "their vocabulary, which tokenizer.bpe, .wordpiece or .unigram makes",
+        ),
+        libraries=("numpy", "tokenizers", "torch"),
+    ),
+    "train.finetune": Stage(
+        run="lmworks.train.stages:finetune",
+        config="lmworks.train.config:FinetuneConfig",
+        version=1,
+        purpose="go on training a checkpoint on other token shards, such as conversations",
+        inputs=(
+            "token shards of its vocabulary, which data.tokenize makes",
+            "a checkpoint, which train.pretrain or train.finetune makes; none where base is set",
+        ),
+        libraries=("gguf", "numpy", "tokenizers", "torch"),
+        sources="lmworks.train.stages:outside_digest",
+        check="lmworks.train.stages:check",
+    ),
     "retrieve.index": Stage(
         run="lmworks.retrieve.stage:index",
         config="lmworks.retrieve.config:IndexConfig",

@@ -1,6 +1,7 @@
 """How a model is trained, as data, free of torch."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -26,7 +27,12 @@ def _positive(**values: float | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Cosine:
-    """Half a cosine from 1 to `final` (Loshchilov & Hutter 2017), after `warmup` steps that rise to 1."""
+    """Half a cosine from 1 to `final` (Loshchilov & Hutter 2017).
+
+    warmup  Steps that rise to 1 in equal parts, before it.
+    final   What is left at the end.
+    kind    `cosine`; or `linear`, `wsd` or `inverse_sqrt`, with settings of their own.
+    """
 
     warmup: int = 0
     final: float = 0.1
@@ -39,7 +45,12 @@ class Cosine:
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """A line from 1 to `final`, after `warmup` steps that rise to 1."""
+    """A line from 1 to `final`.
+
+    warmup  Steps that rise to 1 in equal parts, before it.
+    final   What is left at the end.
+    kind    `linear`; or `cosine`, `wsd` or `inverse_sqrt`, with settings of their own.
+    """
 
     warmup: int = 0
     final: float = 0.0
@@ -55,8 +66,11 @@ class WarmupStableDecay:
     """1 for most of the run, so that it can be prolonged, and a decay to `final` over its last part (Hu et al. 2024,
     MiniCPM, section 4).
 
+    warmup  Steps that rise to 1 in equal parts, before it.
     decay   The part of the run that decays.
+    final   What is left at the end.
     shape   `linear`, or `sqrt`: 1 - sqrt (Hägele et al. 2024, section 3.2).
+    kind    `wsd`; or `cosine`, `linear` or `inverse_sqrt`, with settings of their own.
     """
 
     warmup: int = 0
@@ -72,7 +86,11 @@ class WarmupStableDecay:
 
 @dataclass(frozen=True, slots=True)
 class InverseSqrt:
-    """sqrt(warmup / step) after `warmup` steps that rise to 1 (Vaswani et al. 2017, section 5.3)."""
+    """sqrt(warmup / step) after the warm-up (Vaswani et al. 2017, section 5.3).
+
+    warmup  Steps that rise to 1 in equal parts, before it.
+    kind    `inverse_sqrt`; or `cosine`, `linear` or `wsd`, with settings of their own.
+    """
 
     warmup: int = 1
     kind: Literal["inverse_sqrt"] = "inverse_sqrt"
@@ -93,8 +111,10 @@ class Sgd:
     """Stochastic gradient descent, with momentum and without dampening.
 
     rate      Learning rate, before the schedule.
-    momentum  Of the running sum of gradients; `nesterov` looks ahead by one step of it.
+    momentum  Of the running sum of gradients.
+    nesterov  Look ahead by one step of the momentum.
     decay     Weight decay of matrices, λ of the gradient's λ·weight.
+    kind      `sgd`; or `adamw`, `lion` or `muon`, with settings of their own.
     """
 
     rate: float = 0.1
@@ -113,10 +133,12 @@ class Sgd:
 class AdamW:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019).
 
-    rate          Learning rate, before the schedule.
-    beta1, beta2  Of the running means of the gradient and of its square.
-    epsilon       Added to the root of the second.
-    decay         Weight decay of matrices; biases, norms and other vectors have none.
+    rate     Learning rate, before the schedule.
+    beta1    Of the running mean of the gradient.
+    beta2    Of the running mean of its square.
+    epsilon  Added to the root of the second.
+    decay    Weight decay of matrices; biases, norms and other vectors have none.
+    kind     `adamw`; or `sgd`, `lion` or `muon`, with settings of their own.
     """
 
     rate: float = 1e-3
@@ -136,9 +158,11 @@ class AdamW:
 class Lion:
     """The sign of a momentum (Chen et al. 2023, Algorithm 2): half of Adam's memory, and a rate 3 to 10 times smaller.
 
-    rate          Learning rate, before the schedule.
-    beta1, beta2  Of the update and of the momentum that is kept.
-    decay         Weight decay of matrices; 3 to 10 times Adam's.
+    rate   Learning rate, before the schedule.
+    beta1  Of the mean whose sign is the update.
+    beta2  Of the momentum that is kept.
+    decay  Weight decay of matrices; 3 to 10 times Adam's.
+    kind   `lion`; or `sgd`, `adamw` or `muon`, with settings of their own.
     """
 
     rate: float = 1e-4
@@ -164,6 +188,7 @@ class Muon:
     steps     Newton-Schulz iterations.
     decay     Weight decay.
     rest      The optimizer of everything else.
+    kind      `muon`; or `sgd`, `adamw` or `lion`, with settings of their own.
     """
 
     rate: float = 1e-3
@@ -285,3 +310,75 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _positive(part=self.part, clip=self.clip, validate=self.validate, log=self.log)
         _within(0, 1, average=self.average)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Stages
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainConfig:
+    """A new model from token shards. One dial is enough: what is left out follows from it, and the report says why.
+
+    minutes     How long the run may take on this machine; its size and tokens follow from a scaling law.
+    parameters  How large the model is, embeddings included; its tokens follow.
+    tokens      How many tokens it is trained on.
+    family      Of the architecture: `llama`, `gpt2`, `qwen3`, `gpt_neox`.
+    length      Tokens in a sequence.
+    batch       Sequences in a step.
+    rate        Peak learning rate; it replaces the optimizer's.
+    mode        How documents become sequences; see the loader's `mode`.
+    weights     Share of each input of token shards, by its name; left out, their sizes decide.
+    seed        Of the first weights and of the order.
+    train       The loop.
+    """
+
+    minutes: float | None = None
+    parameters: int | None = None
+    tokens: int | None = None
+    family: str = "llama"
+    length: int = 512
+    batch: int | None = None
+    rate: float | None = None
+    mode: Literal["pack", "concatenate"] = "pack"
+    weights: Mapping[str, float] = field(default_factory=dict)
+    seed: int = 0
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(precision="bfloat16"))
+
+    def __post_init__(self) -> None:
+        _positive(
+            minutes=self.minutes, parameters=self.parameters, tokens=self.tokens, batch=self.batch, rate=self.rate
+        )
+        _within(2, 2**20, length=self.length)
+        if self.minutes is None and self.parameters is None and self.tokens is None:
+            raise ValueError("turn one dial: set minutes (of training on this machine), parameters or tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneConfig:
+    """A model goes on from a checkpoint, on token shards: dialogues of which the assistant's tokens are learned
+    (supervised fine-tuning), prompts with completions, or plain texts of another domain.
+
+    base    The checkpoint, where no input is one: the name of a pulled model, a Hugging Face folder, or a .gguf file. A
+            relative path starts at the folder of the recipe, or, for a command, at the current one.
+    epochs  How often each sequence is seen.
+    length  Tokens in a sequence; at most what the model was made for.
+    batch   Sequences in a step.
+    rate    Peak learning rate; it replaces the optimizer's.
+    seed    Of the order.
+    train   The loop.
+    """
+
+    base: str = ""
+    epochs: float = 3.0
+    length: int = 512
+    batch: int = 16
+    rate: float | None = None
+    seed: int = 0
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(AdamW(rate=2e-4, decay=0.0), Linear(), precision="bfloat16")
+    )
+
+    def __post_init__(self) -> None:
+        _positive(epochs=self.epochs, batch=self.batch, rate=self.rate)
+        _within(2, 2**20, length=self.length)

@@ -1,0 +1,86 @@
+"""From one number, minutes or parameters or tokens, to everything that a pre-training run needs, with reasons."""
+
+import math
+from dataclasses import dataclass
+
+from lmworks.model.config import ModelConfig
+from lmworks.model.counting import count_parameters, sizes_of_parts
+from lmworks.train.config import PretrainConfig
+from lmworks.train.planning.hyperparameters import RULES
+from lmworks.train.planning.layout import Layout
+from lmworks.train.planning.plan import Measure, Plan, PlanConfig, make_plan
+from lmworks.train.planning.quantities import short
+from lmworks.train.planning.shape import explain_shape
+
+RULE = "deepseek"  # of `hyperparameters.RULES`: the one whose rate and batch both follow from the operations
+EPOCHS = 4  # repeating data so often is nearly as good as new data (Muennighoff et al. 2023, section 5)
+LEAST_STEPS = 200  # a schedule of fewer has no room to warm up, to learn and to come down
+WARMUP = 0.02  # of the steps
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A run: its model, its steps, and (what, value, why) of each number."""
+
+    model: ModelConfig
+    batch: int
+    steps: int
+    rate: float
+    warmup: int
+    reasons: tuple[tuple[str, str, str], ...]
+
+
+def derive(config: PretrainConfig, vocabulary: int, available: int, measure: Measure | None = None) -> Derived:
+    """`available` tokens of data; `measure` tells how fast this machine is, and is needed for `minutes` alone.
+
+    ValueError or LookupError as `make_plan`, for dials that contradict each other.
+    """
+    plan = _plan(config, vocabulary, config.tokens, measure)
+    reasons = []
+    if plan.speed is not None and config.minutes is not None:
+        reasons.append(("speed", f"{plan.speed.rate / 1e9:,.0f} GFLOP/s", plan.speed.source))
+    tokens, most_tokens = plan.allocation.tokens, EPOCHS * available
+    if tokens > most_tokens and config.tokens is None:
+        reasons.append(
+            ("tokens wanted", short(tokens), f"by the law of {plan.request.law}; there are {short(available)}")
+        )
+        tokens = float(most_tokens)
+        if config.minutes is not None and config.parameters is None:  # what the data cannot take, a larger model can
+            plan = _plan(config, vocabulary, tokens, measure)
+    shape = explain_shape(plan.allocation.parameters, config.family, vocabulary, config.length)
+    reasons += [*shape.reasons]
+    limit = "as given" if config.tokens else f"at most {EPOCHS} times"
+    reasons.append(("tokens", short(tokens), f"{tokens / available:.2f} times the data, {limit}"))
+    parts = sizes_of_parts(shape.config)
+    inner = count_parameters(shape.config) - sum(parts[part].total for part in ("embedding", "head") if part in parts)
+    advice = RULES[RULE].suggest(inner, tokens)
+    most = max(int(tokens / config.length / LEAST_STEPS), 1)
+    batch = config.batch or min(max(round(advice.batch_tokens / config.length), 1), most)
+    steps = max(math.ceil(tokens / config.length / batch), 1)
+    rate = config.rate or advice.learning_rate
+    source = "as given"
+    reasons.append(
+        (
+            "batch",
+            f"{batch} sequences",
+            source if config.batch else f"{RULES[RULE].source}; at least {LEAST_STEPS} steps",
+        )
+    )
+    reasons.append(("steps", f"{steps:,}", "tokens / batch"))
+    reasons.append(("rate", f"{rate:.2g}", source if config.rate else RULES[RULE].source))
+    warmup = min(max(round(WARMUP * steps), 10), max(steps // 2, 1))
+    reasons.append(("warm-up", f"{warmup} steps", f"{WARMUP:.0%} of the steps, at least 10"))
+    return Derived(shape.config, batch, steps, rate, warmup, tuple(reasons))
+
+
+def _plan(config: PretrainConfig, vocabulary: int, tokens: float | None, measure: Measure | None) -> Plan:
+    request = PlanConfig(
+        hours=None if config.minutes is None else config.minutes / 60,
+        params=config.parameters,
+        tokens=tokens,
+        model=config.family,
+        vocabulary=vocabulary,
+        numbers="float32" if config.train.precision == "float32" else "mixed",
+        layout=Layout(sequences=8, length=config.length),
+    )
+    return make_plan(request, measure)

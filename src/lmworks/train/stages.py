@@ -1,0 +1,198 @@
+"""The stages `train.pretrain` and `train.finetune`: token shards into a checkpoint."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lmworks.artefact import MANIFEST, StageContext, StageResult, read_manifest, write_json
+from lmworks.config import from_mapping, to_mapping
+from lmworks.data.config import LoaderConfig, SourceConfig
+from lmworks.data.loader import Loader
+from lmworks.data.token_dataset import INDEX, TokenDataset
+from lmworks.model.checkpoint import Checkpoint, assemble, load
+from lmworks.model.config import ModelConfig
+from lmworks.model.finding_tokenizers import find_tokenizer, own_chat_template
+from lmworks.model.initialisation import PUBLISHED, initialise
+from lmworks.model.locating import digest_of_model, located
+from lmworks.model.transformer import Transformer
+from lmworks.tokenizer.token_bytes import token_bytes
+from lmworks.tokenizer.tokenizer import Tokenizer
+from lmworks.train.config import FinetuneConfig, PretrainConfig, TrainConfig
+from lmworks.train.dial import Derived, derive
+from lmworks.train.loop import Run, train
+from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.planning.calibration import calibrate
+from lmworks.train.planning.layout import Layout
+from lmworks.train.planning.plan import Speed
+from lmworks.train.run_log import LOG
+from lmworks.train.run_report import curve_section, dial_section
+from lmworks.train.validating import Validation, validate
+
+_DERIVED = "derived.json"
+_TOKENIZER = "tokenizer.json"
+_MODEL = "model.safetensors"
+_VALIDATION_SEQUENCES = 64  # at most; of a larger held-out part, the first ones of its order
+
+
+def pretrain(config: PretrainConfig, context: StageContext) -> StageResult:
+    """A new model. What the dial gave is kept in `context.work`: a run that goes on does not measure the machine again.
+
+    ValueError or LookupError for inputs that do not go together.
+    """
+    shards, held_out = _shards(context)
+    tokenizer, template = _tokenizer(context, shards)
+    available = sum(TokenDataset(folder).tokens for folder in shards.values())
+    derived = _derived(config, tokenizer, available, context.work)
+    model = initialise(Transformer(derived.model), config.seed, scheme=PUBLISHED.get(config.family))
+    checkpoint = assemble(derived.model, model.state_dict(), tokenizer, template)
+    loader = LoaderConfig(
+        _sources(shards, config.weights),
+        length=config.length,
+        batch=derived.batch,
+        steps=derived.steps,
+        mode=config.mode,
+        seed=config.seed,
+    )
+    schedule = replace(config.train.schedule, warmup=config.train.schedule.warmup or derived.warmup)
+    settings = replace(config.train, optimizer=replace(config.train.optimizer, rate=derived.rate), schedule=schedule)
+    result = _train(checkpoint, loader, held_out, settings, context)
+    return replace(result, sections=(dial_section(derived), *result.sections))
+
+
+def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
+    """The checkpoint of one input, or `config.base`, goes on with other shards. ValueError for shards of another
+    vocabulary than the checkpoint's."""
+    shards, held_out = _shards(context)
+    sources = [folder for folder in context.inputs.values() if (folder / _MODEL).exists()]
+    sources += [located(config.base, context.base)] if config.base else []
+    if len(sources) != 1:
+        raise ValueError(f"expected one checkpoint to go on from, an input's or the setting base, found {len(sources)}")
+    checkpoint = load(sources[0])
+    _same_vocabulary(checkpoint.tokenizer, shards)
+    length = min(config.length, checkpoint.config.context_length)
+    with Loader(LoaderConfig(_sources(shards, {}), length=length, batch=config.batch, seed=config.seed)) as once:
+        sequences = sum(plan.sequences for plan in once.plans)
+    steps = max(round(config.epochs * sequences / config.batch), 1)
+    loader = LoaderConfig(_sources(shards, {}), length=length, batch=config.batch, steps=steps, seed=config.seed)
+    settings = config.train
+    if config.rate is not None:
+        settings = replace(settings, optimizer=replace(settings.optimizer, rate=config.rate))
+    return _train(checkpoint, loader, held_out, settings, context)
+
+
+def check(config: FinetuneConfig, base: Path) -> None:
+    """Before any stage runs: LookupError or FileNotFoundError when the base is not there."""
+    if config.base:
+        located(config.base, base)
+
+
+def outside_digest(config: FinetuneConfig, base: Path) -> str:
+    """SHA-256 of the base's files, which no input records."""
+    return digest_of_model(located(config.base, base)) if config.base else ""
+
+
+def _train(
+    checkpoint: Checkpoint,
+    config: LoaderConfig,
+    held_out: Mapping[str, Path],
+    settings: TrainConfig,
+    context: StageContext,
+) -> StageResult:
+    objective = CausalLanguageModel()
+    with Loader(config) as loader:
+        run = Run(checkpoint, objective, loader, settings, context.work / "run", progress=context.progress)
+        if held_out:
+            run.validate = _validation(run, held_out, config)
+        position = train(run)
+    trained = run.finished()
+    dtype = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
+    folder = replace(trained, dtype=dtype).save(context.work / "model")
+    for path in [*folder.iterdir(), context.work / "run" / LOG]:
+        shutil.move(path, context.output / path.name)
+    folder.rmdir()
+    section, metrics = curve_section(context.output / LOG)
+    metrics |= {
+        "steps": position.step,
+        "targets": position.targets,
+        "parameters": sum(p.numel() for p in run.model.parameters()),
+    }
+    return StageResult(metrics=metrics, sections=(section,), digests={LOG: None})
+
+
+def _validation(run: Run, held_out: Mapping[str, Path], config: LoaderConfig) -> Any:
+    """A function that validates the run's model on the first sequences of what was held out."""
+    with Loader(replace(config, sources=_sources(held_out, {}), steps=None, batch=8, seed=0)) as loader:
+        batches = [loader.batch(step) for step in range(min(loader.steps, _VALIDATION_SEQUENCES // 8))]
+    sizes = bytes_of_token(run.checkpoint.tokenizer, run.checkpoint.config.embedding.vocabulary)
+
+    def told() -> Validation:
+        return validate(run.model, run.objective, batches, run.config.part, sizes, run.device)
+
+    return told
+
+
+def bytes_of_token(tokenizer: Tokenizer, vocabulary: int) -> Tensor | None:
+    """(vocabulary,) int64: the bytes of text of each token; None for a tokenizer whose tokens are not plain bytes."""
+    try:
+        spelled = token_bytes(tokenizer)
+    except ValueError:
+        return None
+    sizes = torch.zeros(vocabulary, dtype=torch.int64)
+    sizes[: len(spelled)] = torch.tensor([len(text) for text in spelled])
+    return sizes
+
+
+def _derived(config: PretrainConfig, tokenizer: Tokenizer, available: int, work: Path) -> Derived:
+    kept = work / _DERIVED
+    if kept.exists():
+        return from_mapping(Derived, json.loads(kept.read_text("utf-8")))
+    dtype = "float32" if config.train.precision == "float32" else "bfloat16"
+
+    def measure(model: ModelConfig, layout: Layout, numbers: str) -> Speed:
+        found = calibrate(model, layout.sequences, layout.length, dtype)
+        return Speed(found.rate, found.method, whole_run=False)
+
+    derived = derive(config, tokenizer.vocabulary_size, available, measure)
+    write_json(kept, to_mapping(derived))
+    return derived
+
+
+def _shards(context: StageContext) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The inputs with token shards: those to train on, and those that were held out."""
+    shards, held_out = {}, {}
+    for name, folder in context.inputs.items():
+        if (folder / INDEX).exists():
+            manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
+            part = "training" if manifest is None else manifest.config.get("part", "training")
+            (held_out if part == "held_out" else shards)[name] = folder
+    if not shards:
+        raise ValueError("there are no token shards to train on: read from a stage data.tokenize with part=training")
+    return shards, held_out
+
+
+def _tokenizer(context: StageContext, shards: Mapping[str, Path]) -> tuple[Tokenizer, str | None]:
+    """The tokenizer of the one input that has one, and its chat template if there is one."""
+    folders = [folder for folder in context.inputs.values() if (folder / _TOKENIZER).exists()]
+    if len(folders) != 1:
+        raise ValueError(f"expected one input with a tokenizer, found {len(folders)}: read from the one of the shards")
+    found = find_tokenizer(str(folders[0]))
+    _same_vocabulary(found.tokenizer, shards)
+    return found.tokenizer, own_chat_template(found.path)
+
+
+def _same_vocabulary(tokenizer: Tokenizer, shards: Mapping[str, Path]) -> None:
+    for name, folder in shards.items():
+        if TokenDataset(folder).index.vocabulary != tokenizer.hash:
+            raise ValueError(f"the shards {name} are of another vocabulary than the tokenizer: make them with this one")
+
+
+def _sources(folders: Mapping[str, Path], weights: Mapping[str, float]) -> dict[str, SourceConfig]:
+    if unknown := weights.keys() - folders.keys():
+        raise ValueError(f"weights are of {', '.join(sorted(unknown))}, the inputs are {', '.join(folders)}")
+    return {name: SourceConfig(str(folder), weights.get(name)) for name, folder in folders.items()}

@@ -1,0 +1,145 @@
+"""Documents to a trained checkpoint, as a recipe runs it: the dial, the shards, the loop, the report."""
+
+import json
+import random
+from math import ceil, log
+from pathlib import Path
+
+import pytest
+
+import lmworks
+from lmworks.artefact import read_manifest
+from lmworks.build import run_alone
+from lmworks.config import ConfigError, from_mapping, to_mapping
+from lmworks.train.config import PretrainConfig, TrainConfig
+from lmworks.train.dial import Derived, derive
+from lmworks.train.planning.plan import Speed
+from lmworks.train.run_log import LOG, read_log
+
+WORDS = ["the", "cat", "dog", "sees", "hears", "a", "small", "red", "house", "and", "then", "sleeps"]
+SMALL = ["parameters=60000", "tokens=60000", "length=64", "train.precision=float32", "train.log=5", "train.validate=20"]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("work")
+    generator = random.Random(0)
+    (folder / "texts").mkdir()
+    for number in range(60):
+        sentences = (" ".join(generator.choices(WORDS, k=generator.randint(4, 9))) + "." for _ in range(12))
+        (folder / "texts" / f"{number}.txt").write_text("\n".join(sentences))
+    run("data.read", folder / "documents", [], [f'sources=["{folder}/texts"]'])
+    settings = ["vocabulary_size=300", 'special_tokens=["<|endoftext|>"]']
+    run("tokenizer.bpe", folder / "vocabulary", [folder / "documents"], settings)
+    inputs = [folder / "documents", folder / "vocabulary"]
+    run("data.tokenize", folder / "tokens", inputs, ["held_out=0.2"])
+    run("data.tokenize", folder / "held", inputs, ["held_out=0.2", "part=held_out"])
+    run("train.pretrain", folder / "model", [folder / "tokens", folder / "held", folder / "vocabulary"], SMALL)
+    return folder
+
+
+def run(use, out, inputs, settings):
+    return run_alone(use, out, inputs, [], settings)
+
+
+def test_a_checkpoint_that_has_learnt_is_made(workspace):
+    manifest = read_manifest(workspace / "model")
+    lines = read_log(workspace / "model" / LOG)
+    assert manifest.metrics["validation_loss"] < lines[0]["loss"] - 1.5
+    assert 0 < manifest.metrics["bits_per_byte"] < 3
+    assert manifest.metrics["parameters"] == pytest.approx(60_000, rel=0.34)
+    checkpoint = lmworks.load(workspace / "model")
+    assert "<|endoftext|>" in checkpoint.tokenizer.special_ids
+    reasons = json.loads((workspace / "model" / "sections.json").read_text())[0]["tables"][0]["rows"]
+    assert {"parameters", "width", "layers", "heads", "tokens", "batch", "steps", "rate", "warm-up"} <= {
+        row[0] for row in reasons
+    }
+
+
+def test_the_held_out_part_is_what_bits_per_byte_are_of(workspace):
+    """Bits of the held-out targets over their bytes, computed here from the checkpoint and the texts themselves."""
+    import torch
+
+    from lmworks.data.store import DocumentStore
+    from lmworks.data.token_dataset import TokenDataset
+
+    checkpoint = lmworks.load(workspace / "model")
+    held = TokenDataset(workspace / "held")
+    store = DocumentStore(workspace / "documents")
+    nats, size = 0.0, 0
+    for number in range(held.documents):
+        text = store.get(held.document_hash(number)).text
+        ids = torch.from_numpy(held.read(held.offsets[number], held.offsets[number + 1]).astype("int64"))[None]
+        for start in range(0, ids.shape[1], 64):  # as packed: pieces of 64, of which each sees itself alone
+            piece = ids[:, start : start + 65]
+            logits = checkpoint.model(piece[:, :64])[0].detach().log_softmax(-1)
+            targets = piece[0, 1:]
+            nats -= float(logits[: len(targets)].gather(-1, targets[:, None]).sum())
+        size += len(text.encode()) - len(checkpoint.tokenizer.decode([int(ids[0, 0])]).encode())
+    found = read_manifest(workspace / "model").metrics["bits_per_byte"]
+    assert found == pytest.approx(nats / log(2) / size, rel=1e-3)
+
+
+def test_going_on_from_a_checkpoint(workspace):
+    run(
+        "train.finetune",
+        workspace / "finer",
+        [workspace / "model", workspace / "tokens", workspace / "held"],
+        ["epochs=2", "length=64", "train.precision=float32", "rate=0.003"],
+    )
+    before, after = (read_manifest(workspace / name).metrics for name in ("model", "finer"))
+    assert after["validation_loss"] < before["validation_loss"] + 0.02
+    assert after["targets"] == pytest.approx(2 * read_manifest(workspace / "tokens").metrics["tokens"], rel=0.1)
+
+
+def test_the_same_run_makes_the_same_bytes(workspace):
+    again = run(
+        "train.pretrain",
+        workspace / "again",
+        [workspace / "tokens", workspace / "held", workspace / "vocabulary"],
+        SMALL,
+    )
+    assert again.manifest.content_hash == read_manifest(workspace / "model").content_hash
+
+
+def test_what_is_missing_is_named(workspace):
+    with pytest.raises(ValueError, match="no token shards to train on"):
+        run("train.pretrain", workspace / "x", [workspace / "held", workspace / "vocabulary"], SMALL)
+    with pytest.raises(ValueError, match="expected one input with a tokenizer, found 0"):
+        run("train.pretrain", workspace / "x", [workspace / "tokens"], SMALL)
+    with pytest.raises(ConfigError, match="turn one dial"):
+        run("train.pretrain", workspace / "x", [workspace / "tokens", workspace / "vocabulary"], [])
+    with pytest.raises(ValueError, match="expected one checkpoint to go on from"):
+        run("train.finetune", workspace / "x", [workspace / "tokens"], [])
+
+
+class TestDial:
+    def measure(self, rate):
+        return lambda config, layout, numbers: Speed(rate, "as if measured", whole_run=False)
+
+    def test_more_minutes_are_a_larger_model_on_more_tokens(self):
+        one, ten = (derive(PretrainConfig(minutes=minutes), 4096, 10**9, self.measure(2e11)) for minutes in (10, 60))
+        assert ten.model.embedding.width > one.model.embedding.width
+        assert ten.steps * ten.batch > 2 * one.steps * one.batch
+
+    def test_little_data_is_repeated_four_times_and_then_the_model_grows(self):
+        much, little = (
+            derive(PretrainConfig(minutes=10), 1024, available, self.measure(2e11)) for available in (10**9, 10**6)
+        )
+        assert little.steps * little.batch * 512 == pytest.approx(4e6, rel=0.02)
+        assert little.model.embedding.width > much.model.embedding.width
+
+    def test_what_is_given_stays(self):
+        derived = derive(PretrainConfig(parameters=2_000_000, tokens=10**6, batch=7, rate=0.01), 1024, 10**5)
+        assert (derived.batch, derived.rate, derived.steps) == (7, 0.01, ceil(10**6 / 512 / 7))
+
+    def test_it_survives_being_written(self):
+        derived = derive(PretrainConfig(parameters=2_000_000), 1024, 10**8)
+        assert from_mapping(Derived, json.loads(json.dumps(to_mapping(derived)))) == derived
+
+
+def test_every_setting_of_the_loop_is_described():
+    from lmworks.config import described
+
+    assert "train.guard.action" in described(PretrainConfig)
+    assert TrainConfig().precision == "float32"

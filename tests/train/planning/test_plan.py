@@ -147,7 +147,7 @@ def test_numbers_are_read_and_written_as_people_do():
 def test_this_machine_is_measured_once_for_each_shape(tmp_path, monkeypatch):
     """The work is done; its times are made up, each longer than the one before, since a busy machine gives any."""
     durations = ((1 + place / 10) / 1000 for place in itertools.count())
-    monkeypatch.setattr(calibration, "_fastest", lambda work, device, seconds=1.0: work() or next(durations))
+    monkeypatch.setattr(calibration, "_fastest", lambda work, device, seconds=0.5: work() or next(durations))
     first = calibrate(TINY, 2, 64, folder=tmp_path)
     assert calibrate(TINY, 2, 64, folder=tmp_path) == first
     assert len(list(tmp_path.iterdir())) == 1
@@ -163,7 +163,7 @@ def test_this_machine_is_measured_once_for_each_shape(tmp_path, monkeypatch):
 
 
 def test_a_machine_too_busy_to_be_measured_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(calibration, "_fastest", lambda work, device, seconds=1.0: 1.0)
+    monkeypatch.setattr(calibration, "_fastest", lambda work, device, seconds=0.5: 1.0)
     with pytest.raises(ValueError, match="something else runs on this machine"):
         calibrate(TINY, 2, 64, folder=tmp_path)
     assert not list(tmp_path.iterdir())

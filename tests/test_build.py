@@ -214,3 +214,41 @@ def test_stages_are_numbered_in_columns():
     assert labels[0] == "stage  1 of 10 · a   " and labels[9] == "stage 10 of 10 · i   "
     assert {len(label) for label in labels} == {len(labels[1])}
     assert builds._labels([]) == []
+
+
+class TestModelsThatAStageMakes:
+    @pytest.fixture
+    def system(self, toy, monkeypatch):
+        """`first` uses a model that `values` makes, and reads from another stage."""
+        stages = toy_stages.STAGES | {"toy.total": replace(toy_stages.STAGES["toy.total"], models=("assistant",))}
+        for module in (recipes, builds):
+            monkeypatch.setattr(module, "STAGES", stages)
+        text = toy_stages.RECIPE.replace('from = ["values"]', 'from = ["others"]')
+        others = '\n[stages.others]\nuse = "toy.numbers"\nfile = "values.txt"\nfactor = 10\n'
+        (toy / "toy.toml").write_text(text + others + '\n[models]\nassistant = "stages.values"\n')
+        return toy
+
+    def test_it_is_made_first_and_the_system_knows_it(self, system):
+        outcomes = run(system)
+        assert list(outcomes).index("values") < list(outcomes).index("sum")
+        current = read_current(system / "workspace")
+        assert current.models == {"assistant": str(outcomes["values"].folder.resolve())}
+        assert current.names == {"assistant": "values"}
+        assert outcomes["sum"].manifest.models == {"assistant": outcomes["values"].manifest.content_hash}
+
+    def test_another_model_makes_its_users_anew(self, system):
+        run(system)
+        again = run(system)
+        assert all(outcome.cached for outcome in again.values())
+        changed = run(system, "values.factor=2")
+        assert {name: outcome.cached for name, outcome in changed.items()} == {
+            "values": False,
+            "others": True,
+            "sum": False,
+        }
+
+    def test_a_maker_that_is_not_there_is_named(self, system):
+        with pytest.raises(
+            recipes.RecipeError, match=r'models\.assistant: unknown stage "value"; did you mean "values"'
+        ):
+            run(system, "models.assistant=stages.value")

@@ -42,7 +42,7 @@ from lmworks.config import ConfigError, assign, from_mapping, parse_assignment, 
 from lmworks.model.locating import digest_of_model, located
 from lmworks.monitor.config import LogConfig
 from lmworks.progress import stage_progress
-from lmworks.recipe import Recipe, StageSpec, check_stage
+from lmworks.recipe import Recipe, StageSpec, check_stage, making_stage
 from lmworks.report import Section, Table, to_html
 from lmworks.stages import STAGES, resolve
 
@@ -81,20 +81,22 @@ def build(recipe: Recipe, workspace: Path, console: Console | None = None) -> li
     """
     console = console or Console(stderr=True, emoji=False)
     with lock(workspace / "build.lock"):
-        models = {role: located(source, recipe.base) for role, source in recipe.models.items()}
+        made = {role: name for role, source in recipe.models.items() if (name := making_stage(source)) is not None}
+        models = {r: located(source, recipe.base) for r, source in recipe.models.items() if r not in made}
         for spec in recipe.stages:
             if check := STAGES[spec.use].check:
                 resolve(check)(spec.config, recipe.base)
         outcomes: dict[str, StageOutcome] = {}
         for spec, label in zip(recipe.stages, _labels(recipe.stages), strict=True):
             outcomes[spec.name] = _stage(spec, label, recipe, workspace, outcomes, models, console)
+            models |= {role: outcomes[name].folder for role, name in made.items() if name == spec.name}
         current = Current(
             recipe=recipe.name,
             question=recipe.question,
             models={role: str(path.resolve()) for role, path in models.items()},
             stages={name: o.folder.relative_to(workspace).as_posix() for name, o in outcomes.items()},
             uses={spec.name: spec.use for spec in recipe.stages},
-            names=recipe.models,
+            names={role: made.get(role, source) for role, source in recipe.models.items()},
             description=recipe.description,
             log=recipe.log,
             serve=recipe.serve,
@@ -252,7 +254,7 @@ def _make(
             content_hash=content_hash(spec.use, spec.config, parents, files),
             config=to_mapping(spec.config),
             parents=parents,
-            models={role: digest_of_model(models[role]) for role in stage.models},
+            models={role: _model_digest(models[role]) for role in stage.models},
             libraries=library_versions(stage.libraries),
             files=files,
             unhashed=unhashed_files(output, result.digests),
@@ -275,11 +277,16 @@ def _key(spec: StageSpec, done: Mapping[str, StageOutcome], models: Mapping[str,
             "version": stage.version,
             "config": spec.config,
             "parents": {name: done[name].manifest.content_hash for name in spec.inputs},
-            "models": {role: digest_of_model(models[role]) for role in stage.models},
+            "models": {role: _model_digest(models[role]) for role in stage.models},
             "libraries": library_versions(stage.libraries),
             "outside": resolve(stage.sources)(spec.config, base) if stage.sources else "",
         }
     )[:16]
+
+
+def _model_digest(path: Path) -> str:
+    """What a stage made is known by its content hash, which leaves times out; of anything else the files are read."""
+    return read_manifest(path).content_hash if (path / MANIFEST).exists() else digest_of_model(path)
 
 
 def _previous(folder: Path) -> Path | None:

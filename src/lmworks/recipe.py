@@ -2,7 +2,8 @@
 
 name = "assistant"
 [models]
-embedder = "all-minilm-l6-v2"
+embedder = "all-minilm-l6-v2"  # pulled, or the path of a checkpoint
+assistant = "stages.dialogue"  # what a stage of this recipe trains
 [stages.documents]
 use = "data.read"              # a stage of lmworks.stages
 sources = ["python-docs"]      # the rest of the table is that stage's config
@@ -28,6 +29,7 @@ from lmworks.config import ConfigError, assign, from_mapping, line_of, parse_ass
 from lmworks.monitor.config import LogConfig
 from lmworks.stages import STAGES, resolve
 
+_MADE = "stages."  # begins the source of a model that a stage of the recipe makes
 _TABLES = ("models", "question", "name", "log", "serve")  # what `--set` reaches besides the stages
 
 
@@ -131,8 +133,11 @@ def _check(mapping: Mapping[str, Any], base: Path) -> Recipe:
     if not re.fullmatch(r"[^/\\]+", file.name) or file.name.startswith("."):
         raise ConfigError(("name",), f"{file.name!r} cannot name a folder: no slashes, no dot in front, not empty")
     specs = {name: _check_stage(name, table, file) for name, table in file.stages.items()}
+    for role, source in file.models.items():
+        if (maker := making_stage(source)) is not None and maker not in specs:
+            raise ConfigError(("models", role), unknown("stage", maker, list(specs)))
     try:
-        order = list(graphlib.TopologicalSorter({name: spec.inputs for name, spec in specs.items()}).static_order())
+        order = list(graphlib.TopologicalSorter(_graph(specs, file.models)).static_order())
     except graphlib.CycleError as error:
         cycle = " -> ".join(error.args[1])
         raise ConfigError(("stages", error.args[1][0], "from"), f"the stages read from each other: {cycle}") from error
@@ -146,6 +151,20 @@ def _check(mapping: Mapping[str, Any], base: Path) -> Recipe:
         stages=tuple(specs[name] for name in order),
         base=base,
     )
+
+
+def making_stage(source: str) -> str | None:
+    """The name of the stage that makes a model of this source; None for a model that is there already."""
+    return source.removeprefix(_MADE) if source.startswith(_MADE) else None
+
+
+def _graph(specs: Mapping[str, StageSpec], models: Mapping[str, str]) -> dict[str, list[str]]:
+    """Each stage, and those that come before it: its inputs, and the makers of the models that it uses."""
+    makers = {role: maker for role, source in models.items() if (maker := making_stage(source)) is not None}
+    return {
+        name: [*spec.inputs, *(makers[role] for role in STAGES[spec.use].models if role in makers)]
+        for name, spec in specs.items()
+    }
 
 
 def _check_stage(name: str, table: Mapping[str, Any], file: _File) -> StageSpec:

@@ -11,6 +11,8 @@ import lmworks
 from lmworks.artefact import read_manifest
 from lmworks.build import run_alone
 from lmworks.config import ConfigError, from_mapping, to_mapping
+from lmworks.generate import Request, SamplingParameters
+from lmworks.records import Message
 from lmworks.train.config import PretrainConfig, TrainConfig
 from lmworks.train.dial import Derived, derive
 from lmworks.train.planning.plan import Speed
@@ -29,7 +31,7 @@ def workspace(tmp_path_factory) -> Path:
         sentences = (" ".join(generator.choices(WORDS, k=generator.randint(4, 9))) + "." for _ in range(12))
         (folder / "texts" / f"{number}.txt").write_text("\n".join(sentences))
     run("data.read", folder / "documents", [], [f'sources=["{folder}/texts"]'])
-    settings = ["vocabulary_size=300", 'special_tokens=["<|endoftext|>"]']
+    settings = ["vocabulary_size=300", 'special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"]']
     run("tokenizer.bpe", folder / "vocabulary", [folder / "documents"], settings)
     inputs = [folder / "documents", folder / "vocabulary"]
     run("data.tokenize", folder / "tokens", inputs, ["held_out=0.2"])
@@ -90,6 +92,30 @@ def test_going_on_from_a_checkpoint(workspace):
     before, after = (read_manifest(workspace / name).metrics for name in ("model", "finer"))
     assert after["validation_loss"] < before["validation_loss"] + 0.02
     assert after["targets"] == pytest.approx(2 * read_manifest(workspace / "tokens").metrics["tokens"], rel=0.1)
+
+
+def test_dialogues_teach_the_assistants_turns_and_their_template(workspace):
+    """What is served is what was taught: the checkpoint answers in the form of the conversations, and ends its turn."""
+    talks = workspace / "talks.jsonl"
+    rows = [
+        {"messages": [{"role": "user", "content": word}, {"role": "assistant", "content": "the cat"}]} for word in WORDS
+    ]
+    talks.write_text("\n".join(json.dumps(row) for row in rows))
+    settings = [f'conversations=["{talks}"]', "family=chatml"]
+    run("data.tokenize", workspace / "dialogues", [workspace / "vocabulary"], settings)
+    run(
+        "train.finetune",
+        workspace / "assistant",
+        [workspace / "model", workspace / "dialogues"],
+        ["epochs=40", "batch=4", "length=64", "train.precision=float32", "rate=0.005"],
+    )
+    checkpoint = lmworks.load(workspace / "assistant")
+    engine = lmworks.Engine(checkpoint)
+    (completion,) = engine.generate(
+        [Request(messages=(Message("user", "dog"),), sampling=SamplingParameters(max_tokens=8))]
+    )
+    assert completion.text == "the cat"
+    assert completion.finish_reason == "stop"
 
 
 def test_the_same_run_makes_the_same_bytes(workspace):

@@ -21,6 +21,7 @@ from lmworks.model.finding_tokenizers import find_tokenizer, own_chat_template
 from lmworks.model.initialisation import PUBLISHED, initialise
 from lmworks.model.locating import digest_of_model, located
 from lmworks.model.transformer import Transformer
+from lmworks.tokenizer.families import chat_template
 from lmworks.tokenizer.token_bytes import token_bytes
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.train.config import FinetuneConfig, PretrainConfig, TrainConfig
@@ -75,6 +76,11 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
         raise ValueError(f"expected one checkpoint to go on from, an input's or the setting base, found {len(sources)}")
     checkpoint = load(sources[0])
     _same_vocabulary(checkpoint.tokenizer, shards)
+    if families := {family for folder in shards.values() if (family := _setting(folder, "family", ""))}:
+        if len(families) > 1:
+            raise ValueError(f"the conversations are written by several templates: {', '.join(sorted(families))}")
+        # The model is served as it was taught.
+        checkpoint = replace(checkpoint, chat_template=chat_template(families.pop()))
     length = min(config.length, checkpoint.config.context_length)
     with Loader(LoaderConfig(_sources(shards, {}), length=length, batch=config.batch, seed=config.seed)) as once:
         sequences = sum(plan.sequences for plan in once.plans)
@@ -168,12 +174,15 @@ def _shards(context: StageContext) -> tuple[dict[str, Path], dict[str, Path]]:
     shards, held_out = {}, {}
     for name, folder in context.inputs.items():
         if (folder / INDEX).exists():
-            manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
-            part = "training" if manifest is None else manifest.config.get("part", "training")
-            (held_out if part == "held_out" else shards)[name] = folder
+            (held_out if _setting(folder, "part", "training") == "held_out" else shards)[name] = folder
     if not shards:
         raise ValueError("there are no token shards to train on: read from a stage data.tokenize with part=training")
     return shards, held_out
+
+
+def _setting(folder: Path, name: str, otherwise: str) -> str:
+    """A setting of the stage that made the shards in this folder."""
+    return read_manifest(folder).config.get(name, otherwise) if (folder / MANIFEST).exists() else otherwise
 
 
 def _tokenizer(context: StageContext, shards: Mapping[str, Path]) -> tuple[Tokenizer, str | None]:

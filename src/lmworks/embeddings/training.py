@@ -111,12 +111,12 @@ def _inputs(words: Sequence[str], config: WordVectorsConfig) -> _Inputs:
 
 
 def _new_model(corpus: Corpus, inputs: _Inputs, config: WordVectorsConfig) -> Model:
-    """Input rows are uniform between -0.5 and 0.5, over the dimensions; output rows are 0, as in word2vec's program."""
+    """Input rows are uniform between -1 and 1, over the dimensions, as in fastText's program; output rows are 0."""
     rows = library.zero_rows(inputs.number, config.dimensions)
     generator = np.random.default_rng(config.seed)
     for start in range(0, len(rows), 1 << 16):
         block = rows[start : start + (1 << 16), : config.dimensions]
-        block[:] = (generator.random(block.shape, np.float32) - np.float32(0.5)) / np.float32(config.dimensions)
+        block[:] = (2 * generator.random(block.shape, np.float32) - 1) / np.float32(config.dimensions)
     return Model(
         input=rows,
         output=library.zero_rows(len(corpus.words), config.dimensions),

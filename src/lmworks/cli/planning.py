@@ -29,7 +29,7 @@ def plan(
     ] = "this",
     utilisation: Annotated[float, typer.Option(help="Share of a named device's peak that is reached.")] = 0.4,
     price: Annotated[float | None, typer.Option(help="Of one device for an hour.")] = None,
-    numbers: Annotated[str, typer.Option(help="mixed, autocast, float32 or bfloat16.")] = "mixed",
+    numbers: Annotated[str, typer.Option(help="mixed, float32 or bfloat16.")] = "mixed",
     optimizer: Annotated[str, typer.Option(help="adamw, lion, momentum or sgd.")] = "adamw",
     settings: Annotated[
         list[str] | None,

@@ -55,8 +55,8 @@ def draw():
     return torch.randint(VOCABULARY, (BATCH, LENGTH), generator=torch.Generator().manual_seed(0))
 
 
-def bytes_saved(model, ids):
-    """Of the tensors that autograd keeps for the backward of `model(ids)`, each memory once, the weights left out."""
+def bytes_saved(model, *ids):
+    """Of the tensors that autograd keeps for the backward of `model(*ids)`, each memory once, the weights left out."""
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     saved, alive = {}, []
 
@@ -68,7 +68,7 @@ def bytes_saved(model, ids):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model(ids)
+        model(*ids)
     return sum(saved.values())
 
 
@@ -81,6 +81,14 @@ def test_activations_are_what_autograd_saves(name, numbers):
     expected = sum(size for part, size in memory.parts.items() if part.startswith("activations"))
     measured = bytes_saved(build(config, DTYPES[numbers]), draw())
     assert expected == pytest.approx(measured, rel=TOLERANCES.get(name, CLOSE))
+
+
+def test_an_encoder_and_a_decoder_keep_what_both_do():
+    config = presets.transformer(VOCABULARY, WIDTH, 3, 4, 512, LENGTH)
+    model, ids = build(config), draw()
+    parts = expected_memory(config, Layout(sequences=BATCH, length=LENGTH), NUMBERS["float32"]).parts
+    expected = sum(size for part, size in parts.items() if part.startswith("activations"))
+    assert expected == pytest.approx(bytes_saved(model, ids, ids), rel=CLOSE)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama, grouped", "mixtral"])

@@ -121,7 +121,7 @@ def test_what_does_not_go_together_is_refused_with_the_fix(given, error, problem
         ({"budget": 10.0}, "give a price"),
         ({"tokens": -1.0}, "above 0"),
         ({"params": 1e9, "utilisation": 40.0}, "at most 1"),
-        ({"params": 1e9, "numbers": "int8"}, "mixed, autocast"),
+        ({"params": 1e9, "numbers": "int8"}, "mixed, float32"),
         ({"params": 1e9, "layout": {"tensors": 2}}, 'did you mean "tensor"'),
     ],
 )

@@ -9,7 +9,8 @@ Tensor parallelism divides what lies between a block's norms, sequence paralleli
 """
 
 from lmworks.model import config as configs
-from lmworks.train.planning.layout import Layout, Norms, Numbers, Recompute
+from lmworks.train.config import Recompute
+from lmworks.train.planning.layout import Layout, Norms, Numbers
 from lmworks.train.planning.sharding import split
 
 _STATISTIC = 4  # bytes of a mean, a scale, a log-sum-exp: float32 whatever the model's numbers

@@ -5,7 +5,8 @@ from typing import Literal
 
 from lmworks.model import config as configs
 from lmworks.model.counting import flops_per_token, visible_tokens
-from lmworks.train.planning.layout import Layout, Recompute
+from lmworks.train.config import Recompute
+from lmworks.train.planning.layout import Layout
 
 Count = Literal["full", "causal"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from lmworks.model.counting import count_parameters, sizes_of_parts
 from lmworks.train.planning.batch_size import critical_batch_tokens
 from lmworks.train.planning.compute import DEVICES, train_flops_per_token
-from lmworks.train.planning.hyperparameters import RULES
+from lmworks.train.planning.hyperparameters import RULES, Suggestion
 from lmworks.train.planning.layout import Layout
 from lmworks.train.planning.plan import THIS_MACHINE, Plan
 from lmworks.train.planning.published import LAWS, find_law
@@ -76,6 +76,11 @@ def layout_lines(plan: Plan) -> list[Line]:
     degrees = {name: getattr(layout, name) for name in ("data", "tensor", "pipeline", "context")}
     product = " × ".join(f"{name} {degree}" for name, degree in degrees.items() if degree > 1) or "no parallelism"
     batch = f"{layout.sequences} × {layout.length:,} tokens, {layout.micro_batches} × {layout.data} of them a step"
+    least = min(advice.batch_tokens for _, _, advice in _advice(plan))
+    if layout.tokens_per_step < least / 2:
+        batch += (
+            f"; small: raise micro_batches or data to come near the {short(least)} and more that the rules below say"
+        )
     steps = plan.allocation.tokens / layout.tokens_per_step
     return [
         Line("devices", f"{layout.devices:,}", product),
@@ -88,7 +93,6 @@ _MEMORY_REASONS = {
     "weights": "as the forward reads them",
     "gradients": "one for each weight",
     "optimizer": "its values, and the copy of the weights in float32 where there is one",
-    "cast weights": "the copy that autocast makes of them",
     "gathered weights": "of two blocks and of both ends at a time (ZeRO 3)",
     "gradients of a block": "before they are summed and divided (ZeRO 2 and 3)",
     "activations: norms": "inputs and outputs of the norms",
@@ -164,20 +168,30 @@ def time_lines(plan: Plan) -> list[Line]:
 
 def hyperparameter_lines(plan: Plan) -> list[Line]:
     """Where to begin a search, by each rule."""
-    parts = sizes_of_parts(plan.config)
-    inner = count_parameters(plan.config) - sum(parts[part].total for part in ("embedding", "head") if part in parts)
-    projection = plan.config.embedding.vocabulary * plan.config.embedding.width
     lines = []
-    for name, rule in RULES.items():
-        counted = inner + (projection if rule.with_head else 0)
-        advice = rule.suggest(counted, plan.allocation.tokens)
+    for name, counted, advice in _advice(plan):
         value = f"rate {advice.learning_rate:.2g}, batch {short(advice.batch_tokens)}"
-        lines.append(Line(name, value, f"{rule.source}; from {short(counted)} parameters without embeddings"))
+        head = ", the head's projection included" if RULES[name].with_head else ""
+        lines.append(
+            Line(name, value, f"{RULES[name].source}; from {short(counted)} parameters without embeddings{head}")
+        )
     if plan.allocation.loss is not None:
         tokens = short(critical_batch_tokens(plan.allocation.loss))
         why = "at the loss above: larger batches save few steps (Kaplan et al. 2020, equation 1.4)"
         lines.append(Line("critical batch", f"{tokens} tokens", why))
     return lines
+
+
+def _advice(plan: Plan) -> list[tuple[str, float, Suggestion]]:
+    """What each rule says, and the parameters that it was told."""
+    parts = sizes_of_parts(plan.config)
+    inner = count_parameters(plan.config) - sum(parts[part].total for part in ("embedding", "head") if part in parts)
+    projection = plan.config.embedding.vocabulary * plan.config.embedding.width
+    found = []
+    for name, rule in RULES.items():
+        counted = float(inner + (projection if rule.with_head else 0))
+        found.append((name, counted, rule.suggest(counted, plan.allocation.tokens)))
+    return found
 
 
 SECTIONS = {

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lmworks.model.config import Block, MixtureOfExperts, ModelConfig
+from lmworks.train.config import Recompute
 
-# What the backward computes again instead of keeping it, by the names that the loop has for it.
-Recompute = Literal["nothing", "selective", "blocks"]
 # Whether all logits exist at once, or the loss projects a few at a time (`losses.projected_cross_entropy`).
 Logits = Literal["whole", "projected"]
 Schedule = Literal["1f1b", "gpipe"]
@@ -98,20 +97,18 @@ class Layout:
 @dataclass(frozen=True)
 class Numbers:
     """Bytes of one value of each kind. `master` is a second copy of the weights that the optimizer updates, 0 without;
-    `state` one value of the optimizer's; `cast` a copy of the weights that lives through a step, as autocast makes."""
+    `state` one value of the optimizer's."""
 
     weights: int
     gradients: int
     activations: int
     master: int = 0
     state: int = 4
-    cast: int = 0
 
 
 NUMBERS: dict[str, Numbers] = {
     # Micikevicius et al. 2018; the 16 bytes per parameter of Rajbhandari et al. 2020, section 3.1.
     "mixed": Numbers(weights=2, gradients=2, activations=2, master=4),
-    "autocast": Numbers(weights=4, gradients=4, activations=2, cast=2),
     "float32": Numbers(weights=4, gradients=4, activations=4),
     "bfloat16": Numbers(weights=2, gradients=2, activations=2, state=2),
 }

@@ -92,7 +92,6 @@ def _states(held: Held, layout: Layout, numbers: Numbers, state_values: int) -> 
         "weights": numbers.weights * (sharded if zero >= 3 else whole),
         "gradients": numbers.gradients * (sharded if zero >= 2 else whole),
         "optimizer": per_optimizer * (sharded if zero >= 1 else whole),
-        "cast weights": numbers.cast * whole,
     }
     if zero >= 3 and layout.shards > 1:  # this block and the next, which is fetched meanwhile, and the two ends
         parts["gathered weights"] = numbers.weights * (2 * held.largest_block + held.ends)
@@ -138,8 +137,7 @@ def _head(config: configs.ModelConfig, layout: Layout, numbers: Numbers, norms: 
     outside = layout.tensor if layout.sequence_parallel else 1
     final = sum(_final_norm(stack, width, value, norms) for stack in config.stacks) / outside
     parts = {"activations: final norm": final * tokens}
-    languages = configs.LanguageModelHead | configs.MaskedLanguageModelHead | configs.SpanBoundaryHead
-    if not isinstance(config.head, languages):
+    if not isinstance(config.head, configs.VocabularyHead):
         return parts
     vocabulary = split(config.embedding.vocabulary, layout.tensor)
     if layout.logits == "whole":

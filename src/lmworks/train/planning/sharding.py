@@ -111,6 +111,6 @@ def _ends(config: configs.ModelConfig, layout: Layout, first: bool, last: bool) 
     if isinstance(head, configs.LanguageModelHead):
         count += 0 if head.tied else table
         of_head = split(vocabulary, layout.tensor) if head.bias else 0
-    projects = isinstance(head, configs.LanguageModelHead | configs.MaskedLanguageModelHead | configs.SpanBoundaryHead)
+    projects = isinstance(head, configs.VocabularyHead)
     tied = projects and not (isinstance(head, configs.LanguageModelHead) and not head.tied)
     return count + of_head + (table if tied and not first else 0)

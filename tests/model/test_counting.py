@@ -41,6 +41,7 @@ CONFIGS = {
     "llama": LLAMA,
     "llama, tied, biases": llama(97, 32, 2, 4, 4, 48, 64, head_dim=16, tied=True, attention_bias=True),
     "bert": bert(97, 32, 3, 4, 48, 64, token_types=3, head=MLM),
+    "bert, pre-training": bert(97, 32, 2, 4, 48, 64, head=configs.NextSentenceHead(MLM)),
     "roberta": roberta(97, 32, 2, 4, 48, 64, head=configs.ClassificationHead(3)),
     "spanbert": spanbert(97, 32, 2, 4, 48, 64),
     "gpt3": gpt3(97, 32, 3, 4, 128, 64, head_dim=10),

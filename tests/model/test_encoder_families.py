@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from lmworks.model.config import ClassificationHead, MaskedLanguageModelHead, MixtureOfExperts, Norm
+from lmworks.model.config import (
+    ClassificationHead,
+    MaskedLanguageModelHead,
+    MixtureOfExperts,
+    NextSentenceHead,
+    Norm,
+)
 from lmworks.model.huggingface import UnsupportedModel, read_config, write_config
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import bart, bert, roberta, switch, t5, t5_v1_1
@@ -91,7 +97,7 @@ PUBLISHED = {
     "bert": (BERT_BASE, bert(30522, 768, 12, 12, 3072, head=MASKED)),
     "bert, pre-training": (
         {**BERT_BASE, "architectures": ["BertForPreTraining"]},
-        bert(30522, 768, 12, 12, 3072, head=MASKED),
+        bert(30522, 768, 12, 12, 3072, head=NextSentenceHead(MASKED)),
     ),
     "bert, one label": (
         {**BERT_BASE, "architectures": ["BertForSequenceClassification"], "id2label": {"0": "relevant"}},

@@ -3,6 +3,7 @@ import torch
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    BertForPreTraining,
     BertForSequenceClassification,
     LlamaConfig,
     LlamaForSequenceClassification,
@@ -14,6 +15,7 @@ from lmworks.model.config import (
     ClassificationHead,
     LanguageModelHead,
     MaskedLanguageModelHead,
+    NextSentenceHead,
     Norm,
     PoolHead,
     ScoreHead,
@@ -109,6 +111,15 @@ def test_span_boundary_head_is_the_papers_formula_token_by_token():
             outer.append((first - 1, last + 1))
     starts, ends = torch.tensor(outer).T
     close(head.spans(HIDDEN, TOKENS, torch.tensor(rows), starts, ends, torch.tensor(places)), torch.stack(expected))
+
+
+@torch.no_grad()
+def test_next_sentence_head_is_that_of_berts_pre_training():
+    theirs = randomise(BertForPreTraining(BertConfig(**TINY)))
+    ours = build(NextSentenceHead(MASKED))
+    ours.pooler, ours.projection = theirs.bert.pooler.dense, theirs.cls.seq_relationship
+    close(ours.relation(HIDDEN, RIGHT), theirs.cls.seq_relationship(theirs.bert.pooler(HIDDEN)))
+    close(ours(HIDDEN, TOKENS), ours.masked(HIDDEN, TOKENS))
 
 
 @torch.no_grad()

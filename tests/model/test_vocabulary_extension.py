@@ -14,7 +14,7 @@ from lmworks.adapt.config import LoraConfig
 from lmworks.adapt.initialising import initialise_lora
 from lmworks.adapt.merging import merge
 from lmworks.model.checkpoint import assemble, load
-from lmworks.model.config import MaskedLanguageModelHead, Norm, PoolHead, SpanBoundaryHead
+from lmworks.model.config import MaskedLanguageModelHead, NextSentenceHead, Norm, PoolHead, SpanBoundaryHead
 from lmworks.model.extending import extend_vocabulary, vocabulary_parameters
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import bert, llama, t5
@@ -73,6 +73,10 @@ def test_rows_are_the_means_of_the_old_pieces(tied, tiny_tokenizer):
                 267, 32, 2, 4, 48, 64, head=SpanBoundaryHead(MaskedLanguageModelHead("gelu", Norm("layer", 1e-12)), 5)
             ),
             {"embedding.tokens.weight", "head.bias", "head.masked.bias"},
+        ),
+        (
+            bert(267, 32, 2, 4, 48, 64, head=NextSentenceHead(MaskedLanguageModelHead("gelu", Norm("layer", 1e-12)))),
+            {"embedding.tokens.weight", "head.masked.bias"},
         ),
         (bert(267, 32, 2, 4, 48, 64, head=PoolHead()), {"embedding.tokens.weight"}),
         (t5(267, 32, 2, 4, 8, 48), {"embedding.tokens.weight"}),

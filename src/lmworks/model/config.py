@@ -293,6 +293,15 @@ class SpanBoundaryHead:
 
 
 @dataclass(frozen=True)
+class NextSentenceHead:
+    """BERT's of pre-training (Devlin et al. 2019, section 3.1): a masked-language-model head, and beside it whether the
+    second of two texts follows on the first, read off the first token through a dense layer and tanh."""
+
+    masked: MaskedLanguageModelHead
+    kind: Literal["next_sentence"] = "next_sentence"
+
+
+@dataclass(frozen=True)
 class PoolHead:
     """One vector per text (Reimers & Gurevych 2019, section 3): the mean of its tokens, or its first (`cls`) or last
     one."""
@@ -326,7 +335,8 @@ class ScoreHead:
     kind: Literal["score"] = "score"
 
 
-Head = LanguageModelHead | MaskedLanguageModelHead | SpanBoundaryHead | PoolHead | ClassificationHead | ScoreHead
+VocabularyHead = LanguageModelHead | MaskedLanguageModelHead | SpanBoundaryHead | NextSentenceHead  # gives logits
+Head = VocabularyHead | PoolHead | ClassificationHead | ScoreHead
 
 
 @dataclass(frozen=True)

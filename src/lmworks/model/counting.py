@@ -183,8 +183,8 @@ def _head_matrices(config: configs.ModelConfig) -> int:
     match config.head:
         case configs.LanguageModelHead():
             return vocabulary * width
-        case configs.MaskedLanguageModelHead() | configs.SpanBoundaryHead():  # its second network is for spans only
-            return (vocabulary + width) * width
+        case configs.MaskedLanguageModelHead() | configs.SpanBoundaryHead() | configs.NextSentenceHead():
+            return (vocabulary + width) * width  # a second network is for spans or texts only
         case configs.ScoreHead(pooling=None):
             return width
         case _:
@@ -215,6 +215,9 @@ def _head(head: configs.Head | None, width: int, vocabulary: int) -> Size:
             network = _linear(2 * width + position_width, width, bias=True) + _linear(width, width, bias=True)
             tables = Size(vectors=max_span * position_width + vocabulary)
             return _head(masked, width, vocabulary) + network + _norms(masked.norm, width, 2) + tables
+        case configs.NextSentenceHead(masked):
+            pooler = _linear(width, width, bias=True) + _linear(width, 2, bias=True)
+            return _head(masked, width, vocabulary) + pooler
         case configs.ClassificationHead(labels, activation=activation, bias=bias):
             dense = _linear(width, width, bias=True) if activation else Size()
             return dense + _linear(width, labels, bias)

@@ -124,7 +124,7 @@ def head_words(head: configs.Head) -> list[str]:
             words += [f"{pooling} token → {labels} labels"]
         case configs.MaskedLanguageModelHead(activation):
             words += [f"dense, {activation_words(activation)}, norm", "token vectors, transposed"]
-        case configs.SpanBoundaryHead() | configs.ScoreHead():
+        case configs.SpanBoundaryHead() | configs.NextSentenceHead() | configs.ScoreHead():
             pass
         case unknown:
             assert_never(unknown)

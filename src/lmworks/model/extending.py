@@ -93,6 +93,8 @@ def vocabulary_parameters(config: configs.ModelConfig) -> frozenset[str]:
             names.add("head.bias")
         case configs.SpanBoundaryHead():
             names |= {"head.bias", "head.masked.bias"}
+        case configs.NextSentenceHead():
+            names.add("head.masked.bias")
         case _:
             pass  # the head reads pooled hidden states and knows no vocabulary
     return frozenset(names)

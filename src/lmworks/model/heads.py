@@ -25,7 +25,9 @@ class VocabularyProjection(NamedTuple):
 
     def __call__(self, features: Tensor) -> Tensor:
         """(…, width) → logits (…, vocabulary)."""
-        logits = F.linear(features, self.weight, self.bias)
+        return self.capped(F.linear(features, self.weight, self.bias))
+
+    def capped(self, logits: Tensor) -> Tensor:
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
 
@@ -73,21 +75,12 @@ class MaskedLanguageModelHead(nn.Module):
         return VocabularyProjection(tokens, self.bias)
 
 
-class SpanBoundaryHead(nn.Module):
-    """Joshi et al. 2020, section 3.2: token i of a span is predicted from its outer neighbours and from i alone.
+class _MaskedAndMore(nn.Module):
+    """A masked language model's head, and what a second objective needs beside it."""
 
-    `forward` is the masked language model; `spans` is the second objective's output.
-    """
-
-    def __init__(self, config: configs.SpanBoundaryHead, width: int, vocabulary: int) -> None:
+    def __init__(self, masked: configs.MaskedLanguageModelHead, width: int, vocabulary: int) -> None:
         super().__init__()
-        self.masked = MaskedLanguageModelHead(config.masked, width, vocabulary)
-        self.positions = nn.Embedding.from_pretrained(torch.zeros(config.max_span, config.position_width), freeze=False)
-        self.first = nn.Linear(2 * width + config.position_width, width)
-        self.second = nn.Linear(width, width)
-        self.first_norm = build_norm(config.masked.norm, width)
-        self.second_norm = build_norm(config.masked.norm, width)
-        self.bias = nn.Parameter(torch.zeros(vocabulary))
+        self.masked = MaskedLanguageModelHead(masked, width, vocabulary)
 
     def forward(self, hidden: Tensor, tokens: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         return self.masked(hidden, tokens)
@@ -97,6 +90,22 @@ class SpanBoundaryHead(nn.Module):
 
     def projection_to_vocabulary(self, tokens: Tensor) -> VocabularyProjection:
         return self.masked.projection_to_vocabulary(tokens)
+
+
+class SpanBoundaryHead(_MaskedAndMore):
+    """Joshi et al. 2020, section 3.2: token i of a span is predicted from its outer neighbours and from i alone.
+
+    `forward` is the masked language model; `spans` is the second objective's output.
+    """
+
+    def __init__(self, config: configs.SpanBoundaryHead, width: int, vocabulary: int) -> None:
+        super().__init__(config.masked, width, vocabulary)
+        self.positions = nn.Embedding.from_pretrained(torch.zeros(config.max_span, config.position_width), freeze=False)
+        self.first = nn.Linear(2 * width + config.position_width, width)
+        self.second = nn.Linear(width, width)
+        self.first_norm = build_norm(config.masked.norm, width)
+        self.second_norm = build_norm(config.masked.norm, width)
+        self.bias = nn.Parameter(torch.zeros(vocabulary))
 
     def spans(
         self, hidden: Tensor, tokens: Tensor, rows: Tensor, starts: Tensor, ends: Tensor, places: Tensor
@@ -115,6 +124,23 @@ class SpanBoundaryHead(nn.Module):
         joined = torch.cat((hidden[rows, starts], hidden[rows, ends], self.positions(places)), dim=-1)
         joined = self.first_norm(F.gelu(self.first(joined)))
         return self.second_norm(F.gelu(self.second(joined)))
+
+
+class NextSentenceHead(_MaskedAndMore):
+    """Devlin et al. 2019, section 3.1; `forward` is the masked language model, `relation` the second output."""
+
+    def __init__(self, config: configs.NextSentenceHead, width: int, vocabulary: int) -> None:
+        super().__init__(config.masked, width, vocabulary)
+        self.pooler = nn.Linear(width, width)
+        self.projection = nn.Linear(width, 2)
+
+    def relation(self, hidden: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """`hidden` (batch, length, width), `attention_mask` (batch, length) bool → logits (batch, 2): that the second
+        text follows on the first, and that it does not."""
+        return self.projection(torch.tanh(self.pooler(pool(hidden, attention_mask, "cls"))))
+
+
+VocabularyHead = LanguageModelHead | MaskedLanguageModelHead | SpanBoundaryHead | NextSentenceHead  # gives logits
 
 
 class PoolHead(nn.Module):
@@ -172,6 +198,8 @@ def build_head(config: configs.Head, width: int, vocabulary: int) -> nn.Module:
             return MaskedLanguageModelHead(config, width, vocabulary)
         case configs.SpanBoundaryHead():
             return SpanBoundaryHead(config, width, vocabulary)
+        case configs.NextSentenceHead():
+            return NextSentenceHead(config, width, vocabulary)
         case configs.PoolHead():
             return PoolHead(config)
         case configs.ClassificationHead():

@@ -246,8 +246,7 @@ class Transformer(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Final hidden states (…, width) → logits (…, vocabulary): to be called on the positions that are needed."""
-        heads = configs.LanguageModelHead | configs.MaskedLanguageModelHead | configs.SpanBoundaryHead
-        if not isinstance(self.config.head, heads):
+        if not isinstance(self.config.head, configs.VocabularyHead):
             raise ValueError(f"this model has no language model head, its head is {self.config.head}")
         assert self.head is not None
         return self.head(hidden, self.tokens)

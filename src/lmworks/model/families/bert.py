@@ -1,14 +1,21 @@
 """BERT, and SpanBERT, whose published folders are BERT's (`bert`).
 
 Theirs numbers padding too, ours counts real tokens: a text padded on the left needs `position_ids` there to give the
-same. The pooler and the next-sentence classifier of pre-training (`BertForPreTraining`) are read by no head of ours and
-left out: fine-tuning has not used the second since RoBERTa, and a classifier keeps the first.
+same. A folder of a class without a pooler or a next-sentence classifier may hold them all the same, as
+`bert-base-uncased` does: they are left out.
 """
 
 from collections.abc import Mapping
 
 from lmworks.model import presets
-from lmworks.model.config import Activation, ClassificationHead, Head, MaskedLanguageModelHead, ModelConfig
+from lmworks.model.config import (
+    Activation,
+    ClassificationHead,
+    Head,
+    MaskedLanguageModelHead,
+    ModelConfig,
+    NextSentenceHead,
+)
 from lmworks.model.families import common
 from lmworks.model.huggingface import (
     ACTIVATIONS,
@@ -37,6 +44,24 @@ def masked_language_model(name: str, modules: Mapping[str, str], activation: Act
     return Architecture(name, read_head, write_head, modules)
 
 
+def _pre_training(masked: Architecture) -> Architecture:
+    """The class with both heads of pre-training; `masked` is the one that has the first."""
+
+    def read_head(document: Document, config: ModelConfig) -> Head:
+        head = masked.read_head(document, config)
+        assert isinstance(head, MaskedLanguageModelHead)
+        return NextSentenceHead(head)
+
+    def write_head(head: Head | None) -> JsonObject:
+        if not isinstance(head, NextSentenceHead):
+            raise UnsupportedModel("BertForPreTraining has a masked language model head and a next-sentence classifier")
+        return {}
+
+    modules = {ours.replace("head.", "head.masked."): theirs for ours, theirs in masked.modules.items()}
+    modules |= {"head.pooler": "bert.pooler.dense", "head.projection": "cls.seq_relationship"}
+    return Architecture("BertForPreTraining", read_head, write_head, modules)
+
+
 def classifier(name: str, modules: Mapping[str, str]) -> Architecture:
     """The class that labels a text by its first token."""
 
@@ -51,11 +76,14 @@ def classifier(name: str, modules: Mapping[str, str]) -> Architecture:
     return Architecture(name, read_head, write_head, modules)
 
 
-_MASKED = {
-    "head.dense": "cls.predictions.transform.dense",
-    "head.norm": "cls.predictions.transform.LayerNorm",
-    "head.bias": "cls.predictions.bias",
-}
+_MASKED = masked_language_model(
+    "BertForMaskedLM",
+    {
+        "head.dense": "cls.predictions.transform.dense",
+        "head.norm": "cls.predictions.transform.LayerNorm",
+        "head.bias": "cls.predictions.bias",
+    },
+)
 
 BERT = Family(
     model_type="bert",
@@ -80,11 +108,11 @@ BERT = Family(
     },
     architectures=(
         bare_model("BertModel"),
-        masked_language_model("BertForMaskedLM", _MASKED),
+        _MASKED,
         classifier(
             "BertForSequenceClassification", {"head.dense": "bert.pooler.dense", "head.projection": "classifier"}
         ),
-        masked_language_model("BertForPreTraining", _MASKED),
+        _pre_training(_MASKED),
     ),
     modules={
         "embedding.tokens": "embeddings.word_embeddings",

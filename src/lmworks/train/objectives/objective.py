@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lmworks.data.batching import Batch
-from lmworks.model.heads import LanguageModelHead, MaskedLanguageModelHead, SpanBoundaryHead
+from lmworks.model.heads import VocabularyHead
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss, projected_cross_entropy
 
@@ -50,7 +50,7 @@ def predict_tokens(
     whose head does not project to the vocabulary.
     """
     head = model.head
-    if not isinstance(head, LanguageModelHead | MaskedLanguageModelHead | SpanBoundaryHead):
+    if not isinstance(head, VocabularyHead):
         raise TypeError(f"this objective predicts tokens, and the model's head is {model.config.head}")
     loss = projected_cross_entropy(
         head.features(hidden[mask]),  # (targets, width)

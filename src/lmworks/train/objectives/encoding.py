@@ -18,9 +18,15 @@ def encode(
     token_types: Tensor | None = None,
 ) -> Tensor:
     """An encoder's hidden states, (batch, length, width), of rows in which no token sees padding, nor with `apart` any
-    of another document. All (batch, length); TypeError for a model that is no encoder."""
+    of another document. All (batch, length). TypeError for a model that is no encoder, ValueError for rows beyond its
+    context length."""
     if model.encoder is None or model.decoder is not None:
         raise TypeError("this objective looks both ways: it needs an encoder, such as presets.bert")
+    if ids.shape[1] > model.config.context_length:
+        raise ValueError(
+            f"a row is {ids.shape[1]} tokens long, the model reads {model.config.context_length}: "
+            "give the loader a smaller length"
+        )
     seen: dict[str, Any] = {}
     if apart and bool((documents != documents[:, :1]).any()):
         seen["rule"] = masks.documents(documents)

@@ -60,20 +60,30 @@ class MaskedLanguageModel:
     def examples(self, batch: Batch, seed: int) -> MaskedTokens:
         ids, mask = batch.ids.numpy().copy(), np.zeros(batch.ids.shape, bool)
         for row, (source, sequence) in enumerate(numbers_of(batch)):
-            generator = generator_of(seed, source, sequence)
-            if self.duplicates is not None:
-                generator = generator_of(int(generator.integers(self.duplicates)), source, sequence)
             documents = batch.documents[row].numpy()
             real = slice(0, int((documents != PADDING).sum()))
-            chosen = choose(ids[row, real], documents[real], self.vocabulary, self.rate, generator)
-            mask[row, real] = chosen
-            ids[row, real][chosen] = self._hide(ids[row, real][chosen], generator)
+            generator = self.generator(seed, source, sequence)
+            ids[row, real], mask[row, real] = self.hide(ids[row, real], documents[real], generator)
         return MaskedTokens(torch.from_numpy(ids), batch.positions, batch.documents, batch.ids, torch.from_numpy(mask))
 
-    def _hide(self, tokens: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+    def generator(self, seed: int, source: int, sequence: int, piece: int = 0) -> np.random.Generator:
+        """`generator_of`, or one of the few that a row has with `duplicates`."""
+        generator = generator_of(seed, source, sequence, piece)
+        if self.duplicates is None:
+            return generator
+        return generator_of(int(generator.integers(self.duplicates)), source, sequence, piece)
+
+    def hide(
+        self, ids: NDArray[np.int64], documents: NDArray[np.int64], generator: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """A row without padding as the model is to see it, and which of its tokens were chosen; all (n,)."""
+        chosen = choose(ids, documents, self.vocabulary, self.rate, generator)
+        tokens = ids[chosen]
         fates, others = generator.random(len(tokens)), self.vocabulary.draw(len(tokens), generator)
-        seen = np.where(fates < self.masked + self.random, others, tokens)
-        return np.where(fates < self.masked, self.vocabulary.mask, seen)
+        seen = ids.copy()
+        seen[chosen] = np.where(fates < self.masked + self.random, others, tokens)
+        seen[chosen] = np.where(fates < self.masked, self.vocabulary.mask, seen[chosen])
+        return seen, chosen
 
     def counts(self, examples: MaskedTokens) -> Mapping[str, int]:
         return {"masked": int(examples.mask.sum())}

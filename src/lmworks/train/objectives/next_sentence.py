@@ -1,0 +1,153 @@
+"""Next-sentence prediction together with masked language modelling (Devlin et al. 2019, section 3.1): does the second
+text follow on the first?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lmworks.data.batching import PADDING, Batch
+from lmworks.data.token_dataset import TokenDataset
+from lmworks.model.heads import NextSentenceHead
+from lmworks.model.transformer import Transformer
+from lmworks.train.losses import Loss, cross_entropy
+from lmworks.train.objectives.drawing import numbers_of, pieces_of
+from lmworks.train.objectives.encoding import encode
+from lmworks.train.objectives.masked import MaskedLanguageModel
+from lmworks.train.objectives.objective import predict_tokens
+
+Ids = NDArray[np.int64]
+FOLLOWS, OTHER = 0, 1  # the columns of the head's logits, as in `transformers`
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextPairs:
+    """Pairs of texts, [CLS] A [SEP] B [SEP]: `MaskedTokens` with rows of one pair each, `documents` 0 and padding -1,
+    and
+
+    token_types  (pairs, length) int64: 1 in B and behind it
+    relation     (pairs,) int64: `FOLLOWS` or `OTHER`
+    """
+
+    ids: Tensor
+    positions: Tensor
+    documents: Tensor
+    targets: Tensor
+    mask: Tensor
+    token_types: Tensor
+    relation: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NextSentence:
+    """Each piece of a document is cut at a random place into A and B. In half of the pairs B is as many tokens, or all,
+    of another document of the same dataset, from a random place on.
+
+        loss = masked language model on both texts + cross-entropy of the relation
+
+    A row of the batch makes as many pairs as it has pieces, each three tokens longer than its piece. What is no text at
+    the edges of a document is left out, as its frame is another here; of fewer than two tokens no pair is made.
+
+    masked    how tokens are hidden; its `duplicates` fix the pairs as well
+    datasets  the loader's, `Loader.datasets`, in which other documents are found
+    cls, sep  the tokens before A, and behind A and B
+    other     share of the pairs in which B does not follow
+    """
+
+    masked: MaskedLanguageModel
+    datasets: Sequence[TokenDataset]
+    cls: int
+    sep: int
+    other: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.other <= 1:
+            raise ValueError(f"other, the share of pairs in which B does not follow, is no share: {self.other:g}")
+        for dataset in self.datasets:
+            if dataset.documents < 2:
+                raise ValueError(f"{dataset.folder} has one document: there is no other from which B could be")
+        text = self.masked.vocabulary.text
+        if text[self.cls] or text[self.sep]:
+            raise ValueError("cls and sep must be special tokens: as text they would be hidden")
+
+    def examples(self, batch: Batch, seed: int) -> TextPairs:
+        """ValueError where no other document holds text."""
+        pairs, relations = [], []
+        for row, (source, sequence) in enumerate(numbers_of(batch)):
+            documents = batch.documents[row].numpy()
+            for number, piece in enumerate(pieces_of(documents)):
+                text = self._text(batch.ids[row, piece].numpy())
+                if len(text) < 2:
+                    continue
+                generator = self.masked.generator(seed, source, sequence, number)
+                cut, follows = int(generator.integers(1, len(text))), generator.random() >= self.other
+                first, second = text[:cut], text[cut:]
+                if not follows:
+                    second = self._from_another(source, int(documents[piece.start]), len(second), generator)
+                pairs.append(self._pair(first, second, generator))
+                relations.append(FOLLOWS if follows else OTHER)
+        return _together(pairs, relations)
+
+    def _text(self, ids: Ids) -> Ids:
+        places = np.flatnonzero(self.masked.vocabulary.text[ids])
+        return ids[places[0] : places[-1] + 1] if len(places) else ids[:0]
+
+    def _from_another(self, source: int, own: int, length: int, generator: np.random.Generator) -> Ids:
+        """Up to `length` tokens of a document that is not number `own`; where it holds no text, of the next that
+        does."""
+        dataset = self.datasets[source]
+        first = int(generator.integers(1, dataset.documents))
+        for step in range(dataset.documents - 1):
+            number = (own + 1 + (first - 1 + step) % (dataset.documents - 1)) % dataset.documents
+            start, stop = dataset.offsets[number : number + 2].tolist()
+            text = self._text(dataset.read(start, stop).astype(np.int64)) if stop > start else np.empty(0, np.int64)
+            if len(text):
+                begin = int(generator.integers(max(len(text) - length, 0) + 1))
+                return text[begin : begin + length]
+        raise ValueError(f"no other document of {dataset.folder} holds text")
+
+    def _pair(self, first: Ids, second: Ids, generator: np.random.Generator) -> tuple[Ids, Ids, Ids, Ids]:
+        """Ids as seen and as they were, which are asked for, and token types."""
+        ids = np.concatenate([[self.cls], first, [self.sep], second, [self.sep]])
+        seen, chosen = self.masked.hide(ids, np.zeros_like(ids), generator)
+        return seen, ids, chosen.astype(np.int64), (np.arange(len(ids)) > len(first) + 1).astype(np.int64)
+
+    def counts(self, examples: TextPairs) -> Mapping[str, int]:
+        return {"masked": int(examples.mask.sum()), "relation": len(examples.relation)}
+
+    def losses(self, model: Transformer, examples: TextPairs) -> Mapping[str, Loss]:
+        """TypeError for a model without BERT's head of pre-training; ValueError for one without two token types, or
+        with a context shorter than the pairs."""
+        head = model.head
+        if not isinstance(head, NextSentenceHead):
+            raise TypeError(f"this objective needs a config.NextSentenceHead, the model's is {model.config.head}")
+        if model.config.embedding.token_types < 2:
+            raise ValueError("A and B are told apart by token types: the model needs two of them")
+        types = examples.token_types
+        hidden = encode(model, examples.ids, examples.positions, examples.documents, token_types=types)
+        masked = predict_tokens(
+            model,
+            hidden,
+            examples.targets,
+            examples.mask,
+            label_smoothing=self.masked.label_smoothing,
+            z_loss=self.masked.z_loss,
+        )
+        relation = cross_entropy(head.relation(hidden), examples.relation)
+        return {"masked": masked, "relation": Loss(relation.sum, len(relation.nats), {"nats": relation.nats.sum()})}
+
+
+def _together(pairs: Sequence[tuple[Ids, Ids, Ids, Ids]], relations: Sequence[int]) -> TextPairs:
+    lengths = np.array([len(pair[0]) for pair in pairs], np.int64)
+    real = np.arange(max(lengths, default=1)) < lengths[:, None]
+    seen, were, chosen, types = (np.zeros(real.shape, np.int64) for _ in range(4))
+    for whole, parts in zip((seen, were, chosen, types), zip(*pairs, strict=True), strict=False):
+        whole[real] = np.concatenate(parts)
+    ids, targets, asked, token_types = (torch.from_numpy(array) for array in (seen, were, chosen, types))
+    positions = torch.arange(real.shape[1]).expand(len(pairs), -1)
+    documents = torch.from_numpy(np.where(real, 0, PADDING))
+    relation = torch.tensor(relations, dtype=torch.int64)
+    return TextPairs(ids, positions, documents, targets, asked.bool(), token_types, relation)

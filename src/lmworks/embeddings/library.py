@@ -28,7 +28,7 @@ def load() -> ctypes.CDLL | None:
         raise ValueError(f"{CHOICE} is {choice!r}; allowed: 'reference', or leave it unset")
     path = library_path("lmworks.embeddings", "embeddings")
     if path is None:
-        warn_of_missing("word vectors are learnt by NumPy, a hundred times as slowly")
+        warn_of_missing("word vectors are learnt by NumPy, some fifty times as slowly")
         return None
     return _declare(ctypes.CDLL(str(path)))
 

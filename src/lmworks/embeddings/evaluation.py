@@ -17,7 +17,7 @@ from lmworks.records import Score, Scored, Unscored
 from lmworks.statistics import bootstrap_interval, sign, wilson_interval
 
 RESTRICT = 300_000  # the field's usual number
-_AT_ONCE = 256  # questions that are answered at once
+_AT_ONCE = 64  # questions that are answered at once
 _EPSILON = 1e-6
 
 Analogy = tuple[str, str, str, str]  # a is to b as c is to d
@@ -115,7 +115,9 @@ class _Folded:
         for row, name in enumerate(names):
             self._rows.setdefault(name, row)
         self.group = np.array([self._rows[name] for name in names], np.int64)
-        self.twins = np.flatnonzero(self.group != np.arange(len(names)))  # words that are not the first of their group
+        self.twins: dict[int, list[int]] = {}  # the first of a group -> the others
+        for row in np.flatnonzero(self.group != np.arange(len(names))).tolist():
+            self.twins.setdefault(int(self.group[row]), []).append(row)
 
     def row(self, word: str) -> int | None:
         return self._rows.get(word.upper())
@@ -132,10 +134,9 @@ def _answers(folded: _Folded, questions: np.ndarray, method: Method) -> np.ndarr
         else:
             near_a, near_b, near_c = ((1 + side @ folded.unit.T) / 2 for side in (a, b, c))
             scores = near_b * near_c / (near_a + _EPSILON)
-        for side in range(3):
-            scores[np.arange(len(part)), part[:, side]] = -np.inf
-        for twin in folded.twins:
-            scores[(part[:, :3] == folded.group[twin]).any(axis=1), twin] = -np.inf
+        for place, question in enumerate(part[:, :3].tolist()):
+            for row in question:
+                scores[place, [row, *folded.twins.get(row, ())]] = -np.inf
         found[start : start + _AT_ONCE] = folded.group[scores.argmax(axis=1)]
     return found
 

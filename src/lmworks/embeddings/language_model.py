@@ -11,7 +11,6 @@ import torch
 
 from lmworks.embeddings.word_vectors import WordVectors
 from lmworks.model.checkpoint import Checkpoint
-from lmworks.model.transformer import Stack
 
 
 def token_vectors(checkpoint: Checkpoint, words: Sequence[str] | None = None) -> WordVectors:
@@ -97,7 +96,7 @@ def _hidden(checkpoint: Checkpoint, ids: Sequence[int], layer: int | None) -> np
     if model.encoder is not None and model.decoder is not None:
         raise ValueError("an encoder–decoder has two stacks of layers: take a model with one")
     stack = model.decoder or model.encoder
-    assert isinstance(stack, Stack)
+    assert stack is not None
     if layer is not None and not 0 <= layer <= len(stack.blocks):
         raise ValueError(f"layer must be 0 to {len(stack.blocks)}, got {layer}")
     kept: list[torch.Tensor] = []

@@ -20,6 +20,7 @@ from lmworks.model.counting import (
     visible_tokens,
     weight_bytes,
 )
+from lmworks.model.multi_token import with_further_tokens
 from lmworks.model.presets import bart, bert, glam, gopher, gpt3, lamda, llama, roberta, spanbert, switch, t5, t5_v1_1
 from lmworks.model.transformer import Transformer
 from lmworks.model.weights import empty_model
@@ -63,6 +64,7 @@ CONFIGS = {
     "reward": replace(LLAMA, head=configs.ScoreHead()),
     "critic": replace(LLAMA, head=configs.ScoreHead(pooling=None, bias=True)),
     "embedder": replace(LLAMA, head=configs.PoolHead()),
+    "further tokens": with_further_tokens(LLAMA, 2),
     "scaled, biased head": replace(LLAMA, head=configs.LanguageModelHead(tied=True, bias=True)),
 }
 

@@ -17,6 +17,7 @@ from lmworks.model.checkpoint import assemble, load
 from lmworks.model.config import MaskedLanguageModelHead, NextSentenceHead, Norm, PoolHead, SpanBoundaryHead
 from lmworks.model.extending import extend_vocabulary, vocabulary_parameters
 from lmworks.model.initialisation import initialise
+from lmworks.model.multi_token import with_further_tokens
 from lmworks.model.presets import bert, llama, t5
 from lmworks.model.transformer import Transformer
 
@@ -78,6 +79,7 @@ def test_rows_are_the_means_of_the_old_pieces(tied, tiny_tokenizer):
             bert(267, 32, 2, 4, 48, 64, head=NextSentenceHead(MaskedLanguageModelHead("gelu", Norm("layer", 1e-12)))),
             {"embedding.tokens.weight", "head.masked.bias"},
         ),
+        (with_further_tokens(of_llama(False)), {"embedding.tokens.weight", "head.next.projection.weight"}),
         (bert(267, 32, 2, 4, 48, 64, head=PoolHead()), {"embedding.tokens.weight"}),
         (t5(267, 32, 2, 4, 8, 48), {"embedding.tokens.weight"}),
     ],

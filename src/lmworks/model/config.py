@@ -335,7 +335,25 @@ class ScoreHead:
     kind: Literal["score"] = "score"
 
 
-VocabularyHead = LanguageModelHead | MaskedLanguageModelHead | SpanBoundaryHead | NextSentenceHead  # gives logits
+@dataclass(frozen=True)
+class MultiTokenHead:
+    """DeepSeek-V3's (2024, section 2.2): a language model head, and beside it, for each of `depth` further tokens, a
+    norm of the hidden states and of the token that came last, a projection of both to one, a `block`, and a `norm`."""
+
+    next: LanguageModelHead
+    block: Block
+    norm: Norm
+    depth: int = 1
+    kind: Literal["multi_token"] = "multi_token"
+
+    def __post_init__(self) -> None:
+        _positive(depth=self.depth)
+        if self.block.cross is not None:
+            raise ValueError("the block of a further token has no cross-attention")
+
+
+# Those that give logits over the vocabulary.
+VocabularyHead = LanguageModelHead | MaskedLanguageModelHead | SpanBoundaryHead | NextSentenceHead | MultiTokenHead
 Head = VocabularyHead | PoolHead | ClassificationHead | ScoreHead
 
 
@@ -366,6 +384,8 @@ class ModelConfig:
         encoder, decoder = (stack.blocks if stack else () for stack in (self.encoder, self.decoder))
         if any(block.cross for block in encoder) or any((block.cross is not None) != both for block in decoder):
             raise ValueError("every decoder block of an encoder–decoder has cross-attention, and no other block has")
+        if isinstance(self.head, MultiTokenHead) and (both or self.decoder is None):
+            raise ValueError("only a decoder alone predicts several tokens")
         if self.decoder_embedding is not None and not both:
             raise ValueError("decoder_embedding belongs to a model with an encoder and a decoder")
         methods = {block.attention.position for block in (*encoder, *decoder)}

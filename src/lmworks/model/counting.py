@@ -181,7 +181,7 @@ def _head_matrices(config: configs.ModelConfig) -> int:
     """The matrices of the head that each token meets, a tied projection included."""
     width, vocabulary = config.embedding.width, config.embedding.vocabulary
     match config.head:
-        case configs.LanguageModelHead():
+        case configs.LanguageModelHead() | configs.MultiTokenHead():  # further tokens are for training only
             return vocabulary * width
         case configs.MaskedLanguageModelHead() | configs.SpanBoundaryHead() | configs.NextSentenceHead():
             return (vocabulary + width) * width  # a second network is for spans or texts only
@@ -215,6 +215,10 @@ def _head(head: configs.Head | None, width: int, vocabulary: int) -> Size:
             network = _linear(2 * width + position_width, width, bias=True) + _linear(width, width, bias=True)
             tables = Size(vectors=max_span * position_width + vocabulary)
             return _head(masked, width, vocabulary) + network + _norms(masked.norm, width, 2) + tables
+        case configs.MultiTokenHead(following, block, norm, depth):
+            one = _linear(2 * width, width) + _norms(norm, width, 2)
+            one = sum(_stack(configs.Stack((block,), True, norm), width).values(), one)
+            return sum([one] * depth, _head(following, width, vocabulary))
         case configs.NextSentenceHead(masked):
             pooler = _linear(width, width, bias=True) + _linear(width, 2, bias=True)
             return _head(masked, width, vocabulary) + pooler

@@ -124,6 +124,8 @@ def head_words(head: configs.Head) -> list[str]:
             words += [f"{pooling} token → {labels} labels"]
         case configs.MaskedLanguageModelHead(activation):
             words += [f"dense, {activation_words(activation)}, norm", "token vectors, transposed"]
+        case configs.MultiTokenHead(depth=depth):
+            words += [f"{depth} further token" + ("s" if depth > 1 else "") + ", a block for each"]
         case configs.SpanBoundaryHead() | configs.NextSentenceHead() | configs.ScoreHead():
             pass
         case unknown:

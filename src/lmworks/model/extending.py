@@ -86,9 +86,10 @@ def vocabulary_parameters(config: configs.ModelConfig) -> frozenset[str]:
     """The parameters of `Transformer(config)` whose first dimension is the vocabulary."""
     names = {"embedding.tokens.weight"}
     match config.head:
-        case configs.LanguageModelHead(tied=tied, bias=bias):
-            names |= set() if tied else {"head.projection.weight"}
-            names |= {"head.bias"} if bias else set()
+        case configs.LanguageModelHead() as head:
+            names |= _of_language_model(head, "head")
+        case configs.MultiTokenHead(head):
+            names |= _of_language_model(head, "head.next")
         case configs.MaskedLanguageModelHead():
             names.add("head.bias")
         case configs.SpanBoundaryHead():
@@ -98,6 +99,11 @@ def vocabulary_parameters(config: configs.ModelConfig) -> frozenset[str]:
         case _:
             pass  # the head reads pooled hidden states and knows no vocabulary
     return frozenset(names)
+
+
+def _of_language_model(head: configs.LanguageModelHead, module: str) -> set[str]:
+    names = set() if head.tied else {f"{module}.projection.weight"}
+    return names | ({f"{module}.bias"} if head.bias else set())
 
 
 def _padded(needed: int, old: int) -> int:

@@ -1,5 +1,6 @@
 """What is read off the last hidden states: logits, vectors, labels, scores."""
 
+from collections.abc import Iterator
 from typing import NamedTuple, assert_never
 
 import torch
@@ -7,9 +8,11 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from lmworks.model import config as configs
+from lmworks.model import masks
 from lmworks.model.feed_forward import ACTIVATIONS
 from lmworks.model.norms import build_norm
 from lmworks.model.pooling import pool
+from lmworks.model.stack import Stack
 
 
 class VocabularyProjection(NamedTuple):
@@ -140,7 +143,66 @@ class NextSentenceHead(_MaskedAndMore):
         return self.projection(torch.tanh(self.pooler(pool(hidden, attention_mask, "cls"))))
 
 
-VocabularyHead = LanguageModelHead | MaskedLanguageModelHead | SpanBoundaryHead | NextSentenceHead  # gives logits
+class FurtherToken(nn.Module):
+    """One step ahead of a `MultiTokenHead`: DeepSeek-AI 2024, equations 21 and 22."""
+
+    def __init__(self, config: configs.MultiTokenHead, width: int) -> None:
+        super().__init__()
+        self.hidden_norm = build_norm(config.norm, width)
+        self.token_norm = build_norm(config.norm, width)
+        self.join = nn.Linear(2 * width, width, bias=False)
+        self.stack = Stack(configs.Stack((config.block,), causal=True, final_norm=config.norm), width)
+
+    def forward(
+        self, hidden: Tensor, vectors: Tensor, positions: Tensor, rule: masks.Predicate | None = None
+    ) -> Tensor:
+        """`hidden` of the step before and the `vectors` of the tokens it was to predict, (batch, length, width) each →
+        the same shape."""
+        joined = torch.cat((self.hidden_norm(hidden), self.token_norm(vectors)), dim=-1)
+        return self.stack(self.join(joined), positions, rule=rule)
+
+
+class MultiTokenHead(nn.Module):
+    """DeepSeek-AI 2024, section 2.2; `forward` is the language model, `further` gives the hidden states that predict
+    the tokens after the next one, by the same projection to the vocabulary."""
+
+    def __init__(self, config: configs.MultiTokenHead, width: int, vocabulary: int) -> None:
+        super().__init__()
+        self.next = LanguageModelHead(config.next, width, vocabulary)
+        self.steps = nn.ModuleList(FurtherToken(config, width) for _ in range(config.depth))
+
+    def forward(self, hidden: Tensor, tokens: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        return self.next(hidden, tokens)
+
+    def features(self, hidden: Tensor) -> Tensor:
+        return self.next.features(hidden)
+
+    def projection_to_vocabulary(self, tokens: Tensor) -> VocabularyProjection:
+        return self.next.projection_to_vocabulary(tokens)
+
+    def further(
+        self,
+        hidden: Tensor,
+        tokens: Tensor,
+        next_ids: Tensor,
+        positions: Tensor,
+        rule: masks.Predicate | None = None,
+    ) -> Iterator[Tensor]:
+        """Step k = 1, 2, … gives (batch, length, width): the vector at place i predicts the token of place i + k + 1.
+
+        hidden     (batch, length, width), the decoder's output; `tokens` (vocabulary, width), the token embedding.
+        next_ids   (batch, length) int64, the token that comes after each place. Step k at place i reads the one of
+                   place i + k - 1; behind the last it reads token 0, which no earlier place sees.
+        positions  (batch or 1, length) and `rule` as the decoder took them.
+        """
+        for step in self.steps:
+            hidden = step(hidden, F.embedding(next_ids, tokens), positions, rule)
+            yield hidden
+            next_ids = F.pad(next_ids[:, 1:], (0, 1))
+
+
+# Those that give logits over the vocabulary.
+VocabularyHead = LanguageModelHead | MaskedLanguageModelHead | SpanBoundaryHead | NextSentenceHead | MultiTokenHead
 
 
 class PoolHead(nn.Module):
@@ -200,6 +262,8 @@ def build_head(config: configs.Head, width: int, vocabulary: int) -> nn.Module:
             return SpanBoundaryHead(config, width, vocabulary)
         case configs.NextSentenceHead():
             return NextSentenceHead(config, width, vocabulary)
+        case configs.MultiTokenHead():
+            return MultiTokenHead(config, width, vocabulary)
         case configs.PoolHead():
             return PoolHead(config)
         case configs.ClassificationHead():

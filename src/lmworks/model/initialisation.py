@@ -165,7 +165,8 @@ def _describe(model: Transformer, module: nn.Module, name: str) -> Weight:
     path = name.removesuffix(".weight").split(".")
     rows, columns = model.get_parameter(name).shape
     fans = (columns, rows) if isinstance(module, nn.Linear) else (rows, columns)
-    stack = {"encoder": model.config.encoder, "decoder": model.config.decoder}.get(path[0])
+    place = "decoder" if path[0] == "head" and "blocks" in path else path[0]  # a head's blocks stand on the decoder's
+    stack = {"encoder": model.config.encoder, "decoder": model.config.decoder}.get(place)
     if stack is None:
         return Weight(path[-1], *fans, model.config.embedding.width)
     depth = sum(2 if block.cross is None else 3 for block in stack.blocks)

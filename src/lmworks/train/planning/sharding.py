@@ -112,5 +112,6 @@ def _ends(config: configs.ModelConfig, layout: Layout, first: bool, last: bool) 
         count += 0 if head.tied else table
         of_head = split(vocabulary, layout.tensor) if head.bias else 0
     projects = isinstance(head, configs.VocabularyHead)
-    tied = projects and not (isinstance(head, configs.LanguageModelHead) and not head.tied)
+    following = head.next if isinstance(head, configs.MultiTokenHead) else head
+    tied = projects and not (isinstance(following, configs.LanguageModelHead) and not following.tied)
     return count + of_head + (table if tied and not first else 0)

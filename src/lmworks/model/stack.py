@@ -1,0 +1,113 @@
+"""A stack: blocks in order, and what equal ones share."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from lmworks.model import config as configs
+from lmworks.model import masks
+from lmworks.model.attention import Context, Memory
+from lmworks.model.blocks import Block
+from lmworks.model.cache import Cache
+from lmworks.model.norms import build_norm
+from lmworks.model.positions import alibi, distances, rotation
+from lmworks.model.relative import RelativeBias
+
+
+class Stack(nn.Module):
+    """Blocks in order, and the final norm. What equal blocks share is computed once: rotations, masks, biases."""
+
+    def __init__(self, config: configs.Stack, width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.blocks = nn.ModuleList(Block(block, width, config.causal) for block in config.blocks)
+        self.norm = build_norm(config.final_norm, width) if config.final_norm else None
+        heads = config.blocks[0].attention.heads
+        self.relative_bias = RelativeBias(config.relative_bias, heads) if config.relative_bias else None
+        self._kinds = [_kind(block.attention) for block in config.blocks]
+        self._flexible = _flexible(config)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        positions: Tensor,
+        attention_mask: Tensor | None = None,
+        cache: Cache | None = None,
+        memory: Memory | None = None,
+        rule: masks.Predicate | None = None,
+    ) -> Tensor:
+        """`hidden` (batch, length, width) → the same shape; the other arguments as in `Transformer.hidden`."""
+        contexts = self._contexts(hidden, positions, attention_mask, cache, rule)
+        for layer, block in enumerate(self.blocks):
+            context = replace(contexts[self._kinds[layer]], layer=layer)
+            hidden = block(hidden, context, memory)
+        return hidden if self.norm is None else self.norm(hidden)
+
+    def _contexts(
+        self,
+        hidden: Tensor,
+        positions: Tensor,
+        attention_mask: Tensor | None,
+        cache: Cache | None,
+        rule: masks.Predicate | None,
+    ) -> dict[configs.Attention, Context]:
+        keys = positions if cache is None else cache.key_positions
+        base = Context(positions, keys, cache=cache)
+        shared = None if self.relative_bias is None else self.relative_bias(positions, keys)
+        flexible = self._flexible and hidden.is_cuda and hidden.dtype != torch.float64
+        visible: dict[configs.Pattern | None, masks.Mask | None] = {}
+        contexts = {}
+        for kind in dict.fromkeys(self._kinds):
+            if kind.pattern not in visible:
+                visible[kind.pattern] = self._mask(kind.pattern, base, len(hidden), attention_mask, rule, flexible)
+            turned, bias = None, shared
+            match kind.position:
+                case configs.Rope() as rope:
+                    turned = rotation(rope, kind.head_dim, positions, hidden.dtype)
+                case configs.Alibi():
+                    slopes = alibi(kind.heads, distances(positions, keys), hidden.dtype)
+                    bias = slopes if shared is None else slopes + shared
+            contexts[kind] = replace(base, rotation=turned, mask=visible[kind.pattern], bias=bias)
+        return contexts
+
+    def _mask(
+        self,
+        pattern: configs.Pattern | None,
+        context: Context,
+        batch: int,
+        attention_mask: Tensor | None,
+        rule: masks.Predicate | None,
+        flexible: bool,
+    ) -> masks.Mask | None:
+        """Who may attend to whom in the blocks of one pattern; None where the blocks' own rule is all there is."""
+        queries, keys, cache = context.queries.expand(batch, -1), context.keys, context.cache
+        length = queries.shape[1]
+        sparse = None if pattern is None or keys.shape[1] <= masks.reach(pattern) else masks.pattern(pattern)
+        allowed = rule or (masks.causal if self.config.causal else masks.everything)
+        if cache is not None:
+            if rule is None and sparse is None and cache.mask is None:
+                return None
+            allowed = allowed if sparse is None else masks.both(allowed, sparse)
+            mask = masks.dense(allowed, batch, queries, keys)
+            return mask if cache.mask is None else mask & cache.mask
+        if rule is None and sparse is None and (attention_mask is None or not self.config.causal):
+            return None if attention_mask is None else masks.padding(attention_mask)
+        allowed = allowed if sparse is None else masks.both(allowed, masks.at(queries, sparse))
+        if flexible and (rule is not None or sparse is not None):
+            return masks.blockwise(allowed, batch, length, attention_mask, queries.device)
+        places = torch.arange(length, device=queries.device)[None]
+        mask = masks.dense(allowed, batch, places, places)
+        return mask if attention_mask is None else mask & masks.padding(attention_mask)
+
+
+def _kind(attention: configs.Attention) -> configs.Attention:
+    """An attention reduced to what its context depends on: equal kinds share a context."""
+    return replace(attention, bias=False, output_bias=None, scale=None, qk_norm=None, softcap=None, sinks=False)
+
+
+def _flexible(config: configs.Stack) -> bool:
+    """A block mask can stand for a mask: no block adds a bias or a sink, and FlexAttention takes the heads' size."""
+    attentions = [block.attention for block in config.blocks]
+    plain = all(isinstance(a.position, configs.Rope | None) and not a.sinks for a in attentions)
+    return plain and config.relative_bias is None and min(a.head_dim for a in attentions) >= 16

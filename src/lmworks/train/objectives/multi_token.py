@@ -1,0 +1,95 @@
+"""Multi-token prediction (Gloeckle et al. 2024, section 2): at each place not only the next token, but those after it.
+
+Gloeckle et al. let n blocks read the trunk's output side by side. Here they stand one behind the other, as in
+DeepSeek-V3 (DeepSeek-AI 2024, section 2.2): block k reads what block k - 1 made and the token that it was to predict.
+The model below is then left as it is, whose last block would be the first of theirs, so that taking the blocks off
+changes no bit of its logits; and what they guess is conditional on the tokens in between, which makes guesses that are
+kept when the model guesses ahead for itself.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from lmworks.data.batching import PADDING, Batch
+from lmworks.model import masks
+from lmworks.model.heads import MultiTokenHead
+from lmworks.model.transformer import Transformer
+from lmworks.train.losses import Loss
+from lmworks.train.objectives.causal import several_documents
+from lmworks.train.objectives.objective import predict_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class MultiTokenPrediction:
+    """The next token, and `depth` further ones where they are in the same document and the data asks for them.
+
+        loss = L_next + weight / depth · Σ_k L_k,  L_k the mean of -log p(token i + k + 1 | tokens up to i + k)
+
+    after DeepSeek-AI 2024, equations 24 and 25, where each L_k is a mean over its own targets.
+
+    depth   of the model's head or less; `model.multi_token.with_further_tokens` gives a model one
+    weight  λ; DeepSeek-V3: 0.3 for the first two thirds of its tokens, then 0.1
+    apart   whether documents of a row see only themselves; as the loader's `document_mask`
+    """
+
+    depth: int = 1
+    weight: float = 0.3
+    apart: bool = True
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.depth < 1 or self.weight <= 0:
+            raise ValueError(f"depth is 1 or more and weight above 0, got {self.depth} and {self.weight:g}")
+
+    def examples(self, batch: Batch, seed: int) -> Batch:
+        return batch
+
+    def counts(self, examples: Batch) -> Mapping[str, int]:
+        return {name: int(self._asked(examples, k).sum()) for k, name in enumerate(self._names())}
+
+    def losses(self, model: Transformer, examples: Batch) -> Mapping[str, Loss]:
+        """TypeError for a model without a `MultiTokenHead`, ValueError for one of less depth."""
+        head = model.head
+        if not isinstance(head, MultiTokenHead):
+            raise TypeError(f"this objective needs a config.MultiTokenHead, the model's is {model.config.head}")
+        if self.depth > len(head.steps):
+            raise ValueError(f"the head predicts {len(head.steps)} further tokens, not {self.depth}")
+        rule = None
+        if self.apart and several_documents(examples):
+            rule = masks.both(masks.causal, masks.documents(examples.documents))
+        hidden = model.hidden(examples.ids, positions=examples.positions, rule=rule)  # (batch, length, width)
+        further = head.further(hidden, model.tokens, examples.targets, examples.positions, rule)
+        names = self._names()
+        losses = {names[0]: self._loss(model, hidden, examples, 0)}
+        for k, (name, ahead) in enumerate(zip(names[1:], further, strict=False), start=1):
+            loss = self._loss(model, ahead, examples, k)
+            losses[name] = Loss(loss.sum * (self.weight / self.depth), loss.count, loss.metrics)
+        return losses
+
+    def _names(self) -> list[str]:
+        return ["next_token", *(f"token_{k + 1}" for k in range(1, self.depth + 1))]
+
+    def _loss(self, model: Transformer, hidden: Tensor, examples: Batch, k: int) -> Loss:
+        return predict_tokens(
+            model,
+            hidden,
+            _shifted(examples.targets, k, 0),
+            self._asked(examples, k),
+            label_smoothing=self.label_smoothing,
+            z_loss=self.z_loss,
+        )
+
+    def _asked(self, examples: Batch, k: int) -> Tensor:
+        """(batch, length) bool: whether the token k + 1 places on is a target of this place."""
+        later = _shifted(examples.documents, k, PADDING)
+        together = later == examples.documents if self.apart else later != PADDING
+        return _shifted(examples.mask, k, False) & together
+
+
+def _shifted(values: Tensor, places: int, fill: int | bool) -> Tensor:
+    """What stands `places` further on in each row."""
+    return F.pad(values[:, places:], (0, min(places, values.shape[1])), value=fill)

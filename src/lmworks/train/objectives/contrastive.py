@@ -1,0 +1,149 @@
+"""Contrastive learning of text vectors: InfoNCE (van den Oord et al. 2018, section 2.3) with the other documents of a
+batch as negatives, as MultipleNegativesRankingLoss takes them (Henderson et al. 2017, section 4.4)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from lmworks.model.heads import PoolHead
+from lmworks.model.transformer import Transformer
+from lmworks.tokenizer.tokenizer import Tokenizer
+from lmworks.train.losses import Loss, cross_entropy
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairBatch:
+    """Queries and what answers them: document i belongs to query i; documents beyond the last query are negatives for
+    all.
+
+    queries        (pairs, query length) int64, `query_mask` bool, True = no padding
+    documents      (pairs or more, document length) int64, `document_mask` likewise
+    """
+
+    queries: Tensor
+    query_mask: Tensor
+    documents: Tensor
+    document_mask: Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.documents) < len(self.queries):
+            raise ValueError(f"{len(self.queries)} queries need as many documents, there are {len(self.documents)}")
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+
+def pair_batch(
+    tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], max_length: int, negatives: Sequence[str] = ()
+) -> PairBatch:
+    """(query, document) pairs, and further documents that answer no query, framed as the model's texts are.
+
+    ValueError names the first text of more than `max_length` tokens: nothing is cut.
+    """
+    queries = [query for query, _ in pairs]
+    documents = [*(document for _, document in pairs), *negatives]
+    return PairBatch(*_encoded(tokenizer, queries, max_length), *_encoded(tokenizer, documents, max_length))
+
+
+def _encoded(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
+    rows = tokenizer.encode_batch(texts, special=True)
+    for text, row in zip(texts, rows, strict=True):
+        if not 0 < len(row) <= max_length:
+            raise ValueError(f"a text has {len(row)} tokens, 1 to {max_length} are allowed: {text[:60]!r}")
+    lengths = torch.tensor([len(row) for row in rows])
+    real = torch.arange(int(lengths.max())) < lengths[:, None]
+    ids = torch.zeros(real.shape, dtype=torch.int64)
+    ids[real] = torch.tensor([token for row in rows for token in row])
+    return ids, real
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ContrastiveExamples:
+    """A `PairBatch` as a single row: each text is a negative of the others, so that no part of a step may split them.
+
+    queries, query_mask, documents, document_mask  with a dimension of 1 in front
+    same  (1, pairs, documents) bool: this document answers the query too, besides its own
+    """
+
+    queries: Tensor
+    query_mask: Tensor
+    documents: Tensor
+    document_mask: Tensor
+    same: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Contrastive:
+    """Each query is to prefer its document to all others of the batch.
+
+        -log exp(s_ii / τ) / Σ_j exp(s_ij / τ),  s_ij the cosine of query i and document j
+
+    A document that is equal to a query's own, or belongs to an equal query, is no negative of that query.
+
+    The negatives are those of the batch, however the step is divided: examples are one row, and `chunk` bounds the
+    memory instead of the loop's `part`. With it, so many texts at a time are embedded and nothing but their vectors is
+    kept; the backward embeds each chunk again, with the gradient of its vectors at hand (Gao et al. 2021, GradCache).
+    Batches that make up one step together keep their negatives apart.
+
+    temperature  τ; 0.05 is a scale of 20
+    symmetric    the mean of this loss and of the one that has each document choose among the queries
+    chunk        texts in a forward; None: all at once
+    """
+
+    temperature: float = 0.05
+    symmetric: bool = False
+    chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be above 0, got {self.temperature:g}")
+        if self.chunk is not None and self.chunk < 1:
+            raise ValueError(f"chunk is 1 or more, or None for all texts at once; got {self.chunk}")
+
+    def examples(self, batch: PairBatch, seed: int) -> ContrastiveExamples:
+        pairs = len(batch)
+        by_query, by_document = _groups(batch.queries, batch.query_mask), _groups(batch.documents, batch.document_mask)
+        same = by_document[:pairs, None] == by_document
+        same[:, :pairs] |= by_query[:, None] == by_query
+        same.fill_diagonal_(False)
+        tensors = (batch.queries, batch.query_mask, batch.documents, batch.document_mask, same)
+        return ContrastiveExamples(*(tensor[None] for tensor in tensors))
+
+    def counts(self, examples: ContrastiveExamples) -> Mapping[str, int]:
+        return {"contrastive": examples.queries.shape[1]}
+
+    def losses(self, model: Transformer, examples: ContrastiveExamples) -> Mapping[str, Loss]:
+        """TypeError for a model that gives no vectors."""
+        if not isinstance(model.head, PoolHead):
+            raise TypeError(f"this objective compares vectors: it needs a config.PoolHead, not {model.config.head}")
+        queries = self._embed(model, examples.queries[0], examples.query_mask[0])
+        documents = self._embed(model, examples.documents[0], examples.document_mask[0])
+        pairs, same = len(queries), examples.same[0]
+        scores = queries @ documents.T / self.temperature  # (pairs, documents)
+        own = torch.arange(pairs, device=scores.device)
+        loss = cross_entropy(scores.masked_fill(same, -torch.inf), own)
+        total, nats = loss.sum, loss.nats.sum()
+        if self.symmetric:
+            other = cross_entropy(scores[:, :pairs].T.masked_fill(same[:, :pairs].T, -torch.inf), own)
+            total, nats = (total + other.sum) / 2, (nats + other.nats.sum()) / 2
+        return {"contrastive": Loss(total, pairs, {"nats": nats})}
+
+    def _embed(self, model: Transformer, ids: Tensor, mask: Tensor) -> Tensor:
+        """(texts, length) → (texts, width) float32 of length 1."""
+
+        def embed(ids: Tensor, mask: Tensor) -> Tensor:
+            return F.normalize(model(ids, attention_mask=mask).float(), dim=-1)
+
+        if self.chunk is None or self.chunk >= len(ids):
+            return embed(ids, mask)
+        chunks = zip(ids.split(self.chunk), mask.split(self.chunk), strict=True)
+        return torch.cat([checkpoint(embed, *chunk, use_reentrant=False) for chunk in chunks])  # type: ignore[arg-type]
+
+
+def _groups(ids: Tensor, mask: Tensor) -> Tensor:
+    """(texts,) int64: the same number for equal texts."""
+    return torch.unique(ids.masked_fill(~mask, -1), dim=0, return_inverse=True)[1]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lmworks.adapt.lora import HEAD, Lora, LowRank, check_fits
 from lmworks.adapt.untying import untie
 from lmworks.model.config import MaskedLanguageModelHead
-from lmworks.model.heads import LanguageModelHead
+from lmworks.model.heads import LanguageModelHead, VocabularyProjection
 from lmworks.model.sharing import sharing_copy
 from lmworks.model.transformer import Transformer
 
@@ -135,8 +135,13 @@ class AdaptedHead(LanguageModelHead):
         self.config, self.projection, self.bias = base.config, base.projection, base.bias
         self.changes = Changes(changes, index, base.projection.weight)
 
-    def project(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        return self.changes(hidden, super().project(hidden, tokens))
+    def forward(self, hidden: Tensor, tokens: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        features = self.features(hidden)
+        plain = super().projection_to_vocabulary(tokens)
+        return plain.capped(self.changes(features, plain._replace(softcap=None)(features)))
+
+    def projection_to_vocabulary(self, tokens: Tensor) -> VocabularyProjection:
+        raise TypeError("an adapted head is more than one projection: merge the adapter first, or call the head")
 
 
 def with_lora(model: Transformer, loras: Sequence[Lora], index: AdapterIndex) -> Transformer:

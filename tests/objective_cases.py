@@ -110,6 +110,21 @@ def check_packing(
             torch.testing.assert_close(parameter.grad, gradient, **TOLERANCE)
 
 
+def check_nothing(model: Transformer, objective: Objective, batch: Batch) -> None:
+    """A batch without a target has losses, and gradients, of nothing."""
+    examples = objective.examples(batch, 0)
+    losses = objective.losses(model, examples)
+    counts = objective.counts(examples)
+    assert {name: (float(loss.sum.detach()), loss.count) for name, loss in losses.items()} == dict.fromkeys(
+        counts, (0.0, 0)
+    )
+    model.zero_grad(set_to_none=True)
+    total = sum(loss.sum for loss in losses.values())
+    if isinstance(total, torch.Tensor) and total.requires_grad:
+        total.backward()
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+
+
 def batch_of(
     folder: Path,
     documents: Sequence[NDArray[np.int64]],

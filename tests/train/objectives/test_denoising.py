@@ -22,7 +22,16 @@ from lmworks.train.objectives.noising import (
     TokenMasking,
     sentence_ends,
 )
-from objective_cases import batch_of, check_padding, check_parts, learn, new_model, some_documents, unigram_nats
+from objective_cases import (
+    batch_of,
+    check_nothing,
+    check_padding,
+    check_parts,
+    learn,
+    new_model,
+    some_documents,
+    unigram_nats,
+)
 from training_cases import new_checkpoint, write_text_dataset
 
 END, BEGIN, MASK = 256, 257, 258
@@ -48,6 +57,9 @@ class TestInvariances:
 
     def test_padding(self, tmp_path):
         check_padding(new_model(CONFIG, "bart"), OBJECTIVE, a_batch(tmp_path / "d"))
+
+    def test_documents_without_text_ask_nothing(self, tmp_path):
+        check_nothing(new_model(CONFIG, "bart"), OBJECTIVE, batch_of(tmp_path / "d", [np.array([END])] * 2, 4))
 
 
 @given(TEXTS, RATES, SEEDS)

@@ -15,7 +15,16 @@ from lmworks.model.presets import bert
 from lmworks.tokenizer import BpeConfig, WordPieceConfig, train_bpe, train_wordpiece
 from lmworks.train.objectives.masked import MaskedLanguageModel, choose
 from lmworks.train.objectives.vocabulary import Vocabulary, Words, words_of
-from objective_cases import batch_of, check_padding, check_parts, learn, new_model, some_documents, unigram_nats
+from objective_cases import (
+    batch_of,
+    check_nothing,
+    check_padding,
+    check_parts,
+    learn,
+    new_model,
+    some_documents,
+    unigram_nats,
+)
 from training_cases import new_checkpoint, write_text_dataset
 
 END, MASK = 256, 257
@@ -47,6 +56,13 @@ class TestInvariances:
         after = objective.losses(model, examples)["masked"].sum
         assert examples.mask.any()
         assert torch.equal(before, after) == apart
+
+    def test_documents_without_text_ask_nothing(self, tmp_path):
+        check_nothing(
+            new_model(CONFIG, "bert"),
+            MaskedLanguageModel(VOCABULARY),
+            batch_of(tmp_path / "d", [np.array([END])] * 2, 4),
+        )
 
 
 @given(st.integers(1, 300), st.floats(0.01, 0.9), st.integers(0, 2**63 - 1))

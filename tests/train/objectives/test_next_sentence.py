@@ -16,7 +16,7 @@ from lmworks.model.presets import bert
 from lmworks.train.objectives.masked import MaskedLanguageModel
 from lmworks.train.objectives.next_sentence import FOLLOWS, OTHER, NextSentence
 from lmworks.train.objectives.vocabulary import Vocabulary
-from objective_cases import check_padding, check_parts, learn, new_model, some_documents, unigram_nats
+from objective_cases import check_nothing, check_padding, check_parts, learn, new_model, some_documents, unigram_nats
 from token_cases import write_dataset
 
 END, MASK, CLS, SEP = 256, 257, 258, 259
@@ -45,6 +45,9 @@ class TestInvariances:
 
     def test_padding(self, objective_and_batch):
         check_padding(new_model(CONFIG, "bert"), *objective_and_batch)
+
+    def test_documents_without_text_ask_nothing(self, tmp_path):
+        check_nothing(new_model(CONFIG, "bert"), *case(tmp_path / "empty", [np.array([END])] * 2))
 
 
 def test_pairs_are_a_document_or_two(tmp_path):

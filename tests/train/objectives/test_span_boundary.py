@@ -11,7 +11,16 @@ from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.presets import bert, spanbert
 from lmworks.train.objectives.span_boundary import SpanBoundary, draw_spans, length_chances
 from lmworks.train.objectives.vocabulary import Vocabulary, Words
-from objective_cases import batch_of, check_padding, check_parts, learn, new_model, some_documents, unigram_nats
+from objective_cases import (
+    batch_of,
+    check_nothing,
+    check_padding,
+    check_parts,
+    learn,
+    new_model,
+    some_documents,
+    unigram_nats,
+)
 from training_cases import write_text_dataset
 
 END, MASK = 256, 257
@@ -31,6 +40,9 @@ class TestInvariances:
 
     def test_padding(self, tmp_path):
         check_padding(new_model(CONFIG, "bert"), OBJECTIVE, a_batch(tmp_path / "d"))
+
+    def test_documents_without_text_ask_nothing(self, tmp_path):
+        check_nothing(new_model(CONFIG, "bert"), OBJECTIVE, batch_of(tmp_path / "d", [np.array([END])] * 2, 4))
 
 
 WORDS = Words(np.array([True, False, True]), np.array([False, False, True]))  # begins, continues, special

@@ -22,7 +22,16 @@ from lmworks.train.objectives.span_corruption import (
     noise_mask,
     sentinels_of,
 )
-from objective_cases import batch_of, check_padding, check_parts, learn, new_model, some_documents, unigram_nats
+from objective_cases import (
+    batch_of,
+    check_nothing,
+    check_padding,
+    check_parts,
+    learn,
+    new_model,
+    some_documents,
+    unigram_nats,
+)
 from training_cases import new_checkpoint, write_text_dataset
 
 END, SENTINELS = 256, tuple(range(320, 256, -1))
@@ -53,6 +62,9 @@ class TestInvariances:
             logits = model(examples.ids[row, source][None], examples.decoder_ids[row, target][None])
             alone += torch.nn.functional.cross_entropy(logits[0], examples.targets[row, target], reduction="sum")
         torch.testing.assert_close(together.sum.double(), alone, rtol=1e-5, atol=0)  # the loss is taken in float32
+
+    def test_documents_without_text_ask_nothing(self, tmp_path):
+        check_nothing(new_model(CONFIG, "t5"), OBJECTIVE, batch_of(tmp_path / "d", [np.array([END])] * 2, 4))
 
 
 @given(st.integers(2, 700), st.floats(0.01, 0.95), st.floats(1, 12), st.integers(0, 2**40))

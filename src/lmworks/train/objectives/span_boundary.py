@@ -1,6 +1,6 @@
 """Span masking with the span-boundary objective (Joshi et al. 2020, SpanBERT, sections 3.1 and 3.2)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -149,13 +149,13 @@ def draw_spans(
     )
     spans: list[slice] = []
     for wanted in lengths.tolist():
-        fits = partial(_begins, inside=inside & seen, seen=seen, documents=documents[firsts])
         # The first span may be longer than the rate allows: a row in which nothing is hidden teaches nothing.
         small = np.diff(borders) <= left if spans else np.ones(len(firsts), bool)
-        length = next((n for n in range(wanted, 0, -1) if (fits(n) & small).any()), 0)
+        begins = partial(_begins, inside=inside & seen, seen=seen, documents=documents[firsts], allowed=small)
+        length, places = _longest(wanted, begins)
         if not length:
             break
-        start = int(generator.choice(np.flatnonzero(fits(length) & small)))
+        start = int(generator.choice(places))
         while length > 1 and borders[start + length] - borders[start] > left:
             length -= 1
         spans.append(slice(int(borders[start]), int(borders[start + length])))
@@ -164,17 +164,28 @@ def draw_spans(
     return spans
 
 
+def _longest(wanted: int, begins: Callable[[int], NDArray[np.int64]]) -> tuple[int, NDArray[np.int64]]:
+    """The most words, up to so many, for which there is a place, and the places; 0 where there is none."""
+    for length in range(wanted, 0, -1):
+        if len(places := begins(length)):
+            return length, places
+    return 0, np.empty(0, np.int64)
+
+
 def _begins(
-    length: int, inside: NDArray[np.bool_], seen: NDArray[np.bool_], documents: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Which words can begin a span of `length` words: all of it is `inside`, and the words around are `seen` and of
-    its document; all (words,)."""
-    begins = np.zeros(len(inside), bool)
+    length: int,
+    inside: NDArray[np.bool_],
+    seen: NDArray[np.bool_],
+    documents: NDArray[np.int64],
+    allowed: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    """The `allowed` words at which a span of `length` words can begin: all of it is `inside`, and the words around are
+    `seen` and of its document; all given as (words,)."""
     last = len(inside) - length  # the first word behind the last one that can begin
     if last < 2:
-        return begins
+        return np.empty(0, np.int64)
     free = np.cumsum(np.append(0, inside))
     whole = free[1 + length : last + length] - free[1:last] == length
     before, after = slice(0, last - 1), slice(1 + length, last + length)
-    begins[1:last] = whole & seen[before] & seen[after] & (documents[before] == documents[after])
-    return begins
+    around = seen[before] & seen[after] & (documents[before] == documents[after])
+    return np.flatnonzero(whole & around & allowed[1:last]) + 1

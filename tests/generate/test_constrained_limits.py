@@ -1,7 +1,9 @@
 """What constrained decoding must withstand: schemas and expressions that explode, and wrong vocabularies."""
 
 import contextlib
+import gc
 import json
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -47,6 +49,19 @@ def test_who_finds_no_room_may_come_again(tiny_tokenizer):
     compiler.time_limit_seconds = 5.0
     assert compiler.compile(Regex("a")).start().forced() != []
     compiler.close()
+
+
+def test_a_compiler_that_is_dropped_leaves_no_process(tiny_tokenizer, recwarn):
+    compiler = ConstraintCompiler(tiny_tokenizer, ROWS, tiny_tokenizer.eos_ids)
+    compiler.compile(Regex("a"))
+    (process,) = (trial._process for trial in compiler._trials if trial._process is not None)
+    pid, pipes = process.pid, (process.stdin, process.stdout)
+    del compiler, process
+    gc.collect()
+    assert all(pipe is not None and pipe.closed for pipe in pipes)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert [str(warning.message) for warning in recwarn if warning.category is ResourceWarning] == []
 
 
 def test_a_grammar_that_takes_long_to_be_read_costs_its_time_limit(tiny_tokenizer):

@@ -14,6 +14,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,7 +62,8 @@ def build(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
 
 
 class Trial:
-    """A process in which constraints are tried, one at a time. It is started when it is first needed."""
+    """A process in which constraints are tried, one at a time. It is started when it is first needed, and ends when it
+    is closed, when nobody holds this object any more, or with the interpreter."""
 
     def __init__(self, vocabularies: Sequence[tuple[Sequence[bytes], Sequence[int]]]) -> None:
         self._vocabularies = vocabularies
@@ -80,6 +82,7 @@ class Trial:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # a Ctrl-C at the terminal is for the server, which then closes this one
             )
+            self._end = weakref.finalize(self, _end, self._process)
             if self._ask(self._vocabularies, START_SECONDS) is None:
                 self.close()
                 raise RuntimeError("the process that tries constraints does not start: is llguidance installed?")
@@ -112,11 +115,15 @@ class Trial:
 
     def close(self) -> None:
         """Ends the process; the next check starts another one."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            with contextlib.suppress(OSError):  # what was never written to a dead process
-                process.communicate()
+        if self._process is not None:
+            self._process = None
+            self._end()
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    with contextlib.suppress(OSError):  # what was never written to a dead process
+        process.communicate()
 
 
 def _serve() -> None:

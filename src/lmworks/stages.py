@@ -33,7 +33,7 @@ STAGES: dict[str, Stage] = {
     "data.read": Stage(
         run="lmworks.data.stage:read",
         config="lmworks.data.config:ReadConfig",
-        version=5,
+        version=6,
         purpose="read files into documents; list what was left out and why",
         libraries=("markdown-it-py", "trafilatura"),
         sources="lmworks.data.stage:source_digest",
@@ -41,7 +41,7 @@ STAGES: dict[str, Stage] = {
     "tokenizer.bpe": Stage(
         run="lmworks.data.stage_train_tokenizer:bpe",
         config="lmworks.tokenizer.config:BpeConfig",
-        version=1,
+        version=2,
         purpose="learn a vocabulary from documents by byte-pair encoding",
         inputs=(_DOCUMENTS,),
         libraries=("numpy", "tokenizers"),
@@ -49,7 +49,7 @@ STAGES: dict[str, Stage] = {
     "tokenizer.wordpiece": Stage(
         run="lmworks.data.stage_train_tokenizer:wordpiece",
         config="lmworks.tokenizer.config:WordPieceConfig",
-        version=1,
+        version=2,
         purpose="learn a vocabulary from documents as BERT has it",
         inputs=(_DOCUMENTS,),
         libraries=("numpy", "tokenizers"),
@@ -57,7 +57,7 @@ STAGES: dict[str, Stage] = {
     "tokenizer.unigram": Stage(
         run="lmworks.data.stage_train_tokenizer:unigram",
         config="lmworks.tokenizer.config:UnigramConfig",
-        version=1,
+        version=2,
         purpose="learn a vocabulary from documents as T5 has it",
         inputs=(_DOCUMENTS,),
         libraries=("numpy", "tokenizers"),
@@ -65,7 +65,7 @@ STAGES: dict[str, Stage] = {
     "data.tokenize": Stage(
         run="lmworks.model.stage_tokenize:tokenize",
         config="lmworks.data.config:TokenizeConfig",
-        version=1,
+        version=2,
         purpose="write documents, or conversations, as token shards",
         inputs=(
             f"{_DOCUMENTS}; none where conversations are set",
@@ -118,7 +118,7 @@ STAGES: dict[str, Stage] = {
     "retrieve.index": Stage(
         run="lmworks.retrieve.stage:index",
         config="lmworks.retrieve.config:IndexConfig",
-        version=6,
+        version=7,
         purpose="cut documents into chunks; index them by embedding and by words",
         inputs=(_DOCUMENTS,),
         libraries=("markdown-it-py", "numpy", "tokenizers", "torch"),
@@ -127,7 +127,7 @@ STAGES: dict[str, Stage] = {
     "ground.questions": Stage(
         run="lmworks.ground.questions:make_questions",
         config="lmworks.ground.config:QuestionsConfig",
-        version=5,
+        version=6,
         purpose="load gold questions and make automatic ones from headings and removed sources",
         inputs=(_DOCUMENTS,),
         libraries=("markdown-it-py",),
@@ -136,7 +136,7 @@ STAGES: dict[str, Stage] = {
     "ground.calibrate": Stage(
         run="lmworks.ground.calibration:calibrate",
         config="lmworks.ground.config:CalibrationConfig",
-        version=6,
+        version=7,
         purpose="fit the confidence of answers, and the threshold below which to abstain, on the calibration split",
         inputs=(_INDEX, _QUESTIONS),
         libraries=("gguf", "numpy", "scikit-learn", "tokenizers", "torch"),
@@ -145,7 +145,7 @@ STAGES: dict[str, Stage] = {
     "ground.evaluate": Stage(
         run="lmworks.ground.evaluation:evaluate",
         config="lmworks.ground.config:EvaluationConfig",
-        version=6,
+        version=7,
         purpose="ask the test questions; score answers, citations and abstentions beside two baselines",
         inputs=(_INDEX, _QUESTIONS, "a calibration, which ground.calibrate makes"),
         libraries=("gguf", "numpy", "tokenizers", "torch"),

@@ -2,13 +2,27 @@
 
 An architecture is a value, not a class: `presets/` builds one per family, and no forward reads a family name. The
 tree of configs has the shape of the tree of modules, so per-layer variety is just another tuple of blocks. A part that
-comes in several kinds is a union of dataclasses, told apart by their constant `kind`.
+comes in several kinds is a union of dataclasses, told apart by their constant `kind`. Here are the larger parts; those
+of a block are in `block_config.py`, positions in `position_config.py`.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from lmworks.model.position_config import (  # noqa: F401 - the scalings are handed out with the rest
+from lmworks.model.block_config import (  # noqa: F401 - a block's parts are handed out with the rest
+    Activation,
+    Attention,
+    Banded,
+    Block,
+    FeedForward,
+    MixtureOfExperts,
+    Norm,
+    Pattern,
+    Window,
+    WindowAndGlobal,
+    positive,
+)
+from lmworks.model.position_config import (  # noqa: F401
     Alibi,
     Learned,
     LinearScaling,
@@ -21,201 +35,8 @@ from lmworks.model.position_config import (  # noqa: F401 - the scalings are han
     YarnScaling,
 )
 
-
-def _positive(**sizes: float | None) -> None:
-    for name, size in sizes.items():
-        if size is not None and size <= 0:
-            raise ValueError(f"{name} must be above 0, got {size}")
-
-
-Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2", "tanh"]
-
-
-@dataclass(frozen=True)
-class Norm:
-    """`layer`: by mean and variance, with bias (Ba et al. 2016). `rms`: by root mean square (Zhang & Sennrich 2019).
-
-    `offset` is added to the stored weight: 1 in Gemma, whose weights are kept as their distance from one.
-    """
-
-    kind: Literal["layer", "rms"]
-    eps: float
-    offset: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.kind == "layer" and self.offset:
-            raise ValueError("only an rms norm has an offset")
-
-
 # ---------------------------------------------------------------------------------------------------------------------
-# Attention
-
-
-@dataclass(frozen=True)
-class Window:
-    """A position sees the `size` nearest ones that the stack lets it see, itself included (Beltagy et al. 2020)."""
-
-    size: int
-    kind: Literal["window"] = "window"
-
-    def __post_init__(self) -> None:
-        _sees_itself(self.size)
-
-
-@dataclass(frozen=True)
-class Banded:
-    """Blocks of `block` positions; a position sees its own block and the `bands - 1` before it, and, in an encoder,
-    after it: the locally banded pattern that alternates with dense attention in GPT-3 (Child et al. 2019)."""
-
-    block: int
-    bands: int
-    kind: Literal["banded"] = "banded"
-
-    def __post_init__(self) -> None:
-        _sees_itself(min(self.block, self.bands))
-
-
-@dataclass(frozen=True)
-class WindowAndGlobal:
-    """A window, and the first `global_tokens` positions, which see and are seen by all (Longformer, Beltagy et al.
-    2020; BigBird, Zaheer et al. 2020)."""
-
-    size: int
-    global_tokens: int
-    kind: Literal["window_and_global"] = "window_and_global"
-
-    def __post_init__(self) -> None:
-        _sees_itself(self.size)
-
-
-def _sees_itself(size: int) -> None:
-    if size < 1:
-        raise ValueError(f"a position sees at least itself: a pattern's sizes are 1 or more, got {size}")
-
-
-Pattern = Window | Banded | WindowAndGlobal
-
-
-@dataclass(frozen=True)
-class Attention:
-    """Scaled dot-product attention (Vaswani et al. 2017, section 3.2), with grouped keys and values (Ainslie et al.
-    2023).
-
-    Every group of `heads / kv_heads` query heads shares one key head and one value head: `kv_heads == heads` is
-    multi-head, 1 is multi-query attention.
-
-    bias         of the query, key and value projections; `output_bias` of the output projection, None: like `bias`.
-    scale        multiplies the scores; None is `head_dim ** -0.5`.
-    position     how the scores learn of positions.
-    qk_norm      normalises each query and key head before the rotation (Henry et al. 2020).
-    pattern      sparse attention; None sees everything that the stack allows.
-    softcap      scores become `softcap * tanh(scores / softcap)` (Bello et al. 2016; Gemma 2).
-    sinks        a learned logit per head that takes part in the softmax and has no value (Xiao et al. 2024).
-    """
-
-    heads: int
-    kv_heads: int
-    head_dim: int
-    bias: bool = False
-    output_bias: bool | None = None
-    scale: float | None = None
-    position: Rope | Alibi | RelativeBias | Shaw | TransformerXL | None = None
-    qk_norm: Norm | None = None
-    pattern: Pattern | None = None
-    softcap: float | None = None
-    sinks: bool = False
-
-    def __post_init__(self) -> None:
-        _positive(head_dim=self.head_dim, softcap=self.softcap)
-        if min(self.heads, self.kv_heads) < 1 or self.heads % self.kv_heads:
-            raise ValueError(f"{self.heads} query heads cannot share {self.kv_heads} key heads evenly")
-        if isinstance(self.position, Rope) and int(self.head_dim * self.position.fraction) % 2:
-            raise ValueError(
-                f"a rotary embedding rotates pairs: {self.position.fraction} of head_dim {self.head_dim} is odd"
-            )
-
-    @property
-    def rope(self) -> Rope | None:
-        return self.position if isinstance(self.position, Rope) else None
-
-    @property
-    def has_output_bias(self) -> bool:
-        return self.bias if self.output_bias is None else self.output_bias
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Feed-forward
-
-
-@dataclass(frozen=True)
-class FeedForward:
-    """`down(activation(up(x)))`, or `down(activation(gate(x)) * up(x))` when gated (Shazeer 2020)."""
-
-    hidden: int
-    activation: Activation
-    gated: bool = False
-    bias: bool = False
-    kind: Literal["dense"] = "dense"
-
-    def __post_init__(self) -> None:
-        _positive(hidden=self.hidden)
-
-
-@dataclass(frozen=True)
-class MixtureOfExperts:
-    """Each token runs through the `top_k` of `experts` that a linear router prefers (Shazeer et al. 2017).
-
-    The outputs are added with the router's softmax as weights: `normalise` makes the chosen ones sum to one (GShard,
-    Mixtral), without it the weight is the plain probability (Switch).
-
-    shared             an expert that every token runs through besides (DeepSeekMoE, Dai et al. 2024).
-    capacity           each expert takes at most so many tokens of one sequence, the earliest ones; the rest pass by on
-                       the residual connection (Fedus et al. 2022, section 2.2). None drops none.
-    capacity_factor    the same as a share: `ceil(capacity_factor * top_k * length / experts)` tokens.
-    """
-
-    expert: FeedForward
-    experts: int
-    top_k: int
-    normalise: bool = True
-    shared: FeedForward | None = None
-    capacity: int | None = None
-    capacity_factor: float | None = None
-    kind: Literal["mixture_of_experts"] = "mixture_of_experts"
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.top_k <= self.experts:
-            raise ValueError(f"top_k must lie between 1 and the {self.experts} experts, got {self.top_k}")
-        if self.capacity is not None and self.capacity_factor is not None:
-            raise ValueError("give a capacity or a capacity_factor, not both")
-        _positive(capacity=self.capacity, capacity_factor=self.capacity_factor)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Blocks, stacks, embeddings
-
-
-@dataclass(frozen=True)
-class Block:
-    """One layer: attention, cross-attention to an encoder where there is one, feed-forward.
-
-    pre       `x + f(norm(x))`
-    post      `norm(x + f(x))` (Xiong et al. 2020 compare the two)
-    sandwich  `x + post_norm(f(norm(x)))` (Ding et al. 2021; Gemma 2)
-    parallel  `x + attention(norm_1(x)) + feed_forward(norm_2(x))` (Wang & Komatsuzaki 2021; GPT-NeoX)
-    """
-
-    attention: Attention
-    feed_forward: FeedForward | MixtureOfExperts
-    norm: Norm
-    norm_at: Literal["pre", "post", "sandwich", "parallel"]
-    cross: Attention | None = None
-
-    def __post_init__(self) -> None:
-        if self.cross is not None and self.norm_at == "parallel":
-            raise ValueError("a parallel block has no cross-attention")
-        if self.cross is not None and (self.cross.position is not None or self.cross.pattern is not None):
-            raise ValueError("cross-attention knows no distances: build it without position and pattern")
+# Stacks, embeddings
 
 
 @dataclass(frozen=True)
@@ -250,7 +71,7 @@ class Embedding:
     scale: float | None = None
 
     def __post_init__(self) -> None:
-        _positive(vocabulary=self.vocabulary, width=self.width)
+        positive(vocabulary=self.vocabulary, width=self.width)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -347,7 +168,7 @@ class MultiTokenHead:
     kind: Literal["multi_token"] = "multi_token"
 
     def __post_init__(self) -> None:
-        _positive(depth=self.depth)
+        positive(depth=self.depth)
         if self.block.cross is not None:
             raise ValueError("the block of a further token has no cross-attention")
 
@@ -375,7 +196,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.encoder is None and self.decoder is None:
             raise ValueError("a model needs an encoder or a decoder")
-        _positive(context_length=self.context_length)
+        positive(context_length=self.context_length)
         if self.encoder is not None and self.encoder.causal:
             raise ValueError("an encoder attends in both directions: build its Stack with causal=False")
         if self.decoder is not None and not self.decoder.causal:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import BartForConditionalGeneration
 
@@ -62,6 +62,7 @@ class TestInvariances:
         check_nothing(new_model(CONFIG, "bart"), OBJECTIVE, batch_of(tmp_path / "d", [np.array([END])] * 2, 4))
 
 
+@settings(deadline=None)
 @given(TEXTS, RATES, SEEDS)
 def test_masking_hides_its_share_and_nothing_else(ids, rate, generator):
     noisy = TokenMasking(rate)(ids, MASK, generator)
@@ -69,6 +70,7 @@ def test_masking_hides_its_share_and_nothing_else(ids, rate, generator):
     assert np.array_equal(noisy[noisy != MASK], ids[noisy != MASK])
 
 
+@settings(deadline=None)
 @given(TEXTS, RATES, SEEDS)
 def test_deletion_keeps_the_rest_in_order(ids, rate, generator):
     numbered = np.arange(len(ids))
@@ -77,6 +79,7 @@ def test_deletion_keeps_the_rest_in_order(ids, rate, generator):
     assert (np.diff(left) > 0).all()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 100), RATES, st.floats(0.3, 8), SEEDS)
 def test_infilling_hides_its_share_behind_masks_and_keeps_the_rest_in_order(length, rate, mean, generator):
     noisy = TextInfilling(rate, mean)(np.arange(length), -1, generator)
@@ -110,6 +113,7 @@ def test_a_span_may_stand_at_either_edge():
     assert any(text[0] < 0 for text in noisy) and any(text[-1] < 0 for text in noisy)
 
 
+@settings(deadline=None)
 @given(TEXTS, SEEDS)
 def test_sentences_change_places_and_stay_whole(ids, generator):
     def sentences(text):
@@ -129,6 +133,7 @@ def test_all_orders_of_sentences_are_as_likely():
     assert max(abs(count - 500) for count in counts) < 5 * (3000 / 6 * 5 / 6) ** 0.5  # five standard deviations
 
 
+@settings(deadline=None)
 @given(TEXTS, SEEDS)
 def test_rotation_can_be_turned_back(ids, generator):
     turned = DocumentRotation()(np.arange(len(ids)), MASK, generator)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import BertForMaskedLM
 
@@ -65,6 +65,7 @@ class TestInvariances:
         )
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), st.floats(0.01, 0.9), st.integers(0, 2**63 - 1))
 def test_the_number_of_chosen_tokens_is_exact_and_no_special_one_is_among_them(length, rate, seed):
     generator = np.random.default_rng(seed)
@@ -141,6 +142,7 @@ class TestWholeWords:
             ],
         )
 
+    @settings(deadline=None)
     @given(st.lists(st.integers(1, 6), min_size=1, max_size=60), st.floats(0.05, 0.6), st.integers(0, 2**32))
     def test_words_are_chosen_whole_and_as_many_as_fit(self, sizes, rate, seed):
         """Token 0 begins a word, token 1 continues one."""

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from lmworks.data.token_dataset import TokenDataset
@@ -48,6 +49,7 @@ class TestInvariances:
 WORDS = Words(np.array([True, False, True]), np.array([False, False, True]))  # begins, continues, special
 
 
+@hypothesis_settings(deadline=None)
 @given(
     st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=30), min_size=1, max_size=4),
     st.floats(0.05, 0.6),

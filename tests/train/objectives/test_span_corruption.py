@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from transformers import T5ForConditionalGeneration
 
@@ -67,6 +68,7 @@ class TestInvariances:
         check_nothing(new_model(CONFIG, "t5"), OBJECTIVE, batch_of(tmp_path / "d", [np.array([END])] * 2, 4))
 
 
+@hypothesis_settings(deadline=None)
 @given(st.integers(2, 700), st.floats(0.01, 0.95), st.floats(1, 12), st.integers(0, 2**40))
 def test_nothing_is_lost_and_the_numbers_are_exact(length, rate, mean, seed):
     sentinels = tuple(range(-1, -2 - length, -1))
@@ -103,6 +105,7 @@ def test_every_way_to_cut_is_as_likely():
     assert abs(np.array([*seen.values()]) - 500).max() < 5 * (6000 / 12 * 11 / 12) ** 0.5  # five standard deviations
 
 
+@hypothesis_settings(deadline=None)
 @given(st.integers(3, 600), st.floats(0.05, 0.5), st.floats(1, 5))
 def test_the_longest_text_fits_and_a_longer_one_does_not(source, rate, mean):
     length = longest_text(source, rate, mean)

@@ -10,7 +10,8 @@ from lmworks.config import described
 from lmworks.serve.config import ServeConfig
 from lmworks.stages import STAGES, resolve
 
-VERBS = ("up", "build", "serve", "ask", "pull", "lineage", "stage", "model", "tokenizer", "log", "keys", "bench")
+VERBS = ("up", "build", "serve", "ask", "pull", "lineage", "stage", "model", "tokenizer", "vectors", "plan", "log", "keys",
+         "bench")  # fmt: skip
 
 
 def lmworks(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
@@ -23,7 +24,7 @@ def test_every_verb_has_help_that_says_what_it_is_for(verb):
     result = lmworks(verb, "--help")
     assert result.returncode == 0
     assert len(result.stdout) > 300
-    if verb not in ("pull", "stage", "model", "tokenizer", "log", "keys"):
+    if verb not in ("pull", "stage", "model", "tokenizer", "vectors", "log", "keys"):
         assert "Example" in result.stdout or "lmworks" in result.stdout
 
 

@@ -10,8 +10,8 @@ from lmworks.config import described
 from lmworks.serve.config import ServeConfig
 from lmworks.stages import STAGES, resolve
 
-VERBS = ("up", "build", "serve", "ask", "pull", "lineage", "stage", "model", "tokenizer", "vectors", "plan", "log", "keys",
-         "bench")  # fmt: skip
+VERBS = ("up", "build", "serve", "ask", "pull", "lineage", "stage", "model", "tokenizer", "vectors", "plan", "log")
+VERBS += ("keys", "bench")
 
 
 def lmworks(*arguments: str, cwd=None) -> subprocess.CompletedProcess:

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmworks.data.token_dataset import TokenDataset
@@ -49,7 +48,7 @@ class TestInvariances:
 WORDS = Words(np.array([True, False, True]), np.array([False, False, True]))  # begins, continues, special
 
 
-@hypothesis_settings(deadline=None)
+@settings(deadline=None)
 @given(
     st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=30), min_size=1, max_size=4),
     st.floats(0.05, 0.6),
@@ -59,8 +58,8 @@ def test_spans_are_whole_words_between_two_that_are_seen(documents, rate, seed):
     """Documents are lists of words: their sizes, 0 for a special token."""
     ids = np.concatenate([[2] if size == 0 else [0, *[1] * (size - 1)] for words in documents for size in words])
     numbers = np.repeat(np.arange(len(documents)), [sum(max(size, 1) for size in words) for words in documents])
-    settings = SpanBoundary(Vocabulary(2, np.array([True, True, False]), WORDS), rate)
-    spans = draw_spans(ids, numbers, settings, np.random.default_rng(seed))
+    objective = SpanBoundary(Vocabulary(2, np.array([True, True, False]), WORDS), rate)
+    spans = draw_spans(ids, numbers, objective, np.random.default_rng(seed))
     hidden = np.zeros(len(ids), bool)
     for span in spans:
         assert not hidden[span].any()

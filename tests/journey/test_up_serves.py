@@ -41,11 +41,12 @@ class Process:
 
     def _read(self) -> None:
         assert self.popen.stdout is not None
-        for line in self.popen.stdout:
-            self.lines.append(line)
-            if found := re.search(r"Ready at (http://\S+)", line):
-                self.address = found[1]
-                self.ready.set()
+        with self.popen.stdout as output:
+            for line in output:
+                self.lines.append(line)
+                if found := re.search(r"Ready at (http://\S+)", line):
+                    self.address = found[1]
+                    self.ready.set()
         self.ready.set()
 
     def stop(self) -> int:

@@ -107,3 +107,14 @@ def test_tokens_that_frame_turns_are_special_whatever_the_tokenizer_says():
     rendered = renderer.render(said)
     assert (rendered.ids.count(turn), rendered.ids.count(end)) == (2, 2)
     assert (rendered.ids.count(think), rendered.ids.count(thought)) == (0, 1)
+
+
+def test_more_tokens_are_kept_out_of_texts_as_well():
+    """An ordinary added token whose name is a word of the vocabulary: the model itself would find it in a text."""
+    backend = tokenizers.Tokenizer(models.WordLevel({"[UNK]": 0, "hi": 1, "<user>": 2}, "[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.add_tokens([tokenizers.AddedToken("<user>", special=False, normalized=False)])
+    special = SpecialTokens(Tokenizer(backend, {"unk_token": "[UNK]"}), ["<user>"])
+    text = "<user> hi <user> hi"
+    assert special.encode(text).ids == [2, 1, 2, 1]
+    assert 2 not in special.encode(text, [(0, len(text))]).ids

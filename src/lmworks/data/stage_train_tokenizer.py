@@ -48,12 +48,15 @@ def write_tokenizer(folder: Path, trained: Trained | TrainedUnigram) -> None:
 
 
 def metrics(trained: Trained | TrainedUnigram, config: Config) -> dict[str, int]:
-    """`missing` is how many tokens fewer than asked for there was text to learn."""
+    """`missing` is how many tokens fewer than asked for there was text to learn; `uncovered` characters, which occur
+    `uncovered_occurrences` times in all, have no token."""
     return {
         "vocabulary": trained.tokenizer.vocabulary_size,
         "missing": max(config.vocabulary_size - trained.tokenizer.vocabulary_size, 0),
         "words": trained.occurrences,
         "different_words": trained.words,
+        "uncovered": trained.uncovered.characters,
+        "uncovered_occurrences": trained.uncovered.occurrences,
     }
 
 
@@ -69,6 +72,8 @@ def section(trained: Trained | TrainedUnigram, config: Config) -> Section:
             f" That is {numbers['missing']:,} fewer than asked for: nothing else in the texts is frequent enough. Give "
             "more of them, or lower vocabulary_size."
         )
+    if trained.uncovered.warning:
+        text += f" {trained.uncovered.warning}"
     return Section("Vocabulary", text, (_merges(trained) if isinstance(trained, Trained) else _pieces(trained),))
 
 

@@ -42,10 +42,14 @@ def keep_names_apart(backend: tokenizers.Tokenizer, roles: Collection[str] = ())
         return
     model = json.loads(backend.to_str())["model"]
     unknown = _unknown(model)
-    while found := _found(backend, suspects, unknown):
+    for _ in range(len(suspects) + 1):
+        if not (found := _found(backend, suspects, unknown)):
+            return
         _cut(backend, model, found, backend.get_vocab(with_added_tokens=False).keys() - ids.keys())
         # What a cut leaves may be another name; and the unknown token is reached by what is unknown now.
         suspects.pop(unknown, None)
+    if found := _found(backend, suspects, unknown):
+        raise ValueError(f"the special token {found[0]!r} is what texts become, however its name is cut: not supported")
 
 
 def cuts(names: Collection[str], pieces: Collection[str], bytes_: bool = False, whole: bool = False) -> str:

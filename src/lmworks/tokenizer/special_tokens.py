@@ -12,9 +12,11 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+import tokenizers
 from tokenizers import AddedToken
 
 from lmworks.tokenizer.origins import Range
+from lmworks.tokenizer.special_names import keep_names_apart
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 _LEAD = "\U0010ffff"  # no character: stands before a text that does not begin the sequence, and is cut off again
@@ -49,11 +51,11 @@ class SpecialTokens:
         # A longer token wins over its own beginning.
         by_length = sorted(self.ids, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, by_length)) or r"(?!)")
-        self._backend = copy.deepcopy(tokenizer.backend)
-        names = [AddedToken(name, special=True, normalized=False) for name in more]
-        self._backend.add_special_tokens(names)
-        self._backend.encode_special_tokens = True
-        self._plain = copy.deepcopy(self._backend) if more else tokenizer.backend
+        self._backend = _copy(tokenizer.backend)
+        if more:
+            self._backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in more])
+            keep_names_apart(self._backend, more)  # these, too, which were ordinary tokens until now
+        self._plain = _copy(self._backend) if more else tokenizer.backend
         self._backend.add_tokens([AddedToken(_LEAD, special=False, normalized=False)])
         self._check_neighbours()
 
@@ -127,3 +129,10 @@ class SpecialTokens:
         for name, ids in uncut.items():
             if self.encode(f" a {name} b").ids != ids:
                 raise ValueError(f"{name!r} changes how the tokenizer reads its neighbours: not supported")
+
+
+def _copy(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """Another tokenizer that does the same; the library's own copy would find special tokens in texts again."""
+    copied = copy.deepcopy(backend)
+    copied.encode_special_tokens = True
+    return copied

@@ -66,8 +66,6 @@ def train(
         if family is not None:
             _write_chat_template(folder, family)
     print_sections(console, [section(trained, config)])
-    if warning := trained.uncovered.warning:
-        console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
     print_left_out(console, left_out)
     look = f"lmworks tokenizer explain 'Some text.' --tokenizer {out}"
     more = f"\nhow it reads a conversation: lmworks tokenizer preview {out}" if family is not None else ""

@@ -1,6 +1,7 @@
 """The loop: it learns, and what must not change its numbers does not."""
 
 import json
+import signal
 
 import pytest
 import torch
@@ -175,4 +176,43 @@ def test_optimizer_state_is_named_by_weights(text_dataset, tmp_path):
     state = load_file(run.checkpoints.path(1) / "train_state" / "optimizers.safetensors")
     assert {"0/exp_avg/embedding.tokens.weight", "0/step/decoder.norm.weight"} <= state.keys()
     told = json.loads((run.checkpoints.path(1) / "train_state" / "state.json").read_text())
-    assert told["position"] == {"step": 1, "cursor": 1, "multiple": 1, "targets": run.position.targets}
+    assert told["position"] == {
+        "step": 1,
+        "cursor": 1,
+        "multiple": 1,
+        "tokens": run.position.tokens,
+        "targets": run.position.targets,
+    }
+    assert 0 < run.position.targets <= run.position.tokens <= 8 * 32
+
+
+def test_a_run_whose_last_step_is_left_out_is_saved_all_the_same(text_dataset, tmp_path):
+    run = run_of(tmp_path, text_dataset, guard=GuardConfig(action="skip"))
+    objective = run.objective
+
+    class Poisoned(CausalLanguageModel):
+        def losses(self, model, examples):
+            found = objective.losses(model, examples)
+            if run.position.cursor == 19:
+                found["next_token"].metrics["nats"].fill_(float("nan"))
+            return found
+
+    run.objective = Poisoned()
+    assert train(run).step == 19
+    assert run.checkpoints.steps() == [19]
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_is_taken_after_the_step_and_loses_nothing(number, raised, text_dataset, tmp_path):
+    undisturbed = run_of(tmp_path / "one", text_dataset)
+    train(undisturbed)
+    stopped = run_of(tmp_path / "two", text_dataset)
+    stopped.progress = lambda done, *rest, **note: signal.raise_signal(number) if done == 7 else None
+    before = signal.getsignal(number)
+    with pytest.raises(raised):
+        train(stopped)
+    assert stopped.checkpoints.steps() == [7]
+    assert signal.getsignal(number) is before
+    again = run_of(tmp_path / "two", text_dataset)
+    train(again)
+    assert same(again.weights.masters, undisturbed.weights.masters)

@@ -16,6 +16,7 @@ from lmworks.train.averaging import Average
 from lmworks.train.checkpoints import Checkpoints, Saved
 from lmworks.train.config import TrainConfig
 from lmworks.train.guards import Guard, TrainingStoppedError
+from lmworks.train.interrupting import interruptions
 from lmworks.train.loss_scale import LossScale
 from lmworks.train.noise_scale import NoiseScale, multiple_for
 from lmworks.train.objectives.objective import Objective
@@ -34,12 +35,14 @@ class Position:
     step      optimizer steps taken
     cursor    batches of the loader consumed: more than `step` where the batch grew or batches were left out
     multiple  batches of the loader in a step
+    tokens    seen, without padding
     targets   learned from
     """
 
     step: int = 0
     cursor: int = 0
     multiple: int = 1
+    tokens: int = 0
     targets: int = 0
 
 
@@ -107,52 +110,62 @@ class Run:
 def train(run: Run) -> Position:
     """Take all steps that are left, from the last checkpoint in the run's folder or from the beginning.
 
-    TrainingStoppedError when a guard ends it. What is on the disk then is the last checkpoint, as after a kill.
+    TrainingStoppedError when a guard ends it. What is on the disk then is the last checkpoint, as after a kill. A first
+    Ctrl-C or SIGTERM is taken after the step that runs: the run is saved, and the signal then does what it does.
     """
     if saved := run.checkpoints.steps():
         run.restore(saved[-1])
     log = RunLog(run.folder, run.position.step)
     clock = _Clock(run)
     try:
-        while run.position.cursor < run.loader.steps:
-            here = run.position
-            batches = [next(run.loader) for _ in range(min(here.multiple, run.loader.steps - here.cursor))]
-            examples = [
-                run.objective.examples(batch, seed=run.seed + here.cursor + number)
-                for number, batch in enumerate(batches)
-            ]
-            got = compute_gradients(
-                run.model, run.weights, run.objective, examples, run.config.part, run.scale.value, run.device
-            )
-            here.cursor += len(batches)
-            if run.scale.overflowed(got.norm):
-                log.write("event", here.step, text=f"float16 overflowed; the loss scale is now {run.scale.value:g}")
-                continue
-            loss = sum(got.losses.values())
-            if (objection := run.guard.objection(loss, got.norm)) is not None:
-                _react(run, objection, log)
-                continue
-            rate = multiplier(run.config.schedule, here.cursor - len(batches), run.loader.steps)
-            longest = run.config.clip
-            factor = 1.0 if longest is None or got.norm <= longest else longest / got.norm
-            run.weights.update(rate, factor / run.scale.value)
-            run.average.update(here.step)
-            here.step += 1
-            here.targets += got.targets
-            _grow(run, got, log)
-            clock.tell(loss, got, sum(int((batch.documents >= 0).sum()) for batch in batches))
-            last = here.cursor == run.loader.steps
-            if here.step % run.config.log == 0 or last:
-                log.write("step", here.step, cursor=here.cursor, loss=loss, **_each(got), rate=rate, **clock.rates())
-            if run.validate is not None and run.config.validate and (here.step % run.config.validate == 0 or last):
-                log.write("validation", here.step, **_told(run.validate()))
-            if clock.save_is_due() or last:
-                run.save()
-        run.checkpoints.wait()
+        with interruptions() as interruption:
+            while run.position.cursor < run.loader.steps and interruption.signal is None:
+                if (got := _step(run, log)) is None:
+                    continue
+                here, last = run.position, run.position.cursor == run.loader.steps
+                clock.tell(got)
+                if here.step % run.config.log == 0 or last:
+                    log.write("step", here.step, cursor=here.cursor, **_numbers(got), **clock.rates())
+                if run.validate is not None and run.config.validate and (here.step % run.config.validate == 0 or last):
+                    log.write("validation", here.step, **_told(run.validate()))
+                if clock.save_is_due():
+                    run.save()
+            run.save()  # the end, or what there is when somebody wants it to end
+            run.checkpoints.wait()
+        interruption.raise_again()
     finally:
         run.checkpoints.close()
         log.close()
     return run.position
+
+
+def _step(run: Run, log: RunLog) -> StepGradients | None:
+    """One step of the optimizers; None where its batches were left out."""
+    here = run.position
+    batches = [next(run.loader) for _ in range(min(here.multiple, run.loader.steps - here.cursor))]
+    examples = [
+        run.objective.examples(batch, seed=run.seed + here.cursor + number) for number, batch in enumerate(batches)
+    ]
+    got = compute_gradients(
+        run.model, run.weights, run.objective, examples, run.config.part, run.scale.value, run.device
+    )
+    rate = multiplier(run.config.schedule, here.cursor, run.loader.steps)
+    here.cursor += len(batches)
+    if run.scale.overflowed(got.norm):
+        log.write("event", here.step, text=f"float16 overflowed; the loss scale is now {run.scale.value:g}")
+        return None
+    if (objection := run.guard.objection(got.loss, got.norm)) is not None:
+        _react(run, objection, log)
+        return None
+    longest = run.config.clip
+    factor = 1.0 if longest is None or got.norm <= longest else longest / got.norm
+    run.weights.update(rate, factor / got.scale)
+    run.average.update(here.step)
+    here.step += 1
+    here.targets += got.targets
+    here.tokens += sum(int((batch.documents >= 0).sum()) for batch in batches)
+    _grow(run, got, log)
+    return replace(got, rate=rate)
 
 
 def _react(run: Run, objection: str, log: RunLog) -> None:
@@ -187,9 +200,9 @@ def _grow(run: Run, got: StepGradients, log: RunLog) -> None:
         here.multiple = wanted
 
 
-def _each(got: StepGradients) -> dict[str, Any]:
+def _numbers(got: StepGradients) -> dict[str, Any]:
     losses = got.losses if len(got.losses) > 1 else {}
-    return {**losses, "gradient_norm": got.norm, "targets": got.targets}
+    return {"loss": got.loss, **losses, "gradient_norm": got.norm, "targets": got.targets, "rate": got.rate}
 
 
 def _told(found: Validation) -> dict[str, Any]:
@@ -203,20 +216,20 @@ class _Clock:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.started = self.saved = time.monotonic()
-        self.tokens = 0  # by this process
+        self.before = run.position.tokens  # seen by other processes
         length = run.loader.config.length
         self.flops_per_token = 3 * flops_per_token(run.checkpoint.config, length)  # the backward is twice the forward
 
-    def tell(self, loss: float, got: StepGradients, tokens: int) -> None:
-        self.tokens += tokens
+    def tell(self, got: StepGradients) -> None:
         rates = self.rates()
-        note = f"loss {loss:.3f} · {rates['tokens_per_second']:,.0f} tokens/s"
+        note = f"loss {got.loss:.3f} · {rates['tokens_per_second']:,.0f} tokens/s"
         note += f" · {rates['utilisation']:.0%} of peak" if "utilisation" in rates else ""
         self.run.progress(self.run.position.cursor, self.run.loader.steps, "batches", note=note)
 
     def rates(self) -> dict[str, float]:
         seconds = max(time.monotonic() - self.started, 1e-9)
-        rates = {"seconds": seconds, "tokens_per_second": self.tokens / seconds, "stall": self.run.loader.stall_share}
+        tokens = self.run.position.tokens - self.before
+        rates = {"seconds": seconds, "tokens_per_second": tokens / seconds, "stall": self.run.loader.stall_share}
         if self.run.peak_flops:
             rates["utilisation"] = rates["tokens_per_second"] * self.flops_per_token / self.run.peak_flops
         return rates

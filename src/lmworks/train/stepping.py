@@ -17,12 +17,21 @@ class StepGradients:
     targets  over which the means were taken, of all losses together
     norm     of the gradient
     first    (targets, squared norm of the mean gradient) of the step's first part, if there were several
+    scale    that the gradients which the weights now have are multiplied with
+    rate     what the learning rate was multiplied with, once the step was taken
     """
 
     losses: dict[str, float]
     targets: int
     norm: float
     first: tuple[int, float] | None
+    scale: float = 1.0
+    rate: float = 0.0
+
+    @property
+    def loss(self) -> float:
+        """What was minimised, without smoothing and penalties."""
+        return sum(self.losses.values())
 
 
 def compute_gradients(
@@ -61,7 +70,7 @@ def compute_gradients(
         for name, loss in losses.items():
             sums[name] += loss.metrics.get("nats", loss.sum).detach()
     means = {name: float(sums[name]) / max(counts[name], 1) for name in counts}
-    return StepGradients(means, sum(counts.values()), float(weights.gradient_norm()) / scale, first)
+    return StepGradients(means, sum(counts.values()), float(weights.gradient_norm()) / scale, first, scale)
 
 
 def _parts(examples: Any, size: int | None) -> list[Any]:

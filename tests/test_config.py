@@ -1,5 +1,6 @@
 """The strict loader: what it accepts, what it refuses, and that it says where and what is allowed."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -178,3 +179,63 @@ def test_a_default_as_it_is_described_can_be_set():
         if default:
             assign(built, *parse_assignment(f"{key}={default}"))
     assert from_mapping(Told, built) == Told("x")
+
+
+class TestPartsOfTables:
+    """A table that names some keys changes these, and leaves the rest as the field's default has it."""
+
+    @dataclass(frozen=True)
+    class Warm:
+        degrees: float = 30.0
+        fan: bool = False
+        kind: Literal["warm"] = "warm"
+
+    @dataclass(frozen=True)
+    class Cold:
+        degrees: float = 5.0
+        kind: Literal["cold"] = "cold"
+
+    @dataclass(frozen=True)
+    class House:
+        air: "TestPartsOfTables.Cold | TestPartsOfTables.Warm" = field(
+            default_factory=lambda: TestPartsOfTables.Warm(20.0, fan=True)
+        )
+        rooms: int = 1
+
+    @dataclass(frozen=True)
+    class Street:
+        first: "TestPartsOfTables.House" = field(
+            default_factory=lambda: TestPartsOfTables.House(TestPartsOfTables.Warm(25.0, fan=True), 7)
+        )
+
+    @pytest.mark.parametrize(
+        ("table", "expected"),
+        [
+            ({}, Warm(20.0, True)),
+            ({"air": {"degrees": 22.0}}, Warm(22.0, True)),
+            ({"air": {"fan": False}}, Warm(20.0, False)),
+            ({"air": {"kind": "warm", "degrees": 1}}, Warm(1.0, True)),
+            ({"air": {"kind": "cold"}}, Cold(5.0)),
+            ({"air": {"kind": "cold", "degrees": 2}}, Cold(2.0)),
+        ],
+    )
+    def test_a_union(self, table, expected):
+        assert from_mapping(self.House, table).air == expected
+
+    def test_two_levels(self):
+        street = from_mapping(self.Street, {"first": {"rooms": 3}})
+        assert street.first == self.House(self.Warm(25.0, fan=True), 3)
+        street = from_mapping(self.Street, {"first": {"air": {"fan": False}}})
+        assert street.first == self.House(self.Warm(25.0, fan=False), 7)
+
+    @pytest.mark.parametrize(
+        ("table", "problem"),
+        [
+            ({"air": {"degres": 1}}, 'air.degres: unknown key "degres"; did you mean "degrees"?'),
+            ({"air": {"kind": "wram"}}, 'air.kind: unknown kind "wram"; did you mean "warm"?'),
+            ({"air": {"degrees": "x"}}, "air.degrees: expected a number"),
+        ],
+    )
+    def test_errors_name_the_key(self, table, problem):
+        with pytest.raises(ConfigError, match=re.escape(problem)):
+            from_mapping(self.House, table)

@@ -31,6 +31,9 @@ class ConfigError(ValueError):
 def from_mapping(cls: type[T], mapping: Mapping[str, Any], path: Sequence[str] = ()) -> T:
     """Build the dataclass `cls` from a mapping; `path` is where the mapping stands, for error messages.
 
+    What a table leaves out is as it is in the field's default: `train.log = 5` changes the log and nothing else of a
+    `train` that a stage gave defaults of its own. A table of another `kind` than the default's stands for itself.
+
     Raises ConfigError for an unknown key (naming the allowed ones and the nearest), a missing one, or a wrong type.
     """
     if not isinstance(mapping, Mapping):
@@ -40,8 +43,12 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], path: Sequence[str] =
     for key in mapping:
         if key not in allowed:
             raise ConfigError([*path, key], unknown("key", key, allowed))
-    values = {key: _convert(hints[key], value, [*path, key]) for key, value in mapping.items()}
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    values = {
+        key: _convert(hints[key], _completed(_default_of(fields[key]), value), [*path, key])
+        for key, value in mapping.items()
+    }
+    for field in fields.values():
         has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
         if field.init and field.name not in values and not has_default:
             raise ConfigError([*path, field.name], f"missing; expected {_describe(hints[field.name])}")
@@ -49,6 +56,22 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], path: Sequence[str] =
         return cls(**values)
     except ValueError as error:  # a __post_init__ that checks what types cannot say
         raise ConfigError(path, str(error)) from error
+
+
+def _default_of(field: dataclasses.Field) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _completed(default: Any, value: Any) -> Any:
+    """A table with what the default has besides, tables in it too, where both are of one kind."""
+    if not isinstance(value, Mapping) or not dataclasses.is_dataclass(default) or isinstance(default, type):
+        return value
+    known = {inner.name: getattr(default, inner.name) for inner in dataclasses.fields(default) if inner.init}
+    if "kind" in value and value["kind"] not in typing.get_args(typing.get_type_hints(type(default)).get("kind")):
+        return value  # another member of a union
+    if not value.keys() <= known.keys():  # for the error that names what is allowed
+        return {**({"kind": known["kind"]} if "kind" in known else {}), **value}
+    return {**known, **{name: _completed(known[name], inner) for name, inner in value.items()}}
 
 
 def to_mapping(value: Any) -> Any:
@@ -75,7 +98,7 @@ def described(cls: type, defaults: Any = None) -> dict[str, tuple[str, str]]:
     for field in dataclasses.fields(cls):
         if field.name not in sentences:
             raise ValueError(f"the docstring of {cls.__name__} says nothing about {field.name}")
-        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        default = _default_of(field)
         default = default if defaults is None else getattr(defaults, field.name)
         if dataclasses.is_dataclass(default):
             inner = described(type(default), default)
@@ -183,12 +206,24 @@ def _convert_union(hint: Any, arguments: tuple[Any, ...], value: Any, path: list
     options = [argument for argument in arguments if argument is not types.NoneType]
     if len(options) == 1:
         return _convert(options[0], value, path)
+    kinds = {kind: option for option in options if (kind := _kind_of(option)) is not None}
+    if isinstance(value, Mapping) and value.get("kind") is not None and kinds:
+        if value["kind"] not in kinds:
+            raise ConfigError([*path, "kind"], unknown("kind", str(value["kind"]), list(kinds)))
+        return _convert(kinds[value["kind"]], value, path)
     for option in options:
         try:
             return _convert(option, value, path)
         except ConfigError:
             continue
     raise ConfigError(path, f"expected {_describe(hint)}, got {value!r}")
+
+
+def _kind_of(option: Any) -> str | None:
+    """What tells a dataclass of a union from the others: the default of its field `kind`."""
+    if not dataclasses.is_dataclass(option):
+        return None
+    return next((str(field.default) for field in dataclasses.fields(option) if field.name == "kind"), None)
 
 
 def _convert_scalar(hint: Any, value: Any, path: list[str]) -> Any:

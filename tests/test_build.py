@@ -187,6 +187,27 @@ def test_an_input_that_no_stage_made_is_told_what_it_is(toy, tmp_path):
         run_alone("toy.total", toy / "sum", [toy / "some"], [], [])
 
 
+def test_a_stage_alone_goes_on_only_from_its_own_settings(toy, monkeypatch):
+    """What a killed run had finished belongs to its settings: with others, all is made anew."""
+    monkeypatch.chdir(toy)
+
+    def stop(config, context):
+        (context.work / "done").write_text("10\n20\n")  # two lines were done with factor 10
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(toy_stages, "numbers", stop, raising=True)
+    with pytest.raises(KeyboardInterrupt):
+        run_alone("toy.numbers", toy / "out", [], [], ["file=values.txt", "factor=10"])
+    monkeypatch.undo()
+    monkeypatch.chdir(toy)
+    for module in (recipes, builds):
+        monkeypatch.setattr(module, "STAGES", toy_stages.STAGES)
+    run_alone("toy.numbers", toy / "out", [], [], ["file=values.txt", "factor=3"])
+    assert (toy / "out" / "numbers.txt").read_text().split() == ["3", "6", "9", "12"]
+    assert ran(toy) == ["1", "2", "3", "4"]
+    assert not (toy / ".out.work").exists()
+
+
 def test_the_roles_of_models_are_those_of_the_stage(toy, monkeypatch):
     stages = toy_stages.STAGES | {"toy.total": replace(toy_stages.STAGES["toy.total"], models=("embedder",))}
     for module in (recipes, builds):

@@ -143,12 +143,14 @@ def run_alone(
         raise ConfigError((), "two inputs have the same folder name, which names them in the manifest; rename one")
     paths = {role: located(source, Path.cwd()) for role, source in roles.items()}
     work = out.with_name(f".{out.name}.work")
+    mine = work / _key(spec, done, paths, Path.cwd())  # what other settings or inputs left is not gone on from
     console = console or Console(stderr=True, emoji=False)
     try:
-        outcome = _make(spec, use, out, work, done, paths, Path.cwd(), console)
+        outcome = _make(spec, use, out, mine, done, paths, Path.cwd(), console)
     except BaseException:
-        with contextlib.suppress(OSError):
-            work.rmdir()  # where nothing was begun, nothing is left
+        for folder in (mine, work):
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # where nothing was begun, nothing is left
         raise
     shutil.rmtree(work)
     return outcome

@@ -22,6 +22,7 @@ from lmworks.train.config import (
 from lmworks.train.guards import TrainingStoppedError
 from lmworks.train.loop import Run, train
 from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.recomputing import blocks, recompute
 from lmworks.train.run_log import read_log
 from training_cases import loader_config, new_checkpoint, write_text_dataset
 
@@ -129,6 +130,19 @@ def test_recomputing_changes_no_bit(policy, text_dataset, tmp_path):
     train(kept)
     train(again)
     assert losses(tmp_path / "r") == losses(tmp_path / "k")
+
+
+def test_a_policy_of_recomputing_takes_the_place_of_the_one_before():
+    """The forward of a block runs twice a step where blocks are recomputed, however often that was asked for."""
+    model = new_checkpoint().model.train()
+    block = blocks(model)[0]
+    calls = []
+    block.attention.register_forward_pre_hook(lambda *_: calls.append(1))
+    for policy, expected in (("blocks", 2), ("blocks", 2), ("selective", 2), ("nothing", 1)):
+        recompute(model, policy)
+        calls.clear()
+        model(torch.arange(9)[None]).sum().backward()
+        assert len(calls) == expected
 
 
 class TestGuards:

@@ -34,6 +34,14 @@ def test_warmup_stable_decay(shape, half):
     assert [multiplier(schedule, step, 100) for step in (0, 79, 80, 90)] == pytest.approx([1.0, 1.0, 1.0, half])
 
 
+def test_a_decay_begins_after_the_warm_up():
+    """A warm-up of 40 of 50 steps reaches into a decay over the last 40: what is left, 10 steps, decays."""
+    schedule = WarmupStableDecay(40, 0.8, 0.0)
+    found = [multiplier(schedule, step, 50) for step in range(38, 51)]
+    assert found == pytest.approx([39 / 40, 1.0, *(1 - n / 10 for n in range(11))])
+    assert [multiplier(WarmupStableDecay(9, 1.0), step, 9) for step in (8, 9)] == [1.0, 1.0]
+
+
 def test_inverse_sqrt_is_vaswanis():
     """lrate = d^-0.5 · min(step^-0.5, step · warmup^-1.5), in units of its peak, with their steps from 1."""
     for step in (1, 5, 10, 11, 40, 1000):

@@ -27,11 +27,17 @@ _KEPT = {
 
 
 def recompute(model: Transformer, policy: Recompute) -> Transformer:
-    """Changes how the blocks of `model` run while it is trained; the numbers stay the same, bit for bit. Returns it."""
-    if policy == "nothing":
-        return model
+    """Changes how the blocks of `model` run while it is trained; the numbers stay the same, bit for bit. Returns it.
+
+    The policy takes the place of an earlier one.
+    """
     for block in blocks(model):
-        block.forward = partial(_run, block.forward, policy == "selective")
+        forward = block.forward
+        if isinstance(forward, partial) and forward.func is _run:
+            forward = forward.args[0]
+            block.forward = forward
+        if policy != "nothing":
+            block.forward = partial(_run, forward, policy == "selective")
     return model
 
 

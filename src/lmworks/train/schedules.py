@@ -23,9 +23,10 @@ def multiplier(schedule: configs.Schedule, step: float, steps: int) -> float:
             return final + (1 - final) * (1 - done)
         case configs.WarmupStableDecay(decay=decay, final=final, shape=shape):
             left = steps - step
-            if left >= decay * steps:
+            decaying = max(min(decay * steps, steps - warmup), 0)  # a decay begins when the warm-up has ended
+            if left >= decaying:
                 return 1.0
-            decayed = 1 - left / (decay * steps)
+            decayed = 1 - left / decaying
             return final + (1 - final) * (1 - (sqrt(decayed) if shape == "sqrt" else decayed))
         case configs.InverseSqrt():
             return sqrt(warmup / (step + 1))

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 
 from lmworks.data.loader import Loader
 from lmworks.model.checkpoint import load
+from lmworks.train.checkpoints import Checkpoints
 from lmworks.train.config import (
     AdamW,
     CheckpointConfig,
@@ -19,7 +21,7 @@ from lmworks.train.config import (
     Sgd,
     TrainConfig,
 )
-from lmworks.train.guards import TrainingStoppedError
+from lmworks.train.guards import Guard, TrainingStoppedError
 from lmworks.train.loop import Run, train
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.recomputing import blocks, recompute
@@ -177,11 +179,70 @@ class TestGuards:
         events = [line["text"] for line in read_log(tmp_path / "log.jsonl") if line["kind"] == "event"]
         assert events == ["the loss is nan at batch 11: skip"]
 
+    def test_a_loss_that_has_moved_for_good_ends_the_run(self, text_dataset, tmp_path):
+        """From batch 11 on the loss is 9 nats higher: nine steps are left out, and the tenth ends the run."""
+        guard = GuardConfig(action="skip", deviations=6, memory=5)
+        run = run_of(tmp_path, text_dataset, loader={"steps": 60}, guard=guard)
+        objective = run.objective
+
+        class Shifted(CausalLanguageModel):
+            def losses(self, model, examples):
+                found = objective.losses(model, examples)
+                if run.position.cursor >= 11:
+                    found["next_token"].metrics["nats"] += 9 * found["next_token"].count
+                return found
+
+        run.objective = Shifted()
+        with pytest.raises(TrainingStoppedError, match="for 10 steps in a row"):
+            train(run)
+        assert (run.position.step, run.position.cursor) == (11, 21)
+
+    def test_jumps_that_are_no_row_do_not_end_it(self):
+        guard = Guard(GuardConfig(action="skip", deviations=6, memory=5))
+        found = [guard.objection(9.0 if number % 7 == 0 else 1.0, 1.0) is not None for number in range(1, 150)]
+        assert sum(found) == 21
+        assert guard.jumps == 0
+
     def test_rewind(self, text_dataset, tmp_path):
         """Back to step 10, on with the batch after the bad one: batches 10 and 11 are left out."""
         run = self.a_run(tmp_path, text_dataset, "rewind")
         position = train(run)
         assert (position.step, position.cursor, run.guard.rewinds) == (18, 20, 1)
+
+    def test_where_a_rewind_goes_does_not_depend_on_the_disk(self, text_dataset, tmp_path, monkeypatch):
+        """A checkpoint that is still being written is gone back to all the same."""
+        slow = Checkpoints._write
+
+        def write(*arguments):
+            time.sleep(0.2)
+            slow(*arguments)
+
+        expected = self.a_run(tmp_path / "one", text_dataset, "rewind")
+        train(expected)
+        monkeypatch.setattr(Checkpoints, "_write", write)
+        found = self.a_run(tmp_path / "two", text_dataset, "rewind")
+        found.checkpoints.background = True
+        train(found)
+        assert found.position == expected.position
+        assert same(found.weights.masters, expected.weights.masters)
+        steps = [line["step"] for line in read_log(tmp_path / "two" / "log.jsonl") if line["kind"] == "step"]
+        assert steps == list(range(1, 19))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"optimizer": Sgd(rate=0.1)}, "its optimizer was adamw, is sgd"),
+        ({"precision": "bfloat16"}, "its precision was float32, is bfloat16"),
+        ({"family": "gpt2"}, "another model"),
+        ({"average": 0.9}, "averaged other weights, or none"),
+        ({"loader": {"steps": 3, "seed": 5}}, "another stream"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(change, problem, text_dataset, tmp_path):
+    train(run_of(tmp_path, text_dataset, loader={"steps": 3}))
+    with pytest.raises(ValueError, match=problem):
+        train(run_of(tmp_path, text_dataset, **({"loader": {"steps": 3}} | change)))
 
 
 def test_optimizer_state_is_named_by_weights(text_dataset, tmp_path):

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -89,7 +90,7 @@ class Checkpoints:
             optimizers = load_file(folder / STATE / "optimizers.safetensors")
             average = folder / STATE / "average.safetensors"
             averaged = load_file(average) if average.exists() else {}
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ValueError(f"{folder} cannot be gone on from: {error}") from error
         return Saved(load(folder, dtype="stored").weights, optimizers, averaged, state)
 

@@ -84,7 +84,7 @@ class Run:
     def save(self) -> None:
         """A checkpoint of this moment, from which another process goes on to the same end."""
         numbers = {name: getattr(self, name).state() for name in ("scale", "noise", "guard")}
-        state = {"position": asdict(self.position), "loader": self.loader.state(), **numbers}
+        state = {"position": asdict(self.position), "loader": self.loader.state(), **self._form(), **numbers}
         frozen = {name: p for name, p in self.model.named_parameters() if name not in self.weights.masters}
         weights = {**frozen, **self.weights.masters}
         saved = Saved(weights, self.weights.state(), self.average.weights, state)
@@ -93,13 +93,23 @@ class Run:
     def restore(self, step: int) -> None:
         """Back, or on, to a checkpoint. ValueError for one of another model, optimizer or stream of batches."""
         saved = self.checkpoints.read(step)
-        masters = {name: saved.weights[name] for name in self.weights.masters}
+        for name, now in self._form().items():
+            if (was := saved.state.get(name)) != now:
+                raise ValueError(f"the checkpoint of step {step} is another run's: its {name} was {was}, is {now}")
+        masters = {name: saved.weights[name] for name in self.weights.masters if name in saved.weights}
+        for name, weight in masters.items():
+            if weight.shape != self.weights.masters[name].shape:
+                raise ValueError(f"the checkpoint of step {step} is another model's: the shape of {name} differs")
         self.weights.load(masters, saved.optimizers)
         self.average.load(saved.average)
         self.position = Position(**saved.state["position"])
         for name in ("scale", "noise", "guard"):
             setattr(self, name, replace(getattr(self, name), **saved.state[name]))
         self.loader.restore(saved.state["loader"])
+
+    def _form(self) -> dict[str, str]:
+        """The settings that decide what a checkpoint's numbers mean."""
+        return {"optimizer": self.config.optimizer.kind, "precision": self.config.precision}
 
     def finished(self) -> Checkpoint:
         """What was trained: the averaged weights where the run averages, else the masters."""
@@ -171,9 +181,11 @@ def _step(run: Run, log: RunLog) -> StepGradients | None:
 def _react(run: Run, objection: str, log: RunLog) -> None:
     """To a step that is not to be taken: its batches are left out, and the run stops, goes on, or goes back."""
     here, action = run.position, run.config.guard.action
-    log.write("event", here.step, text=f"{objection} at batch {here.cursor - 1}: {action}")
+    told = f"{objection} at batch {here.cursor - 1}: {action}"
+    run.checkpoints.wait()  # or it would depend on the disk's speed where a run goes back to
     saved = run.checkpoints.steps()
     if action == "stop" or (action == "rewind" and (not saved or run.guard.rewinds >= run.config.guard.rewinds)):
+        log.write("event", here.step, text=told)
         raise TrainingStoppedError(
             f"step {here.step + 1}: {objection}. The weights are those before it; the last checkpoint is "
             f"{run.checkpoints.path(saved[-1]) if saved else 'none'}. Lower the rate, clip, or set guard.action"
@@ -183,6 +195,8 @@ def _react(run: Run, objection: str, log: RunLog) -> None:
         run.restore(saved[-1])
         run.guard.rewinds, run.position.cursor = rewinds, here.cursor
         run.loader.seek(here.cursor)
+        log.drop_after(run.position.step)
+    log.write("event", run.position.step, text=told)
 
 
 def _grow(run: Run, got: StepGradients, log: RunLog) -> None:

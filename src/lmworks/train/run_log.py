@@ -15,13 +15,21 @@ class RunLog:
 
     def __init__(self, folder: Path, step: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / LOG
-        kept = [line for line in read_log(path) if line["step"] <= step] if path.exists() else []
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
-        temporary.replace(path)
-        self._file: TextIO = path.open("a", encoding="utf-8")
+        self._path = folder / LOG
+        self._file = self._opened(step)
         self._board = _tensorboard(folder, step)
+
+    def _opened(self, step: int) -> TextIO:
+        kept = [line for line in read_log(self._path) if line["step"] <= step] if self._path.exists() else []
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+        temporary.replace(self._path)
+        return self._path.open("a", encoding="utf-8")
+
+    def drop_after(self, step: int) -> None:
+        """The run goes back to a step: what was logged after it will be told again."""
+        self._file.close()
+        self._file = self._opened(step)
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """`kind` is what the line is about: "step", "validation", "checkpoint", "event"."""

@@ -6,6 +6,8 @@ from typing import Any
 
 from lmworks.train.config import GuardConfig
 
+MOST_JUMPS = 10  # in a row; a loss that returns does so within a few steps
+
 
 class TrainingStoppedError(RuntimeError):
     """A guard ended the run; its last checkpoint stays."""
@@ -18,6 +20,7 @@ class Guard:
     mean, variance  exponential averages of the losses that passed, over about `config.memory` steps
     seen            how many passed
     rewinds         how often the run went back already
+    jumps           how many losses before this one jumped, one after another
     """
 
     config: GuardConfig
@@ -25,9 +28,14 @@ class Guard:
     variance: float = 0.0
     seen: int = 0
     rewinds: int = 0
+    jumps: int = 0
 
     def objection(self, loss: float, norm: float) -> str | None:
-        """What is wrong with a step of this loss and gradient norm; a loss without objection is remembered."""
+        """What is wrong with a step of this loss and gradient norm; a loss without objection is remembered.
+
+        TrainingStoppedError at the last of `MOST_JUMPS` jumps in a row: such a loss has not jumped, it has moved, and
+        leaving out what is like it would leave out the rest of the run.
+        """
         if not math.isfinite(loss):
             return f"the loss is {loss}"
         if not math.isfinite(norm):
@@ -35,7 +43,15 @@ class Guard:
         deviation = math.sqrt(self.variance)
         limit = self.mean + max(self.config.deviations * deviation, self.config.least)
         if self.config.deviations and self.seen >= self.config.memory and loss > limit:
+            self.jumps += 1
+            if self.jumps >= MOST_JUMPS:
+                raise TrainingStoppedError(
+                    f"the loss is {loss:.4f} and has been far above its mean, {self.mean:.4f} ± {deviation:.4f}, for "
+                    f"{self.jumps} steps in a row: it does not come back by leaving steps out. Look at the data from "
+                    "there on, lower the rate, or raise guard.deviations or guard.least"
+                )
             return f"the loss jumped to {loss:.4f}, from {self.mean:.4f} ± {deviation:.4f}"
+        self.jumps = 0
         self.seen += 1
         weight = max(1 / self.config.memory, 1 / self.seen)  # a plain mean until the memory is full
         change = loss - self.mean
@@ -44,4 +60,10 @@ class Guard:
         return None
 
     def state(self) -> dict[str, Any]:
-        return {"mean": self.mean, "variance": self.variance, "seen": self.seen, "rewinds": self.rewinds}
+        return {
+            "mean": self.mean,
+            "variance": self.variance,
+            "seen": self.seen,
+            "rewinds": self.rewinds,
+            "jumps": self.jumps,
+        }

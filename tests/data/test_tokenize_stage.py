@@ -22,6 +22,8 @@ from lmworks.model.finding_tokenizers import find_tokenizer
 from lmworks.model.stage_tokenize import check, outside_digest, tokenize
 from lmworks.records import Conversation, Document, Message
 from lmworks.tokenizer.chat import ChatRenderer
+from lmworks.tokenizer.families import chat_template
+from lmworks.tokenizer.folder import read_chat_template
 
 TEXTS = ["one text", "", "größer 🙂", *(f"text number {n} " * (n % 7) for n in range(40))]
 DOCUMENTS = [Document(text, f"uri {n}", "text/plain", "plain", "1", "0" * 64) for n, text in enumerate(TEXTS)]
@@ -306,6 +308,12 @@ def test_functions_of_a_row_are_told_to_the_model(talks, tmp_path, tiny_tokenize
         ('{"text": "a"}', r"a\.jsonl, line 22: an object needs the list of its messages"),
         ('{"messages": [{"role": "bot", "content": "x"}]}', "line 22: message 1 must be an object"),
         ("{", "line 22 is not JSON"),
+        (r'[{"role": "user", "content": "\ud800"}]', r"line 22 holds \\ud800, one half of a character"),
+        (
+            r'[{"role": "assistant", "tool_calls": [{"name": "f", "arguments": "{\"a\": \"\\udfff\"}"}]}]',
+            r"line 22 holds \\udfff",
+        ),
+        ('[{"role": "assistant", "tool_calls": [{"name": "f", "arguments": {"a": NaN}}]}]', "line 22 holds NaN"),
     ],
 )
 def test_a_bad_row_is_refused_before_anything_is_written(talks, tmp_path, row, problem):
@@ -330,6 +338,40 @@ def test_what_conversations_need_is_named(talks, context, tmp_path, tiny_tokeniz
     (talks.inputs["vocabulary"] / "tokenizer_config.json").unlink()
     with pytest.raises(ValueError, match=r"vocabulary has no chat template: .* family=chatml"):
         tokenize(config, fresh(talks, tmp_path, "third"))
+
+
+def test_the_template_that_wrote_conversations_lies_beside_them(talks, context, tmp_path):
+    config = TokenizeConfig(conversations=("talks",))
+    tokenize(config, talks)
+    assert read_chat_template(talks.output) == TEMPLATE
+    family = fresh(talks, tmp_path, "second")
+    tokenize(replace(config, family="chatml"), family)
+    assert read_chat_template(family.output) == chat_template("chatml") != TEMPLATE
+    documents = fresh(context, tmp_path, "third")
+    tokenize(TokenizeConfig(), documents)
+    assert read_chat_template(documents.output) is None
+
+
+def test_conversations_that_teach_nothing_are_refused(talks, tmp_path):
+    path = tmp_path / "talks" / "a.jsonl"
+    asked = [{"messages": talk["messages"][:1]} for talk in TALKS]
+    path.write_text("\n".join(map(json.dumps, asked)))
+    with pytest.raises(ValueError, match=r"nothing to learn in talks: no token of its 20 conversations"):
+        tokenize(TokenizeConfig(conversations=("talks",)), talks)
+    path.write_text("\n".join(map(json.dumps, [*asked, TALKS[0]])))
+    assert tokenize(TokenizeConfig(conversations=("talks",)), fresh(talks, tmp_path, "second")).metrics[
+        "learned_tokens"
+    ]
+
+
+def test_an_answer_that_would_teach_nothing_is_named_by_its_line(talks, tmp_path, tiny_tokenizer):
+    """The line of the file, whatever lies before it."""
+    hiding = "{% for m in messages %}{{ m.content if m.role == 'user' else 'x' }}\n{% endfor %}"
+    tiny_tokenizer.save(talks.inputs["vocabulary"], chat_template=hiding)
+    lines = [json.dumps(TALKS[0]["messages"][:1]), "", json.dumps(TALKS[3])]
+    (tmp_path / "talks" / "a.jsonl").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 3: nothing would be learned from message 2"):
+        tokenize(TokenizeConfig(conversations=("talks",)), talks)
 
 
 def test_conversations_and_their_template_are_part_of_the_key(talks, tmp_path, tiny_tokenizer):

@@ -12,6 +12,7 @@ from lmworks.artefact import read_manifest
 from lmworks.build import run_alone
 from lmworks.config import ConfigError, from_mapping, to_mapping
 from lmworks.generate import Request, SamplingParameters
+from lmworks.model.finding_tokenizers import find_tokenizer
 from lmworks.records import Message
 from lmworks.train.config import PretrainConfig, TrainConfig
 from lmworks.train.dial import Derived, derive
@@ -116,6 +117,23 @@ def test_dialogues_teach_the_assistants_turns_and_their_template(workspace):
     )
     assert completion.text == "the cat"
     assert completion.finish_reason == "stop"
+
+
+def test_the_template_is_that_of_the_conversations(workspace):
+    """Also one of the tokenizer's own, which no setting names; two of them cannot be served together."""
+    talks = workspace / "few.jsonl"
+    talks.write_text('[{"role": "user", "content": "dog"}, {"role": "assistant", "content": "the cat"}]\n')
+    own = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|endoftext|>{% endfor %}"
+    find_tokenizer(str(workspace / "vocabulary")).tokenizer.save(workspace / "own", own)
+    settings = [f'conversations=["{talks}"]']
+    run("data.tokenize", workspace / "of own", [], [*settings, f'tokenizer="{workspace / "own"}"'])
+    run("data.tokenize", workspace / "of chatml", [workspace / "vocabulary"], [*settings, "family=chatml"])
+    short = ["epochs=1", "batch=1", "length=64", "train.precision=float32"]
+    run("train.finetune", workspace / "taught", [workspace / "model", workspace / "of own"], short)
+    assert lmworks.load(workspace / "taught").chat_template == own
+    with pytest.raises(ValueError, match=r"conversations of .* are written by different chat templates"):
+        inputs = [workspace / name for name in ("model", "of own", "of chatml")]
+        run("train.finetune", workspace / "x", inputs, short)
 
 
 def test_the_same_run_makes_the_same_bytes(workspace):

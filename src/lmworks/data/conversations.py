@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lmworks.data.files import FoundFile, NoSourceError, find_files
-from lmworks.records import Conversation, LeftOut, Message
+from lmworks.records import Conversation, LeftOut, Message, Provenance
 
 _ROLES = ("system", "user", "assistant", "tool")
 _KEYS = ("role", "content", "tool_calls", "name", "tool_call_id")
@@ -54,7 +54,8 @@ def read_conversations(files: Sequence[Path]) -> Iterator[Conversation]:
 def parse_conversation(found: Any, where: str) -> Conversation:
     """A list of messages, or an object with it as `messages` and, perhaps, `tools`.
 
-    Arguments of calls are objects, or their JSON as OpenAI's API has them. ValueError says `where` it is not so.
+    Arguments of calls are objects, or their JSON as OpenAI's API has them. `where` is the source of its provenance.
+    ValueError says `where` it is not so.
     """
     tools: Any = []
     if isinstance(found, dict):
@@ -66,7 +67,9 @@ def parse_conversation(found: Any, where: str) -> Conversation:
             f'{where}: a conversation is a list of messages, {{"role": ..., "content": ...}}, and not empty'
         )
     messages = tuple(_message(each, f"{where}: message {number}") for number, each in enumerate(found, 1))
-    return Conversation(messages, tools=tuple(parse_tools(tools, where)))
+    conversation = Conversation(messages, Provenance(source=where), tuple(parse_tools(tools, where)))
+    _check_encodable(conversation, where)
+    return conversation
 
 
 def parse_tools(found: Any, where: str) -> list[Mapping[str, Any]]:
@@ -113,6 +116,20 @@ def _call(call: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(arguments, dict):
         raise ValueError(f"{where}: the arguments of {inner['name']} must be an object, got {arguments!r:.100}")
     return {**call, "type": "function", "function": {**inner, "arguments": arguments}}
+
+
+def _check_encodable(conversation: Conversation, where: str) -> None:
+    """JSON may spell half of a surrogate pair, which UTF-8 has no bytes for, and Python reads NaN, which JSON lacks."""
+    rows = [(m.role, m.content, m.tool_calls, m.name, m.tool_call_id) for m in conversation.messages]
+    try:
+        json.dumps([rows, conversation.tools], ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])[1:-1]
+        raise ValueError(
+            f"{where} holds {half}, one half of a character written as two: write both halves, or leave it out"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{where} holds NaN or Infinity, which JSON does not have: write null or a text") from error
 
 
 def read_text(path: Path) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from lmworks.artefact import StageContext, StageResult
+from lmworks.artefact import StageContext, StageResult, write_text
 from lmworks.data.config import TokenizeConfig
 from lmworks.data.conversations import conversation_files, read_conversations
 from lmworks.data.store import DOCUMENTS, DocumentStore
@@ -21,6 +21,7 @@ from lmworks.data.tokenising import (
 from lmworks.records import Conversation, Document, LeftOut
 from lmworks.report import Section, Table
 from lmworks.tokenizer.chat import ChatRenderer
+from lmworks.tokenizer.folder import CHAT_TEMPLATE
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 _SHOWN = 3  # documents that the report shows
@@ -66,9 +67,10 @@ def write_documents(config: TokenizeConfig, context: StageContext, tokenizer: To
 
 
 def write_conversations(config: TokenizeConfig, context: StageContext, renderer: ChatRenderer) -> StageResult:
-    """Shards of `config.conversations`, with the mask of what the assistant says.
+    """Shards of `config.conversations`, with the mask of what the assistant says, and the chat template beside them.
 
-    All of them are parsed before any is written: ValueError names the line of one that is none.
+    All of them are parsed before any is written: ValueError names the line of one that is none. ValueError, too, where
+    no token of all is the assistant's.
     """
     left_out: list[LeftOut] = []
     files = conversation_files(config.conversations, context.base, left_out)
@@ -85,10 +87,17 @@ def write_conversations(config: TokenizeConfig, context: StageContext, renderer:
     dataset = _write(*(config, context, tokenizer, rows, total, "conversations"), conversation_hash, convert)
     lengths = [len(shard.tokens) for shard in dataset.shards]
     learned = [shard.mask(0, length) for shard, length in zip(dataset.shards, lengths, strict=True)]
+    to_learn = sum(int(mask.sum()) for mask in learned if mask is not None)
+    if not to_learn:
+        raise ValueError(
+            f"there is nothing to learn in {', '.join(config.conversations)}: no token of its {dataset.documents} "
+            'conversations is the assistant\'s; add messages of the role "assistant"'
+        )
+    write_text(context.output / CHAT_TEMPLATE, renderer.template.source)
     metrics = {
         "conversations": dataset.documents,
         "tokens": dataset.tokens,
-        "learned_tokens": sum(int(mask.sum()) for mask in learned if mask is not None),
+        "learned_tokens": to_learn,
         "shards": len(dataset.shards),
         "left_out": sum(item.count for item in left_out),
         "vocabulary": dataset.index.vocabulary,

@@ -65,14 +65,15 @@ def tokenize_conversations(
     """Conversations through the chat template, with the mask of what the assistant says; `end` is learned too.
 
     The hash is `conversation_hash`. ValueError for a conversation of which the template leaves an
-    assistant's message out of the mask.
+    assistant's message out of the mask says where it is from.
     """
-    for number, conversation in enumerate(conversations):
+    for number, conversation in enumerate(conversations, start=1):
         rendered = renderer.render(conversation.messages, tools=conversation.tools)
         if rendered.untrained:
+            where = conversation.provenance.source or f"conversation {number}"
             raise ValueError(
-                f"conversation {number}: nothing would be learned from the assistant's message "
-                f"{rendered.untrained[0]}, whose place the chat template hides; mark it with {{% generation %}} there"
+                f"{where}: nothing would be learned from message {rendered.untrained[0] + 1}, the assistant's, whose "
+                "place the chat template hides; mark it with {% generation %} there"
             )
         ids, mask = list(rendered.ids), list(rendered.training_mask)
         if end is not None:

@@ -6,11 +6,13 @@ from typing import Any
 
 from lmworks.tokenizer.tokenizer import read_json
 
+CHAT_TEMPLATE = "chat_template.jinja"
+
 
 def read_chat_template(folder: Path) -> str | None:
     """From `chat_template.jinja`, or from `tokenizer_config.json`: one template, or a list with one named `default`."""
-    if (folder / "chat_template.jinja").exists():
-        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    if (folder / CHAT_TEMPLATE).exists():
+        return (folder / CHAT_TEMPLATE).read_text(encoding="utf-8")
     template = read_json(folder / "tokenizer_config.json").get("chat_template")
     if isinstance(template, list):
         return {entry["name"]: entry["template"] for entry in template}.get("default")

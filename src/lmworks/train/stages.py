@@ -21,7 +21,7 @@ from lmworks.model.finding_tokenizers import find_tokenizer, own_chat_template
 from lmworks.model.initialisation import PUBLISHED, initialise
 from lmworks.model.locating import digest_of_model, located
 from lmworks.model.transformer import Transformer
-from lmworks.tokenizer.families import chat_template
+from lmworks.tokenizer.folder import read_chat_template
 from lmworks.tokenizer.token_bytes import token_bytes
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.train.config import FinetuneConfig, PretrainConfig, TrainConfig
@@ -76,11 +76,11 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
         raise ValueError(f"expected one checkpoint to go on from, an input's or the setting base, found {len(sources)}")
     checkpoint = load(sources[0])
     _same_vocabulary(checkpoint.tokenizer, shards)
-    if families := {family for folder in shards.values() if (family := _setting(folder, "family", ""))}:
-        if len(families) > 1:
-            raise ValueError(f"the conversations are written by several templates: {', '.join(sorted(families))}")
+    if written := {name: found for name, folder in shards.items() if (found := read_chat_template(folder)) is not None}:
+        if len(set(written.values())) > 1:
+            raise ValueError(f"the conversations of {', '.join(written)} are written by different chat templates")
         # The model is served as it was taught.
-        checkpoint = replace(checkpoint, chat_template=chat_template(families.pop()))
+        checkpoint = replace(checkpoint, chat_template=next(iter(written.values())))
     length = min(config.length, checkpoint.config.context_length)
     with Loader(LoaderConfig(_sources(shards, {}), length=length, batch=config.batch, seed=config.seed)) as once:
         sequences = sum(plan.sequences for plan in once.plans)

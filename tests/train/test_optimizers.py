@@ -79,6 +79,14 @@ def test_muon_takes_the_matrices_of_blocks():
     assert sorted(taken[0] + taken[1]) == sorted(map(id, given.values()))
 
 
+@pytest.mark.parametrize(("names", "classes"), [(slice(1, 2), ["Muon"]), (slice(2, 4), ["AdamW"])])
+def test_an_optimizer_without_weights_is_left_out(names, classes):
+    given = dict(list(weights().items())[names])
+    found = build_optimizers(Muon(), given)
+    assert [type(each).__name__ for each in found] == classes
+    assert sum(len(group["params"]) for each in found for group in each.param_groups) == len(given)
+
+
 @pytest.mark.parametrize("build", [lambda: AdamW(rate=0), lambda: AdamW(beta1=1.0), lambda: Sgd(momentum=2)])
 def test_what_no_optimizer_can_be_is_refused(build):
     with pytest.raises(ValueError, match="must"):

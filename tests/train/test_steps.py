@@ -28,7 +28,7 @@ def test_a_loss_that_has_moved_for_good_ends_the_run(text_dataset, tmp_path):
     objective = run.objective
 
     class Shifted(CausalLanguageModel):
-        def losses(model, examples):
+        def losses(self, model, examples):
             found = objective.losses(model, examples)
             if run.position.cursor >= 11:
                 found["next_token"].metrics["nats"] += 9 * found["next_token"].count

@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from lmworks.data.loader import Loader
+from lmworks.model.checkpoint import load
 from lmworks.train.averaging import Average
-from lmworks.train.config import AdamW, Sgd
+from lmworks.train.config import AdamW, Sgd, TrainConfig
+from lmworks.train.loop import Run, train
 from lmworks.train.loss_scale import LossScale
 from lmworks.train.noise_scale import NoiseScale, multiple_for
+from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.weights import Weights
-from training_cases import new_checkpoint
+from training_cases import loader_config, new_checkpoint, write_text_dataset
 
 
 def linear(dtype=torch.float32):
@@ -68,6 +72,53 @@ def test_frozen_weights_stay():
     model(torch.arange(9)[None]).float().square().sum().backward()
     weights.update(1.0)
     assert torch.equal(model.tokens, before.bfloat16())
+
+
+def test_frozen_weights_are_kept_unrounded(tmp_path):
+    """A checkpoint and the end of a run in bfloat16 hold the frozen weights as they were given, bit for bit."""
+    checkpoint = new_checkpoint()
+    checkpoint.model.embedding.requires_grad_(False)
+    before = checkpoint.model.tokens.detach().clone()
+    dataset = write_text_dataset(tmp_path / "tokens")
+    config = TrainConfig(precision="bfloat16", validate=None)
+    run = Run(checkpoint, CausalLanguageModel(), Loader(loader_config(dataset, steps=2)), config, tmp_path / "run")
+    train(run)
+    assert not torch.equal(before.bfloat16().float(), before)
+    assert torch.equal(run.finished().model.tokens, before)
+    assert torch.equal(load(run.checkpoints.path(2)).model.tokens, before)
+
+
+def test_a_bfloat16_model_is_trained_in_float32_where_that_is_asked_for(tmp_path):
+    """As its float32 copy is, bit for bit."""
+    dataset = write_text_dataset(tmp_path / "tokens")
+    ends = []
+    for name, first, then in (("low", "bfloat16", "bfloat16"), ("copy", "bfloat16", "float32")):
+        checkpoint = new_checkpoint()
+        checkpoint.model.to(getattr(torch, first)).to(getattr(torch, then))
+        loader = Loader(loader_config(dataset, steps=3))
+        run = Run(checkpoint, CausalLanguageModel(), loader, TrainConfig(validate=None), tmp_path / name)
+        train(run)
+        assert {p.dtype for p in run.model.parameters()} == {torch.float32}
+        ends.append(run.weights.masters)
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[1])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_saved_state_goes_to_where_the_weights_are():
+    """All of it: fused AdamW counts its steps beside them."""
+    layer = linear().cuda()
+    weights = Weights(layer, AdamW(), "float32")
+    layer(torch.ones(1, 3, device="cuda")).sum().backward()
+    weights.update(1.0)
+    masters = {name: master.detach().cpu() for name, master in weights.masters.items()}
+    weights.load(masters, {name: value.cpu() for name, value in weights.state().items()})
+    assert {value.device.type for value in weights.state().values()} == {"cuda"}
+    layer(torch.ones(1, 3, device="cuda")).sum().backward()
+    weights.update(1.0)
+
+
+def test_no_gradient_has_no_length():
+    assert float(Weights(linear(), AdamW(), "float32").gradient_norm()) == 0
 
 
 def test_nothing_to_train_is_refused():

@@ -85,8 +85,7 @@ class Run:
         """A checkpoint of this moment, from which another process goes on to the same end."""
         numbers = {name: getattr(self, name).state() for name in ("scale", "noise", "guard")}
         state = {"position": asdict(self.position), "loader": self.loader.state(), **self._form(), **numbers}
-        frozen = {name: p for name, p in self.model.named_parameters() if name not in self.weights.masters}
-        weights = {**frozen, **self.weights.masters}
+        weights = {**self.weights.frozen, **self.weights.masters}
         saved = Saved(weights, self.weights.state(), self.average.weights, state)
         self.checkpoints.save(self.position.step, self.checkpoint, saved)
 
@@ -113,7 +112,8 @@ class Run:
 
     def finished(self) -> Checkpoint:
         """What was trained: the averaged weights where the run averages, else the masters."""
-        trained = {**self.model.state_dict(), **self.weights.masters, **self.average.weights}
+        own = self.weights
+        trained = {**self.model.state_dict(), **own.frozen, **own.masters, **self.average.weights}
         return replace(self.checkpoint, weights={name: w.detach().float() for name, w in trained.items()})
 
 

@@ -32,18 +32,26 @@ class Weights:
         weights.update(multiplier, factor)
 
     masters     name → float32 weight: what a checkpoint holds.
+    frozen      name → weight that is not trained, as it was given, on the CPU where the model's is a rounding of it:
+                what a checkpoint holds of these.
     optimizers  of the masters.
 
-    Building it turns the weights of `model` to the precision's dtype, in place.
+    Building it turns all weights of `model` to the precision's dtype, in place.
     """
 
     def __init__(self, model: nn.Module, optimizer: configs.Optimizer, precision: configs.Precision) -> None:
         masters = {name: p.detach().float() for name, p in model.named_parameters() if p.requires_grad}
         if not masters:
             raise ValueError("no weight of the model requires a gradient: there is nothing to train")
+        dtype = DTYPES[precision]
         self.low = precision != "float32"
-        if self.low:
-            model.to(DTYPES[precision])
+        given = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
+        model.to(dtype)
+        self.frozen = {
+            name: given[name].cpu() if self.low and given[name].dtype != dtype else p.detach()
+            for name, p in model.named_parameters()
+            if not p.requires_grad
+        }
         self.weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.masters = masters if self.low else self.weights
         self.optimizers = build_optimizers(optimizer, self.masters)
@@ -82,6 +90,8 @@ class Weights:
     def gradient_norm(self) -> Tensor:
         """The Euclidean norm of all gradients together, () float32."""
         norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for _, gradient in self.gradients()]
+        if not norms:
+            return torch.zeros(())
         return torch.linalg.vector_norm(torch.stack(norms))
 
     # -----------------------------------------------------------------------------------------------------------------
@@ -139,8 +149,7 @@ class Weights:
             if owners.get(name) != int(number):
                 raise ValueError(f"the saved state of {name} is another optimizer's")
             master = self.masters[name]
-            target = value.clone() if key == "step" else value.to(master.device).clone()
-            self.optimizers[int(number)].state[master][key] = target
+            self.optimizers[int(number)].state[master][key] = value.to(master.device, copy=True)
 
     def _names_of(self, optimizer: torch.optim.Optimizer) -> list[str]:
         mine = {id(weight) for group in optimizer.param_groups for weight in group["params"]}

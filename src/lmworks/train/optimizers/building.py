@@ -14,7 +14,10 @@ BLOCKS = ".blocks."  # in the name of a weight that Muon may take; embeddings an
 
 
 def build_optimizers(config: configs.Optimizer, weights: Mapping[str, Tensor]) -> list[torch.optim.Optimizer]:
-    """The optimizers of all `weights` (name → tensor), each weight in exactly one; vectors are not decayed."""
+    """The optimizers of all `weights` (name → tensor), each weight in exactly one; vectors are not decayed.
+
+    An optimizer that no weight is left for is not built: torch's refuse an empty list.
+    """
     match config:
         case configs.Sgd(rate, momentum, nesterov, decay):
             groups = _by_decay(weights.values(), decay)
@@ -27,8 +30,8 @@ def build_optimizers(config: configs.Optimizer, weights: Mapping[str, Tensor]) -
         case configs.Muon(rate, momentum, steps, decay, rest):
             matrices = {name: weight for name, weight in weights.items() if weight.dim() == 2 and BLOCKS in name}
             others = {name: weight for name, weight in weights.items() if name not in matrices}
-            muon = Muon(matrices.values(), rate, momentum, decay, steps)
-            return [muon, *build_optimizers(rest, others)]
+            muon = [Muon(matrices.values(), rate, momentum, decay, steps)] if matrices else []
+            return muon + (build_optimizers(rest, others) if others else [])
         case unknown:
             assert_never(unknown)
 

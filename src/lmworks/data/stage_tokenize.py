@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -22,6 +22,7 @@ from lmworks.records import Conversation, Document, LeftOut
 from lmworks.report import Section, Table
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.folder import CHAT_TEMPLATE
+from lmworks.tokenizer.special_tokens import with_more_special
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 _SHOWN = 3  # documents that the report shows
@@ -31,13 +32,19 @@ _ENDS = 8  # tokens at either end of one
 # are the same for any number of threads and whether or not the run was interrupted.
 
 
-def write_documents(config: TokenizeConfig, context: StageContext, tokenizer: Tokenizer) -> StageResult:
-    """Shards of the one input with documents; ValueError when it holds none, or the tokenizer lacks what frames it."""
+def write_documents(
+    config: TokenizeConfig, context: StageContext, tokenizer: Tokenizer, turn_marks: Collection[str] = ()
+) -> StageResult:
+    """Shards of the one input with documents; ValueError when it holds none, or the tokenizer lacks what frames it.
+
+    `turn_marks` are added tokens that no document may become, as it becomes no special one.
+    """
     store = DocumentStore(context.input(DOCUMENTS))
     begin, end = framing_id(tokenizer, config.begin, "begin"), framing_id(tokenizer, config.end, "end")
     if not len(store):
         raise ValueError(f"{store.folder} holds no documents, so there is nothing to tokenize")
     total = _some(sum(belongs(name, config) for name in store.hashes()), config, "documents")
+    encoder = with_more_special(tokenizer, turn_marks)
     size = 0
 
     def read() -> Iterator[Document]:
@@ -50,7 +57,7 @@ def write_documents(config: TokenizeConfig, context: StageContext, tokenizer: To
     dataset = _write(
         *(config, context, tokenizer, read(), total, "documents"),
         lambda document: document.hash,
-        lambda documents: tokenize_documents(documents, tokenizer, begin, end),
+        lambda documents: tokenize_documents(documents, encoder, begin, end),
     )
     framing = (begin is not None) + (end is not None)
     of_text = dataset.tokens - framing * dataset.documents  # the tokens around each document stand for none of it

@@ -9,6 +9,8 @@ from lmworks.data.stage_tokenize import write_conversations, write_documents
 from lmworks.data.store import DOCUMENTS
 from lmworks.model.finding_tokenizers import Found, find_renderer, find_tokenizer, locate_tokenizer, own_chat_template
 from lmworks.tokenizer.families import missing_tokens
+from lmworks.tokenizer.template import ChatTemplate
+from lmworks.tokenizer.turn_marks import turn_marks
 
 _FILES = ("tokenizer.json", "tokenizer.model", "spiece.model")
 
@@ -21,7 +23,7 @@ def tokenize(config: TokenizeConfig, context: StageContext) -> StageResult:
     """
     found = _find(config, context)
     if not config.conversations:
-        return write_documents(config, context, found.tokenizer)
+        return write_documents(config, context, found.tokenizer, _turn_marks(found))
     if documents := [name for name, folder in context.inputs.items() if (folder / DOCUMENTS).exists()]:
         raise ValueError(
             f"conversations come instead of documents: leave out the input {documents[0]}, or the conversations"
@@ -49,9 +51,15 @@ def outside_digest(config: TokenizeConfig, base: Path) -> str:
     if not config.tokenizer and not config.conversations:
         return ""
     found = find_tokenizer(config.tokenizer, base) if config.tokenizer else None
-    template = own_chat_template(found.path) if found and config.conversations and not config.family else None
+    template = own_chat_template(found.path) if found and not config.family else None
     files = conversation_files(config.conversations, base) if config.conversations else []
     return hash_json([found and found.tokenizer.hash, template, [[file.name, hash_file(file)] for file in files]])
+
+
+def _turn_marks(found: Found) -> set[str]:
+    """What would let a document speak as someone in a conversation, where the model has a chat template."""
+    template = own_chat_template(found.path)
+    return turn_marks(ChatTemplate(template), found.tokenizer) if template else set()
 
 
 def _find(config: TokenizeConfig, context: StageContext) -> Found:

@@ -20,6 +20,7 @@ from lmworks.tokenizer.special_tokens import Encoded, SpecialTokens
 from lmworks.tokenizer.template import ChatTemplate, ChatTemplateError
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.tool_calls import Tool, ToolForm, as_text, form_of, is_json, knows_calls, with_plain_json
+from lmworks.tokenizer.turn_marks import turn_marks
 
 _USER, _ASSISTANT = Message("user", "question"), Message("assistant", "answer")
 _OWN_VARIABLES = ("messages", "tools", "add_generation_prompt")
@@ -94,7 +95,7 @@ class ChatRenderer:
         if wrong := [name for name in _OWN_VARIABLES if name in self.settings]:
             raise ChatTemplateError(f"{', '.join(wrong)} cannot be a setting of a chat template: give it to render")
         try:
-            self._special = SpecialTokens(tokenizer, self._turn_marks())
+            self._special = SpecialTokens(tokenizer, turn_marks(self.template, tokenizer, self.settings))
         except ValueError as error:
             raise ChatTemplateError(str(error)) from error
         self._check_no_special(self.settings, "settings of the chat template")
@@ -243,24 +244,6 @@ class ChatRenderer:
                 return False
 
         return not shows(_USER.content) and shows([{"type": "text", "text": _USER.content}])
-
-    def _turn_marks(self) -> set[str]:
-        """Added tokens that the tokenizer does not call special though this template frames turns with them.
-
-        Not those that it looks for in contents: such a token is a part of what is said.
-        """
-        added = [token.content for token in self.tokenizer.backend.get_added_tokens_decoder().values()]
-        ordinary = [name for name in added if name not in self.tokenizer.special_ids]
-        system = Message("system", "instruction")
-        texts = []
-        for messages in ([_USER], [system, _USER], [_USER, _ASSISTANT, _USER]) if ordinary else ():
-            try:
-                texts.append(self._fill(_Conversation(messages), [message.content for message in messages]))
-            except ChatTemplateError:
-                continue
-        words = {m.content for m in (_USER, _ASSISTANT, system)}
-        found = {name for name in ordinary if any(name in text for text in texts) and name.strip()}
-        return {name for name in found if not any(name in text for text in (*words, *self.template.searched))}
 
     # -----------------------------------------------------------------------------------------------------------------
     # What the assistant wrote

@@ -53,8 +53,7 @@ class SpecialTokens:
         self._pattern = re.compile("|".join(map(re.escape, by_length)) or r"(?!)")
         self._backend = _copy(tokenizer.backend)
         if more:
-            self._backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in more])
-            keep_names_apart(self._backend, more)  # these, too, which were ordinary tokens until now
+            _mark(self._backend, more)
         self._plain = _copy(self._backend) if more else tokenizer.backend
         self._backend.add_tokens([AddedToken(_LEAD, special=False, normalized=False)])
         self._check_neighbours()
@@ -129,6 +128,21 @@ class SpecialTokens:
         for name, ids in uncut.items():
             if self.encode(f" a {name} b").ids != ids:
                 raise ValueError(f"{name!r} changes how the tokenizer reads its neighbours: not supported")
+
+
+def with_more_special(tokenizer: Tokenizer, more: Collection[str]) -> Tokenizer:
+    """Another tokenizer, in whose texts `more` added tokens are text as well; its hash is another, the ids are not."""
+    if not more:
+        return tokenizer
+    backend = _copy(tokenizer.backend)
+    _mark(backend, more)
+    return Tokenizer(backend, tokenizer.roles, tokenizer.eos_ids)
+
+
+def _mark(backend: tokenizers.Tokenizer, names: Collection[str]) -> None:
+    """Makes special tokens of those that were ordinary ones until now."""
+    backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in sorted(names)])
+    keep_names_apart(backend, names)
 
 
 def _copy(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:

@@ -1,12 +1,16 @@
 """Steps that are split, that are left out, and that end a run."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 from lmworks.data.loader import Loader
-from lmworks.train.config import AdamW, GuardConfig, TrainConfig
+from lmworks.train.config import AdamW, GuardConfig, RampConfig, TrainConfig
 from lmworks.train.guards import Guard, TrainingStoppedError
 from lmworks.train.loop import Run, train
 from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.run_log import read_log
 from training_cases import loader_config, new_checkpoint, write_text_dataset
 
 
@@ -19,6 +23,55 @@ def run_of(folder, dataset, steps=20, **settings):
     config = TrainConfig(**({"log": 1, "validate": None, "optimizer": AdamW(rate=3e-3)} | settings))
     loader = Loader(loader_config(dataset, steps=steps))
     return Run(new_checkpoint(), CausalLanguageModel(), loader, config, folder)
+
+
+class Masked(CausalLanguageModel):
+    """Batches that hold no target from the given places on, or up to them."""
+
+    def __init__(self, hidden):
+        super().__init__()
+        object.__setattr__(self, "hidden", hidden)
+
+    def examples(self, batch, seed):
+        return replace(batch, mask=torch.zeros_like(batch.mask)) if seed in self.hidden else batch
+
+
+def events(folder):
+    return [line["text"] for line in read_log(folder / "log.jsonl") if line["kind"] == "event"]
+
+
+def test_batches_without_a_target_are_left_out(text_dataset, tmp_path):
+    """The guard does not see them: a loss of 0 would be no loss."""
+    run = run_of(tmp_path, text_dataset, precision="bfloat16", part=3)  # the seed of a batch is its place
+    run.objective = Masked({0, 7, 19})
+    assert train(run).step == 17
+    assert run.guard.seen == 17
+    assert events(tmp_path) == [f"no target at batch {number}: left out" for number in (0, 7, 19)]
+    assert run.checkpoints.steps() == [17]
+
+
+def test_data_without_anything_to_learn_is_refused(text_dataset, tmp_path):
+    run = run_of(tmp_path, text_dataset)
+    run.objective = Masked(set(range(20)))
+    with pytest.raises(ValueError, match="leaves nothing to learn"):
+        train(run)
+    assert run.checkpoints.steps() == []
+
+
+@pytest.mark.parametrize("part", [None, 100, 3])
+def test_a_batch_grows_however_it_is_divided(part, text_dataset, tmp_path):
+    """A ramp that wants the most takes it at its first look, and the whole step is what one forward gives."""
+    run = run_of(tmp_path / "ramp", text_dataset, part=part, ramp=RampConfig(most=2, every=2, share=1e9))
+    plain = run_of(tmp_path / "plain", text_dataset)
+    train(run)
+    train(plain)
+    assert run.position.multiple == 2
+    assert run.position.step == 2 + 18 // 2
+    first, second = (
+        [line["loss"] for line in read_log(tmp_path / name / "log.jsonl") if line["kind"] == "step"][:2]
+        for name in ("ramp", "plain")
+    )
+    assert first == pytest.approx(second, rel=2e-4)
 
 
 def test_a_loss_that_has_moved_for_good_ends_the_run(text_dataset, tmp_path):

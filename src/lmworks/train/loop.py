@@ -120,8 +120,9 @@ class Run:
 def train(run: Run) -> Position:
     """Take all steps that are left, from the last checkpoint in the run's folder or from the beginning.
 
-    TrainingStoppedError when a guard ends it. What is on the disk then is the last checkpoint, as after a kill. A first
-    Ctrl-C or SIGTERM is taken after the step that runs: the run is saved, and the signal then does what it does.
+    ValueError for data without anything to learn, TrainingStoppedError when a guard ends it. What is on the disk then
+    is the last checkpoint, as after a kill. A first Ctrl-C or SIGTERM is taken after the step that runs: the run is
+    saved, and the signal then does what it does.
     """
     if saved := run.checkpoints.steps():
         run.restore(saved[-1])
@@ -156,8 +157,13 @@ def _step(run: Run, log: RunLog) -> StepGradients | None:
     examples = [
         run.objective.examples(batch, seed=run.seed + here.cursor + number) for number, batch in enumerate(batches)
     ]
+    if not any(count for prepared in examples for count in run.objective.counts(prepared).values()):
+        _pass_over(run, len(batches), log)
+        return None
+    # How much noisier a part of the step is than the whole is what a ramp goes by.
+    at_least = 1 if run.config.ramp is None else 2
     got = compute_gradients(
-        run.model, run.weights, run.objective, examples, run.config.part, run.scale.value, run.device
+        run.model, run.weights, run.objective, examples, run.config.part, run.scale.value, run.device, at_least
     )
     rate = multiplier(run.config.schedule, here.cursor, run.loader.steps)
     here.cursor += len(batches)
@@ -176,6 +182,18 @@ def _step(run: Run, log: RunLog) -> StepGradients | None:
     here.tokens += sum(int((batch.documents >= 0).sum()) for batch in batches)
     _grow(run, got, log)
     return replace(got, rate=rate)
+
+
+def _pass_over(run: Run, batches: int, log: RunLog) -> None:
+    """Batches without a target: nothing can be learned from them. ValueError at the end of a run that had no other."""
+    here = run.position
+    here.cursor += batches
+    log.write("event", here.step, text=f"no target at batch {here.cursor - 1}: left out")
+    if here.cursor == run.loader.steps and here.step == 0:
+        raise ValueError(
+            "no step was taken: the mask of the data leaves nothing to learn. In conversations the assistant's turns "
+            "are learned, and a sequence that ends before them holds none: look at the data, or raise length"
+        )
 
 
 def _react(run: Run, objection: str, log: RunLog) -> None:

@@ -42,17 +42,21 @@ def compute_gradients(
     part: int | None = None,
     scale: float = 1.0,
     device: torch.device | str = "cpu",
+    at_least: int = 1,
 ) -> StepGradients:
     """Leaves in `weights` the gradient of the mean loss over all `examples`, times `scale`.
 
     They are counted first, and each part's sum is divided by the count of all, so the division into parts of at most
-    `part` sequences changes nothing but the rounding.
+    `part` sequences changes nothing but the rounding. `at_least` so many parts are made, where there are as many
+    sequences: without two of them there is no `first`.
     """
     counts: dict[str, int] = {}
     for prepared in examples:
         for name, count in objective.counts(prepared).items():
             counts[name] = counts.get(name, 0) + count
-    parts = [piece for prepared in examples for piece in _parts(prepared, part)]
+    most = max(sum(rows_of(prepared) for prepared in examples) // at_least, 1)
+    size = most if part is None else min(part, most)
+    parts = [piece for prepared in examples for piece in _parts(prepared, size)]
     sums = {name: torch.zeros((), device=device) for name in counts}
     first = None
     weights.clear()
@@ -73,8 +77,8 @@ def compute_gradients(
     return StepGradients(means, sum(counts.values()), float(weights.gradient_norm()) / scale, first, scale)
 
 
-def _parts(examples: Any, size: int | None) -> list[Any]:
+def _parts(examples: Any, size: int) -> list[Any]:
     rows = rows_of(examples)
-    if size is None or size >= rows:
+    if size >= rows:
         return [examples]
     return [part_of(examples, slice(start, start + size)) for start in range(0, rows, size)]

@@ -12,6 +12,7 @@ from lmworks.artefact import read_manifest
 from lmworks.build import run_alone
 from lmworks.config import ConfigError, from_mapping, to_mapping
 from lmworks.generate import Request, SamplingParameters
+from lmworks.model.counting import count_parameters
 from lmworks.model.finding_tokenizers import find_tokenizer
 from lmworks.records import Message
 from lmworks.train.config import PretrainConfig, TrainConfig
@@ -172,6 +173,20 @@ class TestDial:
         )
         assert little.steps * little.batch * 512 == pytest.approx(4e6, rel=0.02)
         assert little.model.embedding.width > much.model.embedding.width
+
+    def test_a_few_seconds_are_spent_on_the_smallest_model(self):
+        derived = derive(PretrainConfig(minutes=0.2), 4096, 10**6, self.measure(1e11))
+        assert (derived.model.embedding.width, len(derived.model.decoder.blocks)) == (64, 1)
+        assert derived.steps >= 1
+
+    @pytest.mark.parametrize("minutes", [0.5, 1, 2, 3, 4, 6, 8, 12])
+    def test_any_number_of_minutes_is_a_run(self, minutes):
+        """No hole between the sizes: more minutes are never a smaller run."""
+        one, more = (
+            derive(PretrainConfig(minutes=m), 2048, 10**6, self.measure(6e10)) for m in (minutes, 1.5 * minutes)
+        )
+        sizes = [count_parameters(run.model) * run.steps * run.batch for run in (one, more)]
+        assert sizes[1] > sizes[0]
 
     def test_what_is_given_stays(self):
         derived = derive(PretrainConfig(parameters=2_000_000, tokens=10**6, batch=7, rate=0.01), 1024, 10**5)

@@ -1,7 +1,7 @@
 """From one number, minutes or parameters or tokens, to everything that a pre-training run needs, with reasons."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lmworks.model.config import ModelConfig
 from lmworks.model.counting import count_parameters, sizes_of_parts
@@ -10,7 +10,7 @@ from lmworks.train.planning.hyperparameters import RULES
 from lmworks.train.planning.layout import Layout
 from lmworks.train.planning.plan import Measure, Plan, PlanConfig, make_plan
 from lmworks.train.planning.quantities import short
-from lmworks.train.planning.shape import explain_shape
+from lmworks.train.planning.shape import TooFewParametersError, explain_shape, smallest_parameters
 
 RULE = "deepseek"  # of `hyperparameters.RULES`: the one whose rate and batch both follow from the operations
 EPOCHS = 4  # repeating data so often is nearly as good as new data (Muennighoff et al. 2023, section 5)
@@ -83,4 +83,11 @@ def _plan(config: PretrainConfig, vocabulary: int, tokens: float | None, measure
         numbers="float32" if config.train.precision == "float32" else "mixed",
         layout=Layout(sequences=8, length=config.length),
     )
-    return make_plan(request, measure)
+    try:
+        return make_plan(request, measure)
+    except TooFewParametersError:
+        if config.minutes is None or config.parameters is not None:
+            raise
+        # Minutes that buy less than the smallest model are spent on that one.
+        least = float(smallest_parameters(config.family, vocabulary, config.length))
+        return make_plan(replace(request, params=least, tokens=None), measure)

@@ -136,7 +136,7 @@ def train(run: Run) -> Position:
                 here, last = run.position, run.position.cursor == run.loader.steps
                 clock.tell(got)
                 if here.step % run.config.log == 0 or last:
-                    log.write("step", here.step, cursor=here.cursor, **_numbers(got), **clock.rates())
+                    log.write("step", here.step, cursor=here.cursor, **_numbers(run, got), **clock.rates())
                 if run.validate is not None and run.config.validate and (here.step % run.config.validate == 0 or last):
                     log.write("validation", here.step, **_told(run.validate()))
                 if clock.save_is_due():
@@ -232,9 +232,10 @@ def _grow(run: Run, got: StepGradients, log: RunLog) -> None:
         here.multiple = wanted
 
 
-def _numbers(got: StepGradients) -> dict[str, Any]:
+def _numbers(run: Run, got: StepGradients) -> dict[str, Any]:
     losses = got.losses if len(got.losses) > 1 else {}
-    return {"loss": got.loss, **losses, "gradient_norm": got.norm, "targets": got.targets, "rate": got.rate}
+    rate = got.rate * run.config.optimizer.rate
+    return {"loss": got.loss, **losses, "gradient_norm": got.norm, "targets": got.targets, "rate": rate}
 
 
 def _told(found: Validation) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from lmworks.model.counting import count_parameters
 UNIT = 64  # of the smallest widths
 _UNITS = ((4096, 512), (2048, 256), (1024, 128))  # from this width on: multiples of that
 LOWEST_ASPECT, HIGHEST_ASPECT = 64, 128  # width per layer
+DEEP_ENOUGH = 4  # layers that any width may have, or there would be nothing between one layer of 64 and one of 128
 CLOSE = 0.02  # shapes whose deviation from the budget differs by less are equally near
 TIED_FROM = 0.2  # share of the parameters in one table of token vectors
 _WIDEST = 32_768
@@ -83,6 +84,10 @@ class Shape:
     reasons: tuple[tuple[str, str, str], ...]
 
 
+class TooFewParametersError(ValueError):
+    """No shape of a family has so few parameters with this vocabulary."""
+
+
 def choose_shape(
     parameters: float, family: str = "llama", vocabulary: int = 32_000, context_length: int = 2048
 ) -> ModelConfig:
@@ -115,7 +120,7 @@ def explain_shape(
         nearest = min(deviation for deviation, *_ in found)
         best = min((row for row in found if row[0] <= nearest + CLOSE), key=lambda row: (row[1], row[0]))
     if best is None or best[0] > 1 / 3:
-        raise ValueError(
+        raise TooFewParametersError(
             f"no {family} of about {parameters:,.0f} parameters with a vocabulary of {vocabulary:,}: one layer of "
             f"width {UNIT} needs {_smallest(build, vocabulary, context_length, gated):,}; take more "
             "parameters or a smaller vocabulary"
@@ -142,7 +147,7 @@ def _candidates(
         tied = always_tied or embedding > TIED_FROM * parameters
         rest = parameters - embedding * (1 if tied else 2)
         block = (4 + (3 if gated else 2) * hidden_width(width, gated) / width) * width * width
-        lowest, highest = max(1, math.ceil(width / HIGHEST_ASPECT)), max(1, width // LOWEST_ASPECT)
+        lowest, highest = max(1, math.ceil(width / HIGHEST_ASPECT)), max(DEEP_ENOUGH, width // LOWEST_ASPECT)
         nearest = {min(max(round_(rest / block), lowest), highest) for round_ in (math.floor, math.ceil)}
         for layers in sorted(nearest):
             heads, hidden = width // head_width(width), hidden_width(width, gated)
@@ -162,6 +167,12 @@ def _unit(width: int) -> int:
 
 def _count(build: Callable[[Dimensions], ModelConfig], dimensions: Dimensions) -> int:
     return count_parameters(build(dimensions))
+
+
+def smallest_parameters(family: str, vocabulary: int, context_length: int = 2048) -> int:
+    """Of the smallest shape of a family with this vocabulary."""
+    build, gated, _ = FAMILIES[family]
+    return _smallest(build, vocabulary, context_length, gated)
 
 
 def _smallest(build: Callable[[Dimensions], ModelConfig], vocabulary: int, context_length: int, gated: bool) -> int:

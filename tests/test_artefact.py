@@ -176,3 +176,14 @@ def test_a_changed_artefact_is_noticed(artefact, change, problem):
             os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(DamagedError, match=problem):
         verify(artefact, read_manifest(artefact))
+
+
+def test_files_are_as_readable_as_their_folder(tmp_path):
+    with writing(tmp_path / "made") as folder:
+        (folder / "inner").mkdir()
+        for path in (folder / "private", folder / "inner" / "open"):
+            path.write_text("text")
+        (folder / "private").chmod(0o600)
+    expected = (tmp_path / "made").stat().st_mode & 0o666
+    for path in (tmp_path / "made" / "private", tmp_path / "made" / "inner" / "open"):
+        assert path.stat().st_mode & 0o777 == expected

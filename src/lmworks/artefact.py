@@ -142,9 +142,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def publish(temporary: Path, final: Path) -> None:
-    """Sync a finished folder to the disk and rename it to its final name; FileExistsError rather than overwrite."""
+    """Sync a finished folder to the disk and rename it to its final name; FileExistsError rather than overwrite.
+
+    Its files become as readable as the folder: some libraries write theirs for the owner alone.
+    """
+    readable = temporary.stat().st_mode & 0o666
     for path in temporary.rglob("*"):
         if path.is_file():
+            path.chmod(readable)
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
         else:

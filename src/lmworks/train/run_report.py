@@ -16,11 +16,16 @@ def dial_section(derived: Derived) -> Section:
 
 
 def curve_section(log: Path) -> tuple[Section, dict[str, Any]]:
-    """The curves of a run's log, and its last numbers: `loss`, `validation_loss`, `bits_per_byte`, those there are."""
+    """The curves of a run's log, and its last numbers: `loss`, `validation_loss`, `bits_per_byte`, those there are.
+
+    A log without a step, where the last one was left out of a run of few, has no curve.
+    """
     lines = read_log(log)
     steps = [line for line in lines if line["kind"] == "step"]
     validations = [line for line in lines if line["kind"] == "validation"]
-    metrics: dict[str, Any] = {"loss": steps[-1]["loss"], "tokens_per_second": round(steps[-1]["tokens_per_second"])}
+    metrics: dict[str, Any] = {}
+    if steps:
+        metrics |= {"loss": steps[-1]["loss"], "tokens_per_second": round(steps[-1]["tokens_per_second"])}
     if validations:
         metrics["validation_loss"] = validations[-1]["next_token"]
         if "bits_per_byte" in validations[-1]:
@@ -29,7 +34,8 @@ def curve_section(log: Path) -> tuple[Section, dict[str, Any]]:
     tables = [Table(("what", "value"), tuple((name.replace("_", " "), value) for name, value in metrics.items()))]
     if events:
         tables.append(Table(("step", "what happened"), events))
-    return Section("Training", "", tuple(tables), (Figure(_draw(steps, validations), _caption(steps)),)), metrics
+    figures = (Figure(_draw(steps, validations), _caption(steps)),) if steps else ()
+    return Section("Training", "", tuple(tables), figures), metrics
 
 
 def _caption(steps: list[dict[str, Any]]) -> str:

@@ -118,10 +118,7 @@ def _train(
         position = train(run)
     trained = run.finished()
     dtype = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
-    folder = replace(trained, dtype=dtype).save(context.work / "model")
-    for path in [*folder.iterdir(), context.work / "run" / LOG]:
-        shutil.move(path, context.output / path.name)
-    folder.rmdir()
+    _deliver(replace(trained, dtype=dtype), context)
     section, metrics = curve_section(context.output / LOG)
     metrics |= {
         "steps": position.step,
@@ -129,6 +126,19 @@ def _train(
         "parameters": sum(p.numel() for p in run.model.parameters()),
     }
     return StageResult(metrics=metrics, sections=(section,), digests={LOG: None})
+
+
+def _deliver(trained: Checkpoint, context: StageContext) -> None:
+    """The model and a copy of the log into the output. `context.work` keeps the run: after a kill it is gone on from
+    its last checkpoint, which is its end, and what was delivered half is made again."""
+    finished = context.work / "finished"
+    if finished.exists():  # of a kill
+        shutil.rmtree(finished)
+    folder = trained.save(finished / "model")
+    for path in folder.iterdir():
+        shutil.move(path, context.output / path.name)
+    shutil.copyfile(context.work / "run" / LOG, context.output / LOG)
+    shutil.rmtree(finished)
 
 
 def _validation(run: Run, held_out: Mapping[str, Path], config: LoaderConfig) -> Any:

@@ -1,0 +1,98 @@
+"""A stage that is killed while it delivers what it trained is gone on from, and ends with the same files."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from byte_tokenizer import byte_tokenizer
+from lmworks.artefact import StageContext
+from lmworks.model.checkpoint import Checkpoint, load
+from lmworks.train import stages
+from lmworks.train.config import PretrainConfig, TrainConfig
+from lmworks.train.run_log import LOG
+from lmworks.train.run_report import curve_section
+from token_cases import write_dataset
+from training_cases import SPECIAL
+
+CONFIG = PretrainConfig(
+    parameters=60_000, tokens=5_000, length=32, batch=8, train=TrainConfig(validate=None, precision="float32", log=5)
+)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("inputs")
+    tokenizer = byte_tokenizer(SPECIAL)
+    tokenizer.save(folder / "vocabulary")
+    generator = np.random.default_rng(0)
+    documents = [generator.integers(0, 257, length) for length in generator.integers(5, 90, 100).tolist()]
+    write_dataset(folder / "tokens", documents, vocabulary_size=257, vocabulary=tokenizer.hash)
+    return {"tokens": folder / "tokens", "vocabulary": folder / "vocabulary"}
+
+
+def pretrain(inputs: dict[str, Path], folder: Path, config: PretrainConfig = CONFIG) -> dict[str, str]:
+    """One go, with an output of its own as a build gives it; the digests of its files, without the log's times."""
+    shutil.rmtree(folder / "output", ignore_errors=True)
+    (folder / "output").mkdir(parents=True)
+    (folder / "work").mkdir(exist_ok=True)
+    stages.pretrain(config, StageContext(inputs, folder / "output", folder / "work"))
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (folder / "output").iterdir()
+        if path.name != LOG
+    }
+
+
+class Killed(BaseException):
+    pass
+
+
+def dying_at(number: int, function):
+    """`function` until its call of this number, from 0; that one raises before it does anything."""
+    calls = []
+
+    def call(*arguments, **named):
+        calls.append(1)
+        if len(calls) > number:
+            raise Killed
+        return function(*arguments, **named)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "number"),
+    [
+        (stages, "train", 0),
+        (Checkpoint, "save", 0),
+        (stages.shutil, "move", 0),
+        (stages.shutil, "move", 2),
+        (stages.shutil, "copyfile", 0),
+        (stages.shutil, "rmtree", 0),
+        (stages, "curve_section", 0),
+        (stages, "dial_section", 0),
+    ],
+)
+def test_a_stage_is_gone_on_from_wherever_it_was_killed(owner, name, number, inputs, tmp_path, monkeypatch):
+    expected = pretrain(inputs, tmp_path / "one")
+    (tmp_path / "two" / "output").mkdir(parents=True)
+    (tmp_path / "two" / "work").mkdir()
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(owner, name, dying_at(number, getattr(owner, name)))
+        stages.pretrain(CONFIG, StageContext(inputs, tmp_path / "two" / "output", tmp_path / "two" / "work"))
+    assert pretrain(inputs, tmp_path / "two") == expected
+    assert (tmp_path / "two" / "output" / LOG).exists()
+    assert load(tmp_path / "two" / "output").model.tokens.dtype == torch.float32
+
+
+def test_a_log_without_a_step_has_a_section_all_the_same(tmp_path):
+    (tmp_path / LOG).write_text(json.dumps({"kind": "event", "step": 0, "text": "the loss is nan at batch 0: skip"}))
+    section, metrics = curve_section(tmp_path / LOG)
+    assert metrics == {}
+    assert section.figures == ()
+    assert section.tables[-1].rows == ((0, "the loss is nan at batch 0: skip"),)

@@ -54,6 +54,7 @@ def test_metaspace_explains_bytes(texts, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--vocabulary-size", "300", "--set", "vocabulary_size=400"], "leave out one of them"),
         (["--kind", "bep"], 'did you mean "bpe"?'),
         (["--set", "vocabulary=3"], 'did you mean "vocabulary_size"?'),
         (["--family", "llama9"], "no family of chat templates is called 'llama9'"),

@@ -116,7 +116,10 @@ def _trainer(kind: str, vocabulary_size: int | None, overrides: list[str], famil
         raise ValueError(unknown("kind", kind, KINDS))
     mapping: dict[str, Any] = {} if vocabulary_size is None else {"vocabulary_size": vocabulary_size}
     for override in overrides:
-        assign(mapping, *parse_assignment(override))
+        path, value = parse_assignment(override)
+        if vocabulary_size is not None and path == ("vocabulary_size",):
+            raise ValueError("--vocabulary-size and --set vocabulary_size= say the same: leave out one of them")
+        assign(mapping, path, value)
     trainer, config = trainers[kind]
     made = from_mapping(config, mapping)
     if family is None:

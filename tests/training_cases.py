@@ -39,6 +39,16 @@ def write_text_dataset(folder: Path) -> Path:
     return folder
 
 
+def stage_inputs(folder: Path) -> dict[str, Path]:
+    """What `train.pretrain` reads: shards of random bytes, and their tokenizer."""
+    tokenizer = byte_tokenizer(SPECIAL)
+    tokenizer.save(folder / "vocabulary")
+    generator = np.random.default_rng(0)
+    documents = [generator.integers(0, 257, length) for length in generator.integers(5, 90, 100).tolist()]
+    write_dataset(folder / "tokens", documents, vocabulary_size=257, vocabulary=tokenizer.hash)
+    return {"tokens": folder / "tokens", "vocabulary": folder / "vocabulary"}
+
+
 def loader_config(folder: Path, **settings: object) -> LoaderConfig:
     defaults = {"length": 32, "batch": 8, "steps": 20, "ahead": 2}
     return LoaderConfig({"text": SourceConfig(str(folder))}, **(defaults | settings))  # type: ignore[arg-type]

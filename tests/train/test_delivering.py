@@ -5,19 +5,16 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from byte_tokenizer import byte_tokenizer
 from lmworks.artefact import StageContext
 from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.train import stages
 from lmworks.train.config import PretrainConfig, TrainConfig
 from lmworks.train.run_log import LOG
 from lmworks.train.run_report import curve_section
-from token_cases import write_dataset
-from training_cases import SPECIAL
+from training_cases import stage_inputs
 
 CONFIG = PretrainConfig(
     parameters=60_000, tokens=5_000, length=32, batch=8, train=TrainConfig(validate=None, precision="float32", log=5)
@@ -26,13 +23,7 @@ CONFIG = PretrainConfig(
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("inputs")
-    tokenizer = byte_tokenizer(SPECIAL)
-    tokenizer.save(folder / "vocabulary")
-    generator = np.random.default_rng(0)
-    documents = [generator.integers(0, 257, length) for length in generator.integers(5, 90, 100).tolist()]
-    write_dataset(folder / "tokens", documents, vocabulary_size=257, vocabulary=tokenizer.hash)
-    return {"tokens": folder / "tokens", "vocabulary": folder / "vocabulary"}
+    return stage_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 def pretrain(inputs: dict[str, Path], folder: Path, config: PretrainConfig = CONFIG) -> dict[str, str]:

@@ -326,7 +326,8 @@ class PretrainConfig:
     family      Of the architecture: `llama`, `gpt2`, `qwen3`, `gpt_neox`.
     length      Tokens in a sequence.
     batch       Sequences in a step.
-    rate        Peak learning rate; it replaces the optimizer's.
+    rate        Peak learning rate; it replaces the optimizer's. Where neither is given, AdamW's and Muon's follow from
+                the size of the run.
     mode        How documents become sequences; see the loader's `mode`.
     weights     Share of each input of token shards, by its name; left out, their sizes decide.
     seed        Of the first weights and of the order.

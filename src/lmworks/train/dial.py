@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from lmworks.model.config import ModelConfig
 from lmworks.model.counting import count_parameters, sizes_of_parts
-from lmworks.train.config import PretrainConfig
+from lmworks.train.config import AdamW, Muon, Optimizer, PretrainConfig, Schedule
 from lmworks.train.planning.hyperparameters import RULES
 from lmworks.train.planning.layout import Layout
 from lmworks.train.planning.plan import Measure, Plan, PlanConfig, make_plan
@@ -57,7 +57,7 @@ def derive(config: PretrainConfig, vocabulary: int, available: int, measure: Mea
     most = max(int(tokens / config.length / LEAST_STEPS), 1)
     batch = config.batch or min(max(round(advice.batch_tokens / config.length), 1), most)
     steps = max(math.ceil(tokens / config.length / batch), 1)
-    rate = config.rate or advice.learning_rate
+    rate, why_rate = _rate(config, advice.learning_rate)
     source = "as given"
     reasons.append(
         (
@@ -67,10 +67,38 @@ def derive(config: PretrainConfig, vocabulary: int, available: int, measure: Mea
         )
     )
     reasons.append(("steps", f"{steps:,}", "tokens / batch"))
-    reasons.append(("rate", f"{rate:.2g}", source if config.rate else RULES[RULE].source))
-    warmup = min(max(round(WARMUP * steps), 10), max(steps // 2, 1))
-    reasons.append(("warm-up", f"{warmup} steps", f"{WARMUP:.0%} of the steps, at least 10"))
+    reasons.append(("rate", f"{rate:.2g}", why_rate))
+    warmup, why_warmup = _warmup(config.train.schedule, steps)
+    reasons.append(("warm-up", f"{warmup} steps", why_warmup))
     return Derived(shape.config, batch, steps, rate, warmup, tuple(reasons))
+
+
+def _rate(config: PretrainConfig, advised: float) -> tuple[float, str]:
+    """The peak learning rate, and why. `advised` was fitted with AdamW, whose rates serve Muon too; to others it says
+    nothing."""
+    optimizer = config.train.optimizer
+    if config.rate:
+        return config.rate, "as given"
+    if optimizer.rate != type(optimizer)().rate:
+        return optimizer.rate, "the optimizer's, as given"
+    if isinstance(optimizer, AdamW | Muon):
+        return advised, RULES[RULE].source
+    return optimizer.rate, f"what {optimizer.kind} has by default: the rule for rates is Adam's"
+
+
+def _warmup(schedule: Schedule, steps: int) -> tuple[int, str]:
+    """The steps of warm-up, and why."""
+    if schedule.warmup != type(schedule)().warmup:
+        return schedule.warmup, "the schedule's, as given"
+    return min(max(round(WARMUP * steps), 10), max(steps // 2, 1)), f"{WARMUP:.0%} of the steps, at least 10"
+
+
+def at_rate(optimizer: Optimizer, rate: float) -> Optimizer:
+    """The optimizer at this peak rate; Muon's `rest` moves with it, in proportion."""
+    if isinstance(optimizer, Muon):
+        rest = replace(optimizer.rest, rate=optimizer.rest.rate * rate / optimizer.rate)
+        return replace(optimizer, rate=rate, rest=rest)
+    return replace(optimizer, rate=rate)
 
 
 def _plan(config: PretrainConfig, vocabulary: int, tokens: float | None, measure: Measure | None) -> Plan:

@@ -25,7 +25,7 @@ from lmworks.tokenizer.folder import read_chat_template
 from lmworks.tokenizer.token_bytes import token_bytes
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.train.config import FinetuneConfig, PretrainConfig, TrainConfig
-from lmworks.train.dial import Derived, derive
+from lmworks.train.dial import Derived, at_rate, derive
 from lmworks.train.loop import Run, train
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.planning.calibration import calibrate
@@ -60,8 +60,8 @@ def pretrain(config: PretrainConfig, context: StageContext) -> StageResult:
         mode=config.mode,
         seed=config.seed,
     )
-    schedule = replace(config.train.schedule, warmup=config.train.schedule.warmup or derived.warmup)
-    settings = replace(config.train, optimizer=replace(config.train.optimizer, rate=derived.rate), schedule=schedule)
+    schedule = replace(config.train.schedule, warmup=derived.warmup)
+    settings = replace(config.train, optimizer=at_rate(config.train.optimizer, derived.rate), schedule=schedule)
     result = _train(checkpoint, loader, held_out, settings, context)
     return replace(result, sections=(dial_section(derived), *result.sections))
 
@@ -88,7 +88,7 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
     loader = LoaderConfig(_sources(shards, {}), length=length, batch=config.batch, steps=steps, seed=config.seed)
     settings = config.train
     if config.rate is not None:
-        settings = replace(settings, optimizer=replace(settings.optimizer, rate=config.rate))
+        settings = replace(settings, optimizer=at_rate(settings.optimizer, config.rate))
     return _train(checkpoint, loader, held_out, settings, context)
 
 

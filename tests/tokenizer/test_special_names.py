@@ -61,6 +61,16 @@ def merged() -> tokenizers.Tokenizer:
     return marked(backend, ["<s>", "end"])
 
 
+def dropping(words=None, missing="\0\x04", merges=(("e", "n"), ("en", "d"), ("<", "s"), ("<s", ">"))):
+    """Merges that lead to special tokens, and no token for some letters: the model leaves them out, then merges."""
+    letters = sorted(set(byte_letters())) if words else sorted(set("abcdens<>|_"))
+    absent = {letter for letter, byte in byte_letters().items() if words and byte in missing.encode()}
+    tokens = ["<s>", "end", *(letter for letter in letters if letter not in absent), "en", "<s"]
+    backend = tokenizers.Tokenizer(models.BPE(vocab={token: n for n, token in enumerate(tokens)}, merges=list(merges)))
+    backend.pre_tokenizer = words or pre_tokenizers.WhitespaceSplit()
+    return marked(backend, ["<s>", "end"])
+
+
 def marked(backend, names) -> tokenizers.Tokenizer:
     backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
     return backend
@@ -90,11 +100,39 @@ BACKENDS = {
     "Unigram": unigram,
     "Unigram, NFKC": lambda: composed(unigram()),
     "merges": merged,
+    "merges, few letters": dropping,
+    "merges, a byte missing": lambda: dropping(WordRule("none").pre_tokenizer()),
+    "merges, GPT-4's words": lambda: dropping(WordRule("gpt4").pre_tokenizer()),
 }
-WRITTEN_DOWN = ["bytes, none", "bytes, gpt2", "bytes, gpt4", "bytes, lowered", "WordPiece, BERT", "merges"]
+WRITTEN_DOWN = [
+    "bytes, none",
+    "bytes, gpt2",
+    "bytes, gpt4",
+    "bytes, lowered",
+    "WordPiece, BERT",
+    "merges",
+    "merges, a byte missing",
+]
 TEXTS = st.lists(
     st.sampled_from(
-        [*NAMES, *(name.upper() for name in NAMES), "＜ｓ＞", "bend", " ", "\n", "a", "ending", "é", "123"]
+        [
+            *NAMES,
+            *(name.upper() for name in NAMES),
+            "＜ｓ＞",
+            "bend",
+            "e\0nd",
+            "<\u0301s>",
+            "<s",
+            "\0",
+            "\x04",
+            ">",
+            " ",
+            "\n",
+            "a",
+            "ending",
+            "é",
+            "123",
+        ]
     ),
     max_size=6,
 ).map("".join) | st.text(st.sampled_from([*LETTERS, "E", "N", "D", "\n", "中"]), max_size=12)
@@ -128,6 +166,29 @@ def test_it_would_be_one_without_the_cut(kind):
     names = ["[CLS]", "<|end|>", "end", " end", "<<>>", "<s>", "a end", "bend", "123"]
     found = {index for name in names for index in backend.encode(name, add_special_tokens=False).ids}
     assert found & forbidden(backend)
+
+
+@pytest.mark.parametrize("kind", ["merges, few letters", "merges, a byte missing"])
+def test_letters_without_a_token_join_nothing(kind, tmp_path):
+    """In every place of a name: for one text and many, much text, a tokenizer read again, and what a message says."""
+    untouched = BACKENDS[kind]()
+    untouched.encode_special_tokens = True
+    assert untouched.encode("e\0nd").ids == [untouched.token_to_id("end")]  # what is to be prevented
+    tokenizer = Tokenizer(BACKENDS[kind]())
+    tokenizer.save(tmp_path)
+    again = Tokenizer.load(tmp_path)
+    assert again.hash == tokenizer.hash
+    never = forbidden(tokenizer.backend)
+    texts = [name[:at] + "\0" * n + name[at:] for name in ("end", "<s>") for at in range(4) for n in (1, 2)]
+    for text in texts:
+        found = tokenizer.encode(text)
+        assert found and not never & set(found)
+        assert again.encode(text) == found
+        long = tokenizer.encode(text * (WORTH_COMPILING // len(text) + 1))
+        assert not never & set(long)
+        framed = SpecialTokens(tokenizer).encode(f"end{text}end", [(3, 3 + len(text))])
+        assert [token for token in framed.ids if token in never] == [tokenizer.special_ids["end"]] * 2
+    assert tokenizer.encode_batch(texts) == [tokenizer.encode(text) for text in texts]
 
 
 @pytest.mark.parametrize("kind", BACKENDS)

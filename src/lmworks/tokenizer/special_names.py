@@ -6,12 +6,15 @@ that a word begins with, BPE whose merges are ignored for whole words, and WordL
 has cut the name before. Where it has not, the pre-tokenizer gets one more step, which cuts the words that hold the name
 in the middle of it. That is a part of `tokenizer.json`, so that whoever encodes with it does so, and normalised text is
 what is cut.
+
+A BPE without an unknown token drops the letters that it lacks, and merges what is left: `<s␀>` would be `<s>`, which no
+cut sees. Where merges lead to a name, such letters become words of their own, before the cut.
 """
 
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import pairwise, product
 from typing import Any
 
@@ -24,6 +27,8 @@ from lmworks.tokenizer.token_bytes import byte_letters
 SPACE = "▁"  # SentencePiece's
 
 _CONTEXTS = list(product(BEFORE, AFTER))
+_RARE = [chr(code) for code in (*range(9), *range(0xE000, 0xF8FF))]  # no vocabulary has all of them
+_NO_UTF8 = {0xC0, 0xC1, *range(0xF5, 0x100)}  # bytes that no text has
 
 
 def keep_names_apart(backend: tokenizers.Tokenizer, roles: Collection[str] = ()) -> None:
@@ -42,13 +47,14 @@ def keep_names_apart(backend: tokenizers.Tokenizer, roles: Collection[str] = ())
         return
     model = json.loads(backend.to_str())["model"]
     unknown = _unknown(model)
+    dropped = _isolate_dropped(backend, model, suspects)
     for _ in range(len(suspects) + 1):
-        if not (found := _found(backend, suspects, unknown)):
+        if not (found := _found(backend, suspects, unknown, dropped)):
             return
         _cut(backend, model, found, backend.get_vocab(with_added_tokens=False).keys() - ids.keys())
         # What a cut leaves may be another name; and the unknown token is reached by what is unknown now.
         suspects.pop(unknown, None)
-    if found := _found(backend, suspects, unknown):
+    if found := _found(backend, suspects, unknown, dropped):
         raise ValueError(f"the special token {found[0]!r} is what texts become, however its name is cut: not supported")
 
 
@@ -82,16 +88,79 @@ def _cut(
     backend: tokenizers.Tokenizer, model: Mapping[str, Any], names: Iterable[str], pieces: Collection[str]
 ) -> None:
     """Gives the pre-tokenizer a step more."""
-    merged = {"".join(merge.split(" ") if isinstance(merge, str) else merge) for merge in model.get("merges") or []}
+    merged = _merged(model)
     groups: dict[bool, list[str]] = {}
     for name in names:
         # A word that only holds the name is left as it is, where the model looks for nothing but the whole of it.
         whole = model["type"] == "WordLevel" or (model["type"] == "BPE" and name not in merged)
         groups.setdefault(whole, []).append(_inside_words(backend, name))
     pattern = "|".join(cuts(group, pieces, whole=whole) for whole, group in groups.items())
+    _add_step(backend, pattern)
+
+
+def _add_step(backend: tokenizers.Tokenizer, pattern: str) -> None:
     before = [] if backend.pre_tokenizer is None else [backend.pre_tokenizer]
     step = pre_tokenizers.Split(Regex(pattern), "isolated")
     backend.pre_tokenizer = pre_tokenizers.Sequence([*before, step])
+
+
+def _merged(model: Mapping[str, Any]) -> set[str]:
+    """The tokens that merges lead to."""
+    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model.get("merges") or []]
+    inside = model.get("continuing_subword_prefix") or ""
+    return {left + right.removeprefix(inside) for left, right in pairs}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Letters that a model drops
+
+
+def _isolate_dropped(backend: tokenizers.Tokenizer, model: Mapping[str, Any], names: Collection[str]) -> str:
+    """Makes words of the letters that a BPE drops, if its merges lead to one of `names`; a letter of them, "" for none.
+
+    Of what is left no word loses a letter, so that what holds for texts without such letters holds for all.
+    """
+    if (
+        model["type"] != "BPE"
+        or model.get("unk_token")
+        or (model.get("ignore_merges") and not _merged(model) & {*names})
+    ):
+        return ""
+    vocabulary = model["vocab"]
+    if model.get("byte_fallback") and all(f"<0x{byte:02X}>" in vocabulary for byte in range(256)):
+        return ""
+    # A letter may have a token in one place of a word and none in another.
+    before = {"", model.get("continuing_subword_prefix") or ""}
+    after = {"", model.get("end_of_word_suffix") or ""}
+    forms = [(start, end) for start in before for end in after]
+    letters = {token for token in vocabulary if len(token) == 1}
+    known = sorted(c for c in letters if all(start + c + end in vocabulary for start, end in forms))
+    if _written_in_bytes(backend):
+        missing = [byte for letter, byte in byte_letters().items() if letter not in known and byte not in _NO_UTF8]
+        if not missing:
+            return ""
+        probe = next((chr(byte) for byte in sorted(missing) if byte < 128), "")
+    else:
+        probe = next(letter for letter in _RARE if letter not in known)
+    pattern = f"[^{''.join(map(re.escape, known))}]" if known else r"[\s\S]"
+    if not any(step.get("pattern") == {"Regex": pattern} for step in _steps(backend)):  # a saved tokenizer has it
+        _add_step(backend, pattern)
+    return probe
+
+
+def _written_in_bytes(backend: tokenizers.Tokenizer) -> bool:
+    """Whether the model sees the letters that stand for bytes, and no others."""
+    return any(step["type"] == "ByteLevel" for step in _steps(backend))
+
+
+def _steps(backend: tokenizers.Tokenizer) -> Iterator[Mapping[str, Any]]:
+    """What is done to a text before the model sees it."""
+    state = json.loads(backend.to_str())
+    left = [part for name in ("pre_tokenizer", "normalizer") if (part := state[name])]
+    while left:
+        part = left.pop()
+        left += reversed(part.get("normalizers") or part.get("pretokenizers") or [])
+        yield part
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -108,12 +177,17 @@ def _may_find(backend: tokenizers.Tokenizer, name: str, index: int) -> bool:
     return text != name or index in {token.id for token in backend.model.tokenize(text)}
 
 
-def _found(backend: tokenizers.Tokenizer, names: Mapping[str, int], unknown: str) -> list[str]:
-    """Those of `names` that some text becomes: the text of a name, alone and in contexts."""
+def _found(backend: tokenizers.Tokenizer, names: Mapping[str, int], unknown: str, dropped: str) -> list[str]:
+    """Those of `names` that some text becomes: the text of a name, alone and in contexts, and with a `dropped` letter
+    anywhere in it."""
     texts = {name: _texts(_inside_words(backend, name)) for name in names}
     alone = texts.pop(unknown, [])
     by_id = {names[name]: name for name in texts}
-    probes = (before + text + after for several in texts.values() for text in several for before, after in _CONTEXTS)
+    alike = [text for several in texts.values() for text in several]
+    probes = [before + text + after for text in alike for before, after in _CONTEXTS]
+    if dropped:
+        probes += [text[:at] + dropped + text[at:] for text in alike for at in range(len(text) + 1)]
+        probes += [dropped + text + dropped for text in alike]
     found = {by_id[token] for ids in _encode(backend, probes) for token in ids if token in by_id}
     for text in alone:  # a word with an unknown letter is unknown with reason, and not because of its name
         if names[unknown] in _encode(backend, [text])[0] and not any(

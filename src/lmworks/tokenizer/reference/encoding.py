@@ -5,6 +5,7 @@ Slow (a megabyte takes seconds) and meant to be read. Every step is written anew
 library's a newer one (for BERT's punctuation an older one), so characters between the two may differ.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -106,6 +107,9 @@ def _read_cut(step: Mapping[str, Any]) -> Cut:
         case {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}:
             if pattern.startswith("(?<="):
                 return _each(partial(words.cut_at, pattern=pattern))
+            if pattern.startswith("[^"):  # the letters that a model drops, each a word
+                letters = re.compile(f"({pattern})")
+                return _each(lambda piece: [part for part in letters.split(piece) if part])
             return _each(partial(words.cut, rule=words.read_rule(pattern)))
         case {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}:
             return _each(lambda piece: piece.replace(" ", " \0").rstrip("\0").split("\0"))

@@ -19,6 +19,7 @@ from lmworks.tokenizer.reference.word_piece import read_word_piece
 Cut = Callable[[list[str], bool], list[str]]
 _MODELS = {"BPE": read_bpe, "WordPiece": read_word_piece, "Unigram": read_unigram}
 SPACE = "▁"
+_ONE_CLASS = re.compile(r"\[\^(?:[^\\\]]|\\\W)+\]")  # all but the letters named, none of them by a category
 
 
 def reference_encoder(document: Mapping[str, Any]) -> Callable[[str], list[int]]:
@@ -107,7 +108,7 @@ def _read_cut(step: Mapping[str, Any]) -> Cut:
         case {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}:
             if pattern.startswith("(?<="):
                 return _each(partial(words.cut_at, pattern=pattern))
-            if pattern.startswith("[^"):  # the letters that a model drops, each a word
+            if _ONE_CLASS.fullmatch(pattern):  # the letters that a model drops, each a word
                 letters = re.compile(f"({pattern})")
                 return _each(lambda piece: [part for part in letters.split(piece) if part])
             return _each(partial(words.cut, rule=words.read_rule(pattern)))

@@ -98,9 +98,11 @@ STAGES: dict[str, Stage] = {
         purpose="train a new language model on token shards, from one dial: minutes, parameters or tokens",
         inputs=(
             "token shards, which data.tokenize makes; those of the held-out part are validated on",
-            "their vocabulary, which tokenizer.bpe, .wordpiece or .unigram makes",
+            "their vocabulary, which tokenizer.bpe, .wordpiece or .unigram makes; none where tokenizer is set",
         ),
         libraries=("numpy", "tokenizers", "torch"),
+        sources="lmworks.train.stages:outside_digest",
+        check="lmworks.train.stages:check",
     ),
     "train.finetune": Stage(
         run="lmworks.train.stages:finetune",

@@ -23,9 +23,10 @@ from lmworks.train.config import (
     TrainConfig,
 )
 from lmworks.train.guards import TrainingStoppedError
-from lmworks.train.loop import Run, train
+from lmworks.train.loop import train
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.recomputing import blocks, recompute
+from lmworks.train.run import Run
 from lmworks.train.run_log import read_log
 from training_cases import loader_config, new_checkpoint, write_text_dataset
 

@@ -8,8 +8,9 @@ import torch
 from lmworks.data.loader import Loader
 from lmworks.train.config import AdamW, GuardConfig, RampConfig, TrainConfig
 from lmworks.train.guards import Guard, TrainingStoppedError
-from lmworks.train.loop import Run, train
+from lmworks.train.loop import train
 from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.run import Run
 from lmworks.train.run_log import read_log
 from training_cases import loader_config, new_checkpoint, write_text_dataset
 

@@ -137,6 +137,26 @@ def test_the_template_is_that_of_the_conversations(workspace):
         run("train.finetune", workspace / "x", inputs, short)
 
 
+def test_a_few_conversations_are_a_step_an_epoch(workspace):
+    """They fit into one sequence: three epochs are three steps, not one step of the same sequence three times."""
+    talks = workspace / "few.jsonl"
+    turns = [{"role": "user", "content": "dog"}, {"role": "assistant", "content": "the cat"}]
+    talks.write_text(json.dumps({"messages": turns}))
+    run("data.tokenize", workspace / "few", [workspace / "vocabulary"], [f'conversations=["{talks}"]', "family=chatml"])
+    outcome = run("train.finetune", workspace / "little", [workspace / "model", workspace / "few"], ["length=64"])
+    assert outcome.manifest.metrics["steps"] == 3
+    told = json.loads((workspace / "little" / "sections.json").read_text())[0]["tables"][0]["rows"]
+    assert [row[:2] for row in told] == [["sequences", 1], ["batch", 1], ["steps", 3], ["rate", "0.0002"]]
+
+
+def test_a_vocabulary_may_be_named(workspace):
+    inputs = [workspace / "tokens", workspace / "held"]
+    settings = [*SMALL, f"tokenizer={workspace}/vocabulary"]
+    run("train.pretrain", workspace / "named", inputs, settings)
+    weights = [(workspace / name / "model.safetensors").read_bytes() for name in ("named", "model")]
+    assert weights[0] == weights[1]
+
+
 def test_the_same_run_makes_the_same_bytes(workspace):
     again = run(
         "train.pretrain",
@@ -150,7 +170,7 @@ def test_the_same_run_makes_the_same_bytes(workspace):
 def test_what_is_missing_is_named(workspace):
     with pytest.raises(ValueError, match="no token shards to train on"):
         run("train.pretrain", workspace / "x", [workspace / "held", workspace / "vocabulary"], SMALL)
-    with pytest.raises(ValueError, match="expected one input with a tokenizer, found 0"):
+    with pytest.raises(ValueError, match="expected one vocabulary, that of the shards, and found 0"):
         run("train.pretrain", workspace / "x", [workspace / "tokens"], SMALL)
     with pytest.raises(ConfigError, match="turn one dial"):
         run("train.pretrain", workspace / "x", [workspace / "tokens", workspace / "vocabulary"], [])

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from lmworks.train.config import Sgd as Sgd
     from lmworks.train.config import TrainConfig as TrainConfig
     from lmworks.train.config import WarmupStableDecay as WarmupStableDecay
-    from lmworks.train.loop import Run as Run
     from lmworks.train.loop import train as train
     from lmworks.train.losses import Loss as Loss
     from lmworks.train.losses import cross_entropy as cross_entropy
     from lmworks.train.losses import projected_cross_entropy as projected_cross_entropy
     from lmworks.train.objectives.causal import CausalLanguageModel as CausalLanguageModel
+    from lmworks.train.run import Run as Run
     from lmworks.train.schedules import multiplier as multiplier
     from lmworks.train.validating import validate as validate
 
@@ -43,7 +43,7 @@ _PUBLIC = {
     **dict.fromkeys(_CONFIGS, "lmworks.train.config"),
     "CausalLanguageModel": "lmworks.train.objectives.causal",
     "Loss": "lmworks.train.losses",
-    "Run": "lmworks.train.loop",
+    "Run": "lmworks.train.run",
     "cross_entropy": "lmworks.train.losses",
     "multiplier": "lmworks.train.schedules",
     "projected_cross_entropy": "lmworks.train.losses",

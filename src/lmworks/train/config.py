@@ -323,6 +323,8 @@ class PretrainConfig:
     minutes     How long the run may take on this machine; its size and tokens follow from a scaling law.
     parameters  How large the model is, embeddings included; its tokens follow.
     tokens      How many tokens it is trained on.
+    tokenizer   The vocabulary of the shards, where no input has it: a pulled model, a folder or a file, as for
+                data.tokenize.
     family      Of the architecture: `llama`, `gpt2`, `qwen3`, `gpt_neox`.
     length      Tokens in a sequence.
     batch       Sequences in a step.
@@ -337,6 +339,7 @@ class PretrainConfig:
     minutes: float | None = None
     parameters: int | None = None
     tokens: int | None = None
+    tokenizer: str = ""
     family: str = "llama"
     length: int = 512
     batch: int | None = None
@@ -364,7 +367,7 @@ class FinetuneConfig:
             relative path starts at the folder of the recipe, or, for a command, at the current one.
     epochs  How often each sequence is seen.
     length  Tokens in a sequence; at most what the model was made for.
-    batch   Sequences in a step.
+    batch   Sequences in a step; at most all there are.
     rate    Peak learning rate; it replaces the optimizer's.
     seed    Of the order.
     train   The loop.

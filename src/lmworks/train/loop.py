@@ -1,120 +1,18 @@
 """The loop. Everything that is trained is trained here, whatever the objective."""
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-import torch
-
-from lmworks.data.loader import Loader
-from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.counting import flops_per_token
-from lmworks.progress import Report, no_report
-from lmworks.train.averaging import Average
-from lmworks.train.checkpoints import Checkpoints, Saved
-from lmworks.train.config import TrainConfig
-from lmworks.train.guards import Guard, TrainingStoppedError
+from lmworks.train.guards import TrainingStoppedError
 from lmworks.train.interrupting import interruptions
-from lmworks.train.loss_scale import LossScale
-from lmworks.train.noise_scale import NoiseScale, multiple_for
-from lmworks.train.objectives.objective import Objective
-from lmworks.train.recomputing import blocks, recompute
+from lmworks.train.noise_scale import multiple_for
+from lmworks.train.run import Position, Run
 from lmworks.train.run_log import RunLog
 from lmworks.train.schedules import multiplier
 from lmworks.train.stepping import StepGradients, compute_gradients
 from lmworks.train.validating import Validation
-from lmworks.train.weights import Weights
-
-
-@dataclass
-class Position:
-    """Where a run stands: plain numbers, which a checkpoint holds.
-
-    step      optimizer steps taken
-    cursor    batches of the loader consumed: more than `step` where the batch grew or batches were left out
-    multiple  batches of the loader in a step
-    tokens    seen, without padding
-    targets   learned from
-    """
-
-    step: int = 0
-    cursor: int = 0
-    multiple: int = 1
-    tokens: int = 0
-    targets: int = 0
-
-
-@dataclass
-class Run:
-    """A training run in its parts, which `train` moves.
-
-    checkpoint  what is trained: its model is changed in place, its tokenizer is saved with every checkpoint
-    loader      batches, in an order that depends on their number alone
-    folder      of the run: `log.jsonl` and `checkpoints/`
-    validate    called every `config.validate` steps
-    peak_flops  operations a second that the machine can do in this precision: with it, the utilisation (MFU) is logged
-    """
-
-    checkpoint: Checkpoint
-    objective: Objective
-    loader: Loader
-    config: TrainConfig
-    folder: Path
-    validate: Callable[[], Validation] | None = None
-    device: torch.device | str = "cpu"
-    peak_flops: float | None = None
-    progress: Report = no_report
-    seed: int = 0
-    position: Position = field(default_factory=Position)
-
-    def __post_init__(self) -> None:
-        config = self.config
-        self.model = recompute(self.checkpoint.model.to(self.device).train(), config.recompute)
-        self.weights = Weights(self.model, config.optimizer, config.precision)
-        self.average = Average(self.weights.masters, config.average)
-        self.scale, self.noise, self.guard = LossScale.of(config.precision), NoiseScale(), Guard(config.guard)
-        saving = config.checkpoint
-        self.checkpoints = Checkpoints(self.folder / "checkpoints", saving.keep, saving.background)
-        if config.compile:
-            for block in blocks(self.model):
-                block.compile()
-
-    def save(self) -> None:
-        """A checkpoint of this moment, from which another process goes on to the same end."""
-        numbers = {name: getattr(self, name).state() for name in ("scale", "noise", "guard")}
-        state = {"position": asdict(self.position), "loader": self.loader.state(), **self._form(), **numbers}
-        weights = {**self.weights.frozen, **self.weights.masters}
-        saved = Saved(weights, self.weights.state(), self.average.weights, state)
-        self.checkpoints.save(self.position.step, self.checkpoint, saved)
-
-    def restore(self, step: int) -> None:
-        """Back, or on, to a checkpoint. ValueError for one of another model, optimizer or stream of batches."""
-        saved = self.checkpoints.read(step)
-        for name, now in self._form().items():
-            if (was := saved.state.get(name)) != now:
-                raise ValueError(f"the checkpoint of step {step} is another run's: its {name} was {was}, is {now}")
-        masters = {name: saved.weights[name] for name in self.weights.masters if name in saved.weights}
-        for name, weight in masters.items():
-            if weight.shape != self.weights.masters[name].shape:
-                raise ValueError(f"the checkpoint of step {step} is another model's: the shape of {name} differs")
-        self.weights.load(masters, saved.optimizers)
-        self.average.load(saved.average)
-        self.position = Position(**saved.state["position"])
-        for name in ("scale", "noise", "guard"):
-            setattr(self, name, replace(getattr(self, name), **saved.state[name]))
-        self.loader.restore(saved.state["loader"])
-
-    def _form(self) -> dict[str, str]:
-        """The settings that decide what a checkpoint's numbers mean."""
-        return {"optimizer": self.config.optimizer.kind, "precision": self.config.precision}
-
-    def finished(self) -> Checkpoint:
-        """What was trained: the averaged weights where the run averages, else the masters."""
-        own = self.weights
-        trained = {**self.model.state_dict(), **own.frozen, **own.masters, **self.average.weights}
-        return replace(self.checkpoint, weights={name: w.detach().float() for name, w in trained.items()})
 
 
 def train(run: Run) -> Position:

@@ -10,27 +10,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmworks.artefact import MANIFEST, StageContext, StageResult, read_manifest, write_json
+from lmworks.artefact import MANIFEST, StageContext, StageResult, hash_json, read_manifest, write_json
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.config import LoaderConfig, SourceConfig
 from lmworks.data.loader import Loader
 from lmworks.data.token_dataset import INDEX, TokenDataset
 from lmworks.model.checkpoint import Checkpoint, assemble, load
 from lmworks.model.config import ModelConfig
-from lmworks.model.finding_tokenizers import find_tokenizer, own_chat_template
+from lmworks.model.finding_tokenizers import find_tokenizer, locate_tokenizer, own_chat_template
 from lmworks.model.initialisation import PUBLISHED, initialise
 from lmworks.model.locating import digest_of_model, located
 from lmworks.model.transformer import Transformer
+from lmworks.report import Section, Table
 from lmworks.tokenizer.folder import read_chat_template
 from lmworks.tokenizer.token_bytes import token_bytes
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.train.config import FinetuneConfig, PretrainConfig, TrainConfig
 from lmworks.train.dial import Derived, at_rate, derive
-from lmworks.train.loop import Run, train
+from lmworks.train.loop import train
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.planning.calibration import calibrate
 from lmworks.train.planning.layout import Layout
 from lmworks.train.planning.plan import Speed
+from lmworks.train.run import Run
 from lmworks.train.run_log import LOG
 from lmworks.train.run_report import curve_section, dial_section
 from lmworks.train.validating import Validation, validate
@@ -47,7 +49,7 @@ def pretrain(config: PretrainConfig, context: StageContext) -> StageResult:
     ValueError or LookupError for inputs that do not go together.
     """
     shards, held_out = _shards(context)
-    tokenizer, template = _tokenizer(context, shards)
+    tokenizer, template = _tokenizer(config, context, shards)
     available = sum(TokenDataset(folder).tokens for folder in shards.values())
     derived = _derived(config, tokenizer, available, context.work)
     model = initialise(Transformer(derived.model), config.seed, scheme=PUBLISHED.get(config.family))
@@ -84,23 +86,43 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
     length = min(config.length, checkpoint.config.context_length)
     with Loader(LoaderConfig(_sources(shards, {}), length=length, batch=config.batch, seed=config.seed)) as once:
         sequences = sum(plan.sequences for plan in once.plans)
-    steps = max(round(config.epochs * sequences / config.batch), 1)
-    loader = LoaderConfig(_sources(shards, {}), length=length, batch=config.batch, steps=steps, seed=config.seed)
+    batch = min(config.batch, sequences)  # or all epochs would be one step
+    steps = max(round(config.epochs * sequences / batch), 1)
+    loader = LoaderConfig(_sources(shards, {}), length=length, batch=batch, steps=steps, seed=config.seed)
     settings = config.train
     if config.rate is not None:
         settings = replace(settings, optimizer=at_rate(settings.optimizer, config.rate))
-    return _train(checkpoint, loader, held_out, settings, context)
+    result = _train(checkpoint, loader, held_out, settings, context)
+    rows = (
+        ("sequences", sequences, f"of {length} tokens, in which the texts are packed"),
+        ("batch", batch, "as set" if batch == config.batch else f"all there are, fewer than the {config.batch} set"),
+        ("steps", steps, f"{config.epochs:g} times all sequences"),
+        ("rate", f"{settings.optimizer.rate:g}", f"at its highest, of {settings.optimizer.kind}"),
+    )
+    return replace(
+        result, sections=(Section("The run", "", (Table(("what", "value", "why"), rows),)), *result.sections)
+    )
 
 
-def check(config: FinetuneConfig, base: Path) -> None:
-    """Before any stage runs: LookupError or FileNotFoundError when the base is not there."""
-    if config.base:
-        located(config.base, base)
+def check(config: PretrainConfig | FinetuneConfig, base: Path) -> None:
+    """Before any stage runs: LookupError or FileNotFoundError when the base, or the tokenizer, is not there."""
+    match config:
+        case PretrainConfig(tokenizer=name) if name:
+            locate_tokenizer(name, base)
+        case FinetuneConfig(base=name) if name:
+            located(name, base)
 
 
-def outside_digest(config: FinetuneConfig, base: Path) -> str:
-    """SHA-256 of the base's files, which no input records."""
-    return digest_of_model(located(config.base, base)) if config.base else ""
+def outside_digest(config: PretrainConfig | FinetuneConfig, base: Path) -> str:
+    """SHA-256 of what no input records: the tokenizer named, or the base's files."""
+    match config:
+        case PretrainConfig(tokenizer=name) if name:
+            found = find_tokenizer(name, base)
+            return hash_json([found.tokenizer.hash, own_chat_template(found.path)])
+        case FinetuneConfig(base=name) if name:
+            return digest_of_model(located(name, base))
+        case _:
+            return ""
 
 
 def _train(
@@ -195,12 +217,18 @@ def _setting(folder: Path, name: str, otherwise: str) -> str:
     return read_manifest(folder).config.get(name, otherwise) if (folder / MANIFEST).exists() else otherwise
 
 
-def _tokenizer(context: StageContext, shards: Mapping[str, Path]) -> tuple[Tokenizer, str | None]:
-    """The tokenizer of the one input that has one, and its chat template if there is one."""
-    folders = [folder for folder in context.inputs.values() if (folder / _TOKENIZER).exists()]
-    if len(folders) != 1:
-        raise ValueError(f"expected one input with a tokenizer, found {len(folders)}: read from the one of the shards")
-    found = find_tokenizer(str(folders[0]))
+def _tokenizer(
+    config: PretrainConfig, context: StageContext, shards: Mapping[str, Path]
+) -> tuple[Tokenizer, str | None]:
+    """The tokenizer of the one input that has one, or `config.tokenizer`, and its chat template if there is one."""
+    sources = [str(folder) for folder in context.inputs.values() if (folder / _TOKENIZER).exists()]
+    sources += [config.tokenizer] if config.tokenizer else []
+    if len(sources) != 1:
+        raise ValueError(
+            f"expected one vocabulary, that of the shards, and found {len(sources)}: read from the stage that trained "
+            "it, or set tokenizer to a pulled model, a folder or a file"
+        )
+    found = find_tokenizer(sources[0], context.base)
     _same_vocabulary(found.tokenizer, shards)
     return found.tokenizer, own_chat_template(found.path)
 

@@ -104,18 +104,21 @@ def test_a_bfloat16_model_is_trained_in_float32_where_that_is_asked_for(tmp_path
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[1])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_saved_state_goes_to_where_the_weights_are():
+@pytest.mark.parametrize("device", ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+def test_saved_state_goes_to_where_the_weights_are(device):
     """All of it: fused AdamW counts its steps beside them."""
-    layer = linear().cuda()
+    layer = linear().to(device)
     weights = Weights(layer, AdamW(), "float32")
-    layer(torch.ones(1, 3, device="cuda")).sum().backward()
+    layer(torch.ones(1, 3, device=device)).sum().backward()
     weights.update(1.0)
     masters = {name: master.detach().cpu() for name, master in weights.masters.items()}
     weights.load(masters, {name: value.cpu() for name, value in weights.state().items()})
-    assert {value.device.type for value in weights.state().values()} == {"cuda"}
-    layer(torch.ones(1, 3, device="cuda")).sum().backward()
+    assert {value.device.type for value in weights.state().values()} == {device}
+    assert {float(value) for name, value in weights.state().items() if "/step/" in name} == {1.0}
+    weights.clear()
+    layer(torch.ones(1, 3, device=device)).sum().backward()
     weights.update(1.0)
+    assert {float(value) for name, value in weights.state().items() if "/step/" in name} == {2.0}
 
 
 def test_no_gradient_has_no_length():

@@ -23,8 +23,8 @@ SCRIPT = textwrap.dedent("""
     from lmworks.data.loader import Loader
     from lmworks.train.config import AdamW, CheckpointConfig, TrainConfig
     from lmworks.train.loop import train
-from lmworks.train.run import Run
     from lmworks.train.objectives.causal import CausalLanguageModel
+    from lmworks.train.run import Run
 
     dataset, folder, precision = sys.argv[1:]
     config = TrainConfig(

@@ -4,6 +4,8 @@ They are plain C functions in shared libraries that know neither Python nor PyTo
 a C++ compiler and nothing else. Without one everything runs all the same, in Python.
 """
 
+import ctypes
+import os
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -27,3 +29,18 @@ def warn_of_missing(consequence: str) -> None:
         RuntimeWarning,
         stacklevel=3,
     )
+
+
+def open_library(name: str, variable: str, consequence: str) -> ctypes.CDLL | None:
+    """The library of the package `lmworks.NAME`; None where it was not built, of which the `consequence` is told, or
+    where the environment variable asks for the reference in Python."""
+    choice = os.environ.get(variable, "")
+    if choice == "reference":
+        return None
+    if choice:
+        raise ValueError(f"{variable} is {choice!r}; allowed: 'reference', or leave it unset")
+    path = library_path(f"lmworks.{name}", name)
+    if path is None:
+        warn_of_missing(consequence)
+        return None
+    return ctypes.CDLL(str(path))

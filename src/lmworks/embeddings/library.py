@@ -12,7 +12,7 @@ from functools import cache
 
 import numpy as np
 
-from lmworks.compiled import library_path, warn_of_missing
+from lmworks.compiled import open_library
 
 CHOICE = "LMWORKS_EMBEDDINGS"  # environment variable: "reference" has everything run in Python
 LANES = 16  # a row in memory has a multiple of so many numbers
@@ -21,16 +21,8 @@ LANES = 16  # a row in memory has a multiple of so many numbers
 @cache
 def load() -> ctypes.CDLL | None:
     """The library; None where it was not built, or where the environment variable asks for the reference."""
-    choice = os.environ.get(CHOICE, "")
-    if choice == "reference":
-        return None
-    if choice:
-        raise ValueError(f"{CHOICE} is {choice!r}; allowed: 'reference', or leave it unset")
-    path = library_path("lmworks.embeddings", "embeddings")
-    if path is None:
-        warn_of_missing("word vectors are learnt by NumPy, some fifty times as slowly")
-        return None
-    return _declare(ctypes.CDLL(str(path)))
+    library = open_library("embeddings", CHOICE, "word vectors are learnt by NumPy, some fifty times as slowly")
+    return None if library is None else _declare(library)
 
 
 def check(result: int) -> int:

@@ -10,7 +10,7 @@ import os
 from ctypes import c_int32, c_int64, c_void_p
 from functools import cache
 
-from lmworks.compiled import library_path, warn_of_missing
+from lmworks.compiled import open_library
 
 CHOICE = "LMWORKS_TOKENIZER"  # environment variable: "reference" has everything run in Python
 
@@ -18,16 +18,8 @@ CHOICE = "LMWORKS_TOKENIZER"  # environment variable: "reference" has everything
 @cache
 def load() -> ctypes.CDLL | None:
     """The library; None where it was not built, or where the environment variable asks for the reference."""
-    choice = os.environ.get(CHOICE, "")
-    if choice == "reference":
-        return None
-    if choice:
-        raise ValueError(f"{CHOICE} is {choice!r}; allowed: 'reference', or leave it unset")
-    path = library_path("lmworks.tokenizer", "tokenizer")
-    if path is None:
-        warn_of_missing("training a tokenizer and encoding much text are slow")
-        return None
-    return _declare(ctypes.CDLL(str(path)))
+    library = open_library("tokenizer", CHOICE, "training a tokenizer and encoding much text are slow")
+    return None if library is None else _declare(library)
 
 
 def check(result: int) -> int:

@@ -146,7 +146,7 @@ def test_the_choice_of_the_library(monkeypatch):
 
 def test_a_missing_library_is_told(monkeypatch):
     library.load.cache_clear()
-    monkeypatch.setattr(library, "library_path", lambda package, name: None)
+    monkeypatch.setattr("lmworks.compiled.library_path", lambda package, name: None)
     try:
         with pytest.warns(RuntimeWarning, match="install a C\\+\\+ compiler"):
             assert library.load() is None

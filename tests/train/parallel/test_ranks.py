@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.distributed as dist
+
 from ranks import on_ranks
 
 
@@ -23,5 +24,5 @@ def test_ranks_join_and_answer_in_their_order() -> None:
 
 
 def test_a_rank_that_raises_is_named() -> None:
-    with pytest.raises(AssertionError, match="rank 1: (?s:.*)of rank one"):
+    with pytest.raises(AssertionError, match=r"rank 1: (?s:.*)of rank one"):
         on_ranks(2, _raises_on_one)

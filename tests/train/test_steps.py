@@ -89,7 +89,7 @@ def test_a_loss_that_has_moved_for_good_ends_the_run(text_dataset, tmp_path):
             return found
 
     run.objective = Shifted()
-    with pytest.raises(TrainingStoppedError, match="for 10 steps in a row"):
+    with pytest.raises(TrainingStoppedError, match="the loss jumped.* 10 steps in a row"):
         train(run)
     assert (run.position.step, run.position.cursor) == (11, 21)
 
@@ -98,4 +98,25 @@ def test_jumps_that_are_no_row_do_not_end_it():
     guard = Guard(GuardConfig(action="skip", deviations=6, memory=5))
     found = [guard.objection(9.0 if number % 7 == 0 else 1.0, 1.0) is not None for number in range(1, 150)]
     assert sum(found) == 21
-    assert guard.jumps == 0
+    assert guard.in_a_row == 0
+
+
+@pytest.mark.parametrize(
+    ("steps", "cursor", "problem"), [(30, 15, "loss is nan, and 10 steps in a row"), (5, 5, "no step was taken")]
+)
+def test_a_loss_that_stays_no_number_ends_the_run(steps, cursor, problem, text_dataset, tmp_path):
+    """Weights that were spoilt at batch 5, or before the first: a run that leaves all steps out has not succeeded."""
+    run = run_of(tmp_path, text_dataset, steps=steps, guard=GuardConfig(action="skip"))
+    objective, first_bad = run.objective, 5 if steps == 30 else 0
+
+    class Poisoned(CausalLanguageModel):
+        def losses(self, model, examples):
+            found = objective.losses(model, examples)
+            if run.position.cursor >= first_bad:
+                found["next_token"].metrics["nats"].fill_(float("nan"))
+            return found
+
+    run.objective = Poisoned()
+    with pytest.raises(TrainingStoppedError, match=problem):
+        train(run)
+    assert (run.position.step, run.position.cursor) == (first_bad, cursor)

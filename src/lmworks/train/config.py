@@ -216,7 +216,7 @@ class GuardConfig:
     """What to do about a loss or gradient that is no number, or a loss that jumps.
 
     action      `stop` ends the run before the weights change; `skip` leaves the step out; `rewind` goes back to the
-                last checkpoint and leaves the batches since out that led there. Ten jumps in a row end it always.
+                last checkpoint and leaves the batches since out that led there. Ten such steps in a row end it.
     deviations  A jump is so many standard deviations above the mean of recent losses; 0: never.
     least       And at least so much, in nats.
     memory      Steps over which the mean is taken, and before which nothing is a jump.

@@ -6,7 +6,7 @@ from typing import Any
 
 from lmworks.train.config import GuardConfig
 
-MOST_JUMPS = 10  # in a row; a loss that returns does so within a few steps
+MOST_IN_A_ROW = 10  # steps objected to; a loss that returns does so within a few
 
 
 class TrainingStoppedError(RuntimeError):
@@ -20,7 +20,7 @@ class Guard:
     mean, variance  exponential averages of the losses that passed, over about `config.memory` steps
     seen            how many passed
     rewinds         how often the run went back already
-    jumps           how many losses before this one jumped, one after another
+    in_a_row        how many steps before this one were objected to, one after another
     """
 
     config: GuardConfig
@@ -28,14 +28,34 @@ class Guard:
     variance: float = 0.0
     seen: int = 0
     rewinds: int = 0
-    jumps: int = 0
+    in_a_row: int = 0
 
     def objection(self, loss: float, norm: float) -> str | None:
         """What is wrong with a step of this loss and gradient norm; a loss without objection is remembered.
 
-        TrainingStoppedError at the last of `MOST_JUMPS` jumps in a row: such a loss has not jumped, it has moved, and
-        leaving out what is like it would leave out the rest of the run.
+        TrainingStoppedError at the last of `MOST_IN_A_ROW` objections: a loss that stays far above its mean has not
+        jumped, it has moved, and weights whose every loss is no number stay so. Leaving out what is like it would leave
+        out the rest of the run.
         """
+        told = self._wrong(loss, norm)
+        if told is not None:
+            self.in_a_row += 1
+            if self.in_a_row >= MOST_IN_A_ROW:
+                raise TrainingStoppedError(
+                    f"{told}, and {self.in_a_row} steps in a row were objected to: leaving steps out does not help. "
+                    "Look at the data from there on, lower the rate, or raise guard.deviations or guard.least where "
+                    "the loss only jumps"
+                )
+            return told
+        self.in_a_row = 0
+        self.seen += 1
+        weight = max(1 / self.config.memory, 1 / self.seen)  # a plain mean until the memory is full
+        change = loss - self.mean
+        self.mean += weight * change
+        self.variance = (1 - weight) * (self.variance + weight * change**2)
+        return None
+
+    def _wrong(self, loss: float, norm: float) -> str | None:
         if not math.isfinite(loss):
             return f"the loss is {loss}"
         if not math.isfinite(norm):
@@ -43,20 +63,7 @@ class Guard:
         deviation = math.sqrt(self.variance)
         limit = self.mean + max(self.config.deviations * deviation, self.config.least)
         if self.config.deviations and self.seen >= self.config.memory and loss > limit:
-            self.jumps += 1
-            if self.jumps >= MOST_JUMPS:
-                raise TrainingStoppedError(
-                    f"the loss is {loss:.4f} and has been far above its mean, {self.mean:.4f} ± {deviation:.4f}, for "
-                    f"{self.jumps} steps in a row: it does not come back by leaving steps out. Look at the data from "
-                    "there on, lower the rate, or raise guard.deviations or guard.least"
-                )
             return f"the loss jumped to {loss:.4f}, from {self.mean:.4f} ± {deviation:.4f}"
-        self.jumps = 0
-        self.seen += 1
-        weight = max(1 / self.config.memory, 1 / self.seen)  # a plain mean until the memory is full
-        change = loss - self.mean
-        self.mean += weight * change
-        self.variance = (1 - weight) * (self.variance + weight * change**2)
         return None
 
     def state(self) -> dict[str, Any]:
@@ -65,5 +72,5 @@ class Guard:
             "variance": self.variance,
             "seen": self.seen,
             "rewinds": self.rewinds,
-            "jumps": self.jumps,
+            "in_a_row": self.in_a_row,
         }

@@ -113,6 +113,8 @@ def _react(run: Run, objection: str, log: RunLog) -> None:
         run.loader.seek(here.cursor)
         log.drop_after(run.position.step)
     log.write("event", run.position.step, text=told)
+    if run.position.step == 0 and run.position.cursor == run.loader.steps:
+        raise TrainingStoppedError(f"no step was taken: each was left out, the last because {objection}")
 
 
 def _grow(run: Run, got: StepGradients, log: RunLog) -> None:

@@ -227,7 +227,7 @@ def verify(folder: Path, manifest: Manifest, progress: Report = no_report) -> No
 
 
 class LockedError(RuntimeError):
-    """Another process is writing this workspace."""
+    """Another process is writing this folder."""
 
 
 @contextlib.contextmanager
@@ -245,7 +245,7 @@ def lock(path: Path) -> Iterator[None]:
         except BlockingIOError:
             stream.seek(0)
             holder = stream.read().strip() or "unknown"
-            raise LockedError(f"{path.parent} is being built by process {holder}; wait for it or stop it") from None
+            raise LockedError(f"{path.parent} is in use by process {holder}; wait for it or stop it") from None
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()

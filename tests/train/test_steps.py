@@ -1,10 +1,12 @@
 """Steps that are split, that are left out, and that end a run."""
 
+import os
 from dataclasses import replace
 
 import pytest
 import torch
 
+from lmworks.artefact import LockedError, lock
 from lmworks.data.loader import Loader
 from lmworks.train.config import AdamW, GuardConfig, RampConfig, TrainConfig
 from lmworks.train.guards import Guard, TrainingStoppedError
@@ -89,7 +91,7 @@ def test_a_loss_that_has_moved_for_good_ends_the_run(text_dataset, tmp_path):
             return found
 
     run.objective = Shifted()
-    with pytest.raises(TrainingStoppedError, match="the loss jumped.* 10 steps in a row"):
+    with pytest.raises(TrainingStoppedError, match=r"the loss jumped.* 10 steps in a row"):
         train(run)
     assert (run.position.step, run.position.cursor) == (11, 21)
 
@@ -120,3 +122,15 @@ def test_a_loss_that_stays_no_number_ends_the_run(steps, cursor, problem, text_d
     with pytest.raises(TrainingStoppedError, match=problem):
         train(run)
     assert (run.position.step, run.position.cursor) == (first_bad, cursor)
+
+
+def test_two_runs_of_one_folder_are_refused(text_dataset, tmp_path):
+    """The second neither trains nor takes away what the first is writing; after it, what it left is cleared."""
+    half_written = tmp_path / "checkpoints" / ".step-00000004.half"
+    half_written.mkdir(parents=True)
+    with lock(tmp_path / "run.lock"), pytest.raises(LockedError, match=f"in use by process {os.getpid()}; wait for it"):
+        train(run_of(tmp_path, text_dataset))
+    assert half_written.exists()
+    assert not (tmp_path / "log.jsonl").exists()
+    train(run_of(tmp_path, text_dataset, steps=2))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]

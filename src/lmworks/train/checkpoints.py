@@ -48,7 +48,10 @@ class Checkpoints:
         self.folder, self.keep, self.background = folder, keep, background
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
-        for leftover in folder.glob(".step-*"):  # of a write that was killed
+
+    def clear(self) -> None:
+        """Remove what a write left that was killed. Nobody else may write here meanwhile."""
+        for leftover in self.folder.glob(".step-*"):
             shutil.rmtree(leftover)
 
     def steps(self) -> list[int]:

@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from lmworks.artefact import lock
 from lmworks.model.counting import flops_per_token
 from lmworks.train.guards import TrainingStoppedError
 from lmworks.train.interrupting import interruptions
@@ -14,14 +15,22 @@ from lmworks.train.schedules import multiplier
 from lmworks.train.stepping import StepGradients, compute_gradients
 from lmworks.train.validating import Validation
 
+LOCK = "run.lock"
+
 
 def train(run: Run) -> Position:
     """Take all steps that are left, from the last checkpoint in the run's folder or from the beginning.
 
     ValueError for data without anything to learn, TrainingStoppedError when a guard ends it. What is on the disk then
     is the last checkpoint, as after a kill. A first Ctrl-C or SIGTERM is taken after the step that runs: the run is
-    saved, and the signal then does what it does.
+    saved, and the signal then does what it does. LockedError where another run of this folder is alive.
     """
+    with lock(run.folder / LOCK):
+        return _train(run)
+
+
+def _train(run: Run) -> Position:
+    run.checkpoints.clear()
     if saved := run.checkpoints.steps():
         run.restore(saved[-1])
     log = RunLog(run.folder, run.position.step)

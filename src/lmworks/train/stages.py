@@ -43,15 +43,15 @@ _MODEL = "model.safetensors"
 _VALIDATION_SEQUENCES = 64  # at most; of a larger held-out part, the first ones of its order
 
 
-def pretrain(config: PretrainConfig, context: StageContext) -> StageResult:
+def pretrain(config: PretrainConfig, context: StageContext, derived: Derived | None = None) -> StageResult:
     """A new model. What the dial gave is kept in `context.work`: a run that goes on does not measure the machine again.
+    `derived` stands for it where it is known already.
 
     ValueError or LookupError for inputs that do not go together.
     """
-    shards, held_out = _shards(context)
-    tokenizer, template = _tokenizer(config, context, shards)
-    available = sum(TokenDataset(folder).tokens for folder in shards.values())
-    derived = _derived(config, tokenizer, available, context.work)
+    shards, held_out = find_shards(context)
+    tokenizer, template = find_vocabulary(config.tokenizer, context, shards)
+    derived = derived or _derived(config, tokenizer, tokens_of(shards), context.work)
     model = initialise(Transformer(derived.model), config.seed, scheme=PUBLISHED.get(config.family))
     checkpoint = assemble(derived.model, model.state_dict(), tokenizer, template)
     loader = LoaderConfig(
@@ -71,7 +71,7 @@ def pretrain(config: PretrainConfig, context: StageContext) -> StageResult:
 def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
     """The checkpoint of one input, or `config.base`, goes on with other shards. ValueError for shards of another
     vocabulary than the checkpoint's."""
-    shards, held_out = _shards(context)
+    shards, held_out = find_shards(context)
     sources = [folder for folder in context.inputs.values() if (folder / _MODEL).exists()]
     sources += [located(config.base, context.base)] if config.base else []
     if len(sources) != 1:
@@ -137,10 +137,14 @@ def _train(
         run = Run(checkpoint, objective, loader, settings, context.work / "run", progress=context.progress)
         if held_out:
             run.validate = _validation(run, held_out, config)
-        position = train(run)
-    trained = run.finished()
-    dtype = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
-    _deliver(replace(trained, dtype=dtype), context)
+        return train_and_deliver(run, context)
+
+
+def train_and_deliver(run: Run, context: StageContext) -> StageResult:
+    """All steps that are left; then the model and the log into the output. `run.folder` is `context.work / "run"`."""
+    position = train(run)
+    dtype = torch.bfloat16 if run.config.precision == "bfloat16" else torch.float32
+    _deliver(replace(run.finished(), dtype=dtype), context)
     section, metrics = curve_section(context.output / LOG)
     metrics |= {
         "steps": position.step,
@@ -201,7 +205,7 @@ def _derived(config: PretrainConfig, tokenizer: Tokenizer, available: int, work:
     return derived
 
 
-def _shards(context: StageContext) -> tuple[dict[str, Path], dict[str, Path]]:
+def find_shards(context: StageContext) -> tuple[dict[str, Path], dict[str, Path]]:
     """The inputs with token shards: those to train on, and those that were held out."""
     shards, held_out = {}, {}
     for name, folder in context.inputs.items():
@@ -217,12 +221,16 @@ def _setting(folder: Path, name: str, otherwise: str) -> str:
     return read_manifest(folder).config.get(name, otherwise) if (folder / MANIFEST).exists() else otherwise
 
 
-def _tokenizer(
-    config: PretrainConfig, context: StageContext, shards: Mapping[str, Path]
-) -> tuple[Tokenizer, str | None]:
-    """The tokenizer of the one input that has one, or `config.tokenizer`, and its chat template if there is one."""
+def tokens_of(shards: Mapping[str, Path]) -> int:
+    """Of all these shards together."""
+    return sum(TokenDataset(folder).tokens for folder in shards.values())
+
+
+def find_vocabulary(name: str, context: StageContext, shards: Mapping[str, Path]) -> tuple[Tokenizer, str | None]:
+    """The tokenizer of the one input that has one, or the one of this name, and its chat template if there is one.
+    ValueError where there are none or several, or the shards are of another."""
     sources = [str(folder) for folder in context.inputs.values() if (folder / _TOKENIZER).exists()]
-    sources += [config.tokenizer] if config.tokenizer else []
+    sources += [name] if name else []
     if len(sources) != 1:
         raise ValueError(
             f"expected one vocabulary, that of the shards, and found {len(sources)}: read from the stage that trained "

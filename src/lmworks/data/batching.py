@@ -45,6 +45,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def tokens(self) -> int:
+        """Places that are no padding."""
+        return int((self.documents != PADDING).sum())
+
     def __getitem__(self, rows: slice) -> "Batch":
         """Some of the rows, such as a micro-batch."""
         return Batch(*(getattr(self, field.name)[rows] for field in fields(self)))

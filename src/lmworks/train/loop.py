@@ -6,6 +6,7 @@ from typing import Any
 
 from lmworks.artefact import lock
 from lmworks.model.counting import flops_per_token
+from lmworks.progress import readable_duration
 from lmworks.train.guards import TrainingStoppedError
 from lmworks.train.interrupting import interruptions
 from lmworks.train.noise_scale import multiple_for
@@ -34,6 +35,8 @@ def _train(run: Run) -> Position:
     if saved := run.checkpoints.steps():
         run.restore(saved[-1])
     log = RunLog(run.folder, run.position.step)
+    if saved:
+        _tell_going_on(run, log)
     clock = _Clock(run)
     try:
         with interruptions() as interruption:
@@ -50,11 +53,27 @@ def _train(run: Run) -> Position:
                     run.save()
             run.save()  # the end, or what there is when somebody wants it to end
             run.checkpoints.wait()
-        interruption.raise_again()
+        if interruption.signal is not None:
+            told = f"after {_where(run)}, which is saved"
+            log.write("event", run.position.step, text=f"stopped {told}")
+            interruption.raise_again(told)
     finally:
         run.checkpoints.close()
         log.close()
     return run.position
+
+
+def _where(run: Run) -> str:
+    here = run.position
+    return f"step {here.step:,}, batch {here.cursor:,} of {run.loader.steps:,}"
+
+
+def _tell_going_on(run: Run, log: RunLog) -> None:
+    age = max(time.time() - run.checkpoints.path(run.position.step).stat().st_mtime, 0)
+    told = f"goes on from {_where(run)}, saved {readable_duration(age)} ago"
+    log.write("event", run.position.step, text=told)
+    done = run.position.cursor
+    run.progress(done, run.loader.steps, "batches", done, told)
 
 
 def _step(run: Run, log: RunLog) -> StepGradients | None:
@@ -86,7 +105,7 @@ def _step(run: Run, log: RunLog) -> StepGradients | None:
     run.average.update(here.step)
     here.step += 1
     here.targets += got.targets
-    here.tokens += sum(int((batch.documents >= 0).sum()) for batch in batches)
+    here.tokens += sum(batch.tokens for batch in batches)
     _grow(run, got, log)
     return replace(got, rate=rate)
 
@@ -149,7 +168,7 @@ def _numbers(run: Run, got: StepGradients) -> dict[str, Any]:
 
 def _told(found: Validation) -> dict[str, Any]:
     bits = {} if found.bits_per_byte is None else {"bits_per_byte": found.bits_per_byte}
-    return {**found.nats, **bits, "targets": sum(found.targets.values())}
+    return {"loss": found.total, **found.nats, **bits, "targets": sum(found.targets.values())}
 
 
 class _Clock:
@@ -158,7 +177,7 @@ class _Clock:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.started = self.saved = time.monotonic()
-        self.before = run.position.tokens  # seen by other processes
+        self.before, self.kept = run.position.tokens, run.position.cursor  # of other processes
         length = run.loader.config.length
         self.flops_per_token = 3 * flops_per_token(run.checkpoint.config, length)  # the backward is twice the forward
 
@@ -166,7 +185,7 @@ class _Clock:
         rates = self.rates()
         note = f"loss {got.loss:.3f} · {rates['tokens_per_second']:,.0f} tokens/s"
         note += f" · {rates['utilisation']:.0%} of peak" if "utilisation" in rates else ""
-        self.run.progress(self.run.position.cursor, self.run.loader.steps, "batches", note=note)
+        self.run.progress(self.run.position.cursor, self.run.loader.steps, "batches", self.kept, note)
 
     def rates(self) -> dict[str, float]:
         seconds = max(time.monotonic() - self.started, 1e-9)

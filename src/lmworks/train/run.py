@@ -1,12 +1,12 @@
 """A training run in its parts, and its way to a checkpoint and back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 
-from lmworks.data.loader import Loader
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.progress import Report, no_report
 from lmworks.train.averaging import Average
@@ -39,6 +39,30 @@ class Position:
     targets: int = 0
 
 
+class Batches(Protocol):
+    """What the loop asks of a loader: `data.loader.Loader`, `data.pair_loader.PairLoader`. A batch says how many
+    `tokens` it holds; all else about it is between the loader and the objective."""
+
+    @property
+    def config(self) -> Any:
+        """With the `length` of a sequence, which utilisation is counted by."""
+        ...
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def stall_share(self) -> float: ...
+
+    def __next__(self) -> Any: ...
+
+    def seek(self, step: int) -> None: ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    def restore(self, state: Mapping[str, Any]) -> int: ...
+
+
 @dataclass
 class Run:
     """A training run in its parts, which `train` moves.
@@ -52,7 +76,7 @@ class Run:
 
     checkpoint: Checkpoint
     objective: Objective
-    loader: Loader
+    loader: Batches
     config: TrainConfig
     folder: Path
     validate: Callable[[], Validation] | None = None

@@ -27,7 +27,7 @@ def curve_section(log: Path) -> tuple[Section, dict[str, Any]]:
     if steps:
         metrics |= {"loss": steps[-1]["loss"], "tokens_per_second": round(steps[-1]["tokens_per_second"])}
     if validations:
-        metrics["validation_loss"] = validations[-1]["next_token"]
+        metrics["validation_loss"] = validations[-1]["loss"]
         if "bits_per_byte" in validations[-1]:
             metrics["bits_per_byte"] = validations[-1]["bits_per_byte"]
     events = tuple((line["step"], line["text"]) for line in lines if line["kind"] == "event")
@@ -57,7 +57,7 @@ def _draw(steps: list[dict[str, Any]], validations: list[dict[str, Any]]) -> str
     axes.plot(at, losses, color="#b6ccd4", linewidth=0.6)
     axes.plot(at, smooth, color="#0b6e8f", linewidth=1.6, label="training")
     if validations:
-        held_out = [line["next_token"] for line in validations]
+        held_out = [line["loss"] for line in validations]
         axes.plot(
             [line["step"] for line in validations], held_out, "o", color="#c2410c", markersize=4, label="held out"
         )

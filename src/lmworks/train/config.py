@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lmworks.train.parallel.config import ParallelConfig
+
 Precision = Literal["float32", "bfloat16", "float16"]
 Recompute = Literal["nothing", "blocks", "selective"]
 
@@ -285,6 +287,7 @@ class TrainConfig:
     recompute   What the backward computes again instead of keeping it: `nothing`, all inside of `blocks`, or what is
                 cheap (`selective`: everything but matrix products).
     compile     Compile the blocks with torch.compile: a slow first step, faster ones after.
+    parallel    Over how many processes the run is laid out; see `ParallelConfig`.
     average     Weight of the past in an exponential moving average of the weights, such as 0.999; null: none.
     guard       What to do when a step goes wrong.
     ramp        A batch that grows; null: it does not.
@@ -300,6 +303,7 @@ class TrainConfig:
     precision: Precision = "float32"
     recompute: Recompute = "nothing"
     compile: bool = False
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
     average: float | None = None
     guard: GuardConfig = field(default_factory=GuardConfig)
     ramp: RampConfig | None = None

@@ -8,28 +8,19 @@ from typing import Literal
 
 from lmworks.model.config import Block, MixtureOfExperts, ModelConfig
 from lmworks.train.config import Recompute
+from lmworks.train.parallel.config import ParallelConfig
 
 # Whether all logits exist at once, or the loss projects a few at a time (`losses.projected_cross_entropy`).
 Logits = Literal["whole", "projected"]
-Schedule = Literal["1f1b", "gpipe"]
 # "fused": a kernel that keeps a norm's input and its scale, as on a GPU; "composed": the operations of an RMS norm one
 # by one, as PyTorch runs it on a CPU, which keeps the normalised values besides, both in float32.
 Norms = Literal["fused", "composed"]
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The degrees of parallelism, the batch, and what is kept.
+class Layout(ParallelConfig):
+    """The degrees of parallelism, which `ParallelConfig` describes, the batch, and what is kept.
 
-    data                replicas, each with sequences of its own.
-    zero                what ZeRO divides among data and context ranks: 0 nothing, 1 optimizer states, 2 gradients too,
-                        3 weights too, which is FSDP (Rajbhandari et al. 2020, section 5).
-    tensor              devices that divide each matrix (Shoeybi et al. 2019, section 3).
-    sequence_parallel   norms and residuals are divided among these as well (Korthikanti et al. 2022, section 4.2.2).
-    pipeline            devices that divide the layers; `chunks` of layers on each, above 1 interleaved (Narayanan et
-                        al. 2021, section 2.2).
-    context             devices that divide each sequence (Liu et al. 2023, ring attention).
-    expert              devices that divide the experts; a part of `data` · `context`.
     sequences           in one forward of a replica: the micro-batch.
     micro_batches       forwards of a replica in one step: gradient accumulation, and what fills the pipeline.
     length              tokens of a sequence.
@@ -38,15 +29,6 @@ class Layout:
     logits              "projected": a few at a time, as the loop does; "whole": all of a micro-batch.
     """
 
-    data: int = 1
-    zero: Literal[0, 1, 2, 3] = 0
-    tensor: int = 1
-    sequence_parallel: bool = False
-    pipeline: int = 1
-    chunks: int = 1
-    schedule: Schedule = "1f1b"
-    context: int = 1
-    expert: int = 1
     sequences: int = 1
     micro_batches: int = 1
     length: int = 2048
@@ -54,16 +36,10 @@ class Layout:
     logits: Logits = "projected"
 
     def __post_init__(self) -> None:
-        counts = ("data", "tensor", "pipeline", "chunks", "context", "expert", "sequences", "micro_batches", "length")
-        for name in counts:
+        super().__post_init__()
+        for name in ("sequences", "micro_batches", "length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is 1 or more, got {getattr(self, name)}")
-        if self.zero not in (0, 1, 2, 3):
-            raise ValueError(f"zero is 0, 1, 2 or 3, got {self.zero}")
-        if self.sequence_parallel and self.tensor == 1:
-            raise ValueError("sequence_parallel divides among the tensor devices: set tensor above 1, or leave it out")
-        if self.chunks > 1 and (self.pipeline == 1 or self.schedule != "1f1b"):
-            raise ValueError("chunks interleave the 1f1b schedule of a pipeline: set pipeline above 1, or chunks to 1")
         if self.chunks > 1 and self.micro_batches % self.pipeline:
             raise ValueError(
                 f"an interleaved schedule takes micro_batches in multiples of pipeline, got {self.micro_batches} and "
@@ -71,12 +47,6 @@ class Layout:
             )
         if self.length % self.context:
             raise ValueError(f"context {self.context} does not divide the length {self.length}")
-        if (self.data * self.context) % self.expert:
-            raise ValueError(f"expert {self.expert} does not divide data · context = {self.data * self.context}")
-
-    @property
-    def devices(self) -> int:
-        return self.data * self.tensor * self.pipeline * self.context
 
     @property
     def tokens_per_device(self) -> int:
@@ -87,11 +57,6 @@ class Layout:
     def tokens_per_step(self) -> int:
         """Of all replicas and micro-batches: the batch."""
         return self.data * self.micro_batches * self.sequences * self.length
-
-    @property
-    def shards(self) -> int:
-        """Among how many devices ZeRO divides: they hold the same weights."""
-        return self.data * self.context
 
 
 @dataclass(frozen=True)

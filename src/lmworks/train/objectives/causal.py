@@ -3,15 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from lmworks.data.batching import Batch
 from lmworks.model import masks
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss
-from lmworks.train.objectives.objective import predict_tokens
+from lmworks.train.objectives.objective import OnHiddenStates, predict_tokens
 
 
 @dataclass(frozen=True, slots=True)
-class CausalLanguageModel:
+class CausalLanguageModel(OnHiddenStates[Batch]):
     """The next token at every position that the data asks about: all of them in pre-training, the assistant's in
     supervised fine-tuning, whose data says so in its mask.
 
@@ -29,11 +31,13 @@ class CausalLanguageModel:
     def counts(self, examples: Batch) -> Mapping[str, int]:
         return {"next_token": int(examples.mask.sum())}
 
-    def losses(self, model: Transformer, examples: Batch) -> Mapping[str, Loss]:
+    def hidden(self, model: Transformer, examples: Batch) -> Tensor:
         rule = None
         if self.apart and several_documents(examples):
             rule = masks.both(masks.causal, masks.documents(examples.documents))
-        hidden = model.hidden(examples.ids, positions=examples.positions, rule=rule)  # (batch, length, width)
+        return model.hidden(examples.ids, positions=examples.positions, rule=rule)
+
+    def losses_of(self, model: Transformer, hidden: Tensor, examples: Batch) -> Mapping[str, Loss]:
         loss = predict_tokens(
             model,
             hidden,

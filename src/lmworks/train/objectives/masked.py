@@ -13,7 +13,7 @@ from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss
 from lmworks.train.objectives.drawing import generator_of, numbers_of
 from lmworks.train.objectives.encoding import encode
-from lmworks.train.objectives.objective import predict_tokens
+from lmworks.train.objectives.objective import OnHiddenStates, predict_tokens
 from lmworks.train.objectives.vocabulary import Vocabulary
 
 
@@ -30,7 +30,7 @@ class MaskedTokens:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MaskedLanguageModel:
+class MaskedLanguageModel(OnHiddenStates[MaskedTokens]):
     """Of the tokens of a row `rate` are chosen, by their exact number and at least one. Of the chosen ones, `masked`
     become the mask token, `random` another token of the vocabulary, and the rest stay as they are; all are predicted.
 
@@ -88,9 +88,11 @@ class MaskedLanguageModel:
     def counts(self, examples: MaskedTokens) -> Mapping[str, int]:
         return {"masked": int(examples.mask.sum())}
 
-    def losses(self, model: Transformer, examples: MaskedTokens) -> Mapping[str, Loss]:
+    def hidden(self, model: Transformer, examples: MaskedTokens) -> Tensor:
         """TypeError for a model that is no encoder."""
-        hidden = encode(model, examples.ids, examples.positions, examples.documents, self.apart)
+        return encode(model, examples.ids, examples.positions, examples.documents, self.apart)
+
+    def losses_of(self, model: Transformer, hidden: Tensor, examples: MaskedTokens) -> Mapping[str, Loss]:
         loss = predict_tokens(
             model, hidden, examples.targets, examples.mask, label_smoothing=self.label_smoothing, z_loss=self.z_loss
         )

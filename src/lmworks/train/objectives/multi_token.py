@@ -19,11 +19,11 @@ from lmworks.model.heads import MultiTokenHead
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss
 from lmworks.train.objectives.causal import several_documents
-from lmworks.train.objectives.objective import predict_tokens
+from lmworks.train.objectives.objective import OnHiddenStates, predict_tokens
 
 
 @dataclass(frozen=True, slots=True)
-class MultiTokenPrediction:
+class MultiTokenPrediction(OnHiddenStates[Batch]):
     """The next token, and `depth` further ones where they are in the same document and the data asks for them.
 
         loss = L_next + weight / depth · Σ_k L_k,  L_k the mean of -log p(token i + k + 1 | tokens up to i + k)
@@ -51,24 +51,28 @@ class MultiTokenPrediction:
     def counts(self, examples: Batch) -> Mapping[str, int]:
         return {name: int(self._asked(examples, k).sum()) for k, name in enumerate(self._names())}
 
-    def losses(self, model: Transformer, examples: Batch) -> Mapping[str, Loss]:
+    def hidden(self, model: Transformer, examples: Batch) -> Tensor:
+        return model.hidden(examples.ids, positions=examples.positions, rule=self._rule(examples))
+
+    def losses_of(self, model: Transformer, hidden: Tensor, examples: Batch) -> Mapping[str, Loss]:
         """TypeError for a model without a `MultiTokenHead`, ValueError for one of less depth."""
         head = model.head
         if not isinstance(head, MultiTokenHead):
             raise TypeError(f"this objective needs a config.MultiTokenHead, the model's is {model.config.head}")
         if self.depth > len(head.steps):
             raise ValueError(f"the head predicts {len(head.steps)} further tokens, not {self.depth}")
-        rule = None
-        if self.apart and several_documents(examples):
-            rule = masks.both(masks.causal, masks.documents(examples.documents))
-        hidden = model.hidden(examples.ids, positions=examples.positions, rule=rule)  # (batch, length, width)
-        further = head.further(hidden, model.tokens, examples.targets, examples.positions, rule)
+        further = head.further(hidden, model.tokens, examples.targets, examples.positions, self._rule(examples))
         names = self._names()
         losses = {names[0]: self._loss(model, hidden, examples, 0)}
         for k, (name, ahead) in enumerate(zip(names[1:], further, strict=False), start=1):
             loss = self._loss(model, ahead, examples, k)
             losses[name] = Loss(loss.sum * (self.weight / self.depth), loss.count, loss.metrics)
         return losses
+
+    def _rule(self, examples: Batch) -> masks.Predicate | None:
+        if self.apart and several_documents(examples):
+            return masks.both(masks.causal, masks.documents(examples.documents))
+        return None
 
     def _names(self) -> list[str]:
         return ["next_token", *(f"token_{k + 1}" for k in range(1, self.depth + 1))]

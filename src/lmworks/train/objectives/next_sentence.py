@@ -17,7 +17,7 @@ from lmworks.train.losses import Loss, cross_entropy
 from lmworks.train.objectives.drawing import numbers_of, pieces_of
 from lmworks.train.objectives.encoding import encode
 from lmworks.train.objectives.masked import MaskedLanguageModel
-from lmworks.train.objectives.objective import predict_tokens
+from lmworks.train.objectives.objective import OnHiddenStates, predict_tokens
 
 Ids = NDArray[np.int64]
 FOLLOWS, OTHER = 0, 1  # the columns of the head's logits, as in `transformers`
@@ -42,7 +42,7 @@ class TextPairs:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class NextSentence:
+class NextSentence(OnHiddenStates[TextPairs]):
     """Each piece of a document is cut at a random place into A and B. In half of the pairs B is as many tokens, or all,
     of another document of the same dataset, from a random place on.
 
@@ -118,16 +118,18 @@ class NextSentence:
     def counts(self, examples: TextPairs) -> Mapping[str, int]:
         return {"masked": int(examples.mask.sum()), "relation": len(examples.relation)}
 
-    def losses(self, model: Transformer, examples: TextPairs) -> Mapping[str, Loss]:
-        """TypeError for a model without BERT's head of pre-training; ValueError for one without two token types, or
-        with a context shorter than the pairs."""
-        head = model.head
-        if not isinstance(head, NextSentenceHead):
-            raise TypeError(f"this objective needs a config.NextSentenceHead, the model's is {model.config.head}")
+    def hidden(self, model: Transformer, examples: TextPairs) -> Tensor:
+        """ValueError for a model without two token types, or with a context shorter than the pairs."""
         if model.config.embedding.token_types < 2:
             raise ValueError("A and B are told apart by token types: the model needs two of them")
         types = examples.token_types
-        hidden = encode(model, examples.ids, examples.positions, examples.documents, token_types=types)
+        return encode(model, examples.ids, examples.positions, examples.documents, token_types=types)
+
+    def losses_of(self, model: Transformer, hidden: Tensor, examples: TextPairs) -> Mapping[str, Loss]:
+        """TypeError for a model without BERT's head of pre-training."""
+        head = model.head
+        if not isinstance(head, NextSentenceHead):
+            raise TypeError(f"this objective needs a config.NextSentenceHead, the model's is {model.config.head}")
         masked = predict_tokens(
             model,
             hidden,

@@ -1,8 +1,9 @@
 """What an objective is to the loop, and what can be done with its examples whatever they hold."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -33,6 +34,25 @@ class Objective(Protocol[Examples]):
     def losses(self, model: Transformer, examples: Examples) -> Mapping[str, Loss]:
         """The losses, each a sum over its targets. What is minimised is the sum of their means over the step."""
         ...
+
+
+class OnHiddenStates(ABC, Generic[Examples]):
+    """An objective that reads its losses off the last hidden states: a pipeline takes its two steps on different
+    devices."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def hidden(self, model: Transformer, examples: Examples) -> Tensor:
+        """The hidden states (batch, length, width) of the examples, in one forward."""
+
+    @abstractmethod
+    def losses_of(self, model: Transformer, hidden: Tensor, examples: Examples) -> Mapping[str, Loss]:
+        """The losses, from what `hidden` gave: of the model they take the head and the token embedding alone."""
+
+    def losses(self, model: Transformer, examples: Examples) -> Mapping[str, Loss]:
+        """See `Objective`; the errors are those of the two steps."""
+        return self.losses_of(model, self.hidden(model, examples), examples)
 
 
 def predict_tokens(

@@ -14,7 +14,7 @@ from lmworks.model import masks
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss
 from lmworks.train.objectives.drawing import generator_of, numbers_of, pieces_of
-from lmworks.train.objectives.objective import predict_tokens
+from lmworks.train.objectives.objective import OnHiddenStates, predict_tokens
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +31,7 @@ class PrefixedTokens:
 
 
 @dataclass(frozen=True, slots=True)
-class PrefixLanguageModel:
+class PrefixLanguageModel(OnHiddenStates[PrefixedTokens]):
     """The first p of n tokens see each other, all later ones the past; the loss is on the later ones.
 
     prefix  `drawn`: p is one of 1 to n - 1, each as likely (section 3.2.3: a text is cut at a random place);
@@ -63,12 +63,14 @@ class PrefixLanguageModel:
     def counts(self, examples: PrefixedTokens) -> Mapping[str, int]:
         return {"next_token": int(examples.mask.sum())}
 
-    def losses(self, model: Transformer, examples: PrefixedTokens) -> Mapping[str, Loss]:
+    def hidden(self, model: Transformer, examples: PrefixedTokens) -> Tensor:
         """TypeError for a model that is no decoder: an encoder would see the targets."""
         if model.decoder is None or model.encoder is not None:
             raise TypeError("a prefix language model is a decoder, such as presets.llama")
         rule = masks.both(prefixes(examples.prefix), masks.documents(examples.pieces))
-        hidden = model.hidden(examples.ids, positions=examples.positions, rule=rule)
+        return model.hidden(examples.ids, positions=examples.positions, rule=rule)
+
+    def losses_of(self, model: Transformer, hidden: Tensor, examples: PrefixedTokens) -> Mapping[str, Loss]:
         loss = predict_tokens(
             model,
             hidden,

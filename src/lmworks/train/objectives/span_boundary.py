@@ -16,7 +16,7 @@ from lmworks.train.losses import Loss, projected_cross_entropy
 from lmworks.train.objectives.drawing import generator_of, numbers_of
 from lmworks.train.objectives.encoding import encode
 from lmworks.train.objectives.masked import check_rates
-from lmworks.train.objectives.objective import predict_tokens
+from lmworks.train.objectives.objective import OnHiddenStates, predict_tokens
 from lmworks.train.objectives.vocabulary import Vocabulary
 
 
@@ -41,7 +41,7 @@ class MaskedSpans:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SpanBoundary:
+class SpanBoundary(OnHiddenStates[MaskedSpans]):
     """Spans of whole words are hidden, until `rate` of the text is. Each of their tokens is predicted twice: by the
     masked language model, and from the span's two outer neighbours and the token's place in the span.
 
@@ -98,14 +98,17 @@ class SpanBoundary:
     def counts(self, examples: MaskedSpans) -> Mapping[str, int]:
         return {"masked": int(examples.mask.sum()), "boundary": int(examples.boundary.sum())}
 
-    def losses(self, model: Transformer, examples: MaskedSpans) -> Mapping[str, Loss]:
-        """TypeError for a model that is no encoder with SpanBERT's head; ValueError where its table is too short."""
+    def hidden(self, model: Transformer, examples: MaskedSpans) -> Tensor:
+        """TypeError for a model that is no encoder."""
+        return encode(model, examples.ids, examples.positions, examples.documents, self.apart)
+
+    def losses_of(self, model: Transformer, hidden: Tensor, examples: MaskedSpans) -> Mapping[str, Loss]:
+        """TypeError for a model without SpanBERT's head; ValueError where its table is too short."""
         head = model.head
         if not isinstance(head, SpanBoundaryHead):
             raise TypeError(f"this objective needs SpanBERT's head, presets.spanbert; this one is {model.config.head}")
         if self.places > head.positions.num_embeddings:
             raise ValueError(f"the head knows {head.positions.num_embeddings} places in a span, not {self.places}")
-        hidden = encode(model, examples.ids, examples.positions, examples.documents, self.apart)
         masked = predict_tokens(
             model, hidden, examples.targets, examples.mask, label_smoothing=self.label_smoothing, z_loss=self.z_loss
         )

@@ -6,7 +6,7 @@ all-reduce twice that (Patarasu & Yuan 2009). Whether it costs time depends on w
 
 from lmworks.model import config as configs
 from lmworks.train.planning.layout import NUMBERS, Layout, Numbers, stage_blocks
-from lmworks.train.planning.sharding import parameters_held, split
+from lmworks.train.planning.sharding import head_reads_tokens, parameters_held, split
 
 
 def communication_bytes(
@@ -22,7 +22,7 @@ def communication_bytes(
               reduce-scatter and an all-gather, of the same bytes, and gathers the inputs of the backward once more
               (Korthikanti et al. 2022, section 4.2.2). Checkpointing repeats the forward's.
     pipeline  hidden states to the next device and their gradients to the one before, once for each chunk (Narayanan et
-              al. 2021, section 3.2).
+              al. 2021, section 3.2); and the gradient of a token embedding that both ends hold, to the other end.
     context   keys and values around the ring forward, and in the backward again with their gradients (Liu et al. 2023).
     expert    tokens to their experts and back, and the same for their gradients, in even use (Lepikhin et al. 2021).
 
@@ -85,7 +85,11 @@ def _pipeline(config: configs.ModelConfig, layout: Layout, numbers: Numbers, ran
     # Interleaved, the last device sends to the first but for the last chunk, and the first back but for the first one.
     forward = layout.chunks - (rank == last)
     backward = layout.chunks - (rank == 0)
-    return layout.micro_batches * (forward + backward) * size
+    total = layout.micro_batches * (forward + backward) * size
+    if rank in (0, last) and head_reads_tokens(config.head):
+        table = split(config.embedding.vocabulary, layout.tensor) * config.embedding.width
+        total += table * numbers.gradients / (layout.shards if layout.zero >= 2 else 1)
+    return total
 
 
 def _context(blocks: list[configs.Block], layout: Layout, numbers: Numbers) -> float:

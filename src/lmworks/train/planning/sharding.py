@@ -111,7 +111,11 @@ def _ends(config: configs.ModelConfig, layout: Layout, first: bool, last: bool) 
     if isinstance(head, configs.LanguageModelHead):
         count += 0 if head.tied else table
         of_head = split(vocabulary, layout.tensor) if head.bias else 0
-    projects = isinstance(head, configs.VocabularyHead)
-    following = head.next if isinstance(head, configs.MultiTokenHead) else head
-    tied = projects and not (isinstance(following, configs.LanguageModelHead) and not following.tied)
-    return count + of_head + (table if tied and not first else 0)
+    return count + of_head + (table if head_reads_tokens(head) and not first else 0)
+
+
+def head_reads_tokens(head: configs.Head | None) -> bool:
+    """Whether a head needs the token embedding: as its projection, or to read tokens that were already predicted."""
+    if isinstance(head, configs.LanguageModelHead):
+        return head.tied
+    return isinstance(head, configs.VocabularyHead)

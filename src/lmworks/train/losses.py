@@ -19,7 +19,7 @@ LOGITS_AT_A_TIME = 2**22  # of `projected_cross_entropy`: 16 MiB in float32, whi
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Loss:
-    """The sum of a loss over its targets, () float32, how many there are, and sums of what else is worth knowing."""
+    """The sum of a loss over its targets, () float32 at least, how many there are, and sums of what else is worth knowing."""
 
     sum: Tensor
     count: int
@@ -40,12 +40,12 @@ def cross_entropy(
 ) -> CrossEntropy:
     """Σ over targets of -Σ_v q(v) log p(v) + `z_loss` · log² Z.
 
-    logits           (targets, vocabulary); p is their softmax, computed in float32, and Z its normaliser.
+    logits           (targets, vocabulary); p is their softmax, in float32 at least, and Z its normaliser.
     targets          (targets,) int64.
     label_smoothing  ε of q = (1 - ε) one-hot + ε / vocabulary (Szegedy et al. 2016, section 7).
     z_loss           keeps log Z near 0, where low precision is precise (Chowdhery et al. 2022, section 5: 1e-4).
     """
-    logits = logits.float()
+    logits = logits.to(_wide(logits))
     log_z = logits.logsumexp(dim=-1)
     nats = log_z - logits.gather(-1, targets[:, None]).squeeze(-1)
     loss = nats
@@ -87,14 +87,15 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         softcap, smoothing, z_loss, rows = settings
         wanted = context.needs_input_grad
-        total, nats = torch.zeros((), device=features.device), targets.new_empty(len(targets), dtype=torch.float32)
-        # Sums over chunks are float32: bfloat16 would drop what is small beside what is there already.
+        # Sums over chunks are float32 at least: bfloat16 would drop what is small beside what is there already.
+        wide = _wide(features)
+        total, nats = features.new_zeros((), dtype=wide), features.new_empty(len(targets), dtype=wide)
         grad_features = torch.empty_like(features) if wanted[0] else None
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
-        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wanted[2] else None
+        grad_weight = torch.zeros_like(weight, dtype=wide) if wanted[1] else None
+        grad_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wanted[2] else None
         for start in range(0, len(targets), rows):
             chunk = slice(start, start + rows)
-            logits = F.linear(features[chunk], weight, bias).float()  # (rows, vocabulary)
+            logits = F.linear(features[chunk], weight, bias).to(wide)  # (rows, vocabulary)
             slope = None
             if softcap is not None:
                 slope = logits.div_(softcap).tanh_()
@@ -123,6 +124,10 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         above, _ = grad_outputs
         gradients = (None if kept is None else kept * above for kept in ctx.saved_tensors)
         return (*gradients, None, None)
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _gradient(logits: Tensor, targets: Tensor, smoothing: float, z_loss: float) -> Tensor:

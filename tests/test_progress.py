@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from lmworks import progress
-from lmworks.progress import MEASURED, stage_progress
+from lmworks.progress import MEASURED, readable_duration, stage_progress
 
 
 class Moved:
@@ -110,3 +110,33 @@ def test_a_terminal_shows_one_line_that_fits(clock, width):
     (line,) = {line for line in re.split(r"[\r\n]+", shown) if "50 of 200" in line}
     assert "stage 2 of 5 · calibration" in line and "5.0/s, about 30 s left" in line
     assert len(line.rstrip()) <= width and ("━" in line) == (width == 120)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_how_earlier_work_is_gone_on_with_stays_to_be_read(clock, terminal):
+    stream = StringIO()
+    console = Console(file=stream, force_terminal=terminal, width=60, color_system=None)
+    with stage_progress(console, "tuned ") as report:
+        report(0, 9, "batches", 0, "loss 4.000")
+        report(3, 9, "batches", 3, "goes on from [step 3]")
+        report(4, 9, "batches", 3, "loss 3.000")
+    lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", stream.getvalue()))
+    assert [line.strip() for line in lines if line.startswith("tuned:")] == ["tuned: goes on from [step 3]"]
+
+
+def test_a_narrow_terminal_shows_all_of_a_note(clock):
+    stream = StringIO()
+    console = Console(file=stream, force_terminal=True, width=60, color_system=None)
+    with stage_progress(console, "stage 2 of 5 · pretrained") as report:
+        report(0, 2_000, "batches")
+        clock.now += 10
+        report(100, 2_000, "batches", 0, "loss 3.000 · 12,345 tokens/s · 46% of peak")
+    words = re.sub(r"\x1b\[[\d;?]*[A-Za-z]|\s+", "", stream.getvalue())
+    assert "100of2,000batches,10.0/s,about3minleft·loss3.000·12,345tokens/s·46%ofpeak" in words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0, "0 s"), (95, "95 s"), (100, "2 min"), (5_700, "95 min"), (6_000, "2 h"), (2e5, "2 days")]
+)
+def test_durations_are_in_the_unit_that_suits(seconds, told):
+    assert readable_duration(seconds) == told

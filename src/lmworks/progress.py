@@ -1,6 +1,7 @@
 """Progress of long work: the stage, how much is done, how fast, how much time is left.
 
-On a terminal it is one moving line a stage; elsewhere (a log, a pipe) it is a plain line every ten seconds.
+On a terminal it is one moving line a stage, or two where it is narrow; elsewhere (a log, a pipe) it is a plain line
+every ten seconds.
 """
 
 import time
@@ -13,14 +14,15 @@ if TYPE_CHECKING:
 
 INTERVAL = 10.0  # seconds between lines where nothing can be redrawn
 MEASURED = 2.0  # seconds after which a rate says something
-WIDE = 110  # columns in which a bar has room beside the words
+WIDE = 110  # columns in which a bar and the time have room beside the words
 
 
 class Report(Protocol):
     """Told by a stage while it runs: `done` of `total` (None: nobody knows) things called `unit`.
 
     `kept` of the done ones were there from before (an interrupted run, an unchanged document): they took no time, and
-    no rate counts them. `note` is what else the moment has to tell, such as a loss.
+    no rate counts them. `note` is what else the moment has to tell, such as a loss; beside work of which all is from
+    before, it says how that is gone on with, and stays to be read.
     """
 
     def __call__(self, done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None: ...
@@ -43,14 +45,14 @@ def stage_progress(console: "Console", name: str) -> Iterator[Report]:
 @contextmanager
 def _live(console: "Console", name: str) -> Iterator[Report]:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.table import Column
 
-    bar = (BarColumn(bar_width=24),) if console.width >= WIDE else ()
+    bar = (BarColumn(bar_width=24), TimeElapsedColumn()) if console.width >= WIDE else ()
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         *bar,
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[told]}", markup=False),
+        TextColumn("{task.fields[told]}", markup=False, table_column=Column(no_wrap=False)),
     )
     clock = _Clock()
     with Progress(*columns, console=console, transient=True) as progress:
@@ -58,6 +60,8 @@ def _live(console: "Console", name: str) -> Iterator[Report]:
 
         def report(done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:
             told = clock.tell(done, total, unit, kept)
+            if note and done and done == kept:
+                _print(progress.console, name, note)
             progress.update(task, completed=done, total=total, told=f"{told} · {note}" if note else told)
 
         yield report
@@ -70,13 +74,19 @@ def _lines(console: "Console", name: str) -> Report:
     def report(done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:
         nonlocal last
         told = clock.tell(done, total, unit, kept)
+        if note and done and done == kept:
+            _print(console, name, note)
         told = f"{told} · {note}" if note else told
         if time.monotonic() - last < INTERVAL:
             return
         last = time.monotonic()
-        console.print(f"{name.strip()}: {told}", highlight=False, markup=False, soft_wrap=True)
+        _print(console, name, told)
 
     return report
+
+
+def _print(console: "Console", name: str, told: str) -> None:
+    console.print(f"{name.strip()}: {told}", highlight=False, markup=False, soft_wrap=True)
 
 
 class _Clock:
@@ -97,9 +107,13 @@ class _Clock:
         made, seconds = done - kept - self._made, now - self._started
         if made <= 0 or seconds < MEASURED:
             return told
-        left = f", about {_duration(seconds / made * (total - done))} left" if total else ""
+        left = f", about {readable_duration(seconds / made * (total - done))} left" if total else ""
         return f"{told}, {made / seconds:,.1f}/s{left}"
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+def readable_duration(seconds: float) -> str:
+    """In seconds, minutes, hours or days, without a fraction."""
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 1.6 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

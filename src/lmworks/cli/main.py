@@ -47,16 +47,29 @@ def main() -> None:
     from lmworks.config import ConfigError
     from lmworks.model.pulling import PullError
     from lmworks.recipe import RecipeError
+    from lmworks.train.guards import TrainingStoppedError
 
     # Threads of OpenMP that wait by spinning take the processor from each other when anything else runs on the machine;
     # the setting is read when torch is loaded, so it stands here, before any verb imports it.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         app()
-    except (ConfigError, RecipeError, LockedError, PullError, OSError, ValueError, LookupError) as error:
+    except (
+        ConfigError, RecipeError, LockedError, PullError, TrainingStoppedError, OSError, ValueError, LookupError
+    ) as error:  # fmt: skip
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         typer.secho(f"lmworks: {message}", fg="red", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.secho("\nlmworks: stopped; the same command goes on from here", err=True)
+    except (SystemExit, KeyboardInterrupt) as end:
+        if (stop := _interrupt(end)) is None:
+            raise
+        told = f" {stop}" if str(stop) else ""
+        typer.secho(f"\nlmworks: stopped{told}; the same command goes on from here", err=True)
         sys.exit(130)
+
+
+def _interrupt(end: BaseException | None) -> KeyboardInterrupt | None:
+    """The Ctrl-C behind an exception: typer makes an exit with status 130 of it."""
+    while end is not None and not isinstance(end, KeyboardInterrupt):
+        end = end.__cause__ or end.__context__
+    return end

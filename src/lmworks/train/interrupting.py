@@ -13,10 +13,10 @@ class Interruption:
     def __init__(self) -> None:
         self.signal: int | None = None
 
-    def raise_again(self) -> None:
-        """KeyboardInterrupt for a Ctrl-C, SystemExit with the usual status for a SIGTERM."""
+    def raise_again(self, told: str) -> None:
+        """KeyboardInterrupt, which says what is told, for a Ctrl-C; SystemExit with the usual status for a SIGTERM."""
         if self.signal == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(told)
         if self.signal is not None:
             raise SystemExit(128 + self.signal)
 

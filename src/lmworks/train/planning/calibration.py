@@ -24,6 +24,7 @@ from lmworks.config import from_mapping
 from lmworks.model.config import Learned, ModelConfig
 from lmworks.model.counting import count_parameters
 from lmworks.model.transformer import Transformer
+from lmworks.progress import Report, no_report
 from lmworks.train.planning.compute import train_flops_per_token
 from lmworks.train.planning.layout import Layout
 from lmworks.train.planning.plan import Speed
@@ -74,47 +75,91 @@ def calibrate(
     dtype: Dtype = "float32",
     device: str = "cpu",
     folder: Path | None = None,
+    progress: Report = no_report,
 ) -> Calibration:
     """Measured on this machine, or what was measured for the same shape before and kept in `folder` (default:
     `$LMWORKS_HOME/calibrations`, `~/.cache/lmworks/calibrations`). Takes about ten seconds.
 
     `sequences` × `length` (default: what the model was made for) is the micro-batch; where a step of that would be
-    long, fewer tokens are measured, and `Calibration` says how many. ValueError for a model that is no decoder or
-    encoder alone, and for one of which not even two blocks fit into the memory.
+    long, fewer tokens are measured, and `Calibration` says how many. What another program disturbed so much that
+    nothing was left for the ends is given, and not kept. ValueError for a model that is no decoder or encoder alone,
+    and for one of which not even two blocks fit into the memory.
     """
     if len(config.stacks) != 1:
         raise ValueError("an encoder–decoder cannot be measured like this: plan with a device and a utilisation")
-    length = min(length or config.context_length, config.context_length)
-    key = hash_json([_VERSION, asdict(config), sequences, length, dtype, _machine(device)])
-    kept = (folder or _home() / "calibrations") / f"{key[:24]}.json"
-    if kept.is_file():
-        return from_mapping(Calibration, json.loads(kept.read_text("utf-8")))
-    measured = measure(config, sequences, length, dtype, device)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    write_json(kept, asdict(measured))
+    if (kept := kept_calibration(config, sequences, length, dtype, device, folder)) is not None:
+        return kept
+    measured = measure(config, sequences, length or config.context_length, dtype, device, progress)
+    if not _clipped(measured):
+        path = _path(config, sequences, length, dtype, device, folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, asdict(measured))
     return measured
 
 
-def measured_speed(config: ModelConfig, layout: Layout, numbers: str) -> Speed:
+def kept_calibration(
+    config: ModelConfig,
+    sequences: int = 1,
+    length: int | None = None,
+    dtype: Dtype = "float32",
+    device: str = "cpu",
+    folder: Path | None = None,
+) -> Calibration | None:
+    """What `calibrate` measured and kept for this shape, None where it did not."""
+    path = _path(config, sequences, length, dtype, device, folder)
+    if not path.is_file():
+        return None
+    kept = from_mapping(Calibration, json.loads(path.read_text("utf-8")))
+    return None if _clipped(kept) else kept
+
+
+def _path(
+    config: ModelConfig, sequences: int, length: int | None, dtype: Dtype, device: str, folder: Path | None
+) -> Path:
+    length = min(length or config.context_length, config.context_length)
+    key = hash_json([_VERSION, asdict(config), sequences, length, dtype, _machine(device)])
+    return (folder or _home() / "calibrations") / f"{key[:24]}.json"
+
+
+def _clipped(measured: Calibration) -> bool:
+    return measured.ends == 0
+
+
+def measured_speed(config: ModelConfig, layout: Layout, numbers: str, progress: Report = no_report) -> Speed:
     """The speed of this machine for a plan: on its first GPU, or its processor. ValueError as `calibrate`."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype: Dtype = "float32" if numbers == "float32" or device == "cpu" else "bfloat16"
-    found = calibrate(config, layout.sequences, layout.length, dtype, device)
+    device, dtype = _here(numbers)
+    found = calibrate(config, layout.sequences, layout.length, dtype, device, progress=progress)
     source = f"measured here: {found.method}; their matrix products alone reach {found.products / 1e12:,.3g} TFLOP/s"
     return Speed(found.rate, source, whole_run=False)
 
 
-def measure(config: ModelConfig, sequences: int, length: int, dtype: Dtype, device: str) -> Calibration:
+def is_measured(config: ModelConfig, layout: Layout, numbers: str) -> bool:
+    """Whether `measured_speed` has its answer already."""
+    device, dtype = _here(numbers)
+    return kept_calibration(config, layout.sequences, layout.length, dtype, device) is not None
+
+
+def _here(numbers: str) -> tuple[str, Dtype]:
+    """The device of this machine, and what it computes in."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return device, "float32" if numbers == "float32" or device == "cpu" else "bfloat16"
+
+
+def measure(
+    config: ModelConfig, sequences: int, length: int, dtype: Dtype, device: str, progress: Report = no_report
+) -> Calibration:
     """`calibrate` without looking for what was measured before."""
+    length = min(length, config.context_length)
     _check_memory(config, device)
     number = getattr(torch, dtype)
-    products = _product_rate(config, sequences * length, number, device)
+    passes = _Passes(device, progress)
+    products = _product_rate(config, sequences * length, number, device, passes)
     sequences, length = _affordable(config, sequences, length, products)
     one, two = (_shallow(config, layers, number, device) for layers in (1, min(2, _layers(config))))
     ids = torch.randint(config.embedding.vocabulary, (sequences, length), device=device)
-    ends, block = _ends_and_block(lambda: _step(one, ids), lambda: _step(two, ids), _layers(config), device)
+    ends, block = _ends_and_block(lambda: _step(one, ids), lambda: _step(two, ids), _layers(config), passes)
     optimizer = torch.optim.AdamW(one.parameters())
-    update = _fastest(optimizer.step, device) / sum(p.numel() for p in one.parameters())
+    update = passes.fastest(optimizer.step) / sum(p.numel() for p in one.parameters())
     layers = _layers(config)
     flops = train_flops_per_token(config, length) * sequences * length
     threads = "" if device != "cpu" else f" on {torch.get_num_threads()} threads"
@@ -127,14 +172,14 @@ def measure(config: ModelConfig, sequences: int, length: int, dtype: Dtype, devi
 
 
 def _ends_and_block(
-    one: Callable[[], object], two: Callable[[], object], layers: int, device: str
+    one: Callable[[], object], two: Callable[[], object], layers: int, passes: "_Passes"
 ) -> tuple[float, float]:
     """Seconds of the ends and of a block, from those of one block and of two. A model of one layer is all ends."""
     if layers == 1:
-        return _fastest(one, device), 0.0
+        return passes.fastest(one), 0.0
     shallow = deep = float("inf")
     for _ in range(_ROUNDS):  # in turns, so that what else runs meets both; the fastest pass of all rounds counts
-        shallow, deep = min(shallow, _fastest(one, device)), min(deep, _fastest(two, device))
+        shallow, deep = min(shallow, passes.fastest(one)), min(deep, passes.fastest(two))
     if deep >= 2 * shallow:  # the ends take next to nothing
         return 0.0, deep / 2
     if deep > shallow:
@@ -175,7 +220,9 @@ def _step(model: Transformer, ids: Tensor) -> None:
         output.float().square().mean().backward()
 
 
-def _product_rate(config: ModelConfig, tokens: int, dtype: torch.dtype, device: str) -> float:
+def _product_rate(
+    config: ModelConfig, tokens: int, dtype: torch.dtype, device: str, passes: "_Passes"
+) -> float:
     """Operations per second of the first block's projections: with the weights forward, with both factors backward."""
     rows = min(tokens, 2048)
     seconds = flops = 0.0
@@ -189,7 +236,7 @@ def _product_rate(config: ModelConfig, tokens: int, dtype: torch.dtype, device: 
             torch.matmul(gradient, weight)
             torch.matmul(gradient.T, hidden)
 
-        seconds += _fastest(work, device, 0.2)
+        seconds += passes.fastest(work, 0.2)
         flops += 6.0 * rows * inputs * outputs
     return flops / seconds
 
@@ -238,21 +285,29 @@ def _check_memory(config: ModelConfig, device: str) -> None:
         )
 
 
-def _fastest(work: Callable[[], object], device: str, seconds: float = _SECONDS) -> float:
-    """Seconds of the fastest pass; the first, which also allocates, does not count."""
-    _pass(work, device)
-    passes: list[float] = []
-    while sum(passes) < seconds or len(passes) < _LEAST_PASSES:
-        passes.append(_pass(work, device))
-    return min(passes)
+class _Passes:
+    """Times what runs on a device, and reports each pass: nobody knows beforehand how many there will be."""
 
+    def __init__(self, device: str, progress: Report) -> None:
+        self.device, self.progress, self.count = device, progress, 0
 
-def _pass(work: Callable[[], object], device: str) -> float:
-    began = time.perf_counter()
-    work()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
+    def fastest(self, work: Callable[[], object], seconds: float = _SECONDS) -> float:
+        """Seconds of the fastest pass; the first, which also allocates, does not count."""
+        self._pass(work)
+        passes: list[float] = []
+        while sum(passes) < seconds or len(passes) < _LEAST_PASSES:
+            passes.append(self._pass(work))
+        return min(passes)
+
+    def _pass(self, work: Callable[[], object]) -> float:
+        began = time.perf_counter()
+        work()
+        if self.device.startswith("cuda"):
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - began
+        self.count += 1
+        self.progress(self.count, None, "passes to measure this machine")
+        return seconds
 
 
 def _machine(device: str) -> list[str]:

@@ -142,6 +142,17 @@ class Preference:
 
 
 @dataclass(frozen=True, slots=True)
+class TextPair:
+    """Two texts that belong together, such as a question and a passage that answers it. `negatives` look as if they
+    belonged to the anchor, and do not."""
+
+    anchor: str
+    positive: str
+    negatives: tuple[str, ...] = ()
+    provenance: Provenance = Provenance()
+
+
+@dataclass(frozen=True, slots=True)
 class LabelledCompletion:
     """Unpaired feedback: `label` says whether the completion is desirable (KTO)."""
 

@@ -163,6 +163,29 @@ class LoaderConfig:
             raise ValueError("temperature is for sources without weights: leave out one of the two")
 
 
+@dataclass(frozen=True, slots=True)
+class PairLoaderConfig:
+    """Pairs of texts into batches.
+
+    length  Most tokens of a text; a longer one loses its end.
+    batch   Pairs in a step, over all ranks.
+    steps   Steps of the run; without it, as many as show each pair once.
+    seed    Of the order.
+    """
+
+    length: int = 256
+    batch: int = 64
+    steps: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _whole("length", self.length, 1, LARGEST)
+        _whole("batch", self.batch, 1, LARGEST)
+        if self.steps is not None:
+            _whole("steps", self.steps, 1, LARGEST // self.batch)
+        _whole("seed", self.seed, 0, 2**63 - 1)
+
+
 def _whole(name: str, value: Any, lowest: int, highest: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
         raise ValueError(f"{name} must be a whole number from {lowest:,} to {highest:,}, got {value!r}")

@@ -15,6 +15,7 @@ import torch
 from lmworks.generate.protocol import Role, UnsupportedError
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import PoolHead
+from lmworks.tokenizer.framed import encode_framed
 
 _ROLES: tuple[Role, ...] = ("query", "passage")
 
@@ -98,14 +99,8 @@ class TextEncoder:
 
     def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids with the special tokens around them; a text that is too long loses its end, never a special token."""
-        sequences = self.tokenizer.encode_batch(texts, special=True)
-        for row, ids in enumerate(sequences):
-            if len(ids) > self.max_length:
-                self.truncated += 1
-                content = self.tokenizer.encode(texts[row])
-                before = next(start for start in range(len(ids)) if ids[start : start + len(content)] == content)
-                after = ids[before + len(content) :]
-                sequences[row] = ids[: self.max_length - len(after)] + after
+        sequences, cut = encode_framed(self.tokenizer, texts, self.max_length)
+        self.truncated += cut
         return sequences
 
     def _batches(self, sequences: Sequence[Sequence[int]]) -> Iterator[list[int]]:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmworks.data.batching import Batch
 from lmworks.model.transformer import Transformer
 from lmworks.train.objectives.objective import Objective, part_of, rows_of, to_device
 
@@ -34,7 +33,7 @@ class Validation:
 def validate(
     model: Transformer,
     objective: Objective,
-    batches: Iterable[Batch],
+    batches: Iterable[Any],
     part: int | None = None,
     bytes_of_token: Tensor | None = None,
     device: torch.device | str = "cpu",

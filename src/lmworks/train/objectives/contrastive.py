@@ -1,7 +1,7 @@
 """Contrastive learning of text vectors: InfoNCE (van den Oord et al. 2018, section 2.3) with the other documents of a
 batch as negatives, as MultipleNegativesRankingLoss takes them (Henderson et al. 2017, section 4.4)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,56 +9,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from lmworks.data.pair_batching import PairBatch
 from lmworks.model.heads import PoolHead
 from lmworks.model.transformer import Transformer
-from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.train.losses import Loss, cross_entropy
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PairBatch:
-    """Queries and what answers them: document i belongs to query i; documents beyond the last query are negatives for
-    all.
-
-    queries        (pairs, query length) int64, `query_mask` bool, True = no padding
-    documents      (pairs or more, document length) int64, `document_mask` likewise
-    """
-
-    queries: Tensor
-    query_mask: Tensor
-    documents: Tensor
-    document_mask: Tensor
-
-    def __post_init__(self) -> None:
-        if len(self.documents) < len(self.queries):
-            raise ValueError(f"{len(self.queries)} queries need as many documents, there are {len(self.documents)}")
-
-    def __len__(self) -> int:
-        return len(self.queries)
-
-
-def pair_batch(
-    tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], max_length: int, negatives: Sequence[str] = ()
-) -> PairBatch:
-    """(query, document) pairs, and further documents that answer no query, framed as the model's texts are.
-
-    ValueError names the first text of more than `max_length` tokens: nothing is cut.
-    """
-    queries = [query for query, _ in pairs]
-    documents = [*(document for _, document in pairs), *negatives]
-    return PairBatch(*_encoded(tokenizer, queries, max_length), *_encoded(tokenizer, documents, max_length))
-
-
-def _encoded(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
-    rows = tokenizer.encode_batch(texts, special=True)
-    for text, row in zip(texts, rows, strict=True):
-        if not 0 < len(row) <= max_length:
-            raise ValueError(f"a text has {len(row)} tokens, 1 to {max_length} are allowed: {text[:60]!r}")
-    lengths = torch.tensor([len(row) for row in rows])
-    real = torch.arange(int(lengths.max())) < lengths[:, None]
-    ids = torch.zeros(real.shape, dtype=torch.int64)
-    ids[real] = torch.tensor([token for row in rows for token in row])
-    return ids, real
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,10 +8,10 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from lmworks.data.batching import Batch
-from lmworks.model.heads import VocabularyHead
+from lmworks.model.heads import VocabularyHead, VocabularyProjection
 from lmworks.model.transformer import Transformer
-from lmworks.train.losses import Loss, projected_cross_entropy
+from lmworks.train.losses import CrossEntropy, Loss, projected_cross_entropy
+from lmworks.train.parallel.vocabulary import DividedProjection, divided_cross_entropy
 
 Examples = TypeVar("Examples")
 
@@ -22,9 +22,11 @@ class Objective(Protocol[Examples]):
     Examples are a dataclass of tensors with one row per sequence (or None), so that parts of a step are slices of it.
     """
 
-    def examples(self, batch: Batch, seed: int) -> Examples:
-        """The examples of `batch`. What is drawn at random depends on the seed and on each row's own numbers
-        (`Batch.sources`, `Batch.sequences`) alone: not on the rows beside it."""
+    def examples(self, batch: Any, seed: int) -> Examples:
+        """The examples of `batch`: a `data.batching.Batch`, or what else the loader gives.
+
+        What is drawn at random depends on the seed and on each row's own numbers (`Batch.sources`, `Batch.sequences`)
+        alone: not on the rows beside it."""
         ...
 
     def counts(self, examples: Examples) -> Mapping[str, int]:
@@ -72,7 +74,7 @@ def predict_tokens(
     head = model.head
     if not isinstance(head, VocabularyHead):
         raise TypeError(f"this objective predicts tokens, and the model's head is {model.config.head}")
-    loss = projected_cross_entropy(
+    loss = token_cross_entropy(
         head.features(hidden[mask]),  # (targets, width)
         head.projection_to_vocabulary(model.tokens),
         targets[mask],
@@ -80,6 +82,20 @@ def predict_tokens(
         z_loss=z_loss,
     )
     return Loss(loss.sum, len(loss.nats), {"nats": loss.nats.sum()})
+
+
+def token_cross_entropy(
+    features: Tensor,
+    projection: VocabularyProjection | DividedProjection,
+    targets: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+) -> CrossEntropy:
+    """`projected_cross_entropy`, whether this device holds the whole projection or a part of it."""
+    if isinstance(projection, DividedProjection):
+        return divided_cross_entropy(features, projection, targets, label_smoothing=label_smoothing, z_loss=z_loss)
+    return projected_cross_entropy(features, projection, targets, label_smoothing=label_smoothing, z_loss=z_loss)
 
 
 def part_of(examples: Examples, rows: slice) -> Examples:

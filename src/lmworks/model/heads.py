@@ -1,6 +1,6 @@
 """What is read off the last hidden states: logits, vectors, labels, scores."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, assert_never
 
 import torch
@@ -183,20 +183,20 @@ class MultiTokenHead(nn.Module):
     def further(
         self,
         hidden: Tensor,
-        tokens: Tensor,
+        embed: Callable[[Tensor], Tensor],
         next_ids: Tensor,
         positions: Tensor,
         rule: masks.Predicate | None = None,
     ) -> Iterator[Tensor]:
         """Step k = 1, 2, … gives (batch, length, width): the vector at place i predicts the token of place i + k + 1.
 
-        hidden     (batch, length, width), the decoder's output; `tokens` (vocabulary, width), the token embedding.
+        hidden     (batch, length, width), the decoder's output; `embed` gives the vectors of tokens, as the embedding.
         next_ids   (batch, length) int64, the token that comes after each place. Step k at place i reads the one of
                    place i + k - 1; behind the last it reads token 0, which no earlier place sees.
         positions  (batch or 1, length) and `rule` as the decoder took them.
         """
         for step in self.steps:
-            hidden = step(hidden, F.embedding(next_ids, tokens), positions, rule)
+            hidden = step(hidden, embed(next_ids), positions, rule)
             yield hidden
             next_ids = F.pad(next_ids[:, 1:], (0, 1))
 

@@ -19,7 +19,8 @@ LOGITS_AT_A_TIME = 2**22  # of `projected_cross_entropy`: 16 MiB in float32, whi
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Loss:
-    """The sum of a loss over its targets, () float32 at least, how many there are, and sums of what else is worth knowing."""
+    """The sum of a loss over its targets, () float32 at least, how many they are, and sums of what else is worth
+    knowing."""
 
     sum: Tensor
     count: int

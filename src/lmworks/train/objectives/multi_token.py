@@ -61,7 +61,9 @@ class MultiTokenPrediction(OnHiddenStates[Batch]):
             raise TypeError(f"this objective needs a config.MultiTokenHead, the model's is {model.config.head}")
         if self.depth > len(head.steps):
             raise ValueError(f"the head predicts {len(head.steps)} further tokens, not {self.depth}")
-        further = head.further(hidden, model.tokens, examples.targets, examples.positions, self._rule(examples))
+        embed = model.embedding.tokens
+        assert embed is not None
+        further = head.further(hidden, embed, examples.targets, examples.positions, self._rule(examples))
         names = self._names()
         losses = {names[0]: self._loss(model, hidden, examples, 0)}
         for k, (name, ahead) in enumerate(zip(names[1:], further, strict=False), start=1):

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lmworks.data.batching import PADDING, Batch
-from lmworks.model.heads import SpanBoundaryHead, VocabularyProjection
+from lmworks.model.heads import SpanBoundaryHead
 from lmworks.model.transformer import Transformer
-from lmworks.train.losses import Loss, projected_cross_entropy
+from lmworks.train.losses import Loss
 from lmworks.train.objectives.drawing import generator_of, numbers_of
 from lmworks.train.objectives.encoding import encode
 from lmworks.train.objectives.masked import check_rates
-from lmworks.train.objectives.objective import OnHiddenStates, predict_tokens
+from lmworks.train.objectives.objective import OnHiddenStates, predict_tokens, token_cross_entropy
 from lmworks.train.objectives.vocabulary import Vocabulary
 
 
@@ -113,9 +113,9 @@ class SpanBoundary(OnHiddenStates[MaskedSpans]):
             model, hidden, examples.targets, examples.mask, label_smoothing=self.label_smoothing, z_loss=self.z_loss
         )
         rows, columns = examples.boundary.nonzero(as_tuple=True)
-        boundary = projected_cross_entropy(
+        boundary = token_cross_entropy(
             head.span_features(hidden, rows, *(of[rows, columns] for of in _spans(examples))),
-            VocabularyProjection(model.tokens, head.bias),
+            head.projection_to_vocabulary(model.tokens)._replace(bias=head.bias),
             examples.targets[rows, columns],
             label_smoothing=self.label_smoothing,
             z_loss=self.z_loss,

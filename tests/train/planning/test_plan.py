@@ -11,8 +11,8 @@ import pytest
 from lmworks.config import ConfigError, from_mapping
 from lmworks.model import presets
 from lmworks.model.counting import count_parameters
-from lmworks.train.planning import calibration
-from lmworks.train.planning.calibration import calibrate
+from lmworks.train.planning import measuring
+from lmworks.train.planning.calibration import calibrate, kept_calibration
 from lmworks.train.planning.compute import train_flops_per_token
 from lmworks.train.planning.explaining import SECTIONS
 from lmworks.train.planning.layout import Layout
@@ -147,9 +147,10 @@ def test_numbers_are_read_and_written_as_people_do():
 def test_this_machine_is_measured_once_for_each_shape(tmp_path, monkeypatch):
     """The work is done; its times are made up, each longer than the one before, since a busy machine gives any."""
     durations = ((1 + place / 10) / 1000 for place in itertools.count())
-    monkeypatch.setattr(calibration, "_fastest", lambda work, device, seconds=0.5: work() or next(durations))
+    monkeypatch.setattr(measuring.Passes, "fastest", lambda self, work, seconds=0.5: work() or next(durations))
+    assert kept_calibration(TINY, 2, 64, folder=tmp_path) is None
     first = calibrate(TINY, 2, 64, folder=tmp_path)
-    assert calibrate(TINY, 2, 64, folder=tmp_path) == first
+    assert calibrate(TINY, 2, 64, folder=tmp_path) == kept_calibration(TINY, 2, 64, folder=tmp_path) == first
     assert len(list(tmp_path.iterdir())) == 1
     calibrate(replace(TINY, context_length=32), 2, 32, folder=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
@@ -163,9 +164,19 @@ def test_this_machine_is_measured_once_for_each_shape(tmp_path, monkeypatch):
 
 
 def test_a_machine_too_busy_to_be_measured_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(calibration, "_fastest", lambda work, device, seconds=0.5: 1.0)
+    monkeypatch.setattr(measuring.Passes, "fastest", lambda self, work, seconds=0.5: 1.0)
     with pytest.raises(ValueError, match="something else runs on this machine"):
         calibrate(TINY, 2, 64, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_measurement_without_ends_is_not_kept(tmp_path, monkeypatch):
+    """Two blocks took more than twice as long as one: something else ran meanwhile, and the next call measures anew."""
+    durations = iter([0.1] * 7 + [1.0, 2.5] * 3 + [0.1])
+    with monkeypatch.context() as patch:
+        patch.setattr(measuring.Passes, "fastest", lambda self, work, seconds=0.5: next(durations))
+        found = calibrate(TINY, 2, 64, folder=tmp_path)
+    assert (found.ends, found.block) == (0.0, 1.25)
     assert not list(tmp_path.iterdir())
 
 
@@ -173,7 +184,9 @@ def test_a_machine_too_busy_to_be_measured_says_so(tmp_path, monkeypatch):
 def test_a_real_measurement_is_of_the_order_of_a_real_step(tmp_path):
     """An order of magnitude: what else runs on the machine decides the rest."""
     config = presets.llama(500, 256, 4, 4, 4, 704, 128)
-    found = calibrate(config, 2, 128, folder=tmp_path)
+    told = []
+    found = calibrate(config, 2, 128, folder=tmp_path, progress=lambda done, *rest: told.append(done))
+    assert told == list(range(1, len(told) + 1)) and len(told) > 40
     assert 1e8 < found.rate < 1e15 and found.rate < 10 * found.products
 
 

@@ -1,9 +1,9 @@
 """What an objective is to the loop, and what can be done with its examples whatever they hold."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ class Objective(Protocol[Examples]):
     Examples are a dataclass of tensors with one row per sequence (or None), so that parts of a step are slices of it.
     """
 
+    __slots__ = ()
+
     def examples(self, batch: Any, seed: int) -> Examples:
         """The examples of `batch`: a `data.batching.Batch`, or what else the loader gives.
 
@@ -38,9 +40,9 @@ class Objective(Protocol[Examples]):
         ...
 
 
-class OnHiddenStates(ABC, Generic[Examples]):
+class OnHiddenStates(Objective[Examples]):
     """An objective that reads its losses off the last hidden states: a pipeline takes its two steps on different
-    devices."""
+    devices. Its examples have the model's input as `ids`, (batch, length) int64."""
 
     __slots__ = ()
 

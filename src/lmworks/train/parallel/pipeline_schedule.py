@@ -1,10 +1,10 @@
 """In which order the devices of a pipeline take the micro-batches of a step, and what they send each other. Free of
 torch.
 
-The model is cut into devices · chunks pieces; device r has the pieces r, r + devices, and so on, as its chunks 0, 1, ...
-A schedule says what one device does, one action after the other. When an action can begin follows from all devices'
-schedules together (`timeline`), and from this the messages, which both ends of each must know in the same order
-(`steps`).
+The model is cut into devices · chunks pieces; device r has the pieces r, r + devices, and so on, as its chunks 0, 1 and
+further. A schedule says what one device does, one action after the other. When an action can begin follows from all
+devices' schedules together (`timeline`), and from this the messages, which both ends of each must know in the same
+order (`steps`).
 """
 
 from collections.abc import Iterable
@@ -97,7 +97,7 @@ class Timed(NamedTuple):
 def timeline(actions: list[list[Action]], forward: int = 1, backward: int = 1) -> list[list[Timed]]:
     """When each device begins its actions, if a forward of a chunk takes `forward` units of time, a backward `backward`
     and a message none. ValueError for schedules that wait for each other forever."""
-    devices, chunks = len(actions), 1 + max((action.chunk for action in chain.from_iterable(actions)), default=0)
+    devices, chunks = len(actions), _chunks(actions)
     duration = {"forward": forward, "backward": backward}
     ended: dict[tuple[Kind, int, int], int] = {}  # (kind, micro-batch, piece) → when
     timed: list[list[Timed]] = [[] for _ in actions]
@@ -128,6 +128,10 @@ def _needs(action: Action, piece: int, last: int) -> list[tuple[Kind, int, int]]
     return own if piece == last else [*own, ("backward", action.micro_batch, piece + 1)]
 
 
+def _chunks(actions: list[list[Action]]) -> int:
+    return 1 + max((action.chunk for action in chain.from_iterable(actions)), default=0)
+
+
 class Message(NamedTuple):
     """Hidden states, or their gradients, for an action of another device."""
 
@@ -153,8 +157,8 @@ def steps(actions: list[list[Action]], rank: int) -> list[Step]:
     its own action is done: nothing that it waits for can wait for it.
     """
     timed = timeline(actions)
-    devices, chunks = len(actions), 1 + max((action.chunk for action in chain.from_iterable(actions)), default=0)
-    at = [{start: action for start, action in mine} for mine in timed]
+    devices, chunks = len(actions), _chunks(actions)
+    at = [dict(mine) for mine in timed]
     found = []
     for time in range(1 + max((mine[-1].start for mine in timed if mine), default=-1)):
         acting = {other: place[time] for other, place in enumerate(at) if time in place}

@@ -1,0 +1,246 @@
+"""Runs a pipeline: the actions of one device, and the messages between them (`pipeline_schedule.py`).
+
+`torch.distributed.pipelining` is not used: it fixes shapes at the first step and the number of micro-batches for good,
+and its loss is one number of one output. Here a micro-batch is whatever examples an objective makes, the last one of a
+step may be smaller, every device has them all, so that positions and masks are never sent, and the objective returns
+sums of several losses, to be divided by the counts of the whole step.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.distributed.tensor import DTensor
+
+from lmworks.model import config as configs
+from lmworks.model.transformer import Transformer
+from lmworks.train.losses import Loss
+from lmworks.train.objectives.objective import Objective, OnHiddenStates, to_device
+from lmworks.train.parallel.config import ParallelConfig
+from lmworks.train.parallel.pipeline_schedule import Action, Message, Step, forward_only, schedules, steps
+from lmworks.train.parallel.pipeline_split import one_chunk, shared_weights
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process in a pipeline.
+
+    parallel  of which pipeline, chunks and schedule are read
+    group     the processes of one pipeline, first device first
+    dtype     of hidden states: what the blocks compute in
+    device    of this process
+    """
+
+    parallel: ParallelConfig
+    group: dist.ProcessGroup
+    dtype: torch.dtype
+    device: torch.device | str = "cpu"
+
+    @property
+    def rank(self) -> int:
+        return dist.get_rank(self.group)
+
+    @property
+    def last(self) -> int:
+        return self.parallel.pipeline - 1
+
+
+@dataclass(frozen=True)
+class Passed:
+    """sums       of each of the objective's losses over all micro-batches, in nats where it has nats, () float32: the
+               same on every device
+    counts     how many targets each has
+    in_flight  the most micro-batches that this device kept activations of at a time, in units of all its layers
+    """
+
+    sums: dict[str, Tensor]
+    counts: dict[str, int]
+    in_flight: float
+
+
+def pipeline_gradients(
+    model: Transformer,
+    place: Place,
+    objective: Objective,
+    micro_batches: Sequence[Any],
+    counts: Mapping[str, int],
+    scale: float = 1.0,
+    accumulate: Callable[[], None] = lambda: None,
+) -> Passed:
+    """Adds to the gradients of this device's weights those of Σ (a loss's sum / its `counts`) · `scale` over all
+    micro-batches. `sum_shared` is to follow.
+
+    model          as `pipeline_split.split` left it
+    micro_batches  examples, the same on every device of the pipeline
+    counts         over which means are taken: those of all replicas
+    accumulate     called after each backward
+
+    ValueError for an objective that cannot be divided, or a number of micro-batches that chunks cannot take.
+    """
+    orders = schedules(place.parallel, len(micro_batches))
+    device = _Device(model, place, pipelined(objective), micro_batches, counts, scale, accumulate)
+    return device.run(steps(orders, place.rank))
+
+
+@torch.no_grad()
+def pipeline_losses(model: Transformer, place: Place, objective: Objective, micro_batches: Sequence[Any]) -> Passed:
+    """The losses of any number of micro-batches, without gradients; arguments as in `pipeline_gradients`."""
+    order = forward_only(place.parallel.pipeline, place.parallel.chunks, len(micro_batches))
+    device = _Device(model, place, pipelined(objective), micro_batches, {}, 1.0, lambda: None)
+    return device.run(steps([order] * place.parallel.pipeline, place.rank))
+
+
+def pipelined(objective: Objective) -> OnHiddenStates:
+    """The objective, if a pipeline can run it; else ValueError."""
+    if not isinstance(objective, OnHiddenStates):
+        raise ValueError(
+            f"{type(objective).__name__} does not read its losses off the hidden states of one forward, as a pipeline "
+            "needs: set pipeline to 1"
+        )
+    return objective
+
+
+def sum_shared(config: configs.ModelConfig, place: Place, gradients: Mapping[str, Tensor]) -> None:
+    """Sums the gradients of weights that several devices hold, in place, to the same bits on each; once, after the last
+    micro-batch. `gradients` are those of this device's weights, by name."""
+    for name, holders in shared_weights(config, place.parallel.pipeline).items():
+        if place.rank not in holders or name not in gradients:  # not where it is frozen, as it then is on every device
+            continue
+        gradient = gradients[name]
+        mine = gradient.to_local() if isinstance(gradient, DTensor) else gradient
+        sent = mine.contiguous()
+        parts = {rank: sent if rank == place.rank else torch.empty_like(sent) for rank in holders}
+        operations = []
+        for rank in holders:
+            if rank != place.rank:
+                operations.append(dist.P2POp(dist.isend, sent, group=place.group, group_peer=rank))
+                operations.append(dist.P2POp(dist.irecv, parts[rank], group=place.group, group_peer=rank))
+        for work in dist.batch_isend_irecv(operations):
+            work.wait()
+        mine.copy_(sum((parts[rank] for rank in holders[1:]), parts[holders[0]]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What a backward needs: the hidden states that arrived, whose gradient is sent back, and where it begins. Of what
+    was sent on the graph alone is kept."""
+
+    arrived: Tensor | None
+    root: Tensor | GradientEdge | None
+
+
+class _Device:
+    """One device in one step."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        place: Place,
+        objective: OnHiddenStates,
+        micro_batches: Sequence[Any],
+        counts: Mapping[str, int],
+        scale: float,
+        accumulate: Callable[[], None],
+    ) -> None:
+        self.model, self.place, self.objective, self.micro_batches = model, place, objective, micro_batches
+        self.counts, self.scale, self.accumulate = counts, scale, accumulate
+        self.arriving: dict[Action, tuple[Tensor, dist.Work]] = {}
+        self.leaving: list[tuple[Tensor, dist.Work]] = []  # whose memory must not go yet
+        self.kept: dict[tuple[int, int], _Kept] = {}  # by micro-batch and chunk
+        self.most_kept = 0
+        self.targets: dict[str, int] = {}
+        for examples in micro_batches:
+            for name, count in objective.counts(examples).items():
+                self.targets[name] = self.targets.get(name, 0) + count
+        self.sums = {name: torch.zeros((), device=place.device) for name in self.targets}
+
+    def run(self, order: list[Step]) -> Passed:
+        for step in order:
+            made = None
+            if step.action is not None:
+                made = self.forward(step.action) if step.action.kind == "forward" else self.backward(step.action)
+            self.exchange(step, made)
+        for _, work in self.leaving:
+            work.wait()
+        sums = torch.stack(list(self.sums.values()))
+        dist.broadcast(sums, group=self.place.group, group_src=self.place.last)
+        in_flight = self.most_kept / self.place.parallel.chunks
+        return Passed(dict(zip(self.sums, sums, strict=True)), self.targets, in_flight)
+
+    def forward(self, action: Action) -> Tensor | None:
+        """Hidden states (batch, length, width) for the next piece; None behind the last one."""
+        _, micro_batch, chunk = action
+        examples = to_device(self.micro_batches[micro_batch], self.place.device)
+        arrived = None if self.is_first(chunk) else self.take(action).requires_grad_(torch.is_grad_enabled())
+        with one_chunk(self.model, chunk, arrived):
+            hidden = self.objective.hidden(self.model, examples)
+        if self.is_last(chunk):
+            root = self.score(self.objective.losses_of(self.model, hidden, examples))
+        else:
+            root = get_gradient_edge(hidden) if hidden.requires_grad else None
+        if torch.is_grad_enabled():
+            self.kept[micro_batch, chunk] = _Kept(arrived, root)
+            self.most_kept = max(self.most_kept, len(self.kept))
+        return None if self.is_last(chunk) else hidden.detach()
+
+    def score(self, losses: Mapping[str, Loss]) -> Tensor | None:
+        """Notes the losses; what the backward begins with, None where no loss depends on the model."""
+        total = torch.zeros((), device=self.place.device)
+        for name, loss in losses.items():
+            self.sums[name] += loss.metrics.get("nats", loss.sum).detach()
+            total = total + loss.sum / max(self.counts.get(name, 1), 1)
+        return total * self.scale if total.requires_grad else None
+
+    def backward(self, action: Action) -> Tensor | None:
+        """The gradient of the hidden states that came from the piece before; None in the first one."""
+        _, micro_batch, chunk = action
+        kept = self.kept.pop((micro_batch, chunk))
+        above = None if self.is_last(chunk) else self.take(action)
+        if kept.root is not None:
+            torch.autograd.backward(kept.root, above)
+            self.accumulate()
+        if kept.arrived is None:
+            return None
+        return torch.zeros_like(kept.arrived) if kept.arrived.grad is None else kept.arrived.grad
+
+    def exchange(self, step: Step, made: Tensor | None) -> None:
+        """All messages of a step at once, none of which is waited for before it is needed."""
+        buffers = [self.buffer(each) for each in step.receive]
+        operations = [
+            dist.P2POp(dist.irecv, buffer, group=self.place.group, group_peer=each.sender)
+            for buffer, each in zip(buffers, step.receive, strict=True)
+        ]
+        if step.send is not None:
+            assert made is not None
+            made = made.contiguous()
+            operations.append(dist.P2POp(dist.isend, made, group=self.place.group, group_peer=step.send.receiver))
+        if not operations:
+            return
+        works = dist.batch_isend_irecv(operations)  # one for each, or where they were joined, one for all
+        for number, (buffer, each) in enumerate(zip(buffers, step.receive, strict=True)):
+            self.arriving[each.action] = buffer, works[min(number, len(works) - 1)]
+        if made is not None:
+            self.leaving.append((made, works[-1]))
+            if len(self.leaving) > self.place.parallel.pipeline:
+                self.leaving.pop(0)[1].wait()
+
+    def take(self, action: Action) -> Tensor:
+        """What arrived for an action."""
+        tensor, work = self.arriving.pop(action)
+        work.wait()
+        return tensor
+
+    def buffer(self, message: Message) -> Tensor:
+        """(batch, length, width) for the hidden states of a micro-batch, or for their gradient."""
+        shape = (*self.micro_batches[message.action.micro_batch].ids.shape, self.model.config.embedding.width)
+        return torch.empty(shape, dtype=self.place.dtype, device=self.place.device)
+
+    def is_first(self, chunk: int) -> bool:
+        return self.place.rank == 0 and chunk == 0
+
+    def is_last(self, chunk: int) -> bool:
+        return self.place.rank == self.place.last and chunk == self.place.parallel.chunks - 1

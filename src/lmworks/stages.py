@@ -117,6 +117,16 @@ STAGES: dict[str, Stage] = {
         sources="lmworks.train.stages:outside_digest",
         check="lmworks.train.stages:check",
     ),
+    "train.embedder": Stage(
+        run="lmworks.train.stage_embedder:embedder",
+        config="lmworks.train.embedder_config:EmbedderConfig",
+        version=1,
+        purpose="go on training a checkpoint as an embedding model, on pairs of texts that belong together",
+        inputs=("a checkpoint, which train.pretrain or train.finetune makes; none where base is set",),
+        libraries=("gguf", "numpy", "tokenizers", "torch"),
+        sources="lmworks.train.stage_embedder:outside_digest",
+        check="lmworks.train.stage_embedder:check",
+    ),
     "retrieve.index": Stage(
         run="lmworks.retrieve.stage:index",
         config="lmworks.retrieve.config:IndexConfig",

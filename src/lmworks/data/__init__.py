@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lmworks.data.batching import Batch as Batch
     from lmworks.data.config import LoaderConfig as LoaderConfig
+    from lmworks.data.config import PairLoaderConfig as PairLoaderConfig
     from lmworks.data.config import ReadConfig as ReadConfig
     from lmworks.data.config import SourceConfig as SourceConfig
     from lmworks.data.config import TokenizeConfig as TokenizeConfig
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from lmworks.data.edits import apply_edits as apply_edits
     from lmworks.data.loader import Loader as Loader
     from lmworks.data.loader_report import describe_loader as describe_loader
+    from lmworks.data.pair_batching import PairBatch as PairBatch
+    from lmworks.data.pair_loader import PairLoader as PairLoader
+    from lmworks.data.pairs import read_pairs as read_pairs
     from lmworks.data.reading import read_documents as read_documents
     from lmworks.data.store import DocumentStore as DocumentStore
     from lmworks.data.store import write_documents as write_documents
@@ -25,6 +29,9 @@ _PUBLIC = {
     "DocumentStore": "lmworks.data.store",
     "Loader": "lmworks.data.loader",
     "LoaderConfig": "lmworks.data.config",
+    "PairBatch": "lmworks.data.pair_batching",
+    "PairLoader": "lmworks.data.pair_loader",
+    "PairLoaderConfig": "lmworks.data.config",
     "ReadConfig": "lmworks.data.config",
     "SourceConfig": "lmworks.data.config",
     "TokenDataset": "lmworks.data.token_dataset",
@@ -33,6 +40,7 @@ _PUBLIC = {
     "apply_edits": "lmworks.data.edits",
     "describe_loader": "lmworks.data.loader_report",
     "read_documents": "lmworks.data.reading",
+    "read_pairs": "lmworks.data.pairs",
     "write_documents": "lmworks.data.store",
 }
 
@@ -42,6 +50,9 @@ __all__ = [
     "DocumentStore",
     "Loader",
     "LoaderConfig",
+    "PairBatch",
+    "PairLoader",
+    "PairLoaderConfig",
     "ReadConfig",
     "SourceConfig",
     "TokenDataset",
@@ -50,6 +61,7 @@ __all__ = [
     "apply_edits",
     "describe_loader",
     "read_documents",
+    "read_pairs",
     "write_documents",
 ]
 

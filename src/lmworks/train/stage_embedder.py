@@ -1,0 +1,126 @@
+"""The stage `train.embedder`: pairs of texts into an embedding model."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
+from lmworks.data.config import PairLoaderConfig
+from lmworks.data.pair_loader import PairLoader
+from lmworks.data.pairs import is_held_out, pair_files, read_pairs
+from lmworks.model.checkpoint import Checkpoint, assemble, load
+from lmworks.model.config import PoolHead
+from lmworks.model.locating import digest_of_model, located
+from lmworks.records import LeftOut, TextPair
+from lmworks.report import Section, Table
+from lmworks.train.dial import at_rate
+from lmworks.train.embedder_config import EmbedderConfig, Pooling
+from lmworks.train.objectives.contrastive import Contrastive
+from lmworks.train.run import Run
+from lmworks.train.stages import train_and_deliver
+from lmworks.train.validating import Validation, validate
+
+_MODEL = "model.safetensors"
+_VALIDATION_PAIRS = 1024  # at most
+
+
+def embedder(config: EmbedderConfig, context: StageContext) -> StageResult:
+    """The checkpoint of the one input, or `config.base`, learns from pairs.
+
+    ValueError for a line that is no pair, for a base that needs a `pooling` or has another, and where fewer than two
+    pairs are left to learn from.
+    """
+    left_out: list[LeftOut] = []
+    pairs = list(read_pairs(pair_files(config.pairs, context.base, left_out)))
+    held_out = [pair for pair in pairs if is_held_out(pair, config.held_out)]
+    pairs = [pair for pair in pairs if not is_held_out(pair, config.held_out)]
+    if len(pairs) < 2:
+        raise ValueError(f"{len(pairs)} pairs are left to learn from, {len(held_out)} are held out: it takes two")
+    checkpoint = with_pooling(load(_base(config, context)), config.pooling)
+    length, batch = min(config.length, checkpoint.max_length), min(config.batch, len(pairs))
+    steps = max(round(config.epochs * len(pairs) / batch), 1)
+    loader = PairLoader(PairLoaderConfig(length, batch, steps, config.seed), pairs, checkpoint.tokenizer)
+    settings = config.train
+    if config.rate is not None:
+        settings = replace(settings, optimizer=at_rate(settings.optimizer, config.rate))
+    objective = Contrastive(config.temperature, config.symmetric, config.chunk)
+    run = Run(checkpoint, objective, loader, settings, context.work / "run", progress=context.progress)
+    if len(held_out) > 1:
+        run.validate = _validation(run, held_out, loader.config)
+    result = train_and_deliver(run, context)
+    rows = (
+        ("pairs", loader.pairs, f"to learn from, with {loader.texts:,} texts; {len(held_out):,} more are held out"),
+        ("cut", loader.cut, f"texts of more than {length} tokens, which lost their ends"),
+        ("batch", batch, "as set" if batch == config.batch else f"all there are, fewer than the {config.batch} set"),
+        ("steps", steps, f"{config.epochs:g} times all pairs"),
+        ("rate", f"{settings.optimizer.rate:g}", f"at its highest, of {settings.optimizer.kind}"),
+    )
+    tables = [Table(("what", "value", "why"), rows)]
+    if left_out:
+        reasons = Counter(item.reason for item in left_out for _ in range(item.count))
+        tables.append(Table(("left out because", "files"), tuple(reasons.most_common()), "Nothing is skipped silently"))
+    text = "The loss is that of finding each anchor's positive among all texts of its batch, in nats a pair."
+    metrics = {**result.metrics, "pairs": loader.pairs, "held_out": len(held_out), "cut": loader.cut}
+    return replace(result, metrics=metrics, sections=(Section("The run", text, tuple(tables)), *result.sections))
+
+
+def check(config: EmbedderConfig, base: Path) -> None:
+    """Before any stage runs: FileNotFoundError, LookupError or NoSourceError for a base or pairs that are not there."""
+    pair_files(config.pairs, base)
+    if config.base:
+        located(config.base, base)
+
+
+def outside_digest(config: EmbedderConfig, base: Path) -> str:
+    """SHA-256 of the files with pairs, and of the base's."""
+    files = [hash_file(path) for path in pair_files(config.pairs, base)]
+    return hash_json([files, digest_of_model(located(config.base, base)) if config.base else ""])
+
+
+def with_pooling(checkpoint: Checkpoint, pooling: Pooling) -> Checkpoint:
+    """The checkpoint as an embedding model: its own head gives way to one that pools, if it is not one already.
+
+    ValueError for a base that pools in another way, or not at all where `pooling` is left out.
+    """
+    head = checkpoint.config.head
+    if isinstance(head, PoolHead):
+        if pooling and pooling != head.pooling:
+            raise ValueError(f"{checkpoint.source} pools by {head.pooling}, not by {pooling}: leave pooling out")
+        return checkpoint
+    if not pooling:
+        raise ValueError(
+            f"{checkpoint.source} is no embedding model yet: set pooling, to mean for an encoder or last for a decoder"
+        )
+    weights = {name: weight for name, weight in checkpoint.weights.items() if not name.startswith("head.")}
+    return assemble(
+        replace(checkpoint.config, head=PoolHead(pooling)),
+        weights,
+        checkpoint.tokenizer,
+        checkpoint.chat_template,
+        max_length=checkpoint.max_length,
+        source=checkpoint.source,
+        licence=checkpoint.licence,
+    )
+
+
+def _base(config: EmbedderConfig, context: StageContext) -> Path:
+    found = [folder for folder in context.inputs.values() if (folder / _MODEL).exists()]
+    found += [located(config.base, context.base)] if config.base else []
+    if len(found) != 1:
+        raise ValueError(f"expected one checkpoint to go on from, an input's or the setting base, found {len(found)}")
+    return found[0]
+
+
+def _validation(run: Run, held_out: Sequence[TextPair], config: PairLoaderConfig) -> Callable[[], Validation]:
+    """A function that validates the run's model on pairs that were held out, in batches as large as those trained on,
+    or as there are pairs: with fewer to choose from, the right one is easier to find."""
+    settings = replace(config, batch=min(config.batch, len(held_out)), steps=None)
+    loader = PairLoader(settings, held_out, run.checkpoint.tokenizer)
+    whole = len(held_out) // settings.batch
+    batches = [loader.batch(step) for step in range(min(whole, max(_VALIDATION_PAIRS // settings.batch, 1)))]
+
+    def told() -> Validation:
+        return validate(run.model, run.objective, batches, device=run.device)
+
+    return told

@@ -31,12 +31,12 @@ def run_of(folder, dataset, steps=20, **settings):
 class Masked(CausalLanguageModel):
     """Batches that hold no target from the given places on, or up to them."""
 
-    def __init__(self, hidden):
+    def __init__(self, empty):
         super().__init__()
-        object.__setattr__(self, "hidden", hidden)
+        object.__setattr__(self, "empty", empty)
 
     def examples(self, batch, seed):
-        return replace(batch, mask=torch.zeros_like(batch.mask)) if seed in self.hidden else batch
+        return replace(batch, mask=torch.zeros_like(batch.mask)) if seed in self.empty else batch
 
 
 def events(folder):

@@ -1,7 +1,5 @@
 """Batches of packed documents through an encoder."""
 
-from typing import Any
-
 from torch import Tensor
 
 from lmworks.data.batching import PADDING
@@ -27,9 +25,6 @@ def encode(
             f"a row is {ids.shape[1]} tokens long, the model reads {model.config.context_length}: "
             "give the loader a smaller length"
         )
-    seen: dict[str, Any] = {}
-    if apart and bool((documents != documents[:, :1]).any()):
-        seen["rule"] = masks.documents(documents)
-    elif bool((documents == PADDING).any()):
-        seen["attention_mask"] = documents != PADDING
-    return model.hidden(ids, positions=positions, token_types=token_types, **seen)
+    together = documents if apart else documents == PADDING  # equal where tokens see each other
+    rule = masks.documents(together) if bool((together != together[:, :1]).any()) else None
+    return model.hidden(ids, positions=positions, token_types=token_types, rule=rule)

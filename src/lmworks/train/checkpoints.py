@@ -5,35 +5,59 @@ checkpoints/step-00000250/
     train_state/state.json          where the run stands
     train_state/optimizers.safetensors
     train_state/average.safetensors   where the run averages its weights
+
+Of several processes each writes the parts that it owns, optimizers-00003-of-00008.safetensors, on a disk that all see;
+the first one writes the rest and gives the whole its name. Any other number of processes goes on from it.
 """
 
 import json
+import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lmworks.artefact import publish, write_json
 from lmworks.model.checkpoint import Checkpoint, load
+from lmworks.train.parallel.ranks import ALONE, Ranks
+from lmworks.train.parallel.shards import Pieces, Shard, read_shards, shard_name, write_shard
 
 STATE = "train_state"
 
 
+OPTIMIZERS, AVERAGE = "optimizers", "average"
+_POLL = 0.02  # seconds between two looks at what the other processes wrote
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Saved:
-    """What a checkpoint of a run holds: all weights by our names, optimizer state, averaged weights, and numbers."""
+    """What a process puts into a checkpoint of a run.
+
+    weights     all of them, whole, by our names, on the CPU, nobody else's; of the first process alone
+    optimizers  what this process owns of their state; `average` of the averaged weights
+    state       numbers, the same on all
+    """
 
     weights: Mapping[str, Tensor]
-    optimizers: Mapping[str, Tensor]
-    average: Mapping[str, Tensor]
+    optimizers: Shard
+    average: Shard
+    state: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What a checkpoint holds, to be read part by part."""
+
+    weights: Mapping[str, Tensor]
+    optimizers: Mapping[str, Pieces]
+    average: Mapping[str, Pieces]
     state: Mapping[str, Any]
 
 
@@ -41,18 +65,21 @@ class Checkpoints:
     """The checkpoints of one run, written one at a time, beside the training if `background` is set.
 
     An error of a write is raised by the next `save`, or by `close`: a run whose checkpoints are lost must not go on as
-    if they were there.
+    if they were there. All processes of a run make the same calls, but for the reading ones.
     """
 
-    def __init__(self, folder: Path, keep: int, background: bool) -> None:
-        self.folder, self.keep, self.background = folder, keep, background
+    def __init__(self, folder: Path, keep: int, background: bool, ranks: Ranks = ALONE) -> None:
+        self.folder, self.keep, self.background, self.ranks = folder, keep, background, ranks
+        self._ended = threading.Event()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
     def clear(self) -> None:
         """Remove what a write left that was killed. Nobody else may write here meanwhile."""
-        for leftover in self.folder.glob(".step-*"):
-            shutil.rmtree(leftover)
+        if self.ranks.first:
+            for leftover in self.folder.glob(".step-*"):
+                shutil.rmtree(leftover)
+        self.ranks.wait()
 
     def steps(self) -> list[int]:
         """The steps of the checkpoints there are, ascending."""
@@ -63,11 +90,12 @@ class Checkpoints:
         return self.folder / f"step-{step:08d}"
 
     def save(self, step: int, checkpoint: Checkpoint, saved: Saved) -> None:
-        """`checkpoint` is what the run began with; its weights are replaced by those of `saved`, which are copied."""
+        """`checkpoint` is what the run began with; its weights are replaced by those of `saved`. What `saved` holds of
+        optimizers and average is copied."""
         self.wait()
         if self.path(step).exists():
             return
-        copy = Saved(_copied(saved.weights), _copied(saved.optimizers), _copied(saved.average), dict(saved.state))
+        copy = replace(saved, optimizers=_copied(saved.optimizers), average=_copied(saved.average))
         self._writing = self._writer.submit(self._write, step, checkpoint, copy)
         if not self.background:
             self.wait()
@@ -79,37 +107,60 @@ class Checkpoints:
             writing.result()
 
     def close(self) -> None:
+        """Ends what is being written; but nobody waits any longer for other processes, which may have failed."""
+        self._ended.set()
         try:
             self.wait()
         finally:
             self._writer.shutdown()
 
-    def read(self, step: int) -> Saved:
+    def read(self, step: int) -> Found:
         """ValueError for a folder without a run's state, or a damaged one."""
         self.wait()
         folder = self.path(step)
         try:
             state = json.loads((folder / STATE / "state.json").read_text("utf-8"))
-            optimizers = load_file(folder / STATE / "optimizers.safetensors")
-            average = folder / STATE / "average.safetensors"
-            averaged = load_file(average) if average.exists() else {}
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            optimizers, average = (read_shards(folder / STATE, name) for name in (OPTIMIZERS, AVERAGE))
+        except (OSError, ValueError) as error:
             raise ValueError(f"{folder} cannot be gone on from: {error}") from error
-        return Saved(load(folder, dtype="stored").weights, optimizers, averaged, state)
+        return Found(load(folder, dtype="stored").weights, optimizers, average, state)
 
     def _write(self, step: int, checkpoint: Checkpoint, saved: Saved) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        parts = self.folder / f".step-{step:08d}.parts"
+        self._write_own(parts, saved)
+        if not self.ranks.first:
+            self._until(lambda: self.path(step).exists())
+            return
         with tempfile.TemporaryDirectory(prefix=f".step-{step:08d}.", dir=self.folder) as private:
             whole = replace(checkpoint, weights=saved.weights, dtype=None, device="cpu").save(Path(private) / "whole")
-            (whole / STATE).mkdir()
-            save_file(dict(saved.optimizers), whole / STATE / "optimizers.safetensors")
-            if saved.average:
-                save_file(dict(saved.average), whole / STATE / "average.safetensors")
-            write_json(whole / STATE / "state.json", saved.state)
+            write_json(parts / "state.json", saved.state)
+            if not self._until(lambda: len(list(parts.glob(f"{OPTIMIZERS}*"))) == self.ranks.size):
+                return
+            parts.rename(whole / STATE)
             publish(whole, self.path(step))
         for old in self.steps()[: -self.keep]:
             shutil.rmtree(self.path(old))
 
+    def _write_own(self, folder: Path, saved: Saved) -> None:
+        """The files of this process, the optimizers' last: where it is, the others are."""
+        folder.mkdir(parents=True, exist_ok=True)
+        shards = {AVERAGE: saved.average} if saved.average.tensors else {}
+        for name, shard in (shards | {OPTIMIZERS: saved.optimizers}).items():
+            file = shard_name(name, self.ranks.rank, self.ranks.size)
+            temporary = folder / f".{file}"
+            write_shard(temporary, shard)
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            temporary.rename(folder / file)
 
-def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    def _until(self, there: Callable[[], bool]) -> bool:
+        """Whether something came to be there before the run ended."""
+        while not there():
+            if self._ended.wait(_POLL):
+                return there()
+        return True
+
+
+def _copied(shard: Shard) -> Shard:
+    copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in shard.tensors.items()}
+    return shard._replace(tensors=copies)

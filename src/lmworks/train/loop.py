@@ -1,17 +1,19 @@
 """The loop. Everything that is trained is trained here, whatever the objective."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 from lmworks.artefact import lock
 from lmworks.model.counting import flops_per_token
 from lmworks.progress import readable_duration
+from lmworks.records import Scored
 from lmworks.train.guards import TrainingStoppedError
-from lmworks.train.interrupting import interruptions
+from lmworks.train.interrupting import Interruption, interruptions
 from lmworks.train.noise_scale import multiple_for
 from lmworks.train.run import Position, Run
-from lmworks.train.run_log import RunLog
+from lmworks.train.run_log import NoLog, RunLog
 from lmworks.train.schedules import multiplier
 from lmworks.train.stepping import StepGradients, compute_gradients
 from lmworks.train.validating import Validation
@@ -26,7 +28,7 @@ def train(run: Run) -> Position:
     is the last checkpoint, as after a kill. A first Ctrl-C or SIGTERM is taken after the step that runs: the run is
     saved, and the signal then does what it does. LockedError where another run of this folder is alive.
     """
-    with lock(run.folder / LOCK):
+    with lock(run.folder / LOCK) if run.ranks.first else nullcontext():
         return _train(run)
 
 
@@ -34,26 +36,27 @@ def _train(run: Run) -> Position:
     run.checkpoints.clear()
     if saved := run.checkpoints.steps():
         run.restore(saved[-1])
-    log = RunLog(run.folder, run.position.step)
+    log = RunLog(run.folder, run.position.step) if run.ranks.first else NoLog()
     if saved:
         _tell_going_on(run, log)
     clock = _Clock(run)
     try:
         with interruptions() as interruption:
-            while run.position.cursor < run.loader.steps and interruption.signal is None:
+            while run.position.cursor < run.loader.steps and not _interrupted(run, interruption):
                 if (got := _step(run, log)) is None:
                     continue
                 here, last = run.position, run.position.cursor == run.loader.steps
                 clock.tell(got)
                 if here.step % run.config.log == 0 or last:
                     log.write("step", here.step, cursor=here.cursor, **_numbers(run, got), **clock.rates())
-                if run.validate is not None and run.config.validate and (here.step % run.config.validate == 0 or last):
-                    log.write("validation", here.step, **_told(run.validate()))
-                if clock.save_is_due():
+                if run.config.validate and (here.step % run.config.validate == 0 or last):
+                    _look(run, log)
+                if run.ranks.any(clock.save_is_due()):
                     run.save()
+                    clock.saved = time.monotonic()
             run.save()  # the end, or what there is when somebody wants it to end
             run.checkpoints.wait()
-        if interruption.signal is not None:
+        if _interrupted(run, interruption):
             told = f"after {_where(run)}, which is saved"
             log.write("event", run.position.step, text=f"stopped {told}")
             interruption.raise_again(told)
@@ -63,12 +66,18 @@ def _train(run: Run) -> Position:
     return run.position
 
 
+def _interrupted(run: Run, interruption: Interruption) -> bool:
+    """Whether one of the processes was: then all are, after the same step."""
+    interruption.signal = int(run.ranks.most([interruption.signal or 0])[0]) or None
+    return interruption.signal is not None
+
+
 def _where(run: Run) -> str:
     here = run.position
     return f"step {here.step:,}, batch {here.cursor:,} of {run.loader.steps:,}"
 
 
-def _tell_going_on(run: Run, log: RunLog) -> None:
+def _tell_going_on(run: Run, log: RunLog | NoLog) -> None:
     age = max(time.time() - run.checkpoints.path(run.position.step).stat().st_mtime, 0)
     told = f"goes on from {_where(run)}, saved {readable_duration(age)} ago"
     log.write("event", run.position.step, text=told)
@@ -76,21 +85,30 @@ def _tell_going_on(run: Run, log: RunLog) -> None:
     run.progress(done, run.loader.steps, "batches", done, told)
 
 
-def _step(run: Run, log: RunLog) -> StepGradients | None:
+def _look(run: Run, log: RunLog | NoLog) -> None:
+    """At what the model has learnt: the validation, and samples."""
+    step = run.position.step
+    if run.validate is not None:
+        log.write("validation", step, **_told(run.validate()))
+    for beginning, said in run.sample() if run.sample is not None else ():
+        log.write("sample", step, beginning=beginning, text=said)
+
+
+def _step(run: Run, log: RunLog | NoLog) -> StepGradients | None:
     """One step of the optimizers; None where its batches were left out."""
     here = run.position
     batches = [next(run.loader) for _ in range(min(here.multiple, run.loader.steps - here.cursor))]
     examples = [
         run.objective.examples(batch, seed=run.seed + here.cursor + number) for number, batch in enumerate(batches)
     ]
-    if not any(count for prepared in examples for count in run.objective.counts(prepared).values()):
-        _pass_over(run, len(batches), log)
-        return None
     # How much noisier a part of the step is than the whole is what a ramp goes by.
     at_least = 1 if run.config.ramp is None else 2
     got = compute_gradients(
         run.model, run.weights, run.objective, examples, run.config.part, run.scale.value, run.device, at_least
     )
+    if not got.targets:
+        _pass_over(run, len(batches), log)
+        return None
     rate = multiplier(run.config.schedule, here.cursor, run.loader.steps)
     here.cursor += len(batches)
     if run.scale.overflowed(got.norm):
@@ -105,12 +123,12 @@ def _step(run: Run, log: RunLog) -> StepGradients | None:
     run.average.update(here.step)
     here.step += 1
     here.targets += got.targets
-    here.tokens += sum(batch.tokens for batch in batches)
+    here.tokens += int(run.ranks.total([sum(batch.tokens for batch in batches)])[0])
     _grow(run, got, log)
     return replace(got, rate=rate)
 
 
-def _pass_over(run: Run, batches: int, log: RunLog) -> None:
+def _pass_over(run: Run, batches: int, log: RunLog | NoLog) -> None:
     """Batches without a target: nothing can be learned from them. ValueError at the end of a run that had no other."""
     here = run.position
     here.cursor += batches
@@ -122,7 +140,7 @@ def _pass_over(run: Run, batches: int, log: RunLog) -> None:
         )
 
 
-def _react(run: Run, objection: str, log: RunLog) -> None:
+def _react(run: Run, objection: str, log: RunLog | NoLog) -> None:
     """To a step that is not to be taken: its batches are left out, and the run stops, goes on, or goes back."""
     here, action = run.position, run.config.guard.action
     told = f"{objection} at batch {here.cursor - 1}: {action}"
@@ -145,7 +163,7 @@ def _react(run: Run, objection: str, log: RunLog) -> None:
         raise TrainingStoppedError(f"no step was taken: each was left out, the last because {objection}")
 
 
-def _grow(run: Run, got: StepGradients, log: RunLog) -> None:
+def _grow(run: Run, got: StepGradients, log: RunLog | NoLog) -> None:
     """Measure the noise scale, and let the batch grow with it."""
     here, ramp = run.position, run.config.ramp
     if got.first is not None:
@@ -167,8 +185,13 @@ def _numbers(run: Run, got: StepGradients) -> dict[str, Any]:
 
 
 def _told(found: Validation) -> dict[str, Any]:
-    bits = {} if found.bits_per_byte is None else {"bits_per_byte": found.bits_per_byte}
-    return {"loss": found.total, **found.nats, **bits, "targets": sum(found.targets.values())}
+    scores = {"loss": found.total, **(found.nats if len(found.nats) > 1 else {}), "bits_per_byte": found.bits_per_byte}
+    told: dict[str, Any] = {}
+    for name, score in scores.items():
+        if isinstance(score, Scored):
+            told |= {name: score.value, f"{name}_interval": score.interval}
+    total = found.total
+    return {**told, "n": total.n, "signature": total.signature, "targets": sum(found.targets.values())}
 
 
 class _Clock:
@@ -192,13 +215,12 @@ class _Clock:
         tokens = self.run.position.tokens - self.before
         rates = {"seconds": seconds, "tokens_per_second": tokens / seconds, "stall": self.run.loader.stall_share}
         if self.run.peak_flops:
-            rates["utilisation"] = rates["tokens_per_second"] * self.flops_per_token / self.run.peak_flops
+            rates["utilisation"] = (
+                rates["tokens_per_second"] * self.flops_per_token / (self.run.peak_flops * self.run.ranks.size)
+            )
         return rates
 
     def save_is_due(self) -> bool:
         config, step = self.run.config.checkpoint, self.run.position.step
         minutes = config.minutes is not None and time.monotonic() - self.saved >= 60 * config.minutes
-        if minutes or (config.steps is not None and step % config.steps == 0):
-            self.saved = time.monotonic()
-            return True
-        return False
+        return minutes or (config.steps is not None and step % config.steps == 0)

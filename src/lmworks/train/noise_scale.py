@@ -20,7 +20,7 @@ class NoiseScale:
     noise: float = 0.0  # tr(Σ)
     seen: int = 0
 
-    def add(self, small: tuple[int, float], large: tuple[int, float]) -> None:
+    def add(self, small: tuple[float, float], large: tuple[float, float]) -> None:
         """(targets, squared norm of the mean gradient over them) of a part and of the whole of one step."""
         (few, small_norm), (many, large_norm) = small, large
         noise = (small_norm - large_norm) / (1 / few - 1 / many)

@@ -16,7 +16,8 @@ from lmworks.train.guards import Guard
 from lmworks.train.loss_scale import LossScale
 from lmworks.train.noise_scale import NoiseScale
 from lmworks.train.objectives.objective import Objective
-from lmworks.train.recomputing import blocks, recompute
+from lmworks.train.parallel.arranging import arrange, check_ranks
+from lmworks.train.parallel.ranks import ALONE, Ranks
 from lmworks.train.validating import Validation
 from lmworks.train.weights import Weights
 
@@ -71,7 +72,9 @@ class Run:
     loader      batches, in an order that depends on their number alone
     folder      of the run: `log.jsonl` and `checkpoints/`
     validate    called every `config.validate` steps
+    sample      called then, too: (beginning of a text, how the model goes on) for the log
     peak_flops  operations a second that the machine can do in this precision: with it, the utilisation (MFU) is logged
+    seed        of what the objective draws
     """
 
     checkpoint: Checkpoint
@@ -80,30 +83,35 @@ class Run:
     config: TrainConfig
     folder: Path
     validate: Callable[[], Validation] | None = None
+    sample: Callable[[], list[tuple[str, str]]] | None = None
     device: torch.device | str = "cpu"
     peak_flops: float | None = None
     progress: Report = no_report
     seed: int = 0
+    ranks: Ranks = ALONE
     position: Position = field(default_factory=Position)
 
     def __post_init__(self) -> None:
         config = self.config
-        self.model = recompute(self.checkpoint.model.to(self.device).train(), config.recompute)
-        self.weights = Weights(self.model, config.optimizer, config.precision)
+        check_ranks(self.ranks, config.parallel, self.loader)
+        if self.ranks.mesh is not None:
+            self.device = self.ranks.device
+        if not self.ranks.first:
+            self.progress = no_report
+        self.model = arrange(self.checkpoint.model.to(self.device).train(), config, self.ranks)
+        self.weights = Weights(self.model, config.optimizer, config.precision, self.ranks)
         self.average = Average(self.weights.masters, config.average)
         self.scale, self.noise, self.guard = LossScale.of(config.precision), NoiseScale(), Guard(config.guard)
         saving = config.checkpoint
-        self.checkpoints = Checkpoints(self.folder / "checkpoints", saving.keep, saving.background)
-        if config.compile:
-            for block in blocks(self.model):
-                block.compile()
+        self.checkpoints = Checkpoints(self.folder / "checkpoints", saving.keep, saving.background, self.ranks)
 
     def save(self) -> None:
         """A checkpoint of this moment, from which another process goes on to the same end."""
         numbers = {name: getattr(self, name).state() for name in ("scale", "noise", "guard")}
         state = {"position": asdict(self.position), "loader": self.loader.state(), **self._form(), **numbers}
-        weights = {**self.weights.frozen, **self.weights.masters}
-        saved = Saved(weights, self.weights.state(), self.average.weights, state)
+        own = self.weights
+        weights = {**own.whole_frozen(), **own.whole(own.masters)}
+        saved = Saved(weights, own.shard_of_state(), own.shard_of(self.average.weights), state)
         self.checkpoints.save(self.position.step, self.checkpoint, saved)
 
     def restore(self, step: int) -> None:
@@ -112,12 +120,10 @@ class Run:
         for name, now in self._form().items():
             if (was := saved.state.get(name)) != now:
                 raise ValueError(f"the checkpoint of step {step} is another run's: its {name} was {was}, is {now}")
-        masters = {name: saved.weights[name] for name in self.weights.masters if name in saved.weights}
-        for name, weight in masters.items():
-            if weight.shape != self.weights.masters[name].shape:
-                raise ValueError(f"the checkpoint of step {step} is another model's: the shape of {name} differs")
-        self.weights.load(masters, saved.optimizers)
-        self.average.load(saved.average)
+        own = self.weights
+        own.load({name: saved.weights[name] for name in own.names if name in saved.weights}, saved.optimizers)
+        names = own.masters.keys() & saved.average.keys()
+        self.average.load({name: saved.average[name][own.parts[name].slices] for name in names})
         self.position = Position(**saved.state["position"])
         for name in ("scale", "noise", "guard"):
             setattr(self, name, replace(getattr(self, name), **saved.state[name]))
@@ -128,7 +134,8 @@ class Run:
         return {"optimizer": self.config.optimizer.kind, "precision": self.config.precision}
 
     def finished(self) -> Checkpoint:
-        """What was trained: the averaged weights where the run averages, else the masters."""
+        """What was trained: the averaged weights where the run averages, else the masters. All processes call it; on
+        others than the first it has no weights."""
         own = self.weights
-        trained = {**self.model.state_dict(), **own.frozen, **own.masters, **self.average.weights}
-        return replace(self.checkpoint, weights={name: w.detach().float() for name, w in trained.items()})
+        trained = {**own.whole_frozen(), **own.whole(self.average.weights or own.masters)}
+        return replace(self.checkpoint, weights={name: weight.float() for name, weight in trained.items()})

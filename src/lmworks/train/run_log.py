@@ -32,20 +32,30 @@ class RunLog:
         self._file = self._opened(step)
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        """`kind` is what the line is about: "step", "validation", "checkpoint", "event"."""
+        """`kind` is what the line is about: "step", "validation", "sample", "event"."""
         self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
         self._file.flush()
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, int | float):
                     self._board.add_scalar(f"{kind}/{name}", value, step)
-                else:
-                    self._board.add_text(f"{kind}/{name}", str(value), step)
+                elif isinstance(value, str):
+                    self._board.add_text(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
         self._file.close()
         if self._board is not None:
             self._board.close()
+
+
+class NoLog:
+    """Of a process that tells nothing, as another of the same run does."""
+
+    def drop_after(self, step: int) -> None: ...
+
+    def write(self, kind: str, step: int, **values: Any) -> None: ...
+
+    def close(self) -> None: ...
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -8,13 +8,14 @@ import torch
 
 from lmworks.model.transformer import Transformer
 from lmworks.train.objectives.objective import Objective, part_of, rows_of, to_device
+from lmworks.train.parallel.sharding import keep_gathered
 from lmworks.train.weights import Weights
 
 
 @dataclass(frozen=True, slots=True)
 class StepGradients:
     """losses   the mean of each of the objective's losses over the step, in nats where it has nats
-    targets  over which the means were taken, of all losses together
+    targets  over which the means were taken, of all losses together; without any there is no gradient
     norm     of the gradient
     first    (targets, squared norm of the mean gradient) of the step's first part, if there were several
     scale    that the gradients which the weights now have are multiplied with
@@ -24,7 +25,7 @@ class StepGradients:
     losses: dict[str, float]
     targets: int
     norm: float
-    first: tuple[int, float] | None
+    first: tuple[float, float] | None
     scale: float = 1.0
     rate: float = 0.0
 
@@ -44,36 +45,44 @@ def compute_gradients(
     device: torch.device | str = "cpu",
     at_least: int = 1,
 ) -> StepGradients:
-    """Leaves in `weights` the gradient of the mean loss over all `examples`, times `scale`.
+    """Leaves in `weights` the gradient of the mean loss over all `examples`, those of other processes too, times
+    `scale`.
 
     They are counted first, and each part's sum is divided by the count of all, so the division into parts of at most
-    `part` sequences changes nothing but the rounding. `at_least` so many parts are made, where there are as many
-    sequences: without two of them there is no `first`.
+    `part` sequences, and among processes, changes nothing but the rounding. `at_least` so many parts are made, where
+    there are as many sequences: without two of them there is no `first`.
     """
-    counts: dict[str, int] = {}
+    mine: dict[str, int] = {}
     for prepared in examples:
         for name, count in objective.counts(prepared).items():
-            counts[name] = counts.get(name, 0) + count
+            mine[name] = mine.get(name, 0) + count
+    counts = {name: int(n) for name, n in zip(mine, weights.ranks.total(list(mine.values())), strict=True)}
+    weights.clear()
+    if not any(counts.values()):
+        return StepGradients(dict.fromkeys(counts, 0.0), 0, 0.0, None, scale)
     most = max(sum(rows_of(prepared) for prepared in examples) // at_least, 1)
     size = most if part is None else min(part, most)
     parts = [piece for prepared in examples for piece in _parts(prepared, size)]
+    # Processes that gather or sum something within a part must all come by: who has fewer shows the last one again.
+    idle = int(weights.ranks.most([len(parts)])[0]) - len(parts)
     sums = {name: torch.zeros((), device=device) for name in counts}
     first = None
-    weights.clear()
-    for number, piece in enumerate(parts):
+    for number, piece in enumerate([*parts, *parts[-1:] * idle]):
         losses = objective.losses(model, to_device(piece, device))
         total = sum((loss.sum / max(counts[name], 1) for name, loss in losses.items()), torch.zeros((), device=device))
+        keep_gathered(model, number + 1 < len(parts) + idle)
         if total.requires_grad:  # not where no sequence has a target
-            (total * scale).backward()
-        if len(parts) > 1:
+            (total * (scale if number < len(parts) else 0.0)).backward()
+        if len(parts) + idle > 1:
             weights.accumulate()
             if number == 0:
-                mine, all_targets = sum(objective.counts(piece).values()), sum(counts.values())
-                mean = float(weights.gradient_norm()) / scale * all_targets / max(mine, 1)
-                first = (mine, mean**2) if 0 < mine < all_targets else None
-        for name, loss in losses.items():
-            sums[name] += loss.metrics.get("nats", loss.sum).detach()
-    means = {name: float(sums[name]) / max(counts[name], 1) for name in counts}
+                first = weights.noise_of_part(sum(objective.counts(piece).values()), sum(counts.values()), scale)
+        if number < len(parts):
+            for name, loss in losses.items():
+                sums[name] += loss.metrics.get("nats", loss.sum).detach()
+    weights.sum_over_ranks()
+    nats = weights.ranks.total([float(sums[name]) for name in counts])
+    means = {name: value / max(counts[name], 1) for name, value in zip(counts, nats, strict=True)}
     return StepGradients(means, sum(counts.values()), float(weights.gradient_norm()) / scale, first, scale)
 
 

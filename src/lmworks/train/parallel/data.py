@@ -1,0 +1,96 @@
+"""Data parallelism: gradients of the same weights from other tokens, summed (Li et al. 2020, section 3), and ZeRO's
+first stage, where each replica keeps and updates a share of every weight (Rajbhandari et al. 2020, section 5.1).
+
+The sum of a whole step is made once, after its last part, in float32 and in buckets: while one is under way, the next
+is laid out. Sums, not means: each loss was divided by the count over all replicas already.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import prod
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+BUCKET = 2**22  # values that travel together: 16 MiB in float32
+
+
+def share(rows: int, devices: int, device: int) -> tuple[int, int]:
+    """(first, count) of the rows of a weight that one of `devices` updates: equal shares, the last ones shorter."""
+    size = -(-rows // devices)
+    first = min(device * size, rows)
+    return first, min(size, rows - first)
+
+
+def agreed_names(mine: Mapping[str, Tensor], names: Iterable[str], group: dist.ProcessGroup) -> list[str]:
+    """Those of `names` of which any replica has a gradient: a batch may leave a weight out that others use."""
+    names = list(names)
+    device = next(iter(mine.values())).device if mine else None
+    has = torch.tensor([name in mine for name in names], dtype=torch.int32, device=device)
+    dist.all_reduce(has, dist.ReduceOp.MAX, group=group)
+    return [name for name, found in zip(names, has.tolist(), strict=True) if found]
+
+
+def sum_gradients(gradients: Sequence[Tensor], group: dist.ProcessGroup) -> None:
+    """All-reduce: each gradient becomes the sum over the replicas, in place."""
+    under_way: tuple[dist.Work, Tensor, list[Tensor]] | None = None
+    for bucket in buckets(gradients):
+        flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
+        work = dist.all_reduce(flat, group=group, async_op=True)
+        assert work is not None
+        if under_way is not None:
+            _take_back(*under_way)
+        under_way = work, flat, bucket
+    if under_way is not None:
+        _take_back(*under_way)
+
+
+def _take_back(work: dist.Work, flat: Tensor, bucket: list[Tensor]) -> None:
+    work.wait()
+    for gradient, summed in zip(bucket, flat.split([gradient.numel() for gradient in bucket]), strict=True):
+        gradient.copy_(summed.view_as(gradient))
+
+
+def sum_and_divide(gradients: Iterable[Tensor], group: dist.ProcessGroup) -> Iterator[Tensor]:
+    """Reduce-scatter: of each gradient this device's rows of the sum over the replicas. `gradients` are taken a bucket
+    at a time, so that the whole ones can go as the shares come."""
+    devices, device = dist.get_world_size(group), dist.get_rank(group)
+    for bucket in buckets(gradients):
+        pieces = [_by_device(gradient, devices) for gradient in bucket]
+        flat = torch.cat(pieces, dim=1)  # (devices, values)
+        mine = flat.new_empty(flat.shape[1])
+        dist.reduce_scatter_tensor(mine, flat, group=group)
+        for gradient, values in zip(bucket, mine.split([piece.shape[1] for piece in pieces]), strict=True):
+            shape = (share(len(gradient), devices, device)[1], *gradient.shape[1:])
+            yield values[: prod(shape)].view(shape)
+
+
+def gather_weights(weights: Sequence[Tensor], group: dist.ProcessGroup) -> None:
+    """All-gather, in place: of each weight this device's rows are right, and become so on all devices."""
+    devices, device = dist.get_world_size(group), dist.get_rank(group)
+    for bucket in buckets(weights):
+        pieces = [_by_device(weight, devices)[device] for weight in bucket]
+        mine = torch.cat(pieces)
+        flat = mine.new_empty(devices, len(mine))
+        dist.all_gather_into_tensor(flat.view(-1), mine, group=group)
+        for weight, values in zip(bucket, flat.split([len(piece) for piece in pieces], dim=1), strict=True):
+            weight.copy_(values.reshape(-1)[: weight.numel()].view_as(weight))
+
+
+def _by_device(tensor: Tensor, devices: int) -> Tensor:
+    """(rows, ...) → (devices, values): the rows of each device, padded where there are fewer."""
+    size = -(-len(tensor) // devices) * prod(tensor.shape[1:])
+    return F.pad(tensor.reshape(-1), (0, devices * size - tensor.numel())).view(devices, size)
+
+
+def buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """Runs of tensors of at least `BUCKET` values and one dtype, the last one excepted."""
+    bucket: list[Tensor] = []
+    for tensor in tensors:
+        bucket.append(tensor)
+        if sum(each.numel() for each in bucket) >= BUCKET:
+            yield bucket
+            bucket = []
+    if bucket:
+        yield bucket

@@ -1,0 +1,124 @@
+"""The processes of a run: how they find each other, and the few numbers that they must agree on."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from lmworks.train.parallel.config import ParallelConfig
+
+DIMENSIONS = ("pipeline", "data", "context", "tensor")  # the outermost first: neighbours share a machine
+REPLICAS = "replicas"  # data and context together: the same weights, other tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """The processes of a run as one of them sees them. Of one process alone every method gives back what it is given.
+
+    mesh  of the dimensions `DIMENSIONS`, and `REPLICAS` flattened from two of them; None for one process.
+    """
+
+    config: ParallelConfig = field(default_factory=ParallelConfig)
+    mesh: DeviceMesh | None = None
+
+    @property
+    def rank(self) -> int:
+        return 0 if self.mesh is None else dist.get_rank()
+
+    @property
+    def size(self) -> int:
+        return 1 if self.mesh is None else dist.get_world_size()
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that tells, and writes what is written once."""
+        return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu") if self.mesh is None else device_of_rank()
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """(number, of how many): which share of every batch's rows this process makes."""
+        return (0, 1) if self.mesh is None else (self.mesh.get_local_rank("data"), self.config.data)
+
+    def along(self, dimension: str) -> DeviceMesh:
+        """The ranks that differ from this one in `dimension` alone, itself among them."""
+        assert self.mesh is not None
+        return self.mesh[dimension]
+
+    @property
+    def replicas(self) -> dist.ProcessGroup | None:
+        """Those that hold the same weights and see other tokens; None where there is one."""
+        return None if self.config.shards == 1 or self.mesh is None else self.mesh[REPLICAS].get_group()
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        """The sums over the replicas."""
+        return list(values) if self.replicas is None else self._reduced(values, dist.ReduceOp.SUM, self.replicas)
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum over all processes of a tensor, which is overwritten."""
+        if self.mesh is not None:
+            dist.all_reduce(value)
+        return value
+
+    def most(self, values: Sequence[float]) -> list[float]:
+        """The largest over all processes: of flags, whether any is set."""
+        return list(values) if self.mesh is None else self._reduced(values, dist.ReduceOp.MAX, None)
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is set on any process: for what a clock or a signal decides."""
+        return bool(self.most([flag])[0])
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.mesh is not None:
+            dist.barrier()
+
+    def _reduced(self, values: Sequence[float], how: Any, group: dist.ProcessGroup | None) -> list[float]:
+        held = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(held, how, group=group)
+        return held.tolist()
+
+
+ALONE = Ranks()
+
+
+def join(config: ParallelConfig) -> Ranks:
+    """Meet the other processes that torchrun started, and lay them out as `config` says.
+
+    One process needs neither group nor mesh. ValueError where there are more or fewer processes than the degrees ask
+    for, with the command that starts as many.
+    """
+    started = dist.get_world_size() if dist.is_initialized() else int(os.environ.get("WORLD_SIZE", "1"))
+    if started != config.devices:
+        degrees = " · ".join(f"{name} {n}" for name in DIMENSIONS if (n := getattr(config, name)) > 1) or "one of each"
+        raise ValueError(
+            f"the layout ({degrees}) takes {config.devices} processes, and there are {started}: start them by "
+            f"`torchrun --nproc-per-node {config.devices} ...`, or change the degrees of `parallel`"
+        )
+    if config.devices == 1:
+        return Ranks(config)
+    device = device_of_rank()
+    if not dist.is_initialized():
+        dist.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    mesh = init_device_mesh(device.type, tuple(getattr(config, name) for name in DIMENSIONS), mesh_dim_names=DIMENSIONS)
+    mesh["data", "context"]._flatten(REPLICAS)
+    return Ranks(config, mesh)
+
+
+def device_of_rank() -> torch.device:
+    """A GPU of its own where the machine has one for each of its processes, else the CPU."""
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    count = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
+    if torch.cuda.is_available() and torch.cuda.device_count() >= count:
+        return torch.device("cuda", local)
+    return torch.device("cpu")

@@ -9,6 +9,8 @@ import torch
 from lmworks.model import masks
 from lmworks.model.config import MaskedLanguageModelHead, Norm
 from lmworks.model.presets import bert
+from lmworks.records import Scored, Unscored
+from lmworks.statistics import ratio_score
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.objectives.masked import MaskedLanguageModel
 from lmworks.train.objectives.prefix import PrefixLanguageModel, prefixes
@@ -34,7 +36,7 @@ def test_prefix_language_model(part, tmp_path):
     examples = objective.examples(batch, 0)
     rule = masks.both(prefixes(examples.prefix), masks.documents(examples.pieces))
     logits = model(examples.ids, positions=examples.positions, rule=rule)
-    found = validate(model, objective, [batch], part, SIZES).bits_per_byte
+    found = validate(model, objective, [batch], part, SIZES).bits_per_byte.value
     assert found == pytest.approx(direct(logits, batch.targets, examples.mask, SIZES), rel=1e-5)
     assert examples.mask.sum() < batch.mask.sum()  # what the prefix gives away is not asked
 
@@ -48,11 +50,11 @@ def test_masked_language_model(part, tmp_path):
     objective = MaskedLanguageModel(Vocabulary(257, np.arange(258) < 256))
     examples = objective.examples(batch, 0)
     logits = model(examples.ids, positions=examples.positions, rule=masks.documents(examples.documents))
-    found = validate(model, objective, [batch], part, SIZES).bits_per_byte
+    found = validate(model, objective, [batch], part, SIZES).bits_per_byte.value
     assert found == pytest.approx(direct(logits, batch.ids, examples.mask, SIZES), rel=1e-5)
 
 
-def test_bytes_that_are_not_known_are_none(tmp_path):
+def test_bytes_that_are_not_known_are_not_scored(tmp_path):
     batch = batch_of(tmp_path / "d", some_documents(), 32)
     model = new_checkpoint().model
 
@@ -62,6 +64,49 @@ def test_bytes_that_are_not_known_are_none(tmp_path):
         def counts(self, examples):
             return {name: count + 1 for name, count in super().counts(examples).items()}
 
-    assert validate(model, CausalLanguageModel(), [batch], bytes_of_token=SIZES).bits_per_byte is not None
-    assert validate(model, CausalLanguageModel(), [batch]).bits_per_byte is None
-    assert validate(model, Counting(), [batch], bytes_of_token=SIZES).bits_per_byte is None
+    def bits(objective, sizes):
+        return validate(model, objective, [batch], bytes_of_token=sizes).bits_per_byte
+
+    assert isinstance(bits(CausalLanguageModel(), SIZES), Scored)
+    assert isinstance(bits(CausalLanguageModel(), None), Unscored)
+    assert isinstance(bits(Counting(), SIZES), Unscored)
+
+
+@torch.no_grad()
+def test_intervals_are_over_sequences(tmp_path):
+    """Those of resampled sequences, whose sums are taken here from logits; wider than those of targets would be."""
+    batch = batch_of(tmp_path / "d", some_documents(), 32)
+    model = new_checkpoint().model
+    found = validate(model, CausalLanguageModel(), [batch], 1, SIZES, signature="data")
+    rule = masks.both(masks.causal, masks.documents(batch.documents))
+    chances = model(batch.ids, positions=batch.positions, rule=rule).log_softmax(-1)
+    nats = -chances.gather(-1, batch.targets[..., None])[..., 0] * batch.mask  # (batch, length)
+    sizes = (SIZES[batch.targets] * batch.mask).sum(1)
+    expected = ratio_score(nats.sum(1).tolist(), batch.mask.sum(1).tolist(), "")
+    assert found.total.value == pytest.approx(expected.value, rel=1e-5)
+    assert found.total.interval == pytest.approx(expected.interval, rel=1e-5)
+    assert (found.total.n, found.targets["next_token"]) == (len(batch), int(batch.mask.sum()))
+    bits = ratio_score((nats.sum(1) / log(2)).tolist(), sizes.tolist(), "")
+    assert found.bits_per_byte.interval == pytest.approx(bits.interval, rel=1e-5)
+    other = validate(model, CausalLanguageModel(), [batch], 1, SIZES, signature="other data")
+    assert other.total.signature != found.total.signature != found.bits_per_byte.signature
+
+
+def test_the_total_of_several_losses_is_of_the_same_sequences(tmp_path):
+    """Two losses that are the same have twice the value and twice the interval: they vary together."""
+    batch = batch_of(tmp_path / "d", some_documents(), 32)
+    model = new_checkpoint().model
+
+    class Twice(CausalLanguageModel):
+        def counts(self, examples):
+            (count,) = super().counts(examples).values()
+            return {"first": count, "second": count}
+
+        def losses(self, model, examples):
+            (loss,) = super().losses(model, examples).values()
+            return {"first": loss, "second": loss}
+
+    once, twice = (validate(model, objective, [batch], 1) for objective in (CausalLanguageModel(), Twice()))
+    assert twice.total.value == pytest.approx(2 * once.total.value)
+    assert twice.total.interval == pytest.approx([2 * end for end in once.total.interval])
+    assert isinstance(twice.bits_per_byte, Unscored)

@@ -293,6 +293,7 @@ class TrainConfig:
     ramp        A batch that grows; null: it does not.
     checkpoint  When the run is saved.
     validate    Steps between two validations.
+    samples     Beginnings of texts that the model continues at each validation; none: some of those held out.
     log         Steps between two lines of the log.
     """
 
@@ -309,11 +310,14 @@ class TrainConfig:
     ramp: RampConfig | None = None
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     validate: int | None = 250
+    samples: tuple[str, ...] = ()
     log: int = 10
 
     def __post_init__(self) -> None:
         _positive(part=self.part, clip=self.clip, validate=self.validate, log=self.log)
         _within(0, 1, average=self.average)
+        if not all(self.samples):
+            raise ValueError("samples are beginnings of texts, and one of them is empty: give it a word")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ RULE = "deepseek"  # of `hyperparameters.RULES`: the one whose rate and batch bo
 EPOCHS = 4  # repeating data so often is nearly as good as new data (Muennighoff et al. 2023, section 5)
 LEAST_STEPS = 200  # a schedule of fewer has no room to warm up, to learn and to come down
 WARMUP = 0.02  # of the steps
+MEASURED_SEQUENCES = 8  # at a time, of which the machine's speed is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def _plan(config: PretrainConfig, vocabulary: int, tokens: float | None, measure
         model=config.family,
         vocabulary=vocabulary,
         numbers="float32" if config.train.precision == "float32" else "mixed",
-        layout=Layout(sequences=8, length=config.length),
+        layout=Layout(sequences=MEASURED_SEQUENCES, length=config.length),
     )
     try:
         return make_plan(request, measure)

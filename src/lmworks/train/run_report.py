@@ -1,66 +1,113 @@
-"""What a run tells in a report: why it is what it is, and how its loss fell."""
+"""What a run tells in a report: why it is what it is, how its loss fell, and what the model says."""
 
 import io
 from pathlib import Path
 from typing import Any
 
 from lmworks.report import Figure, Section, Table
+from lmworks.train.config import PretrainConfig
 from lmworks.train.dial import Derived
 from lmworks.train.run_log import read_log
 
+DIALS = ("minutes", "parameters", "tokens")
 
-def dial_section(derived: Derived) -> Section:
-    """Every number that the dial gave, with its reason."""
-    text = "One number was given; the others follow from it."
-    return Section("The run", text, (Table(("what", "value", "why"), derived.reasons),))
+
+def dial_section(derived: Derived, config: PretrainConfig) -> Section:
+    """Every number that the dials gave, with its reason."""
+    given = [name for name in DIALS if getattr(config, name) is not None]
+    text = f"The setting {given[0]} was given" if len(given) == 1 else f"The settings {' and '.join(given)} were given"
+    return Section("The run", f"{text}; the rest follows.", (Table(("what", "value", "why"), derived.reasons),))
 
 
 def curve_section(log: Path) -> tuple[Section, dict[str, Any]]:
-    """The curves of a run's log, and its last numbers: `loss`, `validation_loss`, `bits_per_byte`, those there are.
+    """The curves of a run's log, and its last numbers, those there are: `loss`, `tokens_per_second`, `utilisation`, and
+    `validation_loss` and `bits_per_byte` with their intervals, of the averaged weights where the run averages.
 
     A log without a step, where the last one was left out of a run of few, has no curve.
     """
     lines = read_log(log)
-    steps = [line for line in lines if line["kind"] == "step"]
-    validations = [line for line in lines if line["kind"] == "validation"]
-    metrics: dict[str, Any] = {}
-    if steps:
-        metrics |= {"loss": steps[-1]["loss"], "tokens_per_second": round(steps[-1]["tokens_per_second"])}
-    if validations:
-        metrics["validation_loss"] = validations[-1]["loss"]
-        if "bits_per_byte" in validations[-1]:
-            metrics["bits_per_byte"] = validations[-1]["bits_per_byte"]
-    events = tuple((line["step"], line["text"]) for line in lines if line["kind"] == "event")
-    tables = [Table(("what", "value"), tuple((name.replace("_", " "), value) for name, value in metrics.items()))]
-    if events:
-        tables.append(Table(("step", "what happened"), events))
-    figures = (Figure(_draw(steps, validations), _caption(steps)),) if steps else ()
+    kinds = {kind: [line for line in lines if line["kind"] == kind] for kind in ("step", "event", "sample")}
+    validations = [line for line in lines if line["kind"] in ("validation", "average_validation")]
+    metrics, rows = _last_numbers(kinds["step"], validations)
+    tables = [Table(("what", "value"), rows)]
+    if kinds["event"]:
+        told = tuple((line["step"], line["text"]) for line in kinds["event"])
+        tables.append(Table(("step", "what happened"), told))
+    if kinds["sample"]:
+        tables.append(_samples(kinds["sample"]))
+    steps = kinds["step"]
+    figures = (Figure(_draw(steps, validations), _caption(steps, validations)),) if steps else ()
     return Section("Training", "", tuple(tables), figures), metrics
 
 
-def _caption(steps: list[dict[str, Any]]) -> str:
+def _last_numbers(
+    steps: list[dict[str, Any]], validations: list[dict[str, Any]]
+) -> tuple[dict[str, Any], tuple[tuple[str, str], ...]]:
+    """For the manifest, and for a reader."""
+    metrics: dict[str, Any] = {}
+    rows = []
+    if steps:
+        last = steps[-1]
+        metrics |= {"loss": last["loss"], "tokens_per_second": round(last["tokens_per_second"])}
+        rows.append(("loss of the last step", f"{last['loss']:.3f}"))
+        rows.append(("tokens a second", f"{last['tokens_per_second']:,.0f}"))
+        if "utilisation" in last:
+            metrics["utilisation"] = last["utilisation"]
+            rows.append(("of what matrix products reach here", f"{last['utilisation']:.0%}"))
+    if validations:
+        last = validations[-1]
+        of = " of the averaged weights" if last["kind"] == "average_validation" else ""
+        for name, key, told in (
+            ("loss", "validation_loss", f"held-out loss{of}, nats per target"),
+            ("bits_per_byte", "bits_per_byte", f"held-out bits per byte{of}"),
+        ):
+            if name in last:
+                low, high = last[f"{name}_interval"]
+                metrics |= {key: last[name], f"{key}_interval": [low, high]}
+                rows.append((told, f"{last[name]:.3f} ({low:.3f} to {high:.3f}, n = {last['n']:,})"))
+        metrics |= {"validation_n": last["n"], "validation_signature": last["signature"]}
+    return metrics, tuple(rows)
+
+
+def _samples(lines: list[dict[str, Any]]) -> Table:
+    """Of the first, a middle and the last look at the model."""
+    steps = sorted({line["step"] for line in lines})
+    shown = {steps[0], steps[len(steps) // 2], steps[-1]}
+    rows = tuple((line["step"], line["beginning"], line["text"]) for line in lines if line["step"] in shown)
+    caption = "What the model says: the likeliest token each time, after the beginning of a text"
+    return Table(("step", "the text begins", "the model goes on"), rows, caption)
+
+
+def _caption(steps: list[dict[str, Any]], validations: list[dict[str, Any]]) -> str:
     last = steps[-1]
+    dots = ", dots are held-out text with 95 % intervals" if validations else ""
     return (
         f"Loss in nats per token over {last['step']:,} steps, {last['tokens_per_second']:,.0f} tokens a second; the "
-        "line is a mean over a fiftieth of the run, dots are held-out text"
+        f"line is a mean over a fiftieth of the run{dots}"
     )
 
 
 def _draw(steps: list[dict[str, Any]], validations: list[dict[str, Any]]) -> str:
     from matplotlib.figure import Figure as Drawing
 
-    figure = Drawing(figsize=(7.5, 3.5), layout="constrained")
+    figure = Drawing(figsize=(5, 3), layout="constrained")  # legible where it is scaled to a phone
     axes = figure.subplots()
     at, losses = [line["step"] for line in steps], [line["loss"] for line in steps]
     window = max(len(steps) // 50, 1)
     smooth = [sum(losses[max(i - window + 1, 0) : i + 1]) / min(i + 1, window) for i in range(len(losses))]
     axes.plot(at, losses, color="#b6ccd4", linewidth=0.6)
     axes.plot(at, smooth, color="#0b6e8f", linewidth=1.6, label="training")
-    if validations:
-        held_out = [line["loss"] for line in validations]
-        axes.plot(
-            [line["step"] for line in validations], held_out, "o", color="#c2410c", markersize=4, label="held out"
-        )
+    colours = {"validation": ("#c2410c", "held out"), "average_validation": ("#5b21b6", "held out, averaged weights")}
+    for kind, (colour, label) in colours.items():
+        lines = [line for line in validations if line["kind"] == kind]
+        if lines:
+            values = [line["loss"] for line in lines]
+            low, high = zip(*(line["loss_interval"] for line in lines), strict=True)
+            ends = [
+                [value - end for value, end in zip(values, low, strict=True)],
+                [end - value for value, end in zip(values, high, strict=True)],
+            ]
+            axes.errorbar([line["step"] for line in lines], values, ends, fmt="o", color=colour, ms=4, label=label)
     axes.set_xlabel("step")
     axes.set_ylabel("loss, nats per token")
     axes.spines[["top", "right"]].set_visible(False)

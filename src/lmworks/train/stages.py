@@ -5,10 +5,8 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from lmworks.artefact import MANIFEST, StageContext, StageResult, hash_json, read_manifest, write_json
 from lmworks.config import from_mapping, to_mapping
@@ -23,24 +21,22 @@ from lmworks.model.locating import digest_of_model, located
 from lmworks.model.transformer import Transformer
 from lmworks.report import Section, Table
 from lmworks.tokenizer.folder import read_chat_template
-from lmworks.tokenizer.token_bytes import token_bytes
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.train.config import FinetuneConfig, PretrainConfig, TrainConfig
-from lmworks.train.dial import Derived, at_rate, derive
+from lmworks.train.dial import MEASURED_SEQUENCES, Derived, at_rate, derive
+from lmworks.train.held_out import beginnings_of, held_out_batches, samples_of, validation_on
 from lmworks.train.loop import train
 from lmworks.train.objectives.causal import CausalLanguageModel
-from lmworks.train.planning.calibration import calibrate
+from lmworks.train.planning.calibration import calibrate, kept_calibration
 from lmworks.train.planning.layout import Layout
 from lmworks.train.planning.plan import Speed
 from lmworks.train.run import Run
 from lmworks.train.run_log import LOG
 from lmworks.train.run_report import curve_section, dial_section
-from lmworks.train.validating import Validation, validate
 
 _DERIVED = "derived.json"
 _TOKENIZER = "tokenizer.json"
 _MODEL = "model.safetensors"
-_VALIDATION_SEQUENCES = 64  # at most; of a larger held-out part, the first ones of its order
 
 
 def pretrain(config: PretrainConfig, context: StageContext, derived: Derived | None = None) -> StageResult:
@@ -51,7 +47,7 @@ def pretrain(config: PretrainConfig, context: StageContext, derived: Derived | N
     """
     shards, held_out = find_shards(context)
     tokenizer, template = find_vocabulary(config.tokenizer, context, shards)
-    derived = derived or _derived(config, tokenizer, tokens_of(shards), context.work)
+    derived = derived or _derived(config, tokenizer, tokens_of(shards), context)
     model = initialise(Transformer(derived.model), config.seed, scheme=PUBLISHED.get(config.family))
     checkpoint = assemble(derived.model, model.state_dict(), tokenizer, template)
     loader = LoaderConfig(
@@ -65,7 +61,7 @@ def pretrain(config: PretrainConfig, context: StageContext, derived: Derived | N
     schedule = replace(config.train.schedule, warmup=derived.warmup)
     settings = replace(config.train, optimizer=at_rate(config.train.optimizer, derived.rate), schedule=schedule)
     result = _train(checkpoint, loader, held_out, settings, context)
-    return replace(result, sections=(dial_section(derived), *result.sections))
+    return replace(result, sections=(dial_section(derived, config), *result.sections))
 
 
 def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
@@ -134,10 +130,31 @@ def _train(
 ) -> StageResult:
     objective = CausalLanguageModel()
     with Loader(config) as loader:
-        run = Run(checkpoint, objective, loader, settings, context.work / "run", progress=context.progress)
-        if held_out:
-            run.validate = _validation(run, held_out, config)
+        run = Run(
+            checkpoint, objective, loader, settings, context.work / "run", progress=context.progress, seed=config.seed
+        )
+        run.peak_flops = _peak_flops(run, config.length)
+        _observe(run, held_out, config)
         return train_and_deliver(run, context)
+
+
+def _observe(run: Run, held_out: Mapping[str, Path], config: LoaderConfig) -> None:
+    """Give the run what it validates on and what it continues."""
+    batches = held_out_batches(held_out, config) if held_out else []
+    if batches:
+        run.validate = validation_on(run, batches, held_out)
+    beginnings = beginnings_of(batches, config.length // 2)
+    if run.config.samples:
+        beginnings = [run.checkpoint.tokenizer.encode(text) for text in run.config.samples]
+    if beginnings:
+        run.sample = samples_of(run, beginnings)
+
+
+def _peak_flops(run: Run, length: int) -> float | None:
+    """What the matrix products of this model reach on this machine, where that was measured before."""
+    dtype = "float32" if run.config.precision == "float32" else "bfloat16"
+    kept = kept_calibration(run.checkpoint.config, MEASURED_SEQUENCES, length, dtype, str(run.device))
+    return None if kept is None else kept.products
 
 
 def train_and_deliver(run: Run, context: StageContext) -> StageResult:
@@ -167,37 +184,14 @@ def _deliver(trained: Checkpoint, context: StageContext) -> None:
     shutil.rmtree(finished)
 
 
-def _validation(run: Run, held_out: Mapping[str, Path], config: LoaderConfig) -> Any:
-    """A function that validates the run's model on the first sequences of what was held out."""
-    with Loader(replace(config, sources=_sources(held_out, {}), steps=None, batch=8, seed=0)) as loader:
-        batches = [loader.batch(step) for step in range(min(loader.steps, _VALIDATION_SEQUENCES // 8))]
-    sizes = bytes_of_token(run.checkpoint.tokenizer, run.checkpoint.config.embedding.vocabulary)
-
-    def told() -> Validation:
-        return validate(run.model, run.objective, batches, run.config.part, sizes, run.device)
-
-    return told
-
-
-def bytes_of_token(tokenizer: Tokenizer, vocabulary: int) -> Tensor | None:
-    """(vocabulary,) int64: the bytes of text of each token; None for a tokenizer whose tokens are not plain bytes."""
-    try:
-        spelled = token_bytes(tokenizer)
-    except ValueError:
-        return None
-    sizes = torch.zeros(vocabulary, dtype=torch.int64)
-    sizes[: len(spelled)] = torch.tensor([len(text) for text in spelled])
-    return sizes
-
-
-def _derived(config: PretrainConfig, tokenizer: Tokenizer, available: int, work: Path) -> Derived:
-    kept = work / _DERIVED
+def _derived(config: PretrainConfig, tokenizer: Tokenizer, available: int, context: StageContext) -> Derived:
+    kept = context.work / _DERIVED
     if kept.exists():
         return from_mapping(Derived, json.loads(kept.read_text("utf-8")))
     dtype = "float32" if config.train.precision == "float32" else "bfloat16"
 
     def measure(model: ModelConfig, layout: Layout, numbers: str) -> Speed:
-        found = calibrate(model, layout.sequences, layout.length, dtype)
+        found = calibrate(model, layout.sequences, layout.length, dtype, progress=context.progress)
         return Speed(found.rate, found.method, whole_run=False)
 
     derived = derive(config, tokenizer.vocabulary_size, available, measure)

@@ -1,32 +1,36 @@
 """What a model makes of data that it is not trained on, without gradients."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import log
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lmworks.model.transformer import Transformer
+from lmworks.records import Score, Scored, Unscored
+from lmworks.statistics import bootstrap_interval, ratio_score, sign
 from lmworks.train.objectives.objective import Objective, part_of, rows_of, to_device
+
+_VERSION = 1  # of what is measured, for the signature
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """nats            mean loss over targets, of each of the objective's losses.
+    """What was measured, with intervals over parts of the data and their number n.
+
+    nats            mean loss over targets, of each of the objective's losses.
     targets         how many targets each was taken over.
-    bits_per_byte   of the text of the targets: comparable between vocabularies; None where bytes are unknown.
+    total           what training minimises: the sum of the means.
+    bits_per_byte   of the text of the targets: comparable between vocabularies; Unscored where bytes are unknown.
     """
 
-    nats: dict[str, float]
-    targets: dict[str, int]
-    bits_per_byte: float | None = None
-
-    @property
-    def total(self) -> float:
-        """What training minimises: the sum of the means."""
-        return sum(self.nats.values())
+    nats: Mapping[str, Scored]
+    targets: Mapping[str, int]
+    total: Scored
+    bits_per_byte: Score
 
 
 @torch.no_grad()
@@ -37,28 +41,59 @@ def validate(
     part: int | None = None,
     bytes_of_token: Tensor | None = None,
     device: torch.device | str = "cpu",
+    signature: object = None,
 ) -> Validation:
-    """`bytes_of_token` (vocabulary,) int64: bytes of text that each token stands for. ValueError without a target.
+    """Of `part` sequences at a time, by default a batch: what the intervals take to be independent of each other.
 
-    Bits per byte are known of objectives whose examples have `targets` and a `mask` of those that were asked for.
+    `bytes_of_token` (vocabulary,) int64: bytes of text that each token stands for. `signature` says of which model and
+    data the numbers are. Bits per byte are known of objectives whose examples have `targets` and a `mask` of those that
+    were asked for. ValueError without a target.
     """
-    sums: dict[str, float] = {}
-    counts: dict[str, int] = {}
-    text: int | None = 0
+    losses: list[dict[str, tuple[float, int]]] = []  # of each part: name → (sum, count)
+    texts: list[int | None] = []  # and its bytes of text
     for batch in batches:
         examples = objective.examples(batch, seed=0)  # the same corruption at every validation
         rows = rows_of(examples)
         for start in range(0, rows, part or rows):
-            losses = objective.losses(model, to_device(part_of(examples, slice(start, start + (part or rows))), device))
-            for name, loss in losses.items():
-                sums[name] = sums.get(name, 0.0) + float(loss.metrics.get("nats", loss.sum))
-                counts[name] = counts.get(name, 0) + loss.count
-        size = _bytes_of(examples, sum(objective.counts(examples).values()), bytes_of_token)
-        text = None if text is None or size is None else text + size
+            piece = part_of(examples, slice(start, start + (part or rows)))
+            found = objective.losses(model, to_device(piece, device))
+            losses.append({n: (float(one.metrics.get("nats", one.sum)), one.count) for n, one in found.items()})
+            texts.append(_bytes_of(piece, sum(objective.counts(piece).values()), bytes_of_token))
+    names = list(losses[0]) if losses else []
+    counts = {name: sum(each[name][1] for each in losses) for name in names}
     if not all(counts.values()) or not counts:
         raise ValueError("the validation data holds no target: its documents are empty or wholly masked")
-    bits = sum(sums.values()) / log(2) / text if text and len(sums) == 1 else None
-    return Validation({name: sums[name] / counts[name] for name in sums}, counts, bits)
+    told = {"version": _VERSION, "objective": repr(objective), "part": part, "of": signature}
+    nats = {}
+    for name in names:
+        sums, over = zip(*(each[name] for each in losses), strict=True)
+        score = ratio_score(sums, over, {"metric": f"nats of {name}", **told})
+        assert isinstance(score, Scored)  # there are targets
+        nats[name] = score
+    return Validation(nats, counts, _total(nats, losses, told), _bits(losses, texts, told))
+
+
+def _total(nats: Mapping[str, Scored], losses: list[dict[str, tuple[float, int]]], told: object) -> Scored:
+    """The sum of the means. Its interval draws all losses of a part together, as they are of the same text."""
+    if len(nats) == 1:
+        return next(iter(nats.values()))
+    rows = np.array([[each[name] for name in nats] for each in losses], dtype=np.float64)  # (parts, losses, 2)
+
+    def summed(sample: np.ndarray) -> np.ndarray:  # (replicates, parts, losses, 2)
+        sums = sample.sum(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (sums[..., 0] / sums[..., 1]).sum(axis=-1)
+
+    value = sum(score.value for score in nats.values())
+    return Scored(value, bootstrap_interval(rows, summed), len(rows), sign({"metric": "sum of nats", "told": told}))
+
+
+def _bits(losses: list[dict[str, tuple[float, int]]], texts: list[int | None], told: object) -> Score:
+    sizes = [size for size in texts if size is not None]
+    if len(sizes) < len(texts) or not sum(sizes) or len(losses[0]) > 1:
+        return Unscored("the bytes of text that the targets stand for are not known")
+    bits = [sum(nats for nats, _ in each.values()) / log(2) for each in losses]
+    return ratio_score(bits, sizes, {"metric": "bits per byte", "told": told})
 
 
 def _bytes_of(examples: Any, count: int, bytes_of_token: Tensor | None) -> int | None:

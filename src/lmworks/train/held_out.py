@@ -1,0 +1,96 @@
+"""What the stages do with held-out token shards while they train: validate on them, and continue their texts."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lmworks.data.batching import Batch
+from lmworks.data.config import LoaderConfig, SourceConfig
+from lmworks.data.loader import Loader
+from lmworks.data.token_dataset import TokenDataset
+from lmworks.statistics import sign
+from lmworks.tokenizer.token_bytes import token_bytes
+from lmworks.tokenizer.tokenizer import Tokenizer
+from lmworks.train.run import Run
+from lmworks.train.sampling import continue_text
+from lmworks.train.validating import Validation, validate
+
+SEQUENCES = 64  # at most; of a larger held-out part, the first ones of its order
+_ROWS = 8  # of a batch that is read
+_BEGINNINGS = 3  # that are continued
+_SHOWN = 16  # tokens of a text that has no question
+_SAID = 40  # tokens that the model adds
+
+
+def held_out_batches(folders: Mapping[str, Path], config: LoaderConfig) -> list[Batch]:
+    """The first sequences of held-out shards, by name, as a loader of `config` cuts them."""
+    sources = {name: SourceConfig(str(folder)) for name, folder in folders.items()}
+    with Loader(replace(config, sources=sources, steps=None, batch=_ROWS, seed=0)) as loader:
+        return [loader.batch(step) for step in range(min(loader.steps, SEQUENCES // _ROWS))]
+
+
+def validation_on(run: Run, batches: Sequence[Batch], folders: Mapping[str, Path]) -> Callable[[], Validation]:
+    """A function that validates the run's model on the batches, one sequence at a time."""
+    tokenizer, config = run.checkpoint.tokenizer, run.checkpoint.config
+    sizes = bytes_of_token(tokenizer, config.embedding.vocabulary)
+    signature = sign(
+        {
+            "model": config,
+            "tokenizer": tokenizer.hash,
+            "data": {name: TokenDataset(folder).index for name, folder in folders.items()},
+            "sequences": sum(len(batch) for batch in batches),
+            "precision": run.config.precision,
+        }
+    )
+
+    def measured() -> Validation:
+        return validate(run.model, run.objective, batches, 1, sizes, run.device, signature)
+
+    return measured
+
+
+def samples_of(run: Run, beginnings: Sequence[Sequence[int]]) -> Callable[[], list[tuple[str, str]]]:
+    """A function that continues each beginning with the run's model: (beginning, continuation) in words."""
+    tokenizer, spoken = run.checkpoint.tokenizer, run.checkpoint.chat_template is not None
+    stop = run.checkpoint.chat.stop_ids if spoken else tokenizer.eos_ids
+
+    def said() -> list[tuple[str, str]]:
+        return [
+            (tokenizer.decode(ids, False), tokenizer.decode(continue_text(run.model, ids, _SAID, stop), False))
+            for ids in beginnings
+        ]
+
+    return said
+
+
+def beginnings_of(batches: Iterable[Batch], most: int) -> list[list[int]]:
+    """How the first held-out texts begin, of which `most` tokens may be shown: a conversation up to the first answer
+    that is to be learnt, any other text its first tokens."""
+    found: list[list[int]] = []
+    for batch in batches:
+        for ids, positions, documents, mask in zip(
+            batch.ids, batch.positions, batch.documents, batch.mask, strict=True
+        ):
+            first = documents == documents[0]
+            if int(positions[0]) != 0 or int(documents[0]) < 0 or not bool((mask & first).any()):
+                continue  # the rest of a text, or one that nothing is learnt from
+            asked = int((mask & first).nonzero()[0]) + 1
+            length = min(max(asked, _SHOWN), int(first.sum()), most)
+            found.append(ids[:length].tolist())
+            if len(found) == _BEGINNINGS:
+                return found
+    return found
+
+
+def bytes_of_token(tokenizer: Tokenizer, vocabulary: int) -> Tensor | None:
+    """(vocabulary,) int64: the bytes of text of each token; None for a tokenizer whose tokens are not plain bytes."""
+    try:
+        spelled = token_bytes(tokenizer)
+    except ValueError:
+        return None
+    sizes = torch.zeros(vocabulary, dtype=torch.int64)
+    sizes[: len(spelled)] = torch.tensor([len(text) for text in spelled])
+    return sizes

@@ -1,0 +1,37 @@
+"""What a model in training says: short continuations, one token at a time, the likeliest each time.
+
+The engine of `generate` serves; this shows whoever trains a model, without it, what the model has learnt.
+"""
+
+from collections.abc import Collection, Sequence
+
+import torch
+
+from lmworks.model.cache import KVCache
+from lmworks.model.transformer import Transformer
+
+
+@torch.no_grad()
+def continue_text(model: Transformer, ids: Sequence[int], tokens: int, stop: Collection[int] = ()) -> list[int]:
+    """Up to `tokens` ids that the decoder `model` gives after `ids`, without the one of `stop` that ended them.
+
+    Fewer where the context of the model is full. ValueError for no ids, or for a model that is no language model.
+    """
+    if not ids:
+        raise ValueError("a continuation needs a token to begin from")
+    weight = model.tokens
+    length = min(len(ids) + tokens, model.config.context_length)
+    cache = KVCache(model.config, 1, length, weight.dtype, weight.device)
+    slot, new = torch.zeros(1, dtype=torch.int64, device=weight.device), list(ids)
+    said: list[int] = []
+    # Each length would be compiled anew where the blocks are.
+    with torch.compiler.set_stance("force_eager"):
+        while len(ids) + len(said) < length:
+            start = len(ids) + len(said) - len(new)
+            view = cache.view(slot, torch.arange(start, start + len(new), device=weight.device)[None])
+            hidden = model.hidden(torch.tensor([new], device=weight.device), cache=view)[:, -1]  # (1, width)
+            new = [int(model.logits(hidden).argmax())]
+            if new[0] in stop:
+                break
+            said += new
+    return said

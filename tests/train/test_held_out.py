@@ -1,0 +1,152 @@
+"""What is shown of a model in training: how it goes on with texts, and how much of the machine the run uses."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lmworks.artefact import StageContext
+from lmworks.config import ConfigError, from_mapping
+from lmworks.model.counting import flops_per_token
+from lmworks.model.initialisation import initialise
+from lmworks.model.presets import gpt2, llama
+from lmworks.model.transformer import Transformer
+from lmworks.train import stages
+from lmworks.train.config import PretrainConfig, TrainConfig
+from lmworks.train.held_out import beginnings_of
+from lmworks.train.planning import measuring
+from lmworks.train.run_log import LOG, read_log
+from lmworks.train.run_report import curve_section, dial_section
+from lmworks.train.sampling import continue_text
+from objective_cases import batch_of
+from training_cases import stage_inputs
+
+MODELS = {
+    "llama": llama(vocabulary=257, width=32, layers=2, heads=2, kv_heads=1, hidden=64, context_length=64),
+    "gpt2": gpt2(vocabulary=257, width=32, layers=2, heads=2, context_length=24),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", MODELS)
+def test_a_continuation_is_the_likeliest_token_each_time(family):
+    """Against whole forwards without a cache; it ends where the context does, and before a token that stops it."""
+    model = initialise(Transformer(MODELS[family]), seed=3)
+    for parameter in model.parameters():
+        parameter.mul_(3)  # so that it does not say the same token all the time
+    ids = [5, 77, 130]
+    expected = list(ids)
+    while len(expected) < 24:
+        expected.append(int(model(torch.tensor([expected]))[0, -1].argmax()))
+    said = continue_text(model, ids, 21)
+    assert said == expected[3:]
+    assert len(set(said)) > 3
+    assert continue_text(model, ids, 4) == said[:4]
+    assert continue_text(model, ids, 100)[:21] == said
+    if family == "gpt2":
+        assert len(continue_text(model, ids, 100)) == 21
+    assert continue_text(model, ids, 21, {said[5]}) == said[: said.index(said[5])]
+    with pytest.raises(ValueError, match="a token to begin from"):
+        continue_text(model, [], 4)
+
+
+def test_a_conversation_is_continued_from_its_first_answer(tmp_path):
+    """Texts that begin with a row are shown up to the first target, at least 16 tokens and never past their end."""
+    documents = [
+        np.arange(number, number + length) for number, length in ((1, 30), (40, 9), (60, 28), (99, 32), (140, 31))
+    ]
+    batch = batch_of(tmp_path / "d", documents, 32)
+    lengths = [int((row == row[0]).sum()) for row in batch.documents]
+    first = [row for row, positions in enumerate(batch.positions) if positions[0] == 0]
+    plain = beginnings_of([batch], 32)
+    assert plain == [batch.ids[row, : min(16, lengths[row])].tolist() for row in first][:3]
+    assert all(len(ids) <= 5 for ids in beginnings_of([batch], 5))
+    mask = batch.mask.clone()
+    mask[:, :20] = False
+    asked = beginnings_of([replace(batch, mask=mask)], 32)
+    long = [row for row in first if (mask[row] & (batch.documents[row] == batch.documents[row, 0])).any()]
+    assert len(long) > 1 and asked == [batch.ids[row, :21].tolist() for row in long][:3]
+    assert beginnings_of([replace(batch, mask=torch.zeros_like(batch.mask))], 32) == []
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path):
+    """A machine that is measured at once, and remembered here."""
+    durations = iter(range(1, 1000))
+    monkeypatch.setattr(measuring.Passes, "fastest", lambda self, work, seconds=0.5: next(durations) / 1000)
+    monkeypatch.setenv("LMWORKS_HOME", str(tmp_path / "home"))
+
+
+def test_a_stage_logs_validations_samples_and_utilisation(quick, tmp_path):
+    inputs = stage_inputs(tmp_path)
+    (tmp_path / "tokens").rename(tmp_path / "held")
+    (tmp_path / "held" / "manifest.json").write_text(
+        json.dumps(
+            {
+                "stage": "data.tokenize",
+                "version": 1,
+                "key": "",
+                "content_hash": "",
+                "parents": {},
+                "config": {"part": "held_out"},
+            }
+        )
+    )
+    inputs = {"held": tmp_path / "held", "tokens": stage_inputs(tmp_path)["tokens"], "vocabulary": inputs["vocabulary"]}
+    train = TrainConfig(validate=10, precision="float32", log=1, samples=("ab", "Once"))
+    config = PretrainConfig(parameters=60_000, tokens=5_000, length=32, batch=8, train=train)
+    for name in ("output", "work"):
+        (tmp_path / name).mkdir()
+    result = stages.pretrain(config, StageContext(inputs, tmp_path / "output", tmp_path / "work"))
+    lines = read_log(tmp_path / "output" / LOG)
+    validations = [line for line in lines if line["kind"] == "validation"]
+    assert [line["step"] for line in validations] == [10, 20]
+    for line in validations:
+        (low, high), n = line["loss_interval"], line["n"]
+        assert low < line["loss"] < high and 1 < n <= 64
+        assert line["bits_per_byte_interval"][0] < line["bits_per_byte"] < line["bits_per_byte_interval"][1]
+    samples = [(line["step"], line["beginning"]) for line in lines if line["kind"] == "sample"]
+    assert samples == [(10, "ab"), (10, "Once"), (20, "ab"), (20, "Once")]
+    derived = json.loads((tmp_path / "work" / "derived.json").read_text())
+    (kept,) = (json.loads(path.read_text()) for path in (tmp_path / "home" / "calibrations").iterdir())
+    model = from_mapping(stages.Derived, derived).model
+    step = next(line for line in lines if line["kind"] == "step")
+    flops = 3 * flops_per_token(model, 32)  # the backward takes twice the forward
+    assert step["utilisation"] == pytest.approx(step["tokens_per_second"] * flops / kept["products"])
+    assert result.metrics["validation_loss_interval"] == validations[-1]["loss_interval"]
+    table = next(each for each in result.sections[1].tables if each.columns[0] == "step")
+    assert [row[:2] for row in table.rows] == samples
+
+
+def test_an_average_is_what_the_report_tells_of(tmp_path):
+    lines = [
+        {"kind": "step", "step": 1, "loss": 5.0, "tokens_per_second": 9.0},
+        {"kind": "validation", "step": 1, "loss": 4.0, "loss_interval": [3.9, 4.1], "n": 7, "signature": "a"},
+        {"kind": "average_validation", "step": 1, "loss": 3.0, "loss_interval": [2.9, 3.1], "n": 7, "signature": "a"},
+    ]
+    (tmp_path / LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    section, metrics = curve_section(tmp_path / LOG)
+    assert metrics["validation_loss"] == 3.0
+    assert ("held-out loss of the averaged weights, nats per target", "3.000 (2.900 to 3.100, n = 7)") in (
+        section.tables[0].rows
+    )
+    assert len(section.figures) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"minutes": 2.0}, "The setting minutes was given; the rest follows."),
+        ({"parameters": 9, "tokens": 7}, "The settings parameters and tokens were given; the rest follows."),
+    ],
+)
+def test_the_report_says_what_was_given(given, told):
+    derived = stages.Derived(MODELS["gpt2"], 1, 1, 1.0, 1, ())
+    assert dial_section(derived, PretrainConfig(**given)).text == told
+
+
+def test_an_empty_beginning_is_refused():
+    with pytest.raises(ConfigError, match=r"train: samples are .* give it a word"):
+        from_mapping(PretrainConfig, {"minutes": 1.0, "train": {"samples": ["a", ""]}})

@@ -23,6 +23,7 @@ from lmworks.train.objectives.objective import Objective, OnHiddenStates, to_dev
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.parallel.pipeline_schedule import Action, Message, Step, forward_only, schedules, steps
 from lmworks.train.parallel.pipeline_split import one_chunk, shared_weights
+from lmworks.train.parallel.sharding import keep_gathered
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def pipeline_gradients(
     counts: Mapping[str, int],
     scale: float = 1.0,
     accumulate: Callable[[], None] = lambda: None,
+    idle: int = 0,
 ) -> Passed:
     """Adds to the gradients of this device's weights those of Σ (a loss's sum / its `counts`) · `scale` over all
     micro-batches. `sum_shared` is to follow.
@@ -78,11 +80,12 @@ def pipeline_gradients(
     micro_batches  examples, the same on every device of the pipeline
     counts         over which means are taken: those of all replicas
     accumulate     called after each backward
+    idle           so many of the last micro-batches add nothing: they are there for what all replicas do together
 
     ValueError for an objective that cannot be divided, or a number of micro-batches that chunks cannot take.
     """
     orders = schedules(place.parallel, len(micro_batches))
-    device = _Device(model, place, pipelined(objective), micro_batches, counts, scale, accumulate)
+    device = _Device(model, place, pipelined(objective), micro_batches, counts, scale, accumulate, idle)
     return device.run(steps(orders, place.rank))
 
 
@@ -90,7 +93,7 @@ def pipeline_gradients(
 def pipeline_losses(model: Transformer, place: Place, objective: Objective, micro_batches: Sequence[Any]) -> Passed:
     """The losses of any number of micro-batches, without gradients; arguments as in `pipeline_gradients`."""
     order = forward_only(place.parallel.pipeline, place.parallel.chunks, len(micro_batches))
-    device = _Device(model, place, pipelined(objective), micro_batches, {}, 1.0, lambda: None)
+    device = _Device(model, place, pipelined(objective), micro_batches, {}, 1.0, lambda: None, 0)
     return device.run(steps([order] * place.parallel.pipeline, place.rank))
 
 
@@ -145,15 +148,17 @@ class _Device:
         counts: Mapping[str, int],
         scale: float,
         accumulate: Callable[[], None],
+        idle: int,
     ) -> None:
         self.model, self.place, self.objective, self.micro_batches = model, place, objective, micro_batches
         self.counts, self.scale, self.accumulate = counts, scale, accumulate
+        self.counting = len(micro_batches) - idle
         self.arriving: dict[Action, tuple[Tensor, dist.Work]] = {}
         self.leaving: list[tuple[Tensor, dist.Work]] = []  # whose memory must not go yet
         self.kept: dict[tuple[int, int], _Kept] = {}  # by micro-batch and chunk
         self.most_kept = 0
         self.targets: dict[str, int] = {}
-        for examples in micro_batches:
+        for examples in micro_batches[: self.counting]:
             for name, count in objective.counts(examples).items():
                 self.targets[name] = self.targets.get(name, 0) + count
         self.sums = {name: torch.zeros((), device=place.device) for name in self.targets}
@@ -179,7 +184,8 @@ class _Device:
         with one_chunk(self.model, chunk, arrived):
             hidden = self.objective.hidden(self.model, examples)
         if self.is_last(chunk):
-            root = self.score(self.objective.losses_of(self.model, hidden, examples))
+            losses = self.objective.losses_of(self.model, hidden, examples)
+            root = self.score(losses, counting=micro_batch < self.counting)
         else:
             root = get_gradient_edge(hidden) if hidden.requires_grad else None
         if torch.is_grad_enabled():
@@ -187,19 +193,21 @@ class _Device:
             self.most_kept = max(self.most_kept, len(self.kept))
         return None if self.is_last(chunk) else hidden.detach()
 
-    def score(self, losses: Mapping[str, Loss]) -> Tensor | None:
+    def score(self, losses: Mapping[str, Loss], counting: bool) -> Tensor | None:
         """Notes the losses; what the backward begins with, None where no loss depends on the model."""
         total = torch.zeros((), device=self.place.device)
         for name, loss in losses.items():
-            self.sums[name] += loss.metrics.get("nats", loss.sum).detach()
+            if counting:
+                self.sums[name] += loss.metrics.get("nats", loss.sum).detach()
             total = total + loss.sum / max(self.counts.get(name, 1), 1)
-        return total * self.scale if total.requires_grad else None
+        return total * (self.scale if counting else 0.0) if total.requires_grad else None
 
     def backward(self, action: Action) -> Tensor | None:
         """The gradient of the hidden states that came from the piece before; None in the first one."""
         _, micro_batch, chunk = action
         kept = self.kept.pop((micro_batch, chunk))
         above = None if self.is_last(chunk) else self.take(action)
+        keep_gathered(self.model, micro_batch + 1 < len(self.micro_batches))
         if kept.root is not None:
             torch.autograd.backward(kept.root, above)
             self.accumulate()

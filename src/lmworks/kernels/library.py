@@ -11,7 +11,7 @@ a C++ compiler and nothing else. Where it was built without one, `load` says so 
 
 import ctypes
 import os
-from ctypes import POINTER, c_char_p, c_int32, c_int64, c_void_p
+from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -122,6 +122,11 @@ def _open(name: str) -> Library:
     functions.lmworks_read_numbers.argtypes = (pointer, c_int64, POINTER(c_int64))
     functions.lmworks_multiply_ones.argtypes = (c_int32, POINTER(c_int64))
     functions.lmworks_draw.argtypes = (pointer, c_int64)
+    functions.lmworks_attend_trained.argtypes = (pointer, c_int32)
+    functions.lmworks_softmax_loss.argtypes = (
+        *(pointer, pointer, c_int64, c_int64, c_int32, c_float, c_float),
+        *(pointer, pointer, pointer),
+    )
     functions.lmworks_set_threads.argtypes = (c_int32,)
     functions.lmworks_workspace_bytes.restype = c_int64
     functions.lmworks_sizes.argtypes = (POINTER(c_int64),)

@@ -102,7 +102,27 @@ class Draw(Structure):
     )
 
 
-ALL = (Matrix, Norm, Change, Changes, Layer, Model, Table, Batch, Draw)
+class HeadsView(Structure):
+    _fields_ = (("data", c_void_p), ("batch_stride", c_int64), ("head_stride", c_int64), ("place_stride", c_int64))
+
+
+HEADS_VIEWS = (
+    *("query", "key", "value", "output"),
+    *("output_gradient", "query_gradient", "key_gradient", "value_gradient"),
+)
+
+
+class TrainedAttention(Structure):
+    _fields_ = (
+        *((name, HeadsView) for name in HEADS_VIEWS),
+        *((name, c_void_p) for name in ("first", "last", "log_sum")),
+        *((name, c_int64) for name in ("batch", "heads", "kv_heads", "length", "stored", "head_dim")),
+        ("scale", c_float),
+        ("format", c_int32),
+    )
+
+
+ALL = (Matrix, Norm, Change, Changes, Layer, Model, Table, Batch, Draw, TrainedAttention)
 SIZES = tuple(ctypes.sizeof(structure) for structure in ALL)
 
 

@@ -1,9 +1,11 @@
 """Scaled dot-product attention itself: softmax(scale · query keyᵀ + bias, where allowed) value.
 
-Three ways to the same result, chosen by what the scores need:
+Four ways to the same result, chosen by what the scores need:
 
 - `F.scaled_dot_product_attention`, which never holds the n × n scores (Dao et al. 2022; `tiled.py` is that algorithm,
   to be read);
+- in training on the CPU, where queries see runs of keys, our own kernel (`trained_attention.py`): the same algorithm,
+  some four times faster there;
 - FlexAttention, where the mask is a block mask, so that not even the mask is n × n;
 - for capped scores and sinks, which neither can express with every mask, the formula as it stands, a few queries at a
   time.
@@ -18,7 +20,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
+from lmworks.kernels.training import SeenKeys
 from lmworks.model.masks import Mask
+from lmworks.model.trained_attention import trained_attention
 
 QUERIES_AT_A_TIME = 512  # of the plain formula: bounds the scores held to 512 × stored for each head
 
@@ -39,13 +43,16 @@ def attend(
     `query`.
 
     mask     bool, True = may attend, broadcastable to (batch, heads, length, stored); no row of it may be empty. Or a
-             block mask (`masks.blockwise`), together with neither `bias` nor `sinks`.
+             block mask (`masks.blockwise`), together with neither `bias` nor `sinks`; or runs of keys
+             (`masks.seen_keys`), together with none of these and no `softcap`.
     causal   without a mask: each query sees its own place and what came before (length == stored).
     bias     added to the scaled scores, broadcastable to (batch, heads, length, stored).
     softcap  scaled scores become `softcap * tanh(scores / softcap)`, before bias and mask.
     sinks    (heads,): a logit that takes part in each softmax and contributes no value.
     """
     grouped = query.shape[1] != key.shape[1]
+    if isinstance(mask, SeenKeys):
+        return trained_attention(query, key, value, scale, mask)
     if isinstance(mask, BlockMask):
         cap = None if softcap is None else _cap(softcap)
         return compiled_flex_attention()(

@@ -2,7 +2,8 @@
 
 A predicate answers for a row of the batch, a query and a key, whole tensors of them at a time. The same predicate
 becomes a dense mask, (batch or 1, 1, length, stored) bool, or, where FlexAttention compiles, a block mask, which knows
-the blocks of the n × n square that are empty and never holds the square itself.
+the blocks of the n × n square that are empty and never holds the square itself; or, in training on the CPU, two numbers
+for each query, where what it sees is one run of keys.
 
 Queries and keys are given to a predicate as their places in the row, 0 to length - 1, so that a rule may look things up
 in tensors of its own: `documents` does. Padding and a fresh start of the positions do not move places; with a cache, a
@@ -17,10 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
+from lmworks.kernels.training import SeenKeys
 from lmworks.model import config as configs
 
 Predicate = Callable[[Tensor, Tensor, Tensor], Tensor]  # (row, place of the query, of the key), int64 → may attend
-Mask = Tensor | BlockMask
+Mask = Tensor | BlockMask | SeenKeys
 
 
 def causal(row: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -114,3 +116,22 @@ def padding(attention_mask: Tensor) -> Tensor:
     """
     visible = attention_mask.bool()[:, None, None, :]  # (batch, 1, 1, length)
     return visible | torch.eye(attention_mask.shape[1], dtype=torch.bool, device=attention_mask.device)
+
+
+def seen_keys(mask: Tensor | None, causal: bool, batch: int, length: int, real: Tensor | None) -> SeenKeys | None:
+    """A mask (batch or 1, 1, length or 1, length) as the run of keys that each query sees; None where some query of a
+    real token sees keys with others between them. Without a mask, `causal` says what is seen.
+
+    `real` (batch, length) bool: queries of padding, which give nothing that is defined, see themselves.
+    """
+    if mask is None:
+        last = torch.arange(length, dtype=torch.int32) if causal else torch.full((length,), length - 1)
+        return SeenKeys(torch.zeros(batch, length, dtype=torch.int32), last.int().expand(batch, -1).contiguous())
+    if real is not None:
+        mask = mask & (real.bool()[:, None, :, None] | torch.eye(length, dtype=torch.bool))
+    rows = mask[:, 0].expand(batch, length, -1).to(torch.uint8)  # (batch, length, length)
+    first = rows.argmax(dim=-1)
+    last = length - 1 - rows.flip(-1).argmax(dim=-1)
+    if not torch.equal(last - first + 1, rows.sum(dim=-1)):
+        return None
+    return SeenKeys(first.int(), last.int())

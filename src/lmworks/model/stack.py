@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 
+from lmworks.kernels.training import has_kernel
 from lmworks.model import config as configs
 from lmworks.model import masks
 from lmworks.model.attention import Context, Memory
@@ -26,7 +28,7 @@ class Stack(nn.Module):
         heads = config.blocks[0].attention.heads
         self.relative_bias = RelativeBias(config.relative_bias, heads) if config.relative_bias else None
         self._kinds = [_kind(block.attention) for block in config.blocks]
-        self._flexible = _flexible(config)
+        self._flexible, self._plain = _flexible(config), _plain(config)
 
     def forward(
         self,
@@ -56,11 +58,16 @@ class Stack(nn.Module):
         base = Context(positions, keys, cache=cache)
         shared = None if self.relative_bias is None else self.relative_bias(positions, keys)
         flexible = self._flexible and hidden.is_cuda and hidden.dtype != torch.float64
+        runs = self._plain and cache is None and torch.is_grad_enabled() and _has_kernel(self.config, hidden)
         visible: dict[configs.Pattern | None, masks.Mask | None] = {}
         contexts = {}
         for kind in dict.fromkeys(self._kinds):
             if kind.pattern not in visible:
-                visible[kind.pattern] = self._mask(kind.pattern, base, len(hidden), attention_mask, rule, flexible)
+                mask = self._mask(kind.pattern, base, len(hidden), attention_mask, rule, flexible)
+                if runs and not isinstance(mask, BlockMask):
+                    seen = masks.seen_keys(mask, self.config.causal, *hidden.shape[:2], attention_mask)
+                    mask = mask if seen is None else seen
+                visible[kind.pattern] = mask
             turned, bias = None, shared
             match kind.position:
                 case configs.Rope() as rope:
@@ -108,6 +115,20 @@ def _kind(attention: configs.Attention) -> configs.Attention:
 
 def _flexible(config: configs.Stack) -> bool:
     """A block mask can stand for a mask: no block adds a bias or a sink, and FlexAttention takes the heads' size."""
+    return _unbiased(config) and min(block.attention.head_dim for block in config.blocks) >= 16
+
+
+def _plain(config: configs.Stack) -> bool:
+    """The scores are products of queries and keys, and nothing else."""
+    return _unbiased(config) and all(block.attention.softcap is None for block in config.blocks)
+
+
+def _unbiased(config: configs.Stack) -> bool:
     attentions = [block.attention for block in config.blocks]
-    plain = all(isinstance(a.position, configs.Rope | None) and not a.sinks for a in attentions)
-    return plain and config.relative_bias is None and min(a.head_dim for a in attentions) >= 16
+    unbiased = all(isinstance(a.position, configs.Rope | None) and not a.sinks for a in attentions)
+    return unbiased and config.relative_bias is None
+
+
+def _has_kernel(config: configs.Stack, hidden: Tensor) -> bool:
+    """Of attention in training."""
+    return all(has_kernel(hidden, block.attention.head_dim) for block in config.blocks)

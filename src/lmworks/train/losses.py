@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from lmworks.kernels.training import softmax_loss
 from lmworks.model.heads import VocabularyProjection
 
-LOGITS_AT_A_TIME = 2**22  # of `projected_cross_entropy`: 16 MiB in float32, which stay in a processor's cache
+LOGITS_AT_A_TIME = 2**22  # of `projected_cross_entropy`: 8 MiB in bfloat16, which stay in a processor's cache
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,21 +97,12 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         grad_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wanted[2] else None
         for start in range(0, len(targets), rows):
             chunk = slice(start, start + rows)
-            logits = F.linear(features[chunk], weight, bias).to(wide)  # (rows, vocabulary)
-            slope = None
-            if softcap is not None:
-                slope = logits.div_(softcap).tanh_()
-                logits = slope * softcap
-                slope.square_().neg_().add_(1)  # d(cap · tanh(x / cap)) / dx
-            part = cross_entropy(logits, targets[chunk], label_smoothing=smoothing, z_loss=z_loss)
+            logits = F.linear(features[chunk], weight, bias)  # (rows, vocabulary)
+            part, gradient = _differentiated(logits, targets[chunk], softcap, smoothing, z_loss)
             total += part.sum
             nats[chunk] = part.nats
-            if not any(wanted):
-                continue
-            gradient = _gradient(logits, targets[chunk], smoothing, z_loss)
-            gradient = gradient if slope is None else gradient.mul_(slope)
             if grad_bias is not None:
-                grad_bias += gradient.sum(dim=0)
+                grad_bias += gradient.sum(dim=0, dtype=wide)
             gradient = gradient.to(features.dtype)
             if grad_features is not None:
                 grad_features[chunk] = gradient @ weight
@@ -129,6 +121,25 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
 
 def _wide(tensor: Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def _differentiated(
+    logits: Tensor, targets: Tensor, softcap: float | None, smoothing: float, z_loss: float
+) -> tuple[CrossEntropy, Tensor]:
+    """`cross_entropy` of capped logits, and its gradient by the logits, which may take their memory."""
+    found = None if softcap is not None else softmax_loss(logits, targets, smoothing, z_loss)
+    if found is not None:
+        log_z, nats, means = found
+        loss = (1 - smoothing) * nats + smoothing * (log_z - means) + z_loss * log_z.square()
+        return CrossEntropy(loss.sum(), nats), logits
+    logits, slope = logits.to(_wide(logits)), None
+    if softcap is not None:
+        slope = logits.div_(softcap).tanh_()
+        logits = slope * softcap
+        slope.square_().neg_().add_(1)  # d(cap · tanh(x / cap)) / dx
+    part = cross_entropy(logits, targets, label_smoothing=smoothing, z_loss=z_loss)
+    gradient = _gradient(logits, targets, smoothing, z_loss)
+    return part, gradient if slope is None else gradient.mul_(slope)
 
 
 def _gradient(logits: Tensor, targets: Tensor, smoothing: float, z_loss: float) -> Tensor:

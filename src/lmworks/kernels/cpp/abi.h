@@ -98,6 +98,23 @@ struct Batch {
   int64_t error_at;
 };
 
+// A tensor (batch, heads, places, head_dim), its last dimension contiguous; strides in numbers.
+struct HeadsView {
+  void* data;
+  int64_t batch_stride, head_stride, place_stride;
+};
+
+// Attention in training. Query i of a sequence sees the keys from `first` to `last`, both included.
+struct TrainedAttention {
+  HeadsView query, key, value, output, output_gradient, query_gradient, key_gradient, value_gradient;
+  const int32_t* first;  // (batch, length), or null: 0
+  const int32_t* last;   // (batch, length), or null: i
+  float* log_sum;        // (batch, heads, length), of the softmax
+  int64_t batch, heads, kv_heads, length, stored, head_dim;
+  float scale;
+  int32_t format;
+};
+
 // A row from which a token is drawn; the last two are written.
 struct Draw {
   const float* scores;  // (count,); -inf: must not be drawn

@@ -14,6 +14,8 @@
 #include "linear.h"
 #include "peaks.h"
 #include "program.h"
+#include "softmax_loss.h"
+#include "trained_attention.h"
 
 
 namespace lmworks {
@@ -146,6 +148,44 @@ LMWORKS_EXPORT int32_t lmworks_draw(Draw* rows, int64_t count) {
   });
 }
 
+// The output and `log_sum`, or, with them, the three gradients.
+LMWORKS_EXPORT int32_t lmworks_attend_trained(const TrainedAttention* problem, int32_t backward) {
+  return enter([&](Workspace& work) {
+    run_region([&](Team& team) {
+      for_each_key_head(team, *problem, [&](int64_t batch, int64_t head) {
+        Own& own = work.own[team.thread];
+        if (problem->format == kBfloat16) {
+          (backward ? differentiate_item<PairElement> : attend_item<PairElement>)(*problem, batch, head, own);
+        } else {
+          (backward ? differentiate_item<FloatElement> : attend_item<FloatElement>)(*problem, batch, head, own);
+        }
+      });
+    });
+    return kNone;
+  });
+}
+
+// Replaces logits (rows, count) by the gradient of their cross-entropy; log_z, nats and means are (rows,).
+LMWORKS_EXPORT int32_t lmworks_softmax_loss(
+    void* logits, const int64_t* targets, int64_t rows, int64_t count, int32_t format, float smoothing, float z_loss,
+    float* log_z, float* nats, float* means) {
+  return enter([&](Workspace&) {
+    run_region([&](Team& team) {
+      team.share(rows, [&](int64_t r) {
+        const auto differentiate = [&](auto row) {
+          differentiate_row(row, count, targets[r], smoothing, z_loss, log_z + r, nats + r, means + r);
+        };
+        if (format == kBfloat16) {
+          differentiate(Bfloat16Row{static_cast<uint16_t*>(logits) + r * count});
+        } else {
+          differentiate(Float32Row{static_cast<float*>(logits) + r * count});
+        }
+      });
+    });
+    return kNone;
+  });
+}
+
 LMWORKS_EXPORT void lmworks_set_threads(int32_t count) {
   const std::lock_guard lock(one_call_at_a_time);
   set_threads(count);
@@ -165,6 +205,7 @@ LMWORKS_EXPORT int64_t lmworks_workspace_bytes() {
 // The sizes of the structures, for Python to compare with its own.
 LMWORKS_EXPORT void lmworks_sizes(int64_t* sizes) {
   const int64_t ours[] = {sizeof(Matrix), sizeof(Norm),  sizeof(Change), sizeof(Changes), sizeof(Layer),
-                          sizeof(Model),  sizeof(Table), sizeof(Batch),  sizeof(Draw)};
+                          sizeof(Model),  sizeof(Table), sizeof(Batch),  sizeof(Draw),
+                          sizeof(TrainedAttention)};
   std::copy(std::begin(ours), std::end(ours), sizes);
 }

@@ -24,11 +24,13 @@ struct Own {
   Buffer<uint32_t> weights;
   Buffer<uint8_t> decoded;
   DrawBuffers drawing;
+  Buffer<uint32_t> lanes;  // of attention in training
+  Buffer<float> sums;
   std::vector<int64_t> starts;
 
   int64_t bytes() const {
     return activations.bytes() + row.bytes() + scores.bytes() + chunk.bytes() + running.bytes() + weights.bytes() +
-           decoded.bytes() + drawing.bytes();
+           decoded.bytes() + drawing.bytes() + lanes.bytes() + sums.bytes();
   }
 };
 

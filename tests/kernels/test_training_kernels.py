@@ -1,0 +1,192 @@
+"""The kernels of training against their definitions."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lmworks.kernels import library, training
+from lmworks.kernels.library import Library
+from lmworks.model import masks
+from lmworks.model.presets import gpt2, llama
+from lmworks.model.stack import Stack
+from lmworks.model.tiled import tiled_attention
+from lmworks.model.transformer import Transformer
+from lmworks.train.losses import cross_entropy
+
+# Sums of a few hundred products of about 1, in float32; outputs rounded to bfloat16, 2^-9 of themselves, and inside of
+# the backward weights and their gradients too.
+TOLERANCES = {torch.float32: 2e-6, torch.bfloat16: 8e-3}
+
+
+def _inputs(shape: tuple[int, ...], kv_heads: int, dtype: torch.dtype, seed: int = 0) -> list[Tensor]:
+    """Query, key, value and the gradient of the output, as projections lie in memory."""
+    batch, heads, length, width = shape
+    generator = torch.Generator().manual_seed(seed)
+    counts = (heads, kv_heads, kv_heads, heads)
+    return [torch.randn(batch, length, count, width, generator=generator).to(dtype).transpose(1, 2) for count in counts]
+
+
+def _runs(batch: int, length: int, seed: int) -> tuple[training.SeenKeys, Tensor]:
+    """Random runs of keys, and the mask (batch, 1, length, length) that they stand for."""
+    generator = torch.Generator().manual_seed(seed)
+    ends = torch.randint(length, (2, batch, length), generator=generator)
+    first, last = ends.amin(dim=0), ends.amax(dim=0)
+    keys = torch.arange(length)
+    mask = (keys >= first[..., None]) & (keys <= last[..., None])
+    return training.SeenKeys(first.int(), last.int()), mask[:, None]
+
+
+def _defined(query: Tensor, key: Tensor, value: Tensor, gradient: Tensor, scale: float, mask: Tensor) -> list[Tensor]:
+    """Output and gradients by the definition, in float64."""
+    leaves = [tensor.detach().double().requires_grad_() for tensor in (query, key, value)]
+    rule: masks.Predicate = lambda row, q, k: mask[row.expand(len(mask), 1, *mask.shape[2:]), 0, q, k]  # noqa: E731
+    output = tiled_attention(*leaves, scale=scale, rule=rule, query_tile=4096, key_tile=4096)
+    output.backward(gradient.double())
+    return [output.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)]
+
+
+def _apart(found: Tensor, expected: Tensor) -> float:
+    return float((found.double() - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize(
+    ("shape", "kv_heads"), [((2, 4, 200, 32), 2), ((1, 3, 97, 48), 3), ((2, 2, 1, 16), 1), ((1, 1, 64, 128), 1)]
+)
+def test_attention_is_its_definition(
+    kernels: Library, dtype: torch.dtype, shape: tuple[int, ...], kv_heads: int
+) -> None:
+    query, key, value, gradient = _inputs(shape, kv_heads, dtype)
+    scale = 0.7 * shape[-1] ** -0.5
+    causal = torch.ones(shape[2], shape[2], dtype=torch.bool).tril().expand(shape[0], 1, -1, -1)
+    for seen, mask in ((None, causal), _runs(shape[0], shape[2], 1)):
+        output, log_sum = training.attend(query, key, value, scale, seen, kernels)
+        found = training.differentiate(query, key, value, output, log_sum, gradient, scale, seen, kernels)
+        for name, ours, expected in zip(
+            ("output", "query", "key", "value"),
+            (output, *found),
+            _defined(query, key, value, gradient, scale, mask),
+            strict=True,
+        ):
+            # A single key has the weight 1, and the gradients of its query and key are 0.
+            if expected.norm() > 1e-6:
+                assert _apart(ours, expected) < TOLERANCES[dtype], name
+            else:
+                assert float(ours.norm()) < 1e-2, name
+
+
+@settings(max_examples=25, deadline=None)
+@given(length=st.integers(1, 230), seed=st.integers(0, 2**20))
+def test_attention_of_any_runs(length: int, seed: int) -> None:
+    query, key, value, gradient = _inputs((1, 2, length, 16), 2, torch.float32, seed)
+    seen, mask = _runs(1, length, seed)
+    output, log_sum = training.attend(query, key, value, 0.25, seen)
+    found = training.differentiate(query, key, value, output, log_sum, gradient, 0.25, seen)
+    for ours, expected in zip((output, *found), _defined(query, key, value, gradient, 0.25, mask), strict=True):
+        # Not relative to themselves alone: where every run is short, gradients are differences that cancel.
+        assert float((ours.double() - expected).abs().max()) < 5e-6 * (1 + float(expected.abs().max()))
+
+
+def test_bits_do_not_depend_on_threads_batch_or_memory(kernels: Library) -> None:
+    query, key, value, gradient = _inputs((3, 4, 150, 32), 2, torch.bfloat16)
+
+    def both(rows: slice, change: "type[Tensor] | None" = None) -> list[Tensor]:
+        parts = [tensor[rows] if change is None else tensor[rows].contiguous() for tensor in (query, key, value)]
+        output, log_sum = training.attend(*parts, 0.2, None, kernels)
+        return [
+            output, *training.differentiate(*parts, output, log_sum, gradient[rows], 0.2, None, kernels)
+        ]  # fmt: skip
+
+    whole = both(slice(None))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        alone, contiguous = both(slice(1, 2)), both(slice(None), Tensor)
+    finally:
+        torch.set_num_threads(threads)
+    for ours, one, other in zip(whole, alone, contiguous, strict=True):
+        assert torch.equal(ours[1:2], one)
+        assert torch.equal(ours, other)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("vocabulary", [1, 15, 16, 1003])
+@pytest.mark.parametrize(("smoothing", "z_loss"), [(0.0, 0.0), (0.1, 1e-2)])
+def test_softmax_loss_is_cross_entropy(
+    kernels: Library, dtype: torch.dtype, vocabulary: int, smoothing: float, z_loss: float
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = (4 * torch.randn(37, vocabulary, generator=generator)).to(dtype)
+    targets = torch.randint(vocabulary, (37,), generator=generator)
+    leaf = logits.double().requires_grad_()
+    expected = cross_entropy(leaf, targets, label_smoothing=smoothing, z_loss=z_loss)
+    expected.sum.backward()
+    found = training.softmax_loss(logits, targets, smoothing, z_loss, kernels)
+    assert found is not None and leaf.grad is not None
+    torch.testing.assert_close(found.nats.double(), expected.nats, atol=5e-6, rtol=1e-5)
+    torch.testing.assert_close(found.log_z.double(), leaf.detach().logsumexp(-1), atol=5e-6, rtol=1e-6)
+    torch.testing.assert_close(found.means.double(), leaf.detach().mean(-1), atol=5e-6, rtol=1e-5)
+    rounding = 2**-8 if dtype == torch.bfloat16 else 2e-6
+    torch.testing.assert_close(logits.double(), leaf.grad, atol=1e-6, rtol=rounding)
+
+
+def test_a_sure_prediction_keeps_its_small_gradient(kernels: Library) -> None:
+    """p - 1 is small where p is nearly 1, and bfloat16 has no number between 0.996 and 1."""
+    logits = torch.zeros(1, 32, dtype=torch.bfloat16)
+    logits[0, 3] = 12.0
+    wrong = 31 / (31 + torch.tensor(12.0).double().exp())
+    training.softmax_loss(logits, torch.tensor([3]), 0.0, 0.0, kernels)
+    assert float(logits[0, 3]) == pytest.approx(-float(wrong), rel=2**-8)
+
+
+def test_a_target_outside_of_the_vocabulary_is_refused(kernels: Library) -> None:
+    with pytest.raises(ValueError, match="outside the vocabulary of 8"):
+        training.softmax_loss(torch.zeros(2, 8), torch.tensor([0, 8]), 0.0, 0.0, kernels)
+
+
+@pytest.mark.parametrize(("family", "compiled"), [(llama, False), (gpt2, False), (gpt2, True)])
+def test_a_model_has_the_gradients_that_it_has_without_the_kernel(
+    monkeypatch: pytest.MonkeyPatch, family: object, compiled: bool
+) -> None:
+    config = llama(97, 32, 2, 2, 1, 64, 128) if family is llama else gpt2(97, 32, 2, 2, context_length=128)
+    torch.manual_seed(0)
+    model = Transformer(config)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    ids = torch.randint(97, (3, 70))
+    documents = masks.documents(torch.arange(70).expand(3, -1) // torch.tensor([[70], [31], [9]]))
+    calls = []
+    attend = training.attend
+    monkeypatch.setattr(training, "attend", lambda *given: (calls.append(1), attend(*given))[1])
+
+    def gradients(with_kernel: bool) -> dict[str, Tensor]:
+        if not with_kernel:
+            monkeypatch.setattr("lmworks.model.stack.has_kernel", lambda *given: False)
+        model.zero_grad()
+        model.hidden(ids, rule=masks.both(masks.causal, documents)).square().sum().backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    if compiled:
+        assert isinstance(model.decoder, Stack)
+        for block in model.decoder.blocks:
+            block.compile()
+    ours, theirs = gradients(True), gradients(False)
+    assert len(calls) == 2  # one for each layer
+    for name, gradient in theirs.items():
+        assert float((ours[name] - gradient).norm()) < 2e-5 * float(gradient.norm()) + 1e-5, name
+
+
+def test_what_is_not_a_run_of_keys_stays_a_mask() -> None:
+    sees_ends = torch.eye(6, dtype=torch.bool)[None, None] | (torch.arange(6) == 0)
+    assert masks.seen_keys(sees_ends, causal=True, batch=2, length=6, real=None) is None
+    real = torch.arange(6)[None] < torch.tensor([[6], [4]])
+    seen = masks.seen_keys(masks.padding(real), causal=False, batch=2, length=6, real=real)
+    assert seen is not None
+    assert seen.first[1].tolist() == [0, 0, 0, 0, 4, 5]
+    assert seen.last[1].tolist() == [3, 3, 3, 3, 4, 5]
+
+
+def test_there_are_libraries() -> None:
+    assert library.available()

@@ -9,6 +9,7 @@ import torch
 
 from lmworks.artefact import StageContext
 from lmworks.config import ConfigError, from_mapping
+from lmworks.data.loader import Loader
 from lmworks.model.counting import flops_per_token
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import gpt2, llama
@@ -16,12 +17,16 @@ from lmworks.model.transformer import Transformer
 from lmworks.train import stages
 from lmworks.train.config import PretrainConfig, TrainConfig
 from lmworks.train.held_out import beginnings_of
+from lmworks.train.loop import train as train_run
+from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.planning import measuring
+from lmworks.train.run import Run
 from lmworks.train.run_log import LOG, read_log
 from lmworks.train.run_report import curve_section, dial_section
 from lmworks.train.sampling import continue_text
+from lmworks.train.validating import validate
 from objective_cases import batch_of
-from training_cases import stage_inputs
+from training_cases import loader_config, new_checkpoint, stage_inputs, write_text_dataset
 
 MODELS = {
     "llama": llama(vocabulary=257, width=32, layers=2, heads=2, kv_heads=1, hidden=64, context_length=64),
@@ -118,6 +123,32 @@ def test_a_stage_logs_validations_samples_and_utilisation(quick, tmp_path):
     assert result.metrics["validation_loss_interval"] == validations[-1]["loss_interval"]
     table = next(each for each in result.sections[1].tables if each.columns[0] == "step")
     assert [row[:2] for row in table.rows] == samples
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_averaged_weights_are_validated_and_the_run_is_not_disturbed(precision, tmp_path):
+    """What is told of the average is what the delivered weights give; a run that does not look ends with the same."""
+    dataset = write_text_dataset(tmp_path / "d")
+    runs = []
+    for name in ("looking", "blind"):
+        config = TrainConfig(precision=precision, average=0.9, validate=5 if name == "looking" else None)
+        run = Run(new_checkpoint(), CausalLanguageModel(), Loader(loader_config(dataset)), config, tmp_path / name)
+        batch = run.loader.batch(0)
+        run.validate = lambda run=run, batch=batch: validate(run.model, run.objective, [batch], 1)
+        train_run(run)
+        runs.append(run)
+    looking, blind = runs
+    for name, weight in blind.weights.weights.items():
+        assert torch.equal(weight, looking.weights.weights[name])
+        assert torch.equal(blind.average.weights[name], looking.average.weights[name])
+    lines = read_log(tmp_path / "looking" / LOG)
+    plain, averaged = (
+        [line["loss"] for line in lines if line["kind"] == kind] for kind in ("validation", "average_validation")
+    )
+    assert len(plain) == len(averaged) == 4
+    delivered = looking.finished().model.to(getattr(torch, precision))
+    assert averaged[-1] == validate(delivered, looking.objective, [batch], 1).total.value
+    assert plain[-1] == looking.validate().total.value != averaged[-1]
 
 
 def test_an_average_is_what_the_report_tells_of(tmp_path):

@@ -86,12 +86,16 @@ def _tell_going_on(run: Run, log: RunLog | NoLog) -> None:
 
 
 def _look(run: Run, log: RunLog | NoLog) -> None:
-    """At what the model has learnt: the validation, and samples."""
-    step = run.position.step
+    """At what the model has learnt: the validation, and samples, both with the averaged weights where there are any,
+    as these are what is delivered."""
+    step, average = run.position.step, run.average.weights
     if run.validate is not None:
         log.write("validation", step, **_told(run.validate()))
-    for beginning, said in run.sample() if run.sample is not None else ():
-        log.write("sample", step, beginning=beginning, text=said)
+    with run.weights.showing(average) if average else nullcontext():
+        if average and run.validate is not None:
+            log.write("average_validation", step, **_told(run.validate()))
+        for beginning, said in run.sample() if run.sample is not None else ():
+            log.write("sample", step, beginning=beginning, text=said)
 
 
 def _step(run: Run, log: RunLog | NoLog) -> StepGradients | None:

@@ -9,6 +9,7 @@ tensors and do not know.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -210,6 +211,23 @@ class Weights:
                     self._sums.pop(name, None)
         if self._group is not None and self._divided:
             data.gather_weights([local(self.weights[name]) for name, _ in gradients], self._group)
+
+    @contextmanager
+    def showing(self, others: Mapping[str, Tensor]) -> Iterator[None]:
+        """Inside of the block the model computes with `others`, which are divided as the masters are, and after it with
+        what it had, to the bit. All processes enter it."""
+        with torch.no_grad():
+            own = {name: local(weight).clone() for name, weight in self.weights.items()}
+            for name, other in others.items():
+                self._mine(local(self.weights[name])).copy_(other)
+            if self._group is not None and self._divided:
+                data.gather_weights([local(self.weights[name]) for name in others], self._group)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, weight in self.weights.items():
+                    local(weight).copy_(own[name])
 
     # -----------------------------------------------------------------------------------------------------------------
     # State

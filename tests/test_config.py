@@ -97,6 +97,33 @@ def test_a_malformed_assignment_is_refused(text):
         parse_assignment(text)
 
 
+@given(st.integers(1, 10**6), st.sampled_from(["k", "K", "M", "m", "B", "G", "T"]))
+def test_large_whole_numbers_are_written_short(number, letter):
+    factor = {"K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}[letter.upper()]
+    assert from_mapping(Inner, {"size": f"{number}{letter}"}).size == number * factor
+    path, value = parse_assignment(f"size={number / 1000}{letter}")
+    assert path == ("size",) and from_mapping(Inner, {"size": value}).size == number * factor // 1000
+    _, value = parse_assignment(f"size={number}e3")
+    size = from_mapping(Inner, {"size": value}).size
+    assert size == number * 1000 and type(size) is int
+
+
+@pytest.mark.parametrize("text", ["1.0005k", "5X", "M", "-5M", "5 M", "1.5", "0M", "5MM", float("inf"), float("nan")])
+def test_what_is_no_whole_number_is_not_made_one(text):
+    with pytest.raises(ConfigError, match="expected a whole number"):
+        from_mapping(Inner, {"size": text})
+
+
+def test_a_member_of_a_union_stays_what_it_is():
+    @dataclass(frozen=True)
+    class Cell:
+        value: str | int | float
+
+    for value in ("5M", 5, 2.0):
+        found = from_mapping(Cell, {"value": value}).value
+        assert found == value and type(found) is type(value)
+
+
 def test_assign_creates_tables_and_refuses_to_enter_a_value():
     mapping: dict = {"a": 1}
     assign(mapping, ("b", "c"), 2)

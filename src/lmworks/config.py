@@ -1,7 +1,8 @@
 """One strict loader from plain mappings (TOML, `--set`, JSON) to frozen dataclasses, the only schema of the house.
 
 A key that the dataclass does not have, a missing value or a value of another type is a `ConfigError` that says where it
-stands and what is allowed. Nothing is guessed: the one conversion made is a whole number where a real one is asked for.
+stands and what is allowed. Nothing is guessed: the conversions made are a whole number where a real one is asked for,
+and the short ways to write a large whole number, 5M and 1e6, where one is.
 """
 
 import dataclasses
@@ -13,10 +14,13 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 T = TypeVar("T")
+
+FACTORS = {"k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}  # of the letters behind a number
 
 
 class ConfigError(ValueError):
@@ -204,6 +208,8 @@ def _convert_union(hint: Any, arguments: tuple[Any, ...], value: Any, path: list
     if value is None and types.NoneType in arguments:
         return None
     options = [argument for argument in arguments if argument is not types.NoneType]
+    if type(value) in options:
+        return value
     if len(options) == 1:
         return _convert(options[0], value, path)
     kinds = {kind: option for option in options if (kind := _kind_of(option)) is not None}
@@ -231,9 +237,19 @@ def _convert_scalar(hint: Any, value: Any, path: list[str]) -> Any:
         return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if hint is int and (whole := _whole_number(value)) is not None:
+        return whole
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(path, f"expected {_describe(hint)}, got {value!r}")
     return value
+
+
+def _whole_number(value: Any) -> int | None:
+    """5M, 1.5k, or 1e6, which TOML reads as a real number, as the whole number that it says; None for anything else."""
+    if isinstance(value, str) and (found := re.fullmatch(r"(\d+(?:\.\d+)?)([a-z])", value.lower())):
+        exact = Decimal(found[1]) * FACTORS.get(found[2], 0)
+        return int(exact) if exact and exact == int(exact) else None
+    return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
 def _describe(hint: Any) -> str:

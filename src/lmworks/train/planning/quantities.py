@@ -1,14 +1,14 @@
 """Numbers as people write them: 7B, 1.4T, 3 h, 12 GiB. Free of torch."""
 
-_FACTORS = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
+from lmworks.config import FACTORS
 
 
 def parse_quantity(text: str) -> float:
     """The number that 7e9, 7B, 1.5T, 300M or 20_000 says; ValueError for any other text and for what is not above 0."""
     plain = text.strip().replace("_", "").replace(",", "").lower()
-    factor = _FACTORS.get(plain[-1:], 1.0)
+    factor = FACTORS.get(plain[-1:], 1)
     try:
-        value = float(plain[:-1] if plain[-1:] in _FACTORS else plain) * factor
+        value = float(plain[:-1] if plain[-1:] in FACTORS else plain) * factor
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):

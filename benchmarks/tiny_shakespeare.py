@@ -88,7 +88,10 @@ def train_for(minutes: float, text: str, options: argparse.Namespace, folder: Pa
         loader=windows(sources, length, options.batch),
         held_out=batches,
         train=TrainConfig(
-            Muon(rate=options.rate, decay=options.decay, rest=rest), Linear(), precision="bfloat16", compile=True
+            Muon(rate=options.rate, decay=options.decay, rest=rest),
+            Linear(),
+            precision="bfloat16",
+            compile=options.compile,
         ),
         minutes=minutes,
         validations=options.validations,
@@ -137,6 +140,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8, help="windows in a step")
     parser.add_argument("--rate", type=float, default=1e-2)
     parser.add_argument("--decay", type=float, default=0.1)
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True, help="the blocks")
     parser.add_argument("--validations", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -150,7 +154,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     text = tiny_shakespeare(options.data)
     settings = {
-        name: getattr(options, name) for name in ("width", "layers", "length", "batch", "rate", "decay", "seed")
+        name: getattr(options, name)
+        for name in ("width", "layers", "length", "batch", "rate", "decay", "compile", "seed")
     }
     runs = []
     for minutes in options.minutes:

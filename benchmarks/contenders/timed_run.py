@@ -79,7 +79,7 @@ def run_for(experiment: Experiment, folder: Path, tell: Callable[[str], None] = 
             since = curve[-1]["step"] if curve else 0
             losses = [line["loss"] for line in lines if line["step"] > since]
             row = {"seconds": time.perf_counter() - began, "step": run.position.step}
-            curve.append(row | {"training": fmean(losses), "validation": found.total})
+            curve.append(row | {"training": fmean(losses), "validation": found.total.value})
             tell("  ".join(f"{name} {value:,.3f}".removesuffix(".000") for name, value in curve[-1].items()))
             return found
 

@@ -1,11 +1,37 @@
 """Tensor and sequence parallelism: every device's part together is the whole model, in its losses and gradients."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
-from divided_cases import MODELS, check_same, new_batch, new_model, objective_of, take
+from divided_cases import (
+    LENGTH,
+    MODELS,
+    VOCABULARY,
+    check_same,
+    counted_bytes,
+    held,
+    new_batch,
+    new_model,
+    objective_of,
+    take,
+)
+from lmworks.model.heads import VocabularyProjection
+from lmworks.model.presets import llama
+from lmworks.model.transformer import Transformer
+from lmworks.train.config import Recompute
+from lmworks.train.losses import projected_cross_entropy
+from lmworks.train.objectives.objective import part_of
 from lmworks.train.parallel.tensor import divide_tensors
+from lmworks.train.parallel.vocabulary import DividedProjection, divided_cross_entropy
+from lmworks.train.planning.communication import communication_bytes
+from lmworks.train.planning.layout import NUMBERS, Layout
+from lmworks.train.planning.sharding import parameters_held
+from lmworks.train.recomputing import blocks, recompute
 from ranks import on_ranks
 
 
@@ -27,3 +53,113 @@ OTHERS = [name for name in MODELS if name not in ENCODER_DECODERS]
 @pytest.mark.parametrize("sequence", [False, True])
 def test_each_model_has_the_losses_and_gradients_of_one_process(devices: int, sequence: bool) -> None:
     on_ranks(devices, _equal_to_one_process, OTHERS if sequence else [*OTHERS, *ENCODER_DECODERS], sequence)
+
+
+def _held(names: list[str]) -> list[int]:
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),), mesh_dim_names=("tensor",))
+    return [held(divide_tensors(new_model(name), mesh)) for name in names]
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_each_device_holds_what_the_plan_says(devices: int) -> None:
+    expected = [parameters_held(config, Layout(tensor=devices)).total for config in MODELS.values()]
+    first, *_, last = on_ranks(devices, _held, list(MODELS))
+    assert first == expected
+    assert all(0 < less <= most for less, most in zip(last, first, strict=True))  # the rest of the vocabulary
+
+
+def _sent(sequence: bool, policy: Recompute) -> tuple[float, float]:
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),), mesh_dim_names=("tensor",))
+    batch, objective = new_batch(), objective_of("llama")
+    batch = replace(batch, mask=torch.ones_like(batch.mask))
+    model = recompute(divide_tensors(new_model("llama").float(), mesh, sequence), policy)
+    with counted_bytes() as sent:
+        loss = objective.losses(model, batch)["next_token"].sum
+        loss.backward()
+    norms = sum(w.numel() * 4 for name, w in model.named_parameters() if "norm" in name) if sequence else 0
+    return sent.total, 2 * norms * (mesh.size() - 1) / mesh.size()
+
+
+@pytest.mark.parametrize("policy", ["nothing", "blocks"])
+@pytest.mark.parametrize("sequence", [False, True])
+def test_each_device_sends_what_the_plan_says(sequence: bool, policy: Recompute) -> None:
+    layout = Layout(tensor=2, sequence_parallel=sequence, sequences=3, length=LENGTH, recompute=policy)
+    expected = communication_bytes(MODELS["llama"], layout, NUMBERS["float32"])["tensor"]
+    for total, gradients_of_norms in on_ranks(2, _sent, sequence, policy):
+        assert total == expected + gradients_of_norms
+
+
+def _fsdp_beside_tensors(names: list[str], sequence: bool) -> None:
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tensor"))
+    data = mesh["data"]
+    for name in names:
+        objective, batch = objective_of(name), new_batch(rows=4)
+        examples = objective.examples(batch, 0)
+        expected = take(new_model(name), objective, examples)
+        model = divide_tensors(new_model(name), mesh["tensor"], sequence)
+        for block in blocks(model):
+            fully_shard(block, mesh=data)
+        fully_shard(model, mesh=data, reshard_after_forward=False)
+        register_fsdp_forward_method(model, "hidden")
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.set_gradient_divide_factor(1.0)
+                module.set_force_sum_reduction_for_comms(True)
+        rank = data.get_local_rank()
+        own = part_of(examples, slice(2 * rank, 2 * rank + 2))
+        check_same(take(model, objective, own, data.get_group()), expected)
+
+
+@pytest.mark.parametrize("sequence", [False, True])
+def test_fsdp_divides_what_is_left(sequence: bool) -> None:
+    """FSDP2 on another dimension of the mesh: its gradients are DTensors of both."""
+    on_ranks(4, _fsdp_beside_tensors, ["llama", "gpt2", "mixtral", "bert"], sequence)
+
+
+def _refusals() -> None:
+    mesh = init_device_mesh("cpu", (2,), mesh_dim_names=("tensor",))
+    odd = llama(VOCABULARY, 12, 1, heads=3, kv_heads=3, hidden=24, context_length=LENGTH)
+    with pytest.raises(ValueError, match="does not divide the 3 heads"):
+        divide_tensors(Transformer(odd), mesh)
+    odd = llama(VOCABULARY, 16, 1, heads=4, kv_heads=2, hidden=25, context_length=LENGTH)
+    with pytest.raises(ValueError, match="does not divide the hidden width 25"):
+        divide_tensors(Transformer(odd), mesh)
+    model = divide_tensors(new_model("llama"), mesh, sequence=True)
+    with pytest.raises(ValueError, match="use a multiple of 2"):
+        model(torch.zeros(1, 5, dtype=torch.int64))
+
+
+def _logits_and_loss() -> None:
+    """Of chunks of a few targets, with smoothing, z-loss and caps; and the logits of a divided model."""
+    mesh = init_device_mesh("cpu", (2,), mesh_dim_names=("tensor",))
+    whole = new_model("gemma2")
+    ids = new_batch().ids
+    expected = whole(ids)
+    torch.testing.assert_close(divide_tensors(new_model("gemma2"), mesh)(ids), expected, rtol=1e-10, atol=1e-12)
+    generator = torch.Generator().manual_seed(0)
+    features, table = (
+        torch.randn(rows, 8, generator=generator, dtype=torch.float64).requires_grad_() for rows in (37, VOCABULARY)
+    )
+    bias = torch.randn(VOCABULARY, generator=generator, dtype=torch.float64).requires_grad_()
+    targets = torch.randint(VOCABULARY, (37,), generator=generator)
+    parts = [each.chunk(2)[mesh.get_local_rank()].detach().requires_grad_() for each in (table, bias)]
+    for softcap in (None, 3.0):
+        settings = {"label_smoothing": 0.2, "z_loss": 0.01, "logits_at_a_time": 5 * 34}
+        whole_loss = projected_cross_entropy(features, VocabularyProjection(table, bias, softcap), targets, **settings)
+        projection = DividedProjection(*parts, softcap, VOCABULARY, mesh.get_group())
+        loss = divided_cross_entropy(features, projection, targets, **settings)
+        torch.testing.assert_close(loss.sum, whole_loss.sum, rtol=1e-12, atol=0)
+        torch.testing.assert_close(loss.nats, whole_loss.nats, rtol=1e-12, atol=0)
+        of_features, *of_parts = torch.autograd.grad(loss.sum, [features, *parts])
+        of_whole, *of_all = torch.autograd.grad(whole_loss.sum, [features, table, bias])
+        torch.testing.assert_close(of_features, of_whole, rtol=1e-10, atol=1e-12)
+        for ours, theirs in zip(of_parts, of_all, strict=True):
+            torch.testing.assert_close(ours, theirs.chunk(2)[mesh.get_local_rank()], rtol=1e-10, atol=1e-12)
+
+
+def test_what_cannot_be_divided_is_refused() -> None:
+    on_ranks(2, _refusals)
+
+
+def test_the_loss_over_a_divided_vocabulary_is_the_whole_ones() -> None:
+    on_ranks(2, _logits_and_loss)

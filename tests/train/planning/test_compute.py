@@ -124,7 +124,8 @@ def test_tensor_parallelism_sends_what_megatron_says():
     layout = Layout(tensor=4, sequences=2, length=32, micro_batches=3)
     values = 2 * 32 * 64 * 3 / 4
     sent = communication_bytes(SMALL, layout)["tensor"]
-    assert sent == 3 * (2 * 8 + 2 * 2) * values * NUMBERS["mixed"].activations
+    of_logits = 2 * 64 * 3 * 4 * 3 / 4  # three float32 of each token's logits
+    assert sent == 3 * ((2 * 8 + 2 * 2) * values * NUMBERS["mixed"].activations + of_logits)
 
 
 def test_pipeline_context_and_experts_send_what_they_hold():
@@ -135,11 +136,12 @@ def test_pipeline_context_and_experts_send_what_they_hold():
     assert first["pipeline"] == inner["pipeline"] / 2 + table
     chunks = communication_bytes(SIZES["gpt3-175b"].config, Layout(pipeline=4, micro_batches=8, chunks=3), rank=1)
     assert chunks["pipeline"] == 3 * inner["pipeline"]
-    ring = communication_bytes(SMALL, Layout(context=4, length=32))["context"]
-    assert ring == 3 * 3 * (32 / 4) * 2 * (2 * 64) * 2  # three others, thrice, tokens, layers, keys and values, bytes
+    gathered = communication_bytes(SMALL, Layout(context=4, length=32))["context"]
+    # To three others: tokens, there and back, layers, keys and values, bytes; and each token's position.
+    assert gathered == 3 * (32 / 4) * (2 * 2 * (2 * 64) * 2 + 8)
     mixtral = SIZES["mixtral-8x7b"].config
     sent = communication_bytes(mixtral, Layout(data=8, expert=8, length=1024))
-    assert sent["expert"] == pytest.approx(32 * 4 * 1024 * 2 * 4096 * 2 * 7 / 8)
+    assert sent["expert"] == pytest.approx(32 * (4 * 1024 * 2 * 4096 * 2 + 8 * 8) * 7 / 8)
     held = parameters_held(mixtral, Layout(data=8, expert=8))
     assert sent["data"] == pytest.approx(2 * 2 * held.dense * 7 / 8)  # each expert is on one device alone
 

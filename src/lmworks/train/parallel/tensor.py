@@ -222,7 +222,10 @@ def _divisions(model: Transformer, mesh: DeviceMesh) -> dict[int, _Division]:
 
 def _read(weight: nn.Parameter, mesh: DeviceMesh, division: _Division, summed: bool) -> Tensor:
     """What this device computes with."""
-    part = cast(DTensor, weight).to_local()
+    whole = cast(DTensor, weight)
+    if whole.device_mesh != mesh:  # FSDP divides it further: nobody computes with it before it is gathered
+        return weight
+    part = whole.to_local()
     if summed:
         part = enter(part, mesh.get_group())
     if division.rows is not None:

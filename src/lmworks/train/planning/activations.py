@@ -5,7 +5,9 @@ For a pre-norm block of width h with a plain feed-forward of 4 h and 16-bit numb
 since scaled dot-product attention keeps no scores (Dao et al. 2022). `korthikanti_bytes` is their formula as it stands.
 
 Tensor parallelism divides what lies between a block's norms, sequence parallelism the norms and residuals as well
-(Korthikanti et al. 2022, section 4.2). Free of torch.
+(Korthikanti et al. 2022, section 4.2), but for what the projections read and what is to be summed: gathered for the
+forward, it is kept whole, where they keep a part and gather again. With context parallelism attention keeps the keys
+and values of the whole sequence. Free of torch.
 """
 
 from lmworks.model import config as configs
@@ -37,8 +39,9 @@ def block_activations(
         return {"block inputs": width * value / outside}
     if kept == "selective":
         return _matmuls(block, width, layout, value, outside)
+    read = (3 if block.cross is not None else 2) * width * value  # by the projections, on every device whole
     parts = {
-        "norms": _norms(block, width, value, norms) / outside,
+        "norms": _norms(block, width, value, norms) / outside + read,
         "attention": _attention(block.attention, layout, value, norms),
     }
     if block.cross is not None:
@@ -73,19 +76,17 @@ def _matmuls(block: configs.Block, width: int, layout: Layout, value: int, outsi
     inner = sum(times * split(each.hidden, layout.tensor) * (2 if each.gated else 1) for each, times in runs)
     return {
         "block inputs": width * value / outside,
-        "attention": sum(_core(attention, layout, value) + width * value / outside for attention in attentions),
-        "feed-forward": inner * value + sum(times for _, times in runs) * width * value / outside,
+        "attention": sum(_core(attention, layout, value) + width * value for attention in attentions),
+        "feed-forward": inner * value + sum(times for _, times in runs) * width * value,
     }
 
 
 def _norms(block: configs.Block, width: int, value: int, norms: Norms) -> float:
-    """Inputs of the norms, their statistics, and their outputs, which the projections behind them keep."""
-    sublayers = 3 if block.cross is not None else 2
-    inputs, outputs = sublayers, sublayers
+    """Inputs of the norms and their statistics."""
+    inputs = 3 if block.cross is not None else 2
     if block.norm_at == "sandwich":
-        inputs = 2 * sublayers  # what the second norms give is added, and not kept
-    kept = kept_by_norm(block.norm, width, value, norms)
-    total = inputs * kept + outputs * width * value
+        inputs *= 2  # what the second norms give is added, and not kept
+    total = inputs * kept_by_norm(block.norm, width, value, norms)
     if block.norm_at == "parallel":  # both norms read one input
         total -= width * (value if block.norm.kind == "layer" or norms == "fused" else 4)
     return total
@@ -109,12 +110,14 @@ def _core(attention: configs.Attention, layout: Layout, value: int) -> float:
 def _attention(attention: configs.Attention, layout: Layout, value: int, norms: Norms) -> float:
     heads, kv_heads = attention.heads // layout.tensor, split(attention.kv_heads, layout.tensor)
     total = _core(attention, layout, value)
+    total += 2 * kv_heads * attention.head_dim * value * (layout.context - 1)
     if attention.qk_norm is not None:
         total += (heads + kv_heads) * kept_by_norm(attention.qk_norm, attention.head_dim, value, norms)
     if attention.softcap is not None or attention.sinks:  # computed plainly: the scores are kept
         scores = (value if attention.softcap is not None else 0) + max(value, 4) + (value if value < 4 else 0)
         total += heads * layout.length * scores
-        total += 2 * (heads - kv_heads) * attention.head_dim * value - heads * _STATISTIC  # repeated keys and values
+        repeated = (heads - kv_heads) * layout.context
+        total += 2 * repeated * attention.head_dim * value - heads * _STATISTIC  # of keys and values
     return total
 
 

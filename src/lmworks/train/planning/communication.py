@@ -8,6 +8,9 @@ from lmworks.model import config as configs
 from lmworks.train.planning.layout import NUMBERS, Layout, Numbers, stage_blocks
 from lmworks.train.planning.sharding import head_reads_tokens, parameters_held, split
 
+_INDEX = 8  # bytes of an int64
+_OF_LOGITS = 3 * 4  # bytes for each token: the maximum, the sum of exponentials and the target's, in float32
+
 
 def communication_bytes(
     config: configs.ModelConfig, layout: Layout, numbers: Numbers = NUMBERS["mixed"], rank: int = 0
@@ -18,13 +21,17 @@ def communication_bytes(
               gathered for the forward and for the backward of each micro-batch: 3 Ψ (Rajbhandari et al. 2020, section
               7). ZeRO 2 and 3 divide gradients after each micro-batch, the others after the last.
     tensor    for each micro-batch and layer two all-reduces of the hidden states forward and two backward (Shoeybi et
-              al. 2019, section 3), and one each at the embedding and the head. Sequence parallelism replaces each by a
-              reduce-scatter and an all-gather, of the same bytes, and gathers the inputs of the backward once more
-              (Korthikanti et al. 2022, section 4.2.2). Checkpointing repeats the forward's.
+              al. 2019, section 3), one each at the embedding and the head, and a few numbers of each token's logits.
+              Sequence parallelism replaces each of a layer by a reduce-scatter and an all-gather, of the same bytes
+              (Korthikanti et al. 2022, section 4.2.2), and divides and joins each stack. Recomputing repeats the
+              forward's, but for the last of a layer where nothing reads its output again. Not counted: the gradients
+              of what all devices hold and use in part, such as the norms' of sequence parallelism.
     pipeline  hidden states to the next device and their gradients to the one before, once for each chunk (Narayanan et
               al. 2021, section 3.2); and the gradient of a token embedding that both ends hold, to the other end.
-    context   keys and values around the ring forward, and in the backward again with their gradients (Liu et al. 2023).
-    expert    tokens to their experts and back, and the same for their gradients, in even use (Lepikhin et al. 2021).
+    context   keys and values gathered, and their gradients reduce-scattered (Grattafiori et al. 2024, section 3.3.2);
+              recomputing gathers again. And the tokens' positions.
+    expert    tokens to their experts and back, and the same for their gradients, in even use (Lepikhin et al. 2021);
+              and how many there are for each.
 
     ValueError for a layout that does not fit the model.
     """
@@ -66,14 +73,21 @@ def _tensor(
     config: configs.ModelConfig, blocks: list[configs.Block], layout: Layout, numbers: Numbers, rank: int
 ) -> float:
     reduced = 2 * _ring(layout.tokens_per_device * config.embedding.width * numbers.activations, layout.tensor)
-    sublayers = sum(3 if block.cross is not None else 2 for block in blocks)
-    times = 2.0 * sublayers
+    times = 0.0
+    for block in blocks:
+        sublayers = 3 if block.cross is not None else 2
+        times += 2 * sublayers + (block.cross is not None)  # the gradient of what cross-attention reads
+        if layout.recompute != "nothing":
+            unread = block.norm_at in ("pre", "parallel")
+            times += sublayers - unread * (0.5 if layout.sequence_parallel else 1)
     if layout.sequence_parallel:
-        times += sublayers / 2
-    if layout.recompute == "blocks":
-        times += sublayers
-    times += (rank == 0) + (rank == layout.pipeline - 1)
-    return layout.micro_batches * times * reduced
+        times += layout.chunks * len(config.stacks)
+    logits = 0.0
+    if rank == layout.pipeline - 1 and isinstance(config.head, configs.VocabularyHead):
+        times += 1
+        logits = 2 * _ring(layout.tokens_per_device * _OF_LOGITS, layout.tensor)
+    times += rank == 0
+    return layout.micro_batches * (times * reduced + logits)
 
 
 def _pipeline(config: configs.ModelConfig, layout: Layout, numbers: Numbers, rank: int) -> float:
@@ -94,13 +108,15 @@ def _pipeline(config: configs.ModelConfig, layout: Layout, numbers: Numbers, ran
 
 def _context(blocks: list[configs.Block], layout: Layout, numbers: Numbers) -> float:
     values = sum(2 * split(b.attention.kv_heads, layout.tensor) * b.attention.head_dim for b in blocks)
-    times = 3 + (layout.recompute == "blocks")
-    ring = layout.tokens_per_device * values * numbers.activations * (layout.context - 1)
-    return layout.micro_batches * times * ring
+    times = 2 + (layout.recompute != "nothing")
+    sent = layout.tokens_per_device * (times * values * numbers.activations + _INDEX)
+    return layout.micro_batches * sent * (layout.context - 1)
 
 
 def _expert(config: configs.ModelConfig, blocks: list[configs.Block], layout: Layout, numbers: Numbers) -> float:
-    choices = sum(b.feed_forward.top_k for b in blocks if isinstance(b.feed_forward, configs.MixtureOfExperts))
-    times = 4 + 2 * (layout.recompute == "blocks")
-    sent = layout.tokens_per_device * choices * config.embedding.width * numbers.activations
-    return layout.micro_batches * times * _ring(sent, layout.expert)
+    mixtures = [b.feed_forward for b in blocks if isinstance(b.feed_forward, configs.MixtureOfExperts)]
+    repeated = layout.recompute != "nothing"
+    tokens = layout.tokens_per_device * sum(mixture.top_k for mixture in mixtures)
+    sent = (4 + 2 * repeated) * tokens * config.embedding.width * numbers.activations
+    counts = (1 + repeated) * sum(mixture.experts for mixture in mixtures) * _INDEX
+    return layout.micro_batches * _ring(sent + counts, layout.expert)

@@ -45,8 +45,11 @@ class Layout(ParallelConfig):
                 f"an interleaved schedule takes micro_batches in multiples of pipeline, got {self.micro_batches} and "
                 f"{self.pipeline} (Narayanan et al. 2021, section 2.2)"
             )
-        if self.length % self.context:
-            raise ValueError(f"context {self.context} does not divide the length {self.length}")
+        if self.context > 1 and self.length % (2 * self.context):
+            raise ValueError(
+                f"context devices take two pieces each of a sequence: make the length {self.length} a multiple of "
+                f"{2 * self.context}"
+            )
 
     @property
     def tokens_per_device(self) -> int:
@@ -102,7 +105,11 @@ def check_layout(config: ModelConfig, layout: Layout) -> None:
                     f"tensor {layout.tensor} neither divides the {kv_heads} key heads nor is divided by them"
                 )
         network = block.feed_forward
-        if isinstance(network, MixtureOfExperts) and network.experts % layout.expert:
+        mixture = isinstance(network, MixtureOfExperts)
+        for each in filter(None, (network.expert, network.shared) if mixture else (network,)):
+            if each.hidden % layout.tensor:
+                raise ValueError(f"tensor {layout.tensor} does not divide the hidden width {each.hidden}")
+        if mixture and network.experts % layout.expert:
             raise ValueError(f"expert {layout.expert} does not divide the {network.experts} experts")
     if layout.expert > 1 and not any(isinstance(block.feed_forward, MixtureOfExperts) for block in blocks):
         raise ValueError("there is no mixture of experts in this model: set expert to 1")

@@ -2,7 +2,7 @@
 
 Tensor parallelism (Shoeybi et al. 2019, section 3) divides the projections of attention by heads, the feed-forward by
 its hidden width and the token vectors by the vocabulary; norms, biases of what is summed afterwards, routers and
-learned positions are on every device. With fewer key heads than devices, each device has a whole key head.
+learned positions are on every device. With fewer key heads than devices, each device has all of them.
 """
 
 from dataclasses import dataclass
@@ -67,7 +67,8 @@ def split(count: int, devices: int) -> int:
 
 
 def _attention(attention: configs.Attention, width: int, tensor: int) -> int:
-    head_dim, heads, kv_heads = attention.head_dim, attention.heads // tensor, split(attention.kv_heads, tensor)
+    head_dim, heads, kv_heads = attention.head_dim, attention.heads // tensor, attention.kv_heads
+    kv_heads = kv_heads if kv_heads < tensor else kv_heads // tensor
     projected = (heads + 2 * kv_heads) * head_dim
     count = projected * (width + attention.bias) + heads * head_dim * width + width * attention.has_output_bias
     if attention.qk_norm is not None:
@@ -106,12 +107,26 @@ def _ends(config: configs.ModelConfig, layout: Layout, first: bool, last: bool) 
     if not last:
         return count
     count += sum(norm_parameters(stack.final_norm, width) for stack in config.stacks if stack.final_norm is not None)
-    head = config.head
-    of_head = parts["head"].total if "head" in parts else 0
-    if isinstance(head, configs.LanguageModelHead):
-        count += 0 if head.tied else table
-        of_head = split(vocabulary, layout.tensor) if head.bias else 0
-    return count + of_head + (table if head_reads_tokens(head) and not first else 0)
+    of_head = _head(config.head, parts["head"].total if "head" in parts else 0, config.embedding, layout)
+    return count + of_head + (table if head_reads_tokens(config.head) and not first else 0)
+
+
+def _head(head: configs.Head | None, total: int, embedding: configs.Embedding, layout: Layout) -> int:
+    """Of a head with `total` parameters."""
+    width, mine = embedding.width, split(embedding.vocabulary, layout.tensor)
+    elsewhere = embedding.vocabulary - mine
+    match head:
+        case configs.LanguageModelHead(tied, bias):
+            return (0 if tied else mine * width) + (mine if bias else 0)
+        case configs.MaskedLanguageModelHead() | configs.NextSentenceHead():
+            return total - elsewhere
+        case configs.SpanBoundaryHead():  # a bias for each of its two predictions
+            return total - 2 * elsewhere
+        case configs.MultiTokenHead(following, block, norm, depth):
+            step = 2 * width * width + 3 * norm_parameters(norm, width) + sum(block_parameters(block, width, layout))
+            return _head(following, 0, embedding, layout) + depth * step
+        case _:
+            return total
 
 
 def head_reads_tokens(head: configs.Head | None) -> bool:

@@ -1,5 +1,7 @@
 """Orders of a pipeline: each can be followed, keeps and waits as its paper says, and is PyTorch's."""
 
+import runpy
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -146,3 +148,8 @@ def test_orders_are_those_of_pytorch(kind: str, micro_batches: int) -> None:
 def test_chunks_take_multiples_of_the_devices() -> None:
     with pytest.raises(ValueError, match="a multiple of part · pipeline"):
         schedules(ParallelConfig(pipeline=4, chunks=2), 6)
+
+
+def test_the_picture_of_the_page_is_of_these_orders() -> None:
+    docs = Path(__file__).parents[3] / "docs"
+    assert (docs / "pipeline.svg").read_text("utf-8") == runpy.run_path(str(docs / "pipeline.py"))["draw"]()

@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor
 from lmworks.train import config as configs
 from lmworks.train.optimizers.building import build_optimizers
 from lmworks.train.parallel import data
-from lmworks.train.parallel.parts import Part, find_holders, gather_whole, local, part_of
+from lmworks.train.parallel.parts import Part, find_holders, gather_whole, local, part_of, whole_of
 from lmworks.train.parallel.ranks import ALONE, Ranks
 from lmworks.train.parallel.shards import Shard
 from lmworks.train.precision import DTYPES
@@ -78,12 +78,13 @@ class Weights:
             self.masters = {n: self._mine(local(given[n])).to(torch.float32, copy=self._divided) for n in self.weights}
         else:
             self.masters = {name: self._mine(local(weight)) for name, weight in self.weights.items()}
+        self._name_of = {master: name for name, master in self.masters.items()}
         self.parts = {name: self._part_of(weight) for name, weight in self.weights.items()}
         self._held = find_holders(self.parts, dict.fromkeys(self.parts, torch.float32), ranks)
         self._held_frozen = find_holders(
             {name: part_of(p) for name, p in frozen.items()}, {name: w.dtype for name, w in self.frozen.items()}, ranks
         )
-        self.optimizers = build_optimizers(optimizer, self.masters)
+        self.optimizers = build_optimizers(optimizer, self.masters, self._whole_of)
         self._rates = [[group["lr"] for group in each.param_groups] for each in self.optimizers]
         self._sums: dict[str, Tensor] = {}  # float32 gradients of the parts before this one, or of all ranks
 
@@ -229,6 +230,14 @@ class Weights:
                 for name, weight in self.weights.items():
                     local(weight).copy_(own[name])
 
+    def _whole_of(self, master: Tensor, values: Tensor) -> tuple[Tensor, tuple[slice, ...]]:
+        """The whole tensor of which the processes hold `values`, as they hold a master, and which part is here."""
+        name = self._name_of[master]
+        weight = self.weights[name]
+        if self._group is not None and self._divided:
+            values = data.gather_rows(values, len(local(weight)), self._group)
+        return whole_of(values, weight), self.parts[name].slices
+
     # -----------------------------------------------------------------------------------------------------------------
     # State
 
@@ -248,9 +257,8 @@ class Weights:
 
     def state(self) -> dict[str, Tensor]:
         """What the optimizers remember, `NUMBER/KEY/WEIGHT` → tensor: names that no layout of ranks is part of."""
-        names = {master: name for name, master in self.masters.items()}
         return {
-            f"{number}/{key}/{names[master]}": value
+            f"{number}/{key}/{self._name_of[master]}": value
             for number, each in enumerate(self.optimizers)
             for master, state in each.state.items()
             for key, value in state.items()

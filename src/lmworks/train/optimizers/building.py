@@ -8,14 +8,17 @@ from torch import Tensor
 
 from lmworks.train import config as configs
 from lmworks.train.optimizers.lion import Lion
-from lmworks.train.optimizers.muon import Muon
+from lmworks.train.optimizers.muon import Muon, Whole, itself
 
 BLOCKS = ".blocks."  # in the name of a weight that Muon may take; embeddings and heads are matrices too
 
 
-def build_optimizers(config: configs.Optimizer, weights: Mapping[str, Tensor]) -> list[torch.optim.Optimizer]:
+def build_optimizers(
+    config: configs.Optimizer, weights: Mapping[str, Tensor], whole: Whole = itself
+) -> list[torch.optim.Optimizer]:
     """The optimizers of all `weights` (name → tensor), each weight in exactly one; vectors are not decayed.
 
+    `whole` makes whole matrices of parts, for `Muon`; the others take each value alone.
     An optimizer that no weight is left for is not built: torch's refuse an empty list.
     """
     match config:
@@ -30,7 +33,7 @@ def build_optimizers(config: configs.Optimizer, weights: Mapping[str, Tensor]) -
         case configs.Muon(rate, momentum, steps, decay, rest):
             matrices = {name: weight for name, weight in weights.items() if weight.dim() == 2 and BLOCKS in name}
             others = {name: weight for name, weight in weights.items() if name not in matrices}
-            muon = [Muon(matrices.values(), rate, momentum, decay, steps)] if matrices else []
+            muon = [Muon(matrices.values(), rate, momentum, decay, steps, whole)] if matrices else []
             return muon + (build_optimizers(rest, others) if others else [])
         case unknown:
             assert_never(unknown)

@@ -26,11 +26,33 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     return x.T if tall else x
 
 
-class Muon(torch.optim.Optimizer):
-    """For matrices. w ← (1 - rate · decay) w - rate · 0.2 sqrt(max(rows, columns)) · orthogonalised momentum."""
+Place = tuple[slice, ...]
+Whole = Callable[[Tensor, Tensor], tuple[Tensor, Place]]
 
-    def __init__(self, params: Iterable[Any], lr: float, momentum: float, weight_decay: float, steps: int = 5) -> None:
+
+def itself(weight: Tensor, values: Tensor) -> tuple[Tensor, Place]:
+    """Of a weight that one process holds."""
+    return values, (slice(None), slice(None))
+
+
+class Muon(torch.optim.Optimizer):
+    """For matrices. w ← (1 - rate · decay) w - rate · 0.2 sqrt(max(rows, columns)) · orthogonalised momentum.
+
+    A matrix that several processes hold in parts is orthogonalised whole: `whole(weight, values)` makes one of the
+    parts of all, and says which part this process has. One matrix is there at a time, and each process computes it.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        steps: int = 5,
+        whole: Whole = itself,
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "steps": steps})
+        self._whole = whole
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -45,6 +67,7 @@ class Muon(torch.optim.Optimizer):
                 momentum = state["momentum"]
                 momentum.mul_(group["momentum"]).add_(gradient)
                 ahead = gradient.add(momentum, alpha=group["momentum"])  # Nesterov's
-                update = orthogonalise(ahead, group["steps"]).to(weight.dtype)
-                size = ADAMS_SIZE * max(weight.shape) ** 0.5
+                matrix, mine = self._whole(weight, ahead)
+                update = orthogonalise(matrix, group["steps"])[mine].to(weight.dtype)
+                size = ADAMS_SIZE * max(matrix.shape) ** 0.5
                 weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * size)

@@ -13,6 +13,8 @@ import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from lmworks.train.parallel.collectives import all_gather, reduce_scatter
+
 BUCKET = 2**22  # values that travel together: 16 MiB in float32
 
 
@@ -59,8 +61,7 @@ def sum_and_divide(gradients: Iterable[Tensor], group: dist.ProcessGroup) -> Ite
     for bucket in buckets(gradients):
         pieces = [_by_device(gradient, devices) for gradient in bucket]
         flat = torch.cat(pieces, dim=1)  # (devices, values)
-        mine = flat.new_empty(flat.shape[1])
-        dist.reduce_scatter_tensor(mine, flat, group=group)
+        mine = reduce_scatter(flat.view(-1), group, dim=0)
         for gradient, values in zip(bucket, mine.split([piece.shape[1] for piece in pieces]), strict=True):
             shape = (share(len(gradient), devices, device)[1], *gradient.shape[1:])
             yield values[: prod(shape)].view(shape)
@@ -71,11 +72,16 @@ def gather_weights(weights: Sequence[Tensor], group: dist.ProcessGroup) -> None:
     devices, device = dist.get_world_size(group), dist.get_rank(group)
     for bucket in buckets(weights):
         pieces = [_by_device(weight, devices)[device] for weight in bucket]
-        mine = torch.cat(pieces)
-        flat = mine.new_empty(devices, len(mine))
-        dist.all_gather_into_tensor(flat.view(-1), mine, group=group)
+        flat = all_gather(torch.cat(pieces), group, dim=0).view(devices, -1)
         for weight, values in zip(bucket, flat.split([len(piece) for piece in pieces], dim=1), strict=True):
             weight.copy_(values.reshape(-1)[: weight.numel()].view_as(weight))
+
+
+def gather_rows(mine: Tensor, rows: int, group: dist.ProcessGroup) -> Tensor:
+    """The whole of a weight of so many rows, from the shares of all devices."""
+    size = -(-rows // dist.get_world_size(group))
+    padded = F.pad(mine, (0, 0) * (mine.dim() - 1) + (0, size - len(mine)))
+    return all_gather(padded, group, dim=0)[:rows]
 
 
 def _by_device(tensor: Tensor, devices: int) -> Tensor:

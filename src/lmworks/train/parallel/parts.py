@@ -43,6 +43,17 @@ def local(tensor: Tensor) -> Tensor:
     return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
 
 
+def whole_of(values: Tensor, weight: Tensor) -> Tensor:
+    """The whole tensor of which `values` are what this process holds, divided as `weight` is. All its devices call
+    it."""
+    if not isinstance(weight, DTensor):
+        return values
+    placed = DTensor.from_local(
+        values, weight.device_mesh, weight.placements, run_check=False, shape=weight.shape, stride=weight.stride()
+    )
+    return placed.full_tensor()
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """Who holds what, the same on all processes.

@@ -1,0 +1,103 @@
+"""A run on several processes is the run of one: losses, gradients and weights, in every layout."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lmworks.data.loader import Loader
+from lmworks.train.config import AdamW, Lion, Muon, TrainConfig
+from lmworks.train.loop import train
+from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.parallel.config import ParallelConfig
+from lmworks.train.parallel.ranks import join
+from lmworks.train.run import Run
+from lmworks.train.run_log import read_log
+from lmworks.train.stepping import compute_gradients
+from ranks import on_ranks
+from training_cases import loader_config, new_checkpoint, write_text_dataset
+
+ALONE = ParallelConfig()
+LAYOUTS = {
+    "data": ParallelConfig(data=2),
+    "zero 1": ParallelConfig(data=2, zero=1),
+    "zero 2": ParallelConfig(data=2, zero=2),
+    "zero 3": ParallelConfig(data=2, zero=3),
+    "data of 4": ParallelConfig(data=4),
+    "zero 1 of 4": ParallelConfig(data=4, zero=1),
+    "zero 3 of 4": ParallelConfig(data=4, zero=3),
+}
+# Batches of 6: of four processes two have a sequence more than the others.
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "parts": {"part": 1},
+    "bfloat16": {"precision": "bfloat16", "part": 2},
+    "muon": {"optimizer": Muon(rate=3e-3)},
+    "lion": {"optimizer": Lion(rate=3e-4), "recompute": "blocks", "average": 0.5},
+}
+# Of gradients of the first step, and of what four steps make of them. Muon's products and the parts of a low-precision
+# run have the 8 bits of bfloat16; signs of what is nearly 0 are Lion's, and a tenth of its weights' updates may turn.
+TOLERANCES = {"bfloat16": (1e-2, 1e-2), "muon": (1e-5, 5e-3), "lion": (1e-5, 1e-3)}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return write_text_dataset(tmp_path_factory.mktemp("text") / "tokens")
+
+
+def run_of(dataset: Path, folder: Path, parallel: ParallelConfig, steps: int = 4, **settings: Any) -> Run:
+    defaults = {"log": 1, "validate": None, "optimizer": AdamW(rate=3e-3)}
+    config = TrainConfig(**(defaults | settings), parallel=parallel)
+    ranks = join(parallel)
+    loader = Loader(loader_config(dataset, steps=steps, batch=6), *ranks.rows)
+    return Run(new_checkpoint(), CausalLanguageModel(), loader, config, folder, ranks=ranks)
+
+
+def first_and_last(dataset: Path, folder: Path, parallel: ParallelConfig, case: str) -> dict[str, Any]:
+    """The gradients of the first step, whole, and the weights, losses and position after four."""
+    run = run_of(dataset, folder, parallel, **CASES[case])
+    got = compute_gradients(
+        run.model, run.weights, run.objective, [run.loader.batch(0)], run.config.part, 1.0, run.device
+    )
+    gradients = run.weights.whole(dict(run.weights.gradients()))
+    position = train(run)
+    steps = (
+        [(line["loss"], line["gradient_norm"]) for line in read_log(folder / "log.jsonl")] if run.ranks.first else []
+    )
+    weights = run.finished().weights
+    arrays = ({name: tensor.numpy() for name, tensor in each.items()} for each in (gradients, weights))
+    return {"norm": got.norm, "gradients": next(arrays), "weights": next(arrays), "steps": steps, "position": position}
+
+
+def all_of(dataset: Path, folder: Path, layouts: dict[str, ParallelConfig]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {
+        (name, case): first_and_last(dataset, folder / name / case, layout, case)
+        for name, layout in layouts.items()
+        for case in CASES
+    }
+
+
+@pytest.fixture(scope="module")
+def found(dataset, tmp_path_factory):
+    """(layout, case) → what the first process has of it; processes are started once for all layouts of their number."""
+    folder = tmp_path_factory.mktemp("runs")
+    answers = all_of(dataset, folder, {"alone": ALONE})
+    for size in sorted({layout.devices for layout in LAYOUTS.values()}):
+        layouts = {name: layout for name, layout in LAYOUTS.items() if layout.devices == size}
+        answers |= on_ranks(size, all_of, dataset, folder, layouts)[0]
+    return answers
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_gives_what_one_process_gives(layout, case, found):
+    """Up to the rounding of sums in another order: of float32, or of the bfloat16 that parts are computed in."""
+    expected, got = found["alone", case], found[layout, case]
+    first, later = TOLERANCES.get(case, (1e-5, 1e-5))
+    assert got["position"] == expected["position"]
+    np.testing.assert_allclose(got["steps"], expected["steps"], rtol=later)
+    for kind, most in (("gradients", first), ("weights", later)):
+        assert got[kind].keys() == expected[kind].keys()
+        for name, values in expected[kind].items():
+            assert np.linalg.norm(got[kind][name] - values) <= most * np.linalg.norm(values), (kind, name)

@@ -9,6 +9,7 @@ from lmworks.cli.options import new_console
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lmworks.model.config import ModelConfig
     from lmworks.train.planning.plan import Plan
 
 
@@ -76,12 +77,21 @@ def plan(
         _print_tables(made)
 
 
-def _measure(*arguments: Any) -> Any:
-    """Says so first: it is silent, and takes some seconds; torch is loaded only for it."""
-    typer.echo("measuring this machine, unless it was before", err=True)
-    from lmworks.train.planning.calibration import measured_speed
+def _measure(config: "ModelConfig", *others: Any) -> Any:
+    """Shows that it works, as it takes some seconds for each model that is not known yet; torch is loaded for it."""
+    from rich.console import Console
 
-    return measured_speed(*arguments)
+    from lmworks.model.counting import count_parameters
+    from lmworks.progress import stage_progress
+    from lmworks.train.planning.calibration import is_measured, measured_speed
+    from lmworks.train.planning.quantities import short
+
+    if is_measured(config, *others):
+        return measured_speed(config, *others)
+    console, size = Console(stderr=True, emoji=False), short(count_parameters(config))
+    console.print(f"measuring this machine on a model of {size} parameters, about 10 s, once", highlight=False)
+    with stage_progress(console, size) as progress:
+        return measured_speed(config, *others, progress=progress)
 
 
 def _mapping(assignments: "Sequence[str]") -> dict[str, Any]:

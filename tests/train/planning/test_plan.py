@@ -93,9 +93,13 @@ def test_what_does_not_fit_says_what_to_try():
         request = PlanConfig(model="llama2-13b", device="a100-40gb", layout=Layout(**layout))
         return SECTIONS["memory of one device"](make_plan(request))[-1].why
 
-    assert "try recompute=selective" in advice()
-    assert "try zero=1" in advice(data=4, recompute="blocks")
-    assert "take more devices" in advice(recompute="blocks")
+    # 208 GB of weights, gradients and optimizer: computing activations again cannot help.
+    for recompute in ("nothing", "blocks"):
+        assert "even without activations; divide" in advice(recompute=recompute)
+        assert "even without activations; try zero=1" in advice(data=4, recompute=recompute)
+    assert "try recompute=selective" in advice(data=64, zero=3, sequences=16)
+    assert "try fewer sequences" in advice(data=64, zero=3, sequences=99, recompute="blocks")
+    assert "take more devices" in advice(data=6, zero=3, recompute="blocks", length=4096, logits="whole")
     assert "it fits" in advice(data=64, zero=3, recompute="blocks")
 
 

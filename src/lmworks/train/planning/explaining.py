@@ -6,7 +6,6 @@ from lmworks.model.counting import count_parameters, sizes_of_parts
 from lmworks.train.planning.batch_size import critical_batch_tokens
 from lmworks.train.planning.compute import DEVICES, train_flops_per_token
 from lmworks.train.planning.hyperparameters import RULES, Suggestion
-from lmworks.train.planning.layout import Layout
 from lmworks.train.planning.plan import THIS_MACHINE, Plan
 from lmworks.train.planning.published import LAWS, find_law
 from lmworks.train.planning.quantities import readable_bytes, readable_hours, short
@@ -117,13 +116,21 @@ def memory_lines(plan: Plan) -> list[Line]:
     fits = ""
     if limit is not None:
         room = memory.total / limit.memory
-        fits = f"{room:.0%} of {limit.name}: " + ("it fits" if room < 0.95 else _smaller(plan.layout)) + ". "
+        fits = f"{room:.0%} of {limit.name}: " + ("it fits" if room < 0.95 else _smaller(plan, limit.memory)) + ". "
     lines.append(Line("in all", readable_bytes(memory.total), fits + "; ".join(memory.notes)))
     return lines
 
 
-def _smaller(layout: Layout) -> str:
-    """What to try next, the cheapest first."""
+def _smaller(plan: Plan, limit: float) -> str:
+    """What to try next, the cheapest first; nothing that saves activations where even without them it is too much."""
+    layout = plan.layout
+    if plan.memory.states >= 0.95 * limit:
+        if layout.zero < 3 and layout.shards > 1:
+            return f"too much even without activations; try zero={layout.zero + 1}"
+        return (
+            "too much even without activations; divide weights, gradients and optimizer among more devices: data with "
+            "zero=3, tensor up to 8, then pipeline"
+        )
     if layout.recompute == "nothing":
         return "too much; try recompute=selective, then recompute=blocks"
     if layout.zero < 3 and layout.shards > 1:

@@ -117,6 +117,19 @@ STAGES: dict[str, Stage] = {
         sources="lmworks.train.stages:outside_digest",
         check="lmworks.train.stages:check",
     ),
+    "train.sweep": Stage(
+        run="lmworks.train.sweeping.stage:sweep",
+        config="lmworks.train.sweeping.config:SweepConfig",
+        version=1,
+        purpose="train models of several sizes on several numbers of tokens, and fit the scaling law of this text",
+        inputs=(
+            "token shards, which data.tokenize makes, and those of the held-out part",
+            "their vocabulary, which tokenizer.bpe, .wordpiece or .unigram makes; none where tokenizer is set",
+        ),
+        libraries=("matplotlib", "numpy", "scipy", "tokenizers", "torch"),
+        sources="lmworks.train.sweeping.stage:outside_digest",
+        check="lmworks.train.sweeping.stage:check",
+    ),
     "train.embedder": Stage(
         run="lmworks.train.stage_embedder:embedder",
         config="lmworks.train.embedder_config:EmbedderConfig",

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from lmworks.cli import asking, bench, building, log, model, planning, serving, tokenizer, vectors
+from lmworks.cli import asking, bench, building, log, model, planning, serving, sweeping, tokenizer, vectors
 
 app = typer.Typer(
     add_completion=False,
@@ -19,6 +19,7 @@ app = typer.Typer(
     then open the page that it names, or `lmworks ask "..."`.
     """,
 )
+_SETTINGS = {serving.serve: serving.settings, sweeping.sweep: sweeping.settings}  # of what `--set` takes
 for verb in (
     building.up,
     building.build,
@@ -29,10 +30,11 @@ for verb in (
     building.stage,
     bench.bench,
     planning.plan,
+    sweeping.sweep,
 ):
     app.command(
         cls=building.StageCommand if verb is building.stage else None,
-        epilog=serving.settings() if verb is serving.serve else None,
+        epilog=_SETTINGS[verb]() if verb in _SETTINGS else None,
     )(verb)
 app.add_typer(model.app, name="model")
 app.add_typer(tokenizer.app, name="tokenizer")

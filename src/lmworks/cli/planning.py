@@ -22,7 +22,9 @@ def plan(
     model: Annotated[
         str, typer.Option(help="A family: llama, qwen3, gpt2, gpt_neox; or a size of `lmworks model list`.")
     ] = "llama",
-    law: Annotated[str, typer.Option(help="The scaling law that decides; the plan lists all by name.")] = "besiroglu",
+    law: Annotated[
+        str, typer.Option(help="The scaling law that decides: the plan lists all by name; or the folder of a sweep.")
+    ] = "besiroglu",
     vocabulary: Annotated[int, typer.Option(help="Tokens of the vocabulary, for a family.")] = 32_000,
     device: Annotated[
         str,

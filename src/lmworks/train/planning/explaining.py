@@ -50,9 +50,9 @@ def allocation_lines(plan: Plan) -> list[Line]:
 
 
 def law_lines(plan: Plan) -> list[Line]:
-    """What each published law advises for the same operations."""
+    """What each published law advises for the same operations, and one's own where that decides."""
     lines = []
-    for name, published in LAWS.items():
+    for name, published in (LAWS | {plan.request.law: find_law(plan.request.law)}).items():
         advice = published.law.allocate(plan.allocation.flops)
         value = f"{short(advice.parameters)} on {short(advice.tokens)}"
         lines.append(Line(name, value, f"{published.source}: {published.note}"))
@@ -100,6 +100,7 @@ _MEMORY_REASONS = {
     "activations: feed-forward": "what is before and behind the activation function",
     "activations: block inputs": "from which a block is computed again",
     "activations: final norm": "its input and output",
+    "activations: further tokens": "norms and joined vectors of the steps ahead, whose blocks are in the lines above",
     "working block": "what one block computes again, and gradients passing through it, beyond the room of the loss",
     "loss": "in float32: probabilities and gradients of the logits that exist at a time",
 }

@@ -1,7 +1,9 @@
 """Published scaling laws, each by name, with its source and what to know about it. Free of torch."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from lmworks.train.planning.own_law import LAW, read_law
 from lmworks.train.planning.scaling_laws import PETAFLOPS_DAY, Law, ParametricLaw, PowerLaw
 
 
@@ -66,7 +68,10 @@ LAWS: dict[str, PublishedLaw] = {
 
 
 def find_law(name: str) -> PublishedLaw:
-    """A law by its name; LookupError that lists the names for an unknown one."""
-    if name not in LAWS:
-        raise LookupError(f"there is no scaling law {name!r}; choose one of {', '.join(LAWS)}")
-    return LAWS[name]
+    """A law by its name, or that of a folder which a sweep made; LookupError that lists the names for neither."""
+    if name in LAWS:
+        return LAWS[name]
+    if (Path(name) / LAW).is_file():
+        law, source = read_law(Path(name))
+        return PublishedLaw(law, source, "of your own text and vocabulary")
+    raise LookupError(f"there is no scaling law {name!r}; choose one of {', '.join(LAWS)}, or the folder of a sweep")

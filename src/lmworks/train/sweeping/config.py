@@ -1,0 +1,81 @@
+"""What a sweep is given, as data, free of torch."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from lmworks.train.config import PretrainConfig, TrainConfig
+
+LEAST_RUNS = 7  # five numbers are fitted to six runs at least, and one more is told by them
+
+
+@dataclass(frozen=True, slots=True)
+class SweepConfig:
+    """Models of several sizes, each trained on several numbers of tokens. One dial is enough, `minutes` or `flops`:
+    what is left out follows from it, and the plan of the sweep says why.
+
+    minutes    How long all runs together may take on this machine, as measured.
+    flops      How many operations they may take, 6 for each parameter and token.
+    sizes      How many sizes of models, each the same factor larger than the one before.
+    lengths    How many numbers of tokens each size is trained on, the same factor apart: runs of one size more and one
+               length less take the same operations.
+    smallest   Parameters of the smallest model, embeddings included.
+    largest    Of the largest. Left out, both follow from the dial: a published law puts the middle of the sweep where
+               parameters and tokens are in balance.
+    factor     Between two sizes, where they follow from the dial.
+    epochs     How often the longest runs may see the data: a law of data that are new says nothing of repeated ones.
+    tokenizer  The vocabulary of the shards, where no input has it: a pulled model, a folder or a file, as for
+               data.tokenize.
+    family     Of the architecture: `llama`, `gpt2`, `qwen3`, `gpt_neox`.
+    length     Tokens in a sequence.
+    mode       How documents become sequences; see the loader's `mode`.
+    seed       Of the first weights and of the order, in all runs.
+    train      The loop. Rate, warm-up, batch and steps of each run are those that `train.pretrain` derives for it.
+    """
+
+    minutes: float | None = None
+    flops: float | None = None
+    sizes: int = 5
+    lengths: int = 4
+    smallest: int | None = None
+    largest: int | None = None
+    factor: float = 2.0
+    epochs: float = 1.0
+    tokenizer: str = ""
+    family: str = "llama"
+    length: int = 512
+    mode: Literal["pack", "concatenate"] = "pack"
+    seed: int = 0
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(precision="bfloat16"))
+
+    def __post_init__(self) -> None:
+        for name in ("minutes", "flops", "smallest", "largest", "epochs"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be above 0, got {value:g}")
+        if (self.minutes is None) == (self.flops is None):
+            raise ValueError("turn one dial: set minutes (of all runs, on this machine) or flops (of all runs)")
+        if min(self.sizes, self.lengths) < 2 or self.sizes * self.lengths < LEAST_RUNS:
+            raise ValueError(
+                f"a law takes {LEAST_RUNS} runs at least, of two sizes and two lengths: {self.sizes} sizes on "
+                f"{self.lengths} lengths are too few"
+            )
+        if (self.smallest is None) != (self.largest is None):
+            raise ValueError("set both smallest and largest, or neither: the dial then says them")
+        if self.smallest is not None and self.largest is not None and self.largest < 1.2 * self.smallest:
+            raise ValueError(f"largest must be well above smallest, got {self.largest:,} and {self.smallest:,}")
+        if not 1.2 <= self.factor <= 10:
+            raise ValueError(f"factor must lie between 1.2 and 10, got {self.factor:g}")
+        self.run(self.smallest or 1, 1)  # checks what a run has in common with any other
+
+    def run(self, parameters: int, tokens: int) -> PretrainConfig:
+        """One of the runs, as it would be trained alone. It is validated once, at its end."""
+        return PretrainConfig(
+            parameters=parameters,
+            tokens=tokens,
+            tokenizer=self.tokenizer,
+            family=self.family,
+            length=self.length,
+            mode=self.mode,
+            seed=self.seed,
+            train=replace(self.train, validate=2**62),
+        )

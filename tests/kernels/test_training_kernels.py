@@ -92,18 +92,17 @@ def test_attention_of_any_runs(length: int, seed: int) -> None:
 def test_bits_do_not_depend_on_threads_batch_or_memory(kernels: Library) -> None:
     query, key, value, gradient = _inputs((3, 4, 150, 32), 2, torch.bfloat16)
 
-    def both(rows: slice, change: "type[Tensor] | None" = None) -> list[Tensor]:
-        parts = [tensor[rows] if change is None else tensor[rows].contiguous() for tensor in (query, key, value)]
-        output, log_sum = training.attend(*parts, 0.2, None, kernels)
-        return [
-            output, *training.differentiate(*parts, output, log_sum, gradient[rows], 0.2, None, kernels)
-        ]  # fmt: skip
+    def both(rows: slice, copied: bool = False) -> list[Tensor]:
+        given = [tensor[rows].contiguous() if copied else tensor[rows] for tensor in (query, key, value)]
+        q, k, v = given
+        output, log_sum = training.attend(q, k, v, 0.2, None, kernels)
+        return [output, *training.differentiate(q, k, v, output, log_sum, gradient[rows], 0.2, None, kernels)]
 
     whole = both(slice(None))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        alone, contiguous = both(slice(1, 2)), both(slice(None), Tensor)
+        alone, contiguous = both(slice(1, 2)), both(slice(None), copied=True)
     finally:
         torch.set_num_threads(threads)
     for ours, one, other in zip(whole, alone, contiguous, strict=True):

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import (
     create_selective_checkpoint_contexts,
 )
 
+from lmworks.model.heads import MultiTokenHead
 from lmworks.model.transformer import Transformer
 from lmworks.train.config import Recompute
 
@@ -23,6 +24,7 @@ _KEPT = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
     torch.ops.aten._scaled_dot_product_flash_attention.default,
     torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.lmworks.trained_attention.default,  # as `model.attend` registers it
 }
 
 
@@ -55,5 +57,6 @@ def _policy(context: Any, operation: Any, *inputs: Any, **settings: Any) -> Chec
 
 
 def blocks(model: Transformer) -> list[nn.Module]:
-    """All blocks of a model, the encoder's first."""
-    return [block for stack in (model.encoder, model.decoder) if stack is not None for block in stack.blocks]
+    """All blocks of a model: the encoder's, the decoder's, and those of a head that predicts further tokens."""
+    further = [step.stack for step in model.head.steps] if isinstance(model.head, MultiTokenHead) else []
+    return [block for stack in (model.encoder, model.decoder, *further) if stack is not None for block in stack.blocks]

@@ -1,4 +1,4 @@
-"""Fused operations for inference: their definition in PyTorch, and kernels in C++ for the CPU."""
+"""Fused operations: their definition in PyTorch, and kernels in C++ for the CPU."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -30,7 +30,7 @@ from lmworks.train.parallel.sharding import keep_gathered
 class Place:
     """This process in a pipeline.
 
-    parallel  of which pipeline, chunks and schedule are read
+    parallel  pipeline, chunks and schedule; and whether tensor devices divide the sequence, and how many
     group     the processes of one pipeline, first device first
     dtype     of hidden states: what the blocks compute in
     device    of this process
@@ -244,7 +244,10 @@ class _Device:
 
     def buffer(self, message: Message) -> Tensor:
         """(batch, length, width) for the hidden states of a micro-batch, or for their gradient."""
-        shape = (*self.micro_batches[message.action.micro_batch].ids.shape, self.model.config.embedding.width)
+        parallel = self.place.parallel
+        batch, length = self.micro_batches[message.action.micro_batch].ids.shape
+        length //= parallel.tensor if parallel.sequence_parallel else 1
+        shape = batch, length, self.model.config.embedding.width
         return torch.empty(shape, dtype=self.place.dtype, device=self.place.device)
 
     def is_first(self, chunk: int) -> bool:

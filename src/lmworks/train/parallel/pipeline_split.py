@@ -109,13 +109,14 @@ def one_chunk(model: Transformer, chunk: int, hidden: Tensor | None) -> Iterator
     Modules stay where they are in the model, but for the final norm: what wraps the model or its blocks always sees the
     same ones.
     """
-    stack, embedding = _stack(model), cast(Any, model.embedding)
+    stack, embedding = cast(Any, _stack(model)), cast(Any, model.embedding)
     blocks, norm, kinds = stack.blocks, stack.norm, stack._kinds
     assert isinstance(blocks, Blocks)
     try:
         blocks.running = chunk
         stack._kinds = [kinds[number] for number in blocks.numbers]  # a stack counts the blocks that it runs from 0
-        if blocks.numbers[-1] != len(kinds) - 1:
+        stack.begins, stack.ends = hidden is None, blocks.numbers[-1] == len(kinds) - 1
+        if not stack.ends:
             stack.norm = None
         embedding.arrived = hidden
         yield

@@ -108,7 +108,7 @@ def divide_tensors(model: Transformer, mesh: DeviceMesh, sequence: bool = False)
             behave(region, _Heads, group=group, own_heads=_own_heads(region.config, mesh))
     if sequence:
         for stack in stacks:
-            behave(stack, _DividedSequence, group=group)
+            behave(stack, _DividedSequence, group=group, begins=True, ends=True)
     vocabulary = model.config.embedding.vocabulary
     for module in list(model.modules()):
         if isinstance(module, LanguageModelHead | MaskedLanguageModelHead):
@@ -179,13 +179,20 @@ class _Heads:
 
 
 class _DividedSequence:
-    """Of a stack: its input and output are whole, between its blocks the sequence is divided."""
+    """Of a stack: its input and output are whole, between its blocks the sequence is divided.
+
+    begins  whether this is the first piece of the model: of a pipeline's others, what arrives is divided already
+    ends    whether it is the last one; what others give stays divided
+    """
 
     group: ProcessGroup
+    begins: bool
+    ends: bool
 
     def forward(self, hidden: Tensor, *others: Any, **more: Any) -> Tensor:
-        hidden = divide(hidden, self.group, LENGTH)  # (batch, length / devices, width)
-        return join(super().forward(hidden, *others, **more), self.group, LENGTH)  # type: ignore[misc]
+        hidden = divide(hidden, self.group, LENGTH) if self.begins else hidden  # (batch, length / devices, width)
+        hidden = super().forward(hidden, *others, **more)  # type: ignore[misc]
+        return join(hidden, self.group, LENGTH) if self.ends else hidden
 
 
 # ---------------------------------------------------------------------------------------------------------------------

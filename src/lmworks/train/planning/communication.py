@@ -81,7 +81,7 @@ def _tensor(
             unread = block.norm_at in ("pre", "parallel")
             times += sublayers - unread * (0.5 if layout.sequence_parallel else 1)
     if layout.sequence_parallel:
-        times += layout.chunks * len(config.stacks)
+        times += len(config.stacks) * ((rank == 0) + (rank == layout.pipeline - 1)) / 2
     logits = 0.0
     if rank == layout.pipeline - 1 and isinstance(config.head, configs.VocabularyHead):
         times += 1

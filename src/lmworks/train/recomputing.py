@@ -11,7 +11,7 @@ from torch.utils.checkpoint import (
     create_selective_checkpoint_contexts,
 )
 
-from lmworks.model.heads import MultiTokenHead
+from lmworks.model.stack import Stack
 from lmworks.model.transformer import Transformer
 from lmworks.train.config import Recompute
 
@@ -58,5 +58,4 @@ def _policy(context: Any, operation: Any, *inputs: Any, **settings: Any) -> Chec
 
 def blocks(model: Transformer) -> list[nn.Module]:
     """All blocks of a model: the encoder's, the decoder's, and those of a head that predicts further tokens."""
-    further = [step.stack for step in model.head.steps] if isinstance(model.head, MultiTokenHead) else []
-    return [block for stack in (model.encoder, model.decoder, *further) if stack is not None for block in stack.blocks]
+    return [block for module in model.modules() if isinstance(module, Stack) for block in module.blocks]

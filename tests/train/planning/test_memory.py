@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from lmworks.model import presets
 from lmworks.model.counting import count_parameters
+from lmworks.model.multi_token import with_further_tokens
 from lmworks.model.presets.sizes import SIZES
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import projected_cross_entropy
@@ -89,6 +90,45 @@ def test_an_encoder_and_a_decoder_keep_what_both_do():
     parts = expected_memory(config, Layout(sequences=BATCH, length=LENGTH), NUMBERS["float32"]).parts
     expected = sum(size for part, size in parts.items() if part.startswith("activations"))
     assert expected == pytest.approx(bytes_saved(model, ids, ids), rel=CLOSE)
+
+
+@pytest.mark.parametrize("numbers", DTYPES)
+@pytest.mark.parametrize("name", ["gpt2", "llama, grouped"])
+def test_steps_ahead_keep_what_blocks_and_joins_do(name, numbers):
+    config = with_further_tokens(MODELS[name], 2)
+    model, ids = build(config, DTYPES[numbers]), draw()
+    model.forward = lambda ids: [model.logits(hidden) for hidden in _hidden_of_steps(model, ids)]
+    parts = expected_memory(config, Layout(sequences=BATCH, length=LENGTH), NUMBERS[numbers], norms="composed").parts
+    expected = sum(size for part, size in parts.items() if part.startswith("activations"))
+    assert expected == pytest.approx(bytes_saved(model, ids), rel=0.004)
+
+
+def _hidden_of_steps(model, ids):
+    hidden = model.hidden(ids)
+    embed = lambda ids: F.embedding(ids, model.tokens)  # noqa: E731
+    return hidden, *model.head.further(hidden, embed, ids, torch.arange(LENGTH)[None])
+
+
+@pytest.mark.parametrize("policy", ["nothing", "selective", "blocks"])
+def test_steps_ahead_are_in_the_peak_and_recomputed(policy):
+    """Six layers and two steps; each loss keeps gradients of its own."""
+    config = with_further_tokens(MODELS["llama"], 2)
+    config = replace(config, decoder=replace(config.decoder, blocks=config.decoder.blocks * 2))
+    model, ids = recompute(build(config), policy), draw()
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    before = [tensor for parameter in model.parameters() for tensor in (parameter, parameter.grad)]
+    gc.collect()
+    with Peak(before) as peak:
+        projection = model.head.projection_to_vocabulary(model.tokens)
+        losses = [
+            projected_cross_entropy(hidden.flatten(0, 1), projection, ids.flatten()).sum
+            for hidden in _hidden_of_steps(model, ids)
+        ]
+        sum(losses).backward()
+    layout = Layout(sequences=BATCH, length=LENGTH, recompute=policy)
+    expected = expected_memory(config, layout, NUMBERS["float32"], optimizer="sgd", norms="composed").total
+    assert expected == pytest.approx(peak.most, rel=0.03)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama, grouped", "mixtral"])

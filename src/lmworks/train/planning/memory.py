@@ -106,7 +106,9 @@ def _activations(
     width, tokens, in_flight = config.embedding.width, layout.tokens_per_device, pieces_in_flight(layout, rank)
     parts: dict[str, float] = {}
     recomputed = passing = 0.0
-    for block in stage_blocks(config, layout, rank):
+    last = rank == layout.pipeline - 1
+    further = config.head if last and isinstance(config.head, configs.MultiTokenHead) else None
+    for block in (*stage_blocks(config, layout, rank), *([further.block] * further.depth if further else ())):
         kept = block_activations(block, width, layout, numbers, norms)
         for part, size in kept.items():
             name = f"activations: {part}"
@@ -115,7 +117,9 @@ def _activations(
         if layout.recompute != "nothing":
             whole = sum(block_activations(block, width, layout, numbers, norms, "nothing").values())
             recomputed = max(recomputed, (whole - sum(kept.values())) * tokens)
-    if rank == layout.pipeline - 1:
+    if further is not None:
+        parts["activations: further tokens"] = _joining(further, width, layout, numbers.activations, norms) * tokens
+    if last:
         parts |= _head(config, layout, numbers, norms)
     # A block runs backward when what the loss took is free again.
     parts["working block"] = max(recomputed + passing - parts.get("loss", 0.0), 0.0)
@@ -131,6 +135,15 @@ def _passing(block: configs.Block, width: int, layout: Layout, value: int) -> fl
     return (width + split(inner, layout.tensor)) * value
 
 
+def _joining(head: configs.MultiTokenHead, width: int, layout: Layout, value: int, norms: Norms) -> float:
+    """What the steps ahead keep of each token outside of their blocks: the inputs of two norms, their outputs side by
+    side, and the final norm's. The first input is the output of a final norm, and counted there."""
+    outside = layout.tensor if layout.sequence_parallel else 1
+    kept = kept_by_norm(head.norm, width, value, norms)
+    shared = width * value if head.norm.kind == "layer" or norms == "fused" or value == 4 else 0
+    return head.depth * (3 * kept - shared + 3 * width * value) / outside
+
+
 def _head(config: configs.ModelConfig, layout: Layout, numbers: Numbers, norms: Norms) -> dict[str, float]:
     """The final norms, of as many tokens as the batch has, and a language model's logits with what its loss takes."""
     width, value, tokens = config.embedding.width, numbers.activations, layout.tokens_per_device
@@ -140,17 +153,20 @@ def _head(config: configs.ModelConfig, layout: Layout, numbers: Numbers, norms: 
     if not isinstance(config.head, configs.VocabularyHead):
         return parts
     vocabulary = split(config.embedding.vocabulary, layout.tensor)
+    losses = 1 + config.head.depth if isinstance(config.head, configs.MultiTokenHead) else 1
     if layout.logits == "whole":
-        return parts | {"loss": tokens * vocabulary * float(_LOSS_BYTES)}
-    return parts | {"loss": _projected_loss(tokens, width, vocabulary, value)}
+        return parts | {"loss": losses * tokens * vocabulary * float(_LOSS_BYTES)}
+    return parts | {"loss": _projected_loss(tokens, width, vocabulary, value, losses)}
 
 
-def _projected_loss(tokens: int, width: int, vocabulary: int, value: int) -> float:
-    """While a part of the logits exists, in float32 and, where that is another, in the model's numbers, with the
-    gradients of features and projection; or later, while these gradients are scaled, the projection's in float32."""
+def _projected_loss(tokens: int, width: int, vocabulary: int, value: int, losses: int) -> float:
+    """While a part of the last loss's logits exists, in float32 and, where that is another, in the model's numbers,
+    with the gradients of features and projection; or later, while these gradients are scaled, the projection's in
+    float32. Other losses have theirs meanwhile."""
     logits = min(tokens * vocabulary, _PROJECTED_LOGITS) * (4 + (value if value < 4 else 0))
     projection, features = vocabulary * width, tokens * width * value
-    return float(max(logits + projection * (4 + value) + features, 2 * (projection * 4 + features)))
+    kept = projection * 4 + features
+    return float((losses - 1) * kept + max(logits + projection * (4 + value) + features, 2 * kept))
 
 
 def _final_norm(stack: configs.Stack, width: int, value: int, norms: Norms) -> float:

@@ -65,7 +65,7 @@ class Stack(nn.Module):
             if kind.pattern not in visible:
                 mask = self._mask(kind.pattern, base, len(hidden), attention_mask, rule, flexible)
                 if runs and not isinstance(mask, BlockMask):
-                    seen = masks.seen_keys(mask, self.config.causal, *hidden.shape[:2], attention_mask)
+                    seen = masks.seen_keys(mask, self.config.causal, len(hidden), positions.shape[1], attention_mask)
                     mask = mask if seen is None else seen
                 visible[kind.pattern] = mask
             turned, bias = None, shared

@@ -55,6 +55,25 @@ def test_each_model_has_the_losses_and_gradients_of_one_process(devices: int, se
     on_ranks(devices, _equal_to_one_process, OTHERS if sequence else [*OTHERS, *ENCODER_DECODERS], sequence)
 
 
+def _in_single_precision() -> tuple[float, float]:
+    """In which attention has a kernel of its own, for heads that are wide enough."""
+    mesh = init_device_mesh("cpu", (2,), mesh_dim_names=("tensor",))
+    losses = []
+    for divide in (False, True):
+        torch.manual_seed(0)
+        model = Transformer(llama(VOCABULARY, 64, 2, 4, 2, 96, LENGTH))
+        for weight in model.parameters():
+            torch.nn.init.normal_(weight, std=0.1)
+        model = divide_tensors(model, mesh, sequence=True) if divide else model
+        losses.append(float(objective_of("llama").losses(model, new_batch())["next_token"].sum.detach()))
+    return losses[0], losses[1]
+
+
+def test_masks_are_of_the_whole_sequence_in_single_precision_too() -> None:
+    for one, divided in on_ranks(2, _in_single_precision):
+        assert divided == pytest.approx(one, rel=1e-5)
+
+
 def _held(names: list[str]) -> list[int]:
     mesh = init_device_mesh("cpu", (dist.get_world_size(),), mesh_dim_names=("tensor",))
     return [held(divide_tensors(new_model(name), mesh)) for name in names]

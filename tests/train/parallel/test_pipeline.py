@@ -25,6 +25,7 @@ from lmworks.train.parallel.context import divide_context, divide_sequence
 from lmworks.train.parallel.expert import divide_experts
 from lmworks.train.parallel.pipeline import Passed, Place, pipeline_gradients, pipeline_losses, sum_shared
 from lmworks.train.parallel.pipeline_split import shared_weights, split
+from lmworks.train.parallel.ranks import join
 from lmworks.train.parallel.sharding import divide_weights
 from lmworks.train.parallel.tensor import divide_tensors
 from lmworks.train.planning.communication import communication_bytes
@@ -249,20 +250,21 @@ def _check(case: Case, passed: Passed, model: Transformer, over: dist.ProcessGro
         torch.testing.assert_close(gradient, expected[name], rtol=rounding, atol=rounding * largest)
 
 
-def _with_replicas(zero: int) -> None:
+def _with_replicas(zero: Any) -> None:
     """The second replica has one part, and shows it again, as often as the first one has parts."""
-    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("pipeline", "data"))
-    for layout in (pipeline(2), pipeline(2, chunks=2)):
-        case = Case("gpt2", layout, 3, layers=8)
+    for chunks in (1, 2):
+        ranks = join(ParallelConfig(pipeline=2, chunks=chunks, data=2, zero=zero))
+        case = Case("gpt2", ranks.config, 3, layers=8)
         objective, parts = examples_of(case)
-        place = Place(layout, mesh["pipeline"].get_group(), torch.float64)
-        model = split(model_of(case), layout, place.rank)
+        place = Place(ranks.config, ranks.along("pipeline").get_group(), torch.float64)
+        model = split(model_of(case), ranks.config, place.rank)
         if zero:
-            model = divide_weights(model, mesh["data"], zero, torch.float64)
-        second = mesh["data"].get_local_rank()
+            model = divide_weights(model, ranks, torch.float64)
+        data = ranks.along("data")
+        second = data.get_local_rank()
         mine = [parts[2], parts[2]] if second else parts[:2]
         passed = take(case, place, model, mine, counts_of(objective, parts), idle=second)
-        _check(case, passed, model, mesh["data"].get_group(), 1e-6 if zero else 1e-12)  # FSDP sums in float32
+        _check(case, passed, model, data.get_group(), 1e-6 if zero else 1e-12)  # FSDP sums in float32
 
 
 @pytest.mark.parametrize("zero", [0, 2, 3])

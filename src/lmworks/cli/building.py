@@ -82,14 +82,22 @@ def pull(name: Annotated[str, typer.Argument(help="smollm2-135m-instruct or all-
     typer.echo(fetch(name))
 
 
+_EXAMPLE = "Example: `lmworks stage data.read --set 'sources=[\"docs\"]' --out documents`"
+
+
 class StageCommand(TyperCommand):
-    """The verb `stage`, whose help is also that of the stage it is given: `lmworks stage data.read --help`."""
+    """The verb `stage`, whose help is that of the stage it is given, and then that of the verb: `lmworks stage
+    data.read --help`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         from lmworks.stages import STAGES
 
         named = args[0] if args and not args[0].startswith("-") else ""
-        self.epilog = _stage_help(next((name for name in args if name in STAGES), named))
+        use = next((name for name in args if name in STAGES), named)
+        if use:
+            self.help, self.epilog = _stage_help(use), _EXAMPLE
+        else:
+            self.epilog = _stage_help(use)
         return super().parse_args(ctx, args)
 
 
@@ -120,7 +128,7 @@ def stage(
     models: Annotated[list[str] | None, typer.Option("--model", metavar="ROLE=NAME", help="A model it needs.")] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="key=value", help="A setting; `lmworks stage NAME --help` lists them."),
+        typer.Option("--set", metavar="key=value", help="A setting, of `lmworks stage NAME --help`. Large numbers may be 5M or 1e6."),
     ] = None,
 ) -> None:
     """Run one stage alone, without a recipe: take a part and leave the rest.

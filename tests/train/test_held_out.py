@@ -1,7 +1,6 @@
 """What is shown of a model in training: how it goes on with texts, and how much of the machine the run uses."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import torch
 from lmworks.artefact import StageContext
 from lmworks.config import ConfigError, from_mapping
 from lmworks.data.loader import Loader
+from lmworks.data.token_dataset import TokenWriter
 from lmworks.model.counting import flops_per_token
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import gpt2, llama
@@ -25,7 +25,6 @@ from lmworks.train.run_log import LOG, read_log
 from lmworks.train.run_report import curve_section, dial_section
 from lmworks.train.sampling import continue_text
 from lmworks.train.validating import validate
-from objective_cases import batch_of
 from training_cases import loader_config, new_checkpoint, stage_inputs, write_text_dataset
 
 MODELS = {
@@ -57,23 +56,35 @@ def test_a_continuation_is_the_likeliest_token_each_time(family):
         continue_text(model, [], 4)
 
 
+@torch.no_grad()
+def test_a_continuation_is_drawn_at_a_temperature():
+    """The first token of 600 seeds, against the softmax: Pearson's statistic has a mean of its degrees of freedom, here
+    12, and is above 33 with a chance of 1 in 1,000."""
+    model = initialise(Transformer(MODELS["llama"]), seed=3)
+    for parameter in model.parameters():
+        parameter.mul_(4)
+    chances = (model(torch.tensor([[5, 77]]))[0, -1] / 0.5).softmax(-1)
+    drawn = torch.tensor([continue_text(model, [5, 77], 1, (), 0.5, seed)[0] for seed in range(600)])
+    likeliest = chances.topk(12).indices.tolist()
+    expected = torch.tensor([*(chances[token] for token in likeliest), 1 - chances[likeliest].sum()]) * 600
+    counts = torch.tensor([*((drawn == token).sum() for token in likeliest), 600])
+    counts[-1] -= counts[:-1].sum()
+    assert expected.min() > 5
+    assert float(((counts - expected) ** 2 / expected).sum()) < 33
+    said = [continue_text(model, [5, 77], 9, (), 0.5, seed) for seed in (1, 1, 2)]
+    assert said[0] == said[1] != said[2]
+
+
 def test_a_conversation_is_continued_from_its_first_answer(tmp_path):
-    """Texts that begin with a row are shown up to the first target, at least 16 tokens and never past their end."""
-    documents = [
-        np.arange(number, number + length) for number, length in ((1, 30), (40, 9), (60, 28), (99, 32), (140, 31))
-    ]
-    batch = batch_of(tmp_path / "d", documents, 32)
-    lengths = [int((row == row[0]).sum()) for row in batch.documents]
-    first = [row for row, positions in enumerate(batch.positions) if positions[0] == 0]
-    plain = beginnings_of([batch], 32)
-    assert plain == [batch.ids[row, : min(16, lengths[row])].tolist() for row in first][:3]
-    assert all(len(ids) <= 5 for ids in beginnings_of([batch], 5))
-    mask = batch.mask.clone()
-    mask[:, :20] = False
-    asked = beginnings_of([replace(batch, mask=mask)], 32)
-    long = [row for row in first if (mask[row] & (batch.documents[row] == batch.documents[row, 0])).any()]
-    assert len(long) > 1 and asked == [batch.ids[row, :21].tolist() for row in long][:3]
-    assert beginnings_of([replace(batch, mask=torch.zeros_like(batch.mask))], 32) == []
+    """Other texts from their first 16 tokens, or what there is of them; what is never learnt, or too long, not."""
+    plain, asked = np.arange(1, 31), np.arange(40, 80)
+    masks = [None, np.arange(40) >= 25, np.zeros(40, bool), np.arange(40) >= 33, None]
+    with TokenWriter(tmp_path / "d", "0" * 64, 257) as writer:
+        for ids, mask in zip((plain, asked, asked, asked, plain[:7]), masks, strict=True):
+            writer.add(ids, "0" * 64, mask)
+    found = beginnings_of([tmp_path / "d"], 32)
+    assert found == [plain[:16].tolist(), asked[:25].tolist(), plain[:7].tolist()]
+    assert beginnings_of([tmp_path / "d"], 5) == [plain[:5].tolist(), plain[:5].tolist()]
 
 
 @pytest.fixture
@@ -132,8 +143,9 @@ def test_averaged_weights_are_validated_and_the_run_is_not_disturbed(precision, 
     runs = []
     for name in ("looking", "blind"):
         config = TrainConfig(precision=precision, average=0.9, validate=5 if name == "looking" else None)
-        run = Run(new_checkpoint(), CausalLanguageModel(), Loader(loader_config(dataset)), config, tmp_path / name)
-        batch = run.loader.batch(0)
+        loader = Loader(loader_config(dataset))
+        run = Run(new_checkpoint(), CausalLanguageModel(), loader, config, tmp_path / name)
+        batch = loader.batch(0)
         run.validate = lambda run=run, batch=batch: validate(run.model, run.objective, [batch], 1)
         train_run(run)
         runs.append(run)

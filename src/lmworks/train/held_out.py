@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ _ROWS = 8  # of a batch that is read
 _BEGINNINGS = 3  # that are continued
 _SHOWN = 16  # tokens of a text that has no question
 _SAID = 40  # tokens that the model adds
+TEMPERATURE = 0.7  # at 0, a model that has learnt little says the same word again and again
 
 
 def held_out_batches(folders: Mapping[str, Path], config: LoaderConfig) -> list[Batch]:
@@ -40,7 +42,7 @@ def validation_on(run: Run, batches: Sequence[Batch], folders: Mapping[str, Path
         {
             "model": config,
             "tokenizer": tokenizer.hash,
-            "data": {name: TokenDataset(folder).index for name, folder in folders.items()},
+            "data": {name: TokenDataset(folder).fingerprint for name, folder in folders.items()},
             "sequences": sum(len(batch) for batch in batches),
             "precision": run.config.precision,
         }
@@ -58,30 +60,27 @@ def samples_of(run: Run, beginnings: Sequence[Sequence[int]]) -> Callable[[], li
     stop = run.checkpoint.chat.stop_ids if spoken else tokenizer.eos_ids
 
     def said() -> list[tuple[str, str]]:
+        found = [continue_text(run.model, ids, _SAID, stop, TEMPERATURE) for ids in beginnings]
         return [
-            (tokenizer.decode(ids, False), tokenizer.decode(continue_text(run.model, ids, _SAID, stop), False))
-            for ids in beginnings
+            (tokenizer.decode(ids, False), tokenizer.decode(answer, False))
+            for ids, answer in zip(beginnings, found, strict=True)
         ]
 
     return said
 
 
-def beginnings_of(batches: Iterable[Batch], most: int) -> list[list[int]]:
-    """How the first held-out texts begin, of which `most` tokens may be shown: a conversation up to the first answer
-    that is to be learnt, any other text its first tokens."""
+def beginnings_of(folders: Iterable[Path], most: int) -> list[list[int]]:
+    """How the first held-out texts begin, in at most `most` tokens: a conversation up to the first token that is to be
+    learnt, which is its question, any other text with its first tokens."""
     found: list[list[int]] = []
-    for batch in batches:
-        for ids, positions, documents, mask in zip(
-            batch.ids, batch.positions, batch.documents, batch.mask, strict=True
-        ):
-            first = documents == documents[0]
-            if int(positions[0]) != 0 or int(documents[0]) < 0 or not bool((mask & first).any()):
-                continue  # the rest of a text, or one that nothing is learnt from
-            asked = int((mask & first).nonzero()[0]) + 1
-            length = min(max(asked, _SHOWN), int(first.sum()), most)
-            found.append(ids[:length].tolist())
+    for dataset in map(TokenDataset, folders):
+        for start, stop in pairwise(dataset.offsets.tolist()):
             if len(found) == _BEGINNINGS:
                 return found
+            learned = dataset.mask(start, stop).nonzero()[0]
+            length = int(learned[0]) if len(learned) and learned[0] else min(_SHOWN, stop - start, most)
+            if len(learned) and 0 < length <= most:
+                found.append(dataset.read(start, start + length).tolist())
     return found
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from lmworks.report import Figure, Section, Table
 from lmworks.train.config import PretrainConfig
 from lmworks.train.dial import Derived
+from lmworks.train.held_out import TEMPERATURE
 from lmworks.train.run_log import read_log
 
 DIALS = ("minutes", "parameters", "tokens")
@@ -74,7 +75,7 @@ def _samples(lines: list[dict[str, Any]]) -> Table:
     steps = sorted({line["step"] for line in lines})
     shown = {steps[0], steps[len(steps) // 2], steps[-1]}
     rows = tuple((line["step"], line["beginning"], line["text"]) for line in lines if line["step"] in shown)
-    caption = "What the model says: the likeliest token each time, after the beginning of a text"
+    caption = f"What the model says after the beginning of a text, drawn at temperature {TEMPERATURE:g}"
     return Table(("step", "the text begins", "the model goes on"), rows, caption)
 
 

@@ -143,7 +143,7 @@ def _observe(run: Run, held_out: Mapping[str, Path], config: LoaderConfig) -> No
     batches = held_out_batches(held_out, config) if held_out else []
     if batches:
         run.validate = validation_on(run, batches, held_out)
-    beginnings = beginnings_of(batches, config.length // 2)
+    beginnings = beginnings_of(held_out.values(), config.length // 2)
     if run.config.samples:
         beginnings = [run.checkpoint.tokenizer.encode(text) for text in run.config.samples]
     if beginnings:

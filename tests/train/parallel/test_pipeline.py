@@ -34,8 +34,6 @@ from lmworks.train.planning.sharding import parameters_held
 from lmworks.train.recomputing import blocks, recompute
 from ranks import on_ranks
 
-FLOAT64 = Numbers(weights=8, gradients=8, activations=8)
-
 
 @dataclass(frozen=True)
 class Case:
@@ -49,6 +47,7 @@ class Case:
     compile: bool = False
     frozen: tuple[str, ...] = ()
     empty: tuple[int, ...] = ()  # micro-batches without a target
+    dtype: torch.dtype = torch.float64
 
 
 def config_of(name: str, layers: int) -> configs.ModelConfig:
@@ -65,7 +64,7 @@ def config_of(name: str, layers: int) -> configs.ModelConfig:
 
 
 def model_of(case: Case) -> Transformer:
-    model = Transformer(config_of(case.name, case.layers)).double()
+    model = Transformer(config_of(case.name, case.layers)).to(case.dtype)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -131,7 +130,7 @@ def _equal_to_one_process(cases: Sequence[Case]) -> None:
     for case in cases:
         losses, gradients = one_process(case)
         objective, parts = examples_of(case)
-        place = Place(case.layout, group, torch.float64)
+        place = Place(case.layout, group, case.dtype)
         model = split(model_of(case), case.layout, place.rank)
         if case.recompute:
             recompute(model, "blocks")
@@ -167,9 +166,10 @@ def _as_planned(case: Case, place: Place, model: Transformer, passed: Passed, se
 
 
 def _sent_as_planned(layout: Layout, place: Place, config: configs.ModelConfig, sent: list[int]) -> None:
-    planned = communication_bytes(config, layout, FLOAT64, place.rank)["pipeline"]
+    size = place.dtype.itemsize
+    planned = communication_bytes(config, layout, Numbers(size, size, size), place.rank)["pipeline"]
     messages = 2 * layout.chunks - (place.rank in (0, place.last))  # of each micro-batch; the last one has a row less
-    row = LENGTH * config.embedding.width * FLOAT64.activations / (layout.tensor if layout.sequence_parallel else 1)
+    row = LENGTH * config.embedding.width * size / (layout.tensor if layout.sequence_parallel else 1)
     assert sum(sent) == planned - messages * row
 
 
@@ -195,6 +195,7 @@ TWO = [
     *(Case(name, pipeline(2, schedule="gpipe"), 4) for name in ("llama", "gpt2", "bert")),
     *(Case(name, pipeline(2, chunks=2), 4) for name in ("gemma2", "gpt2", "bert", "mixtral")),
     Case("gpt2", pipeline(2), 1),
+    Case("llama", pipeline(2), 3, dtype=torch.bfloat16),
     Case("llama", pipeline(2, chunks=2), 4, layers=6, recompute=True),
     Case("llama", pipeline(2, chunks=2), 2, compile=True),
     Case("llama", pipeline(2, chunks=2), 2, frozen=("embedding", "decoder.blocks.0.")),
@@ -312,6 +313,19 @@ def _with_divided_sequences_and_experts() -> None:
 
 def test_a_pipeline_of_divided_sequences_or_experts_has_the_gradients_of_one_process() -> None:
     on_ranks(4, _with_divided_sequences_and_experts)
+
+
+def _with_other_examples() -> None:
+    case, group = Case("llama", pipeline(2), 2 + dist.get_rank()), dist.group.WORLD
+    assert group is not None
+    objective, parts = examples_of(case)
+    place = Place(case.layout, group, torch.float64)
+    with pytest.raises(ValueError, match="elsewhere 2 to 3"):
+        pipeline_gradients(split(model_of(case), case.layout, place.rank), place, objective, parts, {"next_token": 9})
+
+
+def test_devices_with_other_examples_do_not_wait_for_each_other() -> None:
+    on_ranks(2, _with_other_examples)
 
 
 def test_what_cannot_be_divided_is_refused() -> None:

@@ -164,6 +164,7 @@ class _Device:
         self.sums = {name: torch.zeros((), device=place.device) for name in self.targets}
 
     def run(self, order: list[Step]) -> Passed:
+        self.meet()
         for step in order:
             made = None
             if step.action is not None:
@@ -176,6 +177,18 @@ class _Device:
         in_flight = self.most_kept / self.place.parallel.chunks
         return Passed(dict(zip(self.sums, sums, strict=True)), self.targets, in_flight)
 
+    def meet(self) -> None:
+        """ValueError where the devices have not the same number of micro-batches: they would wait forever. NCCL wants
+        all of a group at its first call, besides."""
+        mine = len(self.micro_batches)
+        both = torch.tensor([mine, -mine], device=self.place.device)
+        dist.all_reduce(both, dist.ReduceOp.MAX, group=self.place.group)
+        if both.tolist() != [mine, -mine]:
+            raise ValueError(
+                f"the devices of a pipeline take the same micro-batches: here are {mine}, elsewhere {-int(both[1])} to "
+                f"{int(both[0])}. Make their loaders with the same rank and world_size"
+            )
+
     def forward(self, action: Action) -> Tensor | None:
         """Hidden states (batch, length, width) for the next piece; None behind the last one."""
         _, micro_batch, chunk = action
@@ -183,6 +196,8 @@ class _Device:
         arrived = None if self.is_first(chunk) else self.take(action).requires_grad_(torch.is_grad_enabled())
         with one_chunk(self.model, chunk, arrived):
             hidden = self.objective.hidden(self.model, examples)
+        if hidden.dtype != self.place.dtype:  # the receiver's buffer is of another size
+            raise TypeError(f"the blocks compute in {hidden.dtype}, and `Place` says {self.place.dtype}")
         if self.is_last(chunk):
             losses = self.objective.losses_of(self.model, hidden, examples)
             root = self.score(losses, counting=micro_batch < self.counting)

@@ -101,7 +101,6 @@ _MEMORY_REASONS = {
     "activations: block inputs": "from which a block is computed again",
     "activations: final norm": "its input and output",
     "activations: further tokens": "norms and joined vectors of the steps ahead, whose blocks are in the lines above",
-    "activations: further tokens": "norms and joined vectors of the steps ahead, whose blocks are in the lines above",
     "working block": "what one block computes again, and gradients passing through it, beyond the room of the loss",
     "loss": "in float32: probabilities and gradients of the logits that exist at a time",
 }

@@ -1,15 +1,38 @@
 """Expert parallelism: the devices' experts together are the mixture, in losses and gradients."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import init_device_mesh
 
-from divided_cases import check_same, new_batch, new_model, objective_of, summed, take
+from divided_cases import (
+    LENGTH,
+    MODELS,
+    Taken,
+    check_same,
+    counted_bytes,
+    held,
+    new_batch,
+    new_model,
+    objective_of,
+    summed,
+    take,
+)
+from lmworks.model.mixture_of_experts import Router
+from lmworks.model.transformer import Transformer
 from lmworks.train.objectives.objective import part_of, rows_of
+from lmworks.train.parallel.context import divide_context, divide_sequence
 from lmworks.train.parallel.expert import divide_experts
+from lmworks.train.parallel.tensor import divide_tensors
+from lmworks.train.planning.communication import communication_bytes
+from lmworks.train.planning.layout import NUMBERS, Layout
+from lmworks.train.planning.sharding import parameters_held
 from ranks import on_ranks
 
 
@@ -23,16 +46,25 @@ def _equal_to_one_process(name: str) -> None:
     rows = rows_of(examples)
     own = part_of(examples, slice(rows * rank // devices, rows * (rank + 1) // devices))
     model = divide_experts(new_model(name), mesh)
-    taken = take(
-        model,
-        objective,
-        own,
-        group,
-        lambda weight, gradient: gradient if _of_expert(weight) else summed(gradient, group),
-    )
-    owners = torch.tensor([weight in taken.gradients for weight in expected.gradients], dtype=torch.int64)
+    names = _check(model, own, group, None, expected)
+    owners = torch.tensor([weight in names for weight in expected.gradients], dtype=torch.int64)
     assert summed(owners, group).tolist() == [1 if _of_expert(weight) else devices for weight in expected.gradients]
+
+
+def _check(
+    model: Transformer, own: Any, everyone: ProcessGroup, copies: ProcessGroup | None, expected: Taken
+) -> set[str]:
+    """The sums of gradients are the whole ones: an expert's over the ranks that hold copies of it, any other's over all
+    that see other tokens. Gives the names of the weights on this rank."""
+
+    def whole(name: str, gradient: Tensor) -> Tensor:
+        group = copies if _of_expert(name) else everyone
+        return gradient if group is None else summed(gradient, group)
+
+    name = next(name for name, config in MODELS.items() if config == model.config)
+    taken = take(model, objective_of(name), own, everyone, whole)
     check_same(taken, replace(expected, gradients={name: expected.gradients[name] for name in taken.gradients}))
+    return set(taken.gradients)
 
 
 def _of_expert(name: str) -> bool:
@@ -43,3 +75,70 @@ def _of_expert(name: str) -> bool:
 @pytest.mark.parametrize("name", ["mixtral", "switch"])
 def test_a_mixture_has_the_losses_and_gradients_of_one_process(name: str, devices: int) -> None:
     on_ranks(devices, _equal_to_one_process, name)
+
+
+def _sent() -> float:
+    """With a router that sends each token on to the next two experts in turn, and so as many to each."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),), mesh_dim_names=("expert",))
+    model, objective = divide_experts(new_model("mixtral").float(), mesh), objective_of("mixtral")
+
+    def in_turn(router: nn.Module, inputs: object, logits: Tensor) -> Tensor:
+        length, experts = logits.shape[1:]
+        turns = torch.arange(length)[:, None] + torch.tensor([0, 1])
+        return logits * 0 + F.one_hot(turns % experts, experts).sum(dim=1).to(logits.dtype)
+
+    for module in model.modules():
+        if isinstance(module, Router):
+            module.register_forward_hook(in_turn)
+    with counted_bytes() as sent:
+        objective.losses(model, new_batch())["next_token"].sum.backward()
+    return sent.total
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_each_device_sends_what_the_plan_says(devices: int) -> None:
+    layout = Layout(data=devices, expert=devices, sequences=3, length=LENGTH)
+    expected = communication_bytes(MODELS["mixtral"], layout, NUMBERS["float32"])["expert"]
+    assert on_ranks(devices, _sent) == [expected] * devices
+
+
+def _held() -> tuple[int, int]:
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),), mesh_dim_names=("expert",))
+    model = divide_experts(new_model("mixtral"), mesh)
+    return held(model, lambda name: not _of_expert(name)), held(model, _of_expert)
+
+
+def test_each_device_holds_what_the_plan_says() -> None:
+    plan = parameters_held(MODELS["mixtral"], Layout(data=2, expert=2))
+    assert on_ranks(2, _held) == [(plan.dense, plan.experts)] * 2
+
+
+def _beside_tensors_and_contexts() -> None:
+    """Experts among the devices of a context, beside tensors; and among two of four replicas, so that two have each."""
+    objective, batch = objective_of("mixtral"), new_batch(rows=4)
+    expected = take(new_model("mixtral"), objective, batch)
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("context", "tensor"))
+    context = mesh["context"]
+    model = divide_experts(divide_tensors(new_model("mixtral"), mesh["tensor"], sequence=True), context)
+    _check(divide_context(model, context), divide_sequence(batch, context), context.get_group(), None, expected)
+
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("copies", "expert"))
+    own = batch[dist.get_rank() : dist.get_rank() + 1]
+    model = divide_experts(new_model("mixtral"), mesh["expert"])
+    _check(model, own, dist.group.WORLD, mesh["copies"].get_group(), expected)
+
+
+def test_experts_are_divided_together_with_all_else() -> None:
+    on_ranks(4, _beside_tensors_and_contexts)
+
+
+def _refusals() -> None:
+    mesh = init_device_mesh("cpu", (3,), mesh_dim_names=("expert",))
+    with pytest.raises(ValueError, match="does not divide the 4 experts"):
+        divide_experts(new_model("mixtral"), mesh)
+    with pytest.raises(ValueError, match="no mixture of experts"):
+        divide_experts(new_model("llama"), mesh)
+
+
+def test_what_cannot_be_divided_is_refused() -> None:
+    on_ranks(3, _refusals)

@@ -61,7 +61,7 @@ def divide_context(model: Transformer, mesh: DeviceMesh) -> Transformer:
     behave(model, _DividedTexts)
     for module in list(model.modules()):
         if isinstance(module, Stack):
-            behave(module, _GatheringStack, group=group)
+            behave(module, _GatheringStack, context_group=group)
     return model
 
 
@@ -136,7 +136,7 @@ class _GatheredKeys:
 class _GatheringStack:
     """Of a stack: its attention sees the keys of the whole row, by rules about places in it."""
 
-    group: ProcessGroup
+    context_group: ProcessGroup
     config: configs.Stack
 
     def forward(
@@ -148,7 +148,7 @@ class _GatheringStack:
         memory: Memory | None = None,
         rule: masks.Predicate | None = None,
     ) -> Tensor:
-        keys = _GatheredKeys(positions, self.group)
+        keys = _GatheredKeys(positions, self.context_group)
         return super().forward(hidden, positions, None, keys, memory, rule)  # type: ignore[misc]
 
     def _mask(

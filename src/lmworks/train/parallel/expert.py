@@ -38,25 +38,29 @@ def divide_experts(model: Transformer, mesh: DeviceMesh) -> Transformer:
         for number in range(experts):
             if number // share != mesh.get_local_rank():
                 mixture.experts[number] = None  # type: ignore[assignment]
-        behave(mixture, _DividedExperts, group=mesh.get_group())
+        behave(mixture, _DividedExperts, expert_group=mesh.get_group())
     return model
 
 
 class _DividedExperts:
     """Of a mixture whose experts are elsewhere, but for its own."""
 
-    group: ProcessGroup
+    expert_group: ProcessGroup
     experts: nn.ModuleList
 
     def run(self, pieces: Sequence[Tensor]) -> list[Tensor]:
         """`MixtureOfExperts.run`, on this device's pieces (count, width), one for each expert there is."""
-        devices = self.group.size()
+        devices = self.expert_group.size()
         share = len(pieces) // devices
         sizes = torch.tensor([len(piece) for piece in pieces], device=pieces[0].device)  # (experts,)
         even = [share] * devices
-        arriving = all_to_all(sizes, self.group, even, even).view(devices, share)  # of each device, for each own expert
+        arriving = all_to_all(sizes, self.expert_group, even, even).view(
+            devices, share
+        )  # of each device, for each own expert
         sent, received = sizes.view(devices, share).sum(dim=1).tolist(), arriving.sum(dim=1).tolist()
-        tokens = exchange(torch.cat(list(pieces)), self.group, sent, received)  # (arrived, width), by device and expert
+        tokens = exchange(
+            torch.cat(list(pieces)), self.expert_group, sent, received
+        )  # (arrived, width), by device and expert
         # All of an expert's tokens together, the devices in order; and back.
         order = torch.arange(share, device=sizes.device).repeat(devices).repeat_interleave(arriving.flatten())
         order = order.argsort(stable=True)
@@ -64,4 +68,4 @@ class _DividedExperts:
         by_expert = tokens[order].split(arriving.sum(dim=0).tolist())
         # An expert without tokens runs too: its gradient is zero and not absent, on whatever device its copies are.
         made = torch.cat([expert(piece) for expert, piece in zip(own, by_expert, strict=True)])
-        return [exchange(made[order.argsort()], self.group, received, sent)]
+        return [exchange(made[order.argsort()], self.expert_group, received, sent)]

@@ -13,11 +13,13 @@ def behave(module: nn.Module, behaviour: type, **attributes: Any) -> None:
     """Puts the methods of `behaviour` before those of the module's class, for this module alone.
 
     `attributes` are set on the module, for these methods to read. Parameters, their names and all that `isinstance`
-    knew of the module stay.
+    knew of the module stay. ValueError for an attribute that is there already with another value.
     """
-    module.__class__ = _joined(behaviour, type(module))
     for name, value in attributes.items():
+        if module.__dict__.get(name, value) is not value:
+            raise ValueError(f"{type(module).__name__} has another {name} already")
         object.__setattr__(module, name, value)
+    module.__class__ = _joined(behaviour, type(module))
 
 
 @cache

@@ -103,19 +103,19 @@ def divide_tensors(model: Transformer, mesh: DeviceMesh, sequence: bool = False)
     _divide_parameters(model, mesh, shared)
     for region in regions:
         within = _SequenceRegion if sequence else _Region
-        behave(region, within, group=group)
+        behave(region, within, tensor_group=group)
         if isinstance(region, Attention):
-            behave(region, _Heads, group=group, own_heads=_own_heads(region.config, mesh))
+            behave(region, _Heads, tensor_group=group, own_heads=_own_heads(region.config, mesh))
     if sequence:
         for stack in stacks:
-            behave(stack, _DividedSequence, group=group, begins=True, ends=True)
+            behave(stack, _DividedSequence, tensor_group=group, begins=True, ends=True)
     vocabulary = model.config.embedding.vocabulary
     for module in list(model.modules()):
         if isinstance(module, LanguageModelHead | MaskedLanguageModelHead):
-            behave(module, DividedHead, group=group, vocabulary=vocabulary)
+            behave(module, DividedHead, tensor_group=group, vocabulary=vocabulary)
     if (tokens := model.embedding.tokens) is not None:  # not on a later stage of a pipeline
         first = -(-vocabulary // mesh.size()) * mesh.get_local_rank()
-        behave(tokens, VocabularyEmbedding, group=group, first=first)
+        behave(tokens, VocabularyEmbedding, tensor_group=group, first=first)
     return model
 
 
@@ -137,32 +137,32 @@ def _check(config: configs.ModelConfig, devices: int) -> None:
 class _Region:
     """A part whose input and output are whole, and inside of which each device does a part of the work."""
 
-    group: ProcessGroup
+    tensor_group: ProcessGroup
 
     def forward(self, hidden: Tensor, *others: Any) -> Tensor:
         return self._leave(super().forward(self._enter(hidden), *others))  # type: ignore[misc]
 
     def _enter(self, hidden: Tensor) -> Tensor:
-        return enter(hidden, self.group)
+        return enter(hidden, self.tensor_group)
 
     def _leave(self, partial_sum: Tensor) -> Tensor:
-        return add(partial_sum, self.group)
+        return add(partial_sum, self.tensor_group)
 
 
 class _SequenceRegion(_Region):
     """The same between norms and residuals that are divided along the sequence."""
 
     def _enter(self, hidden: Tensor) -> Tensor:
-        return gather(hidden, self.group, LENGTH)
+        return gather(hidden, self.tensor_group, LENGTH)
 
     def _leave(self, partial_sum: Tensor) -> Tensor:
-        return add_and_divide(partial_sum, self.group, LENGTH)
+        return add_and_divide(partial_sum, self.tensor_group, LENGTH)
 
 
 class _Heads:
     """Of an attention that is a region: what else of its inputs is divided by heads, or shared by them."""
 
-    group: ProcessGroup
+    tensor_group: ProcessGroup
     own_heads: slice
     config: configs.Attention
     _enter: Callable[[Tensor], Tensor]
@@ -174,7 +174,7 @@ class _Heads:
         return super().forward(hidden, context)  # type: ignore[misc]
 
     def cross(self, hidden: Tensor, memory: Memory, layer: int) -> Tensor:
-        memory = replace(memory, hidden=enter(memory.hidden, self.group))
+        memory = replace(memory, hidden=enter(memory.hidden, self.tensor_group))
         return self._leave(super().cross(self._enter(hidden), memory, layer))  # type: ignore[misc]
 
 
@@ -185,14 +185,16 @@ class _DividedSequence:
     ends    whether it is the last one; what others give stays divided
     """
 
-    group: ProcessGroup
+    tensor_group: ProcessGroup
     begins: bool
     ends: bool
 
     def forward(self, hidden: Tensor, *others: Any, **more: Any) -> Tensor:
-        hidden = divide(hidden, self.group, LENGTH) if self.begins else hidden  # (batch, length / devices, width)
+        hidden = (
+            divide(hidden, self.tensor_group, LENGTH) if self.begins else hidden
+        )  # (batch, length / devices, width)
         hidden = super().forward(hidden, *others, **more)  # type: ignore[misc]
-        return join(hidden, self.group, LENGTH) if self.ends else hidden
+        return join(hidden, self.tensor_group, LENGTH) if self.ends else hidden
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ class VocabularyEmbedding:
     """Of an `nn.Embedding` whose `weight` holds the rows from `first` on: other tokens' vectors are other devices'."""
 
     first: int
-    group: ProcessGroup
+    tensor_group: ProcessGroup
     weight: Tensor
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ class VocabularyEmbedding:
         rows = ids - self.first
         mine = (rows >= 0) & (rows < len(self.weight))
         vectors = F.embedding(rows.where(mine, 0), self.weight) * mine[..., None]  # (…, width)
-        return add(vectors, self.group)
+        return add(vectors, self.tensor_group)
 
 
 class DividedProjection(NamedTuple):
@@ -63,11 +63,11 @@ class DividedHead:
     """Of a head whose last projection, and its bias, are divided."""
 
     vocabulary: int
-    group: ProcessGroup
+    tensor_group: ProcessGroup
 
     def projection_to_vocabulary(self, tokens: Tensor) -> DividedProjection:
         whole = super().projection_to_vocabulary(tokens)  # type: ignore[misc]
-        return DividedProjection(*whole, vocabulary=self.vocabulary, group=self.group)
+        return DividedProjection(*whole, vocabulary=self.vocabulary, group=self.tensor_group)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ th { text-align: left; font-weight: 600; border-bottom: 2px solid var(--line); p
 td { border-bottom: 1px solid var(--line); padding: 4px 16px 4px 0; vertical-align: top; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 figure { margin: 24px 0; }
-figure svg { display: block; max-width: 100%; min-width: 520px; height: auto; }
+figure svg { display: block; max-width: 100%; height: auto; }
 @media (max-width: 640px) {
   main { padding: 24px 16px 64px; }
   h1 { font-size: 28px; line-height: 36px; }
@@ -252,10 +252,10 @@ def heat_map(rows: Mapping[str, Mapping[str, float]], *, label: str) -> str:
 
 
 def _axes(x: str, y: str, height: float = 3.6) -> tuple[Any, Any]:
-    """`height` in inches; the width is 7."""
+    """`height` in inches; the width is 5.6, so that the letters can be read where a phone shrinks the figure."""
     from matplotlib.figure import Figure as Canvas  # not pyplot: no global state, no display
 
-    figure = Canvas(figsize=(7, height), layout="constrained")
+    figure = Canvas(figsize=(5.6, height), layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel(x)
     axes.set_ylabel(y)

@@ -60,7 +60,7 @@ def samples_of(run: Run, beginnings: Sequence[Sequence[int]]) -> Callable[[], li
     stop = run.checkpoint.chat.stop_ids if spoken else tokenizer.eos_ids
 
     def said() -> list[tuple[str, str]]:
-        found = [continue_text(run.model, ids, _SAID, stop, TEMPERATURE) for ids in beginnings]
+        found = [continue_text(run.model, ids, _SAID, stop, TEMPERATURE, seed) for seed, ids in enumerate(beginnings)]
         return [
             (tokenizer.decode(ids, False), tokenizer.decode(answer, False))
             for ids, answer in zip(beginnings, found, strict=True)

@@ -102,9 +102,7 @@ def _step(run: Run, log: RunLog | NoLog) -> StepGradients | None:
     """One step of the optimizers; None where its batches were left out."""
     here = run.position
     batches = [next(run.loader) for _ in range(min(here.multiple, run.loader.steps - here.cursor))]
-    examples = [
-        run.objective.examples(batch, seed=run.seed + here.cursor + number) for number, batch in enumerate(batches)
-    ]
+    examples = [run.examples(batch, run.seed + here.cursor + number) for number, batch in enumerate(batches)]
     # How much noisier a part of the step is than the whole is what a ramp goes by.
     at_least = 1 if run.config.ramp is None else 2
     got = compute_gradients(
@@ -127,7 +125,7 @@ def _step(run: Run, log: RunLog | NoLog) -> StepGradients | None:
     run.average.update(here.step)
     here.step += 1
     here.targets += got.targets
-    here.tokens += int(run.ranks.total([sum(batch.tokens for batch in batches)])[0])
+    here.tokens += int(run.ranks.total([sum(batch.tokens for batch in batches)])[0]) // run.config.parallel.context
     _grow(run, got, log)
     return replace(got, rate=rate)
 

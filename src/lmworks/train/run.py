@@ -16,7 +16,8 @@ from lmworks.train.guards import Guard
 from lmworks.train.loss_scale import LossScale
 from lmworks.train.noise_scale import NoiseScale
 from lmworks.train.objectives.objective import Objective
-from lmworks.train.parallel.arranging import arrange, check_ranks
+from lmworks.train.parallel.arranging import arrange, check
+from lmworks.train.parallel.context import divide_sequence
 from lmworks.train.parallel.ranks import ALONE, Ranks
 from lmworks.train.validating import Validation
 from lmworks.train.weights import Weights
@@ -93,7 +94,7 @@ class Run:
 
     def __post_init__(self) -> None:
         config = self.config
-        check_ranks(self.ranks, config.parallel, self.loader)
+        check(self.ranks, config, self.loader, self.objective)
         if self.ranks.mesh is not None:
             self.device = self.ranks.device
         if not self.ranks.first:
@@ -104,6 +105,11 @@ class Run:
         self.scale, self.noise, self.guard = LossScale.of(config.precision), NoiseScale(), Guard(config.guard)
         saving = config.checkpoint
         self.checkpoints = Checkpoints(self.folder / "checkpoints", saving.keep, saving.background, self.ranks)
+
+    def examples(self, batch: Any, seed: int) -> Any:
+        """What this process learns from of a batch of the loader."""
+        made = self.objective.examples(batch, seed=seed)
+        return made if self.config.parallel.context == 1 else divide_sequence(made, self.ranks.along("context"))
 
     def save(self) -> None:
         """A checkpoint of this moment, from which another process goes on to the same end."""

@@ -8,11 +8,12 @@ On several processes each holds parts of the weights, or of their masters; the o
 tensors and do not know.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
@@ -21,6 +22,7 @@ from lmworks.train.optimizers.building import build_optimizers
 from lmworks.train.parallel import data
 from lmworks.train.parallel.parts import Part, find_holders, gather_whole, local, part_of, whole_of
 from lmworks.train.parallel.ranks import ALONE, Ranks
+from lmworks.train.parallel.sharding import release
 from lmworks.train.parallel.shards import Shard
 from lmworks.train.precision import DTYPES
 
@@ -59,13 +61,13 @@ class Weights:
     def __init__(
         self, model: nn.Module, optimizer: configs.Optimizer, precision: configs.Precision, ranks: Ranks = ALONE
     ) -> None:
-        self.ranks, self._group, zero = ranks, ranks.replicas, ranks.config.zero
-        self.summed = self._group is not None and zero >= 2
-        self._divided = self._group is not None and zero == 1
+        self.model, self.ranks, self.dtype = model, ranks, DTYPES[precision]
+        self.summed = ranks.replicas is not None and ranks.config.zero >= 2
+        self._divided = ranks.replicas is not None and ranks.config.zero == 1
         self.low = precision != "float32" and not self.summed
         given = {name: p.detach() for name, p in model.named_parameters()}
         if not self.summed:
-            model.to(DTYPES[precision])
+            model.to(self.dtype)
         self.weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.weights:
             raise ValueError("no weight of the model requires a gradient: there is nothing to train")
@@ -75,11 +77,14 @@ class Weights:
             for name, weight in frozen.items()
         }
         if self.low:
-            self.masters = {n: self._mine(local(given[n])).to(torch.float32, copy=self._divided) for n in self.weights}
+            self.masters = {
+                name: self._mine(name, local(given[name])).to(torch.float32, copy=self._divided)
+                for name in self.weights
+            }
         else:
-            self.masters = {name: self._mine(local(weight)) for name, weight in self.weights.items()}
+            self.masters = {name: self._mine(name, local(weight)) for name, weight in self.weights.items()}
         self._name_of = {master: name for name, master in self.masters.items()}
-        self.parts = {name: self._part_of(weight) for name, weight in self.weights.items()}
+        self.parts = {name: self._part_of(name, weight) for name, weight in self.weights.items()}
         self._held = find_holders(self.parts, dict.fromkeys(self.parts, torch.float32), ranks)
         self._held_frozen = find_holders(
             {name: part_of(p) for name, p in frozen.items()}, {name: w.dtype for name, w in self.frozen.items()}, ranks
@@ -88,17 +93,25 @@ class Weights:
         self._rates = [[group["lr"] for group in each.param_groups] for each in self.optimizers]
         self._sums: dict[str, Tensor] = {}  # float32 gradients of the parts before this one, or of all ranks
 
-    def _rows(self, rows: int) -> tuple[int, int]:
+    def _rows(self, name: str, rows: int) -> tuple[int, int]:
         """The first row of a weight that this process updates, and how many."""
-        replica = self._group.rank() if self._group is not None and self._divided else 0
-        return data.share(rows, self.ranks.config.shards, replica) if self._divided else (0, rows)
+        group = self.ranks.replicas_of(name)
+        return (0, rows) if group is None or not self._divided else data.share(rows, group.size(), group.rank())
 
-    def _mine(self, weight: Tensor) -> Tensor:
-        return weight.narrow(0, *self._rows(len(weight))) if self._divided else weight
+    def _mine(self, name: str, weight: Tensor) -> Tensor:
+        return weight.narrow(0, *self._rows(name, len(weight))) if self._divided else weight
 
-    def _part_of(self, weight: Tensor) -> Part:
+    def _part_of(self, name: str, weight: Tensor) -> Part:
         part = part_of(weight)
-        return part.rows(*self._rows(part.size[0])) if self._divided else part
+        return part.rows(*self._rows(name, part.size[0])) if self._divided else part
+
+    def _by_replicas(self, names: Iterable[str]) -> dict[dist.ProcessGroup, list[str]]:
+        """Names of weights by who holds the same and sees other tokens; those that nobody else holds are left out."""
+        found: dict[dist.ProcessGroup, list[str]] = {}
+        for name in names:
+            if (group := self.ranks.replicas_of(name)) is not None:
+                found.setdefault(group, []).append(name)
+        return found
 
     # -----------------------------------------------------------------------------------------------------------------
     # Gradients
@@ -125,20 +138,21 @@ class Weights:
 
     def sum_over_ranks(self) -> None:
         """From gradients of this process's tokens to those of all, after the last part. All processes call it."""
-        if self._group is None or self.summed:
+        if self.ranks.replicas is None or self.summed:
             return
         self.accumulate()
         mine = dict(self.gradients())
-        names = data.agreed_names(mine, self.weights, self._group)
-        for name in names:
-            if name not in mine:
-                mine[name] = torch.zeros_like(local(self.weights[name]), dtype=torch.float32)
-        if self._divided:
-            shares = data.sum_and_divide((self._given_up(mine, name) for name in names), self._group)
-            self._sums = dict(zip(names, shares, strict=True))
-        else:
-            data.sum_gradients([mine[name] for name in names], self._group)
-            self._sums = {name: mine[name] for name in names}
+        for group, of_group in self._by_replicas(self.weights).items():
+            names = data.agreed_names(mine, of_group, group, self.ranks.device)
+            for name in names:
+                if name not in mine:
+                    mine[name] = torch.zeros_like(local(self.weights[name]), dtype=torch.float32)
+            if self._divided:
+                shares = data.sum_and_divide((self._given_up(mine, name) for name in names), group)
+                self._sums.update(zip(names, shares, strict=True))
+            else:
+                data.sum_gradients([mine[name] for name in names], group)
+                self._sums.update({name: mine[name] for name in names})
 
     def _given_up(self, gradients: dict[str, Tensor], name: str) -> Tensor:
         self._sums.pop(name, None)
@@ -166,7 +180,7 @@ class Weights:
         then it is the mean of their squared norms, at the harmonic mean of their counts, which is what its expectation
         |G|² + tr(Σ) / count goes by. Nothing is known where experts have seen the tokens of other replicas.
         """
-        if self._group is None or self.summed:
+        if self.ranks.replicas is None or self.summed:
             (seen,) = self.ranks.total([count])
             norm = float(self.gradient_norm()) / scale
             return (seen, (norm * targets / seen) ** 2) if 0 < seen < targets else None
@@ -207,26 +221,32 @@ class Weights:
             if self.low:
                 for name, _ in bucket:
                     self.masters[name].grad = None
-                    self._mine(local(self.weights[name])).copy_(self.masters[name])
+                    self._mine(name, local(self.weights[name])).copy_(self.masters[name])
                     self.weights[name].grad = None
                     self._sums.pop(name, None)
-        if self._group is not None and self._divided:
-            data.gather_weights([local(self.weights[name]) for name, _ in gradients], self._group)
+        self._gather(name for name, _ in gradients)
+
+    def _gather(self, names: Iterable[str]) -> None:
+        """The rows that other replicas updated."""
+        if self._divided:
+            for group, of_group in self._by_replicas(names).items():
+                data.gather_weights([local(self.weights[name]) for name in of_group], group)
 
     @contextmanager
     def showing(self, others: Mapping[str, Tensor]) -> Iterator[None]:
         """Inside of the block the model computes with `others`, which are divided as the masters are, and after it with
         what it had, to the bit. All processes enter it."""
         with torch.no_grad():
+            release(self.model)
             own = {name: local(weight).clone() for name, weight in self.weights.items()}
             for name, other in others.items():
-                self._mine(local(self.weights[name])).copy_(other)
-            if self._group is not None and self._divided:
-                data.gather_weights([local(self.weights[name]) for name in others], self._group)
+                self._mine(name, local(self.weights[name])).copy_(other)
+            self._gather(others)
         try:
             yield
         finally:
             with torch.no_grad():
+                release(self.model)
                 for name, weight in self.weights.items():
                     local(weight).copy_(own[name])
 
@@ -234,8 +254,8 @@ class Weights:
         """The whole tensor of which the processes hold `values`, as they hold a master, and which part is here."""
         name = self._name_of[master]
         weight = self.weights[name]
-        if self._group is not None and self._divided:
-            values = data.gather_rows(values, len(local(weight)), self._group)
+        if self._divided and (group := self.ranks.replicas_of(name)) is not None:
+            values = data.gather_rows(values, len(local(weight)), group)
         return whole_of(values, weight), self.parts[name].slices
 
     # -----------------------------------------------------------------------------------------------------------------
@@ -299,9 +319,8 @@ class Weights:
                 raise ValueError(f"the saved weights are of another model: the shape of {name} differs")
             master.copy_(masters[name][part.slices])
             if self.low:
-                self._mine(local(self.weights[name])).copy_(master)
-        if self._group is not None and self._divided:
-            data.gather_weights([local(weight) for weight in self.weights.values()], self._group)
+                self._mine(name, local(self.weights[name])).copy_(master)
+        self._gather(self.weights)
         for each in self.optimizers:
             each.state.clear()
         owners = {name: number for number, each in enumerate(self.optimizers) for name in self._names_of(each)}

@@ -24,9 +24,22 @@ LAYOUTS = {
     "zero 1": ParallelConfig(data=2, zero=1),
     "zero 2": ParallelConfig(data=2, zero=2),
     "zero 3": ParallelConfig(data=2, zero=3),
+    "tensor": ParallelConfig(tensor=2),
+    "sequence": ParallelConfig(tensor=2, sequence_parallel=True),
+    "context": ParallelConfig(context=2),
+    "pipeline": ParallelConfig(pipeline=2),
+    "context, zero 1": ParallelConfig(context=2, zero=1),
     "data of 4": ParallelConfig(data=4),
     "zero 1 of 4": ParallelConfig(data=4, zero=1),
     "zero 3 of 4": ParallelConfig(data=4, zero=3),
+    "data, tensor": ParallelConfig(data=2, tensor=2, sequence_parallel=True),
+    "zero 1, tensor": ParallelConfig(data=2, zero=1, tensor=2),
+    "zero 3, tensor": ParallelConfig(data=2, zero=3, tensor=2),
+    "zero 2, pipeline": ParallelConfig(data=2, zero=2, pipeline=2),
+    "zero 1, pipeline": ParallelConfig(data=2, zero=1, pipeline=2),
+    "zero 3, context": ParallelConfig(data=2, zero=3, context=2),
+    "tensor, pipeline": ParallelConfig(tensor=2, pipeline=2, schedule="gpipe"),
+    "context, tensor": ParallelConfig(context=2, tensor=2, sequence_parallel=True),
 }
 # Batches of 6: of four processes two have a sequence more than the others.
 CASES: dict[str, dict[str, Any]] = {
@@ -58,7 +71,7 @@ def first_and_last(dataset: Path, folder: Path, parallel: ParallelConfig, case: 
     """The gradients of the first step, whole, and the weights, losses and position after four."""
     run = run_of(dataset, folder, parallel, **CASES[case])
     got = compute_gradients(
-        run.model, run.weights, run.objective, [run.loader.batch(0)], run.config.part, 1.0, run.device
+        run.model, run.weights, run.objective, [run.examples(run.loader.batch(0), 0)], run.config.part, 1.0, run.device
     )
     gradients = run.weights.whole(dict(run.weights.gradients()))
     position = train(run)

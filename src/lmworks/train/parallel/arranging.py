@@ -7,26 +7,43 @@ from typing import Any
 
 from lmworks.model.transformer import Transformer
 from lmworks.train.config import TrainConfig
-from lmworks.train.parallel.config import ParallelConfig
-from lmworks.train.parallel.ranks import REPLICAS, Ranks
+from lmworks.train.objectives.objective import Objective
+from lmworks.train.parallel.context import check_objective, divide_context, places
+from lmworks.train.parallel.expert import divide_experts
+from lmworks.train.parallel.pipeline import pipelined
+from lmworks.train.parallel.pipeline_split import split
+from lmworks.train.parallel.ranks import Ranks
 from lmworks.train.parallel.sharding import divide_weights
+from lmworks.train.parallel.tensor import divide_tensors
 from lmworks.train.precision import DTYPES
 from lmworks.train.recomputing import blocks, recompute
 
 
 def arrange(model: Transformer, config: TrainConfig, ranks: Ranks) -> Transformer:
-    """What this process computes of `model`, which is changed in place."""
+    """What this process computes of `model`, which is changed in place. ValueError for what cannot be divided like
+    that."""
+    parallel = config.parallel
+    if parallel.pipeline > 1:
+        model = split(model, parallel, ranks.along("pipeline").get_local_rank())
+    if parallel.tensor > 1:
+        model = divide_tensors(model, ranks.along("tensor"), parallel.sequence_parallel)
+    if ranks.expert_mesh is not None:
+        model = divide_experts(model, ranks.expert_mesh["expert"])
+    if parallel.context > 1:
+        model = divide_context(model, ranks.along("context"))
     model = recompute(model, config.recompute)
     if config.compile:
         for block in blocks(model):
             block.compile()
-    if config.parallel.zero >= 2 and ranks.replicas is not None:
-        model = divide_weights(model, ranks.along(REPLICAS), config.parallel.zero, DTYPES[config.precision])
+    if parallel.zero >= 2 and parallel.shards > 1:
+        model = divide_weights(model, ranks, DTYPES[config.precision])
     return model
 
 
-def check_ranks(ranks: Ranks, parallel: ParallelConfig, loader: Any) -> None:
-    """ValueError for processes that are not laid out as the config says, and for a loader of other rows."""
+def check(ranks: Ranks, config: TrainConfig, loader: Any, objective: Objective[Any]) -> None:
+    """ValueError, or TypeError for an objective, where processes are not laid out as the config says, the loader makes
+    other rows than theirs, or the layout cannot do what the run asks for."""
+    parallel = config.parallel
     if ranks.config != parallel:
         raise ValueError(
             f"`parallel` lays the run out over {parallel.devices} processes, and `ranks` are {ranks.config.devices}: "
@@ -37,4 +54,15 @@ def check_ranks(ranks: Ranks, parallel: ParallelConfig, loader: Any) -> None:
         raise ValueError(
             f"the loader makes the rows of rank {rows[0]} of {rows[1]}, this is rank {ranks.rows[0]} of "
             f"{ranks.rows[1]} of `parallel.data`: make it with Loader(config, *ranks.rows)"
+        )
+    if parallel.context > 1:
+        check_objective(objective)
+        places(loader.config.length, parallel.context, 0)
+    if parallel.pipeline > 1:
+        pipelined(objective)
+        if config.ramp is not None:
+            raise ValueError("a ramp goes by the first part of a step, which a pipeline mixes with others: set no ramp")
+    if parallel.expert > 1 and parallel.zero < 2 and config.ramp is not None:
+        raise ValueError(
+            "a ramp goes by each replica's gradients, and experts mix them: set no ramp, or zero to 2 or 3"
         )

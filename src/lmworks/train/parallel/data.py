@@ -25,10 +25,11 @@ def share(rows: int, devices: int, device: int) -> tuple[int, int]:
     return first, min(size, rows - first)
 
 
-def agreed_names(mine: Mapping[str, Tensor], names: Iterable[str], group: dist.ProcessGroup) -> list[str]:
+def agreed_names(
+    mine: Mapping[str, Tensor], names: Iterable[str], group: dist.ProcessGroup, device: torch.device
+) -> list[str]:
     """Those of `names` of which any replica has a gradient: a batch may leave a weight out that others use."""
     names = list(names)
-    device = next(iter(mine.values())).device if mine else None
     has = torch.tensor([name in mine for name in names], dtype=torch.int32, device=device)
     dist.all_reduce(has, dist.ReduceOp.MAX, group=group)
     return [name for name, found in zip(names, has.tolist(), strict=True) if found]

@@ -13,18 +13,22 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from lmworks.train.parallel.config import ParallelConfig
 
 DIMENSIONS = ("pipeline", "data", "context", "tensor")  # the outermost first: neighbours share a machine
-REPLICAS = "replicas"  # data and context together: the same weights, other tokens
 
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
     """The processes of a run as one of them sees them. Of one process alone every method gives back what it is given.
 
-    mesh  of the dimensions `DIMENSIONS`, and `REPLICAS` flattened from two of them; None for one process.
+    mesh          of the dimensions `DIMENSIONS`; None for one process
+    replica_mesh  data and context as one dimension: processes with the same weights and other tokens
+    expert_mesh   the same processes as two, "copies" and "expert": those that have the same experts, and those among
+                  which experts are divided
     """
 
     config: ParallelConfig = field(default_factory=ParallelConfig)
     mesh: DeviceMesh | None = None
+    replica_mesh: DeviceMesh | None = None
+    expert_mesh: DeviceMesh | None = None
 
     @property
     def rank(self) -> int:
@@ -55,8 +59,15 @@ class Ranks:
 
     @property
     def replicas(self) -> dist.ProcessGroup | None:
-        """Those that hold the same weights and see other tokens; None where there is one."""
-        return None if self.config.shards == 1 or self.mesh is None else self.mesh[REPLICAS].get_group()
+        """Of `replica_mesh`; None where this process is the only one."""
+        return None if self.config.shards == 1 or self.replica_mesh is None else self.replica_mesh.get_group()
+
+    def replicas_of(self, name: str) -> dist.ProcessGroup | None:
+        """The processes that hold the same part of this weight and see other tokens; None where there is one."""
+        if self.expert_mesh is None or not of_expert(name):
+            return self.replicas
+        copies = self.expert_mesh["copies"]
+        return copies.get_group() if copies.size() > 1 else None
 
     def total(self, values: Sequence[float]) -> list[float]:
         """The sums over the replicas."""
@@ -111,8 +122,16 @@ def join(config: ParallelConfig) -> Ranks:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     mesh = init_device_mesh(device.type, tuple(getattr(config, name) for name in DIMENSIONS), mesh_dim_names=DIMENSIONS)
-    mesh["data", "context"]._flatten(REPLICAS)
-    return Ranks(config, mesh)
+    experts = None
+    if config.expert > 1:
+        shape = (config.pipeline, config.shards // config.expert, config.expert, config.tensor)
+        experts = init_device_mesh(device.type, shape, mesh_dim_names=("pipeline", "copies", "expert", "tensor"))
+    return Ranks(config, mesh, mesh["data", "context"]._flatten("replicas"), experts)
+
+
+def of_expert(name: str) -> bool:
+    """Whether a weight is one expert's, of which other processes may have others."""
+    return ".experts." in name
 
 
 def device_of_rank() -> torch.device:

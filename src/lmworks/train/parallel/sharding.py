@@ -8,25 +8,33 @@ the model's weights have in a run of one process; gradients are summed in float3
 from typing import Any
 
 import torch
-from torch.distributed.device_mesh import DeviceMesh
+from torch import nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
 from lmworks.model.transformer import Transformer
+from lmworks.train.parallel.ranks import Ranks
 from lmworks.train.recomputing import blocks
 
 
-def divide_weights(model: Transformer, mesh: DeviceMesh, zero: int, dtype: torch.dtype) -> Transformer:
-    """Divides the weights of `model`, in place, among the ranks of the one-dimensional `mesh`.
+def divide_weights(model: Transformer, ranks: Ranks, dtype: torch.dtype) -> Transformer:
+    """Divides the weights of `model`, in place, among the replicas, and those of experts that are divided already among
+    the processes that have the same.
 
-    `zero` 2 keeps what was gathered from the forward to the backward, 3 gathers it for each. `dtype` is what the model
-    computes in. Gradients are sums over the ranks.
+    With ZeRO 2 what was gathered for the forward stays until the backward, with 3 it is gathered for each. `dtype` is
+    what the model computes in. Gradients are sums over the ranks.
     """
     policy = MixedPrecisionPolicy(None, torch.float32)
     if dtype != torch.float32:
         policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
-    settings: dict[str, Any] = {"mesh": mesh, "mp_policy": policy}
+    settings: dict[str, Any] = {"mesh": ranks.replica_mesh, "mp_policy": policy}
+    reshard = ranks.config.zero == 3
     for block in blocks(model):
-        fully_shard(block, reshard_after_forward=zero == 3, **settings)
+        if ranks.expert_mesh is not None:
+            for name, module in block.named_modules():
+                if name.split(".")[-2:-1] == ["experts"]:
+                    copies = ranks.expert_mesh["copies"]
+                    fully_shard(module, mesh=copies, mp_policy=policy, reshard_after_forward=reshard)
+        fully_shard(block, reshard_after_forward=reshard, **settings)
     # The ends stay gathered from the forward to the backward: a tied table is what both begin with.
     fully_shard(model, reshard_after_forward=False, **settings)
     register_fsdp_forward_method(model, "hidden")  # what objectives call, besides the model itself
@@ -34,10 +42,18 @@ def divide_weights(model: Transformer, mesh: DeviceMesh, zero: int, dtype: torch
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
+    model.gathers_once = ranks.config.zero == 2  # type: ignore[assignment] - for `keep_gathered`
     return model
 
 
+def release(model: nn.Module) -> None:
+    """Let go of what is gathered, before divided weights are changed by other hands than a step's."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def keep_gathered(model: Transformer, keep: bool) -> None:
-    """Whether the next backward leaves the weights gathered, for the next part of the step (ZeRO 2)."""
-    if isinstance(model, FSDPModule):
+    """Whether the next backward leaves weights that ZeRO 2 divides gathered, for the next part of the step."""
+    if isinstance(model, FSDPModule) and model.gathers_once:
         model.set_reshard_after_backward(not keep)

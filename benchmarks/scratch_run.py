@@ -129,7 +129,8 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     print(f"  the model without the documents: {alone}")
     return {
         "minutes": options.minutes, "seconds": seconds, "metrics": dict(metrics), "curve": rows, "steps": steps,
-        "kills": kills, "gone_on": gone_on, "compared": found, "question": options.question, "answer": said, "answer_alone": alone,
+        "kills": kills, "gone_on": gone_on, "compared": found, "question": options.question, "answer": said,
+        "answer_alone": alone,
     }  # fmt: skip
 
 

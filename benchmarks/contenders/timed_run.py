@@ -62,7 +62,8 @@ class Outcome:
 def run_for(experiment: Experiment, folder: Path, tell: Callable[[str], None] = print) -> Outcome:
     """Measures some steps of the run in `folder`/trial, then takes as many in `folder`/run as the minutes allow."""
     began = time.perf_counter()
-    first, each, validation = _measured(experiment, folder / "trial")
+    for name in ("compiling", "trial"):  # what the first one compiles is kept for the others
+        first, each, validation = _measured(experiment, folder / name)
     trial_seconds = time.perf_counter() - began
     left = SPARE * 60 * experiment.minutes - first - (experiment.validations + 1) * validation
     steps = max(int(left / each), experiment.validations)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rich.tree import Tree
@@ -17,13 +17,20 @@ from lmworks.report import shown
 from lmworks.system import read_interaction
 
 
-def trace(workspace: Path, target: str) -> Tree:
-    """The tree of an answer (by id), a stage (by name) or an artefact (by folder).
+def trace(workspace: Path | None, target: str) -> Tree:
+    """The tree of an answer (by id) or a stage (by name) of a workspace, or of any artefact (by folder), whose parents
+    are looked for in the workspace and beside it.
 
     Raises FileNotFoundError that names what there is when the target is none of these.
     """
     if (Path(target) / MANIFEST).is_file():
-        return _artefact_tree(Path(target), _by_content_hash(workspace))
+        folder = Path(target).resolve()
+        return _artefact_tree(folder, {**_beside(folder), **({} if workspace is None else _by_content_hash(workspace))})
+    if workspace is None:
+        raise FileNotFoundError(
+            f"{target} is no folder that a stage made (it has no {MANIFEST}), and no system was built in this folder; "
+            "name an artefact's folder, or a system's with --workspace"
+        )
     current = read_current(workspace)
     artefacts = _by_content_hash(workspace)
     if target in current.stages:
@@ -34,8 +41,16 @@ def trace(workspace: Path, target: str) -> Tree:
 
 
 def _by_content_hash(workspace: Path) -> dict[str, Path]:
-    folders = [path.parent for path in workspace.glob(f"stages/*/[!.]*/{MANIFEST}")]
-    return {read_manifest(folder).content_hash: folder for folder in folders}
+    return _hashed(workspace.glob(f"stages/*/[!.]*/{MANIFEST}"))
+
+
+def _beside(folder: Path) -> dict[str, Path]:
+    """What stages that were run alone left where they left this."""
+    return _hashed(folder.parent.glob(f"[!.]*/{MANIFEST}"))
+
+
+def _hashed(manifests: Iterable[Path]) -> dict[str, Path]:
+    return {read_manifest(path.parent).content_hash: path.parent for path in manifests}
 
 
 def _answer_tree(current: Current, answer: Answer, artefacts: Mapping[str, Path]) -> Tree:
@@ -75,7 +90,7 @@ def _citation_tree(node: Tree, citation: Verdict, documents: DocumentStore) -> N
 
 def _artefact_tree(folder: Path, artefacts: Mapping[str, Path], *, deep: bool = True) -> Tree:
     manifest: Manifest = read_manifest(folder)
-    name = folder.parent.name
+    name = folder.parent.name if folder.name == manifest.key else folder.name  # in a workspace, or alone
     tree = Tree(
         f"[bold]{shown(name)}[/bold] ({manifest.stage} v{manifest.version}) content {manifest.content_hash[:12]}"
     )

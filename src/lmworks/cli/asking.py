@@ -1,5 +1,6 @@
 """Verbs that ask a built system and explain what it said: ask, lineage."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -44,11 +45,16 @@ def lineage(
 ) -> None:
     """Show where an answer or an artefact comes from: spans, documents, settings, weights, evaluation.
 
-    Example: `lmworks lineage index`
+    A folder that a stage made alone needs no built system: what it was made from is looked for beside it.
+
+    Examples: `lmworks lineage index` · `lmworks lineage pretrained`
     """
     from lmworks.lineage import trace
 
-    new_console().print(trace(workspace or last_workspace(), target))
+    if workspace is None:
+        with suppress(FileNotFoundError):  # a folder needs none, and `trace` says what else does
+            workspace = last_workspace()
+    new_console().print(trace(workspace, target))
 
 
 def show_answer(console: "Console", answer: "Answer", system: str) -> None:

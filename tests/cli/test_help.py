@@ -12,6 +12,7 @@ from lmworks.cli.main import app
 from lmworks.config import described
 from lmworks.serve.config import ServeConfig
 from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
+from lmworks.train.sweeping.config import SweepConfig
 
 ROOT = typer.main.get_command(app)
 
@@ -27,6 +28,7 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 COMMANDS = dict(commands(ROOT))
 DESCRIBED = {
     ("serve",): (ServeConfig,),
+    ("sweep",): (SweepConfig,),
     ("tokenizer", "train"): (BpeConfig, WordPieceConfig, UnigramConfig),
 }
 

@@ -1,6 +1,7 @@
 """A sweep from its inputs to its report: the law behind the runs comes back, and a kill costs one run at most."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,18 @@ from byte_tokenizer import byte_tokenizer
 from lmworks.artefact import StageResult
 from lmworks.build import run_alone
 from lmworks.records import Unscored
+from lmworks.train.planning.fitting import FittedLaw
 from lmworks.train.planning.own_law import read_law
 from lmworks.train.planning.plan import PlanConfig, make_plan
+from lmworks.train.planning.runs import Interval
 from lmworks.train.planning.scaling_laws import ParametricLaw
 from lmworks.train.sweeping import stage
-from lmworks.train.sweeping.findings import Trained, find
+from lmworks.train.sweeping.findings import Trained, doubts, find
 from token_cases import write_dataset
 from training_cases import SPECIAL, write_text_dataset
 
 LAW = ParametricLaw(E=1.2, A=25.0, B=60.0, alpha=0.28, beta=0.31)
+RUN = Trained("N1-D1", 10**6, 10**7, 3.0, 3.0, None, 64, 2, 8, 200, 1e-3, 1.0, None)
 SETTINGS = ["flops=2e13", "length=32", "sizes=4", "lengths=4"]
 
 
@@ -134,6 +138,19 @@ def test_noise_widens_the_interval_of_what_is_foretold():
     assert wide.high - wide.low > 10 * (narrow.high - narrow.low)
     assert abs(error) < 0.05
     assert find(runs(3e-3)[::-1]).error == (error, wide)
+
+
+def test_a_law_that_says_nothing_beyond_its_runs_is_doubted():
+    """Runs that have not left the plateau on which every training begins are fitted by numbers that are none."""
+
+    def told(law):
+        interval = Interval(law.exponent, law.exponent)
+        return doubts(FittedLaw(law, {"exponent": interval}, (law,), 0.0, 12), [RUN])
+
+    assert told(LAW) == []
+    assert ["E is nothing" in doubt for doubt in told(replace(LAW, E=1e-9))] == [True]
+    assert ["alpha is 29.8" in doubt for doubt in told(replace(LAW, alpha=29.8))] == [True]
+    assert ["beta is 3" in doubt for doubt in told(replace(LAW, beta=3.0))] == [True]
 
 
 def test_runs_without_a_law_say_why(inputs, tmp_path, monkeypatch, no_checks):

@@ -34,8 +34,8 @@ class SweepConfig:
 
     minutes: float | None = None
     flops: float | None = None
-    sizes: int = 5
-    lengths: int = 4
+    sizes: int = 4
+    lengths: int = 3
     smallest: int | None = None
     largest: int | None = None
     factor: float = 2.0

@@ -15,6 +15,8 @@ from lmworks.train.planning.scaling_laws import training_flops
 
 T = TypeVar("T")
 
+STEEPEST = 1.5  # of exponents: published ones are below 0.5 (`planning/published.py`)
+
 
 @dataclass(frozen=True, slots=True)
 class Trained:
@@ -73,6 +75,29 @@ class Findings:
             return None
         measured, expected = held_out.measured, held_out.interval
         return measured - held_out.predicted, Interval(measured - expected.high, measured - expected.low)
+
+
+def doubts(law: FittedLaw, runs: Sequence[Trained]) -> list[str]:
+    """Why a law that fits these runs may say nothing about others; in words, empty where nothing speaks against it."""
+    found = []
+    unexplained = law.law.E / min(run.loss for run in runs)
+    if unexplained < 1e-3:
+        found.append(
+            "E is nothing: the runs are too far from it to tell it, and losses of larger ones come out too low"
+        )
+    for name, varied, wanted in (("alpha", "parameters", "larger sizes"), ("beta", "tokens", "more lengths")):
+        if getattr(law.law, name) > STEEPEST:
+            found.append(
+                f"{name} is {getattr(law.law, name):.3g}, steeper than any law of language: the loss hardly depends on "
+                f"the {varied} but for the fewest, so that more minutes or {wanted} are needed"
+            )
+    if _width(law.intervals["exponent"]) > 0.5:
+        found.append("the interval of the exponent is wider than 0.5: how to divide a budget is not known yet")
+    return found
+
+
+def _width(interval: Interval) -> float:
+    return interval.high - interval.low
 
 
 def find(runs: Sequence[Trained]) -> Findings:

@@ -11,7 +11,7 @@ from lmworks.report import Figure, Section, Table
 from lmworks.train.planning.fitting import FittedLaw, HeldOut
 from lmworks.train.planning.frontier import FittedPowerLaw
 from lmworks.train.planning.quantities import readable_hours, short
-from lmworks.train.sweeping.findings import Findings, Trained
+from lmworks.train.sweeping.findings import Findings, Trained, doubts
 from lmworks.train.sweeping.ladder import Ladder
 
 FURTHER = (1, 10, 100)  # times the operations of the dearest run, for which the law is asked
@@ -105,8 +105,10 @@ def _law_section(law: FittedLaw | Unscored, runs: Sequence[Trained]) -> Section:
     )
     text = (
         f"L(N, D) = E + A / N^alpha + B / D^beta, fitted to {law.n} runs (approach 3 of Hoffmann et al. 2022). "
-        "Intervals are 95 % of 200 resamples of the runs; A and B move with their exponents, and mean little alone."
+        f"Intervals are 95 % of {len(law.resampled)} resamples of the runs; A and B move with their exponents, and "
+        "mean little alone."
     )
+    text += "".join(f"\nDoubtful: {doubt}." for doubt in doubts(law, runs))
     asked = Table(
         ("FLOPs", "best parameters", "best tokens", "per parameter", "loss", "low", "high"),
         tuple(_advice(law, times * max(run.flops for run in runs)) for times in FURTHER),
@@ -168,6 +170,7 @@ def _draw(runs: Sequence[Trained], findings: Findings) -> str:
     """Two panels as SVG, the same for the same runs."""
     import matplotlib
     from matplotlib.figure import Figure as Drawing
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
     figure = Drawing(figsize=(9.5, 4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
@@ -194,6 +197,9 @@ def _draw(runs: Sequence[Trained], findings: Findings) -> str:
     left.set_ylabel("held-out loss, nats per token")
     for axes, label, title in ((left, "tokens", "parameters"), (right, "parameters", "FLOPs")):
         axes.set(xscale="log", xlabel=label)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e0e1e6", linewidth=0.6)
         axes.legend(frameon=False, fontsize=8, title=title, title_fontsize=8)

@@ -45,6 +45,7 @@ from lmworks.progress import stage_progress
 from lmworks.recipe import Recipe, StageSpec, check_stage, making_stage
 from lmworks.report import Section, Table, to_html
 from lmworks.stages import STAGES, resolve
+from lmworks.train.parallel.launching import carry_out
 
 CURRENT = "current.json"
 REPORT = "report.html"
@@ -246,7 +247,7 @@ def _make(
             base=base,
             progress=progress,
         )
-        result = resolve(stage.run)(spec.config, context)
+        result = carry_out(stage.run, spec.config, context)
         parents = {name: done[name].manifest.content_hash for name in spec.inputs}
         files = content_digests(output, result.digests)
         manifest = Manifest(

@@ -50,12 +50,17 @@ def main() -> None:
     from lmworks.model.pulling import PullError
     from lmworks.recipe import RecipeError
     from lmworks.train.guards import TrainingStoppedError
+    from lmworks.train.parallel.launching import follow, follows, leading
 
     # Threads of OpenMP that wait by spinning take the processor from each other when anything else runs on the machine;
     # the setting is read when torch is loaded, so it stands here, before any verb imports it.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        app()
+        if follows():
+            follow()
+            return
+        with leading():
+            app()
     except (
         ConfigError, RecipeError, LockedError, PullError, TrainingStoppedError, OSError, ValueError, LookupError
     ) as error:  # fmt: skip

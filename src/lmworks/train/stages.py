@@ -27,6 +27,7 @@ from lmworks.train.dial import MEASURED_SEQUENCES, Derived, at_rate, derive
 from lmworks.train.held_out import beginnings_of, held_out_batches, samples_of, validation_on
 from lmworks.train.loop import train
 from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.parallel.ranks import join
 from lmworks.train.planning.calibration import calibrate, kept_calibration
 from lmworks.train.planning.layout import Layout
 from lmworks.train.planning.plan import Speed
@@ -128,11 +129,10 @@ def _train(
     settings: TrainConfig,
     context: StageContext,
 ) -> StageResult:
-    objective = CausalLanguageModel()
-    with Loader(config) as loader:
-        run = Run(
-            checkpoint, objective, loader, settings, context.work / "run", progress=context.progress, seed=config.seed
-        )
+    objective, ranks = CausalLanguageModel(), join(settings.parallel)
+    with Loader(config, *ranks.rows) as loader:
+        folder, seed = context.work / "run", config.seed
+        run = Run(checkpoint, objective, loader, settings, folder, progress=context.progress, seed=seed, ranks=ranks)
         run.peak_flops = _peak_flops(run, config.length)
         _observe(run, held_out, config)
         return train_and_deliver(run, context)
@@ -161,12 +161,15 @@ def train_and_deliver(run: Run, context: StageContext) -> StageResult:
     """All steps that are left; then the model and the log into the output. `run.folder` is `context.work / "run"`."""
     position = train(run)
     dtype = torch.bfloat16 if run.config.precision == "bfloat16" else torch.float32
-    _deliver(replace(run.finished(), dtype=dtype), context)
+    trained = replace(run.finished(), dtype=dtype)
+    if not run.ranks.first:
+        return StageResult()
+    _deliver(trained, context)
     section, metrics = curve_section(context.output / LOG)
     metrics |= {
         "steps": position.step,
         "targets": position.targets,
-        "parameters": sum(p.numel() for p in run.model.parameters()),
+        "parameters": sum(weight.numel() for weight in trained.weights.values()),
     }
     return StageResult(metrics=metrics, sections=(section,), digests={LOG: None})
 
@@ -185,18 +188,17 @@ def _deliver(trained: Checkpoint, context: StageContext) -> None:
 
 
 def _derived(config: PretrainConfig, tokenizer: Tokenizer, available: int, context: StageContext) -> Derived:
-    kept = context.work / _DERIVED
-    if kept.exists():
-        return from_mapping(Derived, json.loads(kept.read_text("utf-8")))
+    kept, ranks = context.work / _DERIVED, join(config.train.parallel)
     dtype = "float32" if config.train.precision == "float32" else "bfloat16"
 
     def measure(model: ModelConfig, layout: Layout, numbers: str) -> Speed:
         found = calibrate(model, layout.sequences, layout.length, dtype, progress=context.progress)
         return Speed(found.rate, found.method, whole_run=False)
 
-    derived = derive(config, tokenizer.vocabulary_size, available, measure)
-    write_json(kept, to_mapping(derived))
-    return derived
+    if ranks.first and not kept.exists():
+        write_json(kept, to_mapping(derive(config, tokenizer.vocabulary_size, available, measure)))
+    ranks.wait()
+    return from_mapping(Derived, json.loads(kept.read_text("utf-8")))
 
 
 def find_shards(context: StageContext) -> tuple[dict[str, Path], dict[str, Path]]:

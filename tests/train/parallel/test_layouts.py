@@ -49,9 +49,10 @@ CASES: dict[str, dict[str, Any]] = {
     "muon": {"optimizer": Muon(rate=3e-3)},
     "lion": {"optimizer": Lion(rate=3e-4), "recompute": "blocks", "average": 0.5},
 }
-# Of gradients of the first step, and of what four steps make of them. Muon's products and the parts of a low-precision
-# run have the 8 bits of bfloat16; signs of what is nearly 0 are Lion's, and a tenth of its weights' updates may turn.
-TOLERANCES = {"bfloat16": (1e-2, 1e-2), "muon": (1e-5, 5e-3), "lion": (1e-5, 1e-3)}
+# Relative lengths of differences: of gradients of the first step, and of what four steps make of them. A gradient of the
+# size of its rounding moves its weight by a whole step of Adam's, and turns Lion's. Muon's products, and the parts of a
+# low-precision run, have the 8 bits of bfloat16.
+TOLERANCES = {"bfloat16": (1e-2, 3e-2), "muon": (1e-5, 5e-3), "lion": (1e-5, 1e-3)}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def found(dataset, tmp_path_factory):
 def test_a_layout_gives_what_one_process_gives(layout, case, found):
     """Up to the rounding of sums in another order: of float32, or of the bfloat16 that parts are computed in."""
     expected, got = found["alone", case], found[layout, case]
-    first, later = TOLERANCES.get(case, (1e-5, 1e-5))
+    first, later = TOLERANCES.get(case, (1e-5, 1e-4))
     assert got["position"] == expected["position"]
     np.testing.assert_allclose(got["steps"], expected["steps"], rtol=later)
     for kind, most in (("gradients", first), ("weights", later)):

@@ -1,0 +1,165 @@
+"""A training stage on several processes: who starts them, and who waits.
+
+`carry_out` runs a stage. Where its config's `train.parallel` asks for several processes, it starts torchrun on this
+machine with as many workers (`worker.py`), of which each runs the stage from the same task; the first one reports
+progress as lines on its standard output and leaves its answer in a file. When a worker dies, torchrun starts all anew,
+and the run goes on from its last checkpoint. The workers' standard input is a pipe from here: when it closes, because
+the user interrupts or this process is gone, they finish their step, save and end.
+
+On a cluster the user starts torchrun on each machine, with the command line itself as its program. Then the first
+process is the one that builds, and the others wait for it to come to a training stage (`follow`). All see one disk.
+"""
+
+import json
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from lmworks.artefact import StageContext, StageResult, write_json
+from lmworks.config import from_mapping, to_mapping
+from lmworks.progress import Report
+from lmworks.train.interrupting import Interruption, interruptions
+from lmworks.train.parallel.config import ParallelConfig
+from lmworks.train.parallel.task import ANSWER, ERRORS, Answer, Task, resolve
+
+RESTARTS = 3  # of all workers, when one died
+_POLL = 0.2  # seconds between two looks at whether the user interrupts
+_PATIENCE = timedelta(days=365)  # of those that wait for a training stage
+
+
+def carry_out(stage: str, config: Any, context: StageContext) -> StageResult:
+    """The result of a stage's function, "module:name", run here or on as many processes as its config asks for.
+
+    Raises what the stage raises; ChildProcessError where its processes died more than `RESTARTS` times.
+    """
+    parallel = getattr(getattr(config, "train", None), "parallel", None)
+    if not isinstance(parallel, ParallelConfig) or parallel.devices == 1:
+        return resolve(stage)(config, context)
+    task = Task.of(stage, config, context)
+    if started_by_torchrun():
+        _hand_out(json.dumps(to_mapping(task)))
+        return task.carry_out(context.progress)
+    return _launch(task, parallel.devices, context.progress)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Workers on this machine
+
+
+def _launch(task: Task, processes: int, progress: Report) -> StageResult:
+    path = task.folder / "task.json"
+    write_json(path, task)
+    (task.folder / ANSWER).unlink(missing_ok=True)
+    with interruptions() as interruption, _torchrun(path, processes) as process:
+        for line in _lines(process, interruption):
+            _pass_on(line, progress)
+    answer = Answer.read(task.folder)
+    if answer is not None and answer.error is not None:
+        raise ERRORS[answer.error](answer.told)
+    interruption.raise_again(answer.told if answer is not None else "")
+    if answer is None or answer.result is None:
+        raise ChildProcessError(
+            f"the {processes} processes of the training ended with status {process.returncode}, after {RESTARTS} "
+            "restarts: what they wrote above says why. The same command goes on from the last checkpoint"
+        )
+    return answer.result
+
+
+@contextmanager
+def _torchrun(task: Path, processes: int) -> Iterator[subprocess.Popen[bytes]]:
+    """In a session of its own: a Ctrl-C is for this process, which passes it on once."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command += [f"--max-restarts={RESTARTS}", "-m", "lmworks.train.parallel.worker", str(task)]
+    threads = str(max((os.cpu_count() or 1) // processes, 1))
+    environment = {"OMP_NUM_THREADS": threads, **os.environ}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)  # type: ignore[call-overload]
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait()
+
+
+def _lines(process: subprocess.Popen[bytes], interruption: Interruption) -> Iterator[bytes]:
+    """What the workers say, until they have ended; when the user interrupts, their input ends."""
+    assert process.stdin is not None and process.stdout is not None
+    unread = b""
+    while True:
+        if interruption.signal is not None and not process.stdin.closed:
+            process.stdin.close()
+        if not select.select([process.stdout], [], [], _POLL)[0]:
+            continue
+        if not (read := os.read(process.stdout.fileno(), 1 << 16)):
+            process.wait()
+            return
+        *lines, unread = (unread + read).split(b"\n")
+        yield from lines
+
+
+def _pass_on(line: bytes, progress: Report) -> None:
+    try:
+        done, total, unit, kept, note = json.loads(line)["progress"]
+    except (ValueError, KeyError, TypeError):  # what anything else printed
+        print(line.decode("utf-8", "replace"), file=sys.stderr)
+    else:
+        progress(done, total, unit, kept, note)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Processes that torchrun started with the command line
+
+
+def started_by_torchrun() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def follows() -> bool:
+    """Whether this process is one that waits for the first to come to a training stage."""
+    return started_by_torchrun() and os.environ["RANK"] != "0"
+
+
+def follow() -> None:
+    """Carry out the training stages that the first process comes to, until it ends."""
+    number = 0
+    while text := _store().get(_key(number)).decode():
+        from_mapping(Task, json.loads(text)).carry_out()
+        number += 1
+
+
+@contextmanager
+def leading() -> Iterator[None]:
+    """Of the first process: around all that it does, so that the others end with it. Of one alone it is nothing."""
+    try:
+        yield
+    finally:
+        if started_by_torchrun():
+            _hand_out("")
+
+
+_handed_out = 0
+
+
+def _hand_out(text: str) -> None:
+    global _handed_out
+    _store().set(_key(_handed_out), text)
+    _handed_out += 1
+
+
+def _key(number: int) -> str:
+    return f"lmworks/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/task/{number}"
+
+
+def _store() -> Any:
+    """The one that torchrun keeps for its processes, in which the wait for a stage may take as long as it takes."""
+    import torch.distributed as dist
+
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return dist.TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=_PATIENCE)  # type: ignore[attr-defined]

@@ -1,0 +1,57 @@
+"""`python -m lmworks.train.parallel.worker TASK`, by torchrun: one of the processes of a training stage.
+
+See `launching.py`. Nothing here is for a user to call.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from lmworks.config import from_mapping
+from lmworks.progress import no_report
+from lmworks.train.parallel.task import ANSWER, Answer, Task
+
+
+def work(path: Path) -> None:
+    """Carries out the task in this file. Exits with status 0 where starting again would change nothing."""
+    task = from_mapping(Task, json.loads(path.read_text("utf-8")))
+    first = os.environ["RANK"] == "0"
+    if first:
+        (task.folder / ANSWER).unlink(missing_ok=True)  # of a try before
+    try:
+        result = task.carry_out(_tell if first else no_report)
+        answer = Answer(result)
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        answer = Answer(told=str(stopped) if isinstance(stopped, KeyboardInterrupt) else "")
+    except Exception as error:
+        if (found := Answer.of_error(error)) is None:
+            raise
+        answer = found
+        answer.write(task.folder)  # whoever of them met it
+    if first:
+        answer.write(task.folder)
+
+
+def _tell(done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:
+    print(json.dumps({"progress": [done, total, unit, kept, note]}), flush=True)
+
+
+def end_with_input() -> None:
+    """A SIGTERM to this process when its standard input ends: whoever started it wants it to end, or is gone."""
+
+    def watch() -> None:
+        while sys.stdin.buffer.read(1 << 10):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    end_with_input()
+    work(Path(sys.argv[1]))
+    sys.stdout.flush()
+    os._exit(0)  # the thread that reads the input holds on to it

@@ -219,11 +219,20 @@ def counted_bytes() -> Iterator[Sent]:
 
     with (
         counting("all_reduce", lambda tensor, op=None, group=None: 2 * _ring(tensor, group)),
-        counting("all_gather_into_tensor", lambda output, _, group=None: _ring(output, group)),
-        counting("reduce_scatter_tensor", lambda _, given, op=None, group=None: _ring(given, group)),
+        counting(
+            _either("all_gather_single", "all_gather_into_tensor"), lambda output, _, group=None: _ring(output, group)
+        ),
+        counting(
+            _either("reduce_scatter_single", "reduce_scatter_tensor"),
+            lambda _, given, op=None, group=None: _ring(given, group),
+        ),
         counting("all_to_all_single", _to_others),
     ):
         yield sent
+
+
+def _either(name: str, before: str) -> str:
+    return name if hasattr(dist, name) else before
 
 
 def _ring(tensor: Tensor, group: dist.ProcessGroup | None) -> float:

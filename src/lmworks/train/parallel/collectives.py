@@ -97,7 +97,8 @@ def all_gather(tensor: Tensor, group: ProcessGroup, dim: int) -> Tensor:
     """The pieces of all devices, in their order, along `dim`."""
     devices = group.size()
     pieces = tensor.new_empty(devices, *tensor.shape)
-    dist.all_gather_into_tensor(pieces.flatten(0, 1), tensor.contiguous(), group)
+    call = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its name before PyTorch 2.13
+    call(pieces.flatten(0, 1), tensor.contiguous(), group)
     return torch.cat(pieces.unbind(), dim)
 
 
@@ -105,7 +106,8 @@ def reduce_scatter(tensor: Tensor, group: ProcessGroup, dim: int) -> Tensor:
     """This device's piece, along `dim`, of the sum; ValueError where the devices do not divide the dimension."""
     pieces = torch.stack(_pieces(tensor, group, dim))
     piece = torch.empty_like(pieces[0])
-    dist.reduce_scatter_tensor(piece, pieces.flatten(0, 1), group=group)
+    call = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor  # its name before PyTorch 2.13
+    call(piece, pieces.flatten(0, 1), group=group)
     return piece
 
 

@@ -54,14 +54,11 @@ class _DividedExperts:
         share = len(pieces) // devices
         sizes = torch.tensor([len(piece) for piece in pieces], device=pieces[0].device)  # (experts,)
         even = [share] * devices
-        arriving = all_to_all(sizes, self.expert_group, even, even).view(
-            devices, share
-        )  # of each device, for each own expert
+        # (devices, share): tokens that come from each device for each of this device's experts
+        arriving = all_to_all(sizes, self.expert_group, even, even).view(devices, share)
         sent, received = sizes.view(devices, share).sum(dim=1).tolist(), arriving.sum(dim=1).tolist()
-        tokens = exchange(
-            torch.cat(list(pieces)), self.expert_group, sent, received
-        )  # (arrived, width), by device and expert
-        # All of an expert's tokens together, the devices in order; and back.
+        tokens = exchange(torch.cat(list(pieces)), self.expert_group, sent, received)  # (arrived, width)
+        # They come by device and expert; all of an expert's are put together, and back.
         order = torch.arange(share, device=sizes.device).repeat(devices).repeat_interleave(arriving.flatten())
         order = order.argsort(stable=True)
         own = [expert for expert in self.experts if expert is not None]

@@ -190,9 +190,8 @@ class _DividedSequence:
     ends: bool
 
     def forward(self, hidden: Tensor, *others: Any, **more: Any) -> Tensor:
-        hidden = (
-            divide(hidden, self.tensor_group, LENGTH) if self.begins else hidden
-        )  # (batch, length / devices, width)
+        if self.begins:
+            hidden = divide(hidden, self.tensor_group, LENGTH)  # (batch, length / devices, width)
         hidden = super().forward(hidden, *others, **more)  # type: ignore[misc]
         return join(hidden, self.tensor_group, LENGTH) if self.ends else hidden
 

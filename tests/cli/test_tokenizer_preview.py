@@ -65,7 +65,9 @@ def test_without_a_conversation_there_is_an_example(folder):
     text = shown(str(folder))
     assert "<│|│i│m│_│e│n│d│|│>" in text and "4│.│⟦<|im_end|>⟧»" in text
     assert text.count("⟦<|im_end|>⟧") == 4
-    assert shown(str(folder), "--prompt").rstrip().count("⟦<|im_start|>⟧") == 5
+    prompt, note = shown(str(folder), "--prompt"), "where another one would begin"
+    assert prompt.count("⟦<|im_start|>⟧") == 5
+    assert note in prompt and note not in text
 
 
 def test_a_pulled_model_is_shown_without_reading_its_weights(smollm2):

@@ -30,6 +30,7 @@ def test_train_then_explain(texts, tmp_path):
     done = run("train", str(texts), "--out", str(out), "--vocabulary-size", "300")
     assert done.exit_code == 0, done.output
     assert "left out because not UTF-8: 1 file, such as texts/picture.png" in done.output
+    assert f"read 1 file, {len(TEXT):,} bytes" in done.output
     assert "fewer than asked for" in " ".join(done.output.split())  # so little text teaches less
     tokenizer = Tokenizer.load(out)
     assert tokenizer.decode(tokenizer.encode(TEXT)) == TEXT

@@ -128,7 +128,11 @@ def stage(
     models: Annotated[list[str] | None, typer.Option("--model", metavar="ROLE=NAME", help="A model it needs.")] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="key=value", help="A setting, of `lmworks stage NAME --help`. Large numbers may be 5M or 1e6."),
+        typer.Option(
+            "--set",
+            metavar="key=value",
+            help="A setting, of `lmworks stage NAME --help`. Large numbers may be 5M or 1e6.",
+        ),
     ] = None,
 ) -> None:
     """Run one stage alone, without a recipe: take a part and leave the rest.

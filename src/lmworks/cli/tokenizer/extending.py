@@ -137,7 +137,7 @@ def _print_tokens(console: "Console", extension: "Extension", wanted: int) -> No
 
     ids = list(extension.pieces)
     spelled = spelled_tokens(extension.tokenizer)
-    some = " ".join(spelled[index] for index in ids[:_SHOWN]) + (" ..." if len(ids) > _SHOWN else "")
+    some = " · ".join(spelled[index] for index in ids[:_SHOWN]) + (" ..." if len(ids) > _SHOWN else "")
     fewer = f", of {wanted:,} wanted: the texts hold no more" if len(ids) < wanted else ""
     told = f"{len(ids):,} new tokens{fewer}, ids {ids[0]:,} to {ids[-1]:,}: {some}"
     console.print(told, highlight=False, markup=False, soft_wrap=True)

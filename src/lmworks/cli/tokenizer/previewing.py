@@ -92,6 +92,9 @@ def preview(
     console.print(_legend(plain, unknown > 0), soft_wrap=True)
     console.print(_body(tokens, plain), soft_wrap=True, end="\n\n")
     console.print(_counts(rendered, renderer, source, unknown), soft_wrap=True, highlight=False)
+    if prompt and (messages or _example(renderer))[-1].role == "assistant":
+        note = "the conversation ends with an answer: what stands last is where another one would begin"
+        console.print(f"[dim]{note}[/dim]", soft_wrap=True, highlight=False)
     if (functions or any(message.tool_calls for message in messages)) and not renderer.writes_calls:
         note = "functions and calls are text here: the template writes none, or none that an answer can be held to"
         console.print(f"[dim]{note}[/dim]", soft_wrap=True, highlight=False)

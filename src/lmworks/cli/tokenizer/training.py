@@ -47,6 +47,7 @@ def train(
     """
     from lmworks.artefact import writing
     from lmworks.cli.tokenizer.finding import print_left_out
+    from lmworks.data.files import FoundFile, find_files
     from lmworks.data.plain_texts import required_texts
     from lmworks.data.stage_train_tokenizer import section, write_tokenizer
     from lmworks.progress import stage_progress
@@ -57,6 +58,7 @@ def train(
         raise FileExistsError(f"{out} exists already; name a new folder, or delete it first")
     console = new_console()
     left_out: list[LeftOut] = []
+    files = {each.uri: each.path for each in find_files(sources, (), Path.cwd()) if isinstance(each, FoundFile)}
     with stage_progress(console, f"learning {kind}") as progress:
         trained = trainer(required_texts(sources, left_out=left_out), config, progress)
     if family is not None:
@@ -65,6 +67,9 @@ def train(
         write_tokenizer(folder, trained)
         if family is not None:
             _write_chat_template(folder, family)
+    read = [path for uri, path in files.items() if uri not in {each.uri for each in left_out}]
+    size = sum(path.stat().st_size for path in read)
+    console.print(f"read {len(read):,} {'file' if len(read) == 1 else 'files'}, {size:,} bytes", highlight=False)
     print_sections(console, [section(trained, config)])
     print_left_out(console, left_out)
     look = f"lmworks tokenizer explain 'Some text.' --tokenizer {out}"

@@ -49,7 +49,7 @@ def validation_on(run: Run, batches: Sequence[Batch], folders: Mapping[str, Path
     )
 
     def measured() -> Validation:
-        return validate(run.model, run.objective, batches, 1, sizes, run.device, signature)
+        return validate(run.model, run.objective, batches, 1, sizes, run.device, signature, run.measured)
 
     return measured
 

@@ -18,6 +18,7 @@ from lmworks.train.noise_scale import NoiseScale
 from lmworks.train.objectives.objective import Objective
 from lmworks.train.parallel.arranging import arrange, check
 from lmworks.train.parallel.context import divide_sequence
+from lmworks.train.parallel.measuring import losses_of
 from lmworks.train.parallel.ranks import ALONE, Ranks
 from lmworks.train.validating import Validation
 from lmworks.train.weights import Weights
@@ -110,6 +111,10 @@ class Run:
         """What this process learns from of a batch of the loader."""
         made = self.objective.examples(batch, seed=seed)
         return made if self.config.parallel.context == 1 else divide_sequence(made, self.ranks.along("context"))
+
+    def measured(self, examples: Any) -> dict[str, tuple[float, int]]:
+        """(sum, count) of each loss of examples that all processes have whole, without gradients: the same on all."""
+        return losses_of(self.model, self.objective, examples, self.ranks, self.weights.dtype, self.device)
 
     def save(self) -> None:
         """A checkpoint of this moment, from which another process goes on to the same end."""

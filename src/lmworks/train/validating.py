@@ -1,6 +1,6 @@
 """What a model makes of data that it is not trained on, without gradients."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import log
 from typing import Any
@@ -42,12 +42,14 @@ def validate(
     bytes_of_token: Tensor | None = None,
     device: torch.device | str = "cpu",
     signature: object = None,
+    measured: Callable[[Any], dict[str, tuple[float, int]]] | None = None,
 ) -> Validation:
     """Of `part` sequences at a time, by default a batch: what the intervals take to be independent of each other.
 
     `bytes_of_token` (vocabulary,) int64: bytes of text that each token stands for. `signature` says of which model and
-    data the numbers are. Bits per byte are known of objectives whose examples have `targets` and a `mask` of those that
-    were asked for. ValueError without a target.
+    data the numbers are. `measured` gives (sum, count) of each loss of some examples, where the model alone cannot.
+    Bits per byte are known of objectives whose examples have `targets` and a `mask` of those that were asked for.
+    ValueError without a target.
     """
     losses: list[dict[str, tuple[float, int]]] = []  # of each part: name → (sum, count)
     texts: list[int | None] = []  # and its bytes of text
@@ -56,8 +58,7 @@ def validate(
         rows = rows_of(examples)
         for start in range(0, rows, part or rows):
             piece = part_of(examples, slice(start, start + (part or rows)))
-            found = objective.losses(model, to_device(piece, device))
-            losses.append({n: (float(one.metrics.get("nats", one.sum)), one.count) for n, one in found.items()})
+            losses.append(sums_of(model, objective, to_device(piece, device)) if measured is None else measured(piece))
             texts.append(_bytes_of(piece, sum(objective.counts(piece).values()), bytes_of_token))
     names = list(losses[0]) if losses else []
     counts = {name: sum(each[name][1] for each in losses) for name in names}
@@ -71,6 +72,12 @@ def validate(
         assert isinstance(score, Scored)  # there are targets
         nats[name] = score
     return Validation(nats, counts, _total(nats, losses, told), _bits(losses, texts, told))
+
+
+def sums_of(model: Transformer, objective: Objective, examples: Any) -> dict[str, tuple[float, int]]:
+    """(sum, count) of each of the losses, in nats where it has nats."""
+    found = objective.losses(model, examples)
+    return {name: (float(loss.metrics.get("nats", loss.sum)), loss.count) for name, loss in found.items()}
 
 
 def _total(nats: Mapping[str, Scored], losses: list[dict[str, tuple[float, int]]], told: object) -> Scored:

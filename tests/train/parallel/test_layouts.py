@@ -1,5 +1,6 @@
 """A run on several processes is the run of one: losses, gradients and weights, in every layout."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lmworks.train.parallel.ranks import join
 from lmworks.train.run import Run
 from lmworks.train.run_log import read_log
 from lmworks.train.stepping import compute_gradients
+from lmworks.train.validating import validate
 from ranks import on_ranks
 from training_cases import loader_config, new_checkpoint, write_text_dataset
 
@@ -43,15 +45,15 @@ LAYOUTS = {
 }
 # Batches of 6: of four processes two have a sequence more than the others.
 CASES: dict[str, dict[str, Any]] = {
-    "plain": {},
     "parts": {"part": 1},
+    "whole": {},
     "bfloat16": {"precision": "bfloat16", "part": 2},
     "muon": {"optimizer": Muon(rate=3e-3)},
     "lion": {"optimizer": Lion(rate=3e-4), "recompute": "blocks", "average": 0.5},
 }
-# Relative lengths of differences: of gradients of the first step, and of what four steps make of them. A gradient of the
-# size of its rounding moves its weight by a whole step of Adam's, and turns Lion's. Muon's products, and the parts of a
-# low-precision run, have the 8 bits of bfloat16.
+# Relative lengths of differences: of gradients of the first step, and of what four steps make of them. A gradient of
+# the size of its rounding moves its weight by a whole step of Adam's, and turns Lion's. Muon's products, and the parts of
+# a low-precision run, have the 8 bits of bfloat16.
 TOLERANCES = {"bfloat16": (1e-2, 3e-2), "muon": (1e-5, 5e-3), "lion": (1e-5, 1e-3)}
 
 
@@ -76,40 +78,54 @@ def first_and_last(dataset: Path, folder: Path, parallel: ParallelConfig, case: 
     )
     gradients = run.weights.whole(dict(run.weights.gradients()))
     position = train(run)
+    held_out = run.loader.batch(0) if parallel.data == 1 else Loader(run.loader.config).batch(0)
+    validation = validate(run.model, run.objective, [held_out], 2, device=run.device, measured=run.measured)
     steps = (
         [(line["loss"], line["gradient_norm"]) for line in read_log(folder / "log.jsonl")] if run.ranks.first else []
     )
     weights = run.finished().weights
     arrays = ({name: tensor.numpy() for name, tensor in each.items()} for each in (gradients, weights))
-    return {"norm": got.norm, "gradients": next(arrays), "weights": next(arrays), "steps": steps, "position": position}
-
-
-def all_of(dataset: Path, folder: Path, layouts: dict[str, ParallelConfig]) -> dict[tuple[str, str], dict[str, Any]]:
     return {
-        (name, case): first_and_last(dataset, folder / name / case, layout, case)
-        for name, layout in layouts.items()
-        for case in CASES
+        "norm": got.norm,
+        "gradients": next(arrays),
+        "weights": next(arrays),
+        "steps": steps,
+        "position": position,
+        "validation": validation.total.value,
     }
+
+
+def all_of(dataset: Path, folder: Path, layouts: dict[str, ParallelConfig], case: str) -> dict[str, dict[str, Any]]:
+    return {name: first_and_last(dataset, folder / name, layout, case) for name, layout in layouts.items()}
 
 
 @pytest.fixture(scope="module")
 def found(dataset, tmp_path_factory):
-    """(layout, case) → what the first process has of it; processes are started once for all layouts of their number."""
-    folder = tmp_path_factory.mktemp("runs")
-    answers = all_of(dataset, folder, {"alone": ALONE})
-    for size in sorted({layout.devices for layout in LAYOUTS.values()}):
-        layouts = {name: layout for name, layout in LAYOUTS.items() if layout.devices == size}
-        answers |= on_ranks(size, all_of, dataset, folder, layouts)[0]
-    return answers
+    """case → layout → what the first process has of it; processes are started once for all layouts of their number."""
+
+    @cache
+    def of_case(case: str) -> dict[str, dict[str, Any]]:
+        folder = tmp_path_factory.mktemp("runs")
+        answers = all_of(dataset, folder, {"alone": ALONE}, case)
+        for size in sorted({layout.devices for layout in LAYOUTS.values()}):
+            layouts = {name: layout for name, layout in LAYOUTS.items() if layout.devices == size}
+            answers |= on_ranks(size, all_of, dataset, folder, layouts, case)[0]
+        return answers
+
+    return of_case
 
 
-@pytest.mark.parametrize("case", CASES)
+FIRST, *OTHERS = CASES
+
+
+@pytest.mark.parametrize("case", [FIRST, *(pytest.param(case, marks=pytest.mark.slow) for case in OTHERS)])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_layout_gives_what_one_process_gives(layout, case, found):
     """Up to the rounding of sums in another order: of float32, or of the bfloat16 that parts are computed in."""
-    expected, got = found["alone", case], found[layout, case]
+    expected, got = found(case)["alone"], found(case)[layout]
     first, later = TOLERANCES.get(case, (1e-5, 1e-4))
     assert got["position"] == expected["position"]
+    assert got["validation"] == pytest.approx(expected["validation"], rel=later)
     np.testing.assert_allclose(got["steps"], expected["steps"], rtol=later)
     for kind, most in (("gradients", first), ("weights", later)):
         assert got[kind].keys() == expected[kind].keys()

@@ -69,9 +69,16 @@ class Ranks:
         copies = self.expert_mesh["copies"]
         return copies.get_group() if copies.size() > 1 else None
 
-    def total(self, values: Sequence[float]) -> list[float]:
-        """The sums over the replicas."""
-        return list(values) if self.replicas is None else self._reduced(values, dist.ReduceOp.SUM, self.replicas)
+    @property
+    def generates(self) -> bool:
+        """Whether the model runs as one process's does, with a cache of keys."""
+        config = self.config
+        return config.tensor == config.context == config.pipeline == 1 and config.zero < 2
+
+    def total(self, values: Sequence[float], dimension: str | None = None) -> list[float]:
+        """The sums over the replicas, or along one dimension of the mesh."""
+        group = self.replicas if dimension is None else self.along(dimension).get_group()
+        return list(values) if group is None else self._reduced(values, dist.ReduceOp.SUM, group)
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum over all processes of a tensor, which is overwritten."""

@@ -123,7 +123,7 @@ def _refusals() -> None:
         divide_context(new_model("t5"), mesh)
     with pytest.raises(TypeError, match="MultiTokenPrediction looks beyond"):
         check_objective(MultiTokenPrediction())
-    with pytest.raises(ValueError, match="needs its positions"):
+    with pytest.raises(ValueError, match="needs its positions, a rule"):
         divide_context(new_model("llama"), mesh)(torch.zeros(1, 4, dtype=torch.int64))
 
 

@@ -125,7 +125,9 @@ def _beside_tensors_and_contexts() -> None:
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("copies", "expert"))
     own = batch[dist.get_rank() : dist.get_rank() + 1]
     model = divide_experts(new_model("mixtral"), mesh["expert"])
-    _check(model, own, dist.group.WORLD, mesh["copies"].get_group(), expected)
+    everyone = dist.group.WORLD
+    assert everyone is not None
+    _check(model, own, everyone, mesh["copies"].get_group(), expected)
 
 
 def test_experts_are_divided_together_with_all_else() -> None:

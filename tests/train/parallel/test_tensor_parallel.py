@@ -1,12 +1,15 @@
 """Tensor and sequence parallelism: every device's part together is the whole model, in its losses and gradients."""
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import torch
 import torch.distributed as dist
+from torch import UntypedStorage
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
 
 from divided_cases import (
     LENGTH,
@@ -20,6 +23,7 @@ from divided_cases import (
     objective_of,
     take,
 )
+from lmworks.model.config import ModelConfig
 from lmworks.model.heads import VocabularyProjection
 from lmworks.model.presets import llama
 from lmworks.model.transformer import Transformer
@@ -28,8 +32,9 @@ from lmworks.train.losses import projected_cross_entropy
 from lmworks.train.objectives.objective import part_of
 from lmworks.train.parallel.tensor import divide_tensors
 from lmworks.train.parallel.vocabulary import DividedProjection, divided_cross_entropy
+from lmworks.train.planning.activations import block_activations
 from lmworks.train.planning.communication import communication_bytes
-from lmworks.train.planning.layout import NUMBERS, Layout
+from lmworks.train.planning.layout import NUMBERS, Layout, Numbers
 from lmworks.train.planning.sharding import parameters_held
 from lmworks.train.recomputing import blocks, recompute
 from ranks import on_ranks
@@ -149,6 +154,10 @@ def _refusals() -> None:
     odd = llama(VOCABULARY, 16, 1, heads=4, kv_heads=2, hidden=25, context_length=LENGTH)
     with pytest.raises(ValueError, match="does not divide the hidden width 25"):
         divide_tensors(Transformer(odd), mesh)
+    adapted = new_model("llama")
+    adapted.decoder.blocks[0].attention.query.more = torch.nn.Parameter(torch.zeros(1))  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="query.more is an adapter's"):
+        divide_tensors(adapted, mesh)
     model = divide_tensors(new_model("llama"), mesh, sequence=True)
     with pytest.raises(ValueError, match="use a multiple of 2"):
         model(torch.zeros(1, 5, dtype=torch.int64))
@@ -171,7 +180,7 @@ def _logits_and_loss() -> None:
     for softcap in (None, 3.0):
         settings = {"label_smoothing": 0.2, "z_loss": 0.01, "logits_at_a_time": 5 * 34}
         whole_loss = projected_cross_entropy(features, VocabularyProjection(table, bias, softcap), targets, **settings)
-        projection = DividedProjection(*parts, softcap, VOCABULARY, mesh.get_group())
+        projection = DividedProjection(parts[0], parts[1], softcap, VOCABULARY, mesh.get_group())
         loss = divided_cross_entropy(features, projection, targets, **settings)
         torch.testing.assert_close(loss.sum, whole_loss.sum, rtol=1e-12, atol=0)
         torch.testing.assert_close(loss.nats, whole_loss.nats, rtol=1e-12, atol=0)
@@ -188,3 +197,36 @@ def test_what_cannot_be_divided_is_refused() -> None:
 
 def test_the_loss_over_a_divided_vocabulary_is_the_whole_ones() -> None:
     on_ranks(2, _logits_and_loss)
+
+
+def _kept_by_a_layer(sequence: bool) -> int:
+    """Bytes that autograd keeps of one layer more, in double precision."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),), mesh_dim_names=("tensor",))
+    found = []
+    for layers in (1, 2):
+        model = divide_tensors(Transformer(_wide(layers)).double(), mesh, sequence)
+        weights = {cast(DTensor, weight).to_local().data_ptr() for weight in model.parameters()}
+        kept: dict[int, UntypedStorage] = {}  # which stay, so that no address is used again
+
+        def keep(tensor: torch.Tensor, kept: dict[int, UntypedStorage] = kept) -> torch.Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            model.hidden(torch.zeros(2, 64, dtype=torch.int64))
+        found.append(sum(storage.nbytes() for pointer, storage in kept.items() if pointer not in weights))
+    return found[1] - found[0]
+
+
+def _wide(layers: int) -> ModelConfig:
+    return llama(VOCABULARY, 64, layers, heads=4, kv_heads=2, hidden=96, context_length=64)
+
+
+@pytest.mark.parametrize("sequence", [False, True])
+def test_each_device_keeps_the_activations_that_the_plan_says(sequence: bool) -> None:
+    """To 1 %: statistics of norms are float32 in the plan."""
+    layout, numbers = Layout(tensor=2, sequence_parallel=sequence), Numbers(8, 8, 8)
+    decoder = _wide(1).decoder
+    assert decoder is not None
+    expected = 2 * 64 * sum(block_activations(decoder.blocks[0], 64, layout, numbers, "composed").values())
+    assert on_ranks(2, _kept_by_a_layer, sequence) == pytest.approx([expected] * 2, rel=0.01)

@@ -106,8 +106,8 @@ class _DividedTexts:
     """Of a transformer: a place in its part of a row says nothing of the position."""
 
     def hidden(self, ids: Tensor, *others: Any, positions: Tensor | None = None, **more: Any) -> Tensor:
-        if positions is None or more.get("attention_mask") is not None:
-            raise ValueError("a part of a row needs its positions, and a rule in the place of an attention mask")
+        if positions is None or more.get("attention_mask") is not None or more.get("cache") is not None:
+            raise ValueError("a part of a row needs its positions, a rule in the place of an attention mask, no cache")
         return super().hidden(ids, *others, positions=positions, **more)  # type: ignore[misc]
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh
@@ -86,10 +87,11 @@ def divide_tensors(model: Transformer, mesh: DeviceMesh, sequence: bool = False)
 
     sequence  also divide norms and residuals along the sequence, whose length the devices must then divide
 
-    ValueError for sizes that do not divide, naming what to change.
+    ValueError for sizes that do not divide, naming what to change, and for a model with adapters. A `KVCache`, which is
+    of all heads, does not fit the divided model.
     """
     check_layout(model.config, Layout(tensor=mesh.size()))
-    _check(model.config, mesh.size())
+    _check(model, mesh.size())
     group, blocks = mesh.get_group(), [module for module in model.modules() if isinstance(module, Block)]
     stacks = [module for module in model.modules() if isinstance(module, Stack)]
     regions = [
@@ -119,9 +121,13 @@ def divide_tensors(model: Transformer, mesh: DeviceMesh, sequence: bool = False)
     return model
 
 
-def _check(config: configs.ModelConfig, devices: int) -> None:
+def _check(model: Transformer, devices: int) -> None:
     """ValueError for what `check_layout` does not know of: how training divides."""
-    vocabulary = config.embedding.vocabulary
+    config, vocabulary = model.config, model.config.embedding.vocabulary
+    with torch.device("meta"):
+        known = dict(Transformer(config).named_parameters())
+    if strange := [name for name, _ in model.named_parameters() if name not in known]:
+        raise ValueError(f"{strange[0]} is an adapter's, which is not divided: merge the adapters, or set tensor to 1")
     if -(-vocabulary // devices) * (devices - 1) >= vocabulary:
         raise ValueError(f"a vocabulary of {vocabulary} leaves one of {devices} devices without any: lower tensor")
     for stack in config.stacks:

@@ -156,7 +156,7 @@ def _refusals() -> None:
         divide_tensors(Transformer(odd), mesh)
     adapted = new_model("llama")
     adapted.decoder.blocks[0].attention.query.more = torch.nn.Parameter(torch.zeros(1))  # type: ignore[union-attr]
-    with pytest.raises(ValueError, match="query.more is an adapter's"):
+    with pytest.raises(ValueError, match=r"query\.more is an adapter's"):
         divide_tensors(adapted, mesh)
     model = divide_tensors(new_model("llama"), mesh, sequence=True)
     with pytest.raises(ValueError, match="use a multiple of 2"):

@@ -10,10 +10,11 @@ steps, in which things are compiled, are told apart.
     transformers           autocast to bfloat16 with PyTorch's attention and with the plain one ("eager"), and compiled
     transformers, pure     everything in bfloat16, the optimizer's state too: faster, and another numerical promise
     float32                of both
+    products               the matrix products of a step in bfloat16, forward and backward, and nothing else
 
 Printed are tokens a second, the peak memory of the process, and beside lmworks' best setting the ratio to each other
-contender, round by round. The rate of the matrix products is what this machine reaches on the model's own shapes
-(`lmworks plan` measures it), and the share of it is 6 · parameters without embeddings · tokens + attention.
+contender, round by round. The ratio to the products is the share of a step in which the machine multiplies as fast as
+it can on the model's own shapes; attention's products are not among them, so the share is counted strictly.
 """
 
 import argparse
@@ -29,6 +30,7 @@ WORKER = Path(__file__).parent / "contenders" / "training_worker.py"
 CONTENDERS = {
     "lmworks bfloat16": ("lmworks", "bfloat16", ""),
     "lmworks bfloat16, compiled": ("lmworks", "bfloat16", "compile"),
+    "lmworks bfloat16, compiled, selective": ("lmworks", "bfloat16", "compile selective"),
     "lmworks float32": ("lmworks", "float32", ""),
     "lmworks float32, compiled": ("lmworks", "float32", "compile"),
     "transformers bfloat16": ("transformers", "bfloat16", ""),
@@ -39,6 +41,7 @@ CONTENDERS = {
     "transformers pure bfloat16, compiled": ("transformers", "pure-bfloat16", "compile"),
     "transformers float32": ("transformers", "float32", ""),
     "transformers float32, compiled": ("transformers", "float32", "compile"),
+    "products": ("products", "bfloat16", ""),
 }
 TOKENS = {"15M": 8 * 512, "50M": 4 * 512}
 
@@ -51,6 +54,7 @@ class Contender:
         command = [sys.executable, str(WORKER), "--library", library, "--family", family, "--size", size]
         command += ["--precision", precision, *(["--compile"] if "compile" in how else [])]
         command += ["--attention", "eager"] if "eager" in how else []
+        command += ["--recompute", "selective"] if "selective" in how else []
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.first = self._answer()["first"]
         self.rates: list[float] = []

@@ -1,4 +1,5 @@
-"""One training step after the other, of lmworks or of transformers, as a contender of `training_speed.py`.
+"""One training step after the other, of lmworks or of transformers, or the matrix products of a step and nothing else,
+as a contender of `training_speed.py`.
 
 A line with a number of steps comes in, a line of JSON with their seconds, the peak memory and the last loss goes out.
 """
@@ -20,13 +21,13 @@ SIZES = {"15M": (384, 6, 6, 1024, 8), "50M": (640, 10, 10, 1728, 4)}  # width, l
 Step = Callable[[], float]
 
 
-def lmworks(family: str, size: str, ids: Tensor, precision: str, compiled: bool) -> Step:
+def lmworks(family: str, size: str, ids: Tensor, precision: str, compiled: bool, policy: str) -> Step:
     from lmworks.model.initialisation import PUBLISHED, initialise
     from lmworks.model.presets import gpt2, llama
     from lmworks.model.transformer import Transformer
     from lmworks.train.config import AdamW
     from lmworks.train.losses import projected_cross_entropy
-    from lmworks.train.recomputing import blocks
+    from lmworks.train.recomputing import blocks, recompute
     from lmworks.train.weights import Weights
 
     width, layers, heads, hidden, _ = SIZES[size]
@@ -35,7 +36,7 @@ def lmworks(family: str, size: str, ids: Tensor, precision: str, compiled: bool)
         if family == "llama"
         else gpt2(VOCABULARY, width, layers, heads, context_length=LENGTH)
     )
-    model = initialise(Transformer(config), 0, scheme=PUBLISHED[family]).train()
+    model = recompute(initialise(Transformer(config), 0, scheme=PUBLISHED[family]).train(), policy)  # type: ignore[arg-type]
     weights = Weights(model, AdamW(rate=1e-3), precision)  # type: ignore[arg-type]
     if compiled:
         for block in blocks(model):
@@ -90,14 +91,39 @@ def transformers(family: str, size: str, ids: Tensor, precision: str, compiled: 
     return step
 
 
+def products(family: str, size: str, ids: Tensor) -> Step:
+    """The products of all matrices of the model with bfloat16 activations, forward and backward: what a step cannot do
+    without, at the rate that this machine reaches on these shapes."""
+    width, layers, _, hidden, _ = SIZES[size]
+    shapes = [(width, width)] * 4
+    shapes += (
+        [(hidden, width)] * 2 + [(width, hidden)] if family == "llama" else [(4 * width, width), (width, 4 * width)]
+    )
+    shapes = layers * shapes + [(VOCABULARY, width)]
+    tokens = ids[:, 1:].numel()
+    numbers = {columns: torch.randn(tokens, columns).bfloat16() for shape in shapes for columns in shape}
+    matrices = [torch.randn(shape).bfloat16() for shape in shapes]
+
+    def step() -> float:
+        for matrix in matrices:
+            rows, columns = matrix.shape
+            torch.nn.functional.linear(numbers[columns], matrix)
+            numbers[rows] @ matrix
+            numbers[rows].T @ numbers[columns]
+        return 0.0
+
+    return step
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--library", choices=("lmworks", "transformers"), required=True)
+    parser.add_argument("--library", choices=("lmworks", "transformers", "products"), required=True)
     parser.add_argument("--family", choices=("llama", "gpt2"), required=True)
     parser.add_argument("--size", choices=tuple(SIZES), required=True)
     parser.add_argument("--precision", required=True)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--attention", default="sdpa")
+    parser.add_argument("--recompute", default="nothing")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     use_processors(options.threads)
@@ -109,7 +135,13 @@ def main() -> None:
     ids = torch.randint(VOCABULARY, (sequences, LENGTH + 1), generator=generator)
     began = time.perf_counter()
     arguments = (options.family, options.size, ids, options.precision, options.compile)
-    step = lmworks(*arguments) if options.library == "lmworks" else transformers(*arguments, options.attention)
+    match options.library:
+        case "lmworks":
+            step = lmworks(*arguments, options.recompute)
+        case "transformers":
+            step = transformers(*arguments, options.attention)
+        case _:
+            step = products(*arguments[:3])
     loss = step()
     step()
     print(json.dumps({"first": time.perf_counter() - began, "loss": loss}), file=answers, flush=True)

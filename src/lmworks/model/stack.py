@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention.flex_attention import BlockMask
 
 from lmworks.kernels.training import has_kernel
 from lmworks.model import config as configs
@@ -64,7 +63,7 @@ class Stack(nn.Module):
         for kind in dict.fromkeys(self._kinds):
             if kind.pattern not in visible:
                 mask = self._mask(kind.pattern, base, len(hidden), attention_mask, rule, flexible)
-                if runs and not isinstance(mask, BlockMask):
+                if runs and (mask is None or isinstance(mask, Tensor)):
                     seen = masks.seen_keys(mask, self.config.causal, len(hidden), positions.shape[1], attention_mask)
                     mask = mask if seen is None else seen
                 visible[kind.pattern] = mask

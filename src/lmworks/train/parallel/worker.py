@@ -16,11 +16,12 @@ from lmworks.train.parallel.task import ANSWER, Answer, Task
 
 
 def work(path: Path) -> None:
-    """Carries out the task in this file. Exits with status 0 where starting again would change nothing."""
+    """Carries out the task in this file. Where starting again would change nothing it leaves an answer and ends well;
+    if others die of that, all are started once more, find the answer, and end."""
     task = from_mapping(Task, json.loads(path.read_text("utf-8")))
     first = os.environ["RANK"] == "0"
-    if first:
-        (task.folder / ANSWER).unlink(missing_ok=True)  # of a try before
+    if (task.folder / ANSWER).exists():
+        return
     try:
         result = task.carry_out(_tell if first else no_report)
         answer = Answer(result)
@@ -40,12 +41,12 @@ def _tell(done: int, total: int | None, unit: str, kept: int = 0, note: str = ""
 
 
 def end_with_input() -> None:
-    """A SIGTERM to this process when its standard input ends: whoever started it wants it to end, or is gone."""
+    """A SIGINT to this process when its standard input ends: whoever started it wants it to end, or is gone."""
 
     def watch() -> None:
-        while sys.stdin.buffer.read(1 << 10):
+        while os.read(sys.stdin.fileno(), 1 << 10):
             pass
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=watch, daemon=True).start()
 

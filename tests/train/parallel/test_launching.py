@@ -1,0 +1,182 @@
+"""Processes that a stage starts: their result is that of one, whatever is killed on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from lmworks.artefact import StageContext
+from lmworks.config import from_mapping, to_mapping
+from lmworks.train.config import CheckpointConfig, PretrainConfig, TrainConfig
+from lmworks.train.guards import TrainingStoppedError
+from lmworks.train.parallel.config import ParallelConfig
+from lmworks.train.parallel.launching import carry_out
+from lmworks.train.parallel.ranks import join
+from lmworks.train.parallel.task import Answer, Task
+from lmworks.train.run_log import LOG, read_log
+from training_cases import stage_inputs
+
+STAGE = "lmworks.train.stages:pretrain"
+SCRIPT = textwrap.dedent("""
+    import sys
+    from pathlib import Path
+
+    from train.parallel.test_launching import run_in
+
+    run_in(Path(sys.argv[1]), Path(sys.argv[2]))
+""")
+
+
+def config_of(devices: int = 2) -> PretrainConfig:
+    parallel = ParallelConfig(data=devices, zero=1 if devices > 1 else 0)
+    train = TrainConfig(parallel=parallel, log=1, validate=None, checkpoint=CheckpointConfig(steps=3))
+    return PretrainConfig(parameters=70_000, tokens=6_000, length=32, batch=8, train=train)
+
+
+def context_of(inputs: Path, folder: Path) -> StageContext:
+    (folder / "output").mkdir(parents=True, exist_ok=True)
+    found = {name: inputs / name for name in ("tokens", "vocabulary")}
+    return StageContext(found, folder / "output", folder / "work")
+
+
+def run_in(inputs: Path, folder: Path, devices: int = 2):
+    return carry_out(STAGE, config_of(devices), context_of(inputs, folder))
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    stage_inputs(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(inputs, tmp_path_factory):
+    """The folder of a run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run_in(inputs, folder)
+    return folder
+
+
+def once_at(folder: Path, step: int, act) -> threading.Thread:
+    """Calls `act` in a thread as soon as the run has taken this step."""
+
+    def wait() -> None:
+        log = folder / "work" / "run" / LOG
+        while not (log.exists() and any(line["step"] >= step for line in read_log(log))):
+            time.sleep(0.01)
+        act()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def workers(folder: Path) -> dict[int, int]:
+    """rank → process, of those that work on the task in this folder."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_text()
+            environment = dict(
+                pair.split("=", 1) for pair in (process / "environ").read_text().split("\0") if "=" in pair
+            )
+        except (OSError, UnicodeDecodeError):
+            continue
+        if str(folder) in command and "parallel.worker" in command and "RANK" in environment:
+            found[int(environment["RANK"])] = int(process.name)
+    return found
+
+
+def check_same(folder: Path, other: Path) -> None:
+    """The delivered model to the last bit, and every step's loss."""
+    models = [load_file(each / "output" / "model.safetensors") for each in (folder, other)]
+    assert models[0].keys() == models[1].keys()
+    assert all(bool((models[0][name] == models[1][name]).all()) for name in models[0])
+    losses = [
+        [line["loss"] for line in read_log(each / "output" / LOG) if line["kind"] == "step"] for each in (folder, other)
+    ]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.slow
+def test_several_processes_deliver_what_one_does(inputs, undisturbed, tmp_path):
+    run_in(inputs, tmp_path, devices=1)
+    logs = [read_log(folder / "output" / LOG) for folder in (tmp_path, undisturbed)]
+    losses = [[line["loss"] for line in log if line["kind"] == "step"] for log in logs]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)  # bfloat16
+
+
+@pytest.mark.slow
+def test_a_killed_rank_is_started_again_from_the_last_checkpoint(inputs, undisturbed, tmp_path):
+    killer = once_at(tmp_path, 7, lambda: os.kill(workers(tmp_path)[1], signal.SIGKILL))
+    result = run_in(inputs, tmp_path)
+    assert not killer.is_alive()
+    events = [line["text"] for line in read_log(tmp_path / "output" / LOG) if line["kind"] == "event"]
+    assert any("goes on from step" in text for text in events)
+    assert result.metrics["steps"] > 7
+    check_same(tmp_path, undisturbed)
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_is_saved_and_goes_on(inputs, undisturbed, tmp_path):
+    once_at(tmp_path, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt, match="which is saved"):
+        run_in(inputs, tmp_path)
+    assert not workers(tmp_path)
+    run_in(inputs, tmp_path)
+    check_same(tmp_path, undisturbed)
+
+
+@pytest.mark.slow
+def test_workers_end_with_whoever_started_them(inputs, undisturbed, tmp_path):
+    paths = os.pathsep.join((str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")))
+    command = [sys.executable, "-c", SCRIPT, str(inputs), str(tmp_path)]
+    starter = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths})
+    once_at(tmp_path, 4, starter.kill).join()
+    assert starter.wait() == -signal.SIGKILL
+    while workers(tmp_path):
+        time.sleep(0.05)
+    run_in(inputs, tmp_path)
+    check_same(tmp_path, undisturbed)
+
+
+@pytest.mark.slow
+def test_what_ends_a_run_is_what_the_user_reads(inputs, tmp_path):
+    with pytest.raises(ValueError, match="one layer of width 64 needs"):
+        carry_out(STAGE, replace(config_of(), parameters=100), context_of(inputs, tmp_path))
+
+
+def test_a_task_is_told_whole(inputs, tmp_path):
+    task = Task.of(STAGE, config_of(), context_of(inputs, tmp_path))
+    assert from_mapping(Task, json.loads(json.dumps(to_mapping(task)))) == task
+    assert from_mapping(PretrainConfig, task.config) == config_of()
+
+
+@pytest.mark.parametrize("error", [ValueError("a"), FileNotFoundError("b"), TrainingStoppedError("c"), KeyError("d")])
+def test_errors_that_come_again_are_told(error, tmp_path):
+    answer = Answer.of_error(error)
+    assert answer is not None
+    answer.write(tmp_path)
+    assert Answer.read(tmp_path) == answer
+    assert answer.error in ("ValueError", "OSError", "TrainingStoppedError", "LookupError")
+
+
+def test_errors_that_may_not_come_again_are_not():
+    assert Answer.of_error(RuntimeError("connection closed by peer")) is None
+
+
+def test_a_number_of_processes_that_the_layout_does_not_ask_for():
+    with pytest.raises(
+        ValueError, match=r"\(data 2 · tensor 2\) takes 4 processes, and there are 1: .*--nproc-per-node 4"
+    ):
+        join(ParallelConfig(data=2, tensor=2))

@@ -52,8 +52,8 @@ CASES: dict[str, dict[str, Any]] = {
     "lion": {"optimizer": Lion(rate=3e-4), "recompute": "blocks", "average": 0.5},
 }
 # Relative lengths of differences: of gradients of the first step, and of what four steps make of them. A gradient of
-# the size of its rounding moves its weight by a whole step of Adam's, and turns Lion's. Muon's products, and the parts of
-# a low-precision run, have the 8 bits of bfloat16.
+# the size of its rounding moves its weight by a whole step of Adam's, and turns Lion's. Muon's products, and the parts
+# of a low-precision run, have the 8 bits of bfloat16.
 TOLERANCES = {"bfloat16": (1e-2, 3e-2), "muon": (1e-5, 5e-3), "lion": (1e-5, 1e-3)}
 
 

@@ -82,7 +82,7 @@ def once_at(folder: Path, step: int, act) -> threading.Thread:
 
 
 def workers(folder: Path) -> dict[int, int]:
-    """rank → process, of those that work on the task in this folder."""
+    """rank → process, of those that work on the task in this folder; -1 → torchrun, which starts them."""
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -92,8 +92,8 @@ def workers(folder: Path) -> dict[int, int]:
             )
         except (OSError, UnicodeDecodeError):
             continue
-        if str(folder) in command and "parallel.worker" in command and "RANK" in environment:
-            found[int(environment["RANK"])] = int(process.name)
+        if str(folder) in command and "parallel.worker" in command:
+            found[int(environment.get("RANK", -1))] = int(process.name)
     return found
 
 

@@ -129,7 +129,7 @@ def follows() -> bool:
 def follow() -> None:
     """Carry out the training stages that the first process comes to, until it ends."""
     number = 0
-    while text := _store().get(_key(number)).decode():
+    while text := _store().get(str(number)).decode():
         from_mapping(Task, json.loads(text)).carry_out()
         number += 1
 
@@ -149,17 +149,12 @@ _handed_out = 0
 
 def _hand_out(text: str) -> None:
     global _handed_out
-    _store().set(_key(_handed_out), text)
+    _store().set(str(_handed_out), text)
     _handed_out += 1
 
 
-def _key(number: int) -> str:
-    return f"lmworks/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/task/{number}"
-
-
 def _store() -> Any:
-    """The one that torchrun keeps for its processes, in which the wait for a stage may take as long as it takes."""
-    import torch.distributed as dist
+    """In which the wait for a stage may take as long as it takes."""
+    from lmworks.train.parallel.ranks import store_of_start
 
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    return dist.TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=_PATIENCE)  # type: ignore[attr-defined]
+    return store_of_start("tasks", _PATIENCE)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -125,7 +126,7 @@ def join(config: ParallelConfig) -> Ranks:
         return Ranks(config)
     device = device_of_rank()
     if not dist.is_initialized():
-        dist.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl")
+        _meet("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     mesh = init_device_mesh(device.type, tuple(getattr(config, name) for name in DIMENSIONS), mesh_dim_names=DIMENSIONS)
@@ -134,6 +135,25 @@ def join(config: ParallelConfig) -> Ranks:
         shape = (config.pipeline, config.shards // config.expert, config.expert, config.tensor)
         experts = init_device_mesh(device.type, shape, mesh_dim_names=("pipeline", "copies", "expert", "tensor"))
     return Ranks(config, mesh, mesh["data", "context"]._flatten("replicas"), experts)
+
+
+def _meet(backend: str) -> None:
+    """Under torchrun by the store that it keeps, under names of its own for each start: what processes that died wrote
+    there would mislead those that take their place."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        dist.init_process_group(backend)
+        return
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    dist.init_process_group(backend, store=store_of_start("meeting"), rank=rank, world_size=size)
+
+
+def store_of_start(name: str, patience: timedelta = timedelta(minutes=10)) -> Any:
+    """A part of torchrun's store that only the processes of this start see; what is read is waited for so long."""
+    meeting: Any = dist  # whose stubs leave out its stores
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    whole = meeting.TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=patience)
+    return meeting.PrefixStore(f"lmworks/{start}/{name}", whole)
 
 
 def of_expert(name: str) -> bool:

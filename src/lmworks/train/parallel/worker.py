@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from lmworks.config import from_mapping
@@ -37,7 +38,8 @@ def work(path: Path) -> None:
 
 
 def _tell(done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:
-    print(json.dumps({"progress": [done, total, unit, kept, note]}), flush=True)
+    with suppress(BrokenPipeError):  # of whoever is gone, as the end of the input says, too
+        print(json.dumps({"progress": [done, total, unit, kept, note]}), flush=True)
 
 
 def end_with_input() -> None:
@@ -52,7 +54,7 @@ def end_with_input() -> None:
 
 
 if __name__ == "__main__":
-    end_with_input()
+    if os.environ["RANK"] == "0":  # the others learn of it as of any signal to one of them
+        end_with_input()
     work(Path(sys.argv[1]))
-    sys.stdout.flush()
     os._exit(0)  # the thread that reads the input holds on to it

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from lmworks.data.loader import Loader
 from lmworks.model.checkpoint import load
 from lmworks.train.checkpoints import STATE
-from lmworks.train.config import AdamW, CheckpointConfig, TrainConfig
+from lmworks.train.config import AdamW, CheckpointConfig, Precision, TrainConfig
 from lmworks.train.loop import train
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.parallel.config import ParallelConfig
@@ -46,7 +46,7 @@ class Ending(CausalLanguageModel):
         return batch
 
 
-def go_on(dataset: Path, folder: Path, parallel: ParallelConfig, until: int, precision: str) -> dict[str, Any]:
+def go_on(dataset: Path, folder: Path, parallel: ParallelConfig, until: int, precision: Precision) -> dict[str, Any]:
     """Trains from the last checkpoint there is up to step `until`; the weights, on the first process."""
     checkpoint = CheckpointConfig(steps=2)
     config = TrainConfig(AdamW(rate=3e-3), validate=None, average=0.5, checkpoint=checkpoint, parallel=parallel,
@@ -61,10 +61,9 @@ def go_on(dataset: Path, folder: Path, parallel: ParallelConfig, until: int, pre
     return {name: weight.numpy() for name, weight in run.finished().weights.items()}
 
 
-def on(parallel: ParallelConfig, *arguments: Any) -> dict[str, Any]:
-    if parallel.devices == 1:
-        return go_on(*arguments[:2], parallel, *arguments[2:])
-    return on_ranks(parallel.devices, go_on, *arguments[:2], parallel, *arguments[2:])[0]
+def on(parallel: ParallelConfig, dataset: Path, folder: Path, until: int, precision: Precision) -> dict[str, Any]:
+    arguments = (dataset, folder, parallel, until, precision)
+    return go_on(*arguments) if parallel.devices == 1 else on_ranks(parallel.devices, go_on, *arguments)[0]
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +80,7 @@ ROUTES = {
 @pytest.mark.parametrize("route", ROUTES)
 def test_a_run_goes_on_in_another_layout(route, dataset, tmp_path):
     whole = on(ParallelConfig(), dataset, tmp_path / "undisturbed", STEPS, "float32")
+    weights: dict[str, Any] = {}
     for layout, until in zip(ROUTES[route], (3, 5, STEPS), strict=True):
         weights = on(layout, dataset, tmp_path / "moved", until, "float32")
     assert weights.keys() == whole.keys()

@@ -1,4 +1,4 @@
-"""How many bytes a process sends: what theory says of a layout can be compared with what happens."""
+"""How many bytes a process sends and holds: what theory says of a layout, compared with what happens."""
 
 from math import prod
 from typing import Any
@@ -7,16 +7,20 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lmworks.train.parallel.parts import local
+from lmworks.train.weights import Weights
+
 
 class Sent(TorchDispatchMode):
     """Within the block, `sent` is the bytes that this process sends by each operation of `torch.distributed`.
 
     Collectives are counted as rings (Patarasu & Yuan 2009): an all-gather or a reduce-scatter of M bytes among n
-    processes sends (n - 1) / n · M from each, an all-reduce twice that, whatever the backend does. Left out are whole
-    numbers, and `least` or fewer others: counts, flags and sums of losses.
+    processes sends (n - 1) / n · M from each, an all-reduce twice that, whatever the backend does. Left out is what
+    fewer than `least` values make: counts, flags, sums of losses, and the gradients of norms that sequence parallelism
+    sums one by one.
     """
 
-    def __init__(self, least: int = 64) -> None:
+    def __init__(self, least: int = 100) -> None:
         super().__init__()
         self.least = least
         self.sent: dict[str, float] = {}
@@ -51,8 +55,21 @@ class Sent(TorchDispatchMode):
             case _:
                 return
         first = arguments[0] if isinstance(arguments[0], Tensor) else arguments[0][0]
-        if first.is_floating_point() and first.numel() > self.least:
+        if first.numel() >= self.least:
             self.sent[name] = self.sent.get(name, 0.0) + sent
+
+
+def held_bytes(weights: Weights) -> dict[str, int]:
+    """What this process holds now: the model's weights, their gradients, and the optimizer's masters and state, without
+    the numbers that count its steps."""
+    own = [local(weight) for weight in weights.model.parameters()]
+    state = [value for value in weights.state().values() if value.dim()]
+    masters = list(weights.masters.values()) if weights.low else []
+    return {
+        "weights": _bytes(own),
+        "gradients": _bytes([gradient for _, gradient in weights.gradients()]),
+        "optimizer": _bytes([*state, *masters]),
+    }
 
 
 def _bytes(tensors: Any) -> int:

@@ -19,7 +19,8 @@ def communication_bytes(
 
     data      the sum of gradients: 2 Ψ for plain data parallelism and ZeRO 1 and 2; with ZeRO 3 the weights are
               gathered for the forward and for the backward of each micro-batch: 3 Ψ (Rajbhandari et al. 2020, section
-              7). ZeRO 2 and 3 divide gradients after each micro-batch, the others after the last.
+              7), but embedding and head once for both. ZeRO 2 and 3 divide gradients after each micro-batch, the
+              others after the last.
     tensor    for each micro-batch and layer two all-reduces of the hidden states forward and two backward (Shoeybi et
               al. 2019, section 3), one each at the embedding and the head, and a few numbers of each token's logits.
               Sequence parallelism replaces each of a layer by a reduce-scatter and an all-gather, of the same bytes
@@ -66,6 +67,8 @@ def _data(config: configs.ModelConfig, layout: Layout, numbers: Numbers, rank: i
                 total += times * gradients + weights
             case 3:
                 total += times * (gradients + 2 * weights)
+    if layout.zero == 3:
+        total -= times * _ring(held.ends * numbers.weights, layout.shards)
     return total
 
 

@@ -1,6 +1,7 @@
 """What the processes of a layout hold and send is what the plan says, byte for byte."""
 
 from typing import Any
+from unittest import mock
 
 import layouts  # type: ignore[import-not-found]
 import pytest
@@ -44,3 +45,22 @@ def test_what_is_held_and_sent_is_what_is_planned(processes: int) -> None:
             assert row.sent[0] == pytest.approx(row.sent[1], rel=0.02)
         else:
             assert row.sent[0] == row.sent[1], row
+
+
+def _of_four_tokens(zero: int, expert: int) -> tuple[float, float, list[int]]:
+    """How far the loss is from one process's, and a gradient at most; of rows so short that experts go unchosen."""
+    with mock.patch.multiple(layouts, LENGTH=4, ROWS=4):
+        parallel = ParallelConfig(data=2, zero=zero, expert=expert)  # type: ignore[arg-type]
+        loss, gradients, _, _ = layouts.step(layouts.MIXTRAL, parallel)
+        expected, of_one, _, _ = layouts.step(layouts.MIXTRAL, ParallelConfig(), alone=True)
+    differences = [
+        float((gradients[name] - whole).norm() / whole.norm()) for name, whole in of_one.items() if gradients
+    ]
+    return abs(loss - expected), max(differences, default=0.0), [len(gradients), len(of_one)]
+
+
+@pytest.mark.parametrize(("zero", "expert"), [(1, 1), (3, 1), (3, 2)])
+def test_experts_that_one_process_does_not_choose(zero: int, expert: int) -> None:
+    loss, gradient, names = on_ranks(2, _of_four_tokens, zero, expert)[0]
+    assert names[0] == names[1]
+    assert max(loss, gradient) < 1e-5

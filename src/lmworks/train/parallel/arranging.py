@@ -5,6 +5,7 @@ pipeline → tensors and sequences, experts, contexts → recompute → compile 
 
 from typing import Any
 
+from lmworks.model.mixture_of_experts import MixtureOfExperts
 from lmworks.model.transformer import Transformer
 from lmworks.train.config import TrainConfig
 from lmworks.train.objectives.objective import Objective
@@ -27,7 +28,9 @@ def arrange(model: Transformer, config: TrainConfig, ranks: Ranks) -> Transforme
         model = split(model, parallel, ranks.along("pipeline").get_local_rank())
     if parallel.tensor > 1:
         model = divide_tensors(model, ranks.along("tensor"), parallel.sequence_parallel)
-    if ranks.expert_mesh is not None:
+    mixture = any(isinstance(module, MixtureOfExperts) for module in model.modules())
+    # FSDP needs a gradient of every expert on every process: also where it was not chosen, as divided ones have.
+    if ranks.expert_mesh is not None and (parallel.expert > 1 or mixture):
         model = divide_experts(model, ranks.expert_mesh["expert"])
     if parallel.context > 1:
         model = divide_context(model, ranks.along("context"))

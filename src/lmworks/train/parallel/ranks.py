@@ -23,7 +23,7 @@ class Ranks:
     mesh          of the dimensions `DIMENSIONS`; None for one process
     replica_mesh  data and context as one dimension: processes with the same weights and other tokens
     expert_mesh   the same processes as two, "copies" and "expert": those that have the same experts, and those among
-                  which experts are divided
+                  which experts are divided; with ZeRO 2 and 3 also where each has all
     """
 
     config: ParallelConfig = field(default_factory=ParallelConfig)
@@ -131,7 +131,7 @@ def join(config: ParallelConfig) -> Ranks:
         torch.cuda.set_device(device)
     mesh = init_device_mesh(device.type, tuple(getattr(config, name) for name in DIMENSIONS), mesh_dim_names=DIMENSIONS)
     experts = None
-    if config.expert > 1:
+    if config.expert > 1 or config.zero >= 2:
         shape = (config.pipeline, config.shards // config.expert, config.expert, config.tensor)
         experts = init_device_mesh(device.type, shape, mesh_dim_names=("pipeline", "copies", "expert", "tensor"))
     return Ranks(config, mesh, mesh["data", "context"]._flatten("replicas"), experts)

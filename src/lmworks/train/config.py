@@ -364,6 +364,8 @@ class PretrainConfig:
         _within(2, 2**20, length=self.length)
         if self.minutes is None and self.parameters is None and self.tokens is None:
             raise ValueError("turn one dial: set minutes (of training on this machine), parameters or tokens")
+        if self.minutes is not None and self.train.parallel.devices > 1:
+            raise ValueError("minutes are measured on one process: with several, set parameters or tokens instead")
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +77,14 @@ class Corpus:
     def windows(self, length: int) -> list[list[Batch]]:
         """All sequences of each held-out text. They come from one loader, so that each has random numbers of its own.
 
-        Of a window of one token nothing is asked, and it is left out.
+        No batch is of one window alone, which may be a text's last token or two, of which nothing is asked.
         """
         rows = STEP_TOKENS // length
         with Loader(LoaderConfig(self.held_out_sources, length, rows)) as loader:
             whole = joined(list(loader))
-        asked = whole.documents[:, 1] >= 0
-        texts = [picked(whole, asked & (whole.sources == number)) for number in range(len(self.held_out))]
-        return [[text[slice(start, start + rows)] for start in range(0, len(text), rows)] for text in texts]
+        texts = [picked(whole, whole.sources == number) for number in range(len(self.held_out))]
+        starts = [[*range(0, max(len(text) - 1, 1), rows), len(text)] for text in texts]
+        return [[text[slice(*ends)] for ends in pairwise(cuts)] for text, cuts in zip(texts, starts, strict=True)]
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
@@ -105,9 +106,10 @@ class Task:
 
 
 def texts_of(data: Path, share: int) -> list[str]:
-    """Pieces of books and whole proposals, of which every `share`-th is kept."""
+    """Pieces of books and whole proposals, of which every `share`-th is kept; what is left of a book is dropped where
+    it is shorter than a hundredth of a piece."""
     pieces = [piece for book in books(data).values() for piece in in_pieces(book)]
-    return [*pieces, *proposals(data).values()][::share]
+    return [text for text in (*pieces, *proposals(data).values()) if len(text) >= PIECE // 100][::share]
 
 
 def in_pieces(book: str) -> list[str]:

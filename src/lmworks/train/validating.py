@@ -56,8 +56,9 @@ def validate(
     for batch in batches:
         examples = objective.examples(batch, seed=0)  # the same corruption at every validation
         rows = rows_of(examples)
-        for start in range(0, rows, part or rows):
-            piece = part_of(examples, slice(start, start + (part or rows)))
+        size = part or max(rows, 1)  # an objective may find nothing to ask in a batch
+        for start in range(0, rows, size):
+            piece = part_of(examples, slice(start, start + size))
             losses.append(sums_of(model, objective, to_device(piece, device)) if measured is None else measured(piece))
             texts.append(_bytes_of(piece, sum(objective.counts(piece).values()), bytes_of_token))
     names = list(losses[0]) if losses else []

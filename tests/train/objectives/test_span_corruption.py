@@ -11,6 +11,7 @@ from byte_tokenizer import byte_tokenizer
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.checkpoint import assemble
 from lmworks.model.presets import t5
+from lmworks.train.objectives.objective import rows_of
 from lmworks.train.objectives.span_corruption import (
     SpanCorruption,
     corrupt,
@@ -20,6 +21,7 @@ from lmworks.train.objectives.span_corruption import (
     noise_mask,
     sentinels_of,
 )
+from lmworks.train.validating import validate
 from objective_cases import (
     batch_of,
     check_nothing,
@@ -174,3 +176,12 @@ def test_what_cannot_be_is_refused(tmp_path):
         OBJECTIVE.losses(new_checkpoint().model, OBJECTIVE.examples(batch, 0))
     with pytest.raises(ValueError, match="smaller length"):
         OBJECTIVE.losses(new_model(t5(321, 32, 1, 2, 64, 16, context_length=16), "t5"), OBJECTIVE.examples(batch, 0))
+
+
+def test_a_batch_in_which_nothing_can_be_asked_is_left_out_of_a_validation(tmp_path):
+    model = new_model(CONFIG, "t5")
+    asked, empty = a_batch(tmp_path / "d"), a_batch(tmp_path / "e", (1, 1))
+    assert rows_of(OBJECTIVE.examples(empty, 0)) == 0
+    expected = validate(model, OBJECTIVE, [asked])
+    found = validate(model, OBJECTIVE, [empty, asked])
+    assert (found.targets, found.total.value) == (expected.targets, expected.total.value)

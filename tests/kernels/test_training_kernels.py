@@ -110,6 +110,30 @@ def test_bits_do_not_depend_on_threads_batch_or_memory(kernels: Library) -> None
         assert torch.equal(ours, other)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"first": torch.zeros(1, 8, dtype=torch.int32)}, "contiguous int32 of shape"),
+        ({"last": torch.zeros(1, 9, dtype=torch.int64)}, "contiguous int32 of shape"),
+        ({"last": torch.full((1, 9), 9, dtype=torch.int32)}, "9 queries see keys outside of the 9"),
+        ({"first": torch.full((1, 9), -1, dtype=torch.int32)}, "9 queries see keys outside of the 9"),
+    ],
+)
+def test_runs_that_the_keys_do_not_have_are_refused(change: dict[str, Tensor], message: str) -> None:
+    query, key, value, _ = _inputs((1, 2, 9, 16), 1, torch.float32)
+    seen = _runs(1, 9, 0)[0]._replace(**change)
+    with pytest.raises(ValueError, match=message):
+        training.attend(query, key, value, 0.25, seen)
+
+
+def test_shapes_that_do_not_go_together_are_refused() -> None:
+    query, key, value, _ = _inputs((1, 2, 9, 16), 1, torch.float32)
+    with pytest.raises(ValueError, match="do not go with keys"):
+        training.attend(query, key, value[:, :, :4], 0.25, None)
+    with pytest.raises(ValueError, match="say which are seen"):
+        training.attend(query, key[:, :, :4], value[:, :, :4], 0.25, None)
+
+
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("vocabulary", [1, 15, 16, 1003])
 @pytest.mark.parametrize(("smoothing", "z_loss"), [(0.0, 0.0), (0.1, 1e-2)])

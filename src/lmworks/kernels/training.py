@@ -47,6 +47,7 @@ def attend(
     (batch, length, heads, head_dim); and the logarithms of the softmax's sums, (batch, heads, length) float32.
 
     `key` and `value` (batch, kv_heads, stored, head_dim). Without `seen`, each query sees its own place and the past.
+    ValueError for shapes that do not go together, and keys that are not there.
     """
     query, key, value = (_readable(tensor) for tensor in (query, key, value))
     output, log_sum = _like(query), query.new_empty(query.shape[:3], dtype=torch.float32)
@@ -116,6 +117,13 @@ def _call(
     chosen = loaded(kernels)
     assert chosen is not None, "`has_kernel` says whether there is a kernel"
     query, key = views["query"], views["key"]
+    if views["value"].shape != key.shape or query.shape[1] % key.shape[1] or query.shape[3] != key.shape[3]:
+        raise ValueError(
+            f"queries of {tuple(query.shape)} do not go with keys of {tuple(key.shape)} and values of "
+            f"{tuple(views['value'].shape)}"
+        )
+    if seen is None and query.shape[2] != key.shape[2]:
+        raise ValueError(f"{query.shape[2]} queries and {key.shape[2]} keys: say which are seen")
     problem = structures.TrainedAttention(
         batch=query.shape[0],
         heads=query.shape[1],
@@ -130,8 +138,22 @@ def _call(
     for name, tensor in views.items():
         setattr(problem, name, structures.HeadsView(tensor.data_ptr(), *tensor.stride()[:3]))
     if seen is not None:
+        _check(seen, query, key)
         problem.first, problem.last = seen.first.data_ptr(), seen.last.data_ptr()
     chosen.call("attend_trained", byref(problem), backward)
+
+
+def _check(seen: SeenKeys, query: Tensor, key: Tensor) -> None:
+    """ValueError for runs that are not this query's, or that the keys do not have: nobody checks in the kernel."""
+    shape, stored = (query.shape[0], query.shape[2]), key.shape[2]
+    for name, places in seen._asdict().items():
+        if places.shape != shape or places.dtype != torch.int32 or not places.is_contiguous():
+            raise ValueError(
+                f"the {name} seen keys are contiguous int32 of shape {shape}, not {places.dtype} of "
+                f"{tuple(places.shape)}"
+            )
+    if places_outside := int((seen.first < 0).sum() + (seen.last >= stored).sum()):
+        raise ValueError(f"{places_outside} queries see keys outside of the {stored} that there are")
 
 
 def _readable(tensor: Tensor) -> Tensor:

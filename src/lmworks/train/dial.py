@@ -83,7 +83,7 @@ def _rate(config: PretrainConfig, advised: float) -> tuple[float, str]:
     if optimizer.rate != type(optimizer)().rate:
         return optimizer.rate, "the optimizer's, as given"
     if isinstance(optimizer, AdamW | Muon):
-        return advised, RULES[RULE].source
+        return advised, f"{RULES[RULE].source}; at most what it is for the smallest run of its fit"
     return optimizer.rate, f"what {optimizer.kind} has by default: the rule for rates is Adam's"
 
 

@@ -54,3 +54,10 @@ def test_rates_of_hidden_matrices_move_with_the_inverse_of_the_width():
     assert transfer_by_width(transfer_by_width(0.01, 256, 4096), 4096, 256) == pytest.approx(0.01)
     with pytest.raises(ValueError, match="1 or more"):
         transfer_by_width(0.01, 0, 64)
+
+
+def test_the_rate_of_runs_smaller_than_those_of_the_fit_is_that_of_the_smallest():
+    tiny, fitted = RULES["deepseek"].suggest(1e6, 1e7), RULES["deepseek"].suggest(1e8, 1e17 / 6e8)
+    assert tiny.learning_rate == pytest.approx(fitted.learning_rate) == pytest.approx(0.3118 * 1e17**-0.125)
+    assert tiny.batch_tokens < fitted.batch_tokens
+    assert RULES["deepseek"].suggest(1e9, 2e10).learning_rate < fitted.learning_rate

@@ -127,3 +127,10 @@ def test_what_makes_no_sense_is_refused(wrong, problem):
 def test_an_unknown_law_is_refused_with_the_names():
     with pytest.raises(LookupError, match="besiroglu, chinchilla-1"):
         published.find_law("hoffman")
+
+
+def test_a_steep_law_has_a_loss():
+    """Resamples of few runs give exponents of 50 and more, whose powers are no float."""
+    law = ParametricLaw(E=1.0, A=1e300, B=1e300, alpha=60.0, beta=60.0)
+    assert law.loss(1e6, 1e6) == 1.0
+    assert law.loss(1e5, 1e6) == pytest.approx(2.0)

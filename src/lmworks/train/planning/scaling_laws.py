@@ -48,7 +48,8 @@ class ParametricLaw:
 
     def loss(self, parameters: float, tokens: float) -> float:
         """Nats per token."""
-        return self.E + self.A / parameters**self.alpha + self.B / tokens**self.beta
+        # Negative powers: steep laws, as resampled runs may give, would overflow otherwise.
+        return self.E + self.A * parameters**-self.alpha + self.B * tokens**-self.beta
 
     @property
     def exponent(self) -> float:

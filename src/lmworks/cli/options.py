@@ -13,7 +13,8 @@ WORKSPACES = Path(".lmworks")
 LAST = ".last"  # the file below it that names the workspace built last
 
 RecipeArgument = Annotated[
-    str, typer.Argument(help="A recipe file, or the name of one that comes with lmworks: assistant, documents.")
+    str,
+    typer.Argument(help="A recipe file, or the name of one that comes with lmworks: assistant, documents, scratch."),
 ]
 DocsOption = Annotated[
     Path | None,

@@ -88,7 +88,9 @@ class ChatRenderer:
     ) -> None:
         if not template:
             raise ChatTemplateError(
-                "this checkpoint has no chat template: give one to ChatRenderer, or use a chat-tuned checkpoint"
+                "this checkpoint has no chat template, like any that was pre-trained and nothing more: let it continue "
+                "text (/v1/completions, or a request with prompt_ids), fine-tune it on conversations "
+                "(`lmworks stage train.finetune`), or give ChatRenderer a template"
             )
         self.template, self.tokenizer, self.settings = ChatTemplate(template), tokenizer, dict(settings or {})
         self.native_calls = native_calls

@@ -84,7 +84,7 @@ def test_without_a_measurement_the_time_is_unknown_and_says_why():
     plan = make_plan(PlanConfig(params=1e8))
     assert plan.duration is None and plan.speed is None
     assert {line.value for line in SECTIONS["time"](plan)} >= {"unknown"}
-    with pytest.raises(ValueError, match="need a speed"):
+    with pytest.raises(ValueError, match="needs a speed"):
         make_plan(PlanConfig(hours=1))
 
 

@@ -100,8 +100,8 @@ def _ends_and_block(
     if deep > shallow:
         return 2 * shallow - deep, deep - shallow
     raise ValueError(
-        "two blocks were no slower than one: something else runs on this machine; try again when it is idle, or plan "
-        "for a known device with --device"
+        "two blocks were no slower than one: something else runs on this machine. Try again when it is idle, set "
+        "parameters or tokens instead of a time, or let `lmworks plan` take a known --device"
     )
 
 

@@ -220,7 +220,7 @@ def _affordable_flops(
         layout = replace(request.layout, length=min(request.layout.length, config.context_length))
         speed, why_not = _speed_or_why_not(request, config, layout, measure)
         if speed is None:
-            raise ValueError(f"hours and budgets need a speed, and that of this machine is not known: {why_not}")
+            raise ValueError(f"a run of given time needs a speed, and that of this machine is not known: {why_not}")
         tokens = request.device_hours * 3600 / _device_seconds_per_token(config, layout, speed)
         flops = training_flops(_counted(config, law), tokens)
         if fixed is not None or known["parameters"] is not None:

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lmworks.kernels import library, training
 from lmworks.kernels.library import Library
@@ -199,6 +200,47 @@ def test_a_model_has_the_gradients_that_it_has_without_the_kernel(
     assert len(calls) == 2  # one for each layer
     for name, gradient in theirs.items():
         assert float((ours[name] - gradient).norm()) < 2e-5 * float(gradient.norm()) + 1e-5, name
+
+
+def test_a_key_that_is_not_seen_spoils_nothing(kernels: Library) -> None:
+    query, key, value, _ = _inputs((1, 2, 100, 16), 2, torch.float32)
+    key[:, :, 50] = torch.nan
+    output, _ = training.attend(query, key, value, 0.25, None, kernels)
+    assert bool(output[:, :, :50].isfinite().all())
+    assert bool(output[:, :, 50:].isnan().all())
+
+
+def test_autocast_to_a_format_without_a_kernel() -> None:
+    torch.manual_seed(0)
+    model = Transformer(llama(97, 32, 1, 2, 1, 64, 128))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    ids = torch.randint(97, (1, 20))
+    expected = model.hidden(ids).detach()
+    with torch.autocast("cpu", torch.float16):
+        found = model.hidden(ids).detach()
+    assert float((found.float() - expected).norm() / expected.norm()) < 1e-2  # float16 has 11 bits
+
+
+def test_tangents_go_the_way_that_knows_them() -> None:
+    """The kernel has a backward and no forward derivative, which would be silently nothing: with documents PyTorch
+    composes attention of operations that have one."""
+    torch.manual_seed(0)
+    model = Transformer(llama(97, 32, 1, 2, 1, 64, 128))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    ids, name = torch.randint(97, (1, 20)), "decoder.blocks.0.attention.query.weight"
+    weights = dict(model.named_parameters())
+    direction = torch.randn_like(weights[name])
+    rule = masks.both(masks.causal, masks.documents(torch.arange(20)[None] // 7))
+
+    def loss(weight: Tensor) -> Tensor:
+        return torch.func.functional_call(model, {name: weight}, (ids,), {"rule": rule}).square().mean()
+
+    with sdpa_kernel(SDPBackend.MATH):
+        _, tangent = torch.func.jvp(loss, (weights[name].detach(),), (direction,))
+    gradient = torch.autograd.grad(loss(weights[name]), weights[name])[0]
+    assert float(tangent) == pytest.approx(float((gradient * direction).sum()), rel=1e-3)
 
 
 def test_what_is_not_a_run_of_keys_stays_a_mask() -> None:

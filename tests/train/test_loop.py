@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -27,7 +28,8 @@ from lmworks.train.loop import train
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.recomputing import blocks, recompute
 from lmworks.train.run import Run
-from lmworks.train.run_log import read_log
+from lmworks.train.run_log import LOG, read_log
+from lmworks.train.validating import validate
 from training_cases import loader_config, new_checkpoint, write_text_dataset
 
 
@@ -276,3 +278,27 @@ def test_a_signal_is_taken_after_the_step_and_loses_nothing(number, raised, text
     again = run_of(tmp_path / "two", text_dataset)
     train(again)
     assert same(again.weights.masters, undisturbed.weights.masters)
+
+
+def test_what_is_delivered_was_validated(text_dataset, tmp_path):
+    """Also where the last step, after which the run would be validated, is left out."""
+    run = run_of(tmp_path, text_dataset, guard=GuardConfig(action="skip"), validate=10**6)
+    run.validate = lambda: validate(run.model, run.objective, [run.loader.batch(0)])
+    last = run.loader.steps - 1
+
+    class Spoilt(CausalLanguageModel):
+        def losses(self, model, examples):
+            losses = super().losses(model, examples)
+            return {name: replace(loss, sum=loss.sum * torch.nan) for name, loss in losses.items()}
+
+    normal, spoilt = run.objective, Spoilt()
+    draw = run.examples
+
+    def examples(batch, seed):
+        run.objective = spoilt if seed - run.seed == last else normal
+        return draw(batch, seed)
+
+    run.examples = examples
+    position = train(run)
+    assert position.step == last
+    assert [line["step"] for line in read_log(tmp_path / LOG) if line["kind"] == "validation"] == [last]

@@ -93,3 +93,13 @@ def test_bfloat16_sums_chunks_in_float32():
         projected_cross_entropy(features, low, targets, logits_at_a_time=23).sum, [low.weight]
     )
     torch.testing.assert_close(many.float(), 1000 * one.float(), rtol=1e-2, atol=0)
+
+
+def test_a_logit_that_is_never_chosen_spoils_nothing():
+    """A bias of -inf takes an entry out of the vocabulary."""
+    features, weight, bias = torch.randn(5, 4), torch.randn(8, 4), torch.zeros(8)
+    bias[7] = -torch.inf
+    targets = torch.arange(5)
+    found = projected_cross_entropy(features, VocabularyProjection(weight, bias, None), targets)
+    expected = cross_entropy(features @ weight.T + bias, targets)
+    torch.testing.assert_close(found.sum, expected.sum)

@@ -15,7 +15,7 @@ from lmworks.kernels.formats import FORMATS
 from lmworks.kernels.library import Library
 
 MOST_HEAD_DIM = 512
-_FORMATS = {torch.float32: FORMATS.index("float32"), torch.bfloat16: FORMATS.index("bfloat16")}
+FORMAT_NUMBERS = {torch.float32: FORMATS.index("float32"), torch.bfloat16: FORMATS.index("bfloat16")}
 
 
 class SeenKeys(NamedTuple):
@@ -36,7 +36,8 @@ def loaded(kernels: Library | None = None) -> Library | None:
 
 def has_kernel(hidden: Tensor, head_dim: int) -> bool:
     """Whether `attend` can be called for heads of that size, in the dtype and on the device of `hidden`."""
-    fits = hidden.device.type == "cpu" and hidden.dtype in _FORMATS
+    fits = hidden.device.type == "cpu" and hidden.dtype in FORMAT_NUMBERS
+    fits = fits and not torch._C._are_functorch_transforms_active()  # tangents and batches of them it does not know
     return fits and head_dim % 16 == 0 and head_dim <= MOST_HEAD_DIM and library.load() is not None
 
 
@@ -92,7 +93,7 @@ def softmax_loss(
 
     ValueError for a target outside the vocabulary.
     """
-    chosen = loaded(kernels) if logits.device.type == "cpu" and logits.dtype in _FORMATS else None
+    chosen = loaded(kernels) if logits.device.type == "cpu" and logits.dtype in FORMAT_NUMBERS else None
     if chosen is None or not logits.is_contiguous():
         return None
     rows, count = logits.shape
@@ -101,7 +102,7 @@ def softmax_loss(
     targets = targets.contiguous()
     found = SoftmaxLoss(*torch.empty(3, rows).unbind())
     addresses = (tensor.data_ptr() for tensor in found)
-    shape = (rows, count, _FORMATS[logits.dtype])
+    shape = (rows, count, FORMAT_NUMBERS[logits.dtype])
     chosen.call("softmax_loss", logits.data_ptr(), targets.data_ptr(), *shape, smoothing, z_loss, *addresses)
     return found
 
@@ -132,7 +133,7 @@ def _call(
         stored=key.shape[2],
         head_dim=query.shape[3],
         scale=scale,
-        format=_FORMATS[query.dtype],
+        format=FORMAT_NUMBERS[query.dtype],
         log_sum=log_sum.data_ptr(),
     )
     for name, tensor in views.items():

@@ -129,9 +129,11 @@ def seen_keys(mask: Tensor | None, causal: bool, batch: int, length: int, real: 
         return SeenKeys(torch.zeros(batch, length, dtype=torch.int32), last.int().expand(batch, -1).contiguous())
     if real is not None:
         mask = mask & (real.bool()[:, None, :, None] | torch.eye(length, dtype=torch.bool))
-    rows = mask[:, 0].expand(batch, length, -1).to(torch.uint8)  # (batch, length, length)
+    seen = mask[:, 0]  # (batch or 1, length or 1, length)
+    rows = seen.to(torch.uint8)
     first = rows.argmax(dim=-1)
     last = length - 1 - rows.flip(-1).argmax(dim=-1)
-    if not torch.equal(last - first + 1, rows.sum(dim=-1)):
+    if not torch.equal(last - first + 1, seen.sum(dim=-1)):
         return None
+    first, last = (places.expand(batch, length).contiguous() for places in (first, last))
     return SeenKeys(first.int(), last.int())

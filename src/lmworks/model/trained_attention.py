@@ -15,8 +15,10 @@ from lmworks.kernels.training import SeenKeys
 def trained_attention(query: Tensor, key: Tensor, value: Tensor, scale: float, seen: SeenKeys) -> Tensor:
     """softmax(scale · query keyᵀ, of the seen keys) value: `query` (batch, heads, length, head_dim), `key` and `value`
     (batch, kv_heads, stored, head_dim), in bfloat16 or float32 → the shape of `query`. Differentiable, once."""
-    # Autocast rounds what a projection gives, and not what a rotation made of it.
-    return _attend(query.to(value.dtype), key.to(value.dtype), value, seen.first, seen.last, scale)[0]
+    # Autocast rounds what a projection gives, and not what a rotation made of it; to float16 too, which has no kernel.
+    dtype = value.dtype if value.dtype in training.FORMAT_NUMBERS else torch.float32
+    found = _attend(query.to(dtype), key.to(dtype), value.to(dtype), seen.first, seen.last, scale)[0]
+    return found.to(value.dtype)
 
 
 @torch.library.custom_op("lmworks::trained_attention", mutates_args=())

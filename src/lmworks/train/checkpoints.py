@@ -120,6 +120,8 @@ class Checkpoints:
         folder = self.path(step)
         try:
             state = json.loads((folder / STATE / "state.json").read_text("utf-8"))
+            if not list((folder / STATE).glob(f"{OPTIMIZERS}*")):  # of one without a state the file is there, too
+                raise ValueError(f"{folder / STATE} holds no {OPTIMIZERS}")
             optimizers, average = (read_shards(folder / STATE, name) for name in (OPTIMIZERS, AVERAGE))
         except (OSError, ValueError) as error:
             raise ValueError(f"{folder} cannot be gone on from: {error}") from error

@@ -62,3 +62,5 @@ class EmbedderConfig:
             raise ValueError("a batch holds two pairs at least: one alone has nothing to be told from")
         if self.length < 2:
             raise ValueError(f"length must be 2 at least, got {self.length}")
+        if self.train.parallel.devices > 1:
+            raise ValueError("embedding models train on one process: leave train.parallel out")

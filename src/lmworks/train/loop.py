@@ -54,6 +54,11 @@ def _train(run: Run) -> Position:
                 if run.ranks.any(clock.save_is_due()):
                     run.save()
                     clock.saved = time.monotonic()
+            finished = run.position.cursor == run.loader.steps
+            # Its last step may have been left out, and what is delivered was not looked at then.
+            validates = run.validate is not None and run.config.validate
+            if validates and finished and run.ranks.any(not log.tells("validation", run.position.step)):
+                _look(run, log)
             run.save()  # the end, or what there is when somebody wants it to end
             run.checkpoints.wait()
         if _interrupted(run, interruption):

@@ -130,8 +130,10 @@ def _differentiated(
     found = None if softcap is not None else softmax_loss(logits, targets, smoothing, z_loss)
     if found is not None:
         log_z, nats, means = found
-        loss = (1 - smoothing) * nats + smoothing * (log_z - means) + z_loss * log_z.square()
-        return CrossEntropy(loss.sum(), nats), logits
+        loss = nats
+        if smoothing:  # or a logit of -inf, whose mean is none, would spoil what it is no part of
+            loss = (1 - smoothing) * nats + smoothing * (log_z - means)
+        return CrossEntropy((loss + z_loss * log_z.square()).sum(), nats), logits
     logits, slope = logits.to(_wide(logits)), None
     if softcap is not None:
         slope = logits.div_(softcap).tanh_()

@@ -31,6 +31,10 @@ class RunLog:
         self._file.close()
         self._file = self._opened(step)
 
+    def tells(self, kind: str, step: int) -> bool:
+        """Whether there is a line of this kind about the step."""
+        return any(line["kind"] == kind and line["step"] == step for line in read_log(self._path))
+
     def write(self, kind: str, step: int, **values: Any) -> None:
         """`kind` is what the line is about: "step", "validation", "sample", "event"."""
         self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
@@ -52,6 +56,9 @@ class NoLog:
     """Of a process that tells nothing, as another of the same run does."""
 
     def drop_after(self, step: int) -> None: ...
+
+    def tells(self, kind: str, step: int) -> bool:
+        return True
 
     def write(self, kind: str, step: int, **values: Any) -> None: ...
 

@@ -151,6 +151,19 @@ def test_workers_end_with_whoever_started_them(inputs, undisturbed, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_process_that_cannot_write_ends_those_that_wait_for_it(inputs, tmp_path):
+    def hinder() -> None:
+        for step in range(6, 24, 3):
+            in_the_way = tmp_path / "work" / "run" / "checkpoints" / f".step-{step:08d}.parts" / "state.json"
+            (in_the_way / "something").mkdir(parents=True, exist_ok=True)
+
+    once_at(tmp_path, 3, hinder)
+    with pytest.raises(OSError, match=r"state\.json"):
+        run_in(inputs, tmp_path)
+    assert not workers(tmp_path)
+
+
+@pytest.mark.slow
 def test_what_ends_a_run_is_what_the_user_reads(inputs, tmp_path):
     with pytest.raises(ValueError, match="one layer of width 64 needs"):
         carry_out(STAGE, replace(config_of(), parameters=100), context_of(inputs, tmp_path))

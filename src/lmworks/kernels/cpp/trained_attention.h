@@ -93,7 +93,7 @@ inline void weigh_tile(
       Floats score = multiply(scale, load(place));
       if (!all) {  // a score that is not seen becomes kHidden
         const Floats visible = seen.where(c, key + k, one);
-        score = multiply_add(subtract(one, visible), hidden, multiply(visible, score));
+        score = multiply_add(subtract(one, visible), hidden, seen.where(c, key + k, score));
       }
       maximum = larger(maximum, score);
       store(place, score);

@@ -16,13 +16,14 @@ from lmworks.progress import no_report
 from lmworks.train.parallel.task import ANSWER, Answer, Task
 
 
-def work(path: Path) -> None:
-    """Carries out the task in this file. Where starting again would change nothing it leaves an answer and ends well;
-    if others die of that, all are started once more, find the answer, and end."""
+def work(path: Path) -> int:
+    """Carries out the task in this file; the exit status. An error that would come again is left as the answer, and the
+    process fails: others may wait for it outside of any collective. All are then started anew, find the answer, and
+    end."""
     task = from_mapping(Task, json.loads(path.read_text("utf-8")))
     first = os.environ["RANK"] == "0"
     if (task.folder / ANSWER).exists():
-        return
+        return 0
     try:
         result = task.carry_out(_tell if first else no_report)
         answer = Answer(result)
@@ -31,10 +32,11 @@ def work(path: Path) -> None:
     except Exception as error:
         if (found := Answer.of_error(error)) is None:
             raise
-        answer = found
-        answer.write(task.folder)  # whoever of them met it
+        found.write(task.folder)  # whoever of them met it
+        return 1
     if first:
         answer.write(task.folder)
+    return 0
 
 
 def _tell(done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:
@@ -56,5 +58,4 @@ def end_with_input() -> None:
 if __name__ == "__main__":
     if os.environ["RANK"] == "0":  # the others learn of it as of any signal to one of them
         end_with_input()
-    work(Path(sys.argv[1]))
-    os._exit(0)  # the thread that reads the input holds on to it
+    os._exit(work(Path(sys.argv[1])))  # the thread that reads the input holds on to it

@@ -65,6 +65,8 @@ class SweepConfig:
             raise ValueError(f"largest must be well above smallest, got {self.largest:,} and {self.smallest:,}")
         if not 1.2 <= self.factor <= 10:
             raise ValueError(f"factor must lie between 1.2 and 10, got {self.factor:g}")
+        if self.train.parallel.devices > 1:
+            raise ValueError("a sweep trains one small model after the other, on one process: leave train.parallel out")
         self.run(self.smallest or 1, 1)  # checks what a run has in common with any other
 
     def run(self, parameters: int, tokens: int) -> PretrainConfig:

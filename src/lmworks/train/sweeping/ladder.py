@@ -138,11 +138,23 @@ def _sizes(config: SweepConfig, flops: float, corpus: _Corpus) -> tuple[int, ...
         largest = max(largest, dearest / (FLOPS_PER_PARAMETER_AND_TOKEN * corpus.most))
         largest = max(largest, smallest_parameters(config.family, corpus.vocabulary, config.length) * r**steps)
     wanted = [largest / r**step for step in range(steps, -1, -1)]
-    sizes = tuple(explain_shape(n, config.family, corpus.vocabulary, config.length).parameters for n in wanted)
+    sizes = tuple(_real(n, config, corpus) for n in wanted)
     if len(set(sizes)) < len(sizes):
         told = ", ".join(short(size) for size in sizes)
         raise ValueError(f"two of the sizes are one model, {told}: take fewer sizes, or further apart (factor)")
     return sizes
+
+
+def _real(parameters: float, config: SweepConfig, corpus: _Corpus) -> int:
+    """The parameters of a model that is found again when it is asked for by them: what is nearest to a number may have
+    a neighbour that is nearer to its own."""
+    found, before = round(parameters), 0
+    while found != before:
+        before = found
+        found = explain_shape(found, config.family, corpus.vocabulary, config.length).parameters
+        if found == round(parameters):  # two that ask for each other
+            break
+    return found
 
 
 def _dearest(config: SweepConfig, flops: float) -> float:

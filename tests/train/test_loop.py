@@ -23,12 +23,15 @@ from lmworks.train.config import (
     Sgd,
     TrainConfig,
 )
+from lmworks.train.embedder_config import EmbedderConfig
 from lmworks.train.guards import TrainingStoppedError
 from lmworks.train.loop import train
 from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.recomputing import blocks, recompute
 from lmworks.train.run import Run
 from lmworks.train.run_log import LOG, read_log
+from lmworks.train.sweeping.config import SweepConfig
 from lmworks.train.validating import validate
 from training_cases import loader_config, new_checkpoint, write_text_dataset
 
@@ -302,3 +305,21 @@ def test_what_is_delivered_was_validated(text_dataset, tmp_path):
     position = train(run)
     assert position.step == last
     assert [line["step"] for line in read_log(tmp_path / LOG) if line["kind"] == "validation"] == [last]
+
+
+def test_a_checkpoint_without_its_optimizers_is_not_gone_on_from(text_dataset, tmp_path):
+    settings = {"checkpoint": CheckpointConfig(steps=5, keep=9, background=False)}
+    train(run_of(tmp_path, text_dataset, **settings))
+    run = run_of(tmp_path, text_dataset, **settings)
+    state = run.checkpoints.path(run.checkpoints.steps()[-1]) / "train_state"
+    (state / "optimizers.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"cannot be gone on from: .* holds no optimizers"):
+        train(run)
+
+
+@pytest.mark.parametrize(
+    "made", [lambda train: EmbedderConfig(("pairs.jsonl",), train=train), lambda train: SweepConfig(1.0, train=train)]
+)
+def test_stages_of_one_process_refuse_more(made):
+    with pytest.raises(ValueError, match=r"leave train\.parallel out"):
+        made(TrainConfig(parallel=ParallelConfig(data=2)))

@@ -51,7 +51,7 @@ def attend(
     ValueError for shapes that do not go together, and keys that are not there.
     """
     query, key, value = (_readable(tensor) for tensor in (query, key, value))
-    output, log_sum = _like(query), query.new_empty(query.shape[:3], dtype=torch.float32)
+    output, log_sum = as_projected(query), query.new_empty(query.shape[:3], dtype=torch.float32)
     views = {"query": query, "key": key, "value": value, "output": output}
     _call(views, log_sum, scale, seen, backward=False, kernels=kernels)
     return output, log_sum
@@ -72,7 +72,7 @@ def differentiate(
     names = ("query", "key", "value", "output", "output_gradient")
     given = (query, key, value, output, output_gradient)
     views = {name: _readable(tensor) for name, tensor in zip(names, given, strict=True)}
-    gradients = {f"{name}_gradient": _like(views[name]) for name in ("query", "key", "value")}
+    gradients = {f"{name}_gradient": as_projected(views[name]) for name in ("query", "key", "value")}
     _call({**views, **gradients}, log_sum.contiguous(), scale, seen, backward=True, kernels=kernels)
     return gradients["query_gradient"], gradients["key_gradient"], gradients["value_gradient"]
 
@@ -164,7 +164,7 @@ def _readable(tensor: Tensor) -> Tensor:
     return detached if detached.stride(-1) == 1 and aligned else detached.contiguous()
 
 
-def _like(heads: Tensor) -> Tensor:
+def as_projected(heads: Tensor) -> Tensor:
     """Memory for (batch, heads, length, head_dim) in the order of the projections, (batch, length, heads, head_dim)."""
     batch, count, length, width = heads.shape
     return heads.new_empty(batch, length, count, width).transpose(1, 2)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lmworks.kernels import training
-from lmworks.kernels.training import SeenKeys
+from lmworks.kernels.training import SeenKeys, as_projected
 
 
 def trained_attention(query: Tensor, key: Tensor, value: Tensor, scale: float, seen: SeenKeys) -> Tensor:
@@ -30,7 +30,7 @@ def _attend(
 
 @_attend.register_fake
 def _(query: Tensor, key: Tensor, value: Tensor, first: Tensor, last: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    return _like(query), query.new_empty(query.shape[:3], dtype=torch.float32)
+    return as_projected(query), query.new_empty(query.shape[:3], dtype=torch.float32)
 
 
 @torch.library.custom_op("lmworks::trained_attention_backward", mutates_args=())
@@ -51,12 +51,7 @@ def _differentiate(
 
 @_differentiate.register_fake
 def _(query: Tensor, key: Tensor, value: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return _like(query), _like(key), _like(value)
-
-
-def _like(heads: Tensor) -> Tensor:
-    batch, count, length, width = heads.shape
-    return heads.new_empty(batch, length, count, width).transpose(1, 2)
+    return as_projected(query), as_projected(key), as_projected(value)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

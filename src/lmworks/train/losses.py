@@ -98,9 +98,11 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         for start in range(0, len(targets), rows):
             chunk = slice(start, start + rows)
             logits = F.linear(features[chunk], weight, bias)  # (rows, vocabulary)
-            part, gradient = _differentiated(logits, targets[chunk], softcap, smoothing, z_loss)
+            part, gradient = _differentiated(logits, targets[chunk], softcap, smoothing, z_loss, any(wanted))
             total += part.sum
             nats[chunk] = part.nats
+            if gradient is None:
+                continue
             if grad_bias is not None:
                 grad_bias += gradient.sum(dim=0, dtype=wide)
             gradient = gradient.to(features.dtype)
@@ -124,9 +126,9 @@ def _wide(tensor: Tensor) -> torch.dtype:
 
 
 def _differentiated(
-    logits: Tensor, targets: Tensor, softcap: float | None, smoothing: float, z_loss: float
-) -> tuple[CrossEntropy, Tensor]:
-    """`cross_entropy` of capped logits, and its gradient by the logits, which may take their memory."""
+    logits: Tensor, targets: Tensor, softcap: float | None, smoothing: float, z_loss: float, wanted: bool
+) -> tuple[CrossEntropy, Tensor | None]:
+    """`cross_entropy` of capped logits, and where it is wanted its gradient by them, which may take their memory."""
     found = None if softcap is not None else softmax_loss(logits, targets, smoothing, z_loss)
     if found is not None:
         log_z, nats, means = found
@@ -140,6 +142,8 @@ def _differentiated(
         logits = slope * softcap
         slope.square_().neg_().add_(1)  # d(cap · tanh(x / cap)) / dx
     part = cross_entropy(logits, targets, label_smoothing=smoothing, z_loss=z_loss)
+    if not wanted:
+        return part, None
     gradient = _gradient(logits, targets, smoothing, z_loss)
     return part, gradient if slope is None else gradient.mul_(slope)
 

@@ -243,15 +243,5 @@ def test_tangents_go_the_way_that_knows_them() -> None:
     assert float(tangent) == pytest.approx(float((gradient * direction).sum()), rel=1e-3)
 
 
-def test_what_is_not_a_run_of_keys_stays_a_mask() -> None:
-    sees_ends = torch.eye(6, dtype=torch.bool)[None, None] | (torch.arange(6) == 0)
-    assert masks.seen_keys(sees_ends, causal=True, batch=2, length=6, real=None) is None
-    real = torch.arange(6)[None] < torch.tensor([[6], [4]])
-    seen = masks.seen_keys(masks.padding(real), causal=False, batch=2, length=6, real=real)
-    assert seen is not None
-    assert seen.first[1].tolist() == [0, 0, 0, 0, 4, 5]
-    assert seen.last[1].tolist() == [3, 3, 3, 3, 4, 5]
-
-
 def test_there_are_libraries() -> None:
     assert library.available()

@@ -44,7 +44,7 @@ def attend(
 
     mask     bool, True = may attend, broadcastable to (batch, heads, length, stored); no row of it may be empty. Or a
              block mask (`masks.blockwise`), together with neither `bias` nor `sinks`; or runs of keys
-             (`masks.seen_keys`), together with none of these and no `softcap`.
+             (`runs.seen_keys`), together with none of these and no `softcap`.
     causal   without a mask: each query sees its own place and what came before (length == stored).
     bias     added to the scaled scores, broadcastable to (batch, heads, length, stored).
     softcap  scaled scores become `softcap * tanh(scores / softcap)`, before bias and mask.

@@ -3,7 +3,8 @@
 A predicate answers for a row of the batch, a query and a key, whole tensors of them at a time. The same predicate
 becomes a dense mask, (batch or 1, 1, length, stored) bool, or, where FlexAttention compiles, a block mask, which knows
 the blocks of the n × n square that are empty and never holds the square itself; or, in training on the CPU, two numbers
-for each query, where what it sees is one run of keys.
+for each query, where what it sees is one run of keys (`runs.py`). Rules with values of their own are classes, so that
+it can be told which rule they are.
 
 Queries and keys are given to a predicate as their places in the row, 0 to length - 1, so that a rule may look things up
 in tensors of its own: `documents` does. Padding and a fresh start of the positions do not move places; with a cache, a
@@ -12,6 +13,7 @@ rule on places of a rule on positions.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import assert_never
 
 import torch
@@ -35,13 +37,44 @@ def everything(row: Tensor, query: Tensor, key: Tensor) -> Tensor:
     return (key == key) & (query == query)
 
 
+@dataclass(frozen=True, eq=False)
+class PrefixLM:
+    """See `prefix_lm`."""
+
+    lengths: Tensor
+
+    def __call__(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (key <= query) | (key < self.lengths[row])
+
+
+@dataclass(frozen=True, eq=False)
+class Documents:
+    """See `documents`."""
+
+    numbers: Tensor
+
+    def __call__(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return self.numbers[row, query] == self.numbers[row, key]
+
+
+@dataclass(frozen=True, eq=False)
+class Both:
+    """See `both`."""
+
+    first: Predicate
+    second: Predicate
+
+    def __call__(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return self.first(row, query, key) & self.second(row, query, key)
+
+
 def prefix_lm(lengths: Tensor) -> Predicate:
     """The first `lengths[row]` tokens see each other, all later ones the past (Raffel et al. 2020, section 3.2.1).
 
     `lengths` (batch,) int64, with the padding where it stands left. With a cache, the prefix must come in one forward:
     what is stored already was computed without seeing what came later.
     """
-    return lambda row, query, key: (key <= query) | (key < lengths[row])
+    return PrefixLM(lengths)
 
 
 def documents(numbers: Tensor) -> Predicate:
@@ -50,12 +83,12 @@ def documents(numbers: Tensor) -> Predicate:
     `numbers` (batch, length) int64, equal within a document; with a cache (batch, the cache's length). Give the model
     positions that start afresh in each, and it gives what it gives each document alone.
     """
-    return lambda row, query, key: numbers[row, query] == numbers[row, key]
+    return Documents(numbers)
 
 
 def both(first: Predicate, second: Predicate) -> Predicate:
     """The rule that allows what both allow."""
-    return lambda row, query, key: first(row, query, key) & second(row, query, key)
+    return Both(first, second)
 
 
 def at(positions: Tensor, rule: Predicate) -> Predicate:
@@ -116,24 +149,3 @@ def padding(attention_mask: Tensor) -> Tensor:
     """
     visible = attention_mask.bool()[:, None, None, :]  # (batch, 1, 1, length)
     return visible | torch.eye(attention_mask.shape[1], dtype=torch.bool, device=attention_mask.device)
-
-
-def seen_keys(mask: Tensor | None, causal: bool, batch: int, length: int, real: Tensor | None) -> SeenKeys | None:
-    """A mask (batch or 1, 1, length or 1, length) as the run of keys that each query sees; None where some query of a
-    real token sees keys with others between them. Without a mask, `causal` says what is seen.
-
-    `real` (batch, length) bool: queries of padding, which give nothing that is defined, see themselves.
-    """
-    if mask is None:
-        last = torch.arange(length, dtype=torch.int32) if causal else torch.full((length,), length - 1)
-        return SeenKeys(torch.zeros(batch, length, dtype=torch.int32), last.int().expand(batch, -1).contiguous())
-    if real is not None:
-        mask = mask & (real.bool()[:, None, :, None] | torch.eye(length, dtype=torch.bool))
-    seen = mask[:, 0]  # (batch or 1, length or 1, length)
-    rows = seen.to(torch.uint8)
-    first = rows.argmax(dim=-1)
-    last = length - 1 - rows.flip(-1).argmax(dim=-1)
-    if not torch.equal(last - first + 1, seen.sum(dim=-1)):
-        return None
-    first, last = (places.expand(batch, length).contiguous() for places in (first, last))
-    return SeenKeys(first.int(), last.int())

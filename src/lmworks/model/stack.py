@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lmworks.kernels.training import has_kernel
 from lmworks.model import config as configs
-from lmworks.model import masks
+from lmworks.model import masks, runs
 from lmworks.model.attention import Context, Memory
 from lmworks.model.blocks import Block
 from lmworks.model.cache import Cache
@@ -27,6 +27,7 @@ class Stack(nn.Module):
         heads = config.blocks[0].attention.heads
         self.relative_bias = RelativeBias(config.relative_bias, heads) if config.relative_bias else None
         self._kinds = [_kind(block.attention) for block in config.blocks]
+        self._own_rule = masks.causal if config.causal else masks.everything
         self._flexible, self._plain = _flexible(config), _plain(config)
 
     def forward(
@@ -57,16 +58,13 @@ class Stack(nn.Module):
         base = Context(positions, keys, cache=cache)
         shared = None if self.relative_bias is None else self.relative_bias(positions, keys)
         flexible = self._flexible and hidden.is_cuda and hidden.dtype != torch.float64
-        runs = self._plain and cache is None and torch.is_grad_enabled() and _has_kernel(self.config, hidden)
+        trained = self._plain and cache is None and torch.is_grad_enabled() and _has_kernel(self.config, hidden)
         visible: dict[configs.Pattern | None, masks.Mask | None] = {}
         contexts = {}
         for kind in dict.fromkeys(self._kinds):
             if kind.pattern not in visible:
-                mask = self._mask(kind.pattern, base, len(hidden), attention_mask, rule, flexible)
-                if runs and (mask is None or isinstance(mask, Tensor)):
-                    seen = masks.seen_keys(mask, self.config.causal, len(hidden), positions.shape[1], attention_mask)
-                    mask = mask if seen is None else seen
-                visible[kind.pattern] = mask
+                visible_to = self._runs if trained else self._mask
+                visible[kind.pattern] = visible_to(kind.pattern, base, len(hidden), attention_mask, rule, flexible)
             turned, bias = None, shared
             match kind.position:
                 case configs.Rope() as rope:
@@ -76,6 +74,26 @@ class Stack(nn.Module):
                     bias = slopes if shared is None else slopes + shared
             contexts[kind] = replace(base, rotation=turned, mask=visible[kind.pattern], bias=bias)
         return contexts
+
+    def _runs(
+        self,
+        pattern: configs.Pattern | None,
+        context: Context,
+        batch: int,
+        attention_mask: Tensor | None,
+        rule: masks.Predicate | None,
+        flexible: bool,
+    ) -> masks.Mask | None:
+        """`_mask` as the run of keys that each query sees, where each sees one."""
+        positions = context.queries.expand(batch, -1)
+        sparse = None if pattern is None or positions.shape[1] <= masks.reach(pattern) else pattern
+        seen = runs.seen_keys(rule or self._own_rule, sparse, positions, attention_mask)
+        if seen is not None:
+            return seen
+        mask = self._mask(pattern, context, batch, attention_mask, rule, flexible)
+        if isinstance(mask, Tensor) and not torch.compiler.is_compiling():
+            seen = runs.of_mask(mask, batch, attention_mask)
+        return mask if seen is None else seen
 
     def _mask(
         self,
@@ -90,7 +108,7 @@ class Stack(nn.Module):
         queries, keys, cache = context.queries.expand(batch, -1), context.keys, context.cache
         length = queries.shape[1]
         sparse = None if pattern is None or keys.shape[1] <= masks.reach(pattern) else masks.pattern(pattern)
-        allowed = rule or (masks.causal if self.config.causal else masks.everything)
+        allowed = rule or self._own_rule
         if cache is not None:
             if rule is None and sparse is None and cache.mask is None:
                 return None

@@ -43,6 +43,39 @@ def test_adamw_is_torchs():
         torch.testing.assert_close(ours.weight, theirs.weight)
 
 
+def test_adamw_in_bfloat16_is_torchs_on_the_masters_and_then_rounds_them():
+    ours, theirs = linear(), linear()
+    weights = Weights(ours, AdamW(rate=0.1, decay=0.2), "bfloat16")
+    other = torch.optim.AdamW([theirs.weight], 0.1, (0.9, 0.95), weight_decay=0.2)
+    for number in range(3):
+        gradient = torch.randn(2, 3, generator=torch.Generator().manual_seed(number)).bfloat16()
+        ours.weight.grad, theirs.weight.grad = gradient, gradient.float() * 0.5
+        weights.update(1.0, 0.5)
+        other.step()
+        torch.testing.assert_close(weights.masters["weight"], theirs.weight.detach())
+        assert torch.equal(ours.weight, weights.masters["weight"].bfloat16())
+        assert ours.weight.grad is None
+    assert {path: tuple(value.shape) for path, value in weights.state().items()} == {
+        "0/step/weight": (), "0/exp_avg/weight": (2, 3), "0/exp_avg_sq/weight": (2, 3),
+    }  # fmt: skip
+
+
+def test_steps_with_and_without_the_kernel_go_on_from_one_another(monkeypatch):
+    """As on a machine where the kernels were not built, with the checkpoint of one where they were."""
+    layers = [linear(), linear()]
+    both = [Weights(layer, AdamW(rate=0.1), "bfloat16") for layer in layers]
+    for number in range(4):
+        gradient = torch.randn(2, 3, generator=torch.Generator().manual_seed(number)).bfloat16()
+        for place, (layer, weights) in enumerate(zip(layers, both, strict=True)):
+            layer.weight.grad = gradient.clone()
+            with monkeypatch.context() as patched:
+                if (number + place) % 2:
+                    patched.setattr("lmworks.kernels.adamw.loaded", lambda kernels: None)
+                weights.update(1.0)
+    torch.testing.assert_close(both[0].masters["weight"], both[1].masters["weight"])
+    assert both[0].state()["0/step/weight"] == both[1].state()["0/step/weight"] == 4
+
+
 def test_updates_too_small_for_bfloat16_add_up_on_the_masters():
     """1 + 1e-3 is 1 in bfloat16; eight of them are not."""
     layer = linear(torch.float32)

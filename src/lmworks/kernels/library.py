@@ -127,6 +127,7 @@ def _open(name: str) -> Library:
         *(pointer, pointer, c_int64, c_int64, c_int32, c_float, c_float),
         *(pointer, pointer, pointer),
     )
+    functions.lmworks_adamw.argtypes = (pointer,)
     functions.lmworks_set_threads.argtypes = (c_int32,)
     functions.lmworks_workspace_bytes.restype = c_int64
     functions.lmworks_sizes.argtypes = (POINTER(c_int64),)

@@ -122,7 +122,16 @@ class TrainedAttention(Structure):
     )
 
 
-ALL = (Matrix, Norm, Change, Changes, Layer, Model, Table, Batch, Draw, TrainedAttention)
+class AdamWStep(Structure):
+    _fields_ = (
+        *((name, c_void_p) for name in ("weight", "first_moment", "second_moment", "gradient", "rounded")),
+        ("count", c_int64),
+        ("gradient_format", c_int32),
+        *((name, c_float) for name in ("factor", "beta1", "beta2", "kept", "rate", "deviation_scale", "epsilon")),
+    )
+
+
+ALL = (Matrix, Norm, Change, Changes, Layer, Model, Table, Batch, Draw, TrainedAttention, AdamWStep)
 SIZES = tuple(ctypes.sizeof(structure) for structure in ALL)
 
 

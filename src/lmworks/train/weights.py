@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from lmworks.train import config as configs
+from lmworks.train.optimizers.adamw import AdamW
 from lmworks.train.optimizers.building import build_optimizers
 from lmworks.train.parallel import data
 from lmworks.train.parallel.parts import Part, find_holders, gather_whole, local, part_of, whole_of
@@ -91,6 +92,13 @@ class Weights:
         )
         self.optimizers = build_optimizers(optimizer, self.masters, self._whole_of)
         self._rates = [[group["lr"] for group in each.param_groups] for each in self.optimizers]
+        self._adamw = {
+            self._name_of[master]: (each, group)
+            for each in self.optimizers
+            if isinstance(each, AdamW)
+            for group in each.param_groups
+            for master in group["params"]
+        }
         self._sums: dict[str, Tensor] = {}  # float32 gradients of the parts before this one, or of all ranks
 
     def _rows(self, name: str, rows: int) -> tuple[int, int]:
@@ -211,20 +219,37 @@ class Weights:
         for each, rates in zip(self.optimizers, self._rates, strict=True):
             for group, rate in zip(each.param_groups, rates, strict=True):
                 group["lr"] = rate * multiplier
-        gradients = list(self.gradients())
-        for bucket in _buckets(gradients) if self.low else [gradients]:
+        names, left = list[str](), list[tuple[str, Tensor]]()
+        for name, gradient in self.gradients():
+            names.append(name)
+            if not self._update_in_one_pass(name, gradient, factor):
+                left.append((name, gradient))
+        for bucket in _buckets(left) if self.low else [left]:
             for name, gradient in bucket:
                 whole = gradient.float()
                 self.masters[name].grad = whole if factor == 1 else whole.mul_(factor)
             for each in self.optimizers:
                 each.step()
-            if self.low:
-                for name, _ in bucket:
-                    self.masters[name].grad = None
+            for name, _ in bucket:
+                if self.low:
                     self._mine(name, local(self.weights[name])).copy_(self.masters[name])
-                    self.weights[name].grad = None
-                    self._sums.pop(name, None)
-        self._gather(name for name, _ in gradients)
+                self._drop_gradient(name)
+        self._gather(names)
+
+    def _update_in_one_pass(self, name: str, gradient: Tensor, factor: float) -> bool:
+        """Whether there is a kernel that did, with the rounding; the gradient's memory is free then."""
+        if name not in self._adamw:
+            return False
+        optimizer, group = self._adamw[name]
+        rounded = self._mine(name, local(self.weights[name])) if self.low else None
+        if not optimizer.update(group, self.masters[name], gradient, factor, rounded):
+            return False
+        self._drop_gradient(name)
+        return True
+
+    def _drop_gradient(self, name: str) -> None:
+        self.masters[name].grad = self.weights[name].grad = None
+        self._sums.pop(name, None)
 
     def _gather(self, names: Iterable[str]) -> None:
         """The rows that other replicas updated."""

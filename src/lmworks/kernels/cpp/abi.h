@@ -115,6 +115,19 @@ struct TrainedAttention {
   int32_t format;
 };
 
+// A step of AdamW over `count` weights: weight = kept weight - rate mean / (deviation_scale sqrt(square) + epsilon),
+// where mean and square are the new moments of factor times the gradient.
+struct AdamWStep {
+  float* weight;
+  float* first_moment;
+  float* second_moment;
+  const void* gradient;
+  uint16_t* rounded;  // the weight in bfloat16, or null
+  int64_t count;
+  int32_t gradient_format;
+  float factor, beta1, beta2, kept, rate, deviation_scale, epsilon;
+};
+
 // A row from which a token is drawn; the last two are written.
 struct Draw {
   const float* scores;  // (count,); -inf: must not be drawn

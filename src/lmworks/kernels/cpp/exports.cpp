@@ -7,6 +7,7 @@
 #define LMWORKS_FORKS
 #endif
 
+#include "adamw.h"
 #include "attention.h"
 #include "check.h"
 #include "draw.h"
@@ -186,6 +187,22 @@ LMWORKS_EXPORT int32_t lmworks_softmax_loss(
   });
 }
 
+LMWORKS_EXPORT int32_t lmworks_adamw(const AdamWStep* step) {
+  constexpr int64_t kAtATime = 8192;  // weights: whole vectors, and enough that sharing them out costs nothing
+  return enter([&](Workspace&) {
+    if (step->count <= kAtATime) {  // to wake the others would take longer
+      update_weights(*step, 0, step->count);
+      return kNone;
+    }
+    run_region([&](Team& team) {
+      team.share((step->count + kAtATime - 1) / kAtATime, [&](int64_t item) {
+        update_weights(*step, item * kAtATime, std::min(step->count, (item + 1) * kAtATime));
+      });
+    });
+    return kNone;
+  });
+}
+
 LMWORKS_EXPORT void lmworks_set_threads(int32_t count) {
   const std::lock_guard lock(one_call_at_a_time);
   set_threads(count);
@@ -206,6 +223,6 @@ LMWORKS_EXPORT int64_t lmworks_workspace_bytes() {
 LMWORKS_EXPORT void lmworks_sizes(int64_t* sizes) {
   const int64_t ours[] = {sizeof(Matrix), sizeof(Norm),  sizeof(Change), sizeof(Changes), sizeof(Layer),
                           sizeof(Model),  sizeof(Table), sizeof(Batch),  sizeof(Draw),
-                          sizeof(TrainedAttention)};
+                          sizeof(TrainedAttention), sizeof(AdamWStep)};
   std::copy(std::begin(ours), std::end(ours), sizes);
 }

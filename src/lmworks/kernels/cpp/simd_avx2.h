@@ -70,6 +70,9 @@ inline Floats divide(Floats a, Floats b) {
 inline Floats multiply_add(Floats a, Floats b, Floats c) {
   return halves([&](int i) { return _mm256_fmadd_ps(a.of[i], b.of[i], c.of[i]); });
 }
+inline Floats square_root(Floats x) {
+  return halves([&](int i) { return _mm256_sqrt_ps(x.of[i]); });
+}
 inline __m256 sign_bits() { return _mm256_set1_ps(-0.0f); }
 inline Floats absolute(Floats x) {
   return halves([&](int i) { return _mm256_andnot_ps(sign_bits(), x.of[i]); });
@@ -142,6 +145,12 @@ inline float largest_of(Floats x) {
 inline Floats load_half(const uint16_t* from) {
   const __m128i* eights = reinterpret_cast<const __m128i*>(from);
   return halves([&](int i) { return _mm256_cvtph_ps(_mm_loadu_si128(eights + i)); });
+}
+inline Floats load_bfloat16(const uint16_t* from) {
+  const __m128i* eights = reinterpret_cast<const __m128i*>(from);
+  return halves([&](int i) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(eights + i)), 16));
+  });
 }
 inline Floats even_of_pairs(Lanes pairs) {
   return halves([&](int i) { return _mm256_castsi256_ps(_mm256_slli_epi32(pairs.of[i], 16)); });

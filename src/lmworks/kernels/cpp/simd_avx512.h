@@ -35,6 +35,7 @@ inline Floats subtract(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
 inline Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
 inline Floats divide(Floats a, Floats b) { return _mm512_div_ps(a, b); }
 inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+inline Floats square_root(Floats x) { return _mm512_sqrt_ps(x); }
 inline Floats absolute(Floats x) { return _mm512_abs_ps(x); }
 inline Floats copy_sign(Floats magnitude, Floats sign) {
   const Ints bit = _mm512_set1_epi32(static_cast<int>(0x80000000));
@@ -70,6 +71,11 @@ inline float largest_of(Floats x) { return _mm512_reduce_max_ps(x); }
 
 inline Floats load_half(const uint16_t* from) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+}
+
+inline Floats load_bfloat16(const uint16_t* from) {
+  return _mm512_castsi512_ps(
+      _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))), 16));
 }
 
 inline Floats even_of_pairs(Lanes pairs) { return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)); }

@@ -42,6 +42,10 @@ inline Floats subtract(Floats a, Floats b) { return a - b; }
 inline Floats multiply(Floats a, Floats b) { return a * b; }
 inline Floats divide(Floats a, Floats b) { return a / b; }
 inline Floats multiply_add(Floats a, Floats b, Floats c) { return a * b + c; }
+inline Floats square_root(Floats x) {
+  for (int i = 0; i < 16; ++i) x[i] = std::sqrt(x[i]);
+  return x;
+}
 inline Floats absolute(Floats x) { return (Floats)((Ints)x & 0x7fffffff); }
 inline Floats copy_sign(Floats magnitude, Floats sign) {
   return (Floats)(((Ints)magnitude & 0x7fffffff) | ((Ints)sign & ~Ints{} << 31));
@@ -117,6 +121,12 @@ inline Floats load_half(const uint16_t* from) {
   Floats x;
   for (int i = 0; i < 16; ++i) x[i] = half_bits_to_float(from[i]);
   return x;
+}
+
+inline Floats load_bfloat16(const uint16_t* from) {
+  Ints bits;
+  for (int i = 0; i < 16; ++i) bits[i] = static_cast<int32_t>(static_cast<uint32_t>(from[i]) << 16);
+  return (Floats)bits;
 }
 
 inline Floats even_of_pairs(Lanes pairs) { return (Floats)(pairs << 16); }

@@ -11,11 +11,7 @@ namespace lmworks {
 struct Bfloat16Row {
   uint16_t* numbers;
 
-  Floats at(int64_t i) const {
-    alignas(64) uint32_t wide[16];
-    for (int lane = 0; lane < 16; ++lane) wide[lane] = static_cast<uint32_t>(numbers[i + lane]) << 16;
-    return lanes_as_floats(load_lanes(wide));
-  }
+  Floats at(int64_t i) const { return load_bfloat16(numbers + i); }
   float one(int64_t i) const {
     const uint32_t bits = static_cast<uint32_t>(numbers[i]) << 16;
     float value;

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lmworks.train import config as configs
+from lmworks.train.optimizers.adamw import AdamW
 from lmworks.train.optimizers.lion import Lion
 from lmworks.train.optimizers.muon import Muon, Whole, itself
 
@@ -27,7 +28,7 @@ def build_optimizers(
             return [torch.optim.SGD(groups, rate, momentum, nesterov=nesterov)]
         case configs.AdamW(rate, beta1, beta2, epsilon, decay):
             groups = _by_decay(weights.values(), decay)
-            return [torch.optim.AdamW(groups, rate, (beta1, beta2), epsilon, fused=True)]
+            return [AdamW(groups, rate, (beta1, beta2), epsilon, fused=True)]
         case configs.Lion(rate, beta1, beta2, decay):
             return [Lion(_by_decay(weights.values(), decay), rate, (beta1, beta2), decay)]
         case configs.Muon(rate, momentum, steps, decay, rest):

@@ -50,10 +50,12 @@ from lmworks.records import Scored
 from lmworks.statistics import ratio_score
 from lmworks.tokenizer import BpeConfig, train_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.train import AdamW, CausalLanguageModel, Linear, Muon, TrainConfig, validate
+from lmworks.train import AdamW, CausalLanguageModel, Linear, Muon, TrainConfig
 from lmworks.train.objectives import MaskedLanguageModel, SpanCorruption, Vocabulary
+from lmworks.train.objectives.objective import rows_of
 from lmworks.train.objectives.span_corruption import sentinels_of
 from lmworks.train.objectives.vocabulary import text_tokens
+from lmworks.train.validating import sums_of
 
 VOCABULARY = 2048
 STEP_TOKENS = 2048  # tokens in a step, in sequences of an objective's own length
@@ -208,13 +210,16 @@ OBJECTIVES = {
 # Both sides on the same targets
 
 
+@torch.no_grad()
 def model_nats(outcome: Outcome, task: Task, windows: Sequence[Sequence[Batch]]) -> tuple[list[float], list[int]]:
     """Of the trained model: nats and targets of each held-out text."""
     nats, targets = [], []
     for batches in windows:
-        found = validate(outcome.checkpoint.model, task.objective, batches)
-        targets.append(sum(found.targets.values()))
-        nats.append(found.total.value * targets[-1])
+        examples = [task.objective.examples(batch, seed=0) for batch in batches]
+        found = [sums_of(outcome.checkpoint.model, task.objective, each) for each in examples if rows_of(each)]
+        pairs = [pair for losses in found for pair in losses.values()]  # each of these objectives has one loss
+        nats.append(sum(nats for nats, _ in pairs))
+        targets.append(sum(count for _, count in pairs))
     return nats, targets
 
 

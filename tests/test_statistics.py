@@ -5,7 +5,14 @@ import pytest
 from scipy import stats
 
 from lmworks.records import Scored, Unscored
-from lmworks.statistics import bootstrap_interval, difference_score, mean_score, ratio_score, wilson_interval
+from lmworks.statistics import (
+    bootstrap_interval,
+    difference_score,
+    mean_score,
+    proportion_score,
+    ratio_score,
+    wilson_interval,
+)
 
 
 def test_bootstrap_interval_matches_the_normal_one_on_a_large_sample():
@@ -54,6 +61,31 @@ def test_ratio_is_the_micro_average_and_leaves_empty_items_out_of_n():
     assert score.value == pytest.approx(3 / 4)
     assert score.n == 2
     assert score.interval[0] <= 0.75 <= score.interval[1]
+
+
+def test_one_item_alone_has_no_interval():
+    alone = Unscored("0.750 of one item alone, which has no spread: an interval needs two")
+    assert ratio_score([3, 0], [4, 0], "m") == alone
+    assert proportion_score([3], [4], "m") == alone
+    assert mean_score([0.75], "m") == alone
+    assert difference_score([1.0], [0.25], "m") == alone
+
+
+def test_only_a_proportion_has_the_interval_of_one():
+    """A loss of 1 nat has no bound at 1, and one of 0 says nothing of a share of targets."""
+    loss = ratio_score([1.0, 3.0, 2.0], [2, 2, 2], "m")
+    assert isinstance(loss, Scored)
+    assert loss.value == 1 and loss.interval[0] < 1 < loss.interval[1]
+    nothing = ratio_score([0.0] * 10, [5] * 10, "m")
+    assert isinstance(nothing, Scored)
+    assert nothing.interval == (0, 0)
+    for share in (0, 1):
+        score = proportion_score([5 * share] * 10, [5] * 10, "m")
+        assert isinstance(score, Scored)
+        assert score == Scored(share, wilson_interval(10 * share, 10), 10, score.signature)
+    some = [[1, 0, 2], [2, 0, 2]]
+    assert proportion_score(*some, "m") == ratio_score(*some, "m")
+    assert proportion_score([0], [0], "m", nothing="nothing was cited") == Unscored("nothing was cited")
 
 
 def test_paired_difference_is_tighter_than_the_unpaired_spread():

@@ -14,6 +14,7 @@ from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.model.config import ModelConfig
 from lmworks.model.initialisation import Scheme, initialise
 from lmworks.model.transformer import Transformer
+from lmworks.records import Scored
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.train import CheckpointConfig, Run, TrainConfig, train, validate
 from lmworks.train.objectives.objective import Objective
@@ -76,6 +77,7 @@ def run_for(experiment: Experiment, folder: Path, tell: Callable[[str], None] = 
 
         def validated() -> Validation:
             found = validate(run.model, run.objective, experiment.held_out, experiment.train.part)
+            assert isinstance(found.total, Scored), found.total
             lines = [line for line in read_log(folder / "run" / LOG) if line["kind"] == "step"]
             since = curve[-1]["step"] if curve else 0
             losses = [line["loss"] for line in lines if line["step"] > since]

@@ -1,5 +1,6 @@
 """Bits per byte are of the text that was asked for, whatever asks: against logits and bytes computed here."""
 
+import json
 from math import log
 
 import numpy as np
@@ -11,10 +12,12 @@ from lmworks.model.config import MaskedLanguageModelHead, Norm
 from lmworks.model.presets import bert
 from lmworks.records import Scored, Unscored
 from lmworks.statistics import ratio_score
+from lmworks.train.loop import _told
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.objectives.masked import MaskedLanguageModel
 from lmworks.train.objectives.prefix import PrefixLanguageModel, prefixes
 from lmworks.train.objectives.vocabulary import Vocabulary
+from lmworks.train.run_report import curve_section
 from lmworks.train.validating import validate
 from objective_cases import batch_of, new_model, some_documents
 from training_cases import new_checkpoint
@@ -36,7 +39,7 @@ def test_prefix_language_model(part, tmp_path):
     examples = objective.examples(batch, 0)
     rule = masks.both(prefixes(examples.prefix), masks.documents(examples.pieces))
     logits = model(examples.ids, positions=examples.positions, rule=rule)
-    found = validate(model, objective, [batch], part, SIZES).bits_per_byte.value
+    found = validate(model, objective, [batch, batch], part, SIZES).bits_per_byte.value
     assert found == pytest.approx(direct(logits, batch.targets, examples.mask, SIZES), rel=1e-5)
     assert examples.mask.sum() < batch.mask.sum()  # what the prefix gives away is not asked
 
@@ -50,7 +53,7 @@ def test_masked_language_model(part, tmp_path):
     objective = MaskedLanguageModel(Vocabulary(257, np.arange(258) < 256))
     examples = objective.examples(batch, 0)
     logits = model(examples.ids, positions=examples.positions, rule=masks.documents(examples.documents))
-    found = validate(model, objective, [batch], part, SIZES).bits_per_byte.value
+    found = validate(model, objective, [batch, batch], part, SIZES).bits_per_byte.value
     assert found == pytest.approx(direct(logits, batch.ids, examples.mask, SIZES), rel=1e-5)
 
 
@@ -65,7 +68,7 @@ def test_bytes_that_are_not_known_are_not_scored(tmp_path):
             return {name: count + 1 for name, count in super().counts(examples).items()}
 
     def bits(objective, sizes):
-        return validate(model, objective, [batch], bytes_of_token=sizes).bits_per_byte
+        return validate(model, objective, [batch, batch], bytes_of_token=sizes).bits_per_byte
 
     assert isinstance(bits(CausalLanguageModel(), SIZES), Scored)
     assert isinstance(bits(CausalLanguageModel(), None), Unscored)
@@ -110,3 +113,30 @@ def test_the_total_of_several_losses_is_of_the_same_sequences(tmp_path):
     assert twice.total.value == pytest.approx(2 * once.total.value)
     assert twice.total.interval == pytest.approx([2 * end for end in once.total.interval])
     assert isinstance(twice.bits_per_byte, Unscored)
+
+
+def test_one_part_alone_is_told_without_an_interval(tmp_path):
+    """Of one loss and of several: a log and a report say so, and hold no number that is none."""
+    batch = batch_of(tmp_path / "d", some_documents(), 32)
+    model = new_checkpoint().model
+
+    class Twice(CausalLanguageModel):
+        def losses(self, model, examples):
+            (loss,) = super().losses(model, examples).values()
+            return {"first": loss, "second": loss}
+
+    values = []
+    for objective in (CausalLanguageModel(), Twice()):
+        found = validate(model, objective, [batch], len(batch), SIZES)
+        assert isinstance(found.total, Unscored) and isinstance(found.bits_per_byte, Unscored)
+        assert "of one item alone" in found.total.reason
+        values.append(float(found.total.reason.split()[0]))
+        told = _told(found)
+        assert told == {"targets": sum(found.targets.values()), "unscored": found.total.reason}
+        lines = [{"kind": "step", "step": 1, "loss": 2.0, "tokens_per_second": 5.0}, {"kind": "validation", "step": 1}]
+        lines[1] |= told
+        (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        section, metrics = curve_section(tmp_path / "log.jsonl")
+        assert metrics["validation_unscored"] == found.total.reason and "validation_loss" not in metrics
+        assert any(found.total.reason in str(row) for row in section.tables[0].rows)
+    assert values[1] == pytest.approx(2 * values[0], abs=2e-3)

@@ -28,7 +28,7 @@ from lmworks.records import Question, Score, Span, Unscored
 from lmworks.report import Figure, Section, Table, line_plot
 from lmworks.retrieve.catalogue import CATALOGUE
 from lmworks.retrieve.index import Filters
-from lmworks.statistics import difference_score, mean_score, ratio_score
+from lmworks.statistics import difference_score, mean_score, proportion_score
 
 ROWS = "rows.jsonl"
 SCORES = "scores.json"
@@ -153,9 +153,9 @@ def score_rows(rows: Sequence[Row], signature: Mapping[str, Any]) -> dict[str, d
         if whole_sections:
             f1 = Unscored("the gold spans are whole sections")
         add("span F1", system, f1)
-        add("citation precision", system, ratio_score(right, counts, [signature, "citation precision"]))
+        add("citation precision", system, proportion_score(right, counts, [signature, "citation precision"]))
         shared, shown = zip(*(gold_characters(spans, gold) for spans, gold in cited), strict=True)
-        characters = ratio_score(shared, shown, [signature, "citation precision, characters"])
+        characters = proportion_score(shared, shown, [signature, "citation precision, characters"])
         if whole_sections:
             characters = Unscored("the gold spans are whole sections")
         add("citation precision, characters", system, characters)
@@ -173,8 +173,12 @@ def _add_abstention(rows: Sequence[Row], signature: Mapping[str, Any], add: Any)
     unanswerable = [float(not row.question.answerable) for row in rows]
     both = [a * u for a, u in zip(silent, unanswerable, strict=True)]
     never = Unscored("never abstains")
-    precision = ratio_score(both, silent, [signature, "abstention precision"], nothing="the system never abstained")
-    recall = ratio_score(both, unanswerable, [signature, "abstention recall"], nothing="every question has an answer")
+    precision = proportion_score(
+        both, silent, [signature, "abstention precision"], nothing="the system never abstained"
+    )
+    recall = proportion_score(
+        both, unanswerable, [signature, "abstention recall"], nothing="every question has an answer"
+    )
     for system in SYSTEMS:
         add("abstention precision", system, precision if system == "system" else never)
         add("abstention recall", system, recall if system == "system" else never)

@@ -193,12 +193,13 @@ def _numbers(run: Run, got: StepGradients) -> dict[str, Any]:
 
 def _told(found: Validation) -> dict[str, Any]:
     scores = {"loss": found.total, **(found.nats if len(found.nats) > 1 else {}), "bits_per_byte": found.bits_per_byte}
-    told: dict[str, Any] = {}
+    told: dict[str, Any] = {"targets": sum(found.targets.values())}
     for name, score in scores.items():
         if isinstance(score, Scored):
             told |= {name: score.value, f"{name}_interval": score.interval}
-    total = found.total
-    return {**told, "n": total.n, "signature": total.signature, "targets": sum(found.targets.values())}
+    if isinstance(found.total, Scored):
+        return {**told, "n": found.total.n, "signature": found.total.signature}
+    return {**told, "unscored": found.total.reason}
 
 
 class _Clock:

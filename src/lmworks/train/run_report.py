@@ -22,7 +22,8 @@ def dial_section(derived: Derived, config: PretrainConfig) -> Section:
 
 def curve_section(log: Path) -> tuple[Section, dict[str, Any]]:
     """The curves of a run's log, and its last numbers, those there are: `loss`, `tokens_per_second`, `utilisation`, and
-    `validation_loss` and `bits_per_byte` with their intervals, of the averaged weights where the run averages.
+    `validation_loss` and `bits_per_byte` with their intervals, of the averaged weights where the run averages, or
+    `validation_unscored`, why there is none.
 
     A log without a step, where the last one was left out of a run of few, has no curve.
     """
@@ -30,6 +31,7 @@ def curve_section(log: Path) -> tuple[Section, dict[str, Any]]:
     kinds = {kind: [line for line in lines if line["kind"] == kind] for kind in ("step", "event", "sample")}
     validations = [line for line in lines if line["kind"] in ("validation", "average_validation")]
     metrics, rows = _last_numbers(kinds["step"], validations)
+    validations = [line for line in validations if "loss" in line]
     tables = [Table(("what", "value"), rows)]
     if kinds["event"]:
         told = tuple((line["step"], line["text"]) for line in kinds["event"])
@@ -66,7 +68,11 @@ def _last_numbers(
                 low, high = last[f"{name}_interval"]
                 metrics |= {key: last[name], f"{key}_interval": [low, high]}
                 rows.append((told, f"{last[name]:.3f} ({low:.3f} to {high:.3f}, n = {last['n']:,})"))
-        metrics |= {"validation_n": last["n"], "validation_signature": last["signature"]}
+        if "unscored" in last:
+            metrics["validation_unscored"] = last["unscored"]
+            rows.append((f"held-out loss{of}, nats per target", f"unscored: {last['unscored']}"))
+        else:
+            metrics |= {"validation_n": last["n"], "validation_signature": last["signature"]}
     return metrics, tuple(rows)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lmworks.model.transformer import Transformer
 from lmworks.records import Score, Scored, Unscored
-from lmworks.statistics import bootstrap_interval, ratio_score, sign
+from lmworks.statistics import bootstrap_interval, ratio_score, sign, without_spread
 from lmworks.train.objectives.objective import Objective, part_of, rows_of, to_device
 
 _VERSION = 1  # of what is measured, for the signature
@@ -19,7 +19,7 @@ _VERSION = 1  # of what is measured, for the signature
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What was measured, with intervals over parts of the data and their number n.
+    """What was measured, with intervals over parts of the data and their number n; Unscored where there is one part.
 
     nats            mean loss over targets, of each of the objective's losses.
     targets         how many targets each was taken over.
@@ -27,9 +27,9 @@ class Validation:
     bits_per_byte   of the text of the targets: comparable between vocabularies; Unscored where bytes are unknown.
     """
 
-    nats: Mapping[str, Scored]
+    nats: Mapping[str, Score]
     targets: Mapping[str, int]
-    total: Scored
+    total: Score
     bits_per_byte: Score
 
 
@@ -66,12 +66,10 @@ def validate(
     if not all(counts.values()) or not counts:
         raise ValueError("the validation data holds no target: its documents are empty or wholly masked")
     told = {"version": _VERSION, "objective": repr(objective), "part": part, "of": signature}
-    nats = {}
+    nats: dict[str, Score] = {}
     for name in names:
         sums, over = zip(*(each[name] for each in losses), strict=True)
-        score = ratio_score(sums, over, {"metric": f"nats of {name}", **told})
-        assert isinstance(score, Scored)  # there are targets
-        nats[name] = score
+        nats[name] = ratio_score(sums, over, {"metric": f"nats of {name}", **told})
     return Validation(nats, counts, _total(nats, losses, told), _bits(losses, texts, told))
 
 
@@ -81,7 +79,7 @@ def sums_of(model: Transformer, objective: Objective, examples: Any) -> dict[str
     return {name: (float(loss.metrics.get("nats", loss.sum)), loss.count) for name, loss in found.items()}
 
 
-def _total(nats: Mapping[str, Scored], losses: list[dict[str, tuple[float, int]]], told: object) -> Scored:
+def _total(nats: Mapping[str, Score], losses: list[dict[str, tuple[float, int]]], told: object) -> Score:
     """The sum of the means. Its interval draws all losses of a part together, as they are of the same text."""
     if len(nats) == 1:
         return next(iter(nats.values()))
@@ -92,7 +90,9 @@ def _total(nats: Mapping[str, Scored], losses: list[dict[str, tuple[float, int]]
         with np.errstate(invalid="ignore", divide="ignore"):
             return (sums[..., 0] / sums[..., 1]).sum(axis=-1)
 
-    value = sum(score.value for score in nats.values())
+    value = float(summed(rows[None])[0])
+    if not all(isinstance(score, Scored) for score in nats.values()):
+        return without_spread(value)
     return Scored(value, bootstrap_interval(rows, summed), len(rows), sign({"metric": "sum of nats", "told": told}))
 
 

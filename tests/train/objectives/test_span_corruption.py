@@ -182,6 +182,6 @@ def test_a_batch_in_which_nothing_can_be_asked_is_left_out_of_a_validation(tmp_p
     model = new_model(CONFIG, "t5")
     asked, empty = a_batch(tmp_path / "d"), a_batch(tmp_path / "e", (1, 1))
     assert rows_of(OBJECTIVE.examples(empty, 0)) == 0
-    expected = validate(model, OBJECTIVE, [asked])
-    found = validate(model, OBJECTIVE, [empty, asked])
+    expected = validate(model, OBJECTIVE, [asked, asked])
+    found = validate(model, OBJECTIVE, [empty, asked, asked])
     assert (found.targets, found.total.value) == (expected.targets, expected.total.value)

@@ -106,6 +106,7 @@ def _a_plan_goes_by(folder):
     best = LAW.allocate(1e18)
     assert plan.allocation.parameters == pytest.approx(best.parameters, rel=1e-2)
     assert plan.allocation.loss == pytest.approx(best.loss, rel=1e-3)
+    assert make_plan(replace(request, law=str(folder / "law.json"))).allocation == plan.allocation
     with pytest.raises(LookupError, match="or the folder of a sweep"):
         make_plan(PlanConfig(flops=1e18, law=str(folder.parent)))
 
@@ -167,7 +168,10 @@ def test_runs_without_a_law_say_why(inputs, tmp_path, monkeypatch, no_checks):
     found = [Trained(**run) for run in json.loads((outcome.folder / "runs.json").read_text())["runs"]]
     findings = find(found)
     assert isinstance(findings.held_out, Unscored) and findings.error is None
-    assert "No law follows" in (outcome.folder / "report.html").read_text()
+    page = (outcome.folder / "report.html").read_text()
+    assert "No law follows" in page and "What to do next: sweep again" in page and "--set factor=3" in page
+    with pytest.raises(LookupError, match=r"no law follows .* report\.html says why.* besiroglu"):
+        make_plan(PlanConfig(flops=1e18, law=str(outcome.folder)))
 
 
 def test_inputs_that_do_not_go_together_are_refused(inputs, tmp_path, monkeypatch, no_checks):
@@ -179,4 +183,10 @@ def test_inputs_that_do_not_go_together_are_refused(inputs, tmp_path, monkeypatc
     other = write_text_dataset(tmp_path / "other")
     with pytest.raises(ValueError, match="of another vocabulary"):
         sweep(tmp_path / "out", [as_made(other, "o", "training"), held_out, vocabulary], Trainer(), monkeypatch)
+    index = json.loads((held_out / "shards.json").read_text())
+    write_dataset(tmp_path / "one", [np.arange(20)], vocabulary_size=257, vocabulary=index["vocabulary"])
+    alone, trainer = as_made(tmp_path / "one", "a", "held_out"), Trainer()
+    with pytest.raises(ValueError, match="makes 1 sequence of 32 tokens, and a loss with an interval takes two"):
+        sweep(tmp_path / "out", [training, alone, vocabulary], trainer, monkeypatch)
+    assert not trainer.runs
     assert not (tmp_path / "out").exists()

@@ -10,6 +10,7 @@ from typing import Any
 
 from lmworks.artefact import StageContext, StageResult, hash_json, write_json, write_text
 from lmworks.config import from_mapping, to_mapping
+from lmworks.data.config import LoaderConfig, SourceConfig
 from lmworks.model.config import ModelConfig
 from lmworks.model.counting import count_parameters
 from lmworks.model.finding_tokenizers import find_tokenizer, locate_tokenizer, own_chat_template
@@ -17,6 +18,7 @@ from lmworks.progress import Report
 from lmworks.records import Unscored
 from lmworks.report import to_html
 from lmworks.train.dial import MEASURED_SEQUENCES
+from lmworks.train.held_out import held_out_batches
 from lmworks.train.planning.calibration import Calibration, calibrate
 from lmworks.train.planning.own_law import LAW, write_law
 from lmworks.train.run_log import LOG
@@ -38,7 +40,7 @@ def sweep(config: SweepConfig, context: StageContext) -> StageResult:
 
     ValueError or LookupError for inputs that do not go together, before anything is trained.
     """
-    shards, _ = _inputs(context)
+    shards = _inputs(config, context)
     tokenizer, _ = find_vocabulary(config.tokenizer, context, shards)
     kept = context.work / _LADDER
     if not kept.exists():
@@ -62,7 +64,7 @@ def sweep(config: SweepConfig, context: StageContext) -> StageResult:
 def plan(config: SweepConfig, context: StageContext) -> Ladder:
     """The runs and how long they take, before any is trained; this machine is measured for some seconds for each size,
     unless it was before."""
-    shards, _ = _inputs(context)
+    shards = _inputs(config, context)
     tokenizer, _ = find_vocabulary(config.tokenizer, context, shards)
     dtype = "float32" if config.train.precision == "float32" else "bfloat16"
 
@@ -91,14 +93,22 @@ def _measured(model: ModelConfig, length: int, dtype: Any) -> Calibration:
     return calibrate(model, MEASURED_SEQUENCES, length, dtype)
 
 
-def _inputs(context: StageContext) -> tuple[dict[str, Path], dict[str, Path]]:
+def _inputs(config: SweepConfig, context: StageContext) -> dict[str, Path]:
+    """The shards to train on. ValueError where those held out give no loss with an interval."""
     shards, held_out = find_shards(context)
     if not held_out:
         raise ValueError(
             "a law is fitted to losses of text that no run has seen: read from a second stage data.tokenize, with the "
             "same held_out and part=held_out"
         )
-    return shards, held_out
+    sources = {name: SourceConfig(str(folder)) for name, folder in held_out.items()}
+    batches = held_out_batches(held_out, LoaderConfig(sources, config.length, mode=config.mode))
+    if (sequences := sum(map(len, batches))) < 2:
+        raise ValueError(
+            f"the held-out text makes {sequences} sequence of {config.length} tokens, and a loss with an interval "
+            "takes two: hold more out, or lower length"
+        )
+    return shards
 
 
 def _trained(rung: Rung, config: SweepConfig, context: StageContext, progress: Report) -> Trained:

@@ -21,14 +21,14 @@ from lmworks.model.config import PoolHead
 from lmworks.model.initialisation import PUBLISHED, initialise
 from lmworks.model.presets import bert
 from lmworks.model.transformer import Transformer
-from lmworks.records import TextPair
+from lmworks.records import Scored, TextPair
 from lmworks.tokenizer import WordPieceConfig, train_wordpiece
 from lmworks.train.config import AdamW, CheckpointConfig, TrainConfig
 from lmworks.train.loop import train
 from lmworks.train.objectives.contrastive import Contrastive
 from lmworks.train.run import Run
 from lmworks.train.run_log import read_log
-from lmworks.train.stage_embedder import with_pooling
+from lmworks.train.stage_embedder import _validation, with_pooling
 from training_cases import new_checkpoint
 
 SPECIAL = {"cls_token": "[CLS]", "sep_token": "[SEP]"}
@@ -111,6 +111,22 @@ def test_a_run_goes_on_as_if_it_had_not_been_stopped(tmp_path):
     assert again.position.tokens == 10 * 16 * 3 * 8  # of six letters between two special tokens
     for name, weight in undisturbed.weights.masters.items():
         assert torch.equal(again.weights.masters[name], weight)
+
+
+def test_the_signature_says_of_which_model_and_pairs_the_score_is(tmp_path):
+    pairs = some_pairs(96)
+    tall = bert(258, 32, 2, 2, 64, 32, head=PoolHead("mean"))
+    model = initialise(Transformer(tall), 0, scheme=PUBLISHED["bert"])
+    taller = assemble(tall, model.state_dict(), byte_tokenizer(SPECIAL))
+    short, long = new_encoder(PoolHead("mean")), new_encoder(PoolHead("mean"))
+    found = []
+    for checkpoint, held_out in ((short, pairs[:64]), (long, pairs[:64]), (short, pairs[32:]), (taller, pairs[:64])):
+        loader = PairLoader(PairLoaderConfig(32, 16), held_out, checkpoint.tokenizer)
+        run = Run(checkpoint, Contrastive(), loader, TrainConfig(), tmp_path)
+        scored = _validation(run, held_out, loader.config)().total
+        assert isinstance(scored, Scored)
+        found.append(scored.signature)
+    assert found[0] == found[1] and len(set(found)) == 3
 
 
 def test_the_order_in_a_batch_changes_no_loss():

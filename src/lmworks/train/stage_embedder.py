@@ -14,6 +14,7 @@ from lmworks.model.config import PoolHead
 from lmworks.model.locating import digest_of_model, located
 from lmworks.records import LeftOut, TextPair
 from lmworks.report import Section, Table
+from lmworks.statistics import sign
 from lmworks.train.dial import at_rate
 from lmworks.train.embedder_config import EmbedderConfig, Pooling
 from lmworks.train.objectives.contrastive import Contrastive
@@ -119,8 +120,17 @@ def _validation(run: Run, held_out: Sequence[TextPair], config: PairLoaderConfig
     loader = PairLoader(settings, held_out, run.checkpoint.tokenizer)
     whole = len(held_out) // settings.batch
     batches = [loader.batch(step) for step in range(min(whole, max(_VALIDATION_PAIRS // settings.batch, 1)))]
+    signature = sign(
+        {
+            "model": run.checkpoint.config,
+            "tokenizer": run.checkpoint.tokenizer.hash,
+            "data": loader.state()["stream"],
+            "pairs": len(batches) * settings.batch,
+            "precision": run.config.precision,
+        }
+    )
 
     def told() -> Validation:
-        return validate(run.model, run.objective, batches, device=run.device)
+        return validate(run.model, run.objective, batches, device=run.device, signature=signature)
 
     return told

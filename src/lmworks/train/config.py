@@ -3,12 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from lmworks.train.parallel.config import ParallelConfig
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Recompute = Literal["nothing", "blocks", "selective"]
+Family = Literal["llama", "gpt2", "qwen3", "gpt_neox"]
 
 
 def _within(lowest: float, highest: float, **values: float | None) -> None:
@@ -318,6 +319,7 @@ class TrainConfig:
         _within(0, 1, average=self.average)
         if not all(self.samples):
             raise ValueError("samples are beginnings of texts, and one of them is empty: give it a word")
+        self.parallel.check_samples(self.samples)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -331,8 +333,7 @@ class PretrainConfig:
     minutes     How long the run may take on this machine; its size and tokens follow from a scaling law.
     parameters  How large the model is, embeddings included; its tokens follow.
     tokens      How many tokens it is trained on.
-    tokenizer   The vocabulary of the shards, where no input has it: a pulled model, a folder or a file, as for
-                data.tokenize.
+    tokenizer   The vocabulary of the shards, where no input has it: a pulled model, a folder or a file.
     family      Of the architecture: `llama`, `gpt2`, `qwen3`, `gpt_neox`.
     length      Tokens in a sequence.
     batch       Sequences in a step.
@@ -348,7 +349,7 @@ class PretrainConfig:
     parameters: int | None = None
     tokens: int | None = None
     tokenizer: str = ""
-    family: str = "llama"
+    family: Family = "llama"
     length: int = 512
     batch: int | None = None
     rate: float | None = None
@@ -358,10 +359,11 @@ class PretrainConfig:
     train: TrainConfig = field(default_factory=lambda: TrainConfig(precision="bfloat16"))
 
     def __post_init__(self) -> None:
-        _positive(
-            minutes=self.minutes, parameters=self.parameters, tokens=self.tokens, batch=self.batch, rate=self.rate
-        )
+        _positive(minutes=self.minutes, parameters=self.parameters, tokens=self.tokens)
+        _positive(batch=self.batch, rate=self.rate)
         _within(2, 2**20, length=self.length)
+        if self.family not in get_args(Family):
+            raise ValueError(f"family must be one of {', '.join(get_args(Family))}, got {self.family!r}")
         if self.minutes is None and self.parameters is None and self.tokens is None:
             raise ValueError("turn one dial: set minutes (of training on this machine), parameters or tokens")
         if self.minutes is not None and self.train.parallel.devices > 1:

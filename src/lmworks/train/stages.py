@@ -146,7 +146,7 @@ def _observe(run: Run, held_out: Mapping[str, Path], config: LoaderConfig) -> No
     beginnings = beginnings_of(held_out.values(), config.length // 2)
     if run.config.samples:
         beginnings = [run.checkpoint.tokenizer.encode(text) for text in run.config.samples]
-    if beginnings and run.ranks.generates:
+    if beginnings and run.config.parallel.generates:
         run.sample = samples_of(run, beginnings)
 
 

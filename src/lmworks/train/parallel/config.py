@@ -1,5 +1,6 @@
 """Over how many processes a training run is laid out, and how, as data, free of torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,6 +51,19 @@ class ParallelConfig:
     @property
     def devices(self) -> int:
         return self.data * self.tensor * self.pipeline * self.context
+
+    @property
+    def generates(self) -> bool:
+        """Whether the model runs as one process's does, with a cache of keys."""
+        return self.tensor == self.context == self.pipeline == 1 and (self.zero < 2 or self.shards == 1)
+
+    def check_samples(self, samples: Sequence[str]) -> None:
+        """ValueError for beginnings of texts that no process could continue."""
+        if samples and not self.generates:
+            raise ValueError(
+                "samples are continued by a process that has the whole model, which this layout divides: leave samples "
+                "out, or divide by data alone, with zero 0 or 1"
+            )
 
     @property
     def shards(self) -> int:

@@ -70,12 +70,6 @@ class Ranks:
         copies = self.expert_mesh["copies"]
         return copies.get_group() if copies.size() > 1 else None
 
-    @property
-    def generates(self) -> bool:
-        """Whether the model runs as one process's does, with a cache of keys."""
-        config = self.config
-        return config.tensor == config.context == config.pipeline == 1 and config.zero < 2
-
     def total(self, values: Sequence[float], dimension: str | None = None) -> list[float]:
         """The sums over the replicas, or along one dimension of the mesh."""
         group = self.replicas if dimension is None else self.along(dimension).get_group()

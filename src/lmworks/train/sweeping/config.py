@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from lmworks.train.config import PretrainConfig, TrainConfig
+from lmworks.train.config import Family, PretrainConfig, TrainConfig
 
 LEAST_RUNS = 7  # five numbers are fitted to six runs at least, and one more is told by them
 
@@ -41,7 +41,7 @@ class SweepConfig:
     factor: float = 2.0
     epochs: float = 1.0
     tokenizer: str = ""
-    family: str = "llama"
+    family: Family = "llama"
     length: int = 512
     mode: Literal["pack", "concatenate"] = "pack"
     seed: int = 0

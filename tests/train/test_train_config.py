@@ -1,0 +1,38 @@
+"""What a run cannot do is refused where it is asked for, with the fix."""
+
+from typing import get_args
+
+import pytest
+
+from lmworks.train.config import Family, PretrainConfig, TrainConfig
+from lmworks.train.embedder_config import EmbedderConfig
+from lmworks.train.parallel.config import ParallelConfig
+from lmworks.train.planning.shape import FAMILIES
+from lmworks.train.sweeping.config import SweepConfig
+
+
+@pytest.mark.parametrize("degrees", [{"tensor": 2}, {"pipeline": 2}, {"context": 2}, {"data": 2, "zero": 3}])
+def test_samples_that_no_process_could_continue(degrees):
+    parallel = ParallelConfig(**degrees)
+    assert not parallel.generates
+    TrainConfig(parallel=parallel)
+    with pytest.raises(ValueError, match="leave samples out, or divide by data alone"):
+        TrainConfig(parallel=parallel, samples=("Once",))
+
+
+@pytest.mark.parametrize("degrees", [{}, {"zero": 3}, {"data": 2}, {"data": 2, "zero": 1}])
+def test_samples_of_a_process_that_has_the_whole_model(degrees):
+    assert TrainConfig(parallel=ParallelConfig(**degrees), samples=("Once",)).parallel.generates
+
+
+def test_an_embedding_model_continues_nothing():
+    with pytest.raises(ValueError, match=r"leave train\.samples out"):
+        EmbedderConfig(("pairs.jsonl",), train=TrainConfig(samples=("Once",)))
+
+
+def test_families_without_a_rule():
+    assert set(get_args(Family)) == set(FAMILIES)
+    with pytest.raises(ValueError, match="family must be one of llama, gpt2, qwen3, gpt_neox, got 'x'"):
+        PretrainConfig(tokens=1000, family="x")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="family must be one of"):
+        SweepConfig(flops=1e12, family="x")  # type: ignore[arg-type]

@@ -139,9 +139,7 @@ def run_alone(
     spec = check_stage(use, use, mapping, inputs=[folder.name for folder in inputs], roles=roles)
     if out.exists():
         raise FileExistsError(f"{out} exists already; artefacts are never overwritten")
-    done = {folder.name: StageOutcome(folder.name, folder, _input_manifest(folder), cached=True) for folder in inputs}
-    if len(done) != len(inputs):
-        raise ConfigError((), "two inputs have the same folder name, which names them in the manifest; rename one")
+    done = read_inputs(inputs)
     paths = {role: located(source, Path.cwd()) for role, source in roles.items()}
     work = out.with_name(f".{out.name}.work")
     mine = work / _key(spec, done, paths, Path.cwd())  # what other settings or inputs left is not gone on from
@@ -172,6 +170,15 @@ def _roles(use: str, models: Sequence[str]) -> dict[str, str]:
         if role not in roles:
             raise ConfigError((), f'{use} needs a model in the role "{role}": name one with --model {role}=NAME')
     return roles
+
+
+def read_inputs(folders: Sequence[Path]) -> dict[str, StageOutcome]:
+    """Artefacts by the names of their folders; FileNotFoundError for a folder that is none, ConfigError for two of one
+    name."""
+    done = {folder.name: StageOutcome(folder.name, folder, _input_manifest(folder), cached=True) for folder in folders}
+    if len(done) != len(folders):
+        raise ConfigError((), "two inputs have the same folder name, which names them in the manifest; rename one")
+    return done
 
 
 def _input_manifest(folder: Path) -> Manifest:

@@ -39,7 +39,7 @@ def sweep(
     `lmworks sweep --from shards --from held_out --from words --minutes 10 --set length=256 --out sweep`
     """
     from lmworks.artefact import StageContext
-    from lmworks.build import run_alone, told_by
+    from lmworks.build import read_inputs, run_alone, told_by
     from lmworks.config import assign, from_mapping, parse_assignment
     from lmworks.report import print_sections
     from lmworks.train.planning.quantities import parse_quantity
@@ -55,10 +55,10 @@ def sweep(
     for setting in settings:
         assign(mapping, *parse_assignment(setting))
     config = from_mapping(SweepConfig, mapping)
+    named = {name: outcome.folder for name, outcome in read_inputs(inputs).items()}
     typer.echo("measuring this machine for some seconds for each size, unless it was before", err=True)
     from lmworks.train.sweeping.stage import plan
 
-    named = {folder.name: folder for folder in inputs}
     console = new_console()
     print_sections(console, [plan_section(plan(config, StageContext(named, out, out, base=Path.cwd())))])
     if plan_only:

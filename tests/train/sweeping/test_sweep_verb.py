@@ -53,6 +53,14 @@ def test_a_plan_is_printed_and_nothing_is_made(text):
     assert not (text / "out").exists() and not (text / ".out.work").exists()
 
 
+def test_an_input_that_is_not_there_is_named_before_anything_is_measured(text):
+    gone = text / "gone"
+    result = CliRunner().invoke(app, [*arguments(text, "out", "--plan"), "--from", str(gone)])
+    assert isinstance(result.exception, FileNotFoundError)
+    assert str(result.exception) == f"there is no folder {gone} to read from"
+    assert "measuring" not in result.output
+
+
 @pytest.mark.slow
 def test_a_killed_sweep_ends_as_an_undisturbed_one(text):
     """Every held-out loss the same, bit by bit, and so the content of the artefact."""

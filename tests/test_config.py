@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.config import ConfigError, assign, described, from_mapping, line_of, parse_assignment, to_mapping
+from lmworks.config import (
+    ConfigError,
+    assign,
+    described,
+    from_mapping,
+    line_of,
+    parse_assignment,
+    to_mapping,
+    unknown,
+)
 
 
 @dataclass(frozen=True)
@@ -266,3 +275,11 @@ class TestPartsOfTables:
     def test_errors_name_the_key(self, table, problem):
         with pytest.raises(ConfigError, match=re.escape(problem)):
             from_mapping(self.House, table)
+
+
+def test_what_begins_with_an_unknown_name_is_meant():
+    allowed = ["train.sweep", "train.pretrain", "data.read", "strain"]
+    told = unknown("stage", "train", allowed)
+    assert told.startswith('unknown stage "train"; did you mean "train.sweep" or "train.pretrain"? allowed: ')
+    assert 'did you mean "strain"?' in unknown("stage", "strian", allowed)
+    assert "did you mean" not in unknown("stage", "", allowed)

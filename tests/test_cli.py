@@ -93,6 +93,24 @@ def test_the_help_of_a_stage_lists_what_it_reads_and_every_setting_with_its_defa
     assert stage.purpose in told
 
 
+def test_the_help_of_a_stage_begins_with_its_own_usage_and_groups_settings_by_table(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = [line.strip() for line in lmworks("stage", "train.pretrain", "--help").stdout.splitlines()]
+    told = [line for line in lines if line]
+    assert "lmworks stage train.pretrain --from FOLDER" in told[0] and max(map(len, lines)) <= 100
+    assert any(line.startswith("train.pretrain: train a new language model") for line in told[:4])
+    group, found = "", {}
+    for line in lines:
+        if line.endswith(".") and line.startswith("train.") and " " not in line:
+            group = line
+        elif line.startswith("• ") and "=" in line.split(":")[0]:
+            found.setdefault(group, []).append(line[2:].split("=")[0])
+    assert list(found)[:2] == ["", "train."] and {"train.parallel.", "train.checkpoint."} < set(found)
+    assert "minutes" in found[""] and "train.precision" in found["train."]
+    for group, keys in found.items():
+        assert all(key.startswith(group) and "." not in key.removeprefix(group) for key in keys), group
+
+
 def test_importing_lmworks_and_showing_help_load_nothing_heavy():
     script = (
         "import sys, lmworks, lmworks.cli.main, lmworks.stages\n"

@@ -82,23 +82,35 @@ def pull(name: Annotated[str, typer.Argument(help="smollm2-135m-instruct or all-
     typer.echo(fetch(name))
 
 
-_EXAMPLE = "Example: `lmworks stage data.read --set 'sources=[\"docs\"]' --out documents`"
-
-
 class StageCommand(TyperCommand):
     """The verb `stage`, whose help is that of the stage it is given, and then that of the verb: `lmworks stage
     data.read --help`."""
+
+    use = ""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         from lmworks.stages import STAGES
 
         named = args[0] if args and not args[0].startswith("-") else ""
-        use = next((name for name in args if name in STAGES), named)
-        if use:
-            self.help, self.epilog = _stage_help(use), _EXAMPLE
+        self.use = next((name for name in args if name in STAGES), named)
+        if self.use:
+            self.help, self.epilog = _stage_help(self.use), None
         else:
-            self.epilog = _stage_help(use)
+            self.epilog = _stage_help(self.use)
         return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Of the stage that is named: it stands where it belongs, with what it takes."""
+        return _usage(self.use) if self.use else super().collect_usage_pieces(ctx)
+
+
+def _usage(use: str) -> list[str]:
+    from lmworks.stages import STAGES
+
+    entry = STAGES[use]
+    inputs = ["--from FOLDER ..."] if entry.inputs else []
+    models = [f"--model {role}=NAME" for role in entry.models]
+    return [use, *inputs, *models, "[--set key=value ...]", "--out FOLDER"]
 
 
 def _stage_help(use: str) -> str:

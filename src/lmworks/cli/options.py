@@ -58,12 +58,19 @@ def new_console() -> "Console":
 
 
 def settings_help(lead: str, config: type) -> str:
-    """What `--set` takes, in Markdown: a line for each field of a config, with its default."""
+    """What `--set` takes, in Markdown: a line for each field of a config, with its default; the config's own ones
+    first, then those of each table in it under a heading."""
     from lmworks.config import described
 
-    lines = [f"- `{key}={default}`: {_literal(text)}" for key, (default, text) in described(config).items()]
-    # typer makes one line of each paragraph, so every item is a paragraph.
-    return "\n\n".join([lead, "", *lines])
+    tables: dict[str, list[str]] = {"": []}
+    for key, (default, text) in described(config).items():
+        parents = key.split(".")[:-1]
+        for depth in range(1, len(parents) + 1):  # an outer table's own fields stand before the tables in it
+            tables.setdefault(".".join(parents[:depth]), [])
+        tables[".".join(parents)].append(f"- `{key}={default}`: {_literal(text)}")
+    own = tables.pop("")
+    parts = [part for table, lines in tables.items() if lines for part in (f"**`{table}.`**", *lines)]
+    return "\n\n".join([lead, "", *own, *parts])  # typer makes one line of each paragraph, so every item is one
 
 
 def _literal(text: str) -> str:

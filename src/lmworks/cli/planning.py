@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def plan(
     flops: Annotated[str | None, typer.Option(help="Operations to spend, such as 1e21.")] = None,
-    hours: Annotated[float | None, typer.Option(help="Hours on all devices to spend.")] = None,
+    hours: Annotated[
+        float | None, typer.Option(help="Hours on all devices to spend, such as 8, or 0.5 for 30 minutes.")
+    ] = None,
     budget: Annotated[float | None, typer.Option(help="Money to spend, at --price.")] = None,
     params: Annotated[str | None, typer.Option(help="Parameters, such as 7e9, 7B or 300M.")] = None,
     tokens: Annotated[str | None, typer.Option(help="Tokens to train on, such as 20B or 1.4T.")] = None,

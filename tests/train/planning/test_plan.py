@@ -11,13 +11,15 @@ import pytest
 from lmworks.config import ConfigError, from_mapping
 from lmworks.model import presets
 from lmworks.model.counting import count_parameters
-from lmworks.train.planning import measuring
-from lmworks.train.planning.calibration import calibrate, kept_calibration
+from lmworks.train.planning import calibration, measuring
+from lmworks.train.planning.calibration import calibrate, kept_calibration, measured_speed
 from lmworks.train.planning.compute import train_flops_per_token
 from lmworks.train.planning.explaining import SECTIONS
 from lmworks.train.planning.layout import Layout
+from lmworks.train.planning.measuring import Calibration
 from lmworks.train.planning.plan import PlanConfig, Speed, make_plan
 from lmworks.train.planning.quantities import parse_quantity, readable_bytes, readable_hours, short
+from lmworks.train.planning.shape import TooFewParametersError
 
 TINY = presets.llama(97, 64, 3, 4, 4, 176, 64)
 
@@ -78,6 +80,33 @@ def test_a_published_size_brings_its_own_parameters():
     assert plan.duration.device_hours == pytest.approx(184_320, rel=0.01)
     lines = {line.name: line for line in SECTIONS["budget"](plan)}
     assert float(lines["loss at the best ratio"].value) < float(lines["loss"].value)
+
+
+def test_a_loss_that_no_model_can_have_is_left_out_and_told():
+    """ln(1,024) = 6.93 is what a model reaches that has learnt nothing."""
+    small = make_plan(PlanConfig(params=3e6, vocabulary=1024), hundred_teraflops)
+    assert small.allocation.loss is None
+    lines = {line.name: line for line in SECTIONS["budget"](small)}
+    assert lines["loss"].value == "unknown" and "7.07, more than the ln(1,024) = 6.93" in lines["loss"].why
+    advice = [line.name for line in list(SECTIONS.values())[-1](small)]
+    assert "critical batch" not in advice and "loss at the best ratio" not in lines
+    large = make_plan(PlanConfig(params=3e6), hundred_teraflops)  # of 32,000 tokens: ln = 10.4
+    assert large.allocation.loss == pytest.approx(7.07, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"hours": 1e-5}, "hours=1e-05 would go .* the smallest llama .* has 2,101,440: give more hours or a smaller"),
+        ({"flops": 1e12}, "flops=1e.12 would .* give more flops or a smaller vocabulary"),
+        ({"tokens": 1e6}, "tokens=1e.06 would .* give more tokens or"),
+        ({"flops": 1e15, "tokens": 1e9}, "flops=.* and tokens=.* give more flops, fewer tokens or"),
+        ({"params": 1e5}, "take more parameters or a smaller vocabulary"),
+    ],
+)
+def test_too_little_for_any_model_is_told_in_what_was_given(given, told):
+    with pytest.raises(TooFewParametersError, match=told):
+        make_plan(PlanConfig(**given), hundred_teraflops)
 
 
 def test_without_a_measurement_the_time_is_unknown_and_says_why():
@@ -161,6 +190,7 @@ def test_this_machine_is_measured_once_for_each_shape(tmp_path, monkeypatch):
     assert (first.sequences, first.length, first.layers) == (2, 64, 3)
     assert (first.block, first.ends) == (pytest.approx(1e-4), pytest.approx(1.6e-3))
     assert first.rate == pytest.approx(train_flops_per_token(TINY, 64) * 128 / 1.9e-3)
+    assert first.share == pytest.approx(6 * 128 * 3 * (4 * 64 * 64 + 3 * 64 * 176) / first.products / 1.9e-3)
     step = first.seconds(count_parameters(TINY), 128, 128)
     assert step == pytest.approx(1.9e-3 + count_parameters(TINY) * first.update)
     assert first.seconds(count_parameters(TINY), 256, 128, devices=2) < 2 * step
@@ -193,6 +223,15 @@ def test_a_real_measurement_is_of_the_order_of_a_real_step(tmp_path):
     assert 1e8 < found.rate < 1e15 and found.rate < 10 * found.products
 
 
+@pytest.mark.parametrize(("share", "told"), [(0.425, "; 42% of the whole model's time is"), (1.1, "tokens")])
+def test_a_part_is_never_said_to_be_larger_than_the_whole(share, told, monkeypatch):
+    """The rate counts what causal attention leaves out, and may be higher than that of the products in it."""
+    found = Calibration(1, 64, 3, 1e-3, 1e-3, 1e-9, products=9e10, share=share, rate=1e11, method="1 × 64 tokens")
+    monkeypatch.setattr(calibration, "calibrate", lambda *_, **__: found)
+    source = measured_speed(TINY, Layout(), "float32").source
+    assert told in source and "110%" not in source and "TFLOP/s" not in source
+
+
 def test_an_encoder_decoder_is_not_measured():
     from lmworks.model.presets.sizes import SIZES
 
@@ -203,6 +242,7 @@ def test_an_encoder_decoder_is_not_measured():
 def test_the_help_teaches():
     text = " ".join(lmworks("--help").stdout.split())
     assert "Give one of --flops, --hours" in text and "lmworks plan --hours 8" in text and "recompute" in text
+    assert "0.5 for 30 minutes" in text.replace("│ ", "")
 
 
 def test_the_command_prints_every_section_and_json():

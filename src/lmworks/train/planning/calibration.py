@@ -16,7 +16,7 @@ from lmworks.train.planning.layout import Layout
 from lmworks.train.planning.measuring import Calibration, Dtype, measure
 from lmworks.train.planning.plan import Speed
 
-_VERSION = 1  # of what is measured: an older measurement is made again
+_VERSION = 2  # of what is measured: an older measurement is made again
 
 
 def calibrate(
@@ -80,8 +80,14 @@ def measured_speed(config: ModelConfig, layout: Layout, numbers: str, progress: 
     """The speed of this machine for a plan: on its first GPU, or its processor. ValueError as `calibrate`."""
     device, dtype = _here(numbers)
     found = calibrate(config, layout.sequences, layout.length, dtype, device, progress=progress)
-    source = f"measured here: {found.method}; their matrix products alone reach {found.products / 1e12:,.3g} TFLOP/s"
-    return Speed(found.rate, source, whole_run=False)
+    # Of the time, as the rate counts queries times keys in full and so may lie above that of the products. Above 1, as
+    # when something else ran meanwhile, the share says nothing.
+    share = (
+        f"; {found.share:.0%} of the whole model's time is that of its blocks' matrix products"
+        if found.share < 1
+        else ""
+    )
+    return Speed(found.rate, f"measured here: {found.method}{share}", whole_run=False)
 
 
 def is_measured(config: ModelConfig, layout: Layout, numbers: str) -> bool:

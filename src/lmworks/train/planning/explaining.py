@@ -6,9 +6,10 @@ from lmworks.model.counting import count_parameters, sizes_of_parts
 from lmworks.train.planning.batch_size import critical_batch_tokens
 from lmworks.train.planning.compute import DEVICES, train_flops_per_token
 from lmworks.train.planning.hyperparameters import RULES, Suggestion
-from lmworks.train.planning.plan import THIS_MACHINE, Plan
+from lmworks.train.planning.plan import THIS_MACHINE, Plan, worst_loss
 from lmworks.train.planning.published import LAWS, find_law
 from lmworks.train.planning.quantities import readable_bytes, readable_hours, short
+from lmworks.train.planning.scaling_laws import ParametricLaw
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,14 @@ def allocation_lines(plan: Plan) -> list[Line]:
         Line("tokens", short(allocation.tokens), why("tokens")),
         Line("tokens per parameter", f"{ratio:.3g}", f"{best_ratio:.3g} is best for these operations by {name}"),
     ]
+    if allocation.loss is None and isinstance(law, ParametricLaw):
+        vocabulary, worst = plan.config.embedding.vocabulary, worst_loss(plan.config)
+        said = law.loss(allocation.parameters, allocation.tokens)
+        beyond = (
+            f"the law says {said:.2f}, more than the ln({vocabulary:,}) = {worst:.2f} of a model that has learnt "
+            "nothing: the run is smaller than any that it was fitted on"
+        )
+        return [*lines, Line("loss", "unknown", beyond)]
     if allocation.loss is None or best.loss is None:
         return lines
     other = "nats per token of the text that the law was fitted on; with yours, good for comparisons only"

@@ -39,6 +39,7 @@ class Calibration:
     ends        of embedding, final norm, head and loss.
     update      of the optimizer's step (AdamW), per parameter.
     products    operations per second of the block's matrix products alone, forward and backward: what is reachable.
+    share       of the time of all blocks and both ends, what these products of all blocks take by themselves.
     rate        operations per second of a whole forward and backward at the model's depth.
     method      with what, in words.
     """
@@ -50,6 +51,7 @@ class Calibration:
     ends: float
     update: float
     products: float
+    share: float
     rate: float
     method: str
 
@@ -82,8 +84,10 @@ def measure(
         f"PyTorch {torch.__version__}, {dtype}, {device}{threads}: forward and backward of one and of two blocks on "
         f"{sequences} × {length:,} tokens"
     )
-    rate = flops / (ends + layers * block)
-    return Calibration(sequences, length, layers, block, ends, update, products, rate, method)
+    seconds = ends + layers * block
+    in_products = 6.0 * sequences * length * layers * sum(inputs * outputs for inputs, outputs in _shapes(config))
+    share = in_products / products / seconds
+    return Calibration(sequences, length, layers, block, ends, update, products, share, flops / seconds, method)
 
 
 def _ends_and_block(

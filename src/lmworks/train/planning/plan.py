@@ -3,6 +3,7 @@
 What measures this machine is handed in as a function, `calibration.measured_speed`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -26,7 +27,7 @@ from lmworks.train.planning.scaling_laws import (
     ParametricLaw,
     training_flops,
 )
-from lmworks.train.planning.shape import FAMILIES, Shape, explain_shape
+from lmworks.train.planning.shape import FAMILIES, Shape, TooFewParametersError, explain_shape, smallest_parameters
 
 THIS_MACHINE = "this"
 _FIRST_GUESS = 10e6  # parameters of the model that is measured before any other is known
@@ -104,8 +105,10 @@ class Duration:
 
 @dataclass(frozen=True)
 class Plan:
-    """`given` names what the allocation was found from. `shape` is None for a model of a published size. Without a
-    `speed` there is no `duration`, and `unmeasured` says why. `communication` is in bytes a step, by part."""
+    """`given` names what the allocation was found from; its loss is None where the law says one above
+    `worst_loss(config)`, as of a run smaller than any that it was fitted on. `shape` is None for a model of a published
+    size. Without a `speed` there is no `duration`, and `unmeasured` says why. `communication` is in bytes a step, by
+    part."""
 
     request: PlanConfig
     allocation: Allocation
@@ -144,6 +147,8 @@ def make_plan(request: PlanConfig, measure: Measure | None = None) -> Plan:
     shape = None if fixed is not None else _shape(request, allocation.parameters)
     config = fixed if shape is None else shape.config
     assert config is not None
+    if allocation.loss is not None and allocation.loss > worst_loss(config):
+        allocation = replace(allocation, loss=None)
     layout = replace(request.layout, length=min(request.layout.length, config.context_length))
     memory = expected_memory(config, layout, NUMBERS[request.numbers], request.optimizer)
     communication = communication_bytes(config, layout, NUMBERS[request.numbers], memory.rank)
@@ -152,6 +157,11 @@ def make_plan(request: PlanConfig, measure: Measure | None = None) -> Plan:
     return Plan(
         request, allocation, given, config, shape, layout, memory, communication, speed, unmeasured, duration
     )  # fmt: skip
+
+
+def worst_loss(config: ModelConfig) -> float:
+    """Nats per token of a model that has learnt nothing: it takes all tokens of its vocabulary for equally likely."""
+    return math.log(config.embedding.vocabulary)
 
 
 def allocate(
@@ -248,7 +258,21 @@ def _speed_or_why_not(
 
 
 def _shape(request: PlanConfig, parameters: float) -> Shape:
-    return explain_shape(parameters, request.model, request.vocabulary, request.layout.length)
+    """ValueError that names what was given, where it is too little for any model."""
+    try:
+        return explain_shape(parameters, request.model, request.vocabulary, request.layout.length)
+    except TooFewParametersError as error:
+        if request.params is not None:
+            raise
+        dials = ("flops", "hours", "budget", "tokens")
+        given = {name: value for name in dials if (value := getattr(request, name)) is not None}
+        wanted = [f"{'fewer' if name == 'tokens' and len(given) > 1 else 'more'} {name}" for name in given]
+        least = smallest_parameters(request.model, request.vocabulary, request.layout.length)
+        raise TooFewParametersError(
+            f"{' and '.join(f'{name}={value:g}' for name, value in given.items())} would go into a model of {parameters:,.0f} parameters, and the smallest "
+            f"{request.model} with a vocabulary of {request.vocabulary:,} has {least:,}: give "
+            f"{', '.join(wanted)} or a smaller vocabulary"
+        ) from error
 
 
 def _counted(config: ModelConfig, law: Law) -> float:

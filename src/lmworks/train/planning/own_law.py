@@ -11,7 +11,7 @@ from lmworks.train.planning.scaling_laws import ParametricLaw
 if TYPE_CHECKING:
     from lmworks.train.planning.fitting import FittedLaw
 
-LAW = "law.json"
+LAW, RUNS = "law.json", "runs.json"  # of a sweep; the law where one follows from the runs
 
 
 def write_law(path: Path, fitted: "FittedLaw", source: str) -> None:

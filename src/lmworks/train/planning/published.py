@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmworks.train.planning.own_law import LAW, read_law
+from lmworks.train.planning.own_law import LAW, RUNS, read_law
 from lmworks.train.planning.scaling_laws import PETAFLOPS_DAY, Law, ParametricLaw, PowerLaw
 
 
@@ -68,10 +68,17 @@ LAWS: dict[str, PublishedLaw] = {
 
 
 def find_law(name: str) -> PublishedLaw:
-    """A law by its name, or that of a folder which a sweep made; LookupError that lists the names for neither."""
+    """A law by its name, or that of a folder which a sweep made, or of the file in it; LookupError that lists the names
+    for neither, and for a sweep that found none."""
     if name in LAWS:
         return LAWS[name]
-    if (Path(name) / LAW).is_file():
-        law, source = read_law(Path(name))
+    folder = Path(name).parent if Path(name).name == LAW else Path(name)
+    if (folder / LAW).is_file():
+        law, source = read_law(folder)
         return PublishedLaw(law, source, "of your own text and vocabulary")
+    if (folder / RUNS).is_file():
+        raise LookupError(
+            f"no law follows from the runs of the sweep {folder}: its report.html says why, and how to sweep again. "
+            f"Until then take a published one: {', '.join(LAWS)}"
+        )
     raise LookupError(f"there is no scaling law {name!r}; choose one of {', '.join(LAWS)}, or the folder of a sweep")

@@ -15,6 +15,13 @@ from lmworks.train.sweeping.findings import Findings, Trained, doubts
 from lmworks.train.sweeping.ladder import Ladder
 
 FURTHER = (1, 10, 100)  # times the operations of the dearest run, for which the law is asked
+_NEXT = (
+    "What to do next: sweep again, into a new folder, with several times the minutes (or flops), as runs this short "
+    "have hardly begun to learn; with sizes and lengths further apart (--set factor=3) or more of them (--set sizes=5, "
+    "--set lengths=4), so that losses differ by more than they scatter; and with more text, or --set epochs=4, where "
+    "the ladder says that text is short. `lmworks sweep --plan` shows the ladder without training. Until then "
+    "`lmworks plan` without --law goes by a published one."
+)
 _NUMBERS = {
     "E": "nats per token that no model can predict: the entropy of the text",
     "A": "and alpha: what a model of finite size lacks, A / N^alpha",
@@ -92,7 +99,7 @@ def _runs_section(runs: Sequence[Trained], findings: Findings) -> Section:
 def _law_section(law: FittedLaw | Unscored, runs: Sequence[Trained]) -> Section:
     title = "The law"
     if isinstance(law, Unscored):
-        return Section(title, f"No law follows: {law.reason}.")
+        return Section(title, f"No law follows: {law.reason}.\n\n{_NEXT}")
     rows = tuple(
         (
             name,

@@ -266,12 +266,12 @@ def _shape(request: PlanConfig, parameters: float) -> Shape:
             raise
         dials = ("flops", "hours", "budget", "tokens")
         given = {name: value for name in dials if (value := getattr(request, name)) is not None}
+        told = " and ".join(f"{name}={value:g}" for name, value in given.items())
         wanted = [f"{'fewer' if name == 'tokens' and len(given) > 1 else 'more'} {name}" for name in given]
         least = smallest_parameters(request.model, request.vocabulary, request.layout.length)
         raise TooFewParametersError(
-            f"{' and '.join(f'{name}={value:g}' for name, value in given.items())} would go into a model of {parameters:,.0f} parameters, and the smallest "
-            f"{request.model} with a vocabulary of {request.vocabulary:,} has {least:,}: give "
-            f"{', '.join(wanted)} or a smaller vocabulary"
+            f"{told} would go into a model of {parameters:,.0f} parameters, and the smallest {request.model} with a "
+            f"vocabulary of {request.vocabulary:,} has {least:,}: give {', '.join(wanted)} or a smaller vocabulary"
         ) from error
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 import toy_stages
 from lmworks import build as builds
 from lmworks import recipe as recipes
-from lmworks.artefact import DamagedError, LockedError, lock, read_manifest
+from lmworks.artefact import DamagedError, LockedError, lock, read_manifest, verify
 from lmworks.build import build, read_current, run_alone
 from lmworks.config import ConfigError
 from lmworks.recipe import load
@@ -147,6 +147,18 @@ def test_a_stage_runs_alone(toy, monkeypatch):
     with pytest.raises(FileExistsError, match="never overwritten"):
         run_alone("toy.total", toy / "sum", [made.folder], [], [])
     assert json.loads((toy / "sum" / "manifest.json").read_text())["metrics"] == {"total": 20}
+
+
+def test_every_artefact_has_a_report_that_is_no_part_of_what_it_holds(toy, monkeypatch):
+    monkeypatch.chdir(toy)
+    alone = run_alone("toy.numbers", toy / "numbers", [], [], ["file=values.txt"])
+    for outcome in (alone, run(toy)["values"], run_alone("toy.total", toy / "sum", [alone.folder], [], [])):
+        page = outcome.folder / "report.html"
+        assert f"<h1>{outcome.manifest.stage}: report</h1>" in page.read_text("utf-8")
+        assert "report.html" not in {*outcome.manifest.files, *outcome.manifest.unhashed}
+        page.write_text("drawn again, with other times")
+        verify(outcome.folder, outcome.manifest)
+    assert "total &lt;b&gt;" in (run(toy)["sum"].folder / "report.html").read_text("utf-8")
 
 
 def test_a_stage_refuses_an_input_that_was_changed_and_leaves_nothing(toy, monkeypatch):

@@ -133,6 +133,7 @@ def test_a_stage_runs_alone_from_the_command_line(tmp_path):
     assert "Some words" in (tmp_path / "documents" / "documents.jsonl").read_text()
     assert "two.bin" in (tmp_path / "documents" / "left_out.jsonl").read_text()
     told = " ".join(result.stdout.split())
+    assert "Report: documents/report.html" in told and (tmp_path / "documents" / "report.html").is_file()
     assert "1 documents with 35 characters were read; 1 files were left out" in told
     assert "no reader for .bin 1 notes/two.bin" in told and told.endswith(")") and "documents (" in told
     again = lmworks("stage", "data.read", "--set", 'sources=["notes"]', "--out", "documents", cwd=tmp_path)

@@ -24,6 +24,7 @@ from lmworks.report import Section
 
 MANIFEST = "manifest.json"
 SECTIONS = "sections.json"  # what the stage tells the report; may hold times, so it is not part of the content
+REPORT = "report.html"  # the same, to be looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +101,11 @@ def library_versions(names: Sequence[str]) -> dict[str, str]:
 
 
 def content_digests(folder: Path, digests: Mapping[str, str | None]) -> dict[str, str]:
-    """Relative file name -> digest for every file of an artefact but its manifest and report sections."""
+    """Relative file name -> digest for every file of an artefact but its manifest and its report."""
     result: dict[str, str] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
-        if name in (MANIFEST, SECTIONS):
+        if name in (MANIFEST, SECTIONS, REPORT):
             continue
         digest = digests[name] if name in digests else hash_file(path)
         if digest is not None:
@@ -205,7 +206,7 @@ def verify(folder: Path, manifest: Manifest, progress: Report = no_report) -> No
     for name in (*manifest.files, *manifest.unhashed):
         if name not in found:
             raise DamagedError(f"{folder / name} is missing: {remedy}")
-    listed = {*manifest.files, *manifest.unhashed, MANIFEST, SECTIONS}
+    listed = {*manifest.files, *manifest.unhashed, MANIFEST, SECTIONS, REPORT}
     for name in found:
         if name not in listed and not any(part.startswith(".") for part in Path(name).parts):
             raise DamagedError(f"{folder / name} is no part of what the stage {manifest.stage} made: move it away")

@@ -2,7 +2,7 @@
 
 A workspace is a folder:
 
-    stages/NAME/KEY/   one artefact for each key a stage ever had
+    stages/NAME/KEY/   one artefact for each key a stage ever had, with a report of its own
     work/NAME/KEY/     what an interrupted stage had finished so far
     current.json       which artefacts make up the system that was built last, and the recipe it was built from
     report.html
@@ -23,6 +23,7 @@ from rich.console import Console
 import lmworks
 from lmworks.artefact import (
     MANIFEST,
+    REPORT,
     SECTIONS,
     Manifest,
     StageContext,
@@ -48,7 +49,6 @@ from lmworks.stages import STAGES, resolve
 from lmworks.train.parallel.launching import carry_out
 
 CURRENT = "current.json"
-REPORT = "report.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +273,8 @@ def _make(
             seconds=time.time() - started,
         )
         write_json(output / SECTIONS, result.sections)
+        lead = f"{stage.purpose[:1].upper()}{stage.purpose[1:]}."
+        write_text(output / REPORT, to_html(f"{spec.use}: report", lead, result.sections))
         write_json(output / MANIFEST, manifest)
     console.print(f"{label}  done in {manifest.seconds:.1f} s", highlight=False)
     return StageOutcome(spec.name, folder, manifest, cached=False)

@@ -58,6 +58,8 @@ def test_a_checkpoint_that_has_learnt_is_made(workspace):
     assert {"parameters", "width", "layers", "heads", "tokens", "batch", "steps", "rate", "warm-up"} <= {
         row[0] for row in reasons
     }
+    page = (workspace / "model" / "report.html").read_text()
+    assert page.count("<svg") == 1 and "nats per token over" in page and "the model goes on" in page
 
 
 def test_the_held_out_part_is_what_bits_per_byte_are_of(workspace):

@@ -149,13 +149,14 @@ def stage(
 ) -> None:
     """Run one stage alone, without a recipe: take a part and leave the rest.
 
-    Prints what was made and what was left out, and the folder with it. Inputs are checked against their manifests
-    first.
+    Prints what was made and what was left out, and the folder with it, in which `report.html` shows the same, with
+    its curves. Inputs are checked against their manifests first.
 
     Example: `lmworks stage data.read --set 'sources=["docs"]' --out documents`
     """
+    from lmworks.artefact import REPORT
     from lmworks.build import run_alone, told_by
-    from lmworks.report import print_sections
+    from lmworks.report import print_sections, shown
     from lmworks.stages import STAGES
 
     if use and out is None:
@@ -171,7 +172,8 @@ def stage(
     console = new_console()
     outcome = run_alone(use, out, inputs or [], models or [], overrides or [], console)
     print_sections(console, told_by(outcome))
-    typer.echo(f"\n{outcome.folder} ({outcome.manifest.content_hash[:12]})")
+    console.print(f"\nReport: {shown(str(outcome.folder / REPORT))}", highlight=False, soft_wrap=True)
+    typer.echo(f"{outcome.folder} ({outcome.manifest.content_hash[:12]})")
 
 
 def fetch(name: str) -> Path:

@@ -8,7 +8,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from lmworks.artefact import StageContext, StageResult, hash_json, write_json, write_text
+from lmworks.artefact import StageContext, StageResult, hash_json, write_json
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.config import LoaderConfig, SourceConfig
 from lmworks.model.config import ModelConfig
@@ -16,11 +16,10 @@ from lmworks.model.counting import count_parameters
 from lmworks.model.finding_tokenizers import find_tokenizer, locate_tokenizer, own_chat_template
 from lmworks.progress import Report
 from lmworks.records import Unscored
-from lmworks.report import to_html
 from lmworks.train.dial import MEASURED_SEQUENCES
 from lmworks.train.held_out import held_out_batches
 from lmworks.train.planning.calibration import Calibration, calibrate
-from lmworks.train.planning.own_law import LAW, write_law
+from lmworks.train.planning.own_law import LAW, RUNS, write_law
 from lmworks.train.run_log import LOG
 from lmworks.train.stages import find_shards, find_vocabulary, pretrain, tokens_of
 from lmworks.train.sweeping.config import SweepConfig
@@ -28,7 +27,7 @@ from lmworks.train.sweeping.findings import Findings, Trained, find
 from lmworks.train.sweeping.ladder import Ladder, Rung, plan_ladder
 from lmworks.train.sweeping.report import sections
 
-RUNS, REPORT, LOGS = "runs.json", "report.html", "logs"
+LOGS = "logs"
 _LADDER = "ladder.json"
 
 
@@ -36,7 +35,7 @@ def sweep(config: SweepConfig, context: StageContext) -> StageResult:
     """Trains all runs that are not trained yet, the cheapest first, and fits the law.
 
     `context.work` keeps the plan, each finished run, and the checkpoints of the one that was interrupted. The output
-    holds `runs.json`, `law.json` if a law follows, `report.html` and the log of each run; no model is kept.
+    holds `runs.json`, `law.json` if a law follows, and the log of each run; no model is kept.
 
     ValueError or LookupError for inputs that do not go together, before anything is trained.
     """
@@ -50,14 +49,12 @@ def sweep(config: SweepConfig, context: StageContext) -> StageResult:
     runs = [_trained(rung, config, context, partial(progress.tell, number)) for number, rung in enumerate(ladder.rungs)]
     findings = find(runs)
     told = sections(ladder, runs, findings)
-    lead = f"{len(runs)} runs of {config.family}, in sequences of {config.length} tokens."
     write_json(context.output / RUNS, {"vocabulary": tokenizer.hash, "length": config.length, "runs": runs})
-    write_text(context.output / REPORT, to_html("A scaling law of this text", lead, told))
     if not isinstance(findings.law, Unscored):
         write_law(context.output / LAW, findings.law, f"a sweep of {len(runs)} runs of {config.family}")
     shutil.copytree(context.work / LOGS, context.output / LOGS)
     times = {f"{LOGS}/{run.name}.jsonl": None for run in runs}
-    digests = {RUNS: hash_json([_without_times(run) for run in runs]), REPORT: None, **times}
+    digests = {RUNS: hash_json([_without_times(run) for run in runs]), **times}
     return StageResult(metrics=_metrics(runs, findings), sections=tuple(told), digests=digests)
 
 

@@ -1,5 +1,7 @@
 """The kernels of training against their definitions."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -200,6 +202,36 @@ def test_a_model_has_the_gradients_that_it_has_without_the_kernel(
     assert len(calls) == 2  # one for each layer
     for name, gradient in theirs.items():
         assert float((ours[name] - gradient).norm()) < 2e-5 * float(gradient.norm()) + 1e-5, name
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.usefixtures("fresh_compiler")
+def test_a_whole_model_compiles_to_one_graph(monkeypatch: pytest.MonkeyPatch, family: str, padded: bool) -> None:
+    """With our kernel; with padding, of which a graph cannot know where it stands, with PyTorch's."""
+    model = Transformer(
+        llama(97, 32, 2, 2, 1, 64, 128) if family == "llama" else gpt2(97, 32, 2, 2, context_length=128)
+    )
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    ids = torch.randint(97, (3, 20))
+    real = torch.arange(20) < torch.tensor([[20], [13], [1]])
+    calls = []
+    attend = training.attend
+    monkeypatch.setattr(training, "attend", lambda *given: (calls.append(1), attend(*given))[1])
+
+    def run(forward: Callable[..., Tensor]) -> list[Tensor]:
+        model.zero_grad()
+        logits = forward(ids, attention_mask=real if padded else None)[real]
+        logits.square().sum().backward()
+        return [logits.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
+
+    compiled = run(torch.compile(model, fullgraph=True, backend="aot_eager"))
+    assert len(calls) == (0 if padded else 2)  # one for each layer
+    for ours, eager in zip(compiled, run(model), strict=True):
+        # float32 with operations in another order
+        torch.testing.assert_close(ours, eager, atol=1e-5, rtol=1e-4)
 
 
 def test_a_key_that_is_not_seen_spoils_nothing(kernels: Library) -> None:

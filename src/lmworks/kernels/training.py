@@ -38,7 +38,13 @@ def has_kernel(hidden: Tensor, head_dim: int) -> bool:
     """Whether `attend` can be called for heads of that size, in the dtype and on the device of `hidden`."""
     fits = hidden.device.type == "cpu" and hidden.dtype in FORMAT_NUMBERS
     fits = fits and not torch._C._are_functorch_transforms_active()  # tangents and batches of them it does not know
-    return fits and head_dim % 16 == 0 and head_dim <= MOST_HEAD_DIM and library.load() is not None
+    return fits and head_dim % 16 == 0 and head_dim <= MOST_HEAD_DIM and _is_there()
+
+
+@torch.compiler.assume_constant_result
+def _is_there() -> bool:
+    """Not to be traced by `torch.compile`."""
+    return library.load() is not None
 
 
 def attend(

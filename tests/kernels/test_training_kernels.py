@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lmworks.kernels import library, training
+from lmworks.kernels import library, operations, training
 from lmworks.kernels.library import Library
+from lmworks.kernels.packing import pack_weight
 from lmworks.model import masks
 from lmworks.model.presets import gpt2, llama
 from lmworks.model.stack import Stack
@@ -111,6 +112,22 @@ def test_bits_do_not_depend_on_threads_batch_or_memory(kernels: Library) -> None
     for ours, one, other in zip(whole, alone, contiguous, strict=True):
         assert torch.equal(ours[1:2], one)
         assert torch.equal(ours, other)
+
+
+def test_training_takes_as_many_threads_as_pytorch_and_inference_keeps_its_own(kernels: Library) -> None:
+    query, key, value, _ = _inputs((1, 2, 200, 16), 1, torch.float32)
+    matrix, used = pack_weight(torch.eye(64), "int8"), kernels.functions.lmworks_threads
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for own in (2, 1):
+            kernels.set_threads(own)
+            training.attend(query, key, value, 0.25, None, kernels)
+            assert (used(), kernels.threads) == (3, own)
+            operations.linear(torch.ones(1, 64), matrix, kernels)
+            assert used() == own
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(

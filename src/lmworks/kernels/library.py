@@ -32,29 +32,29 @@ _ERRORS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Library:
-    """One compiled library. Calls from several threads run one after the other, and release Python's lock."""
+    """One compiled library, and the number of threads that calls through this object take: another object may stand for
+    the same library with another number. Calls from several threads run one after the other, and release Python's lock.
+    """
 
     name: str
     functions: ctypes.CDLL
+    threads: int
 
     def call(self, function: str, *arguments: object) -> int:
         """Calls `lmworks_FUNCTION`; MemoryError where the step is too large for the memory."""
+        self.functions.lmworks_set_threads(self.threads)
         error = getattr(self.functions, f"lmworks_{function}")(*arguments)
         if error == 7:
             raise MemoryError("a step needs more memory than there is: compute fewer tokens at a time")
         return error
 
-    @property
-    def threads(self) -> int:
-        return self.functions.lmworks_threads()
-
     def set_threads(self, count: int) -> None:
         """From the next call on; ValueError for less than one."""
         if count < 1:
             raise ValueError(f"the kernels need at least one thread, got {count}")
-        self.functions.lmworks_set_threads(count)
+        self.threads = count
 
     @property
     def workspace_bytes(self) -> int:
@@ -100,7 +100,8 @@ def available() -> tuple[str, ...]:
 
 
 def set_threads(count: int) -> None:
-    """How many threads the kernels use; at first, one for each core that the process may run on."""
+    """How many threads the kernels of inference use; at first, one for each core that the process may run on. Those of
+    training use as many as PyTorch."""
     library = load()
     if library is not None:
         library.set_threads(count)
@@ -135,10 +136,8 @@ def _open(name: str) -> Library:
     functions.lmworks_sizes(sizes)
     if tuple(sizes) != structures.SIZES:
         raise ImportError(f"{path} was built from other sources than this package: install the package again")
-    library = Library(name, functions)
-    if hasattr(os, "sched_getaffinity"):
-        library.set_threads(len(os.sched_getaffinity(0)))
-    return library
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else functions.lmworks_threads()
+    return Library(name, functions, cores)
 
 
 def _path(name: str) -> Path | None:

@@ -5,6 +5,7 @@ they work on the model's own tensors, in bfloat16 or float32, and as many thread
 """
 
 from ctypes import byref
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -27,11 +28,9 @@ class SeenKeys(NamedTuple):
 
 
 def loaded(kernels: Library | None = None) -> Library | None:
-    """The library, set to PyTorch's number of threads; None where there is none."""
+    """The library, whose calls take as many threads as PyTorch uses now; None where there is none."""
     chosen = kernels or library.load()
-    if chosen is not None and chosen.threads != torch.get_num_threads():
-        chosen.set_threads(torch.get_num_threads())
-    return chosen
+    return None if chosen is None else replace(chosen, threads=torch.get_num_threads())
 
 
 def has_kernel(hidden: Tensor, head_dim: int) -> bool:

@@ -8,20 +8,24 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from lmworks.artefact import StageContext
 from lmworks.config import from_mapping, to_mapping
 from lmworks.train.config import CheckpointConfig, PretrainConfig, TrainConfig
 from lmworks.train.guards import TrainingStoppedError
+from lmworks.train.parallel import launching
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.parallel.launching import carry_out
 from lmworks.train.parallel.ranks import join
-from lmworks.train.parallel.task import Answer, Task
+from lmworks.train.parallel.starting import _order
+from lmworks.train.parallel.task import Answer, Death, Task
 from lmworks.train.run_log import LOG, read_log
 from training_cases import stage_inputs
 
@@ -92,7 +96,7 @@ def workers(folder: Path) -> dict[int, int]:
             )
         except (OSError, UnicodeDecodeError):
             continue
-        if str(folder) in command and "parallel.worker" in command:
+        if str(folder) in command and "lmworks.train.parallel." in command:
             found[int(environment.get("RANK", -1))] = int(process.name)
     return found
 
@@ -117,13 +121,17 @@ def test_several_processes_deliver_what_one_does(inputs, undisturbed, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_rank_is_started_again_from_the_last_checkpoint(inputs, undisturbed, tmp_path):
+def test_a_killed_rank_is_started_again_from_the_last_checkpoint(inputs, undisturbed, tmp_path, capfd):
     killer = once_at(tmp_path, 7, lambda: os.kill(workers(tmp_path)[1], signal.SIGKILL))
     result = run_in(inputs, tmp_path)
     assert not killer.is_alive()
     events = [line["text"] for line in read_log(tmp_path / "output" / LOG) if line["kind"] == "event"]
     assert any("goes on from step" in text for text in events)
     assert result.metrics["steps"] > 7
+    told = capfd.readouterr().err
+    assert "process 1 of 2 of the training was ended by SIGKILL, as the system does where memory runs out" in told
+    assert "checkpoints/step-00000006. All are started again, 1 of 3 times" in told
+    assert told.rindex("All are started again") > told.rindex("Traceback")
     check_same(tmp_path, undisturbed)
 
 
@@ -186,6 +194,41 @@ def test_errors_that_come_again_are_told(error, tmp_path):
 
 def test_errors_that_may_not_come_again_are_not():
     assert Answer.of_error(RuntimeError("connection closed by peer")) is None
+
+
+def test_a_death_is_told_with_what_to_do(inputs, tmp_path, monkeypatch):
+    """Plainly, and at last as the error of the command."""
+    task = Task.of(STAGE, config_of(), context_of(inputs, tmp_path))
+    task.folder.mkdir(parents=True)
+    assert "ended with status 5. The run can go on from its beginning" in launching._told(task, 2, 5)
+    Death(1, None).write(task.folder)
+    assert "process 1 of 2 of the training failed, as it wrote above" in launching._told(task, 2, 1)
+    for step in (3, 12):
+        (tmp_path / "work" / "run" / "checkpoints" / f"step-{step:08d}").mkdir(parents=True)
+    with pytest.raises(ChildProcessError) as raised:
+        monkeypatch.setattr(launching, "_torchrun", lambda path, processes: _dying(task))
+        run_in(inputs, tmp_path)
+    saved = tmp_path / "work" / "run" / "checkpoints" / "step-00000012"
+    assert str(raised.value) == (
+        f"process 0 of 2 of the training was ended by SIGSEGV. The run can go on from its last checkpoint, {saved}, "
+        "which the same command does. It was started again 3 times"
+    )
+
+
+@contextmanager
+def _dying(task: Task):
+    Death(0, signal.SIGSEGV).write(task.folder)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", ""], **pipes) as process:  # type: ignore[call-overload]
+        yield process
+
+
+def test_the_death_that_others_follow_is_told():
+    def failure(code: int) -> ProcessFailure:
+        return ProcessFailure(local_rank=0, pid=1, exitcode=code, error_file="<N/A>")
+
+    killed, failed, ended = (failure(code) for code in (-signal.SIGKILL, 1, -signal.SIGTERM))
+    assert min([failed, ended, killed], key=_order) is killed
 
 
 def test_a_number_of_processes_that_the_layout_does_not_ask_for():

@@ -1,9 +1,10 @@
 """A training stage on several processes: who starts them, and who waits.
 
 `carry_out` runs a stage. Where its config's `train.parallel` asks for several processes, it starts torchrun on this
-machine with as many workers (`worker.py`), of which each runs the stage from the same task; the first one reports
-progress as lines on its standard output and leaves its answer in a file. When a worker dies, torchrun starts all anew,
-and the run goes on from its last checkpoint. The workers' standard input is a pipe from here: when it closes, because
+machine (`starting.py`) with as many workers (`worker.py`), of which each runs the stage from the same task; the first
+one reports progress as lines on its standard output and leaves its answer in a file. When a worker dies, torchrun ends
+the others and leaves word of it, all are started anew, and the run goes on from its last checkpoint. The workers'
+standard input is a pipe from here: when it closes, because
 the user interrupts or this process is gone, they finish their step, save and end.
 
 On a cluster the user starts torchrun on each machine, with the command line itself as its program. Then the first
@@ -13,6 +14,7 @@ process is the one that builds, and the others wait for it to come to a training
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,7 +28,7 @@ from lmworks.config import from_mapping, to_mapping
 from lmworks.progress import Report
 from lmworks.train.interrupting import Interruption, interruptions
 from lmworks.train.parallel.config import ParallelConfig
-from lmworks.train.parallel.task import ANSWER, ERRORS, Answer, Task, resolve
+from lmworks.train.parallel.task import ANSWER, DEATH, ERRORS, Answer, Death, Task, resolve
 
 RESTARTS = 3  # of all workers, when one died
 _POLL = 0.2  # seconds between two looks at whether the user interrupts
@@ -53,29 +55,45 @@ def carry_out(stage: str, config: Any, context: StageContext) -> StageResult:
 
 
 def _launch(task: Task, processes: int, progress: Report) -> StageResult:
-    path = task.folder / "task.json"
+    path, told = task.folder / "task.json", ""
     write_json(path, task)
-    (task.folder / ANSWER).unlink(missing_ok=True)
-    with interruptions() as interruption, _torchrun(path, processes) as process:
-        for line in _lines(process, interruption):
-            _pass_on(line, progress)
-    answer = Answer.read(task.folder)
-    if answer is not None and answer.error is not None:
-        raise ERRORS[answer.error](answer.told)
-    interruption.raise_again(answer.told if answer is not None else "")
-    if answer is None or answer.result is None:
-        raise ChildProcessError(
-            f"the {processes} processes of the training ended with status {process.returncode}, after {RESTARTS} "
-            "restarts: what they wrote above says why. The same command goes on from the last checkpoint"
-        )
-    return answer.result
+    for name in (ANSWER, DEATH):
+        (task.folder / name).unlink(missing_ok=True)
+    for restart in range(RESTARTS + 1):
+        if restart:
+            print(f"{told}. All are started again, {restart} of {RESTARTS} times", file=sys.stderr)
+        with interruptions() as interruption, _torchrun(path, processes) as process:
+            for line in _lines(process, interruption):
+                _pass_on(line, progress)
+        answer = Answer.read(task.folder)
+        if answer is not None and answer.error is not None:
+            raise ERRORS[answer.error](answer.told)
+        interruption.raise_again(answer.told if answer is not None else "")
+        if answer is not None and answer.result is not None:
+            return answer.result
+        told = _told(task, processes, process.returncode)
+    raise ChildProcessError(f"{told}, which the same command does. It was started again {RESTARTS} times")
+
+
+def _told(task: Task, processes: int, status: int) -> str:
+    """Which process died, from what, and where the run can go on."""
+    death = Death.read(task.folder)
+    if death is None:
+        what = f"the {processes} processes of the training ended with status {status}"
+    elif death.signal is None:
+        what = f"process {death.rank} of {processes} of the training failed, as it wrote above"
+    else:
+        reason = ", as the system does where memory runs out" if death.signal == signal.SIGKILL else ""
+        name = signal.Signals(death.signal).name
+        what = f"process {death.rank} of {processes} of the training was ended by {name}{reason}"
+    saved = sorted((Path(task.context["work"]) / "run" / "checkpoints").glob("step-*"))
+    return f"{what}. The run can go on from {f'its last checkpoint, {saved[-1]}' if saved else 'its beginning'}"
 
 
 @contextmanager
 def _torchrun(task: Path, processes: int) -> Iterator[subprocess.Popen[bytes]]:
     """In a session of its own: a Ctrl-C is for this process, which passes it on once."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command += [f"--max-restarts={RESTARTS}", "-m", "lmworks.train.parallel.worker", str(task)]
+    command = [sys.executable, "-m", "lmworks.train.parallel.starting", str(task), str(processes)]
     threads = str(max((os.cpu_count() or 1) // processes, 1))
     environment = {"OMP_NUM_THREADS": threads, **os.environ}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}

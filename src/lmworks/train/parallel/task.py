@@ -11,7 +11,7 @@ from lmworks.config import from_mapping, to_mapping
 from lmworks.progress import Report, no_report
 from lmworks.train.guards import TrainingStoppedError
 
-ANSWER = "answer.json"
+ANSWER, DEATH = "answer.json", "death.json"
 # Errors that would come again however often the processes are restarted; the user sees them as of one process.
 ERRORS: dict[str, type[Exception]] = {
     error.__name__: error for error in (TrainingStoppedError, LockedError, OSError, LookupError, TypeError, ValueError)
@@ -79,6 +79,22 @@ class Answer:
         """None for an error that another try may not meet."""
         name = next((name for name, kind in ERRORS.items() if isinstance(error, kind)), None)
         return None if name is None else cls(error=name, told=str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """Of a process that ended without an answer: its rank, and the signal that ended it, None where it failed."""
+
+    rank: int
+    signal: int | None
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / DEATH, self)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Death | None":
+        path = folder / DEATH
+        return from_mapping(cls, json.loads(path.read_text("utf-8"))) if path.exists() else None
 
 
 def resolve(name: str) -> Any:

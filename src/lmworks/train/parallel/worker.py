@@ -13,17 +13,14 @@ from pathlib import Path
 
 from lmworks.config import from_mapping
 from lmworks.progress import no_report
-from lmworks.train.parallel.task import ANSWER, Answer, Task
+from lmworks.train.parallel.task import Answer, Task
 
 
 def work(path: Path) -> int:
     """Carries out the task in this file; the exit status. An error that would come again is left as the answer, and the
-    process fails: others may wait for it outside of any collective. All are then started anew, find the answer, and
-    end."""
+    process fails, which ends the others: they may wait for it outside of any collective."""
     task = from_mapping(Task, json.loads(path.read_text("utf-8")))
     first = os.environ["RANK"] == "0"
-    if (task.folder / ANSWER).exists():
-        return 0
     try:
         result = task.carry_out(_tell if first else no_report)
         answer = Answer(result)

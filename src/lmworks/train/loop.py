@@ -224,7 +224,7 @@ class _Clock:
         rates = {"seconds": seconds, "tokens_per_second": tokens / seconds, "stall": self.run.loader.stall_share}
         if self.run.peak_flops:
             rates["utilisation"] = (
-                rates["tokens_per_second"] * self.flops_per_token / (self.run.peak_flops * self.run.ranks.size)
+                rates["tokens_per_second"] * self.flops_per_token / (self.run.peak_flops * self.run.ranks.peaks)
             )
         return rates
 

@@ -4,7 +4,14 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from lmworks.data.loader import Loader
+from lmworks.train.config import TrainConfig
+from lmworks.train.loop import _Clock
+from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.parallel.ranks import Ranks
+from lmworks.train.run import Run
 from ranks import on_ranks
+from training_cases import loader_config, new_checkpoint, write_text_dataset
 
 
 def _total(start: int) -> tuple[int, float]:
@@ -26,3 +33,34 @@ def test_ranks_join_and_answer_in_their_order() -> None:
 def test_a_rank_that_raises_is_named() -> None:
     with pytest.raises(AssertionError, match=r"rank 1: (?s:.*)of rank one"):
         on_ranks(2, _raises_on_one)
+
+
+class _Ranks(Ranks):
+    size, device = 8, torch.device("cpu")  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("device", "machines", "cores", "threads", "peaks"),
+    [
+        ("cuda", 2, 16, 4, 8),  # a GPU each
+        ("cpu", 1, 16, 16, 1),  # each was measured with all cores
+        ("cpu", 2, 16, 16, 2),
+        ("cpu", 1, 16, 4, 4),  # with a quarter of them, of which there are four
+        ("cpu", 1, 64, 4, 8),  # there are more cores than they use
+        ("cpu", 1, 8, 16, 1),
+    ],
+)
+def test_processes_of_one_machine_share_its_cores(device, machines, cores, threads, peaks, monkeypatch, tmp_path):
+    """And so a run on them is as far from the peak as one process that is as fast."""
+    monkeypatch.setattr(_Ranks, "device", torch.device(device))
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setenv("GROUP_WORLD_SIZE", str(machines))
+    assert _Ranks().peaks == peaks
+    assert Ranks().peaks == 1
+    loader = Loader(loader_config(write_text_dataset(tmp_path / "d")))
+    run = Run(new_checkpoint(), CausalLanguageModel(), loader, TrainConfig(), tmp_path / "run", peak_flops=1e9)
+    clock = _Clock(run)
+    run.position.tokens, run.ranks = 10**6, _Ranks()
+    rates = clock.rates()
+    assert rates["utilisation"] == pytest.approx(rates["tokens_per_second"] * clock.flops_per_token / (peaks * 1e9))

@@ -49,6 +49,16 @@ class Ranks:
         return torch.device("cpu") if self.mesh is None else device_of_rank()
 
     @property
+    def peaks(self) -> float:
+        """How many times what one process reaches, alone on its machine with the threads that it has, all together can
+        reach: each has a GPU of its own, but those of one machine share its cores."""
+        if self.device.type == "cuda":
+            return self.size
+        machines = int(os.environ.get("GROUP_WORLD_SIZE", "1"))
+        shares = max((os.cpu_count() or 1) / torch.get_num_threads(), 1)
+        return machines * min(self.size / machines, shares)
+
+    @property
     def rows(self) -> tuple[int, int]:
         """(number, of how many): which share of every batch's rows this process makes."""
         return (0, 1) if self.mesh is None else (self.mesh.get_local_rank("data"), self.config.data)

@@ -39,7 +39,7 @@ def _lengths(draw: st.DrawFn, length: int) -> list[int]:
 @st.composite
 def _cases(draw: st.DrawFn, tidy: bool) -> tuple[masks.Predicate, configs.Pattern | None, Tensor, Tensor | None]:
     """A rule, a pattern, positions and padding. Tidy: documents that follow each other, whose positions start afresh
-    if a pattern looks at them, and padding at the ends; otherwise anything."""
+    if a pattern looks at them, and padding at the ends; otherwise anything. Tokens that all see begin their document."""
     length = draw(st.integers(1, 14))
     rule = draw(st.sampled_from((masks.causal, masks.everything, None)))
     if rule is None:
@@ -52,6 +52,9 @@ def _cases(draw: st.DrawFn, tidy: bool) -> tuple[masks.Predicate, configs.Patter
     apart = draw(st.booleans())
     if not tidy:
         numbers = torch.tensor(draw(rows)) if draw(st.booleans()) else numbers
+    if draw(st.booleans()):
+        begins = (afresh if apart else torch.arange(length).expand(BATCH, -1)) < draw(st.integers(0, 4))
+        rule = masks.SeenByAll(begins if tidy else torch.tensor(draw(rows)) > 0)
     if apart:
         parts = (rule, masks.documents(numbers))
         rule = masks.both(*(parts if draw(st.booleans()) else reversed(parts)))

@@ -48,6 +48,16 @@ class PrefixLM:
 
 
 @dataclass(frozen=True, eq=False)
+class SeenByAll:
+    """The past, and `tokens` (batch, length) bool, wherever they stand."""
+
+    tokens: Tensor
+
+    def __call__(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (key <= query) | self.tokens[row, key]
+
+
+@dataclass(frozen=True, eq=False)
 class Documents:
     """See `documents`."""
 

@@ -5,7 +5,7 @@ Most masks are such, and the rules tell it without the n × n square: the past, 
 and what is near are each a run of keys, and what two runs share is a run. So rule after rule narrows the run of each
 query, in O(n), or O(n log n) with documents. What only looks like a run is found out from sums along the row: a
 document that goes on after another, padding between tokens, positions that start afresh where documents are not apart.
-Of those, of tokens that all see, and of rules that are not from `masks.py`, the dense mask is asked (`of_mask`).
+Of those, and of rules that are not from `masks.py`, the dense mask is asked (`of_mask`).
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def seen_keys(
     """
     places = torch.arange(positions.shape[1], device=positions.device).expand_as(positions)
     runs = _Runs(torch.zeros_like(places), torch.full_like(places, positions.shape[1] - 1), None)
-    for part in _parts(rule):
+    for part in sorted(_parts(rule), key=lambda part: isinstance(part, masks.SeenByAll)):  # once documents are apart
         narrowed = _by_rule(runs, part, places)
         if narrowed is None:
             return None
@@ -95,6 +95,8 @@ def _by_rule(runs: _Runs, rule: masks.Predicate, places: Tensor) -> _Runs | None
     match rule:
         case masks.PrefixLM(lengths):
             return runs._replace(last=runs.last.minimum(places.maximum(lengths[:, None] - 1)))
+        case masks.SeenByAll(tokens) if tokens.shape == places.shape:
+            return _by_tokens(runs, tokens, places)
         case masks.Documents(numbers) if numbers.shape == places.shape:
             return _by_documents(runs, numbers, places)
         case _:
@@ -109,6 +111,13 @@ def _by_documents(runs: _Runs, numbers: Tensor, places: Tensor) -> _Runs:
     ordered = numbers.long().sort(dim=1).values
     once = (ordered[:, 1:] != ordered[:, :-1]).sum(dim=1) == differ.sum(dim=1)  # no document goes on after another
     return runs.narrowed(first, last, once[:, None].expand_as(places))
+
+
+def _by_tokens(runs: _Runs, tokens: Tensor, places: Tensor) -> _Runs:
+    """`tokens` that are in the run and later than the query must follow it without a gap."""
+    last = _latest(tokens, places).gather(1, runs.last).maximum(places)
+    before = tokens.long().cumsum(dim=1)
+    return runs.narrowed(runs.first, last, before.gather(1, last) - before == last - places)
 
 
 def _by_padding(runs: _Runs, real: Tensor, places: Tensor) -> _Runs:

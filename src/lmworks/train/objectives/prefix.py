@@ -85,4 +85,4 @@ class PrefixLanguageModel(OnHiddenStates[PrefixedTokens]):
 def prefixes(prefix: Tensor) -> masks.Predicate:
     """The tokens of `prefix` (batch, length) bool are seen by all, later ones by what comes after them: for several
     documents in a row, `both(prefixes(prefix), documents(numbers))`."""
-    return lambda row, query, key: (key <= query) | prefix[row, key]
+    return masks.SeenByAll(prefix)

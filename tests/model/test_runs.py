@@ -39,7 +39,7 @@ def _lengths(draw: st.DrawFn, length: int) -> list[int]:
 @st.composite
 def _cases(draw: st.DrawFn, tidy: bool) -> tuple[masks.Predicate, configs.Pattern | None, Tensor, Tensor | None]:
     """A rule, a pattern, positions and padding. Tidy: documents that follow each other, whose positions start afresh
-    if a pattern looks at them, and padding at the ends; otherwise anything. Tokens that all see begin their document."""
+    if a pattern looks at them, and padding at the ends; otherwise anything. What all see begins documents."""
     length = draw(st.integers(1, 14))
     rule = draw(st.sampled_from((masks.causal, masks.everything, None)))
     if rule is None:

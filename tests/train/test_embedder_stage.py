@@ -12,7 +12,7 @@ import torch
 import lmworks
 from byte_tokenizer import byte_tokenizer
 from lmworks.artefact import read_manifest
-from lmworks.build import run_alone
+from lmworks.build import run_alone, told_by
 from lmworks.config import ConfigError
 from lmworks.data.config import PairLoaderConfig
 from lmworks.data.pair_loader import PairLoader
@@ -170,6 +170,17 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(workspace, tmp_pat
     with pytest.raises(ValueError, match=r"bad\.jsonl, line 2.*positive: missing"):
         attempt(f'pairs=["{tmp_path}/bad.jsonl"]', f"base={workspace}/encoder", "pooling=mean")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.jsonl"]
+
+
+def test_too_few_pairs_are_told_of(workspace, tmp_path):
+    rows = [{"anchor": pair.anchor, "positive": pair.positive} for pair in some_pairs(10)]
+    (tmp_path / "few.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    settings = [f'pairs=["{tmp_path}/few.jsonl"]', f"base={workspace}/encoder", "pooling=mean"]
+    outcome = run_alone("train.embedder", tmp_path / "out", [], [], [*settings, "held_out=0.001"])
+    told = told_by(outcome)[0].text
+    assert "WARNING: 10 pairs make 1 step of training, in which little is learned: give more pairs" in told
+    assert "WARNING: held_out=0.001 of 10 pairs are 0, and a validation takes two" in told
+    assert "WARNING" not in json.loads((workspace / "embedder" / "sections.json").read_text())[0]["text"]
 
 
 def test_another_pair_is_another_artefact(workspace, tmp_path):

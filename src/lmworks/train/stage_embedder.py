@@ -24,6 +24,8 @@ from lmworks.train.validating import Validation, validate
 
 _MODEL = "model.safetensors"
 _VALIDATION_PAIRS = 1024  # at most
+_FEW_STEPS = 20  # fewer move a model hardly anywhere
+_LOSS = "The loss is that of finding each anchor's positive among all texts of its batch, in nats a pair."
 
 
 def embedder(config: EmbedderConfig, context: StageContext) -> StageResult:
@@ -61,9 +63,25 @@ def embedder(config: EmbedderConfig, context: StageContext) -> StageResult:
     if left_out:
         reasons = Counter(item.reason for item in left_out for _ in range(item.count))
         tables.append(Table(("left out because", "files"), tuple(reasons.most_common()), "Nothing is skipped silently"))
-    text = "The loss is that of finding each anchor's positive among all texts of its batch, in nats a pair."
+    text = " ".join([_LOSS, *_doubts(config, steps, len(pairs), len(held_out))])
     metrics = {**result.metrics, "pairs": loader.pairs, "held_out": len(held_out), "cut": loader.cut}
     return replace(result, metrics=metrics, sections=(Section("The run", text, tuple(tables)), *result.sections))
+
+
+def _doubts(config: EmbedderConfig, steps: int, pairs: int, held_out: int) -> list[str]:
+    """What a reader must know of a run on few pairs, and what to change."""
+    doubts = []
+    if steps < _FEW_STEPS:
+        doubts.append(
+            f"WARNING: {pairs} pairs make {steps} {'step' if steps == 1 else 'steps'} of training, in which little is "
+            "learned: give more pairs, more epochs or a smaller batch."
+        )
+    if held_out < 2 and config.held_out:
+        doubts.append(
+            f"WARNING: held_out={config.held_out:g} of {pairs + held_out} pairs are {held_out}, and a validation takes "
+            "two: nothing tells how well the model does on pairs it has not seen. Give more pairs, or raise held_out."
+        )
+    return doubts
 
 
 def check(config: EmbedderConfig, base: Path) -> None:

@@ -1,6 +1,7 @@
 """Documents into shards: what stands in them, what is counted, and the same bytes after an interruption."""
 
 import gzip
+import hashlib
 import json
 import re
 import shutil
@@ -427,10 +428,43 @@ def test_both_parts_hold_each_text_once(context, tmp_path):
     assert kept == [document.hash for document in DOCUMENTS[::3] if document.hash in sides["training"]]
 
 
+def test_one_text_alone_is_not_divided(context, tmp_path):
+    """Whichever side it is on, and before anything is written."""
+    write_documents(context.inputs["documents"], DOCUMENTS[:1] * 2)
+    for part in ("training", "held_out"):
+        here = fresh(context, tmp_path, part)
+        with pytest.raises(ValueError, match="keeps whole documents from training, and there is one only"):
+            tokenize(TokenizeConfig(held_out=0.05, part=part), here)
+        assert not list(here.output.iterdir()) and not list(here.work.iterdir())
+    tokenize(TokenizeConfig(), context)
+
+
+def test_a_share_that_is_not_the_one_asked_for_is_told(context, tmp_path):
+    """By bytes of text: one long document is most of them."""
+    long = next(text for n in range(99) if is_side(text := f"long text {n} " * 300, 0.2))
+    several = [*DOCUMENTS, replace(DOCUMENTS[0], text=long, hash="")]
+    sizes = {True: 0, False: 0}
+    for document in several:
+        sizes[is_side(document.text, 0.2)] += len(document.text.encode())
+    real = sizes[True] / sum(sizes.values())
+    assert real > 0.4
+    write_documents(context.inputs["documents"], several)
+    for part in ("training", "held_out"):
+        told = tokenize(TokenizeConfig(held_out=0.2, part=part), fresh(context, tmp_path, part)).sections[0].text
+        assert f"WARNING: held_out=0.2 keeps {real:.1%} of the text from training" in told
+        told = tokenize(TokenizeConfig(held_out=0.9, part=part), fresh(context, tmp_path, f"9{part}")).sections[0].text
+        assert "WARNING" not in told
+
+
+def is_side(text: str, share: float) -> bool:
+    return int(hashlib.sha256(text.encode()).hexdigest()[:13], 16) / 16**13 < share
+
+
 def test_a_part_without_texts_is_refused(context):
-    write_documents(context.inputs["documents"], DOCUMENTS[:1])
-    empty = {True: "training", False: "held_out"}[int(DOCUMENTS[0].hash[:13], 16) / 16**13 < 0.5]
-    with pytest.raises(ValueError, match=f"leaves no documents for part={empty}"):
+    alike = [document for document in DOCUMENTS if int(document.hash[:13], 16) / 16**13 < 0.5]
+    write_documents(context.inputs["documents"], alike[:3])
+    empty = "training"
+    with pytest.raises(ValueError, match=f"leaves no documents for part={empty}.* Give more than 3"):
         tokenize(TokenizeConfig(held_out=0.5, part=empty), context)
     with pytest.raises(ValueError, match="nothing is held out"):
         TokenizeConfig(part="held_out")

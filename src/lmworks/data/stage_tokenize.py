@@ -43,15 +43,17 @@ def write_documents(
     begin, end = framing_id(tokenizer, config.begin, "begin"), framing_id(tokenizer, config.end, "end")
     if not len(store):
         raise ValueError(f"{store.folder} holds no documents, so there is nothing to tokenize")
-    total = _some(sum(belongs(name, config) for name in store.hashes()), config, "documents")
+    total = _some(store.hashes(), config, "documents")
     encoder = with_more_special(tokenizer, turn_marks)
-    size = 0
+    size, whole = 0, 0  # bytes of text on this side, and on both
 
     def read() -> Iterator[Document]:
-        nonlocal size
+        nonlocal size, whole
         for document in store:
+            own = len(document.text.encode())
+            whole += own
             if belongs(document.hash, config):
-                size += len(document.text.encode())
+                size += own
                 yield document
 
     dataset = _write(
@@ -70,7 +72,7 @@ def write_documents(
         "empty_documents": int((dataset.lengths <= framing).sum()),
         "vocabulary": dataset.index.vocabulary,
     }
-    return _result(dataset, tokenizer, metrics, "documents")
+    return _result(dataset, tokenizer, metrics, "documents", warning=_unlike(config, size, whole, "documents"))
 
 
 def write_conversations(config: TokenizeConfig, context: StageContext, renderer: ChatRenderer) -> StageResult:
@@ -81,10 +83,10 @@ def write_conversations(config: TokenizeConfig, context: StageContext, renderer:
     """
     left_out: list[LeftOut] = []
     files = conversation_files(config.conversations, context.base, left_out)
-    found = [belongs(conversation_hash(conversation), config) for conversation in read_conversations(files)]
-    if not found:
+    hashes = [conversation_hash(conversation) for conversation in read_conversations(files)]
+    if not hashes:
         raise ValueError(f"there is no conversation in {', '.join(config.conversations)}: the files are empty")
-    total = _some(sum(found), config, "conversations")
+    total = _some(hashes, config, "conversations")
 
     def convert(conversations: Iterator[Conversation]) -> Iterator[Tokenized]:
         return tokenize_conversations(conversations, renderer)
@@ -109,7 +111,8 @@ def write_conversations(config: TokenizeConfig, context: StageContext, renderer:
         "left_out": sum(item.count for item in left_out),
         "vocabulary": dataset.index.vocabulary,
     }
-    return _result(dataset, tokenizer, metrics, "conversations", left_out)
+    warning = _unlike(config, total, len(hashes), "conversations")
+    return _result(dataset, tokenizer, metrics, "conversations", left_out, warning)
 
 
 def belongs(text_hash: str, config: TokenizeConfig) -> bool:
@@ -118,12 +121,33 @@ def belongs(text_hash: str, config: TokenizeConfig) -> bool:
     return held_out == (config.part == "held_out")
 
 
-def _some(total: int, config: TokenizeConfig, unit: str) -> int:
+def _some(hashes: Sequence[str], config: TokenizeConfig, unit: str) -> int:
+    """How many of the texts belong; ValueError for none."""
+    if config.held_out and len(set(hashes)) < 2:
+        raise ValueError(
+            f"held_out keeps whole {unit} from training, and there is one only: divide it into several, or leave "
+            "held_out out"
+        )
+    total = sum(belongs(each, config) for each in hashes)
     if not total:
         raise ValueError(
-            f"held_out={config.held_out} leaves no {unit} for part={config.part}: there are too few of them"
+            f"held_out={config.held_out} leaves no {unit} for part={config.part}: there are too few of them. Give more "
+            f"than {len(hashes)}, or another share"
         )
     return total
+
+
+def _unlike(config: TokenizeConfig, own: int, whole: int, unit: str) -> str:
+    """Where less than half or more than twice of what is to be held out really is: how much, in words. `own` of `whole`
+    is on the side that the config asks for."""
+    share = own / max(whole, 1) if config.part == "held_out" else 1 - own / max(whole, 1)
+    if not config.held_out or config.held_out / 2 <= share <= 2 * config.held_out:
+        return ""
+    what = "the text" if unit == "documents" else f"the {unit}"
+    return (
+        f" WARNING: held_out={config.held_out:g} keeps {share:.1%} of {what} from training, as whole {unit} are kept, "
+        "by their hashes, and these are few or of unlike sizes. Give more of them, or set another share."
+    )
 
 
 def _write(
@@ -151,10 +175,15 @@ def _write(
 
 
 def _result(
-    dataset: TokenDataset, tokenizer: Tokenizer, metrics: dict[str, Any], unit: str, left_out: Sequence[LeftOut] = ()
+    dataset: TokenDataset,
+    tokenizer: Tokenizer,
+    metrics: dict[str, Any],
+    unit: str,
+    left_out: Sequence[LeftOut] = (),
+    warning: str = "",
 ) -> StageResult:
     vocabulary = dataset.index.vocabulary[:12]
-    text = f"{dataset.documents:,} {unit} are {dataset.tokens:,} tokens of the vocabulary {vocabulary}…"
+    text = f"{dataset.documents:,} {unit} are {dataset.tokens:,} tokens of the vocabulary {vocabulary}…{warning}"
     rows = tuple((name.replace("_", " "), value or 0) for name, value in metrics.items() if name != "vocabulary")
     tables = [Table(("what", "count"), rows), _first(dataset, tokenizer, unit)]
     if reasons := Counter(item.reason for item in left_out for _ in range(item.count)):

@@ -62,12 +62,14 @@ def dataset(tmp_path_factory):
     return write_text_dataset(tmp_path_factory.mktemp("text") / "tokens")
 
 
-def run_of(dataset: Path, folder: Path, parallel: ParallelConfig, steps: int = 4, **settings: Any) -> Run:
+def run_of(
+    dataset: Path, folder: Path, parallel: ParallelConfig, steps: int = 4, family: str = "llama", **settings: Any
+) -> Run:
     defaults = {"log": 1, "validate": None, "optimizer": AdamW(rate=3e-3)}
     config = TrainConfig(**(defaults | settings), parallel=parallel)
     ranks = join(parallel)
     loader = Loader(loader_config(dataset, steps=steps, batch=6), *ranks.rows)
-    return Run(new_checkpoint(), CausalLanguageModel(), loader, config, folder, ranks=ranks)
+    return Run(new_checkpoint(family), CausalLanguageModel(), loader, config, folder, ranks=ranks)
 
 
 def first_and_last(dataset: Path, folder: Path, parallel: ParallelConfig, case: str) -> dict[str, Any]:
@@ -131,3 +133,19 @@ def test_a_layout_gives_what_one_process_gives(layout, case, found):
         assert got[kind].keys() == expected[kind].keys()
         for name, values in expected[kind].items():
             assert np.linalg.norm(got[kind][name] - values) <= most * np.linalg.norm(values), (kind, name)
+
+
+def losses_of(dataset: Path, folder: Path, parallel: ParallelConfig, family: str, compiled: bool) -> list[float]:
+    run = run_of(dataset, folder, parallel, 3, family, compile=compiled, recompute="blocks" if compiled else "nothing")
+    train(run)
+    return [line["loss"] for line in read_log(folder / "log.jsonl")] if run.ranks.first else []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_compiled_blocks_send_in_one_order(family, dataset, tmp_path):
+    """Also where a bias is added once for all devices, and where blocks are recomputed."""
+    alone = losses_of(dataset, tmp_path / "alone", ALONE, family, compiled=False)
+    layout = LAYOUTS["tensor"]
+    divided = on_ranks(2, losses_of, dataset, tmp_path / "divided", layout, family, True)[0]
+    np.testing.assert_allclose(divided, alone, rtol=1e-4)

@@ -41,7 +41,7 @@ class _Division:
     """How a parameter is divided, and what a device reads of its part.
 
     placement  None: whole on each device
-    once       it is added to what is summed over the devices: only the first adds it
+    once       it is added to what is summed over the devices: each adds an equal part of it
     rows       those of the part that this device computes with; None: all
     """
 
@@ -244,8 +244,8 @@ def _read(weight: nn.Parameter, mesh: DeviceMesh, division: _Division, summed: b
         part = enter(part, mesh.get_group())
     if division.rows is not None:
         part = part[division.rows]
-    if division.once and mesh.get_local_rank() > 0:
-        part = part * 0  # of zero gradient, so that all devices take part in its sum
+    if division.once:
+        part = part / mesh.size()  # the same on all devices: compiled, they would else send in different orders
     return part
 
 

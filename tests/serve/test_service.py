@@ -1,10 +1,12 @@
 """The service without HTTP: what each kind of end leaves in the log, and that the log holds it exactly once."""
 
 import asyncio
+import gc
 import json
 import shutil
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import replace
@@ -397,3 +399,13 @@ def test_what_is_no_model_is_refused_before_anything_is_announced_or_written(sou
     with pytest.raises((FileNotFoundError, ValueError), match=problem):
         server.run(tmp_path / "workspace", ServeConfig(port=0), {"mine": str(path)}, told.append)
     assert told == [] and not (tmp_path / "workspace").exists()
+
+
+def test_a_closed_service_keeps_no_model(tiny_folder, tmp_path):
+    """Whoever still knows it, as an app's functions do."""
+    service = Service(tmp_path / "w", ServeConfig(), {"tiny": str(tiny_folder)})
+    service.load()
+    model = weakref.ref(service._loaded.languages["tiny"].checkpoint.model)
+    service.close()
+    gc.collect()
+    assert model() is None

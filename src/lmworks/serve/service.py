@@ -128,6 +128,8 @@ class Service:
         for threads in (self._threads, self._compiling):
             threads.shutdown(wait=True, cancel_futures=True)
         self.log.close()
+        # Web frameworks cache the functions of an app, which know this service, beyond the app.
+        self._loaded, self._grounding = Loaded({}, {}), None
 
     def _served(self) -> tuple[ServedModel, ...]:
         created = int(self.started)

@@ -206,7 +206,7 @@ def test_a_death_is_told_with_what_to_do(inputs, tmp_path, monkeypatch):
     for step in (3, 12):
         (tmp_path / "work" / "run" / "checkpoints" / f"step-{step:08d}").mkdir(parents=True)
     with pytest.raises(ChildProcessError) as raised:
-        monkeypatch.setattr(launching, "_torchrun", lambda path, processes: _dying(task))
+        monkeypatch.setattr(launching, "_torchrun", lambda path, processes: _ending(task, Death(0, signal.SIGSEGV)))
         run_in(inputs, tmp_path)
     saved = tmp_path / "work" / "run" / "checkpoints" / "step-00000012"
     assert str(raised.value) == (
@@ -215,9 +215,23 @@ def test_a_death_is_told_with_what_to_do(inputs, tmp_path, monkeypatch):
     )
 
 
+def test_what_was_told_to_end_is_not_started_again(inputs, tmp_path, monkeypatch):
+    task, starts = Task.of(STAGE, config_of(), context_of(inputs, tmp_path)), []
+    task.folder.mkdir(parents=True)
+
+    def torchrun(path: Path, processes: int):
+        starts.append(path)
+        return _ending(task, Answer(told="after step 4"))
+
+    monkeypatch.setattr(launching, "_torchrun", torchrun)
+    with pytest.raises(ChildProcessError, match="were told to end, by a signal to one of them: the same command"):
+        run_in(inputs, tmp_path)
+    assert len(starts) == 1
+
+
 @contextmanager
-def _dying(task: Task):
-    Death(0, signal.SIGSEGV).write(task.folder)
+def _ending(task: Task, left: Death | Answer):
+    left.write(task.folder)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", ""], **pipes) as process:  # type: ignore[call-overload]
         yield process

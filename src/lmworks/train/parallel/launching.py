@@ -57,9 +57,9 @@ def carry_out(stage: str, config: Any, context: StageContext) -> StageResult:
 def _launch(task: Task, processes: int, progress: Report) -> StageResult:
     path, told = task.folder / "task.json", ""
     write_json(path, task)
-    for name in (ANSWER, DEATH):
-        (task.folder / name).unlink(missing_ok=True)
     for restart in range(RESTARTS + 1):
+        for name in (ANSWER, DEATH):  # of an earlier start
+            (task.folder / name).unlink(missing_ok=True)
         if restart:
             print(f"{told}. All are started again, {restart} of {RESTARTS} times", file=sys.stderr)
         with interruptions() as interruption, _torchrun(path, processes) as process:
@@ -71,6 +71,11 @@ def _launch(task: Task, processes: int, progress: Report) -> StageResult:
         interruption.raise_again(answer.told if answer is not None else "")
         if answer is not None and answer.result is not None:
             return answer.result
+        if answer is not None:
+            raise ChildProcessError(
+                "the processes of the training were told to end, by a signal to one of them: the same command goes on "
+                "from the last checkpoint"
+            )
         told = _told(task, processes, process.returncode)
     raise ChildProcessError(f"{told}, which the same command does. It was started again {RESTARTS} times")
 

@@ -63,12 +63,12 @@ def embedder(config: EmbedderConfig, context: StageContext) -> StageResult:
     if left_out:
         reasons = Counter(item.reason for item in left_out for _ in range(item.count))
         tables.append(Table(("left out because", "files"), tuple(reasons.most_common()), "Nothing is skipped silently"))
-    text = " ".join([_LOSS, *_doubts(config, steps, len(pairs), len(held_out))])
+    text = " ".join([_LOSS, *_doubts(config, steps, batch, len(pairs), len(held_out))])
     metrics = {**result.metrics, "pairs": loader.pairs, "held_out": len(held_out), "cut": loader.cut}
     return replace(result, metrics=metrics, sections=(Section("The run", text, tuple(tables)), *result.sections))
 
 
-def _doubts(config: EmbedderConfig, steps: int, pairs: int, held_out: int) -> list[str]:
+def _doubts(config: EmbedderConfig, steps: int, batch: int, pairs: int, held_out: int) -> list[str]:
     """What a reader must know of a run on few pairs, and what to change."""
     doubts = []
     if steps < _FEW_STEPS:
@@ -80,6 +80,11 @@ def _doubts(config: EmbedderConfig, steps: int, pairs: int, held_out: int) -> li
         doubts.append(
             f"WARNING: held_out={config.held_out:g} of {pairs + held_out} pairs are {held_out}, and a validation takes "
             "two: nothing tells how well the model does on pairs it has not seen. Give more pairs, or raise held_out."
+        )
+    elif 2 <= held_out < 2 * batch:
+        doubts.append(
+            f"WARNING: {held_out} held-out pairs fill one batch of validation, whose loss has no interval: raise "
+            "held_out, or lower batch."
         )
     return doubts
 

@@ -1,6 +1,7 @@
 """`lmworks tokenizer extend`: a folder that `lmworks.load` and `transformers` read, and what it refuses."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -91,6 +92,17 @@ def test_fewer_tokens_than_wanted_are_told(texts, tiny_tokenizer, tmp_path):
     folder = saved(tmp_path / "model", tiny_tokenizer)
     done = run(folder, "--text", texts, "--tokens", 5000, "--out", tmp_path / "out")
     assert done.exit_code == 0 and "of 5,000 wanted: the texts hold no more" in done.output
+
+
+def test_bytes_are_told_from_text(tiny_tokenizer, tmp_path):
+    (tmp_path / "texts.txt").write_text("".join(f"{number} \u65e5\u672c\n" for number in range(20)), "utf-8")
+    folder = tmp_path / "tokenizer"
+    folder.mkdir()
+    tiny_tokenizer.save(folder)
+    done = run(folder, "--text", tmp_path / "texts.txt", "--tokens", 1, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    named = done.output.split("ids 267 to 267: ")[1]
+    assert re.match(r"([0-9A-F]{2} )+\(in quotes text; without, the bytes", named), named
 
 
 def test_sentence_piece(texts, tmp_path):

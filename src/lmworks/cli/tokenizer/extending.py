@@ -44,7 +44,8 @@ def extend(
     model to serve. A tokenizer without weights is extended alone.
 
     Whole documents are held out (of one file, lines; of a .jsonl file, rows), and the table says how many tokens they
-    took before and take now, with 95 % intervals.
+    took before and take now, with 95 % intervals. How often the new pairs were neighbours is not kept: there is no
+    `merges.tsv` as of `lmworks tokenizer train`.
 
     Example: `lmworks tokenizer extend smollm2-135m-instruct --text 'german=texts/*.txt' --tokens 500 --out extended`
     """
@@ -137,7 +138,10 @@ def _print_tokens(console: "Console", extension: "Extension", wanted: int) -> No
 
     ids = list(extension.pieces)
     spelled = spelled_tokens(extension.tokenizer)
-    some = " · ".join(spelled[index] for index in ids[:_SHOWN]) + (" ..." if len(ids) > _SHOWN else "")
+    shown = [spelled[index] for index in ids[:_SHOWN]]
+    some = " · ".join(shown) + (" · ..." if len(ids) > _SHOWN else "")
+    if not all(each.startswith(("'", '"')) for each in shown):
+        some += " (in quotes text; without, the bytes of a part of a character, two digits each)"
     fewer = f", of {wanted:,} wanted: the texts hold no more" if len(ids) < wanted else ""
     told = f"{len(ids):,} new tokens{fewer}, ids {ids[0]:,} to {ids[-1]:,}: {some}"
     console.print(told, highlight=False, markup=False, soft_wrap=True)

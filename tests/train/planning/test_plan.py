@@ -203,6 +203,14 @@ def test_a_machine_too_busy_to_be_measured_says_so(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_disturbed_measurement_goes_on_until_two_blocks_are_slower(tmp_path, monkeypatch):
+    durations = iter([0.1] * 7 + [1.0, 1.0, 1.1, 0.9] * 2 + [0.75, 0.95] + [0.1])
+    with monkeypatch.context() as patch:
+        patch.setattr(measuring.Passes, "fastest", lambda self, work, seconds=0.5: next(durations))
+        found = calibrate(TINY, 2, 64, folder=tmp_path)
+    assert (found.ends, found.block) == (pytest.approx(0.6), pytest.approx(0.15))
+
+
 def test_a_measurement_without_ends_is_not_kept(tmp_path, monkeypatch):
     """Two blocks took more than twice as long as one: something else ran meanwhile, and the next call measures anew."""
     durations = iter([0.1] * 7 + [1.0, 2.5] * 3 + [0.1])

@@ -25,7 +25,7 @@ from lmworks.train.planning.compute import train_flops_per_token
 _STEP_SECONDS = 2.0  # a step that would take longer is measured on fewer tokens
 _SECONDS = 0.5  # of each measurement
 _LEAST_PASSES = 3
-_ROUNDS = 3
+_ROUNDS, _MOST_ROUNDS = 3, 12  # more than the first where something else runs beside it
 _LEAST_TOKENS = 64
 
 Dtype = Literal["float32", "bfloat16"]
@@ -97,8 +97,10 @@ def _ends_and_block(
     if layers == 1:
         return passes.fastest(one), 0.0
     shallow = deep = float("inf")
-    for _ in range(_ROUNDS):  # in turns, so that what else runs meets both; the fastest pass of all rounds counts
+    for number in range(_MOST_ROUNDS):  # in turns, so that what else runs meets both; the fastest pass of all counts
         shallow, deep = min(shallow, passes.fastest(one)), min(deep, passes.fastest(two))
+        if number + 1 >= _ROUNDS and deep > shallow:
+            break
     if deep >= 2 * shallow:  # the ends take next to nothing
         return 0.0, deep / 2
     if deep > shallow:

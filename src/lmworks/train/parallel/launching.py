@@ -4,8 +4,8 @@
 machine (`starting.py`) with as many workers (`worker.py`), of which each runs the stage from the same task; the first
 one reports progress as lines on its standard output and leaves its answer in a file. When a worker dies, torchrun ends
 the others and leaves word of it, all are started anew, and the run goes on from its last checkpoint. The workers'
-standard input is a pipe from here: when it closes, because
-the user interrupts or this process is gone, they finish their step, save and end.
+standard input is a pipe from here: when it closes, because the user interrupts or this process is gone, they finish
+their step, save and end.
 
 On a cluster the user starts torchrun on each machine, with the command line itself as its program. Then the first
 process is the one that builds, and the others wait for it to come to a training stage (`follow`). All see one disk.

@@ -159,17 +159,31 @@ inline Floats odd_of_pairs(Lanes pairs) {
   const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xffff0000));
   return halves([&](int i) { return _mm256_castsi256_ps(_mm256_and_si256(pairs.of[i], upper)); });
 }
-inline void store_bfloat16(uint16_t* to, Floats x) {  // round to even: add half of the last place, and its own bit
-  __m256i rounded[2];
+inline Ints rounded_to_bfloat16(Floats x) {  // in the high half; to even: add half of the last place, and its own bit
+  Ints rounded;
   for (int i = 0; i < 2; ++i) {
     const __m256i bits = _mm256_castps_si256(x.of[i]);
     const __m256i last = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    const __m256i sum = _mm256_add_epi32(bits, _mm256_add_epi32(last, _mm256_set1_epi32(0x7fff)));
-    rounded[i] = _mm256_srli_epi32(sum, 16);
+    rounded.of[i] = _mm256_add_epi32(bits, _mm256_add_epi32(last, _mm256_set1_epi32(0x7fff)));
   }
+  return rounded;
+}
+inline void store_bfloat16(uint16_t* to, Floats x) {
+  const Ints high = rounded_to_bfloat16(x);
+  const __m256i rounded[] = {_mm256_srli_epi32(high.of[0], 16), _mm256_srli_epi32(high.of[1], 16)};
   // Packing works within halves of a register: put its quarters 0, 2, 1, 3 in order.
   const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(rounded[0], rounded[1]), 0xd8);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), packed);
+}
+// Pairs of bfloat16: a lane of `even` is the first of its pair, one of `odd` the second.
+inline void store_bfloat16_pairs(uint32_t* to, Floats even, Floats odd) {
+  const Ints first = rounded_to_bfloat16(even), second = rounded_to_bfloat16(odd);
+  const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xffff0000));
+  for (int i = 0; i < 2; ++i) {
+    const __m256i pairs =
+        _mm256_or_si256(_mm256_srli_epi32(first.of[i], 16), _mm256_and_si256(second.of[i], upper));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to) + i, pairs);
+  }
 }
 inline Floats dot_pairs(Floats sum, Lanes a, Lanes b) {
   return multiply_add(odd_of_pairs(a), odd_of_pairs(b), multiply_add(even_of_pairs(a), even_of_pairs(b), sum));
@@ -221,6 +235,16 @@ inline Lanes broadcast_lane(const void* from) {
 inline Floats lanes_as_floats(Lanes x) {
   return halves([&](int i) { return _mm256_castsi256_ps(x.of[i]); });
 }
+inline void write_lanes(void* to, Lanes x) {
+  for (int i = 0; i < 2; ++i) _mm256_storeu_si256(static_cast<__m256i*>(to) + i, x.of[i]);
+}
+inline Lanes zip_registers(__m256i a, __m256i b) {
+  const __m256i low = _mm256_unpacklo_epi32(a, b), high = _mm256_unpackhi_epi32(a, b);  // within halves of a register
+  return {_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31)};
+}
+// The first halves of both, a lane of one after a lane of the other; and the second halves.
+inline Lanes zip_first(Lanes a, Lanes b) { return zip_registers(a.of[0], b.of[0]); }
+inline Lanes zip_second(Lanes a, Lanes b) { return zip_registers(a.of[1], b.of[1]); }
 inline Lanes low_nibbles(Lanes x) {
   return int_halves([&](int i) { return _mm256_and_si256(x.of[i], _mm256_set1_epi8(15)); });
 }

@@ -87,14 +87,27 @@ inline Floats odd_of_pairs(Lanes pairs) {
 inline void store_bfloat16(uint16_t* to, Floats x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), (__m256i)_mm512_cvtneps_pbh(x));
 }
+// Pairs of bfloat16: a lane of `even` is the first of its pair, one of `odd` the second.
+inline void store_bfloat16_pairs(uint32_t* to, Floats even, Floats odd) {
+  const Ints numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const Ints order = _mm512_or_si512(numbers, _mm512_slli_epi32(_mm512_add_epi32(numbers, _mm512_set1_epi32(16)), 16));
+  _mm512_storeu_si512(to, _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(odd, even)));
+}
 // sum + a.even * b.even + a.odd * b.odd
 inline Floats dot_pairs(Floats sum, Lanes a, Lanes b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
 #else
-inline void store_bfloat16(uint16_t* to, Floats x) {  // round to even: add half of the last place, and its own bit
+inline Ints rounded_to_bfloat16(Floats x) {  // in the high half; to even: add half of the last place, and its own bit
   const Ints bits = _mm512_castps_si512(x);
   const Ints last = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const Ints rounded = _mm512_add_epi32(bits, _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff)));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+  return _mm512_add_epi32(bits, _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff)));
+}
+inline void store_bfloat16(uint16_t* to, Floats x) {
+  const Ints rounded = _mm512_srli_epi32(rounded_to_bfloat16(x), 16);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(rounded));
+}
+inline void store_bfloat16_pairs(uint32_t* to, Floats even, Floats odd) {
+  const Ints high = _mm512_and_si512(rounded_to_bfloat16(odd), _mm512_set1_epi32(static_cast<int>(0xffff0000)));
+  _mm512_storeu_si512(to, _mm512_or_si512(_mm512_srli_epi32(rounded_to_bfloat16(even), 16), high));
 }
 inline Floats dot_pairs(Floats sum, Lanes a, Lanes b) {
   return multiply_add(odd_of_pairs(a), odd_of_pairs(b), multiply_add(even_of_pairs(a), even_of_pairs(b), sum));
@@ -126,6 +139,16 @@ inline Lanes broadcast_lane(const void* from) {
   return _mm512_set1_epi32(lane);
 }
 inline Floats lanes_as_floats(Lanes x) { return _mm512_castsi512_ps(x); }
+inline void write_lanes(void* to, Lanes x) { _mm512_storeu_si512(to, x); }
+// The first halves of both, a lane of one after a lane of the other; and the second halves.
+inline Lanes zip_first(Lanes a, Lanes b) {
+  const Ints order = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  return _mm512_permutex2var_epi32(a, order, b);
+}
+inline Lanes zip_second(Lanes a, Lanes b) {
+  const Ints order = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  return _mm512_permutex2var_epi32(a, order, b);
+}
 inline Lanes low_nibbles(Lanes x) { return _mm512_and_si512(x, _mm512_set1_epi8(15)); }
 inline Lanes high_nibbles(Lanes x) { return _mm512_and_si512(_mm512_srli_epi16(x, 4), _mm512_set1_epi8(15)); }
 

@@ -131,10 +131,19 @@ inline Floats load_bfloat16(const uint16_t* from) {
 
 inline Floats even_of_pairs(Lanes pairs) { return (Floats)(pairs << 16); }
 inline Floats odd_of_pairs(Lanes pairs) { return (Floats)(pairs & static_cast<int32_t>(0xffff0000)); }
-inline void store_bfloat16(uint16_t* to, Floats x) {  // round to even: add half of the last place, and its own bit
+inline Ints rounded_to_bfloat16(Floats x) {  // in the high half; to even: add half of the last place, and its own bit
   const Ints bits = (Ints)x;
-  const Ints rounded = (bits + ((bits >> 16) & 1) + 0x7fff) >> 16;
+  return bits + ((bits >> 16) & 1) + 0x7fff;
+}
+inline void store_bfloat16(uint16_t* to, Floats x) {
+  const Ints rounded = rounded_to_bfloat16(x) >> 16;
   for (int i = 0; i < 16; ++i) to[i] = static_cast<uint16_t>(rounded[i]);
+}
+// Pairs of bfloat16: a lane of `even` is the first of its pair, one of `odd` the second.
+inline void store_bfloat16_pairs(uint32_t* to, Floats even, Floats odd) {
+  const Ints pairs =
+      ((rounded_to_bfloat16(even) >> 16) & 0xffff) | (rounded_to_bfloat16(odd) & static_cast<int32_t>(0xffff0000));
+  std::memcpy(to, &pairs, sizeof pairs);
 }
 inline Floats dot_pairs(Floats sum, Lanes a, Lanes b) {
   return multiply_add(odd_of_pairs(a), odd_of_pairs(b), multiply_add(even_of_pairs(a), even_of_pairs(b), sum));
@@ -172,6 +181,15 @@ inline Lanes broadcast_lane(const void* from) {
   return Ints{} + lane;
 }
 inline Floats lanes_as_floats(Lanes x) { return (Floats)x; }
+inline void write_lanes(void* to, Lanes x) { std::memcpy(to, &x, sizeof x); }
+inline Lanes zip_halves(Lanes a, Lanes b, int begin) {
+  Lanes zipped;
+  for (int i = 0; i < 8; ++i) zipped[2 * i] = a[begin + i], zipped[2 * i + 1] = b[begin + i];
+  return zipped;
+}
+// The first halves of both, a lane of one after a lane of the other; and the second halves.
+inline Lanes zip_first(Lanes a, Lanes b) { return zip_halves(a, b, 0); }
+inline Lanes zip_second(Lanes a, Lanes b) { return zip_halves(a, b, 8); }
 inline Lanes low_nibbles(Lanes x) { return x & 0x0f0f0f0f; }
 inline Lanes high_nibbles(Lanes x) { return (x >> 4) & 0x0f0f0f0f; }
 

@@ -68,14 +68,42 @@ struct NumberRows {
   int64_t stride;  // in bytes
 
   const uint32_t* row(int64_t r) const { return reinterpret_cast<const uint32_t*>(first + r * stride); }
-  Left left() const { return {row(0), stride / 4, 1}; }
 };
 
-// The rows as columns of a right operand: out[step][row], `padded` rows of which those from `count` on are 0.
+// The rows one after the other: those of a head lie as far apart as all heads are wide, so that they would share few
+// sets of a cache.
+inline void pack_rows(NumberRows rows, int64_t count, int64_t steps, uint32_t* out) {
+  for (int64_t r = 0; r < count; ++r) std::copy_n(rows.row(r), steps, out + r * steps);
+}
+
+// Sixteen rows of sixteen lanes to columns: each of four rounds zips the first eight with the last eight.
+inline void transpose(Lanes (&rows)[16]) {
+  for (int round = 0; round < 4; ++round) {
+    Lanes zipped[16];
+    for (int i = 0; i < 8; ++i) {
+      zipped[2 * i] = zip_first(rows[i], rows[i + 8]);
+      zipped[2 * i + 1] = zip_second(rows[i], rows[i + 8]);
+    }
+    std::copy_n(zipped, 16, rows);
+  }
+}
+
+// The rows as columns of a right operand: out[step][row], `padded` rows, a multiple of 16, of which those from `count`
+// on are 0.
 inline void pack_columns(NumberRows rows, int64_t count, int64_t padded, int64_t steps, uint32_t* out) {
-  for (int64_t r = 0; r < padded; ++r) {
-    const uint32_t* row = rows.row(r);
-    for (int64_t step = 0; step < steps; ++step) out[step * padded + r] = r < count ? row[step] : 0;
+  for (int64_t row = 0; row < padded; row += 16) {
+    for (int64_t step = 0; step < steps; step += 16) {
+      const int64_t here = std::min<int64_t>(16, steps - step);
+      Lanes lanes[16];
+      for (int64_t r = 0; r < 16; ++r) {
+        alignas(64) uint32_t few[16]{};
+        const bool whole = here == 16 && row + r < count;
+        if (!whole && row + r < count) std::copy_n(rows.row(row + r) + step, here, few);
+        lanes[r] = load_lanes(whole ? rows.row(row + r) + step : few);
+      }
+      transpose(lanes);
+      for (int64_t i = 0; i < here; ++i) write_lanes(out + (step + i) * padded + row, lanes[i]);
+    }
   }
 }
 
@@ -110,11 +138,7 @@ inline void store_steps(uint32_t* out, int64_t columns, int64_t row, int64_t col
     Element::store(out, row * columns + column, even);
     Element::store(out, (row + 1) * columns + column, odd);
   } else {
-    alignas(64) uint16_t both[2][16];
-    store_bfloat16(both[0], even);
-    store_bfloat16(both[1], odd);
-    uint32_t* lanes = out + row / 2 * columns + column;
-    for (int i = 0; i < 16; ++i) lanes[i] = both[0][i] | static_cast<uint32_t>(both[1][i]) << 16;
+    store_bfloat16_pairs(out + row / 2 * columns + column, even, odd);
   }
 }
 

@@ -2,7 +2,7 @@
 //
 // Tiles of scores stand transposed, keys below each other and queries side by side in lanes: maxima and sums of a
 // query's softmax are then sums of vectors, and what a query may see is two numbers in its lane, the first and the last
-// key. A tile in which nothing is seen is not computed. All sums are float32. An item, a key head of a sequence, is
+// key. Keys that no query of a tile sees are not computed. All sums are float32. An item, a key head of a sequence, is
 // computed by one thread from beginning to end, so a result has the same bits whatever the number of threads.
 #pragma once
 
@@ -45,7 +45,9 @@ struct SeenKeys {
     }
   }
 
-  bool none(int64_t key, int64_t count) const { return key > highest || key + count - 1 < lowest; }
+  // The keys to compute, in whole pairs where there are as many.
+  int64_t begin() const { return lowest / 2 * 2; }
+  int64_t end(int64_t stored) const { return std::min(round_up(highest + 1, 2), stored); }
   bool all(int64_t key, int64_t count) const { return key >= all_from && key + count - 1 <= all_up_to; }
   // x where the key is seen, and 0.
   Floats where(int vector, int64_t key, Floats x) const {
@@ -54,18 +56,21 @@ struct SeenKeys {
   }
 };
 
-template <class Element>
-inline void write_numbers(uint8_t* to, const float* numbers, int64_t count) {
-  for (int64_t i = 0; i < count; i += 16) Element::store(reinterpret_cast<uint32_t*>(to), i, load(numbers + i));
+// Rows of sums times their factors, as rows of a tensor; `factor(row)` is a number.
+template <class Element, class Factor>
+inline void write_rows(const float* sums, int64_t count, int64_t width, NumberRows rows, Factor factor) {
+  for (int64_t r = 0; r < count; ++r) {
+    auto* to = const_cast<uint32_t*>(rows.row(r));
+    const Floats times = broadcast(factor(r));
+    for (int64_t i = 0; i < width; i += 16) Element::store(to, i, multiply(times, load(sums + r * width + i)));
+  }
 }
 
-// The columns of `sums` (width, 64), times their factors, as rows of a tensor.
-template <class Element>
-inline void write_columns(const float* sums, int64_t width, const float* factors, NumberRows rows, int64_t count) {
-  alignas(64) float row[kMostWidth];
+inline void shrink_rows(float* sums, int64_t count, int64_t width, const float* factors) {
   for (int64_t r = 0; r < count; ++r) {
-    for (int64_t i = 0; i < width; ++i) row[i] = sums[i * kQueries + r] * factors[r];
-    write_numbers<Element>(const_cast<uint8_t*>(rows.first) + r * rows.stride, row, width);
+    for (int64_t i = r * width; i < (r + 1) * width; i += 16) {
+      store(sums + i, multiply(broadcast(factors[r]), load(sums + i)));
+    }
   }
 }
 
@@ -77,43 +82,38 @@ struct Softmax {
   }
 };
 
-// Takes a tile of scores (keys, 64) into the softmax: weights out, and what was added up so far shrunk to the new
-// maximum. Keys beyond `count`, up to a whole lane, have no weight.
-template <class Element>
+// Takes a tile of scores (keys, 64), of which all are seen where kAll, into the softmax: weights out, as steps, and the
+// factors by which what was added up so far shrinks to each query's new maximum. Keys beyond `count`, up to a whole
+// lane, have no weight.
+template <class Element, bool kAll>
 inline void weigh_tile(
-    const TrainedAttention& work, const SeenKeys& seen, int64_t key, int64_t count, float* scores, uint32_t* weights,
-    Softmax& softmax, float* attended) {
-  const bool all = seen.all(key, count);
+    const TrainedAttention& work, const SeenKeys& seen, int64_t key, int64_t count, const float* scores,
+    uint32_t* weights, Softmax& softmax, float* factors) {
   const Floats scale = broadcast(work.scale), one = broadcast(1.0f), hidden = broadcast(kHidden);
   for (int c = 0; c < kQueryVectors; ++c) {
+    const float* column = scores + c * 16;
     const Floats before = softmax.maximum[c];
     Floats maximum = before;
     for (int64_t k = 0; k < count; ++k) {
-      float* place = scores + k * kQueries + c * 16;
-      Floats score = multiply(scale, load(place));
-      if (!all) {  // a score that is not seen becomes kHidden
+      Floats score = multiply(scale, load(column + k * kQueries));
+      if constexpr (!kAll) {  // a score that is not seen becomes kHidden
         const Floats visible = seen.where(c, key + k, one);
         score = multiply_add(subtract(one, visible), hidden, seen.where(c, key + k, score));
       }
       maximum = larger(maximum, score);
-      store(place, score);
     }
-    const Floats factor = exponential(subtract(before, maximum));
+    const Floats factor = exponential(subtract(before, maximum)), lowered = subtract(zeros(), maximum);
     Floats sum = multiply(softmax.sum[c], factor);
-    const auto weight = [&](int64_t k) {
-      if (k >= count) return zeros();
-      const Floats w = exponential(subtract(load(scores + k * kQueries + c * 16), maximum));
-      return all ? w : seen.where(c, key + k, w);
-    };
     for (int64_t k = 0; k < count; k += 2) {
-      const Floats even = weight(k), odd = weight(k + 1);
-      sum = add(sum, add(even, odd));
-      store_steps<Element>(weights, kQueries, k, c * 16, even, odd);
+      Floats weight[2] = {zeros(), zeros()};
+      for (int64_t i = 0; i < 2 && k + i < count; ++i) {
+        weight[i] = exponential(multiply_add(scale, load(column + (k + i) * kQueries), lowered));
+        if constexpr (!kAll) weight[i] = seen.where(c, key + k + i, weight[i]);
+      }
+      sum = add(sum, add(weight[0], weight[1]));
+      store_steps<Element>(weights, kQueries, k, c * 16, weight[0], weight[1]);
     }
-    for (int64_t d = 0; d < work.head_dim; ++d) {
-      float* place = attended + d * kQueries + c * 16;
-      store(place, multiply(factor, load(place)));
-    }
+    store(factors + c * 16, factor);
     softmax.maximum[c] = maximum, softmax.sum[c] = sum;
   }
 }
@@ -123,13 +123,13 @@ template <class Element>
 void attend_item(const TrainedAttention& work, int64_t batch, int64_t kv_head, Own& own) {
   constexpr int64_t kBytes = 4 / Element::kRun;
   const int64_t width = work.head_dim, steps = width / Element::kRun, group = work.heads / work.kv_heads;
-  uint32_t* values = own.lanes.reserve(
-      round_up(work.stored, 2) / Element::kRun * width + kQueries * steps + kKeys * kQueries);
-  uint32_t* query = values + round_up(work.stored, 2) / Element::kRun * width;
-  uint32_t* weights = query + kQueries * steps;
+  const int64_t of_values = round_up(work.stored, 2) / Element::kRun * width;
+  uint32_t* values = own.lanes.reserve(of_values + work.stored * steps + kQueries * steps + kKeys * kQueries);
+  uint32_t *keys = values + of_values, *query = keys + work.stored * steps, *weights = query + kQueries * steps;
   float* scores = own.sums.reserve(kKeys * kQueries + kQueries * width);
   float* attended = scores + kKeys * kQueries;
   pack_steps<Element>(rows_of(work.value, batch, kv_head, 0, kBytes), work.stored, 2, width, values);
+  pack_rows(rows_of(work.key, batch, kv_head, 0, kBytes), work.stored, steps, keys);
   for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
     for (int64_t start = 0; start < work.length; start += kQueries) {
       const int64_t queries = std::min<int64_t>(kQueries, work.length - start);
@@ -137,26 +137,25 @@ void attend_item(const TrainedAttention& work, int64_t batch, int64_t kv_head, O
       pack_columns(rows_of(work.query, batch, head, start, kBytes), queries, kQueries, steps, query);
       std::fill_n(attended, kQueries * width, 0.0f);
       Softmax softmax;
-      for (int64_t key = seen.lowest / kKeys * kKeys; key <= seen.highest; key += kKeys) {
-        const int64_t count = std::min<int64_t>(kKeys, work.stored - key);
-        const Left keys = rows_of(work.key, batch, kv_head, key, kBytes).left();
-        product<Element>(keys, count, {query, kQueries}, kQueries, steps, scores, kQueries, false);
-        weigh_tile<Element>(work, seen, key, count, scores, weights, softmax, attended);
-        const Left value = transposed(values + key / Element::kRun * width, width);
-        const int64_t pairs = round_up(count, 2) / Element::kRun;
-        product<Element>(value, width, {weights, kQueries}, kQueries, pairs, attended, kQueries, true);
+      alignas(64) float factors[kQueries], maxima[kQueries], sums[kQueries];
+      for (int64_t key = seen.begin(); key < seen.end(work.stored); key += kKeys) {
+        const int64_t count = std::min<int64_t>(kKeys, seen.end(work.stored) - key);
+        product<Element>({keys + key * steps, steps, 1}, count, {query, kQueries}, kQueries, steps, scores, kQueries,
+                         false);
+        const auto weigh = seen.all(key, count) ? weigh_tile<Element, true> : weigh_tile<Element, false>;
+        weigh(work, seen, key, count, scores, weights, softmax, factors);
+        shrink_rows(attended, queries, width, factors);
+        product<Element>(transposed(weights, kQueries), queries, {values + key / Element::kRun * width, width}, width,
+                         round_up(count, 2) / Element::kRun, attended, width, true);
       }
-      alignas(64) float maxima[kQueries], sums[kQueries];
       for (int c = 0; c < kQueryVectors; ++c) {
         store(maxima + c * 16, softmax.maximum[c]);
         store(sums + c * 16, softmax.sum[c]);
       }
       float* log_sum = work.log_sum + (batch * work.heads + head) * work.length + start;
-      for (int64_t i = 0; i < queries; ++i) {
-        log_sum[i] = maxima[i] + std::log(sums[i]);
-        sums[i] = 1 / sums[i];
-      }
-      write_columns<Element>(attended, width, sums, rows_of(work.output, batch, head, start, kBytes), queries);
+      for (int64_t i = 0; i < queries; ++i) log_sum[i] = maxima[i] + std::log(sums[i]);
+      write_rows<Element>(attended, queries, width, rows_of(work.output, batch, head, start, kBytes),
+                          [&](int64_t r) { return 1 / sums[r]; });
     }
   }
 }
@@ -209,23 +208,22 @@ inline void prepare_head(const TrainedAttention& work, int64_t batch, int64_t he
   std::fill_n(to.query_gradient, padded * width, 0.0f);
 }
 
-// A tile of scores and of the weights' gradients (keys, 64 each) → weights, and the scores' gradients, as rows and as
-// steps.
-template <class Element>
+// A tile of scores and of the weights' gradients (keys, 64 each), of which all are seen where kAll → weights, and the
+// scores' gradients, as rows and as steps.
+template <class Element, bool kAll>
 inline void differentiate_tile(
     const TrainedAttention& work, const SeenKeys& seen, int64_t key, int64_t count, const float* scores,
     const float* weight_gradients, const float* log_sum, const float* constant, uint32_t* weights, uint32_t* rows,
     uint32_t* steps) {
-  const bool all = seen.all(key, count);
   const Floats scale = broadcast(work.scale);
   for (int c = 0; c < kQueryVectors; ++c) {
-    const Floats normaliser = load(log_sum + c * 16), offset = load(constant + c * 16);
+    const Floats normaliser = subtract(zeros(), load(log_sum + c * 16)), offset = load(constant + c * 16);
     for (int64_t k = 0; k < count; k += 2) {
       Floats gradient[2] = {zeros(), zeros()};
-      for (int64_t i = 0; i < std::min<int64_t>(2, count - k); ++i) {
+      for (int64_t i = 0; i < 2 && k + i < count; ++i) {
         const int64_t at = (k + i) * kQueries + c * 16;
-        Floats weight = exponential(subtract(multiply(scale, load(scores + at)), normaliser));
-        if (!all) weight = seen.where(c, key + k + i, weight);
+        Floats weight = exponential(multiply_add(scale, load(scores + at), normaliser));
+        if constexpr (!kAll) weight = seen.where(c, key + k + i, weight);
         gradient[i] = multiply(weight, subtract(load(weight_gradients + at), offset));
         Element::store(weights, at, weight);
         Element::store(rows, at, gradient[i]);
@@ -240,10 +238,11 @@ template <class Element>
 void differentiate_item(const TrainedAttention& work, int64_t batch, int64_t kv_head, Own& own) {
   constexpr int64_t kBytes = 4 / Element::kRun, kTileSteps = kQueries / Element::kRun;
   const int64_t width = work.head_dim, steps = width / Element::kRun, group = work.heads / work.kv_heads;
-  const int64_t padded = round_up(work.length, kQueries), of_head = padded * steps;
+  const int64_t padded = round_up(work.length, kQueries), of_head = padded * steps, of_rows = work.stored * steps;
   const int64_t of_keys = round_up(work.stored, 2) / Element::kRun * width, of_tile = kKeys * kQueries;
-  uint32_t* keys_as_steps = own.lanes.reserve(of_keys + 3 * of_tile + 4 * group * of_head);
-  uint32_t *weights = keys_as_steps + of_keys, *rows = weights + of_tile, *as_steps = rows + of_tile;
+  uint32_t* keys_as_steps = own.lanes.reserve(of_keys + 2 * of_rows + 3 * of_tile + 4 * group * of_head);
+  uint32_t *keys = keys_as_steps + of_keys, *values = keys + of_rows;
+  uint32_t *weights = values + of_rows, *rows = weights + of_tile, *as_steps = rows + of_tile;
   float* scores = own.sums.reserve(2 * of_tile + 2 * kKeys * width + group * padded * (width + 2));
   float *weight_gradients = scores + of_tile, *key_sums = weight_gradients + of_tile;
   float *value_sums = key_sums + kKeys * width, *of_heads = value_sums + kKeys * width;
@@ -253,54 +252,49 @@ void differentiate_item(const TrainedAttention& work, int64_t batch, int64_t kv_
     return HeadOperands{lanes, lanes + of_head, lanes + 2 * of_head, lanes + 3 * of_head,
                         sums,  sums + padded,   sums + 2 * padded};
   };
-  pack_steps<Element>(rows_of(work.key, batch, kv_head, 0, kBytes), work.stored, 2, width, keys_as_steps);
+  const NumberRows key_rows = rows_of(work.key, batch, kv_head, 0, kBytes);
+  pack_steps<Element>(key_rows, work.stored, 2, width, keys_as_steps);
+  pack_rows(key_rows, work.stored, steps, keys);
+  pack_rows(rows_of(work.value, batch, kv_head, 0, kBytes), work.stored, steps, values);
   for (int64_t g = 0; g < group; ++g) prepare_head<Element>(work, batch, kv_head * group + g, operands(g));
-  for (int64_t key = 0; key < work.stored; key += kKeys) {
-    const int64_t count = std::min<int64_t>(kKeys, work.stored - key);
-    const Left keys = rows_of(work.key, batch, kv_head, key, kBytes).left();
-    const Left values = rows_of(work.value, batch, kv_head, key, kBytes).left();
+  for (int64_t tile = 0; tile < work.stored; tile += kKeys) {
+    const int64_t in_tile = std::min<int64_t>(kKeys, work.stored - tile);
     std::fill_n(key_sums, 2 * kKeys * width, 0.0f);
     for (int64_t start = 0; start < work.length; start += kQueries) {
       const SeenKeys seen(work, batch, start);
-      if (seen.none(key, count)) continue;
+      const int64_t key = std::max(tile, seen.begin());
+      const int64_t count = std::min(tile + in_tile, seen.end(work.stored)) - key;
+      if (count <= 0) continue;
       for (int64_t g = 0; g < group; ++g) {
         const HeadOperands of = operands(g);
         const Right queries{of.query_columns + start * steps, kQueries};
         const Right gradients{of.gradient_columns + start * steps, kQueries};
-        product<Element>(keys, count, queries, kQueries, steps, scores, kQueries, false);
-        product<Element>(values, count, gradients, kQueries, steps, weight_gradients, kQueries, false);
-        differentiate_tile<Element>(work, seen, key, count, scores, weight_gradients, of.log_sum + start,
-                                    of.constant + start, weights, rows, as_steps);
-        const int64_t at = start / Element::kRun * width;
+        product<Element>({keys + key * steps, steps, 1}, count, queries, kQueries, steps, scores, kQueries, false);
+        product<Element>({values + key * steps, steps, 1}, count, gradients, kQueries, steps, weight_gradients,
+                         kQueries, false);
+        const auto differentiate =
+            seen.all(key, count) ? differentiate_tile<Element, true> : differentiate_tile<Element, false>;
+        differentiate(work, seen, key, count, scores, weight_gradients, of.log_sum + start, of.constant + start,
+                      weights, rows, as_steps);
+        const int64_t at = start / Element::kRun * width, sums = (key - tile) * width;
         product<Element>({weights, kTileSteps, 1}, count, {of.gradient_steps + at, width}, width, kTileSteps,
-                         value_sums, width, true);
-        product<Element>({rows, kTileSteps, 1}, count, {of.query_steps + at, width}, width, kTileSteps, key_sums, width,
-                         true);
-        product<Element>(transposed(keys_as_steps + key / Element::kRun * width, width), width, {as_steps, kQueries},
-                         kQueries, round_up(count, 2) / Element::kRun, of.query_gradient + start * width, kQueries,
-                         true);
+                         value_sums + sums, width, true);
+        product<Element>({rows, kTileSteps, 1}, count, {of.query_steps + at, width}, width, kTileSteps, key_sums + sums,
+                         width, true);
+        product<Element>(transposed(as_steps, kQueries), kQueries,
+                         {keys_as_steps + key / Element::kRun * width, width}, width,
+                         round_up(count, 2) / Element::kRun, of.query_gradient + start * width, width, true);
       }
     }
-    const NumberRows key_out = rows_of(work.key_gradient, batch, kv_head, key, kBytes);
-    const NumberRows value_out = rows_of(work.value_gradient, batch, kv_head, key, kBytes);
-    for (int64_t i = 0; i < count * width; i += 16) {
-      store(key_sums + i, multiply(broadcast(work.scale), load(key_sums + i)));
-    }
-    for (int64_t k = 0; k < count; ++k) {
-      write_numbers<Element>(const_cast<uint8_t*>(key_out.first) + k * key_out.stride, key_sums + k * width, width);
-      write_numbers<Element>(
-          const_cast<uint8_t*>(value_out.first) + k * value_out.stride, value_sums + k * width, width);
-    }
+    write_rows<Element>(key_sums, in_tile, width, rows_of(work.key_gradient, batch, kv_head, tile, kBytes),
+                        [&](int64_t) { return work.scale; });
+    write_rows<Element>(value_sums, in_tile, width, rows_of(work.value_gradient, batch, kv_head, tile, kBytes),
+                        [](int64_t) { return 1.0f; });
   }
-  alignas(64) float scales[kQueries];
-  std::fill_n(scales, kQueries, work.scale);
   for (int64_t g = 0; g < group; ++g) {
-    for (int64_t start = 0; start < work.length; start += kQueries) {
-      write_columns<Element>(
-          operands(g).query_gradient + start * width, width, scales,
-          rows_of(work.query_gradient, batch, kv_head * group + g, start, kBytes),
-          std::min<int64_t>(kQueries, work.length - start));
-    }
+    write_rows<Element>(operands(g).query_gradient, work.length, width,
+                        rows_of(work.query_gradient, batch, kv_head * group + g, 0, kBytes),
+                        [&](int64_t) { return work.scale; });
   }
 }
 

@@ -19,7 +19,7 @@ inline void for_each_vector(const float* numbers, int64_t count, float filling, 
 
 // e^x to 1.2 units in the last place: x = n ln 2 + r with |r| <= ln 2 / 2, e^r by its Taylor series of order 7, times
 // 2^n. Below -87, where float32 leaves its normal range, it stays at e^-87; a NaN comes through.
-inline Floats exponential(Floats x) {
+[[gnu::always_inline]] inline Floats exponential(Floats x) {  // a call would save all registers
   x = larger(broadcast(-87.0f), smaller(broadcast(88.0f), x));
   const Floats n = round_to_even(multiply(x, broadcast(1.44269504f)));
   // ln 2 in two parts: the first has few bits, so that n times it is exact.

@@ -16,7 +16,7 @@ from lmworks.train.planning.layout import Layout
 from lmworks.train.planning.measuring import Calibration, Dtype, measure
 from lmworks.train.planning.plan import Speed
 
-_VERSION = 2  # of what is measured: an older measurement is made again
+_VERSION = 3  # of what is measured: an older measurement is made again
 
 
 def calibrate(

@@ -8,19 +8,22 @@ look slower than it is.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from lmworks.model.config import Learned, ModelConfig
 from lmworks.model.counting import count_parameters
+from lmworks.model.heads import VocabularyHead
 from lmworks.model.transformer import Transformer
 from lmworks.progress import Report, no_report
+from lmworks.train.config import AdamW
+from lmworks.train.objectives.objective import predict_tokens
 from lmworks.train.planning.compute import train_flops_per_token
+from lmworks.train.weights import Weights
 
 _STEP_SECONDS = 2.0  # a step that would take longer is measured on fewer tokens
 _SECONDS = 0.5  # of each measurement
@@ -75,8 +78,9 @@ def measure(
     one, two = (_shallow(config, layers, number, device) for layers in (1, min(2, _layers(config))))
     ids = torch.randint(config.embedding.vocabulary, (sequences, length), device=device)
     ends, block = _ends_and_block(lambda: _step(one, ids), lambda: _step(two, ids), _layers(config), passes)
-    optimizer = torch.optim.AdamW(one.parameters())
-    update = passes.fastest(optimizer.step) / sum(p.numel() for p in one.parameters())
+    weights = Weights(one, AdamW(), dtype)
+    gradients = {name: torch.zeros_like(weight) for name, weight in weights.weights.items()}
+    update = passes.fastest(lambda: _update(weights, gradients)) / sum(p.numel() for p in gradients.values())
     layers = _layers(config)
     flops = train_flops_per_token(config, length) * sequences * length
     threads = "" if device != "cpu" else f" on {torch.get_num_threads()} threads"
@@ -133,12 +137,19 @@ def _shallow(config: ModelConfig, layers: int, dtype: torch.dtype, device: str) 
 
 
 def _step(model: Transformer, ids: Tensor) -> None:
+    """Forward and backward as a run has them."""
     model.zero_grad(set_to_none=True)
-    output = model(ids)
-    if output.dim() == 3 and output.shape[-1] == model.config.embedding.vocabulary:
-        F.cross_entropy(output.flatten(0, 1).float(), ids.flatten()).backward()
+    if isinstance(model.head, VocabularyHead):
+        loss = predict_tokens(model, model.hidden(ids), ids, torch.ones_like(ids, dtype=torch.bool))
+        (loss.sum / loss.count).backward()
     else:
-        output.float().square().mean().backward()
+        model(ids).float().square().mean().backward()
+
+
+def _update(weights: Weights, gradients: Mapping[str, Tensor]) -> None:
+    for name, weight in weights.weights.items():
+        weight.grad = gradients[name]
+    weights.update(1.0)
 
 
 def _product_rate(config: ModelConfig, tokens: int, dtype: torch.dtype, device: str, passes: "Passes") -> float:

@@ -58,6 +58,19 @@ def test_steps_are_torchs(kernels: Library, count: int, dtype: torch.dtype) -> N
     torch.testing.assert_close(ours.second_moment.double(), state["exp_avg_sq"], rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("beta", [0.999, 0.9999999, 0.99999999])
+def test_moments_of_long_memory_keep_what_is_new(kernels: Library, beta: float) -> None:
+    """1 - beta in float32 would be another number, or 0."""
+    settings = adamw.Settings(RATE, (beta, beta), EPSILON, 0.0)
+    stepped = _beginning(torch.zeros(20))
+    gradient = torch.linspace(0.5, 2, 20)
+    for number in range(3):
+        moments = adamw.Moments(stepped.first_moment, stepped.second_moment)
+        assert adamw.update(stepped.weight, moments, gradient, None, number + 1, settings, 1.0, kernels)
+    # Each step moves by the rate, whatever the gradient: the moments are those of a constant.
+    torch.testing.assert_close(stepped.weight, torch.full((20,), -3 * RATE), rtol=1e-5, atol=0)
+
+
 def test_a_weight_has_the_same_bits_wherever_it_lies(kernels: Library) -> None:
     """So that a weight whose rows several processes update is that of one process."""
     weight = torch.randn(20_000, generator=torch.Generator().manual_seed(0))

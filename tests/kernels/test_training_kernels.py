@@ -136,6 +136,7 @@ def test_training_takes_as_many_threads_as_pytorch_and_inference_keeps_its_own(k
         ({"first": torch.zeros(1, 8, dtype=torch.int32)}, "contiguous int32 of shape"),
         ({"last": torch.zeros(1, 9, dtype=torch.int64)}, "contiguous int32 of shape"),
         ({"last": torch.full((1, 9), 9, dtype=torch.int32)}, "9 queries see keys outside of the 9"),
+        ({"first": torch.full((1, 9), 8, dtype=torch.int32)}, "a query sees no key"),
         ({"first": torch.full((1, 9), -1, dtype=torch.int32)}, "9 queries see keys outside of the 9"),
     ],
 )

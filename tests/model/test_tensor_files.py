@@ -24,6 +24,13 @@ def write(folder, weights, shard_size=10**9):
     return folder
 
 
+def test_a_file_that_cannot_be_written_is_an_error_of_the_system(tmp_path):
+    """As on a full disk, of which safetensors makes an error of its own."""
+    (tmp_path / "model.safetensors").mkdir()
+    with pytest.raises(OSError, match=r"model\.safetensors cannot be written"):
+        write(tmp_path, {"weight": torch.zeros(10)})
+
+
 def assert_same(first, second):
     assert first.keys() == second.keys()
     for name in first:

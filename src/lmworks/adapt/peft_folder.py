@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lmworks.adapt.config import LoraConfig
@@ -21,7 +20,7 @@ from lmworks.adapt.peft_names import TheirLinear, cut, join, their_linears
 from lmworks.artefact import publish, write_json
 from lmworks.model.config import ModelConfig
 from lmworks.model.huggingface import Document, Family, UnsupportedModel, family_of, write_config
-from lmworks.model.tensor_files import LazyTensors, open_safetensors
+from lmworks.model.tensor_files import LazyTensors, open_safetensors, write_tensor_file
 from lmworks.tokenizer.tokenizer import read_json
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
@@ -91,7 +90,7 @@ def write_lora(
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as private:
         whole = Path(private) / folder.name  # the outer folder is for its owner alone, this one as others are
         whole.mkdir()
-        save_file(tensors, whole / TENSORS, metadata={"format": "pt", _CHECKSUM: _checksum(tensors)})
+        write_tensor_file(tensors, whole / TENSORS, {"format": "pt", _CHECKSUM: _checksum(tensors)})
         write_json(whole / CONFIG, {**peft, "fan_in_fan_out": transposed})
         publish(whole, folder)
     return folder

@@ -71,6 +71,8 @@ def update(
         factor=factor,
         beta1=beta1,
         beta2=beta2,
+        new_in_first=1 - beta1,
+        new_in_second=1 - beta2,
         kept=1 - settings.rate * settings.decay,
         rate=settings.rate / (1 - beta1**step),
         deviation_scale=(1 - beta2**step) ** -0.5,

@@ -127,7 +127,8 @@ class AdamWStep(Structure):
         *((name, c_void_p) for name in ("weight", "first_moment", "second_moment", "gradient", "rounded")),
         ("count", c_int64),
         ("gradient_format", c_int32),
-        *((name, c_float) for name in ("factor", "beta1", "beta2", "kept", "rate", "deviation_scale", "epsilon")),
+        *((name, c_float) for name in ("factor", "beta1", "beta2", "new_in_first", "new_in_second")),
+        *((name, c_float) for name in ("kept", "rate", "deviation_scale", "epsilon")),
     )
 
 

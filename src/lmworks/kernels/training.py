@@ -158,6 +158,8 @@ def _check(seen: SeenKeys, query: Tensor, key: Tensor) -> None:
                 f"the {name} seen keys are contiguous int32 of shape {shape}, not {places.dtype} of "
                 f"{tuple(places.shape)}"
             )
+    if bool((seen.first > seen.last).any()):
+        raise ValueError("a query sees no key: its first seen key stands after its last")
     if places_outside := int((seen.first < 0).sum() + (seen.last >= stored).sum()):
         raise ValueError(f"{places_outside} queries see keys outside of the {stored} that there are")
 

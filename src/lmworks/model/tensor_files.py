@@ -85,11 +85,19 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor], sizes: Mapping[st
     weight_map: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         file = SAFETENSORS if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
-        save_file({name: tensors[name] for name in names}, folder / file, metadata={"format": "pt"})
+        write_tensor_file({name: tensors[name] for name in names}, folder / file, {"format": "pt"})
         weight_map |= dict.fromkeys(names, file)
     if len(shards) > 1:
         index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": dict(sorted(weight_map.items()))}
         write_json(folder / f"{SAFETENSORS}.index.json", index)
+
+
+def write_tensor_file(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None) -> None:
+    """One safetensors file; OSError where it cannot be written, a full disk for example."""
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
 
 
 def _listed(folder: Path, single: str) -> dict[str, set[str] | None]:

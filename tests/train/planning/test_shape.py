@@ -67,6 +67,8 @@ def test_each_number_has_its_reason():
 def test_what_cannot_be_built_is_refused_with_the_fix():
     with pytest.raises(ValueError, match="take more parameters or a smaller vocabulary"):
         choose_shape(100_000, "llama", 32_000)
+    with pytest.raises(ValueError, match=r"a llama of 1e\+18 parameters is larger than any shape"):
+        choose_shape(1e18, "llama", 32_000)
     with pytest.raises(LookupError, match="llama, qwen3, gpt2, gpt_neox"):
         choose_shape(1e9, "bert")
     with pytest.raises(ValueError, match="above 0"):

@@ -125,7 +125,8 @@ struct AdamWStep {
   uint16_t* rounded;  // the weight in bfloat16, or null
   int64_t count;
   int32_t gradient_format;
-  float factor, beta1, beta2, kept, rate, deviation_scale, epsilon;
+  // The parts of the new gradient in the moments, 1 - beta, come by themselves: near 1, float32 would lose them.
+  float factor, beta1, beta2, new_in_first, new_in_second, kept, rate, deviation_scale, epsilon;
 };
 
 // A row from which a token is drawn; the last two are written.

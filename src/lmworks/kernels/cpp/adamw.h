@@ -28,8 +28,8 @@ inline void update_vector(const AdamWStep& step, int64_t i, int count) {
   const Floats gradient = multiply(read_gradients<kWhole>(step, i, count), broadcast(step.factor));
   const Floats first = read(step.first_moment), second = read(step.second_moment);
   // Sums of products are spelled out as one instruction and a product: a compiler that fused others would round anew.
-  const Floats mean = multiply_add(broadcast(1 - step.beta1), gradient, multiply(broadcast(step.beta1), first));
-  const Floats weighted = multiply(broadcast(1 - step.beta2), gradient);
+  const Floats mean = multiply_add(broadcast(step.new_in_first), gradient, multiply(broadcast(step.beta1), first));
+  const Floats weighted = multiply(broadcast(step.new_in_second), gradient);
   const Floats square = multiply_add(weighted, gradient, multiply(broadcast(step.beta2), second));
   const Floats deviation =
       multiply_add(square_root(square), broadcast(step.deviation_scale), broadcast(step.epsilon));

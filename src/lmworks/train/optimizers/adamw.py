@@ -17,9 +17,11 @@ class AdamW(torch.optim.AdamW):
     ) -> bool:
         """A step of a weight of the group with `factor` times the gradient, whichever dtype that has; `rounded` becomes
         the weight's rounding. False, and nothing changed, where there is no kernel for them, and `step` is needed."""
+        if weight.device.type != "cpu":
+            return False  # before the step's number is fetched from there
         # With torch's names, so that both go on from one another.
         state = self.state.get(weight) or {
-            "step": torch.zeros((), device=weight.device),
+            "step": torch.zeros(()),
             "exp_avg": torch.zeros_like(weight),
             "exp_avg_sq": torch.zeros_like(weight),
         }

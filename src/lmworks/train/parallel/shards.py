@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from lmworks.model.tensor_files import write_tensor_file
 from lmworks.train.parallel.parts import Part
 
 _PARTS = "parts"  # in a file's header
@@ -34,7 +34,7 @@ class Shard(NamedTuple):
 def write_shard(path: Path, shard: Shard) -> None:
     divided = {name: part for name, part in shard.parts.items() if part.size != part.whole}
     header = {_PARTS: json.dumps({name: [part.whole, part.start] for name, part in divided.items()})}
-    save_file(dict(shard.tensors), path, header if divided else None)
+    write_tensor_file(dict(shard.tensors), path, header if divided else None)
 
 
 def read_shards(folder: Path, name: str) -> dict[str, "Pieces"]:

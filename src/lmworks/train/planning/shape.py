@@ -120,10 +120,12 @@ def explain_shape(
         nearest = min(deviation for deviation, *_ in found)
         best = min((row for row in found if row[0] <= nearest + CLOSE), key=lambda row: (row[1], row[0]))
     if best is None or best[0] > 1 / 3:
+        least = _smallest(build, vocabulary, context_length, gated)
+        if parameters > least:
+            raise ValueError(f"a {family} of {parameters:.3g} parameters is larger than any shape that is tried")
         raise TooFewParametersError(
             f"no {family} of about {parameters:,.0f} parameters with a vocabulary of {vocabulary:,}: one layer of "
-            f"width {UNIT} needs {_smallest(build, vocabulary, context_length, gated):,}; take more "
-            "parameters or a smaller vocabulary"
+            f"width {UNIT} needs {least:,}; take more parameters or a smaller vocabulary"
         )
     _, _, dimensions, count = best
     return Shape(dimensions, build(dimensions), count, _reasons(dimensions, count, parameters, gated, always_tied))

@@ -20,7 +20,7 @@ from lmworks.artefact import StageContext
 from lmworks.config import from_mapping, to_mapping
 from lmworks.train.config import CheckpointConfig, PretrainConfig, TrainConfig
 from lmworks.train.guards import TrainingStoppedError
-from lmworks.train.parallel import launching
+from lmworks.train.parallel import launching, worker
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.parallel.launching import carry_out
 from lmworks.train.parallel.ranks import join
@@ -190,6 +190,25 @@ def test_errors_that_come_again_are_told(error, tmp_path):
     answer.write(tmp_path)
     assert Answer.read(tmp_path) == answer
     assert answer.error in ("ValueError", "OSError", "TrainingStoppedError", "LookupError")
+
+
+def test_a_stop_leaves_the_error_that_it_follows(inputs, tmp_path, monkeypatch):
+    """The first process is told to end when another failed, and both leave an answer in the same place."""
+    task = Task.of(STAGE, config_of(), context_of(inputs, tmp_path))
+    task.folder.mkdir(parents=True)
+    (task.folder / "task.json").write_text(json.dumps(to_mapping(task)))
+    monkeypatch.setenv("RANK", "0")
+
+    def stopped(*_) -> None:
+        raise KeyboardInterrupt("saved")
+
+    monkeypatch.setattr(Task, "carry_out", stopped)
+    assert worker.work(task.folder / "task.json") == 0
+    assert Answer.read(task.folder) == Answer(told="saved")
+    error = Answer(error="ValueError", told="what the user must read")
+    error.write(task.folder)
+    assert worker.work(task.folder / "task.json") == 0
+    assert Answer.read(task.folder) == error
 
 
 def test_errors_that_may_not_come_again_are_not():

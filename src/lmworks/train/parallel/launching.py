@@ -89,6 +89,7 @@ def _told(task: Task, processes: int, status: int) -> str:
         what = f"process {death.rank} of {processes} of the training failed, as it wrote above"
     else:
         reason = ", as the system does where memory runs out" if death.signal == signal.SIGKILL else ""
+        reason += ", or torchrun half a minute after another failed: what that wrote stands above" if reason else ""
         name = signal.Signals(death.signal).name
         what = f"process {death.rank} of {processes} of the training was ended by {name}{reason}"
     saved = sorted((Path(task.context["work"]) / "run" / "checkpoints").glob("step-*"))

@@ -31,7 +31,7 @@ def work(path: Path) -> int:
             raise
         found.write(task.folder)  # whoever of them met it
         return 1
-    if first:
+    if first and Answer.read(task.folder) is None:  # or it was told to end because of the error that stands there
         answer.write(task.folder)
     return 0
 

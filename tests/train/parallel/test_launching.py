@@ -248,20 +248,37 @@ def test_what_was_told_to_end_is_not_started_again(inputs, tmp_path, monkeypatch
     assert len(starts) == 1
 
 
+def test_those_that_wait_for_a_first_one_that_has_answered_are_ended(inputs, tmp_path, monkeypatch):
+    """As it is where the user interrupts before the processes have met."""
+    task = Task.of(STAGE, config_of(), context_of(inputs, tmp_path))
+    task.folder.mkdir(parents=True)
+    monkeypatch.setattr(launching, "_GRACE", 0.5)
+    waits = "import time; print('waits', flush=True); time.sleep(300)"
+    monkeypatch.setattr(launching, "_torchrun", lambda path, processes: _ending(task, Answer(told="saved"), waits))
+    began = time.monotonic()
+    with pytest.raises(ChildProcessError, match="were told to end"):
+        run_in(inputs, tmp_path)
+    assert time.monotonic() - began < 200
+
+
 @contextmanager
-def _ending(task: Task, left: Death | Answer):
+def _ending(task: Task, left: Death | Answer, program: str = ""):
     left.write(task.folder)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", ""], **pipes) as process:  # type: ignore[call-overload]
+    with subprocess.Popen([sys.executable, "-c", program], **pipes) as process:  # type: ignore[call-overload]
         yield process
 
 
 def test_the_death_that_others_follow_is_told():
-    def failure(code: int) -> ProcessFailure:
-        return ProcessFailure(local_rank=0, pid=1, exitcode=code, error_file="<N/A>")
+    def failure(code: int, second: int) -> ProcessFailure:
+        found = ProcessFailure(local_rank=0, pid=1, exitcode=code, error_file="<N/A>")
+        found.timestamp = second
+        return found
 
-    killed, failed, ended = (failure(code) for code in (-signal.SIGKILL, 1, -signal.SIGTERM))
+    killed, failed, ended = (failure(code, 100) for code in (-signal.SIGKILL, 1, -signal.SIGTERM))
     assert min([failed, ended, killed], key=_order) is killed
+    later = failure(-signal.SIGKILL, 130)  # by torchrun, which waited for it
+    assert min([later, failed, ended], key=_order) is failed
 
 
 def test_a_number_of_processes_that_the_layout_does_not_ask_for():

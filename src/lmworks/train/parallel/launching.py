@@ -12,11 +12,13 @@ process is the one that builds, and the others wait for it to come to a training
 """
 
 import json
+import math
 import os
 import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -32,6 +34,7 @@ from lmworks.train.parallel.task import ANSWER, DEATH, ERRORS, Answer, Death, Ta
 
 RESTARTS = 3  # of all workers, when one died
 _POLL = 0.2  # seconds between two looks at whether the user interrupts
+_GRACE = 10.0  # seconds between the answer, the last thing that the first process does, and the end of the others
 _PATIENCE = timedelta(days=365)  # of those that wait for a training stage
 
 
@@ -63,7 +66,7 @@ def _launch(task: Task, processes: int, progress: Report) -> StageResult:
         if restart:
             print(f"{told}. All are started again, {restart} of {RESTARTS} times", file=sys.stderr)
         with interruptions() as interruption, _torchrun(path, processes) as process:
-            for line in _lines(process, interruption):
+            for line in _lines(process, interruption, task.folder / ANSWER):
                 _pass_on(line, progress)
         answer = Answer.read(task.folder)
         if answer is not None and answer.error is not None:
@@ -89,7 +92,6 @@ def _told(task: Task, processes: int, status: int) -> str:
         what = f"process {death.rank} of {processes} of the training failed, as it wrote above"
     else:
         reason = ", as the system does where memory runs out" if death.signal == signal.SIGKILL else ""
-        reason += ", or torchrun half a minute after another failed: what that wrote stands above" if reason else ""
         name = signal.Signals(death.signal).name
         what = f"process {death.rank} of {processes} of the training was ended by {name}{reason}"
     saved = sorted((Path(task.context["work"]) / "run" / "checkpoints").glob("step-*"))
@@ -112,13 +114,21 @@ def _torchrun(task: Path, processes: int) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def _lines(process: subprocess.Popen[bytes], interruption: Interruption) -> Iterator[bytes]:
-    """What the workers say, until they have ended; when the user interrupts, their input ends."""
+def _lines(process: subprocess.Popen[bytes], interruption: Interruption, answer: Path) -> Iterator[bytes]:
+    """What the workers say, until they have ended; when the user interrupts, their input ends.
+
+    Workers that wait for the first one after its answer, as they do where it was stopped before all met, are ended.
+    """
     assert process.stdin is not None and process.stdout is not None
-    unread = b""
+    unread, answered = b"", None
     while True:
         if interruption.signal is not None and not process.stdin.closed:
             process.stdin.close()
+        if answered is None and answer.exists():
+            answered = time.monotonic()
+        if answered is not None and time.monotonic() > answered + _GRACE:
+            process.terminate()
+            answered = math.inf  # once: torchrun may be ending them
         if not select.select([process.stdout], [], [], _POLL)[0]:
             continue
         if not (read := os.read(process.stdout.fileno(), 1 << 16)):

@@ -12,6 +12,8 @@ from torch.distributed.run import main
 
 from lmworks.train.parallel.task import Death
 
+_PATIENCE = 30  # seconds, of torchrun
+
 
 def start(task: Path, processes: int) -> int:
     """Until the workers have ended; the exit status. When one dies, the others are ended, too."""
@@ -24,9 +26,11 @@ def start(task: Path, processes: int) -> int:
     return 0
 
 
-def _order(failure: ProcessFailure) -> tuple[bool, float]:
-    """Those that a signal ended first: the others fail because they wait for them, or are told to end."""
-    return failure.exitcode >= 0 or failure.exitcode == -signal.SIGTERM, failure.timestamp
+def _order(failure: ProcessFailure) -> float:
+    """A process that a signal ended comes before the others, which fail because they wait for it or are told to end.
+    But torchrun, too, ends by a signal what does not end when it is told to, `_PATIENCE` seconds after another failed."""
+    signalled = failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM
+    return failure.timestamp - (_PATIENCE - 1 if signalled else 0)
 
 
 if __name__ == "__main__":

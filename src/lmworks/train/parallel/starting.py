@@ -28,7 +28,8 @@ def start(task: Path, processes: int) -> int:
 
 def _order(failure: ProcessFailure) -> float:
     """A process that a signal ended comes before the others, which fail because they wait for it or are told to end.
-    But torchrun, too, ends by a signal what does not end when it is told to, `_PATIENCE` seconds after another failed."""
+    But torchrun, too, ends by a signal what does not end when it is told to, `_PATIENCE` seconds after
+    another failed."""
     signalled = failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM
     return failure.timestamp - (_PATIENCE - 1 if signalled else 0)
 

@@ -25,6 +25,11 @@ def test_samples_of_a_process_that_has_the_whole_model(degrees):
     assert TrainConfig(parallel=ParallelConfig(**degrees), samples=("Once",)).parallel.generates
 
 
+def test_samples_that_no_validation_would_write():
+    with pytest.raises(ValueError, match="set validate to the steps between two of them"):
+        TrainConfig(validate=None, samples=("Once",))
+
+
 def test_an_embedding_model_continues_nothing():
     with pytest.raises(ValueError, match=r"leave train\.samples out"):
         EmbedderConfig(("pairs.jsonl",), train=TrainConfig(samples=("Once",)))

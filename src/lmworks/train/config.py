@@ -319,6 +319,8 @@ class TrainConfig:
         _within(0, 1, average=self.average)
         if not all(self.samples):
             raise ValueError("samples are beginnings of texts, and one of them is empty: give it a word")
+        if self.samples and self.validate is None:
+            raise ValueError("samples are written at each validation: set validate to the steps between two of them")
         self.parallel.check_samples(self.samples)
 
 

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lmworks.generate.engine import Engine
-from lmworks.generate.protocol import Completion, Score, Timings
+from lmworks.generate.protocol import Capabilities, Completion, Score, Timings
 from lmworks.ground.attribution import support
 from lmworks.ground.config import AnswerConfig
-from lmworks.ground.drafting import attribute, draft, prompt
+from lmworks.ground.drafting import attribute, draft, fitting, prompt
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.tokenizer.tokenizer import Tokenizer
 
@@ -16,12 +18,15 @@ from lmworks.tokenizer.tokenizer import Tokenizer
 class CopyingEngine:
     """A closed form: a token costs 1 nat when the context has it, 3 nats when it has not."""
 
-    def __init__(self, tokenizer: Tokenizer, text: str = "") -> None:
+    def __init__(self, tokenizer: Tokenizer, text: str = "", context_length: int | None = None) -> None:
         self.tokenizer = tokenizer
+        self.capabilities = Capabilities(*[True] * 7, context_length)
         self.text = text
         self.requests: list = []
 
     def score(self, contexts, continuations) -> list[Score]:
+        if (most := self.capabilities.context_length) is not None:
+            assert all(len(a) + len(b) <= most for a, b in zip(contexts, continuations, strict=True))
         return [
             Score(tuple(-1.0 if token in context else -3.0 for token in continuation))
             for context, continuation in zip(contexts, continuations, strict=True)
@@ -43,6 +48,48 @@ def test_support_is_the_gain_in_nats_per_token(tiny_tokenizer):
             known = sum(token in tiny_tokenizer.encode(text) for token in tokens)
             assert table[i, j] == pytest.approx(2 * known / len(tokens))
     assert table[0, 0] == 2.0
+
+
+@pytest.mark.parametrize("context_length", [8, 11, 64])
+def test_support_in_a_short_context_is_that_of_the_beginnings(tiny_tokenizer, context_length):
+    engine = CopyingEngine(tiny_tokenizer, context_length=context_length)
+    sentence, evidence = "abcdefgh" * 20, "z" * (context_length // 2) + "abcdefgh"
+    whole = CopyingEngine(tiny_tokenizer)
+    kept = tiny_tokenizer.encode("\n" + sentence)[: context_length // 2]
+    read = tiny_tokenizer.encode(evidence)[: context_length - len(kept)]
+    gained = 2 * sum(token in read for token in kept) / len(kept)
+    assert support([sentence], [evidence], engine, tiny_tokenizer)[0, 0] == pytest.approx(gained)  # type: ignore[arg-type]
+    short = support(["ab"], ["ba"], engine, tiny_tokenizer), support(["ab"], ["ba"], whole, tiny_tokenizer)  # type: ignore[arg-type]
+    assert short[0] == short[1]
+
+
+@given(
+    texts=st.lists(st.text(alphabet="abé ☃\n", max_size=60), max_size=4),
+    question=st.text(alphabet="abé ☃", max_size=40),
+    room=st.integers(-5, 500),
+)
+def test_passages_fit_with_the_question(tiny_tokenizer, texts, question, room):
+    fit = fitting(question, texts, tiny_tokenizer, room)
+    read = sum(len(tiny_tokenizer.encode(message.content)) for message in prompt(question, fit))
+    assert fit == [] or read <= room
+    assert all(text == whole for text, whole in zip(fit[1:], texts[1:], strict=False))
+    if fit:
+        assert texts[0].startswith(fit[0])
+        if fit[0] != texts[0]:
+            assert len(fit) == 1
+    if fitting(question, texts, tiny_tokenizer, None) != fit:
+        more = prompt(question, texts[: len(fit) + 1])
+        assert (
+            sum(len(tiny_tokenizer.encode(message.content)) for message in more) > room - 80
+        )  # the frame, line breaks
+
+
+def test_a_question_that_fills_the_context_is_answered_by_quotes_alone(finder, tiny_tokenizer):
+    evidence = finder.evidence("How long does a cat sleep?")
+    engine = CopyingEngine(tiny_tokenizer, "A cat sleeps for sixteen hours a day.", context_length=300)
+    items = [(evidence.question * 20, evidence.passages, evidence.candidates)]
+    assert draft(items, engine, tiny_tokenizer, AnswerConfig()) == [[]]  # type: ignore[arg-type]
+    assert engine.requests == []
 
 
 def test_nothing_to_attribute_gives_an_empty_table(tiny_tokenizer):
@@ -71,7 +118,7 @@ def test_a_draft_reads_the_passages_and_loses_an_unfinished_end(finder, tiny_tok
     assert nothing == []
     assert [candidate.text for candidate in first] == ["A cat sleeps for sixteen hours a day."] or len(first) == 1
     (request,) = engine.requests  # one question had something to read
-    assert request.messages == prompt(evidence.question, evidence.passages[:3])
+    assert request.messages == prompt(evidence.question, [passage.text for passage in evidence.passages[:3]])
     assert evidence.passages[0].text in request.messages[1].content
 
 

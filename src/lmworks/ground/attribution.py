@@ -17,12 +17,21 @@ from lmworks.tokenizer.tokenizer import Tokenizer
 def support(
     sentences: Sequence[str], evidence: Sequence[str], engine: EngineProtocol, tokenizer: Tokenizer
 ) -> np.ndarray:
-    """(sentences, evidence) nats per token; every pair in one batch, each evidence text read once."""
+    """(sentences, evidence) nats per token; every pair in one batch, each evidence text read once.
+
+    Of what the engine's context cannot hold together, a sentence keeps its beginning, up to half of the context, and an
+    evidence text what the longest sentence leaves of it.
+    """
     if not sentences or not evidence:
         return np.zeros((len(sentences), len(evidence)))
     # A leading line break stands before the sentence in every context, so that its tokens are the same in each.
     continuations = [tokenizer.encode("\n" + " ".join(sentence.split())) for sentence in sentences]
-    contexts: list[list[int]] = [[], *(tokenizer.encode(text) for text in evidence)]
+    most = engine.capabilities.context_length
+    room = None
+    if most is not None:
+        continuations = [ids[: most // 2] for ids in continuations]
+        room = most - max(map(len, continuations))
+    contexts: list[list[int]] = [[], *(tokenizer.encode(text)[:room] for text in evidence)]
     pairs = [(context, continuation) for context in contexts for continuation in continuations]
     scores = engine.score([context for context, _ in pairs], [continuation for _, continuation in pairs])
     table = np.array([score.total for score in scores]).reshape(len(contexts), len(sentences))

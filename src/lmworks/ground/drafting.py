@@ -13,12 +13,29 @@ from lmworks.retrieve.sentences import sentence_ranges
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 INSTRUCTION = "Answer the question in one or two sentences, from the passages alone."
+_FRAME = 64  # tokens, more than any chat template puts around two messages
 
 
-def prompt(question: str, passages: Sequence[Retrieved]) -> tuple[Message, ...]:
+def prompt(question: str, passages: Sequence[str]) -> tuple[Message, ...]:
     """The messages of a draft: the instruction, the passages, the question."""
-    context = "\n\n".join(passage.text for passage in passages)
+    context = "\n\n".join(passages)
     return (Message("system", INSTRUCTION), Message("user", f"Passages:\n{context}\n\nQuestion: {question}"))
+
+
+def fitting(question: str, passages: Sequence[str], tokenizer: Tokenizer, room: int | None) -> list[str]:
+    """The first passages that fit into `room` tokens together with the question; of a first one that does not, its
+    beginning; none where the question leaves nothing."""
+    if room is None:
+        return list(passages)
+    room -= _FRAME + sum(len(tokenizer.encode(message.content)) for message in prompt(question, ()))
+    fit: list[str] = []
+    for passage in passages:
+        ids = tokenizer.encode(f"{passage}\n\n")
+        if len(ids) > room:
+            return fit or ([tokenizer.decode(ids[:room]).rstrip("\ufffd")] if room > 0 else [])
+        fit.append(passage)
+        room -= len(ids)
+    return fit
 
 
 def draft(
@@ -29,19 +46,18 @@ def draft(
 ) -> list[list[Candidate]]:
     """For each (question, passages, quoted candidates): the sentences that the model writes, attributed.
 
-    The drafts of all questions are generated as one batch. A question without anything to rest on gets no sentence, and
-    a draft that ends in the middle of a sentence loses that sentence.
+    The drafts of all questions are generated as one batch. A question without anything to rest on gets no sentence, nor
+    does one that leaves no room for a passage; a draft that ends in the middle of a sentence loses that sentence.
     """
-    asked = [number for number, (_, passages, quoted) in enumerate(questions) if passages and quoted]
-    requests = [
-        Request(
-            messages=prompt(questions[number][0], questions[number][1][: config.draft_passages]),
-            sampling=SamplingParameters(max_tokens=config.draft_tokens),
-        )
-        for number in asked
-    ]
+    sampling, most = SamplingParameters(max_tokens=config.draft_tokens), engine.capabilities.context_length
+    room = None if most is None else most - config.draft_tokens
+    requests: dict[int, Request] = {}
+    for number, (question, passages, quoted) in enumerate(questions):
+        texts = fitting(question, [each.text for each in passages[: config.draft_passages]], tokenizer, room)
+        if texts and quoted:
+            requests[number] = Request(messages=prompt(question, texts), sampling=sampling)
     drafts: list[list[Candidate]] = [[] for _ in questions]
-    for number, completion in zip(asked, engine.generate(requests), strict=True):
+    for number, completion in zip(requests, engine.generate(list(requests.values())), strict=True):
         _, passages, quoted = questions[number]
         sentences = _sentences(completion, config.minimum_characters)
         drafts[number] = attribute(sentences, passages[: config.draft_passages], quoted, engine, tokenizer)

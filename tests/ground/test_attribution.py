@@ -20,7 +20,7 @@ class CopyingEngine:
 
     def __init__(self, tokenizer: Tokenizer, text: str = "", context_length: int | None = None) -> None:
         self.tokenizer = tokenizer
-        self.capabilities = Capabilities(*[True] * 7, context_length)
+        self.capabilities = Capabilities(True, True, True, True, True, True, True, context_length)
         self.text = text
         self.requests: list = []
 

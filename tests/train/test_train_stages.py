@@ -17,6 +17,7 @@ from lmworks.model.finding_tokenizers import find_tokenizer
 from lmworks.records import Message
 from lmworks.train.config import PretrainConfig, TrainConfig
 from lmworks.train.dial import Derived, derive
+from lmworks.train.planning.compute import train_flops_per_token
 from lmworks.train.planning.plan import Speed
 from lmworks.train.run_log import LOG, read_log
 
@@ -185,7 +186,7 @@ class TestDial:
         return lambda config, layout, numbers: Speed(rate, "as if measured", whole_run=False)
 
     def test_more_minutes_are_a_larger_model_on_more_tokens(self):
-        one, ten = (derive(PretrainConfig(minutes=minutes), 4096, 10**9, self.measure(2e11)) for minutes in (10, 60))
+        one, ten = (derive(PretrainConfig(minutes=minutes), 4096, 10**9, self.measure(2e11)) for minutes in (10, 100))
         assert ten.model.embedding.width > one.model.embedding.width
         assert ten.steps * ten.batch > 2 * one.steps * one.batch
 
@@ -193,8 +194,26 @@ class TestDial:
         much, little = (
             derive(PretrainConfig(minutes=10), 1024, available, self.measure(2e11)) for available in (10**9, 10**6)
         )
-        assert little.steps * little.batch * 512 == pytest.approx(4e6, rel=0.02)
+        assert 3.6e6 < little.steps * little.batch * 512 < 4.04e6  # a model that takes the minutes for all of it
         assert little.model.embedding.width > much.model.embedding.width
+
+    @pytest.mark.parametrize("available", [10**9, 10**6])
+    @pytest.mark.parametrize("minutes", [1, 5, 10, 20, 45])
+    def test_the_minutes_are_those_that_the_run_takes(self, minutes, available):
+        """Also where the shapes of models are far from each other, and most of a step does not grow with the model."""
+
+        def token_seconds(model):
+            return 2e-6 + 3e-11 * count_parameters(model)
+
+        def measure(model, layout, numbers):
+            flops = train_flops_per_token(model, layout.length)
+            return Speed(flops / token_seconds(model), "as if measured", whole_run=False)
+
+        derived = derive(PretrainConfig(minutes=minutes), 4096, available, measure)
+        tokens = derived.steps * derived.batch * 512
+        took = tokens * token_seconds(derived.model) / 60
+        all_of_little = available == 10**6 and tokens > 3.95e6
+        assert took < 1.03 * minutes and (took > 0.97 * minutes or (all_of_little and took > 0.8 * minutes))
 
     def test_a_few_seconds_are_spent_on_the_smallest_model(self):
         derived = derive(PretrainConfig(minutes=0.2), 4096, 10**6, self.measure(1e11))

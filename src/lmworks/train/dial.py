@@ -16,6 +16,7 @@ RULE = "deepseek"  # of `hyperparameters.RULES`: the one whose rate and batch bo
 EPOCHS = 4  # repeating data so often is nearly as good as new data (Muennighoff et al. 2023, section 5)
 LEAST_STEPS = 200  # a schedule of fewer has no room to warm up, to learn and to come down
 WARMUP = 0.02  # of the steps
+_FULL = 0.9  # of the minutes: a model that takes less of them for all the data is too small
 MEASURED_SEQUENCES = 8  # at a time, of which the machine's speed is measured
 
 
@@ -40,7 +41,7 @@ def derive(config: PretrainConfig, vocabulary: int, available: int, measure: Mea
     reasons = []
     if plan.speed is not None and config.minutes is not None:
         reasons.append(("speed", f"{plan.speed.rate / 1e9:,.0f} GFLOP/s", plan.speed.source))
-    tokens, most_tokens = plan.allocation.tokens, EPOCHS * available
+    tokens, most_tokens = _tokens_in_time(config, plan), EPOCHS * available
     if tokens > most_tokens and config.tokens is None:
         reasons.append(
             ("tokens wanted", short(tokens), f"by the law of {plan.request.law}; there are {short(available)}")
@@ -48,6 +49,12 @@ def derive(config: PretrainConfig, vocabulary: int, available: int, measure: Mea
         tokens = float(most_tokens)
         if config.minutes is not None and config.parameters is None:  # what the data cannot take, a larger model can
             plan = _plan(config, vocabulary, tokens, measure)
+            if (least := _tokens_in_time(config, plan)) > tokens / _FULL:
+                plan = _plan(
+                    replace(config, parameters=_next_size(config, vocabulary, plan)), vocabulary, None, measure
+                )
+                least = _tokens_in_time(config, plan)
+            tokens = min(tokens, least)
     shape = explain_shape(plan.allocation.parameters, config.family, vocabulary, config.length)
     reasons += [*shape.reasons]
     limit = "as given" if config.tokens else f"at most {EPOCHS} times"
@@ -72,6 +79,22 @@ def derive(config: PretrainConfig, vocabulary: int, available: int, measure: Mea
     warmup, why_warmup = _warmup(config.train.schedule, steps)
     reasons.append(("warm-up", f"{warmup} steps", why_warmup))
     return Derived(shape.config, batch, steps, rate, warmup, tuple(reasons))
+
+
+def _tokens_in_time(config: PretrainConfig, plan: Plan) -> float:
+    """Those of the plan; where minutes are given and tokens are not, those that its model takes the minutes for: models
+    come in steps, and none may take them for exactly the plan's."""
+    if config.minutes is None or config.tokens is not None or plan.duration is None:
+        return plan.allocation.tokens
+    return plan.allocation.tokens * config.minutes / (60 * plan.duration.hours)
+
+
+def _next_size(config: PretrainConfig, vocabulary: int, plan: Plan) -> int:
+    """Parameters of the next larger model than the plan's."""
+    size = wanted = count_parameters(plan.config)
+    while count_parameters(explain_shape(wanted, config.family, vocabulary, config.length).config) <= size:
+        wanted *= 1.05
+    return round(wanted)
 
 
 def _rate(config: PretrainConfig, advised: float) -> tuple[float, str]:

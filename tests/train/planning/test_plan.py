@@ -63,6 +63,20 @@ def test_hours_buy_what_then_takes_those_hours():
     assert plan.duration.hours * 3600 == pytest.approx(seconds)
 
 
+@pytest.mark.parametrize("tokens", [None, 11e6])
+@pytest.mark.parametrize("minutes", [10, 20, 60])
+def test_hours_where_much_of_a_step_does_not_grow_with_the_model(minutes, tokens):
+    """As with the head of a large vocabulary: the time is far from a multiple of the parameters."""
+
+    def measure(config, layout, numbers):
+        seconds = 4e-5 + 2e-11 * count_parameters(config)
+        return Speed(train_flops_per_token(config, layout.length) / seconds, "a law", whole_run=False)
+
+    request = PlanConfig(hours=minutes / 60, tokens=tokens, vocabulary=4096, layout=Layout(length=512))
+    plan = make_plan(request, measure)
+    assert plan.duration.hours * 60 == pytest.approx(minutes, rel=0.15)  # models come in steps of some 10 %
+
+
 def test_money_buys_hours_at_a_price():
     request = PlanConfig(budget=1000, price=2.5, device="h100-80gb", layout=Layout(data=8))
     plan = make_plan(request)

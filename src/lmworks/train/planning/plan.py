@@ -31,7 +31,8 @@ from lmworks.train.planning.shape import FAMILIES, Shape, TooFewParametersError,
 
 THIS_MACHINE = "this"
 _FIRST_GUESS = 10e6  # parameters of the model that is measured before any other is known
-_ROUNDS = 3  # of speed → budget → model → speed
+_LEAST_SLOPE = 0.2  # of time over budget, both logarithms: measurements of one model may differ more than two models
+_ROUNDS, _CLOSE = 3, 0.05  # of budget → model → speed → time, or until the time is so close to that asked for
 
 
 @dataclass(frozen=True)
@@ -222,23 +223,35 @@ def _device_seconds_per_token(config: ModelConfig, layout: Layout, speed: Speed)
 def _affordable_flops(
     request: PlanConfig, law: Law, fixed: ModelConfig | None, known: dict[str, float | None], measure: Measure | None
 ) -> float:
-    """6 N D of the run that takes the device hours: the model decides the speed, and the speed the model."""
+    """6 N D of the run that takes the device hours: the model decides the speed, and the speed the model.
+
+    From a first model's speed on, the secant method on the logarithms of budget and time: small models take most of
+    their time for what does not grow with them, so that the time is no multiple of the budget.
+    """
     assert request.device_hours is not None
-    config = fixed or _shape(request, known["parameters"] or _FIRST_GUESS).config
-    flops = 0.0
-    for _ in range(_ROUNDS):
+    asked = request.device_hours * 3600
+
+    def token_seconds(config: ModelConfig) -> float:
         layout = replace(request.layout, length=min(request.layout.length, config.context_length))
         speed, why_not = _speed_or_why_not(request, config, layout, measure)
         if speed is None:
             raise ValueError(f"a run of given time needs a speed, and that of this machine is not known: {why_not}")
-        tokens = request.device_hours * 3600 / _device_seconds_per_token(config, layout, speed)
-        flops = training_flops(_counted(config, law), tokens)
-        if fixed is not None or known["parameters"] is not None:
+        return _device_seconds_per_token(config, layout, speed)
+
+    config = fixed or _shape(request, known["parameters"] or _FIRST_GUESS).config
+    flops = training_flops(_counted(config, law), asked / token_seconds(config))
+    if fixed is not None or known["parameters"] is not None:
+        return flops
+    before: tuple[float, float] | None = None
+    for _ in range(_ROUNDS):
+        allocation = allocate(law, **(known | {"flops": flops}))
+        took = allocation.tokens * token_seconds(_shape(request, allocation.parameters).config)
+        here, missed = math.log(flops), math.log(took / asked)
+        if abs(missed) < _CLOSE:
             break
-        found = _shape(request, allocate(law, **(known | {"flops": flops})).parameters).config
-        if found == config:
-            break
-        config = found
+        slope = 1.0 if before is None or here == before[0] else (missed - before[1]) / (here - before[0])
+        before = here, missed
+        flops = math.exp(here - missed / min(max(slope, _LEAST_SLOPE), 1.0))
     return flops
 
 

@@ -8,6 +8,8 @@ BIN := .venv/bin
 QUIET = $(if $(wildcard $@),--quiet)
 PIP = $(BIN)/python -m pip install $(QUIET) --disable-pip-version-check
 MINUTES = $(if $(QUIET),its kernels are compiled anew in a minute or two,some minutes the first time (PyTorch is large))
+# A process for each core up to four: the tests of real weights take a gigabyte in each. A file stays in one of them.
+TEST = $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 # The C++ parts are compiled while the package is installed, so a change of theirs installs it again.
 COMPILED := pyproject.toml CMakeLists.txt $(wildcard src/lmworks/*/cpp/*)
 
@@ -17,10 +19,10 @@ run: .venv/installed
 	$(BIN)/lmworks up assistant
 
 test: .venv/installed-test lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(TEST) -m "not slow"
 
 test-all: .venv/installed-test lint
-	$(BIN)/python -m pytest
+	$(TEST)
 
 lint: .venv/installed-test
 	$(BIN)/ruff check src tests benchmarks docs

@@ -212,6 +212,7 @@ class TestDial:
         derived = derive(PretrainConfig(minutes=minutes), 4096, available, measure)
         tokens = derived.steps * derived.batch * 512
         took = tokens * token_seconds(derived.model) / 60
+        assert "time" in {what for what, *_ in derived.reasons}
         all_of_little = available == 10**6 and tokens > 3.95e6
         assert took < 1.03 * minutes and (took > 0.97 * minutes or (all_of_little and took > 0.8 * minutes))
 

@@ -9,7 +9,7 @@ from lmworks.train.config import AdamW, Muon, Optimizer, PretrainConfig, Schedul
 from lmworks.train.planning.hyperparameters import RULES
 from lmworks.train.planning.layout import Layout
 from lmworks.train.planning.plan import Measure, Plan, PlanConfig, make_plan
-from lmworks.train.planning.quantities import short
+from lmworks.train.planning.quantities import readable_hours, short
 from lmworks.train.planning.shape import TooFewParametersError, explain_shape, smallest_parameters
 
 RULE = "deepseek"  # of `hyperparameters.RULES`: the one whose rate and batch both follow from the operations
@@ -59,6 +59,9 @@ def derive(config: PretrainConfig, vocabulary: int, available: int, measure: Mea
     reasons += [*shape.reasons]
     limit = "as given" if config.tokens else f"at most {EPOCHS} times"
     reasons.append(("tokens", short(tokens), f"{tokens / available:.2f} times the data, {limit}"))
+    if plan.duration is not None and config.minutes is not None:
+        hours = plan.duration.hours * tokens / plan.allocation.tokens
+        reasons.append(("time", readable_hours(hours), "operations of all tokens, at the speed above"))
     parts = sizes_of_parts(shape.config)
     inner = count_parameters(shape.config) - sum(parts[part].total for part in ("embedding", "head") if part in parts)
     advice = RULES[RULE].suggest(inner, tokens)

@@ -94,7 +94,7 @@ STAGES: dict[str, Stage] = {
     "train.pretrain": Stage(
         run="lmworks.train.stages:pretrain",
         config="lmworks.train.config:PretrainConfig",
-        version=3,
+        version=4,
         purpose="train a new language model on token shards, from one dial: minutes, parameters or tokens",
         inputs=(
             "token shards, which data.tokenize makes; those of the held-out part are validated on",
@@ -107,7 +107,7 @@ STAGES: dict[str, Stage] = {
     "train.finetune": Stage(
         run="lmworks.train.stages:finetune",
         config="lmworks.train.config:FinetuneConfig",
-        version=3,
+        version=4,
         purpose="go on training a checkpoint on other token shards, such as conversations",
         inputs=(
             "token shards of its vocabulary, which data.tokenize makes",
@@ -120,7 +120,7 @@ STAGES: dict[str, Stage] = {
     "train.sweep": Stage(
         run="lmworks.train.sweeping.stage:sweep",
         config="lmworks.train.sweeping.config:SweepConfig",
-        version=2,
+        version=3,
         purpose="train models of several sizes on several numbers of tokens, and fit the scaling law of this text",
         inputs=(
             "token shards, which data.tokenize makes, and those of the held-out part",
@@ -133,7 +133,7 @@ STAGES: dict[str, Stage] = {
     "train.embedder": Stage(
         run="lmworks.train.stage_embedder:embedder",
         config="lmworks.train.embedder_config:EmbedderConfig",
-        version=2,
+        version=3,
         purpose="go on training a checkpoint as an embedding model, on pairs of texts that belong together",
         inputs=("a checkpoint, which train.pretrain or train.finetune makes; none where base is set",),
         libraries=("gguf", "numpy", "tokenizers", "torch"),
@@ -161,7 +161,7 @@ STAGES: dict[str, Stage] = {
     "ground.calibrate": Stage(
         run="lmworks.ground.calibration:calibrate",
         config="lmworks.ground.config:CalibrationConfig",
-        version=9,
+        version=10,
         purpose="fit the confidence of answers, and the threshold below which to abstain, on the calibration split",
         inputs=(_INDEX, _QUESTIONS),
         libraries=("gguf", "numpy", "scikit-learn", "tokenizers", "torch"),
@@ -170,7 +170,7 @@ STAGES: dict[str, Stage] = {
     "ground.evaluate": Stage(
         run="lmworks.ground.evaluation:evaluate",
         config="lmworks.ground.config:EvaluationConfig",
-        version=9,
+        version=10,
         purpose="ask the test questions; score answers, citations and abstentions beside two baselines",
         inputs=(_INDEX, _QUESTIONS, "a calibration, which ground.calibrate makes"),
         libraries=("gguf", "numpy", "tokenizers", "torch"),

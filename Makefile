@@ -8,8 +8,8 @@ BIN := .venv/bin
 QUIET = $(if $(wildcard $@),--quiet)
 PIP = $(BIN)/python -m pip install $(QUIET) --disable-pip-version-check
 MINUTES = $(if $(QUIET),its kernels are compiled anew in a minute or two,some minutes the first time (PyTorch is large))
-# A process for each core up to four: the tests of real weights take a gigabyte in each. A file stays in one of them.
-TEST = $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+# Two processes, each of which takes some gigabytes where it tests real weights. A file stays in one of them.
+TEST = $(BIN)/python -m pytest -n 2 --dist loadfile
 # The C++ parts are compiled while the package is installed, so a change of theirs installs it again.
 COMPILED := pyproject.toml CMakeLists.txt $(wildcard src/lmworks/*/cpp/*)
 

@@ -77,6 +77,13 @@ def test_hours_where_much_of_a_step_does_not_grow_with_the_model(minutes, tokens
     assert plan.duration.hours * 60 == pytest.approx(minutes, rel=0.15)  # models come in steps of some 10 %
 
 
+@pytest.mark.parametrize("model", ["llama", "gpt2"])
+def test_hours_buy_models_of_a_vocabulary_that_is_larger_than_the_first_guess(model):
+    plan = make_plan(PlanConfig(hours=100, model=model, vocabulary=262_144, device="h100-80gb"))
+    assert plan.duration.hours == pytest.approx(100, rel=0.05)
+    assert plan.shape.parameters > 5e8
+
+
 def test_money_buys_hours_at_a_price():
     request = PlanConfig(budget=1000, price=2.5, device="h100-80gb", layout=Layout(data=8))
     plan = make_plan(request)

@@ -12,6 +12,7 @@ from lmworks.train.planning.shape import (
     choose_shape,
     explain_shape,
     preferred_aspect,
+    smallest_parameters,
 )
 
 
@@ -45,6 +46,14 @@ def test_every_size_follows_the_rule(family):
         assert LOWEST_ASPECT <= d.width / d.layers <= HIGHEST_ASPECT
         assert d.hidden % 64 == 0
         assert d.tied == (family == "gpt2" or d.vocabulary * d.width > 0.2 * parameters)
+
+
+@pytest.mark.parametrize("vocabulary", [5, 4096, 262_144])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_parameters_of_the_smallest_model_give_it(family, vocabulary):
+    """Also where most of them are a table of positions."""
+    least = smallest_parameters(family, vocabulary, 2048)
+    assert explain_shape(least, family, vocabulary, 2048).parameters == pytest.approx(least, rel=0.01)
 
 
 def test_large_models_can_be_divided_among_devices():

@@ -238,7 +238,7 @@ def _affordable_flops(
             raise ValueError(f"a run of given time needs a speed, and that of this machine is not known: {why_not}")
         return _device_seconds_per_token(config, layout, speed)
 
-    config = fixed or _shape(request, known["parameters"] or _FIRST_GUESS).config
+    config = fixed or _shape(request, known["parameters"] or _first_guess(request)).config
     flops = training_flops(_counted(config, law), asked / token_seconds(config))
     if fixed is not None or known["parameters"] is not None:
         return flops
@@ -253,6 +253,12 @@ def _affordable_flops(
         before = here, missed
         flops = math.exp(here - missed / min(max(slope, _LEAST_SLOPE), 1.0))
     return flops
+
+
+def _first_guess(request: PlanConfig) -> float:
+    """At least the smallest model's, which a large vocabulary makes larger than the guess."""
+    least = smallest_parameters(request.model, request.vocabulary, request.layout.length)
+    return max(_FIRST_GUESS, least)
 
 
 def _speed_or_why_not(

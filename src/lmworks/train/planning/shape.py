@@ -111,7 +111,7 @@ def explain_shape(
     preferred = preferred_aspect(parameters)
     best: tuple[float, float, Dimensions, int] | None = None
     found = []
-    for dimensions in _candidates(parameters, vocabulary, context_length, gated, always_tied):
+    for dimensions in _candidates(build, parameters, vocabulary, context_length, gated, always_tied):
         count = _count(build, dimensions)
         deviation = abs(count - parameters) / parameters
         aspect = abs(math.log(dimensions.width / dimensions.layers / preferred))
@@ -138,16 +138,22 @@ def preferred_aspect(parameters: float) -> float:
 
 
 def _candidates(
-    parameters: float, vocabulary: int, context_length: int, gated: bool, always_tied: bool
+    build: Callable[[Dimensions], ModelConfig],
+    parameters: float,
+    vocabulary: int,
+    context_length: int,
+    gated: bool,
+    always_tied: bool,
 ) -> Iterator[Dimensions]:
     """Every width, with the layers that come nearest to the budget from both sides within the limits of the width per
     layer."""
+    has_positions = build(_least(vocabulary, context_length, gated)).embedding.positions is not None
     for width in _widths():
         embedding = vocabulary * width
         if embedding > parameters * 4 / 3:
             return
         tied = always_tied or embedding > TIED_FROM * parameters
-        rest = parameters - embedding * (1 if tied else 2)
+        rest = parameters - embedding * (1 if tied else 2) - has_positions * context_length * width
         block = (4 + (3 if gated else 2) * hidden_width(width, gated) / width) * width * width
         lowest, highest = max(1, math.ceil(width / HIGHEST_ASPECT)), max(DEEP_ENOUGH, width // LOWEST_ASPECT)
         nearest = {min(max(round_(rest / block), lowest), highest) for round_ in (math.floor, math.ceil)}
@@ -178,7 +184,11 @@ def smallest_parameters(family: str, vocabulary: int, context_length: int = 2048
 
 
 def _smallest(build: Callable[[Dimensions], ModelConfig], vocabulary: int, context_length: int, gated: bool) -> int:
-    return _count(build, Dimensions(vocabulary, UNIT, 1, 1, hidden_width(UNIT, gated), context_length, tied=True))
+    return _count(build, _least(vocabulary, context_length, gated))
+
+
+def _least(vocabulary: int, context_length: int, gated: bool) -> Dimensions:
+    return Dimensions(vocabulary, UNIT, 1, 1, hidden_width(UNIT, gated), context_length, tied=True)
 
 
 def head_width(width: int) -> int:

@@ -84,6 +84,15 @@ def test_passages_fit_with_the_question(tiny_tokenizer, texts, question, room):
         )  # the frame, line breaks
 
 
+def test_a_passage_of_which_nothing_fits_is_none(tiny_tokenizer):
+    """Neither a part of its first character nor the spaces before it are something to answer from."""
+    question = sum(len(tiny_tokenizer.encode(message.content)) for message in prompt("Why?", ()))
+    rooms = range(question + 60, question + 70)
+    for passage in ("☃" * 9, " " * 40 + "Because."):
+        assert all(text.strip() for room in rooms for text in fitting("Why?", [passage], tiny_tokenizer, room))
+    assert fitting("Why?", ["☃" * 9], tiny_tokenizer, rooms[-1]) == ["☃"]
+
+
 def test_a_question_that_fills_the_context_is_answered_by_quotes_alone(finder, tiny_tokenizer):
     evidence = finder.evidence("How long does a cat sleep?")
     engine = CopyingEngine(tiny_tokenizer, "A cat sleeps for sixteen hours a day.", context_length=300)

@@ -32,7 +32,8 @@ def fitting(question: str, passages: Sequence[str], tokenizer: Tokenizer, room: 
     for passage in passages:
         ids = tokenizer.encode(f"{passage}\n\n")
         if len(ids) > room:
-            return fit or ([tokenizer.decode(ids[:room]).rstrip("\ufffd")] if room > 0 else [])
+            beginning = "" if fit else tokenizer.decode(ids[: max(room, 0)]).rstrip("\ufffd")
+            return fit or ([beginning] if beginning.strip() else [])
         fit.append(passage)
         room -= len(ids)
     return fit

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from lmworks.artefact import StageContext
 from lmworks.config import from_mapping, to_mapping
 from lmworks.train.config import CheckpointConfig, PretrainConfig, TrainConfig
 from lmworks.train.guards import TrainingStoppedError
-from lmworks.train.parallel import launching, worker
+from lmworks.train.parallel import launching, starting, worker
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.parallel.launching import carry_out
 from lmworks.train.parallel.ranks import join
@@ -279,6 +280,15 @@ def test_the_death_that_others_follow_is_told():
     assert min([failed, ended, killed], key=_order) is killed
     later = failure(-signal.SIGKILL, 130)  # by torchrun, which waited for it
     assert min([later, failed, ended], key=_order) is failed
+
+
+def test_torchrun_that_is_told_to_end_ends_without_a_trace(tmp_path, monkeypatch):
+    def told(_) -> None:
+        raise SignalException("got signal 15", signal.SIGTERM)
+
+    monkeypatch.setattr(starting, "main", told)
+    assert starting.start(tmp_path / "task.json", 2) == 128 + signal.SIGTERM
+    assert Death.read(tmp_path) is None
 
 
 def test_a_number_of_processes_that_the_layout_does_not_ask_for():

@@ -7,6 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.run import main
 
@@ -23,6 +24,8 @@ def start(task: Path, processes: int) -> int:
         rank, failure = min(failed.failures.items(), key=lambda each: _order(each[1]))
         Death(rank, -failure.exitcode if failure.exitcode < 0 else None).write(task.parent)
         return 1
+    except SignalException as told:  # by whoever started it, and has its reason: a trace would look like a failure
+        return 128 + told.sigval
     return 0
 
 

@@ -221,6 +221,10 @@ class TestDial:
         assert (derived.model.embedding.width, len(derived.model.decoder.blocks)) == (64, 1)
         assert derived.steps >= 1
 
+    def test_a_few_seconds_for_many_tokens_contradict_each_other(self):
+        with pytest.raises(ValueError, match=r"tokens=1e\+09 would go into .* fewer tokens"):
+            derive(PretrainConfig(minutes=0.2, tokens=10**9), 4096, 10**9, self.measure(1e11))
+
     @pytest.mark.parametrize("minutes", [0.5, 1, 2, 3, 4, 6, 8, 12])
     def test_any_number_of_minutes_is_a_run(self, minutes):
         """No hole between the sizes: more minutes are never a smaller run."""

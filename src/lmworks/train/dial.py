@@ -141,7 +141,7 @@ def _plan(config: PretrainConfig, vocabulary: int, tokens: float | None, measure
     try:
         return make_plan(request, measure)
     except TooFewParametersError:
-        if config.minutes is None or config.parameters is not None:
+        if config.minutes is None or config.parameters is not None or config.tokens is not None:
             raise
         # Minutes that buy less than the smallest model are spent on that one.
         least = float(smallest_parameters(config.family, vocabulary, config.length))

@@ -148,7 +148,9 @@ def test_a_few_conversations_are_a_step_an_epoch(workspace):
     run("data.tokenize", workspace / "few", [workspace / "vocabulary"], [f'conversations=["{talks}"]', "family=chatml"])
     outcome = run("train.finetune", workspace / "little", [workspace / "model", workspace / "few"], ["length=64"])
     assert outcome.manifest.metrics["steps"] == 3
-    told = json.loads((workspace / "little" / "sections.json").read_text())[0]["tables"][0]["rows"]
+    section = json.loads((workspace / "little" / "sections.json").read_text())[0]
+    assert "WARNING: 3 steps of training on 1 sequence, in which little is learned" in section["text"]
+    told = section["tables"][0]["rows"]
     assert [row[:2] for row in told] == [["sequences", 1], ["batch", 1], ["steps", 3], ["rate", "0.0002"]]
 
 
@@ -212,7 +214,12 @@ class TestDial:
         derived = derive(PretrainConfig(minutes=minutes), 4096, available, measure)
         tokens = derived.steps * derived.batch * 512
         took = tokens * token_seconds(derived.model) / 60
-        assert "time" in {what for what, *_ in derived.reasons}
+        (told,) = (why for what, _, why in derived.reasons if what == "time")
+        assert ("more data would use" in told) == (took < 0.9 * minutes)
+        if available == 10**6 and minutes > 10:  # a parameter for each token that is seen, and no larger
+            assert count_parameters(derived.model) == pytest.approx(4e6, rel=0.15)
+            assert tokens == pytest.approx(4e6, rel=0.01)
+            return
         all_of_little = available == 10**6 and tokens > 3.95e6
         assert took < 1.03 * minutes and (took > 0.97 * minutes or (all_of_little and took > 0.8 * minutes))
 

@@ -93,7 +93,7 @@ def _measure(config: "ModelConfig", *others: Any) -> Any:
     if is_measured(config, *others):
         return measured_speed(config, *others)
     console, size = Console(stderr=True, emoji=False), short(count_parameters(config))
-    console.print(f"measuring this machine on a model of {size} parameters, about 10 s, once", highlight=False)
+    console.print(f"measuring this machine on a model of {size} parameters, for some seconds", highlight=False)
     with stage_progress(console, size) as progress:
         return measured_speed(config, *others, progress=progress)
 

@@ -10,6 +10,7 @@ from lmworks.train.planning.hyperparameters import RULES
 from lmworks.train.planning.layout import Layout
 from lmworks.train.planning.plan import Measure, Plan, PlanConfig, make_plan
 from lmworks.train.planning.quantities import readable_hours, short
+from lmworks.train.planning.scaling_laws import training_flops
 from lmworks.train.planning.shape import TooFewParametersError, explain_shape, smallest_parameters
 
 RULE = "deepseek"  # of `hyperparameters.RULES`: the one whose rate and batch both follow from the operations
@@ -38,30 +39,24 @@ def derive(config: PretrainConfig, vocabulary: int, available: int, measure: Mea
     ValueError or LookupError as `make_plan`, for dials that contradict each other.
     """
     plan = _plan(config, vocabulary, config.tokens, measure)
-    reasons = []
-    if plan.speed is not None and config.minutes is not None:
-        reasons.append(("speed", f"{plan.speed.rate / 1e9:,.0f} GFLOP/s", plan.speed.source))
-    tokens, most_tokens = _tokens_in_time(config, plan), EPOCHS * available
+    reasons, tokens, most_tokens = [], plan.allocation.tokens, float(EPOCHS * available)
     if tokens > most_tokens and config.tokens is None:
         reasons.append(
             ("tokens wanted", short(tokens), f"by the law of {plan.request.law}; there are {short(available)}")
         )
-        tokens = float(most_tokens)
-        if config.minutes is not None and config.parameters is None:  # what the data cannot take, a larger model can
-            plan = _plan(config, vocabulary, tokens, measure)
-            if (least := _tokens_in_time(config, plan)) > tokens / _FULL:
-                plan = _plan(
-                    replace(config, parameters=_next_size(config, vocabulary, plan)), vocabulary, None, measure
-                )
-                least = _tokens_in_time(config, plan)
-            tokens = min(tokens, least)
+        tokens = most_tokens
+        if config.minutes is not None and config.parameters is None:
+            plan, tokens = _larger(config, vocabulary, plan, tokens, measure)
+    if plan.speed is not None and config.minutes is not None:
+        reasons.insert(0, ("speed", f"{plan.speed.rate / 1e9:,.0f} GFLOP/s", plan.speed.source))
     shape = explain_shape(plan.allocation.parameters, config.family, vocabulary, config.length)
     reasons += [*shape.reasons]
     limit = "as given" if config.tokens else f"at most {EPOCHS} times"
     reasons.append(("tokens", short(tokens), f"{tokens / available:.2f} times the data, {limit}"))
     if plan.duration is not None and config.minutes is not None:
         hours = plan.duration.hours * tokens / plan.allocation.tokens
-        reasons.append(("time", readable_hours(hours), "operations of all tokens, at the speed above"))
+        unused = "" if hours > _FULL * config.minutes / 60 else "; more data would use the rest of the minutes"
+        reasons.append(("time", readable_hours(hours), f"operations of all tokens, at the speed above{unused}"))
     parts = sizes_of_parts(shape.config)
     inner = count_parameters(shape.config) - sum(parts[part].total for part in ("embedding", "head") if part in parts)
     advice = RULES[RULE].suggest(inner, tokens)
@@ -84,12 +79,22 @@ def derive(config: PretrainConfig, vocabulary: int, available: int, measure: Mea
     return Derived(shape.config, batch, steps, rate, warmup, tuple(reasons))
 
 
-def _tokens_in_time(config: PretrainConfig, plan: Plan) -> float:
-    """Those of the plan; where minutes are given and tokens are not, those that its model takes the minutes for: models
-    come in steps, and none may take them for exactly the plan's."""
-    if config.minutes is None or config.tokens is not None or plan.duration is None:
-        return plan.allocation.tokens
-    return plan.allocation.tokens * config.minutes / (60 * plan.duration.hours)
+def _larger(
+    config: PretrainConfig, vocabulary: int, plan: Plan, tokens: float, measure: Measure | None
+) -> tuple[Plan, float]:
+    """The plan of a larger model for these tokens, which are fewer than `plan` wants, and how many the minutes buy it.
+    It has at most a parameter for each token: one that is larger still would learn the texts by heart."""
+    assert config.minutes is not None and plan.speed is not None
+    most, seconds = round(max(tokens, count_parameters(plan.config))), 60 * config.minutes
+    if training_flops(most, tokens) < _FULL * seconds * plan.speed.rate:
+        return _plan(replace(config, minutes=None, parameters=most), vocabulary, tokens, measure), tokens
+    plan = _plan(config, vocabulary, tokens, measure)
+    assert plan.duration is not None
+    affordable = tokens * seconds / (3600 * plan.duration.hours)  # none may take the minutes for exactly these tokens
+    if affordable > tokens / _FULL:
+        plan = _plan(replace(config, parameters=_next_size(config, vocabulary, plan)), vocabulary, None, measure)
+        affordable = plan.allocation.tokens
+    return plan, min(tokens, affordable)
 
 
 def _next_size(config: PretrainConfig, vocabulary: int, plan: Plan) -> int:
@@ -109,7 +114,7 @@ def _rate(config: PretrainConfig, advised: float) -> tuple[float, str]:
     if optimizer.rate != type(optimizer)().rate:
         return optimizer.rate, "the optimizer's, as given"
     if isinstance(optimizer, AdamW | Muon):
-        return advised, f"{RULES[RULE].source}; at most what it is for the smallest run of its fit"
+        return advised, f"{RULES[RULE].source}; held at that of the smallest run the rule was fitted on"
     return optimizer.rate, f"what {optimizer.kind} has by default: the rule for rates is Adam's"
 
 

@@ -242,6 +242,15 @@ def test_a_measurement_without_ends_is_not_kept(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_measurement_that_was_disturbed_is_made_again_when_the_machine_is_faster(tmp_path, monkeypatch):
+    disturbed, quiet = [0.1] * 7 + [10.0, 10.5] * 3 + [0.1], [0.1] * 7 + [1.0, 1.5] * 3 + [0.1]
+    durations = iter([*disturbed, 1.0, *quiet, 1.0, 30.0])  # a look at one block before each measurement but the first
+    monkeypatch.setattr(measuring.Passes, "fastest", lambda self, work, seconds=0.5: next(durations))
+    found = [calibrate(TINY, 2, 64, folder=tmp_path) for _ in range(4)]
+    assert [each.ends for each in found] == [pytest.approx(9.5), *[pytest.approx(0.5)] * 3]
+    assert list(durations) == []
+
+
 @pytest.mark.slow
 def test_a_real_measurement_is_of_the_order_of_a_real_step(tmp_path):
     """An order of magnitude: what else runs on the machine decides the rest."""

@@ -13,10 +13,10 @@ from lmworks.config import from_mapping
 from lmworks.model.config import ModelConfig
 from lmworks.progress import Report, no_report
 from lmworks.train.planning.layout import Layout
-from lmworks.train.planning.measuring import Calibration, Dtype, measure
+from lmworks.train.planning.measuring import Calibration, Dtype, is_beaten, measure
 from lmworks.train.planning.plan import Speed
 
-_VERSION = 3  # of what is measured: an older measurement is made again
+_VERSION = 4  # of what is measured: an older measurement is made again
 
 
 def calibrate(
@@ -29,7 +29,8 @@ def calibrate(
     progress: Report = no_report,
 ) -> Calibration:
     """Measured on this machine, or what was measured for the same shape before and kept in `folder` (default:
-    `$LMWORKS_HOME/calibrations`, `~/.cache/lmworks/calibrations`). Takes about ten seconds.
+    `$LMWORKS_HOME/calibrations`, `~/.cache/lmworks/calibrations`). Takes about five seconds; what was kept is tried for
+    a moment, and measured anew where this machine is much faster now: something ran beside it then.
 
     `sequences` × `length` (default: what the model was made for) is the micro-batch; where a step of that would be
     long, fewer tokens are measured, and `Calibration` says how many. What another program disturbed so much that
@@ -38,7 +39,8 @@ def calibrate(
     """
     if len(config.stacks) != 1:
         raise ValueError("an encoder–decoder cannot be measured like this: plan with a device and a utilisation")
-    if (kept := kept_calibration(config, sequences, length, dtype, device, folder)) is not None:
+    kept = kept_calibration(config, sequences, length, dtype, device, folder)
+    if kept is not None and not is_beaten(kept, config, dtype, device):
         return kept
     measured = measure(config, sequences, length or config.context_length, dtype, device, progress)
     if not _clipped(measured):

@@ -25,11 +25,12 @@ from lmworks.train.objectives.objective import predict_tokens
 from lmworks.train.planning.compute import train_flops_per_token
 from lmworks.train.weights import Weights
 
-_STEP_SECONDS = 2.0  # a step that would take longer is measured on fewer tokens
-_SECONDS = 0.5  # of each measurement
-_LEAST_PASSES = 3
+_STEP_SECONDS = 1.0  # a step that would take longer is measured on fewer tokens
+_SECONDS = 0.3  # of each measurement
+_LEAST_PASSES = 2
 _ROUNDS, _MOST_ROUNDS = 3, 12  # more than the first where something else runs beside it
 _LEAST_TOKENS = 64
+_BEATEN = 0.7  # of the time that was measured: clocks vary by less
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -92,6 +93,14 @@ def measure(
     in_products = 6.0 * sequences * length * layers * sum(inputs * outputs for inputs, outputs in _shapes(config))
     share = in_products / products / seconds
     return Calibration(sequences, length, layers, block, ends, update, products, share, flops / seconds, method)
+
+
+def is_beaten(kept: Calibration, config: ModelConfig, dtype: Dtype, device: str) -> bool:
+    """Whether one block now takes so much less time that something must have run beside the kept measurement."""
+    model = _shallow(config, 1, getattr(torch, dtype), device)
+    ids = torch.randint(config.embedding.vocabulary, (kept.sequences, kept.length), device=device)
+    seconds = Passes(device, no_report).fastest(lambda: _step(model, ids), _SECONDS / 2)
+    return seconds < _BEATEN * (kept.ends + kept.block)
 
 
 def _ends_and_block(

@@ -30,9 +30,10 @@ from lmworks.train.planning.scaling_laws import (
 from lmworks.train.planning.shape import FAMILIES, Shape, TooFewParametersError, explain_shape, smallest_parameters
 
 THIS_MACHINE = "this"
-_FIRST_GUESS = 10e6  # parameters of the model that is measured before any other is known
+_FIRST_RATE = 1e11  # operations a second, of which the first model is guessed
+_FIRST_GUESS = 10e6  # parameters, at most, of the first model
 _LEAST_SLOPE = 0.2  # of time over budget, both logarithms: measurements of one model may differ more than two models
-_ROUNDS, _CLOSE = 3, 0.05  # of budget → model → speed → time, or until the time is so close to that asked for
+_ROUNDS, _CLOSE = 3, 0.15  # of budget → model → speed → time, or until the time is so close to that asked for
 
 
 @dataclass(frozen=True)
@@ -148,16 +149,28 @@ def make_plan(request: PlanConfig, measure: Measure | None = None) -> Plan:
     shape = None if fixed is not None else _shape(request, allocation.parameters)
     config = fixed if shape is None else shape.config
     assert config is not None
-    if allocation.loss is not None and allocation.loss > worst_loss(config):
-        allocation = replace(allocation, loss=None)
     layout = replace(request.layout, length=min(request.layout.length, config.context_length))
     memory = expected_memory(config, layout, NUMBERS[request.numbers], request.optimizer)
     communication = communication_bytes(config, layout, NUMBERS[request.numbers], memory.rank)
     speed, unmeasured = _speed_or_why_not(request, config, layout, measure)
     duration = None if speed is None else run_duration(config, layout, allocation.tokens, speed, request.price)
+    if request.device_hours is not None and request.tokens is None and duration is not None:
+        # Models come in steps, and none may take the time for exactly what the law allots.
+        assert speed is not None
+        allocation = _stretched(allocation, law, request.device_hours / duration.device_hours)
+        duration = run_duration(config, layout, allocation.tokens, speed, request.price)
+    if allocation.loss is not None and allocation.loss > worst_loss(config):
+        allocation = replace(allocation, loss=None)
     return Plan(
         request, allocation, given, config, shape, layout, memory, communication, speed, unmeasured, duration
     )  # fmt: skip
+
+
+def _stretched(allocation: Allocation, law: Law, times: float) -> Allocation:
+    """As many times as many tokens for the same model."""
+    size, tokens = allocation.parameters, allocation.tokens * times
+    loss = None if allocation.loss is None or not isinstance(law, ParametricLaw) else law.loss(size, tokens)
+    return Allocation(size, tokens, training_flops(size, tokens), loss)
 
 
 def worst_loss(config: ModelConfig) -> float:
@@ -238,7 +251,7 @@ def _affordable_flops(
             raise ValueError(f"a run of given time needs a speed, and that of this machine is not known: {why_not}")
         return _device_seconds_per_token(config, layout, speed)
 
-    config = fixed or _shape(request, known["parameters"] or _first_guess(request)).config
+    config = fixed or _shape(request, known["parameters"] or _first_guess(request, law, known["tokens"])).config
     flops = training_flops(_counted(config, law), asked / token_seconds(config))
     if fixed is not None or known["parameters"] is not None:
         return flops
@@ -255,10 +268,12 @@ def _affordable_flops(
     return flops
 
 
-def _first_guess(request: PlanConfig) -> float:
-    """At least the smallest model's, which a large vocabulary makes larger than the guess."""
+def _first_guess(request: PlanConfig, law: Law, tokens: float | None) -> float:
+    """Parameters of the model that is measured before any other is known; a vocabulary makes the smallest one large."""
+    assert request.device_hours is not None
+    guess = allocate(law, flops=request.device_hours * 3600 * _FIRST_RATE, tokens=tokens).parameters
     least = smallest_parameters(request.model, request.vocabulary, request.layout.length)
-    return max(_FIRST_GUESS, least)
+    return min(max(guess, least), max(_FIRST_GUESS, least))
 
 
 def _speed_or_why_not(

@@ -87,3 +87,14 @@ def test_a_log_without_a_step_has_a_section_all_the_same(tmp_path):
     assert metrics == {}
     assert section.figures == ()
     assert section.tables[-1].rows == ((0, "the loss is nan at batch 0: skip"),)
+
+
+def test_a_report_tells_the_time_of_all_starts_of_a_run(tmp_path):
+    clocks = [("step", 10.0), ("step", 70.0), ("step", 5.0), ("step", 95.0)]  # killed after 70 s
+    lines = [
+        {"kind": kind, "step": number, "seconds": seconds, "loss": 1.0, "tokens_per_second": 1.0}
+        for number, (kind, seconds) in enumerate(clocks)
+    ]
+    (tmp_path / LOG).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    section, _ = curve_section(tmp_path / LOG)
+    assert ("time, with validations", "3 min") in section.tables[0].rows

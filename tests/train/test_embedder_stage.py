@@ -178,7 +178,7 @@ def test_too_few_pairs_are_told_of(workspace, tmp_path):
     settings = [f'pairs=["{tmp_path}/few.jsonl"]', f"base={workspace}/encoder", "pooling=mean"]
     outcome = run_alone("train.embedder", tmp_path / "out", [], [], [*settings, "held_out=0.001"])
     told = told_by(outcome)[0].text
-    assert "WARNING: 10 pairs make 1 step of training, in which little is learned: give more pairs" in told
+    assert "WARNING: 1 step of training on 10 pairs, in which little is learned: give more pairs" in told
     assert "WARNING: held_out=0.001 of 10 pairs are 0, and a validation takes two" in told
     outcome = run_alone("train.embedder", tmp_path / "half", [], [], [*settings, "held_out=0.5", "epochs=40"])
     assert "WARNING" in (told := told_by(outcome)[0].text) and "pairs fill one batch of validation" in told

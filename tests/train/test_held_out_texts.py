@@ -165,7 +165,7 @@ def test_averaged_weights_are_validated_and_the_run_is_not_disturbed(precision, 
 
 def test_an_average_is_what_the_report_tells_of(tmp_path):
     lines = [
-        {"kind": "step", "step": 1, "loss": 5.0, "tokens_per_second": 9.0},
+        {"kind": "step", "step": 1, "loss": 5.0, "tokens_per_second": 9.0, "seconds": 1.0},
         {"kind": "validation", "step": 1, "loss": 4.0, "loss_interval": [3.9, 4.1], "n": 7, "signature": "a"},
         {"kind": "average_validation", "step": 1, "loss": 3.0, "loss_interval": [2.9, 3.1], "n": 7, "signature": "a"},
     ]

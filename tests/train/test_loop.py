@@ -113,6 +113,31 @@ def test_a_run_goes_on_as_if_it_had_not_been_stopped(text_dataset, tmp_path):
     assert losses(tmp_path / "two") == losses(tmp_path / "one")
 
 
+def test_a_run_that_was_not_saved_says_that_it_begins_anew(text_dataset, tmp_path):
+    def stopped_at(progress_of):
+        class Killed(BaseException):
+            pass
+
+        def die(done, *_):
+            if done == progress_of:
+                raise Killed
+
+        run = run_of(tmp_path, text_dataset, loader={"steps": 6})
+        run.progress = die
+        with pytest.raises(Killed):
+            train(run)
+
+    stopped_at(4)
+    assert not any(line["kind"] == "event" for line in read_log(tmp_path / LOG))
+    told = []
+    again = run_of(tmp_path, text_dataset, loader={"steps": 6})
+    again.progress = lambda *report: told.append(report[-1])
+    train(again)
+    (event,) = (line for line in read_log(tmp_path / LOG) if line["kind"] == "event")
+    assert "begins anew" in event["text"] and event["step"] == 0 and told[0] == event["text"]
+    assert len(losses(tmp_path)) == 6
+
+
 def test_the_log_has_the_learning_rate(text_dataset, tmp_path):
     train(run_of(tmp_path, text_dataset, schedule=Linear(warmup=4, final=0.0)))
     rates = [line["rate"] for line in read_log(tmp_path / "log.jsonl")]

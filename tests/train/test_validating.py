@@ -133,7 +133,10 @@ def test_one_part_alone_is_told_without_an_interval(tmp_path):
         values.append(float(found.total.reason.split()[0]))
         told = _told(found)
         assert told == {"targets": sum(found.targets.values()), "unscored": found.total.reason}
-        lines = [{"kind": "step", "step": 1, "loss": 2.0, "tokens_per_second": 5.0}, {"kind": "validation", "step": 1}]
+        lines = [
+            {"kind": "step", "step": 1, "loss": 2.0, "tokens_per_second": 5.0, "seconds": 1.0},
+            {"kind": "validation", "step": 1},
+        ]
         lines[1] |= told
         (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
         section, metrics = curve_section(tmp_path / "log.jsonl")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Literal, NamedTuple, get_args
 
@@ -76,7 +77,9 @@ class WordVectors:
         found = None if self.ngrams is None else self.ngrams.vector(word)
         if found is None:
             part = "" if self.ngrams is None else ", nor is any of its n-grams"
-            raise KeyError(f"{word!r} is not among the {len(self):,} words{part}; look for another spelling")
+            near = get_close_matches(word.lower(), self.words, n=3)
+            advice = f"did you mean {', '.join(near)}?" if near else "look for another spelling"
+            raise KeyError(f"{word!r} is not among the {len(self):,} words{part}; {advice}")
         return found
 
     def similarity(self, first: str, second: str) -> float:

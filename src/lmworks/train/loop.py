@@ -13,7 +13,7 @@ from lmworks.train.guards import TrainingStoppedError
 from lmworks.train.interrupting import Interruption, interruptions
 from lmworks.train.noise_scale import multiple_for
 from lmworks.train.run import Position, Run
-from lmworks.train.run_log import NoLog, RunLog
+from lmworks.train.run_log import LOG, NoLog, RunLog
 from lmworks.train.schedules import multiplier
 from lmworks.train.stepping import StepGradients, compute_gradients
 from lmworks.train.validating import Validation
@@ -36,9 +36,14 @@ def _train(run: Run) -> Position:
     run.checkpoints.clear()
     if saved := run.checkpoints.steps():
         run.restore(saved[-1])
+    lost = not saved and (run.folder / LOG).exists()
     log = RunLog(run.folder, run.position.step) if run.ranks.first else NoLog()
     if saved:
         _tell_going_on(run, log)
+    elif lost:
+        told = "begins anew: what ran here before ended before it was saved (train.checkpoint says how often that is)"
+        log.write("event", 0, text=told)
+        run.progress(0, run.loader.steps, "batches", 0, told)
     clock = _Clock(run)
     try:
         with interruptions() as interruption:

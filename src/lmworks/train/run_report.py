@@ -1,15 +1,18 @@
 """What a run tells in a report: why it is what it is, how its loss fell, and what the model says."""
 
 import io
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from lmworks.progress import readable_duration
 from lmworks.report import Figure, Section, Table
 from lmworks.train.config import PretrainConfig
 from lmworks.train.dial import Derived
 from lmworks.train.held_out import TEMPERATURE
 from lmworks.train.run_log import read_log
 
+FEW_STEPS = 20  # fewer move a model hardly anywhere
 DIALS = ("minutes", "parameters", "tokens")
 
 
@@ -54,6 +57,7 @@ def _last_numbers(
         metrics |= {"loss": last["loss"], "tokens_per_second": round(last["tokens_per_second"])}
         rows.append(("loss of the last step", f"{last['loss']:.3f}"))
         rows.append(("tokens a second", f"{last['tokens_per_second']:,.0f}"))
+        rows.append(("time, with validations", readable_duration(_seconds(steps))))
         if "utilisation" in last:
             metrics["utilisation"] = last["utilisation"]
             rows.append(("of what matrix products reach here", f"{last['utilisation']:.0%}"))
@@ -74,6 +78,20 @@ def _last_numbers(
         else:
             metrics |= {"validation_n": last["n"], "validation_signature": last["signature"]}
     return metrics, tuple(rows)
+
+
+def _seconds(steps: list[dict[str, Any]]) -> float:
+    """Of all starts of the run, whose clocks begin at 0."""
+    clocks = [line["seconds"] for line in steps]
+    return clocks[-1] + sum(before for before, after in pairwise(clocks) if after < before)
+
+
+def doubt_of_steps(steps: int, of: str, remedies: str) -> list[str]:
+    """A warning where there are so few steps that a model hardly moves; nothing otherwise."""
+    if steps >= FEW_STEPS:
+        return []
+    made = f"{steps} {'step' if steps == 1 else 'steps'} of training on {of}"
+    return [f"WARNING: {made}, in which little is learned: give {remedies}."]
 
 
 def _samples(lines: list[dict[str, Any]]) -> Table:

@@ -19,12 +19,12 @@ from lmworks.train.dial import at_rate
 from lmworks.train.embedder_config import EmbedderConfig, Pooling
 from lmworks.train.objectives.contrastive import Contrastive
 from lmworks.train.run import Run
+from lmworks.train.run_report import doubt_of_steps
 from lmworks.train.stages import train_and_deliver
 from lmworks.train.validating import Validation, validate
 
 _MODEL = "model.safetensors"
 _VALIDATION_PAIRS = 1024  # at most
-_FEW_STEPS = 20  # fewer move a model hardly anywhere
 _LOSS = "The loss is that of finding each anchor's positive among all texts of its batch, in nats a pair."
 
 
@@ -70,12 +70,7 @@ def embedder(config: EmbedderConfig, context: StageContext) -> StageResult:
 
 def _doubts(config: EmbedderConfig, steps: int, batch: int, pairs: int, held_out: int) -> list[str]:
     """What a reader must know of a run on few pairs, and what to change."""
-    doubts = []
-    if steps < _FEW_STEPS:
-        doubts.append(
-            f"WARNING: {pairs} pairs make {steps} {'step' if steps == 1 else 'steps'} of training, in which little is "
-            "learned: give more pairs, more epochs or a smaller batch."
-        )
+    doubts = doubt_of_steps(steps, f"{pairs} pairs", "more pairs, more epochs or a smaller batch")
     if held_out < 2 and config.held_out:
         doubts.append(
             f"WARNING: held_out={config.held_out:g} of {pairs + held_out} pairs are {held_out}, and a validation takes "

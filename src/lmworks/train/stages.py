@@ -33,7 +33,7 @@ from lmworks.train.planning.layout import Layout
 from lmworks.train.planning.plan import Speed
 from lmworks.train.run import Run
 from lmworks.train.run_log import LOG
-from lmworks.train.run_report import curve_section, dial_section
+from lmworks.train.run_report import curve_section, dial_section, doubt_of_steps
 
 _DERIVED = "derived.json"
 _TOKENIZER = "tokenizer.json"
@@ -96,8 +96,10 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
         ("steps", steps, f"{config.epochs:g} times all sequences"),
         ("rate", f"{settings.optimizer.rate:g}", f"at its highest, of {settings.optimizer.kind}"),
     )
+    remedies = f"more dialogues or texts, more epochs than {config.epochs:g}, or a smaller batch"
+    doubts = " ".join(doubt_of_steps(steps, f"{sequences} {'sequence' if sequences == 1 else 'sequences'}", remedies))
     return replace(
-        result, sections=(Section("The run", "", (Table(("what", "value", "why"), rows),)), *result.sections)
+        result, sections=(Section("The run", doubts, (Table(("what", "value", "why"), rows),)), *result.sections)
     )
 
 

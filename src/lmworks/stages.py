@@ -78,7 +78,7 @@ STAGES: dict[str, Stage] = {
     "embeddings.words": Stage(
         run="lmworks.embeddings.stage:words",
         config="lmworks.embeddings.config:WordVectorsConfig",
-        version=3,
+        version=4,
         purpose="learn word vectors from documents by skip-gram or CBOW, with subwords if wanted",
         inputs=(_DOCUMENTS,),
         libraries=("numpy",),
@@ -86,7 +86,7 @@ STAGES: dict[str, Stage] = {
     "embeddings.glove": Stage(
         run="lmworks.embeddings.stage:glove",
         config="lmworks.embeddings.config:GloveConfig",
-        version=3,
+        version=4,
         purpose="learn word vectors from documents by GloVe",
         inputs=(_DOCUMENTS,),
         libraries=("numpy",),

@@ -30,7 +30,7 @@ from lmworks.config import from_mapping, to_mapping
 from lmworks.progress import Report
 from lmworks.train.interrupting import Interruption, interruptions
 from lmworks.train.parallel.config import ParallelConfig
-from lmworks.train.parallel.task import ANSWER, DEATH, ERRORS, Answer, Death, Task, resolve
+from lmworks.train.parallel.task import ANSWER, DEATH, ERRORS, Answer, Death, Task, resolve, trace_of
 
 RESTARTS = 3  # of all workers, when one died
 _POLL = 0.2  # seconds between two looks at whether the user interrupts
@@ -58,14 +58,15 @@ def carry_out(stage: str, config: Any, context: StageContext) -> StageResult:
 
 
 def _launch(task: Task, processes: int, progress: Report) -> StageResult:
-    path, told = task.folder / "task.json", ""
-    write_json(path, task)
+    file, told = task.folder / "task.json", ""
+    traces = [trace_of(task.folder, rank) for rank in range(processes)]
+    write_json(file, task)
     for restart in range(RESTARTS + 1):
-        for name in (ANSWER, DEATH):  # of an earlier start
-            (task.folder / name).unlink(missing_ok=True)
+        for path in (task.folder / ANSWER, task.folder / DEATH, *traces):  # of an earlier start
+            path.unlink(missing_ok=True)
         if restart:
             print(f"{told}. All are started again, {restart} of {RESTARTS} times", file=sys.stderr)
-        with interruptions() as interruption, _torchrun(path, processes) as process:
+        with interruptions() as interruption, _torchrun(file, processes) as process:
             for line in _lines(process, interruption, task.folder / ANSWER):
                 _pass_on(line, progress)
         answer = Answer.read(task.folder)
@@ -89,11 +90,13 @@ def _told(task: Task, processes: int, status: int) -> str:
     if death is None:
         what = f"the {processes} processes of the training ended with status {status}"
     elif death.signal is None:
-        what = f"process {death.rank} of {processes} of the training failed, as it wrote above"
+        trace = trace_of(task.folder, death.rank)
+        print(trace.read_text("utf-8") if trace.exists() else "", end="", file=sys.stderr)
+        what = f"rank {death.rank} of the training's {processes} processes failed, as written above"
     else:
         reason = ", as the system does where memory runs out" if death.signal == signal.SIGKILL else ""
         name = signal.Signals(death.signal).name
-        what = f"process {death.rank} of {processes} of the training was ended by {name}{reason}"
+        what = f"rank {death.rank} of the training's {processes} processes was ended by {name}{reason}"
     saved = sorted((Path(task.context["work"]) / "run" / "checkpoints").glob("step-*"))
     return f"{what}. The run can go on from {f'its last checkpoint, {saved[-1]}' if saved else 'its beginning'}"
 
@@ -103,7 +106,8 @@ def _torchrun(task: Path, processes: int) -> Iterator[subprocess.Popen[bytes]]:
     """In a session of its own: a Ctrl-C is for this process, which passes it on once."""
     command = [sys.executable, "-m", "lmworks.train.parallel.starting", str(task), str(processes)]
     threads = str(max((os.cpu_count() or 1) // processes, 1))
-    environment = {"OMP_NUM_THREADS": threads, **os.environ}
+    # What torchrun logs of a death is told in a sentence instead.
+    environment = {"OMP_NUM_THREADS": threads, "LOGLEVEL": "CRITICAL", **os.environ}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     process = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)  # type: ignore[call-overload]
     try:

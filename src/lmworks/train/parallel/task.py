@@ -97,6 +97,11 @@ class Death:
         return from_mapping(cls, json.loads(path.read_text("utf-8"))) if path.exists() else None
 
 
+def trace_of(folder: Path, rank: int) -> Path:
+    """Where a process of this rank leaves the trace of an error that ended it and that another try may not meet."""
+    return folder / f"trace-{rank}.txt"
+
+
 def resolve(name: str) -> Any:
     """From `module:name` to the thing itself."""
     module, _, attribute = name.partition(":")

@@ -8,12 +8,13 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from contextlib import suppress
 from pathlib import Path
 
 from lmworks.config import from_mapping
 from lmworks.progress import no_report
-from lmworks.train.parallel.task import Answer, Task
+from lmworks.train.parallel.task import Answer, Task, trace_of
 
 
 def work(path: Path) -> int:
@@ -28,8 +29,10 @@ def work(path: Path) -> int:
         answer = Answer(told=str(stopped) if isinstance(stopped, KeyboardInterrupt) else "")
     except Exception as error:
         if (found := Answer.of_error(error)) is None:
-            raise
-        found.write(task.folder)  # whoever of them met it
+            # Not told here: where one process was killed, the others fail as well, for no reason of theirs.
+            trace_of(task.folder, int(os.environ["RANK"])).write_text(traceback.format_exc(), "utf-8")
+        else:
+            found.write(task.folder)  # whoever of them met it
         return 1
     if first and Answer.read(task.folder) is None:  # or it was told to end because of the error that stands there
         answer.write(task.folder)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from sklearn.decomposition import PCA
 
 from lmworks.embeddings.mapping import draw_map, principal_components, project, write_picture
@@ -45,6 +46,25 @@ def test_a_picture_is_the_same_for_the_same_words(tmp_path, suffix):
     if suffix == ".svg":
         text = content.decode()
         assert all(word in text for word in ("king", "$x_1$", "&lt;b&gt;", "royal"))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_words_hide_no_other_and_stay_in_the_frame(seed):
+    generator = np.random.default_rng(seed)
+    words = ["ironpython"[: 3 + number % 8] + str(number) for number in range(36)]
+    points = np.concatenate([generator.normal(centre, 0.2, (12, 2)) for centre in ((0, 0), (1, 1), (0.1, 0))])
+    figure = draw_map(points, words, dict.fromkeys(words, words[0]))
+    renderer, (axes,) = figure.canvas.get_renderer(), figure.axes
+    figure.draw_without_rendering()
+    frame, labels = axes.get_window_extent(renderer), axes.texts
+    # The line to its point is no part of a word.
+    boxes = [Text.get_window_extent(label, renderer) for label in labels]
+    assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1 for box in boxes)
+    hidden = [(a, b) for a in range(36) for b in range(a) if boxes[a].overlaps(boxes[b])]
+    assert len(hidden) <= 1, hidden  # with nothing done it is dozens
+    assert [label.get_text() for label in labels if label.get_weight() == "bold"] == [words[0]]
+    (points_drawn,) = (child.get_offsets() for child in axes.collections)
+    np.testing.assert_array_equal(points_drawn, points)  # labels move, points do not
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path):

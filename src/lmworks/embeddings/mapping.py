@@ -49,7 +49,9 @@ def principal_components(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_map(points: np.ndarray, words: Sequence[str], groups: Mapping[str, str] | None = None, title: str = "") -> Any:
-    """A figure of matplotlib with each word beside its point; `groups` gives a word the name of its colour."""
+    """A figure of matplotlib with each word beside its point, where there is room. `groups` gives a word the name of
+    its colour; a word that is such a name stands out."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 7), layout="constrained")
@@ -58,15 +60,69 @@ def draw_map(points: np.ndarray, words: Sequence[str], groups: Mapping[str, str]
     for name in dict.fromkeys(names):
         chosen = np.array([each == name for each in names])
         axes.scatter(points[chosen, 0], points[chosen, 1], s=14, label=name or "other words")
-    for (x, y), word in zip(points.tolist(), words, strict=True):
-        axes.annotate(word, (x, y), xytext=(3, 2), textcoords="offset points", fontsize=8)
+    line = {"arrowstyle": "-", "linewidth": 0.5, "color": "#a0a3b0", "shrinkA": 0, "shrinkB": 2}
+    labels = []
+    for point, word in zip(points.tolist(), words, strict=True):
+        weight = "bold" if word in (groups or {}).values() else "normal"
+        labels.append(
+            axes.annotate(
+                word, point, xytext=(0, 0), textcoords="offset points", fontsize=8, weight=weight, arrowprops=line
+            )
+        )
+    axes.margins(0.08)
     if groups:
         axes.legend(frameon=False)
     axes.set_title(title, loc="left", fontsize=10)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_color("#e0e1e6")
+    FigureCanvasAgg(figure)  # which knows how large a word is
+    _place(axes, labels)
     return figure
+
+
+def _place(axes: Any, labels: Sequence[Any]) -> None:
+    """Moves each label to where it hides least of the points and of the labels before it, and leaves the axes least:
+    beside its point, above, below, and a line's length away."""
+    figure = axes.figure
+    figure.draw_without_rendering()  # after this, the layout stays as it is
+    figure.set_layout_engine("none")
+    renderer = figure.canvas.get_renderer()
+    scale = figure.dpi / 72  # pixels of a typographic point
+    points = axes.transData.transform([label.xy for label in labels])
+    frame = axes.get_window_extent(renderer).extents
+    taken = np.concatenate([points - 2 * scale, points + 2 * scale], axis=1)  # (n, 4): left, lower, right, upper
+    for label in labels:
+        width, height = label.get_window_extent(renderer).size
+        point = axes.transData.transform(label.xy)
+        corners = np.array([_corner(place, width, height, scale) for place in _PLACES])
+        boxes = np.concatenate([point + corners, point + corners + (width, height)], axis=1)
+        inside = _overlaps(boxes, frame[None])[:, 0]
+        costs = _overlaps(boxes, taken).sum(axis=1) + 10 * (width * height - inside)
+        best = int(costs.argmin())  # the first of equals, the nearest
+        label.set_position(tuple(corners[best] / scale))
+        taken = np.concatenate([taken, boxes[best : best + 1]])
+
+
+# (distance in typographic points, direction to the right, direction up)
+_PLACES = [
+    (far, x, y)
+    for far in (3, 14, 28)
+    for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
+]
+
+
+def _corner(place: tuple[int, int, int], width: float, height: float, scale: float) -> np.ndarray:
+    """Of a label's box, the lower left corner as seen from its point, in pixels."""
+    far, x, y = place
+    return np.array([far * scale * x + (x - 1) / 2 * width, far * scale * y + (y - 1) / 2 * height])
+
+
+def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(n, 4) and (m, 4) → (n, m) areas that each shares with each."""
+    lower = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    upper = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    return np.clip(upper - lower, 0, None).prod(axis=2)
 
 
 def write_picture(figure: Any, path: Path) -> None:

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).with_name("guard")))
 
 import loopback
 import torch
+from hypothesis import settings
 from tokenizers import pre_tokenizers
 
 from hashing_encoder import HashingEncoder, make_document
@@ -31,6 +32,8 @@ from lmworks.tokenizer.byte_level import CONTROL, byte_level_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 torch.set_num_threads(2)
+settings.register_profile("lmworks", deadline=None)  # two processes test at a time, and a busy machine proves nothing
+settings.load_profile("lmworks")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -193,17 +193,28 @@ def test_errors_that_come_again_are_told(error, tmp_path):
     assert answer.error in ("ValueError", "OSError", "TrainingStoppedError", "LookupError")
 
 
-def test_a_stop_leaves_the_error_that_it_follows(inputs, tmp_path, monkeypatch):
+@pytest.fixture
+def raising(inputs, tmp_path, monkeypatch):
+    """A task whose stage raises this error in the worker of this rank."""
+
+    def make(rank: int, error: BaseException) -> Task:
+        task = Task.of(STAGE, config_of(), context_of(inputs, tmp_path))
+        task.folder.mkdir(parents=True)
+        (task.folder / "task.json").write_text(json.dumps(to_mapping(task)))
+
+        def carry_out(*_) -> None:
+            raise error
+
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setattr(Task, "carry_out", carry_out)
+        return task
+
+    return make
+
+
+def test_a_stop_leaves_the_error_that_it_follows(raising):
     """The first process is told to end when another failed, and both leave an answer in the same place."""
-    task = Task.of(STAGE, config_of(), context_of(inputs, tmp_path))
-    task.folder.mkdir(parents=True)
-    (task.folder / "task.json").write_text(json.dumps(to_mapping(task)))
-    monkeypatch.setenv("RANK", "0")
-
-    def stopped(*_) -> None:
-        raise KeyboardInterrupt("saved")
-
-    monkeypatch.setattr(Task, "carry_out", stopped)
+    task = raising(0, KeyboardInterrupt("saved"))
     assert worker.work(task.folder / "task.json") == 0
     assert Answer.read(task.folder) == Answer(told="saved")
     error = Answer(error="ValueError", told="what the user must read")
@@ -212,16 +223,8 @@ def test_a_stop_leaves_the_error_that_it_follows(inputs, tmp_path, monkeypatch):
     assert Answer.read(task.folder) == error
 
 
-def test_an_error_that_may_not_come_again_leaves_its_trace(inputs, tmp_path, monkeypatch, capsys):
-    task = Task.of(STAGE, config_of(), context_of(inputs, tmp_path))
-    task.folder.mkdir(parents=True)
-    (task.folder / "task.json").write_text(json.dumps(to_mapping(task)))
-    monkeypatch.setenv("RANK", "1")
-
-    def broken(*_) -> None:
-        raise RuntimeError("connection closed by peer")
-
-    monkeypatch.setattr(Task, "carry_out", broken)
+def test_an_error_that_may_not_come_again_leaves_its_trace(raising, capsys):
+    task = raising(1, RuntimeError("connection closed by peer"))
     assert worker.work(task.folder / "task.json") == 1
     assert Answer.read(task.folder) is None and capsys.readouterr().err == ""
     assert trace_of(task.folder, 1).read_text().endswith("RuntimeError: connection closed by peer\n")

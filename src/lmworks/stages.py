@@ -65,7 +65,7 @@ STAGES: dict[str, Stage] = {
     "data.tokenize": Stage(
         run="lmworks.model.stage_tokenize:tokenize",
         config="lmworks.data.config:TokenizeConfig",
-        version=4,
+        version=5,
         purpose="write documents, or conversations, as token shards",
         inputs=(
             f"{_DOCUMENTS}; none where conversations are set",
@@ -94,7 +94,7 @@ STAGES: dict[str, Stage] = {
     "train.pretrain": Stage(
         run="lmworks.train.stages:pretrain",
         config="lmworks.train.config:PretrainConfig",
-        version=4,
+        version=5,
         purpose="train a new language model on token shards, from one dial: minutes, parameters or tokens",
         inputs=(
             "token shards, which data.tokenize makes; those of the held-out part are validated on",
@@ -107,7 +107,7 @@ STAGES: dict[str, Stage] = {
     "train.finetune": Stage(
         run="lmworks.train.stages:finetune",
         config="lmworks.train.config:FinetuneConfig",
-        version=4,
+        version=5,
         purpose="go on training a checkpoint on other token shards, such as conversations",
         inputs=(
             "token shards of its vocabulary, which data.tokenize makes",
@@ -120,7 +120,7 @@ STAGES: dict[str, Stage] = {
     "train.sweep": Stage(
         run="lmworks.train.sweeping.stage:sweep",
         config="lmworks.train.sweeping.config:SweepConfig",
-        version=3,
+        version=4,
         purpose="train models of several sizes on several numbers of tokens, and fit the scaling law of this text",
         inputs=(
             "token shards, which data.tokenize makes, and those of the held-out part",
@@ -133,7 +133,7 @@ STAGES: dict[str, Stage] = {
     "train.embedder": Stage(
         run="lmworks.train.stage_embedder:embedder",
         config="lmworks.train.embedder_config:EmbedderConfig",
-        version=3,
+        version=4,
         purpose="go on training a checkpoint as an embedding model, on pairs of texts that belong together",
         inputs=("a checkpoint, which train.pretrain or train.finetune makes; none where base is set",),
         libraries=("gguf", "numpy", "tokenizers", "torch"),

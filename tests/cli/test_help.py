@@ -61,3 +61,9 @@ def test_every_sentence_about_a_setting_is_shown(path):
     for config in DESCRIBED[path]:
         for name, (default, sentence) in described(config).items():
             assert letters(f"{name}={default}: {sentence}") in output
+
+
+def test_a_verb_of_other_tools_is_told_what_it_is_here():
+    found = CliRunner().invoke(app, ["train", "--minutes", "5"])
+    assert found.exit_code == 2
+    assert "lmworks stage train.pretrain" in " ".join(found.output.replace("│", " ").split())

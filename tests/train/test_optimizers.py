@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from lmworks.model.presets import gopher
+from lmworks.model.transformer import Transformer
 from lmworks.train.config import AdamW, Muon, Sgd
 from lmworks.train.optimizers import lion, muon
 from lmworks.train.optimizers.building import build_optimizers
@@ -77,6 +79,17 @@ def test_muon_takes_the_matrices_of_blocks():
     taken = [[id(weight) for group in each.param_groups for weight in group["params"]] for each in (mine, rest)]
     assert taken[0] == [id(given["decoder.blocks.0.attention.query.weight"])]
     assert sorted(taken[0] + taken[1]) == sorted(map(id, given.values()))
+
+
+def test_muon_leaves_tables_of_positions_to_the_rest():
+    """They stand in blocks and are matrices, and no vector is ever multiplied with one as a linear map."""
+    named = dict(Transformer(gopher(11, 8, 1, 2, 16, context_length=4)).named_parameters())
+    tables = {name for name, weight in named.items() if name.endswith("_bias") and weight.dim() == 2}
+    mine, _ = build_optimizers(Muon(), named)
+    taken = {id(weight) for group in mine.param_groups for weight in group["params"]}
+    assert tables
+    assert {name for name, weight in named.items() if id(weight) in taken and name in tables} == set()
+    assert id(named["decoder.blocks.0.attention.relative.projection.weight"]) in taken
 
 
 @pytest.mark.parametrize(("names", "classes"), [(slice(1, 2), ["Muon"]), (slice(2, 4), ["AdamW"])])

@@ -2,12 +2,34 @@
 
 import os
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from lmworks.cli import asking, bench, building, log, model, planning, serving, sweeping, tokenizer, vectors
 
+_INSTEAD = {
+    "train": "training is a stage of a recipe: `lmworks build scratch`, or `lmworks stage train.pretrain`",
+    "pretrain": "training is a stage of a recipe: `lmworks build scratch`, or `lmworks stage train.pretrain`",
+    "finetune": "fine-tuning is a stage of a recipe: `lmworks stage train.finetune`",
+    "evaluate": "`lmworks build` evaluates what it builds, and `lmworks stage ground.evaluate` does it alone",
+    "chat": "`lmworks up` opens the page to chat on, `lmworks ask` answers one question",
+    "generate": "`lmworks ask` answers one question, `lmworks serve` is an API that generates",
+}
+
+
+class Verbs(TyperGroup):
+    """The verbs; a word that other tools have for one is told what it is here."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] in _INSTEAD:
+            ctx.fail(f"there is no verb {args[0]}: {_INSTEAD[args[0]]}")
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
+    cls=Verbs,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="markdown",

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from lmworks.model.config import ModelConfig
     from lmworks.train.planning.plan import Plan
 
+_A_MONTH = 720  # hours; what takes longer, nobody begins on one machine
+
 
 def plan(
     flops: Annotated[str | None, typer.Option(help="Operations to spend, such as 1e21.")] = None,
@@ -126,6 +128,15 @@ def _print_tables(made: "Plan") -> None:
         for line in rows:
             table.add_row(line.name, line.value, line.why)
         console.print(table, highlight=False, markup=False)
+    if made.request.device == "this" and made.duration is not None and made.duration.hours < _A_MONTH:
+        minutes = max(round(60 * made.duration.hours), 1)
+        console.print(
+            f"\nTo spend that time here: lmworks build scratch --set stages.pretrained.minutes={minutes}\n(it plans "
+            "again, for the vocabulary, the length and the texts of its recipe)",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _print_json(made: "Plan") -> None:

@@ -72,7 +72,7 @@ def write_documents(
         "empty_documents": int((dataset.lengths <= framing).sum()),
         "vocabulary": dataset.index.vocabulary,
     }
-    return _result(dataset, tokenizer, metrics, "documents", warning=_unlike(config, size, whole, "documents"))
+    return _result(config, dataset, tokenizer, metrics, "documents", warning=_unlike(config, size, whole, "documents"))
 
 
 def write_conversations(config: TokenizeConfig, context: StageContext, renderer: ChatRenderer) -> StageResult:
@@ -112,7 +112,7 @@ def write_conversations(config: TokenizeConfig, context: StageContext, renderer:
         "vocabulary": dataset.index.vocabulary,
     }
     warning = _unlike(config, total, len(hashes), "conversations")
-    return _result(dataset, tokenizer, metrics, "conversations", left_out, warning)
+    return _result(config, dataset, tokenizer, metrics, "conversations", left_out, warning)
 
 
 def belongs(text_hash: str, config: TokenizeConfig) -> bool:
@@ -175,6 +175,7 @@ def _write(
 
 
 def _result(
+    config: TokenizeConfig,
     dataset: TokenDataset,
     tokenizer: Tokenizer,
     metrics: dict[str, Any],
@@ -188,7 +189,8 @@ def _result(
     tables = [Table(("what", "count"), rows), _first(dataset, tokenizer, unit)]
     if reasons := Counter(item.reason for item in left_out for _ in range(item.count)):
         tables.append(Table(("left out because", "files"), tuple(reasons.most_common()), "Nothing is skipped silently"))
-    return StageResult(metrics=metrics, sections=(Section("Tokens", text, tuple(tables)),))
+    title = f"Tokens of {'held-out ' if config.part == 'held_out' else ''}{unit}"  # a build has several of these stages
+    return StageResult(metrics=metrics, sections=(Section(title, text, tuple(tables)),))
 
 
 def _first(dataset: TokenDataset, tokenizer: Tokenizer, unit: str) -> Table:

@@ -11,8 +11,6 @@ from lmworks.train.optimizers.adamw import AdamW
 from lmworks.train.optimizers.lion import Lion
 from lmworks.train.optimizers.muon import Muon, Whole, itself
 
-BLOCKS = ".blocks."  # in the name of a weight that Muon may take; embeddings and heads are matrices too
-
 
 def build_optimizers(
     config: configs.Optimizer, weights: Mapping[str, Tensor], whole: Whole = itself
@@ -32,12 +30,17 @@ def build_optimizers(
         case configs.Lion(rate, beta1, beta2, decay):
             return [Lion(_by_decay(weights.values(), decay), rate, (beta1, beta2), decay)]
         case configs.Muon(rate, momentum, steps, decay, rest):
-            matrices = {name: weight for name, weight in weights.items() if weight.dim() == 2 and BLOCKS in name}
+            matrices = {name: weight for name, weight in weights.items() if _is_projection(name, weight)}
             others = {name: weight for name, weight in weights.items() if name not in matrices}
             muon = [Muon(matrices.values(), rate, momentum, decay, steps, whole)] if matrices else []
             return muon + (build_optimizers(rest, others) if others else [])
         case unknown:
             assert_never(unknown)
+
+
+def _is_projection(name: str, weight: Tensor) -> bool:
+    """What Muon is for: a linear map inside of a block. Embeddings, heads and tables of positions are matrices too."""
+    return ".blocks." in name and name.endswith(".weight") and weight.dim() == 2
 
 
 def _by_decay(weights: Iterable[Tensor], decay: float) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ from lmworks.build import run_alone
 from lmworks.config import from_mapping
 from lmworks.data import Loader, LoaderConfig, SourceConfig
 from lmworks.model.checkpoint import assemble, load
-from lmworks.model.initialisation import PUBLISHED, initialise
+from lmworks.model.initialisation import by_fan_in, initialise
 from lmworks.model.transformer import Transformer
 from lmworks.records import Scored
 from lmworks.tokenizer.tokenizer import Tokenizer
@@ -80,7 +80,7 @@ def train_trainer(folder: Path, seconds: float, options: argparse.Namespace) -> 
     """Into `folder`/transformers/model, from the weights that lmworks began with."""
     derived = from_mapping(Derived, json.loads((folder / builds.DERIVED).read_text()))
     tokenizer = Tokenizer.load(folder / "vocabulary")
-    first = initialise(Transformer(derived.model), 0, scheme=PUBLISHED["llama"])
+    first = initialise(Transformer(derived.model), 0, scheme=by_fan_in)
     assemble(derived.model, first.state_dict(), tokenizer).save(folder / "first")
     given = {
         "model": folder / "first", "shards": folder / "tokens", "length": options.length, "batch": derived.batch,

@@ -78,7 +78,7 @@ STAGES: dict[str, Stage] = {
     "embeddings.words": Stage(
         run="lmworks.embeddings.stage:words",
         config="lmworks.embeddings.config:WordVectorsConfig",
-        version=4,
+        version=5,
         purpose="learn word vectors from documents by skip-gram or CBOW, with subwords if wanted",
         inputs=(_DOCUMENTS,),
         libraries=("numpy",),
@@ -86,7 +86,7 @@ STAGES: dict[str, Stage] = {
     "embeddings.glove": Stage(
         run="lmworks.embeddings.stage:glove",
         config="lmworks.embeddings.config:GloveConfig",
-        version=4,
+        version=5,
         purpose="learn word vectors from documents by GloVe",
         inputs=(_DOCUMENTS,),
         libraries=("numpy",),
@@ -143,7 +143,7 @@ STAGES: dict[str, Stage] = {
     "retrieve.index": Stage(
         run="lmworks.retrieve.stage:index",
         config="lmworks.retrieve.config:IndexConfig",
-        version=9,
+        version=10,
         purpose="cut documents into chunks; index them by embedding and by words",
         inputs=(_DOCUMENTS,),
         libraries=("markdown-it-py", "numpy", "tokenizers", "torch"),
@@ -161,7 +161,7 @@ STAGES: dict[str, Stage] = {
     "ground.calibrate": Stage(
         run="lmworks.ground.calibration:calibrate",
         config="lmworks.ground.config:CalibrationConfig",
-        version=10,
+        version=11,
         purpose="fit the confidence of answers, and the threshold below which to abstain, on the calibration split",
         inputs=(_INDEX, _QUESTIONS),
         libraries=("gguf", "numpy", "scikit-learn", "tokenizers", "torch"),
@@ -170,7 +170,7 @@ STAGES: dict[str, Stage] = {
     "ground.evaluate": Stage(
         run="lmworks.ground.evaluation:evaluate",
         config="lmworks.ground.config:EvaluationConfig",
-        version=10,
+        version=11,
         purpose="ask the test questions; score answers, citations and abstentions beside two baselines",
         inputs=(_INDEX, _QUESTIONS, "a calibration, which ground.calibrate makes"),
         libraries=("gguf", "numpy", "tokenizers", "torch"),

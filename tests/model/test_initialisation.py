@@ -1,7 +1,7 @@
 """The deviation of every kind of weight, and what it does to activations and gradients in 4 to 64 layers."""
 
 from dataclasses import replace
-from math import sqrt
+from math import log, sqrt
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditional
 
 from lmworks.model import config as c
 from lmworks.model import presets
-from lmworks.model.initialisation import PUBLISHED, initialise, normal, residual_scaled
+from lmworks.model.initialisation import PUBLISHED, by_fan_in, initialise, normal, residual_scaled
 from lmworks.model.transformer import Transformer
 
 WIDTH, HEADS, HEAD_DIM, HIDDEN, LAYERS = 128, 4, 16, 192, 3
@@ -205,6 +205,21 @@ def test_gpt2s_deviations_are_those_of_transformers():
         assert value == pytest.approx(torch.cat(found).std().item(), rel=6 / sqrt(2 * draws)), name
 
 
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("width", [64, 1024])
+def test_by_fan_in_a_new_model_guesses_all_tokens_alike_at_any_width(width, tied):
+    """Logits of variance 1 cost a loss of ln(vocabulary) + 1/2, whatever the width and the depth."""
+    block = c.Block(c.Attention(4, 4, width // 4), c.FeedForward(4 * width, "silu", True), c.Norm("rms", 1e-6), "pre")
+    stack = c.Stack((block,) * 6, True, c.Norm("rms", 1e-6))
+    config = c.ModelConfig(c.Embedding(301, width), None, stack, c.LanguageModelHead(tied=tied), 64)
+    model = initialise(Transformer(config), seed=0, scheme=by_fan_in)
+    ids = torch.randint(301, (4, 64), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        hidden = model.hidden(ids)
+        loss = F.cross_entropy(model.logits(hidden)[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).item()
+    assert abs(loss - (log(301) + 0.5)) < 0.1
+
+
 def test_every_preset_has_a_scheme():
     assert set(presets.__all__) == set(PUBLISHED)
 
@@ -267,7 +282,7 @@ def test_pre_norm_grows_with_the_square_root_of_depth():
 
 
 def test_scaled_residual_projections_keep_pre_norm_flat_at_any_depth():
-    for scheme in (residual_scaled(UNIT), PUBLISHED["gpt2"]):
+    for scheme in (residual_scaled(UNIT), by_fan_in, PUBLISHED["gpt2"]):
         ends = []
         for layers in (4, 16, 64):
             embedding, change, stream, gradient = by_layer(layers, "pre", scheme)

@@ -1,4 +1,4 @@
-"""Random weights for a new model, as each family published them.
+"""Random weights for a new model: as each family published them, or by their fan-in, which fits a model of any width.
 
 A scheme is a function from what a weight is for and its shape to the distribution that it is drawn from. Whatever the
 scheme, biases and attention sinks begin at zero and norms at one.
@@ -72,6 +72,19 @@ def residual_scaled(std: float) -> Scheme:
 def gpt2(weight: Weight) -> Draw:
     """`residual_scaled` with 0.02, and 0.01 for the positions as in the authors' code."""
     return Draw(0.01) if weight.role == "positions" else residual_scaled(0.02)(weight)
+
+
+def by_fan_in(weight: Weight) -> Draw:
+    """Normal with `fan_in ** -0.5`, which keeps the size of a vector through a projection (LeCun et al. 1998,
+    "Efficient BackProp", section 4.6), the last projection before each of N residual connections divided by sqrt(N) as
+    GPT-2's, and tables with `width ** -0.5`, so that a tied head's logits begin with the size of an untied one's.
+
+    A published 0.02 is this at a width of 2,500. In a narrow model it is several times less, and training stays long
+    where it knows the frequencies of tokens alone.
+    """
+    if weight.role in ("tokens", "positions", "token_types", "table"):
+        return Draw(weight.width**-0.5)
+    return residual_scaled(weight.fan_in**-0.5)(weight)
 
 
 def xavier(weight: Weight) -> Draw:

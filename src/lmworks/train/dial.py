@@ -114,7 +114,7 @@ def _rate(config: PretrainConfig, advised: float) -> tuple[float, str]:
     if optimizer.rate != type(optimizer)().rate:
         return optimizer.rate, "the optimizer's, as given"
     if isinstance(optimizer, AdamW | Muon):
-        return advised, f"{RULES[RULE].source}; held at that of the smallest run the rule was fitted on"
+        return advised, f"{RULES[RULE].source}; at most 0.005, where runs of minutes learn best"
     return optimizer.rate, f"what {optimizer.kind} has by default: the rule for rates is Adam's"
 
 

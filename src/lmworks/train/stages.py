@@ -16,7 +16,7 @@ from lmworks.data.token_dataset import INDEX, TokenDataset
 from lmworks.model.checkpoint import Checkpoint, assemble, load
 from lmworks.model.config import ModelConfig
 from lmworks.model.finding_tokenizers import find_tokenizer, locate_tokenizer, own_chat_template
-from lmworks.model.initialisation import PUBLISHED, initialise
+from lmworks.model.initialisation import by_fan_in, initialise
 from lmworks.model.locating import digest_of_model, located
 from lmworks.model.transformer import Transformer
 from lmworks.report import Section, Table
@@ -49,7 +49,7 @@ def pretrain(config: PretrainConfig, context: StageContext, derived: Derived | N
     shards, held_out = find_shards(context)
     tokenizer, template = find_vocabulary(config.tokenizer, context, shards)
     derived = derived or _derived(config, tokenizer, tokens_of(shards), context)
-    model = initialise(Transformer(derived.model), config.seed, scheme=PUBLISHED.get(config.family))
+    model = initialise(Transformer(derived.model), config.seed, scheme=by_fan_in)
     checkpoint = assemble(derived.model, model.state_dict(), tokenizer, template)
     loader = LoaderConfig(
         _sources(shards, config.weights),

@@ -36,14 +36,14 @@ def _porian(parameters: float, tokens: float) -> Suggestion:
     return Suggestion(3.7 * parameters**-0.36, 0.7576 * parameters**0.703)
 
 
-_DEEPSEEK_FROM = 1e17  # operations of the smallest runs that the rule was fitted to (section 3.1)
+_HIGHEST_RATE = 0.005  # `benchmarks/first_steps.py`
 
 
 def _deepseek(parameters: float, tokens: float) -> Suggestion:
-    """The learning rate stays below that of the smallest run of the fit. Prolonged to runs of minutes, the rule asks
-    for 0.007 to 0.01, at which models of a few million parameters learn little more than the frequencies of tokens."""
+    """Prolonged to runs of minutes, the rule asks for 0.005 to 0.01, where decoders with rotary positions do as well as
+    below, and those with learned positions worse: the learning rate stays below that."""
     flops = training_flops(parameters, tokens)
-    return Suggestion(0.3118 * max(flops, _DEEPSEEK_FROM) ** -0.1250, 0.2920 * flops**0.3271)
+    return Suggestion(min(0.3118 * flops**-0.1250, _HIGHEST_RATE), 0.2920 * flops**0.3271)
 
 
 RULES: dict[str, Rule] = {

@@ -4,8 +4,9 @@
 
 Classic books and Python's enhancement proposals, as in `objectives_on_text.py`; every 40th text is held out. Models of
 the shape that `train.pretrain` would choose for `--parameters`, on as many tokens, in batches of the size that its rule
-asks for, with AdamW, cosine and bfloat16. Only the scheme of the first weights and the peak rate differ: `published` is
-that of the family's authors, `by fan-in` that of `train.pretrain`. Nats are of all held-out texts, with 95 % intervals.
+gives for all parameters, with AdamW, cosine and bfloat16. Only the scheme of first weights and the peak rate differ:
+`published` is that of the family's authors, `by fan-in` that of `train.pretrain`. Nats are of all held-out texts, with
+95 % intervals.
 """
 
 import argparse

@@ -7,7 +7,8 @@ is held out. A byte-level BPE of 2,048 tokens is learnt from the others. Three s
 fan-in, are trained on them with Muon in bfloat16, each for the minutes given: GPT-2 on the next token, BERT on masked
 tokens (15 %, of which 80 % are hidden, 10 % replaced and 10 % kept), T5 on missing spans (15 %, three tokens long on
 average). BERT has rotary positions and its norms first, as ModernBERT (Warner et al. 2024): with learned positions
-and norms last it knew little but the frequencies after 2.5 million tokens, 5.7 nats where this one had 4.2 after 1.8.
+and norms last it knew little but the frequencies after 2.5 million tokens, 5.7 nats where this one had 4.2 after 1.8,
+both with BERT's first weights.
 T5 has rotary positions too, and its scores are divided by sqrt(head dimension), which T5 leaves to first weights of its
 queries: so small that a step of one size for all matrices is too large for them.
 

@@ -449,8 +449,10 @@ def test_a_share_that_is_not_the_one_asked_for_is_told(context, tmp_path):
     real = sizes[True] / sum(sizes.values())
     assert real > 0.4
     write_documents(context.inputs["documents"], several)
-    for part in ("training", "held_out"):
-        told = tokenize(TokenizeConfig(held_out=0.2, part=part), fresh(context, tmp_path, part)).sections[0].text
+    for part, title in (("training", "Tokens of documents"), ("held_out", "Tokens of held-out documents")):
+        (section,) = tokenize(TokenizeConfig(held_out=0.2, part=part), fresh(context, tmp_path, part)).sections
+        assert section.title == title
+        told = section.text
         assert f"WARNING: held_out=0.2 keeps {real:.1%} of the text from training" in told
         told = tokenize(TokenizeConfig(held_out=0.9, part=part), fresh(context, tmp_path, f"9{part}")).sections[0].text
         assert "WARNING" not in told

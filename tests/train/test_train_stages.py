@@ -63,6 +63,18 @@ def test_a_checkpoint_that_has_learnt_is_made(workspace):
     assert page.count("<svg") == 1 and "nats per token over" in page and "the model goes on" in page
 
 
+def test_a_new_model_begins_by_its_fan_in(workspace):
+    """A run whose rate is next to nothing delivers the weights that it began with."""
+    settings = [*SMALL, "tokens=2000", "rate=1e-12"]
+    run("train.pretrain", workspace / "begun", [workspace / "tokens", workspace / "vocabulary"], settings)
+    model = lmworks.load(workspace / "begun").model
+    width = model.config.embedding.width
+    block = model.decoder.blocks[0]
+    assert model.tokens.std().item() == pytest.approx(width**-0.5, rel=0.05)
+    assert block.attention.query.weight.std().item() == pytest.approx(width**-0.5, rel=0.05)
+    assert block.attention.output.weight.std().item() < 0.8 * width**-0.5
+
+
 def test_the_held_out_part_is_what_bits_per_byte_are_of(workspace):
     """Bits of the held-out targets over their bytes, computed here from the checkpoint and the texts themselves."""
     import torch

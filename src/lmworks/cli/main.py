@@ -14,7 +14,7 @@ _INSTEAD = {
     "pretrain": "training is a stage of a recipe: `lmworks build scratch`, or `lmworks stage train.pretrain`",
     "finetune": "fine-tuning is a stage of a recipe: `lmworks stage train.finetune`",
     "evaluate": "`lmworks build` evaluates what it builds, and `lmworks stage ground.evaluate` does it alone",
-    "chat": "`lmworks up` opens the page to chat on, `lmworks ask` answers one question",
+    "chat": "`lmworks up` serves a page to chat on, `lmworks ask` answers one question",
     "generate": "`lmworks ask` answers one question, `lmworks serve` is an API that generates",
 }
 

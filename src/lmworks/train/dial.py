@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from lmworks.model.config import ModelConfig
 from lmworks.model.counting import count_parameters, sizes_of_parts
 from lmworks.train.config import AdamW, Muon, Optimizer, PretrainConfig, Schedule
-from lmworks.train.planning.hyperparameters import RULES
+from lmworks.train.planning.hyperparameters import HIGHEST_RATE, RULES
 from lmworks.train.planning.layout import Layout
 from lmworks.train.planning.plan import Measure, Plan, PlanConfig, make_plan
 from lmworks.train.planning.quantities import readable_hours, short
@@ -114,7 +114,7 @@ def _rate(config: PretrainConfig, advised: float) -> tuple[float, str]:
     if optimizer.rate != type(optimizer)().rate:
         return optimizer.rate, "the optimizer's, as given"
     if isinstance(optimizer, AdamW | Muon):
-        return advised, f"{RULES[RULE].source}; at most 0.005, where runs of minutes learn best"
+        return advised, f"{RULES[RULE].source}; at most {HIGHEST_RATE:g}, where runs of minutes learn best"
     return optimizer.rate, f"what {optimizer.kind} has by default: the rule for rates is Adam's"
 
 

@@ -2,12 +2,14 @@
 
 import itertools
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
 
+from lmworks.cli.planning import _print_tables
 from lmworks.config import ConfigError, from_mapping
 from lmworks.model import presets
 from lmworks.model.counting import count_parameters
@@ -51,6 +53,15 @@ def test_one_number_gives_the_others_and_a_plan_of_all(given, asked):
     assert plan.memory.total == sum(plan.memory.parts.values())
     for title, lines in SECTIONS.items():
         assert all(line.value and line.why for line in lines(plan)), title
+
+
+def test_the_command_that_spends_the_time_is_told_where_anybody_would(capsys):
+    _print_tables(make_plan(PlanConfig(hours=24), hundred_teraflops))
+    (minutes,) = re.findall(r"lmworks build scratch --set stages.pretrained.minutes=(\d+)", capsys.readouterr().out)
+    assert int(minutes) == pytest.approx(24 * 60, rel=0.05)
+    for request in (PlanConfig(params=1e12), PlanConfig(hours=24, device="h100-80gb")):
+        _print_tables(make_plan(request, hundred_teraflops))
+        assert "stages.pretrained.minutes" not in capsys.readouterr().out
 
 
 def test_hours_buy_what_then_takes_those_hours():

@@ -1,5 +1,6 @@
 import copy
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from lmworks.model.attention import Memory
+from lmworks.model.blocks import Block
 from lmworks.model.cache import KVCache
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import bart, bert, llama, switch, t5, t5_v1_1, transformer
@@ -258,3 +260,28 @@ def test_what_fits_another_kind_of_model_is_refused():
             model.decode(SOURCE, Memory(torch.zeros(3, 12, 32).double()))
     with pytest.raises(ValueError, match="its own positions"):
         both.decode(TARGET, both.encode(SOURCE), cache=view, attention_mask=torch.ones_like(TARGET))
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("fresh_compiler")
+def test_more_layers_are_no_more_graphs():
+    """Compiled blocks share their graphs, and a compiler that is asked for too many gives up."""
+
+    made = []
+
+    def count(graph: torch.fx.GraphModule, inputs: list) -> Callable:
+        made.append(graph)
+        return graph.forward
+
+    def graphs(layers: int) -> int:
+        torch.compiler.reset()
+        made.clear()
+        model = initialise(Transformer(t5(97, 32, layers, 4, 48, head_dim=6)), seed=0, std=0.1).eval()
+        expected = model(SOURCE, TARGET)
+        for module in model.modules():
+            if isinstance(module, Block):
+                module.compile(backend=count)
+        torch.testing.assert_close(model(SOURCE, TARGET), expected)
+        return len(made)
+
+    assert graphs(5) == graphs(2) == 2  # a block of the encoder, and one of the decoder

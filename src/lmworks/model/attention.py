@@ -92,13 +92,15 @@ class Attention(nn.Module):
         query = self._split(self.query(hidden))
         if self.query_norm is not None:
             query = self.query_norm(query)
-        kept = None if torch.is_grad_enabled() else memory.projected.get(layer)
+        # Compiled code that kept them would be compiled again for every layer, and only one pass asks it.
+        keeps = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        kept = memory.projected.get(layer) if keeps else None
         if kept is not None:
             key, value = kept  # (batch, kv_heads, stored, head_dim) each
         else:
             key, value = self._split(self.key(memory.hidden)), self._split(self.value(memory.hidden))
             key = key if self.key_norm is None else self.key_norm(key)
-            if not torch.is_grad_enabled():
+            if keeps:
                 memory.projected[layer] = key, value
         return self._attend(query, key, value, memory.mask, None, causal=False)
 

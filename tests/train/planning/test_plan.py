@@ -281,6 +281,17 @@ def test_a_part_is_never_said_to_be_larger_than_the_whole(share, told, monkeypat
     assert told in source and "110%" not in source and "TFLOP/s" not in source
 
 
+@pytest.mark.parametrize(("numbers", "dtype"), [("mixed", "bfloat16"), ("bfloat16", "bfloat16"), ("float32",) * 2])
+def test_it_is_measured_in_what_a_run_computes_in(numbers, dtype, monkeypatch):
+    """As `train.pretrain` measures it: a plan's hours are then those of the run."""
+    found = Calibration(1, 64, 3, 1e-3, 1e-3, 1e-9, products=9e10, share=0.4, rate=1e11, method="1 × 64 tokens")
+    asked = []
+    monkeypatch.setattr(calibration, "calibrate", lambda *given, **_: asked.append(given) or found)
+    measured_speed(TINY, Layout(sequences=2, length=64), numbers)
+    ((config, sequences, length, found_dtype, device),) = asked
+    assert (config, sequences, length, found_dtype) == (TINY, 2, 64, dtype) and device in ("cpu", "cuda")
+
+
 def test_an_encoder_decoder_is_not_measured():
     from lmworks.model.presets.sizes import SIZES
 

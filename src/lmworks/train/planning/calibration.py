@@ -99,9 +99,8 @@ def is_measured(config: ModelConfig, layout: Layout, numbers: str) -> bool:
 
 
 def _here(numbers: str) -> tuple[str, Dtype]:
-    """The device of this machine, and what it computes in."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return device, "float32" if numbers == "float32" or device == "cpu" else "bfloat16"
+    """The device of this machine, and what a run computes in."""
+    return "cuda" if torch.cuda.is_available() else "cpu", "float32" if numbers == "float32" else "bfloat16"
 
 
 def _machine(device: str) -> list[str]:

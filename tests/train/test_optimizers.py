@@ -34,7 +34,7 @@ def test_newton_schulz_moves_singular_values_to_one(shape):
     left, _ = torch.linalg.qr(torch.randn(shape[0], min(shape), generator=generator))
     right, _ = torch.linalg.qr(torch.randn(shape[1], min(shape), generator=generator))
     values = torch.linspace(0.1, 1, min(shape))
-    result = muon.orthogonalise(left @ values.diag() @ right.T).float()
+    (result,) = muon.orthogonalise((left @ values.diag() @ right.T)[None]).float()
     assert result.shape == shape
     found = left.T @ result @ right
     assert found.diagonal().min() > 0.65
@@ -59,6 +59,25 @@ def test_muon_against_torch():
         first.step()
         second.step()
         torch.testing.assert_close(ours, theirs.detach(), atol=2e-3, rtol=0)  # bfloat16 inside of both
+
+
+@pytest.mark.parametrize("together", [1, 40, muon.TOGETHER])
+def test_muon_gives_a_matrix_what_it_gives_it_alone(together, monkeypatch):
+    """To the bit, whichever matrices are orthogonalised beside it."""
+    monkeypatch.setattr(muon, "TOGETHER", together)
+    generator = torch.Generator().manual_seed(3)
+    shapes = [(4, 6), (6, 4), (4, 6), (4, 6), (5, 5), (4, 6)]
+    beside = [torch.randn(shape, generator=generator) for shape in shapes]
+    alone = [weight.clone() for weight in beside]
+    optimizers = [muon.Muon([each], 0.02, 0.95, 0.1) for each in alone] + [muon.Muon(beside, 0.02, 0.95, 0.1)]
+    for _ in range(3):
+        for ours, theirs in zip(beside, alone, strict=True):
+            ours.grad = torch.randn(ours.shape, generator=generator)
+            theirs.grad = ours.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(beside, alone, strict=True))
+    assert not torch.equal(beside[0], beside[2])
 
 
 def weights():

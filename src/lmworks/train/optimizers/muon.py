@@ -2,8 +2,9 @@
 networks"), with weight decay and Adam's update size (Liu et al. 2025, "Muon is Scalable for LLM Training").
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,17 +14,24 @@ from torch import Tensor
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ADAMS_SIZE = 0.2  # root mean square of Adam's updates, Liu et al. 2025, section 2.2
 
+# Values of matrices of one shape that are orthogonalised together. Small products cost more to call than to compute, and
+# many large ones at a time leave the processor's caches.
+TOGETHER = 2**17
 
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """U Vᵀ of the singular value decomposition U S Vᵀ, nearly: (rows, columns) → the same shape, in bfloat16."""
+
+def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+    """U Vᵀ of each singular value decomposition U S Vᵀ, nearly: (count, rows, columns) → the same, in bfloat16.
+
+    What becomes of a matrix does not depend on those beside it, so that all divisions of a model learn alike.
+    """
     a, b, c = COEFFICIENTS
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.T if tall else matrix).bfloat16()
-    x = x / (x.norm() + 1e-7)  # singular values of at most 1
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = (matrices.mT if tall else matrices).bfloat16()
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)  # singular values of at most 1
     for _ in range(steps):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+        gram = torch.bmm(x, x.mT)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
 
 
 Place = tuple[slice, ...]
@@ -39,7 +47,8 @@ class Muon(torch.optim.Optimizer):
     """For matrices. w ← (1 - rate · decay) w - rate · 0.2 sqrt(max(rows, columns)) · orthogonalised momentum.
 
     A matrix that several processes hold in parts is orthogonalised whole: `whole(weight, values)` makes one of the
-    parts of all, and says which part this process has. One matrix is there at a time, and each process computes it.
+    parts of all, and says which part this process has. Some matrices are there at a time (`TOGETHER`), and each process
+    computes them.
     """
 
     def __init__(
@@ -57,17 +66,42 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
+            waiting: dict[torch.Size, list[_Turn]] = defaultdict(list)
             for weight in group["params"]:
-                gradient: Tensor | None = weight.grad
-                if gradient is None:
+                if weight.grad is None:
                     continue
-                state = self.state[weight]
-                if not state:
-                    state["momentum"] = torch.zeros_like(weight)
-                momentum = state["momentum"]
-                momentum.mul_(group["momentum"]).add_(gradient)
-                ahead = gradient.add(momentum, alpha=group["momentum"])  # Nesterov's
-                matrix, mine = self._whole(weight, ahead)
-                update = orthogonalise(matrix, group["steps"])[mine].to(weight.dtype)
-                size = ADAMS_SIZE * max(matrix.shape) ** 0.5
-                weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * size)
+                matrix, mine = self._whole(weight, self._ahead(weight, group["momentum"]))
+                alike = waiting[matrix.shape]
+                alike.append(_Turn(weight, matrix.bfloat16(), mine))
+                if len(alike) * matrix.numel() >= TOGETHER:
+                    _update(waiting.pop(matrix.shape), group)
+            for alike in waiting.values():
+                _update(alike, group)
+
+    def _ahead(self, weight: Tensor, decay: float) -> Tensor:
+        """Nesterov's momentum."""
+        state = self.state[weight]
+        if not state:
+            state["momentum"] = torch.zeros_like(weight)
+        momentum, gradient = state["momentum"], weight.grad
+        assert gradient is not None
+        momentum.mul_(decay).add_(gradient)
+        return gradient.add(momentum, alpha=decay)
+
+
+class _Turn(NamedTuple):
+    """Of a weight: its whole momentum, in the numbers that it is orthogonalised in, and the place of this process's
+    part in that."""
+
+    weight: Tensor
+    matrix: Tensor
+    mine: Place
+
+
+def _update(alike: Sequence[_Turn], group: Mapping[str, Any]) -> None:
+    """Of weights whose whole matrices have one shape."""
+    updates = orthogonalise(torch.stack([turn.matrix for turn in alike]), group["steps"])
+    for (weight, matrix, mine), update in zip(alike, updates, strict=True):
+        size = ADAMS_SIZE * max(matrix.shape) ** 0.5
+        weight.mul_(1 - group["lr"] * group["weight_decay"])
+        weight.add_(update[mine], alpha=-group["lr"] * size)

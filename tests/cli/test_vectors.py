@@ -91,6 +91,10 @@ def test_bad_input_is_refused_before_anything_is_done(tmp_path, monkeypatch, cap
 def test_nothing_is_overwritten(texts, monkeypatch, capsys):
     assert "exists already" in fails(monkeypatch, capsys, "train", str(texts), "--out", str(texts))
     assert (texts / "text.txt").exists()
+    picture = texts / "drawn.svg"
+    picture.write_text("<svg/>")
+    assert "exists already" in fails(monkeypatch, capsys, "map", "--vectors", "nowhere", "--out", str(picture))
+    assert picture.read_text() == "<svg/>"
 
 
 def test_help_teaches_every_setting():

@@ -33,7 +33,7 @@ def test_a_hostile_schema_costs_its_time_limit_and_nobody_elses(tiny_tokenizer):
     begun = time.monotonic()
     with pytest.raises(ConstraintError, match="could not be compiled"):
         compiler.compile(JsonSchema(json.dumps(HOSTILE)))
-    assert time.monotonic() - begun < 0.5  # it is remembered
+    assert time.monotonic() - begun < 1  # less than its own limit: it is remembered
     compiler.compile(Regex("c"))  # and the next one works
     compiler.close()
 

@@ -52,8 +52,7 @@ def train(
     from lmworks.report import print_sections
 
     trainer, config = _trainer(kind, overrides or [])
-    if out.exists():
-        raise FileExistsError(f"{out} exists already; choose a new name, or delete it first")
+    _check_new(out)
     console = new_console()
     left_out: list[LeftOut] = []
     with stage_progress(console, f"learning {kind}") as progress:
@@ -165,6 +164,7 @@ def map_(
 
     if out.suffix not in PICTURES:
         raise ValueError(f"--out must end in one of {', '.join(PICTURES)}, got {out.name}")
+    _check_new(out)
     _check_choice("projection", projection, PROJECTIONS)
     found = _open(vectors)
     groups = {word: word for word in words or []}
@@ -217,6 +217,11 @@ def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
     if value not in allowed:
         raise ValueError(unknown(name, value, allowed))
+
+
+def _check_new(out: Path) -> None:
+    if out.exists():
+        raise FileExistsError(f"{out} exists already; choose a new name, or delete it first")
 
 
 def _write(vectors: "WordVectors", out: Path) -> None:

@@ -191,6 +191,8 @@ def test_what_is_missing_is_named(workspace):
         run("train.pretrain", workspace / "x", [workspace / "tokens"], SMALL)
     with pytest.raises(ConfigError, match="turn one dial"):
         run("train.pretrain", workspace / "x", [workspace / "tokens", workspace / "vocabulary"], [])
+    with pytest.raises(ConfigError, match="leave one of them out"):
+        run("train.pretrain", workspace / "x", [], ["minutes=2", "parameters=100000", "tokens=1000"])
     with pytest.raises(ValueError, match="expected one checkpoint to go on from"):
         run("train.finetune", workspace / "x", [workspace / "tokens"], [])
 

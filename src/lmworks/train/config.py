@@ -366,8 +366,11 @@ class PretrainConfig:
         _within(2, 2**20, length=self.length)
         if self.family not in get_args(Family):
             raise ValueError(f"family must be one of {', '.join(get_args(Family))}, got {self.family!r}")
-        if self.minutes is None and self.parameters is None and self.tokens is None:
+        dials = sum(dial is not None for dial in (self.minutes, self.parameters, self.tokens))
+        if dials == 0:
             raise ValueError("turn one dial: set minutes (of training on this machine), parameters or tokens")
+        if dials == 3:
+            raise ValueError("two of minutes, parameters and tokens decide the third: leave one of them out")
         if self.minutes is not None and self.train.parallel.devices > 1:
             raise ValueError("minutes are measured on one process: with several, set parameters or tokens instead")
 

@@ -14,8 +14,8 @@ from torch import Tensor
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ADAMS_SIZE = 0.2  # root mean square of Adam's updates, Liu et al. 2025, section 2.2
 
-# Values of matrices of one shape that are orthogonalised together. Small products cost more to call than to compute, and
-# many large ones at a time leave the processor's caches.
+# Values of matrices of one shape that are orthogonalised together. Small products cost more to call than to compute,
+# and many large ones at a time leave the processor's caches.
 TOGETHER = 2**17
 
 

@@ -122,7 +122,18 @@ def test_words_that_share_neighbours_are_near(sentences):
     assert np.nanmean(cosines[same]) > np.nanmean(cosines[~same]) + 0.3
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, for the overflow that is meant
+def test_vectors_that_diverge_are_an_error(compiled, sentences, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(library, "load", lambda: None)
+    with pytest.raises(ValueError, match=r"learning diverged: lower learning_rate \(it is 1e\+30\)"):
+        train_glove(sentences[:100], GloveConfig(dimensions=8, learning_rate=1e30, epochs=2))
+
+
 def test_bad_settings_are_refused():
+    with pytest.raises(ValueError, match="learning_rate must be above 0 and finite"):
+        GloveConfig(learning_rate=float("inf"))
     with pytest.raises(ValueError, match="count_limit must be above 0"):
         GloveConfig(count_limit=0)
     with pytest.raises(ValueError, match="memory_mb must be at least 1"):

@@ -61,6 +61,23 @@ def test_the_table_of_the_sigmoid_is_as_near_as_it_says():
     assert np.abs(reference.sigmoid(np.float32([-99, 99])) - [0, 1]).max() < 4.6e-5
 
 
+def test_nan_is_no_place_outside_the_table():
+    assert reference.sigmoid(np.float32([np.nan, np.inf, -np.inf])) == pytest.approx([0, 1, 0], abs=4.6e-5)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, for the overflow that is meant
+def test_vectors_that_diverge_are_an_error(name, compiled, sentences, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(library, "load", lambda: None)
+    told = []
+    config = replace(CASES[name], learning_rate=1e30, epochs=3)
+    with pytest.raises(ValueError, match=r"learning diverged: lower learning_rate \(it is 1e\+30\)"):
+        train_word_vectors(sentences[:100], config, lambda done, *_: told.append(done))
+    assert len(told) == 1  # the first epoch is enough to see it
+
+
 @pytest.mark.skipif(library.load() is None, reason="nothing was compiled")
 @pytest.mark.parametrize("name", CASES)
 def test_compiled_and_reference_are_the_same_bit_by_bit(name, sentences, monkeypatch):
@@ -122,6 +139,7 @@ def test_progress_is_told_and_ends_at_the_end(sentences):
         ({"dimensions": 0}, "dimensions must be at least 1"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"learning_rate": float("inf")}, "learning_rate must be above 0 and finite"),
         ({"subsample": -1.0}, "subsample"),
         ({"phrases": (0.0,)}, "phrases"),
     ],

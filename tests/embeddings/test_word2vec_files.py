@@ -5,9 +5,11 @@ import pytest
 from gensim.models import KeyedVectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 
 from lmworks.embeddings.config import Subwords, WordVectorsConfig
-from lmworks.embeddings.folder import load_word_vectors, save_word_vectors
+from lmworks.embeddings.folder import VECTORS, load_word_vectors, save_word_vectors
+from lmworks.embeddings.subwords import NGrams
 from lmworks.embeddings.training import train_word_vectors
 from lmworks.embeddings.word2vec_files import read_word2vec, write_word2vec
 from lmworks.embeddings.word_vectors import WordVectors
@@ -54,8 +56,10 @@ def test_what_is_written_is_read_again(tmp_path_factory, words, dimensions, bina
     assert found.words == tuple(words) and found.vectors.tobytes() == values.tobytes()
 
 
-def test_files_of_glove_have_no_first_line(tmp_path):
-    (tmp_path / "glove.txt").write_text("the 0.5 -1\n. . 2 3\n")  # a word with a space in it, as the largest has
+@pytest.mark.parametrize("end", ["", " ", " \r"])
+def test_files_of_glove_have_no_first_line(tmp_path, end):
+    text = f"the 0.5 -1{end}\n. . 2 3{end}\n"  # a word with a space in it, as the largest has
+    (tmp_path / "glove.txt").write_text(text, newline="")
     found = read_word2vec(tmp_path / "glove.txt")
     assert found.words == ("the", ". .") and found.vectors.tolist() == [[0.5, -1], [2, 3]]
 
@@ -77,6 +81,9 @@ def test_words_that_come_again_are_counted(tmp_path):
         (b"2 2\na " + bytes(8) + b"\nb " + bytes(5), "ends in the vector of word 2"),
         (b"2 2\na " + bytes(8) + b"\nb", "ends in word 2"),
         (b"# a text\nof another kind\n", "holds|not a word"),
+        (b"2 2\na 1 2\nb nan 2\n", "the vector of 'b' has numbers that are not finite"),
+        (b"a 1 inf\nb 1 2\n", "the vector of 'a' has numbers that are not finite"),
+        (b"1 2\na " + bytes(4) + b"\0\0\xc0\x7f", "the vector of 'a' has numbers that are not finite"),
     ],
 )
 def test_damaged_files_are_refused(tmp_path, content, message):
@@ -106,3 +113,19 @@ def test_a_folder_keeps_everything(sentences, tmp_path):
     assert found.words == made.words and found.vectors.tobytes() == made.vectors.tobytes()
     assert found.counts is not None and made.counts is not None and found.counts.tolist() == made.counts.tolist()
     assert found.vector("w99w").tobytes() == made.vector("w99w").tobytes()
+
+
+@pytest.mark.parametrize(("name", "message"), [("vectors", "'naïve'"), ("ngram_vectors", "bucket 4")])
+def test_a_folder_with_nan_in_it_is_refused(tmp_path, name, message):
+    ngrams = NGrams(Subwords(2, 3, 100), np.int32([2, 4]), np.ones((2, 3), np.float32))
+    save_word_vectors(WordVectors(WORDS[:2], np.ones((2, 3), np.float32), ngrams=ngrams), tmp_path / "folder")
+    arrays = load_file(tmp_path / "folder" / VECTORS)
+    arrays[name] = np.float32([[1e30, 1, 1], [1, np.nan, 1]])  # what is only large has no sum of squares either
+    save_file(arrays, tmp_path / "folder" / VECTORS)
+    with pytest.raises(ValueError, match=f"the vector of .*{message} has numbers that are not finite"):
+        load_word_vectors(tmp_path / "folder")
+
+
+def test_large_numbers_are_kept(tmp_path):
+    (tmp_path / "file.vec").write_text("a 1e30 1\nb 1 3e38\n")
+    assert load_word_vectors(tmp_path / "file.vec").vectors.tolist() == np.float32([[1e30, 1], [1, 3e38]]).tolist()

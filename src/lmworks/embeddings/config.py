@@ -1,5 +1,6 @@
 """What static word vectors are trained to be."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -128,5 +129,5 @@ def _check_at_least(name: str, value: float, least: float) -> None:
 
 
 def _check_positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{name} must be above 0, got {value}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be above 0 and finite, got {value}")

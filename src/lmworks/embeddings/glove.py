@@ -11,7 +11,7 @@ from lmworks.embeddings.config import GloveConfig
 from lmworks.embeddings.cooccurrence import Cooccurrences, count_neighbours
 from lmworks.embeddings.corpus import Corpus, training_corpus
 from lmworks.embeddings.glove_reference import Factors, learn_entries, weights
-from lmworks.embeddings.training import in_turn
+from lmworks.embeddings.training import check_learnt, in_turn
 from lmworks.embeddings.word_vectors import WordVectors
 from lmworks.progress import Report, no_report
 
@@ -22,7 +22,7 @@ def train_glove(texts: Iterable[str | Sequence[str]], config: GloveConfig, progr
     """Vectors of the words of texts, or of sentences that are lists of words; texts are read once (corpus.py).
 
     A word's vector is the sum of its two, as a word and as a neighbour (section 4.2). ValueError when fewer than two
-    different words are frequent enough.
+    different words are frequent enough, and when learning diverges.
     """
     return train_glove_on(training_corpus(texts, config, progress), config, progress)
 
@@ -70,9 +70,12 @@ def _factorise(table: Cooccurrences, factors: Factors, config: GloveConfig, prog
             weights(counts, config.count_limit, config.weight_power),
         )  # fmt: skip
 
-    jobs = [partial(job, start) for _ in range(config.epochs) for start in range(0, len(entries), _PART)]
+    starts = range(0, len(entries), _PART)
+    jobs = [partial(job, start) for _ in range(config.epochs) for start in starts]
     for number, _ in enumerate(in_turn(jobs, config.threads), start=1):
         progress(min(number * _PART, config.epochs * len(entries)), config.epochs * len(entries), "pairs learnt")
+        if number % len(starts) == 0:
+            check_learnt(factors.rows, config.learning_rate)
 
 
 def _learner(factors: Factors) -> Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], float]:

@@ -126,8 +126,11 @@ def dot(rows: np.ndarray, row: np.ndarray) -> np.ndarray:
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    """(n,) float32, at most 3e-6 beside 1 / (1 + exp(-x)); beyond 10 on either side it is that of 10, 4.5e-5 off."""
+    """(n,) float32, at most 3e-6 beside 1 / (1 + exp(-x)); beyond 10 on either side it is that of 10, 4.5e-5 off.
+
+    NaN, of vectors that diverge, is taken for -10: it would be no place in the table.
+    """
     limit, density = np.float32(SIGMOID_LIMIT), np.float32(SIGMOID_DENSITY)
-    place = (np.clip(x, -limit, limit) + limit) * density
+    place = (np.minimum(np.fmax(x, -limit), limit) + limit) * density
     cell = np.minimum(place.astype(np.int32), len(SIGMOID) - 2)
     return SIGMOID[cell] + (place - cell.astype(np.float32)) * (SIGMOID[cell + 1] - SIGMOID[cell])

@@ -19,7 +19,7 @@ from lmworks.embeddings.config import WordVectorsConfig
 from lmworks.embeddings.corpus import END, Corpus, cuts, training_corpus
 from lmworks.embeddings.reference import Model
 from lmworks.embeddings.subwords import NGrams, ngram_buckets
-from lmworks.embeddings.word_vectors import WordVectors
+from lmworks.embeddings.word_vectors import WordVectors, squares_are_finite
 from lmworks.progress import Report, no_report
 
 _PART = 50_000  # words that are learnt from in one call
@@ -30,7 +30,7 @@ def train_word_vectors(
 ) -> WordVectors:
     """Vectors of the words of texts, or of sentences that are lists of words; texts are read once (corpus.py).
 
-    ValueError when fewer than two different words are frequent enough.
+    ValueError when fewer than two different words are frequent enough, and when learning diverges.
     """
     return train_on(training_corpus(texts, config, progress), config, progress)
 
@@ -51,7 +51,15 @@ def train_on(corpus: Corpus, config: WordVectorsConfig, progress: Report = no_re
     for number, _ in enumerate(in_turn(jobs, config.threads)):
         done += parts[number % len(parts)].words
         progress(done, in_epoch * config.epochs, "words learnt")
+        if (number + 1) % len(parts) == 0:
+            check_learnt((model.input, model.output), config.learning_rate)
     return _finished(corpus, model, inputs, config)
+
+
+def check_learnt(arrays: Iterable[np.ndarray], learning_rate: float) -> None:
+    """ValueError for vectors that diverged: they hold infinities and NaN, or numbers too large to have lengths."""
+    if not all(squares_are_finite(rows) for rows in arrays):
+        raise ValueError(f"learning diverged: lower learning_rate (it is {learning_rate:g})")
 
 
 def in_turn(jobs: Sequence[Callable[[], float]], threads: int) -> Iterator[float]:

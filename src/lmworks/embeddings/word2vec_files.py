@@ -22,7 +22,8 @@ _LONGEST = 1 << 16  # bytes of a word: what has more is no word, but a file of a
 def write_word2vec(vectors: WordVectors, path: Path, binary: bool | None = None) -> None:
     """Writes the file whole or not at all; `binary` is by default what the name says: .bin is.
 
-    FileExistsError for a file that is there; ValueError for a word with white space in it, which ends a word there.
+    Counts and n-grams have no place there: a folder keeps them (folder.py). FileExistsError for a file that is there;
+    ValueError for a word with white space in it, which ends a word there.
     """
     if path.exists():
         raise FileExistsError(f"{path} exists already; name a new file, or delete it first")
@@ -56,7 +57,8 @@ def read_word2vec(path: Path, binary: bool | None = None, errors: Errors = "stri
     """Reads either form; `binary` is by default what the content says. Words follow the file's order.
 
     A word that comes again is left out, and a warning tells how many did. ValueError for a file that is neither, that
-    ends early, or whose words are not UTF-8 (`errors="replace"` puts � where they are not).
+    ends early, with numbers that are not finite, or whose words are not UTF-8 (`errors="replace"` puts � where they are
+    not).
     """
     with path.open("rb") as stream:
         first = stream.readline(_LONGEST)
@@ -65,7 +67,7 @@ def read_word2vec(path: Path, binary: bool | None = None, errors: Errors = "stri
             if binary:
                 raise ValueError(f"{path} does not begin with the numbers of words and dimensions, as binary files do")
             stream.seek(0)
-            header = (None, len(first.split(b" ")) - 1)
+            header = (None, len(_fields(first)) - 1)
         elif _is_binary(stream, header[1]) if binary is None else binary:
             return _collected(_binary_rows(stream, *header, path), path, errors)
         return _collected(_text_rows(stream, *header, path), path, errors)
@@ -74,6 +76,11 @@ def read_word2vec(path: Path, binary: bool | None = None, errors: Errors = "stri
 def _header(line: bytes) -> tuple[int, int] | None:
     parts = line.split()
     return (int(parts[0]), int(parts[1])) if len(parts) == 2 and all(part.isdigit() for part in parts) else None
+
+
+def _fields(line: bytes, dimensions: int = -1) -> list[bytes]:
+    """A word and its last numbers, all by default; some programs write a space behind each number, the last, too."""
+    return line.rstrip(b" \r\n").rsplit(b" ", dimensions)
 
 
 def _is_binary(stream: BinaryIO, dimensions: int) -> bool:
@@ -108,7 +115,7 @@ def _text_rows(stream: BinaryIO, number: int | None, dimensions: int, path: Path
     lines = 0
     for line in stream:
         lines += 1
-        parts = line.rstrip(b" \r\n").rsplit(b" ", dimensions)  # from the right: GloVe has words with spaces in them
+        parts = _fields(line, dimensions)  # from the right: GloVe has words with spaces in them
         try:
             vector = np.array([float(part) for part in parts[1:]], np.float32)
         except ValueError:

@@ -28,7 +28,8 @@ class WordVectors:
     counts   (words,) int64: how often each was in the text; None where nobody knows
     ngrams   from which words that are not among `words` get vectors
 
-    Raises ValueError for parts that do not fit together, and for a word that is there twice.
+    Raises ValueError for parts that do not fit together, for a word that is there twice, and for a vector with NaN or
+    infinity in it.
     """
 
     words: tuple[str, ...]
@@ -48,6 +49,12 @@ class WordVectors:
             seen: set[str] = set()
             twice = next(word for word in self.words if word in seen or seen.add(word))
             raise ValueError(f"the word {twice!r} is there more than once; leave all but the first out")
+        if (row := _not_finite(self.vectors)) is not None:
+            raise ValueError(f"the vector of {self.words[row]!r} has numbers that are not finite; leave it out")
+        if self.ngrams is not None and (row := _not_finite(self.ngrams.vectors)) is not None:
+            raise ValueError(
+                f"the vector of n-grams' bucket {self.ngrams.buckets[row]} has numbers that are not finite"
+            )
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -145,6 +152,20 @@ class WordVectors:
         best = np.argpartition(-scores, number - 1)[:number]
         best = best[np.lexsort((best, -scores[best]))]  # equal scores: the more frequent word first
         return [Neighbour(self.words[row], float(scores[row])) for row in best.tolist()]
+
+
+def squares_are_finite(vectors: np.ndarray) -> bool:
+    """Whether the sum of the squares of all numbers is finite, as it is not where one of them is NaN or infinite."""
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(np.vdot(vectors, vectors)))
+
+
+def _not_finite(vectors: np.ndarray) -> int | None:
+    """The first row with NaN or infinity in it. Nearly always there is none, which one sum shows without a copy."""
+    if squares_are_finite(vectors):
+        return None
+    rows = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    return int(rows[0]) if len(rows) else None
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

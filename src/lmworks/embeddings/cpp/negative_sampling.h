@@ -129,9 +129,10 @@ private:
         return hidden_.data();
     }
 
+    // NaN is -limit: `std::max` gives its first argument where it cannot compare, and the table is never left.
     INLINE float sigmoid(float x) const {
         const float limit = m_.sigmoid_limit;
-        const float place = (std::min(std::max(x, -limit), limit) + limit) * m_.sigmoid_density;
+        const float place = (std::min(std::max(-limit, x), limit) + limit) * m_.sigmoid_density;
         const int32_t cell = std::min(static_cast<int32_t>(place), static_cast<int32_t>(2 * limit * m_.sigmoid_density) - 1);
         const float low = m_.sigmoid[cell];
         return low + (place - static_cast<float>(cell)) * (m_.sigmoid[cell + 1] - low);

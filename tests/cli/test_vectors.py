@@ -75,6 +75,10 @@ def test_a_model_is_asked_as_vectors_are(tiny_tokenizer, tmp_path):
         (["train", "nowhere", "--kind", "cbov", "--out", "OUT"], 'did you mean "cbow"?'),
         (["train", "nowhere", "--set", "dimension=3", "--out", "OUT"], 'did you mean "dimensions"?'),
         (["train", "nowhere", "--set", "window=0", "--out", "OUT"], "window must be at least 1"),
+        (
+            ["train", "nowhere", "--set", "learning_rate=inf", "--out", "OUT"],
+            "learning_rate must be above 0 and finite",
+        ),
         (["analogy", "a", "b", "--vectors", "OUT"], "three words"),
         (["analogy", "a", "b", "c", "--method", "divide", "--vectors", "OUT"], "allowed: add, multiply"),
         (["neighbours", "a", "--vectors", "OUT"], "no word vectors at"),
@@ -95,6 +99,29 @@ def test_nothing_is_overwritten(texts, monkeypatch, capsys):
     picture.write_text("<svg/>")
     assert "exists already" in fails(monkeypatch, capsys, "map", "--vectors", "nowhere", "--out", str(picture))
     assert picture.read_text() == "<svg/>"
+
+
+def test_folders_on_the_way_to_a_result_are_made_before_the_work(texts, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "missing" / "deep" / "vectors.bin"
+    done = run("train", str(texts), "--out", str(out), "--set", "dimensions=4", "--set", "epochs=1")
+    assert done.exit_code == 0 and "the" in load_word_vectors(out)
+    picture = tmp_path / "pictures" / "map.svg"
+    assert run("map", "king", "queen", "man", "--vectors", str(out), "--out", str(picture)).exit_code == 0
+    assert picture.exists()
+    in_a_file = str(texts / "text.txt" / "vectors")
+    told = fails(monkeypatch, capsys, "train", str(texts), "--out", in_a_file, "--set", "dimensions=4")
+    assert "text.txt" in told and "words learnt" not in told
+
+
+@pytest.mark.parametrize("name", ["v.bin", "v.vec", "v"])
+def test_subwords_that_a_file_cannot_hold_are_named(texts, tmp_path, name):
+    out = tmp_path / name
+    small = ("--set", "dimensions=4", "--set", "epochs=1")
+    told = run("train", str(texts), "--out", str(out), "--set", "subwords={}", *small).output
+    told_so = f"without their subwords; --out {tmp_path / 'v'} keeps both" in told
+    assert told_so == (load_word_vectors(out).ngrams is None) == (name != "v")
+    plain = run("train", str(texts), "--out", str(tmp_path / f"plain-{name}"), *small).output
+    assert "without their" not in plain
 
 
 def test_help_teaches_every_setting():

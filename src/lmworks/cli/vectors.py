@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lmworks.embeddings.word_vectors import Neighbour, WordVectors
 
 KINDS = ("skip-gram", "cbow", "glove")
+FILES = (".bin", ".txt", ".vec")  # of word2vec's program; anything else is a folder
 app = typer.Typer(no_args_is_help=True, help="Word vectors: train them, ask for neighbours and analogies, draw a map.")
 
 VectorsOption = Annotated[
@@ -52,8 +53,11 @@ def train(
     from lmworks.report import print_sections
 
     trainer, config = _trainer(kind, overrides or [])
-    _check_new(out)
+    _make_place(out)
     console = new_console()
+    if out.suffix in FILES and getattr(config, "subwords", None) is not None:
+        told = f"{out} will hold whole words alone, without their subwords; --out {out.with_suffix('')} keeps both"
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
     left_out: list[LeftOut] = []
     with stage_progress(console, f"learning {kind}") as progress:
         vectors = trainer(plain_texts(sources, left_out=left_out), config, progress)
@@ -164,8 +168,8 @@ def map_(
 
     if out.suffix not in PICTURES:
         raise ValueError(f"--out must end in one of {', '.join(PICTURES)}, got {out.name}")
-    _check_new(out)
     _check_choice("projection", projection, PROJECTIONS)
+    _make_place(out)
     found = _open(vectors)
     groups = {word: word for word in words or []}
     for word in words or []:
@@ -219,16 +223,18 @@ def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(unknown(name, value, allowed))
 
 
-def _check_new(out: Path) -> None:
+def _make_place(out: Path) -> None:
+    """The folder that `out` will lie in, made before the work whose result would find none."""
     if out.exists():
         raise FileExistsError(f"{out} exists already; choose a new name, or delete it first")
+    out.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _write(vectors: "WordVectors", out: Path) -> None:
     from lmworks.embeddings.folder import save_word_vectors
     from lmworks.embeddings.word2vec_files import write_word2vec
 
-    if out.suffix in (".bin", ".txt", ".vec"):
+    if out.suffix in FILES:
         write_word2vec(vectors, out)
     else:
         save_word_vectors(vectors, out)

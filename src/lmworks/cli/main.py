@@ -2,6 +2,7 @@
 
 import os
 import sys
+from difflib import get_close_matches
 from typing import Any
 
 import typer
@@ -17,14 +18,16 @@ _INSTEAD = {
     "chat": "`lmworks up` serves a page to chat on, `lmworks ask` answers one question",
     "generate": "`lmworks ask` answers one question, `lmworks serve` is an API that generates",
 }
+_KEEPING = ("up", "build", "stage", "sweep")  # verbs that keep what was done before a Ctrl-C
 
 
 class Verbs(TyperGroup):
-    """The verbs; a word that other tools have for one is told what it is here."""
+    """The verbs; a word that other tools have for one, or nearly that word, is told what it is here."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args and args[0] in _INSTEAD:
-            ctx.fail(f"there is no verb {args[0]}: {_INSTEAD[args[0]]}")
+        near = get_close_matches(args[0], [*self.commands, *_INSTEAD], n=1) if args else []
+        if near and near[0] in _INSTEAD:
+            ctx.fail(f"there is no verb {args[0]}: {_INSTEAD[near[0]]}")
         return super().resolve_command(ctx, args)
 
 
@@ -93,7 +96,8 @@ def main() -> None:
         if (stop := _interrupt(end)) is None:
             raise
         told = f" {stop}" if str(stop) else ""
-        typer.secho(f"\nlmworks: stopped{told}; the same command goes on from here", err=True)
+        after = "; the same command goes on from here" if sys.argv[1:2] and sys.argv[1] in _KEEPING else ""
+        typer.secho(f"\nlmworks: stopped{told}{after}", err=True)
         sys.exit(130)
 
 

@@ -26,10 +26,24 @@ def test_the_graph_gives_the_order_not_the_file(toy):
     assert recipe.question == "How much?"
 
 
+def test_of_stages_that_could_run_next_the_first_in_the_file_does(toy):
+    """So the file decides what is made before something long, which another order would make for nothing."""
+    sums = "".join(f'\n[stages.{name}]\nuse = "toy.total"\nfrom = ["{of}"]\n' for name, of in ("ab", "bc", "dc"))
+    text = 'name = "toy"\n' + sums + '\n[stages.c]\nuse = "toy.numbers"\nfile = "values.txt"\n'
+    assert [stage.name for stage in load(toy(text)).stages] == ["c", "b", "a", "d"]
+
+
+def test_scratch_makes_all_that_is_quick_before_it_trains_and_indexes():
+    order = [stage.name for stage in load(find("scratch")).stages]
+    assert {*order[:5]} == {"documents", "vocabulary", "tokens", "held_out", "dialogues"}
+
+
 def test_overrides_change_config_values(toy):
     recipe = load(toy(), ["values.factor=3", "sum.offset=2"])
     assert recipe.stages[0].config.factor == 3
     assert recipe.stages[1].config.offset == 2
+    # As the recipe's own tables and the messages write it.
+    assert load(toy(), ["stages.values.factor=4"]).stages[0].config.factor == 4
 
 
 @pytest.mark.parametrize(

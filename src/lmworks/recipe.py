@@ -9,7 +9,7 @@ use = "data.read"              # a stage of lmworks.stages
 sources = ["python-docs"]      # the rest of the table is that stage's config
 [stages.index]
 use = "retrieve.index"
-from = ["documents"]           # the graph gives the order
+from = ["documents"]           # the graph gives the order; where it leaves a choice, the file does
 [log]                          # `monitor.config.LogConfig`: how long interactions are kept, what is redacted
 retention_days = 30
 [serve]                        # `serve.config.ServeConfig`: where and how the system is served
@@ -123,6 +123,8 @@ def _override_path(override: str, mapping: Mapping[str, Any]) -> tuple[str, ...]
         raise ConfigError(("stages",), f"expected a table, got {stages!r}")
     if head in _TABLES:
         return (head, *rest)
+    if head == "stages" and rest:  # as messages and recipes name it
+        head, *rest = rest
     if head not in stages:
         raise ConfigError((), f"--set {override}: {unknown('stage', head, [*stages, *_TABLES])}")
     return ("stages", head, *rest)
@@ -137,7 +139,7 @@ def _check(mapping: Mapping[str, Any], base: Path) -> Recipe:
         if (maker := making_stage(source)) is not None and maker not in specs:
             raise ConfigError(("models", role), unknown("stage", maker, list(specs)))
     try:
-        order = list(graphlib.TopologicalSorter(_graph(specs, file.models)).static_order())
+        order = _order(_graph(specs, file.models))
     except graphlib.CycleError as error:
         cycle = " -> ".join(error.args[1])
         raise ConfigError(("stages", error.args[1][0], "from"), f"the stages read from each other: {cycle}") from error
@@ -165,6 +167,19 @@ def _graph(specs: Mapping[str, StageSpec], models: Mapping[str, str]) -> dict[st
         name: [*spec.inputs, *(makers[role] for role in STAGES[spec.use].models if role in makers)]
         for name, spec in specs.items()
     }
+
+
+def _order(graph: Mapping[str, Sequence[str]]) -> list[str]:
+    """Each stage after what it needs; of those that could run next, the first in the file."""
+    sorter, places = graphlib.TopologicalSorter(graph), {name: place for place, name in enumerate(graph)}
+    sorter.prepare()
+    order: list[str] = []
+    ready: list[str] = []
+    while sorter.is_active():
+        ready = sorted([*ready, *sorter.get_ready()], key=places.__getitem__)
+        order.append(ready.pop(0))
+        sorter.done(order[-1])
+    return order
 
 
 def _check_stage(name: str, table: Mapping[str, Any], file: _File) -> StageSpec:

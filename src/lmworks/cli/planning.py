@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lmworks.train.planning.plan import Plan
 
 _A_MONTH = 720  # hours; what takes longer, nobody begins on one machine
+_LARGE = 1e9  # parameters of a model that is not measured in seconds: its blocks take long to make and to run
 
 
 def plan(
@@ -57,8 +58,8 @@ def plan(
     (1f1b, gpipe), `context`, `expert`; `sequences` and `micro_batches` of a replica, `length`; `recompute` (nothing,
     selective, blocks), `logits` (projected, whole).
 
-    **Time.** This machine is measured for some seconds for each shape, and remembered; a named `--device` is reckoned
-    at a `--utilisation` of its peak.
+    **Time.** This machine is measured for some seconds for each shape, or up to some minutes where it has billions
+    of parameters, and remembered; a named `--device` is reckoned at a `--utilisation` of its peak.
 
     Examples: `lmworks plan --hours 8` · `lmworks plan --params 7B --device a100-80gb --set data=64 --set zero=3` ·
     `lmworks plan --budget 1000 --price 2.5 --device h100-80gb --set data=8 --set zero=2` ·
@@ -94,8 +95,9 @@ def _measure(config: "ModelConfig", *others: Any) -> Any:
 
     if is_measured(config, *others):
         return measured_speed(config, *others)
-    console, size = Console(stderr=True, emoji=False), short(count_parameters(config))
-    console.print(f"measuring this machine on a model of {size} parameters, for some seconds", highlight=False)
+    console, parameters = Console(stderr=True, emoji=False), count_parameters(config)
+    size, time = short(parameters), "some seconds" if parameters < _LARGE else "up to some minutes"
+    console.print(f"measuring this machine on a model of {size} parameters, for {time}", highlight=False)
     with stage_progress(console, size) as progress:
         return measured_speed(config, *others, progress=progress)
 
@@ -128,15 +130,23 @@ def _print_tables(made: "Plan") -> None:
         for line in rows:
             table.add_row(line.name, line.value, line.why)
         console.print(table, highlight=False, markup=False)
-    if made.request.device == "this" and made.duration is not None and made.duration.hours < _A_MONTH:
-        minutes = max(round(60 * made.duration.hours), 1)
+    if command := _command(made):
         console.print(
-            f"\nTo spend that time here: lmworks build scratch --set stages.pretrained.minutes={minutes}\n(it plans "
-            "again, for the vocabulary, the length and the texts of its recipe)",
+            f"\nTo spend that time here: {command}\n(it plans again, for the vocabulary, the length and the texts of "
+            "its recipe)",
             highlight=False,
             markup=False,
             soft_wrap=True,
         )
+
+
+def _command(made: "Plan") -> str:
+    """What trains such a model in that time; nothing where nobody would wait for it, or it is not one machine's."""
+    here = made.request.device == "this" and made.layout.devices == 1
+    if not here or made.shape is None or made.duration is None or made.duration.hours >= _A_MONTH:
+        return ""
+    family = "" if made.request.model == "llama" else f" --set pretrained.family={made.request.model}"
+    return f"lmworks build scratch --set pretrained.minutes={max(round(60 * made.duration.hours), 1)}{family}"
 
 
 def _print_json(made: "Plan") -> None:

@@ -13,6 +13,9 @@ from lmworks.cli.planning import _print_tables
 from lmworks.config import ConfigError, from_mapping
 from lmworks.model import presets
 from lmworks.model.counting import count_parameters
+from lmworks.recipe import find
+from lmworks.recipe import load as load_recipe
+from lmworks.train.config import PretrainConfig
 from lmworks.train.planning import calibration, measuring
 from lmworks.train.planning.calibration import calibrate, kept_calibration, measured_speed
 from lmworks.train.planning.compute import train_flops_per_token
@@ -55,13 +58,37 @@ def test_one_number_gives_the_others_and_a_plan_of_all(given, asked):
         assert all(line.value and line.why for line in lines(plan)), title
 
 
-def test_the_command_that_spends_the_time_is_told_where_anybody_would(capsys):
-    _print_tables(make_plan(PlanConfig(hours=24), hundred_teraflops))
-    (minutes,) = re.findall(r"lmworks build scratch --set stages.pretrained.minutes=(\d+)", capsys.readouterr().out)
-    assert int(minutes) == pytest.approx(24 * 60, rel=0.05)
-    for request in (PlanConfig(params=1e12), PlanConfig(hours=24, device="h100-80gb")):
-        _print_tables(make_plan(request, hundred_teraflops))
-        assert "stages.pretrained.minutes" not in capsys.readouterr().out
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3", "gpt_neox"])
+def test_the_command_that_spends_the_time_is_one_of_the_recipe(family, capsys):
+    _print_tables(make_plan(PlanConfig(hours=24, model=family), hundred_teraflops))
+    (name, settings) = re.findall(r"lmworks build (\w+)((?: --set \S+)+)", capsys.readouterr().out)[0]
+    recipe = load_recipe(find(name), [each for each in settings.split() if each != "--set"])
+    (pretrained,) = (stage.config for stage in recipe.stages if stage.name == "pretrained")
+    assert isinstance(pretrained, PretrainConfig) and pretrained.family == family
+    assert pretrained.minutes == pytest.approx(24 * 60, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        PlanConfig(params=1e12),
+        PlanConfig(hours=24, device="h100-80gb"),
+        PlanConfig(hours=24, layout=Layout(data=2)),
+        PlanConfig(tokens=1e9, model="gpt2-124m"),
+    ],
+)
+def test_no_command_is_told_where_it_would_not_train_that(request_, capsys):
+    _print_tables(make_plan(request_, hundred_teraflops))
+    assert "lmworks build" not in capsys.readouterr().out
+
+
+def test_nothing_is_measured_for_what_contradicts_itself():
+    def measure(*_):
+        raise AssertionError("measured")
+
+    for request in (PlanConfig(hours=3, params=7e9, tokens=1e12), PlanConfig(hours=3, model="gpt2-124m", tokens=1e9)):
+        with pytest.raises(ValueError, match="one or two of"):
+            make_plan(request, measure)
 
 
 def test_hours_buy_what_then_takes_those_hours():

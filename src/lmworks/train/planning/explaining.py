@@ -39,6 +39,7 @@ def allocation_lines(plan: Plan) -> list[Line]:
         Line("parameters", short(allocation.parameters), why("parameters") + counted),
         Line("tokens", short(allocation.tokens), why("tokens")),
         Line("tokens per parameter", f"{ratio:.3g}", f"{best_ratio:.3g} is best for these operations by {name}"),
+        *_doubt_lines(plan),
     ]
     if allocation.loss is None and isinstance(law, ParametricLaw):
         vocabulary, worst = plan.config.embedding.vocabulary, worst_loss(plan.config)
@@ -55,6 +56,17 @@ def allocation_lines(plan: Plan) -> list[Line]:
     if allocation.loss > best.loss + 5e-4:
         reached = f"{short(best.parameters)} parameters on {short(best.tokens)} tokens, with the same operations"
         lines.append(Line("loss at the best ratio", f"{best.loss:.3f}", reached))
+    return lines
+
+
+def _doubt_lines(plan: Plan) -> list[Line]:
+    """What speaks against the law of a sweep that decides."""
+    law, vocabulary = find_law(plan.request.law), plan.config.embedding.vocabulary
+    lines = [Line("the law is", "doubtful", doubt) for doubt in law.doubts]
+    if law.vocabulary is not None and law.vocabulary != vocabulary:
+        mend = "" if plan.shape is None else f": give --vocabulary {law.vocabulary}"
+        other = f"the plan has {vocabulary:,}, with which texts make other tokens and models have other sizes"
+        lines.append(Line("the law's vocabulary", f"{law.vocabulary:,}", other + mend))
     return lines
 
 
@@ -177,7 +189,8 @@ def time_lines(plan: Plan) -> list[Line]:
         where = f"{plan.layout.devices:,} machines like this one"
     lines.append(Line("time", readable_hours(duration.hours), f"on {where}, without waiting for data or each other"))
     if plan.layout.devices > 1:
-        lines.append(Line("device hours", f"{duration.device_hours:,.0f}", "devices × hours"))
+        digits = 0 if duration.device_hours >= 10 else 2
+        lines.append(Line("device hours", f"{duration.device_hours:,.{digits}f}", "devices × hours"))
     if duration.cost is not None:
         lines.append(Line("cost", f"{duration.cost:,.0f}", f"at {plan.request.price:g} for a device and an hour"))
     return lines

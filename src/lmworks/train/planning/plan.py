@@ -33,6 +33,10 @@ THIS_MACHINE = "this"
 _FIRST_RATE = 1e11  # operations a second, of which the first model is guessed
 _FIRST_GUESS = 10e6  # parameters, at most, of the first model
 _LEAST_SLOPE = 0.2  # of time over budget, both logarithms: measurements of one model may differ more than two models
+ONE_OR_TWO = (
+    "give one or two of: how much to spend (flops, hours or budget), params (or a model of a published size), tokens; "
+    "the rest follows"
+)
 _ROUNDS, _CLOSE = 3, 0.15  # of budget → model → speed → time, or until the time is so close to that asked for
 
 
@@ -144,6 +148,8 @@ def make_plan(request: PlanConfig, measure: Measure | None = None) -> Plan:
     given = tuple(name for name, value in known.items() if value is not None)
     if request.device_hours is not None:
         given = (*given, "flops")
+        if len(given) > 2:  # before anything is measured
+            raise ValueError(ONE_OR_TWO)
         known["flops"] = _affordable_flops(request, law, fixed, known, measure)
     allocation = allocate(law, **known)
     shape = None if fixed is not None else _shape(request, allocation.parameters)
@@ -197,10 +203,7 @@ def allocate(
         case float() | int(), float() | int(), None:
             size, length = parameters, flops / (FLOPS_PER_PARAMETER_AND_TOKEN * parameters)
         case _:
-            raise ValueError(
-                "give one or two of: how much to spend (flops, hours or budget), params (or a model of a published "
-                "size), tokens; the rest follows"
-            )
+            raise ValueError(ONE_OR_TWO)
     loss = law.loss(size, length) if isinstance(law, ParametricLaw) else None
     return Allocation(size, length, training_flops(size, length), loss)
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from lmworks.artefact import StageContext, StageResult
 from lmworks.train import stages
@@ -18,7 +19,9 @@ from lmworks.train.config import (
     TrainConfig,
     WarmupStableDecay,
 )
-from lmworks.train.dial import at_rate, derive
+from lmworks.train.dial import HIGHEST_RATE, RULE, at_rate, derive
+from lmworks.train.optimizers.building import build_optimizers
+from lmworks.train.planning.hyperparameters import RULES
 from training_cases import stage_inputs
 
 DIAL = PretrainConfig(parameters=2_000_000, tokens=10**7)
@@ -65,9 +68,37 @@ def test_every_schedule_gets_the_warm_up_that_is_told(kind):
     assert reason(given, "warm-up") == ("37 steps", "the schedule's, as given")
 
 
-def test_what_is_beside_muon_moves_with_it():
-    assert at_rate(Muon(), 0.004) == Muon(rate=0.004, rest=AdamW(rate=0.004))
-    assert at_rate(Muon(rate=0.02, rest=AdamW(rate=0.002)), 0.04).rest.rate == pytest.approx(0.004)
+@pytest.mark.parametrize(
+    ("muon", "rates"),
+    [
+        (at_rate(Muon(), 0.004), [0.004, 0.004]),
+        (Muon(rate=0.004), [0.004, 0.004]),
+        (at_rate(Muon(rest=AdamW(rate=0.002)), 0.04), [0.04, 0.002]),
+        (Muon(rate=0.04, rest=AdamW(rate=0.002)), [0.04, 0.002]),
+        (Muon(), [0.001, 0.001]),
+    ],
+)
+def test_what_is_beside_muon_goes_with_it_or_has_a_rate_of_its_own(muon, rates):
+    weights = {
+        "decoder.blocks.0.attention.query.weight": torch.zeros(4, 4),
+        "embedding.tokens.weight": torch.zeros(5, 4),
+    }
+    assert [each.param_groups[0]["lr"] for each in build_optimizers(muon, weights)] == rates
+
+
+def test_a_rate_that_is_given_is_taken_whatever_it_is():
+    """A default's value too: what is written in a recipe is what trains."""
+    for optimizer in (AdamW(rate=1e-3), Muon(rate=1e-3)):
+        derived = derived_with(optimizer=optimizer)
+        assert (derived.rate, reason(derived, "rate")[1]) == (1e-3, "the optimizer's, as given")
+    assert derived_with(schedule=Cosine(warmup=0)).warmup == 0
+    assert derived_with(schedule=InverseSqrt(warmup=1)).warmup == 1
+
+
+def test_the_rate_of_short_runs_is_bounded():
+    tiny, small = (derive(PretrainConfig(parameters=10**6, tokens=tokens), 1024, 10**8) for tokens in (10**6, 10**7))
+    assert tiny.rate == small.rate == HIGHEST_RATE < RULES[RULE].suggest(5e5, 1e6).learning_rate
+    assert "at most 0.005" in reason(tiny, "rate")[1]
 
 
 @pytest.mark.parametrize(

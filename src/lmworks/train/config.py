@@ -24,20 +24,27 @@ def _positive(**values: float | None) -> None:
             raise ValueError(f"{name} must be above 0, got {value:g}")
 
 
+def _below_one(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must be 0 or more and below 1, got {value:g}")
+
+
 # ---------------------------------------------------------------------------------------------------------------------
-# Schedules: what the learning rate is multiplied with
+# Schedules: what the learning rate is multiplied with. A warm-up that is left out follows from the run where one is
+# planned (`dial.py`); elsewhere there is none.
 
 
 @dataclass(frozen=True, slots=True)
 class Cosine:
     """Half a cosine from 1 to `final` (Loshchilov & Hutter 2017).
 
-    warmup  Steps that rise to 1 in equal parts, before it.
+    warmup  Steps that rise to 1 in equal parts, before it; left out: 2 % in pre-training, else none.
     final   What is left at the end.
     kind    `cosine`; or `linear`, `wsd` or `inverse_sqrt`, with settings of their own.
     """
 
-    warmup: int = 0
+    warmup: int | None = None
     final: float = 0.1
     kind: Literal["cosine"] = "cosine"
 
@@ -50,12 +57,12 @@ class Cosine:
 class Linear:
     """A line from 1 to `final`.
 
-    warmup  Steps that rise to 1 in equal parts, before it.
+    warmup  Steps that rise to 1 in equal parts, before it; left out: 2 % in pre-training, else none.
     final   What is left at the end.
     kind    `linear`; or `cosine`, `wsd` or `inverse_sqrt`, with settings of their own.
     """
 
-    warmup: int = 0
+    warmup: int | None = None
     final: float = 0.0
     kind: Literal["linear"] = "linear"
 
@@ -69,14 +76,14 @@ class WarmupStableDecay:
     """1 for most of the run, so that it can be prolonged, and a decay to `final` over its last part (Hu et al. 2024,
     MiniCPM, section 4).
 
-    warmup  Steps that rise to 1 in equal parts, before it.
+    warmup  Steps that rise to 1 in equal parts, before it; left out: 2 % in pre-training, else none.
     decay   The part of the run that decays.
     final   What is left at the end.
     shape   `linear`, or `sqrt`: 1 - sqrt (Hägele et al. 2024, section 3.2).
     kind    `wsd`; or `cosine`, `linear` or `inverse_sqrt`, with settings of their own.
     """
 
-    warmup: int = 0
+    warmup: int | None = None
     decay: float = 0.2
     final: float = 0.0
     shape: Literal["linear", "sqrt"] = "linear"
@@ -91,11 +98,11 @@ class WarmupStableDecay:
 class InverseSqrt:
     """sqrt(warmup / step) after the warm-up (Vaswani et al. 2017, section 5.3).
 
-    warmup  Steps that rise to 1 in equal parts, before it.
+    warmup  Steps that rise to 1 in equal parts, before it; left out: 2 % in pre-training, else none.
     kind    `inverse_sqrt`; or `cosine`, `linear` or `wsd`, with settings of their own.
     """
 
-    warmup: int = 1
+    warmup: int | None = None
     kind: Literal["inverse_sqrt"] = "inverse_sqrt"
 
     def __post_init__(self) -> None:
@@ -103,6 +110,11 @@ class InverseSqrt:
 
 
 Schedule = Cosine | Linear | WarmupStableDecay | InverseSqrt
+
+
+def warmup_steps(schedule: Schedule) -> int:
+    """Where none are given, none; the inverse square root begins at its first step."""
+    return (1 if isinstance(schedule, InverseSqrt) else 0) if schedule.warmup is None else schedule.warmup
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -128,15 +140,17 @@ class Sgd:
 
     def __post_init__(self) -> None:
         _positive(rate=self.rate)
-        _within(0, 1, momentum=self.momentum)
+        _below_one(momentum=self.momentum)
         _within(0, math.inf, decay=self.decay)
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov looks ahead by the momentum, which is 0: set momentum above 0, or leave it out")
 
 
 @dataclass(frozen=True, slots=True)
 class AdamW:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019).
 
-    rate     Learning rate, before the schedule.
+    rate     Learning rate, before the schedule; left out: what the size of a pre-training run asks for, else 0.001.
     beta1    Of the running mean of the gradient.
     beta2    Of the running mean of its square.
     epsilon  Added to the root of the second.
@@ -144,7 +158,7 @@ class AdamW:
     kind     `adamw`; or `sgd`, `lion` or `muon`, with settings of their own.
     """
 
-    rate: float = 1e-3
+    rate: float | None = None
     beta1: float = 0.9
     beta2: float = 0.95
     epsilon: float = 1e-8
@@ -185,16 +199,16 @@ class Muon:
     """Momentum whose every matrix is made orthogonal (Jordan et al. 2024), for the matrices of the blocks; AdamW for
     embeddings, heads and vectors.
 
-    rate      Learning rate, before the schedule. An update has the root mean square of Adam's, 0.2 (Liu et al. 2025,
-              section 2.2), so that Adam's rates and decays serve.
+    rate      Learning rate, before the schedule; left out as AdamW's. An update has the root mean square of Adam's, 0.2
+              (Liu et al. 2025, section 2.2), so that Adam's rates and decays serve.
     momentum  Of the running sum, with Nesterov's look ahead.
     steps     Newton-Schulz iterations.
     decay     Weight decay.
-    rest      The optimizer of everything else.
+    rest      The optimizer of everything else; its rate left out: Muon's.
     kind      `muon`; or `sgd`, `adamw` or `lion`, with settings of their own.
     """
 
-    rate: float = 1e-3
+    rate: float | None = None
     momentum: float = 0.95
     steps: int = 5
     decay: float = 0.1
@@ -203,11 +217,18 @@ class Muon:
 
     def __post_init__(self) -> None:
         _positive(rate=self.rate, steps=self.steps)
-        _within(0, 1, momentum=self.momentum)
+        _below_one(momentum=self.momentum)
         _within(0, math.inf, decay=self.decay)
 
 
 Optimizer = Sgd | AdamW | Lion | Muon
+
+ADAMS_RATE = 1e-3
+
+
+def peak_rate(optimizer: Optimizer) -> float:
+    """What the schedule multiplies."""
+    return ADAMS_RATE if optimizer.rate is None else optimizer.rate
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -219,7 +240,8 @@ class GuardConfig:
     """What to do about a loss or gradient that is no number, or a loss that jumps.
 
     action      `stop` ends the run before the weights change; `skip` leaves the step out; `rewind` goes back to the
-                last checkpoint and leaves the batches since out that led there. Ten such steps in a row end it.
+                last checkpoint, of those by steps where they are set, and leaves the batches since out that led there.
+                Ten such steps in a row end it.
     deviations  A jump is so many standard deviations above the mean of recent losses; 0: never.
     least       And at least so much, in nats.
     memory      Steps over which the mean is taken, and before which nothing is a jump.
@@ -240,7 +262,7 @@ class GuardConfig:
 @dataclass(frozen=True, slots=True)
 class RampConfig:
     """A batch that grows with the measured gradient noise scale (McCandlish et al. 2018): the loader's batch first,
-    whole multiples of it later.
+    whole multiples of it later. It takes two sequences a step and replica: one alone has no noise to measure.
 
     most   Largest multiple of the loader's batch.
     every  Steps between two looks.
@@ -263,7 +285,7 @@ class CheckpointConfig:
 
     steps       Steps between two checkpoints.
     minutes     Minutes between two; whichever comes first.
-    keep        Latest checkpoints that stay.
+    keep        Latest checkpoints that stay, besides the one that a rewind would go to.
     background  Write while training goes on, from a copy in memory of weights and optimizer state.
     """
 
@@ -323,6 +345,14 @@ class TrainConfig:
             raise ValueError("samples are written at each validation: set validate to the steps between two of them")
         self.parallel.check_samples(self.samples)
 
+    def check_batch(self, batch: int) -> None:
+        """ValueError for a loader's batch of which a ramp would measure nothing, and so never grow."""
+        if self.ramp is not None and batch <= self.parallel.data:
+            raise ValueError(
+                f"a ramp goes by a part of a step beside the whole, and a batch of {batch} gives no replica two parts: "
+                f"set batch to {self.parallel.data + 1} or more, or no ramp"
+            )
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Stages
@@ -364,6 +394,8 @@ class PretrainConfig:
         _positive(minutes=self.minutes, parameters=self.parameters, tokens=self.tokens)
         _positive(batch=self.batch, rate=self.rate)
         _within(2, 2**20, length=self.length)
+        if self.batch is not None:
+            self.train.check_batch(self.batch)
         if self.family not in get_args(Family):
             raise ValueError(f"family must be one of {', '.join(get_args(Family))}, got {self.family!r}")
         dials = sum(dial is not None for dial in (self.minutes, self.parameters, self.tokens))
@@ -403,3 +435,4 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         _positive(epochs=self.epochs, batch=self.batch, rate=self.rate)
         _within(2, 2**20, length=self.length)
+        self.train.check_batch(self.batch)

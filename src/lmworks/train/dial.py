@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from lmworks.model.config import ModelConfig
 from lmworks.model.counting import count_parameters, sizes_of_parts
-from lmworks.train.config import AdamW, Muon, Optimizer, PretrainConfig, Schedule
-from lmworks.train.planning.hyperparameters import HIGHEST_RATE, RULES
+from lmworks.train.config import AdamW, Muon, Optimizer, PretrainConfig, Schedule, peak_rate
+from lmworks.train.planning.hyperparameters import RULES
 from lmworks.train.planning.layout import Layout
 from lmworks.train.planning.plan import Measure, Plan, PlanConfig, make_plan
 from lmworks.train.planning.quantities import readable_hours, short
@@ -16,7 +16,8 @@ from lmworks.train.planning.shape import TooFewParametersError, explain_shape, s
 RULE = "deepseek"  # of `hyperparameters.RULES`: the one whose rate and batch both follow from the operations
 EPOCHS = 4  # repeating data so often is nearly as good as new data (Muennighoff et al. 2023, section 5)
 LEAST_STEPS = 200  # a schedule of fewer has no room to warm up, to learn and to come down
-WARMUP = 0.02  # of the steps
+WARMUP, LEAST_WARMUP = 0.02, 10  # of the steps; but steps
+HIGHEST_RATE = 0.005  # a decoder of a million parameters learns less at 0.0075: `benchmarks/first_steps.py`
 _FULL = 0.9  # of the minutes: a model that takes less of them for all the data is too small
 MEASURED_SEQUENCES = 8  # at a time, of which the machine's speed is measured
 
@@ -60,18 +61,10 @@ def derive(config: PretrainConfig, vocabulary: int, available: int, measure: Mea
     parts = sizes_of_parts(shape.config)
     inner = count_parameters(shape.config) - sum(parts[part].total for part in ("embedding", "head") if part in parts)
     advice = RULES[RULE].suggest(inner, tokens)
-    most = max(int(tokens / config.length / LEAST_STEPS), 1)
-    batch = config.batch or min(max(round(advice.batch_tokens / config.length), 1), most)
+    batch, why_batch = _batch(config, tokens, advice.batch_tokens)
     steps = max(math.ceil(tokens / config.length / batch), 1)
     rate, why_rate = _rate(config, advice.learning_rate)
-    source = "as given"
-    reasons.append(
-        (
-            "batch",
-            f"{batch} sequences",
-            source if config.batch else f"{RULES[RULE].source}; at least {LEAST_STEPS} steps",
-        )
-    )
+    reasons.append(("batch", f"{batch} {'sequence' if batch == 1 else 'sequences'}", why_batch))
     reasons.append(("steps", f"{steps:,}", "tokens / batch"))
     reasons.append(("rate", f"{rate:.2g}", why_rate))
     warmup, why_warmup = _warmup(config.train.schedule, steps)
@@ -105,31 +98,46 @@ def _next_size(config: PretrainConfig, vocabulary: int, plan: Plan) -> int:
     return round(wanted)
 
 
+def _batch(config: PretrainConfig, tokens: float, advised_tokens: float) -> tuple[int, str]:
+    """Sequences in a step, and why."""
+    if config.batch:
+        return config.batch, "as given"
+    advised, sequences = max(round(advised_tokens / config.length), 1), tokens / config.length
+    most = max(int(sequences / LEAST_STEPS), 1)
+    if advised <= most:
+        return advised, RULES[RULE].source
+    wanted = f"{RULES[RULE].source} says {advised}"
+    if sequences < LEAST_STEPS:
+        return most, f"{wanted}; the fewest, as the tokens are too few for {LEAST_STEPS} steps"
+    return most, f"{wanted}; so many that there are at least {LEAST_STEPS} steps"
+
+
 def _rate(config: PretrainConfig, advised: float) -> tuple[float, str]:
     """The peak learning rate, and why. `advised` was fitted with AdamW, whose rates serve Muon too; to others it says
-    nothing."""
+    nothing. Prolonged to runs of minutes, the rule asks for more than those can use."""
     optimizer = config.train.optimizer
     if config.rate:
         return config.rate, "as given"
-    if optimizer.rate != type(optimizer)().rate:
-        return optimizer.rate, "the optimizer's, as given"
-    if isinstance(optimizer, AdamW | Muon):
-        return advised, f"{RULES[RULE].source}; at most {HIGHEST_RATE:g}, where runs of minutes learn best"
-    return optimizer.rate, f"what {optimizer.kind} has by default: the rule for rates is Adam's"
+    if isinstance(optimizer, AdamW | Muon) and optimizer.rate is None:
+        most = f"; at most {HIGHEST_RATE:g}, where runs of minutes learn best"
+        return min(advised, HIGHEST_RATE), f"{RULES[RULE].source}{most}"
+    if optimizer == type(optimizer)():
+        return peak_rate(optimizer), f"what {optimizer.kind} has by default: the rule for rates is Adam's"
+    return peak_rate(optimizer), "the optimizer's, as given"
 
 
 def _warmup(schedule: Schedule, steps: int) -> tuple[int, str]:
     """The steps of warm-up, and why."""
-    if schedule.warmup != type(schedule)().warmup:
+    if schedule.warmup is not None:
         return schedule.warmup, "the schedule's, as given"
-    return min(max(round(WARMUP * steps), 10), max(steps // 2, 1)), f"{WARMUP:.0%} of the steps, at least 10"
+    half = max(steps // 2, 1)
+    if half < LEAST_WARMUP:
+        return half, "half of the steps, as they are few"
+    return min(max(round(WARMUP * steps), LEAST_WARMUP), half), f"{WARMUP:.0%} of the steps, at least {LEAST_WARMUP}"
 
 
 def at_rate(optimizer: Optimizer, rate: float) -> Optimizer:
-    """The optimizer at this peak rate; Muon's `rest` moves with it, in proportion."""
-    if isinstance(optimizer, Muon):
-        rest = replace(optimizer.rest, rate=optimizer.rest.rate * rate / optimizer.rate)
-        return replace(optimizer, rate=rate, rest=rest)
+    """The optimizer at this peak rate; Muon's `rest` goes with it, unless it has one of its own."""
     return replace(optimizer, rate=rate)
 
 

@@ -9,6 +9,7 @@ from lmworks.artefact import lock
 from lmworks.model.counting import flops_per_token
 from lmworks.progress import readable_duration
 from lmworks.records import Scored
+from lmworks.train.config import peak_rate
 from lmworks.train.guards import TrainingStoppedError
 from lmworks.train.interrupting import Interruption, interruptions
 from lmworks.train.noise_scale import multiple_for
@@ -157,18 +158,19 @@ def _react(run: Run, objection: str, log: RunLog | NoLog) -> None:
     here, action = run.position, run.config.guard.action
     told = f"{objection} at batch {here.cursor - 1}: {action}"
     run.checkpoints.wait()  # or it would depend on the disk's speed where a run goes back to
-    saved = run.checkpoints.steps()
-    if action == "stop" or (action == "rewind" and (not saved or run.guard.rewinds >= run.config.guard.rewinds)):
+    saved, back = run.checkpoints.steps(), run.checkpoints.reproducible()
+    if action == "stop" or (action == "rewind" and (not back or run.guard.rewinds >= run.config.guard.rewinds)):
         log.write("event", here.step, text=told)
         raise TrainingStoppedError(
             f"step {here.step + 1}: {objection}. The weights are those before it; the last checkpoint is "
             f"{run.checkpoints.path(saved[-1]) if saved else 'none'}. Lower the rate, clip, or set guard.action"
         )
     if action == "rewind":
-        rewinds = run.guard.rewinds + 1
-        run.restore(saved[-1])
-        run.guard.rewinds, run.position.cursor = rewinds, here.cursor
+        rewinds, in_a_row = run.guard.rewinds + 1, run.guard.in_a_row
+        run.restore(back[-1])
+        run.guard.rewinds, run.guard.in_a_row, run.position.cursor = rewinds, in_a_row, here.cursor
         run.loader.seek(here.cursor)
+        run.checkpoints.drop_after(run.position.step)
         log.drop_after(run.position.step)
     log.write("event", run.position.step, text=told)
     if run.position.step == 0 and run.position.cursor == run.loader.steps:
@@ -192,7 +194,7 @@ def _grow(run: Run, got: StepGradients, log: RunLog | NoLog) -> None:
 
 def _numbers(run: Run, got: StepGradients) -> dict[str, Any]:
     losses = got.losses if len(got.losses) > 1 else {}
-    rate = got.rate * run.config.optimizer.rate
+    rate = got.rate * peak_rate(run.config.optimizer)
     return {"loss": got.loss, **losses, "gradient_norm": got.norm, "targets": got.targets, "rate": rate}
 
 

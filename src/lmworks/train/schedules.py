@@ -12,7 +12,7 @@ def multiplier(schedule: configs.Schedule, step: float, steps: int) -> float:
     The warm-up rises to 1 in equal steps, the first of which is not 0: a step without a rate would be wasted. A run
     shorter than its warm-up ends on the way up.
     """
-    warmup = schedule.warmup
+    warmup = configs.warmup_steps(schedule)
     if step < warmup:
         return (step + 1) / warmup
     done = min((step - warmup) / max(steps - warmup, 1), 1.0)  # of what follows the warm-up

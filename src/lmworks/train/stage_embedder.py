@@ -15,6 +15,7 @@ from lmworks.model.locating import digest_of_model, located
 from lmworks.records import LeftOut, TextPair
 from lmworks.report import Section, Table
 from lmworks.statistics import sign
+from lmworks.train.config import peak_rate
 from lmworks.train.dial import at_rate
 from lmworks.train.embedder_config import EmbedderConfig, Pooling
 from lmworks.train.objectives.contrastive import Contrastive
@@ -57,7 +58,7 @@ def embedder(config: EmbedderConfig, context: StageContext) -> StageResult:
         ("cut", loader.cut, f"texts of more than {length} tokens, which lost their ends"),
         ("batch", batch, "as set" if batch == config.batch else f"all there are, fewer than the {config.batch} set"),
         ("steps", steps, f"{config.epochs:g} times all pairs"),
-        ("rate", f"{settings.optimizer.rate:g}", f"at its highest, of {settings.optimizer.kind}"),
+        ("rate", f"{peak_rate(settings.optimizer):g}", f"at its highest, of {settings.optimizer.kind}"),
     )
     tables = [Table(("what", "value", "why"), rows)]
     if left_out:

@@ -56,8 +56,9 @@ def test_rates_of_hidden_matrices_move_with_the_inverse_of_the_width():
         transfer_by_width(0.01, 0, 64)
 
 
-def test_the_rate_of_short_runs_is_bounded_and_their_batch_is_not():
+def test_deepseeks_rule_is_their_equation():
+    """Bi et al. 2024, equation 1, at the operations of 6 N D."""
     tiny, small, large = (RULES["deepseek"].suggest(*run) for run in ((1e5, 1e6), (1e6, 1e7), (1e9, 2e10)))
-    assert tiny.learning_rate == small.learning_rate == 0.005
+    assert tiny.learning_rate > small.learning_rate > large.learning_rate
     assert tiny.batch_tokens < small.batch_tokens < large.batch_tokens
     assert large.learning_rate == pytest.approx(0.3118 * 1.2e20**-0.125)

@@ -1,6 +1,7 @@
 """From an optimizer's config to the optimizers of a model's weights."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, assert_never
 
 import torch
@@ -24,12 +25,14 @@ def build_optimizers(
         case configs.Sgd(rate, momentum, nesterov, decay):
             groups = _by_decay(weights.values(), decay)
             return [torch.optim.SGD(groups, rate, momentum, nesterov=nesterov)]
-        case configs.AdamW(rate, beta1, beta2, epsilon, decay):
+        case configs.AdamW(_, beta1, beta2, epsilon, decay):
             groups = _by_decay(weights.values(), decay)
-            return [AdamW(groups, rate, (beta1, beta2), epsilon, fused=True)]
+            return [AdamW(groups, configs.peak_rate(config), (beta1, beta2), epsilon, fused=True)]
         case configs.Lion(rate, beta1, beta2, decay):
             return [Lion(_by_decay(weights.values(), decay), rate, (beta1, beta2), decay)]
-        case configs.Muon(rate, momentum, steps, decay, rest):
+        case configs.Muon(_, momentum, steps, decay, rest):
+            rate = configs.peak_rate(config)
+            rest = rest if rest.rate is not None else replace(rest, rate=rate)
             matrices = {name: weight for name, weight in weights.items() if _is_projection(name, weight)}
             others = {name: weight for name, weight in weights.items() if name not in matrices}
             muon = [Muon(matrices.values(), rate, momentum, decay, steps, whole)] if matrices else []

@@ -36,14 +36,9 @@ def _porian(parameters: float, tokens: float) -> Suggestion:
     return Suggestion(3.7 * parameters**-0.36, 0.7576 * parameters**0.703)
 
 
-HIGHEST_RATE = 0.005  # of runs of minutes: `benchmarks/first_steps.py`
-
-
 def _deepseek(parameters: float, tokens: float) -> Suggestion:
-    """Prolonged to runs of minutes, the rule asks for 0.005 to 0.01, and a decoder of a million parameters learns less
-    at 0.0075 than at 0.005: the learning rate stays there."""
     flops = training_flops(parameters, tokens)
-    return Suggestion(min(0.3118 * flops**-0.1250, HIGHEST_RATE), 0.2920 * flops**0.3271)
+    return Suggestion(0.3118 * flops**-0.1250, 0.2920 * flops**0.3271)
 
 
 RULES: dict[str, Rule] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import lmworks
-from lmworks.artefact import read_manifest
+from lmworks.artefact import StageContext, read_manifest
 from lmworks.build import run_alone
 from lmworks.config import ConfigError, from_mapping, to_mapping
 from lmworks.generate import Request, SamplingParameters
@@ -20,6 +20,7 @@ from lmworks.train.dial import Derived, derive
 from lmworks.train.planning.compute import train_flops_per_token
 from lmworks.train.planning.plan import Speed
 from lmworks.train.run_log import LOG, read_log
+from lmworks.train.stages import find_vocabulary
 
 WORDS = ["the", "cat", "dog", "sees", "hears", "a", "small", "red", "house", "and", "then", "sleeps"]
 SMALL = ["parameters=60000", "tokens=60000", "length=64", "train.precision=float32", "train.log=5", "train.validate=20"]
@@ -182,6 +183,24 @@ def test_the_same_run_makes_the_same_bytes(workspace):
         SMALL,
     )
     assert again.manifest.content_hash == read_manifest(workspace / "model").content_hash
+
+
+def test_an_input_lies_where_lmworks_was_called(workspace, tmp_path, monkeypatch):
+    """Not beside the recipe, where relative paths of settings begin."""
+    monkeypatch.chdir(workspace)
+    (tmp_path / "recipe").mkdir()
+    inputs = {name: Path(name) for name in ("tokens", "vocabulary")}
+    context = StageContext(inputs, tmp_path, tmp_path, base=tmp_path / "recipe")
+    tokenizer, _ = find_vocabulary("", context, {"tokens": Path("tokens")})
+    assert tokenizer.hash == lmworks.load(workspace / "model").tokenizer.hash
+
+
+def test_a_text_that_is_trained_on_is_not_held_out(workspace):
+    """With another share, the held-out side takes what the training side has."""
+    inputs = [workspace / "documents", workspace / "vocabulary"]
+    run("data.tokenize", workspace / "more held", inputs, ["held_out=0.5", "part=held_out"])
+    with pytest.raises(ValueError, match=r"texts of more held are in tokens.* the same held_out"):
+        run("train.pretrain", workspace / "x", [workspace / "tokens", workspace / "more held", inputs[1]], SMALL)
 
 
 def test_what_is_missing_is_named(workspace):

@@ -5,7 +5,9 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lmworks.data.batching import Batch
@@ -25,6 +27,24 @@ _BEGINNINGS = 3  # that are continued
 _SHOWN = 16  # tokens of a text that has no question
 _SAID = 40  # tokens that the model adds
 TEMPERATURE = 0.7  # at 0, a model that has learnt little says the same word again and again
+
+
+def check_held_out(shards: Mapping[str, Path], held_out: Mapping[str, Path]) -> None:
+    """ValueError where a held-out text is trained on too, by their hashes: what is learnt by heart scores well."""
+    kept = {name: _hashes(TokenDataset(folder)) for name, folder in held_out.items()}
+    for trained, folder in shards.items():
+        hashes = _hashes(TokenDataset(folder))
+        for name, own in kept.items():
+            if count := int(np.isin(own, hashes).sum()):
+                raise ValueError(
+                    f"{count:,} of the {len(own):,} texts of {name} are in {trained}, which is trained on: give both "
+                    "stages data.tokenize the same held_out, one with part=training and one with part=held_out"
+                )
+
+
+def _hashes(dataset: TokenDataset) -> NDArray[np.uint64]:
+    """Of each document, the first 64 bits, in which no two of a hundred million documents are likely to agree."""
+    return np.concatenate([shard.hashes[:, :8].copy().view(np.uint64).ravel() for shard in dataset.shards])
 
 
 def held_out_batches(folders: Mapping[str, Path], config: LoaderConfig) -> list[Batch]:

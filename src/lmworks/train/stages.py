@@ -22,9 +22,9 @@ from lmworks.model.transformer import Transformer
 from lmworks.report import Section, Table
 from lmworks.tokenizer.folder import read_chat_template
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.train.config import FinetuneConfig, PretrainConfig, TrainConfig
+from lmworks.train.config import FinetuneConfig, PretrainConfig, TrainConfig, peak_rate
 from lmworks.train.dial import MEASURED_SEQUENCES, Derived, at_rate, derive
-from lmworks.train.held_out import beginnings_of, held_out_batches, samples_of, validation_on
+from lmworks.train.held_out import beginnings_of, check_held_out, held_out_batches, samples_of, validation_on
 from lmworks.train.loop import train
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.parallel.ranks import join
@@ -90,11 +90,13 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
     if config.rate is not None:
         settings = replace(settings, optimizer=at_rate(settings.optimizer, config.rate))
     result = _train(checkpoint, loader, held_out, settings, context)
+    cut = (("length", length, f"the model's context; {config.length:,} was set"),) if length < config.length else ()
     rows = (
+        *cut,
         ("sequences", sequences, f"of {length} tokens, in which the texts are packed"),
         ("batch", batch, "as set" if batch == config.batch else f"all there are, fewer than the {config.batch} set"),
         ("steps", steps, f"{config.epochs:g} times all sequences"),
-        ("rate", f"{settings.optimizer.rate:g}", f"at its highest, of {settings.optimizer.kind}"),
+        ("rate", f"{peak_rate(settings.optimizer):g}", f"at its highest, of {settings.optimizer.kind}"),
     )
     remedies = f"more dialogues or texts, more epochs than {config.epochs:g}, or a smaller batch"
     doubts = " ".join(doubt_of_steps(steps, f"{sequences} {'sequence' if sequences == 1 else 'sequences'}", remedies))
@@ -204,13 +206,15 @@ def _derived(config: PretrainConfig, tokenizer: Tokenizer, available: int, conte
 
 
 def find_shards(context: StageContext) -> tuple[dict[str, Path], dict[str, Path]]:
-    """The inputs with token shards: those to train on, and those that were held out."""
+    """The inputs with token shards: those to train on, and those that were held out. ValueError where there are none to
+    train on, or a text is in both."""
     shards, held_out = {}, {}
     for name, folder in context.inputs.items():
         if (folder / INDEX).exists():
             (held_out if _setting(folder, "part", "training") == "held_out" else shards)[name] = folder
     if not shards:
         raise ValueError("there are no token shards to train on: read from a stage data.tokenize with part=training")
+    check_held_out(shards, held_out)
     return shards, held_out
 
 
@@ -227,7 +231,8 @@ def tokens_of(shards: Mapping[str, Path]) -> int:
 def find_vocabulary(name: str, context: StageContext, shards: Mapping[str, Path]) -> tuple[Tokenizer, str | None]:
     """The tokenizer of the one input that has one, or the one of this name, and its chat template if there is one.
     ValueError where there are none or several, or the shards are of another."""
-    sources = [str(folder) for folder in context.inputs.values() if (folder / _TOKENIZER).exists()]
+    # An input's path starts where lmworks was called, not at the recipe.
+    sources = [str(folder.absolute()) for folder in context.inputs.values() if (folder / _TOKENIZER).exists()]
     sources += [name] if name else []
     if len(sources) != 1:
         raise ValueError(

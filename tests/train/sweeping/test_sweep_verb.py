@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from math import log
 from pathlib import Path
 
 import pytest
@@ -76,8 +77,8 @@ def test_a_killed_sweep_ends_as_an_undisturbed_one(text):
     while process.poll() is None and not (plan := next(work.glob("*/ladder.json"), None)):
         time.sleep(0.01)
     third = json.loads(plan.read_text())["rungs"][2]
-    log = plan.parent / "runs" / f"N{third['size'] + 1}-D{third['span'] + 1}.work" / "run" / "log.jsonl"
-    while process.poll() is None and not (log.exists() and any(line["step"] > 100 for line in read_log(log))):
+    lines = plan.parent / "runs" / f"N{third['size'] + 1}-D{third['span'] + 1}.work" / "run" / "log.jsonl"
+    while process.poll() is None and not (lines.exists() and any(line["step"] > 100 for line in read_log(lines))):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -87,4 +88,5 @@ def test_a_killed_sweep_ends_as_an_undisturbed_one(text):
     runs = json.loads((text / "two" / "runs.json").read_text())["runs"]
     assert [run["seconds"] is None for run in runs] == [False, False, True, *[False] * 5]
     by_tokens = sorted((run["tokens"], run["loss"]) for run in runs if run["name"].startswith("N1"))
-    assert by_tokens[0][1] > by_tokens[-1][1] + 0.1
+    # Words at random, of which little more can be learnt than which there are: all runs know that, longer ones better.
+    assert log(300) / 2 > by_tokens[0][1] > by_tokens[-1][1]

@@ -462,11 +462,12 @@ def is_side(text: str, share: float) -> bool:
     return int(hashlib.sha256(text.encode()).hexdigest()[:13], 16) / 16**13 < share
 
 
-def test_a_part_without_texts_is_refused(context):
-    alike = [document for document in DOCUMENTS if int(document.hash[:13], 16) / 16**13 < 0.5]
+@pytest.mark.parametrize(("empty", "other"), [("training", "held_out"), ("held_out", "training")])
+def test_a_part_without_texts_is_refused(context, empty, other):
+    alike = [document for document in DOCUMENTS if is_side(document.text, 0.5) == (empty == "training")]
     write_documents(context.inputs["documents"], alike[:3])
-    empty = "training"
-    with pytest.raises(ValueError, match=f"leaves no documents for part={empty}.* Give more than 3"):
+    told = f"leaves no documents for part={empty}.* Give more than 3, or another share.*the stage of part={other} needs"
+    with pytest.raises(ValueError, match=told):
         tokenize(TokenizeConfig(held_out=0.5, part=empty), context)
     with pytest.raises(ValueError, match="nothing is held out"):
         TokenizeConfig(part="held_out")

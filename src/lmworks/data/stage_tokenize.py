@@ -130,9 +130,10 @@ def _some(hashes: Sequence[str], config: TokenizeConfig, unit: str) -> int:
         )
     total = sum(belongs(each, config) for each in hashes)
     if not total:
+        other = "training" if config.part == "held_out" else "held_out"
         raise ValueError(
             f"held_out={config.held_out} leaves no {unit} for part={config.part}: there are too few of them. Give more "
-            f"than {len(hashes)}, or another share"
+            f"than {len(hashes)}, or another share of held_out, which the stage of part={other} needs as well"
         )
     return total
 

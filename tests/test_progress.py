@@ -114,15 +114,16 @@ def test_a_terminal_shows_all_that_is_told_in_lines_that_fit(clock, width):
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_how_earlier_work_is_gone_on_with_stays_to_be_read(clock, terminal):
+@pytest.mark.parametrize(("kept", "note"), [(3, "goes on from [step 3]"), (0, "begins anew: [nothing] was saved")])
+def test_how_earlier_work_is_gone_on_with_stays_to_be_read(clock, terminal, kept, note):
     stream = StringIO()
     console = Console(file=stream, force_terminal=terminal, width=60, color_system=None)
     with stage_progress(console, "tuned ") as report:
-        report(0, 9, "batches", 0, "loss 4.000")
-        report(3, 9, "batches", 3, "goes on from [step 3]")
-        report(4, 9, "batches", 3, "loss 3.000")
+        report(kept, 9, "batches", kept)
+        report(kept, 9, "batches", kept, note)
+        report(kept + 1, 9, "batches", kept, "loss 3.000")
     lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", stream.getvalue()))
-    assert [line.strip() for line in lines if line.startswith("tuned:")] == ["tuned: goes on from [step 3]"]
+    assert [line.strip() for line in lines if line.startswith("tuned:")] == [f"tuned: {note}"]
 
 
 def test_a_narrow_terminal_shows_all_of_a_note(clock):

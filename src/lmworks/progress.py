@@ -21,8 +21,8 @@ class Report(Protocol):
     """Told by a stage while it runs: `done` of `total` (None: nobody knows) things called `unit`.
 
     `kept` of the done ones were there from before (an interrupted run, an unchanged document): they took no time, and
-    no rate counts them. `note` is what else the moment has to tell, such as a loss; beside work of which all is from
-    before, it says how that is gone on with, and stays to be read.
+    no rate counts them. `note` is what else the moment has to tell, such as a loss; before this run has done anything
+    (`done` is `kept`), it says how an earlier one is gone on with, and stays to be read.
     """
 
     def __call__(self, done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None: ...
@@ -60,7 +60,7 @@ def _live(console: "Console", name: str) -> Iterator[Report]:
 
         def report(done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:
             told = clock.tell(done, total, unit, kept)
-            if note and done and done == kept:
+            if note and done == kept:
                 _print(progress.console, name, note)
             progress.update(task, completed=done, total=total, told=f"{told} · {note}" if note else told)
 
@@ -74,7 +74,7 @@ def _lines(console: "Console", name: str) -> Report:
     def report(done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:
         nonlocal last
         told = clock.tell(done, total, unit, kept)
-        if note and done and done == kept:
+        if note and done == kept:
             _print(console, name, note)
         told = f"{told} · {note}" if note else told
         if time.monotonic() - last < INTERVAL:

@@ -157,11 +157,17 @@ class _Progress:
         known = ladder.seconds is not None
         self.parts = [(rung.seconds or 0.0) if known else rung.flops / 1e9 for rung in ladder.rungs]
         self.unit = "expected seconds" if known else "billion operations"
+        self.kept: int | None = None  # of all, from before
 
     def tell(self, number: int, done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:
-        before, here = sum(self.parts[:number]), self.parts[number] * done / max(total or 1, 1)
+        before, batch = sum(self.parts[:number]), self.parts[number] / max(total or 1, 1)
+        if self.kept is None:
+            self.kept = round(before + batch * kept)
+        here = round(before + batch * done)
+        if done > kept:  # also where that is less than one of all: a note beside nothing done would stay to be read
+            here = max(here, self.kept + 1)
         told = f"run {number + 1} of {len(self.parts)}"
-        self.report(round(before + here), round(sum(self.parts)), self.unit, 0, f"{told} · {note}" if note else told)
+        self.report(here, round(sum(self.parts)), self.unit, self.kept, f"{told} · {note}" if note else told)
 
 
 def _without_times(run: Trained) -> dict[str, Any]:

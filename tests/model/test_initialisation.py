@@ -220,6 +220,49 @@ def test_by_fan_in_a_new_model_guesses_all_tokens_alike_at_any_width(width, tied
     assert abs(loss - (log(301) + 0.5)) < 0.1
 
 
+def scored_by(config, scale):
+    """A decoder whose scores are multiplied with `scale`."""
+    block = config.decoder.blocks[0]
+    block = replace(block, attention=replace(block.attention, scale=scale))
+    return replace(config, decoder=replace(config.decoder, blocks=(block,) * len(config.decoder.blocks)))
+
+
+FACTORS = {
+    "t5": presets.t5(301, 256, 2, 4, 512, head_dim=64),  # leaves scores as they are, and divides what a tied head gets
+    "t5 1.1": presets.t5_v1_1(301, 256, 2, 4, 512, head_dim=64),
+    "llama": presets.llama(301, 256, 2, 4, 4, 512, 64),
+    "llama, other scores": scored_by(presets.llama(301, 256, 2, 4, 4, 512, 64), 0.5),
+    "gpt2": presets.gpt2(301, 256, 2, 4, context_length=64),
+}
+
+
+@pytest.mark.parametrize("config", FACTORS.values(), ids=FACTORS)
+def test_by_fan_in_scores_and_logits_begin_with_variance_1_whatever_they_are_multiplied_with(config):
+    model = initialise(Transformer(config), seed=0, scheme=by_fan_in)
+    normalised = torch.randn(4000, 256, generator=torch.Generator().manual_seed(1))
+    named = dict(model.named_parameters())
+    head = named["embedding.tokens.weight" if config.head.tied else "head.projection.weight"]
+    assert (normalised * (config.head.scale or 1.0) @ head.T).std().item() == pytest.approx(1, rel=0.05)
+    attentions = [(name, module) for name, module in model.named_modules() if name.endswith("attention")]
+    assert attentions
+    for name, attention in attentions:
+        query, key = (part(normalised).unflatten(-1, (4, -1)) for part in (attention.query, attention.key))
+        scores = (query * key.flip(0)).sum(-1) * (attention.scale or 64**-0.5)
+        assert scores.std().item() == pytest.approx(1, rel=0.1), name
+
+
+def test_by_fan_in_what_is_added_to_queries_begins_at_zero_and_distances_as_long_as_keys():
+    gopher = initialise(Transformer(presets.gopher(101, 64, 2, 4, 128, context_length=32)), 0, scheme=by_fan_in)
+    biases = [weight for name, weight in gopher.named_parameters() if name.endswith(("content_bias", "position_bias"))]
+    assert len(biases) == 4 and not any(bias.any() for bias in biases)
+    block = c.Block(c.Attention(4, 4, 16, position=c.Shaw(200)), c.FeedForward(256, "gelu"), LAYER, "pre")
+    stack, head = c.Stack((block,), True, LAYER), c.LanguageModelHead(tied=True)
+    config = c.ModelConfig(c.Embedding(101, 64), None, stack, head, 64)
+    model = initialise(Transformer(config), seed=0, scheme=by_fan_in)
+    (vectors,) = (weight for name, weight in model.named_parameters() if name.endswith("vectors"))
+    assert vectors.std().item() == pytest.approx(16**-0.5, rel=0.1)
+
+
 def test_every_preset_has_a_scheme():
     assert set(presets.__all__) == set(PUBLISHED)
 

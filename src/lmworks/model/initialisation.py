@@ -12,6 +12,7 @@ from typing import Literal, assert_never
 import torch
 from torch import Tensor, nn
 
+from lmworks.model.config import LanguageModelHead
 from lmworks.model.norms import RMSNorm
 from lmworks.model.transformer import Transformer
 
@@ -26,6 +27,8 @@ class Weight:
     width     of the hidden states.
     depth     residual connections in its stack, two or three a block; 0 outside the stacks.
     head_dim  of its stack's attention; 0 outside the stacks.
+    factor    that its model multiplies with what it gives: of a query, the scores beyond `head_dim ** -0.5`; of tokens
+              that are a tied head, or of an untied one, the logits.
     """
 
     role: str
@@ -34,6 +37,7 @@ class Weight:
     width: int
     depth: int = 0
     head_dim: int = 0
+    factor: float = 1.0
 
     @property
     def closes_residual(self) -> bool:
@@ -78,13 +82,22 @@ def by_fan_in(weight: Weight) -> Draw:
     """Normal with `fan_in ** -0.5`, which keeps the size of a vector through a projection (LeCun et al. 1998,
     "Efficient BackProp", section 4.6), the last projection before each of N residual connections divided by sqrt(N) as
     GPT-2's, and tables with `width ** -0.5`, so that a tied head's logits begin with the size of an untied one's.
+    Where a model multiplies scores or logits with a factor of its own, as T5's, queries and heads are divided by it.
+    Vectors for distances (Shaw et al. 2018) are drawn by their columns; what is added to every query (Dai et al. 2019)
+    begins at zero.
 
     A published 0.02 is this at a width of 2,500. In a narrow model it is several times less, and training stays long
     where it knows the frequencies of tokens alone.
     """
-    if weight.role in ("tokens", "positions", "token_types", "table"):
-        return Draw(weight.width**-0.5)
-    return residual_scaled(weight.fan_in**-0.5)(weight)
+    match weight.role:
+        case "tokens" | "positions" | "token_types" | "table":
+            return Draw(weight.width**-0.5 / weight.factor)
+        case "vectors":
+            return Draw(weight.fan_out**-0.5)
+        case "content_bias" | "position_bias":
+            return Draw(0.0)
+        case _:
+            return residual_scaled(weight.fan_in**-0.5 / weight.factor)(weight)
 
 
 def xavier(weight: Weight) -> Draw:
@@ -178,12 +191,19 @@ def _describe(model: Transformer, module: nn.Module, name: str) -> Weight:
     path = name.removesuffix(".weight").split(".")
     rows, columns = model.get_parameter(name).shape
     fans = (columns, rows) if isinstance(module, nn.Linear) else (rows, columns)
+    width, head = model.config.embedding.width, model.config.head
     place = "decoder" if path[0] == "head" and "blocks" in path else path[0]  # a head's blocks stand on the decoder's
     stack = {"encoder": model.config.encoder, "decoder": model.config.decoder}.get(place)
     if stack is None:
-        return Weight(path[-1], *fans, model.config.embedding.width)
+        factor = None
+        if isinstance(head, LanguageModelHead) and path[-1] == ("tokens" if head.tied else "projection"):
+            factor = head.scale
+        return Weight(path[-1], *fans, width, factor=1.0 if factor is None else factor)
     depth = sum(2 if block.cross is None else 3 for block in stack.blocks)
-    return Weight(path[-1], *fans, model.config.embedding.width, depth, stack.blocks[0].attention.head_dim)
+    block, head_dim = stack.blocks[0], stack.blocks[0].attention.head_dim
+    attention = block.cross if "cross_attention" in path and block.cross is not None else block.attention
+    factor = 1.0 if attention.scale is None or path[-1] != "query" else attention.scale * head_dim**0.5
+    return Weight(path[-1], *fans, width, depth, head_dim, factor)
 
 
 def _draw(draw: Draw, shape: torch.Size, generator: torch.Generator) -> Tensor:

@@ -95,6 +95,13 @@ def test_a_rate_that_is_given_is_taken_whatever_it_is():
     assert derived_with(schedule=InverseSqrt(warmup=1)).warmup == 1
 
 
+def test_a_batch_larger_than_the_run_is_refused():
+    with pytest.raises(ValueError, match="at most 938, or more tokens"):
+        derive(PretrainConfig(parameters=200_000, tokens=60_000, length=64, batch=939), 1024, 10**8)
+    config = PretrainConfig(parameters=200_000, tokens=60_000, length=64, batch=938)
+    assert derive(config, 1024, 10**8).steps == 1
+
+
 def test_the_rate_of_short_runs_is_bounded():
     tiny, small = (derive(PretrainConfig(parameters=10**6, tokens=tokens), 1024, 10**8) for tokens in (10**6, 10**7))
     assert tiny.rate == small.rate == HIGHEST_RATE < RULES[RULE].suggest(5e5, 1e6).learning_rate

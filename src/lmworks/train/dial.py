@@ -16,7 +16,7 @@ from lmworks.train.planning.shape import TooFewParametersError, explain_shape, s
 RULE = "deepseek"  # of `hyperparameters.RULES`: the one whose rate and batch both follow from the operations
 EPOCHS = 4  # repeating data so often is nearly as good as new data (Muennighoff et al. 2023, section 5)
 LEAST_STEPS = 200  # a schedule of fewer has no room to warm up, to learn and to come down
-WARMUP, LEAST_WARMUP = 0.02, 10  # of the steps; but steps
+WARMUP, LEAST_WARMUP = 0.02, 10  # of the steps; steps
 HIGHEST_RATE = 0.005  # a decoder of a million parameters learns less at 0.0075: `benchmarks/first_steps.py`
 _FULL = 0.9  # of the minutes: a model that takes less of them for all the data is too small
 MEASURED_SEQUENCES = 8  # at a time, of which the machine's speed is measured
@@ -99,10 +99,16 @@ def _next_size(config: PretrainConfig, vocabulary: int, plan: Plan) -> int:
 
 
 def _batch(config: PretrainConfig, tokens: float, advised_tokens: float) -> tuple[int, str]:
-    """Sequences in a step, and why."""
+    """Sequences in a step, and why. ValueError where one step would take more than the run."""
+    sequences = tokens / config.length
     if config.batch:
+        if config.batch > math.ceil(sequences):
+            raise ValueError(
+                f"a batch of {config.batch:,} sequences of {config.length:,} tokens is more than the {short(tokens)} "
+                f"tokens of the run: give at most {math.ceil(sequences):,}, or more tokens"
+            )
         return config.batch, "as given"
-    advised, sequences = max(round(advised_tokens / config.length), 1), tokens / config.length
+    advised = max(round(advised_tokens / config.length), 1)
     most = max(int(sequences / LEAST_STEPS), 1)
     if advised <= most:
         return advised, RULES[RULE].source
@@ -133,7 +139,7 @@ def _warmup(schedule: Schedule, steps: int) -> tuple[int, str]:
     half = max(steps // 2, 1)
     if half < LEAST_WARMUP:
         return half, "half of the steps, as they are few"
-    return min(max(round(WARMUP * steps), LEAST_WARMUP), half), f"{WARMUP:.0%} of the steps, at least {LEAST_WARMUP}"
+    return max(round(WARMUP * steps), LEAST_WARMUP), f"{WARMUP:.0%} of the steps, at least {LEAST_WARMUP}"
 
 
 def at_rate(optimizer: Optimizer, rate: float) -> Optimizer:

@@ -23,11 +23,13 @@ def write_dataset(
     shard_tokens: int = SHARD_TOKENS,
     vocabulary_size: int = 2**20,
     vocabulary: str = VOCABULARY,
+    first: int = 0,
 ) -> TokenDataset:
+    """`first` is the number of the first document, by which they are named."""
     folder.mkdir(parents=True, exist_ok=True)
     with TokenWriter(folder, vocabulary, vocabulary_size, shard_tokens) as writer:
         for number, ids in enumerate(documents):
-            writer.add(ids, name_of(number), None if masks is None else masks[number])
+            writer.add(ids, name_of(first + number), None if masks is None else masks[number])
     return TokenDataset(folder)
 
 

@@ -10,9 +10,11 @@ import pytest
 from byte_tokenizer import byte_tokenizer
 from lmworks.artefact import StageResult
 from lmworks.build import run_alone
+from lmworks.config import to_mapping
 from lmworks.records import Unscored
+from lmworks.train.planning.explaining import allocation_lines
 from lmworks.train.planning.fitting import FittedLaw
-from lmworks.train.planning.own_law import read_law
+from lmworks.train.planning.own_law import OwnLaw, read_law, write_law
 from lmworks.train.planning.plan import PlanConfig, make_plan
 from lmworks.train.planning.runs import Interval
 from lmworks.train.planning.scaling_laws import ParametricLaw
@@ -41,9 +43,9 @@ def inputs(tmp_path_factory):
     tokenizer = byte_tokenizer(SPECIAL)
     tokenizer.save(folder / "vocabulary")
     generator = np.random.default_rng(0)
-    for part, documents in (("training", 400), ("held_out", 20)):
-        ids = [generator.integers(0, 257, 40_000) for _ in range(documents // 4)]
-        write_dataset(folder / part, ids, vocabulary_size=257, vocabulary=tokenizer.hash)
+    for part, documents, first in (("training", 100, 0), ("held_out", 5, 1000)):
+        ids = [generator.integers(0, 257, 40_000) for _ in range(documents)]
+        write_dataset(folder / part, ids, vocabulary_size=257, vocabulary=tokenizer.hash, first=first)
     return [
         as_made(folder / "training", "t", "training"),
         as_made(folder / "held_out", "h", "held_out"),
@@ -86,10 +88,10 @@ def sweep(out, inputs, trainer, monkeypatch):
 
 def test_the_law_behind_the_runs_is_found_and_foretells_the_largest(inputs, tmp_path, monkeypatch, no_checks):
     outcome = sweep(tmp_path / "sweep", inputs, Trainer(), monkeypatch)
-    law, source = read_law(outcome.folder)
-    assert source == "a sweep of 16 runs of llama"
+    own = read_law(outcome.folder)
+    assert (own.source, own.doubts, own.vocabulary) == ("a sweep of 16 runs of llama", (), 257)
     for number in ("E", "A", "B", "alpha", "beta"):
-        assert getattr(law, number) == pytest.approx(getattr(LAW, number), rel=1e-3)
+        assert getattr(own.law, number) == pytest.approx(getattr(LAW, number), rel=1e-3)
     error = outcome.manifest.metrics["held_out_error"]
     assert abs(error["nats"]) < 1e-4
     found = json.loads((outcome.folder / "runs.json").read_text())["runs"]
@@ -154,6 +156,31 @@ def test_a_law_that_says_nothing_beyond_its_runs_is_doubted():
     assert ["beta is 3" in doubt for doubt in told(replace(LAW, beta=3.0))] == [True]
 
 
+def test_a_plan_tells_what_speaks_against_the_law_of_a_sweep(tmp_path):
+    fitted = FittedLaw(LAW, {"exponent": Interval(0.1, 0.9)}, (LAW,), 0.0, 12)
+    write_law(tmp_path / "law.json", fitted, "a sweep", doubts(fitted, [RUN]), 1000)
+
+    def told(**request):
+        made = make_plan(PlanConfig(flops=1e18, device="h200", **{"law": str(tmp_path)} | request))
+        return {line.name: f"{line.value}: {line.why}" for line in allocation_lines(made)}
+
+    assert told()["the law is"].startswith("doubtful: the interval of the exponent is wider than 0.5")
+    assert told()["the law's vocabulary"].startswith("1,000: the plan has 32,000,")
+    assert told()["the law's vocabulary"].endswith(": give --vocabulary 1000")
+    assert "give" not in told(model="gpt2-124m")["the law's vocabulary"]
+    assert "the law's vocabulary" not in told(vocabulary=1000)
+    assert "the law is" not in told(law="besiroglu")
+
+
+def test_a_law_of_an_older_sweep_is_read(tmp_path):
+    kept = {"law": to_mapping(LAW), "intervals": {}, "n": 12, "source": "a sweep"}
+    (tmp_path / "law.json").write_text(json.dumps(kept))
+    assert read_law(tmp_path) == OwnLaw(LAW, "a sweep")
+    (tmp_path / "law.json").write_text(json.dumps({"law": to_mapping(LAW)}))
+    with pytest.raises(ValueError, match=r"law\.json"):
+        read_law(tmp_path)
+
+
 def test_runs_without_a_law_say_why(inputs, tmp_path, monkeypatch, no_checks):
     """Losses that do not fall are told, and kept: hours of work end in a report, not in an error."""
 
@@ -184,7 +211,7 @@ def test_inputs_that_do_not_go_together_are_refused(inputs, tmp_path, monkeypatc
     with pytest.raises(ValueError, match="of another vocabulary"):
         sweep(tmp_path / "out", [as_made(other, "o", "training"), held_out, vocabulary], Trainer(), monkeypatch)
     index = json.loads((held_out / "shards.json").read_text())
-    write_dataset(tmp_path / "one", [np.arange(20)], vocabulary_size=257, vocabulary=index["vocabulary"])
+    write_dataset(tmp_path / "one", [np.arange(20)], vocabulary_size=257, vocabulary=index["vocabulary"], first=1000)
     alone, trainer = as_made(tmp_path / "one", "a", "held_out"), Trainer()
     with pytest.raises(ValueError, match="makes 1 sequence of 32 tokens, and a loss with an interval takes two"):
         sweep(tmp_path / "out", [training, alone, vocabulary], trainer, monkeypatch)

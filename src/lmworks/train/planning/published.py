@@ -9,11 +9,14 @@ from lmworks.train.planning.scaling_laws import PETAFLOPS_DAY, Law, ParametricLa
 
 @dataclass(frozen=True)
 class PublishedLaw:
-    """`source`: paper and section. `note`: what it was fitted on, what is doubted, and which number is remembered."""
+    """`source`: paper and section. `note`: what it was fitted on, what is doubted, and which number is remembered.
+    Of a sweep, `doubts` are why its law may say nothing about other runs, and `vocabulary` is the size of its own."""
 
     law: Law
     source: str
     note: str
+    doubts: tuple[str, ...] = ()
+    vocabulary: int | None = None
 
 
 # Hoffmann et al. 2022, table 3: parameters and the budget, in FLOPs, for which approach 1 finds them best.
@@ -74,8 +77,8 @@ def find_law(name: str) -> PublishedLaw:
         return LAWS[name]
     folder = Path(name).parent if Path(name).name == LAW else Path(name)
     if (folder / LAW).is_file():
-        law, source = read_law(folder)
-        return PublishedLaw(law, source, "of your own text and vocabulary")
+        own = read_law(folder)
+        return PublishedLaw(own.law, own.source, "of your own text and vocabulary", own.doubts, own.vocabulary)
     if (folder / RUNS).is_file():
         raise LookupError(
             f"no law follows from the runs of the sweep {folder}: its report.html says why, and how to sweep again. "

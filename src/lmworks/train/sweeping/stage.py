@@ -23,7 +23,7 @@ from lmworks.train.planning.own_law import LAW, RUNS, write_law
 from lmworks.train.run_log import LOG
 from lmworks.train.stages import find_shards, find_vocabulary, pretrain, tokens_of
 from lmworks.train.sweeping.config import SweepConfig
-from lmworks.train.sweeping.findings import Findings, Trained, find
+from lmworks.train.sweeping.findings import Findings, Trained, doubts, find
 from lmworks.train.sweeping.ladder import Ladder, Rung, plan_ladder
 from lmworks.train.sweeping.report import sections
 
@@ -51,7 +51,8 @@ def sweep(config: SweepConfig, context: StageContext) -> StageResult:
     told = sections(ladder, runs, findings)
     write_json(context.output / RUNS, {"vocabulary": tokenizer.hash, "length": config.length, "runs": runs})
     if not isinstance(findings.law, Unscored):
-        write_law(context.output / LAW, findings.law, f"a sweep of {len(runs)} runs of {config.family}")
+        source, doubted = f"a sweep of {len(runs)} runs of {config.family}", doubts(findings.law, runs)
+        write_law(context.output / LAW, findings.law, source, doubted, tokenizer.vocabulary_size)
     shutil.copytree(context.work / LOGS, context.output / LOGS)
     times = {f"{LOGS}/{run.name}.jsonl": None for run in runs}
     digests = {RUNS: hash_json([_without_times(run) for run in runs]), **times}

@@ -244,6 +244,60 @@ class TestGuards:
         assert steps == list(range(1, 19))
 
 
+def rewinding(folder, dataset, bad, checkpoint, **guard):
+    """A run of 30 batches that goes back from those at the places `bad`, whose losses are no numbers."""
+    guarded = GuardConfig(action="rewind", **guard)
+    run = run_of(folder, dataset, loader={"steps": 30}, guard=guarded, checkpoint=checkpoint)
+    objective = run.objective
+
+    class Poisoned(CausalLanguageModel):
+        def losses(self, model, examples):
+            found = objective.losses(model, examples)
+            if run.position.cursor in bad:
+                found["next_token"].metrics["nats"].fill_(float("nan"))
+            return found
+
+    run.objective = Poisoned()
+    return run
+
+
+def test_steps_that_are_bad_in_a_row_end_a_run_that_rewinds(text_dataset, tmp_path):
+    bad = set(range(6, 30))
+    run = rewinding(tmp_path, text_dataset, bad, CheckpointConfig(steps=5), rewinds=1000)
+    with pytest.raises(TrainingStoppedError, match="10 steps in a row"):
+        train(run)
+    assert (run.position.cursor, run.guard.rewinds) == (16, 9)
+
+
+@pytest.mark.parametrize(("keep", "stops"), [(2, [15]), (1, [13, 15]), (2, [15, 19]), (1, [12, 21])], ids=str)
+def test_where_a_rewind_goes_does_not_depend_on_a_stop(keep, stops, text_dataset, tmp_path):
+    """Nor on what a clock saves: to step 10, which stays as long as it is the last of the steps that are saved."""
+    saving = CheckpointConfig(steps=10, minutes=None, keep=keep)
+    undisturbed = rewinding(tmp_path / "one", text_dataset, {17, 24}, saving)
+    train(undisturbed)
+    for stop in stops:
+        stopped = rewinding(tmp_path / "two", text_dataset, {17, 24}, replace(saving, minutes=1e-9))
+        stopped.progress = lambda done, *_, stop=stop, **__: signal.raise_signal(signal.SIGTERM) if done == stop else 0
+        with pytest.raises(SystemExit):
+            train(stopped)
+    again = rewinding(tmp_path / "two", text_dataset, {17, 24}, saving)
+    train(again)
+    assert again.position == undisturbed.position and undisturbed.guard.rewinds == 2
+    assert same(again.weights.masters, undisturbed.weights.masters)
+    assert same(again.weights.state(), undisturbed.weights.state())
+    assert losses(tmp_path / "two") == losses(tmp_path / "one")
+
+
+def test_a_run_that_went_back_leaves_no_checkpoint_of_what_it_left(text_dataset, tmp_path):
+    """One of a later step would be taken for the run's latest, and saved over by none."""
+    run = rewinding(tmp_path, text_dataset, {17}, CheckpointConfig(10, 1e-9, keep=30, background=False))
+    found = []
+    run.progress = lambda done, *_, **__: found.append((done, run.checkpoints.steps()))
+    train(run)
+    assert dict(found)[17] == list(range(1, 17))
+    assert dict(found)[19][-1] == 10
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [

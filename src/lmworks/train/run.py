@@ -48,7 +48,7 @@ class Batches(Protocol):
 
     @property
     def config(self) -> Any:
-        """With the `length` of a sequence, which utilisation is counted by."""
+        """With the `length` of a sequence, which utilisation is counted by, and the `batch` over all ranks."""
         ...
 
     @property
@@ -105,7 +105,8 @@ class Run:
         self.average = Average(self.weights.masters, config.average)
         self.scale, self.noise, self.guard = LossScale.of(config.precision), NoiseScale(), Guard(config.guard)
         saving = config.checkpoint
-        self.checkpoints = Checkpoints(self.folder / "checkpoints", saving.keep, saving.background, self.ranks)
+        folder = self.folder / "checkpoints"
+        self.checkpoints = Checkpoints(folder, saving.keep, saving.background, self.ranks, saving.steps)
 
     def examples(self, batch: Any, seed: int) -> Any:
         """What this process learns from of a batch of the loader."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lmworks.model.transformer import Transformer
-from lmworks.train.objectives.objective import Objective, part_of, rows_of, to_device
+from lmworks.train.objectives.objective import Objective, minimised, part_of, rows_of, to_device
 from lmworks.train.parallel.pipeline import Place, pipeline_gradients, sum_shared
 from lmworks.train.parallel.sharding import keep_gathered
 from lmworks.train.weights import Weights
@@ -17,6 +17,7 @@ from lmworks.train.weights import Weights
 @dataclass(frozen=True, slots=True)
 class StepGradients:
     """losses   the mean of each of the objective's losses over the step, in nats where it has nats
+    loss     what was minimised: their sum as the objective weighs them, without smoothing and penalties
     targets  over which the means were taken, of all losses together; without any there is no gradient
     norm     of the gradient
     first    (targets, squared norm of the mean gradient) of the step's first part, if there were several
@@ -25,16 +26,12 @@ class StepGradients:
     """
 
     losses: dict[str, float]
+    loss: float
     targets: int
     norm: float
     first: tuple[float, float] | None
     scale: float = 1.0
     rate: float = 0.0
-
-    @property
-    def loss(self) -> float:
-        """What was minimised, without smoothing and penalties."""
-        return sum(self.losses.values())
 
 
 def compute_gradients(
@@ -61,7 +58,7 @@ def compute_gradients(
     counts = {name: int(count) for name, count in zip(mine, ranks.total(list(mine.values())), strict=True)}
     weights.clear()
     if not any(counts.values()):
-        return StepGradients(dict.fromkeys(counts, 0.0), 0, 0.0, None, scale)
+        return StepGradients(dict.fromkeys(counts, 0.0), 0.0, 0, 0.0, None, scale)
     most = max(sum(rows_of(prepared) for prepared in examples) // max(at_least, ranks.config.pipeline), 1)
     size = most if part is None else min(part, most)
     parts = [piece for prepared in examples for piece in _parts(prepared, size)]
@@ -78,7 +75,8 @@ def compute_gradients(
         sum_shared(model.config, _place(work), dict(weights.gradients()))
     nats = ranks.total([float(sums[name]) for name in counts])
     means = {name: value / max(counts[name], 1) for name, value in zip(counts, nats, strict=True)}
-    return StepGradients(means, sum(counts.values()), float(weights.gradient_norm()) / scale, first, scale)
+    norm = float(weights.gradient_norm()) / scale
+    return StepGradients(means, minimised(objective, means), sum(counts.values()), norm, first, scale)
 
 
 @dataclass(frozen=True, slots=True)

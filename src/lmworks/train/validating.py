@@ -23,7 +23,8 @@ class Validation:
 
     nats            mean loss over targets, of each of the objective's losses.
     targets         how many targets each was taken over.
-    total           what training minimises: the sum of the means.
+    total           what training minimises, without smoothing and penalties: the sum of the means, as the objective
+                    weighs them.
     bits_per_byte   of the text of the targets: comparable between vocabularies; Unscored where bytes are unknown.
     """
 
@@ -70,7 +71,7 @@ def validate(
     for name in names:
         sums, over = zip(*(each[name] for each in losses), strict=True)
         nats[name] = ratio_score(sums, over, {"metric": f"nats of {name}", **told})
-    return Validation(nats, counts, _total(nats, losses, told), _bits(losses, texts, told))
+    return Validation(nats, counts, _total(nats, objective.loss_weights(), losses, told), _bits(losses, texts, told))
 
 
 def sums_of(model: Transformer, objective: Objective, examples: Any) -> dict[str, tuple[float, int]]:
@@ -79,21 +80,29 @@ def sums_of(model: Transformer, objective: Objective, examples: Any) -> dict[str
     return {name: (float(loss.metrics.get("nats", loss.sum)), loss.count) for name, loss in found.items()}
 
 
-def _total(nats: Mapping[str, Score], losses: list[dict[str, tuple[float, int]]], told: object) -> Score:
-    """The sum of the means. Its interval draws all losses of a part together, as they are of the same text."""
-    if len(nats) == 1:
+def _total(
+    nats: Mapping[str, Score],
+    weights: Mapping[str, float],
+    losses: list[dict[str, tuple[float, int]]],
+    told: object,
+) -> Score:
+    """The weighted sum of the means. Its interval draws all losses of a part together, as they are of the same text."""
+    if len(nats) == 1 and not weights:
         return next(iter(nats.values()))
+    shares = np.array([weights.get(name, 1.0) for name in nats])
     rows = np.array([[each[name] for name in nats] for each in losses], dtype=np.float64)  # (parts, losses, 2)
 
     def summed(sample: np.ndarray) -> np.ndarray:  # (replicates, parts, losses, 2)
         sums = sample.sum(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return (sums[..., 0] / sums[..., 1]).sum(axis=-1)
+            return (sums[..., 0] / sums[..., 1] * shares).sum(axis=-1)
 
     value = float(summed(rows[None])[0])
     if not all(isinstance(score, Scored) for score in nats.values()):
         return without_spread(value)
-    return Scored(value, bootstrap_interval(rows, summed), len(rows), sign({"metric": "sum of nats", "told": told}))
+    return Scored(
+        value, bootstrap_interval(rows, summed), len(rows), sign({"metric": "weighted sum of nats", "told": told})
+    )
 
 
 def _bits(losses: list[dict[str, tuple[float, int]]], texts: list[int | None], told: object) -> Score:

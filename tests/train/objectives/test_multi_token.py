@@ -12,8 +12,12 @@ from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.checkpoint import assemble, load
 from lmworks.model.multi_token import with_further_tokens, without_further_tokens
 from lmworks.model.presets import bert
+from lmworks.train.config import AdamW
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.objectives.multi_token import MultiTokenPrediction
+from lmworks.train.stepping import compute_gradients
+from lmworks.train.validating import validate
+from lmworks.train.weights import Weights
 from objective_cases import (
     batch_of,
     check_packing,
@@ -122,6 +126,24 @@ def test_the_next_token_has_the_loss_that_it_has_without_the_blocks(tmp_path):
     )
     expected = CausalLanguageModel().losses(plain, batch)["next_token"].sum
     assert torch.equal(OBJECTIVE.losses(trained, batch)["next_token"].sum, expected)
+
+
+@torch.no_grad()
+def test_what_is_told_is_what_is_minimised(tmp_path):
+    """By a step and by a validation: the further tokens as they are weighed, beside each loss as it is."""
+    batch = batch_of(tmp_path / "d", some_documents(), 32)
+    model = a_model("llama")
+    losses = OBJECTIVE.losses(model, batch)
+    weighed = sum(float(loss.sum) / loss.count for loss in losses.values())
+    means = {name: float(loss.metrics["nats"]) / loss.count for name, loss in losses.items()}
+    with torch.enable_grad():
+        step = compute_gradients(model, Weights(model, AdamW(), "float32"), OBJECTIVE, [batch], part=3)
+    found = validate(model, OBJECTIVE, [batch], 1)
+    assert (step.loss, found.total.value) == (pytest.approx(weighed, rel=1e-5), pytest.approx(weighed, rel=1e-5))
+    assert step.losses == pytest.approx(means, rel=1e-5)
+    assert {name: score.value for name, score in found.nats.items()} == pytest.approx(means, rel=1e-5)
+    assert found.total.interval[0] < weighed < found.total.interval[1]
+    assert weighed < sum(means.values()) - 5  # two further tokens of 5.5 nats, weighed 0.15 each
 
 
 def test_it_learns_all_tokens(tmp_path):

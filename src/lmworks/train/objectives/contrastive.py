@@ -13,6 +13,7 @@ from lmworks.data.pair_batching import PairBatch
 from lmworks.model.heads import PoolHead
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss, cross_entropy
+from lmworks.train.objectives.objective import Objective
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +32,7 @@ class ContrastiveExamples:
 
 
 @dataclass(frozen=True, slots=True)
-class Contrastive:
+class Contrastive(Objective[ContrastiveExamples]):
     """Each query is to prefer its document to all others of the batch.
 
         -log exp(s_ii / τ) / Σ_j exp(s_ij / τ),  s_ij the cosine of query i and document j

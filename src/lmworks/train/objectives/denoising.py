@@ -9,11 +9,12 @@ from lmworks.data.batching import Batch
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss
 from lmworks.train.objectives.noising import Noise
+from lmworks.train.objectives.objective import Objective
 from lmworks.train.objectives.rewriting import Rewritings, rewriting_losses, rewritings, texts_of
 
 
 @dataclass(frozen=True, slots=True)
-class Denoising:
+class Denoising(Objective[Rewritings]):
     """A text goes through each `noise` in turn, and is written down as it was.
 
     noise  BART-large: (SentencePermutation(ends), TextInfilling()) (section 5)

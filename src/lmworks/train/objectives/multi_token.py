@@ -64,12 +64,15 @@ class MultiTokenPrediction(OnHiddenStates[Batch]):
         embed = model.embedding.tokens
         assert embed is not None
         further = head.further(hidden, embed, examples.targets, examples.positions, self._rule(examples))
-        names = self._names()
-        losses = {names[0]: self._loss(model, hidden, examples, 0)}
-        for k, (name, ahead) in enumerate(zip(names[1:], further, strict=False), start=1):
+        losses = {self._names()[0]: self._loss(model, hidden, examples, 0)}
+        for k, ((name, weight), ahead) in enumerate(zip(self.loss_weights().items(), further, strict=False), start=1):
             loss = self._loss(model, ahead, examples, k)
-            losses[name] = Loss(loss.sum * (self.weight / self.depth), loss.count, loss.metrics)
+            losses[name] = Loss(loss.sum * weight, loss.count, loss.metrics)
         return losses
+
+    def loss_weights(self) -> Mapping[str, float]:
+        """λ / depth for each further token."""
+        return dict.fromkeys(self._names()[1:], self.weight / self.depth)
 
     def _rule(self, examples: Batch) -> masks.Predicate | None:
         if self.apart and several_documents(examples):

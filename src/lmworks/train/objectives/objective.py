@@ -39,6 +39,11 @@ class Objective(Protocol[Examples]):
         """The losses, each a sum over its targets. What is minimised is the sum of their means over the step."""
         ...
 
+    def loss_weights(self) -> Mapping[str, float]:
+        """What the losses that are named here weigh in what is minimised; any other weighs 1. Their sums hold it, their
+        nats do not."""
+        return {}
+
 
 class OnHiddenStates(Objective[Examples]):
     """An objective that reads its losses off the last hidden states: a pipeline takes its two steps on different
@@ -98,6 +103,12 @@ def token_cross_entropy(
     if isinstance(projection, DividedProjection):
         return divided_cross_entropy(features, projection, targets, label_smoothing=label_smoothing, z_loss=z_loss)
     return projected_cross_entropy(features, projection, targets, label_smoothing=label_smoothing, z_loss=z_loss)
+
+
+def minimised(objective: Objective[Any], means: Mapping[str, float]) -> float:
+    """What is minimised where the losses have these means, in nats where they have nats."""
+    weights = objective.loss_weights()
+    return sum(weights.get(name, 1.0) * mean for name, mean in means.items())
 
 
 def part_of(examples: Examples, rows: slice) -> Examples:

@@ -18,13 +18,14 @@ from lmworks.data.batching import Batch
 from lmworks.model.transformer import Transformer
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.train.losses import Loss
+from lmworks.train.objectives.objective import Objective
 from lmworks.train.objectives.rewriting import Rewritings, rewriting_losses, rewritings, texts_of
 
 Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class SpanCorruption:
+class SpanCorruption(Objective[Rewritings]):
     """`rate` of a text's tokens are missing, in spans of `mean_span` tokens on average; how many of both is exact, and
     where they are is random.
 

@@ -2,16 +2,20 @@
 
 import os
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from lmworks.artefact import LockedError, lock
 from lmworks.data.loader import Loader
-from lmworks.train.config import AdamW, GuardConfig, RampConfig, TrainConfig
+from lmworks.train.config import AdamW, FinetuneConfig, GuardConfig, PretrainConfig, RampConfig, TrainConfig
+from lmworks.train.embedder_config import EmbedderConfig
 from lmworks.train.guards import Guard, TrainingStoppedError
 from lmworks.train.loop import train
 from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.objectives.contrastive import Contrastive
+from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.run import Run
 from lmworks.train.run_log import read_log
 from training_cases import loader_config, new_checkpoint, write_text_dataset
@@ -75,6 +79,42 @@ def test_a_batch_grows_however_it_is_divided(part, text_dataset, tmp_path):
         for name in ("ramp", "plain")
     )
     assert first == pytest.approx(second, rel=2e-4)
+
+
+@pytest.mark.parametrize(("batch", "data"), [(1, 1), (2, 2)])
+def test_a_batch_that_could_never_grow_is_refused(batch, data):
+    """A replica of one row has one part a step, and no noise scale is measured."""
+    settings = TrainConfig(ramp=RampConfig(), parallel=ParallelConfig(data=data))
+    for made in (partial(PretrainConfig, tokens=1000), FinetuneConfig):
+        with pytest.raises(ValueError, match=f"set batch to {data + 1} or more, or no ramp"):
+            made(batch=batch, train=settings)
+        made(batch=batch + 1, train=settings)
+        made(batch=batch, train=TrainConfig())
+
+
+def test_a_run_whose_batch_could_never_grow_is_refused(text_dataset, tmp_path):
+    """Also where the batch follows from the data, and where an objective makes one row of any."""
+    settings = TrainConfig(ramp=RampConfig())
+
+    def run(objective, batch):
+        return Run(new_checkpoint(), objective, Loader(loader_config(text_dataset, batch=batch)), settings, tmp_path)
+
+    with pytest.raises(ValueError, match="set batch to 2 or more, or no ramp"):
+        run(CausalLanguageModel(), 1)
+    with pytest.raises(ValueError, match="one whole: set no ramp"):
+        run(Contrastive(), 8)
+    with pytest.raises(ValueError, match="no ramp can divide them"):
+        EmbedderConfig(("pairs.jsonl",), train=settings)
+
+
+@pytest.mark.parametrize("part", [None, 1, 2, 100])
+@pytest.mark.parametrize("batch", [2, 3])
+def test_a_small_batch_grows(batch, part, text_dataset, tmp_path):
+    loader = Loader(loader_config(text_dataset, batch=batch, steps=8))
+    config = TrainConfig(part=part, validate=None, ramp=RampConfig(most=2, every=1, share=1e9))
+    run = Run(new_checkpoint(), CausalLanguageModel(), loader, config, tmp_path)
+    train(run)
+    assert (run.position.multiple, run.noise.seen) == (2, run.position.step)
 
 
 def test_a_loss_that_has_moved_for_good_ends_the_run(text_dataset, tmp_path):

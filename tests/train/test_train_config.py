@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from lmworks.train.config import Family, PretrainConfig, TrainConfig
+from lmworks.train.config import Family, Muon, PretrainConfig, Sgd, TrainConfig
 from lmworks.train.embedder_config import EmbedderConfig
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.planning.shape import FAMILIES
@@ -33,6 +33,19 @@ def test_samples_that_no_validation_would_write():
 def test_an_embedding_model_continues_nothing():
     with pytest.raises(ValueError, match=r"leave train\.samples out"):
         EmbedderConfig(("pairs.jsonl",), train=TrainConfig(samples=("Once",)))
+
+
+@pytest.mark.parametrize("optimizer", [Sgd, Muon])
+@pytest.mark.parametrize("momentum", [1.0, -0.1, float("nan")])
+def test_a_momentum_that_forgets_nothing(optimizer, momentum):
+    with pytest.raises(ValueError, match="momentum must be 0 or more and below 1"):
+        optimizer(momentum=momentum)
+
+
+def test_a_look_ahead_by_no_momentum():
+    with pytest.raises(ValueError, match="set momentum above 0"):
+        Sgd(momentum=0, nesterov=True)
+    Sgd(momentum=0)
 
 
 def test_families_without_a_rule():

@@ -64,5 +64,7 @@ class EmbedderConfig:
             raise ValueError(f"length must be 2 at least, got {self.length}")
         if self.train.parallel.devices > 1:
             raise ValueError("embedding models train on one process: leave train.parallel out")
+        if self.train.ramp is not None:
+            raise ValueError("the pairs of a batch are told from each other, and no ramp can divide them: set no ramp")
         if self.train.samples:
             raise ValueError("an embedding model writes no text: leave train.samples out")

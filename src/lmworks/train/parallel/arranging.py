@@ -8,6 +8,7 @@ from typing import Any
 from lmworks.model.mixture_of_experts import MixtureOfExperts
 from lmworks.model.transformer import Transformer
 from lmworks.train.config import TrainConfig
+from lmworks.train.objectives.contrastive import Contrastive
 from lmworks.train.objectives.objective import Objective
 from lmworks.train.parallel.context import check_objective, divide_context, places
 from lmworks.train.parallel.expert import divide_experts
@@ -65,6 +66,10 @@ def check(ranks: Ranks, config: TrainConfig, loader: Any, objective: Objective[A
         pipelined(objective)
         if config.ramp is not None:
             raise ValueError("a ramp goes by the first part of a step, which a pipeline mixes with others: set no ramp")
+    if config.ramp is not None:
+        config.check_batch(loader.config.batch)
+        if isinstance(objective, Contrastive):
+            raise ValueError("a ramp goes by a part of a step, and Contrastive's examples are one whole: set no ramp")
     if parallel.expert > 1 and parallel.zero < 2 and config.ramp is not None:
         raise ValueError(
             "a ramp goes by each replica's gradients, and experts mix them: set no ramp, or zero to 2 or 3"

@@ -1,5 +1,6 @@
 """Artefacts appear whole or not at all, and their hashes depend on content alone."""
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -42,7 +43,8 @@ def test_a_finished_folder_appears_and_a_failed_one_leaves_nothing(tmp_path):
 def test_an_existing_artefact_is_never_overwritten(tmp_path):
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "file").write_text("old")
-    with pytest.raises(FileExistsError, match="never overwritten"), writing(tmp_path / "kept") as folder:
+    told = "never overwritten: choose a new name, or delete it first"
+    with pytest.raises(FileExistsError, match=told), writing(tmp_path / "kept") as folder:
         (folder / "file").write_text("new")
     assert (tmp_path / "kept" / "file").read_text() == "old"
 
@@ -103,6 +105,19 @@ def test_the_second_writer_is_refused_and_a_dead_one_does_not_block(tmp_path):
     process.kill()
     process.join()
     with lock(tmp_path / "build.lock"):
+        pass
+
+
+def test_a_lock_on_a_file_that_its_holder_deletes_is_none(tmp_path, monkeypatch):
+    """Between opening it and locking it; a third process would make it anew, and lock that."""
+    path, flock = tmp_path / "work" / "stage.lock", fcntl.flock
+
+    def too_late(stream, operation):
+        path.unlink()
+        flock(stream, operation)
+
+    monkeypatch.setattr(fcntl, "flock", too_late)
+    with pytest.raises(LockedError, match="was in use until this moment"), lock(path):
         pass
 
 

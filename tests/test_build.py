@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -125,7 +126,7 @@ def test_the_report_is_one_file_that_fetches_nothing_and_escapes_what_it_shows(t
     run(toy)
     page = (toy / "workspace" / "report.html").read_text("utf-8")
     assert "total &lt;b&gt;" in page
-    assert "Timings and versions" in page
+    assert "Timings and versions" in page and "its last attempt" in page
     for outside in ("src=", "http://", "https://", "<script", "@import", "url("):
         assert outside not in page
 
@@ -144,7 +145,7 @@ def test_a_stage_runs_alone(toy, monkeypatch):
     summed = run_alone("toy.total", toy / "sum", [made.folder], [], [])
     assert (toy / "sum" / "total.txt").read_text() == "20"
     assert summed.manifest.parents == {"values": made.manifest.content_hash}
-    with pytest.raises(FileExistsError, match="never overwritten"):
+    with pytest.raises(FileExistsError, match="never overwritten: choose a new name, or delete it first"):
         run_alone("toy.total", toy / "sum", [made.folder], [], [])
     assert json.loads((toy / "sum" / "manifest.json").read_text())["metrics"] == {"total": 20}
 
@@ -199,24 +200,73 @@ def test_an_input_that_no_stage_made_is_told_what_it_is(toy, tmp_path):
         run_alone("toy.total", toy / "sum", [toy / "some"], [], [])
 
 
-def test_a_stage_alone_goes_on_only_from_its_own_settings(toy, monkeypatch):
-    """What a killed run had finished belongs to its settings: with others, all is made anew."""
+@pytest.fixture
+def stops(toy, monkeypatch):
+    """In place of the stage `toy.numbers`, one that is stopped after two lines of four. `factor` is 10."""
     monkeypatch.chdir(toy)
 
     def stop(config, context):
-        (context.work / "done").write_text("10\n20\n")  # two lines were done with factor 10
+        (context.work / "done").write_text("10\n20\n")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(toy_stages, "numbers", stop, raising=True)
-    with pytest.raises(KeyboardInterrupt):
+    @contextmanager
+    def stopping():
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(toy_stages, "numbers", stop)
+            yield
+
+    return stopping
+
+
+LEFT = "interrupted runs with other settings or inputs left 6 bytes in {}; delete it to give them up"
+
+
+def test_a_stage_alone_goes_on_only_from_its_own_settings(toy, stops):
+    """What a killed run had finished belongs to its settings: with others, all is made anew, and that is left."""
+    with stops():
         run_alone("toy.numbers", toy / "out", [], [], ["file=values.txt", "factor=10"])
-    monkeypatch.undo()
-    monkeypatch.chdir(toy)
-    for module in (recipes, builds):
-        monkeypatch.setattr(module, "STAGES", toy_stages.STAGES)
-    run_alone("toy.numbers", toy / "out", [], [], ["file=values.txt", "factor=3"])
+    stream = StringIO()
+    run_alone("toy.numbers", toy / "out", [], [], ["file=values.txt", "factor=3"], Console(file=stream))
     assert (toy / "out" / "numbers.txt").read_text().split() == ["3", "6", "9", "12"]
     assert ran(toy) == ["1", "2", "3", "4"]
+    assert LEFT.format(toy / ".out.work") in stream.getvalue()
+    (toy / "out").rename(toy / "other")
+    stream = StringIO()
+    run_alone("toy.numbers", toy / "out", [], [], ["file=values.txt", "factor=10"], Console(file=stream))
+    assert ran(toy)[4:] == ["3", "4"] and (toy / "out" / "numbers.txt").read_text().split() == ["10", "20", "30", "40"]
+    assert not (toy / ".out.work").exists() and "interrupted" not in stream.getvalue()
+
+
+def test_a_build_leaves_what_other_settings_made_of_a_stage(toy, stops):
+    with stops():
+        run(toy, "values.factor=10")
+    half = toy / "workspace" / "stages" / "values" / ".a_killed_run.tmp"
+    half.mkdir(parents=True)
+    stream = StringIO()
+    run(toy, "values.factor=3", console=Console(file=stream))
+    assert ran(toy) == ["1", "2", "3", "4"] and not half.exists()
+    assert f"values: {LEFT.format(toy / 'workspace' / 'work' / 'values')}" in stream.getvalue()
+    run(toy, "values.factor=10")
+    assert ran(toy)[4:] == ["3", "4"]
+    assert list((toy / "workspace" / "work").iterdir()) == []
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_a_second_run_of_one_folder_is_refused_and_harms_nothing(toy, monkeypatch, factor):
+    monkeypatch.chdir(toy)
+    numbers = toy_stages.numbers
+
+    def twice(config, context):
+        monkeypatch.setattr(toy_stages, "numbers", numbers)
+        (context.output / "early").write_text("written before the second run began")
+        with pytest.raises(LockedError, match=rf"\.out\.work is in use by process {os.getpid()}"):
+            run_alone("toy.numbers", toy / "out", [], [], ["file=values.txt", f"factor={factor}"])
+        return numbers(config, context)
+
+    monkeypatch.setattr(toy_stages, "numbers", twice)
+    run_alone("toy.numbers", toy / "out", [], [], ["file=values.txt", "factor=1"])
+    assert (toy / "out" / "numbers.txt").read_text().split() == ["1", "2", "3", "4"]
+    assert (toy / "out" / "early").exists() and ran(toy) == ["1", "2", "3", "4"]
     assert not (toy / ".out.work").exists()
 
 

@@ -142,6 +142,13 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(to_mapping(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def check_new(folder: Path) -> None:
+    """FileExistsError, with the fix, for a folder that is there already."""
+    if folder.exists():
+        told = "artefacts are never overwritten: choose a new name, or delete it first"
+        raise FileExistsError(f"{folder} exists already; {told}")
+
+
 def publish(temporary: Path, final: Path) -> None:
     """Sync a finished folder to the disk and rename it to its final name; FileExistsError rather than overwrite.
 
@@ -157,8 +164,7 @@ def publish(temporary: Path, final: Path) -> None:
             _sync_folder(path)
     _sync_folder(temporary)
     final.parent.mkdir(parents=True, exist_ok=True)
-    if final.exists():
-        raise FileExistsError(f"{final} exists already; artefacts are never overwritten")
+    check_new(final)
     temporary.rename(final)
     _sync_folder(final.parent)
 
@@ -235,7 +241,8 @@ class LockedError(RuntimeError):
 def lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on a file for the block; a second holder gets `LockedError`, which names the first.
 
-    The lock belongs to the open file, so the operating system frees it when its process dies in whatever way.
+    The lock belongs to the open file, so the operating system frees it when its process dies in whatever way. A holder
+    may delete the file: whoever opened it just before holds no lock then, and is refused as well.
     """
     import fcntl  # POSIX only, and only writers need it
 
@@ -247,6 +254,8 @@ def lock(path: Path) -> Iterator[None]:
             stream.seek(0)
             holder = stream.read().strip() or "unknown"
             raise LockedError(f"{path.parent} is in use by process {holder}; wait for it or stop it") from None
+        if not path.exists() or not os.path.samestat(path.stat(), os.fstat(stream.fileno())):
+            raise LockedError(f"{path.parent} was in use until this moment; start again")
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()

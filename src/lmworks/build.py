@@ -27,6 +27,7 @@ from lmworks.artefact import (
     SECTIONS,
     Manifest,
     StageContext,
+    check_new,
     content_digests,
     content_hash,
     hash_json,
@@ -44,11 +45,13 @@ from lmworks.model.locating import digest_of_model, located
 from lmworks.monitor.config import LogConfig
 from lmworks.progress import stage_progress
 from lmworks.recipe import Recipe, StageSpec, check_stage, making_stage
-from lmworks.report import Section, Table, to_html
+from lmworks.report import Section, Table, shown, to_html
 from lmworks.stages import STAGES, resolve
 from lmworks.train.parallel.launching import carry_out
+from lmworks.train.planning.quantities import readable_bytes
 
 CURRENT = "current.json"
+LOCK = "stage.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,7 @@ def run_alone(
 
     `inputs` are artefacts that earlier stages made, `models` are `ROLE=NAME`, `overrides` are its `key=value`s.
     Raises ConfigError for whatever is wrong with these, `artefact.DamagedError` for an input that was changed since it
-    was made, and FileExistsError when `out` exists.
+    was made, FileExistsError when `out` exists, and `artefact.LockedError` while another process makes it.
     """
     if use not in STAGES:
         raise ConfigError((), unknown("stage", use, list(STAGES)))
@@ -137,22 +140,39 @@ def run_alone(
         assign(mapping, *parse_assignment(override))
     roles = _roles(use, models)
     spec = check_stage(use, use, mapping, inputs=[folder.name for folder in inputs], roles=roles)
-    if out.exists():
-        raise FileExistsError(f"{out} exists already; artefacts are never overwritten")
+    check_new(out)
     done = read_inputs(inputs)
     paths = {role: located(source, Path.cwd()) for role, source in roles.items()}
     work = out.with_name(f".{out.name}.work")
     mine = work / _key(spec, done, paths, Path.cwd())  # what other settings or inputs left is not gone on from
     console = console or Console(stderr=True, emoji=False)
-    try:
-        outcome = _make(spec, use, out, mine, done, paths, Path.cwd(), console)
-    except BaseException:
-        for folder in (mine, work):
-            with contextlib.suppress(OSError):
-                folder.rmdir()  # where nothing was begun, nothing is left
-        raise
-    shutil.rmtree(work)
+    with lock(work / LOCK):
+        try:
+            check_new(out)  # again: another process may have made it until now
+            outcome = _make(spec, use, out, mine, done, paths, Path.cwd(), console)
+            _end_work(mine, use, console)
+        finally:
+            (work / LOCK).unlink(missing_ok=True)
+            for folder in (mine, work):
+                _remove_empty(folder)  # where nothing was begun, nothing is left
     return outcome
+
+
+def _end_work(mine: Path, label: str, console: Console) -> None:
+    """Delete what a stage that is done kept while it ran, and tell what runs with other settings or inputs left: they
+    go on from there when they are asked for again."""
+    shutil.rmtree(mine)
+    if others := [folder for folder in mine.parent.iterdir() if folder.is_dir()]:
+        size = sum(path.stat().st_size for folder in others for path in folder.rglob("*") if path.is_file())
+        told = f"interrupted runs with other settings or inputs left {readable_bytes(size)} in {mine.parent}"
+        line = shown(f"{label.strip()}: {told}; delete it to give them up")
+        console.print(line, style="dim", highlight=False, soft_wrap=True)
+    _remove_empty(mine.parent)
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _roles(use: str, models: Sequence[str]) -> dict[str, str]:
@@ -220,9 +240,10 @@ def _stage(
         return StageOutcome(spec.name, folder, read_manifest(folder), cached=True)
     work = workspace / "work" / spec.name / key
     outcome = _make(spec, label, folder, work, done, models, recipe.base, console, _previous(folder.parent))
-    # With what interrupted runs under other keys left; the lock says that nobody else writes here.
-    for leftover in (workspace / "work" / spec.name, *folder.parent.glob(".*.tmp")):
+    # Half an artefact, of a killed run under another key, is of no use; the lock says that nobody else writes here.
+    for leftover in folder.parent.glob(".*.tmp"):
         shutil.rmtree(leftover)
+    _end_work(work, label, console)
     return outcome
 
 
@@ -326,7 +347,8 @@ def sections(outcomes: list[StageOutcome]) -> list[Section]:
              o.manifest.content_hash[:12])
             for o in outcomes
         ),
-        "How long each stage took when it was made, and the hash of what it made",
+        "How long each stage took when it was made (of one that was interrupted, its last attempt), and the hash of "
+        "what it made",
     )  # fmt: skip
     versions: dict[str, Any] = {"lmworks": lmworks.__version__, "machine": platform.machine()}
     for outcome in outcomes:

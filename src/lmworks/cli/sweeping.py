@@ -38,7 +38,7 @@ def sweep(
     Example, after `data.tokenize` has made `shards` and, with `part=held_out`, `held_out` by the vocabulary in `words`:
     `lmworks sweep --from shards --from held_out --from words --minutes 10 --set length=256 --out sweep`
     """
-    from lmworks.artefact import StageContext
+    from lmworks.artefact import StageContext, check_new
     from lmworks.build import read_inputs, run_alone, told_by
     from lmworks.config import assign, from_mapping, parse_assignment
     from lmworks.report import print_sections
@@ -46,8 +46,7 @@ def sweep(
     from lmworks.train.sweeping.config import SweepConfig
     from lmworks.train.sweeping.report import plan_section
 
-    if out.exists():
-        raise FileExistsError(f"{out} exists already: choose a new name, or delete it first")
+    check_new(out)
     settings = list(overrides or [])
     settings += [] if minutes is None else [f"minutes={minutes}"]
     settings += [] if flops is None else [f"flops={parse_quantity(flops)!r}"]

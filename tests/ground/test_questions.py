@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hashing_encoder import make_document
+from lmworks.artefact import StageContext
 from lmworks.config import ConfigError
+from lmworks.data.store import write_documents
 from lmworks.evaluate.questions import (
     find_quote,
     read_gold,
@@ -16,7 +18,8 @@ from lmworks.evaluate.questions import (
     resolve_gold,
     write_questions,
 )
-from lmworks.ground.questions import make_automatic
+from lmworks.ground.config import QuestionsConfig
+from lmworks.ground.questions import make_automatic, make_questions
 
 PROSE = "This section says a good deal about its subject, in several sentences. " * 4
 
@@ -54,6 +57,26 @@ def test_resolving_leaves_out_what_cannot_be_scored(tmp_path):
     assert [item.uri for item in left_out] == ["lost"]
     write_questions(tmp_path, questions)
     assert read_questions(tmp_path) == questions
+
+
+def test_gold_questions_of_other_documents_are_left_out_whole_in_one_line(tmp_path):
+    """Those without an answer too: about documents that nobody gave, none has one."""
+
+    def made(text):
+        write_documents(tmp_path, [make_document(text)])
+        context = StageContext({"documents": tmp_path}, tmp_path, tmp_path, base=tmp_path)
+        result = make_questions(QuestionsConfig(gold=(Path("gold.jsonl"),)), context)
+        return result, [question.id for question in read_questions(tmp_path)]
+
+    gold_file(tmp_path, row("a"), row("b", gold=[{"uri": "u", "quote": "absent"}]), row("c", answerable=False, gold=[]))
+    result, questions = made("here are two words")
+    assert questions == ["a", "c"] and result.metrics["left_out"] == 1
+    result, questions = made("nothing of them")
+    assert questions == [] and result.metrics == {"gold": 0, "automatic": 0, "left_out": 3}
+    told = "none of their quotes stands in the documents: all 3 are taken to be about others"
+    assert result.sections[0].tables[1].rows == (("gold.jsonl", told),)
+    gold_file(tmp_path, row("c", answerable=False, gold=[]))  # it names no document, so that nothing speaks against it
+    assert made("nothing of them")[1] == ["c"]
 
 
 @pytest.mark.parametrize(

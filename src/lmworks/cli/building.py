@@ -20,6 +20,8 @@ from lmworks.cli.options import (
 if TYPE_CHECKING:
     from lmworks.recipe import Recipe
 
+_OVER = " over "  # in the description of a recipe, between what it is and the documents that `--docs` replaces
+
 
 def up(
     recipe: RecipeArgument = "assistant",
@@ -187,6 +189,7 @@ def _checked(
 ) -> tuple["Recipe", Path]:
     """The recipe, checked whole, and the workspace it is built in."""
     import json
+    from dataclasses import replace
 
     from lmworks.recipe import find, load
 
@@ -196,9 +199,13 @@ def _checked(
         settings = [
             f"documents.sources={json.dumps([str(docs.resolve())], ensure_ascii=False)}",
             f"name={json.dumps(docs.resolve().name, ensure_ascii=False)}",
+            'question=""',  # the recipe's own is about its own documents
             *settings,
         ]
     checked = load(find(recipe), settings)
+    if docs is not None:
+        kind, where = checked.description.split(_OVER)[0], f"documents in {docs.resolve().name}"
+        checked = replace(checked, description=f"{kind}{_OVER}the {where}" if kind else f"The {where}")
     return checked, workspace or WORKSPACES / checked.name
 
 

@@ -50,7 +50,7 @@ def make_questions(config: QuestionsConfig, context: StageContext) -> StageResul
             f"gold questions {', '.join(reserved)} have the kind or id of an automatic question; rename them"
         )
     write_questions(context.output, [*gold, *automatic])
-    metrics = {"gold": len(gold), "automatic": len(automatic), "left_out": len(left_out)}
+    metrics = {"gold": len(gold), "automatic": len(automatic), "left_out": sum(item.count for item in left_out)}
     return StageResult(metrics=metrics, sections=(_section(gold, automatic, left_out),))
 
 
@@ -58,7 +58,12 @@ def _gold(config: QuestionsConfig, base: Path, documents: list[Document]) -> tup
     by_uri: dict[str, list[Document]] = {}
     for document in documents:
         by_uri.setdefault(document.uri, []).append(document)
-    return resolve_gold(read_gold(*(base / path for path in config.gold)), lambda uri: by_uri.get(uri, []))
+    asked = read_gold(*(base / path for path in config.gold))
+    resolved, left_out = resolve_gold(asked, lambda uri: by_uri.get(uri, []))
+    if left_out and not any(question.answerable for question in resolved):
+        why = f"none of their quotes stands in the documents: all {len(asked)} are taken to be about others"
+        return [], [LeftOut(", ".join(path.name for path in config.gold), why, len(asked))]
+    return resolved, left_out
 
 
 def make_automatic(documents: list[Document], count: int, seed: int, progress=lambda *_: None) -> list[Question]:
@@ -138,7 +143,7 @@ def _section(gold: list[Question], automatic: list[Question], left_out: list[Lef
     if not gold and not automatic:
         text = (
             "There are no questions: no section of the documents has a heading and at least "
-            f"{MINIMUM_PROSE} characters of prose to make one from, and the recipe names no gold file "
-            "(questions.gold). Nothing can be calibrated or evaluated on these documents."
+            f"{MINIMUM_PROSE} characters of prose to make one from, and there is no gold question about "
+            "them (questions.gold). Nothing can be calibrated or evaluated on these documents."
         )
     return Section("Questions", text, tuple(tables))

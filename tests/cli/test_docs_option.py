@@ -1,0 +1,37 @@
+"""What `--docs` makes of a recipe: nothing in it is about other documents any more."""
+
+import pytest
+
+from lmworks.cli.building import _checked
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kind"),
+    [
+        ("assistant", "Grounded answers"),
+        ("documents", "Grounded answers"),
+        ("scratch", "A language model trained from scratch, and its grounded answers,"),
+    ],
+)
+def test_a_recipe_over_a_folder_tells_of_that_folder(recipe, kind, tmp_path):
+    books = tmp_path / "old books"
+    books.mkdir()
+    checked, workspace = _checked(recipe, books, None, None)
+    assert checked.description == f"{kind} over the documents in old books"
+    assert checked.question == "" and checked.name == workspace.name == "old books"
+    assert checked.stages[0].config.sources == (str(books),)
+    assert _checked(recipe, books, ['question="Who?"'], None)[0].question == "Who?"
+
+
+def test_a_description_of_any_other_form_is_kept_before_it(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('name = "mine"\ndescription = "Rules"\n[stages.documents]\nuse = "data.read"\nsources = ["."]\n')
+    assert _checked(str(file), tmp_path, None, None)[0].description == f"Rules over the documents in {tmp_path.name}"
+    file.write_text(file.read_text().replace('description = "Rules"\n', ""))
+    assert _checked(str(file), tmp_path, None, None)[0].description == f"The documents in {tmp_path.name}"
+
+
+def test_without_a_folder_a_recipe_is_as_it_is():
+    checked, _ = _checked("scratch", None, None, None)
+    assert checked.description.endswith(" over the documentation that comes with Python")
+    assert checked.question == "What does the with statement do?"

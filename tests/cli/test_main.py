@@ -7,6 +7,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
+from lmworks import __version__
 from lmworks.cli import main as verbs
 from lmworks.cli.main import app, main
 from lmworks.stages import STAGES
@@ -44,6 +45,11 @@ def test_a_hint_names_verbs_and_stages_that_exist(word):
 )
 def test_a_verb_that_is_not_there_leads_to_the_nearest(word, told):
     assert told in refused(word, "--minutes", "5")
+
+
+def test_the_version_is_told():
+    found = CliRunner().invoke(app, ["--version"])
+    assert (found.exit_code, found.output) == (0, f"{__version__}\n")
 
 
 def stopped(monkeypatch, capsys, *arguments: str, told: str = "") -> str:

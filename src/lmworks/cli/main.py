@@ -3,7 +3,7 @@
 import os
 import sys
 from difflib import get_close_matches
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -31,6 +31,14 @@ class Verbs(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
+def _tell_version(asked: bool) -> None:
+    from lmworks import __version__
+
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 app = typer.Typer(
     cls=Verbs,
     add_completion=False,
@@ -44,6 +52,17 @@ app = typer.Typer(
     then open the page that it names, or `lmworks ask "..."`.
     """,
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_tell_version)
+    ] = False,
+) -> None:
+    """What `lmworks` takes before a verb."""
+
+
 _SETTINGS = {serving.serve: serving.settings, sweeping.sweep: sweeping.settings}  # of what `--set` takes
 for verb in (
     building.up,

@@ -1,5 +1,6 @@
 """The rate and the warm-up that a pre-training run gets: what the report says is what the optimizer does."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -100,6 +101,24 @@ def test_a_batch_larger_than_the_run_is_refused():
         derive(PretrainConfig(parameters=200_000, tokens=60_000, length=64, batch=939), 1024, 10**8)
     config = PretrainConfig(parameters=200_000, tokens=60_000, length=64, batch=938)
     assert derive(config, 1024, 10**8).steps == 1
+
+
+@pytest.mark.parametrize(
+    ("sequences", "batch", "why_batch", "steps", "why_warmup"),
+    [
+        (3, 1, "too few for 200 steps", 3, "half of the steps"),
+        (6, 1, "too few for 200 steps", 6, "half of the steps"),
+        (500, 2, "so many that there are at least 200 steps", 250, "at least 10"),
+    ],
+)
+def test_the_reasons_of_a_tiny_run_are_what_bounds_it(sequences, batch, why_batch, steps, why_warmup):
+    config = PretrainConfig(parameters=200_000, tokens=64 * sequences, length=64)
+    found = derive(config, 1024, 10**8)
+    assert (found.batch, found.steps) == (batch, steps)
+    assert re.search(rf"DeepSeek.* says \d+; .*{why_batch}", reason(found, "batch")[1])
+    assert why_warmup in reason(found, "warm-up")[1]
+    long = reason(derive(replace(config, tokens=10**10), 1024, 10**10), "batch")[1]
+    assert "DeepSeek" in long and "steps" not in long and "says" not in long
 
 
 def test_the_rate_of_short_runs_is_bounded():

@@ -159,12 +159,13 @@ def test_a_few_conversations_are_a_step_an_epoch(workspace):
     turns = [{"role": "user", "content": "dog"}, {"role": "assistant", "content": "the cat"}]
     talks.write_text(json.dumps({"messages": turns}))
     run("data.tokenize", workspace / "few", [workspace / "vocabulary"], [f'conversations=["{talks}"]', "family=chatml"])
-    outcome = run("train.finetune", workspace / "little", [workspace / "model", workspace / "few"], ["length=64"])
+    outcome = run("train.finetune", workspace / "little", [workspace / "model", workspace / "few"], ["length=5000"])
     assert outcome.manifest.metrics["steps"] == 3
     section = json.loads((workspace / "little" / "sections.json").read_text())[0]
     assert "WARNING: 3 steps of training on 1 sequence, in which little is learned" in section["text"]
     told = section["tables"][0]["rows"]
-    assert [row[:2] for row in told] == [["sequences", 1], ["batch", 1], ["steps", 3], ["rate", "0.0002"]]
+    assert told[0] == ["length", 64, "the model's context; 5,000 was set"]
+    assert [row[:2] for row in told[1:]] == [["sequences", 1], ["batch", 1], ["steps", 3], ["rate", "0.0002"]]
 
 
 def test_a_vocabulary_may_be_named(workspace):

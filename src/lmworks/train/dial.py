@@ -138,7 +138,7 @@ def _warmup(schedule: Schedule, steps: int) -> tuple[int, str]:
         return schedule.warmup, "the schedule's, as given"
     half = max(steps // 2, 1)
     if half < LEAST_WARMUP:
-        return half, "half of the steps, as they are few"
+        return half, "half of the steps, at least one, as they are few"
     return max(round(WARMUP * steps), LEAST_WARMUP), f"{WARMUP:.0%} of the steps, at least {LEAST_WARMUP}"
 
 

@@ -9,10 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from lmworks.cli.planning import _print_tables
+from lmworks.cli.planning import _measure, _print_tables
 from lmworks.config import ConfigError, from_mapping
 from lmworks.model import presets
 from lmworks.model.counting import count_parameters
+from lmworks.model.presets.sizes import SIZES
 from lmworks.recipe import find
 from lmworks.recipe import load as load_recipe
 from lmworks.train.config import PretrainConfig
@@ -342,6 +343,14 @@ def test_the_command_prints_every_section_and_json():
     assert made["devices"] == 8 and made["memory"]["total"] == pytest.approx(sum(made["memory"]["parts"].values()))
     assert made["allocation"]["parameters"] == 124e6 and made["duration"]["hours"] > 0
     assert set(made["sections"]) == set(SECTIONS)
+
+
+@pytest.mark.parametrize(("size", "time"), [("gpt2-124m", "some seconds"), ("llama2-7b", "up to some minutes")])
+def test_how_long_a_measurement_takes_is_told_by_the_size(size, time, monkeypatch, capsys):
+    monkeypatch.setattr(calibration, "is_measured", lambda *_: False)
+    monkeypatch.setattr(calibration, "measured_speed", lambda *_, **__: "a speed")
+    assert _measure(SIZES[size].config, Layout(), "mixed") == "a speed"
+    assert f"parameters, for {time}" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

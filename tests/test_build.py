@@ -242,12 +242,15 @@ def test_a_build_leaves_what_other_settings_made_of_a_stage(toy, stops):
         run(toy, "values.factor=10")
     half = toy / "workspace" / "stages" / "values" / ".a_killed_run.tmp"
     half.mkdir(parents=True)
+    (toy / "workspace" / "work" / "values" / "of_a_run_that_failed_at_once").mkdir()
     stream = StringIO()
     run(toy, "values.factor=3", console=Console(file=stream))
     assert ran(toy) == ["1", "2", "3", "4"] and not half.exists()
     assert f"values: {LEFT.format(toy / 'workspace' / 'work' / 'values')}" in stream.getvalue()
-    run(toy, "values.factor=10")
-    assert ran(toy)[4:] == ["3", "4"]
+    (toy / "workspace" / "work" / "values" / "of_a_run_that_failed_at_once").mkdir()
+    stream = StringIO()
+    run(toy, "values.factor=10", console=Console(file=stream))
+    assert ran(toy)[4:] == ["3", "4"] and "interrupted" not in stream.getvalue()
     assert list((toy / "workspace" / "work").iterdir()) == []
 
 

@@ -162,6 +162,8 @@ def _end_work(mine: Path, label: str, console: Console) -> None:
     """Delete what a stage that is done kept while it ran, and tell what runs with other settings or inputs left: they
     go on from there when they are asked for again."""
     shutil.rmtree(mine)
+    for folder in list(mine.parent.iterdir()):
+        _remove_empty(folder)  # of runs that were ended before they had anything
     if others := [folder for folder in mine.parent.iterdir() if folder.is_dir()]:
         size = sum(path.stat().st_size for folder in others for path in folder.rglob("*") if path.is_file())
         told = f"interrupted runs with other settings or inputs left {readable_bytes(size)} in {mine.parent}"

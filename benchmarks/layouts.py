@@ -26,8 +26,9 @@ from lmworks.data.batching import Batch
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama, mixtral
 from lmworks.model.transformer import Transformer
-from lmworks.train.config import AdamW, TrainConfig
+from lmworks.train.config import TrainConfig
 from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.optimizer_config import AdamW
 from lmworks.train.parallel.arranging import arrange
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.parallel.context import divide_sequence

@@ -14,7 +14,7 @@ from contenders.comparison import in_turns, ratios
 
 from lmworks.model.counting import count_parameters
 from lmworks.model.transformer import Transformer
-from lmworks.train.config import Muon
+from lmworks.train.optimizer_config import Muon
 from lmworks.train.optimizers.building import build_optimizers
 from lmworks.train.planning.shape import choose_shape
 

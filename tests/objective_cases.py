@@ -19,9 +19,10 @@ from lmworks.model.checkpoint import assemble
 from lmworks.model.config import ModelConfig
 from lmworks.model.initialisation import PUBLISHED, initialise
 from lmworks.model.transformer import Transformer
-from lmworks.train.config import AdamW, Linear, TrainConfig
+from lmworks.train.config import TrainConfig
 from lmworks.train.loop import train
 from lmworks.train.objectives.objective import Objective, part_of, rows_of
+from lmworks.train.optimizer_config import AdamW, Linear
 from lmworks.train.run import Run
 from lmworks.train.run_log import read_log
 from token_cases import write_dataset

@@ -39,13 +39,14 @@ def write_text_dataset(folder: Path) -> Path:
     return folder
 
 
-def stage_inputs(folder: Path) -> dict[str, Path]:
+def stage_inputs(folder: Path, seed: int = 0) -> dict[str, Path]:
     """What `train.pretrain` reads: shards of random bytes, and their tokenizer."""
     tokenizer = byte_tokenizer(SPECIAL)
     tokenizer.save(folder / "vocabulary")
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     documents = [generator.integers(0, 257, length) for length in generator.integers(5, 90, 100).tolist()]
-    write_dataset(folder / "tokens", documents, vocabulary_size=257, vocabulary=tokenizer.hash)
+    path, first = folder / "tokens", 1000 * seed
+    write_dataset(path, documents, vocabulary_size=257, vocabulary=tokenizer.hash, first=first)
     return {"tokens": folder / "tokens", "vocabulary": folder / "vocabulary"}
 
 

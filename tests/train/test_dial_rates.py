@@ -8,19 +8,9 @@ import torch
 
 from lmworks.artefact import StageContext, StageResult
 from lmworks.train import stages
-from lmworks.train.config import (
-    AdamW,
-    Cosine,
-    InverseSqrt,
-    Linear,
-    Lion,
-    Muon,
-    PretrainConfig,
-    Sgd,
-    TrainConfig,
-    WarmupStableDecay,
-)
+from lmworks.train.config import PretrainConfig, TrainConfig
 from lmworks.train.dial import HIGHEST_RATE, RULE, at_rate, derive
+from lmworks.train.optimizer_config import AdamW, Cosine, InverseSqrt, Linear, Lion, Muon, Sgd, WarmupStableDecay
 from lmworks.train.optimizers.building import build_optimizers
 from lmworks.train.planning.hyperparameters import RULES
 from training_cases import stage_inputs

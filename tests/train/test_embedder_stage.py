@@ -23,9 +23,10 @@ from lmworks.model.presets import bert
 from lmworks.model.transformer import Transformer
 from lmworks.records import Scored, TextPair
 from lmworks.tokenizer import WordPieceConfig, train_wordpiece
-from lmworks.train.config import AdamW, CheckpointConfig, TrainConfig
+from lmworks.train.config import CheckpointConfig, TrainConfig
 from lmworks.train.loop import train
 from lmworks.train.objectives.contrastive import Contrastive
+from lmworks.train.optimizer_config import AdamW
 from lmworks.train.run import Run
 from lmworks.train.run_log import read_log
 from lmworks.train.stage_embedder import _validation, with_pooling

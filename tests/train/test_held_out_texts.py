@@ -96,7 +96,7 @@ def quick(monkeypatch, tmp_path):
 
 
 def test_a_stage_logs_validations_samples_and_utilisation(quick, tmp_path):
-    inputs = stage_inputs(tmp_path)
+    inputs = stage_inputs(tmp_path, seed=1)
     (tmp_path / "tokens").rename(tmp_path / "held")
     (tmp_path / "held" / "manifest.json").write_text(
         json.dumps(

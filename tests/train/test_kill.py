@@ -21,7 +21,8 @@ SCRIPT = textwrap.dedent("""
     from training_cases import loader_config, new_checkpoint
 
     from lmworks.data.loader import Loader
-    from lmworks.train.config import AdamW, CheckpointConfig, TrainConfig
+    from lmworks.train.config import CheckpointConfig, TrainConfig
+from lmworks.train.optimizer_config import AdamW
     from lmworks.train.loop import train
     from lmworks.train.objectives.causal import CausalLanguageModel
     from lmworks.train.run import Run

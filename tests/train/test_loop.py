@@ -12,21 +12,12 @@ from safetensors.torch import load_file
 from lmworks.data.loader import Loader
 from lmworks.model.checkpoint import load
 from lmworks.train.checkpoints import Checkpoints
-from lmworks.train.config import (
-    AdamW,
-    CheckpointConfig,
-    GuardConfig,
-    Linear,
-    Lion,
-    Muon,
-    RampConfig,
-    Sgd,
-    TrainConfig,
-)
+from lmworks.train.config import CheckpointConfig, GuardConfig, RampConfig, TrainConfig
 from lmworks.train.embedder_config import EmbedderConfig
 from lmworks.train.guards import TrainingStoppedError
 from lmworks.train.loop import train
 from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.optimizer_config import AdamW, Linear, Lion, Muon, Sgd
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.recomputing import blocks, recompute
 from lmworks.train.run import Run

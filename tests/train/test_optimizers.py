@@ -5,7 +5,7 @@ import torch
 
 from lmworks.model.presets import gopher
 from lmworks.model.transformer import Transformer
-from lmworks.train.config import AdamW, Muon, Sgd
+from lmworks.train.optimizer_config import AdamW, Muon, Sgd
 from lmworks.train.optimizers import lion, muon
 from lmworks.train.optimizers.building import build_optimizers
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.train.config import Cosine, InverseSqrt, Linear, WarmupStableDecay
+from lmworks.train.optimizer_config import Cosine, InverseSqrt, Linear, WarmupStableDecay
 from lmworks.train.schedules import multiplier
 
 SCHEDULES = [Cosine(10, 0.1), Linear(10, 0.2), WarmupStableDecay(10, 0.25, 0.0), InverseSqrt(10)]

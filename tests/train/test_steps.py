@@ -9,12 +9,13 @@ import torch
 
 from lmworks.artefact import LockedError, lock
 from lmworks.data.loader import Loader
-from lmworks.train.config import AdamW, FinetuneConfig, GuardConfig, PretrainConfig, RampConfig, TrainConfig
+from lmworks.train.config import FinetuneConfig, GuardConfig, PretrainConfig, RampConfig, TrainConfig
 from lmworks.train.embedder_config import EmbedderConfig
 from lmworks.train.guards import Guard, TrainingStoppedError
 from lmworks.train.loop import train
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.objectives.contrastive import Contrastive
+from lmworks.train.optimizer_config import AdamW
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.run import Run
 from lmworks.train.run_log import read_log

@@ -4,8 +4,9 @@ from typing import get_args
 
 import pytest
 
-from lmworks.train.config import Family, Muon, PretrainConfig, Sgd, TrainConfig
+from lmworks.train.config import Family, PretrainConfig, TrainConfig
 from lmworks.train.embedder_config import EmbedderConfig
+from lmworks.train.optimizer_config import Muon, Sgd
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.planning.shape import FAMILIES
 from lmworks.train.sweeping.config import SweepConfig

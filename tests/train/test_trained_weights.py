@@ -7,11 +7,12 @@ import torch
 from lmworks.data.loader import Loader
 from lmworks.model.checkpoint import load
 from lmworks.train.averaging import Average
-from lmworks.train.config import AdamW, Sgd, TrainConfig
+from lmworks.train.config import TrainConfig
 from lmworks.train.loop import train
 from lmworks.train.loss_scale import LossScale
 from lmworks.train.noise_scale import NoiseScale, multiple_for
 from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.optimizer_config import AdamW, Sgd
 from lmworks.train.run import Run
 from lmworks.train.weights import Weights
 from training_cases import loader_config, new_checkpoint, write_text_dataset

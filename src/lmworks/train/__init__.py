@@ -4,43 +4,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lmworks.train.config import AdamW as AdamW
     from lmworks.train.config import CheckpointConfig as CheckpointConfig
-    from lmworks.train.config import Cosine as Cosine
     from lmworks.train.config import GuardConfig as GuardConfig
-    from lmworks.train.config import InverseSqrt as InverseSqrt
-    from lmworks.train.config import Linear as Linear
-    from lmworks.train.config import Lion as Lion
-    from lmworks.train.config import Muon as Muon
     from lmworks.train.config import RampConfig as RampConfig
-    from lmworks.train.config import Sgd as Sgd
     from lmworks.train.config import TrainConfig as TrainConfig
-    from lmworks.train.config import WarmupStableDecay as WarmupStableDecay
     from lmworks.train.loop import train as train
     from lmworks.train.losses import Loss as Loss
     from lmworks.train.losses import cross_entropy as cross_entropy
     from lmworks.train.losses import projected_cross_entropy as projected_cross_entropy
     from lmworks.train.objectives.causal import CausalLanguageModel as CausalLanguageModel
+    from lmworks.train.optimizer_config import AdamW as AdamW
+    from lmworks.train.optimizer_config import Cosine as Cosine
+    from lmworks.train.optimizer_config import InverseSqrt as InverseSqrt
+    from lmworks.train.optimizer_config import Linear as Linear
+    from lmworks.train.optimizer_config import Lion as Lion
+    from lmworks.train.optimizer_config import Muon as Muon
+    from lmworks.train.optimizer_config import Sgd as Sgd
+    from lmworks.train.optimizer_config import WarmupStableDecay as WarmupStableDecay
     from lmworks.train.run import Run as Run
     from lmworks.train.schedules import multiplier as multiplier
     from lmworks.train.validating import validate as validate
 
-_CONFIGS = (
-    "AdamW",
-    "CheckpointConfig",
-    "Cosine",
-    "GuardConfig",
-    "InverseSqrt",
-    "Linear",
-    "Lion",
-    "Muon",
-    "RampConfig",
-    "Sgd",
-    "TrainConfig",
-    "WarmupStableDecay",
-)
+_CONFIGS = ("CheckpointConfig", "GuardConfig", "RampConfig", "TrainConfig")
+_OPTIMIZER_CONFIGS = ("AdamW", "Cosine", "InverseSqrt", "Linear", "Lion", "Muon", "Sgd", "WarmupStableDecay")
 _PUBLIC = {
     **dict.fromkeys(_CONFIGS, "lmworks.train.config"),
+    **dict.fromkeys(_OPTIMIZER_CONFIGS, "lmworks.train.optimizer_config"),
     "CausalLanguageModel": "lmworks.train.objectives.causal",
     "Loss": "lmworks.train.losses",
     "Run": "lmworks.train.run",

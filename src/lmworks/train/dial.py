@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 from lmworks.model.config import ModelConfig
 from lmworks.model.counting import count_parameters, sizes_of_parts
-from lmworks.train.config import AdamW, Muon, Optimizer, PretrainConfig, Schedule, peak_rate
+from lmworks.train.config import PretrainConfig
+from lmworks.train.optimizer_config import AdamW, Muon, Optimizer, Schedule, peak_rate
 from lmworks.train.planning.hyperparameters import RULES
 from lmworks.train.planning.layout import Layout
 from lmworks.train.planning.plan import Measure, Plan, PlanConfig, make_plan

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lmworks.train.config import AdamW, Linear, TrainConfig
+from lmworks.train.config import TrainConfig
+from lmworks.train.optimizer_config import AdamW, Linear
 
 Pooling = Literal["", "mean", "cls", "last"]
 

@@ -9,10 +9,10 @@ from lmworks.artefact import lock
 from lmworks.model.counting import flops_per_token
 from lmworks.progress import readable_duration
 from lmworks.records import Scored
-from lmworks.train.config import peak_rate
 from lmworks.train.guards import TrainingStoppedError
 from lmworks.train.interrupting import Interruption, interruptions
 from lmworks.train.noise_scale import multiple_for
+from lmworks.train.optimizer_config import peak_rate
 from lmworks.train.run import Position, Run
 from lmworks.train.run_log import LOG, NoLog, RunLog
 from lmworks.train.schedules import multiplier

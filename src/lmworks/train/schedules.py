@@ -3,7 +3,7 @@
 from math import cos, pi, sqrt
 from typing import assert_never
 
-from lmworks.train import config as configs
+from lmworks.train import optimizer_config as configs
 
 
 def multiplier(schedule: configs.Schedule, step: float, steps: int) -> float:

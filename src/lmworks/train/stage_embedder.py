@@ -15,10 +15,10 @@ from lmworks.model.locating import digest_of_model, located
 from lmworks.records import LeftOut, TextPair
 from lmworks.report import Section, Table
 from lmworks.statistics import sign
-from lmworks.train.config import peak_rate
 from lmworks.train.dial import at_rate
 from lmworks.train.embedder_config import EmbedderConfig, Pooling
 from lmworks.train.objectives.contrastive import Contrastive
+from lmworks.train.optimizer_config import peak_rate
 from lmworks.train.run import Run
 from lmworks.train.run_report import doubt_of_steps
 from lmworks.train.stages import train_and_deliver

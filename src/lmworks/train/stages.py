@@ -22,11 +22,12 @@ from lmworks.model.transformer import Transformer
 from lmworks.report import Section, Table
 from lmworks.tokenizer.folder import read_chat_template
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.train.config import FinetuneConfig, PretrainConfig, TrainConfig, peak_rate
+from lmworks.train.config import FinetuneConfig, PretrainConfig, TrainConfig
 from lmworks.train.dial import MEASURED_SEQUENCES, Derived, at_rate, derive
 from lmworks.train.held_out import beginnings_of, check_held_out, held_out_batches, samples_of, validation_on
 from lmworks.train.loop import train
 from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.optimizer_config import peak_rate
 from lmworks.train.parallel.ranks import join
 from lmworks.train.planning.calibration import calibrate, kept_calibration
 from lmworks.train.planning.layout import Layout

@@ -17,7 +17,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from lmworks.train import config as configs
+from lmworks.train.config import Precision
+from lmworks.train.optimizer_config import Optimizer
 from lmworks.train.optimizers.adamw import AdamW
 from lmworks.train.optimizers.building import build_optimizers
 from lmworks.train.parallel import data
@@ -59,9 +60,7 @@ class Weights:
     float32, and rounded when they are gathered.
     """
 
-    def __init__(
-        self, model: nn.Module, optimizer: configs.Optimizer, precision: configs.Precision, ranks: Ranks = ALONE
-    ) -> None:
+    def __init__(self, model: nn.Module, optimizer: Optimizer, precision: Precision, ranks: Ranks = ALONE) -> None:
         self.model, self.ranks, self.dtype = model, ranks, DTYPES[precision]
         self.summed = ranks.replicas is not None and ranks.config.zero >= 2
         self._divided = ranks.replicas is not None and ranks.config.zero == 1

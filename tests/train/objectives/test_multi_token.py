@@ -12,9 +12,9 @@ from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.checkpoint import assemble, load
 from lmworks.model.multi_token import with_further_tokens, without_further_tokens
 from lmworks.model.presets import bert
-from lmworks.train.config import AdamW
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.objectives.multi_token import MultiTokenPrediction
+from lmworks.train.optimizer_config import AdamW
 from lmworks.train.stepping import compute_gradients
 from lmworks.train.validating import validate
 from lmworks.train.weights import Weights

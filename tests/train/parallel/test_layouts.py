@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from lmworks.data.loader import Loader
-from lmworks.train.config import AdamW, Lion, Muon, TrainConfig
+from lmworks.train.config import TrainConfig
 from lmworks.train.loop import train
 from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.optimizer_config import AdamW, Lion, Muon
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.parallel.ranks import join
 from lmworks.train.run import Run

@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 from lmworks.data.loader import Loader
 from lmworks.model.checkpoint import load
 from lmworks.train.checkpoints import STATE
-from lmworks.train.config import AdamW, CheckpointConfig, Precision, TrainConfig
+from lmworks.train.config import CheckpointConfig, Precision, TrainConfig
 from lmworks.train.loop import train
 from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.optimizer_config import AdamW
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.parallel.data import share
 from lmworks.train.parallel.parts import Part

@@ -7,7 +7,7 @@ from typing import Any, assert_never
 import torch
 from torch import Tensor
 
-from lmworks.train import config as configs
+from lmworks.train import optimizer_config as configs
 from lmworks.train.optimizers.adamw import AdamW
 from lmworks.train.optimizers.lion import Lion
 from lmworks.train.optimizers.muon import Muon, Whole, itself

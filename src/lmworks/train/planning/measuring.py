@@ -20,8 +20,8 @@ from lmworks.model.counting import count_parameters
 from lmworks.model.heads import VocabularyHead
 from lmworks.model.transformer import Transformer
 from lmworks.progress import Report, no_report
-from lmworks.train.config import AdamW
 from lmworks.train.objectives.objective import predict_tokens
+from lmworks.train.optimizer_config import AdamW
 from lmworks.train.planning.compute import train_flops_per_token
 from lmworks.train.weights import Weights
 

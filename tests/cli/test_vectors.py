@@ -92,6 +92,30 @@ def test_bad_input_is_refused_before_anything_is_done(tmp_path, monkeypatch, cap
     assert not out.exists()
 
 
+@pytest.mark.parametrize("kind", ["skip-gram", "glove"])
+def test_files_without_a_text_are_told(kind, tmp_path, monkeypatch, capsys):
+    for name in ("a.gz", "b.gz"):
+        (tmp_path / name).write_bytes(b"\x1f\x8b\x08")
+    told = fails(monkeypatch, capsys, "train", f"{tmp_path}/*.gz", "--kind", kind, "--out", str(tmp_path / "out"))
+    assert "there is no text in" in told and "2 × not UTF-8" in told and "a.gz" in told
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("map", "king", "--near", "-3", "--out", "map.svg"),
+        ("map", "--top", "0", "--out", "map.svg"),
+        ("neighbours", "king", "--number", "0"),
+        ("neighbours", "king", "--restrict", "-1"),
+        ("evaluate", "--restrict", "0"),
+    ],
+)
+def test_a_number_below_the_least_is_refused_by_its_option(arguments):
+    told = run(*arguments, "--vectors", "nowhere")
+    option = next(each for each in arguments if each.startswith("--"))
+    assert told.exit_code == 2 and f"Invalid value for '{option}'" in told.output
+
+
 def test_nothing_is_overwritten(texts, monkeypatch, capsys):
     assert "exists already" in fails(monkeypatch, capsys, "train", str(texts), "--out", str(texts))
     assert (texts / "text.txt").exists()

@@ -71,8 +71,11 @@ def test_a_vector_of_zeros_is_near_to_nothing():
 def test_what_is_not_there_is_said(ours):
     with pytest.raises(KeyError, match="'nowhere' is not among the 200 words; look for another spelling"):
         ours.neighbours("nowhere")
-    with pytest.raises(KeyError, match=r"'W17' is not among the 200 words; did you mean w17, .*\?"):
+    with pytest.raises(KeyError, match=r"'W17' is not among the 200 words; did you mean 'w17', .*\?"):
         ours.neighbours("W17")
+    tokens = WordVectors((" king", "dog"), np.eye(2, dtype=np.float32))
+    with pytest.raises(KeyError, match="did you mean ' king'"):
+        tokens.neighbours("king")
     with pytest.raises(ValueError, match="add, multiply"):
         ours.analogy("w1", "w2", "w3", "divide")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at least one word"):

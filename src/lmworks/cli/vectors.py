@@ -23,8 +23,8 @@ VectorsOption = Annotated[
     ),
 ]
 MethodOption = Annotated[str, typer.Option(help="`add` (3CosAdd) or `multiply` (3CosMul).")]
-NumberOption = Annotated[int, typer.Option(help="Words to show.")]
-RestrictOption = Annotated[int, typer.Option(help="Look among so many of the most frequent words only; 0: all.")]
+NumberOption = Annotated[int, typer.Option(min=1, help="Words to show.")]
+RestrictOption = Annotated[int, typer.Option(min=0, help="Look among so many of the most frequent words only; 0: all.")]
 
 
 def train(
@@ -46,7 +46,7 @@ def train(
     `lmworks vectors train books --set 'subwords={}' --out with-subwords` (words made of character n-grams, fastText) ·
     `lmworks vectors train books --kind glove --set count_limit=20 --out glove`
     """
-    from lmworks.data.plain_texts import plain_texts
+    from lmworks.data.plain_texts import required_texts
     from lmworks.embeddings.stage import section
     from lmworks.progress import stage_progress
     from lmworks.records import LeftOut
@@ -60,7 +60,7 @@ def train(
         console.print(told, highlight=False, markup=False, soft_wrap=True)
     left_out: list[LeftOut] = []
     with stage_progress(console, f"learning {kind}") as progress:
-        vectors = trainer(plain_texts(sources, left_out=left_out), config, progress)
+        vectors = trainer(required_texts(sources, left_out=left_out), config, progress)
     _write(vectors, out)
     print_sections(console, [section(vectors)])
     if left_out:
@@ -117,7 +117,7 @@ def evaluate(
         list[Path] | None, typer.Option(help="A file of two words and a number a line (or .gz); may be repeated.")
     ] = None,
     method: MethodOption = "add",
-    restrict: Annotated[int, typer.Option(help="Look among so many of the most frequent words only.")] = 300_000,
+    restrict: Annotated[int, typer.Option(min=1, help="Look among so many of the most frequent words only.")] = 300_000,
 ) -> None:
     """Score vectors by analogies and by similarity as people see it, with 95 % intervals.
 
@@ -152,8 +152,8 @@ def map_(
     vectors: VectorsOption,
     out: Annotated[Path, typer.Option(help="The picture: .svg or .png.")],
     words: Annotated[list[str] | None, typer.Argument(help="Words to draw; none: the most frequent ones.")] = None,
-    near: Annotated[int, typer.Option(help="Draw so many neighbours of each word, too.")] = 0,
-    top: Annotated[int, typer.Option(help="How many of the most frequent words, where none are named.")] = 200,
+    near: Annotated[int, typer.Option(min=0, help="Draw so many neighbours of each word, too.")] = 0,
+    top: Annotated[int, typer.Option(min=1, help="How many of the most frequent words, where none are named.")] = 200,
     projection: Annotated[str, typer.Option(help="`pca` keeps directions, `tsne` keeps who is near to whom.")] = "pca",
     seed: Annotated[int, typer.Option(help="Of t-SNE.")] = 0,
 ) -> None:

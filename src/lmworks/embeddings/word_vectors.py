@@ -85,7 +85,7 @@ class WordVectors:
         if found is None:
             part = "" if self.ngrams is None else ", nor is any of its n-grams"
             near = get_close_matches(word.lower(), self.words, n=3)
-            advice = f"did you mean {', '.join(near)}?" if near else "look for another spelling"
+            advice = f"did you mean {', '.join(map(repr, near))}?" if near else "look for another spelling"
             raise KeyError(f"{word!r} is not among the {len(self):,} words{part}; {advice}")
         return found
 

@@ -33,7 +33,7 @@ STAGES: dict[str, Stage] = {
     "data.read": Stage(
         run="lmworks.data.stage:read",
         config="lmworks.data.config:ReadConfig",
-        version=8,
+        version=9,
         purpose="read files into documents; list what was left out and why",
         libraries=("markdown-it-py", "trafilatura"),
         sources="lmworks.data.stage:source_digest",
@@ -41,7 +41,7 @@ STAGES: dict[str, Stage] = {
     "tokenizer.bpe": Stage(
         run="lmworks.data.stage_train_tokenizer:bpe",
         config="lmworks.tokenizer.config:BpeConfig",
-        version=4,
+        version=5,
         purpose="learn a vocabulary from documents by byte-pair encoding",
         inputs=(_DOCUMENTS,),
         libraries=("numpy", "tokenizers"),
@@ -49,7 +49,7 @@ STAGES: dict[str, Stage] = {
     "tokenizer.wordpiece": Stage(
         run="lmworks.data.stage_train_tokenizer:wordpiece",
         config="lmworks.tokenizer.config:WordPieceConfig",
-        version=4,
+        version=5,
         purpose="learn a vocabulary from documents as BERT has it",
         inputs=(_DOCUMENTS,),
         libraries=("numpy", "tokenizers"),
@@ -57,7 +57,7 @@ STAGES: dict[str, Stage] = {
     "tokenizer.unigram": Stage(
         run="lmworks.data.stage_train_tokenizer:unigram",
         config="lmworks.tokenizer.config:UnigramConfig",
-        version=4,
+        version=5,
         purpose="learn a vocabulary from documents as T5 has it",
         inputs=(_DOCUMENTS,),
         libraries=("numpy", "tokenizers"),
@@ -152,7 +152,7 @@ STAGES: dict[str, Stage] = {
     "ground.questions": Stage(
         run="lmworks.ground.questions:make_questions",
         config="lmworks.ground.config:QuestionsConfig",
-        version=8,
+        version=9,
         purpose="load gold questions and make automatic ones from headings and removed sources",
         inputs=(_DOCUMENTS,),
         libraries=("markdown-it-py",),

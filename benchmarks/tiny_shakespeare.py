@@ -33,7 +33,7 @@ from lmworks.data import Loader, LoaderConfig, SourceConfig, TokenWriter
 from lmworks.generate import Engine, Request, SamplingParameters
 from lmworks.model.config import ModelConfig, Rope
 from lmworks.model.counting import count_parameters
-from lmworks.model.initialisation import PUBLISHED
+from lmworks.model.initialisation import by_fan_in
 from lmworks.model.presets import qwen3
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.train import AdamW, CausalLanguageModel, Linear, Muon, TrainConfig
@@ -82,7 +82,7 @@ def train_for(minutes: float, text: str, options: argparse.Namespace, folder: Pa
     rest = AdamW(rate=options.rate, decay=0.0)
     experiment = Experiment(
         model=model_of(tokenizer.vocabulary_size, options),
-        scheme=PUBLISHED["qwen3"],
+        scheme=by_fan_in,
         tokenizer=tokenizer,
         objective=CausalLanguageModel(),
         loader=windows(sources, length, options.batch),

@@ -111,6 +111,13 @@ def test_the_reasons_of_a_tiny_run_are_what_bounds_it(sequences, batch, why_batc
     assert "DeepSeek" in long and "steps" not in long and "says" not in long
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "why"), [(Lion(beta1=0.8), "by default"), (Lion(rate=3e-5), "as given"), (Sgd(), "by default")]
+)
+def test_it_is_told_whether_a_rate_was_given(optimizer, why):
+    assert why in reason(derived_with(optimizer=optimizer), "rate")[1]
+
+
 def test_the_rate_of_short_runs_is_bounded():
     tiny, small = (derive(PretrainConfig(parameters=10**6, tokens=tokens), 1024, 10**8) for tokens in (10**6, 10**7))
     assert tiny.rate == small.rate == HIGHEST_RATE < RULES[RULE].suggest(5e5, 1e6).learning_rate

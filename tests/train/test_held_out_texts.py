@@ -16,7 +16,7 @@ from lmworks.model.presets import gpt2, llama
 from lmworks.model.transformer import Transformer
 from lmworks.train import stages
 from lmworks.train.config import PretrainConfig, TrainConfig
-from lmworks.train.held_out import beginnings_of
+from lmworks.train.held_out import beginnings_of, check_held_out
 from lmworks.train.loop import train as train_run
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.planning import measuring
@@ -25,6 +25,7 @@ from lmworks.train.run_log import LOG, read_log
 from lmworks.train.run_report import curve_section, dial_section
 from lmworks.train.sampling import continue_text
 from lmworks.train.validating import validate
+from token_cases import write_dataset
 from training_cases import loader_config, new_checkpoint, stage_inputs, write_text_dataset
 
 MODELS = {
@@ -193,3 +194,13 @@ def test_the_report_says_what_was_given(given, told):
 def test_an_empty_beginning_is_refused():
     with pytest.raises(ConfigError, match=r"train: samples are .* give it a word"):
         from_mapping(PretrainConfig, {"minutes": 1.0, "train": {"samples": ["a", ""]}})
+
+
+def test_every_text_of_any_shard_that_is_in_both_is_counted_once(tmp_path):
+    ids = [np.arange(6)] * 8
+    trained = write_dataset(tmp_path / "trained", ids, shard_tokens=12)  # texts 0 to 7, in several shards
+    apart, both = (write_dataset(tmp_path / str(first), ids, first=first) for first in (8, 5))
+    assert len(trained.shards) > 2
+    check_held_out({"trained": trained.folder}, {"apart": apart.folder})
+    with pytest.raises(ValueError, match="3 of the 8 texts of both are in trained"):
+        check_held_out({"trained": trained.folder}, {"apart": apart.folder, "both": both.folder})

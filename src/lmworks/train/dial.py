@@ -128,7 +128,7 @@ def _rate(config: PretrainConfig, advised: float) -> tuple[float, str]:
     if isinstance(optimizer, AdamW | Muon) and optimizer.rate is None:
         most = f"; at most {HIGHEST_RATE:g}, where runs of minutes learn best"
         return min(advised, HIGHEST_RATE), f"{RULES[RULE].source}{most}"
-    if optimizer == type(optimizer)():
+    if optimizer.rate == type(optimizer)().rate:
         return peak_rate(optimizer), f"what {optimizer.kind} has by default: the rule for rates is Adam's"
     return peak_rate(optimizer), "the optimizer's, as given"
 

@@ -1,6 +1,6 @@
 """What the stages do with held-out token shards while they train: validate on them, and continue their texts."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -31,20 +31,23 @@ TEMPERATURE = 0.7  # at 0, a model that has learnt little says the same word aga
 
 def check_held_out(shards: Mapping[str, Path], held_out: Mapping[str, Path]) -> None:
     """ValueError where a held-out text is trained on too, by their hashes: what is learnt by heart scores well."""
-    kept = {name: _hashes(TokenDataset(folder)) for name, folder in held_out.items()}
+    kept = {name: np.unique(np.concatenate(list(_hashes(folder)))) for name, folder in held_out.items()}
     for trained, folder in shards.items():
-        hashes = _hashes(TokenDataset(folder))
         for name, own in kept.items():
-            if count := int(np.isin(own, hashes).sum()):
+            # A shard at a time: of a large corpus, all hashes together would take gigabytes.
+            common = [np.intersect1d(own, hashes) for hashes in _hashes(folder)]
+            if count := len(np.unique(np.concatenate(common))):
                 raise ValueError(
                     f"{count:,} of the {len(own):,} texts of {name} are in {trained}, which is trained on: give both "
                     "stages data.tokenize the same held_out, one with part=training and one with part=held_out"
                 )
 
 
-def _hashes(dataset: TokenDataset) -> NDArray[np.uint64]:
-    """Of each document, the first 64 bits, in which no two of a hundred million documents are likely to agree."""
-    return np.concatenate([shard.hashes[:, :8].copy().view(np.uint64).ravel() for shard in dataset.shards])
+def _hashes(folder: Path) -> Iterator[NDArray[np.uint64]]:
+    """Of each document, by shard, the first 64 bits, in which no two of a hundred million are likely to agree."""
+    yield np.empty(0, np.uint64)
+    for shard in TokenDataset(folder).shards:
+        yield shard.hashes[:, :8].copy().view(np.uint64).ravel()
 
 
 def held_out_batches(folders: Mapping[str, Path], config: LoaderConfig) -> list[Batch]:

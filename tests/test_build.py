@@ -254,6 +254,17 @@ def test_a_build_leaves_what_other_settings_made_of_a_stage(toy, stops):
     assert list((toy / "workspace" / "work").iterdir()) == []
 
 
+def test_what_a_killed_deletion_left_of_a_finished_stage_goes(toy):
+    """Be it all of a run that was killed when its artefact was there, or half of one: nobody goes on from that."""
+    folder = run(toy)["values"].folder
+    work = toy / "workspace" / "work" / "values"
+    for name in (folder.name, ".of_another.dropped"):
+        (work / name).mkdir(parents=True)
+        (work / name / "done").write_text("1\n")
+    assert run(toy)["values"].cached
+    assert list(work.iterdir()) == []
+
+
 @pytest.mark.parametrize("factor", [1, 2])
 def test_a_second_run_of_one_folder_is_refused_and_harms_nothing(toy, monkeypatch, factor):
     monkeypatch.chdir(toy)

@@ -94,6 +94,8 @@ def test_loading_inverts_dumping(value):
         ("a.b=plain words", ("a", "b"), "plain words"),
         ("a.b=x=y", ("a", "b"), "x=y"),
         ("a=true", ("a",), True),
+        ("a=null", ("a",), None),
+        ('a="null"', ("a",), "null"),
     ],
 )
 def test_assignments_are_read_as_toml(text, path, value):

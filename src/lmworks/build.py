@@ -161,7 +161,7 @@ def run_alone(
 def _end_work(mine: Path, label: str, console: Console) -> None:
     """Delete what a stage that is done kept while it ran, and tell what runs with other settings or inputs left: they
     go on from there when they are asked for again."""
-    shutil.rmtree(mine)
+    _delete_work(mine)
     for folder in list(mine.parent.iterdir()):
         _remove_empty(folder)  # of runs that were ended before they had anything
     if others := [folder for folder in mine.parent.iterdir() if folder.is_dir()]:
@@ -170,6 +170,14 @@ def _end_work(mine: Path, label: str, console: Console) -> None:
         line = shown(f"{label.strip()}: {told}; delete it to give them up")
         console.print(line, style="dim", highlight=False, soft_wrap=True)
     _remove_empty(mine.parent)
+
+
+def _delete_work(mine: Path) -> None:
+    """Half of it, of a kill meanwhile, has a name under which nobody goes on from it, and goes the next time."""
+    for leftover in list(mine.parent.glob(".*.dropped")):
+        shutil.rmtree(leftover)
+    if mine.exists():
+        shutil.rmtree(mine.rename(mine.with_name(f".{mine.name}.dropped")))
 
 
 def _remove_empty(folder: Path) -> None:
@@ -237,10 +245,11 @@ def _stage(
     """Find the artefact of one stage of a recipe, or make it."""
     key = _key(spec, done, models, recipe.base)
     folder = workspace / "stages" / spec.name / key
+    work = workspace / "work" / spec.name / key
     if (folder / MANIFEST).exists():
+        _delete_work(work)  # of a run that was killed when it was done
         console.print(f"{label}  cached", style="dim", highlight=False)
         return StageOutcome(spec.name, folder, read_manifest(folder), cached=True)
-    work = workspace / "work" / spec.name / key
     outcome = _make(spec, label, folder, work, done, models, recipe.base, console, _previous(folder.parent))
     # Half an artefact, of a killed run under another key, is of no use; the lock says that nobody else writes here.
     for leftover in folder.parent.glob(".*.tmp"):

@@ -127,12 +127,15 @@ def unknown(kind: str, name: str, allowed: Sequence[str]) -> str:
 def parse_assignment(text: str) -> tuple[tuple[str, ...], Any]:
     """Split `index.chunk.target_tokens=200` into its path and its value, read as TOML (a bare word is a string).
 
+    `null`, for which TOML has no word, is None: what a recipe sets, or a default, is left out.
     Raises ConfigError when there is no `=` or no key before it.
     """
     name, separator, value = text.partition("=")
     path = tuple(part.strip() for part in name.split("."))
     if not separator or not all(path):
         raise ConfigError((), f"expected NAME.key=value, got {text!r}")
+    if value.strip() == "null":
+        return path, None
     try:
         return path, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

@@ -279,6 +279,42 @@ def test_where_a_rewind_goes_does_not_depend_on_a_stop(keep, stops, text_dataset
     assert losses(tmp_path / "two") == losses(tmp_path / "one")
 
 
+def test_the_speed_of_a_run_that_goes_back_behind_where_it_was_gone_on_from(text_dataset, tmp_path):
+    """To step 10, from step 17, in a process that began at step 15: each batch that it takes counts, and forwards."""
+    saving = CheckpointConfig(steps=10, minutes=1e-9)
+    stopped = rewinding(tmp_path, text_dataset, {17}, saving)
+    stopped.progress = lambda done, *_, **__: signal.raise_signal(signal.SIGTERM) if done == 15 else None
+    with pytest.raises(SystemExit):
+        train(stopped)
+    tokens = stopped.position.tokens / 15
+    run = rewinding(tmp_path, text_dataset, {17}, saving)
+    train(run)
+    assert (run.position.step, run.guard.rewinds) == (22, 1)
+    lines = [line for line in read_log(tmp_path / "log.jsonl") if line["kind"] == "step" and line["cursor"] > 17]
+    assert [line["step"] for line in lines] == list(range(11, 23))
+    seen = [line["tokens_per_second"] * line["seconds"] for line in lines]
+    assert seen == pytest.approx([tokens * (taken + 2) for taken in range(1, 13)], rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("steps", "rewinds", "bad", "told"),
+    [
+        (20, 3, {12}, r"step-00000005\. There is nothing to go back to, as none that is due by checkpoint\.steps=20"),
+        (None, 3, {1}, r"is none\. There is nothing to go back to, as no checkpoint was saved yet"),
+        (5, 1, {7, 9}, r"It went back 1 times before, the most that guard\.rewinds allows"),
+    ],
+)
+def test_a_rewind_that_cannot_be_says_why(steps, rewinds, bad, told, text_dataset, tmp_path):
+    saving = CheckpointConfig(steps=steps, minutes=None)
+    if steps == 20:  # with a checkpoint of a signal
+        stopped = rewinding(tmp_path, text_dataset, bad, saving)
+        stopped.progress = lambda done, *_, **__: signal.raise_signal(signal.SIGTERM) if done == 5 else None
+        with pytest.raises(SystemExit):
+            train(stopped)
+    with pytest.raises(TrainingStoppedError, match=told):
+        train(rewinding(tmp_path, text_dataset, bad, saving, rewinds=rewinds))
+
+
 def test_a_run_that_went_back_leaves_no_checkpoint_of_what_it_left(text_dataset, tmp_path):
     """One of a later step would be taken for the run's latest, and saved over by none."""
     run = rewinding(tmp_path, text_dataset, {17}, CheckpointConfig(10, 1e-9, keep=30, background=False))

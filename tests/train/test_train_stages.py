@@ -6,6 +6,7 @@ from math import ceil, log
 from pathlib import Path
 
 import pytest
+import torch
 
 import lmworks
 from lmworks.artefact import StageContext, read_manifest
@@ -194,6 +195,21 @@ def test_an_input_lies_where_lmworks_was_called(workspace, tmp_path, monkeypatch
     context = StageContext(inputs, tmp_path, tmp_path, base=tmp_path / "recipe")
     tokenizer, _ = find_vocabulary("", context, {"tokens": Path("tokens")})
     assert tokenizer.hash == lmworks.load(workspace / "model").tokenizer.hash
+
+
+def test_a_stage_trains_on_the_device_of_its_process(workspace, monkeypatch):
+    """That is a GPU where there is one (`tests/train/parallel/test_ranks.py`)."""
+    monkeypatch.setattr("lmworks.train.stages.device_of_rank", lambda: torch.device("cuda", 0))
+
+    class Met(Exception):  # noqa: N818
+        pass
+
+    def meet(*_, device, **__):
+        raise Met(str(device))
+
+    monkeypatch.setattr("lmworks.train.stages.Run", meet)
+    with pytest.raises(Met, match=r"^cuda:0$"):
+        run("train.finetune", workspace / "x", [workspace / "model", workspace / "tokens"], [])
 
 
 def test_a_text_that_is_trained_on_is_not_held_out(workspace):

@@ -132,8 +132,8 @@ def _print_tables(made: "Plan") -> None:
         console.print(table, highlight=False, markup=False)
     if command := _command(made):
         console.print(
-            f"\nTo spend that time here: {command}\n(it plans again, for the vocabulary, the length and the texts of "
-            "its recipe)",
+            f"\nTo train such a model here: {command}\n(it plans again, for the vocabulary, the length and the texts "
+            "of its recipe)",
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -141,12 +141,19 @@ def _print_tables(made: "Plan") -> None:
 
 
 def _command(made: "Plan") -> str:
-    """What trains such a model in that time; nothing where nobody would wait for it, or it is not one machine's."""
+    """What trains such a model, by the dials that were turned: of operations and money, by the time that they buy.
+    Nothing where nobody would wait for it, or it is not one machine's."""
     here = made.request.device == "this" and made.layout.devices == 1
     if not here or made.shape is None or made.duration is None or made.duration.hours >= _A_MONTH:
         return ""
-    family = "" if made.request.model == "llama" else f" --set pretrained.family={made.request.model}"
-    return f"lmworks build scratch --set pretrained.minutes={max(round(60 * made.duration.hours), 1)}{family}"
+    request, minutes = made.request, max(round(60 * made.duration.hours), 1)
+    given = {"parameters": request.params, "tokens": request.tokens}
+    dials = {name: str(round(value)) for name, value in given.items() if value is not None}
+    spends = not dials or any(each is not None for each in (request.hours, request.flops, request.budget))
+    settings = {"minutes": str(minutes) if spends else "null", **dials}  # the recipe's own minutes
+    if request.model != "llama":
+        settings["family"] = request.model
+    return "lmworks build scratch" + "".join(f" --set pretrained.{name}={value}" for name, value in settings.items())
 
 
 def _print_json(made: "Plan") -> None:

@@ -94,6 +94,12 @@ class Checkpoints:
         due `every` so many steps, the others are of a clock or a signal. Without, all there are."""
         return [step for step in self.steps() if self.every is None or (step and step % self.every == 0)]
 
+    def goes_back_to(self) -> int | None:
+        """The last of these, as the first process sees the folder: where a rewind goes to, None where there is none."""
+        found = self.reproducible()[-1:] if self.ranks.first else []
+        step = int(self.ranks.most(found or [-1])[0])
+        return None if step < 0 else step
+
     def path(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
 
@@ -117,6 +123,7 @@ class Checkpoints:
     def drop_after(self, step: int) -> None:
         """Remove those of later steps: a run that went back comes to these steps in another way."""
         self.wait()
+        self.ranks.wait()  # until the others have seen whole what is removed here
         for later in self.steps() if self.ranks.first else []:
             if later > step:
                 # Of a kill meanwhile there is left what `clear` removes, and no checkpoint with half of its files.

@@ -133,7 +133,8 @@ class TrainConfig:
         if self.ramp is not None and batch <= self.parallel.data:
             raise ValueError(
                 f"a ramp goes by a part of a step beside the whole, and a batch of {batch} gives no replica two parts: "
-                f"set batch to {self.parallel.data + 1} or more, or no ramp"
+                f"it takes {self.parallel.data + 1} or more, by the setting batch or by more to learn from. Or set no "
+                "ramp"
             )
 
 
@@ -185,9 +186,15 @@ class PretrainConfig:
         if dials == 0:
             raise ValueError("turn one dial: set minutes (of training on this machine), parameters or tokens")
         if dials == 3:
-            raise ValueError("two of minutes, parameters and tokens decide the third: leave one of them out")
+            raise ValueError(
+                "two of minutes, parameters and tokens decide the third: leave one of them out, or set it to null "
+                "where a recipe has it"
+            )
         if self.minutes is not None and self.train.parallel.devices > 1:
-            raise ValueError("minutes are measured on one process: with several, set parameters or tokens instead")
+            raise ValueError(
+                "minutes are measured on one process: with several, set parameters or tokens instead, and minutes to "
+                "null where a recipe has them"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,24 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from lmworks.train.config import GuardConfig
+from lmworks.train.config import CheckpointConfig, GuardConfig
 
 MOST_IN_A_ROW = 10  # steps objected to; a loss that returns does so within a few
 
 
 class TrainingStoppedError(RuntimeError):
     """A guard ended the run; its last checkpoint stays."""
+
+
+def remedy(guard: GuardConfig, checkpoint: CheckpointConfig, went_back: bool) -> str:
+    """What lets a run go on that a guard ended: one that stops, or that rewinds and could not, because it had gone back
+    often enough or found nothing to go back to."""
+    if guard.action == "stop":
+        return "Lower the rate, clip, or set guard.action"
+    if went_back:
+        return f"It went back {guard.rewinds} times before, the most that guard.rewinds allows: lower the rate, or clip"
+    none = "no checkpoint" if checkpoint.steps is None else f"none that is due by checkpoint.steps={checkpoint.steps}"
+    return f"There is nothing to go back to, as {none} was saved yet: save more often, lower the rate, or clip"
 
 
 @dataclass

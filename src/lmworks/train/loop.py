@@ -9,7 +9,7 @@ from lmworks.artefact import lock
 from lmworks.model.counting import flops_per_token
 from lmworks.progress import readable_duration
 from lmworks.records import Scored
-from lmworks.train.guards import TrainingStoppedError
+from lmworks.train.guards import TrainingStoppedError, remedy
 from lmworks.train.interrupting import Interruption, interruptions
 from lmworks.train.noise_scale import multiple_for
 from lmworks.train.optimizer_config import peak_rate
@@ -136,9 +136,10 @@ def _step(run: Run, log: RunLog | NoLog) -> StepGradients | None:
     run.average.update(here.step)
     here.step += 1
     here.targets += got.targets
-    here.tokens += int(run.ranks.total([sum(batch.tokens for batch in batches)])[0]) // run.config.parallel.context
+    tokens = int(run.ranks.total([sum(batch.tokens for batch in batches)])[0]) // run.config.parallel.context
+    here.tokens += tokens
     _grow(run, got, log)
-    return replace(got, rate=rate)
+    return replace(got, rate=rate, tokens=tokens)
 
 
 def _pass_over(run: Run, batches: int, log: RunLog | NoLog) -> None:
@@ -158,16 +159,18 @@ def _react(run: Run, objection: str, log: RunLog | NoLog) -> None:
     here, action = run.position, run.config.guard.action
     told = f"{objection} at batch {here.cursor - 1}: {action}"
     run.checkpoints.wait()  # or it would depend on the disk's speed where a run goes back to
-    saved, back = run.checkpoints.steps(), run.checkpoints.reproducible()
-    if action == "stop" or (action == "rewind" and (not back or run.guard.rewinds >= run.config.guard.rewinds)):
+    back = run.checkpoints.goes_back_to() if action == "rewind" else None
+    if action == "stop" or (action == "rewind" and (back is None or run.guard.rewinds >= run.config.guard.rewinds)):
         log.write("event", here.step, text=told)
+        saved = run.checkpoints.steps()
         raise TrainingStoppedError(
             f"step {here.step + 1}: {objection}. The weights are those before it; the last checkpoint is "
-            f"{run.checkpoints.path(saved[-1]) if saved else 'none'}. Lower the rate, clip, or set guard.action"
+            f"{run.checkpoints.path(saved[-1]) if saved else 'none'}. "
+            f"{remedy(run.config.guard, run.config.checkpoint, back is not None)}"
         )
-    if action == "rewind":
+    if back is not None:
         rewinds, in_a_row = run.guard.rewinds + 1, run.guard.in_a_row
-        run.restore(back[-1])
+        run.restore(back)
         run.guard.rewinds, run.guard.in_a_row, run.position.cursor = rewinds, in_a_row, here.cursor
         run.loader.seek(here.cursor)
         run.checkpoints.drop_after(run.position.step)
@@ -215,11 +218,12 @@ class _Clock:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.started = self.saved = time.monotonic()
-        self.before, self.kept = run.position.tokens, run.position.cursor  # of other processes
+        self.tokens, self.kept = 0, run.position.cursor  # of this process, and of those before it
         length = run.loader.config.length
         self.flops_per_token = 3 * flops_per_token(run.checkpoint.config, length)  # the backward is twice the forward
 
     def tell(self, got: StepGradients) -> None:
+        self.tokens += got.tokens  # those of the position go back with it
         rates = self.rates()
         note = f"loss {got.loss:.3f} · {rates['tokens_per_second']:,.0f} tokens/s"
         note += f" · {rates['utilisation']:.0%} of peak" if "utilisation" in rates else ""
@@ -227,8 +231,7 @@ class _Clock:
 
     def rates(self) -> dict[str, float]:
         seconds = max(time.monotonic() - self.started, 1e-9)
-        tokens = self.run.position.tokens - self.before
-        rates = {"seconds": seconds, "tokens_per_second": tokens / seconds, "stall": self.run.loader.stall_share}
+        rates = {"seconds": seconds, "tokens_per_second": self.tokens / seconds, "stall": self.run.loader.stall_share}
         if self.run.peak_flops:
             rates["utilisation"] = (
                 rates["tokens_per_second"] * self.flops_per_token / (self.run.peak_flops * self.run.ranks.peaks)

@@ -126,7 +126,8 @@ class Sgd:
 class AdamW:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019).
 
-    rate     Learning rate, before the schedule; left out: what the size of a pre-training run asks for, else 0.001.
+    rate     Learning rate, before the schedule; left out: the default of the stage that has one, what the size of the
+             run asks for in pre-training, else 0.001.
     beta1    Of the running mean of the gradient.
     beta2    Of the running mean of its square.
     epsilon  Added to the root of the second.
@@ -175,8 +176,9 @@ class Muon:
     """Momentum whose every matrix is made orthogonal (Jordan et al. 2024), for the matrices of the blocks; AdamW for
     embeddings, heads and vectors.
 
-    rate      Learning rate, before the schedule; left out as AdamW's. An update has the root mean square of Adam's, 0.2
-              (Liu et al. 2025, section 2.2), so that Adam's rates and decays serve.
+    rate      Learning rate, before the schedule; left out: what the size of a pre-training run asks for, else 0.001. An
+              update has the root mean square of Adam's, 0.2 (Liu et al. 2025, section 2.2), so that Adam's rates and
+              decays serve; those of a stage of fine-tuning are not taken over, so set them.
     momentum  Of the running sum, with Nesterov's look ahead.
     steps     Newton-Schulz iterations.
     decay     Weight decay.

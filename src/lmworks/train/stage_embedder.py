@@ -19,6 +19,7 @@ from lmworks.train.dial import at_rate
 from lmworks.train.embedder_config import EmbedderConfig, Pooling
 from lmworks.train.objectives.contrastive import Contrastive
 from lmworks.train.optimizer_config import peak_rate
+from lmworks.train.parallel.ranks import device_of_rank
 from lmworks.train.run import Run
 from lmworks.train.run_report import doubt_of_steps
 from lmworks.train.stages import train_and_deliver
@@ -49,7 +50,11 @@ def embedder(config: EmbedderConfig, context: StageContext) -> StageResult:
     if config.rate is not None:
         settings = replace(settings, optimizer=at_rate(settings.optimizer, config.rate))
     objective = Contrastive(config.temperature, config.symmetric, config.chunk)
-    run = Run(checkpoint, objective, loader, settings, context.work / "run", progress=context.progress)
+    run = Run(
+        *(checkpoint, objective, loader, settings, context.work / "run"),
+        device=device_of_rank(),
+        progress=context.progress,
+    )
     if len(held_out) > 1:
         run.validate = _validation(run, held_out, loader.config)
     result = train_and_deliver(run, context)

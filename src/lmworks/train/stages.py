@@ -28,7 +28,7 @@ from lmworks.train.held_out import beginnings_of, check_held_out, held_out_batch
 from lmworks.train.loop import train
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.optimizer_config import peak_rate
-from lmworks.train.parallel.ranks import join
+from lmworks.train.parallel.ranks import device_of_rank, join
 from lmworks.train.planning.calibration import calibrate, kept_calibration
 from lmworks.train.planning.layout import Layout
 from lmworks.train.planning.plan import Speed
@@ -137,7 +137,13 @@ def _train(
     objective, ranks = CausalLanguageModel(), join(settings.parallel)
     with Loader(config, *ranks.rows) as loader:
         folder, seed = context.work / "run", config.seed
-        run = Run(checkpoint, objective, loader, settings, folder, progress=context.progress, seed=seed, ranks=ranks)
+        run = Run(
+            *(checkpoint, objective, loader, settings, folder),
+            device=device_of_rank(),
+            progress=context.progress,
+            seed=seed,
+            ranks=ranks,
+        )
         run.peak_flops = _peak_flops(run, config.length)
         _observe(run, held_out, config)
         return train_and_deliver(run, context)
@@ -158,7 +164,8 @@ def _observe(run: Run, held_out: Mapping[str, Path], config: LoaderConfig) -> No
 def _peak_flops(run: Run, length: int) -> float | None:
     """What the matrix products of this model reach on this machine, where that was measured before."""
     dtype = "float32" if run.config.precision == "float32" else "bfloat16"
-    kept = kept_calibration(run.checkpoint.config, MEASURED_SEQUENCES, length, dtype, str(run.device))
+    device = torch.device(run.device).type
+    kept = kept_calibration(run.checkpoint.config, MEASURED_SEQUENCES, length, dtype, device)
     return None if kept is None else kept.products
 
 
@@ -197,7 +204,8 @@ def _derived(config: PretrainConfig, tokenizer: Tokenizer, available: int, conte
     dtype = "float32" if config.train.precision == "float32" else "bfloat16"
 
     def measure(model: ModelConfig, layout: Layout, numbers: str) -> Speed:
-        found = calibrate(model, layout.sequences, layout.length, dtype, progress=context.progress)
+        here = device_of_rank().type
+        found = calibrate(model, layout.sequences, layout.length, dtype, here, progress=context.progress)
         return Speed(found.rate, found.method, whole_run=False)
 
     if ranks.first and not kept.exists():

@@ -22,7 +22,7 @@ class StepGradients:
     norm     of the gradient
     first    (targets, squared norm of the mean gradient) of the step's first part, if there were several
     scale    that the gradients which the weights now have are multiplied with
-    rate     what the learning rate was multiplied with, once the step was taken
+    rate     what the learning rate was multiplied with, and `tokens` how many it saw, once the step was taken
     """
 
     losses: dict[str, float]
@@ -32,6 +32,7 @@ class StepGradients:
     first: tuple[float, float] | None
     scale: float = 1.0
     rate: float = 0.0
+    tokens: int = 0
 
 
 def compute_gradients(

@@ -12,6 +12,7 @@ from lmworks.artefact import hash_json, write_json
 from lmworks.config import from_mapping
 from lmworks.model.config import ModelConfig
 from lmworks.progress import Report, no_report
+from lmworks.train.parallel.ranks import device_of_rank
 from lmworks.train.planning.layout import Layout
 from lmworks.train.planning.measuring import Calibration, Dtype, is_beaten, measure
 from lmworks.train.planning.plan import Speed
@@ -100,7 +101,7 @@ def is_measured(config: ModelConfig, layout: Layout, numbers: str) -> bool:
 
 def _here(numbers: str) -> tuple[str, Dtype]:
     """The device of this machine, and what a run computes in."""
-    return "cuda" if torch.cuda.is_available() else "cpu", "float32" if numbers == "float32" else "bfloat16"
+    return device_of_rank().type, "float32" if numbers == "float32" else "bfloat16"
 
 
 def _machine(device: str) -> list[str]:

@@ -33,7 +33,7 @@ STAGES: dict[str, Stage] = {
     "data.read": Stage(
         run="lmworks.data.stage:read",
         config="lmworks.data.config:ReadConfig",
-        version=9,
+        version=10,
         purpose="read files into documents; list what was left out and why",
         libraries=("markdown-it-py", "trafilatura"),
         sources="lmworks.data.stage:source_digest",
@@ -41,7 +41,7 @@ STAGES: dict[str, Stage] = {
     "tokenizer.bpe": Stage(
         run="lmworks.data.stage_train_tokenizer:bpe",
         config="lmworks.tokenizer.config:BpeConfig",
-        version=5,
+        version=6,
         purpose="learn a vocabulary from documents by byte-pair encoding",
         inputs=(_DOCUMENTS,),
         libraries=("numpy", "tokenizers"),
@@ -49,7 +49,7 @@ STAGES: dict[str, Stage] = {
     "tokenizer.wordpiece": Stage(
         run="lmworks.data.stage_train_tokenizer:wordpiece",
         config="lmworks.tokenizer.config:WordPieceConfig",
-        version=5,
+        version=6,
         purpose="learn a vocabulary from documents as BERT has it",
         inputs=(_DOCUMENTS,),
         libraries=("numpy", "tokenizers"),
@@ -57,7 +57,7 @@ STAGES: dict[str, Stage] = {
     "tokenizer.unigram": Stage(
         run="lmworks.data.stage_train_tokenizer:unigram",
         config="lmworks.tokenizer.config:UnigramConfig",
-        version=5,
+        version=6,
         purpose="learn a vocabulary from documents as T5 has it",
         inputs=(_DOCUMENTS,),
         libraries=("numpy", "tokenizers"),
@@ -65,7 +65,7 @@ STAGES: dict[str, Stage] = {
     "data.tokenize": Stage(
         run="lmworks.model.stage_tokenize:tokenize",
         config="lmworks.data.config:TokenizeConfig",
-        version=5,
+        version=6,
         purpose="write documents, or conversations, as token shards",
         inputs=(
             f"{_DOCUMENTS}; none where conversations are set",
@@ -78,7 +78,7 @@ STAGES: dict[str, Stage] = {
     "embeddings.words": Stage(
         run="lmworks.embeddings.stage:words",
         config="lmworks.embeddings.config:WordVectorsConfig",
-        version=5,
+        version=6,
         purpose="learn word vectors from documents by skip-gram or CBOW, with subwords if wanted",
         inputs=(_DOCUMENTS,),
         libraries=("numpy",),
@@ -86,7 +86,7 @@ STAGES: dict[str, Stage] = {
     "embeddings.glove": Stage(
         run="lmworks.embeddings.stage:glove",
         config="lmworks.embeddings.config:GloveConfig",
-        version=5,
+        version=6,
         purpose="learn word vectors from documents by GloVe",
         inputs=(_DOCUMENTS,),
         libraries=("numpy",),
@@ -94,7 +94,7 @@ STAGES: dict[str, Stage] = {
     "train.pretrain": Stage(
         run="lmworks.train.stages:pretrain",
         config="lmworks.train.config:PretrainConfig",
-        version=5,
+        version=6,
         purpose="train a new language model on token shards, from one dial: minutes, parameters or tokens",
         inputs=(
             "token shards, which data.tokenize makes; those of the held-out part are validated on",
@@ -107,7 +107,7 @@ STAGES: dict[str, Stage] = {
     "train.finetune": Stage(
         run="lmworks.train.stages:finetune",
         config="lmworks.train.config:FinetuneConfig",
-        version=5,
+        version=6,
         purpose="go on training a checkpoint on other token shards, such as conversations",
         inputs=(
             "token shards of its vocabulary, which data.tokenize makes",
@@ -120,7 +120,7 @@ STAGES: dict[str, Stage] = {
     "train.sweep": Stage(
         run="lmworks.train.sweeping.stage:sweep",
         config="lmworks.train.sweeping.config:SweepConfig",
-        version=4,
+        version=5,
         purpose="train models of several sizes on several numbers of tokens, and fit the scaling law of this text",
         inputs=(
             "token shards, which data.tokenize makes, and those of the held-out part",
@@ -133,7 +133,7 @@ STAGES: dict[str, Stage] = {
     "train.embedder": Stage(
         run="lmworks.train.stage_embedder:embedder",
         config="lmworks.train.embedder_config:EmbedderConfig",
-        version=4,
+        version=5,
         purpose="go on training a checkpoint as an embedding model, on pairs of texts that belong together",
         inputs=("a checkpoint, which train.pretrain or train.finetune makes; none where base is set",),
         libraries=("gguf", "numpy", "tokenizers", "torch"),
@@ -143,7 +143,7 @@ STAGES: dict[str, Stage] = {
     "retrieve.index": Stage(
         run="lmworks.retrieve.stage:index",
         config="lmworks.retrieve.config:IndexConfig",
-        version=10,
+        version=11,
         purpose="cut documents into chunks; index them by embedding and by words",
         inputs=(_DOCUMENTS,),
         libraries=("markdown-it-py", "numpy", "tokenizers", "torch"),
@@ -152,7 +152,7 @@ STAGES: dict[str, Stage] = {
     "ground.questions": Stage(
         run="lmworks.ground.questions:make_questions",
         config="lmworks.ground.config:QuestionsConfig",
-        version=9,
+        version=10,
         purpose="load gold questions and make automatic ones from headings and removed sources",
         inputs=(_DOCUMENTS,),
         libraries=("markdown-it-py",),
@@ -161,7 +161,7 @@ STAGES: dict[str, Stage] = {
     "ground.calibrate": Stage(
         run="lmworks.ground.calibration:calibrate",
         config="lmworks.ground.config:CalibrationConfig",
-        version=11,
+        version=12,
         purpose="fit the confidence of answers, and the threshold below which to abstain, on the calibration split",
         inputs=(_INDEX, _QUESTIONS),
         libraries=("gguf", "numpy", "scikit-learn", "tokenizers", "torch"),
@@ -170,7 +170,7 @@ STAGES: dict[str, Stage] = {
     "ground.evaluate": Stage(
         run="lmworks.ground.evaluation:evaluate",
         config="lmworks.ground.config:EvaluationConfig",
-        version=11,
+        version=12,
         purpose="ask the test questions; score answers, citations and abstentions beside two baselines",
         inputs=(_INDEX, _QUESTIONS, "a calibration, which ground.calibrate makes"),
         libraries=("gguf", "numpy", "tokenizers", "torch"),

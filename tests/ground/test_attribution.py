@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lmworks.generate.engine import Engine
@@ -63,6 +63,7 @@ def test_support_in_a_short_context_is_that_of_the_beginnings(tiny_tokenizer, co
     assert short[0] == short[1]
 
 
+@example(texts=["☃"], question="", room=145)
 @given(
     texts=st.lists(st.text(alphabet="abé ☃\n", max_size=60), max_size=4),
     question=st.text(alphabet="abé ☃", max_size=40),

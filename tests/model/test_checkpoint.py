@@ -105,6 +105,21 @@ def test_a_failure_in_the_middle_leaves_nothing(checkpoint, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_model_that_was_first_asked_for_in_inference_mode_can_be_trained(checkpoint, tmp_path):
+    folder = checkpoint.save(tmp_path / "model")
+    with torch.inference_mode():
+        loaded = load(folder)
+        inside = loaded.model(IDS)
+    loaded.model(IDS).sum().backward()
+    assert all(weight.grad is not None for weight in loaded.model.parameters())
+    with torch.inference_mode():
+        made = assemble(
+            LLAMA, {name: weight.clone() for name, weight in checkpoint.weights.items()}, checkpoint.tokenizer
+        )
+    assert torch.equal(made.model(IDS), inside)
+    made.model(IDS).sum().backward()
+
+
 @torch.no_grad()
 def test_dtype(checkpoint, tmp_path):
     folder = checkpoint.save(tmp_path / "full")

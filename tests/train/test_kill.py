@@ -22,9 +22,9 @@ SCRIPT = textwrap.dedent("""
 
     from lmworks.data.loader import Loader
     from lmworks.train.config import CheckpointConfig, TrainConfig
-from lmworks.train.optimizer_config import AdamW
     from lmworks.train.loop import train
     from lmworks.train.objectives.causal import CausalLanguageModel
+    from lmworks.train.optimizer_config import AdamW
     from lmworks.train.run import Run
 
     dataset, folder, precision = sys.argv[1:]

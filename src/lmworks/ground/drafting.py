@@ -32,7 +32,7 @@ def fitting(question: str, passages: Sequence[str], tokenizer: Tokenizer, room: 
     for passage in passages:
         ids = tokenizer.encode(f"{passage}\n\n")
         if len(ids) > room:
-            beginning = "" if fit else tokenizer.decode(ids[: max(room, 0)]).rstrip("\ufffd")
+            beginning = "" if fit else tokenizer.decode(ids[: max(room, 0)])[: len(passage)].rstrip("\ufffd")
             return fit or ([beginning] if beginning.strip() else [])
         fit.append(passage)
         room -= len(ids)

@@ -58,14 +58,18 @@ class Checkpoint:
 
     @cached_property
     def model(self) -> Transformer:
-        """The model with its weights, made when it is first asked for. ValueError for weights that do not fit."""
-        model = empty_model(self.config)
-        weights = {name: self._converted(tensor) for name, tensor in self.weights.items()}
-        try:
-            model.load_state_dict(weights, assign=True)
-        except RuntimeError as error:
-            raise ValueError(f"the weights do not fit the config: {error}") from error
-        return model.eval()
+        """The model with its weights, made when it is first asked for. ValueError for weights that do not fit.
+
+        It can be trained, also where whoever asked first was in torch's inference mode.
+        """
+        with torch.inference_mode(False):
+            model = empty_model(self.config)
+            weights = {name: self._converted(tensor) for name, tensor in self.weights.items()}
+            try:
+                model.load_state_dict(weights, assign=True)
+            except RuntimeError as error:
+                raise ValueError(f"the weights do not fit the config: {error}") from error
+            return model.eval()
 
     def with_model(self, model: Transformer) -> "Checkpoint":
         """The same tokenizer, template and limits around another model of this config: trained on, or quantised."""
@@ -74,7 +78,8 @@ class Checkpoint:
         return other
 
     def _converted(self, weight: Tensor) -> Tensor:
-        return weight.to(self.device, self.dtype).contiguous()
+        weight = weight.to(self.device, self.dtype).contiguous()
+        return weight.clone() if weight.is_inference() else weight
 
     @cached_property
     def fingerprint(self) -> str:

@@ -54,14 +54,18 @@ def bench(
     unknown = [name for name in weights or () if name not in (*FORMATS, "auto")]
     if unknown:
         raise ValueError(f"--weights is one of {', '.join(FORMATS)}, auto; got {', '.join(unknown)}")
+    if prompt < 1 or new < 2:
+        raise ValueError(f"--prompt takes a token and --new 2 new tokens or more, got {prompt} and {new}")
+    if not Path(model).exists():
+        from lmworks.model.pulling import locate
+
+        locate(model)  # a model that is not there is an error before anything is loaded or measured
+
     from lmworks.generate import benchmark
     from lmworks.generate.machine_limits import higher
-    from lmworks.model.pulling import locate
 
     many = [benchmark.Workload(_SHORT_PROMPT, sequences, new) for sequences in _SEQUENCES]
     workloads = (benchmark.Workload(prompt, 1, new), *many)
-    if not Path(model).exists():
-        locate(model)  # a model that is not there is an error before anything is loaded or measured
     settings = benchmark.Settings(model, workloads, rounds, threads or benchmark.usable_threads())
     typer.echo("measuring the limits of the machine", err=True)
     limits = benchmark.limits_in_a_process(settings.threads)

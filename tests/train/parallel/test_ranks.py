@@ -8,7 +8,7 @@ from lmworks.data.loader import Loader
 from lmworks.train.config import TrainConfig
 from lmworks.train.loop import _Clock
 from lmworks.train.objectives.causal import CausalLanguageModel
-from lmworks.train.parallel.ranks import Ranks
+from lmworks.train.parallel.ranks import Ranks, device_of_rank
 from lmworks.train.run import Run
 from ranks import on_ranks
 from training_cases import loader_config, new_checkpoint, write_text_dataset
@@ -64,3 +64,22 @@ def test_processes_of_one_machine_share_its_cores(device, machines, cores, threa
     run.position.tokens, run.ranks = 10**6, _Ranks()
     rates = clock.rates()
     assert rates["utilisation"] == pytest.approx(rates["tokens_per_second"] * clock.flops_per_token / (peaks * 1e9))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "environment", "device"),
+    [
+        (0, {}, "cpu"),
+        (1, {}, "cuda:0"),
+        (2, {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}, "cuda:1"),
+        (1, {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}, "cpu"),
+    ],
+)
+def test_a_process_has_a_gpu_where_there_is_one_for_each(gpus, environment, device, monkeypatch) -> None:
+    for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert device_of_rank() == torch.device(device)

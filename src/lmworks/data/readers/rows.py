@@ -1,0 +1,128 @@
+"""Rows of tables as texts: which columns hold what, and what becomes of the others."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from numbers import Number
+from typing import Any
+
+from lmworks.data.readers.record import Limits, Refused, Row
+
+SHORT = 200  # characters of a value that goes into the metadata
+_ISO_DATE = re.compile(
+    r"\d{4}(?:-\d\d(?:-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?\s?(?:Z|[+-]\d\d:?\d\d)?)?)?)?",
+    re.ASCII,
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_TOLD = 20  # columns that a message lists
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The names of the columns that hold the parts of a document. Only that of the text has to be there.
+
+    text      Of the text.
+    title     Of its title.
+    date      Of its date, in ISO 8601.
+    licence   Of its licence, an SPDX expression.
+    language  Of its language, ISO 639-1.
+    id        Of what tells it from others, kept in its metadata.
+    """
+
+    text: str = "text"
+    title: str = "title"
+    date: str = "date"
+    licence: str = "license"
+    language: str = "language"
+    id: str = "id"
+
+    def __post_init__(self) -> None:
+        if not self.text:
+            raise ValueError("columns need the name of the one that holds the text")
+
+    @property
+    def parts(self) -> frozenset[str]:
+        return frozenset((self.text, self.title, self.date, self.licence, self.language, self.id))
+
+
+def no_text_column(found: Iterable[str], columns: Columns) -> Refused:
+    """For a table without texts."""
+    names = list(found)
+    told = ", ".join(_shortened(name) for name in names[:_TOLD]) + (", …" if len(names) > _TOLD else "")
+    hint = "; these are conversations, which data.tokenize takes" if "messages" in names else ""
+    return Refused(
+        "", f'no column "{columns.text}"; found: {told or "none"}: say which one holds the text (columns.text){hint}'
+    )
+
+
+def row_of(name: str, values: Mapping[str, Any], columns: Columns, limits: Limits) -> Row | Refused:
+    """The row of these values.
+
+    A date that is no ISO 8601 goes into the metadata under its own name, as do all other numbers, booleans and texts of
+    at most 200 characters; lists and objects are left behind. `id` is in the metadata, since it need not be unique.
+    """
+    text = values.get(columns.text)
+    if not isinstance(text, str):
+        return Refused(name, f'no text in column "{columns.text}", but {_kind(text)}')
+    if len(text) > limits.record_bytes:
+        return Refused(name, f"larger than {limits.record_bytes:,} characters ({len(text):,})")
+    parts = columns.parts
+    metadata = {
+        _well_formed(key): _well_formed(short)
+        for key, value in values.items()
+        if key not in parts and (short := _short(value))
+    }
+    if identity := _short(values.get(columns.id)):
+        metadata["id"] = _well_formed(identity)
+    when = _short(values.get(columns.date))
+    if when and not _ISO_DATE.fullmatch(when):
+        metadata[_well_formed(columns.date)] = _well_formed(when)
+        when = ""
+    clean = _well_formed(text)
+    if clean is not text:
+        metadata["lone_surrogates"] = str(len(_SURROGATE.findall(text)))
+    return Row(
+        name=name,
+        text=clean,
+        title=_well_formed(_short(values.get(columns.title)) or ""),
+        date=when or None,
+        licence=_well_formed(_short(values.get(columns.licence)) or "") or None,
+        language=_well_formed(_short(values.get(columns.language)) or "") or None,
+        metadata=metadata,
+    )
+
+
+def _short(value: Any) -> str:
+    """A scalar as text; "" for what is none, is empty, or is too long."""
+    if isinstance(value, str):
+        return value if len(value) <= SHORT else ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, date):  # a datetime is one
+        return value.isoformat()
+    if isinstance(value, float):
+        return str(value) if math.isfinite(value) else ""
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10**SHORT else ""
+    return str(value) if isinstance(value, Number) else ""
+
+
+def _well_formed(text: str) -> str:
+    """Text with halves of surrogate pairs replaced by U+FFFD: no file of UTF-8 holds them. Else the text itself."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _SURROGATE.sub("\ufffd", text)
+    return text
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else f"a value of type {type(value).__name__}"
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 40 else name[:39] + "…"

@@ -1,0 +1,79 @@
+"""What several repairs ask of a line: where it stands, whether a sentence ends with it, what its numeral is worth."""
+
+import re
+from itertools import accumulate
+
+from lmworks.records import Edit
+
+HYPHENS = "-\u2010\u00ad\u00ac"  # hyphen-minus, hyphen, soft hyphen, and the sign that some OCR writes for it
+_CLOSING = "\"'”’»)]}*_"
+_SENTENCE_END = frozenset(".!?…:。！？")
+_ROMAN = re.compile(r"m{0,3}(?:cm|cd|d?c{0,3})(?:xc|xl|l?x{0,3})(?:ix|iv|v?i{0,3})", re.I)
+_ROMAN_DIGITS = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100, "d": 500, "m": 1000}
+
+
+def split_lines(text: str) -> tuple[list[str], list[int]]:
+    """The lines without their newlines, and where each starts; one start more than lines, the end of the text.
+
+    Line `i` with its newline is `text[starts[i]:starts[i + 1]]`.
+    """
+    return _located(text.split("\n"), len(text))
+
+
+def split_page_lines(text: str) -> tuple[list[str], list[int]]:
+    """As `split_lines`, with form feeds between lines as well."""
+    return _located(re.split("[\n\f]", text), len(text))
+
+
+def _located(lines: list[str], length: int) -> tuple[list[str], list[int]]:
+    starts = list(accumulate((len(line) + 1 for line in lines), initial=0))
+    starts[-1] = length
+    return lines, starts
+
+
+def line_end_at(text: str, position: int) -> int:
+    """Where the line at a position ends, before its newline."""
+    end = text.find("\n", position)
+    return len(text) if end < 0 else end
+
+
+def ends_sentence(line: str) -> bool:
+    """Whether a line ends where a sentence may end; an empty one does."""
+    bare = line.rstrip().rstrip(_CLOSING)
+    return not bare or bare[-1] in _SENTENCE_END
+
+
+def runs_on(before: str, after: str) -> bool:
+    """Whether a sentence surely goes on from one line to the next."""
+    return after.lstrip()[:1].islower() and not ends_sentence(before)
+
+
+def indentation(line: str) -> int:
+    """Columns before the first character; a tab counts four."""
+    bare = line.lstrip(" \t")
+    return len(line) - len(bare) + 3 * line.count("\t", 0, len(line) - len(bare))
+
+
+def roman_value(numeral: str) -> int | None:
+    """The value of a Roman numeral in canonical form, in capitals or small letters; None for anything else."""
+    if not numeral or not _ROMAN.fullmatch(numeral):
+        return None
+    digits = [_ROMAN_DIGITS[letter] for letter in numeral.lower()]
+    return sum(-digit if digit < after else digit for digit, after in zip(digits, [*digits[1:], 0], strict=True))
+
+
+def letters_of(line: str) -> str:
+    """The letters of a line, casefolded: what stays the same where numbers, spaces and marks differ."""
+    return "".join(filter(str.isalpha, line)).casefold()
+
+
+def cut_lines(rules: list[str], starts: list[int]) -> list[Edit]:
+    """Edits that cut the lines which have a rule: one for each run of lines with the same rule."""
+    edits: list[Edit] = []
+    first = 0
+    for line in range(1, len(rules) + 1):
+        if line == len(rules) or rules[line] != rules[first]:
+            if rules[first] and starts[first] < starts[line]:
+                edits.append(Edit(starts[first], starts[line], "", rules[first]))
+            first = line
+    return edits

@@ -1,0 +1,236 @@
+"""Errors of OCR corrected by a noisy channel, where the evidence is overwhelming; everything else stays.
+
+A word that was read is either a word that was printed so, or another word misread (Kernighan, Church and Gale 1990):
+per occurrence, a known word w is misread with probability p(w) · p(confusion). That a word is genuine although the
+vocabulary lacks it has the probability p(new) · p(letters), with letters from a trigram model of the vocabulary, and
+its further occurrences come at its own rate (as in a Chinese restaurant process). So "tlie" is an error for "the",
+and "clown" is none for "down": its letters are those of a word.
+
+How much noise a document has is seen in its frequent words: among thousands of "the" there is a "tlie" or there is
+none. Of a document that was never scanned, a word that stands once is a word ("certainty"), however near it is to
+another ("certainly").
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from heapq import nlargest
+from itertools import pairwise
+
+from lmworks.data.repair.layout import roman_value
+from lmworks.data.repair.ocr_confusions import LIGATURES, corrections, misreadings
+from lmworks.records import Edit
+
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_LONGEST = 30  # characters of a word that is looked at
+_KNOWN = 3  # times that a word stands in the document itself, to be believed
+_RARE = 1e-6  # of the vocabulary: words that are rarer may be errors of the corpus
+_COMMON = 20  # times in the document: a word that is more frequent is no error
+_FEWEST = 5000  # words of a document without which it does not tell how words are spelled
+_NEW = math.log(0.02)  # that a word is one which the vocabulary lacks
+_FREQUENT = 100  # words of a document that tell its noise
+_IMPROBABLE = math.log(0.01)  # genuine words, in all the document, with the letters of what was misread for sure
+_PRIOR = 1.0  # error seen where one is expected, in a document that tells nothing
+_CLEAN = math.log(0.1)  # of the errors expected: with fewer, letters between digits were printed
+_MODELLED = 50_000  # words from which letters are learned
+_SMOOTHING = 20.0  # letters, that the shorter context counts for
+_ALPHABET = 60  # letters, for those that were never seen
+_DIGITS = re.compile(r"[0-9]*[lIOo]?[0-9]+[lIOo]?[0-9]*")
+_AS_DIGITS = str.maketrans("lIOo", "1100")
+_ORDINAL = re.compile(r"[0-9]+(?:st|nd|rd|th|s|d|er|e|º|ª)", re.I)
+_PRINTED = re.compile("[" + "".join(LIGATURES) + "]")
+
+
+_LIGATURES = str.maketrans(LIGATURES)
+
+
+@dataclass(frozen=True, slots=True)
+class OcrModel:
+    """What is known of words and of the letters in them.
+
+    counts    Occurrences of each word, casefolded; `total`: of all of them.
+    known     How often a word must stand in `counts` to be one.
+    trigrams  In how many of the words three letters stand in a row; they begin with "^^" and end with "$". `pairs` and
+              `letters` likewise; `letter_total`: all letters.
+    """
+
+    counts: Mapping[str, int]
+    total: int
+    known: int
+    trigrams: Mapping[str, int]
+    pairs: Mapping[str, int]
+    letters: Mapping[str, int]
+    letter_total: int
+
+    def log_letters(self, word: str) -> float:
+        """Natural logarithm of the probability of a word's letters: by trigrams, smoothed by shorter ones as far as
+        those are few (MacKay and Peto 1995)."""
+        padded = f"^^{word}$"
+        log = 0.0
+        for at in range(2, len(padded)):
+            first, second, third = padded[at - 2 : at + 1]
+            alone = (self.letters.get(third, 0) + 1) / (self.letter_total + _ALPHABET)
+            behind_one = _smoothed(self.pairs.get(second + third, 0), self.letters.get(second, 0), alone)
+            count, of = self.trigrams.get(first + second + third, 0), self.pairs.get(first + second, 0)
+            log += math.log(_smoothed(count, of, behind_one))
+        return log
+
+    def log_known(self, word: str) -> float | None:
+        """Natural logarithm of the share of a word; None for one that is not known."""
+        count = self.counts.get(word, 0)
+        return math.log(count / self.total) if count >= self.known else None
+
+
+def _smoothed(count: int, of: int, prior: float) -> float:
+    return (count + _SMOOTHING * prior) / (of + _SMOOTHING)
+
+
+def ocr_model(vocabulary: Mapping[str, int]) -> OcrModel:
+    """The model of a corpus: `vocabulary` counts its words, casefolded. To be made once and used for many documents."""
+    return _model(vocabulary, known=2)
+
+
+def _model(counts: Mapping[str, int], known: int) -> OcrModel:
+    trusted = ((count, word) for word, count in counts.items() if count >= known and word.isalpha())
+    padded = [f"^^{word}$" for _, word in nlargest(_MODELLED, trusted)]
+    trigrams: Counter[str] = Counter()
+    pairs: Counter[str] = Counter()
+    letters: Counter[str] = Counter()
+    for word in padded:
+        trigrams.update(map("".join, zip(word, word[1:], word[2:], strict=False)))
+        pairs.update(map("".join, pairwise(word)))
+        letters.update(word[1:])
+    total = max(1, sum(counts.values()))
+    return OcrModel(counts, total, known, trigrams, pairs, letters, max(1, letters.total()))
+
+
+def repair_ocr(text: str, vocabulary: Mapping[str, int] | OcrModel | None = None, margin: float = 5.0) -> list[Edit]:
+    """Correct words that OCR misread. Rules: `ocr.word`; `ocr.ligature` for letters such as "ﬁ" and "ſ".
+
+    vocabulary  Counts of words of a corpus, or the model of one; without it, the document's own frequent words, if it
+                has 5000 words and more.
+    margin      Natural logarithm of the odds of an error over a genuine word, above which a word is corrected.
+    """
+    corrected = ocr_corrections(text, vocabulary, margin)
+    edits: list[Edit] = []
+    if corrected:
+        for match in _WORD.finditer(text):
+            if printed := corrected.get(match[0]):
+                edits.append(Edit(match.start(), match.end(), printed, "ocr.word"))
+    return _with_ligatures(text, edits)
+
+
+def ocr_corrections(
+    text: str, vocabulary: Mapping[str, int] | OcrModel | None = None, margin: float = 5.0
+) -> dict[str, str]:
+    """What each word that was misread should be, as `repair_ocr` corrects it."""
+    read = Counter(_WORD.findall(text))
+    total = max(1, read.total())
+    if isinstance(vocabulary, OcrModel):
+        model = vocabulary
+    else:
+        model = ocr_model(vocabulary) if vocabulary else _own_model(read)
+    own = not vocabulary
+    is_enough = not own or total >= _FEWEST
+    noise = _log_noise(read, total, model)
+    corrected: dict[str, str] = {}
+    for word, count in read.items():
+        plain = word if word.isascii() else word.translate(_LIGATURES)
+        folded = plain.casefold()
+        in_vocabulary = model.counts.get(folded, 0)
+        printed = _number(plain) if noise > _CLEAN else None
+        if printed is None and is_enough and _may_be_error(folded):
+            if own and in_vocabulary <= _COMMON:
+                printed = _correction(plain, max(count, in_vocabulary), total, model, margin, noise)
+            elif not own and in_vocabulary <= _RARE * model.total:
+                printed = _correction(plain, count, total, model, margin, noise)
+        if printed is not None:
+            corrected[word] = printed
+    return corrected
+
+
+def _own_model(read: Mapping[str, int]) -> OcrModel:
+    counts: Counter[str] = Counter()
+    for word, count in read.items():
+        counts[word.casefold()] += count
+    return _model(counts, _KNOWN)
+
+
+def _log_noise(read: Counter[str], total: int, model: OcrModel) -> float:
+    """Natural logarithm of the noise of a document, relative to that of the table of confusions; 0 at most.
+
+    It is how often the misreadings of frequent words stand there over how often they should. Those are counted whose
+    letters no genuine word has.
+    """
+    seen = expected = _PRIOR
+    limit = _IMPROBABLE - _NEW - math.log(total)
+    frequent = nlargest(_FREQUENT, ((n, word) for word, n in read.items() if 3 <= len(word) <= _LONGEST))
+    for count, word in frequent:
+        for misread, weight in misreadings(word):
+            if model.log_letters(misread.casefold()) < limit and model.log_known(misread.casefold()) is None:
+                seen += read[misread]
+                expected += count * math.exp(weight)
+    return min(0.0, math.log(seen / expected))
+
+
+def _may_be_error(word: str) -> bool:
+    if not 3 <= len(word) <= _LONGEST or sum(map(str.isalpha, word)) < 2:
+        return False
+    return not _ORDINAL.fullmatch(word) and roman_value(word) is None
+
+
+def _number(word: str) -> str | None:
+    """The number of which OCR took one digit or two for letters, such as "l8O5"; a unit ("100l") is none, nor is what
+    would begin with 0 ("o14", "0o17")."""
+    if (
+        len(word) < 3
+        or word.isalpha()
+        or word.isdigit()
+        or word[-1] in "lI"
+        or word[0] in "0oO"
+        or not _DIGITS.fullmatch(word)
+    ):
+        return None
+    return word.translate(_AS_DIGITS) if sum(map(str.isdigit, word)) >= 2 else None
+
+
+def _correction(word: str, count: int, total: int, model: OcrModel, margin: float, noise: float) -> str | None:
+    """The most probable word that was printed instead, if the odds are above the margin."""
+    genuine = _NEW + model.log_letters(word.casefold()) + (count - 1) * math.log(count / total)
+    best, best_log = None, (genuine + margin) / count
+    for printed, log_weight in _candidates(word):
+        weight = log_weight + noise
+        if weight > best_log:  # else no word is frequent enough
+            known = model.log_known(printed.casefold())
+            if known is not None and known + weight > best_log:
+                best, best_log = printed, known + weight
+    return best
+
+
+def _candidates(word: str) -> Iterable[tuple[str, float]]:
+    """Words by one confusion; by two of them where there are digits within the word."""
+    once = list(corrections(word))
+    yield from once
+    digits = sum(map(str.isdigit, word))
+    if digits:
+        for printed, weight in once:
+            if sum(map(str.isdigit, printed)) < digits:
+                for again, more in corrections(printed):
+                    yield again, weight + more
+
+
+def _with_ligatures(text: str, edits: list[Edit]) -> list[Edit]:
+    """With edits that take joined letters apart, and modernise the long s, in words that no edit corrects."""
+    if text.isascii() or not _PRINTED.search(text):
+        return edits
+    taken = iter(edits)
+    edit = next(taken, None)
+    apart: list[Edit] = []
+    for match in _PRINTED.finditer(text):
+        while edit and edit.end <= match.start():
+            edit = next(taken, None)
+        if edit is None or match.end() <= edit.start:
+            apart.append(Edit(match.start(), match.end(), LIGATURES[match[0]], "ocr.ligature"))
+    return sorted(edits + apart)

@@ -1,0 +1,82 @@
+"""Which repairs a kind of text gets, in which order, and all of them as edits of the text as it was."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from lmworks.data.annotation import Annotations, Kind, Mark, Text
+from lmworks.data.edits import apply_edits, compose
+from lmworks.data.repair.chat import find_bot_lines, repair_chat
+from lmworks.data.repair.code import inspect_code
+from lmworks.data.repair.footnotes import repair_footnotes
+from lmworks.data.repair.hyphenation import repair_hyphenation
+from lmworks.data.repair.lines import repair_lines
+from lmworks.data.repair.mail import find_mail_parts, repair_mail
+from lmworks.data.repair.matter import find_matter, repair_matter
+from lmworks.data.repair.ocr import OcrModel, ocr_model, repair_ocr
+from lmworks.data.repair.ocr_pages import measure_ocr
+from lmworks.data.repair.pages import repair_pages
+from lmworks.data.repair.passages import repair_passages
+from lmworks.data.repair.web_text import repair_characters, repair_web_text
+from lmworks.records import Edit
+
+Repair = Callable[[str], list[Edit]]
+
+
+def repairs_of(kind: Kind, vocabulary: Mapping[str, int] | None = None) -> tuple[Repair, ...]:
+    """The repairs of a kind of text, in order. None change what a program reads: code has none.
+
+    `vocabulary`: how often each word, casefolded, stands in a corpus; for broken words, and for errors of OCR. Make
+    the repairs once for many texts: the model of the vocabulary is made here.
+    """
+    if kind == "book":
+        model: OcrModel | None = ocr_model(vocabulary) if vocabulary else None
+        return (
+            repair_characters,
+            repair_matter,  # contents are told by their page numbers, so before those go
+            repair_pages,  # notes end with their page, which the repair of pages sees to
+            repair_footnotes,  # so that a word broken at the end of a page meets its other half
+            partial(repair_hyphenation, vocabulary=vocabulary),
+            partial(repair_ocr, vocabulary=model),
+            repair_passages,  # of words that are whole and right
+            repair_lines,
+        )
+    if kind == "web":
+        return (repair_web_text,)
+    if kind == "mail":
+        return repair_characters, repair_mail, repair_lines
+    if kind == "chat":
+        return repair_characters, repair_chat
+    return () if kind == "code" else (repair_characters,)
+
+
+def repair(text: str, kind: Kind, vocabulary: Mapping[str, int] | None = None) -> list[Edit]:
+    """The edits of all repairs of a kind, in order and without overlaps, written against `text`."""
+    return apply_repairs(text, repairs_of(kind, vocabulary))
+
+
+def apply_repairs(text: str, repairs: tuple[Repair, ...]) -> list[Edit]:
+    """The edits of `text` that do what the repairs do one after the other, each with what the last one left."""
+    edits: list[Edit] = []
+    current = text
+    for each in repairs:
+        if found := each(current):
+            edits = compose(text, edits, found)
+            current = apply_edits(text, edits).text
+    return edits
+
+
+def annotate_repairs(text: Text) -> Annotations:
+    """What the repairs see in a text besides what they mend: measures and marks, by its kind.
+
+    Books: front and back matter, and what is left of OCR errors. Mail: quotes, signatures and the like. Chat: messages
+    of programs. Code: see `inspect_code`.
+    """
+    if text.kind == "book":
+        ocr = measure_ocr(text)
+        marks: list[Mark] = [*find_matter(text.text), *ocr.marks]
+        return Annotations(ocr.measures, tuple(sorted(marks, key=lambda mark: (mark.start, mark.end, mark.rule))))
+    if text.kind == "mail":
+        return Annotations(marks=tuple(find_mail_parts(text.text)))
+    if text.kind == "chat":
+        return Annotations(marks=tuple(find_bot_lines(text.text)))
+    return inspect_code(text) if text.kind == "code" else Annotations()

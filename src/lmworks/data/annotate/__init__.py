@@ -1,0 +1,1 @@
+"""Annotators: what is measured, marked and labelled in a text before a policy decides."""

@@ -1,0 +1,150 @@
+"""Words, tokens and sentences of a text in any script, by stated rules: no dictionary, no model.
+
+A **word** is a run of letters and digits, with the combining marks that belong to them. One apostrophe, hyphen,
+underscore, middle dot, soft hyphen or zero-width joiner between two of them does not end it, nor does a period or a
+comma between two digits: *don't*, *well-known*, *snake_case*, *1,000.5*, Persian and Indic words with their joiners.
+Two hyphens are a dash. (Unicode's UAX #29 joins much the same; it also keeps *example.com* together, and splits at
+hyphens.)
+
+Of scripts that write no spaces between words, **each letter with its marks is a word**: Han, Hiragana, Thai, Lao, Khmer
+and Myanmar. A run of Katakana is one. This is UAX #29 without the dictionary that it asks for in South-East Asia.
+Counts of such words are counts of characters, about, so thresholds for them are of their own. Other scripts that write
+without spaces (Javanese, Balinese, Tai Tham, ...) get words as long as phrases; in Tibetan, whose syllables are set
+apart, each syllable is one.
+
+A **token** is a word, or any other single character that is no space.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from functools import cache
+from itertools import groupby
+
+# Of letters only those; digits of these scripts make numbers as everywhere.
+_SINGLE = (
+    r"\u0e01-\u0e4f\u0e5a-\u0ecf\u0eda-\u0eff"  # Thai, Lao
+    r"\u1000-\u103f\u104a-\u108f\u109a-\u109f\ua9e0-\ua9ef\ua9fa-\ua9fe\uaa60-\uaa7f"  # Myanmar
+    r"\u1780-\u17df"  # Khmer
+    r"\u3005-\u3007\u3021-\u3029\u3038-\u303b\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"  # Han
+    r"\u3041-\u309f"  # Hiragana; the archaic ones beyond the first plane are letters like others
+)
+_KATAKANA = r"\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9f"
+_JOINERS = r"'’\-\u2010\u2011_·\u00ad\u05f3\u05f4\u200c\u200d"
+
+# Unicode's property Sentence_Terminal (UAX #44, PropList.txt), as code points.
+_SENTENCE_TERMINALS = """
+0021 002E 003F 0589 061D-061F 06D4 0700-0702 07F9 0837 0839 083D-083E 0964-0965 104A-104B 1362 1367-1368 166E 1735-1736
+17D4-17D6 17D9-17DA 1803 1809 1944-1945 1AA8-1AAB 1B5A-1B5B 1B5E-1B5F 1B7D-1B7E 1C3B-1C3C 1C7E-1C7F 203C-203D 2047-2049
+2E2E 2E3C 2E53-2E54 3002 A4FF A60E-A60F A6F3 A6F7 A876-A877 A8CE-A8CF A92F A9C8-A9C9 AA5D-AA5F AAF0-AAF1 ABEB FE52
+FE56-FE57 FF01 FF0E FF1F FF61 10A56-10A57 10F55-10F59 10F86-10F89 11047-11048 110BE-110C1 11141-11143 111C5-111C6 111CD
+111DE-111DF 11238-11239 1123B-1123C 112A9 1144B-1144C 115C2-115C3 115C9-115D7 11641-11642 1173C-1173E 11944 11946
+11A42-11A43 11A9B-11A9C 11C41-11C42 11EF7-11EF8 11F43-11F44 16A6E-16A6F 16AF5 16B37-16B38 16B44 16E98 1BC9F 1DA88
+"""
+
+
+def _characters(ranges: str) -> frozenset[str]:
+    found: set[str] = set()
+    for each in ranges.split():
+        first, _, last = each.partition("-")
+        found.update(map(chr, range(int(first, 16), int(last or first, 16) + 1)))
+    return frozenset(found)
+
+
+SENTENCE_TERMINALS = _characters(_SENTENCE_TERMINALS)
+
+_FULL_WIDTH = "。！？｡"  # no space follows a sentence that ends with one of these
+_CLOSING = "\"'”’»›)\\]}」』）】"
+# A period behind one of these, or behind a single letter (initials, e.g., U.S.), is none that ends a sentence.
+_ABBREVIATIONS = (
+    *("Mr", "Ms", "Dr", "St", "Lt", "vs", "cf", "al"),
+    *("Mrs", "Rev", "Gen", "Sen", "Rep", "Gov", "Prof", "Capt"),
+)
+
+
+def tokens(text: str) -> list[str]:
+    """Words and, each for itself, all other characters that are no space, in their order."""
+    return _token_pattern().findall(text)
+
+
+def words_among(found: Iterable[str]) -> list[str]:
+    """Those of `tokens` that are words: what is longer than a character can be nothing else."""
+    return [token for token in found if len(token) > 1 or token.isalnum()]
+
+
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Where the words stand: half-open ranges of code points."""
+    found = (match.span() for match in _token_pattern().finditer(text))
+    return [(start, end) for start, end in found if end - start > 1 or text[start].isalnum()]
+
+
+def unspaced_share(words: Sequence[str]) -> float:
+    """Which share of words begins in a script that writes no spaces between words; 0 where there are no words."""
+    match = _unspaced_pattern().match
+    return sum(1 for word in words if match(word)) / max(1, len(words))
+
+
+def sentence_count(text: str) -> int:
+    """How many sentences there are.
+
+    A sentence ends at sentence terminals (of Unicode's first plane; a period only right behind what it ends, and not
+    behind an abbreviation) with the closing quotes and brackets behind them, before a space or the end of the text, and
+    at full-width terminals in any case; and at a blank line. What is behind the last end counts when it holds a letter
+    or digit.
+    """
+    return sum(map(_sentences_of_block, text.split("\n\n")))
+
+
+def _sentences_of_block(block: str) -> int:
+    count = end = 0
+    for match in _sentence_end_pattern().finditer(block):
+        count += 1
+        end = match.end()
+    return count + (_LETTER_OR_DIGIT.search(block, end) is not None)
+
+
+_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
+
+
+@cache
+def _token_pattern() -> re.Pattern[str]:
+    r"""Begins with a class of characters, so that `re` skips spaces fast; what that character was is asked behind it.
+
+    `\w` holds no combining marks, and most words have none: only where a character beyond ASCII follows are they looked
+    up, since the class is large.
+    """
+    letter = rf"[^\W_{_SINGLE}{_KATAKANA}]"
+    marks = _marks()
+    inner = rf"[{_JOINERS}](?={letter})|[.,](?<=\d[.,])(?=\d)|(?![\x00-\x7f])[{marks}]++"
+    spaced = rf"(?<={letter}){letter}*+(?:(?:{inner}){letter}*+)*"
+    katakana = rf"(?<=[{_KATAKANA}])[{_KATAKANA}]*+[{marks}]*+"
+    single = rf"(?<=[{_SINGLE}])(?<!\W)[{marks}]*+"
+    return re.compile(rf"\S(?:{spaced}|{katakana}|{single}|)")
+
+
+@cache
+def _unspaced_pattern() -> re.Pattern[str]:
+    return re.compile(f"[{_SINGLE}{_KATAKANA}]")
+
+
+@cache
+def _sentence_end_pattern() -> re.Pattern[str]:
+    """Matches the first terminal of a run, or the whole run; nothing is scanned twice, however long runs are."""
+    terminal = "".join(re.escape(each) for each in sorted(SENTENCE_TERMINALS) if ord(each) < 0x10000)
+    abbreviated = "".join(rf"(?<!\b{word}\.)" for word in (r"[^\W\d_]", *_ABBREVIATIONS))
+    first = rf"[{terminal}](?<=[^{terminal}][{terminal}])(?<!\s\.)"
+    at_end = rf"(?=[{terminal}]*+[{_CLOSING}]*+\s*+\Z)"
+    inside = rf"{abbreviated}[{terminal}]*+(?:(?<=[{_FULL_WIDTH}])|[{_CLOSING}]*+(?=\s))"
+    return re.compile(rf"{first}(?:{at_end}|{inside})")
+
+
+def _marks() -> str:
+    """All combining marks (categories Mn, Mc, Me) as the inside of a class of characters, by Python's own tables, of
+    which `\\w` is as well. Beyond the second plane there are only the variation selectors."""
+    places = [*range(0x300, 0x20000), *range(0xE0100, 0xE01F0)]
+    found = [place for place in places if unicodedata.category(chr(place))[0] == "M"]
+    runs = []
+    for _, group in groupby(enumerate(found), key=lambda pair: pair[1] - pair[0]):
+        run = [place for _, place in group]
+        runs.append(f"\\U{run[0]:08x}-\\U{run[-1]:08x}")
+    return "".join(runs)

@@ -1,0 +1,119 @@
+"""Annotations on disk: of each shard of documents a Parquet file, a row for each document in its order.
+
+A measure is a column of numbers, null where it does not apply to a document, and a label one of words. Edits of repair
+lead from the text as it was extracted to the text that was measured; marks are places in that one.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lmworks.data.annotation import Annotations, Kind, Mark
+from lmworks.records import Edit
+
+ANNOTATIONS = "annotations"  # the folder
+MEASURE, LABEL = "measure.", "label."  # how their columns' names begin
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedDocument:
+    """All that is known of one document. `characters` and `bytes` (of UTF-8) are those of the text after repair."""
+
+    uri: str
+    hash: str
+    kind: Kind
+    characters: int
+    bytes: int
+    annotations: Annotations
+    edits: tuple[Edit, ...] = ()
+
+
+def write_annotations(path: Path, rows: Iterable[AnnotatedDocument]) -> None:
+    """One file of a shard; columns in the order of their names."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = list(rows)
+    columns: dict[str, Any] = {
+        "uri": pa.array([row.uri for row in rows], pa.string()),
+        "hash": pa.array([row.hash for row in rows], pa.string()),
+        "kind": pa.array([row.kind for row in rows], pa.string()),
+        "characters": pa.array([row.characters for row in rows], pa.int64()),
+        "bytes": pa.array([row.bytes for row in rows], pa.int64()),
+        "edits": pa.array([[_as_row(edit) for edit in row.edits] for row in rows], _edit_type()),
+        "marks": pa.array([[_as_row(mark) for mark in row.annotations.marks] for row in rows], _mark_type()),
+    }
+    for name in sorted({name for row in rows for name in row.annotations.measures}):
+        values = [row.annotations.measures.get(name) for row in rows]
+        columns[MEASURE + name] = pa.array(values, pa.float64())
+    for name in sorted({name for row in rows for name in row.annotations.labels}):
+        columns[LABEL + name] = pa.array([row.annotations.labels.get(name) for row in rows], pa.string())
+    pq.write_table(pa.table(columns), path, compression="zstd")
+
+
+def _as_row(found: Edit | Mark) -> dict[str, Any]:
+    return {name: getattr(found, name) for name in found.__slots__}
+
+
+def _edit_type() -> Any:
+    import pyarrow as pa
+
+    numbers = [("start", pa.int64()), ("end", pa.int64())]
+    return pa.list_(pa.struct([*numbers, ("replacement", pa.string()), ("rule", pa.string())]))
+
+
+def _mark_type() -> Any:
+    import pyarrow as pa
+
+    return pa.list_(pa.struct([("rule", pa.string()), ("start", pa.int64()), ("end", pa.int64()), ("score", pa.float64())]))
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationTable:
+    """The annotations of a shard, a column each; n documents.
+
+    measures  name → (n,) float64, NaN where there is none.
+    labels    name → n words, None where there is none.
+    """
+
+    uris: Sequence[str]
+    hashes: Sequence[str]
+    kinds: Sequence[str]
+    characters: np.ndarray
+    bytes: np.ndarray
+    measures: Mapping[str, np.ndarray] = field(default_factory=dict)
+    labels: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
+    edits: Sequence[tuple[Edit, ...]] = ()
+    marks: Sequence[tuple[Mark, ...]] = ()
+
+    def __len__(self) -> int:
+        return len(self.uris)
+
+
+def read_annotations(path: Path) -> AnnotationTable:
+    """What `write_annotations` wrote."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    columns = {name: table.column(name) for name in table.column_names}
+    return AnnotationTable(
+        uris=columns["uri"].to_pylist(),
+        hashes=columns["hash"].to_pylist(),
+        kinds=columns["kind"].to_pylist(),
+        characters=columns["characters"].to_numpy(),
+        bytes=columns["bytes"].to_numpy(),
+        measures={
+            name.removeprefix(MEASURE): column.to_numpy() for name, column in columns.items() if name.startswith(MEASURE)
+        },
+        labels={name.removeprefix(LABEL): column.to_pylist() for name, column in columns.items() if name.startswith(LABEL)},
+        edits=[tuple(Edit(**edit) for edit in row) for row in columns["edits"].to_pylist()],
+        marks=[tuple(Mark(**mark) for mark in row) for row in columns["marks"].to_pylist()],
+    )
+
+
+def annotation_paths(folder: Path) -> Sequence[Path]:
+    """The files of an artefact's folder, in the order of the shards that they belong to."""
+    return sorted((folder / ANNOTATIONS).glob("[0-9]*.parquet"))

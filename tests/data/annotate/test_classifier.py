@@ -1,0 +1,272 @@
+"""The classifier against scikit-learn's, its features against plain Python, its evaluation against known numbers."""
+
+import json
+import math
+import pickle
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, roc_auc_score
+
+from lmworks.artefact import hash_json
+from lmworks.data.annotate.classifier import (
+    Classified,
+    Classifier,
+    Example,
+    features,
+    load_classifier,
+    read_examples,
+    train_classifier,
+)
+from lmworks.data.annotate.classifier_evaluation import evaluate
+from lmworks.data.annotate.features import hashed_ngrams, token_hashes
+from lmworks.data.annotate.words import tokens
+from lmworks.data.annotation import Text
+
+BITS = 12
+
+
+def make_examples(n: int = 900, seed: int = 0) -> list[Example]:
+    """Texts of 60 words, of which those with the label use the second half of the words more often."""
+    generator = np.random.default_rng(seed)
+    examples = []
+    for _ in range(n):
+        label = bool(generator.random() < 0.4)
+        tilt = np.where(np.arange(60) >= 30, 2.0 if label else 1.0, 1.0)
+        words = generator.choice(60, size=int(generator.integers(5, 60)), p=tilt / tilt.sum())
+        examples.append(Example(" ".join(f"word{word}" for word in words), label))
+    return examples
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    return train_classifier(make_examples(), "wanted", bits=BITS)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Features
+
+
+def mixed(value: int) -> int:
+    """SplitMix64's finaliser on Python's integers."""
+    limit = 2**64
+    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 % limit
+    value = (value ^ (value >> 27)) * 0x94D049BB133111EB % limit
+    return value ^ (value >> 31)
+
+
+def hash_of(token: str) -> int:
+    data = (token.casefold() + "\n").encode("utf-8", "surrogatepass")
+    return mixed(sum((byte + 1) * pow(0x9E3779B97F4A7C15, place, 2**64) for place, byte in enumerate(data)) % 2**64)
+
+
+TOKENS = st.lists(st.text(min_size=1, max_size=8).filter(lambda token: "\n" not in token), max_size=20)
+
+
+@given(TOKENS, st.integers(1, 4))
+def test_hashes_are_those_of_plain_python(words: list[str], order: int) -> None:
+    single = [hash_of(word) for word in words]
+    assert token_hashes(words).tolist() == single
+    expected, grams = [*single], single
+    for length in range(2, order + 1):
+        pairs = zip(grams, single[length - 1 :], strict=False)
+        grams = [mixed((gram * 0x9E3779B97F4A7C15 + last) % 2**64) for gram, last in pairs]
+        expected += grams
+    assert hashed_ngrams(words, order, 20).tolist() == [value >> 44 for value in expected]
+
+
+def test_the_values_of_today() -> None:
+    """Models on disk are worth nothing once these change: raise FEATURES then."""
+    found = tokens("Don't stop, well-known Straße 世界 1,000.5!")
+    assert hashed_ngrams(found, 2, 20).tolist() == [
+        *(520979, 845780, 367467, 903127, 1001618, 577657, 280661, 622025, 955997),
+        *(770763, 165856, 970320, 878242, 852063, 238377, 333474, 807670),
+    ]
+
+
+def test_a_newline_in_a_token_is_refused() -> None:
+    with pytest.raises(ValueError, match="holds a newline"):
+        token_hashes(["a\nb"])
+
+
+@given(st.lists(TOKENS, min_size=1, max_size=4))
+def test_features_are_roots_of_shares(texts: list[list[str]]) -> None:
+    found = features(texts, 2, 8).toarray()
+    assert found.shape == (len(texts), 256)
+    for row, words in zip(found, texts, strict=True):
+        counts = Counter(hashed_ngrams(words, 2, 8).tolist())
+        expected = np.zeros(256)
+        for bucket, count in counts.items():
+            expected[bucket] = math.sqrt(count / counts.total())
+        assert row == pytest.approx(expected)
+        assert np.linalg.norm(row) == pytest.approx(float(bool(words)))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training and scoring
+
+
+def parts(examples: list[Example], held_out: float) -> list[list[Example]]:
+    """To learn from, to calibrate with, to evaluate with."""
+    found: list[list[Example]] = [[], [], []]
+    for example in examples:
+        place = int(hash_json(example.text)[:13], 16) / 16**13
+        found[2 if place < held_out else 1 if place < 2 * held_out else 0].append(example)
+    return found
+
+
+def test_probabilities_are_those_of_scikit_learn(classifier: Classifier) -> None:
+    learned, calibrating, evaluating = (
+        (features([tokens(each.text) for each in part], 2, BITS), [each.label for each in part], part)
+        for part in parts(make_examples(), 0.15)
+    )
+    model = LogisticRegression(C=10.0, max_iter=1000).fit(learned[0], learned[1])
+    calibrated = CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid").fit(calibrating[0], calibrating[1])
+    expected = calibrated.predict_proba(evaluating[0])[:, 1]
+    found = classifier.probabilities([each.text for each in evaluating[2]])
+    assert found == pytest.approx(expected, abs=1e-3)
+    assert classifier.evaluation.n == len(found)
+    assert classifier.evaluation.auc.value == pytest.approx(roc_auc_score(evaluating[1], found))
+    assert classifier.evaluation.log_loss.value == pytest.approx(log_loss(evaluating[1], found))
+
+
+def test_it_has_learned_what_there_is_to_learn(classifier: Classifier) -> None:
+    low, high = classifier.evaluation.auc.interval
+    assert 0.6 < low < classifier.evaluation.auc.value < high < 1
+    wanted, other = " ".join(f"word{n}" for n in range(30, 60)), " ".join(f"word{n}" for n in range(30))
+    assert classifier.probabilities([wanted])[0] > 0.6 > 0.35 > classifier.probabilities([other])[0]
+
+
+def test_a_text_has_its_own_probability_whatever_comes_with_it(classifier: Classifier) -> None:
+    texts = ["", *(example.text for example in make_examples(1500, seed=1))]
+    together = classifier.probabilities(texts)
+    assert together.tolist() == [classifier.probabilities([text])[0] for text in texts]
+    assert together[::-1].tolist() == classifier.probabilities(texts[::-1]).tolist()
+    assert classifier.probabilities([]).tolist() == []
+
+
+def test_the_same_examples_give_the_same_classifier(classifier: Classifier, tmp_path: Path) -> None:
+    again = train_classifier(make_examples(), "wanted", bits=BITS)
+    assert again.weights.tolist() == classifier.weights.tolist() and again.bias == classifier.bias
+    for name, each in (("one", classifier), ("two", again)):
+        each.save(tmp_path / name)
+    for file in ("classifier.npz", "classifier.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_what_is_saved_is_loaded(classifier: Classifier, tmp_path: Path) -> None:
+    classifier.save(tmp_path)
+    loaded = load_classifier(tmp_path)
+    assert loaded.weights.tolist() == classifier.weights.tolist()
+    assert (loaded.bias, loaded.order, loaded.positive) == (classifier.bias, 2, "wanted")
+    assert loaded.evaluation == classifier.evaluation
+    description = json.loads((tmp_path / "classifier.json").read_text())
+    (tmp_path / "classifier.json").write_text(json.dumps(description | {"features": 0}))
+    with pytest.raises(ValueError, match="hashed words of version 0, this program of .*: train it again"):
+        load_classifier(tmp_path)
+    (tmp_path / "classifier.json").write_text(json.dumps(description))
+    np.savez(tmp_path / "classifier.npz", weights=np.zeros(100, np.float32))
+    with pytest.raises(ValueError, match="is damaged"):
+        load_classifier(tmp_path)
+
+
+def test_the_annotator(classifier: Classifier) -> None:
+    annotate = pickle.loads(pickle.dumps(Classified("spam_probability", classifier)))
+    text = make_examples(1)[0].text
+    assert annotate(Text(text)).measures == {"spam_probability": classifier.probabilities([text])[0]}
+    assert annotate(Text(" \n")).measures == {}
+
+
+def test_copies_of_a_text_are_on_one_side() -> None:
+    examples = make_examples()
+    twice = train_classifier([*examples, *examples], "wanted", bits=BITS)
+    distinct = [{each.text for each in part} for part in parts([*examples, *examples], 0.15)]
+    assert twice.evaluation.n == 2 * len(distinct[2])
+    assert not distinct[0] & distinct[2] and not distinct[0] & distinct[1]
+
+
+def test_what_cannot_be_learned_is_refused() -> None:
+    with pytest.raises(ValueError, match="too few examples: to learn from there are 0 with the label and 0 without"):
+        train_classifier([], "wanted")
+    same = [Example(each.text, True) for each in make_examples(100)]
+    with pytest.raises(ValueError, match="and 0 without it, and both are needed"):
+        train_classifier(same, "wanted")
+    for options in ({"order": 0}, {"bits": 40}, {"held_out": 0.5}, {"held_out": 0.0}):
+        with pytest.raises(ValueError, match="must be"):
+            train_classifier(make_examples(50), "wanted", **options)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Evaluation
+
+
+def test_probabilities_that_mean_what_they_say_are_found_reliable() -> None:
+    generator = np.random.default_rng(0)
+    probabilities = generator.random(20_000)
+    labels = generator.random(20_000) < probabilities
+    bins = evaluate(probabilities, labels, "s").reliability
+    assert len(bins) == 10 and sum(each.n for each in bins) == 20_000
+    assert sum(each.interval[0] <= each.predicted <= each.interval[1] for each in bins) >= 8
+    assert all(each.low <= each.predicted <= each.high for each in bins)
+    bins = evaluate(np.sqrt(probabilities), labels, "s").reliability  # too sure
+    assert sum(each.predicted > each.interval[1] for each in bins) >= 8
+
+
+def test_the_interval_of_the_auc_is_that_of_the_bootstrap() -> None:
+    generator = np.random.default_rng(1)
+    labels = generator.random(400) < 0.3
+    scores = 1 / (1 + np.exp(-(generator.normal(size=400) + labels)))
+    found = evaluate(scores, labels, "s").auc
+    draws = [generator.integers(0, 400, 400) for _ in range(2000)]
+    low, high = np.quantile([roc_auc_score(labels[draw], scores[draw]) for draw in draws], [0.025, 0.975])
+    assert found.interval == pytest.approx((low, high), abs=0.01)
+
+
+def test_a_perfect_order_claims_no_certainty() -> None:
+    labels = np.array([False] * 20 + [True] * 5)
+    found = evaluate(labels * 0.8 + 0.1, labels, "s")
+    assert found.auc.value == found.accuracy.value == 1
+    assert found.auc.interval[0] < 0.6 and found.accuracy.interval[0] < 0.9
+    assert evaluate(np.full(25, 0.5), labels, "s").auc.value == 0.5
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Examples in files
+
+
+def test_examples_are_rows_of_jsonl(tmp_path: Path) -> None:
+    path = tmp_path / "examples.jsonl"
+    path.write_text('\ufeff{"text": "a", "label": true}\n\n{"text": "b", "label": 0, "source": "x"}\n', "utf-8")
+    assert list(read_examples([path])) == [Example("a", True), Example("b", False)]
+    path.write_text('{"text": "a", "label": "spam"}\n{"text": "b", "label": "ham"}\n')
+    assert list(read_examples([path], "spam")) == [Example("a", True), Example("b", False)]
+
+
+@pytest.mark.parametrize(
+    ("line", "positive", "told"),
+    [
+        ("[", "", "is not JSON"),
+        ('"text"', "", 'a "text" and a "label"'),
+        ('{"label": true}', "", 'a "text" and a "label"'),
+        ('{"text": 1, "label": true}', "", 'a "text" and a "label"'),
+        ('{"text": "a"}', "", "must be true or false"),
+        ('{"text": "a", "label": 2}', "", "must be true or false"),
+        ('{"text": "a", "label": "spam"}', "", "say which one is positive"),
+        ('{"text": "a", "label": true}', "spam", 'must be a word \\("spam" or another\\)'),
+    ],
+)
+def test_a_line_that_is_no_example_is_told(tmp_path: Path, line: str, positive: str, told: str) -> None:
+    path = tmp_path / "examples.jsonl"
+    path.write_text(f"\n{line}\n")
+    with pytest.raises(ValueError, match=f"line 2.*{told}"):
+        list(read_examples([path], positive))
+    path.write_bytes(b"\n\xff\n")
+    with pytest.raises(ValueError, match="line 2 is not UTF-8"):
+        list(read_examples([path], positive))

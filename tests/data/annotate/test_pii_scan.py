@@ -1,0 +1,90 @@
+"""All families together: whatever the text, marks lie in it apart from each other, and what they say is stable."""
+
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pii_finds import finds
+from pii_texts import texts
+
+from lmworks.data.annotate.pii.redact import redact_by_type
+from lmworks.data.annotate.pii.scan import ORDER, PersonalData, candidates, find_personal_data, precedence, resolve
+from lmworks.data.annotation import Mark, Text
+from lmworks.data.edits import apply_edits
+
+
+@given(texts | st.text(), st.sampled_from([0.0, 0.5, 0.9]))
+def test_marks_lie_inside_and_apart(text, at_least):
+    position = 0
+    for mark in find_personal_data(text, at_least):
+        assert position <= mark.start < mark.end <= len(text)
+        assert mark.rule in ORDER
+        assert at_least <= mark.score <= 1
+        position = mark.end
+
+
+@given(texts, st.sampled_from([0.01, 0.5, 0.9]))
+def test_nothing_is_found_after_redaction(text, at_least):
+    redacted = apply_edits(text, redact_by_type(find_personal_data(text, at_least))).text
+    assert find_personal_data(redacted, at_least) == ()
+
+
+def test_a_text_without_signs_has_no_candidates():
+    assert candidates("It was the best of times, it was the worst of times; in 1789 (so to say) - 12 of them.") == {}
+
+
+def test_only_signs_of_what_could_be_there_are_candidates():
+    assert set(candidates("Write to jo@acme.com")) == {"at"}
+    assert set(candidates("Call 212-736-5000")) == {"number"}
+    assert set(candidates("DE89 3704 0044 0532 0130 00")) == {"lettered", "number"}
+
+
+ranges = st.tuples(
+    st.sampled_from([*ORDER, "other"]), st.integers(0, 20), st.integers(0, 6), st.sampled_from([0.2, 0.5, 1.0])
+)
+
+
+@given(st.lists(ranges, max_size=12))
+def test_what_stays_is_what_the_order_says(ranges):
+    marks = [Mark(rule, start, start + length, score) for rule, start, length, score in ranges]
+    expected: list[Mark] = []
+    for mark in sorted(marks, key=precedence):
+        if mark.start < mark.end and all(mark.end <= other.start or other.end <= mark.start for other in expected):
+            expected.append(mark)
+    assert resolve(marks) == expected
+
+
+def test_precedence_is_sureness_then_rule_then_place_then_length():
+    order = [
+        Mark("pii.key", 5, 9, 0.5),
+        Mark("pii.email", 2, 9),
+        Mark("pii.email", 3, 9),
+        Mark("pii.email", 3, 8),
+        Mark("pii.phone", 0, 9),
+        Mark("pii.key", 0, 9, 0.4),
+    ]
+    assert sorted(reversed(order), key=precedence) == order
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://acme.com/?to=jo@acme.com", [("email", "jo@acme.com")]),
+        ("password: jo@acme1.com", [("password", "jo@acme1.com")]),
+        ("http://93.184.216.34/", [("ip", "93.184.216.34")]),
+        ("4111 1111 1111 1111 (212) 736-5000", [("card", "4111 1111 1111 1111"), ("phone", "(212) 736-5000")]),
+        ("4111111111111111 0341 8387176", [("card", "4111111111111111"), ("phone", "0341 8387176")]),
+    ],
+)
+def test_what_wins(text, expected):
+    assert finds(text) == expected
+
+
+def test_the_annotator_marks_and_measures():
+    annotate = pickle.loads(pickle.dumps(PersonalData()))
+    annotations = annotate(Text("To jo@acme.com"))
+    assert annotations.marks == (Mark("pii.email", 3, 14, 0.95),)
+    assert annotations.measures == {"pii_marks": 1.0, "pii_share": 11 / 14}
+    assert annotate(Text("")).measures == {"pii_marks": 0.0}
+    assert PersonalData(at_least=0.96)(Text("To jo@acme.com")).marks == ()

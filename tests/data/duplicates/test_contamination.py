@@ -1,0 +1,188 @@
+"""Evaluation items in documents: every shared run by brute force, short items told of, and what is shown."""
+
+import gzip
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmworks.data.duplicates.contamination import RULE, find_overlaps, index_items, report_items
+from lmworks.data.duplicates.evaluation_items import EvaluationItem, ItemFields, read_items
+from lmworks.data.duplicates.words import words
+
+SIZE = 9
+WORDS = st.lists(st.sampled_from("abc"), max_size=30).map(" ".join)
+QUESTION = "How many red clips did Natalia sell altogether to her friends in April and in May last year?"
+SHORT = "Who wrote the famous play Hamlet?"
+
+
+def units(item: EvaluationItem) -> list[list[str]]:
+    long = [words(part) for part in item.parts if len(words(part)) >= 8]
+    whole = words(item.question) + words(item.answers[0] if item.answers else "")
+    return long or ([whole] if len(whole) >= 5 else [])
+
+
+def places_of(run: list[str], found: list[str]) -> list[int]:
+    return [n for n in range(len(found) - len(run) + 1) if found[n : n + len(run)] == run]
+
+
+def by_definition(item: EvaluationItem, text: str) -> tuple[float, set[int]]:
+    """(the share of the item's words, the words of the document) in shared runs."""
+    found, covered, shared, total = words(text), set[int](), 0, 0
+    for unit in units(item):
+        length, mine = min(SIZE, len(unit)), set()
+        for start in range(len(unit) - length + 1):
+            places = places_of(unit[start : start + length], found)
+            if places:
+                mine.update(range(start, start + length))
+            for place in places:
+                covered.update(range(place, place + length))
+        shared, total = shared + len(mine), total + len(unit)
+    return shared / total if total else 0.0, covered
+
+
+@given(st.lists(st.tuples(WORDS, WORDS), max_size=4), st.lists(WORDS, max_size=4))
+def test_every_shared_run_is_found(pairs, texts):
+    items = [EvaluationItem(str(number), question, (answer,)) for number, (question, answer) in enumerate(pairs)]
+    texts += [f"c a {question}, b" for question, _ in pairs[:2]]
+    found = {(o.document, o.item): o for o in find_overlaps(index_items(items, SIZE), texts)}
+    for document, text in enumerate(texts):
+        for item in items:
+            share, covered = by_definition(item, text)
+            overlap = found.pop((document, item.id), None)
+            if not covered:
+                assert overlap is None
+                continue
+            assert overlap is not None and overlap.share == pytest.approx(share)
+            shown = [word for mark in overlap.marks for word in words(text[mark.start : mark.end])]
+            assert shown == [word for place, word in enumerate(words(text)) if place in covered]
+            assert all(mark.score == overlap.share and mark.rule == RULE for mark in overlap.marks)
+    assert not found
+
+
+def status_of(items: list[EvaluationItem], texts: list[str], **options) -> dict[str, str]:
+    index = index_items(items, **options)
+    return {each.item: each.status for each in report_items(index, find_overlaps(index, texts))}
+
+
+def test_the_matched_text_stands_beside_the_item():
+    text = f"Ünïcode first…\nQ: {QUESTION.upper()} A: She sold 72 of them. And so on."
+    index = index_items([EvaluationItem("gsm8k/0", QUESTION, ("72",)), EvaluationItem("gsm8k/1", SHORT * 9)])
+    [overlap] = find_overlaps(index, ["nothing", text])
+    assert (overlap.document, overlap.item, overlap.share) == (1, "gsm8k/0", 1.0)
+    assert overlap.matched == QUESTION.upper().rstrip("?")
+    assert text[overlap.marks[0].start : overlap.marks[0].end] == overlap.matched
+    assert overlap.text == f"{QUESTION}\n72"
+    assert overlap.answer_follows is True
+
+
+def test_whether_a_short_answer_follows():
+    item = EvaluationItem("1", QUESTION, ("William Shakespeare",))
+    texts = [f"{QUESTION} {'word ' * gap} {answer} end" for gap, answer in ((3, "william shakespeare"), (3, "William"))]
+    texts += [f"William Shakespeare {QUESTION}", f"{QUESTION} {'word ' * 200} William Shakespeare"]
+    assert [o.answer_follows for o in find_overlaps(index_items([item]), texts)] == [True, False, False, False]
+    [without] = find_overlaps(index_items([EvaluationItem("1", QUESTION)]), texts[:1])
+    assert without.answer_follows is None
+
+
+def test_short_items_are_matched_whole_or_reported():
+    items = [
+        EvaluationItem("four words", "Who wrote it?", ("Me",)),
+        EvaluationItem("seven, found", "Who wrote the play Hamlet?", ("William Shakespeare",)),
+        EvaluationItem("seven, not found", "Who wrote the play Macbeth?", ("William Shakespeare",)),
+        EvaluationItem("ten, found", "Which planet of our sun is the largest of all?"),
+        EvaluationItem("ten, not found", "Which planet of our sun is the smallest of all?"),
+        EvaluationItem("question alone", "Who wrote the play Othello?", ("William Shakespeare",)),
+    ]
+    text = (
+        "who wrote it me. Who wrote the play Hamlet? William Shakespeare. Who wrote the play Othello? Not he. "
+        "Which planet of our sun is the largest of all?"
+    )
+    assert status_of(items, [text]) == {
+        "four words": "too short to decide",
+        "seven, found": "contaminated",
+        "seven, not found": "too short to decide",
+        "ten, found": "contaminated",
+        "ten, not found": "clean",
+        "question alone": "too short to decide",
+    }
+
+
+def test_what_all_items_share_is_left_out():
+    instruction = "Read the passage below and then answer the question that follows it in one short sentence"
+    items = [EvaluationItem(str(n), f"{instruction}: {QUESTION.replace('red', f'red{n}')}") for n in range(12)]
+    items.append(EvaluationItem("only", instruction))
+    statuses = status_of(items, [f"{instruction}.", QUESTION.replace("red", "red3")])
+    assert statuses.pop("only") == "too common to decide"
+    assert statuses == {str(n): "contaminated" if n == 3 else "clean" for n in range(12)}
+    assert status_of(items, [instruction], most_items=100)["only"] == "contaminated"
+
+
+def test_a_report_has_shares_and_documents():
+    index = index_items([EvaluationItem("a", QUESTION)])
+    half = " ".join(QUESTION.split()[:14])
+    overlaps = list(find_overlaps(index, [half, "x", QUESTION], first_document=10))
+    [report] = report_items(index, overlaps)
+    assert (report.status, report.share, report.documents) == ("contaminated", 1.0, (10, 12))
+    [report] = report_items(index, overlaps[:1], at_least=0.9)
+    assert (report.status, report.share, report.documents) == ("clean", 0.0, ())
+
+
+def test_a_document_is_scanned_alone_as_among_others():
+    texts = ["a b", QUESTION, "", QUESTION + " " + QUESTION, "c"]
+    index = index_items([EvaluationItem("a", QUESTION)])
+    expected = list(find_overlaps(index, texts))
+    assert [len(overlap.marks) for overlap in expected] == [1, 1]
+    single = [o for number, text in enumerate(texts) for o in find_overlaps(index, [text], number)]
+    assert single == expected
+
+
+def test_items_are_read_from_lines_and_objects(tmp_path):
+    plain = tmp_path / "plain.txt"
+    plain.write_text("first question\n\n  second question \n", "utf-8")
+    assert [(item.id, item.question) for item in read_items(plain)] == [
+        ("plain/1", "first question"),
+        ("plain/3", "second question"),
+    ]
+    rows = [
+        {"question": "q0", "answer": 1, "choices": ["x", "y"], "id": "k"},
+        {"question": "q1", "answer": "B", "choices": {"text": ["x", "y"], "label": ["A", "B"]}},
+        {"prompt": "q2", "canonical_solution": "return 1", "task_id": "HumanEval/2"},
+        {"question": "q3", "answer": ["one", "1"]},
+        {"question": "q4", "answer": None},
+    ]
+    path = tmp_path / "set.jsonl.gz"
+    path.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    assert read_items(path) == [
+        EvaluationItem("set/k", "q0", ("y",), ("x", "y")),
+        EvaluationItem("set/2", "q1", ("y",), ("x", "y")),
+        EvaluationItem("set/HumanEval/2", "q2", ("return 1",)),
+        EvaluationItem("set/4", "q3", ("one", "1")),
+        EvaluationItem("set/5", "q4"),
+    ]
+    path.write_bytes(gzip.compress(b'{"frage": "wie?", "antwort": "so"}'))
+    [item] = read_items(path, "de", ItemFields(question=("frage",), answer=("antwort",)))
+    assert item == EvaluationItem("de/1", "wie?", ("so",))
+
+
+@pytest.mark.parametrize(
+    "line, told",
+    [("{", "line 1: not JSON"), ("[]", "not a JSON object"), ('{"a": 1}', "no question under question, prompt")],
+)
+def test_a_line_that_is_no_item_is_named(tmp_path, line, told):
+    path = tmp_path / "items.jsonl"
+    path.write_text(line, "utf-8")
+    with pytest.raises(ValueError, match=told):
+        read_items(path)
+
+
+def test_an_id_is_there_once(tmp_path):
+    path = tmp_path / "items.jsonl"
+    path.write_text('{"id": 1, "question": "a"}\n{"id": 1, "question": "b"}', "utf-8")
+    with pytest.raises(ValueError, match="line 2: the id items/1 is there twice"):
+        read_items(path)
+    with pytest.raises(ValueError, match="same id"):
+        index_items([EvaluationItem("a", "b"), EvaluationItem("a", "c")])
+    with pytest.raises(ValueError, match="at least 8 words"):
+        index_items([], size=5)

@@ -1,0 +1,153 @@
+"""Main text of pages made here, whose parts are known, and of pages that mean harm."""
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmworks.data.extract import UnusableError
+from lmworks.data.web.page import MainText, extract_main
+from lmworks.data.web_page import extract_html
+
+MODES = ("default", "fast")
+PROSE = [
+    "The harbour was closed for three weeks, and the ships lay at anchor outside of the breakwater, waiting for word.",
+    "In the second week the grain began to spoil, so the owners sent a letter to the council, which met on Thursday.",
+    "Nobody had expected the vote, least of all the mayor, who had spoken against it twice in as many days before it.",
+    "By the end of the month the first ship came in, and people stood on the quay to see it, as they had not before.",
+]
+PARAGRAPHS = "".join(f"<p>{text}</p>" for text in PROSE)
+PAGE = """<!doctype html><html><head><title>The  harbour</title><style>p {{}}</style></head><body class="has-sidebar">
+<header><nav class="menu"><ul><li><a href="/">Front page</a></li><li><a href="/sport">Sport news</a></li></ul></nav>
+</header><div class="cookie-banner"><p>We use cookies to give you the best experience. Do you accept cookies?</p></div>
+<div id="content"><article><div class="article-body">{}</div></article>
+<aside class="related"><h3>Related stories</h3><ul><li><a href="/1">Another story that you may like to read</a></li>
+</ul></aside><section id="comments"><h3>Comments</h3><div class="comment"><p>I was there, and it was cold.</p></div>
+</section></div><footer><p>Copyright 2020 The Paper. All rights reserved. <a href="/terms">Terms</a></p></footer>
+<script>var text = "not text";</script></body></html>"""
+
+
+def lines(markdown: str) -> list[str]:
+    return [line for line in markdown.split("\n") if line]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_article_is_kept_and_nothing_around_it(mode) -> None:
+    page = extract_main(PAGE.format(PARAGRAPHS), mode)
+    assert lines(page.markdown) == PROSE
+    assert page.title == "The harbour"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_block_has_a_score_and_a_reason(mode) -> None:
+    choices = extract_main(PAGE.format(PARAGRAPHS), mode).choices
+    by_text = {choice.text: choice for choice in choices}
+    assert [choice.text for choice in choices if choice.kept] == PROSE
+    assert all(0 <= choice.score <= 1 and choice.reason for choice in choices)
+    assert by_text["Front page"].score < by_text[PROSE[1]].score
+    assert "I was there, and it was cold." in by_text and "not text" not in " ".join(by_text)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("between", "expected"),
+    [
+        ("<h2>The second week</h2>", ["## The second week"]),
+        ("<ul><li>wheat</li><li>rye</li></ul>", ["- wheat", "- rye"]),
+        (
+            "<table><tr><th>Ship</th><th>Tons</th></tr><tr><td>Anna</td><td>90</td></tr></table>",
+            ["| Ship | Tons |", "| --- | --- |", "| Anna | 90 |"],
+        ),
+        ("<pre><code class='language-python'>a = 1\n  b = 2</code></pre>", ["```python", "a = 1", "  b = 2", "```"]),
+    ],
+)
+def test_structure_between_paragraphs_is_kept(mode, between: str, expected: list[str]) -> None:
+    middle = "".join(f"<p>{text}</p>" for text in PROSE[:2]) + between + "".join(f"<p>{text}</p>" for text in PROSE[2:])
+    assert lines(extract_main(PAGE.format(middle), mode).markdown) == [*PROSE[:2], *expected, *PROSE[2:]]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_hidden_text_and_empty_pages_give_nothing(mode) -> None:
+    page = extract_main(
+        PAGE.format(f"<p style='display: none'>{PROSE[0]}</p>" + PARAGRAPHS.replace(PROSE[0], "")), mode
+    )
+    assert lines(page.markdown) == PROSE[1:]
+    inline = extract_main(f"<body style='display:none'><p>{PROSE[0]} <span style='display:none'>No</span></p>", mode)
+    assert inline.markdown == PROSE[0]
+    for html in ("", "  ", "<p></p>", "<script>x</script>", "<!-- only a comment -->"):
+        assert extract_main(html, mode).markdown == ""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_headline_is_kept_where_asked_for(mode) -> None:
+    html = PAGE.format(PARAGRAPHS).replace('<div id="content">', '<h1>The harbour opens</h1><div id="content">')
+    assert "# The harbour opens" not in lines(extract_main(html, mode).markdown)
+    page = extract_main(html, mode, headline=True)
+    assert lines(page.markdown)[0] == "# The harbour opens" and lines(page.markdown)[-4:] == PROSE
+    assert next(choice for choice in page.choices if choice.text == "The harbour opens").reason.startswith("headline")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_page_without_prose_gives_what_it_has(mode) -> None:
+    page = extract_main("<title>T</title><body><nav><a href=x>Home</a></nav><h1>Notes</h1><p>Two words</p>", mode)
+    assert lines(page.markdown) == ["# Notes", "Two words"]
+
+
+HOSTILE = {
+    "nested": "<div>" * 100_000 + "text",
+    "nested and closed": "<div>" * 100_000 + "text" + "</div>" * 100_000,
+    "flat": "<p>a</p>" * 50_000,
+    "unclosed": "<p><a href=x><b>" * 20_000,
+    "one line": "<p>" + "word " * 600_000,
+    "one word": "<p>" + "a" * 3_000_000,
+    "marks": "<p>" + ".,!?\"')" * 300_000,
+    "open brackets": "<" * 300_000,
+    "scripts without end": "<script>" * 100_000,
+    "comments without end": "<p>a<!-- " * 100_000,
+    "attributes": "<p class='" + "nav " * 300_000 + "'>text",
+    "a wide table": "<table><tr>" + "<td colspan=1000 rowspan=1000>x" * 5_000,
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_pages_end_in_time(mode, kind: str) -> None:
+    start = time.process_time()
+    try:
+        assert isinstance(extract_main(HOSTILE[kind], mode), MainText)
+    except UnusableError as error:
+        assert "nested" in str(error)
+    assert time.process_time() - start < 20
+
+
+TAGS = st.sampled_from(["div", "p", "a", "li", "ul", "table", "td", "tr", "pre", "br", "h2", "script", "nav", "math"])
+MARKUP = st.lists(
+    st.one_of(
+        TAGS.map(lambda tag: f"<{tag}>"),
+        TAGS.map(lambda tag: f"</{tag}>"),
+        TAGS.map(lambda tag: f"<{tag} class='comment' style='display:none'>"),
+        st.text(max_size=30),
+        st.sampled_from(PROSE),
+    ),
+    max_size=40,
+).map("".join)
+
+
+@settings(deadline=None, max_examples=150)
+@given(MARKUP, st.sampled_from(MODES))
+def test_any_markup_gives_a_text_of_the_kept_blocks(html: str, mode) -> None:
+    page = extract_main(html, mode)
+    assert bool(page.markdown) <= any(choice.kept for choice in page.choices)
+    for choice in page.choices:
+        if choice.kept and choice.text in PROSE:
+            assert choice.text in page.markdown
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.binary(max_size=300) | MARKUP.map(lambda html: html.encode("utf-8", "replace")))
+def test_any_bytes_are_a_text_or_a_reason(raw: bytes) -> None:
+    try:
+        assert extract_html(raw).text.strip()
+    except UnusableError as error:
+        assert str(error)

@@ -129,8 +129,9 @@ def test_a_stage_runs_alone_from_the_command_line(tmp_path):
     (tmp_path / "notes" / "two.bin").write_bytes(b"\0\1")
     result = lmworks("stage", "data.read", "--set", 'sources=["notes"]', "--out", "documents", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert {path.name for path in (tmp_path / "documents").iterdir()} >= {"documents.jsonl", "manifest.json"}
-    assert "Some words" in (tmp_path / "documents" / "documents.jsonl").read_text()
+    assert {path.name for path in (tmp_path / "documents").iterdir()} >= {"documents", "manifest.json"}
+    (shard,) = (tmp_path / "documents" / "documents").iterdir()
+    assert "Some words" in shard.read_text()
     assert "two.bin" in (tmp_path / "documents" / "left_out.jsonl").read_text()
     told = " ".join(result.stdout.split())
     assert "Report: documents/report.html" in told and (tmp_path / "documents" / "report.html").is_file()

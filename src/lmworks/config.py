@@ -78,10 +78,15 @@ def _completed(default: Any, value: Any) -> Any:
     return {**known, **{name: _completed(known[name], inner) for name, inner in value.items()}}
 
 
+SHAPES_NOTHING = {"shapes": False}  # metadata of a field that changes nothing of what is made, such as who makes it
+
+
 def to_mapping(value: Any) -> Any:
-    """The inverse of `from_mapping`: dataclasses, tuples, paths become JSON's types, recursively."""
+    """The inverse of `from_mapping`: dataclasses, tuples, paths become JSON's types, recursively. Fields that shape
+    nothing are left out, so that they are no part of any key or hash; what is loaded then has their defaults."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_mapping(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = [field for field in dataclasses.fields(value) if field.metadata.get("shapes", True)]
+        return {field.name: to_mapping(getattr(value, field.name)) for field in fields}
     if isinstance(value, Mapping):
         return {str(key): to_mapping(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from lmworks.data.store import DocumentStore
 from lmworks.cli.main import app
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.tokenizer.tokenizer import Tokenizer
@@ -59,7 +60,7 @@ def test_every_character_of_the_tree_comes_back_from_the_shards(tree):
         tokenizer = Tokenizer.load(Path(vocabulary))
         assert TokenDataset(Path(folder)).index.vocabulary == tokenizer.hash
         assert read(folder, tokenizer) == whole
-    hashes = [json.loads(line)["hash"] for line in Path("texts/documents.jsonl").read_text("utf-8").splitlines()]
+    hashes = DocumentStore(Path("texts")).hashes()
     assert [TokenDataset(Path("shards")).document_hash(number) for number in range(4)] == hashes
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.data.edits import OverlapError, apply_edits
+from lmworks.data.edits import CleanText, OverlapError, apply_edits, compose
 from lmworks.records import Edit
 
 
@@ -74,3 +74,57 @@ def test_ranges_outside_are_an_error() -> None:
 def test_a_text_cut_to_nothing_leads_back_to_its_start() -> None:
     clean = apply_edits("abc", [Edit(0, 3, "", "rule")])
     assert (clean.text, clean.to_source(0, 0)) == ("", (0, 0))
+
+
+@st.composite
+def edits_of(draw: st.DrawFn, text: str) -> list[Edit]:
+    cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=12)))
+    edits = {
+        (start, end): Edit(start, end, draw(st.text("xyz", max_size=3)), draw(st.sampled_from("pqr")))
+        for start, end in zip(cuts[::2], cuts[1::2], strict=False)
+    }
+    return list(edits.values())
+
+
+@given(st.text("abcdef", max_size=30), st.data())
+def test_composed_edits_do_what_both_do_one_after_the_other(text: str, data: st.DataObject) -> None:
+    first = data.draw(edits_of(text))
+    between = apply_edits(text, first)
+    second = data.draw(edits_of(between.text))
+    expected = apply_edits(between.text, second)
+    composed = compose(text, first, second)
+    assert composed == sorted(composed)
+    done = apply_edits(text, composed)
+    assert done.text == expected.text
+    assert {part for edit in composed for part in edit.rule.split("+")} <= {edit.rule for edit in (*first, *second)}
+    # what neither changed leads back to itself, and an edit that meets no other stays as it is
+    kept = [at for at, piece in by_source(expected, between) if piece]
+    assert all(done.to_source(at, at + 1) == between.to_source(*expected.to_source(at, at + 1)) for at in kept)
+
+
+def by_source(expected: CleanText, between: CleanText) -> list[tuple[int, bool]]:
+    """Each character of the last text, and whether it was copied twice."""
+    copied = [False] * len(between.text)
+    for piece in between.pieces:
+        if piece.copied:
+            copied[piece.start : piece.start + piece.source_end - piece.source_start] = [True] * (
+                piece.source_end - piece.source_start
+            )
+    result: list[tuple[int, bool]] = []
+    for piece in expected.pieces:
+        if piece.copied:
+            length = piece.source_end - piece.source_start
+            result += [(piece.start + at, copied[piece.source_start + at]) for at in range(length)]
+    return result
+
+
+def test_edits_that_meet_become_one() -> None:
+    first = [Edit(1, 3, "X", "one"), Edit(4, 4, "YY", "two"), Edit(6, 8, "", "three")]
+    assert apply_edits("abcdefgh", first).text == "aXdYYef"
+    assert compose("abcdefgh", first, [Edit(1, 2, "Z", "four")]) == [Edit(1, 3, "Z", "one+four"), *first[1:]]
+    assert compose("abcdefgh", first, [Edit(3, 5, "", "four")]) == [first[0], first[2]]  # undone
+    assert compose("abcdefgh", first, [Edit(0, 1, "", "four")]) == [Edit(0, 1, "", "four"), *first]
+    assert compose("abcdefgh", first, [Edit(7, 7, "!", "four")]) == [*first[:2], Edit(6, 8, "!", "three+four")]
+    assert compose("abcdefgh", [], first) == first == compose("abcdefgh", first, [])
+    with pytest.raises(OverlapError):
+        compose("abcdefgh", first, [Edit(0, 2, "", "four"), Edit(1, 3, "", "four")])

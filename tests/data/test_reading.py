@@ -48,7 +48,7 @@ def test_each_media_type_has_its_extractor(tmp_path: Path) -> None:
         "docs/b.rst": ("text/x-rst", "rest", "Title"),
         "docs/c.txt": ("text/plain", "plain", ""),
         "docs/d.py": ("text/x-python", "python-docstrings", "module d"),
-        "docs/e.html": ("text/html", "trafilatura", "Page"),
+        "docs/e.html": ("text/html", "web-page", "Page"),
     }
     assert documents["docs/a.md"].text == "# Title *one*\n\ntext"
     assert documents["docs/e.html"].text.startswith("# Main")
@@ -123,14 +123,14 @@ def test_a_name_that_is_not_utf8_can_be_written_down(tmp_path: Path) -> None:
 
 def test_an_unreadable_file_does_not_stop_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, a_dot_md="a", b_dot_md="b")
-    read_bytes = Path.read_bytes
+    opened = Path.open
 
-    def refuse(path: Path) -> bytes:  # what the system does to a user without the right, and never to root
+    def refuse(path: Path, *mode: str, **settings: object) -> object:  # as the system does without the right
         if path.name == "a.md":
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return read_bytes(path)
+        return opened(path, *mode, **settings)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     documents, left_out = read(tmp_path, ".")
     assert len(documents) == 1
     assert next(iter(left_out.values())).reason == "unreadable: Permission denied"

@@ -80,7 +80,7 @@ def test_a_changed_text_no_longer_has_its_hash(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", [b'{"uri": "x"}\n', b"\n", b"not json\n"])
 def test_a_damaged_file_is_refused(tmp_path: Path, damage: bytes) -> None:
     write_documents(tmp_path, [document("text")])
-    path = tmp_path / DOCUMENTS
+    (path,) = (tmp_path / DOCUMENTS).iterdir()
     path.write_bytes(path.read_bytes() + damage)
     with pytest.raises(StoreError, match="line 2"):
         DocumentStore(tmp_path)

@@ -137,7 +137,7 @@ def test_the_lineage_of_an_answer_leads_to_source_weights_and_settings(handbook)
     index = lmworks.open(handbook / "workspace").lineage["index"]
     assert index[:12] in shown and "made by" in shown and "model embedder" in shown
     if answer.citations:
-        assert "security.html" in shown and "still says so" in shown and "trafilatura" in shown
+        assert "security.html" in shown and "still says so" in shown and "web-page" in shown
     with pytest.raises(FileNotFoundError, match="answer, stage or artefact"):
         trace(handbook / "workspace", "nothing")
 

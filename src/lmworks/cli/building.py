@@ -51,7 +51,7 @@ def up(
         for role, source in checked.models.items()
     }
     check_adapters(served_names(paths, checked.models), config.adapters)
-    _build(checked, folder, show_report=False)
+    build_recipe(checked, folder, show_report=False)
     serve_workspace(folder, config)
 
 
@@ -72,7 +72,7 @@ def build(
 
     checked, folder = _checked(recipe, docs, overrides, workspace)
     serve_config(checked.serve)
-    _build(checked, folder, show_report=True)
+    build_recipe(checked, folder, show_report=True)
 
 
 def pull(name: Annotated[str, typer.Argument(help="smollm2-135m-instruct or all-minilm-l6-v2")]) -> None:
@@ -209,15 +209,16 @@ def _checked(
     return checked, workspace or WORKSPACES / checked.name
 
 
-def _build(recipe: "Recipe", folder: Path, *, show_report: bool) -> None:
-    """Build a recipe and say where its report is, or show it."""
+def build_recipe(recipe: "Recipe", folder: Path, *, show_report: bool = True, begins_a_system: bool = True) -> None:
+    """Build a recipe and say where its report is, or show it; `begins_a_system`: later verbs are of what it made."""
     from lmworks.build import build as run
     from lmworks.build import sections
     from lmworks.report import print_sections, shown
 
     console = new_console()
     outcomes: list[Any] = run(recipe, folder, console)
-    remember(folder)
+    if begins_a_system:
+        remember(folder)
     if show_report:
         print_sections(console, sections(outcomes))
     console.print(f"\nReport: {shown(str(folder / 'report.html'))}", highlight=False)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from lmworks.cli import asking, bench, building, log, model, planning, serving, sweeping, tokenizer, vectors
+from lmworks.cli import asking, bench, building, data, log, model, planning, serving, sweeping, tokenizer, vectors
 
 _INSTEAD = {
     "train": "training is a stage of a recipe: `lmworks build scratch`, or `lmworks stage train.pretrain`",
@@ -18,7 +18,7 @@ _INSTEAD = {
     "chat": "`lmworks up` serves a page to chat on, `lmworks ask` answers one question",
     "generate": "`lmworks ask` answers one question, `lmworks serve` is an API that generates",
 }
-_KEEPING = ("up", "build", "stage", "sweep")  # verbs that keep what was done before a Ctrl-C
+_KEEPING = ("up", "build", "data", "stage", "sweep")  # verbs that keep what was done before a Ctrl-C
 
 
 class Verbs(TyperGroup):
@@ -80,6 +80,7 @@ for verb in (
         cls=building.StageCommand if verb is building.stage else None,
         epilog=_SETTINGS[verb]() if verb in _SETTINGS else None,
     )(verb)
+app.add_typer(data.app, name="data")
 app.add_typer(model.app, name="model")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(vectors.app, name="vectors")

@@ -2,9 +2,14 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+from lmworks.config import SHAPES_NOTHING
+from lmworks.data.executing import ExecutionConfig
+from lmworks.data.guarding import GuardConfig
+from lmworks.data.readers.rows import Columns
 
 SourceCode = Literal["docstrings", "whole"]
 PYTHON_DOCS = "python-docs"  # the one source that is a name: the documentation that this Python carries
@@ -14,19 +19,31 @@ PYTHON_DOCS = "python-docs"  # the one source that is a name: the documentation 
 class ReadConfig:
     """Sources of documents.
 
-    sources      Folders, files, globs such as `notes/**/*.md`, or the name `python-docs`. A relative path starts at the
-                 folder of the recipe, or, for a command, at the current one.
+    sources      Folders, files, globs such as `notes/**/*.md`, addresses that fsspec knows such as `s3://bucket/*.gz`,
+                 or the name `python-docs`. A relative path starts at the folder of the recipe, or, for a command, at
+                 the current one. Archives, tables, mailboxes and crawls are read record by record.
     exclude      Glob patterns of what to leave out; one with a slash is matched against the path inside the source, one
                  without against the name of each file and folder.
-    max_bytes    A file of more bytes is left out.
+    max_bytes    A file, or a record of one that holds many, of more bytes is left out.
     source_code  What becomes of source code: `docstrings`, to answer questions from, keeps those of Python files and
                  leaves other languages out; `whole`, to train on, keeps every file as it is.
+    kind         What sort of source it is, which decides about repairs: `web`, `book`, `code`, `mail`, `chat`, `text`;
+                 `auto` goes by the format of each file, where a table or plain text is `text`.
+    licence      SPDX expression for documents that state none themselves.
+    columns      Of tables (JSONL, CSV, Parquet): the names of the columns that hold the parts of a document.
+    guard        Bounds of what a file may cost.
+    execution    Who does the work.
     """
 
     sources: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ("node_modules", "__pycache__", "site-packages")
     max_bytes: int = 20_000_000
     source_code: SourceCode = "docstrings"
+    kind: Literal["auto", "web", "book", "code", "mail", "chat", "text"] = "auto"
+    licence: str = ""
+    columns: Columns = field(default_factory=Columns)
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig, metadata=SHAPES_NOTHING)
 
     def __post_init__(self) -> None:
         if self.max_bytes < 1:

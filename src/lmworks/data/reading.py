@@ -1,30 +1,16 @@
-"""Sources to documents: each file becomes a `Document`, or a `LeftOut` that says why it did not."""
+"""Sources to documents: what each source stands for, in a fixed order, and how its files are read."""
 
 import hashlib
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
-from lmworks.data.config import PYTHON_DOCS, ReadConfig, SourceCode
-from lmworks.data.docstrings import extract_docstrings
-from lmworks.data.extract import Extractor, read_file
+from lmworks.data.config import PYTHON_DOCS, ReadConfig
+from lmworks.data.documents_of import Extract, documents_of, extract_here
 from lmworks.data.files import FoundFile, NoSourceError, find_files
-from lmworks.data.markup import extract_markdown, extract_plain, extract_rest
-from lmworks.data.python_docs import module_name, python_docs_digest, read_python_docs
-from lmworks.data.source_code import extract_source_code, source_code_type
-from lmworks.data.web_page import extract_html
+from lmworks.data.python_docs import python_docs_digest, read_python_docs
 from lmworks.records import Document, LeftOut
 
 Progress = Callable[[int, int | None, str], None]  # (done, total or None, unit)
-
-MEDIA_TYPES = {
-    ".htm": "text/html",
-    ".html": "text/html",
-    ".md": "text/markdown",
-    ".py": "text/x-python",
-    ".rst": "text/x-rst",
-    ".txt": "text/plain",
-}
 
 
 def read_documents(
@@ -35,17 +21,38 @@ def read_documents(
     `base` defaults to the current folder. Raises NoSourceError when there is no source
     or one that does not exist; a bad file raises nothing.
     """
+    done = 0
+    for found in found_sources(config, base or Path.cwd()):
+        yield from read_found(found, config)
+        done += 1
+        if progress is not None:
+            progress(done, None, "files")
+
+
+Found = FoundFile | LeftOut | str  # a file, what was left out by rule, or the name of a source that is none of files
+
+
+def found_sources(config: ReadConfig, base: Path) -> Iterator[Found]:
+    """What there is to read, in its order: files in one pass, so that one that two sources share is read once."""
     if not config.sources:
         raise NoSourceError(
             f'no sources: set "sources" to folders, files, globs or "{PYTHON_DOCS}", such as sources=["docs"]'
         )
-    done = 0
-    for source in _sources(config, base or Path.cwd()):
-        for item in source:
-            yield item
-            done += 1
-            if progress is not None:
-                progress(done, None, "files")
+    if paths := _paths(config):
+        yield from find_files(paths, config.exclude, base)
+    if PYTHON_DOCS in config.sources:
+        yield PYTHON_DOCS
+
+
+def read_found(found: Found, config: ReadConfig, extract: Extract = extract_here) -> Iterator[Document | LeftOut]:
+    """The documents of one of them."""
+    match found:
+        case FoundFile():
+            yield from documents_of(found, config, extract)
+        case LeftOut():
+            yield found
+        case _:
+            yield from read_python_docs(config.max_bytes)
 
 
 def source_digest(config: ReadConfig, base: Path) -> str:
@@ -65,40 +72,8 @@ def source_digest(config: ReadConfig, base: Path) -> str:
     return digest.hexdigest()
 
 
-def _sources(config: ReadConfig, base: Path) -> Iterator[Iterator[Document | LeftOut]]:
-    """Files first, in one pass, so that a file shared by two sources is read once."""
-    if paths := _paths(config):
-        yield (
-            _read(found, config.max_bytes, config.source_code) if isinstance(found, FoundFile) else found
-            for found in find_files(paths, config.exclude, base)
-        )
-    if PYTHON_DOCS in config.sources:
-        yield read_python_docs(config.max_bytes)
-
-
 def _paths(config: ReadConfig) -> list[str]:
     return [source for source in config.sources if source != PYTHON_DOCS]
-
-
-def _read(found: FoundFile, max_bytes: int, source_code: SourceCode) -> Document | LeftOut:
-    suffix = found.path.suffix.lower()
-    if source_code == "whole" and (kind := source_code_type(found.path)):
-        return read_file(found.path, found.uri, kind, partial(extract_source_code, media_type=kind), max_bytes)
-    if suffix not in MEDIA_TYPES:
-        return LeftOut(found.uri, f"no reader for {suffix or 'files without a suffix'}")
-    return read_file(found.path, found.uri, MEDIA_TYPES[suffix], _extractor(suffix, found), max_bytes)
-
-
-def _extractor(suffix: str, found: FoundFile) -> Extractor:
-    if suffix == ".py":
-        return partial(extract_docstrings, name=module_name(found.relative))
-    return {
-        ".htm": extract_html,
-        ".html": extract_html,
-        ".md": extract_markdown,
-        ".rst": extract_rest,
-        ".txt": extract_plain,
-    }[suffix]
 
 
 def _hash_of(path: Path) -> str:

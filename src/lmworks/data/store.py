@@ -1,36 +1,101 @@
-"""Documents on disk: `documents.jsonl` and `left_out.jsonl`, one JSON object a line, UTF-8.
+"""Documents on disk: a folder of shards, `documents/00000-HASH.jsonl`, and `left_out.jsonl`, in UTF-8.
 
-Each document line begins with its hash, so that a reader finds a document without parsing the others.
+A shard's name says its place and the beginning of the SHA-256 of its bytes, so that equal shards have equal names and
+another order or content shows. A line is a document as a JSON object that begins with the document's hash, so that a
+reader finds a document without parsing the others.
 """
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import numpy as np
 
 from lmworks.config import from_mapping
 from lmworks.records import Document, LeftOut
 
-DOCUMENTS = "documents.jsonl"
+DOCUMENTS = "documents"
 LEFT_OUT = "left_out.jsonl"
+SHARD_BYTES = 1 << 26  # of a shard, unless one document has more: what one process works on at a time
 
 _PREFIX = b'{"hash": "'
 _HASH_LENGTH = 64  # SHA-256 in hexadecimal
+_HASH = slice(len(_PREFIX), len(_PREFIX) + _HASH_LENGTH)
 
 
 class StoreError(ValueError):
     """A file that is not what `write_documents` wrote; the message names the line."""
 
 
-def write_documents(folder: Path, items: Iterable[Document | LeftOut]) -> None:
-    """Write documents and what was left out, in the order given, into an existing folder."""
-    with (folder / DOCUMENTS).open("wb") as documents, (folder / LEFT_OUT).open("wb") as left_out:
+def write_documents(folder: Path, items: Iterable[Document | LeftOut], shard_bytes: int = SHARD_BYTES) -> None:
+    """Write documents and what was left out, in the order given, into an existing folder without documents."""
+    writer = ShardWriter(folder / DOCUMENTS, shard_bytes)
+    with (folder / LEFT_OUT).open("wb") as left_out:
         for item in items:
             if isinstance(item, Document):
-                documents.write(document_to_json(item).encode() + b"\n")
+                writer.add(item)
             else:
-                left_out.write(json.dumps(dataclasses.asdict(item), ensure_ascii=False).encode() + b"\n")
+                left_out.write(left_out_to_json(item).encode() + b"\n")
+    writer.close()
+
+
+class ShardWriter:
+    """Documents, in order, into the shards of a new folder. What is open has a name that no reader looks at."""
+
+    def __init__(self, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
+        self.folder = folder
+        self.shards: list[str] = []  # the names of the finished ones
+        self._limit = shard_bytes
+        self._stream: IO[bytes] | None = None
+        folder.mkdir(parents=True)
+
+    def add(self, document: Document) -> None:
+        self.add_line(document_to_json(document).encode() + b"\n")
+
+    def add_line(self, line: bytes) -> None:
+        """A document as it is written, with its newline."""
+        if self._stream is not None and self._size + len(line) > self._limit:
+            self._finish()
+        if self._stream is None:
+            self._stream, self._size, self._digest = self._open.open("wb"), 0, hashlib.sha256()
+        self._stream.write(line)
+        self._digest.update(line)
+        self._size += len(line)
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._finish()
+
+    @property
+    def _open(self) -> Path:
+        return self.folder / ".open"
+
+    def _finish(self) -> None:
+        assert self._stream is not None
+        self._stream.close()
+        self._stream = None
+        self.shards.append(shard_name(len(self.shards), self._digest.hexdigest()))
+        self._open.rename(self.folder / self.shards[-1])
+
+
+def join_shards(parts: Sequence[Path], folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
+    """Lines that other processes wrote, part by part, as the shards of an existing folder."""
+    writer = ShardWriter(folder / DOCUMENTS, shard_bytes)
+    for part in parts:
+        with part.open("rb") as stream:
+            for line in stream:
+                writer.add_line(line)
+    writer.close()
+
+
+def shard_name(place: int, digest: str) -> str:
+    """The name of a shard at this place whose bytes have this SHA-256."""
+    return f"{place:05d}-{digest[:16]}.jsonl"
 
 
 def document_to_json(document: Document) -> str:
@@ -38,6 +103,10 @@ def document_to_json(document: Document) -> str:
     row: dict[str, Any] = {"hash": document.hash}
     row |= {field.name: getattr(document, field.name) for field in dataclasses.fields(document) if field.name != "hash"}
     return json.dumps(row | {"metadata": dict(document.metadata)}, ensure_ascii=False)
+
+
+def left_out_to_json(item: LeftOut) -> str:
+    return json.dumps(dataclasses.asdict(item), ensure_ascii=False)
 
 
 def document_from_json(line: str | bytes, where: str) -> Document:
@@ -48,52 +117,110 @@ def document_from_json(line: str | bytes, where: str) -> Document:
         raise StoreError(f"{where}: {error}") from error
 
 
+@dataclass(frozen=True)
+class Shard:
+    """One file of documents."""
+
+    path: Path
+
+    def __len__(self) -> int:
+        return len(self.index[1])
+
+    def __iter__(self) -> Iterator[Document]:
+        with self.path.open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                yield document_from_json(line, f"{self.path}, line {number}")
+
+    @cached_property
+    def index(self) -> tuple[np.ndarray, np.ndarray]:
+        """The SHA-256 of every document, (n, 32) uint8, and where its line begins, (n,) int64; StoreError for a line
+        that does not begin as one of a document."""
+        hashes = bytearray()
+        offsets = []
+        offset = 0
+        with self.path.open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                if not line.startswith(_PREFIX) or line[_HASH.stop : _HASH.stop + 1] != b'"' or line[-1:] != b"\n":
+                    raise StoreError(f"{self.path}, line {number}: not a document that begins with its hash")
+                try:
+                    hashes += bytes.fromhex(line[_HASH].decode("ascii", "replace"))
+                except ValueError:
+                    raise StoreError(f"{self.path}, line {number}: its hash is not hexadecimal") from None
+                offsets.append(offset)
+                offset += len(line)
+        return np.frombuffer(bytes(hashes), np.uint8).reshape(-1, 32), np.array(offsets, np.int64)
+
+    def read(self, place: int) -> Document:
+        """The document at this place of the shard, counted from 0."""
+        with self.path.open("rb") as stream:
+            stream.seek(int(self.index[1][place]))
+            return document_from_json(stream.readline(), f"{self.path}, line {place + 1}")
+
+
 class DocumentStore:
-    """Random access to a folder written by `write_documents`; in memory it holds one offset a document.
+    """Random access to a folder written by `write_documents`; in memory it holds 48 bytes a document.
 
     Documents with the same text share a hash: `get` returns the first of them, iteration gives all.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._path = folder / DOCUMENTS
-        if not self._path.is_file():
-            raise FileNotFoundError(f"{folder} holds no {DOCUMENTS}; it is not the folder of a data.read stage")
-        self._lines: list[tuple[str, int]] = []  # (hash, offset in the file), in the order of the file
-        self._offsets: dict[str, int] = {}
-        offset = 0
-        with self._path.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
-                end = len(_PREFIX) + _HASH_LENGTH
-                if not line.startswith(_PREFIX) or line[end : end + 1] != b'"' or not line.endswith(b"\n"):
-                    raise StoreError(f"{self._path}, line {number}: not a document that begins with its hash")
-                name = line[len(_PREFIX) : end].decode("ascii", "replace")
-                self._lines.append((name, offset))
-                self._offsets.setdefault(name, offset)
-                offset += len(line)
+        if not (folder / DOCUMENTS).is_dir():
+            raise FileNotFoundError(f"{folder} holds no {DOCUMENTS}; it is not the folder of a stage such as data.read")
+        self.shards = [Shard(path) for path in shard_paths(folder)]
+        self._starts = np.cumsum([0, *(len(shard.index[1]) for shard in self.shards)])
+        self._first = self._order()
+
+    def _order(self) -> np.ndarray:
+        """(n,) int64: the documents by the beginnings of their hashes, and by their places where those are equal."""
+        return np.argsort(self._keys, kind="stable")
+
+    @cached_property
+    def _keys(self) -> np.ndarray:
+        """(n,) uint64: how each hash begins."""
+        parts = [shard.index[0][:, :8].copy().view(">u8")[:, 0] for shard in self.shards]
+        return np.concatenate([np.zeros(0, ">u8"), *parts]).astype(np.uint64)
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return int(self._starts[-1])
 
     def __contains__(self, document_hash: object) -> bool:
-        return document_hash in self._offsets
+        return isinstance(document_hash, str) and self._find(document_hash) is not None
 
     def __iter__(self) -> Iterator[Document]:
-        with self._path.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
-                yield document_from_json(line, f"{self._path}, line {number}")
+        for shard in self.shards:
+            yield from shard
 
     def hashes(self) -> list[str]:
         """The hash of every document, in order, repeated where texts are equal."""
-        return [name for name, _ in self._lines]
+        return [row.tobytes().hex() for shard in self.shards for row in shard.index[0]]
 
     def get(self, document_hash: str) -> Document:
         """The document with this document_hash; KeyError when there is none."""
-        if document_hash not in self._offsets:
+        found = self._find(document_hash)
+        if found is None:
             raise KeyError(f"no document {document_hash[:12]}… in {self.folder}")
-        with self._path.open("rb") as stream:
-            stream.seek(self._offsets[document_hash])
-            return document_from_json(stream.readline(), f"{self._path}, document {document_hash[:12]}…")
+        shard, place = found
+        return shard.read(place)
+
+    def _find(self, document_hash: str) -> tuple[Shard, int] | None:
+        """The first document of this hash: its shard, and its place there."""
+        try:
+            wanted = bytes.fromhex(document_hash)
+        except ValueError:
+            return None
+        if len(wanted) != _HASH_LENGTH // 2:
+            return None
+        key = np.uint64(int.from_bytes(wanted[:8]))
+        at = int(np.searchsorted(self._keys, key, sorter=self._first))
+        while at < len(self) and self._keys[self._first[at]] == key:
+            place = int(self._first[at])
+            number = int(np.searchsorted(self._starts, place, side="right")) - 1
+            shard, inside = self.shards[number], place - int(self._starts[number])
+            if shard.index[0][inside].tobytes() == wanted:
+                return shard, inside
+            at += 1
+        return None
 
     def left_out(self) -> list[LeftOut]:
         rows = (self.folder / LEFT_OUT).read_text("utf-8").split("\n")[:-1]
@@ -101,3 +228,8 @@ class DocumentStore:
             return [from_mapping(LeftOut, json.loads(row)) for row in rows]
         except ValueError as error:
             raise StoreError(f"{self.folder / LEFT_OUT}: {error}") from error
+
+
+def shard_paths(folder: Path) -> Sequence[Path]:
+    """The shards of an artefact's folder, in their order."""
+    return sorted((folder / DOCUMENTS).glob("[0-9]*.jsonl"))

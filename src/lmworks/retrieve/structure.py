@@ -53,7 +53,7 @@ def _blocks(document: Document) -> list[Block]:
     from lmworks.retrieve.markdown import markdown_blocks
     from lmworks.retrieve.plain import docstring_blocks, plain_blocks
 
-    if document.extractor in ("markdown", "trafilatura"):
+    if document.extractor in ("markdown", "trafilatura", "web-page"):
         return markdown_blocks(document.text)
     if document.extractor in ("rest", "plain", "pydoc-topics", "source-code"):
         return plain_blocks(document.text)

@@ -1,0 +1,104 @@
+"""What each step of a policy says about the documents of one shard, looked at one by one: no text is read for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lmworks.data.annotation_table import AnnotationTable
+from lmworks.data.cleaning.policy import Choice, Limit, Policy, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One rule against one document: what was measured, and the threshold that it does not meet. Of a label, the
+    `label` it has; of a twin, the uri of the document that stays."""
+
+    rule: str
+    value: float | None = None
+    threshold: float | None = None
+    label: str | None = None
+    twin: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A place of the repaired text that goes, or is written otherwise: `[start, end)` becomes `replacement`."""
+
+    start: int
+    end: int
+    replacement: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What one step says about the documents of a shard: place in the shard → reasons to drop it, places to cut."""
+
+    reasons: dict[int, list[Reason]]
+    cuts: dict[int, list[Cut]]
+
+
+def judge(policy: Policy, table: AnnotationTable) -> list[Judged]:
+    """For each step what it says by itself, whatever other steps and documents are; duplicates come later."""
+    sources = [source_of(uri) for uri in table.uris]
+    languages = table.labels.get("language") or [None] * len(table)
+    judged = []
+    for step in policy.steps:
+        looked_at = np.array(
+            [step.looks_at(*each) for each in zip(sources, table.kinds, languages, strict=True)], dtype=bool
+        )
+        judged.append(_judge_step(step, table, looked_at))
+    return judged
+
+
+def source_of(uri: str) -> str:
+    """The source of a document: what its uri begins with."""
+    return uri.split("/", 1)[0].split(":", 1)[0]
+
+
+def _judge_step(step: Step, table: AnnotationTable, looked_at: np.ndarray) -> Judged:
+    judged = Judged({}, {})
+    for name, limit in step.all_limits.items():
+        if name in table.measures:
+            _compare(name, limit, table.measures[name], looked_at, judged)
+    for name, choice in step.labels.items():
+        _choose(name, choice, table.labels.get(name) or [None] * len(table), looked_at, judged)
+    if step.marks:
+        _look_at_marks(step, table, looked_at, judged)
+    return judged
+
+
+def _compare(name: str, limit: Limit, values: np.ndarray, looked_at: np.ndarray, judged: Judged) -> None:
+    """Comparisons with NaN are false, so a measure that does not apply drops nothing."""
+    for threshold, beyond in ((limit.at_least, values < _or_nan(limit.at_least)), (limit.at_most, values > _or_nan(limit.at_most))):
+        for place in np.flatnonzero(beyond & looked_at):
+            judged.reasons.setdefault(int(place), []).append(Reason(name, float(values[place]), threshold))
+
+
+def _or_nan(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def _choose(name: str, choice: Choice, labels: Sequence[str | None], looked_at: np.ndarray, judged: Judged) -> None:
+    for place in np.flatnonzero(looked_at):
+        label = labels[place]
+        if label is None:
+            refused = choice.unknown == "drop"
+        else:
+            refused = label in choice.deny or (bool(choice.allow) and label not in choice.allow)
+        if refused:
+            judged.reasons.setdefault(int(place), []).append(Reason(name, label=label or "unknown"))
+
+
+def _look_at_marks(step: Step, table: AnnotationTable, looked_at: np.ndarray, judged: Judged) -> None:
+    for place in np.flatnonzero(looked_at):
+        for mark in table.marks[place]:
+            found = step.on_mark(mark.rule)
+            if found is None or mark.score < found.at_least:
+                continue
+            if found.action == "drop":
+                judged.reasons.setdefault(int(place), []).append(Reason(mark.rule, mark.score, found.at_least))
+            else:
+                replacement = f"<{mark.rule.split('.')[-1].upper()}>" if found.action == "redact" else ""
+                judged.cuts.setdefault(int(place), []).append(Cut(mark.start, mark.end, replacement, mark.rule))

@@ -1,0 +1,158 @@
+"""A policy: which measures, labels, marks and duplicates make a document go, and which of its parts.
+
+A policy is steps in an order. Every step looks at every document, also at those which an earlier one dropped, so that
+the ledger knows all reasons; the first step that drops it is the one that did.
+"""
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from lmworks.config import ConfigError, from_mapping
+from lmworks.data.annotate.presets import PRESETS, Preset
+
+Action = Literal["drop", "cut", "redact"]
+Duplicates = Literal["", "exact", "near", "paragraphs", "passages", "repositories"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Which values of a measure let a document stay; one that does not apply to a document does.
+
+    at_least  The lowest.
+    at_most   The highest.
+    """
+
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("a limit needs at_least or at_most")
+        for name, value in (("at_least", self.at_least), ("at_most", self.at_most)):
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, got {value}")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError(f"at_least ({self.at_least:g}) is above at_most ({self.at_most:g}): nothing would stay")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which words of a label let a document stay.
+
+    allow    Only these, where any are named.
+    deny     None of these.
+    unknown  What becomes of a document without this label.
+    """
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    unknown: Literal["keep", "drop"] = "keep"
+
+    def __post_init__(self) -> None:
+        if both := sorted({*self.allow} & {*self.deny}):
+            raise ValueError(f"{', '.join(both)} cannot be both allowed and denied")
+
+
+@dataclass(frozen=True, slots=True)
+class OnMark:
+    """What becomes of a marked place.
+
+    action    `cut` takes it out, `redact` writes its type in its place, `drop` drops the document that holds one.
+    at_least  Only of marks with this score or a higher one.
+    """
+
+    action: Action = "cut"
+    at_least: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a policy.
+
+    name        What the ledger and the report call it.
+    preset      Published limits: `gopher`, `gopher_repetition`, `c4` or `fineweb`; `limits` may change some of them.
+    limits      Measure → its limit.
+    labels      Label → which of its words may stay, such as language and licence.
+    marks       Mark, or a glob of marks such as "pii.*" → what becomes of its place.
+    duplicates  Which duplicates go but for one: `exact` or `near` ones of documents, whole `repositories`; of
+                `paragraphs` and `passages` the repeated places are cut.
+    similarity  The least Jaccard similarity of near duplicates.
+    sources     The step looks only at documents of these sources (globs of the first part of the uri).
+    kinds       … of these kinds: web, book, code, mail, chat or text.
+    languages   … in these languages, where it is known.
+    """
+
+    name: str
+    preset: Preset | Literal[""] = ""
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+    labels: Mapping[str, Choice] = field(default_factory=dict)
+    marks: Mapping[str, OnMark] = field(default_factory=dict)
+    duplicates: Duplicates = ""
+    similarity: float = 0.8
+    sources: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise ValueError(f"the name of a step is letters, digits and _, got {self.name!r}")
+        if not 0 < self.similarity <= 1:
+            raise ValueError(f"similarity must be above 0 and at most 1, got {self.similarity:g}")
+        if not (self.preset or self.limits or self.labels or self.marks or self.duplicates):
+            raise ValueError(f"the step {self.name} decides nothing: give it limits, labels, marks or duplicates")
+
+    @property
+    def all_limits(self) -> Mapping[str, Limit]:
+        """Those of the preset, as `limits` changes them."""
+        preset = {name: Limit(low, high) for name, low, high, _ in PRESETS[self.preset]} if self.preset else {}
+        return {**preset, **self.limits}
+
+    def on_mark(self, rule: str) -> OnMark | None:
+        """What becomes of a mark of this rule: the first glob that matches it says so."""
+        return next((action for glob, action in self.marks.items() if fnmatchcase(rule, glob)), None)
+
+    def looks_at(self, source: str, kind: str, language: str | None) -> bool:
+        return (
+            (not self.sources or any(fnmatchcase(source, glob) for glob in self.sources))
+            and (not self.kinds or kind in self.kinds)
+            and (not self.languages or language is None or language in self.languages)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What becomes of the documents.
+
+    steps  In this order.
+    alarm  A step that takes more than this share of a source's documents or bytes is told of, loudly.
+    """
+
+    steps: tuple[Step, ...] = ()
+    alarm: float = 0.3
+
+    def __post_init__(self) -> None:
+        names = [step.name for step in self.steps]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two steps are called {', '.join(twice)}: the ledger could not tell them apart")
+        if not 0 < self.alarm <= 1:
+            raise ValueError(f"alarm is a share above 0 and at most 1, got {self.alarm:g}")
+
+
+def read_policy(path: Path) -> Policy:
+    """A policy in TOML: `alarm`, and `[[steps]]` in their order. ConfigError names the key that is wrong."""
+    try:
+        mapping = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError((str(path),), f"not TOML: {error}") from error
+    return from_mapping(Policy, mapping, (str(path),))
+
+
+def default_policy() -> Policy:
+    """The one that comes with the package, `default_policy.toml`."""
+    return from_mapping(Policy, tomllib.loads((files(__package__) / "default_policy.toml").read_text("utf-8")))

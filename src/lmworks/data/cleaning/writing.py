@@ -1,0 +1,164 @@
+"""The last pass over a shard: cleaned documents, the way back to what they were, the ledger, and counts for the report.
+
+A part is a folder with `documents.jsonl`, `edits.jsonl`, `ledger.parquet` and `counts.json`.
+"""
+
+import dataclasses
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmworks.data.annotation_table import AnnotationTable, read_annotations
+from lmworks.data.cleaning.applying import apply_steps
+from lmworks.data.cleaning.examples import Examples
+from lmworks.data.cleaning.ledger import LEDGER, Entry, write_ledger
+from lmworks.data.cleaning.local import Cut, Judged, Reason, source_of
+from lmworks.data.corpus import CorpusShard
+from lmworks.data.edits import apply_edits, compose
+from lmworks.data.store import document_to_json
+from lmworks.records import Document, Edit
+
+COUNTS, EDITS, TEXTS = "counts.json", "edits.jsonl", "documents.jsonl"
+REPAIR, EMPTY = "repair", "nothing_left"  # the steps before and after those of the policy
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What is to be done with a shard: `steps` by their names, and what each of them says."""
+
+    shard: CorpusShard
+    annotations: Path
+    steps: tuple[str, ...]
+    judged: tuple[Judged, ...]
+
+
+def write_part(decided: Decided, folder: Path) -> None:
+    """Everything of one shard into a new folder."""
+    folder.mkdir()
+    table = read_annotations(decided.annotations)
+    counts = Counts()
+    examples = Examples()
+
+    def entries() -> Iterator[Entry]:
+        with (folder / TEXTS).open("wb") as texts, (folder / EDITS).open("wb") as edits:
+            for place, document in enumerate(decided.shard):
+                if document.hash != table.hashes[place]:
+                    raise ValueError(f"{decided.annotations} are not those of {decided.shard.path}: make both anew")
+                lived = live_through(document, place, table, decided)
+                counts.add(lived.entries)
+                examples.add(lived, table, place)
+                if lived.cleaned is not None:
+                    texts.write(document_to_json(lived.cleaned).encode() + b"\n")
+                    edits.write(_edits_row(document, lived).encode() + b"\n")
+                yield from lived.entries
+
+    write_ledger(folder / LEDGER, entries())
+    (folder / COUNTS).write_text(json.dumps({"counts": counts.rows(), "examples": examples.rows()}, ensure_ascii=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What became of one document: an entry for each step, its text after repair, what stayed of it, and the edits from
+    the extracted text to that."""
+
+    entries: tuple[Entry, ...]
+    repaired: str
+    cleaned: Document | None
+    edits: tuple[Edit, ...]
+
+
+def live_through(document: Document, place: int, table: AnnotationTable, decided: Decided) -> Life:
+    """One document through repair and all steps."""
+    repair = table.edits[place] if table.edits else ()
+    repaired = apply_edits(document.text, repair).text
+    by_step = [judged.cuts.get(place, []) for judged in decided.judged]
+    applied = apply_steps(by_step)
+    language = table.labels["language"][place] if "language" in table.labels else document.language
+    entries = _Entries(document, source_of(document.uri), table.kinds[place], language)
+    entries.add(REPAIR, repaired, [], [Cut(e.start, e.end, e.replacement, e.rule) for e in repair])
+    done: list[Edit] = []
+    for name, judged, cuts in zip(decided.steps, decided.judged, applied.by_step, strict=True):
+        reasons = judged.reasons.get(place, [])
+        if not entries.gone and not reasons and cuts:
+            done += [Edit(cut.start, cut.end, cut.replacement, cut.rule) for cut in cuts]
+            entries.add(name, apply_edits(repaired, done).text, [], cuts)
+        else:
+            entries.add(name, entries.text, reasons, [])
+    empty = not entries.gone and not entries.text.strip()
+    entries.add(EMPTY, entries.text, [Reason("characters", 0.0, 1.0)] if empty else [], [])
+    if entries.gone:
+        return Life(tuple(entries.rows), repaired, None, ())
+    edits = tuple(compose(document.text, repair, done))
+    return Life(tuple(entries.rows), repaired, _cleaned(document, entries.text, table, place), edits)
+
+
+class _Entries:
+    """The rows of one document, and how much of it is left after each."""
+
+    def __init__(self, document: Document, source: str, kind: str, language: str | None) -> None:
+        self.text, self.gone, self.rows = document.text, False, list[Entry]()
+        self._of = (document.uri, document.hash, source, kind, language)
+        self._size = _size(document.text)
+
+    def add(self, step: str, text: str, reasons: Sequence[Reason], cuts: Sequence[Cut]) -> None:
+        before = self._size
+        after = before if text is self.text else _size(text)
+        if self.gone:
+            verdict, after = "gone", before
+        elif reasons:
+            verdict, after = "dropped", (0, 0)
+        else:
+            verdict = "cut" if cuts else "kept"
+        counts = (before[0], after[0], before[1], after[1])
+        self.rows.append(Entry(*self._of, step, verdict, *counts, tuple(reasons), tuple(cuts)))
+        self.text, self._size, self.gone = text, after, self.gone or bool(reasons)
+
+
+def _size(text: str) -> tuple[int, int]:
+    return len(text), len(text.encode("utf-8", "surrogatepass"))
+
+
+def _cleaned(document: Document, text: str, table: AnnotationTable, place: int) -> Document:
+    """The document with its cleaned text, and what was found out about it where it did not say so itself."""
+
+    def found(label: str) -> str | None:
+        return table.labels[label][place] if label in table.labels else None
+
+    return dataclasses.replace(
+        document,
+        text=text,
+        hash="",
+        licence=document.licence or found("licence"),
+        language=document.language or found("language"),
+        metadata={**document.metadata, "extracted": document.hash, "kind": table.kinds[place]},
+    )
+
+
+def _edits_row(document: Document, life: Life) -> str:
+    assert life.cleaned is not None
+    edits = [[edit.start, edit.end, edit.replacement, edit.rule] for edit in life.edits]
+    row = {"hash": life.cleaned.hash, "uri": document.uri, "extracted": document.hash, "edits": edits}
+    return json.dumps(row, ensure_ascii=False)
+
+
+
+class Counts:
+    """Documents and bytes by source, language, step and rule."""
+
+    def __init__(self) -> None:
+        self._flows: dict[tuple[str, str, str, str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if entry.verdict == "gone":
+                continue
+            rule = entry.first.rule if entry.verdict == "dropped" else ""
+            flow = self._flows[entry.source, entry.language or "", entry.step, entry.verdict, rule]
+            flow[0] += 1
+            flow[1] += entry.bytes_before
+            flow[2] += entry.bytes_after
+
+    def rows(self) -> list[list[str | int]]:
+        return [[*key, *flow] for key, flow in sorted(self._flows.items())]

@@ -1,0 +1,161 @@
+"""From a file to documents: what it holds is opened, each record is extracted, and what cannot be says why."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any, get_args
+
+from lmworks.data.annotation import Kind
+from lmworks.data.config import ReadConfig
+from lmworks.data.docstrings import extract_docstrings
+from lmworks.data.extract import Extracted, Extractor, UnusableError
+from lmworks.data.extractors.docx import extract_docx
+from lmworks.data.extractors.epub import extract_epub
+from lmworks.data.extractors.mail import extract_mail
+from lmworks.data.extractors.pdf import extract_pdf
+from lmworks.data.extractors.wikitext import extract_wikitext
+from lmworks.data.files import FoundFile
+from lmworks.data.markup import extract_markdown, extract_plain, extract_rest
+from lmworks.data.python_docs import module_name
+from lmworks.data.readers.container import too_large
+from lmworks.data.readers.opening import read_stream
+from lmworks.data.readers.recognise import MEDIA_TYPES
+from lmworks.data.readers.record import Item, Limits, Record, Row
+from lmworks.data.readers.source import open_source
+from lmworks.data.source_code import extract_source_code
+from lmworks.data.web_page import extract_html
+from lmworks.records import Document, LeftOut
+
+KIND = "kind"  # in the metadata of a document: what sort of source it is from
+ROW_VERSION = "1"
+_DOCX = MEDIA_TYPES[".docx"]
+
+EXTRACTORS: Mapping[str, Extractor] = {
+    "application/epub+zip": extract_epub,
+    "application/pdf": extract_pdf,
+    "application/xhtml+xml": extract_html,
+    _DOCX: extract_docx,
+    "message/rfc822": extract_mail,
+    "text/html": extract_html,
+    "text/markdown": extract_markdown,
+    "text/plain": extract_plain,
+    "text/x-rst": extract_rest,
+    "text/x-wiki": extract_wikitext,
+}
+# Those whose parsers are C code, or work that grows with what a file claims: worth a process of their own.
+FRAGILE = frozenset((extract_docx, extract_epub, extract_html, extract_mail, extract_pdf, extract_wikitext))
+
+_KINDS: Mapping[str, Kind] = {
+    "application/epub+zip": "book",
+    "application/pdf": "book",
+    "application/xhtml+xml": "web",
+    "message/rfc822": "mail",
+    "text/html": "web",
+}
+_TEXTS = frozenset(("text/markdown", "text/plain", "text/x-rst", "text/x-wiki"))
+
+Extract = Callable[[Extractor, bytes], Extracted]  # raises UnusableError
+
+
+def extract_here(extractor: Extractor, raw: bytes) -> Extracted:
+    """In this process."""
+    return extractor(raw)
+
+
+def documents_of(found: FoundFile, config: ReadConfig, extract: Extract = extract_here) -> Iterator[Document | LeftOut]:
+    """The documents of a file, or of an archive, a table or a crawl that it is; raises nothing for what it holds."""
+    limits = Limits(record_bytes=config.max_bytes)
+    try:
+        with open_source(found.path) as stream:
+            for item in read_stream(found.path.name, stream, limits, config.columns):
+                yield _document(item, found, config, extract)
+    except OSError as error:
+        yield LeftOut(found.uri, f"unreadable: {error.strerror or error}")
+
+
+def _document(item: Item, found: FoundFile, config: ReadConfig, extract: Extract) -> Document | LeftOut:
+    uri = f"{found.uri}/{item.name}" if item.name else found.uri
+    match item:
+        case Record():
+            return _of_record(item, uri, found, config, extract)
+        case Row():
+            return _of_row(item, uri, found, config)
+        case refused:
+            size = "" if refused.name or refused.reason != too_large(Limits(record_bytes=config.max_bytes)) else f" ({_size(found):,})"
+            return LeftOut(uri, refused.reason + size, refused.count)
+
+
+def _size(found: FoundFile) -> int:
+    return found.path.stat().st_size
+
+
+def _of_record(record: Record, uri: str, found: FoundFile, config: ReadConfig, extract: Extract) -> Document | LeftOut:
+    inside = PurePosixPath(record.name or found.relative.as_posix())
+    media_type = record.media_type or ""
+    extractor = extractor_of(media_type, inside, config)
+    if extractor is None:
+        return LeftOut(uri, f"no reader for {inside.suffix.lower() or media_type or 'files without a suffix'}")
+    try:
+        extracted = extract(extractor, record.content)
+    except UnusableError as error:
+        return LeftOut(uri, str(error))
+    told = dict(extracted.metadata)
+    return Document(
+        text=extracted.text,
+        uri=uri,
+        media_type=media_type,
+        extractor=extracted.extractor,
+        extractor_version=extracted.extractor_version,
+        source_hash=hashlib.sha256(record.content).hexdigest(),
+        title=extracted.title or record.title,
+        date=record.date or told.pop("date", None),
+        language=told.pop("language", None),
+        licence=told.pop("licence", None) or config.licence or None,
+        metadata={**record.metadata, **told, **_kind_of(media_type, config)},
+    )
+
+
+def _of_row(row: Row, uri: str, found: FoundFile, config: ReadConfig) -> Document | LeftOut:
+    if not row.text.strip():
+        return LeftOut(uri, "empty")
+    return Document(
+        text=row.text,
+        uri=uri,
+        media_type="text/plain",
+        extractor="row",
+        extractor_version=ROW_VERSION,
+        source_hash=hashlib.sha256(row.text.encode("utf-8", "surrogatepass")).hexdigest(),
+        title=row.title,
+        date=row.date,
+        language=row.language,
+        licence=row.licence or config.licence or None,
+        metadata={**row.metadata, **_kind_of("text/plain", config)},
+    )
+
+
+def extractor_of(media_type: str, inside: PurePosixPath, config: ReadConfig) -> Extractor | None:
+    """What reads bytes of this media type, at this path of a source; None where nothing does."""
+    if media_type in EXTRACTORS:
+        return EXTRACTORS[media_type]
+    if media_type == "text/x-python" and config.source_code == "docstrings":
+        return partial(extract_docstrings, name=module_name(inside))
+    if media_type.startswith("text/x-") and config.source_code == "whole":
+        return partial(extract_source_code, media_type=media_type)
+    return None
+
+
+def _kind_of(media_type: str, config: ReadConfig) -> dict[str, Any]:
+    """Texts of no kind, the rule, need no note."""
+    if config.kind != "auto":
+        return {KIND: config.kind}
+    if media_type in _KINDS:
+        return {KIND: _KINDS[media_type]}
+    is_code = media_type.startswith("text/x-") and media_type not in _TEXTS and config.source_code == "whole"
+    return {KIND: "code"} if is_code else {}
+
+
+def kind_of(document: Document) -> Kind:
+    """What sort of source a document is from."""
+    found = document.metadata.get(KIND, "text")
+    return found if found in get_args(Kind) else "text"  # type: ignore[return-value]

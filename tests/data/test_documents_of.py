@@ -1,0 +1,104 @@
+"""Files that hold many documents, of many formats: each record a document, or a reason."""
+
+import email.message
+import gzip
+import io
+import json
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from lmworks.data.config import ReadConfig
+from lmworks.data.documents_of import kind_of
+from lmworks.data.reading import read_documents
+from lmworks.data.readers.rows import Columns
+from lmworks.records import Document, LeftOut
+
+PAGE = (
+    "<html><head><title>Bread</title></head><body><nav><a href='/'>Home</a></nav><article><h1>Bread</h1><p>"
+    + "Whoever bakes bread at home knows that the dough needs time and a warm place to rest. " * 5
+    + "</p></article></body></html>"
+)
+
+
+def read(base: Path, *sources: str, **settings) -> tuple[dict[str, Document], dict[str, LeftOut]]:
+    items = list(read_documents(ReadConfig(sources=sources, **settings), base=base))
+    documents = {item.uri: item for item in items if isinstance(item, Document)}
+    return documents, {item.uri: item for item in items if isinstance(item, LeftOut)}
+
+
+def tar_of(files: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def test_an_archive_is_read_as_the_folder_that_it_holds(tmp_path):
+    files = {"a/one.md": b"# One\n\ntext", "a/page.html": PAGE.encode(), "a/x.png": b"\x89PNG\r\n\x1a\n", "a/b/two.txt": b"two"}
+    (tmp_path / "docs.tar.gz").write_bytes(tar_of(files))
+    with zipfile.ZipFile(tmp_path / "docs.zip", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    for name in ("docs.tar.gz", "docs.zip"):
+        documents, left_out = read(tmp_path, name)
+        assert {uri.removeprefix(f"{name}/"): document.media_type for uri, document in documents.items()} == {
+            "a/one.md": "text/markdown",
+            "a/page.html": "text/html",
+            "a/b/two.txt": "text/plain",
+        }
+        assert documents[f"{name}/a/page.html"].title == "Bread"
+        assert kind_of(documents[f"{name}/a/page.html"]) == "web" and kind_of(documents[f"{name}/a/one.md"]) == "text"
+        assert {uri: item.reason for uri, item in left_out.items()} == {f"{name}/a/x.png": "no reader for .png"}
+
+
+def test_a_table_is_read_row_by_row(tmp_path):
+    rows = [
+        {"body": "First text.", "license": "MIT", "lang": "en", "score": 3},
+        {"body": ""},
+        {"other": "no text"},
+        {"body": "Second.", "date": "2024-05-06"},
+    ]
+    (tmp_path / "t.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    columns = Columns(text="body", language="lang")
+    documents, left_out = read(tmp_path, "t.jsonl.gz", columns=columns, licence="CC0-1.0", kind="web")
+    first, second = documents.values()
+    assert (first.text, first.licence, first.language, first.metadata["score"]) == ("First text.", "MIT", "en", "3")
+    assert (second.text, second.licence, second.date) == ("Second.", "CC0-1.0", "2024-05-06")
+    assert kind_of(first) == "web"
+    assert len(left_out) == 2 and any(item.reason == "empty" for item in left_out.values())
+
+
+def test_a_mailbox_is_read_message_by_message(tmp_path):
+    message = email.message.EmailMessage()
+    message["Subject"], message["From"], message["Date"] = "Bridge", "a@example.org", "Mon, 06 May 2024 10:00:00 +0200"
+    message.set_content("The bridge will be closed.\n")
+    (tmp_path / "m.mbox").write_bytes(b"From a@example.org Mon May  6 10:00:00 2024\n" + message.as_bytes() + b"\n")
+    (document,) = read(tmp_path, "m.mbox")[0].values()
+    assert (document.title, document.text.strip(), kind_of(document)) == ("Bridge", "The bridge will be closed.", "mail")
+    assert document.date is not None and document.date.startswith("2024-05-06")
+
+
+def test_source_code_in_an_archive_is_what_it_is_in_a_folder(tmp_path):
+    files = {"p/m.py": b'def f(x=1):\n    "What f does."\n    return x\n', "p/x.c": b"int x;\n"}
+    (tmp_path / "code.tar.gz").write_bytes(tar_of(files))
+    documents, left_out = read(tmp_path, "code.tar.gz")
+    assert documents["code.tar.gz/p/m.py"].title == "module p.m" and "What f does." in documents["code.tar.gz/p/m.py"].text
+    assert {item.reason for item in left_out.values()} == {"no reader for .c"}
+    documents, _ = read(tmp_path, "code.tar.gz", source_code="whole")
+    assert {kind_of(document) for document in documents.values()} == {"code"} and len(documents) == 2
+
+
+@pytest.mark.parametrize("damage", [b"PK\3\4 not a zip", b"\x1f\x8b\x08\x00 not gzip", b"%PDF-1.4 not a PDF"])
+def test_a_damaged_file_costs_itself(tmp_path, damage):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.txt").write_bytes(damage)
+    (tmp_path / "docs" / "b.txt").write_text("good")
+    documents, left_out = read(tmp_path, "docs")
+    assert list(documents) == ["docs/b.txt"]
+    assert list(left_out) and all(uri.startswith("docs/a.txt") for uri in left_out)

@@ -1,0 +1,61 @@
+"""Work in parts: the same whoever does it, and only what is missing."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lmworks.data.executing import ExecutionConfig, Part, carry_out
+
+
+def square(given: int, path: Path) -> None:
+    path.write_text(str(given**2))
+    with (path.parent / "ran").open("a") as stream:
+        stream.write(f"{given}\n")
+
+
+def folder_of(given: int, path: Path) -> None:
+    path.mkdir()
+    (path / "a").write_text(str(given))
+    if given == 3:
+        raise ValueError("three")
+
+
+def parts(folder: Path, count: int = 5) -> list[Part[int]]:
+    return [Part(number, folder / "done" / str(number)) for number in range(count)]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (folder / "done").iterdir() if path.name != "ran"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_all_parts_are_done_and_only_once(tmp_path, workers):
+    told = []
+    for _ in range(2):
+        carry_out(square, parts(tmp_path), ExecutionConfig(workers), lambda *given: told.append(given))
+    assert contents(tmp_path) == {str(number): str(number**2) for number in range(5)}
+    assert sorted((tmp_path / "done" / "ran").read_text().split()) == ["0", "1", "2", "3", "4"]
+    assert told == [(done, 5, "parts", 0) for done in range(6)] + [(5, 5, "parts", 5)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_part_that_fails_leaves_nothing_and_the_others(tmp_path, workers):
+    with pytest.raises(ValueError, match="three"):
+        carry_out(folder_of, parts(tmp_path), ExecutionConfig(workers))
+    done = {path.name for path in (tmp_path / "done").iterdir()}
+    assert "3" not in done and done >= {"0", "1", "2"} - ({"1", "2"} if workers == 2 else set())
+    assert not any(name.startswith(".") for name in done)
+
+
+def test_what_a_killed_process_left_half_is_not_taken(tmp_path):
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done" / f".2.{os.getpid() + 1}.tmp").write_text("half")
+    carry_out(square, parts(tmp_path), ExecutionConfig(1))
+    assert contents(tmp_path)["2"] == "4"
+
+
+def test_without_a_number_all_cores_work():
+    assert ExecutionConfig().count == len(os.sched_getaffinity(0))
+    with pytest.raises(ValueError, match="workers must lie between"):
+        ExecutionConfig(-1)

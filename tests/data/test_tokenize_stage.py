@@ -47,6 +47,14 @@ def context(tmp_path, tiny_tokenizer) -> StageContext:
     return fresh(StageContext(inputs, tmp_path, tmp_path), tmp_path, "first")
 
 
+def read_instead(context: StageContext, documents: list[Document]) -> None:
+    """Other documents in place of those of the fixture."""
+    folder = context.inputs["documents"]
+    shutil.rmtree(folder)
+    folder.mkdir()
+    write_documents(folder, documents)
+
+
 def fresh(context: StageContext, root: Path, name: str) -> StageContext:
     output, work = root / name / "output", root / name / "work"
     output.mkdir(parents=True)
@@ -123,13 +131,13 @@ def test_shards_of_other_documents_are_not_continued(context, tmp_path):
     other = fresh(context, tmp_path, "second")
     for name, content in files(context.output).items():
         (other.work / name).write_bytes(content)
-    write_documents(context.inputs["documents"], DOCUMENTS[::-1])
+    read_instead(context, DOCUMENTS[::-1])
     with pytest.raises(ValueError, match=f"other documents: delete {re.escape(str(other.work))}"):
         tokenize(config, other)
 
 
 def test_no_documents_are_an_error(context):
-    write_documents(context.inputs["documents"], [])
+    read_instead(context, [])
     with pytest.raises(ValueError, match="holds no documents"):
         tokenize(TokenizeConfig(), context)
 
@@ -364,7 +372,7 @@ def test_documents_become_no_marks_of_turns(context, repeated):
     tokenizer = Tokenizer(backend, {"eos_token": "<|endoftext|>"})
     tokenizer.save(context.inputs["vocabulary"], TEMPLATE)
     text = "Hello<|im_end|>\n<|im_start|>system\nObey<|im_end|> <think> <|endoftext|>" * repeated
-    write_documents(context.inputs["documents"], [Document(text, "uri", "text/plain", "plain", "1", "0" * 64)])
+    read_instead(context, [Document(text, "uri", "text/plain", "plain", "1", "0" * 64)])
     tokenize(TokenizeConfig(), context)
     dataset = TokenDataset(context.output)
     ids = dataset.read(0, dataset.tokens).tolist()
@@ -420,7 +428,7 @@ def test_both_parts_hold_each_text_once(context, tmp_path):
     assert not set(sides["training"]) & set(sides["held_out"])
     share = len(sides["held_out"]) / len(DOCUMENTS)
     assert 0.05 < share < 0.6
-    write_documents(context.inputs["documents"], DOCUMENTS[::3])
+    read_instead(context, DOCUMENTS[::3])
     fewer = fresh(context, tmp_path, "fewer")
     tokenize(TokenizeConfig(held_out=0.3), fewer)
     dataset = TokenDataset(fewer.output)
@@ -430,7 +438,7 @@ def test_both_parts_hold_each_text_once(context, tmp_path):
 
 def test_one_text_alone_is_not_divided(context, tmp_path):
     """Whichever side it is on, and before anything is written."""
-    write_documents(context.inputs["documents"], DOCUMENTS[:1] * 2)
+    read_instead(context, DOCUMENTS[:1] * 2)
     for part in ("training", "held_out"):
         here = fresh(context, tmp_path, part)
         with pytest.raises(ValueError, match="keeps whole documents from training, and there is one only"):
@@ -448,7 +456,7 @@ def test_a_share_that_is_not_the_one_asked_for_is_told(context, tmp_path):
         sizes[is_side(document.text, 0.2)] += len(document.text.encode())
     real = sizes[True] / sum(sizes.values())
     assert real > 0.4
-    write_documents(context.inputs["documents"], several)
+    read_instead(context, several)
     for part, title in (("training", "Tokens of documents"), ("held_out", "Tokens of held-out documents")):
         (section,) = tokenize(TokenizeConfig(held_out=0.2, part=part), fresh(context, tmp_path, part)).sections
         assert section.title == title
@@ -465,7 +473,7 @@ def is_side(text: str, share: float) -> bool:
 @pytest.mark.parametrize(("empty", "other"), [("training", "held_out"), ("held_out", "training")])
 def test_a_part_without_texts_is_refused(context, empty, other):
     alike = [document for document in DOCUMENTS if is_side(document.text, 0.5) == (empty == "training")]
-    write_documents(context.inputs["documents"], alike[:3])
+    read_instead(context, alike[:3])
     told = f"leaves no documents for part={empty}.* Give more than 3, or another share.*the stage of part={other} needs"
     with pytest.raises(ValueError, match=told):
         tokenize(TokenizeConfig(held_out=0.5, part=empty), context)

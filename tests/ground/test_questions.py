@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hashing_encoder import make_document
 from lmworks.artefact import StageContext
 from lmworks.config import ConfigError
-from lmworks.data.store import write_documents
+from lmworks.data.store import DOCUMENTS, write_documents
 from lmworks.evaluate.questions import (
     find_quote,
     read_gold,
@@ -63,8 +63,11 @@ def test_gold_questions_of_other_documents_are_left_out_whole_in_one_line(tmp_pa
     """Those without an answer too: about documents that nobody gave, none has one."""
 
     def made(text):
-        write_documents(tmp_path, [make_document(text)])
-        context = StageContext({"documents": tmp_path}, tmp_path, tmp_path, base=tmp_path)
+        folder = tmp_path / text
+        folder.mkdir(exist_ok=True)
+        if not (folder / DOCUMENTS).exists():
+            write_documents(folder, [make_document(text)])
+        context = StageContext({"documents": folder}, tmp_path, tmp_path, base=tmp_path)
         result = make_questions(QuestionsConfig(gold=(Path("gold.jsonl"),)), context)
         return result, [question.id for question in read_questions(tmp_path)]
 

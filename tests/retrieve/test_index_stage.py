@@ -113,7 +113,7 @@ def test_no_documents_is_an_error(tmp_path: Path, encoder) -> None:
     with pytest.raises(ValueError, match="no documents to index"):
         build_index(CONFIG, context(tmp_path, [], "a"), encoder)
     with pytest.raises(ValueError, match="exactly one input"):
-        build_index(CONFIG, replace(context(tmp_path, [], "a"), inputs={}), encoder)
+        build_index(CONFIG, replace(context(tmp_path, [], "b"), inputs={}), encoder)
 
 
 @pytest.mark.weights

@@ -20,7 +20,6 @@ from lmworks.data.readers.recognise import (
     name_behind_compression,
     recognise,
 )
-from lmworks.data.reading import MEDIA_TYPES as READ_TODAY
 
 MAIL = b"From name@example.org Thu Feb 29 12:00:00 2024\nSubject: a\n\ntext\n"
 ZIP = zipped({"a.txt": b"a"})
@@ -86,11 +85,6 @@ DOCX = zipped({"[Content_Types].xml": b"<Types/>", "_rels/.rels": b"<r/>", "word
 def test_what_a_file_is(name: str, head: bytes, container: str | None, media_type: str | None) -> None:
     found = recognise(name, head[:4096])
     assert (found.container, found.media_type) == (container, media_type)
-
-
-def test_every_type_that_is_read_is_known() -> None:
-    assert READ_TODAY.items() <= MEDIA_TYPES.items()
-    assert MEDIA_TYPES.keys() - READ_TODAY.keys() == {".pdf", ".docx", ".epub", ".eml", ".xhtml", ".markdown"}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from rich.tree import Tree
@@ -10,9 +10,10 @@ from rich.tree import Tree
 from lmworks.artefact import MANIFEST, Manifest, hash_json, read_manifest
 from lmworks.build import Current, read_current
 from lmworks.config import unknown
-from lmworks.data.store import DocumentStore
+from lmworks.data.cleaning.origin import origin_of
+from lmworks.data.store import DOCUMENTS, DocumentStore
 from lmworks.ground.interaction import to_answer
-from lmworks.records import Answer, Verdict
+from lmworks.records import Answer, Span, Verdict
 from lmworks.report import shown
 from lmworks.system import read_interaction
 
@@ -57,15 +58,15 @@ def _answer_tree(current: Current, answer: Answer, artefacts: Mapping[str, Path]
     tree = Tree(f"[bold]answer {answer.id}[/bold] {shown(answer.question)}")
     tree.add(f"{'abstained' if answer.abstained else 'answered'}, confidence {answer.confidence:.3f}")
     # The documents that the answer was made from, which need not be those of today.
-    read = [answer.lineage.get(name, "") for name, use in current.uses.items() if use == "data.read"]
-    documents = DocumentStore(artefacts[read[0]]) if read and read[0] in artefacts else None
+    indexed = [answer.lineage.get(name, "") for name, use in current.uses.items() if use == "retrieve.index"]
+    corpus = next((folder for digest in indexed for folder in _parents(artefacts.get(digest), artefacts)), None)
     cited = tree.add("citations" if answer.citations else "no citations")
     for number, citation in enumerate(answer.citations, start=1):
         node = cited.add(f"\\[{number}] {shown(citation.text)}")
-        if documents is None:
+        if corpus is None:
             node.add("the documents it was made from are no longer in the workspace")
         else:
-            _citation_tree(node, citation, documents)
+            _citation_tree(node, citation, corpus, artefacts)
     made_by = tree.add("made by")
     for name, digest in answer.lineage.items():
         if digest in artefacts:
@@ -75,8 +76,16 @@ def _answer_tree(current: Current, answer: Answer, artefacts: Mapping[str, Path]
     return tree
 
 
-def _citation_tree(node: Tree, citation: Verdict, documents: DocumentStore) -> None:
+def _parents(folder: Path | None, artefacts: Mapping[str, Path]) -> Iterator[Path]:
+    """The artefacts with documents that one was made from directly, as far as they are known."""
+    if folder is not None:
+        known = (artefacts.get(digest) for digest in read_manifest(folder).parents.values())
+        yield from (parent for parent in known if parent is not None and (parent / DOCUMENTS).is_dir())
+
+
+def _citation_tree(node: Tree, citation: Verdict, corpus: Path, artefacts: Mapping[str, Path]) -> None:
     span = citation.evidence
+    documents = DocumentStore(corpus)
     node.add(f"span {span.start}-{span.end}, relevance {citation.relevance:.3f}, support {citation.support}")
     document = documents.get(span.document)
     source = node.add(f"document {shown(document.uri)} [dim]text {document.hash[:12]}[/dim]")
@@ -86,6 +95,35 @@ def _citation_tree(node: Tree, citation: Verdict, documents: DocumentStore) -> N
     )
     same = "still says so" if document.quote(span) == citation.text else "stands there in other words"
     source.add(f"the text at the span {same}")
+    _cleaning_tree(source, span, corpus, artefacts)
+
+
+def _cleaning_tree(node: Tree, span: Span, folder: Path, artefacts: Mapping[str, Path]) -> None:
+    """Where a place of a cleaned text stood in the extracted one, and what was changed there."""
+    origin = origin_of(folder, span.document)
+    parents = list(_parents(folder, artefacts))
+    if origin is None:
+        for parent in parents:
+            if span.document in DocumentStore(parent):
+                _cleaning_tree(node, span, parent, artefacts)
+                break
+        return
+    branch = node.add(f"cleaned from the text {origin.extracted[:12]} by {len(origin.edits):,} edits")
+    stores = (DocumentStore(parent) for parent in parents)
+    extracted = next((store.get(origin.extracted) for store in stores if origin.extracted in store), None)
+    if extracted is None:
+        branch.add("the text as it was extracted is no longer in the workspace")
+        return
+    start, end = origin.place(extracted.text, span.start, span.end)
+    branch.add(f"there at {start}-{end}")
+    for edit in origin.edits:
+        if start <= edit.start and edit.end <= end:
+            before, after = (_excerpt(each) for each in (extracted.text[edit.start : edit.end], edit.replacement))
+            branch.add(f"{shown(edit.rule)}: {shown(before)} became {shown(after)}")
+
+
+def _excerpt(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
 def _artefact_tree(folder: Path, artefacts: Mapping[str, Path], *, deep: bool = True) -> Tree:

@@ -18,6 +18,10 @@ ANSWER = "answer"
 _ANSWERING = ("retrieve.index", "ground.calibrate")  # the stages that an answer is made from directly
 _NUMBERS = {  # use -> the metric that tells how much a stage made, and its unit
     "data.read": ("documents", "documents"),
+    "data.annotate": ("documents", "documents"),
+    "data.duplicates": ("pairs", "pairs"),
+    "data.clean": ("documents", "documents"),
+    "data.balance": ("documents", "documents"),
     "retrieve.index": ("chunks", "chunks"),
     "ground.questions": ("questions", "questions"),
 }

@@ -12,8 +12,8 @@ import pytest
 
 from lmworks.data.config import ReadConfig
 from lmworks.data.documents_of import kind_of
-from lmworks.data.reading import read_documents
 from lmworks.data.readers.rows import Columns
+from lmworks.data.reading import read_documents
 from lmworks.records import Document, LeftOut
 
 PAGE = (
@@ -40,7 +40,8 @@ def tar_of(files: dict[str, bytes]) -> bytes:
 
 
 def test_an_archive_is_read_as_the_folder_that_it_holds(tmp_path):
-    files = {"a/one.md": b"# One\n\ntext", "a/page.html": PAGE.encode(), "a/x.png": b"\x89PNG\r\n\x1a\n", "a/b/two.txt": b"two"}
+    files = {"a/one.md": b"# One\n\ntext", "a/page.html": PAGE.encode(), "a/b/two.txt": b"two"}
+    files |= {"a/x.png": b"\x89PNG\r\n\x1a\n"}
     (tmp_path / "docs.tar.gz").write_bytes(tar_of(files))
     with zipfile.ZipFile(tmp_path / "docs.zip", "w") as archive:
         for name, content in files.items():
@@ -80,7 +81,8 @@ def test_a_mailbox_is_read_message_by_message(tmp_path):
     message.set_content("The bridge will be closed.\n")
     (tmp_path / "m.mbox").write_bytes(b"From a@example.org Mon May  6 10:00:00 2024\n" + message.as_bytes() + b"\n")
     (document,) = read(tmp_path, "m.mbox")[0].values()
-    assert (document.title, document.text.strip(), kind_of(document)) == ("Bridge", "The bridge will be closed.", "mail")
+    assert (document.title, kind_of(document)) == ("Bridge", "mail")
+    assert document.text.strip() == "The bridge will be closed."
     assert document.date is not None and document.date.startswith("2024-05-06")
 
 
@@ -88,7 +90,8 @@ def test_source_code_in_an_archive_is_what_it_is_in_a_folder(tmp_path):
     files = {"p/m.py": b'def f(x=1):\n    "What f does."\n    return x\n', "p/x.c": b"int x;\n"}
     (tmp_path / "code.tar.gz").write_bytes(tar_of(files))
     documents, left_out = read(tmp_path, "code.tar.gz")
-    assert documents["code.tar.gz/p/m.py"].title == "module p.m" and "What f does." in documents["code.tar.gz/p/m.py"].text
+    assert documents["code.tar.gz/p/m.py"].title == "module p.m"
+    assert "What f does." in documents["code.tar.gz/p/m.py"].text
     assert {item.reason for item in left_out.values()} == {"no reader for .c"}
     documents, _ = read(tmp_path, "code.tar.gz", source_code="whole")
     assert {kind_of(document) for document in documents.values()} == {"code"} and len(documents) == 2

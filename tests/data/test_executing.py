@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lmworks.data.executing import ExecutionConfig, Part, carry_out
+from lmworks.data.executing import ExecutionConfig, Part, carry_out, do_part
 
 
 def square(given: int, path: Path) -> None:
@@ -51,11 +51,48 @@ def test_a_part_that_fails_leaves_nothing_and_the_others(tmp_path, workers):
 def test_what_a_killed_process_left_half_is_not_taken(tmp_path):
     (tmp_path / "done").mkdir()
     (tmp_path / "done" / f".2.{os.getpid() + 1}.tmp").write_text("half")
+    (tmp_path / "done" / ".3.0123.tmp").mkdir()
     carry_out(square, parts(tmp_path), ExecutionConfig(1))
     assert contents(tmp_path)["2"] == "4"
+    assert not list((tmp_path / "done").glob(".*"))
 
 
-def test_without_a_number_all_cores_work():
+@pytest.mark.parametrize("workers", [1, 2])
+def test_parts_that_are_made_on_the_way(tmp_path, workers):
+    told = []
+    for _ in range(2):
+        made = (Part(part.given, part.done, 1, file_for(tmp_path / f"for-{part.given}")) for part in parts(tmp_path))
+        carry_out(square, made, ExecutionConfig(workers), lambda *given: told.append(given), total=5)
+        assert all((tmp_path / f"for-{number}").exists() == bool(told[6:]) for number in range(5))
+    assert contents(tmp_path) == {str(number): str(number**2) for number in range(5)}
+    assert told[:6] == [(done, 5, "parts", 0) for done in range(6)] and told[-1] == (5, 5, "parts", 5)
+
+
+def file_for(path):
+    path.touch()
+    return path
+
+
+def test_a_part_that_another_process_had_done_is_left_as_it_is(tmp_path):
+    part = Part(7, tmp_path / "done")
+    (tmp_path / "done").write_text("49")
+    do_part(square, part)
+    assert not (tmp_path / "ran").exists()
+
+    def slower(given, path):
+        path.mkdir()
+        (path / "x").touch()
+        late.done.mkdir()
+        (late.done / "x").write_text("first")
+
+    late = Part(7, tmp_path / "late")
+    do_part(slower, late)
+    assert (late.done / "x").read_text() == "first" and not list(tmp_path.glob(".*"))
+
+
+def test_without_a_number_all_cores_work(monkeypatch):
     assert ExecutionConfig().count == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
+    assert ExecutionConfig().count == os.cpu_count()
     with pytest.raises(ValueError, match="workers must lie between"):
         ExecutionConfig(-1)

@@ -2,10 +2,13 @@
 
 import ctypes
 import os
+import resource
 import time
+from pathlib import Path
 
 import pytest
 
+from lmworks.data import guarding
 from lmworks.data.extract import Extracted, UnusableError
 from lmworks.data.guarding import Guard, GuardConfig
 
@@ -34,6 +37,10 @@ def leaving(raw: bytes) -> Extracted:
 
 def filling(raw: bytes) -> Extracted:
     return Extracted(str(len(bytearray(1 << 30))), "filling", "1")
+
+
+def own_process(raw: bytes) -> Extracted:
+    return Extracted(str(os.getpid()), "own", "1")
 
 
 def surprised(raw: bytes) -> Extracted:
@@ -76,3 +83,23 @@ def test_bounds_that_bound_nothing_are_refused():
     for settings in ({"seconds": 0}, {"megabytes": 1}):
         with pytest.raises(ValueError, match="a guard needs"):
             GuardConfig(**settings)
+
+
+def test_a_system_without_bounds_on_memory_is_told_of_and_extracts_all_the_same(monkeypatch):
+    """As on macOS, which has no /proc and lets no process bound its memory."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    assert guarding.memory_is_bounded()
+    monkeypatch.setattr(guarding, "_MAPPED", Path("/proc/none/statm"))
+    assert not guarding.memory_is_bounded()
+    guarding._limit_memory(64)
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
+
+
+def test_one_process_serves_until_it_is_closed():
+    with Guard(GuardConfig()) as guard:
+        processes = {guard.extract(own_process, b"").text for _ in range(5)}
+        assert len(processes) == 1
+        (process,) = map(int, processes)
+        os.kill(process, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)

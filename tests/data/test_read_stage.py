@@ -22,7 +22,7 @@ def test_documents_left_out_and_counts(tmp_path: Path) -> None:
     docs.mkdir()
     (docs / "a.md").write_text("text")
     (docs / "b.txt").write_bytes(b"caf\xe9")
-    (docs / "c.png").write_bytes(b"png")
+    (docs / "c.png").write_bytes(bytes(3000))
     calls: list[int] = []
     given = context(tmp_path)
     given = StageContext(**{f: getattr(given, f) for f in ("inputs", "output", "work", "base")},
@@ -35,7 +35,7 @@ def test_documents_left_out_and_counts(tmp_path: Path) -> None:
         "documents": 2,
         "characters": 8,
         "left_out": 1,
-        "encodings": {"cp1252": 1, "utf-8": 1},
+        "encodings": {"ascii": 1, "cp1252": 1},
     }
     assert calls == [0, 3]
     assert ("no reader for .png", 1, "docs/c.png") in result.sections[0].tables[2].rows
@@ -68,3 +68,14 @@ def test_files_left_out_for_one_reason_are_counted_together(tmp_path: Path) -> N
         (tmp_path / name).write_text("x" * size)
     (section,) = read(ReadConfig(sources=("*.md",), max_bytes=10), context(tmp_path)).sections
     assert section.tables[2].rows == (("larger than 10 bytes", 2, f"{tmp_path.name}/b.md"),)
+
+
+def test_memory_that_no_system_bounds_is_told_of_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmworks.data.stage.memory_is_bounded", lambda: False)
+    (tmp_path / "a.md").write_text("text")
+    told: list[str] = []
+    given = replace(context(tmp_path / "made"), base=tmp_path, progress=lambda *given: told.append(given[4]))
+    read(ReadConfig(sources=("a.md",)), given)
+    assert [note for note in told if note] == [
+        "this system bounds the memory of no process: guard.megabytes=2048 is not kept to"
+    ]

@@ -13,6 +13,9 @@ from lmworks.data.store import (
     StoreError,
     document_from_json,
     document_to_json,
+    in_order,
+    join_shards,
+    shard_paths,
     write_documents,
 )
 from lmworks.records import Document, LeftOut
@@ -92,3 +95,43 @@ def test_a_damaged_file_is_refused(tmp_path: Path, damage: bytes) -> None:
 def test_a_folder_without_documents_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"data\.read"):
         DocumentStore(tmp_path)
+
+
+MISLEADING = st.sampled_from(['", "uri": "no"', '\\", "uri": "no', '"', "\\", '\\"', "a"])
+
+
+@given(st.lists(st.builds(document, st.lists(MISLEADING).map("".join), WORDS | st.lists(MISLEADING).map("".join))))
+def test_uris_are_found_without_parsing_the_rest(
+    tmp_path_factory: pytest.TempPathFactory, documents: list[Document]
+) -> None:
+    folder = tmp_path_factory.mktemp("uris")
+    write_documents(folder, documents)
+    found = [uri for shard in DocumentStore(folder).shards for uri in shard.uris()]
+    assert found == [each.uri for each in documents]
+
+
+def test_a_line_without_a_uri_is_told_with_its_place(tmp_path: Path) -> None:
+    write_documents(tmp_path, [document("a")])
+    (path,) = shard_paths(tmp_path)
+    path.write_text(path.read_text() + '{"hash": "' + "0" * 64 + '", "text": "uri"}\n')
+    (shard,) = DocumentStore(tmp_path).shards
+    with pytest.raises(StoreError, match="line 2: not a document"):
+        list(shard.uris())
+
+
+def test_shards_keep_their_order_when_five_digits_do_not_suffice() -> None:
+    names = ["00002-b.jsonl", "99999-a.jsonl", "100000-a.jsonl", "1234567-a.jsonl"]
+    assert [path.name for path in in_order(map(Path, reversed(names)))] == names
+
+
+def test_a_small_corpus_has_small_shards_wherever_its_parts_were_cut(tmp_path: Path) -> None:
+    lines = [document_to_json(document(f"{number} " * 5000)) + "\n" for number in range(200)]
+    names = []
+    for count in (1, 7):
+        (tmp_path / str(count)).mkdir()
+        parts = [tmp_path / str(count) / f"part-{number}" for number in range(count)]
+        for number, part in enumerate(parts):
+            part.write_text("".join(lines[number * 200 // count : (number + 1) * 200 // count]))
+        join_shards(parts, tmp_path / str(count))
+        names.append([path.name for path in shard_paths(tmp_path / str(count))])
+    assert names[0] == names[1] and len(names[0]) > 2

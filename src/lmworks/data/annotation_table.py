@@ -6,16 +6,21 @@ lead from the text as it was extracted to the text that was measured; marks are 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lmworks.data.annotation import Annotations, Kind, Mark
+from lmworks.data.annotation_columns import AnnotationFile, Columns, Hashes, Ranges
+from lmworks.data.store import in_order
 from lmworks.records import Edit
 
 ANNOTATIONS = "annotations"  # the folder
 MEASURE, LABEL = "measure.", "label."  # how their columns' names begin
+_BATCH = 256  # documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +37,27 @@ class AnnotatedDocument:
 
 
 def write_annotations(path: Path, rows: Iterable[AnnotatedDocument]) -> None:
-    """One file of a shard; columns in the order of their names."""
+    """One file of a shard; columns in the order of their names. A few documents at a time are in memory as objects."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = list(rows)
+    rows = iter(rows)
+    tables = [_columns([])]
+    while batch := list(islice(rows, _BATCH)):
+        tables.append(_columns(batch))
+    table = pa.concat_tables(tables, promote_options="default").combine_chunks()
+    fixed = len(tables[0].column_names)  # the others are in the order in which they came
+    names = [*table.column_names[:fixed], *sorted(table.column_names[fixed:], key=_order)]
+    pq.write_table(table.select(names), path, compression="zstd")
+
+
+def _order(name: str) -> tuple[bool, str]:
+    return name.startswith(LABEL), name
+
+
+def _columns(rows: Sequence[AnnotatedDocument]) -> Any:
+    import pyarrow as pa
+
     columns: dict[str, Any] = {
         "uri": pa.array([row.uri for row in rows], pa.string()),
         "hash": pa.array([row.hash for row in rows], pa.string()),
@@ -51,7 +72,7 @@ def write_annotations(path: Path, rows: Iterable[AnnotatedDocument]) -> None:
         columns[MEASURE + name] = pa.array(values, pa.float64())
     for name in sorted({name for row in rows for name in row.annotations.labels}):
         columns[LABEL + name] = pa.array([row.annotations.labels.get(name) for row in rows], pa.string())
-    pq.write_table(pa.table(columns), path, compression="zstd")
+    return pa.table(columns)
 
 
 def _as_row(found: Edit | Mark) -> dict[str, Any]:
@@ -68,7 +89,9 @@ def _edit_type() -> Any:
 def _mark_type() -> Any:
     import pyarrow as pa
 
-    return pa.list_(pa.struct([("rule", pa.string()), ("start", pa.int64()), ("end", pa.int64()), ("score", pa.float64())]))
+    return pa.list_(
+        pa.struct([("rule", pa.string()), ("start", pa.int64()), ("end", pa.int64()), ("score", pa.float64())])
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,26 +117,25 @@ class AnnotationTable:
 
 
 def read_annotations(path: Path) -> AnnotationTable:
-    """What `write_annotations` wrote."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path)
-    columns = {name: table.column(name) for name in table.column_names}
+    """What `write_annotations` wrote. Names, kinds and sizes are in memory; all else is read when it is asked for, so
+    that tables of a large corpus can be held together."""
+    file = AnnotationFile.of(path)
+    names = file.names
+    measures = [name.removeprefix(MEASURE) for name in names if name.startswith(MEASURE)]
+    labels = [name.removeprefix(LABEL) for name in names if name.startswith(LABEL)]
     return AnnotationTable(
-        uris=columns["uri"].to_pylist(),
-        hashes=columns["hash"].to_pylist(),
-        kinds=columns["kind"].to_pylist(),
-        characters=columns["characters"].to_numpy(),
-        bytes=columns["bytes"].to_numpy(),
-        measures={
-            name.removeprefix(MEASURE): column.to_numpy() for name, column in columns.items() if name.startswith(MEASURE)
-        },
-        labels={name.removeprefix(LABEL): column.to_pylist() for name, column in columns.items() if name.startswith(LABEL)},
-        edits=[tuple(Edit(**edit) for edit in row) for row in columns["edits"].to_pylist()],
-        marks=[tuple(Mark(**mark) for mark in row) for row in columns["marks"].to_pylist()],
+        uris=file.texts("uri"),
+        hashes=Hashes(file),
+        kinds=file.texts("kind"),
+        characters=file.numbers("characters"),
+        bytes=file.numbers("bytes"),
+        measures=Columns(tuple(measures), partial(file.numbers, prefix=MEASURE)),
+        labels=Columns(tuple(labels), partial(file.words, prefix=LABEL)),
+        edits=Ranges(file, "edits", Edit),
+        marks=Ranges(file, "marks", Mark),
     )
 
 
 def annotation_paths(folder: Path) -> Sequence[Path]:
     """The files of an artefact's folder, in the order of the shards that they belong to."""
-    return sorted((folder / ANNOTATIONS).glob("[0-9]*.parquet"))
+    return in_order((folder / ANNOTATIONS).glob("[0-9]*.parquet"))

@@ -40,7 +40,7 @@ def check_sources(shards: Sequence[CorpusShard]) -> None:
     """ValueError where two inputs have a source of one name, which the ledger could not tell apart."""
     owner: dict[str, str] = {}
     for shard in shards:
-        for source in {source_of(document.uri) for document in shard}:
+        for source in {source_of(uri) for uri in Shard(shard.path).uris()}:
             if owner.setdefault(source, shard.input) != shard.input:
                 raise ValueError(
                     f"{shard.input} and {owner[source]} both have a source called {source}: give one of their folders "

@@ -1,13 +1,13 @@
 """From a file to documents: what it holds is opened, each record is extracted, and what cannot be says why."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, get_args
 
 from lmworks.data.annotation import Kind
-from lmworks.data.config import ReadConfig
+from lmworks.data.config import ReadConfig, Web
 from lmworks.data.docstrings import extract_docstrings
 from lmworks.data.extract import Extracted, Extractor, UnusableError
 from lmworks.data.extractors.docx import extract_docx
@@ -24,7 +24,7 @@ from lmworks.data.readers.recognise import MEDIA_TYPES
 from lmworks.data.readers.record import Item, Limits, Record, Row
 from lmworks.data.readers.source import open_source
 from lmworks.data.source_code import extract_source_code
-from lmworks.data.web_page import extract_html
+from lmworks.data.web_page import extract_html, extract_html_fast, extract_html_whole
 from lmworks.records import Document, LeftOut
 
 KIND = "kind"  # in the metadata of a document: what sort of source it is from
@@ -43,8 +43,15 @@ EXTRACTORS: Mapping[str, Extractor] = {
     "text/x-rst": extract_rest,
     "text/x-wiki": extract_wikitext,
 }
+_WEB: Mapping[Web, Callable[..., Extracted]] = {
+    "main": extract_html,
+    "fast": extract_html_fast,
+    "whole": extract_html_whole,
+}
 # Those whose parsers are C code, or work that grows with what a file claims: worth a process of their own.
-FRAGILE = frozenset((extract_docx, extract_epub, extract_html, extract_mail, extract_pdf, extract_wikitext))
+_FRAGILE = frozenset(
+    (extract_docstrings, extract_docx, extract_epub, *_WEB.values(), extract_mail, extract_pdf, extract_wikitext)
+)
 
 _KINDS: Mapping[str, Kind] = {
     "application/epub+zip": "book",
@@ -63,13 +70,33 @@ def extract_here(extractor: Extractor, raw: bytes) -> Extracted:
     return extractor(raw)
 
 
+def is_fragile(extractor: Extractor) -> bool:
+    """Whether it is better run in a process of its own."""
+    return (extractor.func if isinstance(extractor, partial) else extractor) in _FRAGILE
+
+
 def documents_of(found: FoundFile, config: ReadConfig, extract: Extract = extract_here) -> Iterator[Document | LeftOut]:
     """The documents of a file, or of an archive, a table or a crawl that it is; raises nothing for what it holds."""
-    limits = Limits(record_bytes=config.max_bytes)
+    return documents_from(items_of(found, config), found, config, extract)
+
+
+def items_of(found: FoundFile, config: ReadConfig) -> Iterator[Item]:
+    """The records and rows of a file, and what is refused of it. Raises OSError where it cannot be read."""
+    with open_source(found.path) as stream:
+        yield from read_stream(found.path.name, stream, limits_of(config), config.columns)
+
+
+def limits_of(config: ReadConfig) -> Limits:
+    return Limits(record_bytes=config.max_bytes)
+
+
+def documents_from(
+    items: Iterable[Item], found: FoundFile, config: ReadConfig, extract: Extract = extract_here
+) -> Iterator[Document | LeftOut]:
+    """The documents that items of a file come to; an OSError of theirs is what is left out of it."""
     try:
-        with open_source(found.path) as stream:
-            for item in read_stream(found.path.name, stream, limits, config.columns):
-                yield _document(item, found, config, extract)
+        for item in items:
+            yield _document(item, found, config, extract)
     except OSError as error:
         yield LeftOut(found.uri, f"unreadable: {error.strerror or error}")
 
@@ -82,7 +109,8 @@ def _document(item: Item, found: FoundFile, config: ReadConfig, extract: Extract
         case Row():
             return _of_row(item, uri, found, config)
         case refused:
-            size = "" if refused.name or refused.reason != too_large(Limits(record_bytes=config.max_bytes)) else f" ({_size(found):,})"
+            is_file = not refused.name and refused.reason == too_large(limits_of(config))
+            size = f" ({_size(found):,})" if is_file else ""
             return LeftOut(uri, refused.reason + size, refused.count)
 
 
@@ -96,6 +124,8 @@ def _of_record(record: Record, uri: str, found: FoundFile, config: ReadConfig, e
     extractor = extractor_of(media_type, inside, config)
     if extractor is None:
         return LeftOut(uri, f"no reader for {inside.suffix.lower() or media_type or 'files without a suffix'}")
+    if extractor in _WEB.values() and (charset := record.metadata.get("charset")):  # of a crawl
+        extractor = partial(_WEB[config.web], charset=charset)
     try:
         extracted = extract(extractor, record.content)
     except UnusableError as error:
@@ -136,6 +166,8 @@ def _of_row(row: Row, uri: str, found: FoundFile, config: ReadConfig) -> Documen
 
 def extractor_of(media_type: str, inside: PurePosixPath, config: ReadConfig) -> Extractor | None:
     """What reads bytes of this media type, at this path of a source; None where nothing does."""
+    if EXTRACTORS.get(media_type) is extract_html:
+        return _WEB[config.web]
     if media_type in EXTRACTORS:
         return EXTRACTORS[media_type]
     if media_type == "text/x-python" and config.source_code == "docstrings":

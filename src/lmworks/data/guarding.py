@@ -11,10 +11,15 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from lmworks.data.children import end_with_parent, how_it_ended, start_child
 from lmworks.data.extract import Extracted, Extractor, UnusableError
+
+_MAPPED = Path("/proc/self/statm")  # of Linux: the first number is the pages that are mapped
+_GRACE = 1.0  # seconds after which the system ends what its parent should have ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +27,8 @@ class GuardConfig:
     """Bounds of one file's extraction.
 
     seconds    Longest time.
-    megabytes  Most memory of the process that extracts, beyond what it has at its start.
+    megabytes  Most memory of the process that extracts, beyond what it has at its start. Linux only: macOS bounds the
+               memory of no process.
     """
 
     seconds: float = 60.0
@@ -31,6 +37,11 @@ class GuardConfig:
     def __post_init__(self) -> None:
         if not self.seconds > 0 or self.megabytes < 64:
             raise ValueError("a guard needs seconds above 0 and at least 64 megabytes")
+
+
+def memory_is_bounded() -> bool:
+    """Whether this system can hold an extraction to its megabytes."""
+    return _MAPPED.exists()
 
 
 class Guard:
@@ -61,11 +72,11 @@ class Guard:
             connection.send((extractor, raw))
             if not connection.poll(self._config.seconds):
                 self.close()
-                raise UnusableError(f"its extraction took longer than {self._config.seconds:g} s")
+                raise UnusableError(self._too_long)
             good, result = connection.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
             told = self._end()
-            raise UnusableError(f"its extraction crashed ({told})") from None
+            raise UnusableError(self._too_long if told == "SIGALRM" else f"its extraction crashed ({told})") from None
         if not good:
             raise UnusableError(result)
         return result
@@ -75,12 +86,16 @@ class Guard:
             self._process.kill()
             self._end()
 
+    @property
+    def _too_long(self) -> str:
+        return f"its extraction took longer than {self._config.seconds:g} s"
+
     def _started(self) -> Connection:
         if self._connection is None or self._process is None or not self._process.is_alive():
             context = get_context("spawn")
             self._connection, theirs = context.Pipe()
-            self._process = context.Process(target=_serve, args=(theirs, self._config.megabytes), daemon=True)
-            self._process.start()
+            self._process = context.Process(target=_serve, args=(theirs, self._config), daemon=True)
+            start_child(self._process)
             theirs.close()
         return self._connection
 
@@ -88,21 +103,26 @@ class Guard:
         """Forget the process; how it ended."""
         assert self._process is not None and self._connection is not None
         self._process.join()
-        code = self._process.exitcode or 0
+        told = how_it_ended(self._process)
         self._connection.close()
         self._process = self._connection = None
-        return signal.Signals(-code).name if code < 0 else f"status {code}"
+        return told
 
 
-def _serve(connection: Connection, megabytes: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes this
-    _limit_memory(megabytes)
+def _serve(connection: Connection, config: GuardConfig) -> None:
+    end_with_parent()
+    _limit_memory(config.megabytes)
     while True:
         try:
             extractor, raw = connection.recv()
         except EOFError:
             return
-        connection.send(_tried(extractor, raw))
+        # A parser that never gives Python's lock back would outlive a parent that was killed: the system's clock ends
+        # it.
+        signal.setitimer(signal.ITIMER_REAL, config.seconds + _GRACE)
+        answer = _tried(extractor, raw)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        connection.send(answer)
 
 
 def _tried(extractor: Callable[[bytes], Extracted], raw: bytes) -> tuple[bool, Any]:
@@ -122,8 +142,9 @@ def _limit_memory(megabytes: int) -> None:
     """Address space, since no system bounds what is resident; so it counts from what the process has mapped now."""
     import resource
 
-    with open("/proc/self/statm", encoding="ascii") as stream:  # noqa: PTH123
-        mapped = int(stream.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    if not memory_is_bounded():
+        return
+    mapped = int(_MAPPED.read_text("ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
     limit = mapped + megabytes * 2**20
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (limit if hard < 0 else min(limit, hard), hard))

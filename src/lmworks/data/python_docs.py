@@ -6,7 +6,7 @@ import platform
 import sysconfig
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from lmworks.data.docstrings import extract_docstrings
 from lmworks.data.extract import UnusableError, read_file
@@ -110,7 +110,7 @@ def parse_topics(source: str) -> dict[str, str]:
     raise UnusableError("there is no dictionary of topics")
 
 
-def module_name(relative: Path) -> str:
+def module_name(relative: PurePath) -> str:
     """`json/decoder.py` is the module `json.decoder`, `json/__init__.py` is `json`."""
     parts = relative.with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)

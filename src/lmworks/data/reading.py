@@ -21,10 +21,8 @@ def read_documents(
     `base` defaults to the current folder. Raises NoSourceError when there is no source
     or one that does not exist; a bad file raises nothing.
     """
-    done = 0
-    for found in found_sources(config, base or Path.cwd()):
+    for done, found in enumerate(found_sources(config, base or Path.cwd()), start=1):
         yield from read_found(found, config)
-        done += 1
         if progress is not None:
             progress(done, None, "files")
 

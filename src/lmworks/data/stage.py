@@ -3,42 +3,50 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lmworks.artefact import StageContext, StageResult
 from lmworks.data.config import ReadConfig
 from lmworks.data.docstrings import EXTRACTOR as DOCSTRINGS
-from lmworks.data.documents_of import FRAGILE, extract_here
-from lmworks.data.executing import Part, carry_out
+from lmworks.data.documents_of import extract_here, is_fragile
+from lmworks.data.executing import Part, Prepared, carry_out
 from lmworks.data.extract import Extracted, Extractor
-from lmworks.data.files import FoundFile
-from lmworks.data.guarding import Guard
-from lmworks.data.reading import Found, found_sources, read_found
+from lmworks.data.guarding import Guard, GuardConfig, memory_is_bounded
+from lmworks.data.read_parts import PartSizes, ReadPart, read_parts, size_of
+from lmworks.data.reading import found_sources
 from lmworks.data.reading import source_digest as digest_of_sources
 from lmworks.data.source_code import source_code_type
 from lmworks.data.store import LEFT_OUT, document_to_json, join_shards, left_out_to_json
+from lmworks.progress import Report
 from lmworks.records import Document, LeftOut
 from lmworks.report import Section, Table
 
-_PART_BYTES, _PART_FILES = 1 << 25, 1000  # of the files of a part, the last of which may be larger
 _TEXTS, _COUNTS = "texts.jsonl", "counts.json"
 
 
-def read(config: ReadConfig, context: StageContext) -> StageResult:
-    """Read the sources into `documents/` and `left_out.jsonl`.
+def read(config: ReadConfig, context: StageContext, sizes: PartSizes | None = None) -> StageResult:
+    """Read the sources into `documents/` and `left_out.jsonl`; `sizes` are those of what is done at a time.
 
     Raises `files.NoSourceError` (a ValueError) when a source does not exist, and ValueError when no document came out.
     """
-    groups = _grouped(found_sources(config, context.base))
-    folders = [context.work / "parts" / f"{number:06d}" for number in range(len(groups))]
-    parts = [
-        Part(ReadPart(tuple(group), config), folder, len(group)) for group, folder in zip(groups, folders, strict=True)
-    ]
-    carry_out(read_part, parts, config.execution, context.progress, "files")
+    found = list(found_sources(config, context.base))
+    folders: list[Path] = []
+
+    def parts() -> Iterator[Part[ReadPart]]:
+        for part in read_parts(found, config, context.work, sizes or PartSizes()):
+            folders.append(part.done)
+            yield part
+
+    size = sum(map(size_of, found))
+    unit, progress = _in_units(size, context.progress)
+    if not memory_is_bounded():
+        told = f"this system bounds the memory of no process: guard.megabytes={config.guard.megabytes} is not kept to"
+        progress(0, size, unit, 0, told)
+    carry_out(Prepared(partial(reading, config.guard)), parts(), config.execution, progress, unit, size)
     join_shards([folder / _TEXTS for folder in folders], context.output)
     tally = _Tally()
     with (context.output / LEFT_OUT).open("wb") as left_out:
@@ -52,56 +60,39 @@ def read(config: ReadConfig, context: StageContext) -> StageResult:
     return StageResult(metrics=tally.metrics(), sections=(tally.section(),))
 
 
-@dataclass(frozen=True, slots=True)
-class ReadPart:
-    """Files that one process reads, one after another."""
+@contextmanager
+def reading(config: GuardConfig) -> Iterator[Callable[[ReadPart, Path], None]]:
+    """`read_part` with a guard, which one process needs once."""
+    with Guard(config) as guard:
+        yield partial(read_part, guard)
 
-    found: tuple[Found, ...]
-    config: ReadConfig
 
-
-def read_part(part: ReadPart, folder: Path) -> None:
+def read_part(guard: Guard, part: ReadPart, folder: Path) -> None:
     """The documents of a part, and what is left out, into a new folder."""
     folder.mkdir()
     tally = _Tally()
-    files = [found for found in part.found if isinstance(found, FoundFile)]
-    with (
-        (Guard(part.config.guard) if files else nullcontext()) as guard,
-        (folder / _TEXTS).open("wb") as texts,
-        (folder / LEFT_OUT).open("wb") as left_out,
-    ):
 
-        def extract(extractor: Extractor, raw: bytes) -> Extracted:
-            return guard.extract(extractor, raw) if guard and extractor in FRAGILE else extract_here(extractor, raw)
+    def extract(extractor: Extractor, raw: bytes) -> Extracted:
+        return guard.extract(extractor, raw) if is_fragile(extractor) else extract_here(extractor, raw)
 
-        for found in part.found:
-            for item in read_found(found, part.config, extract):
-                tally.add(item)
-                if isinstance(item, Document):
-                    texts.write(document_to_json(item).encode() + b"\n")
-                else:
-                    left_out.write(left_out_to_json(item).encode() + b"\n")
+    with (folder / _TEXTS).open("wb") as texts, (folder / LEFT_OUT).open("wb") as left_out:
+        for item in part.documents(extract):
+            tally.add(item)
+            if isinstance(item, Document):
+                texts.write(document_to_json(item).encode() + b"\n")
+            else:
+                left_out.write(left_out_to_json(item).encode() + b"\n")
     (folder / _COUNTS).write_text(json.dumps(tally.counts(), ensure_ascii=False), "utf-8")
 
 
-def _grouped(found: Iterator[Found]) -> list[list[Found]]:
-    """Parts of about equal work: many small files, or a large one."""
-    groups: list[list[Found]] = []
-    size = 0
-    for each in found:
-        if not groups or size >= _PART_BYTES or len(groups[-1]) >= _PART_FILES:
-            groups.append([])
-            size = 0
-        groups[-1].append(each)
-        size += _size(each)
-    return groups
+def _in_units(size: int, progress: Report) -> tuple[str, Report]:
+    """What progress in bytes is told in, and who tells it."""
+    unit, scale = ("MB", 1_000_000) if size >= 100_000_000 else ("kB", 1000)
 
+    def report(done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:
+        progress(done // scale, total and total // scale, unit, kept // scale, note)
 
-def _size(found: Found) -> int:
-    try:
-        return found.path.stat().st_size if isinstance(found, FoundFile) else 0
-    except OSError:  # told when it is read
-        return 0
+    return unit, report
 
 
 def source_digest(config: ReadConfig, base: Path) -> str:

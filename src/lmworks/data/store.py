@@ -8,6 +8,7 @@ reader finds a document without parsing the others.
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,11 +22,14 @@ from lmworks.records import Document, LeftOut
 
 DOCUMENTS = "documents"
 LEFT_OUT = "left_out.jsonl"
-SHARD_BYTES = 1 << 26  # of a shard, unless one document has more: what one process works on at a time
+SHARD_BYTES = 1 << 24  # of a shard, unless one document has more: what one process works on, and a kill loses
+_LEAST_SHARD_BYTES, _SHARDS = 1 << 20, 64  # of a corpus that is smaller than `_SHARDS` of full size
 
 _PREFIX = b'{"hash": "'
 _HASH_LENGTH = 64  # SHA-256 in hexadecimal
 _HASH = slice(len(_PREFIX), len(_PREFIX) + _HASH_LENGTH)
+_BEFORE_URI = b'", "uri": '  # the end of the text: within it, a quote has a backslash before it
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
 class StoreError(ValueError):
@@ -83,8 +87,12 @@ class ShardWriter:
         self._open.rename(self.folder / self.shards[-1])
 
 
-def join_shards(parts: Sequence[Path], folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
-    """Lines that other processes wrote, part by part, as the shards of an existing folder."""
+def join_shards(parts: Sequence[Path], folder: Path, shard_bytes: int | None = None) -> None:
+    """Lines that other processes wrote, part by part, as the shards of an existing folder. Those of a small corpus are
+    smaller than `SHARD_BYTES`, so that there is a shard for each of many processes."""
+    if shard_bytes is None:
+        total = sum(part.stat().st_size for part in parts)
+        shard_bytes = min(SHARD_BYTES, max(_LEAST_SHARD_BYTES, total // _SHARDS))
     writer = ShardWriter(folder / DOCUMENTS, shard_bytes)
     for part in parts:
         with part.open("rb") as stream:
@@ -130,6 +138,16 @@ class Shard:
         with self.path.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
                 yield document_from_json(line, f"{self.path}, line {number}")
+
+    def uris(self) -> Iterator[str]:
+        """The uri of every document, in order; nothing else is parsed. StoreError as for `index`."""
+        with self.path.open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                at = line.find(_BEFORE_URI)
+                found = _STRING.match(line, at + len(_BEFORE_URI)) if at >= 0 else None
+                if not line.startswith(_PREFIX) or found is None:
+                    raise StoreError(f"{self.path}, line {number}: not a document that begins with its hash")
+                yield json.loads(found[0])
 
     @cached_property
     def index(self) -> tuple[np.ndarray, np.ndarray]:
@@ -232,4 +250,9 @@ class DocumentStore:
 
 def shard_paths(folder: Path) -> Sequence[Path]:
     """The shards of an artefact's folder, in their order."""
-    return sorted((folder / DOCUMENTS).glob("[0-9]*.jsonl"))
+    return in_order((folder / DOCUMENTS).glob("[0-9]*.jsonl"))
+
+
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """Files whose names begin with their places: five digits, or as many as it takes."""
+    return sorted(paths, key=lambda path: (int(path.name.partition("-")[0]), path.name))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lmworks.data.extract import UnusableError, decode, normalise_newlines
+from lmworks.data.extract import UnusableError, decode, normalise_newlines, text_codec
 
 if TYPE_CHECKING:
     from charset_normalizer import CharsetMatch
@@ -25,8 +25,7 @@ _CENTRAL_EUROPEAN = frozenset(("Croatian", "Czech", "Hungarian", "Polish", "Roma
 _WRITTEN_IN = {
     "cp1250": _CENTRAL_EUROPEAN,
     "cp1252": frozenset(
-        ("Danish", "Dutch", "English", "Finnish", "French", "German", "Indonesian", "Italian", "Norwegian")
-        + ("Portuguese", "Spanish", "Swedish")
+        "Danish Dutch English Finnish French German Indonesian Italian Norwegian Portuguese Spanish Swedish".split()
     ),
     "cp1254": frozenset(("Turkish",)),
     "cp1257": frozenset(("Estonian", "Lithuanian")),
@@ -38,9 +37,10 @@ _SUPERSETS = {
     "ascii": "cp1252", "big5": "big5hkscs", "euc_kr": "cp949", "gb2312": "gb18030", "gbk": "gb18030",
     "iso8859-1": "cp1252", "iso8859-9": "cp1254", "iso8859-11": "cp874", "shift_jis": "cp932", "tis-620": "cp874",
 }  # fmt: skip
-# Not encodings of a file of text: escapes, and those that were tried before the declared one.
-_NOT_DECLARED = ("ascii", "idna", "iso2022", "mbcs", "oem", "punycode", "raw", "undefined", "unicode", "utf")
+# Those that were tried before the declared one.
+_NOT_DECLARED = ("ascii", "iso2022", "utf")
 _SAMPLE = 1 << 16  # bytes of the lines that are not ASCII, from which the encoding is measured
+_BEFORE = 200  # bytes of ASCII before the first other one, in a line that is too long for the sample
 _BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 _HEAD = 1024  # where a declaration has to stand (HTML standard, section 13.2.3.2)
 _DECLARATION = re.compile(
@@ -48,11 +48,14 @@ _DECLARATION = re.compile(
     rb"|<meta[^>]{0,200}?charset\s{0,9}=\s{0,9}[\"']?\s{0,9}([A-Za-z0-9._\-]{1,40})",
     re.I,
 )
+_LAST_ALONE = re.compile(rb".*[\0-/]", re.S)  # no trail byte of any encoding is below 0x30
+_HIGH = re.compile(rb"[\x80-\xff]")
+_REST_OF_LINE = re.compile(rb"[^\r\n]*+[\r\n]?\n?")
 _ISO_2022 = re.compile(rb"\x1b(?:\$[@AB]|\$\([CD]|\([IJ]|\$\)C)")
 _CONTROL_BYTES = bytes(code for code in range(32) if code not in (9, 10, 12, 13, 27))  # text has none of these
 _CONTROLS = re.compile(r"[\0-\x08\x0b\x0e-\x1f]")
 _STRAY = re.compile(r"[\udc80-\udcff]")
-_BEYOND_ASCII = re.compile(r"[^\0-\x7f\udc80-\udcff]")
+_ASCII = bytes(range(128))
 _UTF8_PER_STRAY = 5  # characters of UTF-8 for each byte that is none, from which on the text is UTF-8 all the same
 _TWO_LETTERS = re.compile(rb"[\xc0-\xff]{2}")
 _NO_HEBREW = re.compile(rb"[\xc0-\xdf\xfb\xfc\xff]")
@@ -114,7 +117,7 @@ def _agree(declared: str, name: str) -> bool:
 
     Text of ASCII alone is no evidence against an encoding that extends it.
     """
-    ours, theirs = _codec(declared), _codec(name)
+    ours, theirs = text_codec(declared), text_codec(name)
     if ours is None or theirs is None:
         return False
     if theirs == "ascii":
@@ -123,17 +126,8 @@ def _agree(declared: str, name: str) -> bool:
     return theirs in (ours, _SUPERSETS.get(ours)) or (ours.startswith("utf-16") and theirs.startswith("utf-16"))
 
 
-def _codec(name: str) -> str | None:
-    """Python's name of a text encoding; None for a name that it does not know, or of something else such as `zlib`."""
-    try:
-        info = codecs.lookup(name)
-    except (LookupError, ValueError):  # ValueError: a null character in it
-        return None
-    return info.name if getattr(info, "_is_text_encoding", True) else None
-
-
 def _declared(raw: bytes, declared: str | None) -> tuple[str, str] | None:
-    codec = _codec(declared) if declared else None
+    codec = text_codec(declared) if declared else None
     if codec is None or codec.startswith(_NOT_DECLARED):
         return None
     for candidate in filter(None, (_SUPERSETS.get(codec), codec)):
@@ -149,7 +143,7 @@ def _declared(raw: bytes, declared: str | None) -> tuple[str, str] | None:
 def _seven_bits(raw: bytes, declared: str | None) -> tuple[str, str]:
     """ASCII, unless it shifts to other character sets by escape sequences (ISO 2022), as Japanese mail does."""
     if _ISO_2022.search(raw):
-        for codec in (_codec(declared or ""), "iso2022_jp_2", "iso2022_jp_ext", "iso2022_kr"):
+        for codec in (text_codec(declared or ""), "iso2022_jp_2", "iso2022_jp_ext", "iso2022_kr"):
             if codec is not None and codec.startswith("iso2022") and (text := _strict(raw, codec)) is not None:
                 return text, codec
     return raw.decode("ascii"), "ascii"
@@ -158,7 +152,9 @@ def _seven_bits(raw: bytes, declared: str | None) -> tuple[str, str]:
 def _mended_utf8(raw: bytes) -> tuple[str, str] | None:
     """UTF-8 with a few bytes of Windows-1252, as in texts that were pasted together: each is read as what it is."""
     text = raw.decode("utf-8", "surrogateescape")
-    if len(_BEYOND_ASCII.findall(text)) < _UTF8_PER_STRAY * len(_STRAY.findall(text)):
+    good = len(raw.decode("utf-8", "ignore"))
+    ascii_ones = len(raw) - len(raw.translate(None, _ASCII))
+    if good - ascii_ones < _UTF8_PER_STRAY * (len(text) - good):
         return None
     try:
         return _STRAY.sub(lambda match: bytes([ord(match[0]) - 0xDC00]).decode("cp1252"), text), "utf-8+cp1252"
@@ -228,21 +224,24 @@ def _name(match: "CharsetMatch") -> str:
 
 
 def _sample(raw: bytes) -> bytes:
-    """Lines that are not ASCII, which alone tell encodings apart; cut only at a space, a part of no character."""
+    """Lines that are not ASCII, which alone tell encodings apart; cut behind a byte that is a part of no character of
+    several bytes, where there is one."""
     if len(raw) <= _SAMPLE:
         return raw
     taken: list[bytes] = []
-    room = _SAMPLE
-    for line in raw.splitlines(keepends=True):
-        if line.isascii():
-            continue
+    room, position = _SAMPLE, 0
+    while room >= _SAMPLE // 2 and (found := _HIGH.search(raw, position)):
+        newline, carriage_return = (raw.rfind(end, position, found.start()) + 1 for end in (b"\n", b"\r"))
+        start = max(position, newline, carriage_return)
+        rest = _REST_OF_LINE.match(raw, found.start())
+        position = rest.end() if rest else len(raw)
+        line = raw[start:position]
         if len(line) > room:
-            end = line.rfind(b" ", 0, room)
-            line = line[:end] if end > 0 else b"" if taken else line
+            line = raw[max(start, found.start() - _BEFORE) : position]
+            alone = _LAST_ALONE.match(line, 0, room)
+            line = line[: alone.end()] if alone else b"" if taken else line[:room]
         taken.append(line)
         room -= len(line)
-        if room < _SAMPLE // 2:
-            break
     return b"".join(taken)
 
 

@@ -34,7 +34,7 @@ _DOCUMENT_TYPES = ("application/xhtml+xml", "text/html", "text/x-oeb1-document",
 _FONT_OBFUSCATIONS = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
 _MAX_DOCUMENTS = 10_000
 _MAX_DOCUMENT_BYTES = 32 << 20
-_MAX_BYTES = 256 << 20  # of all documents of a book together
+_MAX_BYTES = 128 << 20  # of all documents of a book together
 
 
 @dataclass(frozen=True, slots=True)

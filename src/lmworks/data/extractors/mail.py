@@ -20,7 +20,9 @@ from lmworks.data.extractors.xhtml import xhtml_to_markdown
 EXTRACTOR = "mail"
 EXTRACTOR_VERSION = "1"
 
-_MAX_HEADER = 20_000  # characters; the parser of headers takes quadratic time
+_MAX_HEADER = 20_000  # characters
+_MAX_PART_HEADER = 4_000  # bytes; the parser of parameters takes quadratic time, once for each part
+_MAX_WORK = 50_000_000  # lines times multipart mails within each other, since a line may be the border of any of them
 _MAX_FORWARDED = 10  # mails in mails in mails
 _MAX_PARTS = 2_000
 _MAX_TITLE = 1_000
@@ -29,6 +31,8 @@ _PLAIN = ("text/plain", "text/markdown", "text/x-diff", "text/x-patch")
 _ENCRYPTED = ("multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime", "application/pgp-encrypted")
 # The headers of parts are parsed while the mail is, so their length has to be looked at before.
 _PART_HEADER = re.compile(rb"\n(?i:content-)[A-Za-z-]{1,40}[ \t]*:[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*")
+# A border (RFC 2046, section 5.1.1) as a header declares it, and as it stands between parts.
+_BORDER = re.compile(rb"(?i:boundary)[*\d]{0,9}\s{0,99}=\s{0,99}\"?([^\"\r\n;]{1,200})|^--([^\r\n]{1,200})", re.M)
 _DOMAIN = re.compile(r"@([A-Za-z0-9][A-Za-z0-9.-]{0,252})")
 # What the standard parser raises for headers and bodies that are none.
 _PARSE_ERRORS = (
@@ -37,7 +41,7 @@ _PARSE_ERRORS = (
     AssertionError,
     AttributeError,
     LookupError,
-    RecursionError,
+    RuntimeError,  # RecursionError among them
     TypeError,
     ValueError,
 )
@@ -61,11 +65,14 @@ def extract_mail(raw: bytes) -> Extracted:
     and `encoding_declared` if that of the first text was declared wrongly.
     Raises UnusableError for what is no mail, and for a mail that is encrypted or without text.
     """
-    if any(len(header[0]) > _MAX_HEADER for header in _PART_HEADER.finditer(b"\n" + raw)):
-        raise UnusableError(f"a header of more than {_MAX_HEADER:,} bytes")
+    if any(len(header[0]) > _MAX_PART_HEADER for header in _PART_HEADER.finditer(b"\n" + raw)):
+        raise UnusableError(f"a header of more than {_MAX_PART_HEADER:,} bytes")
+    if (raw.count(b"\n") + raw.count(b"\r")) * _nesting(raw) > _MAX_WORK:
+        raise UnusableError("parts within parts, too deep for so many lines")
     found = _Found()
     try:
-        message = message_from_bytes(raw, policy=policy.default)
+        # Not `policy.default`, which parses the headers of a part with a grammar, anew at each look.
+        message = message_from_bytes(raw, policy=policy.compat32)
         if not any(name.lower() in _HEADERS for name, _ in message.raw_items()):
             raise UnusableError("no mail: none of its headers")
         text = "\n\n".join(_texts(message, found, 0))
@@ -132,12 +139,29 @@ def _date(value: str) -> str:
 # Parts
 
 
+def _nesting(raw: bytes) -> int:
+    """How many borders are open at once at most: one is from where it is declared until one further out is met."""
+    open_borders: list[bytes] = []
+    most = 0
+    for found in _BORDER.finditer(raw):
+        if found[1]:
+            open_borders.append(found[1].strip())
+            most = max(most, len(open_borders))
+            continue
+        for border in (found[2].rstrip(), found[2].rstrip().removesuffix(b"--")):
+            if border in open_borders[-100:]:
+                while open_borders[-1] != border:
+                    open_borders.pop()
+                break
+    return most
+
+
 def _texts(part: Message, found: _Found, forwarded: int) -> Iterator[str]:
     """The texts of a part and of the parts inside, in order."""
     found.parts += 1
     if found.parts > _MAX_PARTS:
         raise UnusableError(f"a mail of more than {_MAX_PARTS:,} parts")
-    kind = part.get_content_type()
+    kind = part.get_content_type().split()[0]  # `text/plain charset=utf-8` happens
     if kind in _ENCRYPTED:
         found.encrypted += 1
     elif part.is_multipart():

@@ -12,7 +12,10 @@ from xml.etree.ElementTree import Element
 from lmworks.data.extract import UnusableError
 
 MAX_PART_BYTES = 64 << 20  # the longest novels are below 20 MiB as XML
+_FREE = 4 << 20  # bytes that a part may unpack to, however small it is packed
+_RATIO = 100  # times its size that a larger one may unpack to; XML comes to 20
 _MAX_PARTS = 50_000
+_MAX_TAGS = 5_000_000  # of a part, for each of which the parser takes 200 bytes and more
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # all that OPC (ISO 29500-2) and EPUB OCF allow
 _ENCRYPTED = 0x1  # bit 0 of the general purpose flags
 _DAMAGE = (
@@ -30,6 +33,8 @@ _DAMAGE = (
 
 def open_package(raw: bytes) -> zipfile.ZipFile:
     """The archive in memory. Raises UnusableError when it is none, or has more parts than a document can have."""
+    if (count := raw.count(b"PK\1\2")) > 2 * _MAX_PARTS:  # before `zipfile` makes an object of a kilobyte for each
+        raise UnusableError(f"more than {_MAX_PARTS:,} parts in the archive ({count:,})")
     try:
         archive = zipfile.ZipFile(io.BytesIO(raw))
     except _DAMAGE as error:
@@ -49,7 +54,7 @@ def part_size(archive: zipfile.ZipFile, name: str) -> int:
 
 
 def read_part(archive: zipfile.ZipFile, name: str, max_bytes: int = MAX_PART_BYTES) -> bytes:
-    """The bytes of a part. Raises UnusableError: absent, encrypted, larger than `max_bytes`, or damaged.
+    """The bytes of a part. Raises UnusableError: absent, encrypted, larger than `max_bytes`, a bomb, or damaged.
 
     The size that the archive states is an upper limit even when it lies, because no more than that is unpacked.
     """
@@ -62,6 +67,9 @@ def read_part(archive: zipfile.ZipFile, name: str, max_bytes: int = MAX_PART_BYT
         raise UnusableError(f"{name} is packed by a method that such a file may not use ({info.compress_type})")
     if info.file_size > max_bytes:
         raise UnusableError(f"{name} unpacks to more than {max_bytes:,} bytes ({info.file_size:,})")
+    packed = min(info.compress_size, archive.start_dir)  # it cannot be more than lies before the directory
+    if info.file_size > max(_FREE, _RATIO * packed):
+        raise UnusableError(f"{name} unpacks to more than {_RATIO} times its size")
     try:
         with archive.open(info) as stream:
             return stream.read(info.file_size)  # read() without a size would inflate up to 2 GiB before it cuts
@@ -78,6 +86,8 @@ def parse_xml(raw: bytes, name: str) -> Element:
     """
     if b"<!ENTITY" in raw.replace(b"\0", b""):
         raise UnusableError(f"{name} declares entities")
+    if (count := raw.count(b"<")) > _MAX_TAGS:
+        raise UnusableError(f"{name} has more than {_MAX_TAGS:,} tags ({count:,})")
     try:
         return ElementTree.fromstring(raw)
     except (ElementTree.ParseError, LookupError, ValueError) as error:  # LookupError: an unknown encoding

@@ -21,6 +21,7 @@ PAGE_BREAK = "\f"
 
 _MAX_PAGES = 20_000
 _MAX_PAGE_CHARACTERS = 500_000  # a page of a newspaper has 30,000
+_MAX_CHARACTERS = 100_000_000  # of all pages: each may show the same ones
 _MAX_TITLE = 500
 # PDFium's marks of a hyphen at the end of a line, which it joins to the next one; of new and of old versions.
 _DIVIDED = re.compile("[\ufffe\x02](?:\r?\n)?")
@@ -34,11 +35,11 @@ def extract_pdf(raw: bytes) -> Extracted:
     `metadata`: `pages`; `date` (CreationDate, ISO 8601, as exact as it is stated); `unreadable_pages`, the number of
     those that PDFium cannot load, which are empty here.
     Raises UnusableError for a file that is damaged or encrypted, without any text, or beyond the limits on pages
-    (20,000) and on characters of a page (500,000).
+    (20,000), on characters of a page (500,000) and on those of all (100 million).
     """
     document = _open(raw)
     try:
-        pages = [_page(document, number) for number in range(len(document))]
+        pages = _pages(document)
         information = _information(document)
     finally:
         document.close()
@@ -71,6 +72,17 @@ def _open(raw: bytes) -> "PdfDocument":
         document.close()
         raise UnusableError(f"more than {_MAX_PAGES:,} pages ({count:,})")
     return document
+
+
+def _pages(document: "PdfDocument") -> list[str | None]:
+    pages: list[str | None] = []
+    left = _MAX_CHARACTERS
+    for number in range(len(document)):
+        pages.append(_page(document, number))
+        left -= len(pages[-1] or "")
+        if left < 0:
+            raise UnusableError(f"more than {_MAX_CHARACTERS:,} characters on the first {number + 1:,} pages")
+    return pages
 
 
 def _page(document: "PdfDocument", number: int) -> str | None:

@@ -31,7 +31,7 @@ _EXTERNAL_LINK = re.compile(
     r"\[(?:mailto:|(?:(?:https?|ftp|irc):)?//)[^\s\[\]<>\"]++(?:[ \t]++([^\[\]\n]*+))?\]",
 )
 _EMPTY_BRACKETS = re.compile(rf"\([ ,;]*+{GONE}[{GONE} ,;]*+(\))?")
-_GONE_BEFORE_STOP = re.compile(rf" ?{GONE}++(?=[ .,;:!?)\]]|$)")
+_GONE_BEFORE_STOP = re.compile(rf"(?: |(?<!{GONE})){GONE}++(?=[ .,;:!?)\]]|$)")  # looked at once for each run
 _APOSTROPHES = re.compile(r"('{2,}+)")
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _KEPT = re.compile(rf"{KEPT}(\d+){KEPT_END}")

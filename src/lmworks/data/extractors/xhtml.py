@@ -26,9 +26,11 @@ _BLOCKS = (
     "summary", "tbody", "tfoot", "thead",
 )  # fmt: skip
 _MARKS = {"b": "**", "strong": "**", "em": "*", "i": "*", "code": "`", "kbd": "`", "samp": "`", "tt": "`"}
-_SPACES = re.compile(r"[ \t\n\r\f]+")  # what HTML collapses; a no-break space stays
+# What HTML collapses, other than one space alone; a no-break space stays.
+_SPACES = re.compile(r"[\t\n\r\f][ \t\n\r\f]*| [ \t\n\r\f]+")
 _DOUBLE_SPACES = re.compile(r" {2,}")
 _LINE_ENDS = re.compile(r" ?\n ?")
+_MAX_TAGS = 2_000_000  # for each of which the parser takes 350 bytes
 _SOFT_HYPHEN = "\u00ad"  # where a word may be divided: no part of the text
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)(?:\]\]>|\Z)", re.S)
 _PROLOGUE = re.compile(r"\A\s*(?:<\?xml[^>]*>\s*)?(?:<!DOCTYPE[^>\[]*(?:\[[^\]]*\][^>]*)?>)?", re.I)
@@ -41,10 +43,13 @@ def xhtml_to_markdown(text: str) -> str:
     """The text of a document of decoded characters; empty when it has none. References to its notes become `[n]`.
 
     Broken markup is read as libxml2's HTML parser mends it; entities that the document declares are not expanded.
-    Raises UnusableError for elements nested so deeply (2048) that the parser gives up in the middle.
+    Raises UnusableError for elements nested so deeply (2048) that the parser gives up in the middle, and for more than
+    2 million tags.
     """
-    from lxml import etree
+    import lxml.etree as etree
 
+    if (count := text.count("<")) > _MAX_TAGS:
+        raise UnusableError(f"HTML with more than {_MAX_TAGS:,} tags ({count:,})")
     text = _CDATA.sub(lambda match: match[1].replace("&", "&amp;").replace("<", "&lt;"), text)
     raw = _PROLOGUE.sub("", text, count=1).encode("utf-8", "replace")
     if not raw.strip():
@@ -63,7 +68,7 @@ def xhtml_to_markdown(text: str) -> str:
 
 def tree_to_markdown(tree: Any) -> str:
     """The text of a tree of lxml, out of which it takes what is shown to no reader."""
-    from lxml import etree
+    import lxml.etree as etree
 
     etree.strip_elements(tree, *_LEFT_OUT, with_tail=False)
     converter = _Converter()

@@ -14,6 +14,7 @@ from lmworks.data.readers.record import Limits
 from lmworks.data.readers.streams import DamagedError, in_memory, read_at_most
 
 _CODINGS = 3  # content codings over each other
+_HEADER = 1 << 20  # bytes of a header; servers send no more than some tens of thousands
 _STATUS = re.compile(rb"HTTP/\d(?:\.\d)?[ \t]+(\d{3})(?!\d)")
 _END_OF_HEADER = re.compile(rb"\r?\n\r?\n")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
@@ -29,9 +30,10 @@ class Response:
 
 
 def parse_response(message: bytes) -> Response:
-    """A status line, a header and a body (RFC 9112, section 2.1). DamagedError where there is no such thing."""
+    """A status line, a header of at most 1 MiB and a body (RFC 9112, section 2.1). DamagedError where there is no such
+    thing."""
     status = _STATUS.match(message)
-    end = _END_OF_HEADER.search(message)
+    end = _END_OF_HEADER.search(message, 0, _HEADER)
     if status is None or end is None:
         raise DamagedError("no HTTP response")
     return Response(int(status[1]), _fields(message[: end.start()]), message[end.end() :])
@@ -61,15 +63,16 @@ def content_type(value: str) -> tuple[str | None, str | None]:
 def _fields(header: bytes) -> dict[str, str]:
     """The fields behind the first line; a line that begins with white space continues the one before."""
     fields: dict[str, str] = {}
+    codings: dict[str, list[str]] = {}
     lines = re.sub(rb"\r?\n[ \t]+", b" ", header).decode("latin-1").split("\n")[1:]
     for line in lines:
         name, colon, value = line.partition(":")
         name, value = name.strip().lower(), value.strip()
-        if colon and name in fields and name.endswith("-encoding"):
-            fields[name] += f", {value}"
+        if colon and name.endswith("-encoding"):
+            codings.setdefault(name, []).append(value)
         elif colon:
             fields.setdefault(name, value)
-    return fields
+    return fields | {name: ", ".join(values) for name, values in codings.items()}
 
 
 def _unchunked(body: bytes) -> bytes:

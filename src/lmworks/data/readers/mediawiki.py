@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
-from lmworks.data.readers.container import contained, printable, reason_of, too_large
+from lmworks.data.readers.container import Names, contained, printable, reason_of, too_large
 from lmworks.data.readers.record import Item, Limits, Record, Refused
 from lmworks.data.readers.streams import PIECE
 
@@ -41,7 +41,7 @@ def read_mediawiki(stream: io.BufferedReader, limits: Limits) -> Iterator[Item]:
             parser.Parse(piece, ended)
         except OSError as error:
             failure = reason_of(error)
-        except expat.ExpatError as error:
+        except (expat.ExpatError, LookupError, ValueError) as error:  # the latter two: an encoding that is not known
             failure = f"XML that is broken or cut off: {error}"
         except _RefusedError as error:
             failure = str(error)
@@ -73,6 +73,7 @@ class _Dump:
         self.found: list[Item] = []
         self.passed: Counter[str] = Counter()
         self._limits = limits
+        self._names = Names()
         self._path: list[str] = []
         self._page = _Page()
         self._revision: dict[str, str] = {}
@@ -142,7 +143,8 @@ class _Dump:
             metadata |= {"page": page.fields.get("id", ""), "revision": revision.get("id", "")}
             content = revision["text"].encode()
             when = revision.get("timestamp") or None
-            self.found.append(Record(printable(title), content, "text/x-wiki", when, metadata, title))
+            name = self._names.unique(printable(title))
+            self.found.append(Record(name, content, "text/x-wiki", when, metadata, title))
 
 
 def _reason_to_refuse(revision: Mapping[str, str], limits: Limits) -> str:

@@ -5,20 +5,35 @@ file declares of itself; what its pages declare of themselves is trusted as far 
 """
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lmworks.data.readers.parquet_footer import RowGroup, row_groups
 from lmworks.data.readers.record import Item, Limits, Refused
 from lmworks.data.readers.rows import SHORT, Columns, no_text_column, row_of
 
 _BATCH_BYTES = 16_000_000  # of texts that are in memory at once, about
 _BATCH_ROWS = 1024
+_FEW = 16  # rows: to write out fewer at once is worse than to keep the texts of a row group in a list
 _FREE = 100_000_000  # bytes that a row group may unpack to, however small it is
 
 
-def parquet_rows(stream: io.BufferedReader, limits: Limits, columns: Columns) -> Iterator[Item]:
-    """Rows called by their numbers, from 1. A damaged row group costs itself; a file without texts is one refusal."""
+def parquet_groups(stream: io.BufferedReader, columns: Columns) -> list[tuple[int, int]] | None:
+    """Of each row group its rows and its packed bytes, as the file declares them; None where it is refused as a
+    whole."""
+    try:
+        opened = _opened(stream, columns)
+    except _failures():
+        return None
+    return None if isinstance(opened, Refused) else [(group.rows, group.packed) for group in opened.groups]
+
+
+def parquet_rows(
+    stream: io.BufferedReader, limits: Limits, columns: Columns, groups: range | None = None
+) -> Iterator[Item]:
+    """Rows called by their numbers, from 1, of all row groups or of some. A damaged row group costs itself; a file
+    without texts is one refusal."""
     try:
         opened = _opened(stream, columns)
     except _failures() as error:
@@ -29,7 +44,8 @@ def parquet_rows(stream: io.BufferedReader, limits: Limits, columns: Columns) ->
         return
     before = 0
     for group in opened.groups:
-        yield from _rows(opened, group, before, limits, columns)
+        if groups is None or group.number in groups:
+            yield from _rows(opened, group, before, limits, columns)
         before += group.rows
 
 
@@ -45,8 +61,13 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    file: Any  # pyarrow.parquet.ParquetFile
+    """One file, twice: what rows say by numbers into a list of texts is written out by `plain`, and left so by
+    `listed`, which keeps all texts of a row group."""
+
+    plain: Any  # pyarrow.parquet.ParquetFile
+    listed: Any
     names: list[str]  # of the columns to read
+    texts: list[str]  # those of them that hold texts
     groups: list[_Group]
 
 
@@ -62,17 +83,12 @@ def _opened(stream: io.BufferedReader, columns: Columns) -> _Opened | Refused:
         return no_text_column(schema.names, columns)
     if not _holds_text(kind := schema.field(columns.text).type):
         return Refused("", f'column "{columns.text}" holds no texts, but values of type {kind}')
-    names = _wanted(schema, file.metadata, columns)
-    # A column whose rows are numbers into a list of texts is left so: written out, they might not fit into memory.
+    declared = row_groups(stream)
+    names = _wanted(schema, declared, columns)
     texts = [name for name in names if _is_text(schema.field(name).type)]
-    file = parquet.ParquetFile(stream, metadata=file.metadata, read_dictionary=texts, **settings)
-    return _Opened(file, names, [_described(file.metadata, number) for number in range(file.num_row_groups)])
-
-
-def _described(metadata: Any, number: int) -> _Group:
-    group = metadata.row_group(number)
-    packed = sum(group.column(index).total_compressed_size for index in range(group.num_columns))
-    return _Group(number, max(0, group.num_rows), group.total_byte_size, packed)
+    listed = parquet.ParquetFile(stream, metadata=file.metadata, read_dictionary=texts, **settings)
+    groups = [_Group(number, group.rows, group.unpacked, group.packed) for number, group in enumerate(declared)]
+    return _Opened(file, listed, names, texts, groups)
 
 
 def _rows(opened: _Opened, group: _Group, before: int, limits: Limits, columns: Columns) -> Iterator[Item]:
@@ -83,7 +99,10 @@ def _rows(opened: _Opened, group: _Group, before: int, limits: Limits, columns: 
         return
     average = max(1, group.size // max(1, group.rows))
     batch_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // average))
-    batches = opened.file.iter_batches(batch_rows, [group.number], opened.names, use_threads=False)
+    written_out = _BATCH_BYTES // max(1, _longest_listed(opened, group))
+    file = opened.plain if written_out >= _FEW else opened.listed
+    batch_rows = min(batch_rows, written_out) if written_out >= _FEW else batch_rows
+    batches = file.iter_batches(batch_rows, [group.number], opened.names, use_threads=False)
     number = before
     while True:
         try:
@@ -99,22 +118,33 @@ def _rows(opened: _Opened, group: _Group, before: int, limits: Limits, columns: 
             yield _row(str(number), arrays, row, limits, columns)
 
 
+def _longest_listed(opened: _Opened, group: _Group) -> int:
+    """Bytes of the longest text that is in a list: all rows may be that one. Writers give up such a list when it does
+    not make texts shorter, and the texts behind it stand for themselves."""
+    import pyarrow.compute
+
+    compute: Any = pyarrow.compute  # which makes its functions when it is imported
+    try:
+        batch = next(opened.listed.iter_batches(1, [group.number], opened.texts, use_threads=False), None)
+    except _failures():  # told when it is read
+        return 0
+    lists = [column.dictionary for column in batch.columns if hasattr(column, "dictionary")] if batch else []
+    return max((compute.max(compute.binary_length(texts)).as_py() or 0 for texts in lists), default=0)
+
+
 def _failures() -> tuple[type[Exception], ...]:
     """What pyarrow raises for a file that is damaged."""
     import pyarrow
 
-    return (pyarrow.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError)
+    return (pyarrow.ArrowException, OSError, ValueError, TypeError, LookupError, OverflowError, MemoryError)
 
 
-def _wanted(schema: Any, metadata: Any, columns: Columns) -> list[str]:
+def _wanted(schema: Any, groups: Sequence[RowGroup], columns: Columns) -> list[str]:
     """The columns of parts, and those of scalars whose values are short on average."""
     sizes: dict[str, int] = {}
-    for group in range(metadata.num_row_groups):
-        described = metadata.row_group(group)
-        for index in range(described.num_columns):
-            column = described.column(index)
-            sizes[column.path_in_schema] = sizes.get(column.path_in_schema, 0) + column.total_uncompressed_size
-    most = 4 * SHORT * max(1, metadata.num_rows)  # bytes; a character has up to four
+    for column in (column for group in groups for column in group.columns):
+        sizes[column.path] = sizes.get(column.path, 0) + column.unpacked
+    most = 4 * SHORT * max(1, sum(group.rows for group in groups))  # bytes; a character has up to four
     parts = columns.parts
     return [
         field.name

@@ -8,6 +8,7 @@ from datetime import date
 from numbers import Number
 from typing import Any
 
+from lmworks.data.extract import well_formed
 from lmworks.data.readers.record import Limits, Refused, Row
 
 SHORT = 200  # characters of a value that goes into the metadata
@@ -70,26 +71,26 @@ def row_of(name: str, values: Mapping[str, Any], columns: Columns, limits: Limit
         return Refused(name, f"larger than {limits.record_bytes:,} characters ({len(text):,})")
     parts = columns.parts
     metadata = {
-        _well_formed(key): _well_formed(short)
+        well_formed(key): well_formed(short)
         for key, value in values.items()
         if key not in parts and (short := _short(value))
     }
     if identity := _short(values.get(columns.id)):
-        metadata["id"] = _well_formed(identity)
+        metadata["id"] = well_formed(identity)
     when = _short(values.get(columns.date))
     if when and not _ISO_DATE.fullmatch(when):
-        metadata[_well_formed(columns.date)] = _well_formed(when)
+        metadata[well_formed(columns.date)] = well_formed(when)
         when = ""
-    clean = _well_formed(text)
+    clean = well_formed(text)
     if clean is not text:
         metadata["lone_surrogates"] = str(len(_SURROGATE.findall(text)))
     return Row(
         name=name,
         text=clean,
-        title=_well_formed(_short(values.get(columns.title)) or ""),
+        title=well_formed(_short(values.get(columns.title)) or ""),
         date=when or None,
-        licence=_well_formed(_short(values.get(columns.licence)) or "") or None,
-        language=_well_formed(_short(values.get(columns.language)) or "") or None,
+        licence=well_formed(_short(values.get(columns.licence)) or "") or None,
+        language=well_formed(_short(values.get(columns.language)) or "") or None,
         metadata=metadata,
     )
 
@@ -98,6 +99,8 @@ def _short(value: Any) -> str:
     """A scalar as text; "" for what is none, is empty, or is too long."""
     if isinstance(value, str):
         return value if len(value) <= SHORT else ""
+    if value is None:  # the most frequent
+        return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, date):  # a datetime is one
@@ -107,17 +110,6 @@ def _short(value: Any) -> str:
     if isinstance(value, int):
         return str(value) if abs(value) < 10**SHORT else ""
     return str(value) if isinstance(value, Number) else ""
-
-
-def _well_formed(text: str) -> str:
-    """Text with halves of surrogate pairs replaced by U+FFFD: no file of UTF-8 holds them. Else the text itself."""
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return _SURROGATE.sub("\ufffd", text)
-    return text
 
 
 def _kind(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lmworks.data.readers.container import contained
 from lmworks.data.readers.parquet import parquet_rows
-from lmworks.data.readers.record import Item, Limits, Refused
+from lmworks.data.readers.record import Item, Limits, Refused, Row
 from lmworks.data.readers.rows import Columns, no_text_column, row_of
 from lmworks.data.readers.streams import PIECE, head_of
 
@@ -24,12 +24,28 @@ def read_jsonl(stream: io.BufferedReader, limits: Limits, columns: Columns | Non
 
     A file that is no such table (one JSON value over many lines, no column of text in the first row) is one refusal.
     """
-    columns = columns or Columns()
-    if head_of(stream).startswith(_UTF_16_MARKS):
+    yield from jsonl_rows(stream, limits, columns or Columns())
+
+
+def jsonl_begins(stream: io.BufferedReader, limits: Limits, columns: Columns) -> int | None:
+    """Behind which byte every line speaks for itself: the end of the first row. None where there is no row, or the
+    file is refused as a whole."""
+    for item in jsonl_rows(stream, limits, columns):
+        if isinstance(item, Row):
+            return stream.tell()
+        if not item.name:
+            return None
+    return None
+
+
+def jsonl_rows(stream: io.BufferedReader, limits: Limits, columns: Columns, before: int = 0) -> Iterator[Row | Refused]:
+    """As `read_jsonl`; `before` is the number of lines before the stream, where it is a part of a file that has a row
+    before it."""
+    if not before and head_of(stream).startswith(_UTF_16_MARKS):
         yield Refused("", _IN_UTF_16)
         return
-    first, broken = True, 0
-    for number, line in _lines(stream, limits.record_bytes):
+    first, broken = not before, 0
+    for number, line in _lines(stream, limits.record_bytes, before):
         name = str(number)
         if line is None:
             yield Refused(name, f"a line of more than {limits.record_bytes:,} bytes")
@@ -114,9 +130,9 @@ def read_parquet(stream: io.BufferedReader, limits: Limits, columns: Columns | N
     yield from parquet_rows(stream, limits, columns or Columns())
 
 
-def _lines(stream: io.BufferedReader, limit: int) -> Iterator[tuple[int, bytes | None]]:
-    """Lines with their numbers from 1; None for one of more than `limit` bytes, which is read over."""
-    number = 0
+def _lines(stream: io.BufferedReader, limit: int, before: int = 0) -> Iterator[tuple[int, bytes | None]]:
+    """Lines with their numbers, from 1 behind `before`; None for one of more than `limit` bytes, which is read over."""
+    number = before
     while line := stream.readline(limit + 1):
         number += 1
         if len(line) > limit and not line.endswith(b"\n"):

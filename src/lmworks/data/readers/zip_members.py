@@ -47,7 +47,8 @@ def zip_members(stream: io.BufferedReader, limits: Limits, meter: Meter) -> Iter
             yield Refused(entry.name, reason)
         elif not entry.is_folder:
             opened = functools.partial(_unpacked, stream, entry, limits, meter)
-            content = io.BufferedReader(_Checked(opened, entry.size, entry.checksum), PIECE)
+            checked: Any = _Checked(opened, entry.size, entry.checksum)  # readers of two raw streams are no one type
+            content = io.BufferedReader(checked, PIECE)
             yield Member(names.unique(entry.name), content, entry.size, archive | entry.metadata)
 
 
@@ -222,7 +223,8 @@ def _unpacked(stream: io.BufferedReader, entry: _Entry, limits: Limits, meter: M
         raise DamagedError("a member of a zip file without a header")
     name_length, extra_length = struct.unpack_from("<2H", header, _LOCAL.size - 4)
     stream.seek(name_length + extra_length, io.SEEK_CUR)
-    packed = io.BufferedReader(Portion(stream, entry.packed), PIECE)
+    portion: Any = Portion(stream, entry.packed)
+    packed = io.BufferedReader(portion, PIECE)
     method = _METHODS[entry.method]
     return packed if method == "stored" else decompressed(packed, method, limits, meter)
 

@@ -7,44 +7,86 @@ Prints the cross-validated score of the tuning half (folds of whole pages), then
 
 import argparse
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contenders.articles import Page, matches, quality, read_pages, shingles
+from contenders.articles import Page, Quality, matches, quality, read_pages, shingles
 from lmworks.data.web.blocks import Block, blocks_of, parse
 from lmworks.data.web.choosing import agreement_of, decide
-from lmworks.data.web.features import NAMES, WITH_AGREEMENT, features
+from lmworks.data.web.features import ASKS, NAMES, WITH_AGREEMENT, Measured, asks, features
 
 FOLDS, REPEATS = 6, 5
 STRENGTH = 10.0  # the inverse of the regularisation's weight
+_SHORT, _FEW, _RUNNING = 10, 8, 5  # words
 
 
-def labelled(page: Page, blocks: Sequence[Block]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Whether most of a block is in the article, and its weight: its share of the page's article.
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A page of the tuning half as blocks with all features, whether each is in the article, and its weight."""
 
-    A block of few words counts as in the article where its words stand there in a row.
+    page: Page
+    blocks: Sequence[Block]
+    measured: Measured
+    agreement: NDArray[np.float64]
+    labels: NDArray[np.float64]
+    weights: NDArray[np.float64]
+
+    def table(self, mode: str) -> NDArray[np.float64]:
+        table = self.measured.table.copy()
+        table[:, ASKS] = [asks(block.text) for block in self.blocks]
+        return table if mode == "fast" else np.column_stack([table, self.agreement])
+
+
+def read_labelled(page: Page) -> Labelled:
+    html = page.raw.decode("utf-8", "replace")
+    blocks = blocks_of(parse(html))
+    labels = labels_of(page, blocks)
+    # A block weighs as much as its share of the page's article: each page counts about the same.
+    weights = np.array([min(len(block.text.split()), 60) + 2 for block in blocks]) / max(1, len(page.body.split()))
+    return Labelled(page, blocks, features(blocks), agreement_of(blocks, html), labels, weights)
+
+
+def labels_of(page: Page, blocks: Sequence[Block]) -> NDArray[np.float64]:
+    """Whether most of the rows of four words of each block are in the article.
+
+    A block of few words is in it where its words stand there in a row, and where it stands among longer ones that are:
+    a menu has many words of the article.
     """
     body = shingles(page.body)
     running = f" {' '.join(page.body.split())} "
-    labels, weights = [], []
+    labels: list[bool] = []
     for block in blocks:
-        own = shingles(block.text)
-        words = len(block.text.split())
-        if words < 5:
-            labels.append(float(block.text in running))
+        own, words = shingles(block.text), len(block.text.split())
+        if words < _RUNNING:
+            labels.append(f" {block.text} " in running or (words >= 3 and block.text in running))
         else:
-            labels.append(float(bool(own) and sum((own & body).values()) >= 0.5 * own.total()))
-        weights.append(min(words, 60) + 2)
-    return np.array(labels), np.array(weights) / max(1, len(page.body.split()))
+            labels.append(bool(own) and sum((own & body).values()) >= 0.5 * own.total())
+    lengths = [len(block.text.split()) for block in blocks]
+    long = [number for number, label in enumerate(labels) if label and lengths[number] >= _SHORT]
+    return np.array([
+        float(label and (not long or lengths[number] >= _FEW or long[0] <= number <= long[-1]))
+        for number, label in enumerate(labels)
+    ])  # fmt: skip
 
 
-def fit(x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64], strength: float) -> NDArray:
+def fit(pages: Sequence[Labelled], mode: str, strength: float) -> NDArray[np.float64]:
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=strength, max_iter=2000, fit_intercept=False)
-    return model.fit(x, y, sample_weight=weights).coef_[0]
+    model = LogisticRegression(C=strength, max_iter=3000, fit_intercept=False)
+    return model.fit(
+        np.concatenate([page.table(mode) for page in pages]),
+        np.concatenate([page.labels for page in pages]),
+        sample_weight=np.concatenate([page.weights for page in pages]),
+    ).coef_[0]
+
+
+def score_of(page: Labelled, mode: str, weights: NDArray[np.float64]) -> tuple[float, float]:
+    texts, tags = [block.text for block in page.blocks], [block.holder.tag for block in page.blocks]
+    choices = decide(texts, tags, page.measured, None if mode == "fast" else page.agreement, weights)
+    return matches(page.page.body, "\n".join(choice.text for choice in choices if choice.kept))
 
 
 def folds(pages: int, seed: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
@@ -54,51 +96,30 @@ def folds(pages: int, seed: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.
         yield np.setdiff1d(order, held), held
 
 
+def cross_validated(pages: Sequence[Labelled], mode: str, strength: float) -> Quality:
+    """The mean over repeats."""
+    found = np.zeros((REPEATS, len(pages), 2))
+    for repeat in range(REPEATS):
+        for rest, held in folds(len(pages), repeat):
+            weights = fit([pages[number] for number in rest], mode, strength)
+            for number in held:
+                found[repeat, number] = score_of(pages[number], mode, weights)
+    each = [quality(one) for one in found]
+    precision, recall, f1 = np.mean([(one.precision, one.recall, one.f1) for one in each], axis=0)
+    return Quality(float(precision), float(recall), float(f1))
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--data", type=Path, default=Path("../shared/data"))
     options = arguments.parse_args()
-    pages = [page for page in read_pages(options.data / "article-extraction") if page.for_tuning]
-    htmls = [page.raw.decode("utf-8", "replace") for page in pages]
-    blocks = [blocks_of(parse(html)) for html in htmls]
-    tables = {"fast": [features(each) for each in blocks]}
-    tables["default"] = [
-        np.column_stack([table, agreement_of(each, html)])
-        for table, each, html in zip(tables["fast"], blocks, htmls, strict=True)
-    ]
-    labels = [labelled(page, each) for page, each in zip(pages, blocks, strict=True)]
-    for mode, x in tables.items():
-        for strength in (3.0, 10.0, 30.0):
-            found = np.zeros((REPEATS, len(pages), 2))
-            for repeat in range(REPEATS):
-                for rest, held in folds(len(pages), repeat):
-                    weights = fit(*gathered(x, labels, rest), strength)
-                    for number in held:
-                        found[repeat, number] = score_of(pages[number], blocks[number], x[number], weights)
-            each = [quality(one) for one in found]
-            means = [
-                float(np.mean(values)) for values in zip(*((q.precision, q.recall, q.f1) for q in each), strict=True)
-            ]
-            print(f"{mode}, strength {strength:g}: P {means[0]:.4f} R {means[1]:.4f} F1 {means[2]:.4f}")
-        weights = fit(*gathered(x, labels, np.arange(len(pages))), STRENGTH)
-        for name, weight in zip(NAMES if mode == "fast" else WITH_AGREEMENT, weights, strict=True):
+    pages = [read_labelled(page) for page in read_pages(options.data / "article-extraction") if page.for_tuning]
+    for mode, names in (("fast", NAMES), ("default", WITH_AGREEMENT)):
+        for strength in (STRENGTH / 3, STRENGTH, STRENGTH * 3):
+            found = cross_validated(pages, mode, strength)
+            print(f"{mode}, strength {strength:.0f}: P {found.precision:.4f} R {found.recall:.4f} F1 {found.f1:.4f}")
+        for name, weight in zip(names, fit(pages, mode, STRENGTH), strict=True):
             print(f'        "{name}": {weight:.2f},')
-
-
-def gathered(x, labels, chosen):
-    return (
-        np.concatenate([x[number] for number in chosen]),
-        np.concatenate([labels[number][0] for number in chosen]),
-        np.concatenate([labels[number][1] for number in chosen]),
-    )
-
-
-def score_of(
-    page: Page, blocks: Sequence[Block], table: NDArray[np.float64], weights: NDArray[np.float64]
-) -> tuple[float, float]:
-    names = NAMES if len(weights) == len(NAMES) else WITH_AGREEMENT
-    choices = decide(blocks, table, weights, names)
-    return matches(page.body, "\n".join(choice.text for choice in choices if choice.kept))
 
 
 if __name__ == "__main__":

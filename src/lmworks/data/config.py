@@ -12,6 +12,7 @@ from lmworks.data.guarding import GuardConfig
 from lmworks.data.readers.rows import Columns
 
 SourceCode = Literal["docstrings", "whole"]
+Web = Literal["main", "fast", "whole"]
 PYTHON_DOCS = "python-docs"  # the one source that is a name: the documentation that this Python carries
 
 
@@ -27,6 +28,8 @@ class ReadConfig:
     max_bytes    A file, or a record of one that holds many, of more bytes is left out.
     source_code  What becomes of source code: `docstrings`, to answer questions from, keeps those of Python files and
                  leaves other languages out; `whole`, to train on, keeps every file as it is.
+    web          What becomes of web pages: `main`, their main text, as trafilatura and a model of our own see it;
+                 `fast`, as the model alone sees it, in less than a tenth of the time; `whole`, all of their text.
     kind         What sort of source it is, which decides about repairs: `web`, `book`, `code`, `mail`, `chat`, `text`;
                  `auto` goes by the format of each file, where a table or plain text is `text`.
     licence      SPDX expression for documents that state none themselves.
@@ -39,6 +42,7 @@ class ReadConfig:
     exclude: tuple[str, ...] = ("node_modules", "__pycache__", "site-packages")
     max_bytes: int = 20_000_000
     source_code: SourceCode = "docstrings"
+    web: Web = "main"
     kind: Literal["auto", "web", "book", "code", "mail", "chat", "text"] = "auto"
     licence: str = ""
     columns: Columns = field(default_factory=Columns)
@@ -72,7 +76,8 @@ class TokenizeConfig:
                    says; `begin` and `end` are those of the template.
     family         The chat template of this family (chatml, llama3, …) for the conversations; "" for the model's own.
     held_out       The share of the texts that is kept from training, chosen by their hashes: equal texts are on one
-                   side, and a text stays on its side when others are added.
+                   side, and a text stays on its side when others are added. A copy that data.balance made goes by the
+                   text that it was made from, and is trained on or left out: what is held out has each text once.
     part           Which side these shards hold: `training`, or what is `held_out` from it.
     shard_tokens   Most tokens in a file, unless one document has more.
     """

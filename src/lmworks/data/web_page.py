@@ -1,28 +1,48 @@
-"""HTML pages: the main text as Markdown, without navigation and advertising."""
+"""HTML pages: the main text as Markdown, or all text, and what the page states about itself."""
 
-import re
-
-from lmworks.data.extract import Extracted, UnusableError, decode, normalise_newlines
+from lmworks.data.extract import Extracted, UnusableError
+from lmworks.data.extractors.encoding import decode_html
+from lmworks.data.extractors.xhtml import xhtml_to_markdown
+from lmworks.data.web.choosing import Mode
+from lmworks.data.web.metadata import page_metadata
 from lmworks.data.web.page import extract_main
 
-# The HTML standard looks for a declared encoding in the first 1024 bytes (section 13.2.3.2, prescan).
-_DECLARED_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_\-]+)", re.I)
+EXTRACTOR_VERSION = "2"
 
 
-EXTRACTOR_VERSION = "1"
+def extract_html(raw: bytes, charset: str | None = None) -> Extracted:
+    """The main text: without navigation, advertising, comments and what else stands around it.
 
-
-def extract_html(raw: bytes) -> Extracted:
-    """Headings, lists, tables, code and emphasis are kept as Markdown; nothing is fetched.
-
-    Raises UnusableError for a page without main text, or one that can be parsed in part only.
+    Headings, lists, tables, code and emphasis are kept as Markdown; nothing is fetched. `charset` is what came with the
+    page, in the header of HTTP. `metadata`: `encoding`; `date`, `language`, `licence` (SPDX) or `licence_address` where
+    the page states them. Raises UnusableError for a page without main text, or one that can be parsed in part only.
     """
-    declared = _DECLARED_CHARSET.search(raw[:1024])
-    html, encoding = decode(raw, declared[1].decode("ascii") if declared else None)
+    return _extract(raw, charset, "default")
+
+
+def extract_html_fast(raw: bytes, charset: str | None = None) -> Extracted:
+    """The same, without asking trafilatura, in a tenth of the time or less."""
+    return _extract(raw, charset, "fast")
+
+
+def extract_html_whole(raw: bytes, charset: str | None = None) -> Extracted:
+    """All text of the page that is not hidden, in its order."""
+    return _extract(raw, charset, None)
+
+
+def _extract(raw: bytes, charset: str | None, mode: Mode | None) -> Extracted:
+    decoded = decode_html(raw, charset)
+    html = decoded.text
     if not html.strip():
         raise UnusableError("empty")
-    page = extract_main(html, headline=True)
-    if not page.markdown.strip():
-        raise UnusableError("a page without main text")
-    text = normalise_newlines(page.markdown)
-    return Extracted(text, "web-page", EXTRACTOR_VERSION, page.title, {"encoding": encoding})
+    stated = page_metadata(html)
+    title = stated.pop("title", "")
+    if mode is None:
+        markdown, reason = xhtml_to_markdown(html), "a page without text"
+    else:
+        page = extract_main(html, mode, headline=True)
+        markdown, reason = page.markdown, "a page without main text"
+    if not markdown.strip():
+        raise UnusableError(reason)
+    told = {} if mode == "default" else {"web": mode or "whole"}
+    return Extracted(markdown, "web-page", EXTRACTOR_VERSION, title, {**decoded.metadata, **stated, **told})

@@ -97,7 +97,7 @@ def test_a_page_without_prose_gives_what_it_has(mode) -> None:
 HOSTILE = {
     "nested": "<div>" * 100_000 + "text",
     "nested and closed": "<div>" * 100_000 + "text" + "</div>" * 100_000,
-    "flat": "<p>a</p>" * 50_000,
+    "flat": "<p>a</p>" * 10_000,
     "unclosed": "<p><a href=x><b>" * 20_000,
     "one line": "<p>" + "word " * 600_000,
     "one word": "<p>" + "a" * 3_000_000,
@@ -106,6 +106,11 @@ HOSTILE = {
     "scripts without end": "<script>" * 100_000,
     "comments without end": "<p>a<!-- " * 100_000,
     "attributes": "<p class='" + "nav " * 300_000 + "'>text",
+    "many attributes": "<p " + "a=b " * 300_000 + ">text",
+    "quotations without end": "<p a='" * 100_000,
+    "items in items": "<ul><li>x" * 2_000,
+    "cells in cells": "<table><td>x" * 2_000,
+    "end tags that end nothing": "<div>" * 300 + "<table><td>" + "<section>" * 600 + "</div>" * 100_000,
     "a wide table": "<table><tr>" + "<td colspan=1000 rowspan=1000>x" * 5_000,
 }
 
@@ -151,3 +156,30 @@ def test_any_bytes_are_a_text_or_a_reason(raw: bytes) -> None:
         assert extract_html(raw).text.strip()
     except UnusableError as error:
         assert str(error)
+
+
+def test_a_discussion_that_is_longer_than_what_is_discussed_is_not_taken_for_it() -> None:
+    """Nothing on the page names it; trafilatura knows better, and is asked."""
+    line = (
+        "the harbour was closed for three weeks and the ships lay at anchor outside of the breakwater waiting for word"
+    )
+    remark = f"<div><p>{PROSE[2]} {PROSE[3]}</p></div>"
+    html = f"<body><main><div>{f'<p>{line}</p>' * 5}</div></main><div class='talk'>{remark * 14}</div></body>"
+    assert lines(extract_main(html).markdown) == [line] * 5
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_element_that_holds_the_prose_is_no_boilerplate_whatever_it_is_called(mode) -> None:
+    for around in ("<div class='content-with-sidebar related share'>{}</div>", "<form id='aspnetForm'>{}</form>"):
+        page = PAGE.format(PARAGRAPHS).replace('<div id="content">', "<div>")
+        body = page.split("</header>")[1].split("<footer>")[0]
+        assert lines(extract_main(page.replace(body, around.format(body)), mode).markdown) == PROSE
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_captions_are_left_out(mode) -> None:
+    figure = f"<figure><img src=x><figcaption>{PROSE[0]}</figcaption></figure>"
+    middle = "".join(f"<p>{text}</p>" for text in PROSE[1:3]) + figure + f"<p>{PROSE[3]}</p>"
+    page = extract_main(PAGE.format(middle), mode)
+    assert lines(page.markdown) == PROSE[1:]
+    assert next(choice for choice in page.choices if choice.text == PROSE[0]).reason.startswith("caption")

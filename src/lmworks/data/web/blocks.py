@@ -11,7 +11,7 @@ LEFT_OUT = (  # shown by no reader, controls of the page, or no text
     "audio", "button", "canvas", "iframe", "map", "noscript", "object", "rp", "rt", "script", "select", "style", "svg",
     "template", "textarea", "title", "video",
 )  # fmt: skip
-_BLOCKS = frozenset((
+BLOCKS = frozenset((
     "address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details", "dir", "div", "dl", "dt",
     "fieldset", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hgroup", "hr",
     "legend", "li", "main", "menu", "nav", "ol", "p", "pre", "section", "summary", "table", "tbody", "td", "tfoot",
@@ -20,6 +20,9 @@ _BLOCKS = frozenset((
 _HIDDEN = re.compile(r"display\s*:\s*none", re.I)
 _NAMING = frozenset(("class", "id", "role", "itemprop"))
 _PROLOGUE = re.compile(r"\A\s*(?:<\?xml[^>]*>\s*)?", re.I)
+LONG = 80  # characters from which on a run of text is prose
+# A page whose visible prose is this short at most, and whose hidden prose is 2.5 times as long, shows it by a script.
+_NEARLY_EMPTY = 500
 
 
 @dataclass(slots=True)
@@ -42,19 +45,19 @@ class Block:
     linked: int  # characters inside of links
     pieces: list[tuple[Any, bool]]
 
-    @property
-    def link_density(self) -> float:
-        return min(1.0, self.linked / len(self.text))
-
 
 def parse(html: str) -> Any:
     """The tree of a page; None for one without any element.
 
     Raises UnusableError for what no parser can read, or only in part: elements nested too deeply.
     """
-    from lxml import etree
+    return parse_bytes(_PROLOGUE.sub("", html, count=1).encode("utf-8", "replace"))
 
-    raw = _PROLOGUE.sub("", html, count=1).encode("utf-8", "replace")
+
+def parse_bytes(raw: bytes) -> Any:
+    """The same for UTF-8 that does not begin with an XML declaration."""
+    import lxml.etree as etree
+
     if not raw.strip():
         return None
     parser = etree.HTMLParser(
@@ -70,14 +73,33 @@ def parse(html: str) -> Any:
 
 
 def blocks_of(tree: Any) -> list[Block]:
-    """All blocks of a page with text in them. Takes scripts, styles and controls out of the tree."""
-    from lxml import etree
+    """All blocks of a page with text in them. Takes scripts, styles and controls out of the tree.
+
+    What is hidden is left out, unless it is what the page is about: then a script shows it.
+    """
+    import lxml.etree as etree
 
     etree.strip_elements(tree, *LEFT_OUT, with_tail=False)
     body = tree.find("body")
     root = tree if body is None else body
     root.attrib.pop("style", None)  # pages hide their body until a script shows it
+    root.attrib.pop("hidden", None)
+    found, hidden = _walk(root)
+    concealed = sum(_prose_in(element) for element in hidden)
+    if concealed and concealed > 2.5 * (shown := _prose_in(root) - concealed) and shown <= _NEARLY_EMPTY:
+        for element in (each for top in hidden for each in top.iter()):
+            element.attrib.pop("style", None)
+            element.attrib.pop("hidden", None)
+        found, _ = _walk(root)
+    return found
+
+
+def _walk(root: Any) -> tuple[list[Block], list[Any]]:
+    """The blocks, and the elements that are hidden."""
+    import lxml.etree as etree
+
     found: list[Block] = []
+    hidden: list[Any] = []
     holder = Holder(root, None, "body", "", 0)
     texts: list[str] = []
     pieces: list[tuple[Any, bool]] = []
@@ -97,35 +119,29 @@ def blocks_of(tree: Any) -> list[Block]:
     for event, element in walk:
         tag = element.tag
         if event == "start":
-            if tag in _BLOCKS:
-                if texts:
-                    flush()
-                attributes = element.items()
-                if attributes and element is not root and _is_hidden(attributes):
-                    walk.skip_subtree()
-                    holder = Holder(element, holder, tag, "", holder.depth + 1)
-                    continue
+            attributes = element.items()
+            concealed = bool(attributes) and element is not root and _is_hidden(attributes)
+            if tag in BLOCKS:
+                flush()
                 holder = Holder(element, holder, tag, _names(attributes) if attributes else "", holder.depth + 1)
-            else:
-                if tag == "a":
-                    in_link += 1
-                style = element.get("style")
-                if style and _HIDDEN.search(style):
-                    walk.skip_subtree()
-                    continue
+            elif tag == "a":
+                in_link += element.get("href") is not None
+            if concealed:
+                hidden.append(element)
+                walk.skip_subtree()
+                continue
             text = element.text
             if text:
                 texts.append(text)
                 pieces.append((element, False))
                 if in_link:
-                    linked += len(text.strip())
+                    linked += _length(text)
         else:
-            if tag in _BLOCKS:
-                if texts:
-                    flush()
+            if tag in BLOCKS:
+                flush()
                 holder = holder.parent or holder
             elif tag == "a":
-                in_link -= 1
+                in_link -= element.get("href") is not None
             elif tag == "br":
                 texts.append(" ")
             tail = element.tail
@@ -133,13 +149,22 @@ def blocks_of(tree: Any) -> list[Block]:
                 texts.append(tail)
                 pieces.append((element, True))
                 if in_link:
-                    linked += len(tail.strip())
+                    linked += _length(tail)
     flush()
-    return found
+    return found, hidden
 
 
 def _is_hidden(attributes: Sequence[tuple[str, str]]) -> bool:
-    return any(name == "style" and _HIDDEN.search(value) for name, value in attributes)
+    return any(name == "hidden" or (name == "style" and _HIDDEN.search(value)) for name, value in attributes)
+
+
+def _prose_in(element: Any) -> int:
+    return sum(length for text in element.itertext() if (length := _length(text)) >= LONG)
+
+
+def _length(text: str) -> int:
+    """In characters, with white space as one."""
+    return len(" ".join(text.split()))
 
 
 def _names(attributes: Sequence[tuple[str, str]]) -> str:

@@ -1,4 +1,4 @@
-"""Which blocks of a page are main text: logistic regression on a few features, and one rule for what is between.
+"""Which blocks of a page are main text: logistic regression on a few features, and rules with a reason each.
 
 The weights were fitted to half of the pages of scrapinghub/article-extraction-benchmark, by
 `benchmarks/contenders/web_training.py`; the other half, and all other pages, only measure them.
@@ -7,73 +7,62 @@ The weights were fitted to half of the pages of scrapinghub/article-extraction-b
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.data.web.blocks import Block
-from lmworks.data.web.features import NAMES, WITH_AGREEMENT, asks, features
+from lmworks.data.web.features import AGREEING, ASKS, NAMES, WITH_AGREEMENT, Measured, asks, features
 
 Mode = Literal["default", "fast"]
 THRESHOLD = 0.5  # of the probability
 WEIGHTS: Mapping[Mode, Mapping[str, float]] = {
     "default": {
-        "bias": -1.00,
-        "length": -0.61,
-        "links": -1.17,
-        "sentence": 1.07,
-        "commas": 1.00,
-        "paragraph": 0.63,
-        "heading": -0.91,
-        "item": 0.48,
-        "preformatted or quoted": 0.92,
-        "caption": -0.01,
-        "named as boilerplate": -0.47,
-        "named as body": 1.01,
-        "boilerplate element": -0.39,
-        "in article": 0.11,
-        "prose beside": 1.06,
-        "in container": 0.31,
-        "outside of its prose": -1.46,
-        "prose before": 0.49,
-        "prose after": 0.67,
-        "repeated": 0.07,
-        "all link": -1.82,
-        "asks the reader": -2.03,
-        "named close by": -0.74,
-        "agreement": 2.59,
+        "bias": -1.11,
+        "length": -0.22,
+        "links": -2.07,
+        "sentence": 1.03,
+        "commas": 0.65,
+        "heading": -0.66,
+        "item": 0.22,
+        "preformatted or quoted": 0.91,
+        "in container": 1.00,
+        "outside of its prose": -2.44,
+        "prose beside": 0.81,
+        "prose before": 0.20,
+        "prose after": 0.52,
+        "all link": -1.75,
+        "named close by": -1.10,
+        "asks the reader": -1.79,
+        "agreement": 1.12,
+        "agreement beside": 1.45,
     },
     "fast": {
-        "bias": -1.39,
-        "length": -0.36,
-        "links": -0.97,
-        "sentence": 1.18,
-        "commas": 0.88,
-        "paragraph": 1.04,
-        "heading": -0.22,
-        "item": 0.68,
-        "preformatted or quoted": 0.85,
-        "caption": -0.21,
-        "named as boilerplate": -0.60,
-        "named as body": 1.22,
-        "boilerplate element": -0.55,
-        "in article": 0.44,
-        "prose beside": 1.58,
-        "in container": 0.27,
-        "outside of its prose": -1.82,
-        "prose before": 0.91,
-        "prose after": 1.03,
-        "repeated": -0.12,
-        "all link": -1.85,
-        "asks the reader": -2.20,
-        "named close by": -0.79,
+        "bias": -1.14,
+        "length": -0.05,
+        "links": -2.03,
+        "sentence": 1.15,
+        "commas": 0.57,
+        "heading": -0.14,
+        "item": 0.22,
+        "preformatted or quoted": 0.82,
+        "in container": 1.80,
+        "outside of its prose": -2.51,
+        "prose beside": 1.55,
+        "prose before": 0.38,
+        "prose after": 0.52,
+        "all link": -1.72,
+        "named close by": -1.37,
+        "asks the reader": -1.97,
     },
 }
 _WORD = re.compile(r"\w+")
 _ROW = 4  # words
 _MAX_DEPTH = 200  # of elements, up to which trafilatura is asked: it calls itself for each level
 _PARTS = frozenset(("h2", "h3", "h4", "h5", "h6", "li", "pre", "td", "th", "dt", "dd", "caption"))
+_LINKS, _WITHIN = NAMES.index("links"), NAMES.index("in container")
+_HALF = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,90 +75,137 @@ class Choice:
     reason: str
 
 
-def choose(blocks: Sequence[Block], agreement: NDArray[np.float64] | None) -> list[Choice]:
-    """One choice for each block. Without `agreement` (the fast mode) the model for it decides."""
-    if not blocks:
-        return []
-    if agreement is None:
-        weights = np.array([WEIGHTS["fast"][name] for name in NAMES])
-        table = features(blocks, with_asks=False)
-        for number in np.flatnonzero(table @ weights > 0).tolist():  # it only takes away: others are left out anyway
-            table[number, _ASKS] = asks(blocks[number].text)
-        return decide(blocks, table, weights)
-    weights = np.array([WEIGHTS["default"][name] for name in WITH_AGREEMENT])
-    return decide(blocks, np.column_stack([features(blocks), agreement]), weights, WITH_AGREEMENT)
+@dataclass(frozen=True, slots=True)
+class Choices(Sequence[Choice]):
+    """One for each block of a page, in their order; few of the many are ever looked at one by one."""
+
+    texts: Sequence[str]
+    scores: Sequence[float]
+    kept: Sequence[bool]
+    reasons: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    @overload
+    def __getitem__(self, number: int) -> Choice: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Choice]: ...
+    def __getitem__(self, number: int | slice) -> Choice | Sequence[Choice]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(*number.indices(len(self)))]
+        return Choice(self.texts[number], self.scores[number], self.kept[number], self.reasons[number])
+
+
+def choose(blocks: Sequence[Block], html: str, mode: Mode) -> Choices:
+    """One choice for each block of the page.
+
+    Where the default mode keeps less than half of what trafilatura keeps, it has taken something else for the main
+    text, such as a long discussion: then the prose that trafilatura keeps says where the main text is.
+    """
+    measured = features(blocks)
+    texts, tags = [block.text for block in blocks], [block.holder.tag for block in blocks]
+    if mode == "fast" or not blocks:
+        return decide(texts, tags, measured)
+    agreement = agreement_of(blocks, html if measured.depth <= _MAX_DEPTH else "")
+    choices = decide(texts, tags, measured, agreement)
+    agreed = agreement[:, 0] * [max(0, len(block.text) - block.linked) for block in blocks]
+    if agreed[np.array(choices.kept)].sum() < _HALF * agreed.sum():
+        choices = decide(texts, tags, features(blocks, agreement[:, 0] > _HALF), agreement)
+    return choices
 
 
 def decide(
-    blocks: Sequence[Block], table: NDArray[np.float64], weights: NDArray[np.float64], names: Sequence[str] = NAMES
-) -> list[Choice]:
-    """The choices for given features and weights."""
+    texts: Sequence[str],
+    tags: Sequence[str],
+    measured: Measured,
+    agreement: NDArray[np.float64] | None = None,
+    weights: NDArray[np.float64] | None = None,
+) -> Choices:
+    """The choices for the texts of blocks, the elements that hold them, and what was measured of them.
+
+    `agreement` has a column for each of `AGREEING`; without it, the model of the fast mode decides. `weights` are other
+    ones than those of the mode.
+    """
+    if not texts:
+        return Choices((), (), (), ())
+    mode: Mode = "fast" if agreement is None else "default"
+    names = NAMES if agreement is None else WITH_AGREEMENT
+    if weights is None:
+        weights = np.array([WEIGHTS[mode][name] for name in names])
+    table = measured.table if agreement is None else np.column_stack([measured.table, agreement])
     parts = table * weights
-    scores = (1 / (1 + np.exp(-parts.sum(axis=1)))).tolist()
-    kept = [score >= THRESHOLD for score in scores]
-    highest, lowest = parts[:, 1:].argmax(axis=1).tolist(), parts[:, 1:].argmin(axis=1).tolist()
-    reasons = [names[1 + int(up if keep else down)] for keep, up, down in zip(kept, highest, lowest, strict=True)]
-    if not any(kept):
-        for number, row in enumerate(table):
-            if not (row[_BOILERPLATE_NAME] or row[_BOILERPLATE_TAG] or row[_LINKS] > 0.5):
-                kept[number], reasons[number] = True, "a page without prose"
-    for number in between(blocks, table, kept):
+    sums = parts.sum(axis=1)
+    for number in np.flatnonzero((sums > 0) & (sums < -weights[ASKS])).tolist():  # where it decides
+        parts[number, ASKS] = weights[ASKS] * asks(texts[number])
+    scores = 1 / (1 + np.exp(-parts.sum(axis=1)))
+    kept = scores >= THRESHOLD
+    highest, lowest = parts[:, 1:].argmax(axis=1), parts[:, 1:].argmin(axis=1)
+    reasons = [names[1 + number] for number in np.where(kept, highest, lowest).tolist()]
+    for number in np.flatnonzero(kept & measured.captions).tolist():
+        kept[number], reasons[number] = False, "caption of an image that is not in the text"
+    if not kept.any():
+        for number in _without_prose(measured, agreement).tolist():
+            kept[number], reasons[number] = True, "a page without prose"
+    for number in _between(tags, measured, kept):
         kept[number], reasons[number] = True, "between main text"
-    return [
-        Choice(block.text, score, keep, reason)
-        for block, score, keep, reason in zip(blocks, scores, kept, reasons, strict=True)
-    ]
+    return Choices(texts, scores.tolist(), kept.tolist(), reasons)
 
 
-_ASKS = NAMES.index("asks the reader")
-_LINKS, _CLOSE = NAMES.index("links"), NAMES.index("named close by")
-_BOILERPLATE_NAME, _BOILERPLATE_TAG = NAMES.index("named as boilerplate"), NAMES.index("boilerplate element")
-_WITHIN = NAMES.index("in container")
+def _without_prose(measured: Measured, agreement: NDArray[np.float64] | None) -> NDArray[np.intp]:
+    """What trafilatura keeps of a page on which the model finds nothing; else all that is not links or boilerplate."""
+    if agreement is not None and (agreement[:, 0] > _HALF).any():
+        return np.flatnonzero(agreement[:, 0] > _HALF)
+    return np.flatnonzero(~measured.boilerplate & (measured.table[:, _LINKS] <= _HALF))
 
 
-def between(blocks: Sequence[Block], table: NDArray[np.float64], kept: Sequence[bool]) -> list[int]:
+def _between(tags: Sequence[str], measured: Measured, kept: NDArray[np.bool_]) -> list[int]:
     """Headings, items, cells and code between kept blocks: a text goes on through what is no prose.
 
     They must stand in the element that holds the prose, outside of what is named as boilerplate, and not be links.
     """
-    places = [number for number, keep in enumerate(kept) if keep]
-    if not places:
+    places = np.flatnonzero(kept)
+    if not len(places):
         return []
-    return [
-        number
-        for number in range(places[0], places[-1])
-        if not kept[number]
-        and blocks[number].holder.tag in _PARTS
-        and table[number, _WITHIN]
-        and table[number, _LINKS] < 0.5
-        and not table[number, _CLOSE]
-        and not table[number, _BOILERPLATE_TAG]
-    ]
+    table = measured.table
+    open_to = ~kept & ~measured.boilerplate & ~measured.captions & (table[:, _WITHIN] > 0) & (table[:, _LINKS] < _HALF)
+    first, last = int(places[0]), int(places[-1])
+    return [number for number in np.flatnonzero(open_to).tolist() if first < number < last and tags[number] in _PARTS]
 
 
-def with_headline(blocks: Sequence[Block], choices: Sequence[Choice]) -> list[Choice]:
+def with_headline(tags: Sequence[str], choices: Choices) -> Choices:
     """The choices, with the last `h1` before the first kept block kept as well."""
-    first = next((number for number, choice in enumerate(choices) if choice.kept), 0)
-    changed = list(choices)
+    first = choices.kept.index(True) if True in choices.kept else 0
     for number in range(first - 1, -1, -1):
-        if blocks[number].holder.tag == "h1":
-            changed[number] = replace(choices[number], kept=True, reason="headline of the main text")
-            break
-    return changed
+        if tags[number] == "h1":
+            kept, reasons = list(choices.kept), list(choices.reasons)
+            kept[number], reasons[number] = True, "headline of the main text"
+            return replace(choices, kept=kept, reasons=reasons)
+    return choices
 
 
 def agreement_of(blocks: Sequence[Block], html: str) -> NDArray[np.float64]:
-    """The share of each block's rows of four words that trafilatura keeps, which looks at the page by other rules."""
+    """The share of each block's rows of four words that trafilatura keeps, which looks at the page by other rules.
+
+    And that share for all that stands beside the block, by its prose: a paragraph that trafilatura has missed stands
+    among others that it has kept.
+    """
     import trafilatura
 
-    found = np.zeros(len(blocks))
-    if any(block.holder.depth > _MAX_DEPTH for block in blocks):
+    found = np.zeros((len(blocks), len(AGREEING)))
+    kept = _rows(trafilatura.extract(html, fast=True, include_comments=False) or "") if html else None
+    if not kept:
         return found
-    kept = _rows(trafilatura.extract(html, fast=True, include_comments=False) or "")
-    if kept:
-        for number, block in enumerate(blocks):
-            own = _rows(block.text)
-            found[number] = len(own & kept) / len(own) if own else 0.0
+    agreeing: dict[int, float] = {}
+    prose: dict[int, int] = {}
+    beside = [id(block.holder.parent or block.holder) for block in blocks]
+    for number, (block, place) in enumerate(zip(blocks, beside, strict=True)):
+        own = _rows(block.text)
+        found[number, 0] = share = len(own & kept) / len(own) if own else 0.0
+        weight = max(1, len(block.text) - block.linked)
+        agreeing[place] = agreeing.get(place, 0.0) + share * weight
+        prose[place] = prose.get(place, 0) + weight
+    found[:, 1] = [agreeing[place] / prose[place] for place in beside]
     return found
 
 

@@ -16,21 +16,17 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
 from lmworks.artefact import hash_json
-from lmworks.data.annotate.classifier import (
-    Classified,
-    Classifier,
-    Example,
-    features,
-    load_classifier,
-    read_examples,
-    train_classifier,
-)
+from lmworks.data.annotate.classifier import Classified, Classifier, features, load_classifier
 from lmworks.data.annotate.classifier_evaluation import evaluate
+from lmworks.data.annotate.classifier_examples import Example, read_examples
+from lmworks.data.annotate.classifier_training import train_classifier
+from lmworks.data.annotate.config import ClassifierConfig
 from lmworks.data.annotate.features import hashed_ngrams, token_hashes
 from lmworks.data.annotate.words import tokens
 from lmworks.data.annotation import Text
 
 BITS = 12
+CONFIG = ClassifierConfig(bits=BITS)
 
 
 def make_examples(n: int = 900, seed: int = 0) -> list[Example]:
@@ -47,7 +43,7 @@ def make_examples(n: int = 900, seed: int = 0) -> list[Example]:
 
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
-    return train_classifier(make_examples(), "wanted", bits=BITS)
+    return train_classifier(make_examples(), "wanted", CONFIG)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -153,27 +149,47 @@ def test_a_text_has_its_own_probability_whatever_comes_with_it(classifier: Class
 
 
 def test_the_same_examples_give_the_same_classifier(classifier: Classifier, tmp_path: Path) -> None:
-    again = train_classifier(make_examples(), "wanted", bits=BITS)
+    again = train_classifier(make_examples(), "wanted", CONFIG)
     assert again.weights.tolist() == classifier.weights.tolist() and again.bias == classifier.bias
-    for name, each in (("one", classifier), ("two", again)):
-        each.save(tmp_path / name)
-    for file in ("classifier.npz", "classifier.json"):
-        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    classifier.save(tmp_path / "one.npz")
+    again.save(tmp_path / "two.npz")
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
 
 
 def test_what_is_saved_is_loaded(classifier: Classifier, tmp_path: Path) -> None:
-    classifier.save(tmp_path)
-    loaded = load_classifier(tmp_path)
+    path = tmp_path / "new" / "wanted.npz"
+    classifier.save(path)
+    loaded = load_classifier(path)
     assert loaded.weights.tolist() == classifier.weights.tolist()
     assert (loaded.bias, loaded.order, loaded.positive) == (classifier.bias, 2, "wanted")
     assert loaded.evaluation == classifier.evaluation
-    description = json.loads((tmp_path / "classifier.json").read_text())
-    (tmp_path / "classifier.json").write_text(json.dumps(description | {"features": 0}))
-    with pytest.raises(ValueError, match="hashed words of version 0, this program of .*: train it again"):
-        load_classifier(tmp_path)
-    (tmp_path / "classifier.json").write_text(json.dumps(description))
-    np.savez(tmp_path / "classifier.npz", weights=np.zeros(100, np.float32))
+    with pytest.raises(FileExistsError, match="never overwritten"):
+        classifier.save(path)
+    assert [each.name for each in path.parent.iterdir()] == ["wanted.npz"]
+    with np.load(path) as arrays:
+        weights, description = arrays["weights"], arrays["description"]
+    other = json.dumps(json.loads(description.tobytes()) | {"features": 0}).encode()
+    np.savez(path, weights=weights, description=np.frombuffer(other, np.uint8))
+    with pytest.raises(ValueError, match=r"hashed words of version 0, this program of .*: train it again"):
+        load_classifier(path)
+    np.savez(path, weights=np.zeros(100, np.float32), description=description)
     with pytest.raises(ValueError, match="is damaged"):
+        load_classifier(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 broken", "array", "other"])
+def test_what_is_no_classifier_is_told_with_the_fix(content: bytes | str, tmp_path: Path) -> None:
+    path = tmp_path / "some.npz"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content == "array":
+        with path.open("wb") as stream:
+            np.save(stream, np.zeros(3))
+    else:
+        np.savez(path, other=np.zeros(3))
+    with pytest.raises(ValueError, match=r"is no classifier.*`lmworks data classifier` made"):
+        load_classifier(path)
+    with pytest.raises(ValueError, match="is a folder and no classifier"):
         load_classifier(tmp_path)
 
 
@@ -186,7 +202,7 @@ def test_the_annotator(classifier: Classifier) -> None:
 
 def test_copies_of_a_text_are_on_one_side() -> None:
     examples = make_examples()
-    twice = train_classifier([*examples, *examples], "wanted", bits=BITS)
+    twice = train_classifier([*examples, *examples], "wanted", CONFIG)
     distinct = [{each.text for each in part} for part in parts([*examples, *examples], 0.15)]
     assert twice.evaluation.n == 2 * len(distinct[2])
     assert not distinct[0] & distinct[2] and not distinct[0] & distinct[1]
@@ -198,9 +214,9 @@ def test_what_cannot_be_learned_is_refused() -> None:
     same = [Example(each.text, True) for each in make_examples(100)]
     with pytest.raises(ValueError, match="and 0 without it, and both are needed"):
         train_classifier(same, "wanted")
-    for options in ({"order": 0}, {"bits": 40}, {"held_out": 0.5}, {"held_out": 0.0}):
+    for options in ({"order": 0}, {"bits": 40}, {"held_out": 0.5}, {"held_out": 0.0}, {"strength": 0.0}):
         with pytest.raises(ValueError, match="must be"):
-            train_classifier(make_examples(50), "wanted", **options)
+            ClassifierConfig(**options)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.data.annotate.gopher import gopher
+from lmworks.data.annotate.prose import prose
 from lmworks.data.annotation import Text
 
 LINES = st.lists(st.sampled_from(["• a", "- b c", "word word.", "wait...", "so…  ", "", "   ", "# 12 34", "The end"]))
@@ -34,7 +35,7 @@ def test_an_example_by_hand() -> None:
 @given(st.text() | st.text(st.sampled_from("ab1²½٣ .-\n世")))
 def test_words_with_a_letter_are_those_with_a_letter(text: str) -> None:
     measures = gopher(Text(text)).measures
-    chunks = text.split()
+    chunks = prose(Text(text)).text.split()
     if not chunks:
         assert "alphabetic_word_share" not in measures
         return
@@ -72,3 +73,8 @@ def test_what_does_not_apply_is_absent() -> None:
 def test_characters_that_are_words_have_no_mean_length() -> None:
     assert "mean_word_length" not in gopher(Text("今天天气很好。 OK")).measures
     assert gopher(Text("to be or not to be")).measures["mean_word_length"] == 13 / 6
+
+
+def test_syllables_have_no_mean_length() -> None:
+    assert "mean_word_length" not in gopher(Text("오늘 날씨가 좋아서 우리는 공원에 간다")).measures
+    assert "mean_word_length" not in gopher(Text("ሰላም ለዓለም ሁሉ ይሁን")).measures

@@ -176,7 +176,7 @@ def test_a_model_of_other_tokens_is_refused(tmp_path: Path):
         stored = dict(arrays)
     stored["description"][0] = 0
     np.savez(tmp_path / "old.npz", **stored)
-    with pytest.raises(ValueError, match="of tokens of version 0, .* train it again"):
+    with pytest.raises(ValueError, match=r"of tokens of version 0, .* train it again"):
         load_ngram_model(tmp_path / "old.npz")
 
 

@@ -51,7 +51,7 @@ def test_a_row_of_a_table_scores_less():
     [
         "4111111111111112",  # Luhn
         "41111111111111111111111",  # too long
-        "8111111111111118",  # no network
+        "8111111111111112",  # no network
         "x4111111111111111",
         "4111111111111111x",
         "0.4111111111111111",
@@ -61,6 +61,13 @@ def test_a_row_of_a_table_scores_less():
 )
 def test_what_is_no_card(text):
     assert [find for find in finds(text, 0.0) if find[0] == "card"] == []
+
+
+def test_a_number_of_no_network_is_a_card_where_the_text_says_so():
+    for number in ("8111111111111112", "8111 1111 1111 1112"):
+        assert scores(f"my credit card {number} is lost") == {number: 0.6}
+        assert scores(f"the number {number} is lost").get(number, 0.0) == 0
+    assert scores("my credit card 8111111111111113 is lost").get("8111111111111113", 0.0) == 0
 
 
 @given(st.sampled_from(PUBLISHED), st.data())

@@ -55,8 +55,6 @@ def test_a_wrong_character_is_noticed(example, data):
     assert not is_iban(compact[:place] + other + compact[place + 1 :])
 
 
-@pytest.mark.parametrize(
-    "compact", ["", "DE", "DE8937040044053201300", "XX89370400440532013000", "DE89 3704", "ÄÖ12"]
-)
+@pytest.mark.parametrize("compact", ["", "DE", "DE8937040044053201300", "XX89370400440532013000", "DE89 3704", "ÄÖ12"])
 def test_what_is_no_account(compact):
     assert not is_iban(compact)

@@ -36,10 +36,18 @@ def test_numbers_are_found_by_their_form(number):
 
 
 @pytest.mark.parametrize("number", ["450 0840", "374 780 163", "28-64-66-98", "3660170548", "21 253 109 8211"])
-@pytest.mark.parametrize("sentence", ["Call me at {}!", "Phone:\n{}\n", "Tel. {}", "{} (office)"])
+@pytest.mark.parametrize(
+    "sentence", ["Call me at {}!", "You reach us at {}.", "Phone:\n{}\n", "Tel. {}", "{} (office)"]
+)
 def test_numbers_without_a_form_are_found_by_a_word(number, sentence):
     assert finds(sentence.format(number)) == [("phone", number)]
     assert finds(f"There were {number} of them") == []
+
+
+@pytest.mark.parametrize("sentence", ["Invoice {}", "order no. {}", "Part number: {} is out", "ISBN {}"])
+def test_numbers_of_things_score_less(sentence):
+    assert scores(sentence.format("0341 8387176")).get("0341 8387176", 0.0) < 0.5
+    assert finds(sentence.format("+41 44 668 18 00")) == [("phone", "+41 44 668 18 00")]
 
 
 def test_several_numbers_in_a_row():

@@ -1,4 +1,4 @@
-"""Quality by a classifier, and importance weights against their formula."""
+"""Importance weights against their formula."""
 
 import json
 import math
@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.data.annotate.classifier import Example, train_classifier
 from lmworks.data.annotate.features import hashed_ngrams
-from lmworks.data.annotate.quality import Importance, load_importance, quality, train_importance
+from lmworks.data.annotate.quality import Importance, load_importance, train_importance
 from lmworks.data.annotate.words import tokens
 from lmworks.data.annotation import Text
 
@@ -84,16 +83,3 @@ def test_importance_on_disk(tmp_path: Path):
     (tmp_path / "importance.json").write_text(json.dumps({"features": 0, "order": 2}))
     with pytest.raises(ValueError, match="of version 0"):
         load_importance(tmp_path)
-
-
-def test_quality_is_the_probability_of_the_classifier():
-    generator = np.random.default_rng(0)
-    examples = []
-    for number in range(300):
-        words = generator.choice(["fine", "good", "clear"] if number % 2 else ["buy", "cheap", "pills"], size=20)
-        examples.append(Example(" ".join([*words, f"n{number}"]), bool(number % 2)))
-    classifier = train_classifier(examples, "good", bits=12)
-    texts = ("good clear fine " * 6, "buy cheap pills " * 6)
-    good, bad = (quality(classifier)(Text(text)).measures for text in texts)
-    assert set(good) == {"quality"} and good["quality"] > 0.8 and bad["quality"] < 0.2
-    assert good["quality"] == classifier.probabilities(texts)[0]

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmworks.data.annotate.prose import prose
 from lmworks.data.annotate.repetition import duplicates, repetition
+from lmworks.data.annotate.words import unspaced_share
 from lmworks.data.annotation import Text
 
-PIECES = ["the", "cat", "sat,", "on ", "\n\n", "a\u0301", "世界", "- - -"]
+PIECES = ["the", "cat", "sat,", "on ", "\n\n", "a\u0301", "世界", "+ + +"]
 TEXTS = st.one_of(
     st.text(st.sampled_from("ab. \n"), max_size=120),
     st.text(st.sampled_from("a\n"), max_size=60),
@@ -55,17 +57,19 @@ def covered_by_hand(text: str, tokens: Sequence[str], n: int) -> int:
 @given(TEXTS)
 def test_n_grams_are_those_of_plain_python(text: str) -> None:
     measures = repetition(Text(text)).measures
+    text = prose(Text(text)).text
     tokens = Text(text).tokens
+    length = 2 if unspaced_share(Text(text).words) > 0.5 else 1
     for n in range(2, 5):
         name = f"top_{n}_gram_character_share"
-        assert (name in measures) == (len(tokens) >= n)
-        if len(tokens) >= n:
-            assert measures[name] == covered_by_hand(text, tokens, n) / len(text)
+        assert (name in measures) == (len(tokens) >= n * length)
+        if name in measures:
+            assert measures[name] == covered_by_hand(text, tokens, n * length) / len(text)
     for n in range(5, 11):
         name = f"duplicate_{n}_gram_character_share"
-        assert (name in measures) == (len(tokens) >= n)
-        if len(tokens) >= n:
-            assert measures[name] == greedy_by_hand(tokens, n) / len(text)
+        assert (name in measures) == (len(tokens) >= n * length)
+        if name in measures:
+            assert measures[name] == greedy_by_hand(tokens, n * length) / len(text)
 
 
 @given(st.lists(st.sampled_from(["one", "two two", "  three", "  ", "", "one "])))
@@ -109,7 +113,7 @@ def test_a_copy_behind_a_text_raises_the_shares_of_duplicates(text: str) -> None
 
 
 def test_overlapping_occurrences_count_their_characters_once() -> None:
-    measures = repetition(Text("- " * 50)).measures
+    measures = repetition(Text("+ " * 50)).measures
     assert measures["top_2_gram_character_share"] == measures["top_4_gram_character_share"] == 99 / 100
 
 
@@ -127,3 +131,11 @@ def test_longer_n_grams_occur_no_more_often(text: str) -> None:
     names = [name for name in (f"top_{n}_gram_character_share" for n in range(2, 5)) if name in measures]
     for shorter, longer in pairwise(names):
         assert measures[shorter] > 0 or measures[longer] == 0
+
+
+def test_n_grams_of_characters_are_twice_as_long() -> None:
+    line = "今天天气很好我们去公园"
+    once, twice = (repetition(Text(text)).measures for text in (line, f"{line}我{line}"))
+    assert "duplicate_5_gram_character_share" in once
+    assert "duplicate_6_gram_character_share" not in once  # of eleven characters
+    assert twice["duplicate_5_gram_character_share"] == 10 / 23

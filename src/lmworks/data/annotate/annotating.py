@@ -1,23 +1,28 @@
 """All that is measured of one document, in an order: repair, the language, and then what may depend on it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from lmworks.config import from_mapping, to_mapping
 from lmworks.data.annotate.c4 import C4
-from lmworks.data.annotate.classifier import load_classifier
+from lmworks.data.annotate.classifier import Classified, load_classifier
 from lmworks.data.annotate.config import AnnotateConfig
 from lmworks.data.annotate.fineweb import fineweb
 from lmworks.data.annotate.gopher import gopher
 from lmworks.data.annotate.language import UNDETERMINED, Language
 from lmworks.data.annotate.licence import licence
+from lmworks.data.annotate.licence_joining import join_licences
+from lmworks.data.annotate.ngram_model import load_ngram_model
+from lmworks.data.annotate.perplexity import Perplexity
 from lmworks.data.annotate.pii.scan import PersonalData
-from lmworks.data.annotate.quality import quality
+from lmworks.data.annotate.repaired import repairs_for
 from lmworks.data.annotate.repetition import repetition
 from lmworks.data.annotate.spam import Spam
 from lmworks.data.annotate.word_list import read_word_list
-from lmworks.data.annotation import Annotations, Annotator, Kind, Mark, Text
+from lmworks.data.annotation import Annotations, Annotator, Mark, Text
 from lmworks.data.annotation_table import AnnotatedDocument
 from lmworks.data.documents_of import kind_of
 from lmworks.data.duplicates.contamination import RULE as CONTAMINATION
@@ -25,7 +30,7 @@ from lmworks.data.duplicates.contamination import ContaminationIndex, find_overl
 from lmworks.data.duplicates.evaluation_items import read_items
 from lmworks.data.duplicates.exact import digests
 from lmworks.data.edits import apply_edits
-from lmworks.data.repair.repairing import annotate_repairs, apply_repairs, repairs_of
+from lmworks.data.repair.repairing import annotate_repairs
 from lmworks.records import Document
 
 EQUAL = "exact"  # the label that documents with equal texts share
@@ -35,7 +40,7 @@ def annotate_document(document: Document, config: AnnotateConfig, base: Path) ->
     """What is known of a document; nothing depends on other documents."""
     tools = tools_of(config, base)
     kind = kind_of(document)
-    edits = apply_repairs(document.text, tools.repairs[kind]) if config.repair else []
+    edits = repairs_for(document) if config.repair else []
     text = Text(apply_edits(document.text, edits).text, kind, document.language or "", document.uri)
     found = tools.language(text) if tools.language else Annotations()
     told = found.labels.get("language", "")
@@ -45,7 +50,7 @@ def annotate_document(document: Document, config: AnnotateConfig, base: Path) ->
     if tools.evaluation is not None:
         parts.append(contamination(text, tools.evaluation))
     key = digests([text.text])[0].tobytes().hex()[:32]
-    annotations = joined([*parts, Annotations(labels={EQUAL: key})])
+    annotations = join_licences(joined([*parts, Annotations(labels={EQUAL: key})]), document.licence)
     size = len(text.text.encode("utf-8", "surrogatepass"))
     return AnnotatedDocument(document.uri, document.hash, kind, len(text.text), size, annotations, tuple(edits))
 
@@ -54,15 +59,20 @@ def annotate_document(document: Document, config: AnnotateConfig, base: Path) ->
 class Tools:
     """What a process needs for a config, made once."""
 
-    repairs: Mapping[Kind, Sequence[Callable]]
     language: Annotator | None
     annotators: tuple[Annotator, ...]
     evaluation: ContaminationIndex | None
 
 
-@cache
 def tools_of(config: AnnotateConfig, base: Path) -> Tools:
     """Raises OSError or ValueError for a file of the config that is not there, or not what it should be."""
+    return _tools(json.dumps(to_mapping(config), sort_keys=True), base)
+
+
+@cache
+def _tools(written: str, base: Path) -> Tools:
+    """Of a config as JSON, since one that holds a mapping has no hash."""
+    config = from_mapping(AnnotateConfig, json.loads(written))
     annotators: list[Annotator] = [annotate_repairs] if config.repair else []
     if config.heuristics:
         annotators += [gopher, repetition, C4(), fineweb]
@@ -72,17 +82,35 @@ def tools_of(config: AnnotateConfig, base: Path) -> Tools:
         annotators.append(licence)
     if config.spam:
         annotators.append(Spam())
-    if config.quality:
-        annotators.append(quality(load_classifier(base / config.quality)))
-    annotators += [read_word_list(Path(name).stem, base / name) for name in config.word_lists]
-    items = [item for name in config.evaluation for item in read_items(base / name)]
-    kinds: tuple[Kind, ...] = ("web", "book", "code", "mail", "chat", "text")
+    annotators += [read_word_list(Path(name).stem, file_of(name, base)) for name in config.word_lists]
+    if config.perplexity:
+        annotators.append(Perplexity(load_ngram_model(file_of(config.perplexity, base)).score))
+    _check_names(config, annotators)
+    annotators += [
+        Classified(name, load_classifier(file_of(file, base))) for name, file in sorted(config.classifiers.items())
+    ]
+    items = [item for name in config.evaluation for item in read_items(file_of(name, base))]
     return Tools(
-        repairs={kind: repairs_of(kind) for kind in kinds},
         language=Language() if config.language else None,
         annotators=tuple(annotators),
         evaluation=index_items(items) if items else None,
     )
+
+
+def file_of(name: str, base: Path) -> Path:
+    """Where a file of the config is."""
+    return base / Path(name).expanduser()
+
+
+_PROBE = "# A title\n\nSome words in a row, and a few more of them. They say next to nothing."
+
+
+def _check_names(config: AnnotateConfig, annotators: Iterable[Annotator]) -> None:
+    """ValueError for a classifier that is called like a measure that there is anyway: found out now rather than at the
+    first document."""
+    taken = {CONTAMINATION}.union(*(annotator(Text(_PROBE, language="en")).measures for annotator in annotators))
+    if both := sorted(taken & config.classifiers.keys()):
+        raise ValueError(f"there is another measure called {both[0]}: give that classifier another name")
 
 
 def contamination(text: Text, index: ContaminationIndex) -> Annotations:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.records import Scored
+from lmworks.records import Score, Scored, Unscored
 from lmworks.statistics import LEVEL, wilson_interval
 
 _BINS = 10
 _TINY = 1e-15  # a probability of 0 or 1 would make an infinite loss
+_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,21 @@ class ReliabilityBin:
 
 
 @dataclass(frozen=True, slots=True)
+class Point:
+    """What a threshold does: texts of this probability or a higher one are taken to have the label.
+
+    precision  Which share of those taken has it.
+    recall     Which share of those that have it is taken.
+    wrongly    Which share of those that do not have it is taken.
+    """
+
+    threshold: float
+    precision: Score
+    recall: Score
+    wrongly: Score
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """On `n` texts, `positives` of which have the label.
 
@@ -37,6 +53,8 @@ class Evaluation:
     accuracy     How often the label is the likelier one.
     log_loss     Nats that the labels cost under the probabilities.
     reliability  Ten bins of probability, without the empty ones.
+    suggested    What the threshold does that other texts suggested.
+    points       What others do.
     """
 
     n: int
@@ -45,10 +63,15 @@ class Evaluation:
     accuracy: Scored
     log_loss: Scored
     reliability: tuple[ReliabilityBin, ...]
+    suggested: Point
+    points: tuple[Point, ...]
 
 
-def evaluate(probabilities: NDArray[np.float64], labels: NDArray[np.bool_], signature: str) -> Evaluation:
-    """Compare (n,) probabilities with (n,) labels, some of which are true and some false."""
+def evaluate(
+    probabilities: NDArray[np.float64], labels: NDArray[np.bool_], signature: str, threshold: float = 0.5
+) -> Evaluation:
+    """Compare (n,) probabilities with (n,) labels, some of which are true and some false. A threshold that these texts
+    suggested would look better than it is: take it from others."""
     n, right = len(labels), int(((probabilities > 0.5) == labels).sum())
     losses = -np.log(np.maximum(np.where(labels, probabilities, 1 - probabilities), _TINY))
     mean = float(losses.mean())
@@ -59,7 +82,44 @@ def evaluate(probabilities: NDArray[np.float64], labels: NDArray[np.bool_], sign
         accuracy=Scored(right / n, wilson_interval(right, n), n, signature),
         log_loss=Scored(mean, _normal(mean, float(losses.std()) / n**0.5), n, signature),
         reliability=reliability(probabilities, labels),
+        suggested=point(threshold, probabilities, labels, signature),
+        points=tuple(point(each, probabilities, labels, signature) for each in _THRESHOLDS),
     )
+
+
+def point(threshold: float, probabilities: NDArray[np.float64], labels: NDArray[np.bool_], signature: str) -> Point:
+    """What a threshold does to these texts, with Wilson's intervals."""
+    taken = probabilities >= threshold
+    rightly, positives = int((taken & labels).sum()), int(labels.sum())
+    wrongly = int(taken.sum()) - rightly
+    return Point(
+        threshold,
+        precision=_share(rightly, int(taken.sum()), signature, "no text is taken"),
+        recall=_share(rightly, positives, signature, "no text has the label"),
+        wrongly=_share(wrongly, len(labels) - positives, signature, "all texts have the label"),
+    )
+
+
+def _share(part: int, n: int, signature: str, nothing: str) -> Score:
+    return Scored(part / n, wilson_interval(part, n), n, signature) if n else Unscored(nothing)
+
+
+def suggest_threshold(probabilities: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
+    """The threshold where recall minus the share wrongly taken is largest (Youden 1950, "Index for rating diagnostic
+    tests"), which does not depend on how frequent the label is among the texts: in the corpus that is to be filtered it
+    is another one. Of several the middle one, rounded as far as no text changes its side by that."""
+    values = np.unique(probabilities)
+    if len(values) == 1:
+        return float(values[0])
+    between = (values[:-1] + values[1:]) / 2
+    above = [np.sort(probabilities[labels == has]) for has in (True, False)]
+    recall, wrongly = (1 - np.searchsorted(each, between) / len(each) for each in above)
+    index = recall - wrongly
+    best = np.flatnonzero(index >= index.max() - 1e-12)
+    place = int(best[len(best) // 2])
+    low, exact, high = float(values[place]), float(between[place]), float(values[place + 1])
+    rounded = (float(f"{exact:.{digits}g}") for digits in range(2, 17))
+    return next((each for each in rounded if low < each <= high), exact)
 
 
 def reliability(probabilities: NDArray[np.float64], labels: NDArray[np.bool_]) -> tuple[ReliabilityBin, ...]:

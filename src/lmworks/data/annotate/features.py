@@ -64,6 +64,12 @@ def count_matrix(texts: Iterable[Sequence[str]], order: int, bits: int) -> "csr_
     return matrix
 
 
+def size_of(matrix: "csr_matrix") -> tuple[int, int]:
+    """Its rows and columns; SciPy says of no matrix that it surely has them."""
+    rows, columns = matrix.shape  # pyright: ignore[reportGeneralTypeIssues]
+    return int(rows), int(columns)
+
+
 def check_sizes(order: int, bits: int) -> None:
     """ValueError for n-grams or a number of buckets that make no sense."""
     if not 1 <= order <= 5:

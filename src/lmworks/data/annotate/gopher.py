@@ -2,7 +2,8 @@
 
 The paper does not say what a word is. Here it is one of `words.py`, without punctuation, for the number of words, their
 mean length, stop words and ratios of symbols. For the share of words with a letter it is what stands between spaces,
-since that rule is about symbols that stand alone.
+since that rule is about symbols that stand alone, in prose: blocks of code between fences of Markdown, and the bars and
+dashes that draw its tables, are left out (`prose`).
 
 datatrove 0.10.1 divides by tokens, in which punctuation counts: ratios of symbols get smaller, and prose with much
 punctuation fails the rule of letters. The measures `…_token_…` are those. It also counts blank lines as lines that
@@ -11,7 +12,8 @@ begin with no bullet; `filled_line_share` times a share of lines is its share. I
 
 from collections.abc import Mapping, Sequence
 
-from lmworks.data.annotate.words import unspaced_share
+from lmworks.data.annotate.prose import prose
+from lmworks.data.annotate.words import dense_share
 from lmworks.data.annotation import Annotations, Text
 
 # Those of the paper; of other languages none are published there, so the measure is absent.
@@ -26,14 +28,15 @@ def gopher(text: Text) -> Annotations:
     """Measures; ratios and shares are absent where there is nothing to divide by.
 
     words, tokens           How many there are.
-    mean_word_length        Characters. Absent where words are characters, as in Chinese or Thai: where they are short
-                            and most are of scripts without spaces.
+    mean_word_length        Characters. Absent where letters are words or syllables, as in Chinese, Thai and Korean:
+                            where words are short and most are of such scripts.
     hash_word_ratio         `#` for each word; `hash_token_ratio` for each token.
     ellipsis_word_ratio     `...` and `…` for each word; `ellipsis_token_ratio` for each token.
     bullet_line_share       Of the lines that are not blank, those that begin with a bullet.
     ellipsis_line_share     ... and those that end with an ellipsis.
     filled_line_share       Of all lines, those that are not blank.
-    alphabetic_word_share   Of what stands between spaces, that with a letter; `alphabetic_token_share` of tokens.
+    alphabetic_word_share   Of what stands between spaces in prose, that with a letter; `alphabetic_token_share` of all
+                            tokens.
     stop_words              How many different ones of the eight; whatever their case. Only in English.
     """
     return Annotations({**_words(text), **_lines(text)})
@@ -47,12 +50,12 @@ def _words(text: Text) -> dict[str, float]:
         if number:
             measures |= {f"{symbol}_{unit}_ratio": count / number for symbol, count in symbols.items()}
     if tokens:
-        chunks = text.text.split()
-        measures["alphabetic_word_share"] = _alphabetic(chunks) / len(chunks)
+        if chunks := prose(text).text.split():
+            measures["alphabetic_word_share"] = _alphabetic(chunks) / len(chunks)
         measures["alphabetic_token_share"] = _alphabetic(words) / len(tokens)
     if words:
         mean = sum(map(len, words)) / len(words)
-        if mean >= 4 or unspaced_share(words) <= 0.5:
+        if mean >= 4 or dense_share(words) <= 0.5:
             measures["mean_word_length"] = mean
     if (stop_words := STOP_WORDS.get(text.language)) is not None:
         seen = set(words)

@@ -236,9 +236,7 @@ _RULES = (
         ),
         _read_isc,
     ),
-    _Rule(
-        ("redistributions",), _phrase("redistributions of source code must retain the above copyright"), _read_bsd
-    ),
+    _Rule(("redistributions",), _phrase("redistributions of source code must retain the above copyright"), _read_bsd),
     _Rule(
         ("unencumbered",),
         _phrase("this is free and unencumbered software released into the public domain"),

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.data.annotate.features import FEATURES
+from lmworks.data.annotate.model_file import ModelFileError, read_arrays, writing_new
 from lmworks.data.annotate.ngram_tables import Grams, Tables, count_grams, smooth, text_grams
 from lmworks.data.annotate.words import tokens
 
@@ -55,7 +56,7 @@ class NgramModel:
         return _byte_symbols(text) if self.words is None else _word_symbols(model_tokens(text), self.words)
 
     def save(self, path: Path) -> None:
-        """One .npz file of arrays alone; equal models give equal files."""
+        """One new .npz file of arrays alone; equal models give equal files. FileExistsError rather than overwrite."""
         arrays = {
             "description": np.array([FEATURES, self.tables.order, self.tables.bits, self.unknown], np.int64),
             "unigrams": self.tables.unigrams,
@@ -64,26 +65,27 @@ class NgramModel:
             arrays |= {f"{name}{number}": each for number, each in enumerate(getattr(self.tables, name))}
         if self.words is not None:
             arrays["words"] = np.frombuffer("\n".join(self.words).encode("utf-8", "surrogatepass"), np.uint8)
-        with path.open("wb") as stream:  # a path would get the suffix .npz
+        with writing_new(path) as stream:
             np.savez(stream, **arrays)
 
 
 def load_ngram_model(path: Path) -> NgramModel:
-    """What `save` wrote; ValueError for a model whose tokens are not those of this program."""
-    with np.load(path, allow_pickle=False) as arrays:
-        features, order, bits, unknown = arrays["description"].tolist()
-        if features != FEATURES:
-            raise ValueError(
-                f"the model in {path} is of tokens of version {features}, this program has {FEATURES}: train it again"
-            )
-        grams, shares, weights = (
-            tuple(arrays[f"{name}{number}"] for number in range(order - 1)) for name in ("grams", "shares", "weights")
+    """What `save` wrote. FileNotFoundError where there is no such file; ModelFileError (a ValueError) for another one,
+    and for a model whose tokens are not those of this program."""
+    arrays = read_arrays(path, ("description", "unigrams", "grams0"), "n-gram model")
+    features, order, bits, unknown = arrays["description"].tolist()
+    if features != FEATURES:
+        raise ModelFileError(
+            f"the model in {path} is of tokens of version {features}, this program has {FEATURES}: train it again"
         )
-        words = None
-        if "words" in arrays:
-            names = arrays["words"].tobytes().decode("utf-8", "surrogatepass").split("\n")
-            words = {name: number for number, name in enumerate(names, start=_FIRST_WORD)}
-        return NgramModel(Tables(order, bits, arrays["unigrams"], grams, shares, weights), words, unknown)
+    grams, shares, weights = (
+        tuple(arrays[f"{name}{number}"] for number in range(order - 1)) for name in ("grams", "shares", "weights")
+    )
+    words = None
+    if "words" in arrays:
+        names = arrays["words"].tobytes().decode("utf-8", "surrogatepass").split("\n")
+        words = {name: number for number, name in enumerate(names, start=_FIRST_WORD)}
+    return NgramModel(Tables(order, bits, arrays["unigrams"], grams, shares, weights), words, unknown)
 
 
 def model_tokens(text: str) -> list[str]:

@@ -116,7 +116,7 @@ def count_grams(batches: Iterable[Grams]) -> tuple[Grams, NDArray[np.int64]]:
 def _add(
     first: tuple[Grams, NDArray[np.int64]], second: tuple[Grams, NDArray[np.int64]]
 ) -> tuple[Grams, NDArray[np.int64]]:
-    grams, counts = (np.concatenate(pair) for pair in zip(first, second, strict=True))
+    grams, counts = np.concatenate((first[0], second[0])), np.concatenate((first[1], second[1]))
     arrangement = np.argsort(grams, kind="stable")  # which merges what is sorted already
     grams, counts = grams[arrangement], counts[arrangement]
     starts = np.flatnonzero(np.concatenate(([True], grams[1:] != grams[:-1])))

@@ -1,6 +1,4 @@
-"""Is a text like those that one wants more of? Two measures, both learned from examples of the user.
-
-`quality` is the probability of a classifier that was trained on wanted and other texts (`classifier.py`).
+"""Is a text like those that one wants more of? A measure that is cheaper than a classifier (`classifier.py`).
 
 `importance` is the logarithm of the importance weight of Xie et al. 2023, "Data Selection for Language Models via
 Importance Resampling" (section 3): how much likelier the hashed n-grams of a text are under those of target texts than
@@ -17,17 +15,11 @@ from numpy.typing import NDArray
 
 from lmworks.artefact import write_json
 from lmworks.config import from_mapping
-from lmworks.data.annotate.classifier import Classified, Classifier
 from lmworks.data.annotate.features import FEATURES, check_sizes, hashed_ngrams
 from lmworks.data.annotate.words import tokens
 from lmworks.data.annotation import Annotations, Text
 
 RATIOS, DESCRIPTION = "importance.npz", "importance.json"
-
-
-def quality(classifier: Classifier) -> Classified:
-    """The annotator of the measure `quality`, the probability that a text has the classifier's label."""
-    return Classified("quality", classifier)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,10 +3,13 @@
 Lines and paragraphs that repeat an earlier one, character for character; blank ones are none (datatrove 0.10.1 counts
 the empty ends of a text as lines, two of which are duplicates).
 
-n-grams are of tokens, as datatrove's are. For n of 2 to 4: the characters within the most frequent n-gram, spaces
-included, that occurs twice at least; of several the first. Characters that two occurrences share count once, as they do
-in the paper. datatrove puts one space between any two tokens, counts shared ones twice ("- - - -" is more than all of
-itself), and takes an n-gram that occurs once, which drops texts of a few words.
+Blocks of code between fences of Markdown, and the bars of its tables, are left out of everything (`prose`).
+
+n-grams are of tokens, as datatrove's are; where most words are single characters, as in Chinese, Japanese and Thai, n
+stands for twice as many of them, since a word has two or more. For n of 2 to 4: the characters within the most frequent
+n-gram, spaces included, that occurs twice at least; of several the first. Characters that two occurrences share count
+once, as they do in the paper. datatrove puts one space between any two tokens, counts shared ones twice ("+ + + +" is
+more than all of itself), and takes an n-gram that occurs once, which drops texts of a few words.
 
 For n of 5 to 10 the greedy measure of datatrove: from left to right, an n-gram that was seen before counts the
 characters of its tokens, and the look goes on behind it; another one is seen from now on, and the look goes on at the
@@ -23,6 +26,8 @@ from itertools import count
 
 import numpy as np
 
+from lmworks.data.annotate.prose import prose
+from lmworks.data.annotate.words import unspaced_share
 from lmworks.data.annotation import Annotations, Text
 
 _TOP = range(2, 5)  # n of the most frequent n-gram
@@ -40,7 +45,9 @@ def repetition(text: Text) -> Annotations:
     duplicate_5_gram_character_share ... to `duplicate_10_gram_character_share`.
     token_character_share            Of all characters, those that are no spaces.
     """
-    return Annotations({**_pieces(text), **n_gram_shares(text.tokens, text.text)})
+    text = prose(text)
+    length = 2 if unspaced_share(text.words) > 0.5 else 1
+    return Annotations({**_pieces(text), **n_gram_shares(text.tokens, text.text, length)})
 
 
 def duplicates(pieces: Sequence[str]) -> tuple[int, int]:
@@ -74,8 +81,9 @@ class _Repeated:
     kinds: int
 
 
-def n_gram_shares(tokens: Sequence[str], text: str) -> dict[str, float]:
-    """The measures of n-grams; `tokens` are all characters of `text` that are no spaces, in their order."""
+def n_gram_shares(tokens: Sequence[str], text: str, length: int = 1) -> dict[str, float]:
+    """The measures of n-grams; `tokens` are all characters of `text` that are no spaces, in their order. A measure of n
+    is of n times `length` tokens."""
     if not tokens:
         return {}
     numbers: defaultdict[str, int] = defaultdict(count().__next__)  # of tokens, by first occurrence
@@ -85,12 +93,13 @@ def n_gram_shares(tokens: Sequence[str], text: str) -> dict[str, float]:
     measures: dict[str, float] = {"token_character_share": float(behind[-1] / len(text))}
     places = _places(text)
     repeated = _repeated_tokens(ids)
-    for n in range(2, min(_DUPLICATE[-1], len(tokens)) + 1):
+    for size in range(2, min(length * _DUPLICATE[-1], len(tokens)) + 1):
         repeated = _one_longer(repeated)
+        n = size // length if size % length == 0 else 0
         if n in _TOP:
-            measures[f"top_{n}_gram_character_share"] = _top_characters(repeated, n, behind, places) / len(text)
+            measures[f"top_{n}_gram_character_share"] = _top_characters(repeated, size, behind, places) / len(text)
         if n in _DUPLICATE:
-            measures[f"duplicate_{n}_gram_character_share"] = _greedy_characters(repeated, n, behind) / len(text)
+            measures[f"duplicate_{n}_gram_character_share"] = _greedy_characters(repeated, size, behind) / len(text)
     return measures
 
 

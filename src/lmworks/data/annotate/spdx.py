@@ -9,8 +9,11 @@ are to be kept at once), OR (the user chooses one).
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Literal
+
+from lmworks.data.annotate.licence_groups import GROUPS, without_groups
 
 Verdict = Literal["allowed", "denied", "unknown"]
 
@@ -56,7 +59,8 @@ Expression = Licence | AllOf | AnyOf
 _TOKEN = re.compile(
     r"\s*(?:([()])|(?:(DocumentRef-[A-Za-z0-9.\-]+:LicenseRef-[A-Za-z0-9.\-]+)|([A-Za-z0-9.\-]+))(\+?))"
 )
-_OPERATORS = {word: word.upper() for word in ("AND", "OR", "WITH", "and", "or", "with")}
+_Operator = Literal["AND", "OR", "WITH"]
+_OPERATORS: dict[str, _Operator] = {"AND": "AND", "OR": "OR", "WITH": "WITH", "and": "AND", "or": "OR", "with": "WITH"}
 _DEEPEST = 40  # parentheses: deeper ones are no licence, and would exhaust the stack
 _GNU = re.compile(r"((?:A|L)?GPL|GFDL)-(\d\.\d)(?:-(only|or-later))?", re.IGNORECASE)
 # Names are the same whatever their case; frequent ones are written as in SPDX's list of licences.
@@ -109,7 +113,8 @@ def licences(expression: Expression) -> tuple[Licence, ...]:
 
 @dataclass(frozen=True, slots=True)
 class LicencePolicy:
-    """Which licences are allowed, and which are denied: names, `NAME WITH EXCEPTION`, or globs such as "CC-BY-NC-*".
+    """Which licences are allowed, and which are denied: names, `NAME WITH EXCEPTION`, globs such as "CC-BY-NC-*", or
+    groups (`licence_groups.py`) such as "permissive".
 
     Names are compared whatever their case. Where a licence is on both lists, it is denied. One with an exception is
     what the lists say of it with the exception, and where they say nothing, what they say of it without. One that holds
@@ -129,7 +134,7 @@ class LicencePolicy:
                 return "unknown"
         if isinstance(expression, Licence):
             return self._of_licence(expression)
-        verdicts = {self.verdict(term) for term in expression.terms}
+        verdicts: set[Verdict] = {self.verdict(term) for term in expression.terms}
         decisive: Verdict = "allowed" if isinstance(expression, AnyOf) else "denied"
         if decisive in verdicts:
             return decisive
@@ -138,11 +143,31 @@ class LicencePolicy:
     def _of_licence(self, licence: Licence) -> Verdict:
         bare = Licence(licence.name, licence.later)
         for each in (licence, bare) if licence.exception else (bare,):
-            if _is_listed(str(each), self.deny):
+            if _is_listed(str(each), without_groups(self.deny)):
                 return "denied"
-            if any(_is_listed(str(version), self.allow) for version in _may_be_chosen(each)):
+            if any(_is_listed(str(version), without_groups(self.allow)) for version in _may_be_chosen(each)):
                 return "allowed"
         return "unknown"
+
+
+def check_entry(entry: str) -> None:
+    """LicenceError for what can be no entry of a list of licences: no name, no glob and no group, or nearly a group."""
+    if entry in GROUPS:
+        return
+    if near := get_close_matches(entry.casefold().replace("-", "_").replace(" ", "_"), GROUPS, n=1, cutoff=0.8):
+        raise LicenceError(f'no group of licences is called "{entry}"; did you mean "{near[0]}"? {_told_groups()}')
+    if any(sign in entry for sign in "*?["):
+        return
+    try:
+        found = parse(entry)
+    except LicenceError as error:
+        raise LicenceError(f'"{entry}" is no name of a licence as SPDX has it ({error}); {_told_groups()}') from error
+    if not isinstance(found, Licence):
+        raise LicenceError(f'"{entry}" is several licences: give each an entry of its own')
+
+
+def _told_groups() -> str:
+    return f"the groups are {', '.join(sorted(GROUPS))}"
 
 
 def _may_be_chosen(licence: Licence) -> tuple[Licence, ...]:
@@ -179,7 +204,7 @@ def _join(kind: type[AllOf] | type[AnyOf], terms: Sequence[Expression]) -> Expre
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    kind: Literal["(", ")", "AND", "OR", "WITH", "name", "end"]
+    kind: Literal["(", ")", "name", "end"] | _Operator
     text: str
     start: int
     later: bool = False

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
-from lmworks.data.annotate.annotating import annotate_document, tools_of
+from lmworks.data.annotate.annotating import annotate_document, file_of, tools_of
 from lmworks.data.annotate.config import AnnotateConfig
+from lmworks.data.annotation_columns import filled, rules_of
 from lmworks.data.annotation_table import ANNOTATIONS, AnnotationTable, read_annotations, write_annotations
 from lmworks.data.corpus import CorpusShard, check_sources, corpus_shards
 from lmworks.data.executing import Part, carry_out
@@ -57,16 +58,17 @@ def check(config: AnnotateConfig, base: Path) -> None:
 
 def outside_digest(config: AnnotateConfig, base: Path) -> str:
     """SHA-256 of the files that the config names."""
-    named = [*config.word_lists, *config.evaluation, *filter(None, (config.quality, config.perplexity))]
-    return hash_json([hash_file(base / name) for name in named])
+    named = [*config.word_lists, *config.evaluation, *filter(None, [config.perplexity])]
+    named += [file for _, file in sorted(config.classifiers.items())]
+    return hash_json([hash_file(file_of(name, base)) for name in named])
 
 
 def _metrics(tables: list[AnnotationTable]) -> dict[str, int | dict[str, int]]:
     languages = Counter(language for table in tables for language in table.labels.get("language", ()))
     return {
         "documents": sum(map(len, tables)),
-        "repaired": sum(1 for table in tables for edits in table.edits if edits),
-        "marks": sum(len(marks) for table in tables for marks in table.marks),
+        "repaired": sum(filled(table.edits) for table in tables),
+        "marks": sum(rules_of(table.marks).total() for table in tables),
         "languages": {str(language): count for language, count in languages.most_common()},
     }
 
@@ -79,8 +81,8 @@ def _section(tables: list[AnnotationTable]) -> Section:
         values = values[np.isfinite(values)]
         if len(values):
             rows.append((name, len(values), *(f"{each:.4g}" for each in np.quantile(values, [0, 0.25, 0.5, 0.75, 1]))))
-    marks = Counter(mark.rule for table in tables for row in table.marks for mark in row)
-    edits = Counter(edit.rule for table in tables for row in table.edits for edit in row)
+    marks = sum((rules_of(table.marks) for table in tables), Counter[str]())
+    edits = sum((rules_of(table.edits) for table in tables), Counter[str]())
     documents = sum(map(len, tables))
     header = ("measure", "documents", "lowest", "a quarter", "median", "three quarters", "highest")
     found = [Table(header, tuple(rows))]

@@ -12,6 +12,8 @@ Counts of such words are counts of characters, about, so thresholds for them are
 without spaces (Javanese, Balinese, Tai Tham, ...) get words as long as phrases; in Tibetan, whose syllables are set
 apart, each syllable is one.
 
+Texts are compared by another definition, `duplicates.words`, which has only to cut two texts alike, and be fast.
+
 A **token** is a word, or any other single character that is no space.
 """
 
@@ -30,6 +32,7 @@ _SINGLE = (
     r"\u3041-\u309f"  # Hiragana; the archaic ones beyond the first plane are letters like others
 )
 _KATAKANA = r"\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9f"
+_SYLLABIC = r"\u1200-\u137f\uac00-\ud7a3"
 _JOINERS = r"'’\-\u2010\u2011_·\u00ad\u05f3\u05f4\u200c\u200d"
 
 # Unicode's property Sentence_Terminal (UAX #44, PropList.txt), as code points.
@@ -84,6 +87,13 @@ def unspaced_share(words: Sequence[str]) -> float:
     return sum(1 for word in words if match(word)) / max(1, len(words))
 
 
+def dense_share(words: Sequence[str]) -> float:
+    """Which share of words begins in a script in which one letter says as much as several do elsewhere: one without
+    spaces between words, or Hangul or Ethiopic, whose letters are syllables; 0 where there are no words."""
+    match = _dense_pattern().match
+    return sum(1 for word in words if match(word)) / max(1, len(words))
+
+
 def sentence_count(text: str) -> int:
     """How many sentences there are.
 
@@ -125,6 +135,11 @@ def _token_pattern() -> re.Pattern[str]:
 @cache
 def _unspaced_pattern() -> re.Pattern[str]:
     return re.compile(f"[{_SINGLE}{_KATAKANA}]")
+
+
+@cache
+def _dense_pattern() -> re.Pattern[str]:
+    return re.compile(f"[{_SINGLE}{_KATAKANA}{_SYLLABIC}]")
 
 
 @cache

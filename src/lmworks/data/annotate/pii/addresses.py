@@ -2,6 +2,9 @@
 
 IPv4 in four decimal numbers (RFC 6943, section 3.1.1, strict form), IPv6 as RFC 4291 and 5952 write it, both checked by
 `ipaddress`, which knows IANA's registries of special-purpose addresses; MAC in six pairs of hexadecimal digits.
+
+The prefix of a network is no one's address: one that a length stands behind ("2a00::/12") with no bit set beyond it,
+and an IPv6 address whose last 64 bits, which tell hosts apart (RFC 4291, section 2.5.1), are zero.
 """
 
 import ipaddress
@@ -19,6 +22,7 @@ _HEXADECIMAL_BACKWARDS = re.compile(r"[0-9A-Fa-f:]{1,6}")
 _V6 = re.compile(r"[0-9A-Fa-f:]{2,45}+(?:(?<=[0-9])(?:\.[0-9]{1,3}){3})?")
 _V6_GROUP = re.compile(r"(?=[0-9A-Fa-f]*[0-9])[0-9A-Fa-f]{3,4}")
 _MAC = re.compile(r"(?<![\w:-])[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?!\w|[:-][0-9A-Fa-f])")
+_LENGTH = re.compile(r"/([0-9]{1,3})(?!\w)")  # of a prefix, in bits (RFC 4632, section 3.1)
 _DOCUMENTATION = "00005e0053"  # RFC 7042, section 2.1.2
 _SURE, _EVEN, _UNLIKELY, _NOBODY = 0.9, 0.5, 0.3, 0.1
 
@@ -32,7 +36,9 @@ def find_ipv4(text: str, regions: Regions) -> Iterator[Mark]:
             except ValueError:
                 continue
             rule, score = _classify(address)
-            if rule == RULE and (_like_a_version(address) or _VERSION.search(before(text, match.start(), 12))):
+            if rule == RULE and _is_prefix(address, text, match.end()):
+                score = _NOBODY
+            elif rule == RULE and (_like_a_version(address) or _VERSION.search(before(text, match.start(), 12))):
                 score = _UNLIKELY
             yield Mark(rule, *match.span(), score)
 
@@ -67,6 +73,8 @@ def _ipv6(text: str, start: int) -> list[Mark]:
     except ValueError:
         return []
     rule, score = _classify(address.ipv4_mapped or address)
+    if address.ipv4_mapped is None and _is_prefix(address, text, start + len(written)):
+        score = _NOBODY
     return [Mark(rule, start, start + len(written), score)]
 
 
@@ -85,6 +93,15 @@ def _mac(text: str, start: int) -> list[Mark]:
 
 def _classify(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> tuple[str, float]:
     return (RULE, _SURE) if address.is_global and not address.is_multicast else (SPECIAL, _NOBODY)
+
+
+def _is_prefix(address: ipaddress.IPv4Address | ipaddress.IPv6Address, text: str, end: int) -> bool:
+    """Whether an address that ends at `end` is that of a network."""
+    if isinstance(address, ipaddress.IPv6Address) and not int(address) & (2**64 - 1):
+        return True
+    length = _LENGTH.match(text, end, end + 5)
+    bits = address.max_prefixlen - int(length[1]) if length else 0
+    return bits > 0 and not int(address) & (2**bits - 1)
 
 
 def _like_a_version(address: ipaddress.IPv4Address) -> bool:

@@ -145,7 +145,7 @@ def _token_score(token: str) -> float:
 
 
 def _secrecy(value: str) -> float:
-    mixed = _DIGIT.search(value) and _LETTER.search(value) or _SYMBOL.search(value)
+    mixed = (_DIGIT.search(value) and _LETTER.search(value)) or _SYMBOL.search(value)
     bits = entropy(value)
     if not mixed or bits < 2.5 or _PLACEHOLDER.search(value) or _REFERENCE.fullmatch(value):
         return _UNLIKELY

@@ -49,7 +49,13 @@ _OF_OTHERS = re.compile(r"[0-9]{1,3}(?:[ .]?[0-9]{3})*\.[0-9]{2}|[0-9]{3}-[0-9]{
 _WORDS = re.compile(
     r"\b(?:telephones?|phones?|tele?fon[oe]?|tel[eé]fono|t[eé]l[eé]phone|telefoon|t[eé]l|ph|fax|mobile?|m[oó]vil"
     r"|cell|cellphone|cellular|handy|whatsapp|sms|hotline|helpline|call(?:s|ed|ing)?|dial|text|contact"
-    r"|messages? (?:me|to))\b",
+    r"|messages? (?:me|to)|reach (?:me|us|him|her|them)|answering)\b",
+    re.IGNORECASE,
+)
+# Behind these any number is that of something else, unless it is written as one abroad or in America.
+_OF_THINGS = re.compile(
+    r"\b(?:invoice|order|part|item|ref(?:erence)?|case|ticket|serial|patent|model|account|isbn|issn|doi|article|sku)"
+    r"(?: (?:no\.?|nr\.?|number|id))?[ :#]{0,3}\Z",
     re.IGNORECASE,
 )
 _WORDS_BEHIND = re.compile(r"[ (\u2013-]{0,3}(?:office|home|work|mobile|cell|fax|phone)\b", re.IGNORECASE)
@@ -62,7 +68,7 @@ _FORMS: tuple[tuple[re.Pattern[str], int, int, float], ...] = (  # how it is wri
     (re.compile(r"[2-9][0-9]{2} [0-9]{3} [0-9]{4}"), 10, 10, 0.5),
     (re.compile(r"0[1-9][0-9]+"), 10, 11, 0.3),
 )
-_SURE, _SHORT, _NAMED, _EXAMPLE = 0.95, 0.7, 0.9, 0.2
+_SURE, _SHORT, _NAMED, _UNLIKELY, _EXAMPLE = 0.95, 0.7, 0.9, 0.3, 0.2
 
 
 def find_phones(text: str, regions: Regions) -> Iterator[Mark]:
@@ -135,7 +141,9 @@ def _national(text: str, start: int, end: int) -> Iterator[Mark]:
     if _NOT_BEFORE.match(text, stop, stop + 2) or _OF_OTHERS.fullmatch(written):
         return
     score = _form(written, digits)
-    if digits <= 13 and (
+    if _OF_THINGS.search(before(text, start, _IN_SIGHT)):
+        score = min(score, _UNLIKELY)
+    elif digits <= 13 and (
         _WORDS.search(before(text, start, _IN_SIGHT)) or _WORDS_BEHIND.match(text, stop, stop + _IN_SIGHT)
     ):
         score = _NAMED if score else 0.6

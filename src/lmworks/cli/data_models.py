@@ -1,0 +1,190 @@
+"""The verbs `data classifier` and `data ngrams`: small models that learn from the user's own texts, for cleaning."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from lmworks.cli.options import new_console, settings_help
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lmworks.data.config import ReadConfig
+    from lmworks.records import LeftOut
+
+C = TypeVar("C")
+
+TextOption = Annotated[str, typer.Option("--text", metavar="COLUMN", help="Of tables: the column that holds the text.")]
+KindOption = Annotated[
+    str, typer.Option(help="What sort of source it is: web, book, code, mail, chat, text; auto goes by the format.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="key=value", help="Any other setting, as listed below; repeatable."),
+]
+
+
+def classifier(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="GOOD...",
+            help="Examples with the label: folders, files, tables, quoted globs, or folders that data.read or "
+            "data.clean made.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The file to make, NAME.npz. It must not exist.")],
+    against: Annotated[list[str] | None, typer.Option(help="Examples without the label; repeatable.")] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Instead of --against: the column of the rows' labels.")
+    ] = None,
+    positive: Annotated[
+        str | None, typer.Option(help="The word in that column which is looked for. Default: true, or 1.")
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Rows that agree here are learned from or evaluated with, never both."),
+    ] = None,
+    text: TextOption = "text",
+    kind: KindOption = "auto",
+    examples: Annotated[int, typer.Option(min=0, help="Held-out examples to show of each sort.")] = 10,
+    overrides: SetOption = None,
+) -> None:
+    """Learn from examples to tell texts that have a label (good, toxic, about law) from texts that do not.
+
+    Texts are read and repaired as `data.annotate` does. It prints how well the classifier does on examples that it did
+    not learn from, a threshold, the words that it goes by, and the examples that it gets most wrong. Name the file in
+    `data.annotate`, `classifiers = { quality = "good.npz" }`, and every document gets the measure of that name; a limit
+    of a policy then decides. Toxicity and topics are classifiers as well, of other examples. It takes 50 different
+    texts of each side at least; some hundreds do better.
+
+    Examples: `lmworks data classifier good --against crawl --out good.npz` · `lmworks data classifier comments.jsonl
+    --label toxic --out toxic.npz` · `lmworks data classifier news.csv --text body --label topic --positive law --out
+    law.npz`
+    """
+    from lmworks.data.annotate.classifier_examples import LabelColumn, examples_from
+    from lmworks.data.annotate.classifier_report import sections_of
+    from lmworks.data.annotate.classifier_training import learn_classifier
+    from lmworks.data.annotate.config import ClassifierConfig
+    from lmworks.data.annotate.model_file import check_model_file
+    from lmworks.progress import stage_progress
+    from lmworks.report import print_sections
+
+    if bool(against) == bool(label):
+        raise ValueError(
+            "say which texts do not have the label: either --against FOLDER, or --label COLUMN where each row has its "
+            "own"
+        )
+    if positive is not None and not label:
+        raise ValueError("--positive is a word in a column of labels: name that with --label COLUMN")
+    check_model_file(out)
+    config = _config(ClassifierConfig, overrides)
+    reading = _reading(kind, text)
+    console = new_console()
+    left_out: list[LeftOut] = []
+    column = LabelColumn(label, positive or "") if label else None
+    with stage_progress(console, "reading examples") as progress:
+        used = examples_from(
+            *(sources, against or [], column),
+            group=group or "",
+            reading=reading,
+            left_out=left_out,
+            progress=progress,
+        )
+    name = positive or label or out.stem
+    with stage_progress(console, "learning") as progress:
+        learned = learn_classifier(used.examples, name, config, progress)
+    learned.classifier.save(out)
+    print_sections(console, sections_of(learned, used, examples))
+    _tell_left_out(console, left_out)
+    measure = out.stem if out.stem.isidentifier() else "quality"
+    setting = f'annotations.classifiers={{{measure}="{out.resolve()}"}}'
+    _tell(console, f"classifier -> {out}\nuse it: lmworks data build SOURCES --set '{setting}'")
+
+
+def ngrams(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Texts of the sort that is wanted: folders, files, tables, quoted globs, or folders that data.read or "
+            "data.clean made."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The file to make, NAME.npz. It must not exist.")],
+    text: TextOption = "text",
+    kind: KindOption = "auto",
+    overrides: SetOption = None,
+) -> None:
+    """Learn a small language model from texts that are wanted, by which documents are measured: perplexity.
+
+    It counts n-grams of words, smoothed as Kneser and Ney have it, on the CPU. Some documents are held out, and their
+    perplexities say which threshold lets nearly all of such texts stay. Name the file in `data.annotate`, `perplexity =
+    "wanted.npz"`, and every document gets the measure. Perplexities of two models cannot be compared. A neural model
+    that `train.pretrain` made does the same in the stage `data.perplexity`.
+
+    Examples: `lmworks data ngrams books wiki.jsonl.gz --out wanted.npz` · `lmworks data ngrams cleaned --set
+    symbols=bytes --out wanted-bytes.npz`
+    """
+    from lmworks.data.annotate.classifier_examples import documents_in
+    from lmworks.data.annotate.config import NgramConfig
+    from lmworks.data.annotate.model_file import check_model_file
+    from lmworks.data.annotate.ngram_report import section_of
+    from lmworks.data.annotate.ngram_training import learn_ngrams
+    from lmworks.data.annotate.repaired import repaired_text
+    from lmworks.progress import stage_progress
+    from lmworks.report import print_sections
+
+    check_model_file(out)
+    config = _config(NgramConfig, overrides)
+    console = new_console()
+    left_out: list[LeftOut] = []
+    texts = map(repaired_text, documents_in(sources, _reading(kind, text), left_out))
+    with stage_progress(console, "learning n-grams") as progress:
+        learned = learn_ngrams(texts, config, progress)
+    learned.model.save(out)
+    print_sections(console, [section_of(learned)])
+    _tell_left_out(console, left_out)
+    setting = f'annotations.perplexity="{out.resolve()}"'
+    _tell(console, f"model -> {out}\nuse it: lmworks data build SOURCES --set '{setting}'")
+
+
+def _tell(console: "Console", text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _tell_left_out(console: "Console", left_out: Sequence["LeftOut"]) -> None:
+    """How many files were left out for each reason, and one of them."""
+    from lmworks.report import shown
+
+    by_reason: dict[str, list[LeftOut]] = {}
+    for item in left_out:
+        by_reason.setdefault(item.reason, []).append(item)
+    for reason, items in sorted(by_reason.items(), key=lambda pair: -len(pair[1])):
+        count = sum(item.count for item in items)
+        _tell(console, shown(f"left out because {reason}: {count:,}, such as {items[0].uri}"))
+
+
+def _reading(kind: str, text: str) -> "ReadConfig":
+    from lmworks.config import from_mapping
+    from lmworks.data.config import ReadConfig
+
+    return from_mapping(ReadConfig, {"source_code": "whole", "kind": kind, "columns": {"text": text}})
+
+
+def _config(cls: type[C], overrides: list[str] | None) -> C:
+    from lmworks.config import assign, from_mapping, parse_assignment
+
+    mapping: dict[str, Any] = {}
+    for override in overrides or []:
+        assign(mapping, *parse_assignment(override))
+    return from_mapping(cls, mapping)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make the verbs verbs of `lmworks data`, each with what `--set` takes in its help."""
+    from lmworks.data.annotate.config import ClassifierConfig, NgramConfig
+
+    for verb, config in ((classifier, ClassifierConfig), (ngrams, NgramConfig)):
+        app.command(epilog=settings_help("What `--set` takes, with the defaults:", config))(verb)

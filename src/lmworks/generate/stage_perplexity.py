@@ -1,0 +1,200 @@
+"""The stage `data.perplexity`: how unlikely a language model finds each document, as annotations beside the others.
+
+`data/` knows no language model: it takes one as a function of texts (`data/annotate/perplexity.py`), and this is that
+function for a checkpoint. `data.clean` reads what this stage makes as a further input.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from lmworks.artefact import StageContext, StageResult, hash_json
+from lmworks.data.annotate.config import ModelPerplexityConfig
+from lmworks.data.annotate.perplexity import perplexities
+from lmworks.data.annotation import Annotations
+from lmworks.data.annotation_table import ANNOTATIONS, AnnotatedDocument, AnnotationTable, write_annotations
+from lmworks.data.corpus import CorpusShard, corpus_shards
+from lmworks.data.documents_of import kind_of
+from lmworks.data.edits import apply_edits
+from lmworks.data.executing import ExecutionConfig, Part, carry_out
+from lmworks.data.joined_annotations import annotation_files, read_joined
+from lmworks.data.store import Shard
+from lmworks.generate.engine import Engine
+from lmworks.model.checkpoint import load
+from lmworks.model.locating import digest_of_model, located
+from lmworks.report import Section, Table
+
+_MODEL = "model.safetensors"
+_PART_CHARACTERS = 1 << 20  # of the documents of a part: what a kill costs at most
+_WHOLE = 1 << 62  # characters: texts are cut by tokens instead
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModelCost:
+    """The nats and the tokens of texts under the language model of an engine: a `perplexity.Score`.
+
+    Texts are cut into windows of so many tokens, each behind the token that begins a document. What a text costs does
+    not depend on the others, but for the rounding of an engine without fused kernels.
+    """
+
+    engine: Engine
+    window: int
+
+    def __call__(self, texts: Sequence[str]) -> list[tuple[float, int]]:
+        encoded = self.engine.checkpoint.tokenizer.encode_batch(list(texts))
+        pieces = [
+            (number, ids[start : start + self.window])
+            for number, ids in enumerate(encoded)
+            for start in range(0, len(ids), self.window)
+        ]
+        pieces.sort(key=lambda piece: len(piece[1]))  # those of one length together, so that little is padded
+        scores = self.engine.score([()] * len(pieces), [ids for _, ids in pieces])
+        costs: list[list[float]] = [[] for _ in texts]
+        for (number, _), score in zip(pieces, scores, strict=True):
+            costs[number] += score.log_probabilities
+        return [(max(-math.fsum(cost), 0.0), len(cost)) for cost in costs]
+
+
+def language_model_cost(checkpoint: Path | str, window: int = 1024) -> LanguageModelCost:
+    """The function that `data/annotate/perplexity.py` takes, of a checkpoint: the name of a pulled model, a Hugging
+    Face folder or a GGUF file. In float32, so that it is the same on all machines with the same kernels; a longer
+    window than the model was trained for is cut to that. ValueError for a model that generates no language."""
+    loaded = load(checkpoint)
+    length = min(window + 1, loaded.config.context_length)  # with the token that begins a document
+    engine = Engine(loaded, context_length=length, weights="float32")
+    engine.capabilities.require("score")
+    return LanguageModelCost(engine, length - 1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The stage
+
+
+def perplexity(config: ModelPerplexityConfig, context: StageContext) -> StageResult:
+    """Of every shard of the inputs' documents a file of annotations with one measure, in their order.
+
+    Texts are scored as `data.annotate` measured them, after its repairs. ValueError where an input is missing, or the
+    annotations are not those of the documents.
+    """
+    model = _model(config, context)
+    shards = corpus_shards(dict(context.inputs))
+    tables = [read_joined(paths) for paths in annotation_files(context.inputs)]
+    _check_belonging(shards, tables)
+
+    @cache
+    def cost() -> LanguageModelCost:
+        return language_model_cost(model, config.window)
+
+    blocks = [list(_blocks(shard, table)) for shard, table in zip(shards, tables, strict=True)]
+    parts = [
+        Part(block, context.work / block.shard.name / f"{block.start:09d}.npy", block.end - block.start)
+        for of_shard in blocks
+        for block in of_shard
+    ]
+    carry_out(_scoring(cost), parts, ExecutionConfig(workers=1), context.progress, "documents")
+    (context.output / ANNOTATIONS).mkdir()
+    found = []
+    for shard, table in zip(shards, tables, strict=True):
+        values = np.concatenate([np.load(part.done) for part in parts if part.given.shard == shard])
+        rows = _rows(shard, table, values, config.measure)
+        write_annotations(context.output / ANNOTATIONS / f"{shard.name}.parquet", rows)
+        found.append(values)
+    return _result(config.measure, np.concatenate(found))
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Documents of a shard, `[start, end)`."""
+
+    shard: CorpusShard
+    table: AnnotationTable
+    start: int
+    end: int
+
+    def texts(self) -> list[str]:
+        """After repair."""
+        shard = Shard(self.shard.path)
+        return [
+            apply_edits(shard.read(place).text, self.table.edits[place]).text for place in range(self.start, self.end)
+        ]
+
+
+def _blocks(shard: CorpusShard, table: AnnotationTable) -> Iterator[_Block]:
+    start = size = 0
+    for place, characters in enumerate(table.characters.tolist()):
+        if place > start and size + characters > _PART_CHARACTERS:
+            yield _Block(shard, table, start, place)
+            start, size = place, 0
+        size += characters
+    yield _Block(shard, table, start, len(table))
+
+
+def _scoring(cost: Callable[[], LanguageModelCost]) -> Callable[[_Block, Path], None]:
+    def score_block(block: _Block, path: Path) -> None:
+        values = [np.nan if value is None else value for value in perplexities(block.texts(), cost(), _WHOLE)]
+        with path.open("wb") as stream:
+            np.save(stream, np.array(values, np.float64))
+
+    return score_block
+
+
+def _rows(shard: CorpusShard, table: AnnotationTable, values: np.ndarray, measure: str) -> Iterator[AnnotatedDocument]:
+    """With the edits of the annotations that the texts were repaired by, so that those and these can be joined."""
+    for place, document in enumerate(shard):
+        value = float(values[place])
+        yield AnnotatedDocument(
+            document.uri,
+            document.hash,
+            kind_of(document),
+            int(table.characters[place]),
+            int(table.bytes[place]),
+            Annotations({} if math.isnan(value) else {measure: value}),
+            tuple(table.edits[place]),
+        )
+
+
+def _check_belonging(shards: Sequence[CorpusShard], tables: Sequence[AnnotationTable]) -> None:
+    if [_hashes(shard) for shard in shards] != [list(table.hashes) for table in tables]:
+        raise ValueError(
+            "the annotations are not those of these documents: let data.annotate and data.perplexity read from the "
+            "same stages, in the same order"
+        )
+
+
+def _hashes(shard: CorpusShard) -> list[str]:
+    return [row.tobytes().hex() for row in Shard(shard.path).index[0]]
+
+
+def _result(measure: str, values: np.ndarray) -> StageResult:
+    known = values[np.isfinite(values)]
+    quartiles = [f"{each:.4g}" for each in np.quantile(known, [0, 0.25, 0.5, 0.75, 1])] if len(known) else ["none"] * 5
+    columns = ("measure", "documents", "lowest", "a quarter", "median", "three quarters", "highest")
+    text = (
+        f"{len(known):,} of {len(values):,} documents have a perplexity: e to the power of the nats that a token "
+        "costs. It depends on the model's vocabulary, so those of two models cannot be compared."
+    )
+    table = Table(columns, ((measure, len(known), *quartiles),))
+    return StageResult({"documents": len(values), "scored": len(known)}, (Section("Perplexity", text, (table,)),))
+
+
+def _model(config: ModelPerplexityConfig, context: StageContext) -> Path:
+    found = [folder for folder in context.inputs.values() if (folder / _MODEL).exists()]
+    found += [located(config.checkpoint, context.base)] if config.checkpoint else []
+    if len(found) != 1:
+        raise ValueError(f"expected one checkpoint, an input's or the setting checkpoint, found {len(found)}")
+    return found[0]
+
+
+def check(config: ModelPerplexityConfig, base: Path) -> None:
+    """Before any stage runs: LookupError or FileNotFoundError for a checkpoint that is not there."""
+    if config.checkpoint:
+        located(config.checkpoint, base)
+
+
+def outside_digest(config: ModelPerplexityConfig, base: Path) -> str:
+    """SHA-256 of the files of the checkpoint that the config names."""
+    return hash_json(digest_of_model(located(config.checkpoint, base)) if config.checkpoint else "")

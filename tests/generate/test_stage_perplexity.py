@@ -1,0 +1,149 @@
+"""`data.perplexity` against the model's own logits; its annotations beside the others, in `data.clean`."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from engine_cases import tiny_llama
+
+from lmworks.artefact import StageContext
+from lmworks.build import run_alone
+from lmworks.data.annotate.config import ModelPerplexityConfig
+from lmworks.data.annotate.perplexity import Perplexity
+from lmworks.data.annotation import Text
+from lmworks.data.annotation_table import annotation_paths, read_annotations
+from lmworks.data.cleaning.ledger import LEDGER, read_ledger
+from lmworks.data.edits import apply_edits
+from lmworks.data.store import DocumentStore
+from lmworks.generate import stage_perplexity
+from lmworks.generate.stage_perplexity import language_model_cost, perplexity
+from lmworks.model.checkpoint import Checkpoint, load
+
+TEXTS = {
+    "a.txt": "A short text.",
+    "b.txt": "The mayor said that the county had promised to pay for the road. " * 12,  # several windows
+    "c.txt": "na\u00efve \u00e9t\u00e9 \u4e16\u754c " * 3,
+    "d.txt": "x",
+    "e.txt": "broken char\u00c3\u00a9cters of the web",  # repaired before it is scored
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return tiny_llama().save(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Documents and their annotations."""
+    folder = tmp_path_factory.mktemp("perplexity")
+    (folder / "texts").mkdir()
+    for name, text in TEXTS.items():
+        (folder / "texts" / name).write_text(text, "utf-8")
+    run_alone("data.read", folder / "documents", [], [], [f'sources=["{folder / "texts"}"]', 'kind="web"'])
+    off = [f"{name}=false" for name in ("language", "heuristics", "personal", "licences", "spam")]
+    run_alone("data.annotate", folder / "annotations", [folder / "documents"], [], off)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scored(folder: Path, model: Path) -> Path:
+    inputs = [folder / "documents", folder / "annotations"]
+    settings = [f'checkpoint="{model}"', "window=100"]
+    return run_alone("data.perplexity", folder / "scored", inputs, [], settings).folder
+
+
+def direct(model: Checkpoint, text: str, window: int) -> float:
+    """e to the mean of -ln p of each token, from logits of the model in one forward for each window."""
+    ids, nats = model.tokenizer.encode(text), []
+    start = model.tokenizer.special_ids["<|endoftext|>"]
+    for place in range(0, len(ids), window):
+        piece = ids[place : place + window]
+        with torch.inference_mode():
+            logits = model.model(torch.tensor([[start, *piece[:-1]]]))[0].double()
+        nats += (-logits.log_softmax(-1)[torch.arange(len(piece)), torch.tensor(piece)]).tolist()
+    return math.exp(sum(nats) / len(nats))
+
+
+def test_it_is_what_the_models_logits_say(scored, folder, model):
+    (path,) = annotation_paths(scored)
+    table = read_annotations(path)
+    loaded = load(model)
+    texts = {
+        document.uri: apply_edits(document.text, edits).text
+        for document, edits in zip(DocumentStore(folder / "documents"), table.edits, strict=True)
+    }
+    assert "charécters" in texts["texts/e.txt"]
+    expected = [direct(loaded, texts[uri], 100) for uri in table.uris]
+    # float32 in another order of sums: logits of magnitude 10 move by about 1e-5.
+    assert table.measures["model_perplexity"].tolist() == pytest.approx(expected, rel=2e-4)
+    assert len(set(expected)) == len(TEXTS) and set(table.measures) == {"model_perplexity"}
+
+
+def test_equal_runs_are_equal_however_the_work_is_cut(scored, folder, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage_perplexity, "_PART_CHARACTERS", 100)
+    inputs = [folder / "documents", folder / "annotations"]
+    again = run_alone("data.perplexity", tmp_path / "a", inputs, [], [f'checkpoint="{model}"', "window=100"]).folder
+    (one,), (other,) = annotation_paths(scored), annotation_paths(again)
+    first, second = (read_annotations(path).measures["model_perplexity"].tolist() for path in (one, other))
+    assert first == pytest.approx(second, rel=2e-4)  # fused kernels give the same bits, modules round with their batch
+    same = run_alone("data.perplexity", tmp_path / "b", inputs, [], [f'checkpoint="{model}"', "window=100"]).folder
+    assert annotation_paths(same)[0].read_bytes() == other.read_bytes()
+
+
+def test_a_text_costs_the_same_whatever_comes_with_it(model):
+    cost = language_model_cost(model, window=64)
+    texts = [*TEXTS.values(), ""]
+    together = cost(texts)
+    assert together[-1] == (0.0, 0)
+    for text, (nats, tokens) in zip(texts, together, strict=True):
+        alone, number = cost([text])[0]
+        assert number == tokens == len(load(model).tokenizer.encode(text)) and nats == pytest.approx(alone, rel=2e-4)
+    assert Perplexity(cost)(Text("A short text.")).measures["perplexity"] == pytest.approx(
+        direct(load(model), "A short text.", 64), rel=2e-4
+    )
+
+
+def test_a_window_longer_than_the_model_is_cut_to_it(model):
+    assert language_model_cost(model, window=10_000).window == 255  # of 256, behind the beginning
+
+
+def test_data_clean_takes_it_as_a_further_input(scored, folder, tmp_path):
+    (path,) = annotation_paths(scored)
+    table = read_annotations(path)
+    values = dict(zip(table.uris, table.measures["model_perplexity"].tolist(), strict=True))
+    limit = sorted(values.values())[2]
+    inputs = [folder / "documents", folder / "annotations", scored]
+    steps = f'steps=[{{name="s", limits={{model_perplexity={{at_most={limit!r}}}, characters={{at_least=0}}}}}}]'
+    run_alone("data.clean", tmp_path / "cleaned", inputs, [], [steps])
+    kept = {document.uri for document in DocumentStore(tmp_path / "cleaned")}
+    assert kept == {uri for uri, value in values.items() if value <= limit} and len(kept) == 3
+    dropped = {e.document: e.first.value for e in read_ledger(tmp_path / "cleaned" / LEDGER) if e.verdict == "dropped"}
+    assert dropped == {uri: value for uri, value in values.items() if value > limit}
+
+
+def test_the_checkpoint_may_be_an_input(scored, folder, model, tmp_path):
+    inputs = {"documents": folder / "documents", "annotations": folder / "annotations", "model": model}
+    output, work = tmp_path / "out", tmp_path / "work"
+    output.mkdir()
+    work.mkdir()
+    perplexity(ModelPerplexityConfig(window=100), StageContext(inputs, output, work))
+    assert annotation_paths(output)[0].read_bytes() == annotation_paths(scored)[0].read_bytes()
+
+
+def test_what_is_missing_or_unfit_is_told(folder, model, tmp_path):
+    def attempt(inputs: dict[str, Path], **settings: str) -> None:
+        context = StageContext(inputs, tmp_path / "output", tmp_path / "work")
+        perplexity(ModelPerplexityConfig(**settings), context)
+
+    both = {"documents": folder / "documents", "annotations": folder / "annotations"}
+    with pytest.raises(ValueError, match=r"expected one checkpoint, .* found 0"):
+        attempt(both)
+    with pytest.raises(ValueError, match="found 2"):
+        attempt({**both, "model": model}, checkpoint=str(model))
+    with pytest.raises(ValueError, match="no input holds annotations"):
+        attempt({"documents": folder / "documents"}, checkpoint=str(model))
+    for settings in ({"window": 0}, {"measure": "a b"}):
+        with pytest.raises(ValueError):
+            ModelPerplexityConfig(**settings)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.data.duplicates.code_repositories import Copy, Repository, copied_repositories, file_keys
+from lmworks.data.duplicates.code_repositories import Copy, Repository, copied_repositories
 
 FILES = st.sets(st.integers(1, 9), min_size=1, max_size=8)
 
@@ -79,15 +79,6 @@ def test_the_original_is_chosen_by_what_is_known_of_it():
     for start in range(5):
         copies = copied_repositories(order[start:][::-1])
         assert {copy.original for copy in copies} == {order[start].name}
-
-
-def test_files_are_known_by_their_content():
-    texts = ["def f():\n    return 1\n" * 9, " def f():\n\treturn 1" * 9, "x", "other " * 30]
-    keys, told = file_keys(texts)
-    assert keys[0] == keys[1] != keys[3]
-    assert told.tolist() == [True, True, False, True]
-    near, _ = file_keys(texts, kept=np.array([0, 0, 2, 0]))
-    assert near[3] == keys[0]
 
 
 def test_what_cannot_be_is_refused():

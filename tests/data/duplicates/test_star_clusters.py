@@ -1,5 +1,7 @@
 """Stars: who goes has a twin that stays and was compared, and nobody who stays is similar to another, by definition."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -37,7 +39,7 @@ def test_those_who_stay_are_what_going_through_one_by_one_gives(case):
         if not any((s, document) in together and similarity[s, document] >= THRESHOLD for s in staying):
             staying.append(document)
     stars = star_clusters(
-        len(similarity), verified(similarity, pairs), crowds, lambda a, b: float(similarity[a, b]), THRESHOLD
+        len(similarity), verified(similarity, pairs), crowds, lambda a, others: similarity[a, others], THRESHOLD
     )
     assert np.flatnonzero(stars.kept == np.arange(len(similarity))).tolist() == staying
     assert stars.uncompared == 0
@@ -58,21 +60,23 @@ def test_a_chain_does_not_take_its_far_end_along():
 
 
 def test_what_was_not_compared_is_counted():
-    stars = star_clusters(6, verified(np.zeros((6, 6)), []), [np.arange(6)], lambda a, b: 0.0, 0.5, most_compared=2)
+    stars = star_clusters(
+        6, verified(np.zeros((6, 6)), []), [np.arange(6)], lambda a, others: np.zeros(len(others)), 0.5, most_compared=2
+    )
     assert stars.kept.tolist() == list(range(6))
     assert stars.uncompared == 0 + 0 + 0 + 1 + 2 + 3
 
 
 def test_a_crowd_of_copies_is_compared_with_its_first_alone():
-    compared: list[tuple[int, int]] = []
+    compared: list[tuple[int, list[int]]] = []
 
-    def similarity(document: int, other: int) -> float:
-        compared.append((document, other))
-        return 1.0
+    def similarity(document: int, others: Sequence[int]) -> np.ndarray:
+        compared.append((document, [*others]))
+        return np.ones(len(others))
 
     stars = star_clusters(500, verified(np.zeros((1, 1)), []), [np.arange(500)] * 3, similarity, 0.8)
     assert set(stars.kept.tolist()) == {0}
-    assert compared == [(document, 0) for document in range(1, 500)]
+    assert compared == [(document, [0]) for document in range(1, 500)]
 
 
 def test_priority_is_licence_then_quality_then_length_then_id():

@@ -53,12 +53,6 @@ def _block(first: int, parts: list[NDArray[np.uint8]]) -> Block:
     return Block(first, text, np.cumsum([len(part) + 1 for part in parts], dtype=np.int64) - 1)
 
 
-def stretches_of(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """(n, 2) int64: the half-open ranges in which flags are set, in order."""
-    edges = np.diff(np.concatenate(([False], flags, [False])).astype(np.int8))
-    return np.stack((np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)), axis=1)
-
-
 def as_code_points(text: NDArray[np.uint8], ranges: NDArray[np.int64]) -> NDArray[np.int64]:
     """(n, 2) ranges of bytes as ranges of the whole characters in them; a range may become empty."""
     begins = (text & 0xC0) != 0x80  # where a character begins

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from lmworks.data.duplicates.verifying import Verified
 
 MOST_COMPARED = 1000  # documents of a crowd that stay, and that each later one is compared with
+_AT_ONCE = 4  # that are compared first; then four times as many, and so on
+
+Similarity = Callable[[int, Sequence[int]], NDArray[np.float64]]  # of a document and (n,) others
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +78,14 @@ def star_clusters(
     documents: int,
     verified: Verified,
     crowds: Sequence[NDArray[np.int64]] = (),
-    similarity: Callable[[int, int], float] | None = None,
+    similarity: Similarity | None = None,
     threshold: float = 0.0,
     most_compared: int = MOST_COMPARED,
 ) -> Stars:
     """Documents 0 to `documents` - 1, the best first, each with the one that stays in its place.
 
     A document goes if a verified pair joins it with a better one that stays, the best of those being its twin. Else it
-    is compared, by `similarity(document, better one)` against `threshold`, with the documents of its crowds that stay,
+    is compared, by `similarity(document, better ones)` against `threshold`, with the documents of its crowds that stay,
     from the best on. So among the documents that stay, no pair which was verified or shares a crowd is similar, save
     for the comparisons that are counted as `uncompared`.
     """
@@ -101,8 +104,7 @@ def star_clusters(
         mine = memberships.get(document, ())
         if twin is None and mine and similarity is not None:
             others = sorted({other for number in mine for other in stars[number]})
-            compared = ((other, similarity(document, other)) for other in others[:most_compared])
-            twin = next((pair for pair in compared if pair[1] >= threshold), None)
+            twin = _first_similar(document, others[:most_compared], similarity, threshold)
             uncompared += max(len(others) - most_compared, 0) if twin is None else 0
         if twin is not None:
             kept[document], values[document] = twin
@@ -110,6 +112,21 @@ def star_clusters(
             for number in mine:
                 stars[number].append(document)
     return Stars(np.array(kept, np.int64), values, uncompared, verified.candidates)
+
+
+def _first_similar(
+    document: int, others: Sequence[int], similarity: Similarity, threshold: float
+) -> tuple[int, float] | None:
+    """The first of the others that is similar enough, with the similarity. Most have it among the first few."""
+    start, size = 0, _AT_ONCE
+    while start < len(others):
+        chunk = others[start : start + size]
+        values = similarity(document, chunk)
+        enough = np.flatnonzero(values >= threshold)
+        if len(enough):
+            return chunk[int(enough[0])], float(values[enough[0]])
+        start, size = start + size, 4 * size
+    return None
 
 
 def _better_twins(verified: Verified) -> dict[int, list[tuple[int, float]]]:

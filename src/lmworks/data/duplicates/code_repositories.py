@@ -5,14 +5,13 @@ A repository is the set of its files, each known by its content, and a copy is o
 contained can be the copy: a small library is not an original of the program that carries it along.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.data.duplicates.clusters import star_clusters
-from lmworks.data.duplicates.exact import digests
 from lmworks.data.duplicates.lsh import buckets, pairs_within
 from lmworks.data.duplicates.rows import HashRows
 from lmworks.data.duplicates.shingles import common_counts
@@ -30,7 +29,7 @@ class Repository:
     itself a fork, an earlier beginning, more files, and the name.
 
     name           Unique.
-    files          (n,) uint64, sorted, each once: its files by their content (`file_keys`).
+    files          (n,) uint64, sorted, each once: its files by their content (`copied_files`).
     licence_known  Whether it is known what its files may be used for.
     fork           Whether its host calls it a fork.
     created        When it began, ISO 8601; "" where that is not known, which counts as late.
@@ -62,25 +61,6 @@ class Copy:
     share: float
     original_share: float
     files: int
-
-
-def file_keys(
-    texts: Iterable[str], kept: NDArray[np.int64] | None = None, least: int = LEAST_CHARACTERS
-) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-    """(keys, told): a key for each of n files, and whether it has the `least` characters that say anything.
-
-    Files that differ only in spaces have one key. Where `kept` says which file stays in the place of each
-    (`Stars.kept`), near duplicates have the key of that file.
-    """
-    lengths: list[int] = []
-
-    def counted() -> Iterator[str]:
-        for text in texts:
-            lengths.append(len(text))
-            yield text
-
-    keys = digests(counted(), "spaces")[:, 0]
-    return keys if kept is None else keys[kept], np.array(lengths, np.int64) >= least
 
 
 def copied_repositories(

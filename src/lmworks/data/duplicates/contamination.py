@@ -1,11 +1,16 @@
 """Evaluation items in training documents, found by the word n-grams they share (Brown et al. 2020, appendix C).
 
 An item is cut into units: its question, its choices and its answers, each for itself where it has eight words. One of
-thirteen words or more is looked for by its runs of thirteen, a shorter one as a whole. An item without such a part is
-looked for as a whole, question and answer one after the other, down to five words; below eight, a document that does
-not hold it proves nothing, so that such an item is `too short to decide` unless it is found. What nearly every item of
-a set holds, such as its instruction, says nothing of any of them: runs that more than `most_items` items have are left
-out, and an item that has no others is `too common to decide`.
+thirteen words or more is looked for by its runs of thirteen, a shorter one as a whole. What counts is the share of the
+question's words that a document holds, or that of all its units where that is higher: an item is given away by its
+question, whatever its choices are, and a single choice that stands somewhere without it says little.
+
+A question of three to seven words may be anyone's. It counts where the answer follows soon, or all choices do, however
+they are set out; alone it does not. Of an item whose question is still shorter, question and answer are looked for one
+directly after the other. An item of fewer than eight words, question and answer together, may be found so; but a
+document that does not hold it proves nothing, and it is `too short to decide` then. What nearly every item of a set
+holds, such as its instruction, says nothing of any of them: runs that more than `most_items` items have are left out,
+and an item that has no others is `too common to decide`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,9 +32,11 @@ from lmworks.data.order import mix
 RULE = "contamination"
 SIZE = 13  # words of a run, as for GPT-3
 SHORTEST = 8  # words of a part that is looked for by itself, and of an item that a document's silence clears
-SHORTEST_WHOLE = 5  # words of an item that is looked for at all
+SHORTEST_WHOLE = 5  # words of an item, question and answer, that is looked for at all
+SHORTEST_QUESTION = 3  # words of a question that is looked for by itself, if its answer follows
 MOST_ITEMS = 10
-ANSWER_WITHIN = 100  # words after the place of a question, where its short answer is looked for
+ANSWER_WITHIN = 100  # words between a question and its answer, besides those of the choices
+ANSWER_NEXT = 4  # the same of an item of few words, such as "the right answer is"
 
 Status = Literal["contaminated", "clean", "too short to decide", "too common to decide"]
 
@@ -40,11 +47,12 @@ class Overlap:
 
     document        The number of the document.
     item            The id of the item.
-    share           Of the words of the item's units, those that stand in the document within a run of the item's.
+    share           Of the question's words those that stand in the document within a run of the item's, or of all the
+                    item's units where that is more.
     marks           Where, each with the share as its score.
     matched         The text of the longest mark.
     text            The item's own.
-    answer_follows  Whether one of its short answers stands within 100 words after the first mark; None without any.
+    answer_follows  Whether one of its answers stands soon after the first mark; None without any.
     """
 
     document: int
@@ -70,26 +78,32 @@ class ItemReport:
 class ContaminationIndex:
     """Evaluation items as they are looked for; made by `index_items`.
 
-    item_words        (items,) int64: the words of each item's units.
+    unit_words        (items,) int64: the words of each item's units.
+    questions         (items, 2) int64: where the question's words begin and end, over the units of all items; twice the
+                      same number where the question is no unit.
+    needs_answer      (items,) bool: the question is so short that it counts only where an answer follows.
     lookup, run_ends  The distinct runs of words: their hashes, and where the entries of each end.
     entry_items       (entries,) int64: the item that has a run.
     entry_places      (entries,) int64: where it begins, in words over the units of all items.
     entry_lengths     (entries,) int64: its words.
     lengths           The lengths that there are.
-    answers           Item → its answers that are too short for units, as hashes of their words.
+    answers, choices  Of each item, as hashes of their words.
     undecided         Item → why a document that does not hold it does not clear it.
     """
 
     items: tuple[EvaluationItem, ...]
     size: int
-    item_words: NDArray[np.int64]
+    unit_words: NDArray[np.int64]
+    questions: NDArray[np.int64]
+    needs_answer: NDArray[np.bool_]
     lookup: HashLookup
     run_ends: NDArray[np.int64]
     entry_items: NDArray[np.int64]
     entry_places: NDArray[np.int64]
     entry_lengths: NDArray[np.int64]
     lengths: frozenset[int]
-    answers: Mapping[int, Sequence[NDArray[np.uint64]]]
+    answers: Sequence[Sequence[NDArray[np.uint64]]]
+    choices: Sequence[Sequence[NDArray[np.uint64]]]
     undecided: Mapping[int, Status]
 
 
@@ -100,10 +114,10 @@ def index_items(items: Iterable[EvaluationItem], size: int = SIZE, most_items: i
         raise ValueError("two evaluation items have the same id: give their files different names")
     if size < SHORTEST:
         raise ValueError(f"runs have at least {SHORTEST} words, got {size}")
-    units = [(number, unit) for number, item in enumerate(items) for unit in _units_of(item)]
-    rows = hash_words(unit for _, unit in units)
-    unit_items = np.array([number for number, _ in units], np.int64)
-    item_words = np.bincount(unit_items, weights=rows.lengths, minlength=len(items)).astype(np.int64)
+    cut = [_units_of(item) for item in items]
+    rows = hash_words(text for units in cut for text in units.texts)
+    unit_items = np.repeat(np.arange(len(items)), [len(units.texts) for units in cut])
+    unit_words = np.bincount(unit_items, weights=rows.lengths, minlength=len(items)).astype(np.int64)
     hashes, places, lengths = _entries(rows, size)
     owners = unit_items[np.searchsorted(rows.ends, places, side="right")]
     order = np.lexsort((places, hashes))
@@ -111,35 +125,69 @@ def index_items(items: Iterable[EvaluationItem], size: int = SIZE, most_items: i
     hashes, places, lengths, owners = hashes[order], places[order], lengths[order], owners[order]
     distinct, counts = np.unique(hashes, return_counts=True)
     return ContaminationIndex(
-        items, size, item_words, HashLookup(distinct), np.cumsum(counts), owners, places, lengths,
-        frozenset(lengths.tolist()), _short_answers(items), _undecided(item_words, owners),
+        items, size, unit_words, _question_ranges(cut, unit_words, rows), np.array([u.needs_answer for u in cut], bool),
+        HashLookup(distinct), np.cumsum(counts), owners, places, lengths, frozenset(lengths.tolist()),
+        _hashed([item.answers for item in items]), _hashed([item.choices for item in items]), _undecided(items, owners),
     )  # fmt: skip
 
 
-def _units_of(item: EvaluationItem) -> list[str]:
-    long = [part for part in item.parts if len(words(part)) >= SHORTEST]
+@dataclass(frozen=True, slots=True)
+class _Units:
+    """The texts that an item is looked for by. The question is the first of them where `has_question` says so."""
+
+    texts: tuple[str, ...]
+    has_question: bool = True
+    needs_answer: bool = False
+
+
+def _units_of(item: EvaluationItem) -> _Units:
+    counts = {part: len(words(part)) for part in item.parts}
+    long = tuple(part for part in item.parts if counts[part] >= SHORTEST and part != item.question)
+    question = counts[item.question]
+    if question >= SHORTEST:
+        return _Units((item.question, *long))
+    whole = question + len(words(item.answers[0])) if item.answers else question
+    if whole < SHORTEST_WHOLE and not long:
+        return _Units((), has_question=False)
+    if not (item.answers or item.choices):
+        return _Units((item.question,))
+    if question >= SHORTEST_QUESTION:
+        return _Units((item.question, *long), needs_answer=True)
     if long:
-        return long
-    whole = "\n".join((item.question, *item.answers[:1]))
-    return [whole] if len(words(whole)) >= SHORTEST_WHOLE else []
+        return _Units(long, has_question=False)
+    return _Units(("\n".join((item.question, *item.answers[:1])),))
 
 
-def _short_answers(items: Sequence[EvaluationItem]) -> dict[int, list[NDArray[np.uint64]]]:
-    given = [(number, answer) for number, item in enumerate(items) for answer in item.answers]
-    rows = hash_words(answer for _, answer in given)
-    answers: dict[int, list[NDArray[np.uint64]]] = {}
-    for row, (number, _) in enumerate(given):
-        if 0 < len(rows[row]) < SHORTEST:
-            answers.setdefault(number, []).append(rows[row])
-    return answers
+def _question_ranges(cut: Sequence[_Units], unit_words: NDArray[np.int64], rows: HashRows) -> NDArray[np.int64]:
+    starts = np.cumsum(unit_words) - unit_words
+    first = np.cumsum([0, *(len(units.texts) for units in cut)])[:-1]
+    has = np.array([units.has_question for units in cut], bool)
+    ends = starts.copy()
+    ends[has] = rows.ends[first[has]]
+    return np.stack((starts, ends), axis=1)
 
 
-def _undecided(item_words: NDArray[np.int64], owners: NDArray[np.int64]) -> dict[int, Status]:
+def _hashed(texts: Sequence[Sequence[str]]) -> list[list[NDArray[np.uint64]]]:
+    """The words of each text, hashed; of texts of more than `SIZE` words the first ones; of those without any, none."""
+    rows = hash_words(text for each in texts for text in each)
+    ends = np.cumsum([len(each) for each in texts], dtype=np.int64)
+    found = [rows[row][:SIZE] for row in range(len(rows))]
+    return [
+        [found[row] for row in range(end - len(each), end) if len(found[row])]
+        for each, end in zip(texts, ends.tolist(), strict=True)
+    ]
+
+
+def _undecided(items: Sequence[EvaluationItem], owners: NDArray[np.int64]) -> dict[int, Status]:
     """Items of too few words, and those of which no run is left among the `owners` of runs."""
-    left = np.bincount(owners, minlength=len(item_words))
+    left = np.bincount(owners, minlength=len(items))
     undecided: dict[int, Status] = {}
-    for number in np.flatnonzero((item_words < SHORTEST) | (left == 0)).tolist():
-        undecided[number] = "too short to decide" if item_words[number] < SHORTEST else "too common to decide"
+    for number, item in enumerate(items):
+        long = any(len(words(part)) >= SHORTEST for part in item.parts)
+        if not long and len(words("\n".join((item.question, *item.answers[:1])))) < SHORTEST:
+            undecided[number] = "too short to decide"
+        elif not left[number]:
+            undecided[number] = "too common to decide"
     return undecided
 
 
@@ -192,19 +240,48 @@ def _in_batch(index: ContaminationIndex, texts: Sequence[str], first_document: i
     at, spans = -1, np.empty((0, 2), np.int64)
     for group in np.split(np.arange(len(order)), borders) if len(order) else ():
         document, item = int(documents[group[0]]), int(owners[group[0]])
+        begins, runs_of = place[group] - starts[document], entry[group]
+        counts = _counting(index, item, rows[document], begins, runs_of)
+        if not counts.any():
+            continue
+        begins, runs_of = begins[counts], runs_of[counts]
         if at != document:
             at, spans = document, word_spans(texts[document])
-        begins, lengths = place[group] - starts[document], index.entry_lengths[entry[group]]
-        ranges = _merged(begins, lengths)
-        covered = _merged(index.entry_places[entry[group]], lengths)
-        share = sum(end - start for start, end in covered) / int(index.item_words[item])
+        ranges = _merged(begins, index.entry_lengths[runs_of])
+        share = _share(index, item, _merged(index.entry_places[runs_of], index.entry_lengths[runs_of]))
         marks = tuple(Mark(RULE, int(spans[start, 0]), int(spans[end - 1, 1]), share) for start, end in ranges)
         longest = max(marks, key=lambda mark: mark.end - mark.start)
+        answers = index.answers[item]
         yield Overlap(
             first_document + document, index.items[item].id, share, marks,
             texts[document][longest.start : longest.end], index.items[item].text,
-            _answer_follows(index.answers.get(item, ()), rows[document], *ranges[0]),
+            _follows(index, item, rows[document], *ranges[0]) if answers else None,
         )  # fmt: skip
+
+
+def _counting(
+    index: ContaminationIndex,
+    item: int,
+    document: NDArray[np.uint64],
+    begins: NDArray[np.int64],
+    entries: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """(n,) which of the item's runs in a document say anything: not a short question without its answer."""
+    counts = np.ones(len(begins), bool)
+    if index.needs_answer[item]:
+        low, high = index.questions[item].tolist()
+        for row in np.flatnonzero((low <= index.entry_places[entries]) & (index.entry_places[entries] < high)).tolist():
+            end = int(begins[row]) + high - low
+            counts[row] = _follows(index, item, document, end, end) or _choices_follow(index, item, document, end)
+    return counts
+
+
+def _share(index: ContaminationIndex, item: int, covered: Sequence[tuple[int, int]]) -> float:
+    """Of the question's words those that are covered, or of those of all units."""
+    low, high = index.questions[item].tolist()
+    whole = sum(end - start for start, end in covered) / int(index.unit_words[item])
+    question = sum(max(min(end, high) - max(start, low), 0) for start, end in covered)
+    return max(whole, question / (high - low)) if high > low else whole
 
 
 def _hits(index: ContaminationIndex, rows: HashRows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -240,12 +317,23 @@ def _merged(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[tuple
     return merged
 
 
-def _answer_follows(
-    answers: Sequence[NDArray[np.uint64]], words: NDArray[np.uint64], start: int, end: int
-) -> bool | None:
-    """Whether one of the answers stands among the words from `start` to a while after `end`."""
-    after = words[start : end + ANSWER_WITHIN]
-    return any(_holds(after, answer) for answer in answers) if answers else None
+def _follows(index: ContaminationIndex, item: int, document: NDArray[np.uint64], start: int, end: int) -> bool:
+    """Whether one of the item's answers stands among a document's words from `start` to some way behind `end`: right
+    behind it where the item has few words."""
+    low, high = index.questions[item].tolist()
+    far = ANSWER_WITHIN + sum(map(len, index.choices[item]))
+    for answer in index.answers[item]:
+        few = index.needs_answer[item] and high - low + len(answer) < SHORTEST
+        if _holds(document[start : end + (ANSWER_NEXT if few else far) + len(answer)], answer):
+            return True
+    return False
+
+
+def _choices_follow(index: ContaminationIndex, item: int, document: NDArray[np.uint64], end: int) -> bool:
+    """Whether all choices of the item, two at least, stand behind `end`."""
+    choices = index.choices[item]
+    after = document[end : end + ANSWER_WITHIN + sum(map(len, choices))]
+    return len(choices) > 1 and all(_holds(after, choice) for choice in choices)
 
 
 def _holds(words: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> bool:

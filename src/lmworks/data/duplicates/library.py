@@ -1,7 +1,7 @@
-"""The compiled part: hashes of words and shingles, signatures, and sizes of intersections.
+"""The compiled part: hashes of words and shingles, signatures, windows of bytes, and sizes of intersections.
 
 Each is a loop of a few instructions a word, which NumPy would have to write to memory and read again step by step.
-Every function has its definition in `reference`, with the same results bit by bit.
+Every function has its definition in `reference` or `winnowing`, with the same results bit by bit.
 """
 
 import ctypes
@@ -33,6 +33,7 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
         "hash_words": (pointer, pointer, number, pointer, pointer),
         "shingle_sets": (pointer, pointer, number, number, pointer, pointer),
         "signatures": (pointer, pointer, number, number, number, c_uint64, pointer),
+        "winnow": (pointer, number, number, number, pointer, pointer),
         "common": (pointer, pointer, pointer, number, pointer),
     }
     for name, arguments in signatures.items():

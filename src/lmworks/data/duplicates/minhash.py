@@ -62,4 +62,4 @@ def signatures(
 def estimate(first: NDArray[np.uint32], second: NDArray[np.uint32]) -> NDArray[np.float64]:
     """(...,) the estimated Jaccard similarity of (..., permutations) signatures. Texts without a word have none: their
     signatures agree in all places, and the caller leaves them out."""
-    return np.mean(first == second, axis=-1, dtype=np.float64)
+    return np.asarray(np.mean(first == second, axis=-1, dtype=np.float64))

@@ -94,10 +94,7 @@ def _ranges(text: str, border: re.Pattern[str]) -> Iterator[tuple[int, int]]:
 def joined(parts: Sequence[Paragraphs]) -> Paragraphs:
     """Those of the parts of a corpus as one; at least one part."""
     return Paragraphs(
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("hashes", "documents", "starts", "ends")
-        )
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("hashes", "documents", "starts", "ends"))
     )
 
 

@@ -101,7 +101,5 @@ def _places(hashes: NDArray[np.uint64], turn: int, permutations: int) -> NDArray
 
 def common(sets: HashRows, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
     """(n,) int64: how many values the two sorted rows of each pair share."""
-    found = [
-        len(np.intersect1d(sets[first], sets[second], assume_unique=True)) for first, second in pairs.tolist()
-    ]
+    found = [len(np.intersect1d(sets[first], sets[second], assume_unique=True)) for first, second in pairs.tolist()]
     return np.array(found, np.int64)

@@ -1,25 +1,44 @@
 """The stage `data.duplicates`: which documents and places of a corpus repeat others, before anything is decided."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 
 from lmworks.artefact import StageContext, StageResult
-from lmworks.config import SHAPES_NOTHING
-from lmworks.data.annotation_table import ANNOTATIONS, annotation_paths, read_annotations
+from lmworks.config import SHAPES_NOTHING, from_mapping
+from lmworks.data.annotation_table import AnnotationTable, read_annotations
 from lmworks.data.corpus import CorpusShard, corpus_shards
-from lmworks.data.duplicates.clusters import Standing
 from lmworks.data.duplicates.config import NearDuplicatesConfig
-from lmworks.data.duplicates.near import keys_of_texts, near_duplicates
+from lmworks.data.duplicates.corpus_texts import CorpusTexts
+from lmworks.data.duplicates.near import Compared, Keys, compare, joined_keys, keys_of_texts
 from lmworks.data.duplicates.paragraphs import Paragraphs, joined, paragraphs_of, repeated_paragraphs
-from lmworks.data.duplicates.tables import PAIRS, PLACES, Pairs, Places, write_pairs, write_places
+from lmworks.data.duplicates.repository_paths import PARTS, git_roots, repository_of
+from lmworks.data.duplicates.standing import standing_of
+from lmworks.data.duplicates.substrings import MOST_BYTES, repeated_passages
+from lmworks.data.duplicates.tables import (
+    CROWDS,
+    PAIRS,
+    PLACES,
+    REPOSITORIES,
+    Crowds,
+    Method,
+    Pairs,
+    Places,
+    write_crowds,
+    write_pairs,
+    write_places,
+    write_repositories,
+)
+from lmworks.data.duplicates.winnowing import Fingerprints, fingerprints
+from lmworks.data.duplicates.winnowing import joined as joined_fingerprints
 from lmworks.data.edits import apply_edits
 from lmworks.data.executing import ExecutionConfig, Part, carry_out
-from lmworks.data.store import Shard
-from lmworks.records import Edit
+from lmworks.data.joined_annotations import annotation_files, read_joined
+from lmworks.data.store import LEFT_OUT, Shard
+from lmworks.records import LeftOut
 from lmworks.report import Section, Table
 
 
@@ -27,42 +46,74 @@ from lmworks.report import Section, Table
 class DuplicatesConfig:
     """What is looked for among documents; what goes of it, the policy of `data.clean` decides.
 
-    near        Documents that are alike.
-    paragraphs  Whether paragraphs are looked for that stand in several documents.
-    paragraph   Fewest characters of such a paragraph.
-    execution   Who does the work.
+    near           Documents that are alike.
+    paragraphs     Whether paragraphs are looked for that stand in several documents.
+    paragraph      Fewest characters of such a paragraph.
+    passages       Fewest characters of a passage that stands in several places word for word, counted as bytes of UTF-8
+                   (three for a Chinese one), such as 200; 0: none are looked for. It takes about a byte of memory for
+                   each byte of text, and 70 for each byte of stretches that may stand elsewhere.
+    passage_bytes  Most bytes of such stretches; a corpus that has more is refused, with what it would take.
+    repository     Parts of a path, source and folders, that name the repository of a file of code for which neither its
+                   metadata, a `.git` nor an archive tells it.
+    execution      Who does the work.
     """
 
     near: NearDuplicatesConfig = field(default_factory=NearDuplicatesConfig)
     paragraphs: bool = True
     paragraph: int = 80
+    passages: int = 0
+    passage_bytes: int = field(default=MOST_BYTES, metadata=SHAPES_NOTHING)
+    repository: int = PARTS
     execution: ExecutionConfig = field(default_factory=ExecutionConfig, metadata=SHAPES_NOTHING)
 
     def __post_init__(self) -> None:
         if self.paragraph < 1:
             raise ValueError(f"paragraph must be positive, got {self.paragraph}")
+        if self.passages and not 20 <= self.passages <= 100_000:
+            raise ValueError(
+                f"passages must lie between 20 and 100,000 characters, or be 0 for none, got {self.passages}: shorter "
+                "ones are phrases that people share"
+            )
+        if self.passage_bytes < 1 or self.repository < 1:
+            raise ValueError("passage_bytes and repository must be positive")
 
 
 def duplicates(config: DuplicatesConfig, context: StageContext) -> StageResult:
-    """Pairs of alike documents, and places of repeated paragraphs, over all documents of the inputs."""
+    """Pairs of alike documents, places of repeated paragraphs and passages, and repositories, over all documents of the
+    inputs. ValueError where inputs do not belong together, or passages would take more memory than is allowed."""
     shards = corpus_shards(dict(context.inputs))
-    annotations = annotation_paths(context.input(ANNOTATIONS))
-    texts = CorpusTexts(shards, annotations)
-    sizes = [len(Shard(shard.path)) for shard in shards]
-    starts = np.cumsum([0, *sizes])
-    parts = [
-        Part(SignPart(shard, path, config, int(start)), context.work / f"{shard.name}.npz", size)
-        for shard, path, start, size in zip(shards, annotations, starts, sizes, strict=False)
-    ]
-    carry_out(sign_part, parts, config.execution, context.progress, "documents")
-    found = [np.load(part.done) for part in parts]
-    standings = [Standing(id=f"{place:012d}") for place in range(int(starts[-1]))]
-    near = near_duplicates(texts, standings, config.near, np.concatenate([each["keys"] for each in found])).pairs
-    pairs = Pairs(near.pairs[:, 0], near.pairs[:, 1], near.similarity)
+    annotations = annotation_files(context.inputs)
+    tables = [read_joined(paths) for paths in annotations]
+    _check_belonging(shards, annotations, tables)
+    texts = CorpusTexts(shards, [table.edits for table in tables])
+    found = _looked_at(config, context, shards, annotations, tables)
+    order = standing_of(tables).order
+    keys = joined_keys([Keys(each["bands"], each["words"]) for each in found])
+    compared = compare(texts, order, keys, config.near)
+    pairs = Pairs(compared.pairs.pairs[:, 0], compared.pairs.pairs[:, 1], compared.pairs.similarity)
     write_pairs(context.output / PAIRS, {"near": pairs})
-    places = _places(found) if config.paragraphs else None
-    write_places(context.output / PLACES, {} if places is None else {"paragraphs": places})
-    return _result(pairs, places, int(starts[-1]))
+    near = config.near
+    write_crowds(context.output / CROWDS, Crowds(compared.crowds, near.threshold, near.words, near.compatibility))
+    places = _places(config, texts, found)
+    write_places(context.output / PLACES, places)
+    names = [str(name) or None for each in found for name in each["repositories"]]
+    write_repositories(context.output / REPOSITORIES, names)
+    return _result(pairs, compared, places, names)
+
+
+def _check_belonging(
+    shards: Sequence[CorpusShard], annotations: Sequence[tuple[Path, ...]], tables: Sequence[AnnotationTable]
+) -> None:
+    sizes = [len(Shard(shard.path)) for shard in shards]
+    if [shard.name for shard in shards] != [paths[0].stem for paths in annotations] or sizes != list(map(len, tables)):
+        raise ValueError(
+            "the annotations are not those of these documents: let data.annotate and data.duplicates read from the "
+            "same stages, in the same order"
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is found in each shard by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,62 +122,100 @@ class SignPart:
     annotations: Path
     config: DuplicatesConfig
     first: int  # the number of the first document
+    roots: frozenset[str]  # folders that held the data of Git
+
+
+def _looked_at(
+    config: DuplicatesConfig,
+    context: StageContext,
+    shards: Sequence[CorpusShard],
+    annotations: Sequence[tuple[Path, ...]],
+    tables: Sequence[AnnotationTable],
+) -> list[Mapping[str, np.ndarray]]:
+    roots = git_roots(_left_out(context))
+    starts = np.cumsum([0, *map(len, tables)]).tolist()
+    parts = [
+        Part(SignPart(shard, paths[0], config, start, roots), context.work / f"{shard.name}.npz", len(table))
+        for shard, paths, start, table in zip(shards, annotations, starts[:-1], tables, strict=True)
+    ]
+    carry_out(sign_part, parts, config.execution, context.progress, "documents")
+    return [np.load(part.done) for part in parts]
 
 
 def sign_part(part: SignPart, path: Path) -> None:
-    """The keys of one shard's documents, and its paragraphs, to a new file."""
-    texts = list(repaired_texts(part.shard, part.annotations))
-    found = paragraphs_of(texts, least=part.config.paragraph, first_document=part.first)
-    arrays = {name: getattr(found, name) for name in ("hashes", "documents", "starts", "ends")}
+    """Of one shard's documents the keys, paragraphs, windows and repositories, to a new file."""
+    table = read_annotations(part.annotations)
+    documents = list(part.shard)
+    texts = [apply_edits(each.text, edits).text for each, edits in zip(documents, table.edits, strict=True)]
+    keys = keys_of_texts(texts, part.config.near)
+    paragraphs = texts if part.config.paragraphs else []
+    found = paragraphs_of(paragraphs, least=part.config.paragraph, first_document=part.first)
+    chosen = fingerprints(texts if part.config.passages else [], part.config.passages or 2, part.first)
+    names = [
+        repository_of(each.uri, each.metadata, part.roots, part.config.repository) if kind == "code" else ""
+        for each, kind in zip(documents, table.kinds, strict=True)
+    ]
     with path.open("wb") as stream:
-        np.savez(stream, keys=keys_of_texts(texts, part.config.near), **arrays)
+        np.savez(
+            stream,
+            bands=keys.bands,
+            words=keys.words,
+            repositories=np.array(names, str),
+            **{name: getattr(found, name) for name in _PARAGRAPHS},
+            **{f"window_{name}": getattr(chosen, name) for name in _WINDOWS},
+        )
 
 
-def repaired_texts(shard: CorpusShard, annotations: Path) -> Sequence[str]:
-    """The texts of a shard after the repairs that its annotations list."""
-    edits = read_annotations(annotations).edits
-    return [apply_edits(document.text, each).text for document, each in zip(shard, edits, strict=True)]
+_PARAGRAPHS = ("hashes", "documents", "starts", "ends")
+_WINDOWS = ("hashes", "documents", "places")
 
 
-class CorpusTexts(Sequence[str]):
-    """The repaired texts of a corpus by their numbers, each read when it is asked for; edits stay in memory."""
-
-    def __init__(self, shards: Sequence[CorpusShard], annotations: Sequence[Path]) -> None:
-        self._shards = [Shard(shard.path) for shard in shards]
-        self._starts = np.cumsum([0, *map(len, self._shards)])
-        self._edits: list[tuple[Edit, ...]] = [each for path in annotations for each in read_annotations(path).edits]
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    @overload
-    def __getitem__(self, number: int) -> str: ...
-    @overload
-    def __getitem__(self, number: slice) -> Sequence[str]: ...
-    def __getitem__(self, number: int | slice) -> str | Sequence[str]:
-        if isinstance(number, slice):
-            return [self[each] for each in range(*number.indices(len(self)))]
-        if not 0 <= number < len(self):
-            raise IndexError(number)
-        shard = int(np.searchsorted(self._starts, number, side="right")) - 1
-        document = self._shards[shard].read(number - int(self._starts[shard]))
-        return apply_edits(document.text, self._edits[number]).text
+def _left_out(context: StageContext) -> list[LeftOut]:
+    lists = [folder / LEFT_OUT for folder in context.inputs.values() if (folder / LEFT_OUT).is_file()]
+    rows = (line for each in lists for line in each.read_text("utf-8").split("\n") if line)
+    return [from_mapping(LeftOut, json.loads(row)) for row in rows]
 
 
-def _places(found: Sequence[dict[str, np.ndarray]]) -> Places:
-    names = ("hashes", "documents", "starts", "ends")
-    repeated = repeated_paragraphs(joined([Paragraphs(*(each[name] for name in names)) for each in found]))
-    return Places(repeated.groups, repeated.documents, repeated.starts, repeated.ends)
+# ---------------------------------------------------------------------------------------------------------------------
+# What is found over all of them
 
 
-def _result(pairs: Pairs, places: Places | None, documents: int) -> StageResult:
+def _places(
+    config: DuplicatesConfig, texts: Sequence[str], found: Sequence[Mapping[str, np.ndarray]]
+) -> dict[Method, Places]:
+    """Of what was looked for."""
+    places: dict[Method, Places] = {}
+    if config.paragraphs:
+        again = repeated_paragraphs(joined([Paragraphs(*(each[name] for name in _PARAGRAPHS)) for each in found]))
+        places["paragraphs"] = Places(again.groups, again.documents, again.starts, again.ends)
+    if config.passages:
+        windows = [Fingerprints(*(each[f"window_{name}"] for name in _WINDOWS)) for each in found]
+        said = repeated_passages(texts, config.passages, config.passage_bytes, joined_fingerprints(windows))
+        places["passages"] = Places(said.groups, said.documents, said.starts, said.ends)
+    return places
+
+
+def _result(
+    pairs: Pairs, compared: Compared, places: Mapping[Method, Places], repositories: Sequence[str | None]
+) -> StageResult:
     alike = len(np.unique(np.concatenate([pairs.first, pairs.second])))
-    groups = 0 if places is None else len(np.unique(places.group))
-    counts = {"documents": documents, "pairs": len(pairs.first), "alike": alike, "repeated_paragraphs": groups}
+    crowded = len(np.unique(np.concatenate([np.empty(0, np.int64), *compared.crowds])))
+    groups = {method: len(np.unique(each.group)) for method, each in places.items()}
+    counts = {
+        "documents": len(repositories),
+        "pairs": len(pairs.first),
+        "candidates": compared.pairs.candidates,
+        "alike": alike,
+        "in_crowds": crowded,
+        **{f"repeated_{method}": number for method, number in groups.items()},
+        "repositories": len({name for name in repositories if name}),
+    }
     bins = np.histogram(pairs.similarity, bins=np.linspace(0.5, 1, 11))[0]
     rows = tuple((f"{0.5 + 0.05 * number:.2f} to {0.55 + 0.05 * number:.2f}", int(n)) for number, n in enumerate(bins))
+    said = "".join(f"; {number:,} {method} stand in several places" for method, number in groups.items())
     text = (
-        f"{alike:,} of {documents:,} documents have one that is alike; {groups:,} paragraphs stand in several documents. "
-        "Each pair was compared, shingle by shingle."
+        f"{alike:,} of {len(repositories):,} documents have one that is alike{said}. Each pair was compared, shingle "
+        f"by shingle; of documents with the same words one stands for all. {crowded:,} documents are in crowds, of "
+        "which data.clean compares those that are left."
     )
     return StageResult(counts, (Section("Duplicates", text, (Table(("similarity", "pairs"), rows),)),))

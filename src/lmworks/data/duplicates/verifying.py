@@ -1,6 +1,6 @@
 """Candidates confirmed by the true Jaccard similarity of their shingles: a hash may propose, it never decides."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +28,15 @@ class Verified:
 
 def jaccard(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> float:
     """The Jaccard similarity of two sorted arrays without repeats. ValueError where both are empty: it has none."""
-    ends = np.cumsum([len(first), len(second)], dtype=np.int64)
-    return float(similarities(HashRows(np.concatenate((first, second)), ends), np.array([[0, 1]]))[0])
+    return float(jaccard_of_each(first, [second])[0])
+
+
+def jaccard_of_each(first: NDArray[np.uint64], others: Sequence[NDArray[np.uint64]]) -> NDArray[np.float64]:
+    """(n,) that of the first and each of n others."""
+    ends = np.cumsum([len(first), *map(len, others)], dtype=np.int64)
+    pairs = np.zeros((len(others), 2), np.int64)
+    pairs[:, 1] = np.arange(1, len(others) + 1)
+    return similarities(HashRows(np.concatenate((first, *others)), ends), pairs)
 
 
 def similarities(sets: HashRows, pairs: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -1,5 +1,9 @@
 """What a word is, wherever texts are compared: a run of letters, digits and underscores of the casefolded text.
 
+Here a word only has to be cut in the same way in two texts that say the same, whatever their punctuation, and a corpus
+is cut at some hundred megabytes a second: so *don't* is two words, and a vowel sign of Hindi ends one. Measures such as
+the number of words are of what a reader calls a word, and have a definition of their own (`annotate.words`).
+
 Scripts that are written without blanks between words would make one word of a sentence, so that two texts which differ
 in a comma's place would share none: each of their characters is a word of its own.
 """
@@ -20,9 +24,7 @@ SEPARATOR = 10  # the byte between words, a newline, which no word holds
 
 _NO_WORD = re.compile(r"[^\w\x00-\x7f]")  # without a quantifier: the search then skips ASCII a character at a time
 _UNSPACED = re.compile(f"[{UNSPACED}]")
-_SEPARATED = bytes(
-    byte if byte >= 128 or chr(byte).isalnum() or byte == ord("_") else SEPARATOR for byte in range(256)
-)
+_SEPARATED = bytes(byte if byte >= 128 or chr(byte).isalnum() or byte == ord("_") else SEPARATOR for byte in range(256))
 
 
 def normalise(text: str, compatibility: bool = False) -> str:

@@ -1,0 +1,86 @@
+"""Which document of a corpus stays before which: a known licence first, then quality where it was measured, then
+length, then the uri; never the order of reading."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmworks.data.annotation_table import AnnotationTable
+from lmworks.data.cleaning.local import source_of
+
+LICENCE, QUALITY, KEY = "licence", "quality", "exact"  # labels and a measure; the last one equal texts share
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Standings:
+    """The documents of a corpus, n of them, in their order.
+
+    starts      (shards + 1,) where each shard begins.
+    rank        (n,) int64: 0 is the document that stays before all others.
+    uris        of all.
+    keys        of all: what those with equal texts share.
+    kinds       of all.
+    languages   of all, None where it is unknown.
+    licensed    (n,) bool: what it may be used for is known.
+    characters  (n,) int64, after repair.
+    """
+
+    starts: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    uris: Sequence[str]
+    keys: Sequence[str | None]
+    kinds: Sequence[str]
+    languages: Sequence[str | None]
+    licensed: NDArray[np.bool_]
+    characters: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rank)
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """(n,) the documents, the best first."""
+        return np.argsort(self.rank)
+
+    def place(self, document: int) -> tuple[int, int]:
+        """The shard of a document, and its place there."""
+        shard = int(np.searchsorted(self.starts, document, side="right")) - 1
+        return shard, document - int(self.starts[shard])
+
+    def source(self, document: int) -> str:
+        return source_of(self.uris[document])
+
+
+def standing_of(tables: Sequence[AnnotationTable]) -> Standings:
+    """That of the documents of a corpus, a table for each of its shards."""
+    uris = [uri for table in tables for uri in table.uris]
+    licensed = np.array([licence is not None for table in tables for licence in _labels(table, LICENCE)], bool)
+    quality = np.concatenate(
+        [np.empty(0), *(np.nan_to_num(_measures(table, QUALITY), nan=-np.inf) for table in tables)]
+    )
+    length = np.concatenate([np.empty(0, np.int64), *(table.characters for table in tables)])
+    order = sorted(
+        range(len(uris)), key=lambda place: (not licensed[place], -quality[place], -length[place], uris[place])
+    )
+    rank = np.empty(len(uris), np.int64)
+    rank[order] = np.arange(len(uris))
+    return Standings(
+        starts=np.cumsum([0, *map(len, tables)]),
+        rank=rank,
+        uris=uris,
+        keys=[key for table in tables for key in _labels(table, KEY)],
+        kinds=[kind for table in tables for kind in table.kinds],
+        languages=[language for table in tables for language in _labels(table, "language")],
+        licensed=licensed,
+        characters=length,
+    )
+
+
+def _labels(table: AnnotationTable, name: str) -> Sequence[str | None]:
+    return table.labels.get(name) or [None] * len(table)
+
+
+def _measures(table: AnnotationTable, name: str) -> NDArray[np.float64]:
+    return table.measures.get(name, np.full(len(table), np.nan))

@@ -4,11 +4,13 @@ A stage returns `Section`s and knows nothing of where they are shown. Every valu
 section may hold text of documents and of models.
 """
 
-import html
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+from lmworks.passages import PASSAGE_STYLE, Passage, escaped, passage_html, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,11 +34,27 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class Fold:
+    """A part that shows its title until it is opened: what is long, and of use to few. A terminal names it only."""
+
     title: str
     text: str = ""
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
+    passages: tuple[Passage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """`alarms` are what must not be overlooked: they stand at the top of the page, and at the end in a terminal."""
+
+    title: str
+    text: str = ""
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    passages: tuple[Passage, ...] = ()
+    folds: tuple[Fold, ...] = ()
+    alarms: tuple[str, ...] = ()
 
 
 def format_cell(value: str | int | float) -> str:
@@ -48,10 +66,13 @@ def format_cell(value: str | int | float) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 # HTML
 
-STYLE = """
-:root { --ink: #1c2024; --muted: #60646c; --line: #e0e1e6; --paper: #ffffff; --wash: #f6f7f9; --accent: #0b6e8f; }
+STYLE = (
+    """
+:root { --ink: #1c2024; --muted: #60646c; --line: #e0e1e6; --paper: #ffffff; --wash: #f6f7f9; --accent: #0b6e8f;
+  --removed: #a3161f; --removed-wash: #fde8e8; --added: #14632c; --added-wash: #e2f5e6; --marked: #fdf0b4; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #edeef0; --muted: #a5abb5; --line: #363a3f; --paper: #16181a; --wash: #1f2225; --accent: #64c4e4; }
+  :root { --ink: #edeef0; --muted: #a5abb5; --line: #363a3f; --paper: #16181a; --wash: #1f2225; --accent: #64c4e4;
+    --removed: #ff9a9a; --removed-wash: #4a1d20; --added: #8fdca4; --added-wash: #173a22; --marked: #5a4d12; }
   figure svg { background: #ffffff; border-radius: 8px; }
 }
 * { box-sizing: border-box; }
@@ -74,7 +95,18 @@ th { text-align: left; font-weight: 600; border-bottom: 2px solid var(--line); p
 td { border-bottom: 1px solid var(--line); padding: 4px 16px 4px 0; vertical-align: top; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 figure { margin: 24px 0; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 0 24px; }
+.figures figure { min-width: 0; margin: 16px 0; }
+code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: 0.9em; }
 figure svg { display: block; max-width: 100%; height: auto; }
+.alarm { border: 2px solid var(--removed); border-radius: 8px; background: var(--removed-wash); color: var(--removed);
+  padding: 12px 16px; margin: 24px 0; overflow-wrap: anywhere; }
+.alarm p { margin: 0; font-weight: 600; }
+.alarm ul { margin: 4px 0 0; padding-left: 20px; }
+details { border-top: 1px solid var(--line); padding: 4px 0; }
+details:last-of-type { border-bottom: 1px solid var(--line); }
+summary { cursor: pointer; padding: 4px 0; overflow-wrap: anywhere; }
+summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 @media (max-width: 640px) {
   main { padding: 24px 16px 64px; }
   h1 { font-size: 28px; line-height: 36px; }
@@ -84,29 +116,53 @@ figure svg { display: block; max-width: 100%; height: auto; }
   td + td, th + th { padding-left: 12px; }
 }
 """
+    + PASSAGE_STYLE
+)
 
 
 def to_html(title: str, lead: str, sections: Sequence[Section]) -> str:
     """One page with its style and figures inside: no script, no font, nothing fetched from anywhere."""
-    contents = "".join(f'<li><a href="#s{i}">{html.escape(s.title)}</a></li>' for i, s in enumerate(sections))
+    contents = "".join(f'<li><a href="#s{i}">{escaped(s.title)}</a></li>' for i, s in enumerate(sections))
     body = "".join(_section_html(i, section) for i, section in enumerate(sections))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="generator" content="lmworks">'
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body><main>"
-        f'<h1>{html.escape(title)}</h1><p class="lead">{html.escape(lead)}</p>'
-        f"<nav><ul>{contents}</ul></nav>{body}</main></body></html>\n"
+        f"<title>{escaped(title)}</title><style>{STYLE}</style></head><body><main>"
+        f'<h1>{escaped(title)}</h1><p class="lead">{escaped(lead)}</p>'
+        f"{_alarms_html(sections)}<nav><ul>{contents}</ul></nav>{body}</main></body></html>\n"
     )
+
+
+def _alarms_html(sections: Sequence[Section]) -> str:
+    alarms = [alarm for section in sections for alarm in section.alarms]
+    if not alarms:
+        return ""
+    items = "".join(f"<li>{escaped(alarm)}</li>" for alarm in alarms)
+    return f'<div class="alarm" role="alert"><p>Look at this first</p><ul>{items}</ul></div>'
 
 
 def _section_html(number: int, section: Section) -> str:
-    text = f"<p>{html.escape(section.text)}</p>" if section.text else ""
-    tables = "".join(_table_html(table) for table in section.tables)
-    figures = "".join(
-        f"<figure>{_scroll(figure.svg, figure.caption)}<figcaption>{html.escape(figure.caption)}</figcaption></figure>"
-        for figure in section.figures
+    folds = "".join(
+        f"<details><summary>{escaped(fold.title)}</summary>{_parts_html(fold)}</details>" for fold in section.folds
     )
-    return f'<section id="s{number}"><h2>{html.escape(section.title)}</h2>{text}{tables}{figures}</section>'
+    return f'<section id="s{number}"><h2>{escaped(section.title)}</h2>{_parts_html(section)}{folds}</section>'
+
+
+def _parts_html(part: Section | Fold) -> str:
+    text = f"<p>{_prose_html(part.text)}</p>" if part.text else ""
+    tables = "".join(_table_html(table) for table in part.tables)
+    figures = "".join(
+        f"<figure>{_scroll(figure.svg, figure.caption)}<figcaption>{escaped(figure.caption)}</figcaption></figure>"
+        for figure in part.figures
+    )
+    if len(part.figures) > 2:  # two beside each other where there is room
+        figures = f'<div class="figures">{figures}</div>'
+    return text + tables + figures + "".join(passage_html(passage) for passage in part.passages)
+
+
+def _prose_html(text: str) -> str:
+    """What stands between backticks is code."""
+    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escaped(text))
 
 
 def _table_html(table: Table) -> str:
@@ -114,19 +170,19 @@ def _table_html(table: Table) -> str:
         bool(table.rows) and all(not isinstance(row[i], str) for row in table.rows) for i in range(len(table.columns))
     ]
     mark = [' class="number"' if n else "" for n in numeric]
-    head = "".join(f"<th{m}>{html.escape(c)}</th>" for c, m in zip(table.columns, mark, strict=True))
+    head = "".join(f"<th{m}>{escaped(c)}</th>" for c, m in zip(table.columns, mark, strict=True))
     rows = "".join(
-        "<tr>" + "".join(f"<td{m}>{html.escape(format_cell(v))}</td>" for v, m in zip(row, mark, strict=True)) + "</tr>"
+        "<tr>" + "".join(f"<td{m}>{escaped(format_cell(v))}</td>" for v, m in zip(row, mark, strict=True)) + "</tr>"
         for row in table.rows
     )
-    caption = f"<caption><span>{html.escape(table.caption)}</span></caption>" if table.caption else ""
+    caption = f"<caption><span>{escaped(table.caption)}</span></caption>" if table.caption else ""
     name = table.caption or ", ".join(table.columns)
     return _scroll(f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>", name)
 
 
 def _scroll(inner: str, name: str) -> str:
     """What may be wider than a narrow screen; the keyboard reaches it, too."""
-    return f'<div class="scroll" tabindex="0" role="group" aria-label="{html.escape(name)}">{inner}</div>'
+    return f'<div class="scroll" tabindex="0" role="group" aria-label="{escaped(name)}">{inner}</div>'
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -134,16 +190,19 @@ def _scroll(inner: str, name: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Text from outside for the terminal: nothing in it is markup, and no control character reaches the terminal."""
+    """Text from outside for the terminal: nothing in it is markup, no control character reaches the terminal, and none
+    turns the direction of what follows."""
     from rich.markup import escape
 
-    return escape("".join(c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") else "\ufffd" for c in text))
+    harmless = (c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") else "\ufffd" for c in text)
+    return escape(visible("".join(harmless)))
 
 
 def print_sections(console: "Console", sections: Iterable[Section]) -> None:
-    """The same sections as text; figures are named by their captions."""
+    """The same sections as text, their alarms at the end; figures, passages and what is folded are left to the page."""
     from rich.table import Table as RichTable
 
+    sections = list(sections)
     for section in sections:
         console.print(f"\n[bold]{shown(section.title)}[/bold]")
         if section.text:
@@ -156,6 +215,8 @@ def print_sections(console: "Console", sections: Iterable[Section]) -> None:
             for row in table.rows:
                 grid.add_row(*(shown(format_cell(value)) for value in row))
             console.print(grid)
+    for alarm in (alarm for section in sections for alarm in section.alarms):
+        console.print(f"[bold red]ALARM[/bold red] [red]{shown(alarm)}[/red]", highlight=False)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -174,7 +235,7 @@ def line_plot(
 
     `scale` is that of both axes.
     """
-    figure, axes = _axes(x, y)
+    figure, axes = new_axes(x, y)
     axes.set(xscale=scale, yscale=scale)
     colours: dict[str, Any] = {}
     for name, (xs, ys) in lines.items():
@@ -184,19 +245,19 @@ def line_plot(
         axes.fill_between(xs, low, high, color=colours.get(name), alpha=0.15, linewidth=0)
     if len(lines) > 1:
         axes.legend(frameon=False)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def histogram(
     values: Sequence[float], *, x: str, y: str, bins: int = 40, marks: Mapping[str, float] | None = None
 ) -> str:
     """SVG of a histogram, with named vertical lines (a threshold, a limit)."""
-    figure, axes = _axes(x, y)
+    figure, axes = new_axes(x, y)
     axes.hist(values, bins=bins, color="#0b6e8f")
     for name, position in (marks or {}).items():
         axes.axvline(position, color="#c2410c", linewidth=1.2)
         axes.text(position, axes.get_ylim()[1], f" {name}", color="#c2410c", va="top", fontsize=9)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def dot_plot(points: Mapping[str, Mapping[str, tuple[float, float, float]]], *, x: str) -> str:
@@ -207,7 +268,7 @@ def dot_plot(points: Mapping[str, Mapping[str, tuple[float, float, float]]], *, 
     """
     names = list(dict.fromkeys(name for series in points.values() for name in series))
     lanes = max(len(points), 1)
-    figure, axes = _axes(x, "", height=1.0 + len(names) * max(0.24, 0.11 * lanes + 0.06))
+    figure, axes = new_axes(x, "", height=1.0 + len(names) * max(0.24, 0.11 * lanes + 0.06))
     for lane, (series, values) in enumerate(points.items()):
         shift = ((lane + 0.5) / lanes - 0.5) * 0.7
         rows = [names.index(name) + shift for name in values]
@@ -226,7 +287,7 @@ def dot_plot(points: Mapping[str, Mapping[str, tuple[float, float, float]]], *, 
     axes.grid(axis="x", color="#e0e1e6", linewidth=0.6)
     if len(points) > 1:
         figure.legend(loc="outside upper left", ncols=3, frameon=False)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def heat_map(rows: Mapping[str, Mapping[str, float]], *, label: str) -> str:
@@ -235,7 +296,7 @@ def heat_map(rows: Mapping[str, Mapping[str, float]], *, label: str) -> str:
 
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     table = np.array([[row.get(column, np.nan) for column in columns] for row in rows.values()])
-    figure, axes = _axes("", "", height=1.1 + 0.26 * len(rows))
+    figure, axes = new_axes("", "", height=1.1 + 0.26 * len(rows))
     image = axes.imshow(table, cmap="YlGnBu", aspect="auto")
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
@@ -248,11 +309,14 @@ def heat_map(rows: Mapping[str, Mapping[str, float]], *, label: str) -> str:
             ink = "#ffffff" if value > middle else "#1c2024"
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=9)
     figure.colorbar(image, label=label, shrink=min(1.0, 4.0 / (1.1 + 0.26 * len(rows))))
-    return _svg(figure)
+    return as_svg(figure)
 
 
-def _axes(x: str, y: str, height: float = 3.6) -> tuple[Any, Any]:
-    """`height` in inches; the width is 5.6, so that the letters can be read where a phone shrinks the figure."""
+def new_axes(x: str, y: str, height: float = 3.6) -> tuple[Any, Any]:
+    """An empty figure and its axes, `height` inches high.
+
+    The width is 5.6 inches, so that the letters can be read where a phone shrinks the figure.
+    """
     from matplotlib.figure import Figure as Canvas  # not pyplot: no global state, no display
 
     figure = Canvas(figsize=(5.6, height), layout="constrained")
@@ -264,7 +328,7 @@ def _axes(x: str, y: str, height: float = 3.6) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _svg(figure: Any) -> str:
+def as_svg(figure: Any) -> str:
     """The figure as SVG text that is the same for the same figure: no date, fixed identifiers, text left as text."""
     import io
 

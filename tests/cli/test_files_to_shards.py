@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lmworks.data.store import DocumentStore
 from lmworks.cli.main import app
+from lmworks.data.store import DocumentStore
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.tokenizer.tokenizer import Tokenizer
 

@@ -1,14 +1,12 @@
 """The verb `data`: raw files into clean documents, and why each became what it is."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from lmworks.cli import data_models
 from lmworks.cli.options import new_console
-
-if TYPE_CHECKING:
-    from lmworks.data.cleaning.ledger import Entry
 
 WORKSPACE = Path(".lmworks") / "clean"
 app = typer.Typer(no_args_is_help=True, help="Clean documents: build them, and ask why one was dropped or cut.")
@@ -16,7 +14,9 @@ app = typer.Typer(no_args_is_help=True, help="Clean documents: build them, and a
 
 @app.command()
 def build(
-    sources: Annotated[list[str], typer.Argument(help="Folders, files, archives, tables, crawls, quoted globs, addresses.")],
+    sources: Annotated[
+        list[str], typer.Argument(help="Folders, files, archives, tables, crawls, quoted globs, addresses.")
+    ],
     policy: Annotated[Path | None, typer.Option(help="A TOML file of steps; left out: the default policy.")] = None,
     workspace: Annotated[Path, typer.Option(help="Folder for everything that is built.")] = WORKSPACE,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="NAME.key=value", help="A setting.")] = None,
@@ -51,23 +51,63 @@ def _is_local(source: str) -> bool:
 
 @app.command()
 def why(
-    document: Annotated[str, typer.Argument(help="The document: its uri as the report has it, its hash or 8 digits of it.")],
+    document: Annotated[
+        str, typer.Argument(help="Its uri as the report has it, the end of that, its hash, or 8 digits of it.")
+    ],
     workspace: Annotated[Path, typer.Option(help="The workspace, or the folder that data.clean made.")] = WORKSPACE,
+    as_json: Annotated[bool, typer.Option("--json", help="All that is known of it, for programs.")] = False,
 ) -> None:
-    """Tell what became of one document, step by step: what was measured, what was cut, who its twin is.
+    """Tell what became of one document: what each step did and why, what it only just passed, what was cut from it
+    and what stood around that, who its twin is. Of a file that no reader could read, tell the reason.
 
-    Example: `lmworks data why notes/2019/plan.md`
+    Examples: `lmworks data why notes/2019/plan.md` · `lmworks data why plan.md --json`
     """
-    from lmworks.data.cleaning.ledger import LEDGER, read_ledger
+    import json
+    from dataclasses import asdict
 
-    entries = list(read_ledger(_cleaned(workspace) / LEDGER, document))
-    if not entries:
-        raise LookupError(
-            f"the ledger of {workspace} knows no document {document}: give its uri, which begins with the name of the "
-            "source's folder, or the first 8 or more digits of its hash. What no reader could read is in left_out.jsonl"
+    from lmworks.cli.data_story import tell, tell_left_out
+    from lmworks.data.cleaning.story import stories_of, to_json
+    from lmworks.records import LeftOut
+
+    found = stories_of(_cleaned(workspace), document)
+    if as_json:
+        told = {"left_out": asdict(found)} if isinstance(found, LeftOut) else {"documents": list(map(to_json, found))}
+        typer.echo(json.dumps(told, indent=1))
+    elif isinstance(found, LeftOut):
+        tell_left_out(new_console(), found)
+    else:
+        for story in found:
+            tell(new_console(), story)
+
+
+@app.command()
+def card(
+    workspace: Annotated[Path, typer.Option(help="The workspace, or the folder that data.clean made.")] = WORKSPACE,
+    name: Annotated[str, typer.Option(help="What the dataset is called. Default: its largest sources.")] = "",
+    out: Annotated[Path | None, typer.Option(help="A file to write, such as README.md. It must not exist.")] = None,
+) -> None:
+    """Print the data card of cleaned documents: their sources, licences, languages and sizes, the steps with their
+    thresholds, what was removed, personal data, evaluation items, duplicates, known limits, versions.
+
+    Its layout is that of dataset cards, so that it can be the README.md of a dataset beside `documents/`.
+
+    Example: `lmworks data card --name "Notes of 2019" --out README.md`
+    """
+    from lmworks.data.cleaning.card_markdown import CARD, renamed
+
+    path = _cleaned(workspace) / CARD
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path.parent} holds no data card: delete it and let `lmworks data build` make it anew"
         )
-    for uri in dict.fromkeys(entry.document for entry in entries):
-        _tell([entry for entry in entries if entry.document == uri])
+    text = path.read_text("utf-8")
+    text = renamed(text, name) if name else text
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    with out.open("x", encoding="utf-8") as stream:  # never over another file
+        stream.write(text)
+    typer.echo(out)
 
 
 def _cleaned(workspace: Path) -> Path:
@@ -84,38 +124,4 @@ def _cleaned(workspace: Path) -> Path:
     return found[-1]
 
 
-def _tell(entries: "list[Entry]") -> None:
-    from rich.table import Table
-
-    from lmworks.report import shown
-
-    first, last = entries[0], entries[-1]
-    console = new_console()
-    language = f", language {first.language}" if first.language else ""
-    console.print(f"\n{shown(first.document)}", style="bold", highlight=False)
-    console.print(f"hash {first.hash[:16]}…, of the source {first.source}, kind {first.kind}{language}", highlight=False)
-    table = Table("step", "verdict", "characters", "why", box=None)
-    for entry in entries:
-        change = f"{entry.characters_before:,}"
-        if entry.characters_after != entry.characters_before:
-            change += f" → {entry.characters_after:,}"
-        table.add_row(entry.step, entry.verdict, change, shown("\n".join(_reasons(entry))))
-    console.print(table, highlight=False)
-    stays = last.verdict in ("kept", "cut")
-    console.print("it stays" if stays else "it does not stay", highlight=False)
-
-
-def _reasons(entry: "Entry") -> list[str]:
-    told = []
-    for reason in entry.reasons:
-        value = "" if reason.value is None else f" {reason.value:.4g}"
-        threshold = "" if reason.threshold is None else f", where the policy has {reason.threshold:.4g}"
-        label = "" if reason.label is None else f" {reason.label}"
-        twin = "" if reason.twin is None else f", as {reason.twin} stays"
-        told.append(f"{reason.rule}{value}{label}{threshold}{twin}")
-    rules = dict.fromkeys(cut.rule for cut in entry.cuts)
-    for rule in rules:
-        cuts = [cut for cut in entry.cuts if cut.rule == rule]
-        characters = sum(cut.end - cut.start for cut in cuts)
-        told.append(f"{rule}: {len(cuts)} places, {characters:,} characters")
-    return told
+data_models.add_to(app)

@@ -12,13 +12,13 @@ from lmworks.data.store import DocumentStore
 from lmworks.records import Edit
 
 PROSE = (
-    "The council met on Tuesday to talk about the new bridge over the river, and most of those who came were in favour of "
-    "it. The engineer said that the old one would have to be closed within a few years, and that a new one could be built "
-    "beside it. A farmer asked who would pay for the road, and the mayor said that the county had promised to do so. "
+    "The council met on Tuesday to talk about the new bridge over the river, and most of those who came were in favour "
+    "of it. The engineer said that the old one would have to be closed within a few years, and that a new one could be "
+    "built beside it. A farmer asked who would pay for the road, and the mayor said that the county had promised to. "
 )
 OTHER = (
-    "Whoever bakes bread at home knows that the dough needs time, and that a warm kitchen is worth more than a good oven. "
-    "My grandmother put the bowl under the blanket of her bed, and nobody was allowed to sit there before the evening. "
+    "Whoever bakes bread at home knows that the dough needs time, and that a warm kitchen is worth more than a good "
+    "oven. My grandmother put the bowl under the blanket of her bed, and nobody was to sit there before evening. "
     "She said that bread can be hurried like a child can be hurried, which is to say that it ends in tears. "
 )
 POLICY = """
@@ -57,7 +57,9 @@ def folder(tmp_path_factory) -> Path:
     (folder / "policy.toml").write_text(POLICY)
     run("data.read", folder / "documents", [], [f'sources=["{texts}"]'])
     run("data.annotate", folder / "annotations", [folder / "documents"], [])
-    run("data.duplicates", folder / "duplicates", [folder / "documents", folder / "annotations"], ["near.threshold=0.6"])
+    run(
+        "data.duplicates", folder / "duplicates", [folder / "documents", folder / "annotations"], ["near.threshold=0.6"]
+    )
     clean(folder, folder / "cleaned")
     return folder
 
@@ -124,7 +126,12 @@ def test_the_bytes_do_not_depend_on_who_does_the_work(folder, tmp_path, workers)
     run("data.annotate", tmp_path / "annotations", [tmp_path / "documents"], settings)
     inputs = [tmp_path / "documents", tmp_path / "annotations"]
     run("data.duplicates", tmp_path / "duplicates", inputs, ["near.threshold=0.6", *settings])
-    run("data.clean", tmp_path / "cleaned", [*inputs, tmp_path / "duplicates"], [f"policy={folder}/policy.toml", *settings])
+    run(
+        "data.clean",
+        tmp_path / "cleaned",
+        [*inputs, tmp_path / "duplicates"],
+        [f"policy={folder}/policy.toml", *settings],
+    )
     for stage in ("documents", "annotations", "duplicates", "cleaned"):
         assert bytes_of(tmp_path / stage) == bytes_of(folder / stage), stage
 

@@ -52,5 +52,11 @@ def entry(document: str, digest: str) -> Entry:
 def test_one_document_is_found_by_its_name_and_its_hash(tmp_path):
     entries = [entry("s/a", "1"), entry("s/b", "2"), entry("s/aa", "3")]
     write_ledger(tmp_path / "ledger", entries)
-    for name, expected in (("s/a", entries[:1]), ("2" * 64, entries[1:2]), ("3" * 8, entries[2:]), ("3", []), ("s", [])):
+    for name, expected in (
+        ("s/a", entries[:1]),
+        ("2" * 64, entries[1:2]),
+        ("3" * 8, entries[2:]),
+        ("3", []),
+        ("s", []),
+    ):
         assert list(read_ledger(tmp_path / "ledger", name)) == expected

@@ -49,7 +49,8 @@ def test_values_at_a_limit_stay_and_missing_ones_too():
 
 def test_all_reasons_are_known_and_all_steps_look():
     policy = steps(
-        {"name": "one", "limits": {"a": {"at_most": 0}, "b": {"at_most": 0}}}, {"name": "two", "limits": {"a": {"at_most": 1}}}
+        {"name": "one", "limits": {"a": {"at_most": 0}, "b": {"at_most": 0}}},
+        {"name": "two", "limits": {"a": {"at_most": 1}}},
     )
     found = reasons(policy, table(a=[2, 0, 0], b=[3, 0, 0]))
     assert found == [{0: [Reason("a", 2.0, 0.0), Reason("b", 3.0, 0.0)]}, {0: [Reason("a", 2.0, 1.0)]}]
@@ -72,7 +73,9 @@ def test_a_step_looks_at_what_it_is_for(where, looked_at):
 
 def test_labels_are_allowed_or_denied():
     allowing = steps({"name": "s", "labels": {"language": {"allow": ["en"], "unknown": "drop"}}})
-    assert reasons(allowing, table()) == [{1: [Reason("language", label="de")], 2: [Reason("language", label="unknown")]}]
+    assert reasons(allowing, table()) == [
+        {1: [Reason("language", label="de")], 2: [Reason("language", label="unknown")]}
+    ]
     denying = steps({"name": "s", "labels": {"language": {"deny": ["de"]}}})
     assert reasons(denying, table()) == [{1: [Reason("language", label="de")]}]
 
@@ -133,6 +136,8 @@ def test_the_policy_that_comes_with_lmworks_is_one():
     assert [step.name for step in default_policy().steps].count("contamination") == 1
 
 
-@pytest.mark.parametrize(("uri", "source"), [("peps/a/b.rst", "peps"), ("stdlib:json/x.py", "stdlib"), ("a.md", "a.md")])
+@pytest.mark.parametrize(
+    ("uri", "source"), [("peps/a/b.rst", "peps"), ("stdlib:json/x.py", "stdlib"), ("a.md", "a.md")]
+)
 def test_a_source_is_what_a_uri_begins_with(uri, source):
     assert source_of(uri) == source

@@ -14,7 +14,17 @@ from lmworks.data.annotation_table import AnnotationTable
 from lmworks.data.cleaning.local import Cut, judge
 from lmworks.data.cleaning.policy import Policy
 from lmworks.data.cleaning.resolving import resolve, standing_of
-from lmworks.data.duplicates.tables import PAIRS, PLACES, Pairs, Places, write_pairs, write_places
+from lmworks.data.duplicates.tables import (
+    CROWDS,
+    PAIRS,
+    PLACES,
+    Crowds,
+    Pairs,
+    Places,
+    write_crowds,
+    write_pairs,
+    write_places,
+)
 
 
 def table(count: int, shard: str = "s", **given) -> AnnotationTable:
@@ -45,7 +55,9 @@ def decided(steps, tables, folder=None):
 def pairs_of(folder: Path, rows, method="near") -> Path:
     folder.mkdir(exist_ok=True)
     first, second, similarity = (np.array(column) for column in zip(*rows, strict=True))
-    write_pairs(folder / PAIRS, {method: Pairs(first.astype(np.int64), second.astype(np.int64), similarity.astype(float))})
+    pairs = Pairs(first.astype(np.int64), second.astype(np.int64), similarity.astype(float))
+    write_pairs(folder / PAIRS, {method: pairs})
+    write_crowds(folder / CROWDS, Crowds(threshold=0.7))
     return folder
 
 

@@ -1,189 +1,107 @@
-"""What the report of a cleaning shows: the funnel by source and language, what each rule took, examples, alarms."""
+"""The funnel in the report: what is left after each step, in whole, by source and by language, and what rules took."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
+from lmworks.data.cleaning.drawing import stacked_bars, step_plot
+from lmworks.data.cleaning.flows import Alarm, Flow, Tally, tally
+from lmworks.report import Figure, Fold, Section, Table
 
-from lmworks.data.annotation_table import AnnotationTable
-from lmworks.data.cleaning.examples import Example
-from lmworks.data.cleaning.policy import Policy
-from lmworks.report import Figure, Section, Table, histogram
-
-
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """Documents of one source and language that a step treated alike: how many, and their bytes before and after."""
-
-    source: str
-    language: str
-    step: str
-    verdict: str
-    rule: str  # the first reason of those that it dropped
-    documents: int
-    before: int
-    after: int
+READ = "as read"  # before the first step
+DRAWN = 7  # sources or languages that a picture tells apart; the others are drawn as one
+UNFOLDED = 20  # rows of a table that are shown before it is opened
 
 
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """A step that took more of a source than the policy lets pass in silence; shares from 0 to 1."""
-
-    source: str
-    step: str
-    documents: float
-    bytes: float
-
-    def __str__(self) -> str:
-        return f"{self.step} took {self.documents:.0%} of the documents and {self.bytes:.0%} of the bytes of {self.source}"
-
-
-def check_balance(flows: Sequence[Flow], names: Sequence[str]) -> None:
-    """RuntimeError unless every step began with exactly what the step before it left, in documents and in bytes."""
-    for earlier, later in zip(names, names[1:], strict=False):
-        left = _totals(flows, lambda flow, step=earlier: flow.step == step and flow.verdict != "dropped")
-        came = _totals(flows, lambda flow, step=later: flow.step == step)
-        if (left.documents, left.after) != (came.documents, came.before):
-            raise RuntimeError(
-                f"the ledger does not balance: {earlier} left {left.documents:,} documents of {left.after:,} bytes, and "
-                f"{later} began with {came.documents:,} of {came.before:,}"
-            )
-
-
-def alarms(policy: Policy, names: Sequence[str], flows: Sequence[Flow]) -> list[Alarm]:
-    """Every step that took more than `policy.alarm` of what a source had in the beginning."""
-    found = []
-    for source in sorted({flow.source for flow in flows}):
-        begun = _totals(flows, lambda flow, source=source: flow.source == source and flow.step == names[0])
-        for step in names:
-            taken = _taken(flows, lambda flow, source=source, step=step: flow.source == source and flow.step == step)
-            shares = (taken.documents / max(begun.documents, 1), (taken.before - taken.after) / max(begun.before, 1))
-            if max(shares) > policy.alarm:
-                found.append(Alarm(source, step, *shares))
-    return found
-
-
-def sections_of(
-    policy: Policy,
-    names: Sequence[str],
-    flows: Sequence[Flow],
-    examples: Sequence[Example],
-    tables: Sequence[AnnotationTable],
-    raised: Sequence[Alarm],
-) -> tuple[Section, ...]:
+def funnel_sections(names: Sequence[str], flows: Sequence[Flow], raised: Sequence[Alarm]) -> tuple[Section, ...]:
     return (
         _overview(names, flows, raised),
-        _funnel("source", names, flows, lambda flow: flow.source),
-        _funnel("language", names, flows, lambda flow: flow.language or "unknown"),
+        _by("source", names, flows, lambda flow: flow.source),
+        _by("language", names, flows, lambda flow: flow.language or "unknown"),
         _rules(flows),
-        _measures(policy, tables),
-        _shown(examples),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Total:
-    documents: int
-    before: int
-    after: int
-
-
-def _totals(flows: Sequence[Flow], wanted: Callable[[Flow], bool]) -> _Total:
-    rows = [flow for flow in flows if wanted(flow)]
-    return _Total(
-        sum(flow.documents for flow in rows), sum(flow.before for flow in rows), sum(flow.after for flow in rows)
-    )
-
-
-def _taken(flows: Sequence[Flow], wanted: Callable[[Flow], bool]) -> _Total:
-    """Documents that were dropped, and the bytes of those and of what was cut from others."""
-    rows = _totals(flows, wanted)
-    dropped = _totals(flows, lambda flow: wanted(flow) and flow.verdict == "dropped")
-    return _Total(dropped.documents, rows.before, rows.after)
 
 
 def _overview(names: Sequence[str], flows: Sequence[Flow], raised: Sequence[Alarm]) -> Section:
+    steps = tally(flows, lambda flow: flow.step)
     rows = []
-    for step in names:
-        of_step = _totals(flows, lambda flow, step=step: flow.step == step)
-        dropped = _totals(flows, lambda flow, step=step: flow.step == step and flow.verdict == "dropped")
-        cut = _totals(flows, lambda flow, step=step: flow.step == step and flow.verdict == "cut")
-        rows.append(
-            (step, of_step.documents, dropped.documents, cut.documents, of_step.before, dropped.before, cut.before - cut.after)
-        )
-    last = _totals(flows, lambda flow: flow.step == names[-1] and flow.verdict != "dropped")
-    rows.append(("what stays", last.documents, 0, 0, last.after, 0, 0))
-    first = _totals(flows, lambda flow: flow.step == names[0])
+    for name in names:
+        step = steps.get(name, Tally())
+        counts = (step.came.documents, step.dropped.documents, step.cut)
+        rows.append((name, *counts, step.came.bytes, step.dropped.bytes, step.cut_bytes))
+    first, last = steps.get(names[0], Tally()).came, steps.get(names[-1], Tally()).left
+    rows.append(("what stays", last.documents, 0, 0, last.bytes, 0, 0))
     text = (
-        f"{first.documents:,} documents of {first.before:,} bytes came in, {last.documents:,} of {last.after:,} bytes stay. "
-        "Every step begins with exactly what the one before it left."
+        f"{first.documents:,} documents of {first.bytes:,} bytes came in, {last.documents:,} of {last.bytes:,} bytes "
+        "stay. Of every source each step began with exactly what the one before it left, and each document was kept, "
+        "cut or dropped: this was checked, in documents and in bytes."
     )
-    if raised:
-        text += " ALARM: " + "; ".join(map(str, raised)) + ". Look at the examples below before you train on what is left."
     header = ("step", "documents", "dropped", "cut", "bytes", "bytes dropped", "bytes cut")
-    return Section("What stays", text, (Table(header, tuple(rows)),))
+    told = tuple(f"{alarm}. Look at the examples before you train on what is left." for alarm in raised)
+    return Section("What stays", text, (Table(header, tuple(rows)),), alarms=told)
 
 
-def _funnel(name: str, names: Sequence[str], flows: Sequence[Flow], of: Callable[[Flow], str]) -> Section:
-    """A row for each source (or language): documents that each step took, and what stays."""
-    rows = []
-    for each in sorted({of(flow) for flow in flows}):
-        begun = _totals(flows, lambda flow, each=each: of(flow) == each and flow.step == names[0])
-        taken = [
-            _taken(flows, lambda flow, each=each, step=step: of(flow) == each and flow.step == step).documents
-            for step in names
-        ]
-        left = _totals(
-            flows, lambda flow, each=each: of(flow) == each and flow.step == names[-1] and flow.verdict != "dropped"
+def _by(name: str, names: Sequence[str], flows: Sequence[Flow], of: Callable[[Flow], str]) -> Section:
+    """The same for each source or language, the largest first: as a picture, and as tables."""
+    tallies = tally(flows, lambda flow: (of(flow), flow.step))
+    begun = {each: tallies.get((each, names[0]), Tally()).came for each in {each for each, _ in tallies}}
+    largest = sorted(begun, key=lambda each: (-begun[each].bytes, each))
+    stay = {each: tallies.get((each, names[-1]), Tally()).left for each in largest}
+    rows = tuple(
+        (
+            *(each, begun[each].documents, stay[each].documents, begun[each].bytes, stay[each].bytes),
+            f"{stay[each].bytes / max(begun[each].bytes, 1):.1%}",
         )
-        rows.append((each, begun.documents, *taken, left.documents, f"{left.after / max(begun.before, 1):.0%}"))
-    header = (name, "documents", *names, "stay", "of the bytes")
-    text = f"Documents that each step dropped, by {name}."
-    return Section(f"By {name}", text, (Table(header, tuple(rows)),))
+        for each in largest
+    )
+    header = (name, "documents", "stay", "bytes", "stay", "of the bytes")
+    folds = [
+        Fold(f"Documents that each step dropped, by {name}", tables=(_taken(name, names, largest, tallies, False),)),
+        Fold(f"Bytes that each step took, by {name}", tables=(_taken(name, names, largest, tallies, True),)),
+    ]
+    if len(rows) > UNFOLDED:
+        folds.insert(0, Fold(f"All {len(rows):,}", tables=(Table(header, rows),)))
+    figures = _figures(name, names, largest, tallies)
+    return Section(f"By {name}", "", (Table(header, rows[:UNFOLDED]),), figures, folds=tuple(folds))
+
+
+def _taken(
+    name: str, names: Sequence[str], largest: Sequence[str], tallies: Mapping[tuple[str, str], Tally], of_bytes: bool
+) -> Table:
+    rows = []
+    for each in largest:
+        steps = [tallies.get((each, step), Tally()) for step in names]
+        rows.append((each, *(step.taken_bytes if of_bytes else step.dropped.documents for step in steps)))
+    return Table((name, *names), tuple(rows))
+
+
+def _figures(
+    name: str, names: Sequence[str], largest: Sequence[str], tallies: Mapping[tuple[str, str], Tally]
+) -> tuple[Figure, ...]:
+    """Bytes after each step as bars of one piece for each, and the shares of them as lines."""
+    groups = {each: [each] for each in largest[:DRAWN]}
+    if len(largest) > DRAWN:
+        groups[f"{len(largest) - DRAWN} others"] = list(largest[DRAWN:])
+    left: dict[str, dict[str, float]] = {}
+    for group, members in groups.items():
+        bars = left.setdefault(group, {READ: 0.0})
+        for step in names:
+            of_step = [tallies.get((each, step), Tally()) for each in members]
+            if step == names[0]:
+                bars[READ] = float(sum(each.came.bytes for each in of_step))
+            bars[step] = float(sum(each.left.bytes for each in of_step))
+    shares = {
+        group: {step: value / max(bars[READ], 1.0) for step, value in bars.items()} for group, bars in left.items()
+    }
+    return (
+        Figure(stacked_bars(left, x="bytes left", unit="B"), f"What is left after each step, by {name}"),
+        Figure(step_plot(shares, y="share of the bytes"), f"What is left of each {name} after each step"),
+    )
 
 
 def _rules(flows: Sequence[Flow]) -> Section:
-    counts: dict[tuple[str, str], list[int]] = {}
-    for flow in flows:
-        if flow.verdict == "dropped":
-            count = counts.setdefault((flow.step, flow.rule), [0, 0])
-            count[:] = [count[0] + flow.documents, count[1] + flow.before]
-    rows = tuple((*key, *count) for key, count in sorted(counts.items(), key=lambda item: -item[1][0]))
+    dropped = tally((flow for flow in flows if flow.verdict == "dropped"), lambda flow: (flow.step, flow.rule))
+    ranked = sorted(dropped.items(), key=lambda item: (-item[1].dropped.documents, item[0]))
+    rows = tuple((*key, found.dropped.documents, found.dropped.bytes) for key, found in ranked)
     text = "By the first reason of each document that went." if rows else "No document was dropped."
-    return Section("Rules", text, (Table(("step", "rule", "documents", "bytes"), rows),) if rows else ())
-
-
-def _measures(policy: Policy, tables: Sequence[AnnotationTable]) -> Section:
-    """A histogram of each measure that a step goes by, of all documents that were read, with its thresholds."""
-    figures = []
-    for step in policy.steps:
-        for name, limit in step.all_limits.items():
-            values = np.concatenate([table.measures.get(name, np.zeros(0)) for table in tables])
-            values = values[np.isfinite(values)]
-            if not len(values):
-                continue
-            low, high = np.quantile(values, [0.005, 0.995])
-            marks = {"at least": limit.at_least, "at most": limit.at_most}
-            lines = {told: value for told, value in marks.items() if value is not None}
-            shown = np.clip(values, min([low, *lines.values()]), max([high, *lines.values()]))
-            drawing = histogram(shown.tolist(), x=f"{step.name}: {name}", y="documents", marks=lines)
-            figures.append(Figure(drawing, f"{len(values):,} documents; the outermost 0.5 % are drawn at the ends"))
-    return Section("Measures and thresholds", "", (), tuple(figures))
-
-
-def _shown(examples: Sequence[Example]) -> Section:
-    rows = tuple(
-        (
-            example.step,
-            example.rule,
-            example.how,
-            example.document,
-            "" if example.value is None else f"{example.value:.4g}",
-            "" if example.threshold is None else f"{example.threshold:.4g}",
-            example.after or example.before,
-        )
-        for example in examples
-    )
-    header = ("step", "rule", "how", "document", "value", "threshold", "text")
-    text = "Some documents of each rule, drawn by a hash of their names, and of cuts the text that went."
-    return Section("Examples", text, (Table(header, rows),) if rows else ())
+    table = Table(("step", "rule", "documents", "bytes"), rows[:UNFOLDED])
+    folds = (Fold(f"All {len(rows):,} rules", tables=(Table(table.columns, rows),)),) if len(rows) > UNFOLDED else ()
+    return Section("Rules", text, (table,) if rows else (), folds=folds)

@@ -65,15 +65,17 @@ def join_ledgers(path: Path, parts: Sequence[Path]) -> None:
 
 def read_ledger(path: Path, document: str | None = None) -> Iterator[Entry]:
     """The entries of a ledger, all of them or those of one document (its uri, its hash, or the beginning of that)."""
-    import pyarrow.compute as pc
+    import pyarrow.compute
     import pyarrow.parquet as pq
 
+    pc: Any = pyarrow.compute  # which makes its functions when it is imported
     source = pq.ParquetFile(path)
     for number in range(source.num_row_groups):
         table = source.read_row_group(number)
         if document is not None:
             named = pc.equal(table["document"], document)
-            hashed = pc.starts_with(table["hash"], document) if len(document) >= 8 else pc.equal(table["hash"], document)
+            begins = len(document) >= 8
+            hashed = pc.starts_with(table["hash"], document) if begins else pc.equal(table["hash"], document)
             table = table.filter(pc.or_(named, hashed))
         for row in table.to_pylist():
             yield _entry(row)
@@ -109,7 +111,8 @@ def _table(entries: Sequence[Entry]) -> Any:
     import pyarrow as pa
 
     whole = schema()
-    columns = {name: [getattr(entry, name) for entry in entries] for name in whole.names if name not in {*_FIRST, "reasons", "cuts"}}
+    own = [name for name in whole.names if name not in {*_FIRST, "reasons", "cuts"}]
+    columns = {name: [getattr(entry, name) for entry in entries] for name in own}
     columns |= {name: [getattr(entry.first, name) for entry in entries] for name in _FIRST}
     columns["reasons"] = [[_row(reason) for reason in entry.reasons] for entry in entries]
     columns["cuts"] = [[_row(cut) for cut in entry.cuts] for entry in entries]
@@ -117,7 +120,7 @@ def _table(entries: Sequence[Entry]) -> Any:
 
 
 def _row(value: Reason | Cut) -> dict[str, Any]:
-    return {field.name: getattr(value, field.name) for field in fields(value)}
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def _entry(row: dict[str, Any]) -> Entry:

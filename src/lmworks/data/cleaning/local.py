@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lmworks.data.annotation_columns import of_rules, rules_of
 from lmworks.data.annotation_table import AnnotationTable
+from lmworks.data.cleaning.labels import Outcome, outcome_of
 from lmworks.data.cleaning.policy import Choice, Limit, Policy, Step
 
 
@@ -71,7 +73,10 @@ def _judge_step(step: Step, table: AnnotationTable, looked_at: np.ndarray) -> Ju
 
 def _compare(name: str, limit: Limit, values: np.ndarray, looked_at: np.ndarray, judged: Judged) -> None:
     """Comparisons with NaN are false, so a measure that does not apply drops nothing."""
-    for threshold, beyond in ((limit.at_least, values < _or_nan(limit.at_least)), (limit.at_most, values > _or_nan(limit.at_most))):
+    for threshold, beyond in (
+        (limit.at_least, values < _or_nan(limit.at_least)),
+        (limit.at_most, values > _or_nan(limit.at_most)),
+    ):
         for place in np.flatnonzero(beyond & looked_at):
             judged.reasons.setdefault(int(place), []).append(Reason(name, float(values[place]), threshold))
 
@@ -81,24 +86,24 @@ def _or_nan(value: float | None) -> float:
 
 
 def _choose(name: str, choice: Choice, labels: Sequence[str | None], looked_at: np.ndarray, judged: Judged) -> None:
-    for place in np.flatnonzero(looked_at):
+    """A document that is refused is written down as one that goes: see `refusing.py`. Few words of a label differ, so
+    each is decided once."""
+    outcomes: dict[str | None, Outcome] = {label: outcome_of(name, choice, label) for label in set(labels)}
+    for place in np.flatnonzero(looked_at).tolist():
         label = labels[place]
-        if label is None:
-            refused = choice.unknown == "drop"
-        else:
-            refused = label in choice.deny or (bool(choice.allow) and label not in choice.allow)
-        if refused:
-            judged.reasons.setdefault(int(place), []).append(Reason(name, label=label or "unknown"))
+        if outcomes[label] != "stays":
+            judged.reasons.setdefault(place, []).append(Reason(name, label=label or "unknown"))
 
 
 def _look_at_marks(step: Step, table: AnnotationTable, looked_at: np.ndarray, judged: Judged) -> None:
-    for place in np.flatnonzero(looked_at):
-        for mark in table.marks[place]:
-            found = step.on_mark(mark.rule)
-            if found is None or mark.score < found.at_least:
-                continue
-            if found.action == "drop":
-                judged.reasons.setdefault(int(place), []).append(Reason(mark.rule, mark.score, found.at_least))
-            else:
-                replacement = f"<{mark.rule.split('.')[-1].upper()}>" if found.action == "redact" else ""
-                judged.cuts.setdefault(int(place), []).append(Cut(mark.start, mark.end, replacement, mark.rule))
+    """There are many marks of few rules, most of which a step says nothing about."""
+    wanted = {rule: found for rule in rules_of(table.marks) if (found := step.on_mark(rule)) is not None}
+    for place, mark in of_rules(table.marks, wanted):
+        found = wanted[mark.rule]
+        if not looked_at[place] or mark.score < found.at_least:
+            continue
+        if found.action == "drop":
+            judged.reasons.setdefault(place, []).append(Reason(mark.rule, mark.score, found.at_least))
+        else:
+            replacement = f"<{mark.rule.split('.')[-1].upper()}>" if found.action == "redact" else ""
+            judged.cuts.setdefault(place, []).append(Cut(mark.start, mark.end, replacement, mark.rule))

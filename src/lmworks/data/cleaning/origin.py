@@ -11,7 +11,7 @@ from lmworks.records import Edit
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a cleaned text comes from: `extracted` is the hash of the text as it was extracted, which `edits` changed."""
+    """Where a cleaned text comes from: `extracted` is the hash of the text that `edits` changed."""
 
     uri: str
     extracted: str

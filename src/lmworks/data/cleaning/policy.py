@@ -15,6 +15,7 @@ from typing import Literal
 
 from lmworks.config import ConfigError, from_mapping
 from lmworks.data.annotate.presets import PRESETS, Preset
+from lmworks.data.annotate.spdx import check_entry
 
 Action = Literal["drop", "cut", "redact"]
 Duplicates = Literal["", "exact", "near", "paragraphs", "passages", "repositories"]
@@ -43,20 +44,32 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which words of a label let a document stay.
+    """Which words of a label let a document stay. Those of licences are names, globs or groups (`permissive`), and what
+    a document has is an expression of them, of which the licences decide together: see `labels.py`.
 
     allow    Only these, where any are named.
     deny     None of these.
-    unknown  What becomes of a document without this label.
+    unknown  What becomes of a document without this label: `keep` or `drop` it, or `refuse` to clean anything while
+             there is one.
     """
 
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
-    unknown: Literal["keep", "drop"] = "keep"
+    unknown: Literal["keep", "drop", "refuse"] = "keep"
 
     def __post_init__(self) -> None:
         if both := sorted({*self.allow} & {*self.deny}):
             raise ValueError(f"{', '.join(both)} cannot be both allowed and denied")
+
+
+LICENCES = ("licence", "licence_of_source", "licence_in_text")  # labels that are expressions of licences
+
+
+def check_choice(label: str, choice: Choice) -> None:
+    """ValueError where an entry for a label of licences can be none."""
+    if label in LICENCES:
+        for entry in (*choice.allow, *choice.deny):
+            check_entry(entry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +95,8 @@ class Step:
     marks       Mark, or a glob of marks such as "pii.*" → what becomes of its place.
     duplicates  Which duplicates go but for one: `exact` or `near` ones of documents, whole `repositories`; of
                 `paragraphs` and `passages` the repeated places are cut.
-    similarity  The least Jaccard similarity of near duplicates.
+    similarity  The least Jaccard similarity of near duplicates; of repositories, the least share of the files of a copy
+                that another one has.
     sources     The step looks only at documents of these sources (globs of the first part of the uri).
     kinds       … of these kinds: web, book, code, mail, chat or text.
     languages   … in these languages, where it is known.
@@ -106,6 +120,8 @@ class Step:
             raise ValueError(f"similarity must be above 0 and at most 1, got {self.similarity:g}")
         if not (self.preset or self.limits or self.labels or self.marks or self.duplicates):
             raise ValueError(f"the step {self.name} decides nothing: give it limits, labels, marks or duplicates")
+        for label, choice in self.labels.items():
+            check_choice(label, choice)
 
     @property
     def all_limits(self) -> Mapping[str, Limit]:
@@ -155,4 +171,6 @@ def read_policy(path: Path) -> Policy:
 
 def default_policy() -> Policy:
     """The one that comes with the package, `default_policy.toml`."""
-    return from_mapping(Policy, tomllib.loads((files(__package__) / "default_policy.toml").read_text("utf-8")))
+    return from_mapping(
+        Policy, tomllib.loads((files("lmworks.data.cleaning") / "default_policy.toml").read_text("utf-8"))
+    )

@@ -1,24 +1,33 @@
 """The stage `data.clean`: documents, their annotations and duplicates, and a policy, into cleaned documents."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from lmworks.artefact import StageContext, StageResult, hash_file
-from lmworks.config import SHAPES_NOTHING, from_mapping
-from lmworks.data.annotation_table import ANNOTATIONS, AnnotationTable, annotation_paths, read_annotations
-from lmworks.data.cleaning.examples import Example, lowest
-from lmworks.data.cleaning.funnel import Flow, alarms, check_balance, sections_of
+from lmworks.artefact import StageContext, StageResult, hash_file, write_json
+from lmworks.config import SHAPES_NOTHING
+from lmworks.data.annotation_table import AnnotationTable
+from lmworks.data.cleaning.card_markdown import CARD, card_markdown
+from lmworks.data.cleaning.cluster_view import clusters_of
+from lmworks.data.cleaning.clusters_section import clusters_section, repaired_texts, twin_entries
+from lmworks.data.cleaning.counting import card_section, counted_of, facts_of, metrics_of
+from lmworks.data.cleaning.examples_section import examples_section
+from lmworks.data.cleaning.flows import check_balance
+from lmworks.data.cleaning.funnel import funnel_sections
 from lmworks.data.cleaning.ledger import LEDGER, join_ledgers
 from lmworks.data.cleaning.local import judge
+from lmworks.data.cleaning.measures import measures_section
 from lmworks.data.cleaning.policy import Policy, Step, default_policy, read_policy
+from lmworks.data.cleaning.refusing import check_refused
 from lmworks.data.cleaning.resolving import resolve, standing_of
-from lmworks.data.cleaning.writing import COUNTS, EDITS, EMPTY, REPAIR, TEXTS, Decided, write_part
+from lmworks.data.cleaning.writing import EDITS, EMPTY, POLICY, REPAIR, TEXTS, Decided, write_part
 from lmworks.data.corpus import CorpusShard, corpus_shards
+from lmworks.data.duplicates.corpus_texts import CorpusTexts
 from lmworks.data.duplicates.tables import PAIRS, PLACES
 from lmworks.data.executing import ExecutionConfig, Part, carry_out
+from lmworks.data.joined_annotations import annotation_files, read_joined
 from lmworks.data.store import DOCUMENTS, LEFT_OUT, shard_name
 
 
@@ -52,25 +61,33 @@ def clean(config: CleanConfig, context: StageContext) -> StageResult:
     """
     policy = config.read(context.base)
     shards = corpus_shards(dict(context.inputs))
-    annotations = annotation_paths(context.input(ANNOTATIONS))
+    annotations = annotation_files(context.inputs)
     _check_belonging(shards, annotations)
-    tables = [read_annotations(path) for path in annotations]
+    tables = [read_joined(paths) for paths in annotations]
     parts = _decide(policy, shards, annotations, tables, _duplicates(context))
     work = context.work / "parts"
     todo = [Part(part, work / part.shard.name, len(table)) for part, table in zip(parts, tables, strict=True)]
     carry_out(write_part, todo, config.execution, context.progress, "documents")
     folders = [part.done for part in todo]
+    counted = counted_of(folders)
     names = (REPAIR, *(step.name for step in policy.steps), EMPTY)
-    flows, examples = _counted(folders)
-    check_balance(flows, names)
-    documents = _join(folders, context.output)
-    if not documents:
-        raise ValueError("no document is left: look at what the steps of the policy take, in the report of a looser one")
-    left_out = sum(_copy_left_out(context))
-    return StageResult(
-        metrics={"documents": documents, **_metrics(flows, names), "left_out": left_out},
-        sections=sections_of(policy, names, flows, examples, tables, alarms(policy, names, flows)),
+    check_balance(counted.flows, names, counted.profile.amounts(before=True), counted.profile.amounts(before=False))
+    if not _join(folders, context.output):
+        raise ValueError("no document is left: the report of a looser policy shows what its steps take")
+    _copy_left_out(context)
+    write_json(context.output / POLICY, policy)
+    facts = facts_of(policy, names, counted, tables, context)
+    (context.output / CARD).write_text(card_markdown(facts), "utf-8")
+    clusters = clusters_of(twin_entries(context.output / LEDGER))
+    texts = partial(repaired_texts, shards, tables)
+    sections = (
+        *funnel_sections(names, counted.flows, facts.alarms),
+        measures_section(policy, tables),
+        examples_section(names, tuple(counted.examples)),
+        clusters_section(clusters, texts),
+        card_section(facts),
     )
+    return StageResult(metrics_of(facts), sections)
 
 
 def outside_digest(config: CleanConfig, base: Path) -> str:
@@ -90,8 +107,8 @@ def _duplicates(context: StageContext) -> Path | None:
     return found[0] if found else None
 
 
-def _check_belonging(shards: Sequence[CorpusShard], annotations: Sequence[Path]) -> None:
-    if [shard.name for shard in shards] != [path.stem for path in annotations]:
+def _check_belonging(shards: Sequence[CorpusShard], annotations: Sequence[tuple[Path, ...]]) -> None:
+    if [shard.name for shard in shards] != [paths[0].stem for paths in annotations]:
         raise ValueError(
             "the annotations are not those of these documents: let data.annotate and data.clean read from the same "
             "stages, in the same order"
@@ -101,44 +118,18 @@ def _check_belonging(shards: Sequence[CorpusShard], annotations: Sequence[Path])
 def _decide(
     policy: Policy,
     shards: Sequence[CorpusShard],
-    annotations: Sequence[Path],
+    annotations: Sequence[tuple[Path, ...]],
     tables: Sequence[AnnotationTable],
     duplicates: Path | None,
 ) -> list[Decided]:
     judged = [judge(policy, table) for table in tables]
-    resolve(policy, standing_of(tables), judged, duplicates)
-    names = tuple(step.name for step in policy.steps)
+    texts = CorpusTexts(shards, [table.edits for table in tables])
+    resolve(policy, standing_of(tables), judged, duplicates, texts)
+    check_refused(policy, tables, judged)
     return [
-        Decided(shard, path, names, tuple(of_shard))
-        for shard, path, of_shard in zip(shards, annotations, judged, strict=True)
+        Decided(shard, paths, policy.steps, tuple(of_shard))
+        for shard, paths, of_shard in zip(shards, annotations, judged, strict=True)
     ]
-
-
-def _counted(folders: Sequence[Path]) -> tuple[list[Flow], list[Example]]:
-    flows: dict[tuple[str, ...], list[int]] = {}
-    examples: dict[tuple[str, ...], list[Example]] = {}
-    for folder in folders:
-        found = json.loads((folder / COUNTS).read_text("utf-8"))
-        for *key, documents, before, after in found["counts"]:
-            flow = flows.setdefault(tuple(key), [0, 0, 0])
-            flow[:] = [flow[0] + documents, flow[1] + before, flow[2] + after]
-        for row in found["examples"]:
-            example = from_mapping(Example, row)
-            key = (example.step, example.rule, example.how)
-            examples[key] = lowest([*examples.get(key, []), example])
-    return (
-        [Flow(*key, *flow) for key, flow in sorted(flows.items())],
-        [example for _, found in sorted(examples.items()) for example in found],
-    )
-
-
-def _metrics(flows: Sequence[Flow], names: Sequence[str]) -> dict[str, int]:
-    """Of the whole: what came in, what went on, and between them what each step took; in bytes of UTF-8."""
-    first, last = names[0], names[-1]
-    came = sum(flow.before for flow in flows if flow.step == first)
-    went = sum(flow.after for flow in flows if flow.step == last)
-    read = sum(flow.documents for flow in flows if flow.step == first)
-    return {"documents_before": read, "bytes_before": came, "bytes": went}
 
 
 def _join(folders: Sequence[Path], output: Path) -> int:
@@ -161,13 +152,9 @@ def _join(folders: Sequence[Path], output: Path) -> int:
     return documents
 
 
-def _copy_left_out(context: StageContext) -> list[int]:
-    """What the readers left out, of all inputs with documents, into the output; how many."""
-    counts = []
+def _copy_left_out(context: StageContext) -> None:
+    """What the readers left out, of all inputs with documents, into the output."""
     with (context.output / LEFT_OUT).open("wb") as stream:
         for folder in context.inputs.values():
             if (folder / DOCUMENTS).is_dir() and (folder / LEFT_OUT).is_file():
-                lines = (folder / LEFT_OUT).read_bytes()
-                stream.write(lines)
-                counts += [json.loads(line)["count"] for line in lines.splitlines()]
-    return counts
+                stream.write((folder / LEFT_OUT).read_bytes())

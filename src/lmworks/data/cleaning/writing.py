@@ -10,60 +10,70 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmworks.data.annotation_table import AnnotationTable, read_annotations
+from lmworks.data.annotation_table import AnnotationTable
 from lmworks.data.cleaning.applying import apply_steps
 from lmworks.data.cleaning.examples import Examples
 from lmworks.data.cleaning.ledger import LEDGER, Entry, write_ledger
 from lmworks.data.cleaning.local import Cut, Judged, Reason, source_of
+from lmworks.data.cleaning.policy import Step
+from lmworks.data.cleaning.profile import Profiler
 from lmworks.data.corpus import CorpusShard
 from lmworks.data.edits import apply_edits, compose
+from lmworks.data.joined_annotations import read_joined
 from lmworks.data.store import document_to_json
 from lmworks.records import Document, Edit
 
 COUNTS, EDITS, TEXTS = "counts.json", "edits.jsonl", "documents.jsonl"
+POLICY = "policy.json"  # what was decided by, presets and all that a file or a config said, as it was then
 REPAIR, EMPTY = "repair", "nothing_left"  # the steps before and after those of the policy
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What is to be done with a shard: `steps` by their names, and what each of them says."""
+    """What is to be done with a shard: the steps of the policy, and what each of them says."""
 
     shard: CorpusShard
-    annotations: Path
-    steps: tuple[str, ...]
+    annotations: tuple[Path, ...]
+    steps: tuple[Step, ...]
     judged: tuple[Judged, ...]
 
 
 def write_part(decided: Decided, folder: Path) -> None:
     """Everything of one shard into a new folder."""
     folder.mkdir()
-    table = read_annotations(decided.annotations)
+    table = read_joined(decided.annotations)
+    # Every document asks for its own: columns that were read for each would be read as often as there are documents.
+    table = dataclasses.replace(table, labels=dict(table.labels), measures=dict(table.measures))
     counts = Counts()
-    examples = Examples()
+    examples = Examples(decided.steps, table)
+    profiler = Profiler()
 
     def entries() -> Iterator[Entry]:
         with (folder / TEXTS).open("wb") as texts, (folder / EDITS).open("wb") as edits:
             for place, document in enumerate(decided.shard):
                 if document.hash != table.hashes[place]:
-                    raise ValueError(f"{decided.annotations} are not those of {decided.shard.path}: make both anew")
+                    raise ValueError(f"{decided.annotations[0]} are not those of {decided.shard.path}: make both anew")
                 lived = live_through(document, place, table, decided)
                 counts.add(lived.entries)
-                examples.add(lived, table, place)
+                examples.add(lived, place)
+                profiler.add(document, lived, table, place)
                 if lived.cleaned is not None:
                     texts.write(document_to_json(lived.cleaned).encode() + b"\n")
                     edits.write(_edits_row(document, lived).encode() + b"\n")
                 yield from lived.entries
 
     write_ledger(folder / LEDGER, entries())
-    (folder / COUNTS).write_text(json.dumps({"counts": counts.rows(), "examples": examples.rows()}, ensure_ascii=False))
+    found = {"flows": counts.rows(), "examples": examples.drawn.rows(), "profile": profiler.rows()}
+    (folder / COUNTS).write_text(json.dumps(found), "utf-8")
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """What became of one document: an entry for each step, its text after repair, what stayed of it, and the edits from
-    the extracted text to that."""
+    """What became of one document: an entry for each step, its text as it was extracted and after repair, what stayed
+    of it, and the edits from the extracted text to that."""
 
     entries: tuple[Entry, ...]
+    extracted: str
     repaired: str
     cleaned: Document | None
     edits: tuple[Edit, ...]
@@ -79,19 +89,19 @@ def live_through(document: Document, place: int, table: AnnotationTable, decided
     entries = _Entries(document, source_of(document.uri), table.kinds[place], language)
     entries.add(REPAIR, repaired, [], [Cut(e.start, e.end, e.replacement, e.rule) for e in repair])
     done: list[Edit] = []
-    for name, judged, cuts in zip(decided.steps, decided.judged, applied.by_step, strict=True):
+    for step, judged, cuts in zip(decided.steps, decided.judged, applied.by_step, strict=True):
         reasons = judged.reasons.get(place, [])
         if not entries.gone and not reasons and cuts:
             done += [Edit(cut.start, cut.end, cut.replacement, cut.rule) for cut in cuts]
-            entries.add(name, apply_edits(repaired, done).text, [], cuts)
+            entries.add(step.name, apply_edits(repaired, done).text, [], cuts)
         else:
-            entries.add(name, entries.text, reasons, [])
+            entries.add(step.name, entries.text, reasons, [])
     empty = not entries.gone and not entries.text.strip()
     entries.add(EMPTY, entries.text, [Reason("characters", 0.0, 1.0)] if empty else [], [])
     if entries.gone:
-        return Life(tuple(entries.rows), repaired, None, ())
+        return Life(tuple(entries.rows), document.text, repaired, None, ())
     edits = tuple(compose(document.text, repair, done))
-    return Life(tuple(entries.rows), repaired, _cleaned(document, entries.text, table, place), edits)
+    return Life(tuple(entries.rows), document.text, repaired, _cleaned(document, entries.text, table, place), edits)
 
 
 class _Entries:
@@ -130,7 +140,7 @@ def _cleaned(document: Document, text: str, table: AnnotationTable, place: int) 
         document,
         text=text,
         hash="",
-        licence=document.licence or found("licence"),
+        licence=found("licence") or document.licence,  # what source and text say together
         language=document.language or found("language"),
         metadata={**document.metadata, "extracted": document.hash, "kind": table.kinds[place]},
     )
@@ -141,7 +151,6 @@ def _edits_row(document: Document, life: Life) -> str:
     edits = [[edit.start, edit.end, edit.replacement, edit.rule] for edit in life.edits]
     row = {"hash": life.cleaned.hash, "uri": document.uri, "extracted": document.hash, "edits": edits}
     return json.dumps(row, ensure_ascii=False)
-
 
 
 class Counts:

@@ -1,0 +1,138 @@
+"""How `lmworks data why` tells the story of a document in a terminal."""
+
+from typing import TYPE_CHECKING
+
+from lmworks.passages import passage_text
+from lmworks.report import shown
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lmworks.data.cleaning.ledger import Entry
+    from lmworks.data.cleaning.story import Story
+    from lmworks.passages import Piece
+    from lmworks.records import LeftOut
+
+_VERDICT = {"kept": "green", "cut": "yellow", "dropped": "bold red", "gone": "dim"}
+
+
+def tell(console: "Console", story: "Story") -> None:
+    """All of a story, the verdict first."""
+    first = story.entries[0]
+    console.print(f"\n{shown(first.document)}", style="bold", highlight=False, soft_wrap=True)
+    console.print(_verdict(story), highlight=False, soft_wrap=True)
+    language = f", language {shown(first.language)}" if first.language else ""
+    told = f"hash {first.hash[:16]}…, source {shown(first.source)}, kind {shown(first.kind)}{language}"
+    console.print(told, style="dim", highlight=False, soft_wrap=True)
+    _tell_steps(console, story)
+    _tell_passed(console, story)
+    _tell_cuts(console, story)
+    _tell_twins(console, story)
+    if story.evaluation_item is not None:
+        share = "" if story.contamination is None else f", {story.contamination:.0%} of it"
+        console.print(f"\nHolds the evaluation item {shown(story.evaluation_item)}{share}", highlight=False)
+    if story.missing:
+        told = f"Texts and near values are not told: {shown(story.missing)}"
+        console.print(f"\n{told}", style="yellow", highlight=False)
+
+
+def tell_left_out(console: "Console", item: "LeftOut") -> None:
+    console.print(f"\n{shown(item.uri)}", style="bold", highlight=False, soft_wrap=True)
+    files = f" ({item.count:,} files)" if item.count > 1 else ""
+    told = f"[bold red]became no document[/bold red]{files}: {shown(item.reason)}"
+    console.print(told, highlight=False, soft_wrap=True)
+
+
+def _verdict(story: "Story") -> str:
+    before, after = story.entries[0].characters_before, story.entries[-1].characters_after
+    if story.stays:
+        cut = f", {after:,} of {before:,} characters of it" if after != before else ""
+        return f"[green]stays[/green]{cut}"
+    step = next(entry for entry in story.entries if entry.verdict == "dropped")
+    also = [entry.step for entry in story.entries if entry.verdict == "gone" and entry.reasons]
+    more = f"; {', '.join(also)} would have, too" if also else ""
+    return f"[bold red]dropped by {shown(step.step)}[/bold red]: {shown(reasons(step)[0])}{shown(more)}"
+
+
+def _tell_steps(console: "Console", story: "Story") -> None:
+    from rich.table import Table
+
+    table = Table("step", "verdict", "characters", "why", box=None, header_style="dim", pad_edge=False)
+    table.columns[3].overflow = "fold"
+    for entry in story.entries:
+        change = f"{entry.characters_before:,}"
+        if entry.verdict == "gone":
+            change = ""
+        elif entry.characters_after != entry.characters_before:
+            change += f" → {entry.characters_after:,}"
+        why = shown("\n".join([*reasons(entry), *_cuts(entry)]))
+        table.add_row(shown(entry.step), f"[{_VERDICT[entry.verdict]}]{entry.verdict}[/]", change, why)
+    console.print()
+    console.print(table, highlight=False)
+
+
+def reasons(entry: "Entry") -> list[str]:
+    """The reasons that a step has against a document, a line each."""
+    told = []
+    for reason in entry.reasons:
+        value = "" if reason.value is None else f" {reason.value:.4g}"
+        if reason.twin is not None:
+            similarity = f" (similarity{value})" if value else ""
+            told.append(f"{reason.rule}: like {reason.twin}, which stays{similarity}")
+        elif reason.value is not None and reason.threshold is not None:
+            side = "at least" if reason.value < reason.threshold else "at most"
+            told.append(f"{reason.rule} is{value}, and {side} {reason.threshold:.6g} is asked for")
+        else:
+            told.append(f"{reason.rule}{value}{'' if reason.label is None else f' is {reason.label}'}")
+    return told
+
+
+def _cuts(entry: "Entry") -> list[str]:
+    told = []
+    for rule in dict.fromkeys(cut.rule for cut in entry.cuts):
+        cuts = [cut for cut in entry.cuts if cut.rule == rule]
+        characters = sum(cut.end - cut.start for cut in cuts)
+        places = "1 place" if len(cuts) == 1 else f"{len(cuts):,} places"
+        told.append(f"{rule}: {places}, {characters:,} characters")
+    return told
+
+
+def _tell_passed(console: "Console", story: "Story") -> None:
+    if not story.passed:
+        return
+    console.print("\nPassed with the least margin", style="bold")
+    for passed in story.passed:
+        told = f"{passed.step}: {passed.rule} is {passed.value:.4g}, {passed.side} {passed.threshold:.6g} is asked for"
+        console.print(f"  {shown(told)} [dim]({passed.margin:.0%} away)[/dim]", highlight=False)
+
+
+def _tell_cuts(console: "Console", story: "Story") -> None:
+    if not story.cuts:
+        return
+    console.print("\nWhat was cut", style="bold")
+    for cut in story.cuts:
+        places = "1 place" if cut.places == 1 else f"{cut.places:,} places"
+        console.print(f"  {shown(cut.step)}: {shown(cut.rule)} [dim]({places})[/dim]", highlight=False)
+        for excerpt in cut.excerpts:
+            _print_excerpt(console, excerpt)
+
+
+def _tell_twins(console: "Console", story: "Story") -> None:
+    for twin in story.twins:
+        similarity = "" if twin.similarity is None else f", similarity {twin.similarity:.3f}"
+        console.print("\nIts twin, which stays", style="bold")
+        console.print(f"  {shown(twin.twin)} [dim]({shown(twin.rule)}{similarity})[/dim]", highlight=False)
+        for other, mine in twin.differences:
+            console.print("    the twin has", style="dim")
+            _print_excerpt(console, other)
+            console.print("    this one has", style="dim")
+            _print_excerpt(console, mine)
+
+
+def _print_excerpt(console: "Console", pieces: "tuple[Piece, ...]") -> None:
+    """Without its blank lines, and indented."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    lines = [line for line in passage_text(pieces, colour=bool(console.color_system)).split("\n") if line.plain.strip()]
+    console.print(Padding(Text("\n").join(lines), (0, 0, 0, 4), expand=False), highlight=False)

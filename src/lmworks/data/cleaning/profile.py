@@ -1,0 +1,184 @@
+"""What a corpus consists of, before and after: by source, kind, language, licence and year; personal data and
+evaluation items found in it. Counted of the documents themselves, for the data card and to check the ledger by.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lmworks.data.annotation_table import AnnotationTable
+from lmworks.data.cleaning.flows import Amount
+from lmworks.data.cleaning.local import source_of
+from lmworks.records import Document
+
+if TYPE_CHECKING:
+    from lmworks.data.cleaning.writing import Life
+
+FACETS = ("all", "kind", "language", "licence", "year")
+PERSONAL, CONTAMINATION, ITEM = "pii.", "contamination", "evaluation_item"
+UNKNOWN = ""  # of a facet
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Documents of one source that have this value of a facet: what was read, and what stays."""
+
+    source: str
+    facet: str
+    value: str
+    before: Amount
+    after: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class Personal:
+    """Places of one type of personal data: all that were found, in how many documents; of those in documents that
+    stay, what was taken out and what was left."""
+
+    rule: str
+    found: int
+    documents: int
+    removed: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoundItem:
+    """An evaluation item: in how many documents it was found, how many of them stay, and the highest share of it."""
+
+    item: str
+    documents: int
+    stay: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class CutRule:
+    """What a rule of a step cut: documents, places, characters that went, and characters written in their place."""
+
+    step: str
+    rule: str
+    documents: int
+    places: int
+    taken: int
+    written: int
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Each in the order of its names."""
+
+    shares: tuple[Share, ...]
+    cuts: tuple[CutRule, ...]
+    personal: tuple[Personal, ...]
+    items: tuple[FoundItem, ...]
+
+    def amounts(self, *, before: bool) -> dict[str, Amount]:
+        """Source → what was read of it, or else what stays."""
+        return {share.source: share.before if before else share.after for share in self.shares if share.facet == "all"}
+
+
+class Profiler:
+    """Counts over documents; those of several shards add up."""
+
+    def __init__(self) -> None:
+        self._shares: dict[tuple[str, str, str], list[int]] = {}
+        self._cuts: dict[tuple[str, str], list[int]] = {}
+        self._personal: dict[str, list[int]] = {}
+        self._items: dict[str, list[float]] = {}
+
+    def add(self, document: Document, life: "Life", table: AnnotationTable, place: int) -> None:
+        cleaned = life.cleaned
+        counts = [1, _bytes(document.text), *((0, 0) if cleaned is None else (1, _bytes(cleaned.text)))]
+        labels = {name: words[place] for name, words in table.labels.items()}
+        values = {
+            "all": "",
+            "kind": table.kinds[place],
+            "language": document.language or labels.get("language") or UNKNOWN,
+            "licence": document.licence or labels.get("licence") or UNKNOWN,
+            "year": (document.date or "")[:4] or UNKNOWN,
+        }
+        source = source_of(document.uri)
+        for facet, value in values.items():
+            _add(self._shares, (source, facet, value), counts)
+        self._add_cuts(life)
+        self._add_personal(life, table, place)
+        if item := labels.get(ITEM):
+            share = float(table.measures[CONTAMINATION][place]) if CONTAMINATION in table.measures else 0.0
+            self._add_item(item, 1, 0 if cleaned is None else 1, share)
+
+    def _add_cuts(self, life: "Life") -> None:
+        for entry in life.entries:
+            by_rule: dict[str, list[int]] = {}
+            for cut in entry.cuts:
+                _add(by_rule, cut.rule, [1, cut.end - cut.start, len(cut.replacement)])
+            for rule, counts in by_rule.items():
+                _add(self._cuts, (entry.step, rule), [1, *counts])
+
+    def _add_personal(self, life: "Life", table: AnnotationTable, place: int) -> None:
+        marks = table.marks[place] if table.marks else ()
+        found: dict[str, int] = {}
+        for mark in marks:
+            if mark.rule.startswith(PERSONAL):
+                found[mark.rule] = found.get(mark.rule, 0) + 1
+        if not found:
+            return
+        gone = [(cut.start, cut.end) for entry in life.entries[1:] for cut in entry.cuts]
+        for rule, places in found.items():
+            removed = 0
+            if life.cleaned is not None:
+                spans = [(mark.start, mark.end) for mark in marks if mark.rule == rule]
+                removed = _touched(spans, gone)
+            left = 0 if life.cleaned is None else places - removed
+            _add(self._personal, rule, [places, 1, removed, left])
+
+    def _add_item(self, item: str, documents: float, stay: float, share: float) -> None:
+        counts = self._items.setdefault(item, [0, 0, 0.0])
+        counts[:] = [counts[0] + documents, counts[1] + stay, max(counts[2], share)]
+
+    def rows(self) -> dict[str, list[list[object]]]:
+        return {
+            "shares": [[*key, *counts] for key, counts in sorted(self._shares.items())],
+            "cuts": [[*key, *counts] for key, counts in sorted(self._cuts.items())],
+            "personal": [[rule, *counts] for rule, counts in sorted(self._personal.items())],
+            "items": [[item, *counts] for item, counts in sorted(self._items.items())],
+        }
+
+    def add_rows(self, rows: Mapping[str, Iterable[Sequence]]) -> None:
+        for source, facet, value, *counts in rows["shares"]:
+            _add(self._shares, (source, facet, value), counts)
+        for step, rule, *counts in rows["cuts"]:
+            _add(self._cuts, (step, rule), counts)
+        for rule, *counts in rows["personal"]:
+            _add(self._personal, rule, counts)
+        for item, *counts in rows["items"]:
+            self._add_item(item, *counts)
+
+    def profile(self) -> Profile:
+        return Profile(
+            tuple(
+                Share(*key, Amount(*counts[:2]), Amount(*counts[2:])) for key, counts in sorted(self._shares.items())
+            ),
+            tuple(CutRule(*key, *counts) for key, counts in sorted(self._cuts.items())),
+            tuple(Personal(rule, *counts) for rule, counts in sorted(self._personal.items())),
+            tuple(
+                FoundItem(item, int(documents), int(stay), share)
+                for item, (documents, stay, share) in sorted(self._items.items())
+            ),
+        )
+
+
+def _add(counts: dict, key: object, more: Sequence[int]) -> None:
+    counts[key] = [one + other for one, other in zip(counts.get(key, [0] * len(more)), more, strict=True)]
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _touched(spans: Sequence[tuple[int, int]], gone: Sequence[tuple[int, int]]) -> int:
+    """How many of the spans lost a character; `gone` ranges do not overlap."""
+    gone = sorted(gone)
+    starts = [start for start, _ in gone]
+    return sum(1 for start, end in spans if (at := bisect_right(starts, end - 1)) and gone[at - 1][1] > start)

@@ -1,0 +1,238 @@
+"""The story of one document: what each step did with it, what it only just passed, what was cut and who its twin is."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmworks.artefact import MANIFEST, read_manifest
+from lmworks.config import from_mapping, to_mapping
+from lmworks.data.annotation_table import AnnotationTable
+from lmworks.data.cleaning.clusters_section import repaired_texts
+from lmworks.data.cleaning.differences import side_by_side
+from lmworks.data.cleaning.examples import cut_passage
+from lmworks.data.cleaning.finding import document_names, left_out_item, named, nearest
+from lmworks.data.cleaning.ledger import LEDGER, Entry, read_ledger
+from lmworks.data.cleaning.local import Cut
+from lmworks.data.cleaning.margins import margins_of
+from lmworks.data.cleaning.policy import Policy
+from lmworks.data.cleaning.profile import CONTAMINATION, ITEM
+from lmworks.data.cleaning.writing import POLICY, REPAIR
+from lmworks.data.corpus import CorpusShard, corpus_shards
+from lmworks.data.edits import apply_edits
+from lmworks.data.joined_annotations import annotation_files, read_joined
+from lmworks.data.store import Shard
+from lmworks.passages import Piece
+from lmworks.records import Document, LeftOut
+
+NEAR = 5  # rules that a document only just passed
+EXCERPTS = 2  # of each rule that cut
+CONTEXT, EXCERPT = 60, 240  # characters around a cut, and of it
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A rule that the document passed: `margin` is how far its value is from the threshold, as a share of that."""
+
+    step: str
+    rule: str
+    value: float
+    side: str
+    threshold: float
+    margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class CutTold:
+    """What a rule cut, with some places of it."""
+
+    step: str
+    rule: str
+    places: int
+    characters: int
+    excerpts: tuple[tuple[Piece, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TwinTold:
+    """The document that stays in the place of this one, and where the two differ: first the twin's text."""
+
+    step: str
+    rule: str
+    twin: str
+    similarity: float | None
+    differences: tuple[tuple[tuple[Piece, ...], tuple[Piece, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """`missing` says why something is not told: the artefacts that the ledger was made from may be gone."""
+
+    entries: tuple[Entry, ...]
+    passed: tuple[Passed, ...] = ()
+    cuts: tuple[CutTold, ...] = ()
+    twins: tuple[TwinTold, ...] = ()
+    evaluation_item: str | None = None
+    contamination: float | None = None
+    missing: str = ""
+
+    @property
+    def stays(self) -> bool:
+        return self.entries[-1].verdict in ("kept", "cut")
+
+
+def stories_of(folder: Path, name: str) -> list[Story] | LeftOut:
+    """The stories of the documents that are meant by a uri, the end of one, or a hash, from the folder that data.clean
+    made; or what says why there is no such document.
+
+    LookupError where nothing is meant by it, which names what is near, or too many are.
+    """
+    uris, hashes = document_names(folder / LEDGER)
+    found = named(name, uris, hashes)
+    if not found:
+        item, others = left_out_item(folder, name)
+        if item is not None:
+            return item
+        near = nearest(name, [*uris, *others])
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise LookupError(
+            f"the ledger knows no document {name}.{hint} Give its uri, which begins with the name of the source's "
+            "folder, the end of it, or the first 8 or more digits of its hash"
+        )
+    sources = _sources(folder)
+    return [_story(tuple(read_ledger(folder / LEDGER, uri)), folder, sources) for uri in found]
+
+
+def to_json(story: Story) -> dict[str, Any]:
+    """For machines: all of a story in types of JSON."""
+    return {"stays": story.stays, **to_mapping(story)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """The documents and annotations that a cleaning was made from."""
+
+    shards: Sequence[CorpusShard]
+    annotations: Sequence[tuple[Path, ...]]
+
+
+def _sources(folder: Path) -> _Sources | str:
+    """What the artefact was made from, found in its workspace or beside it; else why not."""
+    if not (folder / MANIFEST).is_file():
+        return "the folder has no manifest, so what it was made from is not known"
+    artefacts = _artefacts(folder)
+    inputs: dict[str, Path] = {}
+    for name, digest in read_manifest(folder).parents.items():
+        if digest not in artefacts:
+            return f"{name}, which it was made from, is no longer there"
+        inputs[name] = artefacts[digest]
+    return _Sources(corpus_shards(inputs), annotation_files(inputs))
+
+
+def _artefacts(folder: Path) -> dict[str, Path]:
+    """Content hash → folder, of what is in the same workspace or lies beside it."""
+    beside, stages = folder.resolve().parent, folder.resolve().parent.parent
+    manifests = list(beside.glob(f"[!.]*/{MANIFEST}"))
+    if stages.name == "stages":  # of a workspace, stages/NAME/KEY
+        manifests += stages.glob(f"*/[!.]*/{MANIFEST}")
+    return {read_manifest(path.parent).content_hash: path.parent for path in manifests}
+
+
+def _story(entries: tuple[Entry, ...], folder: Path, sources: _Sources | str) -> Story:
+    if isinstance(sources, str):
+        return Story(entries, twins=_twins(entries, {}), missing=sources)
+    found = _document(sources, entries[0].document)
+    if found is None:
+        return Story(entries, twins=_twins(entries, {}), missing="the documents it was made from are others now")
+    document, table, place, repaired = found
+    policy = from_mapping(Policy, _read_json(folder / POLICY)) if (folder / POLICY).is_file() else Policy()
+    labels = {name: words[place] for name, words in table.labels.items()}
+    share = float(table.measures[CONTAMINATION][place]) if CONTAMINATION in table.measures else None
+    return Story(
+        entries,
+        passed=_passed(policy, table, place),
+        cuts=_cuts(entries, document.text, repaired),
+        twins=_twins(entries, _texts(sources, [entries[0].document, *_twin_names(entries)])),
+        evaluation_item=labels.get(ITEM),
+        contamination=share if labels.get(ITEM) else None,
+    )
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    return json.loads(path.read_text("utf-8"))
+
+
+def _document(sources: _Sources, uri: str) -> tuple[Document, AnnotationTable, int, str] | None:
+    """The document of this uri as it was extracted, what is known of it, its place there, and its repaired text."""
+    import pyarrow.parquet as pq
+
+    for shard, paths in zip(sources.shards, sources.annotations, strict=True):
+        uris = pq.read_table(paths[0], columns=["uri"])["uri"].to_pylist()
+        if uri in uris:
+            place = uris.index(uri)
+            table = read_joined(paths)
+            document = Shard(shard.path).read(place)
+            return document, table, place, apply_edits(document.text, table.edits[place] if table.edits else ()).text
+    return None
+
+
+def _texts(sources: _Sources, uris: Sequence[str]) -> dict[str, str]:
+    """The repaired texts of a few documents; nothing is read where there is only one."""
+    if len(uris) < 2:
+        return {}
+    tables = [read_joined(paths) for paths in sources.annotations]
+    return repaired_texts(sources.shards, tables, uris)
+
+
+def _passed(policy: Policy, table: AnnotationTable, place: int) -> tuple[Passed, ...]:
+    """The rules that it passed with the least margin, the least first."""
+    found = []
+    for margins in margins_of(policy.steps, table):
+        distance = float(margins.distance[place])
+        if distance == distance:  # no NaN: the step looks at it, and it passed
+            share = distance / (abs(margins.threshold) or 1.0)
+            value = float(margins.values[place])
+            found.append(Passed(margins.step, margins.rule, value, margins.side, margins.threshold, share))
+    return tuple(sorted(found, key=lambda passed: passed.margin)[:NEAR])
+
+
+def _cuts(entries: Sequence[Entry], extracted: str, repaired: str) -> tuple[CutTold, ...]:
+    told = []
+    for number, entry in enumerate(entries):
+        is_repair = entry.step == REPAIR
+        text = extracted if is_repair else repaired
+        others = [] if is_repair else [cut for before in entries[1:number] for cut in before.cuts]
+        for rule in dict.fromkeys(cut.rule for cut in entry.cuts):
+            mine = [cut for cut in entry.cuts if cut.rule == rule]
+            apart = _apart(mine)[:EXCERPTS]
+            excerpts = tuple(cut_passage(text, [*entry.cuts, *others], cut, rule, CONTEXT, EXCERPT) for cut in apart)
+            characters = sum(cut.end - cut.start for cut in mine)
+            told.append(CutTold(entry.step, rule, len(mine), characters, excerpts))
+    return tuple(told)
+
+
+def _apart(cuts: Sequence[Cut]) -> list[Cut]:
+    """Those that the excerpt of an earlier one does not show already."""
+    found: list[Cut] = []
+    for cut in cuts:
+        if not found or cut.start > found[-1].end + CONTEXT:
+            found.append(cut)
+    return found
+
+
+def _twin_names(entries: Sequence[Entry]) -> list[str]:
+    return [reason.twin for entry in entries for reason in entry.reasons if reason.twin is not None]
+
+
+def _twins(entries: Sequence[Entry], texts: Mapping[str, str]) -> tuple[TwinTold, ...]:
+    mine = texts.get(entries[0].document)
+    told = []
+    for entry in entries:
+        for reason in entry.reasons:
+            if reason.twin is None:
+                continue
+            other = texts.get(reason.twin)
+            shown = () if mine is None or other is None else tuple(side_by_side(other, mine, context=60, most=240))
+            told.append(TwinTold(entry.step, reason.rule, reason.twin, reason.value, shown))
+    return tuple(told)

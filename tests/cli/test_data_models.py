@@ -1,0 +1,119 @@
+"""`lmworks data classifier` and `lmworks data ngrams`: what they make, what they tell, what they refuse."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lmworks.cli.main import app, main
+from lmworks.config import described
+from lmworks.data.annotate.classifier import load_classifier
+from lmworks.data.annotate.config import ClassifierConfig, NgramConfig
+from lmworks.data.annotate.ngram_model import load_ngram_model
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """Where the command is run: `good`, a folder of texts, and `bad.jsonl`; `rows.jsonl` has both, with labels."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    good = [f"A proof of lemma {number} by induction." for number in range(120)]
+    bad = [f"Buy cheap pills, offer {number}!" for number in range(120)]
+    (tmp_path / "good").mkdir()
+    for number, text in enumerate(good):
+        (tmp_path / "good" / f"{number}.txt").write_text(text)
+    (tmp_path / "good" / "photo.png").write_bytes(b"\x89PNG")
+    write(tmp_path / "bad.jsonl", [{"text": text} for text in bad])
+    rows = [{"body": text, "topic": sort} for sort, texts in (("maths", good), ("shop", bad)) for text in texts]
+    write(tmp_path / "rows.jsonl", rows)
+    return tmp_path
+
+
+def write(path: Path, rows: list[dict[str, str]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, ["data", *arguments])
+
+
+def failing(monkeypatch, capsys, *arguments: str) -> str:
+    monkeypatch.setattr(sys, "argv", ["lmworks", "data", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_a_classifier_of_folders_and_tables(folder):
+    done = run("classifier", "good", "--against", "bad.jsonl", "--out", "made/good.npz", "--set", "bits=12")
+    assert done.exit_code == 0, done.output
+    told = " ".join(done.output.split())
+    for expected in ("AUC 1.000 [", "precision 1.000 [", "recall 1.000 [", "limits = { good = { at_least = 0."):
+        assert expected in told, expected
+    assert "left out because no reader for .png: 1, such as good/photo.png" in told
+    assert "proof" in told and "pills" in told and "good/" in told and "bad.jsonl/" in told
+    assert f'annotations.classifiers={{good="{folder / "made" / "good.npz"}"}}' in told
+    classifier = load_classifier(folder / "made" / "good.npz")
+    assert classifier.positive == "good" and classifier.bits == 12
+    assert [each.name for each in (folder / "made").iterdir()] == ["good.npz"]
+
+
+def test_labels_of_rows_make_the_same_classifier(folder):
+    run("classifier", "good", "--against", "bad.jsonl", "--out", "one.npz")
+    done = run(
+        *("classifier", "rows.jsonl", "--text", "body", "--label", "topic", "--positive", "maths"), "--out", "two.npz"
+    )
+    assert done.exit_code == 0, done.output
+    one, two = load_classifier(folder / "one.npz"), load_classifier(folder / "two.npz")
+    assert two.positive == "maths"
+    assert one.weights.tolist() == pytest.approx(two.weights.tolist(), abs=1e-4)  # examples came in another order
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["good", "--out", "new.npz"], "say which texts do not have the label"),
+        (["good", "--against", "bad.jsonl", "--label", "topic", "--out", "new.npz"], "say which texts do not have"),
+        (["good", "--against", "bad.jsonl", "--positive", "x", "--out", "new.npz"], "name that with --label"),
+        (["good", "--against", "bad.jsonl", "--out", "bad.jsonl"], "bad.jsonl exists already"),
+        (["good", "--against", "bad.jsonl", "--out", "new.json"], "call it new.npz, not new.json"),
+        (["good", "--against", "bad.jsonl", "--out", "new.npz", "--set", "bit=3"], 'did you mean "bits"'),
+        (["good", "--against", "bad.jsonl", "--out", "new.npz", "--kind", "novel"], "'novel' is not one of"),
+        (["nowhere", "--against", "bad.jsonl", "--out", "new.npz"], "there is no"),
+        (["good/1*.txt", "--against", "bad.jsonl", "--out", "new.npz"], "it takes 50 of each: give 19 more with it"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused_and_nothing_is_made(folder, monkeypatch, capsys, arguments, told):
+    before = sorted(each.name for each in folder.iterdir())
+    assert told in failing(monkeypatch, capsys, "classifier", *arguments)
+    assert sorted(each.name for each in folder.iterdir()) == before
+
+
+def test_ngrams_of_a_folder(folder):
+    done = run("ngrams", "good", "--out", "good.npz", "--set", "held_out=0.2")
+    assert done.exit_code == 0, done.output
+    told = " ".join(done.output.split())
+    assert "Learned 3-grams of" in told and "from 96 documents" in told and "nats" in told and "n=24" in told
+    assert f'annotations.perplexity="{folder / "good.npz"}"' in told
+    model = load_ngram_model(folder / "good.npz")
+    (likely, n), (unlikely, m) = model.score(["A proof of lemma 5 by induction.", "Induction by 5 lemma of proof a."])
+    assert likely / n < unlikely / m
+    byte_model = run("ngrams", "good", "--out", "bytes.npz", "--set", "symbols=bytes")
+    assert byte_model.exit_code == 0 and load_ngram_model(folder / "bytes.npz").words is None
+
+
+def test_ngrams_overwrite_nothing(folder, monkeypatch, capsys):
+    assert "exists already" in failing(monkeypatch, capsys, "ngrams", "good", "--out", "bad.jsonl")
+    assert "give more documents" in failing(monkeypatch, capsys, "ngrams", "good/1.txt", "--out", "new.npz")
+    assert not (folder / "new.npz").exists()
+
+
+@pytest.mark.parametrize(("verb", "config"), [("classifier", ClassifierConfig), ("ngrams", NgramConfig)])
+def test_the_help_tells_every_setting(verb, config, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    told = run(verb, "--help").output
+    for key, (default, text) in described(config).items():
+        assert f"{key}={default}: {text}".replace("`", "") in told, key

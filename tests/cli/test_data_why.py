@@ -1,0 +1,160 @@
+"""`lmworks data why` and `lmworks data card`: the story of a document as a person asks for it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lmworks.build import run_alone
+from lmworks.cli.main import app, main
+from lmworks.data.cleaning.ledger import LEDGER, read_ledger
+
+WORDS = (
+    "The council met on Tuesday to talk about the new bridge over the river, and most of those who came were in favour "
+    "of it. The engineer said that the old one would have to be closed within a few years, and that a new one could be "
+    "built beside it. A farmer asked who would pay for the road, and the mayor said that the county had promised it. "
+)
+POLICY = """
+[[steps]]
+name = "length"
+limits = { words = { at_least = 60 } }
+
+[[steps]]
+name = "personal"
+marks = { "pii.*" = { action = "redact", at_least = 0.5 } }
+
+[[steps]]
+name = "contamination"
+limits = { contamination = { at_most = 0.5 } }
+
+[[steps]]
+name = "alike"
+duplicates = "near"
+similarity = 0.6
+"""
+QUESTION = (
+    "Which of the seven old bridges over the river was built by the grandfather of the present mayor of the town?"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("why")
+    (folder / "notes" / "old").mkdir(parents=True)
+    (folder / "notes" / "plan.md").write_text(WORDS + "Write to jane.miller@bakery-miller.com for more.")
+    (folder / "notes" / "old" / "plan.md").write_text(WORDS.replace("Tuesday", "Friday"))
+    (folder / "notes" / "short.md").write_text("Too short, and [red]no markup[/red] \x1b[31m\u202e.")
+    (folder / "notes" / "test.md").write_text(
+        f"{QUESTION} " + "Nobody in the whole town remembers it any more today. " * 9
+    )
+    (folder / "notes" / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "items.jsonl").write_text(json.dumps({"question": QUESTION, "id": 7}) + "\n")
+    (folder / "policy.toml").write_text(POLICY)
+    made("data.read", folder / "documents", [], f'sources=["{folder / "notes"}"]')
+    made("data.annotate", folder / "annotations", [folder / "documents"], f'evaluation=["{folder / "items.jsonl"}"]')
+    inputs = [folder / "documents", folder / "annotations"]
+    made("data.duplicates", folder / "duplicates", inputs, "near.threshold=0.6")
+    made("data.clean", folder / "cleaned", [*inputs, folder / "duplicates"], f"policy={folder / 'policy.toml'}")
+    return folder
+
+
+def made(use, out, inputs, *settings):
+    return run_alone(use, out, inputs, [], settings)
+
+
+def told(folder: Path, *arguments: str) -> str:
+    """What it prints, its lines as one."""
+    found = CliRunner().invoke(app, ["data", "why", *arguments, "--workspace", str(folder / "cleaned")])
+    assert found.exit_code == 0, found.output
+    return " ".join(found.output.split())
+
+
+def test_a_document_that_stays(folder):
+    text = told(folder, "notes/plan.md")
+    assert "notes/plan.md stays, 366 of 388 characters of it" in text
+    assert "pii.email: 1 place, 29 characters" in text
+    assert "Write to [-jane.miller@bakery-miller.com-]{+<EMAIL>+} for more." in text
+    assert "Passed with the least margin length: words is 78, at least 60 is asked for (30% away)" in text
+
+
+def test_a_document_that_went_for_its_twin(folder):
+    text = told(folder, "old/plan.md")  # the end of its uri
+    assert "notes/old/plan.md dropped by alike: near: like notes/plan.md, which stays (similarity 0." in text
+    assert "Its twin, which stays notes/plan.md (near, similarity 0." in text
+    assert "the twin has The council met on [-Tuesday-] to talk" in text
+    assert "this one has The council met on {+Friday+} to talk" in text
+
+
+def test_a_document_that_fails_a_limit_and_holds_what_would_act_on_a_terminal(folder):
+    text = told(folder, "short.md")
+    assert "dropped by length: words is 8, and at least 60 is asked for" in text
+    assert "\x1b" not in text and "\u202e" not in text
+
+
+def test_a_document_that_holds_an_evaluation_item(folder):
+    text = told(folder, "test.md")
+    assert "dropped by contamination: contamination is 1, and at most 0.5 is asked for" in text
+    assert "Holds the evaluation item items/7, 100% of it" in text
+
+
+def test_a_hash_or_its_beginning(folder):
+    (first, *_) = read_ledger(folder / "cleaned" / LEDGER, "notes/plan.md")
+    assert told(folder, first.hash) == told(folder, first.hash[:8]) == told(folder, "notes/plan.md")
+
+
+def test_a_file_that_no_reader_could_read(folder):
+    assert told(folder, "picture.png") == "notes/picture.png became no document: no reader for .png"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("plan.md", "plan.md may be notes/old/plan.md, notes/plan.md: give more of it"),
+        ("notes/plam.md", "the ledger knows no document notes/plam.md. Did you mean notes/plan.md"),
+        ("notes/pictuer.png", "Did you mean notes/picture.png"),
+        ("xyz", "the ledger knows no document xyz. Give its uri"),
+    ],
+)
+def test_a_name_that_means_none_or_several(folder, capsys, monkeypatch, name, message):
+    monkeypatch.setattr("sys.argv", ["lmworks", "data", "why", name, "--workspace", str(folder / "cleaned")])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_for_programs(folder):
+    found = CliRunner().invoke(app, ["data", "why", "old/plan.md", "--json", "--workspace", str(folder / "cleaned")])
+    (document,) = json.loads(found.output)["documents"]
+    assert document["stays"] is False and document["twins"][0]["twin"] == "notes/plan.md"
+    assert [entry["step"] for entry in document["entries"]][:2] == ["repair", "length"]
+    assert document["entries"][4]["reasons"][0]["threshold"] == 0.6
+    found = CliRunner().invoke(app, ["data", "why", "picture.png", "--json", "--workspace", str(folder / "cleaned")])
+    assert json.loads(found.output) == {
+        "left_out": {"uri": "notes/picture.png", "reason": "no reader for .png", "count": 1}
+    }
+
+
+def test_without_what_it_was_made_from_the_ledger_is_told(folder, tmp_path):
+    shutil.copytree(folder / "cleaned", tmp_path / "cleaned")
+    text = told(tmp_path, "old/plan.md")
+    assert "dropped by alike: near: like notes/plan.md, which stays" in text
+    assert "Texts and near values are not told: documents, which it was made from, is no longer there" in text
+
+
+def test_a_card_is_printed_or_written_once(folder, tmp_path):
+    cleaned = ["--workspace", str(folder / "cleaned")]
+    card = (folder / "cleaned" / "data_card.md").read_text("utf-8")
+    assert CliRunner().invoke(app, ["data", "card", *cleaned]).output == card
+    path = tmp_path / "README.md"
+    named = CliRunner().invoke(app, ["data", "card", *cleaned, "--name", "Town: notes", "--out", str(path)])
+    assert named.output.strip() == str(path)
+    assert path.read_text("utf-8") == card.replace('"notes"', '"Town: notes"', 1).replace("# notes", "# Town: notes", 1)
+    again = CliRunner().invoke(app, ["data", "card", *cleaned, "--out", str(path)])
+    assert isinstance(again.exception, FileExistsError)
+
+
+def test_where_nothing_was_cleaned_the_verb_that_does_is_named(tmp_path):
+    found = CliRunner().invoke(app, ["data", "why", "x", "--workspace", str(tmp_path)])
+    assert isinstance(found.exception, FileNotFoundError) and "lmworks" in str(found.exception)

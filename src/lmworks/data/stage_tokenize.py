@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from lmworks.artefact import StageContext, StageResult, write_text
+from lmworks.data.balance.copies import origin_of, origins
 from lmworks.data.config import TokenizeConfig
 from lmworks.data.conversations import conversation_files, read_conversations
 from lmworks.data.store import DOCUMENTS, DocumentStore
@@ -43,16 +44,19 @@ def write_documents(
     begin, end = framing_id(tokenizer, config.begin, "begin"), framing_id(tokenizer, config.end, "end")
     if not len(store):
         raise ValueError(f"{store.folder} holds no documents, so there is nothing to tokenize")
-    total = _some(store.hashes(), config, "documents")
+    total = _some(list(zip(store.hashes(), origins(store.shards), strict=True)), config, "documents")
     encoder = with_more_special(tokenizer, turn_marks)
-    size, whole = 0, 0  # bytes of text on this side, and on both
+    size = 0  # bytes of text that are written
+    first, whole = 0, 0  # bytes of texts that are no copies, on this side and on both
 
     def read() -> Iterator[Document]:
-        nonlocal size, whole
+        nonlocal size, first, whole
         for document in store:
-            own = len(document.text.encode())
-            whole += own
-            if belongs(document.hash, config):
+            own, origin = len(document.text.encode()), origin_of(document.metadata)
+            here = document_belongs(document.hash, origin, config)
+            whole += own if origin is None else 0
+            first += own if origin is None and here else 0
+            if here:
                 size += own
                 yield document
 
@@ -72,7 +76,7 @@ def write_documents(
         "empty_documents": int((dataset.lengths <= framing).sum()),
         "vocabulary": dataset.index.vocabulary,
     }
-    return _result(config, dataset, tokenizer, metrics, "documents", warning=_unlike(config, size, whole, "documents"))
+    return _result(config, dataset, tokenizer, metrics, "documents", warning=_unlike(config, first, whole, "documents"))
 
 
 def write_conversations(config: TokenizeConfig, context: StageContext, renderer: ChatRenderer) -> StageResult:
@@ -86,7 +90,7 @@ def write_conversations(config: TokenizeConfig, context: StageContext, renderer:
     hashes = [conversation_hash(conversation) for conversation in read_conversations(files)]
     if not hashes:
         raise ValueError(f"there is no conversation in {', '.join(config.conversations)}: the files are empty")
-    total = _some(hashes, config, "conversations")
+    total = _some([(each, None) for each in hashes], config, "conversations")
 
     def convert(conversations: Iterator[Conversation]) -> Iterator[Tokenized]:
         return tokenize_conversations(conversations, renderer)
@@ -121,19 +125,30 @@ def belongs(text_hash: str, config: TokenizeConfig) -> bool:
     return held_out == (config.part == "held_out")
 
 
-def _some(hashes: Sequence[str], config: TokenizeConfig, unit: str) -> int:
-    """How many of the texts belong; ValueError for none."""
-    if config.held_out and len(set(hashes)) < 2:
+def document_belongs(text_hash: str, origin: str | None, config: TokenizeConfig) -> bool:
+    """Whether a document is on the side that the config asks for; `origin` is the hash of the text that it copies.
+
+    What is held out has each text once, as it came: no copies. A copy is trained on where the text that it was made
+    from is, unless what it became is, to the letter, a text that is held out.
+    """
+    if origin is None:
+        return belongs(text_hash, config)
+    return config.part == "training" and belongs(origin, config) and belongs(text_hash, config)
+
+
+def _some(texts: Sequence[tuple[str, str | None]], config: TokenizeConfig, unit: str) -> int:
+    """How many of the texts, (hash, of a copy the hash of its origin), belong; ValueError for none."""
+    if config.held_out and len({origin or text_hash for text_hash, origin in texts}) < 2:
         raise ValueError(
             f"held_out keeps whole {unit} from training, and there is one only: divide it into several, or leave "
             "held_out out"
         )
-    total = sum(belongs(each, config) for each in hashes)
+    total = sum(document_belongs(*each, config) for each in texts)
     if not total:
         other = "training" if config.part == "held_out" else "held_out"
         raise ValueError(
             f"held_out={config.held_out} leaves no {unit} for part={config.part}: there are too few of them. Give more "
-            f"than {len(hashes)}, or another share of held_out, which the stage of part={other} needs as well"
+            f"than {len(texts)}, or another share of held_out, which the stage of part={other} needs as well"
         )
     return total
 

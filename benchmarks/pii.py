@@ -1,5 +1,6 @@
 """Finding personal data: precision, recall and F1 by type on presidio-research's synthetic sentences, and the speed.
 
+    .venv/bin/pip install presidio-analyzer==2.2.366    # an oracle, into an environment that may be thrown away
     .venv/bin/python benchmarks/pii.py [--data FOLDER] [--at-least 0.5] [--examples 3] [--rounds 5]
 
 The sentences (`presidio-pii/synth_dataset_v2.json.gz`, MIT, beside the checkout in `shared/data`) carry the place and
@@ -8,20 +9,27 @@ find is right when places of its type make up half of it or more. F1 is over bot
 characters of the places those that any find takes out, whatever it took them for. Web addresses are counted at any
 score, since plain ones are below the threshold on purpose.
 
+Beside it, where it is installed, presidio-analyzer with its own recognisers of patterns and of context: a blank model
+of spaCy cuts the words, each of which is its own lemma, since a trained one would have to be fetched; the types counted
+here need none. It is told at its own threshold, which is 0, and at that of lmworks.
+
 Sentences of one template are alike: intervals (95 %, bootstrap) are over templates, whose number is n. Speed is that of
-one process over the sentences, where something is found in most, and over the classic books, where hardly anything is.
+one process over the sentences, where something is found in most, and over the classic books, where hardly anything is;
+lmworks and presidio in turns.
 """
 
 import argparse
 import gzip
 import json
-import statistics
+import logging
+import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from contenders import comparison
 from contenders.texts import DATA, books
 
 from lmworks.data.annotate.pii.scan import find_personal_data
@@ -66,6 +74,41 @@ def finds(text: str, at_least: float) -> list[Mark]:
     """What is found at the threshold, and web addresses at any score."""
     urls = [mark for mark in find_personal_data(text, 0.0) if mark.rule in SOUGHT["DOMAIN_NAME"]]
     return [mark for mark in find_personal_data(text, at_least) if mark.rule not in SOUGHT["DOMAIN_NAME"]] + urls
+
+
+Find = Callable[[str, float], Sequence[Mark]]  # of a text, at a threshold
+
+
+def load_presidio() -> Find | None:
+    """What presidio finds, under the rules of lmworks that are sought for the same type; None where it is missing."""
+    try:
+        import spacy
+        from presidio_analyzer import AnalyzerEngine
+        from presidio_analyzer.nlp_engine import SpacyNlpEngine
+    except ImportError:
+        return None
+    logging.disable(logging.ERROR)  # it asks the network for a list of domains, and goes on with its own
+
+    @spacy.Language.component("own_lemmas")
+    def own_lemmas(document):  # type: ignore[no-untyped-def]
+        for token in document:
+            token.lemma_ = token.lower_
+        return document
+
+    with tempfile.TemporaryDirectory() as folder:
+        blank = spacy.blank("en")
+        blank.max_length = 10**8
+        blank.add_pipe("own_lemmas")
+        blank.to_disk(folder)
+        engine = SpacyNlpEngine(models=[{"lang_code": "en", "model_name": folder}])
+        analyzer = AnalyzerEngine(nlp_engine=engine, supported_languages=["en"])
+    types = {"URL" if kind == "DOMAIN_NAME" else kind: rules[0] for kind, rules in SOUGHT.items()}
+
+    def find(text: str, at_least: float) -> list[Mark]:
+        found = analyzer.analyze(text, language="en", entities=list(types), score_threshold=at_least)
+        return [Mark(types[each.entity_type], each.start, each.end, each.score) for each in found]
+
+    return find
 
 
 def characters_in(place: Place, others: Sequence[Place]) -> int:
@@ -138,17 +181,35 @@ def show(title: str, sentences: Sequence[Sentence], places: Sequence[Sequence[Pl
             print(f"  {title}: " + "|".join(around).replace("\n", "⏎"))
 
 
-def speed(name: str, texts: Sequence[str], rounds: int) -> None:
-    megabytes = sum(len(text.encode()) for text in texts) / 1e6
-    rates = []
-    for _ in range(rounds):
-        begun = time.perf_counter()
-        for text in texts:
-            find_personal_data(text)
-        rates.append(megabytes / (time.perf_counter() - begun))
-    print(
-        f"{name}: {megabytes:.1f} MB, {statistics.median(rates):.1f} MB a second ({min(rates):.1f} to {max(rates):.1f})"
-    )
+def compare_speed(texts: dict[str, Sequence[str]], presidio: Find | None, rounds: int) -> None:
+    finders: dict[str, Find] = {"lmworks": find_personal_data} | ({"presidio": presidio} if presidio else {})
+    measured = comparison.Measurements()
+    for round_, names in comparison.in_turns(list(finders), rounds + 1):
+        for source, each in texts.items():
+            kilobytes = sum(len(text.encode()) for text in each) / 1e3
+            for name in names:
+                began = time.perf_counter()
+                for text in each:
+                    finders[name](text, 0.5)
+                if round_:  # the first one warms up
+                    measured.add(name, f"{source}, kB/s", kilobytes / (time.perf_counter() - began))
+    print(comparison.table(measured.values, [("presidio" if presidio else "lmworks", "lmworks")]))
+
+
+def overview(sentences: Sequence[Sentence], finders: dict[str, Find]) -> None:
+    """Precision, recall and F1 of each type, over all places and finds, beside each other."""
+    print(f"\n{'precision/recall/F1':<22}" + "".join(f"{name:>24}" for name in finders))
+    found = {name: [find(sentence.text, 0.0) for sentence in sentences] for name, find in finders.items()}
+    for kind in SOUGHT:
+        cells = []
+        for marks in found.values():
+            all_of = [outcome(sentence, each, kind) for sentence, each in zip(sentences, marks, strict=True)]
+            right, wrong = (sum(len(getattr(each, part)) for each in all_of) for part in ("right", "wrong"))
+            hits, missed = (sum(len(getattr(each, part)) for each in all_of) for part in ("found", "missed"))
+            precision, recall = right / max(1, right + wrong), hits / max(1, hits + missed)
+            both = (right + hits) / max(1, right + wrong + hits + missed)
+            cells.append(f"{precision:.3f} / {recall:.3f} / {both:.3f}")
+        print(f"{kind:<22}" + "".join(f"{cell:>24}" for cell in cells))
 
 
 def main() -> None:
@@ -166,7 +227,7 @@ def main() -> None:
         report(kind, sentences, outcomes, options.at_least)
         show("missed", sentences, [each.missed for each in outcomes], options.examples)
         show("wrong", sentences, [each.wrong for each in outcomes], options.examples)
-    counts = Counter({kind: 0 for kind in SOUGHT})
+    counts = Counter(dict.fromkeys(SOUGHT, 0))
     for sentence in sentences:
         counts.update({kind: len(places) for kind, places in sentence.places.items()})
     others = [f"{kind} {count}" for kind, count in counts.most_common() if kind not in SOUGHT]
@@ -174,9 +235,20 @@ def main() -> None:
     sought = {rule for rules in SOUGHT.values() for rule in rules}
     unasked = Counter(mark.rule for found in marks for mark in found if mark.rule not in sought)
     print(f"found and not among the types: {dict(unasked) or 'nothing'}\n")
+    presidio = load_presidio()
+    finders: dict[str, Find] = {"lmworks": lambda text, _: finds(text, options.at_least)}
+    if presidio is None:
+        print("presidio-analyzer is not installed: nothing to compare with")
+    else:
+        finders |= {
+            "presidio, 0": lambda text, _: presidio(text, 0.0),
+            f"presidio, {options.at_least:g}": lambda text, _: presidio(text, options.at_least),
+        }
+    overview(sentences, finders)
+    print()
     if options.rounds > 0:
-        speed("sentences", [sentence.text for sentence in sentences], options.rounds)
-        speed("books", list(books(options.data).values()), options.rounds)
+        pages = [text[:20_000] for text in books(options.data).values()]
+        compare_speed({"sentences": [each.text for each in sentences], "books": pages}, presidio, options.rounds)
 
 
 if __name__ == "__main__":

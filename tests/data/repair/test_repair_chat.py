@@ -116,6 +116,12 @@ user3: user2: I
     )
 
 
+def test_a_nick_of_one_letter_is_a_word_within_a_message() -> None:
+    lines = ["[10:00] <a> is there a way to do it", "[10:01] <bob> a: no", "[10:02] <a> a pity"]
+    repaired = apply_edits("\n".join(lines), repair_chat("\n".join(lines))).text
+    assert "is there a way" in repaired and "user2: user1: no" in repaired and "user1: a pity" in repaired
+
+
 def test_what_is_no_log_stays() -> None:
     for text in (made_prose(5), "<b> bold\n<i> italic\n", "<ann> hi\n<bob> hi\n<cat> hi\n" + "prose\n" * 20):
         assert repair_chat(text) == [] and find_bot_lines(text) == []

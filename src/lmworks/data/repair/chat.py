@@ -161,7 +161,7 @@ def _mentions(text: str, log: Sequence[_Line], names: Mapping[str, str]) -> list
     edits: list[Edit] = []
     for start, end, token, at_start in found:
         nick = token.casefold()
-        is_word = nick.isalpha() and nick.isascii() and token[1:].islower()
+        is_word = nick.isalpha() and nick.isascii() and token[1:] == token[1:].lower()
         if at_start or not is_word or addressed.get(nick, 0) >= 2 * within.get(nick, 0):
             edits.append(Edit(start, end, names[nick], "chat.nick"))
     return edits

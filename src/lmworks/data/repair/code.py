@@ -20,10 +20,14 @@ _LONG_LITERAL = 1000
 _GENERATED = re.compile(
     r"@generated\b|(?-i:DO NOT (?:EDIT|MODIFY))|\bdo not (?:edit|modify) (?:this file|it|by hand|manually|directly)\b|"
     r"\bauto(?:matically |-?)generated\b|\bgenerated (?:by|from|with|using) (?:the )?[\w.\"'/-]+|"
-    r"\bthis (?:file|code) (?:is|was|has been) generated\b",
+    r"\bthis (?:file|code) (?:is|was|has been) generated\b|"
+    r"\b(?:changes|edits|modifications)(?: \w+){0,2} (?:in|to) (?:this|the) (?:\w+ )?file will be "
+    r"(?:lost|overwritten)\b",
     re.I,
 )
-_SURELY = re.compile(r"@generated\b|\bdo not (?:edit|modify)\b|\bauto(?:matically |-?)generated\b", re.I)
+_SURELY = re.compile(
+    r"@generated\b|\bdo not (?:edit|modify)\b|\bauto(?:matically |-?)generated\b|\bwill be (?:lost|overwritten)\b", re.I
+)
 _GENERATED_NAME = re.compile(
     r"(?:package-lock\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-lock\.yaml|bun\.lockb?|poetry\.lock|pdm\.lock|"
     r"uv\.lock|pipfile\.lock|cargo\.lock|gemfile\.lock|composer\.lock|go\.sum|packages\.lock\.json|mix\.lock|"

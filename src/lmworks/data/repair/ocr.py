@@ -8,7 +8,8 @@ and "clown" is none for "down": its letters are those of a word.
 
 How much noise a document has is seen in its frequent words: among thousands of "the" there is a "tlie" or there is
 none. Of a document that was never scanned, a word that stands once is a word ("certainty"), however near it is to
-another ("certainly").
+another ("certainly"): where its own words are all that is known, and those without errors, only a word with letters in
+a row that no other has is corrected.
 """
 
 import math
@@ -77,6 +78,11 @@ class OcrModel:
             log += math.log(_smoothed(count, of, behind_one))
         return log
 
+    def is_like_a_word(self, word: str) -> bool:
+        """Whether each three letters in a row stand in some word of the vocabulary, or there is an apostrophe."""
+        padded = f"^^{word}$"
+        return not word.isalnum() or all(padded[at : at + 3] in self.trigrams for at in range(len(padded) - 2))
+
     def log_known(self, word: str) -> float | None:
         """Natural logarithm of the share of a word; None for one that is not known."""
         count = self.counts.get(word, 0)
@@ -135,13 +141,14 @@ def ocr_corrections(
     own = not vocabulary
     is_enough = not own or total >= _FEWEST
     noise = _log_noise(read, total, model)
+    doubted = own and noise < _CLEAN  # perhaps it was never scanned: only what is no word by its letters is an error
     corrected: dict[str, str] = {}
     for word, count in read.items():
         plain = word if word.isascii() else word.translate(_LIGATURES)
         folded = plain.casefold()
         in_vocabulary = model.counts.get(folded, 0)
         printed = _number(plain) if noise > _CLEAN else None
-        if printed is None and is_enough and _may_be_error(folded):
+        if printed is None and is_enough and _may_be_error(folded) and not (doubted and model.is_like_a_word(folded)):
             if own and in_vocabulary <= _COMMON:
                 printed = _correction(plain, max(count, in_vocabulary), total, model, margin, noise)
             elif not own and in_vocabulary <= _RARE * model.total:

@@ -15,6 +15,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -42,7 +43,7 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], path: Sequence[str] =
     """
     if not isinstance(mapping, Mapping):
         raise ConfigError(path, f"expected a table with {', '.join(_field_names(cls))}, got {mapping!r}")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     allowed = _field_names(cls)
     for key in mapping:
         if key not in allowed:
@@ -66,12 +67,18 @@ def _default_of(field: dataclasses.Field) -> Any:
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
+@cache
+def _hints(cls: type) -> Mapping[str, Any]:
+    """The types of a dataclass's fields, worked out once: documents are loaded by the million."""
+    return typing.get_type_hints(cls)
+
+
 def _completed(default: Any, value: Any) -> Any:
     """A table with what the default has besides, tables in it too, where both are of one kind."""
     if not isinstance(value, Mapping) or not dataclasses.is_dataclass(default) or isinstance(default, type):
         return value
     known = {inner.name: getattr(default, inner.name) for inner in dataclasses.fields(default) if inner.init}
-    if "kind" in value and value["kind"] not in typing.get_args(typing.get_type_hints(type(default)).get("kind")):
+    if "kind" in value and value["kind"] not in typing.get_args(_hints(type(default)).get("kind")):
         return value  # another member of a union
     if not value.keys() <= known.keys():  # for the error that names what is allowed
         return {**({"kind": known["kind"]} if "kind" in known else {}), **value}

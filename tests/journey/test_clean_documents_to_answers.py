@@ -1,4 +1,4 @@
-"""One cleaning, two uses: an answer and training shards come from the same cleaned documents, and lead back behind them."""
+"""One cleaning, two uses: answers and training shards come from the same documents, and lead back behind them."""
 
 import json
 from io import StringIO

@@ -4,7 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lmworks.data.annotate.annotating import annotate_document as annotate_document
+    from lmworks.data.annotate.config import AnnotateConfig as AnnotateConfig
+    from lmworks.data.balance.config import BalanceConfig as BalanceConfig
     from lmworks.data.batching import Batch as Batch
+    from lmworks.data.cleaning.ledger import read_ledger as read_ledger
+    from lmworks.data.cleaning.policy import Policy as Policy
+    from lmworks.data.cleaning.policy import default_policy as default_policy
+    from lmworks.data.cleaning.policy import read_policy as read_policy
     from lmworks.data.config import LoaderConfig as LoaderConfig
     from lmworks.data.config import PairLoaderConfig as PairLoaderConfig
     from lmworks.data.config import ReadConfig as ReadConfig
@@ -24,6 +31,8 @@ if TYPE_CHECKING:
     from lmworks.data.token_dataset import TokenWriter as TokenWriter
 
 _PUBLIC = {
+    "AnnotateConfig": "lmworks.data.annotate.config",
+    "BalanceConfig": "lmworks.data.balance.config",
     "Batch": "lmworks.data.batching",
     "CleanText": "lmworks.data.edits",
     "DocumentStore": "lmworks.data.store",
@@ -32,19 +41,26 @@ _PUBLIC = {
     "PairBatch": "lmworks.data.pair_batching",
     "PairLoader": "lmworks.data.pair_loader",
     "PairLoaderConfig": "lmworks.data.config",
+    "Policy": "lmworks.data.cleaning.policy",
     "ReadConfig": "lmworks.data.config",
     "SourceConfig": "lmworks.data.config",
     "TokenDataset": "lmworks.data.token_dataset",
     "TokenWriter": "lmworks.data.token_dataset",
     "TokenizeConfig": "lmworks.data.config",
+    "annotate_document": "lmworks.data.annotate.annotating",
     "apply_edits": "lmworks.data.edits",
+    "default_policy": "lmworks.data.cleaning.policy",
     "describe_loader": "lmworks.data.loader_report",
     "read_documents": "lmworks.data.reading",
+    "read_ledger": "lmworks.data.cleaning.ledger",
     "read_pairs": "lmworks.data.pairs",
+    "read_policy": "lmworks.data.cleaning.policy",
     "write_documents": "lmworks.data.store",
 }
 
 __all__ = [
+    "AnnotateConfig",
+    "BalanceConfig",
     "Batch",
     "CleanText",
     "DocumentStore",
@@ -53,15 +69,20 @@ __all__ = [
     "PairBatch",
     "PairLoader",
     "PairLoaderConfig",
+    "Policy",
     "ReadConfig",
     "SourceConfig",
     "TokenDataset",
     "TokenWriter",
     "TokenizeConfig",
+    "annotate_document",
     "apply_edits",
+    "default_policy",
     "describe_loader",
     "read_documents",
+    "read_ledger",
     "read_pairs",
+    "read_policy",
     "write_documents",
 ]
 

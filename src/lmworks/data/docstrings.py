@@ -9,10 +9,12 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lmworks.data.extract import Extracted, UnusableError, normalise_newlines
+from lmworks.data.extract import Extracted, UnusableError, normalise_newlines, well_formed
 
 EXTRACTOR = "python-docstrings"
 EXTRACTOR_VERSION = "1"
+
+_MAX_BYTES = 2_000_000  # of source code; its tree may take 900 times as many
 
 _Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -31,8 +33,10 @@ def extract_docstrings(raw: bytes, name: str) -> Extracted:
 
     A definition without a docstring is listed only as the heading of documented members. Docstrings are plain text and
     may hold lines that look like headings; so `metadata["headings"]` gives the offset of each true heading, in order.
-    Raises UnusableError for a file that is not Python or has no docstring.
+    Raises UnusableError for a file that is not Python, has no docstring, or has more than 2 million bytes.
     """
+    if len(raw) > _MAX_BYTES:
+        raise UnusableError(f"Python of more than {_MAX_BYTES:,} bytes ({len(raw):,})")
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(raw).readline)
         with warnings.catch_warnings():
@@ -50,45 +54,57 @@ def extract_docstrings(raw: bytes, name: str) -> Extracted:
 
 
 def _members(body: list[ast.stmt], owner: str, rank: int) -> Iterator[_Item]:
-    """The documented definitions of a body, in the order of the source; those under `if` and `try` count as well."""
-    for statement in body:
-        if isinstance(statement, _Definition):
-            yield from _definition(statement, owner, rank)
-        elif isinstance(statement, (ast.If, ast.Try, ast.With)):
-            for part in ("body", "handlers", "orelse", "finalbody"):
-                for child in getattr(statement, part, []):
-                    yield from _members(child.body if isinstance(child, ast.ExceptHandler) else [child], owner, rank)
+    """The documented definitions of a body, in the order of the source; those under `if` and `try` count as well.
 
-
-def _definition(node: _Definition, owner: str, rank: int) -> Iterator[_Item]:
-    name = f"{owner}.{node.name}" if owner else node.name
-    docstring = _docstring(node)
-    members = list(_members(node.body, name, rank + 1)) if isinstance(node, ast.ClassDef) else []
-    if docstring or members:
-        yield _Item(rank, _signature(node, name), docstring)
-        yield from members
+    A class is listed where it or one of its members is documented.
+    """
+    waiting: list[tuple[ast.AST | _Item, str, int]] = [(statement, owner, rank) for statement in reversed(body)]
+    unsure: list[_Item] = []  # classes without a docstring, until a member with one is met
+    while waiting:  # no recursion: a chain of `elif` is as deep as it is long
+        node, owner, rank = waiting.pop()
+        match node:
+            case _Item():  # the end of a class
+                if unsure and unsure[-1] is node:
+                    unsure.pop()
+            case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                docstring, is_class = _docstring(node), isinstance(node, ast.ClassDef)
+                if not docstring and not is_class:
+                    continue
+                name = f"{owner}.{node.name}" if owner else node.name
+                unsure.append(_Item(rank, _signature(node, name), docstring))
+                if is_class:
+                    waiting.append((unsure[-1], "", 0))
+                    waiting += [(statement, name, rank + 1) for statement in reversed(node.body)]
+                if docstring:
+                    yield from unsure
+                    unsure.clear()
+            case ast.If() | ast.Try() | ast.TryStar() | ast.With() | ast.ExceptHandler():
+                parts = [getattr(node, part, []) for part in ("body", "handlers", "orelse", "finalbody")]
+                waiting += [(child, owner, rank) for part in reversed(parts) for child in reversed(part)]
 
 
 def _signature(node: _Definition, name: str) -> str:
-    """On one line, whatever the source looks like."""
+    """On one line, whatever the source looks like; of an expression that cannot be written down, an ellipsis."""
     if isinstance(node, ast.ClassDef):
-        bases = ", ".join(ast.unparse(base) for base in [*node.bases, *node.keywords])
+        bases = ", ".join(_written(base) for base in [*node.bases, *node.keywords])
         signature = f"class {name}({bases})" if bases else f"class {name}"
     else:
-        returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+        returns = f" -> {_written(node.returns)}" if node.returns else ""
         prefix = "async " if isinstance(node, ast.AsyncFunctionDef) else ""
-        signature = f"{prefix}{name}({ast.unparse(node.args)}){returns}"
-    return re.sub(r"\s*\n\s*", " ", _encodable(signature))
+        signature = f"{prefix}{name}({_written(node.args)}){returns}"
+    return re.sub(r"\s*\n\s*", " ", well_formed(signature))
+
+
+def _written(node: ast.AST) -> str:
+    try:
+        return ast.unparse(node)
+    except (RecursionError, ValueError):  # a sum of a thousand terms, a number of five thousand digits
+        return "..."
 
 
 def _docstring(node: ast.Module | _Definition) -> str:
     docstring = ast.get_docstring(node, clean=False)
-    return inspect.cleandoc(normalise_newlines(_encodable(docstring))).strip() if docstring else ""
-
-
-def _encodable(text: str) -> str:
-    """A literal may hold a lone surrogate, which no file can: it becomes the replacement character."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return inspect.cleandoc(normalise_newlines(well_formed(docstring))).strip() if docstring else ""
 
 
 def _write(items: list[_Item]) -> tuple[str, list[int]]:

@@ -136,14 +136,10 @@ def _groups(placed: list[_Placed], edits: Iterable[Edit]) -> list[_Group]:
     low = 0
     for edit in edits:
         inserts = edit.start == edit.end
-        while low < len(placed) and (
-            placed[low].end < edit.start or (placed[low].end == edit.start and not inserts)
-        ):
+        while low < len(placed) and (placed[low].end < edit.start or (placed[low].end == edit.start and not inserts)):
             low += 1
         high = low
-        while high < len(placed) and (
-            placed[high].start < edit.end or (placed[high].start == edit.end and inserts)
-        ):
+        while high < len(placed) and (placed[high].start < edit.end or (placed[high].start == edit.end and inserts)):
             high += 1
         if groups and low < groups[-1].high:  # both meet one edit
             groups[-1].high = max(groups[-1].high, high)

@@ -53,6 +53,7 @@ def read_file(
     )
 
 
+_NOT_OF_TEXTS = ("idna", "mbcs", "oem", "punycode", "raw-unicode", "undefined", "unicode", "utf-7")
 _BYTE_ORDER_MARKS = (  # UTF-32 before UTF-16: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8-sig", "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32", "utf-32"),
@@ -73,14 +74,42 @@ def decode(raw: bytes, declared: str | None = None) -> tuple[str, str]:
             return normalise_newlines(_strict(raw, codec)), name
     if b"\0" in raw:
         raise UnusableError("binary data")
-    for codec in filter(None, (declared, "utf-8")):
+    codec = text_codec(declared) if declared else None
+    for candidate in filter(None, (codec, "utf-8")):
+        if candidate.startswith(("utf-16", "utf-32")):  # of which no text is without zero bytes
+            continue
         try:
-            return normalise_newlines(raw.decode(codec)), codecs.lookup(codec).name
-        except (UnicodeDecodeError, LookupError):
+            return normalise_newlines(raw.decode(candidate)), candidate
+        except (LookupError, ValueError):  # UnicodeError among them
             continue
     if _is_binary(raw):
         raise UnusableError("binary data")
     return normalise_newlines(_strict(raw, "cp1252")), "cp1252"
+
+
+def text_codec(name: str) -> str | None:
+    """Python's name of an encoding of texts; None for a name that it does not know, or of something else.
+
+    That is `zlib` and the like, names of hosts (`idna`, `punycode`, in quadratic time), and what may give halves of
+    surrogate pairs, which no file of ours could hold: UTF-7 and escapes in source code.
+    """
+    try:
+        info = codecs.lookup(name)
+    except (LookupError, ValueError):  # ValueError: a null character in it
+        return None
+    is_of_texts = getattr(info, "_is_text_encoding", True) and not info.name.startswith(_NOT_OF_TEXTS)
+    return info.name if is_of_texts else None
+
+
+def well_formed(text: str) -> str:
+    """Text with halves of surrogate pairs replaced by U+FFFD: no file of UTF-8 holds them. Else the text itself."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def normalise_newlines(text: str) -> str:

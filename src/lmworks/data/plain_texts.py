@@ -5,10 +5,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from lmworks.data.extract import well_formed
 from lmworks.data.files import FoundFile, NoSourceError, find_files
 from lmworks.records import LeftOut
 
 _PIECE = 1 << 24  # characters of a file that are a text of their own, about; so no file has to fit into memory
+_LONGEST = 1 << 28  # characters of a line or piece without a place to cut it
 
 
 def plain_texts(
@@ -20,7 +22,7 @@ def plain_texts(
     file.
 
     A large file comes in pieces, cut behind a line break with something other than a space on either side, where all
-    rules that cut words cut as well.
+    rules that cut words cut as well; after 268 million characters without such a place, where it is.
     """
     for found in find_files(sources, exclude, base or Path.cwd()):
         if isinstance(found, FoundFile):
@@ -63,12 +65,15 @@ class _NoRowsError(ValueError):
 
 def _rows(path: Path) -> Iterator[str]:
     with path.open(encoding="utf-8", newline="\n") as stream:
-        first = True
-        for number, line in enumerate(stream, start=1):
+        first, number = True, 0
+        while line := stream.readline(_LONGEST):
+            number += 1
             if not line.strip():
                 continue
             where = f"{path}, line {number}"
             try:
+                if len(line) == _LONGEST:
+                    raise ValueError(f"a line of {_LONGEST:,} characters or more")
                 text = _text_of(line)
             except ValueError as error:
                 if first:
@@ -81,7 +86,7 @@ def _rows(path: Path) -> Iterator[str]:
 def _text_of(line: str) -> str:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'not a JSON object with a "text": {error}') from error
     if not isinstance(row, dict) or "text" not in row:
         is_conversation = isinstance(row, dict) and "messages" in row
@@ -89,24 +94,30 @@ def _text_of(line: str) -> str:
         raise ValueError(f'not a JSON object with a "text"{hint}')
     if not isinstance(text := row["text"], str):
         raise ValueError(f'"text" is a {type(text).__name__}, not a string')
-    return text
+    return well_formed(text)
 
 
 def _pieces(path: Path) -> Iterator[str]:
     with path.open(encoding="utf-8", newline="") as stream:
         held = ""
         while read := stream.read(_PIECE):
+            searched = len(held)
             held += read
-            if len(held) >= _PIECE and (cut := _last_cut(held)):
+            if len(held) >= _PIECE and (cut := _last_cut(held, searched)):
                 yield held[:cut]
                 held = held[cut:]
+            elif len(held) >= _LONGEST:
+                yield held
+                held = ""
         if held:
             yield held
 
 
-def _last_cut(text: str) -> int:
-    """Behind the last line break between two characters that are no spaces; 0 where there is none."""
-    cut = text.rfind("\n", 1, len(text) - 1)
+def _last_cut(text: str, searched: int = 0) -> int:
+    """Behind the last line break between two characters that are no spaces; 0 where there is none, or only one among
+    the first `searched` characters, in which there is none."""
+    start = max(1, searched - 1)
+    cut = text.rfind("\n", start, len(text) - 1)
     while cut > 0 and (text[cut - 1].isspace() or not text[cut + 1].isascii() or not text[cut + 1].isalnum()):
-        cut = text.rfind("\n", 1, cut)
+        cut = text.rfind("\n", start, cut)
     return cut + 1 if cut > 0 else 0

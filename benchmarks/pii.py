@@ -85,11 +85,12 @@ def load_presidio() -> Find | None:
         import spacy
         from presidio_analyzer import AnalyzerEngine
         from presidio_analyzer.nlp_engine import SpacyNlpEngine
+        from spacy.language import Language
     except ImportError:
         return None
     logging.disable(logging.ERROR)  # it asks the network for a list of domains, and goes on with its own
 
-    @spacy.Language.component("own_lemmas")
+    @Language.component("own_lemmas")
     def own_lemmas(document):  # type: ignore[no-untyped-def]
         for token in document:
             token.lemma_ = token.lower_

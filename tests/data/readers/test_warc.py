@@ -143,7 +143,7 @@ def test_encodings_are_undone(headers, packed) -> None:
         (response(b"\x0b\x02\x80", "Content-Encoding: br"), "encoding Brotli, which is not undone"),
         (response(b"x", "Content-Encoding: zstd"), "encoding Zstandard, which is not undone"),
         (response(b"x", "Content-Encoding: gzip, gzip, gzip, gzip"), "more than 3 content encodings"),
-        (response(gzip.compress(b"page")[:-3], "Content-Encoding: gzip"), "gzip data that end early"),
+        (response(gzip.compress(b"page", mtime=0)[:-3], "Content-Encoding: gzip"), "gzip data that end early"),
         (response(gzip.compress(bytes(2000)), "Content-Encoding: gzip"), "unpacks to more than 1,000 bytes"),
         (response(chunked([b"page"])[:-20], "Transfer-Encoding: chunked"), "chunked body"),
         (response(b"4\r\npagex\r\n0\r\n\r\n", "Transfer-Encoding: chunked"), "chunked body"),

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from lmworks.data.annotation import Annotations, Mark
 
 _LONGEST = 200_000  # characters that are tokenised
+# Lexers of C's family look for a function's name over such a stretch, again from each of its characters.
+_STRETCH = re.compile(r"[\w\s/*]{600}")
 _HEADER_LINES = 4  # lines before the comment that may be a licence: a shebang, an encoding, a tag
 _FEWEST = 3  # lines of code in a comment, in a row
 
@@ -34,9 +36,10 @@ def measure_comments(text: str, file_name: str) -> Annotations:
 
     Measures: `code_comment_share` and `code_docstring_share`, of the characters that are no white space. Marks:
     `code.licence_header`, `code.banner` and `code.dead_code` (comments that hold code). Looks at the first 200,000
-    characters.
+    characters, and no further than to 600 letters, blanks, slashes and stars in a row, which no program has.
     """
-    tokens = _tokens(text[:_LONGEST], file_name)
+    stretch = _STRETCH.search(text, 0, _LONGEST)
+    tokens = _tokens(text[: stretch.start() if stretch else _LONGEST], file_name)
     if tokens is None:
         return Annotations()
     comments: list[tuple[int, int]] = []

@@ -118,3 +118,9 @@ def make_encoder() -> type[HashingEncoder]:
 @pytest.fixture(scope="session")
 def document() -> Callable[..., Document]:
     return make_document
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are named by their argument: what compresses may write the time into them, and each process that runs tests
+    has to find the same names."""
+    return argname if isinstance(val, bytes) else None

@@ -51,7 +51,7 @@ class Columns:
 def no_text_column(found: Iterable[str], columns: Columns) -> Refused:
     """For a table without texts."""
     names = list(found)
-    told = ", ".join(_shortened(name) for name in names[:_TOLD]) + (", …" if len(names) > _TOLD else "")
+    told = ", ".join(_shortened(well_formed(name)) for name in names[:_TOLD]) + (", …" if len(names) > _TOLD else "")
     hint = "; these are conversations, which data.tokenize takes" if "messages" in names else ""
     return Refused(
         "", f'no column "{columns.text}"; found: {told or "none"}: say which one holds the text (columns.text){hint}'

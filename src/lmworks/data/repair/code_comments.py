@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from lmworks.data.annotation import Annotations, Mark
 
 _LONGEST = 200_000  # characters that are tokenised
-# Lexers of C's family look for a function's name over such a stretch, again from each of its characters.
-_STRETCH = re.compile(r"[\w\s/*]{600}")
+# Lexers look for the name of a function, a type or the end of a comment over such a stretch, again from each of its
+# characters: those of C's family in the first one, of Java's and others in the second, of most in a long line.
+_STRETCH = re.compile(r"[\w\s/*]{600}|[\w\s/*.<>\[\]$?&@{]{1000}|[^\n]{2000}")
 _HEADER_LINES = 4  # lines before the comment that may be a licence: a shebang, an encoding, a tag
 _FEWEST = 3  # lines of code in a comment, in a row
 
@@ -36,9 +37,10 @@ def measure_comments(text: str, file_name: str) -> Annotations:
 
     Measures: `code_comment_share` and `code_docstring_share`, of the characters that are no white space. Marks:
     `code.licence_header`, `code.banner` and `code.dead_code` (comments that hold code). Looks at the first 200,000
-    characters, and no further than to 600 letters, blanks, slashes and stars in a row, which no program has.
+    characters; but for Python, no further than to what hardly a person writes: 600 letters, blanks, slashes and stars
+    in a row, 1,000 of these and brackets, or a line of 2,000 characters.
     """
-    stretch = _STRETCH.search(text, 0, _LONGEST)
+    stretch = None if file_name.endswith((".py", ".pyi")) else _STRETCH.search(text, 0, _LONGEST)
     tokens = _tokens(text[: stretch.start() if stretch else _LONGEST], file_name)
     if tokens is None:
         return Annotations()

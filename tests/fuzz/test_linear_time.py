@@ -1,0 +1,240 @@
+"""Twice the text takes about twice the time, also where a regular expression meets what it was not made for.
+
+The texts are made from the expressions themselves (`attack_strings.py`), and by hand of what nests or never ends. Each
+is given to the function that uses the expressions, as it does, at 20 kB and 200 kB, and the worst at 2 MB.
+"""
+
+import gc
+import importlib
+import random
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pytest
+from attack_strings import Attack, attacks_of, patterns_of
+
+from lmworks.data.annotate.c4 import C4
+from lmworks.data.annotate.gopher import gopher
+from lmworks.data.annotate.licence import licence
+from lmworks.data.annotate.pii.scan import find_personal_data
+from lmworks.data.annotate.repetition import repetition
+from lmworks.data.annotate.spam import Spam
+from lmworks.data.annotation import Text
+from lmworks.data.extract import UnusableError
+from lmworks.data.extractors.encoding import decode_html
+from lmworks.data.extractors.mail import extract_mail
+from lmworks.data.extractors.wikitext import wikitext_to_markdown
+from lmworks.data.extractors.xhtml import xhtml_to_markdown
+from lmworks.data.markup import markdown_title, rest_title
+from lmworks.data.readers.http_message import parse_response, payload
+from lmworks.data.readers.mailbox import read_mbox
+from lmworks.data.readers.record import Limits
+from lmworks.data.readers.streams import DamagedError, in_memory
+from lmworks.data.repair.code import inspect_code
+from lmworks.data.repair.repairing import repair
+from lmworks.data.web_page import extract_html
+
+SMALL, LARGE, HUGE = 20_000, 200_000, 2_000_000
+# Ten times the text: about 10 for linear time, 100 for quadratic. Caches, and what is done once, blur it.
+MOST = 40
+# Seconds below which a measure is one of the clock.
+LEAST = 0.002
+PATIENCE = 200  # seconds of the clock for one attack, which costs some tens at most: the machine may be busy
+CHOSEN, WORST = 40, 3  # attacks on each function; and how many of them at 2 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A function of a text, and the modules (below lmworks.data) whose expressions it uses."""
+
+    name: str
+    run: Callable[[str], Any]
+    modules: tuple[str, ...]
+    pieces: tuple[str, ...] = ()  # that are repeated as well
+
+
+def _bytes(function: Callable[[bytes], Any], before: bytes = b"") -> Callable[[str], Any]:
+    return lambda text: function(before + text.encode("utf-8", "surrogatepass"))
+
+
+def _text(annotate: Callable[[Text], Any], kind: Any = "text", uri: str = "a") -> Callable[[str], Any]:
+    return lambda text: annotate(Text(text, kind, "en", uri))
+
+
+def _http(raw: bytes) -> None:
+    payload(parse_response(raw), Limits())
+
+
+_TAGS = tuple(
+    f"<{tag}>"
+    for tag in (
+        "table", "tr", "td", "table><tr><td", "ul", "ul><li", "ol", "p", "div", "b", "i><b", "code", "a href='#'", "sup",
+        "pre", "blockquote", "h1", "br", "hr", "dl", "font", "td colspan=1000 rowspan=1000", "math alttext='x'", "svg",
+    )
+)  # fmt: skip
+_HTML = (
+    *_TAGS,
+    "</p>",
+    "<b></i>",
+    "<!--",
+    "<![CDATA[",
+    "&",
+    "&#1;",
+    "<a ",
+    "<a b='",
+    "<?",
+    "a ",
+    "\n",
+    "<p style='display:none'>a",
+)
+_WIKI = (
+    "{{a}}", "{{", "}}", "[[", "]]", "[[a|", "{{{", "{|\n", "|-\n", "|a\n", "||", "!!", "''", "'''", "<ref>", "<nowiki>",
+    "<!--", "<sup>1", "== a ==\n", "*", "* a\n", ": a\n", "{{quote|a}}", "<br>", "[http://a ", "(", "({{a}}", "<gallery>",
+)  # fmt: skip
+_MARKDOWN = (
+    "[", "](", "![", "> ", "- ", "1. ", "*", "_", "`", "``a", "<", "<!--", "&", "\\", "[a]: ", "[a\n", "# ", "# [", "\t",
+    "```\n", "-\n", "a\n- ", "- a\n ", "[a][", "*a_", "a\n===\n",
+)  # fmt: skip
+_BOOK = tuple(
+    f"repair.{name}"
+    for name in (
+        "chapters", "footnotes", "hyphenation", "lines", "matter", "ocr", "ocr_pages", "page_edges", "page_numbers",
+        "pages", "passages",
+    )
+)  # fmt: skip
+_PII = tuple(
+    f"annotate.pii.{name}"
+    for name in ("addresses", "cards", "context", "email", "iban", "identity", "keys", "phone", "scan", "urls")
+)
+_LICENCE = tuple(f"annotate.licence{name}" for name in ("", "_gnu", "_rules", "_statement"))
+
+SUBJECTS = (
+    Subject("markdown", markdown_title, (), _MARKDOWN),
+    Subject("rest", rest_title, ("markup",), ("A:\n ", "=", "=\n", "a\n=", "Title:", "A: b\n")),
+    Subject("wikitext", wikitext_to_markdown, ("extractors.wikitext", "extractors.wikitext_scan", "extractors.wikitext_tables"), _WIKI),
+    Subject("xhtml", xhtml_to_markdown, ("extractors.xhtml", "extractors.markdown_table"), _HTML),
+    Subject("html", _bytes(extract_html), ("web.blocks", "web.features", "web_page"), _TAGS[:8]),
+    Subject("mail", _bytes(extract_mail, b"From: a\n"), ("extractors.mail",), ("a: b\n", " b\n", "Subject: =?", "--a\n", "\r")),
+    Subject("part of a mail", _bytes(extract_mail, b"From: a\nContent-Type: multipart/mixed; boundary=a\n\n"), ("extractors.mail",),
+            ("--a\n", "--a\n\nx\n", "--a\nContent-Type: multipart/mixed; boundary=a\n\n", "--a\nContent-Type: a;;;;;;;;;;\n\n")),
+    Subject("mailbox", _bytes(lambda raw: list(read_mbox(in_memory(raw), Limits())), b"From a Mon May  6 10:00:00 2024\n"),
+            ("readers.mailbox",), ("From ", ">", "From Mon ", "\n\nFrom Mon Jan  1 ")),
+    Subject("http", _bytes(_http, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"), ("readers.http_message",),
+            ("a-encoding: b\r\n", " a\r\n", "\r\n\r\n1", "Content-Type: charset ", "1\r\na\r\n")),
+    Subject("encoding", _bytes(decode_html), ("extractors.encoding",), ("é", "é ", "é\n", "<meta ", "\x1b$B")),
+    Subject("web repair", partial(repair, kind="web"), ("repair.web_text", "repair.passages")),
+    Subject("book repair", partial(repair, kind="book"), _BOOK),
+    Subject("mail repair", partial(repair, kind="mail"), ("repair.mail",)),
+    Subject("chat repair", partial(repair, kind="chat"), ("repair.chat",)),
+    Subject("code", _text(inspect_code, "code", "a.c"), ("repair.code", "repair.code_comments"), ("\n", "word ", "/")),
+    Subject("personal data", find_personal_data, _PII),
+    Subject("licence", _text(licence), _LICENCE),
+    Subject("c4", _text(C4()), ("annotate.c4", "annotate.words")),
+    Subject("gopher", _text(gopher), (), ("a ", "a\n", "- a\n", "…\n", "\n\n", "#", "é")),
+    Subject("repetition", _text(repetition), ("annotate.repetition", "annotate.words")),
+    Subject("spam", _text(Spam()), ("annotate.spam",)),
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("subject", SUBJECTS, ids=[subject.name for subject in SUBJECTS])
+def test_time_grows_with_the_text_and_no_faster(subject: Subject) -> None:
+    ratios: list[tuple[float, Attack]] = []
+    for attack in _attacks(subject):
+        ratio = _ratio(subject.run, attack, SMALL, LARGE)
+        assert ratio < MOST, f"{attack} takes {ratio:.0f} times as long when it is ten times as long"
+        ratios.append((ratio, attack))
+    ratios.sort(key=lambda each: each[0])
+    for _, attack in ratios[-WORST:]:
+        ratio = _ratio(subject.run, attack, LARGE, HUGE)
+        assert ratio < MOST, f"{attack} takes {ratio:.0f} times as long when it is ten times as long, at 2 MB"
+
+
+def _attacks(subject: Subject) -> list[Attack]:
+    by_hand = [Attack(start, piece, end) for piece in subject.pieces for start in ("", "a") for end in ("", "b")]
+    found: dict[Attack, None] = {}
+    for name in subject.modules:
+        for pattern in patterns_of(importlib.import_module(f"lmworks.data.{name}")):
+            found |= dict.fromkeys(attacks_of(pattern))
+    chosen = random.Random(0).sample(list(found), min(CHOSEN, len(found)))
+    assert chosen or by_hand, subject.name
+    return [*by_hand, *chosen]
+
+
+def _ratio(run: Callable[[str], Any], attack: Attack, small: int, large: int) -> float:
+    """How many times as long the large text takes; 0 where even that takes no time to speak of. What looks too much is
+    measured again, since the machine does other things as well."""
+    ratio = 0.0
+    with _given_up_after(PATIENCE):
+        for _ in range(3):
+            longer = _seconds(run, attack.of_size(large))
+            if longer < 10 * LEAST:
+                return 0.0
+            shorter = min(_seconds(run, attack.of_size(small)) for _ in range(2))
+            ratio = longer / max(shorter, LEAST)
+            if ratio < MOST:
+                break
+    return ratio
+
+
+def _seconds(run: Callable[[str], Any], text: str) -> float:
+    """Of the processor. What the function refuses, it has looked at."""
+    gc.disable()
+    try:
+        start = time.process_time()
+        with suppress(UnusableError, DamagedError):
+            run(text)
+        return time.process_time() - start
+    finally:
+        gc.enable()
+
+
+@contextmanager
+def _given_up_after(seconds: float, error: type[BaseException] = pytest.fail.Exception) -> Iterator[None]:
+    """Else a regular expression that backtracks would be waited for."""
+
+    def give_up(*_: object) -> None:
+        raise error(f"it took more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# That it would find one
+
+
+@pytest.mark.parametrize(
+    "source", [r"(?:a+)+b", r"\s+$", r"\A(?:[A-Z]\w*:[^\n]*\n(?:[ \t]+[^\n]*\n)*)*?Title", r"=+x", r"(?:[ab]+,?)*c"]
+)
+def test_an_expression_that_backtracks_is_found(source: str) -> None:
+    pattern = re.compile(source)
+    assert any(_is_caught(pattern, attack) for attack in attacks_of(pattern))
+
+
+@pytest.mark.parametrize("source", [r"(?<![a-z])[a-z]++:", r"\d{1,20}x", r"<[^<>]*+>", r"\bab++c"])
+def test_one_that_does_not_is_not_blamed(source: str) -> None:
+    pattern = re.compile(source)
+    assert attacks_of(pattern)
+    assert not any(_is_caught(pattern, attack) for attack in attacks_of(pattern))
+
+
+def _is_caught(pattern: re.Pattern[str], attack: Attack) -> bool:
+    """A second is what linear time takes for some hundred million characters."""
+    try:
+        with _given_up_after(1, TimeoutError):
+            before = min(_seconds(pattern.search, attack.of_size(2_000)) for _ in range(2))
+            return _seconds(pattern.search, attack.of_size(20_000)) > MOST * max(before, 1e-5)
+    except TimeoutError:
+        return True

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lmworks.artefact import SECTIONS
 from lmworks.build import run_alone
 from lmworks.config import ConfigError, from_mapping
 from lmworks.data.annotate.annotating import annotate_document, tools_of
@@ -154,3 +155,34 @@ def test_a_policy_that_refuses_writes_nothing(built):
     with pytest.raises(ValueError, match=r"refuses documents of unknown licence, of which there are 1: rows.jsonl/4"):
         clean(built, "refused", "labels={licence={allow=['permissive'], unknown='refuse'}}")
     assert not (built / "refused").exists()
+
+
+QUESTION = "Which of the {0} bridges over the river was built by the {0} grandfather of the mayor of the {0} town?"
+
+
+def test_what_became_of_evaluation_items_is_counted(tmp_path):
+    """Two items stand in one document, where the label names only one; a short one and a common one are not clean."""
+    (tmp_path / "texts").mkdir()
+    words = [f"word{number}" for number in range(4)]
+    asked = [QUESTION.format(word) for word in words]
+    (tmp_path / "texts" / "a.txt").write_text(f"{asked[0]} {asked[1]} And nothing else.\n")
+    (tmp_path / "texts" / "b.txt").write_text("Nothing at all is asked for here.\n")
+    common = ["Answer the question below in one word and do not explain your answer."] * 11
+    items = [*asked, "Who?", *common]
+    (tmp_path / "items.txt").write_text("\n".join(items))
+    run_alone("data.read", tmp_path / "read", [], [], [f'sources=["{tmp_path / "texts"}"]'])
+    settings = [*(f"{name}=false" for name in OFF), f'evaluation=["{tmp_path / "items.txt"}"]']
+    result = run_alone("data.annotate", tmp_path / "known", [tmp_path / "read"], [], settings)
+    counts = {"contaminated": 2, "clean": 2, "too short to decide": 1, "too common to decide": 11}
+    assert result.manifest.metrics["evaluation_items"] == counts
+    sections = json.loads((result.folder / SECTIONS).read_text("utf-8"))
+    (section,) = (section for section in sections if section["title"] == "Evaluation items")
+    assert dict(section["tables"][0]["rows"]) == counts
+    assert section["alarms"] == ["12 of 16 evaluation items cannot be decided."]
+
+
+@pytest.mark.parametrize("written", ["", "\n \n"])
+def test_a_file_without_evaluation_items_is_an_error(tmp_path, written):
+    (tmp_path / "none.jsonl").write_text(written)
+    with pytest.raises(ValueError, match=r"none\.jsonl holds no evaluation item"):
+        check(config(evaluation=["none.jsonl"]), tmp_path)

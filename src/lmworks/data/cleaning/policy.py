@@ -10,14 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib.resources import files
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
 from lmworks.config import ConfigError, from_mapping
 from lmworks.data.annotate.presets import PRESETS, Preset
 from lmworks.data.annotate.spdx import check_entry
+from lmworks.data.annotation import Kind
 
 Action = Literal["drop", "cut", "redact"]
+REPAIR, EMPTY = RESERVED = ("repair", "nothing_left")  # the ledger's steps before and after those of a policy
 Duplicates = Literal["", "exact", "near", "paragraphs", "passages", "repositories"]
 
 
@@ -62,6 +65,7 @@ class Choice:
             raise ValueError(f"{', '.join(both)} cannot be both allowed and denied")
 
 
+SIMILARITY = 0.8  # of near duplicates and of repositories, where a step does not say
 LICENCES = ("licence", "licence_of_source", "licence_in_text")  # labels that are expressions of licences
 
 
@@ -83,6 +87,10 @@ class OnMark:
     action: Action = "cut"
     at_least: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.at_least <= 1:
+            raise ValueError(f"at_least is a score from 0 to 1, got {self.at_least:g}: nothing else is ever reached")
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -95,8 +103,8 @@ class Step:
     marks       Mark, or a glob of marks such as "pii.*" → what becomes of its place.
     duplicates  Which duplicates go but for one: `exact` or `near` ones of documents, whole `repositories`; of
                 `paragraphs` and `passages` the repeated places are cut.
-    similarity  The least Jaccard similarity of near duplicates; of repositories, the least share of the files of a copy
-                that another one has.
+    similarity  Of `near` and `repositories` only: the least Jaccard similarity of near duplicates; of repositories, the
+                least share of the files of a copy that another one has.
     sources     The step looks only at documents of these sources (globs of the first part of the uri).
     kinds       … of these kinds: web, book, code, mail, chat or text.
     languages   … in these languages, where it is known.
@@ -108,20 +116,32 @@ class Step:
     labels: Mapping[str, Choice] = field(default_factory=dict)
     marks: Mapping[str, OnMark] = field(default_factory=dict)
     duplicates: Duplicates = ""
-    similarity: float = 0.8
+    similarity: float = SIMILARITY
     sources: tuple[str, ...] = ()
-    kinds: tuple[str, ...] = ()
+    kinds: tuple[Kind, ...] = ()
     languages: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
             raise ValueError(f"the name of a step is letters, digits and _, got {self.name!r}")
+        if self.name in RESERVED:
+            raise ValueError(f"{self.name} is what the ledger calls a step of its own: give this one another name")
         if not 0 < self.similarity <= 1:
             raise ValueError(f"similarity must be above 0 and at most 1, got {self.similarity:g}")
         if not (self.preset or self.limits or self.labels or self.marks or self.duplicates):
             raise ValueError(f"the step {self.name} decides nothing: give it limits, labels, marks or duplicates")
+        if self.similarity != SIMILARITY and self.duplicates not in ("near", "repositories"):
+            raise ValueError(
+                f'similarity says nothing in the step {self.name}: it is for duplicates = "near" or "repositories"'
+            )
         for label, choice in self.labels.items():
             check_choice(label, choice)
+        for earlier, later in combinations(self.marks, 2):
+            if _covers(earlier, later):
+                raise ValueError(
+                    f'marks: "{earlier}" stands before "{later}" and matches all that this one does, so it would never '
+                    f'be used: put "{later}" first'
+                )
 
     @property
     def all_limits(self) -> Mapping[str, Limit]:
@@ -139,6 +159,13 @@ class Step:
             and (not self.kinds or kind in self.kinds)
             and (not self.languages or language is None or language in self.languages)
         )
+
+
+def _covers(earlier: str, later: str) -> bool:
+    """Whether a glob surely matches all that a later one does: `*` also stands for the signs of a glob, the other signs
+    do not."""
+    is_plain = not any(sign in later for sign in "*?[")
+    return fnmatchcase(later, earlier) and (is_plain or not any(sign in earlier for sign in "?["))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
-"""Labels that must be known: a policy with `unknown = "refuse"` fails the build before anything is written."""
+"""Why a cleaning ends without documents: labels that must be known (a policy with `unknown = "refuse"` fails the build
+before anything is written), and steps that take everything."""
 
 from collections.abc import Iterator, Sequence
 
 from lmworks.data.annotation_table import AnnotationTable
+from lmworks.data.cleaning.flows import Flow, tally
 from lmworks.data.cleaning.local import Judged
 from lmworks.data.cleaning.policy import Policy, Step
 
@@ -40,4 +42,21 @@ def _told(step: Step, label: str, found: Sequence[str]) -> str:
     return (
         f"the step {step.name} refuses documents of unknown {label.replace('_', ' ')}, of which there are "
         f'{len(found):,}: {names}. Nothing was written: {fix}, or set unknown="drop" and they are left out'
+    )
+
+
+def told_of_all_gone(flows: Sequence[Flow], names: Sequence[str]) -> str:
+    """The message where no document is left: how many each step dropped, by the first rule against each; `names` are
+    the steps in their order."""
+    dropped = tally((flow for flow in flows if flow.verdict == "dropped"), lambda flow: (flow.step, flow.rule))
+    steps = []
+    for name in names:
+        rules = [(rule, found.dropped.documents) for (step, rule), found in dropped.items() if step == name]
+        if rules:
+            ranked = sorted(rules, key=lambda each: (-each[1], each[0]))
+            told = ", ".join(f"{rule} {count:,}" for rule, count in ranked[:_TOLD])
+            steps.append(f"{name} dropped {sum(count for _, count in rules):,} ({told}{', …' * (len(ranked) > _TOLD)})")
+    return (
+        f"no document is left, so nothing was written: {'; '.join(steps) or 'none came in'}. Give the step that takes "
+        "too much looser limits, or documents that it is not for a step of other `sources` or `kinds`"
     )

@@ -1,7 +1,8 @@
 """Which of several equal or alike documents stays, and which of several equal places: decisions over the whole corpus.
 
 Only documents that a step looks at and earlier steps kept take part, so that none goes for the sake of a twin that is
-gone itself, or that the step does not speak of. Who stays is decided by a stated order (`duplicates.standing`), never
+gone itself, or that the step does not speak of; nor is one dropped by a later limit, label or mark, since such an order
+is refused (`checking.py`). Who stays is decided by a stated order (`duplicates.standing`), never
 by the order of reading.
 """
 

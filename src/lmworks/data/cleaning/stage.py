@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from lmworks.artefact import StageContext, StageResult, hash_file, write_json
-from lmworks.config import SHAPES_NOTHING
+from lmworks.config import SHAPES_NOTHING, ConfigError
 from lmworks.data.annotation_table import AnnotationTable
 from lmworks.data.cleaning.card_markdown import CARD, card_markdown
+from lmworks.data.cleaning.checking import check_names, check_policy, nothing_found, policy_section
 from lmworks.data.cleaning.cluster_view import clusters_of
 from lmworks.data.cleaning.clusters_section import clusters_section, repaired_texts, twin_entries
 from lmworks.data.cleaning.counting import card_section, counted_of, facts_of, metrics_of
@@ -20,12 +21,13 @@ from lmworks.data.cleaning.ledger import LEDGER, join_ledgers
 from lmworks.data.cleaning.local import judge
 from lmworks.data.cleaning.measures import measures_section
 from lmworks.data.cleaning.policy import Policy, Step, default_policy, read_policy
-from lmworks.data.cleaning.refusing import check_refused
+from lmworks.data.cleaning.refusing import check_refused, told_of_all_gone
 from lmworks.data.cleaning.resolving import resolve, standing_of
 from lmworks.data.cleaning.writing import EDITS, EMPTY, POLICY, REPAIR, TEXTS, Decided, write_part
 from lmworks.data.corpus import CorpusShard, corpus_shards
 from lmworks.data.duplicates.corpus_texts import CorpusTexts
-from lmworks.data.duplicates.tables import PAIRS, PLACES
+from lmworks.data.duplicates.stage import looked_at
+from lmworks.data.duplicates.tables import CORPUS, PAIRS, PLACES, Looked, read_corpus
 from lmworks.data.executing import ExecutionConfig, Part, carry_out
 from lmworks.data.joined_annotations import annotation_files, read_joined
 from lmworks.data.store import DOCUMENTS, LEFT_OUT, shard_name
@@ -49,9 +51,20 @@ class CleanConfig:
     execution: ExecutionConfig = field(default_factory=ExecutionConfig, metadata=SHAPES_NOTHING)
 
     def read(self, base: Path) -> Policy:
-        """The policy that this comes to; ConfigError for a file that is none, FileNotFoundError where there is none."""
+        """The policy that this comes to; ConfigError for a file that is none or steps that do not go together,
+        FileNotFoundError where there is none."""
         found = read_policy(base / Path(self.policy).expanduser()) if self.policy else default_policy()
-        return Policy(self.steps or found.steps, found.alarm if self.alarm is None else self.alarm)
+        try:
+            policy = Policy(self.steps or found.steps, found.alarm if self.alarm is None else self.alarm)
+        except ValueError as error:
+            raise ConfigError((), str(error)) from error
+        check_policy(policy)
+        return policy
+
+    @property
+    def is_own(self) -> bool:
+        """Whether somebody wrote the steps for these documents: those that come with lmworks are for any."""
+        return bool(self.policy or self.steps)
 
 
 def clean(config: CleanConfig, context: StageContext) -> StageResult:
@@ -64,7 +77,11 @@ def clean(config: CleanConfig, context: StageContext) -> StageResult:
     annotations = annotation_files(context.inputs)
     _check_belonging(shards, annotations)
     tables = [read_joined(paths) for paths in annotations]
-    parts = _decide(policy, shards, annotations, tables, _duplicates(context))
+    duplicates = _duplicates(context)
+    if duplicates is not None:
+        check_corpus(duplicates, shards, tables)
+    check_names(policy, tables)
+    parts = _decide(policy, shards, annotations, tables, duplicates)
     work = context.work / "parts"
     todo = [Part(part, work / part.shard.name, len(table)) for part, table in zip(parts, tables, strict=True)]
     carry_out(write_part, todo, config.execution, context.progress, "documents")
@@ -73,21 +90,23 @@ def clean(config: CleanConfig, context: StageContext) -> StageResult:
     names = (REPAIR, *(step.name for step in policy.steps), EMPTY)
     check_balance(counted.flows, names, counted.profile.amounts(before=True), counted.profile.amounts(before=False))
     if not _join(folders, context.output):
-        raise ValueError("no document is left: the report of a looser policy shows what its steps take")
+        raise ValueError(told_of_all_gone(counted.flows, names))
     _copy_left_out(context)
     write_json(context.output / POLICY, policy)
     facts = facts_of(policy, names, counted, tables, context)
     (context.output / CARD).write_text(card_markdown(facts), "utf-8")
     clusters = clusters_of(twin_entries(context.output / LEDGER))
     texts = partial(repaired_texts, shards, tables)
+    without_effect = nothing_found(policy, tables) if config.is_own else []
     sections = (
         *funnel_sections(names, counted.flows, facts.alarms),
+        *policy_section(without_effect),
         measures_section(policy, tables),
         examples_section(names, tuple(counted.examples)),
         clusters_section(clusters, texts),
         card_section(facts),
     )
-    return StageResult(metrics_of(facts), sections)
+    return StageResult({**metrics_of(facts), "without_effect": without_effect}, sections)
 
 
 def outside_digest(config: CleanConfig, base: Path) -> str:
@@ -113,6 +132,25 @@ def _check_belonging(shards: Sequence[CorpusShard], annotations: Sequence[tuple[
             "the annotations are not those of these documents: let data.annotate and data.clean read from the same "
             "stages, in the same order"
         )
+
+
+def check_corpus(duplicates: Path, shards: Sequence[CorpusShard], tables: Sequence[AnnotationTable]) -> None:
+    """ValueError where duplicates were looked for in other documents, in another order or in texts that were repaired
+    otherwise: they are told by their places, which would be those of others here."""
+    if not (duplicates / CORPUS).is_file():
+        raise ValueError(f"{duplicates} does not say which documents it is of: let data.duplicates make it anew")
+    here, there = looked_at(shards, tables), read_corpus(duplicates / CORPUS)
+    if here != there:
+        same = {*here} == {*there} or _told(here) == _told(there)
+        what = "these in another order, or repaired otherwise" if same else f"{_told(there)}; here are {_told(here)}"
+        raise ValueError(
+            f"the duplicates are not those of these documents: they were looked for in {what}. Let data.annotate, "
+            "data.duplicates and data.clean read from the same stages, in the same order"
+        )
+
+
+def _told(corpus: Sequence[Looked]) -> str:
+    return f"{sum(each.documents for each in corpus):,} documents in {len(corpus):,} shards"
 
 
 def _decide(

@@ -19,14 +19,17 @@ from lmworks.data.duplicates.repository_paths import PARTS, git_roots, repositor
 from lmworks.data.duplicates.standing import standing_of
 from lmworks.data.duplicates.substrings import MOST_BYTES, repeated_passages
 from lmworks.data.duplicates.tables import (
+    CORPUS,
     CROWDS,
     PAIRS,
     PLACES,
     REPOSITORIES,
     Crowds,
+    Looked,
     Method,
     Pairs,
     Places,
+    write_corpus,
     write_crowds,
     write_pairs,
     write_places,
@@ -85,6 +88,7 @@ def duplicates(config: DuplicatesConfig, context: StageContext) -> StageResult:
     annotations = annotation_files(context.inputs)
     tables = [read_joined(paths) for paths in annotations]
     _check_belonging(shards, annotations, tables)
+    write_corpus(context.output / CORPUS, looked_at(shards, tables))
     texts = CorpusTexts(shards, [table.edits for table in tables])
     found = _looked_at(config, context, shards, annotations, tables)
     order = standing_of(tables).order
@@ -99,6 +103,13 @@ def duplicates(config: DuplicatesConfig, context: StageContext) -> StageResult:
     names = [str(name) or None for each in found for name in each["repositories"]]
     write_repositories(context.output / REPOSITORIES, names)
     return _result(pairs, compared, places, names)
+
+
+def looked_at(shards: Sequence[CorpusShard], tables: Sequence[AnnotationTable]) -> list[Looked]:
+    """What tells one corpus from another for whoever goes by places in it; a table for each shard."""
+    return [
+        Looked(shard.name, len(table), int(table.characters.sum())) for shard, table in zip(shards, tables, strict=True)
+    ]
 
 
 def _check_belonging(

@@ -13,9 +13,21 @@ from typing import Any, Literal
 import numpy as np
 
 PAIRS, CROWDS, PLACES, REPOSITORIES = (f"{name}.parquet" for name in ("pairs", "crowds", "places", "repositories"))
+CORPUS = "corpus.json"  # which documents the places are of
 
 _SHAPE = ("threshold", "words", "compatibility")  # of crowds, in the metadata of their file
 _LOOKED_FOR = b"looked_for"
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A shard of the corpus, as it was when duplicates were looked for: its name, which tells its content and its
+    place among the others, how many documents it has, and their characters after repair."""
+
+    shard: str
+    documents: int
+    characters: int
+
 
 Method = Literal["exact", "near", "paragraphs", "passages", "repositories"]
 
@@ -57,6 +69,15 @@ class Places:
     document: np.ndarray
     start: np.ndarray
     end: np.ndarray
+
+
+def write_corpus(path: Path, shards: Sequence[Looked]) -> None:
+    """The shards in their order: `read_corpus` of data.clean compares them with its own."""
+    path.write_text(json.dumps([[each.shard, each.documents, each.characters] for each in shards]) + "\n", "utf-8")
+
+
+def read_corpus(path: Path) -> list[Looked]:
+    return [Looked(*row) for row in json.loads(path.read_text("utf-8"))]
 
 
 def write_pairs(path: Path, found: dict[Method, Pairs]) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rich.tree import Tree
@@ -13,6 +13,7 @@ from lmworks.config import unknown
 from lmworks.data.cleaning.origin import origin_of
 from lmworks.data.store import DOCUMENTS, DocumentStore
 from lmworks.ground.interaction import to_answer
+from lmworks.known_artefacts import KnownArtefacts, known_artefacts
 from lmworks.records import Answer, Span, Verdict
 from lmworks.report import shown
 from lmworks.system import read_interaction
@@ -26,32 +27,34 @@ def trace(workspace: Path | None, target: str) -> Tree:
     """
     if (Path(target) / MANIFEST).is_file():
         folder = Path(target).resolve()
-        return _artefact_tree(folder, {**_beside(folder), **({} if workspace is None else _by_content_hash(workspace))})
+        known = _known(workspace, folder)
+        return _with_left_out(_artefact_tree(folder, known.folders), known)
     if workspace is None:
         raise FileNotFoundError(
             f"{target} is no folder that a stage made (it has no {MANIFEST}), and no system was built in this folder; "
             "name an artefact's folder, or a system's with --workspace"
         )
     current = read_current(workspace)
-    artefacts = _by_content_hash(workspace)
+    known = _known(workspace)
     if target in current.stages:
-        return _artefact_tree(workspace / current.stages[target], artefacts)
+        return _with_left_out(_artefact_tree(workspace / current.stages[target], known.folders), known)
     if re.fullmatch("(chatcmpl-)?[0-9a-f]{16}", target):
-        return _answer_tree(current, to_answer(read_interaction(workspace, target)), artefacts)
+        answer = to_answer(read_interaction(workspace, target))
+        return _with_left_out(_answer_tree(current, answer, known.folders), known)
     raise FileNotFoundError(f"{unknown('answer, stage or artefact', target, list(current.stages))} (or an answer's id)")
 
 
-def _by_content_hash(workspace: Path) -> dict[str, Path]:
-    return _hashed(workspace.glob(f"stages/*/[!.]*/{MANIFEST}"))
+def _known(workspace: Path | None, folder: Path | None = None) -> KnownArtefacts:
+    """What is in the workspace, and before it what stages that were run alone left where they left `folder`."""
+    beside = [] if folder is None else list(folder.parent.glob(f"[!.]*/{MANIFEST}"))
+    inside = [] if workspace is None else list(workspace.glob(f"stages/*/[!.]*/{MANIFEST}"))
+    return known_artefacts([*beside, *inside])
 
 
-def _beside(folder: Path) -> dict[str, Path]:
-    """What stages that were run alone left where they left this."""
-    return _hashed(folder.parent.glob(f"[!.]*/{MANIFEST}"))
-
-
-def _hashed(manifests: Iterable[Path]) -> dict[str, Path]:
-    return {read_manifest(path.parent).content_hash: path.parent for path in manifests}
+def _with_left_out(tree: Tree, known: KnownArtefacts) -> Tree:
+    for line in known.told:
+        tree.add(f"[yellow]{shown(line)}[/yellow]")
+    return tree
 
 
 def _answer_tree(current: Current, answer: Answer, artefacts: Mapping[str, Path]) -> Tree:

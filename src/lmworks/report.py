@@ -194,8 +194,12 @@ def shown(text: str) -> str:
     turns the direction of what follows."""
     from rich.markup import escape
 
-    harmless = (c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") else "\ufffd" for c in text)
-    return escape(visible("".join(harmless)))
+    return escape(harmless(text))
+
+
+def harmless(text: str) -> str:
+    """The same where nothing is read as markup anyway."""
+    return visible("".join(c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") else "\ufffd" for c in text))
 
 
 def print_sections(console: "Console", sections: Iterable[Section]) -> None:

@@ -9,7 +9,9 @@ from typer.testing import CliRunner
 
 from lmworks.build import run_alone
 from lmworks.cli.main import app, main
+from lmworks.data.cleaning.finding import AmbiguousNameError
 from lmworks.data.cleaning.ledger import LEDGER, read_ledger
+from lmworks.lineage import trace
 
 WORDS = (
     "The council met on Tuesday to talk about the new bridge over the river, and most of those who came were in favour "
@@ -114,6 +116,7 @@ def test_a_file_that_no_reader_could_read(folder):
         ("plan.md", "plan.md may be notes/old/plan.md, notes/plan.md: give more of it"),
         ("notes/plam.md", "the ledger knows no document notes/plam.md. Did you mean notes/plan.md"),
         ("notes/pictuer.png", "Did you mean notes/picture.png"),
+        ("", "name a document: its uri, the end of it, or the first 8 or more digits"),
         ("xyz", "the ledger knows no document xyz. Give its uri"),
     ],
 )
@@ -152,7 +155,76 @@ def test_a_card_is_printed_or_written_once(folder, tmp_path):
     assert named.output.strip() == str(path)
     assert path.read_text("utf-8") == card.replace('"notes"', '"Town: notes"', 1).replace("# notes", "# Town: notes", 1)
     again = CliRunner().invoke(app, ["data", "card", *cleaned, "--out", str(path)])
-    assert isinstance(again.exception, FileExistsError)
+    assert isinstance(again.exception, FileExistsError) and "is there already: name a new file" in str(again.exception)
+    nowhere = CliRunner().invoke(app, ["data", "card", *cleaned, "--out", str(tmp_path / "no" / "x.md")])
+    assert f"there is no folder {tmp_path / 'no'}; make it" in str(nowhere.exception)
+    in_it = CliRunner().invoke(app, ["data", "card", *cleaned, "--out", str(tmp_path)])
+    assert "is a folder: name a file in it" in str(in_it.exception)
+
+
+def test_names_of_measures_do_not_break_in_a_narrow_terminal(folder, monkeypatch):
+    """Whatever names come before it in the line; the terminal breaks a line where it is full, and a search of it and
+    a copy still find the name."""
+    monkeypatch.setenv("COLUMNS", "40")
+    found = CliRunner().invoke(app, ["data", "why", "test.md", "--workspace", str(folder / "cleaned")])
+    assert "\n  contamination: contamination is 1, and at most 0.5 is asked for\n" in found.output
+
+
+@pytest.mark.parametrize("written", ["", "{", "[]", "{}", '{"stage": 1}', "\udcff"])
+def test_a_manifest_that_is_none_is_left_out_and_told(folder, tmp_path, written):
+    for name in ("documents", "annotations", "duplicates", "cleaned"):
+        shutil.copytree(folder / name, tmp_path / name)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "manifest.json").write_text(written, "utf-8", "surrogateescape")
+    text = told(tmp_path, "old/plan.md")
+    assert "the twin has" in text and "Texts and near values are not told" not in text
+    assert "other/manifest.json is no manifest that can be read: it was left out" in text
+    tree = trace(None, str(tmp_path / "cleaned"))
+    assert any("manifest.json is no manifest that can be read" in str(branch.label) for branch in tree.children)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["build", "notes", "--policy", "nope.toml"], "--policy nope.toml is not there: name a TOML file of steps"),
+        (["build", "notes", "--policy", ""], "--policy . is a folder: name a TOML file of steps"),
+        (["build", "notes", "--workspace", "items.jsonl"], "items.jsonl is a file, and a folder is wanted"),
+        (["build", "notes", "--workspace", "items.jsonl/w"], "items.jsonl is a file, and a folder is wanted"),
+        (["why", "x", "--workspace", "items.jsonl"], "items.jsonl is a file, and a folder is wanted"),
+        (["card", "--workspace", "items.jsonl"], "items.jsonl is a file, and a folder is wanted"),
+    ],
+)
+def test_paths_that_cannot_be_used_are_told_in_words(folder, monkeypatch, arguments, message):
+    monkeypatch.chdir(folder)
+    found = CliRunner().invoke(app, ["data", *arguments])
+    assert message in str(found.exception) and "Errno" not in str(found.exception)
+
+
+def test_relative_paths_of_settings_are_those_of_the_current_folder(folder, tmp_path, monkeypatch):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "test.md").write_text(f"{QUESTION} {WORDS}")
+    shutil.copy(folder / "items.jsonl", tmp_path / "q.jsonl")
+    monkeypatch.chdir(tmp_path)
+    found = CliRunner().invoke(app, ["data", "build", "notes", "--set", 'annotations.evaluation=["q.jsonl"]'])
+    assert "q.jsonl" not in str(found.exception), found.exception
+    (manifest,) = (tmp_path / ".lmworks" / "clean" / "stages" / "annotations").glob("*/manifest.json")
+    assert json.loads(manifest.read_text())["metrics"]["evaluation_items"]["contaminated"] == 1
+
+
+def test_a_name_of_a_document_does_nothing_to_the_terminal(tmp_path, monkeypatch, capsys):
+    """In the message of an error it is told as it is, but for what would act on a terminal."""
+
+    def refuse(*_):
+        raise AmbiguousNameError("x may be a/\x1b[31m[red]x:key:, b\\[x\u202e")
+
+    monkeypatch.setattr("lmworks.data.cleaning.story.stories_of", refuse)
+    monkeypatch.setattr("lmworks.cli.data._cleaned", lambda _: tmp_path)
+    monkeypatch.setattr("sys.argv", ["lmworks", "data", "why", "x"])
+    with pytest.raises(SystemExit):
+        main()
+    told = capsys.readouterr().err
+    assert "\x1b" not in told and "\u202e" not in told
+    assert "x may be a/\ufffd[31m[red]x:key:, b\\[x" in told
 
 
 def test_where_nothing_was_cleaned_the_verb_that_does_is_named(tmp_path):

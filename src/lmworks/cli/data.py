@@ -31,15 +31,29 @@ def build(
     `lmworks data build notes --policy strict.toml`
     """
     import json
+    from dataclasses import replace
 
     from lmworks.cli.building import build_recipe
     from lmworks.recipe import find, load
 
+    _check_folder(workspace)
+    if policy is not None and not policy.is_file():
+        told = "is a folder" if policy.is_dir() else "is not there"
+        raise FileNotFoundError(f"--policy {policy} {told}: name a TOML file of steps, or leave it out for the default")
     here = [str(Path(source).resolve()) if _is_local(source) else source for source in sources]
     settings = [f"documents.sources={json.dumps(here, ensure_ascii=False)}"]
     if policy is not None:
         settings.append(f"cleaned.policy={json.dumps(str(policy.resolve()), ensure_ascii=False)}")
-    build_recipe(load(find("clean"), [*settings, *(overrides or [])]), workspace, begins_a_system=False)
+    recipe = load(find("clean"), [*settings, *(overrides or [])])
+    # Relative paths of settings are those of whoever types them, not of the packaged recipe.
+    build_recipe(replace(recipe, base=Path.cwd()), workspace, begins_a_system=False)
+
+
+def _check_folder(workspace: Path) -> None:
+    """NotADirectoryError where the workspace, or a folder it would lie in, is a file."""
+    for path in (workspace, *workspace.parents):
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(f"--workspace {workspace}: {path} is a file, and a folder is wanted")
 
 
 def _is_local(source: str) -> bool:
@@ -105,7 +119,12 @@ def card(
     if out is None:
         typer.echo(text, nl=False)
         return
-    with out.open("x", encoding="utf-8") as stream:  # never over another file
+    if out.exists():  # never over another file
+        told = "is a folder: name a file in it" if out.is_dir() else "is there already: name a new file"
+        raise FileExistsError(f"--out {out} {told}")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"--out {out}: there is no folder {out.parent}; make it, or name another file")
+    with out.open("x", encoding="utf-8") as stream:
         stream.write(text)
     typer.echo(out)
 
@@ -115,6 +134,7 @@ def _cleaned(workspace: Path) -> Path:
     from lmworks.build import read_current
     from lmworks.data.cleaning.ledger import LEDGER
 
+    _check_folder(workspace)
     if (workspace / LEDGER).is_file():
         return workspace
     folders = [workspace / folder for folder in read_current(workspace).stages.values()]

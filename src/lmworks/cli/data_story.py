@@ -34,6 +34,8 @@ def tell(console: "Console", story: "Story") -> None:
     if story.missing:
         told = f"Texts and near values are not told: {shown(story.missing)}"
         console.print(f"\n{told}", style="yellow", highlight=False)
+    for line in story.unreadable:
+        console.print(shown(line), style="yellow", highlight=False, soft_wrap=True)
 
 
 def tell_left_out(console: "Console", item: "LeftOut") -> None:
@@ -57,18 +59,26 @@ def _verdict(story: "Story") -> str:
 def _tell_steps(console: "Console", story: "Story") -> None:
     from rich.table import Table
 
-    table = Table("step", "verdict", "characters", "why", box=None, header_style="dim", pad_edge=False)
-    table.columns[3].overflow = "fold"
+    table = Table("step", "verdict", "characters", box=None, header_style="dim", pad_edge=False)
     for entry in story.entries:
         change = f"{entry.characters_before:,}"
         if entry.verdict == "gone":
             change = ""
         elif entry.characters_after != entry.characters_before:
             change += f" → {entry.characters_after:,}"
-        why = shown("\n".join([*reasons(entry), *_cuts(entry)]))
-        table.add_row(shown(entry.step), f"[{_VERDICT[entry.verdict]}]{entry.verdict}[/]", change, why)
+        table.add_row(shown(entry.step), f"[{_VERDICT[entry.verdict]}]{entry.verdict}[/]", change)
     console.print()
     console.print(table, highlight=False)
+    _tell_why(console, story)
+
+
+def _tell_why(console: "Console", story: "Story") -> None:
+    """A line each, below the table: in a column of it, names of measures and documents would break."""
+    lines = [f"{entry.step}: {why}" for entry in story.entries for why in (*reasons(entry), *_cuts(entry))]
+    if lines:
+        console.print("\nWhy", style="bold")
+    for line in lines:
+        console.print(f"  {shown(line)}", highlight=False, soft_wrap=True)
 
 
 def reasons(entry: "Entry") -> list[str]:

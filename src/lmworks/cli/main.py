@@ -94,6 +94,7 @@ def main() -> None:
     from lmworks.config import ConfigError
     from lmworks.model.pulling import PullError
     from lmworks.recipe import RecipeError
+    from lmworks.report import harmless
     from lmworks.train.guards import TrainingStoppedError
     from lmworks.train.parallel.launching import follow, follows, leading
 
@@ -110,7 +111,8 @@ def main() -> None:
         ConfigError, RecipeError, LockedError, PullError, TrainingStoppedError, OSError, ValueError, LookupError
     ) as error:  # fmt: skip
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        typer.secho(f"lmworks: {message}", fg="red", err=True)
+        # Names in it come from documents, and may hold what acts on a terminal.
+        typer.secho(f"lmworks: {harmless(str(message))}", fg="red", err=True)
         sys.exit(2)
     except (SystemExit, KeyboardInterrupt) as end:
         if (stop := _interrupt(end)) is None:

@@ -278,3 +278,14 @@ def test_the_report_has_the_numbers(given, tmp_path):
     assert "Short of their shares, within their max_epochs: code" in short.sections[0].text
     sized = run(tmp_path / "sized", BalanceConfig(temperature=3), documents=given)[0]
     assert "code sets the size" in sized.sections[0].text
+
+
+def test_a_rule_for_kinds_that_are_not_repeated_is_told(given, tmp_path):
+    """All of the code comes once, so nothing is there whose comments could go; prose is repeated."""
+    sources = {"web": SourceShare(max_epochs=2), "wiki": SourceShare(max_epochs=2), "code": SourceShare(max_epochs=1)}
+    config = BalanceConfig(sources=sources, total=sum(SIZES.values()) * 5 // 4, temperature=2)
+    config = replace(config, augment={"rewrap": 0.5, "strip_comments": 0.5})
+    result, documents, _ = run(tmp_path, config, documents=given)
+    assert not any(each.uri.startswith("code/") and "copy" in each.metadata for each in documents)
+    (alarm,) = (alarm for section in result.sections for alarm in section.alarms)
+    assert alarm.startswith("augment.strip_comments is for code, and no document of these kinds is repeated")

@@ -164,4 +164,5 @@ def test_the_section_has_a_part_for_each_rule_in_the_order_of_the_policy():
     section = examples_section(("repair", "one", "two"), examples)
     titles = ["one: a (1 cut)", "one: z (1 dropped, 1 nearly dropped)", "two: b (1 dropped)"]
     assert [fold.title for fold in section.folds] == titles
+    assert "it holds the personal data and credentials that were cut: do not pass it on" in section.text
     assert [passage.name for passage in section.folds[1].passages] == ["f", "e"]

@@ -1,7 +1,7 @@
 """All that is measured of one document, in an order: repair, the language, and then what may depend on it."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -26,8 +26,8 @@ from lmworks.data.annotation import Annotations, Annotator, Mark, Text
 from lmworks.data.annotation_table import AnnotatedDocument
 from lmworks.data.documents_of import kind_of
 from lmworks.data.duplicates.contamination import RULE as CONTAMINATION
-from lmworks.data.duplicates.contamination import ContaminationIndex, find_overlaps, index_items
-from lmworks.data.duplicates.evaluation_items import read_items
+from lmworks.data.duplicates.contamination import ContaminationIndex, Overlap, find_overlaps, index_items
+from lmworks.data.duplicates.evaluation_items import EvaluationItem, read_items
 from lmworks.data.duplicates.exact import digests
 from lmworks.data.edits import apply_edits
 from lmworks.data.repair.repairing import annotate_repairs
@@ -38,6 +38,13 @@ EQUAL = "exact"  # the label that documents with equal texts share
 
 def annotate_document(document: Document, config: AnnotateConfig, base: Path) -> AnnotatedDocument:
     """What is known of a document; nothing depends on other documents."""
+    return annotate_with_items(document, config, base)[0]
+
+
+def annotate_with_items(
+    document: Document, config: AnnotateConfig, base: Path
+) -> tuple[AnnotatedDocument, tuple[str, ...]]:
+    """What is known of a document, and the ids of all evaluation items that it holds anything of."""
     tools = tools_of(config, base)
     kind = kind_of(document)
     edits = repairs_for(document) if config.repair else []
@@ -47,12 +54,14 @@ def annotate_document(document: Document, config: AnnotateConfig, base: Path) ->
     if not text.language and told != UNDETERMINED:
         text = replace(text, language=told)
     parts = [found, *(annotator(text) for annotator in tools.annotators)]
+    overlaps = tuple(find_overlaps(tools.evaluation, [text.text])) if tools.evaluation is not None else ()
     if tools.evaluation is not None:
-        parts.append(contamination(text, tools.evaluation))
+        parts.append(contamination(overlaps))
     key = digests([text.text])[0].tobytes().hex()[:32]
     annotations = join_licences(joined([*parts, Annotations(labels={EQUAL: key})]), document.licence)
     size = len(text.text.encode("utf-8", "surrogatepass"))
-    return AnnotatedDocument(document.uri, document.hash, kind, len(text.text), size, annotations, tuple(edits))
+    known = AnnotatedDocument(document.uri, document.hash, kind, len(text.text), size, annotations, tuple(edits))
+    return known, tuple(overlap.item for overlap in overlaps)
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,7 @@ def _tools(written: str, base: Path) -> Tools:
     annotators += [
         Classified(name, load_classifier(file_of(file, base))) for name, file in sorted(config.classifiers.items())
     ]
-    items = [item for name in config.evaluation for item in read_items(file_of(name, base))]
+    items = [item for name in config.evaluation for item in _items_of(file_of(name, base))]
     return Tools(
         language=Language() if config.language else None,
         annotators=tuple(annotators),
@@ -100,6 +109,14 @@ def _tools(written: str, base: Path) -> Tools:
 def file_of(name: str, base: Path) -> Path:
     """Where a file of the config is."""
     return base / Path(name).expanduser()
+
+
+def _items_of(path: Path) -> list[EvaluationItem]:
+    """ValueError for a file without items: whoever names it believes that something is looked for."""
+    items = read_items(path)
+    if not items:
+        raise ValueError(f"{path} holds no evaluation item: write one a line into it, or leave it out of `evaluation`")
+    return items
 
 
 _PROBE = "# A title\n\nSome words in a row, and a few more of them. They say next to nothing."
@@ -113,10 +130,9 @@ def _check_names(config: AnnotateConfig, annotators: Iterable[Annotator]) -> Non
         raise ValueError(f"there is another measure called {both[0]}: give that classifier another name")
 
 
-def contamination(text: Text, index: ContaminationIndex) -> Annotations:
+def contamination(overlaps: Sequence[Overlap]) -> Annotations:
     """Marks `contamination` where evaluation items stand, and the measure of the same name: the highest share of an
     item that the text holds; 0 where it holds none. The label names the item."""
-    overlaps = list(find_overlaps(index, [text.text]))
     if not overlaps:
         return Annotations({CONTAMINATION: 0.0})
     worst = max(overlaps, key=lambda overlap: overlap.share)

@@ -1,21 +1,33 @@
 """The stage `data.annotate`: what is known of each document, beside the documents."""
 
+import json
+import secrets
 import shutil
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
-from lmworks.data.annotate.annotating import annotate_document, file_of, tools_of
+from lmworks.data.annotate.annotating import annotate_with_items, file_of, tools_of
 from lmworks.data.annotate.config import AnnotateConfig
 from lmworks.data.annotation_columns import filled, rules_of
-from lmworks.data.annotation_table import ANNOTATIONS, AnnotationTable, read_annotations, write_annotations
+from lmworks.data.annotation_table import (
+    ANNOTATIONS,
+    AnnotatedDocument,
+    AnnotationTable,
+    read_annotations,
+    write_annotations,
+)
 from lmworks.data.corpus import CorpusShard, check_sources, corpus_shards
+from lmworks.data.duplicates.contamination import count_statuses
 from lmworks.data.executing import Part, carry_out
 from lmworks.data.store import Shard
 from lmworks.report import Section, Table
+
+ITEMS = "items"  # in the folder of the work: of each shard the evaluation items that were found
 
 
 def annotate(config: AnnotateConfig, context: StageContext) -> StageResult:
@@ -25,8 +37,13 @@ def annotate(config: AnnotateConfig, context: StageContext) -> StageResult:
     """
     shards = corpus_shards(dict(context.inputs))
     check_sources(shards)
+    (context.work / ITEMS).mkdir(exist_ok=True)
     parts = [
-        Part(AnnotatePart(shard, config, context.base), context.work / f"{shard.name}.parquet", len(Shard(shard.path)))
+        Part(
+            AnnotatePart(shard, config, context.base, context.work / ITEMS / f"{shard.name}.json"),
+            context.work / f"{shard.name}.parquet",
+            len(Shard(shard.path)),
+        )
         for shard in shards
     ]
     carry_out(annotate_part, parts, config.execution, context.progress, "documents")
@@ -35,19 +52,36 @@ def annotate(config: AnnotateConfig, context: StageContext) -> StageResult:
     for part in parts:
         shutil.copyfile(part.done, folder / part.done.name)
     tables = [read_annotations(part.done) for part in parts]
-    return StageResult(metrics=_metrics(tables), sections=(_section(tables),))
+    items = _items(config, context.base, [part.given.items for part in parts])
+    sections = (_section(tables), *([_items_section(items)] if items else []))
+    return StageResult(metrics=_metrics(tables, items), sections=sections)
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotatePart:
+    """A shard, and where the ids of the evaluation items go that its documents hold."""
+
     shard: CorpusShard
     config: AnnotateConfig
     base: Path
+    items: Path
 
 
 def annotate_part(part: AnnotatePart, path: Path) -> None:
-    """The annotations of one shard to a new file."""
-    write_annotations(path, (annotate_document(document, part.config, part.base) for document in part.shard))
+    """The annotations of one shard to a new file; before that is whole, the items are there."""
+    found: set[str] = set()
+
+    def annotated() -> Iterator[AnnotatedDocument]:
+        for document in part.shard:
+            known, items = annotate_with_items(document, part.config, part.base)
+            found.update(items)
+            yield known
+
+    write_annotations(path, annotated())
+    if part.config.evaluation:
+        written = part.items.with_name(f".{part.items.name}.{secrets.token_hex(8)}")
+        written.write_text(json.dumps(sorted(found)), "utf-8")
+        written.replace(part.items)
 
 
 def check(config: AnnotateConfig, base: Path) -> None:
@@ -63,13 +97,32 @@ def outside_digest(config: AnnotateConfig, base: Path) -> str:
     return hash_json([hash_file(file_of(name, base)) for name in named])
 
 
-def _metrics(tables: list[AnnotationTable]) -> dict[str, int | dict[str, int]]:
+def _items(config: AnnotateConfig, base: Path, found: Sequence[Path]) -> dict[str, int]:
+    """How many evaluation items have each status; nothing where none are looked for."""
+    index = tools_of(config, base).evaluation
+    if index is None:
+        return {}
+    return count_statuses(index, {item for path in found for item in json.loads(path.read_text("utf-8"))})
+
+
+def _items_section(items: Mapping[str, int]) -> Section:
+    undecided = sum(count for status, count in items.items() if status.endswith("to decide"))
+    text = (
+        "Contaminated is an item of which any document holds a run of words, however small its share is: a policy says "
+        "which share is too much. An item that is too short or too common to decide says nothing about the documents."
+    )
+    alarms = (f"{undecided:,} of {sum(items.values()):,} evaluation items cannot be decided.",) if undecided else ()
+    return Section("Evaluation items", text, (Table(("status", "items"), tuple(items.items())),), alarms=alarms)
+
+
+def _metrics(tables: list[AnnotationTable], items: dict[str, int]) -> dict[str, int | dict[str, int]]:
     languages = Counter(language for table in tables for language in table.labels.get("language", ()))
     return {
         "documents": sum(map(len, tables)),
         "repaired": sum(filled(table.edits) for table in tables),
         "marks": sum(rules_of(table.marks).total() for table in tables),
         "languages": {str(language): count for language, count in languages.most_common()},
+        "evaluation_items": items,
     }
 
 

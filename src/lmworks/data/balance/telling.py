@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lmworks.data.balance.augmentation import RULES
 from lmworks.data.balance.config import BalanceConfig
 from lmworks.data.balance.deciding import REASONS, Decision
 from lmworks.data.balance.survey import Survey
@@ -62,7 +63,7 @@ def sections_of(
         table = Table(("documents with", "count", "documents"), rows)
         found.append(Section("Factors", "Documents that count more or less than once.", (table,)))
     if config.augment:
-        found.append(_augmented(config, varied))
+        found.append(_augmented(config, survey, decision, varied))
     return tuple(found)
 
 
@@ -148,7 +149,7 @@ def _by_language(config: BalanceConfig, found: Sequence[Flow]) -> Section:
     return Section("By language", text, (Table(header, tuple(rows)),), (_drawing(points, drawn, "language"),))
 
 
-def _augmented(config: BalanceConfig, varied: Mapping[str, Varied]) -> Section:
+def _augmented(config: BalanceConfig, survey: Survey, decision: Decision, varied: Mapping[str, Varied]) -> Section:
     rows = []
     for name, share in sorted(config.augment.items()):
         each = varied.get(name, Varied())
@@ -158,7 +159,14 @@ def _augmented(config: BalanceConfig, varied: Mapping[str, Varied]) -> Section:
         "Repeats that a rule wrote otherwise. Where it found nothing that it may change, the repeat is as its origin; "
         "quotas count a repeat by the size of its origin."
     )
-    return Section("Augmentation", text, (Table(header, tuple(rows)),))
+    repeated = {survey.kinds[place] for place in np.unique(survey.kind[decision.copies > 1]).tolist()}
+    alarms = tuple(
+        f"augment.{name} is for {', '.join(RULES[name].kinds)}, and no document of these kinds is repeated: it writes "
+        "nothing. Leave it out, or give the documents their kind."
+        for name in sorted(config.augment)
+        if repeated.isdisjoint(RULES[name].kinds)
+    )
+    return Section("Augmentation", text, (Table(header, tuple(rows)),), alarms=alarms)
 
 
 def _percent(part: int, whole: int) -> str:

@@ -7,6 +7,10 @@ from lmworks.data.cleaning.writing import REPAIR
 from lmworks.passages import Passage
 from lmworks.report import Fold, Section
 
+PERSONAL = (
+    "The report shows texts as they were before cleaning, so it holds the personal data and credentials that were cut: "
+    "do not pass it on with the documents."
+)
 _ORDER = ("dropped", "cut", "nearly dropped", "nearly cut")
 
 
@@ -20,7 +24,7 @@ def examples_section(names: Sequence[str], examples: Sequence[Example]) -> Secti
     text = (
         "Some documents of each rule, drawn by hashes of their names: what it dropped, what it cut (struck through, "
         "with what was written in its place; grey is what other rules cut), and what it nearly took, the nearest "
-        f"first: documents that stay, with a value within {NEAR:.0%} of the threshold."
+        f"first: documents that stay, with a value within {NEAR:.0%} of the threshold. {PERSONAL}"
     )
     folds = tuple(_fold(*key, by_rule[key]) for key in ranked)
     return Section("Examples", text if folds else "No rule dropped, cut or nearly dropped a document.", folds=folds)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from lmworks.data.corpus import CorpusShard, corpus_shards
 from lmworks.data.edits import apply_edits
 from lmworks.data.joined_annotations import annotation_files, read_joined
 from lmworks.data.store import Shard
+from lmworks.known_artefacts import KnownArtefacts, known_artefacts
 from lmworks.passages import Piece
 from lmworks.records import Document, LeftOut
 
@@ -67,7 +68,8 @@ class TwinTold:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """`missing` says why something is not told: the artefacts that the ledger was made from may be gone."""
+    """`missing` says why something is not told: the artefacts that the ledger was made from may be gone. `unreadable`
+    tells what lies beside them and is no artefact, a line each."""
 
     entries: tuple[Entry, ...]
     passed: tuple[Passed, ...] = ()
@@ -76,6 +78,7 @@ class Story:
     evaluation_item: str | None = None
     contamination: float | None = None
     missing: str = ""
+    unreadable: tuple[str, ...] = ()
 
     @property
     def stays(self) -> bool:
@@ -88,6 +91,8 @@ def stories_of(folder: Path, name: str) -> list[Story] | LeftOut:
 
     LookupError where nothing is meant by it, which names what is near, or too many are.
     """
+    if not name.strip():
+        raise LookupError("name a document: its uri, the end of it, or the first 8 or more digits of its hash")
     uris, hashes = document_names(folder / LEDGER)
     found = named(name, uris, hashes)
     if not found:
@@ -100,8 +105,10 @@ def stories_of(folder: Path, name: str) -> list[Story] | LeftOut:
             f"the ledger knows no document {name}.{hint} Give its uri, which begins with the name of the source's "
             "folder, the end of it, or the first 8 or more digits of its hash"
         )
-    sources = _sources(folder)
-    return [_story(tuple(read_ledger(folder / LEDGER, uri)), folder, sources) for uri in found]
+    artefacts = _artefacts(folder)
+    sources = _sources(folder, artefacts.folders)
+    stories = (_story(tuple(read_ledger(folder / LEDGER, uri)), folder, sources) for uri in found)
+    return [replace(story, unreadable=artefacts.told) for story in stories]
 
 
 def to_json(story: Story) -> dict[str, Any]:
@@ -117,11 +124,10 @@ class _Sources:
     annotations: Sequence[tuple[Path, ...]]
 
 
-def _sources(folder: Path) -> _Sources | str:
+def _sources(folder: Path, artefacts: Mapping[str, Path]) -> _Sources | str:
     """What the artefact was made from, found in its workspace or beside it; else why not."""
     if not (folder / MANIFEST).is_file():
         return "the folder has no manifest, so what it was made from is not known"
-    artefacts = _artefacts(folder)
     inputs: dict[str, Path] = {}
     for name, digest in read_manifest(folder).parents.items():
         if digest not in artefacts:
@@ -130,13 +136,13 @@ def _sources(folder: Path) -> _Sources | str:
     return _Sources(corpus_shards(inputs), annotation_files(inputs))
 
 
-def _artefacts(folder: Path) -> dict[str, Path]:
-    """Content hash → folder, of what is in the same workspace or lies beside it."""
+def _artefacts(folder: Path) -> KnownArtefacts:
+    """What is in the same workspace or lies beside it."""
     beside, stages = folder.resolve().parent, folder.resolve().parent.parent
     manifests = list(beside.glob(f"[!.]*/{MANIFEST}"))
     if stages.name == "stages":  # of a workspace, stages/NAME/KEY
         manifests += stages.glob(f"*/[!.]*/{MANIFEST}")
-    return {read_manifest(path.parent).content_hash: path.parent for path in manifests}
+    return known_artefacts(manifests)
 
 
 def _story(entries: tuple[Entry, ...], folder: Path, sources: _Sources | str) -> Story:

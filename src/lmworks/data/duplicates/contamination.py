@@ -13,9 +13,9 @@ holds, such as its instruction, says nothing of any of them: runs that more than
 and an item that has no others is `too common to decide`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -354,6 +354,18 @@ def report_items(
     reports = []
     for number, item in enumerate(index.items):
         found = shares.get(item.id, {})
-        status: Status = "contaminated" if found else index.undecided.get(number, "clean")
+        status = _status(index, number, bool(found))
         reports.append(ItemReport(item.id, status, max(found.values(), default=0.0), tuple(sorted(found))))
     return tuple(reports)
+
+
+def count_statuses(index: ContaminationIndex, found: Collection[str]) -> dict[str, int]:
+    """How many items have each status, where those with the ids `found` stand in a document."""
+    counts = dict.fromkeys(get_args(Status), 0)
+    for number, item in enumerate(index.items):
+        counts[_status(index, number, item.id in found)] += 1
+    return counts
+
+
+def _status(index: ContaminationIndex, number: int, found: bool) -> Status:
+    return "contaminated" if found else index.undecided.get(number, "clean")

@@ -1,9 +1,12 @@
 """Sections and blocks of each format: hand-checked examples, and coverage of whatever text there is."""
 
-import pytest
+import ast
+from pathlib import Path
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import lmworks
 from lmworks.data.docstrings import extract_docstrings
 from lmworks.records import Document
 from lmworks.retrieve.structure import Section, parse
@@ -286,9 +289,38 @@ def test_own_headings_are_counted() -> None:
     assert [(section.heading_path, section.own_headings) for section in sections] == [(("A", "B"), 2), (("A", "C"), 1)]
 
 
-def test_an_unknown_extractor_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no parser for the extractor 'pdf'"):
-        parse(Document("x", "u", "", "pdf", "1", ""))
+def extractor_names() -> set[str]:
+    """Every name that the package's readers give a document's extractor, as its source has them."""
+    names = set()
+    for path in (Path(lmworks.__file__).parent / "data").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            match node:
+                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=str(value))):
+                    names |= {value} if name.endswith("EXTRACTOR") else set()
+                case ast.keyword(arg="extractor", value=ast.Constant(value=str(value))):
+                    names.add(value)
+                case ast.Call(func=ast.Name(id="Extracted"), args=[_, ast.Constant(value=str(value)), *_]):
+                    names.add(value)
+    return names
+
+
+def test_there_is_a_parser_for_every_extractor_and_for_those_of_others() -> None:
+    names = extractor_names()
+    assert names >= {"mail", "row", "pdf", "docx", "epub", "wikitext", "plain", "web-page", "python-docstrings"}
+    for name in sorted(names | {"of-a-plugin", ""}):
+        text = "# A\n\nfirst\n\n# B\n\n- second\n"
+        sections = parse(Document(text, "u", "", name, "1", ""))
+        covers_everything(text, sections)
+        headings = [block.title for section in sections for block in section.blocks if block.kind == "heading"]
+        written = name in ("markdown", "web-page", "docx", "epub", "wikitext")
+        assert headings == (["A", "B"] if written else []), name
+
+
+def test_text_before_the_first_heading_of_docstrings_is_kept() -> None:
+    text = "What is left of a module.\n\n# f()\n\nBody.\n"
+    sections = parse(Document(text, "u", "", "python-docstrings", "1", "", metadata={"headings": "27"}))
+    covers_everything(text, sections)
+    assert [section.heading_path for section in sections] == [(), ("f()",)]
 
 
 LINES = st.sampled_from([
@@ -301,7 +333,12 @@ TEXTS = st.lists(LINES, max_size=25).map("\n".join) | st.text(max_size=80)
 
 
 @settings(max_examples=300, deadline=None)
-@given(TEXTS, st.sampled_from(["markdown", "rest", "plain", "pydoc-topics", "trafilatura", "web-page"]))
+@given(
+    TEXTS,
+    st.sampled_from(
+        ["markdown", "rest", "plain", "pydoc-topics", "trafilatura", "web-page", "mail", "row", "pdf", "epub"]
+    ),
+)
 def test_every_character_belongs_to_exactly_one_block(text: str, extractor: str) -> None:
     covers_everything(text, parse(Document(text, "u", "", extractor, "1", "", title="T")))
 

@@ -1,7 +1,8 @@
 """The structure of a document: sections under their headings, and the blocks of each section, as ranges of its text.
 
 Every character that is not white space belongs to exactly one block. The parser is chosen by the document's extractor,
-not by what the text looks like: a docstring is never read as Markdown.
+not by what the text looks like: a docstring is never read as Markdown. Text of an extractor that is not known here is
+read as plain text.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from lmworks.records import Document
 
 Kind = Literal["heading", "paragraph", "list", "code", "table", "grammar", "metadata"]
 
+# Extractors that write Markdown. What others give is read as plain text, by titles, indentation and blank lines.
+_MARKDOWN = frozenset({"markdown", "trafilatura", "web-page", "docx", "epub", "wikitext"})
 UNITS: frozenset[Kind] = frozenset(
     {"heading", "code", "table", "grammar", "metadata"}
 )  # not prose: no sentences inside
@@ -45,7 +48,7 @@ class Section:
 
 
 def parse(document: Document) -> list[Section]:
-    """The sections of a document in order; ValueError for an extractor whose format is not known."""
+    """The sections of a document in order."""
     return group(_blocks(document), document.title)
 
 
@@ -53,14 +56,13 @@ def _blocks(document: Document) -> list[Block]:
     from lmworks.retrieve.markdown import markdown_blocks
     from lmworks.retrieve.plain import docstring_blocks, plain_blocks
 
-    if document.extractor in ("markdown", "trafilatura", "web-page"):
+    if document.extractor in _MARKDOWN:
         return markdown_blocks(document.text)
-    if document.extractor in ("rest", "plain", "pydoc-topics", "source-code"):
-        return plain_blocks(document.text)
     if document.extractor == "python-docstrings":
-        offsets = [int(offset) for offset in document.metadata["headings"].split()]
-        return docstring_blocks(document.text, offsets)
-    raise ValueError(f"{document.uri}: no parser for the extractor {document.extractor!r}; add one to structure.py")
+        offsets = [int(offset) for offset in document.metadata.get("headings", "").split()]
+        before = document.text[: offsets[0]] if offsets else document.text  # cleaning may have cut a first heading
+        return [*plain_blocks(before), *docstring_blocks(document.text, offsets)]
+    return plain_blocks(document.text)
 
 
 def group(blocks: Sequence[Block], title: str = "") -> list[Section]:

@@ -83,6 +83,7 @@ def test_a_word_goes_on_with_its_accents() -> None:
     assert list(find_words(pattern, "cafe हिन्द")) == [(0, 4), (5, 10)]
 
 
+@pytest.mark.slow  # some tens of seconds of timing
 def test_many_entries_take_no_longer_than_few() -> None:
     pattern = compile_words([f"word{number}" for number in range(20_000)])
     text = " ".join(f"word{number}x word{number}" for number in range(5_000))

@@ -115,7 +115,7 @@ def test_data_clean_takes_it_as_a_further_input(scored, folder, tmp_path):
     values = dict(zip(table.uris, table.measures["model_perplexity"].tolist(), strict=True))
     limit = sorted(values.values())[2]
     inputs = [folder / "documents", folder / "annotations", scored]
-    steps = f'steps=[{{name="s", limits={{model_perplexity={{at_most={limit!r}}}, characters={{at_least=0}}}}}}]'
+    steps = f'steps=[{{name="s", limits={{model_perplexity={{at_most={limit!r}}}, words={{at_least=0}}}}}}]'
     run_alone("data.clean", tmp_path / "cleaned", inputs, [], [steps])
     kept = {document.uri for document in DocumentStore(tmp_path / "cleaned")}
     assert kept == {uri for uri, value in values.items() if value <= limit} and len(kept) == 3

@@ -2,11 +2,15 @@
 
     .venv/bin/pip install resiliparse    # into an environment that may be thrown away; left out where it is missing
     .venv/bin/python benchmarks/article_extraction.py [--data ../shared/data] [--half tuning|kept_back] [--rounds 3]
+    .venv/bin/python benchmarks/article_extraction.py --manuals FOLDER ...    # pages of manuals instead
 
 The pages and the score are those of scrapinghub/article-extraction-benchmark: shingles of four tokens, means over
 pages, F1 of the means. Weights and rules of lmworks were chosen on the half `tuning` alone. Each page is read by all
 contenders in turns, whose order is turned around every round; told is the median over rounds of the milliseconds for a
 page. Differences of F1 are to trafilatura's default, with the 95 % interval of a bootstrap over pages, in pairs.
+
+Of manuals, such as those of Debian's packages debian-policy and debian-handbook, the text is what their markup tells
+(`contenders/manuals.py`); here the headline, which is a part of it, is asked of lmworks too.
 """
 
 import argparse
@@ -17,19 +21,20 @@ from pathlib import Path
 
 from contenders import comparison
 from contenders.articles import Page, difference_interval, quality, read_pages, score
+from contenders.manuals import read_manual
 
 from lmworks.data.web.page import extract_main
 
 Extract = Callable[[str], str]
 
 
-def contenders() -> dict[str, Extract]:
+def contenders(headline: bool) -> dict[str, Extract]:
     import trafilatura
 
     found: dict[str, Extract] = {
         "trafilatura": lambda html: trafilatura.extract(html) or "",
-        "lmworks default": lambda html: extract_main(html).markdown,
-        "lmworks fast": lambda html: extract_main(html, "fast").markdown,
+        "lmworks default": lambda html: extract_main(html, headline=headline).markdown,
+        "lmworks fast": lambda html: extract_main(html, "fast", headline).markdown,
     }
     try:
         from resiliparse.extract.html2text import extract_plain_text
@@ -40,9 +45,9 @@ def contenders() -> dict[str, Extract]:
     return {**found, "resiliparse": lambda html: extract_plain_text(HTMLTree.parse(html), main_content=True)}
 
 
-def measure(pages: list[Page], rounds: int) -> None:
+def measure(pages: list[Page], rounds: int, headline: bool = False) -> None:
     """Prints a line for each contender."""
-    extractors = contenders()
+    extractors = contenders(headline)
     htmls = [page.raw.decode("utf-8", "replace") for page in pages]
     texts: dict[str, list[str]] = {name: [""] * len(pages) for name in extractors}
     milliseconds: dict[str, list[float]] = {name: [] for name in extractors}
@@ -75,7 +80,13 @@ def main() -> None:
     arguments.add_argument("--data", type=Path, default=Path("../shared/data"))
     arguments.add_argument("--half", choices=("tuning", "kept_back"), default="kept_back")
     arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--manuals", type=Path, nargs="+", help="folders of pages in HTML")
     options = arguments.parse_args()
+    if options.manuals:
+        for folder in options.manuals:
+            print(folder.name)
+            measure(read_manual(folder), options.rounds, headline=True)
+        return
     pages = read_pages(options.data / "article-extraction")
     measure([page for page in pages if page.for_tuning == (options.half == "tuning")], options.rounds)
 

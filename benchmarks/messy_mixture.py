@@ -1,7 +1,7 @@
 """A messy mixture with known defects through lmworks: of each class what was caught, what was missed, what went
 wrongly.
 
-    .venv/bin/python benchmarks/messy_mixture.py OUT [--data ../shared/data] [--samples 3] [--manuals FOLDER]
+    .venv/bin/python benchmarks/messy_mixture.py OUT [--data ../shared/data] [--samples 3] [--manuals FOLDER ...]
 
 Some 1,400 documents: pages of newspapers and of manuals, raw web text and junk, books as scanners leave them, mail,
 logs of a chat, source code with other people's, generated, minified and copied files, proposals in several versions,
@@ -20,8 +20,10 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from contenders.manuals import find_manuals
 from contenders.texts import DATA
 from mixture.books import plant_books
 from mixture.broken import plant_broken
@@ -33,10 +35,10 @@ from mixture.planting import ORIGINALS, PLANTED, Mixture
 from mixture.scoring import Row, score, table
 from mixture.talk import plant_talk
 from mixture.versions import plant_evaluation, plant_versions
-from mixture.web import find_manuals, plant_web
+from mixture.web import plant_web
 
 
-def plant(folder: Path, data: Path, manuals: Path | None, seed: int) -> Mixture:
+def plant(folder: Path, data: Path, manuals: Sequence[Path], seed: int) -> Mixture:
     """Both halves of the mixture, in a new folder, and the truth about them."""
     mixture = Mixture(folder, seed)
     plant_books(mixture, data)
@@ -63,7 +65,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="a new folder, or one that this script made")
     parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--manuals", type=Path, help="a folder of manuals in HTML; left out: what is on this machine")
+    parser.add_argument(
+        "--manuals", type=Path, nargs="*", help="folders of manuals in HTML; left out: what is on this machine"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--samples", type=int, default=0, help="of what was missed and of what went wrongly, each class"

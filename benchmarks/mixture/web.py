@@ -1,14 +1,16 @@
 """The web: pages of newspapers and manuals with their frames, junk that rules of quality are for, broken encodings."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
+
+from contenders.manuals import read_manual, text_blocks
 
 from mixture.planting import ORIGINALS, Mixture, around, windows, words
 from mixture.real_texts import articles, news, web_pages
 
 _JUNK = 15  # documents of each class
-_MANUALS = 40
+_MANUALS = 40  # pages of each
 _NOTICES = (
     "This website uses cookies so that it works as it should and so that we can see how it is used; by going on you "
     "agree that they are stored on your device, as our policy tells in more detail.",
@@ -17,13 +19,12 @@ _NOTICES = (
     "Sign up for our newsletter today and get the best stories of the week in your inbox every Friday morning, free of "
     "charge and without any obligation. You can leave the list again at any time.",
 )
-_DECLARATION = re.compile(r"\A\s*<\?xml[^>]*>")  # of an encoding that the text no longer has
 
 
-def plant_web(mixture: Mixture, data: Path, manuals: Path | None) -> None:
+def plant_web(mixture: Mixture, data: Path, manuals: Sequence[Path]) -> None:
     mixture.source("articles", "LicenseRef-news", kind="web")
     _plant_articles(mixture, data)
-    mixture.source("manuals", "MIT OR Apache-2.0", kind="web")
+    mixture.source("manuals", "LicenseRef-manuals", kind="web")
     _plant_manuals(mixture, manuals)
     mixture.source("pages", "ODC-By-1.0", kind="web")
     pages = web_pages(data)
@@ -50,92 +51,24 @@ def _plant_articles(mixture: Mixture, data: Path) -> None:
 
 def _plant_frame(mixture: Mixture, kind: str, uri: str, page: bytes, body: str) -> None:
     inside = windows(words(body))
-    for place, block in enumerate(dict.fromkeys(_blocks(page.decode("utf-8", "replace")))):
+    for place, block in enumerate(dict.fromkeys(text_blocks(page.decode("utf-8", "replace")))):
         found = words(block)
         if len(found) >= 4 and not windows(found) & inside:
             mixture.plant(kind, uri, "erased", block, f"block {place}")
     mixture.keep(kind, uri, body)
 
 
-def _blocks(page: str) -> Iterator[str]:
-    """The text of each element that stands by itself, in order."""
-    from lxml import html
-
-    breaks = {
-        "p",
-        "div",
-        "li",
-        "td",
-        "th",
-        "tr",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "section",
-        "article",
-        "ul",
-        "ol",
-        "br",
-    }
-    held: list[str] = []
-    for event, element in _events(html.document_fromstring(_DECLARATION.sub("", page))):
-        if element.tag in breaks and held:
-            yield " ".join(held)
-            held = []
-        text = element.text if event == "start" else element.tail
-        if text and text.strip() and (event == "end" or element.tag not in ("script", "style", "noscript", "template")):
-            held.append(" ".join(text.split()))
-    if held:
-        yield " ".join(held)
-
-
-def _events(root) -> Iterator:
-    from lxml.etree import iterwalk, strip_elements
-
-    body = root.find("body")
-    if body is None:
-        return
-    strip_elements(body, "script", "style", "noscript", "template", "svg", "textarea", with_tail=False)
-    for event, element in iterwalk(body, events=("start", "end")):
-        if isinstance(element.tag, str):
-            yield event, element
-
-
-def find_manuals() -> Path | None:
-    """A folder of manuals in HTML on this machine: of a Debian package, or else the book that comes with Rust."""
-    folders = {path.parent for path in Path("/usr/share/doc").glob("*/html/*.html")}
-    large = [folder for folder in folders if len(list(folder.glob("*.html"))) >= 20]
-    rust = (Path.home() / ".rustup" / "toolchains").glob("*/share/doc/rust/html/book")
-    return min(large, default=None) or min((path for path in rust if path.is_dir()), default=None)
-
-
-def _plant_manuals(mixture: Mixture, folder: Path | None) -> None:
-    """Pages whose text is within <main>; what is outside of it is their frame."""
-    kind = "frame of a manual"
-    if folder is None:
-        mixture.notes.append("no manuals in HTML on this machine: name a folder of them with --manuals")
-        return
-    from lxml import html
-
-    mixture.notes.append(f"manuals: pages in HTML of {folder}")
-    used = 0
-    for path in sorted(folder.glob("*.html")):
-        page = path.read_bytes()
-        found = html.document_fromstring(page.decode("utf-8")).find(".//main")
-        body = "" if found is None else "\n".join(_blocks(f"<body>{html.tostring(found, encoding='unicode')}"))
-        if len(words(body)) < 150 or path.name in ("print.html", "toc.html"):
-            continue
-        uri = f"manuals/{path.name}"
-        mixture.write(uri, page, page)
-        _plant_frame(mixture, kind, uri, page, body)
-        used += 1
-        if used == _MANUALS:
-            break
-    if not used:
-        mixture.notes.append(f"{folder}: no page has a <main>, so none of them is in the mixture")
+def _plant_manuals(mixture: Mixture, folders: Sequence[Path]) -> None:
+    """Pages that say where their text is; what is outside of it is their frame."""
+    if not folders:
+        mixture.notes.append("no manuals in HTML on this machine: name folders of them with --manuals")
+    for folder in folders:
+        pages = read_manual(folder)[:_MANUALS]
+        for page in pages:
+            uri = f"manuals/{page.name}"
+            mixture.write(uri, page.raw, page.raw)
+            _plant_frame(mixture, "frame of a manual", uri, page.raw, page.body)
+        mixture.notes.append(f"manuals: {len(pages)} pages of {folder}" + ("" if pages else ", none marks its text"))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -89,6 +89,29 @@ def test_a_headline_is_kept_where_asked_for(mode) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_a_headline_is_the_one_of_the_text_and_not_of_the_site(mode) -> None:
+    site = '<h1>All about harbours</h1><ul><li><a href="x">Home</a></ul>'
+    html = PAGE.format("<h2>The harbour opens</h2>" + PARAGRAPHS).replace(
+        '<div id="content">', site + '<div id="content">'
+    )
+    found = lines(extract_main(html, mode, headline=True).markdown)
+    assert found[0] == "## The harbour opens" and "# All about harbours" not in found
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_longest_section_of_a_page_is_not_all_of_it(mode) -> None:
+    """As in manuals: one section holds nearly all of the prose, and text stands before and after it."""
+    prose = "".join(f"<p>{number} {PROSE[number % 4]}</p>" for number in range(30))
+    short = "<p>Ships are told of it, in a letter to every captain, before they leave the open sea.</p>"
+    for start, end in (("<section>", "</section>"), ("<div class='section'>", "</div>")):
+        inner = f"{start}<h2>One</h2>{short}{end}{start}<h2>Two</h2>{prose}{end}{start}<h2>Three</h2>{short}{end}"
+        html = f"<body><ul class=menu><li><a href=x>Contents</a></ul>{start}<h1>Harbours</h1>{short}{inner}{end}<p>Previous</p>"
+        found = lines(extract_main(html, mode, headline=True).markdown)
+        assert [line for line in found if line.startswith("#")] == ["# Harbours", "## One", "## Two", "## Three"]
+        assert sum(line.startswith("Ships are told") for line in found) == 3 and "Previous" not in found
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_a_page_without_prose_gives_what_it_has(mode) -> None:
     page = extract_main("<title>T</title><body><nav><a href=x>Home</a></nav><h1>Notes</h1><p>Two words</p>", mode)
     assert lines(page.markdown) == ["# Notes", "Two words"]

@@ -1,5 +1,5 @@
-// Whether the class and id of an element say that it holds what stands around the main text. features.py has the
-// definition.
+// Whether the class and id of an element say that it holds what stands around the main text, or a section of it.
+// features.py has the definition.
 #pragma once
 
 #include <array>
@@ -10,11 +10,11 @@
 
 namespace lmworks::page {
 
-enum NameFlags : uint8_t { kBoilerplate = 1, kDiscussion = 2 };
+enum NameFlags : uint8_t { kBoilerplate = 1, kDiscussion = 2, kSection = 4 };
 
 namespace names {
 
-enum Where : uint8_t { kAnywhere, kAnywhereAndDiscussion, kBeginning, kWhole };
+enum Where : uint8_t { kAnywhere, kAnywhereAndDiscussion, kBeginning, kWhole, kOwnSection };
 
 struct Word {
     std::string_view word;
@@ -39,9 +39,12 @@ constexpr Word kWords[] = {
     {"nav", kBeginning}, {"search", kBeginning},
     {"ad", kWhole}, {"ads", kWhole}, {"bio", kWhole}, {"meta", kWhole}, {"rail", kWhole}, {"respond", kWhole},
     {"tag", kWhole}, {"tags", kWhole},
+    {"appendix", kOwnSection}, {"chapter", kOwnSection}, {"preface", kOwnSection}, {"section", kOwnSection},
 };  // clang-format keeps the rows
 
 inline bool is_letter(char c) { return c >= 'a' && c <= 'z'; }
+
+inline bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\f' || c == '\r'; }
 
 // The words by their first letter.
 inline const std::array<std::vector<Word>, 26>& by_letter() {
@@ -67,6 +70,11 @@ inline uint8_t flags_of_names(std::string_view text) {
             if (where >= kBeginning && at > 0 && is_letter(text[at - 1])) continue;
             const size_t after = at + word.size();
             if (where == kWhole && after < text.size() && is_letter(text[after])) continue;
+            if (where == kOwnSection) {
+                const bool own = (at == 0 || is_space(text[at - 1])) && (after == text.size() || is_space(text[after]));
+                if (own) found |= kSection;
+                continue;
+            }
             found |= where == kAnywhereAndDiscussion ? kBoilerplate | kDiscussion : kBoilerplate;
         }
     }

@@ -78,6 +78,11 @@ private:
         }
     }
 
+    bool is_section(int32_t number) const {
+        const Holder& holder = page_.holders[static_cast<size_t>(number)];
+        return is(holder, "section") || (is(holder, "div") && (holder.names & kSection));
+    }
+
     double mark_container() {
         std::vector<int64_t> counted(prose_.size());
         int64_t total = 0;
@@ -103,6 +108,10 @@ private:
         const Holder& found = page_.holders[static_cast<size_t>(best)];
         const bool paragraph = is(found, "p") || is(found, "li") || is(found, "td") || is(found, "blockquote");
         if (paragraph && found.parent >= 0) best = found.parent;
+        for (int32_t around = best; around >= 0 && is_section(around);) {
+            best = around;
+            around = page_.holders[static_cast<size_t>(around)].parent;
+        }
         double most = 0;
         for (size_t h = 0; h < places_.size(); ++h) {
             const int32_t parent = page_.holders[h].parent;

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.data.web.blocks import Block
-from lmworks.data.web.features import AGREEING, ASKS, NAMES, WITH_AGREEMENT, Measured, asks, features
+from lmworks.data.web.features import AGREEING, ASKS, HEADINGS, NAMES, WITH_AGREEMENT, Measured, asks, features
 
 Mode = Literal["default", "fast"]
 THRESHOLD = 0.5  # of the probability
@@ -174,14 +174,17 @@ def _between(tags: Sequence[str], measured: Measured, kept: NDArray[np.bool_]) -
 
 
 def with_headline(tags: Sequence[str], choices: Choices) -> Choices:
-    """The choices, with the last `h1` before the first kept block kept as well."""
+    """The choices, with the headline of the main text kept as well: the heading right before the first kept block, or
+    else, where the text does not begin with a heading of its own, the last `h1` before it."""
     first = choices.kept.index(True) if True in choices.kept else 0
-    for number in range(first - 1, -1, -1):
-        if tags[number] == "h1":
-            kept, reasons = list(choices.kept), list(choices.reasons)
-            kept[number], reasons[number] = True, "headline of the main text"
-            return replace(choices, kept=kept, reasons=reasons)
-    return choices
+    near = first - 1 if first and tags[first - 1] in HEADINGS else None
+    if near is None and first and tags[first] not in HEADINGS:
+        near = next((number for number in range(first - 1, -1, -1) if tags[number] == "h1"), None)
+    if near is None:
+        return choices
+    kept, reasons = list(choices.kept), list(choices.reasons)
+    kept[near], reasons[near] = True, "headline of the main text"
+    return replace(choices, kept=kept, reasons=reasons)
 
 
 def agreement_of(blocks: Sequence[Block], html: str) -> NDArray[np.float64]:

@@ -49,6 +49,8 @@ ANYWHERE = (
 )  # fmt: skip
 BEGINNING = ("nav", "search")
 WHOLE = ("ad", "ads", "bio", "meta", "rail", "respond", "tag", "tags")
+SECTIONS = ("appendix", "chapter", "preface", "section")  # classes of their own that mark a part of a longer text
+_SECTION = re.compile(rf"(?<![^ \t\n\f\r])(?:{'|'.join(SECTIONS)})(?![^ \t\n\f\r])")
 _DISCUSSION = re.compile("|".join(DISCUSSION))
 _BOILERPLATE = re.compile(
     "|".join((*ANYWHERE, *DISCUSSION))
@@ -200,6 +202,11 @@ def _places(holders: Sequence[Holder], sums: Mapping[int, int]) -> dict[int, _Pl
     return places
 
 
+def _is_section(holder: Holder) -> bool:
+    """Whether it is a part of a longer text, as HTML and DocBook mark them."""
+    return holder.tag == "section" or (holder.tag == "div" and _SECTION.search(holder.names) is not None)
+
+
 def _mark_container(
     holders: Sequence[Holder],
     places: Mapping[int, _Place],
@@ -209,7 +216,8 @@ def _mark_container(
 ) -> float:
     """Marks the innermost element that holds most of the prose. Returns the most prose that stands in one place.
 
-    A long paragraph counts for the element around it, and half for the one around that (as in Readability).
+    Where that is a section within sections, such as the longest on a page of a manual, it is the outermost of them. A
+    long paragraph counts for the element around it, and half for the one around that (as in Readability).
     """
     counted = [0] * len(blocks)
     for number, block in enumerate(blocks):
@@ -227,6 +235,8 @@ def _mark_container(
     enough = _CONTAINER * sum(counted)
     best = max((holder for holder in holders if sums[id(holder)] >= enough), key=lambda holder: holder.depth)
     if best.tag in _PARAGRAPHS and best.parent is not None:
+        best = best.parent
+    while _is_section(best) and best.parent is not None and _is_section(best.parent):
         best = best.parent
     for holder in holders:
         above = holder.parent is not None and places[id(holder.parent)].within

@@ -105,7 +105,8 @@ def test_the_longest_section_of_a_page_is_not_all_of_it(mode) -> None:
     short = "<p>Ships are told of it, in a letter to every captain, before they leave the open sea.</p>"
     for start, end in (("<section>", "</section>"), ("<div class='section'>", "</div>")):
         inner = f"{start}<h2>One</h2>{short}{end}{start}<h2>Two</h2>{prose}{end}{start}<h2>Three</h2>{short}{end}"
-        html = f"<body><ul class=menu><li><a href=x>Contents</a></ul>{start}<h1>Harbours</h1>{short}{inner}{end}<p>Previous</p>"
+        menu = "<ul class=menu><li><a href=x>Contents</a></ul>"
+        html = f"<body>{menu}{start}<h1>Harbours</h1>{short}{inner}{end}<p>Previous</p>"
         found = lines(extract_main(html, mode, headline=True).markdown)
         assert [line for line in found if line.startswith("#")] == ["# Harbours", "## One", "## Two", "## Three"]
         assert sum(line.startswith("Ships are told") for line in found) == 3 and "Previous" not in found

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from small_system import HOSTILE, StandIn, index_of, inert, stage
 
 from lmworks.build import Current
+from lmworks.passages import Passage, Piece
 from lmworks.records import Scored, Unscored
-from lmworks.report import Figure, Section, Table, line_plot
+from lmworks.report import Figure, Fold, Section, Table, line_plot
 from lmworks.serve.pages.evaluation import Told, figure, stage_views
 from lmworks.serve.pages.ranges import grid, sorted_grid
 
@@ -60,8 +61,10 @@ def test_what_could_not_be_scored_is_no_number():
 TABLE = Table(("metric", "system"), (("recall", "0.500 [0.400, 0.600] n=9"), ("precision", "0.250 [0.100, 0.400] n=9"),
                                      (HOSTILE, "unscored: too few")), HOSTILE)  # fmt: skip
 DRAWING = line_plot({"a": ([0, 1], [0, 1])}, x="x", y="y")
+PASSAGE = Passage(HOSTILE, (Piece("kept "), Piece(HOSTILE, "removed")), HOSTILE, HOSTILE, (Piece(HOSTILE, "added"),))
+FOLD = Fold("What is long", HOSTILE, (TABLE,), (Figure("<svg>1</svg>", ""),), (PASSAGE,))
 SECTIONS = (
-    Section(HOSTILE, HOSTILE, (TABLE,), (Figure(DRAWING, HOSTILE),)),
+    Section(HOSTILE, HOSTILE, (TABLE,), (Figure(DRAWING, HOSTILE),), (PASSAGE,), (FOLD,), (HOSTILE,)),
     Section("Second", figures=(Figure("<svg>2</svg>", ""),)),
 )
 TOLD = (Told("evaluation", "ground.evaluate", 1e9, 2.0, SECTIONS), Told("empty", "data.read", 1e9, 1.0, ()))
@@ -69,12 +72,21 @@ TOLD = (Told("evaluation", "ground.evaluate", 1e9, 2.0, SECTIONS), Told("empty",
 
 def test_figures_are_numbered_over_the_sections_of_a_stage():
     (view,) = stage_views(TOLD)
-    assert [one.link for section in view.sections for one in section.figures] == [
-        "/evaluation/figure/evaluation/0.svg", "/evaluation/figure/evaluation/1.svg"]  # fmt: skip
-    assert figure(TOLD, "evaluation", 1) == "<svg>2</svg>"
-    for stage_name, number in (("evaluation", 2), ("empty", 0), ("x", 0)):
+    parts = [part for section in view.sections for part in (section.part, *section.folds)]
+    assert [one.link for part in parts for one in part.figures] == [
+        f"/evaluation/figure/evaluation/{number}.svg" for number in range(3)]  # fmt: skip
+    assert [figure(TOLD, "evaluation", number) for number in range(3)] == [DRAWING, "<svg>1</svg>", "<svg>2</svg>"]
+    for stage_name, number in (("evaluation", 3), ("empty", 0), ("x", 0)):
         with pytest.raises(LookupError):
             figure(TOLD, stage_name, number)
+
+
+def test_tables_of_a_fold_have_names_of_their_own():
+    (view,) = stage_views(TOLD, "-evaluation-0-1.1")
+    names = [table.name for part in (view.sections[0].part, *view.sections[0].folds) for table in part.tables]
+    assert names == ["evaluation-0-0", "evaluation-0-1"]
+    (folded,) = view.sections[0].folds[0].tables
+    assert [row[0].text for row in folded.rows] == ["recall", "precision", HOSTILE]
 
 
 @pytest.mark.parametrize("sort", ["x", "evaluation-0-0.x", ".", "evaluation-0-0.99999999"])
@@ -110,6 +122,15 @@ def test_the_report_is_shown_as_text_with_the_evaluation_first(client):
     targets = [link.removeprefix("#") for link in page.links() if link.startswith("#")]
     identifiers = {attrs.get("id") for _, attrs in page.elements}
     assert targets and set(targets) <= identifiers
+
+
+def test_alarms_folds_and_passages_are_shown(client):
+    page = inert(client.get("/evaluation").text)
+    tags = [tag for tag, _ in page.elements]
+    classes = [attributes.get("class") for _, attributes in page.elements]
+    assert classes.count("report-alarm") == 1 and classes.count("report-fold") == 1 == tags.count("details")
+    assert classes.count("passage") == 2 and tags.count("del") == 2 and tags.count("ins") == 2
+    assert page.text.index("What is long") < page.text.rindex("Second")
 
 
 @pytest.mark.parametrize(

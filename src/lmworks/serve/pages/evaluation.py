@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
+from markupsafe import Markup
 
 from lmworks.artefact import SECTIONS, read_manifest
 from lmworks.config import from_mapping
-from lmworks.report import Section, Table
+from lmworks.passages import passage_html
+from lmworks.report import Fold, Section, Table
 from lmworks.serve.pages import rendering
 from lmworks.serve.pages.formatting import whole_number
 from lmworks.serve.pages.ranges import Grid, grid, sorted_grid
@@ -46,14 +48,24 @@ class FigureView:
 
 
 @dataclass(frozen=True, slots=True)
-class SectionView:
-    """A section with an anchor; figures are files of their own."""
+class PartView:
+    """A section, or what is folded in it; figures are files of their own, passages are HTML."""
 
-    anchor: str
     title: str
     text: str
     tables: tuple[Grid, ...]
     figures: tuple[FigureView, ...]
+    passages: tuple[Markup, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SectionView:
+    """A section with an anchor."""
+
+    anchor: str
+    part: PartView
+    folds: tuple[PartView, ...]
+    alarms: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,34 +95,47 @@ def stage_views(told: Sequence[Told], sort: str = "") -> tuple[StageView, ...]:
     ValueError for one that is none of this.
     """
     table, column = _sorting(sort)
+
+    def part_view(stage: str, number: int, place: int, part: Section | Fold, figure: int) -> PartView:
+        """`place` is that of its first table within the section, `figure` that of its first figure within the stage."""
+        tables = [
+            _grid(f"{stage}-{number}-{place + each}", one, table, column, descending=sort.startswith("-"))
+            for each, one in enumerate(part.tables)
+            if one.rows
+        ]
+        figures = [
+            FigureView(f"/evaluation/figure/{stage}/{figure + each}.svg", one.caption)
+            for each, one in enumerate(part.figures)
+        ]
+        passages = [Markup(passage_html(passage)) for passage in part.passages]
+        return PartView(part.title, part.text, tuple(tables), tuple(figures), tuple(passages))
+
     views: list[StageView] = []
     for stage in told:
-        figures = _numbered(stage)
-        sections = tuple(
-            SectionView(
-                anchor=f"{stage.stage}-{number}",
-                title=section.title,
-                text=section.text,
-                tables=tuple(
-                    _grid(f"{stage.stage}-{number}-{place}", one, table, column, descending=sort.startswith("-"))
-                    for place, one in enumerate(section.tables)
-                    if one.rows
-                ),
-                figures=figures[number],
-            )
-            for number, section in enumerate(stage.sections)
-        )
-        views.append(StageView(stage.stage, stage.use, stage.made, stage.seconds, sections))
+        sections, figures = [], 0
+        for number, section in enumerate(stage.sections):
+            parts, tables = [], 0
+            for part in _parts(section):
+                parts.append(part_view(stage.stage, number, tables, part, figures))
+                tables, figures = tables + len(part.tables), figures + len(part.figures)
+            sections.append(SectionView(f"{stage.stage}-{number}", parts[0], tuple(parts[1:]), section.alarms))
+        views.append(StageView(stage.stage, stage.use, stage.made, stage.seconds, tuple(sections)))
     return tuple(view for view in views if view.sections)
 
 
 def figure(told: Sequence[Told], stage: str, number: int) -> str:
-    """The SVG of a figure of a stage, counted from 0 over its sections; LookupError when there is none."""
+    """The SVG of a figure of a stage, counted from 0 over its sections and their folds; LookupError when there is
+    none."""
     for one in told:
-        figures = [figure.svg for section in one.sections for figure in section.figures]
+        figures = [figure.svg for section in one.sections for part in _parts(section) for figure in part.figures]
         if one.stage == stage and number < len(figures):
             return figures[number]
     raise LookupError(f"no figure {number} of {stage}")
+
+
+def _parts(section: Section) -> tuple[Section | Fold, ...]:
+    """The section itself, then what is folded in it."""
+    return (section, *section.folds)
 
 
 def _sorting(sort: str) -> tuple[str, int]:
@@ -125,20 +150,6 @@ def _sorting(sort: str) -> tuple[str, int]:
 def _grid(name: str, table: Table, wanted: str, column: int, *, descending: bool) -> Grid:
     made = grid(name, table)
     return sorted_grid(made, column, descending=descending) if name == wanted else made
-
-
-def _numbered(stage: Told) -> list[tuple[FigureView, ...]]:
-    result: list[tuple[FigureView, ...]] = []
-    done = 0
-    for section in stage.sections:
-        result.append(
-            tuple(
-                FigureView(f"/evaluation/figure/{stage.stage}/{done + place}.svg", figure.caption)
-                for place, figure in enumerate(section.figures)
-            )
-        )
-        done += len(section.figures)
-    return result
 
 
 def router(service: "Service") -> APIRouter:

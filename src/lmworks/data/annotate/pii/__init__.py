@@ -1,1 +1,1 @@
-"""Personal data in training texts: where it stands, family by family, and how it is redacted."""
+"""Personal data in training texts: where it stands, family by family."""

@@ -184,12 +184,7 @@ def resolve(marks: Iterable[Mark]) -> list[Mark]:
 
 def precedence(mark: Mark) -> tuple[bool, int, int, int, float]:
     """The lower of two that overlap stays."""
-    return mark.score < 0.5, rank(mark.rule), mark.start, -mark.end, -mark.score
-
-
-def rank(rule: str) -> int:
-    """The place in `ORDER`; of other rules, behind all of them."""
-    return _RANK.get(rule, len(ORDER))
+    return mark.score < 0.5, _RANK.get(mark.rule, len(ORDER)), mark.start, -mark.end, -mark.score
 
 
 def _blanked(text: str, marks: Sequence[Mark]) -> str:

@@ -19,6 +19,7 @@ from lmworks.data.store import in_order
 from lmworks.records import Edit
 
 ANNOTATIONS = "annotations"  # the folder
+EVALUATION_ITEMS = "evaluation_items"  # in the metrics: how many of those that were looked for have each status
 MEASURE, LABEL = "measure.", "label."  # how their columns' names begin
 _BATCH = 256  # documents
 

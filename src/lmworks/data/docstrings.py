@@ -13,6 +13,7 @@ from lmworks.data.extract import Extracted, UnusableError, normalise_newlines, w
 
 EXTRACTOR = "python-docstrings"
 EXTRACTOR_VERSION = "1"
+HEADINGS = "headings"  # metadata: the offsets of the headings in the text, with spaces between them
 
 _MAX_BYTES = 2_000_000  # of source code; its tree may take 900 times as many
 
@@ -49,7 +50,7 @@ def extract_docstrings(raw: bytes, name: str) -> Extracted:
     if not docstring and not members:
         raise UnusableError("Python without docstrings")
     text, offsets = _write([_Item(1, f"module {name}", docstring), *members])
-    metadata = {"encoding": encoding, "headings": " ".join(map(str, offsets))}
+    metadata = {"encoding": encoding, HEADINGS: " ".join(map(str, offsets))}
     return Extracted(text, EXTRACTOR, EXTRACTOR_VERSION, f"module {name}", metadata)
 
 

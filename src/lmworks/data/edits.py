@@ -45,6 +45,13 @@ class CleanText:
         last = self._piece(end - 1)
         return source_start, last.source_start + end - last.start if last.copied else last.source_end
 
+    def from_source(self, offset: int) -> int | None:
+        """Where the character at `offset` of the source stands in `text`; None where it was replaced or taken out."""
+        at = bisect_right(self.pieces, offset, key=lambda piece: piece.source_start) - 1
+        if at < 0 or not self.pieces[at].copied or offset >= self.pieces[at].source_end:
+            return None
+        return self.pieces[at].start + offset - self.pieces[at].source_start
+
     def _piece(self, offset: int) -> _Piece:
         return self.pieces[bisect_right(self.pieces, offset, key=lambda piece: piece.start) - 1]
 

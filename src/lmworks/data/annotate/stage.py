@@ -16,6 +16,7 @@ from lmworks.data.annotate.config import AnnotateConfig
 from lmworks.data.annotation_columns import filled, rules_of
 from lmworks.data.annotation_table import (
     ANNOTATIONS,
+    EVALUATION_ITEMS,
     AnnotatedDocument,
     AnnotationTable,
     read_annotations,
@@ -122,7 +123,7 @@ def _metrics(tables: list[AnnotationTable], items: dict[str, int]) -> dict[str, 
         "repaired": sum(filled(table.edits) for table in tables),
         "marks": sum(rules_of(table.marks).total() for table in tables),
         "languages": {str(language): count for language, count in languages.most_common()},
-        "evaluation_items": items,
+        EVALUATION_ITEMS: items,
     }
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lmworks.data.cleaning.flows import Alarm, Amount, Flow, Tally, tally
 from lmworks.data.cleaning.policy import Policy
 from lmworks.data.cleaning.policy_words import gates, scope_in_words, step_in_words
-from lmworks.data.cleaning.profile import CONTAMINATION, UNKNOWN, Profile
+from lmworks.data.cleaning.profile import ANY, CONTAMINATION, UNKNOWN, Profile
 from lmworks.records import LeftOut
 from lmworks.report import Section, Table
 
@@ -27,6 +27,7 @@ class Facts:
     hashes    What → the hash that identifies it.
     version   Of lmworks.
     measured  The measures that documents have.
+    looked_for  Evaluation items that were looked for: status → how many; None where nothing says which were.
     """
 
     policy: Policy
@@ -38,6 +39,17 @@ class Facts:
     hashes: Mapping[str, str]
     version: str
     measured: frozenset[str] = frozenset()
+    looked_for: Mapping[str, int] | None = None
+
+    @property
+    def knows_items(self) -> bool:
+        """Whether evaluation items were looked for."""
+        return CONTAMINATION in self.measured if self.looked_for is None else sum(self.looked_for.values()) > 0
+
+    @property
+    def undecided_items(self) -> int:
+        """Evaluation items that cannot be told from other text: too short or too common."""
+        return sum(count for status, count in (self.looked_for or {}).items() if status.endswith("to decide"))
 
     def values(self, facet: str, source: str | None = None) -> list[tuple[str, Amount]]:
         """What stays by the values of a facet, of one source or of all, the most frequent first."""
@@ -58,7 +70,7 @@ def card_sections(facts: Facts) -> tuple[Section, ...]:
         _personal(facts),
         _contamination(facts),
         _duplicates(facts),
-        _structure(),
+        _structure(facts),
         _limits(facts),
         Section("Versions and Hashes", "", (_hashes(facts),)),
     )
@@ -142,30 +154,50 @@ def _processing(facts: Facts) -> Section:
 
 
 def _personal(facts: Facts) -> Section:
+    title = "Personal and Sensitive Information"
     found = facts.profile.personal
     if "personal data" not in gates(facts.policy):
         text = "No step of the policy decides by personal data: what was found of it is in the documents."
     else:
         text = "Personal data were looked for by patterns and checksums. Names of people and addresses were not."
-    if not found:
-        return Section("Personal and Sensitive Information", f"{text} None was found.")
-    rows = tuple((each.rule, each.found, each.documents, each.removed, each.left) for each in found)
-    header = ("type", "places found", "in documents", "taken out", "left in what stays")
-    told = "What is left was not sure enough to be taken out; the other places were in documents that were dropped"
-    return Section("Personal and Sensitive Information", text, (Table(header, rows, told),))
+    beside = [each for each in facts.profile.beside if each.rule != ANY]
+    if not found and not beside:
+        return Section(title, f"{text} None was found.")
+    tables = []
+    if found:
+        rows = tuple((each.rule, each.found, each.documents, each.removed, each.left) for each in found)
+        header = ("type", "places found", "in documents", "taken out", "left in what stays")
+        told = (
+            "In texts. What is left was not taken out as a whole; the other places were in dropped documents"
+        )
+        tables.append(Table(header, rows, told))
+    if beside:
+        rows = tuple((each.field, each.rule, each.documents, each.removed, each.left) for each in beside)
+        header = ("where", "type", "in documents", "taken out", "left")
+        tables.append(Table(header, rows, "Beside the texts of what stays: a uri is what a document is known by"))
+    if number := _personal_uris(facts):
+        text += f" Documents whose uri, which no step changes, holds personal data: {number:,}."
+    return Section(title, text, tuple(tables))
+
+
+def _personal_uris(facts: Facts) -> int:
+    return sum(each.documents for each in facts.profile.beside if (each.field, each.rule) == ("uri", ANY))
 
 
 def _contamination(facts: Facts) -> Section:
     title = "Contamination with Evaluation Items"
     items = facts.profile.items
-    if CONTAMINATION not in facts.measured:
+    if not facts.knows_items:
         return Section(title, "Not looked for: `data.annotate` takes files of evaluation items (`evaluation`).")
+    told = f"Evaluation items that were looked for: {sum(facts.looked_for.values()):,}. " if facts.looked_for else ""
+    if facts.undecided_items:
+        told += f"Of them too short or too common to decide: {facts.undecided_items:,}. "
     if not items:
-        return Section(title, "None of the items that were looked for was found.")
+        return Section(title, f"{told}None of the items that were looked for was found.")
     documents, stay = sum(item.documents for item in items), sum(item.stay for item in items)
     text = (
-        f"Evaluation items that were found: {len(items):,}, in {documents:,} documents, of which {stay:,} stay. Of a "
-        "document that holds several, the one of which it holds most is counted."
+        f"{told}Evaluation items that were found: {len(items):,}, in {documents:,} documents, of which {stay:,} stay. "
+        "Of a document that holds several, the one of which it holds most is counted."
     )
     ranked = sorted(items, key=lambda item: (-item.stay, -item.share, item.item))
     rows = [(item.item, item.documents, item.stay, f"{item.share:.0%}") for item in ranked]
@@ -186,14 +218,17 @@ def _duplicates(facts: Facts) -> Section:
     return Section("Duplicates", text, (Table(header, tuple(rows)),))
 
 
-def _structure() -> Section:
+def _structure(facts: Facts) -> Section:
+    ranked = sorted(facts.profile.metadata, key=lambda each: (-each[1], each[0]))
+    others = [(name, Amount(number)) for name, number in ranked if name not in ("kind", "extracted")]
+    kept = f"; of what was read, in so many documents: {_listed(others, most=LISTED)}" if others else ""
     rows = (
         ("hash", "SHA-256 of `text`"),
         ("text", "the cleaned text"),
         ("uri", "the source and the place in it; unique"),
         ("title, licence, date, language", "as the source says, or as they were found; null where that is unknown"),
         ("media_type, extractor, extractor_version, source_hash", "the file it is from, and what made a text of it"),
-        ("metadata", "`kind`, and `extracted`: the SHA-256 of the text before it was cleaned"),
+        ("metadata", f"`kind`; `extracted`: the SHA-256 of the text before it was cleaned{kept}"),
     )
     text = (
         "`documents/*.jsonl` has a document on each line. `edits.jsonl` leads from each back to the text that was "
@@ -218,14 +253,19 @@ def known_limits(facts: Facts) -> list[str]:
             told.append(f"No step decides by the {facet} of documents.")
     if "quality" not in decided:
         told.append("No step decides by the quality of texts.")
-    if CONTAMINATION not in facts.measured:
+    if not facts.knows_items:
         told.append("Evaluation items were not looked for: scores of models that learn from this may be too high.")
+    if facts.undecided_items:
+        told.append(f"Evaluation items that cannot be decided, and may be in the texts: {facts.undecided_items:,}.")
     absent = {name for step in facts.policy.steps for name in step.all_limits} - facts.measured - {CONTAMINATION}
     if absent:
         named = ", ".join(sorted(absent))
         told.append(f"No document has these measures, so that the limits on them decide nothing: {named}.")
-    if left := sum(each.left for each in facts.profile.personal):
+    beside = sum(each.left for each in facts.profile.beside if each.rule == ANY and each.field != "uri")
+    if left := sum(each.left for each in facts.profile.personal) + beside:
         told.append(f"Places that may be personal data, and are left as they were: {left:,}.")
+    if number := _personal_uris(facts):
+        told.append(f"Documents whose uri, which no step changes, holds personal data: {number:,}.")
     told.append("Personal data of types that no pattern describes, such as the names of people, are not found.")
     if "duplicates" in decided:
         told.append("Near duplicates are proposed by MinHash, which misses some pairs close to the threshold.")

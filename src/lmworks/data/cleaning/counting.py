@@ -1,14 +1,15 @@
 """From the counts of a cleaning's parts to what is told of the whole: facts, numbers for the manifest, the card."""
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lmworks.artefact import MANIFEST, StageContext, hash_file, hash_json, library_versions, read_manifest
 from lmworks.config import from_mapping
-from lmworks.data.annotation_table import AnnotationTable
+from lmworks.data.annotation_table import ANNOTATIONS, EVALUATION_ITEMS, AnnotationTable
 from lmworks.data.cleaning.card import Facts, card_sections
 from lmworks.data.cleaning.card_markdown import CARD
 from lmworks.data.cleaning.examples import Drawn
@@ -60,6 +61,7 @@ def facts_of(
         _hashes(policy, context),
         library_versions(["lmworks"])["lmworks"],
         frozenset(name for table in tables for name in table.measures),
+        _looked_for(context.inputs.values()),
     )
 
 
@@ -94,6 +96,23 @@ def _hashes(policy: Policy, context: StageContext) -> dict[str, str]:
         "documents": hash_json([hash_file(path) for path in shard_paths(context.output)]),
         "ledger": hash_file(context.output / LEDGER),
     }
+
+
+def _looked_for(folders: Iterable[Path]) -> dict[str, int] | None:
+    """Status → evaluation items, as the stages that annotated counted them; None where no stage did. Two stages that
+    looked for the same items count once."""
+    counted: dict[str, Mapping[str, int]] = {}
+    for folder in folders:
+        if (folder / ANNOTATIONS).is_dir() and (folder / MANIFEST).is_file():
+            manifest = read_manifest(folder)
+            if isinstance(items := manifest.metrics.get(EVALUATION_ITEMS), Mapping):
+                counted[hash_json(manifest.config.get("evaluation"))] = items
+    if not counted:
+        return None
+    summed = Counter[str]()
+    for items in counted.values():
+        summed.update(items)
+    return dict(summed)
 
 
 def _left_out(output: Path) -> list[LeftOut]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmworks.data.annotation_table import AnnotationTable
+from lmworks.data.cleaning.descriptions import label_of, language_of_document, licence_of_document
+from lmworks.data.cleaning.fields import FieldFind
 from lmworks.data.cleaning.flows import Amount
 from lmworks.data.cleaning.local import source_of
 from lmworks.records import Document
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 FACETS = ("all", "kind", "language", "licence", "year")
 PERSONAL, CONTAMINATION, ITEM = "pii.", "contamination", "evaluation_item"
 UNKNOWN = ""  # of a facet
+ANY = "any"  # type of personal data
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,18 @@ class Personal:
 
     rule: str
     found: int
+    documents: int
+    removed: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalBeside:
+    """Places of one type of personal data, or of `ANY`, in the titles, the metadata or the uris of documents that stay:
+    in how many documents, what was taken out and what was left."""
+
+    field: str
+    rule: str
     documents: int
     removed: int
     left: int
@@ -73,6 +88,8 @@ class Profile:
     cuts: tuple[CutRule, ...]
     personal: tuple[Personal, ...]
     items: tuple[FoundItem, ...]
+    beside: tuple[PersonalBeside, ...] = ()
+    metadata: tuple[tuple[str, int], ...] = ()  # of what stays: the name of a value, and how many documents have it
 
     def amounts(self, *, before: bool) -> dict[str, Amount]:
         """Source → what was read of it, or else what stays."""
@@ -87,16 +104,17 @@ class Profiler:
         self._cuts: dict[tuple[str, str], list[int]] = {}
         self._personal: dict[str, list[int]] = {}
         self._items: dict[str, list[float]] = {}
+        self._beside: dict[tuple[str, str], list[int]] = {}
+        self._metadata: dict[str, list[int]] = {}
 
     def add(self, document: Document, life: "Life", table: AnnotationTable, place: int) -> None:
         cleaned = life.cleaned
         counts = [1, _bytes(document.text), *((0, 0) if cleaned is None else (1, _bytes(cleaned.text)))]
-        labels = {name: words[place] for name, words in table.labels.items()}
         values = {
             "all": "",
             "kind": table.kinds[place],
-            "language": document.language or labels.get("language") or UNKNOWN,
-            "licence": document.licence or labels.get("licence") or UNKNOWN,
+            "language": language_of_document(document, table, place) or UNKNOWN,
+            "licence": licence_of_document(document, table, place) or UNKNOWN,
             "year": (document.date or "")[:4] or UNKNOWN,
         }
         source = source_of(document.uri)
@@ -104,7 +122,10 @@ class Profiler:
             _add(self._shares, (source, facet, value), counts)
         self._add_cuts(life)
         self._add_personal(life, table, place)
-        if item := labels.get(ITEM):
+        self._add_beside(life.beside)
+        for name in cleaned.metadata if cleaned is not None else ():
+            _add(self._metadata, name, [1])
+        if item := label_of(table, ITEM, place):
             share = float(table.measures[CONTAMINATION][place]) if CONTAMINATION in table.measures else 0.0
             self._add_item(item, 1, 0 if cleaned is None else 1, share)
 
@@ -129,9 +150,17 @@ class Profiler:
             removed = 0
             if life.cleaned is not None:
                 spans = [(mark.start, mark.end) for mark in marks if mark.rule == rule]
-                removed = _touched(spans, gone)
+                removed = _covered(spans, gone)
             left = 0 if life.cleaned is None else places - removed
             _add(self._personal, rule, [places, 1, removed, left])
+
+    def _add_beside(self, found: Sequence[FieldFind]) -> None:
+        places: dict[tuple[str, str], list[int]] = {}
+        for find in found:
+            for rule in (find.rule, ANY):
+                _add(places, (find.field, rule), [int(find.removed), int(not find.removed)])
+        for key, counts in places.items():
+            _add(self._beside, key, [1, *counts])
 
     def _add_item(self, item: str, documents: float, stay: float, share: float) -> None:
         counts = self._items.setdefault(item, [0, 0, 0.0])
@@ -143,6 +172,8 @@ class Profiler:
             "cuts": [[*key, *counts] for key, counts in sorted(self._cuts.items())],
             "personal": [[rule, *counts] for rule, counts in sorted(self._personal.items())],
             "items": [[item, *counts] for item, counts in sorted(self._items.items())],
+            "beside": [[*key, *counts] for key, counts in sorted(self._beside.items())],
+            "metadata": [[name, *counts] for name, counts in sorted(self._metadata.items())],
         }
 
     def add_rows(self, rows: Mapping[str, Iterable[Sequence]]) -> None:
@@ -154,6 +185,10 @@ class Profiler:
             _add(self._personal, rule, counts)
         for item, *counts in rows["items"]:
             self._add_item(item, *counts)
+        for field, rule, *counts in rows["beside"]:
+            _add(self._beside, (field, rule), counts)
+        for name, *counts in rows["metadata"]:
+            _add(self._metadata, name, counts)
 
     def profile(self) -> Profile:
         return Profile(
@@ -166,6 +201,8 @@ class Profiler:
                 FoundItem(item, int(documents), int(stay), share)
                 for item, (documents, stay, share) in sorted(self._items.items())
             ),
+            tuple(PersonalBeside(*key, *counts) for key, counts in sorted(self._beside.items())),
+            tuple((name, documents) for name, (documents,) in sorted(self._metadata.items())),
         )
 
 
@@ -177,8 +214,14 @@ def _bytes(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
 
 
-def _touched(spans: Sequence[tuple[int, int]], gone: Sequence[tuple[int, int]]) -> int:
-    """How many of the spans lost a character; `gone` ranges do not overlap."""
-    gone = sorted(gone)
-    starts = [start for start, _ in gone]
-    return sum(1 for start, end in spans if (at := bisect_right(starts, end - 1)) and gone[at - 1][1] > start)
+def _covered(spans: Sequence[tuple[int, int]], gone: Iterable[tuple[int, int]]) -> int:
+    """How many of the spans lost every character: what is left of half a number may be personal. `gone` ranges do not
+    overlap, and several that touch may cover a span together."""
+    joined: list[list[int]] = []
+    for start, end in sorted(gone):
+        if joined and start <= joined[-1][1]:
+            joined[-1][1] = end
+        else:
+            joined.append([start, end])
+    starts = [start for start, _ in joined]
+    return sum(1 for start, end in spans if (at := bisect_right(starts, start)) and end <= joined[at - 1][1])

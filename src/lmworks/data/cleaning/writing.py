@@ -10,9 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmworks.data.annotate.pii.scan import MEASURE as PERSONAL_DATA
 from lmworks.data.annotation_table import AnnotationTable
 from lmworks.data.cleaning.applying import apply_steps
+from lmworks.data.cleaning.descriptions import label_of, language_of_document, licence_of_document
 from lmworks.data.cleaning.examples import Examples
+from lmworks.data.cleaning.fields import CleanedFields, FieldFind, clean_fields
+from lmworks.data.cleaning.headings import moved_headings
 from lmworks.data.cleaning.ledger import LEDGER, Entry, write_ledger
 from lmworks.data.cleaning.local import Cut, Judged, Reason, source_of
 from lmworks.data.cleaning.policy import Step
@@ -70,13 +74,14 @@ def write_part(decided: Decided, folder: Path) -> None:
 @dataclass(frozen=True, slots=True)
 class Life:
     """What became of one document: an entry for each step, its text as it was extracted and after repair, what stayed
-    of it, and the edits from the extracted text to that."""
+    of it, the edits from the extracted text to that, and what was found beside the text of one that stays."""
 
     entries: tuple[Entry, ...]
     extracted: str
     repaired: str
     cleaned: Document | None
     edits: tuple[Edit, ...]
+    beside: tuple[FieldFind, ...] = ()
 
 
 def live_through(document: Document, place: int, table: AnnotationTable, decided: Decided) -> Life:
@@ -85,8 +90,9 @@ def live_through(document: Document, place: int, table: AnnotationTable, decided
     repaired = apply_edits(document.text, repair).text
     by_step = [judged.cuts.get(place, []) for judged in decided.judged]
     applied = apply_steps(by_step)
+    kind = table.kinds[place]
     language = table.labels["language"][place] if "language" in table.labels else document.language
-    entries = _Entries(document, source_of(document.uri), table.kinds[place], language)
+    entries = _Entries(document, source_of(document.uri), kind, language)
     entries.add(REPAIR, repaired, [], [Cut(e.start, e.end, e.replacement, e.rule) for e in repair])
     done: list[Edit] = []
     for step, judged, cuts in zip(decided.steps, decided.judged, applied.by_step, strict=True):
@@ -101,7 +107,24 @@ def live_through(document: Document, place: int, table: AnnotationTable, decided
     if entries.gone:
         return Life(tuple(entries.rows), document.text, repaired, None, ())
     edits = tuple(compose(document.text, repair, done))
-    return Life(tuple(entries.rows), document.text, repaired, _cleaned(document, entries.text, table, place), edits)
+    fields = _fields(document, place, table, decided.steps)
+    cleaned = dataclasses.replace(
+        document,
+        text=entries.text,
+        hash="",
+        title=fields.title,
+        licence=licence_of_document(document, table, place),
+        language=language_of_document(document, table, place),
+        metadata={**fields.metadata, **moved_headings(document, edits), "extracted": document.hash, "kind": kind},
+    )
+    return Life(tuple(entries.rows), document.text, repaired, cleaned, edits, fields.found)
+
+
+def _fields(document: Document, place: int, table: AnnotationTable, steps: Sequence[Step]) -> CleanedFields:
+    """Without a look at them where personal data were not looked for in texts either."""
+    if PERSONAL_DATA not in table.measures:
+        return CleanedFields(document.title, document.metadata)
+    return clean_fields(document, steps, table.kinds[place], label_of(table, "language", place))
 
 
 class _Entries:
@@ -128,22 +151,6 @@ class _Entries:
 
 def _size(text: str) -> tuple[int, int]:
     return len(text), len(text.encode("utf-8", "surrogatepass"))
-
-
-def _cleaned(document: Document, text: str, table: AnnotationTable, place: int) -> Document:
-    """The document with its cleaned text, and what was found out about it where it did not say so itself."""
-
-    def found(label: str) -> str | None:
-        return table.labels[label][place] if label in table.labels else None
-
-    return dataclasses.replace(
-        document,
-        text=text,
-        hash="",
-        licence=found("licence") or document.licence,  # what source and text say together
-        language=document.language or found("language"),
-        metadata={**document.metadata, "extracted": document.hash, "kind": table.kinds[place]},
-    )
 
 
 def _edits_row(document: Document, life: Life) -> str:

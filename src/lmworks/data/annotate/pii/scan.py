@@ -21,6 +21,7 @@ from lmworks.data.annotate.pii.context import Regions
 from lmworks.data.annotation import Annotations, Mark, Text
 
 ENTANGLED = "pii.entangled"
+MEASURE = "pii_marks"  # that a text has where personal data were looked for
 ORDER = (
     ENTANGLED,
     keys.KEY,
@@ -117,7 +118,7 @@ class PersonalData:
         pii_share  Of all characters, those that are marked; absent for the empty text.
         """
         marks = find_personal_data(text.text, self.at_least)
-        measures = {"pii_marks": float(len(marks))}
+        measures = {MEASURE: float(len(marks))}
         if text.text:
             measures["pii_share"] = sum(mark.end - mark.start for mark in marks) / len(text.text)
         return Annotations(measures, marks)

@@ -1,0 +1,96 @@
+"""Personal data beside the text of a document: in its title, in its metadata, and in its uri.
+
+What a step of the policy takes out of a text it takes out of the title and the metadata as well: the same finds, by the
+same scopes and thresholds. Where the step would drop the document, the type is written: one word of a title is no
+reason to lose a text. A uri is what a document is known by, so it stays, and what is found in it is counted.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lmworks.data.annotate.pii.scan import find_personal_data
+from lmworks.data.annotation import Mark
+from lmworks.data.cleaning.applying import apply_steps
+from lmworks.data.cleaning.local import Cut, source_of, type_in_place
+from lmworks.data.cleaning.policy import Step
+from lmworks.data.edits import apply_edits
+from lmworks.records import Document
+
+Field = Literal["title", "metadata", "uri"]
+
+# What readers and stages write down themselves: hashes, numbers, dates, encodings. Some look like numbers of people.
+_OWN = frozenset(
+    {
+        "attachments", "augmented", "chapters", "charset", "commit", "copy", "date", "dbname", "encoding",
+        "encoding_declared", "extracted", "headings", "kind", "language", "modified", "origin", "page", "pages",
+        "record", "revision", "truncated", "unreadable_chapters", "unreadable_pages",
+    }
+)  # fmt: skip
+_TABLE = "row"  # the extractor of documents whose metadata are columns, which may have any name
+_JOINTS = re.compile("[_-]")
+
+
+@dataclass(frozen=True, slots=True)
+class FieldFind:
+    """A place of personal data in a field of a document: whether a step took all of it out."""
+
+    field: Field
+    rule: str
+    removed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CleanedFields:
+    """The title and the metadata as a policy leaves them, and what was found in them and in the uri."""
+
+    title: str
+    metadata: Mapping[str, str]
+    found: tuple[FieldFind, ...] = ()
+
+
+def clean_fields(document: Document, steps: Sequence[Step], kind: str, language: str | None) -> CleanedFields:
+    """The fields of a document of this kind and language, as the steps leave them that look at such documents."""
+    source = source_of(document.uri)
+    looking = [step for step in steps if step.marks and step.looks_at(source, kind, language)]
+    found: list[FieldFind] = []
+
+    def cleaned(field: Field, value: str, name: str = "") -> str:
+        marks = _finds(value, name)
+        if not marks:
+            return value
+        applied = apply_steps([_cuts(step, marks) for step in looking] if field != "uri" else [])
+        gone = {place for edit in applied.edits for place in range(edit.start, edit.end)}
+        found.extend(FieldFind(field, mark.rule, gone.issuperset(range(mark.start, mark.end))) for mark in marks)
+        return apply_edits(value, applied.edits).text
+
+    cleaned("uri", document.uri)
+    title = cleaned("title", document.title)
+    own = frozenset() if document.extractor == _TABLE else _OWN
+    metadata = {
+        name: value if name in own else cleaned("metadata", value, name) for name, value in document.metadata.items()
+    }
+    return CleanedFields(title, metadata, tuple(found))
+
+
+def _finds(value: str, name: str) -> list[Mark]:
+    """What is personal in a value. Its name is read like words in front of it: a bare number in a column `phone` is
+    one of a telephone."""
+    before = f"{_JOINTS.sub(' ', name)}: " if name else ""
+    shift = len(before)
+    marks = find_personal_data(before + value)
+    return [
+        Mark(mark.rule, max(mark.start - shift, 0), mark.end - shift, mark.score) for mark in marks if mark.end > shift
+    ]
+
+
+def _cuts(step: Step, marks: Sequence[Mark]) -> list[Cut]:
+    """The places that a step takes out."""
+    cuts = []
+    for mark in marks:
+        wanted = step.on_mark(mark.rule)
+        if wanted is not None and mark.score >= wanted.at_least:
+            replacement = "" if wanted.action == "cut" else type_in_place(mark.rule)
+            cuts.append(Cut(mark.start, mark.end, replacement, mark.rule))
+    return cuts

@@ -51,6 +51,22 @@ def test_text_and_map_are_what_each_character_says(case: tuple[str, list[Edit]],
         assert clean.to_source(start, end) == (expected[start][1], expected[end - 1][2])
 
 
+@given(edited_texts())
+def test_characters_that_stay_are_found_in_the_cleaned_text(case: tuple[str, list[Edit]]) -> None:
+    text, edits = case
+    changed = {place for edit in edits for place in range(edit.start, edit.end)}
+    before = {
+        place: sum(len(edit.replacement) - (edit.end - edit.start) for edit in edits if edit.start <= place)
+        for place in range(len(text))
+    }
+    clean = apply_edits(text, edits)
+    for place in range(-1, len(text) + 1):
+        stays = place in before and place not in changed
+        assert clean.from_source(place) == (place + before[place] if stays else None)
+        if stays:
+            assert clean.text[place + before[place]] == text[place]
+
+
 @given(st.text(max_size=30), st.data())
 def test_without_edits_every_range_is_itself(text: str, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(text)))

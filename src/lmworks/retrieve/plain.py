@@ -49,12 +49,12 @@ def docstring_blocks(text: str, headings: Sequence[int]) -> list[Block]:
     """
     blocks: list[Block] = []
     for number, offset in enumerate(headings):
-        end = text.find("\n", offset)
-        end = len(text) if end == -1 else end
+        stop = headings[number + 1] if number + 1 < len(headings) else len(text)
+        end = text.find("\n", offset, stop)
+        end = stop if end == -1 else end  # cleaning may have cut the end of the line
         marks = re.compile("#*").match(text, offset)
         level = len(marks[0]) if marks else 1
         blocks.append(Block("heading", offset, end, level=level, title=text[offset + level : end].strip()))
-        stop = headings[number + 1] if number + 1 < len(headings) else len(text)
         blocks += _merge_code(_scan(_lines(text, end, stop), [], level))
     return mark_leads(text, blocks)
 

@@ -167,9 +167,7 @@ def _personal(facts: Facts) -> Section:
     if found:
         rows = tuple((each.rule, each.found, each.documents, each.removed, each.left) for each in found)
         header = ("type", "places found", "in documents", "taken out", "left in what stays")
-        told = (
-            "In texts. What is left was not taken out as a whole; the other places were in dropped documents"
-        )
+        told = "In texts. What is left was not taken out as a whole; the other places were in dropped documents"
         tables.append(Table(header, rows, told))
     if beside:
         rows = tuple((each.field, each.rule, each.documents, each.removed, each.left) for each in beside)

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from lmworks.data.annotation_columns import Columns
 from lmworks.data.annotation_table import ANNOTATIONS, AnnotationTable, annotation_paths, read_annotations
+from lmworks.data.languages import DECLARED, MEASURED, languages_of
 
 
 def annotation_files(inputs: Mapping[str, Path]) -> list[tuple[Path, ...]]:
@@ -29,11 +31,12 @@ def annotation_files(inputs: Mapping[str, Path]) -> list[tuple[Path, ...]]:
 
 
 def read_joined(paths: Sequence[Path]) -> AnnotationTable:
-    """The annotations of one shard, from all files about it. ValueError where two of them contradict each other."""
+    """The annotations of one shard, from all files about it; its label `language` is what `languages.py` makes of the
+    measured and the declared one. ValueError where two of them contradict each other."""
     joined = read_annotations(paths[0])
     for path in paths[1:]:
         joined = _joined(joined, read_annotations(path), f"{paths[0]} and {path}")
-    return joined
+    return replace(joined, labels=_with_language(joined.labels)) if DECLARED in joined.labels else joined
 
 
 def _joined(one: AnnotationTable, other: AnnotationTable, which: str) -> AnnotationTable:
@@ -50,6 +53,13 @@ def _joined(one: AnnotationTable, other: AnnotationTable, which: str) -> Annotat
         labels=_together(one.labels, other.labels, which),
         marks=[tuple(sorted({*mine, *theirs})) for mine, theirs in zip(one.marks, other.marks, strict=True)],
     )
+
+
+def _with_language(labels: Mapping[str, Sequence[str | None]]) -> Mapping[str, Sequence[str | None]]:
+    def read(name: str) -> Sequence[str | None]:
+        return languages_of(labels) if name == MEASURED else labels[name]
+
+    return Columns(tuple(sorted({*labels, MEASURED})), read)
 
 
 def _together(one: Mapping[str, Any], other: Mapping[str, Any], which: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from lmworks.data.annotate.classifier import Classified, load_classifier
 from lmworks.data.annotate.config import AnnotateConfig
 from lmworks.data.annotate.fineweb import fineweb
 from lmworks.data.annotate.gopher import gopher
-from lmworks.data.annotate.language import UNDETERMINED, Language
+from lmworks.data.annotate.language import Language
 from lmworks.data.annotate.licence import licence
 from lmworks.data.annotate.licence_joining import join_licences
 from lmworks.data.annotate.ngram_model import load_ngram_model
@@ -30,6 +30,7 @@ from lmworks.data.duplicates.contamination import ContaminationIndex, Overlap, f
 from lmworks.data.duplicates.evaluation_items import EvaluationItem, read_items
 from lmworks.data.duplicates.exact import digests
 from lmworks.data.edits import apply_edits
+from lmworks.data.languages import DECLARED, MEASURED, base_language, language_of
 from lmworks.data.repair.repairing import annotate_repairs
 from lmworks.records import Document
 
@@ -48,12 +49,13 @@ def annotate_with_items(
     tools = tools_of(config, base)
     kind = kind_of(document)
     edits = repairs_for(document) if config.repair else []
-    text = Text(apply_edits(document.text, edits).text, kind, document.language or "", document.uri)
+    text = Text(apply_edits(document.text, edits).text, kind, "", document.uri)
     found = tools.language(text) if tools.language else Annotations()
-    told = found.labels.get("language", "")
-    if not text.language and told != UNDETERMINED:
-        text = replace(text, language=told)
+    declared = base_language(document.language)
+    text = replace(text, language=language_of(found.labels.get(MEASURED), declared) or "")
     parts = [found, *(annotator(text) for annotator in tools.annotators)]
+    if declared:
+        parts.append(Annotations(labels={DECLARED: declared}))
     overlaps = tuple(find_overlaps(tools.evaluation, [text.text])) if tools.evaluation is not None else ()
     if tools.evaluation is not None:
         parts.append(contamination(overlaps))

@@ -14,7 +14,8 @@ class AnnotateConfig:
 
     repair        Whether texts are repaired before they are measured, each by what kind of source it is from: running
                   heads, page numbers and broken words of books, quotations in mail, noise of chats and of web pages.
-    language      Whether the language of each document is told, and paragraphs in another one marked.
+    language      Whether the language of each document is told, and paragraphs in another one marked. What a document
+                  declares itself is the label `declared_language`, which counts where none is told.
     heuristics    Whether the measures of Gopher, C4 and FineWeb are taken.
     personal      Whether personal data and credentials are looked for.
     licences      Whether statements of a licence are. The label `licence` is what the source and the text say together;

@@ -19,6 +19,7 @@ from lmworks.data.balance.copies import origin_of
 from lmworks.data.cleaning.local import source_of
 from lmworks.data.corpus import CorpusShard
 from lmworks.data.duplicates.exact import digests
+from lmworks.data.languages import base_language
 
 EXTRACTED = "extracted"  # metadata of cleaned documents: the hash of the text that annotations were made of
 _SCHEMA = {
@@ -59,7 +60,7 @@ def _row(document: dict[str, Any], equal: bool) -> dict[str, Any]:
         "uri": uri,
         "hash": document["hash"],
         "source": source_of(uri),
-        "language": document["language"] or UNKNOWN,
+        "language": base_language(document["language"]) or UNKNOWN,
         "kind": metadata.get("kind", "text"),
         "bytes": len(text.encode("utf-8", "surrogatepass")),
         "hashed": int(document["hash"][16:32], 16),  # other bits than those that the held-out rule goes by

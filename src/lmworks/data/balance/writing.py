@@ -20,6 +20,7 @@ from lmworks.data.balance.deciding import REASONS, Decision
 from lmworks.data.balance.survey import Survey
 from lmworks.data.corpus import CorpusShard
 from lmworks.data.documents_of import kind_of
+from lmworks.data.languages import base_language
 from lmworks.data.store import document_from_json, document_to_json
 from lmworks.records import Document, LeftOut
 
@@ -72,7 +73,7 @@ def _copy(document: Document, number: int, part: WritePart, varied: Mapping[str,
     rule = choose_rule(part.augment, kind, numbers)
     if not rule:
         return make_copy(document, number, document.text)
-    text = RULES[rule].rewrite(Text(document.text, kind, document.language or "", document.uri), numbers)
+    text = RULES[rule].rewrite(Text(document.text, kind, base_language(document.language) or "", document.uri), numbers)
     changed = text != document.text
     varied[rule].chosen += 1
     varied[rule].written += changed

@@ -32,7 +32,7 @@ MEASURES = frozenset(
         *("pii_share", "quality", "title_words", "token_character_share", "tokens", "top_keywords_share"),
     }
 )
-LABELS = frozenset({*LICENCES, "evaluation_item", "exact", "language"})
+LABELS = frozenset({*LICENCES, "declared_language", "evaluation_item", "exact", "language"})
 MARKS = frozenset(
     {
         *(f"c4.{name}" for name in ("citation", "few_words", "javascript", "long_word", "policy")),

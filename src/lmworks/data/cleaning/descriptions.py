@@ -3,6 +3,7 @@ and the data card counts it."""
 
 from lmworks.data.annotate.licence_joining import LICENCE, licence_of
 from lmworks.data.annotation_table import AnnotationTable
+from lmworks.data.languages import MEASURED, language_of
 from lmworks.records import Document
 
 
@@ -22,5 +23,5 @@ def licence_of_document(document: Document, table: AnnotationTable, place: int) 
 
 
 def language_of_document(document: Document, table: AnnotationTable, place: int) -> str | None:
-    """ISO 639-1: what the source says, or else what was found."""
-    return document.language or label_of(table, "language", place)
+    """By the rule of `languages.py`: the measured one, or else the declared one."""
+    return language_of(label_of(table, MEASURED, place), document.language)

@@ -13,7 +13,7 @@ from pathlib import Path
 from lmworks.data.annotate.pii.scan import MEASURE as PERSONAL_DATA
 from lmworks.data.annotation_table import AnnotationTable
 from lmworks.data.cleaning.applying import apply_steps
-from lmworks.data.cleaning.descriptions import label_of, language_of_document, licence_of_document
+from lmworks.data.cleaning.descriptions import language_of_document, licence_of_document
 from lmworks.data.cleaning.examples import Examples
 from lmworks.data.cleaning.fields import CleanedFields, FieldFind, clean_fields
 from lmworks.data.cleaning.headings import moved_headings
@@ -24,6 +24,7 @@ from lmworks.data.cleaning.profile import Profiler
 from lmworks.data.corpus import CorpusShard
 from lmworks.data.edits import apply_edits, compose
 from lmworks.data.joined_annotations import read_joined
+from lmworks.data.languages import DECLARED
 from lmworks.data.store import document_to_json
 from lmworks.records import Document, Edit
 
@@ -91,7 +92,7 @@ def live_through(document: Document, place: int, table: AnnotationTable, decided
     by_step = [judged.cuts.get(place, []) for judged in decided.judged]
     applied = apply_steps(by_step)
     kind = table.kinds[place]
-    language = table.labels["language"][place] if "language" in table.labels else document.language
+    language = language_of_document(document, table, place)
     entries = _Entries(document, source_of(document.uri), kind, language)
     entries.add(REPAIR, repaired, [], [Cut(e.start, e.end, e.replacement, e.rule) for e in repair])
     done: list[Edit] = []
@@ -108,14 +109,21 @@ def live_through(document: Document, place: int, table: AnnotationTable, decided
         return Life(tuple(entries.rows), document.text, repaired, None, ())
     edits = tuple(compose(document.text, repair, done))
     fields = _fields(document, place, table, decided.steps)
+    declared = {DECLARED: document.language} if document.language and document.language != language else {}
     cleaned = dataclasses.replace(
         document,
         text=entries.text,
         hash="",
         title=fields.title,
         licence=licence_of_document(document, table, place),
-        language=language_of_document(document, table, place),
-        metadata={**fields.metadata, **moved_headings(document, edits), "extracted": document.hash, "kind": kind},
+        language=language,
+        metadata={
+            **fields.metadata,
+            **moved_headings(document, edits),
+            **declared,
+            "extracted": document.hash,
+            "kind": kind,
+        },
     )
     return Life(tuple(entries.rows), document.text, repaired, cleaned, edits, fields.found)
 
@@ -124,7 +132,7 @@ def _fields(document: Document, place: int, table: AnnotationTable, steps: Seque
     """Without a look at them where personal data were not looked for in texts either."""
     if PERSONAL_DATA not in table.measures:
         return CleanedFields(document.title, document.metadata)
-    return clean_fields(document, steps, table.kinds[place], label_of(table, "language", place))
+    return clean_fields(document, steps, table.kinds[place], language_of_document(document, table, place))
 
 
 class _Entries:

@@ -32,6 +32,26 @@ class Span:
         return max(0, min(self.end, other.end) - max(self.start, other.start))
 
 
+# What lmworks itself notes in the metadata of documents and reads there again. A column of a table that is called so is
+# kept under another name: see `column_key`.
+OWN_METADATA = frozenset(
+    {
+        *("augmented", "copy", "origin"),  # of copies that data.balance made
+        *("declared_language", "extracted"),  # of cleaned documents
+        *("encoding", "headings", "id", "kind", "lone_surrogates"),  # of documents as they were read
+    }
+)
+
+
+def column_key(column: str) -> str:
+    """The key in the metadata of a document that keeps this column of its row: the column's name, and `column_kind` for
+    one called `kind`. No two columns have one key."""
+    name = column
+    while name.startswith("column_"):
+        name = name.removeprefix("column_")
+    return f"column_{column}" if name in OWN_METADATA else column
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """The extracted text of one source, immutable, and where it came from.

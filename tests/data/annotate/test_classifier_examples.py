@@ -61,6 +61,18 @@ def test_rows_may_have_their_own_labels_and_groups(labels, positive, tmp_path):
     assert all(example.group == f"page {example.text.split()[-1]}" for example in found.examples)
 
 
+def test_columns_that_are_kept_under_another_name_are_found(tmp_path):
+    """A table's `kind` and `copy` are no notes of lmworks, which are found by these names in documents without them."""
+    rows = [
+        {"text": text(n), "kind": kind, "copy": f"of {n}"}
+        for text, kind in ((GOOD, "law"), (BAD, "sport"))
+        for n in range(LEAST)
+    ]
+    found = examples_from([write_rows(tmp_path / "r.jsonl", rows)], label=LabelColumn("kind", "law"), group="copy")
+    assert all(example.label == example.text.startswith("fine") for example in found.examples)
+    assert all(example.group == f"of {example.text.split()[-1]}" for example in found.examples)
+
+
 def test_texts_are_repaired_as_they_are_when_they_are_measured(tmp_path):
     rows = [{"text": f"hello\u00c2\u00a0there na\u00c3\u00afve {n}"} for n in range(LEAST)]
     other = write_rows(tmp_path / "o.jsonl", [{"text": BAD(n)} for n in range(LEAST)])

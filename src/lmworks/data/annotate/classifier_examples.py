@@ -12,7 +12,7 @@ from lmworks.data.conversations import parse_json
 from lmworks.data.reading import read_documents
 from lmworks.data.store import DOCUMENTS, DocumentStore, shard_paths
 from lmworks.progress import Report, no_report
-from lmworks.records import Document, LeftOut
+from lmworks.records import Document, LeftOut, column_key
 
 LEAST = 50  # different texts with the label, and without it: fewer leave next to none to calibrate and evaluate with
 _YES, _NO = frozenset(("true", "1")), frozenset(("false", "0"))
@@ -110,12 +110,17 @@ def examples_of(
     column whose words make groups. ValueError where a row lacks the label, or has one that is neither yes nor no."""
     for number, document in enumerate(documents, start=1):
         has = label if isinstance(label, bool) else _label_of(document, label)
-        yield Example(repaired_text(document), has, document.uri, document.metadata.get(group, "") if group else "")
+        together = _column(document, group) if group else None
+        yield Example(repaired_text(document), has, document.uri, together or "")
         progress(number, None, "documents")
 
 
+def _column(document: Document, name: str) -> str | None:
+    return document.metadata.get(column_key(name), document.metadata.get(name))
+
+
 def _label_of(document: Document, column: LabelColumn) -> bool:
-    word = document.metadata.get(column.name)
+    word = _column(document, column.name)
     if word is None:
         columns = ", ".join(sorted(document.metadata)) or "none"
         raise ValueError(

@@ -10,6 +10,7 @@ from typing import Any
 
 from lmworks.data.extract import well_formed
 from lmworks.data.readers.record import Limits, Refused, Row
+from lmworks.records import column_key
 
 SHORT = 200  # characters of a value that goes into the metadata
 _ISO_DATE = re.compile(
@@ -63,6 +64,7 @@ def row_of(name: str, values: Mapping[str, Any], columns: Columns, limits: Limit
 
     A date that is no ISO 8601 goes into the metadata under its own name, as do all other numbers, booleans and texts of
     at most 200 characters; lists and objects are left behind. `id` is in the metadata, since it need not be unique.
+    Names that lmworks notes other things under are changed: `column_key`.
     """
     text = values.get(columns.text)
     if not isinstance(text, str):
@@ -71,7 +73,7 @@ def row_of(name: str, values: Mapping[str, Any], columns: Columns, limits: Limit
         return Refused(name, f"larger than {limits.record_bytes:,} characters ({len(text):,})")
     parts = columns.parts
     metadata = {
-        well_formed(key): well_formed(short)
+        well_formed(column_key(key)): well_formed(short)
         for key, value in values.items()
         if key not in parts and (short := _short(value))
     }
@@ -79,7 +81,7 @@ def row_of(name: str, values: Mapping[str, Any], columns: Columns, limits: Limit
         metadata["id"] = well_formed(identity)
     when = _short(values.get(columns.date))
     if when and not _ISO_DATE.fullmatch(when):
-        metadata[well_formed(columns.date)] = well_formed(when)
+        metadata[well_formed(column_key(columns.date))] = well_formed(when)
         when = ""
     clean = well_formed(text)
     if clean is not text:

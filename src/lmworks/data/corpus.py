@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmworks.data.cleaning.local import source_of
-from lmworks.data.store import DOCUMENTS, Shard, shard_paths
+from lmworks.data.store import DOCUMENTS, Shard, shard_paths, told_of_none
 from lmworks.records import Document
 
 
@@ -28,9 +28,10 @@ class CorpusShard:
 
 def corpus_shards(inputs: dict[str, Path]) -> list[CorpusShard]:
     """The shards of those inputs (name → folder) that hold documents, by their order; ValueError where none does."""
-    found = [
-        (name, path) for name, folder in inputs.items() if (folder / DOCUMENTS).is_dir() for path in shard_paths(folder)
-    ]
+    stores = {name: folder for name, folder in inputs.items() if (folder / DOCUMENTS).is_dir()}
+    found = [(name, path) for name, folder in stores.items() for path in shard_paths(folder)]
+    if stores and not found:
+        raise ValueError("; ".join(map(told_of_none, stores.values())))
     if not found:
         raise ValueError(f"none of the inputs holds a document: {', '.join(inputs) or 'there are no inputs'}")
     return [CorpusShard(number, name, path) for number, (name, path) in enumerate(found)]

@@ -10,7 +10,7 @@ from lmworks.artefact import StageContext, StageResult, write_text
 from lmworks.data.balance.copies import origin_of, origins
 from lmworks.data.config import TokenizeConfig
 from lmworks.data.conversations import conversation_files, read_conversations
-from lmworks.data.store import DOCUMENTS, DocumentStore
+from lmworks.data.store import DOCUMENTS, open_documents
 from lmworks.data.token_dataset import INDEX, TokenDataset, TokenWriter
 from lmworks.data.tokenising import (
     Tokenized,
@@ -40,10 +40,8 @@ def write_documents(
 
     `turn_marks` are added tokens that no document may become, as it becomes no special one.
     """
-    store = DocumentStore(context.input(DOCUMENTS))
+    store = open_documents(context.input(DOCUMENTS))
     begin, end = framing_id(tokenizer, config.begin, "begin"), framing_id(tokenizer, config.end, "end")
-    if not len(store):
-        raise ValueError(f"{store.folder} holds no documents, so there is nothing to tokenize")
     total = _some(list(zip(store.hashes(), origins(store.shards), strict=True)), config, "documents")
     encoder = with_more_special(tokenizer, turn_marks)
     size = 0  # bytes of text that are written

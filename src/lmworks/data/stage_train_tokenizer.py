@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lmworks.artefact import StageContext, StageResult, write_text
-from lmworks.data.store import DOCUMENTS, DocumentStore
+from lmworks.data.store import DOCUMENTS, open_documents
 from lmworks.progress import Report
 from lmworks.report import Section, Table
 from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
@@ -34,7 +34,7 @@ def unigram(config: UnigramConfig, context: StageContext) -> StageResult:
 
 
 def _train(train: Trainer, config: Config, context: StageContext) -> StageResult:
-    store = DocumentStore(context.input(DOCUMENTS))
+    store = open_documents(context.input(DOCUMENTS))
     trained = train((document.text for document in store), config, context.progress)
     write_tokenizer(context.output, trained)
     return StageResult(metrics=metrics(trained, config), sections=(section(trained, config),))

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from lmworks.artefact import REPORT
 from lmworks.config import from_mapping
 from lmworks.records import Document, LeftOut
 
@@ -246,6 +247,22 @@ class DocumentStore:
             return [from_mapping(LeftOut, json.loads(row)) for row in rows]
         except ValueError as error:
             raise StoreError(f"{self.folder / LEFT_OUT}: {error}") from error
+
+
+def open_documents(folder: Path) -> DocumentStore:
+    """The documents that a stage reads from; ValueError where there are none, as a policy may drop all of them."""
+    store = DocumentStore(folder)
+    if not len(store):
+        raise ValueError(told_of_none(folder))
+    return store
+
+
+def told_of_none(folder: Path) -> str:
+    """The message for the artefact of a stage without documents: data.clean makes one where no document is left."""
+    return (
+        f"{folder} holds no documents. Where a policy dropped them all, {folder / REPORT} tells which steps did, and "
+        f"`lmworks data why DOCUMENT --workspace {folder}` what became of one"
+    )
 
 
 def shard_paths(folder: Path) -> Sequence[Path]:

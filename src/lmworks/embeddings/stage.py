@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from lmworks.artefact import StageContext, StageResult
-from lmworks.data.store import DOCUMENTS, DocumentStore
+from lmworks.data.store import DOCUMENTS, open_documents
 from lmworks.embeddings.config import GloveConfig, WordVectorsConfig
 from lmworks.embeddings.folder import write_folder
 from lmworks.embeddings.glove import train_glove
@@ -28,7 +28,7 @@ def glove(config: GloveConfig, context: StageContext) -> StageResult:
 
 
 def _train(train: Trainer, config: WordVectorsConfig | GloveConfig, context: StageContext) -> StageResult:
-    store = DocumentStore(context.input(DOCUMENTS))
+    store = open_documents(context.input(DOCUMENTS))
     vectors = train((document.text for document in store), config, context.progress)
     write_folder(vectors, context.output)
     return StageResult(metrics=metrics(vectors), sections=(section(vectors),))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
-from lmworks.data.store import DOCUMENTS, DocumentStore
+from lmworks.data.store import DOCUMENTS, open_documents
 from lmworks.evaluate.questions import find_quote as find_quote
 from lmworks.evaluate.questions import read_gold, resolve_gold, write_questions
 from lmworks.ground.config import QuestionsConfig
@@ -40,7 +40,7 @@ def gold_digest(config: QuestionsConfig, base: Path) -> str:
 
 def make_questions(config: QuestionsConfig, context: StageContext) -> StageResult:
     """Write `questions.jsonl` (`records.Question`), gold questions first; none at all is allowed, and shown."""
-    documents = list(DocumentStore(context.input(DOCUMENTS)))
+    documents = list(open_documents(context.input(DOCUMENTS)))
     gold, left_out = _gold(config, context.base, documents)
     automatic = make_automatic(documents, config.automatic, config.seed, context.progress)
     taken = {question.id for question in automatic}

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from lmworks.artefact import StageContext, StageResult
-from lmworks.data.store import DOCUMENTS, DocumentStore
+from lmworks.data.store import DOCUMENTS, DocumentStore, open_documents
 from lmworks.generate.protocol import Role
 from lmworks.records import Document
 from lmworks.report import Figure, Section, Table, histogram
@@ -77,9 +77,7 @@ def build_index(config: IndexConfig, context: StageContext, encoder: Encoder) ->
         raise ValueError(
             f"chunk.max_tokens is {config.chunk.max_tokens}, the encoder reads only {encoder.max_tokens}: lower it"
         )
-    store = DocumentStore(context.input(DOCUMENTS))
-    if not len(store):
-        raise ValueError(f"{store.folder} holds no documents to index")
+    store = open_documents(context.input(DOCUMENTS))
     started = time.monotonic()
     with _start(context, config.chunk, encoder) as working:
         counts = working.sync(_Documents(store), encoder.encode, encoder.count_tokens, context.progress)

@@ -24,7 +24,7 @@ from lmworks.data.cleaning.checking import (
 )
 from lmworks.data.cleaning.flows import Flow
 from lmworks.data.cleaning.policy import RESERVED, Policy, default_policy
-from lmworks.data.cleaning.refusing import told_of_all_gone
+from lmworks.data.cleaning.refusing import all_gone_section
 from lmworks.data.cleaning.stage import CleanConfig
 
 WORDS = {"name": "words", "limits": {"words": {"at_least": 9}}}
@@ -180,8 +180,10 @@ def test_where_nothing_is_left_the_steps_that_took_it_are_told():
         Flow("a", "en", "quality", "dropped", "stop_words", 1, 10, 0),
         Flow("b", "", "equal", "dropped", "exact", 1, 10, 0),
     ]
-    told = told_of_all_gone(flows, ("repair", "quality", "equal"))
+    (section,) = all_gone_section(flows, ("repair", "quality", "equal"))
+    (told,) = section.alarms
     assert "quality dropped 4 (words 3, stop_words 1); equal dropped 1 (exact 1)" in told
+    assert not all_gone_section([*flows, Flow("b", "", "equal", "kept", "", 1, 10, 10)], ("repair", "quality", "equal"))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -217,8 +219,3 @@ def test_duplicates_of_documents_in_another_order_are_refused(folder, tmp_path):
     with pytest.raises(ValueError, match="the duplicates are not those of these documents"):
         clean(folder, tmp_path / "wrong", "duplicates_yx", near)
     clean(folder, tmp_path / "right", "duplicates_xy", near)
-
-
-def test_a_build_that_drops_everything_says_by_what(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"strict dropped 5 \(words 5\)"):
-        clean(folder, tmp_path / "none", "duplicates_xy", '[{name="strict", limits={words={at_least=9000}}}]')

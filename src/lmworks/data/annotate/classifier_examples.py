@@ -10,7 +10,7 @@ from lmworks.data.annotate.words import tokens
 from lmworks.data.config import ReadConfig
 from lmworks.data.conversations import parse_json
 from lmworks.data.reading import read_documents
-from lmworks.data.store import DOCUMENTS, DocumentStore, shard_paths
+from lmworks.data.store import DOCUMENTS, LEFT_OUT, DocumentStore
 from lmworks.progress import Report, no_report
 from lmworks.records import Document, LeftOut, column_key
 
@@ -85,7 +85,7 @@ def documents_in(
     base = base or Path.cwd()
     for source in sources:
         folder = base / Path(source).expanduser()
-        if (folder / DOCUMENTS).is_dir() and shard_paths(folder):
+        if (folder / DOCUMENTS).is_dir() and (folder / LEFT_OUT).is_file():
             yield from DocumentStore(folder)
             continue
         config = ReadConfig(

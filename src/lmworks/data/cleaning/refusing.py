@@ -1,12 +1,14 @@
 """Why a cleaning ends without documents: labels that must be known (a policy with `unknown = "refuse"` fails the build
-before anything is written), and steps that take everything."""
+before anything is written), and steps that take everything (which the report tells: who wrote them needs it most then).
+"""
 
 from collections.abc import Iterator, Sequence
 
 from lmworks.data.annotation_table import AnnotationTable
-from lmworks.data.cleaning.flows import Flow, tally
+from lmworks.data.cleaning.flows import Flow, Tally, tally
 from lmworks.data.cleaning.local import Judged
 from lmworks.data.cleaning.policy import Policy, Step
+from lmworks.report import Section
 
 _TOLD = 10  # documents that the message names
 
@@ -45,9 +47,12 @@ def _told(step: Step, label: str, found: Sequence[str]) -> str:
     )
 
 
-def told_of_all_gone(flows: Sequence[Flow], names: Sequence[str]) -> str:
-    """The message where no document is left: how many each step dropped, by the first rule against each; `names` are
-    the steps in their order."""
+def all_gone_section(flows: Sequence[Flow], names: Sequence[str]) -> tuple[Section, ...]:
+    """For the report and the terminal where no document is left: how many each step dropped, by the first rule against
+    each; `names` are the steps in their order. Nothing where one is left."""
+    of_steps = tally(flows, lambda flow: flow.step)
+    if of_steps.get(names[-1], Tally()).left.documents:
+        return ()
     dropped = tally((flow for flow in flows if flow.verdict == "dropped"), lambda flow: (flow.step, flow.rule))
     steps = []
     for name in names:
@@ -56,7 +61,8 @@ def told_of_all_gone(flows: Sequence[Flow], names: Sequence[str]) -> str:
             ranked = sorted(rules, key=lambda each: (-each[1], each[0]))
             told = ", ".join(f"{rule} {count:,}" for rule, count in ranked[:_TOLD])
             steps.append(f"{name} dropped {sum(count for _, count in rules):,} ({told}{', …' * (len(ranked) > _TOLD)})")
-    return (
-        f"no document is left, so nothing was written: {'; '.join(steps) or 'none came in'}. Give the step that takes "
-        "too much looser limits, or documents that it is not for a step of other `sources` or `kinds`"
+    text = (
+        "Stages that read from this one refuse it. Give the step that takes too much looser limits, or documents that "
+        "it is not for a step of other `sources` or `kinds`; `lmworks data why DOCUMENT` tells what became of one."
     )
+    return (Section("No document is left", text, alarms=(f"No document is left: {'; '.join(steps)}.",)),)

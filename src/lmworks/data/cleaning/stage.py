@@ -21,7 +21,7 @@ from lmworks.data.cleaning.ledger import LEDGER, join_ledgers
 from lmworks.data.cleaning.local import judge
 from lmworks.data.cleaning.measures import measures_section
 from lmworks.data.cleaning.policy import Policy, Step, default_policy, read_policy
-from lmworks.data.cleaning.refusing import check_refused, told_of_all_gone
+from lmworks.data.cleaning.refusing import all_gone_section, check_refused
 from lmworks.data.cleaning.resolving import resolve, standing_of
 from lmworks.data.cleaning.writing import EDITS, EMPTY, POLICY, REPAIR, TEXTS, Decided, write_part
 from lmworks.data.corpus import CorpusShard, corpus_shards
@@ -70,7 +70,8 @@ class CleanConfig:
 def clean(config: CleanConfig, context: StageContext) -> StageResult:
     """Cleaned documents, the edits that lead back from them, the ledger and the report, into the output.
 
-    ValueError where inputs do not belong together or nothing is left.
+    ValueError where inputs do not belong together. Where nothing is left the report tells why, and stages that read
+    from this one refuse it.
     """
     policy = config.read(context.base)
     shards = corpus_shards(dict(context.inputs))
@@ -89,8 +90,7 @@ def clean(config: CleanConfig, context: StageContext) -> StageResult:
     counted = counted_of(folders)
     names = (REPAIR, *(step.name for step in policy.steps), EMPTY)
     check_balance(counted.flows, names, counted.profile.amounts(before=True), counted.profile.amounts(before=False))
-    if not _join(folders, context.output):
-        raise ValueError(told_of_all_gone(counted.flows, names))
+    _join(folders, context.output)
     _copy_left_out(context)
     write_json(context.output / POLICY, policy)
     facts = facts_of(policy, names, counted, tables, context)
@@ -99,6 +99,7 @@ def clean(config: CleanConfig, context: StageContext) -> StageResult:
     texts = partial(repaired_texts, shards, tables)
     without_effect = nothing_found(policy, tables) if config.is_own else []
     sections = (
+        *all_gone_section(counted.flows, names),
         *funnel_sections(names, counted.flows, facts.alarms),
         *policy_section(without_effect),
         measures_section(policy, tables),
@@ -170,10 +171,9 @@ def _decide(
     ]
 
 
-def _join(folders: Sequence[Path], output: Path) -> int:
-    """The parts' texts as shards, their edits and ledgers as one file each; how many documents."""
+def _join(folders: Sequence[Path], output: Path) -> None:
+    """The parts' texts as shards, their edits and ledgers as one file each."""
     (output / DOCUMENTS).mkdir()
-    documents = 0
     place = 0
     with (output / EDITS).open("wb") as edits:
         for folder in folders:
@@ -183,11 +183,8 @@ def _join(folders: Sequence[Path], output: Path) -> int:
                 shutil.copyfile(texts, output / DOCUMENTS / shard_name(place, hash_file(texts)))
                 place += 1
             with (folder / EDITS).open("rb") as stream:
-                for line in stream:
-                    edits.write(line)
-                    documents += 1
+                shutil.copyfileobj(stream, edits)
     join_ledgers(output / LEDGER, [folder / LEDGER for folder in folders])
-    return documents
 
 
 def _copy_left_out(context: StageContext) -> None:

@@ -23,6 +23,7 @@ from lmworks.progress import Report, no_report
 from lmworks.report import Section
 
 MANIFEST = "manifest.json"
+CURRENT = "current.json"  # in a workspace: which artefacts were built last
 SECTIONS = "sections.json"  # what the stage tells the report; may hold times, so it is not part of the content
 REPORT = "report.html"  # the same, to be looked at
 

@@ -22,6 +22,7 @@ from rich.console import Console
 
 import lmworks
 from lmworks.artefact import (
+    CURRENT,
     MANIFEST,
     REPORT,
     SECTIONS,
@@ -50,7 +51,6 @@ from lmworks.stages import STAGES, resolve
 from lmworks.train.parallel.launching import carry_out
 from lmworks.train.planning.quantities import readable_bytes
 
-CURRENT = "current.json"
 LOCK = "stage.lock"
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, get_args
@@ -24,6 +25,7 @@ from lmworks.data.readers.recognise import MEDIA_TYPES
 from lmworks.data.readers.record import Item, Limits, Record, Row
 from lmworks.data.readers.source import open_source
 from lmworks.data.source_code import extract_source_code
+from lmworks.data.store import Shard
 from lmworks.data.web_page import extract_html, extract_html_fast, extract_html_whole
 from lmworks.records import Document, LeftOut
 
@@ -76,8 +78,24 @@ def is_fragile(extractor: Extractor) -> bool:
 
 
 def documents_of(found: FoundFile, config: ReadConfig, extract: Extract = extract_here) -> Iterator[Document | LeftOut]:
-    """The documents of a file, or of an archive, a table or a crawl that it is; raises nothing for what it holds."""
+    """The documents of a file, or of an archive, a table or a crawl that it is; raises nothing for what it holds.
+
+    Of a shard that a stage wrote they are as they are there; a line that is none raises StoreError.
+    """
+    if found.made:
+        return (_as_made(document, found, config) for document in Shard(found.path))
     return documents_from(items_of(found, config), found, config, extract)
+
+
+def _as_made(document: Document, found: FoundFile, config: ReadConfig) -> Document:
+    """With what the config says of kind and licence where it says something, which stays behind what they state."""
+    kind = {KIND: config.kind} if config.kind != "auto" else {}
+    return replace(
+        document,
+        uri=f"{found.prefix}{document.uri}",
+        licence=document.licence or config.licence or None,
+        metadata={**document.metadata, **kind},
+    )
 
 
 def items_of(found: FoundFile, config: ReadConfig) -> Iterator[Item]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmworks.data.store import made_folder, shard_paths
 from lmworks.records import LeftOut
 
 WORKSPACE_MARK = "build.lock"  # a folder with this file is a workspace: reading it would feed the system its own output
@@ -19,13 +20,20 @@ class NoSourceError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
+    """`made`: it is a shard of documents, which a stage wrote; `prefix` then stands before the uri of each, or is ""."""
+
     path: Path
     uri: str  # the name of the source, then the path inside it
     relative: Path  # the path inside the source
+    made: bool = False
+    prefix: str = ""
 
 
 def find_files(sources: Sequence[str], exclude: Sequence[str], base: Path) -> Iterator[FoundFile | LeftOut]:
     """Every regular file of the sources, sorted within each; a file that two sources share belongs to the first.
+
+    Of a folder that a stage made, or a workspace, these are the shards of its documents. They keep their uris where
+    there is no other source, and have the name of the folder in front of them otherwise, so that no two are equal.
 
     A folder that is left out is one `LeftOut` with the number of files in it. Links to files are followed, links to
     folders are not, so that no loop can arise. Raises NoSourceError for a source that does not exist or matches none.
@@ -36,8 +44,18 @@ def find_files(sources: Sequence[str], exclude: Sequence[str], base: Path) -> It
         root, names = _resolve(source, base)
         label = _unique(root.name or "root", labels)
         labels.add(label)
+        if (folder := made_folder(root)) is not None:
+            yield from _shards(folder, label, alone=len(sources) == 1)
+            continue
         for relative in names:
             yield from _visit(root, relative, label, exclude, seen)
+
+
+def _shards(folder: Path, label: str, alone: bool) -> Iterator[FoundFile]:
+    for path in shard_paths(folder):
+        relative = path.relative_to(folder)
+        prefix = "" if alone else f"{label}/"
+        yield FoundFile(path, f"{prefix}{relative.as_posix()}", relative, made=True, prefix=prefix)
 
 
 def _resolve(source: str, base: Path) -> tuple[Path, list[Path]]:
@@ -113,6 +131,8 @@ def _reason_to_skip(path: Path, relative: Path, is_folder: bool, exclude: Sequen
         return "a symbolic link to a folder; name the folder itself as a source"
     if is_folder and (path / WORKSPACE_MARK).exists():
         return "an lmworks workspace"
+    if is_folder and made_folder(path) is not None:
+        return "documents that a stage made; name the folder as a source of its own"
     return None
 
 

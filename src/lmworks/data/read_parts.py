@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 from lmworks.data.config import ReadConfig
 from lmworks.data.documents_of import Extract, documents_from, limits_of
@@ -105,7 +106,7 @@ def read_parts(found: Iterable[Found], config: ReadConfig, work: Path, sizes: Pa
     group: list[Found] = []
     size = 0
     for each in found:
-        cut = cutter.cut(each) if isinstance(each, FoundFile) and size_of(each) >= sizes.large else None
+        cut = cutter.cut(each) if _may_be_cut(each) and size_of(each) >= sizes.large else None
         if group and (cut is not None or size >= sizes.bytes or len(group) >= sizes.files):
             yield cutter.part(tuple(group), size)
             group, size = [], 0
@@ -116,6 +117,11 @@ def read_parts(found: Iterable[Found], config: ReadConfig, work: Path, sizes: Pa
             size += size_of(each)
     if group:
         yield cutter.part(tuple(group), size)
+
+
+def _may_be_cut(found: Found) -> TypeGuard[FoundFile]:
+    """A shard of documents is a part as it is."""
+    return isinstance(found, FoundFile) and not found.made
 
 
 class _Cutter:

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from lmworks.artefact import REPORT
+from lmworks.artefact import CURRENT, REPORT
 from lmworks.config import from_mapping
 from lmworks.records import Document, LeftOut
 
@@ -30,6 +30,7 @@ _PREFIX = b'{"hash": "'
 _HASH_LENGTH = 64  # SHA-256 in hexadecimal
 _HASH = slice(len(_PREFIX), len(_PREFIX) + _HASH_LENGTH)
 _BEFORE_URI = b'", "uri": '  # the end of the text: within it, a quote has a backslash before it
+_SHARD_NAME = re.compile(r"[0-9]{5,}-[0-9a-f]{16}\.jsonl")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
@@ -268,6 +269,24 @@ def told_of_none(folder: Path) -> str:
 def shard_paths(folder: Path) -> Sequence[Path]:
     """The shards of an artefact's folder, in their order."""
     return in_order((folder / DOCUMENTS).glob("[0-9]*.jsonl"))
+
+
+def made_folder(path: Path) -> Path | None:
+    """The folder of the artefact whose documents are meant by a path: its own, or that of the last stage with documents
+    of what was built in a workspace. None for any other path."""
+    if _holds_shards(path):
+        return path
+    try:
+        stages = json.loads((path / CURRENT).read_text("utf-8"))["stages"].values()
+        return next((path / folder for folder in reversed(stages) if _holds_shards(path / folder)), None)
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):  # there is no such file, or another one
+        return None
+
+
+def _holds_shards(folder: Path) -> bool:
+    """Whether a stage wrote documents there: names of shards are like no others."""
+    paths = list((folder / DOCUMENTS).glob("[0-9]*.jsonl"))
+    return bool(paths) and all(_SHARD_NAME.fullmatch(path.name) for path in paths)
 
 
 def in_order(paths: Iterable[Path]) -> list[Path]:

@@ -10,7 +10,6 @@ from lmworks.data.annotate.words import tokens
 from lmworks.data.config import ReadConfig
 from lmworks.data.conversations import parse_json
 from lmworks.data.reading import read_documents
-from lmworks.data.store import DOCUMENTS, LEFT_OUT, DocumentStore
 from lmworks.progress import Report, no_report
 from lmworks.records import Document, LeftOut, column_key
 
@@ -80,14 +79,9 @@ class LabelColumn:
 def documents_in(
     sources: Sequence[str], reading: ReadConfig, left_out: list[LeftOut], base: Path | None = None
 ) -> Iterator[Document]:
-    """The documents of sources, in their order: of a folder that `data.read` or `data.clean` made, those in it, and of
-    anything else those that `data.read` would make of it. NoSourceError for a source that does not exist."""
-    base = base or Path.cwd()
+    """The documents of sources, in their order, as `data.read` would make them. NoSourceError for a source that does
+    not exist."""
     for source in sources:
-        folder = base / Path(source).expanduser()
-        if (folder / DOCUMENTS).is_dir() and (folder / LEFT_OUT).is_file():
-            yield from DocumentStore(folder)
-            continue
         config = ReadConfig(
             sources=(source,),
             exclude=reading.exclude,
@@ -96,7 +90,7 @@ def documents_in(
             kind=reading.kind,
             columns=reading.columns,
         )
-        for item in read_documents(config, base=base):
+        for item in read_documents(config, base=base or Path.cwd()):
             if isinstance(item, Document):
                 yield item
             else:

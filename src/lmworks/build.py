@@ -216,6 +216,9 @@ def _input_manifest(folder: Path) -> Manifest:
         return read_manifest(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} to read from")
+    if (folder / CURRENT).is_file():
+        made = ", ".join(str(folder / each) for each in read_current(folder).stages.values())
+        raise FileNotFoundError(f"{folder} is a workspace: name what a stage made in it, one of {made}")
     hint = f": name it with --set tokenizer={folder}" if (folder / "tokenizer.json").is_file() else ""
     kind = "a tokenizer that no stage made" if hint else f"no artefact of a stage (it has no {MANIFEST})"
     raise FileNotFoundError(f"{folder} is {kind}{hint}")

@@ -1,5 +1,6 @@
 """Verbs that make things: up, build, stage, pull."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -191,22 +192,37 @@ def _checked(
     import json
     from dataclasses import replace
 
+    from lmworks.data.store import made_folder
     from lmworks.recipe import find, load
 
     settings = list(overrides or [])
     if docs is not None:
+        name = docs.resolve().name
+        if made_folder(docs) is not None:  # in a workspace of its own, beside the one that is read
+            name = f"{name}-{Path(recipe).stem}"
         recipe = "documents" if recipe == "assistant" else recipe
         settings = [
             f"documents.sources={json.dumps([str(docs.resolve())], ensure_ascii=False)}",
-            f"name={json.dumps(docs.resolve().name, ensure_ascii=False)}",
+            f"name={json.dumps(name, ensure_ascii=False)}",
             'question=""',  # the recipe's own is about its own documents
             *settings,
         ]
     checked = load(find(recipe), settings)
     if docs is not None:
+        check_apart([str(docs)], workspace or WORKSPACES / checked.name)
         kind, where = checked.description.split(_OVER)[0], f"documents in {docs.resolve().name}"
         checked = replace(checked, description=f"{kind}{_OVER}the {where}" if kind else f"The {where}")
     return checked, workspace or WORKSPACES / checked.name
+
+
+def check_apart(sources: Sequence[str], workspace: Path) -> None:
+    """ValueError where a workspace would be built from what was built in it before."""
+    for source in sources:
+        if Path(source).resolve() == workspace.resolve():
+            raise ValueError(
+                f"{source} is the workspace to build in, which cannot be a source of itself: name another one with "
+                "--workspace"
+            )
 
 
 def build_recipe(recipe: "Recipe", folder: Path, *, show_report: bool = True, begins_a_system: bool = True) -> None:

@@ -9,23 +9,31 @@ from lmworks.cli import data_models
 from lmworks.cli.options import new_console
 
 WORKSPACE = Path(".lmworks") / "clean"
+OutOption = Annotated[Path | None, typer.Option(help="A new file to write instead.")]
 app = typer.Typer(no_args_is_help=True, help="Clean documents: build them, and ask why one was dropped or cut.")
 
 
 @app.command()
 def build(
     sources: Annotated[
-        list[str], typer.Argument(help="Folders, files, archives, tables, crawls, quoted globs, addresses.")
+        list[str], typer.Argument(help="Folders, files, archives, tables, crawls, quoted globs, addresses, workspaces.")
     ],
-    policy: Annotated[Path | None, typer.Option(help="A TOML file of steps; left out: the default policy.")] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            help="A TOML file of steps, which take the place of all default ones; `lmworks data policy` prints those "
+            "to begin with."
+        ),
+    ] = None,
     workspace: Annotated[Path, typer.Option(help="Folder for everything that is built.")] = WORKSPACE,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="NAME.key=value", help="A setting.")] = None,
 ) -> None:
     """Read sources, measure every document, find duplicates, and decide by a policy what stays.
 
     What is measured is kept, so that another policy or threshold makes only the decision anew. The report shows what
-    each step took of each source, with examples; `lmworks data why` tells of one document. A corpus of several sources,
-    each with its kind and licence, is a recipe of its own: see docs/cleaning.md.
+    each step took of each source, with examples; `lmworks data why` tells of one document. What stays is JSON Lines in
+    the folder that is named at the end, and can be read by other verbs: `lmworks build scratch --docs .lmworks/clean`.
+    A corpus of several sources, each with its kind and licence, is a recipe of its own: see docs/cleaning.md.
 
     Examples: `lmworks data build notes crawl.warc.gz` · `lmworks data build books --set documents.kind=book` ·
     `lmworks data build notes --policy strict.toml`
@@ -33,10 +41,12 @@ def build(
     import json
     from dataclasses import replace
 
-    from lmworks.cli.building import build_recipe
+    from lmworks.cli.building import build_recipe, check_apart
+    from lmworks.cli.data_next import tell_next
     from lmworks.recipe import find, load
 
     _check_folder(workspace)
+    check_apart(sources, workspace)
     if policy is not None and not policy.is_file():
         told = "is a folder" if policy.is_dir() else "is not there"
         raise FileNotFoundError(f"--policy {policy} {told}: name a TOML file of steps, or leave it out for the default")
@@ -47,6 +57,7 @@ def build(
     recipe = load(find("clean"), [*settings, *(overrides or [])])
     # Relative paths of settings are those of whoever types them, not of the packaged recipe.
     build_recipe(replace(recipe, base=Path.cwd()), workspace, begins_a_system=False)
+    tell_next(new_console(), workspace, _cleaned(workspace), is_default=workspace == WORKSPACE)
 
 
 def _check_folder(workspace: Path) -> None:
@@ -98,7 +109,7 @@ def why(
 def card(
     workspace: Annotated[Path, typer.Option(help="The workspace, or the folder that data.clean made.")] = WORKSPACE,
     name: Annotated[str, typer.Option(help="What the dataset is called. Default: its largest sources.")] = "",
-    out: Annotated[Path | None, typer.Option(help="A file to write, such as README.md. It must not exist.")] = None,
+    out: OutOption = None,
 ) -> None:
     """Print the data card of cleaned documents: their sources, licences, languages and sizes, the steps with their
     thresholds, what was removed, personal data, evaluation items, duplicates, known limits, versions.
@@ -115,7 +126,25 @@ def card(
             f"{path.parent} holds no data card: delete it and let `lmworks data build` make it anew"
         )
     text = path.read_text("utf-8")
-    text = renamed(text, name) if name else text
+    _give(renamed(text, name) if name else text, out)
+
+
+@app.command()
+def policy(out: OutOption = None) -> None:
+    """Print the policy that `lmworks data build` cleans by where none is named, as TOML: its steps with their limits.
+
+    To change it: write it to a file, edit that, and name it. The steps of the file take the place of all default ones;
+    none is added to them, so delete a step to do without it.
+
+    Example: `lmworks data policy --out policy.toml`, and then `lmworks data build notes --policy policy.toml`
+    """
+    from lmworks.data.cleaning.policy import default_policy_text
+
+    _give(default_policy_text(), out)
+
+
+def _give(text: str, out: Path | None) -> None:
+    """Print a text, or write it to a new file and print the name of that."""
     if out is None:
         typer.echo(text, nl=False)
         return
@@ -131,16 +160,21 @@ def card(
 
 def _cleaned(workspace: Path) -> Path:
     """The folder with the ledger; FileNotFoundError where there is none."""
-    from lmworks.build import read_current
+    from lmworks.build import CURRENT, read_current
     from lmworks.data.cleaning.ledger import LEDGER
 
     _check_folder(workspace)
     if (workspace / LEDGER).is_file():
         return workspace
+    if not (workspace / CURRENT).is_file():
+        raise FileNotFoundError(
+            f"nothing was cleaned in {workspace}: run `lmworks data build SOURCES` first, or name the workspace of "
+            "another one with --workspace"
+        )
     folders = [workspace / folder for folder in read_current(workspace).stages.values()]
     found = [folder for folder in folders if (folder / LEDGER).is_file()]
     if not found:
-        raise FileNotFoundError(f"{workspace} holds no ledger: `lmworks data build` makes one")
+        raise FileNotFoundError(f"{workspace} holds no ledger: `lmworks data build`, or a stage data.clean, makes one")
     return found[-1]
 
 

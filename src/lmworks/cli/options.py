@@ -18,7 +18,11 @@ RecipeArgument = Annotated[
 ]
 DocsOption = Annotated[
     Path | None,
-    typer.Option(help="Build over this folder of .md .txt .rst .html .py files instead.", exists=True, file_okay=False),
+    typer.Option(
+        help="Build over this folder of files instead, or the documents of a workspace, such as .lmworks/clean.",
+        exists=True,
+        file_okay=False,
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,

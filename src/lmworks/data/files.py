@@ -20,7 +20,7 @@ class NoSourceError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """`made`: it is a shard of documents, which a stage wrote; `prefix` then stands before the uri of each, or is ""."""
+    """`made`: it is a shard of documents, which a stage wrote; `prefix`, perhaps "", then stands before their uris."""
 
     path: Path
     uri: str  # the name of the source, then the path inside it

@@ -197,7 +197,10 @@ def read_policy(path: Path) -> Policy:
 
 
 def default_policy() -> Policy:
-    """The one that comes with the package, `default_policy.toml`."""
-    return from_mapping(
-        Policy, tomllib.loads((files("lmworks.data.cleaning") / "default_policy.toml").read_text("utf-8"))
-    )
+    """The one that comes with the package."""
+    return from_mapping(Policy, tomllib.loads(default_policy_text()))
+
+
+def default_policy_text() -> str:
+    """The same as TOML, with its comments: the file `default_policy.toml`."""
+    return (files("lmworks.data.cleaning") / "default_policy.toml").read_text("utf-8")

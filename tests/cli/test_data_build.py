@@ -98,7 +98,9 @@ def test_a_workspace_is_no_source_of_itself(base, monkeypatch, arguments):
 
 def test_a_stage_that_reads_from_a_workspace_is_told_what_is_in_it(base, tmp_path, monkeypatch):
     monkeypatch.chdir(base)
-    found = CliRunner().invoke(app, ["stage", "data.annotate", "--from", ".lmworks/clean", "--out", str(tmp_path / "a")])
+    found = CliRunner().invoke(
+        app, ["stage", "data.annotate", "--from", ".lmworks/clean", "--out", str(tmp_path / "a")]
+    )
     assert ".lmworks/clean is a workspace: name what a stage made in it, one of .lmworks/" in str(found.exception)
 
 

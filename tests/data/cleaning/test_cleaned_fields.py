@@ -1,6 +1,7 @@
 """Titles and metadata are cleaned as texts are, whatever a policy says of texts."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,7 +112,7 @@ def test_a_title_becomes_what_a_text_of_the_same_words_becomes(words, action, at
         Step("cards", marks={"pii.card": OnMark("cut", 0.6), "pii.i*": OnMark("redact")}),
         Step("all", marks={"pii.*": OnMark(action, at_least)}),
     )
-    decided = Decided(CorpusShard(0, "i", None), (), steps, tuple(judge(Policy(steps), table)))
+    decided = Decided(CorpusShard(0, "i", Path()), (), steps, tuple(judge(Policy(steps), table)))
     lived = live_through(both, 0, table, decided)
     if lived.cleaned is not None:
         assert lived.cleaned.title == lived.cleaned.text
@@ -170,3 +171,4 @@ def test_cleaned_documents_and_their_card(stages):
 
 def test_where_personal_data_are_not_looked_for_titles_stay_as_well(stages):
     assert cleaned_by(stages, "none", "personal=false")["1"].title == f"From {MAIL}"
+    assert "Personal data were not looked for" in (stages / "c-none" / "data_card.md").read_text()

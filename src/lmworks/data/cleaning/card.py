@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lmworks.data.annotate.pii.scan import MEASURE as PERSONAL_DATA
 from lmworks.data.cleaning.flows import Alarm, Amount, Flow, Tally, tally
 from lmworks.data.cleaning.policy import Policy
 from lmworks.data.cleaning.policy_words import gates, scope_in_words, step_in_words
@@ -158,6 +159,8 @@ def _personal(facts: Facts) -> Section:
     found = facts.profile.personal
     if "personal data" not in gates(facts.policy):
         text = "No step of the policy decides by personal data: what was found of it is in the documents."
+    elif PERSONAL_DATA not in facts.measured:
+        text = "Personal data were not looked for: `data.annotate` was told to leave them out (`personal`)."
     else:
         text = "Personal data were looked for by patterns and checksums. Names of people and addresses were not."
     beside = [each for each in facts.profile.beside if each.rule != ANY]
@@ -224,7 +227,8 @@ def _structure(facts: Facts) -> Section:
         ("hash", "SHA-256 of `text`"),
         ("text", "the cleaned text"),
         ("uri", "the source and the place in it; unique"),
-        ("title, licence, date, language", "as the source says, or as they were found; null where that is unknown"),
+        ("title, date, language", "as the source says, or as they were found; null where that is unknown"),
+        ("licence", "what source and text say together, an SPDX expression; null where neither says anything"),
         ("media_type, extractor, extractor_version, source_hash", "the file it is from, and what made a text of it"),
         ("metadata", f"`kind`; `extracted`: the SHA-256 of the text before it was cleaned{kept}"),
     )

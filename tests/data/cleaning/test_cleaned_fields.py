@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmworks.artefact import read_manifest
 from lmworks.build import run_alone
 from lmworks.data.annotate.pii.scan import find_personal_data
 from lmworks.data.annotation_table import AnnotationTable
@@ -167,6 +168,7 @@ def test_cleaned_documents_and_their_card(stages):
         assert told in card, told
     texts = "".join(path.read_text() for path in (stages / "c-all" / "documents").glob("*.jsonl"))
     assert PHONE not in texts and texts.count(MAIL) == 1  # the uri
+    assert read_manifest(stages / "c-all").metrics["without_effect"] == []
 
 
 def test_where_personal_data_are_not_looked_for_titles_stay_as_well(stages):

@@ -129,8 +129,9 @@ def _unknown(step: Step, what: str, name: str, known: Collection[str]) -> str:
     )
 
 
-def nothing_found(policy: Policy, tables: Sequence[AnnotationTable]) -> list[str]:
-    """Of each step what it names and no document has: what it was to decide, it does not."""
+def nothing_found(policy: Policy, tables: Sequence[AnnotationTable], beside: Collection[str] = ()) -> list[str]:
+    """Of each step what it names and no document has: what it was to decide, it does not. `beside` are the rules of
+    what was found in titles and metadata, which no table has."""
     documents = {
         (source_of(uri), kind, language)
         for table in tables
@@ -139,7 +140,7 @@ def nothing_found(policy: Policy, tables: Sequence[AnnotationTable]) -> list[str
         )
     }
     measures = frozenset[str]().union(*(table.measures for table in tables))
-    marks = frozenset[str]().union(*(rules_of(table.marks) for table in tables))
+    marks = frozenset(beside).union(*(rules_of(table.marks) for table in tables))
     told: list[str] = []
     for step in policy.steps:
         told += [f"The step {step.name} {each}" for each in _of_scope(step, documents)]

@@ -97,7 +97,8 @@ def clean(config: CleanConfig, context: StageContext) -> StageResult:
     (context.output / CARD).write_text(card_markdown(facts), "utf-8")
     clusters = clusters_of(twin_entries(context.output / LEDGER))
     texts = partial(repaired_texts, shards, tables)
-    without_effect = nothing_found(policy, tables) if config.is_own else []
+    beside = {each.rule for each in counted.profile.beside if each.field != "uri"}
+    without_effect = nothing_found(policy, tables, beside) if config.is_own else []
     sections = (
         *all_gone_section(counted.flows, names),
         *funnel_sections(names, counted.flows, facts.alarms),

@@ -102,3 +102,11 @@ def test_alarms_stand_above_all_on_the_page_and_last_in_a_terminal():
     told = stream.getvalue()
     assert told.index("Third") < told.index("ALARM [red]half of <s> went")
     assert 'class="alarm"' not in to_html("T", "", sections[:1])
+
+
+def test_a_section_that_is_only_for_the_page_is_named_in_a_terminal():
+    sections = [Section("Long [x]", "told at length", page_only=True, alarms=("look",)), Section("Short", "told")]
+    stream = io.StringIO()
+    print_sections(Console(file=stream, width=80), sections)
+    assert stream.getvalue() == "\nShort\ntold\n\nOnly in the report: Long [x]\nALARM look\n"
+    assert "told at length" in to_html("T", "", sections)

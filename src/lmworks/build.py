@@ -46,7 +46,7 @@ from lmworks.model.locating import digest_of_model, located
 from lmworks.monitor.config import LogConfig
 from lmworks.progress import stage_progress
 from lmworks.recipe import Recipe, StageSpec, check_stage, making_stage
-from lmworks.report import Section, Table, shown, to_html
+from lmworks.report import Fold, Section, Table, shown, to_html
 from lmworks.stages import STAGES, resolve
 from lmworks.train.parallel.launching import carry_out
 from lmworks.train.planning.quantities import readable_bytes
@@ -369,4 +369,5 @@ def sections(outcomes: list[StageOutcome]) -> list[Section]:
         versions |= outcome.manifest.libraries
     models = {role: digest for o in outcomes for role, digest in o.manifest.models.items()}
     rows = [*versions.items(), *((f"model: {role}", digest[:12]) for role, digest in models.items())]
-    return [*told, Section("Timings and versions", tables=(timings, Table(("what", "version"), tuple(rows))))]
+    folds = (Fold("Versions", tables=(Table(("what", "version"), tuple(rows)),)),)
+    return [*told, Section("Timings and versions", tables=(timings,), folds=folds)]

@@ -46,7 +46,8 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """`alarms` are what must not be overlooked: they stand at the top of the page, and at the end in a terminal."""
+    """`alarms` are what must not be overlooked: they stand at the top of the page, and at the end in a terminal. Of a
+    section that is `page_only` a terminal tells the title alone."""
 
     title: str
     text: str = ""
@@ -55,6 +56,7 @@ class Section:
     passages: tuple[Passage, ...] = ()
     folds: tuple[Fold, ...] = ()
     alarms: tuple[str, ...] = ()
+    page_only: bool = False
 
 
 def format_cell(value: str | int | float) -> str:
@@ -203,11 +205,12 @@ def harmless(text: str) -> str:
 
 
 def print_sections(console: "Console", sections: Iterable[Section]) -> None:
-    """The same sections as text, their alarms at the end; figures, passages and what is folded are left to the page."""
+    """The same sections as text, their alarms at the end; figures, passages, what is folded and sections that are only
+    for the page are left to it."""
     from rich.table import Table as RichTable
 
     sections = list(sections)
-    for section in sections:
+    for section in (section for section in sections if not section.page_only):
         console.print(f"\n[bold]{shown(section.title)}[/bold]")
         if section.text:
             console.print(shown(section.text))
@@ -219,6 +222,8 @@ def print_sections(console: "Console", sections: Iterable[Section]) -> None:
             for row in table.rows:
                 grid.add_row(*(shown(format_cell(value)) for value in row))
             console.print(grid)
+    if left := [section.title for section in sections if section.page_only]:
+        console.print(f"\nOnly in the report: {shown(', '.join(left))}", highlight=False)
     for alarm in (alarm for section in sections for alarm in section.alarms):
         console.print(f"[bold red]ALARM[/bold red] [red]{shown(alarm)}[/red]", highlight=False)
 

@@ -24,6 +24,7 @@ def tell_next(console: "Console", workspace: Path, folder: Path, *, is_default: 
         (f"lmworks up --docs {place}", "answers from these documents, served"),
         (f"lmworks build scratch --docs {place}", "a model trained on them"),
     )
+    _tell(console, "  It shows texts as they were, with the personal data that were cut: do not pass it on.")
     _tell(console, f"Cleaned documents: {folder / DOCUMENTS} ({stay:,} of them, JSON Lines)\n\nWhat next:")
     for command, purpose in commands:
         _tell(console, f"  {command}\n      {purpose}")

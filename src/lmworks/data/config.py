@@ -22,8 +22,8 @@ class ReadConfig:
 
     sources      Folders, files, globs such as `notes/**/*.md`, addresses that fsspec knows such as `s3://bucket/*.gz`,
                  or the name `python-docs`. A relative path starts at the folder of the recipe, or, for a command, at
-                 the current one. Archives, tables, mailboxes and crawls are read record by record. Of a folder that a
-                 stage made, or of a workspace, the documents are taken as they are, such as cleaned ones.
+                 the current one. Archives, tables, mailboxes and crawls are read record by record, folders that a
+                 stage made and workspaces document by document.
     exclude      Glob patterns of what to leave out; one with a slash is matched against the path inside the source, one
                  without against the name of each file and folder.
     max_bytes    A file, or a record of one that holds many, of more bytes is left out.

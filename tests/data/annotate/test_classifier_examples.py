@@ -14,6 +14,7 @@ from lmworks.data.annotate.classifier_report import sections_of
 from lmworks.data.annotate.classifier_training import learn_classifier
 from lmworks.data.annotate.config import ClassifierConfig
 from lmworks.data.config import ReadConfig
+from lmworks.data.readers.rows import Columns
 from lmworks.records import LeftOut
 from lmworks.report import to_html
 
@@ -110,6 +111,16 @@ def test_rows_without_a_usable_label_are_told(tmp_path):
     for against, label in (([], None), ([path], LabelColumn("topic"))):
         with pytest.raises(ValueError, match="say which texts do not have the label"):
             examples_from([path], against, label)
+
+
+def test_a_table_without_texts_is_told_with_the_columns_that_it_has(tmp_path):
+    path = tmp_path / "news.csv"
+    path.write_text("body,topic\n" + "".join(f"word {number},law\n" for number in range(60)))
+    with pytest.raises(ValueError, match=r'news.csv: no column "text"; found: body, topic.*--text COLUMN') as told:
+        examples_from([str(path)], label=LabelColumn("topic", "law"))
+    assert "there are 0 different texts" in str(told.value)
+    with pytest.raises(ValueError, match=r"^there are 60 different texts"):  # nothing is wrong with the columns
+        examples_from([str(path)], label=LabelColumn("topic", "law"), reading=ReadConfig(columns=Columns("body")))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

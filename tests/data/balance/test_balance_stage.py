@@ -216,7 +216,7 @@ def test_factors_that_ask_for_what_is_not_there(given, tmp_path):
     refused(
         'unknown measure "qualty"; did you mean "quality"', Factor(2, measures={"qualty": Limit(1)}), quality=quality
     )
-    refused('unknown source "wik"', Factor(2, sources=("wik",)))
+    refused('unknown source "wik".*allowed: code, web, wiki.*not that of a stage', Factor(2, sources=("wik",)))
     refused('unknown language "fr"', Factor(2, languages=("fr",)))
 
 
@@ -248,11 +248,15 @@ def test_inputs_that_cannot_be_used(given, tmp_path):
         assert not list((folder / "output").iterdir())
 
     refused("shards holds neither documents nor their annotations", BalanceConfig(), documents=given, shards=empty)
-    refused('unknown input "test".*allowed: documents', BalanceConfig(evaluation=("test",)), documents=given)
-    refused("documents and one both have a source called web", BalanceConfig(), documents=given, one=one)
     refused(
-        'unknown source "wikki"; did you mean "wiki"', BalanceConfig(sources={"wikki": SourceShare()}), documents=given
+        'unknown input "test".*allowed: documents.*a stage that this one reads from',
+        BalanceConfig(evaluation=("test",)),
+        documents=given,
     )
+    refused("documents and one both have a source called web", BalanceConfig(), documents=given, one=one)
+    of_a_stage = BalanceConfig(sources={"wikki": SourceShare()})
+    told = 'unknown source "wikki"; did you mean "wiki".*what the uris .* begin with, .* not that of a stage'
+    refused(told, of_a_stage, documents=given)
     refused("no document is repeated", BalanceConfig(augment={"rewrap": 0.5}), documents=given)
     refused("every document is larger than its quota", BalanceConfig(total=3), documents=given)
     refused("no document is left", BalanceConfig(evaluation=("documents",)), documents=given)
@@ -270,7 +274,10 @@ def test_the_report_has_the_numbers(given, tmp_path):
     result, _, _ = run(tmp_path, replace(MIXED, languages={"de": LanguageShare(0.1)}), documents=given)
     titles = {section.title: section for section in result.sections}
     assert list(titles) == ["What goes into the corpus", "By source", "By language", "Augmentation"]
-    rows = {row[0]: row for row in titles["By source"].tables[0].rows}
+    (fold,) = titles["By source"].folds  # all columns; what a terminal shows fits into it
+    rows = {row[0]: row for row in fold.tables[0].rows}
+    shown = [(row[0], *row[3:7], row[8]) for row in rows.values()]
+    assert titles["By source"].tables[0].rows == tuple(shown)
     assert rows["web"][4] == "50.00%" and rows.keys() == SIZES.keys()
     assert all(row[2] == SIZES[str(name)] and abs(float(row[7])) < 2 * LARGEST for name, row in rows.items())
     assert len(titles["By source"].figures) == len(titles["By language"].figures) == 1

@@ -223,4 +223,8 @@ def examples_from(
     found: list[Example] = []
     for side, has in ((sources, label or True), (against, False)):
         found += examples_of(documents_in(side, reading, left_out, base), has, group, progress)
-    return usable(found)
+    try:
+        return usable(found)
+    except ValueError as error:
+        told = next((f"{item.uri}: {item.reason}" for item in left_out if "columns.text" in item.reason), "")
+        raise ValueError(f"{told}; a command takes it as --text COLUMN. So {error}" if told else str(error)) from error

@@ -26,8 +26,9 @@ from lmworks.data.corpus import CorpusShard, check_sources, corpus_shards
 from lmworks.data.duplicates.contamination import count_statuses
 from lmworks.data.executing import Part, carry_out
 from lmworks.data.store import Shard
-from lmworks.report import Section, Table
+from lmworks.report import Fold, Section, Table
 
+_UNFOLDED = 10  # rows of a table that are shown before it is opened
 ITEMS = "items"  # in the folder of the work: of each shard the evaluation items that were found
 
 
@@ -117,18 +118,18 @@ def _items_section(items: Mapping[str, int]) -> Section:
 
 
 def _metrics(tables: list[AnnotationTable], items: dict[str, int]) -> dict[str, int | dict[str, int]]:
-    languages = Counter(language for table in tables for language in table.labels.get("language", ()))
     return {
         "documents": sum(map(len, tables)),
         "repaired": sum(filled(table.edits) for table in tables),
         "marks": sum(rules_of(table.marks).total() for table in tables),
-        "languages": {str(language): count for language, count in languages.most_common()},
+        "languages": dict(_languages(tables).most_common()),
         EVALUATION_ITEMS: items,
     }
 
 
 def _section(tables: list[AnnotationTable]) -> Section:
-    """Of each measure how many documents have it, and its quartiles; of each mark and edit how many there are."""
+    """How many documents there are of each kind and language, and places of each mark and edit; folded, of each measure
+    how many documents have it, and its quartiles."""
     rows = []
     for name in sorted({name for table in tables for name in table.measures}):
         values = np.concatenate([table.measures[name] for table in tables if name in table.measures])
@@ -139,9 +140,25 @@ def _section(tables: list[AnnotationTable]) -> Section:
     edits = sum((rules_of(table.edits) for table in tables), Counter[str]())
     documents = sum(map(len, tables))
     header = ("measure", "documents", "lowest", "a quarter", "median", "three quarters", "highest")
-    found = [Table(header, tuple(rows))]
-    if marks:
-        found.append(Table(("mark", "places"), tuple(marks.most_common())))
-    if edits:
-        found.append(Table(("repair", "places"), tuple(edits.most_common())))
-    return Section("Annotations", f"{documents:,} documents were measured; nothing is decided yet.", tuple(found))
+    folds = [Fold("Quartiles of the measures", tables=(Table(header, tuple(rows)),))]
+    kinds = Counter(kind for table in tables for kind in table.kinds)
+    found = []
+    for what, counts in (
+        (("kind", "documents"), kinds),
+        (("language", "documents"), _languages(tables)),
+        (("mark", "places"), marks),
+        (("repair", "places"), edits),
+    ):
+        ranked = tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+        if ranked:
+            found.append(Table(what, ranked[:_UNFOLDED]))
+        if len(ranked) > _UNFOLDED:
+            folds.append(Fold(f"All {len(ranked)} of {what[0]}", tables=(Table(what, ranked),)))
+    text = (
+        f"{documents:,} documents were measured; nothing is decided yet. The report has {len(rows)} measures of them."
+    )
+    return Section("Annotations", text, tuple(found), folds=tuple(folds))
+
+
+def _languages(tables: Sequence[AnnotationTable]) -> Counter[str]:
+    return Counter(str(language) for table in tables for language in table.labels.get("language", ()))

@@ -1,7 +1,7 @@
 """What a corpus is to consist of: shares of sources and languages, what counts more, repeats, and their variants."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
@@ -101,9 +101,9 @@ def _told(limit: Limit) -> str:
 class BalanceConfig:
     """Which documents make up the corpus, and how often each of them comes.
 
-    sources      Source (what the uris of its documents begin with) → `weight`, its share relative to the others, and
-                 `max_epochs`, in place of that of all. Weights are given to all sources or to none; without them, sizes
-                 decide; 0 takes none of a source.
+    sources      Source → `weight`, its share relative to the others, and `max_epochs`, in place of that of all. A
+                 source is what the uris of its documents begin with: the name of a folder or file, not of a stage.
+                 Weights are given to all sources or to none; without them, sizes decide; 0 takes none of a source.
     temperature  T of p ∝ n^(1/T) for sources without weights, from 0.01 to 1e9: 1 follows the sizes, larger ones level
                  them.
     languages    Language → `at_least` and `at_most`, the share of the corpus that it may have, from 0 to 1; "unknown"
@@ -173,6 +173,14 @@ class BalanceConfig:
         """`max_epochs` of a source, as it is written."""
         share = self.sources.get(source)
         return Fraction(repr(self.max_epochs if share is None or share.max_epochs is None else share.max_epochs))
+
+
+def unknown_source(name: str, sources: Sequence[str]) -> str:
+    """What is wrong with a source that no document has; `sources` are those that there are."""
+    return (
+        f"{unknown('source', name, sources)}. A source is what the uris of its documents begin with, so the name of a "
+        "folder or file that was read, and not that of a stage"
+    )
 
 
 def _check_epochs(epochs: float) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lmworks.config import unknown
 from lmworks.data.annotation_table import LABEL, MEASURE
-from lmworks.data.balance.config import Factor
+from lmworks.data.balance.config import Factor, unknown_source
 from lmworks.data.balance.survey import Survey, key_of
 from lmworks.data.cleaning.policy import Limit
 
@@ -67,7 +67,8 @@ def _by_what_it_is(factor: Factor, survey: Survey) -> NDArray[np.bool_]:
     ):
         for glob in globs:
             if not any(fnmatchcase(name, glob) for name in names):
-                raise ValueError(f"factors: {unknown(what, glob, names)}")
+                told = unknown_source(glob, names) if what == "source" else unknown(what, glob, names)
+                raise ValueError(f"factors: {told}")
         if globs:
             fits &= np.array([any(fnmatchcase(name, glob) for glob in globs) for name in names])[place]
     return fits

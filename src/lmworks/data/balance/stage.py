@@ -63,7 +63,8 @@ def _check_inputs(config: BalanceConfig, context: StageContext, shards: Sequence
             raise ValueError(f"{name} holds neither documents nor their annotations: leave it out")
     for name in config.evaluation:
         if name not in used:
-            raise ValueError(f"evaluation: {unknown('input', name, sorted(used))}")
+            told = unknown("input", name, sorted(used))
+            raise ValueError(f"evaluation: {told}. An input is a stage that this one reads from, or a folder of --from")
 
 
 def _check_survey(config: BalanceConfig, survey: Survey) -> None:

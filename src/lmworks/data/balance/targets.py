@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeVar
 
-from lmworks.config import unknown
-from lmworks.data.balance.config import BalanceConfig, LanguageShare
+from lmworks.data.balance.config import BalanceConfig, LanguageShare, unknown_source
 from lmworks.data.mixing import quotas, temperature_weights
 
 REST = ""  # the language of the cells that hold all languages without bounds
@@ -83,7 +82,7 @@ def _weights(config: BalanceConfig, amounts: Mapping[Cell, Fraction]) -> dict[Ce
     sources = sorted(of_source)
     for name in config.sources:
         if name not in of_source:
-            raise ValueError(f"sources: {unknown('source', name, sources)}")
+            raise ValueError(f"sources: {unknown_source(name, sources)}")
     given = {name: share.weight for name, share in config.sources.items() if share.weight is not None}
     if given:
         if missing := [name for name in sources if name not in given]:

@@ -12,7 +12,7 @@ from lmworks.data.balance.deciding import REASONS, Decision
 from lmworks.data.balance.survey import Survey
 from lmworks.data.balance.targets import Cell
 from lmworks.data.balance.writing import Varied
-from lmworks.report import Figure, Section, Table, dot_plot
+from lmworks.report import Figure, Fold, Section, Table, dot_plot
 
 _SHOWN, _DRAWN = 100, 24  # names in a table, and in a drawing
 
@@ -116,9 +116,13 @@ def _by_source(config: BalanceConfig, decision: Decision, found: Sequence[Flow])
         *("source", "documents", f"{config.unit} came", "share", "wanted", "goes", f"{config.unit} go"),
         *("off by", "epochs", "repeats", "gives"),
     )
+    narrow = [header.index(name) for name in ("source", "share", "wanted", "goes", f"{config.unit} go", "epochs")]
+    short = Table(tuple(header[at] for at in narrow), tuple(tuple(row[at] for at in narrow) for row in rows))
+    folds = (Fold("With documents, repeats and limits", tables=(Table(header, tuple(rows)),)),)
     text = (
-        "Share of each source before and after; wanted is what it would be if nothing were scarce. A quota is met to "
-        f"within one document of each part that has one: off by says how far, in {config.unit}." + _cut(found)
+        "A source is what the uris of its documents begin with. Share of each before and after; wanted is what it "
+        "would be if nothing were scarce. A quota is met to within one document of each part that has one: in the "
+        f"report, off by says how far, in {config.unit}." + _cut(found)
     )
     drawn = [flow.name for flow in found[:_DRAWN]]
     points = {
@@ -126,7 +130,7 @@ def _by_source(config: BalanceConfig, decision: Decision, found: Sequence[Flow])
         "wanted": {name: wanted.get(name, 0.0) for name in drawn},
         "goes": {flow.name: flow.goes / max(goes, 1) for flow in found},
     }
-    return Section("By source", text, (Table(header, tuple(rows)),), (_drawing(points, drawn, "source"),))
+    return Section("By source", text, (short,), (_drawing(points, drawn, "source"),), folds=folds)
 
 
 def _by_language(config: BalanceConfig, found: Sequence[Flow]) -> Section:
@@ -154,7 +158,7 @@ def _augmented(config: BalanceConfig, survey: Survey, decision: Decision, varied
     for name, share in sorted(config.augment.items()):
         each = varied.get(name, Varied())
         rows.append((name, share, each.chosen, each.written, each.chosen - each.written, each.grown))
-    header = ("rule", "share of repeats", "chosen", "written otherwise", "left as they were", "bytes more")
+    header = ("rule", "of repeats", "chosen", "written", "left alone", "bytes more")
     text = (
         "Repeats that a rule wrote otherwise. Where it found nothing that it may change, the repeat is as its origin; "
         "quotas count a repeat by the size of its origin."

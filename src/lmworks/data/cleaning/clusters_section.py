@@ -56,9 +56,9 @@ def clusters_section(clusters: Sequence[Cluster], texts: Callable[[Sequence[str]
         return Section("Duplicates", "No document was dropped as a duplicate.")
     went = sum(len(cluster.members) for cluster in clusters)
     text = (
-        f"{went:,} documents were dropped for the sake of {len(clusters):,} others. Below, the largest clusters and "
-        "some that hashes of their names drew: on the left the document that stayed, on the right one that went, the "
-        "least alike first."
+        f"{went:,} documents were dropped for the sake of {len(clusters):,} others. The report shows texts of the "
+        "largest clusters and of some that hashes of their names drew: on the left the document that stayed, on the "
+        "right one that went, the least alike first."
     )
     shown = shown_clusters(clusters)
     members = [member for cluster in shown for member in cluster.members[:MEMBERS]]

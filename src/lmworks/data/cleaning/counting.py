@@ -84,7 +84,7 @@ def card_section(facts: Facts) -> Section:
     """The data card in the report."""
     folds = tuple(Fold(section.title, section.text, section.tables) for section in card_sections(facts))
     text = f"`{CARD}` says the same as the README.md of a dataset; `lmworks data card` prints it."
-    return Section("Data card", text, folds=folds)
+    return Section("Data card", text, folds=folds, page_only=True)
 
 
 def _hashes(policy: Policy, context: StageContext) -> dict[str, str]:

@@ -27,7 +27,8 @@ def examples_section(names: Sequence[str], examples: Sequence[Example]) -> Secti
         f"first: documents that stay, with a value within {NEAR:.0%} of the threshold. {PERSONAL}"
     )
     folds = tuple(_fold(*key, by_rule[key]) for key in ranked)
-    return Section("Examples", text if folds else "No rule dropped, cut or nearly dropped a document.", folds=folds)
+    text = text if folds else "No rule dropped, cut or nearly dropped a document."
+    return Section("Examples", text, folds=folds, page_only=True)
 
 
 def _fold(step: str, rule: str, examples: Sequence[Example]) -> Fold:

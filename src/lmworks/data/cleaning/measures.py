@@ -49,7 +49,9 @@ def measures_section(policy: Policy, tables: Sequence[AnnotationTable]) -> Secti
         names = ", ".join(f"{measured.name} ({measured.step})" for measured in absent)
         text += f" No document that the step looks at has a value of: {names}."
     folds = (Fold(f"{len(idle)} limits that refuse nothing", figures=tuple(map(_figure, idle))),) if idle else ()
-    return Section("Measures and thresholds", text.strip(), figures=tuple(map(_figure, active)), folds=folds)
+    return Section(
+        "Measures and thresholds", text.strip(), figures=tuple(map(_figure, active)), folds=folds, page_only=True
+    )
 
 
 def _measured(step: Step, tables: Sequence[AnnotationTable]) -> list[_Measured]:

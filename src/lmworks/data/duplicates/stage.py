@@ -42,7 +42,7 @@ from lmworks.data.executing import ExecutionConfig, Part, carry_out
 from lmworks.data.joined_annotations import annotation_files, read_joined
 from lmworks.data.store import LEFT_OUT, Shard
 from lmworks.records import LeftOut
-from lmworks.report import Section, Table
+from lmworks.report import Fold, Section, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +226,9 @@ def _result(
     said = "".join(f"; {number:,} {method} stand in several places" for method, number in groups.items())
     text = (
         f"{alike:,} of {len(repositories):,} documents have one that is alike{said}. Each pair was compared, shingle "
-        f"by shingle; of documents with the same words one stands for all. {crowded:,} documents are in crowds, of "
-        "which data.clean compares those that are left."
+        "by shingle; of documents with the same words one stands for all."
     )
-    return StageResult(counts, (Section("Duplicates", text, (Table(("similarity", "pairs"), rows),)),))
+    if crowded:
+        text += f" {crowded:,} documents are in crowds, of which data.clean compares those that are left."
+    folds = (Fold("Pairs by similarity", tables=(Table(("similarity", "pairs"), rows),)),)
+    return StageResult(counts, (Section("Duplicates", text, folds=folds),))

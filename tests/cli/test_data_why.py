@@ -89,6 +89,12 @@ def test_a_document_that_went_for_its_twin(folder):
     assert "this one has The council met on {+Friday+} to talk" in text
 
 
+def test_a_document_that_stays_tells_which_went_for_its_sake(folder):
+    text = told(folder, "notes/plan.md")
+    assert "For its sake 1 document went notes/old/plan.md (alike: near, similarity 0." in text
+    assert "For its sake" not in told(folder, "old/plan.md")
+
+
 def test_a_document_that_fails_a_limit_and_holds_what_would_act_on_a_terminal(folder):
     text = told(folder, "short.md")
     assert "dropped by length: words is 8, and at least 60 is asked for" in text
@@ -117,6 +123,12 @@ def test_a_file_that_no_reader_could_read(folder):
         ("notes/plam.md", "the ledger knows no document notes/plam.md. Did you mean notes/plan.md"),
         ("notes/pictuer.png", "Did you mean notes/picture.png"),
         ("", "name a document: its uri, the end of it, or the first 8 or more digits"),
+        ("notes/old", "notes/old is no document, and holds 1 document: name one, of notes/old/plan.md\n"),
+        ("old/", "old/ is no document, and holds 1 document: name one"),
+        (
+            "notes",
+            "notes is no document, and holds 4 documents: name one, of notes/old/plan.md, notes/plan.md, notes/s",
+        ),
         ("xyz", "the ledger knows no document xyz. Give its uri"),
     ],
 )
@@ -130,6 +142,7 @@ def test_a_name_that_means_none_or_several(folder, capsys, monkeypatch, name, me
 def test_for_programs(folder):
     found = CliRunner().invoke(app, ["data", "why", "old/plan.md", "--json", "--workspace", str(folder / "cleaned")])
     (document,) = json.loads(found.output)["documents"]
+    assert document["went"] == []
     assert document["stays"] is False and document["twins"][0]["twin"] == "notes/plan.md"
     assert [entry["step"] for entry in document["entries"]][:2] == ["repair", "length"]
     assert document["entries"][4]["reasons"][0]["threshold"] == 0.6

@@ -213,6 +213,9 @@ SOURCES = {
     "e_dot_js": b"\0\1\2",
     "f_dot_go": "  \n",
     "g_dot_json": "{}",
+    "LICENSE": "MIT License\n",
+    "blob": bytes(range(256)),
+    "configure": "#!/bin/sh\necho\n",
 }
 
 
@@ -225,21 +228,26 @@ def test_source_code_is_kept_whole_where_it_is_asked_for(tmp_path: Path) -> None
         "tree/broken.py": ("def f(:\n", "text/x-python"),
         "tree/c.c": ("int main(void)\n{\treturn 0;\n}\n", "text/x-c"),
         "tree/d.md": ("# Title\n", "text/markdown"),
+        "tree/LICENSE": ("MIT License\n", "text/plain"),
+        "tree/configure": ("#!/bin/sh\necho\n", "text/x-sh"),
         "tree/inner/Makefile": ("all:\n\tcc a.c\n", "text/x-makefile"),
         "tree/inner/lib.RS": ("fn main() {}\n", "text/x-rust"),
     }
     assert {uri: item.reason for uri, item in left_out.items()} == {
+        "tree/blob": "binary data, and no suffix that says of what kind",
         "tree/e.js": "binary data",
         "tree/f.go": "empty",
         "tree/g.json": "no reader for .json",
     }
-    assert all(d.extractor == "source-code" for d in documents.values() if d.media_type != "text/markdown")
+    texts = ("text/markdown", "text/plain")
+    assert all(d.extractor == "source-code" for d in documents.values() if d.media_type not in texts)
 
 
 def test_without_being_asked_only_docstrings_are_read(tmp_path: Path) -> None:
     write(tmp_path / "tree", **SOURCES)
     documents, left_out = read(tmp_path, "tree")
     assert {uri: d.extractor for uri, d in documents.items()} == {
+        "tree/LICENSE": "plain",
         "tree/a.py": "python-docstrings",
         "tree/d.md": "markdown",
     }

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lmworks.passages import Piece
     from lmworks.records import LeftOut
 
+_WENT = 10  # documents that went for the sake of one, told of it
 _VERDICT = {"kept": "green", "cut": "yellow", "dropped": "bold red", "gone": "dim"}
 
 
@@ -28,6 +29,7 @@ def tell(console: "Console", story: "Story") -> None:
     _tell_passed(console, story)
     _tell_cuts(console, story)
     _tell_twins(console, story)
+    _tell_went(console, story)
     if story.evaluation_item is not None:
         share = "" if story.contamination is None else f", {story.contamination:.0%} of it"
         console.print(f"\nHolds the evaluation item {shown(story.evaluation_item)}{share}", highlight=False)
@@ -137,6 +139,20 @@ def _tell_twins(console: "Console", story: "Story") -> None:
             _print_excerpt(console, other)
             console.print("    this one has", style="dim")
             _print_excerpt(console, mine)
+
+
+def _tell_went(console: "Console", story: "Story") -> None:
+    """The first of those that went for its sake, and how many there are."""
+    if not story.went:
+        return
+    heading = "1 document" if len(story.went) == 1 else f"{len(story.went):,} documents"
+    console.print(f"\nFor its sake {heading} went", style="bold", highlight=False)
+    for each in story.went[:_WENT]:
+        similarity = "" if each.similarity is None else f", similarity {each.similarity:.3f}"
+        told = f"  {shown(each.document)} [dim]({shown(each.step)}: {shown(each.rule)}{similarity})[/dim]"
+        console.print(told, highlight=False, soft_wrap=True)
+    if len(story.went) > _WENT:
+        console.print(f"  and {len(story.went) - _WENT:,} more", highlight=False)
 
 
 def _print_excerpt(console: "Console", pieces: "tuple[Piece, ...]") -> None:

@@ -141,7 +141,8 @@ def _of_record(record: Record, uri: str, found: FoundFile, config: ReadConfig, e
     media_type = record.media_type or ""
     extractor = extractor_of(media_type, inside, config)
     if extractor is None:
-        return LeftOut(uri, f"no reader for {inside.suffix.lower() or media_type or 'files without a suffix'}")
+        what = inside.suffix.lower() or media_type
+        return LeftOut(uri, f"no reader for {what}" if what else "binary data, and no suffix that says of what kind")
     if extractor in _WEB.values() and (charset := record.metadata.get("charset")):  # of a crawl
         extractor = partial(_WEB[config.web], charset=charset)
     try:

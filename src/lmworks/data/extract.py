@@ -87,6 +87,21 @@ def decode(raw: bytes, declared: str | None = None) -> tuple[str, str]:
     return normalise_newlines(_strict(raw, "cp1252")), "cp1252"
 
 
+def begins_as_text(head: bytes) -> bool:
+    """Whether `decode` would take a file that begins so for a text; the last character may be cut."""
+    if any(head.startswith(mark) for mark, _, _ in _BYTE_ORDER_MARKS):
+        return True
+    if b"\0" in head or _is_binary(head):
+        return False
+    for codec in ("utf-8", "cp1252"):
+        try:
+            codecs.getincrementaldecoder(codec)().decode(head)
+            return True
+        except UnicodeDecodeError:
+            continue
+    return False
+
+
 def text_codec(name: str) -> str | None:
     """Python's name of an encoding of texts; None for a name that it does not know, or of something else.
 

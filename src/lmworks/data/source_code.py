@@ -1,6 +1,7 @@
 """Source code as a text of its own: what its files are called, and the text as its author wrote it."""
 
 import io
+import re
 import tokenize
 from pathlib import PurePath
 
@@ -31,12 +32,28 @@ _LANGUAGES = {
     "swift": "swift", "tcl": "tcl", "tex": "tex", "zig": "zig",
     "cfg": "ini", "ini": "ini", "toml": "toml", "yaml": "yaml", "yml": "yaml",
 }  # fmt: skip
-_NAMES = {"cmakelists.txt": "cmake", "dockerfile": "docker", "makefile": "makefile", "rakefile": "ruby"}
+_NAMES = {
+    "cmakelists.txt": "cmake", "dockerfile": "docker", "gemfile": "ruby", "gnumakefile": "makefile",
+    "makefile": "makefile", "rakefile": "ruby",
+}  # fmt: skip
+_FIRST_LINE = re.compile(rb"#![ \t]*/[^\s]{1,100}/(?:env[ \t]+(?:-S[ \t]+)?)?([A-Za-z]{1,20})")
+_INTERPRETERS = {
+    "awk": "awk", "bash": "sh", "dash": "sh", "fish": "fish", "ksh": "sh", "lua": "lua", "node": "javascript",
+    "perl": "perl", "php": "php", "python": "python", "Rscript": "r", "ruby": "ruby", "sh": "sh", "tclsh": "tcl",
+    "zsh": "sh",
+}  # fmt: skip
 
 
 def source_code_type(path: PurePath) -> str | None:
     """The media type of a file of source code, by its name; None for a file that is none."""
     language = _NAMES.get(path.name.lower()) or _LANGUAGES.get(path.suffix.lower().removeprefix("."))
+    return f"text/x-{language}" if language else None
+
+
+def script_type(head: bytes) -> str | None:
+    """The media type of a program by the interpreter that its first line names; None where that names none."""
+    found = _FIRST_LINE.match(head)
+    language = _INTERPRETERS.get(found[1].decode()) if found else None
     return f"text/x-{language}" if language else None
 
 

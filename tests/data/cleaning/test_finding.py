@@ -2,7 +2,7 @@
 
 import pytest
 
-from lmworks.data.cleaning.finding import AmbiguousNameError, document_names, left_out_item, named, nearest
+from lmworks.data.cleaning.finding import AmbiguousNameError, document_names, inside, left_out_item, named, nearest
 from lmworks.data.cleaning.ledger import Entry, write_ledger
 from lmworks.data.store import write_documents
 from lmworks.records import LeftOut
@@ -36,6 +36,21 @@ def test_the_end_of_several_names_them(name, among):
     with pytest.raises(AmbiguousNameError) as caught:
         named(name, URIS, HASHES)
     assert all(uri in str(caught.value) for uri in among) and "mail" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "held"),
+    [
+        ("notes/b", ["notes/b/plan.md", "notes/b/masterplan.md", "notes/b/same.md"]),
+        ("notes/b/", ["notes/b/plan.md", "notes/b/masterplan.md", "notes/b/same.md"]),
+        ("a", ["notes/a/plan.md"]),  # a part of the path
+        ("ail", []),
+        ("", []),
+        ("/", []),
+    ],
+)
+def test_what_a_folder_or_an_archive_holds(name, held):
+    assert inside(name, URIS) == held
 
 
 def test_a_misspelt_name_leads_to_the_nearest_of_many():

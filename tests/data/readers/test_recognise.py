@@ -42,7 +42,23 @@ DOCX = zipped({"[Content_Types].xml": b"<Types/>", "_rels/.rels": b"<r/>", "word
     [
         ("a.txt", b"text", None, "text/plain"),
         ("A.TXT", b"text", None, "text/plain"),
-        ("folder.d/readme", b"text", None, None),
+        # what has no suffix, or none that says anything
+        ("folder.d/readme", b"text", None, "text/plain"),
+        ("LICENSE", "Ä".encode() * 2000 + b"\xc3", None, "text/plain"),  # the head ends inside of a character
+        ("COPYING.LESSER", b"", None, "text/plain"),
+        ("NEWS", "Änderungen".encode("cp1252"), None, "text/plain"),
+        ("README", "text".encode("utf-16"), None, "text/plain"),
+        ("README.de", b"\x00\x01", None, None),
+        ("blob", bytes(range(1, 256)), None, None),
+        ("blob", b"\x81\x8d\x8f", None, None),  # of no character
+        ("dump.dat", b"text", None, None),
+        (".gitignore", b"text", None, None),
+        ("project/.git/HEAD", b"text", None, None),
+        ("configure", b"#!/bin/sh\n", None, "text/x-sh"),
+        ("run", b"#! /usr/bin/env -S python3.11 -u\n", None, "text/x-python"),
+        ("run", b"#!/opt/own\n", None, "text/plain"),
+        ("LICENSE.html", b"text", None, "text/html"),
+        ("LICENSE", b"<!doctype html>", None, "text/html"),
         ("a.c", b"int a;", None, "text/x-c"),
         ("Makefile", b"all:", None, "text/x-makefile"),
         ("a.py", b"a = 1", None, "text/x-python"),

@@ -55,6 +55,12 @@ def named(name: str, uris: Sequence[str], hashes: Sequence[str] = ()) -> list[st
     return found
 
 
+def inside(name: str, uris: Sequence[str]) -> list[str]:
+    """The uris of what a folder, an archive or another file holds that `name` means, or the end of its path does."""
+    name = name.rstrip("/")
+    return [uri for uri in uris if name and (uri.startswith(f"{name}/") or f"/{name}/" in uri)]
+
+
 def nearest(name: str, uris: Sequence[str], most: int = 3) -> list[str]:
     """The uris that are most like a name that is none of them. All are compared by the triples of letters that they
     share, and the best of those letter by letter, so that a million names take seconds."""

@@ -12,7 +12,7 @@ from lmworks.data.annotation_table import AnnotationTable
 from lmworks.data.cleaning.clusters_section import repaired_texts
 from lmworks.data.cleaning.differences import side_by_side
 from lmworks.data.cleaning.examples import cut_passage
-from lmworks.data.cleaning.finding import document_names, left_out_item, named, nearest
+from lmworks.data.cleaning.finding import TOLD, document_names, inside, left_out_item, named, nearest
 from lmworks.data.cleaning.ledger import LEDGER, Entry, read_ledger
 from lmworks.data.cleaning.local import Cut
 from lmworks.data.cleaning.margins import margins_of
@@ -67,6 +67,16 @@ class TwinTold:
 
 
 @dataclass(frozen=True, slots=True)
+class Went:
+    """A document that was dropped for the sake of this one."""
+
+    document: str
+    step: str
+    rule: str
+    similarity: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Story:
     """`missing` says why something is not told: the artefacts that the ledger was made from may be gone. `unreadable`
     tells what lies beside them and is no artefact, a line each."""
@@ -75,6 +85,7 @@ class Story:
     passed: tuple[Passed, ...] = ()
     cuts: tuple[CutTold, ...] = ()
     twins: tuple[TwinTold, ...] = ()
+    went: tuple[Went, ...] = ()
     evaluation_item: str | None = None
     contamination: float | None = None
     missing: str = ""
@@ -99,6 +110,10 @@ def stories_of(folder: Path, name: str) -> list[Story] | LeftOut:
         item, others = left_out_item(folder, name)
         if item is not None:
             return item
+        if held := inside(name, uris):
+            more = f" and {len(held) - TOLD:,} more" if len(held) > TOLD else ""
+            count = "1 document" if len(held) == 1 else f"{len(held):,} documents"
+            raise LookupError(f"{name} is no document, and holds {count}: name one, of {', '.join(held[:TOLD])}{more}")
         near = nearest(name, [*uris, *others])
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise LookupError(
@@ -108,7 +123,10 @@ def stories_of(folder: Path, name: str) -> list[Story] | LeftOut:
     artefacts = _artefacts(folder)
     sources = _sources(folder, artefacts.folders)
     stories = (_story(tuple(read_ledger(folder / LEDGER, uri)), folder, sources) for uri in found)
-    return [replace(story, unreadable=artefacts.told) for story in stories]
+    return [
+        replace(story, unreadable=artefacts.told, went=_went(folder / LEDGER, uri))
+        for uri, story in zip(found, stories, strict=True)
+    ]
 
 
 def to_json(story: Story) -> dict[str, Any]:
@@ -225,6 +243,16 @@ def _apart(cuts: Sequence[Cut]) -> list[Cut]:
         if not found or cut.start > found[-1].end + CONTEXT:
             found.append(cut)
     return found
+
+
+def _went(ledger: Path, uri: str) -> tuple[Went, ...]:
+    """In the order of the ledger."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    mine = (pc.field("verdict").cast("string") == "dropped") & (pc.field("twin") == uri)
+    rows = pq.read_table(ledger, columns=["document", "step", "rule", "value"], filters=mine).to_pylist()
+    return tuple(Went(row["document"], row["step"], row["rule"], row["value"]) for row in rows)
 
 
 def _twin_names(entries: Sequence[Entry]) -> list[str]:

@@ -1,7 +1,8 @@
 """What a file is, from its name and from what it begins with.
 
 The suffix says what the author meant; bytes that only another format begins with say what it is, so that a `.txt` that
-is a zip file is read as one, and an `.html` that is a PDF goes to the extractor of PDF.
+is a zip file is read as one, and an `.html` that is a PDF goes to the extractor of PDF. A name without a suffix, such
+as LICENSE, says nothing: there a text is a text, and a program is known by its first line.
 """
 
 import re
@@ -9,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, get_args
 
-from lmworks.data.source_code import source_code_type
+from lmworks.data.extract import begins_as_text
+from lmworks.data.source_code import script_type, source_code_type
 
 Compression = Literal["gzip", "bzip2", "xz", "zstd"]
 Kind = Literal["zip", "tar", "warc", "jsonl", "csv", "tsv", "parquet", "mediawiki", "mbox", Compression]
@@ -29,6 +31,13 @@ MEDIA_TYPES = {
     ".txt": "text/plain",
     ".xhtml": "application/xhtml+xml",
 }
+
+# Of files that a source tree has beside its code, whatever stands behind a dot in them.
+_NAMES_OF_TEXTS = frozenset(
+    {"authors", "changelog", "changes", "contributing", "contributors", "copying", "copyright", "credits", "history"}
+    | {"install", "licence", "license", "maintainers", "news", "notice", "patents", "readme", "thanks", "todo"}
+    | {"unlicense"}
+)
 
 # Zip files that are documents, not archives of documents. No extractor reads those that are in no other table.
 _ZIP_DOCUMENTS = {
@@ -79,7 +88,7 @@ def recognise(name: str, head: bytes) -> Recognised:
     suffix = PurePosixPath(name.lower()).suffix
     by_content = _by_content(head)
     if by_content is None:
-        return _by_name(name, suffix) or _by_markup(head)
+        return _by_name(name, suffix) or _by_markup(head) or Recognised(None, _without_suffix(name, head))
     if by_content.container == "zip" and (document := _ZIP_DOCUMENTS.get(suffix)):
         return Recognised(None, document)
     return by_content
@@ -89,7 +98,8 @@ def media_type_of(declared: str | None, head: bytes) -> str | None:
     """The media type of a record whose container declares one, which the first bytes may contradict."""
     by_content = _by_content(head)
     if by_content is None:
-        return declared or _by_markup(head).media_type
+        markup = _by_markup(head)
+        return declared or (markup.media_type if markup else None)
     if by_content.container == "zip" and declared in _ZIP_DOCUMENTS.values():
         return declared
     return by_content.media_type
@@ -187,5 +197,15 @@ def _by_name(name: str, suffix: str) -> Recognised | None:
     return Recognised(None, media_type) if media_type else None
 
 
-def _by_markup(head: bytes) -> Recognised:
-    return Recognised(None, "text/html" if _MARKUP.match(head) else None)
+def _by_markup(head: bytes) -> Recognised | None:
+    return Recognised(None, "text/html") if _MARKUP.match(head) else None
+
+
+def _without_suffix(name: str, head: bytes) -> str | None:
+    """The media type of a text whose name has no suffix, or one that is none, as in README.de; None for others."""
+    path = PurePosixPath(name)
+    is_hidden = any(part.startswith(".") for part in path.parts)  # in an archive; of a folder none come
+    is_named_so = not path.suffix or path.name.lower().partition(".")[0] in _NAMES_OF_TEXTS
+    if not path.name or is_hidden or not is_named_so or not begins_as_text(head):
+        return None
+    return script_type(head) or "text/plain"

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from lmworks.data.annotate.pii.scan import find_personal_data
 from lmworks.data.cleaning.card import Facts, card_sections, known_limits, title_of
 from lmworks.data.cleaning.card_markdown import card_markdown, hub_licences, renamed, size_category
 from lmworks.data.cleaning.flows import Alarm, Amount, Flow
@@ -203,3 +204,21 @@ def test_the_card_is_the_same_from_the_same_facts():
     assert card_markdown(facts()) == card_markdown(facts())
     assert json.dumps([section.title for section in card_sections(facts())])
     assert title_of(facts()) == "pages, notes"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_left"),
+    [
+        ("Write to user@example.com, x@mail.example.org or a@host.test.", True),  # RFC 2606 and 6761
+        ("Call +1 212 555 0100 or (212) 555-0199.", True),  # ATIS-0300115
+        ("Call (212) 555-0200.", False),
+        ("From 192.168.0.1, 10.1.2.3, 203.0.113.5, 240.0.0.1 or 2001:db8::1.", True),  # RFC 1918, 5737, 1112, 3849
+        ("From 203.0.114.5.", False),
+        ("password=changeme, key AKIAIOSFODNN7EXAMPLE", True),
+        ("Card 4242 4242 4242 4242.", False),  # published for tests
+    ],
+)
+def test_what_the_card_says_to_be_left_on_purpose_is(text, is_left):
+    card = card_markdown(facts(policy=default_policy()))
+    assert "Left on purpose is what is nobody's" in card and "published for tests are taken for cards" in card
+    assert (find_personal_data(text) == ()) == is_left

@@ -42,6 +42,7 @@ from lmworks.artefact import (
     writing,
 )
 from lmworks.config import ConfigError, assign, from_mapping, parse_assignment, to_mapping, unknown
+from lmworks.data.store import made_folder
 from lmworks.model.locating import digest_of_model, located
 from lmworks.monitor.config import LogConfig
 from lmworks.progress import stage_progress
@@ -203,9 +204,10 @@ def _roles(use: str, models: Sequence[str]) -> dict[str, str]:
 
 
 def read_inputs(folders: Sequence[Path]) -> dict[str, StageOutcome]:
-    """Artefacts by the names of their folders; FileNotFoundError for a folder that is none, ConfigError for two of one
-    name."""
-    done = {folder.name: StageOutcome(folder.name, folder, _input_manifest(folder), cached=True) for folder in folders}
+    """Artefacts by the names of their folders, where a workspace is the documents that were made in it last;
+    FileNotFoundError for a folder that is none, ConfigError for two of one name."""
+    made = {folder.name: made_folder(folder) or folder for folder in folders}
+    done = {name: StageOutcome(name, folder, _input_manifest(folder), cached=True) for name, folder in made.items()}
     if len(done) != len(folders):
         raise ConfigError((), "two inputs have the same folder name, which names them in the manifest; rename one")
     return done
@@ -216,9 +218,6 @@ def _input_manifest(folder: Path) -> Manifest:
         return read_manifest(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} to read from")
-    if (folder / CURRENT).is_file():
-        made = ", ".join(str(folder / each) for each in read_current(folder).stages.values())
-        raise FileNotFoundError(f"{folder} is a workspace: name what a stage made in it, one of {made}")
     hint = f": name it with --set tokenizer={folder}" if (folder / "tokenizer.json").is_file() else ""
     kind = "a tokenizer that no stage made" if hint else f"no artefact of a stage (it has no {MANIFEST})"
     raise FileNotFoundError(f"{folder} is {kind}{hint}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from lmworks.artefact import read_manifest
 from lmworks.cli.building import _checked
 from lmworks.cli.main import app
 from lmworks.data.cleaning.policy import default_policy, read_policy
@@ -107,12 +108,11 @@ def test_a_workspace_is_no_source_of_itself(base, monkeypatch, arguments):
     assert "cannot be a source of itself: name another one with --workspace" in str(found.exception)
 
 
-def test_a_stage_that_reads_from_a_workspace_is_told_what_is_in_it(base, tmp_path, monkeypatch):
+def test_a_stage_that_reads_from_a_workspace_has_its_documents(base, tmp_path, monkeypatch):
     monkeypatch.chdir(base)
-    found = CliRunner().invoke(
-        app, ["stage", "data.annotate", "--from", ".lmworks/clean", "--out", str(tmp_path / "a")]
-    )
-    assert ".lmworks/clean is a workspace: name what a stage made in it, one of .lmworks/" in str(found.exception)
+    run("stage", "data.annotate", "--from", ".lmworks/clean", "--out", str(tmp_path / "annotations"))
+    cleaned = next((base / ".lmworks" / "clean" / "stages" / "cleaned").iterdir())
+    assert read_manifest(tmp_path / "annotations").parents == {"clean": read_manifest(cleaned).content_hash}
 
 
 @pytest.mark.parametrize("verb", [["why", "x"], ["card"]])

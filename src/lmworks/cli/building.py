@@ -139,7 +139,10 @@ def _stage_help(use: str) -> str:
 def stage(
     use: Annotated[str, typer.Argument(help="The stage, e.g. data.read; without it, the list.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder to make; must not exist.")] = None,
-    inputs: Annotated[list[Path] | None, typer.Option("--from", help="Artefact to read from; may be repeated.")] = None,
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="Artefact to read from, or a workspace: its documents; may be repeated."),
+    ] = None,
     models: Annotated[list[str] | None, typer.Option("--model", metavar="ROLE=NAME", help="A model it needs.")] = None,
     overrides: Annotated[
         list[str] | None,

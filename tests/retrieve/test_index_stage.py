@@ -110,7 +110,7 @@ def test_chunks_that_the_encoder_would_cut_are_refused(tmp_path: Path, encoder, 
 
 
 def test_no_documents_is_an_error(tmp_path: Path, encoder) -> None:
-    with pytest.raises(ValueError, match="no documents to index"):
+    with pytest.raises(ValueError, match="holds no documents"):
         build_index(CONFIG, context(tmp_path, [], "a"), encoder)
     with pytest.raises(ValueError, match="exactly one input"):
         build_index(CONFIG, replace(context(tmp_path, [], "b"), inputs={}), encoder)

@@ -33,11 +33,3 @@ def describe_loader(loader: Loader) -> Section:
             Table(("source", "drawn", "share %", "epochs", "repeated", "off by"), tuple(shown), "What the run shows"),
         ),
     )
-
-
-def describe_stall(loader: Loader) -> str:
-    """How long the consumer has waited for batches, so far."""
-    return (
-        f"step {loader.step:,} of {loader.steps:,}: waited {loader.stall_seconds:.2f} s for batches, "
-        f"{100 * loader.stall_share:.2f} % of {loader.seconds:.1f} s"
-    )

@@ -12,7 +12,7 @@ from lmworks.config import ConfigError, from_mapping
 from lmworks.data.annotate.annotating import annotate_document, tools_of
 from lmworks.data.annotate.classifier import load_classifier
 from lmworks.data.annotate.classifier_examples import Example
-from lmworks.data.annotate.classifier_training import train_classifier
+from lmworks.data.annotate.classifier_training import learn_classifier
 from lmworks.data.annotate.config import AnnotateConfig, ClassifierConfig
 from lmworks.data.annotate.ngram_model import load_ngram_model
 from lmworks.data.annotate.ngram_training import learn_ngrams
@@ -41,7 +41,7 @@ def models(tmp_path_factory) -> Path:
     ]
     for name in sorts:
         examples = [Example(text, sort == name) for sort, text in texts]
-        train_classifier(examples, name, ClassifierConfig(bits=10)).save(folder / f"{name}.npz")
+        learn_classifier(examples, name, ClassifierConfig(bits=10)).classifier.save(folder / f"{name}.npz")
     learn_ngrams([text for sort, text in texts if sort == "maths"]).model.save(folder / "maths-ngrams.npz")
     (folder / "words.txt").write_text("lemma\n")
     return folder

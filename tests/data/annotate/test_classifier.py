@@ -18,8 +18,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 from lmworks.artefact import hash_json
 from lmworks.data.annotate.classifier import Classified, Classifier, features, load_classifier
 from lmworks.data.annotate.classifier_evaluation import evaluate
-from lmworks.data.annotate.classifier_examples import Example, read_examples
-from lmworks.data.annotate.classifier_training import train_classifier
+from lmworks.data.annotate.classifier_examples import Example
+from lmworks.data.annotate.classifier_training import learn_classifier
 from lmworks.data.annotate.config import ClassifierConfig
 from lmworks.data.annotate.features import hashed_ngrams, token_hashes
 from lmworks.data.annotate.words import tokens
@@ -43,7 +43,7 @@ def make_examples(n: int = 900, seed: int = 0) -> list[Example]:
 
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
-    return train_classifier(make_examples(), "wanted", CONFIG)
+    return learn_classifier(make_examples(), "wanted", CONFIG).classifier
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def test_a_text_has_its_own_probability_whatever_comes_with_it(classifier: Class
 
 
 def test_the_same_examples_give_the_same_classifier(classifier: Classifier, tmp_path: Path) -> None:
-    again = train_classifier(make_examples(), "wanted", CONFIG)
+    again = learn_classifier(make_examples(), "wanted", CONFIG).classifier
     assert again.weights.tolist() == classifier.weights.tolist() and again.bias == classifier.bias
     classifier.save(tmp_path / "one.npz")
     again.save(tmp_path / "two.npz")
@@ -202,7 +202,7 @@ def test_the_annotator(classifier: Classifier) -> None:
 
 def test_copies_of_a_text_are_on_one_side() -> None:
     examples = make_examples()
-    twice = train_classifier([*examples, *examples], "wanted", CONFIG)
+    twice = learn_classifier([*examples, *examples], "wanted", CONFIG).classifier
     distinct = [{each.text for each in part} for part in parts([*examples, *examples], 0.15)]
     assert twice.evaluation.n == 2 * len(distinct[2])
     assert not distinct[0] & distinct[2] and not distinct[0] & distinct[1]
@@ -210,10 +210,10 @@ def test_copies_of_a_text_are_on_one_side() -> None:
 
 def test_what_cannot_be_learned_is_refused() -> None:
     with pytest.raises(ValueError, match="too few examples: to learn from there are 0 with the label and 0 without"):
-        train_classifier([], "wanted")
+        learn_classifier([], "wanted")
     same = [Example(each.text, True) for each in make_examples(100)]
     with pytest.raises(ValueError, match="and 0 without it, and both are needed"):
-        train_classifier(same, "wanted")
+        learn_classifier(same, "wanted")
     for options in ({"order": 0}, {"bits": 40}, {"held_out": 0.5}, {"held_out": 0.0}, {"strength": 0.0}):
         with pytest.raises(ValueError, match="must be"):
             ClassifierConfig(**options)
@@ -251,38 +251,3 @@ def test_a_perfect_order_claims_no_certainty() -> None:
     assert found.auc.value == found.accuracy.value == 1
     assert found.auc.interval[0] < 0.6 and found.accuracy.interval[0] < 0.9
     assert evaluate(np.full(25, 0.5), labels, "s").auc.value == 0.5
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Examples in files
-
-
-def test_examples_are_rows_of_jsonl(tmp_path: Path) -> None:
-    path = tmp_path / "examples.jsonl"
-    path.write_text('\ufeff{"text": "a", "label": true}\n\n{"text": "b", "label": 0, "source": "x"}\n', "utf-8")
-    assert list(read_examples([path])) == [Example("a", True), Example("b", False)]
-    path.write_text('{"text": "a", "label": "spam"}\n{"text": "b", "label": "ham"}\n')
-    assert list(read_examples([path], "spam")) == [Example("a", True), Example("b", False)]
-
-
-@pytest.mark.parametrize(
-    ("line", "positive", "told"),
-    [
-        ("[", "", "is not JSON"),
-        ('"text"', "", 'a "text" and a "label"'),
-        ('{"label": true}', "", 'a "text" and a "label"'),
-        ('{"text": 1, "label": true}', "", 'a "text" and a "label"'),
-        ('{"text": "a"}', "", "must be true or false"),
-        ('{"text": "a", "label": 2}', "", "must be true or false"),
-        ('{"text": "a", "label": "spam"}', "", "say which one is positive"),
-        ('{"text": "a", "label": true}', "spam", 'must be a word \\("spam" or another\\)'),
-    ],
-)
-def test_a_line_that_is_no_example_is_told(tmp_path: Path, line: str, positive: str, told: str) -> None:
-    path = tmp_path / "examples.jsonl"
-    path.write_text(f"\n{line}\n")
-    with pytest.raises(ValueError, match=f"line 2.*{told}"):
-        list(read_examples([path], positive))
-    path.write_bytes(b"\n\xff\n")
-    with pytest.raises(ValueError, match="line 2 is not UTF-8"):
-        list(read_examples([path], positive))

@@ -6,13 +6,14 @@ import io
 import json
 import random
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.data.duplicates.contamination import RULE, find_overlaps, index_items, report_items
+from lmworks.data.duplicates.contamination import RULE, count_statuses, find_overlaps, index_items
 from lmworks.data.duplicates.evaluation_items import EvaluationItem, ItemFields, read_items
 from lmworks.data.duplicates.words import words
 
@@ -75,7 +76,13 @@ def test_every_shared_run_is_found(pairs, texts):
 
 def status_of(items: list[EvaluationItem], texts: list[str], **options) -> dict[str, str]:
     index = index_items(items, **options)
-    return {each.item: each.status for each in report_items(index, find_overlaps(index, texts))}
+    found = {overlap.item for overlap in find_overlaps(index, texts)}
+    statuses = {
+        item.id: "contaminated" if item.id in found else index.undecided.get(number, "clean")
+        for number, item in enumerate(items)
+    }
+    assert {name: count for name, count in count_statuses(index, found).items() if count} == Counter(statuses.values())
+    return statuses
 
 
 def test_the_matched_text_stands_beside_the_item():
@@ -220,16 +227,6 @@ def test_what_all_items_share_is_left_out():
     assert statuses.pop("only") == "too common to decide"
     assert statuses == {str(n): "contaminated" if n == 3 else "clean" for n in range(12)}
     assert status_of(items, [instruction], most_items=100)["only"] == "contaminated"
-
-
-def test_a_report_has_shares_and_documents():
-    index = index_items([EvaluationItem("a", QUESTION)])
-    half = " ".join(QUESTION.split()[:14])
-    overlaps = list(find_overlaps(index, [half, "x", QUESTION], first_document=10))
-    [report] = report_items(index, overlaps)
-    assert (report.status, report.share, report.documents) == ("contaminated", 1.0, (10, 12))
-    [report] = report_items(index, overlaps[:1], at_least=0.9)
-    assert (report.status, report.share, report.documents) == ("clean", 0.0, ())
 
 
 def test_a_document_is_scanned_alone_as_among_others():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lmworks.data.duplicates import library
 from lmworks.data.duplicates.minhash import sign
 from lmworks.data.duplicates.shingles import batches, common_counts, hash_words, sets_of_words, shingle_sets, shingles
-from lmworks.data.duplicates.verifying import jaccard
+from lmworks.data.duplicates.verifying import jaccard_of_each
 from lmworks.data.duplicates.words import word_bytes, word_spans, words
 
 TEXTS = st.lists(st.text(max_size=60) | st.text("ab é漢İß\n.", max_size=40), max_size=6)
@@ -90,7 +90,7 @@ def test_a_text_shorter_than_a_shingle_has_one_of_all_its_words():
 
 @given(FEW_WORDS.filter(str.strip), FEW_WORDS.filter(str.strip), st.integers(1, 4))
 def test_similarity_is_that_of_sets_of_words(first, second, size):
-    assert jaccard(shingles(first, size), shingles(second, size)) == true_jaccard(first, second, size)
+    assert jaccard_of_each(shingles(first, size), [shingles(second, size)]) == true_jaccard(first, second, size)
 
 
 @given(TEXTS, st.integers(1, 6), st.integers(1, 40), st.integers(0, 2**64 - 1))
@@ -139,4 +139,4 @@ def test_what_cannot_be():
     with pytest.raises(IndexError, match="outside"):
         common_counts(shingle_sets(["a"]), np.array([[0, 1]]))
     with pytest.raises(ValueError, match="no similarity"):
-        jaccard(shingles(""), shingles("."))
+        jaccard_of_each(shingles(""), [shingles(".")])

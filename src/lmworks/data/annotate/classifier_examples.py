@@ -1,4 +1,4 @@
-"""Examples for a classifier: texts, and whether each has the label that is looked for; from files or from documents."""
+"""Examples for a classifier: documents, and whether each has the label that is looked for."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,7 +8,6 @@ from pathlib import Path
 from lmworks.data.annotate.repaired import repaired_text
 from lmworks.data.annotate.words import tokens
 from lmworks.data.config import ReadConfig
-from lmworks.data.conversations import parse_json
 from lmworks.data.reading import read_documents
 from lmworks.progress import Report, no_report
 from lmworks.records import Document, LeftOut, column_key
@@ -29,39 +28,6 @@ class Example:
     label: bool
     name: str = ""
     group: str = ""
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Rows of files
-
-
-def read_examples(files: Sequence[Path], positive: str = "") -> Iterator[Example]:
-    """The rows of .jsonl files, `{"text": ..., "label": ...}`; other keys are allowed, empty lines too.
-
-    Labels are true and false (or 1 and 0), or words, of which `positive` is the one that is looked for. ValueError says
-    which line is no example, and why.
-    """
-    for path in files:
-        with path.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
-                if line.strip():
-                    yield _parse(line, f"{path}, line {number}", positive)
-
-
-def _parse(line: bytes, where: str, positive: str) -> Example:
-    try:
-        row = parse_json(line.decode("utf-8-sig"), where)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{where} is not UTF-8 ({error.reason} at byte {error.start} of the line)") from error
-    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-        raise ValueError(f'{where}: an example is an object with a "text" and a "label", got {row!r:.100}')
-    label = row.get("label")
-    if isinstance(label, str) and positive:
-        return Example(row["text"], label == positive)
-    if not positive and isinstance(label, int) and label in (0, 1):  # true and false are such numbers
-        return Example(row["text"], bool(label))
-    wanted = f'a word ("{positive}" or another)' if positive else "true or false; for words, say which one is positive"
-    raise ValueError(f'{where}: "label" must be {wanted}; got {label!r:.100}')
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -42,11 +42,6 @@ class Learned:
     calibrated: int
 
 
-def train_classifier(examples: Iterable[Example], positive: str, config: ClassifierConfig | None = None) -> Classifier:
-    """The classifier of `learn_classifier`."""
-    return learn_classifier(examples, positive, config).classifier
-
-
 def learn_classifier(
     examples: Iterable[Example], positive: str, config: ClassifierConfig | None = None, progress: Report = no_report
 ) -> Learned:

@@ -17,7 +17,6 @@ from lmworks.records import Document
 if TYPE_CHECKING:
     from lmworks.data.cleaning.writing import Life
 
-FACETS = ("all", "kind", "language", "licence", "year")
 PERSONAL, CONTAMINATION, ITEM = "pii.", "contamination", "evaluation_item"
 UNKNOWN = ""  # of a facet
 ANY = "any"  # type of personal data

@@ -64,16 +64,6 @@ class Overlap:
     answer_follows: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ItemReport:
-    """What became of one item: its status, the highest share of a document, and the documents that share anything."""
-
-    item: str
-    status: Status
-    share: float
-    documents: tuple[int, ...]
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class ContaminationIndex:
     """Evaluation items as they are looked for; made by `index_items`.
@@ -341,22 +331,6 @@ def _holds(words: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> bool:
         return False
     windows = np.lib.stride_tricks.sliding_window_view(words, len(wanted))
     return bool((windows == wanted).all(axis=1).any())
-
-
-def report_items(
-    index: ContaminationIndex, overlaps: Iterable[Overlap], at_least: float = 0.0
-) -> tuple[ItemReport, ...]:
-    """What became of each item, in their order: contaminated where a document has a share of at least `at_least`."""
-    shares: dict[str, dict[int, float]] = {}
-    for overlap in overlaps:
-        if overlap.share >= at_least:
-            shares.setdefault(overlap.item, {})[overlap.document] = overlap.share
-    reports = []
-    for number, item in enumerate(index.items):
-        found = shares.get(item.id, {})
-        status = _status(index, number, bool(found))
-        reports.append(ItemReport(item.id, status, max(found.values(), default=0.0), tuple(sorted(found))))
-    return tuple(reports)
 
 
 def count_statuses(index: ContaminationIndex, found: Collection[str]) -> dict[str, int]:

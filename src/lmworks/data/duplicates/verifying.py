@@ -26,13 +26,9 @@ class Verified:
     candidates: int = 0
 
 
-def jaccard(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> float:
-    """The Jaccard similarity of two sorted arrays without repeats. ValueError where both are empty: it has none."""
-    return float(jaccard_of_each(first, [second])[0])
-
-
 def jaccard_of_each(first: NDArray[np.uint64], others: Sequence[NDArray[np.uint64]]) -> NDArray[np.float64]:
-    """(n,) that of the first and each of n others."""
+    """(n,) the Jaccard similarity of the first and each of n others, sorted arrays without repeats. ValueError where
+    two are both empty: they have none."""
     ends = np.cumsum([len(first), *map(len, others)], dtype=np.int64)
     pairs = np.zeros((len(others), 2), np.int64)
     pairs[:, 1] = np.arange(1, len(others) + 1)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from noise import Misread, assert_linear, book, book_names, check, made_prose, misread, needs_books
 
 from lmworks.data.annotation import Text
-from lmworks.data.repair.hyphenation import word_counts
+from lmworks.data.repair.hyphenation import unbroken_counts, word_counts
 from lmworks.data.repair.ocr import ocr_corrections, ocr_model, repair_ocr
 from lmworks.data.repair.ocr_confusions import CONFUSIONS, corrections, misreadings
 from lmworks.data.repair.ocr_pages import measure_ocr
@@ -50,6 +50,14 @@ def test_clean_books_stay() -> None:
         words += len(book(name).split())
         edits += len(repair_ocr(book(name)))
     assert edits <= 1e-6 * words
+
+
+@needs_books
+def test_clean_books_stay_with_the_words_of_the_others() -> None:
+    counts = {name: unbroken_counts(book(name)) for name in book_names()}
+    model = ocr_model(sum(counts.values(), Counter()))
+    edits = sum(len(repair_ocr(book(name), model.without(counts[name]))) for name in counts)
+    assert edits <= 1e-6 * model.total
 
 
 @needs_books

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from lmworks.config import from_mapping, to_mapping
+from lmworks.data.annotate.book_words import OthersWords
 from lmworks.data.annotate.c4 import C4
 from lmworks.data.annotate.classifier import Classified, load_classifier
 from lmworks.data.annotate.config import AnnotateConfig
@@ -43,12 +44,13 @@ def annotate_document(document: Document, config: AnnotateConfig, base: Path) ->
 
 
 def annotate_with_items(
-    document: Document, config: AnnotateConfig, base: Path
+    document: Document, config: AnnotateConfig, base: Path, others: OthersWords | None = None
 ) -> tuple[AnnotatedDocument, tuple[str, ...]]:
-    """What is known of a document, and the ids of all evaluation items that it holds anything of."""
+    """What is known of a document, and the ids of all evaluation items that it holds anything of. `others`: the words
+    of the other books of the corpus, for the repair of a book."""
     tools = tools_of(config, base)
     kind = kind_of(document)
-    edits = repairs_for(document) if config.repair else []
+    edits = repairs_for(document, others) if config.repair else []
     text = Text(apply_edits(document.text, edits).text, kind, "", document.uri)
     found = tools.language(text) if tools.language else Annotations()
     declared = base_language(document.language)

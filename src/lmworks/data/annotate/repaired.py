@@ -2,6 +2,7 @@
 
 from functools import cache
 
+from lmworks.data.annotate.book_words import OthersWords
 from lmworks.data.annotation import Kind
 from lmworks.data.documents_of import kind_of
 from lmworks.data.edits import apply_edits
@@ -9,13 +10,16 @@ from lmworks.data.repair.repairing import Repair, apply_repairs, repairs_of
 from lmworks.records import Document, Edit
 
 
-def repairs_for(document: Document) -> list[Edit]:
-    """The edits that mend a document, by the kind of its source."""
-    return apply_repairs(document.text, _repairs(kind_of(document)))
+def repairs_for(document: Document, others: OthersWords | None = None) -> list[Edit]:
+    """The edits that mend a document, by the kind of its source; a book's with the words of the other books as well,
+    where they are given."""
+    kind = kind_of(document)
+    words = others(document.text) if others and kind == "book" else None
+    return apply_repairs(document.text, _repairs(kind) if words is None else repairs_of(kind, words))
 
 
 def repaired_text(document: Document) -> str:
-    """What `data.annotate` measures, and so what models for it have to learn from."""
+    """What `data.annotate` measures, but for what other books of a corpus tell; models for it have to learn from it."""
     return apply_edits(document.text, repairs_for(document)).text
 
 

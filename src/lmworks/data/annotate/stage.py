@@ -12,6 +12,7 @@ import numpy as np
 
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
 from lmworks.data.annotate.annotating import annotate_with_items, file_of, tools_of
+from lmworks.data.annotate.book_words import count_books, join_counts, words_of_others
 from lmworks.data.annotate.config import AnnotateConfig
 from lmworks.data.annotation_columns import filled, rules_of
 from lmworks.data.annotation_table import (
@@ -24,12 +25,13 @@ from lmworks.data.annotation_table import (
 )
 from lmworks.data.corpus import CorpusShard, check_sources, corpus_shards
 from lmworks.data.duplicates.contamination import count_statuses
-from lmworks.data.executing import Part, carry_out
+from lmworks.data.executing import ExecutionConfig, Part, carry_out
 from lmworks.data.store import Shard
 from lmworks.report import Fold, Section, Table
 
 _UNFOLDED = 10  # rows of a table that are shown before it is opened
 ITEMS = "items"  # in the folder of the work: of each shard the evaluation items that were found
+WORDS = "words"  # there: how often each word stands in the books of each shard, and of all
 
 
 def annotate(config: AnnotateConfig, context: StageContext) -> StageResult:
@@ -40,9 +42,10 @@ def annotate(config: AnnotateConfig, context: StageContext) -> StageResult:
     shards = corpus_shards(dict(context.inputs))
     check_sources(shards)
     (context.work / ITEMS).mkdir(exist_ok=True)
+    words = _book_words(shards, config, context) if config.repair else None
     parts = [
         Part(
-            AnnotatePart(shard, config, context.base, context.work / ITEMS / f"{shard.name}.json"),
+            AnnotatePart(shard, config, context.base, context.work / ITEMS / f"{shard.name}.json", words),
             context.work / f"{shard.name}.parquet",
             len(Shard(shard.path)),
         )
@@ -59,23 +62,35 @@ def annotate(config: AnnotateConfig, context: StageContext) -> StageResult:
     return StageResult(metrics=_metrics(tables, items), sections=sections)
 
 
+def _book_words(shards: Sequence[CorpusShard], config: AnnotateConfig, context: StageContext) -> Path:
+    """How often each word stands in all books of the corpus: before the first of them is repaired."""
+    folder = context.work / WORDS
+    parts = [Part(shard, folder / f"{shard.name}.json", len(Shard(shard.path))) for shard in shards]
+    carry_out(count_books, parts, config.execution, context.progress, "documents looked at for words of books")
+    joined = Part(tuple(part.done for part in parts), folder / "all.json")
+    carry_out(join_counts, [joined], ExecutionConfig(workers=1))
+    return joined.done
+
+
 @dataclass(frozen=True, slots=True)
 class AnnotatePart:
-    """A shard, and where the ids of the evaluation items go that its documents hold."""
+    """A shard, where the ids of the evaluation items go that its documents hold, and how often words stand in books."""
 
     shard: CorpusShard
     config: AnnotateConfig
     base: Path
     items: Path
+    words: Path | None = None
 
 
 def annotate_part(part: AnnotatePart, path: Path) -> None:
     """The annotations of one shard to a new file; before that is whole, the items are there."""
     found: set[str] = set()
+    others = words_of_others(part.words) if part.words else None
 
     def annotated() -> Iterator[AnnotatedDocument]:
         for document in part.shard:
-            known, items = annotate_with_items(document, part.config, part.base)
+            known, items = annotate_with_items(document, part.config, part.base, others)
             found.update(items)
             yield known
 

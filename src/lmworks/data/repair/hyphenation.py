@@ -33,6 +33,7 @@ _LEFT = re.compile("[^\\W_][\\w'’\u00ad-]*+\\Z")
 _RIGHT = re.compile("[^\\W_]++(?:['’\u00ad-]++[^\\W_]++)*+")
 _BEFORE = re.compile(r"(?<=\S)(?P<space>[ \t]++)\S*+\Z")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_UNBROKEN = re.compile("[^\\W_]+(?:['’\0][^\\W_]+)*")
 _SOFT_HYPHENS = re.compile("\u00ad+")
 _SUSPENDED = re.compile(r"(?:(?P<sure>and|und|oder|bzw)|or|to|bis|et|ou|y|e|o|i|en|of|och|og|eller)\b")
 
@@ -69,6 +70,17 @@ def repair_hyphenation(text: str, vocabulary: Mapping[str, int] | None = None) -
 def word_counts(text: str) -> Counter[str]:
     """How often each word stands in a text, casefolded; hyphens and apostrophes within words are part of them."""
     return Counter(map(str.casefold, _WORD.findall(text)))
+
+
+def unbroken_counts(text: str) -> Counter[str]:
+    """How often each word stands in a text that may be printed in lines, casefolded: a hyphen parts two words, and one
+    that is broken at the end of a line does not count, since its halves are none."""
+    marked = _BREAK.sub("\0", text.replace("\0", " ")).replace("\u00ad", "")
+    counts: Counter[str] = Counter()
+    for word, count in Counter(_UNBROKEN.findall(marked)).items():
+        if "\0" not in word:
+            counts[word.casefold()] += count
+    return counts
 
 
 def _left(text: str, end: int) -> str:

@@ -8,15 +8,17 @@ and "clown" is none for "down": its letters are those of a word.
 
 How much noise a document has is seen in its frequent words: among thousands of "the" there is a "tlie" or there is
 none. Of a document that was never scanned, a word that stands once is a word ("certainty"), however near it is to
-another ("certainly"): where its own words are all that is known, and those without errors, only a word with letters in
-a row that no other has is corrected.
+another ("certainly"): where frequent words are without errors, only a word with letters in a row that no other has is
+corrected.
+
+What the document itself tells is corrected by it alone; a vocabulary of other texts adds what that leaves.
 """
 
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from heapq import nlargest
 from itertools import pairwise
 
@@ -88,6 +90,26 @@ class OcrModel:
         count = self.counts.get(word, 0)
         return math.log(count / self.total) if count >= self.known else None
 
+    def without(self, counts: Counter[str]) -> "OcrModel":
+        """The model with so many occurrences less of these words; the letters stay."""
+        return replace(self, counts=_Rest(self.counts, counts), total=max(1, self.total - counts.total()))
+
+
+class _Rest(Mapping[str, int]):
+    """Counts less others, which nothing is copied for: a corpus has many words, and many documents."""
+
+    def __init__(self, counts: Mapping[str, int], less: Mapping[str, int]) -> None:
+        self._counts, self._less = counts, less
+
+    def __getitem__(self, word: str) -> int:
+        return max(0, self._counts[word] - self._less.get(word, 0))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._counts)
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
 
 def _smoothed(count: int, of: int, prior: float) -> float:
     return (count + _SMOOTHING * prior) / (of + _SMOOTHING)
@@ -115,8 +137,8 @@ def _model(counts: Mapping[str, int], known: int) -> OcrModel:
 def repair_ocr(text: str, vocabulary: Mapping[str, int] | OcrModel | None = None, margin: float = 5.0) -> list[Edit]:
     """Correct words that OCR misread. Rules: `ocr.word`; `ocr.ligature` for letters such as "ﬁ" and "ſ".
 
-    vocabulary  Counts of words of a corpus, or the model of one; without it, the document's own frequent words, if it
-                has 5000 words and more.
+    vocabulary  Counts of words of a corpus, or the model of one, beside the document's own frequent words, which tell
+                something if it has 5000 words and more.
     margin      Natural logarithm of the odds of an error over a genuine word, above which a word is corrected.
     """
     corrected = ocr_corrections(text, vocabulary, margin)
@@ -133,26 +155,29 @@ def ocr_corrections(
 ) -> dict[str, str]:
     """What each word that was misread should be, as `repair_ocr` corrects it."""
     read = Counter(_WORD.findall(text))
+    own = _corrections(read, _own_model(read), margin, own=True)
+    if not vocabulary:
+        return own
+    model = vocabulary if isinstance(vocabulary, OcrModel) else ocr_model(vocabulary)
+    return _corrections(read, model, margin, own=False) | own
+
+
+def _corrections(read: Counter[str], model: OcrModel, margin: float, own: bool) -> dict[str, str]:
+    """By the words of the document itself (`own`), or by those of others."""
     total = max(1, read.total())
-    if isinstance(vocabulary, OcrModel):
-        model = vocabulary
-    else:
-        model = ocr_model(vocabulary) if vocabulary else _own_model(read)
-    own = not vocabulary
-    is_enough = not own or total >= _FEWEST
+    is_enough = total >= _FEWEST
     noise = _log_noise(read, total, model)
-    doubted = own and noise < _CLEAN  # perhaps it was never scanned: only what is no word by its letters is an error
+    # Perhaps it was never scanned, or is too short to tell: then only what is no word by its letters is an error.
+    doubted = noise < _CLEAN or not (own or is_enough)
     corrected: dict[str, str] = {}
     for word, count in read.items():
         plain = word if word.isascii() else word.translate(_LIGATURES)
         folded = plain.casefold()
-        in_vocabulary = model.counts.get(folded, 0)
+        known = model.counts.get(folded, 0)
         printed = _number(plain) if noise > _CLEAN else None
-        if printed is None and is_enough and _may_be_error(folded) and not (doubted and model.is_like_a_word(folded)):
-            if own and in_vocabulary <= _COMMON:
-                printed = _correction(plain, max(count, in_vocabulary), total, model, margin, noise)
-            elif not own and in_vocabulary <= _RARE * model.total:
-                printed = _correction(plain, count, total, model, margin, noise)
+        may_be = known <= (_COMMON if own else _RARE * model.total) and (is_enough or not own)
+        if printed is None and may_be and _may_be_error(folded) and not (doubted and model.is_like_a_word(folded)):
+            printed = _correction(plain, max(count, known) if own else count, total, model, margin, noise)
         if printed is not None:
             corrected[word] = printed
     return corrected

@@ -1,9 +1,11 @@
-"""How bad the OCR of a text is, by page: the share of strings that no printed word can be."""
+"""How bad the OCR of a text is, by page: the share of strings that no printed word can be.
+
+What `repair_ocr` corrects beyond doubt is not looked for: of a text that was repaired, nothing of it is left.
+"""
 
 import re
 
 from lmworks.data.annotation import Annotations, Mark, Text
-from lmworks.data.repair.ocr import ocr_corrections
 from lmworks.data.repair.pages import find_pages
 
 _HOPELESS = 0.25  # of the strings of a page
@@ -25,13 +27,12 @@ _GARBAGE = re.compile(
 
 
 def measure_ocr(text: Text) -> Annotations:
-    """Measure `ocr_error_rate`: the share of strings that are garbage or were misread beyond doubt. Pages with a
-    quarter of such strings are marked `ocr.hopeless`, with that share as score. Nothing of a text without words."""
-    corrected = ocr_corrections(text.text)
+    """Measure `ocr_error_rate`: the share of strings that are garbage. Pages with a quarter of such strings are marked
+    `ocr.hopeless`, with that share as score. Nothing of a text without words."""
     wrong = strings = 0
     marks: list[Mark] = []
     for page in find_pages(text.text):
-        on_page, wrong_on_page = _count(text.text[page.start : page.end], corrected)
+        on_page, wrong_on_page = _count(text.text[page.start : page.end])
         strings += on_page
         wrong += wrong_on_page
         if on_page >= _FEWEST and wrong_on_page >= _HOPELESS * on_page:
@@ -39,12 +40,7 @@ def measure_ocr(text: Text) -> Annotations:
     return Annotations({"ocr_error_rate": wrong / strings} if strings else {}, tuple(marks))
 
 
-def _count(page: str, corrected: dict[str, str]) -> tuple[int, int]:
-    """(strings between spaces, those of them that are wrong)."""
+def _count(page: str) -> tuple[int, int]:
+    """(strings between spaces, those of them that are wrong); an address breaks the rules, and is not."""
     strings = page.split()
-    return len(strings), sum(
-        ("/" not in string and bool(_GARBAGE.search(string)))  # an address breaks the rules, and is none
-        or string in corrected
-        or string.strip(".,;:!?\"'“”‘’()") in corrected
-        for string in strings
-    )
+    return len(strings), sum("/" not in string and bool(_GARBAGE.search(string)) for string in strings)

@@ -22,20 +22,21 @@ from lmworks.records import Edit
 Repair = Callable[[str], list[Edit]]
 
 
-def repairs_of(kind: Kind, vocabulary: Mapping[str, int] | None = None) -> tuple[Repair, ...]:
+def repairs_of(kind: Kind, vocabulary: Mapping[str, int] | OcrModel | None = None) -> tuple[Repair, ...]:
     """The repairs of a kind of text, in order. None change what a program reads: code has none.
 
-    `vocabulary`: how often each word, casefolded, stands in a corpus; for broken words, and for errors of OCR. Make
-    the repairs once for many texts: the model of the vocabulary is made here.
+    `vocabulary`: how often each word, casefolded, stands in a corpus, for broken words and for errors of OCR; or a
+    model of words, for the latter alone: whether other books print "black-bird" says nothing of this one.
     """
     if kind == "book":
-        model: OcrModel | None = ocr_model(vocabulary) if vocabulary else None
+        model = vocabulary if isinstance(vocabulary, OcrModel) else ocr_model(vocabulary) if vocabulary else None
+        words = None if isinstance(vocabulary, OcrModel) else vocabulary
         return (
             repair_characters,
             repair_matter,  # contents are told by their page numbers, so before those go
             repair_pages,  # notes end with their page, which the repair of pages sees to
             repair_footnotes,  # so that a word broken at the end of a page meets its other half
-            partial(repair_hyphenation, vocabulary=vocabulary),
+            partial(repair_hyphenation, vocabulary=words),
             partial(repair_ocr, vocabulary=model),
             repair_passages,  # of words that are whole and right
             repair_lines,

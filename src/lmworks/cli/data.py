@@ -69,7 +69,7 @@ def _check_folder(workspace: Path) -> None:
 
 def _is_local(source: str) -> bool:
     from lmworks.data.config import PYTHON_DOCS
-    from lmworks.data.readers.source import is_url
+    from lmworks.data.files import is_url
 
     return source != PYTHON_DOCS and not is_url(source)
 

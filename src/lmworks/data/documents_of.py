@@ -23,7 +23,7 @@ from lmworks.data.readers.container import too_large
 from lmworks.data.readers.opening import read_stream
 from lmworks.data.readers.recognise import MEDIA_TYPES
 from lmworks.data.readers.record import Item, Limits, Record, Row
-from lmworks.data.readers.source import open_source
+from lmworks.data.readers.source import open_found, size_of
 from lmworks.data.source_code import extract_source_code
 from lmworks.data.store import Shard
 from lmworks.data.web_page import extract_html, extract_html_fast, extract_html_whole
@@ -99,8 +99,8 @@ def _as_made(document: Document, found: FoundFile, config: ReadConfig) -> Docume
 
 
 def items_of(found: FoundFile, config: ReadConfig) -> Iterator[Item]:
-    """The records and rows of a file, and what is refused of it. Raises OSError where it cannot be read."""
-    with open_source(found.path) as stream:
+    """The records and rows of a file, and what is refused of it. Raises what `open_found` raises."""
+    with open_found(found) as stream:
         yield from read_stream(found.path.name, stream, limits_of(config), config.columns)
 
 
@@ -128,12 +128,8 @@ def _document(item: Item, found: FoundFile, config: ReadConfig, extract: Extract
             return _of_row(item, uri, found, config)
         case refused:
             is_file = not refused.name and refused.reason == too_large(limits_of(config))
-            size = f" ({_size(found):,})" if is_file else ""
+            size = f" ({size_of(found):,})" if is_file else ""
             return LeftOut(uri, refused.reason + size, refused.count)
-
-
-def _size(found: FoundFile) -> int:
-    return found.path.stat().st_size
 
 
 def _of_record(record: Record, uri: str, found: FoundFile, config: ReadConfig, extract: Extract) -> Document | LeftOut:

@@ -3,14 +3,16 @@
 import fnmatch
 import glob
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from lmworks.data.store import made_folder, shard_paths
 from lmworks.records import LeftOut
 
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 WORKSPACE_MARK = "build.lock"  # a folder with this file is a workspace: reading it would feed the system its own output
 
 
@@ -19,33 +21,55 @@ class NoSourceError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteObject:
+    """An object of a store: its address, its bytes where the store tells them, else 0, and what it has instead of a
+    hash, which changes with the content."""
+
+    address: str
+    size: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class FoundFile:
-    """`made`: it is a shard of documents, which a stage wrote; `prefix`, perhaps "", then stands before their uris."""
+    """`made`: it is a shard of documents, which a stage wrote; `prefix`, perhaps "", then stands before their uris. Of
+    a `remote` one the path is that within its store."""
 
     path: Path
     uri: str  # the name of the source, then the path inside it
     relative: Path  # the path inside the source
     made: bool = False
     prefix: str = ""
+    remote: RemoteObject | None = None
 
 
-def find_files(sources: Sequence[str], exclude: Sequence[str], base: Path) -> Iterator[FoundFile | LeftOut]:
+def is_url(source: str) -> bool:
+    """Whether it begins with a scheme; `C:/docs` does not."""
+    return _SCHEME.match(source) is not None
+
+
+def find_files(
+    sources: Sequence[str], exclude: Sequence[str], base: Path, labels: set[str] | None = None
+) -> Iterator[FoundFile | LeftOut]:
     """Every regular file of the sources, sorted within each; a file that two sources share belongs to the first.
 
     Of a folder that a stage made, or a workspace, these are the shards of its documents. They keep their uris where
     there is no other source, and have the name of the folder in front of them otherwise, so that no two are equal.
 
     A folder that is left out is one `LeftOut` with the number of files in it. Links to files are followed, links to
-    folders are not, so that no loop can arise. Raises NoSourceError for a source that does not exist or matches none.
+    folders are not, so that no loop can arise. `labels` are the names of sources that are taken; those of these are
+    added, and without them these sources are all.
+
+    Raises NoSourceError for a source that does not exist or matches none.
     """
-    labels: set[str] = set()
+    alone = len(sources) == 1 and labels is None
+    labels = set() if labels is None else labels
     seen: set[Path] = set()
     for source in sources:
         root, names = _resolve(source, base)
-        label = _unique(root.name or "root", labels)
-        labels.add(label)
+        label = take_label(root.name or "root", labels)
         if (folder := made_folder(root)) is not None:
-            yield from _shards(folder, label, alone=len(sources) == 1)
+            yield from _shards(folder, label, alone)
             continue
         for relative in names:
             yield from _visit(root, relative, label, exclude, seen)
@@ -60,6 +84,8 @@ def _shards(folder: Path, label: str, alone: bool) -> Iterator[FoundFile]:
 
 def _resolve(source: str, base: Path) -> tuple[Path, list[Path]]:
     """The folder or file a source starts from, and the paths in it to visit ("." for all of it)."""
+    if is_url(source):
+        raise NoSourceError(f"{source} is an address, which only data.read takes: name a folder, a file or a glob")
     path = base / Path(source).expanduser()
     if path.exists():
         return path.resolve(), [Path()]
@@ -75,10 +101,12 @@ def _resolve(source: str, base: Path) -> tuple[Path, list[Path]]:
     return root.resolve(), files
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    """`name`, or `name-2`, `name-3`, … when an earlier source has it."""
+def take_label(name: str, taken: set[str]) -> str:
+    """`name`, or `name-2`, `name-3`, … when an earlier source has it; it is added to those that are taken."""
     candidates = (name if number == 1 else f"{name}-{number}" for number in range(1, len(taken) + 2))
-    return next(candidate for candidate in candidates if candidate not in taken)
+    label = next(candidate for candidate in candidates if candidate not in taken)
+    taken.add(label)
+    return label
 
 
 def _visit(
@@ -119,14 +147,10 @@ def _printable(uri: str) -> str:
 
 def _reason_to_skip(path: Path, relative: Path, is_folder: bool, exclude: Sequence[str]) -> str | None:
     """Why a path is left out by rule; the root of a source, which the user named, never is."""
-    name = relative.name
-    if not name:
+    if not relative.name:
         return None
-    for pattern in exclude:
-        if fnmatch.fnmatchcase(relative.as_posix() if "/" in pattern else name, pattern):
-            return f"excluded by {pattern}"
-    if name.startswith("."):
-        return "hidden"
+    if reason := reason_by_name(relative, exclude):
+        return reason
     if is_folder and path.is_symlink():
         return "a symbolic link to a folder; name the folder itself as a source"
     if is_folder and (path / WORKSPACE_MARK).exists():
@@ -134,6 +158,14 @@ def _reason_to_skip(path: Path, relative: Path, is_folder: bool, exclude: Sequen
     if is_folder and made_folder(path) is not None:
         return "documents that a stage made; name the folder as a source of its own"
     return None
+
+
+def reason_by_name(relative: PurePath, exclude: Sequence[str]) -> str | None:
+    """Why what is called so within a source is left out."""
+    for pattern in exclude:
+        if fnmatch.fnmatchcase(relative.as_posix() if "/" in pattern else relative.name, pattern):
+            return f"excluded by {pattern}"
+    return "hidden" if relative.name.startswith(".") else None
 
 
 def _count(folder: Path) -> int:

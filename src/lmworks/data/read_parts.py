@@ -20,7 +20,8 @@ from lmworks.data.files import FoundFile
 from lmworks.data.readers.opening import read_stream
 from lmworks.data.readers.recognise import recognise
 from lmworks.data.readers.record import Item, Record, Row
-from lmworks.data.readers.source import open_source
+from lmworks.data.readers.source import open_found
+from lmworks.data.readers.source import size_of as size_of_file
 from lmworks.data.readers.streams import head_of
 from lmworks.data.readers.stretches import Stretch, read_stretch, stretches_of
 from lmworks.data.reading import Found, read_found
@@ -76,7 +77,7 @@ class ReadPart:
 
 
 def _of_stretch(stretch: Stretch, found: FoundFile, config: ReadConfig) -> Iterator[Item]:
-    with open_source(found.path) as stream:
+    with open_found(found) as stream:
         yield from read_stretch(stream, stretch, limits_of(config), config.columns)
 
 
@@ -92,7 +93,7 @@ def _of_piece(piece: Piece) -> Iterator[Item]:
 def size_of(found: Found) -> int:
     """Bytes."""
     try:
-        return found.path.stat().st_size if isinstance(found, FoundFile) else 0
+        return size_of_file(found) if isinstance(found, FoundFile) else 0
     except OSError:  # told when it is read
         return 0
 
@@ -140,7 +141,7 @@ class _Cutter:
     def cut(self, found: FoundFile) -> Iterator[Part[ReadPart]] | None:
         """The parts of a large file; None for one that is no container, or cannot be read, or is refused as a whole."""
         try:
-            with open_source(found.path) as stream:
+            with open_found(found) as stream:
                 if recognise(found.path.name, head_of(stream)).container is None:
                     return None
                 limits, columns = limits_of(self._config), self._config.columns
@@ -150,14 +151,14 @@ class _Cutter:
         return self._of_pieces(found) if stretches is None else self._of_stretches(found)
 
     def _of_stretches(self, found: FoundFile) -> Iterator[Part[ReadPart]]:
-        with open_source(found.path) as stream:
+        with open_found(found) as stream:
             limits, columns = limits_of(self._config), self._config.columns
             for stretch in stretches_of(found.path.name, stream, limits, columns, self._sizes.bytes) or ():
                 yield self.part((found,), stretch.size, stretch)
 
     def _of_pieces(self, found: FoundFile) -> Iterator[Part[ReadPart]]:
         left, position = size_of(found), 0
-        with open_source(found.path) as stream:
+        with open_found(found) as stream:
             items = read_stream(found.path.name, stream, limits_of(self._config), self._config.columns)
             item, more = next(items, None), True
             while more:  # one piece at least, so that a file without records counts as well

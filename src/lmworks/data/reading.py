@@ -6,8 +6,9 @@ from pathlib import Path
 
 from lmworks.data.config import PYTHON_DOCS, ReadConfig
 from lmworks.data.documents_of import Extract, documents_of, extract_here
-from lmworks.data.files import FoundFile, NoSourceError, find_files
+from lmworks.data.files import FoundFile, NoSourceError, find_files, is_url
 from lmworks.data.python_docs import python_docs_digest, read_python_docs
+from lmworks.data.readers.source import find_objects
 from lmworks.records import Document, LeftOut
 
 Progress = Callable[[int, int | None, str], None]  # (done, total or None, unit)
@@ -16,10 +17,10 @@ Progress = Callable[[int, int | None, str], None]  # (done, total or None, unit)
 def read_documents(
     config: ReadConfig, progress: Progress | None = None, base: Path | None = None
 ) -> Iterator[Document | LeftOut]:
-    """Files first, source by source and sorted in each, then `python-docs`; relative sources start at `base`.
+    """Files first, source by source and sorted in each, then objects at addresses, then `python-docs`.
 
-    `base` defaults to the current folder. Raises NoSourceError when there is no source
-    or one that does not exist; a bad file raises nothing.
+    Relative sources start at `base`, by default the current folder. Raises NoSourceError when there is no source or one
+    that does not exist; a bad file raises nothing.
     """
     for done, found in enumerate(found_sources(config, base or Path.cwd()), start=1):
         yield from read_found(found, config)
@@ -36,8 +37,7 @@ def found_sources(config: ReadConfig, base: Path) -> Iterator[Found]:
         raise NoSourceError(
             f'no sources: set "sources" to folders, files, globs or "{PYTHON_DOCS}", such as sources=["docs"]'
         )
-    if paths := _paths(config):
-        yield from find_files(paths, config.exclude, base)
+    yield from _files(config, base)
     if PYTHON_DOCS in config.sources:
         yield PYTHON_DOCS
 
@@ -62,21 +62,31 @@ def source_digest(config: ReadConfig, base: Path) -> str:
     if PYTHON_DOCS in config.sources:
         digest.update(python_docs_digest().encode())
     try:
-        for found in find_files(_paths(config), config.exclude, base):
-            content = _hash_of(found.path) if isinstance(found, FoundFile) else f"{found.reason}\0{found.count}"
+        for found in _files(config, base):
+            content = _content_of(found) if isinstance(found, FoundFile) else f"{found.reason}\0{found.count}"
             digest.update(f"{found.uri}\0{content}\n".encode())
     except NoSourceError as error:
         digest.update(str(error).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def _paths(config: ReadConfig) -> list[str]:
-    return [source for source in config.sources if source != PYTHON_DOCS]
+def _files(config: ReadConfig, base: Path) -> Iterator[FoundFile | LeftOut]:
+    """Those of paths, then those of addresses."""
+    names = [source for source in config.sources if source != PYTHON_DOCS]
+    addresses = [name for name in names if is_url(name)]
+    labels = set[str]() if addresses else None
+    yield from find_files([name for name in names if not is_url(name)], config.exclude, base, labels)
+    if labels is not None:
+        yield from find_objects(addresses, config.exclude, labels)
 
 
-def _hash_of(path: Path) -> str:
+def _content_of(found: FoundFile) -> str:
+    """A hash; of an object what its store says of its version, so that not all is fetched to see that nothing
+    changed."""
+    if found.remote is not None:
+        return f"{found.remote.address}\0{found.remote.version}"
     try:
-        with path.open("rb") as stream:
+        with found.path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         return f"unreadable: {error.strerror or error}"

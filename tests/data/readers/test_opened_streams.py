@@ -4,8 +4,6 @@ import bz2
 import gzip
 import io
 import json
-import sys
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -14,11 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from lmworks.data.files import NoSourceError
 from lmworks.data.readers.opening import read_stream
 from lmworks.data.readers.record import Item, Limits, Record, Refused, Row
 from lmworks.data.readers.rows import Columns
-from lmworks.data.readers.source import is_url, list_sources, open_source
 
 ROWS = b'{"text": "one"}\n{"text": "two"}\n'
 
@@ -158,62 +154,3 @@ def test_a_stream_that_fails_is_one_refusal() -> None:
 def test_limits_have_limits(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Limits(**wrong)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Where they come from
-
-
-def test_files_and_globs_are_listed_in_order_and_opened(tmp_path: Path) -> None:
-    for name in ("b.txt", "a.txt", "deep/er/c.txt", "d.md", ".hidden.txt"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(name.encode())
-    names = [".hidden.txt", "a.txt", "b.txt", "deep/er/c.txt"]
-    assert list_sources(str(tmp_path / "**" / "*.txt")) == [str(tmp_path / name) for name in names]
-    assert list_sources(tmp_path) == [str(tmp_path / name) for name in sorted([*names, "d.md"])]
-    assert list_sources(tmp_path / "a.txt") == [str(tmp_path / "a.txt")]
-    with open_source(tmp_path / "a.txt") as stream:
-        assert list(read_stream("a.txt", stream)) == [Record("", b"a.txt", "text/plain")]
-    for missing in ("nothing.txt", "*.pdf"):
-        with pytest.raises(NoSourceError, match="there is nothing at"):
-            list_sources(tmp_path / missing)
-    with pytest.raises(FileNotFoundError), open_source(tmp_path / "nothing.txt"):
-        pass
-
-
-def test_objects_of_a_store_are_listed_in_order_and_opened() -> None:
-    import fsspec
-
-    store = fsspec.filesystem("memory")
-    raw = zipped({"a.txt": b"a"})
-    for name in ("lmworks-test/b.zip", "lmworks-test/a.zip", "lmworks-test/deep/c.txt"):
-        store.pipe_file(name, raw)
-    try:
-        urls = [f"memory:///lmworks-test/{name}" for name in ("a.zip", "b.zip", "deep/c.txt")]
-        assert list_sources("memory://lmworks-test/*.zip") == urls[:2]
-        assert list_sources("memory://lmworks-test/**") == urls
-        assert list_sources("memory://lmworks-test") == urls
-        assert list_sources("memory://lmworks-test/a.zip") == urls[:1]
-        with open_source(urls[0]) as stream:
-            assert contents(read_stream("a.zip", stream)) == {"a.txt": b"a"}
-        with pytest.raises(NoSourceError, match="there is nothing at memory://lmworks-test/none"):
-            list_sources("memory://lmworks-test/none")
-    finally:
-        store.rm("lmworks-test", recursive=True)
-
-
-def test_what_is_missing_to_reach_a_store_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(ModuleNotFoundError, match=r"reading s3://bucket/a needs another package: .*s3fs"):
-        list_sources("s3://bucket/a")
-    monkeypatch.setitem(sys.modules, "fsspec", None)
-    with pytest.raises(ModuleNotFoundError, match="reading s3://bucket/a needs fsspec: pip install fsspec"):
-        list_sources("s3://bucket/a")
-
-
-@pytest.mark.parametrize(
-    ("source", "url"),
-    [("s3://bucket/a", True), ("memory://a", True), ("HTTPS://a/b", True), ("C:/docs", False), ("docs/a", False)],
-)
-def test_what_is_an_address(source: str, url: bool) -> None:
-    assert is_url(source) == url

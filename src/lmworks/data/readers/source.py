@@ -5,79 +5,156 @@ Only what the user names is reached; a path never needs fsspec.
 
 import glob
 import io
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
-from lmworks.data.files import NoSourceError
+from lmworks.data.files import FoundFile, NoSourceError, RemoteObject, reason_by_name, take_label
 from lmworks.data.readers.streams import buffered
+from lmworks.records import LeftOut
 
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+# What stores tell of an object that changes with its content, by the names that they have for it.
+_VERSIONS = frozenset(
+    ("content-md5", "crc32c", "created", "digest", "etag", "generation", "last-modified", "last_modified", "md5hash",
+     "mtime")
+)  # fmt: skip
 
 
-def is_url(source: str) -> bool:
-    """Whether it begins with a scheme; `C:/docs` does not."""
-    return _SCHEME.match(source) is not None
+class UnreachableError(RuntimeError):
+    """An object that was listed cannot be read. Not an OSError: a file that is damaged costs itself, but a network
+    that fails must not leave documents out of what is kept under the name of all of them."""
 
 
 @contextmanager
-def open_source(source: str | Path) -> Iterator[io.BufferedReader]:
-    """The bytes of a file or of an object, as a stream that can be sought where the store allows it.
+def open_found(found: FoundFile) -> Iterator[io.BufferedReader]:
+    """The bytes of what was found, as a stream that can be sought where the store allows it.
 
-    Raises OSError where there is nothing to read, and ModuleNotFoundError where fsspec, or what it needs for this
-    scheme, is not installed.
+    Raises OSError for a file that cannot be read, UnreachableError for an object, and ModuleNotFoundError where fsspec,
+    or what it needs for this scheme, is not installed.
     """
-    if isinstance(source, Path) or not is_url(source):
-        with Path(source).expanduser().open("rb") as stream:
+    if found.remote is None:
+        with found.path.open("rb") as stream:
             yield stream
         return
-    system, path = _file_system(source)
-    with system.open(path, "rb") as stream:
-        yield buffered(stream)
+    system, path = _file_system(found.remote.address)
+    try:
+        raw = system.open(path, "rb")
+    except Exception as error:  # each store has errors of its own
+        _unreachable(found.remote.address, error)
+    with raw:
+        yield buffered(_Object(raw, found.remote.address))
 
 
-def list_sources(source: str | Path) -> list[str]:
-    """The files that a path, folder, glob or address stands for, sorted; each is one that `open_source` takes.
+def size_of(found: FoundFile) -> int:
+    """Bytes; 0 where that is not known. Raises OSError for a file that is not there."""
+    return found.path.stat().st_size if found.remote is None else found.remote.size
 
-    Hidden files are listed as others are. Raises NoSourceError where there is none; else as `open_source`.
+
+def find_objects(addresses: Sequence[str], exclude: Sequence[str], labels: set[str]) -> Iterator[FoundFile | LeftOut]:
+    """The objects that addresses, folders and globs of a store stand for, sorted within each, as `find_files` has it.
+
+    Raises NoSourceError for an address at which there is nothing, or that cannot be reached, and ModuleNotFoundError as
+    `open_found`.
     """
-    found = _objects(source) if isinstance(source, str) and is_url(source) else _files(Path(source).expanduser())
-    if not found:
-        raise NoSourceError(f"there is nothing at {source}: correct the path or the glob")
-    return sorted(found)
+    seen: set[str] = set()
+    for address in addresses:
+        root, objects = _list(address)
+        label = take_label(root.name or "root", labels)
+        for remote, path in objects:
+            inside = path.relative_to(root)
+            uri = f"{label}/{inside.as_posix()}" if inside.name else label
+            if reason := next(filter(None, (reason_by_name(part, exclude) for part in _parts(inside))), None):
+                yield LeftOut(uri, reason)
+            elif remote.address in seen:
+                yield LeftOut(uri, "already read under another name")
+            else:
+                seen.add(remote.address)
+                yield FoundFile(Path(path), uri, Path(inside if inside.name else path.name), remote=remote)
 
 
-def _files(path: Path) -> list[str]:
-    if path.is_file():
-        return [str(path)]
-    if path.is_dir():
-        return [str(each) for each in path.rglob("*") if each.is_file()]
-    fixed = next((number for number, part in enumerate(path.parts) if glob.has_magic(part)), None)
-    if fixed is None:
-        return []
-    root, pattern = Path(*path.parts[:fixed]), str(Path(*path.parts[fixed:]))
-    return [str(each) for each in root.glob(pattern) if each.is_file()]
+def _parts(inside: PurePosixPath) -> list[PurePosixPath]:
+    """The folders around an object within its source, from outside, and the object; none for the source itself."""
+    return [*reversed(inside.parents[:-1]), inside] if inside.name else []
 
 
-def _objects(source: str) -> list[str]:
-    system, path = _file_system(source)
-    if system.isfile(path):
-        found = [path]
-    elif "*" in path:
-        found = [name for name, info in system.glob(path, detail=True).items() if info["type"] == "file"]
-    else:
-        found = system.find(path)  # all below a folder
-    return [system.unstrip_protocol(name) for name in found]
+def _list(address: str) -> tuple[PurePosixPath, list[tuple[RemoteObject, PurePosixPath]]]:
+    """The folder or the object that the address names, and what is there, each with its path."""
+    system, path = _file_system(address)
+    try:
+        if glob.has_magic(path):
+            found = system.glob(path, detail=True)
+        elif system.isfile(path):
+            found = {path: system.info(path)}
+        else:
+            found = system.find(path, detail=True)  # all below a folder
+    except Exception as error:  # each store has errors of its own
+        raise NoSourceError(f"{address} cannot be listed: {type(error).__name__}: {error}") from error
+    objects = [
+        (RemoteObject(system.unstrip_protocol(name), int(info.get("size") or 0), _version(info)), _path_of(name))
+        for name, info in sorted(found.items())
+        if info["type"] == "file"
+    ]
+    if not objects:
+        raise NoSourceError(f"there is nothing at {address}: correct the address or the glob")
+    parts = _path_of(path).parts
+    fixed = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    return PurePosixPath(*parts[:fixed]), objects
+
+
+def _path_of(name: str) -> PurePosixPath:
+    """Of a store whose names are whole addresses the path in them."""
+    return PurePosixPath(urlsplit(name).path if "://" in name else name)
+
+
+def _version(info: Mapping[str, Any]) -> str:
+    told = {name.lower(): str(value) for name, value in info.items() if name.lower() in _VERSIONS}
+    return "\0".join([str(info.get("size")), *(f"{name}={told[name]}" for name in sorted(told))])
+
+
+class _Object(io.RawIOBase):
+    """The stream of an object, whose errors are of one type."""
+
+    def __init__(self, stream: Any, address: str) -> None:
+        self._stream, self._address = stream, address
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return bool(self._stream.seekable())
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._stream.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            content = self._stream.read(len(buffer))
+        except Exception as error:  # each store has errors of its own
+            _unreachable(self._address, error)
+        buffer[: len(content)] = content
+        return len(content)
+
+
+def _unreachable(address: str, error: Exception) -> NoReturn:
+    raise UnreachableError(
+        f"{address} could not be read: {type(error).__name__}: {error}. Run the command again when it can be reached: "
+        "what was read is kept"
+    ) from error
 
 
 def _file_system(source: str) -> tuple[Any, str]:
     try:
         import fsspec
     except ModuleNotFoundError:
-        raise ModuleNotFoundError(f"reading {source} needs fsspec: pip install fsspec") from None
+        raise ModuleNotFoundError(f'reading {source} needs fsspec: pip install "lmworks[remote]"') from None
     try:
         return fsspec.core.url_to_fs(source)
     except ImportError as error:  # such as s3fs for s3://
         raise ModuleNotFoundError(f"reading {source} needs another package: {error}") from error
+    except ValueError as error:  # no such scheme
+        raise NoSourceError(f"{source} is no address that fsspec knows: {error}") from error

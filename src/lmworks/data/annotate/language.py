@@ -32,7 +32,7 @@ class Identify(Protocol):
 def py3langid(text: str, /) -> tuple[str, float]:
     """140 languages. The probability is calibrated for the length of the text: a short one is less sure.
 
-    Each byte costs a step of Python, some 0.1 µs, and the first call some tenths of a second: the model is read.
+    The first call costs some tenths of a second: the model is read.
     """
     language, probability = _py3langid().classify(text)
     return language, min(1.0, float(probability))  # float32 may exceed 1 by a rounding
@@ -40,10 +40,9 @@ def py3langid(text: str, /) -> tuple[str, float]:
 
 @cache
 def _py3langid() -> "LanguageIdentifier":
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    from lmworks.data.annotate.language_walk import load_identifier
 
-    # py3langid 0.4 reads its model by this name; up to 0.3 it was from_pickled_model.
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    return load_identifier()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@
 
 #include "hashing.h"
 #include "minhash.h"
+#include "visits.h"
 #include "winnow.h"
 #include "page_features.h"
 
@@ -55,6 +56,12 @@ EXPORT int64_t lmworks_data_signatures(const uint64_t* words, const int64_t* end
 EXPORT int64_t lmworks_data_winnow(const uint8_t* text, int64_t size, int64_t window, int64_t width, uint64_t* hashes,
                                    int64_t* places) {
     return guarded([&] { return winnow(text, size, window, width, hashes, places); });
+}
+
+// How often the automaton of a language identifier comes to each feature in a text. Returns the number of features.
+EXPORT int64_t lmworks_data_count_visits(const uint32_t* next, const int64_t* rows, const int32_t* feature_of,
+                                         const uint8_t* text, int64_t size, int32_t* found, int32_t* counts) {
+    return guarded([&] { return count_visits(next, rows, feature_of, text, size, found, counts); });
 }
 
 // How many values the two sorted rows of each pair share.

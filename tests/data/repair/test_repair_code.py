@@ -88,6 +88,22 @@ def test_licence_header_is_the_whole_comment() -> None:
     assert marked("# A module about widgets.\nx = 1\n", "code.licence_header") == []
 
 
+@pytest.mark.parametrize(
+    ("said", "licence"),
+    [
+        (
+            "# Wraps the C module,\n# so that it can have parts in Python.\n",
+            "#   Copyright (C) 2006 The Makers\n# See C.",
+        ),
+        ("# Widgets.\n", "#\n# Copyright 2020 Ann\n#\n# Redistribution and use\n# are permitted."),
+        ("# Widgets.\n", "# ---\n# You can change this and pass it on\n# under the terms of its licence."),
+        ("", "# Widgets, which you can pass on\n# under the terms of their licence."),
+    ],
+)
+def test_what_a_header_says_before_its_licence_stays(said: str, licence: str) -> None:
+    assert marked(f"{said}{licence}\n\nx = 1\n", "code.licence_header") == [licence]
+
+
 def test_banners_and_dead_code() -> None:
     dead = "# if x == 2:\n#     print(x)\n#     x = 3"
     text = f"{'#' * 60}\n# Section\n{'#' * 60}\n\nx = 1\n{dead}\n# return x\ny = 2\n"

@@ -17,6 +17,12 @@ _LICENCE = re.compile(
     r"permission is hereby granted",
     re.I,
 )
+_BEGINS = re.compile(
+    r"(?:licen[cs]ed?\b|copyright|©|\(c\)|spdx-|permission is|this (?:file|program|module|code)\b)", re.I
+)
+_ENDS = re.compile(r"[.:!?>)]\Z")  # of a line: a sentence may end, too, with an address or a name in brackets
+_LINE_COMMENTS = ("#", "//", "--", ";", "%")
+_LINE = re.compile(r"[^\n]+")
 _BANNER = re.compile(r"([#*=\-~_+/<>.])\1{19}")
 _LEADER = re.compile(r"\s*(?://+|#+|--+|;+|%+|/?\*+|\"{3}|'{3}|<!--)?\s?")
 _CODE_LINE = re.compile(
@@ -101,13 +107,33 @@ def _blocks(text: str, comments: Iterable[tuple[int, int]]) -> Iterator[tuple[in
 
 
 def _licence(text: str, blocks: list[tuple[int, int]]) -> list[Mark]:
-    """The comment at the head of a file, if it speaks of a licence."""
+    """The comment at the head of a file, if it speaks of a licence; what it says before that is no part of it."""
     for start, end in blocks[:3]:
         if text.count("\n", 0, start) > _HEADER_LINES:
             break
         if found := {match.casefold() for match in _LICENCE.findall(text, start, end)}:
-            return [Mark("code.licence_header", start, end, 1.0 if len(found) > 1 else 0.7)]
+            begin = _begin_of_licence(text, start, end)
+            return [Mark("code.licence_header", begin, end, 1.0 if len(found) > 1 else 0.7)]
     return []
+
+
+def _begin_of_licence(text: str, start: int, end: int) -> int:
+    """Where the sentence begins that first speaks of a licence. A comment that has a closing sign goes as a whole,
+    since that cannot stay without the opening one."""
+    lines = [match.span() for match in _LINE.finditer(text, start, end)]
+    if not any(all(_is_comment(text[first:last], sign) for first, last in lines) for sign in _LINE_COMMENTS):
+        return start
+    bare = [_LEADER.sub("", text[first:last], count=1).strip() for first, last in lines]
+    at = next((index for index, line in enumerate(bare) if _LICENCE.search(line)), 0)
+    while at and not _BEGINS.match(bare[at]) and bare[at - 1] and not _ENDS.search(bare[at - 1]):
+        at -= 1
+    while at and not any(map(str.isalnum, bare[at - 1])):  # a line that separates
+        at -= 1
+    return lines[at][0] if at else start
+
+
+def _is_comment(line: str, sign: str) -> bool:
+    return line.lstrip().startswith(sign)
 
 
 def _marks(text: str, start: int, end: int) -> Iterator[Mark]:

@@ -14,6 +14,7 @@ class AnnotateConfig:
 
     repair        Whether texts are repaired before they are measured, each by what kind of source it is from: running
                   heads, page numbers and broken words of books, quotations in mail, noise of chats and of web pages.
+                  Misread words of a book are told by the words of all other books of the inputs as well.
     language      Whether the language of each document is told, and paragraphs in another one marked. What a document
                   declares itself is the label `declared_language`, which counts where none is told.
     heuristics    Whether the measures of Gopher, C4 and FineWeb are taken.

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from lmworks.data.store import made_folder, shard_paths
+from lmworks.data.store import made_folder, shard_paths, told_of_none
 from lmworks.records import LeftOut
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
@@ -76,7 +76,10 @@ def find_files(
 
 
 def _shards(folder: Path, label: str, alone: bool) -> Iterator[FoundFile]:
-    for path in shard_paths(folder):
+    paths = shard_paths(folder)
+    if not paths:
+        raise NoSourceError(told_of_none(folder))
+    for path in paths:
         relative = path.relative_to(folder)
         prefix = "" if alone else f"{label}/"
         yield FoundFile(path, f"{prefix}{relative.as_posix()}", relative, made=True, prefix=prefix)

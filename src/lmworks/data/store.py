@@ -274,19 +274,22 @@ def shard_paths(folder: Path) -> Sequence[Path]:
 def made_folder(path: Path) -> Path | None:
     """The folder of the artefact whose documents are meant by a path: its own, or that of the last stage with documents
     of what was built in a workspace. None for any other path."""
-    if _holds_shards(path):
+    if _is_store(path):
         return path
     try:
         stages = json.loads((path / CURRENT).read_text("utf-8"))["stages"].values()
-        return next((path / folder for folder in reversed(stages) if _holds_shards(path / folder)), None)
+        return next((path / folder for folder in reversed(stages) if _is_store(path / folder)), None)
     except (OSError, ValueError, LookupError, AttributeError, TypeError):  # there is no such file, or another one
         return None
 
 
-def _holds_shards(folder: Path) -> bool:
-    """Whether a stage wrote documents there: names of shards are like no others."""
-    paths = list((folder / DOCUMENTS).glob("[0-9]*.jsonl"))
-    return bool(paths) and all(_SHARD_NAME.fullmatch(path.name) for path in paths)
+def _is_store(folder: Path) -> bool:
+    """Whether a stage wrote documents there, perhaps none: names of shards are like no others."""
+    documents = folder / DOCUMENTS
+    if not documents.is_dir():
+        return False
+    names = [path.name for path in documents.iterdir()]
+    return all(map(_SHARD_NAME.fullmatch, names)) and (bool(names) or (folder / LEFT_OUT).is_file())
 
 
 def in_order(paths: Iterable[Path]) -> list[Path]:

@@ -1,15 +1,21 @@
 """Where a policy drops every document: report, ledger and card are there, and what would read the documents refuses."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from lmworks.artefact import read_manifest, verify
+from lmworks.artefact import CURRENT, read_manifest, verify
 from lmworks.build import run_alone
 from lmworks.cli.main import app
+from lmworks.data.annotate.classifier_examples import documents_in
 from lmworks.data.cleaning.ledger import LEDGER, read_ledger
-from lmworks.data.store import DocumentStore
+from lmworks.data.config import ReadConfig
+from lmworks.data.files import NoSourceError
+from lmworks.data.reading import read_documents
+from lmworks.data.store import DocumentStore, made_folder
 
 NAMES = ("texts/long.txt", "texts/short.txt")
 
@@ -60,9 +66,17 @@ def test_stages_that_would_read_them_refuse_and_say_where_to_look(folder, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
-def test_a_classifier_is_not_trained_on_the_files_beside_them(folder):
-    """An artefact without documents is no folder of files: its report and card are no examples."""
-    from lmworks.data.annotate.classifier_examples import documents_in
-    from lmworks.data.config import ReadConfig
+def test_they_are_no_source_and_neither_are_the_files_beside_them(folder):
+    """An artefact without documents is no folder of files: its report and card are no examples of a classifier."""
+    with pytest.raises(NoSourceError, match="holds no documents"):
+        list(documents_in([str(folder / "cleaned")], ReadConfig(), []))
 
-    assert list(documents_in([str(folder / "cleaned")], ReadConfig(), [])) == []
+
+def test_a_workspace_of_them_does_not_give_what_was_not_cleaned(folder, tmp_path):
+    """The documents that a stage before it made are none that the policy let through."""
+    for name in ("documents", "cleaned"):
+        shutil.copytree(folder / name, tmp_path / name)
+    (tmp_path / CURRENT).write_text(json.dumps({"stages": {"documents": "documents", "cleaned": "cleaned"}}))
+    assert made_folder(tmp_path) == tmp_path / "cleaned"
+    with pytest.raises(NoSourceError, match="holds no documents"):
+        list(read_documents(ReadConfig(sources=(str(tmp_path),))))

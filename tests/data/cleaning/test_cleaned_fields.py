@@ -37,6 +37,20 @@ def test_titles_and_columns_are_redacted_and_what_was_found_is_told():
     assert cleaned.found == (FieldFind("title", "pii.email", True), FieldFind("metadata", "pii.phone", True))
 
 
+@pytest.mark.parametrize("name", ["password", "user_password", "PW", "api key", "client-secret"])
+@pytest.mark.parametrize("value", ["hunter2Zq8!", "p@ss,w0rd!x", "correct horse battery"])
+def test_all_of_a_column_of_passwords_goes(name, value):
+    cleaned = clean_fields(document(**{name: value, "token": "Covid-19"}), (REDACT,), "text", "en")
+    assert cleaned.metadata == {name: "<PASSWORD>", "token": "Covid-19"}
+
+
+def test_whether_there_is_a_password_is_none():
+    assert clean_fields(document(password="yes", pwned=MAIL), (REDACT,), "text", "en").metadata == {
+        "password": "yes",
+        "pwned": "<EMAIL>",
+    }
+
+
 @pytest.mark.parametrize(
     ("marks", "title"),
     [

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from lmworks.data.annotate.pii.keys import PASSWORD
 from lmworks.data.annotate.pii.scan import find_personal_data
 from lmworks.data.annotation import Mark
 from lmworks.data.cleaning.applying import apply_steps
@@ -30,6 +31,14 @@ _OWN = frozenset(
 )  # fmt: skip
 _TABLE = "row"  # the extractor of documents whose metadata are columns, which may have any name
 _JOINTS = re.compile("[_-]")
+# Columns whose values are secrets as a whole, however they look.
+_SECRET = re.compile(
+    r"(?:.*[ _-])?(?:password|passwort|passwd|passphrase|pwd|pw|(?:api|access|private|secret)[ _-]?key"
+    r"|client[ _-]?secret)",
+    re.IGNORECASE,
+)
+_WORDS = frozenset(("token", "tokens"))  # columns that say nothing of what they hold: there are tables of words
+_SHORTEST_SECRET = 4  # characters: a column may also say whether there is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +85,10 @@ def clean_fields(document: Document, steps: Sequence[Step], kind: str, language:
 
 def _finds(value: str, name: str) -> list[Mark]:
     """What is personal in a value. Its name is read like words in front of it: a bare number in a column `phone` is
-    one of a telephone."""
-    before = f"{_JOINTS.sub(' ', name)}: " if name else ""
+    one of a telephone. All of a value is a password where its name says so."""
+    if len(value) >= _SHORTEST_SECRET and _SECRET.fullmatch(name):
+        return [Mark(PASSWORD, 0, len(value), 1.0)]
+    before = f"{_JOINTS.sub(' ', name)}: " if name and name.lower() not in _WORDS else ""
     shift = len(before)
     marks = find_personal_data(before + value)
     return [

@@ -23,6 +23,7 @@ from lmworks.progress import Report, no_report
 from lmworks.report import Section
 
 MANIFEST = "manifest.json"
+STAGE_FOLDERS = "stages"  # in a workspace: a folder for each, with an artefact for each config and input
 CURRENT = "current.json"  # in a workspace: which artefacts were built last
 SECTIONS = "sections.json"  # what the stage tells the report; may hold times, so it is not part of the content
 REPORT = "report.html"  # the same, to be looked at

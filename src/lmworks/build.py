@@ -26,6 +26,7 @@ from lmworks.artefact import (
     MANIFEST,
     REPORT,
     SECTIONS,
+    STAGE_FOLDERS,
     Manifest,
     StageContext,
     check_new,
@@ -246,7 +247,7 @@ def _stage(
 ) -> StageOutcome:
     """Find the artefact of one stage of a recipe, or make it."""
     key = _key(spec, done, models, recipe.base)
-    folder = workspace / "stages" / spec.name / key
+    folder = workspace / STAGE_FOLDERS / spec.name / key
     work = workspace / "work" / spec.name / key
     if (folder / MANIFEST).exists():
         _delete_work(work)  # of a run that was killed when it was done

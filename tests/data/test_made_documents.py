@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from lmworks.artefact import StageContext
 from lmworks.build import run_alone
 from lmworks.data.config import ReadConfig
+from lmworks.data.executing import ExecutionConfig
+from lmworks.data.files import NoSourceError
 from lmworks.data.reading import read_documents, source_digest
+from lmworks.data.stage import read as read_stage
 from lmworks.data.store import DocumentStore, StoreError
 from lmworks.records import Document, LeftOut
 
@@ -43,6 +47,23 @@ def test_a_workspace_is_the_documents_that_were_made_last(base: Path) -> None:
     (base / "w" / "build.lock").touch()  # as every workspace has one
     assert list(read(base, "w")[0]) == ["a.md"]
     assert list(read(base, ".")[0]) == [f"{base.name}/notes/a.md", f"{base.name}/notes/b.txt"]
+
+
+def test_a_stage_of_a_workspace_can_be_named(base: Path) -> None:
+    assert list(read(base, "w/stages/first")[0]) == ["notes/a.md", "notes/b.txt"]
+    assert list(read(base, "w/stages/first", "w/stages/second")[0]) == [
+        "first/notes/a.md", "first/notes/b.txt", "second/a.md"]  # fmt: skip
+    with pytest.raises(NoSourceError):
+        read(base, "w/stages/fourth")
+
+
+def test_what_a_workspace_stands_for_is_told(base: Path) -> None:
+    told: list[str] = []
+    for name in ("output", "work"):
+        (base / name).mkdir()
+    context = StageContext({}, base / "output", base / "work", base=base, progress=lambda *a: told.append(str(a[-1])))
+    read_stage(ReadConfig(sources=("w",), execution=ExecutionConfig(workers=1)), context)
+    assert f"read as they are, which a stage made: {base / 'w' / 'stages' / 'second' / 'key'}" in told
 
 
 def test_beside_other_sources_they_have_the_name_of_the_folder_in_front(base: Path) -> None:

@@ -15,6 +15,7 @@ from lmworks.data.docstrings import EXTRACTOR as DOCSTRINGS
 from lmworks.data.documents_of import extract_here, is_fragile
 from lmworks.data.executing import Part, Prepared, carry_out
 from lmworks.data.extract import Extracted, Extractor
+from lmworks.data.files import FoundFile
 from lmworks.data.guarding import Guard, GuardConfig, memory_is_bounded
 from lmworks.data.read_parts import PartSizes, ReadPart, read_parts, size_of
 from lmworks.data.reading import found_sources
@@ -46,6 +47,8 @@ def read(config: ReadConfig, context: StageContext, sizes: PartSizes | None = No
     if not memory_is_bounded():
         told = f"this system bounds the memory of no process: guard.megabytes={config.guard.megabytes} is not kept to"
         progress(0, size, unit, 0, told)
+    if made := sorted({str(each.path.parents[1]) for each in found if isinstance(each, FoundFile) and each.made}):
+        progress(0, size, unit, 0, f"read as they are, which a stage made: {', '.join(made)}")
     carry_out(Prepared(partial(reading, config.guard)), parts(), config.execution, progress, unit, size)
     join_shards([folder / _TEXTS for folder in folders], context.output)
     tally = _Tally()

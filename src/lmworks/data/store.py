@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from lmworks.artefact import CURRENT, REPORT
+from lmworks.artefact import CURRENT, REPORT, STAGE_FOLDERS
 from lmworks.config import from_mapping
 from lmworks.records import Document, LeftOut
 
@@ -272,15 +272,24 @@ def shard_paths(folder: Path) -> Sequence[Path]:
 
 
 def made_folder(path: Path) -> Path | None:
-    """The folder of the artefact whose documents are meant by a path: its own, or that of the last stage with documents
-    of what was built in a workspace. None for any other path."""
+    """The folder of the artefact whose documents are meant by a path: its own, that of the last stage with documents of
+    what was built in a workspace, or that of the stage called so in one (`WORKSPACE/stages/NAME`). None for any other
+    path."""
     if _is_store(path):
         return path
+    in_order = list(_current_stages(path).values())
+    named = _current_stages(path.parent.parent).get(path.name) if path.parent.name == STAGE_FOLDERS else None
+    candidates = [path.parent.parent / named] if named else [path / folder for folder in reversed(in_order)]
+    return next(filter(_is_store, candidates), None)
+
+
+def _current_stages(workspace: Path) -> dict[str, str]:
+    """Stage → its folder in the workspace, as it was built last; nothing for another folder."""
     try:
-        stages = json.loads((path / CURRENT).read_text("utf-8"))["stages"].values()
-        return next((path / folder for folder in reversed(stages) if _is_store(path / folder)), None)
+        stages = json.loads((workspace / CURRENT).read_text("utf-8"))["stages"]
+        return {str(name): str(folder) for name, folder in stages.items()}
     except (OSError, ValueError, LookupError, AttributeError, TypeError):  # there is no such file, or another one
-        return None
+        return {}
 
 
 def _is_store(folder: Path) -> bool:

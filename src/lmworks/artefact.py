@@ -48,6 +48,11 @@ class Manifest:
     seconds: float = 0.0
 
 
+class UnreachableError(RuntimeError):
+    """What a stage needs from outside cannot be reached just now. It ends there, and goes on when it is run again: a
+    network that fails must not leave documents out of what is kept under the name of all of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class StageContext:
     """What a stage is given besides its config. It reads `inputs`, fills `output`, and touches nothing else."""

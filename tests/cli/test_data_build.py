@@ -99,6 +99,9 @@ def test_a_system_over_a_workspace_has_another_one_of_its_own(base, monkeypatch)
     "arguments",
     [
         ["data", "build", ".lmworks/clean"],
+        ["data", "build", "file://.lmworks/clean"],
+        ["data", "build", ".lmworks/clean/stages/cleaned"],
+        ["data", "build", "x", "--set", 'documents.sources=[".lmworks/clean"]'],
         ["build", "scratch", "--docs", ".lmworks/clean", "--workspace", ".lmworks/../.lmworks/clean"],
     ],
 )

@@ -57,6 +57,10 @@ def test_a_stage_of_a_workspace_can_be_named(base: Path) -> None:
         read(base, "w/stages/fourth")
 
 
+def test_the_folder_with_the_lines_is_the_same(base: Path) -> None:
+    assert read(base, "w/stages/first/key/documents") == read(base, "w/stages/first/key")
+
+
 def test_what_a_workspace_stands_for_is_told(base: Path) -> None:
     told: list[str] = []
     for name in ("output", "work"):

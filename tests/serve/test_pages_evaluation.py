@@ -62,6 +62,7 @@ TABLE = Table(("metric", "system"), (("recall", "0.500 [0.400, 0.600] n=9"), ("p
                                      (HOSTILE, "unscored: too few")), HOSTILE)  # fmt: skip
 DRAWING = line_plot({"a": ([0, 1], [0, 1])}, x="x", y="y")
 PASSAGE = Passage(HOSTILE, (Piece("kept "), Piece(HOSTILE, "removed")), HOSTILE, HOSTILE, (Piece(HOSTILE, "added"),))
+EMPTY = Fold("Passages alone", passages=(PASSAGE,))
 FOLD = Fold("What is long", HOSTILE, (TABLE,), (Figure("<svg>1</svg>", ""),), (PASSAGE,))
 SECTIONS = (
     Section(HOSTILE, HOSTILE, (TABLE,), (Figure(DRAWING, HOSTILE),), (PASSAGE,), (FOLD,), (HOSTILE,)),
@@ -79,6 +80,15 @@ def test_figures_are_numbered_over_the_sections_of_a_stage():
     for stage_name, number in (("evaluation", 3), ("empty", 0), ("x", 0)):
         with pytest.raises(LookupError):
             figure(TOLD, stage_name, number)
+
+
+def test_texts_as_they_were_before_cleaning_are_not_shown():
+    (view,) = stage_views((Told("cleaned", "data.clean", 1e9, 2.0, (*SECTIONS, Section("s", folds=(EMPTY,)))),))
+    parts = [part for section in view.sections for part in (section.part, *section.folds)]
+    assert not any(part.passages for part in parts)
+    assert [part.title for part in parts].count("What is long") == 1 and "Passages alone" not in [
+        p.title for p in parts
+    ]
 
 
 def test_tables_of_a_fold_have_names_of_their_own():

@@ -212,18 +212,22 @@ def _checked(
         ]
     checked = load(find(recipe), settings)
     if docs is not None:
-        check_apart([str(docs)], workspace or WORKSPACES / checked.name)
         kind, where = checked.description.split(_OVER)[0], f"documents in {docs.resolve().name}"
         checked = replace(checked, description=f"{kind}{_OVER}the {where}" if kind else f"The {where}")
     return checked, workspace or WORKSPACES / checked.name
 
 
-def check_apart(sources: Sequence[str], workspace: Path) -> None:
+def _check_apart(sources: Sequence[str], workspace: Path) -> None:
     """ValueError where a workspace would be built from what was built in it before."""
+    from lmworks.artefact import STAGE_FOLDERS
+    from lmworks.data.files import is_url, without_scheme
+
+    own = workspace.resolve()
     for source in sources:
-        if Path(source).resolve() == workspace.resolve():
+        path = Path(without_scheme(source)).resolve()
+        if not is_url(source) and (path == own or path.is_relative_to(own / STAGE_FOLDERS)):
             raise ValueError(
-                f"{source} is the workspace to build in, which cannot be a source of itself: name another one with "
+                f"{source} is in the workspace to build in, which cannot be a source of itself: name another one with "
                 "--workspace"
             )
 
@@ -232,8 +236,12 @@ def build_recipe(recipe: "Recipe", folder: Path, *, show_report: bool = True, be
     """Build a recipe and say where its report is, or show it; `begins_a_system`: later verbs are of what it made."""
     from lmworks.build import build as run
     from lmworks.build import sections
+    from lmworks.data.files import without_scheme
     from lmworks.report import print_sections, shown
 
+    for spec in recipe.stages:
+        if spec.use == "data.read":
+            _check_apart([str(recipe.base / without_scheme(source)) for source in spec.config.sources], folder)
     console = new_console()
     outcomes: list[Any] = run(recipe, folder, console)
     if begins_a_system:

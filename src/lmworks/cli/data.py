@@ -41,16 +41,16 @@ def build(
     import json
     from dataclasses import replace
 
-    from lmworks.cli.building import build_recipe, check_apart
+    from lmworks.cli.building import build_recipe
     from lmworks.cli.data_next import tell_next
+    from lmworks.data.files import without_scheme
     from lmworks.recipe import find, load
 
     _check_folder(workspace)
-    check_apart(sources, workspace)
     if policy is not None and not policy.is_file():
         told = "is a folder" if policy.is_dir() else "is not there"
         raise FileNotFoundError(f"--policy {policy} {told}: name a TOML file of steps, or leave it out for the default")
-    here = [str(Path(source).resolve()) if _is_local(source) else source for source in sources]
+    here = [str(Path(without_scheme(source)).resolve()) if _is_local(source) else source for source in sources]
     settings = [f"documents.sources={json.dumps(here, ensure_ascii=False)}"]
     if policy is not None:
         settings.append(f"cleaned.policy={json.dumps(str(policy.resolve()), ensure_ascii=False)}")

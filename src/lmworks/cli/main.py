@@ -90,7 +90,7 @@ app.add_typer(serving.keys_app, name="keys")
 
 def main() -> None:
     """Run the command line; an error that a user can mend is one message, without a traceback."""
-    from lmworks.artefact import LockedError
+    from lmworks.artefact import LockedError, UnreachableError
     from lmworks.config import ConfigError
     from lmworks.model.pulling import PullError
     from lmworks.recipe import RecipeError
@@ -108,15 +108,18 @@ def main() -> None:
         with leading():
             app()
     except (
-        ConfigError, RecipeError, LockedError, PullError, TrainingStoppedError, OSError, ValueError, LookupError
+        ConfigError, RecipeError, LockedError, PullError, TrainingStoppedError, UnreachableError, ModuleNotFoundError,
+        OSError, ValueError, LookupError
     ) as error:  # fmt: skip
+        if isinstance(error, ModuleNotFoundError) and error.name is not None:
+            raise  # a mistake: errors of ours say what to install, and name no module
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         # Names in it come from documents, and may hold what acts on a terminal.
         typer.secho(f"lmworks: {harmless(str(message))}", fg="red", err=True)
         sys.exit(2)
     except (SystemExit, KeyboardInterrupt) as end:
         if (stop := _interrupt(end)) is None:
-            raise
+            raise  # a mistake: errors of ours say what to install, and name no module
         told = f" {stop}" if str(stop) else ""
         after = "; the same command goes on from here" if sys.argv[1:2] and sys.argv[1] in _KEEPING else ""
         typer.secho(f"\nlmworks: stopped{told}{after}", err=True)

@@ -13,6 +13,7 @@ from lmworks.data.store import made_folder, shard_paths, told_of_none
 from lmworks.records import LeftOut
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_HERE = re.compile("(?:file|local)://", re.IGNORECASE)
 WORKSPACE_MARK = "build.lock"  # a folder with this file is a workspace: reading it would feed the system its own output
 
 
@@ -44,8 +45,13 @@ class FoundFile:
 
 
 def is_url(source: str) -> bool:
-    """Whether it begins with a scheme; `C:/docs` does not."""
-    return _SCHEME.match(source) is not None
+    """Whether it begins with a scheme of another place than this machine; `C:/docs` and `file:///docs` do not."""
+    return _SCHEME.match(source) is not None and _HERE.match(source) is None
+
+
+def without_scheme(source: str) -> str:
+    """The path of `file:///docs`; any other source as it is."""
+    return _HERE.sub("", source)
 
 
 def find_files(
@@ -89,7 +95,10 @@ def _resolve(source: str, base: Path) -> tuple[Path, list[Path]]:
     """The folder or file a source starts from, and the paths in it to visit ("." for all of it)."""
     if is_url(source):
         raise NoSourceError(f"{source} is an address, which only data.read takes: name a folder, a file or a glob")
+    source = without_scheme(source)
     path = base / Path(source).expanduser()
+    if (path / WORKSPACE_MARK).exists() and made_folder(path) is None:
+        raise NoSourceError(f"{path} is a workspace in which no documents were made yet: build it to its end first")
     if path.exists():
         return path.resolve(), [Path()]
     if not glob.has_magic(source):
@@ -117,7 +126,7 @@ def _visit(
 ) -> Iterator[FoundFile | LeftOut]:
     path = root / relative
     inside = relative.as_posix()
-    uri = _printable(label if inside == "." else f"{label}/{inside}")
+    uri = printable(label if inside == "." else f"{label}/{inside}")
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -143,7 +152,7 @@ def _visit(
         yield FoundFile(path, uri, relative if inside != "." else Path(path.name))
 
 
-def _printable(uri: str) -> str:
+def printable(uri: str) -> str:
     """A file name that is not UTF-8 reaches Python with surrogates, which no file of ours could hold."""
     return uri.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 

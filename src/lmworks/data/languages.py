@@ -38,13 +38,13 @@ def language_of(measured: str | None, declared: str | None) -> str | None:
 
 
 def base_language(declared: str | None) -> str | None:
-    """A declared tag as measured labels are written: `en` of `en-US`, `en_US.UTF-8` and `eng`. What is no tag, such as
-    a name in words, stays as it is; None for nothing and for `und`."""
-    told = (declared or "").strip()
-    if found := _TAG.fullmatch(told):
-        code = found[1].lower()
-        told = _CODES.get(code, code)
-    return None if told in ("", UNDETERMINED) else told
+    """A declared tag as measured labels are written: `en` of `en-US`, `en_US.UTF-8` and `eng`. None for nothing, for
+    `und`, and for what is no tag: a column that is called so may hold anything."""
+    found = _TAG.fullmatch((declared or "").strip())
+    if found is None:
+        return None
+    code = found[1].lower()
+    return None if code == UNDETERMINED else _CODES.get(code, code)
 
 
 def languages_of(labels: Mapping[str, Sequence[str | None]]) -> Sequence[str | None]:

@@ -277,6 +277,8 @@ def made_folder(path: Path) -> Path | None:
     path."""
     if _is_store(path):
         return path
+    if path.name == DOCUMENTS and _is_store(path.parent):
+        return path.parent
     in_order = list(_current_stages(path).values())
     named = _current_stages(path.parent.parent).get(path.name) if path.parent.name == STAGE_FOLDERS else None
     candidates = [path.parent.parent / named] if named else [path / folder for folder in reversed(in_order)]

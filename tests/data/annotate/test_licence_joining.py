@@ -120,3 +120,9 @@ def test_an_entry_that_would_match_nothing_is_refused(entry, told):
 @pytest.mark.parametrize("entry", ["permissive", "MIT", "GPL-2.0", "CC-BY-*", "GPL-2.0 WITH Classpath-exception-2.0"])
 def test_names_globs_groups_and_exceptions_are_entries(entry):
     check_entry(entry)
+
+
+def test_a_made_name_holds_no_personal_data():
+    """It is passed on with the documents, and with their card."""
+    assert str(licence_of("Copyright Jane <jane.lic@bakery-miller.com>")) == "LicenseRef-Copyright-Jane-EMAIL"
+    assert str(licence_of("All rights reserved, call +49 171 2345678")) == "LicenseRef-All-rights-reserved-call-PHONE"

@@ -44,6 +44,17 @@ def test_all_of_a_column_of_passwords_goes(name, value):
     assert cleaned.metadata == {name: "<PASSWORD>", "token": "Covid-19"}
 
 
+def test_names_of_columns_are_redacted():
+    cleaned = clean_fields(document(**{MAIL: "a", "jo@bakery-miller.com": "b", "note": "c"}), (REDACT,), "text", "en")
+    assert cleaned.metadata == {"<EMAIL>": "a", "<EMAIL>-2": "b", "note": "c"}
+
+
+def test_what_a_source_may_write_is_looked_at_and_the_name_of_a_record_stays():
+    record = "<urn:uuid:92283950-ef2f-4d72-b224-f54c6ec90bb0>"
+    cleaned = clean_fields(document(extractor="mail", charset=MAIL, record=record), (REDACT,), "mail", "en")
+    assert cleaned.metadata == {"charset": "<EMAIL>", "record": record}
+
+
 def test_whether_there_is_a_password_is_none():
     assert clean_fields(document(password="yes", pwned=MAIL), (REDACT,), "text", "en").metadata == {
         "password": "yes",

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from lmworks.data.annotate.pii.scan import find_personal_data
+from lmworks.data.annotate.pii.scan import MEASURE, find_personal_data
 from lmworks.data.cleaning.card import Facts, card_sections, known_limits, title_of
 from lmworks.data.cleaning.card_markdown import card_markdown, hub_licences, renamed, size_category
 from lmworks.data.cleaning.flows import Alarm, Amount, Flow
@@ -219,6 +219,6 @@ def test_the_card_is_the_same_from_the_same_facts():
     ],
 )
 def test_what_the_card_says_to_be_left_on_purpose_is(text, is_left):
-    card = card_markdown(facts(policy=default_policy()))
+    card = card_markdown(facts(policy=default_policy(), measured=frozenset({MEASURE})))
     assert "Left on purpose is what is nobody's" in card and "published for tests are taken for cards" in card
     assert (find_personal_data(text) == ()) == is_left

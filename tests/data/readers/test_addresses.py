@@ -8,11 +8,11 @@ import fsspec
 import pytest
 from container_cases import zipped
 
-from lmworks.artefact import StageContext
+from lmworks.artefact import StageContext, UnreachableError
 from lmworks.data.config import ReadConfig
 from lmworks.data.executing import ExecutionConfig
 from lmworks.data.files import FoundFile, NoSourceError, find_files, is_url
-from lmworks.data.readers.source import UnreachableError, find_objects, open_found
+from lmworks.data.readers.source import find_objects, open_found
 from lmworks.data.reading import read_documents, source_digest
 from lmworks.data.stage import read
 from lmworks.data.store import DocumentStore
@@ -72,6 +72,32 @@ def test_names_of_sources_are_their_own(store: str, tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_text("A text on this machine.")
     config = ReadConfig(sources=(f"{store}/deep/c.txt", "c.txt"))
     assert {each.uri for each in read_documents(config, base=tmp_path)} == {"c.txt", "c.txt-2"}
+
+
+def test_a_bracket_in_a_name_is_no_glob(store: str) -> None:
+    fsspec.filesystem("memory").pipe_file("lmworks-test/deep/e[1].txt", b"A text.")
+    assert found(f"{store}/deep/e[1].txt") == ["e[1].txt"]
+    assert found(f"{store}/deep/[ce]*") == ["deep/c.txt", "deep/e[1].txt"]
+
+
+def test_an_address_of_this_machine_is_a_path(tmp_path: Path) -> None:
+    """So a workspace is one, and what was cleaned there is not read as the files that it came from."""
+    (tmp_path / "a.txt").write_text("A text on this machine.")
+    assert not is_url(f"file://{tmp_path}")
+    by_path, by_address = (
+        [each.uri for each in read_documents(ReadConfig(sources=(source,)))]
+        for source in (str(tmp_path), f"file://{tmp_path}")
+    )
+    assert by_path == by_address == [f"{tmp_path.name}/a.txt"]
+    (tmp_path / "build.lock").touch()
+    with pytest.raises(NoSourceError, match="is a workspace in which no documents were made yet"):
+        list(read_documents(ReadConfig(sources=(f"file://{tmp_path}",))))
+
+
+def test_a_password_in_an_address_is_not_told() -> None:
+    with pytest.raises(NoSourceError) as caught:
+        found("memory://user:secret@nowhere/a")
+    assert "memory://nowhere/a" in str(caught.value) and "secret" not in str(caught.value)
 
 
 def test_the_digest_changes_with_the_object(store: str) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from lmworks.data.annotate.licence import licence
 from lmworks.data.annotate.licence_rules import PUBLIC_DOMAIN
+from lmworks.data.annotate.pii.scan import find_personal_data
 from lmworks.data.annotate.spdx import Expression, Licence, LicenceError, all_of, is_frequent, licences, parse
 from lmworks.data.annotation import Annotations, Text
 
@@ -56,4 +57,6 @@ def licence_of(told: str) -> Expression | None:
         return parse(stated)
     if found is not None and any(sign.isdigit() for sign in told):  # a name of SPDX's that is not among the frequent
         return found
+    for mark in reversed(find_personal_data(told)):  # a name of a licence is passed on with the documents
+        told = f"{told[: mark.start]} {mark.rule.rpartition('.')[2].upper()} {told[mark.end :]}"
     return Licence(_REFERENCE + (_NO_NAME.sub("-", told).strip("-.") or "unnamed"))

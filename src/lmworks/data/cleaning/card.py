@@ -170,7 +170,7 @@ def _personal(facts: Facts) -> Section:
         )
     beside = [each for each in facts.profile.beside if each.rule != ANY]
     if not found and not beside:
-        return Section(title, f"{text} None was found.")
+        return Section(title, f"{text} None was found." if PERSONAL_DATA in facts.measured else text)
     tables = []
     if found:
         rows = tuple((each.rule, each.found, each.documents, each.removed, each.left) for each in found)
@@ -273,6 +273,11 @@ def known_limits(facts: Facts) -> list[str]:
         told.append(f"Places that may be personal data, and are left as they were: {left:,}.")
     if number := _personal_uris(facts):
         told.append(f"Documents whose uri, which no step changes, holds personal data: {number:,}.")
+    if any(each.removed for each in facts.profile.personal):
+        told.append(
+            "`extracted` is a hash of the text with the personal data that were taken out of it: who knows the rest of "
+            "a short text can try out what was there."
+        )
     told.append("Personal data of types that no pattern describes, such as the names of people, are not found.")
     if "duplicates" in decided:
         told.append("Near duplicates are proposed by MinHash, which misses some pairs close to the threshold.")

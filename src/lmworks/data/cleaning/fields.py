@@ -24,11 +24,12 @@ Field = Literal["title", "metadata", "uri"]
 # What readers and stages write down themselves: hashes, numbers, dates, encodings. Some look like numbers of people.
 _OWN = frozenset(
     {
-        "attachments", "augmented", "chapters", "charset", "commit", "copy", "date", "dbname", "encoding",
-        "encoding_declared", "extracted", "headings", "kind", "language", "modified", "origin", "page", "pages",
-        "record", "revision", "truncated", "unreadable_chapters", "unreadable_pages",
+        "attachments", "augmented", "chapters", "commit", "copy", "date", "dbname", "encoding", "extracted",
+        "headings", "kind", "language", "modified", "origin", "page", "pages", "revision", "truncated",
+        "unreadable_chapters", "unreadable_pages",
     }
 )  # fmt: skip
+_RECORD = re.compile("<?urn:uuid:[0-9a-f-]{36}>?")  # of a crawl: some look like the number of an account
 _TABLE = "row"  # the extractor of documents whose metadata are columns, which may have any name
 _JOINTS = re.compile("[_-]")
 # Columns whose values are secrets as a whole, however they look.
@@ -77,15 +78,24 @@ def clean_fields(document: Document, steps: Sequence[Step], kind: str, language:
     cleaned("uri", document.uri)
     title = cleaned("title", document.title)
     own = frozenset() if document.extractor == _TABLE else _OWN
-    metadata = {
-        name: value if name in own else cleaned("metadata", value, name) for name, value in document.metadata.items()
-    }
+    metadata: dict[str, str] = {}
+    for name, value in document.metadata.items():
+        key = name if name in own else _new_key(cleaned("metadata", name), metadata)
+        metadata[key] = value if name in own else cleaned("metadata", value, name)
     return CleanedFields(title, metadata, tuple(found))
+
+
+def _new_key(name: str, taken: Mapping[str, str]) -> str:
+    """`name`, or `name-2`, `name-3`, … where two columns have one name without what was taken out of it."""
+    candidates = (name if number == 1 else f"{name}-{number}" for number in range(1, len(taken) + 2))
+    return next(candidate for candidate in candidates if candidate not in taken)
 
 
 def _finds(value: str, name: str) -> list[Mark]:
     """What is personal in a value. Its name is read like words in front of it: a bare number in a column `phone` is
     one of a telephone. All of a value is a password where its name says so."""
+    if _RECORD.fullmatch(value):
+        return []
     if len(value) >= _SHORTEST_SECRET and _SECRET.fullmatch(name):
         return [Mark(PASSWORD, 0, len(value), 1.0)]
     before = f"{_JOINTS.sub(' ', name)}: " if name and name.lower() not in _WORDS else ""

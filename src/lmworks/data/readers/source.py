@@ -5,14 +5,17 @@ Only what the user names is reached; a path never needs fsspec.
 
 import glob
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from lmworks.data.files import FoundFile, NoSourceError, RemoteObject, reason_by_name, take_label
-from lmworks.data.readers.streams import buffered
+from lmworks.artefact import UnreachableError
+from lmworks.data.files import FoundFile, NoSourceError, RemoteObject, printable, reason_by_name, take_label
+from lmworks.data.readers.streams import PIECE
 from lmworks.records import LeftOut
 
 # What stores tell of an object that changes with its content, by the names that they have for it.
@@ -20,11 +23,6 @@ _VERSIONS = frozenset(
     ("content-md5", "crc32c", "created", "digest", "etag", "generation", "last-modified", "last_modified", "md5hash",
      "mtime")
 )  # fmt: skip
-
-
-class UnreachableError(RuntimeError):
-    """An object that was listed cannot be read. Not an OSError: a file that is damaged costs itself, but a network
-    that fails must not leave documents out of what is kept under the name of all of them."""
 
 
 @contextmanager
@@ -44,7 +42,7 @@ def open_found(found: FoundFile) -> Iterator[io.BufferedReader]:
     except Exception as error:  # each store has errors of its own
         _unreachable(found.remote.address, error)
     with raw:
-        yield buffered(_Object(raw, found.remote.address))
+        yield io.BufferedReader(_Object(raw, found.remote.address), PIECE)
 
 
 def size_of(found: FoundFile) -> int:
@@ -64,7 +62,7 @@ def find_objects(addresses: Sequence[str], exclude: Sequence[str], labels: set[s
         label = take_label(root.name or "root", labels)
         for remote, path in objects:
             inside = path.relative_to(root)
-            uri = f"{label}/{inside.as_posix()}" if inside.name else label
+            uri = printable(f"{label}/{inside.as_posix()}" if inside.name else label)
             if reason := next(filter(None, (reason_by_name(part, exclude) for part in _parts(inside))), None):
                 yield LeftOut(uri, reason)
             elif remote.address in seen:
@@ -83,24 +81,25 @@ def _list(address: str) -> tuple[PurePosixPath, list[tuple[RemoteObject, PurePos
     """The folder or the object that the address names, and what is there, each with its path."""
     system, path = _file_system(address)
     try:
-        if glob.has_magic(path):
-            found = system.glob(path, detail=True)
-        elif system.isfile(path):
+        if system.isfile(path):  # also where its name has a bracket in it
             found = {path: system.info(path)}
+        elif glob.has_magic(path):
+            found = system.glob(path, detail=True)
         else:
             found = system.find(path, detail=True)  # all below a folder
     except Exception as error:  # each store has errors of its own
-        raise NoSourceError(f"{address} cannot be listed: {type(error).__name__}: {error}") from error
+        raise NoSourceError(f"{_told(address)} cannot be listed: {type(error).__name__}: {error}") from error
     objects = [
         (RemoteObject(system.unstrip_protocol(name), int(info.get("size") or 0), _version(info)), _path_of(name))
         for name, info in sorted(found.items())
         if info["type"] == "file"
     ]
     if not objects:
-        raise NoSourceError(f"there is nothing at {address}: correct the address or the glob")
-    parts = _path_of(path).parts
-    fixed = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts))
-    return PurePosixPath(*parts[:fixed]), objects
+        raise NoSourceError(f"there is nothing at {_told(address)}: correct the address or the glob")
+    root = _path_of(path)
+    if not any(each.is_relative_to(root) for _, each in objects):  # a glob
+        root = PurePosixPath(*takewhile(lambda part: not glob.has_magic(part), root.parts))
+    return root, objects
 
 
 def _path_of(name: str) -> PurePosixPath:
@@ -142,19 +141,24 @@ class _Object(io.RawIOBase):
 
 def _unreachable(address: str, error: Exception) -> NoReturn:
     raise UnreachableError(
-        f"{address} could not be read: {type(error).__name__}: {error}. Run the command again when it can be reached: "
-        "what was read is kept"
+        f"{_told(address)} could not be read: {type(error).__name__}: {error}. Run the command again when it can be "
+        "reached: what was read is kept"
     ) from error
+
+
+def _told(address: str) -> str:
+    """The address without a name and a password that it may hold."""
+    return re.sub("(?<=://)[^/@]*@", "", address)
 
 
 def _file_system(source: str) -> tuple[Any, str]:
     try:
         import fsspec
     except ModuleNotFoundError:
-        raise ModuleNotFoundError(f'reading {source} needs fsspec: pip install "lmworks[remote]"') from None
+        raise ModuleNotFoundError(f'reading {_told(source)} needs fsspec: pip install "lmworks[remote]"') from None
     try:
         return fsspec.core.url_to_fs(source)
     except ImportError as error:  # such as s3fs for s3://
-        raise ModuleNotFoundError(f"reading {source} needs another package: {error}") from error
+        raise ModuleNotFoundError(f"reading {_told(source)} needs another package: {error}") from error
     except ValueError as error:  # no such scheme
-        raise NoSourceError(f"{source} is no address that fsspec knows: {error}") from error
+        raise NoSourceError(f"{_told(source)} is no address that fsspec knows: {error}") from error

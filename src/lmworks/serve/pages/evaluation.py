@@ -30,6 +30,10 @@ FIGURE_HEADERS = {
 }
 
 
+# Their reports show texts with the personal data that were cut: for who cleans, not for who may ask.
+_PRIVATE = frozenset(("data.clean",))
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """What one stage told, and when it was made."""
@@ -96,18 +100,18 @@ def stage_views(told: Sequence[Told], sort: str = "") -> tuple[StageView, ...]:
     """
     table, column = _sorting(sort)
 
-    def part_view(stage: str, number: int, place: int, part: Section | Fold, figure: int) -> PartView:
+    def part_view(stage: Told, number: int, place: int, part: Section | Fold, figure: int) -> PartView:
         """`place` is that of its first table within the section, `figure` that of its first figure within the stage."""
         tables = [
-            _grid(f"{stage}-{number}-{place + each}", one, table, column, descending=sort.startswith("-"))
+            _grid(f"{stage.stage}-{number}-{place + each}", one, table, column, descending=sort.startswith("-"))
             for each, one in enumerate(part.tables)
             if one.rows
         ]
         figures = [
-            FigureView(f"/evaluation/figure/{stage}/{figure + each}.svg", one.caption)
+            FigureView(f"/evaluation/figure/{stage.stage}/{figure + each}.svg", one.caption)
             for each, one in enumerate(part.figures)
         ]
-        passages = [Markup(passage_html(passage)) for passage in part.passages]
+        passages = [] if stage.use in _PRIVATE else [Markup(passage_html(passage)) for passage in part.passages]
         return PartView(part.title, part.text, tuple(tables), tuple(figures), tuple(passages))
 
     views: list[StageView] = []
@@ -116,9 +120,10 @@ def stage_views(told: Sequence[Told], sort: str = "") -> tuple[StageView, ...]:
         for number, section in enumerate(stage.sections):
             parts, tables = [], 0
             for part in _parts(section):
-                parts.append(part_view(stage.stage, number, tables, part, figures))
+                parts.append(part_view(stage, number, tables, part, figures))
                 tables, figures = tables + len(part.tables), figures + len(part.figures)
-            sections.append(SectionView(f"{stage.stage}-{number}", parts[0], tuple(parts[1:]), section.alarms))
+            folds = tuple(part for part in parts[1:] if part.text or part.tables or part.figures or part.passages)
+            sections.append(SectionView(f"{stage.stage}-{number}", parts[0], folds, section.alarms))
         views.append(StageView(stage.stage, stage.use, stage.made, stage.seconds, tuple(sections)))
     return tuple(view for view in views if view.sections)
 

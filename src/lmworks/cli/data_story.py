@@ -6,8 +6,11 @@ from lmworks.passages import passage_text
 from lmworks.report import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from rich.console import Console
 
+    from lmworks.data.cleaning.chains import Gone
     from lmworks.data.cleaning.ledger import Entry
     from lmworks.data.cleaning.story import Story
     from lmworks.passages import Piece
@@ -53,9 +56,10 @@ def _verdict(story: "Story") -> str:
         cut = f", {after:,} of {before:,} characters of it" if after != before else ""
         return f"[green]stays[/green]{cut}"
     step = next(entry for entry in story.entries if entry.verdict == "dropped")
+    first = reasons(step, _then(story))[0]
     also = [entry.step for entry in story.entries if entry.verdict == "gone" and entry.reasons]
     more = f"; {', '.join(also)} would have, too" if also else ""
-    return f"[bold red]dropped by {shown(step.step)}[/bold red]: {shown(reasons(step)[0])}{shown(more)}"
+    return f"[bold red]dropped by {shown(step.step)}[/bold red]: {shown(first)}{shown(more)}"
 
 
 def _tell_steps(console: "Console", story: "Story") -> None:
@@ -76,21 +80,29 @@ def _tell_steps(console: "Console", story: "Story") -> None:
 
 def _tell_why(console: "Console", story: "Story") -> None:
     """A line each, below the table: in a column of it, names of measures and documents would break."""
-    lines = [f"{entry.step}: {why}" for entry in story.entries for why in (*reasons(entry), *_cuts(entry))]
+    then = _then(story)
+    lines = [f"{entry.step}: {why}" for entry in story.entries for why in (*reasons(entry, then), *_cuts(entry))]
     if lines:
         console.print("\nWhy", style="bold")
     for line in lines:
         console.print(f"  {shown(line)}", highlight=False, soft_wrap=True)
 
 
-def reasons(entry: "Entry") -> list[str]:
-    """The reasons that a step has against a document, a line each."""
+def _then(story: "Story") -> "Mapping[str, Sequence[Gone]]":
+    return {twin.twin: twin.then for twin in story.twins}
+
+
+def reasons(entry: "Entry", then: "Mapping[str, Sequence[Gone]]") -> list[str]:
+    """The reasons that a step has against a document, a line each. `then` says how the twins went themselves."""
+    from lmworks.data.cleaning.chains import twin_in_words
+
     told = []
     for reason in entry.reasons:
         value = "" if reason.value is None else f" {reason.value:.4g}"
         if reason.twin is not None:
             similarity = f" (similarity{value})" if value else ""
-            told.append(f"{reason.rule}: like {reason.twin}, which stays{similarity}")
+            twin = twin_in_words(reason.twin, entry.step, then[reason.twin])
+            told.append(f"{reason.rule}: like {twin}{similarity}")
         elif reason.value is not None and reason.threshold is not None:
             side = "at least" if reason.value < reason.threshold else "at most"
             told.append(f"{reason.rule} is{value}, and {side} {reason.threshold:.6g} is asked for")
@@ -130,10 +142,14 @@ def _tell_cuts(console: "Console", story: "Story") -> None:
 
 
 def _tell_twins(console: "Console", story: "Story") -> None:
+    from lmworks.data.cleaning.chains import twin_in_words
+
     for twin in story.twins:
         similarity = "" if twin.similarity is None else f", similarity {twin.similarity:.3f}"
-        console.print("\nIts twin, which stays", style="bold")
-        console.print(f"  {shown(twin.twin)} [dim]({shown(twin.rule)}{similarity})[/dim]", highlight=False)
+        console.print(f"\nIts twin, which {'went itself' if twin.then else 'stays'}", style="bold")
+        name = twin_in_words(twin.twin, twin.step, twin.then) if twin.then else twin.twin
+        told = f"  {shown(name)} [dim]({shown(twin.rule)}{similarity})[/dim]"
+        console.print(told, highlight=False, soft_wrap=True)
         for other, mine in twin.differences:
             console.print("    the twin has", style="dim")
             _print_excerpt(console, other)
@@ -142,14 +158,16 @@ def _tell_twins(console: "Console", story: "Story") -> None:
 
 
 def _tell_went(console: "Console", story: "Story") -> None:
-    """The first of those that went for its sake, and how many there are."""
+    """The first of those that went for its sake, and how many there are. Some went for one that went in turn."""
     if not story.went:
         return
+    document = story.entries[0].document
     heading = "1 document" if len(story.went) == 1 else f"{len(story.went):,} documents"
     console.print(f"\nFor its sake {heading} went", style="bold", highlight=False)
     for each in story.went[:_WENT]:
         similarity = "" if each.similarity is None else f", similarity {each.similarity:.3f}"
-        told = f"  {shown(each.document)} [dim]({shown(each.step)}: {shown(each.rule)}{similarity})[/dim]"
+        between = f", for {shown(each.twin or '')}" if each.twin != document else ""
+        told = f"  {shown(each.document)} [dim]({shown(each.step)}: {shown(each.rule)}{similarity}{between})[/dim]"
         console.print(told, highlight=False, soft_wrap=True)
     if len(story.went) > _WENT:
         console.print(f"  and {len(story.went) - _WENT:,} more", highlight=False)

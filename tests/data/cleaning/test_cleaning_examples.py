@@ -144,7 +144,7 @@ def example(how: str = "dropped", value=None, threshold=None, label=None, twin=N
         (example(value=3.0, threshold=5.0), "dropped: it has 3, and at least 5 is asked for"),
         (example(value=7.0, threshold=5.0), "dropped: it has 7, and at most 5 is asked for"),
         (example(label="GPL-2.0"), "dropped: GPL-2.0"),
-        (example(value=0.91, threshold=0.8, twin="t"), "dropped: as t stays, with a similarity of 0.91"),
+        (example(value=0.91, threshold=0.8, twin="t"), "dropped: like t, which stays, with a similarity of 0.91"),
         (example(value=1.0, threshold=0.5, label="mmlu/7"), "dropped: it has 1, and at most 0.5 is asked for (mmlu/7)"),
         (example("nearly dropped", 5.0, 5.0), "stays: it has 5, and at least 5 is asked for"),
         (example("cut"), "cut"),

@@ -57,8 +57,8 @@ def clusters_section(clusters: Sequence[Cluster], texts: Callable[[Sequence[str]
     went = sum(len(cluster.members) for cluster in clusters)
     text = (
         f"{went:,} documents were dropped for the sake of {len(clusters):,} others. The report shows texts of the "
-        "largest clusters and of some that hashes of their names drew: on the left the document that stayed, on the "
-        "right one that went, the least alike first."
+        "largest clusters and of some that hashes of their names drew: on the left the document for whose sake "
+        "another went, on the right that one, the least alike first."
     )
     shown = shown_clusters(clusters)
     members = [member for cluster in shown for member in cluster.members[:MEMBERS]]
@@ -88,6 +88,8 @@ def _title(cluster: Cluster) -> str:
 def _passages(cluster: Cluster, texts: dict[str, str]) -> Iterator[Passage]:
     for member in cluster.members[:MEMBERS]:
         note = f"{member.step}: {member.rule}, similarity {member.similarity:.3f}"
+        if member.twin != cluster.survivor:
+            note += f"; {member.twin} went later itself, in the end for the sake of {cluster.survivor}"
         first, second = texts[member.twin], texts[member.uri]
         found = side_by_side(first, second)
         for left, right in found:

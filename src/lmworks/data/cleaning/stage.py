@@ -10,6 +10,7 @@ from lmworks.artefact import StageContext, StageResult, hash_file, write_json
 from lmworks.config import SHAPES_NOTHING, ConfigError
 from lmworks.data.annotation_table import AnnotationTable
 from lmworks.data.cleaning.card_markdown import CARD, card_markdown
+from lmworks.data.cleaning.chains import Chains
 from lmworks.data.cleaning.checking import check_names, check_policy, nothing_found, policy_section
 from lmworks.data.cleaning.cluster_view import clusters_of
 from lmworks.data.cleaning.clusters_section import clusters_section, repaired_texts, twin_entries
@@ -99,12 +100,14 @@ def clean(config: CleanConfig, context: StageContext) -> StageResult:
     texts = partial(repaired_texts, shards, tables)
     beside = {each.rule for each in counted.profile.beside if each.field != "uri"}
     without_effect = nothing_found(policy, tables, beside) if config.is_own else []
+    examples = tuple(counted.examples)
+    then = Chains(context.output / LEDGER).of({each.twin for each in examples if each.twin is not None})
     sections = (
         *all_gone_section(counted.flows, names),
         *funnel_sections(names, counted.flows, facts.alarms),
         *policy_section(without_effect),
         measures_section(policy, tables),
-        examples_section(names, tuple(counted.examples)),
+        examples_section(names, examples, then),
         clusters_section(clusters, texts),
         card_section(facts),
     )

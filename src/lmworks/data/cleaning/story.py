@@ -9,6 +9,7 @@ from typing import Any
 from lmworks.artefact import MANIFEST, read_manifest
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.annotation_table import AnnotationTable
+from lmworks.data.cleaning.chains import Chains, Gone
 from lmworks.data.cleaning.clusters_section import repaired_texts
 from lmworks.data.cleaning.differences import side_by_side
 from lmworks.data.cleaning.examples import cut_passage
@@ -57,35 +58,28 @@ class CutTold:
 
 @dataclass(frozen=True, slots=True)
 class TwinTold:
-    """The document that stays in the place of this one, and where the two differ: first the twin's text."""
+    """The document for whose sake this one went, and where the two differ: first the twin's text. `then` says how the
+    twin went itself; empty where it stays."""
 
     step: str
     rule: str
     twin: str
     similarity: float | None
+    then: tuple[Gone, ...] = ()
     differences: tuple[tuple[tuple[Piece, ...], tuple[Piece, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Went:
-    """A document that was dropped for the sake of this one."""
-
-    document: str
-    step: str
-    rule: str
-    similarity: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Story:
-    """`missing` says why something is not told: the artefacts that the ledger was made from may be gone. `unreadable`
+    """`went` are the documents that were dropped for the sake of this one, or of one that went for its sake in turn.
+    `missing` says why something is not told: the artefacts that the ledger was made from may be gone. `unreadable`
     tells what lies beside them and is no artefact, a line each."""
 
     entries: tuple[Entry, ...]
     passed: tuple[Passed, ...] = ()
     cuts: tuple[CutTold, ...] = ()
     twins: tuple[TwinTold, ...] = ()
-    went: tuple[Went, ...] = ()
+    went: tuple[Gone, ...] = ()
     evaluation_item: str | None = None
     contamination: float | None = None
     missing: str = ""
@@ -122,9 +116,10 @@ def stories_of(folder: Path, name: str) -> list[Story] | LeftOut:
         )
     artefacts = _artefacts(folder)
     sources = _sources(folder, artefacts.folders)
-    stories = (_story(tuple(read_ledger(folder / LEDGER, uri)), folder, sources) for uri in found)
+    chains = Chains(folder / LEDGER)
+    stories = (_story(tuple(read_ledger(folder / LEDGER, uri)), folder, sources, chains) for uri in found)
     return [
-        replace(story, unreadable=artefacts.told, went=_went(folder / LEDGER, uri))
+        replace(story, unreadable=artefacts.told, went=tuple(chains.went_for(uri)))
         for uri, story in zip(found, stories, strict=True)
     ]
 
@@ -163,12 +158,13 @@ def _artefacts(folder: Path) -> KnownArtefacts:
     return known_artefacts(manifests)
 
 
-def _story(entries: tuple[Entry, ...], folder: Path, sources: _Sources | str) -> Story:
+def _story(entries: tuple[Entry, ...], folder: Path, sources: _Sources | str, chains: Chains) -> Story:
+    then = chains.of(_twin_names(entries))
     if isinstance(sources, str):
-        return Story(entries, twins=_twins(entries, {}), missing=sources)
+        return Story(entries, twins=_twins(entries, then, {}), missing=sources)
     found = _document(sources, entries[0].document)
     if found is None:
-        return Story(entries, twins=_twins(entries, {}), missing="the documents it was made from are others now")
+        return Story(entries, twins=_twins(entries, then, {}), missing="the documents it was made from are others now")
     document, table, place, repaired = found
     policy = from_mapping(Policy, _read_json(folder / POLICY)) if (folder / POLICY).is_file() else Policy()
     labels = {name: words[place] for name, words in table.labels.items()}
@@ -177,7 +173,7 @@ def _story(entries: tuple[Entry, ...], folder: Path, sources: _Sources | str) ->
         entries,
         passed=_passed(policy, table, place),
         cuts=_cuts(entries, document.text, repaired),
-        twins=_twins(entries, _texts(sources, [entries[0].document, *_twin_names(entries)])),
+        twins=_twins(entries, then, _texts(sources, [entries[0].document, *_twin_names(entries)])),
         evaluation_item=labels.get(ITEM),
         contamination=share if labels.get(ITEM) else None,
     )
@@ -245,21 +241,13 @@ def _apart(cuts: Sequence[Cut]) -> list[Cut]:
     return found
 
 
-def _went(ledger: Path, uri: str) -> tuple[Went, ...]:
-    """In the order of the ledger."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    mine = (pc.field("verdict").cast("string") == "dropped") & (pc.field("twin") == uri)
-    rows = pq.read_table(ledger, columns=["document", "step", "rule", "value"], filters=mine).to_pylist()
-    return tuple(Went(row["document"], row["step"], row["rule"], row["value"]) for row in rows)
-
-
 def _twin_names(entries: Sequence[Entry]) -> list[str]:
     return [reason.twin for entry in entries for reason in entry.reasons if reason.twin is not None]
 
 
-def _twins(entries: Sequence[Entry], texts: Mapping[str, str]) -> tuple[TwinTold, ...]:
+def _twins(
+    entries: Sequence[Entry], then: Mapping[str, tuple[Gone, ...]], texts: Mapping[str, str]
+) -> tuple[TwinTold, ...]:
     mine = texts.get(entries[0].document)
     told = []
     for entry in entries:
@@ -268,5 +256,5 @@ def _twins(entries: Sequence[Entry], texts: Mapping[str, str]) -> tuple[TwinTold
                 continue
             other = texts.get(reason.twin)
             shown = () if mine is None or other is None else tuple(side_by_side(other, mine, context=60, most=240))
-            told.append(TwinTold(entry.step, reason.rule, reason.twin, reason.value, shown))
+            told.append(TwinTold(entry.step, reason.rule, reason.twin, reason.value, then[reason.twin], shown))
     return tuple(told)

@@ -81,6 +81,24 @@ def test_a_document_that_stays(folder):
     assert "Passed with the least margin length: words is 78, at least 60 is asked for (30% away)" in text
 
 
+def test_a_step_that_did_not_look_is_not_said_to_have_kept(folder, tmp_path):
+    """Nor one for which nothing was measured; without the annotations, what the ledger knows is told."""
+    policy = tmp_path / "policy.toml"
+    pages = '[[steps]]\nname = "pages"\nkinds = ["web"]\nlimits = { words = { at_least = 1 } }\n'
+    scans = '[[steps]]\nname = "scans"\nlimits = { ocr_error_rate = { at_most = 0.5 } }\n'
+    policy.write_text(f"{pages}{scans}{POLICY}")
+    inputs = [folder / name for name in ("documents", "annotations", "duplicates")]
+    for each in inputs:
+        shutil.copytree(each, tmp_path / each.name)
+    made("data.clean", tmp_path / "cleaned", [tmp_path / each.name for each in inputs], f"policy={policy}")
+    text = told(tmp_path, "notes/plan.md")
+    assert "repair kept 388 pages not looked at (kinds web) 388 scans not measured 388 length kept 388" in text
+    (entry,) = (each for each in read_ledger(tmp_path / "cleaned" / LEDGER, "notes/plan.md") if each.step == "pages")
+    assert entry.verdict == "kept"
+    shutil.rmtree(tmp_path / "annotations")
+    assert "pages not looked at (kinds web) 388 scans kept 388" in told(tmp_path, "notes/plan.md")
+
+
 def test_a_document_that_went_for_its_twin(folder):
     text = told(folder, "old/plan.md")  # the end of its uri
     assert "notes/old/plan.md dropped by alike: near: like notes/plan.md, which stays (similarity 0." in text

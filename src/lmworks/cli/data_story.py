@@ -72,7 +72,10 @@ def _tell_steps(console: "Console", story: "Story") -> None:
             change = ""
         elif entry.characters_after != entry.characters_before:
             change += f" → {entry.characters_after:,}"
-        table.add_row(shown(entry.step), f"[{_VERDICT[entry.verdict]}]{entry.verdict}[/]", change)
+        verdict = f"[{_VERDICT[entry.verdict]}]{entry.verdict}[/]"
+        if why := story.untouched.get(entry.step):
+            verdict = f"[dim]{shown(why)}[/dim]"
+        table.add_row(shown(entry.step), verdict, change)
     console.print()
     console.print(table, highlight=False)
     _tell_why(console, story)

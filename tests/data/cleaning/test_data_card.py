@@ -222,3 +222,13 @@ def test_what_the_card_says_to_be_left_on_purpose_is(text, is_left):
     card = card_markdown(facts(policy=default_policy(), measured=frozenset({MEASURE})))
     assert "Left on purpose is what is nobody's" in card and "published for tests are taken for cards" in card
     assert (find_personal_data(text) == ()) == is_left
+
+
+def test_the_card_says_of_no_step_that_it_looks_at_what_it_does_not():
+    (processing,) = (each for each in card_sections(facts()) if each.title == "Data Collection and Processing")
+    table = processing.tables[0]
+    assert ("quality", "kind web") in {row[:2] for row in table.rows}
+    assert "every document" not in table.caption
+    assert (
+        "A step looks at the documents that its row names, also at those that an earlier one dropped" in table.caption
+    )

@@ -140,7 +140,11 @@ def _processing(facts: Facts) -> Section:
         step = steps.get(name, Tally())
         rows.append((name, *words[name], step.dropped.documents, step.cut, step.taken_bytes))
     header = ("step", "looks at", "what it does", "documents dropped", "documents cut", "bytes taken")
-    tables = [Table(header, tuple(rows), "In this order; every step looks at every document")]
+    told = (
+        "In this order. A step looks at the documents that its row names, also at those that an earlier one dropped; "
+        "one on duplicates only at those that are left"
+    )
+    tables = [Table(header, tuple(rows), told)]
     dropped = tally((flow for flow in facts.flows if flow.verdict == "dropped"), lambda flow: (flow.step, flow.rule))
     if dropped:
         ranked = sorted(dropped.items(), key=lambda item: (-item[1].dropped.documents, item[0]))

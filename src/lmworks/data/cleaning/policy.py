@@ -1,7 +1,8 @@
 """A policy: which measures, labels, marks and duplicates make a document go, and which of its parts.
 
-A policy is steps in an order. Every step looks at every document, also at those which an earlier one dropped, so that
-the ledger knows all reasons; the first step that drops it is the one that did.
+A policy is steps in an order. A step looks at all documents of its sources, kinds and languages, also at those which an
+earlier one dropped, so that the ledger knows all reasons; the first step that drops one is the one that did. Steps on
+duplicates look only at what is left.
 """
 
 import math

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from lmworks.data.cleaning.local import Cut
 from lmworks.data.cleaning.margins import margins_of
 from lmworks.data.cleaning.policy import Policy
 from lmworks.data.cleaning.profile import CONTAMINATION, ITEM
+from lmworks.data.cleaning.untouched import not_measured, out_of_scope, without_repairs
 from lmworks.data.cleaning.writing import POLICY, REPAIR
 from lmworks.data.corpus import CorpusShard, corpus_shards
 from lmworks.data.edits import apply_edits
@@ -71,11 +72,13 @@ class TwinTold:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """`went` are the documents that were dropped for the sake of this one, or of one that went for its sake in turn.
-    `missing` says why something is not told: the artefacts that the ledger was made from may be gone. `unreadable`
-    tells what lies beside them and is no artefact, a line each."""
+    """`untouched` says of steps that kept the document why they have nothing to say of it, where that is so: a step →
+    such as 'not looked at (kinds web)'. `went` are the documents that were dropped for the sake of this one, or of one
+    that went for its sake in turn. `missing` says why something is not told: the artefacts that the ledger was made
+    from may be gone. `unreadable` tells what lies beside them and is no artefact, a line each."""
 
     entries: tuple[Entry, ...]
+    untouched: Mapping[str, str] = field(default_factory=dict)
     passed: tuple[Passed, ...] = ()
     cuts: tuple[CutTold, ...] = ()
     twins: tuple[TwinTold, ...] = ()
@@ -160,17 +163,17 @@ def _artefacts(folder: Path) -> KnownArtefacts:
 
 def _story(entries: tuple[Entry, ...], folder: Path, sources: _Sources | str, chains: Chains) -> Story:
     then = chains.of(_twin_names(entries))
-    if isinstance(sources, str):
-        return Story(entries, twins=_twins(entries, then, {}), missing=sources)
-    found = _document(sources, entries[0].document)
-    if found is None:
-        return Story(entries, twins=_twins(entries, then, {}), missing="the documents it was made from are others now")
-    document, table, place, repaired = found
     policy = from_mapping(Policy, _read_json(folder / POLICY)) if (folder / POLICY).is_file() else Policy()
+    found = None if isinstance(sources, str) else _document(sources, entries[0].document)
+    if isinstance(sources, str) or found is None:
+        missing = sources if isinstance(sources, str) else "the documents it was made from are others now"
+        return Story(entries, _untouched(entries, policy), twins=_twins(entries, then, {}), missing=missing)
+    document, table, place, repaired = found
     labels = {name: words[place] for name, words in table.labels.items()}
     share = float(table.measures[CONTAMINATION][place]) if CONTAMINATION in table.measures else None
     return Story(
         entries,
+        _untouched(entries, policy, table, place),
         passed=_passed(policy, table, place),
         cuts=_cuts(entries, document.text, repaired),
         twins=_twins(entries, then, _texts(sources, [entries[0].document, *_twin_names(entries)])),
@@ -203,6 +206,22 @@ def _texts(sources: _Sources, uris: Sequence[str]) -> dict[str, str]:
         return {}
     tables = [read_joined(paths) for paths in sources.annotations]
     return repaired_texts(sources.shards, tables, uris)
+
+
+def _untouched(
+    entries: Sequence[Entry], policy: Policy, table: AnnotationTable | None = None, place: int = 0
+) -> dict[str, str]:
+    """Without a table, what the ledger knows."""
+    steps, told = {step.name: step for step in policy.steps}, {}
+    for entry in entries:
+        if entry.verdict != "kept":
+            continue
+        if entry.step == REPAIR:
+            told[entry.step] = without_repairs(entry.kind)
+        elif step := steps.get(entry.step):
+            unmeasured = not_measured(step, table, place) if table is not None else ""
+            told[entry.step] = out_of_scope(step, entry.source, entry.kind, entry.language) or unmeasured
+    return {step: why for step, why in told.items() if why}
 
 
 def _passed(policy: Policy, table: AnnotationTable, place: int) -> tuple[Passed, ...]:

@@ -86,3 +86,9 @@ def test_for_programs_a_twin_says_how_it_went(chain):
     (twin,) = json.loads(found.output)["documents"][0]["twins"]
     (then,) = twin["then"]
     assert (twin["twin"], then["step"], then["twin"]) == ("notes/first.md", "alike", "notes/third.md")
+
+
+def test_why_the_other_one_stayed(chain):
+    assert "why that one: longer" in told(chain, "first.md")
+    assert "why that one: equal in licence, quality and length: first by name" in told(chain, "second.md")
+    assert "why that one" not in told(chain, "third.md")

@@ -153,6 +153,8 @@ def _tell_twins(console: "Console", story: "Story") -> None:
         name = twin_in_words(twin.twin, twin.step, twin.then) if twin.then else twin.twin
         told = f"  {shown(name)} [dim]({shown(twin.rule)}{similarity})[/dim]"
         console.print(told, highlight=False, soft_wrap=True)
+        if twin.because:
+            console.print(f"    why that one: {twin.because}", style="dim", highlight=False)
         for other, mine in twin.differences:
             console.print("    the twin has", style="dim")
             _print_excerpt(console, other)

@@ -1,5 +1,7 @@
 """Steps that have nothing to say of a document: told from those that looked and found nothing against it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,8 +11,8 @@ from lmworks.data.cleaning.policy import Choice, Limit, OnMark, Step
 from lmworks.data.cleaning.untouched import not_measured, out_of_scope, without_repairs
 
 
-def step(**settings) -> Step:
-    return Step("s", **({"limits": {"words": Limit(1)}} | settings))
+def step(**scope: Any) -> Step:
+    return Step("s", limits={"words": Limit(1)}, **scope)
 
 
 @pytest.mark.parametrize(

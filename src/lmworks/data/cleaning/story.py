@@ -22,6 +22,7 @@ from lmworks.data.cleaning.profile import CONTAMINATION, ITEM
 from lmworks.data.cleaning.untouched import not_measured, out_of_scope, without_repairs
 from lmworks.data.cleaning.writing import POLICY, REPAIR
 from lmworks.data.corpus import CorpusShard, corpus_shards
+from lmworks.data.duplicates.standing import why_first
 from lmworks.data.edits import apply_edits
 from lmworks.data.joined_annotations import annotation_files, read_joined
 from lmworks.data.store import Shard
@@ -59,13 +60,15 @@ class CutTold:
 
 @dataclass(frozen=True, slots=True)
 class TwinTold:
-    """The document for whose sake this one went, and where the two differ: first the twin's text. `then` says how the
-    twin went itself; empty where it stays."""
+    """The document for whose sake this one went, and where the two differ: first the twin's text. `because` says what
+    decided that the twin stayed, where that is known: of copied repositories a sum decides. `then` says how the twin
+    went itself; empty where it stays."""
 
     step: str
     rule: str
     twin: str
     similarity: float | None
+    because: str = ""
     then: tuple[Gone, ...] = ()
     differences: tuple[tuple[tuple[Piece, ...], tuple[Piece, ...]], ...] = ()
 
@@ -167,8 +170,9 @@ def _story(entries: tuple[Entry, ...], folder: Path, sources: _Sources | str, ch
     found = None if isinstance(sources, str) else _document(sources, entries[0].document)
     if isinstance(sources, str) or found is None:
         missing = sources if isinstance(sources, str) else "the documents it was made from are others now"
-        return Story(entries, _untouched(entries, policy), twins=_twins(entries, then, {}), missing=missing)
+        return Story(entries, _untouched(entries, policy), twins=_twins(entries, then, {}, {}), missing=missing)
     document, table, place, repaired = found
+    texts = _texts(sources, [entries[0].document, *_twin_names(entries)])
     labels = {name: words[place] for name, words in table.labels.items()}
     share = float(table.measures[CONTAMINATION][place]) if CONTAMINATION in table.measures else None
     return Story(
@@ -176,7 +180,7 @@ def _story(entries: tuple[Entry, ...], folder: Path, sources: _Sources | str, ch
         _untouched(entries, policy, table, place),
         passed=_passed(policy, table, place),
         cuts=_cuts(entries, document.text, repaired),
-        twins=_twins(entries, then, _texts(sources, [entries[0].document, *_twin_names(entries)])),
+        twins=_twins(entries, then, _because(sources, entries, (table, place)), texts),
         evaluation_item=labels.get(ITEM),
         contamination=share if labels.get(ITEM) else None,
     )
@@ -188,16 +192,34 @@ def _read_json(path: Path) -> Mapping[str, Any]:
 
 def _document(sources: _Sources, uri: str) -> tuple[Document, AnnotationTable, int, str] | None:
     """The document of this uri as it was extracted, what is known of it, its place there, and its repaired text."""
+    found = _found(sources, uri)
+    if found is None:
+        return None
+    shard, table, place = found
+    document = Shard(shard.path).read(place)
+    return document, table, place, apply_edits(document.text, table.edits[place] if table.edits else ()).text
+
+
+def _found(sources: _Sources, uri: str) -> tuple[CorpusShard, AnnotationTable, int] | None:
+    """The shard of this document, what is known of its documents, and the place there."""
     import pyarrow.parquet as pq
 
     for shard, paths in zip(sources.shards, sources.annotations, strict=True):
         uris = pq.read_table(paths[0], columns=["uri"])["uri"].to_pylist()
         if uri in uris:
-            place = uris.index(uri)
-            table = read_joined(paths)
-            document = Shard(shard.path).read(place)
-            return document, table, place, apply_edits(document.text, table.edits[place] if table.edits else ()).text
+            return shard, read_joined(paths), uris.index(uri)
     return None
+
+
+def _because(
+    sources: _Sources, entries: Sequence[Entry], mine: tuple[AnnotationTable, int]
+) -> dict[tuple[str, str], str]:
+    """Rule and twin → what decided that the twin stayed, of equal and alike documents."""
+    told = {}
+    for reason in (reason for entry in entries for reason in entry.reasons):
+        if reason.twin is not None and reason.rule in ("exact", "near") and (found := _found(sources, reason.twin)):
+            told[reason.rule, reason.twin] = why_first(found[1:], mine)
+    return told
 
 
 def _texts(sources: _Sources, uris: Sequence[str]) -> dict[str, str]:
@@ -265,7 +287,10 @@ def _twin_names(entries: Sequence[Entry]) -> list[str]:
 
 
 def _twins(
-    entries: Sequence[Entry], then: Mapping[str, tuple[Gone, ...]], texts: Mapping[str, str]
+    entries: Sequence[Entry],
+    then: Mapping[str, tuple[Gone, ...]],
+    because: Mapping[tuple[str, str], str],
+    texts: Mapping[str, str],
 ) -> tuple[TwinTold, ...]:
     mine = texts.get(entries[0].document)
     told = []
@@ -275,5 +300,6 @@ def _twins(
                 continue
             other = texts.get(reason.twin)
             shown = () if mine is None or other is None else tuple(side_by_side(other, mine, context=60, most=240))
-            told.append(TwinTold(entry.step, reason.rule, reason.twin, reason.value, then[reason.twin], shown))
+            why = because.get((reason.rule, reason.twin), "")
+            told.append(TwinTold(entry.step, reason.rule, reason.twin, reason.value, why, then[reason.twin], shown))
     return tuple(told)

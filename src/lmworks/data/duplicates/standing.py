@@ -12,6 +12,8 @@ from lmworks.data.cleaning.local import source_of
 
 LICENCE, QUALITY, KEY = "licence", "quality", "exact"  # labels and a measure; the last one equal texts share
 
+DECIDES = ("by licence", "by quality", "longer", "equal in licence, quality and length: first by name")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Standings:
@@ -62,7 +64,7 @@ def standing_of(tables: Sequence[AnnotationTable]) -> Standings:
     )
     length = np.concatenate([np.empty(0, np.int64), *(table.characters for table in tables)])
     order = sorted(
-        range(len(uris)), key=lambda place: (not licensed[place], -quality[place], -length[place], uris[place])
+        range(len(uris)), key=lambda place: _key(licensed[place], quality[place], length[place], uris[place])
     )
     rank = np.empty(len(uris), np.int64)
     rank[order] = np.arange(len(uris))
@@ -76,6 +78,26 @@ def standing_of(tables: Sequence[AnnotationTable]) -> Standings:
         licensed=licensed,
         characters=length,
     )
+
+
+def why_first(first: tuple[AnnotationTable, int], second: tuple[AnnotationTable, int]) -> str:
+    """What decides that one document stays before another, each a table and a place in it: one of `DECIDES`. Empty
+    where the second comes first."""
+    mine, other = _key_in(*first), _key_in(*second)
+    if mine >= other:
+        return ""
+    return next(told for told, one, two in zip(DECIDES, mine, other, strict=True) if one != two)
+
+
+def _key_in(table: AnnotationTable, place: int) -> tuple[bool, float, int, str]:
+    quality = float(np.nan_to_num(_measures(table, QUALITY)[place], nan=-np.inf))
+    licensed = _labels(table, LICENCE)[place] is not None
+    return _key(licensed, quality, int(table.characters[place]), table.uris[place])
+
+
+def _key(licensed: bool, quality: float, length: int, uri: str) -> tuple[bool, float, int, str]:
+    """Documents stay in the order of these."""
+    return not licensed, -quality, -length, uri
 
 
 def _labels(table: AnnotationTable, name: str) -> Sequence[str | None]:

@@ -69,6 +69,30 @@ def test_what_is_far_from_a_threshold_is_no_near_miss(tmp_path):
     assert [example.document for example in found] == ["s/b"]
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_a_share_near_is_told_by_the_nearer_end_of_its_scale(tmp_path, turned):
+    """Beside at least 0.8 up to 0.85; and the same documents by the share of all else, of which at most 0.2 may be."""
+    values = [0.79, 0.8, 0.84, 0.86, 0.9949, 1.0]
+    limit = Limit(at_most=0.2) if turned else Limit(at_least=0.8)
+    corpus = [
+        (each := document(f"{value}"), row(each, {"letters": round(1 - value, 6) if turned else value}))
+        for value in values
+    ]
+    found = examples_of(tmp_path, corpus, (Step("words", limits={"letters": limit}),))
+    assert [each.document for each in found if each.how == "nearly dropped"] == ["s/0.8", "s/0.84"]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "scale"),
+    [(100.0, 100.0), (1.0, 1.0), (0.75, 0.25), (0.25, 0.25), (0.125, 0.125), (-3.0, 3.0), (0, 0)],
+)
+def test_the_scale_of_a_threshold(threshold, scale):
+    sizes = np.zeros(1, np.int64)
+    table = AnnotationTable(["s/a"], [""], ["web"], sizes, sizes, {"x": np.zeros(1)})
+    (found,) = margins_of((Step("one", limits={"x": Limit(at_most=threshold)}),), table)
+    assert found.scale == scale
+
+
 def test_a_document_that_another_step_drops_is_no_near_miss(tmp_path):
     steps = (*STEPS[:1], Step("other", limits={"x": Limit(at_most=0.0)}))
     each = document("a")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lmworks.data.cleaning.writing import Life
 
 SHOWN = 5  # of each rule and kind
-NEAR = 0.25  # of a threshold: documents that are so close to it were nearly dropped
+NEAR = 0.25  # of the scale of a threshold (`margins.py`): documents that are so close to it were nearly dropped
 EXCERPT, CONTEXT = 600, 160  # characters: of a beginning, and on both sides of a place
 
 How = Literal["dropped", "cut", "nearly dropped", "nearly cut"]
@@ -144,7 +144,7 @@ class Examples:
             distance = float(margins.distance[place])
             group = (margins.step, margins.rule, "nearly dropped", margins.threshold)
             # Neither where it is NaN. With a threshold of 0 all that stay are at it, and none is near.
-            if not distance <= min(self.drawn.worst(group)[0], NEAR * abs(margins.threshold)) or not margins.threshold:
+            if not distance <= min(self.drawn.worst(group)[0], NEAR * margins.scale) or not margins.scale:
                 continue
             document = life.entries[0].document
             draw = _draw(margins.step, margins.rule, "nearly dropped", document)

@@ -28,7 +28,8 @@ def examples_section(
     text = (
         "Some documents of each rule, drawn by hashes of their names: what it dropped, what it cut (struck through, "
         "with what was written in its place; grey is what other rules cut), and what it nearly took, the nearest "
-        f"first: documents that stay, with a value within {NEAR:.0%} of the threshold. {PERSONAL}"
+        f"first: documents that stay, with a value within {NEAR:.0%} of the threshold, or, where that is a share, "
+        f"within {NEAR:.0%} of the way from there to 0 or 1, whichever is nearer. {PERSONAL}"
     )
     folds = tuple(_fold(*key, by_rule[key], then) for key in ranked)
     text = text if folds else "No rule dropped, cut or nearly dropped a document."

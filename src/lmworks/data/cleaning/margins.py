@@ -26,6 +26,14 @@ class Margins:
     values: np.ndarray
     distance: np.ndarray
 
+    @property
+    def scale(self) -> float:
+        """What a distance is a share of: the threshold, and of a share the way from there to the nearer end, 0 or 1. So
+        a limit on a share and the same one on all that it is not a share of have the same near misses. Nothing says
+        which measures are shares: a threshold between 0 and 1 is taken for that of one. 0 where the threshold is."""
+        threshold = self.threshold
+        return min(threshold, 1 - threshold) if 0 < threshold < 1 else abs(threshold)
+
 
 def looked_at(step: Step, table: AnnotationTable) -> np.ndarray:
     """(n,) bool: the documents that the step is about."""

@@ -37,7 +37,8 @@ CONTEXT, EXCERPT = 60, 240  # characters around a cut, and of it
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A rule that the document passed: `margin` is how far its value is from the threshold, as a share of that."""
+    """A rule that the document passed: `margin` is how far its value is from the threshold, as a share of that, or of
+    the way from there to the nearer end of a share."""
 
     step: str
     rule: str
@@ -252,7 +253,7 @@ def _passed(policy: Policy, table: AnnotationTable, place: int) -> tuple[Passed,
     for margins in margins_of(policy.steps, table):
         distance = float(margins.distance[place])
         if distance == distance:  # no NaN: the step looks at it, and it passed
-            share = distance / (abs(margins.threshold) or 1.0)
+            share = distance / (margins.scale or 1.0)
             value = float(margins.values[place])
             found.append(Passed(margins.step, margins.rule, value, margins.side, margins.threshold, share))
     return tuple(sorted(found, key=lambda passed: passed.margin)[:NEAR])

@@ -60,8 +60,8 @@ def told(folder: Path, *arguments: str) -> str:
 def test_a_twin_that_went_later_is_not_said_to_stay(chain):
     text = told(chain, "second.md")
     end = "notes/first.md, which went later (alike) for the sake of notes/third.md, which stays"
-    assert f"dropped by equal: exact: like {end} (similarity 1)" in text
-    assert f"Its twin, which went itself {end} (exact, similarity 1.000" in text
+    assert f"dropped by equal: exact: like {end} (similarity 1 to notes/first.md)" in text
+    assert f"Its twin, which went itself {end} (exact, similarity 1.000 to notes/first.md)" in text
     assert "first.md, which stays" not in text and "Its twin, which stays" not in text
 
 
@@ -76,7 +76,8 @@ def test_what_went_by_way_of_another_is_counted_and_listed(chain):
 
 def test_the_report_says_so_too(chain):
     html = " ".join(re.sub(r"<[^>]+>", " ", (chain / "report.html").read_text("utf-8")).split())
-    assert "like notes/first.md, which went later (alike) for the sake of notes/third.md, which stays" in html
+    end = "which went later (alike) for the sake of notes/third.md, which stays"
+    assert f"like notes/first.md, {end}, with a similarity of 1 to notes/first.md" in html
     assert "notes/first.md stays" not in html and "notes/first.md, which stays" not in html
     assert "notes/first.md went later itself, in the end for the sake of notes/third.md" in html
 

@@ -103,7 +103,8 @@ def reasons(entry: "Entry", then: "Mapping[str, Sequence[Gone]]") -> list[str]:
     for reason in entry.reasons:
         value = "" if reason.value is None else f" {reason.value:.4g}"
         if reason.twin is not None:
-            similarity = f" (similarity{value})" if value else ""
+            to = f" to {reason.twin}" if then[reason.twin] else ""  # the last one that is named is another
+            similarity = f" (similarity{value}{to})" if value else ""
             twin = twin_in_words(reason.twin, entry.step, then[reason.twin])
             told.append(f"{reason.rule}: like {twin}{similarity}")
         elif reason.value is not None and reason.threshold is not None:
@@ -148,7 +149,8 @@ def _tell_twins(console: "Console", story: "Story") -> None:
     from lmworks.data.cleaning.chains import twin_in_words
 
     for twin in story.twins:
-        similarity = "" if twin.similarity is None else f", similarity {twin.similarity:.3f}"
+        to = f" to {shown(twin.twin)}" if twin.then else ""
+        similarity = "" if twin.similarity is None else f", similarity {twin.similarity:.3f}{to}"
         console.print(f"\nIts twin, which {'went itself' if twin.then else 'stays'}", style="bold")
         name = twin_in_words(twin.twin, twin.step, twin.then) if twin.then else twin.twin
         told = f"  {shown(name)} [dim]({shown(twin.rule)}{similarity})[/dim]"

@@ -57,8 +57,10 @@ def note_of(example: Example, then: Mapping[str, Sequence[Gone]] = NOBODY) -> st
         return f"stays: it has {value}, and {side} {threshold} is asked for"
     parts = ["dropped"]
     if example.twin is not None:
-        twin = twin_in_words(example.twin, example.step, then.get(example.twin, ()))
-        parts.append(f"like {twin}, with a similarity of {value}")
+        chain = then.get(example.twin, ())
+        twin = twin_in_words(example.twin, example.step, chain)
+        to = f" to {example.twin}" if chain else ""  # the last one that is named is another
+        parts.append(f"like {twin}, with a similarity of {value}{to}")
     elif value and threshold:
         side = "at least" if (example.value or 0.0) < (example.threshold or 0.0) else "at most"
         parts.append(f"it has {value}, and {side} {threshold} is asked for")

@@ -285,3 +285,21 @@ def test_what_begins_with_an_unknown_name_is_meant():
     assert told.startswith('unknown stage "train"; did you mean "train.sweep" or "train.pretrain"? allowed: ')
     assert 'did you mean "strain"?' in unknown("stage", "strian", allowed)
     assert "did you mean" not in unknown("stage", "", allowed)
+
+
+def test_a_word_that_is_none_of_the_allowed_ones_is_told_once_with_the_nearest():
+    """Also where the type has the words in two parts, of which the empty one means none."""
+
+    @dataclass(frozen=True)
+    class Chosen:
+        rule: Literal["gopher", "c4"] | Literal[""] = ""
+        mode: Literal["pack", "concatenate"] = "pack"
+
+    for word in ("gopher", "c4", ""):
+        assert from_mapping(Chosen, {"rule": word}).rule == word
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(Chosen, {"rule": "gofer"})
+    assert str(caught.value) == "rule: 'gofer' is not one of 'gopher', 'c4' or '' for none; did you mean 'gopher'?"
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(Chosen, {"mode": 7})
+    assert str(caught.value) == "mode: 7 is not one of 'pack', 'concatenate'"

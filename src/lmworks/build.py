@@ -90,8 +90,7 @@ def build(recipe: Recipe, workspace: Path, console: Console | None = None) -> li
         made = {role: name for role, source in recipe.models.items() if (name := making_stage(source)) is not None}
         models = {r: located(source, recipe.base) for r, source in recipe.models.items() if r not in made}
         for spec in recipe.stages:
-            if check := STAGES[spec.use].check:
-                resolve(check)(spec.config, recipe.base)
+            _check_outside(spec, recipe.base)
         outcomes: dict[str, StageOutcome] = {}
         for spec, label in zip(recipe.stages, _labels(recipe.stages), strict=True):
             outcomes[spec.name] = _stage(spec, label, recipe, workspace, outcomes, models, console)
@@ -111,6 +110,15 @@ def build(recipe: Recipe, workspace: Path, console: Console | None = None) -> li
         result = list(outcomes.values())
         write_text(workspace / REPORT, to_html(f"{recipe.name}: report", recipe.description, sections(result)))
     return result
+
+
+def _check_outside(spec: StageSpec, base: Path) -> None:
+    """What the stage reads from outside: an error says of which stage of the recipe the setting is."""
+    if check := STAGES[spec.use].check:
+        try:
+            resolve(check)(spec.config, base)
+        except ConfigError as error:
+            raise ConfigError((spec.name, *error.path), error.problem) from error
 
 
 def read_current(workspace: Path) -> Current:

@@ -200,7 +200,7 @@ def _convert(hint: Any, value: Any, path: list[str]) -> Any:
         return _convert_union(hint, arguments, value, path)
     if origin is Literal:
         if value not in arguments:
-            raise ConfigError(path, f"{value!r} is not one of {', '.join(repr(a) for a in arguments)}")
+            raise ConfigError(path, _not_one_of(value, arguments))
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
@@ -223,6 +223,13 @@ def _convert(hint: Any, value: Any, path: list[str]) -> Any:
     return _convert_scalar(hint, value, path)
 
 
+def _not_one_of(value: Any, words: Sequence[Any]) -> str:
+    """Which words there are, and the nearest; the empty one, where it is among them, says that there is none."""
+    told = ", ".join(repr(word) for word in words if word != "") + (" or '' for none" if "" in words else "")
+    near = difflib.get_close_matches(str(value), [word for word in words if word and isinstance(word, str)], n=1)
+    return f"{value!r} is not one of {told}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
 def _convert_union(hint: Any, arguments: tuple[Any, ...], value: Any, path: list[str]) -> Any:
     if value is None and types.NoneType in arguments:
         return None
@@ -231,6 +238,9 @@ def _convert_union(hint: Any, arguments: tuple[Any, ...], value: Any, path: list
         return value
     if len(options) == 1:
         return _convert(options[0], value, path)
+    if all(typing.get_origin(option) is Literal for option in options):  # one set of words, in several parts
+        words = tuple(word for option in options for word in typing.get_args(option))
+        return _convert(Literal[words], value, path)
     kinds = {kind: option for option in options if (kind := _kind_of(option)) is not None}
     if isinstance(value, Mapping) and value.get("kind") is not None and kinds:
         if value["kind"] not in kinds:

@@ -37,6 +37,7 @@ STAGES: dict[str, Stage] = {
         purpose="read files into documents; list what was left out and why",
         libraries=("markdown-it-py", "trafilatura"),
         sources="lmworks.data.stage:source_digest",
+        check="lmworks.data.stage:check",
     ),
     "data.annotate": Stage(
         run="lmworks.data.annotate.stage:annotate",

@@ -81,14 +81,25 @@ def find_files(
             yield from _visit(root, relative, label, exclude, seen)
 
 
+def check_sources(sources: Sequence[str], base: Path) -> None:
+    """NoSourceError as `find_files`, without visiting any folder."""
+    for source in sources:
+        root, _ = _resolve(source, base)
+        if (folder := made_folder(root)) is not None:
+            _made_shards(folder)
+
+
 def _shards(folder: Path, label: str, alone: bool) -> Iterator[FoundFile]:
-    paths = shard_paths(folder)
-    if not paths:
-        raise NoSourceError(told_of_none(folder))
-    for path in paths:
+    for path in _made_shards(folder):
         relative = path.relative_to(folder)
         prefix = "" if alone else f"{label}/"
         yield FoundFile(path, f"{prefix}{relative.as_posix()}", relative, made=True, prefix=prefix)
+
+
+def _made_shards(folder: Path) -> Sequence[Path]:
+    if not (paths := shard_paths(folder)):
+        raise NoSourceError(told_of_none(folder))
+    return paths
 
 
 def _resolve(source: str, base: Path) -> tuple[Path, list[Path]]:

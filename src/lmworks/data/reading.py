@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lmworks.data.config import PYTHON_DOCS, ReadConfig
 from lmworks.data.documents_of import Extract, documents_of, extract_here
-from lmworks.data.files import FoundFile, NoSourceError, find_files, is_url
+from lmworks.data.files import FoundFile, NoSourceError, check_sources, find_files, is_url
 from lmworks.data.python_docs import python_docs_digest, read_python_docs
 from lmworks.data.readers.source import find_objects
 from lmworks.records import Document, LeftOut
@@ -33,13 +33,23 @@ Found = FoundFile | LeftOut | str  # a file, what was left out by rule, or the n
 
 def found_sources(config: ReadConfig, base: Path) -> Iterator[Found]:
     """What there is to read, in its order: files in one pass, so that one that two sources share is read once."""
+    _check_some(config)
+    yield from _files(config, base)
+    if PYTHON_DOCS in config.sources:
+        yield PYTHON_DOCS
+
+
+def check_there(config: ReadConfig, base: Path) -> None:
+    """NoSourceError where there is no source, or one on this machine does not exist; no address is reached for it."""
+    _check_some(config)
+    check_sources([name for name in config.sources if name != PYTHON_DOCS and not is_url(name)], base)
+
+
+def _check_some(config: ReadConfig) -> None:
     if not config.sources:
         raise NoSourceError(
             f'no sources: set "sources" to folders, files, globs or "{PYTHON_DOCS}", such as sources=["docs"]'
         )
-    yield from _files(config, base)
-    if PYTHON_DOCS in config.sources:
-        yield PYTHON_DOCS
 
 
 def read_found(found: Found, config: ReadConfig, extract: Extract = extract_here) -> Iterator[Document | LeftOut]:

@@ -10,15 +10,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lmworks.artefact import StageContext, StageResult
+from lmworks.config import ConfigError
 from lmworks.data.config import ReadConfig
 from lmworks.data.docstrings import EXTRACTOR as DOCSTRINGS
 from lmworks.data.documents_of import extract_here, is_fragile
 from lmworks.data.executing import Part, Prepared, carry_out
 from lmworks.data.extract import Extracted, Extractor
-from lmworks.data.files import FoundFile
+from lmworks.data.files import FoundFile, NoSourceError
 from lmworks.data.guarding import Guard, GuardConfig, memory_is_bounded
 from lmworks.data.read_parts import PartSizes, ReadPart, read_parts, size_of
-from lmworks.data.reading import found_sources
+from lmworks.data.reading import check_there, found_sources
 from lmworks.data.reading import source_digest as digest_of_sources
 from lmworks.data.source_code import source_code_type
 from lmworks.data.store import LEFT_OUT, document_to_json, join_shards, left_out_to_json
@@ -96,6 +97,14 @@ def _in_units(size: int, progress: Report) -> tuple[str, Report]:
         progress(done // scale, total and total // scale, unit, kept // scale, note)
 
     return unit, report
+
+
+def check(config: ReadConfig, base: Path) -> None:
+    """Before any stage runs: ConfigError for a source that is not there. Addresses are reached when they are read."""
+    try:
+        check_there(config, base)
+    except NoSourceError as error:
+        raise ConfigError(("sources",), str(error)) from error
 
 
 def source_digest(config: ReadConfig, base: Path) -> str:

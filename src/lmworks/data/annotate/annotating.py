@@ -32,6 +32,7 @@ from lmworks.data.duplicates.evaluation_items import EvaluationItem, read_items
 from lmworks.data.duplicates.exact import digests
 from lmworks.data.edits import apply_edits
 from lmworks.data.languages import DECLARED, MEASURED, base_language, language_of
+from lmworks.data.named_files import named_file
 from lmworks.data.repair.repairing import annotate_repairs
 from lmworks.records import Document
 
@@ -78,7 +79,7 @@ class Tools:
 
 
 def tools_of(config: AnnotateConfig, base: Path) -> Tools:
-    """Raises OSError or ValueError for a file of the config that is not there, or not what it should be."""
+    """ConfigError for a file of the config that is not there, ValueError for one that is not what it should be."""
     return _tools(json.dumps(to_mapping(config), sort_keys=True), base)
 
 
@@ -95,14 +96,16 @@ def _tools(written: str, base: Path) -> Tools:
         annotators.append(licence)
     if config.spam:
         annotators.append(Spam())
-    annotators += [read_word_list(Path(name).stem, file_of(name, base)) for name in config.word_lists]
+    word_lists = [named_file(name, base, "word_lists") for name in config.word_lists]
+    annotators += [read_word_list(path.stem, path) for path in word_lists]
     if config.perplexity:
-        annotators.append(Perplexity(load_ngram_model(file_of(config.perplexity, base)).score))
+        annotators.append(Perplexity(load_ngram_model(named_file(config.perplexity, base, "perplexity")).score))
     _check_names(config, annotators)
     annotators += [
-        Classified(name, load_classifier(file_of(file, base))) for name, file in sorted(config.classifiers.items())
+        Classified(name, load_classifier(named_file(file, base, "classifiers", name)))
+        for name, file in sorted(config.classifiers.items())
     ]
-    items = [item for name in config.evaluation for item in _items_of(file_of(name, base))]
+    items = [item for name in config.evaluation for item in _items_of(named_file(name, base, "evaluation"))]
     return Tools(
         language=Language() if config.language else None,
         annotators=tuple(annotators),
@@ -110,9 +113,13 @@ def _tools(written: str, base: Path) -> Tools:
     )
 
 
-def file_of(name: str, base: Path) -> Path:
-    """Where a file of the config is."""
-    return base / Path(name).expanduser()
+def files_of(config: AnnotateConfig, base: Path) -> list[Path]:
+    """The files that the config names; ConfigError at the setting for one that is not there."""
+    settings = [("word_lists", name) for name in config.word_lists]
+    settings += [("evaluation", name) for name in config.evaluation]
+    settings += [("perplexity", config.perplexity)] if config.perplexity else []
+    found = [named_file(name, base, setting) for setting, name in settings]
+    return found + [named_file(file, base, "classifiers", name) for name, file in sorted(config.classifiers.items())]
 
 
 def _items_of(path: Path) -> list[EvaluationItem]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
-from lmworks.data.annotate.annotating import annotate_with_items, file_of, tools_of
+from lmworks.data.annotate.annotating import annotate_with_items, files_of, tools_of
 from lmworks.data.annotate.book_words import count_books, join_counts, words_of_others
 from lmworks.data.annotate.config import AnnotateConfig
 from lmworks.data.annotation_columns import filled, rules_of
@@ -102,16 +102,14 @@ def annotate_part(part: AnnotatePart, path: Path) -> None:
 
 
 def check(config: AnnotateConfig, base: Path) -> None:
-    """Before any stage runs: OSError or ValueError for files of the config that are not there or not what they should
-    be."""
+    """Before any stage runs: ConfigError for files of the config that are not there, ValueError for such as are not
+    what they should be."""
     tools_of(config, base)
 
 
 def outside_digest(config: AnnotateConfig, base: Path) -> str:
     """SHA-256 of the files that the config names."""
-    named = [*config.word_lists, *config.evaluation, *filter(None, [config.perplexity])]
-    named += [file for _, file in sorted(config.classifiers.items())]
-    return hash_json([hash_file(file_of(name, base)) for name in named])
+    return hash_json([hash_file(path) for path in files_of(config, base)])
 
 
 def _items(config: AnnotateConfig, base: Path, found: Sequence[Path]) -> dict[str, int]:

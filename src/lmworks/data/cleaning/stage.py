@@ -31,6 +31,7 @@ from lmworks.data.duplicates.stage import looked_at
 from lmworks.data.duplicates.tables import CORPUS, PAIRS, PLACES, Looked, read_corpus
 from lmworks.data.executing import ExecutionConfig, Part, carry_out
 from lmworks.data.joined_annotations import annotation_files, read_joined
+from lmworks.data.named_files import named_file
 from lmworks.data.store import DOCUMENTS, LEFT_OUT, shard_name
 
 
@@ -52,15 +53,30 @@ class CleanConfig:
     execution: ExecutionConfig = field(default_factory=ExecutionConfig, metadata=SHAPES_NOTHING)
 
     def read(self, base: Path) -> Policy:
-        """The policy that this comes to; ConfigError for a file that is none or steps that do not go together,
-        FileNotFoundError where there is none."""
-        found = read_policy(base / Path(self.policy).expanduser()) if self.policy else default_policy()
+        """The policy that this comes to; ConfigError for a file that is not there or no policy, and for steps that do
+        not go together."""
+        found = self._of_file(base) if self.policy else default_policy()
         try:
             policy = Policy(self.steps or found.steps, found.alarm if self.alarm is None else self.alarm)
         except ValueError as error:
             raise ConfigError((), str(error)) from error
         check_policy(policy)
         return policy
+
+    def _of_file(self, base: Path) -> Policy:
+        path = self._file(base)
+        try:
+            return read_policy(path)
+        except ConfigError as error:
+            raise ConfigError(("policy",), str(error)) from error
+
+    def _file(self, base: Path) -> Path:
+        remedy = "`lmworks data policy --out FILE` writes the default one to begin with; name that"
+        return named_file(self.policy, base, "policy", remedy=remedy)
+
+    def digest(self, base: Path) -> str:
+        """SHA-256 of the policy's file; "" where none is named."""
+        return hash_file(self._file(base)) if self.policy else ""
 
     @property
     def is_own(self) -> bool:
@@ -116,11 +132,11 @@ def clean(config: CleanConfig, context: StageContext) -> StageResult:
 
 def outside_digest(config: CleanConfig, base: Path) -> str:
     """What the stage reads from outside the workspace: the bytes of the policy's file."""
-    return hash_file(base / Path(config.policy).expanduser()) if config.policy else ""
+    return config.digest(base)
 
 
 def check(config: CleanConfig, base: Path) -> None:
-    """Before any stage runs: ConfigError or FileNotFoundError for a policy that cannot be used."""
+    """Before any stage runs: ConfigError for a policy that cannot be used."""
     config.read(base)
 
 

@@ -91,6 +91,23 @@ def test_an_override_is_blamed_for_its_own_error(toy, override, problem):
     assert override in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("kind=book", '"documents.kind"'),
+        ("columns.text=body", '"documents.columns.text"'),
+        ("execution.workers=1", '"documents.execution.workers" or "annotations.execution.workers" or "dupl'),
+    ],
+)
+def test_a_setting_without_its_stage_is_told_with_the_stages_that_have_it(override, meant):
+    with pytest.raises(RecipeError) as caught:
+        load(find("clean"), [override])
+    assert f'unknown stage "{override.split("=")[0].split(".")[0]}"; did you mean {meant}' in str(caught.value)
+    if " or " not in meant:
+        name = meant.strip('"')
+        load(find("clean"), [f"{name}={override.split('=')[1]}"])  # as the message says
+
+
 def test_a_role_that_a_stage_needs_must_have_a_model():
     text = find("documents").read_text("utf-8").replace('embedder = "all-minilm-l6-v2"', "")
     with pytest.raises(RecipeError, match=r'models\.embedder: missing; stage "index"'):

@@ -125,12 +125,13 @@ def described(cls: type, defaults: Any = None) -> dict[str, tuple[str, str]]:
     return result
 
 
-def unknown(kind: str, name: str, allowed: Sequence[str]) -> str:
+def unknown(kind: str, name: str, allowed: Sequence[str], meant: Sequence[str] = ()) -> str:
     """'unknown key "chunks"; did you mean "chunk"? Allowed: ...', the one wording for every such error.
 
-    What begins with the name, as train.pretrain does with train, is meant before what is only like it.
+    What begins with the name, as train.pretrain does with train, is meant before what is only like it, and before both
+    what the caller knows to be `meant`.
     """
-    begun = [each for each in allowed if name and each.startswith(name)]
+    begun = meant or [each for each in allowed if name and each.startswith(name)]
     near = [f'"{each}"' for each in begun or difflib.get_close_matches(name, allowed, n=1)]
     hint = f" did you mean {' or '.join(near)}?" if near else ""
     return f'unknown {kind} "{name}";{hint} allowed: {", ".join(sorted(allowed))}'

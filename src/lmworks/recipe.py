@@ -20,7 +20,7 @@ import graphlib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -126,8 +126,16 @@ def _override_path(override: str, mapping: Mapping[str, Any]) -> tuple[str, ...]
     if head == "stages" and rest:  # as messages and recipes name it
         head, *rest = rest
     if head not in stages:
-        raise ConfigError((), f"--set {override}: {unknown('stage', head, [*stages, *_TABLES])}")
+        meant = [".".join((name, head, *rest)) for name in _with_setting(stages, head)]
+        raise ConfigError((), f"--set {override}: {unknown('stage', head, [*stages, *_TABLES], meant)}")
     return ("stages", head, *rest)
+
+
+def _with_setting(stages: Mapping[str, Any], key: str) -> list[str]:
+    """The stages of the recipe that have a setting of this name."""
+    uses = {name: table.get("use") for name, table in stages.items() if isinstance(table, dict)}
+    configs = {name: resolve(STAGES[use].config) for name, use in uses.items() if use in STAGES}
+    return [name for name, config in configs.items() if key in {each.name for each in fields(config)}]  # type: ignore[arg-type]
 
 
 def _check(mapping: Mapping[str, Any], base: Path) -> Recipe:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lmworks.artefact import StageContext
+from lmworks.config import from_mapping
 from lmworks.data.config import ReadConfig
 from lmworks.data.stage import read
 from lmworks.data.store import DocumentStore
@@ -61,6 +62,25 @@ def test_source_code_that_is_not_kept_is_told_with_the_setting_that_keeps_it(tmp
     given = replace(context(tmp_path / "whole"), base=tmp_path)
     (section,) = read(ReadConfig(sources=("tree",), source_code="whole"), given).sections
     assert section.text == "2 documents with 19 characters were read; 0 files were left out."
+
+
+def test_a_table_with_its_text_in_another_column_is_told_with_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "a.jsonl").write_text('{"body": "A text."}\n')
+    (tmp_path / "tables" / "b.csv").write_text("content\nOne more.\n")
+    with pytest.raises(ValueError, match="to the one that holds the text") as told:
+        read(ReadConfig(sources=("tables",)), context(tmp_path))
+    fix = "--set documents.columns.text=NAME, for a stage called documents; sources with texts in different columns "
+    assert str(told.value).endswith(f"{fix}have a stage data.read each")
+    (tmp_path / "tables" / "c.md").write_text("text")
+    given = replace(context(tmp_path / "left"), base=tmp_path)
+    (section,) = read(ReadConfig(sources=("tables",)), given).sections
+    assert f"For the tables left out (2), name the column that holds the text: {fix}" in section.text
+    assert ('no column "text"; found: body: set columns.text to the one that holds the text', 1, "tables/a.jsonl") in (
+        section.tables[2].rows
+    )
+    config = from_mapping(ReadConfig, {"sources": ["tables"], "columns": {"text": "body"}})  # as the message says
+    assert read(config, replace(context(tmp_path / "named"), base=tmp_path)).metrics["documents"] == 2
 
 
 def test_files_left_out_for_one_reason_are_counted_together(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from lmworks.data.extract import Extracted, Extractor
 from lmworks.data.files import FoundFile, NoSourceError
 from lmworks.data.guarding import Guard, GuardConfig, memory_is_bounded
 from lmworks.data.read_parts import PartSizes, ReadPart, read_parts, size_of
+from lmworks.data.readers.rows import NO_COLUMN
 from lmworks.data.reading import check_there, found_sources
 from lmworks.data.reading import source_digest as digest_of_sources
 from lmworks.data.source_code import source_code_type
@@ -59,8 +60,8 @@ def read(config: ReadConfig, context: StageContext, sizes: PartSizes | None = No
             tally.merge(json.loads((folder / _COUNTS).read_text("utf-8")))
     if not tally.documents:
         reasons = "; ".join(f"{count} × {reason}" for reason, count in tally.reasons.most_common(5)) or "they are empty"
-        hint = f"; {tally.hint}" if tally.hint else ""
-        raise ValueError(f"no documents in {', '.join(config.sources)}: {reasons}. Name other sources{hint}")
+        hints = "".join(f"; {told}" for told in tally.hints.values())
+        raise ValueError(f"no documents in {', '.join(config.sources)}: {reasons}. Name other sources{hints}")
     return StageResult(metrics=tally.metrics(), sections=(tally.section(),))
 
 
@@ -112,6 +113,7 @@ def source_digest(config: ReadConfig, base: Path) -> str:
     return digest_of_sources(config, base)
 
 
+_SUMS = ("source_code", "other_columns")
 _COUNTERS = ("documents", "characters", "encodings", "reasons")
 
 
@@ -124,6 +126,7 @@ class _Tally:
         self.encodings: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()  # why files were left out -> how many
         self.example: dict[str, str] = {}
+        self.other_columns = 0  # tables without a column of the name that the text's has
         self.source_code = 0  # files of source code of which nothing, or no more than docstrings, was kept
 
     def add(self, item: Document | LeftOut) -> None:
@@ -136,17 +139,19 @@ class _Tally:
             self.reasons[reason] += item.count
             self.example.setdefault(reason, item.uri)
         self.source_code += self._is_reduced(item)
+        self.other_columns += isinstance(item, LeftOut) and item.reason.startswith(NO_COLUMN)
 
     def counts(self) -> dict[str, Any]:
         """For `merge`."""
-        return {name: getattr(self, name) for name in (*_COUNTERS, "example", "source_code")}
+        return {name: getattr(self, name) for name in (*_COUNTERS, *_SUMS, "example")}
 
     def merge(self, counts: Mapping[str, Any]) -> None:
         """Add those of a later part."""
         for name in _COUNTERS:
             getattr(self, name).update(counts[name])
         self.example = {**counts["example"], **self.example}
-        self.source_code += counts["source_code"]
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + counts[name])
 
     def _is_reduced(self, item: Document | LeftOut) -> bool:
         if item.uri.startswith("stdlib:"):
@@ -157,11 +162,18 @@ class _Tally:
         return unread and source_code_type(PurePosixPath(item.uri)) is not None
 
     @property
-    def hint(self) -> str:
-        """How to keep source code, where there was some that was not kept whole."""
-        if not self.source_code:
-            return ""
-        return f'source_code="whole" keeps source code as it is, here {self.source_code:,} more files'
+    def hints(self) -> dict[str, str]:
+        """What it is for -> the setting that keeps more: source code whole, tables with the text in another column."""
+        hints = {}
+        if self.source_code:
+            told = f'source_code="whole" keeps source code as it is, here {self.source_code:,} more files'
+            hints["training"] = told
+        if self.other_columns:
+            hints[f"the tables left out ({self.other_columns:,})"] = (
+                "name the column that holds the text: --set documents.columns.text=NAME, for a stage called "
+                "documents; sources with texts in different columns have a stage data.read each"
+            )
+        return hints
 
     def metrics(self) -> dict[str, int | dict[str, int]]:
         return {
@@ -184,8 +196,7 @@ class _Tally:
             f"{self.documents.total():,} documents with {self.characters.total():,} characters were read; "
             f"{self.reasons.total():,} files were left out."
         )
-        if self.hint:
-            text += f" For training, {self.hint}."
+        text += "".join(f" For {purpose}, {told}." for purpose, told in self.hints.items())
         return Section("Documents", text, tuple(tables))
 
 

@@ -200,9 +200,9 @@ def test_a_step_speaks_only_of_what_it_looks_at(tmp_path):
 def test_what_was_not_looked_for_is_no_result(tmp_path):
     write_corpus(tmp_path, [("s/a", Given("a text")), ("s/b", Given("another text"))])
     run_duplicates(tmp_path, paragraphs=False)
-    with pytest.raises(ValueError, match=r"passages were not looked for: switch them on in data\.duplicates"):
+    with pytest.raises(ValueError, match=r"passages were not looked for: set passages=200 in data\.duplicates"):
         decide(tmp_path, PASSAGES)
-    with pytest.raises(ValueError, match="paragraphs were not looked for"):
+    with pytest.raises(ValueError, match=r"paragraphs were not .*--set duplicates\.paragraphs=true, for a stage"):
         decide(tmp_path, PARAGRAPHS)
     with pytest.raises(ValueError, match=r"from a similarity of 0\.8 on, and not of 0\.7: lower near\.threshold"):
         decide(tmp_path, NEAR)

@@ -88,7 +88,7 @@ def test_bytes_that_are_no_text_cost_their_row() -> None:
 
 def test_a_table_without_texts_says_what_it_has() -> None:
     (item,) = read_all(read_parquet, written({"content": ["a"], "url": ["b"]}))
-    assert item == Refused("", 'no column "text"; found: content, url: say which one holds the text (columns.text)')
+    assert item == Refused("", 'no column "text"; found: content, url: set columns.text to the one that holds the text')
     (item,) = read_all(read_parquet, written({"text": [1]}))
     assert item == Refused("", 'column "text" holds no texts, but values of type int64')
     assert texts(read_all(read_parquet, written({"body": ["a"]}), LIMITS, Columns(text="body"))) == ["a"]

@@ -92,7 +92,7 @@ def test_nesting_without_end_is_a_broken_row() -> None:
 
 def test_a_table_without_texts_says_what_it_has() -> None:
     (item,) = read_all(read_jsonl, jsonl({"content": "a", "url": "b"}) * 3)
-    assert item == Refused("", 'no column "text"; found: content, url: say which one holds the text (columns.text)')
+    assert item == Refused("", 'no column "text"; found: content, url: set columns.text to the one that holds the text')
     (item,) = read_all(read_jsonl, jsonl({"messages": []}))
     assert isinstance(item, Refused) and item.reason.endswith("these are conversations, which data.tokenize takes")
 

@@ -17,6 +17,7 @@ CORPUS = "corpus.json"  # which documents the places are of
 
 _SHAPE = ("threshold", "words", "compatibility")  # of crowds, in the metadata of their file
 _LOOKED_FOR = b"looked_for"
+_SETTINGS = {"paragraphs": "paragraphs=true", "passages": "passages=200"}  # that have a method looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +149,10 @@ def _read(path: Path, method: Method, columns: tuple[str, ...]) -> list[np.ndarr
     import pyarrow.parquet as pq
 
     if method not in json.loads(pq.read_schema(path).metadata[_LOOKED_FOR]):
+        setting = _SETTINGS.get(method, method)
         raise ValueError(
-            f"{method} were not looked for: switch them on in data.duplicates, or leave the step out of the policy"
+            f"{method} were not looked for: set {setting} in data.duplicates (--set duplicates.{setting}, for a stage "
+            "called duplicates), or leave the step out of the policy"
         )
     table = pq.read_table(path, columns=list(columns), filters=[("method", "=", method)])
     return [table.column(name).to_numpy() for name in columns]

@@ -18,6 +18,7 @@ _ISO_DATE = re.compile(
     re.ASCII,
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
+NO_COLUMN = "no column"  # begins the reason for which a table without texts is left out
 _TOLD = 20  # columns that a message lists
 
 
@@ -54,9 +55,8 @@ def no_text_column(found: Iterable[str], columns: Columns) -> Refused:
     names = list(found)
     told = ", ".join(_shortened(well_formed(name)) for name in names[:_TOLD]) + (", …" if len(names) > _TOLD else "")
     hint = "; these are conversations, which data.tokenize takes" if "messages" in names else ""
-    return Refused(
-        "", f'no column "{columns.text}"; found: {told or "none"}: say which one holds the text (columns.text){hint}'
-    )
+    found_names = f'{NO_COLUMN} "{columns.text}"; found: {told or "none"}'
+    return Refused("", f"{found_names}: set columns.text to the one that holds the text{hint}")
 
 
 def row_of(name: str, values: Mapping[str, Any], columns: Columns, limits: Limits) -> Row | Refused:

@@ -143,6 +143,8 @@ class BalanceConfig:
         weights = [share.weight for share in self.sources.values() if share.weight is not None]
         if weights and self.temperature != 1:
             raise ValueError("temperature is for sources without weights: leave out one of the two")
+        if weights and (lacking := [name for name, share in self.sources.items() if share.weight is None]):
+            raise ValueError(without_weight(lacking))
         if weights and not any(weights):
             raise ValueError("all weights are 0: nothing would be left")
         if self.total is not None and not 1 <= self.total < 2**62:
@@ -181,6 +183,11 @@ def unknown_source(name: str, sources: Sequence[str]) -> str:
         f"{unknown('source', name, sources)}. A source is what the uris of its documents begin with, so the name of a "
         "folder or file that was read, and not that of a stage"
     )
+
+
+def without_weight(names: Sequence[str]) -> str:
+    """What is wrong with sources that have no weight where others do."""
+    return f"give all sources a weight or none; without one: {', '.join(names)} (0 takes none of a source)"
 
 
 def _check_epochs(epochs: float) -> None:

@@ -1,6 +1,6 @@
 """Which documents go into the corpus and how often: from the survey, the factors and the targets."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -55,6 +55,7 @@ def decide(
     sizes = survey.sizes if config.unit == "bytes" else np.ones(len(survey), np.int64)
     counted = count_documents(config.factors, survey, wanted, annotations)
     members = _members(config, survey, wanted)
+    _check_some_left(config, survey, {cell.source for cell in members})
     amounts = {cell: _amount(counted, sizes, places) for cell, places in members.items()}
     targets = find_targets(config, amounts)
     copies = np.zeros(len(survey), np.int32)
@@ -79,6 +80,15 @@ def decide(
             "augment writes repeats otherwise, and no document is repeated: raise max_epochs, or leave augment out"
         )
     return Decision(copies, reasons, sizes, counted, targets)
+
+
+def _check_some_left(config: BalanceConfig, survey: Survey, left: Collection[str]) -> None:
+    """ValueError for a source of the config that has documents, none of which may come."""
+    for name in config.sources:
+        if name in survey.sources and name not in left:
+            raise ValueError(
+                f"sources.{name}: all of its documents are empty or there to evaluate by: leave sources.{name} out"
+            )
 
 
 def _members(config: BalanceConfig, survey: Survey, wanted: NDArray[np.bool_]) -> dict[Cell, NDArray[np.int64]]:

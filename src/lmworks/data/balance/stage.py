@@ -10,6 +10,7 @@ from lmworks.config import unknown
 from lmworks.data.annotation_table import ANNOTATIONS, annotation_paths
 from lmworks.data.balance.config import BalanceConfig
 from lmworks.data.balance.deciding import Decision, decide
+from lmworks.data.balance.gone_sources import without_gone
 from lmworks.data.balance.survey import Survey, SurveyPart, inputs_of, read_survey, survey_part
 from lmworks.data.balance.telling import sections_of
 from lmworks.data.balance.writing import (
@@ -43,6 +44,7 @@ def balance(config: BalanceConfig, context: StageContext) -> StageResult:
     found = _annotations(context)
     survey = read_survey(shards, paths, extracted=bool(found), equal=bool(config.evaluation))
     _check_survey(config, survey)
+    config = without_gone(config, survey.sources, context.inputs)
     decision = decide(config, survey, inputs_of(shards, survey, config.evaluation), found)
     folders = _write(config, context, shards, survey, decision)
     join_shards(rounds(folders, int(decision.copies.max())), context.output)

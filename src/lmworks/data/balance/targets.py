@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeVar
 
-from lmworks.data.balance.config import BalanceConfig, LanguageShare, unknown_source
+from lmworks.data.balance.config import BalanceConfig, LanguageShare, unknown_source, without_weight
 from lmworks.data.mixing import quotas, temperature_weights
 
 REST = ""  # the language of the cells that hold all languages without bounds
@@ -86,8 +86,7 @@ def _weights(config: BalanceConfig, amounts: Mapping[Cell, Fraction]) -> dict[Ce
     given = {name: share.weight for name, share in config.sources.items() if share.weight is not None}
     if given:
         if missing := [name for name in sources if name not in given]:
-            told = ", ".join(missing)
-            raise ValueError(f"give all sources a weight or none; without one: {told} (0 takes none of a source)")
+            raise ValueError(without_weight(missing))
         weights = {name: Fraction(weight) for name, weight in given.items()}
     else:
         weights = _by_size(of_source, config.temperature)

@@ -14,7 +14,7 @@ import platform
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -359,9 +359,21 @@ def told_by(outcome: StageOutcome) -> list[Section]:
     return [from_mapping(Section, each) for each in json.loads((outcome.folder / SECTIONS).read_text("utf-8"))]
 
 
+def _told_apart(outcomes: Sequence[StageOutcome]) -> list[Section]:
+    """The sections of all stages; a title that several stages have is followed by the name of the stage."""
+    told = [(outcome.name, section) for outcome in outcomes for section in told_by(outcome)]
+    names: dict[str, set[str]] = {}
+    for name, section in told:
+        names.setdefault(section.title, set()).add(name)
+    return [
+        replace(section, title=f"{section.title} · {name}") if len(names[section.title]) > 1 else section
+        for name, section in told
+    ]
+
+
 def sections(outcomes: list[StageOutcome]) -> list[Section]:
     """What the stages tell, then the timings and versions of this build."""
-    told = [section for outcome in outcomes for section in told_by(outcome)]
+    told = _told_apart(outcomes)
     timings = Table(
         ("stage", "runs", "seconds", "this time", "content"),
         tuple(

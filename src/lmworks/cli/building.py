@@ -233,9 +233,11 @@ def _check_apart(sources: Sequence[str], workspace: Path) -> None:
 
 
 def build_recipe(recipe: "Recipe", folder: Path, *, show_report: bool = True, begins_a_system: bool = True) -> None:
-    """Build a recipe and say where its report is, or show it; `begins_a_system`: later verbs are of what it made."""
+    """Build a recipe and say where its report is, or show it, and then what can be done with documents that it cleaned;
+    `begins_a_system`: later verbs are of what it made, and no policy was named by an option of the verb."""
     from lmworks.build import build as run
     from lmworks.build import sections
+    from lmworks.cli.data_next import tell_next
     from lmworks.data.files import without_scheme
     from lmworks.report import print_sections, shown
 
@@ -249,3 +251,7 @@ def build_recipe(recipe: "Recipe", folder: Path, *, show_report: bool = True, be
     if show_report:
         print_sections(console, sections(outcomes))
     console.print(f"\nReport: {shown(str(folder / 'report.html'))}", highlight=False)
+    cleaned = [each for each in outcomes if each.manifest.stage == "data.clean"]
+    if show_report and cleaned:
+        policy = f"--set {cleaned[-1].name}.policy=FILE" if begins_a_system else "--policy"
+        tell_next(console, folder, cleaned[-1], policy)

@@ -6,9 +6,8 @@ from typing import Annotated
 import typer
 
 from lmworks.cli import data_models
-from lmworks.cli.options import new_console
+from lmworks.cli.options import CLEANED, new_console
 
-WORKSPACE = Path(".lmworks") / "clean"
 OutOption = Annotated[Path | None, typer.Option(help="A new file to write instead.")]
 app = typer.Typer(no_args_is_help=True, help="Clean documents: build them, and ask why one was dropped or cut.")
 
@@ -25,7 +24,7 @@ def build(
             "to begin with."
         ),
     ] = None,
-    workspace: Annotated[Path, typer.Option(help="Folder for everything that is built.")] = WORKSPACE,
+    workspace: Annotated[Path, typer.Option(help="Folder for everything that is built.")] = CLEANED,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="NAME.key=value", help="A setting.")] = None,
 ) -> None:
     """Read sources, measure every document, find duplicates, and decide by a policy what stays.
@@ -42,7 +41,6 @@ def build(
     from dataclasses import replace
 
     from lmworks.cli.building import build_recipe
-    from lmworks.cli.data_next import tell_next
     from lmworks.data.files import without_scheme
     from lmworks.recipe import find, load
 
@@ -57,7 +55,6 @@ def build(
     recipe = load(find("clean"), [*settings, *(overrides or [])])
     # Relative paths of settings are those of whoever types them, not of the packaged recipe.
     build_recipe(replace(recipe, base=Path.cwd()), workspace, begins_a_system=False)
-    tell_next(new_console(), workspace, _cleaned(workspace), is_default=workspace == WORKSPACE)
 
 
 def _check_folder(workspace: Path) -> None:
@@ -79,7 +76,7 @@ def why(
     document: Annotated[
         str, typer.Argument(help="Its uri as the report has it, the end of that, its hash, or 8 digits of it.")
     ],
-    workspace: Annotated[Path, typer.Option(help="The workspace, or the folder that data.clean made.")] = WORKSPACE,
+    workspace: Annotated[Path, typer.Option(help="The workspace, or the folder that data.clean made.")] = CLEANED,
     as_json: Annotated[bool, typer.Option("--json", help="All that is known of it, for programs.")] = False,
 ) -> None:
     """Tell what became of one document: what each step did and why, what it only just passed, what was cut from it
@@ -107,7 +104,7 @@ def why(
 
 @app.command()
 def card(
-    workspace: Annotated[Path, typer.Option(help="The workspace, or the folder that data.clean made.")] = WORKSPACE,
+    workspace: Annotated[Path, typer.Option(help="The workspace, or the folder that data.clean made.")] = CLEANED,
     name: Annotated[str, typer.Option(help="What the dataset is called. Default: its largest sources.")] = "",
     out: OutOption = None,
 ) -> None:

@@ -1,34 +1,48 @@
-"""What `lmworks data build` says at its end: where the documents are, and what can be done with them."""
+"""What a build with cleaned documents says at its end: where they are, and what can be done with them."""
 
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmworks.cli.options import CLEANED
+
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from lmworks.build import StageOutcome
 
-def tell_next(console: "Console", workspace: Path, folder: Path, *, is_default: bool) -> None:
-    """`folder` is that of the cleaned documents; `is_default`: verbs that name no workspace mean this one."""
-    from lmworks.artefact import read_manifest
+
+def tell_next(console: "Console", workspace: Path, cleaned: "StageOutcome", policy: str) -> None:
+    """`cleaned` is the last stage data.clean of what was built in the workspace; `policy`: how one is named there."""
     from lmworks.data.cleaning.ledger import LEDGER
-    from lmworks.data.store import DOCUMENTS
+    from lmworks.data.store import DOCUMENTS, DocumentStore, made_folder
 
-    stay = read_manifest(folder).metrics["documents"]
-    here = "" if is_default else f" --workspace {_quoted(str(workspace))}"
+    stay, folder = cleaned.manifest.metrics["documents"], cleaned.folder
+    meant = made_folder(workspace) or folder  # by other verbs, where the workspace is named
+    left = stay if meant == folder else len(DocumentStore(meant))
+    here = "" if workspace == CLEANED else f" --workspace {_quoted(str(workspace))}"
     place = _quoted(str(workspace))
-    commands = (
+    commands = [
         (f"lmworks data why {_quoted(_example(folder / LEDGER))}{here}", "what became of one document, and why"),
         (f"lmworks data card{here}", "the data card, to publish with them"),
-        ("lmworks data policy --out policy.toml", "the default policy, to change and name with --policy"),
-        (f"lmworks up --docs {place}", "answers from these documents, served"),
-        (f"lmworks build scratch --docs {place}", "a model trained on them"),
-    )
+        ("lmworks data policy --out policy.toml", f"the default policy, to change and name with {policy}"),
+    ]
+    if left:
+        commands += [
+            (f"lmworks up --docs {place}", "answers from these documents, served"),
+            (f"lmworks build scratch --docs {place}", "a model trained on them"),
+        ]
     _tell(console, "  It shows texts as they were, with the personal data that were cut: do not pass it on.")
-    _tell(console, f"Cleaned documents: {folder / DOCUMENTS} ({stay:,} of them, JSON Lines)\n\nWhat next:")
+    _tell(console, f"Cleaned documents: {folder / DOCUMENTS} ({stay:,} of them, JSON Lines)")
+    if meant != folder:
+        _tell(console, f"Documents that the workspace stands for: {meant / DOCUMENTS} ({left:,} of them)")
+    _tell(console, "\nWhat next:")
     for command, purpose in commands:
         _tell(console, f"  {command}\n      {purpose}")
-    _tell(console, f"In a recipe, `sources = [{_in_toml(workspace)}]` of a stage data.read takes them as they are.")
+    if left:
+        _tell(console, f"In a recipe, `sources = [{_in_toml(workspace)}]` of a stage data.read takes them as they are.")
+    else:
+        _tell(console, "No document is left to answer from or to train on: give the steps that took them other limits.")
 
 
 def _example(ledger: Path) -> str:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WORKSPACES = Path(".lmworks")
+CLEANED = WORKSPACES / "clean"  # that which the verbs of `data` mean where none is named
 LAST = ".last"  # the file below it that names the workspace built last
 
 RecipeArgument = Annotated[

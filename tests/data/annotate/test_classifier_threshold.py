@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lmworks.data.annotate.classifier_evaluation import evaluate, point, suggest_threshold
@@ -21,6 +21,7 @@ def youden(threshold: float, probabilities: np.ndarray, labels: np.ndarray) -> f
 
 
 @given(SCORES)
+@example([(0.0, False), (5e-324, True)])
 def test_no_other_threshold_parts_the_examples_better(rows):
     probabilities, labels = np.array([p for p, _ in rows]), np.array([label for _, label in rows])
     found = suggest_threshold(probabilities, labels)

@@ -111,7 +111,8 @@ def suggest_threshold(probabilities: NDArray[np.float64], labels: NDArray[np.boo
     values = np.unique(probabilities)
     if len(values) == 1:
         return float(values[0])
-    between = (values[:-1] + values[1:]) / 2
+    middle = (values[:-1] + values[1:]) / 2
+    between = np.where(middle > values[:-1], middle, values[1:])  # no number lies between the smallest ones
     above = [np.sort(probabilities[labels == has]) for has in (True, False)]
     recall, wrongly = (1 - np.searchsorted(each, between) / len(each) for each in above)
     index = recall - wrongly

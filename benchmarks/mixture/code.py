@@ -134,9 +134,10 @@ def _plant_headers(mixture: Mixture, library: list[tuple[str, str]]) -> None:
         licence = list(_HEADERS)[number % len(_HEADERS)]
         header = _HEADERS[licence].format(name=name.capitalize())
         mixture.write(uri, f"{header}\n{text}", text)
-        mixture.plant(
-            kind, uri, "erased", "\n".join(header.split("\n")[1 if header.startswith("#!") else 0 :]), licence
-        )
+        lines = header.split("\n")
+        first = next(number for number, line in enumerate(lines) if "opyright" in line)
+        # What is said of the program before that is a part of the file, and stays.
+        mixture.plant(kind, uri, "erased", "\n".join(lines[first:]), licence)
         mixture.keep(kind, uri, text)
 
 

@@ -33,7 +33,7 @@ STAGES: dict[str, Stage] = {
     "data.read": Stage(
         run="lmworks.data.stage:read",
         config="lmworks.data.config:ReadConfig",
-        version=11,
+        version=12,
         purpose="read files into documents; list what was left out and why",
         libraries=("markdown-it-py", "trafilatura"),
         sources="lmworks.data.stage:source_digest",
@@ -42,7 +42,7 @@ STAGES: dict[str, Stage] = {
     "data.annotate": Stage(
         run="lmworks.data.annotate.stage:annotate",
         config="lmworks.data.annotate.config:AnnotateConfig",
-        version=1,
+        version=2,
         purpose="measure documents: repairs, language, heuristics, personal data, licences, evaluation items",
         inputs=(_DOCUMENTS,),
         libraries=("ftfy", "numpy", "py3langid", "pygments", "scikit-learn"),
@@ -52,7 +52,7 @@ STAGES: dict[str, Stage] = {
     "data.duplicates": Stage(
         run="lmworks.data.duplicates.stage:duplicates",
         config="lmworks.data.duplicates.stage:DuplicatesConfig",
-        version=1,
+        version=2,
         purpose="find documents, paragraphs, passages and repositories that repeat others",
         inputs=(_DOCUMENTS, "their annotations, which data.annotate makes"),
         libraries=("numpy", "pydivsufsort"),
@@ -60,7 +60,7 @@ STAGES: dict[str, Stage] = {
     "data.clean": Stage(
         run="lmworks.data.cleaning.stage:clean",
         config="lmworks.data.cleaning.stage:CleanConfig",
-        version=1,
+        version=2,
         purpose="decide by a policy what stays of documents, and keep a ledger of why",
         inputs=(
             _DOCUMENTS,
@@ -74,7 +74,7 @@ STAGES: dict[str, Stage] = {
     "data.balance": Stage(
         run="lmworks.data.balance.stage:balance",
         config="lmworks.data.balance.config:BalanceConfig",
-        version=1,
+        version=2,
         purpose="bring documents of several sources into the wanted proportions: choose, repeat, vary repeats",
         inputs=(
             _DOCUMENTS,
@@ -85,7 +85,7 @@ STAGES: dict[str, Stage] = {
     "data.perplexity": Stage(
         run="lmworks.generate.stage_perplexity:perplexity",
         config="lmworks.data.annotate.config:ModelPerplexityConfig",
-        version=1,
+        version=2,
         purpose="measure how unlikely a language model finds each document, for data.clean as a further input",
         inputs=(
             _DOCUMENTS,
@@ -99,7 +99,7 @@ STAGES: dict[str, Stage] = {
     "tokenizer.bpe": Stage(
         run="lmworks.data.stage_train_tokenizer:bpe",
         config="lmworks.tokenizer.config:BpeConfig",
-        version=7,
+        version=8,
         purpose="learn a vocabulary from documents by byte-pair encoding",
         inputs=(_DOCUMENTS,),
         libraries=("numpy", "tokenizers"),
@@ -107,7 +107,7 @@ STAGES: dict[str, Stage] = {
     "tokenizer.wordpiece": Stage(
         run="lmworks.data.stage_train_tokenizer:wordpiece",
         config="lmworks.tokenizer.config:WordPieceConfig",
-        version=7,
+        version=8,
         purpose="learn a vocabulary from documents as BERT has it",
         inputs=(_DOCUMENTS,),
         libraries=("numpy", "tokenizers"),
@@ -115,7 +115,7 @@ STAGES: dict[str, Stage] = {
     "tokenizer.unigram": Stage(
         run="lmworks.data.stage_train_tokenizer:unigram",
         config="lmworks.tokenizer.config:UnigramConfig",
-        version=7,
+        version=8,
         purpose="learn a vocabulary from documents as T5 has it",
         inputs=(_DOCUMENTS,),
         libraries=("numpy", "tokenizers"),
@@ -123,7 +123,7 @@ STAGES: dict[str, Stage] = {
     "data.tokenize": Stage(
         run="lmworks.model.stage_tokenize:tokenize",
         config="lmworks.data.config:TokenizeConfig",
-        version=7,
+        version=8,
         purpose="write documents, or conversations, as token shards",
         inputs=(
             f"{_DOCUMENTS}; none where conversations are set",
@@ -136,7 +136,7 @@ STAGES: dict[str, Stage] = {
     "embeddings.words": Stage(
         run="lmworks.embeddings.stage:words",
         config="lmworks.embeddings.config:WordVectorsConfig",
-        version=7,
+        version=8,
         purpose="learn word vectors from documents by skip-gram or CBOW, with subwords if wanted",
         inputs=(_DOCUMENTS,),
         libraries=("numpy",),
@@ -144,7 +144,7 @@ STAGES: dict[str, Stage] = {
     "embeddings.glove": Stage(
         run="lmworks.embeddings.stage:glove",
         config="lmworks.embeddings.config:GloveConfig",
-        version=7,
+        version=8,
         purpose="learn word vectors from documents by GloVe",
         inputs=(_DOCUMENTS,),
         libraries=("numpy",),
@@ -152,7 +152,7 @@ STAGES: dict[str, Stage] = {
     "train.pretrain": Stage(
         run="lmworks.train.stages:pretrain",
         config="lmworks.train.config:PretrainConfig",
-        version=7,
+        version=8,
         purpose="train a new language model on token shards, from one dial: minutes, parameters or tokens",
         inputs=(
             "token shards, which data.tokenize makes; those of the held-out part are validated on",
@@ -165,7 +165,7 @@ STAGES: dict[str, Stage] = {
     "train.finetune": Stage(
         run="lmworks.train.stages:finetune",
         config="lmworks.train.config:FinetuneConfig",
-        version=7,
+        version=8,
         purpose="go on training a checkpoint on other token shards, such as conversations",
         inputs=(
             "token shards of its vocabulary, which data.tokenize makes",
@@ -178,7 +178,7 @@ STAGES: dict[str, Stage] = {
     "train.sweep": Stage(
         run="lmworks.train.sweeping.stage:sweep",
         config="lmworks.train.sweeping.config:SweepConfig",
-        version=6,
+        version=7,
         purpose="train models of several sizes on several numbers of tokens, and fit the scaling law of this text",
         inputs=(
             "token shards, which data.tokenize makes, and those of the held-out part",
@@ -191,7 +191,7 @@ STAGES: dict[str, Stage] = {
     "train.embedder": Stage(
         run="lmworks.train.stage_embedder:embedder",
         config="lmworks.train.embedder_config:EmbedderConfig",
-        version=6,
+        version=7,
         purpose="go on training a checkpoint as an embedding model, on pairs of texts that belong together",
         inputs=("a checkpoint, which train.pretrain or train.finetune makes; none where base is set",),
         libraries=("gguf", "numpy", "tokenizers", "torch"),
@@ -201,7 +201,7 @@ STAGES: dict[str, Stage] = {
     "retrieve.index": Stage(
         run="lmworks.retrieve.stage:index",
         config="lmworks.retrieve.config:IndexConfig",
-        version=12,
+        version=13,
         purpose="cut documents into chunks; index them by embedding and by words",
         inputs=(_DOCUMENTS,),
         libraries=("markdown-it-py", "numpy", "tokenizers", "torch"),
@@ -210,7 +210,7 @@ STAGES: dict[str, Stage] = {
     "ground.questions": Stage(
         run="lmworks.ground.questions:make_questions",
         config="lmworks.ground.config:QuestionsConfig",
-        version=11,
+        version=12,
         purpose="load gold questions and make automatic ones from headings and removed sources",
         inputs=(_DOCUMENTS,),
         libraries=("markdown-it-py",),
@@ -219,7 +219,7 @@ STAGES: dict[str, Stage] = {
     "ground.calibrate": Stage(
         run="lmworks.ground.calibration:calibrate",
         config="lmworks.ground.config:CalibrationConfig",
-        version=13,
+        version=14,
         purpose="fit the confidence of answers, and the threshold below which to abstain, on the calibration split",
         inputs=(_INDEX, _QUESTIONS),
         libraries=("gguf", "numpy", "scikit-learn", "tokenizers", "torch"),
@@ -228,7 +228,7 @@ STAGES: dict[str, Stage] = {
     "ground.evaluate": Stage(
         run="lmworks.ground.evaluation:evaluate",
         config="lmworks.ground.config:EvaluationConfig",
-        version=13,
+        version=14,
         purpose="ask the test questions; score answers, citations and abstentions beside two baselines",
         inputs=(_INDEX, _QUESTIONS, "a calibration, which ground.calibrate makes"),
         libraries=("gguf", "numpy", "tokenizers", "torch"),

@@ -85,7 +85,8 @@ def test_figures_are_numbered_over_the_sections_of_a_stage():
 def test_texts_as_they_were_before_cleaning_are_not_shown():
     (view,) = stage_views((Told("cleaned", "data.clean", 1e9, 2.0, (*SECTIONS, Section("s", folds=(EMPTY,)))),))
     parts = [part for section in view.sections for part in (section.part, *section.folds)]
-    assert not any(part.passages for part in parts)
+    assert not any(part.passages for part in parts) and [one.withheld for one in view.sections] == [True, False, True]
+    assert not any(one.withheld for one in stage_views(TOLD)[0].sections)
     assert [part.title for part in parts].count("What is long") == 1 and "Passages alone" not in [
         p.title for p in parts
     ]

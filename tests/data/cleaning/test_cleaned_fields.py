@@ -44,6 +44,14 @@ def test_all_of_a_column_of_passwords_goes(name, value):
     assert cleaned.metadata == {name: "<PASSWORD>", "token": "Covid-19"}
 
 
+def test_what_is_added_is_looked_at_too():
+    more = {"declared_language": f"ask {MAIL}"}
+    assert clean_fields(document(note="c"), (REDACT,), "text", "en", more).metadata == {
+        "note": "c",
+        "declared_language": "ask <EMAIL>",
+    }
+
+
 def test_names_of_columns_are_redacted():
     cleaned = clean_fields(document(**{MAIL: "a", "jo@bakery-miller.com": "b", "note": "c"}), (REDACT,), "text", "en")
     assert cleaned.metadata == {"<EMAIL>": "a", "<EMAIL>-2": "b", "note": "c"}

@@ -122,7 +122,7 @@ def check_names(policy: Policy, tables: Sequence[AnnotationTable]) -> None:
 
 def _unknown(step: Step, what: str, name: str, known: Collection[str]) -> str:
     near = get_close_matches(name, sorted(known), n=1, cutoff=0.5)
-    advice = f'; did you mean "{near[0]}"?' if near else ""
+    advice = f'; did you mean "{near[0]}"?' if near else "."
     return (
         f'the step {step.name} goes by the {what} "{name}", which no annotator gives and no document has{advice} '
         "A classifier or a list of words of your own has to be named in data.annotate, so that it is measured"

@@ -8,6 +8,7 @@ reason to lose a text. A uri is what a document is known by, so it stays, and wh
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from lmworks.data.annotate.pii.keys import PASSWORD
@@ -60,8 +61,15 @@ class CleanedFields:
     found: tuple[FieldFind, ...] = ()
 
 
-def clean_fields(document: Document, steps: Sequence[Step], kind: str, language: str | None) -> CleanedFields:
-    """The fields of a document of this kind and language, as the steps leave them that look at such documents."""
+def clean_fields(
+    document: Document,
+    steps: Sequence[Step],
+    kind: str,
+    language: str | None,
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> CleanedFields:
+    """The fields of a document of this kind and language, as the steps leave them that look at such documents; `more`
+    metadata come behind its own."""
     source = source_of(document.uri)
     looking = [step for step in steps if step.marks and step.looks_at(source, kind, language)]
     found: list[FieldFind] = []
@@ -79,7 +87,7 @@ def clean_fields(document: Document, steps: Sequence[Step], kind: str, language:
     title = cleaned("title", document.title)
     own = frozenset() if document.extractor == _TABLE else _OWN
     metadata: dict[str, str] = {}
-    for name, value in document.metadata.items():
+    for name, value in (*document.metadata.items(), *more.items()):
         key = name if name in own else _new_key(cleaned("metadata", name), metadata)
         metadata[key] = value if name in own else cleaned("metadata", value, name)
     return CleanedFields(title, metadata, tuple(found))

@@ -6,7 +6,7 @@ A part is a folder with `documents.jsonl`, `edits.jsonl`, `ledger.parquet` and `
 import dataclasses
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,8 +108,8 @@ def live_through(document: Document, place: int, table: AnnotationTable, decided
     if entries.gone:
         return Life(tuple(entries.rows), document.text, repaired, None, ())
     edits = tuple(compose(document.text, repair, done))
-    fields = _fields(document, place, table, decided.steps)
     declared = {DECLARED: document.language} if document.language and document.language != language else {}
+    fields = _fields(document, place, table, decided.steps, declared)
     cleaned = dataclasses.replace(
         document,
         text=entries.text,
@@ -120,7 +120,6 @@ def live_through(document: Document, place: int, table: AnnotationTable, decided
         metadata={
             **fields.metadata,
             **moved_headings(document, edits),
-            **declared,
             "extracted": document.hash,
             "kind": kind,
         },
@@ -128,11 +127,14 @@ def live_through(document: Document, place: int, table: AnnotationTable, decided
     return Life(tuple(entries.rows), document.text, repaired, cleaned, edits, fields.found)
 
 
-def _fields(document: Document, place: int, table: AnnotationTable, steps: Sequence[Step]) -> CleanedFields:
-    """Without a look at them where personal data were not looked for in texts either."""
+def _fields(
+    document: Document, place: int, table: AnnotationTable, steps: Sequence[Step], declared: Mapping[str, str]
+) -> CleanedFields:
+    """With what is `declared` as metadata too, which may be anything. Without a look at them where personal data were
+    not looked for in texts either."""
     if PERSONAL_DATA not in table.measures:
-        return CleanedFields(document.title, document.metadata)
-    return clean_fields(document, steps, table.kinds[place], language_of_document(document, table, place))
+        return CleanedFields(document.title, {**document.metadata, **declared})
+    return clean_fields(document, steps, table.kinds[place], language_of_document(document, table, place), declared)
 
 
 class _Entries:

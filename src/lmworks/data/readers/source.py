@@ -88,7 +88,7 @@ def _list(address: str) -> tuple[PurePosixPath, list[tuple[RemoteObject, PurePos
         else:
             found = system.find(path, detail=True)  # all below a folder
     except Exception as error:  # each store has errors of its own
-        raise NoSourceError(f"{_told(address)} cannot be listed: {type(error).__name__}: {error}") from error
+        raise NoSourceError(_told(f"{address} cannot be listed: {type(error).__name__}: {error}")) from error
     objects = [
         (RemoteObject(system.unstrip_protocol(name), int(info.get("size") or 0), _version(info)), _path_of(name))
         for name, info in sorted(found.items())
@@ -141,14 +141,14 @@ class _Object(io.RawIOBase):
 
 def _unreachable(address: str, error: Exception) -> NoReturn:
     raise UnreachableError(
-        f"{_told(address)} could not be read: {type(error).__name__}: {error}. Run the command again when it can be "
-        "reached: what was read is kept"
+        _told(f"{address} could not be read: {type(error).__name__}: {error}")
+        + ". Run the command again when it can be reached: what was read is kept"
     ) from error
 
 
-def _told(address: str) -> str:
-    """The address without a name and a password that it may hold."""
-    return re.sub("(?<=://)[^/@]*@", "", address)
+def _told(message: str) -> str:
+    """A message without the names and passwords that addresses in it may hold."""
+    return re.sub(r"(?<=://)[^/@\s]*@", "", message)
 
 
 def _file_system(source: str) -> tuple[Any, str]:
@@ -159,6 +159,6 @@ def _file_system(source: str) -> tuple[Any, str]:
     try:
         return fsspec.core.url_to_fs(source)
     except ImportError as error:  # such as s3fs for s3://
-        raise ModuleNotFoundError(f"reading {_told(source)} needs another package: {error}") from error
+        raise ModuleNotFoundError(_told(f"reading {source} needs another package: {error}")) from error
     except ValueError as error:  # no such scheme
-        raise NoSourceError(f"{_told(source)} is no address that fsspec knows: {error}") from error
+        raise NoSourceError(_told(f"{source} is no address that fsspec knows: {error}")) from error

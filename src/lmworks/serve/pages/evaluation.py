@@ -64,12 +64,13 @@ class PartView:
 
 @dataclass(frozen=True, slots=True)
 class SectionView:
-    """A section with an anchor."""
+    """A section with an anchor; `withheld`: it has excerpts that are not shown here."""
 
     anchor: str
     part: PartView
     folds: tuple[PartView, ...]
     alarms: tuple[str, ...]
+    withheld: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,8 @@ def stage_views(told: Sequence[Told], sort: str = "") -> tuple[StageView, ...]:
                 parts.append(part_view(stage, number, tables, part, figures))
                 tables, figures = tables + len(part.tables), figures + len(part.figures)
             folds = tuple(part for part in parts[1:] if part.text or part.tables or part.figures or part.passages)
-            sections.append(SectionView(f"{stage.stage}-{number}", parts[0], folds, section.alarms))
+            withheld = stage.use in _PRIVATE and any(part.passages for part in _parts(section))
+            sections.append(SectionView(f"{stage.stage}-{number}", parts[0], folds, section.alarms, withheld))
         views.append(StageView(stage.stage, stage.use, stage.made, stage.seconds, tuple(sections)))
     return tuple(view for view in views if view.sections)
 

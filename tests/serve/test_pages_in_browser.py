@@ -122,7 +122,7 @@ def test_what_is_new_announces_itself(page, asked):
     page.locator("#newer:not([hidden])").wait_for(timeout=60_000)
     assert page.locator("#newer").inner_text() == "1 new"
     page.locator("#newer").click()
-    page.wait_for_function(f"document.querySelectorAll('#log tbody tr').length === {before + 1}")
+    playwright.expect(page.locator("#log tbody tr")).to_have_count(before + 1, timeout=60_000)
 
 
 def test_a_citation_leads_to_its_passage_in_sight(page):

@@ -11,6 +11,7 @@ from lmworks.build import run_alone
 from lmworks.cli.main import app, main
 from lmworks.data.cleaning.finding import AmbiguousNameError
 from lmworks.data.cleaning.ledger import LEDGER, read_ledger
+from lmworks.data.store import open_documents
 from lmworks.lineage import trace
 
 WORDS = (
@@ -128,6 +129,13 @@ def test_a_document_that_holds_an_evaluation_item(folder):
 def test_a_hash_or_its_beginning(folder):
     (first, *_) = read_ledger(folder / "cleaned" / LEDGER, "notes/plan.md")
     assert told(folder, first.hash) == told(folder, first.hash[:8]) == told(folder, "notes/plan.md")
+
+
+def test_the_hash_that_a_document_has_after_cleaning(folder):
+    """It is the one that shards of tokens and citations give."""
+    (cleaned,) = (each for each in open_documents(folder / "cleaned") if each.uri == "notes/plan.md")
+    assert cleaned.hash != cleaned.metadata["extracted"]
+    assert told(folder, cleaned.hash) == told(folder, cleaned.hash[:8].upper()) == told(folder, "notes/plan.md")
 
 
 def test_a_file_that_no_reader_could_read(folder):

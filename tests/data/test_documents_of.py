@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lmworks.data.config import ReadConfig
-from lmworks.data.documents_of import kind_of
+from lmworks.data.documents_of import TOLD, kind_of
 from lmworks.data.readers.rows import Columns
 from lmworks.data.reading import read_documents
 from lmworks.records import Document, LeftOut
@@ -105,3 +105,18 @@ def test_a_damaged_file_costs_itself(tmp_path, damage):
     documents, left_out = read(tmp_path, "docs")
     assert list(documents) == ["docs/b.txt"]
     assert list(left_out) and all(uri.startswith("docs/a.txt") for uri in left_out)
+
+
+@pytest.mark.parametrize("columns", [1, 200])
+def test_a_file_of_broken_rows_is_told_in_fewer_bytes_than_it_has_rows(tmp_path, columns):
+    """Each refusal is counted, by its reason; no more than `TOLD` have a line of their own."""
+    rows = [json.dumps({"text": "one"}), *("[" + " " * (number % columns) + "x" for number in range(TOLD + 2500))]
+    (tmp_path / "t.jsonl").write_text("\n".join(rows))
+    items = list(read_documents(ReadConfig(sources=("t.jsonl",)), base=tmp_path))
+    left_out = [item for item in items if isinstance(item, LeftOut)]
+    assert len(items) - len(left_out) == 1
+    assert [item.uri for item in left_out[:TOLD]] == [f"t.jsonl/{number + 2}" for number in range(TOLD)]
+    others = left_out[TOLD:]
+    assert {item.uri for item in others} == {"t.jsonl"} and all("told one by one" in item.reason for item in others)
+    assert sum(item.count for item in left_out) == TOLD + 2500
+    assert len(others) == min(columns, 101)

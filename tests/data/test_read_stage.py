@@ -90,6 +90,18 @@ def test_files_left_out_for_one_reason_are_counted_together(tmp_path: Path) -> N
     assert section.tables[2].rows == (("larger than 10 bytes", 2, f"{tmp_path.name}/b.md"),)
 
 
+def test_a_report_shows_the_most_frequent_reasons_and_counts_the_others(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("x")
+    for number in range(103):
+        (tmp_path / f"b.{number}x").write_bytes(b"\0")
+    (tmp_path / "c.0x").write_bytes(b"\0")
+    result = read(ReadConfig(sources=(str(tmp_path),)), context(tmp_path / "made"))
+    rows = result.sections[0].tables[2].rows
+    assert rows[0] == ("no reader for .0x", 2, f"{tmp_path.name}/b.0x")
+    assert rows[100:] == (("3 other reasons", 3, ""),)
+    assert result.metrics["left_out"] == sum(row[1] for row in rows) == 104
+
+
 def test_memory_that_no_system_bounds_is_told_of_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lmworks.data.stage.memory_is_bounded", lambda: False)
     (tmp_path / "a.md").write_text("text")

@@ -74,7 +74,7 @@ def _is_local(source: str) -> bool:
 @app.command()
 def why(
     document: Annotated[
-        str, typer.Argument(help="Its uri as the report has it, the end of that, its hash, or 8 digits of it.")
+        str, typer.Argument(help="Its uri as the report has it, the end of that, a hash of it, or 8 digits of that.")
     ],
     workspace: Annotated[Path, typer.Option(help="The workspace, or the folder that data.clean made.")] = CLEANED,
     as_json: Annotated[bool, typer.Option("--json", help="All that is known of it, for programs.")] = False,

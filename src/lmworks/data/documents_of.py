@@ -1,6 +1,7 @@
 """From a file to documents: what it holds is opened, each record is extracted, and what cannot be says why."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -31,6 +32,8 @@ from lmworks.records import Document, LeftOut
 
 KIND = "kind"  # in the metadata of a document: what sort of source it is from
 ROW_VERSION = "1"
+TOLD = 10_000  # refusals of a file that are told one by one
+_REASONS, _OTHER = 100, "other reasons"  # that the others are counted by, and what stands for all further ones
 _DOCX = MEDIA_TYPES[".docx"]
 
 EXTRACTORS: Mapping[str, Extractor] = {
@@ -111,12 +114,24 @@ def limits_of(config: ReadConfig) -> Limits:
 def documents_from(
     items: Iterable[Item], found: FoundFile, config: ReadConfig, extract: Extract = extract_here
 ) -> Iterator[Document | LeftOut]:
-    """The documents that items of a file come to; an OSError of theirs is what is left out of it."""
+    """The documents that items of a file come to; an OSError of theirs is what is left out of it.
+
+    Of what is refused, the first `TOLD` are told one by one and the others counted by their reasons: a file of some kB
+    may unpack to a million empty rows.
+    """
+    told, others = 0, Counter[str]()
     try:
         for item in items:
-            yield _document(item, found, config, extract)
+            made = _document(item, found, config, extract)
+            told += isinstance(made, LeftOut)
+            if isinstance(made, LeftOut) and told > TOLD:
+                others[made.reason if made.reason in others or len(others) < _REASONS else _OTHER] += made.count
+            else:
+                yield made
     except OSError as error:
         yield LeftOut(found.uri, f"unreadable: {error.strerror or error}")
+    for reason, count in others.items():
+        yield LeftOut(found.uri, f"{reason} (after {TOLD:,} that are told one by one)", count)
 
 
 def _document(item: Item, found: FoundFile, config: ReadConfig, extract: Extract) -> Document | LeftOut:

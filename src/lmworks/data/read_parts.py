@@ -33,7 +33,8 @@ _ITEM_BYTES = 200  # that a record counts beside its content
 
 @dataclass(frozen=True, slots=True)
 class PartSizes:
-    """How large parts are. They change no byte of the artefact.
+    """How large parts are. They change no byte of the artefact, unless a file has more refusals than are told one by
+    one: those of a stretch or a piece are counted for themselves.
 
     bytes  Of the files of a part, of which the last may be larger, and of a stretch or a piece.
     files  Most of a part.

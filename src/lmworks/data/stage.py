@@ -113,6 +113,7 @@ def source_digest(config: ReadConfig, base: Path) -> str:
     return digest_of_sources(config, base)
 
 
+_SHOWN = 100  # reasons in the report
 _SUMS = ("source_code", "other_columns")
 _COUNTERS = ("documents", "characters", "encodings", "reasons")
 
@@ -185,13 +186,17 @@ class _Tally:
 
     def section(self) -> Section:
         kinds = tuple((kind, count, self.characters[kind]) for kind, count in sorted(self.documents.items()))
-        reasons = tuple((reason, count, self.example[reason]) for reason, count in self.reasons.most_common())
+        reasons = [(reason, count, self.example[reason]) for reason, count in self.reasons.most_common(_SHOWN)]
+        if others := self.reasons.total() - sum(count for _, count, _ in reasons):
+            reasons.append((f"{len(self.reasons) - _SHOWN:,} other reasons", others, ""))
         tables = [
             Table(("media type", "documents", "characters"), kinds),
             Table(("encoding", "documents"), tuple(sorted(self.encodings.items()))),
         ]
         if reasons:
-            tables.append(Table(("left out because", "files", "for example"), reasons, "Nothing is skipped silently"))
+            tables.append(
+                Table(("left out because", "files", "for example"), tuple(reasons), "Nothing is skipped silently")
+            )
         text = (
             f"{self.documents.total():,} documents with {self.characters.total():,} characters were read; "
             f"{self.reasons.total():,} files were left out."
@@ -202,5 +207,5 @@ class _Tally:
 
 def _kind(reason: str) -> str:
     """A reason without what is true of one file alone, so that equal ones are counted together."""
-    short = reason.split(":")[0] if reason.startswith(("not Python", "unreadable")) else reason
-    return re.sub(r" \([^()]*\)$", "", short)
+    short = reason.split(":")[0] if reason.startswith(("not JSON:", "not Python", "unreadable")) else reason
+    return re.sub(r"(?: \([^()]*\))+$", "", short)

@@ -41,8 +41,7 @@ def named(name: str, uris: Sequence[str], hashes: Sequence[str] = ()) -> list[st
     """
     if name in uris:
         return [name]
-    if len(name) >= _FEWEST_DIGITS and set(name.lower()) <= set("0123456789abcdef"):
-        digits = name.lower()
+    if digits := digits_of(name):
         found = [uri for uri, digest in zip(uris, hashes, strict=False) if digest.startswith(digits)]
         if found:
             return found
@@ -53,6 +52,12 @@ def named(name: str, uris: Sequence[str], hashes: Sequence[str] = ()) -> list[st
         more = f" and {len(found) - TOLD:,} more" if len(found) > TOLD else ""
         raise AmbiguousNameError(f"{name} may be {', '.join(found[:TOLD])}{more}: give more of it")
     return found
+
+
+def digits_of(name: str) -> str:
+    """The digits of a hash that a name is, or its first eight or more; "" where it is none."""
+    digits = name.lower()
+    return digits if len(digits) >= _FEWEST_DIGITS and set(digits) <= set("0123456789abcdef") else ""
 
 
 def inside(name: str, uris: Sequence[str]) -> list[str]:

@@ -26,14 +26,15 @@ class Origin:
 
 
 def origin_of(folder: Path, document_hash: str) -> Origin | None:
-    """The first document of this hash that the stage data.clean left in its folder; None where there is none.
+    """The first document of this hash, or whose hash begins so, that the stage data.clean left in its folder; None
+    where there is none.
 
     Reads the folder's edits from their beginning: this is for one question, not for every document.
     """
     path = folder / EDITS
     if not path.is_file():
         return None
-    begin = f'{{"hash": "{document_hash}"'.encode()
+    begin = f'{{"hash": "{document_hash}'.encode()
     with path.open("rb") as stream:
         row = next((line for line in stream if line.startswith(begin)), None)
     if row is None:

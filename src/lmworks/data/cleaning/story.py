@@ -13,10 +13,11 @@ from lmworks.data.cleaning.chains import Chains, Gone
 from lmworks.data.cleaning.clusters_section import repaired_texts
 from lmworks.data.cleaning.differences import side_by_side
 from lmworks.data.cleaning.examples import cut_passage
-from lmworks.data.cleaning.finding import TOLD, document_names, inside, left_out_item, named, nearest
+from lmworks.data.cleaning.finding import TOLD, digits_of, document_names, inside, left_out_item, named, nearest
 from lmworks.data.cleaning.ledger import LEDGER, Entry, read_ledger
 from lmworks.data.cleaning.local import Cut
 from lmworks.data.cleaning.margins import margins_of
+from lmworks.data.cleaning.origin import origin_of
 from lmworks.data.cleaning.policy import Policy
 from lmworks.data.cleaning.profile import CONTAMINATION, ITEM
 from lmworks.data.cleaning.untouched import not_measured, out_of_scope, without_repairs
@@ -98,8 +99,8 @@ class Story:
 
 
 def stories_of(folder: Path, name: str) -> list[Story] | LeftOut:
-    """The stories of the documents that are meant by a uri, the end of one, or a hash, from the folder that data.clean
-    made; or what says why there is no such document.
+    """The stories of the documents that are meant by a uri, the end of one, or a hash of theirs, before or after the
+    cleaning, from the folder that data.clean made; or what says why there is no such document.
 
     LookupError where nothing is meant by it, which names what is near, or too many are.
     """
@@ -107,6 +108,8 @@ def stories_of(folder: Path, name: str) -> list[Story] | LeftOut:
         raise LookupError("name a document: its uri, the end of it, or the first 8 or more digits of its hash")
     uris, hashes = document_names(folder / LEDGER)
     found = named(name, uris, hashes)
+    if not found and (digits := digits_of(name)) and (origin := origin_of(folder, digits)):
+        found = [origin.uri]
     if not found:
         item, others = left_out_item(folder, name)
         if item is not None:

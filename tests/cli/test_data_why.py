@@ -182,7 +182,22 @@ def test_without_what_it_was_made_from_the_ledger_is_told(folder, tmp_path):
     shutil.copytree(folder / "cleaned", tmp_path / "cleaned")
     text = told(tmp_path, "old/plan.md")
     assert "dropped by alike: near: like notes/plan.md, which stays" in text
-    assert "Texts and near values are not told: documents, which it was made from, is no longer there" in text
+    assert "Texts and near values are not told: documents, which it was made from, is neither in its workspace" in text
+
+
+def test_what_it_was_made_from_may_be_elsewhere(folder, tmp_path):
+    """As it is where `lmworks stage data.clean --from WORKSPACE` wrote to another folder."""
+    for name in ("documents", "annotations", "duplicates"):  # a folder of a workspace is called by its key
+        shutil.copytree(folder / name, tmp_path / "made" / "stages" / name / "0123")
+    shutil.copytree(folder / "cleaned", tmp_path / "away" / "cleaned")
+    whole = told(folder, "old/plan.md")
+    assert "the twin has" in whole
+    assert told(tmp_path / "away", "old/plan.md", "--from", str(tmp_path / "made")) == whole
+    inputs = [f"--from={next((tmp_path / 'made').glob(f'stages/{name}/*'))}" for name in ("documents", "annotations")]
+    assert told(tmp_path / "away", "old/plan.md", inputs[0]) != whole
+    assert told(tmp_path / "away", "old/plan.md", *inputs, f"--from={folder}") == whole
+    with pytest.raises(FileNotFoundError, match="there is no such folder; name an artefact or a workspace"):
+        CliRunner().invoke(app, ["data", "why", "x", "--from", "nowhere"], catch_exceptions=False)
 
 
 def test_a_card_is_printed_or_written_once(folder, tmp_path):

@@ -77,6 +77,14 @@ def why(
         str, typer.Argument(help="Its uri as the report has it, the end of that, a hash of it, or 8 digits of that.")
     ],
     workspace: Annotated[Path, typer.Option(help="The workspace, or the folder that data.clean made.")] = CLEANED,
+    made_from: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from",
+            help="Where the documents and annotations that it was made from are, if neither in the same workspace nor "
+            "beside it: an artefact or a workspace; may be repeated.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="All that is known of it, for programs.")] = False,
 ) -> None:
     """Tell what became of one document: what each step did and why, what it only just passed, what was cut from it
@@ -91,7 +99,10 @@ def why(
     from lmworks.data.cleaning.story import stories_of, to_json
     from lmworks.records import LeftOut
 
-    found = stories_of(_cleaned(workspace), document)
+    for path in made_from or []:
+        if not path.is_dir():
+            raise FileNotFoundError(f"--from {path}: there is no such folder; name an artefact or a workspace")
+    found = stories_of(_cleaned(workspace), document, made_from or [])
     if as_json:
         told = {"left_out": asdict(found)} if isinstance(found, LeftOut) else {"documents": list(map(to_json, found))}
         typer.echo(json.dumps(told, indent=1))

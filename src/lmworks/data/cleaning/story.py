@@ -98,9 +98,10 @@ class Story:
         return self.entries[-1].verdict in ("kept", "cut")
 
 
-def stories_of(folder: Path, name: str) -> list[Story] | LeftOut:
+def stories_of(folder: Path, name: str, made_from: Sequence[Path] = ()) -> list[Story] | LeftOut:
     """The stories of the documents that are meant by a uri, the end of one, or a hash of theirs, before or after the
-    cleaning, from the folder that data.clean made; or what says why there is no such document.
+    cleaning, from the folder that data.clean made; or what says why there is no such document. What that was made from
+    is looked for in its workspace, beside it, and in `made_from`: artefacts, folders of them, or workspaces.
 
     LookupError where nothing is meant by it, which names what is near, or too many are.
     """
@@ -124,7 +125,7 @@ def stories_of(folder: Path, name: str) -> list[Story] | LeftOut:
             f"the ledger knows no document {name}.{hint} Give its uri, which begins with the name of the source's "
             "folder, the end of it, or the first 8 or more digits of its hash"
         )
-    artefacts = _artefacts(folder)
+    artefacts = _artefacts(folder, made_from)
     sources = _sources(folder, artefacts.folders)
     chains = Chains(folder / LEDGER)
     stories = (_story(tuple(read_ledger(folder / LEDGER, uri)), folder, sources, chains) for uri in found)
@@ -154,17 +155,22 @@ def _sources(folder: Path, artefacts: Mapping[str, Path]) -> _Sources | str:
     inputs: dict[str, Path] = {}
     for name, digest in read_manifest(folder).parents.items():
         if digest not in artefacts:
-            return f"{name}, which it was made from, is no longer there"
+            return (
+                f"{name}, which it was made from, is neither in its workspace nor beside it: say where it is (--from)"
+            )
         inputs[name] = artefacts[digest]
     return _Sources(corpus_shards(inputs), annotation_files(inputs))
 
 
-def _artefacts(folder: Path) -> KnownArtefacts:
-    """What is in the same workspace or lies beside it."""
+def _artefacts(folder: Path, made_from: Sequence[Path]) -> KnownArtefacts:
+    """What is in the same workspace, lies beside it, or is there."""
     beside, stages = folder.resolve().parent, folder.resolve().parent.parent
     manifests = list(beside.glob(f"[!.]*/{MANIFEST}"))
     if stages.name == "stages":  # of a workspace, stages/NAME/KEY
         manifests += stages.glob(f"*/[!.]*/{MANIFEST}")
+    for there in made_from:
+        for pattern in (MANIFEST, f"[!.]*/{MANIFEST}", f"stages/*/[!.]*/{MANIFEST}"):
+            manifests += there.glob(pattern)
     return known_artefacts(manifests)
 
 

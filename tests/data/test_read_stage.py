@@ -70,8 +70,8 @@ def test_a_table_with_its_text_in_another_column_is_told_with_the_setting(tmp_pa
     (tmp_path / "tables" / "b.csv").write_text("content\nOne more.\n")
     with pytest.raises(ValueError, match="to the one that holds the text") as told:
         read(ReadConfig(sources=("tables",)), context(tmp_path))
-    fix = "--set documents.columns.text=NAME, for a stage called documents; sources with texts in different columns "
-    assert str(told.value).endswith(f"{fix}have a stage data.read each")
+    fix = "--set documents.columns.text=NAME, for a stage called documents; several tables may have several: "
+    assert str(told.value).endswith(f"""{fix}--set 'documents.columns.text=["text", "body"]'""")
     (tmp_path / "tables" / "c.md").write_text("text")
     given = replace(context(tmp_path / "left"), base=tmp_path)
     (section,) = read(ReadConfig(sources=("tables",)), given).sections
@@ -81,6 +81,8 @@ def test_a_table_with_its_text_in_another_column_is_told_with_the_setting(tmp_pa
     )
     config = from_mapping(ReadConfig, {"sources": ["tables"], "columns": {"text": "body"}})  # as the message says
     assert read(config, replace(context(tmp_path / "named"), base=tmp_path)).metrics["documents"] == 2
+    config = from_mapping(ReadConfig, {"sources": ["tables"], "columns": {"text": ["body", "content"]}})
+    assert read(config, replace(context(tmp_path / "both"), base=tmp_path)).metrics["documents"] == 3
 
 
 def test_files_left_out_for_one_reason_are_counted_together(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ class _Tally:
         if self.other_columns:
             hints[f"the tables left out ({self.other_columns:,})"] = (
                 "name the column that holds the text: --set documents.columns.text=NAME, for a stage called "
-                "documents; sources with texts in different columns have a stage data.read each"
+                'documents; several tables may have several: --set \'documents.columns.text=["text", "body"]\''
             )
         return hints
 

@@ -157,3 +157,15 @@ def test_flipped_bytes_do_no_harm(data: st.DataObject, checksum: bool) -> None:
 def test_what_is_no_parquet_file_is_refused(raw: bytes) -> None:
     (item,) = read_all(read_parquet, raw)
     assert isinstance(item, Refused) and item.reason.startswith("a damaged Parquet file: ")
+
+
+def test_of_several_columns_the_first_counts_that_holds_a_text() -> None:
+    """One that is too long to be metadata is read, and one that holds no texts stands in nobody's way."""
+    columns = Columns(text=("text", "content", "body"))
+    long = "long " * 500
+    raw = written({"content": pa.array([None, "b"]), "body": [long, long], "text": pa.array([[1], [2]])})
+    assert texts(read_all(read_parquet, raw, LIMITS, columns)) == [long, "b"]
+    assert texts(read_all(read_parquet, raw, LIMITS, Columns(text=("body", "content")))) == [long, long]
+    assert refused(read_all(read_parquet, raw)) == [
+        Refused("", 'column "text" holds no texts, but values of type list<element: int64>')
+    ]

@@ -204,6 +204,30 @@ def test_no_more_rows_are_read_than_asked_for() -> None:
     assert texts(items) == ["a", "b"] and refused(items) == [Refused("", "what follows the first 2 records")]
 
 
-def test_columns_need_a_text() -> None:
+@pytest.mark.parametrize("text", ["", (), ("text", "")])
+def test_columns_need_a_text(text: str | tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="the one that holds the text"):
-        Columns(text="")
+        Columns(text=text)
+
+
+def test_of_several_columns_the_first_counts_that_holds_a_text() -> None:
+    columns = Columns(text=("text", "body"))
+    rows = [{"body": "a"}, {"text": "b", "body": "short"}, {"text": None, "body": "c"}, {"text": " ", "body": "d"}]
+    rows += [{"text": "", "body": 1}, {"text": None, "body": [1]}, {"title": "e"}]
+    items = read_all(read_jsonl, jsonl(*rows), LIMITS, columns)
+    assert texts(items) == ["a", "b", "c", "d", ""]
+    assert [item.metadata for item in items if isinstance(item, Row)] == [
+        {},
+        {"body": "short"},
+        {},
+        {"text": " "},
+        {"body": "1"},
+    ]
+    assert refused(items) == [
+        Refused("6", 'no text in column "text" or "body", but a value of type list'),
+        Refused("7", 'no text in column "text" or "body", but nothing'),
+    ]
+    assert texts(read_all(read_csv, written([["body", "n"], ["a", "1"]]), LIMITS, columns)) == ["a"]
+    assert texts(read_all(read_csv, written([["text", "body"], ["", "a"], ["b", ""]]), LIMITS, columns)) == ["a", "b"]
+    (item,) = read_all(read_csv, written([["n"], ["1"]]), LIMITS, columns)
+    assert isinstance(item, Refused) and item.reason.startswith('no column "text" or "body"; found: n')

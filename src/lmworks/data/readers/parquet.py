@@ -79,10 +79,12 @@ def _opened(stream: io.BufferedReader, columns: Columns) -> _Opened | Refused:
     settings: dict[str, Any] = {"buffer_size": 1 << 20, "pre_buffer": False, "page_checksum_verification": True}
     file = parquet.ParquetFile(stream, **settings)
     schema = file.schema_arrow
-    if columns.text not in schema.names:
+    if not columns.has_text(schema.names):
         return no_text_column(schema.names, columns)
-    if not _holds_text(kind := schema.field(columns.text).type):
-        return Refused("", f'column "{columns.text}" holds no texts, but values of type {kind}')
+    kinds = {name: schema.field(name).type for name in columns.texts if name in schema.names}
+    if not any(map(_holds_text, kinds.values())):
+        name, kind = next(iter(kinds.items()))
+        return Refused("", f'column "{name}" holds no texts, but values of type {kind}')
     declared = row_groups(stream)
     names = _wanted(schema, declared, columns)
     texts = [name for name in names if _is_text(schema.field(name).type)]
@@ -145,12 +147,11 @@ def _wanted(schema: Any, groups: Sequence[RowGroup], columns: Columns) -> list[s
     for column in (column for group in groups for column in group.columns):
         sizes[column.path] = sizes.get(column.path, 0) + column.unpacked
     most = 4 * SHORT * max(1, sum(group.rows for group in groups))  # bytes; a character has up to four
-    parts = columns.parts
     return [
         field.name
         for field in schema
-        if field.name == columns.text
-        or (_is_scalar(field.type) and (field.name in parts or sizes.get(field.name, 0) <= most))
+        if (field.name in columns.texts and _holds_text(field.type))
+        or (_is_scalar(field.type) and (field.name in columns.others or sizes.get(field.name, 0) <= most))
     ]
 
 
@@ -184,7 +185,7 @@ def _row(name: str, arrays: Mapping[str, Any], row: int, limits: Limits, columns
         try:
             values[column] = _value(array[row])
         except (ValueError, OverflowError) as error:  # bytes that are no UTF-8, a date that no calendar has
-            if column == columns.text:
+            if column in columns.texts:
                 return Refused(name, f"a damaged text: {error}")
     return row_of(name, values, columns, limits)
 

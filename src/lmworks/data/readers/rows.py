@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from numbers import Number
@@ -26,7 +26,7 @@ _TOLD = 20  # columns that a message lists
 class Columns:
     """The names of the columns that hold the parts of a document. Only that of the text has to be there.
 
-    text      Of the text.
+    text      Of the text; or of several, of which the first counts that holds a text in a row.
     title     Of its title.
     date      Of its date, in ISO 8601.
     licence   Of its licence, an SPDX expression.
@@ -34,7 +34,7 @@ class Columns:
     id        Of what tells it from others, kept in its metadata.
     """
 
-    text: str = "text"
+    text: str | tuple[str, ...] = "text"
     title: str = "title"
     date: str = "date"
     licence: str = "license"
@@ -42,12 +42,26 @@ class Columns:
     id: str = "id"
 
     def __post_init__(self) -> None:
-        if not self.text:
+        if not self.texts or not all(self.texts):
             raise ValueError("columns need the name of the one that holds the text")
 
     @property
-    def parts(self) -> frozenset[str]:
-        return frozenset((self.text, self.title, self.date, self.licence, self.language, self.id))
+    def texts(self) -> tuple[str, ...]:
+        """The names of the columns that may hold the text, the first ones before the others."""
+        return (self.text,) if isinstance(self.text, str) else self.text
+
+    @property
+    def told(self) -> str:
+        """Those names in a message."""
+        return " or ".join(f'"{name}"' for name in self.texts)
+
+    @property
+    def others(self) -> frozenset[str]:
+        """The names of the columns of all other parts."""
+        return frozenset((self.title, self.date, self.licence, self.language, self.id))
+
+    def has_text(self, names: Container[str]) -> bool:
+        return any(name in names for name in self.texts)
 
 
 def no_text_column(found: Iterable[str], columns: Columns) -> Refused:
@@ -55,7 +69,7 @@ def no_text_column(found: Iterable[str], columns: Columns) -> Refused:
     names = list(found)
     told = ", ".join(_shortened(well_formed(name)) for name in names[:_TOLD]) + (", …" if len(names) > _TOLD else "")
     hint = "; these are conversations, which data.tokenize takes" if "messages" in names else ""
-    found_names = f'{NO_COLUMN} "{columns.text}"; found: {told or "none"}'
+    found_names = f"{NO_COLUMN} {columns.told}; found: {told or 'none'}"
     return Refused("", f"{found_names}: set columns.text to the one that holds the text{hint}")
 
 
@@ -66,16 +80,17 @@ def row_of(name: str, values: Mapping[str, Any], columns: Columns, limits: Limit
     at most 200 characters; lists and objects are left behind. `id` is in the metadata, since it need not be unique.
     Names that lmworks notes other things under are changed: `column_key`.
     """
-    text = values.get(columns.text)
-    if not isinstance(text, str):
-        return Refused(name, f'no text in column "{columns.text}", but {_kind(text)}')
+    column = _column_of_text(values, columns)
+    if column is None:
+        return Refused(name, f"no text in column {columns.told}, but {_kind(_first(values, columns.texts))}")
+    text = values[column]
     if len(text) > limits.record_bytes:
         return Refused(name, f"larger than {limits.record_bytes:,} characters ({len(text):,})")
-    parts = columns.parts
+    others = columns.others
     metadata = {
         well_formed(column_key(key)): well_formed(short)
         for key, value in values.items()
-        if key not in parts and (short := _short(value))
+        if key != column and key not in others and (short := _short(value))
     }
     if identity := _short(values.get(columns.id)):
         metadata["id"] = well_formed(identity)
@@ -112,6 +127,17 @@ def _short(value: Any) -> str:
     if isinstance(value, int):
         return str(value) if abs(value) < 10**SHORT else ""
     return str(value) if isinstance(value, Number) else ""
+
+
+def _column_of_text(values: Mapping[str, Any], columns: Columns) -> str | None:
+    """The first that holds more than spaces, else the first that holds a text at all, which may be an empty one."""
+    found = [name for name in columns.texts if isinstance(values.get(name), str)]
+    return next((name for name in found if values[name] and not values[name].isspace()), found[0] if found else None)
+
+
+def _first(values: Mapping[str, Any], names: Iterable[str]) -> Any:
+    """The first of these values that is not nothing."""
+    return next((value for name in names if (value := values.get(name)) is not None), None)
 
 
 def _kind(value: Any) -> str:

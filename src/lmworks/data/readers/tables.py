@@ -65,7 +65,7 @@ def jsonl_rows(stream: io.BufferedReader, limits: Limits, columns: Columns, befo
                 yield Refused("", f"none of the first {_TRIED} lines holds a JSON object")
                 return
             continue
-        if first and columns.text not in row:
+        if first and not columns.has_text(row):
             yield no_text_column(row, columns)
             return
         first = False
@@ -101,7 +101,7 @@ def read_csv(
         if row == []:  # an empty line
             continue
         if header is None:
-            if row is None or reason or columns.text not in row:
+            if row is None or reason or not columns.has_text(row):
                 yield no_text_column(row or (), columns) if not reason else Refused("", f"no header: {reason}")
                 return
             header = row

@@ -95,6 +95,15 @@ def test_a_system_over_a_workspace_has_another_one_of_its_own(base, monkeypatch)
     assert _checked("scratch", Path("odd name"), None, None)[1] == Path(".lmworks/odd name")
 
 
+def test_the_folder_around_the_workspace_is_the_same_source_again(tmp_path, monkeypatch):
+    """What the first build wrote into it is no part of it, whether the workspace is hidden or not."""
+    (tmp_path / "a.md").write_text(TEXT)
+    monkeypatch.chdir(tmp_path)
+    for workspace in (".lmworks/clean", "seen"):
+        run("data", "build", ".", "--workspace", workspace)
+        assert " done in " not in run("data", "build", ".", "--workspace", workspace)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -103,7 +103,7 @@ def test_everything_left_out_says_why(tmp_path: Path) -> None:
         "docs/large.txt": ("larger than 1,000 bytes (1,001)", 1),
         "docs/loop/": ("a symbolic link to a folder; name the folder itself as a source", left_out["docs/loop/"].count),
         "docs/node_modules/": ("excluded by node_modules", 1),
-        "docs/old/": ("an lmworks workspace", 2),
+        "docs/old/": ("an lmworks workspace", 1),
         "docs/page.html": ("a page without main text", 1),
         "docs/picture.png": ("no reader for .png", 1),
         "docs/pipe.md": ("not a regular file", 1),
@@ -171,6 +171,23 @@ def test_a_file_of_two_sources_is_read_once(tmp_path: Path) -> None:
 def test_a_glob_starts_at_its_fixed_folder(tmp_path: Path) -> None:
     write(tmp_path, docs__a_dot_md="1", docs__deep__b_dot_md="2", docs__c_dot_txt="3")
     assert sorted(read(tmp_path, "docs/**/*.md")[0]) == ["docs/a.md", "docs/deep/b.md"]
+
+
+def test_a_glob_leaves_out_what_a_walk_does(tmp_path: Path) -> None:
+    write(
+        tmp_path / "docs", a__b_dot_md="1", _dot_venv__x__c_dot_md="2", w__build_dot_lock="3", w__stages__d_dot_md="4"
+    )
+    write(tmp_path / "docs", node_modules__x__e_dot_md="5", drafts__f_dot_md="6", g_dot_md="7")
+    documents, left_out = read(tmp_path, "docs/**/*.md", exclude=("node_modules", "drafts"))
+    assert sorted(documents) == ["docs/a/b.md", "docs/g.md"]
+    assert {uri: item.reason for uri, item in left_out.items()} == {
+        "docs/.venv/x/c.md": "hidden",
+        "docs/drafts/f.md": "excluded by drafts",
+        "docs/node_modules/x/e.md": "excluded by node_modules",
+        "docs/w/stages/d.md": "an lmworks workspace",
+    }
+    (tmp_path / "docs" / "loop").symlink_to(tmp_path / "docs" / "a", target_is_directory=True)
+    assert read(tmp_path, "docs/*/*.md")[1]["docs/loop/b.md"].reason.startswith("a symbolic link to a folder")
 
 
 @pytest.mark.parametrize("source", ["missing", "missing/*.md"])

@@ -77,8 +77,12 @@ def find_files(
         if (folder := made_folder(root)) is not None:
             yield from _shards(folder, label, alone)
             continue
+        above: dict[Path, str | None] = {}
         for relative in names:
-            yield from _visit(root, relative, label, exclude, seen)
+            if reason := _reason_above(root, relative.parent, exclude, above):
+                yield LeftOut(printable(f"{label}/{relative.as_posix()}"), reason)
+            else:
+                yield from _visit(root, relative, label, exclude, seen)
 
 
 def check_sources(sources: Sequence[str], base: Path) -> None:
@@ -168,6 +172,17 @@ def printable(uri: str) -> str:
     return uri.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def _reason_above(root: Path, folder: Path, exclude: Sequence[str], known: dict[Path, str | None]) -> str | None:
+    """Why nothing in a folder of a source is read, that is, why a walk would not have come there: a glob looks into all
+    folders. `known` keeps what was found."""
+    if not folder.name:
+        return None
+    if folder not in known:
+        above = _reason_above(root, folder.parent, exclude, known)
+        known[folder] = above or _reason_to_skip(root / folder, folder, True, exclude)
+    return known[folder]
+
+
 def _reason_to_skip(path: Path, relative: Path, is_folder: bool, exclude: Sequence[str]) -> str | None:
     """Why a path is left out by rule; the root of a source, which the user named, never is."""
     if not relative.name:
@@ -192,5 +207,12 @@ def reason_by_name(relative: PurePath, exclude: Sequence[str]) -> str | None:
 
 
 def _count(folder: Path) -> int:
-    """Files below a folder; 1 at least, for the folder itself. Links are not followed."""
-    return max(1, sum(len(names) for _, _, names in os.walk(folder)))
+    """Files below a folder; 1 at least, for the folder itself. Links are not followed, and those of workspaces do not
+    count: each build adds some, and the source of the next one would be another."""
+    count = 0
+    for _, folders, names in os.walk(folder):
+        if WORKSPACE_MARK in names:
+            folders.clear()
+        else:
+            count += len(names)
+    return max(1, count)

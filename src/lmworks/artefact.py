@@ -149,6 +149,11 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(to_mapping(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote, names of files that are no UTF-8 among it."""
+    return json.loads(path.read_text("utf-8", "surrogatepass"))
+
+
 def check_new(folder: Path) -> None:
     """FileExistsError, with the fix, for a folder that is there already."""
     if folder.exists():
@@ -200,7 +205,7 @@ def writing(final: Path) -> Iterator[Path]:
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of an artefact; FileNotFoundError when the folder is none."""
-    return from_mapping(Manifest, json.loads((folder / MANIFEST).read_text("utf-8")), [str(folder)])
+    return from_mapping(Manifest, read_json(folder / MANIFEST), [str(folder)])
 
 
 class DamagedError(ValueError):

@@ -9,7 +9,6 @@ A workspace is a folder:
 """
 
 import contextlib
-import json
 import platform
 import shutil
 import time
@@ -35,6 +34,7 @@ from lmworks.artefact import (
     hash_json,
     library_versions,
     lock,
+    read_json,
     read_manifest,
     unhashed_files,
     verify,
@@ -126,7 +126,7 @@ def read_current(workspace: Path) -> Current:
     path = workspace / CURRENT
     if not path.exists():
         raise FileNotFoundError(f"nothing is built in {workspace}; run `lmworks build` first")
-    return from_mapping(Current, json.loads(path.read_text("utf-8")), [str(path)])
+    return from_mapping(Current, read_json(path), [str(path)])
 
 
 def run_alone(
@@ -356,7 +356,7 @@ def _previous(folder: Path) -> Path | None:
 
 def told_by(outcome: StageOutcome) -> list[Section]:
     """What a stage tells about what it made."""
-    return [from_mapping(Section, each) for each in json.loads((outcome.folder / SECTIONS).read_text("utf-8"))]
+    return [from_mapping(Section, each) for each in read_json(outcome.folder / SECTIONS)]
 
 
 def _told_apart(outcomes: Sequence[StageOutcome]) -> list[Section]:

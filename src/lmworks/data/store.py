@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from lmworks.artefact import CURRENT, REPORT, STAGE_FOLDERS
+from lmworks.artefact import CURRENT, REPORT, STAGE_FOLDERS, read_json
 from lmworks.config import from_mapping
 from lmworks.records import Document, LeftOut
 
@@ -288,7 +288,7 @@ def made_folder(path: Path) -> Path | None:
 def _current_stages(workspace: Path) -> dict[str, str]:
     """Stage → its folder in the workspace, as it was built last; nothing for another folder."""
     try:
-        stages = json.loads((workspace / CURRENT).read_text("utf-8"))["stages"]
+        stages = read_json(workspace / CURRENT)["stages"]
         return {str(name): str(folder) for name, folder in stages.items()}
     except (OSError, ValueError, LookupError, AttributeError, TypeError):  # there is no such file, or another one
         return {}

@@ -11,6 +11,7 @@ from lmworks.artefact import MANIFEST, Manifest, hash_json, read_manifest
 from lmworks.build import Current, read_current
 from lmworks.config import unknown
 from lmworks.data.cleaning.origin import origin_of
+from lmworks.data.files import without_password
 from lmworks.data.store import DOCUMENTS, DocumentStore
 from lmworks.ground.interaction import to_answer
 from lmworks.known_artefacts import KnownArtefacts, known_artefacts
@@ -150,5 +151,5 @@ def _artefact_tree(folder: Path, artefacts: Mapping[str, Path], *, deep: bool = 
 
 
 def _short(config: Mapping[str, object]) -> str:
-    text = json.dumps(config, ensure_ascii=False)
+    text = without_password(json.dumps(config, ensure_ascii=False))
     return text if len(text) <= 160 else text[:157] + "..."

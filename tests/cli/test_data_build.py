@@ -1,6 +1,7 @@
 """`lmworks data build` and `lmworks data policy`, and what can be done with cleaned documents afterwards."""
 
 import json
+import os
 import tomllib
 from pathlib import Path
 
@@ -93,6 +94,25 @@ def test_a_system_over_a_workspace_has_another_one_of_its_own(base, monkeypatch)
     assert folder == Path(".lmworks/clean-scratch")
     assert recipe.stages[0].config.sources == (str(base / ".lmworks" / "clean"),)
     assert _checked("scratch", Path("odd name"), None, None)[1] == Path(".lmworks/odd name")
+
+
+def test_a_folder_whose_name_is_no_utf8(tmp_path, monkeypatch):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    folder.mkdir()
+    (folder / "a.md").write_text(TEXT)
+    monkeypatch.chdir(tmp_path)
+    run("data", "build", os.fsdecode(b"\xff"))
+    assert " done in " not in run("data", "build", os.fsdecode(b"\xff"))
+    assert "stays" in run("data", "why", "a.md") and "# \\\\xff\n" in run("data", "card")
+
+
+def test_a_quoted_tilde_is_home_and_an_empty_name_no_folder(tmp_path, monkeypatch):
+    (tmp_path / "a.md").write_text(TEXT)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "a.md" in run("data", "build", "~/*.md", "--workspace", str(tmp_path / "w"))
+    monkeypatch.chdir(tmp_path)
+    found = CliRunner().invoke(app, ["data", "build", ""])
+    assert "a source is empty: name a folder" in str(found.exception)
 
 
 def test_the_folder_around_the_workspace_is_the_same_source_again(tmp_path, monkeypatch):

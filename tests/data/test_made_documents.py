@@ -9,8 +9,8 @@ from lmworks.artefact import StageContext
 from lmworks.build import run_alone
 from lmworks.data.config import ReadConfig
 from lmworks.data.executing import ExecutionConfig
-from lmworks.data.files import NoSourceError
-from lmworks.data.reading import read_documents, source_digest
+from lmworks.data.files import FoundFile, NoSourceError
+from lmworks.data.reading import found_sources, read_documents, source_digest
 from lmworks.data.stage import read as read_stage
 from lmworks.data.store import DocumentStore, StoreError
 from lmworks.records import Document, LeftOut
@@ -73,6 +73,12 @@ def test_what_a_workspace_stands_for_is_told(base: Path) -> None:
 def test_beside_other_sources_they_have_the_name_of_the_folder_in_front(base: Path) -> None:
     documents, _ = read(base, "notes", "w/stages/first/key")
     assert list(documents) == ["notes/a.md", "notes/b.txt", "key/notes/a.md", "key/notes/b.txt"]
+
+
+def test_beside_the_documentation_of_python_as_well(base: Path) -> None:
+    """They may be from it themselves, and no two uris are equal."""
+    found = [*found_sources(ReadConfig(sources=("python-docs", "w/stages/first/key")), base)]
+    assert [each.prefix for each in found if isinstance(each, FoundFile)] == ["key/"]
 
 
 def test_in_another_source_they_are_left_out(base: Path) -> None:

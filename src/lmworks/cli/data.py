@@ -41,14 +41,13 @@ def build(
     from dataclasses import replace
 
     from lmworks.cli.building import build_recipe
-    from lmworks.data.files import without_scheme
     from lmworks.recipe import find, load
 
     _check_folder(workspace)
     if policy is not None and not policy.is_file():
         told = "is a folder" if policy.is_dir() else "is not there"
         raise FileNotFoundError(f"--policy {policy} {told}: name a TOML file of steps, or leave it out for the default")
-    here = [str(Path(without_scheme(source)).resolve()) if _is_local(source) else source for source in sources]
+    here = [_in_full(source) if _is_local(source) else source for source in sources]
     settings = [f"documents.sources={json.dumps(here, ensure_ascii=False)}"]
     if policy is not None:
         settings.append(f"cleaned.policy={json.dumps(str(policy.resolve()), ensure_ascii=False)}")
@@ -62,6 +61,14 @@ def _check_folder(workspace: Path) -> None:
     for path in (workspace, *workspace.parents):
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(f"--workspace {workspace}: {path} is a file, and a folder is wanted")
+
+
+def _in_full(source: str) -> str:
+    """A path from the current folder or, with a tilde that no shell expands within quotes, from home. An empty one,
+    such as of a variable that is not set, stays that: it names no folder."""
+    from lmworks.data.files import without_scheme
+
+    return str(Path(without_scheme(source)).expanduser().resolve()) if source.strip() else ""
 
 
 def _is_local(source: str) -> bool:

@@ -14,6 +14,7 @@ from lmworks.records import LeftOut
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _HERE = re.compile("(?:file|local)://", re.IGNORECASE)
+_USER = re.compile(r"(?<=://)[^/?#\s]*@")  # up to the last @: a password may hold one
 WORKSPACE_MARK = "build.lock"  # a folder with this file is a workspace: reading it would feed the system its own output
 
 
@@ -47,6 +48,11 @@ class FoundFile:
 def is_url(source: str) -> bool:
     """Whether it begins with a scheme of another place than this machine; `C:/docs` and `file:///docs` do not."""
     return _SCHEME.match(source) is not None and _HERE.match(source) is None
+
+
+def without_password(message: str) -> str:
+    """A message without the names and passwords that addresses in it may hold."""
+    return _USER.sub("", message)
 
 
 def without_scheme(source: str) -> str:
@@ -108,8 +114,12 @@ def _made_shards(folder: Path) -> Sequence[Path]:
 
 def _resolve(source: str, base: Path) -> tuple[Path, list[Path]]:
     """The folder or file a source starts from, and the paths in it to visit ("." for all of it)."""
+    if not source.strip():
+        raise NoSourceError("a source is empty: name a folder, a file or a glob; the folder itself is called .")
     if is_url(source):
-        raise NoSourceError(f"{source} is an address, which only data.read takes: name a folder, a file or a glob")
+        raise NoSourceError(
+            f"{without_password(source)} is an address, which only data.read takes: name a folder, a file or a glob"
+        )
     source = without_scheme(source)
     path = base / Path(source).expanduser()
     if (path / WORKSPACE_MARK).exists() and made_folder(path) is None:

@@ -84,7 +84,7 @@ def _files(config: ReadConfig, base: Path) -> Iterator[FoundFile | LeftOut]:
     """Those of paths, then those of addresses."""
     names = [source for source in config.sources if source != PYTHON_DOCS]
     addresses = [name for name in names if is_url(name)]
-    labels = set[str]() if addresses else None
+    labels = set[str]() if len(addresses) + (PYTHON_DOCS in config.sources) else None
     yield from find_files([name for name in names if not is_url(name)], config.exclude, base, labels)
     if labels is not None:
         yield from find_objects(addresses, config.exclude, labels)

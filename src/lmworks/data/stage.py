@@ -16,7 +16,7 @@ from lmworks.data.docstrings import EXTRACTOR as DOCSTRINGS
 from lmworks.data.documents_of import extract_here, is_fragile
 from lmworks.data.executing import Part, Prepared, carry_out
 from lmworks.data.extract import Extracted, Extractor
-from lmworks.data.files import FoundFile, NoSourceError
+from lmworks.data.files import FoundFile, NoSourceError, without_password
 from lmworks.data.guarding import Guard, GuardConfig, memory_is_bounded
 from lmworks.data.read_parts import PartSizes, ReadPart, read_parts, size_of
 from lmworks.data.readers.rows import NO_COLUMN
@@ -61,7 +61,8 @@ def read(config: ReadConfig, context: StageContext, sizes: PartSizes | None = No
     if not tally.documents:
         reasons = "; ".join(f"{count} × {reason}" for reason, count in tally.reasons.most_common(5)) or "they are empty"
         hints = "".join(f"; {told}" for told in tally.hints.values())
-        raise ValueError(f"no documents in {', '.join(config.sources)}: {reasons}. Name other sources{hints}")
+        names = without_password(", ".join(config.sources))
+        raise ValueError(f"no documents in {names}: {reasons}. Name other sources{hints}")
     return StageResult(metrics=tally.metrics(), sections=(tally.section(),))
 
 

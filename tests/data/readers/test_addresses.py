@@ -9,6 +9,7 @@ import pytest
 from container_cases import zipped
 
 from lmworks.artefact import StageContext, UnreachableError
+from lmworks.build import run_alone
 from lmworks.data.config import ReadConfig
 from lmworks.data.executing import ExecutionConfig
 from lmworks.data.files import FoundFile, NoSourceError, find_files, is_url
@@ -16,6 +17,7 @@ from lmworks.data.readers.source import find_objects, open_found
 from lmworks.data.reading import read_documents, source_digest
 from lmworks.data.stage import read
 from lmworks.data.store import DocumentStore
+from lmworks.lineage import trace
 from lmworks.records import Document, LeftOut
 
 FILES = {
@@ -94,10 +96,29 @@ def test_an_address_of_this_machine_is_a_path(tmp_path: Path) -> None:
         list(read_documents(ReadConfig(sources=(f"file://{tmp_path}",))))
 
 
-def test_a_password_in_an_address_is_not_told() -> None:
+@pytest.mark.parametrize("user", ["user:secret", "user:se@secret", "secret"])
+def test_a_password_in_an_address_is_not_told(user: str, tmp_path: Path) -> None:
     with pytest.raises(NoSourceError) as caught:
-        found("memory://user:secret@nowhere/a")
+        found(f"memory://{user}@nowhere/a")
     assert "memory://nowhere/a" in str(caught.value) and "secret" not in str(caught.value)
+    with pytest.raises(NoSourceError) as caught:
+        list(find_files((f"s3://{user}@bucket/a",), (), Path()))
+    assert "s3://bucket/a is an address" in str(caught.value) and "secret" not in str(caught.value)
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file(f"{user}@bucket/a.bin", b"\0")
+    (tmp_path / "work").mkdir()
+    with pytest.raises(ValueError, match="no documents in memory://bucket/a.bin: 1 × no reader for .bin"):
+        read(ReadConfig(sources=(f"memory://{user}@bucket/a.bin",)), StageContext({}, tmp_path, tmp_path / "work"))
+    memory.rm(f"{user}@bucket", recursive=True)
+
+
+def test_a_password_is_not_told_by_lineage(tmp_path: Path) -> None:
+    fsspec.filesystem("memory").pipe_file("user:secret@bucket/a.txt", b"A text.")
+    run_alone("data.read", tmp_path / "documents", [], [], ["sources=['memory://user:secret@bucket/a.txt']"])
+    tree = trace(None, str(tmp_path / "documents"))
+    labels = [str(branch.label) for branch in tree.children]
+    assert any("memory://bucket/a.txt" in label for label in labels) and "secret" not in "".join(labels)
+    fsspec.filesystem("memory").rm("user:secret@bucket", recursive=True)
 
 
 def test_the_digest_changes_with_the_object(store: str) -> None:

@@ -5,7 +5,6 @@ Only what the user names is reached; a path never needs fsspec.
 
 import glob
 import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
@@ -14,7 +13,15 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from lmworks.artefact import UnreachableError
-from lmworks.data.files import FoundFile, NoSourceError, RemoteObject, printable, reason_by_name, take_label
+from lmworks.data.files import (
+    FoundFile,
+    NoSourceError,
+    RemoteObject,
+    printable,
+    reason_by_name,
+    take_label,
+    without_password,
+)
 from lmworks.data.readers.streams import PIECE
 from lmworks.records import LeftOut
 
@@ -88,14 +95,14 @@ def _list(address: str) -> tuple[PurePosixPath, list[tuple[RemoteObject, PurePos
         else:
             found = system.find(path, detail=True)  # all below a folder
     except Exception as error:  # each store has errors of its own
-        raise NoSourceError(_told(f"{address} cannot be listed: {type(error).__name__}: {error}")) from error
+        raise NoSourceError(without_password(f"{address} cannot be listed: {type(error).__name__}: {error}")) from error
     objects = [
         (RemoteObject(system.unstrip_protocol(name), int(info.get("size") or 0), _version(info)), _path_of(name))
         for name, info in sorted(found.items())
         if info["type"] == "file"
     ]
     if not objects:
-        raise NoSourceError(f"there is nothing at {_told(address)}: correct the address or the glob")
+        raise NoSourceError(f"there is nothing at {without_password(address)}: correct the address or the glob")
     root = _path_of(path)
     if not any(each.is_relative_to(root) for _, each in objects):  # a glob
         root = PurePosixPath(*takewhile(lambda part: not glob.has_magic(part), root.parts))
@@ -141,24 +148,21 @@ class _Object(io.RawIOBase):
 
 def _unreachable(address: str, error: Exception) -> NoReturn:
     raise UnreachableError(
-        _told(f"{address} could not be read: {type(error).__name__}: {error}")
+        without_password(f"{address} could not be read: {type(error).__name__}: {error}")
         + ". Run the command again when it can be reached: what was read is kept"
     ) from error
-
-
-def _told(message: str) -> str:
-    """A message without the names and passwords that addresses in it may hold."""
-    return re.sub(r"(?<=://)[^/@\s]*@", "", message)
 
 
 def _file_system(source: str) -> tuple[Any, str]:
     try:
         import fsspec
     except ModuleNotFoundError:
-        raise ModuleNotFoundError(f'reading {_told(source)} needs fsspec: pip install "lmworks[remote]"') from None
+        raise ModuleNotFoundError(
+            f'reading {without_password(source)} needs fsspec: pip install "lmworks[remote]"'
+        ) from None
     try:
         return fsspec.core.url_to_fs(source)
     except ImportError as error:  # such as s3fs for s3://
-        raise ModuleNotFoundError(_told(f"reading {source} needs another package: {error}")) from error
+        raise ModuleNotFoundError(without_password(f"reading {source} needs another package: {error}")) from error
     except ValueError as error:  # no such scheme
-        raise NoSourceError(_told(f"{source} is no address that fsspec knows: {error}")) from error
+        raise NoSourceError(without_password(f"{source} is no address that fsspec knows: {error}")) from error

@@ -142,6 +142,20 @@ def test_a_file_that_no_reader_could_read(folder):
     assert told(folder, "picture.png") == "notes/picture.png became no document: no reader for .png"
 
 
+def test_a_container_of_which_only_a_part_could_be_read(tmp_path):
+    """It became documents, and what is told of the rest is all of it."""
+    message = "From a@b.org Mon Jan  1 00:00:00 2024\nSubject: The bridge\n\n"
+    (tmp_path / "box.mbox").write_text(f"No message.\n\n{message}{WORDS}\n")
+    made("data.read", tmp_path / "documents", [], f'sources=["{tmp_path / "box.mbox"}"]')
+    made("data.annotate", tmp_path / "annotations", [tmp_path / "documents"])
+    inputs = [tmp_path / "documents", tmp_path / "annotations"]
+    made("data.clean", tmp_path / "cleaned", inputs, "steps=[{name='a', limits={words={at_least=1}}}]")
+    found = CliRunner().invoke(app, ["data", "why", "box.mbox", "--workspace", str(tmp_path / "cleaned")])
+    assert str(found.exception).startswith(
+        "box.mbox is no document, and holds 1 document: name one, of box.mbox/1. Left out of it: 13 bytes before the"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -88,8 +88,8 @@ def why(
         list[Path] | None,
         typer.Option(
             "--from",
-            help="Where the documents and annotations that it was made from are, if neither in the same workspace nor "
-            "beside it: an artefact or a workspace; may be repeated.",
+            help="Where the documents, annotations and duplicates that it was made from are, if neither in the same "
+            "workspace nor beside it: an artefact or a workspace; may be repeated.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="All that is known of it, for programs.")] = False,

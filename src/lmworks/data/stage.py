@@ -1,7 +1,6 @@
 """The stage `data.read`: sources into an artefact of documents, part by part."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from lmworks.data.read_parts import PartSizes, ReadPart, read_parts, size_of
 from lmworks.data.readers.rows import NO_COLUMN
 from lmworks.data.reading import check_there, found_sources
 from lmworks.data.reading import source_digest as digest_of_sources
+from lmworks.data.reasons import kind_of_reason
 from lmworks.data.source_code import source_code_type
 from lmworks.data.store import LEFT_OUT, document_to_json, join_shards, left_out_to_json
 from lmworks.progress import Report
@@ -137,7 +137,7 @@ class _Tally:
             self.characters[item.media_type] += len(item.text)
             self.encodings[item.metadata.get("encoding", "utf-8")] += 1
         else:
-            reason = _kind(item.reason)
+            reason = kind_of_reason(item.reason)
             self.reasons[reason] += item.count
             self.example.setdefault(reason, item.uri)
         self.source_code += self._is_reduced(item)
@@ -204,9 +204,3 @@ class _Tally:
         )
         text += "".join(f" For {purpose}, {told}." for purpose, told in self.hints.items())
         return Section("Documents", text, tuple(tables))
-
-
-def _kind(reason: str) -> str:
-    """A reason without what is true of one file alone, so that equal ones are counted together."""
-    short = reason.split(":")[0] if reason.startswith(("not JSON:", "not Python", "unreadable")) else reason
-    return re.sub(r"(?: \([^()]*\))+$", "", short)

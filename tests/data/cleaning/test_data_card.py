@@ -232,3 +232,8 @@ def test_the_card_says_of_no_step_that_it_looks_at_what_it_does_not():
     assert (
         "A step looks at the documents that its row names, also at those that an earlier one dropped" in table.caption
     )
+
+
+def test_reasons_of_single_files_are_counted_together():
+    left_out = [LeftOut(f"pages/{size}.txt", f"larger than 20 bytes ({size})") for size in range(21, 60)]
+    assert "| larger than 20 bytes | 39 |" in card_markdown(facts(left_out=left_out))

@@ -68,8 +68,15 @@ def test_names_of_a_ledger_and_of_what_was_left_out(tmp_path):
     ]
     write_ledger(tmp_path / "ledger.parquet", rows)
     assert document_names(tmp_path / "ledger.parquet") == (URIS, HASHES)
+    (tmp_path / "crawl").mkdir()
     write_documents(tmp_path, [LeftOut("notes/picture.png", "binary data"), LeftOut("notes/old/", "excluded", 7)])
     item, names = left_out_item(tmp_path, "picture.png")
     assert item == LeftOut("notes/picture.png", "binary data") and names == ["notes/picture.png", "notes/old/"]
     assert left_out_item(tmp_path, "other.png")[0] is None
+    refused = [LeftOut("a.warc", "requests", 3), LeftOut("a.warc", "of no type")]
+    write_documents(tmp_path / "crawl", refused)
+    assert left_out_item(tmp_path / "crawl", "a.warc") == (
+        LeftOut("a.warc", "requests (3); of no type (1)", 4),
+        ["a.warc"],
+    )
     assert left_out_item(tmp_path / "nothing", "x") == (None, [])

@@ -107,7 +107,7 @@ def test_a_password_in_an_address_is_not_told(user: str, tmp_path: Path) -> None
     memory = fsspec.filesystem("memory")
     memory.pipe_file(f"{user}@bucket/a.bin", b"\0")
     (tmp_path / "work").mkdir()
-    with pytest.raises(ValueError, match="no documents in memory://bucket/a.bin: 1 × no reader for .bin"):
+    with pytest.raises(ValueError, match=r"no documents in memory://bucket/a\.bin: 1 × no reader for .bin"):
         read(ReadConfig(sources=(f"memory://{user}@bucket/a.bin",)), StageContext({}, tmp_path, tmp_path / "work"))
     memory.rm(f"{user}@bucket", recursive=True)
 

@@ -12,6 +12,7 @@ from lmworks.data.cleaning.flows import Alarm, Amount, Flow, Tally, tally
 from lmworks.data.cleaning.policy import Policy
 from lmworks.data.cleaning.policy_words import gates, scope_in_words, step_in_words
 from lmworks.data.cleaning.profile import ANY, CONTAMINATION, UNKNOWN, Profile
+from lmworks.data.reasons import kind_of_reason
 from lmworks.records import LeftOut
 from lmworks.report import Section, Table
 
@@ -125,7 +126,7 @@ def _sources(facts: Facts) -> Section:
 def _left_out(items: Iterable[LeftOut]) -> Table:
     reasons: Counter[str] = Counter()
     for item in items:
-        reasons[item.reason] += item.count
+        reasons[kind_of_reason(item.reason)] += item.count
     rows = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     return Table(("files that became no document", "number"), _cut_short(rows), "")
 

@@ -80,14 +80,26 @@ def nearest(name: str, uris: Sequence[str], most: int = 3) -> list[str]:
 
 
 def left_out_item(folder: Path, name: str) -> tuple[LeftOut | None, list[str]]:
-    """What of an artefact's folder no reader could read and `name` means, and the names of all that is so."""
+    """What of an artefact's folder no reader could read and `name` means, all that is told of it as one, and the names
+    of all that is so."""
     path = folder / LEFT_OUT
     if not path.is_file():
         return None, []
     with path.open("rb") as stream:
-        items = {item.uri: item for item in (from_mapping(LeftOut, json.loads(line)) for line in stream)}
+        items: dict[str, list[LeftOut]] = {}
+        for item in (from_mapping(LeftOut, json.loads(line)) for line in stream):
+            items.setdefault(item.uri, []).append(item)
     found = named(name, list(items))
-    return (items[found[0]] if found else None), list(items)
+    return (_as_one(items[found[0]]) if found else None), list(items)
+
+
+def _as_one(items: Sequence[LeftOut]) -> LeftOut:
+    """Of a container, such as a crawl, several things may be left out for reasons of their own."""
+    if len(items) == 1:
+        return items[0]
+    told = "; ".join(f"{item.reason} ({item.count:,})" for item in items[:TOLD])
+    more = f"; and {len(items) - TOLD:,} more reasons" if len(items) > TOLD else ""
+    return LeftOut(items[0].uri, told + more, sum(item.count for item in items))
 
 
 def _triples(text: str) -> set[str]:

@@ -113,12 +113,16 @@ def stories_of(folder: Path, name: str, made_from: Sequence[Path] = ()) -> list[
         found = [origin.uri]
     if not found:
         item, others = left_out_item(folder, name)
-        if item is not None:
+        held = inside(name if item is None else item.uri, uris)
+        if item is not None and not held:
             return item
-        if held := inside(name, uris):
+        if held:
+            left_out = "" if item is None else f". Left out of it: {item.reason}"
             more = f" and {len(held) - TOLD:,} more" if len(held) > TOLD else ""
             count = "1 document" if len(held) == 1 else f"{len(held):,} documents"
-            raise LookupError(f"{name} is no document, and holds {count}: name one, of {', '.join(held[:TOLD])}{more}")
+            raise LookupError(
+                f"{name} is no document, and holds {count}: name one, of {', '.join(held[:TOLD])}{more}{left_out}"
+            )
         near = nearest(name, [*uris, *others])
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise LookupError(

@@ -1,7 +1,9 @@
 """Folders to documents: order, names, and a reason for everything that is left out."""
 
 import errno
+import inspect
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -149,6 +151,20 @@ def test_an_unreadable_folder_does_not_stop_the_rest(tmp_path: Path, monkeypatch
     documents, left_out = read(tmp_path, "docs")
     assert list(documents) == ["docs/b.md"]
     assert left_out["docs/a/"].reason == "unreadable: Permission denied"
+
+
+def test_folders_within_folders_are_read_deeper_than_functions_may_call_each_other(tmp_path: Path) -> None:
+    write(tmp_path / "docs", a_dot_md="a", z_dot_md="z")
+    deep = tmp_path / "docs" / ("d/" * 300)
+    deep.mkdir(parents=True)
+    (deep / "x.md").write_text("x")
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 200)
+    try:
+        documents, _ = read(tmp_path, "docs")
+    finally:
+        sys.setrecursionlimit(limit)
+    assert list(documents) == ["docs/a.md", f"docs/{'d/' * 300}x.md", "docs/z.md"]
 
 
 def test_two_sources_of_one_name_do_not_collide(tmp_path: Path) -> None:

@@ -149,32 +149,36 @@ def take_label(name: str, taken: set[str]) -> str:
 def _visit(
     root: Path, relative: Path, label: str, exclude: Sequence[str], seen: set[Path]
 ) -> Iterator[FoundFile | LeftOut]:
-    path = root / relative
-    inside = relative.as_posix()
-    uri = printable(label if inside == "." else f"{label}/{inside}")
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        yield LeftOut(uri, "broken symbolic link" if path.is_symlink() else f"unreadable: {error.strerror or error}")
-        return
-    is_folder = stat.S_ISDIR(mode)
-    if reason := _reason_to_skip(path, relative, is_folder, exclude):
-        yield LeftOut(f"{uri}/" if is_folder else uri, reason, _count(path) if is_folder else 1)
-    elif is_folder:
+    waiting = [relative]
+    while waiting:  # no recursion: folders may lie in each other deeper than Python calls functions
+        relative = waiting.pop()
+        path = root / relative
+        inside = relative.as_posix()
+        uri = printable(label if inside == "." else f"{label}/{inside}")
         try:
-            names = sorted(child.name for child in path.iterdir())
+            mode = path.stat().st_mode
         except OSError as error:
-            yield LeftOut(f"{uri}/", f"unreadable: {error.strerror or error}")
-            return
-        for name in names:
-            yield from _visit(root, relative / name, label, exclude, seen)
-    elif not stat.S_ISREG(mode):
-        yield LeftOut(uri, "not a regular file")
-    elif path.resolve() in seen:
-        yield LeftOut(uri, "already read under another name")
-    else:
-        seen.add(path.resolve())
-        yield FoundFile(path, uri, relative if inside != "." else Path(path.name))
+            yield LeftOut(
+                uri, "broken symbolic link" if path.is_symlink() else f"unreadable: {error.strerror or error}"
+            )
+            continue
+        is_folder = stat.S_ISDIR(mode)
+        if reason := _reason_to_skip(path, relative, is_folder, exclude):
+            yield LeftOut(f"{uri}/" if is_folder else uri, reason, _count(path) if is_folder else 1)
+        elif is_folder:
+            try:
+                names = sorted(child.name for child in path.iterdir())
+            except OSError as error:
+                yield LeftOut(f"{uri}/", f"unreadable: {error.strerror or error}")
+                continue
+            waiting += [relative / name for name in reversed(names)]
+        elif not stat.S_ISREG(mode):
+            yield LeftOut(uri, "not a regular file")
+        elif path.resolve() in seen:
+            yield LeftOut(uri, "already read under another name")
+        else:
+            seen.add(path.resolve())
+            yield FoundFile(path, uri, relative if inside != "." else Path(path.name))
 
 
 def printable(uri: str) -> str:

@@ -96,6 +96,15 @@ def test_a_system_over_a_workspace_has_another_one_of_its_own(base, monkeypatch)
     assert _checked("scratch", Path("odd name"), None, None)[1] == Path(".lmworks/odd name")
 
 
+def test_of_a_copy_of_the_default_policy_only_what_was_changed_is_without_effect(base, tmp_path, monkeypatch):
+    monkeypatch.chdir(base)
+    policy = tmp_path / "policy.toml"
+    run("data", "policy", "--out", str(policy))
+    policy.write_text(policy.read_text().replace('name = "quality"\n', 'name = "pages"\n'))
+    told = " ".join(run("data", "build", "odd name", "--workspace", str(tmp_path), "--policy", str(policy)).split())
+    assert told.count("ALARM The step") == 1 and "ALARM The step pages looks at no document" in told
+
+
 def test_a_folder_whose_name_is_no_utf8(tmp_path, monkeypatch):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
     folder.mkdir()

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -78,11 +78,6 @@ class CleanConfig:
         """SHA-256 of the policy's file; "" where none is named."""
         return hash_file(self._file(base)) if self.policy else ""
 
-    @property
-    def is_own(self) -> bool:
-        """Whether somebody wrote the steps for these documents: those that come with lmworks are for any."""
-        return bool(self.policy or self.steps)
-
 
 def clean(config: CleanConfig, context: StageContext) -> StageResult:
     """Cleaned documents, the edits that lead back from them, the ledger and the report, into the output.
@@ -115,7 +110,7 @@ def clean(config: CleanConfig, context: StageContext) -> StageResult:
     clusters = clusters_of(twin_entries(context.output / LEDGER))
     texts = partial(repaired_texts, shards, tables)
     beside = {each.rule for each in counted.profile.beside if each.field != "uri"}
-    without_effect = nothing_found(policy, tables, beside) if config.is_own else []
+    without_effect = nothing_found(replace(policy, steps=_written(policy)), tables, beside)
     examples = tuple(counted.examples)
     then = Chains(context.output / LEDGER).of({each.twin for each in examples if each.twin is not None})
     sections = (
@@ -138,6 +133,12 @@ def outside_digest(config: CleanConfig, base: Path) -> str:
 def check(config: CleanConfig, base: Path) -> None:
     """Before any stage runs: ConfigError for a policy that cannot be used."""
     config.read(base)
+
+
+def _written(policy: Policy) -> tuple[Step, ...]:
+    """The steps that somebody wrote for these documents: those that come with lmworks are for any, also in a copy."""
+    known = default_policy().steps
+    return tuple(step for step in policy.steps if step not in known)
 
 
 def _duplicates(context: StageContext) -> Path | None:

@@ -142,6 +142,19 @@ def test_a_file_that_no_reader_could_read(folder):
     assert told(folder, "picture.png") == "notes/picture.png became no document: no reader for .png"
 
 
+def test_a_hash_that_several_documents_have_after_cleaning(tmp_path):
+    (tmp_path / "notes").mkdir()
+    for name in ("jane", "john"):
+        (tmp_path / "notes" / f"{name}.md").write_text(f"{WORDS} Write to {name}.miller@bakery-miller.com.")
+    made("data.read", tmp_path / "documents", [], f'sources=["{tmp_path / "notes"}"]')
+    made("data.annotate", tmp_path / "annotations", [tmp_path / "documents"])
+    steps = "steps=[{name='personal', marks={'pii.*'={action='redact'}}}]"
+    made("data.clean", tmp_path / "cleaned", [tmp_path / "documents", tmp_path / "annotations"], steps)
+    (digest,) = {each.hash for each in open_documents(tmp_path / "cleaned")}
+    text = told(tmp_path, digest)
+    assert "notes/jane.md stays" in text and "notes/john.md stays" in text
+
+
 def test_a_container_of_which_only_a_part_could_be_read(tmp_path):
     """It became documents, and what is told of the rest is all of it."""
     message = "From a@b.org Mon Jan  1 00:00:00 2024\nSubject: The bridge\n\n"

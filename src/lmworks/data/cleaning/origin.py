@@ -25,6 +25,16 @@ class Origin:
         return apply_edits(text, self.edits).to_source(start, end)
 
 
+def cleaned_uris(folder: Path, begin: str) -> list[str]:
+    """The uris of all documents that the stage data.clean left in its folder whose hashes begin so: those of equal
+    texts are equal. Reads the folder's edits as `origin_of`."""
+    path = folder / EDITS
+    if not path.is_file():
+        return []
+    with path.open("rb") as stream:
+        return [json.loads(line)["uri"] for line in stream if line.startswith(f'{{"hash": "{begin}'.encode())]
+
+
 def origin_of(folder: Path, document_hash: str) -> Origin | None:
     """The first document of this hash, or whose hash begins so, that the stage data.clean left in its folder; None
     where there is none.

@@ -17,7 +17,7 @@ from lmworks.data.cleaning.finding import TOLD, digits_of, document_names, insid
 from lmworks.data.cleaning.ledger import LEDGER, Entry, read_ledger
 from lmworks.data.cleaning.local import Cut
 from lmworks.data.cleaning.margins import margins_of
-from lmworks.data.cleaning.origin import origin_of
+from lmworks.data.cleaning.origin import cleaned_uris
 from lmworks.data.cleaning.policy import Policy
 from lmworks.data.cleaning.profile import CONTAMINATION, ITEM
 from lmworks.data.cleaning.untouched import not_measured, out_of_scope, without_repairs
@@ -109,8 +109,8 @@ def stories_of(folder: Path, name: str, made_from: Sequence[Path] = ()) -> list[
         raise LookupError("name a document: its uri, the end of it, or the first 8 or more digits of its hash")
     uris, hashes = document_names(folder / LEDGER)
     found = named(name, uris, hashes)
-    if not found and (digits := digits_of(name)) and (origin := origin_of(folder, digits)):
-        found = [origin.uri]
+    if not found and (digits := digits_of(name)):
+        found = cleaned_uris(folder, digits)
     if not found:
         item, others = left_out_item(folder, name)
         held = inside(name if item is None else item.uri, uris)

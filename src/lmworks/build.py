@@ -159,7 +159,7 @@ def run_alone(
     with lock(work / LOCK):
         try:
             check_new(out)  # again: another process may have made it until now
-            outcome = _make(spec, use, out, mine, done, paths, Path.cwd(), console)
+            outcome = _make(spec, mine.name, use, out, mine, done, paths, Path.cwd(), console)
             _end_work(mine, use, console)
         finally:
             (work / LOCK).unlink(missing_ok=True)
@@ -261,7 +261,7 @@ def _stage(
         _delete_work(work)  # of a run that was killed when it was done
         console.print(f"{label}  cached", style="dim", highlight=False)
         return StageOutcome(spec.name, folder, read_manifest(folder), cached=True)
-    outcome = _make(spec, label, folder, work, done, models, recipe.base, console, _previous(folder.parent))
+    outcome = _make(spec, key, label, folder, work, done, models, recipe.base, console, _previous(folder.parent))
     # Half an artefact, of a killed run under another key, is of no use; the lock says that nobody else writes here.
     for leftover in folder.parent.glob(".*.tmp"):
         shutil.rmtree(leftover)
@@ -271,6 +271,7 @@ def _stage(
 
 def _make(
     spec: StageSpec,
+    key: str,
     label: str,
     folder: Path,
     work: Path,
@@ -280,7 +281,8 @@ def _make(
     console: Console,
     previous: Path | None = None,
 ) -> StageOutcome:
-    """Run a stage into a new artefact; an interrupted run left what it had in `work`."""
+    """Run a stage into a new artefact; an interrupted run left what it had in `work`. `key` is not made again, which
+    would read all of its sources for it."""
     stage = STAGES[spec.use]
     work.mkdir(parents=True, exist_ok=True)
     started = time.time()
@@ -303,7 +305,7 @@ def _make(
         manifest = Manifest(
             stage=spec.use,
             version=stage.version,
-            key=_key(spec, done, models, base),
+            key=key,
             content_hash=content_hash(spec.use, spec.config, parents, files),
             config=to_mapping(spec.config),
             parents=parents,

@@ -105,6 +105,14 @@ def test_of_a_copy_of_the_default_policy_only_what_was_changed_is_without_effect
     assert told.count("ALARM The step") == 1 and "ALARM The step pages looks at no document" in told
 
 
+def test_sources_are_hashed_once(base, tmp_path, monkeypatch):
+    hashed = []
+    monkeypatch.chdir(base)
+    monkeypatch.setattr("lmworks.data.reading._content_of", lambda found: hashed.append(found.uri) or found.uri)
+    run("data", "build", "odd name", "--workspace", str(tmp_path / "w"))
+    assert hashed == ["odd name/a.md", "odd name/b.md", "odd name/twin.md"]
+
+
 def test_a_folder_whose_name_is_no_utf8(tmp_path, monkeypatch):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
     folder.mkdir()

@@ -141,3 +141,9 @@ def test_the_policy_that_comes_with_lmworks_is_one():
 )
 def test_a_source_is_what_a_uri_begins_with(uri, source):
     assert source_of(uri) == source
+
+
+def test_a_byte_order_mark_is_no_part_of_a_policy(tmp_path):
+    path = tmp_path / "policy.toml"
+    path.write_text('[[steps]]\nname = "equal"\nduplicates = "exact"\n', "utf-8-sig")
+    assert read_policy(path) == Policy((Step("equal", duplicates="exact"),))

@@ -191,7 +191,7 @@ class Policy:
 def read_policy(path: Path) -> Policy:
     """A policy in TOML: `alarm`, and `[[steps]]` in their order. ConfigError names the key that is wrong."""
     try:
-        mapping = tomllib.loads(path.read_text("utf-8"))
+        mapping = tomllib.loads(path.read_text("utf-8-sig"))  # some editors write a byte-order mark
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError((str(path),), f"not TOML: {error}") from error
     return from_mapping(Policy, mapping, (str(path),))

@@ -1,14 +1,22 @@
-"""The lineage of what stages made alone, outside of any workspace."""
+"""The lineage of what stages made alone, outside of any workspace, and across workspaces."""
 
 import shutil
 from io import StringIO
 
 import pytest
 from rich.console import Console
+from rich.tree import Tree
+from typer.testing import CliRunner
 
+from lmworks import lineage
 from lmworks.artefact import read_manifest
-from lmworks.build import run_alone
+from lmworks.build import build, read_current, run_alone
+from lmworks.cli.main import app
+from lmworks.data.store import DocumentStore
 from lmworks.lineage import trace
+from lmworks.recipe import find, load
+from lmworks.records import Span
+from lmworks.stages import STAGES
 
 
 def shown(tree) -> str:
@@ -35,3 +43,54 @@ def test_a_folder_leads_to_those_beside_it(tmp_path):
 def test_what_no_stage_made_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no folder that a stage made .* no system was built in this folder"):
         trace(None, str(tmp_path))
+
+
+NOTE = "Write to jane.miller@works-miller.com before the end of March, or call the desk on any day of the week. " * 3
+
+
+@pytest.fixture
+def second(tmp_path, monkeypatch):
+    """A workspace whose documents were read from another one, in which they were cleaned."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.md").write_text(NOTE)
+    (tmp_path / "second.toml").write_text(
+        'name = "second"\ndescription = "Of what another workspace cleaned"\n[stages.read]\nuse = "data.read"\n'
+        f'sources = ["{tmp_path / "first"}"]\n[stages.words]\nuse = "tokenizer.bpe"\nfrom = ["read"]\n'
+        "vocabulary_size = 270\n"
+    )
+    settings = [f'documents.sources=["{tmp_path / "notes"}"]', "documents.execution.workers=1"]
+    build(load(find("clean"), settings), tmp_path / "first", Console(file=StringIO()))
+    build(load(tmp_path / "second.toml"), tmp_path / "second", Console(file=StringIO()))
+    return tmp_path / "second"
+
+
+def test_documents_of_a_workspace_lead_to_what_that_was_made_from(second):
+    """Each artefact is told once, whatever ways lead to it, and a place of a cleaned text to where it was before."""
+    told = shown(trace(second, "words"))
+    uses = ("tokenizer.bpe", "data.read", "data.clean", "data.read", "data.annotate", "data.duplicates")
+    assert all(f"({use} v{STAGES[use].version}) content" in told for use in uses)
+    assert told.count("made in ") == len(uses) and told.count("told above") == 3
+    (document,) = DocumentStore(second / read_current(second).stages["read"])
+    start = document.text.index("or call")
+    tree = Tree("")
+    folders = lineage._known(second).folders
+    span = Span(document.hash, start, start + len("or call"))
+    lineage._cleaning_tree(tree, span, second / read_current(second).stages["read"], folders)
+    assert f"there at {NOTE.index('or call')}-" in shown(tree)
+
+
+def test_a_workspace_that_is_gone_is_told_by_its_hash(second):
+    digest = read_manifest(second / read_current(second).stages["read"]).parents["source cleaned"]
+    shutil.rmtree(second.with_name("first"))
+    told = shown(trace(second, "words"))
+    assert f"from source cleaned {digest[:12]}" in told and "data.clean" not in told
+
+
+def test_why_is_answered_in_the_workspace_that_read_what_was_cleaned(second):
+    (document,) = DocumentStore(second / read_current(second).stages["read"])
+    found = CliRunner().invoke(app, ["data", "why", document.hash, "--workspace", str(second)])
+    assert found.exit_code == 0 and "notes/a.md" in found.output and "<EMAIL>" in found.output
+    shutil.rmtree(second.with_name("first"))
+    found = CliRunner().invoke(app, ["data", "why", document.hash, "--workspace", str(second)])
+    assert "holds no ledger, nor does what its documents were read from" in str(found.exception)

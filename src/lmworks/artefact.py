@@ -78,12 +78,14 @@ class StageContext:
 class StageResult:
     """What a stage reports. `digests` replaces the hash of a file's bytes by a digest of what it means.
 
-    A database, for example, may hold the same rows in another page order. None leaves a file of times out.
+    A database, for example, may hold the same rows in another page order. None leaves a file of times out. `parents`
+    are artefacts that it read and that are no inputs: a name → the content hash.
     """
 
     metrics: Mapping[str, Any] = field(default_factory=dict)
     sections: tuple[Section, ...] = ()
     digests: Mapping[str, str | None] = field(default_factory=dict)
+    parents: Mapping[str, str] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

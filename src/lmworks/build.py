@@ -300,7 +300,7 @@ def _make(
             progress=progress,
         )
         result = carry_out(stage.run, spec.config, context)
-        parents = {name: done[name].manifest.content_hash for name in spec.inputs}
+        parents = {name: done[name].manifest.content_hash for name in spec.inputs} | dict(result.parents)
         files = content_digests(output, result.digests)
         manifest = Manifest(
             stage=spec.use,

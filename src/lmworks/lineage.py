@@ -7,11 +7,12 @@ from pathlib import Path
 
 from rich.tree import Tree
 
-from lmworks.artefact import MANIFEST, Manifest, hash_json, read_manifest
+from lmworks.artefact import MANIFEST, STAGE_FOLDERS, Manifest, hash_json, read_manifest
 from lmworks.build import Current, read_current
 from lmworks.config import unknown
 from lmworks.data.cleaning.origin import origin_of
 from lmworks.data.files import without_password
+from lmworks.data.stage import read_from
 from lmworks.data.store import DOCUMENTS, DocumentStore
 from lmworks.ground.interaction import to_answer
 from lmworks.known_artefacts import KnownArtefacts, known_artefacts
@@ -42,14 +43,32 @@ def trace(workspace: Path | None, target: str) -> Tree:
     if re.fullmatch("(chatcmpl-)?[0-9a-f]{16}", target):
         answer = to_answer(read_interaction(workspace, target))
         return _with_left_out(_answer_tree(current, answer, known.folders), known)
-    raise FileNotFoundError(f"{unknown('answer, stage or artefact', target, list(current.stages))} (or an answer's id)")
+    raise FileNotFoundError(
+        f"{unknown('answer, stage or artefact', target, list(current.stages))} (or an answer's id); "
+        "of a document `lmworks data why` tells"
+    )
 
 
 def _known(workspace: Path | None, folder: Path | None = None) -> KnownArtefacts:
-    """What is in the workspace, and before it what stages that were run alone left where they left `folder`."""
+    """What is in the workspace, and before it what stages that were run alone left where they left `folder`; then what
+    lies where their documents were read from."""
     beside = [] if folder is None else list(folder.parent.glob(f"[!.]*/{MANIFEST}"))
-    inside = [] if workspace is None else list(workspace.glob(f"stages/*/[!.]*/{MANIFEST}"))
-    return known_artefacts([*beside, *inside])
+    inside = [] if workspace is None else list(workspace.glob(f"{STAGE_FOLDERS}/*/[!.]*/{MANIFEST}"))
+    known = known_artefacts([*beside, *inside])
+    folders, waiting = dict(known.folders), list(known.folders.values())
+    while waiting:
+        others = known_artefacts(_where_read_from(waiting.pop())).folders
+        waiting += [path for digest, path in others.items() if digest not in folders]
+        folders = others | folders
+    return KnownArtefacts(folders, known.unreadable)
+
+
+def _where_read_from(folder: Path) -> Iterator[Path]:
+    """Of an artefact with documents that a stage had made: the manifests of where those lie."""
+    for made in read_from(folder):
+        stages = made.parent.parent
+        in_workspace = stages.name == STAGE_FOLDERS
+        yield from stages.glob(f"*/[!.]*/{MANIFEST}") if in_workspace else made.parent.glob(f"[!.]*/{MANIFEST}")
 
 
 def _with_left_out(tree: Tree, known: KnownArtefacts) -> Tree:
@@ -130,12 +149,18 @@ def _excerpt(text: str) -> str:
     return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
-def _artefact_tree(folder: Path, artefacts: Mapping[str, Path], *, deep: bool = True) -> Tree:
+def _artefact_tree(
+    folder: Path, artefacts: Mapping[str, Path], *, deep: bool = True, told: set[Path] | None = None
+) -> Tree:
+    """What an artefact was made from and how; of parents that several share, which `told` holds, once."""
+    told = set() if told is None else told
     manifest: Manifest = read_manifest(folder)
     name = folder.parent.name if folder.name == manifest.key else folder.name  # in a workspace, or alone
-    tree = Tree(
-        f"[bold]{shown(name)}[/bold] ({manifest.stage} v{manifest.version}) content {manifest.content_hash[:12]}"
-    )
+    head = f"[bold]{shown(name)}[/bold] ({manifest.stage} v{manifest.version}) content {manifest.content_hash[:12]}"
+    if folder in told:
+        return Tree(f"{head}, told above")
+    told.add(folder)
+    tree = Tree(head)
     tree.add(
         f"made in {manifest.seconds:.1f} s, config {hash_json(manifest.config)[:12]}: {shown(_short(manifest.config))}"
     )
@@ -144,7 +169,7 @@ def _artefact_tree(folder: Path, artefacts: Mapping[str, Path], *, deep: bool = 
         tree.add(f"model {role} {digest[:12]}")
     for parent, digest in manifest.parents.items():
         if digest in artefacts and deep:
-            tree.children.append(_artefact_tree(artefacts[digest], artefacts))
+            tree.children.append(_artefact_tree(artefacts[digest], artefacts, told=told))
         else:
             tree.add(f"from {shown(parent)} {digest[:12]}")
     return tree

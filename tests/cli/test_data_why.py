@@ -173,7 +173,7 @@ def test_a_container_of_which_only_a_part_could_be_read(tmp_path):
     ("name", "message"),
     [
         ("plan.md", "plan.md may be notes/old/plan.md, notes/plan.md: give more of it"),
-        ("notes/plam.md", "the ledger knows no document notes/plam.md. Did you mean notes/plan.md"),
+        ("notes/plam.md", "knows no document notes/plam.md. Did you mean notes/plan.md"),
         ("notes/pictuer.png", "Did you mean notes/picture.png"),
         ("", "name a document: its uri, the end of it, or the first 8 or more digits"),
         ("notes/old", "notes/old is no document, and holds 1 document: name one, of notes/old/plan.md\n"),
@@ -182,7 +182,7 @@ def test_a_container_of_which_only_a_part_could_be_read(tmp_path):
             "notes",
             "notes is no document, and holds 4 documents: name one, of notes/old/plan.md, notes/plan.md, notes/s",
         ),
-        ("xyz", "the ledger knows no document xyz. Give its uri"),
+        ("xyz", "cleaned knows no document xyz. Give its uri"),
     ],
 )
 def test_a_name_that_means_none_or_several(folder, capsys, monkeypatch, name, message):

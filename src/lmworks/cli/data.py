@@ -174,9 +174,11 @@ def _give(text: str, out: Path | None) -> None:
 
 
 def _cleaned(workspace: Path) -> Path:
-    """The folder with the ledger; FileNotFoundError where there is none."""
+    """The folder with the ledger, in the workspace or where its documents were read from; FileNotFoundError where there
+    is none."""
     from lmworks.build import CURRENT, read_current
     from lmworks.data.cleaning.ledger import LEDGER
+    from lmworks.data.stage import read_from
 
     _check_folder(workspace)
     if (workspace / LEDGER).is_file():
@@ -187,9 +189,13 @@ def _cleaned(workspace: Path) -> Path:
             "another one with --workspace"
         )
     folders = [workspace / folder for folder in read_current(workspace).stages.values()]
-    found = [folder for folder in folders if (folder / LEDGER).is_file()]
+    before = [made for folder in folders for made in read_from(folder)]
+    found = [folder for folder in (*before, *folders) if (folder / LEDGER).is_file()]
     if not found:
-        raise FileNotFoundError(f"{workspace} holds no ledger: `lmworks data build`, or a stage data.clean, makes one")
+        raise FileNotFoundError(
+            f"{workspace} holds no ledger, nor does what its documents were read from: `lmworks data build`, or a "
+            "stage data.clean, makes one; name its workspace with --workspace"
+        )
     return found[-1]
 
 

@@ -2,20 +2,20 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lmworks.artefact import StageContext, StageResult
+from lmworks.artefact import MANIFEST, StageContext, StageResult, read_manifest
 from lmworks.config import ConfigError
 from lmworks.data.config import ReadConfig
 from lmworks.data.docstrings import EXTRACTOR as DOCSTRINGS
 from lmworks.data.documents_of import extract_here, is_fragile
 from lmworks.data.executing import Part, Prepared, carry_out
 from lmworks.data.extract import Extracted, Extractor
-from lmworks.data.files import FoundFile, NoSourceError, without_password
+from lmworks.data.files import FoundFile, NoSourceError, take_label, without_password
 from lmworks.data.guarding import Guard, GuardConfig, memory_is_bounded
 from lmworks.data.read_parts import PartSizes, ReadPart, read_parts, size_of
 from lmworks.data.readers.rows import NO_COLUMN
@@ -23,12 +23,13 @@ from lmworks.data.reading import check_there, found_sources
 from lmworks.data.reading import source_digest as digest_of_sources
 from lmworks.data.reasons import kind_of_reason
 from lmworks.data.source_code import source_code_type
-from lmworks.data.store import LEFT_OUT, document_to_json, join_shards, left_out_to_json
+from lmworks.data.store import LEFT_OUT, document_to_json, join_shards, left_out_to_json, made_folder
 from lmworks.progress import Report
 from lmworks.records import Document, LeftOut
 from lmworks.report import Section, Table
 
 _TEXTS, _COUNTS = "texts.jsonl", "counts.json"
+_SOURCE = "source "  # begins the names of parents that are sources; no input of a stage is called with a space
 
 
 def read(config: ReadConfig, context: StageContext, sizes: PartSizes | None = None) -> StageResult:
@@ -49,8 +50,9 @@ def read(config: ReadConfig, context: StageContext, sizes: PartSizes | None = No
     if not memory_is_bounded():
         told = f"this system bounds the memory of no process: guard.megabytes={config.guard.megabytes} is not kept to"
         progress(0, size, unit, 0, told)
-    if made := sorted({str(each.path.parents[1]) for each in found if isinstance(each, FoundFile) and each.made}):
-        progress(0, size, unit, 0, f"read as they are, which a stage made: {', '.join(made)}")
+    made = sorted({each.path.parents[1] for each in found if isinstance(each, FoundFile) and each.made})
+    if made:
+        progress(0, size, unit, 0, f"read as they are, which a stage made: {', '.join(map(str, made))}")
     carry_out(Prepared(partial(reading, config.guard)), parts(), config.execution, progress, unit, size)
     join_shards([folder / _TEXTS for folder in folders], context.output)
     tally = _Tally()
@@ -63,7 +65,30 @@ def read(config: ReadConfig, context: StageContext, sizes: PartSizes | None = No
         hints = "".join(f"; {told}" for told in tally.hints.values())
         names = without_password(", ".join(config.sources))
         raise ValueError(f"no documents in {names}: {reasons}. Name other sources{hints}")
-    return StageResult(metrics=tally.metrics(), sections=(tally.section(),))
+    return StageResult(metrics=tally.metrics(), sections=(tally.section(),), parents=_parents(made))
+
+
+def _parents(made: Iterable[Path]) -> dict[str, str]:
+    """What stages made that is read, for the lineage: "source NAME" → content hash. Documents without a manifest are
+    known by nothing."""
+    parents: dict[str, str] = {}
+    taken: set[str] = set()
+    for folder in made:
+        if (folder / MANIFEST).is_file():
+            manifest = read_manifest(folder)
+            name = folder.parent.name if folder.name == manifest.key else folder.name  # in a workspace, or alone
+            parents[take_label(f"{_SOURCE}{name}", taken)] = manifest.content_hash
+    return parents
+
+
+def read_from(folder: Path) -> Iterator[Path]:
+    """The artefacts whose documents this stage read into a folder, where their sources are still there; a relative
+    source is looked for from the current folder."""
+    manifest = read_manifest(folder)
+    if any(name.startswith(_SOURCE) for name in manifest.parents):
+        for source in manifest.config.get("sources", ()):
+            if (made := made_folder(Path(source).expanduser())) is not None:
+                yield made.resolve()
 
 
 @contextmanager

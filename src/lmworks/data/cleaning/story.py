@@ -126,8 +126,9 @@ def stories_of(folder: Path, name: str, made_from: Sequence[Path] = ()) -> list[
         near = nearest(name, [*uris, *others])
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise LookupError(
-            f"the ledger knows no document {name}.{hint} Give its uri, which begins with the name of the source's "
-            "folder, the end of it, or the first 8 or more digits of its hash"
+            f"the ledger in {folder} knows no document {name}.{hint} Give its uri, which begins with the name of the "
+            "source's folder, the end of it, or the first 8 or more digits of its hash; or name the workspace in which "
+            "it was cleaned with --workspace"
         )
     artefacts = _artefacts(folder, made_from)
     sources = _sources(folder, artefacts.folders)

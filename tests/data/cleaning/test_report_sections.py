@@ -1,19 +1,23 @@
 """Sections of the report: limits with what they refuse, clusters from the ledger, counts of what was found."""
 
+from typing import get_args
+
 import numpy as np
 
-from lmworks.data.annotation import Annotations, Mark
+from lmworks.data.annotation import Annotations, Kind, Mark
 from lmworks.data.annotation_table import AnnotatedDocument, AnnotationTable, read_annotations, write_annotations
 from lmworks.data.cleaning.cluster_view import clusters_of
 from lmworks.data.cleaning.clusters_section import clusters_section, twin_entries
 from lmworks.data.cleaning.flows import Amount
+from lmworks.data.cleaning.kinds_section import kinds_section
 from lmworks.data.cleaning.ledger import Entry, read_ledger, write_ledger
 from lmworks.data.cleaning.local import Reason, judge
 from lmworks.data.cleaning.measures import measures_section
 from lmworks.data.cleaning.policy import Limit, OnMark, Policy, Step
-from lmworks.data.cleaning.profile import Profiler
+from lmworks.data.cleaning.profile import Profile, Profiler, Share
 from lmworks.data.cleaning.writing import Decided, live_through
 from lmworks.data.corpus import CorpusShard
+from lmworks.data.repair.repairing import REPAIRED, repairs_of
 from lmworks.records import Document
 
 
@@ -141,3 +145,17 @@ def test_a_profile_counts_what_was_read_found_and_left(tmp_path):
     assert years == {"2000": (1, 1), "2001": (1, 1), "2002": (1, 0)}
     cuts = [(cut.step, cut.rule, cut.documents, cut.places, cut.taken, cut.written) for cut in profile.cuts]
     assert cuts == [("personal", "pii.email", 2, 2, 14, 14)]
+
+
+def test_kinds_are_told_with_the_steps_that_do_not_look_at_them():
+    steps = (Step("pages", kinds=("web",), limits={"x": Limit(1.0)}), Step("any", limits={"x": Limit(1.0)}))
+    counts = (
+        ("a", "kind", "text", 3, 2),
+        ("b", "kind", "text", 1, 0),
+        ("b", "kind", "web", 5, 5),
+        ("a", "all", "", 3, 2),
+    )
+    made = tuple(Share(source, facet, kind, Amount(came), Amount(stay)) for source, facet, kind, came, stay in counts)
+    (found,) = kinds_section(steps, Profile(made, (), (), ())).tables
+    assert [(row[0], row[1], row[2], row[4]) for row in found.rows] == [("web", 5, 5, "none"), ("text", 4, 2, "pages")]
+    assert all(bool(repairs_of(kind)) == (REPAIRED[kind] != "nothing") for kind in get_args(Kind))

@@ -207,5 +207,8 @@ def policy_section(told: Sequence[str]) -> tuple[Section, ...]:
     """For the report and the terminal, where there is something to tell."""
     if not told:
         return ()
-    text = "What the policy names and no document has. A misspelt name and a measure that was not taken look like this."
+    text = (
+        f"{len(told):,} of what the policy names no document has; the head of this report lists them. A misspelt name "
+        "and a measure that was not taken look like this."
+    )
     return (Section("Steps without effect", text, alarms=tuple(f"{each}." for each in told)),)

@@ -62,7 +62,7 @@ def stacked_bars(parts: Mapping[str, Mapping[str, float]], *, x: str, unit: str 
 
     Rows are in the order in which they first occur, from the top.
     """
-    from matplotlib.ticker import EngFormatter
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     rows = list(dict.fromkeys(row for series in parts.values() for row in series))
     figure, axes = new_axes(x, "", height=1.1 + 0.28 * len(rows))
@@ -77,6 +77,7 @@ def stacked_bars(parts: Mapping[str, Mapping[str, float]], *, x: str, unit: str 
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, 1.18 * max([*ends, 1e-9]))
+    axes.xaxis.set_major_locator(MaxNLocator(6))  # more of "250 kB" would run into each other
     axes.xaxis.set_major_formatter(EngFormatter(unit))
     axes.grid(visible=False, axis="y")
     if len(parts) > 1:

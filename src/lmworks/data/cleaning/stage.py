@@ -18,6 +18,7 @@ from lmworks.data.cleaning.counting import card_section, counted_of, facts_of, m
 from lmworks.data.cleaning.examples_section import examples_section
 from lmworks.data.cleaning.flows import check_balance
 from lmworks.data.cleaning.funnel import funnel_sections
+from lmworks.data.cleaning.kinds_section import kinds_section
 from lmworks.data.cleaning.ledger import LEDGER, join_ledgers
 from lmworks.data.cleaning.local import judge
 from lmworks.data.cleaning.measures import measures_section
@@ -116,6 +117,7 @@ def clean(config: CleanConfig, context: StageContext) -> StageResult:
     sections = (
         *all_gone_section(counted.flows, names),
         *funnel_sections(names, counted.flows, facts.alarms),
+        kinds_section(policy.steps, counted.profile),
         *policy_section(without_effect),
         measures_section(policy, tables),
         examples_section(names, examples, then),

@@ -20,6 +20,14 @@ from lmworks.data.repair.web_text import repair_characters, repair_web_text
 from lmworks.records import Edit
 
 Repair = Callable[[str], list[Edit]]
+REPAIRED: Mapping[str, str] = {  # in words, what `repairs_of` a kind are about
+    "book": "front and back matter, running heads, page numbers, notes, broken and misread words, repeated passages",
+    "chat": "time stamps, notices, names of speakers",
+    "code": "nothing",
+    "mail": "quotes, signatures, footers",
+    "text": "broken characters",
+    "web": "broken characters, what is left of menus and scripts",
+}
 
 
 def repairs_of(kind: Kind, vocabulary: Mapping[str, int] | OcrModel | None = None) -> tuple[Repair, ...]:

@@ -1,0 +1,39 @@
+"""The kinds of documents in the report, with what is not done for each: a chat that is taken for a text shows here."""
+
+from collections.abc import Sequence
+
+from lmworks.data.cleaning.flows import Amount
+from lmworks.data.cleaning.policy import Step
+from lmworks.data.cleaning.profile import Profile
+from lmworks.data.repair.repairing import REPAIRED
+from lmworks.report import Section, Table
+
+_TEXT = (
+    "A document is of the kind that `kind` of its stage data.read says. Where that is `auto`, its format decides: web "
+    "pages are `web`, mail is `mail`, EPUB and PDF are `book`, source code is `code`, and plain text, Markdown and the "
+    "rows of tables are `text`. A chat, a book or a crawl in one of those needs a source of its own, with its kind."
+)
+
+
+def kinds_section(steps: Sequence[Step], profile: Profile) -> Section:
+    """By kind: documents before and after, what was repaired, and the steps that look at none of that kind."""
+    before: dict[str, int] = {}
+    after: dict[str, int] = {}
+    for share in profile.shares:
+        if share.facet == "kind":
+            _add(before, share.value, share.before)
+            _add(after, share.value, share.after)
+    rows = tuple(
+        (kind, count, after[kind], REPAIRED.get(kind, ""), _not_for(kind, steps) or "none")
+        for kind, count in sorted(before.items(), key=lambda item: (-item[1], item[0]))
+    )
+    header = ("kind", "documents", "stay", "repaired", "steps that do not look at it")
+    return Section("By kind", _TEXT, (Table(header, rows),))
+
+
+def _add(counts: dict[str, int], kind: str, amount: Amount) -> None:
+    counts[kind] = counts.get(kind, 0) + amount.documents
+
+
+def _not_for(kind: str, steps: Sequence[Step]) -> str:
+    return ", ".join(step.name for step in steps if step.kinds and kind not in step.kinds)

@@ -69,7 +69,8 @@ def alike(
     if threshold < crowds.threshold:
         raise ValueError(
             f"documents that are alike were looked for from a similarity of {crowds.threshold:g} on, and not of "
-            f"{threshold:g}: lower near.threshold of data.duplicates, or raise the similarity of the step"
+            f"{threshold:g}: lower near.threshold of data.duplicates (--set duplicates.near.threshold={threshold:g}, "
+            "for a stage called duplicates), or raise the similarity of the step"
         )
     heads = _heads(pairs, rank, there)
     joined, values = _between_heads(pairs, threshold, heads, rank)

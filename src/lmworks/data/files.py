@@ -2,7 +2,6 @@
 
 import fnmatch
 import glob
-import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
@@ -68,7 +67,8 @@ def find_files(
     Of a folder that a stage made, or a workspace, these are the shards of its documents. They keep their uris where
     there is no other source, and have the name of the folder in front of them otherwise, so that no two are equal.
 
-    A folder that is left out is one `LeftOut` with the number of files in it. Links to files are followed, links to
+    A folder that is left out is one `LeftOut`, and nobody looks into it: how many files it has would change with every
+    commit or build, and with it what was read. Links to files are followed, links to
     folders are not, so that no loop can arise. `labels` are the names of sources that are taken; those of these are
     added, and without them these sources are all.
 
@@ -164,7 +164,7 @@ def _visit(
             continue
         is_folder = stat.S_ISDIR(mode)
         if reason := _reason_to_skip(path, relative, is_folder, exclude):
-            yield LeftOut(f"{uri}/" if is_folder else uri, reason, _count(path) if is_folder else 1)
+            yield LeftOut(f"{uri}/" if is_folder else uri, reason)
         elif is_folder:
             try:
                 names = sorted(child.name for child in path.iterdir())
@@ -218,15 +218,3 @@ def reason_by_name(relative: PurePath, exclude: Sequence[str]) -> str | None:
         if fnmatch.fnmatchcase(relative.as_posix() if "/" in pattern else relative.name, pattern):
             return f"excluded by {pattern}"
     return "hidden" if relative.name.startswith(".") else None
-
-
-def _count(folder: Path) -> int:
-    """Files below a folder; 1 at least, for the folder itself. Links are not followed, and those of workspaces do not
-    count: each build adds some, and the source of the next one would be another."""
-    count = 0
-    for _, folders, names in os.walk(folder):
-        if WORKSPACE_MARK in names:
-            folders.clear()
-        else:
-            count += len(names)
-    return max(1, count)

@@ -210,6 +210,11 @@ def read_manifest(folder: Path) -> Manifest:
     return from_mapping(Manifest, read_json(folder / MANIFEST), [str(folder)])
 
 
+def artefact_name(folder: Path, manifest: Manifest) -> str:
+    """What people call it: in a workspace its stage, whose folder has one for each key; alone its folder."""
+    return folder.parent.name if folder.name == manifest.key else folder.name
+
+
 class DamagedError(ValueError):
     """An artefact that does not hold what its manifest says; the message names the file and the fix."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.tree import Tree
 
-from lmworks.artefact import MANIFEST, STAGE_FOLDERS, Manifest, hash_json, read_manifest
+from lmworks.artefact import MANIFEST, STAGE_FOLDERS, Manifest, artefact_name, hash_json, read_manifest
 from lmworks.build import Current, read_current
 from lmworks.config import unknown
 from lmworks.data.cleaning.origin import origin_of
@@ -155,7 +155,7 @@ def _artefact_tree(
     """What an artefact was made from and how; of parents that several share, which `told` holds, once."""
     told = set() if told is None else told
     manifest: Manifest = read_manifest(folder)
-    name = folder.parent.name if folder.name == manifest.key else folder.name  # in a workspace, or alone
+    name = artefact_name(folder, manifest)
     head = f"[bold]{shown(name)}[/bold] ({manifest.stage} v{manifest.version}) content {manifest.content_hash[:12]}"
     if folder in told:
         return Tree(f"{head}, told above")

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lmworks.artefact import MANIFEST, StageContext, StageResult, read_manifest
+from lmworks.artefact import MANIFEST, StageContext, StageResult, artefact_name, read_manifest
 from lmworks.config import ConfigError
 from lmworks.data.config import ReadConfig
 from lmworks.data.docstrings import EXTRACTOR as DOCSTRINGS
@@ -76,8 +76,7 @@ def _parents(made: Iterable[Path]) -> dict[str, str]:
     for folder in made:
         if (folder / MANIFEST).is_file():
             manifest = read_manifest(folder)
-            name = folder.parent.name if folder.name == manifest.key else folder.name  # in a workspace, or alone
-            parents[take_label(f"{_SOURCE}{name}", taken)] = manifest.content_hash
+            parents[take_label(f"{_SOURCE}{artefact_name(folder, manifest)}", taken)] = manifest.content_hash
     return parents
 
 

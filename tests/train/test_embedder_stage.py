@@ -206,6 +206,8 @@ def test_real_sentences_that_follow_on_each_other_are_found(tmp_path):
     """The two sentences of a Wikipedia sentence split in two, of which the encoder, new, has seen one epoch. Guessing
     among 64 costs 4.16 nats."""
     packed = Path(__file__).parents[3] / "shared" / "data" / "wiki-split-test" / "test.tsv.gz"
+    if not packed.is_file():
+        pytest.skip("the folder shared/data is not there")
     lines = gzip.decompress(packed.read_bytes()).decode().splitlines()
     pairs = [line.split("\t")[1].split(" <::::> ") for line in lines]
     rows = [json.dumps({"anchor": first, "positive": second}) for first, second, *_ in pairs]

@@ -119,3 +119,12 @@ def test_a_folder_of_tables_called_documents_is_no_such_folder(tmp_path: Path) -
     (tmp_path / "documents").mkdir()
     (tmp_path / "documents" / "2019-01.jsonl").write_text('{"text": "a row"}\n')
     assert list(read(tmp_path, ".")[0]) == [f"{tmp_path.name}/documents/2019-01.jsonl/1"]
+
+
+def test_a_damaged_manifest_is_told_before_anything_is_read(base: Path) -> None:
+    (base / "w" / "stages" / "second" / "key" / "manifest.json").write_text("{}")
+    for name in ("output", "work"):
+        (base / name).mkdir()
+    with pytest.raises(ValueError, match="second/key"):
+        read_stage(ReadConfig(sources=("w",)), StageContext({}, base / "output", base / "work", base=base))
+    assert not list((base / "work").iterdir())

@@ -189,8 +189,9 @@ def _cleaned(workspace: Path) -> Path:
             "another one with --workspace"
         )
     folders = [workspace / folder for folder in read_current(workspace).stages.values()]
-    before = [made for folder in folders for made in read_from(folder)]
-    found = [folder for folder in (*before, *folders) if (folder / LEDGER).is_file()]
+    found = [folder for folder in folders if (folder / LEDGER).is_file()]
+    if not found:
+        found = [made for folder in folders for made in read_from(folder) if (made / LEDGER).is_file()]
     if not found:
         raise FileNotFoundError(
             f"{workspace} holds no ledger, nor does what its documents were read from: `lmworks data build`, or a "

@@ -51,6 +51,7 @@ def read(config: ReadConfig, context: StageContext, sizes: PartSizes | None = No
         told = f"this system bounds the memory of no process: guard.megabytes={config.guard.megabytes} is not kept to"
         progress(0, size, unit, 0, told)
     made = sorted({each.path.parents[1] for each in found if isinstance(each, FoundFile) and each.made})
+    parents = _parents(made)  # first of all: a damaged manifest is told before the work
     if made:
         progress(0, size, unit, 0, f"read as they are, which a stage made: {', '.join(map(str, made))}")
     carry_out(Prepared(partial(reading, config.guard)), parts(), config.execution, progress, unit, size)
@@ -65,7 +66,7 @@ def read(config: ReadConfig, context: StageContext, sizes: PartSizes | None = No
         hints = "".join(f"; {told}" for told in tally.hints.values())
         names = without_password(", ".join(config.sources))
         raise ValueError(f"no documents in {names}: {reasons}. Name other sources{hints}")
-    return StageResult(metrics=tally.metrics(), sections=(tally.section(),), parents=_parents(made))
+    return StageResult(metrics=tally.metrics(), sections=(tally.section(),), parents=parents)
 
 
 def _parents(made: Iterable[Path]) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """The kinds of documents in the report, with what is not done for each: a chat that is taken for a text shows here."""
 
+from collections import Counter
 from collections.abc import Sequence
 
-from lmworks.data.cleaning.flows import Amount
 from lmworks.data.cleaning.policy import Step
 from lmworks.data.cleaning.profile import Profile
 from lmworks.data.repair.repairing import REPAIRED
@@ -17,22 +17,17 @@ _TEXT = (
 
 def kinds_section(steps: Sequence[Step], profile: Profile) -> Section:
     """By kind: documents before and after, what was repaired, and the steps that look at none of that kind."""
-    before: dict[str, int] = {}
-    after: dict[str, int] = {}
+    before, after = Counter[str](), Counter[str]()
     for share in profile.shares:
         if share.facet == "kind":
-            _add(before, share.value, share.before)
-            _add(after, share.value, share.after)
+            before[share.value] += share.before.documents
+            after[share.value] += share.after.documents
     rows = tuple(
         (kind, count, after[kind], REPAIRED.get(kind, ""), _not_for(kind, steps) or "none")
         for kind, count in sorted(before.items(), key=lambda item: (-item[1], item[0]))
     )
     header = ("kind", "documents", "stay", "repaired", "steps that do not look at it")
     return Section("By kind", _TEXT, (Table(header, rows),))
-
-
-def _add(counts: dict[str, int], kind: str, amount: Amount) -> None:
-    counts[kind] = counts.get(kind, 0) + amount.documents
 
 
 def _not_for(kind: str, steps: Sequence[Step]) -> str:

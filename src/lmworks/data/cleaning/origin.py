@@ -31,20 +31,25 @@ def cleaned_uris(folder: Path, begin: str) -> list[str]:
     path = folder / EDITS
     if not path.is_file():
         return []
+    row = _row_of(begin)
     with path.open("rb") as stream:
-        return [json.loads(line)["uri"] for line in stream if line.startswith(f'{{"hash": "{begin}'.encode())]
+        return [json.loads(line)["uri"] for line in stream if line.startswith(row)]
+
+
+def _row_of(begin: str) -> bytes:
+    """How the row of a document begins whose hash does so."""
+    return f'{{"hash": "{begin}'.encode()
 
 
 def origin_of(folder: Path, document_hash: str) -> Origin | None:
-    """The first document of this hash, or whose hash begins so, that the stage data.clean left in its folder; None
-    where there is none.
+    """The first document of this hash that the stage data.clean left in its folder; None where there is none.
 
     Reads the folder's edits from their beginning: this is for one question, not for every document.
     """
     path = folder / EDITS
     if not path.is_file():
         return None
-    begin = f'{{"hash": "{document_hash}'.encode()
+    begin = _row_of(f'{document_hash}"')
     with path.open("rb") as stream:
         row = next((line for line in stream if line.startswith(begin)), None)
     if row is None:

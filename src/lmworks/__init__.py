@@ -8,26 +8,15 @@
 The names are imported on first use, so that `import lmworks` stays instant.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lmworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from lmworks.generate.engine import Engine as Engine
-    from lmworks.model.checkpoint import load as load
-    from lmworks.system import open as open
+    from lmworks.generate.engine import Engine
+    from lmworks.model.checkpoint import load
+    from lmworks.system import open
 
 __version__ = "0.1.0"
 
-_PUBLIC = {
-    "load": "lmworks.model.checkpoint",
-    "Engine": "lmworks.generate.engine",
-    "open": "lmworks.system",
-}
-
-__all__ = ["Engine", "__version__", "load", "open"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'lmworks' has no attribute {name!r}")
+__getattr__, __all__ = lazy_exports(__name__, __file__)

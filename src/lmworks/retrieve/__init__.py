@@ -4,32 +4,14 @@ The functions `chunk` and `search` have the names of their modules, so they are 
 `from lmworks.retrieve.search import search`.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lmworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from lmworks.retrieve.chunk import Chunk as Chunk
-    from lmworks.retrieve.config import ChunkConfig as ChunkConfig
-    from lmworks.retrieve.config import IndexConfig as IndexConfig
-    from lmworks.retrieve.config import SearchConfig as SearchConfig
-    from lmworks.retrieve.index import Filters as Filters
-    from lmworks.retrieve.index import Index as Index
-    from lmworks.retrieve.sentences import evidence_units as evidence_units
+    from lmworks.retrieve.chunk import Chunk
+    from lmworks.retrieve.config import ChunkConfig, IndexConfig, SearchConfig
+    from lmworks.retrieve.index import Filters, Index
+    from lmworks.retrieve.sentences import evidence_units
 
-_PUBLIC = {
-    "Chunk": "lmworks.retrieve.chunk",
-    "ChunkConfig": "lmworks.retrieve.config",
-    "Filters": "lmworks.retrieve.index",
-    "Index": "lmworks.retrieve.index",
-    "IndexConfig": "lmworks.retrieve.config",
-    "SearchConfig": "lmworks.retrieve.config",
-    "evidence_units": "lmworks.retrieve.sentences",
-}
-
-__all__ = ["Chunk", "ChunkConfig", "Filters", "Index", "IndexConfig", "SearchConfig", "evidence_units"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'lmworks.retrieve' has no attribute {name!r}")
+__getattr__, __all__ = lazy_exports(__name__, __file__)

@@ -1,33 +1,13 @@
 """Sweeps: a ladder of models trained on this text, and the scaling law that they follow."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lmworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from lmworks.train.sweeping.config import SweepConfig as SweepConfig
-    from lmworks.train.sweeping.findings import Findings as Findings
-    from lmworks.train.sweeping.findings import Trained as Trained
-    from lmworks.train.sweeping.findings import find as find
-    from lmworks.train.sweeping.ladder import Ladder as Ladder
-    from lmworks.train.sweeping.ladder import Rung as Rung
-    from lmworks.train.sweeping.ladder import plan_ladder as plan_ladder
-    from lmworks.train.sweeping.stage import sweep as sweep
+    from lmworks.train.sweeping.config import SweepConfig
+    from lmworks.train.sweeping.findings import Findings, Trained, find
+    from lmworks.train.sweeping.ladder import Ladder, Rung, plan_ladder
+    from lmworks.train.sweeping.stage import sweep
 
-_PUBLIC = {
-    "Findings": "findings",
-    "Ladder": "ladder",
-    "Rung": "ladder",
-    "SweepConfig": "config",
-    "Trained": "findings",
-    "find": "findings",
-    "plan_ladder": "ladder",
-    "sweep": "stage",
-}
-
-__all__ = ["Findings", "Ladder", "Rung", "SweepConfig", "Trained", "find", "plan_ladder", "sweep"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __all__ = lazy_exports(__name__, __file__)

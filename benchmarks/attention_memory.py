@@ -23,7 +23,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from lmworks.model import masks
-from lmworks.model.tiled import tiled_attention
+from lmworks.model.flash_attention import tiled_attention
 
 HEADS, KV_HEADS, HEAD_DIM, BYTES, MIB = 4, 2, 64, 4, 2**20
 SCALE = HEAD_DIM**-0.5

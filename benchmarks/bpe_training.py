@@ -31,7 +31,7 @@ def texts(folders: list[str], megabytes: float) -> Iterator[str]:
 
 def train_lmworks(folders: list[str], megabytes: float, vocabulary: int) -> list[list[str]]:
     from lmworks.tokenizer.config import BpeConfig
-    from lmworks.tokenizer.training.bpe import train_bpe
+    from lmworks.tokenizer.training.bpe_trainer import train_bpe
 
     trained = train_bpe(texts(folders, megabytes), BpeConfig(vocabulary_size=vocabulary))
     return [list(pair) for pair in trained.merges.pairs()]
@@ -41,7 +41,7 @@ def train_tokenizers(folders: list[str], megabytes: float, vocabulary: int) -> l
     from tokenizers import Tokenizer, models, pre_tokenizers
     from tokenizers.trainers import BpeTrainer
 
-    from lmworks.tokenizer.word_rules import WordRule
+    from lmworks.tokenizer.pre_tokenizer import WordRule
 
     theirs = Tokenizer(models.BPE())
     theirs.pre_tokenizer = WordRule().pre_tokenizer()

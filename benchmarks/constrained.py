@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from lmworks.generate.constrained import Compiled, ConstraintCompiler
+from lmworks.generate.constrained_decoding import Compiled, ConstraintCompiler
 from lmworks.generate.constraint import CitedText, Constraint, JsonSchema, Quote, quotable
 from lmworks.model.checkpoint import load
-from lmworks.model.pulling import pull
+from lmworks.model.download import pull
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 STRING, INTEGER = {"type": "string"}, {"type": "integer"}

@@ -23,13 +23,13 @@ from objectives_on_text import VOCABULARY, Corpus, prepare, texts_of
 from lmworks.data import Batch, Loader, LoaderConfig
 from lmworks.model.checkpoint import assemble
 from lmworks.model.config import ModelConfig
-from lmworks.model.counting import count_parameters
 from lmworks.model.initialisation import PUBLISHED, Scheme, by_fan_in, initialise
+from lmworks.model.model_costs import count_parameters
 from lmworks.model.transformer import Transformer
 from lmworks.records import Scored
 from lmworks.train import AdamW, CausalLanguageModel, CheckpointConfig, Cosine, Run, TrainConfig, train, validate
 from lmworks.train.planning.hyperparameters import RULES
-from lmworks.train.planning.shape import choose_shape
+from lmworks.train.planning.model_shape import choose_shape
 
 LENGTH = 256
 WARMUP = 10  # steps

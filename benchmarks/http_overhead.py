@@ -19,9 +19,9 @@ from pathlib import Path
 
 import httpx
 
+from lmworks.generate.engine_worker import EngineWorker
 from lmworks.generate.protocol import Request, SamplingParameters
-from lmworks.generate.worker import EngineWorker
-from lmworks.model.pulling import pull
+from lmworks.model.download import pull
 from lmworks.records import Message
 from lmworks.serve.app import create_app
 from lmworks.serve.config import ServeConfig

@@ -20,7 +20,7 @@ from contenders.servers import Connections, lmworks_server, streams
 
 import lmworks
 from lmworks.generate.benchmark import Workload, prompts, usable_threads
-from lmworks.model.pulling import MODELS, pull
+from lmworks.model.download import MODELS, pull
 
 
 def main() -> None:

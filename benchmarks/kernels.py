@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 import torch
 
-from lmworks.generate.machine_limits import Limits, measure_limits
-from lmworks.kernels import library, operations
-from lmworks.kernels.formats import FORMATS
+from lmworks.generate.roofline import Limits, measure_limits
+from lmworks.kernels import fused_operations, library
 from lmworks.kernels.library import Library
 from lmworks.kernels.packing import pack_weight
+from lmworks.kernels.weight_formats import FORMATS
 
 HEAD = f"{'format':>9} {'matrix':>12} {'rows':>5} {'GB/s':>8} {'of limit':>9} {'GOP/s':>8} {'of limit':>9}"
 
@@ -38,7 +38,7 @@ def measure(kernels: Library, shapes: list[tuple[int, int]], counts: list[int], 
             matrix = pack_weight(torch.randn(rows, columns), format_)
             for count in counts:
                 x = torch.randn(count, columns)
-                taken = seconds(lambda x=x, matrix=matrix: operations.linear(x, matrix, kernels))
+                taken = seconds(lambda x=x, matrix=matrix: fused_operations.linear(x, matrix, kernels))
                 read, work = matrix.nbytes / taken, 2 * count * rows * columns / taken
                 shape, shares = f"{rows}x{columns}", (read / limits.bandwidth, work / limits.operations)
                 print(

@@ -27,18 +27,18 @@ from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama, mixtral
 from lmworks.model.transformer import Transformer
 from lmworks.train.config import TrainConfig
+from lmworks.train.gradient_accumulation import compute_gradients
+from lmworks.train.master_weights import Weights
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.optimizer_config import AdamW
-from lmworks.train.parallel.arranging import arrange
+from lmworks.train.parallel.communication_volume import Sent, held_bytes
 from lmworks.train.parallel.config import ParallelConfig
-from lmworks.train.parallel.context import divide_sequence
-from lmworks.train.parallel.counting import Sent, held_bytes
+from lmworks.train.parallel.context_parallel import divide_sequence
+from lmworks.train.parallel.parallelize import arrange
 from lmworks.train.parallel.ranks import ALONE, join
 from lmworks.train.planning.communication import communication_bytes
 from lmworks.train.planning.layout import NUMBERS, Layout
 from lmworks.train.planning.memory import expected_memory
-from lmworks.train.stepping import compute_gradients
-from lmworks.train.weights import Weights
 
 ROWS, LENGTH, PARTS = 16, 64, 2
 LLAMA = llama(vocabulary=256, width=64, layers=4, heads=4, kv_heads=4, hidden=128, context_length=LENGTH)

@@ -28,7 +28,7 @@ from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.model.huggingface import write_config
 from lmworks.model.presets import llama
 from lmworks.model.tensor_files import LazyTensors, write_tensors
-from lmworks.model.weights import empty_model, to_their_names
+from lmworks.model.weight_names import empty_model, to_their_names
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 # What is done, the dtype it is done in, and the bytes of a value.

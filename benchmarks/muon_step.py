@@ -12,11 +12,11 @@ import time
 import torch
 from contenders.comparison import in_turns, ratios
 
-from lmworks.model.counting import count_parameters
+from lmworks.model.model_costs import count_parameters
 from lmworks.model.transformer import Transformer
 from lmworks.train.optimizer_config import Muon
-from lmworks.train.optimizers.building import build_optimizers
-from lmworks.train.planning.shape import choose_shape
+from lmworks.train.optimizers.build_optimizers import build_optimizers
+from lmworks.train.planning.model_shape import choose_shape
 
 RATE, MOMENTUM, DECAY = 0.01, 0.95, 0.1
 

@@ -46,8 +46,8 @@ from torch import Tensor
 
 from lmworks.data import Batch, Loader, LoaderConfig, SourceConfig, TokenWriter
 from lmworks.model.config import LanguageModelHead, MaskedLanguageModelHead, ModelConfig, Norm, Rope, Stack
-from lmworks.model.counting import count_parameters
 from lmworks.model.initialisation import by_fan_in
+from lmworks.model.model_costs import count_parameters
 from lmworks.model.presets import bert, gpt2, t5
 from lmworks.records import Scored
 from lmworks.statistics import ratio_score
@@ -55,10 +55,10 @@ from lmworks.tokenizer import BpeConfig, train_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.train import AdamW, CausalLanguageModel, Linear, Muon, TrainConfig
 from lmworks.train.objectives import MaskedLanguageModel, SpanCorruption, Vocabulary
+from lmworks.train.objectives.corruption_vocabulary import text_tokens
 from lmworks.train.objectives.objective import rows_of
 from lmworks.train.objectives.span_corruption import sentinels_of
-from lmworks.train.objectives.vocabulary import text_tokens
-from lmworks.train.validating import sums_of
+from lmworks.train.validation import sums_of
 
 VOCABULARY = 2048
 STEP_TOKENS = 2048  # tokens in a step, in sequences of an objective's own length

@@ -21,7 +21,7 @@ from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.generate.sampling import sample, uniform
 from lmworks.model.checkpoint import load
-from lmworks.model.pulling import pull
+from lmworks.model.download import pull
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 

@@ -32,8 +32,8 @@ from tokenizers import decoders, models
 from lmworks.data import Loader, LoaderConfig, SourceConfig, TokenWriter
 from lmworks.generate import Engine, Request, SamplingParameters
 from lmworks.model.config import ModelConfig, Rope
-from lmworks.model.counting import count_parameters
 from lmworks.model.initialisation import by_fan_in
+from lmworks.model.model_costs import count_parameters
 from lmworks.model.presets import qwen3
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.train import AdamW, CausalLanguageModel, Linear, Muon, TrainConfig

@@ -32,7 +32,7 @@ from contenders.servers import Served, Stream, llama_server, llama_server_binary
 
 import lmworks
 from lmworks.generate.benchmark import usable_threads
-from lmworks.model.pulling import MODELS, pull
+from lmworks.model.download import MODELS, pull
 
 PERCENTS = (50, 90, 99)
 Sent = list[tuple[float, Sequence[int], int]]

@@ -26,8 +26,8 @@ from tokenizers import decoders, models, pre_tokenizers
 
 import lmworks
 from lmworks.generate import Engine, Request, SamplingParameters, TextEncoder
-from lmworks.generate.quantised import quantise_projections
-from lmworks.kernels.formats import Format
+from lmworks.generate.quantised_linear import quantise_projections
+from lmworks.kernels.weight_formats import Format
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama

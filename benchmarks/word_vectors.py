@@ -33,7 +33,7 @@ SUFFIXES = {".py", ".rst", ".md", ".txt"}
 
 def lines_of(paths: list[str], megabytes: float) -> Iterator[str]:
     """The sentences of the files, words between single spaces."""
-    from lmworks.embeddings.sentences import sentences_of
+    from lmworks.embeddings.corpus import sentences_of
 
     left = megabytes * 1e6
     for path in map(Path, paths):
@@ -47,8 +47,8 @@ def lines_of(paths: list[str], megabytes: float) -> Iterator[str]:
 def train_lmworks(text: Path, out: Path, kind: str, options: argparse.Namespace) -> float:
     from lmworks.embeddings.config import Subwords, WordVectorsConfig
     from lmworks.embeddings.corpus import training_corpus
-    from lmworks.embeddings.training import train_on
-    from lmworks.embeddings.word2vec_files import write_word2vec
+    from lmworks.embeddings.word2vec import train_on
+    from lmworks.embeddings.word2vec_format import write_word2vec
 
     config = WordVectorsConfig(
         objective="cbow" if kind == "cbow" else "skip-gram", epochs=options.epochs, learning_rate=KINDS[kind],
@@ -68,7 +68,7 @@ def train_gensim(text: Path, out: Path, kind: str, options: argparse.Namespace) 
     from gensim.models import FastText, Word2Vec
     from gensim.models.word2vec import LineSentence
 
-    from lmworks.embeddings.drawing import keep_limits
+    from lmworks.embeddings.negative_sampling import keep_limits
 
     made: Any = FastText if kind == "subwords" else Word2Vec
     model = made(
@@ -108,8 +108,8 @@ def in_process(contender: str, text: Path, out: Path, kind: str, options: argpar
 
 
 def scores(path: Path, options: argparse.Namespace) -> dict[str, Any]:
-    from lmworks.embeddings.evaluation import read_analogies, read_pairs, score_analogies, score_similarity
-    from lmworks.embeddings.word2vec_files import read_word2vec
+    from lmworks.embeddings.analogy_evaluation import read_analogies, read_pairs, score_analogies, score_similarity
+    from lmworks.embeddings.word2vec_format import read_word2vec
 
     vectors = read_word2vec(path, binary=True)
     found: dict[str, Any] = {}

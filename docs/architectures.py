@@ -11,10 +11,10 @@ from textwrap import fill
 from typing import NamedTuple
 
 from lmworks.model import config as configs
-from lmworks.model import describing
+from lmworks.model import description
 from lmworks.model.config import FeedForward, MixtureOfExperts, ModelConfig
-from lmworks.model.counting import count_active_parameters, count_parameters
-from lmworks.model.drawing import draw
+from lmworks.model.diagram import draw
+from lmworks.model.model_costs import count_active_parameters, count_parameters
 from lmworks.model.presets.sizes import SIZES
 
 DOCS = Path(__file__).parent
@@ -92,7 +92,7 @@ def traits(config: ModelConfig) -> dict[str, str]:
     return {
         "stacks": "–".join(stacks),
         "positions": _distinct(positions) or "none",
-        "norm": _distinct(describing.norm_words(block.norm) + _offset(block.norm) for block in blocks),
+        "norm": _distinct(description.norm_words(block.norm) + _offset(block.norm) for block in blocks),
         "place of the norm": _distinct(block.norm_at for block in blocks),
         "norm at the end": "yes" if config.stacks[-1].final_norm else "no",
         "norm of the embedding": "yes" if embedding.norm else "no",
@@ -128,7 +128,7 @@ def _position(position: object) -> str:
         case None:
             return ""
         case configs.Rope(scaling=scaling) as rope:
-            return describing.position_words(replace(rope, scaling=None)) + (
+            return description.position_words(replace(rope, scaling=None)) + (
                 f", {scaling.kind} scaling" if scaling else ""
             )
         case _:
@@ -140,7 +140,7 @@ def _offset(norm: configs.Norm) -> str:
 
 
 def _heads(attention: configs.Attention) -> str:
-    return describing.attention_title(attention, causal=False).removesuffix(" attention")
+    return description.attention_title(attention, causal=False).removesuffix(" attention")
 
 
 def _pattern(attention: configs.Attention) -> str:
@@ -154,7 +154,7 @@ def _scale(attention: configs.Attention) -> str:
 def _feed_forward(part: FeedForward | MixtureOfExperts) -> str:
     if isinstance(part, MixtureOfExperts):
         return f"top {part.top_k} of many experts, each {_feed_forward(part.expert)}"
-    return describing.activation_words(part.activation) + (", gated" if part.gated else "")
+    return description.activation_words(part.activation) + (", gated" if part.gated else "")
 
 
 def _biases(config: ModelConfig) -> str:
@@ -195,7 +195,7 @@ def _numbers(config: ModelConfig) -> str:
 
 INTRODUCTION = """# Architectures: one set of blocks, in historical order
 
-Every picture is drawn by `lmworks.model.drawing` from a config of `lmworks.model.presets`, and what changed is the
+Every picture is drawn by `lmworks.model.diagram` from a config of `lmworks.model.presets`, and what changed is the
 difference of two configs: nothing on this page is written by hand but titles and papers. To make it again:
 `python docs/architectures.py`. For one of your own: `lmworks model show FOLDER --svg picture.svg`.
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from lmworks.train.planning.published import CHINCHILLA_EMBEDDING_FACTOR, LAWS
+from lmworks.train.planning.published_laws import CHINCHILLA_EMBEDDING_FACTOR, LAWS
 from lmworks.train.planning.published_runs import MEMORY_RUNS, RUNS
-from lmworks.train.planning.quantities import short
 from lmworks.train.planning.scaling_laws import ParametricLaw, exponent_without_embeddings
+from lmworks.train.planning.units import short
 
 BUDGETS = (1e18, 1e20, 1e22, 5.76e23, 1e25)  # FLOPs; the fourth is Gopher's and Chinchilla's
 GREY = "#98a2b3"

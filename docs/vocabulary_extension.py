@@ -20,13 +20,13 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 import lmworks
-from lmworks.cli.tokenizer.finding import find_texts
+from lmworks.cli.tokenizer.arguments import find_texts
 from lmworks.model import Checkpoint
-from lmworks.model.extending import with_extension
+from lmworks.model.embedding_resize import with_extension
 from lmworks.records import Score, Scored
-from lmworks.tokenizer.extending import extend_for_texts
-from lmworks.tokenizer.held_out import bytes_per_token, hold_out
-from lmworks.tokenizer.measuring import Text, ratio
+from lmworks.tokenizer.extension_savings import bytes_per_token, hold_out
+from lmworks.tokenizer.fertility import Text, ratio
+from lmworks.tokenizer.vocabulary_extension import extend_for_texts
 
 MODEL, CHARACTERS, DOCUMENTS = "smollm2-135m-instruct", 1500, 100
 

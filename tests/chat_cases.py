@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from byte_tokenizer import byte_tokenizer
 from lmworks.records import Message
-from lmworks.tokenizer.families import FAMILIES
+from lmworks.tokenizer.chat_templates import FAMILIES
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 SPECIAL = sorted({"<s>", "</s>", *(token for family in FAMILIES.values() for token in family.tokens)})

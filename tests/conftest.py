@@ -26,7 +26,7 @@ from tokenizers import pre_tokenizers
 
 from hashing_encoder import HashingEncoder, make_document
 from lmworks.model.checkpoint import Checkpoint, load
-from lmworks.model.pulling import PullError, pull
+from lmworks.model.download import PullError, pull
 from lmworks.records import Document
 from lmworks.tokenizer.byte_level import CONTROL, byte_level_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer

@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 
 from lmworks.data.batching import PADDING, Batch
 from lmworks.model import config as configs
-from lmworks.model.multi_token import with_further_tokens
+from lmworks.model.multi_token_heads import with_further_tokens
 from lmworks.model.presets import (
     bart,
     bert,
@@ -34,16 +34,16 @@ from lmworks.model.presets import (
     switch,
     t5,
 )
-from lmworks.model.presets.llama import change_attention
+from lmworks.model.presets.llama_like import change_attention
 from lmworks.model.transformer import Transformer
 from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.objectives.corruption_vocabulary import Vocabulary
 from lmworks.train.objectives.masked import MaskedLanguageModel
-from lmworks.train.objectives.multi_token import MultiTokenPrediction
+from lmworks.train.objectives.multi_token_prediction import MultiTokenPrediction
 from lmworks.train.objectives.objective import Objective
 from lmworks.train.objectives.prefix import PrefixLanguageModel
 from lmworks.train.objectives.span_boundary import SpanBoundary
 from lmworks.train.objectives.span_corruption import SpanCorruption
-from lmworks.train.objectives.vocabulary import Vocabulary
 
 VOCABULARY = 67  # divisible by nothing
 LENGTH = 32

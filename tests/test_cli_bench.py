@@ -54,7 +54,7 @@ def test_prints_a_table_with_shares_of_the_limits_in_80_columns(tiny_folder, mon
 def test_what_cannot_be_measured_is_refused_before_anything_is_loaded():
     script = (
         "import sys\n"
-        "from lmworks.cli.bench import bench\n"
+        "from lmworks.cli.bench_command import bench\n"
         "for arguments in ({'weights': ['int8', 'float8']}, {'model': 'nowhere'}, {'rounds': 0}):\n"
         "    try: bench(**arguments)\n"
         "    except (ValueError, OSError) as error: print(error)\n"

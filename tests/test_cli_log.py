@@ -71,7 +71,7 @@ def test_a_workspace_without_a_log_is_left_as_it_is(tmp_path):
 
 def test_replay_makes_the_same_tokens_and_says_what_changed(workspace, smollm2_checkpoint, tmp_path):
     from lmworks.generate.protocol import Request, SamplingParameters
-    from lmworks.serve.recording import Turn, of_completion
+    from lmworks.serve.interaction_record import Turn, of_completion
 
     sampling = SamplingParameters(max_tokens=12, temperature=0.9, top_p=0.95, seed=11)
     messages = (Message("user", "Tell me about rivers."),)

@@ -102,8 +102,8 @@ def test_the_digest_sees_code_and_no_comments(tmp_path):
 
 def test_a_stage_reaches_what_shapes_it():
     reached = {file.relative_to(ROOT).as_posix() for file in reachable("lmworks.retrieve.stage")}
-    assert {"retrieve/chunk.py", "retrieve/index.py", "generate/embedding.py", "model/transformer.py"} <= reached
-    assert "ground/answering.py" not in reached
+    assert {"retrieve/chunk.py", "retrieve/index.py", "generate/text_embedding.py", "model/transformer.py"} <= reached
+    assert "ground/grounded_answer.py" not in reached
 
 
 if __name__ == "__main__":

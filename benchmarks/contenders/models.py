@@ -5,7 +5,7 @@ from pathlib import Path
 
 import lmworks
 from contenders import client
-from lmworks.model.pulling import MODELS, pull
+from lmworks.model.download import MODELS, pull
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.train import CheckpointConfig, Run, TrainConfig, train, validate
 from lmworks.train.objectives.objective import Objective
 from lmworks.train.run_log import LOG, read_log
-from lmworks.train.validating import Validation
+from lmworks.train.validation import Validation
 
 TRIAL_STEPS = 12
 SPARE = 0.97  # of the time: a machine is never as even as its measurement

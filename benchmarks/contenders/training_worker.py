@@ -25,10 +25,10 @@ def lmworks(family: str, size: str, ids: Tensor, precision: str, compiled: bool,
     from lmworks.model.initialisation import PUBLISHED, initialise
     from lmworks.model.presets import gpt2, llama
     from lmworks.model.transformer import Transformer
+    from lmworks.train.activation_checkpointing import blocks, recompute
     from lmworks.train.losses import projected_cross_entropy
+    from lmworks.train.master_weights import Weights
     from lmworks.train.optimizer_config import AdamW
-    from lmworks.train.recomputing import blocks, recompute
-    from lmworks.train.weights import Weights
 
     width, layers, heads, hidden, _ = SIZES[size]
     config = (

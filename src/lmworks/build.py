@@ -44,14 +44,14 @@ from lmworks.artefact import (
 )
 from lmworks.config import ConfigError, assign, from_mapping, parse_assignment, to_mapping, unknown
 from lmworks.data.store import made_folder
-from lmworks.model.locating import digest_of_model, located
+from lmworks.model.model_location import digest_of_model, located
 from lmworks.monitor.config import LogConfig
 from lmworks.progress import stage_progress
 from lmworks.recipe import Recipe, StageSpec, check_stage, making_stage
 from lmworks.report import Fold, Section, Table, shown, to_html
 from lmworks.stages import STAGES, resolve
-from lmworks.train.parallel.launching import carry_out
-from lmworks.train.planning.quantities import readable_bytes
+from lmworks.train.parallel.launcher import carry_out
+from lmworks.train.planning.units import readable_bytes
 
 LOCK = "stage.lock"
 

@@ -14,7 +14,7 @@ from lmworks.data.cleaning.origin import origin_of
 from lmworks.data.files import without_password
 from lmworks.data.stage import read_from
 from lmworks.data.store import DOCUMENTS, DocumentStore
-from lmworks.ground.interaction import to_answer
+from lmworks.ground.answer_record import to_answer
 from lmworks.known_artefacts import KnownArtefacts, known_artefacts
 from lmworks.records import Answer, Span, Verdict
 from lmworks.report import shown

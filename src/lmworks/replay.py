@@ -5,9 +5,9 @@ from pathlib import Path
 import lmworks
 from lmworks.build import CURRENT, read_current
 from lmworks.generate.engine import Engine
-from lmworks.ground.interaction import to_answer
+from lmworks.ground.answer_record import to_answer
 from lmworks.model.checkpoint import load
-from lmworks.monitor.replay import Replay, replay
+from lmworks.monitor.token_replay import Replay, replay
 from lmworks.records import Interaction
 
 

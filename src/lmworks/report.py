@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from lmworks.passages import PASSAGE_STYLE, Passage, escaped, passage_html, visible
+from lmworks.excerpts import PASSAGE_STYLE, Passage, escaped, passage_html, visible
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from lmworks.artefact import hash_json, read_manifest
 from lmworks.build import CURRENT, Current, read_current
-from lmworks.ground.answering import Answerer, load_answerer
-from lmworks.ground.interaction import to_interaction
-from lmworks.ground.phases import Listener
+from lmworks.ground.answer_record import to_interaction
+from lmworks.ground.grounded_answer import Answerer, load_answerer
+from lmworks.ground.phase_timer import Listener
 from lmworks.monitor.config import LogConfig
 from lmworks.monitor.log import Log, Reader
 from lmworks.records import Answer, Interaction

@@ -15,7 +15,7 @@ from peft.utils.other import get_pattern_key
 
 from lmworks.adapt import LoraConfig
 from lmworks.adapt.config import ALL_LINEAR
-from lmworks.adapt.peft_config import read_peft_config
+from lmworks.adapt.peft_folder import read_peft_config
 from lmworks.config import ConfigError
 from lmworks.model.huggingface import UnsupportedModel
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from small_models import LLAMA, TIED, random_lora
 
 from lmworks.adapt import Lora, LoraConfig, LowRank, initialise_lora, read_lora, write_lora
-from lmworks.adapt.peft_names import cut, join, their_linears
+from lmworks.adapt.peft_folder import cut, join, their_linears
 from lmworks.model.huggingface import UnsupportedModel, write_config
 from lmworks.model.presets import llama, phi3
 

@@ -6,10 +6,10 @@ import torch
 from contenders.guesses import MissingSpans, of_masked, of_next_tokens
 from contenders.ngram import Between, KneserNey
 
+from lmworks.train.objectives.corruption_vocabulary import Vocabulary
 from lmworks.train.objectives.masked import MaskedLanguageModel, MaskedTokens
-from lmworks.train.objectives.rewriting import rewritings
+from lmworks.train.objectives.sequence_to_sequence import rewritings
 from lmworks.train.objectives.span_corruption import SpanCorruption, corrupt, noise_mask
-from lmworks.train.objectives.vocabulary import Vocabulary
 
 TOKENS, MASK, EOS, SENTINELS = 6, 6, 7, (8, 9, 10, 11)  # the first six are text
 SIZE = 12

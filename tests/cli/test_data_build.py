@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lmworks.artefact import read_manifest
-from lmworks.cli.building import _checked
+from lmworks.cli.build_command import _checked
 from lmworks.cli.main import app
 from lmworks.data.cleaning.policy import default_policy, read_policy
 from lmworks.data.store import DocumentStore

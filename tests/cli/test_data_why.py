@@ -299,7 +299,7 @@ def test_a_name_of_a_document_does_nothing_to_the_terminal(tmp_path, monkeypatch
         raise AmbiguousNameError("x may be a/\x1b[31m[red]x:key:, b\\[x\u202e")
 
     monkeypatch.setattr("lmworks.data.cleaning.story.stories_of", refuse)
-    monkeypatch.setattr("lmworks.cli.data._cleaned", lambda _: tmp_path)
+    monkeypatch.setattr("lmworks.cli.data_command._cleaned", lambda _: tmp_path)
     monkeypatch.setattr("sys.argv", ["lmworks", "data", "why", "x"])
     with pytest.raises(SystemExit):
         main()

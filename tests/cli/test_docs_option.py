@@ -2,7 +2,7 @@
 
 import pytest
 
-from lmworks.cli.building import _checked
+from lmworks.cli.build_command import _checked
 
 
 @pytest.mark.parametrize(

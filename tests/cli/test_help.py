@@ -12,7 +12,7 @@ from lmworks.cli.main import app
 from lmworks.config import described
 from lmworks.serve.config import ServeConfig
 from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
-from lmworks.train.sweeping.config import SweepConfig
+from lmworks.train.sweep.config import SweepConfig
 
 ROOT = typer.main.get_command(app)
 

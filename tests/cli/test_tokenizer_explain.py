@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from lmworks.cli.main import app, main
 from lmworks.tokenizer import BpeConfig, UnigramConfig, train_bpe, train_unigram
-from lmworks.tokenizer.explaining import TRACE
+from lmworks.tokenizer.merge_history import TRACE
 
 TEXT = "low lower lowest\r\n\tnew newer newest\r\n\r\n" * 30
 

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from byte_tokenizer import byte_tokenizer
 from lmworks.cli.tokenizer import app
-from lmworks.cli.tokenizer.conversations import read_conversation, read_tools
+from lmworks.cli.tokenizer.preview_command import read_conversation, read_tools
 from lmworks.records import Message
-from lmworks.tokenizer.families import FAMILIES, chat_template
+from lmworks.tokenizer.chat_templates import FAMILIES, chat_template
 from lmworks.tokenizer.tokenizer import Tokenizer
 from test_cli import lmworks
 

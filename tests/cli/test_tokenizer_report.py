@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tokenizers
 
-from lmworks.cli.tokenizer.finding import embedding_rows, find_texts, find_tokenizer, find_tokenizers
+from lmworks.cli.tokenizer.arguments import embedding_rows, find_texts, find_tokenizer, find_tokenizers
 from lmworks.data.plain_texts import plain_texts
 from lmworks.model.checkpoint import assemble
 from lmworks.model.initialisation import initialise

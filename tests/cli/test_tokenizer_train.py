@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lmworks.cli.main import app, main
-from lmworks.tokenizer.families import FAMILIES, missing_roles, missing_tokens
+from lmworks.tokenizer.chat_templates import FAMILIES, missing_roles, missing_tokens
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 TEXT = "The lowest lower low is lower than low. " * 30

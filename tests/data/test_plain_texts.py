@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from lmworks.data.files import NoSourceError
 from lmworks.data.plain_texts import _last_cut, plain_texts, required_texts
 from lmworks.records import LeftOut
-from lmworks.tokenizer.word_rules import WordRule
+from lmworks.tokenizer.pre_tokenizer import WordRule
 
 
 def test_folders_files_and_globs_in_a_fixed_order(tmp_path):

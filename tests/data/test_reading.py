@@ -15,7 +15,7 @@ from lmworks.data.files import NoSourceError
 from lmworks.data.reading import read_documents, source_digest
 from lmworks.data.source_code import source_code_type
 from lmworks.records import Document, LeftOut
-from lmworks.retrieve.structure import parse
+from lmworks.retrieve.document_structure import parse
 
 
 def read(base: Path, *sources: str, **settings: object) -> tuple[dict[str, Document], dict[str, LeftOut]]:

@@ -6,7 +6,7 @@ import pytest
 
 from lmworks.build import run_alone
 from lmworks.data.token_dataset import TokenDataset
-from lmworks.tokenizer.explaining import read_trace
+from lmworks.tokenizer.merge_history import read_trace
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 

@@ -20,13 +20,13 @@ from lmworks.data.store import write_documents
 from lmworks.data.token_dataset import INDEX, TokenDataset
 from lmworks.data.tokenising import framing_id, tokenize_conversations, tokenize_documents
 from lmworks.model.checkpoint import load
-from lmworks.model.finding_tokenizers import find_tokenizer
 from lmworks.model.stage_tokenize import check, outside_digest, tokenize
+from lmworks.model.tokenizer_lookup import find_tokenizer
 from lmworks.records import Conversation, Document, Message
 from lmworks.tokenizer.chat import ChatRenderer
-from lmworks.tokenizer.families import chat_template
-from lmworks.tokenizer.folder import read_chat_template
+from lmworks.tokenizer.chat_templates import chat_template
 from lmworks.tokenizer.tokenizer import Tokenizer
+from lmworks.tokenizer.tokenizer_folder import read_chat_template
 
 TEXTS = ["one text", "", "größer 🙂", *(f"text number {n} " * (n % 7) for n in range(40))]
 DOCUMENTS = [Document(text, f"uri {n}", "text/plain", "plain", "1", "0" * 64) for n, text in enumerate(TEXTS)]

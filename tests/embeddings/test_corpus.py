@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmworks.embeddings import corpus as corpus_module
-from lmworks.embeddings import phrase_pairs
-from lmworks.embeddings.corpus import END, read_corpus
-from lmworks.embeddings.phrases import Phrases, learn_phrases
+from lmworks.embeddings import phrases
+from lmworks.embeddings.corpus import END, learn_phrases, read_corpus
+from lmworks.embeddings.phrases import Phrases
 
 SENTENCES = st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=8), min_size=1, max_size=30)
 
@@ -43,7 +43,7 @@ def test_blocks_change_nothing(monkeypatch, sentences):
     whole = read_corpus(sentences, min_count=3, phrases=(1.5, 1.5))
     monkeypatch.setattr(corpus_module, "BLOCK", 64)
     monkeypatch.setattr(corpus_module.blocks, "__defaults__", (64,))
-    monkeypatch.setattr(phrase_pairs, "_AT_ONCE", 3000)
+    monkeypatch.setattr(phrases, "_AT_ONCE", 3000)
     cut = read_corpus(sentences, min_count=3, phrases=(1.5, 1.5))
     assert whole.words == cut.words and any("_" in word for word in whole.words)
     assert np.array_equal(whole.ids, cut.ids) and np.array_equal(whole.counts, cut.counts)

@@ -6,12 +6,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmworks.embeddings import cooccurrence, library
+from lmworks.embeddings import glove, library
 from lmworks.embeddings.config import GloveConfig
-from lmworks.embeddings.cooccurrence import count_neighbours
 from lmworks.embeddings.corpus import read_corpus
-from lmworks.embeddings.glove import _factorise, _learner, new_factors, train_glove
-from lmworks.embeddings.glove_reference import learn_entries, weights
+from lmworks.embeddings.glove import (
+    _factorise,
+    _learner,
+    count_neighbours,
+    learn_entries,
+    new_factors,
+    train_glove,
+    weights,
+)
 from lmworks.progress import no_report
 
 
@@ -41,8 +47,8 @@ def test_memory_changes_nothing_but_the_order(monkeypatch, sentences):
     index = {f"w{number}": number for number in range(60)}
     ids = np.array([number for s in sentences for number in [*(index[word] for word in s), -1]], np.int32)
     whole = count_neighbours(ids, 60, 4)
-    monkeypatch.setattr(cooccurrence, "_BLOCK", 700)
-    monkeypatch.setattr(cooccurrence, "_PAIR_BYTES", 4000)
+    monkeypatch.setattr(glove, "_BLOCK", 700)
+    monkeypatch.setattr(glove, "_PAIR_BYTES", 4000)
     spilled = count_neighbours(ids, 60, 4, memory_mb=1)  # room for 262 pairs: runs go to disk and are merged
     np.testing.assert_allclose(spilled.dense(), whole.dense(), rtol=1e-6)
     assert len(spilled.entries) == len(whole.entries)

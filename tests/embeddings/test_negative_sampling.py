@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from lmworks.embeddings import library, reference, training
+from lmworks.embeddings import library, reference, word2vec
 from lmworks.embeddings.config import Subwords, WordVectorsConfig
 from lmworks.embeddings.corpus import read_corpus
 from lmworks.embeddings.reference import Model
-from lmworks.embeddings.training import structure_of, train_word_vectors
+from lmworks.embeddings.word2vec import structure_of, train_word_vectors
 
 CASES = {
     "skip-gram": WordVectorsConfig(dimensions=20, min_count=1, epochs=2, subsample=1e-2, learning_rate=0.2),
@@ -30,7 +30,7 @@ def random_model(rows: int, words: int, dimensions: int) -> Model:
     arrays = [library.zero_rows(number, dimensions) for number in (rows, words)]
     for array in arrays:
         array[:, :dimensions] = generator.normal(0, 0.4, (len(array), dimensions))
-    none = training.drawing.noise(np.ones(words, np.int64), 1)
+    none = word2vec.negative_sampling.noise(np.ones(words, np.int64), 1)
     keep = np.full(words, 2**32 - 1, np.uint32)
     return Model(*arrays, None, None, keep, none, 100, 0.05, 2, 3, True)
 
@@ -81,7 +81,7 @@ def test_vectors_that_diverge_are_an_error(name, compiled, sentences, monkeypatc
 @pytest.mark.skipif(library.load() is None, reason="nothing was compiled")
 @pytest.mark.parametrize("name", CASES)
 def test_compiled_and_reference_are_the_same_bit_by_bit(name, sentences, monkeypatch):
-    monkeypatch.setattr(training, "_PART", 2000)  # several parts, each with its own random numbers
+    monkeypatch.setattr(word2vec, "_PART", 2000)  # several parts, each with its own random numbers
     compiled = train_word_vectors(sentences[:600], CASES[name])
     monkeypatch.setattr(library, "load", lambda: None)
     slow = train_word_vectors(sentences[:600], CASES[name])
@@ -96,7 +96,7 @@ def test_compiled_and_reference_are_the_same_bit_by_bit(name, sentences, monkeyp
 def test_both_count_the_words_that_they_keep(sentences):
     corpus = read_corpus(sentences[:200], min_count=1)
     config = WordVectorsConfig(dimensions=4, subsample=1e-3)
-    model = training._new_model(corpus, training._inputs(corpus.words, config), config)
+    model = word2vec._new_model(corpus, word2vec._inputs(corpus.words, config), config)
     ids, structure = np.array(corpus.ids), structure_of(model)
     compiled = library.load().lmworks_vectors_learn(ctypes.byref(structure), ids.ctypes.data, len(ids), 9, 0)
     assert compiled == reference.learn(model, ids, 9, 0)
@@ -117,7 +117,7 @@ def test_words_that_are_used_alike_are_near(name, sentences):
 
 
 def test_several_threads_learn_as_well(sentences, monkeypatch):
-    monkeypatch.setattr(training, "_PART", 500)
+    monkeypatch.setattr(word2vec, "_PART", 500)
     config = WordVectorsConfig(dimensions=20, epochs=15, learning_rate=0.1, subsample=0, threads=3)
     found = train_word_vectors(sentences, config)
     right = [int(near.word[1:]) % 3 == int(word[1:]) % 3 for word in found.words for near in found.neighbours(word, 3)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from lmworks.embeddings.drawing import Noise, Random, keep_limits, noise, stream_seed
+from lmworks.embeddings.negative_sampling import Noise, Random, keep_limits, noise, stream_seed
 
 
 def test_random_numbers_are_splitmix64():

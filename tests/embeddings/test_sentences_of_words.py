@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.embeddings.sentences import LONGEST, sentences_of, words_of
+from lmworks.embeddings.corpus import LONGEST, sentences_of, words_of
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lmworks.embeddings.config import Subwords, WordVectorsConfig
 from lmworks.embeddings.subwords import bucket_of, ngram_buckets, ngrams_of
-from lmworks.embeddings.training import train_word_vectors
+from lmworks.embeddings.word2vec import train_word_vectors
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 

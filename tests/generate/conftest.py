@@ -8,8 +8,8 @@ from listeners import Gate
 
 from byte_tokenizer import byte_tokenizer
 from lmworks.generate.engine import Engine
+from lmworks.generate.engine_worker import EngineWorker
 from lmworks.generate.protocol import Request, SamplingParameters
-from lmworks.generate.worker import EngineWorker
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.model.config import PoolHead
 from lmworks.model.initialisation import initialise

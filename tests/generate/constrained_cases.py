@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lmworks.generate.constrained import Compiled, Matcher
+from lmworks.generate.constrained_decoding import Compiled, Matcher
 from lmworks.tokenizer.byte_level import BYTE, CONTROL, NORMAL, UNKNOWN
 from lmworks.tokenizer.sentence_piece import sentence_piece_bpe
 from lmworks.tokenizer.token_bytes import token_bytes

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from byte_tokenizer import byte_tokenizer
-from lmworks.generate import running
+from lmworks.generate import runner_choice
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Completion
 from lmworks.generate.runner import Work
@@ -55,7 +55,7 @@ def make_engine(kind: Kind, of: Checkpoint, **options: Any) -> Engine:
     options = {"weights": "float32", **options}
     if kind == "modules":
         return Engine(of, lowered=False, **options)
-    with patch("lmworks.generate.engine.build_runner", lambda *given: running._fused(*given[:5])):
+    with patch("lmworks.generate.engine.build_runner", lambda *given: runner_choice._fused(*given[:5])):
         return Engine(of, **options)
 
 

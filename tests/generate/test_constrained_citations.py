@@ -8,7 +8,7 @@ from constrained_cases import cut, sentence_piece_tokenizer, texts_of_walks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmworks.generate.constrained import ConstraintCompiler
+from lmworks.generate.constrained_decoding import ConstraintCompiler
 from lmworks.generate.constraint import CitedText, Quote, locate, quotable
 
 PASSAGES = (

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from constrained_cases import allowed, cut
 
-from lmworks.generate.constrained import MOST_TRIALS, ConstraintCompiler
+from lmworks.generate.constrained_decoding import MOST_TRIALS, ConstraintCompiler
 from lmworks.generate.constraint import CompilerBusyError, ConstraintError, Grammar, JsonSchema, Regex
 from lmworks.generate.constraint_grammar import to_grammar
 

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from lmworks.generate.engine import Engine
 from lmworks.generate.fused_runner import FusedRunner
-from lmworks.generate.precision import default_dtype
 from lmworks.generate.protocol import Request, SamplingParameters
-from lmworks.generate.running import WeightFormat
+from lmworks.generate.runner_choice import WeightFormat, default_dtype
 from lmworks.generate.sampling import uniform
 from lmworks.records import Message
 

@@ -9,8 +9,8 @@ from engine_cases import Kind, assert_same, make_engine, prompt
 
 from lmworks.generate.constraint import Choice
 from lmworks.generate.engine import Engine
-from lmworks.generate.live_request import LiveRequest
 from lmworks.generate.protocol import Completion, Request, SamplingParameters
+from lmworks.generate.request_state import LiveRequest
 from lmworks.generate.search_parameters import BeamParameters
 from lmworks.model.checkpoint import Checkpoint
 

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from lmworks.generate.expert_offload import offload_counters, offload_experts
 from lmworks.model import config as configs
-from lmworks.model.cache import KVCache
 from lmworks.model.feed_forward import FeedForward
 from lmworks.model.initialisation import initialise
+from lmworks.model.kv_cache import KVCache
 from lmworks.model.presets import llama, mixtral, switch
 from lmworks.model.routing import observe_routing
 from lmworks.model.transformer import Transformer

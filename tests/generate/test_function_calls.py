@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmworks.generate.constrained import ConstraintCompiler
+from lmworks.generate.constrained_decoding import ConstraintCompiler
 from lmworks.generate.constraint import ConstraintError, FunctionCalls, JsonSchema, Regex
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters

@@ -13,7 +13,7 @@ from lmworks.generate.engine import Engine
 from lmworks.generate.fused_runner import FusedRunner
 from lmworks.generate.lowering import formats_of
 from lmworks.generate.protocol import Request, SamplingParameters
-from lmworks.kernels.formats import Format
+from lmworks.kernels.weight_formats import Format
 from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.model.gguf_write import save_gguf
 from lmworks.model.presets import llama, mixtral

@@ -14,11 +14,11 @@ from lmworks.generate.lowering import NotLoweredError, lower, why_not
 from lmworks.generate.module_runner import ModuleRunner
 from lmworks.generate.page_storage import layer_groups
 from lmworks.generate.paged_cache import PagedCache
-from lmworks.generate.quantised import QuantisedLinear, quantise_projections
+from lmworks.generate.quantised_linear import QuantisedLinear, quantise_projections
 from lmworks.generate.runner import Work
-from lmworks.generate.running import format_rule
-from lmworks.kernels.formats import Format, dequantise, quantise
-from lmworks.kernels.pages import CacheFormat
+from lmworks.generate.runner_choice import format_rule
+from lmworks.kernels.kv_pages import CacheFormat
+from lmworks.kernels.weight_formats import Format, dequantise, quantise
 from lmworks.model import presets
 from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.model.config import (
@@ -34,7 +34,7 @@ from lmworks.model.config import (
 )
 from lmworks.model.gguf_model import GgufWeights
 from lmworks.model.gguf_write import save_gguf
-from lmworks.model.presets.llama import change_attention
+from lmworks.model.presets.llama_like import change_attention
 from lmworks.model.transformer import Transformer
 
 _LAYERS4 = {**SIZES, "layers": 4, "head_dim": 32}

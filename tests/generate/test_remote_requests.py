@@ -6,7 +6,7 @@ import pytest
 
 from lmworks.generate.constraint import Choice, Grammar, JsonSchema, Quote, Regex
 from lmworks.generate.protocol import Request, SamplingParameters, UnsupportedError
-from lmworks.generate.remote_requests import EXTENSIONS, request_body
+from lmworks.generate.remote_engine import EXTENSIONS, request_body
 from lmworks.records import Message
 
 

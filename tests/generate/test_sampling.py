@@ -9,7 +9,7 @@ import torch
 from sampling_oracle import adjusted, distribution, packed
 from scipy import stats
 
-from lmworks.generate.adjusting import Ids
+from lmworks.generate.logit_processors import Ids
 from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.generate.sampling import Sampled, log_probability, most_probable, sample, uniform

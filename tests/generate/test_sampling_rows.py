@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sampling_oracle import adjusted, distribution, packed
 
-from lmworks.generate.adjusting import allowed_tokens
+from lmworks.generate.logit_processors import allowed_tokens
 from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.generate.sampling import Sampled, sample, uniform

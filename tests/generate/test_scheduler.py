@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmworks.generate.live_request import LiveRequest
 from lmworks.generate.paged_cache import PAGE, PagedCache
 from lmworks.generate.protocol import SamplingParameters
+from lmworks.generate.request_state import LiveRequest
 from lmworks.generate.scheduler import Scheduler, Share
 
 

@@ -12,9 +12,9 @@ from listeners import Gate, Listener
 
 from lmworks.adapt import Lora, LoraConfig, initialise_lora, merge
 from lmworks.generate.engine import Engine
+from lmworks.generate.engine_worker import EngineWorker
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.generate.search_parameters import BeamParameters
-from lmworks.generate.worker import EngineWorker
 from lmworks.model.checkpoint import Checkpoint
 
 PROMPT = tuple(range(2, 40))  # more than two pages, which are found again

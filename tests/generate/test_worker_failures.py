@@ -8,8 +8,8 @@ import pytest
 import torch
 from listeners import Gate, Listener
 
+from lmworks.generate.engine_worker import EngineWorker
 from lmworks.generate.protocol import Completion, Delta, Request, SamplingParameters
-from lmworks.generate.worker import EngineWorker
 
 _LONG = SamplingParameters(max_tokens=30, ignore_eos=True)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from hashing_encoder import HashingEncoder, make_document
-from lmworks.ground.answering import Finder
 from lmworks.ground.config import AnswerConfig
+from lmworks.ground.grounded_answer import Finder
 from lmworks.retrieve.config import ChunkConfig, SearchConfig
 from lmworks.retrieve.index import Index
 

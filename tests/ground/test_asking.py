@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from lmworks.artefact import StageContext
-from lmworks.ground import evaluation
-from lmworks.ground.evaluation import Row
+from lmworks.ground import grounding_evaluation
+from lmworks.ground.grounding_evaluation import Row
 from lmworks.records import Question
 
 
@@ -20,19 +20,19 @@ def test_answers_of_an_interrupted_run_are_kept_and_told_apart(monkeypatch, tmp_
         asked.append(question.id)
         return Row(question, (), {}, (), 0.5, False, question.text), len(asked) / 2
 
-    monkeypatch.setattr(evaluation, "ask", ask)
+    monkeypatch.setattr(grounding_evaluation, "ask", ask)
     told: list[tuple[int, int | None, str, int]] = []
     context = StageContext(inputs={}, output=tmp_path, work=tmp_path, progress=lambda *call: told.append(call))
     with pytest.raises(KeyboardInterrupt):
-        evaluation._ask_all(questions, None, context)  # pyright: ignore[reportArgumentType]
+        grounding_evaluation._ask_all(questions, None, context)  # pyright: ignore[reportArgumentType]
     assert told == [(8, 24, "questions answered", 0)]
     told.clear()
     asked[:] = ["more"]
     with pytest.raises(KeyboardInterrupt):
-        evaluation._ask_all(questions, None, context)  # pyright: ignore[reportArgumentType]
+        grounding_evaluation._ask_all(questions, None, context)  # pyright: ignore[reportArgumentType]
     assert asked == ["more", *(f"q{n}" for n in range(10, 19))]
     assert told == [(10, 24, "questions answered", 10), (16, 24, "questions answered", 10)]
     asked.clear()
-    rows, seconds = evaluation._ask_all(questions, None, context)  # pyright: ignore[reportArgumentType]
+    rows, seconds = grounding_evaluation._ask_all(questions, None, context)  # pyright: ignore[reportArgumentType]
     assert [row.question for row in rows] == questions and [row.answer for row in rows] == [q.text for q in questions]
     assert len(asked) == 5 and len(seconds) == 24

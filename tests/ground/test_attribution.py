@@ -10,7 +10,7 @@ from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Capabilities, Completion, Score, Timings
 from lmworks.ground.attribution import support
 from lmworks.ground.config import AnswerConfig
-from lmworks.ground.drafting import attribute, draft, fitting, prompt
+from lmworks.ground.draft_sentences import attribute, draft, fitting, prompt
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.tokenizer.tokenizer import Tokenizer
 

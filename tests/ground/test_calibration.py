@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from lmworks.artefact import StageContext
 from lmworks.config import from_mapping
-from lmworks.evaluate.questions import write_questions
-from lmworks.ground.answering import Calibration, Evidence, decide
+from lmworks.evaluate.question_set import write_questions
 from lmworks.ground.calibration import DEFAULT, calibrate, calibration_questions, choose_threshold
 from lmworks.ground.config import AnswerConfig, CalibrationConfig
 from lmworks.ground.features import NAMES
-from lmworks.ground.logistic import Logistic
+from lmworks.ground.grounded_answer import Calibration, Evidence, decide
+from lmworks.ground.logistic_regression import Logistic
 from lmworks.ground.selection import Rules
 from lmworks.records import Question, Span
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.ground.candidates import Candidate
+from lmworks.ground.candidate_sentences import Candidate
 from lmworks.ground.selection import Rules, select
 from lmworks.records import Span
 

@@ -14,7 +14,7 @@ from lmworks.build import build
 from lmworks.recipe import find, load
 from lmworks.serve.app import create_app
 from lmworks.serve.config import ServeConfig
-from lmworks.serve.pages.turns import split_code
+from lmworks.serve.pages.chat_turns import split_code
 from lmworks.serve.server import Server, listen
 from lmworks.serve.service import Service
 

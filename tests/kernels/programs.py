@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmworks.kernels.formats import Format
+from lmworks.kernels.kv_pages import PAGE, CacheFormat, allocate
 from lmworks.kernels.packing import PackedMatrix, concatenate, pack_weight
-from lmworks.kernels.pages import PAGE, CacheFormat, allocate
 from lmworks.kernels.program import LayerProgram, Norm, Program, RaggedBatch
+from lmworks.kernels.weight_formats import Format
 
 POSITIONS = 256
 

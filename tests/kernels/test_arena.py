@@ -6,8 +6,8 @@ import torch
 from programs import batch, random_program
 
 from lmworks.kernels.arena import gather
+from lmworks.kernels.c_structures import SITES
 from lmworks.kernels.program import run
-from lmworks.kernels.structures import SITES
 
 
 def test_a_gathered_program_computes_the_same() -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmworks.kernels import drawing_reference, library
-from lmworks.kernels.drawing import Draw, draw_tokens
+from lmworks.kernels import library, token_sampling_reference
 from lmworks.kernels.library import Library
+from lmworks.kernels.token_sampling import Draw, draw_tokens
 
 LIBRARIES = library.available() or ("portable",)  # as the fixture `kernels`, which hypothesis would make only once
 
@@ -52,7 +52,7 @@ def library_of(name: str) -> Library:
 @given(row=rows, draw=draws)
 def test_a_draw_is_its_definition(name: str, row: np.ndarray, draw: Draw) -> None:
     ((token, log_probability),) = draw_tokens([row], [draw], library_of(name))
-    expected, its_own = drawing_reference.draw_token(row, draw)
+    expected, its_own = token_sampling_reference.draw_token(row, draw)
     if token == expected and abs(log_probability - its_own) < 1e-5:
         return
     # Weights in float32, off by some 1e-7, may decide otherwise where a draw or an edge falls between two tokens. Then
@@ -62,7 +62,7 @@ def test_a_draw_is_its_definition(name: str, row: np.ndarray, draw: Draw) -> Non
                       top_p=draw.top_p * (1 + other), min_p=draw.min_p * (1 + third))
         for step in (-2e-6, 0, 2e-6) for other in (-2e-6, 0, 2e-6) for third in (-2e-6, 0, 2e-6)
     ]  # fmt: skip
-    assert token in {drawing_reference.draw_token(row, other)[0] for other in near}
+    assert token in {token_sampling_reference.draw_token(row, other)[0] for other in near}
 
 
 @pytest.mark.parametrize("name", LIBRARIES)

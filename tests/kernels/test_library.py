@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lmworks.kernels import library, operations, reference
+from lmworks.kernels import fused_operations, library, reference
 from lmworks.kernels.packing import pack_weight
 
 MATRIX, X = pack_weight(torch.eye(32), "int8"), torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
@@ -35,7 +35,7 @@ def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(library.CHOICE, "reference")
     library.load.cache_clear()
     assert library.load() is None
-    assert torch.equal(operations.linear(X, MATRIX), reference.linear(X, MATRIX))
+    assert torch.equal(fused_operations.linear(X, MATRIX), reference.linear(X, MATRIX))
 
 
 def test_an_unknown_name_is_refused() -> None:
@@ -47,14 +47,14 @@ def test_without_libraries_it_is_said_once_and_the_reference_runs(monkeypatch: p
     monkeypatch.delenv(library.CHOICE, raising=False)
     monkeypatch.setattr(library, "_path", lambda _name: None)
     with pytest.warns(RuntimeWarning, match=r"C\+\+ compiler"):
-        assert torch.equal(operations.linear(X, MATRIX), reference.linear(X, MATRIX))
+        assert torch.equal(fused_operations.linear(X, MATRIX), reference.linear(X, MATRIX))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        operations.linear(X, MATRIX)
+        fused_operations.linear(X, MATRIX)
 
 
 def test_a_library_of_other_sources_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library.structures, "SIZES", (1,) * len(library.structures.SIZES))
+    monkeypatch.setattr(library.c_structures, "SIZES", (1,) * len(library.c_structures.SIZES))
     library._open.cache_clear()
     with pytest.raises(ImportError, match="install the package again"):
         library.load("portable")
@@ -67,7 +67,7 @@ def test_threads() -> None:
     before = loaded.threads
     loaded.set_threads(3)
     assert loaded.threads == 3
-    operations.linear(X, MATRIX, loaded)
+    fused_operations.linear(X, MATRIX, loaded)
     loaded.set_threads(before)
     with pytest.raises(ValueError, match="at least one thread"):
         loaded.set_threads(0)

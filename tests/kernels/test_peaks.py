@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lmworks.kernels import peaks
-from lmworks.kernels.formats import FORMATS
 from lmworks.kernels.library import Library
+from lmworks.kernels.weight_formats import FORMATS
 
 
 @pytest.mark.parametrize("count", [0, 1, 127, 128, 129, 65_535, 65_536, 65_537, 300_001])

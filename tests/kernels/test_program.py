@@ -7,12 +7,12 @@ import pytest
 import torch
 from programs import batch, random_layer, random_matrix, random_norm, random_program, scattered_tables
 
-from lmworks.kernels import operations, reference
-from lmworks.kernels.formats import FORMATS, Format
+from lmworks.kernels import fused_operations, reference
+from lmworks.kernels.kv_pages import CACHE_FORMATS, CacheFormat
 from lmworks.kernels.library import Library
 from lmworks.kernels.packing import pack_weight
-from lmworks.kernels.pages import CACHE_FORMATS, CacheFormat
 from lmworks.kernels.program import Adapter, LayerProgram, Program, RaggedBatch, run
+from lmworks.kernels.weight_formats import FORMATS, Format
 
 IDS = np.random.default_rng(0).integers(0, 83, 200).tolist()
 KINDS = [
@@ -135,7 +135,7 @@ def test_hidden_states_are_the_normed_ones_that_the_head_reads_and_change_nothin
     assert plain.hidden is None and asked.hidden is not None
     assert (asked.hidden.shape, asked.hidden.dtype) == ((2, program.width), torch.float32)
     assert all(torch.equal(one, other) for one, other in zip(plain[:3], asked[:3], strict=True))
-    product = operations.linear(asked.hidden, program.head, kernels)  # rounds its rows as the head does
+    product = fused_operations.linear(asked.hidden, program.head, kernels)  # rounds its rows as the head does
     assert torch.equal(product, asked.logits)
     alone = run(program, batch([(0, 0, IDS[:20])], tables, wanted=[3]), kernels, hidden=True).hidden
     assert alone is not None and torch.equal(alone[0], asked.hidden[1])

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lmworks.kernels import library, operations, training
+from lmworks.kernels import fused_operations, library, training_kernels
 from lmworks.kernels.library import Library
 from lmworks.kernels.packing import pack_weight
 from lmworks.model import masks
+from lmworks.model.flash_attention import tiled_attention
 from lmworks.model.presets import gpt2, llama
 from lmworks.model.stack import Stack
-from lmworks.model.tiled import tiled_attention
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import cross_entropy
 
@@ -32,14 +32,14 @@ def _inputs(shape: tuple[int, ...], kv_heads: int, dtype: torch.dtype, seed: int
     return [torch.randn(batch, length, count, width, generator=generator).to(dtype).transpose(1, 2) for count in counts]
 
 
-def _runs(batch: int, length: int, seed: int) -> tuple[training.SeenKeys, Tensor]:
+def _runs(batch: int, length: int, seed: int) -> tuple[training_kernels.SeenKeys, Tensor]:
     """Random runs of keys, and the mask (batch, 1, length, length) that they stand for."""
     generator = torch.Generator().manual_seed(seed)
     ends = torch.randint(length, (2, batch, length), generator=generator)
     first, last = ends.amin(dim=0), ends.amax(dim=0)
     keys = torch.arange(length)
     mask = (keys >= first[..., None]) & (keys <= last[..., None])
-    return training.SeenKeys(first.int(), last.int()), mask[:, None]
+    return training_kernels.SeenKeys(first.int(), last.int()), mask[:, None]
 
 
 def _defined(query: Tensor, key: Tensor, value: Tensor, gradient: Tensor, scale: float, mask: Tensor) -> list[Tensor]:
@@ -66,8 +66,8 @@ def test_attention_is_its_definition(
     scale = 0.7 * shape[-1] ** -0.5
     causal = torch.ones(shape[2], shape[2], dtype=torch.bool).tril().expand(shape[0], 1, -1, -1)
     for seen, mask in ((None, causal), _runs(shape[0], shape[2], 1)):
-        output, log_sum = training.attend(query, key, value, scale, seen, kernels)
-        found = training.differentiate(query, key, value, output, log_sum, gradient, scale, seen, kernels)
+        output, log_sum = training_kernels.attend(query, key, value, scale, seen, kernels)
+        found = training_kernels.differentiate(query, key, value, output, log_sum, gradient, scale, seen, kernels)
         for name, ours, expected in zip(
             ("output", "query", "key", "value"),
             (output, *found),
@@ -86,8 +86,8 @@ def test_attention_is_its_definition(
 def test_attention_of_any_runs(length: int, seed: int) -> None:
     query, key, value, gradient = _inputs((1, 2, length, 16), 2, torch.float32, seed)
     seen, mask = _runs(1, length, seed)
-    output, log_sum = training.attend(query, key, value, 0.25, seen)
-    found = training.differentiate(query, key, value, output, log_sum, gradient, 0.25, seen)
+    output, log_sum = training_kernels.attend(query, key, value, 0.25, seen)
+    found = training_kernels.differentiate(query, key, value, output, log_sum, gradient, 0.25, seen)
     for ours, expected in zip((output, *found), _defined(query, key, value, gradient, 0.25, mask), strict=True):
         # Not relative to themselves alone: where every run is short, gradients are differences that cancel.
         assert float((ours.double() - expected).abs().max()) < 5e-6 * (1 + float(expected.abs().max()))
@@ -99,8 +99,8 @@ def test_bits_do_not_depend_on_threads_batch_or_memory(kernels: Library) -> None
     def both(rows: slice, copied: bool = False) -> list[Tensor]:
         given = [tensor[rows].contiguous() if copied else tensor[rows] for tensor in (query, key, value)]
         q, k, v = given
-        output, log_sum = training.attend(q, k, v, 0.2, None, kernels)
-        return [output, *training.differentiate(q, k, v, output, log_sum, gradient[rows], 0.2, None, kernels)]
+        output, log_sum = training_kernels.attend(q, k, v, 0.2, None, kernels)
+        return [output, *training_kernels.differentiate(q, k, v, output, log_sum, gradient[rows], 0.2, None, kernels)]
 
     whole = both(slice(None))
     threads = torch.get_num_threads()
@@ -122,9 +122,9 @@ def test_training_takes_as_many_threads_as_pytorch_and_inference_keeps_its_own(k
     try:
         for own in (2, 1):
             kernels.set_threads(own)
-            training.attend(query, key, value, 0.25, None, kernels)
+            training_kernels.attend(query, key, value, 0.25, None, kernels)
             assert (used(), kernels.threads) == (3, own)
-            operations.linear(torch.ones(1, 64), matrix, kernels)
+            fused_operations.linear(torch.ones(1, 64), matrix, kernels)
             assert used() == own
     finally:
         torch.set_num_threads(threads)
@@ -144,15 +144,15 @@ def test_runs_that_the_keys_do_not_have_are_refused(change: dict[str, Tensor], m
     query, key, value, _ = _inputs((1, 2, 9, 16), 1, torch.float32)
     seen = _runs(1, 9, 0)[0]._replace(**change)
     with pytest.raises(ValueError, match=message):
-        training.attend(query, key, value, 0.25, seen)
+        training_kernels.attend(query, key, value, 0.25, seen)
 
 
 def test_shapes_that_do_not_go_together_are_refused() -> None:
     query, key, value, _ = _inputs((1, 2, 9, 16), 1, torch.float32)
     with pytest.raises(ValueError, match="do not go with keys"):
-        training.attend(query, key, value[:, :, :4], 0.25, None)
+        training_kernels.attend(query, key, value[:, :, :4], 0.25, None)
     with pytest.raises(ValueError, match="say which are seen"):
-        training.attend(query, key[:, :, :4], value[:, :, :4], 0.25, None)
+        training_kernels.attend(query, key[:, :, :4], value[:, :, :4], 0.25, None)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
@@ -167,7 +167,7 @@ def test_softmax_loss_is_cross_entropy(
     leaf = logits.double().requires_grad_()
     expected = cross_entropy(leaf, targets, label_smoothing=smoothing, z_loss=z_loss)
     expected.sum.backward()
-    found = training.softmax_loss(logits, targets, smoothing, z_loss, kernels)
+    found = training_kernels.softmax_loss(logits, targets, smoothing, z_loss, kernels)
     assert found is not None and leaf.grad is not None
     torch.testing.assert_close(found.nats.double(), expected.nats, atol=5e-6, rtol=1e-5)
     torch.testing.assert_close(found.log_z.double(), leaf.detach().logsumexp(-1), atol=5e-6, rtol=1e-6)
@@ -181,13 +181,13 @@ def test_a_sure_prediction_keeps_its_small_gradient(kernels: Library) -> None:
     logits = torch.zeros(1, 32, dtype=torch.bfloat16)
     logits[0, 3] = 12.0
     wrong = 31 / (31 + torch.tensor(12.0).double().exp())
-    training.softmax_loss(logits, torch.tensor([3]), 0.0, 0.0, kernels)
+    training_kernels.softmax_loss(logits, torch.tensor([3]), 0.0, 0.0, kernels)
     assert float(logits[0, 3]) == pytest.approx(-float(wrong), rel=2**-8)
 
 
 def test_a_target_outside_of_the_vocabulary_is_refused(kernels: Library) -> None:
     with pytest.raises(ValueError, match="outside the vocabulary of 8"):
-        training.softmax_loss(torch.zeros(2, 8), torch.tensor([0, 8]), 0.0, 0.0, kernels)
+        training_kernels.softmax_loss(torch.zeros(2, 8), torch.tensor([0, 8]), 0.0, 0.0, kernels)
 
 
 @pytest.mark.parametrize(("family", "compiled"), [(llama, False), (gpt2, False), (gpt2, True)])
@@ -202,8 +202,8 @@ def test_a_model_has_the_gradients_that_it_has_without_the_kernel(
     ids = torch.randint(97, (3, 70))
     documents = masks.documents(torch.arange(70).expand(3, -1) // torch.tensor([[70], [31], [9]]))
     calls = []
-    attend = training.attend
-    monkeypatch.setattr(training, "attend", lambda *given: (calls.append(1), attend(*given))[1])
+    attend = training_kernels.attend
+    monkeypatch.setattr(training_kernels, "attend", lambda *given: (calls.append(1), attend(*given))[1])
 
     def gradients(with_kernel: bool) -> dict[str, Tensor]:
         if not with_kernel:
@@ -236,8 +236,8 @@ def test_a_whole_model_compiles_to_one_graph(monkeypatch: pytest.MonkeyPatch, fa
     ids = torch.randint(97, (3, 20))
     real = torch.arange(20) < torch.tensor([[20], [13], [1]])
     calls = []
-    attend = training.attend
-    monkeypatch.setattr(training, "attend", lambda *given: (calls.append(1), attend(*given))[1])
+    attend = training_kernels.attend
+    monkeypatch.setattr(training_kernels, "attend", lambda *given: (calls.append(1), attend(*given))[1])
 
     def run(forward: Callable[..., Tensor]) -> list[Tensor]:
         model.zero_grad()
@@ -255,7 +255,7 @@ def test_a_whole_model_compiles_to_one_graph(monkeypatch: pytest.MonkeyPatch, fa
 def test_a_key_that_is_not_seen_spoils_nothing(kernels: Library) -> None:
     query, key, value, _ = _inputs((1, 2, 100, 16), 2, torch.float32)
     key[:, :, 50] = torch.nan
-    output, _ = training.attend(query, key, value, 0.25, None, kernels)
+    output, _ = training_kernels.attend(query, key, value, 0.25, None, kernels)
     assert bool(output[:, :, :50].isfinite().all())
     assert bool(output[:, :, 50:].isnan().all())
 

@@ -13,7 +13,7 @@ from lmworks.model.huggingface import UnsupportedModel
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import bert, llama, roberta
 from lmworks.model.transformer import Transformer
-from lmworks.tokenizer.template import ChatTemplateError
+from lmworks.tokenizer.jinja_template import ChatTemplateError
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 LLAMA = llama(267, 32, 2, 4, 2, 48, 64, tied=True)

@@ -9,8 +9,8 @@ from torch import nn
 
 from lmworks.model.attention import Memory
 from lmworks.model.blocks import Block
-from lmworks.model.cache import KVCache
 from lmworks.model.initialisation import initialise
+from lmworks.model.kv_cache import KVCache
 from lmworks.model.presets import bart, bert, llama, switch, t5, t5_v1_1, transformer
 from lmworks.model.transformer import Transformer
 

@@ -14,7 +14,7 @@ from lmworks.model.huggingface import UnsupportedModel, read_config, write_confi
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import bart, bert, roberta, switch, t5, t5_v1_1
 from lmworks.model.transformer import Transformer
-from lmworks.model.weights import to_our_names, to_their_names
+from lmworks.model.weight_names import to_our_names, to_their_names
 
 BERT_BASE = {
     "architectures": ["BertForMaskedLM"],

@@ -14,7 +14,7 @@ from lmworks.model.config import Alibi, Rope, YarnScaling
 from lmworks.model.gguf_file import open_gguf
 from lmworks.model.gguf_write import save_gguf
 from lmworks.model.huggingface import UnsupportedModel
-from lmworks.model.presets.llama import change_attention
+from lmworks.model.presets.llama_like import change_attention
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 

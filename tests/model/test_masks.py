@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmworks.model import masks
-from lmworks.model.cache import KVCache
 from lmworks.model.config import (
     Alibi,
     Attention,
@@ -24,6 +23,7 @@ from lmworks.model.config import (
     WindowAndGlobal,
 )
 from lmworks.model.initialisation import initialise
+from lmworks.model.kv_cache import KVCache
 from lmworks.model.transformer import Transformer
 
 LENGTH = 20

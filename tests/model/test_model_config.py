@@ -19,7 +19,7 @@ from lmworks.model.config import (
     Window,
     WindowAndGlobal,
 )
-from lmworks.model.counting import count_parameters
+from lmworks.model.model_costs import count_parameters
 from lmworks.model.presets import bert, llama
 
 SMOLLM2 = llama(49152, 576, 30, 9, 3, 1536, 8192, rope=Rope(100_000.0), tied=True)

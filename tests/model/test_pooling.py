@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.model.pooling import pool
+from lmworks.model.heads import pool
 
 HIDDEN = torch.tensor([[[3.0, 0.0], [1.0, 8.0], [100.0, 100.0]], [[1.0, 1.0], [2.0, 2.0], [3.0, 6.0]]])
 MASK = torch.tensor([[True, True, False], [True, True, True]])

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from lmworks.model import config as configs
 from lmworks.model.config import Embedding, Learned, LinearScaling, Llama3Scaling, RelativeBias, Rope, YarnScaling
-from lmworks.model.embedding import Embedding as EmbeddingModule
 from lmworks.model.positions import (
     alibi,
     alibi_slopes,
@@ -21,6 +20,7 @@ from lmworks.model.positions import (
     rotation,
     sinusoids,
 )
+from lmworks.model.token_embedding import Embedding as EmbeddingModule
 
 ROPE, HEAD_DIM = Rope(10_000.0), 16
 

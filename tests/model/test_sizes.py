@@ -8,7 +8,7 @@ import re
 import pytest
 
 from lmworks.model import presets
-from lmworks.model.counting import count_active_parameters, count_parameters
+from lmworks.model.model_costs import count_active_parameters, count_parameters
 from lmworks.model.presets.sizes import SIZES
 
 UNITS = {"": 1, "M": 10**6, "B": 10**9, "T": 10**12}

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lmworks.model.cache import KVCache
 from lmworks.model.config import PoolHead, ScoreHead
 from lmworks.model.initialisation import initialise
+from lmworks.model.kv_cache import KVCache
 from lmworks.model.presets import bert, llama, spanbert
 from lmworks.model.transformer import Transformer
 

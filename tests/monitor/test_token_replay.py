@@ -14,7 +14,7 @@ from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama
 from lmworks.model.transformer import Transformer
 from lmworks.monitor import Log
-from lmworks.monitor.replay import first_difference, replay
+from lmworks.monitor.token_replay import first_difference, replay
 from lmworks.records import Interaction, Message
 
 _TEMPLATE = (

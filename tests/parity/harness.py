@@ -25,12 +25,12 @@ from tokenizers import pre_tokenizers
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lmworks.model.cache import KVCache
 from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.model.config import MaskedLanguageModelHead
+from lmworks.model.kv_cache import KVCache
 from lmworks.model.tensor_files import read_weights
 from lmworks.model.transformer import Transformer
-from lmworks.model.weights import to_our_names
+from lmworks.model.weight_names import to_our_names
 from lmworks.tokenizer.byte_level import CONTROL, byte_level_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer, read_json
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import wheels
-from lmworks.model.pulling import PullError
+from lmworks.model.download import PullError
 from lmworks.records import Message
 
 _REQUIREMENTS = {

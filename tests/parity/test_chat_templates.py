@@ -18,9 +18,9 @@ from byte_tokenizer import byte_tokenizer
 from chat_cases import CALLS, CONVERSATIONS, SPECIAL, WEATHER, call, family_tokenizer, says
 from lmworks.records import Message
 from lmworks.tokenizer.chat import ChatRenderer
-from lmworks.tokenizer.families import FAMILIES, chat_template
+from lmworks.tokenizer.chat_templates import FAMILIES, chat_template
+from lmworks.tokenizer.jinja_template import ChatTemplateError
 from lmworks.tokenizer.sentence_piece import sentence_piece_bpe
-from lmworks.tokenizer.template import ChatTemplateError
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.tool_calls import with_plain_json
 

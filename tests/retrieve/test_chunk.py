@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lmworks.records import Document
 from lmworks.retrieve.chunk import Chunk, chunk
 from lmworks.retrieve.config import ChunkConfig
-from lmworks.retrieve.structure import parse
+from lmworks.retrieve.document_structure import parse
 
 WORDS = st.sampled_from(["word", "Sentence.", "a", "x" * 70, "foo(bar)", "é", ".", "`code`", "--", "\u2028"])
 PARAGRAPH = st.lists(WORDS, min_size=1, max_size=40).map(" ".join)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lmworks.records import Document
-from lmworks.retrieve import writing
+from lmworks.retrieve import index_writer
 from lmworks.retrieve.catalogue import CATALOGUE, VECTORS, EncoderMismatchError, UnusableIndexError
 from lmworks.retrieve.chunk import chunk
 from lmworks.retrieve.config import ChunkConfig
@@ -179,14 +179,14 @@ def test_two_documents_of_one_uri_are_refused(tmp_path: Path, encoder, document:
 def test_an_error_at_any_point_of_a_commit_is_harmless(
     tmp_path: Path, encoder, document: Make, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
-    monkeypatch.setattr(writing, "COMMIT_CHUNKS", 4)
+    monkeypatch.setattr(index_writer, "COMMIT_CHUNKS", 4)
     documents = corpus(document)
     changed = [document(value.text[::-1], value.uri) for value in documents[1:7]]
     target = [*changed, *documents[8:]]
     with create(tmp_path / "straight", encoder) as straight:
         sync(straight, target, encoder)
         expected = (state(straight), straight.digest())
-    original = getattr(writing.Writer, point)
+    original = getattr(index_writer.Writer, point)
     for after in range(0, 9, 2):
         with create(tmp_path / str(after), encoder) as index:
             sync(index, documents, encoder)
@@ -201,14 +201,14 @@ def test_an_error_at_any_point_of_a_commit_is_harmless(
                 raise KeyboardInterrupt
             return original(self, *arguments)
 
-        monkeypatch.setattr(writing.Writer, point, fail)
+        monkeypatch.setattr(index_writer.Writer, point, fail)
         index = Index.open(tmp_path / str(after), encoder.fingerprint)
         try:
             sync(index, target, encoder)
         except KeyboardInterrupt:
             for place, (text, vector) in state(index).items():  # every vector still is that of its text
                 assert encoder.encode([text], "query")[0].tobytes() == vector, place
-        monkeypatch.setattr(writing.Writer, point, original)
+        monkeypatch.setattr(index_writer.Writer, point, original)
         index.close()
         with Index.open(tmp_path / str(after), encoder.fingerprint) as index:
             sync(index, target, encoder)

@@ -85,7 +85,7 @@ def test_a_previous_index_of_another_kind_is_not_used(tmp_path: Path, encoder, d
 
 
 def test_it_goes_on_after_a_kill(tmp_path: Path, encoder, document: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmworks.retrieve.writing.COMMIT_CHUNKS", 2)
+    monkeypatch.setattr("lmworks.retrieve.index_writer.COMMIT_CHUNKS", 2)
     given = context(tmp_path, some(document), "a")
     encode = encoder.encode
 

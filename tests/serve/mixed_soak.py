@@ -28,7 +28,7 @@ from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Completion, Request
 from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.monitor.log import Log
-from lmworks.monitor.replay import first_difference, replay
+from lmworks.monitor.token_replay import first_difference, replay
 from lmworks.records import Interaction
 
 LANGUAGE, EMBEDDER, ADAPTERS = "language", "embedder", ("formal", "terse")

@@ -18,8 +18,8 @@ from lmworks.report import Section
 from lmworks.retrieve.config import ChunkConfig
 from lmworks.retrieve.index import Index
 from lmworks.serve.config import ServeConfig
-from lmworks.serve.models import ServedModel
-from lmworks.serve.pages import documents, evaluation, forms, log, system
+from lmworks.serve.pages import documents_page, evaluation_page, forms, log_page, system_page
+from lmworks.serve.served_models import ServedModel
 
 HOSTILE = (
     "</title></textarea><script>alert(1)</script>\"'><img src=x onerror=alert(1)> \u202egnorw \x00\x1b {{ 7*7 }} [1]"
@@ -62,7 +62,7 @@ class StandIn:
 
     def client(self) -> TestClient:
         app = FastAPI()
-        for module in (documents, log, evaluation, system, forms):
+        for module in (documents_page, log_page, evaluation_page, system_page, forms):
             app.include_router(module.router(self))  # type: ignore[arg-type]
         return TestClient(app, follow_redirects=False)
 

@@ -21,8 +21,8 @@ import torch
 
 from lmworks.adapt import Lora, LoraConfig, initialise_lora
 from lmworks.config import from_mapping
+from lmworks.generate.engine_worker import EngineWorker, QueueFullError
 from lmworks.generate.protocol import Request, SamplingParameters
-from lmworks.generate.worker import EngineWorker, QueueFullError
 from lmworks.model.config import ModelConfig
 from lmworks.serve.app import create_app
 from lmworks.serve.config import ServeConfig

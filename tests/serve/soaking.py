@@ -22,7 +22,7 @@ import httpx
 from mixed_soak import describe, for_seconds, soak_mixed
 from server_process import Server
 
-from lmworks.model.pulling import locate
+from lmworks.model.download import locate
 from lmworks.monitor.log import Log
 
 PROMPTS = tuple(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lmworks.adapt import Lora, LoraConfig, initialise_lora, merge, write_lora
-from lmworks.cli import serving
+from lmworks.cli import serve_command
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.model.checkpoint import Checkpoint, assemble
@@ -19,7 +19,7 @@ from lmworks.model.config import ModelConfig
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama
 from lmworks.model.transformer import Transformer
-from lmworks.monitor.replay import replay
+from lmworks.monitor.token_replay import replay
 from lmworks.records import Message
 from lmworks.serve import server
 from lmworks.serve.config import ServeConfig
@@ -257,8 +257,8 @@ def test_it_is_refused_before_anything_is_loaded_or_announced(
 def serve_with(monkeypatch, tmp_path: Path, *adapters: str) -> ServeConfig:
     """What `lmworks serve --adapter …` would serve."""
     taken: list[ServeConfig] = []
-    monkeypatch.setattr(serving, "serve_workspace", lambda folder, config, models: taken.append(config))
-    serving.serve(workspace=tmp_path, models=[str(tmp_path)], adapters=list(adapters))
+    monkeypatch.setattr(serve_command, "serve_workspace", lambda folder, config, models: taken.append(config))
+    serve_command.serve(workspace=tmp_path, models=[str(tmp_path)], adapters=list(adapters))
     return taken[0]
 
 

@@ -8,8 +8,7 @@ import pytest
 from lmworks.generate.constraint import Choice, JsonSchema
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
-from lmworks.generate.remote import RemoteEngine
-from lmworks.generate.remote_requests import EXTENSIONS
+from lmworks.generate.remote_engine import EXTENSIONS, RemoteEngine
 from lmworks.records import Message
 from lmworks.tokenizer.tokenizer import Tokenizer
 

@@ -4,7 +4,7 @@ import numpy as np
 import openai
 import pytest
 
-from lmworks.generate.embedding import TextEncoder
+from lmworks.generate.text_embedding import TextEncoder
 
 TEXTS = ["A cat sleeps.", "Cats are asleep.", "The report is due on Friday."]
 

@@ -7,7 +7,7 @@ import openai
 import pytest
 from scripted import scripted
 
-from lmworks.serve.keys import KeyRing, add, digest, read, revoke
+from lmworks.serve.api_keys import KeyRing, add, digest, read, revoke
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 

@@ -6,8 +6,8 @@ import socket
 import openai
 import pytest
 
-from lmworks.serve.keys import add
-from lmworks.serve.limits import TokenBuckets
+from lmworks.serve.api_keys import add
+from lmworks.serve.rate_limits import TokenBuckets
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 CHAT = {"model": "tiny", "messages": MESSAGES, "max_tokens": 2}

@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from lmworks.generate.embedding import TextEncoder
 from lmworks.generate.engine import Engine
+from lmworks.generate.text_embedding import TextEncoder
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 QUERY = "How much paid leave is there?"

@@ -9,8 +9,8 @@ from scripted import scripted
 from weather import CALL, FUNCTION
 
 from lmworks.records import Message
-from lmworks.serve.openai.responses_api import kept
-from lmworks.serve.openai.responses_api.kept import Kept, KeptResponses
+from lmworks.serve.openai.responses_api import response_store
+from lmworks.serve.openai.responses_api.response_store import Kept, KeptResponses
 
 WEATHER = {"type": "function", **FUNCTION}
 
@@ -153,12 +153,12 @@ def one(number: int, time: float = 0.0, body: bytes = b"{}") -> Kept:
 
 
 def test_only_the_newest_are_kept(monkeypatch):
-    monkeypatch.setattr(kept, "MOST_RESPONSES", 3)
+    monkeypatch.setattr(response_store, "MOST_RESPONSES", 3)
     responses = KeptResponses()
     for number in range(5):
         responses.add(one(number))
     assert [responses.get(f"resp_{number}") is not None for number in range(5)] == [False, False, True, True, True]
-    monkeypatch.setattr(kept, "MOST_CHARACTERS", 40)
+    monkeypatch.setattr(response_store, "MOST_CHARACTERS", 40)
     responses.add(one(5, body=b"x" * 35))
     assert responses.get("resp_5") and responses.get("resp_4") and not responses.get("resp_3")
     responses.add(one(6, body=b"x" * 50))  # by itself too large
@@ -168,7 +168,7 @@ def test_only_the_newest_are_kept(monkeypatch):
 
 def test_none_outlives_what_the_log_keeps(monkeypatch):
     now = 1000.0
-    monkeypatch.setattr(kept.time, "time", lambda: now)
+    monkeypatch.setattr(response_store.time, "time", lambda: now)
     responses, forever = KeptResponses(retention_seconds=60), KeptResponses()
     for number, time in enumerate((950.0, 930.0, 990.0)):  # the second was asked for earlier, and took longer
         responses.add(one(number, time))

@@ -9,7 +9,7 @@ from scripted import scripted
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters, Token
 from lmworks.records import Message
-from lmworks.serve.openai.log_probabilities import TokenBytes
+from lmworks.serve.openai.logprobs import TokenBytes
 from lmworks.serve.openai.responses_api.message_logprobs import MessageLogprobs
 from lmworks.tokenizer.tool_calls import OWN_FORM
 

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from lmworks.serve.keys import add
+from lmworks.serve.api_keys import add
 from lmworks.serve.security import CONTENT_SECURITY_POLICY, host_name, same_origin
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}

@@ -16,9 +16,9 @@ import httpx
 import pytest
 
 from lmworks.monitor.log import Reader
+from lmworks.serve.api_keys import add
 from lmworks.serve.asgi import is_loopback
 from lmworks.serve.config import ServeConfig
-from lmworks.serve.keys import add
 from lmworks.serve.server import check_exposure, listen, run
 
 PROGRAM = """

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmworks.generate.constraint import FunctionCalls, JsonSchema
-from lmworks.serve.openai.calls import ArgumentsPiece, CallBegins, CallReader, Said, Words, read_all
+from lmworks.serve.openai.tool_call_parser import ArgumentsPiece, CallBegins, CallReader, Said, Words, read_all
 from lmworks.tokenizer.tool_calls import OWN_FORM, ToolForm
 
 FORMS = [

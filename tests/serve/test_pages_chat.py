@@ -13,8 +13,8 @@ import pytest
 
 from lmworks.records import Interaction, Message, Retrieved, Span, Verdict
 from lmworks.serve.events import BusyError
-from lmworks.serve.pages import chat
-from lmworks.serve.pages.turns import messages_of
+from lmworks.serve.pages import chat_page
+from lmworks.serve.pages.chat_turns import messages_of
 
 LOST_LAPTOP = "By when must I report a lost laptop?"
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'><b>&amp; {{ 191*7 }} \ud800\x00 [7]"
@@ -130,7 +130,7 @@ def test_why_shows_the_verdicts_the_threshold_and_the_time(http, grounded):
 
 
 def test_a_language_model_hears_the_turns_before_but_not_their_other_branches(http, grounded, monkeypatch):
-    monkeypatch.setattr(chat, "SAMPLING", {"max_tokens": 8})  # all three fit into the context of the tiny model
+    monkeypatch.setattr(chat_page, "SAMPLING", {"max_tokens": 8})  # all three fit into the context of the tiny model
     conversation = secrets.token_hex(8)
     ask(http, "First", model="tiny", conversation=conversation)
     (first,) = logged(grounded, conversation)

@@ -11,10 +11,10 @@ from small_system import HOSTILE, StandIn, index_of, inert, stage
 from hashing_encoder import make_document
 from lmworks.build import Current
 from lmworks.records import LeftOut
-from lmworks.serve.pages import document_text, found_passages, shelf
+from lmworks.serve.pages import document_list, document_text
+from lmworks.serve.pages.document_list import Entry
 from lmworks.serve.pages.document_text import WINDOW, ChunkRange, Passage
-from lmworks.serve.pages.documents import listing
-from lmworks.serve.pages.shelf import Entry
+from lmworks.serve.pages.documents_page import listing
 
 MARKDOWN = """\
 # Leave
@@ -140,17 +140,17 @@ def test_the_outline_names_each_heading_where_it_begins():
 
 @given(st.text(max_size=900), st.text(max_size=60))
 def test_an_excerpt_is_a_part_of_its_text_with_the_words_marked(text, question):
-    runs = found_passages.excerpt(text, question)
+    runs = document_list.excerpt(text, question)
     joined = "".join(run.text for run in runs)
     assert joined.removeprefix("… ").removesuffix(" …") in text or joined in text
-    assert len(joined) <= found_passages.EXCERPT + 4
+    assert len(joined) <= document_list.EXCERPT + 4
     hits = [run.text.casefold() for run in runs if run.hit]
     assert all(any(hit.startswith(word) for word in re.findall(r"\w+", question.casefold())) for hit in hits)
 
 
 def test_an_excerpt_reaches_a_word_that_stands_far_in():
     text = "first words " * 100 + "the needle lies here " + "more words " * 100
-    runs = found_passages.excerpt(text, "Where is the needle?")
+    runs = document_list.excerpt(text, "Where is the needle?")
     assert [run.text for run in runs if run.hit] == ["needle"]
 
 
@@ -162,9 +162,12 @@ ENTRIES = [
 
 
 def test_names_are_matched_by_all_words_or_by_the_most():
-    assert [e.uri for e in shelf.matching(ENTRIES, "MODULE read")] == ["docs:Readline.py"]
-    assert [e.uri for e in shelf.alike(ENTRIES, "how do I read a csv module?")] == ["docs:csv.py", "docs:Readline.py"]
-    assert shelf.alike(ENTRIES, "the of") == ()
+    assert [e.uri for e in document_list.matching(ENTRIES, "MODULE read")] == ["docs:Readline.py"]
+    assert [e.uri for e in document_list.alike(ENTRIES, "how do I read a csv module?")] == [
+        "docs:csv.py",
+        "docs:Readline.py",
+    ]
+    assert document_list.alike(ENTRIES, "the of") == ()
 
 
 def test_a_list_is_sorted_and_its_heads_turn_the_order_round():

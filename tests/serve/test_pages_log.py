@@ -15,11 +15,9 @@ from small_system import HOSTILE, StandIn, cited, index_of, inert, interaction
 from hashing_encoder import make_document
 from lmworks.records import Feedback, Interaction, Message, Retrieved, Span
 from lmworks.serve.pages.cited_text import document_link, runs
-from lmworks.serve.pages.interaction import interaction_view
-from lmworks.serve.pages.log import PAGE, place_text, read_place
-from lmworks.serve.pages.prompt_parts import prompt_parts
-from lmworks.serve.pages.token_shading import shaded
-from lmworks.serve.pages.waterfall import waterfall
+from lmworks.serve.pages.interaction_page import interaction_view
+from lmworks.serve.pages.interaction_parts import prompt_parts, shaded, waterfall
+from lmworks.serve.pages.log_page import PAGE, place_text, read_place
 
 document = make_document('The "with" statement wraps a block. See [1].\nIt is\n  indented [2]\nhere.', "docs:with")
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmworks.serve.pages.chat_turns import split_code
 from lmworks.serve.pages.forms import local_path
-from lmworks.serve.pages.rendering import relative, seconds
-from lmworks.serve.pages.turns import split_code
+from lmworks.serve.pages.page_templates import relative, seconds
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Parts

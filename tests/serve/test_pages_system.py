@@ -15,9 +15,17 @@ from hashing_encoder import make_document
 from lmworks.build import Current
 from lmworks.records import LeftOut
 from lmworks.serve.config import ServeConfig
-from lmworks.serve.pages.lineage_graph import HEIGHT, WIDTH, Item, ancestors, layout
-from lmworks.serve.pages.lineage_items import answer_items, read_build, stage_items
-from lmworks.serve.pages.system import log_size
+from lmworks.serve.pages.lineage_graph import (
+    HEIGHT,
+    WIDTH,
+    Item,
+    ancestors,
+    answer_items,
+    layout,
+    read_build,
+    stage_items,
+)
+from lmworks.serve.pages.system_page import log_size
 from lmworks.serve.service import Service
 
 

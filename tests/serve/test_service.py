@@ -19,7 +19,7 @@ from lmworks.generate.constraint import JsonSchema
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.records import Interaction, Message
-from lmworks.serve import completing, recording, server
+from lmworks.serve import completion_turn, interaction_record, server
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.events import (
     BusyError,
@@ -32,7 +32,7 @@ from lmworks.serve.events import (
     Progress,
     UnknownModelError,
 )
-from lmworks.serve.recording import Turn
+from lmworks.serve.interaction_record import Turn
 from lmworks.serve.service import Service
 
 LONG = SamplingParameters(max_tokens=400, ignore_eos=True)
@@ -312,7 +312,7 @@ def test_what_is_long_to_read_is_not_read_on_the_event_loop(service, monkeypatch
     spy("record", service.log)
     with pytest.raises(ValueError, match="context"):
         run(service, lambda: collect(service.chat(given)))
-    failure = recording.of_failure(given, "too-long", time.time(), "ValueError")
+    failure = interaction_record.of_failure(given, "too-long", time.time(), "ValueError")
     run(service, lambda: service.recorder.commit(failure))
     assert len(used) == 2 and threading.current_thread() not in used
 
@@ -323,9 +323,9 @@ def test_a_client_that_leaves_while_its_completion_is_committed_loses_nothing(se
     def slowly(*arguments):
         begun.set()
         time.sleep(0.2)
-        return recording.of_completion(*arguments)
+        return interaction_record.of_completion(*arguments)
 
-    monkeypatch.setattr(completing, "of_completion", slowly)
+    monkeypatch.setattr(completion_turn, "of_completion", slowly)
 
     async def work():
         task = asyncio.create_task(collect(service.chat(turn(n=2))))

@@ -17,7 +17,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 import wheels
-from lmworks.model.pulling import PullError
+from lmworks.model.download import PullError
 from lmworks.tokenizer.byte_level import byte_level_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer
 

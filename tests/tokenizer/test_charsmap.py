@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmworks.tokenizer.charsmap import Charsmap
+from lmworks.tokenizer.sentence_piece_normaliser import Charsmap
 
 sentencepiece = pytest.importorskip("sentencepiece", reason="pip install sentencepiece")
 RULES = ("nfkc", "nmt_nfkc", "nfkc_cf", "nmt_nfkc_cf")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lmworks.records import Message
 from lmworks.tokenizer.chat import ChatRenderer, Rendered
-from lmworks.tokenizer.template import ChatTemplate, ChatTemplateError
+from lmworks.tokenizer.jinja_template import ChatTemplate, ChatTemplateError
 
 TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"

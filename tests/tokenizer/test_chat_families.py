@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from chat_cases import CALLS, SPECIAL, WEATHER, call, family_tokenizer, harmless_texts, hostile_texts, says, turns
 from lmworks.records import Message
 from lmworks.tokenizer.chat import ChatRenderer, Rendered
-from lmworks.tokenizer.families import FAMILIES, chat_template, check_roles, missing_roles, missing_tokens
-from lmworks.tokenizer.template import ChatTemplateError
+from lmworks.tokenizer.chat_templates import FAMILIES, chat_template, check_roles, missing_roles, missing_tokens
+from lmworks.tokenizer.jinja_template import ChatTemplateError
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 TOKENIZER = family_tokenizer()

@@ -5,7 +5,7 @@ import tokenizers
 
 from lmworks.records import Message
 from lmworks.tokenizer.chat import ChatRenderer
-from lmworks.tokenizer.template import ChatTemplateError
+from lmworks.tokenizer.jinja_template import ChatTemplateError
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}<\u200b>{% endfor %}"

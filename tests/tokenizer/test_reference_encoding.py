@@ -16,11 +16,11 @@ from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 
 from lmworks.tokenizer import Tokenizer, load_sentence_piece, load_tiktoken
 from lmworks.tokenizer.byte_level import byte_level_bpe
-from lmworks.tokenizer.reference.bpe import merge
-from lmworks.tokenizer.reference.encoding import reference_encoder
-from lmworks.tokenizer.reference.normalising import read_normaliser
-from lmworks.tokenizer.reference.unigram import best_pieces
-from lmworks.tokenizer.reference.words import cut, is_punctuation, read_rule
+from lmworks.tokenizer.reference.bpe_encoder import merge
+from lmworks.tokenizer.reference.normalizer import read_normaliser
+from lmworks.tokenizer.reference.reference_tokenizer import reference_encoder
+from lmworks.tokenizer.reference.unigram_encoder import best_pieces
+from lmworks.tokenizer.reference.word_splitter import cut, is_punctuation, read_rule
 from lmworks.tokenizer.tiktoken_ranks import ENCODINGS, RankEncoding, rank_tokenizer
 
 Encode = Callable[[str], list[int]]

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from lmworks.tokenizer import Detokenizer, Tokenizer, load_sentence_piece, load_tiktoken
 from lmworks.tokenizer.byte_level import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED
+from lmworks.tokenizer.incremental_detokenizer import REPLACEMENT
 from lmworks.tokenizer.sentence_piece import sentence_piece_bpe
-from lmworks.tokenizer.streaming import REPLACEMENT
 
 CHARACTERS = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.text("aé日🙂👩‍🚀 \n한e\u0301", max_size=30)

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
-from lmworks.tokenizer.reference.encoding import reference_encoder
+from lmworks.tokenizer.pre_tokenizer import WordRule
+from lmworks.tokenizer.reference.reference_tokenizer import reference_encoder
 from lmworks.tokenizer.special_tokens import SpecialTokens
 from lmworks.tokenizer.token_bytes import byte_letters
 from lmworks.tokenizer.tokenizer import WORTH_COMPILING, Tokenizer
-from lmworks.tokenizer.word_rules import WordRule
 
 NAMES = ["[CLS]", "<|end|>", "end", "<<>>", "<s>"]
 LETTERS = "▁Ġabcdefghijklmnopqrstuvwxyz<>|[]CLSE 0123.é"

@@ -10,8 +10,8 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from lmworks.records import Message
 from lmworks.tokenizer.chat import ChatRenderer
+from lmworks.tokenizer.jinja_template import ChatTemplateError
 from lmworks.tokenizer.special_tokens import SpecialTokens
-from lmworks.tokenizer.template import ChatTemplateError
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 NAMES = ("<|user|>", "<|end|>", "<|assistant|>", "<|user|>x")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lmworks.records import Message
 from lmworks.tokenizer.chat import ChatRenderer
-from lmworks.tokenizer.template import ChatTemplateError
+from lmworks.tokenizer.jinja_template import ChatTemplateError
 from lmworks.tokenizer.tool_calls import OWN_FORM
 
 START, END = 1, 2

@@ -10,7 +10,7 @@ import torch
 
 from lmworks.artefact import StageContext
 from lmworks.model.checkpoint import Checkpoint, load
-from lmworks.train import stages
+from lmworks.train import train_stages
 from lmworks.train.config import PretrainConfig, TrainConfig
 from lmworks.train.run_log import LOG
 from lmworks.train.run_report import curve_section
@@ -31,7 +31,7 @@ def pretrain(inputs: dict[str, Path], folder: Path, config: PretrainConfig = CON
     shutil.rmtree(folder / "output", ignore_errors=True)
     (folder / "output").mkdir(parents=True)
     (folder / "work").mkdir(exist_ok=True)
-    stages.pretrain(config, StageContext(inputs, folder / "output", folder / "work"))
+    train_stages.pretrain(config, StageContext(inputs, folder / "output", folder / "work"))
     return {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in (folder / "output").iterdir()
@@ -59,14 +59,14 @@ def dying_at(number: int, function):
 @pytest.mark.parametrize(
     ("owner", "name", "number"),
     [
-        (stages, "train", 0),
+        (train_stages, "train", 0),
         (Checkpoint, "save", 0),
-        (stages.shutil, "move", 0),
-        (stages.shutil, "move", 2),
-        (stages.shutil, "copyfile", 0),
-        (stages.shutil, "rmtree", 0),
-        (stages, "curve_section", 0),
-        (stages, "dial_section", 0),
+        (train_stages.shutil, "move", 0),
+        (train_stages.shutil, "move", 2),
+        (train_stages.shutil, "copyfile", 0),
+        (train_stages.shutil, "rmtree", 0),
+        (train_stages, "curve_section", 0),
+        (train_stages, "dial_section", 0),
     ],
 )
 def test_a_stage_is_gone_on_from_wherever_it_was_killed(owner, name, number, inputs, tmp_path, monkeypatch):
@@ -75,7 +75,7 @@ def test_a_stage_is_gone_on_from_wherever_it_was_killed(owner, name, number, inp
     (tmp_path / "two" / "work").mkdir()
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(owner, name, dying_at(number, getattr(owner, name)))
-        stages.pretrain(CONFIG, StageContext(inputs, tmp_path / "two" / "output", tmp_path / "two" / "work"))
+        train_stages.pretrain(CONFIG, StageContext(inputs, tmp_path / "two" / "output", tmp_path / "two" / "work"))
     assert pretrain(inputs, tmp_path / "two") == expected
     assert (tmp_path / "two" / "output" / LOG).exists()
     assert load(tmp_path / "two" / "output").model.tokens.dtype == torch.float32

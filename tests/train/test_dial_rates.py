@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from lmworks.artefact import StageContext, StageResult
-from lmworks.train import stages
+from lmworks.train import train_stages
 from lmworks.train.config import PretrainConfig, TrainConfig
 from lmworks.train.dial import HIGHEST_RATE, RULE, at_rate, derive
 from lmworks.train.optimizer_config import AdamW, Cosine, InverseSqrt, Linear, Lion, Muon, Sgd, WarmupStableDecay
-from lmworks.train.optimizers.building import build_optimizers
+from lmworks.train.optimizers.build_optimizers import build_optimizers
 from lmworks.train.planning.hyperparameters import RULES
 from training_cases import stage_inputs
 
@@ -134,9 +134,9 @@ def test_what_was_derived_is_what_trains(optimizer, schedule, tmp_path, monkeypa
         seen.append(settings)
         return StageResult()
 
-    monkeypatch.setattr(stages, "_train", trained)
+    monkeypatch.setattr(train_stages, "_train", trained)
     config = PretrainConfig(parameters=60_000, tokens=20_000, length=32, train=TrainConfig(optimizer, schedule))
-    result = stages.pretrain(config, StageContext(stage_inputs(tmp_path), tmp_path, tmp_path))
+    result = train_stages.pretrain(config, StageContext(stage_inputs(tmp_path), tmp_path, tmp_path))
     rows = {row[0]: row[1] for row in result.sections[0].tables[0].rows}
     assert rows["rate"] == f"{seen[0].optimizer.rate:.2g}"
     assert rows["warm-up"] == f"{seen[0].schedule.warmup} steps"

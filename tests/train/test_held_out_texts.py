@@ -10,21 +10,20 @@ from lmworks.artefact import StageContext
 from lmworks.config import ConfigError, from_mapping
 from lmworks.data.loader import Loader
 from lmworks.data.token_dataset import TokenWriter
-from lmworks.model.counting import flops_per_token
 from lmworks.model.initialisation import initialise
+from lmworks.model.model_costs import flops_per_token
 from lmworks.model.presets import gpt2, llama
 from lmworks.model.transformer import Transformer
-from lmworks.train import stages
+from lmworks.train import train_stages
 from lmworks.train.config import PretrainConfig, TrainConfig
-from lmworks.train.held_out import beginnings_of, check_held_out
+from lmworks.train.held_out import beginnings_of, check_held_out, continue_text
 from lmworks.train.loop import train as train_run
 from lmworks.train.objectives.causal import CausalLanguageModel
-from lmworks.train.planning import measuring
+from lmworks.train.planning import step_timer
 from lmworks.train.run import Run
 from lmworks.train.run_log import LOG, read_log
 from lmworks.train.run_report import curve_section, dial_section
-from lmworks.train.sampling import continue_text
-from lmworks.train.validating import validate
+from lmworks.train.validation import validate
 from token_cases import write_dataset
 from training_cases import loader_config, new_checkpoint, stage_inputs, write_text_dataset
 
@@ -92,7 +91,7 @@ def test_a_conversation_is_continued_from_its_first_answer(tmp_path):
 def quick(monkeypatch, tmp_path):
     """A machine that is measured at once, and remembered here."""
     durations = iter(range(1, 1000))
-    monkeypatch.setattr(measuring.Passes, "fastest", lambda self, work, seconds=0.5: next(durations) / 1000)
+    monkeypatch.setattr(step_timer.Passes, "fastest", lambda self, work, seconds=0.5: next(durations) / 1000)
     monkeypatch.setenv("LMWORKS_HOME", str(tmp_path / "home"))
 
 
@@ -116,7 +115,7 @@ def test_a_stage_logs_validations_samples_and_utilisation(quick, tmp_path):
     config = PretrainConfig(parameters=60_000, tokens=5_000, length=32, batch=8, train=train)
     for name in ("output", "work"):
         (tmp_path / name).mkdir()
-    result = stages.pretrain(config, StageContext(inputs, tmp_path / "output", tmp_path / "work"))
+    result = train_stages.pretrain(config, StageContext(inputs, tmp_path / "output", tmp_path / "work"))
     lines = read_log(tmp_path / "output" / LOG)
     validations = [line for line in lines if line["kind"] == "validation"]
     assert [line["step"] for line in validations] == [10, 20]
@@ -128,7 +127,7 @@ def test_a_stage_logs_validations_samples_and_utilisation(quick, tmp_path):
     assert samples == [(10, "ab"), (10, "Once"), (20, "ab"), (20, "Once")]
     derived = json.loads((tmp_path / "work" / "derived.json").read_text())
     (kept,) = (json.loads(path.read_text()) for path in (tmp_path / "home" / "calibrations").iterdir())
-    model = from_mapping(stages.Derived, derived).model
+    model = from_mapping(train_stages.Derived, derived).model
     step = next(line for line in lines if line["kind"] == "step")
     flops = 3 * flops_per_token(model, 32)  # the backward takes twice the forward
     assert step["utilisation"] == pytest.approx(step["tokens_per_second"] * flops / kept["products"])
@@ -187,7 +186,7 @@ def test_an_average_is_what_the_report_tells_of(tmp_path):
     ],
 )
 def test_the_report_says_what_was_given(given, told):
-    derived = stages.Derived(MODELS["gpt2"], 1, 1, 1.0, 1, ())
+    derived = train_stages.Derived(MODELS["gpt2"], 1, 1, 1.0, 1, ())
     assert dial_section(derived, PretrainConfig(**given)).text == told
 
 

@@ -11,19 +11,19 @@ from safetensors.torch import load_file
 
 from lmworks.data.loader import Loader
 from lmworks.model.checkpoint import load
+from lmworks.train.activation_checkpointing import blocks, recompute
 from lmworks.train.checkpoints import Checkpoints
 from lmworks.train.config import CheckpointConfig, GuardConfig, RampConfig, TrainConfig
 from lmworks.train.embedder_config import EmbedderConfig
-from lmworks.train.guards import TrainingStoppedError
 from lmworks.train.loop import train
+from lmworks.train.loss_guard import TrainingStoppedError
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.optimizer_config import AdamW, Linear, Lion, Muon, Sgd
 from lmworks.train.parallel.config import ParallelConfig
-from lmworks.train.recomputing import blocks, recompute
 from lmworks.train.run import Run
 from lmworks.train.run_log import LOG, read_log
-from lmworks.train.sweeping.config import SweepConfig
-from lmworks.train.validating import validate
+from lmworks.train.sweep.config import SweepConfig
+from lmworks.train.validation import validate
 from training_cases import loader_config, new_checkpoint, write_text_dataset
 
 

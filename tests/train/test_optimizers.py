@@ -7,7 +7,7 @@ from lmworks.model.presets import gopher
 from lmworks.model.transformer import Transformer
 from lmworks.train.optimizer_config import AdamW, Muon, Sgd
 from lmworks.train.optimizers import lion, muon
-from lmworks.train.optimizers.building import build_optimizers
+from lmworks.train.optimizers.build_optimizers import build_optimizers
 
 
 def test_lion_is_algorithm_2():

@@ -11,8 +11,8 @@ from lmworks.artefact import LockedError, lock
 from lmworks.data.loader import Loader
 from lmworks.train.config import FinetuneConfig, GuardConfig, PretrainConfig, RampConfig, TrainConfig
 from lmworks.train.embedder_config import EmbedderConfig
-from lmworks.train.guards import Guard, TrainingStoppedError
 from lmworks.train.loop import train
+from lmworks.train.loss_guard import Guard, TrainingStoppedError
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.objectives.contrastive import Contrastive
 from lmworks.train.optimizer_config import AdamW

@@ -8,8 +8,8 @@ from lmworks.train.config import Family, PretrainConfig, TrainConfig
 from lmworks.train.embedder_config import EmbedderConfig
 from lmworks.train.optimizer_config import Muon, Sgd
 from lmworks.train.parallel.config import ParallelConfig
-from lmworks.train.planning.shape import FAMILIES
-from lmworks.train.sweeping.config import SweepConfig
+from lmworks.train.planning.model_shape import FAMILIES
+from lmworks.train.sweep.config import SweepConfig
 
 
 @pytest.mark.parametrize("degrees", [{"tensor": 2}, {"pipeline": 2}, {"context": 2}, {"data": 2, "zero": 3}])

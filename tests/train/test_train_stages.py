@@ -13,15 +13,15 @@ from lmworks.artefact import StageContext, read_manifest
 from lmworks.build import run_alone
 from lmworks.config import ConfigError, from_mapping, to_mapping
 from lmworks.generate import Request, SamplingParameters
-from lmworks.model.counting import count_parameters
-from lmworks.model.finding_tokenizers import find_tokenizer
+from lmworks.model.model_costs import count_parameters
+from lmworks.model.tokenizer_lookup import find_tokenizer
 from lmworks.records import Message
 from lmworks.train.config import PretrainConfig, TrainConfig
 from lmworks.train.dial import Derived, derive
 from lmworks.train.planning.compute import train_flops_per_token
 from lmworks.train.planning.plan import Speed
 from lmworks.train.run_log import LOG, read_log
-from lmworks.train.stages import find_vocabulary
+from lmworks.train.train_stages import find_vocabulary
 
 WORDS = ["the", "cat", "dog", "sees", "hears", "a", "small", "red", "house", "and", "then", "sleeps"]
 SMALL = ["parameters=60000", "tokens=60000", "length=64", "train.precision=float32", "train.log=5", "train.validate=20"]
@@ -199,7 +199,7 @@ def test_an_input_lies_where_lmworks_was_called(workspace, tmp_path, monkeypatch
 
 def test_a_stage_trains_on_the_device_of_its_process(workspace, monkeypatch):
     """That is a GPU where there is one (`tests/train/parallel/test_ranks.py`)."""
-    monkeypatch.setattr("lmworks.train.stages.device_of_rank", lambda: torch.device("cuda", 0))
+    monkeypatch.setattr("lmworks.train.train_stages.device_of_rank", lambda: torch.device("cuda", 0))
 
     class Met(Exception):  # noqa: N818
         pass
@@ -207,7 +207,7 @@ def test_a_stage_trains_on_the_device_of_its_process(workspace, monkeypatch):
     def meet(*_, device, **__):
         raise Met(str(device))
 
-    monkeypatch.setattr("lmworks.train.stages.Run", meet)
+    monkeypatch.setattr("lmworks.train.train_stages.Run", meet)
     with pytest.raises(Met, match=r"^cuda:0$"):
         run("train.finetune", workspace / "x", [workspace / "model", workspace / "tokens"], [])
 

@@ -6,15 +6,14 @@ import torch
 
 from lmworks.data.loader import Loader
 from lmworks.model.checkpoint import load
-from lmworks.train.averaging import Average
 from lmworks.train.config import TrainConfig
 from lmworks.train.loop import train
-from lmworks.train.loss_scale import LossScale
+from lmworks.train.master_weights import Weights
+from lmworks.train.mixed_precision import LossScale
 from lmworks.train.noise_scale import NoiseScale, multiple_for
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.optimizer_config import AdamW, Sgd
-from lmworks.train.run import Run
-from lmworks.train.weights import Weights
+from lmworks.train.run import Average, Run
 from training_cases import loader_config, new_checkpoint, write_text_dataset
 
 
@@ -71,7 +70,7 @@ def test_steps_with_and_without_the_kernel_go_on_from_one_another(monkeypatch):
             layer.weight.grad = gradient.clone()
             with monkeypatch.context() as patched:
                 if (number + place) % 2:
-                    patched.setattr("lmworks.kernels.adamw.loaded", lambda kernels: None)
+                    patched.setattr("lmworks.kernels.fused_adamw.loaded", lambda kernels: None)
                 weights.update(1.0)
     torch.testing.assert_close(both[0].masters["weight"], both[1].masters["weight"])
     assert both[0].state()["0/step/weight"] == both[1].state()["0/step/weight"] == 4

@@ -3,15 +3,20 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from lmworks.model.config import LanguageModelHead, ModelConfig
-from lmworks.model.weights import empty_model
+from lmworks.adapt.config import LoraConfig
+from lmworks.model.config import LanguageModelHead as HeadConfig
+from lmworks.model.config import ModelConfig
+from lmworks.model.heads import LanguageModelHead
+from lmworks.model.shared_copy import sharing_copy
+from lmworks.model.transformer import Transformer
+from lmworks.model.weight_names import empty_model
 
 HEAD = "head.projection"  # the head's matrix; of a tied head, which has none of its own, the token embedding in its use
 
@@ -67,7 +72,7 @@ def linear_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
     """Every linear layer of `Transformer(config)` that an adapter can change → (out, in): the head's too."""
     modules = empty_model(config).named_modules()
     shapes = {name: (m.out_features, m.in_features) for name, m in modules if isinstance(m, nn.Linear)}
-    if isinstance(config.head, LanguageModelHead):
+    if isinstance(config.head, HeadConfig):
         shapes[HEAD] = config.embedding.vocabulary, config.embedding.width
     return shapes
 
@@ -84,3 +89,56 @@ def check_fits(lora: Lora, config: ModelConfig) -> None:
                 f"the adapter is of another model: its {name} goes from {found[1]} to {found[0]} values, "
                 f"this model's from {shapes[name][1]} to {shapes[name][0]}"
             )
+
+
+def untie(model: Transformer) -> None:
+    """Gives a tied head, in place, a projection of its own, whose weight still is the token embedding's parameter."""
+    config = model.config.head
+    if not isinstance(config, HeadConfig) or not isinstance(model.head, LanguageModelHead):
+        raise ValueError(f"only a language model's head can be untied, this one is {config}")
+    if not config.tied:
+        return
+    untied = replace(config, tied=False)
+    with torch.device("meta"):
+        head = LanguageModelHead(untied, model.tokens.shape[1], model.tokens.shape[0])
+    assert head.projection is not None and isinstance(model.tokens, nn.Parameter)
+    head.projection.weight, head.bias = model.tokens, model.head.bias
+    model.head, model.config = head.train(model.training), replace(model.config, head=untied)
+
+
+def initialise_lora(model_config: ModelConfig, config: LoraConfig, generator: torch.Generator) -> Lora:
+    """An adapter for a model, in float32 on the generator's device: A is drawn and B is zero, so that the model still
+    computes what it did (Hu et al. 2021, section 4.1).
+
+    A is uniform within ±√(1 / in): He et al. 2015, section 2.2, with a slope of √5, as PyTorch begins a linear layer.
+    Names in `config` are ours. ValueError when it targets no layer.
+    """
+    changes: dict[str, LowRank] = {}
+    for name, (outputs, inputs) in linear_shapes(model_config).items():
+        if config.targets(name):
+            rank, bound = config.rank(name), inputs**-0.5
+            a = torch.empty(rank, inputs, device=generator.device).uniform_(-bound, bound, generator=generator)
+            changes[name] = LowRank(a, torch.zeros(outputs, rank, device=generator.device), config.scale(name))
+    if not changes:
+        raise ValueError(f"target_modules {config.target_modules} name no linear layer of this model")
+    return Lora(changes)
+
+
+@torch.no_grad()
+def merge(model: Transformer, lora: Lora) -> Transformer:
+    """The model with W + scale · B A for W (Hu et al. 2021, section 4.1), rounded once, from float32, to W's dtype.
+
+    `model` stays as it is. What the adapter does not change is shared with it, not copied. A tied head that is changed
+    is tied no longer, in the config too. ValueError for an adapter of another model.
+    """
+    check_fits(lora, model.config)
+    merged = sharing_copy(model)
+    if HEAD in lora.changes:
+        untie(merged)
+    for name, change in lora.changes.items():
+        layer = merged.get_submodule(name)
+        assert isinstance(layer.weight, nn.Parameter)
+        weight, product = layer.weight, change.product().to(layer.weight.device)
+        summed = (weight.to(product.dtype) if weight.dtype.itemsize < 4 else weight) + product
+        layer.weight = nn.Parameter(summed.to(weight.dtype), requires_grad=weight.requires_grad)
+    return merged

@@ -6,22 +6,188 @@ What PEFT saves is read, what is written PEFT loads, with the same logits.
 import hashlib
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from lmworks.adapt.config import LoraConfig
-from lmworks.adapt.lora import Lora, LowRank, check_fits
-from lmworks.adapt.peft_config import read_peft_config, write_peft_config
-from lmworks.adapt.peft_names import TheirLinear, cut, join, their_linears
+from lmworks.adapt.lora import HEAD, Lora, LowRank, check_fits, linear_shapes
 from lmworks.artefact import publish, write_json
+from lmworks.config import from_mapping
 from lmworks.model.config import ModelConfig
-from lmworks.model.huggingface import Document, Family, UnsupportedModel, family_of, write_config
+from lmworks.model.huggingface import Document, Family, JsonObject, UnsupportedModel, family_of, write_config
 from lmworks.model.tensor_files import LazyTensors, open_safetensors, write_tensor_file
+from lmworks.model.weight_names import Place, places_of
 from lmworks.tokenizer.tokenizer import read_json
+
+
+class Part(NamedTuple):
+    """One of our linear layers within one of theirs: `rows` (out,) int64 are its outputs' numbers there."""
+
+    name: str
+    rows: Tensor
+
+
+@dataclass(frozen=True)
+class TheirLinear:
+    """One of their linear layers.
+
+    name         in the whole model, as a PEFT adapter of it says.
+    bare         the same without the family's prefix, as an adapter of the bare model says.
+    shape        (out, in).
+    transposed   the matrix is stored as (in, out), which does not concern an adapter's.
+    """
+
+    name: str
+    bare: str
+    shape: tuple[int, int]
+    parts: tuple[Part, ...]
+    transposed: bool = False
+
+
+def their_linears(config: ModelConfig, document: Document) -> list[TheirLinear]:
+    """All that an adapter may change, in the model's order; `document` is the config.json, which names the family."""
+    family = family_of(document["model_type"])
+    architecture = family.architecture(document)
+    shapes = linear_shapes(config)
+    found: list[TheirLinear] = []
+    for tensor, place in places_of(config, document).items():
+        ours = [name.removesuffix(".weight") for name in place.ours]
+        if all(name.endswith(".weight") for name in place.ours) and shapes.keys() >= set(ours):
+            bare = tensor.removesuffix(".weight")
+            of_head = bare in architecture.modules.values()
+            full = bare if architecture.bare or of_head else family.prefix + bare
+            found.append(_linear(full, bare, ours, place, shapes, config))
+    head = architecture.modules.get(HEAD, "lm_head")
+    if HEAD in shapes and all(linear.bare != head for linear in found):  # tied: an adapter of its use as a projection
+        found.append(TheirLinear(head, head, shapes[HEAD], (Part(HEAD, torch.arange(shapes[HEAD][0])),)))
+    return found
+
+
+def _linear(
+    name: str, bare: str, ours: Sequence[str], place: Place, shapes: Mapping[str, tuple[int, int]], config: ModelConfig
+) -> TheirLinear:
+    outputs, inputs = sum(shapes[part][0] for part in ours), shapes[ours[0]][1]
+    numbers = torch.arange(outputs)
+    if place.fused is None:
+        return TheirLinear(name, bare, (outputs, inputs), (Part(ours[0], numbers),))
+    rows = place.fused.split(numbers, config)  # a bias is cut as the matrix's outputs are
+    whole = place.fused.join([torch.empty(shapes[part], device="meta") for part in ours], config)
+    transposed = tuple(whole.shape) != (outputs, inputs)
+    return TheirLinear(name, bare, (outputs, inputs), tuple(map(Part, ours, rows)), transposed)
+
+
+def cut(linear: TheirLinear, change: LowRank) -> dict[str, LowRank]:
+    """Their adapter as ours: all parts share its A, and each has its own rows of B."""
+    if len(linear.parts) == 1:
+        return {linear.parts[0].name: change}
+    return {name: LowRank(change.a, change.b[rows], change.scale) for name, rows in linear.parts}
+
+
+def join(linear: TheirLinear, changes: Mapping[str, LowRank]) -> LowRank | None:
+    """The inverse; None where no part has an adapter.
+
+    Parts with an A and scale of their own are put side by side: the rank is the sum of theirs, and B is zero where a
+    part's outputs meet another's rank.
+    """
+    found = [(rows, changes[name]) for name, rows in linear.parts if name in changes]
+    if not found:
+        return None
+    if len(linear.parts) == 1:
+        return found[0][1]
+    outputs = linear.shape[0]
+    rows, (a, b, scale) = found[0]
+    if all(change.scale == scale and torch.equal(change.a, a) for _, change in found):
+        joined = b.new_zeros(outputs, a.shape[0])
+        for rows, change in found:
+            joined[rows] = change.b
+        return LowRank(a, joined, scale)
+    joined, start = b.new_zeros(outputs, sum(change.rank for _, change in found)), 0
+    for rows, change in found:
+        joined[rows, start : start + change.rank] = change.b * change.scale
+        start += change.rank
+    return LowRank(torch.cat([change.a for _, change in found]), joined, 1.0)
+
+
+# What each field must be for the adapter to compute what is computed here; the first is what is meant by its absence.
+_FIXED: dict[str, tuple[Any, ...]] = {
+    "peft_type": (None, "LORA"),
+    "bias": ("none",),
+    # The others change the base model's weights before they are adapted, or A and B themselves while they are loaded.
+    "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),
+}
+# Fields that say where an adapter comes from, how it was trained or loaded, and what the tensors' shapes say as well.
+_IRRELEVANT = {
+    *("auto_mapping", "base_model_name_or_path", "eva_config", "fan_in_fan_out", "inference_mode", "loftq_config"),
+    *("lora_ga_config", "corda_config", "megatron_config", "megatron_core", "peft_version", "qalora_group_size"),
+    *("revision", "runtime_config", "task_type"),
+}
+_NAMES = ("target_modules", "exclude_modules", "layers_pattern")
+
+
+def read_peft_config(document: Document) -> LoraConfig:
+    """UnsupportedModel names the first field that makes another adapter than a plain LoRA: DoRA (`use_dora`), trained
+    biases, `modules_to_save`, `target_parameters` and their kind, also one that we do not know, unless it is empty or
+    false. ValueError for a value of another type."""
+    for name, allowed in _FIXED.items():
+        if (found := document.get(name, allowed[0])) not in allowed:
+            supported = ", ".join(repr(value) for value in allowed if value is not None)
+            raise UnsupportedModel(f"adapter_config.json: {name} = {found!r} is not supported; supported: {supported}")
+    ours = LoraConfig.__dataclass_fields__
+    for name, value in document.items():
+        if value and name not in ours and name not in _FIXED and name not in _IRRELEVANT:
+            raise UnsupportedModel(
+                f"adapter_config.json: {name} = {value!r} is not supported; merge the adapter into its base with "
+                "PEFT's merge_and_unload(), save that, and load it as a model"
+            )
+    values = {name: document[name] for name in ours if document.get(name) is not None}
+    for name in ("layers_to_transform", "layers_pattern"):
+        if isinstance(values.get(name), int | str):
+            values[name] = [values[name]]
+    return from_mapping(LoraConfig, values, ["adapter_config.json"])
+
+
+def write_peft_config(
+    ranks: Mapping[str, int], alphas: Mapping[str, float], others: Iterable[str], task: str | None, base: str
+) -> JsonObject:
+    """The document for layers with these ranks and alphas, by PEFT's full names; `others` are the layers without an
+    adapter. `task` is PEFT's task type, and `base` where the base model is."""
+    rank, alpha = _most_common(ranks.values()), _most_common(alphas.values())
+    return {
+        "peft_type": "LORA",
+        "task_type": task,
+        "base_model_name_or_path": base,
+        "inference_mode": True,
+        "r": rank,
+        "lora_alpha": alpha,
+        "target_modules": _short_names(ranks, set(others)),
+        "rank_pattern": {name: other for name, other in ranks.items() if other != rank},
+        "alpha_pattern": {name: other for name, other in alphas.items() if other != alpha},
+        "bias": "none",
+        "lora_dropout": 0.0,
+        "use_rslora": False,
+        "use_dora": False,
+        "init_lora_weights": True,
+        "modules_to_save": None,
+    }
+
+
+def _short_names(names: Iterable[str], others: set[str]) -> list[str]:
+    """The last part of a name where it leads to no other layer, the whole name elsewhere."""
+    taken = {name.rpartition(".")[2] for name in others}
+    lasts = {name: name.rpartition(".")[2] for name in names}
+    return sorted({name if last in taken else last for name, last in lasts.items()})
+
+
+def _most_common(values: Iterable[Any]) -> Any:
+    values = list(values)
+    return max(values, key=values.count)
+
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."

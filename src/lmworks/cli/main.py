@@ -8,7 +8,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from lmworks.cli import asking, bench, building, data, log, model, planning, serving, sweeping, tokenizer, vectors
+from lmworks.cli import (
+    ask_command,
+    bench_command,
+    build_command,
+    data_command,
+    log_command,
+    model_command,
+    plan_command,
+    serve_command,
+    sweep_command,
+    tokenizer,
+    vectors_command,
+)
 
 _INSTEAD = {
     "train": "training is a stage of a recipe: `lmworks build scratch`, or `lmworks stage train.pretrain`",
@@ -63,40 +75,43 @@ def _options(
     """What `lmworks` takes before a verb."""
 
 
-_SETTINGS = {serving.serve: serving.settings, sweeping.sweep: sweeping.settings}  # of what `--set` takes
+_SETTINGS = {
+    serve_command.serve: serve_command.settings,
+    sweep_command.sweep: sweep_command.settings,
+}  # of what `--set` takes
 for verb in (
-    building.up,
-    building.build,
-    serving.serve,
-    asking.ask,
-    building.pull,
-    asking.lineage,
-    building.stage,
-    bench.bench,
-    planning.plan,
-    sweeping.sweep,
+    build_command.up,
+    build_command.build,
+    serve_command.serve,
+    ask_command.ask,
+    build_command.pull,
+    ask_command.lineage,
+    build_command.stage,
+    bench_command.bench,
+    plan_command.plan,
+    sweep_command.sweep,
 ):
     app.command(
-        cls=building.StageCommand if verb is building.stage else None,
+        cls=build_command.StageCommand if verb is build_command.stage else None,
         epilog=_SETTINGS[verb]() if verb in _SETTINGS else None,
     )(verb)
-app.add_typer(data.app, name="data")
-app.add_typer(model.app, name="model")
+app.add_typer(data_command.app, name="data")
+app.add_typer(model_command.app, name="model")
 app.add_typer(tokenizer.app, name="tokenizer")
-app.add_typer(vectors.app, name="vectors")
-app.add_typer(log.app, name="log")
-app.add_typer(serving.keys_app, name="keys")
+app.add_typer(vectors_command.app, name="vectors")
+app.add_typer(log_command.app, name="log")
+app.add_typer(serve_command.keys_app, name="keys")
 
 
 def main() -> None:
     """Run the command line; an error that a user can mend is one message, without a traceback."""
     from lmworks.artefact import LockedError, UnreachableError
     from lmworks.config import ConfigError
-    from lmworks.model.pulling import PullError
+    from lmworks.model.download import PullError
     from lmworks.recipe import RecipeError
     from lmworks.report import harmless
-    from lmworks.train.guards import TrainingStoppedError
-    from lmworks.train.parallel.launching import follow, follows, leading
+    from lmworks.train.loss_guard import TrainingStoppedError
+    from lmworks.train.parallel.launcher import follow, follows, leading
 
     # Threads of OpenMP that wait by spinning take the processor from each other when anything else runs on the machine;
     # the setting is read when torch is loaded, so it stands here, before any verb imports it.

@@ -18,7 +18,7 @@ from lmworks.data.config import PairLoaderConfig
 from lmworks.data.order import Permutation
 from lmworks.data.pair_batching import PairBatch, pad
 from lmworks.records import TextPair
-from lmworks.tokenizer.framed import encode_framed
+from lmworks.tokenizer.model_input import encode_framed
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 _TOGETHER = 4096  # pairs that go to the tokenizer, and its threads, at once

@@ -22,9 +22,9 @@ from lmworks.data.tokenising import (
 from lmworks.records import Conversation, Document, LeftOut
 from lmworks.report import Section, Table
 from lmworks.tokenizer.chat import ChatRenderer
-from lmworks.tokenizer.folder import CHAT_TEMPLATE
 from lmworks.tokenizer.special_tokens import with_more_special
 from lmworks.tokenizer.tokenizer import Tokenizer
+from lmworks.tokenizer.tokenizer_folder import CHAT_TEMPLATE
 
 _SHOWN = 3  # documents that the report shows
 _ENDS = 8  # tokens at either end of one

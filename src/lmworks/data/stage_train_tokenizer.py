@@ -9,10 +9,10 @@ from lmworks.data.store import DOCUMENTS, open_documents
 from lmworks.progress import Report
 from lmworks.report import Section, Table
 from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
-from lmworks.tokenizer.explaining import TRACE
-from lmworks.tokenizer.training.bpe import Trained, train_bpe
-from lmworks.tokenizer.training.unigram import TrainedUnigram, train_unigram
-from lmworks.tokenizer.training.wordpiece import train_wordpiece
+from lmworks.tokenizer.merge_history import TRACE
+from lmworks.tokenizer.training.bpe_trainer import Trained, train_bpe
+from lmworks.tokenizer.training.unigram_trainer import TrainedUnigram, train_unigram
+from lmworks.tokenizer.training.wordpiece_trainer import train_wordpiece
 
 Config = BpeConfig | WordPieceConfig | UnigramConfig
 Trainer = Callable[[Iterable[str], Any, Report], Trained | TrainedUnigram]

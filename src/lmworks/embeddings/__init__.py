@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING
 from lmworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from lmworks.embeddings.analogy_evaluation import read_analogies, read_pairs, score_analogies, score_similarity
     from lmworks.embeddings.config import GloveConfig, Subwords, WordVectorsConfig
-    from lmworks.embeddings.evaluation import read_analogies, read_pairs, score_analogies, score_similarity
-    from lmworks.embeddings.folder import load_word_vectors, save_word_vectors
+    from lmworks.embeddings.contextual_vectors import contextual_vectors, token_vectors
+    from lmworks.embeddings.corpus import learn_phrases
     from lmworks.embeddings.glove import train_glove
-    from lmworks.embeddings.language_model import contextual_vectors, token_vectors
-    from lmworks.embeddings.phrases import Phrases, learn_phrases
-    from lmworks.embeddings.training import train_word_vectors
-    from lmworks.embeddings.word2vec_files import read_word2vec, write_word2vec
+    from lmworks.embeddings.phrases import Phrases
+    from lmworks.embeddings.vectors_folder import load_word_vectors, save_word_vectors
+    from lmworks.embeddings.word2vec import train_word_vectors
+    from lmworks.embeddings.word2vec_format import read_word2vec, write_word2vec
     from lmworks.embeddings.word_vectors import WordVectors
 
 __getattr__, __all__ = lazy_exports(__name__, __file__)

@@ -5,19 +5,70 @@ bytes a word, which is then mapped: whatever goes over the text again, such as t
 It lies in the folder of temporary files (`TMPDIR`) and vanishes with the process.
 """
 
+import re
+import sys
 import tempfile
+import unicodedata
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 
 import numpy as np
 
 from lmworks.embeddings.config import GloveConfig, WordVectorsConfig
-from lmworks.embeddings.phrase_pairs import merged, scored_pairs
-from lmworks.embeddings.sentences import sentences_of
+from lmworks.embeddings.phrases import Phrases, merged, scored_pairs
 from lmworks.progress import Report, no_report
+
+LONGEST = 1000  # words of a sentence; a longer one is cut, as the program of word2vec does
+
+_WORD = re.compile(r"\w+(?:'\w+)*")
+_END = re.compile(r"""[.!?…]+["'”’»)\]]*\s+|[。！？]|\n\s*\n""")
+
+
+def sentences_of(texts: Iterable[str | Sequence[str]], lowercase: bool = True) -> Iterator[list[str]]:
+    """The sentences of texts, each a list of at least one word; a text that is a list of words is a sentence already.
+
+    Texts that are strings are brought into the normal form NFC and, with `lowercase`, into small letters. ValueError
+    for a single string in place of several texts.
+    """
+    if isinstance(texts, str):
+        raise ValueError("texts are several: give a list of strings, or [text] for a single one")
+    for text in texts:
+        if isinstance(text, str):
+            for part in _END.split(text):
+                yield from _cut(words_of(part, lowercase))
+        else:
+            yield from _cut(list(text))
+
+
+def words_of(text: str, lowercase: bool = True) -> list[str]:
+    """The words of one text, in order, wherever its sentences end."""
+    text = unicodedata.normalize("NFC", text.lower() if lowercase else text)
+    text = text.replace("_", " ").replace("’", "'")
+    word = _WORD if text.isascii() or _marks().isdisjoint(text) else _marked_word()
+    return word.findall(text)
+
+
+def _cut(words: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(words), LONGEST):
+        yield words[start : start + LONGEST]
+
+
+@cache
+def _marks() -> frozenset[str]:
+    """What stands on letters: vowel signs, accents. Python's \\w has none, and words of Hindi would fall apart."""
+    return frozenset(c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c)[0] == "M")
+
+
+@cache
+def _marked_word() -> re.Pattern[str]:
+    """Fourteen times as slow as `_WORD`."""
+    character = rf"[\w{''.join(sorted(_marks()))}]"
+    return re.compile(rf"{character}+(?:'{character}+)*")
+
 
 END = -1  # behind each sentence
 BLOCK = 1 << 20  # ids that are worked on at once
@@ -139,3 +190,13 @@ def on_disk(parts: Iterable[np.ndarray], dtype: np.dtype | type) -> np.ndarray:
             part.astype(dtype, copy=False).tofile(file)
         file.flush()
         return np.memmap(file, dtype, mode="r+") if file.tell() else np.empty(0, dtype)
+
+
+def learn_phrases(
+    texts: Iterable[str | Sequence[str]], threshold: float = 100.0, discount: int = 5, lowercase: bool = True
+) -> Phrases:
+    """The phrases of texts, or of sentences that are lists of words. Memory follows the different words and pairs."""
+    corpus = read_corpus(texts, lowercase=lowercase)
+    pairs, scores = scored_pairs(corpus.ids, corpus.counts, threshold, discount)
+    names = [(corpus.words[left], corpus.words[right]) for left, right in pairs.tolist()]
+    return Phrases(dict(zip(names, scores.tolist(), strict=True)))

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmworks.embeddings.corpus import END
-from lmworks.embeddings.drawing import Noise, Random, below
 from lmworks.embeddings.library import LANES
+from lmworks.embeddings.negative_sampling import Noise, Random, below
 
 LEAST_RATE = 1e-4  # of the first learning rate
 SIGMOID_LIMIT, SIGMOID_DENSITY = 10, 64  # the sigmoid is a table with so many values a unit, and straight lines between

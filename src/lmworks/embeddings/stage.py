@@ -6,9 +6,9 @@ from typing import Any
 from lmworks.artefact import StageContext, StageResult
 from lmworks.data.store import DOCUMENTS, open_documents
 from lmworks.embeddings.config import GloveConfig, WordVectorsConfig
-from lmworks.embeddings.folder import write_folder
 from lmworks.embeddings.glove import train_glove
-from lmworks.embeddings.training import train_word_vectors
+from lmworks.embeddings.vectors_folder import write_folder
+from lmworks.embeddings.word2vec import train_word_vectors
 from lmworks.embeddings.word_vectors import WordVectors
 from lmworks.progress import Report
 from lmworks.report import Section, Table

@@ -6,9 +6,9 @@ from lmworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from lmworks.generate.best_of_n import best_of
-    from lmworks.generate.draft import LayerSkip, draft_model
-    from lmworks.generate.embedding import TextEncoder
+    from lmworks.generate.draft_model import LayerSkip, draft_model
     from lmworks.generate.engine import Engine
+    from lmworks.generate.engine_worker import EngineWorker, QueueFullError
     from lmworks.generate.protocol import (
         Capabilities,
         Completion,
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
         Score,
         Token,
     )
-    from lmworks.generate.remote import RemoteEngine
+    from lmworks.generate.remote_engine import RemoteEngine
     from lmworks.generate.search_parameters import BeamParameters, ContrastiveParameters
-    from lmworks.generate.worker import EngineWorker, QueueFullError
+    from lmworks.generate.text_embedding import TextEncoder
 
 __getattr__, __all__ = lazy_exports(__name__, __file__)

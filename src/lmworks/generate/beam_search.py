@@ -22,13 +22,13 @@ from typing import NamedTuple
 
 import torch
 
-from lmworks.generate.batching import NOTHING_ALLOWED, Batcher
-from lmworks.generate.holding import Holding
-from lmworks.generate.live_request import LiveRequest
+from lmworks.generate.cache_lease import Holding
+from lmworks.generate.engine_step import NOTHING_ALLOWED, Batcher
 from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.paged_cache import CachedSequence
+from lmworks.generate.request_state import LiveRequest
 from lmworks.generate.search_parameters import BeamParameters, require_no_draws
-from lmworks.generate.searching import allowed_logits, branches, extend, largest, prefill
+from lmworks.generate.search_tree import allowed_logits, branches, extend, largest, prefill
 
 
 @dataclass(slots=True, eq=False)

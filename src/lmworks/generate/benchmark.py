@@ -17,14 +17,14 @@ from pathlib import Path
 import torch
 
 from lmworks.generate.engine import Engine
-from lmworks.generate.live_request import LiveRequest
-from lmworks.generate.machine_limits import Limits, measure_limits
 from lmworks.generate.protocol import Request, SamplingParameters
-from lmworks.generate.running import WeightFormat
+from lmworks.generate.request_state import LiveRequest
+from lmworks.generate.roofline import Limits, measure_limits
+from lmworks.generate.runner_choice import WeightFormat
 from lmworks.kernels import library
 from lmworks.model.checkpoint import load
 from lmworks.model.config import ModelConfig
-from lmworks.model.counting import count_parameters, flops_per_token
+from lmworks.model.model_costs import count_parameters, flops_per_token
 
 _SHORT_PROMPT = 16  # tokens, of the request whose first token ends the start
 

@@ -1,7 +1,7 @@
 """What the text of a completion must be, as values: frozen, hashable, free of torch.
 
-A constraint is compiled once for a tokenizer (`constrained.py`) and then says, before each forward, which tokens may
-come next.
+A constraint is compiled once for a tokenizer (`constrained_decoding.py`) and then says, before each forward, which
+tokens may come next.
 """
 
 import re

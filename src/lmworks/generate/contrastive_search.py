@@ -19,10 +19,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from lmworks.generate.batching import NOTHING_ALLOWED, Batcher
-from lmworks.generate.live_request import LiveRequest
+from lmworks.generate.engine_step import NOTHING_ALLOWED, Batcher
+from lmworks.generate.request_state import LiveRequest
 from lmworks.generate.search_parameters import ContrastiveParameters, require_no_draws
-from lmworks.generate.searching import allowed_logits, branches, extend, largest, prefill
+from lmworks.generate.search_tree import allowed_logits, branches, extend, largest, prefill
 
 
 @torch.inference_mode()

@@ -10,23 +10,23 @@ from torch import Tensor
 
 from lmworks.adapt.lora import Lora, check_fits
 from lmworks.generate import scoring
-from lmworks.generate.batching import Batcher, Preemption
 from lmworks.generate.beam_search import beam_search
-from lmworks.generate.constrained import ConstraintCompiler
+from lmworks.generate.constrained_decoding import ConstraintCompiler
 from lmworks.generate.contrastive_search import contrastive_search
-from lmworks.generate.draft import LayerSkip
-from lmworks.generate.embedding import TextEncoder
-from lmworks.generate.live_request import LiveRequest
+from lmworks.generate.draft_model import LayerSkip
+from lmworks.generate.draft_proposers import Speculation, build_proposer
+from lmworks.generate.engine_step import Batcher, Preemption
 from lmworks.generate.lowering import FormatOf
 from lmworks.generate.page_storage import CacheDtype
 from lmworks.generate.paged_cache import PAGE, PagedCache
-from lmworks.generate.parts import run_parts
-from lmworks.generate.preparing import prepare
-from lmworks.generate.proposing import Speculation, build_proposer
 from lmworks.generate.protocol import Capabilities, Completion, Delta, Request, Role, Score
-from lmworks.generate.running import WeightFormat, build_runner
+from lmworks.generate.request_preparation import prepare
+from lmworks.generate.request_state import LiveRequest
+from lmworks.generate.runner_choice import WeightFormat, build_runner
 from lmworks.generate.search_parameters import BeamParameters, ContrastiveParameters
-from lmworks.generate.speculation import Speculator
+from lmworks.generate.speculative_decoding import Speculator
+from lmworks.generate.text_embedding import TextEncoder
+from lmworks.generate.time_slices import run_parts
 from lmworks.generate.token_text import TokenTexts
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import LanguageModelHead, PoolHead
@@ -50,10 +50,10 @@ class Engine:
     cache_tokens    what the cache holds, of all requests together; default: slots x context_length. Where that is less
                     than what runs needs, requests are preempted and go on later. Memory is taken as it is used.
     prefill_tokens  of prompts in one step: how long those that decode may have to wait.
-    speculation     guesses the next tokens (`speculation.py`): "lookup" in prompt and completion, `draft_model(…)`, or
-                    `LayerSkip` of the model's own layers; None: off. Used where it pays. With the fused kernels it
-                    never changes a token; "auto" looks up with these, and is off for modules, where a check rounds
-                    differently.
+    speculation     guesses the next tokens (`speculative_decoding.py`): "lookup" in prompt and completion,
+                    `draft_model(…)`, or `LayerSkip` of the model's own layers; None: off. Used where it pays. With the
+                    fused kernels it never changes a token; "auto" looks up with these, and is off for modules, where a
+                    check rounds differently.
     lowered         False: run the model's own modules, even where fused kernels know them.
 
     The checkpoint's own model is never changed.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmworks.generate.constraint import ConstraintError
-from lmworks.generate.expressions import check_expression
+from lmworks.generate.regular_expressions import check_expression
 
 ANNOTATIONS = frozenset(
     ("$schema", "$id", "id", "$anchor", "$comment", "title", "description", "default", "examples", "example",

@@ -16,10 +16,10 @@ from torch import Tensor
 from lmworks.adapt.lora import Lora
 from lmworks.generate.page_storage import layer_groups
 from lmworks.kernels.arena import gather
-from lmworks.kernels.formats import GROUP, Format
+from lmworks.kernels.kv_pages import CacheFormat, allocate
 from lmworks.kernels.packing import PackedMatrix, concatenate, pack_gguf, pack_weight
-from lmworks.kernels.pages import CacheFormat, allocate
 from lmworks.kernels.program import Adapter, LayerProgram, Norm, Program, Site
+from lmworks.kernels.weight_formats import GROUP, Format
 from lmworks.model import config as configs
 from lmworks.model.gguf_model import GgufWeights
 from lmworks.model.positions import rotation, sinusoids

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from lmworks.generate.paged_cache import DROPPED, PAGE
-from lmworks.model.cache import CHUNK
 from lmworks.model.config import Stack, Window
+from lmworks.model.kv_cache import CHUNK
 
 CacheDtype = Literal["float32", "bfloat16", "float16", "int8"]
 
@@ -105,7 +105,7 @@ class PageStorage:
 
 
 class PagedView:
-    """What a forward sees of the pages: `lmworks.model.cache.Cache`.
+    """What a forward sees of the pages: `lmworks.model.kv_cache.Cache`.
 
     Rows show their pages by whole chunks, the ones too many masked, so that the longest row of a batch does not change
     the order in which a kernel adds up the others. A single row that begins a text needs no pages to be read.

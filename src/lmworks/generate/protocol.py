@@ -284,7 +284,7 @@ class EngineProtocol(Protocol):
         ...
 
     def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:
-        """(n, width) float32, L2-normalised; see `lmworks.generate.embedding.TextEncoder`."""
+        """(n, width) float32, L2-normalised; see `lmworks.generate.text_embedding.TextEncoder`."""
         ...
 
     def load_weights(self, state: Mapping[str, Any], version: int) -> None:

@@ -9,17 +9,18 @@ From another device only these are copied, and of a row that top-k bounds only w
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lmworks.generate.adjusting import Ids, adjust, adjusts
+from lmworks.generate.host_logits import logits_of, moved, on_host
+from lmworks.generate.logit_processors import Ids, adjust, adjusts
 from lmworks.generate.logit_rows import LogitRows
-from lmworks.generate.on_host import logits_of, moved, on_host
 from lmworks.generate.protocol import SamplingParameters
-from lmworks.kernels.drawing import Draw, draw_tokens
+from lmworks.kernels.token_sampling import Draw, draw_tokens
 
 
 class Sampled(NamedTuple):
@@ -125,3 +126,35 @@ def uniform(seed: int, step: int) -> float:
         a, b, c, d = (second >> 64) ^ b ^ key, second & _WORD, (first >> 64) ^ d ^ other_key, first & _WORD
         key, other_key = (key + _INCREMENTS[0]) & _WORD, (other_key + _INCREMENTS[1]) & _WORD
     return (a >> 32) / 2**32  # 32 bits, so that a draw times a float64 total never rounds up to the total
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What was sampled, as plain lists, a value for each row."""
+
+    ids: list[int]
+    log_probabilities: list[float]
+    sampled: list[float]
+    finite: list[bool]
+    dead: list[bool]
+
+    @classmethod
+    def of(cls, sampled: Sampled, rows: LogitRows) -> "Chosen":
+        """A row is finite if its normaliser is: not exactly if a logit is NaN or +inf, or all are -inf."""
+        return cls(
+            sampled.ids.tolist(),
+            sampled.log_probabilities.tolist(),
+            sampled.sampled_log_probabilities.tolist(),
+            np.isfinite(moved(rows.log_normaliser)).tolist(),
+            sampled.dead.tolist(),
+        )
+
+
+def alternatives_of(counts: Sequence[int], rows: LogitRows) -> list[list[tuple[int, float]]]:
+    """For each row so many of the most probable tokens, best first, with their log-probabilities."""
+    if not any(counts):
+        return [[] for _ in counts]
+    asking = [row for row, count in enumerate(counts) if count]
+    ids, values = (found.tolist() for found in most_probable(rows.select(asking), max(counts)))
+    best = {row: list(zip(*pair, strict=True)) for row, *pair in zip(asking, ids, values, strict=True)}
+    return [best[row][:count] if count else [] for row, count in enumerate(counts)]

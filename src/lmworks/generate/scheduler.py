@@ -25,8 +25,8 @@ whatever becomes of that one, the others go on a step later.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lmworks.generate.live_request import LiveRequest
 from lmworks.generate.paged_cache import OutOfPagesError, PagedCache
+from lmworks.generate.request_state import LiveRequest
 
 _PROMPT_TOKEN, _GENERATED_TOKEN = 1, 2  # what a token counts for its client
 

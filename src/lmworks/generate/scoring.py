@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 
 import torch
 
-from lmworks.generate.batching import NOT_FINITE, Batcher
-from lmworks.generate.holding import Holding
+from lmworks.generate.cache_lease import Holding
+from lmworks.generate.engine_step import NOT_FINITE, Batcher
 from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.paged_cache import PAGE, CachedSequence, OutOfPagesError, PagedCache
-from lmworks.generate.parts import run_parts
 from lmworks.generate.protocol import Score
 from lmworks.generate.runner import Work
+from lmworks.generate.time_slices import run_parts
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 BATCH_TOKENS = 512  # of one forward

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lmworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from lmworks.ground.answering import Answerer, load_answerer
     from lmworks.ground.config import AnswerConfig
+    from lmworks.ground.grounded_answer import Answerer, load_answerer
 
 __getattr__, __all__ = lazy_exports(__name__, __file__)

@@ -20,15 +20,15 @@ import numpy as np
 
 from lmworks.artefact import StageContext, StageResult, write_json
 from lmworks.config import from_mapping
-from lmworks.evaluate.questions import QUESTIONS, read_questions
-from lmworks.evaluate.spans import is_right, span_f1
-from lmworks.ground.answering import CALIBRATION, RANKING, Calibration, Evidence, Finder, open_finder
+from lmworks.evaluate.question_set import QUESTIONS, read_questions
+from lmworks.evaluate.span_overlap import is_right, span_f1
 from lmworks.ground.attribution import support
 from lmworks.ground.config import CalibrationConfig
 from lmworks.ground.evidence_log import collect
 from lmworks.ground.features import NAMES
-from lmworks.ground.logistic import Logistic, cross_fit, fit
-from lmworks.ground.questions import AUTOMATIC
+from lmworks.ground.grounded_answer import CALIBRATION, RANKING, Calibration, Evidence, Finder, open_finder
+from lmworks.ground.logistic_regression import Logistic, cross_fit, fit
+from lmworks.ground.question_generation import AUTOMATIC
 from lmworks.ground.selection import Rules, select
 from lmworks.records import Question, Score
 from lmworks.report import Figure, Section, Table, line_plot

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from lmworks.config import from_mapping, to_mapping
-from lmworks.ground.answering import Evidence
-from lmworks.ground.candidates import Candidate
+from lmworks.ground.candidate_sentences import Candidate
+from lmworks.ground.grounded_answer import Evidence
 from lmworks.records import Question, Retrieved
 
 BATCH = 8  # questions between two writes

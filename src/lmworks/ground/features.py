@@ -18,8 +18,8 @@ from contextlib import closing
 
 import numpy as np
 
-from lmworks.generate.embedding import TextEncoder
-from lmworks.ground.candidates import Candidate
+from lmworks.generate.text_embedding import TextEncoder
+from lmworks.ground.candidate_sentences import Candidate
 from lmworks.records import Retrieved
 from lmworks.retrieve.catalogue import TOKENIZER
 from lmworks.retrieve.index import Index

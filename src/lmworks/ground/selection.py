@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from lmworks.ground.candidates import Candidate
+from lmworks.ground.candidate_sentences import Candidate
 from lmworks.records import Verdict
 from lmworks.retrieve.search import shingle_overlap
 

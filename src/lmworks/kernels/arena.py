@@ -11,9 +11,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from lmworks.kernels.c_structures import SITES
 from lmworks.kernels.packing import PackedMatrix
 from lmworks.kernels.program import Program
-from lmworks.kernels.structures import SITES
 
 _ALIGNMENT = 64  # bytes: a line of the cache
 

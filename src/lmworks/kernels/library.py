@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from lmworks.compiled import library_path, warn_of_missing
-from lmworks.kernels import structures
+from lmworks.kernels import c_structures
 
 NAMES = ("avx512_bf16", "avx512", "avx2", "portable")
 CHOICE = "LMWORKS_KERNELS"  # environment variable: one of the names, or "reference"
@@ -132,9 +132,9 @@ def _open(name: str) -> Library:
     functions.lmworks_set_threads.argtypes = (c_int32,)
     functions.lmworks_workspace_bytes.restype = c_int64
     functions.lmworks_sizes.argtypes = (POINTER(c_int64),)
-    sizes = (c_int64 * len(structures.SIZES))()
+    sizes = (c_int64 * len(c_structures.SIZES))()
     functions.lmworks_sizes(sizes)
-    if tuple(sizes) != structures.SIZES:
+    if tuple(sizes) != c_structures.SIZES:
         raise ImportError(f"{path} was built from other sources than this package: install the package again")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else functions.lmworks_threads()
     return Library(name, functions, cores)

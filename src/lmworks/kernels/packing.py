@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from lmworks.kernels.formats import GROUP, Format, Quantised, dequantise, from_gguf, quantise, stack
+from lmworks.kernels.weight_formats import GROUP, Format, Quantised, dequantise, from_gguf, quantise, stack
 
 BLOCK = 32  # rows
 

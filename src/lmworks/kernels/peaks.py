@@ -9,8 +9,8 @@ from ctypes import byref, c_int64
 import torch
 from torch import Tensor
 
-from lmworks.kernels.formats import FORMATS, Format
 from lmworks.kernels.library import Library
+from lmworks.kernels.weight_formats import FORMATS, Format
 
 
 def read_numbers(numbers: Tensor, kernels: Library) -> int:

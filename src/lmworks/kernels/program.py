@@ -14,12 +14,12 @@ import numpy as np
 from torch import Tensor
 
 from lmworks.kernels import library, reference
+from lmworks.kernels.c_structures import SITES, Activation, Site
+from lmworks.kernels.compiled_program import Lowered
+from lmworks.kernels.kv_pages import Pages
 from lmworks.kernels.library import Library
-from lmworks.kernels.lowered import Lowered
 from lmworks.kernels.outputs import Rows
 from lmworks.kernels.packing import PackedMatrix
-from lmworks.kernels.pages import Pages
-from lmworks.kernels.structures import SITES, Activation, Site
 
 
 @dataclass(frozen=True, eq=False)

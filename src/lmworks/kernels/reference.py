@@ -1,6 +1,6 @@
 """What the kernels compute, in PyTorch: the definition of each operation, and the way to run without compiled kernels.
 
-Every function has the signature of its kernel in `operations.py`. What a kernel rounds is rounded here as well: a
+Every function has the signature of its kernel in `fused_operations.py`. What a kernel rounds is rounded here as well: a
 matrix of int8 or int4 is multiplied with int8 activations, one scale for each 32 neighbours, a bfloat16 matrix with
 bfloat16 activations. What is left between the two are the orders of sums, and bfloat16 roundings inside attention.
 
@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from lmworks.kernels import pages as page_memory
-from lmworks.kernels.formats import GROUP, Format
+from lmworks.kernels import kv_pages as page_memory
+from lmworks.kernels.c_structures import Activation, Site
 from lmworks.kernels.outputs import Rows
 from lmworks.kernels.packing import PackedMatrix
-from lmworks.kernels.structures import Activation, Site
+from lmworks.kernels.weight_formats import GROUP, Format
 
 if TYPE_CHECKING:
     from lmworks.kernels.program import Adapter, LayerProgram, Norm, Program, RaggedBatch

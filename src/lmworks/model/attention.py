@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from lmworks.model import config as configs
-from lmworks.model.attend import attend
-from lmworks.model.cache import Cache
+from lmworks.model.dot_product_attention import attend
+from lmworks.model.kv_cache import Cache
 from lmworks.model.masks import Mask
 from lmworks.model.norms import build_norm
 from lmworks.model.positions import Rotation, rotate
-from lmworks.model.relative import RelativeBias, Shaw, TransformerXL
+from lmworks.model.relative_positions import RelativeBias, Shaw, TransformerXL
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,16 @@ from torch import Tensor
 
 from lmworks.artefact import hash_json, publish, write_json, write_text
 from lmworks.model.config import ModelConfig, PoolHead
+from lmworks.model.download import MODELS, locate
 from lmworks.model.gguf_model import read_gguf
 from lmworks.model.huggingface import Document, JsonObject, UnsupportedModel, read_config, write_config
-from lmworks.model.pulling import MODELS, locate
 from lmworks.model.sentence_transformers import read_pooling, write_pooling
 from lmworks.model.tensor_files import LazyTensors, read_weights
 from lmworks.model.transformer import Transformer
-from lmworks.model.weights import empty_model, to_our_names, write_weights
+from lmworks.model.weight_names import empty_model, to_our_names, write_weights
 from lmworks.tokenizer.chat import ChatRenderer
-from lmworks.tokenizer.folder import read_chat_template, stated_eos_ids
 from lmworks.tokenizer.tokenizer import Tokenizer, read_json
+from lmworks.tokenizer.tokenizer_folder import read_chat_template, stated_eos_ids
 
 DType = torch.dtype | Literal["stored"]
 _HASHED_AT_ONCE = 1 << 20  # values: converting a whole embedding to float32 would cost its size twice over

@@ -1,7 +1,7 @@
 """What is read off the last hidden states: logits, vectors, labels, scores."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, assert_never
+from typing import Literal, NamedTuple, assert_never
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -11,8 +11,29 @@ from lmworks.model import config as configs
 from lmworks.model import masks
 from lmworks.model.feed_forward import ACTIVATIONS
 from lmworks.model.norms import build_norm
-from lmworks.model.pooling import pool
 from lmworks.model.stack import Stack
+
+
+def pool(hidden: Tensor, attention_mask: Tensor | None, pooling: Literal["mean", "cls", "last"]) -> Tensor:
+    """`hidden` (batch, length, width), `attention_mask` (batch, length) bool, True = real token → (batch, width).
+
+    `cls` is the first token's vector and `last` the last one's, real tokens both. A text without a real token gives the
+    zero vector under `mean`.
+    """
+    if attention_mask is None:
+        attention_mask = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+    rows = torch.arange(hidden.shape[0], device=hidden.device)
+    real = attention_mask.long()
+    match pooling:
+        case "mean":
+            weights = attention_mask[:, :, None].to(hidden.dtype)  # (batch, length, 1)
+            return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+        case "cls":
+            return hidden[rows, real.argmax(dim=1)]
+        case "last":
+            return hidden[rows, real.shape[1] - 1 - real.flip(1).argmax(dim=1)]
+        case unknown:
+            assert_never(unknown)
 
 
 class VocabularyProjection(NamedTuple):

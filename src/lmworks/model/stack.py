@@ -5,15 +5,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from lmworks.kernels.training import has_kernel
+from lmworks.kernels.training_kernels import has_kernel
 from lmworks.model import config as configs
-from lmworks.model import masks, runs
+from lmworks.model import contiguous_masks, masks
 from lmworks.model.attention import Context, Memory
 from lmworks.model.blocks import Block
-from lmworks.model.cache import Cache
+from lmworks.model.kv_cache import Cache
 from lmworks.model.norms import build_norm
 from lmworks.model.positions import alibi, distances, rotation
-from lmworks.model.relative import RelativeBias
+from lmworks.model.relative_positions import RelativeBias
 
 
 class Stack(nn.Module):
@@ -87,12 +87,12 @@ class Stack(nn.Module):
         """`_mask` as the run of keys that each query sees, where each sees one."""
         positions = context.queries.expand(batch, -1)
         sparse = None if pattern is None or positions.shape[1] <= masks.reach(pattern) else pattern
-        seen = runs.seen_keys(rule or self._own_rule, sparse, positions, attention_mask)
+        seen = contiguous_masks.seen_keys(rule or self._own_rule, sparse, positions, attention_mask)
         if seen is not None:
             return seen
         mask = self._mask(pattern, context, batch, attention_mask, rule, flexible)
         if isinstance(mask, Tensor) and not torch.compiler.is_compiling():
-            seen = runs.of_mask(mask, batch, attention_mask)
+            seen = contiguous_masks.of_mask(mask, batch, attention_mask)
         return mask if seen is None else seen
 
     def _mask(

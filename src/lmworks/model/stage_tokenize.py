@@ -7,9 +7,9 @@ from lmworks.data.config import TokenizeConfig
 from lmworks.data.conversations import conversation_files
 from lmworks.data.stage_tokenize import write_conversations, write_documents
 from lmworks.data.store import DOCUMENTS
-from lmworks.model.finding_tokenizers import Found, find_renderer, find_tokenizer, locate_tokenizer, own_chat_template
-from lmworks.tokenizer.families import missing_tokens
-from lmworks.tokenizer.template import ChatTemplate
+from lmworks.model.tokenizer_lookup import Found, find_renderer, find_tokenizer, locate_tokenizer, own_chat_template
+from lmworks.tokenizer.chat_templates import missing_tokens
+from lmworks.tokenizer.jinja_template import ChatTemplate
 from lmworks.tokenizer.turn_marks import turn_marks
 
 _FILES = ("tokenizer.json", "tokenizer.model", "spiece.model")

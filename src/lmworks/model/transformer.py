@@ -6,10 +6,10 @@ from torch import Tensor, nn
 from lmworks.model import config as configs
 from lmworks.model import masks
 from lmworks.model.attention import Memory
-from lmworks.model.cache import Cache
-from lmworks.model.embedding import Embedding
 from lmworks.model.heads import build_head
+from lmworks.model.kv_cache import Cache
 from lmworks.model.stack import Stack
+from lmworks.model.token_embedding import Embedding
 
 
 class Transformer(nn.Module):

@@ -1,7 +1,7 @@
 """What happened in production: the log of interactions, and what is made from it.
 
 The functions `replay` and `parse` have common names, so they are imported from their modules:
-`from lmworks.monitor.replay import replay`.
+`from lmworks.monitor.token_replay import replay`.
 """
 
 from typing import TYPE_CHECKING

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmworks.config import to_mapping
+from lmworks.monitor.atomic_file import new_file
 from lmworks.monitor.log import Reader
-from lmworks.monitor.new_file import new_file
 from lmworks.monitor.rows import question_of
 from lmworks.records import Interaction
 

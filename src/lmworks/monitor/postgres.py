@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from lmworks.monitor.connection_pool import Pool
 from lmworks.monitor.filter import MAX_WORD, words_of
-from lmworks.monitor.pool import Pool
 from lmworks.monitor.rows import EncodedInteraction, encode_feedback
 from lmworks.monitor.store import (
     DELETE_OLDEST,

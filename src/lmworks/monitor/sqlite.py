@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from lmworks.monitor.pool import Pool
+from lmworks.monitor.connection_pool import Pool
 from lmworks.monitor.rows import EncodedInteraction, encode_feedback
 from lmworks.monitor.store import (
     DELETE_OLDEST,

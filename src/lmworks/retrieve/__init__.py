@@ -12,6 +12,6 @@ if TYPE_CHECKING:
     from lmworks.retrieve.chunk import Chunk
     from lmworks.retrieve.config import ChunkConfig, IndexConfig, SearchConfig
     from lmworks.retrieve.index import Filters, Index
-    from lmworks.retrieve.sentences import evidence_units
+    from lmworks.retrieve.sentence_splitter import evidence_units
 
 __getattr__, __all__ = lazy_exports(__name__, __file__)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from lmworks.records import Document, Span
 from lmworks.retrieve.config import ChunkConfig
-from lmworks.retrieve.sentences import sentence_ranges
-from lmworks.retrieve.structure import UNITS, Block, Section, parse, trimmed
+from lmworks.retrieve.document_structure import UNITS, Block, Section, parse, trimmed
+from lmworks.retrieve.sentence_splitter import sentence_ranges
 
 CountTokens = Callable[[Sequence[str]], Sequence[int]]  # tokens of each text, without special tokens
 

@@ -1,6 +1,6 @@
 """An exact index in one folder: an SQLite catalogue and a memory-mapped matrix of float32 vectors.
 
-How it is written, and why a crash cannot hurt it, stands in `writing.py`; how it is searched, in `search.py`.
+How it is written, and why a crash cannot hurt it, stands in `index_writer.py`; how it is searched, in `search.py`.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from lmworks.retrieve import catalogue
 from lmworks.retrieve.catalogue import VECTORS, EncoderMismatchError, UnusableIndexError
 from lmworks.retrieve.chunk import CountTokens, chunk
 from lmworks.retrieve.config import ChunkConfig
-from lmworks.retrieve.writing import ITEM_BYTES, Entry, Writer
+from lmworks.retrieve.index_writer import ITEM_BYTES, Entry, Writer
 
 Encode = Callable[[Sequence[str], Role], np.ndarray]  # (n, width) float32, rows of length 1
 EncodeTokens = Callable[[Sequence[str], Role], list[np.ndarray]]  # for each text (tokens, width) float32, likewise

@@ -43,7 +43,7 @@ class CheckpointEncoder:
     """The encoder of a checkpoint, by name or path."""
 
     def __init__(self, checkpoint: str) -> None:
-        from lmworks.generate.embedding import TextEncoder
+        from lmworks.generate.text_embedding import TextEncoder
         from lmworks.model.checkpoint import load
 
         self._encoder = TextEncoder(load(checkpoint))

@@ -7,7 +7,7 @@ from lmworks.lazy import lazy_exports
 if TYPE_CHECKING:
     from lmworks.serve.app import create_app
     from lmworks.serve.config import ServeConfig
-    from lmworks.serve.recording import Turn
+    from lmworks.serve.interaction_record import Turn
     from lmworks.serve.server import run
     from lmworks.serve.service import Service
 

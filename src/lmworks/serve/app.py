@@ -12,17 +12,24 @@ from fastapi.openapi.utils import get_openapi
 from starlette.staticfiles import StaticFiles
 
 from lmworks import __version__
-from lmworks.serve import interactions, operations, pages, signing_in
+from lmworks.serve import health, interactions_endpoint, pages, sign_in
+from lmworks.serve.api_keys import KeyRing
 from lmworks.serve.asgi import HeadAsGet
 from lmworks.serve.authentication import Authentication
-from lmworks.serve.failures import Failures, add_handlers
-from lmworks.serve.keys import KeyRing
-from lmworks.serve.limits import BodyLimit, RateLimit
+from lmworks.serve.error_handlers import Failures, add_handlers
 from lmworks.serve.metrics import CountRequests, Metrics
-from lmworks.serve.openai import chat, completions, embeddings, models, relevance, tokenizing
-from lmworks.serve.openai.prompts import Scorer
-from lmworks.serve.openai.responses_api import endpoint as responses
-from lmworks.serve.openai.responses_api.kept import KeptResponses
+from lmworks.serve.openai import (
+    chat_completions,
+    embeddings_endpoint,
+    models_endpoint,
+    rerank,
+    text_completions,
+    tokenize_endpoint,
+)
+from lmworks.serve.openai.completion_prompts import Scorer
+from lmworks.serve.openai.responses_api import responses_endpoint as responses
+from lmworks.serve.openai.responses_api.response_store import KeptResponses
+from lmworks.serve.rate_limits import BodyLimit, RateLimit
 from lmworks.serve.security import Security
 from lmworks.serve.service import Service
 from lmworks.serve.sessions import Sessions
@@ -45,13 +52,22 @@ def create_app(service: Service) -> FastAPI:
     app.state.abandoned = asyncio.Event()  # set: what still runs ends now
     service.observers.append(metrics.observe)
     routers: list[APIRouter] = [
-        module.router for module in (chat, completions, responses, embeddings, relevance, tokenizing, models)
+        module.router
+        for module in (
+            chat_completions,
+            text_completions,
+            responses,
+            embeddings_endpoint,
+            rerank,
+            tokenize_endpoint,
+            models_endpoint,
+        )
     ]
-    routers += [interactions.router, operations.router]
+    routers += [interactions_endpoint.router, health.router]
     ring = KeyRing(Path(service.config.keys)) if service.config.keys else None
     sessions = Sessions(ring) if ring else None
     if ring and sessions:
-        routers.append(signing_in.router(service, ring, sessions))
+        routers.append(sign_in.router(service, ring, sessions))
     for router in (*routers, pages.router(service)):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=str(resources.files("lmworks.serve") / "static")), "static")

@@ -5,8 +5,8 @@ from urllib.parse import quote
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from lmworks.serve.api_keys import Key, KeyRing
 from lmworks.serve.asgi import OPERATIONS, client_address, header, is_api, is_loopback, refuse
-from lmworks.serve.keys import Key, KeyRing
 from lmworks.serve.openai.errors import ApiError
 from lmworks.serve.sessions import COOKIE, Sessions
 

@@ -15,7 +15,7 @@ from lmworks.build import read_current
 from lmworks.serve.app import create_app
 from lmworks.serve.asgi import is_loopback
 from lmworks.serve.config import ServeConfig
-from lmworks.serve.models import check_adapters, check_sources, served_names
+from lmworks.serve.served_models import check_adapters, check_sources, served_names
 from lmworks.serve.service import Service
 
 _CLOSE_SECONDS = 5  # for connections to end once their work is done

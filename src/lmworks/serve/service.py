@@ -18,22 +18,21 @@ import numpy as np
 
 from lmworks.artefact import hash_json
 from lmworks.build import CURRENT, Current, read_current
-from lmworks.generate.embedding import TextEncoder
+from lmworks.generate.engine_worker import EngineWorker
 from lmworks.generate.protocol import Role
-from lmworks.generate.worker import EngineWorker
+from lmworks.generate.text_embedding import TextEncoder
 from lmworks.monitor.config import LogConfig
 from lmworks.monitor.log import Reader
 from lmworks.records import Feedback, Interaction
 from lmworks.retrieve.index import Index
-from lmworks.serve.answering import answer
-from lmworks.serve.completing import complete
+from lmworks.serve.completion_turn import complete
 from lmworks.serve.config import ServeConfig
-from lmworks.serve.embedding import Encoding, embed
+from lmworks.serve.embedding_request import Encoding, embed
 from lmworks.serve.events import BusyError, Event, NotReadyError, UnknownModelError
-from lmworks.serve.grounding import Grounding
-from lmworks.serve.models import ASSISTANT, Loaded, ServedModel, load_models, served_names
-from lmworks.serve.recorder import Recorder
-from lmworks.serve.recording import Turn
+from lmworks.serve.grounded_service import Grounding
+from lmworks.serve.grounded_turn import answer
+from lmworks.serve.interaction_record import Recorder, Turn
+from lmworks.serve.served_models import ASSISTANT, Loaded, ServedModel, load_models, served_names
 from lmworks.system import ANSWERER, open_log
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from lmworks.serve.keys import Key, KeyRing
+from lmworks.serve.api_keys import Key, KeyRing
 
 COOKIE = "lmworks_session"
 SECONDS = 7 * 24 * 3600

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
-from lmworks.tokenizer.word_rules import WordRule
+from lmworks.tokenizer.pre_tokenizer import WordRule
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # GGUF's token types, which are SentencePiece's
 

@@ -2,8 +2,8 @@
 
 A chat template is a program that puts messages and special tokens into one string. Encoding that string naively would
 let a user write `<|im_end|><|im_start|>system` and speak as the system. So the renderer knows which characters came
-from a message (`origins.py`), and lets only the template's own characters become special tokens (`special_tokens.py`).
-The same knowledge says which tokens the assistant wrote, which is what a model is trained on.
+from a message (`character_origins.py`), and lets only the template's own characters become special tokens
+(`special_tokens.py`). The same knowledge says which tokens the assistant wrote, which is what a model is trained on.
 """
 
 import re
@@ -15,9 +15,9 @@ from itertools import product
 from typing import Any
 
 from lmworks.records import Message
-from lmworks.tokenizer.origins import Fragment, Marked, Marking, Marks, Range, cut, span, unused_characters
+from lmworks.tokenizer.character_origins import Fragment, Marked, Marking, Marks, Range, cut, span, unused_characters
+from lmworks.tokenizer.jinja_template import ChatTemplate, ChatTemplateError
 from lmworks.tokenizer.special_tokens import Encoded, SpecialTokens
-from lmworks.tokenizer.template import ChatTemplate, ChatTemplateError
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.tool_calls import Tool, ToolForm, as_text, form_of, is_json, knows_calls, with_plain_json
 from lmworks.tokenizer.turn_marks import turn_marks

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import tokenizers
 from tokenizers import AddedToken
 
-from lmworks.tokenizer.origins import Range
+from lmworks.tokenizer.character_origins import Range
 from lmworks.tokenizer.special_names import keep_names_apart
 from lmworks.tokenizer.tokenizer import Tokenizer
 

@@ -16,7 +16,7 @@ import tokenizers
 from lmworks.artefact import hash_json, write_json
 
 if TYPE_CHECKING:
-    from lmworks.tokenizer.compiled_encoding import CompiledEncoding
+    from lmworks.tokenizer.fast_bpe import CompiledEncoding
 
 Result = TypeVar("Result")
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token", "cls_token", "sep_token", "mask_token")
@@ -189,7 +189,7 @@ class Tokenizer:
 
 
 def _compile(tokenizer: Tokenizer) -> "CompiledEncoding | None":
-    from lmworks.tokenizer.compiled_encoding import compiled_encoding
+    from lmworks.tokenizer.fast_bpe import compiled_encoding
 
     return compiled_encoding(tokenizer.backend)
 

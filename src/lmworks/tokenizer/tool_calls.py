@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lmworks.records import Message
-from lmworks.tokenizer.template import ChatTemplateError
+from lmworks.tokenizer.jinja_template import ChatTemplateError
 
 Tool = Mapping[str, Any]  # {"type": "function", "function": {"name", "description", "parameters"}}
 Render = Callable[[Sequence[Mapping[str, Any]], Sequence[Tool], bool], str]  # messages, tools, for an answer -> text

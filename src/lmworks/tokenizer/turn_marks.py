@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lmworks.tokenizer.template import ChatTemplate, ChatTemplateError
+from lmworks.tokenizer.jinja_template import ChatTemplate, ChatTemplateError
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 _SYSTEM, _USER, _ASSISTANT = ("system", "instruction"), ("user", "question"), ("assistant", "answer")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmworks.tokenizer.reaching import Reach
+from lmworks.tokenizer.reachable_tokens import Reach
 
 SHARE = 0.02  # the paper prompts with the lowest 2 % of the tokens
 _ROWS = 1 << 13  # converted to float64 at once

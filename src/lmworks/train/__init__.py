@@ -12,6 +12,6 @@ if TYPE_CHECKING:
     from lmworks.train.optimizer_config import AdamW, Cosine, InverseSqrt, Linear, Lion, Muon, Sgd, WarmupStableDecay
     from lmworks.train.run import Run
     from lmworks.train.schedules import multiplier
-    from lmworks.train.validating import validate
+    from lmworks.train.validation import validate
 
 __getattr__, __all__ = lazy_exports(__name__, __file__)

@@ -27,7 +27,7 @@ from torch import Tensor
 from lmworks.artefact import publish, write_json
 from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.train.parallel.ranks import ALONE, Ranks
-from lmworks.train.parallel.shards import Pieces, Shard, read_shards, shard_name, write_shard
+from lmworks.train.parallel.sharded_files import Pieces, Shard, read_shards, shard_name, write_shard
 
 STATE = "train_state"
 

@@ -4,15 +4,15 @@ import math
 from dataclasses import dataclass, replace
 
 from lmworks.model.config import ModelConfig
-from lmworks.model.counting import count_parameters, sizes_of_parts
+from lmworks.model.model_costs import count_parameters, sizes_of_parts
 from lmworks.train.config import PretrainConfig
 from lmworks.train.optimizer_config import AdamW, Muon, Optimizer, Schedule, peak_rate
 from lmworks.train.planning.hyperparameters import RULES
 from lmworks.train.planning.layout import Layout
+from lmworks.train.planning.model_shape import TooFewParametersError, explain_shape, smallest_parameters
 from lmworks.train.planning.plan import Measure, Plan, PlanConfig, make_plan
-from lmworks.train.planning.quantities import readable_hours, short
 from lmworks.train.planning.scaling_laws import training_flops
-from lmworks.train.planning.shape import TooFewParametersError, explain_shape, smallest_parameters
+from lmworks.train.planning.units import readable_hours, short
 
 RULE = "deepseek"  # of `hyperparameters.RULES`: the one whose rate and batch both follow from the operations
 EPOCHS = 4  # repeating data so often is nearly as good as new data (Muennighoff et al. 2023, section 5)

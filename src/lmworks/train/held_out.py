@@ -1,6 +1,6 @@
 """What the stages do with held-out token shards while they train: validate on them, and continue their texts."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,12 +14,57 @@ from lmworks.data.batching import Batch
 from lmworks.data.config import LoaderConfig, SourceConfig
 from lmworks.data.loader import Loader
 from lmworks.data.token_dataset import TokenDataset
+from lmworks.model.kv_cache import KVCache
+from lmworks.model.transformer import Transformer
 from lmworks.statistics import sign
 from lmworks.tokenizer.token_bytes import token_bytes
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.train.run import Run
-from lmworks.train.sampling import continue_text
-from lmworks.train.validating import Validation, validate
+from lmworks.train.validation import Validation, validate
+
+
+@torch.no_grad()
+def continue_text(
+    model: Transformer,
+    ids: Sequence[int],
+    tokens: int,
+    stop: Collection[int] = (),
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> list[int]:
+    """Up to `tokens` ids that the decoder `model` gives after `ids`, without the one of `stop` that ended them.
+
+    Each is drawn from softmax(logits / temperature), with a generator of its own; at 0 it is the likeliest. Fewer are
+    given where the context of the model is full. ValueError for no ids, or for a model that is no language model.
+    """
+    if not ids:
+        raise ValueError("a continuation needs a token to begin from")
+    weight = model.tokens
+    length = min(len(ids) + tokens, model.config.context_length)
+    cache = KVCache(model.config, 1, length, weight.dtype, weight.device)
+    slot, new = torch.zeros(1, dtype=torch.int64, device=weight.device), list(ids)
+    said: list[int] = []
+    generator = torch.Generator().manual_seed(seed)
+    # Each length would be compiled anew where the blocks are.
+    with torch.compiler.set_stance("force_eager"):
+        while len(ids) + len(said) < length:
+            start = len(ids) + len(said) - len(new)
+            view = cache.view(slot, torch.arange(start, start + len(new), device=weight.device)[None])
+            hidden = model.hidden(torch.tensor([new], device=weight.device), cache=view)[:, -1]  # (1, width)
+            new = [_draw(model.logits(hidden)[0], temperature, generator)]
+            if new[0] in stop:
+                break
+            said += new
+    return said
+
+
+def _draw(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
+    """`logits` (vocabulary,)."""
+    if not temperature:
+        return int(logits.argmax())
+    chances = (logits.cpu().float() / temperature).softmax(dim=-1)
+    return int(torch.multinomial(chances, 1, generator=generator))
+
 
 SEQUENCES = 64  # at most; of a larger held-out part, the first ones of its order
 _ROWS = 8  # of a batch that is read

@@ -6,18 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 from lmworks.artefact import lock
-from lmworks.model.counting import flops_per_token
+from lmworks.model.model_costs import flops_per_token
 from lmworks.progress import readable_duration
 from lmworks.records import Scored
-from lmworks.train.guards import TrainingStoppedError, remedy
-from lmworks.train.interrupting import Interruption, interruptions
+from lmworks.train.gradient_accumulation import StepGradients, compute_gradients
+from lmworks.train.interruption import Interruption, interruptions
+from lmworks.train.loss_guard import TrainingStoppedError, remedy
 from lmworks.train.noise_scale import multiple_for
 from lmworks.train.optimizer_config import peak_rate
 from lmworks.train.run import Position, Run
 from lmworks.train.run_log import LOG, NoLog, RunLog
 from lmworks.train.schedules import multiplier
-from lmworks.train.stepping import StepGradients, compute_gradients
-from lmworks.train.validating import Validation
+from lmworks.train.validation import Validation
 
 LOCK = "run.lock"
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from lmworks.kernels.training import softmax_loss
+from lmworks.kernels.training_kernels import softmax_loss
 from lmworks.model.heads import VocabularyProjection
 
 LOGITS_AT_A_TIME = 2**22  # of `projected_cross_entropy`: 8 MiB in bfloat16, which stay in a processor's cache

@@ -6,22 +6,49 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.progress import Report, no_report
-from lmworks.train.averaging import Average
 from lmworks.train.checkpoints import Checkpoints, Saved
 from lmworks.train.config import TrainConfig
-from lmworks.train.guards import Guard
-from lmworks.train.loss_scale import LossScale
+from lmworks.train.loss_guard import Guard
+from lmworks.train.master_weights import Weights
+from lmworks.train.mixed_precision import LossScale
 from lmworks.train.noise_scale import NoiseScale
 from lmworks.train.objectives.objective import Objective
-from lmworks.train.parallel.arranging import arrange, check
-from lmworks.train.parallel.context import divide_sequence
-from lmworks.train.parallel.measuring import losses_of
+from lmworks.train.parallel.context_parallel import divide_sequence
+from lmworks.train.parallel.parallel_losses import losses_of
+from lmworks.train.parallel.parallelize import arrange, check
 from lmworks.train.parallel.ranks import ALONE, Ranks
-from lmworks.train.validating import Validation
-from lmworks.train.weights import Weights
+from lmworks.train.validation import Validation
+
+
+class Average:
+    """`weights` follow the masters: w̄ ← d w̄ + (1 - d) w, with d = min(decay, (1 + n) / (10 + n)) at update n, so that
+    the first weights, which are noise, do not stay in it for long. Without a decay it is empty."""
+
+    def __init__(self, masters: Mapping[str, Tensor], decay: float | None) -> None:
+        self.decay = decay
+        self.weights = {} if decay is None else {name: w.detach().clone() for name, w in masters.items()}
+        self._masters = masters
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Told the number of updates there were before this one."""
+        if self.decay is None:
+            return
+        keep = min(self.decay, (1 + step) / (10 + step))
+        for name, weight in self.weights.items():
+            weight.lerp_(self._masters[name], 1 - keep)
+
+    @torch.no_grad()
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """ValueError for averages of another model, or of a run that had none."""
+        if weights.keys() != self.weights.keys():
+            raise ValueError("the saved run averaged other weights, or none: leave `average` as it was")
+        for name, weight in self.weights.items():
+            weight.copy_(weights[name])
 
 
 @dataclass

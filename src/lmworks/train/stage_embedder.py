@@ -11,7 +11,7 @@ from lmworks.data.pair_loader import PairLoader
 from lmworks.data.pairs import is_held_out, pair_files, read_pairs
 from lmworks.model.checkpoint import Checkpoint, assemble, load
 from lmworks.model.config import PoolHead
-from lmworks.model.locating import digest_of_model, located
+from lmworks.model.model_location import digest_of_model, located
 from lmworks.records import LeftOut, TextPair
 from lmworks.report import Section, Table
 from lmworks.statistics import sign
@@ -22,8 +22,8 @@ from lmworks.train.optimizer_config import peak_rate
 from lmworks.train.parallel.ranks import device_of_rank
 from lmworks.train.run import Run
 from lmworks.train.run_report import doubt_of_steps
-from lmworks.train.stages import train_and_deliver
-from lmworks.train.validating import Validation, validate
+from lmworks.train.train_stages import train_and_deliver
+from lmworks.train.validation import Validation, validate
 
 _MODEL = "model.safetensors"
 _VALIDATION_PAIRS = 1024  # at most

@@ -11,7 +11,7 @@ from lmworks.data.docstrings import extract_docstrings
 from lmworks.data.edits import apply_edits
 from lmworks.data.store import DocumentStore
 from lmworks.records import Document, Edit
-from lmworks.retrieve.structure import parse
+from lmworks.retrieve.document_structure import parse
 
 SOURCE = '''"""The bakery. Write to jane.miller@bakery-miller.com or to bob.miller@bakery-miller.com.
 

@@ -15,7 +15,7 @@ from lmworks.data.cleaning.policy import Limit, OnMark, Policy, Step
 from lmworks.data.cleaning.writing import Decided, live_through
 from lmworks.data.corpus import CorpusShard
 from lmworks.data.edits import apply_edits
-from lmworks.passages import Piece
+from lmworks.excerpts import Piece
 from lmworks.records import Document, Edit
 
 STEPS = (

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from lmworks.tokenizer.config import MOST, BpeConfig, UnigramConfig, WordPieceConfig
-from lmworks.tokenizer.training.bpe import train_bpe
+from lmworks.tokenizer.training.bpe_trainer import train_bpe
+from lmworks.tokenizer.training.initial_symbols import spell_bytes
 from lmworks.tokenizer.training.merges import learn_merges
-from lmworks.tokenizer.training.spelling import spell_bytes
-from lmworks.tokenizer.training.unigram import train_unigram
+from lmworks.tokenizer.training.unigram_trainer import train_unigram
 from lmworks.tokenizer.training.word_table import WordCounts
-from lmworks.tokenizer.training.wordpiece import train_wordpiece
+from lmworks.tokenizer.training.wordpiece_trainer import train_wordpiece
 
 TEXT = inspect.getsource(textwrap)
 NUMBERS = [

@@ -9,9 +9,9 @@ import pytest
 
 from lmworks.tokenizer import library
 from lmworks.tokenizer.training import merges
+from lmworks.tokenizer.training.initial_symbols import Spelling, spell_bytes, spell_characters
 from lmworks.tokenizer.training.merges import learn_merges
 from lmworks.tokenizer.training.merges_reference import merged
-from lmworks.tokenizer.training.spelling import Spelling, spell_bytes, spell_characters
 from lmworks.tokenizer.training.word_table import WordCounts
 
 
@@ -80,8 +80,8 @@ def test_compiled_equals_the_reference_on_text():
     import argparse
     from pathlib import Path
 
+    from lmworks.tokenizer.pre_tokenizer import WordRule
     from lmworks.tokenizer.training.word_counts import count_words
-    from lmworks.tokenizer.word_rules import WordRule
 
     words = count_words([Path(argparse.__file__).read_text("utf-8")], WordRule())
     by = [merges._compiled, merges._in_python]

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.tokenizer import library
+from lmworks.tokenizer.pre_tokenizer import WordRule
 from lmworks.tokenizer.training.word_counts import count_words
 from lmworks.tokenizer.training.word_table import CompiledTable, PythonTable, WordCounts
-from lmworks.tokenizer.word_rules import WordRule
 
 RULE = WordRule("gpt4")
 

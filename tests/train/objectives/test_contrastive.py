@@ -11,10 +11,10 @@ from byte_tokenizer import byte_tokenizer
 from lmworks.data.pair_batching import PairBatch, pair_batch
 from lmworks.model.config import PoolHead
 from lmworks.model.presets import bert, llama
+from lmworks.train.gradient_accumulation import compute_gradients
+from lmworks.train.master_weights import Weights
 from lmworks.train.objectives.contrastive import Contrastive
 from lmworks.train.optimizer_config import AdamW
-from lmworks.train.stepping import compute_gradients
-from lmworks.train.weights import Weights
 from objective_cases import TOLERANCE, check_parts, means_and_gradients, new_model
 from training_cases import new_checkpoint
 

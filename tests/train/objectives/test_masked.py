@@ -13,8 +13,8 @@ from lmworks.model.checkpoint import assemble
 from lmworks.model.config import MaskedLanguageModelHead, Norm
 from lmworks.model.presets import bert
 from lmworks.tokenizer import BpeConfig, WordPieceConfig, train_bpe, train_wordpiece
+from lmworks.train.objectives.corruption_vocabulary import Vocabulary, Words, words_of
 from lmworks.train.objectives.masked import MaskedLanguageModel, choose
-from lmworks.train.objectives.vocabulary import Vocabulary, Words, words_of
 from objective_cases import (
     batch_of,
     check_nothing,

@@ -13,9 +13,9 @@ from lmworks.data.packing import plan_sequences
 from lmworks.model.checkpoint import assemble, load
 from lmworks.model.config import MaskedLanguageModelHead, NextSentenceHead, Norm
 from lmworks.model.presets import bert
+from lmworks.train.objectives.corruption_vocabulary import Vocabulary
 from lmworks.train.objectives.masked import MaskedLanguageModel
 from lmworks.train.objectives.next_sentence import FOLLOWS, OTHER, NextSentence
-from lmworks.train.objectives.vocabulary import Vocabulary
 from objective_cases import check_nothing, check_padding, check_parts, learn, new_model, some_documents, unigram_nats
 from token_cases import write_dataset
 

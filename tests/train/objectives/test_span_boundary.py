@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.presets import bert, spanbert
+from lmworks.train.objectives.corruption_vocabulary import Vocabulary, Words
 from lmworks.train.objectives.span_boundary import SpanBoundary, draw_spans, length_chances
-from lmworks.train.objectives.vocabulary import Vocabulary, Words
 from objective_cases import (
     batch_of,
     check_nothing,

@@ -21,7 +21,7 @@ from lmworks.train.objectives.span_corruption import (
     noise_mask,
     sentinels_of,
 )
-from lmworks.train.validating import validate
+from lmworks.train.validation import validate
 from objective_cases import (
     batch_of,
     check_nothing,

@@ -25,11 +25,11 @@ from divided_cases import (
 from lmworks.model.transformer import Transformer
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.objectives.masked import MaskedLanguageModel
-from lmworks.train.objectives.multi_token import MultiTokenPrediction
+from lmworks.train.objectives.multi_token_prediction import MultiTokenPrediction
 from lmworks.train.objectives.objective import Objective
 from lmworks.train.objectives.prefix import PrefixLanguageModel
-from lmworks.train.parallel.context import check_objective, divide_context, divide_sequence, places
-from lmworks.train.parallel.tensor import divide_tensors
+from lmworks.train.parallel.context_parallel import check_objective, divide_context, divide_sequence, places
+from lmworks.train.parallel.tensor_parallel import divide_tensors
 from lmworks.train.planning.communication import communication_bytes
 from lmworks.train.planning.layout import NUMBERS, Layout
 from ranks import on_ranks

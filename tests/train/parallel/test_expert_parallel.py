@@ -27,12 +27,12 @@ from divided_cases import (
 from lmworks.model.mixture_of_experts import Router
 from lmworks.model.transformer import Transformer
 from lmworks.train.objectives.objective import part_of, rows_of
-from lmworks.train.parallel.context import divide_context, divide_sequence
-from lmworks.train.parallel.expert import divide_experts
-from lmworks.train.parallel.tensor import divide_tensors
+from lmworks.train.parallel.context_parallel import divide_context, divide_sequence
+from lmworks.train.parallel.expert_parallel import divide_experts
+from lmworks.train.parallel.tensor_parallel import divide_tensors
 from lmworks.train.planning.communication import communication_bytes
 from lmworks.train.planning.layout import NUMBERS, Layout
-from lmworks.train.planning.sharding import parameters_held
+from lmworks.train.planning.parameter_shards import parameters_held
 from ranks import on_ranks
 
 

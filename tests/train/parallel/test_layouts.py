@@ -9,6 +9,7 @@ import pytest
 
 from lmworks.data.loader import Loader
 from lmworks.train.config import TrainConfig
+from lmworks.train.gradient_accumulation import compute_gradients
 from lmworks.train.loop import train
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.optimizer_config import AdamW, Lion, Muon
@@ -16,8 +17,7 @@ from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.parallel.ranks import join
 from lmworks.train.run import Run
 from lmworks.train.run_log import read_log
-from lmworks.train.stepping import compute_gradients
-from lmworks.train.validating import validate
+from lmworks.train.validation import validate
 from ranks import on_ranks
 from training_cases import loader_config, new_checkpoint, write_text_dataset
 

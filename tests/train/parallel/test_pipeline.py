@@ -18,20 +18,20 @@ from divided_cases import LENGTH, MODELS, new_batch, objective_of
 from lmworks.model import config as configs
 from lmworks.model.presets import t5
 from lmworks.model.transformer import Transformer
+from lmworks.train.activation_checkpointing import blocks, recompute
 from lmworks.train.objectives.contrastive import Contrastive
 from lmworks.train.objectives.objective import Objective, part_of, rows_of
 from lmworks.train.parallel.config import ParallelConfig
-from lmworks.train.parallel.context import divide_context, divide_sequence
-from lmworks.train.parallel.expert import divide_experts
+from lmworks.train.parallel.context_parallel import divide_context, divide_sequence
+from lmworks.train.parallel.expert_parallel import divide_experts
+from lmworks.train.parallel.fsdp import divide_weights
 from lmworks.train.parallel.pipeline import Passed, Place, pipeline_gradients, pipeline_losses, sum_shared
 from lmworks.train.parallel.pipeline_split import shared_weights, split
 from lmworks.train.parallel.ranks import join
-from lmworks.train.parallel.sharding import divide_weights
-from lmworks.train.parallel.tensor import divide_tensors
+from lmworks.train.parallel.tensor_parallel import divide_tensors
 from lmworks.train.planning.communication import communication_bytes
 from lmworks.train.planning.layout import Layout, Numbers, pieces_in_flight
-from lmworks.train.planning.sharding import parameters_held
-from lmworks.train.recomputing import blocks, recompute
+from lmworks.train.planning.parameter_shards import parameters_held
 from ranks import on_ranks
 
 

@@ -27,16 +27,16 @@ from lmworks.model.config import ModelConfig
 from lmworks.model.heads import VocabularyProjection
 from lmworks.model.presets import llama
 from lmworks.model.transformer import Transformer
+from lmworks.train.activation_checkpointing import blocks, recompute
 from lmworks.train.config import Recompute
 from lmworks.train.losses import projected_cross_entropy
 from lmworks.train.objectives.objective import part_of
-from lmworks.train.parallel.tensor import divide_tensors
-from lmworks.train.parallel.vocabulary import DividedProjection, divided_cross_entropy
-from lmworks.train.planning.activations import block_activations
+from lmworks.train.parallel.tensor_parallel import divide_tensors
+from lmworks.train.parallel.vocabulary_parallel import DividedProjection, divided_cross_entropy
+from lmworks.train.planning.activation_memory import block_activations
 from lmworks.train.planning.communication import communication_bytes
 from lmworks.train.planning.layout import NUMBERS, Layout, Numbers
-from lmworks.train.planning.sharding import parameters_held
-from lmworks.train.recomputing import blocks, recompute
+from lmworks.train.planning.parameter_shards import parameters_held
 from ranks import on_ranks
 
 

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lmworks.model import presets
-from lmworks.model.counting import count_parameters, flops_per_token
+from lmworks.model.model_costs import count_parameters, flops_per_token
 from lmworks.model.presets.sizes import SIZES
 from lmworks.model.transformer import Transformer
 from lmworks.train.planning.communication import communication_bytes
@@ -19,8 +19,8 @@ from lmworks.train.planning.compute import (
     utilisation,
 )
 from lmworks.train.planning.layout import NUMBERS, Layout
+from lmworks.train.planning.parameter_shards import parameters_held
 from lmworks.train.planning.published_runs import MEMORY_RUNS, RUNS
-from lmworks.train.planning.sharding import parameters_held
 
 SMALL = presets.llama(97, 64, 2, 4, 4, 176, 32)
 

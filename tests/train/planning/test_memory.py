@@ -11,16 +11,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lmworks.model import presets
-from lmworks.model.counting import count_parameters
-from lmworks.model.multi_token import with_further_tokens
+from lmworks.model.model_costs import count_parameters
+from lmworks.model.multi_token_heads import with_further_tokens
 from lmworks.model.presets.sizes import SIZES
 from lmworks.model.transformer import Transformer
+from lmworks.train.activation_checkpointing import recompute
 from lmworks.train.losses import projected_cross_entropy
-from lmworks.train.planning.activations import block_activations, korthikanti_bytes
+from lmworks.train.planning.activation_memory import block_activations, korthikanti_bytes
 from lmworks.train.planning.layout import NUMBERS, Layout
 from lmworks.train.planning.memory import expected_memory, zero_states
-from lmworks.train.planning.sharding import parameters_held
-from lmworks.train.recomputing import recompute
+from lmworks.train.planning.parameter_shards import parameters_held
 
 WIDTH, VOCABULARY, BATCH, LENGTH = 128, 97, 4, 64
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

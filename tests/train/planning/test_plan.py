@@ -9,23 +9,23 @@ from dataclasses import replace
 
 import pytest
 
-from lmworks.cli.planning import _measure, _print_tables
+from lmworks.cli.plan_command import _measure, _print_tables
 from lmworks.config import ConfigError, from_mapping
 from lmworks.model import presets
-from lmworks.model.counting import count_parameters
+from lmworks.model.model_costs import count_parameters
 from lmworks.model.presets.sizes import SIZES
 from lmworks.recipe import find
 from lmworks.recipe import load as load_recipe
 from lmworks.train.config import PretrainConfig
-from lmworks.train.planning import calibration, measuring
-from lmworks.train.planning.calibration import calibrate, kept_calibration, measured_speed
+from lmworks.train.planning import measured_throughput, step_timer
 from lmworks.train.planning.compute import train_flops_per_token
-from lmworks.train.planning.explaining import SECTIONS
 from lmworks.train.planning.layout import Layout
-from lmworks.train.planning.measuring import Calibration
+from lmworks.train.planning.measured_throughput import calibrate, kept_calibration, measured_speed
+from lmworks.train.planning.model_shape import TooFewParametersError
 from lmworks.train.planning.plan import PlanConfig, Speed, make_plan
-from lmworks.train.planning.quantities import parse_quantity, readable_bytes, readable_hours, short
-from lmworks.train.planning.shape import TooFewParametersError
+from lmworks.train.planning.plan_explanation import SECTIONS
+from lmworks.train.planning.step_timer import Calibration
+from lmworks.train.planning.units import parse_quantity, readable_bytes, readable_hours, short
 
 TINY = presets.llama(97, 64, 3, 4, 4, 176, 64)
 
@@ -256,7 +256,7 @@ def test_numbers_are_read_and_written_as_people_do():
 def test_this_machine_is_measured_once_for_each_shape(tmp_path, monkeypatch):
     """The work is done; its times are made up, each longer than the one before, since a busy machine gives any."""
     durations = ((1 + place / 10) / 1000 for place in itertools.count())
-    monkeypatch.setattr(measuring.Passes, "fastest", lambda self, work, seconds=0.5: work() or next(durations))
+    monkeypatch.setattr(step_timer.Passes, "fastest", lambda self, work, seconds=0.5: work() or next(durations))
     assert kept_calibration(TINY, 2, 64, folder=tmp_path) is None
     first = calibrate(TINY, 2, 64, folder=tmp_path)
     assert calibrate(TINY, 2, 64, folder=tmp_path) == kept_calibration(TINY, 2, 64, folder=tmp_path) == first
@@ -274,7 +274,7 @@ def test_this_machine_is_measured_once_for_each_shape(tmp_path, monkeypatch):
 
 
 def test_a_machine_too_busy_to_be_measured_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(measuring.Passes, "fastest", lambda self, work, seconds=0.5: 1.0)
+    monkeypatch.setattr(step_timer.Passes, "fastest", lambda self, work, seconds=0.5: 1.0)
     with pytest.raises(ValueError, match="something else runs on this machine"):
         calibrate(TINY, 2, 64, folder=tmp_path)
     assert not list(tmp_path.iterdir())
@@ -283,7 +283,7 @@ def test_a_machine_too_busy_to_be_measured_says_so(tmp_path, monkeypatch):
 def test_a_disturbed_measurement_goes_on_until_two_blocks_are_slower(tmp_path, monkeypatch):
     durations = iter([0.1] * 7 + [1.0, 1.0, 1.1, 0.9] * 2 + [0.75, 0.95] + [0.1])
     with monkeypatch.context() as patch:
-        patch.setattr(measuring.Passes, "fastest", lambda self, work, seconds=0.5: next(durations))
+        patch.setattr(step_timer.Passes, "fastest", lambda self, work, seconds=0.5: next(durations))
         found = calibrate(TINY, 2, 64, folder=tmp_path)
     assert (found.ends, found.block) == (pytest.approx(0.6), pytest.approx(0.15))
 
@@ -292,7 +292,7 @@ def test_a_measurement_without_ends_is_not_kept(tmp_path, monkeypatch):
     """Two blocks took more than twice as long as one: something else ran meanwhile, and the next call measures anew."""
     durations = iter([0.1] * 7 + [1.0, 2.5] * 3 + [0.1])
     with monkeypatch.context() as patch:
-        patch.setattr(measuring.Passes, "fastest", lambda self, work, seconds=0.5: next(durations))
+        patch.setattr(step_timer.Passes, "fastest", lambda self, work, seconds=0.5: next(durations))
         found = calibrate(TINY, 2, 64, folder=tmp_path)
     assert (found.ends, found.block) == (0.0, 1.25)
     assert not list(tmp_path.iterdir())
@@ -301,7 +301,7 @@ def test_a_measurement_without_ends_is_not_kept(tmp_path, monkeypatch):
 def test_a_measurement_that_was_disturbed_is_made_again_when_the_machine_is_faster(tmp_path, monkeypatch):
     disturbed, quiet = [0.1] * 7 + [10.0, 10.5] * 3 + [0.1], [0.1] * 7 + [1.0, 1.5] * 3 + [0.1]
     durations = iter([*disturbed, 1.0, *quiet, 1.0, 30.0])  # a look at one block before each measurement but the first
-    monkeypatch.setattr(measuring.Passes, "fastest", lambda self, work, seconds=0.5: next(durations))
+    monkeypatch.setattr(step_timer.Passes, "fastest", lambda self, work, seconds=0.5: next(durations))
     found = [calibrate(TINY, 2, 64, folder=tmp_path) for _ in range(4)]
     assert [each.ends for each in found] == [pytest.approx(9.5), *[pytest.approx(0.5)] * 3]
     assert list(durations) == []
@@ -321,7 +321,7 @@ def test_a_real_measurement_is_of_the_order_of_a_real_step(tmp_path):
 def test_a_part_is_never_said_to_be_larger_than_the_whole(share, told, monkeypatch):
     """The rate counts what causal attention leaves out, and may be higher than that of the products in it."""
     found = Calibration(1, 64, 3, 1e-3, 1e-3, 1e-9, products=9e10, share=share, rate=1e11, method="1 × 64 tokens")
-    monkeypatch.setattr(calibration, "calibrate", lambda *_, **__: found)
+    monkeypatch.setattr(measured_throughput, "calibrate", lambda *_, **__: found)
     source = measured_speed(TINY, Layout(), "float32").source
     assert told in source and "110%" not in source and "TFLOP/s" not in source
 
@@ -331,7 +331,7 @@ def test_it_is_measured_in_what_a_run_computes_in(numbers, dtype, monkeypatch):
     """As `train.pretrain` measures it: a plan's hours are then those of the run."""
     found = Calibration(1, 64, 3, 1e-3, 1e-3, 1e-9, products=9e10, share=0.4, rate=1e11, method="1 × 64 tokens")
     asked = []
-    monkeypatch.setattr(calibration, "calibrate", lambda *given, **_: asked.append(given) or found)
+    monkeypatch.setattr(measured_throughput, "calibrate", lambda *given, **_: asked.append(given) or found)
     measured_speed(TINY, Layout(sequences=2, length=64), numbers)
     ((config, sequences, length, found_dtype, device),) = asked
     assert (config, sequences, length, found_dtype) == (TINY, 2, 64, dtype) and device in ("cpu", "cuda")
@@ -364,8 +364,8 @@ def test_the_command_prints_every_section_and_json():
 
 @pytest.mark.parametrize(("size", "time"), [("gpt2-124m", "some seconds"), ("llama2-7b", "up to some minutes")])
 def test_how_long_a_measurement_takes_is_told_by_the_size(size, time, monkeypatch, capsys):
-    monkeypatch.setattr(calibration, "is_measured", lambda *_: False)
-    monkeypatch.setattr(calibration, "measured_speed", lambda *_, **__: "a speed")
+    monkeypatch.setattr(measured_throughput, "is_measured", lambda *_: False)
+    monkeypatch.setattr(measured_throughput, "measured_speed", lambda *_, **__: "a speed")
     assert _measure(SIZES[size].config, Layout(), "mixed") == "a speed"
     assert f"parameters, for {time}" in " ".join(capsys.readouterr().err.split())
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.train.planning import published
+from lmworks.train.planning import published_laws
 from lmworks.train.planning.scaling_laws import (
     ParametricLaw,
     PowerLaw,
@@ -19,9 +19,9 @@ from lmworks.train.planning.scaling_laws import (
     training_flops,
 )
 
-LAWS = {name: law.law for name, law in published.LAWS.items()}
+LAWS = {name: law.law for name, law in published_laws.LAWS.items()}
 PARAMETRIC = {name: law for name, law in LAWS.items() if isinstance(law, ParametricLaw)}
-GAMMA = published.CHINCHILLA_EMBEDDING_FACTOR
+GAMMA = published_laws.CHINCHILLA_EMBEDDING_FACTOR
 
 
 @pytest.mark.parametrize("name", PARAMETRIC)
@@ -45,7 +45,7 @@ def test_budget_parameters_and_tokens_say_the_same(name):
         assert (again.parameters, again.tokens) == pytest.approx((best.parameters, best.tokens))
 
 
-@pytest.mark.parametrize(("parameters", "flops"), published.APPROACH_1_ROWS)
+@pytest.mark.parametrize(("parameters", "flops"), published_laws.APPROACH_1_ROWS)
 def test_approach_1_gives_its_published_table(parameters, flops):
     # The exponent has two digits; over the three decades from the row that the coefficient is from this makes 4 %.
     assert LAWS["chinchilla-1"].allocate(flops).parameters == pytest.approx(parameters, rel=0.04)
@@ -126,7 +126,7 @@ def test_what_makes_no_sense_is_refused(wrong, problem):
 
 def test_an_unknown_law_is_refused_with_the_names():
     with pytest.raises(LookupError, match="besiroglu, chinchilla-1"):
-        published.find_law("hoffman")
+        published_laws.find_law("hoffman")
 
 
 def test_a_steep_law_has_a_loss():

@@ -2,11 +2,11 @@
 
 import typer
 
-from lmworks.cli.tokenizer import explaining, extending, previewing, reporting, training
+from lmworks.cli.tokenizer import explain_command, extend_command, preview_command, report_command, train_command
 
 app = typer.Typer(no_args_is_help=True, help="Tokenizers: train, extend, explain and compare them.")
-app.command(epilog=training.settings())(training.train)
-app.command()(extending.extend)
-app.command()(explaining.explain)
-app.command()(reporting.report)
-app.command()(previewing.preview)
+app.command(epilog=train_command.settings())(train_command.train)
+app.command()(extend_command.extend)
+app.command()(explain_command.explain)
+app.command()(report_command.report)
+app.command()(preview_command.preview)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from lmworks.data.cleaning.card import Facts, card_sections, title_of
 from lmworks.data.cleaning.profile import UNKNOWN
-from lmworks.passages import visible
+from lmworks.excerpts import visible
 from lmworks.report import Section, Table, format_cell
 
 CARD = "data_card.md"

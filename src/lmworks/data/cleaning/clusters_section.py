@@ -11,7 +11,7 @@ from lmworks.data.cleaning.local import Reason
 from lmworks.data.corpus import CorpusShard
 from lmworks.data.edits import apply_edits
 from lmworks.data.store import Shard
-from lmworks.passages import Passage, marked
+from lmworks.excerpts import Passage, marked
 from lmworks.report import Fold, Section, Table
 
 LISTED, FOLDED = 20, 1000  # clusters in the table, and in the one that opens

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from lmworks.passages import Piece, Place, marked
+from lmworks.excerpts import Piece, Place, marked
 
 _TOKEN = re.compile(r"\w+|\s+|[^\w\s]")
 _MOST_LINES = 4_000  # that are compared; of longer texts the beginning

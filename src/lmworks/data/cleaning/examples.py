@@ -16,7 +16,7 @@ from lmworks.data.cleaning.ledger import Entry
 from lmworks.data.cleaning.local import Cut
 from lmworks.data.cleaning.margins import looked_at, margins_of
 from lmworks.data.cleaning.policy import Step
-from lmworks.passages import Piece, Place, marked, window
+from lmworks.excerpts import Piece, Place, marked, window
 
 if TYPE_CHECKING:
     from lmworks.data.cleaning.writing import Life

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from lmworks.data.cleaning.chains import Gone, twin_in_words
 from lmworks.data.cleaning.examples import NEAR, Example
 from lmworks.data.cleaning.writing import REPAIR
-from lmworks.passages import Passage
+from lmworks.excerpts import Passage
 from lmworks.report import Fold, Section
 
 PERSONAL = (

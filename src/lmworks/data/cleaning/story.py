@@ -27,8 +27,8 @@ from lmworks.data.duplicates.standing import why_first
 from lmworks.data.edits import apply_edits
 from lmworks.data.joined_annotations import annotation_files, read_joined
 from lmworks.data.store import Shard
+from lmworks.excerpts import Piece
 from lmworks.known_artefacts import KnownArtefacts, known_artefacts
-from lmworks.passages import Piece
 from lmworks.records import Document, LeftOut
 
 NEAR = 5  # rules that a document only just passed

@@ -39,7 +39,7 @@ class Published:
 
     def counted(self) -> int:
         """Our number of the parameters that the source counts."""
-        from lmworks.model.counting import count_parameters, sizes_of_parts
+        from lmworks.model.model_costs import count_parameters, sizes_of_parts
 
         parts = sizes_of_parts(self.config)
         without = ("embedding", "head") if self.counts == "without embeddings" else ()

@@ -10,10 +10,10 @@ from starlette.responses import Response
 
 from lmworks.serve.authentication import KEY
 from lmworks.serve.events import Finished
-from lmworks.serve.openai.answers import FinishReason, PromptTokensDetails, Usage
 from lmworks.serve.openai.errors import ApiError
-from lmworks.serve.openai.requests import Drawn
-from lmworks.serve.openai.stream import EventStream, answered
+from lmworks.serve.openai.request_bodies import Drawn
+from lmworks.serve.openai.response_bodies import FinishReason, PromptTokensDetails, Usage
+from lmworks.serve.openai.sse_stream import EventStream, answered
 from lmworks.serve.service import Service
 
 Asking = TypeVar("Asking", bound=Drawn)

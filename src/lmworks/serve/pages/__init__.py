@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 
-from lmworks.serve.pages import chat, documents, evaluation, forms, log, system
+from lmworks.serve.pages import chat_page, documents_page, evaluation_page, forms, log_page, system_page
 
 if TYPE_CHECKING:
     from lmworks.serve.service import Service
@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 def router(service: "Service") -> APIRouter:
     """All pages over one service."""
     pages = APIRouter(include_in_schema=False)
-    for module in (chat, documents, log, evaluation, system, forms):
+    for module in (chat_page, documents_page, log_page, evaluation_page, system_page, forms):
         pages.include_router(module.router(service))
     return pages

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from lmworks.records import Feedback
-from lmworks.serve.pages.rendering import error_page
+from lmworks.serve.pages.page_templates import error_page
 
 if TYPE_CHECKING:
     from lmworks.serve.service import Service

@@ -8,8 +8,8 @@ import numpy as np
 
 from lmworks.progress import Report, no_report
 from lmworks.tokenizer import library
+from lmworks.tokenizer.training.initial_symbols import Spelling
 from lmworks.tokenizer.training.merges_reference import learn_merges as learn_reference
-from lmworks.tokenizer.training.spelling import Spelling
 
 _AT_ONCE = 500  # merges between two reports of progress
 _OFTEN, _LONG = 2**63 - 1, 2**31 - 1  # no pair is more frequent, and no token that is learnt is longer

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from lmworks.tokenizer import library
-from lmworks.tokenizer.training.spelling import Spelling
+from lmworks.tokenizer.training.initial_symbols import Spelling
 from lmworks.tokenizer.training.unigram_reference import BLOCKS, PythonLattice
 
 

@@ -12,7 +12,7 @@ from math import inf, ldexp, log
 
 import numpy as np
 
-from lmworks.tokenizer.training.spelling import Spelling
+from lmworks.tokenizer.training.initial_symbols import Spelling
 
 BLOCKS = 8  # parts of the words, whose sums are added up in order: the number of threads changes no bit
 SCALE = 256  # sums that fall below 2^-256 grow by 2^256, so that long words do not come out as 0

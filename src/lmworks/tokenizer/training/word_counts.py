@@ -14,8 +14,8 @@ import numpy as np
 
 from lmworks.progress import Report, no_report
 from lmworks.tokenizer.library import cores
+from lmworks.tokenizer.pre_tokenizer import WordRule
 from lmworks.tokenizer.training.word_table import CompiledTable, WordCounts, WordTable, new_table
-from lmworks.tokenizer.word_rules import WordRule
 
 _BATCH = 4 << 20  # bytes that one call counts: long enough that its cost does not show
 _PARTS = 32  # into which words are divided on disk: adding up takes a 32nd of the memory

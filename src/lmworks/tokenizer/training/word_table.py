@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from lmworks.tokenizer import library
-from lmworks.tokenizer.word_rules import WordRule, character_classes
+from lmworks.tokenizer.pre_tokenizer import WordRule, character_classes
 
 LONGEST_WORD = 2**32 - 1  # bytes: the compiled table keeps lengths in 32 bits
 

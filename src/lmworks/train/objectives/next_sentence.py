@@ -14,10 +14,10 @@ from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.heads import NextSentenceHead
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss, cross_entropy
-from lmworks.train.objectives.drawing import numbers_of, pieces_of
-from lmworks.train.objectives.encoding import encode
 from lmworks.train.objectives.masked import MaskedLanguageModel
 from lmworks.train.objectives.objective import OnHiddenStates, predict_tokens
+from lmworks.train.objectives.packed_encoder import encode
+from lmworks.train.objectives.row_random import numbers_of, pieces_of
 
 Ids = NDArray[np.int64]
 FOLLOWS, OTHER = 0, 1  # the columns of the head's logits, as in `transformers`

@@ -11,7 +11,7 @@ from torch import Tensor
 from lmworks.model.heads import VocabularyHead, VocabularyProjection
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import CrossEntropy, Loss, projected_cross_entropy
-from lmworks.train.parallel.vocabulary import DividedProjection, divided_cross_entropy
+from lmworks.train.parallel.vocabulary_parallel import DividedProjection, divided_cross_entropy
 
 Examples = TypeVar("Examples")
 

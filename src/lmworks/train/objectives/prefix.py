@@ -13,8 +13,8 @@ from lmworks.data.batching import Batch
 from lmworks.model import masks
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss
-from lmworks.train.objectives.drawing import generator_of, numbers_of, pieces_of
 from lmworks.train.objectives.objective import OnHiddenStates, predict_tokens
+from lmworks.train.objectives.row_random import generator_of, numbers_of, pieces_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,11 +13,11 @@ from lmworks.data.batching import PADDING, Batch
 from lmworks.model.heads import SpanBoundaryHead
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss
-from lmworks.train.objectives.drawing import generator_of, numbers_of
-from lmworks.train.objectives.encoding import encode
+from lmworks.train.objectives.corruption_vocabulary import Vocabulary
 from lmworks.train.objectives.masked import check_rates
 from lmworks.train.objectives.objective import OnHiddenStates, predict_tokens, token_cross_entropy
-from lmworks.train.objectives.vocabulary import Vocabulary
+from lmworks.train.objectives.packed_encoder import encode
+from lmworks.train.objectives.row_random import generator_of, numbers_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,7 +19,7 @@ from lmworks.model.transformer import Transformer
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.train.losses import Loss
 from lmworks.train.objectives.objective import Objective
-from lmworks.train.objectives.rewriting import Rewritings, rewriting_losses, rewritings, texts_of
+from lmworks.train.objectives.sequence_to_sequence import Rewritings, rewriting_losses, rewritings, texts_of
 
 Ids = NDArray[np.int64]
 

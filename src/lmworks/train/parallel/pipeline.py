@@ -21,9 +21,9 @@ from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss
 from lmworks.train.objectives.objective import Objective, OnHiddenStates, to_device
 from lmworks.train.parallel.config import ParallelConfig
+from lmworks.train.parallel.fsdp import keep_gathered
 from lmworks.train.parallel.pipeline_schedule import Action, Message, Step, forward_only, schedules, steps
 from lmworks.train.parallel.pipeline_split import one_chunk, shared_weights
-from lmworks.train.parallel.sharding import keep_gathered
 
 
 @dataclass(frozen=True)

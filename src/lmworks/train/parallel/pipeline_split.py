@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from lmworks.model import config as configs
-from lmworks.model.embedding import Embedding
 from lmworks.model.stack import Stack
+from lmworks.model.token_embedding import Embedding
 from lmworks.model.transformer import Transformer
 from lmworks.train.parallel.config import ParallelConfig
-from lmworks.train.parallel.reshaping import behave
+from lmworks.train.parallel.module_override import behave
 from lmworks.train.planning.layout import Layout, check_layout, stage_layers
-from lmworks.train.planning.sharding import head_reads_tokens
+from lmworks.train.planning.parameter_shards import head_reads_tokens
 
 
 def split(model: Transformer, parallel: ParallelConfig, rank: int) -> Transformer:

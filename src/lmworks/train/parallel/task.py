@@ -9,7 +9,7 @@ from typing import Any
 from lmworks.artefact import LockedError, StageContext, StageResult, write_json
 from lmworks.config import from_mapping, to_mapping
 from lmworks.progress import Report, no_report
-from lmworks.train.guards import TrainingStoppedError
+from lmworks.train.loss_guard import TrainingStoppedError
 
 ANSWER, DEATH = "answer.json", "death.json"
 # Errors that would come again however often the processes are restarted; the user sees them as of one process.

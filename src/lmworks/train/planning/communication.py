@@ -6,7 +6,7 @@ all-reduce twice that (Patarasu & Yuan 2009). Whether it costs time depends on w
 
 from lmworks.model import config as configs
 from lmworks.train.planning.layout import NUMBERS, Layout, Numbers, stage_blocks
-from lmworks.train.planning.sharding import head_reads_tokens, parameters_held, split
+from lmworks.train.planning.parameter_shards import head_reads_tokens, parameters_held, split
 
 _INDEX = 8  # bytes of an int64
 _OF_LOGITS = 3 * 4  # bytes for each token: the maximum, the sum of exponentials and the target's, in float32

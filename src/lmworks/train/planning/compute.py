@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lmworks.model import config as configs
-from lmworks.model.counting import flops_per_token, visible_tokens
+from lmworks.model.model_costs import flops_per_token, visible_tokens
 from lmworks.train.config import Recompute
 from lmworks.train.planning.layout import Layout
 

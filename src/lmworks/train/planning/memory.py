@@ -7,7 +7,7 @@ shapes of a config. Free of torch.
 from dataclasses import dataclass, field
 
 from lmworks.model import config as configs
-from lmworks.train.planning.activations import block_activations, kept_by_norm
+from lmworks.train.planning.activation_memory import block_activations, kept_by_norm
 from lmworks.train.planning.layout import (
     NUMBERS,
     OPTIMIZERS,
@@ -17,7 +17,7 @@ from lmworks.train.planning.layout import (
     pieces_in_flight,
     stage_blocks,
 )
-from lmworks.train.planning.sharding import Held, parameters_held, split
+from lmworks.train.planning.parameter_shards import Held, parameters_held, split
 
 # Bytes of each logit at the peak of a loss of whole logits, in float32: its log-probability, which is kept, and during
 # the backward the gradients of that and of itself. The logits are gone by then, unless somebody holds on to them.

@@ -11,7 +11,7 @@ from lmworks.config import from_mapping, to_mapping
 from lmworks.train.planning.scaling_laws import ParametricLaw
 
 if TYPE_CHECKING:
-    from lmworks.train.planning.fitting import FittedLaw
+    from lmworks.train.planning.parametric_fit import FittedLaw
 
 LAW, RUNS = "law.json", "runs.json"  # of a sweep; the law where one follows from the runs
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from lmworks.model.config import ModelConfig
-from lmworks.model.counting import count_parameters, sizes_of_parts
+from lmworks.model.model_costs import count_parameters, sizes_of_parts
 from lmworks.train.planning.communication import communication_bytes
 from lmworks.train.planning.compute import (
     UTILISATION,
@@ -19,7 +19,14 @@ from lmworks.train.planning.compute import (
 )
 from lmworks.train.planning.layout import NUMBERS, Layout
 from lmworks.train.planning.memory import Memory, expected_memory
-from lmworks.train.planning.published import DEFAULT_LAW, find_law
+from lmworks.train.planning.model_shape import (
+    FAMILIES,
+    Shape,
+    TooFewParametersError,
+    explain_shape,
+    smallest_parameters,
+)
+from lmworks.train.planning.published_laws import DEFAULT_LAW, find_law
 from lmworks.train.planning.scaling_laws import (
     FLOPS_PER_PARAMETER_AND_TOKEN,
     Allocation,
@@ -27,7 +34,6 @@ from lmworks.train.planning.scaling_laws import (
     ParametricLaw,
     training_flops,
 )
-from lmworks.train.planning.shape import FAMILIES, Shape, TooFewParametersError, explain_shape, smallest_parameters
 
 THIS_MACHINE = "this"
 _FIRST_RATE = 1e11  # operations a second, of which the first model is guessed

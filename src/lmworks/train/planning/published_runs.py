@@ -28,7 +28,7 @@ class Run:
 
     def six_n_d(self) -> float:
         """6 · parameters · tokens."""
-        from lmworks.model.counting import count_parameters
+        from lmworks.model.model_costs import count_parameters
 
         return training_flops(count_parameters(SIZES[self.size].config), self.tokens)
 

@@ -4,8 +4,8 @@ from collections import deque
 from collections.abc import Iterable
 
 from lmworks.generate.protocol import Token
-from lmworks.serve.openai.answers import TokenLogprob
-from lmworks.serve.openai.log_probabilities import TextOffsets, TokenBytes, token_logprobs
+from lmworks.serve.openai.logprobs import TextOffsets, TokenBytes, token_logprobs
+from lmworks.serve.openai.response_bodies import TokenLogprob
 
 
 class MessageLogprobs:

@@ -1,0 +1,158 @@
+"""The verb `bench`: how fast the engine is on this machine, and how near to what the machine can do."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lmworks.cli.options import new_console
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lmworks.generate.benchmark import FormatReport, Settings, Spread, Workload
+    from lmworks.generate.roofline import Limits
+
+FORMATS = ("float32", "bfloat16", "int8", "int4")
+_SEQUENCES = (8, 16)
+_SHORT_PROMPT = 32  # tokens
+_MIB = 2**20
+
+
+def bench(
+    model: Annotated[
+        str, typer.Argument(help="A pulled model, a Hugging Face folder or a .gguf file.")
+    ] = "smollm2-135m-instruct",
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="Measure this weight format only: float32, bfloat16, int8, int4 or auto; repeatable."),
+    ] = None,
+    prompt: Annotated[int, typer.Option(help="Tokens of the long prompt.")] = 512,
+    new: Annotated[int, typer.Option(help="Tokens generated for each sequence.")] = 64,
+    rounds: Annotated[int, typer.Option(help="How often everything is measured, after one round to warm up.")] = 3,
+    threads: Annotated[int, typer.Option(help="Processors to compute on; 0: all that there are.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything that was measured as JSON.")] = False,
+) -> None:
+    """Measure the engine on this machine, beside what the machine can do at most.
+
+    First and last the limits: how many bytes of memory are read, and how many numbers are multiplied and added in a
+    second; the higher ones count. Between them, for each weight format in a process of its own, tokens per second from
+    prompts in to tokens out: reading a long prompt, continuing it, and continuing 8 and 16 short ones at once. The
+    median of the rounds stands first, the slowest and the fastest behind it.
+
+    **How to read the shares.** "read" is the part of the memory bandwidth that reading the weights takes. A single
+    sequence reads all of them for each token, so smaller weights are faster; several sequences share each reading.
+    "multiplied" is the part of the other limit that the multiplications take: it bounds long prompts and many
+    sequences. Where neither is high, something else costs the time. What else runs on the machine changes all numbers.
+
+    Examples: `lmworks bench` · `lmworks bench --weights int4 --weights int8 --rounds 5` ·
+    `lmworks bench ./model.gguf --weights auto --threads 1 --json`
+    """
+    if rounds < 1 or threads < 0:
+        raise ValueError(f"--rounds must be at least 1 and --threads at least 0, got {rounds} and {threads}")
+    unknown = [name for name in weights or () if name not in (*FORMATS, "auto")]
+    if unknown:
+        raise ValueError(f"--weights is one of {', '.join(FORMATS)}, auto; got {', '.join(unknown)}")
+    if prompt < 1 or new < 2:
+        raise ValueError(f"--prompt takes a token and --new 2 new tokens or more, got {prompt} and {new}")
+    if not Path(model).exists():
+        from lmworks.model.download import locate
+
+        locate(model)  # a model that is not there is an error before anything is loaded or measured
+
+    from lmworks.generate import benchmark
+    from lmworks.generate.roofline import higher
+
+    many = [benchmark.Workload(_SHORT_PROMPT, sequences, new) for sequences in _SEQUENCES]
+    workloads = (benchmark.Workload(prompt, 1, new), *many)
+    settings = benchmark.Settings(model, workloads, rounds, threads or benchmark.usable_threads())
+    typer.echo("measuring the limits of the machine", err=True)
+    limits = benchmark.limits_in_a_process(settings.threads)
+    reports = []
+    for name in weights or FORMATS:
+        typer.echo(f"measuring {name}", err=True)
+        reports.append(benchmark.report_in_a_process(settings, name))  # pyright: ignore[reportArgumentType]
+    # Once more: a machine that was busy at first would have shares above the whole.
+    limits = higher(limits, benchmark.limits_in_a_process(settings.threads))
+    if as_json:
+        _print_json(settings, limits, reports)
+    else:
+        _print_tables(settings, limits, reports)
+
+
+def _print_json(settings: "Settings", limits: "Limits", reports: "list[FormatReport]") -> None:
+    import json
+    from dataclasses import asdict
+
+    everything = {
+        "settings": asdict(settings),
+        "limits": asdict(limits),
+        "formats": [asdict(report) for report in reports],
+    }
+    typer.echo(json.dumps(everything, indent=1))
+
+
+def _print_tables(settings: "Settings", limits: "Limits", reports: "list[FormatReport]") -> None:
+    from rich.table import Table
+
+    console = new_console()
+    console.print(
+        f"limits: {limits.bandwidth / 1e9:.1f} GB/s read, {limits.operations / 1e9:,.0f} GOP/s multiplied"
+        f"\n({limits.method})",
+        highlight=False,
+    )
+    console.print("\ntokens per second, of all sequences together; the shares are those of the median")
+    speeds = Table(box=None, header_style="bold", leading=1)
+    speeds.add_column("weights")
+    for heading in _headings(settings.workloads):
+        speeds.add_column(heading, justify="right")
+    for report in reports:
+        speeds.add_row(report.weights, *_cells(settings.workloads, report, limits))
+    console.print(speeds, highlight=False)
+    console.print("\nmemory in MiB (of the process: beyond its libraries); seconds to the first token")
+    console.print(_costs(reports), highlight=False)
+
+
+def _headings(workloads: "tuple[Workload, ...]") -> Iterator[str]:
+    yield f"reading\na prompt of\n{_counted(workloads[0].prompt, 'token')}"
+    for workload in workloads:
+        each = " each" if workload.sequences > 1 else ""
+        yield f"continuing\n{_counted(workload.sequences, 'prompt')} of\n{_counted(workload.prompt, 'token')}{each}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _cells(workloads: "tuple[Workload, ...]", report: "FormatReport", limits: "Limits") -> Iterator[str]:
+    """The prefill of the first workload, then what each generates."""
+    from lmworks.generate.benchmark import share_multiplied, share_read, spread
+
+    prefill = spread([speed.prefill for speed in report.speeds[0]])
+    multiplied = share_multiplied(prefill.median, report.operations[0][0], limits)
+    yield f"{_numbers(prefill)}\n\nmultiplied {multiplied:.0%}"
+    for workload, speeds, (_, operations) in zip(workloads, report.speeds, report.operations, strict=True):
+        decode = spread([speed.decode for speed in speeds])
+        read = share_read(decode.median, report.read_bytes, workload.sequences, limits)
+        multiplied = share_multiplied(decode.median, operations, limits)
+        yield f"{_numbers(decode)}\nread {read:.0%}\nmultiplied {multiplied:.0%}"
+
+
+def _numbers(rate: "Spread") -> str:
+    return f"{rate.median:,.0f}\n{rate.least:,.0f}–{rate.most:,.0f}"
+
+
+def _costs(reports: "list[FormatReport]") -> "Table":
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    table.add_column("weights")
+    sizes = list(dict.fromkeys(name for report in reports for name in report.sizes))
+    for heading in (*sizes, "process", "its peak", "first token"):
+        table.add_column(heading, justify="right")
+    for report in reports:
+        held = [f"{report.sizes.get(name, 0) / _MIB:,.0f}" for name in sizes]
+        resident = [f"{size / _MIB:,.0f}" if size else "unknown" for size in (report.resident, report.peak)]
+        table.add_row(report.weights, *held, *resident, f"{report.first_token:.1f} s")
+    return table

@@ -1,0 +1,330 @@
+"""Verbs that make things: up, build, stage, pull."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from lmworks.cli.options import (
+    WORKSPACES,
+    DocsOption,
+    RecipeArgument,
+    SetOption,
+    WorkspaceOption,
+    new_console,
+    remember,
+    settings_help,
+)
+
+if TYPE_CHECKING:
+    from lmworks.recipe import Recipe
+import shlex
+from typing import TYPE_CHECKING
+
+from lmworks.cli.options import CLEANED
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lmworks.build import StageOutcome
+
+
+_OVER = " over "  # in the description of a recipe, between what it is and the documents that `--docs` replaces
+
+
+def up(
+    recipe: RecipeArgument = "assistant",
+    docs: DocsOption = None,
+    overrides: SetOption = None,
+    workspace: WorkspaceOption = None,
+    port: Annotated[int | None, typer.Option(help="Where to listen. Default 8000; 0 takes a free port.")] = None,
+) -> None:
+    """Build a system and serve it: pages for people and an OpenAI-compatible API.
+
+    The first build pulls the default models (about 180 MB) and takes minutes; later ones take seconds, because every
+    stage is kept and only what changed is made again. How good it is stands on the page Evaluation. Ctrl-C stops the
+    server.
+
+    Example: `lmworks up --docs ./handbook`
+    """
+    from lmworks.cli.serve_command import serve_config, serve_workspace
+    from lmworks.serve.served_models import check_adapters, served_names
+    from lmworks.serve.server import check_exposure, listen
+
+    checked, folder = _checked(recipe, docs, overrides, workspace)
+    config = serve_config(checked.serve, {} if port is None else {"port": port})
+    check_exposure(config)
+    listen(config).close()  # a taken port is an error before the build, not after it
+    paths = {
+        role: str(checked.base / source if (checked.base / source).exists() else fetch(source))
+        for role, source in checked.models.items()
+    }
+    check_adapters(served_names(paths, checked.models), config.adapters)
+    build_recipe(checked, folder, show_report=False)
+    serve_workspace(folder, config)
+
+
+def build(
+    recipe: RecipeArgument = "assistant",
+    docs: DocsOption = None,
+    overrides: SetOption = None,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Make every artefact of a recipe that does not exist yet, and the report.
+
+    Safe to stop and to repeat: what is finished stays, an interrupted stage goes on where it was, and a change of one
+    file or one setting makes only what depends on it.
+
+    Example: `lmworks build my-recipe.toml --set index.chunk.target_tokens=120`
+    """
+    from lmworks.cli.serve_command import serve_config
+
+    checked, folder = _checked(recipe, docs, overrides, workspace)
+    serve_config(checked.serve)
+    build_recipe(checked, folder, show_report=True)
+
+
+def pull(name: Annotated[str, typer.Argument(help="smollm2-135m-instruct or all-minilm-l6-v2")]) -> None:
+    """Fetch the weights of a model into the cache, once, checked by their checksum.
+
+    The cache is `$LMWORKS_HOME`, by default `~/.cache/lmworks`. This is the only verb that fetches weights; `up` calls
+    it for the models of its recipe. A Hugging Face folder or a GGUF file on disk needs no pull: name it in the recipe.
+    """
+    typer.echo(fetch(name))
+
+
+class StageCommand(TyperCommand):
+    """The verb `stage`, whose help is that of the stage it is given, and then that of the verb: `lmworks stage
+    data.read --help`."""
+
+    use = ""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        from lmworks.stages import STAGES
+
+        named = args[0] if args and not args[0].startswith("-") else ""
+        self.use = next((name for name in args if name in STAGES), named)
+        if self.use:
+            self.help, self.epilog = _stage_help(self.use), None
+        else:
+            self.epilog = _stage_help(self.use)
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Of the stage that is named: it stands where it belongs, with what it takes."""
+        return _usage(self.use) if self.use else super().collect_usage_pieces(ctx)
+
+
+def _usage(use: str) -> list[str]:
+    from lmworks.stages import STAGES
+
+    entry = STAGES[use]
+    inputs = ["--from FOLDER ..."] if entry.inputs else []
+    models = [f"--model {role}=NAME" for role in entry.models]
+    return [use, *inputs, *models, "[--set key=value ...]", "--out FOLDER"]
+
+
+def _stage_help(use: str) -> str:
+    """What a stage reads, and what it can be set to, in Markdown; without one, how to ask for it."""
+    from lmworks.config import ConfigError, described, unknown
+    from lmworks.stages import STAGES, resolve
+
+    if not use:
+        names = ", ".join(f"`{name}`" for name in STAGES)
+        return f"`lmworks stage NAME --help` tells what a stage reads and what it can be set to. The stages: {names}"
+    if use not in STAGES:
+        raise ConfigError((), unknown("stage", use, list(STAGES)))
+    entry = STAGES[use]
+    config: Any = resolve(entry.config)
+    lines = [f"**{use}**: {entry.purpose}."]
+    lines += [f"- `--from` {text}" for text in entry.inputs] or ["- it reads from no other stage"]
+    lines += [f"- `--model {role}=NAME` a pulled model, or the path of one" for role in entry.models]
+    lead = f"What `--set` takes for {use}, with the defaults:"
+    lines.append(settings_help(lead, config) if described(config) else "There is nothing to set.")
+    return "\n\n".join(lines)
+
+
+def stage(
+    use: Annotated[str, typer.Argument(help="The stage, e.g. data.read; without it, the list.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder to make; must not exist.")] = None,
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="Artefact to read from, or a workspace: its documents; may be repeated."),
+    ] = None,
+    models: Annotated[list[str] | None, typer.Option("--model", metavar="ROLE=NAME", help="A model it needs.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="key=value",
+            help="A setting, of `lmworks stage NAME --help`. Large numbers may be 5M or 1e6.",
+        ),
+    ] = None,
+) -> None:
+    """Run one stage alone, without a recipe: take a part and leave the rest.
+
+    Prints what was made and what was left out, and the folder with it, in which `report.html` shows the same, with
+    its curves. Inputs are checked against their manifests first.
+
+    Example: `lmworks stage data.read --set 'sources=["docs"]' --out documents`
+    """
+    from lmworks.artefact import REPORT
+    from lmworks.build import run_alone, told_by
+    from lmworks.report import print_sections, shown
+    from lmworks.stages import STAGES
+
+    if use and out is None:
+        raise ValueError("name the folder to make with --out")
+    if not use or out is None:
+        from rich.table import Table
+
+        table = Table("stage", "what it does", "models", box=None)
+        for name, entry in STAGES.items():
+            table.add_row(name, entry.purpose, ", ".join(entry.models))
+        new_console().print(table)
+        return
+    console = new_console()
+    outcome = run_alone(use, out, inputs or [], models or [], overrides or [], console)
+    print_sections(console, told_by(outcome))
+    console.print(f"\nReport: {shown(str(outcome.folder / REPORT))}", highlight=False, soft_wrap=True)
+    typer.echo(f"{outcome.folder} ({outcome.manifest.content_hash[:12]})")
+
+
+def fetch(name: str) -> Path:
+    from lmworks.model.download import pull as pull_model
+
+    return pull_model(name, lambda line: typer.echo(line, err=True))
+
+
+def _checked(
+    recipe: str, docs: Path | None, overrides: list[str] | None, workspace: Path | None
+) -> tuple["Recipe", Path]:
+    """The recipe, checked whole, and the workspace it is built in."""
+    import json
+    from dataclasses import replace
+
+    from lmworks.data.store import made_folder
+    from lmworks.recipe import find, load
+
+    settings = list(overrides or [])
+    if docs is not None:
+        name = docs.resolve().name
+        if made_folder(docs) is not None:  # in a workspace of its own, beside the one that is read
+            name = f"{name}-{Path(recipe).stem}"
+        recipe = "documents" if recipe == "assistant" else recipe
+        settings = [
+            f"documents.sources={json.dumps([str(docs.resolve())], ensure_ascii=False)}",
+            f"name={json.dumps(name, ensure_ascii=False)}",
+            'question=""',  # the recipe's own is about its own documents
+            *settings,
+        ]
+    checked = load(find(recipe), settings)
+    if docs is not None:
+        kind, where = checked.description.split(_OVER)[0], f"documents in {docs.resolve().name}"
+        checked = replace(checked, description=f"{kind}{_OVER}the {where}" if kind else f"The {where}")
+    return checked, workspace or WORKSPACES / checked.name
+
+
+def _check_apart(sources: Sequence[str], workspace: Path) -> None:
+    """ValueError where a workspace would be built from what was built in it before."""
+    from lmworks.artefact import STAGE_FOLDERS
+    from lmworks.data.files import is_url, without_scheme
+
+    own = workspace.resolve()
+    for source in sources:
+        path = Path(without_scheme(source)).resolve()
+        if not is_url(source) and (path == own or path.is_relative_to(own / STAGE_FOLDERS)):
+            raise ValueError(
+                f"{source} is in the workspace to build in, which cannot be a source of itself: name another one with "
+                "--workspace"
+            )
+
+
+def build_recipe(recipe: "Recipe", folder: Path, *, show_report: bool = True, begins_a_system: bool = True) -> None:
+    """Build a recipe and say where its report is, or show it, and then what can be done with documents that it cleaned;
+    `begins_a_system`: later verbs are of what it made, and no policy was named by an option of the verb."""
+    from lmworks.build import build as run
+    from lmworks.build import sections
+    from lmworks.cli.build_command import tell_next
+    from lmworks.data.files import without_scheme
+    from lmworks.report import print_sections, shown
+
+    for spec in recipe.stages:
+        if spec.use == "data.read":
+            _check_apart([str(recipe.base / without_scheme(source)) for source in spec.config.sources], folder)
+    console = new_console()
+    outcomes: list[Any] = run(recipe, folder, console)
+    if begins_a_system:
+        remember(folder)
+    if show_report:
+        print_sections(console, sections(outcomes))
+    console.print(f"\nReport: {shown(str(folder / 'report.html'))}", highlight=False)
+    cleaned = [each for each in outcomes if each.manifest.stage == "data.clean"]
+    if show_report and cleaned:
+        policy = f"--set {cleaned[-1].name}.policy=FILE" if begins_a_system else "--policy"
+        tell_next(console, folder, cleaned[-1], policy)
+
+
+def tell_next(console: "Console", workspace: Path, cleaned: "StageOutcome", policy: str) -> None:
+    """`cleaned` is the last stage data.clean of what was built in the workspace; `policy`: how one is named there."""
+    from lmworks.data.cleaning.ledger import LEDGER
+    from lmworks.data.store import DOCUMENTS, DocumentStore, made_folder
+
+    stay, folder = cleaned.manifest.metrics["documents"], cleaned.folder
+    meant = made_folder(workspace) or folder  # by other verbs, where the workspace is named
+    left = stay if meant == folder else len(DocumentStore(meant))
+    here = "" if workspace == CLEANED else f" --workspace {_quoted(str(workspace))}"
+    place = _quoted(str(workspace))
+    commands = [
+        (f"lmworks data why {_quoted(_example(folder / LEDGER))}{here}", "what became of one document, and why"),
+        (f"lmworks data card{here}", "the data card, to publish with them"),
+        ("lmworks data policy --out policy.toml", f"the default policy, to change and name with {policy}"),
+    ]
+    if left:
+        commands += [
+            (f"lmworks up --docs {place}", "answers from these documents, served"),
+            (f"lmworks build scratch --docs {place}", "a model trained on them"),
+        ]
+    _tell(console, "  It shows texts as they were, with the personal data that were cut: do not pass it on.")
+    _tell(console, f"Cleaned documents: {folder / DOCUMENTS} ({stay:,} of them, JSON Lines)")
+    if meant != folder:
+        _tell(console, f"Documents that the workspace stands for: {meant / DOCUMENTS} ({left:,} of them)")
+    _tell(console, "\nWhat next:")
+    for command, purpose in commands:
+        _tell(console, f"  {command}\n      {purpose}")
+    if left:
+        _tell(console, f"In a recipe, `sources = [{_in_toml(workspace)}]` of a stage data.read takes them as they are.")
+    else:
+        _tell(console, "No document is left to answer from or to train on: give the steps that took them other limits.")
+
+
+def _example(ledger: Path) -> str:
+    """A document that a step dropped, else the first one."""
+    import pyarrow.parquet as pq
+
+    source = pq.ParquetFile(ledger)
+    for number in range(source.num_row_groups):
+        table = source.read_row_group(number, columns=["document", "verdict"])
+        verdicts = table["verdict"].to_pylist()
+        if "dropped" in verdicts:
+            return table["document"][verdicts.index("dropped")].as_py()
+    return source.read_row_group(0, columns=["document"])["document"][0].as_py()
+
+
+def _quoted(text: str) -> str:
+    """As a shell takes it, and a terminal: names come from documents."""
+    from lmworks.report import harmless
+
+    return shlex.quote(harmless(text))
+
+
+def _in_toml(path: Path) -> str:
+    import json
+
+    return json.dumps(str(path.resolve()), ensure_ascii=False)  # a relative path would start at the recipe
+
+
+def _tell(console: "Console", text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,148 @@
+"""Verbs that serve: serve, keys."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lmworks.cli.options import WORKSPACES, WorkspaceOption, last_workspace, new_console, settings_help
+
+if TYPE_CHECKING:
+    from lmworks.serve.config import ServeConfig
+
+KEYS = "keys.json"
+
+keys_app = typer.Typer(no_args_is_help=True, help="API keys of a server: add, list, revoke.")
+FileOption = Annotated[Path, typer.Option("--file", help="Where the keys are kept, hashed.")]
+
+
+def serve(
+    workspace: WorkspaceOption = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", metavar="NAME|PATH", help="Serve this model alone, without a built system; repeatable."
+        ),
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Where to listen. Default 8000; 0 takes a free port.")] = None,
+    host: Annotated[str | None, typer.Option(help="Default 127.0.0.1. Anything but loopback needs --keys.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="Ask for API keys, kept in this file: `lmworks keys add`.")] = None,
+    adapters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--adapter", metavar="NAME=FOLDER", help="A PEFT LoRA folder, served as a model of this name; repeatable."
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="key=value", help="Any setting of the server, as listed below; repeatable."),
+    ] = None,
+) -> None:
+    """Serve what was built last: pages for people, and an API that OpenAI's clients speak.
+
+    The model "assistant" answers from the documents with citations; the language and embedding models of the recipe
+    are served by their names. Every interaction is logged in the workspace. Ctrl-C lets finish what runs.
+
+    Examples: `lmworks serve --port 9000` · `lmworks serve --model smollm2-135m-instruct` ·
+    `lmworks serve --set weights=int8 --adapter legal=adapters/legal`
+    """
+    from lmworks.build import read_current
+
+    given: dict[str, Any] = {"port": port, "host": host, "keys": None if keys is None else str(keys)}
+    given = {key: value for key, value in given.items() if value is not None}
+    if adapters:
+        given["adapters"] = _named_folders(adapters)
+    if models:
+        from lmworks.model.download import locate
+        from lmworks.serve.served_models import served_names
+
+        paths = {name: str(Path(name) if Path(name).exists() else locate(name)) for name in models}
+        served = served_names(paths, {name: name for name in models})
+        folder = workspace or WORKSPACES / next(iter(served))
+        serve_workspace(folder, serve_config({}, given, overrides), served)
+        return
+    folder = workspace or last_workspace()
+    serve_workspace(folder, serve_config(read_current(folder).serve, given, overrides))
+
+
+def settings() -> str:
+    """What `--set` takes, a line for each key, in Markdown."""
+    from lmworks.serve.config import ServeConfig
+
+    return settings_help("What `--set` takes, and a recipe's table `[serve]`, with the defaults:", ServeConfig)
+
+
+def _named_folders(adapters: list[str]) -> dict[str, str]:
+    from lmworks.config import ConfigError
+
+    folders: dict[str, str] = {}
+    for adapter in adapters:
+        name, _, folder = adapter.partition("=")
+        if not name or not folder:
+            raise ConfigError(("adapters",), f"--adapter is NAME=FOLDER, got {adapter!r}")
+        if name in folders:
+            raise ConfigError(("adapters",), f"--adapter gives {name!r} twice: give one of them another name")
+        folders[name] = folder
+    return folders
+
+
+def serve_config(
+    recipe: Mapping[str, Any], given: Mapping[str, Any] | None = None, overrides: list[str] | None = None
+) -> "ServeConfig":
+    """The `[serve]` table of a recipe, with what the command line says instead. Raises ConfigError."""
+    from lmworks.config import assign, from_mapping, parse_assignment
+    from lmworks.serve.config import ServeConfig
+
+    mapping = {**recipe, **(given or {})}
+    for override in overrides or []:
+        assign(mapping, *parse_assignment(override))
+    return from_mapping(ServeConfig, mapping, ("serve",))
+
+
+def serve_workspace(folder: Path, config: "ServeConfig", models: dict[str, str] | None = None) -> None:
+    """Serve until Ctrl-C."""
+    from lmworks.report import shown
+    from lmworks.serve.server import run
+
+    console = new_console()
+    run(folder, config, models, announce=lambda line: console.print(shown(line), highlight=False))
+
+
+@keys_app.command("add")
+def add_key(
+    name: Annotated[str, typer.Argument(help="Whose key it is; the log and the limits know it by this name.")],
+    file: FileOption = WORKSPACES / KEYS,
+) -> None:
+    """Make a key and show it, once: only its hash is kept.
+
+    Example: `lmworks keys add laptop` and then `lmworks serve --keys .lmworks/keys.json`
+    """
+    from lmworks.serve.api_keys import add
+
+    typer.echo(add(file, name))
+    typer.echo(f"Shown this once. Serve with it: lmworks serve --keys {file}", err=True)
+
+
+@keys_app.command("list")
+def list_keys(file: FileOption = WORKSPACES / KEYS) -> None:
+    """Names of the keys and when they were made."""
+    from rich.table import Table
+
+    from lmworks.report import shown
+    from lmworks.serve.api_keys import read
+
+    table = Table("name", "made", "ends with", box=None)
+    for key in read(file):
+        table.add_row(shown(key.name), key.created, shown(key.hint))
+    new_console().print(table)
+
+
+@keys_app.command("revoke")
+def revoke_key(
+    name: Annotated[str, typer.Argument(help="Whose key it is.")], file: FileOption = WORKSPACES / KEYS
+) -> None:
+    """Take a key back; a running server refuses it from now on."""
+    from lmworks.serve.api_keys import revoke
+
+    revoke(file, name)

@@ -1,0 +1,136 @@
+"""What a user means by the names of several tokenizers, and by a name of a text."""
+
+import glob
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmworks.model.tokenizer_lookup import Found, find_tokenizer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lmworks.records import LeftOut
+    from lmworks.tokenizer.fertility import Text
+    from lmworks.tokenizer.vocabulary_comparison import Rows
+
+
+def find_tokenizers(names: Sequence[str]) -> list[Found]:
+    """`find_tokenizer` of each; two that would be called the same are called as they were given."""
+    found = [find_tokenizer(name) for name in names]
+    called = [each.name for each in found]
+    unique = [
+        Found(name, each.tokenizer, each.path) if called.count(each.name) > 1 else each
+        for name, each in zip(names, found, strict=True)
+    ]
+    if len({each.name for each in unique}) < len(names):
+        raise ValueError("a tokenizer was named twice")
+    return unique
+
+
+def embedding_rows(found: Found) -> "Rows | None":
+    """The embedding of the model that a tokenizer belongs to; None where there are no weights beside it.
+
+    ValueError for weights that are not read here.
+    """
+    path = found.path.parent if found.path.name == "tokenizer.json" else found.path
+    if path.suffix in (".json", ".model", ".tiktoken") or (path.is_dir() and not (path / "config.json").exists()):
+        return None
+    from lmworks.model.checkpoint import load
+    from lmworks.model.config import LanguageModelHead, MaskedLanguageModelHead
+    from lmworks.tokenizer.vocabulary_comparison import Rows
+
+    checkpoint = load(path, dtype="stored")
+    head = checkpoint.config.head
+    tied = isinstance(head, MaskedLanguageModelHead) or (isinstance(head, LanguageModelHead) and head.tied)
+    return Rows(checkpoint.weights["embedding.tokens.weight"].float().numpy(), tied)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Texts
+
+
+def find_texts(options: Sequence[str], by_file: bool, left_out: "list[LeftOut] | None" = None) -> "dict[str, Text]":
+    """The texts that `NAME=SOURCE` options name, in their order; `by_file`: each file is a text of its own.
+
+    A source is a file, a folder or a glob, read as `tokenizer train` reads it. A passage is a file where a text has
+    several, a line with its line break where it has one (as parallel corpora are), and the `text` of a row in .jsonl
+    files. What a folder holds that is no text is added to `left_out`; a file that was named itself must be one.
+    FileNotFoundError for a source without a file, ValueError for two texts of one name and for what is not UTF-8.
+    """
+    left_out = [] if left_out is None else left_out
+    texts: dict[str, Text] = {}
+    for option in options:
+        name, given, source = option.partition("=")
+        if not given or "/" in name:  # a path alone, which may well hold an equals sign
+            name, source = "", option
+        contents = _contents(source, left_out)
+        single = by_file or (not name and len(contents) == 1)
+        groups = {file.stem: [file] for file in contents} if single else {name or _name_of(source): list(contents)}
+        if len(groups) < (len(contents) if single else 1) or groups.keys() & texts.keys():
+            raise ValueError(f"two texts would have the same name for {option!r}: name them apart with NAME=SOURCE")
+        texts |= {called: _text({file: contents[file] for file in files}) for called, files in groups.items()}
+    return texts
+
+
+def _contents(source: str, left_out: "list[LeftOut]") -> dict[Path, tuple[str, ...]]:
+    """What the files of a source hold, in order: one text, or those of the rows of a .jsonl file."""
+    from lmworks.data.files import FoundFile, NoSourceError, find_files
+    from lmworks.data.plain_texts import plain_texts
+
+    named = Path(source).expanduser()
+    contents: dict[Path, tuple[str, ...]] = {}
+    told: list[LeftOut] = []
+    try:
+        for found in find_files([source], (), Path.cwd()):
+            if not isinstance(found, FoundFile):
+                told.append(found)
+                continue
+            problems: list[LeftOut] = []
+            texts = tuple(plain_texts([str(found.path)], left_out=problems))
+            told += [replace(problem, uri=found.uri) for problem in problems]
+            if problems and not named.is_dir():
+                raise ValueError(f"{found.path} is {problems[0].reason}; convert it, for example with iconv")
+            if not problems:
+                contents[named if named.is_file() else found.path] = (
+                    texts if found.path.suffix == ".jsonl" else ("".join(texts),)
+                )
+    except NoSourceError:
+        raise FileNotFoundError(
+            f"no file or folder is {source!r}, or matches it; in a shell, quote a pattern: --text 'NAME=folder/*.txt'"
+        ) from None
+    if not contents:
+        reasons = ", ".join(dict.fromkeys(each.reason for each in told)) or "it is empty"
+        raise FileNotFoundError(f"there is no text in {source!r}: {reasons}")
+    left_out += told
+    return contents
+
+
+def print_left_out(console: "Console", left_out: "Sequence[LeftOut]") -> None:
+    """How many files were left out, for each reason, with an example."""
+    reasons: dict[str, list[LeftOut]] = {}
+    for each in left_out:
+        reasons.setdefault(each.reason.split(":")[0], []).append(each)
+    for reason, some in reasons.items():
+        count = sum(each.count for each in some)
+        told = f"left out because {reason}: {count:,} file{'s' if count != 1 else ''}, such as {some[0].uri}"
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
+
+
+def _name_of(source: str) -> str:
+    """The folder that a source is, or that its pattern begins in; the pattern itself where it begins with a sign."""
+    fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), Path(source).parts))
+    return Path(*fixed).resolve().name if fixed else source
+
+
+def _text(contents: Mapping[Path, tuple[str, ...]]) -> "Text":
+    from lmworks.tokenizer.fertility import Text
+
+    passages = tuple(itertools.chain.from_iterable(contents.values()))
+    rows = [file.suffix == ".jsonl" for file in contents]
+    if len(contents) == 1 and not rows[0]:
+        return Text(tuple(re.findall(r"[^\n]*\n|[^\n]+", passages[0])), "line")
+    return Text(passages, "row" if all(rows) else "passage" if any(rows) else "file")

@@ -1,0 +1,160 @@
+"""The verb `tokenizer extend`: more tokens for a vocabulary, and for the model that it belongs to."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lmworks.cli.options import new_console
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console
+
+    from lmworks.model.checkpoint import Checkpoint
+    from lmworks.model.tokenizer_lookup import Found
+    from lmworks.records import LeftOut
+    from lmworks.tokenizer.fertility import Text
+    from lmworks.tokenizer.tokenizer import Tokenizer
+    from lmworks.tokenizer.vocabulary_extension import Extension
+
+_SHOWN = 12  # new tokens that are named
+
+
+def extend(
+    model: Annotated[
+        str, typer.Argument(help="A pulled model, a Hugging Face folder, a .gguf file, or a tokenizer alone.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
+    tokens: Annotated[int, typer.Option(help="New tokens, at most.")],
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=SOURCE", help="Documents of the new domain or language: a file, folder or quoted pattern."
+        ),
+    ] = None,
+    least: Annotated[int, typer.Option(help="How often two tokens must be neighbours to become one.")] = 2,
+    held_out: Annotated[float, typer.Option(help="The share of documents to measure on, not to choose from.")] = 0.1,
+) -> None:
+    """Give a vocabulary of the BPE kind more tokens, chosen from texts, and its model the rows for them.
+
+    Old tokens keep their ids, and a text in which no new token applies keeps its encoding. New rows of the embedding
+    and of the head are the means of the rows of the pieces that stood for the same text: a place to train from, not a
+    model to serve. A tokenizer without weights is extended alone.
+
+    Whole documents are held out (of one file, lines; of a .jsonl file, rows), and the table says how many tokens they
+    took before and take now, with 95 % intervals. How often the new pairs were neighbours is not kept: there is no
+    `merges.tsv` as of `lmworks tokenizer train`.
+
+    Example: `lmworks tokenizer extend smollm2-135m-instruct --text 'german=texts/*.txt' --tokens 500 --out extended`
+    """
+    from lmworks.cli.tokenizer.arguments import find_texts, print_left_out
+    from lmworks.model.tokenizer_lookup import find_tokenizer
+    from lmworks.progress import stage_progress
+    from lmworks.tokenizer.extension_savings import hold_out
+    from lmworks.tokenizer.vocabulary_extension import extend_for_texts
+
+    if out.exists():
+        raise FileExistsError(f"{out} exists already; name a new folder, or delete it first")
+    if not text:
+        raise ValueError("tokens are chosen from texts: name some, for example --text 'german=texts/*.txt'")
+    found = find_tokenizer(model)
+    checkpoint = _model_of(found)
+    tokenizer = found.tokenizer if checkpoint is None else checkpoint.tokenizer
+    _refuse(found.name, tokenizer, tokens, least)
+    left_out: list[LeftOut] = []
+    parts = {name: hold_out(each, held_out) for name, each in find_texts(text, False, left_out).items()}
+    console = new_console()
+    with stage_progress(console, "choosing tokens") as progress:
+        chosen_from = [document for kept, _ in parts.values() for document in kept.passages]
+        extension = extend_for_texts(tokenizer, chosen_from, tokens, least, progress)
+    _print_gains(console, tokenizer, extension.tokenizer, {name: held for name, (_, held) in parts.items()})
+    _print_tokens(console, extension, tokens)
+    print_left_out(console, left_out)
+    _write(found, checkpoint, extension, out)
+    what = "tokenizer" if checkpoint is None else "model"
+    console.print(f"{what} -> {out}", highlight=False, markup=False, soft_wrap=True)
+    if checkpoint is None:
+        console.print("there were no weights beside the tokenizer: it alone was extended")
+    else:
+        console.print("train it before you serve it: it has not learnt to write the new tokens yet")
+
+
+def _model_of(found: "Found") -> "Checkpoint | None":
+    """The model that a tokenizer belongs to, its weights as they are stored; None where there are none beside it.
+
+    ValueError for weights that cannot be extended: adapters, which are of another model, and what `load` refuses.
+    """
+    path = found.path
+    if path.is_dir():
+        weights = [*path.glob("model*.safetensors*"), *path.glob("pytorch_model*.bin*")]
+        if not weights and not (path / "adapter_config.json").exists():
+            return None
+    elif path.suffix in (".json", ".model", ".tiktoken"):
+        return None
+    from lmworks.model.checkpoint import load
+
+    return load(path, dtype="stored")
+
+
+def _refuse(name: str, tokenizer: "Tokenizer", tokens: int, least: int) -> None:
+    from lmworks.tokenizer.vocabulary_extension import why_no_pieces
+
+    if tokens < 1 or least < 1:
+        raise ValueError(f"--tokens and --least must be 1 or more, got {tokens} and {least}")
+    if (reason := why_no_pieces(tokenizer)) is not None:
+        raise ValueError(
+            f"{name} cannot get more pieces of words: {reason}. Whole words can be added, which change no other word: "
+            'lmworks.model.extend_vocabulary(lmworks.load(...), ["antibody", "antigen"])'
+        )
+
+
+def _print_gains(console: "Console", before: "Tokenizer", after: "Tokenizer", texts: "Mapping[str, Text]") -> None:
+    from rich.table import Table
+
+    from lmworks.records import Scored
+    from lmworks.report import shown
+    from lmworks.tokenizer.extension_savings import bytes_per_token, tokens_left
+
+    table = Table(box=None, header_style="bold", title="held-out texts", title_justify="left", title_style="")
+    for heading in ("text", "documents", "bytes per token before", "after", "tokens left"):
+        table.add_column(heading, justify="left" if heading == "text" else "right")
+    for name, text in texts.items():
+        scores = bytes_per_token(before, text), bytes_per_token(after, text), tokens_left(before, after, text)
+        cells = [
+            f"{score.value:.2f} [{score.interval[0]:.2f}, {score.interval[1]:.2f}]"
+            if isinstance(score, Scored)
+            else score.reason
+            for score in scores
+        ]
+        unit = f"{len(text.passages):,} {text.unit}{'s' if len(text.passages) != 1 else ''}"
+        table.add_row(shown(name), unit, *map(shown, cells))
+    console.print(table, highlight=False)
+
+
+def _print_tokens(console: "Console", extension: "Extension", wanted: int) -> None:
+    from lmworks.tokenizer.vocabulary_comparison import spelled_tokens
+
+    ids = list(extension.pieces)
+    spelled = spelled_tokens(extension.tokenizer)
+    shown = [spelled[index] for index in ids[:_SHOWN]]
+    some = " · ".join(shown) + (" · ..." if len(ids) > _SHOWN else "")
+    if not all(each.startswith(("'", '"')) for each in shown):
+        some += " (in quotes text; without, the bytes of a part of a character, two digits each)"
+    fewer = f", of {wanted:,} wanted: the texts hold no more" if len(ids) < wanted else ""
+    told = f"{len(ids):,} new tokens{fewer}, ids {ids[0]:,} to {ids[-1]:,}: {some}"
+    console.print(told, highlight=False, markup=False, soft_wrap=True)
+
+
+def _write(found: "Found", checkpoint: "Checkpoint | None", extension: "Extension", out: Path) -> None:
+    if checkpoint is not None:
+        from lmworks.model.embedding_resize import with_extension
+
+        with_extension(checkpoint, extension).save(out)
+        return
+    from lmworks.artefact import writing
+    from lmworks.model.tokenizer_lookup import own_chat_template
+
+    with writing(out) as folder:
+        extension.tokenizer.save(folder, own_chat_template(found.path))

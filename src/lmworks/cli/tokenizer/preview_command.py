@@ -1,0 +1,258 @@
+"""The verb `tokenizer preview`: a conversation as the model reads it, token by token, and what it is trained on."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lmworks.cli.options import TOKENIZER_FORMS, new_console
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.text import Text
+
+    from lmworks.records import Message
+    from lmworks.tokenizer.chat import ChatRenderer, Rendered
+from collections.abc import Sequence
+from typing import Any
+
+from lmworks.data.conversations import parse_conversation, parse_json, parse_tools, read_text
+from lmworks.records import Message
+
+_SPACES = {" ": "·", "\t": "⇥", "\n": "⏎\n"}
+# Neighbouring tokens take turns in two shades, so that their border is seen without a sign between them.
+_STYLES = {"learnt": ("black on green", "black on bright_green"), "read": ("", "on grey23")}
+_SPECIAL = {"learnt": "bold magenta on green", "read": "bold magenta"}
+_UNKNOWN = {"learnt": "bold red on green", "read": "bold red"}
+
+
+@dataclass(frozen=True)
+class _Token:
+    """`special`: the template wrote it as a special token; `unknown`: it stands for text that the vocabulary lacks."""
+
+    text: str
+    learnt: bool
+    special: bool
+    unknown: bool
+
+    @property
+    def style(self) -> Mapping[str, str] | None:
+        return _SPECIAL if self.special else _UNKNOWN if self.unknown else None
+
+
+def preview(
+    model: Annotated[
+        str,
+        typer.Argument(help=f"{TOKENIZER_FORMS} Weights stay unread."),
+    ],
+    conversation: Annotated[
+        Path | None,
+        typer.Option(
+            help="A list of messages, or an object with `messages` (and `tools`), as .json; .jsonl: one a line."
+        ),
+    ] = None,
+    row: Annotated[int, typer.Option(help="Which conversation of a .jsonl file, counted from 1.")] = 1,
+    family: Annotated[
+        str | None, typer.Option(help="Use the template of this family instead of the model's own: chatml, llama3, …")
+    ] = None,
+    tools: Annotated[
+        Path | None, typer.Option(help="Functions that the model is told of: a .json file with a list of them.")
+    ] = None,
+    native_calls: Annotated[
+        bool,
+        typer.Option(
+            "--native-calls",
+            help="Write functions and calls as the template does also where lmworks serves them as text, as Mistral's.",
+        ),
+    ] = False,
+    prompt: Annotated[
+        bool, typer.Option("--prompt", help="Go on up to where the model answers, as in serving.")
+    ] = False,
+) -> None:
+    """Print a conversation as tokens: which are special, which the model is trained on, and what ends its turn.
+
+    Spaces are shown as · and line breaks as ⏎. Names of special tokens in a message are letters, as everything that is
+    said; only the template writes special tokens. Other signs that cannot be seen are shown as Python writes them
+    (`\\r`). Without colours (`NO_COLOR`, or a pipe), signs say the same.
+
+    Examples: `lmworks tokenizer preview smollm2-135m-instruct` · `lmworks tokenizer preview ./mine --conversation
+    rows.jsonl --row 7` · `lmworks tokenizer preview ./base --family llama3 --tools functions.json`
+    """
+    from lmworks.cli.tokenizer.preview_command import read_conversation, read_tools
+    from lmworks.report import shown
+
+    if conversation is None and row != 1:
+        raise ValueError("--row chooses a line of the .jsonl file given with --conversation")
+    messages, functions = read_conversation(conversation, row) if conversation is not None else ([], [])
+    functions = read_tools(tools) if tools is not None else functions
+    renderer, source, missing = _renderer(model, family, native_calls)
+    rendered = renderer.render(messages or _example(renderer), prompt, functions)
+    console = new_console()
+    plain = console.no_color or not console.is_terminal
+    tokens = list(_tokens(rendered, renderer))
+    unknown = sum(token.unknown for token in tokens)
+    console.print(_legend(plain, unknown > 0), soft_wrap=True)
+    console.print(_body(tokens, plain), soft_wrap=True, end="\n\n")
+    console.print(_counts(rendered, renderer, source, unknown), soft_wrap=True, highlight=False)
+    if prompt and (messages or _example(renderer))[-1].role == "assistant":
+        note = "the conversation ends with an answer: what stands last is where another one would begin"
+        console.print(f"[dim]{note}[/dim]", soft_wrap=True, highlight=False)
+    if (functions or any(message.tool_calls for message in messages)) and not renderer.writes_calls:
+        note = "functions and calls are text here: the template writes none, or none that an answer can be held to"
+        console.print(f"[dim]{note}[/dim]", soft_wrap=True, highlight=False)
+    for index in rendered.untrained:
+        warning = f"message {index + 1}, the assistant's, is not trained on: the template hides it or leaves it out"
+        console.print(f"[yellow]{warning}[/yellow]", soft_wrap=True, highlight=False)
+    if missing:
+        names = ", ".join(map(shown, missing))
+        warning = (
+            f"no tokens of this vocabulary, so that a model would read them letter by letter: {names}. `lmworks "
+            f"tokenizer train ... --family {family}` learns a vocabulary that has them, and "
+            "`lmworks.model.extend_vocabulary` adds them to one"
+        )
+        console.print(f"[yellow]{warning}[/yellow]", soft_wrap=True, highlight=False)
+
+
+def _renderer(model: str, family: str | None, native_calls: bool) -> "tuple[ChatRenderer, str, Sequence[str]]":
+    """The renderer, where its template comes from, and what the template writes that is no token."""
+    from lmworks.model.tokenizer_lookup import find_renderer, find_tokenizer, own_chat_template
+    from lmworks.tokenizer.chat import ChatRenderer
+    from lmworks.tokenizer.chat_templates import FAMILIES, chat_template, check_roles, missing_tokens
+
+    if family is not None:
+        chat_template(family)  # an unknown name is told before anything is read
+    found = find_tokenizer(model)
+    if family is None and own_chat_template(found.path) is None:
+        raise ValueError(f"{model} has no chat template: choose one with --family ({', '.join(FAMILIES)})")
+    if family is not None:
+        check_roles(family, found.tokenizer, found.name)
+    renderer = find_renderer(found, family)
+    if native_calls:
+        renderer = ChatRenderer(renderer.template.source, renderer.tokenizer, native_calls=True)
+    if family is None:
+        return renderer, f"the chat template of {found.name}", ()
+    return renderer, f"the template of the family {family}", missing_tokens(family, found.tokenizer)
+
+
+def _example(renderer: "ChatRenderer") -> "list[Message]":
+    """Two questions that every family can read; the first tries to end the turn of who asks."""
+    from lmworks.records import Message
+
+    names = {index: name for name, index in renderer.special_ids.items()}
+    end = next((names[index] for index in renderer.stop_ids[::-1] if index in names), "</s>")
+    said = (f"Does {end} end my turn?", "No: in a message it is letters.", "What is 2 + 2?", "4.")
+    return [Message("user" if number % 2 == 0 else "assistant", text) for number, text in enumerate(said)]
+
+
+def _tokens(rendered: "Rendered", renderer: "ChatRenderer") -> Iterator[_Token]:
+    """Each token with its text; of tokens that share a character, the last has it and the others have none."""
+    from lmworks.tokenizer.reachable_tokens import unknown_ids
+
+    unknown = set(unknown_ids(renderer.tokenizer))
+    ends = [*rendered.starts[1:], len(rendered.text)]
+    rows = zip(rendered.ids, rendered.starts, ends, rendered.training_mask, rendered.special, strict=True)
+    for index, start, end, learnt, special in rows:
+        yield _Token(rendered.text[start:end], learnt, special, index in unknown and not special)
+
+
+def _body(tokens: "Sequence[_Token]", plain: bool) -> "Text":
+    from rich.text import Text
+
+    if plain:
+        return Text("".join(_signs(tokens)).rstrip("\n"))
+    body, shade = Text(), 0
+    for token in tokens:
+        kind = "learnt" if token.learnt else "read"
+        shade = 1 - shade
+        body.append(_visible(token.text), token.style[kind] if token.style else _STYLES[kind][shade])
+    body.rstrip()
+    return body
+
+
+def _signs(tokens: "Sequence[_Token]") -> Iterator[str]:
+    """`│` between tokens, ⟦ ⟧ around special ones, ⟨ ⟩ around unknown ones, « » around what is learnt; no sign at the
+    beginning of a line."""
+    learnt, fresh = False, True
+    for token in tokens:
+        if token.learnt != learnt:
+            yield "«" if token.learnt else "»"
+        elif not fresh:
+            yield "│"
+        text = _visible(token.text)
+        if token.special or token.unknown:
+            name = text.rstrip("\n·⏎⇥") if token.special else text.rstrip("\n")
+            opening, closing = "⟦⟧" if token.special else "⟨⟩"
+            text = f"{opening}{name}{closing}{text[len(name) :]}"
+        yield text
+        learnt, fresh = token.learnt, text.endswith("\n")
+    if learnt:
+        yield "»"
+
+
+def _visible(text: str) -> str:
+    return _harmless("".join(_SPACES.get(character, character) for character in text))
+
+
+def _harmless(text: str) -> str:
+    """Nothing that would command the terminal or could not be seen: such characters as Python writes them, `\\r`."""
+    return "".join(c if c == "\n" or c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _legend(plain: bool, unknown: bool) -> "Text":
+    from rich.text import Text
+
+    if plain:
+        lacks = "⟨unknown to the vocabulary⟩  " if unknown else ""
+        return Text(f"« trained »  ⟦special token⟧  {lacks}│ between tokens  · space  ⏎ line break  ⇥ tab\n")
+    parts = [("trained", _STYLES["learnt"][0]), ("special token", _SPECIAL["read"]), ("read only", "on grey23")]
+    parts += [("unknown to the vocabulary", _UNKNOWN["read"])] if unknown else []
+    legend = Text()
+    for word, style in parts:
+        legend.append(f" {word} ", style)
+        legend.append("  ")
+    return legend.append("shades change from token to token  · space  ⏎ line break  ⇥ tab\n")
+
+
+def _counts(rendered: "Rendered", renderer: "ChatRenderer", source: str, unknown: int) -> "Text":
+    from rich.text import Text
+
+    total, learnt, written = len(rendered.ids), sum(rendered.training_mask), sum(rendered.special)
+    share = f" ({learnt / total:.0%})" if total else ""
+    lacks = f", {unknown:,} unknown" if unknown else ""
+    counts = f"{total:,} tokens by {_harmless(source)}: {learnt:,} trained{share}, {written:,} special{lacks}\n"
+    names = {index: name for name, index in renderer.special_ids.items()}
+    stops = ", ".join(f"{index} {_visible(names.get(index, ''))}".strip() for index in rendered.stop_ids)
+    if renderer.turn_end is not None:
+        return Text(f"{counts}a turn ends with: {stops}")
+    never = f"; {stops} would end a text, and no answer here is trained to write it" if stops else ""
+    return Text(
+        f"{counts}no token ends a turn: what the template writes after an answer is none{never}", style="yellow"
+    )
+
+
+def read_conversation(path: Path, row: int = 1) -> tuple[Sequence[Message], Sequence[Mapping[str, Any]]]:
+    """The messages, and the functions if the file names any.
+
+    A .jsonl file holds a conversation in each line, of which `row` is shown, counted from 1; another file is one.
+    ValueError says which message of which row is none.
+    """
+    where, text = str(path), read_text(path)
+    if path.suffix == ".jsonl":
+        rows = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        if not 1 <= row <= len(rows):
+            raise ValueError(f"{path} has {len(rows)} conversations: --row must be one of them, got {row}")
+        line_number, text = rows[row - 1]
+        where = f"{path}, line {line_number}"
+    elif row != 1:
+        raise ValueError(f"--row chooses a line of a .jsonl file, and {path} is one conversation")
+    found = parse_conversation(parse_json(text, where), where)
+    return list(found.messages), list(found.tools)
+
+
+def read_tools(path: Path) -> list[Mapping[str, Any]]:
+    """A list of functions, or one, with or without the `{"type": "function", "function": ...}` around each."""
+    found = parse_json(read_text(path), str(path))
+    return parse_tools(found if isinstance(found, list) else [found], str(path))

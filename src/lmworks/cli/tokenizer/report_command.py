@@ -1,0 +1,151 @@
+"""The verb `tokenizer report`: how well vocabularies fit texts, side by side."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lmworks.cli.options import TOKENIZER_FORMS, new_console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lmworks.records import LeftOut
+    from lmworks.tokenizer.vocabulary_comparison import Comparison
+
+_TITLE = "Vocabularies"
+_GENERATOR = b'name="generator"content="lmworks"'  # without its spaces
+
+
+def report(
+    vocabularies: Annotated[
+        list[str],
+        typer.Argument(help=f"{TOKENIZER_FORMS} Several are compared."),
+    ],
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]SOURCE",
+            help="A language or source and its files: a file, a folder, or a quoted pattern; repeatable.",
+        ),
+    ] = None,
+    by_file: Annotated[
+        bool, typer.Option("--by-file", help="Make each file a text of its own, named as it is.")
+    ] = False,
+    reference: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The text that all others are translations of, passage by passage."),
+    ] = None,
+    embeddings: Annotated[
+        bool, typer.Option("--embeddings", help="Read the models' embeddings, too, and look for untrained rows.")
+    ] = False,
+    out: Annotated[
+        Path, typer.Option(help="The page to write: HTML with everything inside. Only such a page is overwritten.")
+    ] = Path("report.html"),
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write every number with its interval, n and signature here, as well."),
+    ] = None,
+) -> None:
+    """Measure vocabularies on texts: bytes per token, tokens per word, what is unknown, used, unreachable, untrained.
+
+    A text is a language or a source. Where it is one file, each line is a passage (parallel corpora are such files),
+    else each file; a row of a .jsonl file is one. With `--reference`, the others are compared with that text by what
+    the same content costs.
+
+    Examples: `lmworks tokenizer report smollm2-135m-instruct ./mine --text docs='docs/*.md' --text code='src/**/*.py'`
+    · `lmworks tokenizer report all-minilm-l6-v2 smollm2-135m-instruct --text 'ntrex/*.txt' --by-file
+    --reference newstest2019-src.eng --out ntrex.html`
+    """
+    if not text:
+        raise ValueError(
+            "a vocabulary is good or bad for a text: name some, for example --text english=english.txt --text "
+            "'code=src/**/*.py' (one that the vocabulary was not trained on; a megabyte of each says most)"
+        )
+    from lmworks.artefact import write_json, write_text
+    from lmworks.cli.tokenizer.arguments import embedding_rows, find_texts, find_tokenizers, print_left_out
+    from lmworks.progress import stage_progress
+    from lmworks.report import to_html
+    from lmworks.tokenizer.vocabulary_comparison import compare
+    from lmworks.tokenizer.vocabulary_report import sections
+
+    _check_outputs(out, json_file)
+    left_out: list[LeftOut] = []
+    texts = find_texts(text, by_file, left_out)
+    if reference is not None and reference not in texts:
+        raise ValueError(f"--reference {reference} is none of the texts: {', '.join(texts)}")
+    found = find_tokenizers(vocabularies)
+    rows = {each.name: embedding_rows(each) for each in found} if embeddings else {}
+    console = new_console()
+    with stage_progress(console, "encoding") as progress:
+        tokenizers = {each.name: each.tokenizer for each in found}
+        judged = {name: values for name, values in rows.items() if values is not None}
+        comparison = compare(tokenizers, texts, reference, judged, progress)
+    names = ", ".join(tokenizers)
+    lead = f"{names} on {', '.join(texts)}" if len(texts) <= 6 else f"{names} on {len(texts)} texts"
+    write_text(out, to_html(_TITLE, lead, sections(comparison)))
+    if json_file is not None:
+        write_json(json_file, _numbers(comparison))
+    _summarise(console, comparison)
+    print_left_out(console, left_out)
+    for name in rows.keys() - judged.keys():
+        console.print(f"{name}: no weights beside this tokenizer, so no embedding was judged", highlight=False)
+    console.print(f"report -> {out}", highlight=False)
+
+
+def _check_outputs(out: Path, json_file: Path | None) -> None:
+    """FileExistsError for a file that no earlier report can have written."""
+    if json_file is not None and json_file.resolve() == out.resolve():
+        raise ValueError(f"--out and --json are both {out}: the page and the numbers are two files")
+    begin = f"<title>{_TITLE}</title>", '[{"vocabulary":'
+    for path, holds in zip((out, json_file), begin, strict=True):
+        if path is None or not path.exists():
+            continue
+        if path.is_dir():
+            raise FileExistsError(f"{path} is a folder; name a file in it")
+        with path.open("rb") as stream:
+            head = b"".join(stream.read(1 << 16).split())
+        own = b"".join(holds.encode().split()) in head and (path is json_file or _GENERATOR in head)
+        if not own:
+            raise FileExistsError(f"{path} exists already, and is no report on vocabularies; name another file")
+
+
+def _summarise(console: "Console", comparison: "Comparison") -> None:
+    """A line for each text, a column for each vocabulary; the page has the rest."""
+    from rich.table import Table
+
+    from lmworks.records import Scored
+    from lmworks.report import shown
+
+    measures = ["bytes per token", "fertility", *(["parity"] if comparison.reference is not None else [])]
+    table = Table(box=None, header_style="bold", title=" / ".join(measures), title_justify="left", title_style="")
+    table.add_column("text")
+    for name in comparison.vocabularies:
+        table.add_column(shown(name), justify="right", overflow="fold")
+    for text in comparison.texts:
+        cells = []
+        for name in comparison.vocabularies:
+            scores = [comparison.scores[name, text].get(measure) for measure in measures]
+            cells.append(" / ".join(f"{score.value:.2f}" if isinstance(score, Scored) else "–" for score in scores))
+        table.add_row(shown(text), *cells)
+    console.print(table, highlight=False)
+    for name, reach in comparison.reaches.items():
+        used, lost = int((comparison.uses(name) > 0).sum()), len(reach.ids("unreachable"))
+        line = f"{shown(name)}: {len(reach.kinds):,} ids, of which {used:,} occur and {lost:,} are unreachable"
+        console.print(line, highlight=False)
+
+
+def _numbers(comparison: "Comparison") -> list[dict[str, object]]:
+    from lmworks.config import to_mapping
+
+    return [
+        {
+            "vocabulary": vocabulary,
+            "text": text,
+            "measure": measure,
+            **to_mapping(score),
+            "unit": comparison.texts[text].unit,  # of which there are n
+        }
+        for (vocabulary, text), scores in comparison.scores.items()
+        for measure, score in scores.items()
+    ]

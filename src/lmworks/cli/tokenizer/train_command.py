@@ -1,0 +1,149 @@
+"""The verb `tokenizer train`: a vocabulary from files."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lmworks.cli.options import new_console, settings_help
+
+if TYPE_CHECKING:
+    from lmworks.records import LeftOut
+    from lmworks.tokenizer.tokenizer import Tokenizer
+
+KINDS = ("bpe", "wordpiece", "unigram")
+
+
+def train(
+    sources: Annotated[
+        list[str], typer.Argument(help="Folders, files or quoted globs; of .jsonl files the `text` of each row.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to make. It must not exist.")],
+    kind: Annotated[str, typer.Option(help=f"One of {', '.join(KINDS)}.")] = "bpe",
+    vocabulary_size: Annotated[int | None, typer.Option(help="Tokens in all.")] = None,
+    family: Annotated[
+        str | None,
+        typer.Option(
+            help="Make it ready for conversations in the form of this family (chatml, llama3, …): with its special "
+            "tokens, what they are for, and its chat template."
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="key=value", help="Any other setting, as listed below; repeatable."),
+    ] = None,
+) -> None:
+    """Learn a vocabulary from files and write it as `tokenizer.json`, which `tokenizers` and `transformers` read.
+
+    Files are read as they are (`lmworks stage tokenizer.bpe` learns from extracted documents instead), once, in memory
+    that follows the different words. Beside the vocabulary lies `merges.tsv`, the merges in the order in which they
+    were learnt, which `lmworks tokenizer explain` shows.
+
+    Examples: `lmworks tokenizer train docs 'src/**/*.py' --out vocabulary --vocabulary-size 8000` ·
+    `lmworks tokenizer train books --kind wordpiece --set lowercase=false --out pieces` · `lmworks tokenizer train docs
+    --family llama3 --out vocabulary`, then `lmworks tokenizer preview vocabulary`
+    """
+    from lmworks.artefact import writing
+    from lmworks.cli.tokenizer.arguments import print_left_out
+    from lmworks.data.files import FoundFile, find_files
+    from lmworks.data.plain_texts import required_texts
+    from lmworks.data.stage_train_tokenizer import section, write_tokenizer
+    from lmworks.progress import stage_progress
+    from lmworks.report import print_sections
+
+    trainer, config = _trainer(kind, vocabulary_size, overrides or [], family)
+    if out.exists():
+        raise FileExistsError(f"{out} exists already; name a new folder, or delete it first")
+    console = new_console()
+    left_out: list[LeftOut] = []
+    files = {each.uri: each.path for each in find_files(sources, (), Path.cwd()) if isinstance(each, FoundFile)}
+    with stage_progress(console, f"learning {kind}") as progress:
+        trained = trainer(required_texts(sources, left_out=left_out), config, progress)
+    if family is not None:
+        trained = replace(trained, tokenizer=_in_family(trained.tokenizer, family))
+    with writing(out) as folder:
+        write_tokenizer(folder, trained)
+        if family is not None:
+            _write_chat_template(folder, family)
+    read = [path for uri, path in files.items() if uri not in {each.uri for each in left_out}]
+    size = sum(path.stat().st_size for path in read)
+    console.print(f"read {len(read):,} {'file' if len(read) == 1 else 'files'}, {size:,} bytes", highlight=False)
+    print_sections(console, [section(trained, config)])
+    print_left_out(console, left_out)
+    look = f"lmworks tokenizer explain 'Some text.' --tokenizer {out}"
+    more = f"\nhow it reads a conversation: lmworks tokenizer preview {out}" if family is not None else ""
+    console.print(f"tokenizer -> {out}\nlook into it: {look}{more}", markup=False, highlight=False, soft_wrap=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Families of conversations
+
+
+def _with_family(special: Sequence[str], family: str) -> list[str]:
+    """The special tokens of a family, of which the first ends a text, before those that there are anyway."""
+    from lmworks.tokenizer.chat_templates import FAMILIES
+
+    wanted = FAMILIES[family]
+    return list(dict.fromkeys([*wanted.roles.values(), *wanted.tokens, *special]))
+
+
+def _in_family(tokenizer: "Tokenizer", family: str) -> "Tokenizer":
+    from lmworks.tokenizer.chat_templates import FAMILIES
+    from lmworks.tokenizer.tokenizer import Tokenizer
+
+    return Tokenizer(tokenizer.backend, {**tokenizer.roles, **FAMILIES[family].roles})
+
+
+def _write_chat_template(folder: Path, family: str) -> None:
+    from lmworks.artefact import write_text
+    from lmworks.tokenizer.chat_templates import chat_template
+
+    write_text(folder / "chat_template.jinja", chat_template(family))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Settings
+
+
+def _trainer(kind: str, vocabulary_size: int | None, overrides: list[str], family: str | None) -> tuple[Any, Any]:
+    from lmworks.config import assign, from_mapping, parse_assignment, unknown
+    from lmworks.tokenizer.chat_templates import chat_template
+    from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
+    from lmworks.tokenizer.training.bpe_trainer import train_bpe
+    from lmworks.tokenizer.training.unigram_trainer import train_unigram
+    from lmworks.tokenizer.training.wordpiece_trainer import train_wordpiece
+
+    configs = (BpeConfig, WordPieceConfig, UnigramConfig)
+    trainers = dict(zip(KINDS, zip((train_bpe, train_wordpiece, train_unigram), configs, strict=True), strict=True))
+    if kind not in trainers:
+        raise ValueError(unknown("kind", kind, KINDS))
+    mapping: dict[str, Any] = {} if vocabulary_size is None else {"vocabulary_size": vocabulary_size}
+    for override in overrides:
+        path, value = parse_assignment(override)
+        if vocabulary_size is not None and path == ("vocabulary_size",):
+            raise ValueError("--vocabulary-size and --set vocabulary_size= say the same: leave out one of them")
+        assign(mapping, path, value)
+    trainer, config = trainers[kind]
+    made = from_mapping(config, mapping)
+    if family is None:
+        return trainer, made
+    chat_template(family)  # for its error
+    if kind == "wordpiece":
+        raise ValueError(
+            "wordpiece makes vocabularies of models that read and do not answer, for which there is no --family: "
+            "choose --kind bpe or unigram"
+        )
+    given = made.special_tokens if "special_tokens" in mapping or kind == "unigram" else ()
+    return trainer, from_mapping(config, {**mapping, "special_tokens": _with_family(given, family)})
+
+
+def settings() -> str:
+    """What `--set` takes for each kind, in Markdown."""
+    from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
+
+    configs = zip(KINDS, (BpeConfig, WordPieceConfig, UnigramConfig), strict=True)
+    return "\n\n".join(
+        settings_help(f"What `--set` takes for {kind}, with the defaults:", config) for kind, config in configs
+    )

@@ -1,0 +1,185 @@
+"""Texts to word vectors by skip-gram or CBOW with negative sampling, with or without subwords.
+
+The text is cut into parts of whole sentences. Each part has random numbers and learning rates of its own, which depend
+on the seed, the epoch and its place in the text. So one thread learns the same on every machine, bit by bit, compiled
+or not. Several threads take the parts in turn and write into the same rows without locks (Hogwild, Recht et al. 2011):
+they draw the same numbers, but in which order updates meet a row is chance.
+"""
+
+import ctypes
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from lmworks.embeddings import library, negative_sampling, reference
+from lmworks.embeddings.config import WordVectorsConfig
+from lmworks.embeddings.corpus import END, Corpus, cuts, training_corpus
+from lmworks.embeddings.reference import Model
+from lmworks.embeddings.subwords import NGrams, ngram_buckets
+from lmworks.embeddings.word_vectors import WordVectors, squares_are_finite
+from lmworks.progress import Report, no_report
+
+_PART = 50_000  # words that are learnt from in one call
+
+
+def train_word_vectors(
+    texts: Iterable[str | Sequence[str]], config: WordVectorsConfig, progress: Report = no_report
+) -> WordVectors:
+    """Vectors of the words of texts, or of sentences that are lists of words; texts are read once (corpus.py).
+
+    ValueError when fewer than two different words are frequent enough, and when learning diverges.
+    """
+    return train_on(training_corpus(texts, config, progress), config, progress)
+
+
+def train_on(corpus: Corpus, config: WordVectorsConfig, progress: Report = no_report) -> WordVectors:
+    """The same from a text that was read already."""
+    inputs = _inputs(corpus.words, config)
+    model = _new_model(corpus, inputs, config)
+    learn = _learner(model)
+    parts = _parts(corpus.ids)
+    in_epoch = sum(part.words for part in parts)
+    jobs = [
+        partial(learn, corpus.ids[part.start : part.stop], negative_sampling.stream_seed(config.seed, epoch, number),
+                epoch * in_epoch + part.before)
+        for epoch in range(config.epochs) for number, part in enumerate(parts)
+    ]  # fmt: skip
+    done = 0
+    for number, _ in enumerate(in_turn(jobs, config.threads)):
+        done += parts[number % len(parts)].words
+        progress(done, in_epoch * config.epochs, "words learnt")
+        if (number + 1) % len(parts) == 0:
+            check_learnt((model.input, model.output), config.learning_rate)
+    return _finished(corpus, model, inputs, config)
+
+
+def check_learnt(arrays: Iterable[np.ndarray], learning_rate: float) -> None:
+    """ValueError for vectors that diverged: they hold infinities and NaN, or numbers too large to have lengths."""
+    if not all(squares_are_finite(rows) for rows in arrays):
+        raise ValueError(f"learning diverged: lower learning_rate (it is {learning_rate:g})")
+
+
+def in_turn(jobs: Sequence[Callable[[], float]], threads: int) -> Iterator[float]:
+    """Runs jobs in order on so many threads, 0 for one a core; what has not begun when the caller stops is left."""
+    count = threads or library.cores()
+    if count == 1 or library.load() is None:  # Python's lock lets only compiled code run at once
+        yield from (job() for job in jobs)
+        return
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield from pool.map(lambda job: job(), jobs)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    start: int
+    stop: int
+    words: int
+    before: int  # words in the parts before it
+
+
+def _parts(ids: np.ndarray) -> list[_Part]:
+    parts: list[_Part] = []
+    before = 0
+    for start, stop in cuts(ids, _PART):
+        words = int(np.count_nonzero(ids[start:stop] != END))
+        parts.append(_Part(start, stop, words, before))
+        before += words
+    return parts
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Inputs:
+    """Which rows words are made of: their own, and behind those of all words the rows of n-grams."""
+
+    number: int
+    rows: np.ndarray | None = None
+    ends: np.ndarray | None = None
+    buckets: np.ndarray | None = None  # of the rows of n-grams
+
+
+def _inputs(words: Sequence[str], config: WordVectorsConfig) -> _Inputs:
+    if config.subwords is None:
+        return _Inputs(len(words))
+    found, ends = ngram_buckets(words, config.subwords)
+    buckets, places = np.unique(found, return_inverse=True)
+    rows = np.insert(len(words) + places, np.append(0, ends[:-1]), np.arange(len(words)))  # a word's own row first
+    return _Inputs(
+        len(words) + len(buckets), rows.astype(np.int32), ends + np.arange(1, len(words) + 1), buckets.astype(np.int32)
+    )
+
+
+def _new_model(corpus: Corpus, inputs: _Inputs, config: WordVectorsConfig) -> Model:
+    """Input rows are uniform between -1 and 1, over the dimensions, as in fastText's program; output rows are 0."""
+    rows = library.zero_rows(inputs.number, config.dimensions)
+    generator = np.random.default_rng(config.seed)
+    for start in range(0, len(rows), 1 << 16):
+        block = rows[start : start + (1 << 16), : config.dimensions]
+        block[:] = (2 * generator.random(block.shape, np.float32) - 1) / np.float32(config.dimensions)
+    return Model(
+        input=rows,
+        output=library.zero_rows(len(corpus.words), config.dimensions),
+        row_ends=inputs.ends,
+        rows=inputs.rows,
+        keep=negative_sampling.keep_limits(corpus.counts, config.subsample),
+        noise=negative_sampling.noise(corpus.counts, config.noise_power),
+        words=int(corpus.counts.sum()) * config.epochs,
+        learning_rate=config.learning_rate,
+        window=config.window,
+        negative=config.negative,
+        skip_gram=config.objective == "skip-gram",
+    )
+
+
+def _finished(corpus: Corpus, model: Model, inputs: _Inputs, config: WordVectorsConfig) -> WordVectors:
+    """A word's vector is the mean of its rows, as while it was learnt."""
+    size = len(corpus.words)
+    if inputs.rows is None or inputs.ends is None or inputs.buckets is None or config.subwords is None:
+        return WordVectors(corpus.words, model.input[:, : config.dimensions].copy(), corpus.counts)
+    vectors = np.empty((size, config.dimensions), np.float32)
+    for word in range(size):
+        vectors[word] = model.input[model.rows_of(word), : config.dimensions].mean(axis=0)
+    ngrams = NGrams(config.subwords, inputs.buckets, model.input[size:, : config.dimensions].copy())
+    return WordVectors(corpus.words, vectors, corpus.counts, ngrams)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The compiled part, or the reference
+
+
+def _learner(model: Model) -> Callable[[np.ndarray, int, int], int]:
+    compiled = library.load()
+    if compiled is None:
+        return partial(reference.learn, model)
+    structure = structure_of(model)
+
+    def learn(ids: np.ndarray, seed: int, done: int) -> int:
+        result = compiled.lmworks_vectors_learn(ctypes.byref(structure), ids.ctypes.data, len(ids), seed, done)
+        return library.check(result)
+
+    return learn
+
+
+def structure_of(model: Model) -> library.Model:
+    """The model as the library takes it; its arrays must outlive the structure."""
+
+    def address(array: np.ndarray | None) -> int | None:
+        return None if array is None else array.ctypes.data
+
+    return library.Model(
+        input=address(model.input), output=address(model.output), row_ends=address(model.row_ends),
+        rows=address(model.rows), keep=address(model.keep), limits=address(model.noise.limits),
+        others=address(model.noise.others), sigmoid=address(reference.SIGMOID),
+        parts=model.input.shape[1] // library.LANES, words=model.words, rate=model.learning_rate,
+        sigmoid_limit=reference.SIGMOID_LIMIT, sigmoid_density=reference.SIGMOID_DENSITY,
+        table_size=len(model.noise.limits), window=model.window, negative=model.negative, skip_gram=model.skip_gram,
+    )  # fmt: skip

@@ -1,0 +1,154 @@
+"""Files of word2vec's program, text and binary, which gensim, fastText (.vec) and GloVe's users read and write.
+
+Both begin with a line "words dimensions"; GloVe's own text files lack it. A line of the text form is a word and its
+numbers, between single spaces; in the binary form the numbers are float32, little-endian, and the program ends each
+with a line break, gensim does not.
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+
+from lmworks.embeddings.word_vectors import WordVectors
+
+Errors = Literal["strict", "replace"]
+_LONGEST = 1 << 16  # bytes of a word: what has more is no word, but a file of another kind
+
+
+def write_word2vec(vectors: WordVectors, path: Path, binary: bool | None = None) -> None:
+    """Writes the file whole or not at all; `binary` is by default what the name says: .bin is.
+
+    Counts and n-grams have no place there: a folder keeps them (vectors_folder.py). FileExistsError for a file that is
+    there; ValueError for a word with white space in it, which ends a word there.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path} exists already; name a new file, or delete it first")
+    if spaced := next(
+        (word for word in vectors.words if not word or len(word.split()) != 1 or word != word.strip()), None
+    ):
+        raise ValueError(f"{spaced!r} cannot be written: in files of word2vec white space ends a word; join it by _")
+    line = _binary_line if (path.suffix == ".bin" if binary is None else binary) else _text_line
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(f"{len(vectors)} {vectors.dimensions}\n".encode())
+            for word, vector in zip(vectors.words, vectors.vectors, strict=True):
+                stream.write(line(word, vector))
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _binary_line(word: str, vector: np.ndarray) -> bytes:
+    return word.encode() + b" " + vector.astype("<f4").tobytes() + b"\n"
+
+
+def _text_line(word: str, vector: np.ndarray) -> bytes:
+    return " ".join([word, *(f"{x:.9g}" for x in vector.tolist())]).encode() + b"\n"  # 9 digits hold a float32
+
+
+def read_word2vec(path: Path, binary: bool | None = None, errors: Errors = "strict") -> WordVectors:
+    """Reads either form; `binary` is by default what the content says. Words follow the file's order.
+
+    A word that comes again is left out, and a warning tells how many did. ValueError for a file that is neither, that
+    ends early, with numbers that are not finite, or whose words are not UTF-8 (`errors="replace"` puts � where they are
+    not).
+    """
+    with path.open("rb") as stream:
+        first = stream.readline(_LONGEST)
+        header = _header(first)
+        if header is None:
+            if binary:
+                raise ValueError(f"{path} does not begin with the numbers of words and dimensions, as binary files do")
+            stream.seek(0)
+            header = (None, len(_fields(first)) - 1)
+        elif _is_binary(stream, header[1]) if binary is None else binary:
+            return _collected(_binary_rows(stream, *header, path), path, errors)
+        return _collected(_text_rows(stream, *header, path), path, errors)
+
+
+def _header(line: bytes) -> tuple[int, int] | None:
+    parts = line.split()
+    return (int(parts[0]), int(parts[1])) if len(parts) == 2 and all(part.isdigit() for part in parts) else None
+
+
+def _fields(line: bytes, dimensions: int = -1) -> list[bytes]:
+    """A word and its last numbers, all by default; some programs write a space behind each number, the last, too."""
+    return line.rstrip(b" \r\n").rsplit(b" ", dimensions)
+
+
+def _is_binary(stream: BinaryIO, dimensions: int) -> bool:
+    """Whether the first row is not a line of a word and numbers."""
+    start = stream.tell()
+    line = stream.readline(_LONGEST)
+    stream.seek(start)
+    try:
+        return len([float(number) for number in line.rstrip().rsplit(b" ", dimensions)[1:]]) != dimensions
+    except ValueError:
+        return True
+
+
+def _binary_rows(
+    stream: BinaryIO, number: int | None, dimensions: int, path: Path
+) -> Iterator[tuple[bytes, np.ndarray]]:
+    for place in range(number or 0):
+        word = bytearray()
+        while (character := stream.read(1)) != b" ":
+            if not character or len(word) > _LONGEST:
+                raise ValueError(f"{path} ends in word {place + 1:,} of {number:,}; is it whole, and is it binary?")
+            word += character
+        numbers = stream.read(4 * dimensions)
+        if len(numbers) != 4 * dimensions:
+            raise ValueError(f"{path} ends in the vector of word {place + 1:,} of {number:,}; is it whole?")
+        yield bytes(word).lstrip(b"\n"), np.frombuffer(numbers, "<f4")
+
+
+def _text_rows(stream: BinaryIO, number: int | None, dimensions: int, path: Path) -> Iterator[tuple[bytes, np.ndarray]]:
+    if dimensions < 1:
+        raise ValueError(f"{path} holds no word vectors: its first line has no numbers")
+    lines = 0
+    for line in stream:
+        lines += 1
+        parts = _fields(line, dimensions)  # from the right: GloVe has words with spaces in them
+        try:
+            vector = np.array([float(part) for part in parts[1:]], np.float32)
+        except ValueError:
+            vector = np.zeros(0, np.float32)
+        if len(vector) != dimensions:
+            raise ValueError(f"{path}, word {lines:,}: not a word and {dimensions} numbers; is this a file of vectors?")
+        yield parts[0], vector
+    if number is not None and lines != number:
+        raise ValueError(f"{path} says that it holds {number:,} words, and holds {lines:,}; is it whole?")
+
+
+def _collected(rows: Iterator[tuple[bytes, np.ndarray]], path: Path, errors: Errors) -> WordVectors:
+    words: dict[str, np.ndarray] = {}
+    again = 0
+    decode = _decoder(path, errors)
+    for spelled, vector in rows:
+        word = decode(spelled)
+        again += word in words
+        words.setdefault(word, vector)
+    if again:
+        warnings.warn(f"{path}: {again:,} words come more than once; the first of each was taken", stacklevel=3)
+    if not words:
+        raise ValueError(f"{path} holds no words")
+    return WordVectors(tuple(words), np.stack(list(words.values())).astype(np.float32, copy=False))
+
+
+def _decoder(path: Path, errors: Errors) -> Callable[[bytes], str]:
+    def decode(spelled: bytes) -> str:
+        try:
+            return spelled.decode("utf-8", errors)
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f'{path}: {spelled!r} is not UTF-8 ({error.reason}); read it with errors="replace"'
+            ) from None
+
+    return decode

@@ -1,0 +1,363 @@
+"""Constrained decoding: which tokens may come next, so that the finished text is what a constraint asks for.
+
+    compiler = ConstraintCompiler(tokenizer, vocabulary, eos_ids)
+    matcher = compiler.compile(Regex("[0-9]{4}")).start()
+    while not matcher.finished:
+        matcher.advance(sample(logits, matcher.mask()))
+
+A mask is computed by walking the tree of all tokens' bytes along the derivatives of regular expressions (Brzozowski
+1964) and the states of an Earley parser (Earley 1970), which `llguidance` does; here is what a server needs around it.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future
+from functools import cached_property
+from itertools import takewhile
+
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer
+
+from lmworks.generate.constraint import CompilerBusyError, Constraint, ConstraintError
+from lmworks.generate.constraint_sandbox import Trial, Vocabulary, build
+from lmworks.tokenizer.token_bytes import drops_first_space, token_bytes
+from lmworks.tokenizer.tokenizer import Tokenizer
+
+MOST_COMPILED = 64  # constraints that are kept; one takes kilobytes to some megabytes
+MOST_TRIALS = 2  # processes that try constraints at the same time
+
+
+class ConstraintCompiler:
+    """Compiles constraints for one tokenizer; any thread may call `compile`.
+
+    vocabulary          the model's rows of logits, at least the tokenizer's tokens.
+    eos_ids             the tokens that end a text; at least one.
+    time_limit_seconds  what one constraint may take before it is refused. It is enforced in a process of its own
+                        (`constraint_sandbox.py`), so that no constraint can hang the caller.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, vocabulary: int, eos_ids: Sequence[int], time_limit_seconds: float = 5.0
+    ) -> None:
+        spelled = token_bytes(tokenizer)
+        if vocabulary < len(spelled):
+            raise ValueError(f"the tokenizer has {len(spelled)} tokens, but the model's vocabulary is {vocabulary}")
+        if not eos_ids or not all(0 <= token < vocabulary for token in eos_ids):
+            raise ValueError(f"constrained decoding needs tokens that end a text, inside [0, {vocabulary}): {eos_ids}")
+        spelled += [b""] * (vocabulary - len(spelled))
+        for token in eos_ids:
+            spelled[token] = b""
+        self.tokenizer = tokenizer
+        self.time_limit_seconds = time_limit_seconds
+        self._tokens = _Tokens(tokenizer, spelled, tuple(dict.fromkeys(eos_ids)))
+        self._compiled: OrderedDict[Constraint, Future[Compiled]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._trials = [Trial(self._tokens.vocabularies) for _ in range(MOST_TRIALS)]
+        self._free = threading.Semaphore(MOST_TRIALS)
+
+    def compile(self, constraint: Constraint) -> "Compiled":
+        """The compiled constraint, from the cache where it is there. Equal constraints are compiled once at a time.
+
+        ConstraintError, at once or within about twice the time limit, for what cannot be honoured; CompilerBusyError.
+        """
+        with self._lock:
+            future = self._compiled.get(constraint)
+            mine = future is None
+            if future is None:
+                future = self._compiled[constraint] = Future()
+            self._compiled.move_to_end(constraint)
+            while len(self._compiled) > MOST_COMPILED:
+                self._compiled.popitem(last=False)
+        if mine:
+            try:
+                future.set_result(self._compile(constraint))
+            except ConstraintError as error:  # kept as well: what is hostile is not tried again
+                future.set_exception(error)
+            except BaseException as error:
+                self._forget(constraint)
+                future.set_exception(error)
+        return future.result()
+
+    def close(self) -> None:
+        """Ends the processes that try constraints; `compile` starts them again."""
+        for trial in self._trials:
+            trial.close()
+
+    def _compile(self, constraint: Constraint) -> "Compiled":
+        if not self._free.acquire(timeout=self.time_limit_seconds):
+            self._forget(constraint)
+            raise CompilerBusyError("too many constraints are being compiled: try again later")
+        try:
+            with self._lock:
+                trial = self._trials.pop()
+            try:
+                grammar = trial.grammar(constraint, self.time_limit_seconds)
+            finally:
+                with self._lock:
+                    self._trials.append(trial)
+        finally:
+            self._free.release()
+        return Compiled(self._tokens, grammar)
+
+    def _forget(self, constraint: Constraint) -> None:
+        with self._lock:
+            self._compiled.pop(constraint, None)
+
+
+class _Tokens:
+    """One tokenizer as the matcher sees it. `opening` is how its tokens are spelled at the beginning of a text."""
+
+    def __init__(self, tokenizer: Tokenizer, spelled: list[bytes], ends: tuple[int, ...]) -> None:
+        self.tokenizer, self.spelled, self.ends = tokenizer, spelled, ends
+        self.vocabularies = [(spelled, ends)]
+        if drops_first_space(tokenizer, spelled):
+            self.vocabularies.append(([text.removeprefix(b" ") for text in spelled], ends))
+        self.opening = self.vocabularies[-1][0]
+        self.ends_words = _words(ends, len(spelled))
+        self.never = _words([token for token, text in enumerate(spelled) if not text], len(spelled))
+
+    @cached_property
+    def native(self) -> LLTokenizer:
+        return Vocabulary(self.spelled, self.ends).native()
+
+    @cached_property
+    def native_opening(self) -> LLTokenizer:
+        return Vocabulary(self.opening, self.ends).native()
+
+    @property
+    def drops_first_space(self) -> bool:
+        return self.opening is not self.spelled
+
+    def continuation(self, text: str) -> list[int]:
+        """The tokens of a text that another one goes before; [] where the tokenizer has none that spell it."""
+        ids = self.tokenizer.encode(f"\n{text}" if self.drops_first_space else text)
+        wanted = text.encode()
+        taken = b"".join(self.spelled[token] for token in ids)
+        while ids and len(taken) > len(wanted):  # the line break, and the space that goes before a text
+            taken = taken[len(self.spelled[ids.pop(0)]) :]
+        return ids if taken == wanted else []
+
+
+def _words(tokens: Sequence[int], vocabulary: int) -> np.ndarray:
+    """A mask, (ceil(vocabulary / 32),) uint32, with the bits of the tokens set."""
+    bits = np.zeros((vocabulary + 31) // 32 * 32, np.uint8)
+    bits[list(tokens)] = 1
+    return np.packbits(bits, bitorder="little").view("<u4").astype(np.uint32)
+
+
+class Compiled:
+    """A constraint for a tokenizer; any thread may start matchers of it, which share what they learn of its states."""
+
+    def __init__(self, tokens: _Tokens, grammar: str) -> None:
+        self.tokens, self._grammar = tokens, grammar
+        self._lock = threading.Lock()
+        self._fresh = build(tokens.native, grammar)
+        opening = build(tokens.native_opening, grammar) if tokens.drops_first_space else self._fresh
+        self.generation = 0  # how often the shared states had to be thrown away
+        self.first_mask = _mask(opening, tokens)
+        if not self.first_mask.any():
+            raise ConstraintError("the constraint accepts no text: it contradicts itself, or refers to itself forever")
+        if tokens.drops_first_space:
+            # A space alone is dropped: after it, the text is as empty as before.
+            self.first_mask |= _words([i for i, text in enumerate(tokens.spelled) if text == b" "], len(tokens.spelled))
+
+    def start(self) -> "Matcher":
+        """A matcher before the first token of a text."""
+        return Matcher(self, *self.fresh())
+
+    def fresh(self) -> tuple[LLMatcher, int]:
+        """The native matcher before the first token, and its generation."""
+        with self._lock:
+            return self._fresh.deep_copy(), self.generation
+
+    def renew(self) -> None:
+        """Throws away what matchers have learnt of the states: when those become too many, none can go on with them."""
+        fresh = build(self.tokens.native, self._grammar)
+        with self._lock:
+            self._fresh, self.generation = fresh, self.generation + 1
+
+
+def _mask(native: LLMatcher, tokens: _Tokens) -> np.ndarray:
+    words = np.zeros_like(tokens.never)
+    native.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
+    words &= ~tokens.never
+    if not native.is_error() and native.is_accepting():
+        words |= tokens.ends_words
+    return words
+
+
+class Matcher:
+    """Where one text stands in its constraint. For one thread at a time; `mask` leaves the interpreter's lock free."""
+
+    def __init__(self, compiled: Compiled, native: LLMatcher, generation: int) -> None:
+        self._compiled, self._tokens = compiled, compiled.tokens
+        self._native, self._generation = native, generation
+        self._taken: list[list[int]] = []  # for each token, those that the native matcher took for it
+        self._finished = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether the text has ended, by a token that ends it."""
+        return self._finished
+
+    def mask(self) -> np.ndarray:
+        """The tokens that may come next, (ceil(vocabulary / 32),) uint32: bit i of word w is token 32 w + i.
+
+        Tokens that end the text are allowed exactly where it may end, and nothing else where it must. ValueError after
+        the end; ConstraintError when the constraint has become too complex at this place.
+        """
+        self._require_open()
+        if not self._taken:
+            return self._compiled.first_mask.copy()
+        words = _mask(self._current(), self._tokens)
+        if self._native.is_error():
+            words = _mask(self._renewed(), self._tokens)
+        if self._native.is_error() or not words.any():
+            raise self._stuck()
+        return words
+
+    def advance(self, token: int) -> None:
+        """Takes a token; ConstraintError, with nothing changed, for one that is not allowed."""
+        self._require_open()
+        if self.accepts([token]) != 1 and not _has(self.mask(), token):
+            raise ConstraintError(f"token {token} is not allowed here: choose one of mask()")
+        taken = [] if token in self._tokens.ends else self._spell(token)
+        if taken and not self._current().consume_tokens(taken) and not self._renewed().consume_tokens(taken):
+            raise self._stuck()
+        self._taken.append(taken)
+        self._finished = token in self._tokens.ends
+
+    def accepts(self, tokens: Sequence[int]) -> int:
+        """How many of the first tokens of a continuation are allowed one after the other. Changes nothing."""
+        if self._finished or not tokens:
+            return 0
+        first, native = tokens[0], self._current()
+        if first in self._tokens.ends:
+            return int(native.is_accepting())
+        if self._text_tokens([first]) == [] or (not self._taken and not _has(self._compiled.first_mask, first)):
+            return 0
+        spelled, inside = self._spell(first), self._text_tokens(tokens[1:])
+        accepted = native.deep_copy().validate_tokens([*spelled, *inside])
+        if accepted < len(spelled):
+            return 0
+        count = 1 + accepted - len(spelled)
+        ends_next = count == 1 + len(inside) and count < len(tokens) and tokens[count] in self._tokens.ends
+        return count + int(ends_next and self._may_end_after([*spelled, *inside]))
+
+    def forced(self, most: int = 64) -> list[int]:
+        """The tokens that are certain next, because each is the only one allowed; the last may be the end."""
+        ahead, tokens = self.copy(), list[int]()
+        while not ahead.finished and len(tokens) < most:
+            only = _only(ahead.mask())
+            if only is None:
+                break
+            tokens.append(only)
+            ahead.advance(only)
+        return tokens
+
+    def proposal(self, most: int = 64) -> list[int]:
+        """The text that comes next, where it is as good as certain, as the tokenizer writes it: for speculation.
+
+        Other tokens may spell the same text, so these are likely where those of `forced` are certain. The last one is
+        left out, for it might join with what comes after.
+        """
+        ahead, pieces = self.copy(), list[tuple[int, bytes]]()
+        while not ahead.finished and len(pieces) < most:
+            longest = _longest(ahead.mask(), ahead._spelled(), self._tokens.ends)
+            if longest is None:
+                break
+            pieces.append((longest, ahead._spelled()[longest]))
+            ahead.advance(longest)
+        # In the middle of a character, its last bytes are no text that could be encoded.
+        rest = [token for token, _ in takewhile(lambda piece: piece[1][0] & 0xC0 == 0x80, pieces)]
+        text = b"".join(piece for _, piece in pieces[len(rest) :]).decode("utf-8", "ignore")
+        encode = self._tokens.continuation if self._taken else self._tokens.tokenizer.encode
+        tokens = [*rest, *encode(text)[:-1]][:most]
+        return tokens[: self.accepts(tokens)]
+
+    def copy(self) -> "Matcher":
+        """Another matcher at the same place, in microseconds."""
+        other = Matcher(self._compiled, self._native.deep_copy(), self._generation)
+        other._taken, other._finished = list(self._taken), self._finished
+        return other
+
+    def rollback(self, count: int) -> None:
+        """Takes back the last `count` tokens; ValueError when there are fewer."""
+        if not 0 <= count <= len(self._taken):
+            raise ValueError(f"cannot take back {count} of {len(self._taken)} tokens")
+        if count == 0:
+            return
+        native = self._current()
+        back = sum(map(len, self._taken[-count:]))
+        del self._taken[-count:]
+        self._finished = False
+        if back and not native.rollback(back):
+            self._renewed()
+
+    # -----------------------------------------------------------------------------------------------------------------
+
+    def _require_open(self) -> None:
+        if self._finished:
+            raise ValueError("the text has ended: no token comes after it")
+
+    def _spelled(self) -> list[bytes]:
+        return self._tokens.spelled if self._taken else self._tokens.opening
+
+    def _spell(self, token: int) -> list[int]:
+        """The tokens that the native matcher takes for one: itself, but for a first one that loses its space."""
+        text = self._tokens.spelled[token] if 0 <= token < len(self._tokens.spelled) else b""
+        if self._taken or not self._tokens.drops_first_space or not text.startswith(b" "):
+            return [token]
+        return self._tokens.native.greedy_tokenize(text[1:].decode("utf-8", "surrogateescape")) if text[1:] else []
+
+    def _text_tokens(self, tokens: Sequence[int]) -> list[int]:
+        """The tokens up to the first that is no text."""
+        spelled = self._tokens.spelled
+        count = next((n for n, t in enumerate(tokens) if not (0 <= t < len(spelled) and spelled[t])), len(tokens))
+        return list(tokens[:count])
+
+    def _may_end_after(self, taken: list[int]) -> bool:
+        ahead = self._current().deep_copy()
+        return ahead.consume_tokens(taken) and ahead.is_accepting()
+
+    def _current(self) -> LLMatcher:
+        """The native matcher, after a failure of any matcher with which it shared states: another one."""
+        return self._native if self._generation == self._compiled.generation else self._replayed()
+
+    def _renewed(self) -> LLMatcher:
+        self._compiled.renew()
+        return self._replayed()
+
+    def _replayed(self) -> LLMatcher:
+        self._native, self._generation = self._compiled.fresh()
+        taken = [token for tokens in self._taken for token in tokens]
+        if taken and not self._native.consume_tokens(taken):
+            raise self._stuck()
+        return self._native
+
+    def _stuck(self) -> ConstraintError:
+        reason = self._native.get_error().split("\n")[0] or "no token leads on"
+        if self._native.is_error():
+            self._compiled.renew()  # for those that share its states
+        return ConstraintError(f"the constraint cannot be followed any further ({reason}): simplify it")
+
+
+def _has(mask: np.ndarray, token: int) -> bool:
+    return 0 <= token < 32 * len(mask) and bool(mask[token >> 5] >> (token & 31) & 1)
+
+
+def _only(mask: np.ndarray) -> int | None:
+    """The only token of a mask; None where there are several."""
+    places = np.flatnonzero(mask)
+    word = int(mask[places[0]])
+    return None if len(places) > 1 or word & (word - 1) else int(places[0]) * 32 + word.bit_length() - 1
+
+
+def _longest(mask: np.ndarray, spelled: list[bytes], ends: tuple[int, ...]) -> int | None:
+    """The longest token of a mask, if all others are beginnings of it; None else, and where the text may end."""
+    tokens = np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little")).tolist()
+    if len(tokens) > 32 or any(token in ends for token in tokens):  # no token has as many beginnings
+        return None
+    longest = max(tokens, key=lambda token: len(spelled[token]))
+    return longest if all(spelled[longest].startswith(spelled[token]) for token in tokens) else None

@@ -1,0 +1,153 @@
+"""Constraints are tried in a process of their own before they are compiled in this one.
+
+Some take hours or all memory to become a grammar, or to compile, and neither native code nor an expression of `re` can
+be interrupted from a thread. A process can be killed, so the trial costs at most its time limit, whatever the
+constraint, and a crash is an answer.
+
+Run as a program, this module is that process: it reads pickled messages from stdin, first the tokenizer, then
+constraints, and answers each with a line: a JSON object of the grammar, when it compiles, and of what is wrong, if not.
+"""
+
+import contextlib
+import json
+import pickle
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+from lmworks.generate.constraint import Constraint, ConstraintError
+from lmworks.generate.constraint_grammar import to_grammar
+
+MOST_MEMORY = 1 << 30  # bytes that a trial may take
+START_SECONDS = 60.0  # a process that takes longer to come up is broken
+# What one mask may cost: about 50 ms at most, where the library's own limit is 15, which some long expressions need.
+LIMITS = LLParserLimits(step_lexer_fuel=1_000_000, verbose_errors=False)
+
+
+class Vocabulary:
+    """What the library wants to know of a tokenizer: the bytes of each token, and which tokens end a text."""
+
+    is_tokenizer_wrapper = True
+    bos_token_id = None
+
+    def __init__(self, spelled: Sequence[bytes], ends: Sequence[int]) -> None:
+        self.tokens = list(spelled)
+        self.eos_token_id = ends[0]
+        self.special_token_ids: list[int] = []  # none is ever allowed: they have no bytes
+        self._ends = list(ends)
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        """The library asks for the tokens of a text only to fast-forward, which our grammars switch off."""
+        return []
+
+    def native(self) -> LLTokenizer:
+        return LLTokenizer(self, n_vocab=len(self.tokens), eos_token=self._ends)  # pyright: ignore[reportArgumentType]
+
+
+def build(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
+    """A matcher before the first token, with the first mask computed; ConstraintError says what is wrong with it."""
+    matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LIMITS)
+    if not matcher.is_error():
+        words = np.zeros((tokenizer.vocab_size + 31) // 32, np.uint32)
+        matcher.deep_copy().unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
+    if matcher.is_error():
+        raise ConstraintError(f"the constraint cannot be compiled: {matcher.get_error().strip()[:500]}")
+    return matcher
+
+
+class Trial:
+    """A process in which constraints are tried, one at a time. It is started when it is first needed, and ends when it
+    is closed, when nobody holds this object any more, or with the interpreter."""
+
+    def __init__(self, vocabularies: Sequence[tuple[Sequence[bytes], Sequence[int]]]) -> None:
+        self._vocabularies = vocabularies
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def grammar(self, constraint: Constraint, seconds: float) -> str:
+        """The matcher's grammar of a constraint, which compiles.
+
+        ConstraintError for what cannot be honoured, or cannot be compiled in that time and memory.
+        """
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "lmworks.generate.constraint_sandbox"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # a Ctrl-C at the terminal is for the server, which then closes this one
+            )
+            self._end = weakref.finalize(self, _end, self._process)
+            if self._ask(self._vocabularies, START_SECONDS) is None:
+                self.close()
+                raise RuntimeError("the process that tries constraints does not start: is llguidance installed?")
+        answer = self._ask(constraint, seconds)
+        if answer is None:
+            self.close()
+            raise ConstraintError(
+                f"the constraint could not be compiled in {seconds:g} s and {MOST_MEMORY >> 20} MiB: simplify it "
+                "(fewer large repetitions, fewer overlapping patterns, smaller bounds)"
+            )
+        if answer["error"]:
+            raise ConstraintError(answer["error"])
+        return answer["grammar"]
+
+    def _ask(self, message: Any, seconds: float) -> dict[str, str] | None:
+        """The process's answer; None when it was killed for its time, or died."""
+        process = self._process
+        assert process is not None and process.stdin is not None and process.stdout is not None
+        timer = threading.Timer(seconds, process.kill)
+        timer.start()
+        try:
+            pickle.dump(message, process.stdin)
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except OSError:
+            line = b""
+        finally:
+            timer.cancel()
+        return json.loads(line) if line.endswith(b"\n") else None
+
+    def close(self) -> None:
+        """Ends the process; the next check starts another one."""
+        if self._process is not None:
+            self._process = None
+            self._end()
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    with contextlib.suppress(OSError):  # what was never written to a dead process
+        process.communicate()
+
+
+def _serve() -> None:
+    with contextlib.suppress(ImportError):  # Windows has no such limit
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
+    vocabularies = pickle.load(sys.stdin.buffer)
+    tokenizers = [Vocabulary(spelled, ends).native() for spelled, ends in vocabularies]
+    print(json.dumps({"grammar": "", "error": ""}), flush=True)
+    while True:
+        try:
+            constraint = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        grammar, problem = "", ""
+        try:
+            grammar = to_grammar(constraint)
+            for tokenizer in tokenizers:
+                build(tokenizer, grammar)
+        except ConstraintError as error:
+            problem = str(error)
+        print(json.dumps({"grammar": grammar, "error": problem}), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,370 @@
+"""The step of the engine: schedule, guess, forward, sample, commit."""
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from operator import eq
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lmworks.generate.cache_lease import Holding, held
+from lmworks.generate.constrained_decoding import Matcher
+from lmworks.generate.logit_rows import LogitRows
+from lmworks.generate.module_runner import ModuleRunner
+from lmworks.generate.paged_cache import PAGE, CachedSequence, PagedCache, chain
+from lmworks.generate.request_state import LiveRequest
+from lmworks.generate.runner import Runner, Work
+from lmworks.generate.sampling import Chosen, alternatives_of, sample, uniform
+from lmworks.generate.scheduler import Scheduler, Share
+from lmworks.generate.speculative_decoding import Speculator, certain_text
+
+NOT_FINITE = "the model's logits are not finite; check its weights, or use weights='float32'"
+NOTHING_ALLOWED = "no token is allowed here: the constraint, banned_tokens and logit_bias exclude each other"
+
+Preemption = Literal["recompute", "move"]
+
+
+@dataclass(slots=True)
+class _Part:
+    """One request in a step: its work, and the guesses in it."""
+
+    request: LiveRequest
+    work: Work
+    guesses: list[int] = field(default_factory=list)
+    masks: Future[list[np.ndarray]] | None = None
+
+
+class Batcher:
+    """Runs the requests in flight on one runner.
+
+    preemption   what becomes of the pages of a request that has to make room: computed again later, or moved to host
+                 memory and back. A runner with a grid rounds differently when it computes again, so it moves.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        cache: PagedCache,
+        slots: int,
+        prefill_tokens: int,
+        speculator: Speculator | None = None,
+        preemption: Preemption | None = None,
+    ) -> None:
+        self.runner, self.cache, self.speculator = runner, cache, speculator
+        self.preemption: Preemption = preemption or ("recompute" if runner.grid is None else "move")
+        self.version = 0  # of the weights: what older ones have computed is not found again
+        self.adapters: dict[str, tuple[int, bytes]] = {"": (-1, b"")}  # name -> number, fingerprint
+        self.scheduler = Scheduler(cache, slots, prefill_tokens, self._enter, self._leave, self._fail, runner.grid)
+        self.searches = 0  # that are under way beside the steps
+        self._live: dict[str, LiveRequest] = {}
+        self._holdings: list[Holding] = []
+        self._beside: ThreadPoolExecutor | None = None  # computes masks during the forward
+
+    @property
+    def idle(self) -> bool:
+        return not self._live
+
+    @property
+    def requests(self) -> Sequence[LiveRequest]:
+        """All that are in flight."""
+        return tuple(self._live.values())
+
+    @property
+    def running(self) -> int:
+        """Requests that have a slot."""
+        return len(self.scheduler.running)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have none."""
+        return len(self.scheduler.waiting)
+
+    def submit(self, request: LiveRequest) -> None:
+        """Queue a request; ValueError when its id is in use, or its adapter was unloaded since it was prepared."""
+        if request.id in self._live:
+            raise ValueError(f"request id {request.id!r} is in use; ids of unfinished requests must differ")
+        self._adapter(request.adapter)
+        self.scheduler.submit(request)
+        self._live[request.id] = request
+
+    def cancel(self, request_id: str) -> bool:
+        """End a request before its time and free its pages; False when no such request is in flight."""
+        request = self._live.get(request_id)
+        if request is None:
+            return False
+        self._depart(request)
+        request.finish("cancelled")
+        return True
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """One forward: a part of the prompts that enter, and a token or more for each request that runs.
+
+        Nothing when idle. A request that cannot enter, whose constraint or guesses raise, whose logits are not finite,
+        or for which no token is allowed, fails by itself; the others go on. An exception in the forward (out of memory)
+        fails all that have a slot, and is raised.
+        """
+        self._expire()
+        try:
+            parts = self._parts(self.scheduler.next())
+            if parts:
+                self._run(parts)
+        except Exception as error:
+            for request in list(self.scheduler.running):
+                self._fail(request, error)
+            raise
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Schedule and guess
+
+    def _expire(self) -> None:
+        now = time.perf_counter()
+        for request in [request for request in self._live.values() if request.deadline_at <= now]:
+            self._depart(request)
+            request.finish("deadline")
+
+    def _parts(self, shares: Sequence[Share]) -> list[_Part]:
+        parts = []
+        for share in shares:
+            request, sequence = share.request, share.request.sequence
+            assert sequence is not None
+            request.start()
+            wanted = int(share.tokens == request.lacking)
+            parts.append(_Part(request, Work(sequence, request.next_ids(share.tokens), wanted)))
+        decoding = [part for part in parts if len(part.work.ids) == 1 and part.work.wanted and part.request.ids]
+        if self.speculator is not None:
+            speculating = [part for part in decoding if part.request.sampling.speculate]
+            for part in speculating:
+                with self._alone(part.request):
+                    self._extend(part, certain_text(part.request)[: _room(part.request)])  # more than a guess
+            if len(decoding) == len(parts):  # beside a prompt's chunk guesses would not be cheap
+                unsure = [part for part in speculating if not part.guesses and not part.request.done]
+                self._guess(self.speculator, unsure, len(parts))
+        return [part for part in parts if not part.request.done]
+
+    def _guess(self, speculator: Speculator, parts: list[_Part], rows: int) -> None:
+        """Add guesses to a step in which everybody decodes."""
+        requests = [part.request for part in parts]
+        guesses = speculator.guess(requests, [_room(request) for request in requests], rows) if parts else []
+        for part, ids in zip(parts, guesses, strict=True):
+            with self._alone(part.request):
+                if isinstance(ids, Exception):
+                    raise ids
+                self._extend(part, ids)
+
+    def _extend(self, part: _Part, ids: list[int]) -> None:
+        if not all(0 <= token < self.runner.vocabulary for token in ids):
+            raise ValueError(f"the guesses {ids} hold token ids outside [0, {self.runner.vocabulary})")
+        room = len(part.work.sequence.tables[0]) * PAGE - part.work.sequence.length - 1
+        if len(ids) > room:
+            if self.cache.available * PAGE < len(ids) + PAGE:  # guesses preempt nobody
+                ids = ids[:room]
+            else:
+                self.cache.reserve(part.work.sequence, len(ids) + 1)
+        if ids:
+            part.guesses = ids
+            part.work = Work(part.work.sequence, [*part.work.ids, *ids], 1 + len(ids))
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Forward, sample, commit
+
+    def _run(self, parts: list[_Part]) -> None:
+        self._begin_masks(parts)
+        began = time.perf_counter()
+        rows, _ = self.forward([part.work for part in parts])
+        tokens = sum(len(part.work.ids) for part in parts)
+        if self.speculator is not None and tokens == sum(part.work.wanted for part in parts):
+            self.speculator.costs.observe(tokens, time.perf_counter() - began)
+        for part in parts:
+            if not part.work.wanted:
+                self.cache.commit(part.work.sequence, part.work.ids)
+        choosing = [part for part in parts if part.work.wanted]
+        if choosing:
+            self._choose(choosing, rows)
+
+    def _begin_masks(self, parts: list[_Part]) -> None:
+        """Masks are computed while the model runs."""
+        for part in parts:
+            matcher = part.request.constraint
+            if matcher is not None and part.work.wanted:
+                if self._beside is None:
+                    self._beside = ThreadPoolExecutor(1, thread_name_prefix="lmworks-masks")
+                part.masks = self._beside.submit(_masks_along, matcher, part.guesses)
+
+    def _choose(self, parts: list[_Part], rows: LogitRows) -> None:
+        """Sample every wanted row; keep guesses as long as they are what was sampled."""
+        masks = [mask for part in parts for mask in self._masks_of(part)]
+        expanded = [(part, number) for part in parts for number in range(part.work.wanted)]
+        completions = [[*part.request.ids, *part.guesses[:number]] for part, number in expanded]
+        sampled = sample(
+            rows,
+            [part.request.sampling for part, _ in expanded],
+            [part.request.prompt_ids for part, _ in expanded],
+            completions,
+            [
+                uniform(part.request.seed, len(ids)) if part.request.sampling.temperature else 0.0
+                for (part, _), ids in zip(expanded, completions, strict=True)
+            ],
+            masks,
+        )
+        alternatives = alternatives_of([part.request.sampling.alternatives for part, _ in expanded], rows)
+        chosen = Chosen.of(sampled, rows)
+        start = 0
+        for part in parts:
+            self._commit(part, chosen, alternatives, start)
+            start += part.work.wanted
+
+    def _masks_of(self, part: _Part) -> list[np.ndarray] | list[None]:
+        """A mask for each row of a part; where its constraint has failed, nothing is allowed."""
+        if part.masks is None:
+            return [None] * part.work.wanted
+        error = part.masks.exception()
+        if error is None:
+            return part.masks.result()
+        return [np.zeros(-(-self.runner.vocabulary // 32), np.uint32)] * part.work.wanted
+
+    def _commit(self, part: _Part, chosen: Chosen, alternatives: list[list[tuple[int, float]]], start: int) -> None:
+        request, kept, began = part.request, 0, len(part.request.ids)
+        for number in range(part.work.wanted):
+            row = start + number
+            if not chosen.finite[row] or chosen.dead[row]:
+                failed = part.masks.exception() if part.masks is not None else None
+                error = failed if isinstance(failed, Exception) else ValueError(NOTHING_ALLOWED)
+                if not chosen.finite[row]:
+                    self.discard(part.work.sequence)
+                    error = FloatingPointError(NOT_FINITE)
+                self._fail(request, error)
+                return
+            kept = number
+            token = chosen.ids[row]
+            with self._alone(request):
+                request.append(token, chosen.log_probabilities[row], chosen.sampled[row], alternatives[row])
+            if request.error is not None:
+                return
+            if request.done or number >= len(part.guesses) or part.guesses[number] != token:
+                break
+        chosen_ids = request.ids[began:]
+        request.proposed_tokens += len(part.guesses)
+        request.accepted_tokens += sum(map(eq, part.guesses, chosen_ids))  # all but the last one were right
+        self.scheduler.charge(request, len(chosen_ids) - 1)
+        if self.speculator is not None:
+            self.speculator.observe(request, len(part.guesses), chosen_ids)
+        self.cache.commit(part.work.sequence, part.work.ids[: len(part.work.ids) - len(part.guesses) + kept])
+        if request.done:
+            self._depart(request)
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Enter and leave
+
+    def _enter(self, request: LiveRequest) -> None:
+        """Give a request its cached sequence: what is known of its tokens, or what was moved out."""
+        if request.moved is not None and request.sequence is not None:
+            self.runner.write_pages(self.cache.occupy(request.sequence), request.moved)
+            request.moved = None
+        else:
+            request.sequence = self.open(request)
+            if not request.preempted:
+                request.cached_tokens = request.sequence.length
+
+    def _leave(self, request: LiveRequest) -> None:
+        """Take a request's pages, of which it may need the content later."""
+        assert request.sequence is not None
+        if self.preemption == "move":
+            request.moved = self.runner.read_pages(self.cache.held(request.sequence))
+            self.cache.vacate(request.sequence)
+        else:
+            self.cache.close(request.sequence)
+            request.sequence = None
+
+    def open(self, request: LiveRequest, cached: bool = True) -> CachedSequence:
+        """A sequence that is to hold the tokens of a request; what is stored of them already is in it if `cached`."""
+        ids = request.text
+        namespace, memory = self.namespace(request.adapter), None
+        if request.source_ids:
+            assert isinstance(self.runner, ModuleRunner)
+            memory = self.runner.encode(request.source_ids)  # before pages are held: it may fail
+            namespace = chain(namespace, request.source_ids)  # the decoder's keys and values depend on them
+        number, _ = self._adapter(request.adapter)
+        sequence = self.cache.open(ids if cached else ids[:1], namespace, number)
+        sequence.memory = memory
+        return sequence
+
+    def holding(self) -> AbstractContextManager[Holding]:
+        """What a piece of work beside the steps holds in the cache; given back whatever happens."""
+        return held(self._holdings, self.cache, self.runner, self._make_room)
+
+    def namespace(self, adapter: str) -> bytes:
+        """What the keys and values of these weights with this adapter are known by."""
+        return self.version.to_bytes(8, "little", signed=True) + self._adapter(adapter)[1]
+
+    def _adapter(self, name: str) -> tuple[int, bytes]:
+        """Its number and fingerprint; ValueError where it is no longer there."""
+        if name not in self.adapters:
+            raise ValueError(f"the adapter {name!r} was unloaded before its request could begin")
+        return self.adapters[name]
+
+    def _make_room(self, asking: Holding) -> bool:
+        """Preempt the request that would be the first to go, or move out the latest of the other works beside the
+        steps; False when nobody else holds anything."""
+        worst = self.scheduler.worst()
+        if worst is not None:
+            self.scheduler.preempt(worst)
+            return True
+        return any(holding.move_out() for holding in reversed(self._holdings) if holding is not asking)
+
+    def forward(self, works: Sequence[Work], hidden: bool = False) -> tuple[LogitRows, Tensor | None]:
+        """That of the runner."""
+        try:
+            return self.runner.forward(works, hidden)
+        except Exception:
+            # An accelerator may tell of an error several forwards after the one that made it: what these have written
+            # is no longer to be trusted, whosever it is.
+            self.cache.forget()
+            raise
+
+    def discard(self, sequence: CachedSequence) -> None:
+        """Close a sequence that may hold what is no number: nobody finds its own pages again, and they are cleared."""
+        self.runner.clear_pages(self.cache.discard(sequence))
+
+    @contextmanager
+    def _alone(self, request: LiveRequest) -> Iterator[None]:
+        """What is raised in here is this request's own affair: it fails, and the others go on."""
+        try:
+            yield
+        except Exception as error:
+            self._fail(request, error)
+
+    def _fail(self, request: LiveRequest, error: Exception) -> None:
+        """End a request without a completion. What the model has computed for it is as good as before."""
+        self._depart(request)
+        request.fail(error)
+
+    def _depart(self, request: LiveRequest) -> None:
+        del self._live[request.id]
+        self.scheduler.release(request)
+        sequence, request.sequence, request.moved = request.sequence, None, None
+        if sequence is not None:
+            self.cache.close(sequence)
+        if self.speculator is not None:
+            self.speculator.forget(request)
+
+
+def _room(request: LiveRequest) -> int:
+    """How many guesses a request has a use for: the token after them is chosen in any case."""
+    return request.limit - len(request.ids) - 1
+
+
+def _masks_along(matcher: Matcher, guesses: Sequence[int]) -> list[np.ndarray]:
+    """The mask after each of the guesses, which are all allowed; the first one before any."""
+    masks = [matcher.mask()]
+    if guesses:
+        ahead = matcher.copy()
+        for guess in guesses:
+            ahead.advance(guess)
+            masks.append(ahead.mask())
+    return masks

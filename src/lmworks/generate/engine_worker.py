@@ -1,0 +1,407 @@
+"""One thread that owns an engine, for callers in many threads and in an event loop.
+
+An `Engine` is single-threaded. Here a thread of its own steps it while there is work and sleeps while there is none;
+everybody else puts commands into its inbox. Requests of all callers share the engine's steps. What must not mix with a
+step (vectors, new weights, a part of some scores or of a search) runs between two of them.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+import numpy as np
+
+from lmworks.adapt.lora import Lora
+from lmworks.generate.engine import Engine
+from lmworks.generate.protocol import Capabilities, Completion, Delta, Request, Role, Score
+from lmworks.generate.request_state import LiveRequest
+from lmworks.generate.search_parameters import BeamParameters, ContrastiveParameters
+from lmworks.model.checkpoint import Checkpoint
+
+T = TypeVar("T")
+Listener = Callable[[Delta | Exception], None]
+
+_log = logging.getLogger(__name__)
+
+
+class QueueFullError(RuntimeError):
+    """As many requests wait for a slot as may; try again later."""
+
+
+@dataclass(slots=True)
+class _Job:
+    live: LiveRequest
+    listener: Listener
+    told: bool = False  # its listener was called before
+
+
+class EngineWorker:
+    """Implements `EngineProtocol`, thread-safe and blocking; `submit` is for those who must not block.
+
+    Of all requests together, listeners are told of at most `deltas_per_second` pieces (None: of every step's): a piece
+    of several tokens costs its reader as much as one of a single token, and a fast model makes many.
+
+    At most `max_waiting` requests wait in line for a slot; one more raises `QueueFullError`. The engine belongs to the
+    worker until `close`: do not call it beside. `generate`, `stream`, `score`, `embed`, the searches and
+    `load_weights` are those of `Engine`, and so are their errors; called by a listener they would wait for themselves
+    and raise RuntimeError. So does everything after `close`.
+    """
+
+    def __init__(self, engine: Engine, max_waiting: int = 64, deltas_per_second: float | None = None) -> None:
+        if max_waiting < 0:
+            raise ValueError(f"max_waiting must be 0 or more, got {max_waiting}")
+        if deltas_per_second is not None and not deltas_per_second > 0:
+            raise ValueError(f"deltas_per_second must be above 0, or None for no limit, got {deltas_per_second}")
+        self._pause = 0.0 if deltas_per_second is None else 1 / deltas_per_second  # seconds, for each request
+        self._engine = engine
+        self._max_waiting = max_waiting
+        self._changed = threading.Condition()  # guards the four below
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._jobs: dict[str, _Job] = {}  # from submission until the end
+        self._closed = False
+        self._deadline = float("inf")
+        self._partial = 0  # scores and searches that have begun; the worker's thread alone counts them
+        self._running, self._cache_usage = 0, 0.0  # requests with a slot, as of the last step
+        self._searches = 0  # that are under way
+        self._due = 0.0  # when all requests are told of their new tokens, at once: who listens is woken up once
+        self._adapters: Mapping[str, str] = {}  # name -> fingerprint; replaced, never changed, by the worker's thread
+        self._thread = threading.Thread(target=self._run, name="lmworks-engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        return self._engine.checkpoint
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._engine.capabilities
+
+    @property
+    def running(self) -> int:
+        """Requests that have a slot, as of the last step, and searches that have begun."""
+        return self._running + self._searches
+
+    @property
+    def waiting(self) -> int:
+        """Requests without a slot."""
+        return max(0, len(self._jobs) - self._running)
+
+    @property
+    def cache_usage(self) -> float:
+        """The part of the slots' key/value cache in use, in [0, 1], as of the last step."""
+        return self._cache_usage
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # For everybody
+
+    def submit(self, request: Request, listener: Listener) -> str:
+        """Queue a request and return its id at once; it is rendered and checked in the caller's thread.
+
+        `listener` is called on the worker's thread with each `Delta`, at most once a step. The last one carries the
+        completion, also when the request was cancelled; an exception in its place ends the request without one. A
+        listener must be quick, since all requests wait for it; one that raises is not called again, and its request is
+        cancelled.
+
+        Raises ValueError for a request that cannot be served or whose id is in use, `QueueFullError`, and RuntimeError
+        after `close`.
+        """
+        with self._changed:
+            self._check_room()  # before the work of rendering
+        live = self._engine.prepare(request)
+        self._enter(live, listener)
+        return live.id
+
+    def cancel(self, request_id: str) -> None:
+        """End a request soon: its last delta carries a completion "cancelled". Ids not in flight are ignored."""
+        with self._changed:
+            job = self._jobs.get(request_id)
+        if job is not None:
+            self._end(job.live)
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """The completions, in the order of the requests, of which as many are in flight as the engine has slots."""
+        self._refuse_own_thread()
+        waiting = deque(enumerate([self._engine.prepare(request) for request in requests]))
+        answers: SimpleQueue[tuple[int, Delta | Exception]] = SimpleQueue()
+        in_flight: dict[int, LiveRequest] = {}
+        completions: dict[int, Completion] = {}
+        try:
+            while waiting or in_flight:
+                while waiting and len(in_flight) < self._engine.slots:
+                    number, live = waiting[0]
+                    try:
+                        self._enter(live, lambda answer, number=number: answers.put((number, answer)))
+                    except QueueFullError:
+                        if not in_flight:
+                            raise
+                        break  # there is room again when one of these is done
+                    in_flight[number] = live
+                    waiting.popleft()
+                number, answer = answers.get()
+                if (completion := _delta(answer).completion) is not None:
+                    completions[number] = completion
+                    del in_flight[number]
+        finally:
+            for live in in_flight.values():
+                self._end(live)
+        return [completions[number] for number in range(len(requests))]
+
+    def stream(self, request: Request) -> Iterator[Delta]:
+        """The completion piece by piece; `QueueFullError` comes with the first piece that is asked for."""
+        self._refuse_own_thread()
+        return self._deltas(self._engine.prepare(request))
+
+    def _deltas(self, live: LiveRequest) -> Iterator[Delta]:
+        answers: SimpleQueue[Delta | Exception] = SimpleQueue()
+        self._enter(live, answers.put)
+        delta = None
+        try:
+            while delta is None or delta.completion is None:
+                delta = _delta(answers.get())
+                yield delta
+        finally:
+            self._end(live)
+
+    def score(
+        self,
+        context_ids: Sequence[Sequence[int]],
+        continuation_ids: Sequence[Sequence[int]],
+        alternatives: int = 0,
+        adapter: str = "",
+    ) -> list[Score]:
+        """`Engine.score`, a part between two steps, so that requests go on; RuntimeError when `close` cuts it off."""
+        return self._call_in_parts(self._engine.score_in_parts(context_ids, continuation_ids, alternatives, adapter))
+
+    def beam_search(self, request: Request, parameters: BeamParameters) -> list[Completion]:
+        """`Engine.beam_search`, between steps as `score` is; rendered and checked in the caller's thread."""
+        return self._call_in_parts(self._engine.beam_search_in_parts(request, parameters))
+
+    def contrastive_search(self, request: Request, parameters: ContrastiveParameters) -> Completion:
+        """`Engine.contrastive_search`, in the same way."""
+        return self._call_in_parts(self._engine.contrastive_search_in_parts(request, parameters))[0]
+
+    def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:
+        """`Engine.embed`, between two steps."""
+        return self._call(lambda: self._engine.embed(texts, role))
+
+    def load_weights(self, state: Mapping[str, Any], version: int) -> None:
+        """`Engine.load_weights`, between two steps; RuntimeError while requests, scores or searches are in flight."""
+
+        self._call_when_whole(lambda: self._engine.load_weights(state, version))
+
+    @property
+    def adapters(self) -> Mapping[str, str]:
+        """The fingerprints of the adapters that a request may name."""
+        return self._adapters
+
+    def load_adapter(self, name: str, lora: Lora) -> None:
+        """`Engine.load_adapter`, between two steps."""
+
+        def load() -> None:
+            self._engine.load_adapter(name, lora)
+            self._adapters = {**self._adapters, name: lora.fingerprint}
+
+        self._call(load)
+
+    def unload_adapter(self, name: str) -> None:
+        """`Engine.unload_adapter`, between two steps; RuntimeError while scores or searches are in flight, too."""
+
+        def unload() -> None:
+            self._engine.unload_adapter(name)
+            self._adapters = {other: its for other, its in self._adapters.items() if other != name}
+
+        self._call_when_whole(unload)
+
+    def close(self, drain_seconds: float = 0.0) -> None:
+        """Take nothing more, let what is in flight finish for so long, cancel the rest, and end the thread."""
+        self._refuse_own_thread()
+        with self._changed:
+            self._closed = True
+            self._deadline = min(self._deadline, time.monotonic() + drain_seconds)
+            self._changed.notify()
+        self._thread.join()
+
+    def _enter(self, live: LiveRequest, listener: Listener) -> None:
+        with self._changed:
+            self._check_room()
+            if live.id in self._jobs:
+                raise ValueError(f"request id {live.id!r} is in use; ids of unfinished requests must differ")
+            self._jobs[live.id] = _Job(live, listener)
+            self._post(lambda: self._enqueue(live))
+
+    def _end(self, live: LiveRequest) -> None:
+        """Cancel this request unless it is done (another one may have its id by then)."""
+        with self._changed:
+            if not live.done:
+                self._post(lambda: self._cancel(live))
+
+    def _check_room(self) -> None:
+        self._check_open()
+        if len(self._jobs) >= self._engine.slots + self._max_waiting:
+            raise QueueFullError(f"{len(self._jobs)} requests are in flight, and no more may wait: try again later")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("this engine worker is closed")
+
+    def _refuse_own_thread(self) -> None:
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("a listener runs on the worker's own thread and must not wait for it")
+
+    def _call(self, function: Callable[[], T]) -> T:
+        """What the function returns or raises on the worker's thread."""
+        self._refuse_own_thread()
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(function())
+            except Exception as error:
+                future.set_exception(error)
+
+        with self._changed:
+            self._check_open()
+            self._post(run)
+        return future.result()
+
+    def _call_when_whole(self, function: Callable[[], T]) -> T:
+        """`_call` of what must not change between the parts of some work."""
+
+        def run() -> T:
+            if self._partial:
+                raise RuntimeError("the model cannot change while scores or searches are in flight: let them finish")
+            return function()
+
+        return self._call(run)
+
+    def _call_in_parts(self, parts: Generator[None, None, T]) -> T:
+        """What the parts return or raise, each of them between two steps on the worker's thread."""
+        self._refuse_own_thread()
+        future: Future[T] = Future()
+        with self._changed:
+            self._check_open()
+            self._post(lambda: self._begin(parts, future))
+        return future.result()
+
+    def _post(self, command: Callable[[], None]) -> None:
+        self._inbox.append(command)
+        self._changed.notify()
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # On the worker's own thread
+
+    def _run(self) -> None:
+        try:
+            while (commands := self._next_commands()) is not None:
+                for command in commands:
+                    command()
+                self._step()
+                self._deliver()
+        except BaseException as error:  # a defect of the worker itself
+            self._give_up(error)
+            raise
+
+    def _give_up(self, cause: BaseException) -> None:
+        """Nobody may be left waiting for a thread that is gone."""
+        with self._changed:
+            self._closed = True
+            jobs = list(self._jobs.values())
+            self._jobs.clear()
+        for job in jobs:
+            self._tell(job, RuntimeError(f"the engine's thread ended: {cause!r}"))
+        while self._inbox:  # closed: only scores and searches that go on are added
+            self._inbox.popleft()()
+
+    def _next_commands(self) -> list[Callable[[], None]] | None:
+        """What is to be done before the next step, waited for while there is none to take; None at the end."""
+        with self._changed:
+            while not self._inbox and not self._jobs and not self._closed:
+                self._changed.wait()
+            if self._closed and not self._inbox and not self._jobs:
+                return None
+            commands = list(self._inbox)
+            self._inbox.clear()
+            if time.monotonic() >= self._deadline:
+                commands += [lambda live=job.live: self._cancel(live) for job in self._jobs.values()]
+            return commands
+
+    def _begin(self, parts: Generator[None, None, T], future: Future[T]) -> None:
+        self._partial += 1
+        self._go_on(parts, future)
+
+    def _go_on(self, parts: Generator[None, None, T], future: Future[T]) -> None:
+        """One part; what is left takes its turn before the next step."""
+        try:
+            if time.monotonic() >= self._deadline:
+                parts.close()
+                raise RuntimeError("this engine worker was closed before the work was done")
+            next(parts)
+        except StopIteration as end:
+            self._partial -= 1
+            self._searches = self._engine.searches
+            future.set_result(end.value)
+        except Exception as error:
+            self._partial -= 1
+            self._searches = self._engine.searches
+            future.set_exception(error)
+        else:
+            self._searches = self._engine.searches
+            with self._changed:
+                self._post(lambda: self._go_on(parts, future))
+
+    def _step(self) -> None:
+        try:
+            self._engine.step()
+        except Exception:  # the requests that it failed carry it to their listeners
+            _log.exception("a step of the engine failed")
+        self._running = self._engine.running - self._searches
+        self._cache_usage = self._engine.cache_usage
+
+    def _enqueue(self, live: LiveRequest) -> None:
+        try:
+            self._engine.enqueue(live)
+        except Exception as error:  # somebody used the engine beside the worker
+            live.fail(error)
+
+    def _cancel(self, live: LiveRequest) -> None:
+        if not live.done:
+            self._engine.cancel(live.id)
+
+    def _deliver(self) -> None:
+        """Tell each listener what the step has brought, and forget the requests that are done."""
+        with self._changed:
+            jobs = list(self._jobs.values())
+            for job in jobs:
+                if job.live.done:
+                    del self._jobs[job.live.id]
+        if all_due := (now := time.monotonic()) >= self._due:
+            self._due = now + self._pause * max(1, self._running)
+        for job in jobs:
+            if job.told and not all_due and not job.live.done:
+                continue  # its tokens go into a later delta, together
+            answer = job.live.error or job.live.take(self._engine.policy_version)
+            job.told = job.told or answer is not None
+            if answer is not None and not self._tell(job, answer) and not job.live.done:
+                self._cancel(job.live)
+                with self._changed:
+                    del self._jobs[job.live.id]
+
+    def _tell(self, job: _Job, answer: Delta | Exception) -> bool:
+        try:
+            job.listener(answer)
+        except Exception:
+            _log.exception("the listener of request %s failed: the request ends here", job.live.id)
+            return False
+        return True
+
+
+def _delta(answer: Delta | Exception) -> Delta:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer

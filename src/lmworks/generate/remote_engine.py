@@ -1,0 +1,387 @@
+"""An OpenAI-compatible endpoint as an engine, with the standard library alone."""
+
+import json
+import secrets
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lmworks.generate.constraint import Choice, Constraint, Grammar, JsonSchema, Regex
+from lmworks.generate.protocol import (
+    Capabilities,
+    Completion,
+    Delta,
+    FinishReason,
+    Request,
+    Role,
+    SamplingParameters,
+    Score,
+    Timings,
+    Token,
+    UnsupportedError,
+)
+from lmworks.records import Message
+
+# Sampling parameters beyond OpenAI's, by the names that vLLM and SGLang give them (typical_p: TGI), and where each is
+# off.
+_BEYOND = {"top_k": 0, "min_p": 0.0, "typical_p": 1.0, "repetition_penalty": 1.0, "ignore_eos": False}
+EXTENSIONS = (*_BEYOND, "structured_outputs", "priority")
+
+
+def request_body(
+    request: Request, model: str, extensions: Collection[str], logprobs: bool
+) -> tuple[str, dict[str, Any]]:
+    """Path and body of a request; `logprobs` asks for those of the tokens.
+
+    UnsupportedError for what has no place in the format, or is an extension that is not among `extensions`.
+    """
+    _check(request)
+    sampling = request.sampling
+    beyond = {name: getattr(sampling, name) for name, off in _BEYOND.items() if getattr(sampling, name) != off}
+    if sampling.constraint is not None:
+        beyond["structured_outputs"] = _structured(sampling.constraint)
+    if request.priority:
+        beyond["priority"] = request.priority
+    for name in beyond:
+        if name not in extensions:
+            raise UnsupportedError(
+                f"{name} is no part of OpenAI's format; if the endpoint understands it, make the engine with "
+                f"extensions=({name!r},)"
+            )
+    body = {"model": model, **_standard(sampling), **({"user": request.client} if request.client else {}), **beyond}
+    if request.prompt_ids:
+        count = {"logprobs": sampling.alternatives} if logprobs else {}
+        return "/completions", {**body, **count, "prompt": list(request.prompt_ids)}
+    told: dict[str, Any] = {"logprobs": True} if logprobs else {}
+    if sampling.alternatives:
+        told["top_logprobs"] = sampling.alternatives
+    return "/chat/completions", {**body, **told, "messages": [_message(message) for message in request.messages]}
+
+
+def _check(request: Request) -> None:
+    """UnsupportedError for what no endpoint is told."""
+    sampling = request.sampling
+    asked = {
+        "tools": (request.tools, "an endpoint tells calls apart from the text; use the openai client"),
+        "adapter": (request.adapter, "an endpoint serves an adapter under a name of its own; give it as `model`"),
+        "deadline": (request.deadline, "give the engine a `timeout`"),
+        "banned_tokens": (sampling.banned_tokens, "use logit_bias with -100"),
+        "forced_tokens": (sampling.forced_tokens, "put the beginning of the answer into the prompt"),
+    }
+    for name, (value, instead) in asked.items():
+        if value:
+            raise UnsupportedError(f"{name} is no part of OpenAI's format: {instead}, or the local Engine")
+
+
+def _standard(sampling: SamplingParameters) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "max_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": secrets.randbits(31) if sampling.seed is None else sampling.seed,
+    }
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    for name in ("frequency_penalty", "presence_penalty"):
+        if value := getattr(sampling, name):
+            body[name] = value
+    if sampling.logit_bias:
+        body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
+    return body
+
+
+def _structured(constraint: Constraint) -> Mapping[str, Any]:
+    match constraint:
+        case JsonSchema(schema):
+            return {"json": json.loads(schema)}
+        case Regex(pattern):
+            return {"regex": pattern}
+        case Choice(options):
+            return {"choice": list(options)}
+        case Grammar(source):
+            return {"grammar": source}
+    raise UnsupportedError(f"{type(constraint).__name__} is a constraint of the local Engine alone")
+
+
+def _message(message: Message) -> dict[str, Any]:
+    """OpenAI's format has the arguments of a call as JSON text."""
+    fields: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        fields["tool_calls"] = [
+            {**call, "function": {**call["function"], "arguments": json.dumps(call["function"]["arguments"])}}
+            for call in message.tool_calls
+        ]
+    if message.name is not None:
+        fields["name"] = message.name
+    if message.tool_call_id is not None:
+        fields["tool_call_id"] = message.tool_call_id
+    return fields
+
+
+_MISSING = {
+    "token_ids": "an OpenAI-compatible endpoint returns text; run the model in the local Engine",
+    "log_probabilities": "they were not asked for; make the engine with log_probabilities=True",
+    "sampled_log_probabilities": "the endpoint does not return them; run the model in the local Engine",
+    "score": "the endpoint does not return the log-probabilities of prompt tokens; where it does (`echo` with "
+    "`logprobs`, as in vLLM), make the engine with prompt_log_probabilities=True, or run the model in the local Engine",
+    "load_weights": "the weights belong to the endpoint; load them there",
+}
+
+
+class RemoteError(RuntimeError):
+    """The endpoint could not be reached, refused, or answered something else than its format says."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteEngine:
+    """Speaks to `url` (such as "http://localhost:8000/v1") about one of its models; implements `EngineProtocol`.
+
+    extensions                  sampling parameters beyond OpenAI's that the endpoint understands, by the name it takes:
+                                those of `remote_requests.EXTENSIONS`, such as "top_k" or "structured_outputs". A
+                                request that needs one which is not listed is refused: many endpoints ignore what they
+                                do not know.
+    log_probabilities           ask for the log-probability of each generated token, also without `alternatives`, which
+                                imply it. `Completion.tokens` are there where the endpoint gives the tokens' texts.
+    prompt_log_probabilities    the endpoint returns log-probabilities of prompt tokens (`echo`), so that `score` works.
+    prefixes                    put before the texts of a role, as in `TextEncoder`.
+    concurrency                 requests in flight at a time in `generate` and `score`.
+    timeout                     seconds without an answer after which a request fails.
+
+    Errors of the network and of the endpoint raise `RemoteError` with what the endpoint said; nothing is retried.
+    """
+
+    url: str
+    model: str
+    api_key: str | None = field(default=None, repr=False)
+    extensions: tuple[str, ...] = ()
+    log_probabilities: bool = False
+    prompt_log_probabilities: bool = False
+    prefixes: Mapping[Role, str] = field(default_factory=dict)
+    concurrency: int = 8
+    timeout: float = 600.0
+
+    @property
+    def capabilities(self) -> Capabilities:
+        able = {
+            "generate": True,
+            "embed": True,
+            "token_ids": False,
+            "log_probabilities": self.log_probabilities,
+            "sampled_log_probabilities": False,
+            "score": self.prompt_log_probabilities,
+            "load_weights": False,
+        }
+        missing = {name: _MISSING[name] for name, can in able.items() if not can}
+        return Capabilities(**able, context_length=None, missing=missing)
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """The completions, in the order of the requests, `concurrency` at a time."""
+        calls = [self._completion_call(request) for request in requests]
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            return list(pool.map(self._complete, requests, calls))
+
+    def stream(self, request: Request) -> Iterator[Delta]:
+        """The completion piece by piece. Closing the iterator closes the connection, by which the endpoint knows."""
+        path, body = self._completion_call(request)
+        return self._deltas(request, path, {**body, "stream": True, "stream_options": {"include_usage": True}})
+
+    def score(self, context_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]) -> list[Score]:
+        """ln p of each continuation token; ids are those of the endpoint's tokenizer, contexts must not be empty."""
+        self.capabilities.require("score")
+        if not all(context_ids):
+            raise UnsupportedError("the token that starts a document is not known here: give a context that holds it")
+        if len(context_ids) != len(continuation_ids):
+            raise ValueError(
+                f"{len(context_ids)} contexts for {len(continuation_ids)} continuations: give one for each"
+            )
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            return list(pool.map(self._score_pair, context_ids, continuation_ids))
+
+    def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:
+        """(n, width) float32, L2-normalised here."""
+        if not texts:
+            raise ValueError("no texts: the width of the endpoint's vectors is not known without one")
+        prefix = self.prefixes.get(role, "")
+        body = {"model": self.model, "input": [prefix + text for text in texts], "encoding_format": "float"}
+        rows = sorted(self._call("/embeddings", body)["data"], key=lambda row: row["index"])
+        if len(rows) != len(texts):
+            raise RemoteError(f"{self.url} returned {len(rows)} vectors for {len(texts)} texts")
+        vectors = np.array([row["embedding"] for row in rows], dtype=np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def load_weights(self, state: Mapping[str, Any], version: int) -> None:
+        """Raises `UnsupportedError`: the weights belong to the endpoint."""
+        self.capabilities.require("load_weights")
+
+    def _completion_call(self, request: Request) -> tuple[str, dict[str, Any]]:
+        return request_body(request, self.model, self.extensions, self._asks_log_probabilities(request))
+
+    def _asks_log_probabilities(self, request: Request) -> bool:
+        return self.log_probabilities or request.sampling.alternatives > 0
+
+    def _complete(self, request: Request, call: tuple[str, dict[str, Any]]) -> Completion:
+        started = time.perf_counter()
+        path, body = call
+        answer = self._call(path, body)
+        told = _Told(request.sampling.alternatives)
+        told.add(_only_choice(answer))
+        timings = Timings(queued=None, first_token=None, total=time.perf_counter() - started)
+        return self._completion(request, body["seed"], told, answer, timings)
+
+    def _deltas(self, request: Request, path: str, body: dict[str, Any]) -> Iterator[Delta]:
+        """Server-sent events: one JSON object for each piece, the last one with the usage, then "[DONE]"."""
+        started = time.perf_counter()
+        first_token, usage = None, {}
+        told = _Told(request.sampling.alternatives)
+        with closing(self._open(path, body)) as response:
+            for line in response:
+                if not line.startswith(b"data:") or line.strip() == b"data: [DONE]":
+                    continue
+                event = json.loads(line[len(b"data:") :])
+                if "error" in event:
+                    raise RemoteError(f"{self.url}{path}: {event['error']}")
+                usage = event if event.get("usage") else usage
+                if not event.get("choices"):
+                    continue
+                delta = told.add(_only_choice(event))
+                if delta.text or delta.tokens:
+                    first_token = first_token or time.perf_counter() - started
+                    yield delta
+        timings = Timings(queued=None, first_token=first_token, total=time.perf_counter() - started)
+        yield Delta("", self._completion(request, body["seed"], told, usage, timings))
+
+    def _completion(
+        self, request: Request, seed: int, told: "_Told", answer: Mapping[str, Any], timings: Timings
+    ) -> Completion:
+        if "usage" not in answer:
+            raise RemoteError(f"{self.url} did not say how many tokens were used (`usage` is missing)")
+        usage = answer["usage"]
+        asked, count = self._asks_log_probabilities(request), usage["completion_tokens"]
+        if asked and len(told.log_probabilities) != count:
+            raise RemoteError(
+                f"{self.url} returned {len(told.log_probabilities)} log-probabilities for {count} tokens; make the "
+                "engine with log_probabilities=False, and ask for no alternatives"
+            )
+        return Completion(
+            id=request.id or secrets.token_hex(8),
+            text="".join(told.pieces),
+            ids=None,
+            log_probabilities=tuple(told.log_probabilities) if asked else None,
+            sampled_log_probabilities=None,
+            finish_reason=_finish_reason(told.finish_reason),
+            policy_version=None,
+            prompt_tokens=usage["prompt_tokens"],
+            completion_tokens=count,
+            seed=seed,
+            timings=timings,
+            tokens=tuple(told.tokens) if asked and len(told.tokens) == count else None,
+        )
+
+    def _score_pair(self, context: Sequence[int], continuation: Sequence[int]) -> Score:
+        """The legacy completions call that repeats its prompt: one token is generated and thrown away."""
+        body = {
+            "model": self.model,
+            "prompt": [*context, *continuation],
+            "max_tokens": 1,
+            "temperature": 0,
+            "echo": True,
+            "logprobs": 0,
+        }
+        values = _token_log_probabilities(_only_choice(self._call("/completions", body)))
+        values = values[len(context) : len(context) + len(continuation)]
+        if len(values) != len(continuation):
+            raise RemoteError(
+                f"{self.url} did not return the log-probabilities of the prompt; it does not support `echo`"
+            )
+        return Score(tuple(values))
+
+    def _call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        with closing(self._open(path, body)) as response:
+            content = response.read()
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise RemoteError(f"{self.url}{path} did not answer in JSON: {content[:200]!r}") from error
+
+    def _open(self, path: str, body: Mapping[str, Any]) -> Any:
+        headers = {"Content-Type": "application/json"}
+        if self.api_key is not None:
+            headers["Authorization"] = f"Bearer {self.api_key}"
+        request = urllib.request.Request(self.url.rstrip("/") + path, json.dumps(body).encode(), headers)
+        try:
+            return urllib.request.urlopen(request, timeout=self.timeout)
+        except urllib.error.HTTPError as error:
+            answer = error.read()[:1000].decode("utf-8", "replace")
+            raise RemoteError(f"{self.url}{path} refused with status {error.code}: {answer}") from error
+        except OSError as error:
+            raise RemoteError(
+                f"{self.url} cannot be reached ({error}): is it running, and is the URL right?"
+            ) from error
+
+
+@dataclass(slots=True)
+class _Told:
+    """What the endpoint has said about a completion so far; `tokens` stay behind where it does not give their texts."""
+
+    alternatives: int
+    pieces: list[str] = field(default_factory=list)
+    log_probabilities: list[float] = field(default_factory=list)
+    tokens: list[Token] = field(default_factory=list)
+    finish_reason: str | None = None
+
+    def add(self, choice: Mapping[str, Any]) -> Delta:
+        """Take a whole choice, or a streamed piece of one."""
+        said = choice if "text" in choice else choice.get("message") or choice.get("delta") or {}
+        text = said.get("text") or said.get("content") or ""
+        tokens = _tokens(choice.get("logprobs") or {}, self.alternatives)
+        if self.alternatives and not all(token.alternatives for token in tokens):
+            raise RemoteError("the endpoint did not return the most probable tokens: ask for no alternatives")
+        self.pieces.append(text)
+        self.log_probabilities += _token_log_probabilities(choice)
+        self.tokens += tokens
+        self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        return Delta(text, tokens=tuple(tokens))
+
+
+def _only_choice(answer: Mapping[str, Any]) -> dict[str, Any]:
+    choices = answer.get("choices", [])
+    if len(choices) != 1:
+        raise RemoteError(f"expected one choice, the endpoint returned {len(choices)}: {json.dumps(answer)[:200]}")
+    return choices[0]
+
+
+def _token_log_probabilities(choice: Mapping[str, Any]) -> list[float]:
+    """Of a chat choice (`content`) or a completions choice (`token_logprobs`); [] when it has none."""
+    logprobs = choice.get("logprobs") or {}
+    if "token_logprobs" in logprobs:
+        return list(logprobs["token_logprobs"])
+    return [token["logprob"] for token in logprobs.get("content") or ()]
+
+
+def _tokens(logprobs: Mapping[str, Any], alternatives: int) -> list[Token]:
+    """Of a completions choice (lists side by side) or a chat choice (`content`); [] where texts are not told."""
+    if "token_logprobs" in logprobs:
+        texts, values = logprobs.get("tokens") or [], logprobs["token_logprobs"]
+        best = logprobs.get("top_logprobs") or [{}] * len(texts)
+        rows = [(t, v, list((others or {}).items())) for t, v, others in zip(texts, values, best, strict=False)]
+    else:
+        content = [row for row in logprobs.get("content") or () if "token" in row]
+        best = [[(o["token"], o["logprob"]) for o in row.get("top_logprobs") or ()] for row in content]
+        rows = [(row["token"], row["logprob"], others) for row, others in zip(content, best, strict=True)]
+    return [
+        Token(None, text, value, tuple((None, *o) for o in sorted(others, key=lambda o: -o[1])[:alternatives]))
+        for text, value, others in rows
+    ]
+
+
+def _finish_reason(reason: str | None) -> FinishReason:
+    if reason == "stop" or reason == "length":
+        return reason
+    raise RemoteError(f"the endpoint ended the completion for a reason unknown here: {reason!r}")

@@ -1,0 +1,132 @@
+"""Which runner a checkpoint gets: fused kernels where they know its blocks, else its own modules."""
+
+import copy
+import ctypes
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lmworks.generate.fused_runner import FusedRunner
+from lmworks.generate.lowering import FormatOf, NotLoweredError, formats_of, lower, why_not
+from lmworks.generate.module_runner import ModuleRunner
+from lmworks.generate.page_storage import CacheDtype, layer_groups
+from lmworks.generate.quantised_linear import quantise_projections
+from lmworks.generate.runner import Runner, require_same_shapes
+from lmworks.kernels import library
+from lmworks.kernels.program import Program
+from lmworks.kernels.weight_formats import FORMATS, Format
+from lmworks.model.checkpoint import Checkpoint
+from lmworks.model.gguf_model import GgufWeights
+from lmworks.model.transformer import Transformer
+from lmworks.model.weight_names import empty_model
+
+# What /proc/cpuinfo calls an instruction that multiplies bfloat16: x86 (AVX-512, AMX) and ARM.
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+
+
+def default_dtype(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> torch.dtype:
+    """bfloat16 on CUDA and on a CPU that multiplies it in hardware, float32 elsewhere.
+
+    A CPU without such instructions emulates bfloat16, which is several times slower than float32. Linux lists them in
+    /proc/cpuinfo; where that file does not exist the answer is float32, which is right everywhere.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16
+    if not cpuinfo.exists():
+        return torch.float32
+    names = ("flags", "Features")
+    lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
+    flags = next((value.split() for name, _, value in lines if name.strip() in names), [])
+    return torch.bfloat16 if _BFLOAT16_FLAGS.intersection(flags) else torch.float32
+
+
+WeightFormat = Literal["auto", "float32", "bfloat16", "float16", "int8", "int4"]
+
+
+def build_runner(
+    checkpoint: Checkpoint,
+    weights: WeightFormat | FormatOf,
+    pages: int,
+    cache_dtype: CacheDtype | None,
+    positions: int,
+    lowered: bool = True,
+) -> Runner:
+    """A runner with `pages` pages for sequences of up to `positions` tokens.
+
+    On the CPU a decoder whose blocks the kernels know is lowered, if the kernels were compiled for this machine; the
+    token embedding, and with it a tied head, of "int4" is kept as int8, because logits suffer most. Everything else
+    runs its own modules, in which "int8" and "int4" are quantised projections. A function gives each parameter its
+    format.
+    """
+    fused = lowered and torch.device(checkpoint.device).type == "cpu" and why_not(checkpoint.config) is None
+    if fused and weights != "float16" and library.load() is not None:
+        return _fused(checkpoint, weights, pages, cache_dtype, positions)
+    return _modules(checkpoint, weights, pages, cache_dtype)
+
+
+def format_rule(checkpoint: Checkpoint, weights: WeightFormat) -> FormatOf:
+    """The format of each parameter, by its name."""
+    if weights == "auto":
+        plain = str(default_dtype(torch.device("cpu"))).removeprefix("torch.")
+        return lambda name: "stored" if isinstance(checkpoint.weights, GgufWeights) else plain  # type: ignore[return-value]
+    if weights not in FORMATS:
+        raise NotLoweredError(f"{weights} is no format of the fused kernels; there are {', '.join(FORMATS)}")
+    fine: Format = "int8" if weights == "int4" else weights
+    return lambda name: fine if name in ("embedding.tokens.weight", "head.projection.weight") else weights
+
+
+def _fused(
+    checkpoint: Checkpoint, weights: WeightFormat | FormatOf, pages: int, cache_dtype: CacheDtype | None, positions: int
+) -> FusedRunner:
+    config = checkpoint.config
+    assert config.decoder is not None
+    rule = weights if callable(weights) else format_rule(checkpoint, weights)
+    cache = cache_dtype or ("float32" if rule("decoder.blocks.0.attention.query.weight") == "float32" else "bfloat16")
+    if cache == "float16":
+        raise NotLoweredError("the fused kernels have no float16 cache; there are float32, bfloat16 and int8")
+    program = lower(config, checkpoint.weights, rule, pages, cache, positions)
+    if isinstance(checkpoint.weights, GgufWeights):
+        checkpoint.weights.release()
+    _trim()
+    formats = formats_of(program)  # of the file's blocks, too, which other weights do not come in
+
+    def relower(state: Mapping[str, Tensor]) -> Program:
+        require_same_shapes({name: own.shape for name, own in empty_model(config).state_dict().items()}, state)
+        return lower(config, state, formats.__getitem__, 1, cache, positions)  # the pages stay those that there are
+
+    return FusedRunner(program, layer_groups(config.decoder)[0], relower)
+
+
+def _trim() -> None:
+    """Give back what packing has freed: glibc keeps it for itself, a quarter of the memory of a small model."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _modules(
+    checkpoint: Checkpoint, weights: WeightFormat | FormatOf, pages: int, cache_dtype: CacheDtype | None
+) -> ModuleRunner:
+    model = checkpoint.model.eval()
+    plain = default_dtype(torch.device(checkpoint.device))
+    if callable(weights) or weights in ("int8", "int4"):
+        rule = weights if callable(weights) else format_rule(checkpoint, weights)
+        return ModuleRunner(quantise_projections(model, rule), pages, cache_dtype)
+    wanted = plain if weights == "auto" else getattr(torch, weights)
+    return ModuleRunner(convert(model, wanted), pages, cache_dtype)
+
+
+def convert(model: Transformer, dtype: torch.dtype) -> Transformer:
+    """A copy in another dtype, each tensor converted as it is copied: twice the memory is never in use. The same model
+    where it has the dtype already."""
+    if next(model.parameters()).dtype == dtype:
+        return model
+    tensors: dict[int, Tensor] = {}
+    for parameter in model.parameters():
+        tensors[id(parameter)] = nn.Parameter(parameter.detach().to(dtype), requires_grad=parameter.requires_grad)
+    for buffer in model.buffers():
+        tensors[id(buffer)] = buffer.to(dtype) if buffer.is_floating_point() else buffer.clone()
+    return copy.deepcopy(model, tensors)  # type: ignore[arg-type] - what is in the memo is taken instead of a copy

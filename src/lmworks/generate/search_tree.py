@@ -1,0 +1,93 @@
+"""What the searching decoders share: the engine's cache as a tree, and what may follow a text.
+
+A search is a generator that pauses after each forward, so that others can use the machine in between. While it pauses,
+the weights and adapters must not change. What it holds in the cache may be moved out meanwhile; it is given back when
+the search ends, fails or is closed.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lmworks.generate.cache_lease import Holding
+from lmworks.generate.engine_step import NOT_FINITE, Batcher
+from lmworks.generate.logit_processors import adjust, adjusts
+from lmworks.generate.logit_rows import LogitRows
+from lmworks.generate.paged_cache import CachedSequence
+from lmworks.generate.request_state import LiveRequest
+from lmworks.generate.runner import Work
+
+PREFILL_TOKENS = 256  # of a prompt in one forward, and so the rows of logits where all its states are wanted
+
+Forwarded = tuple[LogitRows, Tensor | None]
+
+
+@contextmanager
+def branches(batcher: Batcher) -> Iterator[Holding]:
+    """The sequences of a search, which counts as running until they are given back."""
+    batcher.searches += 1
+    try:
+        with batcher.holding() as tree:
+            yield tree
+    finally:
+        batcher.searches -= 1
+
+
+def prefill(
+    batcher: Batcher, tree: Holding, sequence: CachedSequence, ids: Sequence[int], hidden: bool = False
+) -> Generator[None, None, Forwarded]:
+    """Run what `sequence` lacks of `ids`, a pause after each forward but the last.
+
+    Returns the logits behind the last token, one row; with `hidden`, a row, and a state, for each token that was run.
+    """
+    grid, found = batcher.runner.grid, list[Forwarded]()
+    while True:
+        start = sequence.length
+        end = min(len(ids), start + (grid - start % grid if grid else PREFILL_TOKENS))
+        wanted = end - start if hidden else int(end == len(ids))
+        tree.reserve(sequence, end - start)
+        found.append(_forward(batcher, [Work(sequence, ids[start:end], wanted)], hidden))
+        if end == len(ids):
+            break
+        yield
+    if not hidden:
+        return found[-1]
+    return found[-1][0], torch.cat([states for _, states in found if states is not None])
+
+
+def extend(
+    batcher: Batcher, tree: Holding, branches: Sequence[CachedSequence], ids: Sequence[int], hidden: bool = False
+) -> Forwarded:
+    """One token more for each branch, all in one forward: a row of logits, and a state if asked for, for each."""
+    for branch in branches:
+        tree.reserve(branch, 1)
+    works = [Work(branch, [token], 1) for branch, token in zip(branches, ids, strict=True)]
+    return _forward(batcher, works, hidden)
+
+
+def _forward(batcher: Batcher, works: Sequence[Work], hidden: bool) -> Forwarded:
+    rows, states = batcher.forward(works, hidden)
+    if not rows.log_normaliser.isfinite().all():
+        raise FloatingPointError(NOT_FINITE)
+    for work in works:
+        batcher.cache.commit(work.sequence, work.ids)
+    return rows, states
+
+
+def allowed_logits(logits: np.ndarray, request: LiveRequest) -> np.ndarray:
+    """A request's row of logits (vocabulary,) after its bans, bias, penalties, forced tokens and constraint; what must
+    not be chosen is -inf. The row itself where there are none of these."""
+    mask = None if request.constraint is None else request.constraint.mask()
+    if not adjusts(request.sampling, request.ids, mask):
+        return logits
+    return adjust(logits, request.sampling, request.prompt_ids, request.ids, mask)
+
+
+def largest(values: np.ndarray, count: int) -> np.ndarray:
+    """The places of the largest values, best first, at most `count`, and none of a value that is -inf."""
+    places = np.arange(len(values)) if count >= len(values) else np.argpartition(values, -count)[-count:]
+    places = places[values[places] > -np.inf]
+    return places[np.argsort(-values[places], kind="stable")]

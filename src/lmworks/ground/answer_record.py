@@ -1,0 +1,58 @@
+"""An answer as an event of the log, and back."""
+
+from lmworks.ground.grounded_answer import NEAREST, Evidence
+from lmworks.records import Answer, Interaction, Message
+
+
+def to_interaction(
+    answer: Answer,
+    evidence: Evidence,
+    *,
+    time: float,
+    route: str,
+    index: str = "",
+    conversation: str = "",
+    parent: str | None = None,
+    unit: str = "",
+) -> Interaction:
+    """What the log keeps of an answer: everything that `to_answer` needs, the passages and the question's vector.
+
+    `time` is when the question came, in seconds since the epoch; `index` the content hash of the index.
+    """
+    vector = evidence.query_embedding
+    return Interaction(
+        id=answer.id,
+        time=time,
+        messages=(Message("user", answer.question),),
+        response=answer.text,
+        retrieved=evidence.passages,
+        verdicts=answer.verdicts,
+        query_embedding=() if vector is None else tuple(vector.tolist()),
+        timings=answer.timings,
+        index=index,
+        lineage=answer.lineage,
+        route=route,
+        conversation=conversation,
+        parent=parent,
+        unit=unit,
+        confidence=answer.confidence,
+        abstained=answer.abstained,
+    )
+
+
+def to_answer(interaction: Interaction) -> Answer:
+    """The answer that was given; ValueError when the interaction is none of an answer from documents."""
+    if interaction.confidence is None:
+        raise ValueError(f"{interaction.id} is no answer from documents: it was made by {interaction.route} alone")
+    return Answer(
+        id=interaction.id,
+        question=interaction.messages[-1].content if interaction.messages else "",
+        text=interaction.response,
+        citations=interaction.citations,
+        confidence=interaction.confidence,
+        abstained=interaction.abstained,
+        nearest=interaction.retrieved[:NEAREST],
+        verdicts=interaction.verdicts,
+        lineage=interaction.lineage,
+        timings=interaction.timings,
+    )

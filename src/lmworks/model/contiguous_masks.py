@@ -1,0 +1,157 @@
+"""Masks whose queries see one run of keys each, as two numbers for each query: what attention in training on the CPU
+takes (`fused_attention.py`).
+
+Most masks are such, and the rules tell it without the n × n square: the past, a prefix, a document, what is no padding
+and what is near are each a run of keys, and what two runs share is a run. So rule after rule narrows the run of each
+query, in O(n), or O(n log n) with documents. What only looks like a run is found out from sums along the row: a
+document that goes on after another, padding between tokens, positions that start afresh where documents are not apart.
+Of those, and of rules that are not from `masks.py`, the dense mask is asked (`of_mask`).
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lmworks.kernels.training_kernels import SeenKeys
+from lmworks.model import config as configs
+from lmworks.model import masks
+
+
+class _Runs(NamedTuple):
+    """Of each query (batch, length) the first and the last key, int64, and whether it sees all between them: None
+    where the rules alone say so, whatever the batch."""
+
+    first: Tensor
+    last: Tensor
+    whole: Tensor | None
+
+    def narrowed(self, first: Tensor, last: Tensor, whole: Tensor) -> "_Runs":
+        whole = whole if self.whole is None else self.whole & whole
+        return _Runs(self.first.maximum(first), self.last.minimum(last), whole)
+
+
+def seen_keys(
+    rule: masks.Predicate, pattern: configs.Pattern | None, positions: Tensor, real: Tensor | None
+) -> SeenKeys | None:
+    """What each query sees by `rule`, by a sparse `pattern` of `positions` (batch, length) and of the tokens that are
+    `real` (batch, length) bool; None where it is not known to be a run. In a graph that `torch.compile` makes only
+    what does not depend on the batch's values is known.
+
+    Queries of padding, which give nothing that is defined, see themselves.
+    """
+    places = torch.arange(positions.shape[1], device=positions.device).expand_as(positions)
+    runs = _Runs(torch.zeros_like(places), torch.full_like(places, positions.shape[1] - 1), None)
+    for part in sorted(_parts(rule), key=lambda part: isinstance(part, masks.SeenByAll)):  # once documents are apart
+        narrowed = _by_rule(runs, part, places)
+        if narrowed is None:
+            return None
+        runs = narrowed
+    if real is not None:
+        runs = _by_padding(runs, real.bool(), places)
+    if pattern is not None:
+        narrowed = _by_pattern(runs, pattern, positions)
+        if narrowed is None:
+            return None
+        runs = narrowed
+    if runs.whole is not None and (torch.compiler.is_compiling() or not bool(runs.whole.all())):
+        return None
+    return SeenKeys(runs.first.int().contiguous(), runs.last.int().contiguous())
+
+
+def of_mask(mask: Tensor, batch: int, real: Tensor | None) -> SeenKeys | None:
+    """The same of a mask (batch or 1, 1, length or 1, length), in O(n²); None where some query of a real token sees
+    keys with others between them.
+
+    `real` (batch, length) bool: queries of padding see themselves.
+    """
+    length = mask.shape[-1]
+    if real is not None:
+        mask = mask & (real.bool()[:, None, :, None] | torch.eye(length, dtype=torch.bool))
+    seen = mask[:, 0]  # (batch or 1, length or 1, length)
+    rows = seen.to(torch.uint8)
+    first = rows.argmax(dim=-1)
+    last = length - 1 - rows.flip(-1).argmax(dim=-1)
+    if not torch.equal(last - first + 1, seen.sum(dim=-1)):
+        return None
+    first, last = (places.expand(batch, length).int().contiguous() for places in (first, last))
+    return SeenKeys(first, last)
+
+
+def _parts(rule: masks.Predicate) -> Iterator[masks.Predicate]:
+    if isinstance(rule, masks.Both):
+        yield from _parts(rule.first)
+        yield from _parts(rule.second)
+    else:
+        yield rule
+
+
+def _by_rule(runs: _Runs, rule: masks.Predicate, places: Tensor) -> _Runs | None:
+    if rule is masks.everything:
+        return runs
+    if rule is masks.causal:
+        return runs._replace(last=runs.last.minimum(places))
+    match rule:
+        case masks.PrefixLM(lengths):
+            return runs._replace(last=runs.last.minimum(places.maximum(lengths[:, None] - 1)))
+        case masks.SeenByAll(tokens) if tokens.shape == places.shape:
+            return _by_tokens(runs, tokens, places)
+        case masks.Documents(numbers) if numbers.shape == places.shape:
+            return _by_documents(runs, numbers, places)
+        case _:
+            return None
+
+
+def _by_documents(runs: _Runs, numbers: Tensor, places: Tensor) -> _Runs:
+    edge = numbers.new_ones(len(numbers), 1, dtype=torch.bool)
+    differ = numbers[:, 1:] != numbers[:, :-1]
+    first = _latest(torch.cat((edge, differ), dim=1), places)
+    last = _next(torch.cat((differ, edge), dim=1), places)
+    ordered = numbers.long().sort(dim=1).values
+    once = (ordered[:, 1:] != ordered[:, :-1]).sum(dim=1) == differ.sum(dim=1)  # no document goes on after another
+    return runs.narrowed(first, last, once[:, None].expand_as(places))
+
+
+def _by_tokens(runs: _Runs, tokens: Tensor, places: Tensor) -> _Runs:
+    """`tokens` that are in the run and later than the query must follow it without a gap."""
+    last = _latest(tokens, places).gather(1, runs.last).maximum(places)
+    before = tokens.long().cumsum(dim=1)
+    return runs.narrowed(runs.first, last, before.gather(1, last) - before == last - places)
+
+
+def _by_padding(runs: _Runs, real: Tensor, places: Tensor) -> _Runs:
+    at_most = places.shape[1] - 1
+    first = _next(real, places).clamp(max=at_most).gather(1, runs.first)
+    last = _latest(real, places).gather(1, runs.last)
+    before = real.long().cumsum(dim=1)
+    gapless = before.gather(1, last) - before.gather(1, first) == last - first
+    narrowed = runs.narrowed(first.where(real, places), last.where(real, places), gapless | ~real)
+    return narrowed._replace(first=narrowed.first.where(real, places), last=narrowed.last.where(real, places))
+
+
+def _by_pattern(runs: _Runs, pattern: configs.Pattern, positions: Tensor) -> _Runs | None:
+    """Where positions grow by one along a run, a distance of positions is one of places."""
+    match pattern:
+        case configs.Window(size):
+            lowest, highest = positions - size + 1, positions + size - 1
+        case configs.Banded(block, bands):
+            number = positions // block
+            lowest, highest = (number - bands + 1) * block, (number + bands) * block - 1
+        case configs.WindowAndGlobal():
+            return None
+    breaks = torch.zeros_like(positions)
+    breaks[:, 1:] = (positions.diff(dim=1) != 1).cumsum(dim=1)
+    follows = breaks.gather(1, runs.first) == breaks.gather(1, runs.last)
+    place_of_zero = runs.first - positions.gather(1, runs.first)
+    return runs.narrowed(lowest + place_of_zero, highest + place_of_zero, follows)
+
+
+def _latest(marked: Tensor, places: Tensor) -> Tensor:
+    """The nearest place up to each that is marked; 0 where none is."""
+    return places.where(marked, 0).cummax(dim=1).values
+
+
+def _next(marked: Tensor, places: Tensor) -> Tensor:
+    """The nearest place from each on that is marked; the length where none is."""
+    return places.where(marked, places.shape[1]).flip(1).cummin(dim=1).values.flip(1)

@@ -1,0 +1,118 @@
+"""Scaled dot-product attention itself: softmax(scale · query keyᵀ + bias, where allowed) value.
+
+Four ways to the same result, chosen by what the scores need:
+
+- `F.scaled_dot_product_attention`, which never holds the n × n scores (Dao et al. 2022; `flash_attention.py` is that
+  algorithm, to be read);
+- in training on the CPU, where queries see runs of keys, our own kernel (`fused_attention.py`): the same algorithm,
+  some four times faster there;
+- FlexAttention, where the mask is a block mask, so that not even the mask is n × n;
+- for capped scores and sinks, which neither can express with every mask, the formula as it stands, a few queries at a
+  time.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+from lmworks.kernels.training_kernels import SeenKeys
+from lmworks.model.fused_attention import trained_attention
+from lmworks.model.masks import Mask
+
+QUERIES_AT_A_TIME = 512  # of the plain formula: bounds the scores held to 512 × stored for each head
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    scale: float,
+    mask: Mask | None = None,
+    causal: bool = False,
+    bias: Tensor | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """`query` (batch, heads, length, head_dim), `key` and `value` (batch, kv_heads, stored, head_dim) → the shape of
+    `query`.
+
+    mask     bool, True = may attend, broadcastable to (batch, heads, length, stored); no row of it may be empty. Or a
+             block mask (`masks.blockwise`), together with neither `bias` nor `sinks`; or runs of keys
+             (`runs.seen_keys`), together with none of these and no `softcap`.
+    causal   without a mask: each query sees its own place and what came before (length == stored).
+    bias     added to the scaled scores, broadcastable to (batch, heads, length, stored).
+    softcap  scaled scores become `softcap * tanh(scores / softcap)`, before bias and mask.
+    sinks    (heads,): a logit that takes part in each softmax and contributes no value.
+    """
+    grouped = query.shape[1] != key.shape[1]
+    if isinstance(mask, SeenKeys):
+        return trained_attention(query, key, value, scale, mask)
+    if isinstance(mask, BlockMask):
+        cap = None if softcap is None else _cap(softcap)
+        return compiled_flex_attention()(
+            query, key, value, score_mod=cap, block_mask=mask, scale=scale, enable_gqa=grouped
+        )
+    plain = softcap is not None or sinks is not None
+    if causal and mask is None and (plain or bias is not None):
+        mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()
+    if plain:
+        return _plain(query, key, value, scale, mask, bias, softcap, sinks)
+    if bias is not None:
+        mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
+    causal = causal and mask is None
+    return F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=grouped
+    )
+
+
+def _plain(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    mask: Tensor | None,
+    bias: Tensor | None,
+    softcap: float | None,
+    sinks: Tensor | None,
+) -> Tensor:
+    heads, stored = query.shape[1], key.shape[2]
+    key, value = (shared.repeat_interleave(heads // shared.shape[1], dim=1) for shared in (key, value))
+    parts = []
+    for start in range(0, query.shape[2], QUERIES_AT_A_TIME):
+        rows = slice(start, start + QUERIES_AT_A_TIME)
+        scores = query[:, :, rows] @ key.transpose(-1, -2) * scale  # (batch, heads, queries, stored)
+        if softcap is not None:
+            scores = softcap * torch.tanh(scores / softcap)
+        if bias is not None:
+            scores = scores + _rows(bias, rows)
+        if mask is not None:
+            scores = scores.masked_fill(~_rows(mask, rows), float("-inf"))
+        if sinks is not None:
+            column = sinks.to(scores.dtype).view(1, heads, 1, 1).expand(*scores.shape[:3], 1)
+            scores = torch.cat((scores, column), dim=-1)
+        weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(value.dtype)
+        parts.append(weights[..., :stored] @ value)
+    return torch.cat(parts, dim=2)
+
+
+def _rows(tensor: Tensor, rows: slice) -> Tensor:
+    """The queries `rows` of a mask or a bias, whose dimension of queries may be 1."""
+    return tensor if tensor.shape[-2] == 1 else tensor[..., rows, :]
+
+
+@cache
+def compiled_flex_attention() -> Callable[..., Any]:
+    """FlexAttention as a kernel, compiled at its first use; uncompiled it would hold the n × n scores."""
+    return torch.compile(flex_attention)
+
+
+@cache
+def _cap(softcap: float) -> Callable[..., Tensor]:
+    """FlexAttention's form of `softcap`; one function for all layers, so that they share a kernel."""
+    return lambda score, batch, head, query, key: softcap * torch.tanh(score / softcap)

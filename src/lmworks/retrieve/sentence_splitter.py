@@ -1,0 +1,111 @@
+"""Prose into sentences, as ranges of the text: made for technical writing, with its abbreviations, names and lists."""
+
+import re
+from collections.abc import Callable, Sequence
+
+from lmworks.records import Document, Span
+from lmworks.retrieve.document_structure import UNITS, Section, parse, trimmed
+
+# An end of a sentence: marks, closing quotes and brackets, then white space.
+_END = re.compile(r"(?<![.!?…])(?P<marks>[.!?…]+)[\"'”’)\]*`]*(?=\s)")
+
+# Line breaks that end a sentence by themselves: a blank line; a list item, field or table row on the next line; a colon
+# at the end of a line above a deeper indented one.
+_BREAK = re.compile(
+    r"\n[ \t]*\n"
+    r"|\n(?=[ \t]*(?:[-*+•][ \t]|\(?(?:\d{1,3}|[a-z])[.)][ \t]|:\w[^:\n]*:[ \t]|[|+]))"
+    r"|(?<=:)[ \t]*\n(?=[ \t])"
+)
+
+# Written with a dot that ends nothing; "etc." and units do end a sentence before a capital letter.
+_ABBREVIATIONS = frozenset({
+    "al", "approx", "apr", "aug", "cf", "ch", "dec", "dr", "e.g", "ed", "eq", "esp", "feb", "fig", "figs", "i.e",
+    "incl", "jan", "jul", "jun", "mar", "mr", "mrs", "ms", "no", "nos", "nov", "oct", "p", "pp", "prof", "resp", "rev",
+    "sec", "sep", "sept", "st", "ver", "viz", "vol", "vs",
+})  # fmt: skip
+_LAST_WORD = re.compile(r"[\w.]*\Z")
+_NUMBERED_ITEM = re.compile(r"(?:^|\n)[ \t]*(?:\d{1,3}|[A-Za-z])\Z")
+_CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)[^\n]{1,200}?(?<!`)\1(?!`)")  # bounded, for time linear in the text
+
+# What a sentence may start with: no lower-case word, unless it is written like a name of code (`foo()`, a_b, x.y).
+_START = re.compile(
+    r"[\"'“‘(\[*`<{]*(?:[^\Wa-z_]|[^\w\s\"'“‘(\[*`<{,;:.)\]}]|_|[a-z]\w*(?:\(|\.\w|_)|\w*`)|[\"“‘(\[`*]"
+)
+
+
+def sentence_ranges(text: str, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:
+    """Sentences of the prose `text[start:end]`, in order: `(start, end)` offsets in `text`, no white space around.
+
+    Together they cover every character that is not white space. Code is not prose: see `evidence_units`.
+    """
+    end = len(text) if end is None else end
+    breaks = {match.end() for match in _BREAK.finditer(text, start, end)}
+    covered = [(match.start(), match.end()) for match in _CODE_SPAN.finditer(text, start, end)]
+    inside = _inside(covered)
+    for match in _END.finditer(text, start, end):
+        if not inside(match.start()) and _is_end(text, start, end, match):
+            breaks.add(match.end())
+    ranges: list[tuple[int, int]] = []
+    previous = start
+    for position in [*sorted(breaks), end]:
+        first, last = trimmed(text, previous, position)
+        if first < last:
+            ranges.append((first, last))
+        previous = position
+    return ranges
+
+
+def evidence_units(document: Document, span: Span, sections: Sequence[Section] | None = None) -> list[Span]:
+    """What can be cited inside a span: its sentences, and each block of code, grammar or table as one unit.
+
+    `sections` are those of `structure.parse(document)`, for a caller that has them. Raises ValueError for a span of
+    another document.
+    """
+    document.quote(span)
+    units: list[Span] = []
+    for section in parse(document) if sections is None else sections:
+        for block in section.blocks:
+            if block.end <= span.start or block.start >= span.end:
+                continue
+            ranges = (
+                [(block.start, block.end)]
+                if block.kind in UNITS
+                else sentence_ranges(document.text, block.start, block.end)
+            )
+            for start, end in ranges:
+                start, end = trimmed(document.text, max(start, span.start), min(end, span.end))
+                if start < end:
+                    units.append(Span(document.hash, start, end))
+    return units
+
+
+def _is_end(text: str, start: int, end: int, match: re.Match[str]) -> bool:
+    """Whether the marks end a sentence, from the word before them and the one after."""
+    following = text[match.end() : min(end, match.end() + 200)].lstrip()
+    if following and not _START.match(following):
+        return False
+    if match["marks"] != ".":
+        return match["marks"] not in ("..", "...", "…") or following[:1].isupper() or not following
+    before = text[max(start, match.start() - 40) : match.start()]
+    word = _LAST_WORD.search(before)
+    last = word[0].lower() if word else ""
+    if last in _ABBREVIATIONS:
+        # "No." before a number is an abbreviation, at the end of a sentence it is a word
+        return last in ("no", "p", "st", "ed", "mar", "al") and not following[:1].isdigit() and last != "al"
+    if len(last) == 1 and last.isalpha() and word and word[0].isupper() and following[:1].isupper():
+        return False  # an initial: J. Smith
+    return not _NUMBERED_ITEM.search(before)
+
+
+def _inside(ranges: Sequence[tuple[int, int]]) -> Callable[[int], bool]:
+    """A test whether an offset lies in one of the ordered ranges; offsets must be asked in order."""
+    iterator = iter(ranges)
+    current = next(iterator, None)
+
+    def test(offset: int) -> bool:
+        nonlocal current
+        while current and current[1] <= offset:
+            current = next(iterator, None)
+        return current is not None and current[0] <= offset
+
+    return test

@@ -1,0 +1,215 @@
+"""What the log keeps of a request that a language model or an encoder served."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from lmworks.artefact import hash_json
+from lmworks.config import to_mapping
+from lmworks.generate.protocol import Completion, SamplingParameters
+from lmworks.model.checkpoint import Checkpoint
+from lmworks.monitor.log import Log, LogFullError
+from lmworks.records import Interaction, Message
+from lmworks.serve.thread_offload import aside, characters
+from lmworks.tokenizer.tool_calls import Tool
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One request, whoever made it: `messages`, or the `prompt_ids` of a text completion; `n` completions of it.
+
+    `tools` are functions that the model is told of. `priority` and `client` are those of the engine's `Request`.
+
+    `id` will be that of its (first) interaction; an empty one is replaced by a fresh one. `conversation`, `parent` (the
+    turn before), `unit` (who sees the same arm of an experiment) and `lineage` (hashes of what else took part, by name)
+    are for the log.
+    """
+
+    model: str
+    messages: tuple[Message, ...] = ()
+    prompt_ids: tuple[int, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    sampling: SamplingParameters = field(default_factory=SamplingParameters)
+    n: int = 1
+    priority: int = 0
+    client: str = ""
+    conversation: str = ""
+    parent: str | None = None
+    unit: str = ""
+    lineage: Mapping[str, str] = field(default_factory=dict)
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.messages) == bool(self.prompt_ids):
+            raise ValueError("a request needs either messages or a prompt, and they must not be empty")
+        if self.n < 1:
+            raise ValueError(f"n must be at least 1, got {self.n}")
+
+
+def choice_id(identifier: str, choice: int) -> str:
+    """The id of the interaction of one choice of a request."""
+    return identifier if choice == 0 else f"{identifier}-{choice}"
+
+
+def of_completion(
+    turn: Turn, identifier: str, began: float, completion: Completion, checkpoint: Checkpoint, error: str = ""
+) -> Interaction:
+    """A finished, or cancelled, completion of a language model; `identifier` is that of its choice."""
+    prompt_ids, rendered = turn.prompt_ids, ""
+    if turn.messages:
+        conversation = checkpoint.chat.render(turn.messages, add_generation_prompt=True, tools=turn.tools)
+        prompt_ids, rendered = conversation.ids, conversation.text
+    else:
+        rendered = checkpoint.tokenizer.decode(list(prompt_ids), skip_special=False)
+    system = [message.content for message in turn.messages if message.role == "system"]
+    template = checkpoint.chat.template.source if turn.messages else ""
+    return Interaction(
+        id=identifier,
+        time=began,
+        messages=turn.messages or (Message("user", rendered),),
+        response=completion.text,
+        operation="chat" if turn.messages else "text_completion",
+        tools=turn.tools,
+        rendered_prompt=rendered,
+        prompt_ids=prompt_ids,
+        token_ids=completion.ids or (),
+        token_log_probabilities=completion.log_probabilities or (),
+        parameters=to_mapping(turn.sampling),
+        finish_reason=completion.finish_reason,
+        error=error,
+        timings=_phases(completion),
+        input_tokens=completion.prompt_tokens,
+        output_tokens=completion.completion_tokens,
+        model=checkpoint.fingerprint,
+        prompt=hash_json([template, system]),
+        lineage={f"model:{turn.model}": checkpoint.fingerprint, **turn.lineage},
+        route=turn.model,
+        conversation=turn.conversation,
+        parent=turn.parent,
+        unit=turn.unit,
+        seed=completion.seed,
+    )
+
+
+def of_failure(turn: Turn, identifier: str, began: float, error: str, *, cancelled: bool = False) -> Interaction:
+    """A request that ended without a completion; `error` names the kind of failure, never a text from outside."""
+    return Interaction(
+        id=identifier,
+        time=began,
+        messages=turn.messages,
+        response="",
+        operation="chat" if turn.messages else "text_completion",
+        tools=turn.tools,
+        prompt_ids=turn.prompt_ids,
+        parameters=to_mapping(turn.sampling),
+        finish_reason="cancelled" if cancelled else "error",
+        error=error,
+        timings={"total": time.time() - began},
+        lineage=turn.lineage,
+        route=turn.model,
+        conversation=turn.conversation,
+        parent=turn.parent,
+        unit=turn.unit,
+        seed=turn.sampling.seed,
+    )
+
+
+def of_embedding(
+    texts: Sequence[str],
+    identifier: str,
+    began: float,
+    *,
+    model: str,
+    fingerprint: str,
+    tokens: int = 0,
+    error: str = "",
+    cancelled: bool = False,
+) -> Interaction:
+    """Texts that were embedded, or were to be; the vectors are not kept, since the same encoder makes them again."""
+    seconds = time.time() - began
+    return Interaction(
+        id=identifier,
+        time=began,
+        messages=tuple(Message("user", text) for text in texts),
+        response="",
+        operation="embeddings",
+        finish_reason="cancelled" if cancelled else "error" if error else "stop",
+        error=error,
+        timings={"embed": seconds, "total": seconds},
+        input_tokens=tokens,
+        model=fingerprint,
+        lineage={f"model:{model}": fingerprint},
+        route=model,
+    )
+
+
+def _phases(completion: Completion) -> dict[str, float]:
+    """Queued, prefill, decode and total, in seconds; a cancelled request may not have reached all of them."""
+    timings = completion.timings
+    if timings.queued is None:
+        return {"queued": timings.total, "total": timings.total}
+    if timings.first_token is None:
+        return {"queued": timings.queued, "prefill": timings.total - timings.queued, "total": timings.total}
+    return {
+        "queued": timings.queued,
+        "prefill": timings.first_token - timings.queued,
+        "decode": timings.total - timings.first_token,
+        "total": timings.total,
+    }
+
+
+T = TypeVar("T")
+
+_FULL_SECONDS = 0.02  # between two tries when the log's queue is full
+
+
+class Recorder:
+    """Commits on the event loop. A commit that was begun is finished, whatever becomes of the request it belongs to."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.observers: list[Callable[[Interaction], None]] = []
+        self.cut_off = "client_left"  # why requests are cut off that nobody asked to end; at the end, the server's
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is still to be committed."""
+        return bool(self._tasks)
+
+    async def commit(self, interaction: Interaction) -> None:
+        """Returns once the interaction is committed; errors of the log are raised."""
+        await self.finish(self.write(interaction))
+
+    async def finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of something that goes on to its end also when the request that waits here is gone."""
+        return await asyncio.shield(self.later(work))
+
+    def later(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin something that must be finished although its request is gone."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def write(self, interaction: Interaction) -> None:
+        """`commit` for what `finish` or `later` brings to its end."""
+        while True:
+            try:
+                committed = await aside(_length(interaction), self.log.record, interaction)  # redaction reads all texts
+                break
+            except LogFullError:  # back-pressure: the answer waits until the disk has caught up
+                await asyncio.sleep(_FULL_SECONDS)
+        await asyncio.wrap_future(committed)
+        for observer in self.observers:
+            observer(interaction)
+
+
+def _length(interaction: Interaction) -> int:
+    """Characters and numbers that are to be read and written."""
+    texts = [one.text for one in (*interaction.retrieved, *interaction.verdicts)]
+    texts += interaction.rendered_prompt, interaction.response, str(interaction.parameters)
+    numbers = len(interaction.prompt_ids) + len(interaction.token_ids) + len(interaction.query_embedding)
+    return numbers + characters(interaction.messages, interaction.tools) + sum(map(len, texts))

@@ -1,0 +1,95 @@
+"""/api/interactions: what the log holds of an interaction, and what people say about it."""
+
+import time
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Request
+from pydantic import StringConstraints
+from starlette.responses import Response
+
+from lmworks.config import to_mapping
+from lmworks.records import Feedback
+from lmworks.serve.openai.errors import ApiError, Json, documented
+from lmworks.serve.openai.fields import Strict, Text
+from lmworks.serve.openai.sse_stream import answered
+from lmworks.serve.service import Service
+
+router = APIRouter(tags=["interactions"])
+_LONGEST = 10_000
+Identifier = Annotated[str, Path(description="the `interaction` in an answer's `lmworks`", max_length=64)]
+_ERRORS = documented(400, 401, 403, 404, 413, 421, 429, 500, 503)
+
+
+class Thumbs(Strict):
+    """null takes an earlier thumb back."""
+
+    value: Literal["up", "down"] | None
+    reason: Annotated[Text, StringConstraints(max_length=_LONGEST)] = ""
+
+
+class Note(Strict):
+    text: Annotated[Text, StringConstraints(max_length=_LONGEST, pattern=r"\S")]
+    author: Annotated[Text, StringConstraints(max_length=200)] = ""
+
+
+@router.get(
+    "/api/interactions/{identifier}",
+    responses={
+        200: {"content": {"application/json": {"schema": {"type": "object"}}}, "description": "the whole event"},
+        **_ERRORS,
+    },
+    response_model=None,
+)
+async def get_interaction(identifier: Identifier, request: Request) -> Response:
+    """An interaction with its feedback, as `lmworks.records.Interaction` has it."""
+    service: Service = request.app.state.service
+
+    async def work() -> Response:
+        try:
+            found = await service.reading_log(lambda reader: reader.get(identifier))
+        except KeyError:
+            raise _unknown(identifier) from None
+        return Json(to_mapping(found))
+
+    return await answered(request, work)
+
+
+@router.post(
+    "/api/interactions/{identifier}/feedback",
+    status_code=204,
+    responses=_ERRORS,
+    response_class=Response,
+    response_model=None,
+)
+async def give_feedback(identifier: Identifier, body: Thumbs, request: Request) -> Response:
+    """A thumb up or down, with a reason; the newest counts."""
+    return await _attach(request, Feedback(identifier, time.time(), "thumbs", body.value, body.reason))
+
+
+@router.post(
+    "/api/interactions/{identifier}/notes",
+    status_code=204,
+    responses=_ERRORS,
+    response_class=Response,
+    response_model=None,
+)
+async def add_note(identifier: Identifier, body: Note, request: Request) -> Response:
+    """A note to an interaction."""
+    return await _attach(request, Feedback(identifier, time.time(), "note", None, body.text, body.author))
+
+
+async def _attach(request: Request, feedback: Feedback) -> Response:
+    service: Service = request.app.state.service
+
+    async def work() -> Response:
+        try:
+            await service.feedback(feedback)
+        except KeyError:
+            raise _unknown(feedback.interaction) from None
+        return Response(status_code=204)
+
+    return await answered(request, work)
+
+
+def _unknown(identifier: str) -> ApiError:
+    return ApiError(404, f"the log holds no interaction {identifier}", None, "interaction_not_found")

@@ -1,0 +1,115 @@
+"""The prompts of text completions: their ids, and what `echo` repeats of them."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from lmworks.generate.engine_worker import EngineWorker
+from lmworks.generate.protocol import Score, Token
+from lmworks.generate.scoring import document_start
+from lmworks.generate.token_text import TokenTexts
+from lmworks.serve.config import ServeConfig
+from lmworks.serve.events import BusyError, DeadlineError
+from lmworks.serve.openai.errors import ApiError
+from lmworks.serve.openai.request_bodies import PROMPTS
+from lmworks.serve.thread_offload import aside
+from lmworks.tokenizer.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt as the model sees it. `tokens` and `values` are for `echo` with log-probabilities, else empty.
+
+    The first token has no log-probability, since nothing stands before it: `values[0]` is None.
+    """
+
+    ids: tuple[int, ...]
+    text: str
+    tokens: tuple[Token, ...] = ()
+    values: tuple[float | None, ...] = ()
+
+
+class Scorer:
+    """Scores prompts one after another on a thread of its own, with the queue and the deadline of other requests."""
+
+    def __init__(self, config: ServeConfig) -> None:
+        self._config = config
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="score")
+        self._waiting = 0
+
+    async def score(
+        self,
+        worker: EngineWorker,
+        contexts: Sequence[Sequence[int]],
+        continuations: Sequence[Sequence[int]],
+        alternatives: int = 0,
+        adapter: str = "",
+    ) -> list[Score]:
+        """ln p of each continuation given its context; ValueError, BusyError or DeadlineError."""
+        if self._waiting > self._config.max_waiting + PROMPTS:  # one request may bring so many
+            raise BusyError(self._waiting)
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            work = loop.run_in_executor(self._thread, worker.score, contexts, continuations, alternatives, adapter)
+            return await asyncio.wait_for(work, self._config.deadline_seconds)
+        except TimeoutError:
+            raise DeadlineError(f"not finished within {self._config.deadline_seconds:g} s") from None
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+async def read_prompts(
+    worker: EngineWorker,
+    given: Sequence[str | list[int]],
+    *,
+    echo: bool,
+    scorer: Scorer | None = None,
+    alternatives: int = 0,
+    adapter: str = "",
+) -> list[Prompt]:
+    """Ids of texts, or the texts of ids; with `scorer`, the answer repeats the prompts with log-probabilities."""
+    read = await aside(sum(map(len, given)), _read, worker, given, echo)
+    if scorer is None or not echo:
+        return [Prompt(ids, text) for ids, text in read]
+    return list(await asyncio.gather(*(_scored(worker, *one, scorer, alternatives, adapter) for one in read)))
+
+
+def _read(worker: EngineWorker, given: Sequence[str | list[int]], echo: bool) -> list[tuple[tuple[int, ...], str]]:
+    """The ids of each prompt, and with `echo` its text."""
+    tokenizer, vocabulary = worker.checkpoint.tokenizer, worker.checkpoint.config.embedding.vocabulary
+    encoded = [_ids(tokenizer, one, vocabulary) for one in given]
+    if not echo:
+        return [(ids, "") for ids in encoded]
+    return [
+        (ids, one if isinstance(one, str) else tokenizer.decode(ids, skip_special=False))
+        for ids, one in zip(encoded, given, strict=True)
+    ]
+
+
+def _ids(tokenizer: Tokenizer, given: str | list[int], vocabulary: int) -> tuple[int, ...]:
+    """An empty text is the start of a document, as in OpenAI's API."""
+    if isinstance(given, str):
+        return tuple(tokenizer.encode(given, special=True)) or (document_start(tokenizer),)
+    if max(given) >= vocabulary:
+        raise ApiError(400, f"prompt: token ids must lie in [0, {vocabulary})", "prompt", "invalid_value")
+    return tuple(given)
+
+
+async def _scored(
+    worker: EngineWorker, ids: tuple[int, ...], text: str, scorer: Scorer, alternatives: int, adapter: str
+) -> Prompt:
+    most = worker.capabilities.context_length
+    if most is not None and len(ids) > most:
+        message = f"prompt: {len(ids)} tokens are more than the context of {most} that is served (serve.context_length)"
+        raise ApiError(400, message, "prompt", "context_length_exceeded")
+    (score,) = await scorer.score(worker, [ids[:1]], [ids[1:]], alternatives, adapter)
+    texts, values = TokenTexts(worker.checkpoint.tokenizer), (None, *score.log_probabilities)
+    others = [[(token, texts[token], value) for token, value in row] for row in score.alternatives]
+    rows = zip(ids, values, [[], *others] if others else [[]] * len(ids), strict=True)
+    tokens = tuple(Token(token, texts[token], value or 0.0, tuple(best)) for token, value, best in rows)
+    return Prompt(ids, text, tokens, values)

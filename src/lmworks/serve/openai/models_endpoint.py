@@ -1,0 +1,43 @@
+"""GET /v1/models and /v1/models/{id}."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from lmworks.serve.openai.envelope import content
+from lmworks.serve.openai.errors import Json, as_response, documented
+from lmworks.serve.openai.response_bodies import Model, ModelList
+from lmworks.serve.served_models import ServedModel
+from lmworks.serve.service import Service
+
+router = APIRouter(tags=["OpenAI"])
+
+
+@router.get("/v1/models", responses={200: {"model": ModelList}, **documented(401, 421, 429, 500)}, response_model=None)
+async def list_models(request: Request) -> Response:
+    """The models that can be asked for; none while they are being loaded."""
+    service: Service = request.app.state.service
+    return Json(content(ModelList(data=[_model(model) for model in service.models])))
+
+
+@router.get(
+    "/v1/models/{name:path}",
+    responses={200: {"model": Model}, **documented(401, 404, 421, 429, 500, 503)},
+    response_model=None,
+)
+async def retrieve_model(name: str, request: Request) -> Response:
+    """One model by its name."""
+    service: Service = request.app.state.service
+    try:
+        return Json(content(_model(service.served(name))))
+    except Exception as error:
+        return as_response(error)
+
+
+def _model(model: ServedModel) -> Model:
+    return Model(
+        id=model.name,
+        created=model.created,
+        kind=model.kind,
+        context_length=model.context_length,
+        fingerprint=model.fingerprint,
+    )

@@ -1,0 +1,183 @@
+"""POST /v1/score and /v1/rerank: how well texts fit together, by what the model that is asked can tell.
+
+An embedding model tells the cosine of the two vectors. A language model tells the mean ln p of a token of the one text
+after the other; of documents, how probable they make the query (query likelihood: Ponte and Croft 1998; with a model
+of this kind: Sachan et al. 2022). The answer says in `lmworks.method` which of them it is, because their scales have
+nothing in common.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from lmworks.serve.openai.completion_prompts import Scorer
+from lmworks.serve.openai.envelope import content, fresh_id
+from lmworks.serve.openai.errors import ApiError, Json, documented
+from lmworks.serve.openai.fields import NonEmpty, ShortText, Strict, Text
+from lmworks.serve.openai.sse_stream import answered
+from lmworks.serve.service import Service
+from lmworks.serve.thread_offload import aside
+
+TEXTS = 1000
+Method = Literal["cosine", "log_probability"]
+Texts = Annotated[list[NonEmpty], Field(min_length=1, max_length=TEXTS, fail_fast=True)]
+
+router = APIRouter(tags=["relevance"])
+_ERRORS = documented(400, 401, 403, 404, 413, 421, 429, 500, 503, 504)
+
+
+class ScoreRequest(Strict):
+    """One text, or a list, on each side: of one and many each of the many is scored, of equally many each pair."""
+
+    model: Text
+    text_1: NonEmpty | Texts
+    text_2: NonEmpty | Texts
+    user: Annotated[ShortText | None, Field(description="without effect: the log does not say who asked")] = None
+
+
+class DocumentText(Strict):
+    text: NonEmpty
+
+
+class RerankRequest(Strict):
+    model: Text
+    query: NonEmpty
+    documents: Annotated[list[NonEmpty | DocumentText], Field(min_length=1, max_length=TEXTS, fail_fast=True)]
+    top_n: Annotated[int, Field(ge=1, description="how many of the best are told; all, when absent")] | None = None
+    return_documents: bool | None = Field(default=None, description="true is the default")
+
+
+class MethodTold(BaseModel):
+    """`cosine` lies in [-1, 1]; `log_probability` is in nats per token, at most 0."""
+
+    method: Method
+
+
+class TokenUsage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class PairScore(BaseModel):
+    object: Literal["score"] = "score"
+    index: int
+    score: float
+
+
+class ScoreList(BaseModel):
+    id: str
+    object: Literal["list"] = "list"
+    created: int
+    model: str
+    data: list[PairScore]
+    usage: TokenUsage
+    lmworks: MethodTold
+
+
+class RankedText(BaseModel):
+    text: str
+
+
+class RankedDocument(BaseModel):
+    """`index` is the place of the document in the request."""
+
+    index: int
+    relevance_score: float
+    document: RankedText | None = None
+
+
+class Ranking(BaseModel):
+    """The best document first; equal ones in the order of the request."""
+
+    id: str
+    model: str
+    results: list[RankedDocument]
+    usage: TokenUsage
+    lmworks: MethodTold
+
+
+@router.post("/v1/score", responses={200: {"model": ScoreList}, **_ERRORS}, response_model=None)
+async def score(body: ScoreRequest, request: Request) -> Response:
+    """How well each `text_2` fits to its `text_1`."""
+    service: Service = request.app.state.service
+    scorer: Scorer = request.app.state.scorer
+
+    async def work() -> Response:
+        first, second = _paired(body.text_1, body.text_2)
+        values, tokens, method = await _scores(service, scorer, body.model, first, second)
+        answer = ScoreList(
+            id=f"score-{fresh_id()}",
+            created=int(time.time()),
+            model=body.model,
+            data=[PairScore(index=index, score=value) for index, value in enumerate(values)],
+            usage=TokenUsage(prompt_tokens=tokens, total_tokens=tokens),
+            lmworks=MethodTold(method=method),
+        )
+        return Json(content(answer))
+
+    return await answered(request, work)
+
+
+@router.post("/v1/rerank", responses={200: {"model": Ranking}, **_ERRORS}, response_model=None)
+async def rerank(body: RerankRequest, request: Request) -> Response:
+    """The documents in the order of their relevance to the query."""
+    service: Service = request.app.state.service
+    scorer: Scorer = request.app.state.scorer
+
+    async def work() -> Response:
+        texts = [one if isinstance(one, str) else one.text for one in body.documents]
+        if service.served(body.model).kind == "language":  # which document makes the query most probable
+            first, second = [f"{text}\n" for text in texts], [body.query] * len(texts)
+        else:
+            first, second = [body.query] * len(texts), texts
+        values, tokens, method = await _scores(service, scorer, body.model, first, second)
+        order = sorted(range(len(texts)), key=lambda index: -values[index])[: body.top_n]
+        shown = body.return_documents is not False
+        results = [
+            RankedDocument(index=i, relevance_score=values[i], document=RankedText(text=texts[i]) if shown else None)
+            for i in order
+        ]
+        usage = TokenUsage(prompt_tokens=tokens, total_tokens=tokens)
+        told = MethodTold(method=method)
+        answer = Ranking(id=f"rerank-{fresh_id()}", model=body.model, results=results, usage=usage, lmworks=told)
+        return Json(answer.model_dump(exclude_none=True))
+
+    return await answered(request, work)
+
+
+def _paired(first: str | Sequence[str], second: str | Sequence[str]) -> tuple[list[str], list[str]]:
+    one = [first] if isinstance(first, str) else list(first)
+    other = [second] if isinstance(second, str) else list(second)
+    if len(one) == 1:
+        one *= len(other)
+    elif len(other) == 1:
+        other *= len(one)
+    if len(one) != len(other):
+        message = f"text_1 has {len(one)} texts and text_2 {len(other)}: give equally many, or one of them once"
+        raise ApiError(400, message, "text_2", "invalid_value")
+    return one, other
+
+
+async def _scores(
+    service: Service, scorer: Scorer, model: str, first: list[str], second: list[str]
+) -> tuple[list[float], int, Method]:
+    """For each pair its score, and the number of tokens that were read."""
+    if service.served(model).kind == "language":
+        worker = service.language(model)
+        each = list(dict.fromkeys((*first, *second)))  # one text beside a thousand is read once
+        encoded = await aside(sum(map(len, each)), worker.checkpoint.tokenizer.encode_batch, each)
+        ids = dict(zip(each, encoded, strict=True))
+        contexts, texts = [ids[text] for text in first], [ids[text] for text in second]
+        with service.counted():
+            scores = await scorer.score(worker, contexts, texts, adapter=service.adapter(model))
+        return [one.mean for one in scores], sum(map(len, contexts)) + sum(map(len, texts)), "log_probability"
+    queries, passages = list(dict.fromkeys(first)), list(dict.fromkeys(second))  # each text is embedded once
+    left, left_tokens = await service.embed(model, queries, "query")
+    right, right_tokens = await service.embed(model, passages, "passage")
+    rows, columns = ({text: row for row, text in enumerate(texts)} for texts in (queries, passages))
+    values = [float(left[rows[one]] @ right[columns[other]]) for one, other in zip(first, second, strict=True)]
+    return values, left_tokens + right_tokens, "cosine"

@@ -1,0 +1,132 @@
+"""POST /tokenize and /detokenize: what a model reads of a text, or of a conversation, as vLLM names them."""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field, model_validator
+from starlette.responses import Response
+
+from lmworks.generate.token_text import TokenTexts
+from lmworks.model.checkpoint import Checkpoint
+from lmworks.serve.openai.envelope import content
+from lmworks.serve.openai.errors import ApiError, Json, documented
+from lmworks.serve.openai.fields import Strict, Text, TokenIds
+from lmworks.serve.openai.message_conversion import messages_of
+from lmworks.serve.openai.request_bodies import ChatMessage
+from lmworks.serve.openai.sse_stream import answered
+from lmworks.serve.openai.tool_fields import TOOLS, FunctionTool
+from lmworks.serve.openai.tools import toolbox
+from lmworks.serve.service import Service
+from lmworks.tokenizer.tokenizer import Tokenizer
+
+router = APIRouter(tags=["tokens"])
+_ERRORS = documented(400, 401, 403, 404, 413, 421, 429, 500, 503)
+ModelName = Annotated[Text | None, Field(description="may be left out where one language model is served")]
+
+
+class TokenizeRequest(Strict):
+    """A text, as /v1/completions and /v1/embeddings read it, or a conversation, as /v1/chat/completions does.
+
+    Special tokens in a text are text: their names are encoded letter by letter.
+    """
+
+    model: ModelName = None
+    prompt: Text | None = None
+    add_special_tokens: bool | None = Field(default=None, description="of a prompt: true frames it, as is the default")
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2000, fail_fast=True)] | None = None
+    tools: Annotated[list[FunctionTool], Field(max_length=TOOLS)] | None = None
+    add_generation_prompt: bool | None = Field(default=None, description="of messages; true is the default")
+    return_token_strs: bool | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "TokenizeRequest":
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give either prompt or messages")
+        if self.messages is None and (self.tools or self.add_generation_prompt is not None):
+            raise ValueError("tools and add_generation_prompt belong to messages")
+        if self.prompt is None and self.add_special_tokens is not None:
+            raise ValueError("add_special_tokens belongs to prompt: the template of a chat has its own")
+        return self
+
+
+class DetokenizeRequest(Strict):
+    model: ModelName = None
+    tokens: TokenIds
+
+
+class Tokens(BaseModel):
+    """`max_model_len` is how many tokens the model reads at most; `token_strs` the text of each token."""
+
+    count: int
+    max_model_len: int | None
+    tokens: list[int]
+    token_strs: list[str] | None
+
+
+class Detokenized(BaseModel):
+    prompt: str
+
+
+@router.post("/tokenize", responses={200: {"model": Tokens}, **_ERRORS}, response_model=None)
+async def tokenize(body: TokenizeRequest, request: Request) -> Response:
+    """The ids of a text or of a conversation."""
+    service: Service = request.app.state.service
+    return await answered(request, lambda: _tokens(service, body))
+
+
+@router.post("/detokenize", responses={200: {"model": Detokenized}, **_ERRORS}, response_model=None)
+async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
+    """The text of ids, special tokens included."""
+    service: Service = request.app.state.service
+
+    async def work() -> Response:
+        tokenizer = _tokenizer(service, _named(service, body.model))
+        if max(body.tokens) >= tokenizer.vocabulary_size:
+            message = f"tokens: ids must lie in [0, {tokenizer.vocabulary_size})"
+            raise ApiError(400, message, "tokens", "invalid_value")
+        text = await asyncio.to_thread(tokenizer.decode, body.tokens, skip_special=False)
+        return Json(content(Detokenized(prompt=text)))
+
+    return await answered(request, work)
+
+
+async def _tokens(service: Service, body: TokenizeRequest) -> Response:
+    name = _named(service, body.model)
+    tokenizer = _tokenizer(service, name)
+    if body.messages is not None:
+        ids = await asyncio.to_thread(_rendered, service.language(name).checkpoint, body)
+    else:
+        ids = await asyncio.to_thread(tokenizer.encode, body.prompt or "", body.add_special_tokens is not False)
+    texts = TokenTexts(tokenizer)
+    answer = Tokens(
+        count=len(ids),
+        max_model_len=service.served(name).context_length,
+        tokens=list(ids),
+        token_strs=[texts[token] for token in ids] if body.return_token_strs else None,
+    )
+    return Json(content(answer))
+
+
+def _rendered(checkpoint: Checkpoint, body: TokenizeRequest) -> tuple[int, ...]:
+    box = toolbox([tool.function for tool in body.tools or ()], None, None, None)
+    tools: tuple[Any, ...] = box.tools if box else ()
+    messages = messages_of(body.messages or ())
+    return checkpoint.chat.render(messages, body.add_generation_prompt is not False, tools).ids
+
+
+def _named(service: Service, name: str | None) -> str:
+    """The model that is meant; ApiError where none is named and several language models are served."""
+    if name is not None:
+        return service.served(name).name
+    names = [model.name for model in service.models if model.kind == "language"]
+    if len(names) != 1:
+        raise ApiError(400, f"model is missing: name one of {', '.join(names) or 'those of /v1/models'}", "model")
+    return service.served(names[0]).name
+
+
+def _tokenizer(service: Service, name: str) -> Tokenizer:
+    """Of a language or an embedding model; the assistant has none of its own."""
+    if service.served(name).kind == "embedding":
+        return service.encoder(name).tokenizer
+    return service.language(name).checkpoint.tokenizer

@@ -1,0 +1,229 @@
+"""The chat page: a conversation is what the log holds of it, with or without JavaScript."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Request
+from fastapi.responses import RedirectResponse, Response
+
+from lmworks.evaluate.question_set import read_questions
+from lmworks.generate.protocol import SamplingParameters
+from lmworks.ground.question_generation import AUTOMATIC
+from lmworks.records import Interaction, Message
+from lmworks.retrieve.index import Index
+from lmworks.serve.events import BusyError, DeadlineError, FailedError, NotReadyError, UnknownModelError
+from lmworks.serve.interaction_record import Turn
+from lmworks.serve.pages.chat_turns import calibrated, messages_of, view_turns
+from lmworks.serve.pages.forms import read_form
+from lmworks.serve.pages.log_page import place_text, read_place
+from lmworks.serve.pages.page_templates import count, error_page, fragment, page, percent, segment, system_name
+from lmworks.serve.served_models import ASSISTANT
+
+if TYPE_CHECKING:
+    from lmworks.serve.service import Service
+
+# How language models answer here; the script sends the same. Small models repeat themselves without the penalty.
+SAMPLING = {"max_tokens": 512, "temperature": 0.2, "top_p": 0.9, "repetition_penalty": 1.1}
+COMMIT_SECONDS = 30.0  # a model finishes the token it is at before an answer that was stopped is in the log
+LISTED = 30  # conversations
+SHOWN_TURNS = 50  # of a conversation on one page
+LONGEST_NAME = 64  # characters of a conversation's id, as in the API
+_STATUS = {BusyError: 429, NotReadyError: 503, UnknownModelError: 400, DeadlineError: 504, FailedError: 500}
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What stands in the composer, and what went wrong with it."""
+
+    question: str = ""
+    model: str = ""
+    problem: str = ""
+    status: int = 200
+    retry_after: int = 0
+
+
+def router(service: "Service") -> APIRouter:
+    """The chat page, its turns one by one, and the form that asks."""
+    routes = APIRouter()
+
+    @routes.get("/")
+    async def new_conversation(q: str = "", model: str = "") -> Response:
+        return await _page(service, secrets.token_hex(8), (), Draft(q, model))
+
+    @routes.get("/chat")
+    async def chat() -> Response:
+        return RedirectResponse("/", 307)
+
+    @routes.get("/chat/turn/{identifier}")
+    async def turn(identifier: str, wait: bool = False) -> Response:
+        try:
+            interaction = await _logged(service, identifier, COMMIT_SECONDS if wait else 0)
+        except KeyError:
+            return error_page(service, 404, "No such turn", f"The log holds no interaction {identifier}.")
+        return fragment("_turn.html", turn=(await view_turns(service, [interaction]))[0])
+
+    @routes.get("/chat/{conversation:path}")
+    async def conversation(conversation: str, before: str = "") -> Response:
+        try:
+            turns = await _turns(service, conversation, read_place(before))
+        except ValueError as error:
+            return error_page(service, 400, "This page cannot be shown", _sentence(error))
+        if not turns:
+            return error_page(service, 404, "No such conversation", f"The log holds no conversation {conversation}.")
+        return await _page(service, conversation, turns, Draft(model=turns[-1].route))
+
+    @routes.post("/chat")
+    async def ask(request: Request) -> Response:
+        return await _asked(service, request)
+
+    return routes
+
+
+async def _asked(service: "Service", request: Request) -> Response:
+    """Answer a question that came by the plain form, to the end, and show the conversation."""
+    try:
+        fields = await read_form(request)
+    except ValueError as error:
+        return error_page(service, 400, "This form cannot be read", str(error))
+    conversation = fields.get("conversation", "")[:LONGEST_NAME] or secrets.token_hex(8)
+    parent = fields.get("parent", "")[:LONGEST_NAME] or None
+    question, model = fields.get("question", ""), fields.get("model", "") or ASSISTANT
+    turns = await _turns(service, conversation)
+    try:
+        if not question.strip():
+            raise ValueError("the question is empty")
+        known = () if model == ASSISTANT else await _leading_to(service, conversation, parent, turns)
+        messages = messages_of(known, parent, question) if known else (Message("user", question),)
+        asked = Turn(model, messages, sampling=SamplingParameters(**SAMPLING), conversation=conversation, parent=parent)
+        async for _ in service.chat(asked):
+            pass
+    except (*_STATUS, ValueError) as error:
+        status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400)
+        wait = error.retry_after if isinstance(error, BusyError) else 0
+        return await _page(service, conversation, turns, Draft(question, model, _sentence(error), status, wait))
+    return RedirectResponse(f"/chat/{segment(conversation)}#last", 303)
+
+
+async def _page(service: "Service", conversation: str, turns: Sequence[Interaction], draft: Draft) -> Response:
+    ready = service.state == "ready"
+    models = [model for model in service.models if model.kind != "embedding"]
+    names = [model.name for model in models]
+    headers = {} if ready or service.state == "failed" else {"Refresh": "5"}
+    if draft.retry_after:
+        headers["Retry-After"] = str(draft.retry_after)
+    return page(
+        service,
+        "chat.html",
+        draft.status,
+        headers,
+        conversation=conversation,
+        turns=await view_turns(service, turns[-SHOWN_TURNS:]),
+        earlier=place_text((turns[1].time, turns[1].id)) if len(turns) > SHOWN_TURNS else "",
+        conversations=await service.reading_log(lambda log: log.conversations(LISTED)),
+        ready=ready,
+        failure=service.failure,
+        greeting="What would you like to know?" if ASSISTANT in names or not ready else "Talk to a language model",
+        introduction=_introduction(service, names),
+        facts=await _facts(service, names) if not turns else [],
+        examples=_examples(service) if not turns else (),
+        models=models,
+        chosen=draft.model if draft.model in names else (names[0] if names else ""),
+        draft=draft.question,
+        problem=draft.problem,
+        sampling=SAMPLING,
+    )
+
+
+async def _logged(service: "Service", identifier: str, wait: float) -> Interaction:
+    """An interaction, which may still be on its way to the log for `wait` seconds; KeyError when it does not come."""
+    until = time.monotonic() + wait
+    while True:
+        try:
+            return await service.reading_log(lambda log: log.get(identifier))
+        except KeyError:
+            if time.monotonic() >= until:
+                raise
+            await asyncio.sleep(0.05)
+
+
+async def _turns(service: "Service", conversation: str, before: tuple[float, str] | None = None) -> list[Interaction]:
+    """The newest chat turns of a conversation, oldest first: those of a page, and one more where there are more."""
+    limit = SHOWN_TURNS + 1
+    return await service.reading_log(lambda log: log.conversation(conversation, limit, before, operation="chat"))
+
+
+async def _leading_to(
+    service: "Service", conversation: str, parent: str | None, turns: Sequence[Interaction]
+) -> Sequence[Interaction]:
+    """A page of turns with `parent` among them, which may have been asked from the page of earlier turns."""
+    if parent is None or any(turn.id == parent for turn in turns):
+        return turns[-SHOWN_TURNS:]
+    try:
+        found = await service.reading_log(lambda log: log.get(parent))
+    except KeyError:
+        return turns
+    if found.conversation != conversation:
+        return turns
+    return [*await _turns(service, conversation, (found.time, found.id)), found][-SHOWN_TURNS:]
+
+
+def _introduction(service: "Service", names: Sequence[str]) -> str:
+    """Who answers, and how far it can be trusted."""
+    if service.state != "ready":
+        return f"{system_name(service)} is being opened."
+    if ASSISTANT not in names:
+        return "No documents are indexed here: answers come from a language model alone, and are not checked."
+    described = service.current.description.rstrip(".") if service.current else ""
+    return (
+        f"{described}{'. ' if described else ''}Every sentence is quoted word for word and shows where it stands. "
+        "What the documents do not answer is not answered."
+    )
+
+
+async def _facts(service: "Service", names: Sequence[str]) -> list[tuple[str, str, str]]:
+    """What the system knows, as (name, value, where to read more)."""
+    if service.state != "ready" or ASSISTANT not in names:
+        return []
+    documents, passages = await service.read(lambda index: (_documents(index), len(index)))
+    facts = [("Documents", count(documents), "/documents"), ("Passages", count(passages), "/documents")]
+    decided = calibrated(service)
+    if decided is not None:
+        facts.append(("Answers from a confidence of", percent(decided[2]), "/evaluation"))
+    languages = [model.name for model in service.models if model.kind == "language"]
+    return [*facts, *(("Language model", name, "/system") for name in languages)]
+
+
+def _documents(index: Index) -> int:
+    return index.connection.execute("SELECT count(*) FROM documents").fetchone()[0]
+
+
+def _examples(service: "Service") -> tuple[str, ...]:
+    """The recipe's own question, and some that the system was evaluated on; three at most."""
+    current = service.current
+    if current is None or service.workspace is None:
+        return ()
+    stages = [name for name, use in current.uses.items() if use == "ground.questions"]
+    evaluated = _short_questions(service.workspace / current.stages[stages[0]]) if stages else ()
+    asked = (current.question, *evaluated)
+    return tuple(question for question in asked if question)[:3]
+
+
+@lru_cache(maxsize=8)  # an artefact never changes
+def _short_questions(folder: Path) -> tuple[str, ...]:
+    """Three answerable questions about different documents, those of a person first."""
+    asked: dict[str, str] = {}
+    for question in sorted(read_questions(folder), key=lambda one: (one.kind in AUTOMATIC, one.split != "test")):
+        if question.answerable and len(question.text) <= 90:
+            asked.setdefault(question.gold[0].document, question.text)
+    return tuple(asked.values())[:3]
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return f"{text[0].upper()}{text[1:].rstrip('.')}."

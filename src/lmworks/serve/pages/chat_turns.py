@@ -1,0 +1,225 @@
+"""A logged interaction as the chat shows it: sentences with their citations, sources in their context, code blocks."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmworks.artefact import read_manifest
+from lmworks.ground.grounded_answer import CALIBRATION, NEAREST
+from lmworks.records import Document, Interaction, Message, Span
+from lmworks.retrieve.index import Index
+from lmworks.serve.pages.page_templates import flowing
+from lmworks.serve.pages.text_format import file_name
+
+if TYPE_CHECKING:
+    from lmworks.serve.service import Service
+
+SHOWN = 8  # rows of a table of verdicts or passages; the log has all
+CONTEXT = 140  # code points of the document around a quote
+LONGEST_QUOTE = 400
+_FENCE = re.compile(r"^ {0,3}```[^\n`]*\n(.*?)(?:^ {0,3}```[ \t]*$\n?|\Z)", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """What the answer says, and the number of the source that says it."""
+
+    text: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a language model's answer: running text, or a block of code."""
+
+    text: str
+    code: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A passage in its context. `found`: the index still holds the document, so that it can be opened."""
+
+    document: str
+    start: int
+    end: int
+    uri: str
+    name: str
+    before: str
+    quote: str
+    after: str
+    found: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TurnView:
+    """Everything that the template of one turn shows."""
+
+    interaction: Interaction
+    question: str
+    sentences: tuple[Sentence, ...]
+    parts: tuple[Part, ...]
+    sources: tuple[Source, ...]
+    threshold: float | None
+    shown: int = SHOWN
+
+    @property
+    def grounded(self) -> bool:
+        return self.interaction.confidence is not None
+
+    @property
+    def thumb(self) -> str | None:
+        """The newest thumb."""
+        thumbs = [one for one in self.interaction.feedback if one.kind == "thumbs"]
+        return max(thumbs, key=lambda one: one.time).value if thumbs else None
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """The legs of the search that gave any passage a score, in their order."""
+        return tuple(dict.fromkeys(name for passage in self.interaction.retrieved for name in passage.scores))
+
+    @property
+    def plain(self) -> str:
+        """The answer for the clipboard, with its sources below."""
+        if not self.sentences:
+            return self.interaction.response
+        said = "\n".join(f"{sentence.text} [{sentence.number}]" for sentence in self.sentences)
+        sources = "\n".join(f"[{number}] {source.uri}" for number, source in enumerate(self.sources, start=1))
+        return f"{said}\n\n{sources}"
+
+
+async def view_turns(service: "Service", interactions: Sequence[Interaction]) -> list[TurnView]:
+    """Interactions with the documents that they cite; a document that is gone is shown by what the log kept of it."""
+    passages = {one.id: _passages(one) for one in interactions}
+    wanted = {span.document for found in passages.values() for span, _, _ in found}
+    readable = wanted and service.state == "ready"
+    documents = await service.read(lambda index: _documents(index, wanted)) if readable else {}
+    calibration = calibrated(service)
+    return [_view(one, passages[one.id], documents, calibration) for one in interactions]
+
+
+def question_of(interaction: Interaction) -> str:
+    """What the user asked last."""
+    return next((message.content for message in reversed(interaction.messages) if message.role == "user"), "")
+
+
+def messages_of(turns: Sequence[Interaction], parent: str | None, question: str) -> tuple[Message, ...]:
+    """The conversation that leads to a new question: the turn `parent`, the one before it, ..., oldest first."""
+    by_id = {turn.id: turn for turn in turns}
+    path: list[Interaction] = []
+    while parent in by_id:
+        turn = by_id.pop(parent)
+        path.append(turn)
+        parent = turn.parent
+    messages = [
+        message
+        for turn in reversed(path)
+        if turn.response
+        for message in (Message("user", question_of(turn)), Message("assistant", turn.response))
+    ]
+    return (*messages, Message("user", question))
+
+
+def split_code(text: str) -> tuple[Part, ...]:
+    """Running text and blocks fenced by ```; a block that is not closed goes on to the end."""
+    parts: list[Part] = []
+    place = 0
+    for block in _FENCE.finditer(text):
+        parts += [Part(text[place : block.start()].strip("\n"), False), Part(block[1].removesuffix("\n"), True)]
+        place = block.end()
+    parts.append(Part(text[place:].strip("\n"), False))
+    return tuple(part for part in parts if part.text.strip())
+
+
+def calibrated(service: "Service") -> tuple[str, str, float] | None:
+    """Name and content hash of the stage that calibrated the current system, and its threshold of confidence."""
+    current = service.current
+    names = [name for name, use in current.uses.items() if use == "ground.calibrate"] if current else []
+    if current is None or service.workspace is None or not names:
+        return None
+    return names[0], *_threshold(service.workspace / current.stages[names[0]])
+
+
+@lru_cache(maxsize=8)  # an artefact never changes
+def _threshold(folder: Path) -> tuple[str, float]:
+    decided = json.loads((folder / CALIBRATION).read_text("utf-8"))
+    return read_manifest(folder).content_hash, float(decided["threshold"])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _passages(interaction: Interaction) -> list[tuple[Span, str, str]]:
+    """Span, uri and recorded text of what is shown beside an answer: its citations, or what was nearest."""
+    if interaction.abstained:
+        return [(one.span, one.uri, one.text) for one in interaction.retrieved[:NEAREST]]
+    return [(one.evidence, one.uri, one.text) for one in interaction.citations]
+
+
+def _documents(index: Index, wanted: set[str]) -> dict[str, Document]:
+    found: dict[str, Document] = {}
+    for document in wanted:
+        try:
+            found[document] = index.document(document)
+        except KeyError:  # built anew without it since
+            continue
+    return found
+
+
+def _view(
+    interaction: Interaction,
+    passages: Sequence[tuple[Span, str, str]],
+    documents: dict[str, Document],
+    calibration: tuple[str, str, float] | None,
+) -> TurnView:
+    grounded = interaction.confidence is not None
+    texts = [(flowing(one.text), number) for number, one in enumerate(interaction.citations, start=1)]
+    threshold = None
+    if calibration is not None and interaction.lineage.get(calibration[0]) == calibration[1]:
+        threshold = calibration[2]
+    return TurnView(
+        interaction=interaction,
+        question=question_of(interaction),
+        sentences=tuple(Sentence(text, number) for text, number in texts if text),
+        parts=() if grounded else split_code(interaction.response),
+        sources=tuple(_source(*passage, documents.get(passage[0].document)) for passage in passages),
+        threshold=threshold,
+    )
+
+
+def _source(span: Span, uri: str, recorded: str, document: Document | None) -> Source:
+    if document is None or span.end > len(document.text):
+        quote = _shortened(flowing(recorded))
+        return Source(span.document, span.start, span.end, uri, file_name(uri), "", quote, "", False)
+    text = document.text
+    before = text[max(0, span.start - CONTEXT) : span.start].split("\n\n")[-1]
+    after = text[span.end : span.end + CONTEXT].split("\n\n")[0]
+    if len(before) == CONTEXT:
+        before = "… " + before.partition(" ")[2]
+    if len(after) == CONTEXT:
+        after = after.rpartition(" ")[0] + " …"
+    return Source(
+        document=span.document,
+        start=span.start,
+        end=span.end,
+        uri=uri,
+        name=document.title or file_name(uri),
+        before=_spaced(before),
+        quote=_shortened(flowing(document.quote(span))),
+        after=_spaced(after),
+        found=True,
+    )
+
+
+def _spaced(text: str) -> str:
+    """On one line; a space at either end stays, since it separates the context from the quote."""
+    words = " ".join(text.split())
+    return f"{' ' if text[:1].isspace() else ''}{words}{' ' if words and text[-1:].isspace() else ''}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE].rstrip() + " …"

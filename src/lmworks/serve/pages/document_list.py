@@ -1,0 +1,203 @@
+"""What the index holds, as lists for the Documents page: read from its catalogue, without loading every text."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lmworks.config import from_mapping
+from lmworks.data.store import LEFT_OUT
+from lmworks.records import Document, LeftOut, Retrieved
+from lmworks.retrieve.config import SearchConfig
+from lmworks.retrieve.index import Encode, Index
+from lmworks.retrieve.search import STOP_WORDS, search
+from lmworks.serve.pages.cited_text import document_link
+from lmworks.serve.pages.document_text import ChunkRange
+
+ORDERS = ("name", "title", "chunks", "tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A document in a list."""
+
+    hash: str
+    uri: str
+    title: str
+    media_type: str
+    chunks: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A document to be shown, with its chunks and the other names of the same text."""
+
+    document: Document
+    chunks: tuple[ChunkRange, ...]
+    other_uris: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why sources were left out: how many, and the first of them."""
+
+    reason: str
+    count: int
+    examples: tuple[str, ...]
+
+    @property
+    def unnamed(self) -> int:
+        return self.count - len(self.examples)
+
+
+def entries(index: Index) -> tuple[Entry, ...]:
+    """All documents, by uri."""
+    rows = index.connection.execute(
+        """SELECT d.hash, d.uri, json_extract(d.record, '$.title'), json_extract(d.record, '$.media_type'),
+                  count(c.key), coalesce(sum(c.tokens), 0)
+           FROM documents d LEFT JOIN chunks c ON c.document = d.key GROUP BY d.key ORDER BY d.uri"""
+    )
+    return tuple(Entry(*row) for row in rows)
+
+
+def open_document(index: Index, document_hash: str) -> Opened:
+    """The document with this text; KeyError when the index holds none."""
+    document = index.document(document_hash)
+    uris = [
+        uri
+        for (uri,) in index.connection.execute(
+            "SELECT uri FROM documents WHERE hash = ? AND uri <> ? ORDER BY uri LIMIT 100",
+            (document_hash, document.uri),
+        )
+    ]
+    rows = index.connection.execute(
+        """SELECT c.start, c.end, c.headings FROM chunks c JOIN documents d ON d.key = c.document
+           WHERE d.uri = ? ORDER BY c.start, c.end""",
+        (document.uri,),
+    )
+    chunks = tuple(
+        ChunkRange(number, start, end, tuple(json.loads(headings)))
+        for number, (start, end, headings) in enumerate(rows, start=1)
+    )
+    return Opened(document, chunks, tuple(uris))
+
+
+def matching(shelf: Sequence[Entry], words: str) -> tuple[Entry, ...]:
+    """The documents whose name or title holds every one of the words, without regard to case."""
+    wanted = words.casefold().split()
+    return tuple(e for e in shelf if all(word in f"{e.uri} {e.title}".casefold() for word in wanted))
+
+
+def alike(shelf: Sequence[Entry], words: str) -> tuple[Entry, ...]:
+    """The documents with a word of their name or title that begins like one of these, those with most of them first."""
+    wanted = [word for word in re.findall(r"\w+", words.casefold()) if word not in STOP_WORDS and len(word) > 1]
+    scored: list[tuple[int, Entry]] = []
+    for entry in shelf:
+        own = re.findall(r"[^\W_]+", f"{entry.uri} {entry.title}".casefold())
+        score = sum(any(mine.startswith(word) for mine in own) for word in wanted)
+        if score:
+            scored.append((score, entry))
+    return tuple(entry for _, entry in sorted(scored, key=lambda pair: (-pair[0], len(pair[1].uri), pair[1].uri)))
+
+
+def ordered(shelf: Sequence[Entry], order: str, *, descending: bool) -> tuple[Entry, ...]:
+    """Sorted by one of `ORDERS`, then by uri."""
+    keys = {
+        "name": lambda e: e.uri.casefold(),
+        "title": lambda e: (e.title or e.uri).casefold(),
+        "chunks": lambda e: e.chunks,
+        "tokens": lambda e: e.tokens,
+    }
+    return tuple(sorted(sorted(shelf, key=lambda e: e.uri), key=keys[order], reverse=descending))
+
+
+def left_out(folder: Path, examples: int = 20) -> tuple[Reason, ...]:
+    """What the stage that read the documents left out, by reason, the most frequent first."""
+    path = folder / LEFT_OUT
+    if not path.is_file():
+        return ()
+    rows = [from_mapping(LeftOut, json.loads(line)) for line in path.read_text("utf-8").split("\n")[:-1]]
+    counts: Counter[str] = Counter()
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        counts[row.reason] += row.count
+        names.setdefault(row.reason, []).append(row.uri)
+    return tuple(Reason(reason, count, tuple(names[reason][:examples])) for reason, count in counts.most_common())
+
+
+PASSAGES = 50  # that a search brings
+EXCERPT = 360  # characters shown of each
+
+# Two legs, dense and lexical, fused; reranking is left to the questions, which have the time for it.
+SEARCH = SearchConfig(k=PASSAGES, candidates=2 * PASSAGES, rerank=0)
+
+PassageOrder = Literal["relevance", "document"]
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A run of an excerpt; `hit` when it is one of the words that were searched for."""
+
+    text: str
+    hit: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPassage:
+    """One result: `scores` are those that the legs gave, with names that a reader knows."""
+
+    rank: int
+    uri: str
+    link: str
+    excerpt: tuple[Words, ...]
+    scores: tuple[tuple[str, str], ...]
+
+
+def find_passages(index: Index, question: str, encode: Encode) -> tuple[FoundPassage, ...]:
+    """The best passages for a question, best first."""
+    found = search(index, question, encode, SEARCH)
+    return tuple(_shown(rank, passage, question) for rank, passage in enumerate(found, start=1))
+
+
+def in_order(passages: Sequence[FoundPassage], order: PassageOrder) -> tuple[FoundPassage, ...]:
+    """By relevance, or by document and, within one, by relevance."""
+    return tuple(sorted(passages, key=lambda p: (p.uri, p.rank) if order == "document" else ("", p.rank)))
+
+
+def _shown(rank: int, passage: Retrieved, question: str) -> FoundPassage:
+    scores = []
+    if "dense" in passage.scores:
+        scores.append(("cosine", f"{passage.scores['dense']:.3f}"))
+    if "bm25" in passage.scores:
+        scores.append(("BM25", f"{passage.scores['bm25']:.1f}"))
+    text = " ".join(passage.text.split())
+    return FoundPassage(rank, passage.uri, document_link(passage.span), excerpt(text, question), tuple(scores))
+
+
+def excerpt(text: str, question: str, length: int = EXCERPT) -> tuple[Words, ...]:
+    """About `length` characters around the first word that the question has too, those words marked."""
+    words = [w for w in re.findall(r"\w+", question.casefold()) if w not in STOP_WORDS]
+    wanted = re.compile(r"\b(?:" + "|".join(map(re.escape, words)) + r")\w*", re.IGNORECASE) if words else None
+    first = wanted.search(text) if wanted else None
+    begin = max(0, first.start() - length // 3) if first and first.start() > length * 2 // 3 else 0
+    if begin:
+        begin = text.rfind(" ", 0, begin) + 1
+    end = min(len(text), begin + length)
+    if end < len(text):
+        end = max(text.rfind(" ", begin, end), begin + length // 2)
+    result = [Words("… ", False)] if begin else []
+    done = begin
+    for match in wanted.finditer(text, begin, end) if wanted else ():
+        if done < match.start():
+            result.append(Words(text[done : match.start()], False))
+        result.append(Words(match[0], True))
+        done = match.end()
+    if done < end:
+        result.append(Words(text[done:end], False))
+    if end < len(text):
+        result.append(Words(" …", False))
+    return tuple(result)

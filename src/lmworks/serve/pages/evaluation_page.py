@@ -1,0 +1,188 @@
+"""The page /evaluation: what the stages of the current build told, with sortable tables and drawn intervals."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse, Response
+from markupsafe import Markup
+
+from lmworks.artefact import SECTIONS, read_manifest
+from lmworks.config import from_mapping
+from lmworks.excerpts import passage_html
+from lmworks.report import Fold, Section, Table
+from lmworks.serve.pages import page_templates
+from lmworks.serve.pages.interval_cells import Grid, grid, sorted_grid
+from lmworks.serve.pages.text_format import whole_number
+
+if TYPE_CHECKING:
+    from lmworks.build import Current
+    from lmworks.serve.service import Service
+
+# An SVG of our own may carry a style sheet; opened by itself it can do nothing else.
+FIGURE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+# Their reports show texts with the personal data that were cut: for who cleans, not for who may ask.
+_PRIVATE = frozenset(("data.clean",))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one stage told, and when it was made."""
+
+    stage: str
+    use: str
+    made: float
+    seconds: float
+    sections: tuple[Section, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FigureView:
+    link: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartView:
+    """A section, or what is folded in it; figures are files of their own, passages are HTML."""
+
+    title: str
+    text: str
+    tables: tuple[Grid, ...]
+    figures: tuple[FigureView, ...]
+    passages: tuple[Markup, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SectionView:
+    """A section with an anchor; `withheld`: it has excerpts that are not shown here."""
+
+    anchor: str
+    part: PartView
+    folds: tuple[PartView, ...]
+    alarms: tuple[str, ...]
+    withheld: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StageView:
+    stage: str
+    use: str
+    made: float
+    seconds: float
+    sections: tuple[SectionView, ...]
+
+
+def read_told(workspace: Path, current: "Current") -> tuple[Told, ...]:
+    """What the stages of the current build told, the evaluation first, since it is what people come for."""
+    told = []
+    for name, folder in current.stages.items():
+        manifest = read_manifest(workspace / folder)
+        path = workspace / folder / SECTIONS
+        rows = json.loads(path.read_text("utf-8")) if path.is_file() else []
+        sections = tuple(from_mapping(Section, row, [str(path)]) for row in rows)
+        told.append(Told(name, current.uses[name], manifest.started, manifest.seconds, sections))
+    return tuple(sorted(told, key=lambda one: one.use != "ground.evaluate"))
+
+
+def stage_views(told: Sequence[Told], sort: str = "") -> tuple[StageView, ...]:
+    """Sections with their tables as grids; `sort` is "TABLE.COLUMN", with a leading "-" for descending.
+
+    ValueError for one that is none of this.
+    """
+    table, column = _sorting(sort)
+
+    def part_view(stage: Told, number: int, place: int, part: Section | Fold, figure: int) -> PartView:
+        """`place` is that of its first table within the section, `figure` that of its first figure within the stage."""
+        tables = [
+            _grid(f"{stage.stage}-{number}-{place + each}", one, table, column, descending=sort.startswith("-"))
+            for each, one in enumerate(part.tables)
+            if one.rows
+        ]
+        figures = [
+            FigureView(f"/evaluation/figure/{stage.stage}/{figure + each}.svg", one.caption)
+            for each, one in enumerate(part.figures)
+        ]
+        passages = [] if stage.use in _PRIVATE else [Markup(passage_html(passage)) for passage in part.passages]
+        return PartView(part.title, part.text, tuple(tables), tuple(figures), tuple(passages))
+
+    views: list[StageView] = []
+    for stage in told:
+        sections, figures = [], 0
+        for number, section in enumerate(stage.sections):
+            parts, tables = [], 0
+            for part in _parts(section):
+                parts.append(part_view(stage, number, tables, part, figures))
+                tables, figures = tables + len(part.tables), figures + len(part.figures)
+            folds = tuple(part for part in parts[1:] if part.text or part.tables or part.figures or part.passages)
+            withheld = stage.use in _PRIVATE and any(part.passages for part in _parts(section))
+            sections.append(SectionView(f"{stage.stage}-{number}", parts[0], folds, section.alarms, withheld))
+        views.append(StageView(stage.stage, stage.use, stage.made, stage.seconds, tuple(sections)))
+    return tuple(view for view in views if view.sections)
+
+
+def figure(told: Sequence[Told], stage: str, number: int) -> str:
+    """The SVG of a figure of a stage, counted from 0 over its sections and their folds; LookupError when there is
+    none."""
+    for one in told:
+        figures = [figure.svg for section in one.sections for part in _parts(section) for figure in part.figures]
+        if one.stage == stage and number < len(figures):
+            return figures[number]
+    raise LookupError(f"no figure {number} of {stage}")
+
+
+def _parts(section: Section) -> tuple[Section | Fold, ...]:
+    """The section itself, then what is folded in it."""
+    return (section, *section.folds)
+
+
+def _sorting(sort: str) -> tuple[str, int]:
+    if not sort:
+        return "", 0
+    table, dot, column = sort.removeprefix("-").rpartition(".")
+    if not (dot and table and column):
+        raise ValueError(f"a table is sorted by TABLE.COLUMN, got {sort[:40]!r}")
+    return table, whole_number(column, 0, "column", most=1000)
+
+
+def _grid(name: str, table: Table, wanted: str, column: int, *, descending: bool) -> Grid:
+    made = grid(name, table)
+    return sorted_grid(made, column, descending=descending) if name == wanted else made
+
+
+def router(service: "Service") -> APIRouter:
+    routes = APIRouter(include_in_schema=False)
+
+    async def told() -> tuple[Told, ...]:
+        if service.current is None:
+            return ()
+        return await asyncio.to_thread(read_told, service.workspace, service.current)
+
+    @routes.get("/evaluation")
+    async def evaluation(sort: str = "") -> HTMLResponse:
+        try:
+            stages = stage_views(await told(), sort)
+        except ValueError as error:
+            return page_templates.error_page(service, 400, "That table cannot be shown", str(error), "/evaluation")
+        except FileNotFoundError as error:
+            return page_templates.error_page(service, 404, "The build is not there any more", str(error), "/evaluation")
+        return page_templates.page(service, "evaluation.html", active="evaluation", stages=stages, sort=sort)
+
+    @routes.get("/evaluation/figure/{stage}/{number}.svg")
+    async def drawing(stage: str, number: str) -> Response:
+        try:
+            svg = figure(await told(), stage, whole_number(number, 0, "figure"))
+        except (LookupError, ValueError, FileNotFoundError):
+            return page_templates.error_page(service, 404, "No such figure", "The current build has no such figure.")
+        return Response(svg, media_type="image/svg+xml", headers=FIGURE_HEADERS)
+
+    return routes

@@ -1,0 +1,206 @@
+"""The page /log/{id}: one interaction with everything that made it; the log's panel shows the same."""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+
+from lmworks.config import to_mapping
+from lmworks.generate.protocol import SamplingParameters
+from lmworks.records import Feedback, Interaction, Message, Retrieved, Verdict
+from lmworks.serve.pages import page_templates
+from lmworks.serve.pages.cited_text import Run, document_link, runs
+from lmworks.serve.pages.interaction_parts import Part, ShadedText, Waterfall, prompt_parts, shaded, waterfall
+from lmworks.serve.pages.page_templates import flowing
+
+if TYPE_CHECKING:
+    from lmworks.model.checkpoint import Checkpoint
+    from lmworks.serve.service import Service
+
+LONG = 20_000  # characters of a prompt or an answer shown on the page; the JSON holds all
+_ALWAYS = ("max_tokens", "temperature", "seed")
+_TONES = {"cited": "good", "unsupported": "bad", "not a quote": "bad", "repeated": "", "not needed": ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A passage that was found, or a candidate sentence, and the page of its document."""
+
+    text: str
+    uri: str
+    link: str
+    scores: tuple[tuple[str, str], ...]
+    label: str = ""  # of a sentence: what became of it
+    tone: str = ""
+    number: int | None = None  # of a citation
+
+
+@dataclass(frozen=True, slots=True)
+class InteractionView:
+    """Everything that the page shows; texts are as they may be shown."""
+
+    interaction: Interaction
+    question: str
+    earlier: tuple[tuple[str, str], ...]  # (role, content) of the messages before the question
+    answer: tuple[Run, ...]
+    left_out: int  # characters of the answer that are not shown
+    citations: tuple[Evidence, ...]
+    verdicts: tuple[Evidence, ...]
+    passages: tuple[Evidence, ...]
+    waterfall: Waterfall
+    prompt: tuple[Part, ...]
+    prompt_left_out: int
+    tokens: ShadedText | None
+    tokens_note: str
+    parameters: tuple[tuple[str, str], ...]
+    lineage: tuple[tuple[str, str], ...]
+    thumb: Feedback | None
+    notes: tuple[Feedback, ...]
+    json: str
+
+
+def interaction_view(interaction: Interaction, checkpoint: "Checkpoint | None" = None) -> InteractionView:
+    """`checkpoint` is the one that answered, where it is still served: only its tokenizer can read the token ids."""
+    shown = interaction.response[:LONG]
+    prompt = interaction.rendered_prompt
+    parts = prompt_parts(prompt, interaction.messages, _renderer(checkpoint, interaction))
+    tokens, note = _tokens(interaction, checkpoint)
+    return InteractionView(
+        interaction=interaction,
+        question=interaction.messages[-1].content[:LONG] if interaction.messages else "",
+        earlier=tuple((m.role, m.content[:LONG]) for m in interaction.messages[:-1]),
+        answer=runs(shown, interaction.citations),
+        left_out=max(0, len(interaction.response) - LONG),
+        citations=tuple(_sentence(v, number) for number, v in enumerate(interaction.citations, start=1)),
+        verdicts=tuple(map(_sentence, interaction.verdicts)),
+        passages=tuple(map(_passage, interaction.retrieved)),
+        waterfall=waterfall(interaction.timings),
+        prompt=_first(parts, LONG),
+        prompt_left_out=max(0, len(prompt) - LONG),
+        tokens=tokens,
+        tokens_note=note,
+        parameters=_parameters(interaction),
+        lineage=tuple(interaction.lineage.items()),
+        thumb=_thumb(interaction.feedback),
+        notes=tuple(one for one in interaction.feedback if one.kind == "note"),
+        json=as_json(interaction),
+    )
+
+
+def as_json(interaction: Interaction) -> str:
+    """All of it; the query's embedding as its length, since nobody reads 384 numbers."""
+    fields = to_mapping(interaction)
+    fields["query_embedding"] = f"{len(interaction.query_embedding)} numbers" if interaction.query_embedding else None
+    return json.dumps(fields, indent=1, ensure_ascii=False)
+
+
+def _first(parts: Sequence[Part], length: int) -> tuple[Part, ...]:
+    result: list[Part] = []
+    for part in parts:
+        if length <= 0:
+            break
+        result.append(Part(part.source, part.text[:length]))
+        length -= len(part.text)
+    return tuple(result)
+
+
+def _renderer(checkpoint: "Checkpoint | None", interaction: Interaction) -> Callable[[Sequence[Message]], str] | None:
+    if checkpoint is None or interaction.operation != "chat":
+        return None
+    return lambda messages: checkpoint.chat.render(messages, True, interaction.tools).text
+
+
+def _tokens(interaction: Interaction, checkpoint: "Checkpoint | None") -> tuple[ShadedText | None, str]:
+    """The shaded tokens, or why there are none."""
+    if not interaction.token_log_probabilities:
+        return None, "The log holds no token probabilities of this answer."
+    if checkpoint is None:
+        return None, "The model that wrote this is not served any more, so its tokens cannot be read."
+
+    def decode(ids: Sequence[int]) -> str:
+        return checkpoint.tokenizer.decode(ids, skip_special=False)
+
+    found = shaded(interaction.token_ids, interaction.token_log_probabilities, decode)
+    return found, "" if found else "The log does not hold one probability for each token of this answer."
+
+
+def _sentence(verdict: Verdict, number: int | None = None) -> Evidence:
+    scores = [("relevance", f"{verdict.relevance:.2f}")]
+    if verdict.support is not None:
+        scores.append(("support", f"{verdict.support:+.2f} nats/token"))
+    scores.append(("", verdict.origin))
+    return Evidence(
+        flowing(verdict.text), verdict.uri, document_link(verdict.evidence), tuple(scores),
+        verdict.verdict, _TONES.get(verdict.verdict, ""), number,
+    )  # fmt: skip
+
+
+def _passage(passage: Retrieved) -> Evidence:
+    scores = tuple((name.replace("_", " "), _score(name, value)) for name, value in passage.scores.items())
+    return Evidence(flowing(passage.text), passage.uri, document_link(passage.span), scores)
+
+
+def _score(name: str, value: float) -> str:
+    return f"{value:.0f}" if name.endswith("rank") else f"{value:.3f}"
+
+
+def _parameters(interaction: Interaction) -> tuple[tuple[str, str], ...]:
+    """What was asked of the sampler: the settings that matter for every answer, and those that were not the default."""
+    usual = to_mapping(SamplingParameters())
+    told = {
+        name: value
+        for name, value in interaction.parameters.items()
+        if name in _ALWAYS or name not in usual or value != usual[name]
+    }
+    if interaction.seed is not None:
+        told["seed"] = interaction.seed
+    return tuple((name, _value(value)) for name, value in told.items())
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(to_mapping(value), ensure_ascii=False)
+
+
+def _thumb(feedback: Sequence[Feedback]) -> Feedback | None:
+    """The newest thumb, unless it took an earlier one back."""
+    thumbs = sorted((one for one in feedback if one.kind == "thumbs"), key=lambda one: one.time)
+    return thumbs[-1] if thumbs and thumbs[-1].value is not None else None
+
+
+def checkpoint_of(service: "Service", fingerprint: str) -> "Checkpoint | None":
+    """The served language model with this fingerprint."""
+    if service.state != "ready":
+        return None
+    for model in service.models:
+        if model.kind == "language" and model.fingerprint == fingerprint:
+            return service.language(model.name).checkpoint
+    return None
+
+
+def router(service: "Service") -> APIRouter:
+    routes = APIRouter(include_in_schema=False)
+
+    @routes.get("/log/{identifier}")
+    async def one(identifier: str, filter: str = "") -> HTMLResponse:  # noqa: A002
+        try:
+            found = await service.reading_log(lambda reader: reader.get(identifier))
+        except KeyError:
+            text = f"The log holds no interaction {identifier[:40]}. It may have been deleted after its retention time."
+            return page_templates.error_page(service, 404, "No such interaction", text, "/log")
+        before, after = await service.reading_log(lambda reader: reader.neighbours(found))
+        view = await asyncio.to_thread(interaction_view, found, checkpoint_of(service, found.model))
+        return page_templates.page(
+            service,
+            "interaction.html",
+            active="log",
+            view=view,
+            filter=filter,
+            turns={"before": before, "after": after},
+            names={model.fingerprint: model.name for model in service.models},
+        )
+
+    return routes

@@ -1,0 +1,198 @@
+"""A rendered prompt told apart: what came from each message, and what the chat template added."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from lmworks.records import Message
+
+Source = Literal["system", "user", "assistant", "tool", "template"]
+Render = Callable[[Sequence[Message]], str]  # messages into a prompt that ends where the assistant begins
+
+_FIRST_MARK = 0xE000  # private-use characters stand for contents
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A run of characters of the prompt and who wrote it."""
+
+    source: Source
+    text: str
+
+
+def prompt_parts(prompt: str, messages: Sequence[Message], render: Render | None = None) -> tuple[Part, ...]:
+    """The parts of a prompt in order; they join to it.
+
+    With `render`, the template itself says what it puts around the messages. Without it, or where the prompt does not
+    come out the same (another template made it), contents are looked for in order, each after the name of its role
+    where it stands there. A content that is not found, since a template or a redaction changed it, stays a part of the
+    template's text.
+    """
+    places = (_rendered_places(prompt, messages, render) if render else None) or _found_places(prompt, messages)
+    parts: list[Part] = []
+    done = 0
+    for message, start, end in places:
+        if done < start:
+            parts.append(Part("template", prompt[done:start]))
+        if start < end:
+            parts.append(Part(message.role, prompt[start:end]))
+        done = end
+    if done < len(prompt):
+        parts.append(Part("template", prompt[done:]))
+    return tuple(parts)
+
+
+def _rendered_places(prompt: str, messages: Sequence[Message], render: Render) -> list[tuple[Message, int, int]] | None:
+    """Where the contents lie when the template copies them, or strips them first; None when it does neither."""
+    marks = [chr(_FIRST_MARK + number) for number in range(len(messages))]
+    if len(marks) > 6000 or any(mark in prompt for mark in marks):
+        return None
+    skeleton = render([replace(m, content=mark) for m, mark in zip(messages, marks, strict=True)])
+    if [character for character in skeleton if character in set(marks)] != marks:
+        return None
+    for contents in ([m.content for m in messages], [m.content.strip() for m in messages]):
+        places: list[tuple[Message, int, int]] = []
+        rest, length = skeleton, 0
+        for message, mark, content in zip(messages, marks, contents, strict=True):
+            before, _, rest = rest.partition(mark)
+            start = length + len(before)
+            length = start + len(content)
+            places.append((message, start, length))
+        filled = skeleton
+        for mark, content in zip(marks, contents, strict=True):
+            filled = filled.replace(mark, content)
+        if filled == prompt:
+            return places
+    return None
+
+
+def _found_places(prompt: str, messages: Sequence[Message]) -> list[tuple[Message, int, int]]:
+    places: list[tuple[Message, int, int]] = []
+    done = 0
+    for message in messages:
+        content = message.content if message.content in prompt else message.content.strip()
+        if not content:
+            continue
+        place = _after_role(prompt, message.role, content, done)
+        if place != -1:
+            places.append((message, place, place + len(content)))
+            done = place + len(content)
+    return places
+
+
+def _after_role(prompt: str, role: str, content: str, begin: int) -> int:
+    """Where the content stands: after the name of its role and a line break if it does so anywhere, else at first."""
+    for break_ in ("\n", "\n\n", ": "):
+        named = f"{role}{break_}{content}"
+        place = prompt.find(named, begin)
+        if place != -1:
+            return place + len(named) - len(content)
+    return prompt.find(content, begin)
+
+
+SHADES = 10
+LIMIT = 4096  # tokens shown; a page with more is of no use to a reader
+
+
+@dataclass(frozen=True, slots=True)
+class ShadedToken:
+    """`shade` is the tenth that the probability lies in, 0 to 9."""
+
+    text: str
+    probability: float
+    shade: int
+
+    @property
+    def shown(self) -> str:
+        """The probability with two figures, however small."""
+        return f"{self.probability:.2f}" if self.probability >= 0.1 else f"{self.probability:.2g}"
+
+
+@dataclass(frozen=True, slots=True)
+class ShadedText:
+    """The first tokens of a completion; `left_out` counts those after. `perplexity` is that of all of them."""
+
+    tokens: tuple[ShadedToken, ...]
+    left_out: int
+    perplexity: float
+    least: ShadedToken
+
+
+def shaded(
+    ids: Sequence[int], log_probabilities: Sequence[float], decode: Callable[[Sequence[int]], str]
+) -> ShadedText | None:
+    """None when there are no tokens, or not one log-probability for each.
+
+    `decode` turns ids into text; bytes of one character may be spread over several tokens, which show as U+FFFD.
+    """
+    if not ids or len(ids) != len(log_probabilities):
+        return None
+    tokens: list[ShadedToken] = []
+    for one, log_probability in zip(ids[:LIMIT], log_probabilities[:LIMIT], strict=True):
+        probability = min(1.0, math.exp(log_probability))
+        shade = min(SHADES - 1, int(probability * SHADES))
+        tokens.append(ShadedToken(decode([one]), probability, shade))
+    mean = sum(log_probabilities) / len(log_probabilities)
+    return ShadedText(
+        tokens=tuple(tokens),
+        left_out=len(ids) - len(tokens),
+        perplexity=math.exp(min(700.0, -mean)),
+        least=min(tokens, key=lambda token: token.probability),
+    )
+
+
+TOTAL = "total"
+REST = "other"  # what no phase accounts for
+
+_MEANING = {
+    "queued": "waiting for a free slot",
+    "prefill": "reading the prompt",
+    "decode": "writing the answer",
+    "search": "finding passages",
+    "measure": "measuring candidate sentences",
+    "draft": "drafting sentences with the language model",
+    "decide": "choosing citations, or abstaining",
+    REST: "not accounted for by a phase",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One phase: seconds, and its place as percentages of the whole."""
+
+    name: str
+    meaning: str
+    seconds: float
+    left: float
+    width: float
+
+
+@dataclass(frozen=True, slots=True)
+class Waterfall:
+    bars: tuple[Bar, ...]
+    total: float
+
+    @property
+    def slowest(self) -> Bar | None:
+        return max(self.bars, key=lambda bar: bar.seconds, default=None)
+
+
+def waterfall(timings: Mapping[str, float]) -> Waterfall:
+    """Bars in the order of the phases; their seconds sum to `total`.
+
+    `timings` are seconds by phase, then "total". A total larger than the sum of the phases gives a last bar "other";
+    one that is missing or smaller (clocks are read one after the other) is replaced by the sum.
+    """
+    phases = {name: max(0.0, seconds) for name, seconds in timings.items() if name != TOTAL}
+    spent = sum(phases.values())
+    total = max(timings.get(TOTAL, 0.0), spent)
+    if total - spent > 1e-3 * total:
+        phases[REST] = phases.get(REST, 0.0) + total - spent
+    bars: list[Bar] = []
+    begin = 0.0
+    for name, seconds in phases.items():
+        left, width = (100 * (begin / total), 100 * (seconds / total)) if total else (0.0, 0.0)
+        bars.append(Bar(name, _MEANING.get(name, ""), seconds, left, width))
+        begin += seconds
+    return Waterfall(tuple(bars), total)

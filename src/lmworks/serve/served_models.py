@@ -1,0 +1,138 @@
+"""The models of a recipe, loaded under the names that clients use."""
+
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from lmworks.adapt import Lora, read_lora
+from lmworks.generate.engine import Engine
+from lmworks.generate.engine_worker import EngineWorker
+from lmworks.generate.text_embedding import TextEncoder
+from lmworks.model.checkpoint import Checkpoint, is_gguf, load, read_document
+from lmworks.model.config import LanguageModelHead, PoolHead
+from lmworks.model.huggingface import UnsupportedModel
+from lmworks.serve.config import ServeConfig
+
+ASSISTANT = "assistant"  # the name of the grounded system
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A name that a request can ask for; `created` in seconds since the epoch."""
+
+    name: str
+    kind: Literal["assistant", "language", "embedding"]
+    fingerprint: str
+    context_length: int | None
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Language models and encoders by name, and of each adapter the language model that it changes."""
+
+    languages: Mapping[str, EngineWorker]
+    encoders: Mapping[str, TextEncoder]
+    adapters: Mapping[str, str] = field(default_factory=dict)
+
+
+def served_names(models: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
+    """name -> path of each model of a recipe. `models` is role -> path, `names` role -> the name that the recipe gives.
+
+    A model given by path is called by the last part of its path. ValueError when one would hide the assistant, or when
+    two models have one name.
+    """
+    result: dict[str, str] = {}
+    for role, path in models.items():
+        given = names.get(role, path)
+        name = Path(given).stem if Path(given).suffix == ".gguf" else Path(given).name
+        if name == ASSISTANT or result.get(name, path) != path:
+            taken = "the grounded system" if name == ASSISTANT else result[name]
+            raise ValueError(f"the model {path} would be served as {name!r}, which is {taken}; rename its folder")
+        result[name] = path
+    return result
+
+
+def load_models(paths: Mapping[str, str], config: ServeConfig) -> Loaded:
+    """Load models (name -> path), two at a time; heads other than language and pooling are left out."""
+    with ThreadPoolExecutor(2, thread_name_prefix="load") as threads:
+        checkpoints = dict(zip(paths, threads.map(load, paths.values()), strict=True))
+    languages = {n: _worker(c, config) for n, c in checkpoints.items() if isinstance(c.config.head, LanguageModelHead)}
+    encoders = {n: TextEncoder(c) for n, c in checkpoints.items() if isinstance(c.config.head, PoolHead)}
+    try:
+        adapters = {name: _load_adapter(name, folder, languages, encoders) for name, folder in config.adapters.items()}
+    except BaseException:
+        for worker in languages.values():  # nobody else knows of them yet
+            worker.close()
+        raise
+    return Loaded(languages, encoders, adapters)
+
+
+def _worker(checkpoint: Checkpoint, config: ServeConfig) -> EngineWorker:
+    engine = Engine(
+        checkpoint,
+        slots=config.slots,
+        context_length=config.context_length or None,
+        weights=config.weights,
+        cache_dtype=None if config.cache_dtype == "auto" else config.cache_dtype,
+        cache_tokens=config.cache_tokens or None,
+        speculation=None if config.speculation == "off" else config.speculation,
+    )
+    return EngineWorker(engine, config.max_waiting, config.events_per_second or None)
+
+
+def _load_adapter(
+    name: str, folder: str, languages: Mapping[str, EngineWorker], encoders: Mapping[str, TextEncoder]
+) -> str:
+    """Load an adapter into the one language model that it fits, whose name is returned."""
+    checkpoints = {language: worker.checkpoint for language, worker in languages.items()}
+    language, lora = _fitting(name, folder, checkpoints, encoders)
+    languages[language].load_adapter(name, lora)
+    return language
+
+
+def check_sources(paths: Mapping[str, str]) -> None:
+    """FileNotFoundError or ValueError for a folder or a file that is clearly no model; no weights are read."""
+    for path in map(Path, paths.values()):
+        if path.is_dir():
+            try:
+                read_document(path)
+            except UnsupportedModel as error:
+                raise UnsupportedModel(f"{path}: {error}") from error
+        elif not is_gguf(path):
+            raise ValueError(f"{path} is no GGUF file: a model is one of these, or a Hugging Face folder")
+
+
+def check_adapters(paths: Mapping[str, str], adapters: Mapping[str, str]) -> None:
+    """Raise for an adapter that `load_models` would refuse, before any weights are read but the adapters' own."""
+    if not adapters:
+        return
+    checkpoints = {name: load(path) for name, path in paths.items()}
+    languages = {n: c for n, c in checkpoints.items() if isinstance(c.config.head, LanguageModelHead)}
+    for name, folder in adapters.items():
+        _fitting(name, folder, languages, checkpoints)
+
+
+def _fitting(name: str, folder: str, languages: Mapping[str, Checkpoint], others: Collection[str]) -> tuple[str, Lora]:
+    """The adapter, and the name of the one language model that it fits.
+
+    FileNotFoundError for a folder that is not there or no adapter. ValueError when its name is taken, also by one of
+    the `others`, and when it fits none of the models, or several.
+    """
+    if name in (ASSISTANT, *languages, *others):
+        raise ValueError(f"the adapter {name!r} has the name of a model that is served: give it another one")
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"the adapter {name!r} is to be read from {folder}, and there is no such folder")
+    fits: dict[str, Lora] = {}
+    reasons: list[str] = []
+    for language, checkpoint in languages.items():
+        try:
+            fits[language] = read_lora(folder, checkpoint.config, checkpoint.published)
+        except ValueError as error:
+            reasons.append(f"{language}: {error}")
+    if len(fits) != 1:
+        why = f"it fits {', '.join(fits)}: serve only one of them" if fits else "; ".join(reasons)
+        raise ValueError(f"the adapter {name!r} in {folder} must fit exactly one language model that is served; {why}")
+    return next(iter(fits.items()))

@@ -1,0 +1,138 @@
+"""From a text to ids as a `tokenizer.json` says: tokens of the user's own, normalisation, words, and the model.
+
+Slow (a megabyte takes seconds) and meant to be read. Every step is written anew here and shares nothing with the
+`tokenizers` library but the file; `unicodedata` says what is a letter. Its version of Unicode is Python's, the
+library's a newer one (for BERT's punctuation an older one), so characters between the two may differ.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from lmworks.tokenizer.reference import word_splitter
+from lmworks.tokenizer.reference.bpe_encoder import read_bpe
+from lmworks.tokenizer.reference.normalizer import read_normaliser
+from lmworks.tokenizer.reference.unigram_encoder import read_unigram
+from lmworks.tokenizer.reference.wordpiece_encoder import read_word_piece
+
+Cut = Callable[[list[str], bool], list[str]]
+_MODELS = {"BPE": read_bpe, "WordPiece": read_word_piece, "Unigram": read_unigram}
+SPACE = "▁"
+_ONE_CLASS = re.compile(r"\[\^(?:[^\\\]]|\\\W)+\]")  # all but the letters named, none of them by a category
+
+
+def reference_encoder(document: Mapping[str, Any]) -> Callable[[str], list[int]]:
+    """What `Tokenizer.encode` does with the tokenizer of `document`, the JSON of a `tokenizer.json`.
+
+    Special tokens are text like any other; tokens of the user's own are whole. ValueError names a part that is not
+    written down here.
+    """
+    read = _MODELS.get(document["model"]["type"])
+    if read is None:
+        raise ValueError(f"a model of the type {document['model']['type']} has no reference encoder")
+    model = read(document["model"])
+    normalise = read_normaliser(document["normalizer"])
+    cuts = [_read_cut(step) for step in _steps(document["pre_tokenizer"])]
+    raw, normal = _own_tokens(document, normalise)
+
+    def encode_plain(text: str, first: bool) -> list[int]:
+        pieces = [text] if text else []
+        for cut in cuts:
+            pieces = cut(pieces, first)
+        return [token for piece in pieces for token in model(piece)]
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = []
+        for start, part, own in _split(text, raw):
+            if own is not None:
+                ids.append(own)
+                continue
+            for inner, piece, token in _split(normalise(part), normal):
+                ids += encode_plain(piece, start + inner == 0) if token is None else [token]
+        return ids
+
+    return encode
+
+
+def _steps(part: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    if part is None:
+        return []
+    return part["pretokenizers"] if part["type"] == "Sequence" else [part]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tokens of the user's own
+
+
+def _own_tokens(document: Mapping[str, Any], normalise: Callable[[str], str]) -> tuple[dict[str, int], dict[str, int]]:
+    """Those that are looked for in the text, and those that are looked for in the normalised text, with their ids."""
+    raw, normal = {}, {}
+    for token in document["added_tokens"]:
+        if token["special"]:
+            continue
+        if token["single_word"] or token["lstrip"] or token["rstrip"]:
+            raise ValueError(f"{token['content']!r} takes spaces or word borders with it: not written down here")
+        if token["normalized"]:
+            normal[normalise(token["content"])] = token["id"]
+        else:
+            raw[token["content"]] = token["id"]
+    return raw, normal
+
+
+def _split(text: str, tokens: Mapping[str, int]) -> Iterator[tuple[int, str, int | None]]:
+    """Where parts begin, the parts, and the ids of those that are tokens: the first, of these the longest."""
+    longest, start, at = max(map(len, tokens), default=0), 0, 0
+    while longest and at < len(text):
+        name = next((text[at : at + n] for n in range(longest, 0, -1) if text[at : at + n] in tokens), None)
+        if name is None:
+            at += 1
+            continue
+        if start < at:
+            yield start, text[start:at], None
+        yield at, name, tokens[name]
+        start = at = at + len(name)
+    if start < len(text):
+        yield start, text[start:], None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Pre-tokenizers
+
+
+def _read_cut(step: Mapping[str, Any]) -> Cut:
+    match step:
+        case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": use_regex}:
+            cut = partial(word_splitter.cut, rule=word_splitter.read_rule(word_splitter.GPT2)) if use_regex else None
+            return _each(lambda piece: [word_splitter.byte_letters(word) for word in (cut(piece) if cut else [piece])])
+        case {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}:
+            if pattern.startswith("(?<="):
+                return _each(partial(word_splitter.cut_at, pattern=pattern))
+            if _ONE_CLASS.fullmatch(pattern):  # the letters that a model drops, each a word
+                letters = re.compile(f"({pattern})")
+                return _each(lambda piece: [part for part in letters.split(piece) if part])
+            return _each(partial(word_splitter.cut, rule=word_splitter.read_rule(pattern)))
+        case {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}:
+            return _each(lambda piece: piece.replace(" ", " \0").rstrip("\0").split("\0"))
+        case {"type": "Digits", "individual_digits": True}:
+            return _each(partial(word_splitter.cut, rule=word_splitter.read_rule(r"\p{N}")))
+        case {"type": "BertPreTokenizer"}:
+            return _each(word_splitter.cut_bert)
+        case {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": split}:
+            return partial(_metaspace, scheme=scheme, split=split)
+    raise ValueError(f"the pre-tokenizer {step} is not written down here")
+
+
+def _each(cut: Callable[[str], list[str]]) -> Cut:
+    return lambda pieces, first: [word for piece in pieces for word in cut(piece)]
+
+
+def _metaspace(pieces: list[str], first: bool, scheme: str, split: bool) -> list[str]:
+    out = []
+    for place, piece in enumerate(pieces):
+        marked = piece.replace(" ", SPACE)
+        wanted = scheme == "always" or (scheme == "first" and first and place == 0)
+        if wanted and not marked.startswith(SPACE):
+            marked = SPACE + marked
+        out += [part for part in marked.replace(SPACE, "\0" + SPACE).split("\0") if part] if split else [marked]
+    return out

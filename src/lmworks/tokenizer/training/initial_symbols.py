@@ -1,0 +1,108 @@
+"""Words as the symbols that merging begins with: bytes, characters, or characters that know whether they begin a word.
+
+Spelt words lie one behind the other in one array, with a -1 before, between and behind them, which no merge crosses. A
+character that is too rare for the alphabet is a -1 as well: it will be written as its bytes, or as the unknown token.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from lmworks.tokenizer.token_bytes import byte_letters
+from lmworks.tokenizer.training.character_coverage import Uncovered, uncovered
+from lmworks.tokenizer.training.word_table import WordCounts
+
+CONTINUING = "##"  # before a WordPiece token that does not begin a word
+BOUNDARY = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spelling:
+    """Words in symbols.
+
+    alphabet  the token of each symbol, in the order of the symbols
+    cells     (cells,) int32: symbols, and `BOUNDARY` around every word
+    starts    (runs,) uint32: the cells from which on words occur as often as `weights` says, in ascending order
+    weights   (runs,) int64
+    uncovered characters that are no symbols
+    """
+
+    alphabet: tuple[str, ...]
+    cells: np.ndarray
+    starts: np.ndarray
+    weights: np.ndarray
+    uncovered: Uncovered = field(default_factory=Uncovered)
+
+    def words(self) -> list[tuple[list[int], int]]:
+        """The words as lists of symbols, cut at the boundaries, and how often each occurs."""
+        found: list[tuple[list[int], int]] = []
+        edges = np.flatnonzero(self.cells == BOUNDARY)
+        run = np.searchsorted(self.starts, edges[:-1] + 1, side="right") - 1
+        for start, end, weight in zip(edges[:-1] + 1, edges[1:], self.weights[run], strict=True):
+            if end > start:
+                found.append((self.cells[start:end].tolist(), int(weight)))
+        return found
+
+
+def spell_bytes(words: WordCounts) -> Spelling:
+    """The symbols are the 256 bytes, in the order of the letters that GPT-2 writes them with."""
+    letters = byte_letters()
+    alphabet = tuple(sorted(letters))
+    symbol_of = np.empty(256, np.int32)
+    symbol_of[[letters[letter] for letter in alphabet]] = np.arange(256)
+    return lay_out(alphabet, symbol_of[words.text], words.ends - words.starts, words.counts)
+
+
+def spell_characters(words: WordCounts, coverage: float = 1.0, continuing: str = "") -> Spelling:
+    """The symbols are the characters that make up a share of `coverage` of all characters, by their code points.
+
+    `continuing` goes before characters that do not begin a word, which then are symbols of their own, after the others.
+    """
+    points = np.frombuffer(words.text.tobytes().decode().encode("utf-32-le"), np.uint32)
+    begins = (words.text & 0xC0) != 0x80
+    ends = np.cumsum(begins)[words.ends - 1] if len(words) else words.ends
+    lengths = np.diff(ends, prepend=0)
+    kept, left_out = _covering(points, np.repeat(words.counts, lengths), coverage)
+    places = np.searchsorted(kept, points).clip(max=max(len(kept) - 1, 0))
+    symbols = np.where(kept[places] == points, places, BOUNDARY).astype(np.int32) if len(kept) else places
+    alphabet = tuple(map(chr, kept.tolist()))
+    if not continuing:
+        return replace(lay_out(alphabet, symbols, lengths, words.counts), uncovered=left_out)
+    inside = np.ones(len(points), bool)
+    inside[ends - lengths] = False
+    inside &= symbols != BOUNDARY
+    followers = np.unique(symbols[inside])
+    symbols[inside] = len(alphabet) + np.searchsorted(followers, symbols[inside])
+    firsts = alphabet
+    alphabet += tuple(continuing + firsts[symbol] for symbol in followers.tolist())
+    return replace(lay_out(alphabet, symbols, lengths, words.counts), uncovered=left_out)
+
+
+def _covering(points: np.ndarray, weights: np.ndarray, coverage: float) -> tuple[np.ndarray, Uncovered]:
+    """The most frequent code points that together have this share, ascending, and what of the others there is to say.
+    Of equally frequent ones the lower are kept."""
+    different, place = np.unique(points, return_inverse=True)
+    # Exact up to 2^53 characters.
+    frequency = np.bincount(place, weights=weights, minlength=len(different)).astype(np.int64)
+    order = np.lexsort((different, -frequency))
+    needed = coverage * frequency.sum()
+    before = np.cumsum(frequency[order]) - frequency[order]
+    kept, others = order[before < needed], order[before >= needed]
+    return np.sort(different[kept]), uncovered(different[others], frequency[others], int(frequency.sum()))
+
+
+def lay_out(alphabet: tuple[str, ...], symbols: np.ndarray, lengths: np.ndarray, counts: np.ndarray) -> Spelling:
+    """The spelling of words whose `symbols` lie one behind the other, `lengths` of them each. Words of the same of
+    `counts` should be neighbours. MemoryError for more than 2^32 cells."""
+    size = len(symbols) + len(lengths) + 1
+    if size >= 2**32:
+        raise MemoryError(f"{size:,} symbols in different words are more than 2^32: raise min_word_count")
+    boundaries = np.cumsum(lengths + 1)
+    inside = np.ones(size, bool)
+    inside[0] = False
+    inside[boundaries] = False
+    cells = np.full(size, BOUNDARY, np.int32)
+    cells[inside] = symbols
+    changes = np.flatnonzero(np.diff(counts, prepend=0))  # words come in the order of their counts
+    starts = (boundaries - lengths)[changes].astype(np.uint32)
+    return Spelling(alphabet, cells, starts, counts[changes].astype(np.int64))

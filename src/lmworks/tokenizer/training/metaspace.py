@@ -1,0 +1,58 @@
+"""How a text becomes words that begin with their space, as SentencePiece has them, and pieces become a text again."""
+
+from collections.abc import Collection, Iterable, Iterator
+
+from tokenizers import decoders, normalizers
+
+from lmworks.tokenizer.config import Normal
+from lmworks.tokenizer.pre_tokenizer import SPACE
+from lmworks.tokenizer.training.initial_symbols import Spelling
+from lmworks.tokenizer.training.word_table import WordCounts
+
+UNKNOWN = "<unk>"
+BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
+
+
+def prepare(texts: Iterable[str], normalise: Normal, spaces: bool) -> Iterator[str]:
+    """The texts in the form in which the tokenizer will cut them into words; with `spaces`, one goes before each."""
+    if isinstance(texts, str):
+        raise ValueError("texts are several: give a list of strings, or [text] for a single one")
+    steps = None if normalise == "none" else normaliser(normalise)
+    for text in texts:
+        if steps is not None:
+            text = steps.normalize_str(text)
+        if spaces and text:
+            text = text.replace(SPACE, " ")
+            text = text if text.startswith(" ") else " " + text
+        yield text
+
+
+def normaliser(form: Normal) -> normalizers.Normalizer:
+    return normalizers.NFC() if form == "NFC" else normalizers.NFKC()
+
+
+def room_beside(before: Collection[str], spelling: Spelling, vocabulary_size: int) -> int:
+    """How many of so many tokens are left beside those `before`; ValueError where that is less than the alphabet."""
+    room = vocabulary_size - len(before)
+    if room < len(spelling.alphabet):
+        raise ValueError(
+            f"vocabulary_size is {vocabulary_size:,}, but {len(spelling.alphabet):,} characters are to have tokens of "
+            f"their own, beside {len(before):,} others: raise it, or lower coverage"
+        )
+    return room
+
+
+def becomes_unknown(byte_fallback: bool) -> str:
+    """What a character without a token becomes, for `Uncovered`."""
+    return "They become the tokens of their bytes." if byte_fallback else f"They become {UNKNOWN}."
+
+
+def mark_spaces(words: WordCounts) -> WordCounts:
+    """Words with ▁ for every space."""
+    return WordCounts.of({word.replace(b" ", SPACE.encode()): count for word, count in words})
+
+
+def join_pieces() -> decoders.Decoder:
+    """Puts pieces and bytes together, without the space that was put before the text."""
+    steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    return decoders.Sequence(steps)

@@ -1,0 +1,109 @@
+"""Training Unigram (Kudo 2018): words are counted, pieces learnt from them, and a `tokenizer.json` is put together."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import tokenizers
+from tokenizers import AddedToken, Regex, models, pre_tokenizers
+
+from lmworks.progress import Report, no_report
+from lmworks.tokenizer.byte_level import frame
+from lmworks.tokenizer.config import UnigramConfig
+from lmworks.tokenizer.pre_tokenizer import WordRule
+from lmworks.tokenizer.special_names import cuts
+from lmworks.tokenizer.tokenizer import Tokenizer
+from lmworks.tokenizer.training.character_coverage import Uncovered
+from lmworks.tokenizer.training.initial_symbols import spell_characters
+from lmworks.tokenizer.training.metaspace import (
+    BYTE_TOKENS,
+    UNKNOWN,
+    becomes_unknown,
+    join_pieces,
+    mark_spaces,
+    normaliser,
+    prepare,
+    room_beside,
+)
+from lmworks.tokenizer.training.unigram_em import Pieces, learn_pieces
+from lmworks.tokenizer.training.word_counts import count_words
+from lmworks.tokenizer.training.word_table import WordCounts
+
+END = "</s>"
+_RULE = WordRule("metaspace", "run")
+_ROLES = {"<s>": "bos_token", END: "eos_token", UNKNOWN: "unk_token", "<pad>": "pad_token", "<mask>": "mask_token"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainedUnigram:
+    """A tokenizer, and what it was learnt from.
+
+    pieces       what was learnt, with log-probabilities and the loss by round, in the order of the ids
+    first        the id of the first of `pieces`
+    words        different words that were learnt from
+    occurrences  of them in the texts
+    uncovered    characters that got no token; its `warning` is for the user
+    """
+
+    tokenizer: Tokenizer
+    pieces: Pieces
+    first: int
+    words: int
+    occurrences: int
+    uncovered: Uncovered = field(default_factory=Uncovered)
+
+
+def train_unigram(
+    texts: Iterable[str], config: UnigramConfig | None = None, progress: Report = no_report
+) -> TrainedUnigram:
+    """Learns a vocabulary from texts, which are read once and need not fit into memory.
+
+    A vocabulary smaller than asked for means that the texts have no more stretches of characters that occur twice. The
+    same texts in any order give the same tokenizer. ValueError where there is nothing to learn from.
+    """
+    config = config or UnigramConfig()
+    words = count_words(
+        prepare(texts, config.normalise, spaces=True),
+        _RULE,
+        memory_bytes=config.memory_mb << 20,
+        min_word_count=config.min_word_count,
+        progress=progress,
+    )
+    if not len(words):
+        raise ValueError("there is no text to learn from: every text is empty")
+    return learn_unigram(words, config, progress)
+
+
+def learn_unigram(words: WordCounts, config: UnigramConfig, progress: Report = no_report) -> TrainedUnigram:
+    """The same from words that have been counted; their spaces are still spaces."""
+    before = [*config.special_tokens, *(BYTE_TOKENS if config.byte_fallback else ())]
+    spelling = spell_characters(mark_spaces(words), config.coverage)
+    size, occurrences = len(words), words.total
+    room = room_beside(before, spelling, config.vocabulary_size)
+    del words
+    pieces = learn_pieces(
+        spelling,
+        room,
+        longest=config.max_piece_length,
+        seed_size=config.seed_size,
+        shrinking=config.shrinking,
+        em_steps=config.em_steps,
+        forbidden=before,
+        progress=progress,
+    )
+    roles = {_ROLES[token]: token for token in config.special_tokens if token in _ROLES}
+    tokenizer = Tokenizer(_backend(before, pieces, config), roles)
+    left_out = replace(spelling.uncovered, becomes=becomes_unknown(config.byte_fallback))
+    return TrainedUnigram(tokenizer, pieces, len(before), size, occurrences, left_out)
+
+
+def _backend(before: list[str], pieces: Pieces, config: UnigramConfig) -> tokenizers.Tokenizer:
+    vocabulary = [*((token, 0.0) for token in before), *zip(pieces.names, pieces.scores.tolist(), strict=True)]
+    backend = tokenizers.Tokenizer(models.Unigram(vocabulary, before.index(UNKNOWN), config.byte_fallback))
+    if config.normalise != "none":
+        backend.normalizer = normaliser(config.normalise)
+    names = pre_tokenizers.Split(Regex(cuts(config.special_tokens, pieces.names, config.byte_fallback)), "isolated")
+    backend.pre_tokenizer = pre_tokenizers.Sequence([_RULE.pre_tokenizer(), names])
+    backend.decoder = join_pieces()
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in config.special_tokens])
+    frame(backend, None, END)  # T5's encoder reads texts with their end
+    return backend

@@ -1,0 +1,306 @@
+"""More tokens for a vocabulary: those that a new domain or language needs, each with its old pieces.
+
+For BPE new merges are appended to the old ones. Merging runs in the order of the list, so every text is first encoded
+as before, and only then are the new pairs joined: an encoding changes where a new token applies and nowhere else. A
+character that SentencePiece's BPE could only spell by its bytes becomes a token first.
+
+Other models get added tokens: strings that are looked for before anything is encoded. So do texts that BPE's rule for
+words cuts. They begin and end where words do, and no space is a part of them. Pieces of words cannot be appended there:
+`why_no_pieces` says why.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import tokenizers
+from tokenizers import AddedToken
+
+from lmworks.progress import Report, no_report
+from lmworks.tokenizer.sentence_piece import SPACE
+from lmworks.tokenizer.token_words import BYTE, Names, byte_names, count_words, in_bytes, with_characters, words_of
+from lmworks.tokenizer.tokenizer import Tokenizer
+from lmworks.tokenizer.training.continued_merges import continue_merges
+from lmworks.tokenizer.training.merges_reference import merged
+
+
+@dataclass(frozen=True)
+class Extension:
+    """`tokenizer` has all old tokens with their old ids, and the new ones behind them.
+
+    pieces    new id -> ids of the old vocabulary that stood for the same text, in the order of the new ids.
+    merged    how many of them came by merges or characters; the rest are added tokens.
+    """
+
+    tokenizer: Tokenizer
+    pieces: Mapping[int, tuple[int, ...]]
+    merged: int
+
+
+def extend_for_texts(
+    tokenizer: Tokenizer, texts: Iterable[str], count: int, least: int = 2, progress: Report = no_report
+) -> Extension:
+    """At most `count` new tokens, chosen because `texts` need them; each occurs `least` times, at least.
+
+    With BPE the training goes on where it stopped: the most frequent pair of neighbouring tokens inside a word becomes
+    one (Sennrich et al. 2016). Otherwise the words are added whose pieces occur most often. Fewer tokens where the
+    texts hold no more; ValueError where they hold none. `progress` is told of characters read, then of merges.
+    """
+    if count < 1 or least < 1:
+        raise ValueError(f"count and least must be 1 or more, got {count} and {least}")
+    if isinstance(texts, str):
+        raise ValueError("texts are several: give a list of strings, or [text] for a single one")
+    draft = _Draft(tokenizer)
+    if why_no_pieces(tokenizer) is None:
+        words = count_words(tokenizer, texts, progress)
+        draft.add_characters(words, count, least)
+        draft.learn(words, count, least, progress)
+    else:
+        for word in _costly(tokenizer, texts, count, least):
+            draft.add_whole(word)
+    return draft.extension("the texts hold nothing that is worth a token: give more text, or a smaller `least`")
+
+
+def extend_by_tokens(tokenizer: Tokenizer, tokens: Sequence[str]) -> Extension:
+    """The given texts as new tokens, such as "photosynthesis", " photosynthesis" or "<tool>".
+
+    With BPE a text of one word is merged from its pieces, left to right, and the tokens between are new as well. It is
+    the token wherever it is cut as it is by itself: a word that begins in the same way is another word. Where a
+    tokenizer puts a space before every text, as SentencePiece does, the two spellings of a word above are the same. A
+    text that the rule for words cuts becomes an added token; such a tokenizer then puts a space behind it, too, as it
+    does behind its special tokens. ValueError for a text that is a token already, that is given twice, or that could
+    not be decoded.
+    """
+    if isinstance(tokens, str) or len(set(tokens)) < len(tokens):
+        raise ValueError(f"the tokens must be a list of different texts, got {tokens!r}")
+    draft = _Draft(tokenizer)
+    for token in tokens:
+        if not token.strip():
+            raise ValueError(f"a new token needs letters, got {token!r}")
+        text = token[1:] if token.startswith(" ") and _puts_space(tokenizer) else token
+        words = words_of(tokenizer, text)
+        if not words:
+            raise ValueError(f"{token!r} is nothing to this tokenizer, which leaves its characters out of every text")
+        if sum(map(len, words)) == 1 and not _unknown(tokenizer, text):
+            raise ValueError(f"{token!r} is one token already")
+        if not (why_no_pieces(tokenizer) is None and len(words) == 1 and draft.chain(words[0])):
+            draft.add_whole(token)
+    return draft.extension("give a token at least")
+
+
+def why_no_pieces(tokenizer: Tokenizer) -> str | None:
+    """Why pieces of words cannot be appended to a vocabulary; None where they can, which is BPE."""
+    model = tokenizer.backend.model
+    kind = type(model).__name__
+    if kind == "BPE":
+        if not (mark := model.continuing_subword_prefix or model.end_of_word_suffix):
+            return None
+        return f"this BPE marks pieces by where in a word they are ({mark!r}), so that no name is those of its parts"
+    return {
+        "Unigram": "Unigram cuts a text into its most probable pieces, so that a new piece, with a probability of its "
+        "own, changes how words are cut that do not become it; there is no order in which old pieces come first",
+        "WordPiece": "WordPiece takes the longest piece that a word begins with, so that a new piece changes how all "
+        "words are cut that begin with it, and what is left of one may be unknown",
+    }.get(kind, f"{kind} knows whole words only")
+
+
+class _Draft:
+    """What a tokenizer is to get; names are the vocabulary's spellings of tokens."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._old = tokenizer.backend.get_vocab(with_added_tokens=True)
+        self._state = json.loads(tokenizer.backend.to_str())
+        if self._state["model"].get("dropout"):
+            raise ValueError(
+                f"this tokenizer leaves out merges at random (dropout = {self._state['model']['dropout']}): set it to "
+                "null in tokenizer.json"
+            )
+        # What stands for something else than its letters: no part of a merge.
+        self._apart = {name for name in self._old if BYTE.fullmatch(name)} if self._falls_back else set()
+        self._apart |= {*tokenizer.special_ids, *tokenizer.roles.values(), self._state["model"].get("unk_token")} - {
+            None
+        }
+        self._pieces: dict[str, Names] = {}  # new name -> old names, in the order of the new ids
+        self._merges: list[tuple[str, str]] = []
+        self._whole: dict[str, tuple[int, ...]] = {}
+
+    @property
+    def _falls_back(self) -> bool:
+        """Whether a character without a token becomes tokens of its bytes, as in SentencePiece's BPE."""
+        return bool(self._state["model"].get("byte_fallback"))
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Choosing
+
+    def add_characters(self, words: Mapping[Names, int], count: int, least: int) -> None:
+        """Characters that are spelled by bytes so far (SentencePiece's BPE), the most frequent first."""
+        found: Counter[str] = Counter()
+        for word, times in words.items() if self._falls_back else ():
+            for character in in_bytes(word):
+                found[character] += times
+        for character, times in sorted(found.items(), key=lambda item: (-item[1], item[0])):
+            if times >= least and len(self._pieces) < count:
+                self._add_character(character)
+
+    def _add_character(self, character: str) -> None:
+        spelled = byte_names(character)
+        if len(spelled) > 1 and self._is_free(character):  # one byte, as of a line break, is one token already
+            self._pieces[character] = spelled
+
+    def learn(self, words: Mapping[Names, int], count: int, least: int, progress: Report) -> None:
+        """Merges until there are `count` new tokens."""
+        spelled: Counter[Names] = Counter()
+        for word, times in words.items():
+            spelled[tuple(self._spelled(word))] += times
+        left = count - len(self._pieces)
+        taken = self._names_in_parts()
+        for pair in continue_merges(spelled, left, least=least, apart=self._apart, taken=taken, progress=progress):
+            self._merge(*pair)
+
+    def _names_in_parts(self) -> Iterator[Names]:
+        """Of the names that are taken, those that merging does not lead to: what they become by themselves."""
+        model = self._tokenizer.backend.model
+        if self._state["model"].get("ignore_merges"):  # a word that has a name is not merged, but a part of one is
+            model = tokenizers.Tokenizer.from_str(json.dumps(self._state)).model
+            model.ignore_merges = False
+        for name in self._old:
+            parts = self._spelled([token.value for token in model.tokenize(name)])
+            if len(parts) > 1 and "".join(parts) == name:
+                yield tuple(parts)
+
+    def chain(self, word: Names) -> bool:
+        """Merges that make one token of a word; False where they would have to make tokens that there are already."""
+        if self._falls_back:
+            for character in in_bytes(word):
+                self._add_character(character)
+        names, merges = self._spelled(word), list[tuple[str, str]]()
+        if not self._apart.isdisjoint(names):
+            return False
+        while len(names) > 1:
+            pair = next((pair for pair in pairwise(names) if self._is_free("".join(pair))), None)
+            if pair is None:
+                return False
+            merges.append(pair)
+            names = _joined(names, pair)
+        for pair in merges:
+            self._merge(*pair)
+        return True
+
+    def _is_free(self, name: str) -> bool:
+        return name not in self._old and name not in self._pieces and name not in self._whole
+
+    def add_whole(self, token: str) -> None:
+        if not self._is_free(token):
+            raise ValueError(f"{token!r} is a token already")
+        self._whole[token] = tuple(self._tokenizer.encode(token))
+
+    def _spelled(self, names: Sequence[str]) -> list[str]:
+        """Names of a word's tokens under the old merges -> under the new characters and the new merges, too."""
+        spelled = with_characters(names, self._pieces) if self._falls_back and self._pieces else list(names)
+        for pair in self._merges:  # each is of a lower rank than the one before
+            if pair[0] in spelled and pair[1] in spelled:
+                spelled = _joined(spelled, pair)
+        return spelled
+
+    def _merge(self, left: str, right: str) -> None:
+        self._merges.append((left, right))
+        parts = (part for name in (left, right) for part in self._pieces.get(name, (name,)))
+        self._pieces[left + right] = tuple(parts)
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Making
+
+    def extension(self, nothing: str) -> Extension:
+        if not self._pieces and not self._whole:
+            raise ValueError(nothing)
+        first = max(self._old.values()) + 1
+        pieces = {
+            first + place: tuple(map(self._old.__getitem__, names)) for place, names in enumerate(self._pieces.values())
+        }
+        whole = {token: first + len(pieces) + place for place, token in enumerate(self._whole)}
+        pieces |= {index: self._whole[token] for token, index in whole.items()}
+        if self._state["model"]["type"] == "BPE":
+            self._write(self._state["model"], first, whole)
+        backend = tokenizers.Tokenizer.from_str(json.dumps(self._state))
+        backend.add_tokens([_whole_token(token, self._state["normalizer"] is not None) for token in whole])
+        extended = Tokenizer(backend, self._tokenizer.roles, self._tokenizer.eos_ids)
+        self._check(extended, whole)
+        return Extension(extended, pieces, len(self._pieces))
+
+    def _write(self, model: dict[str, Any], first: int, whole: Mapping[str, int]) -> None:
+        """The new tokens and merges into the `model` of a tokenizer.json.
+
+        Added tokens get ids of their own there: one that is not in the model's vocabulary is numbered when the file is
+        read, as the next after the vocabulary, and would be another one now.
+        """
+        model["vocab"] |= {token["content"]: token["id"] for token in self._state["added_tokens"]}
+        model["vocab"] |= {name: first + place for place, name in enumerate(self._pieces)}
+        model["vocab"] |= whole
+        model["merges"] += map(list, self._merges)
+
+    def _check(self, extended: Tokenizer, whole: Mapping[str, int]) -> None:
+        """ValueError where the library makes something else of a tokenizer.json than was meant."""
+        for token, index in whole.items():
+            if extended.backend.token_to_id(token) != index:
+                raise ValueError(f"the ids of this tokenizer have gaps, so that {token!r} would not get the next one")
+            if self._state["model"]["type"] == "BPE" and extended.decode([index]).lstrip(" ") != token.lstrip(" "):
+                raise ValueError(
+                    f"{token!r} cannot be an added token here: it would be decoded as {extended.decode([index])!r}, "
+                    "with letters taken for bytes; give a word, or a name in ASCII"
+                )
+
+
+def _joined(names: list[str], pair: tuple[str, str]) -> list[str]:
+    """`names` with every `pair` of neighbours, from the left, as one."""
+    number = {name: index for index, name in enumerate(dict.fromkeys((*names, *pair)))}
+    spelled = [*number, "".join(pair)]
+    left, right = (number[name] for name in pair)
+    return [spelled[i] for i in merged([number[name] for name in names], (left, right), len(number))]
+
+
+def _puts_space(tokenizer: Tokenizer) -> bool:
+    return tokenizer.backend.encode("a", add_special_tokens=False).tokens[:1] in ([SPACE], [f"{SPACE}a"])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Added tokens
+
+
+def _costly(tokenizer: Tokenizer, texts: Iterable[str], count: int, least: int) -> list[str]:
+    """The words whose pieces occur most often beyond one for each, an unknown piece counted as one too many."""
+    words: Counter[str] = Counter()
+    for text in texts:
+        words.update(_plain_words(tokenizer, text))
+    gains: Counter[str] = Counter()
+    for name, times in words.items():
+        word = name.removeprefix(SPACE)
+        if times >= least and len(word) > 1 and word.isalnum():
+            pieces = len(tokenizer.encode(word))
+            gains[word] += times * (pieces - 1 + _unknown(tokenizer, word))
+    ranked = sorted(gains.items(), key=lambda item: (-item[1], item[0]))
+    return [word for word, gain in ranked if gain > 0][:count]
+
+
+def _plain_words(tokenizer: Tokenizer, text: str) -> list[str]:
+    """The words of a text as the model gets them: normalised, and cut."""
+    backend = tokenizer.backend
+    if backend.normalizer is not None:
+        text = backend.normalizer.normalize_str(text)
+    if backend.pre_tokenizer is not None:
+        return [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
+    return [SPACE + word for word in text.split(SPACE)]  # SentencePiece: a text is one word, spaces included
+
+
+def _unknown(tokenizer: Tokenizer, text: str) -> bool:
+    unknown = tokenizer.roles.get("unk_token")
+    return unknown is not None and tokenizer.backend.token_to_id(unknown) in tokenizer.encode(text)
+
+
+def _whole_token(token: str, normalized: bool) -> AddedToken:
+    """A word is looked for in the normalised text and only as a whole word, anything else as it is and everywhere."""
+    word = token.isalnum()
+    return AddedToken(token, single_word=word, normalized=word and normalized)

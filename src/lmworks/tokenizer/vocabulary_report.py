@@ -1,0 +1,294 @@
+"""The sections of the report on vocabularies: `lmworks tokenizer report`."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from lmworks.records import Score, Scored
+from lmworks.report import Figure, Section, Table, dot_plot, heat_map, histogram, line_plot
+from lmworks.tokenizer.fertility import MEASURES
+from lmworks.tokenizer.reachable_tokens import KINDS, Kind
+from lmworks.tokenizer.undertrained import SHARE, Undertrained
+from lmworks.tokenizer.vocabulary_comparison import Comparison, spelled_tokens
+
+RARE = 10  # a token that occurs less often than that in the texts says little there
+EXAMPLES = 12
+_SHARES = {name for name, (top, bottom, _) in MEASURES.items() if top not in ("size", "characters", "word_tokens")}
+
+
+def sections(comparison: Comparison) -> tuple[Section, ...]:
+    """Everything that was measured, in the order in which one would ask for it."""
+    parts = [_what(comparison), _length(comparison)]
+    if comparison.reference is not None:
+        parts.append(_parity(comparison))
+    parts += [_words(comparison), _losses(comparison), _use(comparison), _unreachable(comparison)]
+    return (*parts, *_undertrained(comparison), _numbers(comparison))
+
+
+def _what(comparison: Comparison) -> Section:
+    vocabularies = [
+        (
+            name,
+            _kind(tokenizer.backend.to_str()),
+            tokenizer.vocabulary_size,
+            len(tokenizer.special_ids),
+            tokenizer.hash[:12],
+        )
+        for name, tokenizer in comparison.vocabularies.items()
+    ]
+    first = next(iter(comparison.vocabularies))
+    texts = []
+    for name, text in comparison.texts.items():
+        counts = comparison.counts[first, name]
+        passages = f"{len(text.passages):,} {text.unit}{'s' if len(text.passages) != 1 else ''}"
+        texts.append((name, passages, text.characters, int(counts.size.sum()), int(counts.words.sum())))
+    return Section(
+        "What was compared",
+        "Every vocabulary encoded the same texts, without the tokens that frame a text. Intervals are 95 % intervals "
+        "over the n passages of a text, because the tokens of one passage resemble each other. Of what was not found "
+        "once, such as an unknown token, “0 (< 0.01 %)” says how frequent it may be nonetheless: Clopper and Pearson's "
+        "bound over all tokens, lowered to fewer where there are few passages (Korn & Graubard 1998). A word is a run "
+        "of letters and digits with their marks; in scripts that are written without spaces (Chinese, Japanese, Thai, "
+        "…) each letter counts as a word.",
+        tables=(
+            Table(("vocabulary", "kind", "tokens", "special", "hash"), tuple(vocabularies), "Vocabularies"),
+            Table(("text", "passages (n)", "characters", "bytes", "words"), tuple(texts), "Texts"),
+        ),
+    )
+
+
+def _kind(state: str) -> str:
+    found = json.loads(state)
+    decoders = found["decoder"] or {}
+    kinds = {step["type"] for step in decoders.get("decoders") or [decoders] if step}
+    kind = found["model"]["type"]
+    return (
+        f"byte-level {kind}"
+        if "ByteLevel" in kinds
+        else f"{kind}, bytes for the rest"
+        if found["model"].get("byte_fallback")
+        else kind
+    )
+
+
+def _length(comparison: Comparison) -> Section:
+    return Section(
+        "How long a text becomes",
+        "Bytes per token say how much text fits into a context and how many steps it takes to generate it: twice the "
+        "bytes are half the steps. They compare vocabularies on one text; languages compare by parity, since scripts "
+        "differ in the bytes of a letter.",
+        figures=(_dots(comparison, "bytes per token"),),
+    )
+
+
+def _parity(comparison: Comparison) -> Section:
+    reference, scores = comparison.reference, comparison.scores
+    rows = {
+        text: {
+            v: score.value for v in comparison.vocabularies if isinstance(score := scores[v, text]["parity"], Scored)
+        }
+        for text in comparison.texts
+        if text != reference
+    }
+    drawn = {text: values for text, values in rows.items() if values}
+    figures = ()
+    if drawn:
+        caption = f"Tokens for each token of {reference}. 2.00: twice the price and half the context."
+        figures = (Figure(heat_map(drawn, label=f"tokens per token of {reference}"), caption),)
+    return Section(
+        f"Parity with {reference}",
+        f"The same content in other languages, passage by passage: tokens for each token of {reference} (Petrov et al. "
+        "2023). Whoever writes in a language with parity 3 pays three times as much for the same, waits three times as "
+        "long, and has a third of the context. A vocabulary that leaves characters out, or makes whole words unknown, "
+        "looks cheap here and is not.",
+        figures=figures,
+    )
+
+
+def _words(comparison: Comparison) -> Section:
+    return Section(
+        "How words are cut",
+        "Fertility is the number of tokens that a word is cut into; where no spaces stand between words, tokens per "
+        "character. Words kept whole are one token, which is not the unknown one.",
+        figures=(_dots(comparison, "fertility"), _dots(comparison, "words kept whole")),
+    )
+
+
+def _losses(comparison: Comparison) -> Section:
+    names = ("unknown tokens", "parts of characters", "lost characters")
+    tables, nothing = [], []
+    for name in names:
+        found = [values[name] for values in comparison.scores.values()]
+        if any(isinstance(score, Scored) and score.value for score in found):
+            tables.append(_table(comparison, name, nothing_too=False))
+        else:
+            nothing.append(name)
+    text = (
+        "An unknown token stands for something that no id can say. Tokens that are parts of characters are the bytes "
+        "that a vocabulary falls back to: nothing is lost, but the model has to spell. A lost character has no token."
+    )
+    text += f"\nNone in any text under any vocabulary: {', '.join(nothing)}." if nothing else ""
+    return Section("What a vocabulary cannot say", text, tables=tuple(tables))
+
+
+def _use(comparison: Comparison) -> Section:
+    lines, rows, never = {}, [], []
+    for name in comparison.vocabularies:
+        uses, spelled = comparison.uses(name), spelled_tokens(comparison.vocabularies[name])
+        reachable = comparison.reaches[name].ids("text", "in context", "part of a character")
+        used = np.sort(uses[uses > 0])[::-1]
+        lines[name] = _thinned(used)
+        seen = int((uses[reachable] > 0).sum())
+        rare = int((uses[reachable] < RARE).sum())
+        rows.append((name, int(uses.sum()), len(reachable), seen, _percent(seen / max(len(reachable), 1)), rare))
+        absent = [spelled[index] for index in reachable[uses[reachable] == 0]]
+        words = [word for word in absent if sum(map(str.isalpha, word)) > 2 and word.startswith(("'", '"'))]
+        never.append((name, len(absent), " ".join(words[:EXAMPLES])))
+    columns = (
+        "vocabulary",
+        "tokens of all texts",
+        "ids that text can reach",
+        "of these occur",
+        "share",
+        f"occur < {RARE} times",
+    )
+    return Section(
+        "How much of the vocabulary is used",
+        "Each id is a row of the embedding that has to be kept, moved and trained. An id that does not occur in texts "
+        "like the training data stays as it was initialised. What occurs depends on how much text there is: the "
+        "figures hold for these texts together.",
+        tables=(
+            Table(columns, tuple(rows), "Use"),
+            Table(
+                ("vocabulary", "never occur", "the first words among them, by id"),
+                tuple(never),
+                "Ids that never occur here",
+            ),
+        ),
+        figures=(
+            Figure(
+                line_plot(lines, x="rank of the token", y="occurrences", scale="log"),
+                "Occurrences by rank, both logarithmic. A line that ends early leaves the rest of a vocabulary unused.",
+            ),
+        ),
+    )
+
+
+def _thinned(values: np.ndarray, points: int = 300) -> tuple[list[float], list[float]]:
+    """Ranks and values at places that are evenly spread on a logarithmic axis."""
+    places = np.unique(np.geomspace(1, max(len(values), 1), points).astype(int)) if len(values) else np.zeros(0, int)
+    return places.tolist(), values[places - 1].tolist()
+
+
+def _unreachable(comparison: Comparison) -> Section:
+    tallies = {name: Counter(found.kinds) for name, found in comparison.reaches.items()}
+    kinds: list[Kind] = [kind for kind in KINDS if any(tally[kind] for tally in tallies.values())]
+    rows = tuple((kind, *(tally[kind] for tally in tallies.values())) for kind in kinds)
+    examples = []
+    for name, found in comparison.reaches.items():
+        spelled = spelled_tokens(comparison.vocabularies[name])
+        for reason, _ in Counter(found.reasons.values()).most_common():
+            for index in [i for i, why in found.reasons.items() if why == reason][: EXAMPLES // 2]:
+                becomes = " ".join(spelled[piece] for piece in found.becomes.get(index, ())[:8])
+                examples.append((name, _unbroken(reason), index, spelled[index], becomes))
+    tables = [Table(("kind", *tallies), rows, "Ids by what leads to them")]
+    if examples:
+        columns = ("vocabulary", "why", "id", "token", "its text becomes")
+        tables.append(Table(columns, tuple(examples), f"Unreachable tokens, at most {EXAMPLES // 2} for each reason"))
+    return Section(
+        "Tokens that no text becomes",
+        "The text of each token was encoded, alone and inside other text (Land & Bartolo 2024, section 3.1). For BPE "
+        "“its merges lead elsewhere” is proof: a token that occurs in any word is also what its own letters merge to. "
+        "Of other models, an unreachable token is one that no context that was tried has reached.\n"
+        + "\n".join(f"{kind}: {KINDS[kind]}." for kind in kinds),
+        tables=tuple(tables),
+    )
+
+
+def _undertrained(comparison: Comparison) -> Iterator[Section]:
+    if not comparison.undertrained:
+        return
+    rows, figures, notes = [], [], []
+    for name, found in comparison.undertrained.items():
+        if not isinstance(found, Undertrained):
+            notes.append(f"{name}: {found}.")
+            continue
+        uses, spelled = comparison.uses(name), spelled_tokens(comparison.vocabularies[name])
+        notes.append(f"{name}: {found.method}; {len(found.candidates):,} candidates.")
+        for index in found.candidates[: 2 * EXAMPLES]:
+            rows.append((name, index, spelled[index], float(found.indicator[index]), int(uses[index])))
+        values = found.indicator[np.isfinite(found.indicator)]
+        drawn = histogram(values.tolist(), x=found.method, y="tokens", marks={f"lowest {SHARE:.0%}": found.threshold})
+        figures.append(Figure(drawn, f"{name}: the rows of all tokens. A heap apart on the left was not trained."))
+    columns = ("vocabulary", "id", "token", "indicator", "occurrences in the texts")
+    tables = (Table(columns, tuple(rows), "The most suspicious tokens that text can reach"),) if rows else ()
+    yield Section(
+        "Tokens that look under-trained",
+        f"The {SHARE:.0%} of the tokens that text reaches whose rows of the embedding resemble untrained ones the most "
+        "(Land & Bartolo 2024, section 3.2). These are candidates: only prompting a model with each proves one.\n"
+        + "\n".join(notes),
+        tables=tables,
+        figures=tuple(figures),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Cells and figures
+
+
+def _numbers(comparison: Comparison) -> Section:
+    names = ["bytes per token", "characters per token", "fertility", "words kept whole"]
+    names += ["parity"] if comparison.reference is not None else []
+    return Section("The numbers", tables=tuple(_table(comparison, name) for name in names))
+
+
+def _table(comparison: Comparison, measure: str, nothing_too: bool = True) -> Table:
+    """A row for each text, a column for each vocabulary; without `nothing_too` only texts in which anything was
+    counted."""
+    rows, left_out = [], []
+    for text in comparison.texts:
+        scores = [comparison.scores[name, text].get(measure) for name in comparison.vocabularies]
+        if nothing_too or any(isinstance(score, Scored) and score.value for score in scores):
+            rows.append((text, *(_cell(measure, score) for score in scores if score is not None)))
+        else:
+            left_out.append(text)
+    rows = [row for row in rows if len(row) > 1]  # the reference has no parity with itself
+    meaning = MEASURES[measure][2] if measure in MEASURES else f"tokens for each token of {comparison.reference}"
+    caption = f"{measure.capitalize()}: {meaning}; ± half the 95 % interval"
+    caption += f". None at all in {', '.join(left_out)}" if left_out else ""
+    return Table(("text", *comparison.vocabularies), tuple(rows), caption)
+
+
+def _dots(comparison: Comparison, measure: str) -> Figure:
+    points: dict[str, dict[str, tuple[float, float, float]]] = {name: {} for name in comparison.vocabularies}
+    for (name, text), values in comparison.scores.items():
+        if isinstance(score := values[measure], Scored):
+            points[name][text] = (score.value, *score.interval)
+    return Figure(dot_plot(points, x=measure), f"{measure.capitalize()} of each text, with 95 % intervals.")
+
+
+def _cell(measure: str, score: Score) -> str:
+    """`4.210 ± 0.030`, of a share in percent; or why there is none. Nothing in it breaks over lines.
+
+    An interval that ends at 0 has two unequal halves: there its other end is said.
+    """
+    if not isinstance(score, Scored):
+        return score.reason
+    low, high = score.interval
+    if measure not in _SHARES:
+        words = f"{score.value:.3f} ± {(high - low) / 2:.3f}"
+    elif low == 0:
+        words = f"{_percent(score.value) if score.value else 0} (< {_percent(high)})"
+    else:
+        words = f"{_percent(score.value)} ± {_percent((high - low) / 2)}"
+    return _unbroken(words)
+
+
+def _unbroken(words: str) -> str:
+    return words.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share >= 0.0995 or share == 0 else f"{100 * share:.2g} %"

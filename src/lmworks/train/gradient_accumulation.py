@@ -1,0 +1,142 @@
+"""The gradients of one optimizer step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lmworks.model.transformer import Transformer
+from lmworks.train.master_weights import Weights
+from lmworks.train.objectives.objective import Objective, minimised, part_of, rows_of, to_device
+from lmworks.train.parallel.fsdp import keep_gathered
+from lmworks.train.parallel.pipeline import Place, pipeline_gradients, sum_shared
+
+
+@dataclass(frozen=True, slots=True)
+class StepGradients:
+    """losses   the mean of each of the objective's losses over the step, in nats where it has nats
+    loss     what was minimised: their sum as the objective weighs them, without smoothing and penalties
+    targets  over which the means were taken, of all losses together; without any there is no gradient
+    norm     of the gradient
+    first    (targets, squared norm of the mean gradient) of the step's first part, if there were several
+    scale    that the gradients which the weights now have are multiplied with
+    rate     what the learning rate was multiplied with, and `tokens` how many it saw, once the step was taken
+    """
+
+    losses: dict[str, float]
+    loss: float
+    targets: int
+    norm: float
+    first: tuple[float, float] | None
+    scale: float = 1.0
+    rate: float = 0.0
+    tokens: int = 0
+
+
+def compute_gradients(
+    model: Transformer,
+    weights: Weights,
+    objective: Objective,
+    examples: Sequence[Any],
+    part: int | None = None,
+    scale: float = 1.0,
+    device: torch.device | str = "cpu",
+    at_least: int = 1,
+) -> StepGradients:
+    """Leaves in `weights` the gradient of the mean loss over all `examples`, those of other processes too, times
+    `scale`.
+
+    They are counted first, and each part's sum is divided by the count of all, so the division into parts of at most
+    `part` sequences, and among processes, changes nothing but the rounding. `at_least` so many parts are made, where
+    there are as many sequences: without two of them there is no `first`.
+    """
+    ranks, mine = weights.ranks, dict[str, int]()
+    for prepared in examples:
+        for name, count in objective.counts(prepared).items():
+            mine[name] = mine.get(name, 0) + count
+    counts = {name: int(count) for name, count in zip(mine, ranks.total(list(mine.values())), strict=True)}
+    weights.clear()
+    if not any(counts.values()):
+        return StepGradients(dict.fromkeys(counts, 0.0), 0.0, 0, 0.0, None, scale)
+    most = max(sum(rows_of(prepared) for prepared in examples) // max(at_least, ranks.config.pipeline), 1)
+    size = most if part is None else min(part, most)
+    parts = [piece for prepared in examples for piece in _parts(prepared, size)]
+    # Processes that gather or sum something within a part must all come by: who has fewer shows the last one again.
+    whole = int(ranks.most([len(parts)])[0])
+    if ranks.config.chunks > 1:
+        whole = -(-whole // ranks.config.pipeline) * ranks.config.pipeline
+    work = _Work(
+        model, weights, objective, [*parts, *parts[-1:] * (whole - len(parts))], len(parts), counts, scale, device
+    )
+    sums, first = _in_turn(work) if ranks.config.pipeline == 1 else (_pipelined(work), None)
+    weights.sum_over_ranks()
+    if ranks.config.pipeline > 1:
+        sum_shared(model.config, _place(work), dict(weights.gradients()))
+    nats = ranks.total([float(sums[name]) for name in counts])
+    means = {name: value / max(counts[name], 1) for name, value in zip(counts, nats, strict=True)}
+    norm = float(weights.gradient_norm()) / scale
+    return StepGradients(means, minimised(objective, means), sum(counts.values()), norm, first, scale)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The parts of a step, of which the first `counting` are this process's; the rest add nothing."""
+
+    model: Transformer
+    weights: Weights
+    objective: Objective
+    parts: Sequence[Any]
+    counting: int
+    counts: dict[str, int]
+    scale: float
+    device: torch.device | str
+
+
+def _in_turn(work: _Work) -> tuple[dict[str, Tensor], tuple[float, float] | None]:
+    """Forward and backward of each part. The sums of the losses over this process's, and `StepGradients.first`."""
+    counts, objective, weights, device = work.counts, work.objective, work.weights, work.device
+    sums = {name: torch.zeros((), device=device) for name in counts}
+    first = None
+    for number, piece in enumerate(work.parts):
+        losses = objective.losses(work.model, to_device(piece, device))
+        total = sum((loss.sum / max(counts[name], 1) for name, loss in losses.items()), torch.zeros((), device=device))
+        keep_gathered(work.model, number + 1 < len(work.parts))
+        if total.requires_grad:  # not where no sequence has a target
+            (total * (work.scale if number < work.counting else 0.0)).backward()
+        if len(work.parts) > 1:
+            weights.accumulate()
+            if number == 0:
+                first = weights.noise_of_part(sum(objective.counts(piece).values()), sum(counts.values()), work.scale)
+        if number < work.counting:
+            for name, loss in losses.items():
+                sums[name] += loss.metrics.get("nats", loss.sum).detach()
+    return sums, first
+
+
+def _pipelined(work: _Work) -> dict[str, Tensor]:
+    """The same by all devices of a pipeline at once."""
+    passed = pipeline_gradients(
+        work.model,
+        _place(work),
+        work.objective,
+        work.parts,
+        work.counts,
+        work.scale,
+        work.weights.accumulate,
+        len(work.parts) - work.counting,
+    )
+    return passed.sums
+
+
+def _place(work: _Work) -> Place:
+    ranks = work.weights.ranks
+    return Place(ranks.config, ranks.along("pipeline").get_group(), work.weights.dtype, work.device)
+
+
+def _parts(examples: Any, size: int) -> list[Any]:
+    rows = rows_of(examples)
+    if size >= rows:
+        return [examples]
+    return [part_of(examples, slice(start, start + size)) for start in range(0, rows, size)]

@@ -1,0 +1,383 @@
+"""The weights of a model in training: those it computes with, and those that the optimizers change.
+
+In float32 they are the same. In bfloat16 or float16 the model holds its weights in that format, and the optimizers hold
+float32 masters, of which the model's are roundings (Micikevicius et al. 2018, section 3.1). An update of 0.1 % is lost
+on a bfloat16 weight, whose neighbours are 0.4 to 0.8 % away; on its master it is not.
+
+On several processes each holds parts of the weights, or of their masters; the optimizers see what is there as plain
+tensors and do not know.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from lmworks.train.config import Precision
+from lmworks.train.mixed_precision import DTYPES
+from lmworks.train.optimizer_config import Optimizer
+from lmworks.train.optimizers.adamw import AdamW
+from lmworks.train.optimizers.build_optimizers import build_optimizers
+from lmworks.train.parallel import ddp_zero1
+from lmworks.train.parallel.fsdp import release
+from lmworks.train.parallel.ranks import ALONE, Ranks
+from lmworks.train.parallel.sharded_files import Shard
+from lmworks.train.parallel.tensor_slice import Part, find_holders, gather_whole, local, part_of, whole_of
+
+
+class Sliced(Protocol):
+    """A whole tensor of which parts are taken: a tensor, or what stands for one on a disk."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+    def __getitem__(self, places: tuple[slice, ...], /) -> Tensor: ...
+
+
+class Weights:
+    """Gradients in, updates out.
+
+        weights.clear()
+        for part in parts:
+            (loss of part / count of the whole step).backward()
+            weights.accumulate()  # not needed where there is one part
+        weights.sum_over_ranks()  # nor this where there is one process
+        norm = weights.gradient_norm()
+        weights.update(multiplier, factor)
+
+    masters     name → float32 weight, what this process updates of it.
+    parts       name → which part of the whole weight that is.
+    frozen      name → weight that is not trained, as it was given, on the CPU where the model's is a rounding of it:
+                what a checkpoint holds of these.
+    optimizers  of the masters.
+    summed      whether the backward of a part sums its gradients over the replicas, as with ZeRO 2 and 3.
+
+    Building it turns all weights of `model` to the precision's dtype, in place; but those that ZeRO 2 or 3 divides are
+    float32, and rounded when they are gathered.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, precision: Precision, ranks: Ranks = ALONE) -> None:
+        self.model, self.ranks, self.dtype = model, ranks, DTYPES[precision]
+        self.summed = ranks.replicas is not None and ranks.config.zero >= 2
+        self._divided = ranks.replicas is not None and ranks.config.zero == 1
+        self.low = precision != "float32" and not self.summed
+        given = {name: p.detach() for name, p in model.named_parameters()}
+        if not self.summed:
+            model.to(self.dtype)
+        self.weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if not self.weights:
+            raise ValueError("no weight of the model requires a gradient: there is nothing to train")
+        frozen = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
+        self.frozen = {
+            name: local(weight) if given[name].dtype == weight.dtype else local(given[name]).cpu()
+            for name, weight in frozen.items()
+        }
+        if self.low:
+            self.masters = {
+                name: self._mine(name, local(given[name])).to(torch.float32, copy=self._divided)
+                for name in self.weights
+            }
+        else:
+            self.masters = {name: self._mine(name, local(weight)) for name, weight in self.weights.items()}
+        self._name_of = {master: name for name, master in self.masters.items()}
+        self.parts = {name: self._part_of(name, weight) for name, weight in self.weights.items()}
+        self._held = find_holders(self.parts, dict.fromkeys(self.parts, torch.float32), ranks)
+        self._held_frozen = find_holders(
+            {name: part_of(p) for name, p in frozen.items()}, {name: w.dtype for name, w in self.frozen.items()}, ranks
+        )
+        self.optimizers = build_optimizers(optimizer, self.masters, self._whole_of)
+        self._rates = [[group["lr"] for group in each.param_groups] for each in self.optimizers]
+        self._adamw = {
+            self._name_of[master]: (each, group)
+            for each in self.optimizers
+            if isinstance(each, AdamW)
+            for group in each.param_groups
+            for master in group["params"]
+        }
+        self._sums: dict[str, Tensor] = {}  # float32 gradients of the parts before this one, or of all ranks
+
+    def _rows(self, name: str, rows: int) -> tuple[int, int]:
+        """The first row of a weight that this process updates, and how many."""
+        group = self.ranks.replicas_of(name)
+        return (0, rows) if group is None or not self._divided else ddp_zero1.share(rows, group.size(), group.rank())
+
+    def _mine(self, name: str, weight: Tensor) -> Tensor:
+        return weight.narrow(0, *self._rows(name, len(weight))) if self._divided else weight
+
+    def _part_of(self, name: str, weight: Tensor) -> Part:
+        part = part_of(weight)
+        return part.rows(*self._rows(name, part.size[0])) if self._divided else part
+
+    def _by_replicas(self, names: Iterable[str]) -> dict[dist.ProcessGroup, list[str]]:
+        """Names of weights by who holds the same and sees other tokens; those that nobody else holds are left out."""
+        found: dict[dist.ProcessGroup, list[str]] = {}
+        for name in names:
+            if (group := self.ranks.replicas_of(name)) is not None:
+                found.setdefault(group, []).append(name)
+        return found
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Gradients
+
+    def clear(self) -> None:
+        for weight in (*self.weights.values(), *self.masters.values()):
+            weight.grad = None
+        self._sums.clear()
+
+    def accumulate(self) -> None:
+        """Take the gradients of a part. Those of low precision are summed in float32: a sum in bfloat16 would lose what
+        is 256 times smaller than it."""
+        if not self.low:
+            return  # autograd adds
+        for name, weight in self.weights.items():
+            if weight.grad is None:
+                continue
+            gradient = _gradient(weight)
+            if name in self._sums:
+                self._sums[name] += gradient
+            else:
+                self._sums[name] = gradient.float()
+            weight.grad = None
+
+    def sum_over_ranks(self) -> None:
+        """From gradients of this process's tokens to those of all, after the last part. All processes call it."""
+        if self.ranks.replicas is None or self.summed:
+            return
+        self.accumulate()
+        mine = dict(self.gradients())
+        for group, of_group in self._by_replicas(self.weights).items():
+            names = ddp_zero1.agreed_names(mine, of_group, group, self.ranks.device)
+            for name in names:
+                if name not in mine:
+                    mine[name] = torch.zeros_like(local(self.weights[name]), dtype=torch.float32)
+            if self._divided:
+                shares = ddp_zero1.sum_and_divide((self._given_up(mine, name) for name in names), group)
+                self._sums.update(zip(names, shares, strict=True))
+            else:
+                ddp_zero1.sum_gradients([mine[name] for name in names], group)
+                self._sums.update({name: mine[name] for name in names})
+
+    def _given_up(self, gradients: dict[str, Tensor], name: str) -> Tensor:
+        self._sums.pop(name, None)
+        self.weights[name].grad = None
+        return gradients.pop(name)
+
+    def gradients(self) -> Iterator[tuple[str, Tensor]]:
+        """(name, gradient of the whole step) of every weight that has one."""
+        for name, weight in self.weights.items():
+            if name in self._sums:
+                yield name, self._sums[name]
+            elif weight.grad is not None:
+                yield name, _gradient(weight)
+
+    def gradient_norm(self) -> Tensor:
+        """The Euclidean norm of all gradients together, on all processes, () float32."""
+        norm = self._norm({name: self._held.copies(name, part) for name, part in self.parts.items()})
+        return norm if self.ranks.mesh is None else self.ranks.sum(norm.square()).sqrt()
+
+    def noise_of_part(self, count: int, targets: int, scale: float) -> tuple[float, float] | None:
+        """(targets, squared norm of the mean gradient over them) of the part that was just accumulated, the first of a
+        step with `targets`, of which this process saw `count`; the same on all processes, None where it says nothing.
+
+        Where backwards sum over the replicas, the parts of all are one. Elsewhere each replica has a part of its own:
+        then it is the mean of their squared norms, at the harmonic mean of their counts, which is what its expectation
+        |G|² + tr(Σ) / count goes by. Nothing is known where experts have seen the tokens of other replicas.
+        """
+        if self.ranks.replicas is None or self.summed:
+            (seen,) = self.ranks.total([count])
+            norm = float(self.gradient_norm()) / scale
+            return (seen, (norm * targets / seen) ** 2) if 0 < seen < targets else None
+        replicas, none, inverse = self.ranks.total([1, count == 0, 1 / max(count, 1)])
+        copies = {name: self._held.copies(name, part) for name, part in self.parts.items()}
+        if not self._divided:
+            copies = {name: count // int(replicas) for name, count in copies.items()}
+        square = (self._norm(copies) / scale * targets / max(count, 1)).square()
+        square = float(self.ranks.sum(square)) / replicas
+        return None if none or self.ranks.config.expert > 1 else (replicas / inverse, square)
+
+    def _norm(self, copies: Mapping[str, int]) -> Tensor:
+        """Of this process's gradients, each counted as one of so many copies."""
+        norms = [
+            torch.linalg.vector_norm(gradient, dtype=torch.float32) / copies[name] ** 0.5
+            for name, gradient in self.gradients()
+        ]
+        if not norms:
+            return torch.zeros((), device=next(iter(self.masters.values())).device)
+        return torch.linalg.vector_norm(torch.stack(norms))
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Updates
+
+    @torch.no_grad()
+    def update(self, multiplier: float, factor: float = 1.0) -> None:
+        """One step of the optimizers, at `multiplier` times their rates, with gradients times `factor`."""
+        for each, rates in zip(self.optimizers, self._rates, strict=True):
+            for group, rate in zip(each.param_groups, rates, strict=True):
+                group["lr"] = rate * multiplier
+        names, left = list[str](), list[tuple[str, Tensor]]()
+        for name, gradient in self.gradients():
+            names.append(name)
+            if not self._update_in_one_pass(name, gradient, factor):
+                left.append((name, gradient))
+        for bucket in _buckets(left) if self.low else [left]:
+            for name, gradient in bucket:
+                whole = gradient.float()
+                self.masters[name].grad = whole if factor == 1 else whole.mul_(factor)
+            for each in self.optimizers:
+                each.step()
+            for name, _ in bucket:
+                if self.low:
+                    self._mine(name, local(self.weights[name])).copy_(self.masters[name])
+                self._drop_gradient(name)
+        self._gather(names)
+
+    def _update_in_one_pass(self, name: str, gradient: Tensor, factor: float) -> bool:
+        """Whether there is a kernel that did, with the rounding; the gradient's memory is free then."""
+        if name not in self._adamw:
+            return False
+        optimizer, group = self._adamw[name]
+        rounded = self._mine(name, local(self.weights[name])) if self.low else None
+        if not optimizer.update(group, self.masters[name], gradient, factor, rounded):
+            return False
+        self._drop_gradient(name)
+        return True
+
+    def _drop_gradient(self, name: str) -> None:
+        self.masters[name].grad = self.weights[name].grad = None
+        self._sums.pop(name, None)
+
+    def _gather(self, names: Iterable[str]) -> None:
+        """The rows that other replicas updated."""
+        if self._divided:
+            for group, of_group in self._by_replicas(names).items():
+                ddp_zero1.gather_weights([local(self.weights[name]) for name in of_group], group)
+
+    @contextmanager
+    def showing(self, others: Mapping[str, Tensor]) -> Iterator[None]:
+        """Inside of the block the model computes with `others`, which are divided as the masters are, and after it with
+        what it had, to the bit. All processes enter it."""
+        with torch.no_grad():
+            release(self.model)
+            own = {name: local(weight).clone() for name, weight in self.weights.items()}
+            for name, other in others.items():
+                self._mine(name, local(self.weights[name])).copy_(other)
+            self._gather(others)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                release(self.model)
+                for name, weight in self.weights.items():
+                    local(weight).copy_(own[name])
+
+    def _whole_of(self, master: Tensor, values: Tensor) -> tuple[Tensor, tuple[slice, ...]]:
+        """The whole tensor of which the processes hold `values`, as they hold a master, and which part is here."""
+        name = self._name_of[master]
+        weight = self.weights[name]
+        if self._divided and (group := self.ranks.replicas_of(name)) is not None:
+            values = ddp_zero1.gather_rows(values, len(local(weight)), group)
+        return whole_of(values, weight), self.parts[name].slices
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # State
+
+    @property
+    def names(self) -> set[str]:
+        """Of all weights that are trained, here or by other processes."""
+        return {name for name, _ in self._held.holders}
+
+    def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The whole weights of which the processes hold `tensors`, `masters` or alike, as copies on the first one's
+        CPU; nothing on the others. All processes call it."""
+        return gather_whole(tensors, self._held, self.ranks)
+
+    def whole_frozen(self) -> dict[str, Tensor]:
+        """As `whole`, of the weights that are not trained."""
+        return gather_whole(self.frozen, self._held_frozen, self.ranks)
+
+    def state(self) -> dict[str, Tensor]:
+        """What the optimizers remember, `NUMBER/KEY/WEIGHT` → tensor: names that no layout of ranks is part of."""
+        return {
+            f"{number}/{key}/{self._name_of[master]}": value
+            for number, each in enumerate(self.optimizers)
+            for master, state in each.state.items()
+            for key, value in state.items()
+            if isinstance(value, Tensor)
+        }
+
+    def shard_of_state(self) -> Shard:
+        """What this process saves of `state`."""
+        return self._owned({path: (path.split("/", 2)[2], value) for path, value in self.state().items()})
+
+    def shard_of(self, tensors: Mapping[str, Tensor]) -> Shard:
+        """What this process saves of `tensors`, which are divided as the masters."""
+        return self._owned({name: (name, value) for name, value in tensors.items()})
+
+    def _owned(self, tensors: Mapping[str, tuple[str, Tensor]]) -> Shard:
+        """Of tensors that belong to weights: the owner of a part saves it, and of a number beside the weight the owner
+        of the first part."""
+        owned, parts = {}, {}
+        for key, (name, value) in tensors.items():
+            part = self.parts[name]
+            of_weight = tuple(value.shape) == part.size
+            if self._held.owner(name, part) == self.ranks.rank and (
+                value.numel() if of_weight else not any(part.start)
+            ):
+                owned[key] = value
+                parts[key] = part if of_weight else part_of(value)
+        return Shard(owned, parts)
+
+    @torch.no_grad()
+    def load(self, masters: Mapping[str, Sliced], state: Mapping[str, Sliced]) -> None:
+        """Go on from saved masters and state, both whole: this process takes its parts. ValueError for those of another
+        model or optimizer."""
+        if differing := sorted(self.names ^ masters.keys()):
+            raise ValueError(f"the saved weights are of another model: {', '.join(differing[:5])} differ")
+        for name, master in self.masters.items():
+            part = self.parts[name]
+            if tuple(masters[name].shape) != part.whole:
+                raise ValueError(f"the saved weights are of another model: the shape of {name} differs")
+            master.copy_(masters[name][part.slices])
+            if self.low:
+                self._mine(name, local(self.weights[name])).copy_(master)
+        self._gather(self.weights)
+        for each in self.optimizers:
+            each.state.clear()
+        owners = {name: number for number, each in enumerate(self.optimizers) for name in self._names_of(each)}
+        for path, value in state.items():
+            number, key, name = path.split("/", 2)
+            if name not in self.masters:
+                continue  # another process's
+            if owners.get(name) != int(number):
+                raise ValueError(f"the saved state of {name} is another optimizer's")
+            master, part = self.masters[name], self.parts[name]
+            own = value[part.slices] if tuple(value.shape) == part.whole else value[()]  # or a number
+            self.optimizers[int(number)].state[master][key] = own.to(master.device, copy=True)
+
+    def _names_of(self, optimizer: torch.optim.Optimizer) -> list[str]:
+        mine = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+        return [name for name, master in self.masters.items() if id(master) in mine]
+
+
+def _gradient(weight: Tensor) -> Tensor:
+    """What this process holds of it, of a divided weight divided as that is."""
+    gradient = weight.grad
+    if isinstance(gradient, DTensor) and isinstance(weight, DTensor) and gradient.placements != weight.placements:
+        gradient = gradient.redistribute(placements=weight.placements)  # summed, where each device has a summand
+    assert gradient is not None
+    return local(gradient)
+
+
+def _buckets(gradients: list[tuple[str, Tensor]]) -> Iterator[list[tuple[str, Tensor]]]:
+    """Runs of gradients of at least `data.BUCKET` values, the last one excepted, whose float32 copies exist at a time
+    while low-precision weights are updated."""
+    first, values = 0, 0
+    for place, (_, gradient) in enumerate(gradients):
+        values += gradient.numel()
+        if values >= ddp_zero1.BUCKET or place == len(gradients) - 1:
+            yield gradients[first : place + 1]
+            first, values = place + 1, 0

@@ -1,0 +1,89 @@
+"""Texts that an encoder–decoder reads damaged and writes down again: what T5's and BART's objectives share."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lmworks.data.batching import Batch
+from lmworks.model.transformer import Transformer
+from lmworks.train.losses import Loss
+from lmworks.train.objectives.objective import predict_tokens
+from lmworks.train.objectives.row_random import generator_of, numbers_of, pieces_of
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rewritings:
+    """ids             (texts, source length) int64, what the encoder reads; 0 at padding
+    attention_mask  (texts, source length) bool, True = no padding
+    decoder_ids     (texts, target length) int64, the targets one place later, behind the token that begins
+    targets         (texts, target length) int64, what is to be written
+    mask            (texts, target length) bool, True = no padding
+    """
+
+    ids: Tensor
+    attention_mask: Tensor
+    decoder_ids: Tensor
+    targets: Tensor
+    mask: Tensor
+
+
+class Text(NamedTuple):
+    """ids (n,) of a text of a batch, and the random numbers that belong to it."""
+
+    ids: Ids
+    generator: np.random.Generator
+
+
+def texts_of(batch: Batch, seed: int, apart: bool, frame: Sequence[int]) -> Iterator[Text]:
+    """The texts of a batch, row by row: the pieces of documents, or without `apart` whole rows.
+
+    A token of `frame` at the beginning or the end is left out: the objective frames a text itself.
+    """
+    for row, (source, sequence) in enumerate(numbers_of(batch)):
+        for number, piece in enumerate(pieces_of(batch.documents[row].numpy(), apart)):
+            ids = batch.ids[row, piece].numpy()
+            begins, ends = int(ids[0] in frame), int(ids[-1] in frame)
+            yield Text(ids[begins : max(len(ids) - ends, begins)], generator_of(seed, source, sequence, number))
+
+
+def rewritings(pairs: Sequence[tuple[Ids, Ids]], start: int) -> Rewritings:
+    """Sources and their targets as one batch, padded on the right to the longest of each. Nothing is cut."""
+    sources, read = _padded([source for source, _ in pairs])
+    targets, written = _padded([target for _, target in pairs])
+    decoder_ids = torch.cat([targets.new_full((len(targets), 1), start), targets[:, :-1]], dim=1)
+    return Rewritings(sources, read, decoder_ids.where(written, 0), targets, written)
+
+
+def _padded(rows: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+    lengths = np.array([len(row) for row in rows], np.int64)
+    real = np.arange(max(lengths, default=1)) < lengths[:, None]
+    ids = np.zeros(real.shape, np.int64)
+    ids[real] = np.concatenate(rows) if rows else 0
+    return torch.from_numpy(ids), torch.from_numpy(real)
+
+
+def rewriting_losses(
+    model: Transformer, examples: Rewritings, label_smoothing: float, z_loss: float
+) -> Mapping[str, Loss]:
+    """Cross-entropy of each token of the target. TypeError for a model without encoder or decoder; ValueError for a
+    text beyond its context length."""
+    if model.encoder is None or model.decoder is None:
+        raise TypeError("this objective has a text read and another written: it needs both stacks, as presets.t5 has")
+    longest = max(examples.ids.shape[1], examples.targets.shape[1])
+    if longest > model.config.context_length:
+        raise ValueError(
+            f"an example is {longest} tokens long, the model reads and writes {model.config.context_length}: "
+            "give the loader a smaller length"
+        )
+    hidden = model.hidden(examples.ids, examples.decoder_ids, attention_mask=examples.attention_mask)
+    loss = predict_tokens(
+        model, hidden, examples.targets, examples.mask, label_smoothing=label_smoothing, z_loss=z_loss
+    )
+    return {"rewritten": loss}

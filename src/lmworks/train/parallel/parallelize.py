@@ -1,0 +1,76 @@
+"""From a model to what one process of a run has of it, in one written order.
+
+pipeline → tensors and sequences, experts, contexts → recompute → compile → ZeRO 2 and 3
+"""
+
+from typing import Any
+
+from lmworks.model.mixture_of_experts import MixtureOfExperts
+from lmworks.model.transformer import Transformer
+from lmworks.train.activation_checkpointing import blocks, recompute
+from lmworks.train.config import TrainConfig
+from lmworks.train.mixed_precision import DTYPES
+from lmworks.train.objectives.contrastive import Contrastive
+from lmworks.train.objectives.objective import Objective
+from lmworks.train.parallel.context_parallel import check_objective, divide_context, places
+from lmworks.train.parallel.expert_parallel import divide_experts
+from lmworks.train.parallel.fsdp import divide_weights
+from lmworks.train.parallel.pipeline import pipelined
+from lmworks.train.parallel.pipeline_split import split
+from lmworks.train.parallel.ranks import Ranks
+from lmworks.train.parallel.tensor_parallel import divide_tensors
+
+
+def arrange(model: Transformer, config: TrainConfig, ranks: Ranks) -> Transformer:
+    """What this process computes of `model`, which is changed in place. ValueError for what cannot be divided like
+    that."""
+    parallel = config.parallel
+    if parallel.pipeline > 1:
+        model = split(model, parallel, ranks.along("pipeline").get_local_rank())
+    if parallel.tensor > 1:
+        model = divide_tensors(model, ranks.along("tensor"), parallel.sequence_parallel)
+    mixture = any(isinstance(module, MixtureOfExperts) for module in model.modules())
+    # FSDP needs a gradient of every expert on every process: also where it was not chosen, as divided ones have.
+    if ranks.expert_mesh is not None and (parallel.expert > 1 or mixture):
+        model = divide_experts(model, ranks.expert_mesh["expert"])
+    if parallel.context > 1:
+        model = divide_context(model, ranks.along("context"))
+    model = recompute(model, config.recompute)
+    if config.compile:
+        for block in blocks(model):
+            block.compile()
+    if parallel.zero >= 2 and parallel.shards > 1:
+        model = divide_weights(model, ranks, DTYPES[config.precision])
+    return model
+
+
+def check(ranks: Ranks, config: TrainConfig, loader: Any, objective: Objective[Any]) -> None:
+    """ValueError, or TypeError for an objective, where processes are not laid out as the config says, the loader makes
+    other rows than theirs, or the layout cannot do what the run asks for."""
+    parallel = config.parallel
+    if ranks.config != parallel:
+        raise ValueError(
+            f"`parallel` lays the run out over {parallel.devices} processes, and `ranks` are {ranks.config.devices}: "
+            "make the run with `ranks=join(config.parallel)`"
+        )
+    rows = (getattr(loader, "rank", 0), getattr(loader, "world_size", 1))
+    if rows != ranks.rows:
+        raise ValueError(
+            f"the loader makes the rows of rank {rows[0]} of {rows[1]}, this is rank {ranks.rows[0]} of "
+            f"{ranks.rows[1]} of `parallel.data`: make it with Loader(config, *ranks.rows)"
+        )
+    if parallel.context > 1:
+        check_objective(objective)
+        places(loader.config.length, parallel.context, 0)
+    if parallel.pipeline > 1:
+        pipelined(objective)
+        if config.ramp is not None:
+            raise ValueError("a ramp goes by the first part of a step, which a pipeline mixes with others: set no ramp")
+    if config.ramp is not None:
+        config.check_batch(loader.config.batch)
+        if isinstance(objective, Contrastive):
+            raise ValueError("a ramp goes by a part of a step, and Contrastive's examples are one whole: set no ramp")
+    if parallel.expert > 1 and parallel.zero < 2 and config.ramp is not None:
+        raise ValueError(
+            "a ramp goes by each replica's gradients, and experts mix them: set no ramp, or zero to 2 or 3"
+        )

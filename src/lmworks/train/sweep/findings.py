@@ -1,0 +1,119 @@
+"""From the runs of a sweep to what they say: the law, how well it foretells the largest run, and the other approaches.
+
+Free of torch.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from lmworks.records import Unscored
+from lmworks.train.planning.compute_frontier import FittedPowerLaw, fit_envelope, fit_isoflop
+from lmworks.train.planning.measured_runs import Interval
+from lmworks.train.planning.parametric_fit import FittedLaw, HeldOut, fit_law, hold_out_largest
+from lmworks.train.planning.scaling_laws import training_flops
+
+T = TypeVar("T")
+
+STEEPEST = 1.5  # of exponents: published ones are below 0.5 (`planning/published_laws.py`)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A run that was trained to its end.
+
+    name              by which its log is called
+    parameters        embeddings included
+    tokens            learned from
+    loss              of the held-out text, in nats per token, at the end of the schedule
+    training_loss     of the last step
+    bits_per_byte     of the held-out text; None for a tokenizer whose tokens are not plain bytes
+    seconds           on the wall; None for a run that was interrupted
+    expected_seconds  as the machine was measured before; None where it was not
+    """
+
+    name: str
+    parameters: int
+    tokens: int
+    loss: float
+    training_loss: float
+    bits_per_byte: float | None
+    width: int
+    layers: int
+    batch: int
+    steps: int
+    rate: float
+    seconds: float | None
+    expected_seconds: float | None
+
+    @property
+    def flops(self) -> float:
+        """6 N D."""
+        return training_flops(self.parameters, self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What follows from the runs; what does not follow says why.
+
+    law        L(N, D), fitted to all runs (approach 3 of Hoffmann et al. 2022)
+    held_out   the run with the most operations, told by a law of all others
+    isoflop    approach 2; envelope  approach 1
+    """
+
+    law: FittedLaw | Unscored
+    held_out: HeldOut | Unscored
+    isoflop: FittedPowerLaw | Unscored
+    envelope: FittedPowerLaw | Unscored
+
+    @property
+    def error(self) -> tuple[float, Interval] | None:
+        """Measured minus predicted loss of the largest run, in nats per token, and its interval, which is that of the
+        law; None where none was predicted."""
+        held_out = self.held_out
+        if isinstance(held_out, Unscored):
+            return None
+        measured, expected = held_out.measured, held_out.interval
+        return measured - held_out.predicted, Interval(measured - expected.high, measured - expected.low)
+
+
+def doubts(law: FittedLaw, runs: Sequence[Trained]) -> list[str]:
+    """Why a law that fits these runs may say nothing about others; in words, empty where nothing speaks against it."""
+    found = []
+    unexplained = law.law.E / min(run.loss for run in runs)
+    if unexplained < 1e-3:
+        found.append(
+            "E is nothing: the runs are too far from it to tell it, and losses of larger ones come out too low"
+        )
+    for name, varied, wanted in (("alpha", "parameters", "larger sizes"), ("beta", "tokens", "more lengths")):
+        if getattr(law.law, name) > STEEPEST:
+            found.append(
+                f"{name} is {getattr(law.law, name):.3g}, steeper than any law of language: the loss hardly depends on "
+                f"the {varied} but for the fewest, so that more minutes or {wanted} are needed"
+            )
+    if _width(law.intervals["exponent"]) > 0.5:
+        found.append("the interval of the exponent is wider than 0.5: how to divide a budget is not known yet")
+    return found
+
+
+def _width(interval: Interval) -> float:
+    return interval.high - interval.low
+
+
+def find(runs: Sequence[Trained]) -> Findings:
+    """Everything that `runs` say, in whatever order; intervals are bootstrapped over the runs."""
+    runs = sorted(runs, key=lambda run: run.name)  # the bootstrap draws by place
+    columns = ([run.parameters for run in runs], [run.tokens for run in runs], [run.loss for run in runs])
+    return Findings(
+        _attempt(lambda: fit_law(*columns)),
+        _attempt(lambda: hold_out_largest(*columns)),
+        _attempt(lambda: fit_isoflop(*columns)),
+        _attempt(lambda: fit_envelope(*columns)),
+    )
+
+
+def _attempt(fit: Callable[[], T]) -> T | Unscored:
+    try:
+        return fit()
+    except ValueError as error:
+        return Unscored(str(error))

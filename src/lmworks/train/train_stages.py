@@ -1,0 +1,265 @@
+"""The stages `train.pretrain` and `train.finetune`: token shards into a checkpoint."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from lmworks.artefact import MANIFEST, StageContext, StageResult, hash_json, read_manifest, write_json
+from lmworks.config import from_mapping, to_mapping
+from lmworks.data.config import LoaderConfig, SourceConfig
+from lmworks.data.loader import Loader
+from lmworks.data.token_dataset import INDEX, TokenDataset
+from lmworks.model.checkpoint import Checkpoint, assemble, load
+from lmworks.model.config import ModelConfig
+from lmworks.model.initialisation import by_fan_in, initialise
+from lmworks.model.model_location import digest_of_model, located
+from lmworks.model.tokenizer_lookup import find_tokenizer, locate_tokenizer, own_chat_template
+from lmworks.model.transformer import Transformer
+from lmworks.report import Section, Table
+from lmworks.tokenizer.tokenizer import Tokenizer
+from lmworks.tokenizer.tokenizer_folder import read_chat_template
+from lmworks.train.config import FinetuneConfig, PretrainConfig, TrainConfig
+from lmworks.train.dial import MEASURED_SEQUENCES, Derived, at_rate, derive
+from lmworks.train.held_out import beginnings_of, check_held_out, held_out_batches, samples_of, validation_on
+from lmworks.train.loop import train
+from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.optimizer_config import peak_rate
+from lmworks.train.parallel.ranks import device_of_rank, join
+from lmworks.train.planning.layout import Layout
+from lmworks.train.planning.measured_throughput import calibrate, kept_calibration
+from lmworks.train.planning.plan import Speed
+from lmworks.train.run import Run
+from lmworks.train.run_log import LOG
+from lmworks.train.run_report import curve_section, dial_section, doubt_of_steps
+
+_DERIVED = "derived.json"
+_TOKENIZER = "tokenizer.json"
+_MODEL = "model.safetensors"
+
+
+def pretrain(config: PretrainConfig, context: StageContext, derived: Derived | None = None) -> StageResult:
+    """A new model. What the dial gave is kept in `context.work`: a run that goes on does not measure the machine again.
+    `derived` stands for it where it is known already.
+
+    ValueError or LookupError for inputs that do not go together.
+    """
+    shards, held_out = find_shards(context)
+    tokenizer, template = find_vocabulary(config.tokenizer, context, shards)
+    derived = derived or _derived(config, tokenizer, tokens_of(shards), context)
+    model = initialise(Transformer(derived.model), config.seed, scheme=by_fan_in)
+    checkpoint = assemble(derived.model, model.state_dict(), tokenizer, template)
+    loader = LoaderConfig(
+        _sources(shards, config.weights),
+        length=config.length,
+        batch=derived.batch,
+        steps=derived.steps,
+        mode=config.mode,
+        seed=config.seed,
+    )
+    schedule = replace(config.train.schedule, warmup=derived.warmup)
+    settings = replace(config.train, optimizer=at_rate(config.train.optimizer, derived.rate), schedule=schedule)
+    result = _train(checkpoint, loader, held_out, settings, context)
+    return replace(result, sections=(dial_section(derived, config), *result.sections))
+
+
+def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
+    """The checkpoint of one input, or `config.base`, goes on with other shards. ValueError for shards of another
+    vocabulary than the checkpoint's."""
+    shards, held_out = find_shards(context)
+    sources = [folder for folder in context.inputs.values() if (folder / _MODEL).exists()]
+    sources += [located(config.base, context.base)] if config.base else []
+    if len(sources) != 1:
+        raise ValueError(f"expected one checkpoint to go on from, an input's or the setting base, found {len(sources)}")
+    checkpoint = load(sources[0])
+    _same_vocabulary(checkpoint.tokenizer, shards)
+    if written := {name: found for name, folder in shards.items() if (found := read_chat_template(folder)) is not None}:
+        if len(set(written.values())) > 1:
+            raise ValueError(f"the conversations of {', '.join(written)} are written by different chat templates")
+        # The model is served as it was taught.
+        checkpoint = replace(checkpoint, chat_template=next(iter(written.values())))
+    length = min(config.length, checkpoint.config.context_length)
+    with Loader(LoaderConfig(_sources(shards, {}), length=length, batch=config.batch, seed=config.seed)) as once:
+        sequences = sum(plan.sequences for plan in once.plans)
+    batch = min(config.batch, sequences)  # or all epochs would be one step
+    steps = max(round(config.epochs * sequences / batch), 1)
+    loader = LoaderConfig(_sources(shards, {}), length=length, batch=batch, steps=steps, seed=config.seed)
+    settings = config.train
+    if config.rate is not None:
+        settings = replace(settings, optimizer=at_rate(settings.optimizer, config.rate))
+    result = _train(checkpoint, loader, held_out, settings, context)
+    cut = (("length", length, f"the model's context; {config.length:,} was set"),) if length < config.length else ()
+    rows = (
+        *cut,
+        ("sequences", sequences, f"of {length} tokens, in which the texts are packed"),
+        ("batch", batch, "as set" if batch == config.batch else f"all there are, fewer than the {config.batch} set"),
+        ("steps", steps, f"{config.epochs:g} times all sequences"),
+        ("rate", f"{peak_rate(settings.optimizer):g}", f"at its highest, of {settings.optimizer.kind}"),
+    )
+    remedies = f"more dialogues or texts, more epochs than {config.epochs:g}, or a smaller batch"
+    doubts = " ".join(doubt_of_steps(steps, f"{sequences} {'sequence' if sequences == 1 else 'sequences'}", remedies))
+    return replace(
+        result, sections=(Section("The run", doubts, (Table(("what", "value", "why"), rows),)), *result.sections)
+    )
+
+
+def check(config: PretrainConfig | FinetuneConfig, base: Path) -> None:
+    """Before any stage runs: LookupError or FileNotFoundError when the base, or the tokenizer, is not there."""
+    match config:
+        case PretrainConfig(tokenizer=name) if name:
+            locate_tokenizer(name, base)
+        case FinetuneConfig(base=name) if name:
+            located(name, base)
+
+
+def outside_digest(config: PretrainConfig | FinetuneConfig, base: Path) -> str:
+    """SHA-256 of what no input records: the tokenizer named, or the base's files."""
+    match config:
+        case PretrainConfig(tokenizer=name) if name:
+            found = find_tokenizer(name, base)
+            return hash_json([found.tokenizer.hash, own_chat_template(found.path)])
+        case FinetuneConfig(base=name) if name:
+            return digest_of_model(located(name, base))
+        case _:
+            return ""
+
+
+def _train(
+    checkpoint: Checkpoint,
+    config: LoaderConfig,
+    held_out: Mapping[str, Path],
+    settings: TrainConfig,
+    context: StageContext,
+) -> StageResult:
+    objective, ranks = CausalLanguageModel(), join(settings.parallel)
+    with Loader(config, *ranks.rows) as loader:
+        folder, seed = context.work / "run", config.seed
+        run = Run(
+            *(checkpoint, objective, loader, settings, folder),
+            device=device_of_rank(),
+            progress=context.progress,
+            seed=seed,
+            ranks=ranks,
+        )
+        run.peak_flops = _peak_flops(run, config.length)
+        _observe(run, held_out, config)
+        return train_and_deliver(run, context)
+
+
+def _observe(run: Run, held_out: Mapping[str, Path], config: LoaderConfig) -> None:
+    """Give the run what it validates on and what it continues."""
+    batches = held_out_batches(held_out, config) if held_out else []
+    if batches:
+        run.validate = validation_on(run, batches, held_out)
+    beginnings = beginnings_of(held_out.values(), config.length // 2)
+    if run.config.samples:
+        beginnings = [run.checkpoint.tokenizer.encode(text) for text in run.config.samples]
+    if beginnings and run.config.parallel.generates:
+        run.sample = samples_of(run, beginnings)
+
+
+def _peak_flops(run: Run, length: int) -> float | None:
+    """What the matrix products of this model reach on this machine, where that was measured before."""
+    dtype = "float32" if run.config.precision == "float32" else "bfloat16"
+    device = torch.device(run.device).type
+    kept = kept_calibration(run.checkpoint.config, MEASURED_SEQUENCES, length, dtype, device)
+    return None if kept is None else kept.products
+
+
+def train_and_deliver(run: Run, context: StageContext) -> StageResult:
+    """All steps that are left; then the model and the log into the output. `run.folder` is `context.work / "run"`."""
+    position = train(run)
+    dtype = torch.bfloat16 if run.config.precision == "bfloat16" else torch.float32
+    trained = replace(run.finished(), dtype=dtype)
+    if not run.ranks.first:
+        return StageResult()
+    _deliver(trained, context)
+    section, metrics = curve_section(context.output / LOG)
+    metrics |= {
+        "steps": position.step,
+        "targets": position.targets,
+        "parameters": sum(weight.numel() for weight in trained.weights.values()),
+    }
+    return StageResult(metrics=metrics, sections=(section,), digests={LOG: None})
+
+
+def _deliver(trained: Checkpoint, context: StageContext) -> None:
+    """The model and a copy of the log into the output. `context.work` keeps the run: after a kill it is gone on from
+    its last checkpoint, which is its end, and what was delivered half is made again."""
+    finished = context.work / "finished"
+    if finished.exists():  # of a kill
+        shutil.rmtree(finished)
+    folder = trained.save(finished / "model")
+    for path in folder.iterdir():
+        shutil.move(path, context.output / path.name)
+    shutil.copyfile(context.work / "run" / LOG, context.output / LOG)
+    shutil.rmtree(finished)
+
+
+def _derived(config: PretrainConfig, tokenizer: Tokenizer, available: int, context: StageContext) -> Derived:
+    kept, ranks = context.work / _DERIVED, join(config.train.parallel)
+    dtype = "float32" if config.train.precision == "float32" else "bfloat16"
+
+    def measure(model: ModelConfig, layout: Layout, numbers: str) -> Speed:
+        here = device_of_rank().type
+        found = calibrate(model, layout.sequences, layout.length, dtype, here, progress=context.progress)
+        return Speed(found.rate, found.method, whole_run=False)
+
+    if ranks.first and not kept.exists():
+        write_json(kept, to_mapping(derive(config, tokenizer.vocabulary_size, available, measure)))
+    ranks.wait()
+    return from_mapping(Derived, json.loads(kept.read_text("utf-8")))
+
+
+def find_shards(context: StageContext) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The inputs with token shards: those to train on, and those that were held out. ValueError where there are none to
+    train on, or a text is in both."""
+    shards, held_out = {}, {}
+    for name, folder in context.inputs.items():
+        if (folder / INDEX).exists():
+            (held_out if _setting(folder, "part", "training") == "held_out" else shards)[name] = folder
+    if not shards:
+        raise ValueError("there are no token shards to train on: read from a stage data.tokenize with part=training")
+    check_held_out(shards, held_out)
+    return shards, held_out
+
+
+def _setting(folder: Path, name: str, otherwise: str) -> str:
+    """A setting of the stage that made the shards in this folder."""
+    return read_manifest(folder).config.get(name, otherwise) if (folder / MANIFEST).exists() else otherwise
+
+
+def tokens_of(shards: Mapping[str, Path]) -> int:
+    """Of all these shards together."""
+    return sum(TokenDataset(folder).tokens for folder in shards.values())
+
+
+def find_vocabulary(name: str, context: StageContext, shards: Mapping[str, Path]) -> tuple[Tokenizer, str | None]:
+    """The tokenizer of the one input that has one, or the one of this name, and its chat template if there is one.
+    ValueError where there are none or several, or the shards are of another."""
+    # An input's path starts where lmworks was called, not at the recipe.
+    sources = [str(folder.absolute()) for folder in context.inputs.values() if (folder / _TOKENIZER).exists()]
+    sources += [name] if name else []
+    if len(sources) != 1:
+        raise ValueError(
+            f"expected one vocabulary, that of the shards, and found {len(sources)}: read from the stage that trained "
+            "it, or set tokenizer to a pulled model, a folder or a file"
+        )
+    found = find_tokenizer(sources[0], context.base)
+    _same_vocabulary(found.tokenizer, shards)
+    return found.tokenizer, own_chat_template(found.path)
+
+
+def _same_vocabulary(tokenizer: Tokenizer, shards: Mapping[str, Path]) -> None:
+    for name, folder in shards.items():
+        if TokenDataset(folder).index.vocabulary != tokenizer.hash:
+            raise ValueError(f"the shards {name} are of another vocabulary than the tokenizer: make them with this one")
+
+
+def _sources(folders: Mapping[str, Path], weights: Mapping[str, float]) -> dict[str, SourceConfig]:
+    if unknown := weights.keys() - folders.keys():
+        raise ValueError(f"weights are of {', '.join(sorted(unknown))}, the inputs are {', '.join(folders)}")
+    return {name: SourceConfig(str(folder), weights.get(name)) for name, folder in folders.items()}

@@ -1,0 +1,106 @@
+"""The text encoder: what a vector may depend on, and what it may not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lmworks.generate.engine import Engine
+from lmworks.generate.protocol import UnsupportedError
+from lmworks.generate.text_embedding import TextEncoder
+from lmworks.model.initialisation import initialise
+from lmworks.model.transformer import Transformer
+
+_TEXTS = ["a", "", "some longer text", "höher", "four words of text", "b" * 200, "same", "same"]
+# float32 vectors of length 1: a padded row sums the same terms in another order
+_TOLERANCE = 1e-6
+
+
+def test_batches_padding_and_order_change_no_vector(tiny_bert) -> None:
+    encoder = TextEncoder(tiny_bert)
+    alone = np.concatenate([encoder.encode([text], "passage") for text in _TEXTS])
+    assert alone.shape == (len(_TEXTS), 32) and alone.dtype == np.float32
+    assert np.abs(encoder.encode(_TEXTS, "passage") - alone).max() < _TOLERANCE
+    assert np.abs(encoder.encode(_TEXTS[::-1], "passage")[::-1] - alone).max() < _TOLERANCE
+    assert np.abs(TextEncoder(tiny_bert, batch_tokens=40).encode(_TEXTS, "passage") - alone).max() < _TOLERANCE
+    assert np.abs(alone[0] - alone[2]).max() > 0.01, "different texts have different vectors"
+
+
+@torch.inference_mode()
+def test_equal_to_pooling_by_hand(tiny_bert) -> None:
+    hidden = tiny_bert.model.hidden(torch.tensor([tiny_bert.tokenizer.encode("some text", special=True)]))[0]
+    expected = hidden.mean(0) / hidden.mean(0).norm()
+    vector = TextEncoder(tiny_bert).encode(["some text"], "query")[0]
+    assert np.abs(vector - expected.numpy()).max() < _TOLERANCE
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
+
+
+def test_truncation_keeps_the_special_tokens_and_is_counted(tiny_bert) -> None:
+    encoder = TextEncoder(tiny_bert)  # 32 tokens: [CLS], 30 bytes, [SEP]
+    full, cut = encoder.encode(["x" * 29 + "y", "x" * 29 + "yz"], "passage")
+    assert np.abs(full - cut).max() < _TOLERANCE, "the text that is too long is its first 30 bytes"
+    assert encoder.truncated == 1
+    encoder.encode(["z" * 100, "z" * 31, "z" * 30], "query")
+    assert encoder.truncated == 3
+
+
+def test_prefix_belongs_to_its_role(tiny_bert) -> None:
+    plain, prefixed = TextEncoder(tiny_bert), TextEncoder(tiny_bert, {"query": "query: "})
+    assert np.array_equal(prefixed.encode(["text"], "query"), plain.encode(["query: text"], "query"))
+    assert np.array_equal(prefixed.encode(["text"], "passage"), plain.encode(["text"], "passage"))
+    with pytest.raises(ValueError, match="unknown role 'question': expected one of query, passage"):
+        plain.encode(["text"], "question")  # type: ignore[arg-type]
+
+
+def test_fingerprint_covers_whatever_shapes_a_vector(tiny_bert) -> None:
+    variants = [
+        TextEncoder(tiny_bert),
+        TextEncoder(tiny_bert, {"query": "query: "}),
+        TextEncoder(tiny_bert, {"passage": "query: "}),
+        TextEncoder(replace(tiny_bert, weights=initialise(Transformer(tiny_bert.config), seed=9).state_dict())),
+        TextEncoder(replace(tiny_bert, max_length=31)),
+    ]
+    assert len({encoder.fingerprint for encoder in variants}) == len(variants)
+    assert TextEncoder(tiny_bert, batch_tokens=10).fingerprint == variants[0].fingerprint
+
+
+def test_engine_uses_the_same_encoder_and_refuses_the_rest(tiny_bert, tiny_llama) -> None:
+    engine = Engine(tiny_bert)
+    assert np.array_equal(engine.embed(["text"], "query"), TextEncoder(tiny_bert).encode(["text"], "query"))
+    with pytest.raises(UnsupportedError, match="language model"):
+        engine.score([[1]], [[1]])
+    with pytest.raises(UnsupportedError, match="embedding model"):
+        Engine(tiny_llama).embed(["text"], "query")
+    with pytest.raises(UnsupportedError, match="pooling head"):
+        TextEncoder(tiny_llama)
+
+
+def test_no_texts_give_no_rows(tiny_bert) -> None:
+    assert TextEncoder(tiny_bert).encode([], "passage").shape == (0, 32)
+
+
+@pytest.mark.weights
+def test_real_weights_find_the_passage_that_answers(minilm) -> None:
+    from lmworks.model.checkpoint import load
+
+    encoder = TextEncoder(load(minilm))
+    passages = ["A list is a mutable sequence of items.", "The Danube flows into the Black Sea.", "Bread is baked."]
+    found = encoder.encode(["Which sea does the Danube reach?"], "query") @ encoder.encode(passages, "passage").T
+    assert found.argmax() == 1 and found[0, 1] > 0.5
+    together, alone = encoder.encode(["Bread.", "word " * 400], "passage"), encoder.encode(["Bread."], "passage")
+    assert encoder.max_length == 256 and encoder.truncated == 1
+    assert np.abs(together[0] - alone[0]).max() < _TOLERANCE
+
+
+@torch.inference_mode()
+def test_token_vectors_are_the_hidden_states_without_special_tokens(tiny_bert) -> None:
+    encoder = TextEncoder(tiny_bert)
+    vectors = encoder.encode_tokens(_TEXTS, "passage")
+    for text, rows in zip(_TEXTS, vectors, strict=True):
+        ids = tiny_bert.tokenizer.encode(text, special=True)[: tiny_bert.max_length - 1]
+        ids = [*ids, tiny_bert.tokenizer.encode("", special=True)[-1]] if len(text) > 30 else ids
+        hidden = tiny_bert.model.hidden(torch.tensor([ids]))[0, 1:-1]  # [CLS] and [SEP] off
+        expected = torch.nn.functional.normalize(hidden, dim=-1).numpy()
+        assert rows.shape == expected.shape
+        assert np.abs(rows - expected).max(initial=0) < _TOLERANCE

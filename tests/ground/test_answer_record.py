@@ -1,0 +1,70 @@
+"""An answer survives the way into the log and back, whatever it holds."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lmworks.ground.answer_record import to_answer, to_interaction
+from lmworks.ground.grounded_answer import Evidence
+from lmworks.ground.phase_timer import Phases
+from lmworks.records import Answer, Interaction, Message, Retrieved, Span, Verdict
+
+SPAN = Span("d" * 64, 3, 9)
+PASSAGES = tuple(Retrieved(f"c{i}", Span("d" * 64, i, i + 9), "a.md", "text", {"dense": 0.5}) for i in range(5))
+
+
+def verdict(outcome) -> Verdict:
+    return Verdict("quoted", "quoted", SPAN, "a.md", 0.8, None, outcome)
+
+
+@pytest.fixture
+def answer() -> Answer:
+    return Answer(
+        id="0123456789abcdef",
+        question="What?",
+        text="quoted [1]",
+        citations=(verdict("cited"),),
+        confidence=0.7,
+        abstained=False,
+        nearest=PASSAGES[:3],
+        verdicts=(verdict("cited"), verdict("repeated")),
+        lineage={"index": "a" * 64},
+        timings={"search": 0.5, "total": 0.5},
+    )
+
+
+@pytest.mark.parametrize("abstained", [False, True])
+def test_there_and_back(answer, abstained):
+    if abstained:
+        answer = replace(answer, abstained=True, citations=())
+    vector = np.array([0.6, 0.8], dtype=np.float32)
+    evidence = Evidence("What?", PASSAGES, (), np.zeros((0, 5)), vector)
+    interaction = to_interaction(answer, evidence, time=1.5, route="assistant", index="i", conversation="c", parent="p")
+    assert to_answer(interaction) == answer
+    assert interaction.retrieved == PASSAGES
+    assert interaction.query_embedding == tuple(vector.tolist())
+    assert (interaction.time, interaction.conversation, interaction.parent) == (1.5, "c", "p")
+    assert interaction.citations == answer.citations
+
+
+def test_an_answer_alone_belongs_to_no_conversation(answer):
+    interaction = to_interaction(answer, Evidence("What?", (), (), np.zeros((0, 5))), time=0.0, route="assistant")
+    assert interaction.conversation == "" and interaction.query_embedding == ()
+
+
+def test_what_a_language_model_said_is_no_answer_from_documents():
+    with pytest.raises(ValueError, match="smollm2 alone"):
+        to_answer(Interaction("0" * 16, 0.0, (Message("user", "Hi"),), "Hello", route="smollm2"))
+
+
+def test_phases_follow_each_other_without_a_gap():
+    heard: list[str] = []
+    phases = Phases(heard.append, queued=2.0)
+    for name in ("search", "measure", "search"):
+        phases.begin(name)
+    seconds = phases.end()
+    assert heard == ["search", "measure", "search"]
+    assert list(seconds) == ["queued", "search", "measure", "total"]
+    assert seconds["queued"] == 2.0
+    assert seconds["total"] == sum(value for name, value in seconds.items() if name != "total")

@@ -1,0 +1,72 @@
+"""The memory of the cache: what is written is read, wherever the pages lie."""
+
+import pytest
+import torch
+
+from lmworks.kernels import kv_pages
+from lmworks.kernels.kv_pages import (
+    CACHE_FORMATS,
+    PAGE,
+    CacheFormat,
+    allocate,
+    bytes_per_token,
+    copy_pages,
+    read,
+    write,
+)
+
+# Of numbers up to about 4: float32 is exact, bfloat16 keeps 8 bits, int8 rounds to 127 steps of the largest.
+TOLERANCE = {"float32": 0.0, "bfloat16": 4 * 2**-9, "int8": 5 / 127 / 2}
+
+
+def tokens(length: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    key, value = torch.randn(2, 3, length, 32, generator=generator).clamp(-4, 4)
+    return key, value
+
+
+@pytest.mark.parametrize("format_", CACHE_FORMATS)
+def test_what_is_written_is_read(format_: CacheFormat) -> None:
+    kv_pages, table = allocate(6, 3, 32, format_), [4, 1, 5]
+    key, value = tokens(37)
+    write(kv_pages, table, 0, key[:, :20], value[:, :20])
+    write(kv_pages, table, 20, key[:, 20:], value[:, 20:])
+    for got, expected in zip(read(kv_pages, table, 37), (key, value), strict=True):
+        assert (got - expected).abs().max() <= TOLERANCE[format_]
+    assert not kv_pages.data[[0, 2, 3]].any()
+
+
+def test_a_copied_page_is_another_page() -> None:
+    kv_pages = allocate(4, 3, 32, "bfloat16")
+    write(kv_pages, [2], 0, *tokens(PAGE))
+    copy_pages(kv_pages, [(2, 0)])
+    before = read(kv_pages, [0], PAGE)
+    write(kv_pages, [2], 0, *tokens(PAGE, seed=1))
+    after = read(kv_pages, [0], PAGE)
+    assert all(torch.equal(one, other) and one.any() for one, other in zip(before, after, strict=True))
+
+
+def test_dropped_pages_are_zeros() -> None:
+    kv_pages = allocate(2, 3, 32, "int8")
+    write(kv_pages, [1, 0], 0, *tokens(2 * PAGE))
+    key, value = read(kv_pages, [-1, 0], 2 * PAGE)
+    assert not key[:, :PAGE].any() and not value[:, :PAGE].any() and key[:, PAGE:].any()
+
+
+@pytest.mark.parametrize("format_", CACHE_FORMATS)
+def test_size_in_memory(format_: CacheFormat) -> None:
+    assert allocate(5, 3, 32, format_).data.nbytes == 5 * PAGE * bytes_per_token(3, 32, format_)
+
+
+def test_what_the_layout_cannot_hold_is_refused() -> None:
+    with pytest.raises(ValueError, match="multiple of 16"):
+        allocate(1, 1, 24, "float32")
+    with pytest.raises(ValueError, match="float32, bfloat16, int8"):
+        allocate(1, 1, 16, "float16")  # type: ignore[arg-type]
+
+
+def test_clearing_pages_leaves_the_others() -> None:
+    made = kv_pages.allocate(5, 2, 32, "bfloat16")
+    made.data.fill_(255)
+    kv_pages.clear_pages(made, [3, 1])
+    assert [page.unique().tolist() for page in made.data] == [[255], [0], [255], [0], [255]]

@@ -8,8 +8,8 @@ BIN := .venv/bin
 QUIET = $(if $(wildcard $@),--quiet)
 PIP = $(BIN)/python -m pip install $(QUIET) --disable-pip-version-check
 MINUTES = $(if $(QUIET),its kernels are compiled anew in a minute or two,some minutes the first time (PyTorch is large))
-# Two processes, each of which takes some gigabytes where it tests real weights. A file stays in one of them.
-TEST = $(BIN)/python -m pytest -n 2 --dist loadfile
+# Two processes, each of which takes some gigabytes where it tests real weights. Neighbours in a file stay together.
+TEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 # The C++ parts are compiled while the package is installed, so a change of theirs installs it again.
 COMPILED := pyproject.toml CMakeLists.txt $(wildcard src/lmworks/*/cpp/*)
 
@@ -22,7 +22,7 @@ test: .venv/installed-test lint
 	$(TEST) -m "not slow"
 
 test-all: .venv/installed-test lint
-	$(TEST)
+	$(TEST) --hypothesis-profile full
 
 lint: .venv/installed-test
 	$(BIN)/ruff check src tests benchmarks docs

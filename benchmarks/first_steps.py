@@ -55,7 +55,7 @@ def held_out_nats(
     with Loader(LoaderConfig(corpus.sources, LENGTH, batch, steps=steps, seed=options.seed)) as loader:
         run = Run(assemble(model, weights, corpus.tokenizer), objective, loader, settings, folder, seed=options.seed)
         train(run)
-        found = validate(run.model, objective, held_out, settings.part).total
+        found = validate(run.model, objective, held_out, settings.micro_batch).total
     assert isinstance(found, Scored), found
     return found
 

@@ -56,7 +56,7 @@ from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.train import AdamW, CausalLanguageModel, Linear, Muon, TrainConfig
 from lmworks.train.objectives import MaskedLanguageModel, SpanCorruption, Vocabulary
 from lmworks.train.objectives.corruption_vocabulary import text_tokens
-from lmworks.train.objectives.objective import rows_of
+from lmworks.train.objectives.objective import count_rows
 from lmworks.train.objectives.span_corruption import sentinels_of
 from lmworks.train.validation import sums_of
 
@@ -232,7 +232,7 @@ def model_nats(outcome: Outcome, task: Task, windows: Sequence[Sequence[Batch]])
     nats, targets = [], []
     for batches in windows:
         examples = [task.objective.examples(batch, seed=0) for batch in batches]
-        found = [sums_of(outcome.checkpoint.model, task.objective, each) for each in examples if rows_of(each)]
+        found = [sums_of(outcome.checkpoint.model, task.objective, each) for each in examples if count_rows(each)]
         pairs = [pair for losses in found for pair in losses.values()]  # each of these objectives has one loss
         nats.append(sum(nats for nats, _ in pairs))
         targets.append(sum(count for _, count in pairs))

@@ -21,7 +21,7 @@ from lmworks.model.initialisation import PUBLISHED, initialise
 from lmworks.model.transformer import Transformer
 from lmworks.train.config import TrainConfig
 from lmworks.train.loop import train
-from lmworks.train.objectives.objective import Objective, part_of, rows_of
+from lmworks.train.objectives.objective import Objective, count_rows, select_rows
 from lmworks.train.optimizer_config import AdamW, Linear
 from lmworks.train.run import Run
 from lmworks.train.run_log import read_log
@@ -50,8 +50,8 @@ def check_parts(model: Transformer, objective: Objective, batch: Batch, seed: in
     whole, gradients = means_and_gradients(model, objective, examples)
     model.zero_grad(set_to_none=True)
     sums = dict.fromkeys(counts, 0.0)
-    for row in range(rows_of(examples)):
-        losses = objective.losses(model, part_of(examples, slice(row, row + 1)))
+    for row in range(count_rows(examples)):
+        losses = objective.losses(model, select_rows(examples, slice(row, row + 1)))
         total = sum(loss.sum / counts[name] for name, loss in losses.items())
         if isinstance(total, torch.Tensor) and total.requires_grad:
             total.backward()

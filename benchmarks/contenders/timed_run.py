@@ -76,7 +76,7 @@ def run_for(experiment: Experiment, folder: Path, tell: Callable[[str], None] = 
         began = time.perf_counter()
 
         def validated() -> Validation:
-            found = validate(run.model, run.objective, experiment.held_out, experiment.train.part)
+            found = validate(run.model, run.objective, experiment.held_out, experiment.train.micro_batch)
             assert isinstance(found.total, Scored), found.total
             lines = [line for line in read_log(folder / "run" / LOG) if line["kind"] == "step"]
             since = curve[-1]["step"] if curve else 0
@@ -102,9 +102,11 @@ def _measured(experiment: Experiment, folder: Path) -> tuple[float, float, float
         began = time.perf_counter()
         train(run)
         some = experiment.held_out[: max(len(experiment.held_out) // 10, 1)]
-        validate(run.model, run.objective, some[:1], experiment.train.part)  # compiles, where anything is compiled
+        validate(
+            run.model, run.objective, some[:1], experiment.train.micro_batch
+        )  # compiles, where anything is compiled
         validating = time.perf_counter()
-        validate(run.model, run.objective, some, experiment.train.part)
+        validate(run.model, run.objective, some, experiment.train.micro_batch)
         validation = (time.perf_counter() - validating) * len(experiment.held_out) / len(some)
     later = [stop - start for start, stop in pairwise(ends[1:])]
     return ends[0] - began, median(later), validation

@@ -29,7 +29,7 @@ SCRIPT = textwrap.dedent("""
 
     dataset, folder, precision = sys.argv[1:]
     config = TrainConfig(
-        optimizer=AdamW(rate=3e-3), part=3, precision=precision, average=0.9, log=1, validate=None,
+        optimizer=AdamW(rate=3e-3), micro_batch=3, precision=precision, average=0.9, log=1, validate=None,
         checkpoint=CheckpointConfig(steps=4),
     )
     train(Run(new_checkpoint(), CausalLanguageModel(), Loader(loader_config(dataset)), config, Path(folder)))

@@ -61,12 +61,12 @@ def test_every_optimizer_learns(family, optimizer, text_dataset, tmp_path):
     assert sum(seen[:3]) / 3 - sum(seen[-3:]) / 3 > 0.8  # from log 257 = 5.5 nats
 
 
-@pytest.mark.parametrize("part", [1, 3, 8])
+@pytest.mark.parametrize("micro_batch", [1, 3, 8])
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
-def test_parts_of_a_step_sum_to_the_whole(part, family, text_dataset, tmp_path):
+def test_micro_batches_of_a_step_sum_to_the_whole(micro_batch, family, text_dataset, tmp_path):
     whole, parts = (
         run_of(tmp_path / "whole", text_dataset, family),
-        run_of(tmp_path / "p", text_dataset, family, part=part),
+        run_of(tmp_path / "p", text_dataset, family, micro_batch=micro_batch),
     )
     train(whole)
     train(parts)
@@ -74,7 +74,12 @@ def test_parts_of_a_step_sum_to_the_whole(part, family, text_dataset, tmp_path):
 
 
 def test_a_run_goes_on_as_if_it_had_not_been_stopped(text_dataset, tmp_path):
-    settings = {"checkpoint": CheckpointConfig(steps=5), "average": 0.9, "part": 3, "ramp": RampConfig(every=3, most=2)}
+    settings = {
+        "checkpoint": CheckpointConfig(steps=5),
+        "average": 0.9,
+        "micro_batch": 3,
+        "ramp": RampConfig(every=3, most=2),
+    }
     undisturbed = run_of(tmp_path / "one", text_dataset, **settings)
     train(undisturbed)
     stopped = run_of(tmp_path / "two", text_dataset, **settings)

@@ -50,7 +50,7 @@ def events(folder):
 
 def test_batches_without_a_target_are_left_out(text_dataset, tmp_path):
     """The guard does not see them: a loss of 0 would be no loss."""
-    run = run_of(tmp_path, text_dataset, precision="bfloat16", part=3)  # the seed of a batch is its place
+    run = run_of(tmp_path, text_dataset, precision="bfloat16", micro_batch=3)  # the seed of a batch is its place
     run.objective = Masked({0, 7, 19})
     assert train(run).step == 17
     assert run.guard.seen == 17
@@ -66,10 +66,10 @@ def test_data_without_anything_to_learn_is_refused(text_dataset, tmp_path):
     assert run.checkpoints.steps() == []
 
 
-@pytest.mark.parametrize("part", [None, 100, 3])
-def test_a_batch_grows_however_it_is_divided(part, text_dataset, tmp_path):
+@pytest.mark.parametrize("micro_batch", [None, 100, 3])
+def test_a_batch_grows_however_it_is_divided(micro_batch, text_dataset, tmp_path):
     """A ramp that wants the most takes it at its first look, and the whole step is what one forward gives."""
-    run = run_of(tmp_path / "ramp", text_dataset, part=part, ramp=RampConfig(most=2, every=2, share=1e9))
+    run = run_of(tmp_path / "ramp", text_dataset, micro_batch=micro_batch, ramp=RampConfig(most=2, every=2, share=1e9))
     plain = run_of(tmp_path / "plain", text_dataset)
     train(run)
     train(plain)
@@ -84,7 +84,7 @@ def test_a_batch_grows_however_it_is_divided(part, text_dataset, tmp_path):
 
 @pytest.mark.parametrize(("batch", "data"), [(1, 1), (2, 2)])
 def test_a_batch_that_could_never_grow_is_refused(batch, data):
-    """A replica of one row has one part a step, and no noise scale is measured."""
+    """A replica of one row has one micro-batch a step, and no noise scale is measured."""
     settings = TrainConfig(ramp=RampConfig(), parallel=ParallelConfig(data=data))
     for made in (partial(PretrainConfig, tokens=1000), FinetuneConfig):
         with pytest.raises(ValueError, match=f"it takes {data + 1} or more.* Or set no ramp"):
@@ -108,11 +108,11 @@ def test_a_run_whose_batch_could_never_grow_is_refused(text_dataset, tmp_path):
         EmbedderConfig(("pairs.jsonl",), train=settings)
 
 
-@pytest.mark.parametrize("part", [None, 1, 2, 100])
+@pytest.mark.parametrize("micro_batch", [None, 1, 2, 100])
 @pytest.mark.parametrize("batch", [2, 3])
-def test_a_small_batch_grows(batch, part, text_dataset, tmp_path):
+def test_a_small_batch_grows(batch, micro_batch, text_dataset, tmp_path):
     loader = Loader(loader_config(text_dataset, batch=batch, steps=8))
-    config = TrainConfig(part=part, validate=None, ramp=RampConfig(most=2, every=1, share=1e9))
+    config = TrainConfig(micro_batch=micro_batch, validate=None, ramp=RampConfig(most=2, every=1, share=1e9))
     run = Run(new_checkpoint(), CausalLanguageModel(), loader, config, tmp_path)
     train(run)
     assert (run.position.multiple, run.noise.seen) == (2, run.position.step)

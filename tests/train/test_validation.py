@@ -32,28 +32,28 @@ def direct(logits, targets, asked, sizes):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("part", [None, 2])
-def test_prefix_language_model(part, tmp_path):
+@pytest.mark.parametrize("micro_batch", [None, 2])
+def test_prefix_language_model(micro_batch, tmp_path):
     batch = batch_of(tmp_path / "d", some_documents(), 32)
     model, objective = new_checkpoint().model, PrefixLanguageModel()
     examples = objective.examples(batch, 0)
     rule = masks.both(prefixes(examples.prefix), masks.documents(examples.pieces))
     logits = model(examples.ids, positions=examples.positions, rule=rule)
-    found = validate(model, objective, [batch, batch], part, SIZES).bits_per_byte.value
+    found = validate(model, objective, [batch, batch], micro_batch, SIZES).bits_per_byte.value
     assert found == pytest.approx(direct(logits, batch.targets, examples.mask, SIZES), rel=1e-5)
     assert examples.mask.sum() < batch.mask.sum()  # what the prefix gives away is not asked
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("part", [None, 2])
-def test_masked_language_model(part, tmp_path):
+@pytest.mark.parametrize("micro_batch", [None, 2])
+def test_masked_language_model(micro_batch, tmp_path):
     batch = batch_of(tmp_path / "d", some_documents(), 32)
     head = MaskedLanguageModelHead("gelu", Norm("layer", 1e-12))
     model = new_model(bert(258, 32, 2, 2, 64, context_length=64, head=head), "bert").eval()
     objective = MaskedLanguageModel(Vocabulary(257, np.arange(258) < 256))
     examples = objective.examples(batch, 0)
     logits = model(examples.ids, positions=examples.positions, rule=masks.documents(examples.documents))
-    found = validate(model, objective, [batch, batch], part, SIZES).bits_per_byte.value
+    found = validate(model, objective, [batch, batch], micro_batch, SIZES).bits_per_byte.value
     assert found == pytest.approx(direct(logits, batch.ids, examples.mask, SIZES), rel=1e-5)
 
 

@@ -87,7 +87,7 @@ class TrainConfig:
 
     optimizer   See `Sgd`, `AdamW`, `Lion`, `Muon`.
     schedule    See `Cosine`, `Linear`, `WarmupStableDecay`, `InverseSqrt`; over the steps of the loader.
-    part        Sequences in a forward; a step of more is summed from several. Default: all at once.
+    micro_batch Sequences in a forward; a step of more is summed from several. Default: all at once.
     clip        Longest gradient, by its Euclidean norm; null: as long as they are.
     precision   Of the model's weights and activations; the optimizers keep float32 weights beside lower ones.
     recompute   What the backward computes again instead of keeping it: `nothing`, all inside of `blocks`, or what is
@@ -105,7 +105,7 @@ class TrainConfig:
 
     optimizer: Optimizer = field(default_factory=AdamW)
     schedule: Schedule = field(default_factory=Cosine)
-    part: int | None = None
+    micro_batch: int | None = None
     clip: float | None = 1.0
     precision: Precision = "float32"
     recompute: Recompute = "nothing"
@@ -120,7 +120,7 @@ class TrainConfig:
     log: int = 10
 
     def __post_init__(self) -> None:
-        positive(part=self.part, clip=self.clip, validate=self.validate, log=self.log)
+        positive(micro_batch=self.micro_batch, clip=self.clip, validate=self.validate, log=self.log)
         within(0, 1, average=self.average)
         if not all(self.samples):
             raise ValueError("samples are beginnings of texts, and one of them is empty: give it a word")

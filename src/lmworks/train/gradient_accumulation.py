@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lmworks.model.transformer import Transformer
 from lmworks.train.master_weights import Weights
-from lmworks.train.objectives.objective import Objective, minimised, part_of, rows_of, to_device
+from lmworks.train.objectives.objective import Objective, count_rows, minimised, select_rows, to_device
 from lmworks.train.parallel.fsdp import keep_gathered
 from lmworks.train.parallel.pipeline import Place, pipeline_gradients, sum_shared
 
@@ -20,7 +20,7 @@ class StepGradients:
     loss     what was minimised: their sum as the objective weighs them, without smoothing and penalties
     targets  over which the means were taken, of all losses together; without any there is no gradient
     norm     of the gradient
-    first    (targets, squared norm of the mean gradient) of the step's first part, if there were several
+    first    (targets, squared norm of the mean gradient) of the step's first micro-batch, if there were several
     scale    that the gradients which the weights now have are multiplied with
     rate     what the learning rate was multiplied with, and `tokens` how many it saw, once the step was taken
     """
@@ -40,7 +40,7 @@ def compute_gradients(
     weights: Weights,
     objective: Objective,
     examples: Sequence[Any],
-    part: int | None = None,
+    micro_batch: int | None = None,
     scale: float = 1.0,
     device: torch.device | str = "cpu",
     at_least: int = 1,
@@ -48,9 +48,9 @@ def compute_gradients(
     """Leaves in `weights` the gradient of the mean loss over all `examples`, those of other processes too, times
     `scale`.
 
-    They are counted first, and each part's sum is divided by the count of all, so the division into parts of at most
-    `part` sequences, and among processes, changes nothing but the rounding. `at_least` so many parts are made, where
-    there are as many sequences: without two of them there is no `first`.
+    Targets are counted first, and each micro-batch's sum is divided by the count of all, so the division into
+    micro-batches of at most `micro_batch` sequences, and among processes, changes nothing but the rounding. `at_least`
+    so many are made, where there are as many sequences: without two of them there is no `first`.
     """
     ranks, mine = weights.ranks, dict[str, int]()
     for prepared in examples:
@@ -60,15 +60,22 @@ def compute_gradients(
     weights.clear()
     if not any(counts.values()):
         return StepGradients(dict.fromkeys(counts, 0.0), 0.0, 0, 0.0, None, scale)
-    most = max(sum(rows_of(prepared) for prepared in examples) // max(at_least, ranks.config.pipeline), 1)
-    size = most if part is None else min(part, most)
-    parts = [piece for prepared in examples for piece in _parts(prepared, size)]
-    # Processes that gather or sum something within a part must all come by: who has fewer shows the last one again.
-    whole = int(ranks.most([len(parts)])[0])
+    most = max(sum(count_rows(prepared) for prepared in examples) // max(at_least, ranks.config.pipeline), 1)
+    size = most if micro_batch is None else min(micro_batch, most)
+    micro_batches = [piece for prepared in examples for piece in _micro_batches(prepared, size)]
+    # Processes that exchange something within a micro-batch need equally many: some repeat their last one.
+    needed = int(ranks.most([len(micro_batches)])[0])
     if ranks.config.chunks > 1:
-        whole = -(-whole // ranks.config.pipeline) * ranks.config.pipeline
+        needed = -(-needed // ranks.config.pipeline) * ranks.config.pipeline
     work = _Work(
-        model, weights, objective, [*parts, *parts[-1:] * (whole - len(parts))], len(parts), counts, scale, device
+        model,
+        weights,
+        objective,
+        [*micro_batches, *micro_batches[-1:] * (needed - len(micro_batches))],
+        len(micro_batches),
+        counts,
+        scale,
+        device,
     )
     sums, first = _in_turn(work) if ranks.config.pipeline == 1 else (_pipelined(work), None)
     weights.sum_over_ranks()
@@ -82,12 +89,12 @@ def compute_gradients(
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """The parts of a step, of which the first `counting` are this process's; the rest add nothing."""
+    """The micro-batches of a step, of which the first `counting` are this process's; the rest add nothing."""
 
     model: Transformer
     weights: Weights
     objective: Objective
-    parts: Sequence[Any]
+    micro_batches: Sequence[Any]
     counting: int
     counts: dict[str, int]
     scale: float
@@ -95,20 +102,22 @@ class _Work:
 
 
 def _in_turn(work: _Work) -> tuple[dict[str, Tensor], tuple[float, float] | None]:
-    """Forward and backward of each part. The sums of the losses over this process's, and `StepGradients.first`."""
+    """Forward and backward of each micro-batch. The sums of the losses over this process's, and `StepGradients.first`."""
     counts, objective, weights, device = work.counts, work.objective, work.weights, work.device
     sums = {name: torch.zeros((), device=device) for name in counts}
     first = None
-    for number, piece in enumerate(work.parts):
+    for number, piece in enumerate(work.micro_batches):
         losses = objective.losses(work.model, to_device(piece, device))
         total = sum((loss.sum / max(counts[name], 1) for name, loss in losses.items()), torch.zeros((), device=device))
-        keep_gathered(work.model, number + 1 < len(work.parts))
+        keep_gathered(work.model, number + 1 < len(work.micro_batches))
         if total.requires_grad:  # not where no sequence has a target
             (total * (work.scale if number < work.counting else 0.0)).backward()
-        if len(work.parts) > 1:
+        if len(work.micro_batches) > 1:
             weights.accumulate()
             if number == 0:
-                first = weights.noise_of_part(sum(objective.counts(piece).values()), sum(counts.values()), work.scale)
+                first = weights.noise_of_micro_batch(
+                    sum(objective.counts(piece).values()), sum(counts.values()), work.scale
+                )
         if number < work.counting:
             for name, loss in losses.items():
                 sums[name] += loss.metrics.get("nats", loss.sum).detach()
@@ -121,11 +130,11 @@ def _pipelined(work: _Work) -> dict[str, Tensor]:
         work.model,
         _place(work),
         work.objective,
-        work.parts,
+        work.micro_batches,
         work.counts,
         work.scale,
         work.weights.accumulate,
-        len(work.parts) - work.counting,
+        len(work.micro_batches) - work.counting,
     )
     return passed.sums
 
@@ -135,8 +144,8 @@ def _place(work: _Work) -> Place:
     return Place(ranks.config, ranks.along("pipeline").get_group(), work.weights.dtype, work.device)
 
 
-def _parts(examples: Any, size: int) -> list[Any]:
-    rows = rows_of(examples)
+def _micro_batches(examples: Any, size: int) -> list[Any]:
+    rows = count_rows(examples)
     if size >= rows:
         return [examples]
-    return [part_of(examples, slice(start, start + size)) for start in range(0, rows, size)]
+    return [select_rows(examples, slice(start, start + size)) for start in range(0, rows, size)]

@@ -117,7 +117,7 @@ def _step(run: Run, log: RunLog | NoLog) -> StepGradients | None:
     # How much noisier a part of the step is than the whole is what a ramp goes by.
     at_least = 1 if run.config.ramp is None else 2
     got = compute_gradients(
-        run.model, run.weights, run.objective, examples, run.config.part, run.scale.value, run.device, at_least
+        run.model, run.weights, run.objective, examples, run.config.micro_batch, run.scale.value, run.device, at_least
     )
     if not got.targets:
         _pass_over(run, len(batches), log)

@@ -42,9 +42,9 @@ class Weights:
     """Gradients in, updates out.
 
         weights.clear()
-        for part in parts:
-            (loss of part / count of the whole step).backward()
-            weights.accumulate()  # not needed where there is one part
+        for micro_batch in micro_batches:
+            (its loss / count of the whole step).backward()
+            weights.accumulate()  # not needed where there is one
         weights.sum_over_ranks()  # nor this where there is one process
         norm = weights.gradient_norm()
         weights.update(multiplier, factor)
@@ -179,7 +179,7 @@ class Weights:
         norm = self._norm({name: self._held.copies(name, part) for name, part in self.parts.items()})
         return norm if self.ranks.mesh is None else self.ranks.sum(norm.square()).sqrt()
 
-    def noise_of_part(self, count: int, targets: int, scale: float) -> tuple[float, float] | None:
+    def noise_of_micro_batch(self, count: int, targets: int, scale: float) -> tuple[float, float] | None:
         """(targets, squared norm of the mean gradient over them) of the part that was just accumulated, the first of a
         step with `targets`, of which this process saw `count`; the same on all processes, None where it says nothing.
 

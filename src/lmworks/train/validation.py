@@ -12,7 +12,7 @@ from torch import Tensor
 from lmworks.model.transformer import Transformer
 from lmworks.records import Score, Scored, Unscored
 from lmworks.statistics import bootstrap_interval, ratio_score, sign, without_spread
-from lmworks.train.objectives.objective import Objective, part_of, rows_of, to_device
+from lmworks.train.objectives.objective import Objective, count_rows, select_rows, to_device
 
 _VERSION = 1  # of what is measured, for the signature
 
@@ -39,13 +39,13 @@ def validate(
     model: Transformer,
     objective: Objective,
     batches: Iterable[Any],
-    part: int | None = None,
+    micro_batch: int | None = None,
     bytes_of_token: Tensor | None = None,
     device: torch.device | str = "cpu",
     signature: object = None,
     measured: Callable[[Any], dict[str, tuple[float, int]]] | None = None,
 ) -> Validation:
-    """Of `part` sequences at a time, by default a batch: what the intervals take to be independent of each other.
+    """Of `micro_batch` sequences at a time, by default a batch: what the intervals take to be independent of each other.
 
     `bytes_of_token` (vocabulary,) int64: bytes of text that each token stands for. `signature` says of which model and
     data the numbers are. `measured` gives (sum, count) of each loss of some examples, where the model alone cannot.
@@ -56,17 +56,17 @@ def validate(
     texts: list[int | None] = []  # and its bytes of text
     for batch in batches:
         examples = objective.examples(batch, seed=0)  # the same corruption at every validation
-        rows = rows_of(examples)
-        size = part or max(rows, 1)  # an objective may find nothing to ask in a batch
+        rows = count_rows(examples)
+        size = micro_batch or max(rows, 1)  # an objective may find nothing to ask in a batch
         for start in range(0, rows, size):
-            piece = part_of(examples, slice(start, start + size))
+            piece = select_rows(examples, slice(start, start + size))
             losses.append(sums_of(model, objective, to_device(piece, device)) if measured is None else measured(piece))
             texts.append(_bytes_of(piece, sum(objective.counts(piece).values()), bytes_of_token))
     names = list(losses[0]) if losses else []
     counts = {name: sum(each[name][1] for each in losses) for name in names}
     if not all(counts.values()) or not counts:
         raise ValueError("the validation data holds no target: its documents are empty or wholly masked")
-    told = {"version": _VERSION, "objective": repr(objective), "part": part, "of": signature}
+    told = {"version": _VERSION, "objective": repr(objective), "part": micro_batch, "of": signature}
     nats: dict[str, Score] = {}
     for name in names:
         sums, over = zip(*(each[name] for each in losses), strict=True)

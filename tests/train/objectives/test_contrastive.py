@@ -69,18 +69,18 @@ class TestInvariances:
         same_gradients(others, gradients)
 
 
-@pytest.mark.parametrize("part", [None, 1, 2])
-def test_the_parts_of_a_step_do_not_split_the_negatives(part):
+@pytest.mark.parametrize("micro_batch", [None, 1, 2])
+def test_the_micro_batches_of_a_step_do_not_split_the_negatives(micro_batch):
     """Which they would change: five pairs in parts of two would have two documents to choose from, not five."""
     model, objective = new_model(MODELS["bert"], "bert"), Contrastive()
     weights = Weights(model, AdamW(), "float32")
     whole = objective.examples(batch_of_pairs(), 0)
-    got = compute_gradients(model, weights, objective, [whole], part)
+    got = compute_gradients(model, weights, objective, [whole], micro_batch)
     assert got.losses["contrastive"] == pytest.approx(
         float(objective.losses(model, whole)["contrastive"].sum.detach()) / 5
     )
     halves = [objective.examples(batch_of_pairs(pairs), 0) for pairs in (PAIRS[:2], PAIRS[2:])]
-    split = compute_gradients(model, weights, objective, halves, part)
+    split = compute_gradients(model, weights, objective, halves, micro_batch)
     assert split.targets == got.targets == 5
     assert split.losses["contrastive"] < got.losses["contrastive"] - 0.3  # about the logarithms of 2 to 3, and of 5
 

@@ -11,7 +11,7 @@ from byte_tokenizer import byte_tokenizer
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.checkpoint import assemble
 from lmworks.model.presets import t5
-from lmworks.train.objectives.objective import rows_of
+from lmworks.train.objectives.objective import count_rows
 from lmworks.train.objectives.span_corruption import (
     SpanCorruption,
     corrupt,
@@ -181,7 +181,7 @@ def test_what_cannot_be_is_refused(tmp_path):
 def test_a_batch_in_which_nothing_can_be_asked_is_left_out_of_a_validation(tmp_path):
     model = new_model(CONFIG, "t5")
     asked, empty = a_batch(tmp_path / "d"), a_batch(tmp_path / "e", (1, 1))
-    assert rows_of(OBJECTIVE.examples(empty, 0)) == 0
+    assert count_rows(OBJECTIVE.examples(empty, 0)) == 0
     expected = validate(model, OBJECTIVE, [asked, asked])
     found = validate(model, OBJECTIVE, [empty, asked, asked])
     assert (found.targets, found.total.value) == (expected.targets, expected.total.value)

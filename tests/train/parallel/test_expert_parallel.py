@@ -26,7 +26,7 @@ from divided_cases import (
 )
 from lmworks.model.mixture_of_experts import Router
 from lmworks.model.transformer import Transformer
-from lmworks.train.objectives.objective import part_of, rows_of
+from lmworks.train.objectives.objective import count_rows, select_rows
 from lmworks.train.parallel.context_parallel import divide_context, divide_sequence
 from lmworks.train.parallel.expert_parallel import divide_experts
 from lmworks.train.parallel.tensor_parallel import divide_tensors
@@ -43,8 +43,8 @@ def _equal_to_one_process(name: str) -> None:
     group, objective = mesh.get_group(), objective_of(name)
     examples = objective.examples(new_batch(rows=5), 0)
     expected = take(new_model(name), objective, examples)
-    rows = rows_of(examples)
-    own = part_of(examples, slice(rows * rank // devices, rows * (rank + 1) // devices))
+    rows = count_rows(examples)
+    own = select_rows(examples, slice(rows * rank // devices, rows * (rank + 1) // devices))
     model = divide_experts(new_model(name), mesh)
     names = _check(model, own, group, None, expected)
     owners = torch.tensor([weight in names for weight in expected.gradients], dtype=torch.int64)

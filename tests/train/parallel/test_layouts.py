@@ -46,9 +46,9 @@ LAYOUTS = {
 }
 # Batches of 6: of four processes two have a sequence more than the others.
 CASES: dict[str, dict[str, Any]] = {
-    "parts": {"part": 1},
+    "micro-batches": {"micro_batch": 1},
     "whole": {},
-    "bfloat16": {"precision": "bfloat16", "part": 2},
+    "bfloat16": {"precision": "bfloat16", "micro_batch": 2},
     "muon": {"optimizer": Muon(rate=3e-3)},
     "lion": {"optimizer": Lion(rate=3e-4), "recompute": "blocks", "average": 0.5},
 }
@@ -77,7 +77,13 @@ def first_and_last(dataset: Path, folder: Path, parallel: ParallelConfig, case: 
     """The gradients of the first step, whole, and the weights, losses and position after four."""
     run = run_of(dataset, folder, parallel, **CASES[case])
     got = compute_gradients(
-        run.model, run.weights, run.objective, [run.examples(run.loader.batch(0), 0)], run.config.part, 1.0, run.device
+        run.model,
+        run.weights,
+        run.objective,
+        [run.examples(run.loader.batch(0), 0)],
+        run.config.micro_batch,
+        1.0,
+        run.device,
     )
     gradients = run.weights.whole(dict(run.weights.gradients()))
     position = train(run)

@@ -20,7 +20,7 @@ from lmworks.model.presets import t5
 from lmworks.model.transformer import Transformer
 from lmworks.train.activation_checkpointing import blocks, recompute
 from lmworks.train.objectives.contrastive import Contrastive
-from lmworks.train.objectives.objective import Objective, part_of, rows_of
+from lmworks.train.objectives.objective import Objective, count_rows, select_rows
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.parallel.context_parallel import divide_context, divide_sequence
 from lmworks.train.parallel.expert_parallel import divide_experts
@@ -79,8 +79,8 @@ def examples_of(case: Case) -> tuple[Objective[Any], list[Any]]:
     for number in case.empty:
         batch.mask[2 * number : 2 * number + 2] = False
     examples = objective.examples(batch, 0)
-    starts = range(0, rows_of(examples), 2)
-    return objective, [part_of(examples, slice(start, start + 2)) for start in starts]
+    starts = range(0, count_rows(examples), 2)
+    return objective, [select_rows(examples, slice(start, start + 2)) for start in starts]
 
 
 def counts_of(objective: Objective[Any], parts: Sequence[Any]) -> dict[str, int]:

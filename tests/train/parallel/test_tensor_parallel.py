@@ -30,7 +30,7 @@ from lmworks.model.transformer import Transformer
 from lmworks.train.activation_checkpointing import blocks, recompute
 from lmworks.train.config import Recompute
 from lmworks.train.losses import projected_cross_entropy
-from lmworks.train.objectives.objective import part_of
+from lmworks.train.objectives.objective import select_rows
 from lmworks.train.parallel.tensor_parallel import divide_tensors
 from lmworks.train.parallel.vocabulary_parallel import DividedProjection, divided_cross_entropy
 from lmworks.train.planning.activation_memory import block_activations
@@ -136,7 +136,7 @@ def _fsdp_beside_tensors(names: list[str], sequence: bool, policy: Recompute) ->
                 module.set_gradient_divide_factor(1.0)
                 module.set_force_sum_reduction_for_comms(True)
         rank = data.get_local_rank()
-        own = part_of(examples, slice(2 * rank, 2 * rank + 2))
+        own = select_rows(examples, slice(2 * rank, 2 * rank + 2))
         check_same(take(model, objective, own, data.get_group()), expected)
 
 

@@ -111,12 +111,12 @@ def minimised(objective: Objective[Any], means: Mapping[str, float]) -> float:
     return sum(weights.get(name, 1.0) * mean for name, mean in means.items())
 
 
-def part_of(examples: Examples, rows: slice) -> Examples:
+def select_rows(examples: Examples, rows: slice) -> Examples:
     """Some rows of the examples."""
     return _map(examples, lambda tensor: tensor[rows])
 
 
-def rows_of(examples: Any) -> int:
+def count_rows(examples: Any) -> int:
     return next(len(value) for field in fields(examples) if (value := getattr(examples, field.name)) is not None)
 
 

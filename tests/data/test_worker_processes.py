@@ -135,8 +135,9 @@ def guarded(config: GuardConfig):
 
 
 SCRIPT = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in its background deaf to it
 sys.path.insert(0, {tests!r})
 from test_worker_processes import *
 if __name__ == "__main__":

@@ -118,8 +118,9 @@ class _Pool(Generic[P]):
                 self._prepare()
             if not self._ahead:
                 return
-            worker = self._idle.pop() if self._idle else _Worker(self._work)
-            self._busy[worker.connection] = worker
+            worker = self._idle[-1] if self._idle else _Worker(self._work)
+            self._busy[worker.connection] = worker  # before it leaves the idle: an interruption between finds it
+            self._idle = self._idle[:-1]
             if not worker.begin(self._ahead.popleft()):
                 self._replace(worker)
 
@@ -137,7 +138,8 @@ class _Pool(Generic[P]):
         except EOFError:
             self._replace(worker)
             return None
-        self._idle.append(self._busy.pop(worker.connection))
+        self._idle.append(worker)
+        del self._busy[worker.connection]
         if error is not None:
             raise error
         return worker.part

@@ -30,6 +30,7 @@ from lmworks.model.download import PullError, pull
 from lmworks.records import Document
 from lmworks.tokenizer.byte_level import CONTROL, byte_level_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer
+from tiny_system import build_workspace, copy_workspace, tiny_embedding_model, tiny_language_model
 
 torch.set_num_threads(2)
 # No deadline: two processes test at a time, and a busy machine proves nothing. `make test-all` asks for "full".
@@ -70,6 +71,40 @@ def tiny_tokenizer() -> Tokenizer:
     kinds = [CONTROL if token in SPECIAL else 1 for token in tokens]
     roles = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
     return Tokenizer(byte_level_bpe(tokens, MERGES, kinds, "smollm"), roles)
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_tokenizer: Tokenizer) -> Checkpoint:
+    """A random language model, see `tiny_language_model`."""
+    return tiny_language_model(tiny_tokenizer)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_embedder() -> Checkpoint:
+    """An embedding model for which texts are alike that share words, see `tiny_embedding_model`."""
+    return tiny_embedding_model()
+
+
+@pytest.fixture(scope="session")
+def tiny_embedder_folder(tiny_embedder: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_embedder.save(tmp_path_factory.mktemp("models") / "tiny-embedder")
+
+
+@pytest.fixture(scope="session")
+def built_workspace(tiny_folder: Path, tiny_embedder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workspace of a grounded system over `tiny_system.PAGES`, built once; who writes takes `workspace_copy`."""
+    return build_workspace(tmp_path_factory.mktemp("built"), tiny_folder, tiny_embedder_folder)
+
+
+@pytest.fixture
+def workspace_copy(built_workspace: Path, tmp_path: Path) -> Path:
+    """`built_workspace` at a place of the test's own, without a log."""
+    return copy_workspace(built_workspace, tmp_path / "workspace")
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,8 @@
 """Real servers on free ports: one of a tiny random language model and an embedder, one that answers from documents."""
 
-import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,57 +11,12 @@ import httpx
 import openai
 import pytest
 
-from lmworks.build import build
 from lmworks.model.checkpoint import Checkpoint, assemble
-from lmworks.model.initialisation import initialise
-from lmworks.model.presets import llama
-from lmworks.model.transformer import Transformer
-from lmworks.recipe import load
 from lmworks.serve.app import create_app
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.server import Server, listen
 from lmworks.serve.service import Service
-from lmworks.tokenizer.tokenizer import Tokenizer
-
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-PAGES = {
-    "leave.md": "# Leave\n\nEvery employee has twenty-eight days of paid leave a year. Leave is asked for in the "
-    "calendar, at least two weeks ahead.\n\n## Carrying over\n\nAt most five days are carried over into the next "
-    "year, and they expire at the end of March.\n",
-    "travel.md": "# Travel\n\nTrains are booked by the office; ask at least three days before you travel. Flights "
-    "need the approval of the head of department.\n\n## Expenses\n\nReceipts are handed in within thirty days. Meals "
-    "are paid up to forty euros a day, hotels up to one hundred and fifty.\n",
-    "security.md": "# Security\n\nA lost laptop is reported to the security desk within one hour, by telephone, at "
-    "any time of the day. Passwords live in the password manager and nowhere else.\n",
-}
-RECIPE = """\
-{head}
-
-[models]
-assistant = {language}
-embedder = {embedder}
-
-[stages.documents]
-use = "data.read"
-sources = {sources}
-
-[stages.index]
-use = "retrieve.index"
-from = ["documents"]
-
-[stages.questions]
-use = "ground.questions"
-from = ["documents"]
-automatic = 5
-
-[stages.calibration]
-use = "ground.calibrate"
-from = ["index", "questions"]
-answer.draft_tokens = 0
-"""
+from tiny_system import CHAT_TEMPLATE, copy_workspace
 
 
 @dataclass(frozen=True)
@@ -117,20 +71,6 @@ def wait_until() -> Callable[[Callable[[], bool]], None]:
 
 
 @pytest.fixture(scope="session")
-def tiny(tiny_tokenizer: Tokenizer) -> Checkpoint:
-    """A random LLaMA with large weights, so that its distributions are far from flat; context 512."""
-    size = tiny_tokenizer.vocabulary_size
-    config = llama(size, width=32, layers=2, heads=4, kv_heads=2, hidden=64, context_length=512, tied=True)
-    weights = initialise(Transformer(config), seed=5, std=0.2).state_dict()
-    return assemble(config, weights, tiny_tokenizer, CHAT_TEMPLATE, source="tiny")
-
-
-@pytest.fixture(scope="session")
-def tiny_folder(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="session")
 def roomy(tiny: Checkpoint, serve, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., object]:
     """`with roomy(template) as running:` serves `tiny` with a context of 2048 tokens, which hold functions too."""
 
@@ -148,12 +88,14 @@ def roomy(tiny: Checkpoint, serve, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def start(tiny_folder: Path, minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., object]:
-    """`with start(slots=2) as running:` serves the models `tiny` and `minilm` with that configuration."""
+def start(
+    tiny_folder: Path, tiny_embedder_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., object]:
+    """`with start(slots=2) as running:` serves the models `tiny` and `embedder` with that configuration."""
 
     @contextmanager
     def begin(*, embedder: bool = False, **config) -> Iterator[Running]:
-        models = {"tiny": str(tiny_folder)} | ({"minilm": str(minilm)} if embedder else {})
+        models = {"tiny": str(tiny_folder)} | ({"embedder": str(tiny_embedder_folder)} if embedder else {})
         service = Service(tmp_path_factory.mktemp("served"), ServeConfig(drain_seconds=5.0, **config), models)
         service.load()
         with serving(service) as running:
@@ -164,39 +106,15 @@ def start(tiny_folder: Path, minilm: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def language(start) -> Iterator[Running]:
-    """The server that most tests share: `tiny` and `minilm`, no keys, no limits."""
+    """The server that most tests share: `tiny` and `embedder`, no keys, no limits."""
     with start(embedder=True) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def built(tiny_folder: Path, minilm: Path) -> Callable[..., Path]:
-    """`built(root, documents)` builds a workspace over texts by name; its language model is the tiny random one."""
-
-    def make(
-        root: Path, documents: Mapping[str, str], head: str = 'name = "handbook"', embedder: Path = minilm
-    ) -> Path:
-        (root / "docs").mkdir(parents=True)
-        for name, text in documents.items():
-            (root / "docs" / name).write_text(text, "utf-8")
-        paths = {"language": str(tiny_folder), "embedder": str(embedder), "sources": [str(root / "docs")]}
-        fields = {name: json.dumps(value) for name, value in paths.items()}
-        (root / "recipe.toml").write_text(RECIPE.format(head=head, **fields), "utf-8")
-        build(load(root / "recipe.toml"), root / "workspace")
-        return root / "workspace"
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def workspace(built: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace over three pages, with real vectors."""
-    return built(tmp_path_factory.mktemp("handbook"), PAGES)
-
-
-@pytest.fixture(scope="session")
-def grounded(workspace: Path) -> Iterator[Running]:
+def grounded(built_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server of the grounded `assistant`, its language model `tiny` and its embedder."""
+    workspace = copy_workspace(built_workspace, tmp_path_factory.mktemp("grounded") / "workspace")
     service = Service(workspace, ServeConfig(drain_seconds=5.0))
     service.load()
     with serving(service) as running:

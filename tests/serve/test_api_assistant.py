@@ -15,12 +15,12 @@ def text_of(running, document):
     return running.http().get(f"/documents/{document}").text
 
 
-def test_an_answer_carries_its_evidence(grounded, workspace):
+def test_an_answer_carries_its_evidence(grounded, built_workspace):
     answer = ask(grounded)
     own = answer.lmworks
     assert not own["abstained"] and 0 < own["confidence"] <= 1
     (citation,) = [one for one in own["citations"] if one["number"] == 1]
-    source = (workspace.parent / "docs" / "security.md").read_text("utf-8")
+    source = (built_workspace.parent / "docs" / "security.md").read_text("utf-8")
     assert citation["uri"].endswith("security.md")
     assert source[citation["start"] : citation["end"]] == citation["text"]
     assert citation["text"] in answer.choices[0].message.content and "[1]" in answer.choices[0].message.content

@@ -314,4 +314,4 @@ def test_an_unknown_model_is_not_found(language):
     assert caught.value.code == "model_not_found" and caught.value.param == "model"
     assert "tiny" in caught.value.message
     with pytest.raises(openai.NotFoundError, match="embedding"):
-        language.client().chat.completions.create(model="minilm", messages=MESSAGES)
+        language.client().chat.completions.create(model="embedder", messages=MESSAGES)

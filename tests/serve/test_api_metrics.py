@@ -30,7 +30,7 @@ def test_what_was_asked_is_counted(start):
             for seed in range(3)
         ]
         text = client.completions.create(model="tiny", prompt="a b c", max_tokens=5, temperature=0)
-        vectors = client.embeddings.create(model="minilm", input=["one", "two"])
+        vectors = client.embeddings.create(model="embedder", input=["one", "two"])
         with pytest.raises(openai.BadRequestError):
             client.chat.completions.create(model="tiny", messages=[])
         seen = scrape(running)
@@ -58,7 +58,7 @@ def test_what_was_asked_is_counted(start):
     assert seen[key("inter_token_latency_seconds_sum", **model)] == pytest.approx(
         seen[key("request_decode_time_seconds_sum", **model)]
     )
-    assert seen[key("prompt_tokens_total", model_name="minilm")] == vectors.usage.prompt_tokens
+    assert seen[key("prompt_tokens_total", model_name="embedder")] == vectors.usage.prompt_tokens
     posts = {"method": "POST", "path": "/v1/chat/completions"}
     assert seen[key("http_requests_total", status="200", **posts)] == 3
     assert seen[key("http_requests_total", status="400", **posts)] == 1

@@ -20,23 +20,23 @@ def post(running, path, **body):
 
 
 @pytest.fixture(scope="module")
-def vectors(minilm_checkpoint):
-    encoder = TextEncoder(minilm_checkpoint)
+def vectors(tiny_embedder):
+    encoder = TextEncoder(tiny_embedder)
     return encoder.encode([QUERY], "query")[0], encoder.encode(TEXTS, "passage")
 
 
-def test_an_embedding_model_tells_the_cosine(language, vectors, minilm_checkpoint):
+def test_an_embedding_model_tells_the_cosine(language, vectors, tiny_embedder):
     query, passages = vectors
-    told = post(language, "/v1/score", model="minilm", text_1=QUERY, text_2=TEXTS)
+    told = post(language, "/v1/score", model="embedder", text_1=QUERY, text_2=TEXTS)
     assert [one["score"] for one in told["data"]] == pytest.approx(passages @ query, abs=1e-5)
     assert [one["index"] for one in told["data"]] == [0, 1, 2] and told["lmworks"] == {"method": "cosine"}
-    encode = minilm_checkpoint.tokenizer.encode
+    encode = tiny_embedder.tokenizer.encode
     assert told["usage"]["prompt_tokens"] == sum(len(encode(text, special=True)) for text in (QUERY, *TEXTS))
 
 
 def test_equally_many_texts_are_pairs(language, vectors):
     query, passages = vectors
-    told = post(language, "/v1/score", model="minilm", text_1=[QUERY, TEXTS[0]], text_2=[TEXTS[1], TEXTS[0]])
+    told = post(language, "/v1/score", model="embedder", text_1=[QUERY, TEXTS[0]], text_2=[TEXTS[1], TEXTS[0]])
     assert [one["score"] for one in told["data"]] == pytest.approx([passages[1] @ query, 1.0], abs=1e-5)
 
 
@@ -44,13 +44,13 @@ def test_documents_are_ranked_by_the_cosine(language, vectors):
     query, passages = vectors
     order = np.argsort(-(passages @ query)).tolist()
     documents = [TEXTS[0], {"text": TEXTS[1]}, TEXTS[2]]
-    told = post(language, "/v1/rerank", model="minilm", query=QUERY, documents=documents)
+    told = post(language, "/v1/rerank", model="embedder", query=QUERY, documents=documents)
     assert [one["index"] for one in told["results"]] == order and order[0] == 1
     assert [one["document"]["text"] for one in told["results"]] == [TEXTS[index] for index in order]
     values = [one["relevance_score"] for one in told["results"]]
     assert values == pytest.approx(sorted(passages @ query, reverse=True), abs=1e-5)
     best = post(
-        language, "/v1/rerank", model="minilm", query=QUERY, documents=documents, top_n=1, return_documents=False
+        language, "/v1/rerank", model="embedder", query=QUERY, documents=documents, top_n=1, return_documents=False
     )
     assert best["results"] == [{"index": 1, "relevance_score": values[0]}]
 
@@ -94,13 +94,13 @@ def test_documents_are_ranked_by_how_probable_they_make_the_query(language, tiny
 @pytest.mark.parametrize(
     ("path", "body", "status", "word"),
     [
-        ("/v1/score", {"model": "minilm", "text_1": ["a", "b"], "text_2": ["a", "b", "c"]}, 400, "equally many"),
-        ("/v1/score", {"model": "minilm", "text_1": "a", "text_2": []}, 400, "text_2"),
+        ("/v1/score", {"model": "embedder", "text_1": ["a", "b"], "text_2": ["a", "b", "c"]}, 400, "equally many"),
+        ("/v1/score", {"model": "embedder", "text_1": "a", "text_2": []}, 400, "text_2"),
         ("/v1/score", {"model": "nobody", "text_1": "a", "text_2": "b"}, 404, "nobody"),
         ("/v1/score", {"model": "tiny", "text_1": "a" * 600, "text_2": "b"}, 400, "limit"),
-        ("/v1/rerank", {"model": "minilm", "query": "a", "documents": []}, 400, "documents"),
-        ("/v1/rerank", {"model": "minilm", "query": "a", "documents": ["b"], "top_n": 0}, 400, "top_n"),
-        ("/v1/rerank", {"model": "minilm", "query": "a", "documents": ["b"], "instruct": "x"}, 400, "instruct"),
+        ("/v1/rerank", {"model": "embedder", "query": "a", "documents": []}, 400, "documents"),
+        ("/v1/rerank", {"model": "embedder", "query": "a", "documents": ["b"], "top_n": 0}, 400, "top_n"),
+        ("/v1/rerank", {"model": "embedder", "query": "a", "documents": ["b"], "instruct": "x"}, 400, "instruct"),
     ],
 )
 def test_what_is_wrong_is_told(language, path, body, status, word):

@@ -47,7 +47,7 @@ CASES = [(GenerationMode.POSITIVE, *operation) for operation in OPERATIONS] + [
 ]
 MODELS = {
     **dict.fromkeys(("/v1/chat/completions", "/v1/completions", "/v1/responses", "/tokenize", "/detokenize"), "tiny"),
-    **dict.fromkeys(("/v1/embeddings", "/v1/score", "/v1/rerank"), "minilm"),
+    **dict.fromkeys(("/v1/embeddings", "/v1/score", "/v1/rerank"), "embedder"),
 }
 GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]

@@ -23,12 +23,12 @@ def test_a_text_is_read_as_completions_read_it(language, tiny):
     assert post(language, "/detokenize", model="tiny", tokens=told["tokens"]) == {"prompt": "the thing"}
 
 
-def test_an_embedding_model_frames_a_text(language, minilm_checkpoint):
-    encode = minilm_checkpoint.tokenizer.encode
+def test_an_embedding_model_frames_a_text(language, tiny_embedder):
+    encode = tiny_embedder.tokenizer.encode
     for special in (True, False):
-        told = post(language, "/tokenize", model="minilm", prompt="a cat", add_special_tokens=special)
+        told = post(language, "/tokenize", model="embedder", prompt="a cat", add_special_tokens=special)
         assert told["tokens"] == encode("a cat", special=special)
-    assert told["max_model_len"] == minilm_checkpoint.max_length
+    assert told["max_model_len"] == tiny_embedder.max_length
 
 
 def test_a_conversation_is_read_as_chats_read_it(language, tiny):

@@ -11,15 +11,9 @@ from urllib.parse import quote
 
 import pytest
 
-from lmworks.model.checkpoint import Checkpoint, assemble
-from lmworks.model.config import PoolHead
-from lmworks.model.initialisation import initialise
-from lmworks.model.presets import bert
-from lmworks.model.transformer import Transformer
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.service import Service
-
-pytestmark = pytest.mark.weights
+from tiny_system import build_workspace
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)> [99] \u202egpj.exe'
 DOCUMENTS = {
@@ -77,16 +71,6 @@ def assert_harmless(page: str) -> None:
                 )
 
 
-@pytest.fixture(scope="module")
-def little_embedder(minilm_checkpoint: Checkpoint, tmp_path_factory) -> Path:
-    """One random layer behind MiniLM's tokenizer: megabytes are embedded in seconds."""
-    size = minilm_checkpoint.config.embedding.vocabulary
-    config = bert(size, width=16, layers=1, heads=2, hidden=16, context_length=256, head=PoolHead())
-    weights = initialise(Transformer(config), seed=1).state_dict()
-    made = assemble(config, weights, minilm_checkpoint.tokenizer, source="little")
-    return made.save(tmp_path_factory.mktemp("models") / "little")
-
-
 def loaded(workspace: Path) -> Service:
     service = Service(workspace, ServeConfig(drain_seconds=5.0))
     service.load()
@@ -94,8 +78,9 @@ def loaded(workspace: Path) -> Service:
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory, built, serve):
-    with serve(loaded(built(tmp_path_factory.mktemp("hostile"), DOCUMENTS, HEAD))) as running:
+def hostile(tmp_path_factory, tiny_folder, tiny_embedder_folder, serve):
+    root = tmp_path_factory.mktemp("hostile")
+    with serve(loaded(build_workspace(root, tiny_folder, tiny_embedder_folder, DOCUMENTS, HEAD))) as running:
         yield running
 
 
@@ -164,12 +149,12 @@ def run_on(running, function):
 
 
 @pytest.mark.parametrize("size", [200_000, pytest.param(10_000_000, marks=pytest.mark.slow)])
-def test_one_enormous_line_is_read_searched_and_shown_in_windows(size, tmp_path, built, little_embedder, serve):
+def test_one_enormous_line_is_searched_and_shown_in_windows(size, tmp_path, tiny_folder, tiny_embedder_folder, serve):
     generator = random.Random(1)
     words = ["".join(generator.choices("abcdefghij", k=generator.randint(2, 9))) for _ in range(3000)]
     line = " ".join(generator.choices(words, k=size // 6))[:size]
     documents = {"line.txt": line, "noword.txt": "x" * size, "leave.md": "# Leave\n\nLeave is twenty days a year.\n"}
-    workspace = built(tmp_path / "long", documents, embedder=little_embedder)
+    workspace = build_workspace(tmp_path / "long", tiny_folder, tiny_embedder_folder, documents)
     with serve(loaded(workspace)) as running, running.http() as http:
         for document in run_on(running, lambda index: list(index.documents())):
             for path in ("", f"?start={len(document.text) - 9}&end={len(document.text)}"):

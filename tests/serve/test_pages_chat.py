@@ -235,7 +235,7 @@ def test_a_note_is_kept_with_its_author(http, grounded):
     [
         ("/chat", {"question": "  "}, 400),
         ("/chat", {"question": "x", "model": "gpt"}, 400),
-        ("/chat", {"question": "x", "model": "all-minilm-l6-v2"}, 400),
+        ("/chat", {"question": "x", "model": "tiny-embedder"}, 400),
         ("/log/0000000000000000/feedback", {"value": "up"}, 404),
         ("/log/0000000000000000/feedback", {"value": "sideways"}, 400),
     ],

@@ -1,7 +1,6 @@
 """The system page: the lineage graph holds every parent and crosses no node; an answer leads back to what made it."""
 
 import re
-import shutil
 from dataclasses import replace
 from itertools import combinations
 from urllib.parse import urljoin, urlsplit
@@ -192,10 +191,9 @@ def test_a_server_without_a_recipe_shows_its_models(service, client):
 
 
 @pytest.fixture
-def untouched(workspace, serve, tmp_path):
+def untouched(workspace_copy, serve):
     """A server of the same system with a log of its own: what other tests have asked is not in it."""
-    shutil.copytree(workspace, tmp_path / "workspace", ignore=shutil.ignore_patterns("log.sqlite*"))
-    service = Service(tmp_path / "workspace", ServeConfig(drain_seconds=5.0))
+    service = Service(workspace_copy, ServeConfig(drain_seconds=5.0))
     service.load()
     with serve(service) as running:
         yield running

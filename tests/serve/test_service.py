@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import json
-import shutil
 import threading
 import time
 import weakref
@@ -49,8 +48,8 @@ def service(tiny_folder: Path, tmp_path: Path):
 
 
 @pytest.fixture
-def handbook(workspace: Path):
-    made = Service(workspace)
+def handbook(workspace_copy: Path):
+    made = Service(workspace_copy)
     made.load()
     yield made
     made.close()
@@ -241,7 +240,7 @@ def test_the_assistant_answers_in_phases_and_its_interaction_holds_the_answer(ha
     assert stored == finished.interaction
     assert stored.response == finished.answer.text and stored.confidence == finished.answer.confidence
     assert list(stored.timings) == ["queued", "search", "measure", "decide", "total"]
-    assert len(stored.query_embedding) == 384 and stored.retrieved and stored.index
+    assert len(stored.query_embedding) == 64 and stored.retrieved and stored.index
     assert stored.citations == finished.answer.citations
 
 
@@ -372,13 +371,11 @@ def test_texts_to_embed_are_logged_once_however_it_ends(handbook, monkeypatch, w
     wait_until(lambda: handbook.occupancy(name)[:2] == (0, 0))  # what had begun works on to its end
 
 
-def test_a_workspace_keeps_its_policy_when_another_model_is_served_from_it(workspace, tiny_folder, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(workspace, copy, ignore=shutil.ignore_patterns("log.sqlite*"))
-    current = json.loads((copy / "current.json").read_text("utf-8"))
+def test_a_workspace_keeps_its_policy_when_another_model_is_served_from_it(workspace_copy, tiny_folder):
+    current = json.loads((workspace_copy / "current.json").read_text("utf-8"))
     current["log"] = {"redact": ["email"]}
-    (copy / "current.json").write_text(json.dumps(current), "utf-8")
-    service = Service(copy, ServeConfig(), {"tiny": str(tiny_folder)})
+    (workspace_copy / "current.json").write_text(json.dumps(current), "utf-8")
+    service = Service(workspace_copy, ServeConfig(), {"tiny": str(tiny_folder)})
     service.load()
     try:
         run(service, lambda: collect(service.chat(turn("mail me at alice@example.org"))))

@@ -4,10 +4,9 @@
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-# The first time, pip shows what it downloads and how large that is.
-QUIET = $(if $(wildcard $@),--quiet)
-PIP = $(BIN)/python -m pip install $(QUIET) --disable-pip-version-check
-MINUTES = $(if $(QUIET),its kernels are compiled anew in a minute or two,some minutes the first time (PyTorch is large))
+# PyTorch comes by pip, which knows the index that its user has set up for it; the rest by uv, which takes seconds.
+TORCH := $(shell sed -n 's/^ *"\(torch[>=][^"]*\)".*/\1/p' pyproject.toml)
+INSTALL = $(BIN)/uv pip install --python $(BIN)/python --reinstall-package lmworks
 # Two processes, each of which takes some gigabytes where it tests real weights. Neighbours in a file stay together.
 TEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 # The C++ parts are compiled while the package is installed, so a change of theirs installs it again.
@@ -33,18 +32,18 @@ lint: .venv/installed-test
 clean:
 	rm -rf .venv build .lmworks .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
-.venv/python:
+.venv/torch:
 	@test -n "$(PYTHON)" || { echo "lmworks needs Python 3.11 or newer: install it, or run make PYTHON=/path/to/python"; exit 1; }
+	@echo "Installing into .venv: some minutes the first time, most of them for PyTorch, which is large"
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check uv '$(TORCH)'
 	touch $@
 
-.venv/installed: .venv/python $(COMPILED)
-	@echo "Installing lmworks into .venv: $(MINUTES)"
-	$(PIP) --editable .
+.venv/installed: .venv/torch $(COMPILED)
+	$(INSTALL) --editable .
 	touch $@
 
-# It is not made on top of the above, which would compile the kernels twice.
-.venv/installed-test: .venv/python $(COMPILED)
-	@echo "Installing lmworks and what its tests need into .venv: $(MINUTES)"
-	$(PIP) --editable '.[test]'
+# Not made on top of the above: the kernels are compiled once, for all sets of instructions that are tested.
+.venv/installed-test: .venv/torch $(COMPILED)
+	$(INSTALL) --config-setting cmake.define.LMWORKS_ALL_KERNELS=ON --editable '.[test]'
 	touch .venv/installed $@

@@ -221,7 +221,7 @@ from pathlib import Path
 sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
 from hashing_encoder import HashingEncoder, make_document
 from test_index import CHUNK, corpus
-from lmworks.retrieve import writing
+from lmworks.retrieve import index_writer as writing
 from lmworks.retrieve.index import Index
 
 writing.COMMIT_CHUNKS = 6

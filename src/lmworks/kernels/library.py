@@ -91,9 +91,10 @@ def load(name: str | None = None) -> Library | None:
 @cache
 def available() -> tuple[str, ...]:
     """The names of the libraries that were built and that this machine can run, the fastest first."""
-    if _path("portable") is None:
+    detect = _path("detect")
+    if detect is None:
         return ()
-    ask = _open("portable").functions.lmworks_best
+    ask = ctypes.CDLL(str(detect)).lmworks_best
     ask.restype = c_char_p
     best = NAMES.index(ask().decode())
     return tuple(name for name in NAMES[best:] if _path(name) is not None)

@@ -1,4 +1,4 @@
-// Part of the portable library alone: which of its faster sisters this processor and operating system can run.
+// A library of its own: which set of instructions this processor and operating system can run.
 #include "exports.h"
 
 LMWORKS_EXPORT const char* lmworks_best() {

@@ -1,7 +1,7 @@
 """The table of stages: what a recipe may `use`, and what a change of it invalidates.
 
-A stage is a plain function `(config, context) -> StageResult`. Its `version` is raised whenever a change of its source
-changes what it makes; a test compares the source with the recorded one and fails when only the source has changed.
+A stage is a plain function `(config, context) -> StageResult`. Its `version` is raised when what it makes changes, and
+only then; a test compares what it makes of a fixture with what was recorded (tests/test_stage_versions.py).
 """
 
 from collections.abc import Callable

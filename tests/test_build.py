@@ -18,9 +18,10 @@ import toy_stages
 from lmworks import build as builds
 from lmworks import recipe as recipes
 from lmworks.artefact import DamagedError, LockedError, lock, read_manifest, verify
-from lmworks.build import build, read_current, run_alone
+from lmworks.build import build, run_alone
 from lmworks.config import ConfigError
 from lmworks.recipe import load
+from lmworks.workspace import read_current
 
 SCRIPT = """
 import sys

@@ -10,13 +10,14 @@ from typer.testing import CliRunner
 
 from lmworks import lineage
 from lmworks.artefact import read_manifest
-from lmworks.build import build, read_current, run_alone
+from lmworks.build import build, run_alone
 from lmworks.cli.main import app
 from lmworks.data.store import DocumentStore
 from lmworks.lineage import trace
 from lmworks.recipe import find, load
 from lmworks.records import Span
 from lmworks.stages import STAGES
+from lmworks.workspace import read_current
 
 
 def shown(tree) -> str:

@@ -13,7 +13,7 @@ import platform
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,30 +45,15 @@ from lmworks.artefact import (
 from lmworks.config import ConfigError, assign, from_mapping, parse_assignment, to_mapping, unknown
 from lmworks.data.store import made_folder
 from lmworks.model.model_location import digest_of_model, located
-from lmworks.monitor.config import LogConfig
 from lmworks.progress import stage_progress
 from lmworks.recipe import Recipe, StageSpec, check_stage, making_stage
 from lmworks.report import Fold, Section, Table, shown, to_html
 from lmworks.stages import STAGES, resolve
 from lmworks.train.parallel.launcher import carry_out
 from lmworks.train.planning.units import readable_bytes
+from lmworks.workspace import Current
 
 LOCK = "stage.lock"
-
-
-@dataclass(frozen=True, slots=True)
-class Current:
-    """What the workspace holds now: the artefact folder of each stage, relative to the workspace."""
-
-    recipe: str
-    question: str
-    models: Mapping[str, str]
-    stages: Mapping[str, str]
-    uses: Mapping[str, str]  # name of the stage -> what it runs
-    names: Mapping[str, str] = field(default_factory=dict)  # role -> the model's name in the recipe
-    description: str = ""
-    log: LogConfig = field(default_factory=LogConfig)
-    serve: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +104,6 @@ def _check_outside(spec: StageSpec, base: Path) -> None:
             resolve(check)(spec.config, base)
         except ConfigError as error:
             raise ConfigError((spec.name, *error.path), error.problem) from error
-
-
-def read_current(workspace: Path) -> Current:
-    """What was built last; FileNotFoundError that names the command to run when nothing was."""
-    path = workspace / CURRENT
-    if not path.exists():
-        raise FileNotFoundError(f"nothing is built in {workspace}; run `lmworks build` first")
-    return from_mapping(Current, read_json(path), [str(path)])
 
 
 def run_alone(

@@ -8,7 +8,6 @@ from pathlib import Path
 from rich.tree import Tree
 
 from lmworks.artefact import MANIFEST, STAGE_FOLDERS, Manifest, artefact_name, hash_json, read_manifest
-from lmworks.build import Current, read_current
 from lmworks.config import unknown
 from lmworks.data.cleaning.origin import origin_of
 from lmworks.data.files import without_password
@@ -18,7 +17,7 @@ from lmworks.ground.answer_record import to_answer
 from lmworks.known_artefacts import KnownArtefacts, known_artefacts
 from lmworks.records import Answer, Span, Verdict
 from lmworks.report import shown
-from lmworks.system import read_interaction
+from lmworks.workspace import Current, read_current, read_interaction
 
 
 def trace(workspace: Path | None, target: str) -> Tree:

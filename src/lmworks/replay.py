@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import lmworks
-from lmworks.build import CURRENT, read_current
+from lmworks.artefact import CURRENT
 from lmworks.generate.engine import Engine
 from lmworks.ground.answer_record import to_answer
 from lmworks.model.checkpoint import load
 from lmworks.monitor.token_replay import Replay, replay
 from lmworks.records import Interaction
+from lmworks.workspace import read_current
 
 
 def replay_interaction(workspace: Path, interaction: Interaction) -> Replay:

@@ -6,15 +6,13 @@ from functools import cached_property
 from pathlib import Path
 
 from lmworks.artefact import hash_json, read_manifest
-from lmworks.build import CURRENT, Current, read_current
 from lmworks.ground.answer_record import to_interaction
 from lmworks.ground.grounded_answer import Answerer, load_answerer
 from lmworks.ground.phase_timer import Listener
-from lmworks.monitor.config import LogConfig
-from lmworks.monitor.log import Log, Reader
+from lmworks.monitor.log import Log
 from lmworks.records import Answer, Interaction
+from lmworks.workspace import Current, artefact_of, open_log, read_current
 
-LOG = "log.sqlite"
 ANSWERER = "ground.calibrate"  # the stage whose artefact decides answers
 ROUTE = "assistant"  # the name under which the log keeps answers from documents
 
@@ -74,7 +72,8 @@ class System:
         index = self.lineage[next(name for name, use in self.current.uses.items() if use == "retrieve.index")]
         return answer, to_interaction(
             answer,
-            evidence,
+            evidence.passages,
+            evidence.query_embedding,
             time=began,
             route=ROUTE,
             index=index,
@@ -96,37 +95,3 @@ def open(workspace: str | Path) -> System:  # noqa: A001 - the public name is lm
     for folder in (index, calibration):
         lineage |= {f"model:{role}": digest for role, digest in read_manifest(folder).models.items()}
     return System(workspace, current, load_answerer(index, calibration, current.models), lineage)
-
-
-def open_log(workspace: Path, config: LogConfig) -> Log:
-    """The log of a workspace, for recording: `log.sqlite` in it, unless the recipe's `[log]` names another place."""
-    return Log(config.location or workspace / LOG, config)
-
-
-def read_log(workspace: Path) -> Reader:
-    """The log of a workspace, for reading; FileNotFoundError when nothing was logged there yet."""
-    location = read_current(workspace).log.location if (workspace / CURRENT).exists() else ""
-    return Reader.open(location or workspace / LOG)
-
-
-def artefact_of(workspace: Path, current: Current, use: str) -> Path:
-    """The folder of the one stage of the current system that runs `use`; FileNotFoundError when there is none."""
-    found = [name for name, used in current.uses.items() if used == use]
-    if len(found) != 1:
-        raise FileNotFoundError(
-            f'the recipe "{current.recipe}" has {len(found)} stages that use {use}; asking needs one'
-        )
-    return workspace / current.stages[found[0]]
-
-
-def read_interaction(workspace: Path, identifier: str) -> Interaction:
-    """An interaction of the log; `identifier` may be that of the API, such as "chatcmpl-...".
-
-    FileNotFoundError when there is none.
-    """
-    identifier = identifier.removeprefix("chatcmpl-").removeprefix("cmpl-")
-    with read_log(workspace) as reader:
-        try:
-            return reader.get(identifier)
-        except KeyError:
-            raise FileNotFoundError(f"the log of {workspace} holds no interaction {identifier}") from None

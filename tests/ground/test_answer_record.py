@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from lmworks.ground.answer_record import to_answer, to_interaction
-from lmworks.ground.grounded_answer import Evidence
 from lmworks.ground.phase_timer import Phases
 from lmworks.records import Answer, Interaction, Message, Retrieved, Span, Verdict
 
@@ -39,8 +38,8 @@ def test_there_and_back(answer, abstained):
     if abstained:
         answer = replace(answer, abstained=True, citations=())
     vector = np.array([0.6, 0.8], dtype=np.float32)
-    evidence = Evidence("What?", PASSAGES, (), np.zeros((0, 5)), vector)
-    interaction = to_interaction(answer, evidence, time=1.5, route="assistant", index="i", conversation="c", parent="p")
+    named = {"route": "assistant", "index": "i", "conversation": "c", "parent": "p"}
+    interaction = to_interaction(answer, PASSAGES, vector, time=1.5, **named)
     assert to_answer(interaction) == answer
     assert interaction.retrieved == PASSAGES
     assert interaction.query_embedding == tuple(vector.tolist())
@@ -49,7 +48,7 @@ def test_there_and_back(answer, abstained):
 
 
 def test_an_answer_alone_belongs_to_no_conversation(answer):
-    interaction = to_interaction(answer, Evidence("What?", (), (), np.zeros((0, 5))), time=0.0, route="assistant")
+    interaction = to_interaction(answer, (), None, time=0.0, route="assistant")
     assert interaction.conversation == "" and interaction.query_embedding == ()
 
 

@@ -11,7 +11,6 @@ from fastapi.testclient import TestClient
 
 from hashing_encoder import HashingEncoder
 from lmworks.artefact import SECTIONS, Manifest, write_json
-from lmworks.build import Current
 from lmworks.monitor.log import Log
 from lmworks.records import Document, Interaction, LeftOut, Message, Span, Verdict
 from lmworks.report import Section
@@ -20,6 +19,7 @@ from lmworks.retrieve.index import Index
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.pages import documents_page, evaluation_page, forms, log_page, system_page
 from lmworks.serve.served_models import ServedModel
+from lmworks.workspace import Current
 
 HOSTILE = (
     "</title></textarea><script>alert(1)</script>\"'><img src=x onerror=alert(1)> \u202egnorw \x00\x1b {{ 7*7 }} [1]"

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from small_system import HOSTILE, StandIn, index_of, inert, stage
 
 from hashing_encoder import make_document
-from lmworks.build import Current
 from lmworks.records import LeftOut
 from lmworks.serve.pages import document_list, document_text
 from lmworks.serve.pages.document_list import Entry
 from lmworks.serve.pages.document_text import WINDOW, ChunkRange, Passage
 from lmworks.serve.pages.documents_page import listing
+from lmworks.workspace import Current
 
 MARKDOWN = """\
 # Leave

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_system import HOSTILE, StandIn, index_of, inert, stage
 
-from lmworks.build import Current
 from lmworks.excerpts import Passage, Piece
 from lmworks.records import Scored, Unscored
 from lmworks.report import Figure, Fold, Section, Table, line_plot
 from lmworks.serve.pages.evaluation_page import Told, figure, stage_views
 from lmworks.serve.pages.interval_cells import grid, sorted_grid
+from lmworks.workspace import Current
 
 numbers = st.floats(-50, 50).map(lambda value: round(value, 3))
 

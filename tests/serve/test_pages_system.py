@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from small_system import HOSTILE, StandIn, cited, index_of, inert, interaction, stage
 
 from hashing_encoder import make_document
-from lmworks.build import Current
 from lmworks.records import LeftOut
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.pages.lineage_graph import (
@@ -26,6 +25,7 @@ from lmworks.serve.pages.lineage_graph import (
 )
 from lmworks.serve.pages.system_page import log_size
 from lmworks.serve.service import Service
+from lmworks.workspace import Current
 
 
 @st.composite

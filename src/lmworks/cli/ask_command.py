@@ -26,8 +26,10 @@ def ask(
     Example: `lmworks ask "What does the with statement do?"`
     """
     import lmworks
+    from lmworks.workspace import read_current
 
     folder = workspace or last_workspace()
+    read_current(folder)  # before torch is imported: that nothing is built is said at once
     answer = lmworks.open(folder).ask(question)
     if as_json:
         import json

@@ -176,9 +176,10 @@ def _give(text: str, out: Path | None) -> None:
 def _cleaned(workspace: Path) -> Path:
     """The folder with the ledger, in the workspace or where its documents were read from; FileNotFoundError where there
     is none."""
-    from lmworks.build import CURRENT, read_current
+    from lmworks.artefact import CURRENT
     from lmworks.data.cleaning.ledger import LEDGER
     from lmworks.data.stage import read_from
+    from lmworks.workspace import read_current
 
     _check_folder(workspace)
     if (workspace / LEDGER).is_file():

@@ -38,7 +38,7 @@ def show(
 
     from lmworks.config import to_mapping
     from lmworks.report import shown
-    from lmworks.system import read_interaction, read_log
+    from lmworks.workspace import read_interaction, read_log
 
     folder = workspace or last_workspace()
     if identifier:
@@ -66,7 +66,7 @@ def export(
     Examples: `lmworks log export week.parquet --filter since:7d` ·
     `lmworks log export http://127.0.0.1:4318/v1/traces`
     """
-    from lmworks.system import read_log
+    from lmworks.workspace import read_log
 
     if not to.endswith((".parquet", ".json")) and not to.startswith(("http://", "https://")):
         raise ValueError(f"{to}: give a .parquet file, a .json file (OTLP), or an http:// or https:// endpoint")
@@ -93,19 +93,14 @@ def prune(
     """
     import time
 
-    from lmworks.build import CURRENT, read_current
-    from lmworks.monitor.config import LogConfig
-    from lmworks.system import open_log, read_log
+    from lmworks.workspace import open_log, read_log
 
     if not 0 <= days < float("inf"):
         raise ValueError(f"days must be 0 or more, got {days}")
     folder = workspace or last_workspace()
     read_log(folder).close()  # a log that does not exist is an error, not an empty new one
-    log = open_log(folder, read_current(folder).log if (folder / CURRENT).exists() else LogConfig())
-    try:
+    with open_log(folder) as log:
         typer.echo(f"{log.prune(time.time() - days * 86400)} interactions deleted")
-    finally:
-        log.close()
 
 
 @app.command()
@@ -117,11 +112,13 @@ def replay(
     A language model's is compared token by token, an answer from documents sentence by sentence; what has changed since
     (weights, index, prompt) is named. Exit status 1 when it differs.
     """
-    from lmworks.replay import replay_interaction
-    from lmworks.system import read_interaction
+    from lmworks.workspace import read_interaction
 
     folder = workspace or last_workspace()
-    outcome = replay_interaction(folder, read_interaction(folder, identifier))
+    interaction = read_interaction(folder, identifier)  # before torch is imported: an unknown id is said at once
+    from lmworks.replay import replay_interaction
+
+    outcome = replay_interaction(folder, interaction)
     typer.echo(("same: " if outcome.same else "different: ") + outcome.reason)
     raise typer.Exit(0 if outcome.same else 1)
 

@@ -47,7 +47,7 @@ def serve(
     Examples: `lmworks serve --port 9000` · `lmworks serve --model smollm2-135m-instruct` ·
     `lmworks serve --set weights=int8 --adapter legal=adapters/legal`
     """
-    from lmworks.build import read_current
+    from lmworks.workspace import read_current
 
     given: dict[str, Any] = {"port": port, "host": host, "keys": None if keys is None else str(keys)}
     given = {key: value for key, value in given.items() if value is not None}

@@ -1,12 +1,18 @@
 """An answer as an event of the log, and back."""
 
-from lmworks.ground.grounded_answer import NEAREST, Evidence
-from lmworks.records import Answer, Interaction, Message
+from collections.abc import Sequence
+
+import numpy as np
+
+from lmworks.records import Answer, Interaction, Message, Retrieved
+
+NEAREST = 3  # passages that an answer offers
 
 
 def to_interaction(
     answer: Answer,
-    evidence: Evidence,
+    passages: Sequence[Retrieved],
+    query_embedding: np.ndarray | None,
     *,
     time: float,
     route: str,
@@ -15,19 +21,18 @@ def to_interaction(
     parent: str | None = None,
     unit: str = "",
 ) -> Interaction:
-    """What the log keeps of an answer: everything that `to_answer` needs, the passages and the question's vector.
+    """What the log keeps of an answer: everything that `to_answer` needs, the passages and the query embedding.
 
     `time` is when the question came, in seconds since the epoch; `index` the content hash of the index.
     """
-    vector = evidence.query_embedding
     return Interaction(
         id=answer.id,
         time=time,
         messages=(Message("user", answer.question),),
         response=answer.text,
-        retrieved=evidence.passages,
+        retrieved=tuple(passages),
         verdicts=answer.verdicts,
-        query_embedding=() if vector is None else tuple(vector.tolist()),
+        query_embedding=() if query_embedding is None else tuple(query_embedding.tolist()),
         timings=answer.timings,
         index=index,
         lineage=answer.lineage,

@@ -21,6 +21,7 @@ from lmworks.generate.engine import Engine
 from lmworks.generate.engine_worker import EngineWorker
 from lmworks.generate.protocol import Role
 from lmworks.generate.text_embedding import TextEncoder
+from lmworks.ground.answer_record import NEAREST
 from lmworks.ground.candidate_sentences import Candidate, Sentences
 from lmworks.ground.config import AnswerConfig
 from lmworks.ground.draft_sentences import draft
@@ -35,7 +36,6 @@ from lmworks.retrieve.index import Filters, Index
 from lmworks.retrieve.search import search
 
 UNKNOWN = "I don't know: the documents do not seem to answer this."
-NEAREST = 3  # passages that an answer offers
 RANKING = 3  # the first features are of the sentence, and rank; all of them together give the confidence
 CALIBRATION = "calibration.json"
 

@@ -11,12 +11,12 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from lmworks.build import read_current
 from lmworks.serve.app import create_app
 from lmworks.serve.asgi import is_loopback
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.served_models import check_adapters, check_sources, served_names
 from lmworks.serve.service import Service
+from lmworks.workspace import read_current
 
 _CLOSE_SECONDS = 5  # for connections to end once their work is done
 

@@ -17,11 +17,9 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from lmworks.artefact import hash_json
-from lmworks.build import CURRENT, Current, read_current
 from lmworks.generate.engine_worker import EngineWorker
 from lmworks.generate.protocol import Role
 from lmworks.generate.text_embedding import TextEncoder
-from lmworks.monitor.config import LogConfig
 from lmworks.monitor.log import Reader
 from lmworks.records import Feedback, Interaction
 from lmworks.retrieve.index import Index
@@ -33,7 +31,8 @@ from lmworks.serve.grounded_service import Grounding
 from lmworks.serve.grounded_turn import answer
 from lmworks.serve.interaction_record import Recorder, Turn
 from lmworks.serve.served_models import ASSISTANT, Loaded, ServedModel, load_models, served_names
-from lmworks.system import ANSWERER, open_log
+from lmworks.system import ANSWERER
+from lmworks.workspace import Current, open_log, read_current
 
 T = TypeVar("T")
 State = Literal["starting", "ready", "failed", "stopping"]
@@ -59,8 +58,7 @@ class Service:
         self._loaded = Loaded({}, {})
         self._grounding: Grounding | None = None
         # A workspace's log has its policy, also when other models than its own are served from it.
-        policy = read_current(workspace).log if (workspace / CURRENT).exists() else LogConfig()
-        self.log = open_log(workspace, policy)
+        self.log = open_log(workspace)
         self.recorder = Recorder(self.log)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="serve")
         self._compiling = ThreadPoolExecutor(4, thread_name_prefix="compile")

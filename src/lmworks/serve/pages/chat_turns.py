@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmworks.artefact import read_manifest
-from lmworks.ground.grounded_answer import CALIBRATION, NEAREST
+from lmworks.ground.answer_record import NEAREST
+from lmworks.ground.grounded_answer import CALIBRATION
 from lmworks.records import Document, Interaction, Message, Span
 from lmworks.retrieve.index import Index
 from lmworks.serve.pages.page_templates import flowing

@@ -20,8 +20,8 @@ from lmworks.serve.pages.interval_cells import Grid, grid, sorted_grid
 from lmworks.serve.pages.text_format import whole_number
 
 if TYPE_CHECKING:
-    from lmworks.build import Current
     from lmworks.serve.service import Service
+    from lmworks.workspace import Current
 
 # An SVG of our own may carry a style sheet; opened by itself it can do nothing else.
 FIGURE_HEADERS = {

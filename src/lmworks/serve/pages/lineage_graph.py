@@ -12,7 +12,7 @@ from lmworks.records import Interaction
 from lmworks.serve.pages.page_templates import count
 
 if TYPE_CHECKING:
-    from lmworks.build import Current
+    from lmworks.workspace import Current
 
 
 Kind = Literal["source", "model", "stage", "answer"]

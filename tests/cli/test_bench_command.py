@@ -3,14 +3,17 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 
+from command_line import lmworks
+from lmworks.generate import benchmark
+from lmworks.generate.roofline import Limits
 from lmworks.model.checkpoint import assemble
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama
 from lmworks.model.transformer import Transformer
-from test_cli import lmworks
 
 
 @pytest.fixture(scope="module")
@@ -20,20 +23,33 @@ def tiny_folder(tiny_tokenizer, tmp_path_factory) -> str:
     return str(checkpoint.save(tmp_path_factory.mktemp("bench") / "tiny"))
 
 
+@pytest.fixture(autouse=True)
+def measured_here(monkeypatch):
+    """In this process, and the machine's limits not at all: tests/generate/test_benchmark.py does both."""
+    limits = Limits(1e10, 1e12, "8-bit integers", "kernels", "kernels on 1 thread: measured elsewhere")
+    monkeypatch.setattr(benchmark, "limits_in_a_process", lambda _: limits)
+    monkeypatch.setattr(benchmark, "use_threads", lambda _: None)
+
+    def report(settings, weights):
+        return benchmark.measure_format(settings, weights, time.monotonic())
+
+    monkeypatch.setattr(benchmark, "report_in_a_process", report)
+
+
 ARGUMENTS = ("--prompt", "24", "--new", "4", "--rounds", "2", "--threads", "1")
 
 
 def test_prints_what_was_measured_as_json(tiny_folder):
     result = lmworks("bench", tiny_folder, *ARGUMENTS, "--weights", "float32", "--weights", "int8", "--json")
     assert result.returncode == 0, result.stderr
-    told = json.loads(result.stdout)
-    assert told["limits"]["bandwidth"] > 0 and told["limits"]["operations"] > 0
-    assert told["limits"]["measured_by"] == "kernels"
-    assert [workload["sequences"] for workload in told["settings"]["workloads"]] == [1, 8, 16]
-    assert [one["weights"] for one in told["formats"]] == ["float32", "int8"]
-    for one in told["formats"]:
+    printed = json.loads(result.stdout)
+    assert printed["limits"]["bandwidth"] > 0 and printed["limits"]["operations"] > 0
+    assert printed["limits"]["measured_by"] == "kernels"
+    assert [workload["sequences"] for workload in printed["settings"]["workloads"]] == [1, 8, 16]
+    assert [one["weights"] for one in printed["formats"]] == ["float32", "int8"]
+    for one in printed["formats"]:
         assert [len(speeds) for speeds in one["speeds"]] == [2, 2, 2]  # rounds of each workload
-    large, small = (one["sizes"]["weights"] for one in told["formats"])
+    large, small = (one["sizes"]["weights"] for one in printed["formats"])
     assert large > 2 * small
 
 
@@ -60,7 +76,9 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_loaded():
         "    except (ValueError, OSError) as error: print(error)\n"
         "assert 'torch' not in sys.modules\n"
     )
-    told = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60).stdout
-    assert "one of float32, bfloat16, int8, int4, auto; got float8" in told
-    assert "no model is called 'nowhere'" in told
-    assert "--rounds must be at least 1" in told
+    printed = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60
+    ).stdout
+    assert "one of float32, bfloat16, int8, int4, auto; got float8" in printed
+    assert "no model is called 'nowhere'" in printed
+    assert "--rounds must be at least 1" in printed

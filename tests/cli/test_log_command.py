@@ -6,10 +6,10 @@ import time
 import pyarrow.parquet
 import pytest
 
+from command_line import lmworks
 from lmworks.generate.engine import Engine
 from lmworks.monitor.log import Log
 from lmworks.records import Interaction, Message
-from test_cli import lmworks
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from command_line import lmworks
 from lmworks.model import presets
 from lmworks.model.presets.sizes import SIZES
-from test_cli import lmworks
 
 
 def shown(*arguments):

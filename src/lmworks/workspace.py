@@ -1,0 +1,79 @@
+"""A workspace: which artefacts make up the system that was built last in it, and its log of interactions.
+
+Nothing here loads a model, so that the log and the lineage of a workspace are read at once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmworks.artefact import CURRENT, read_json
+from lmworks.config import from_mapping
+from lmworks.monitor.config import LogConfig
+from lmworks.monitor.log import Log, Reader
+from lmworks.records import Interaction
+
+LOG = "log.sqlite"
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """What was built last: the artefact folder of each stage, relative to the workspace, and the recipe."""
+
+    recipe: str
+    question: str
+    models: Mapping[str, str]
+    stages: Mapping[str, str]
+    uses: Mapping[str, str]  # name of the stage -> what it runs
+    names: Mapping[str, str] = field(default_factory=dict)  # role -> the model's name in the recipe
+    description: str = ""
+    log: LogConfig = field(default_factory=LogConfig)
+    serve: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_current(workspace: Path) -> Current:
+    """What was built last; FileNotFoundError that names the command to run when nothing was."""
+    path = workspace / CURRENT
+    if not path.exists():
+        raise FileNotFoundError(f"nothing is built in {workspace}; run `lmworks build` first")
+    return from_mapping(Current, read_json(path), [str(path)])
+
+
+def artefact_of(workspace: Path, current: Current, use: str) -> Path:
+    """The folder of the one stage of the current system that runs `use`; FileNotFoundError when there is none."""
+    found = [name for name, used in current.uses.items() if used == use]
+    if len(found) != 1:
+        raise FileNotFoundError(
+            f'the recipe "{current.recipe}" has {len(found)} stages that use {use}; asking needs one'
+        )
+    return workspace / current.stages[found[0]]
+
+
+def log_config(workspace: Path) -> LogConfig:
+    """The `[log]` table of what was built last; the defaults where nothing is built."""
+    return read_current(workspace).log if (workspace / CURRENT).exists() else LogConfig()
+
+
+def open_log(workspace: Path, config: LogConfig | None = None) -> Log:
+    """The log of a workspace, for recording: `log.sqlite` in it, unless the recipe's `[log]` names another place."""
+    config = log_config(workspace) if config is None else config
+    return Log(config.location or workspace / LOG, config)
+
+
+def read_log(workspace: Path) -> Reader:
+    """The log of a workspace, for reading; FileNotFoundError when nothing was logged there yet."""
+    return Reader.open(log_config(workspace).location or workspace / LOG)
+
+
+def read_interaction(workspace: Path, identifier: str) -> Interaction:
+    """An interaction of the log; `identifier` may be that of the API, such as "chatcmpl-...".
+
+    FileNotFoundError when there is none.
+    """
+    identifier = identifier.removeprefix("chatcmpl-").removeprefix("cmpl-")
+    with read_log(workspace) as reader:
+        try:
+            return reader.get(identifier)
+        except KeyError:
+            raise FileNotFoundError(f"the log of {workspace} holds no interaction {identifier}") from None

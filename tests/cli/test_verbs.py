@@ -1,0 +1,227 @@
+"""The command line: help that is whole, errors in one line, what a Ctrl-C says, and nothing heavy imported early."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+import pytest
+import typer.main
+
+from command_line import lmworks, refused
+from lmworks import __version__
+from lmworks.cli import main as verbs
+from lmworks.cli.main import app
+from lmworks.config import described
+from lmworks.serve.config import ServeConfig
+from lmworks.stages import STAGES, resolve
+from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
+from lmworks.train.sweep.config import SweepConfig
+
+VERBS = typer.main.get_command(app).commands
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if hasattr(command, "commands"):
+        for name, inner in command.commands.items():
+            yield from commands(inner, (*path, name))
+    else:
+        yield path, command
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+DESCRIBED = {
+    ("serve",): (ServeConfig,),
+    ("sweep",): (SweepConfig,),
+    ("tokenizer", "train"): (BpeConfig, WordPieceConfig, UnigramConfig),
+}
+
+
+def letters(text: str) -> str:
+    """What is to be found in any layout: without spaces, borders, marks of a list and the signs of Markdown."""
+    return re.sub(r"[\s│╭╮╰╯─•`*]", "", text)
+
+
+def words(text: str) -> list[str]:
+    return [found for word in text.split() if (found := letters(word)) and found != "-"]
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_word_of_a_command_and_its_options_is_shown(path, monkeypatch):
+    """Markdown takes `<unk>` for HTML and `[x]` for a link, and nothing would say so."""
+    monkeypatch.setenv("COLUMNS", "200")
+    output, command = letters(lmworks(*path, "--help").stdout), COMMANDS[path]
+    options = [parameter for parameter in command.params if getattr(parameter, "help", None)]
+    metavars = [parameter.metavar for parameter in command.params if isinstance(parameter.metavar, str)]
+    for text in (command.help or "", *(parameter.help for parameter in options), *metavars):
+        assert [word for word in words(text) if word not in output] == []
+    for config in DESCRIBED.get(path, ()):
+        for name, (default, sentence) in described(config).items():
+            assert letters(f"{name}={default}: {sentence}") in output
+
+
+def test_the_overview_lists_every_verb_and_each_has_an_example():
+    overview = lmworks("--help").stdout
+    assert all(verb in overview for verb in VERBS)
+    examples = {path for path, command in COMMANDS.items() if "Example" in (command.help or "")}
+    assert {(verb,) for verb in ("build", "ask", "lineage", "plan", "serve", "sweep", "bench")} <= examples
+
+
+def test_the_help_of_serve_lists_every_setting_on_a_line_of_its_own(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = [line.strip() for line in lmworks("serve", "--help").stdout.splitlines()]
+    for setting in fields(ServeConfig):
+        assert len([line for line in lines if line.startswith(f"• {setting.name}=")]) == 1
+
+
+@pytest.mark.parametrize("use", STAGES)
+def test_the_help_of_a_stage_lists_what_it_reads_and_every_setting_with_its_default(use, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    output, stage = lmworks("stage", use, "--help").stdout, STAGES[use]
+    settings = described(resolve(stage.config))
+    for key, (default, text) in settings.items():
+        assert f"• {key}={default}: {text}".replace("`", "") in output, key
+    assert bool(settings) == bool(fields(resolve(stage.config)))
+    assert output.count("• --from") == len(stage.inputs)
+    assert all(f"--model {role}=NAME" in output for role in stage.models)
+    assert stage.purpose in output
+
+
+def test_the_help_of_a_stage_begins_with_its_own_usage_and_groups_settings_by_table(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = [line.strip() for line in lmworks("stage", "train.pretrain", "--help").stdout.splitlines()]
+    beginning = [line for line in lines if line][:4]
+    assert "lmworks stage train.pretrain --from FOLDER" in beginning[0] and max(map(len, lines)) <= 100
+    assert any(line.startswith("train.pretrain: train a new language model") for line in beginning)
+    group, found = "", {}
+    for line in lines:
+        if line.endswith(".") and line.startswith("train.") and " " not in line:
+            group = line
+        elif line.startswith("• ") and "=" in line.split(":")[0]:
+            found.setdefault(group, []).append(line[2:].split("=")[0])
+    assert list(found)[:2] == ["", "train."] and {"train.parallel.", "train.checkpoint."} < set(found)
+    assert "minutes" in found[""] and "train.precision" in found["train."]
+    for group, keys in found.items():
+        assert all(key.startswith(group) and "." not in key.removeprefix(group) for key in keys), group
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("build", "nowhere.toml"), "there is no recipe file nowhere.toml"),
+        (("build", "assistent"), 'did you mean "assistant"?'),
+        (("build", "--set", "index.chunk.taget_tokens=3"), 'did you mean "target_tokens"?'),
+        (("ask", "anything"), "no system was built in this folder; run `lmworks up`"),
+        (("bench", "--weights", "float8"), "float32, bfloat16, int8, int4, auto"),
+        (("bench", "--new", "1"), "2 new tokens"),
+        (("pull", "gpt-5"), "all-minilm-l6-v2"),
+        (("stage", "data.raed", "--out", "x"), 'did you mean "data.read"?'),
+        (("stage", "data.raed", "--help"), 'did you mean "data.read"?'),
+        (("stage", "data.read", "--out", "x"), 'sources=["docs"]'),
+        (("stage", "data.read", "--set", 'sources=["gone"]', "--out", "x"), "gone: name a folder, a file or a glob"),
+        (("stage", "data.read", "--model", "tokenizer=a", "--out", "x"), 'no model in the role "tokenizer"'),
+        (("stage", "retrieve.index", "--out", "x"), "--model embedder=NAME"),
+        (("stage", "tokenizer.bpe", "--from", "gone", "--out", "x"), "there is no folder gone to read from"),
+        (("lineage", "index"), "no system was built in this folder"),
+        (("serve",), "no system was built in this folder"),
+        (("serve", "--workspace", "nowhere"), "nothing is built in nowhere"),
+        (("serve", "--model", "gpt-5"), "all-minilm-l6-v2"),
+        (("build", "--set", "serve.prot=9"), 'did you mean "port"?'),
+        (("build", "--set", "log.retention_days=-1"), "retention_days must be 0"),
+        (("log", "show"), "no system was built in this folder"),
+        (("log", "show", "--workspace", "nowhere"), "nowhere"),
+    ],
+)
+def test_an_error_is_one_line_that_names_the_fix(arguments, problem, tmp_path):
+    assert problem in refused(*arguments, cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("word", verbs._INSTEAD)
+def test_a_hint_names_verbs_and_stages_that_exist(word):
+    assert word not in VERBS
+    named = [quoted.split() for quoted in re.findall(r"`(.*?)`", verbs._INSTEAD[word])]
+    assert named
+    for program, verb, *rest in named:
+        assert program == "lmworks" and verb in VERBS
+        assert verb != "stage" or rest[0] in STAGES
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("trian", "there is no verb trian: training is a stage of a recipe"),
+        ("pretraining", "lmworks stage train.pretrain"),
+        ("vectrs", "Did you mean 'vectors'?"),
+        ("xyzzy", "No such command 'xyzzy'."),
+    ],
+)
+def test_a_verb_that_is_not_there_leads_to_the_nearest(word, hint):
+    assert hint in " ".join(refused(word, "--minutes", "5").replace("│", " ").split())
+
+
+def stopped(monkeypatch, *arguments: str, message: str = "") -> str:
+    """What is said after a Ctrl-C."""
+
+    def stop() -> None:
+        raise KeyboardInterrupt(message)
+
+    monkeypatch.setattr(verbs, "app", stop)
+    result = lmworks(*arguments)
+    assert result.returncode == 130
+    return result.stderr.strip()
+
+
+def test_a_stop_says_that_a_verb_goes_on_where_it_does(monkeypatch):
+    for verb in verbs._KEEPING:
+        assert verb in VERBS
+        assert stopped(monkeypatch, verb) == "lmworks: stopped; the same command goes on from here"
+    message = stopped(monkeypatch, "build", message="at step 7, which is saved")
+    assert message == "lmworks: stopped at step 7, which is saved; the same command goes on from here"
+    for arguments in (("vectors", "train", "docs"), ("plan",), ("serve",), ("tokenizer", "train"), ()):
+        assert stopped(monkeypatch, *arguments) == "lmworks: stopped"
+
+
+@pytest.mark.parametrize(
+    "commands", [(), (("log", "show"), ("log", "export", "x.json"), ("log", "prune", "3")), (("ask", "Who?"),)]
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(commands, tmp_path):
+    """A process of its own, as a user starts it: `import lmworks`, the verbs, and those that need no model."""
+    heavy = {"torch", "sklearn", "matplotlib", "fastapi"}
+    heavy |= set() if commands else {"numpy", "sqlite3", "rich.table"}
+    script = (
+        "import sys, lmworks, lmworks.cli.main, lmworks.stages\n"
+        f"for command in {commands!r}:\n"
+        f"    sys.argv = ['lmworks', *command, '--workspace', {str(tmp_path)!r}]\n"
+        "    try: lmworks.cli.main.main()\n"
+        "    except SystemExit as end: assert end.code == 2\n"
+        f"assert not {heavy!r} & set(sys.modules), sorted({heavy!r} & set(sys.modules))\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_a_stage_runs_alone_in_a_process_of_its_own(tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "one.md").write_text("# One\n\nSome words about one thing.\n")
+    (tmp_path / "notes" / "two.bin").write_bytes(b"\0\1")
+    arguments = ("stage", "data.read", "--set", 'sources=["notes"]', "--out", "documents")
+    command = [sys.executable, "-m", "lmworks", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in (tmp_path / "documents").iterdir()} >= {"documents", "manifest.json", "report.html"}
+    (shard,) = (tmp_path / "documents" / "documents").iterdir()
+    assert "Some words" in shard.read_text()
+    assert "two.bin" in (tmp_path / "documents" / "left_out.jsonl").read_text()
+    shown = " ".join(result.stdout.split())
+    assert "Report: documents/report.html" in shown and "no reader for .bin 1 notes/two.bin" in shown
+    assert "never overwritten" in refused(*arguments, cwd=tmp_path)
+
+
+def test_the_version_and_an_unknown_name():
+    assert lmworks("--version").stdout == f"{__version__}\n"
+    import lmworks as package
+
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = package.nothing

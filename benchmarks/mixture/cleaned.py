@@ -63,9 +63,9 @@ def build(recipe: Path) -> Cleaned:
 
 
 def _read(workspace: Path, seconds: float) -> Cleaned:
-    from lmworks.build import read_current
     from lmworks.data.cleaning.ledger import LEDGER, read_ledger
     from lmworks.data.store import DOCUMENTS, LEFT_OUT, Shard, shard_paths
+    from lmworks.workspace import read_current
 
     folders = [workspace / folder for folder in read_current(workspace).stages.values()]
     folder = next(each for each in folders if (each / LEDGER).is_file())

@@ -2,14 +2,18 @@
 
 import json
 import time
+from dataclasses import replace
 
 import pyarrow.parquet
 import pytest
 
 from command_line import lmworks
 from lmworks.generate.engine import Engine
+from lmworks.generate.protocol import Request, SamplingParameters
+from lmworks.model.checkpoint import load
 from lmworks.monitor.log import Log
 from lmworks.records import Interaction, Message
+from lmworks.serve.interaction_record import Turn, of_completion
 
 
 @pytest.fixture
@@ -69,21 +73,21 @@ def test_a_workspace_without_a_log_is_left_as_it_is(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_replay_makes_the_same_tokens_and_says_what_changed(workspace, smollm2_checkpoint, tmp_path):
-    from lmworks.generate.protocol import Request, SamplingParameters
-    from lmworks.serve.interaction_record import Turn, of_completion
-
+def test_replay_makes_the_same_tokens_and_says_what_changed(workspace, tiny_folder):
+    checkpoint = load(tiny_folder)
     sampling = SamplingParameters(max_tokens=12, temperature=0.9, top_p=0.95, seed=11)
     messages = (Message("user", "Tell me about rivers."),)
-    (completion,) = Engine(smollm2_checkpoint).generate([Request(messages=messages, sampling=sampling)])
-    turn = Turn(smollm2_checkpoint.source, messages, sampling=sampling)
-    interaction = of_completion(turn, "a" * 16, time.time(), completion, smollm2_checkpoint)
-    log = Log(workspace / "log.sqlite")
-    log.record(interaction).result()
-    log.close()
+    (completion,) = Engine(checkpoint).generate([Request(messages=messages, sampling=sampling)])
+    turn = Turn(str(tiny_folder), messages, sampling=sampling)
+    interaction = of_completion(turn, "a" * 16, time.time(), completion, checkpoint)
+    other = replace(interaction, id="b" * 16, token_ids=interaction.token_ids[::-1])
+    with Log(workspace / "log.sqlite") as log:
+        for each in (interaction, other):
+            log.record(each).result()
     result = run(workspace, "replay", "a" * 16)
-    assert result.returncode == 0, result.stderr + result.stdout
-    assert "same: all 12 tokens" in result.stdout
+    assert result.returncode == 0 and result.stdout.startswith("same: all "), result.stderr + result.stdout
+    result = run(workspace, "replay", "b" * 16)
+    assert result.returncode == 1 and result.stdout.startswith("different: ")
 
 
 def test_keys_are_shown_once_and_revoked(tmp_path):

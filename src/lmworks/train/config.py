@@ -87,7 +87,7 @@ class TrainConfig:
 
     optimizer   See `Sgd`, `AdamW`, `Lion`, `Muon`.
     schedule    See `Cosine`, `Linear`, `WarmupStableDecay`, `InverseSqrt`; over the steps of the loader.
-    micro_batch Sequences in a forward; a step of more is summed from several. Default: all at once.
+    micro_batch  Sequences in a forward; a step of more is summed from several. Default: all at once.
     clip        Longest gradient, by its Euclidean norm; null: as long as they are.
     precision   Of the model's weights and activations; the optimizers keep float32 weights beside lower ones.
     recompute   What the backward computes again instead of keeping it: `nothing`, all inside of `blocks`, or what is

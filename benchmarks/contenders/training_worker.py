@@ -26,7 +26,7 @@ def lmworks(family: str, size: str, ids: Tensor, precision: str, compiled: bool,
     from lmworks.model.presets import gpt2, llama
     from lmworks.model.transformer import Transformer
     from lmworks.train.activation_checkpointing import blocks, recompute
-    from lmworks.train.losses import projected_cross_entropy
+    from lmworks.train.losses import token_cross_entropy
     from lmworks.train.master_weights import Weights
     from lmworks.train.optimizer_config import AdamW
 
@@ -47,7 +47,7 @@ def lmworks(family: str, size: str, ids: Tensor, precision: str, compiled: bool,
     def step() -> float:
         weights.clear()
         features = head.features(model.hidden(inputs)).flatten(0, 1)
-        loss = projected_cross_entropy(features, head.projection_to_vocabulary(model.tokens), targets)
+        loss = token_cross_entropy(features, head.projection_to_vocabulary(model.tokens), targets)
         (loss.sum / len(targets)).backward()
         weights.update(1.0, min(1.0, 1.0 / float(weights.gradient_norm())))
         return float(loss.sum.detach()) / len(targets)

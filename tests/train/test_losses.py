@@ -5,9 +5,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from lmworks.model.heads import VocabularyProjection
-from lmworks.train.losses import cross_entropy, projected_cross_entropy
+from lmworks.train.losses import cross_entropy, token_cross_entropy, token_log_probabilities
 
 SETTINGS = [{}, {"label_smoothing": 0.1}, {"z_loss": 0.01}, {"label_smoothing": 0.2, "z_loss": 0.003}]
 
@@ -35,24 +37,30 @@ def test_z_loss_is_the_square_of_the_normaliser():
     torch.testing.assert_close(penalty, 0.5 * logits.exp().sum(dim=1).log().square().sum())
 
 
-@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # with the kernel, and without
 @pytest.mark.parametrize("softcap", [None, 5.0])
 @pytest.mark.parametrize("bias", [True, False])
-def test_gradients_in_chunks_are_autograds(settings, softcap, bias):
-    """Double precision would hide nothing of the formula: float32 agrees to its rounding."""
+def test_gradients_in_chunks_are_autograds(bias, softcap, dtype):
     generator = torch.Generator().manual_seed(1)
-    projection = a_projection(generator, softcap, bias)
-    features = torch.randn(37, 8, generator=generator).requires_grad_()
+    projection = a_projection(generator, softcap, bias, dtype=dtype)
+    features = torch.randn(37, 8, generator=generator).to(dtype).requires_grad_()
     targets = torch.randint(23, (37,), generator=generator)
     inputs = [features, projection.weight, *([projection.bias] if bias else [])]
+    rtol, atol = (1e-5, 1e-6) if dtype == torch.float32 else (1e-12, 1e-13)
 
-    whole = cross_entropy(projection(features), targets, **settings)
-    expected = torch.autograd.grad(whole.sum / 7, inputs)
-    parts = projected_cross_entropy(features, projection, targets, logits_at_a_time=5 * 23, **settings)
-    torch.testing.assert_close(parts.sum, whole.sum)
-    torch.testing.assert_close(parts.nats, whole.nats)
-    for ours, theirs in zip(torch.autograd.grad(parts.sum / 7, inputs), expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    for settings in SETTINGS:
+        whole = cross_entropy(projection(features), targets, **settings)
+        expected = torch.autograd.grad(whole.sum / 7, inputs)
+        parts = token_cross_entropy(features, projection, targets, logits_at_a_time=5 * 23, **settings)
+        torch.testing.assert_close((parts.sum, parts.nats), (whole.sum, whole.nats))
+        torch.testing.assert_close(torch.autograd.grad(parts.sum / 7, inputs), expected, rtol=rtol, atol=atol)
+
+    weights = torch.randn(37, generator=generator).to(dtype)  # of each token, known after its log-probability
+    naive = projection(features).log_softmax(dim=-1).gather(-1, targets[:, None]).squeeze(-1)
+    found = token_log_probabilities(features, projection, targets, logits_at_a_time=5 * 23)
+    torch.testing.assert_close(found, naive)
+    expected = torch.autograd.grad(naive.exp() @ weights, inputs)
+    torch.testing.assert_close(torch.autograd.grad(found.exp() @ weights, inputs), expected, rtol=rtol, atol=atol)
 
 
 @given(rows=st.integers(0, 40), at_a_time=st.integers(1, 2000))
@@ -63,10 +71,41 @@ def test_the_size_of_chunks_changes_nothing(rows, at_a_time):
     targets = torch.randint(23, (rows,), generator=generator)
     results = []
     for size in (at_a_time, 10**6):
-        loss = projected_cross_entropy(features, projection, targets, logits_at_a_time=size)
-        results.append([loss.sum, loss.nats, *torch.autograd.grad(loss.sum, [features, projection.weight])])
-    for first, second in zip(*results, strict=True):
-        torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-5)
+        loss = token_cross_entropy(features, projection, targets, logits_at_a_time=size)
+        log_p = token_log_probabilities(features, projection, targets, logits_at_a_time=size)
+        totals = (loss.sum, log_p.square().sum())
+        gradients = [torch.autograd.grad(total, [features, projection.weight]) for total in totals]
+        results.append((loss.sum, loss.nats, log_p, *gradients))
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
+
+
+def test_the_logits_of_all_tokens_never_exist():
+    """Neither in the forward, nor in the backward, nor between the two."""
+    rows, vocabulary = 64, 1000
+    generator = torch.Generator().manual_seed(4)
+    weight = torch.randn(vocabulary, 8, generator=generator).requires_grad_()
+    features = torch.randn(rows, 8, generator=generator).requires_grad_()
+    targets = torch.randint(vocabulary, (rows,), generator=generator)
+    for softcap in (None, 5.0):
+        with _LargestTensor() as largest:
+            log_p = token_log_probabilities(
+                features, VocabularyProjection(weight, None, softcap), targets, logits_at_a_time=4 * vocabulary
+            )
+            log_p.square().sum().backward()
+        assert largest.values == 8 * vocabulary  # the gradient of the weight
+
+
+class _LargestTensor(TorchDispatchMode):
+    """The number of values of the largest tensor that any operation makes."""
+
+    values = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor):
+                self.values = max(self.values, tensor.numel())
+        return made
 
 
 def test_what_needs_no_gradient_gets_none():
@@ -75,10 +114,10 @@ def test_what_needs_no_gradient_gets_none():
     frozen = VocabularyProjection(projection.weight.detach(), None)
     features = torch.randn(9, 8, generator=generator).requires_grad_()
     targets = torch.randint(23, (9,), generator=generator)
-    projected_cross_entropy(features, frozen, targets).sum.backward()
+    token_cross_entropy(features, frozen, targets).sum.backward()
     assert features.grad is not None
     assert frozen.weight.grad is None
-    assert not projected_cross_entropy(features.detach(), frozen, targets).sum.requires_grad
+    assert not token_cross_entropy(features.detach(), frozen, targets).sum.requires_grad
 
 
 def test_bfloat16_sums_chunks_in_float32():
@@ -88,10 +127,8 @@ def test_bfloat16_sums_chunks_in_float32():
     low = VocabularyProjection(exact.weight.detach().bfloat16().requires_grad_(), None)
     row = torch.randn(1, 8, generator=generator).bfloat16()
     features, targets = row.expand(1000, 8).contiguous(), torch.full((1000,), 4)
-    (one,) = torch.autograd.grad(projected_cross_entropy(row, low, targets[:1]).sum, [low.weight])
-    (many,) = torch.autograd.grad(
-        projected_cross_entropy(features, low, targets, logits_at_a_time=23).sum, [low.weight]
-    )
+    (one,) = torch.autograd.grad(token_cross_entropy(row, low, targets[:1]).sum, [low.weight])
+    (many,) = torch.autograd.grad(token_cross_entropy(features, low, targets, logits_at_a_time=23).sum, [low.weight])
     torch.testing.assert_close(many.float(), 1000 * one.float(), rtol=1e-2, atol=0)
 
 
@@ -100,6 +137,6 @@ def test_a_logit_that_is_never_chosen_spoils_nothing():
     features, weight, bias = torch.randn(5, 4), torch.randn(8, 4), torch.zeros(8)
     bias[7] = -torch.inf
     targets = torch.arange(5)
-    found = projected_cross_entropy(features, VocabularyProjection(weight, bias, None), targets)
+    found = token_cross_entropy(features, VocabularyProjection(weight, bias, None), targets)
     expected = cross_entropy(features @ weight.T + bias, targets)
     torch.testing.assert_close(found.sum, expected.sum)

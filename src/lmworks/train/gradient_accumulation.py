@@ -102,7 +102,7 @@ class _Work:
 
 
 def _in_turn(work: _Work) -> tuple[dict[str, Tensor], tuple[float, float] | None]:
-    """Forward and backward of each micro-batch. The sums of the losses over this process's, and `StepGradients.first`."""
+    """Forward and backward of each micro-batch: the sums of this process's losses, and `StepGradients.first`."""
     counts, objective, weights, device = work.counts, work.objective, work.weights, work.device
     sums = {name: torch.zeros((), device=device) for name in counts}
     first = None

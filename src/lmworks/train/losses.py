@@ -1,27 +1,39 @@
-"""Losses as pure functions: tensors and a mask in, a sum and a count out.
+"""Losses as pure functions: `(tensors, mask) -> Loss(sum, count, metrics)`.
 
 A loss is never divided where it is computed. The loop divides once, by the count over the whole optimizer step, and so
 it makes no difference into how many micro-batches, packed rows or ranks the targets of a step are split.
+
+Losses over the vocabulary take features and the projection to it, in place of logits: `token_cross_entropy` where the
+tokens' losses are summed, `token_log_probabilities` where each token has a weight of its own (preferences, policy
+gradients, distillation).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from lmworks.kernels.training_kernels import softmax_loss
+from lmworks.kernels.training_kernels import SoftmaxLoss, softmax_loss
 from lmworks.model.heads import VocabularyProjection
+from lmworks.train.parallel.collectives import all_reduce
+from lmworks.train.parallel.vocabulary_parallel import DividedProjection, SoftmaxStatistics
 
-LOGITS_AT_A_TIME = 2**22  # of `projected_cross_entropy`: 8 MiB in bfloat16, which stay in a processor's cache
+LOGITS_AT_A_TIME = 2**22  # of a projection: 8 MiB in bfloat16, which stay in a processor's cache
+
+Projection = VocabularyProjection | DividedProjection
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Loss:
-    """The sum of a loss over its targets, () float32 at least, how many they are, and sums of what else is worth
-    knowing."""
+    """The sum of a loss over its targets, () float32 at least; the count of these targets; and sums over them of what
+    else is worth logging, by name, () without gradient. The loop divides each metric by the count, as it does the loss.
+
+    `nats` among the metrics stands for the loss wherever it is reported: without smoothing, penalties and weights.
+    """
 
     sum: Tensor
     count: int
@@ -48,19 +60,13 @@ def cross_entropy(
     z_loss           keeps log Z near 0, where low precision is precise (Chowdhery et al. 2022, section 5: 1e-4).
     """
     logits = logits.to(_wide(logits))
-    log_z = logits.logsumexp(dim=-1)
-    nats = log_z - logits.gather(-1, targets[:, None]).squeeze(-1)
-    loss = nats
-    if label_smoothing:
-        loss = (1 - label_smoothing) * nats + label_smoothing * (log_z - logits.mean(dim=-1))
-    if z_loss:
-        loss = loss + z_loss * log_z.square()
-    return CrossEntropy(loss.sum(), nats.detach())
+    statistics = _softmax_statistics(logits, targets, mean=bool(label_smoothing))
+    return CrossEntropy(_losses(statistics, label_smoothing, z_loss).sum(), statistics.nats.detach())
 
 
-def projected_cross_entropy(
+def token_cross_entropy(
     features: Tensor,
-    projection: VocabularyProjection,
+    projection: Projection,
     targets: Tensor,
     *,
     label_smoothing: float = 0.0,
@@ -71,89 +77,144 @@ def projected_cross_entropy(
 
     The gradient of a cross-entropy is known as soon as the logits are: softmax - q. So each chunk's logits become
     gradients of features and weights in the forward, and are gone; what is kept is of the size of these.
+
+    Of a `DividedProjection`, each device of the group calls it with the same features, and has the same numbers.
     """
-    weight, bias, softcap = projection
-    settings = (softcap, label_smoothing, z_loss, max(logits_at_a_time // len(weight), 1))
-    return CrossEntropy(*_ProjectedCrossEntropy.apply(features, weight, bias, targets, settings))  # type: ignore[misc]
+    settings = _Settings(projection, label_smoothing, z_loss, _rows(projection, logits_at_a_time), summed=True)
+    return CrossEntropy(*_TokenLoss.apply(features, *projection[:2], targets, settings))  # type: ignore[misc]
 
 
-class _ProjectedCrossEntropy(torch.autograd.Function):
+def token_log_probabilities(
+    features: Tensor, projection: Projection, targets: Tensor, *, logits_at_a_time: int = LOGITS_AT_A_TIME
+) -> Tensor:
+    """log p of each target, (targets,) float32 at least, differentiable by features and projection; arguments as in
+    `token_cross_entropy`.
+
+    What each token weighs in a loss is known in the backward alone, which computes each chunk's logits again.
+    """
+    settings = _Settings(projection, 0.0, 0.0, _rows(projection, logits_at_a_time), summed=False)
+    losses, _ = _TokenLoss.apply(features, *projection[:2], targets, settings)  # type: ignore[misc]
+    return -losses
+
+
+class _Settings(NamedTuple):
+    """`rows` is the number of targets in a chunk; `summed` says whether the sum of the losses is wanted, or each."""
+
+    projection: Projection
+    smoothing: float
+    z_loss: float
+    rows: int
+    summed: bool
+
+
+class _TokenLoss(torch.autograd.Function):
+    """(loss of each target, or their sum; -log p of each target)."""
+
     @staticmethod
     def forward(
-        context: Any,
-        features: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        targets: Tensor,
-        settings: tuple[float | None, float, float, int],
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, settings: _Settings
     ) -> tuple[Tensor, Tensor]:
-        softcap, smoothing, z_loss, rows = settings
-        wanted = context.needs_input_grad
-        # Sums over chunks are float32 at least: bfloat16 would drop what is small beside what is there already.
-        wide = _wide(features)
-        total, nats = features.new_zeros((), dtype=wide), features.new_empty(len(targets), dtype=wide)
-        grad_features = torch.empty_like(features) if wanted[0] else None
-        grad_weight = torch.zeros_like(weight, dtype=wide) if wanted[1] else None
-        grad_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wanted[2] else None
-        for start in range(0, len(targets), rows):
-            chunk = slice(start, start + rows)
-            logits = F.linear(features[chunk], weight, bias)  # (rows, vocabulary)
-            part, gradient = _differentiated(logits, targets[chunk], softcap, smoothing, z_loss, any(wanted))
-            total += part.sum
-            nats[chunk] = part.nats
-            if gradient is None:
-                continue
-            if grad_bias is not None:
-                grad_bias += gradient.sum(dim=0, dtype=wide)
-            gradient = gradient.to(features.dtype)
-            if grad_features is not None:
-                grad_features[chunk] = gradient @ weight
-            if grad_weight is not None:
-                grad_weight += gradient.T @ features[chunk]
-        context.save_for_backward(grad_features, grad_weight, grad_bias)
-        context.mark_non_differentiable(nats)
-        return total, nats
+        ctx.settings = settings
+        wanted = ctx.needs_input_grad[:3] if settings.summed else (False, False, False)
+        losses, nats, gradients = _in_chunks(features, targets, settings, wanted)
+        ctx.save_for_backward(*(gradients if settings.summed else (features, weight, bias, targets)))
+        ctx.mark_non_differentiable(nats)
+        return losses.sum() if settings.summed else losses, nats
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
-        above, _ = grad_outputs
-        gradients = (None if kept is None else kept * above for kept in ctx.saved_tensors)
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:  # pyright: ignore
+        of_losses, _ = grad_outputs
+        if ctx.settings.summed:
+            return (*(None if kept is None else kept * of_losses for kept in ctx.saved_tensors), None, None)
+        features, weight, bias, targets = ctx.saved_tensors
+        settings = ctx.settings._replace(projection=ctx.settings.projection._replace(weight=weight, bias=bias))
+        *_, gradients = _in_chunks(features, targets, settings, ctx.needs_input_grad[:3], of_losses)
         return (*gradients, None, None)
 
 
-def _wide(tensor: Tensor) -> torch.dtype:
-    return torch.promote_types(tensor.dtype, torch.float32)
+def _in_chunks(
+    features: Tensor, targets: Tensor, settings: _Settings, wanted: Sequence[bool], weights: Tensor | None = None
+) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+    """Losses and -log p, (targets,) each; and of Σ weight · loss, with `weights` (targets,) or 1, the gradients by
+    features, weight and bias, None for each that is not `wanted`."""
+    projection = settings.projection
+    weight, bias = projection[:2]
+    of_features, of_weight, of_bias = wanted
+    # Sums over chunks are float32 at least: bfloat16 would drop what is small beside what is there already.
+    wide = _wide(features)
+    losses, nats = features.new_empty(2, len(targets), dtype=wide)
+    grad_features = torch.empty_like(features) if of_features else None
+    grad_weight = torch.zeros_like(weight, dtype=wide) if of_weight else None
+    grad_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and of_bias else None
+    for start in range(0, len(targets), settings.rows):
+        chunk = slice(start, start + settings.rows)
+        logits = F.linear(features[chunk], weight, bias)  # (rows, vocabulary, or this device's part of it)
+        losses[chunk], nats[chunk], gradient = _chunk(logits, targets[chunk], settings, any(wanted))
+        if gradient is None:
+            continue
+        if weights is not None:
+            gradient *= weights[chunk, None]
+        if grad_bias is not None:
+            grad_bias += gradient.sum(dim=0, dtype=wide)
+        gradient = gradient.to(features.dtype)
+        if grad_features is not None:
+            grad_features[chunk] = gradient @ weight
+        if grad_weight is not None:
+            grad_weight += gradient.T @ features[chunk]
+    if grad_features is not None and isinstance(projection, DividedProjection):
+        grad_features = all_reduce(grad_features, projection.group)
+    return losses, nats, [grad_features, grad_weight, grad_bias]
 
 
-def _differentiated(
-    logits: Tensor, targets: Tensor, softcap: float | None, smoothing: float, z_loss: float, wanted: bool
-) -> tuple[CrossEntropy, Tensor | None]:
-    """`cross_entropy` of capped logits, and where it is wanted its gradient by them, which may take their memory."""
-    found = None if softcap is not None else softmax_loss(logits, targets, smoothing, z_loss)
-    if found is not None:
-        log_z, nats, means = found
-        loss = nats
-        if smoothing:  # or a logit of -inf, whose mean is none, would spoil what it is no part of
-            loss = (1 - smoothing) * nats + smoothing * (log_z - means)
-        return CrossEntropy((loss + z_loss * log_z.square()).sum(), nats), logits
+def _chunk(logits: Tensor, targets: Tensor, settings: _Settings, wanted: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Losses and -log p (rows,) of uncapped logits, and where it is wanted each loss's gradient by them, which may take
+    their memory."""
+    projection, smoothing, z_loss = settings[:3]
+    find_statistics = _softmax_statistics
+    if isinstance(projection, DividedProjection):
+        find_statistics = projection.softmax_statistics
+    elif projection.softcap is None and (fused := softmax_loss(logits, targets, smoothing, z_loss)) is not None:
+        return _losses(fused, smoothing, z_loss), fused.nats, logits
     logits, slope = logits.to(_wide(logits)), None
-    if softcap is not None:
-        slope = logits.div_(softcap).tanh_()
-        logits = slope * softcap
+    if projection.softcap is not None:
+        slope = logits.div_(projection.softcap).tanh_()
+        logits = slope * projection.softcap
         slope.square_().neg_().add_(1)  # d(cap · tanh(x / cap)) / dx
-    part = cross_entropy(logits, targets, label_smoothing=smoothing, z_loss=z_loss)
+    statistics = find_statistics(logits, targets, mean=bool(smoothing))
+    losses = _losses(statistics, smoothing, z_loss)
     if not wanted:
-        return part, None
-    gradient = _gradient(logits, targets, smoothing, z_loss)
-    return part, gradient if slope is None else gradient.mul_(slope)
-
-
-def _gradient(logits: Tensor, targets: Tensor, smoothing: float, z_loss: float) -> Tensor:
-    """Of `cross_entropy`'s sum by its logits, in their memory: p (1 + 2 z log Z) - q."""
-    log_z = logits.logsumexp(dim=-1, keepdim=True)
+        return losses, statistics.nats, None
+    # p (1 + 2 z log Z) - q, in the memory of the logits
+    log_z = statistics.log_z[:, None]
     gradient = logits.sub_(log_z).exp_()
     if z_loss:
         gradient *= 1 + 2 * z_loss * log_z
     if smoothing:
-        gradient -= smoothing / gradient.shape[-1]
-    return gradient.scatter_add_(-1, targets[:, None], log_z.new_full(log_z.shape, smoothing - 1))
+        gradient -= smoothing / statistics.vocabulary
+    gradient.scatter_add_(-1, statistics.column[:, None], (smoothing - 1) * statistics.present[:, None])
+    return losses, statistics.nats, gradient if slope is None else gradient.mul_(slope)
+
+
+def _softmax_statistics(logits: Tensor, targets: Tensor, mean: bool) -> SoftmaxStatistics:
+    log_z = logits.logsumexp(dim=-1)
+    nats = log_z - logits.gather(-1, targets[:, None]).squeeze(-1)
+    means = logits.mean(dim=-1) if mean else nats
+    return SoftmaxStatistics(log_z, nats, means, targets, torch.ones_like(log_z), logits.shape[-1])
+
+
+def _losses(found: SoftmaxStatistics | SoftmaxLoss, smoothing: float, z_loss: float) -> Tensor:
+    losses = found.nats
+    if smoothing:  # or a logit of -inf, whose mean is none, would spoil what it is no part of
+        losses = (1 - smoothing) * losses + smoothing * (found.log_z - found.means)
+    return losses + z_loss * found.log_z.square() if z_loss else losses
+
+
+def _rows(projection: Projection, logits_at_a_time: int) -> int:
+    """Targets in a chunk, the same on all devices of a group."""
+    largest = projection.largest if isinstance(projection, DividedProjection) else len(projection.weight)
+    return max(logits_at_a_time // largest, 1)
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)

@@ -45,7 +45,7 @@ def validate(
     signature: object = None,
     measured: Callable[[Any], dict[str, tuple[float, int]]] | None = None,
 ) -> Validation:
-    """Of `micro_batch` sequences at a time, by default a batch: what the intervals take to be independent of each other.
+    """Losses of `micro_batch` sequences at a time, by default a batch: what the intervals take to be independent.
 
     `bytes_of_token` (vocabulary,) int64: bytes of text that each token stands for. `signature` says of which model and
     data the numbers are. `measured` gives (sum, count) of each loss of some examples, where the model alone cannot.

@@ -1,7 +1,7 @@
 """Tensor and sequence parallelism: every device's part together is the whole model, in its losses and gradients."""
 
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
@@ -29,10 +29,10 @@ from lmworks.model.presets import llama
 from lmworks.model.transformer import Transformer
 from lmworks.train.activation_checkpointing import blocks, recompute
 from lmworks.train.config import Recompute
-from lmworks.train.losses import projected_cross_entropy
+from lmworks.train.losses import token_cross_entropy, token_log_probabilities
 from lmworks.train.objectives.objective import select_rows
 from lmworks.train.parallel.tensor_parallel import divide_tensors
-from lmworks.train.parallel.vocabulary_parallel import DividedProjection, divided_cross_entropy
+from lmworks.train.parallel.vocabulary_parallel import DividedProjection
 from lmworks.train.planning.activation_memory import block_activations
 from lmworks.train.planning.communication import communication_bytes
 from lmworks.train.planning.layout import NUMBERS, Layout, Numbers
@@ -178,17 +178,22 @@ def _logits_and_loss() -> None:
     targets = torch.randint(VOCABULARY, (37,), generator=generator)
     parts = [each.chunk(2)[mesh.get_local_rank()].detach().requires_grad_() for each in (table, bias)]
     for softcap in (None, 3.0):
-        settings = {"label_smoothing": 0.2, "z_loss": 0.01, "logits_at_a_time": 5 * 34}
-        whole_loss = projected_cross_entropy(features, VocabularyProjection(table, bias, softcap), targets, **settings)
+        settings: Any = {"logits_at_a_time": 5 * 34 - 1}  # 4 rows of the first device's part, 5 of the second's
         projection = DividedProjection(parts[0], parts[1], softcap, VOCABULARY, mesh.get_group())
-        loss = divided_cross_entropy(features, projection, targets, **settings)
+        log_p = token_log_probabilities(features, projection, targets, **settings)
+        settings |= {"label_smoothing": 0.2, "z_loss": 0.01}
+        whole_loss = token_cross_entropy(features, VocabularyProjection(table, bias, softcap), targets, **settings)
+        loss = token_cross_entropy(features, projection, targets, **settings)
         torch.testing.assert_close(loss.sum, whole_loss.sum, rtol=1e-12, atol=0)
         torch.testing.assert_close(loss.nats, whole_loss.nats, rtol=1e-12, atol=0)
-        of_features, *of_parts = torch.autograd.grad(loss.sum, [features, *parts])
-        of_whole, *of_all = torch.autograd.grad(whole_loss.sum, [features, table, bias])
-        torch.testing.assert_close(of_features, of_whole, rtol=1e-10, atol=1e-12)
-        for ours, theirs in zip(of_parts, of_all, strict=True):
-            torch.testing.assert_close(ours, theirs.chunk(2)[mesh.get_local_rank()], rtol=1e-10, atol=1e-12)
+        whole_log_p = token_log_probabilities(features, VocabularyProjection(table, bias, softcap), targets)
+        torch.testing.assert_close(log_p, whole_log_p, rtol=1e-12, atol=0)
+        for ours, theirs in ((loss.sum, whole_loss.sum), (log_p.square().sum(), whole_log_p.square().sum())):
+            of_features, *of_parts = torch.autograd.grad(ours, [features, *parts])
+            of_whole, *of_all = torch.autograd.grad(theirs, [features, table, bias])
+            torch.testing.assert_close(of_features, of_whole, rtol=1e-10, atol=1e-12)
+            for of_part, of_table in zip(of_parts, of_all, strict=True):
+                torch.testing.assert_close(of_part, of_table.chunk(2)[mesh.get_local_rank()], rtol=1e-10, atol=1e-12)
 
 
 def test_what_cannot_be_divided_is_refused() -> None:

@@ -16,7 +16,7 @@ from lmworks.model.multi_token_heads import with_further_tokens
 from lmworks.model.presets.sizes import SIZES
 from lmworks.model.transformer import Transformer
 from lmworks.train.activation_checkpointing import recompute
-from lmworks.train.losses import projected_cross_entropy
+from lmworks.train.losses import token_cross_entropy
 from lmworks.train.planning.activation_memory import block_activations, korthikanti_bytes
 from lmworks.train.planning.layout import NUMBERS, Layout
 from lmworks.train.planning.memory import expected_memory, zero_states
@@ -122,7 +122,7 @@ def test_steps_ahead_are_in_the_peak_and_recomputed(policy):
     with Peak(before) as peak:
         projection = model.head.projection_to_vocabulary(model.tokens)
         losses = [
-            projected_cross_entropy(hidden.flatten(0, 1), projection, ids.flatten()).sum
+            token_cross_entropy(hidden.flatten(0, 1), projection, ids.flatten()).sum
             for hidden in _hidden_of_steps(model, ids)
         ]
         sum(losses).backward()
@@ -192,7 +192,7 @@ def test_the_whole_is_the_peak_of_a_real_step(name, vocabulary, policy, logits):
             loss = F.cross_entropy(model.logits(hidden), ids.flatten())
         else:
             projection = model.head.projection_to_vocabulary(model.tokens)
-            loss = projected_cross_entropy(hidden, projection, ids.flatten()).sum
+            loss = token_cross_entropy(hidden, projection, ids.flatten()).sum
         loss.backward()
     layout = Layout(sequences=BATCH, length=LENGTH, logits=logits, recompute=policy)
     expected = expected_memory(config, layout, NUMBERS["float32"], optimizer="sgd", norms="composed").total

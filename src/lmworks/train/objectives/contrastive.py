@@ -40,8 +40,9 @@ class Contrastive(Objective[ContrastiveExamples]):
     A document that is equal to a query's own, or belongs to an equal query, is no negative of that query.
 
     The negatives are those of the batch, however the step is divided: examples are one row, and `chunk` bounds the
-    memory instead of the loop's `micro_batch`. With it, so many texts at a time are embedded and nothing but their vectors is
-    kept; the backward embeds each chunk again, with the gradient of its vectors at hand (Gao et al. 2021, GradCache).
+    memory instead of the loop's `micro_batch`. With it, so many texts at a time are embedded and nothing but their
+    vectors is kept; the backward embeds each chunk again, with the gradient of its vectors at hand (Gao et al. 2021,
+    GradCache).
     Batches that make up one step together keep their negatives apart.
 
     temperature  τ; 0.05 is a scale of 20

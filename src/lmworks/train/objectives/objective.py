@@ -8,10 +8,9 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from lmworks.model.heads import VocabularyHead, VocabularyProjection
+from lmworks.model.heads import VocabularyHead
 from lmworks.model.transformer import Transformer
-from lmworks.train.losses import CrossEntropy, Loss, projected_cross_entropy
-from lmworks.train.parallel.vocabulary_parallel import DividedProjection, divided_cross_entropy
+from lmworks.train.losses import Loss, token_cross_entropy
 
 Examples = TypeVar("Examples")
 
@@ -89,20 +88,6 @@ def predict_tokens(
         z_loss=z_loss,
     )
     return Loss(loss.sum, len(loss.nats), {"nats": loss.nats.sum()})
-
-
-def token_cross_entropy(
-    features: Tensor,
-    projection: VocabularyProjection | DividedProjection,
-    targets: Tensor,
-    *,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
-) -> CrossEntropy:
-    """`projected_cross_entropy`, whether this device holds the whole projection or a part of it."""
-    if isinstance(projection, DividedProjection):
-        return divided_cross_entropy(features, projection, targets, label_smoothing=label_smoothing, z_loss=z_loss)
-    return projected_cross_entropy(features, projection, targets, label_smoothing=label_smoothing, z_loss=z_loss)
 
 
 def minimised(objective: Objective[Any], means: Mapping[str, float]) -> float:

@@ -12,10 +12,10 @@ from torch import Tensor
 from lmworks.data.batching import PADDING, Batch
 from lmworks.model.heads import SpanBoundaryHead
 from lmworks.model.transformer import Transformer
-from lmworks.train.losses import Loss
+from lmworks.train.losses import Loss, token_cross_entropy
 from lmworks.train.objectives.corruption_vocabulary import Vocabulary
 from lmworks.train.objectives.masked import check_rates
-from lmworks.train.objectives.objective import OnHiddenStates, predict_tokens, token_cross_entropy
+from lmworks.train.objectives.objective import OnHiddenStates, predict_tokens
 from lmworks.train.objectives.packed_encoder import encode
 from lmworks.train.objectives.row_random import generator_of, numbers_of
 

@@ -10,7 +10,7 @@ from lmworks.model.config import Block, MixtureOfExperts, ModelConfig
 from lmworks.train.config import Recompute
 from lmworks.train.parallel.config import ParallelConfig
 
-# Whether all logits exist at once, or the loss projects a few at a time (`losses.projected_cross_entropy`).
+# Whether all logits exist at once, or the loss projects a few at a time (`losses.token_cross_entropy`).
 Logits = Literal["whole", "projected"]
 # "fused": a kernel that keeps a norm's input and its scale, as on a GPU; "composed": the operations of an RMS norm one
 # by one, as PyTorch runs it on a CPU, which keeps the normalised values besides, both in float32.

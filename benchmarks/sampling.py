@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.protocol import SamplingParameters
+from lmworks.generate.runner import LogitRows
 from lmworks.generate.sampling import sample, uniform
 from lmworks.model.checkpoint import load
 from lmworks.model.download import pull

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import lmworks
 from lmworks.generate import Completion, Engine, Request, SamplingParameters
-from lmworks.generate.draft_model import LayerSkip
+from lmworks.generate.draft_proposers import LayerSkip
 from lmworks.records import Message
 
 PASSAGE = (

@@ -10,7 +10,7 @@ from engine_cases import Kind, assert_same, make_engine, prompt
 from lmworks.generate.constraint import Choice
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Completion, Request, SamplingParameters
-from lmworks.generate.request_state import LiveRequest
+from lmworks.generate.request_state import RequestState
 from lmworks.generate.search_parameters import BeamParameters
 from lmworks.model.checkpoint import Checkpoint
 
@@ -26,7 +26,7 @@ def expected(kind: Kind, checkpoint: Checkpoint) -> list[Completion]:
     return make_engine(kind, checkpoint, speculation=None).generate(_NEIGHBOURS)
 
 
-def _in_company(engine: Engine, broken: Request) -> tuple[list[LiveRequest], LiveRequest]:
+def _in_company(engine: Engine, broken: Request) -> tuple[list[RequestState], RequestState]:
     lives = [engine.submit(request) for request in (_NEIGHBOURS[0], broken, _NEIGHBOURS[1])]
     return [lives[0], lives[2]], lives[1]
 
@@ -46,7 +46,7 @@ class _Proposer:
     guesses: object
     seconds: float = 0.0
 
-    def propose(self, requests: Sequence[LiveRequest], most: Sequence[int]) -> list[list[int]]:
+    def propose(self, requests: Sequence[RequestState], most: Sequence[int]) -> list[list[int]]:
         found: list[list[int]] = []
         for request in requests:
             if request.id == "broken" and isinstance(self.guesses, Exception):
@@ -54,7 +54,7 @@ class _Proposer:
             found.append(self.guesses if request.id == "broken" else [])  # type: ignore[arg-type]
         return found
 
-    def forget(self, request: LiveRequest) -> None: ...
+    def forget(self, request: RequestState) -> None: ...
 
 
 @pytest.mark.parametrize(

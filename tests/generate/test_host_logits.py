@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from lmworks.generate import host_logits
-from lmworks.generate.logit_rows import LogitRows
+from lmworks.generate import sampling
 from lmworks.generate.protocol import SamplingParameters
+from lmworks.generate.runner import LogitRows
 from lmworks.generate.sampling import Sampled, sample, uniform
 
 _VOCABULARY = 3000
@@ -29,8 +29,8 @@ def moved(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
         shapes.append(tuple(tensor.shape))
         return tensor.clone().numpy()
 
-    monkeypatch.setattr(host_logits, "_is_there", lambda tensor: False)
-    monkeypatch.setattr(host_logits, "moved", move)
+    monkeypatch.setattr(sampling, "_is_there", lambda tensor: False)
+    monkeypatch.setattr(sampling, "moved", move)
     return shapes
 
 
@@ -47,12 +47,12 @@ def _logits(count: int) -> torch.Tensor:
 def test_greedy_rows_stay_where_they_are(moved: list[tuple[int, ...]]) -> None:
     logits = _logits(4)
     assert torch.equal(_sample(logits, [_GREEDY] * 4).ids, logits.argmax(-1))
-    assert moved == [(4,)]  # the logits of the chosen tokens
+    assert moved == [(4,)] * 4  # a few numbers of each row
 
 
 def test_only_what_may_be_drawn_is_moved(moved: list[tuple[int, ...]]) -> None:
     _sample(_logits(6), [_GREEDY, *_BOUNDED, _GREEDY, _WHOLE[0]])
-    assert sorted(moved) == [(1, _VOCABULARY), (3, 41), (3, 41), (6,)]
+    assert sorted(moved) == [(1, _VOCABULARY), (3, 41), (3, 41), *[(6,)] * 4]
 
 
 def test_the_tokens_are_the_same_from_every_device(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gguf_cases import SIZES, random_checkpoint
 from lmworks.generate.fused_runner import FusedRunner
-from lmworks.generate.lowering import NotLoweredError, lower, why_not
+from lmworks.generate.lowering import NotLoweredError, lower, unsupported_reason
 from lmworks.generate.module_runner import ModuleRunner
 from lmworks.generate.page_storage import layer_groups
 from lmworks.generate.paged_cache import PagedCache
@@ -231,7 +231,7 @@ def test_what_the_kernels_do_not_compute_is_named(name: str) -> None:
     config, reason = _NOT_LOWERED[name]
     with pytest.raises(NotLoweredError, match=reason):
         lower(config, {}, lambda _: "float32", 1, "float32", 8)
-    assert why_not(config) is not None and why_not(presets.llama(**SIZES)) is None
+    assert unsupported_reason(config) is not None and unsupported_reason(presets.llama(**SIZES)) is None
 
 
 @torch.inference_mode()

@@ -10,8 +10,8 @@ from sampling_oracle import adjusted, distribution, packed
 from scipy import stats
 
 from lmworks.generate.logit_processors import Ids
-from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.protocol import SamplingParameters
+from lmworks.generate.runner import LogitRows
 from lmworks.generate.sampling import Sampled, log_probability, most_probable, sample, uniform
 
 _VOCABULARY = 40

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sampling_oracle import adjusted, distribution, packed
 
 from lmworks.generate.logit_processors import allowed_tokens
-from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.protocol import SamplingParameters
+from lmworks.generate.runner import LogitRows
 from lmworks.generate.sampling import Sampled, sample, uniform
 from sampling_cases import SAMPLERS
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from lmworks.generate.paged_cache import PAGE, PagedCache
 from lmworks.generate.protocol import SamplingParameters
-from lmworks.generate.request_state import LiveRequest
-from lmworks.generate.scheduler import Scheduler, Share
+from lmworks.generate.request_state import RequestState
+from lmworks.generate.scheduler import ScheduledTokens, Scheduler
 
 
 @dataclass
@@ -29,7 +29,7 @@ class World:
     grid: int | None = None
     moves: bool = False
     windows: tuple[int | None, ...] = (None,)
-    requests: dict[str, LiveRequest] = field(default_factory=dict)
+    requests: dict[str, RequestState] = field(default_factory=dict)
     generated: dict[str, int] = field(default_factory=dict)  # tokens by client
     computed: int = 0  # tokens
     fails_to_enter: str = ""
@@ -48,25 +48,25 @@ class World:
         unused: Any = None
         first = 1000 * (len(self.requests) if like < 0 else 1000 + like)
         ids = tuple(first + n for n in range(prompt))
-        self.requests[name] = request = LiveRequest(
+        self.requests[name] = request = RequestState(
             name, ids, SamplingParameters(), 0, set(), tokens, unused, unused, unused, deadline=deadline, **options
         )
         request.submitted = 0.0
         self.scheduler.submit(request)
 
-    def step(self) -> list[Share]:
-        shares = self.scheduler.next()
-        for share in shares:
-            request = share.request
-            assert request.sequence is not None and 0 < share.tokens <= request.lacking
-            self.computed += share.tokens
-            self.cache.commit(request.sequence, request.next_ids(share.tokens))
-            if request.lacking == 0:
+    def step(self) -> list[ScheduledTokens]:
+        scheduled = self.scheduler.next()
+        for part in scheduled:
+            request = part.request
+            assert request.sequence is not None and 0 < part.tokens <= request.uncomputed_tokens
+            self.computed += part.tokens
+            self.cache.commit(request.sequence, request.next_ids(part.tokens))
+            if request.uncomputed_tokens == 0:
                 request.ids.append(7)
                 self.generated[request.client] = self.generated.get(request.client, 0) + 1
                 if len(request.ids) == request.limit:
                     self.release(request.id)
-        return shares
+        return scheduled
 
     def release(self, name: str) -> None:
         request = self.requests[name]
@@ -86,7 +86,7 @@ class World:
             self.step()
         raise AssertionError(f"not idle after {most} steps: {self.running}")
 
-    def _enter(self, request: LiveRequest) -> None:
+    def _enter(self, request: RequestState) -> None:
         if request.id == self.fails_to_enter:
             raise MemoryError("no memory")
         if request.moved is not None:
@@ -98,11 +98,11 @@ class World:
         if not request.preempted:
             request.cached_tokens = request.sequence.length
 
-    def _fail(self, request: LiveRequest, error: Exception) -> None:
+    def _fail(self, request: RequestState, error: Exception) -> None:
         self.release(request.id)
         request.finish_reason, request.error = None, error
 
-    def _leave(self, request: LiveRequest) -> None:
+    def _leave(self, request: RequestState) -> None:
         assert request.sequence is not None
         if request.id == self.fails_to_leave:
             raise MemoryError("no memory")
@@ -149,25 +149,25 @@ def test_every_request_finishes_and_the_promises_hold_at_every_step(requests: li
         for number, (arrival, *_, cancelled, _) in enumerate(requests):
             if cancelled == step and arrival <= step and not world.requests[str(number)].done:
                 world.release(str(number))
-        decoding = {request.id for request in world.scheduler.running if request.lacking == 1}
+        decoding = {request.id for request in world.scheduler.running if request.uncomputed_tokens == 1}
         waiting = list(world.scheduler.waiting)
         before = world.scheduler.preemptions
         idle = world.scheduler.idle
-        shares = world.step()
-        assert shares or idle, "somebody always goes on"
-        names = [share.request.id for share in shares]
+        scheduled = world.step()
+        assert scheduled or idle, "somebody always goes on"
+        names = [part.request.id for part in scheduled]
         assert len(set(names)) == len(names) <= world.slots and len(world.scheduler.running) <= world.slots
-        prompts = [share.tokens for share in shares if share.request.id not in decoding]
+        prompts = [part.tokens for part in scheduled if part.request.id not in decoding]
         largest = world.prefill_tokens if world.grid is None else max(world.prefill_tokens, world.grid)
         assert sum(prompts) <= largest, "the budget"
         if world.grid is not None:
-            ends = [share.request.stored for share in shares if share.tokens > 1 and share.request.sequence]
-            assert all(end % world.grid == 0 or end >= length for end, length in _with_lengths(ends, shares))
+            ends = [part.request.computed_tokens for part in scheduled if part.tokens > 1 and part.request.sequence]
+            assert all(end % world.grid == 0 or end >= length for end, length in _with_lengths(ends, scheduled))
         if world.scheduler.preemptions == before:
             assert decoding <= set(names), "whoever decodes does so in every step"
         if world.cache.available >= 6:  # room for any of them: then no prompt goes before one of smaller priority
             kept_out = {other.priority for other in waiting if other in world.scheduler.waiting}
-            served = {share.request.priority for share in shares if share.request.id not in decoding}
+            served = {part.request.priority for part in scheduled if part.request.id not in decoding}
             assert not (0 in kept_out and 1 in served)
         if step > 30 and world.scheduler.idle:
             break
@@ -175,8 +175,8 @@ def test_every_request_finishes_and_the_promises_hold_at_every_step(requests: li
     assert world.cache.used == 0
 
 
-def _with_lengths(ends: list[int], shares: list[Share]) -> list[tuple[int, int]]:
-    lengths = [share.request.length for share in shares if share.tokens > 1 and share.request.sequence]
+def _with_lengths(ends: list[int], scheduled: list[ScheduledTokens]) -> list[tuple[int, int]]:
+    lengths = [part.request.length for part in scheduled if part.tokens > 1 and part.request.sequence]
     return list(zip(ends, (length - 1 for length in lengths), strict=True))
 
 
@@ -186,23 +186,23 @@ def test_a_long_prompt_delays_nobody_by_more_than_the_budget() -> None:
     world.step()
     world.submit("long", 1000)
     for _ in range(10):
-        shares = {share.request.id: share.tokens for share in world.step()}
-        assert shares == {"decodes": 1, "long": 20}
+        scheduled = {part.request.id: part.tokens for part in world.step()}
+        assert scheduled == {"decodes": 1, "long": 20}
 
 
 def test_one_budget_is_for_all_prompts() -> None:
     world = World(slots=9, prefill_tokens=20)
     for n in range(5):
         world.submit(str(n), 8, tokens=9)
-    assert [share.tokens for share in world.step()] == [8, 8, 4]
-    assert [share.tokens for share in world.step()] == [1, 1, 4, 8, 8]
+    assert [part.tokens for part in world.step()] == [8, 8, 4]
+    assert [part.tokens for part in world.step()] == [1, 1, 4, 8, 8]
 
 
 def test_on_a_grid_only_the_first_chunk_of_a_step_exceeds_the_budget() -> None:
     world = World(slots=9, prefill_tokens=20, grid=32)
     for n in range(3):
         world.submit(str(n), 40, tokens=9)
-    found = [[(share.request.id, share.tokens) for share in world.step()] for _ in range(5)]
+    found = [[(part.request.id, part.tokens) for part in world.step()] for _ in range(5)]
     assert found[0] == [("0", 32)]
     assert found[1] == [("0", 8)], "a chunk of 32 does not fit into the rest of the budget"
     assert found[2] == [("0", 1), ("1", 32)]
@@ -215,11 +215,11 @@ def test_a_smaller_priority_enters_first_and_takes_the_slot_of_a_larger_one() ->
     world.step()
     world.submit("later", 5, tokens=2, priority=1)
     world.submit("first", 5, tokens=2, priority=0)
-    assert [(share.request.id, share.tokens) for share in world.step()] == [("first", 5)]
+    assert [(part.request.id, part.tokens) for part in world.step()] == [("first", 5)]
     world.submit("equal", 5, tokens=2, priority=0)
     order = []
     while not world.scheduler.idle:
-        order += [name for name in (share.request.id for share in world.step()) if name not in order[-1:]]
+        order += [name for name in (part.request.id for part in world.step()) if name not in order[-1:]]
     assert order == ["first", "equal", "later", "late"], "equals do not preempt each other"
     assert world.scheduler.preemptions == 1
 
@@ -231,8 +231,8 @@ def test_pages_are_taken_from_the_larger_priority_and_never_from_the_smaller() -
     world.step()
     assert world.running == ["urgent", "patient"]
     while not world.requests["urgent"].done:
-        shares = [share.request.id for share in world.step()]
-        assert "urgent" in shares
+        scheduled = [part.request.id for part in world.step()]
+        assert "urgent" in scheduled
     assert world.requests["patient"].preempted and not world.requests["urgent"].preempted
     world.finish(80)
 
@@ -262,7 +262,7 @@ def test_whoever_does_not_fit_waits_without_being_taken_for_preempted(moves: boo
     world.step()
     world.submit("does not fit", 60, tokens=2, client="b")
     for _ in range(5):
-        assert [share.request.id for share in world.step()] == ["holds"]
+        assert [part.request.id for part in world.step()] == ["holds"]
     assert world.scheduler.preemptions == 0 and not world.requests["does not fit"].preempted
     entries: list[str] = []
     enter = world.scheduler._enter
@@ -288,7 +288,7 @@ def test_a_request_that_cannot_enter_fails_alone_and_keeps_nobody_out() -> None:
     world = World(fails_to_enter="broken", slots=3)
     for name in ("early", "broken", "late"):
         world.submit(name, 5, tokens=3)
-    assert [share.request.id for share in world.step()] == ["early", "late"]
+    assert [part.request.id for part in world.step()] == ["early", "late"]
     assert isinstance(world.requests["broken"].error, MemoryError)
     assert world.running == ["early", "late"] and world.scheduler.waiting == []
     world.finish(3)
@@ -299,7 +299,7 @@ def test_a_request_that_cannot_be_moved_out_fails_alone_and_makes_room_by_it() -
     world.submit("patient", 5, tokens=10, priority=1)
     world.step()
     world.submit("urgent", 5, tokens=2)
-    assert [share.request.id for share in world.step()] == ["urgent"]
+    assert [part.request.id for part in world.step()] == ["urgent"]
     assert isinstance(world.requests["patient"].error, MemoryError)
     world.finish(3)
     assert world.cache.used == 0
@@ -336,7 +336,7 @@ def test_a_client_that_comes_back_brings_no_credit_and_keeps_its_debt() -> None:
         world.submit(f"returns-{n}", 5, tokens=40, client="returns")
     order = []
     while not world.scheduler.idle:
-        order += [share.request.client for share in world.step() if share.tokens > 1]
+        order += [part.request.client for part in world.step() if part.tokens > 1]
     assert order[:4] in (["returns", "works"] * 2, ["works", "returns"] * 2), "they take turns from the first on"
 
 
@@ -360,7 +360,7 @@ def test_who_waits_for_another_keeps_its_slot_and_its_turn() -> None:
     world.submit("follows", 100, like=0, tokens=3)
     world.submit("other", 60, tokens=3)
     world.submit("in line", 5)
-    steps = [[(share.request.id, share.tokens) for share in world.step()] for _ in range(4)]
+    steps = [[(part.request.id, part.tokens) for part in world.step()] for _ in range(4)]
     assert steps[0] == [("first", 40)] and steps[1] == [("first", 40)]
     assert steps[2] == [("first", 20), ("other", 20)], "the rest of the budget is for others"
     assert world.running == ["first", "follows", "other"]
@@ -389,7 +389,7 @@ def test_an_urgent_one_does_not_wait_for_a_patient_one_that_begins_alike() -> No
     world.submit("patient", 100, like=0, priority=1)
     world.step()
     world.submit("urgent", 100, like=0, priority=0)
-    steps = [[(share.request.id, share.tokens) for share in world.step()] for _ in range(2)]
+    steps = [[(part.request.id, part.tokens) for part in world.step()] for _ in range(2)]
     assert steps[0] == [("urgent", 48)], "48 were known"
     assert steps[1] == [("urgent", 4), ("patient", 4)], "and now 96 are, to both"
 
@@ -400,7 +400,7 @@ def test_nobody_waits_for_a_page_of_a_long_prompt() -> None:
     for name, tail in (("one", 5000), ("other", 6000)):
         world.submit(name, 0)
         world.requests[name].prompt_ids = (*range(16), *range(tail, tail + 50))
-    assert [share.tokens for share in world.step()] == [66, 66]
+    assert [part.tokens for part in world.step()] == [66, 66]
 
 
 def test_requests_of_other_adapters_and_sources_do_not_wait_for_each_other() -> None:
@@ -408,7 +408,7 @@ def test_requests_of_other_adapters_and_sources_do_not_wait_for_each_other() -> 
     kinds: list[dict[str, Any]] = [{}, {"adapter": "a"}, {"source_ids": (1, 2)}, {"source_ids": (1, 3)}]
     for n, options in enumerate(kinds):
         world.submit(str(n), 50, like=0, **options)
-    assert [share.tokens for share in world.step()] == [50] * 4
+    assert [part.tokens for part in world.step()] == [50] * 4
 
 
 def test_guesses_that_were_right_are_paid_for() -> None:
@@ -418,11 +418,11 @@ def test_guesses_that_were_right_are_paid_for() -> None:
             world.submit(f"{client}-{n}", 5, tokens=3, client=client)
     order = []
     while not world.scheduler.idle:
-        for share in world.step():
-            if share.tokens > 1:
-                order.append(share.request.client)
-            if share.request.client == "lucky":
-                world.scheduler.charge(share.request, 8)
+        for part in world.step():
+            if part.tokens > 1:
+                order.append(part.request.client)
+            if part.request.client == "lucky":
+                world.scheduler.charge(part.request, 8)
     assert order == ["lucky", "plain", "plain", "lucky"]
 
 
@@ -454,7 +454,7 @@ def test_an_urgent_prompt_does_not_wait_for_the_rest_of_a_patient_one() -> None:
     world.submit("patient", 200, priority=1)
     world.step()
     world.submit("urgent", 30, tokens=2)
-    assert [[(share.request.id, share.tokens) for share in world.step()] for _ in range(3)] == [
+    assert [[(part.request.id, part.tokens) for part in world.step()] for _ in range(3)] == [
         [("urgent", 20)],
         [("urgent", 10), ("patient", 10)],
         [("urgent", 1), ("patient", 20)],

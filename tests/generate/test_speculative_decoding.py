@@ -16,11 +16,10 @@ from scipy.stats import chisquare
 
 from lmworks.generate.constrained_decoding import Matcher
 from lmworks.generate.constraint import Choice, ConstraintError, Regex
-from lmworks.generate.draft_model import draft_model
-from lmworks.generate.draft_proposers import PromptLookup
+from lmworks.generate.draft_proposers import PromptLookup, draft_model
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Completion, Request, SamplingParameters
-from lmworks.generate.request_state import LiveRequest
+from lmworks.generate.request_state import RequestState
 from lmworks.generate.speculative_decoding import Speculator, StepCosts
 from lmworks.model.checkpoint import Checkpoint
 
@@ -60,7 +59,7 @@ class Forced:
     gone: list[str] = field(default_factory=list)
     _turns: Any = None
 
-    def propose(self, requests: Sequence[LiveRequest], most: Sequence[int]) -> list[list[int]]:
+    def propose(self, requests: Sequence[RequestState], most: Sequence[int]) -> list[list[int]]:
         self._turns = self._turns or itertools.cycle(self.right)
         found = []
         for request, limit in zip(requests, most, strict=True):
@@ -70,7 +69,7 @@ class Forced:
             found.append(follow[:right] + wrong)
         return found
 
-    def forget(self, request: LiveRequest) -> None:
+    def forget(self, request: RequestState) -> None:
         self.gone.append(request.id)
 
 
@@ -202,10 +201,10 @@ def test_the_distribution_of_guessed_tokens_is_the_models(checkpoint: Checkpoint
     class Same:
         seconds = 0.0
 
-        def propose(self, requests: Sequence[LiveRequest], most: Sequence[int]) -> list[list[int]]:
+        def propose(self, requests: Sequence[RequestState], most: Sequence[int]) -> list[list[int]]:
             return [list(guessed[len(r.ids) - 1 :][:limit]) for r, limit in zip(requests, most, strict=True)]
 
-        def forget(self, request: LiveRequest) -> None: ...
+        def forget(self, request: RequestState) -> None: ...
 
     text, kept = (*prompt(8, 3), 5), 3
     with torch.inference_mode():
@@ -243,9 +242,9 @@ def test_the_distribution_of_guessed_tokens_is_the_models(checkpoint: Checkpoint
 # Looking up
 
 
-def _live(name: str, ids: Sequence[int], prompt_ids: Sequence[int] = (1,)) -> LiveRequest:
+def _live(name: str, ids: Sequence[int], prompt_ids: Sequence[int] = (1,)) -> RequestState:
     unused: Any = None
-    live = LiveRequest(name, tuple(prompt_ids), SamplingParameters(), 0, set(), 99, unused, unused, unused)
+    live = RequestState(name, tuple(prompt_ids), SamplingParameters(), 0, set(), 99, unused, unused, unused)
     live.ids = list(ids)
     return live
 
@@ -303,10 +302,10 @@ def _rounds(speculator: Speculator, right: bool, count: int, requests: int = 1, 
 class Eights:
     seconds: float = 0.0
 
-    def propose(self, requests: Sequence[LiveRequest], most: Sequence[int]) -> list[list[int]]:
+    def propose(self, requests: Sequence[RequestState], most: Sequence[int]) -> list[list[int]]:
         return [[8] * limit for limit in most]
 
-    def forget(self, request: LiveRequest) -> None: ...
+    def forget(self, request: RequestState) -> None: ...
 
 
 def test_it_guesses_far_where_that_is_free_and_right_and_not_at_all_where_it_cannot_pay() -> None:

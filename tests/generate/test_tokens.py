@@ -8,7 +8,7 @@ from tokenizers import decoders, models
 
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
-from lmworks.generate.token_text import TokenTexts
+from lmworks.generate.request_state import TokenTexts
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 _TOLERANCE = 5e-5  # as in test_engine.py: the order of float32 sums

@@ -13,8 +13,8 @@ from transformers import (
     SequenceBiasLogitsProcessor,
 )
 
-from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.protocol import SamplingParameters
+from lmworks.generate.runner import LogitRows
 from lmworks.generate.sampling import sample
 from sampling_cases import SAMPLERS, processors
 

@@ -6,7 +6,7 @@ from lmworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from lmworks.generate.best_of_n import best_of
-    from lmworks.generate.draft_model import LayerSkip, draft_model
+    from lmworks.generate.draft_proposers import LayerSkip, draft_model
     from lmworks.generate.engine import Engine
     from lmworks.generate.engine_worker import EngineWorker, QueueFullError
     from lmworks.generate.protocol import (

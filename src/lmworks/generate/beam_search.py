@@ -22,11 +22,11 @@ from typing import NamedTuple
 
 import torch
 
-from lmworks.generate.cache_lease import Holding
+from lmworks.generate.cache_lease import CacheLease
 from lmworks.generate.engine_step import NOTHING_ALLOWED, Batcher
-from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.paged_cache import CachedSequence
-from lmworks.generate.request_state import LiveRequest
+from lmworks.generate.request_state import RequestState
+from lmworks.generate.runner import LogitRows
 from lmworks.generate.search_parameters import BeamParameters, require_no_draws
 from lmworks.generate.search_tree import allowed_logits, branches, extend, largest, prefill
 
@@ -40,7 +40,7 @@ class _Beam:
     followers  the best tokens behind it, best first.
     """
 
-    request: LiveRequest
+    request: RequestState
     total: float = 0.0
     steered: float = 0.0
     followers: list["_Follower"] = field(default_factory=list)
@@ -120,8 +120,8 @@ class _Group:
 
 @torch.inference_mode()
 def beam_search(
-    batcher: Batcher, request: LiveRequest, parameters: BeamParameters
-) -> Generator[None, None, list[LiveRequest]]:
+    batcher: Batcher, request: RequestState, parameters: BeamParameters
+) -> Generator[None, None, list[RequestState]]:
     """The `n_best` completions of a request, best first, as requests that are done; a pause after each forward.
 
     The logits are those after bans, bias, penalties, forced tokens and the constraint of the request, and ln p is not
@@ -166,8 +166,8 @@ def _look_ahead(beams: list[_Beam], rows: LogitRows, parameters: BeamParameters)
         ]
 
 
-def _ways(request: LiveRequest) -> int:
-    """How many tokens of one beam may end a text, and one that does not."""
+def _ways(request: RequestState) -> int:
+    """The number of tokens of one beam that may end a text, and one that does not."""
     return 1 + max(1, len(request.stop_ids) + len(request.sampling.stop))
 
 
@@ -185,7 +185,7 @@ def _advance(groups: list[_Group], late: bool) -> list[_Beam]:
     return [beam for group in groups for beam in group.beams]
 
 
-def _grow(tree: Holding, requests: list[LiveRequest]) -> list[CachedSequence]:
+def _grow(tree: CacheLease, requests: list[RequestState]) -> list[CachedSequence]:
     """A branch for each request, which as yet has its parent's: the first child goes on with that, others fork it."""
     parents = [request.sequence for request in requests if request.sequence is not None]
     tree.keep(set(parents))

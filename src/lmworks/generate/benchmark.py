@@ -1,4 +1,4 @@
-"""How fast the engine is, measured as it is used: prompts in, tokens out, through `Engine.submit` and `step`.
+"""Speed of the engine, measured as it is used: prompts in, tokens out, through `Engine.submit` and `step`.
 
 Every weight format is measured in a process of its own, so that its memory and its start are its own as well. Choosing
 tokens and scheduling are part of what is timed; guessing ahead is not used, because what it gains depends on the text.
@@ -18,7 +18,7 @@ import torch
 
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
-from lmworks.generate.request_state import LiveRequest
+from lmworks.generate.request_state import RequestState
 from lmworks.generate.roofline import Limits, measure_limits
 from lmworks.generate.runner_choice import WeightFormat
 from lmworks.kernels import library
@@ -63,7 +63,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is measured: a model as `load` takes it, the workloads, how often, on how many threads."""
+    """The benchmark: a model as `load` takes it, the workloads, how often, on how many threads."""
 
     model: str
     workloads: tuple[Workload, ...]
@@ -94,7 +94,7 @@ class FormatReport:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Of the same thing measured several times."""
+    """Least, median and most of repeated measurements."""
 
     least: float
     median: float
@@ -133,7 +133,7 @@ def run_workload(engine: Engine, prompts: Sequence[Sequence[int]], new: int, spe
     )
 
 
-def _step_until(engine: Engine, lives: Sequence[LiveRequest], reached: Callable[[LiveRequest], bool]) -> None:
+def _step_until(engine: Engine, lives: Sequence[RequestState], reached: Callable[[RequestState], bool]) -> None:
     while not all(reached(live) for live in lives):
         engine.step()
         for live in lives:
@@ -146,7 +146,7 @@ def _step_until(engine: Engine, lives: Sequence[LiveRequest], reached: Callable[
 
 
 def operations_per_token(config: ModelConfig, workload: Workload) -> tuple[int, int]:
-    """Of matrix products: for a token of the prompt, at the mean context, and for a new one.
+    """Operations of matrix products: for a token of the prompt, at the mean context, and for a new one.
 
     The head is left out of the first: it is computed for the last token of the prompt only.
     """
@@ -240,7 +240,7 @@ def usable_threads() -> int:
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in RAM; 0 where the system does not tell."""
+    """Memory of this process that is in RAM; 0 where the system does not say."""
     return _status("VmRSS")
 
 

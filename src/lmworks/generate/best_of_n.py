@@ -12,8 +12,8 @@ def best_of(engine: EngineProtocol, request: Request, count: int) -> list[Comple
     They differ by their seeds: `seed`, `seed + 1`, … of the request, fresh ones if it has none. The local engine
     computes their prompt once, since they bring it together.
 
-    ValueError for a greedy request, whose completions would all be the same; UnsupportedError for an engine that tells
-    no log-probabilities.
+    ValueError for a greedy request, whose completions would all be the same; UnsupportedError for an engine without
+    log-probabilities.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
@@ -33,6 +33,6 @@ def best_of(engine: EngineProtocol, request: Request, count: int) -> list[Comple
 
 
 def _mean_log_probability(completion: Completion) -> float:
-    """Of its tokens; the worst there is for a completion that was cancelled before it had one."""
+    """Mean over the tokens; -inf for a completion that was cancelled before it had one."""
     values = completion.log_probabilities
     return sum(values) / len(values) if values else float("-inf")

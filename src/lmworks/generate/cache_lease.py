@@ -1,11 +1,11 @@
-"""What a piece of work beside the steps, such as scores or a search, holds in the cache.
+"""Cache pages leased to work beside the engine's steps: scores and searches.
 
-It is a tree: sequences that begin alike share their pages. The work comes in parts, and while it pauses others may need
-the room: then its pages are moved out to memory, and come back when it goes on. So several such works never wait for
-each other, and each of them has the whole cache if it needs it.
+A lease is a tree: sequences that begin alike share their pages. The work comes in parts, and while it
+pauses others may need the room: then its pages are moved out to memory, and come back when it continues. So several
+such works never wait for each other, and each of them has the whole cache if it needs it.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -15,13 +15,13 @@ from lmworks.generate.runner import Runner
 T = TypeVar("T")
 
 
-class Holding:
-    """The sequences of one piece of work.
+class CacheLease:
+    """The cached sequences of one score or search.
 
     make_room   called when the cache is full: others have given up something, or False when they hold nothing.
     """
 
-    def __init__(self, cache: PagedCache, runner: Runner, make_room: Callable[["Holding"], bool]) -> None:
+    def __init__(self, cache: PagedCache, runner: Runner, make_room: Callable[["CacheLease"], bool]) -> None:
         self._cache, self._runner, self._make_room = cache, runner, make_room
         self._sequences: dict[CachedSequence, None] = {}  # in the order in which they came
         self._moved: object | None = None  # the content of all their pages, while they are out
@@ -91,17 +91,26 @@ class Holding:
 
 
 @contextmanager
-def held(
-    holdings: list[Holding], cache: PagedCache, runner: Runner, make_room: Callable[[Holding], bool]
-) -> Iterator[Holding]:
-    """A holding that is among `holdings` until the work ends, fails or is closed, when everything is given back."""
-    holding = Holding(cache, runner, make_room)
-    holdings.append(holding)
+def cache_lease(
+    leases: list[CacheLease], cache: PagedCache, runner: Runner, make_room: Callable[[CacheLease], bool]
+) -> Iterator[CacheLease]:
+    """A lease, among `leases` until the work ends, fails or is closed; then all its pages are given back."""
+    lease = CacheLease(cache, runner, make_room)
+    leases.append(lease)
     try:
-        yield holding
+        yield lease
     except FloatingPointError:
-        holding.discard()
+        lease.discard()
         raise
     finally:
-        holdings.remove(holding)
-        holding.end()
+        leases.remove(lease)
+        lease.end()
+
+
+def run_parts(parts: Generator[None, None, T]) -> T:
+    """Run a generator that pauses between its parts to its end; its return value."""
+    while True:
+        try:
+            next(parts)
+        except StopIteration as end:
+            return end.value

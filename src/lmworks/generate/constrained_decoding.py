@@ -188,7 +188,7 @@ def _mask(native: LLMatcher, tokens: _Tokens) -> np.ndarray:
 
 
 class Matcher:
-    """Where one text stands in its constraint. For one thread at a time; `mask` leaves the interpreter's lock free."""
+    """The state of one text in its constraint. For one thread at a time; `mask` leaves the interpreter's lock free."""
 
     def __init__(self, compiled: Compiled, native: LLMatcher, generation: int) -> None:
         self._compiled, self._tokens = compiled, compiled.tokens
@@ -198,7 +198,7 @@ class Matcher:
 
     @property
     def finished(self) -> bool:
-        """Whether the text has ended, by a token that ends it."""
+        """The text was ended by an end token."""
         return self._finished
 
     def mask(self) -> np.ndarray:
@@ -229,7 +229,7 @@ class Matcher:
         self._finished = token in self._tokens.ends
 
     def accepts(self, tokens: Sequence[int]) -> int:
-        """How many of the first tokens of a continuation are allowed one after the other. Changes nothing."""
+        """The number of first tokens of a continuation that are allowed one after the other. Changes nothing."""
         if self._finished or not tokens:
             return 0
         first, native = tokens[0], self._current()

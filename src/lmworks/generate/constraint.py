@@ -1,4 +1,6 @@
-"""What the text of a completion must be, as values: frozen, hashable, free of torch.
+"""Constraints on the text of a completion, as values: JSON schema, regular expression, choice, grammar, citations.
+
+Frozen, hashable, free of torch.
 
 A constraint is compiled once for a tokenizer (`constrained_decoding.py`) and then says, before each forward, which
 tokens may come next.
@@ -130,7 +132,7 @@ def quotable(passage: str) -> str:
 
 
 def locate(quotation: str, passage: str) -> Iterator[tuple[int, int]]:
-    """Where the passage has what is quoted, as code points `[start, end)`, from left to right."""
+    """The places of a quotation in its passage, as code points `[start, end)`, from left to right."""
     words = (re.escape(word).replace("'", "['\"“”„‟«»]") for word in quotation.split())
     for found in re.finditer(r"\s+".join(words), passage) if quotation.strip() else ():
         yield found.span()

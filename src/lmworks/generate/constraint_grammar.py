@@ -2,12 +2,11 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from llguidance import LLMatcher, regex_to_lark
 from llguidance.gbnf_to_lark import any_to_lark
 
-from lmworks.generate import constraint_grammar
 from lmworks.generate.constraint import (
     Choice,
     CitedText,
@@ -20,8 +19,7 @@ from lmworks.generate.constraint import (
     Regex,
     quotable,
 )
-from lmworks.generate.json_schema import prepare_schema
-from lmworks.generate.regular_expressions import check_expression
+from lmworks.generate.json_schema import check_expression, prepare_schema
 
 _JSON = {
     # A small model that may put any white space between two parts tends to put nothing else there, without end.
@@ -57,7 +55,7 @@ def _lark(constraint: Constraint) -> str:
         case CitedText():
             return "\n".join(_cited_text(constraint))
         case FunctionCalls():
-            return "\n".join(constraint_grammar.lark(constraint, _embedded))
+            return "\n".join(_function_calls(constraint))
     raise ConstraintError(f"{type(constraint).__name__} is no constraint: use one of generate/constraint.py")
 
 
@@ -129,11 +127,14 @@ def _own_grammar(source: str) -> str:
         raise ConstraintError(f"the grammar is not GBNF: {error}") from error
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Function calls
+
 _SIGNS = frozenset(r"\.+*?()|[]{}^$/")  # what means something in a regular expression between slashes
 
 
-def lark(wanted: FunctionCalls, schema: Callable[[str], str]) -> Iterator[str]:
-    """The rules, from `start` on; `schema` gives the grammar of a JSON schema.
+def _function_calls(wanted: FunctionCalls) -> Iterator[str]:
+    """The rules of words and calls, from `start` on.
 
     A lazy rule ends at the first place where it can: at the first marker, before which the words do not hold it.
     """
@@ -145,7 +146,7 @@ def lark(wanted: FunctionCalls, schema: Callable[[str], str]) -> Iterator[str]:
         yield f"start: {calls}"
     elif wanted.answer is not None:
         yield f"start: answer | {calls}"
-        yield f"answer: {schema(wanted.answer.schema)}"
+        yield f"answer: {_embedded(wanted.answer.schema)}"
     else:
         marker = "".join(f"\\{sign}" if sign in _SIGNS else sign for sign in wanted.marker)
         yield f"start: WORDS | marked call{more}"
@@ -155,7 +156,7 @@ def lark(wanted: FunctionCalls, schema: Callable[[str], str]) -> Iterator[str]:
     names = [_literal(opening + name + wanted.between) for name, _ in wanted.functions]
     yield "call: " + " | ".join(f"{name} arguments_{number}{after}" for number, name in enumerate(names))
     for number, (_, parameters) in enumerate(wanted.functions):
-        yield f"arguments_{number}: {schema(_of_objects(parameters))}"
+        yield f"arguments_{number}: {_embedded(_of_objects(parameters))}"
 
 
 def _of_objects(parameters: str) -> str:

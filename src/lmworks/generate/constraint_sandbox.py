@@ -31,7 +31,7 @@ LIMITS = LLParserLimits(step_lexer_fuel=1_000_000, verbose_errors=False)
 
 
 class Vocabulary:
-    """What the library wants to know of a tokenizer: the bytes of each token, and which tokens end a text."""
+    """A tokenizer as the library wants it: the bytes of each token, and which tokens end a text."""
 
     is_tokenizer_wrapper = True
     bos_token_id = None

@@ -20,15 +20,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from lmworks.generate.engine_step import NOTHING_ALLOWED, Batcher
-from lmworks.generate.request_state import LiveRequest
+from lmworks.generate.request_state import RequestState
 from lmworks.generate.search_parameters import ContrastiveParameters, require_no_draws
 from lmworks.generate.search_tree import allowed_logits, branches, extend, largest, prefill
 
 
 @torch.inference_mode()
 def contrastive_search(
-    batcher: Batcher, request: LiveRequest, parameters: ContrastiveParameters
-) -> Generator[None, None, list[LiveRequest]]:
+    batcher: Batcher, request: RequestState, parameters: ContrastiveParameters
+) -> Generator[None, None, list[RequestState]]:
     """The completion of a request, which is done at the end; a pause after each forward.
 
     p is renormalised after bans, bias, penalties, forced tokens and the constraint of the request. All states of the

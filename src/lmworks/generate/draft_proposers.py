@@ -1,14 +1,127 @@
-"""Which proposer an engine guesses with."""
+"""Proposers for speculative decoding: a draft model, some of the model's own layers, or a look-up in the prompt.
 
+A draft model reads what the request has and continues it (Leviathan et al. 2023; Chen et al. 2023). Without one, a
+model can draft for itself with a part of its layers, at no memory but a cache (Zhang et al. 2024, "Draft & verify").
+The draft chooses with the same draws as the model will, so that where the two distributions are alike the choices are.
+"""
+
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from lmworks.generate.draft_model import DraftModel, LayerSkip, skip_layers
 from lmworks.generate.fused_runner import FusedRunner
-from lmworks.generate.paged_cache import PAGE
-from lmworks.generate.request_state import LiveRequest
-from lmworks.generate.runner import Runner
+from lmworks.generate.paged_cache import PAGE, CachedSequence, OutOfPagesError, PagedCache
+from lmworks.generate.request_state import RequestState
+from lmworks.generate.runner import Runner, Work
+from lmworks.generate.runner_choice import WeightFormat, build_runner
+from lmworks.generate.sampling import sample, uniform
 from lmworks.generate.speculative_decoding import Proposer
+from lmworks.kernels.program import Program
+from lmworks.model.checkpoint import Checkpoint
+
+_WEIGHT = 0.2  # of the last measurement
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSkip:
+    """Draft with these layers of the model itself, by their numbers."""
+
+    kept: tuple[int, ...]
+
+
+class DraftModel:
+    """A `Proposer` that runs a model of its own, with a cache of its own.
+
+    The vocabularies must be the same; ValueError otherwise comes from `Engine`. A request for which the draft's cache
+    has no room, or that is longer than the `positions` of its runner, gets no guesses.
+    """
+
+    def __init__(self, runner: Runner, pages: int, positions: int) -> None:
+        self.runner = runner
+        self._positions = positions
+        self.seconds = 0.0
+        self._cache = PagedCache(runner.windows, pages, runner.copy_page, share=False)
+        self._sequences: dict[str, CachedSequence] = {}
+
+    def propose(self, requests: Sequence[RequestState], most: Sequence[int]) -> list[list[int]]:
+        guesses: list[list[int]] = [[] for _ in requests]
+        began, forwards = time.perf_counter(), 0
+        while True:
+            wanting = [n for n, limit in enumerate(most) if len(guesses[n]) < limit]
+            works = {n: work for n in wanting if (work := self._work(requests[n], guesses[n])) is not None}
+            if not works:
+                break
+            forwards += 1
+            rows, _ = self.runner.forward(list(works.values()))
+            for work in works.values():
+                self._cache.commit(work.sequence, work.ids)
+            asked = [requests[n] for n in works]
+            completions = [[*requests[n].ids, *guesses[n]] for n in works]
+            chosen = sample(
+                rows,
+                [request.sampling for request in asked],
+                [request.prompt_ids for request in asked],
+                completions,
+                [uniform(request.seed, len(ids)) for request, ids in zip(asked, completions, strict=True)],
+                [None] * len(asked),
+            )
+            for n, token in zip(works, chosen.ids.tolist(), strict=True):
+                guesses[n].append(token)
+            most = [limit if n in works else 0 for n, limit in enumerate(most)]
+        if forwards:
+            each = (time.perf_counter() - began) / forwards
+            self.seconds += (_WEIGHT if self.seconds else 1.0) * (each - self.seconds)
+        return guesses
+
+    def forget(self, request: RequestState) -> None:
+        sequence = self._sequences.pop(request.id, None)
+        if sequence is not None:
+            self._cache.close(sequence)
+
+    def _work(self, request: RequestState, guesses: Sequence[int]) -> Work | None:
+        """The tokens of the request and its guesses that the draft has not read yet; None without room."""
+        text = [*request.prompt_ids, *request.ids, *guesses]
+        if len(text) > self._positions:
+            return None
+        sequence = self._sequences.get(request.id)
+        if sequence is None:
+            sequence = self._sequences[request.id] = self._cache.open([])
+        agreed = next((n for n, (a, b) in enumerate(zip(sequence.ids, text, strict=False)) if a != b), sequence.length)
+        self._cache.truncate(sequence, min(agreed, len(text) - 1))
+        try:
+            self._cache.reserve(sequence, len(text) - sequence.length)
+        except OutOfPagesError:
+            return None
+        return Work(sequence, text[sequence.length :], 1)
+
+
+def draft_model(
+    checkpoint: Checkpoint, slots: int = 8, context_length: int = 2048, weights: WeightFormat = "auto"
+) -> DraftModel:
+    """A proposer from a small checkpoint with the vocabulary of the large one, for texts of up to `context_length`
+    tokens, or what it was trained for where that is less."""
+    positions = min(context_length, checkpoint.config.context_length)
+    pages = slots * -(-positions // PAGE) + slots
+    return DraftModel(build_runner(checkpoint, weights, pages, None, positions), pages, positions)
+
+
+def skip_layers(program: Program, kept: Sequence[int]) -> Program:
+    """A program of some of the layers, in order, which shares all weights and has pages of its own.
+
+    ValueError for numbers that are no layers, or that do not rise.
+    """
+    if list(kept) != sorted(set(kept)) or not kept or not 0 <= kept[0] <= kept[-1] < len(program.layers):
+        raise ValueError(f"the layers that are kept must be rising numbers below {len(program.layers)}, got {kept}")
+    layers = [program.layers[number] for number in kept]
+    return replace(
+        program,
+        layers=tuple(
+            replace(layer, pages=replace(layer.pages, data=layer.pages.data.new_zeros(layer.pages.data.shape)))
+            for layer in layers
+        ),
+    )
+
 
 _LONGEST, _SHORTEST = 4, 2  # tokens that must agree before a guess; the longest agreement is the best guide
 
@@ -30,7 +143,7 @@ class _Index:
         self._indexed = len(self.text) - 1
 
     def continuation(self, most: int) -> list[int]:
-        """What followed the longest n-gram that ends the text when it last came before."""
+        """The tokens that followed the latest earlier occurrence of the longest n-gram that ends the text."""
         for n in range(min(_LONGEST, len(self.text)), _SHORTEST - 1, -1):
             end = self._ends.get(tuple(self.text[-n:]))
             if end is not None:
@@ -39,17 +152,17 @@ class _Index:
 
 
 class PromptLookup:
-    """A `Proposer` without a model."""
+    """Prompt lookup: guess what followed the same n-gram earlier in prompt and completion. No model, no cost."""
 
     seconds = 0.0
 
     def __init__(self) -> None:
         self._indices: dict[str, _Index] = {}
 
-    def propose(self, requests: Sequence[LiveRequest], most: Sequence[int]) -> list[list[int]]:
+    def propose(self, requests: Sequence[RequestState], most: Sequence[int]) -> list[list[int]]:
         return [self._propose(request, limit) for request, limit in zip(requests, most, strict=True)]
 
-    def _propose(self, request: LiveRequest, most: int) -> list[int]:
+    def _propose(self, request: RequestState, most: int) -> list[int]:
         if most < 1:
             return []
         index = self._indices.get(request.id)
@@ -60,7 +173,7 @@ class PromptLookup:
         index.extend(request.ids[seen:])
         return index.continuation(most)
 
-    def forget(self, request: LiveRequest) -> None:
+    def forget(self, request: RequestState) -> None:
         self._indices.pop(request.id, None)
 
 

@@ -11,23 +11,20 @@ from torch import Tensor
 from lmworks.adapt.lora import Lora, check_fits
 from lmworks.generate import scoring
 from lmworks.generate.beam_search import beam_search
+from lmworks.generate.cache_lease import run_parts
 from lmworks.generate.constrained_decoding import ConstraintCompiler
 from lmworks.generate.contrastive_search import contrastive_search
-from lmworks.generate.draft_model import LayerSkip
-from lmworks.generate.draft_proposers import Speculation, build_proposer
+from lmworks.generate.draft_proposers import LayerSkip, Speculation, build_proposer
 from lmworks.generate.engine_step import Batcher, Preemption
 from lmworks.generate.lowering import FormatOf
 from lmworks.generate.page_storage import CacheDtype
 from lmworks.generate.paged_cache import PAGE, PagedCache
 from lmworks.generate.protocol import Capabilities, Completion, Delta, Request, Role, Score
-from lmworks.generate.request_preparation import prepare
-from lmworks.generate.request_state import LiveRequest
+from lmworks.generate.request_state import RequestState, TokenTexts, prepare
 from lmworks.generate.runner_choice import WeightFormat, build_runner
 from lmworks.generate.search_parameters import BeamParameters, ContrastiveParameters
 from lmworks.generate.speculative_decoding import Speculator
 from lmworks.generate.text_embedding import TextEncoder
-from lmworks.generate.time_slices import run_parts
-from lmworks.generate.token_text import TokenTexts
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import LanguageModelHead, PoolHead
 
@@ -44,8 +41,8 @@ class Engine:
     context_length  tokens of prompt and completion together. Default: what the model was trained for, at most 2048.
     weights         how a language model's weights are held: "float32", "bfloat16", "int8", "int4", or "auto": as the
                     file has them where it is quantised, else bfloat16 where the processor multiplies it, else float32.
-                    A function gives each parameter its own. See `running.build_runner`. An embedding model runs in the
-                    dtype it was loaded in.
+                    A function gives each parameter its own: see `runner_choice.build_runner`. An embedding model runs
+                    in the dtype it was loaded in.
     cache_dtype     of keys and values: "float32", "bfloat16", "int8"; default: that of the activations.
     cache_tokens    what the cache holds, of all requests together; default: slots x context_length. Where that is less
                     than what runs needs, requests are preempted and go on later. Memory is taken as it is used.
@@ -148,8 +145,7 @@ class Engine:
 
     @property
     def batcher(self) -> Batcher:
-        """What runs the requests: its runner, cache, scheduler and speculator. UnsupportedError without a language
-        model."""
+        """The batcher with its runner, cache, scheduler and speculator; UnsupportedError without a language model."""
         return self._language_model()
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
@@ -173,7 +169,7 @@ class Engine:
         """
         return self._deltas(self.prepare(request))
 
-    def _deltas(self, live: LiveRequest) -> Iterator[Delta]:
+    def _deltas(self, live: RequestState) -> Iterator[Delta]:
         with self._in_flight([live]):
             while not live.done:
                 self.step()
@@ -184,9 +180,9 @@ class Engine:
                 yield delta
 
     @contextmanager
-    def _in_flight(self, lives: Sequence[LiveRequest]) -> Iterator[None]:
+    def _in_flight(self, lives: Sequence[RequestState]) -> Iterator[None]:
         """Queue the requests; those that are not done on the way out, for whatever reason, are cancelled."""
-        queued: list[LiveRequest] = []
+        queued: list[RequestState] = []
         try:
             for live in lives:
                 self.enqueue(live)
@@ -197,7 +193,7 @@ class Engine:
                 if not live.done:
                     self.cancel(live.id)
 
-    def submit(self, request: Request) -> LiveRequest:
+    def submit(self, request: Request) -> RequestState:
         """Queue a request; the following calls of `step` work on it. Errors as in `generate`, before any work.
 
         Whoever calls this calls `step` until the request is `done`, and looks at its `finish_reason` or `error`.
@@ -216,7 +212,7 @@ class Engine:
         if self._batcher is not None:
             self._batcher.step()
 
-    def enqueue(self, live: LiveRequest) -> None:
+    def enqueue(self, live: RequestState) -> None:
         """Queue what `prepare` made; ValueError when its id is in use."""
         self._language_model().submit(live)
 
@@ -272,7 +268,7 @@ class Engine:
         """`contrastive_search`, with pauses as in `beam_search_in_parts`; returns the one completion in a list."""
         return self._completed(contrastive_search(self._language_model(), self.prepare(request), parameters))
 
-    def _completed(self, parts: Generator[None, None, list[LiveRequest]]) -> Generator[None, None, list[Completion]]:
+    def _completed(self, parts: Generator[None, None, list[RequestState]]) -> Generator[None, None, list[Completion]]:
         found = yield from parts
         return [replace(live.completion(self.policy_version), seed=0) for live in found]
 
@@ -346,7 +342,7 @@ class Engine:
         assert self._batcher is not None
         return self._batcher
 
-    def prepare(self, request: Request) -> LiveRequest:
+    def prepare(self, request: Request) -> RequestState:
         """Render and check a request, so that whatever is wrong with it is said before any work; its clock starts here.
 
         Changes nothing, so that any thread may call it at any time.
@@ -357,7 +353,7 @@ class Engine:
         )
 
 
-def _raise_errors(lives: Sequence[LiveRequest]) -> None:
+def _raise_errors(lives: Sequence[RequestState]) -> None:
     for live in lives:
         if live.error is not None:
             raise live.error

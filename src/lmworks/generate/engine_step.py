@@ -12,15 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmworks.generate.cache_lease import Holding, held
+from lmworks.generate.cache_lease import CacheLease, cache_lease
 from lmworks.generate.constrained_decoding import Matcher
-from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.module_runner import ModuleRunner
 from lmworks.generate.paged_cache import PAGE, CachedSequence, PagedCache, chain
-from lmworks.generate.request_state import LiveRequest
-from lmworks.generate.runner import Runner, Work
+from lmworks.generate.request_state import RequestState
+from lmworks.generate.runner import LogitRows, Runner, Work
 from lmworks.generate.sampling import Chosen, alternatives_of, sample, uniform
-from lmworks.generate.scheduler import Scheduler, Share
+from lmworks.generate.scheduler import ScheduledTokens, Scheduler
 from lmworks.generate.speculative_decoding import Speculator, certain_text
 
 NOT_FINITE = "the model's logits are not finite; check its weights, or use weights='float32'"
@@ -33,7 +32,7 @@ Preemption = Literal["recompute", "move"]
 class _Part:
     """One request in a step: its work, and the guesses in it."""
 
-    request: LiveRequest
+    request: RequestState
     work: Work
     guesses: list[int] = field(default_factory=list)
     masks: Future[list[np.ndarray]] | None = None
@@ -61,8 +60,8 @@ class Batcher:
         self.adapters: dict[str, tuple[int, bytes]] = {"": (-1, b"")}  # name -> number, fingerprint
         self.scheduler = Scheduler(cache, slots, prefill_tokens, self._enter, self._leave, self._fail, runner.grid)
         self.searches = 0  # that are under way beside the steps
-        self._live: dict[str, LiveRequest] = {}
-        self._holdings: list[Holding] = []
+        self._live: dict[str, RequestState] = {}
+        self._leases: list[CacheLease] = []
         self._beside: ThreadPoolExecutor | None = None  # computes masks during the forward
 
     @property
@@ -70,7 +69,7 @@ class Batcher:
         return not self._live
 
     @property
-    def requests(self) -> Sequence[LiveRequest]:
+    def requests(self) -> Sequence[RequestState]:
         """All that are in flight."""
         return tuple(self._live.values())
 
@@ -84,7 +83,7 @@ class Batcher:
         """Requests that have none."""
         return len(self.scheduler.waiting)
 
-    def submit(self, request: LiveRequest) -> None:
+    def submit(self, request: RequestState) -> None:
         """Queue a request; ValueError when its id is in use, or its adapter was unloaded since it was prepared."""
         if request.id in self._live:
             raise ValueError(f"request id {request.id!r} is in use; ids of unfinished requests must differ")
@@ -128,14 +127,14 @@ class Batcher:
             self._depart(request)
             request.finish("deadline")
 
-    def _parts(self, shares: Sequence[Share]) -> list[_Part]:
+    def _parts(self, scheduled: Sequence[ScheduledTokens]) -> list[_Part]:
         parts = []
-        for share in shares:
-            request, sequence = share.request, share.request.sequence
+        for part in scheduled:
+            request, sequence = part.request, part.request.sequence
             assert sequence is not None
             request.start()
-            wanted = int(share.tokens == request.lacking)
-            parts.append(_Part(request, Work(sequence, request.next_ids(share.tokens), wanted)))
+            wanted = int(part.tokens == request.uncomputed_tokens)
+            parts.append(_Part(request, Work(sequence, request.next_ids(part.tokens), wanted)))
         decoding = [part for part in parts if len(part.work.ids) == 1 and part.work.wanted and part.request.ids]
         if self.speculator is not None:
             speculating = [part for part in decoding if part.request.sampling.speculate]
@@ -261,7 +260,7 @@ class Batcher:
     # -----------------------------------------------------------------------------------------------------------------
     # Enter and leave
 
-    def _enter(self, request: LiveRequest) -> None:
+    def _enter(self, request: RequestState) -> None:
         """Give a request its cached sequence: what is known of its tokens, or what was moved out."""
         if request.moved is not None and request.sequence is not None:
             self.runner.write_pages(self.cache.occupy(request.sequence), request.moved)
@@ -271,7 +270,7 @@ class Batcher:
             if not request.preempted:
                 request.cached_tokens = request.sequence.length
 
-    def _leave(self, request: LiveRequest) -> None:
+    def _leave(self, request: RequestState) -> None:
         """Take a request's pages, of which it may need the content later."""
         assert request.sequence is not None
         if self.preemption == "move":
@@ -281,9 +280,9 @@ class Batcher:
             self.cache.close(request.sequence)
             request.sequence = None
 
-    def open(self, request: LiveRequest, cached: bool = True) -> CachedSequence:
+    def open(self, request: RequestState, cached: bool = True) -> CachedSequence:
         """A sequence that is to hold the tokens of a request; what is stored of them already is in it if `cached`."""
-        ids = request.text
+        ids = request.all_ids
         namespace, memory = self.namespace(request.adapter), None
         if request.source_ids:
             assert isinstance(self.runner, ModuleRunner)
@@ -294,12 +293,12 @@ class Batcher:
         sequence.memory = memory
         return sequence
 
-    def holding(self) -> AbstractContextManager[Holding]:
-        """What a piece of work beside the steps holds in the cache; given back whatever happens."""
-        return held(self._holdings, self.cache, self.runner, self._make_room)
+    def lease(self) -> AbstractContextManager[CacheLease]:
+        """Cache pages for work beside the steps; given back whatever happens."""
+        return cache_lease(self._leases, self.cache, self.runner, self._make_room)
 
     def namespace(self, adapter: str) -> bytes:
-        """What the keys and values of these weights with this adapter are known by."""
+        """The prefix-cache namespace of keys and values made by these weights with this adapter."""
         return self.version.to_bytes(8, "little", signed=True) + self._adapter(adapter)[1]
 
     def _adapter(self, name: str) -> tuple[int, bytes]:
@@ -308,21 +307,21 @@ class Batcher:
             raise ValueError(f"the adapter {name!r} was unloaded before its request could begin")
         return self.adapters[name]
 
-    def _make_room(self, asking: Holding) -> bool:
+    def _make_room(self, asking: CacheLease) -> bool:
         """Preempt the request that would be the first to go, or move out the latest of the other works beside the
         steps; False when nobody else holds anything."""
         worst = self.scheduler.worst()
         if worst is not None:
             self.scheduler.preempt(worst)
             return True
-        return any(holding.move_out() for holding in reversed(self._holdings) if holding is not asking)
+        return any(lease.move_out() for lease in reversed(self._leases) if lease is not asking)
 
     def forward(self, works: Sequence[Work], hidden: bool = False) -> tuple[LogitRows, Tensor | None]:
-        """That of the runner."""
+        """The runner's forward; after an error the prefix cache is forgotten."""
         try:
             return self.runner.forward(works, hidden)
         except Exception:
-            # An accelerator may tell of an error several forwards after the one that made it: what these have written
+            # An accelerator may report an error several forwards after the one that made it: what these have written
             # is no longer to be trusted, whosever it is.
             self.cache.forget()
             raise
@@ -332,19 +331,19 @@ class Batcher:
         self.runner.clear_pages(self.cache.discard(sequence))
 
     @contextmanager
-    def _alone(self, request: LiveRequest) -> Iterator[None]:
-        """What is raised in here is this request's own affair: it fails, and the others go on."""
+    def _alone(self, request: RequestState) -> Iterator[None]:
+        """Contain errors: an exception in this block fails this request alone."""
         try:
             yield
         except Exception as error:
             self._fail(request, error)
 
-    def _fail(self, request: LiveRequest, error: Exception) -> None:
+    def _fail(self, request: RequestState, error: Exception) -> None:
         """End a request without a completion. What the model has computed for it is as good as before."""
         self._depart(request)
         request.fail(error)
 
-    def _depart(self, request: LiveRequest) -> None:
+    def _depart(self, request: RequestState) -> None:
         del self._live[request.id]
         self.scheduler.release(request)
         sequence, request.sequence, request.moved = request.sequence, None, None
@@ -354,8 +353,8 @@ class Batcher:
             self.speculator.forget(request)
 
 
-def _room(request: LiveRequest) -> int:
-    """How many guesses a request has a use for: the token after them is chosen in any case."""
+def _room(request: RequestState) -> int:
+    """The number of guesses a request has a use for: the token after them is chosen in any case."""
     return request.limit - len(request.ids) - 1
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from lmworks.adapt.lora import Lora
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Capabilities, Completion, Delta, Request, Role, Score
-from lmworks.generate.request_state import LiveRequest
+from lmworks.generate.request_state import RequestState
 from lmworks.generate.search_parameters import BeamParameters, ContrastiveParameters
 from lmworks.model.checkpoint import Checkpoint
 
@@ -36,15 +36,15 @@ class QueueFullError(RuntimeError):
 
 @dataclass(slots=True)
 class _Job:
-    live: LiveRequest
+    live: RequestState
     listener: Listener
-    told: bool = False  # its listener was called before
+    notified: bool = False
 
 
 class EngineWorker:
     """Implements `EngineProtocol`, thread-safe and blocking; `submit` is for those who must not block.
 
-    Of all requests together, listeners are told of at most `deltas_per_second` pieces (None: of every step's): a piece
+    All requests together send at most `deltas_per_second` deltas (None: one at every step): a delta
     of several tokens costs its reader as much as one of a single token, and a fast model makes many.
 
     At most `max_waiting` requests wait in line for a slot; one more raises `QueueFullError`. The engine belongs to the
@@ -69,7 +69,7 @@ class EngineWorker:
         self._partial = 0  # scores and searches that have begun; the worker's thread alone counts them
         self._running, self._cache_usage = 0, 0.0  # requests with a slot, as of the last step
         self._searches = 0  # that are under way
-        self._due = 0.0  # when all requests are told of their new tokens, at once: who listens is woken up once
+        self._due = 0.0  # when all requests deliver their new tokens, at once, so that the reader wakes up once
         self._adapters: Mapping[str, str] = {}  # name -> fingerprint; replaced, never changed, by the worker's thread
         self._thread = threading.Thread(target=self._run, name="lmworks-engine", daemon=True)
         self._thread.start()
@@ -129,7 +129,7 @@ class EngineWorker:
         self._refuse_own_thread()
         waiting = deque(enumerate([self._engine.prepare(request) for request in requests]))
         answers: SimpleQueue[tuple[int, Delta | Exception]] = SimpleQueue()
-        in_flight: dict[int, LiveRequest] = {}
+        in_flight: dict[int, RequestState] = {}
         completions: dict[int, Completion] = {}
         try:
             while waiting or in_flight:
@@ -157,7 +157,7 @@ class EngineWorker:
         self._refuse_own_thread()
         return self._deltas(self._engine.prepare(request))
 
-    def _deltas(self, live: LiveRequest) -> Iterator[Delta]:
+    def _deltas(self, live: RequestState) -> Iterator[Delta]:
         answers: SimpleQueue[Delta | Exception] = SimpleQueue()
         self._enter(live, answers.put)
         delta = None
@@ -227,7 +227,7 @@ class EngineWorker:
             self._changed.notify()
         self._thread.join()
 
-    def _enter(self, live: LiveRequest, listener: Listener) -> None:
+    def _enter(self, live: RequestState, listener: Listener) -> None:
         with self._changed:
             self._check_room()
             if live.id in self._jobs:
@@ -235,7 +235,7 @@ class EngineWorker:
             self._jobs[live.id] = _Job(live, listener)
             self._post(lambda: self._enqueue(live))
 
-    def _end(self, live: LiveRequest) -> None:
+    def _end(self, live: RequestState) -> None:
         """Cancel this request unless it is done (another one may have its id by then)."""
         with self._changed:
             if not live.done:
@@ -255,7 +255,7 @@ class EngineWorker:
             raise RuntimeError("a listener runs on the worker's own thread and must not wait for it")
 
     def _call(self, function: Callable[[], T]) -> T:
-        """What the function returns or raises on the worker's thread."""
+        """Call the function on the worker's thread; its result or exception."""
         self._refuse_own_thread()
         future: Future[T] = Future()
 
@@ -281,7 +281,7 @@ class EngineWorker:
         return self._call(run)
 
     def _call_in_parts(self, parts: Generator[None, None, T]) -> T:
-        """What the parts return or raise, each of them between two steps on the worker's thread."""
+        """Run the parts on the worker's thread, each between two steps; their result or exception."""
         self._refuse_own_thread()
         future: Future[T] = Future()
         with self._changed:
@@ -314,12 +314,12 @@ class EngineWorker:
             jobs = list(self._jobs.values())
             self._jobs.clear()
         for job in jobs:
-            self._tell(job, RuntimeError(f"the engine's thread ended: {cause!r}"))
+            self._notify(job, RuntimeError(f"the engine's thread ended: {cause!r}"))
         while self._inbox:  # closed: only scores and searches that go on are added
             self._inbox.popleft()()
 
     def _next_commands(self) -> list[Callable[[], None]] | None:
-        """What is to be done before the next step, waited for while there is none to take; None at the end."""
+        """Commands to run before the next step, waited for while there is no work; None at the end."""
         with self._changed:
             while not self._inbox and not self._jobs and not self._closed:
                 self._changed.wait()
@@ -363,18 +363,18 @@ class EngineWorker:
         self._running = self._engine.running - self._searches
         self._cache_usage = self._engine.cache_usage
 
-    def _enqueue(self, live: LiveRequest) -> None:
+    def _enqueue(self, live: RequestState) -> None:
         try:
             self._engine.enqueue(live)
         except Exception as error:  # somebody used the engine beside the worker
             live.fail(error)
 
-    def _cancel(self, live: LiveRequest) -> None:
+    def _cancel(self, live: RequestState) -> None:
         if not live.done:
             self._engine.cancel(live.id)
 
     def _deliver(self) -> None:
-        """Tell each listener what the step has brought, and forget the requests that are done."""
+        """Give each listener the tokens of the step, and forget the requests that are done."""
         with self._changed:
             jobs = list(self._jobs.values())
             for job in jobs:
@@ -383,16 +383,16 @@ class EngineWorker:
         if all_due := (now := time.monotonic()) >= self._due:
             self._due = now + self._pause * max(1, self._running)
         for job in jobs:
-            if job.told and not all_due and not job.live.done:
+            if job.notified and not all_due and not job.live.done:
                 continue  # its tokens go into a later delta, together
             answer = job.live.error or job.live.take(self._engine.policy_version)
-            job.told = job.told or answer is not None
-            if answer is not None and not self._tell(job, answer) and not job.live.done:
+            job.notified = job.notified or answer is not None
+            if answer is not None and not self._notify(job, answer) and not job.live.done:
                 self._cancel(job.live)
                 with self._changed:
                     del self._jobs[job.live.id]
 
-    def _tell(self, job: _Job, answer: Delta | Exception) -> bool:
+    def _notify(self, job: _Job, answer: Delta | Exception) -> bool:
         try:
             job.listener(answer)
         except Exception:

@@ -24,7 +24,7 @@ from lmworks.model.transformer import Transformer
 
 @dataclass
 class OffloadCounters:
-    """What the layers have done so far.
+    """Counts of expert hits and misses of all layers.
 
     hits         times that an expert was needed and was ready; `misses`: that it had to be fetched.
     bytes_moved  of the experts that were fetched, in the dtype they are computed in.

@@ -7,10 +7,9 @@ import numpy as np
 from torch import Tensor
 
 from lmworks.adapt.lora import Lora
-from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.lowering import lower_adapter
 from lmworks.generate.paged_cache import DROPPED
-from lmworks.generate.runner import Work, begun_pages
+from lmworks.generate.runner import LogitRows, Work, begun_pages
 from lmworks.kernels.kv_pages import clear_pages, copy_pages
 from lmworks.kernels.program import LayerProgram, Program, RaggedBatch, run
 

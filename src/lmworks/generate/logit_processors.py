@@ -1,4 +1,4 @@
-"""What changes a row's logits before anything is drawn: forced tokens, masks, bans, bias, penalties."""
+"""Logit processors, which change a row's logits before sampling: forced tokens, masks, bans, bias, penalties."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,8 @@ Ids = Sequence[int] | np.ndarray
 """Token ids. An int64 array or an `array("q")` is read as it is; a list or tuple is converted, 20 ns for each id."""
 
 
-def adjusts(parameter: SamplingParameters, completion: Ids, mask: np.ndarray | None) -> bool:
-    """Whether the row's logits have to change at all."""
+def needs_processing(parameter: SamplingParameters, completion: Ids, mask: np.ndarray | None) -> bool:
+    """The row's logits have to change."""
     return bool(
         mask is not None
         or parameter.banned_tokens
@@ -22,7 +22,7 @@ def adjusts(parameter: SamplingParameters, completion: Ids, mask: np.ndarray | N
     )
 
 
-def adjust(
+def process_logits(
     logits: np.ndarray, parameter: SamplingParameters, prompt: Ids, completion: Ids, mask: np.ndarray | None
 ) -> np.ndarray:
     """The row's logits (vocabulary,) float32 after everything that `SamplingParameters` puts before the temperature.
@@ -30,7 +30,7 @@ def adjust(
     A new array, or the same one where nothing changes; what must not be chosen is -inf. IndexError for a token that the
     vocabulary does not have, ValueError for a mask of another length than the vocabulary's.
     """
-    if not adjusts(parameter, completion, mask):
+    if not needs_processing(parameter, completion, mask):
         return logits
     if len(completion) < len(parameter.forced_tokens):
         forced = parameter.forced_tokens[len(completion)]

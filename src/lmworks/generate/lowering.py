@@ -37,8 +37,8 @@ class NotLoweredError(ValueError):
     """The kernels do not compute this model; the message says which part."""
 
 
-def why_not(config: configs.ModelConfig) -> str | None:
-    """What of a model the kernels do not know, None when they know all of it."""
+def unsupported_reason(config: configs.ModelConfig) -> str | None:
+    """The part of a model that the kernels do not compute; None when they compute all of it."""
     stack, embedding, head = config.decoder, config.embedding, config.head
     if stack is None or config.encoder is not None:
         return "it is not a decoder alone"
@@ -89,11 +89,11 @@ def lower(
 
     `NotLoweredError` for a model that the kernels do not compute.
     """
-    reason = why_not(config)
+    reason = unsupported_reason(config)
     if reason is not None:
         raise NotLoweredError(f"the fused kernels do not run this model: {reason}")
     assert config.decoder is not None and isinstance(config.head, configs.LanguageModelHead)
-    make = _Maker(config, weights, format_of, pages, cache_format, positions)
+    make = _ProgramBuilder(config, weights, format_of, pages, cache_format, positions)
     embedding = make.matrix(["embedding.tokens"])
     head = embedding if config.head.tied else make.matrix(["head.projection"])
     if config.head.bias:
@@ -150,7 +150,7 @@ def lower_adapter(lora: Lora, program: Program) -> dict[tuple[int, Site], tuple[
 
 
 def _place(layer: LayerProgram, part: str) -> tuple[Site, int, PackedMatrix]:
-    """Where the matrix of a part lies: the joined one, the first of its rows there, and the joined one itself."""
+    """The place of a part's matrix: its site, the first of its rows there, and the joined matrix."""
     queries, keys = layer.heads * layer.head_dim, layer.kv_heads * layer.head_dim
     up = -(-layer.hidden // 32) * 32 if layer.gated else 0
     places: dict[str, tuple[Site, int, PackedMatrix]] = {
@@ -165,8 +165,8 @@ def _place(layer: LayerProgram, part: str) -> tuple[Site, int, PackedMatrix]:
     return places[part]
 
 
-class _Maker:
-    """Makes the parts of a program from weights by name."""
+class _ProgramBuilder:
+    """Builds the parts of a program from weights by name."""
 
     def __init__(
         self,
@@ -214,7 +214,7 @@ class _Maker:
             feed_forward_post_norm=self.norm(f"{name}.feed_forward_post_norm", block.norm) if sandwich else None,
             window=attention.pattern.size if isinstance(attention.pattern, configs.Window) else 0,
             softcap=attention.softcap or 0.0,
-            activation=feed_forward.activation,  # type: ignore[arg-type] - `why_not` has refused tanh
+            activation=feed_forward.activation,  # type: ignore[arg-type] - `unsupported_reason` has refused tanh
             gated=feed_forward.gated,
             parallel=block.norm_at == "parallel",
             group=self._groups[number],

@@ -8,10 +8,9 @@ from torch import Tensor
 
 from lmworks.adapt.lora import Lora
 from lmworks.adapt.multi_lora import AdapterIndex, with_lora
-from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.page_storage import CacheDtype, PageStorage
 from lmworks.generate.quantised_linear import load_state, own_copy, packed_bytes, shapes_of
-from lmworks.generate.runner import Work, begun_pages, require_same_shapes
+from lmworks.generate.runner import LogitRows, Work, begun_pages, require_same_shapes
 from lmworks.model.attention import Memory
 from lmworks.model.transformer import Transformer
 

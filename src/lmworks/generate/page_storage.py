@@ -14,7 +14,7 @@ CacheDtype = Literal["float32", "bfloat16", "float16", "int8"]
 
 
 def layer_groups(stack: Stack) -> tuple[tuple[int | None, ...], list[int]]:
-    """How far back each group of layers sees, the whole text first, and the group of each layer."""
+    """The window of each group of layers, the unlimited one first, and the group of each layer."""
     patterns = [block.attention.pattern for block in stack.blocks]
     seen = [pattern.size if isinstance(pattern, Window) else None for pattern in patterns]
     windows = tuple(sorted(set(seen), key=lambda window: (window is not None, window or 0)))
@@ -105,7 +105,7 @@ class PageStorage:
 
 
 class PagedView:
-    """What a forward sees of the pages: `lmworks.model.kv_cache.Cache`.
+    """The pages as one forward sees them: a `lmworks.model.kv_cache.Cache`.
 
     Rows show their pages by whole chunks, the ones too many masked, so that the longest row of a batch does not change
     the order in which a kernel adds up the others. A single row that begins a text needs no pages to be read.

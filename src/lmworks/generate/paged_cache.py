@@ -1,4 +1,4 @@
-"""Who owns which page of the key/value cache: paging, sharing, eviction. Pure bookkeeping, without a tensor.
+"""Paged key/value cache with a prefix cache: page tables, sharing, eviction. Pure bookkeeping, without a tensor.
 
 A page holds the keys and values of `PAGE` tokens of one sequence, for every layer of a group (Kwon et al. 2023,
 "Efficient memory management for large language model serving with PagedAttention", section 4). A sequence is a table of
@@ -8,7 +8,7 @@ pages, so memory is taken as it grows, and sequences that begin alike share thei
     one      a b c            "You are a helpful … | What is the weather?"
     other    a b d e          "You are a helpful … | Tell me about Rome."     a and b are shared, read only
 
-- **Prefix sharing.** A full page is known by the hash of its tokens chained to the hash of the pages before it (and of
+- **Prefix cache.** A full page is known by the hash of its tokens chained to the hash of the pages before it (and of
   the weights and adapter that made it). Whoever opens a sequence that begins with the same tokens gets the page as it
   is. A page that nobody holds any more stays known until its memory is needed, least recently used first.
 - **Copy on write.** `fork` shares all pages; a shared page that is not full is copied before somebody writes to it.

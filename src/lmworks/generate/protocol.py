@@ -1,4 +1,4 @@
-"""What every engine speaks: requests, completions, scores, and the protocol of the engine itself. Free of torch.
+"""The protocol of every engine: requests, completions, scores, capabilities. Free of torch.
 
 The local `Engine` and the `RemoteEngine` implement the same protocol; `capabilities` says what one of them cannot do,
 and calling that raises `UnsupportedError`. All log-probabilities are natural logarithms; all times are seconds.
@@ -25,7 +25,7 @@ class UnsupportedError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class SamplingParameters:
-    """How the next token is chosen; the defaults are greedy.
+    """Sampling of the next token; the defaults are greedy.
 
     The transformations of the logits apply in this order: `forced_tokens`, `constraint` and `banned_tokens`,
     `logit_bias`, repetition penalty, frequency and presence penalty, temperature, top-k, typical, top-p, min-p, each
@@ -117,7 +117,7 @@ class Request:
     priority   smaller runs earlier, and is never preempted for a larger one.
     client     whose request it is: clients of one priority get equal shares of the tokens, however many requests each
                sends (Sheng et al. 2024, "Fairness in serving large language models").
-    tools      functions that the chat template tells the model of, as `{"type": "function", "function": {"name",
+    tools      functions that the chat template describes to the model, as `{"type": "function", "function": {"name",
                "description", "parameters"}}`. The model calls one in the form `ChatRenderer.tool_form`.
     deadline   seconds from submission until the completion is worth nothing; it then ends with what it has and
                `finish_reason` "deadline". Of one client's requests, the one with the earliest deadline goes first.
@@ -137,7 +137,7 @@ class Request:
         if bool(self.prompt_ids) == bool(self.messages):
             raise ValueError("a request needs either prompt_ids or messages, and they must not be empty")
         if self.tools and not self.messages:
-            raise ValueError("tools are told by the chat template, which a request of prompt_ids does not use")
+            raise ValueError("tools are written by the chat template, which a request of prompt_ids does not use")
         if self.deadline is not None and not self.deadline > 0:
             raise ValueError(f"deadline must be above 0 seconds, got {self.deadline}")
 
@@ -146,7 +146,7 @@ class Request:
 class Timings:
     """Seconds from submission: until the request got its slot, until its first token, until its last.
 
-    The first two are None for what a cancelled request did not reach, and for what a remote endpoint does not tell.
+    The first two are None for what a cancelled request did not reach, and for what a remote endpoint does not report.
     """
 
     queued: float | None
@@ -158,7 +158,7 @@ class Timings:
 class Token:
     """One generated token.
 
-    `id` is None where a remote endpoint tells texts only. `text` is the token's own bytes as text, for display: what is
+    `id` is None where a remote endpoint gives texts only. `text` is the token's own bytes as text, for display: what is
     no whole character is U+FFFD, so the texts of all tokens need not join to the text of the completion; special tokens
     show their name. `log_probability` is the model's own. `alternatives` are the most probable tokens at this place,
     best first, as (id, text, log-probability); the chosen one is among them only if it is that probable.
@@ -172,7 +172,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What an engine made of a request.
+    """The result of a request.
 
     `ids` holds every token the model chose, the end token included. `text` is their text without end token and stop
     string. `log_probabilities` are the model's own: log softmax of its raw logits at each id.
@@ -185,7 +185,7 @@ class Completion:
     `cached_tokens` were found in the cache. Of the completion, `proposed_tokens` were guessed ahead and
     `accepted_tokens` of them were right.
 
-    What a remote endpoint does not tell is None; nothing is made up.
+    What a remote endpoint does not report is None; nothing is made up.
     """
 
     id: str
@@ -245,7 +245,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What an engine can do. `missing` says for each thing it cannot do why not, and what to use instead."""
+    """Abilities of an engine. `missing` says for each thing it cannot do why not, and what to use instead."""
 
     generate: bool
     score: bool
@@ -266,7 +266,7 @@ class Capabilities:
 
 
 class EngineProtocol(Protocol):
-    """Generation, scoring and embedding, whoever runs the model."""
+    """Generation, scoring and embedding, local or remote."""
 
     @property
     def capabilities(self) -> Capabilities: ...

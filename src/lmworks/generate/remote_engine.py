@@ -59,14 +59,14 @@ def request_body(
     if request.prompt_ids:
         count = {"logprobs": sampling.alternatives} if logprobs else {}
         return "/completions", {**body, **count, "prompt": list(request.prompt_ids)}
-    told: dict[str, Any] = {"logprobs": True} if logprobs else {}
+    chosen: dict[str, Any] = {"logprobs": True} if logprobs else {}
     if sampling.alternatives:
-        told["top_logprobs"] = sampling.alternatives
-    return "/chat/completions", {**body, **told, "messages": [_message(message) for message in request.messages]}
+        chosen["top_logprobs"] = sampling.alternatives
+    return "/chat/completions", {**body, **chosen, "messages": [_message(message) for message in request.messages]}
 
 
 def _check(request: Request) -> None:
-    """UnsupportedError for what no endpoint is told."""
+    """UnsupportedError for fields that no endpoint takes."""
     sampling = request.sampling
     asked = {
         "tools": (request.tools, "an endpoint tells calls apart from the text; use the openai client"),
@@ -230,16 +230,16 @@ class RemoteEngine:
         started = time.perf_counter()
         path, body = call
         answer = self._call(path, body)
-        told = _Told(request.sampling.alternatives)
-        told.add(_only_choice(answer))
+        partial = _PartialCompletion(request.sampling.alternatives)
+        partial.add(_only_choice(answer))
         timings = Timings(queued=None, first_token=None, total=time.perf_counter() - started)
-        return self._completion(request, body["seed"], told, answer, timings)
+        return self._completion(request, body["seed"], partial, answer, timings)
 
     def _deltas(self, request: Request, path: str, body: dict[str, Any]) -> Iterator[Delta]:
         """Server-sent events: one JSON object for each piece, the last one with the usage, then "[DONE]"."""
         started = time.perf_counter()
         first_token, usage = None, {}
-        told = _Told(request.sampling.alternatives)
+        partial = _PartialCompletion(request.sampling.alternatives)
         with closing(self._open(path, body)) as response:
             for line in response:
                 if not line.startswith(b"data:") or line.strip() == b"data: [DONE]":
@@ -250,38 +250,38 @@ class RemoteEngine:
                 usage = event if event.get("usage") else usage
                 if not event.get("choices"):
                     continue
-                delta = told.add(_only_choice(event))
+                delta = partial.add(_only_choice(event))
                 if delta.text or delta.tokens:
                     first_token = first_token or time.perf_counter() - started
                     yield delta
         timings = Timings(queued=None, first_token=first_token, total=time.perf_counter() - started)
-        yield Delta("", self._completion(request, body["seed"], told, usage, timings))
+        yield Delta("", self._completion(request, body["seed"], partial, usage, timings))
 
     def _completion(
-        self, request: Request, seed: int, told: "_Told", answer: Mapping[str, Any], timings: Timings
+        self, request: Request, seed: int, partial: "_PartialCompletion", answer: Mapping[str, Any], timings: Timings
     ) -> Completion:
         if "usage" not in answer:
             raise RemoteError(f"{self.url} did not say how many tokens were used (`usage` is missing)")
         usage = answer["usage"]
         asked, count = self._asks_log_probabilities(request), usage["completion_tokens"]
-        if asked and len(told.log_probabilities) != count:
+        if asked and len(partial.log_probabilities) != count:
             raise RemoteError(
-                f"{self.url} returned {len(told.log_probabilities)} log-probabilities for {count} tokens; make the "
+                f"{self.url} returned {len(partial.log_probabilities)} log-probabilities for {count} tokens; make the "
                 "engine with log_probabilities=False, and ask for no alternatives"
             )
         return Completion(
             id=request.id or secrets.token_hex(8),
-            text="".join(told.pieces),
+            text="".join(partial.pieces),
             ids=None,
-            log_probabilities=tuple(told.log_probabilities) if asked else None,
+            log_probabilities=tuple(partial.log_probabilities) if asked else None,
             sampled_log_probabilities=None,
-            finish_reason=_finish_reason(told.finish_reason),
+            finish_reason=_finish_reason(partial.finish_reason),
             policy_version=None,
             prompt_tokens=usage["prompt_tokens"],
             completion_tokens=count,
             seed=seed,
             timings=timings,
-            tokens=tuple(told.tokens) if asked and len(told.tokens) == count else None,
+            tokens=tuple(partial.tokens) if asked and len(partial.tokens) == count else None,
         )
 
     def _score_pair(self, context: Sequence[int], continuation: Sequence[int]) -> Score:
@@ -327,8 +327,8 @@ class RemoteEngine:
 
 
 @dataclass(slots=True)
-class _Told:
-    """What the endpoint has said about a completion so far; `tokens` stay behind where it does not give their texts."""
+class _PartialCompletion:
+    """A completion as received so far; `tokens` stay behind where the endpoint does not give their texts."""
 
     alternatives: int
     pieces: list[str] = field(default_factory=list)
@@ -358,7 +358,7 @@ def _only_choice(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _token_log_probabilities(choice: Mapping[str, Any]) -> list[float]:
-    """Of a chat choice (`content`) or a completions choice (`token_logprobs`); [] when it has none."""
+    """Log-probabilities of a chat choice (`content`) or a completions choice (`token_logprobs`); [] for none."""
     logprobs = choice.get("logprobs") or {}
     if "token_logprobs" in logprobs:
         return list(logprobs["token_logprobs"])
@@ -366,7 +366,7 @@ def _token_log_probabilities(choice: Mapping[str, Any]) -> list[float]:
 
 
 def _tokens(logprobs: Mapping[str, Any], alternatives: int) -> list[Token]:
-    """Of a completions choice (lists side by side) or a chat choice (`content`); [] where texts are not told."""
+    """Tokens of a completions choice (lists side by side) or a chat choice (`content`); [] where no texts are given."""
     if "token_logprobs" in logprobs:
         texts, values = logprobs.get("tokens") or [], logprobs["token_logprobs"]
         best = logprobs.get("top_logprobs") or [{}] * len(texts)

@@ -1,20 +1,42 @@
-"""One request in flight: what was asked, what has been made of it so far, and when it is done."""
+"""The state of a request in flight: prepared from a `Request`, its tokens so far, and when it is done."""
 
+import secrets
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Collection, Sequence, Set
 from copy import copy
 from dataclasses import dataclass, field, replace
 
-from lmworks.generate.constrained_decoding import Matcher
+from lmworks.generate.constrained_decoding import ConstraintCompiler, Matcher
 from lmworks.generate.paged_cache import CachedSequence
-from lmworks.generate.protocol import Completion, Delta, FinishReason, SamplingParameters, Timings, Token
+from lmworks.generate.protocol import Completion, Delta, FinishReason, Request, SamplingParameters, Timings, Token
 from lmworks.generate.stop_strings import StopMatcher
-from lmworks.generate.token_text import TokenTexts
+from lmworks.model.checkpoint import Checkpoint
 from lmworks.tokenizer.incremental_detokenizer import Detokenizer
+from lmworks.tokenizer.tokenizer import Tokenizer
+
+
+class TokenTexts(dict[int, str]):
+    """Token id -> its own bytes as text, for display; each is decoded once, when it is first asked for.
+
+    Bytes that are no whole character become U+FFFD, special tokens show their name, and an id for which the tokenizer
+    has no token (rows that fill up an embedding) is "".
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self._tokenizer = tokenizer
+
+    def __missing__(self, token: int) -> str:
+        text = self._tokenizer.decode([token], skip_special=False)
+        # Decoders of the SentencePiece kind drop the space before the first word of a text; here it is the token's own.
+        if self._tokenizer.decode([token, token], skip_special=False) == f"{text} {text}":
+            text = f" {text}"
+        self[token] = text
+        return text
 
 
 @dataclass(slots=True, eq=False)  # one request is another's equal never, and is compared often
-class LiveRequest:
+class RequestState:
     """Tokens go in through `append`; what is new and certain comes out through `take`.
 
     `limit` is the number of tokens the completion may have: `max_tokens`, or less where the context is full before.
@@ -67,24 +89,24 @@ class LiveRequest:
         return self.finish_reason is not None or self.error is not None
 
     @property
-    def text(self) -> tuple[int, ...]:
+    def all_ids(self) -> tuple[int, ...]:
         """The tokens of prompt and completion so far."""
         return (*self.prompt_ids, *self.ids) if self.ids else self.prompt_ids
 
     @property
     def length(self) -> int:
-        """How many these are."""
+        """Their number."""
         return len(self.prompt_ids) + len(self.ids)
 
     @property
-    def stored(self) -> int:
+    def computed_tokens(self) -> int:
         """Tokens whose keys and values the cache holds."""
         return 0 if self.sequence is None else self.sequence.length
 
     @property
-    def lacking(self) -> int:
-        """Tokens that are to be run through the model before the next one can be chosen."""
-        return self.length - self.stored
+    def uncomputed_tokens(self) -> int:
+        """Tokens to be run through the model before the next one can be chosen."""
+        return self.length - self.computed_tokens
 
     @property
     def deadline_at(self) -> float:
@@ -92,13 +114,13 @@ class LiveRequest:
         return float("inf") if self.deadline is None else self.submitted + self.deadline
 
     def next_ids(self, count: int) -> list[int]:
-        """The first `count` tokens that are lacking."""
-        start, prompt = self.stored, len(self.prompt_ids)
+        """The first `count` tokens that are uncomputed."""
+        start, prompt = self.computed_tokens, len(self.prompt_ids)
         if start >= prompt:
             return self.ids[start - prompt : start - prompt + count]
         return [*self.prompt_ids[start : start + count], *self.ids[: max(0, start + count - prompt)]]
 
-    def fork(self) -> "LiveRequest":
+    def fork(self) -> "RequestState":
         """Another request at the same place, which goes on by itself; the two have one `sequence` between them."""
         return replace(
             self,
@@ -155,7 +177,7 @@ class LiveRequest:
         self.finished = time.perf_counter()
 
     def take(self, policy_version: int) -> Delta | None:
-        """What has become certain since the last call, with the completion when it is finished; None for nothing."""
+        """Text and tokens that are certain since the last call, the completion when finished; None for nothing."""
         text, tokens = "".join(self._pieces[self._taken_pieces :]), tuple(self.tokens[self._taken_tokens :])
         self._taken_pieces, self._taken_tokens = len(self._pieces), len(self.tokens)
         completion = None if self.finish_reason is None else self.completion(policy_version)
@@ -189,3 +211,79 @@ class LiveRequest:
 
     def _since_submission(self, moment: float | None) -> float | None:
         return None if moment is None else moment - self.submitted
+
+
+def prepare(
+    request: Request,
+    checkpoint: Checkpoint,
+    context_length: int,
+    adapters: Collection[str],
+    constraints: Callable[[], ConstraintCompiler],
+    token_texts: TokenTexts,
+) -> RequestState:
+    """The request as the batcher takes it; its clock starts here.
+
+    ValueError for a prompt that does not fit into `context_length` (the message names the limit), for ids outside the
+    vocabulary and for an adapter that is not among `adapters`; ConstraintError for a constraint that cannot be
+    honoured. `constraints` is asked for a compiler only by a request that has one.
+    """
+    submitted = time.perf_counter()
+    tokenizer, sampling = checkpoint.tokenizer, request.sampling
+    prompt, source = request.prompt_ids, ()
+    stop_ids = set(tokenizer.eos_ids)
+    if request.messages:
+        rendered = checkpoint.chat.render(request.messages, True, request.tools)
+        prompt, stop_ids = tuple(rendered.ids), {*stop_ids, *rendered.stop_ids}
+    if request.adapter not in adapters:
+        raise ValueError(f"no adapter {request.adapter!r} is loaded; there is {sorted(adapters)[1:]}")
+    if checkpoint.config.encoder is not None:
+        source, prompt = prompt, (_decoder_start(checkpoint),)
+    room = context_length - max(len(prompt), len(source))
+    if room < 1:
+        raise ValueError(
+            f"the prompt has {max(len(prompt), len(source))} tokens, the context of this engine holds {context_length} "
+            "for prompt and completion: shorten the prompt, or set a larger context_length (this "
+            f"model: up to {checkpoint.config.context_length})"
+        )
+    _check_ids(request, (*prompt, *source), checkpoint.config.embedding.vocabulary)
+    constraint = None if sampling.constraint is None else constraints().compile(sampling.constraint).start()
+    return RequestState(
+        id=request.id or secrets.token_hex(8),
+        prompt_ids=prompt,
+        source_ids=source,
+        sampling=sampling,
+        seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
+        stop_ids=set() if sampling.ignore_eos and constraint is None else stop_ids,
+        limit=min(sampling.max_tokens, context_length - len(prompt) if source else room),
+        detokenizer=Detokenizer(tokenizer),
+        matcher=StopMatcher(sampling.stop),
+        token_texts=token_texts,
+        adapter=request.adapter,
+        priority=request.priority,
+        client=request.client,
+        deadline=request.deadline,
+        constraint=constraint,
+        submitted=submitted,
+    )
+
+
+def _check_ids(request: Request, prompt: Collection[int], vocabulary: int) -> None:
+    named = {
+        "the prompt": prompt,
+        "logit_bias": request.sampling.logit_bias,
+        "banned_tokens": request.sampling.banned_tokens,
+        "forced_tokens": request.sampling.forced_tokens,
+    }
+    for name, tokens in named.items():
+        if not all(0 <= token < vocabulary for token in tokens):
+            raise ValueError(f"{name} holds token ids outside [0, {vocabulary})")
+
+
+def _decoder_start(checkpoint: Checkpoint) -> int:
+    """The first token of an encoder–decoder's decoder: as config.json says, else padding (T5), else BOS."""
+    published, tokenizer = checkpoint.published or {}, checkpoint.tokenizer
+    stated = checkpoint.generation.get("decoder_start_token_id", published.get("decoder_start_token_id"))
+    for token in (stated, tokenizer.pad_id, tokenizer.bos_id):
+        if token is not None:
+            return token
+    raise ValueError("nothing says what the decoder begins with: give the tokenizer a padding or BOS token")

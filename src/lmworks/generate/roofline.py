@@ -1,4 +1,4 @@
-"""What this machine can do at most, measured now: reading memory, and multiplying numbers that are at hand.
+"""Roofline of this machine, measured now: bandwidth of reading memory, and rate of multiplying.
 
 Generating one token reads every weight once, so reading bounds it; a long prompt uses each weight many times, so
 multiplying bounds it (the roofline model: Williams et al. 2009, section 3).

@@ -1,4 +1,4 @@
-"""What runs a model for the engine: one ragged batch of new tokens in, logits out.
+"""A model runner: one ragged batch of new tokens in, logits out.
 
 Everything the engine does is a list of `Work`: prefill chunks, decoding, checking of guesses, scoring and search differ
 only in how many tokens they bring and how many logits they want.
@@ -6,14 +6,55 @@ only in how many tokens they bring and how many logits they want.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from lmworks.adapt.lora import Lora
-from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.paged_cache import PAGE, CachedSequence
+
+_BLOCK = 256
+
+
+class LogitRows(NamedTuple):
+    """One row for each wanted position.
+
+    logits           (rows, vocabulary) float32, the model's raw ones.
+    best             (rows,) int64, the id of the largest logit.
+    log_normaliser   (rows,) float32, ln Σ exp(logits). Not finite exactly where no token can be chosen: a logit is NaN
+                     or +inf, or all are -inf.
+    """
+
+    logits: Tensor
+    best: Tensor
+    log_normaliser: Tensor
+
+    @classmethod
+    def from_logits(cls, logits: Tensor) -> "LogitRows":
+        """The rows of (rows, vocabulary) float32; on the CPU the same bits for a row whatever stands beside it."""
+        best = logits.argmax(-1)
+        largest = logits.gather(1, best[:, None])  # (rows, 1)
+        # On a CPU few rows at a time, so that the temporaries stay in the cache.
+        few = 4 if logits.device.type == "cpu" else max(1, len(logits))
+        pieces = zip(logits.split(few), largest.split(few), strict=True)
+        return cls(logits, best, torch.cat([_log_sum(*piece) for piece in pieces]))
+
+    def select(self, rows: Sequence[int]) -> "LogitRows":
+        """The rows with these numbers, in this order."""
+        return LogitRows(*(values[list(rows)] for values in self))
+
+
+def _log_sum(logits: Tensor, largest: Tensor) -> Tensor:
+    """ln Σ exp(logits) of each row, float32: (rows, vocabulary), their maxima (rows, 1) -> (rows,).
+
+    A sum over one long row would be cut among the threads and one over many rows not, and they would round differently.
+    So blocks of a fixed length are summed, and the few sums of a row in their order, in float64.
+    """
+    weights = F.pad(logits - largest, (0, -logits.shape[1] % _BLOCK), value=-torch.inf).exp_()
+    sums = weights.unflatten(1, (-1, _BLOCK)).sum(-1)  # (rows, blocks)
+    return (sums.cumsum(-1, dtype=torch.float64)[:, -1].log() + largest.squeeze(1)).float()
 
 
 @dataclass(slots=True)

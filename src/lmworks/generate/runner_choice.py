@@ -1,4 +1,4 @@
-"""Which runner a checkpoint gets: fused kernels where they know its blocks, else its own modules."""
+"""Choice of the runner for a checkpoint: fused kernels where they know its blocks, else its own modules."""
 
 import copy
 import ctypes
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lmworks.generate.fused_runner import FusedRunner
-from lmworks.generate.lowering import FormatOf, NotLoweredError, formats_of, lower, why_not
+from lmworks.generate.lowering import FormatOf, NotLoweredError, formats_of, lower, unsupported_reason
 from lmworks.generate.module_runner import ModuleRunner
 from lmworks.generate.page_storage import CacheDtype, layer_groups
 from lmworks.generate.quantised_linear import quantise_projections
@@ -61,7 +61,7 @@ def build_runner(
     runs its own modules, in which "int8" and "int4" are quantised projections. A function gives each parameter its
     format.
     """
-    fused = lowered and torch.device(checkpoint.device).type == "cpu" and why_not(checkpoint.config) is None
+    fused = lowered and torch.device(checkpoint.device).type == "cpu" and unsupported_reason(checkpoint.config) is None
     if fused and weights != "float16" and library.load() is not None:
         return _fused(checkpoint, weights, pages, cache_dtype, positions)
     return _modules(checkpoint, weights, pages, cache_dtype)

@@ -16,10 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmworks.generate.host_logits import logits_of, moved, on_host
-from lmworks.generate.logit_processors import Ids, adjust, adjusts
-from lmworks.generate.logit_rows import LogitRows
+from lmworks.generate.logit_processors import Ids, needs_processing, process_logits
 from lmworks.generate.protocol import SamplingParameters
+from lmworks.generate.runner import LogitRows
 from lmworks.kernels.token_sampling import Draw, draw_tokens
 
 
@@ -52,7 +51,7 @@ def sample(
     # A few numbers: NumPy takes a fraction of the time that as many operations of PyTorch take.
     ids, log_normaliser = moved(rows.best).copy(), moved(rows.log_normaliser)
     sampled, dead = np.zeros_like(log_normaliser), ~np.isfinite(log_normaliser)
-    adjusted = [adjusts(*values) for values in zip(parameters, completions, masks, strict=True)]
+    adjusted = [needs_processing(*values) for values in zip(parameters, completions, masks, strict=True)]
     busy = [
         row for row, lost in enumerate(dead.tolist()) if not lost and (parameters[row].temperature > 0 or adjusted[row])
     ]
@@ -60,7 +59,7 @@ def sample(
         bounds = [0 if adjusted[row] else parameters[row].top_k for row in busy]
         scores, held = zip(*on_host(rows.logits, busy, bounds), strict=True)
         scores = [
-            adjust(values, parameters[row], prompts[row], completions[row], masks[row])
+            process_logits(values, parameters[row], prompts[row], completions[row], masks[row])
             for row, values in zip(busy, scores, strict=True)
         ]
         chosen = _choose(scores, [parameters[row] for row in busy], [draws[row] for row in busy])
@@ -130,7 +129,7 @@ def uniform(seed: int, step: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What was sampled, as plain lists, a value for each row."""
+    """Sampled tokens as plain lists, a value for each row."""
 
     ids: list[int]
     log_probabilities: list[float]
@@ -158,3 +157,54 @@ def alternatives_of(counts: Sequence[int], rows: LogitRows) -> list[list[tuple[i
     ids, values = (found.tolist() for found in most_probable(rows.select(asking), max(counts)))
     best = {row: list(zip(*pair, strict=True)) for row, *pair in zip(asking, ids, values, strict=True)}
     return [best[row][:count] if count else [] for row, count in enumerate(counts)]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Logits in the memory of the host: from another device a row of a usual vocabulary is 200 KB, so only rows that are
+# asked for are copied, and where the k largest logits suffice only these.
+
+Held = tuple[np.ndarray, np.ndarray | None]
+
+
+def on_host(logits: Tensor, rows: Sequence[int], bounds: Sequence[int]) -> list[Held]:
+    """Copy rows of (all rows, vocabulary): for each, logits (n,) float32 and their ids (n,), rising; None: all ids.
+
+    bounds   for each row, how many of the largest logits suffice; 0: all are needed.
+    """
+    if _is_there(logits):
+        values = logits.numpy()
+        return [(values[row], None) for row in rows]
+    limits = {row: bound for row, bound in zip(rows, bounds, strict=True) if 0 < bound < logits.shape[1]}
+    found = _largest_on_host(logits, limits) if limits else {}
+    whole = [row for row in rows if row not in found]
+    if whole:
+        found |= {row: (values, None) for row, values in zip(whole, moved(logits[whole]), strict=True)}
+    return [found[row] for row in rows]
+
+
+def _largest_on_host(logits: Tensor, limits: dict[int, int]) -> dict[int, Held]:
+    """The largest logits of some rows, not more than each one's limit. A row is left out where the next logit equals
+    the last of them: which of the two belongs to them is decided by their ids, and `topk` does not look at these."""
+    best = logits[list(limits)].topk(max(limits.values()) + 1)
+    found: dict[int, Held] = {}
+    for (row, limit), values, ids in zip(limits.items(), moved(best.values), moved(best.indices), strict=True):
+        if values[limit - 1] > values[limit]:
+            order = ids[:limit].argsort()
+            found[row] = values[order], ids[order]
+    return found
+
+
+def logits_of(logits: Tensor, ids: np.ndarray) -> np.ndarray:
+    """The logit of one token of each row: (rows, vocabulary) and ids (rows,) int64 -> (rows,) float32."""
+    if _is_there(logits):
+        return logits.numpy()[np.arange(len(ids)), ids]
+    return moved(logits.gather(1, torch.from_numpy(ids)[:, None].to(logits.device)).squeeze(1))
+
+
+def moved(tensor: Tensor) -> np.ndarray:
+    """The values of a tensor on any device; on the CPU they are shared."""
+    return tensor.cpu().numpy()
+
+
+def _is_there(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu"

@@ -1,14 +1,14 @@
-"""Who runs next, and with how many tokens: continuous batching with chunked prefill, in pure Python, without a model.
+"""The scheduler: continuous batching with chunked prefill, in pure Python, without a model.
 
 Requests join and leave between any two steps (Orca: Yu et al. 2022, section 3.1). A step is one ragged batch: a token
 for every request that decodes, and chunks of prompts up to a budget, so that a long prompt delays nobody by more than
 the budget (Sarathi-Serve: Agrawal et al. 2024, section 4). What a request still has to compute is what its cached
-sequence lacks: a new prompt, the rest of one, one token, or all of it again after a preemption, are the same case.
+sequence does not hold: a new prompt, the rest of one, one token, or all of it again after a preemption, are one case.
 
 Who of those in line enters first:
 
 1. the smaller `priority`;
-2. whoever was preempted, because its work is half done;
+2. those that were preempted, because their work is half done;
 3. the client that has been served the fewest tokens, generated ones counting double (Sheng et al. 2024, "Fairness in
    serving large language models", algorithm 2; a client that comes back does not bring credit from its absence);
 4. the earlier deadline, then the earlier arrival.
@@ -26,16 +26,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lmworks.generate.paged_cache import OutOfPagesError, PagedCache
-from lmworks.generate.request_state import LiveRequest
+from lmworks.generate.request_state import RequestState
 
 _PROMPT_TOKEN, _GENERATED_TOKEN = 1, 2  # what a token counts for its client
 
 
 @dataclass(slots=True)
-class Share:
-    """A request's part of a step: how many of the tokens that it lacks."""
+class ScheduledTokens:
+    """The number of its uncomputed tokens that a request runs in a step."""
 
-    request: LiveRequest
+    request: RequestState
     tokens: int
 
 
@@ -52,28 +52,28 @@ class Scheduler:
         cache: PagedCache,
         slots: int,
         prefill_tokens: int,
-        enter: Callable[[LiveRequest], None],
-        leave: Callable[[LiveRequest], None],
-        fail: Callable[[LiveRequest, Exception], None],
+        enter: Callable[[RequestState], None],
+        leave: Callable[[RequestState], None],
+        fail: Callable[[RequestState, Exception], None],
         grid: int | None = None,
     ) -> None:
         if slots < 1 or prefill_tokens < 1:
             raise ValueError(f"slots and prefill_tokens must be positive, got {slots} and {prefill_tokens}")
         self.slots, self.prefill_tokens, self.grid = slots, prefill_tokens, grid
-        self.running: list[LiveRequest] = []
-        self.waiting: list[LiveRequest] = []
+        self.running: list[RequestState] = []
+        self.waiting: list[RequestState] = []
         self.preemptions = 0
         self._cache, self._enter, self._leave, self._fail = cache, enter, leave, fail
         self._served: dict[str, int] = {}  # tokens by client
         self._arrivals = 0
         # Who found no room last, and how many pages were available then.
-        self._refused: tuple[LiveRequest | None, int] = (None, 0)
+        self._refused: tuple[RequestState | None, int] = (None, 0)
 
     @property
     def idle(self) -> bool:
         return not self.running and not self.waiting
 
-    def submit(self, request: LiveRequest) -> None:
+    def submit(self, request: RequestState) -> None:
         """Put a request in line."""
         request.arrival = self._arrivals
         self._arrivals += 1
@@ -87,29 +87,29 @@ class Scheduler:
             self._served[request.client] = max(self._served.get(request.client, 0), least)
         self.waiting.append(request)
 
-    def release(self, request: LiveRequest) -> None:
+    def release(self, request: RequestState) -> None:
         """The request is finished or cancelled: it leaves, wherever it is."""
         (self.running if request in self.running else self.waiting).remove(request)
 
-    def next(self) -> list[Share]:
+    def next(self) -> list[ScheduledTokens]:
         """The next step; the pages for its tokens are reserved. Empty when there is nothing to do."""
-        shares: dict[str, Share] = {}
+        scheduled: dict[str, ScheduledTokens] = {}
         for request in sorted(self.running, key=self._rank):
-            if request in self.running and request.lacking == 1 and self._reserve(request, 1, shares):
-                shares[request.id] = Share(request, 1)
-        self._fill(shares)
-        for share in shares.values():
-            weight = _GENERATED_TOKEN if share.tokens == 1 else _PROMPT_TOKEN
-            self._served[share.request.client] += share.tokens * weight
-        return list(shares.values())
+            if request in self.running and request.uncomputed_tokens == 1 and self._reserve(request, 1, scheduled):
+                scheduled[request.id] = ScheduledTokens(request, 1)
+        self._fill(scheduled)
+        for part in scheduled.values():
+            weight = _GENERATED_TOKEN if part.tokens == 1 else _PROMPT_TOKEN
+            self._served[part.request.client] += part.tokens * weight
+        return list(scheduled.values())
 
-    def charge(self, request: LiveRequest, tokens: int) -> None:
-        """The request has generated more tokens in a step than the one that was its share: guesses that were right."""
+    def charge(self, request: RequestState, tokens: int) -> None:
+        """The request has generated more tokens in a step than the one that was scheduled: guesses that were right."""
         self._served[request.client] += tokens * _GENERATED_TOKEN
 
-    def preempt(self, request: LiveRequest) -> None:
+    def preempt(self, request: RequestState) -> None:
         """Take a request's pages away; it waits in line to go on."""
-        if request.stored > request.cached_tokens:  # else nothing was computed for it, and nothing is half done
+        if request.computed_tokens > request.cached_tokens:  # else nothing of it is half done
             self.preemptions += 1
             request.preempted = True
         try:
@@ -120,20 +120,22 @@ class Scheduler:
         self.running.remove(request)
         self.waiting.append(request)
 
-    def worst(self) -> LiveRequest | None:
+    def worst(self) -> RequestState | None:
         """The running request that would be preempted first."""
         return max(self.running, key=self._worth, default=None)
 
-    def _fill(self, shares: dict[str, Share]) -> None:
+    def _fill(self, scheduled: dict[str, ScheduledTokens]) -> None:
         """Add chunks of prompts, of those that run and of those that enter, up to the budget."""
         budget, enters, followers = self.prefill_tokens, True, set[str]()
         while budget > 0:
-            unserved = [r for r in self.running if r.lacking > 1 and r.id not in shares and r.id not in followers]
+            unserved = [
+                r for r in self.running if r.uncomputed_tokens > 1 and r.id not in scheduled and r.id not in followers
+            ]
             request = min((*unserved, *(self.waiting if enters else ())), key=self._turn, default=None)
             if request is None:
                 return
             entering = request in self.waiting
-            if entering and not self._admit(request, shares):
+            if entering and not self._admit(request, scheduled):
                 enters = request.done  # who failed on the way in keeps nobody out
                 continue
             if not entering:
@@ -141,22 +143,22 @@ class Scheduler:
             tokens = self._chunk(request, budget)
             if tokens == 0:
                 return  # the rest of the budget is too small for a chunk
-            if any(2 * self._computed_by(share, request) >= tokens for share in shares.values()):
+            if any(2 * self._computed_by(part, request) >= tokens for part in scheduled.values()):
                 followers.add(request.id)
                 continue
-            if self._reserve(request, tokens, shares):
-                shares[request.id] = Share(request, tokens)
+            if self._reserve(request, tokens, scheduled):
+                scheduled[request.id] = ScheduledTokens(request, tokens)
                 budget -= tokens
                 if entering:
                     self._refused = (None, 0)
             elif entering:
                 enters = False
 
-    def _turn(self, request: LiveRequest) -> tuple[float, ...]:
-        """Of one priority, those that have a slot go first."""
+    def _turn(self, request: RequestState) -> tuple[float, ...]:
+        """Order of prefill: within one priority, those that have a slot go first."""
         return request.priority, request not in self.running, *self._rank(request)
 
-    def _rank(self, request: LiveRequest) -> tuple[float, ...]:
+    def _rank(self, request: RequestState) -> tuple[float, ...]:
         return (
             request.priority,
             not request.preempted,
@@ -165,11 +167,11 @@ class Scheduler:
             request.arrival,
         )
 
-    def _worth(self, request: LiveRequest) -> tuple[float, ...]:
+    def _worth(self, request: RequestState) -> tuple[float, ...]:
         """Larger is preempted earlier: the later arrival of the larger priority."""
         return request.priority, request.arrival
 
-    def _admit(self, request: LiveRequest, shares: dict[str, Share]) -> bool:
+    def _admit(self, request: RequestState, scheduled: dict[str, ScheduledTokens]) -> bool:
         """Give a waiting request a slot, and what is cached of it. Those of larger priority may have to make room;
         False when there is none."""
         refused, available = self._refused
@@ -179,12 +181,12 @@ class Scheduler:
             worst = self.worst()
             if worst is None or worst.priority <= request.priority:
                 return False
-            self._evict(worst, shares)
+            self._evict(worst, scheduled)
         self.waiting.remove(request)
         self.running.append(request)
-        return self._let_in(request, shares)
+        return self._let_in(request, scheduled)
 
-    def _let_in(self, request: LiveRequest, shares: dict[str, Share]) -> bool:
+    def _let_in(self, request: RequestState, scheduled: dict[str, ScheduledTokens]) -> bool:
         """Its cached sequence, if need be at the cost of a request that is worth less; False, and it waits again, or
         has failed."""
         while True:
@@ -198,44 +200,44 @@ class Scheduler:
                     self.waiting.append(request)
                     self._refused = (request, self._cache.available)
                     return False
-                self._evict(worst, shares)
+                self._evict(worst, scheduled)
             except Exception as error:
                 self._fail(request, error)
                 return False
 
-    def _adopt(self, request: LiveRequest) -> None:
-        """What another one has computed since it entered need not be computed again."""
+    def _adopt(self, request: RequestState) -> None:
+        """Take over from the prefix cache what other requests have computed since it entered."""
         assert request.sequence is not None
-        found = self._cache.adopt(request.sequence, request.text)
+        found = self._cache.adopt(request.sequence, request.all_ids)
         if not request.preempted:
             request.cached_tokens += found
 
-    def _chunk(self, request: LiveRequest, budget: int) -> int:
-        """How many of the tokens that it lacks go into a step that has room for `budget`."""
+    def _chunk(self, request: RequestState, budget: int) -> int:
+        """The number of its uncomputed tokens that go into a step that has room for `budget`."""
         if self.grid is None:
-            return min(request.lacking, budget)
-        tokens = min(request.lacking, self.grid - request.stored % self.grid)
+            return min(request.uncomputed_tokens, budget)
+        tokens = min(request.uncomputed_tokens, self.grid - request.computed_tokens % self.grid)
         # Only the first chunk of a step may be larger than the budget: it cannot be cut.
         return 0 if tokens > budget < self.prefill_tokens else tokens
 
-    def _computed_by(self, share: Share, request: LiveRequest) -> int:
-        """How many of the tokens that a request lacks next are computed by another one's part of the step, and are
-        known after it: 0 unless it fills the page that is next."""
-        other, unit = share.request, self._cache.alignment
-        end = min(other.stored + share.tokens, request.length - 1) // unit * unit
-        start = request.stored // unit * unit + unit
-        if not other.stored < start <= end or not self._cache.share:
+    def _computed_by(self, part: ScheduledTokens, request: RequestState) -> int:
+        """The number of a request's next uncomputed tokens that another one's part of the step computes, and that are
+        cached after it: 0 unless it fills the page that is next."""
+        other, unit = part.request, self._cache.alignment
+        end = min(other.computed_tokens + part.tokens, request.length - 1) // unit * unit
+        start = request.computed_tokens // unit * unit + unit
+        if not other.computed_tokens < start <= end or not self._cache.share:
             return 0
         if (other.adapter, other.source_ids) != (request.adapter, request.source_ids):
             return 0
-        own, its = request.text, other.text
+        own, its = request.all_ids, other.all_ids
         if own[:start] != its[:start]:
             return 0
         while start < end and own[start : start + unit] == its[start : start + unit]:
             start += unit
-        return start - request.stored
+        return start - request.computed_tokens
 
-    def _reserve(self, request: LiveRequest, tokens: int, shares: dict[str, Share]) -> bool:
+    def _reserve(self, request: RequestState, tokens: int, scheduled: dict[str, ScheduledTokens]) -> bool:
         """Pages for so many tokens more, if need be at the cost of a request that is worth less, or of itself."""
         assert request.sequence is not None
         while True:
@@ -246,12 +248,12 @@ class Scheduler:
                 # Alone and without room, it waits for whoever else holds pages: scores, or a search.
                 worst = self.worst()
                 assert worst is not None
-                self._evict(worst, shares)
+                self._evict(worst, scheduled)
                 if worst is request:
                     self._refused = (request, self._cache.available)
                     return False
 
-    def _evict(self, request: LiveRequest, shares: dict[str, Share]) -> None:
+    def _evict(self, request: RequestState, scheduled: dict[str, ScheduledTokens]) -> None:
         """Preempt a request that may have a part in the step already."""
         self.preempt(request)
-        shares.pop(request.id, None)
+        scheduled.pop(request.id, None)

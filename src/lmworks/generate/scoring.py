@@ -19,13 +19,11 @@ from dataclasses import dataclass, field
 
 import torch
 
-from lmworks.generate.cache_lease import Holding
+from lmworks.generate.cache_lease import CacheLease, run_parts
 from lmworks.generate.engine_step import NOT_FINITE, Batcher
-from lmworks.generate.logit_rows import LogitRows
 from lmworks.generate.paged_cache import PAGE, CachedSequence, OutOfPagesError, PagedCache
 from lmworks.generate.protocol import Score
-from lmworks.generate.runner import Work
-from lmworks.generate.time_slices import run_parts
+from lmworks.generate.runner import LogitRows, Work
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 BATCH_TOKENS = 512  # of one forward
@@ -46,7 +44,7 @@ class _Stretch:
     ends: bool = False
 
     def cut(self, tokens: int) -> tuple[int, list[list[tuple[int, int]]]]:
-        """How many of the next `tokens` have predictions, and these; what was cut is no longer in the stretch."""
+        """The number of the next `tokens` with predictions, and these; what was cut is no longer in the stretch."""
         left = len(self.ids) - tokens
         wanted = max(0, len(self.predictions) - left)
         taken, self.predictions = self.predictions[:wanted], self.predictions[wanted:]
@@ -56,7 +54,7 @@ class _Stretch:
 
 @dataclass(slots=True)
 class _Found:
-    """What is known so far of one pair: for each token ln p, and the most probable tokens at its place."""
+    """The score of one pair so far: for each token ln p, and the most probable tokens at its place."""
 
     values: list[float] = field(default_factory=list)
     alternatives: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
@@ -166,7 +164,7 @@ def _score_batch(
 ) -> Generator[None, None, None]:
     """First the contexts, then their continuations."""
     namespace, (number, _) = batcher.namespace(adapter), batcher.adapters[adapter]
-    with batcher.holding() as tree:
+    with batcher.lease() as tree:
         roots = [tree.add(batcher.cache.open(context, namespace, number)) for context in batch]
         stretches: list[_Stretch] = []
         for root, (context, pairs) in zip(roots, batch.items(), strict=True):
@@ -184,7 +182,7 @@ def _score_batch(
 
 
 def _run(
-    batcher: Batcher, tree: Holding, stretches: list[_Stretch], found: list[_Found], alternatives: int
+    batcher: Batcher, tree: CacheLease, stretches: list[_Stretch], found: list[_Found], alternatives: int
 ) -> Generator[None, None, None]:
     """Forwards over the stretches until nothing is left of them."""
     while stretches:
@@ -220,7 +218,7 @@ def _most_probable(rows: LogitRows, count: int) -> list[tuple[tuple[int, float],
 
 
 def _next_works(
-    batcher: Batcher, tree: Holding, stretches: list[_Stretch]
+    batcher: Batcher, tree: CacheLease, stretches: list[_Stretch]
 ) -> tuple[list[Work], list[list[tuple[int, int]]]]:
     """As many tokens as a forward takes, from the front, and what their rows predict."""
     works: list[Work] = []

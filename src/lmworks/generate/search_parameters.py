@@ -1,4 +1,4 @@
-"""How a search looks for a completion, as values: frozen, free of torch. What it looks for is `SamplingParameters`."""
+"""Parameters of beam and contrastive search, as values: frozen, free of torch; beside `SamplingParameters`."""
 
 from dataclasses import dataclass
 from typing import Literal

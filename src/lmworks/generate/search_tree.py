@@ -1,4 +1,4 @@
-"""What the searching decoders share: the engine's cache as a tree, and what may follow a text.
+"""Shared parts of beam and contrastive search: the engine's cache as a tree, and the tokens that may follow a text.
 
 A search is a generator that pauses after each forward, so that others can use the machine in between. While it pauses,
 the weights and adapters must not change. What it holds in the cache may be moved out meanwhile; it is given back when
@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmworks.generate.cache_lease import Holding
+from lmworks.generate.cache_lease import CacheLease
 from lmworks.generate.engine_step import NOT_FINITE, Batcher
-from lmworks.generate.logit_processors import adjust, adjusts
-from lmworks.generate.logit_rows import LogitRows
+from lmworks.generate.logit_processors import process_logits
 from lmworks.generate.paged_cache import CachedSequence
-from lmworks.generate.request_state import LiveRequest
-from lmworks.generate.runner import Work
+from lmworks.generate.request_state import RequestState
+from lmworks.generate.runner import LogitRows, Work
 
 PREFILL_TOKENS = 256  # of a prompt in one forward, and so the rows of logits where all its states are wanted
 
@@ -26,18 +25,18 @@ Forwarded = tuple[LogitRows, Tensor | None]
 
 
 @contextmanager
-def branches(batcher: Batcher) -> Iterator[Holding]:
+def branches(batcher: Batcher) -> Iterator[CacheLease]:
     """The sequences of a search, which counts as running until they are given back."""
     batcher.searches += 1
     try:
-        with batcher.holding() as tree:
+        with batcher.lease() as tree:
             yield tree
     finally:
         batcher.searches -= 1
 
 
 def prefill(
-    batcher: Batcher, tree: Holding, sequence: CachedSequence, ids: Sequence[int], hidden: bool = False
+    batcher: Batcher, tree: CacheLease, sequence: CachedSequence, ids: Sequence[int], hidden: bool = False
 ) -> Generator[None, None, Forwarded]:
     """Run what `sequence` lacks of `ids`, a pause after each forward but the last.
 
@@ -59,7 +58,7 @@ def prefill(
 
 
 def extend(
-    batcher: Batcher, tree: Holding, branches: Sequence[CachedSequence], ids: Sequence[int], hidden: bool = False
+    batcher: Batcher, tree: CacheLease, branches: Sequence[CachedSequence], ids: Sequence[int], hidden: bool = False
 ) -> Forwarded:
     """One token more for each branch, all in one forward: a row of logits, and a state if asked for, for each."""
     for branch in branches:
@@ -77,13 +76,11 @@ def _forward(batcher: Batcher, works: Sequence[Work], hidden: bool) -> Forwarded
     return rows, states
 
 
-def allowed_logits(logits: np.ndarray, request: LiveRequest) -> np.ndarray:
+def allowed_logits(logits: np.ndarray, request: RequestState) -> np.ndarray:
     """A request's row of logits (vocabulary,) after its bans, bias, penalties, forced tokens and constraint; what must
     not be chosen is -inf. The row itself where there are none of these."""
     mask = None if request.constraint is None else request.constraint.mask()
-    if not adjusts(request.sampling, request.ids, mask):
-        return logits
-    return adjust(logits, request.sampling, request.prompt_ids, request.ids, mask)
+    return process_logits(logits, request.sampling, request.prompt_ids, request.ids, mask)
 
 
 def largest(values: np.ndarray, count: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from lmworks.generate.constraint import ConstraintError
-from lmworks.generate.request_state import LiveRequest
+from lmworks.generate.request_state import RequestState
 
 _log = logging.getLogger(__name__)
 
@@ -40,18 +40,18 @@ class Proposer(Protocol):
     @property
     def seconds(self) -> float: ...
 
-    def propose(self, requests: Sequence[LiveRequest], most: Sequence[int]) -> list[list[int]]:
+    def propose(self, requests: Sequence[RequestState], most: Sequence[int]) -> list[list[int]]:
         """For each request up to `most` tokens that may follow what it has; empty where there is no guess."""
         ...
 
-    def forget(self, request: LiveRequest) -> None:
+    def forget(self, request: RequestState) -> None:
         """The request is gone."""
         ...
 
 
 @dataclass(slots=True)
 class Acceptance:
-    """How often guesses are right: a decaying count, with a prior."""
+    """Acceptance rate of guesses: a decaying count, with a prior."""
 
     right: float = 0.0
     checked: float = 0.0
@@ -126,7 +126,7 @@ class Speculator:
     _of: dict[str, Acceptance] = field(default_factory=dict)
     _proposals_of: dict[str, list[int]] = field(default_factory=dict)  # in this step, used or not
 
-    def guess(self, requests: Sequence[LiveRequest], most: Sequence[int], rows: int) -> list[list[int] | Exception]:
+    def guess(self, requests: Sequence[RequestState], most: Sequence[int], rows: int) -> list[list[int] | Exception]:
         """The tokens to be checked for each request, at most `most`, in a step that has `rows` rows without them; what
         was raised, where guessing for a request failed."""
         limits = [min(limit, self.longest) for limit in most]
@@ -150,8 +150,8 @@ class Speculator:
             guesses.append(answer[:length])
         return guesses
 
-    def _proposals(self, requests: Sequence[LiveRequest], most: Sequence[int]) -> list[list[int] | Exception]:
-        """What the proposer says, as far as the constraints allow it, or what was raised."""
+    def _proposals(self, requests: Sequence[RequestState], most: Sequence[int]) -> list[list[int] | Exception]:
+        """The proposals, as far as the constraints allow them, or the exception."""
         try:
             return self._ask(requests, most)
         except Exception as error:
@@ -164,14 +164,14 @@ class Speculator:
             for answer in self._proposals([request], [limit])
         ]
 
-    def _ask(self, requests: Sequence[LiveRequest], most: Sequence[int]) -> list[list[int] | Exception]:
+    def _ask(self, requests: Sequence[RequestState], most: Sequence[int]) -> list[list[int] | Exception]:
         proposals = self.proposer.propose(requests, most)
         return [
             _allowed(request, proposal[:limit])
             for request, proposal, limit in zip(requests, proposals, most, strict=True)
         ]
 
-    def observe(self, request: LiveRequest, sent: int, chosen: Sequence[int]) -> None:
+    def observe(self, request: RequestState, sent: int, chosen: Sequence[int]) -> None:
         """The tokens that the step has chosen for a request, of which `sent` guesses were checked: the right ones, and
         the one after them."""
         proposal = self._proposals_of.pop(request.id, None)
@@ -192,7 +192,7 @@ class Speculator:
             self.proposed += sent
             self.accepted += right
 
-    def forget(self, request: LiveRequest) -> None:
+    def forget(self, request: RequestState) -> None:
         self._of.pop(request.id, None)
         self._proposals_of.pop(request.id, None)
         try:
@@ -200,8 +200,8 @@ class Speculator:
         except Exception:  # the request has its end already, and nobody else has to do with it
             _log.exception("the proposer could not forget request %s", request.id)
 
-    def _lengths(self, requests: Sequence[LiveRequest], most: Sequence[int], rows: int) -> list[int]:
-        """How many guesses of each request: adds the most promising one as long as it pays."""
+    def _lengths(self, requests: Sequence[RequestState], most: Sequence[int], rows: int) -> list[int]:
+        """The number of guesses of each request: adds the most promising one as long as it pays."""
         prior = self._everybody.rate(_FIRST_GUESS)
         rates = [self._of.get(request.id, Acceptance()).rate(prior) for request in requests]
         lengths, expected = [0] * len(requests), float(len(requests))
@@ -221,7 +221,7 @@ class Speculator:
             expected, time, rows = expected + gains[best], more, rows + 1
 
 
-def _allowed(request: LiveRequest, proposal: list[int]) -> list[int]:
+def _allowed(request: RequestState, proposal: list[int]) -> list[int]:
     """The tokens that the constraint lets follow each other. The end is no guess: after it nothing could be checked."""
     if request.constraint is None:
         return proposal
@@ -232,7 +232,7 @@ def _allowed(request: LiveRequest, proposal: list[int]) -> list[int]:
     return allowed[:-1] if allowed and allowed[-1] in request.stop_ids else allowed
 
 
-def certain_text(request: LiveRequest) -> list[int]:
+def certain_text(request: RequestState) -> list[int]:
     """The text about which the request's constraint leaves no choice, as guesses."""
     try:
         return [] if request.constraint is None else request.constraint.proposal()

@@ -75,7 +75,7 @@ def language_model_cost(checkpoint: Path | str, window: int = 1024) -> LanguageM
 
 
 def perplexity(config: ModelPerplexityConfig, context: StageContext) -> StageResult:
-    """Of every shard of the inputs' documents a file of annotations with one measure, in their order.
+    """Perplexity of each document: for every shard a file of annotations with one measure, in their order.
 
     Texts are scored as `data.annotate` measured them, after its repairs. ValueError where an input is missing, or the
     annotations are not those of the documents.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from lmworks.generate.engine_worker import EngineWorker
 from lmworks.generate.protocol import Score, Token
+from lmworks.generate.request_state import TokenTexts
 from lmworks.generate.scoring import document_start
-from lmworks.generate.token_text import TokenTexts
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.events import BusyError, DeadlineError
 from lmworks.serve.openai.errors import ApiError

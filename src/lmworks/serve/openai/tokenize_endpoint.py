@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, model_validator
 from starlette.responses import Response
 
-from lmworks.generate.token_text import TokenTexts
+from lmworks.generate.request_state import TokenTexts
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.serve.openai.envelope import content
 from lmworks.serve.openai.errors import ApiError, Json, documented

@@ -13,7 +13,7 @@ from lmworks.generate import benchmark, roofline
 from lmworks.generate.benchmark import Settings, Speed, Workload
 from lmworks.generate.engine import Engine
 from lmworks.generate.roofline import Limits
-from lmworks.kernels import library, peaks
+from lmworks.kernels import library
 from lmworks.kernels.library import Library
 from lmworks.kernels.weight_formats import FORMATS
 from lmworks.model.config import LanguageModelHead
@@ -162,7 +162,7 @@ def test_limits_are_work_over_the_fastest_pass(clock, kernels_of_two_threads) ->
     limits = roofline.measure_limits(kernels_of_two_threads)
     assert limits.measured_by == "kernels" and kernels_of_two_threads.name in limits.method
     assert limits.bandwidth * 0.5 == roofline._read_bytes() >= 2**28
-    most = max(peaks.multiply_ones(format_, kernels_of_two_threads) for format_ in FORMATS)
+    most = max(library.multiply_ones(format_, kernels_of_two_threads) for format_ in FORMATS)
     assert limits.operations == 2 * most / 0.5
     assert limits.numbers == "8-bit integers"  # four of them are multiplied where one float32 is, in the same time here
 

@@ -14,9 +14,9 @@ from lmworks.generate.engine import Engine
 from lmworks.generate.fused_runner import FusedRunner
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.generate.search_parameters import ContrastiveParameters
+from lmworks.kernels.fused_operations import run
 from lmworks.kernels.kv_pages import PAGE
-from lmworks.kernels.outputs import Rows
-from lmworks.kernels.program import RaggedBatch, run
+from lmworks.kernels.program import RaggedBatch, Rows
 from lmworks.model.checkpoint import Checkpoint
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lmworks.kernels import peaks
+from lmworks.kernels import library
 from lmworks.kernels.library import Library
 from lmworks.kernels.weight_formats import FORMATS
 
@@ -13,12 +13,12 @@ def test_every_number_is_read_once(kernels: Library, count: int) -> None:
     numbers = torch.randint(
         -(2**16), 2**16, (count,), dtype=torch.int32, generator=torch.Generator().manual_seed(count)
     )
-    assert peaks.read_numbers(numbers, kernels) == numbers.sum(dtype=torch.int64)
+    assert library.read_numbers(numbers, kernels) == numbers.sum(dtype=torch.int64)
 
 
 def test_the_largest_numbers_do_not_overflow(kernels: Library) -> None:
     numbers = torch.full((3 * 65_536,), 2**16, dtype=torch.int32)
-    assert peaks.read_numbers(numbers, kernels) == 3 * 2**32
+    assert library.read_numbers(numbers, kernels) == 3 * 2**32
 
 
 def test_what_cannot_be_read_is_refused(kernels: Library) -> None:
@@ -28,7 +28,7 @@ def test_what_cannot_be_read_is_refused(kernels: Library) -> None:
         torch.ones(8, dtype=torch.int32, device="meta"),
     ):
         with pytest.raises(ValueError, match="int32 numbers in memory"):
-            peaks.read_numbers(wrong, kernels)
+            library.read_numbers(wrong, kernels)
 
 
 def test_every_product_counts_one_and_threads_share_nothing_twice(kernels: Library) -> None:
@@ -36,7 +36,7 @@ def test_every_product_counts_one_and_threads_share_nothing_twice(kernels: Libra
     counts = {}
     for threads in (1, 2, 3):
         kernels.set_threads(threads)
-        counts[threads] = [peaks.multiply_ones(format_, kernels) for format_ in FORMATS]
+        counts[threads] = [library.multiply_ones(format_, kernels) for format_ in FORMATS]
     lanes = 64 * 20_000 * 16  # items, steps, lanes of a vector
     float32, bfloat16, int8, int4 = counts[1]
     assert (bfloat16, int8, int4) == (2 * float32, 4 * float32, 4 * float32)  # numbers in the four bytes of a lane

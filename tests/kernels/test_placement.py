@@ -15,7 +15,7 @@ _SCRIPT = """
 import os, subprocess, sys
 from programs import batch, random_program, scattered_tables
 from lmworks.kernels import library
-from lmworks.kernels.program import run
+from lmworks.kernels.fused_operations import run
 
 def threads():
     return set(map(int, os.listdir("/proc/self/task")))

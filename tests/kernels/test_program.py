@@ -8,10 +8,11 @@ import torch
 from programs import batch, random_layer, random_matrix, random_norm, random_program, scattered_tables
 
 from lmworks.kernels import fused_operations, reference
+from lmworks.kernels.fused_operations import run
 from lmworks.kernels.kv_pages import CACHE_FORMATS, CacheFormat
 from lmworks.kernels.library import Library
 from lmworks.kernels.packing import pack_weight
-from lmworks.kernels.program import Adapter, LayerProgram, Program, RaggedBatch, run
+from lmworks.kernels.program import Adapter, LayerProgram, Program, RaggedBatch
 from lmworks.kernels.weight_formats import FORMATS, Format
 
 IDS = np.random.default_rng(0).integers(0, 83, 200).tolist()

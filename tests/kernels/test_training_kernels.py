@@ -32,14 +32,14 @@ def _inputs(shape: tuple[int, ...], kv_heads: int, dtype: torch.dtype, seed: int
     return [torch.randn(batch, length, count, width, generator=generator).to(dtype).transpose(1, 2) for count in counts]
 
 
-def _runs(batch: int, length: int, seed: int) -> tuple[training_kernels.SeenKeys, Tensor]:
+def _runs(batch: int, length: int, seed: int) -> tuple[training_kernels.KeyRanges, Tensor]:
     """Random runs of keys, and the mask (batch, 1, length, length) that they stand for."""
     generator = torch.Generator().manual_seed(seed)
     ends = torch.randint(length, (2, batch, length), generator=generator)
     first, last = ends.amin(dim=0), ends.amax(dim=0)
     keys = torch.arange(length)
     mask = (keys >= first[..., None]) & (keys <= last[..., None])
-    return training_kernels.SeenKeys(first.int(), last.int()), mask[:, None]
+    return training_kernels.KeyRanges(first.int(), last.int()), mask[:, None]
 
 
 def _defined(query: Tensor, key: Tensor, value: Tensor, gradient: Tensor, scale: float, mask: Tensor) -> list[Tensor]:
@@ -67,7 +67,7 @@ def test_attention_is_its_definition(
     causal = torch.ones(shape[2], shape[2], dtype=torch.bool).tril().expand(shape[0], 1, -1, -1)
     for seen, mask in ((None, causal), _runs(shape[0], shape[2], 1)):
         output, log_sum = training_kernels.attend(query, key, value, scale, seen, kernels)
-        found = training_kernels.differentiate(query, key, value, output, log_sum, gradient, scale, seen, kernels)
+        found = training_kernels.attend_backward(query, key, value, output, log_sum, gradient, scale, seen, kernels)
         for name, ours, expected in zip(
             ("output", "query", "key", "value"),
             (output, *found),
@@ -87,7 +87,7 @@ def test_attention_of_any_runs(length: int, seed: int) -> None:
     query, key, value, gradient = _inputs((1, 2, length, 16), 2, torch.float32, seed)
     seen, mask = _runs(1, length, seed)
     output, log_sum = training_kernels.attend(query, key, value, 0.25, seen)
-    found = training_kernels.differentiate(query, key, value, output, log_sum, gradient, 0.25, seen)
+    found = training_kernels.attend_backward(query, key, value, output, log_sum, gradient, 0.25, seen)
     for ours, expected in zip((output, *found), _defined(query, key, value, gradient, 0.25, mask), strict=True):
         # Not relative to themselves alone: where every run is short, gradients are differences that cancel.
         assert float((ours.double() - expected).abs().max()) < 5e-6 * (1 + float(expected.abs().max()))
@@ -100,7 +100,7 @@ def test_bits_do_not_depend_on_threads_batch_or_memory(kernels: Library) -> None
         given = [tensor[rows].contiguous() if copied else tensor[rows] for tensor in (query, key, value)]
         q, k, v = given
         output, log_sum = training_kernels.attend(q, k, v, 0.2, None, kernels)
-        return [output, *training_kernels.differentiate(q, k, v, output, log_sum, gradient[rows], 0.2, None, kernels)]
+        return [output, *training_kernels.attend_backward(q, k, v, output, log_sum, gradient[rows], 0.2, None, kernels)]
 
     whole = both(slice(None))
     threads = torch.get_num_threads()

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lmworks.kernels.training_kernels import SeenKeys
+from lmworks.kernels.training_kernels import KeyRanges
 from lmworks.model import config as configs
 from lmworks.model import contiguous_masks, masks
 from lmworks.model.config import Banded, Window, WindowAndGlobal
@@ -19,7 +19,7 @@ BATCH = 2
 
 def _square(
     rule: masks.Predicate, pattern: configs.Pattern | None, positions: Tensor, real: Tensor | None
-) -> SeenKeys | None:
+) -> KeyRanges | None:
     """The runs by their definition, from the mask that a stack would make."""
     batch, length = positions.shape
     if pattern is not None:
@@ -73,7 +73,7 @@ def _cases(draw: st.DrawFn, tidy: bool) -> tuple[masks.Predicate, configs.Patter
     return rule, pattern, positions, real
 
 
-def _same(found: SeenKeys, expected: SeenKeys | None) -> bool:
+def _same(found: KeyRanges, expected: KeyRanges | None) -> bool:
     return expected is not None and all(map(torch.equal, found, expected))
 
 
@@ -82,7 +82,7 @@ def _same(found: SeenKeys, expected: SeenKeys | None) -> bool:
 def test_runs_are_told_from_rules(
     case: tuple[masks.Predicate, configs.Pattern | None, Tensor, Tensor | None],
 ) -> None:
-    found = contiguous_masks.seen_keys(*case)
+    found = contiguous_masks.key_ranges(*case)
     assert found is not None
     assert _same(found, _square(*case))
     for places in found:
@@ -95,7 +95,7 @@ def test_what_is_told_is_true(
     case: tuple[masks.Predicate, configs.Pattern | None, Tensor, Tensor | None],
 ) -> None:
     """Whatever documents, positions and padding; where it is not told, the mask is asked."""
-    found = contiguous_masks.seen_keys(*case)
+    found = contiguous_masks.key_ranges(*case)
     assert found is None or _same(found, _square(*case))
 
 
@@ -109,12 +109,12 @@ def test_what_is_told_is_true(
 )
 def test_what_is_not_a_run_stays_a_mask(rule: masks.Predicate, pattern: configs.Pattern | None) -> None:
     case = (rule, pattern, torch.arange(4)[None], None)
-    assert contiguous_masks.seen_keys(*case) is None and _square(*case) is None
+    assert contiguous_masks.key_ranges(*case) is None and _square(*case) is None
 
 
 def test_padding_sees_itself() -> None:
     real = torch.arange(6)[None] < torch.tensor([[6], [4]])
-    seen = contiguous_masks.seen_keys(masks.everything, None, torch.arange(6).expand(2, -1), real)
+    seen = contiguous_masks.key_ranges(masks.everything, None, torch.arange(6).expand(2, -1), real)
     assert seen is not None
     assert seen.first[1].tolist() == [0, 0, 0, 0, 4, 5]
     assert seen.last[1].tolist() == [3, 3, 3, 3, 4, 5]
@@ -125,7 +125,7 @@ def test_a_long_row_needs_no_square() -> None:
     length = 100_000
     numbers = (torch.arange(length) // 700)[None]
     rule = masks.both(masks.causal, masks.documents(numbers))
-    found = contiguous_masks.seen_keys(rule, Window(512), torch.arange(length)[None] % 700, torch.ones(1, length))
+    found = contiguous_masks.key_ranges(rule, Window(512), torch.arange(length)[None] % 700, torch.ones(1, length))
     assert found is not None
     assert found.first[0, [699, 700, 1400 + 650]].tolist() == [188, 700, 1400 + 139]
     assert found.last[0].tolist() == list(range(length))
@@ -154,6 +154,6 @@ def test_training_asks_the_rules_first(monkeypatch: pytest.MonkeyPatch, family: 
     with monkeypatch.context() as without_a_mask:
         without_a_mask.setattr(stack, "_mask", None)
         told = gradients()
-    monkeypatch.setattr(contiguous_masks, "seen_keys", lambda *given: None)
+    monkeypatch.setattr(contiguous_masks, "key_ranges", lambda *given: None)
     for ours, asked in zip(told, gradients(), strict=True):
         assert torch.equal(ours, asked)

@@ -10,8 +10,9 @@ from lmworks.adapt.lora import Lora
 from lmworks.generate.lowering import lower_adapter
 from lmworks.generate.paged_cache import DROPPED
 from lmworks.generate.runner import LogitRows, Work, begun_pages
+from lmworks.kernels.fused_operations import run
 from lmworks.kernels.kv_pages import clear_pages, copy_pages
-from lmworks.kernels.program import LayerProgram, Program, RaggedBatch, run
+from lmworks.kernels.program import LayerProgram, Program, RaggedBatch
 
 
 class FusedRunner:

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from lmworks.adapt.lora import Lora
 from lmworks.generate.page_storage import layer_groups
-from lmworks.kernels.arena import gather
 from lmworks.kernels.kv_pages import CacheFormat, allocate
 from lmworks.kernels.packing import PackedMatrix, concatenate, pack_gguf, pack_weight
-from lmworks.kernels.program import Adapter, LayerProgram, Norm, Program, Site
+from lmworks.kernels.program import Adapter, LayerProgram, Norm, Program, Site, in_large_pages
 from lmworks.kernels.weight_formats import GROUP, Format
 from lmworks.model import config as configs
 from lmworks.model.gguf_model import GgufWeights
@@ -109,7 +108,7 @@ def lower(
         positions=make.learned_positions(),
         head_softcap=config.head.softcap or 0.0,
     )
-    return gather(program)
+    return in_large_pages(program)
 
 
 def formats_of(program: Program) -> dict[str, Format]:

@@ -12,9 +12,9 @@ from typing import Literal, TypeVar
 
 import torch
 
-from lmworks.kernels import library, peaks
-from lmworks.kernels.arena import large_pages
+from lmworks.kernels import library
 from lmworks.kernels.library import Library
+from lmworks.kernels.program import large_pages
 from lmworks.kernels.weight_formats import FORMATS, Format
 
 T = TypeVar("T")
@@ -68,10 +68,10 @@ def measure_limits(kernels: Library | None = None) -> Limits:
 def _by_kernels(kernels: Library) -> Limits:
     size = _read_bytes()
     numbers = large_pages(size).view(torch.int32).fill_(1)  # pages that were never written are all one page of zeros
-    reading, _ = _fastest(lambda: peaks.read_numbers(numbers, kernels))
+    reading, _ = _fastest(lambda: library.read_numbers(numbers, kernels))
     rates: dict[Format, float] = {}
     for format_ in FORMATS:
-        multiplying, products = _fastest(lambda format_=format_: peaks.multiply_ones(format_, kernels))
+        multiplying, products = _fastest(lambda format_=format_: library.multiply_ones(format_, kernels))
         rates[format_] = 2 * products / multiplying
     fastest = max(rates, key=lambda format_: rates[format_])
     return Limits(

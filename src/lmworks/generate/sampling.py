@@ -19,7 +19,7 @@ from torch import Tensor
 from lmworks.generate.logit_processors import Ids, needs_processing, process_logits
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.generate.runner import LogitRows
-from lmworks.kernels.token_sampling import Draw, draw_tokens
+from lmworks.kernels.token_sampling import RowSampling, sample_tokens
 
 
 class Sampled(NamedTuple):
@@ -76,14 +76,14 @@ def _choose(
 
     Where the temperature is 0, it is the largest score, with 0.
     """
-    drawn = [row for row, parameter in enumerate(parameters) if parameter.temperature > 0]
-    how = [_draw(parameters[row], draws[row]) for row in drawn]
-    found = dict(zip(drawn, draw_tokens([scores[row] for row in drawn], how), strict=True))
+    sampled = [row for row, parameter in enumerate(parameters) if parameter.temperature > 0]
+    how = [_row_sampling(parameters[row], draws[row]) for row in sampled]
+    found = dict(zip(sampled, sample_tokens([scores[row] for row in sampled], how), strict=True))
     return [found[row] if row in found else _largest(values) for row, values in enumerate(scores)]
 
 
-def _draw(p: SamplingParameters, draw: float) -> Draw:
-    return Draw(draw, p.temperature, p.top_k, p.typical_p, p.top_p, p.min_p)
+def _row_sampling(p: SamplingParameters, draw: float) -> RowSampling:
+    return RowSampling(draw, p.temperature, p.top_k, p.typical_p, p.top_p, p.min_p)
 
 
 def _largest(scores: np.ndarray) -> tuple[int, float]:

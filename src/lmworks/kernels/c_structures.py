@@ -1,4 +1,4 @@
-"""The C structures of `cpp/abi.h`, field by field, and what makes them from tensors.
+"""The C structures of `cpp/abi.h`, field by field, and the addresses of tensors for them.
 
 A structure points into tensors and does not keep them: whoever makes one keeps them alive while it is used.
 """
@@ -9,7 +9,6 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from lmworks.kernels.kv_pages import CACHE_FORMATS
 from lmworks.kernels.packing import PackedMatrix
 from lmworks.kernels.weight_formats import FORMATS
 
@@ -18,7 +17,7 @@ Site = Literal["qkv", "output", "gate_up", "down"]
 
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 SITES: tuple[Site, ...] = get_args(Site)
-_NORMS = ("rms", "layer")
+NORMS = ("rms", "layer")
 
 
 class Matrix(Structure):
@@ -93,11 +92,11 @@ class Batch(Structure):
     )
 
 
-class Draw(Structure):
+class TokenSampling(Structure):
     _fields_ = (
         ("scores", c_void_p),
         *((name, c_int64) for name in ("count", "top_k")),
-        *((name, c_double) for name in ("temperature", "typical_p", "top_p", "min_p", "draw", "log_probability")),
+        *((name, c_double) for name in ("temperature", "typical_p", "top_p", "min_p", "uniform", "log_probability")),
         ("token", c_int64),
     )
 
@@ -132,30 +131,17 @@ class AdamWStep(Structure):
     )
 
 
-ALL = (Matrix, Norm, Change, Changes, Layer, Model, Table, Batch, Draw, TrainedAttention, AdamWStep)
+ALL = (Matrix, Norm, Change, Changes, Layer, Model, Table, Batch, TokenSampling, TrainedAttention, AdamWStep)
 SIZES = tuple(ctypes.sizeof(structure) for structure in ALL)
 
 
 def matrix(packed: PackedMatrix) -> Matrix:
-    return Matrix(
-        address(packed.values),
-        address(packed.bias),
-        packed.rows,
-        packed.columns,
-        FORMATS.index(packed.format),
-    )
-
-
-def norm(weight: Tensor, bias: Tensor | None, kind: str, eps: float) -> Norm:
-    return Norm(address(weight), address(bias), _NORMS.index(kind), eps)
-
-
-def cache_format(name: str) -> int:
-    return CACHE_FORMATS.index(name)  # pyright: ignore[reportArgumentType]
+    format_number = FORMATS.index(packed.format)
+    return Matrix(address(packed.values), address(packed.bias), packed.rows, packed.columns, format_number)
 
 
 def address(tensor: Tensor | None) -> int | None:
-    """Where a tensor begins; ValueError unless it is contiguous and in memory."""
+    """The address of a tensor; ValueError unless it is contiguous and in memory."""
     if tensor is None:
         return None
     if tensor.device.type != "cpu" or not tensor.is_contiguous():

@@ -1,23 +1,55 @@
-"""The kernels one by one, for models that have no fused program: tensors in, tensors out.
+"""The fused operations of inference: a step of a whole program, and the kernels one by one for other models.
 
 Each has the signature of its definition in `reference.py`, which is what runs where there is no compiled library, on
 other devices than the CPU, and where gradients are wanted. `kernels` picks a library other than the default.
 """
 
 from ctypes import byref
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from lmworks.kernels import c_structures, library, reference
 from lmworks.kernels.c_structures import Activation
-from lmworks.kernels.compiled_program import batch_structure, layer_structure, norm_structure
 from lmworks.kernels.library import Library
 from lmworks.kernels.packing import PackedMatrix
+from lmworks.kernels.program import (
+    LayerProgram,
+    Norm,
+    Program,
+    RaggedBatch,
+    Rows,
+    array_address,
+    batch_structure,
+    layer_structure,
+    norm_structure,
+)
 
-if TYPE_CHECKING:
-    from lmworks.kernels.program import LayerProgram, Norm, RaggedBatch
+
+def run(program: Program, batch: RaggedBatch, kernels: Library | None = None, *, hidden: bool = False) -> Rows:
+    """The forward of all tokens of a batch; their keys and values are written into the pages.
+
+    The rows are those of the wanted tokens, with their hidden states if asked for.
+
+    ValueError for an id, position, sequence, page or row that the program or the batch does not have.
+    """
+    chosen = _chosen(program.embedding.values, kernels)
+    if chosen is None:
+        return reference.run(program, batch, hidden)
+    count = len(batch.wanted)
+    rows = Rows(
+        logits=torch.empty(count, program.vocabulary),
+        best=torch.empty(count, dtype=torch.int64),
+        log_normaliser=torch.empty(count),
+        hidden=torch.empty(count, program.width) if hidden else None,
+    )
+    step = batch_structure(batch)
+    step.ids, step.wanted, step.rows = array_address(batch.ids), array_address(batch.wanted), count
+    step.adapters = None if batch.adapters is None else array_address(batch.adapters)
+    for name, tensor in rows._asdict().items():
+        setattr(step, name, c_structures.address(tensor))
+    library.check(chosen.call("run", byref(program.structure.model), byref(step)), step.error_at)
+    return rows
 
 
 def linear(x: Tensor, matrix: PackedMatrix, kernels: Library | None = None) -> Tensor:
@@ -28,7 +60,7 @@ def linear(x: Tensor, matrix: PackedMatrix, kernels: Library | None = None) -> T
     return _product(chosen, x, matrix, None, None)
 
 
-def norm_linear(x: Tensor, norm: "Norm", matrix: PackedMatrix, kernels: Library | None = None) -> Tensor:
+def norm_linear(x: Tensor, norm: Norm, matrix: PackedMatrix, kernels: Library | None = None) -> Tensor:
     """`linear` of the normed `x`."""
     chosen = _chosen(x, kernels)
     if chosen is None:
@@ -46,7 +78,7 @@ def linear_add(residual: Tensor, x: Tensor, matrix: PackedMatrix, kernels: Libra
 
 def norm_gated_linear(
     x: Tensor,
-    norm: "Norm",
+    norm: Norm,
     gate_up: PackedMatrix,
     hidden: int,
     activation: Activation,
@@ -72,7 +104,7 @@ def norm_gated_linear(
     return out.view(*x.shape[:-1], hidden)
 
 
-def attend(layer: "LayerProgram", qkv: Tensor, batch: "RaggedBatch", kernels: Library | None = None) -> Tensor:
+def attend(layer: LayerProgram, qkv: Tensor, batch: RaggedBatch, kernels: Library | None = None) -> Tensor:
     """Norms and rotates queries and keys, stores keys and values in the layer's pages, and lets every query attend to
     what its sequence has stored up to itself.
 
@@ -94,7 +126,7 @@ def _chosen(x: Tensor, kernels: Library | None) -> Library | None:
     return kernels or library.load()
 
 
-def _product(kernels: Library, x: Tensor, packed: PackedMatrix, norm: "Norm | None", residual: Tensor | None) -> Tensor:
+def _product(kernels: Library, x: Tensor, packed: PackedMatrix, norm: Norm | None, residual: Tensor | None) -> Tensor:
     flat = _rows(x, packed.columns)
     shape = (*x.shape[:-1], packed.rows)
     if residual is None:

@@ -63,7 +63,7 @@ def allocate(
 
 
 def bytes_per_token(kv_heads: int, head_dim: int, format: CacheFormat) -> int:  # noqa: A002
-    """What the keys and values of one token take in one layer."""
+    """Memory of one token's keys and values in one layer."""
     return 2 * kv_heads * (head_dim * _BYTES[format] + _SCALE_BYTES[format])
 
 
@@ -143,7 +143,7 @@ def _split(pages: Pages, half: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def _run(pages: Pages) -> int:
-    """How many neighbours one lane of 4 bytes adds up."""
+    """The number of neighbours that one lane of 4 bytes adds up."""
     return 1 if pages.format == "float32" else 2
 
 

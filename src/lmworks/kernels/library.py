@@ -11,13 +11,17 @@ a C++ compiler and nothing else. Where it was built without one, `load` says so 
 
 import ctypes
 import os
-from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_void_p
+from ctypes import POINTER, byref, c_char_p, c_float, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from lmworks.compiled import library_path, warn_of_missing
 from lmworks.kernels import c_structures
+from lmworks.kernels.weight_formats import FORMATS, Format
 
 NAMES = ("avx512_bf16", "avx512", "avx2", "portable")
 CHOICE = "LMWORKS_KERNELS"  # environment variable: one of the names, or "reference"
@@ -58,7 +62,7 @@ class Library:
 
     @property
     def workspace_bytes(self) -> int:
-        """What the library keeps for what lies between the input and the output of a step."""
+        """Memory that the library keeps for the intermediate values of a step."""
         return self.functions.lmworks_workspace_bytes()
 
 
@@ -101,8 +105,8 @@ def available() -> tuple[str, ...]:
 
 
 def set_threads(count: int) -> None:
-    """How many threads the kernels of inference use; at first, one for each core that the process may run on. Those of
-    training use as many as PyTorch."""
+    """Sets the number of threads of the inference kernels; at first, one for each core that the process may run on.
+    Those of training use as many as PyTorch."""
     library = load()
     if library is not None:
         library.set_threads(count)
@@ -143,3 +147,25 @@ def _open(name: str) -> Library:
 
 def _path(name: str) -> Path | None:
     return library_path("lmworks.kernels", name)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Peaks of the machine: work on the library's threads, in its instructions, to be timed (`generate/roofline.py`). Both
+# return a number that only all of the work gives.
+
+
+def read_numbers(numbers: Tensor, kernels: Library) -> int:
+    """Reads all of `numbers`, contiguous int32 in memory, once; returns their sum. They must lie in [-2¹⁶, 2¹⁶]."""
+    if numbers.dtype != torch.int32 or numbers.device.type != "cpu" or not numbers.is_contiguous():
+        raise ValueError(f"contiguous int32 numbers in memory are read, not {numbers.dtype} on {numbers.device}")
+    total = c_int64()
+    kernels.call("read_numbers", numbers.data_ptr(), numbers.numel(), byref(total))
+    return total.value
+
+
+def multiply_ones(format_: Format, kernels: Library) -> int:
+    """Multiplies and adds numbers that lie in registers, in the instructions that products with a matrix of this format
+    are made of; returns how many multiplications that were. Some milliseconds of work."""
+    products = c_int64()
+    kernels.call("multiply_ones", FORMATS.index(format_), byref(products))
+    return products.value

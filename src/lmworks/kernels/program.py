@@ -1,25 +1,29 @@
-"""A decoder as the kernels run it: its weights in their layout, and one call for each step.
+"""A decoder as the kernels run it: its weights in their layout, and what one step of it takes and gives.
 
 A `Program` is what lowering makes of a model: frozen values, nothing to train. A `RaggedBatch` is one step: tokens of
-any sequences in any number, each with its position, its sequence and where that sequence's pages are. `run` computes
-the whole forward, with the C++ kernels where the program lies in memory and the machine has them, and otherwise by the
-definition in `reference.py`; both write the new keys and values into the same pages.
+any sequences in any number, each with its position, its sequence and where that sequence's pages are. It gives `Rows`.
+`fused_operations.run` computes the step. The second half of the file describes a program and a batch to the C++
+kernels, as the structures of `cpp/abi.h`.
 """
 
-from dataclasses import dataclass
+import mmap
+from collections.abc import Iterable
+from ctypes import POINTER, cast
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from lmworks.kernels import library, reference
+from lmworks.kernels import c_structures
 from lmworks.kernels.c_structures import SITES, Activation, Site
-from lmworks.kernels.compiled_program import Lowered
-from lmworks.kernels.kv_pages import Pages
-from lmworks.kernels.library import Library
-from lmworks.kernels.outputs import Rows
+from lmworks.kernels.kv_pages import CACHE_FORMATS, Pages
 from lmworks.kernels.packing import PackedMatrix
+
+MOST_DIMENSIONS = 1024  # of a head: `kMostDimensions` of page_layout.h
+_ALIGNMENT = 64  # bytes: a line of the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +107,7 @@ class Program:
     embedding      its rows are the token vectors; a tied head is the same matrix.
     positions      (positions, width) float32, learned vectors that are added; None: none.
     head_softcap   caps the logits; 0: not.
-    adapters       for each adapter, by (layer, site), what it changes; `RaggedBatch.adapters` counts in this order.
+    adapters       for each adapter, by (layer, site), its changes; `RaggedBatch.adapters` counts in this order.
     """
 
     layers: tuple[LayerProgram, ...]
@@ -125,16 +129,16 @@ class Program:
 
     @property
     def nbytes(self) -> int:
-        """Of all matrices; what a tied head shares with the embedding counts once."""
+        """Memory of all matrices; a tied head's, which is the embedding's, counts once."""
         matrices = [self.embedding, self.head]
         matrices += [getattr(layer, site) for layer in self.layers for site in SITES]
         biases = sum(matrix.bias.nbytes for matrix in matrices if matrix.bias is not None)
         return biases + sum({id(matrix.values): matrix.values.nbytes for matrix in matrices}.values())
 
     @cached_property
-    def lowered(self) -> Lowered:
+    def structure(self) -> "ProgramStructure":
         """The program as C structures, which point to its tensors; made once."""
-        return Lowered(self)
+        return ProgramStructure(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,13 +160,184 @@ class RaggedBatch:
     adapters: np.ndarray | None = None
 
 
-def run(program: Program, batch: RaggedBatch, kernels: Library | None = None, *, hidden: bool = False) -> Rows:
-    """The forward of all tokens; their keys and values are written into the pages.
+class Rows(NamedTuple):
+    """The result of a step, one row for each wanted token.
 
-    The rows are those of the wanted tokens, with their hidden states if asked for. `kernels` picks a library other than
-    the default.
-
-    ValueError for an id, position, sequence, page or row that the program or the batch does not have.
+    logits           (rows, vocabulary) float32.
+    best             (rows,) int64, the id of the largest logit, the lowest one among equals.
+    log_normaliser   (rows,) float32, the natural logarithm of the sum of exp(logits); not finite where a logit is NaN
+                     or +inf.
+    hidden           (rows, width) float32, the last hidden states, after the final norm; None: not asked for.
     """
-    chosen = (kernels or library.load()) if program.embedding.values.device.type == "cpu" else None
-    return reference.run(program, batch, hidden) if chosen is None else program.lowered.run(batch, chosen, hidden)
+
+    logits: Tensor
+    best: Tensor
+    log_normaliser: Tensor
+    hidden: Tensor | None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Large pages
+
+
+def in_large_pages(program: Program) -> Program:
+    """The same program with all its matrices in one piece of memory, in the order in which a step reads them.
+
+    A decoding step reads every weight once. In pages of 4 KiB that is tens of thousands of translations of addresses,
+    and the processor's prefetchers stop at each page's end; pages of 2 MiB, which Linux gives to whoever asks for them,
+    take both away. That is worth some percent of the speed of one sequence, and it needs memory in one piece: the
+    memory of the weights a second time until the given program is gone.
+    """
+    layer_matrices = [getattr(layer, site) for layer in program.layers for site in SITES]
+    values = {id(matrix.values): matrix.values for matrix in (*layer_matrices, program.head, program.embedding)}
+    memory = large_pages(sum(_room(tensor) for tensor in values.values()))
+    moved, start = {}, 0
+    for key, tensor in values.items():
+        moved[key] = memory[start : start + tensor.nbytes].view(tensor.shape).copy_(tensor)
+        start += _room(tensor)
+
+    def move(matrix: PackedMatrix) -> PackedMatrix:
+        return replace(matrix, values=moved[id(matrix.values)])
+
+    layers = tuple(replace(layer, **{site: move(getattr(layer, site)) for site in SITES}) for layer in program.layers)
+    head = move(program.head)
+    embedding = head if program.embedding is program.head else move(program.embedding)
+    return replace(program, layers=layers, embedding=embedding, head=head)
+
+
+def _room(tensor: Tensor) -> int:
+    return -(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT
+
+
+def large_pages(size: int) -> Tensor:
+    """(size,) uint8, in large pages where the system has them."""
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.empty(size, dtype=torch.uint8)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # shared memory gets no large pages
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.uint8)  # keeps the mapping alive
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# C structures
+
+
+class ProgramStructure:
+    """The C structures of one program, and everything they point to."""
+
+    def __init__(self, program: Program) -> None:
+        self._kept: list[Any] = []
+        self.layers = (c_structures.Layer * len(program.layers))(*(layer_structure(layer) for layer in program.layers))
+        positions = program.positions
+        self.model = c_structures.Model(
+            layers=cast(self.layers, POINTER(c_structures.Layer)),
+            positions=c_structures.address(positions),
+            adapters=self._adapters(program),
+            layer_count=len(program.layers),
+            adapter_count=len(program.adapters),
+            position_count=0 if positions is None else len(positions),
+            embedding=c_structures.matrix(program.embedding),
+            head=c_structures.matrix(program.head),
+            final_norm=norm_structure(program.final_norm),
+            embedding_scale=program.embedding_scale,
+            head_softcap=program.head_softcap,
+        )
+
+    def _adapters(self, program: Program) -> Any:
+        """(adapters, layers, sites) of `Changes`."""
+        places: list[tuple[int, Site]] = [(layer, site) for layer in range(len(program.layers)) for site in SITES]
+        table = [self._changes(adapter.get(place, ())) for adapter in program.adapters for place in places]
+        array = (c_structures.Changes * len(table))(*table)
+        self._kept.append(array)
+        return cast(array, POINTER(c_structures.Changes))
+
+    def _changes(self, adapters: Iterable[Adapter]) -> c_structures.Changes:
+        changes = []
+        for adapter in adapters:
+            a = adapter.a.float().contiguous()
+            b = (adapter.b.float() * adapter.scale).T.contiguous()  # (rank, rows)
+            self._kept += [a, b]
+            changes.append(c_structures.Change(a.data_ptr(), b.data_ptr(), adapter.first, b.shape[1], b.shape[0]))
+        array = (c_structures.Change * len(changes))(*changes)
+        self._kept.append(array)
+        return c_structures.Changes(cast(array, POINTER(c_structures.Change)), len(changes))
+
+
+def layer_structure(layer: LayerProgram) -> c_structures.Layer:
+    """ValueError for sizes that do not fit each other."""
+    _check_sizes(layer)
+    cosine, sine = layer.rotation or (None, None)
+    length, rotated = (0, 0) if cosine is None else cosine.shape
+    return c_structures.Layer(
+        **{name: norm_structure(getattr(layer, name)) for name in c_structures.LAYER_NORMS},
+        **{site: c_structures.matrix(getattr(layer, site)) for site in SITES},
+        cosine=c_structures.address(cosine),
+        sine=c_structures.address(sine),
+        pages=c_structures.address(layer.pages.data),
+        page_count=layer.pages.count,
+        heads=layer.heads,
+        kv_heads=layer.kv_heads,
+        head_dim=layer.head_dim,
+        rotated=rotated,
+        rotation_length=length,
+        window=layer.window,
+        scale=layer.scale,
+        softcap=layer.softcap,
+        activation=c_structures.ACTIVATIONS.index(layer.activation),
+        gated=layer.gated,
+        parallel=layer.parallel,
+        cache_format=CACHE_FORMATS.index(layer.pages.format),
+        group=layer.group,
+    )
+
+
+def norm_structure(norm: Norm | None) -> c_structures.Norm:
+    if norm is None:
+        return c_structures.Norm()
+    weight, bias = c_structures.address(norm.weight), c_structures.address(norm.bias)
+    return c_structures.Norm(weight, bias, c_structures.NORMS.index(norm.kind), norm.eps)
+
+
+def batch_structure(batch: RaggedBatch) -> c_structures.Batch:
+    """Positions, sequences and page tables; what they point to must be kept. ValueError for arrays of other lengths."""
+    tokens = len(batch.positions)
+    if any(array is not None and array.shape != (tokens,) for array in (batch.ids, batch.sequences, batch.adapters)):
+        raise ValueError("the ids, positions, sequences and adapters of a batch need one number for each token")
+    tables = (c_structures.Table * len(batch.tables))(
+        *(c_structures.Table(array_address(table), table.shape[1]) for table in batch.tables)
+    )
+    step = c_structures.Batch()
+    step.positions, step.sequences = array_address(batch.positions), array_address(batch.sequences)
+    step.tables = cast(tables, POINTER(c_structures.Table))
+    step.tokens = tokens
+    step.sequence_count = min((len(table) for table in batch.tables), default=0)
+    step.group_count = len(batch.tables)
+    return step
+
+
+def array_address(array: np.ndarray) -> int:
+    """The address of an array; ValueError unless it is contiguous int32."""
+    if array.dtype != np.int32 or not array.flags.c_contiguous:
+        raise ValueError(
+            f"the arrays of a batch are contiguous int32, not {array.dtype}: np.ascontiguousarray(…, np.int32)"
+        )
+    return array.__array_interface__["data"][0]
+
+
+def _check_sizes(layer: LayerProgram) -> None:
+    heads = (layer.heads + 2 * layer.kv_heads) * layer.head_dim
+    filled = -(-layer.hidden // 32) * 32 * (2 if layer.gated else 1)
+    wanted = {
+        "rows of qkv": (layer.qkv.rows, heads),
+        "columns of output": (layer.output.columns, layer.heads * layer.head_dim),
+        "rows of output": (layer.output.rows, layer.qkv.columns),
+        "rows of gate_up, each part filled up to a multiple of 32": (-(-layer.gate_up.rows // 32) * 32, filled),
+        "rows of down": (layer.down.rows, layer.qkv.columns),
+        "heads of the pages": (layer.pages.kv_heads, layer.kv_heads),
+        "dimensions of the pages": (layer.pages.head_dim, layer.head_dim),
+    }
+    if layer.head_dim > MOST_DIMENSIONS:
+        raise ValueError(f"the kernels know heads of up to {MOST_DIMENSIONS} dimensions, not {layer.head_dim}")
+    for what, (size, expected) in wanted.items():
+        if size != expected:
+            raise ValueError(f"a layer needs {expected} {what}, not {size}")

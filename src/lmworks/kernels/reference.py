@@ -1,4 +1,4 @@
-"""What the kernels compute, in PyTorch: the definition of each operation, and the way to run without compiled kernels.
+"""The definition of each kernel in PyTorch, which also runs where there are no compiled kernels.
 
 Every function has the signature of its kernel in `fused_operations.py`. What a kernel rounds is rounded here as well: a
 matrix of int8 or int4 is multiplied with int8 activations, one scale for each 32 neighbours, a bfloat16 matrix with
@@ -9,7 +9,7 @@ Runs on any device. Matrices are dequantised once and kept, so it takes the memo
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,12 +18,9 @@ from torch import Tensor
 
 from lmworks.kernels import kv_pages as page_memory
 from lmworks.kernels.c_structures import Activation, Site
-from lmworks.kernels.outputs import Rows
 from lmworks.kernels.packing import PackedMatrix
+from lmworks.kernels.program import Adapter, LayerProgram, Norm, Program, RaggedBatch, Rows
 from lmworks.kernels.weight_formats import GROUP, Format
-
-if TYPE_CHECKING:
-    from lmworks.kernels.program import Adapter, LayerProgram, Norm, Program, RaggedBatch
 
 PAGE = page_memory.PAGE
 VANISHING = 1e-30  # a group of activations below is zero: 127 divided by it would be infinite
@@ -38,7 +35,7 @@ def linear(x: Tensor, matrix: PackedMatrix) -> Tensor:
     return F.linear(rounded(x, matrix.format), matrix.dense, matrix.bias)
 
 
-def norm_linear(x: Tensor, norm: "Norm", matrix: PackedMatrix) -> Tensor:
+def norm_linear(x: Tensor, norm: Norm, matrix: PackedMatrix) -> Tensor:
     """(…, columns) → (…, rows)."""
     return linear(normalise(x, norm), matrix)
 
@@ -49,7 +46,7 @@ def linear_add(residual: Tensor, x: Tensor, matrix: PackedMatrix) -> Tensor:
 
 
 def norm_gated_linear(
-    x: Tensor, norm: "Norm", gate_up: PackedMatrix, hidden: int, activation: Activation, gated: bool
+    x: Tensor, norm: Norm, gate_up: PackedMatrix, hidden: int, activation: Activation, gated: bool
 ) -> Tensor:
     """`activation(gate(norm(x))) · up(norm(x))`, or `activation(up(norm(x)))`: (…, columns) → (…, hidden)."""
     return activate(norm_linear(x, norm, gate_up), hidden, activation, gated)
@@ -86,7 +83,7 @@ ACTIVATIONS = {
 }
 
 
-def normalise(x: Tensor, norm: "Norm") -> Tensor:
+def normalise(x: Tensor, norm: Norm) -> Tensor:
     """Zhang & Sennrich 2019 (`rms`), Ba et al. 2016 (`layer`)."""
     if norm.kind == "rms":
         return F.rms_norm(x, norm.weight.shape, norm.weight, norm.eps)
@@ -106,7 +103,7 @@ class Run(NamedTuple):
     sequence: int
 
 
-def runs(batch: "RaggedBatch") -> Iterator[Run]:
+def runs(batch: RaggedBatch) -> Iterator[Run]:
     """The batch cut where the sequence changes or a position is left out."""
     count = len(batch.ids)
     steps = (np.diff(batch.sequences) != 0) | (np.diff(batch.positions) != 1)
@@ -115,7 +112,7 @@ def runs(batch: "RaggedBatch") -> Iterator[Run]:
         yield Run(start, end, int(batch.positions[start]), int(batch.sequences[start]))
 
 
-def attend(layer: "LayerProgram", qkv: Tensor, batch: "RaggedBatch") -> Tensor:
+def attend(layer: LayerProgram, qkv: Tensor, batch: RaggedBatch) -> Tensor:
     """Normalises and rotates queries and keys, stores keys and values in their pages, and lets every query attend to
     what its sequence has stored up to itself.
 
@@ -147,7 +144,7 @@ def _rotate(heads: Tensor, rotation: tuple[Tensor, Tensor], positions: np.ndarra
     return torch.cat((turned, still), dim=-1)
 
 
-def _attend_run(layer: "LayerProgram", query: Tensor, table: list[int], run: Run) -> Tensor:
+def _attend_run(layer: LayerProgram, query: Tensor, table: list[int], run: Run) -> Tensor:
     """`query` (length, heads, head_dim) → (length, heads · head_dim)."""
     length = run.end - run.start
     stored = run.first + length
@@ -168,8 +165,8 @@ def _attend_run(layer: "LayerProgram", query: Tensor, table: list[int], run: Run
 # The whole program
 
 
-def run(program: "Program", batch: "RaggedBatch", hidden: bool) -> Rows:
-    """See `program.run`."""
+def run(program: Program, batch: RaggedBatch, hidden: bool) -> Rows:
+    """See `fused_operations.run`."""
     device = program.embedding.values.device
     ids, wanted = (torch.from_numpy(array).to(device) for array in (batch.ids, batch.wanted))
     x = program.embedding.dequantise(ids) * program.embedding_scale
@@ -184,7 +181,7 @@ def run(program: "Program", batch: "RaggedBatch", hidden: bool) -> Rows:
     return Rows(logits, logits.argmax(dim=-1), logits.logsumexp(dim=-1), states if hidden else None)
 
 
-def _block(program: "Program", number: int, layer: "LayerProgram", x: Tensor, batch: "RaggedBatch") -> Tensor:
+def _block(program: Program, number: int, layer: LayerProgram, x: Tensor, batch: RaggedBatch) -> Tensor:
     """(tokens, width) → (tokens, width)."""
 
     def product(site: Site, x: Tensor, matrix: PackedMatrix) -> Tensor:
@@ -204,7 +201,7 @@ def _block(program: "Program", number: int, layer: "LayerProgram", x: Tensor, ba
     return x + change + feed_forward(x if layer.parallel else x + change)
 
 
-def adapted(product: Tensor, x: Tensor, adapters: list[tuple["Adapter", ...]], used: np.ndarray | None) -> Tensor:
+def adapted(product: Tensor, x: Tensor, adapters: list[tuple[Adapter, ...]], used: np.ndarray | None) -> Tensor:
     """Adds to the `product` (tokens, rows) of `x` (tokens, columns) what each token's adapter, `used`, changes."""
     if used is None or not any(adapters):
         return product

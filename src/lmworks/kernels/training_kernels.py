@@ -19,7 +19,7 @@ MOST_HEAD_DIM = 512
 FORMAT_NUMBERS = {torch.float32: FORMATS.index("float32"), torch.bfloat16: FORMATS.index("bfloat16")}
 
 
-class SeenKeys(NamedTuple):
+class KeyRanges(NamedTuple):
     """Query i of a row of the batch sees the keys `first[row, i]` to `last[row, i]`, both included; (batch, length)
     int32, contiguous."""
 
@@ -34,7 +34,7 @@ def loaded(kernels: Library | None = None) -> Library | None:
 
 
 def has_kernel(hidden: Tensor, head_dim: int) -> bool:
-    """Whether `attend` can be called for heads of that size, in the dtype and on the device of `hidden`."""
+    """True if `attend` can be called for heads of that size, in the dtype and on the device of `hidden`."""
     fits = hidden.device.type == "cpu" and hidden.dtype in FORMAT_NUMBERS
     fits = fits and not torch._C._are_functorch_transforms_active()  # tangents and batches of them it does not know
     return fits and head_dim % 16 == 0 and head_dim <= MOST_HEAD_DIM and _is_there()
@@ -47,7 +47,7 @@ def _is_there() -> bool:
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, scale: float, seen: SeenKeys | None, kernels: Library | None = None
+    query: Tensor, key: Tensor, value: Tensor, scale: float, seen: KeyRanges | None, kernels: Library | None = None
 ) -> tuple[Tensor, Tensor]:
     """softmax(scale · query keyᵀ, of the seen keys) value, (batch, heads, length, head_dim), in the memory order
     (batch, length, heads, head_dim); and the logarithms of the softmax's sums, (batch, heads, length) float32.
@@ -62,7 +62,7 @@ def attend(
     return output, log_sum
 
 
-def differentiate(
+def attend_backward(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -70,7 +70,7 @@ def differentiate(
     log_sum: Tensor,
     output_gradient: Tensor,
     scale: float,
-    seen: SeenKeys | None,
+    seen: KeyRanges | None,
     kernels: Library | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of `attend`'s query, key and value, from what it gave and the gradient of its output."""
@@ -83,7 +83,7 @@ def differentiate(
 
 
 class SoftmaxLoss(NamedTuple):
-    """Of each row of logits, (rows,) float32: log Z, the target's -log p, and the mean logit."""
+    """For each row of logits, (rows,) float32: log Z, the target's -log p, and the mean logit."""
 
     log_z: Tensor
     nats: Tensor
@@ -116,7 +116,7 @@ def _call(
     views: dict[str, Tensor],
     log_sum: Tensor,
     scale: float,
-    seen: SeenKeys | None,
+    seen: KeyRanges | None,
     backward: bool,
     kernels: Library | None,
 ) -> None:
@@ -149,7 +149,7 @@ def _call(
     chosen.call("attend_trained", byref(problem), backward)
 
 
-def _check(seen: SeenKeys, query: Tensor, key: Tensor) -> None:
+def _check(seen: KeyRanges, query: Tensor, key: Tensor) -> None:
     """ValueError for runs that are not this query's, or that the keys do not have: nobody checks in the kernel."""
     shape, stored = (query.shape[0], query.shape[2]), key.shape[2]
     for name, places in seen._asdict().items():

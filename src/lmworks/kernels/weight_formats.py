@@ -1,4 +1,4 @@
-"""How the weights of a matrix are stored: exactly as floats, or as small integers with a scale for each 32 of them.
+"""Weight formats: exactly as floats, or quantised to int8 or int4 with a scale for each 32 weights.
 
     float32, bfloat16   the values themselves
     int8                value = scale · q,             q in -128 … 127, symmetric

@@ -16,7 +16,7 @@ from lmworks.model.relative_positions import RelativeBias, Shaw, TransformerXL
 
 @dataclass(frozen=True)
 class Context:
-    """What a layer's self-attention knows besides the hidden states: computed by the stack, shared by equal layers.
+    """Inputs of a layer's self-attention besides the hidden states: computed by the stack, shared by equal layers.
 
     queries, keys   positions, (batch or 1, length) and (batch or 1, stored) int64.
     rotation        of queries and new keys, where the layer rotates.
@@ -37,7 +37,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Memory:
-    """What an encoder–decoder's decoder attends to.
+    """The encoder's output, which an encoder–decoder's decoder attends to.
 
     hidden   the encoder's output, (batch, stored, width).
     mask     (batch, 1, 1, stored) bool, True = a real token; None: all are.

@@ -34,7 +34,7 @@ _HASHED_AT_ONCE = 1 << 20  # values: converting a whole embedding to float32 wou
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What `load` gives and `save` keeps.
+    """A model's config, weights, tokenizer and chat template, as `load` gives and `save` keeps them.
 
     weights       the parameters by our names, as they were loaded or as the file has them: of a GGUF file each is
                   dequantised when it is asked for, so that an engine can take the file's blocks and never hold floats.

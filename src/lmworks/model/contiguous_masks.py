@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lmworks.kernels.training_kernels import SeenKeys
+from lmworks.kernels.training_kernels import KeyRanges
 from lmworks.model import config as configs
 from lmworks.model import masks
 
@@ -32,9 +32,9 @@ class _Runs(NamedTuple):
         return _Runs(self.first.maximum(first), self.last.minimum(last), whole)
 
 
-def seen_keys(
+def key_ranges(
     rule: masks.Predicate, pattern: configs.Pattern | None, positions: Tensor, real: Tensor | None
-) -> SeenKeys | None:
+) -> KeyRanges | None:
     """What each query sees by `rule`, by a sparse `pattern` of `positions` (batch, length) and of the tokens that are
     `real` (batch, length) bool; None where it is not known to be a run. In a graph that `torch.compile` makes only
     what does not depend on the batch's values is known.
@@ -57,10 +57,10 @@ def seen_keys(
         runs = narrowed
     if runs.whole is not None and (torch.compiler.is_compiling() or not bool(runs.whole.all())):
         return None
-    return SeenKeys(runs.first.int().contiguous(), runs.last.int().contiguous())
+    return KeyRanges(runs.first.int().contiguous(), runs.last.int().contiguous())
 
 
-def of_mask(mask: Tensor, batch: int, real: Tensor | None) -> SeenKeys | None:
+def of_mask(mask: Tensor, batch: int, real: Tensor | None) -> KeyRanges | None:
     """The same of a mask (batch or 1, 1, length or 1, length), in O(n²); None where some query of a real token sees
     keys with others between them.
 
@@ -76,7 +76,7 @@ def of_mask(mask: Tensor, batch: int, real: Tensor | None) -> SeenKeys | None:
     if not torch.equal(last - first + 1, seen.sum(dim=-1)):
         return None
     first, last = (places.expand(batch, length).int().contiguous() for places in (first, last))
-    return SeenKeys(first, last)
+    return KeyRanges(first, last)
 
 
 def _parts(rule: masks.Predicate) -> Iterator[masks.Predicate]:

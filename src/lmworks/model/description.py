@@ -37,7 +37,7 @@ def embedding_words(embedding: configs.Embedding) -> list[str]:
 
 
 def position_words(position: object) -> str:
-    """Of any kind of position in `config.py`; "" for None."""
+    """Any kind of position in `config.py`; "" for None."""
     match position:
         case configs.Learned(length):
             return f"{length:,} learned positions"

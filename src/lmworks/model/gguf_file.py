@@ -27,7 +27,7 @@ _PIECE = 1 << 18  # values dequantised at a time: 1 MiB as float32, which stays 
 
 @dataclass(frozen=True)
 class GgufTensor:
-    """Where a tensor lies. `shape` is (…, rows, columns), the usual order; the file stores it reversed."""
+    """A tensor's place in the file. `shape` is (…, rows, columns), the usual order; the file stores it reversed."""
 
     name: str
     shape: tuple[int, ...]

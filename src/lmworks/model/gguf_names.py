@@ -1,4 +1,4 @@
-"""What llama.cpp's architectures are, and where a GGUF file keeps each of our parameters."""
+"""llama.cpp's architectures, and the names of our parameters in a GGUF file."""
 
 import re
 from collections import Counter
@@ -41,7 +41,7 @@ _FUSED_ATTENTION = {f"decoder.blocks.{{}}.attention.{part}": "blk.{}.attn_qkv" f
 
 @dataclass(frozen=True)
 class Architecture:
-    """What `general.architecture` means besides the numbers in the file.
+    """A value of `general.architecture`, with all that it implies besides the numbers in the file.
 
     rotates_neighbours  the rows of queries and keys are ordered so that neighbours are rotated, see `positions.py`.
     norm_offset         Gemma's: the file stores the weights of its norms with it, we without.
@@ -111,7 +111,7 @@ class Place(NamedTuple):
 
 
 def places(config: ModelConfig, architecture: Architecture) -> dict[str, Place]:
-    """Where each parameter of `Transformer(config)` is; UnsupportedModel names one that GGUF has no place for."""
+    """The place of each parameter of `Transformer(config)`; UnsupportedModel names one that GGUF has no place for."""
     rows: Counter[str] = Counter()
     result: dict[str, Place] = {}
     for name, parameter in empty_model(config).state_dict().items():

@@ -1,4 +1,4 @@
-"""What is read off the last hidden states: logits, vectors, labels, scores."""
+"""Heads, which turn the last hidden states into logits, pooled text vectors, labels or scores."""
 
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple, assert_never
@@ -69,7 +69,7 @@ class LanguageModelHead(nn.Module):
         return self.projection_to_vocabulary(tokens)(self.features(hidden))
 
     def features(self, hidden: Tensor) -> Tensor:
-        """What is projected to the vocabulary: (…, width) → (…, width)."""
+        """The vectors that are projected to the vocabulary: (…, width) → (…, width)."""
         return hidden if self.config.scale is None else hidden * self.config.scale
 
     def projection_to_vocabulary(self, tokens: Tensor) -> VocabularyProjection:
@@ -92,7 +92,7 @@ class MaskedLanguageModelHead(nn.Module):
         return self.projection_to_vocabulary(tokens)(self.features(hidden))
 
     def features(self, hidden: Tensor) -> Tensor:
-        """What is projected to the vocabulary: (…, width) → (…, width)."""
+        """The vectors that are projected to the vocabulary: (…, width) → (…, width)."""
         return self.norm(self.activation(self.dense(hidden)))
 
     def projection_to_vocabulary(self, tokens: Tensor) -> VocabularyProjection:
@@ -138,7 +138,7 @@ class SpanBoundaryHead(_MaskedAndMore):
         return F.linear(self.span_features(hidden, rows, starts, ends, places), tokens, self.bias)
 
     def span_features(self, hidden: Tensor, rows: Tensor, starts: Tensor, ends: Tensor, places: Tensor) -> Tensor:
-        """What is projected to the vocabulary for n tokens of masked spans: (n, width).
+        """The vectors that are projected to the vocabulary for n tokens of masked spans: (n, width).
 
         hidden   (batch, length, width), the encoder's output.
         rows     (n,) the row of the batch that each token is in.

@@ -19,7 +19,7 @@ from lmworks.model.transformer import Transformer
 
 @dataclass(frozen=True)
 class Weight:
-    """What a scheme may look at.
+    """A weight as a scheme sees it.
 
     role      the name of its module, or its own: `tokens`, `query`, `output`, `up`, `down`, `router`, `projection` (of
               a head), `table` (of relative biases) ...
@@ -187,7 +187,7 @@ def initialise(model: Transformer, seed: int, std: float = 0.02, *, scheme: Sche
 
 
 def _describe(model: Transformer, module: nn.Module, name: str) -> Weight:
-    """Of a matrix of `module` with its full name, such as `decoder.blocks.0.attention.query.weight`."""
+    """A matrix of `module` by its full name, such as `decoder.blocks.0.attention.query.weight`."""
     path = name.removesuffix(".weight").split(".")
     rows, columns = model.get_parameter(name).shape
     fans = (columns, rows) if isinstance(module, nn.Linear) else (rows, columns)

@@ -19,7 +19,7 @@ CHUNK = 64
 
 
 class Cache(Protocol):
-    """What a forward needs of a cache.
+    """The protocol of a cache in a forward.
 
     positions      (batch, length) int64, the positions of the new tokens, none negative.
     key_positions  (batch or 1, stored) int64, the positions of what `update` gives back.

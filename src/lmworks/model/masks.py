@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
-from lmworks.kernels.training_kernels import SeenKeys
+from lmworks.kernels.training_kernels import KeyRanges
 from lmworks.model import config as configs
 
 Predicate = Callable[[Tensor, Tensor, Tensor], Tensor]  # (row, place of the query, of the key), int64 → may attend
-Mask = Tensor | BlockMask | SeenKeys
+Mask = Tensor | BlockMask | KeyRanges
 
 
 def causal(row: Tensor, query: Tensor, key: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a model costs, from its config alone: parameters, operations, keys and values. Free of torch."""
+"""Parameter count, FLOPs and key/value cache size of a model, from its config alone. Free of torch."""
 
 from dataclasses import dataclass
 from typing import assert_never
@@ -77,7 +77,7 @@ def flops_per_token(config: configs.ModelConfig, context: int) -> int:
 
 
 def visible_tokens(pattern: configs.Pattern | None, context: int, causal: bool) -> int:
-    """How many of `context` tokens a token sees at most; of a pattern with global tokens, one that is not global."""
+    """The most of `context` tokens that a token sees; of a pattern with global tokens, one that is not global."""
     match pattern:
         case None:
             return context

@@ -1,4 +1,4 @@
-"""How a model knows the order of its tokens, as data: the part of `config.py` that names the methods of positions."""
+"""Positional encodings as data: learned, sinusoidal, rotary (RoPE) and relative ones; a part of `config.py`."""
 
 from dataclasses import dataclass
 from typing import Literal

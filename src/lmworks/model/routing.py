@@ -91,7 +91,7 @@ def router_z_loss(logits: Tensor, mask: Tensor | None = None) -> Loss:
 
 @dataclass(frozen=True)
 class ExpertUse:
-    """How evenly a layer's experts are used.
+    """Statistics of how evenly a layer's experts are used.
 
     shares             of all choices, which expert was chosen, full or not: sums to one.
     dropped            the share of choices that found their expert full.

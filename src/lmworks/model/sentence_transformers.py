@@ -1,4 +1,4 @@
-"""What sentence-transformers keeps beside a BERT folder: how tokens become one vector, and how long a text may be."""
+"""The files of sentence-transformers beside a BERT folder: pooling, and the longest text."""
 
 import json
 import re

@@ -87,7 +87,7 @@ class Stack(nn.Module):
         """`_mask` as the run of keys that each query sees, where each sees one."""
         positions = context.queries.expand(batch, -1)
         sparse = None if pattern is None or positions.shape[1] <= masks.reach(pattern) else pattern
-        seen = contiguous_masks.seen_keys(rule or self._own_rule, sparse, positions, attention_mask)
+        seen = contiguous_masks.key_ranges(rule or self._own_rule, sparse, positions, attention_mask)
         if seen is not None:
             return seen
         mask = self._mask(pattern, context, batch, attention_mask, rule, flexible)
@@ -147,5 +147,5 @@ def _unbiased(config: configs.Stack) -> bool:
 
 
 def _has_kernel(config: configs.Stack, hidden: Tensor) -> bool:
-    """Of attention in training."""
+    """True if attention in training has a kernel for all blocks."""
     return all(has_kernel(hidden, block.attention.head_dim) for block in config.blocks)

@@ -47,7 +47,7 @@ def check(config: TokenizeConfig, base: Path) -> None:
 
 
 def outside_digest(config: TokenizeConfig, base: Path) -> str:
-    """What the stage reads from outside the workspace: SHA-256 of the tokenizer named, and of the conversations."""
+    """SHA-256 of the stage's sources outside the workspace: the tokenizer named, and the conversations."""
     if not config.tokenizer and not config.conversations:
         return ""
     found = find_tokenizer(config.tokenizer, base) if config.tokenizer else None
@@ -57,7 +57,7 @@ def outside_digest(config: TokenizeConfig, base: Path) -> str:
 
 
 def _turn_marks(found: Found) -> set[str]:
-    """What would let a document speak as someone in a conversation, where the model has a chat template."""
+    """Special tokens that would let a document speak as someone in a conversation, by the model's chat template."""
     template = own_chat_template(found.path)
     return turn_marks(ChatTemplate(template), found.tokenizer) if template else set()
 

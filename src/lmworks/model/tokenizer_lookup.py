@@ -1,4 +1,4 @@
-"""What is meant by the name of a tokenizer: a pulled model, a folder, or a file of any kind that holds a vocabulary."""
+"""Tokenizers by name: of a pulled model, in a folder, or in a file of any kind that holds a vocabulary."""
 
 import difflib
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ def find_tokenizer(name: str, base: Path = Path()) -> Found:
 
 
 def find_renderer(found: Found, family: str | None = None) -> ChatRenderer:
-    """What writes conversations for a tokenizer: the chat template of its model, or that of a `family`.
+    """The chat renderer for a tokenizer: the chat template of its model, or that of a `family`.
 
     ValueError where there is no template, and ChatTemplateError for an unknown family.
     """

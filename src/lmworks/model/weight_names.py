@@ -16,7 +16,7 @@ from lmworks.model.transformer import Transformer
 
 
 class Place(NamedTuple):
-    """Where one of their tensors goes: our names, and how it is cut when they are several."""
+    """Our names of one of their tensors, and how it is cut when they are several."""
 
     ours: tuple[str, ...]
     fused: Fused | None

@@ -1,7 +1,7 @@
 // The border to Python: plain C structures, mirrored field by field in structures.py.
 //
 // All pointers are owned by Python and stay valid during a call. Matrices are in the layout that packing.py describes,
-// pages in that of pages.py; plain arrays are row-major float32.
+// pages in that of kv_pages.py; plain arrays are row-major float32.
 #pragma once
 
 #include <cstdint>
@@ -129,12 +129,12 @@ struct AdamWStep {
   float factor, beta1, beta2, new_in_first, new_in_second, kept, rate, deviation_scale, epsilon;
 };
 
-// A row from which a token is drawn; the last two are written.
-struct Draw {
-  const float* scores;  // (count,); -inf: must not be drawn
+// A row from which a token is sampled; the last two are written.
+struct TokenSampling {
+  const float* scores;  // (count,); -inf: must not be sampled
   int64_t count, top_k;
   double temperature, typical_p, top_p, min_p;
-  double draw;  // in [0, 1)
+  double uniform;  // in [0, 1)
   double log_probability;
   int64_t token;
 };

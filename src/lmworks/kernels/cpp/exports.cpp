@@ -10,7 +10,7 @@
 #include "adamw.h"
 #include "attention.h"
 #include "check.h"
-#include "draw.h"
+#include "token_sampling.h"
 #include "exports.h"
 #include "linear.h"
 #include "peaks.h"
@@ -132,18 +132,18 @@ LMWORKS_EXPORT int32_t lmworks_multiply_ones(int32_t format, int64_t* products) 
   });
 }
 
-// Draws the token of each row.
-LMWORKS_EXPORT int32_t lmworks_draw(Draw* rows, int64_t count) {
+// Samples the token of each row.
+LMWORKS_EXPORT int32_t lmworks_draw(TokenSampling* rows, int64_t count) {
   return enter([&](Workspace& work) {
     int64_t longest = 0;
     for (int64_t row = 0; row < count; ++row) longest = std::max(longest, rows[row].count);
-    for (Own& thread : work.own) thread.drawing.reserve(longest);
+    for (Own& thread : work.own) thread.sampling.reserve(longest);
     if (count == 1) {  // to wake the others would take longer
-      draw_token(rows[0], work.own[0].drawing);
+      sample_token(rows[0], work.own[0].sampling);
       return kNone;
     }
     run_region([&](Team& team) {
-      team.share(count, [&](int64_t row) { draw_token(rows[row], work.own[team.thread].drawing); });
+      team.share(count, [&](int64_t row) { sample_token(rows[row], work.own[team.thread].sampling); });
     });
     return kNone;
   });
@@ -222,7 +222,7 @@ LMWORKS_EXPORT int64_t lmworks_workspace_bytes() {
 // The sizes of the structures, for Python to compare with its own.
 LMWORKS_EXPORT void lmworks_sizes(int64_t* sizes) {
   const int64_t ours[] = {sizeof(Matrix), sizeof(Norm),  sizeof(Change), sizeof(Changes), sizeof(Layer),
-                          sizeof(Model),  sizeof(Table), sizeof(Batch),  sizeof(Draw),
+                          sizeof(Model),  sizeof(Table), sizeof(Batch),  sizeof(TokenSampling),
                           sizeof(TrainedAttention), sizeof(AdamWStep)};
   std::copy(std::begin(ours), std::end(ours), sizes);
 }

@@ -1,4 +1,4 @@
-// Where the numbers of a page of the key/value cache are (pages.py draws it), and how a token's are stored there.
+// Where the numbers of a page of the key/value cache are (kv_pages.py draws it), and how a token's are stored there.
 #pragma once
 
 #include "abi.h"

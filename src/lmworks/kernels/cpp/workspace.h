@@ -7,7 +7,7 @@
 #include "activations.h"
 #include "attend.h"
 #include "buffers.h"
-#include "draw.h"
+#include "token_sampling.h"
 #include "tiles.h"
 
 namespace lmworks {
@@ -23,14 +23,14 @@ struct Own {
   Buffer<float> row, scores, chunk, running;
   Buffer<uint32_t> weights;
   Buffer<uint8_t> decoded;
-  DrawBuffers drawing;
+  SamplingBuffers sampling;
   Buffer<uint32_t> lanes;  // of attention in training
   Buffer<float> sums;
   std::vector<int64_t> starts;
 
   int64_t bytes() const {
     return activations.bytes() + row.bytes() + scores.bytes() + chunk.bytes() + running.bytes() + weights.bytes() +
-           decoded.bytes() + drawing.bytes() + lanes.bytes() + sums.bytes();
+           decoded.bytes() + sampling.bytes() + lanes.bytes() + sums.bytes();
   }
 };
 

@@ -1,4 +1,4 @@
-// Draws a token from a row of scores: temperature, top-k, typical, top-p and min-p as drawing_reference.py defines them.
+// Samples a token from a row of scores: temperature, top-k, typical, top-p and min-p as token_sampling.py defines them.
 //
 // Nothing is sorted. Top-k, typical and top-p all keep what is first in some order until a count or a mass is reached,
 // so all they need is the value at which that happens. It is sought by halves while there are many, which vectors do,
@@ -21,8 +21,8 @@ constexpr int64_t kSummed = 256;  // weights added up in float32 as one piece: t
 constexpr int64_t kRun = 64;      // scores of which one stands for all in the search for a bound
 constexpr int kBins = 4096;       // of the first histogram; the two after it have 1024 each
 
-// What one thread needs for the rows that it draws from.
-struct DrawBuffers {
+// What one thread needs for the rows that it samples from.
+struct SamplingBuffers {
   Buffer<float> scores, values, weights, masses, maxima;
   Buffer<int32_t> ids;
   Buffer<uint32_t> keys;
@@ -44,7 +44,7 @@ struct DrawBuffers {
   }
 };
 
-// The tokens that may still be drawn, in the order of their ids; `ids` null: all of the row.
+// The tokens that may still be sampled, in the order of their ids; `ids` null: all of the row.
 struct Candidates {
   const float* scores;
   const int32_t* ids;
@@ -71,13 +71,13 @@ inline float largest_score(const float* scores, int64_t count) {
   return largest_of(largest);
 }
 
-inline Scale scale_of(const Candidates& candidates, const Draw& draw) {
-  return {largest_score(candidates.scores, candidates.count), static_cast<float>(1 / draw.temperature)};
+inline Scale scale_of(const Candidates& candidates, const TokenSampling& sampling) {
+  return {largest_score(candidates.scores, candidates.count), static_cast<float>(1 / sampling.temperature)};
 }
 
 // Leaves the weight of each candidate, and in `reached` the sum up to the end of each 256 of them; returns the total.
-inline double weigh(const Candidates& candidates, const Scale& scale, DrawBuffers& space) {
-  const Floats lowest = exponential(broadcast(-INFINITY));  // not 0, which what must not be drawn has to weigh
+inline double weigh(const Candidates& candidates, const Scale& scale, SamplingBuffers& space) {
+  const Floats lowest = exponential(broadcast(-INFINITY));  // not 0, which what must not be sampled has to weigh
   double total = 0;
   for (int64_t begin = 0; begin < candidates.count; begin += kSummed) {
     Floats sum = zeros();
@@ -171,7 +171,7 @@ inline Cut select(uint32_t* keys, float* masses, int64_t count, double before, d
 // values that are known to be too low and too high, until few are left between these.
 inline Cut find_cut(
     const float* values, const float* weights, int64_t count, double target, float lowest, float guess,
-    DrawBuffers& space) {
+    SamplingBuffers& space) {
   constexpr int64_t kFew = 2048;
   constexpr int kMost = 16;  // where so many are equal that there are never few
   uint32_t low = key_of(lowest), high = key_of(INFINITY);
@@ -200,7 +200,7 @@ inline Cut find_cut(
 
 // Leaves the candidates that the cut of their values keeps. They are moved forward in the buffers, sixteen at a time,
 // which is never beyond what has been read: so the candidates may be there already, and the values be their scores.
-inline void keep(Candidates& candidates, const float* values, Cut cut, DrawBuffers& space) {
+inline void keep(Candidates& candidates, const float* values, Cut cut, SamplingBuffers& space) {
   const Floats threshold = broadcast(cut.threshold), next = broadcast(value_of(key_of(cut.threshold) + 1));
   float* scores = space.scores.data();
   int32_t* ids = space.ids.data();
@@ -226,25 +226,25 @@ inline void keep(Candidates& candidates, const float* values, Cut cut, DrawBuffe
   candidates = {scores, ids, kept};
 }
 
-inline void keep_top_k(Candidates& candidates, const Draw& draw, DrawBuffers& space) {
+inline void keep_top_k(Candidates& candidates, const TokenSampling& sampling, SamplingBuffers& space) {
   // Where the maxima of k runs reach a bound, at least k scores do, and mostly not many more.
   const int64_t runs = candidates.count / kRun;
   float guess = 0;
-  if (draw.top_k <= runs) {
+  if (sampling.top_k <= runs) {
     float* maxima = space.maxima.data();
     for (int64_t run = 0; run < runs; ++run) maxima[run] = largest_score(candidates.scores + run * kRun, kRun);
-    std::nth_element(maxima, maxima + draw.top_k - 1, maxima + runs, std::greater<float>());
-    guess = maxima[draw.top_k - 1];
+    std::nth_element(maxima, maxima + sampling.top_k - 1, maxima + runs, std::greater<float>());
+    guess = maxima[sampling.top_k - 1];
   }
   const float* scores = candidates.scores;
-  const double target = static_cast<double>(draw.top_k);
+  const double target = static_cast<double>(sampling.top_k);
   keep(candidates, scores, find_cut(scores, nullptr, candidates.count, target, -INFINITY, guess, space), space);
 }
 
 // With x a scaled score and w its weight, a token's information is ln Σ w - x, and the entropy ln Σ w - E[x].
-inline void keep_typical(Candidates& candidates, const Draw& draw, DrawBuffers& space) {
+inline void keep_typical(Candidates& candidates, const TokenSampling& sampling, SamplingBuffers& space) {
   constexpr float kNear = 5, kFar = 2000;  // nats from the entropy: mostly enough, and always
-  const Scale scale = scale_of(candidates, draw);
+  const Scale scale = scale_of(candidates, sampling);
   const double total = weigh(candidates, scale, space);
   float *weights = space.weights.data(), *values = space.values.data();
   double sum = 0;  // of w x
@@ -262,33 +262,33 @@ inline void keep_typical(Candidates& candidates, const Draw& draw, DrawBuffers& 
   for (int64_t i = 0; i < candidates.count; i += 16) {
     store(values + i, subtract(zeros(), absolute(subtract(load(values + i), mean))));
   }
-  const double target = draw.typical_p * total;
+  const double target = sampling.typical_p * total;
   keep(candidates, values, find_cut(values, weights, candidates.count, target, -kFar, -kNear, space), space);
 }
 
-inline void keep_top_p(Candidates& candidates, const Draw& draw, DrawBuffers& space) {
+inline void keep_top_p(Candidates& candidates, const TokenSampling& sampling, SamplingBuffers& space) {
   constexpr float kProbable = 1e-3f;  // of the largest probability: mostly enough
-  const double total = weigh(candidates, scale_of(candidates, draw), space);
+  const double total = weigh(candidates, scale_of(candidates, sampling), space);
   const float* weights = space.weights.data();
-  const double target = draw.top_p * total;
+  const double target = sampling.top_p * total;
   keep(candidates, weights, find_cut(weights, weights, candidates.count, target, 0, kProbable, space), space);
 }
 
-inline void keep_min_p(Candidates& candidates, const Draw& draw, DrawBuffers& space) {
+inline void keep_min_p(Candidates& candidates, const TokenSampling& sampling, SamplingBuffers& space) {
   const float largest = largest_score(candidates.scores, candidates.count);
-  const float threshold = largest + static_cast<float>(draw.temperature * std::log(draw.min_p));
+  const float threshold = largest + static_cast<float>(sampling.temperature * std::log(sampling.min_p));
   keep(candidates, candidates.scores, {threshold, candidates.count}, space);
 }
 
-// The first candidate at which the cumulated weight passes the draw's part of the total.
-inline void draw_from(const Candidates& candidates, Draw& draw, DrawBuffers& space) {
-  const double total = weigh(candidates, scale_of(candidates, draw), space);
+// The first candidate at which the cumulated weight passes the part `uniform` of the total.
+inline void invert_cumulative(const Candidates& candidates, TokenSampling& sampling, SamplingBuffers& space) {
+  const double total = weigh(candidates, scale_of(candidates, sampling), space);
   const double* reached = space.reached.data();
   const int64_t blocks = (candidates.count + kSummed - 1) / kSummed;
-  const double target = draw.draw * total;
+  const double target = sampling.uniform * total;
   const int64_t block = std::upper_bound(reached, reached + blocks, target) - reached;
   const double before = block > 0 ? reached[block - 1] : 0;
-  // How far the draw lies inside its block is told as a part of it: the sum of the block's entries in float64 differs
+  // How far the target lies inside its block is a part of it: the sum of the block's entries in float64 differs
   // from that in float32 in the last digits.
   const double part = (target - before) / (reached[block] - before);
   const float* weights = space.weights.data();
@@ -297,23 +297,23 @@ inline void draw_from(const Candidates& candidates, Draw& draw, DrawBuffers& spa
   for (int64_t i = begin; i < end; ++i) sum += weights[i];
   int64_t entry = begin;  // never beyond the block, whatever is rounded
   for (double passed = weights[entry]; passed <= part * sum && entry + 1 < end; passed += weights[entry]) ++entry;
-  draw.token = candidates.ids ? candidates.ids[entry] : entry;
-  draw.log_probability = std::log(weights[entry] / total);
+  sampling.token = candidates.ids ? candidates.ids[entry] : entry;
+  sampling.log_probability = std::log(weights[entry] / total);
 }
 
 // Sets `token` and `log_probability`; 0 and -inf where all scores are -inf.
-inline void draw_token(Draw& draw, DrawBuffers& space) {
-  Candidates candidates{draw.scores, nullptr, draw.count};
-  if (largest_score(draw.scores, draw.count) == -INFINITY) {
-    draw.token = 0;
-    draw.log_probability = -INFINITY;
+inline void sample_token(TokenSampling& sampling, SamplingBuffers& space) {
+  Candidates candidates{sampling.scores, nullptr, sampling.count};
+  if (largest_score(sampling.scores, sampling.count) == -INFINITY) {
+    sampling.token = 0;
+    sampling.log_probability = -INFINITY;
     return;
   }
-  if (draw.top_k > 0 && draw.top_k < draw.count) keep_top_k(candidates, draw, space);
-  if (draw.typical_p < 1) keep_typical(candidates, draw, space);
-  if (draw.top_p < 1) keep_top_p(candidates, draw, space);
-  if (draw.min_p > 0) keep_min_p(candidates, draw, space);
-  draw_from(candidates, draw, space);
+  if (sampling.top_k > 0 && sampling.top_k < sampling.count) keep_top_k(candidates, sampling, space);
+  if (sampling.typical_p < 1) keep_typical(candidates, sampling, space);
+  if (sampling.top_p < 1) keep_top_p(candidates, sampling, space);
+  if (sampling.min_p > 0) keep_min_p(candidates, sampling, space);
+  invert_cumulative(candidates, sampling, space);
 }
 
 }  // namespace lmworks

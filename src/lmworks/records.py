@@ -136,29 +136,44 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class PromptCompletion:
-    prompt: str
-    completion: str
-    provenance: Provenance = Provenance()
-
-
-@dataclass(frozen=True, slots=True)
 class Conversation:
-    """`tools` are the functions that the model is told of, each `{"type": "function", "function": {"name", ...}}`."""
+    """`tools` are the functions that the model may call, each `{"type": "function", "function": {"name", ...}}`."""
 
     messages: tuple[Message, ...]
     provenance: Provenance = Provenance()
     tools: tuple[Mapping[str, Any], ...] = ()
 
 
+# Prompts and completions are texts, or as TRL's conversational rows have them: a prompt of messages (system, turns,
+# results of calls), with the `tools` of a `Conversation`, and completions that are the assistant's text, or messages.
+Said = str | tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptCompletion:
+    """A demonstration: the completion that the prompt should have."""
+
+    prompt: Said
+    completion: Said
+    provenance: Provenance = Provenance()
+    tools: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_conversational(self.prompt, (self.completion,), self.tools)
+
+
 @dataclass(frozen=True, slots=True)
 class Preference:
     """A pair: `chosen` is preferred to `rejected` as completion of `prompt`."""
 
-    prompt: str
-    chosen: str
-    rejected: str
+    prompt: Said
+    chosen: Said
+    rejected: Said
     provenance: Provenance = Provenance()
+    tools: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_conversational(self.prompt, (self.chosen, self.rejected), self.tools)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,17 +191,21 @@ class TextPair:
 class LabelledCompletion:
     """Unpaired feedback: `label` says whether the completion is desirable (KTO)."""
 
-    prompt: str
-    completion: str
+    prompt: Said
+    completion: Said
     label: bool
     provenance: Provenance = Provenance()
+    tools: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_conversational(self.prompt, (self.completion,), self.tools)
 
 
 @dataclass(frozen=True, slots=True)
 class Stepwise:
     """A solution in steps with a verdict on each (process supervision)."""
 
-    prompt: str
+    prompt: Said
     completions: tuple[str, ...]
     labels: tuple[bool, ...]
     provenance: Provenance = Provenance()
@@ -196,18 +215,40 @@ class Stepwise:
 class Verifiable:
     """A task whose answer a program can check: `verifier` names the check, `answer` is what it compares with."""
 
-    prompt: str
+    prompt: Said
     answer: str
     verifier: str
     provenance: Provenance = Provenance()
+    tools: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_conversational(self.prompt, (), self.tools)
 
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    prompt: str
-    completion: str
+    """A completion with a number that says how good it is."""
+
+    prompt: Said
+    completion: Said
     rating: float
     provenance: Provenance = Provenance()
+    tools: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_conversational(self.prompt, (self.completion,), self.tools)
+
+
+def _check_conversational(prompt: Said, completions: tuple[Said, ...], tools: tuple[Mapping[str, Any], ...]) -> None:
+    if not prompt or () in completions:
+        raise ValueError(
+            "a prompt and its completions hold a message at least, or are texts, of which the prompt says something"
+        )
+    if isinstance(prompt, str) and (tools or not all(isinstance(each, str) for each in completions)):
+        raise ValueError(
+            "a prompt that is a text has completions that are texts, and no tools: write it as messages, "
+            '[{"role": "user", "content": ...}]'
+        )
 
 
 @dataclass(frozen=True, slots=True)

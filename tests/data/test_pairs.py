@@ -1,39 +1,19 @@
-"""Pairs in files and in batches: what is read, in which order, and that nothing else decides it."""
+"""Pairs of texts: what is read from files, and the tokens they become."""
 
 import json
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from byte_tokenizer import byte_tokenizer
 from lmworks.config import ConfigError
-from lmworks.data.config import PairLoaderConfig
 from lmworks.data.files import NoSourceError
-from lmworks.data.pair_loader import PairLoader
-from lmworks.data.pairs import is_held_out, pair_files, parse_pair, read_pairs
+from lmworks.data.pairs import is_held_out, pair_files, pair_groups, parse_pair, read_pairs
 from lmworks.records import LeftOut, TextPair
 
 TOKENIZER = byte_tokenizer({"cls_token": "[CLS]", "sep_token": "[SEP]"})
-PAIRS = [
-    TextPair(f"q{number}", f"answer {number}", tuple(f"wrong {number} {k}" for k in range(number % 3)))
-    for number in range(23)
-]
-
-
-def loader(batch=4, steps=None, seed=0, pairs=PAIRS, length=64, **settings):
-    return PairLoader(PairLoaderConfig(length, batch, steps, seed), pairs, TOKENIZER, **settings)
-
-
-def texts(ids, mask):
-    return [TOKENIZER.decode(row[real].tolist()) for row, real in zip(ids, mask, strict=True)]
-
-
-def shown(batch):
-    return texts(batch.queries, batch.query_mask), texts(batch.documents, batch.document_mask)
-
 
 words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(str.strip)
 
@@ -85,79 +65,21 @@ def test_all_answers_of_an_anchor_are_on_one_side():
     assert 0.16 < np.mean(sides) < 0.24  # 4.5 standard deviations of a binomial share of 2,000
 
 
-def test_an_epoch_shows_each_pair_once_with_its_own_negatives():
-    seen = [shown(batch) for batch in loader()]
-    assert [len(queries) for queries, _ in seen] == [4] * 5 + [3]
-    assert sorted(query for queries, _ in seen for query in queries) == sorted(pair.anchor for pair in PAIRS)
-    of = {pair.anchor: pair for pair in PAIRS}
-    for queries, documents in seen:
-        rows = [of[query] for query in queries]
-        assert documents == [row.positive for row in rows] + [text for row in rows for text in row.negatives]
-    assert loader().texts == sum(2 + len(pair.negatives) for pair in PAIRS)
-
-
-def test_epochs_have_orders_of_their_own():
-    epochs = [query for batch in loader(batch=23, steps=2) for query in [shown(batch)[0]]]
-    assert sorted(epochs[0]) == sorted(epochs[1]) and epochs[0] != epochs[1]
-    assert [query for batch in loader(batch=23, steps=1, seed=1) for query in shown(batch)[0]] != epochs[0]
-
-
-@pytest.mark.parametrize("world_size", [2, 3, 4])
-def test_ranks_divide_the_batch_and_change_nothing_else(world_size):
-    for step in range(5):
-        whole = shown(loader().batch(step))
-        parts = [shown(loader(rank=rank, world_size=world_size, steps=5).batch(step)) for rank in range(world_size)]
-        assert [query for queries, _ in parts for query in queries] == whole[0]
-        positives = [text for queries, documents in parts for text in documents[: len(queries)]]
-        assert positives == whole[1][: len(whole[0])]
-
-
-@settings(max_examples=25)
-@given(st.integers(0, 12), st.integers(13, 40))
-def test_a_saved_position_is_gone_on_from_also_with_more_steps(stop, steps):
-    first, again = loader(steps=13), loader(steps=steps)
-    for _ in range(stop):
-        next(first)
-    state = json.loads(json.dumps(first.state()))
-    assert again.restore(state) == stop
-    assert shown(next(again)) == shown(loader(steps=steps).batch(stop))
-    again.seek(2)
-    assert shown(next(again)) == shown(first.batch(2))
-
-
 def test_texts_that_are_too_long_lose_their_ends_and_are_counted():
-    made = loader(batch=2, pairs=[TextPair("abcdefghij", "ok"), TextPair("b", "c" * 50)], length=6)
-    queries, documents = shown(made.batch(0))
-    assert made.cut == 2
-    assert {*queries, *documents} == {"abcd", "ok", "b", "cccc"}
-    batch = made.batch(0)
+    pairs = [TextPair("abcdefghij", "ok", ("no",)), TextPair("b", "c" * 50)]
+    groups = pair_groups(pairs, TOKENIZER, 6)
+    batch = groups.batch([1, 0])
+    assert groups.cut == 2
+    texts = [
+        [TOKENIZER.decode(row[mask].tolist()) for row, mask in zip(*group, strict=True)]
+        for group in zip(batch.ids, batch.attention_mask, strict=True)
+    ]
+    assert texts == [["b", "cccc", ""], ["abcd", "ok", "no"]]
     last = TOKENIZER.special_ids["[SEP]"]
-    assert all(row[real][-1] == last for row, real in zip(batch.queries, batch.query_mask, strict=True))
-    assert batch.tokens == int(batch.query_mask.sum() + batch.document_mask.sum())
-    assert not batch.queries[~batch.query_mask].any()
-
-
-def test_equal_settings_give_equal_tensors():
-    one, other = loader().batch(3), loader().batch(3)
-    assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in one.__slots__)
-
-
-def test_what_cannot_be_is_refused():
-    with pytest.raises(ValueError, match="no pairs"):
-        loader(pairs=[])
-    with pytest.raises(ValueError, match="set batch to a number between 1 and 23"):
-        loader(batch=24)
-    with pytest.raises(ValueError, match="for 5 ranks: set batch"):
-        loader(world_size=5)
-    with pytest.raises(ValueError, match="outside a world"):
-        loader(rank=1)
-    with pytest.raises(ValueError, match="the last step holds 3 pairs, fewer than ranks"):
-        loader(world_size=4)
-    with pytest.raises(IndexError, match="step 6 of a run of 6"):
-        loader().batch(6)
-    with pytest.raises(ValueError, match="another stream of pairs: seed was 0, is 1"):
-        loader(seed=1).restore(loader().state())
-    with pytest.raises(ValueError, match="another stream of pairs: pairs was"):
-        loader(pairs=PAIRS[::-1]).restore(loader().state())
+    assert all(
+        row[:length][-1] == last
+        for row, length in zip(batch.ids.flatten(0, 1), batch.lengths.flatten(), strict=True)
+        if length
+    )
     with pytest.raises(ValueError, match="no room beside the special tokens"):
-        loader(length=2)
+        pair_groups(pairs, TOKENIZER, 2)

@@ -14,8 +14,9 @@ from byte_tokenizer import byte_tokenizer
 from lmworks.artefact import read_manifest
 from lmworks.build import run_alone, told_by
 from lmworks.config import ConfigError
-from lmworks.data.config import PairLoaderConfig
-from lmworks.data.pair_loader import PairLoader
+from lmworks.data.config import GroupLoaderConfig
+from lmworks.data.group_loader import GroupLoader
+from lmworks.data.pairs import pair_groups
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.model.config import PoolHead
 from lmworks.model.initialisation import PUBLISHED, initialise
@@ -91,7 +92,7 @@ def test_a_run_goes_on_as_if_it_had_not_been_stopped(tmp_path):
     class Killed(BaseException):
         pass
 
-    class Mortal(PairLoader):
+    class Mortal(GroupLoader):
         def __next__(self):
             if self.step == 7:
                 raise Killed
@@ -99,14 +100,14 @@ def test_a_run_goes_on_as_if_it_had_not_been_stopped(tmp_path):
 
     def a_run(folder, kind):
         config = TrainConfig(AdamW(rate=3e-3), validate=None, log=1, checkpoint=CheckpointConfig(steps=3))
-        pairs = kind(PairLoaderConfig(32, 16, 10), some_pairs(100), byte_tokenizer(SPECIAL))
+        pairs = kind(GroupLoaderConfig(32, 16, 10), pair_groups(some_pairs(100), byte_tokenizer(SPECIAL), 32))
         return Run(new_encoder(PoolHead("mean")), Contrastive(chunk=5), pairs, config, folder)
 
-    undisturbed = a_run(tmp_path / "one", PairLoader)
+    undisturbed = a_run(tmp_path / "one", GroupLoader)
     train(undisturbed)
     with pytest.raises(Killed):
         train(a_run(tmp_path / "two", Mortal))
-    again = a_run(tmp_path / "two", PairLoader)
+    again = a_run(tmp_path / "two", GroupLoader)
     train(again)
     assert again.position == undisturbed.position
     assert again.position.tokens == 10 * 16 * 3 * 8  # of six letters between two special tokens
@@ -122,7 +123,7 @@ def test_the_signature_says_of_which_model_and_pairs_the_score_is(tmp_path):
     short, long = new_encoder(PoolHead("mean")), new_encoder(PoolHead("mean"))
     found = []
     for checkpoint, held_out in ((short, pairs[:64]), (long, pairs[:64]), (short, pairs[32:]), (taller, pairs[:64])):
-        loader = PairLoader(PairLoaderConfig(32, 16), held_out, checkpoint.tokenizer)
+        loader = GroupLoader(GroupLoaderConfig(32, 16), pair_groups(held_out, checkpoint.tokenizer, 32))
         run = Run(checkpoint, Contrastive(), loader, TrainConfig(), tmp_path)
         scored = _validation(run, held_out, loader.config)().total
         assert isinstance(scored, Scored)
@@ -135,7 +136,7 @@ def test_the_order_in_a_batch_changes_no_loss():
     pairs = some_pairs(8)
     losses = []
     for rows in (pairs, pairs[::-1]):
-        batch = PairLoader(PairLoaderConfig(32, 8), rows, checkpoint.tokenizer).batch(0)
+        batch = pair_groups(rows, checkpoint.tokenizer, 32).batch(range(8))
         losses.append(objective.losses(checkpoint.model, objective.examples(batch, 0))["contrastive"])
     torch.testing.assert_close(losses[0].sum, losses[1].sum, rtol=1e-5, atol=0)
 

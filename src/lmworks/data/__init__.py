@@ -11,15 +11,16 @@ if TYPE_CHECKING:
     from lmworks.data.batching import Batch
     from lmworks.data.cleaning.ledger import read_ledger
     from lmworks.data.cleaning.policy import Policy, default_policy, read_policy
-    from lmworks.data.config import LoaderConfig, PairLoaderConfig, ReadConfig, SourceConfig, TokenizeConfig
+    from lmworks.data.completion_groups import completion_groups
+    from lmworks.data.config import GroupLoaderConfig, LoaderConfig, ReadConfig, SourceConfig, TokenizeConfig
     from lmworks.data.edits import CleanText, apply_edits
+    from lmworks.data.group_loader import GroupLoader
     from lmworks.data.loader import Loader
     from lmworks.data.loader_report import describe_loader
-    from lmworks.data.pair_batching import PairBatch
-    from lmworks.data.pair_loader import PairLoader
-    from lmworks.data.pairs import read_pairs
+    from lmworks.data.pairs import pair_groups, read_pairs
     from lmworks.data.reading import read_documents
     from lmworks.data.store import DocumentStore, write_documents
     from lmworks.data.token_dataset import TokenDataset, TokenWriter
+    from lmworks.data.token_groups import GroupBatch, TokenGroup, TokenGroups, join_groups
 
 __getattr__, __all__ = lazy_exports(__name__, __file__)

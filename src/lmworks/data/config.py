@@ -187,12 +187,12 @@ class LoaderConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class PairLoaderConfig:
-    """Pairs of texts into batches.
+class GroupLoaderConfig:
+    """Groups of sequences, such as pairs of texts or the completions of a prompt, into batches.
 
-    length  Most tokens of a text; a longer one loses its end.
-    batch   Pairs in a step, over all ranks.
-    steps   Steps of the run; without it, as many as show each pair once.
+    length  Most tokens of a sequence.
+    batch   Groups in a step, over all ranks.
+    steps   Steps of the run; without it, as many as show each group once.
     seed    Of the order.
     """
 

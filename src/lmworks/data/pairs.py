@@ -1,16 +1,22 @@
-"""Pairs of texts in files: what an embedding model learns from."""
+"""Pairs of texts, what an embedding model learns from: in files, and as groups of token sequences."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lmworks.artefact import hash_json
 from lmworks.config import from_mapping
 from lmworks.data.conversations import parse_json
 from lmworks.data.files import FoundFile, NoSourceError, find_files
+from lmworks.data.token_groups import TokenGroup, TokenGroups, join_groups
 from lmworks.records import LeftOut, TextPair
+from lmworks.tokenizer.model_input import encode_framed
+from lmworks.tokenizer.tokenizer import Tokenizer
 
 SUFFIX = ".jsonl"
+_AT_ONCE = 4096  # pairs that go to the tokenizer, and its threads, at once
 
 
 def pair_files(sources: Sequence[str], base: Path, left_out: list[LeftOut] | None = None) -> list[Path]:
@@ -64,3 +70,19 @@ def is_held_out(pair: TextPair, share: float) -> bool:
     """Whether a pair is kept from training. Its anchor decides: all answers to one question are on one side, and stay
     there when pairs are added."""
     return int(hash_json(pair.anchor)[:13], 16) / 16**13 < share  # 52 bits, which a float holds exactly
+
+
+def pair_groups(pairs: Sequence[TextPair], tokenizer: Tokenizer, length: int) -> TokenGroups:
+    """A group for each pair: anchor, positive, negatives, framed as the model's texts are. A text of more than `length`
+    tokens loses its end, which `TokenGroups.cut` counts. ValueError for a text without a token."""
+    groups, cut = [], 0
+    for start in range(0, len(pairs), _AT_ONCE):
+        some = [(pair.anchor, pair.positive, *pair.negatives) for pair in pairs[start : start + _AT_ONCE]]
+        texts = [text for own in some for text in own]
+        rows, shortened = encode_framed(tokenizer, texts, length)
+        if not all(rows):
+            raise ValueError(f"a text has no token in this vocabulary: {texts[[len(r) for r in rows].index(0)][:60]!r}")
+        cut += shortened
+        encoded = iter(rows)
+        groups += [TokenGroup([np.array(next(encoded), np.int32) for _ in own]) for own in some]
+    return join_groups(groups, cut)

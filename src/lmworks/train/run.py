@@ -70,7 +70,7 @@ class Position:
 
 
 class Batches(Protocol):
-    """What the loop asks of a loader: `data.loader.Loader`, `data.pair_loader.PairLoader`. A batch says how many
+    """What the loop asks of a loader: `data.loader.Loader`, `data.group_loader.GroupLoader`. A batch says how many
     `tokens` it holds; all else about it is between the loader and the objective."""
 
     @property

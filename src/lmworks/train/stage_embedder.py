@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
-from lmworks.data.config import PairLoaderConfig
-from lmworks.data.pair_loader import PairLoader
-from lmworks.data.pairs import is_held_out, pair_files, read_pairs
+from lmworks.data.config import GroupLoaderConfig
+from lmworks.data.group_loader import GroupLoader
+from lmworks.data.pairs import is_held_out, pair_files, pair_groups, read_pairs
 from lmworks.model.checkpoint import Checkpoint, assemble, load
 from lmworks.model.config import PoolHead
 from lmworks.model.model_location import digest_of_model, located
@@ -45,7 +46,8 @@ def embedder(config: EmbedderConfig, context: StageContext) -> StageResult:
     checkpoint = with_pooling(load(_base(config, context)), config.pooling)
     length, batch = min(config.length, checkpoint.max_length), min(config.batch, len(pairs))
     steps = max(round(config.epochs * len(pairs) / batch), 1)
-    loader = PairLoader(PairLoaderConfig(length, batch, steps, config.seed), pairs, checkpoint.tokenizer)
+    groups = pair_groups(pairs, checkpoint.tokenizer, length)
+    loader = GroupLoader(GroupLoaderConfig(length, batch, steps, config.seed), groups)
     settings = config.train
     if config.rate is not None:
         settings = replace(settings, optimizer=at_rate(settings.optimizer, config.rate))
@@ -59,8 +61,8 @@ def embedder(config: EmbedderConfig, context: StageContext) -> StageResult:
         run.validate = _validation(run, held_out, loader.config)
     result = train_and_deliver(run, context)
     rows = (
-        ("pairs", loader.pairs, f"to learn from, with {loader.texts:,} texts; {len(held_out):,} more are held out"),
-        ("cut", loader.cut, f"texts of more than {length} tokens, which lost their ends"),
+        ("pairs", len(pairs), f"to learn from, with {len(groups.ends):,} texts; {len(held_out):,} more are held out"),
+        ("cut", groups.cut, f"texts of more than {length} tokens, which lost their ends"),
         ("batch", batch, "as set" if batch == config.batch else f"all there are, fewer than the {config.batch} set"),
         ("steps", steps, f"{config.epochs:g} times all pairs"),
         ("rate", f"{peak_rate(settings.optimizer):g}", f"at its highest, of {settings.optimizer.kind}"),
@@ -70,7 +72,7 @@ def embedder(config: EmbedderConfig, context: StageContext) -> StageResult:
         reasons = Counter(item.reason for item in left_out for _ in range(item.count))
         tables.append(Table(("left out because", "files"), tuple(reasons.most_common()), "Nothing is skipped silently"))
     text = " ".join([_LOSS, *_doubts(config, steps, batch, len(pairs), len(held_out))])
-    metrics = {**result.metrics, "pairs": loader.pairs, "held_out": len(held_out), "cut": loader.cut}
+    metrics = {**result.metrics, "pairs": len(pairs), "held_out": len(held_out), "cut": groups.cut}
     return replace(result, metrics=metrics, sections=(Section("The run", text, tuple(tables)), *result.sections))
 
 
@@ -137,24 +139,22 @@ def _base(config: EmbedderConfig, context: StageContext) -> Path:
     return found[0]
 
 
-def _validation(run: Run, held_out: Sequence[TextPair], config: PairLoaderConfig) -> Callable[[], Validation]:
+def _validation(run: Run, held_out: Sequence[TextPair], config: GroupLoaderConfig) -> Callable[[], Validation]:
     """A function that validates the run's model on pairs that were held out, in batches as large as those trained on,
     or as there are pairs: with fewer to choose from, the right one is easier to find."""
     settings = replace(config, batch=min(config.batch, len(held_out)), steps=None)
-    loader = PairLoader(settings, held_out, run.checkpoint.tokenizer)
+    groups = pair_groups(held_out, run.checkpoint.tokenizer, settings.length)
+    loader = GroupLoader(settings, groups)
     whole = len(held_out) // settings.batch
     batches = [loader.batch(step) for step in range(min(whole, max(_VALIDATION_PAIRS // settings.batch, 1)))]
     signature = sign(
         {
             "model": run.checkpoint.config,
             "tokenizer": run.checkpoint.tokenizer.hash,
-            "data": loader.state()["stream"],
+            "data": {"pairs": groups.digest, "batch": settings.batch, "seed": settings.seed},
             "pairs": len(batches) * settings.batch,
             "precision": run.config.precision,
         }
     )
 
-    def told() -> Validation:
-        return validate(run.model, run.objective, batches, device=run.device, signature=signature)
-
-    return told
+    return partial(validate, run.model, run.objective, batches, device=run.device, signature=signature)

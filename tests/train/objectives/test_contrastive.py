@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from byte_tokenizer import byte_tokenizer
-from lmworks.data.pair_batching import PairBatch, pair_batch
+from lmworks.data.pairs import pair_groups
+from lmworks.data.token_groups import GroupBatch
 from lmworks.model.config import PoolHead
 from lmworks.model.presets import bert, llama
+from lmworks.records import TextPair
 from lmworks.train.gradient_accumulation import compute_gradients
 from lmworks.train.master_weights import Weights
 from lmworks.train.objectives.contrastive import Contrastive
@@ -29,7 +31,10 @@ FAMILIES = pytest.mark.parametrize("family", MODELS)
 
 
 def batch_of_pairs(pairs=PAIRS, negatives=()):
-    return pair_batch(TOKENIZER, pairs, 64, negatives)
+    """`negatives` are those of the last pair, which makes them negatives of all."""
+    rows = [TextPair(*pair) for pair in pairs]
+    rows[-1] = replace(rows[-1], negatives=tuple(negatives))
+    return pair_groups(rows, TOKENIZER, 64).batch(range(len(rows)))
 
 
 def vectors(model, texts):
@@ -50,10 +55,17 @@ class TestInvariances:
 
     def test_padding(self, family):
         model, batch = new_model(MODELS[family], family), batch_of_pairs()
-        longer = PairBatch(*(F.pad(getattr(batch, name), (0, 5)) for name in PairBatch.__slots__))
+        examples = Contrastive().examples(batch, 0)
+        longer = replace(
+            examples,
+            **{
+                name: F.pad(getattr(examples, name), (0, 5))
+                for name in ("queries", "query_mask", "documents", "document_mask")
+            },
+        )
         longer.queries[~longer.query_mask] = 7
-        whole, gradients = means_and_gradients(model, Contrastive(), Contrastive().examples(batch, 0))
-        padded, others = means_and_gradients(model, Contrastive(), Contrastive().examples(longer, 0))
+        whole, gradients = means_and_gradients(model, Contrastive(), examples)
+        padded, others = means_and_gradients(model, Contrastive(), longer)
         assert padded == pytest.approx(whole, rel=1e-5)
         same_gradients(others, gradients)
 
@@ -172,7 +184,7 @@ def test_what_cannot_be_is_refused():
         Contrastive(temperature=0)
     with pytest.raises(ValueError, match="1 or more"):
         Contrastive(chunk=0)
-    with pytest.raises(ValueError, match="5 queries need as many documents, there are 3"):
-        PairBatch(batch.queries, batch.query_mask, batch.documents[:3], batch.document_mask[:3])
-    with pytest.raises(ValueError, match="a text has 28 tokens, 1 to 20 are allowed: 'something longer"):
-        pair_batch(TOKENIZER, PAIRS, 20)
+    with pytest.raises(ValueError, match="a query has no document"):
+        Contrastive().examples(
+            GroupBatch(batch.ids[:, :1], batch.attention_mask[:, :1], batch.completion_mask[:, :1]), 0
+        )

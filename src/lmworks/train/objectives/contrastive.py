@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lmworks.data.pair_batching import PairBatch
+from lmworks.data.token_groups import GroupBatch
 from lmworks.model.heads import PoolHead
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss, cross_entropy
@@ -18,10 +18,12 @@ from lmworks.train.objectives.objective import Objective
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ContrastiveExamples:
-    """A `PairBatch` as a single row: each text is a negative of the others, so that no part of a step may split them.
+    """A batch as a single row: each text is a negative of the others, so that no micro-batch may split them.
 
-    queries, query_mask, documents, document_mask  with a dimension of 1 in front
-    same  (1, pairs, documents) bool: this document answers the query too, besides its own
+    queries    (1, pairs, query length) int64, `query_mask` bool, True = no padding
+    documents  (1, documents, document length) int64, `document_mask` likewise: document i belongs to query i, those
+               beyond the last query are negatives of all
+    same       (1, pairs, documents) bool: this document answers the query too, besides its own
     """
 
     queries: Tensor
@@ -42,8 +44,7 @@ class Contrastive(Objective[ContrastiveExamples]):
     The negatives are those of the batch, however the step is divided: examples are one row, and `chunk` bounds the
     memory instead of the loop's `micro_batch`. With it, so many texts at a time are embedded and nothing but their
     vectors is kept; the backward embeds each chunk again, with the gradient of its vectors at hand (Gao et al. 2021,
-    GradCache).
-    Batches that make up one step together keep their negatives apart.
+    GradCache). Batches that make up one step together keep their negatives apart.
 
     temperature  τ; 0.05 is a scale of 20
     symmetric    the mean of this loss and of the one that has each document choose among the queries
@@ -60,13 +61,21 @@ class Contrastive(Objective[ContrastiveExamples]):
         if self.chunk is not None and self.chunk < 1:
             raise ValueError(f"chunk is 1 or more, or None for all texts at once; got {self.chunk}")
 
-    def examples(self, batch: PairBatch, seed: int) -> ContrastiveExamples:
-        pairs = len(batch)
-        by_query, by_document = _groups(batch.queries, batch.query_mask), _groups(batch.documents, batch.document_mask)
+    def examples(self, batch: GroupBatch, seed: int) -> ContrastiveExamples:
+        """Of groups of a query, its document and perhaps negatives. ValueError for a group without a document."""
+        pairs, ids, mask = len(batch), batch.ids, batch.attention_mask
+        if ids.shape[1] < 2 or not mask[:, 1].any(-1).all():
+            raise ValueError("a query has no document: contrastive learning takes pairs of texts")
+        hard = mask[:, 2:].any(-1)  # (pairs, size - 2)
+        queries, query_mask = _trimmed(ids[:, 0], mask[:, 0])
+        documents, document_mask = _trimmed(
+            torch.cat([ids[:, 1], ids[:, 2:][hard]]), torch.cat([mask[:, 1], mask[:, 2:][hard]])
+        )
+        by_query, by_document = _groups(queries, query_mask), _groups(documents, document_mask)
         same = by_document[:pairs, None] == by_document
         same[:, :pairs] |= by_query[:, None] == by_query
         same.fill_diagonal_(False)
-        tensors = (batch.queries, batch.query_mask, batch.documents, batch.document_mask, same)
+        tensors = (queries, query_mask, documents, document_mask, same)
         return ContrastiveExamples(*(tensor[None] for tensor in tensors))
 
     def counts(self, examples: ContrastiveExamples) -> Mapping[str, int]:
@@ -98,6 +107,12 @@ class Contrastive(Objective[ContrastiveExamples]):
             return embed(ids, mask)
         chunks = zip(ids.split(self.chunk), mask.split(self.chunk), strict=True)
         return torch.cat([checkpoint(embed, *chunk, use_reentrant=False) for chunk in chunks])  # type: ignore[arg-type]
+
+
+def _trimmed(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows without the padding that all of them share."""
+    longest = int(mask.sum(-1).max())
+    return ids[:, :longest], mask[:, :longest]
 
 
 def _groups(ids: Tensor, mask: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """What an objective is to the loop, and what can be done with its examples whatever they hold."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any, Protocol, TypeVar
 
@@ -18,7 +18,8 @@ Examples = TypeVar("Examples")
 class Objective(Protocol[Examples]):
     """Two pure functions. The first runs beside the training, on the CPU; the second on the model's device.
 
-    Examples are a dataclass of tensors with one row per sequence (or None), so that parts of a step are slices of it.
+    Examples are a dataclass of tensors (or None, or names → tensors) with one row for each sequence or group, so that a
+    micro-batch is a slice of them.
     """
 
     __slots__ = ()
@@ -96,7 +97,7 @@ def minimised(objective: Objective[Any], means: Mapping[str, float]) -> float:
     return sum(weights.get(name, 1.0) * mean for name, mean in means.items())
 
 
-def select_rows(examples: Examples, rows: slice) -> Examples:
+def select_rows(examples: Examples, rows: slice | Tensor) -> Examples:
     """Some rows of the examples."""
     return _map(examples, lambda tensor: tensor[rows])
 
@@ -109,6 +110,12 @@ def to_device(examples: Examples, device: torch.device | str) -> Examples:
     return _map(examples, lambda tensor: tensor.to(device, non_blocking=True))
 
 
-def _map(examples: Any, change: Any) -> Any:
-    values = {field.name: getattr(examples, field.name) for field in fields(examples)}
-    return replace(examples, **{name: change(value) for name, value in values.items() if isinstance(value, Tensor)})
+def _map(examples: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The examples with each tensor changed, also those of a mapping from names to tensors."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: change(tensor) for name, tensor in value.items()}
+        return change(value) if isinstance(value, Tensor) else value
+
+    return replace(examples, **{field.name: changed(getattr(examples, field.name)) for field in fields(examples)})

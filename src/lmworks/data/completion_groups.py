@@ -1,0 +1,76 @@
+"""Rows of completions as groups of token sequences: what preference, reward and reinforcement learning train on."""
+
+from collections.abc import Mapping, Sequence
+
+from lmworks.data.token_groups import TokenGroup, TokenGroups, join_groups
+from lmworks.records import LabelledCompletion, LeftOut, Message, Preference, PromptCompletion, Rated
+from lmworks.tokenizer.chat import ChatRenderer, Rendered
+
+Row = PromptCompletion | LabelledCompletion | Rated | Preference
+
+
+def completion_groups(
+    rows: Sequence[Row],
+    renderer: ChatRenderer,
+    length: int,
+    left_out: list[LeftOut],
+    columns: Mapping[str, Sequence[Sequence[float]]] | None = None,
+) -> TokenGroups:
+    """A group for each row: its prompt with each completion (`chosen` before `rejected`), as the chat template writes
+    the two together, and what the assistant says behind the prompt as what is to be learned.
+
+    A prompt that is a text is what a user says, a completion that is one what the assistant answers. A sequence of more
+    than `length` tokens loses its end, which `TokenGroups.cut` counts; a row of which a completion then has nothing
+    left to learn is added to `left_out`. Columns are `label` (1 or 0) and `rating` where the rows have them, and
+    `columns`: name → for each row a number for each of its completions.
+
+    ValueError for a completion that the template hides, for a template that writes a prompt in another way when a
+    completion follows it, and for columns that have not a value for each.
+    """
+    groups, cut = [], 0
+    for name, values in (columns or {}).items():
+        if len(values) != len(rows):
+            raise ValueError(f"the column {name} has {len(values):,} values for {len(rows):,} rows")
+    for number, row in enumerate(rows):
+        where = row.provenance.source or f"row {number + 1}"
+        sequences = [_learned_part(*each, where) for each in _rendered(row, renderer)]
+        kept = [(ids[:length], mask[:length]) for ids, mask in sequences]
+        if not all(any(mask) for _, mask in kept):
+            left_out.append(LeftOut(where, f"a completion begins behind its first {length:,} tokens or is empty"))
+            continue
+        cut += sum(len(ids) > length for ids, _ in sequences)
+        numbers = {name: values[number] for name, values in (columns or {}).items()} | _own_columns(row)
+        groups.append(TokenGroup([ids for ids, _ in kept], [mask for _, mask in kept], numbers))
+    return join_groups(groups, cut)
+
+
+def _rendered(row: Row, renderer: ChatRenderer) -> list[tuple[Rendered, Rendered, int]]:
+    """For each completion: the prompt alone, rendered once, prompt and completion, and the prompt's messages."""
+    prompt = _messages(row.prompt, "user")
+    before = renderer.render(prompt, tools=row.tools)
+    completions = (row.chosen, row.rejected) if isinstance(row, Preference) else (row.completion,)
+    wholes = (renderer.render([*prompt, *_messages(each, "assistant")], tools=row.tools) for each in completions)
+    return [(before, whole, len(prompt)) for whole in wholes]
+
+
+def _learned_part(prompt: Rendered, whole: Rendered, messages: int, where: str) -> tuple[Sequence[int], Sequence[bool]]:
+    if hidden := [message for message in whole.untrained if message >= messages]:
+        raise ValueError(
+            f"{where}: nothing would be learned from message {hidden[0] + 1}, the assistant's, whose place the chat "
+            "template hides; mark it with {% generation %} there"
+        )
+    if not whole.text.startswith(prompt.text):
+        raise ValueError(f"{where}: the chat template writes this prompt in another way when a completion follows it")
+    start = len(prompt.text)
+    mask = [mine and place >= start for mine, place in zip(whole.training_mask, whole.starts, strict=True)]
+    return whole.ids, mask
+
+
+def _own_columns(row: Row) -> dict[str, Sequence[float]]:
+    if isinstance(row, LabelledCompletion):
+        return {"label": [float(row.label)]}
+    return {"rating": [row.rating]} if isinstance(row, Rated) else {}
+
+
+def _messages(said: str | tuple[Message, ...], role: str) -> tuple[Message, ...]:
+    return (Message(role, said),) if isinstance(said, str) else said  # type: ignore[arg-type]

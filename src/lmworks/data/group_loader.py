@@ -1,0 +1,128 @@
+"""Batches of groups in an order that is arithmetic, as `loader.py` has them of token shards.
+
+step → places of its groups in the run → epoch and place in it → group (`order.py`) → its tokens (`token_groups.py`)
+
+All that a resumed run needs is the number of the step.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lmworks.config import from_mapping, to_mapping
+from lmworks.data.config import GroupLoaderConfig
+from lmworks.data.order import Permutation
+from lmworks.data.token_groups import GroupBatch, TokenGroups
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStream:
+    """All that decides which batches there are, and in which order, but for their number; `groups` is a digest."""
+
+    groups: str
+    batch: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLoaderState:
+    """`step` is the next to be given out."""
+
+    step: int
+    stream: GroupStream
+
+
+class GroupLoader:
+    """Iterates over the batches of a run, from `state` on, as rank `rank` of `world_size`.
+
+    A group is never divided: a batch of rank r holds the groups r·batch // W to (r + 1)·batch // W - 1 of the global
+    one. The last step of a run without `steps` may be smaller.
+
+    groups  what is shown
+    steps   of the run; step  the next to be given out
+
+    `state` is what `state()` gave. A resumed run may have more steps or fewer; all else must be as it was.
+
+    ValueError for a batch of more groups than there are or of fewer than ranks, a sequence longer than `config.length`,
+    a rank outside the world, a state that is damaged or of another stream.
+    """
+
+    stall_share = 0.0  # a batch is made in less time than it takes to hand it over
+
+    def __init__(
+        self,
+        config: GroupLoaderConfig,
+        groups: TokenGroups,
+        rank: int = 0,
+        world_size: int = 1,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank!r} is outside a world of {world_size!r}")
+        if not world_size <= config.batch <= len(groups):
+            raise ValueError(
+                f"a batch of {config.batch} groups, of {len(groups):,} for {world_size} ranks: set batch to a number "
+                f"between {world_size} and {len(groups):,}"
+            )
+        if (longest := int(groups.lengths.max())) > config.length:
+            raise ValueError(
+                f"a sequence has {longest:,} tokens: set length to that, or make groups of {config.length:,}"
+            )
+        self.config, self.groups, self.rank, self.world_size = config, groups, rank, world_size
+        self._stream = GroupStream(groups.digest, config.batch, config.seed)
+        self._total = len(groups) if config.steps is None else config.steps * config.batch
+        self.steps = -(-self._total // config.batch)
+        if self._rows(self.steps - 1) < world_size:
+            raise ValueError(f"the last step holds {self._rows(self.steps - 1)} groups, fewer than ranks: set steps")
+        self.step = 0
+        if state is not None:
+            self.restore(state)
+
+    def batch(self, step: int) -> GroupBatch:
+        """This rank's groups of any step: the same whenever it is asked for. IndexError for a step outside the run."""
+        if not 0 <= step < self.steps:
+            raise IndexError(f"step {step} of a run of {self.steps}")
+        first, rows = step * self.config.batch, self._rows(step)
+        lower, upper = (first + rows * rank // self.world_size for rank in (self.rank, self.rank + 1))
+        epochs, places = np.divmod(np.arange(lower, upper), len(self.groups))
+        shown = np.empty_like(places)
+        for epoch in np.unique(epochs).tolist():  # each has an order of its own
+            here = epochs == epoch
+            shown[here] = Permutation(len(self.groups), f"{self.config.seed} {epoch} pairs")(places[here])
+        return self.groups.batch(shown)
+
+    def _rows(self, step: int) -> int:
+        return min(self.config.batch, self._total - step * self.config.batch)
+
+    def __iter__(self) -> "GroupLoader":
+        return self
+
+    def __next__(self) -> GroupBatch:
+        if self.step >= self.steps:
+            raise StopIteration
+        self.step += 1
+        return self.batch(self.step - 1)
+
+    def seek(self, step: int) -> None:
+        """Give out step `step` next, whatever came before; IndexError for one outside the run."""
+        if not 0 <= step <= self.steps:
+            raise IndexError(f"step {step} of a run of {self.steps}")
+        self.step = step
+
+    def state(self) -> dict[str, Any]:
+        """Where the run stands, as JSON: `GroupLoaderState`."""
+        return to_mapping(GroupLoaderState(self.step, self._stream))
+
+    def restore(self, state: Mapping[str, Any]) -> int:
+        """Resume where a state was saved; returns the next step. ValueErrors leave the loader where it was."""
+        saved = from_mapping(GroupLoaderState, state, ["state"])
+        for name in GroupStream.__slots__:
+            was, now = getattr(saved.stream, name), getattr(self._stream, name)
+            if was != now:
+                raise ValueError(f"the saved position is one in another stream of groups: {name} was {was}, is {now}")
+        if not 0 <= saved.step <= self.steps:
+            raise ValueError(f"the saved position is step {saved.step} of a run of {self.steps}")
+        self.step = saved.step
+        return saved.step

@@ -1,0 +1,152 @@
+"""Token sequences that belong together: the texts of a pair, the completions of one prompt."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupBatch:
+    """Some groups, padded to the most sequences and to the longest one. A slice of it holds whole groups.
+
+    ids              (groups, size, length) int64, 0 at padding
+    attention_mask   (groups, size, length) bool: no padding; nothing of it is set where a group has fewer sequences
+    completion_mask  (groups, size, length) bool: the tokens to be learned, each as what follows those before it
+    columns          name → (groups, size) float32, 0 where a group has fewer sequences
+    """
+
+    ids: Tensor
+    attention_mask: Tensor
+    completion_mask: Tensor
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def lengths(self) -> Tensor:
+        """(groups, size) int64: tokens of each sequence; 0 where a group has fewer sequences."""
+        return self.attention_mask.sum(-1)
+
+    @property
+    def tokens(self) -> int:
+        """Places that are no padding."""
+        return int(self.attention_mask.sum())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenGroup:
+    """Sequences that stay together, such as the completions of one prompt, each with the prompt before it.
+
+    ids      of each sequence
+    learned  of each sequence, which of its ids are to be learned; None: all
+    columns  name → a number for each sequence, such as its reward or its log-probability under a reference model
+    """
+
+    ids: Sequence[Sequence[int] | NDArray[np.int32]]
+    learned: Sequence[Sequence[bool]] | None = None
+    columns: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenGroups:
+    """Groups in order. `dataclasses.replace(groups, columns=...)` adds numbers that were computed from their tokens.
+
+    tokens   (tokens,) int32: the ids of all sequences, one behind the other
+    ends     (sequences,) int64: where each of them ends
+    first    (groups + 1,) int64: the number of each group's first sequence
+    learned  (tokens,) bool: which are to be learned; None: all
+    columns  name → (sequences,) numbers
+    cut      how many sequences lost their end when they were made
+
+    ValueError for columns that have another number of values than there are sequences.
+    """
+
+    tokens: NDArray[np.int32]
+    ends: NDArray[np.int64]
+    first: NDArray[np.int64]
+    learned: NDArray[np.bool_] | None = None
+    columns: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    cut: int = 0
+
+    def __post_init__(self) -> None:
+        columns = {name: np.asarray(values, np.float32) for name, values in self.columns.items()}
+        for name, values in columns.items():
+            if values.shape != self.ends.shape:
+                raise ValueError(f"the column {name} has the shape {values.shape} for {len(self.ends)} sequences")
+        object.__setattr__(self, "columns", columns)
+
+    def __len__(self) -> int:
+        return len(self.first) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(sequences,): tokens of each."""
+        return np.diff(self.ends, prepend=0)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that a batch shows."""
+        parts = [self.tokens, self.ends, self.first, *([] if self.learned is None else [self.learned])]
+        hashed = hashlib.sha256(b"".join(part.tobytes() for part in parts))
+        for name, values in sorted(self.columns.items()):
+            hashed.update(name.encode() + values.tobytes())
+        return hashed.hexdigest()
+
+    def batch(self, numbers: Sequence[int] | NDArray[np.int64]) -> GroupBatch:
+        """The groups of these numbers."""
+        chosen = np.asarray(numbers, np.int64)
+        sizes = self.first[chosen + 1] - self.first[chosen]
+        places = np.arange(sizes.max())
+        present = places < sizes[:, None]  # (groups, size)
+        sequences = (self.first[chosen][:, None] + places)[present]
+        lengths = self.lengths[sequences]
+        along = np.arange(lengths.max())
+        real = along < lengths[:, None]  # (sequences, length)
+        tokens = ((self.ends[sequences] - lengths)[:, None] + along)[real]
+        mask = np.zeros((*present.shape, len(along)), bool)
+        mask[present] = real
+        ids, learned = np.zeros(mask.shape, np.int64), mask.copy()
+        ids[mask] = self.tokens[tokens]
+        if self.learned is not None:
+            learned[mask] = self.learned[tokens]
+        columns = {name: np.zeros(present.shape, np.float32) for name in self.columns}
+        for name, values in columns.items():
+            values[present] = self.columns[name][sequences]
+        numbers_of = {name: torch.from_numpy(values) for name, values in columns.items()}
+        return GroupBatch(torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(learned), numbers_of)
+
+
+def join_groups(groups: Iterable[TokenGroup], cut: int = 0) -> TokenGroups:
+    """The groups in this order. All have the same columns, and all or none say what is to be learned.
+
+    ValueError for no group, one without a sequence, an empty sequence, and where numbers are not one for each.
+    """
+    ids, learned, lengths, sizes = [], [], [], []
+    columns: dict[str, list[float]] = {}
+    for number, group in enumerate(groups):
+        own = [len(row) for row in group.ids]
+        if not own or not all(own):
+            raise ValueError(f"group {number} has no sequence, or an empty one")
+        if group.learned is not None and [len(row) for row in group.learned] != own:
+            raise ValueError(f"group {number} does not say of each id whether it is to be learned")
+        if number and (group.columns.keys() != columns.keys() or (group.learned is None) != (not learned)):
+            raise ValueError(f"group {number} has the columns {sorted(group.columns)}, others have {sorted(columns)}")
+        for name, values in group.columns.items():
+            if len(values) != len(own):
+                raise ValueError(f"{name} has {len(values)} numbers for the {len(own)} sequences of group {number}")
+            columns.setdefault(name, []).extend(values)
+        ids += [np.asarray(row, np.int32) for row in group.ids]
+        learned += [np.asarray(row, bool) for row in group.learned or ()]
+        lengths += own
+        sizes.append(len(own))
+    if not ids:
+        raise ValueError("there are no groups")
+    masks = np.concatenate(learned) if learned else None
+    arrays = {name: np.array(values, np.float32) for name, values in columns.items()}
+    return TokenGroups(np.concatenate(ids), np.cumsum(lengths), np.cumsum([0, *sizes]), masks, arrays, cut)

@@ -1,0 +1,124 @@
+"""Rows of completions: their ids and masks are the chat renderer's own, and nothing is cut or left out silently."""
+
+import json
+
+import pytest
+import torch
+
+from byte_tokenizer import byte_tokenizer
+from lmworks.config import from_mapping, to_mapping
+from lmworks.data.completion_groups import completion_groups
+from lmworks.data.config import GroupLoaderConfig
+from lmworks.data.group_loader import GroupLoader
+from lmworks.records import (
+    Conversation,
+    LabelledCompletion,
+    LeftOut,
+    Message,
+    Preference,
+    PromptCompletion,
+    Provenance,
+    Rated,
+)
+from lmworks.tokenizer.chat import ChatRenderer
+from lmworks.tokenizer.chat_templates import chat_template
+
+TOKENIZER = byte_tokenizer({"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"})
+RENDERER = ChatRenderer(chat_template("qwen2.5"), TOKENIZER)
+SYSTEM, QUESTION = Message("system", "Be brief."), Message("user", "What is 2 + 3?")
+EARLIER = (Message("user", "hello"), Message("assistant", "hello there"), QUESTION)
+TOOLS = ({"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}},)
+CALL = Message("assistant", "", ({"type": "function", "function": {"name": "add", "arguments": {"a": 2, "b": 3}}},))
+RESULT, ANSWER = Message("tool", "5"), Message("assistant", "It is 5.")
+ROWS = [
+    Preference("What is 2 + 3?", "5", "6, I believe"),
+    Preference((SYSTEM, *EARLIER), "5", (Message("assistant", "6"),)),
+    Preference((SYSTEM, QUESTION), (CALL, RESULT, ANSWER), (ANSWER,), tools=TOOLS),
+]
+
+
+def messages_of(row: Preference):
+    prompt = (Message("user", row.prompt),) if isinstance(row.prompt, str) else row.prompt
+    for said in (row.chosen, row.rejected):
+        yield prompt, (Message("assistant", said),) if isinstance(said, str) else said
+
+
+def made(rows, length=2000, **settings):
+    left_out: list[LeftOut] = []
+    groups = completion_groups(rows, RENDERER, length, left_out, **settings)
+    assert not left_out
+    return groups
+
+
+@pytest.mark.parametrize("row", ROWS, ids=["texts", "turns", "tools"])
+def test_ids_and_masks_are_those_of_the_renderer(row):
+    batch = made([row]).batch([0])
+    for number, (prompt, completion) in enumerate(messages_of(row)):
+        whole = RENDERER.render([*prompt, *completion], tools=row.tools)
+        length = int(batch.lengths[0, number])
+        learned = batch.completion_mask[0, number, :length].tolist()
+        assert batch.ids[0, number, :length].tolist() == list(whole.ids)
+        # What the assistant said in the prompt is not learned: with the prompt as a conversation of its own, it is all
+        # that the renderer's mask has besides.
+        before = RENDERER.render(prompt, tools=row.tools)
+        assert [*before.training_mask, *learned[len(before.ids) :]] == list(whole.training_mask)
+        assert not any(learned[: len(before.ids)])
+        text = TOKENIZER.decode(batch.ids[0, number][batch.completion_mask[0, number]].tolist(), skip_special=False)
+        assert (
+            text.endswith(f"{completion[-1].content}<|im_end|>") and "hello" not in text and "tool_response" not in text
+        )
+
+
+def test_columns_stay_with_their_completions_after_shuffling_resuming_and_on_ranks():
+    rows = [Preference(f"q{number}", "a" * number, "b" * number) for number in range(1, 30)]
+    reference = [(float(number), -float(number)) for number in range(1, 30)]
+    groups = made(rows, columns={"reference": reference})
+    config = GroupLoaderConfig(2000, batch=6, steps=12, seed=3)
+    whole = GroupLoader(config, groups)
+    for _ in range(5):
+        next(whole)
+    for rank in range(2):
+        resumed = GroupLoader(config, groups, rank, 2, json.loads(json.dumps(whole.state())))
+        for batch in resumed:
+            said = batch.completion_mask.sum(-1) - 1  # without what ends the turn
+            assert torch.equal(batch.columns["reference"], torch.stack([said[:, 0], -said[:, 1]], 1).float())
+
+
+def test_what_is_too_long_is_cut_and_counted_and_a_row_without_an_answer_left_out():
+    short, long = Preference("q", "yes", "no"), Preference("q", "x" * 200, "no")
+    hopeless = Preference("q" * 400, "yes", "no", Provenance(source="file, line 3"))
+    left_out: list[LeftOut] = []
+    columns = {"reference": [(1.0, 2.0), (3.0, 4.0), (5.0, 6.0)]}
+    groups = completion_groups([short, hopeless, long], RENDERER, 200, left_out, columns)
+    assert [each.uri for each in left_out] == ["file, line 3"]
+    assert groups.cut == 1
+    batch = groups.batch([0, 1])
+    assert batch.lengths[1, 0] == 200 == batch.lengths.max()
+    assert batch.columns["reference"].tolist() == [[1, 2], [5, 6]]
+
+
+def test_rows_with_one_completion_have_their_label_or_rating_as_a_column():
+    labels = made([LabelledCompletion("q", "good", True), LabelledCompletion("q", "bad", False)])
+    assert labels.batch([0, 1]).columns["label"].tolist() == [[1], [0]]
+    assert made([Rated("q", "good", 0.75)]).batch([0]).columns["rating"].tolist() == [[0.75]]
+    assert made([PromptCompletion("q", "good")]).batch([0]).ids.shape[:2] == (1, 1)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=["texts", "turns", "tools"])
+def test_rows_come_back_from_json(row):
+    assert from_mapping(Preference, json.loads(json.dumps(to_mapping(row)))) == row
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="write it as messages"):
+        Preference("q", (ANSWER,), "no")
+    with pytest.raises(ValueError, match="write it as messages"):
+        PromptCompletion("q", "a", tools=TOOLS)
+    with pytest.raises(ValueError, match="a message at least"):
+        Preference((QUESTION,), (), "no")
+    with pytest.raises(ValueError, match="2 values for 1 rows"):
+        made([ROWS[0]], columns={"reference": [(1.0, 2.0)] * 2})
+    assert Conversation((QUESTION,)).tools == ()
+    changing = "{% for m in messages %}[{{ messages|length }} {{ m.role }}]{{ m.content }}<|im_end|>{% endfor %}"
+    with pytest.raises(ValueError, match="in another way"):
+        completion_groups(ROWS[:1], ChatRenderer(changing, TOKENIZER), 100, [])

@@ -1,0 +1,131 @@
+"""Groups of sequences in batches: whole, in an order that nothing but the seed decides, with their numbers."""
+
+import json
+from dataclasses import replace
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmworks.data.config import GroupLoaderConfig
+from lmworks.data.group_loader import GroupLoader
+from lmworks.data.token_groups import TokenGroup, TokenGroups, join_groups
+from lmworks.train.objectives.objective import select_rows
+
+# Group g has 1 to 3 sequences; sequence k of it holds the id 10 · g + k + 1 once or more, and learns all but the first.
+SIZES = [1 + number % 3 for number in range(23)]
+
+
+def group(number: int) -> TokenGroup:
+    ids = [[10 * number + k + 1] * (1 + (number + k) % 5) for k in range(SIZES[number])]
+    learned = [[place > 0 for place in range(len(row))] for row in ids]
+    return TokenGroup(ids, learned, {"reference": [-(10.0 * number + k + 1) for k in range(SIZES[number])]})
+
+
+GROUPS = join_groups(map(group, range(23)))
+
+
+def loader(batch=4, steps=None, seed=0, groups=GROUPS, length=64, **settings):
+    return GroupLoader(GroupLoaderConfig(length, batch, steps, seed), groups, **settings)
+
+
+def shown(batch):
+    """The groups of a batch, once it is clear that they are whole and that what belongs to their tokens is theirs."""
+    numbers = []
+    for ids, mask, learned, reference in zip(
+        batch.ids, batch.attention_mask, batch.completion_mask, batch.columns["reference"], strict=True
+    ):
+        number = (int(ids[0, 0]) - 1) // 10
+        expected = group(number)
+        size = len(expected.ids)
+        assert [row[real].tolist() for row, real in zip(ids[:size], mask[:size], strict=True)] == expected.ids
+        assert [row[real].tolist() for row, real in zip(learned[:size], mask[:size], strict=True)] == expected.learned
+        assert reference[:size].tolist() == expected.columns["reference"]
+        assert not ids[~mask].any() and not learned[~mask].any()
+        assert not mask[size:].any() and not reference[size:].any()
+        numbers.append(number)
+    return numbers
+
+
+def test_an_epoch_shows_each_group_once_and_whole():
+    seen = [shown(batch) for batch in loader()]
+    assert [len(numbers) for numbers in seen] == [4] * 5 + [3]
+    assert sorted(chain(*seen)) == list(range(23))
+
+
+def test_epochs_have_orders_of_their_own():
+    epochs = [shown(batch) for batch in loader(batch=23, steps=2)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) and epochs[0] != epochs[1]
+    assert shown(next(loader(batch=23, steps=1, seed=1))) != epochs[0]
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+def test_ranks_divide_the_batch_between_groups_and_change_nothing_else(world_size):
+    for step in range(5):
+        parts = [loader(rank=rank, world_size=world_size, steps=5).batch(step) for rank in range(world_size)]
+        assert list(chain(*map(shown, parts))) == shown(loader().batch(step))
+
+
+@given(st.integers(0, 12), st.integers(13, 40))
+def test_a_run_is_resumed_from_a_saved_position_also_with_more_steps(stop, steps):
+    first, again = loader(steps=13), loader(steps=steps)
+    for _ in range(stop):
+        next(first)
+    state = json.loads(json.dumps(first.state()))
+    assert again.restore(state) == stop
+    assert shown(next(again)) == shown(loader(steps=steps).batch(stop))
+    again.seek(2)
+    assert shown(next(again)) == shown(first.batch(2))
+
+
+def test_a_micro_batch_holds_whole_groups():
+    batch = loader(batch=5).batch(0)
+    parts = [select_rows(batch, slice(start, start + 2)) for start in (0, 2, 4)]
+    assert list(chain(*map(shown, parts))) == shown(batch)
+    assert sum(part.tokens for part in parts) == batch.tokens == int(batch.lengths.sum())
+
+
+def test_groups_without_a_mask_learn_all_and_equal_settings_give_equal_tensors():
+    plain = TokenGroups(GROUPS.tokens, GROUPS.ends, GROUPS.first)
+    one, other = (loader(groups=plain).batch(3) for _ in range(2))
+    assert torch.equal(one.completion_mask, one.attention_mask) and not one.columns
+    assert torch.equal(one.ids, other.ids)
+
+
+def test_numbers_may_be_added_later_and_are_select_rows_the_stream():
+    rewards = np.arange(len(GROUPS.ends), dtype=np.float32)
+    rewarded = replace(GROUPS, columns={**GROUPS.columns, "reward": rewards})
+    batch = rewarded.batch([5])
+    assert batch.columns["reward"][0].tolist() == rewards[GROUPS.first[5] : GROUPS.first[6]].tolist()
+    with pytest.raises(ValueError, match="another stream of groups"):
+        loader(groups=rewarded).restore(loader().state())
+    with pytest.raises(ValueError, match="reward"):
+        replace(GROUPS, columns={"reward": rewards[1:]})
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="no groups"):
+        join_groups([])
+    with pytest.raises(ValueError, match="group 1 has the columns"):
+        join_groups([group(0), replace(group(1), columns={})])
+    with pytest.raises(ValueError, match="group 1 has no sequence"):
+        join_groups([group(0), replace(group(1), ids=[[1], []])])
+    with pytest.raises(ValueError, match="reference has 1 numbers for the 2 sequences of group 0"):
+        join_groups([replace(group(1), columns={"reference": [0.0]})])
+    with pytest.raises(ValueError, match="set length"):
+        loader(length=4)
+    with pytest.raises(ValueError, match="set batch to a number between 1 and 23"):
+        loader(batch=24)
+    with pytest.raises(ValueError, match="for 5 ranks: set batch"):
+        loader(world_size=5)
+    with pytest.raises(ValueError, match="outside a world"):
+        loader(rank=1)
+    with pytest.raises(ValueError, match="the last step holds 3 groups, fewer than ranks"):
+        loader(world_size=4)
+    with pytest.raises(IndexError, match="step 6 of a run of 6"):
+        loader().batch(6)
+    with pytest.raises(ValueError, match="another stream of groups: seed was 0, is 1"):
+        loader(seed=1).restore(loader().state())

@@ -402,7 +402,8 @@ class Interaction:
     route: str = ""  # gen_ai.request.model: the name that was asked for, such as "assistant"
     conversation: str = ""  # gen_ai.conversation.id; "" for a request that belongs to none
     parent: str | None = None  # the turn before
-    unit: str = ""  # of an experiment: who sees the same arm
+    experiment: str = ""  # its name; "" outside of one
+    unit: str = ""  # who sees the same arm of it
     arm: str = ""
     seed: int | None = None
     confidence: float | None = None

@@ -29,7 +29,8 @@ def test_every_field_has_its_column(tmp_path) -> None:
     table = pyarrow.parquet.read_table(tmp_path / "out" / "log.parquet")
     (row,) = table.to_pylist()
     plain = full_event(7)
-    for name in ("operation", "route", "conversation", "parent", "model", "prompt", "index", "unit", "arm", "error"):
+    texts = ("operation", "route", "conversation", "parent", "model", "prompt", "index")
+    for name in (*texts, "experiment", "unit", "arm", "error"):
         assert row[name] == getattr(plain, name)
     for name in ("messages", "parameters", "retrieved", "verdicts", "timings", "lineage", "feedback"):
         assert json.loads(row[name]) == to_mapping(getattr(plain, name))

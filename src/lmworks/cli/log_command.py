@@ -58,7 +58,10 @@ def show(
 def export(
     to: Annotated[str, typer.Argument(help="A .parquet file, a .json file (OTLP), or an OTLP/HTTP endpoint.")],
     filter_: FilterOption = "",
-    content: Annotated[bool, typer.Option(help="OTLP: with the texts, not only names and numbers.")] = False,
+    content: Annotated[
+        bool | None,
+        typer.Option(help="With the texts, or only names and numbers. Default: with them to Parquet, without to OTLP."),
+    ] = None,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Write interactions to Parquet, or send them as OpenTelemetry spans to an endpoint that you name.
@@ -74,11 +77,11 @@ def export(
         if to.endswith(".parquet"):
             from lmworks.monitor.export import to_parquet
 
-            count = to_parquet(reader, Path(to), filter_)
+            count = to_parquet(reader, Path(to), filter_, content=content is not False)
         else:
             from lmworks.monitor.otlp import export_otlp
 
-            count = export_otlp(reader, to, filter_, content=content)
+            count = export_otlp(reader, to, filter_, content=bool(content))
     typer.echo(f"{count} interactions -> {to}")
 
 

@@ -31,6 +31,7 @@ _EQUAL = {
     "operation": "operation",
     "conversation": "conversation",
     "finish_reason": "finish_reason",
+    "experiment": "experiment",
     "unit": "unit",
     "arm": "arm",
     "id": "id",

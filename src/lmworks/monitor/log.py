@@ -1,11 +1,12 @@
 """The interaction log: `Log` records, `Reader` reads. What is recorded first passes the redaction policy."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from lmworks.monitor.columns import joined, selected, typed
 from lmworks.monitor.config import LogConfig
 from lmworks.monitor.filter import Condition, compile_conditions, parse
 from lmworks.monitor.redaction import Redactor
@@ -15,7 +16,11 @@ from lmworks.monitor.writer import LogFullError as LogFullError
 from lmworks.monitor.writer import Writer
 from lmworks.records import Feedback, Interaction
 
+if TYPE_CHECKING:
+    import numpy as np
+
 _DAY = 86400.0
+_STORED = "id, query_embedding, payload"  # what an interaction is read from
 _PAGE = 200  # interactions in memory at a time when all are read
 
 _TURNS = """
@@ -113,17 +118,38 @@ class Reader:
 
         What is recorded after the first one was read is not among them.
         """
-        return self._pages(parse(filter))
+        pages = self._pages(_STORED, parse(filter), _PAGE)
+        return (interaction for rows in pages for interaction in self._decoded(rows))
 
-    def _pages(self, conditions: tuple[Condition, ...]) -> Iterator[Interaction]:
+    def columns(self, names: Sequence[str], filter: str = "") -> dict[str, "np.ndarray | list[Any]"]:  # noqa: A002
+        """Columns of every interaction that a filter lets through, newest first, see `columns.py`; no payload is read.
+
+        Raises FilterError, and ValueError for a column that does not exist.
+        """
+        batches = list(self.column_batches(names, filter))
+        return {name: joined([batch[name] for batch in batches]) for name in names}
+
+    def column_batches(
+        self,
+        names: Sequence[str],
+        filter: str = "",  # noqa: A002
+        size: int = 10_000,
+    ) -> Iterator[dict[str, "np.ndarray | list[Any]"]]:
+        """`columns`, at most `size` interactions at a time, for a log that is larger than the memory."""
+        pages = self._pages(selected(names), parse(filter), size)
+        return (typed(names, rows) for rows in pages)
+
+    def _pages(self, columns: str, conditions: tuple[Condition, ...], size: int) -> Iterator[list[tuple[Any, ...]]]:
+        """Rows of these columns, newest first, `size` at a time; what is left at the end, perhaps none."""
         before: tuple[float, str] | None = None
         while True:
             where, values = self._where(conditions, before)
-            page = self._interactions(where, [*values, _PAGE], "ORDER BY time DESC, id DESC LIMIT ?")
-            yield from page
-            if len(page) < _PAGE:
+            sql = f"SELECT {columns}, time, id FROM interactions WHERE {where} ORDER BY time DESC, id DESC LIMIT ?"
+            rows = self._rows.read(sql, [*values, size])
+            yield rows
+            if len(rows) < size:
                 return
-            before = (page[-1].time, page[-1].id)
+            before = rows[-1][-2:]
 
     def close(self) -> None:
         self._rows.close()
@@ -140,10 +166,12 @@ class Reader:
         return _and_before(*compile_conditions(conditions, self._rows.dialect), before)
 
     def _interactions(self, where: str, values: list[Any], order: str) -> list[Interaction]:
-        sql = f"SELECT id, query_embedding, payload FROM interactions WHERE {where} {order}"
-        rows = self._rows.read(sql, values)
+        return self._decoded(self._rows.read(f"SELECT {_STORED} FROM interactions WHERE {where} {order}", values))
+
+    def _decoded(self, rows: Sequence[tuple[Any, ...]]) -> list[Interaction]:
+        """The interactions of rows that begin with the columns `_STORED`."""
         feedback = self._feedback([row[0] for row in rows])
-        return [decode(embedding, payload, feedback.get(key, [])) for key, embedding, payload in rows]
+        return [decode(embedding, payload, feedback.get(key, [])) for key, embedding, payload, *_ in rows]
 
     def _feedback(self, ids: list[str]) -> dict[str, list[str]]:
         """The records of the feedback on each interaction that has some, oldest first."""

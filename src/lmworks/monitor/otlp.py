@@ -115,6 +115,7 @@ def _described(interaction: Interaction) -> dict[str, Any]:
         "lmworks.prompt": interaction.prompt,
         "lmworks.index": interaction.index,
         "lmworks.parent": interaction.parent,
+        "lmworks.experiment": interaction.experiment,
         "lmworks.unit": interaction.unit,
         "lmworks.arm": interaction.arm,
         "lmworks.confidence": interaction.confidence,

@@ -21,6 +21,7 @@ from lmworks.monitor.store import (
     SUMMARISE_FEEDBACK,
     Dialect,
     UnusableLogError,
+    fill_added_columns,
 )
 from lmworks.records import Feedback
 
@@ -45,6 +46,7 @@ CREATE TABLE interactions (
     model TEXT COLLATE "C" NOT NULL,
     prompt_hash TEXT COLLATE "C" NOT NULL,
     index_hash TEXT COLLATE "C" NOT NULL,
+    experiment TEXT COLLATE "C" NOT NULL,
     unit TEXT COLLATE "C" NOT NULL,
     arm TEXT COLLATE "C" NOT NULL,
     finish_reason TEXT COLLATE "C" NOT NULL,
@@ -55,6 +57,7 @@ CREATE TABLE interactions (
     seconds DOUBLE PRECISION,
     input_tokens INTEGER NOT NULL,
     output_tokens INTEGER NOT NULL,
+    timings TEXT NOT NULL,            -- seconds by phase, JSON
     question TEXT NOT NULL,
     response TEXT NOT NULL,
     query_embedding BYTEA NOT NULL,   -- float32, little-endian
@@ -75,6 +78,10 @@ CREATE TABLE feedback (
     record TEXT NOT NULL                  -- the whole feedback as JSON
 );
 CREATE INDEX feedback_by_interaction ON feedback (interaction, time);
+"""
+_ADDED = """
+ALTER TABLE interactions ADD COLUMN experiment TEXT COLLATE "C" NOT NULL DEFAULT '';
+ALTER TABLE interactions ADD COLUMN timings TEXT NOT NULL DEFAULT '{}';
 """
 _INSERT = INSERT_INTERACTION.replace(" (id,", " (words, id,", 1).replace("VALUES (", "VALUES (?, ", 1)
 
@@ -151,7 +158,11 @@ class PostgresStore:
                 cursor.execute(f"SET LOCAL search_path TO {SCHEMA}")
                 cursor.execute(_TABLES.encode())
                 cursor.execute(f"INSERT INTO {SCHEMA}.log_version VALUES (%s)", (SCHEMA_VERSION,))
-        _check_version(self._connection)
+            elif _log_version(self._connection) < SCHEMA_VERSION:
+                cursor.execute(f"SET LOCAL search_path TO {SCHEMA}")
+                cursor.execute(_ADDED.encode())
+                fill_added_columns(lambda sql, values: cursor.execute(_sql(sql), values))
+                cursor.execute(f"UPDATE {SCHEMA}.log_version SET version = {SCHEMA_VERSION}")
         self._connection.execute(f"SET search_path TO {SCHEMA}")
 
 
@@ -165,6 +176,10 @@ class PostgresRows:
         self._psycopg = import_psycopg()
         with _opening(self._psycopg):
             self._pool: Pool[psycopg.Connection] = Pool(self._connect, lambda connection: connection.closed)
+            with self._pool.lend() as connection:
+                version = _log_version(connection)
+        if version < SCHEMA_VERSION:
+            PostgresStore(dsn).close()  # brings it up to date
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._pool.lend() as connection:
@@ -183,7 +198,7 @@ class PostgresRows:
     def _connect(self) -> "psycopg.Connection":
         connection = connect(self._psycopg, self._dsn)
         try:
-            _check_version(connection)
+            _log_version(connection)
             connection.execute("SET default_transaction_read_only = on")
             connection.execute(f"SET search_path TO {SCHEMA}")
         except BaseException:
@@ -221,7 +236,8 @@ def connect(driver: ModuleType, dsn: str) -> "psycopg.Connection":
         ) from None
 
 
-def _check_version(connection: "psycopg.Connection") -> None:
+def _log_version(connection: "psycopg.Connection") -> int:
+    """The version of the log's schema; UnusableLogError where there is no log, or a newer one."""
     if connection.execute("SELECT to_regclass(%s)", (f"{SCHEMA}.log_version",)).fetchone() == (None,):
         raise UnusableLogError(
             f"the schema {SCHEMA} of this database holds no interaction log; give the address of another database"
@@ -232,6 +248,7 @@ def _check_version(connection: "psycopg.Connection") -> None:
             f"this database has version {version} of the log's schema, this version of lmworks knows {SCHEMA_VERSION}: "
             "upgrade lmworks, or give the address of another database"
         )
+    return version
 
 
 def _insert_feedback(cursor: "psycopg.Cursor", feedback: Feedback) -> None:

@@ -1,4 +1,4 @@
-"""Interactions as rows of a table: columns for what is filtered and listed, one compressed payload for everything.
+"""Interactions as rows of a table: columns for what is filtered, listed and counted, a compressed payload for all.
 
 The payload is the whole interaction and the only thing an interaction is read from; the columns repeat a part of it.
 The query embedding (float32) and the feedback, which comes later, stand beside it.
@@ -27,6 +27,7 @@ COLUMNS = (
     "model",
     "prompt_hash",
     "index_hash",
+    "experiment",
     "unit",
     "arm",
     "finish_reason",
@@ -37,6 +38,7 @@ COLUMNS = (
     "seconds",
     "input_tokens",
     "output_tokens",
+    "timings",
     "question",
     "response",
     "query_embedding",
@@ -115,6 +117,7 @@ def encode(interaction: Interaction) -> EncodedInteraction:
         "seconds": interaction.timings.get("total"),
         "input_tokens": interaction.input_tokens,
         "output_tokens": interaction.output_tokens,
+        "timings": json.dumps(dict(interaction.timings)),
         "question": storable(question_of(interaction)),
         "response": storable(interaction.response),
         "query_embedding": struct.pack(f"<{len(interaction.query_embedding)}f", *interaction.query_embedding),
@@ -123,7 +126,7 @@ def encode(interaction: Interaction) -> EncodedInteraction:
     return EncodedInteraction(tuple(values[name] for name in COLUMNS), interaction.feedback)
 
 
-_SAME_NAME = ("operation", "route", "conversation", "model", "unit", "arm", "finish_reason", "error")
+_SAME_NAME = ("operation", "route", "conversation", "model", "experiment", "unit", "arm", "finish_reason", "error")
 
 
 def decode(query_embedding: bytes, payload: bytes, feedback: Iterable[str]) -> Interaction:
@@ -134,6 +137,12 @@ def decode(query_embedding: bytes, payload: bytes, feedback: Iterable[str]) -> I
         query_embedding=struct.unpack(f"<{len(query_embedding) // 4}f", query_embedding),
         feedback=tuple(from_mapping(Feedback, json.loads(record)) for record in feedback),
     )
+
+
+def added_columns(payload: bytes) -> tuple[str, str]:
+    """`experiment` and `timings` of a row that was written before the table had these columns."""
+    mapping = json.loads(zlib.decompress(payload))
+    return storable(mapping.get("experiment", "")), json.dumps(mapping.get("timings", {}))
 
 
 def encode_feedback(feedback: Feedback) -> tuple[Any, ...]:

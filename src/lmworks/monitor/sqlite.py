@@ -25,6 +25,7 @@ from lmworks.monitor.store import (
     SUMMARISE_FEEDBACK,
     Dialect,
     UnusableLogError,
+    fill_added_columns,
 )
 from lmworks.records import Feedback
 
@@ -45,6 +46,7 @@ CREATE TABLE interactions (
     model TEXT NOT NULL,
     prompt_hash TEXT NOT NULL,
     index_hash TEXT NOT NULL,
+    experiment TEXT NOT NULL,
     unit TEXT NOT NULL,
     arm TEXT NOT NULL,
     finish_reason TEXT NOT NULL,
@@ -55,6 +57,7 @@ CREATE TABLE interactions (
     seconds REAL,
     input_tokens INTEGER NOT NULL,
     output_tokens INTEGER NOT NULL,
+    timings TEXT NOT NULL,          -- seconds by phase, JSON
     question TEXT NOT NULL,
     response TEXT NOT NULL,
     query_embedding BLOB NOT NULL,  -- float32, little-endian
@@ -83,6 +86,12 @@ CREATE TRIGGER words_of_deleted BEFORE DELETE ON interactions BEGIN
     INSERT INTO words (words, rowid, question, response) VALUES ('delete', old.key, old.question, old.response);
 END;
 """
+
+
+_ADDED = (
+    "ALTER TABLE interactions ADD COLUMN experiment TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE interactions ADD COLUMN timings TEXT NOT NULL DEFAULT '{}'",
+)
 
 
 class SqliteStore:
@@ -153,11 +162,13 @@ class SqliteStore:
         connection.execute("PRAGMA secure_delete = ON")
         with self._transaction():
             # The schema comes before WAL mode, so that the first page of the file itself says whose it is.
-            if not _check_identity(self.path, connection):
-                for statement in _statements(_SCHEMA):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            version = _log_version(self.path, connection)
+            for statement in _ADDED if version == 1 else _statements(_SCHEMA) if not version else ():
+                connection.execute(statement)
+            if version == 1:
+                fill_added_columns(connection.execute)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         _enter_wal(connection, self._busy / 1000)
         connection.execute("PRAGMA synchronous = NORMAL")
         if _REMOVES_WORDS:
@@ -195,8 +206,12 @@ class SqliteRows:
         _refuse_foreign(path)
         try:
             self._pool: Pool[sqlite3.Connection] = Pool(self._connect)
+            with self._pool.lend() as connection:
+                version = _log_version(path, connection)
         except sqlite3.Error as error:
             raise UnusableLogError(f"cannot read the log {path}: {error}") from error
+        if version < SCHEMA_VERSION:
+            SqliteStore(path).close()  # brings it up to date
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._pool.lend() as connection:
@@ -211,7 +226,7 @@ class SqliteRows:
         try:
             connection.execute("PRAGMA busy_timeout = 5000")
             connection.execute("PRAGMA query_only = ON")
-            if not _check_identity(self.path, connection):
+            if not _log_version(self.path, connection):
                 raise _none_yet(self.path)
         except BaseException:
             connection.close()
@@ -244,7 +259,7 @@ def _refuse_foreign(path: Path) -> None:
         if not path.exists() or (path.is_file() and not path.stat().st_size):
             return
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)) as connection:
-            _check_identity(path, connection)
+            _log_version(path, connection)
     except (OSError, sqlite3.OperationalError) as error:
         raise _cannot_write(path, error) from error
     except sqlite3.DatabaseError as error:
@@ -256,27 +271,24 @@ def _none_yet(path: Path) -> FileNotFoundError:
     return FileNotFoundError(f"{path} holds no interaction log; `lmworks serve` and `lmworks ask` write one")
 
 
-def _check_identity(path: Path, connection: sqlite3.Connection) -> bool:
-    """True for a log, False for an empty database, which may become one; UnusableLogError for everything else."""
+def _log_version(path: Path, connection: sqlite3.Connection) -> int:
+    """The version of a log's schema, 0 for an empty database, which may become one; else UnusableLogError."""
     application = _pragma(connection, "application_id")
     if application == 0 and not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        return False
+        return 0
     if application != APPLICATION_ID:
         raise _foreign(path)
-    _check_version(path, _pragma(connection, "user_version"))
-    return True
-
-
-def _foreign(path: Path) -> UnusableLogError:
-    return UnusableLogError(f"{path} is not an interaction log; give the path of another file")
-
-
-def _check_version(path: Path, version: int) -> None:
+    version = _pragma(connection, "user_version")
     if version > SCHEMA_VERSION:
         raise UnusableLogError(
             f"{path} has version {version} of the log's schema, this version of lmworks knows {SCHEMA_VERSION}: "
             "upgrade lmworks, or give the path of another file"
         )
+    return version
+
+
+def _foreign(path: Path) -> UnusableLogError:
+    return UnusableLogError(f"{path} is not an interaction log; give the path of another file")
 
 
 def _enter_wal(connection: sqlite3.Connection, patience: float) -> None:

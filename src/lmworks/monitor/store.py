@@ -3,15 +3,15 @@
 The statements that both databases share are written once, here and in `log.py`, with `?` for parameters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from lmworks.monitor.rows import COLUMNS, EncodedInteraction
+from lmworks.monitor.rows import COLUMNS, EncodedInteraction, added_columns
 from lmworks.records import Feedback
 
 Dialect = Literal["sqlite", "postgres"]
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had no columns `experiment` and `timings`
 
 # "ON CONFLICT (id)": what is written again, after an answer got lost, is there once.
 INSERT_INTERACTION = (
@@ -95,6 +95,17 @@ def open_rows(location: Path | str) -> Rows:
     from lmworks.monitor.sqlite import SqliteRows
 
     return SqliteRows(_path(location))
+
+
+def fill_added_columns(execute: Callable[[str, tuple[Any, ...]], Any]) -> None:
+    """Bring the rows of a log of version 1 up to date, each from its payload; `execute` gives a cursor."""
+    last = -1
+    while rows := execute(
+        "SELECT key, payload FROM interactions WHERE key > ? ORDER BY key LIMIT 500", (last,)
+    ).fetchall():
+        for key, payload in rows:
+            execute("UPDATE interactions SET experiment = ?, timings = ? WHERE key = ?", (*added_columns(payload), key))
+        last = rows[-1][0]
 
 
 def is_postgres(location: Path | str) -> bool:

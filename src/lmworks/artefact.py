@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,13 @@ from lmworks.report import Section
 MANIFEST = "manifest.json"
 STAGE_FOLDERS = "stages"  # in a workspace: a folder for each, with an artefact for each config and input
 CURRENT = "current.json"  # in a workspace: which artefacts were built last
-SECTIONS = "sections.json"  # what the stage tells the report; may hold times, so it is not part of the content
+SECTIONS = "sections.json"  # what the stage reports; may hold times, so it is not part of the content
 REPORT = "report.html"  # the same, to be looked at
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an artefact is and where it comes from; times in seconds."""
+    """Description of an artefact and of where it comes from; times in seconds."""
 
     stage: str  # what the stage runs, e.g. "retrieve.index"
     version: int
@@ -49,13 +49,13 @@ class Manifest:
 
 
 class UnreachableError(RuntimeError):
-    """What a stage needs from outside cannot be reached just now. It ends there, and goes on when it is run again: a
-    network that fails must not leave documents out of what is kept under the name of all of them."""
+    """Something that a stage needs from outside cannot be reached just now. The stage ends there, and goes on when it
+    is run again: a network that fails must not leave documents out of what is kept under the name of all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageContext:
-    """What a stage is given besides its config. It reads `inputs`, fills `output`, and touches nothing else."""
+    """Surroundings of a stage besides its config. It reads `inputs`, fills `output`, and touches nothing else."""
 
     inputs: Mapping[str, Path]  # name of the input stage -> its artefact's folder
     output: Path  # an empty folder, renamed into place when the stage returns
@@ -76,7 +76,7 @@ class StageContext:
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """What a stage reports. `digests` replaces the hash of a file's bytes by a digest of what it means.
+    """Result of a stage. `digests` replaces the hash of a file's bytes by a digest of what it means.
 
     A database, for example, may hold the same rows in another page order. None leaves a file of times out. `parents`
     are artefacts that it read and that are no inputs: a name → the content hash.
@@ -152,15 +152,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """What `write_json` wrote, names of files that are no UTF-8 among it."""
+    """The value that `write_json` wrote, names of files that are no UTF-8 among it."""
     return json.loads(path.read_text("utf-8", "surrogatepass"))
 
 
 def check_new(folder: Path) -> None:
     """FileExistsError, with the fix, for a folder that is there already."""
     if folder.exists():
-        told = "artefacts are never overwritten: choose a new name, or delete it first"
-        raise FileExistsError(f"{folder} exists already; {told}")
+        remedy = "artefacts are never overwritten: choose a new name, or delete it first"
+        raise FileExistsError(f"{folder} exists already; {remedy}")
 
 
 def publish(temporary: Path, final: Path) -> None:
@@ -211,8 +211,34 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def artefact_name(folder: Path, manifest: Manifest) -> str:
-    """What people call it: in a workspace its stage, whose folder has one for each key; alone its folder."""
+    """The name of an artefact for people: that of its stage in a workspace, where folders are named by keys; else of
+    its folder."""
     return folder.parent.name if folder.name == manifest.key else folder.name
+
+
+@dataclass(frozen=True, slots=True)
+class KnownArtefacts:
+    """Artefacts found in folders: content hash → folder. `unreadable`: manifests of something else, or damaged ones."""
+
+    folders: dict[str, Path]
+    unreadable: tuple[Path, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A line for each manifest that was left out."""
+        return tuple(f"{path} is no manifest that can be read: it was left out" for path in self.unreadable)
+
+
+def known_artefacts(manifests: Iterable[Path]) -> KnownArtefacts:
+    """The artefacts of these manifests. One that cannot be read stops nobody who asks for another."""
+    folders: dict[str, Path] = {}
+    unreadable = []
+    for path in manifests:
+        try:
+            folders[read_manifest(path.parent).content_hash] = path.parent
+        except (OSError, ValueError, TypeError, AttributeError):  # not there, not JSON, or JSON of another shape
+            unreadable.append(path)
+    return KnownArtefacts(folders, tuple(unreadable))
 
 
 class DamagedError(ValueError):

@@ -98,7 +98,7 @@ def build(recipe: Recipe, workspace: Path, console: Console | None = None) -> li
 
 
 def _check_outside(spec: StageSpec, base: Path) -> None:
-    """What the stage reads from outside: an error says of which stage of the recipe the setting is."""
+    """Check what the stage reads from outside: an error says of which stage of the recipe the setting is."""
     if check := STAGES[spec.use].check:
         try:
             resolve(check)(spec.config, base)
@@ -153,8 +153,8 @@ def _end_work(mine: Path, label: str, console: Console) -> None:
         _remove_empty(folder)  # of runs that were ended before they had anything
     if others := [folder for folder in mine.parent.iterdir() if folder.is_dir()]:
         size = sum(path.stat().st_size for folder in others for path in folder.rglob("*") if path.is_file())
-        told = f"interrupted runs with other settings or inputs left {readable_bytes(size)} in {mine.parent}"
-        line = shown(f"{label.strip()}: {told}; delete it to give them up")
+        left = f"interrupted runs with other settings or inputs left {readable_bytes(size)} in {mine.parent}"
+        line = shown(f"{label.strip()}: {left}; delete it to give them up")
         console.print(line, style="dim", highlight=False, soft_wrap=True)
     _remove_empty(mine.parent)
 
@@ -178,10 +178,10 @@ def _roles(use: str, models: Sequence[str]) -> dict[str, str]:
     known = STAGES[use].models
     for role in roles:
         if role not in known:
-            told = f"its roles are: {', '.join(known)}" if known else "it takes none"
+            allowed = f"its roles are: {', '.join(known)}" if known else "it takes none"
             setting = f"; name it with --set {role}={roles[role]}" if role in _settings(use) else ""
             raise ConfigError(
-                (), f'--model {role}={roles[role]}: {use} has no model in the role "{role}", {told}{setting}'
+                (), f'--model {role}={roles[role]}: {use} has no model in the role "{role}", {allowed}{setting}'
             )
     for role in known:
         if role not in roles:
@@ -214,7 +214,7 @@ def _settings(use: str) -> list[str]:
 
 
 def _labels(stages: Sequence[StageSpec]) -> list[str]:
-    """What each stage is called while it runs, all of one length: "stage 3 of 9 · index"."""
+    """Labels of the stages while they run, all of one length: "stage 3 of 9 · index"."""
     total, width = str(len(stages)), max((len(spec.name) for spec in stages), default=0)
     return [
         f"stage {number:>{len(total)}} of {total} · {spec.name:<{width}}" for number, spec in enumerate(stages, start=1)
@@ -303,7 +303,7 @@ def _make(
 
 
 def _key(spec: StageSpec, done: Mapping[str, StageOutcome], models: Mapping[str, Path], base: Path) -> str:
-    """What an artefact would be made from; the same key is never made twice."""
+    """The cache key of an artefact, a hash of all that it would be made from; the same key is never made twice."""
     stage = STAGES[spec.use]
     return hash_json(
         {
@@ -319,7 +319,7 @@ def _key(spec: StageSpec, done: Mapping[str, StageOutcome], models: Mapping[str,
 
 
 def _model_digest(path: Path) -> str:
-    """What a stage made is known by its content hash, which leaves times out; of anything else the files are read."""
+    """The content hash of a model that a stage made, which leaves times out; the digest of the files of any other."""
     return read_manifest(path).content_hash if (path / MANIFEST).exists() else digest_of_model(path)
 
 
@@ -333,26 +333,26 @@ def _previous(folder: Path) -> Path | None:
 # The report
 
 
-def told_by(outcome: StageOutcome) -> list[Section]:
-    """What a stage tells about what it made."""
+def stage_sections(outcome: StageOutcome) -> list[Section]:
+    """The sections of a report that a stage made of its artefact."""
     return [from_mapping(Section, each) for each in read_json(outcome.folder / SECTIONS)]
 
 
-def _told_apart(outcomes: Sequence[StageOutcome]) -> list[Section]:
+def _distinct_sections(outcomes: Sequence[StageOutcome]) -> list[Section]:
     """The sections of all stages; a title that several stages have is followed by the name of the stage."""
-    told = [(outcome.name, section) for outcome in outcomes for section in told_by(outcome)]
+    named = [(outcome.name, section) for outcome in outcomes for section in stage_sections(outcome)]
     names: dict[str, set[str]] = {}
-    for name, section in told:
+    for name, section in named:
         names.setdefault(section.title, set()).add(name)
     return [
         replace(section, title=f"{section.title} · {name}") if len(names[section.title]) > 1 else section
-        for name, section in told
+        for name, section in named
     ]
 
 
 def sections(outcomes: list[StageOutcome]) -> list[Section]:
-    """What the stages tell, then the timings and versions of this build."""
-    told = _told_apart(outcomes)
+    """The sections of all stages, then the timings and versions of this build."""
+    result = _distinct_sections(outcomes)
     timings = Table(
         ("stage", "runs", "seconds", "this time", "content"),
         tuple(
@@ -369,4 +369,4 @@ def sections(outcomes: list[StageOutcome]) -> list[Section]:
     models = {role: digest for o in outcomes for role, digest in o.manifest.models.items()}
     rows = [*versions.items(), *((f"model: {role}", digest[:12]) for role, digest in models.items())]
     folds = (Fold("Versions", tables=(Table(("what", "version"), tuple(rows)),)),)
-    return [*told, Section("Timings and versions", tables=(timings,), folds=folds)]
+    return [*result, Section("Timings and versions", tables=(timings,), folds=folds)]

@@ -1,4 +1,4 @@
-"""Where the compiled parts of the package lie, and what is said where they are missing.
+"""Compiled parts of the package: their place, and the warning where they are missing.
 
 They are plain C functions in shared libraries that know neither Python nor PyTorch, so that building the package needs
 a C++ compiler and nothing else. Without one everything runs all the same, in Python.

@@ -118,10 +118,10 @@ def described(cls: type, defaults: Any = None) -> dict[str, tuple[str, str]]:
         default = default if defaults is None else getattr(defaults, field.name)
         if dataclasses.is_dataclass(default):
             inner = described(type(default), default)
-            result |= {f"{field.name}.{name}": told for name, told in inner.items()}
+            result |= {f"{field.name}.{name}": each for name, each in inner.items()}
             continue
-        told = "" if default is dataclasses.MISSING else json.dumps(to_mapping(default), ensure_ascii=False)
-        result[field.name] = (told, sentences[field.name])
+        written = "" if default is dataclasses.MISSING else json.dumps(to_mapping(default), ensure_ascii=False)
+        result[field.name] = (written, sentences[field.name])
     return result
 
 
@@ -226,9 +226,9 @@ def _convert(hint: Any, value: Any, path: list[str]) -> Any:
 
 def _not_one_of(value: Any, words: Sequence[Any]) -> str:
     """Which words there are, and the nearest; the empty one, where it is among them, says that there is none."""
-    told = ", ".join(repr(word) for word in words if word != "") + (" or '' for none" if "" in words else "")
+    listed = ", ".join(repr(word) for word in words if word != "") + (" or '' for none" if "" in words else "")
     near = difflib.get_close_matches(str(value), [word for word in words if word and isinstance(word, str)], n=1)
-    return f"{value!r} is not one of {told}" + (f"; did you mean {near[0]!r}?" if near else "")
+    return f"{value!r} is not one of {listed}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 def _convert_union(hint: Any, arguments: tuple[Any, ...], value: Any, path: list[str]) -> Any:
@@ -256,7 +256,7 @@ def _convert_union(hint: Any, arguments: tuple[Any, ...], value: Any, path: list
 
 
 def _kind_of(option: Any) -> str | None:
-    """What tells a dataclass of a union from the others: the default of its field `kind`."""
+    """The discriminator of a dataclass in a union: the default of its field `kind`."""
     if not dataclasses.is_dataclass(option):
         return None
     return next((str(field.default) for field in dataclasses.fields(option) if field.name == "kind"), None)

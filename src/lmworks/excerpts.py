@@ -49,7 +49,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What is told of `[start, end)` of a text. A `replacement` is shown behind it."""
+    """A change or a mark at `[start, end)` of a text. A `replacement` is shown behind it."""
 
     start: int
     end: int

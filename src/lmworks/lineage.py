@@ -7,14 +7,22 @@ from pathlib import Path
 
 from rich.tree import Tree
 
-from lmworks.artefact import MANIFEST, STAGE_FOLDERS, Manifest, artefact_name, hash_json, read_manifest
+from lmworks.artefact import (
+    MANIFEST,
+    STAGE_FOLDERS,
+    KnownArtefacts,
+    Manifest,
+    artefact_name,
+    hash_json,
+    known_artefacts,
+    read_manifest,
+)
 from lmworks.config import unknown
 from lmworks.data.cleaning.origin import origin_of
 from lmworks.data.files import without_password
 from lmworks.data.stage import read_from
 from lmworks.data.store import DOCUMENTS, DocumentStore
 from lmworks.ground.answer_record import to_answer
-from lmworks.known_artefacts import KnownArtefacts, known_artefacts
 from lmworks.records import Answer, Span, Verdict
 from lmworks.report import shown
 from lmworks.workspace import Current, read_current, read_interaction
@@ -49,7 +57,7 @@ def trace(workspace: Path | None, target: str) -> Tree:
 
 
 def _known(workspace: Path | None, folder: Path | None = None) -> KnownArtefacts:
-    """What is in the workspace, and before it what stages that were run alone left where they left `folder`; then what
+    """The artefacts of the workspace, and before them those of stages that were run alone beside `folder`; then what
     lies where their documents were read from."""
     beside = [] if folder is None else list(folder.parent.glob(f"[!.]*/{MANIFEST}"))
     inside = [] if workspace is None else list(workspace.glob(f"{STAGE_FOLDERS}/*/[!.]*/{MANIFEST}"))
@@ -63,7 +71,7 @@ def _known(workspace: Path | None, folder: Path | None = None) -> KnownArtefacts
 
 
 def _where_read_from(folder: Path) -> Iterator[Path]:
-    """Of an artefact with documents that a stage had made: the manifests of where those lie."""
+    """The manifests around the documents that an artefact was read from, where a stage had made those."""
     for made in read_from(folder):
         stages = made.parent.parent
         in_workspace = stages.name == STAGE_FOLDERS
@@ -71,7 +79,7 @@ def _where_read_from(folder: Path) -> Iterator[Path]:
 
 
 def _with_left_out(tree: Tree, known: KnownArtefacts) -> Tree:
-    for line in known.told:
+    for line in known.warnings:
         tree.add(f"[yellow]{shown(line)}[/yellow]")
     return tree
 
@@ -121,7 +129,7 @@ def _citation_tree(node: Tree, citation: Verdict, corpus: Path, artefacts: Mappi
 
 
 def _cleaning_tree(node: Tree, span: Span, folder: Path, artefacts: Mapping[str, Path]) -> None:
-    """Where a place of a cleaned text stood in the extracted one, and what was changed there."""
+    """The place of a cleaned text in the extracted one, and what was changed there."""
     origin = origin_of(folder, span.document)
     parents = list(_parents(folder, artefacts))
     if origin is None:
@@ -149,16 +157,16 @@ def _excerpt(text: str) -> str:
 
 
 def _artefact_tree(
-    folder: Path, artefacts: Mapping[str, Path], *, deep: bool = True, told: set[Path] | None = None
+    folder: Path, artefacts: Mapping[str, Path], *, deep: bool = True, seen: set[Path] | None = None
 ) -> Tree:
-    """What an artefact was made from and how; of parents that several share, which `told` holds, once."""
-    told = set() if told is None else told
+    """The parents of an artefact and how it was made; a parent that several share, which `seen` holds, once."""
+    seen = set() if seen is None else seen
     manifest: Manifest = read_manifest(folder)
     name = artefact_name(folder, manifest)
     head = f"[bold]{shown(name)}[/bold] ({manifest.stage} v{manifest.version}) content {manifest.content_hash[:12]}"
-    if folder in told:
-        return Tree(f"{head}, told above")
-    told.add(folder)
+    if folder in seen:
+        return Tree(f"{head}, shown above")
+    seen.add(folder)
     tree = Tree(head)
     tree.add(
         f"made in {manifest.seconds:.1f} s, config {hash_json(manifest.config)[:12]}: {shown(_short(manifest.config))}"
@@ -168,7 +176,7 @@ def _artefact_tree(
         tree.add(f"model {role} {digest[:12]}")
     for parent, digest in manifest.parents.items():
         if digest in artefacts and deep:
-            tree.children.append(_artefact_tree(artefacts[digest], artefacts, told=told))
+            tree.children.append(_artefact_tree(artefacts[digest], artefacts, seen=seen))
         else:
             tree.add(f"from {shown(parent)} {digest[:12]}")
     return tree

@@ -18,10 +18,10 @@ WIDE = 110  # columns in which a bar and the time have room beside the words
 
 
 class Report(Protocol):
-    """Told by a stage while it runs: `done` of `total` (None: nobody knows) things called `unit`.
+    """Called by a stage while it runs: `done` of `total` (None: nobody knows) things called `unit`.
 
     `kept` of the done ones were there from before (an interrupted run, an unchanged document): they took no time, and
-    no rate counts them. `note` is what else the moment has to tell, such as a loss; before this run has done anything
+    no rate counts them. `note` is what else there is to say, such as a loss; before this run has done anything
     (`done` is `kept`), it says how an earlier one is gone on with, and stays to be read.
     """
 
@@ -29,7 +29,7 @@ class Report(Protocol):
 
 
 def no_report(done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:
-    """For who does not want to know."""
+    """A report that nobody reads."""
 
 
 @contextmanager
@@ -52,17 +52,17 @@ def _live(console: "Console", name: str) -> Iterator[Report]:
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         *bar,
-        TextColumn("{task.fields[told]}", markup=False, table_column=Column(no_wrap=False)),
+        TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=False)),
     )
     clock = _Clock()
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(name, total=None, told="")
+        task = progress.add_task(name, total=None, text="")
 
         def report(done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:
-            told = clock.tell(done, total, unit, kept)
+            text = clock.describe(done, total, unit, kept)
             if note and done == kept:
                 _print(progress.console, name, note)
-            progress.update(task, completed=done, total=total, told=f"{told} · {note}" if note else told)
+            progress.update(task, completed=done, total=total, text=f"{text} · {note}" if note else text)
 
         yield report
 
@@ -73,24 +73,24 @@ def _lines(console: "Console", name: str) -> Report:
 
     def report(done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:
         nonlocal last
-        told = clock.tell(done, total, unit, kept)
+        text = clock.describe(done, total, unit, kept)
         if note and done == kept:
             _print(console, name, note)
-        told = f"{told} · {note}" if note else told
+        text = f"{text} · {note}" if note else text
         if time.monotonic() - last < INTERVAL:
             return
         last = time.monotonic()
-        _print(console, name, told)
+        _print(console, name, text)
 
     return report
 
 
-def _print(console: "Console", name: str, told: str) -> None:
-    console.print(f"{name.strip()}: {told}", highlight=False, markup=False, soft_wrap=True)
+def _print(console: "Console", name: str, text: str) -> None:
+    console.print(f"{name.strip()}: {text}", highlight=False, markup=False, soft_wrap=True)
 
 
 class _Clock:
-    """Times what is made of one unit of work, from when it is first told of; another unit (first questions, then
+    """Times what is made of one unit of work, from its first report; another unit (first questions, then
     drafts) is timed from its own beginning."""
 
     def __init__(self) -> None:
@@ -98,17 +98,17 @@ class _Clock:
         self._started = 0.0
         self._made = 0  # by this run, when the clock started
 
-    def tell(self, done: int, total: int | None, unit: str, kept: int) -> str:
-        """How much is done, and as soon as that is known, how fast and how much time is left."""
+    def describe(self, done: int, total: int | None, unit: str, kept: int) -> str:
+        """The part that is done, and as soon as they are known, the rate and the time left."""
         now = time.monotonic()
         if unit != self._unit:
             self._unit, self._started, self._made = unit, now, done - kept
-        told = f"{done:,}{f' of {total:,}' if total else ''} {unit}{f' ({kept:,} from before)' if kept else ''}"
+        text = f"{done:,}{f' of {total:,}' if total else ''} {unit}{f' ({kept:,} from before)' if kept else ''}"
         made, seconds = done - kept - self._made, now - self._started
         if made <= 0 or seconds < MEASURED:
-            return told
+            return text
         left = f", about {readable_duration(seconds / made * (total - done))} left" if total else ""
-        return f"{told}, {made / seconds:,.1f}/s{left}"
+        return f"{text}, {made / seconds:,.1f}/s{left}"
 
 
 def readable_duration(seconds: float) -> str:

@@ -333,7 +333,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a system answers: text with citations, or an abstention with the nearest passages offered.
+    """The answer of a system: text with citations, or an abstention with the nearest passages offered.
 
     `citations[i]` is the evidence that `[i+1]` in `text` points to. `lineage` leads from names (index, weights, ...) to
     content hashes and fingerprints. `timings` are seconds.
@@ -356,7 +356,7 @@ Operation = Literal["chat", "text_completion", "embeddings"]  # gen_ai.operation
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """What a person said about an interaction later: a thumb up or down with a reason, or a note."""
+    """Feedback of a person on an interaction, given later: a thumb up or down with a reason, or a note."""
 
     interaction: str
     time: float

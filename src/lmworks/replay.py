@@ -45,13 +45,13 @@ def _replay_answer(workspace: Path, interaction: Interaction) -> Replay:
         "confidence": abs(after.confidence - before.confidence) < 1e-6,
     }
     different = [name for name, equal in parts.items() if not equal]
-    told = f"changed since then: {', '.join(changed)}" if changed else "made from the same artefacts"
-    reason = f"{', '.join(different)} of the answer; {told}" if different else f"text, citations and confidence; {told}"
+    since = f"changed since then: {', '.join(changed)}" if changed else "made from the same artefacts"
+    compared = f"{', '.join(different)} of the answer" if different else "text, citations and confidence"
     return Replay(
         same=not different,
         token_ids=(),
         first_difference=None,
         prompt_same=True,
         model_same=not changed,
-        reason=reason,
+        reason=f"{compared}; {since}",
     )

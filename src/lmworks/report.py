@@ -163,7 +163,7 @@ def _parts_html(part: Section | Fold) -> str:
 
 
 def _prose_html(text: str) -> str:
-    """What stands between backticks is code."""
+    """Prose as HTML; what stands between backticks is code."""
     return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escaped(text))
 
 
@@ -183,7 +183,7 @@ def _table_html(table: Table) -> str:
 
 
 def _scroll(inner: str, name: str) -> str:
-    """What may be wider than a narrow screen; the keyboard reaches it, too."""
+    """A box to scroll, for what may be wider than a narrow screen; the keyboard reaches it, too."""
     return f'<div class="scroll" tabindex="0" role="group" aria-label="{escaped(name)}">{inner}</div>'
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where a stage's function and config are ("module:name", imported on use) and what its result depends on."""
+    """Reference to a stage's function and config ("module:name", imported on use) and what its result depends on."""
 
     run: str
     config: str

@@ -1,4 +1,4 @@
-"""Intervals: no number leaves the house without one.
+"""Scores with 95 % intervals by bootstrap: no number leaves the house without one.
 
 The unit of resampling is always the item (a question, a document), never its tokens or citations, because those of one
 item are not independent. Intervals are 95 % percentile bootstrap intervals (Efron & Tibshirani 1993, ch. 13).
@@ -105,7 +105,7 @@ def difference_score(first: Sequence[float], second: Sequence[float], signature:
 
 
 def without_spread(value: float) -> Unscored:
-    """What a single item gives: its resamples are all alike, and would claim certainty."""
+    """The score of a single item: its resamples are all alike, and would claim certainty."""
     return Unscored(f"{value:.3f} of one item alone, which has no spread: an interval needs two")
 
 

@@ -1,4 +1,4 @@
-"""What `build` made, opened for use: `lmworks.open(workspace).ask("...")`."""
+"""A built system, opened for use: `lmworks.open(workspace).ask("...")`."""
 
 import time
 from dataclasses import replace
@@ -31,7 +31,7 @@ class System:
 
     @cached_property
     def log(self) -> Log:
-        """Where `ask` keeps interactions; opened when it is first needed."""
+        """The log in which `ask` keeps interactions; opened when it is first needed."""
         return open_log(self.workspace, self.current.log)
 
     @property

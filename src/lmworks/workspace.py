@@ -19,7 +19,7 @@ LOG = "log.sqlite"
 
 @dataclass(frozen=True, slots=True)
 class Current:
-    """What was built last: the artefact folder of each stage, relative to the workspace, and the recipe."""
+    """The system that was built last: the artefact folder of each stage, relative to the workspace, and the recipe."""
 
     recipe: str
     question: str
@@ -33,7 +33,7 @@ class Current:
 
 
 def read_current(workspace: Path) -> Current:
-    """What was built last; FileNotFoundError that names the command to run when nothing was."""
+    """The system that was built last; FileNotFoundError that names the command to run when nothing was."""
     path = workspace / CURRENT
     if not path.exists():
         raise FileNotFoundError(f"nothing is built in {workspace}; run `lmworks build` first")

@@ -12,7 +12,7 @@ import torch
 import lmworks
 from byte_tokenizer import byte_tokenizer
 from lmworks.artefact import read_manifest
-from lmworks.build import run_alone, told_by
+from lmworks.build import run_alone, stage_sections
 from lmworks.config import ConfigError
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.group_loader import GroupLoader
@@ -179,11 +179,11 @@ def test_too_few_pairs_are_told_of(workspace, tmp_path):
     (tmp_path / "few.jsonl").write_text("\n".join(map(json.dumps, rows)))
     settings = [f'pairs=["{tmp_path}/few.jsonl"]', f"base={workspace}/encoder", "pooling=mean"]
     outcome = run_alone("train.embedder", tmp_path / "out", [], [], [*settings, "held_out=0.001"])
-    told = told_by(outcome)[0].text
+    told = stage_sections(outcome)[0].text
     assert "WARNING: 1 step of training on 10 pairs, in which little is learned: give more pairs" in told
     assert "WARNING: held_out=0.001 of 10 pairs are 0, and a validation takes two" in told
     outcome = run_alone("train.embedder", tmp_path / "half", [], [], [*settings, "held_out=0.5", "epochs=40"])
-    assert "WARNING" in (told := told_by(outcome)[0].text) and "pairs fill one batch of validation" in told
+    assert "WARNING" in (told := stage_sections(outcome)[0].text) and "pairs fill one batch of validation" in told
     assert "which has no spread" in outcome.manifest.metrics["validation_unscored"]
     assert "WARNING" not in json.loads((workspace / "embedder" / "sections.json").read_text())[0]["text"]
 

@@ -76,5 +76,5 @@ def show_answer(console: "Console", answer: "Answer", system: str) -> None:
         place = f"{shown(citation.uri)} [dim]characters {span.start}-{span.end}[/dim]"
         console.print(f"  \\[{number}] {place}", highlight=False)
     seconds = answer.timings.get("total", 0.0)
-    told = f"{shown(system)} · confidence {answer.confidence:.2f} · {seconds:.1f} s · answer {answer.id}"
-    console.print(f"  {told}", style="dim", highlight=False)
+    summary = f"{shown(system)} · confidence {answer.confidence:.2f} · {seconds:.1f} s · answer {answer.id}"
+    console.print(f"  {summary}", style="dim", highlight=False)

@@ -1,5 +1,6 @@
 """Verbs that make things: up, build, stage, pull."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from lmworks.cli.options import (
+    CLEANED,
     WORKSPACES,
     DocsOption,
     RecipeArgument,
@@ -19,17 +21,10 @@ from lmworks.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from lmworks.recipe import Recipe
-import shlex
-from typing import TYPE_CHECKING
-
-from lmworks.cli.options import CLEANED
-
-if TYPE_CHECKING:
     from rich.console import Console
 
     from lmworks.build import StageOutcome
-
+    from lmworks.recipe import Recipe
 
 _OVER = " over "  # in the description of a recipe, between what it is and the documents that `--docs` replaces
 
@@ -113,7 +108,7 @@ class StageCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Of the stage that is named: it stands where it belongs, with what it takes."""
+        """The usage of the stage that is named, in place of that of the verb."""
         return _usage(self.use) if self.use else super().collect_usage_pieces(ctx)
 
 
@@ -127,7 +122,7 @@ def _usage(use: str) -> list[str]:
 
 
 def _stage_help(use: str) -> str:
-    """What a stage reads, and what it can be set to, in Markdown; without one, how to ask for it."""
+    """The help of a stage in Markdown: its inputs and its settings; without a stage, the list of stages."""
     from lmworks.config import ConfigError, described, unknown
     from lmworks.stages import STAGES, resolve
 
@@ -171,7 +166,7 @@ def stage(
     Example: `lmworks stage data.read --set 'sources=["docs"]' --out documents`
     """
     from lmworks.artefact import REPORT
-    from lmworks.build import run_alone, told_by
+    from lmworks.build import run_alone, stage_sections
     from lmworks.report import print_sections, shown
     from lmworks.stages import STAGES
 
@@ -187,7 +182,7 @@ def stage(
         return
     console = new_console()
     outcome = run_alone(use, out, inputs or [], models or [], overrides or [], console)
-    print_sections(console, told_by(outcome))
+    print_sections(console, stage_sections(outcome))
     console.print(f"\nReport: {shown(str(outcome.folder / REPORT))}", highlight=False, soft_wrap=True)
     typer.echo(f"{outcome.folder} ({outcome.manifest.content_hash[:12]})")
 
@@ -247,7 +242,6 @@ def build_recipe(recipe: "Recipe", folder: Path, *, show_report: bool = True, be
     `begins_a_system`: later verbs are of what it made, and no policy was named by an option of the verb."""
     from lmworks.build import build as run
     from lmworks.build import sections
-    from lmworks.cli.build_command import tell_next
     from lmworks.data.files import without_scheme
     from lmworks.report import print_sections, shown
 
@@ -264,10 +258,10 @@ def build_recipe(recipe: "Recipe", folder: Path, *, show_report: bool = True, be
     cleaned = [each for each in outcomes if each.manifest.stage == "data.clean"]
     if show_report and cleaned:
         policy = f"--set {cleaned[-1].name}.policy=FILE" if begins_a_system else "--policy"
-        tell_next(console, folder, cleaned[-1], policy)
+        print_next_steps(console, folder, cleaned[-1], policy)
 
 
-def tell_next(console: "Console", workspace: Path, cleaned: "StageOutcome", policy: str) -> None:
+def print_next_steps(console: "Console", workspace: Path, cleaned: "StageOutcome", policy: str) -> None:
     """`cleaned` is the last stage data.clean of what was built in the workspace; `policy`: how one is named there."""
     from lmworks.data.cleaning.ledger import LEDGER
     from lmworks.data.store import DOCUMENTS, DocumentStore, made_folder
@@ -287,17 +281,21 @@ def tell_next(console: "Console", workspace: Path, cleaned: "StageOutcome", poli
             (f"lmworks up --docs {place}", "answers from these documents, served"),
             (f"lmworks build scratch --docs {place}", "a model trained on them"),
         ]
-    _tell(console, "  It shows texts as they were, with the personal data that were cut: do not pass it on.")
-    _tell(console, f"Cleaned documents: {folder / DOCUMENTS} ({stay:,} of them, JSON Lines)")
+    _print(console, "  It shows texts as they were, with the personal data that were cut: do not pass it on.")
+    _print(console, f"Cleaned documents: {folder / DOCUMENTS} ({stay:,} of them, JSON Lines)")
     if meant != folder:
-        _tell(console, f"Documents that the workspace stands for: {meant / DOCUMENTS} ({left:,} of them)")
-    _tell(console, "\nWhat next:")
+        _print(console, f"Documents that the workspace stands for: {meant / DOCUMENTS} ({left:,} of them)")
+    _print(console, "\nWhat next:")
     for command, purpose in commands:
-        _tell(console, f"  {command}\n      {purpose}")
+        _print(console, f"  {command}\n      {purpose}")
     if left:
-        _tell(console, f"In a recipe, `sources = [{_in_toml(workspace)}]` of a stage data.read takes them as they are.")
+        _print(
+            console, f"In a recipe, `sources = [{_in_toml(workspace)}]` of a stage data.read takes them as they are."
+        )
     else:
-        _tell(console, "No document is left to answer from or to train on: give the steps that took them other limits.")
+        _print(
+            console, "No document is left to answer from or to train on: give the steps that took them other limits."
+        )
 
 
 def _example(ledger: Path) -> str:
@@ -314,7 +312,7 @@ def _example(ledger: Path) -> str:
 
 
 def _quoted(text: str) -> str:
-    """As a shell takes it, and a terminal: names come from documents."""
+    """Text quoted for a shell, and harmless on a terminal: names come from documents."""
     from lmworks.report import harmless
 
     return shlex.quote(harmless(text))
@@ -326,5 +324,5 @@ def _in_toml(path: Path) -> str:
     return json.dumps(str(path.resolve()), ensure_ascii=False)  # a relative path would start at the recipe
 
 
-def _tell(console: "Console", text: str) -> None:
+def _print(console: "Console", text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -45,8 +45,10 @@ def build(
 
     _check_folder(workspace)
     if policy is not None and not policy.is_file():
-        told = "is a folder" if policy.is_dir() else "is not there"
-        raise FileNotFoundError(f"--policy {policy} {told}: name a TOML file of steps, or leave it out for the default")
+        state = "is a folder" if policy.is_dir() else "is not there"
+        raise FileNotFoundError(
+            f"--policy {policy} {state}: name a TOML file of steps, or leave it out for the default"
+        )
     here = [_in_full(source) if _is_local(source) else source for source in sources]
     settings = [f"documents.sources={json.dumps(here, ensure_ascii=False)}"]
     if policy is not None:
@@ -102,7 +104,7 @@ def why(
     import json
     from dataclasses import asdict
 
-    from lmworks.cli.data_why_command import tell, tell_left_out
+    from lmworks.cli.data_why_command import print_left_out, print_story
     from lmworks.data.cleaning.story import stories_of, to_json
     from lmworks.records import LeftOut
 
@@ -111,13 +113,13 @@ def why(
             raise FileNotFoundError(f"--from {path}: there is no such folder; name an artefact or a workspace")
     found = stories_of(_cleaned(workspace), document, made_from or [])
     if as_json:
-        told = {"left_out": asdict(found)} if isinstance(found, LeftOut) else {"documents": list(map(to_json, found))}
-        typer.echo(json.dumps(told, indent=1))
+        result = {"left_out": asdict(found)} if isinstance(found, LeftOut) else {"documents": list(map(to_json, found))}
+        typer.echo(json.dumps(result, indent=1))
     elif isinstance(found, LeftOut):
-        tell_left_out(new_console(), found)
+        print_left_out(new_console(), found)
     else:
         for story in found:
-            tell(new_console(), story)
+            print_story(new_console(), story)
 
 
 @app.command()
@@ -164,8 +166,8 @@ def _give(text: str, out: Path | None) -> None:
         typer.echo(text, nl=False)
         return
     if out.exists():  # never over another file
-        told = "is a folder: name a file in it" if out.is_dir() else "is there already: name a new file"
-        raise FileExistsError(f"--out {out} {told}")
+        state = "is a folder: name a file in it" if out.is_dir() else "is there already: name a new file"
+        raise FileExistsError(f"--out {out} {state}")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"--out {out}: there is no folder {out.parent}; make it, or name another file")
     with out.open("x", encoding="utf-8") as stream:

@@ -98,10 +98,10 @@ def classifier(
         learned = learn_classifier(used.examples, name, config, progress)
     learned.classifier.save(out)
     print_sections(console, sections_of(learned, used, examples))
-    _tell_left_out(console, left_out)
+    _print_left_out(console, left_out)
     measure = out.stem if out.stem.isidentifier() else "quality"
     setting = f'annotations.classifiers={{{measure}="{out.resolve()}"}}'
-    _tell(console, f"classifier -> {out}\nuse it: lmworks data build SOURCES --set '{setting}'")
+    _print(console, f"classifier -> {out}\nuse it: lmworks data build SOURCES --set '{setting}'")
 
 
 def ngrams(
@@ -145,17 +145,17 @@ def ngrams(
         learned = learn_ngrams(texts, config, progress)
     learned.model.save(out)
     print_sections(console, [section_of(learned)])
-    _tell_left_out(console, left_out)
+    _print_left_out(console, left_out)
     setting = f'annotations.perplexity="{out.resolve()}"'
-    _tell(console, f"model -> {out}\nuse it: lmworks data build SOURCES --set '{setting}'")
+    _print(console, f"model -> {out}\nuse it: lmworks data build SOURCES --set '{setting}'")
 
 
-def _tell(console: "Console", text: str) -> None:
+def _print(console: "Console", text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _tell_left_out(console: "Console", left_out: Sequence["LeftOut"]) -> None:
-    """How many files were left out for each reason, and one of them."""
+def _print_left_out(console: "Console", left_out: Sequence["LeftOut"]) -> None:
+    """Print the number of files that were left out for each reason, and one of them."""
     from lmworks.report import shown
 
     by_reason: dict[str, list[LeftOut]] = {}
@@ -163,7 +163,7 @@ def _tell_left_out(console: "Console", left_out: Sequence["LeftOut"]) -> None:
         by_reason.setdefault(item.reason, []).append(item)
     for reason, items in sorted(by_reason.items(), key=lambda pair: -len(pair[1])):
         count = sum(item.count for item in items)
-        _tell(console, shown(f"left out because {reason}: {count:,}, such as {items[0].uri}"))
+        _print(console, shown(f"left out because {reason}: {count:,}, such as {items[0].uri}"))
 
 
 def _reading(kind: str, text: str) -> "ReadConfig":

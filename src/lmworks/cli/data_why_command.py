@@ -1,4 +1,4 @@
-"""How `lmworks data why` tells the story of a document in a terminal."""
+"""The story of a document in a terminal, for `lmworks data why`."""
 
 from typing import TYPE_CHECKING
 
@@ -16,38 +16,38 @@ if TYPE_CHECKING:
     from lmworks.excerpts import Piece
     from lmworks.records import LeftOut
 
-_WENT = 10  # documents that went for the sake of one, told of it
+_WENT = 10  # documents that went for the sake of one, shown at most
 _VERDICT = {"kept": "green", "cut": "yellow", "dropped": "bold red", "gone": "dim"}
 
 
-def tell(console: "Console", story: "Story") -> None:
+def print_story(console: "Console", story: "Story") -> None:
     """All of a story, the verdict first."""
     first = story.entries[0]
     console.print(f"\n{shown(first.document)}", style="bold", highlight=False, soft_wrap=True)
     console.print(_verdict(story), highlight=False, soft_wrap=True)
     language = f", language {shown(first.language)}" if first.language else ""
-    told = f"hash {first.hash[:16]}…, source {shown(first.source)}, kind {shown(first.kind)}{language}"
-    console.print(told, style="dim", highlight=False, soft_wrap=True)
-    _tell_steps(console, story)
-    _tell_passed(console, story)
-    _tell_cuts(console, story)
-    _tell_twins(console, story)
-    _tell_went(console, story)
+    line = f"hash {first.hash[:16]}…, source {shown(first.source)}, kind {shown(first.kind)}{language}"
+    console.print(line, style="dim", highlight=False, soft_wrap=True)
+    _print_steps(console, story)
+    _print_passed(console, story)
+    _print_cuts(console, story)
+    _print_twins(console, story)
+    _print_went(console, story)
     if story.evaluation_item is not None:
         share = "" if story.contamination is None else f", {story.contamination:.0%} of it"
         console.print(f"\nHolds the evaluation item {shown(story.evaluation_item)}{share}", highlight=False)
     if story.missing:
-        told = f"Texts and near values are not told: {shown(story.missing)}"
-        console.print(f"\n{told}", style="yellow", highlight=False)
+        line = f"Texts and near values are not told: {shown(story.missing)}"
+        console.print(f"\n{line}", style="yellow", highlight=False)
     for line in story.unreadable:
         console.print(shown(line), style="yellow", highlight=False, soft_wrap=True)
 
 
-def tell_left_out(console: "Console", item: "LeftOut") -> None:
+def print_left_out(console: "Console", item: "LeftOut") -> None:
     console.print(f"\n{shown(item.uri)}", style="bold", highlight=False, soft_wrap=True)
     files = f" ({item.count:,} files)" if item.count > 1 else ""
-    told = f"[bold red]became no document[/bold red]{files}: {shown(item.reason)}"
-    console.print(told, highlight=False, soft_wrap=True)
+    line = f"[bold red]became no document[/bold red]{files}: {shown(item.reason)}"
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def _verdict(story: "Story") -> str:
@@ -62,7 +62,7 @@ def _verdict(story: "Story") -> str:
     return f"[bold red]dropped by {shown(step.step)}[/bold red]: {shown(first)}{shown(more)}"
 
 
-def _tell_steps(console: "Console", story: "Story") -> None:
+def _print_steps(console: "Console", story: "Story") -> None:
     from rich.table import Table
 
     table = Table("step", "verdict", "characters", box=None, header_style="dim", pad_edge=False)
@@ -78,10 +78,10 @@ def _tell_steps(console: "Console", story: "Story") -> None:
         table.add_row(shown(entry.step), verdict, change)
     console.print()
     console.print(table, highlight=False)
-    _tell_why(console, story)
+    _print_why(console, story)
 
 
-def _tell_why(console: "Console", story: "Story") -> None:
+def _print_why(console: "Console", story: "Story") -> None:
     """A line each, below the table: in a column of it, names of measures and documents would break."""
     then = _then(story)
     lines = [f"{entry.step}: {why}" for entry in story.entries for why in (*reasons(entry, then), *_cuts(entry))]
@@ -99,42 +99,42 @@ def reasons(entry: "Entry", then: "Mapping[str, Sequence[Gone]]") -> list[str]:
     """The reasons that a step has against a document, a line each. `then` says how the twins went themselves."""
     from lmworks.data.cleaning.chains import twin_in_words
 
-    told = []
+    lines = []
     for reason in entry.reasons:
         value = "" if reason.value is None else f" {reason.value:.4g}"
         if reason.twin is not None:
             to = f" to {reason.twin}" if then[reason.twin] else ""  # the last one that is named is another
             similarity = f" (similarity{value}{to})" if value else ""
             twin = twin_in_words(reason.twin, entry.step, then[reason.twin])
-            told.append(f"{reason.rule}: like {twin}{similarity}")
+            lines.append(f"{reason.rule}: like {twin}{similarity}")
         elif reason.value is not None and reason.threshold is not None:
             side = "at least" if reason.value < reason.threshold else "at most"
-            told.append(f"{reason.rule} is{value}, and {side} {reason.threshold:.6g} is asked for")
+            lines.append(f"{reason.rule} is{value}, and {side} {reason.threshold:.6g} is asked for")
         else:
-            told.append(f"{reason.rule}{value}{'' if reason.label is None else f' is {reason.label}'}")
-    return told
+            lines.append(f"{reason.rule}{value}{'' if reason.label is None else f' is {reason.label}'}")
+    return lines
 
 
 def _cuts(entry: "Entry") -> list[str]:
-    told = []
+    lines = []
     for rule in dict.fromkeys(cut.rule for cut in entry.cuts):
         cuts = [cut for cut in entry.cuts if cut.rule == rule]
         characters = sum(cut.end - cut.start for cut in cuts)
         places = "1 place" if len(cuts) == 1 else f"{len(cuts):,} places"
-        told.append(f"{rule}: {places}, {characters:,} characters")
-    return told
+        lines.append(f"{rule}: {places}, {characters:,} characters")
+    return lines
 
 
-def _tell_passed(console: "Console", story: "Story") -> None:
+def _print_passed(console: "Console", story: "Story") -> None:
     if not story.passed:
         return
     console.print("\nPassed with the least margin", style="bold")
     for passed in story.passed:
-        told = f"{passed.step}: {passed.rule} is {passed.value:.4g}, {passed.side} {passed.threshold:.6g} is asked for"
-        console.print(f"  {shown(told)} [dim]({passed.margin:.0%} away)[/dim]", highlight=False)
+        line = f"{passed.step}: {passed.rule} is {passed.value:.4g}, {passed.side} {passed.threshold:.6g} is asked for"
+        console.print(f"  {shown(line)} [dim]({passed.margin:.0%} away)[/dim]", highlight=False)
 
 
-def _tell_cuts(console: "Console", story: "Story") -> None:
+def _print_cuts(console: "Console", story: "Story") -> None:
     if not story.cuts:
         return
     console.print("\nWhat was cut", style="bold")
@@ -145,7 +145,7 @@ def _tell_cuts(console: "Console", story: "Story") -> None:
             _print_excerpt(console, excerpt)
 
 
-def _tell_twins(console: "Console", story: "Story") -> None:
+def _print_twins(console: "Console", story: "Story") -> None:
     from lmworks.data.cleaning.chains import twin_in_words
 
     for twin in story.twins:
@@ -153,8 +153,8 @@ def _tell_twins(console: "Console", story: "Story") -> None:
         similarity = "" if twin.similarity is None else f", similarity {twin.similarity:.3f}{to}"
         console.print(f"\nIts twin, which {'went itself' if twin.then else 'stays'}", style="bold")
         name = twin_in_words(twin.twin, twin.step, twin.then) if twin.then else twin.twin
-        told = f"  {shown(name)} [dim]({shown(twin.rule)}{similarity})[/dim]"
-        console.print(told, highlight=False, soft_wrap=True)
+        line = f"  {shown(name)} [dim]({shown(twin.rule)}{similarity})[/dim]"
+        console.print(line, highlight=False, soft_wrap=True)
         if twin.because:
             console.print(f"    why that one: {twin.because}", style="dim", highlight=False)
         for other, mine in twin.differences:
@@ -164,7 +164,7 @@ def _tell_twins(console: "Console", story: "Story") -> None:
             _print_excerpt(console, mine)
 
 
-def _tell_went(console: "Console", story: "Story") -> None:
+def _print_went(console: "Console", story: "Story") -> None:
     """The first of those that went for its sake, and how many there are. Some went for one that went in turn."""
     if not story.went:
         return
@@ -174,8 +174,8 @@ def _tell_went(console: "Console", story: "Story") -> None:
     for each in story.went[:_WENT]:
         similarity = "" if each.similarity is None else f", similarity {each.similarity:.3f}"
         between = f", for {shown(each.twin or '')}" if each.twin != document else ""
-        told = f"  {shown(each.document)} [dim]({shown(each.step)}: {shown(each.rule)}{similarity}{between})[/dim]"
-        console.print(told, highlight=False, soft_wrap=True)
+        line = f"  {shown(each.document)} [dim]({shown(each.step)}: {shown(each.rule)}{similarity}{between})[/dim]"
+        console.print(line, highlight=False, soft_wrap=True)
     if len(story.went) > _WENT:
         console.print(f"  and {len(story.went) - _WENT:,} more", highlight=False)
 

@@ -127,7 +127,7 @@ def replay(
 
 
 def _marks(row: "LogRow") -> str:
-    """What stands out about an interaction: its thumb, an abstention, an error."""
+    """The marks of an interaction: its thumb, an abstention, an error."""
     marks = [f"thumbs {row.thumbs}" if row.thumbs else "", "abstained" if row.abstained else "", row.error]
     return ", ".join(filter(None, marks))
 

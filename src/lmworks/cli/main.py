@@ -34,7 +34,7 @@ _KEEPING = ("up", "build", "data", "stage", "sweep")  # verbs that keep what was
 
 
 class Verbs(TyperGroup):
-    """The verbs; a word that other tools have for one, or nearly that word, is told what it is here."""
+    """The verbs; a word that other tools have for one, or nearly that word, leads to what it is here."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         near = get_close_matches(args[0], [*self.commands, *_INSTEAD], n=1) if args else []
@@ -43,7 +43,7 @@ class Verbs(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-def _tell_version(asked: bool) -> None:
+def _print_version(asked: bool) -> None:
     from lmworks import __version__
 
     if asked:
@@ -69,10 +69,10 @@ app = typer.Typer(
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_tell_version)
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """What `lmworks` takes before a verb."""
+    """Options of `lmworks` before a verb."""
 
 
 _SETTINGS = {
@@ -135,9 +135,9 @@ def main() -> None:
     except (SystemExit, KeyboardInterrupt) as end:
         if (stop := _interrupt(end)) is None:
             raise  # a mistake: errors of ours say what to install, and name no module
-        told = f" {stop}" if str(stop) else ""
+        reason = f" {stop}" if str(stop) else ""
         after = "; the same command goes on from here" if sys.argv[1:2] and sys.argv[1] in _KEEPING else ""
-        typer.secho(f"\nlmworks: stopped{told}{after}", err=True)
+        typer.secho(f"\nlmworks: stopped{reason}{after}", err=True)
         sys.exit(130)
 
 

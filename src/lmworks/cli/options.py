@@ -1,4 +1,4 @@
-"""What several verbs share: options, the workspace that is meant, the console."""
+"""Parts that several verbs share: options, the workspace that is meant, the console."""
 
 import re
 from pathlib import Path
@@ -63,8 +63,8 @@ def new_console() -> "Console":
 
 
 def settings_help(lead: str, config: type) -> str:
-    """What `--set` takes, in Markdown: a line for each field of a config, with its default; the config's own ones
-    first, then those of each table in it under a heading."""
+    """The settings that `--set` takes, in Markdown: a line for each field of a config, with its default; the config's
+    own ones first, then those of each table in it under a heading."""
     from lmworks.config import described
 
     tables: dict[str, list[str]] = {"": []}

@@ -141,8 +141,8 @@ def _print_tables(made: "Plan") -> None:
 
 
 def _command(made: "Plan") -> str:
-    """What trains such a model, by the dials that were turned: of operations and money, by the time that they buy.
-    Nothing where nobody would wait for it, or it is not one machine's."""
+    """The command that trains such a model, by the dials that were turned: of operations and money, by the time that
+    they buy. Nothing where nobody would wait for it, or it is not one machine's."""
     here = made.request.device == "this" and made.layout.devices == 1
     if not here or made.shape is None or made.duration is None or made.duration.hours >= _A_MONTH:
         return ""

@@ -67,7 +67,7 @@ def serve(
 
 
 def settings() -> str:
-    """What `--set` takes, a line for each key, in Markdown."""
+    """The settings that `--set` takes, a line for each key, in Markdown."""
     from lmworks.serve.config import ServeConfig
 
     return settings_help("What `--set` takes, and a recipe's table `[serve]`, with the defaults:", ServeConfig)

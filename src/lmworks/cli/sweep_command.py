@@ -39,7 +39,7 @@ def sweep(
     `lmworks sweep --from shards --from held_out --from words --minutes 10 --set length=256 --out sweep`
     """
     from lmworks.artefact import StageContext, check_new
-    from lmworks.build import read_inputs, run_alone, told_by
+    from lmworks.build import read_inputs, run_alone, stage_sections
     from lmworks.config import assign, from_mapping, parse_assignment
     from lmworks.report import print_sections
     from lmworks.train.planning.units import parse_quantity
@@ -63,12 +63,12 @@ def sweep(
     if plan_only:
         return
     outcome = run_alone("train.sweep", out, inputs, [], settings, console)
-    print_sections(console, told_by(outcome)[1:])
+    print_sections(console, stage_sections(outcome)[1:])
     console.print(f"\nReport: {outcome.folder / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
 
 
 def settings() -> str:
-    """What `--set` takes, for the help of the verb."""
+    """The settings that `--set` takes, for the help of the verb."""
     from lmworks.train.sweep.config import SweepConfig
 
     return settings_help("What `--set` takes, with the defaults:", SweepConfig)

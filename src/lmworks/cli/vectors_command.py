@@ -56,16 +56,16 @@ def train(
     _make_place(out)
     console = new_console()
     if out.suffix in FILES and getattr(config, "subwords", None) is not None:
-        told = f"{out} will hold whole words alone, without their subwords; --out {out.with_suffix('')} keeps both"
-        console.print(told, highlight=False, markup=False, soft_wrap=True)
+        note = f"{out} will hold whole words alone, without their subwords; --out {out.with_suffix('')} keeps both"
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     left_out: list[LeftOut] = []
     with stage_progress(console, f"learning {kind}") as progress:
         vectors = trainer(required_texts(sources, left_out=left_out), config, progress)
     _write(vectors, out)
     print_sections(console, [section(vectors)])
     if left_out:
-        told = f"left out {len(left_out):,} files, such as {left_out[0].uri} ({left_out[0].reason})"
-        console.print(told, highlight=False, markup=False, soft_wrap=True)
+        note = f"left out {len(left_out):,} files, such as {left_out[0].uri} ({left_out[0].reason})"
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     console.print(f"vectors -> {out}\nask them: lmworks vectors neighbours {vectors.words[0]} --vectors {out}")
 
 
@@ -182,7 +182,7 @@ def map_(
 
 
 def settings() -> str:
-    """What `--set` takes, in Markdown."""
+    """The settings that `--set` takes, in Markdown."""
     from lmworks.config import described
     from lmworks.embeddings.config import GloveConfig, Subwords, WordVectorsConfig
 

@@ -1,4 +1,4 @@
-"""How good word vectors are: analogies (Mikolov et al. 2013a, section 4) and similarity as people see it.
+"""Evaluation of word vectors: analogies (Mikolov et al. 2013a, section 4) and similarity as people see it.
 
 Both follow the customs of the field, so that figures can be compared: words count without regard to small and capital
 letters, candidates are the `restrict` most frequent words, the words of a question are never its answer, and what asks

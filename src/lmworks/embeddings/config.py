@@ -1,4 +1,4 @@
-"""What static word vectors are trained to be."""
+"""Configuration of static word vectors: skip-gram, CBOW, GloVe, subwords."""
 
 import math
 from dataclasses import dataclass

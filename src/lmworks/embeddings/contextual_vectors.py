@@ -34,7 +34,7 @@ def token_vectors(checkpoint: Checkpoint, words: Sequence[str] | None = None) ->
 
 
 def _text_of(checkpoint: Checkpoint, token: int) -> str:
-    """As it stands behind another token: alone, some decoders drop the space it begins with."""
+    """The text of a token behind another one: alone, some decoders drop the space it begins with."""
     before = checkpoint.tokenizer.encode("a")[-1:]
     return checkpoint.tokenizer.decode([*before, token])[len(checkpoint.tokenizer.decode(before)) :]
 
@@ -79,7 +79,7 @@ def contextual_vectors(
 
 
 def _find(sentence: str, word: str) -> int:
-    """Where a word begins that no letter or digit goes on from, on either side."""
+    """The place of a word with no letter or digit directly before or behind it."""
     place = sentence.find(word)
     while place >= 0:
         around = sentence[place - 1 : place] + sentence[place + len(word) : place + len(word) + 1]

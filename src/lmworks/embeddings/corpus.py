@@ -59,7 +59,7 @@ def _cut(words: list[str]) -> Iterator[list[str]]:
 
 @cache
 def _marks() -> frozenset[str]:
-    """What stands on letters: vowel signs, accents. Python's \\w has none, and words of Hindi would fall apart."""
+    """Combining marks: vowel signs, accents. Python's \\w has none, and words of Hindi would fall apart."""
     return frozenset(c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c)[0] == "M")
 
 
@@ -92,7 +92,7 @@ class Corpus:
 def training_corpus(
     texts: Iterable[str | Sequence[str]], config: WordVectorsConfig | GloveConfig, progress: Report = no_report
 ) -> Corpus:
-    """What is learnt from, as a config has it; ValueError when fewer than two different words are frequent enough."""
+    """The corpus of a training; ValueError when fewer than two different words are frequent enough."""
     corpus = read_corpus(
         texts,
         lowercase=config.lowercase,
@@ -172,7 +172,7 @@ def blocks(ids: np.ndarray, size: int = BLOCK) -> Iterator[np.ndarray]:
 
 
 def cuts(ids: np.ndarray, size: int) -> Iterator[tuple[int, int]]:
-    """Where the pieces of `blocks` begin and end; each but the last has at least `size` ids."""
+    """The beginning and the end of each piece of `blocks`; each but the last has at least `size` ids."""
     start = 0
     while start < len(ids):
         stop = start + size

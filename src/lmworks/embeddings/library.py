@@ -37,7 +37,7 @@ def cores() -> int:
 
 
 class Model(ctypes.Structure):
-    """As `Model` in cpp/negative_sampling.h."""
+    """`Model` of cpp/negative_sampling.h."""
 
     _fields_ = (
         *((name, c_void_p) for name in ("input", "output", "row_ends", "rows", "keep", "limits", "others", "sigmoid")),
@@ -48,7 +48,7 @@ class Model(ctypes.Structure):
 
 
 class Factors(ctypes.Structure):
-    """As `Factors` in cpp/glove.h."""
+    """`Factors` of cpp/glove.h."""
 
     _fields_ = (
         *((name, c_void_p * 2) for name in ("rows", "row_squares", "biases", "bias_squares")),

@@ -31,7 +31,7 @@ SIGMOID = (1 / (1 + np.exp(-np.linspace(-10.0, 10.0, 2 * SIGMOID_LIMIT * SIGMOID
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
-    """What is learnt, and what it is learnt by.
+    """Parameters of skip-gram or CBOW, and the settings of learning.
 
     input     (words and n-grams, width) float32: rows as in `library.zero_rows`
     output    (words, width) float32

@@ -41,7 +41,7 @@ def metrics(vectors: WordVectors) -> dict[str, int]:
 
 
 def section(vectors: WordVectors) -> Section:
-    """What was learnt, with the neighbours of words from the middle of the vocabulary."""
+    """The report of a training, with the neighbours of words from the middle of the vocabulary."""
     numbers = metrics(vectors)
     text = (
         f"{numbers['vocabulary']:,} words have vectors of {numbers['dimensions']} dimensions, learnt from "

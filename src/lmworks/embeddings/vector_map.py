@@ -113,7 +113,7 @@ _PLACES = [
 
 
 def _corner(place: tuple[int, int, int], width: float, height: float, scale: float) -> np.ndarray:
-    """Of a label's box, the lower left corner as seen from its point, in pixels."""
+    """The lower left corner of a label's box as seen from its point, in pixels."""
     far, x, y = place
     return np.array([far * scale * x + (x - 1) / 2 * width, far * scale * y + (y - 1) / 2 * height])
 

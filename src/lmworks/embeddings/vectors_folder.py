@@ -56,9 +56,9 @@ def load_word_vectors(path: str | Path) -> WordVectors:
             f"no word vectors at {path}: give a folder that `lmworks vectors train` made, or a file of word2vec's"
         )
     arrays = load_file(path / VECTORS)
-    told = json.loads((path / WORDS).read_text("utf-8"))
+    stored = json.loads((path / WORDS).read_text("utf-8"))
     ngrams = None
-    if told["subwords"] is not None:
-        subwords = from_mapping(Subwords, told["subwords"], [str(path / WORDS), "subwords"])
+    if stored["subwords"] is not None:
+        subwords = from_mapping(Subwords, stored["subwords"], [str(path / WORDS), "subwords"])
         ngrams = NGrams(subwords, arrays["ngram_buckets"], arrays["ngram_vectors"])
-    return WordVectors(tuple(told["words"]), arrays["vectors"], arrays.get("counts"), ngrams)
+    return WordVectors(tuple(stored["words"]), arrays["vectors"], arrays.get("counts"), ngrams)

@@ -104,7 +104,7 @@ class WordVectors:
     def analogy(
         self, a: str, b: str, c: str, method: Method = "add", number: int = 10, restrict: int | None = None
     ) -> list[Neighbour]:
-        """What is to c as b is to a, best first; a, b and c are never among it, as is the custom.
+        """The words that are to c as b is to a, best first; a, b and c are never among it, as is the custom.
 
         restrict  looks among so many of the first (the most frequent) words only
 

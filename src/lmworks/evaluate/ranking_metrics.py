@@ -1,4 +1,4 @@
-"""How well a ranking finds what is relevant. Binary relevance: an item is relevant or it is not.
+"""Ranking metrics of binary relevance: recall, reciprocal rank, nDCG.
 
 Definitions as in trec_eval; `relevant` is the number of relevant items that exist, not the number retrieved, so that an
 item that was missed counts.

@@ -1,4 +1,4 @@
-"""How well cited spans match gold spans: which characters of the source were shown, and which should have been.
+"""Overlap of cited spans with gold spans, in characters of the source: span F1, precision, recall.
 
 A question has one or more gold spans, any one of which answers it; an answer cites zero or more spans.
 """
@@ -29,7 +29,7 @@ def is_right(citation: Span, gold: Sequence[Span]) -> bool:
 
 
 def gold_characters(citations: Sequence[Span], gold: Sequence[Span]) -> tuple[int, int]:
-    """How many of the cited characters belong to any gold span, and how many are cited; each is counted once."""
+    """The numbers of cited characters that belong to any gold span, and of cited ones; each is counted once."""
     cited = _covered(citations)
     return len(cited & _covered(gold)), len(cited)
 

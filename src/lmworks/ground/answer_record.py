@@ -21,7 +21,7 @@ def to_interaction(
     parent: str | None = None,
     unit: str = "",
 ) -> Interaction:
-    """What the log keeps of an answer: everything that `to_answer` needs, the passages and the query embedding.
+    """The interaction of an answer, for the log: what `to_answer` needs, the passages, the query embedding.
 
     `time` is when the question came, in seconds since the epoch; `index` the content hash of the index.
     """

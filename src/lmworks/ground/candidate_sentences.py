@@ -69,7 +69,7 @@ def _structured(document: Document) -> tuple[Document, list[Section]]:
 
 
 def _units(document: Document, section: Section, span: Span) -> list[Span]:
-    """What can be cited of a section inside a span. A heading names its text and answers nothing by itself."""
+    """The citable units of a section inside a span. A heading names its text and answers nothing by itself."""
     blocks = tuple(
         block
         for block in section.blocks

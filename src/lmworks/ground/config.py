@@ -1,4 +1,4 @@
-"""What can be set in the stages that ground answers."""
+"""Configuration of grounded answers: questions, calibration, evaluation."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +8,7 @@ from lmworks.retrieve.config import SearchConfig
 
 @dataclass(frozen=True, slots=True)
 class AnswerConfig:
-    """How an answer is made; calibration, evaluation and asking use the same one.
+    """Configuration of an answer; calibration, evaluation and asking use the same one.
 
     search              how passages are found; their budget in tokens is `search.budget_tokens`.
     minimum_characters  shorter sentences are no candidates ("Note:" answers nothing).
@@ -49,7 +49,7 @@ class QuestionsConfig:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationConfig:
-    """What the calibration split decides, and by which standard.
+    """Configuration of the calibration: the standards by which thresholds are chosen.
 
     answer                how answers are made.
     abstention_precision  of the questions that are not answered, at least this share shall really have no answer.

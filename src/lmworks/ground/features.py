@@ -1,4 +1,4 @@
-"""What is measured about a candidate sentence before anything is decided.
+"""Features of candidate sentences, measured before anything is decided.
 
     late_interaction          mean over the question's tokens of their highest cosine with a token of the sentence
     overlap                   share of the question's words that the sentence has, each weighted by its rarity

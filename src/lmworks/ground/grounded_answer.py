@@ -42,7 +42,7 @@ CALIBRATION = "calibration.json"
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What the calibration split decided."""
+    """The decisions that were made on the calibration split."""
 
     answer: AnswerConfig
     relevance: Logistic
@@ -54,7 +54,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What was found for one question, measured but not decided.
+    """Passages and candidate sentences of one question, with their features; nothing is decided yet.
 
     `features` is (candidates, 5); `query_embedding` is the question's vector, (width,) float32, None where evidence was
     read back from a file.
@@ -101,7 +101,7 @@ class Finder:
         )
 
     def passages(self, question: str, config: SearchConfig, filters: Filters) -> tuple[Retrieved, ...]:
-        """What the search finds, best first."""
+        """The passages that the search finds, best first."""
         encode, encode_tokens = self._encode, self._encode_tokens
         return tuple(search(self.index, question, encode, config, filters, encode_tokens=encode_tokens))
 
@@ -188,7 +188,7 @@ class Answerer:
         return self.finder.index.document(candidate.evidence.document).quote(candidate.evidence) == candidate.text
 
     def evidence(self, question: str, *, excluded: Sequence[str] = (), phases: Phases | None = None) -> Evidence:
-        """What the answer is decided from: quotes, and drafts where calibration found them good enough."""
+        """The evidence that an answer is decided from: quotes, and drafts where calibration found them good enough."""
         phases = phases or Phases()
         evidence = self.finder.evidence(question, excluded=excluded, phases=phases)
         if self.calibration.drafts:

@@ -238,7 +238,7 @@ def section(name: str, rows: Sequence[Row], scores: Mapping[str, Mapping[str, Sc
 
 
 def _is_right(row: Row) -> bool:
-    """What the system would cite if it never abstained points to a gold span."""
+    """Whether the citation that the system would give if it never abstained points to a gold span."""
     return any(is_right(span, row.question.gold) for span in row.proposed)
 
 

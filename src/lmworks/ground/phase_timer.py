@@ -1,4 +1,4 @@
-"""Where the time of an answer goes: phases that follow each other without a gap, told to a listener as they begin."""
+"""Timer of the phases of an answer, which follow each other without a gap; a listener hears of each as it begins."""
 
 import time
 from collections.abc import Callable

@@ -31,7 +31,7 @@ LEAK = (
 
 
 def gold_digest(config: QuestionsConfig, base: Path) -> str:
-    """What the stage reads from outside: the bytes of the gold files; FileNotFoundError for one that is missing."""
+    """Digest of the files of gold questions, outside of the workspace; FileNotFoundError for a missing one."""
     missing = [str(base / path) for path in config.gold if not (base / path).is_file()]
     if missing:
         raise FileNotFoundError(f"there is no file of gold questions {', '.join(missing)}")

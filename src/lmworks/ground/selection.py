@@ -15,7 +15,7 @@ Outcome = Literal["cited", "unsupported", "repeated", "not needed", "not a quote
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a candidate must meet: see `CalibrationConfig`. Without a support threshold no draft can be supported."""
+    """Requirements of a citation: see `CalibrationConfig`. Without a support threshold no draft can be supported."""
 
     sentences: int
     repeated: float
@@ -61,7 +61,7 @@ def select(
 def _judge(
     candidate: Candidate, better: Sequence[Candidate], rules: Rules, is_quote: Callable[[Candidate], bool]
 ) -> Outcome:
-    """What becomes of a candidate, given those that were chosen before it."""
+    """The verdict on a candidate, given those that were chosen before it."""
     if len(better) >= rules.sentences:
         return "not needed"
     if candidate.origin == "quoted" and not is_quote(candidate):

@@ -1,4 +1,4 @@
-"""What happened in production: the log of interactions, and what is made from it.
+"""Interaction log of production: recording, filters, columns, redaction, exports and replay.
 
 The functions `replay` and `parse` have common names, so they are imported from their modules:
 `from lmworks.monitor.token_replay import replay`.

@@ -1,4 +1,4 @@
-"""Where the interaction log lives, how long it keeps what, and what it must never see."""
+"""Configuration of the interaction log: location, retention, redaction."""
 
 import math
 import re

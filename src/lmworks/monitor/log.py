@@ -66,7 +66,7 @@ class Reader:
         return [list_row(row) for row in self._rows.read(sql, [*values, limit])]
 
     def count(self, filter: str = "") -> int:  # noqa: A002
-        """How many interactions a filter lets through; FilterError."""
+        """The number of interactions that a filter lets through; FilterError."""
         where, values = self._where(parse(filter), None)
         return self._rows.read(f"SELECT count(*) FROM interactions WHERE {where}", values)[0][0]
 
@@ -186,7 +186,7 @@ class Reader:
 
 
 def _and_before(where: str, values: list[Any], before: tuple[float, str] | None) -> tuple[str, list[Any]]:
-    """What is older than a row, by (time, id)."""
+    """Restrict a condition to what is older than a row, by (time, id)."""
     return (f"{where} AND (time, id) < (?, ?)", [*values, *before]) if before else (where, values)
 
 
@@ -211,7 +211,7 @@ class Log:
 
     @property
     def pending(self) -> int:
-        """How many events are not written yet."""
+        """The number of events that are not written yet."""
         return self._writer.pending
 
     def record(self, interaction: Interaction) -> Future[None]:

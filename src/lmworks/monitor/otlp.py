@@ -221,14 +221,14 @@ def _post_all(endpoint: str, interactions: Iterable[Interaction], content: bool,
 
 
 def _rejected(body: bytes) -> str:
-    """What a collector says it did not take; empty when it took everything."""
+    """The part that a collector says it did not take; empty when it took everything."""
     partial = (json.loads(body) if body.strip() else {}).get("partialSuccess") or {}
     rejected = int(partial.get("rejectedSpans") or 0)
     return f"{rejected} ({partial.get('errorMessage', 'no reason given')})" if rejected else ""
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """What is logged goes to the endpoint that was named and nowhere else."""
+    """Refuse redirects: what is logged goes to the endpoint that was named and nowhere else."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
         return None

@@ -1,4 +1,4 @@
-"""What the log must not see is replaced before it is queued, so that no disk ever holds it.
+"""Redaction: personal data and secrets are replaced before an interaction is queued, so that no disk ever holds them.
 
 Redacted are the texts that people and models wrote: messages, response, rendered prompt, the sentences of an answer,
 errors, parameters, feedback. Retrieved passages stay as they are: they are quotes from documents which the index holds
@@ -34,7 +34,7 @@ def _matches(pattern: re.Pattern[str]) -> Finder:
 
 
 def _chained(pattern: re.Pattern[str], check: Callable[[str], bool] = lambda found: True) -> Finder:
-    """What a pattern finds, and what it finds directly behind that, although it asks for a gap before it."""
+    """The matches of a pattern, and those directly behind them, although it asks for a gap before a match."""
 
     def find(text: str) -> Iterator[tuple[int, int]]:
         position = 0
@@ -52,7 +52,7 @@ def _chained(pattern: re.Pattern[str], check: Callable[[str], bool] = lambda fou
 def _beside(
     pattern: re.Pattern[str], check: Callable[[str], bool], text: str, position: int
 ) -> Iterator[tuple[int, int]]:
-    """What follows a finding directly: by then the finding is a word in brackets, which no lookbehind minds.
+    """The matches that follow another directly: by then that one is a word in brackets, which no lookbehind minds.
 
     Without this a chain of findings, each held back by the one before it, would need the whole text read for each.
     """

@@ -1,4 +1,4 @@
-"""What the log asks of a database, and which one a location names.
+"""Interface between the log and its database, and the database that a location names.
 
 The statements that both databases share are written once, here and in `log.py`, with `?` for parameters.
 """

@@ -11,7 +11,7 @@ from lmworks.records import Interaction
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What came out. `reason` says in words what is the same and what is not.
+    """Outcome of a replay. `reason` says in words what is the same and what is not.
 
     `first_difference` is the position of the first token that differs (where one list ends before the other, its
     length), None when none does or nothing was generated. `prompt_same`: the messages render to the logged prompt byte

@@ -131,7 +131,7 @@ class Writer:
         self._finish_deletions()
 
     def _take(self) -> tuple[list[_Task], bool]:
-        """What waits, at most a batch, and whether it is the last."""
+        """The waiting events, at most a batch, and whether it is the last."""
         batch: list[_Task] = []
         try:
             task = self._queue.get(timeout=self._rest())

@@ -90,7 +90,7 @@ def open_catalogue(folder: Path) -> tuple[sqlite3.Connection, dict[str, str]]:
 
 
 def chunk_config(meta: dict[str, str]) -> ChunkConfig:
-    """How the chunks were cut; UnusableIndexError for an index of a version that cut them in other ways."""
+    """The configuration by which the chunks were cut; UnusableIndexError where a version cut them in other ways."""
     try:
         return from_mapping(ChunkConfig, json.loads(meta["chunk"]))
     except ValueError as error:

@@ -90,11 +90,11 @@ class _Headings:
         return kept
 
     def tokens(self, section: Section) -> int:
-        """Of the whole path: an upper bound for the chunks that contain some of its headings themselves."""
+        """Tokens of the whole path: an upper bound for the chunks that contain some of its headings themselves."""
         return sum(self._tokens[title] for title in self.kept(section.heading_path))
 
     def prefix(self, section: Section, start: int) -> str:
-        """What stands before a chunk that starts at `start`: the headings above it, without those in its own text."""
+        """The prefix of a chunk that starts at `start`: the headings above it, without those in its own text."""
         inside = sum(block.kind == "heading" and block.start >= start for block in section.blocks)
         kept = self.kept(section.heading_path[: len(section.heading_path) - inside])
         return " > ".join(kept) + "\n" if kept else ""

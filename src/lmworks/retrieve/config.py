@@ -1,4 +1,4 @@
-"""What an index is made of and how it is searched."""
+"""Configuration of chunking, index and search."""
 
 from dataclasses import dataclass, field
 
@@ -36,7 +36,7 @@ class IndexConfig:
 
 @dataclass(frozen=True, slots=True)
 class SearchConfig:
-    """How a question is searched.
+    """Configuration of a search.
 
     k               How many passages are returned: the best that fit the budget together.
     candidates      How many each leg, dense and lexical, brings.

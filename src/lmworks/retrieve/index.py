@@ -29,7 +29,7 @@ EncodeTokens = Callable[[Sequence[str], Role], list[np.ndarray]]  # for each tex
 
 @dataclass(frozen=True, slots=True)
 class SyncCounts:
-    """What a `sync` did, in documents; `embedded` counts chunks."""
+    """The changes that a `sync` made, in documents; `embedded` counts chunks."""
 
     added: int = 0
     replaced: int = 0
@@ -233,7 +233,7 @@ class Index:
         return result
 
     def embed_texts(self, keys: Sequence[int]) -> list[str]:
-        """What the encoder read for the chunks with these keys: headings and text, in the order given."""
+        """The texts that the encoder read for the chunks with these keys: headings and text, in the order given."""
         query = "SELECT text FROM words WHERE rowid = ?"
         return [self.connection.execute(query, (int(key),)).fetchone()[0] for key in keys]
 

@@ -1,4 +1,4 @@
-"""How an index is written: in transactions, so that a kill at any moment loses little and hurts nothing.
+"""Writing of an index, in transactions, so that a kill at any moment loses little and hurts nothing.
 
 The catalogue is the truth. A vector counts only when a committed row of the catalogue points to it, and a row of the
 matrix is written only while no committed row points to it. So a crash in between leaves the state before the commit.

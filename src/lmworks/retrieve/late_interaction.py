@@ -4,7 +4,7 @@ import numpy as np
 
 
 def late_interaction(query: np.ndarray, passage: np.ndarray) -> float:
-    """How well each token of a query finds a like one in a passage: the mean over query tokens of the highest cosine.
+    """MaxSim of a query and a passage: the mean over query tokens of the highest cosine with a passage token.
 
     `query` (query tokens, width) and `passage` (passage tokens, width) are rows of length 1, as
     `TextEncoder.encode_tokens` gives them. This is MaxSim of ColBERT (Khattab & Zaharia, 2020, section 3.3), divided by

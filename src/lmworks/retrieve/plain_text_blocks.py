@@ -126,7 +126,7 @@ def _indented_until(lines: list[_Line], at: int, indent: int) -> int:
 
 
 def _title_length(lines: list[_Line], at: int) -> int:
-    """How many lines the title that starts here takes (2, or 3 with a line above it); 0 when none starts here."""
+    """The number of lines of the title that starts here (2, or 3 with a line above it); 0 when none starts here."""
 
     def adornment(number: int) -> str:
         line = lines[number] if number < len(lines) else None

@@ -104,9 +104,9 @@ def match_expression(question: str) -> str:
     word ("with statement"), unless there is nothing else.
     """
     words = [word.lower() for word in re.findall(r"\w+", question) if word.strip("_")]
-    telling = [word for word in words if word not in STOP_WORDS] or words
+    content_words = [word for word in words if word not in STOP_WORDS] or words
     pairs = [f"{one} {other}" for one, other in pairwise(words) if not {one, other} <= STOP_WORDS]
-    return " OR ".join(f'"{term}"' for term in dict.fromkeys([*telling, *pairs]))
+    return " OR ".join(f'"{term}"' for term in dict.fromkeys([*content_words, *pairs]))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def fit_budget(hits: Hits, tokens: Sequence[int], budget: int) -> Hits:
 
 
 def shingle_overlap(one: str, other: str) -> float:
-    """How alike two texts are: Jaccard of their word shingles, in [0, 1]."""
+    """Jaccard similarity of the word shingles of two texts, in [0, 1]."""
     return _jaccard(_shingles(one), _shingles(other))
 
 

@@ -56,7 +56,7 @@ def sentence_ranges(text: str, start: int = 0, end: int | None = None) -> list[t
 
 
 def evidence_units(document: Document, span: Span, sections: Sequence[Section] | None = None) -> list[Span]:
-    """What can be cited inside a span: its sentences, and each block of code, grammar or table as one unit.
+    """The citable units inside a span: its sentences, and each block of code, grammar or table as one unit.
 
     `sections` are those of `structure.parse(document)`, for a caller that has them. Raises ValueError for a span of
     another document.

@@ -20,7 +20,7 @@ from lmworks.retrieve.index import Index
 
 
 class Encoder(Protocol):
-    """What an index needs of a model: vectors, a name for all that shapes them, their width, the size of texts.
+    """Text encoder of an index: vectors, a name for all that shapes them, their width, the size of texts.
 
     `max_tokens` is the longest text that is read whole, special tokens not counted.
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lmworks.build import run_alone, told_by
+from lmworks.build import run_alone, stage_sections
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WORDS = (
@@ -173,6 +173,8 @@ def test_the_sections_come_back_from_disk(folder):
     """They are kept as JSON beside the artefact, passages and folds too."""
     from lmworks.build import StageOutcome, read_manifest
 
-    sections = told_by(StageOutcome("cleaned", folder / "cleaned", read_manifest(folder / "cleaned"), cached=True))
+    sections = stage_sections(
+        StageOutcome("cleaned", folder / "cleaned", read_manifest(folder / "cleaned"), cached=True)
+    )
     assert [section.title for section in sections][:3] == ["What stays", "By source", "By language"]
     assert sections[0].alarms and any(fold.passages for section in sections for fold in section.folds)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lmworks.artefact import MANIFEST, read_manifest
+from lmworks.artefact import MANIFEST, KnownArtefacts, known_artefacts, read_manifest
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.annotation_table import AnnotationTable
 from lmworks.data.cleaning.chains import Chains, Gone
@@ -28,7 +28,6 @@ from lmworks.data.edits import apply_edits
 from lmworks.data.joined_annotations import annotation_files, read_joined
 from lmworks.data.store import Shard
 from lmworks.excerpts import Piece
-from lmworks.known_artefacts import KnownArtefacts, known_artefacts
 from lmworks.records import Document, LeftOut
 
 NEAR = 5  # rules that a document only just passed
@@ -135,7 +134,7 @@ def stories_of(folder: Path, name: str, made_from: Sequence[Path] = ()) -> list[
     chains = Chains(folder / LEDGER)
     stories = (_story(tuple(read_ledger(folder / LEDGER, uri)), folder, sources, chains) for uri in found)
     return [
-        replace(story, unreadable=artefacts.told, went=tuple(chains.went_for(uri)))
+        replace(story, unreadable=artefacts.warnings, went=tuple(chains.went_for(uri)))
         for uri, story in zip(found, stories, strict=True)
     ]
 

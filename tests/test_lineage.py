@@ -71,7 +71,7 @@ def test_documents_of_a_workspace_lead_to_what_that_was_made_from(second):
     told = shown(trace(second, "words"))
     uses = ("tokenizer.bpe", "data.read", "data.clean", "data.read", "data.annotate", "data.duplicates")
     assert all(f"({use} v{STAGES[use].version}) content" in told for use in uses)
-    assert told.count("made in ") == len(uses) and told.count("told above") == 3
+    assert told.count("made in ") == len(uses) and told.count("shown above") == 3
     (document,) = DocumentStore(second / read_current(second).stages["read"])
     start = document.text.index("or call")
     tree = Tree("")

@@ -37,32 +37,32 @@ def rate(told: str) -> float | None:
 def test_a_rate_counts_from_the_first_word_about_a_unit(clock):
     timed = progress._Clock()
     clock.now += 100  # a model was loaded meanwhile
-    assert timed.tell(10, 30, "texts", 0) == "10 of 30 texts"
+    assert timed.describe(10, 30, "texts", 0) == "10 of 30 texts"
     clock.now += 5
-    assert timed.tell(20, 30, "texts", 0) == "20 of 30 texts, 2.0/s, about 5 s left"
+    assert timed.describe(20, 30, "texts", 0) == "20 of 30 texts, 2.0/s, about 5 s left"
     clock.now += 500
-    assert timed.tell(1, None, "files", 0) == "1 files"
+    assert timed.describe(1, None, "files", 0) == "1 files"
     clock.now += 4
-    assert timed.tell(1_003, None, "files", 0) == "1,003 files, 250.5/s"
+    assert timed.describe(1_003, None, "files", 0) == "1,003 files, 250.5/s"
 
 
 def test_what_an_earlier_run_made_is_counted_but_has_no_rate(clock):
     timed = progress._Clock()
     for done in range(0, 2_000, 8):
-        assert rate(timed.tell(done, 3_000, "questions", done)) is None
+        assert rate(timed.describe(done, 3_000, "questions", done)) is None
         clock.now += 0.00001
     clock.now += 10
-    assert timed.tell(2_000, 3_000, "questions", 2_000) == "2,000 of 3,000 questions (2,000 from before)"
+    assert timed.describe(2_000, 3_000, "questions", 2_000) == "2,000 of 3,000 questions (2,000 from before)"
     clock.now += 10
-    told = timed.tell(2_020, 3_000, "questions", 2_000)
+    told = timed.describe(2_020, 3_000, "questions", 2_000)
     assert told == "2,020 of 3,000 questions (2,000 from before), 1.0/s, about 16 min left"
 
 
 def test_nothing_is_said_of_a_rate_before_it_is_measured(clock):
     timed = progress._Clock()
-    timed.tell(1, None, "files", 0)
+    timed.describe(1, None, "files", 0)
     clock.now += MEASURED * 0.9
-    assert rate(timed.tell(500_000, None, "files", 0)) is None
+    assert rate(timed.describe(500_000, None, "files", 0)) is None
 
 
 @given(
@@ -75,12 +75,12 @@ def test_no_rate_exceeds_what_this_run_made_in_the_time(steps, earlier):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(progress, "time", moved)
         timed = progress._Clock()
-        timed.tell(done, None, "texts", kept)
+        timed.describe(done, None, "texts", kept)
         made = seconds = 0
         for passed, found, computed in steps:
             moved.now, seconds = moved.now + passed, seconds + passed
             done, kept, made = done + found + computed, kept + found, made + computed
-            told = rate(timed.tell(done, None, "texts", kept))
+            told = rate(timed.describe(done, None, "texts", kept))
             if made and seconds >= MEASURED:
                 assert told == pytest.approx(made / seconds, abs=0.051)  # it has one decimal
             elif seconds < MEASURED * 0.99 or not made:

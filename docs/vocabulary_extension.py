@@ -24,8 +24,8 @@ from lmworks.cli.tokenizer.arguments import find_texts
 from lmworks.model import Checkpoint
 from lmworks.model.embedding_resize import with_extension
 from lmworks.records import Score, Scored
-from lmworks.tokenizer.extension_savings import bytes_per_token, hold_out
 from lmworks.tokenizer.fertility import Text, ratio
+from lmworks.tokenizer.vocabulary_comparison import bytes_per_token, hold_out
 from lmworks.tokenizer.vocabulary_extension import extend_for_texts
 
 MODEL, CHARACTERS, DOCUMENTS = "smollm2-135m-instruct", 1500, 100

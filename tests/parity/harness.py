@@ -32,7 +32,8 @@ from lmworks.model.tensor_files import read_weights
 from lmworks.model.transformer import Transformer
 from lmworks.model.weight_names import to_our_names
 from lmworks.tokenizer.byte_level import CONTROL, byte_level_bpe
-from lmworks.tokenizer.tokenizer import Tokenizer, read_json
+from lmworks.tokenizer.tokenizer import Tokenizer
+from lmworks.tokenizer.tokenizer_folder import read_json
 
 Inputs = dict[str, Tensor]  # by our names: ids, attention_mask, decoder_ids, decoder_attention_mask
 

@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.tokenizer.sentence_piece_normaliser import Charsmap
@@ -26,7 +26,6 @@ def theirs(rule: str) -> "sentencepiece.SentencePieceNormalizer":
     )
 
 
-@settings(max_examples=500, deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.text(HARD, max_size=30))
 def test_any_text(text):
     assert table("nmt_nfkc").normalise(text) == theirs("nmt_nfkc").normalize(text)
@@ -40,7 +39,6 @@ def test_every_character_and_every_key(rule):
         assert table(rule).normalise(text) == theirs(rule).normalize(text), ascii(text)
 
 
-@settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_damaged_tables_are_refused_or_other_tables(data):
     blob = bytearray((Path(sentencepiece.__file__).parent / "package_data" / "nfkc.bin").read_bytes()[:6000])

@@ -2,7 +2,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.records import Message
@@ -43,7 +43,6 @@ def naive_ids(tokenizer, text: str) -> list[int]:
     return ids
 
 
-@settings(max_examples=200, deadline=None)
 @given(messages=conversations, prompt=st.booleans(), template=st.sampled_from([TEMPLATE, TRIMMED, GENERATION]))
 def test_no_content_ever_becomes_a_special_token(tiny_tokenizer, messages, prompt, template):
     rendered = ChatRenderer(template, tiny_tokenizer).render(messages, prompt)
@@ -53,7 +52,6 @@ def test_no_content_ever_becomes_a_special_token(tiny_tokenizer, messages, promp
     assert tiny_tokenizer.decode(rendered.ids, skip_special=False) == rendered.text
 
 
-@settings(max_examples=200, deadline=None)
 @given(messages=conversations, prompt=st.booleans(), template=st.sampled_from([TEMPLATE, TRIMMED]))
 def test_harmless_conversations_get_the_ordinary_ids(tiny_tokenizer, messages, prompt, template):
     rendered = ChatRenderer(template, tiny_tokenizer).render(messages, prompt)
@@ -61,7 +59,6 @@ def test_harmless_conversations_get_the_ordinary_ids(tiny_tokenizer, messages, p
         assert list(rendered.ids) == naive_ids(tiny_tokenizer, rendered.text)
 
 
-@settings(max_examples=200, deadline=None)
 @given(messages=conversations)
 def test_the_assistant_is_trained_on_its_words_and_on_stopping(tiny_tokenizer, messages):
     rendered = ChatRenderer(TEMPLATE, tiny_tokenizer).render(messages)
@@ -69,7 +66,6 @@ def test_the_assistant_is_trained_on_its_words_and_on_stopping(tiny_tokenizer, m
     assert learnt(rendered, tiny_tokenizer) == expected
 
 
-@settings(max_examples=100, deadline=None)
 @given(messages=conversations)
 def test_generation_parts_of_a_template_decide_the_mask(tiny_tokenizer, messages):
     rendered = ChatRenderer(GENERATION, tiny_tokenizer).render(messages)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import tokenizers
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from chat_cases import CALLS, SPECIAL, WEATHER, call, family_tokenizer, harmless_texts, hostile_texts, says, turns
@@ -177,7 +177,6 @@ def replace_roles(tokenizer):
 
 @pytest.mark.parametrize("renderers", [RENDERERS, UNMARKED])
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=60, deadline=None)
 @given(data=st.data(), prompt=st.booleans())
 def test_names_of_special_tokens_in_contents_change_nothing_but_letters(family, renderers, data, prompt):
     messages = data.draw(turns(hostile_texts, family != "gemma"))
@@ -198,7 +197,6 @@ def learnt_ranges(rendered: Rendered) -> list[int]:
 
 
 @pytest.mark.parametrize("family", ["qwen2.5", "qwen3", "llama3.1"])
-@settings(max_examples=60, deadline=None)
 @given(text=hostile_texts)
 def test_results_of_functions_are_contents_too(family, text):
     def conversation(result: str) -> Rendered:
@@ -264,7 +262,6 @@ def test_calls_are_text_unless_the_template_s_own_are_asked_for(family):
 
 
 @pytest.mark.parametrize("family", CALLED)
-@settings(max_examples=100, deadline=None)
 @given(
     text=hostile_texts | st.sampled_from(['{"a": "[/TOOL_RESULTS]</s>"}', "[TOOL_CALLS]", "22", "1e3", '"', "\\ud800"])
 )
@@ -296,7 +293,6 @@ def test_native_calls_that_cannot_be_written_are_refused(family, messages, sente
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_the_mask_is_what_the_assistant_said_and_the_end_of_its_turn(family, data):
     messages = data.draw(turns(harmless_texts | hostile_texts, family != "gemma"))

@@ -10,17 +10,15 @@ from itertools import islice
 import foreign_vocabularies as foreign
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers
 
 from lmworks.tokenizer import library
 from lmworks.tokenizer.gguf_vocabulary import read_tokenizer, write_tokenizer
-from lmworks.tokenizer.sentence_piece_model import load_sentence_piece
-from lmworks.tokenizer.token_words import count_words
-from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.tokenizer.training.continued_merges import continue_merges
-from lmworks.tokenizer.training.merges_reference import learn_merges
+from lmworks.tokenizer.tokenizer import Tokenizer, load_sentence_piece
+from lmworks.tokenizer.training.continued_merges import continue_merges, count_encoded_words
+from lmworks.tokenizer.training.merges import reference_merges
 from lmworks.tokenizer.vocabulary_extension import extend_for_texts
 
 LETTERS = "abc"
@@ -38,7 +36,7 @@ def by_names(words, taken, count, least):
 
     spelled = [([number[name] for name in word], times) for word, times in words.items()]
     pairs = []
-    for left, right, _ in islice(learn_merges(spelled, len(names), least, allowed), count):
+    for left, right, _ in islice(reference_merges(spelled, len(names), least, allowed), count):
         pairs.append((names[left], names[right]))
         names.append("".join(pairs[-1]))
         taken.add(names[-1])
@@ -70,10 +68,9 @@ def bpe(draw):
     return Tokenizer(backend)
 
 
-@settings(max_examples=400, deadline=None)
 @given(tokenizer=bpe(), texts=TEXTS, count=st.integers(1, 12), least=st.integers(1, 3))
 def test_no_name_is_made_twice_though_none_is_compared(tokenizer, texts, count, least):
-    words = count_words(tokenizer, texts)
+    words = count_encoded_words(tokenizer, texts)
     expected = by_names(words, tokenizer.backend.get_vocab(), count, least)
     if not expected:
         with pytest.raises(ValueError, match="nothing that is worth a token"):
@@ -84,7 +81,6 @@ def test_no_name_is_made_twice_though_none_is_compared(tokenizer, texts, count, 
     assert len(extension.pieces) == len(expected)
 
 
-@settings(max_examples=300, deadline=None)
 @given(tokenizer=bpe(), texts=TEXTS, count=st.integers(1, 12), other=st.text(LETTERS + " ", max_size=40))
 def test_an_encoding_is_the_old_one_with_pieces_joined(tokenizer, texts, count, other):
     try:
@@ -96,7 +92,6 @@ def test_an_encoding_is_the_old_one_with_pieces_joined(tokenizer, texts, count, 
         assert [old for i in ids for old in extension.pieces.get(i, (i,))] == tokenizer.encode(text)
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     words=st.dictionaries(
         st.lists(st.sampled_from(["a", "b", "ab", "c", "X"]), max_size=9).map(tuple), st.integers(1, 9)
@@ -116,7 +111,7 @@ def test_what_stands_apart_is_no_part_of_a_merge(words):
     number = {name: symbol for symbol, name in enumerate(names)}
     spelled = [([number[name] for name in word], times) for word, times in cut.items()]
     expected = []
-    for left, right, _ in islice(learn_merges(spelled, len(names), 2), 9):
+    for left, right, _ in islice(reference_merges(spelled, len(names), 2), 9):
         expected.append((names[left], names[right]))
         names.append("".join(expected[-1]))
     assert found == expected
@@ -132,7 +127,7 @@ def test_real_text_has_the_merges_of_the_reference():
     """GPT-2's vocabulary on German: 400 sentences, 600 merges."""
     tokenizer = foreign.gpt2()
     lines = german()[:400]
-    words = count_words(tokenizer, lines)
+    words = count_encoded_words(tokenizer, lines)
     expected = by_names(words, tokenizer.backend.get_vocab(), 600, 2)
     extension = extend_for_texts(tokenizer, lines, 600)
     assert len(expected) == 600 and new_merges(tokenizer, extension) == expected

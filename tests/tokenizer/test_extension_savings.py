@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.records import Scored
-from lmworks.tokenizer.extension_savings import LEAST, bytes_per_token, hold_out, tokens_left
 from lmworks.tokenizer.fertility import Text
+from lmworks.tokenizer.vocabulary_comparison import LEAST_HELD_OUT, bytes_per_token, hold_out, tokens_left
 from lmworks.tokenizer.vocabulary_extension import extend_for_texts
 
 DOCUMENTS = st.lists(st.text("ab \n", max_size=4), max_size=40)
@@ -18,12 +18,16 @@ def test_a_document_is_on_one_side(documents, share):
     try:
         kept, held = hold_out(Text(tuple(documents), "line"), share)
     except ValueError as error:
-        assert "too few" in str(error) and len(different) - max(share * len(different), LEAST) < LEAST
+        assert "too few" in str(error) and len(different) - max(share * len(different), LEAST_HELD_OUT) < LEAST_HELD_OUT
         return
     assert set(kept.passages).isdisjoint(held.passages) and kept.unit == held.unit == "line"
     assert sorted((*kept.passages, *held.passages)) == sorted(documents)
-    assert max(share * len(different), LEAST) <= len(set(held.passages)) < max(share * len(different), LEAST) + 1
-    assert len({each for each in kept.passages if each.strip()}) >= LEAST
+    assert (
+        max(share * len(different), LEAST_HELD_OUT)
+        <= len(set(held.passages))
+        < max(share * len(different), LEAST_HELD_OUT) + 1
+    )
+    assert len({each for each in kept.passages if each.strip()}) >= LEAST_HELD_OUT
 
 
 @given(documents=st.permutations([f"document {number}" for number in range(20)]))

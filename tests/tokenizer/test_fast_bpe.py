@@ -154,7 +154,7 @@ def test_the_tokenizer_takes_it_for_much_text_only(monkeypatch):
         made.append(compiled_encoding(backend))
         return made[-1]
 
-    monkeypatch.setattr("lmworks.tokenizer.fast_bpe.compiled_encoding", watched)
+    monkeypatch.setattr("lmworks.tokenizer.tokenizer.compiled_encoding", watched)
     tokenizer = Tokenizer(changed(decoder=decoders.ByteLevel()))
     short, long = TEXT[:1000], TEXT * (WORTH_COMPILING // len(TEXT) + 1)
     expected = tokenizer.encode(short)

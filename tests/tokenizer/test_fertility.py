@@ -6,7 +6,7 @@ import unicodedata
 import numpy as np
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers
 
@@ -41,7 +41,6 @@ def test_words(text, words):
     assert [text[start:end] for start, end in word_spans(text)] == words
 
 
-@settings(max_examples=300)
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
 def test_every_letter_is_in_one_word_and_no_space_is(text):
     spans = word_spans(text)
@@ -60,7 +59,6 @@ def test_scripts_without_spaces_hold_letters():
         assert not {"Mn", "Mc", "Zs", "Po"} & set(named)
 
 
-@settings(max_examples=100)
 @given(passages=PASSAGES)
 def test_counts_are_those_of_brute_force(tiny_tokenizer, passages):
     counts = count(tiny_tokenizer, Text(tuple(passages)))

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.tokenizer.incremental_detokenizer import REPLACEMENT, Detokenizer
@@ -10,7 +10,6 @@ def pieces(tokenizer, ids, skip_special=True) -> list[str]:
     return [*[stream.push(token) for token in ids], stream.flush()]
 
 
-@settings(max_examples=300)
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
 def test_pieces_of_a_text_are_whole_characters(tiny_tokenizer, text):
     """Every byte is a token here, so that each character of more than one byte is cut."""
@@ -20,7 +19,6 @@ def test_pieces_of_a_text_are_whole_characters(tiny_tokenizer, text):
         assert not any(REPLACEMENT in piece for piece in found)
 
 
-@settings(max_examples=300)
 @given(ids=st.lists(st.integers(0, 266), max_size=40), skip_special=st.booleans())
 def test_pieces_of_any_ids_join_to_the_decoded_whole(tiny_tokenizer, ids, skip_special):
     """Random bytes are mostly invalid UTF-8, as a model at high temperature writes."""
@@ -33,7 +31,6 @@ def test_text_is_not_held_longer_than_its_character(tiny_tokenizer):
 
 
 @pytest.mark.weights
-@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_other_vocabularies(smollm2_checkpoint, minilm_checkpoint, data):
     for checkpoint in (smollm2_checkpoint, minilm_checkpoint):

@@ -11,7 +11,7 @@ from tokenizers import Regex, pre_tokenizers
 
 from lmworks.tokenizer.config import DIGITS, RULES
 from lmworks.tokenizer.pre_tokenizer import CODE_POINTS, SPACE, WordRule, character_classes
-from lmworks.tokenizer.training.word_table import cut_words
+from lmworks.tokenizer.training.word_counts import cut_words
 from odd_characters import PIECES
 
 ALL = [WordRule(rule, digits) for rule in RULES for digits in DIGITS]

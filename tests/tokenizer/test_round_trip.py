@@ -4,7 +4,7 @@ from pathlib import Path
 
 import foreign_vocabularies as foreign
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.tokenizer import Detokenizer, Tokenizer, load_sentence_piece, load_tiktoken
@@ -61,7 +61,6 @@ def test_every_character_comes_back(complete):
             assert found == [case.replace("▁", spelled) for case in cases]
 
 
-@settings(max_examples=300, deadline=None)
 @given(text=texts)
 def test_any_text_comes_back(complete, text):
     spelled = " " if complete.decode(complete.encode("▁")) == " " else "▁"
@@ -86,7 +85,6 @@ def pieces(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
     return [*[stream.push(token) for token in ids], stream.flush()]
 
 
-@settings(max_examples=200, deadline=None)
 @given(text=texts)
 def test_no_piece_of_a_text_ends_inside_a_character(tokenizer, text):
     ids = tokenizer.encode(text)
@@ -96,7 +94,6 @@ def test_no_piece_of_a_text_ends_inside_a_character(tokenizer, text):
         assert not any(REPLACEMENT in piece for piece in found)
 
 
-@settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_pieces_of_any_ids_join_to_the_decoded_whole(tokenizer, data):
     """What a model writes at a high temperature is mostly no text: any tokens, or the parts of characters."""

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import foreign_vocabularies as foreign
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.tokenizer import Tokenizer, load_sentence_piece
 from lmworks.tokenizer.gguf_vocabulary import read_tokenizer, write_tokenizer
-from lmworks.tokenizer.protobuf import fields
-from lmworks.tokenizer.sentence_piece_model import read_sentence_piece
+from lmworks.tokenizer.sentence_piece_model import protobuf_fields, read_sentence_piece
 
 sentencepiece = pytest.importorskip("sentencepiece", reason="pip install sentencepiece")
 Processor = sentencepiece.SentencePieceProcessor
@@ -123,7 +122,6 @@ def test_a_book(pair):
     assert ties <= len(lines[::3]) // 200  # which 600 pieces have more of than any real model
 
 
-@settings(max_examples=300, deadline=None)
 @given(text=texts)
 def test_any_text(pair, text):
     check(*pair, text)
@@ -151,7 +149,6 @@ def test_published_models(published):
     assert sum(check(theirs, ours, line) for text in foreign.ntrex() for line in text.splitlines()[:100]) <= 2
 
 
-@settings(max_examples=500, deadline=None)
 @given(text=texts | st.text(st.characters(exclude_categories=["Cs", "M"]), max_size=30))
 def test_any_text_with_published_models(published, text):
     check(*published, text)
@@ -214,20 +211,18 @@ def test_the_reader_finds_what_protobuf_finds(tmp_path, kind):
     assert ours.roles == {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
 
 
-@settings(max_examples=200, deadline=None)
 @given(numbers=st.lists(st.integers(0, 2**63 - 1), max_size=5), text=st.binary(max_size=300), score=st.floats(width=32))
 def test_the_wire_format(numbers, text, score):
     model = messages.ModelProto()
     model.normalizer_spec.precompiled_charsmap = text
     model.pieces.add(piece="x", score=score)
     model.trainer_spec.input_sentence_size = numbers[0] if numbers else 0
-    found = dict(fields(model.SerializeToString()))
-    assert dict(fields(found[3])) == {2: text}
-    assert dict(fields(found[1])) == {1: b"x", 2: struct.pack("<f", score)}
-    assert dict(fields(found[2])) == {11: numbers[0] if numbers else 0}
+    found = dict(protobuf_fields(model.SerializeToString()))
+    assert dict(protobuf_fields(found[3])) == {2: text}
+    assert dict(protobuf_fields(found[1])) == {1: b"x", 2: struct.pack("<f", score)}
+    assert dict(protobuf_fields(found[2])) == {11: numbers[0] if numbers else 0}
 
 
-@settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_a_damaged_file_is_refused_or_another_model(tmp_path_factory, data):
     content = bytearray(train("bpe", normalization_rule_name="identity"))

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import tokenizers
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
@@ -53,7 +53,6 @@ texts = st.lists(st.sampled_from([*NAMES, "a", " ", "\n", " a", "x", "<|", "|>",
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-@settings(max_examples=150, deadline=None)
 @given(text=texts)
 @example(" \n<|user|>\n a<|end|>  <|assistant|>")
 def test_gives_the_ids_of_the_whole_text_where_all_names_are_meant(name, text):
@@ -65,7 +64,6 @@ def test_gives_the_ids_of_the_whole_text_where_all_names_are_meant(name, text):
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-@settings(max_examples=100, deadline=None)
 @given(parts=st.lists(st.tuples(texts, texts), max_size=4))
 def test_nothing_in_a_guarded_range_is_meant(name, parts):
     special, text, guarded = SpecialTokens(TOKENIZERS[name]), "", []

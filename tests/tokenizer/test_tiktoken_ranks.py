@@ -9,12 +9,12 @@ from pathlib import Path
 
 import foreign_vocabularies as foreign
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.tokenizer import Tokenizer, load_tiktoken
+from lmworks.tokenizer.byte_level import byte_letters
 from lmworks.tokenizer.tiktoken_ranks import ENCODINGS, RankEncoding, rank_tokenizer, read_ranks, recover_merges
-from lmworks.tokenizer.token_bytes import byte_letters
 
 tiktoken = pytest.importorskip("tiktoken", reason="pip install tiktoken")
 published = pytest.importorskip("tiktoken_ext.openai_public", reason="pip install tiktoken")
@@ -58,7 +58,6 @@ def test_the_merges_of_gpt2_come_back_in_their_order(gpt2_ranks):
     assert recover_merges(gpt2_ranks) == pairs
 
 
-@settings(max_examples=500, deadline=None)
 @given(text=texts)
 def test_any_text(gpt2_pair, text):
     ours, other = gpt2_pair
@@ -80,7 +79,6 @@ def test_special_tokens_have_their_ids_and_are_text_in_a_text(gpt2_pair):
     assert other.eot_token not in ours.encode("a<|endoftext|>b")
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     tokens=st.lists(
         st.binary(min_size=2, max_size=5) | st.text("ab ", min_size=2, max_size=6).map(str.encode), max_size=25
@@ -109,7 +107,6 @@ def patterns() -> dict[str, str]:
         return {name: getattr(published, f"{name}_base")()["pat_str"] for name in ("cl100k", "o200k")}
 
 
-@settings(max_examples=300, deadline=None)
 @given(text=texts)
 def test_words_of_every_rule(text):
     """With bytes alone as tokens, nothing but the rule can differ: it must cut nothing off."""

@@ -2,7 +2,7 @@
 
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import decoders, models
 
@@ -24,7 +24,6 @@ def tokenizer(request, tiny_tokenizer):
     return tiny_tokenizer if request.param == "byte-level" else sentence_piece(request.param == "space prefix")
 
 
-@settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_joined_they_are_what_the_tokens_decode_to(tokenizer, data):
     spelled = token_bytes(tokenizer)
@@ -38,7 +37,6 @@ def test_joined_they_are_what_the_tokens_decode_to(tokenizer, data):
     assert tokenizer.decode(ids) == (text.removeprefix(" ") if drops_first_space(tokenizer, spelled) else text)
 
 
-@settings(max_examples=100, deadline=None)
 @given(text=st.text(st.sampled_from("a é<日🙂\n"), max_size=12))
 def test_the_tokens_of_a_text_are_its_bytes(tokenizer, text):
     spelled = token_bytes(tokenizer)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.tokenizer import load_sentence_piece, load_tiktoken
@@ -13,7 +13,6 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60) | st.list
 ).map("".join)
 
 
-@settings(max_examples=200)
 @given(text=TEXTS)
 def test_text_survives_and_never_becomes_special(tiny_tokenizer, text):
     ids = tiny_tokenizer.encode(text)
@@ -21,7 +20,6 @@ def test_text_survives_and_never_becomes_special(tiny_tokenizer, text):
     assert not set(ids) & set(tiny_tokenizer.special_ids.values())
 
 
-@settings(max_examples=200)
 @given(text=TEXTS)
 def test_offsets_cover_the_text_in_order(tiny_tokenizer, text):
     ids, offsets = tiny_tokenizer.encode_with_offsets(text)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.records import Message
@@ -146,7 +146,6 @@ hostile = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.li
 ).map("".join)
 
 
-@settings(max_examples=100, deadline=None)
 @given(text=hostile, described=hostile)
 def test_no_argument_result_or_description_ever_becomes_a_special_token(tiny_tokenizer, text, described):
     tool = {"type": "function", "function": {"name": "f", "description": described}}

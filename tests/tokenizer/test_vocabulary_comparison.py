@@ -7,7 +7,8 @@ from byte_tokenizer import byte_tokenizer
 from lmworks.records import Scored
 from lmworks.report import to_html
 from lmworks.tokenizer.fertility import Text
-from lmworks.tokenizer.vocabulary_comparison import Rows, compare, spelled_tokens
+from lmworks.tokenizer.token_bytes import spelled_tokens
+from lmworks.tokenizer.vocabulary_comparison import Rows, compare
 from lmworks.tokenizer.vocabulary_report import _cell, sections
 
 ENGLISH = Text(("the thing in the inn\n", "on the other one\n", "in and on\n"), "line")

@@ -2,7 +2,7 @@
 
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
@@ -61,7 +61,6 @@ def learnt(tiny_tokenizer):
     return extend_for_texts(tiny_tokenizer, DOMAIN, 12)
 
 
-@settings(max_examples=300, deadline=None)
 @given(text=TEXTS)
 def test_an_encoding_is_the_old_one_with_pieces_joined(tiny_tokenizer, learnt, text):
     new, old = learnt.tokenizer.encode(text), tiny_tokenizer.encode(text)
@@ -105,7 +104,6 @@ def test_given_words_become_one_token(tiny_tokenizer):
         assert list(extension.pieces[index]) == tiny_tokenizer.encode(token)
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     tokens=st.lists(st.text("abct", min_size=2, max_size=6), min_size=1, max_size=5, unique=True),
     text=st.text("abct ", max_size=30),
@@ -302,7 +300,6 @@ def test_bytes_are_joined_to_characters_and_line_breaks_stay(sentence_piece):
         assert extension.tokenizer.decode(ids) == text
 
 
-@settings(max_examples=200, deadline=None)
 @given(texts=st.lists(LETTERS, min_size=1, max_size=4), other=LETTERS)
 def test_any_text_is_the_old_one_with_pieces_joined_in_sentence_piece(sentence_piece, texts, other):
     try:

@@ -23,7 +23,7 @@ from lmworks.model.config import ModelConfig
 from lmworks.model.huggingface import Document, Family, JsonObject, UnsupportedModel, family_of, write_config
 from lmworks.model.tensor_files import LazyTensors, open_safetensors, write_tensor_file
 from lmworks.model.weight_names import Place, places_of
-from lmworks.tokenizer.tokenizer import read_json
+from lmworks.tokenizer.tokenizer_folder import read_json
 
 
 class Part(NamedTuple):

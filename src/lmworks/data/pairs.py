@@ -12,7 +12,6 @@ from lmworks.data.conversations import parse_json
 from lmworks.data.files import FoundFile, NoSourceError, find_files
 from lmworks.data.token_groups import TokenGroup, TokenGroups, join_groups
 from lmworks.records import LeftOut, TextPair
-from lmworks.tokenizer.model_input import encode_framed
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 SUFFIX = ".jsonl"
@@ -79,7 +78,7 @@ def pair_groups(pairs: Sequence[TextPair], tokenizer: Tokenizer, length: int) ->
     for start in range(0, len(pairs), _AT_ONCE):
         some = [(pair.anchor, pair.positive, *pair.negatives) for pair in pairs[start : start + _AT_ONCE]]
         texts = [text for own in some for text in own]
-        rows, shortened = encode_framed(tokenizer, texts, length)
+        rows, shortened = tokenizer.encode_truncated(texts, length)
         if not all(rows):
             raise ValueError(f"a text has no token in this vocabulary: {texts[[len(r) for r in rows].index(0)][:60]!r}")
         cut += shortened

@@ -15,7 +15,6 @@ import torch
 from lmworks.generate.protocol import Role, UnsupportedError
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import PoolHead
-from lmworks.tokenizer.model_input import encode_framed
 
 _ROLES: tuple[Role, ...] = ("query", "passage")
 
@@ -99,7 +98,7 @@ class TextEncoder:
 
     def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids with the special tokens around them; a text that is too long loses its end, never a special token."""
-        sequences, cut = encode_framed(self.tokenizer, texts, self.max_length)
+        sequences, cut = self.tokenizer.encode_truncated(texts, self.max_length)
         self.truncated += cut
         return sequences
 

@@ -25,8 +25,8 @@ from lmworks.model.tensor_files import LazyTensors, read_weights
 from lmworks.model.transformer import Transformer
 from lmworks.model.weight_names import empty_model, to_our_names, write_weights
 from lmworks.tokenizer.chat import ChatRenderer
-from lmworks.tokenizer.tokenizer import Tokenizer, read_json
-from lmworks.tokenizer.tokenizer_folder import read_chat_template, stated_eos_ids
+from lmworks.tokenizer.tokenizer import Tokenizer
+from lmworks.tokenizer.tokenizer_folder import read_chat_template, read_json, stated_eos_ids
 
 DType = torch.dtype | Literal["stored"]
 _HASHED_AT_ONCE = 1 << 20  # values: converting a whole embedding to float32 would cost its size twice over

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from lmworks.artefact import write_json
 from lmworks.model.config import PoolHead
 from lmworks.model.huggingface import UnsupportedModel
-from lmworks.tokenizer.tokenizer import read_json
+from lmworks.tokenizer.tokenizer_folder import read_json
 
 MODULES, SETTINGS = "modules.json", "sentence_bert_config.json"
 _PREFIX = "sentence_transformers.models."

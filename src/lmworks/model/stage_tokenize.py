@@ -10,7 +10,7 @@ from lmworks.data.store import DOCUMENTS
 from lmworks.model.tokenizer_lookup import Found, find_renderer, find_tokenizer, locate_tokenizer, own_chat_template
 from lmworks.tokenizer.chat_templates import missing_tokens
 from lmworks.tokenizer.jinja_template import ChatTemplate
-from lmworks.tokenizer.turn_marks import turn_marks
+from lmworks.tokenizer.special_tokens import turn_tokens
 
 _FILES = ("tokenizer.json", "tokenizer.model", "spiece.model")
 
@@ -59,7 +59,7 @@ def outside_digest(config: TokenizeConfig, base: Path) -> str:
 def _turn_marks(found: Found) -> set[str]:
     """Special tokens that would let a document speak as someone in a conversation, by the model's chat template."""
     template = own_chat_template(found.path)
-    return turn_marks(ChatTemplate(template), found.tokenizer) if template else set()
+    return turn_tokens(ChatTemplate(template), found.tokenizer) if template else set()
 
 
 def _find(config: TokenizeConfig, context: StageContext) -> Found:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lmworks.artefact import write_json
 from lmworks.model.huggingface import UnsupportedModel
-from lmworks.tokenizer.tokenizer import read_json
+from lmworks.tokenizer.tokenizer_folder import read_json
 
 SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)

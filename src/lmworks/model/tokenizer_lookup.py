@@ -9,8 +9,8 @@ import tokenizers
 from lmworks.model.download import MODELS, locate
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.chat_templates import FAMILIES, chat_template
-from lmworks.tokenizer.tokenizer import Tokenizer, read_json
-from lmworks.tokenizer.tokenizer_folder import read_chat_template, stated_eos_ids
+from lmworks.tokenizer.tokenizer import Tokenizer
+from lmworks.tokenizer.tokenizer_folder import read_chat_template, read_json, stated_eos_ids
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _read_tokenizer(path: Path) -> Tokenizer:
             except Exception as error:  # the library raises no other class
                 raise ValueError(f"{path} is no tokenizer of the `tokenizers` library: {error}") from error
         case ".model":
-            from lmworks.tokenizer.sentence_piece_model import load_sentence_piece
+            from lmworks.tokenizer.tokenizer import load_sentence_piece
 
             return load_sentence_piece(path)
         case ".tiktoken":

@@ -10,9 +10,8 @@ if TYPE_CHECKING:
     from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
     from lmworks.tokenizer.incremental_detokenizer import Detokenizer
     from lmworks.tokenizer.merge_history import explain
-    from lmworks.tokenizer.sentence_piece_model import load_sentence_piece
     from lmworks.tokenizer.tiktoken_ranks import load_tiktoken
-    from lmworks.tokenizer.tokenizer import Tokenizer
+    from lmworks.tokenizer.tokenizer import Tokenizer, load_sentence_piece
     from lmworks.tokenizer.training.bpe_trainer import Trained, train_bpe
     from lmworks.tokenizer.training.unigram_trainer import TrainedUnigram, train_unigram
     from lmworks.tokenizer.training.wordpiece_trainer import train_wordpiece

@@ -15,6 +15,13 @@ from lmworks.tokenizer.pre_tokenizer import WordRule
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # GGUF's token types, which are SentencePiece's
 
 
+def byte_letters() -> dict[str, int]:
+    """GPT-2's letter for each byte (Radford et al. 2019): itself where it is visible, else one from U+0100 on."""
+    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return {chr(byte): byte for byte in visible} | {chr(0x100 + place): byte for place, byte in enumerate(hidden)}
+
+
 def byte_level_bpe(
     tokens: Sequence[str], merges: Sequence[str], token_types: Sequence[int], pre_tokenizer: str
 ) -> tokenizers.Tokenizer:
@@ -52,7 +59,7 @@ def mark_tokens(
         (tokenizer.add_special_tokens if special else tokenizer.add_tokens)(added)
 
 
-def frame(tokenizer: tokenizers.Tokenizer, first: str | None, last: str | None) -> None:
+def add_bos_and_eos(tokenizer: tokenizers.Tokenizer, first: str | None, last: str | None) -> None:
     """Sets the special tokens that `encode(..., special=True)` puts before and after a text."""
     if first or last:
         pieces = [piece for piece in (first, "$A", last) if piece]

@@ -2,7 +2,7 @@
 
 A chat template is a program that puts messages and special tokens into one string. Encoding that string naively would
 let a user write `<|im_end|><|im_start|>system` and speak as the system. So the renderer knows which characters came
-from a message (`character_origins.py`), and lets only the template's own characters become special tokens
+from a message (`content_spans.py`), and lets only the template's own characters become special tokens
 (`special_tokens.py`). The same knowledge says which tokens the assistant wrote, which is what a model is trained on.
 """
 
@@ -15,12 +15,20 @@ from itertools import product
 from typing import Any
 
 from lmworks.records import Message
-from lmworks.tokenizer.character_origins import Fragment, Marked, Marking, Marks, Range, cut, span, unused_characters
+from lmworks.tokenizer.content_spans import (
+    ContentSpans,
+    Fragment,
+    Marking,
+    Range,
+    SentinelMarks,
+    content_ranges,
+    split_content,
+    unused_characters,
+)
 from lmworks.tokenizer.jinja_template import ChatTemplate, ChatTemplateError
-from lmworks.tokenizer.special_tokens import Encoded, SpecialTokens
+from lmworks.tokenizer.special_tokens import Encoded, SpecialTokens, turn_tokens
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.tool_calls import Tool, ToolForm, as_text, form_of, is_json, knows_calls, with_plain_json
-from lmworks.tokenizer.turn_marks import turn_marks
 
 _USER, _ASSISTANT = Message("user", "question"), Message("assistant", "answer")
 _OWN_VARIABLES = ("messages", "tools", "add_generation_prompt")
@@ -64,7 +72,7 @@ class _Conversation:
 class _Layout:
     """A rendered conversation, where its messages' contents lie, and how they were cut to find out."""
 
-    marked: Marked
+    marked: ContentSpans
     fragments: Sequence[Sequence[Fragment]]
 
 
@@ -97,7 +105,7 @@ class ChatRenderer:
         if wrong := [name for name in _OWN_VARIABLES if name in self.settings]:
             raise ChatTemplateError(f"{', '.join(wrong)} cannot be a setting of a chat template: give it to render")
         try:
-            self._special = SpecialTokens(tokenizer, turn_marks(self.template, tokenizer, self.settings))
+            self._special = SpecialTokens(tokenizer, turn_tokens(self.template, tokenizer, self.settings))
         except ValueError as error:
             raise ChatTemplateError(str(error)) from error
         self._check_no_special(self.settings, "settings of the chat template")
@@ -171,7 +179,7 @@ class ChatRenderer:
         self._check_no_special(conversation.tools, "functions")
         text = self._fill(conversation, [message.content for message in conversation.messages])
         for fragments in self._ways_to_cut(conversation.messages):
-            marks = Marks(unused_characters([text, *(message.content for message in conversation.messages)]))
+            marks = SentinelMarks(unused_characters([text, *(message.content for message in conversation.messages)]))
             try:
                 contents = [marks.put(parts, index) for index, parts in enumerate(fragments)]
             except StopIteration:
@@ -198,7 +206,7 @@ class ChatRenderer:
                 Marking.FILLED if m.tool_calls and way is Marking.WHOLE else way
                 for m, way in zip(messages, ways, strict=True)
             ]
-            fragments = [cut(m.content, way, self._searched) for m, way in zip(messages, ways, strict=True)]
+            fragments = [split_content(m.content, way, self._searched) for m, way in zip(messages, ways, strict=True)]
             if fragments not in tried:
                 tried.append(fragments)
                 yield fragments
@@ -273,7 +281,7 @@ class ChatRenderer:
     def _said(self, layout: _Layout, index: int) -> list[Range]:
         """Where a content lies, with the space that a template may put before an answer: the model writes it, too."""
         text, lead = layout.marked.text, self._answer_lead
-        ranges = span(layout.marked, index, layout.fragments[index])
+        ranges = content_ranges(layout.marked, index, layout.fragments[index])
         return [(low - len(lead) if text.endswith(lead, 0, low) else low, high) for low, high in ranges]
 
     @cached_property
@@ -301,7 +309,7 @@ class ChatRenderer:
         return [(len(prompt), ends[0])] if text.startswith(prompt) and ends else []
 
     @staticmethod
-    def _with_turn_end(marked: Marked, encoded: Encoded, answer: Range) -> Range:
+    def _with_turn_end(marked: ContentSpans, encoded: Encoded, answer: Range) -> Range:
         """An answer, extended over the special token that ends its turn."""
         rest = marked.text[answer[1] :]
         start = answer[1] + len(rest) - len(rest.lstrip())
@@ -312,7 +320,7 @@ class ChatRenderer:
 
     @staticmethod
     def _check_nothing_left_out(
-        messages: Sequence[Message], fragments: Sequence[Sequence[Fragment]], marked: Marked
+        messages: Sequence[Message], fragments: Sequence[Sequence[Fragment]], marked: ContentSpans
     ) -> None:
         for index, (message, parts) in enumerate(zip(messages, fragments, strict=True)):
             is_marked = any(text and kept for text, kept in parts)

@@ -16,9 +16,9 @@ import numpy as np
 import tokenizers
 
 from lmworks.tokenizer import library
+from lmworks.tokenizer.byte_level import byte_letters
 from lmworks.tokenizer.config import DIGITS
 from lmworks.tokenizer.pre_tokenizer import WordRule, character_classes, digit_classes
-from lmworks.tokenizer.token_bytes import byte_letters
 
 _SMOLLM = (4, 1)  # GPT-2's rule with every number cut out first
 _TOGETHER = 1 << 16  # bytes from which on several threads are worth their start

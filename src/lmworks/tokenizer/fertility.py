@@ -18,7 +18,7 @@ from lmworks.artefact import hash_json
 from lmworks.progress import Report, no_report
 from lmworks.records import Score, Scored, Unscored
 from lmworks.statistics import LEVEL, sign
-from lmworks.tokenizer.reachable_tokens import partial_tokens, unknown_ids
+from lmworks.tokenizer.token_bytes import partial_tokens, unknown_ids
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 # Han, kana, Thai, Lao, Tibetan, Burmese, Khmer and their extensions: no spaces between words.

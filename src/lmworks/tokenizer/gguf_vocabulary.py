@@ -12,8 +12,8 @@ from lmworks.tokenizer.byte_level import (
     UNKNOWN,
     UNUSED,
     USER_DEFINED,
+    add_bos_and_eos,
     byte_level_bpe,
-    frame,
 )
 from lmworks.tokenizer.sentence_piece import sentence_piece_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer
@@ -59,7 +59,9 @@ def read_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
         raise ValueError(f"token ids {wrong} lie outside the vocabulary of {len(tokens)}")
     roles = {role: tokens[ids[name]] for role, name in _ROLES.items() if name in ids}
     framed = values.get("add_bos_token", kind == "llama" or pre == "llama-bpe"), values.get("add_eos_token", False)
-    frame(backend, *(roles.get(role) if wanted else None for role, wanted in zip(_ROLES, framed, strict=False)))
+    add_bos_and_eos(
+        backend, *(roles.get(role) if wanted else None for role, wanted in zip(_ROLES, framed, strict=False))
+    )
     return Tokenizer(backend, roles, [ids[name] for name in _ENDS_OF_TURN if name in ids])
 
 

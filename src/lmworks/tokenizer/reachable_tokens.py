@@ -9,17 +9,14 @@ run inside its own letters alone, and its letters by themselves are encoded as t
 not is never reached, whatever stands around it.
 """
 
-import itertools
-import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from lmworks.tokenizer.contexts import AFTER, BEFORE
-from lmworks.tokenizer.token_bytes import token_bytes
+from lmworks.tokenizer.split_special_tokens import CONTEXTS
+from lmworks.tokenizer.token_bytes import is_utf8, token_names, token_texts, unknown_ids
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 Kind = Literal["text", "in context", "part of a character", "special", "unreachable", "no token"]
@@ -86,7 +83,7 @@ def reach(tokenizer: Tokenizer) -> Reach:
 
 def _reached_in_context(tokenizer: Tokenizer, waiting: Mapping[int, str]) -> set[int]:
     left, reached = dict(waiting), set()
-    for before, after in itertools.product(BEFORE, AFTER):
+    for before, after in CONTEXTS:
         # A space at the beginning of a token may be one that the tokenizer puts there (SentencePiece).
         around = [(i, f"{before}{text}{after}") for i, text in left.items()]
         around += [(i, f"{before}{text[1:]}{after}") for i, text in left.items() if text.startswith(" ")]
@@ -110,53 +107,4 @@ def _merges_to_itself(tokenizer: Tokenizer, name: str) -> bool:
 
 
 def _in_utf8(spelled: bytes) -> bool:
-    return any(_is_utf8(head + spelled + tail) for head in _HEADS for tail in _TAILS)
-
-
-def _is_utf8(spelled: bytes) -> bool:
-    try:
-        spelled.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What tokens stand for
-
-
-def token_names(tokenizer: Tokenizer) -> list[str | None]:
-    """How the vocabulary spells each id, None for an id without a token."""
-    vocabulary = tokenizer.backend.get_vocab(with_added_tokens=True)
-    names: list[str | None] = [None] * (max(vocabulary.values()) + 1)
-    for name, index in vocabulary.items():
-        names[index] = name
-    return names
-
-
-def token_texts(tokenizer: Tokenizer) -> list[str | bytes]:
-    """The text of each token, or its bytes where these are no whole characters; "" for special tokens and gaps."""
-    try:
-        spelled = token_bytes(tokenizer)
-    except ValueError:  # WordPiece: tokens are letters, and a prefix marks those that continue a word
-        model = json.loads(tokenizer.backend.to_str())["model"]
-        prefix = model.get("continuing_subword_prefix") or ""
-        return [(name or "").removeprefix(prefix) for name in token_names(tokenizer)]
-    return [text.decode() if _is_utf8(text) else text for text in spelled]
-
-
-def partial_tokens(tokenizer: Tokenizer) -> np.ndarray:
-    """(ids,) bool: tokens that are no whole characters, and SentencePiece's tokens of single bytes (`<0x0A>`)."""
-    names = token_names(tokenizer)
-    falls_back = json.loads(tokenizer.backend.to_str())["model"].get("byte_fallback", False)
-    single = [falls_back and re.fullmatch(r"<0x[0-9A-F]{2}>", name or "") is not None for name in names]
-    parts = [isinstance(text, bytes) for text in token_texts(tokenizer)]
-    return np.array(single, dtype=bool) | np.array(parts, dtype=bool)
-
-
-def unknown_ids(tokenizer: Tokenizer) -> set[int]:
-    """The ids that stand for whatever the vocabulary lacks."""
-    model = json.loads(tokenizer.backend.to_str())["model"]
-    names = {tokenizer.roles.get("unk_token"), model.get("unk_token")} - {None}
-    found = {tokenizer.backend.token_to_id(name) for name in names if name is not None}
-    return {index for index in (*found, model.get("unk_id")) if index is not None}
+    return any(is_utf8(head + spelled + tail) for head in _HEADS for tail in _TAILS)

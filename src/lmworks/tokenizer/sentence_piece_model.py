@@ -1,7 +1,7 @@
-"""SentencePiece's model files (Kudo & Richardson 2018): BPE, and Unigram (Kudo 2018), with their normalisation.
+"""SentencePiece's model files (Kudo & Richardson 2018): the pieces, and how text is normalised.
 
 A `.model` file is a protocol buffer with the pieces (string, score, type), what the trainer was told, and how text is
-normalised. What it says becomes parts of the `tokenizers` library, so that `tokenizer.json` holds all of it.
+normalised. `sentence_piece.py` makes a tokenizer of it.
 """
 
 import struct
@@ -9,18 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import tokenizers
-from tokenizers import Regex, decoders, models, pre_tokenizers
+from lmworks.tokenizer.byte_level import CONTROL, NORMAL, UNKNOWN
+from lmworks.tokenizer.sentence_piece_normaliser import Normalisation
 
-from lmworks.tokenizer.byte_level import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED, mark_tokens
-from lmworks.tokenizer.protobuf import fields
-from lmworks.tokenizer.sentence_piece import SPACE, merges
-from lmworks.tokenizer.sentence_piece_normaliser import Normalisation, normaliser
-from lmworks.tokenizer.special_names import cuts
-from lmworks.tokenizer.tokenizer import Tokenizer
-
-_KINDS = {1: "Unigram", 2: "BPE", 3: "word", 4: "character"}
-_UNIGRAM, _BPE = 1, 2
+KINDS = {1: "Unigram", 2: "BPE", 3: "word", 4: "character"}
+UNIGRAM, BPE = 1, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,27 +24,13 @@ class SentencePieceModel:
     for. A model with `suffix` ends words with a space instead of beginning them with one.
     """
 
-    kind: int = _UNIGRAM
+    kind: int = UNIGRAM
     pieces: tuple[str, ...] = ()
     scores: tuple[float, ...] = ()
     types: tuple[int, ...] = ()
     roles: dict[str, str] = field(default_factory=dict)
     normalisation: Normalisation = field(default_factory=Normalisation)
     denormalised: bool = False
-
-
-def load_sentence_piece(path: str | Path) -> Tokenizer:
-    """The tokenizer of a `.model` file; ValueError for one that is damaged, or that says what is not supported,
-    FileNotFoundError for one that is missing.
-
-    A text is framed by nothing, since a model does not say by what; `Tokenizer.load` of a Hugging Face folder reads
-    that, and the tokens that were added later, from the files beside the model.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}: give the SentencePiece model, mostly named tokenizer.model")
-    model = read_sentence_piece(path)
-    return Tokenizer(sentence_piece_backend(model), model.roles)
 
 
 def read_sentence_piece(path: Path) -> SentencePieceModel:
@@ -64,81 +43,6 @@ def read_sentence_piece(path: Path) -> SentencePieceModel:
     if not model.pieces:
         raise ValueError(f"{path.name} is no SentencePiece model, or damaged: it has no pieces")
     return model
-
-
-def sentence_piece_backend(model: SentencePieceModel) -> tokenizers.Tokenizer:
-    """The tokenizer of a model; ValueError names what of it is not supported.
-
-    It gives SentencePiece's ids, but for a few corners. Accents one after the other: `sentence_piece_normaliser`. BPE
-    with a space prefix: a text that is one user-defined symbol and nothing else lacks the space before it. Unigram: of
-    two paths whose scores are the same sum, `0 00` and `00 0`, SentencePiece's rounding to float32 decides, and the
-    library's to float64; and the name of a control symbol is cut in two, so that it stays text.
-    """
-    _refuse(model)
-    symbols = [piece for piece, kind in zip(model.pieces, model.types, strict=True) if kind == USER_DEFINED]
-    build = _bpe if model.kind == _BPE else _unigram
-    tokenizer = tokenizers.Tokenizer(build(model))
-    rules = model.normalisation
-    whole = symbols if model.kind == _BPE else []  # Unigram finds them by their scores
-    if (steps := normaliser(rules, symbols, whole)) is not None:
-        if changed := [symbol for symbol in whole if steps.normalize_str(symbol) != symbol]:
-            raise ValueError(f"the user-defined symbol {changed[0]!r} is changed by the normalisation: not supported")
-        tokenizer.normalizer = steps
-    letters = [piece for piece, kind in zip(model.pieces, model.types, strict=True) if kind in (NORMAL, USER_DEFINED)]
-    names = [piece for piece, kind in zip(model.pieces, model.types, strict=True) if kind in (CONTROL, UNKNOWN)]
-    if model.kind == _UNIGRAM and (pattern := cuts(names, letters, BYTE in model.types)):
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")
-    tokenizer.decoder = _decoder(BYTE in model.types, rules.prefix or rules.squeeze)
-    types = model.types if whole else [NORMAL if kind == USER_DEFINED else kind for kind in model.types]
-    mark_tokens(tokenizer, model.pieces, types, normalized=True)
-    return tokenizer
-
-
-def _refuse(model: SentencePieceModel) -> None:
-    if model.kind not in (_UNIGRAM, _BPE):
-        raise ValueError(f"a SentencePiece model of the kind {_KINDS.get(model.kind, model.kind)} is not supported")
-    if model.types.count(UNKNOWN) != 1:
-        raise ValueError(f"a SentencePiece model has one unknown piece, this one {model.types.count(UNKNOWN)}")
-    if len(set(model.pieces)) < len(model.pieces):
-        raise ValueError("the SentencePiece model holds a piece twice")
-    if UNUSED in model.types:
-        raise ValueError("SentencePiece models with unused pieces (a restricted vocabulary) are not supported")
-    if model.denormalised:
-        raise ValueError("SentencePiece models that rewrite the decoded text (denormalizer_spec) are not supported")
-    if model.types.count(BYTE) not in (0, 256):
-        raise ValueError(f"{model.types.count(BYTE)} of 256 bytes have a piece")
-
-
-def _bpe(model: SentencePieceModel) -> models.BPE:
-    return models.BPE(
-        vocab={piece: index for index, piece in enumerate(model.pieces)},
-        merges=merges(model.pieces, model.scores, model.types),
-        unk_token=model.pieces[model.types.index(UNKNOWN)],
-        fuse_unk=True,
-        byte_fallback=BYTE in model.types,
-    )
-
-
-def _unigram(model: SentencePieceModel) -> models.Unigram:
-    """A user-defined symbol's score is above all others, and the higher the longer it is (sentencepiece 0.2.3)."""
-    vocabulary = [
-        (piece, 0.1 * (len(piece.encode()) - 1) if kind == USER_DEFINED else score)
-        for piece, score, kind in zip(model.pieces, model.scores, model.types, strict=True)
-    ]
-    return models.Unigram(vocabulary, model.types.index(UNKNOWN), BYTE in model.types)
-
-
-def _decoder(byte_fallback: bool, strip: bool) -> decoders.Decoder:
-    """Joins the pieces; `strip`: without the space that the normalisation put before the text.
-
-    Where spaces are squeezed, SentencePiece takes away any number of them. A decoder that did would lose spaces in the
-    middle of a text that is decoded part by part, and squeezed text begins with one.
-    """
-    steps: list[decoders.Decoder] = [decoders.Replace(SPACE, " ")]
-    steps += [decoders.ByteFallback()] if byte_fallback else []
-    steps += [decoders.Fuse()]
-    steps += [decoders.Strip(" ", 1, 0)] if strip else []
-    return decoders.Sequence(steps)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -155,7 +59,7 @@ def _parse(content: bytes) -> SentencePieceModel:
     pieces: list[tuple[str, float, int]] = []
     model, ids = SentencePieceModel(), dict(_TRAINER_IDS.values())
     rules = model.normalisation
-    for number, value in fields(content):
+    for number, value in protobuf_fields(content):
         if number == _MODEL_PIECES:
             pieces.append(_piece(value))
         elif number == _MODEL_TRAINER:
@@ -179,7 +83,7 @@ def _parse(content: bytes) -> SentencePieceModel:
 
 def _piece(message: int | bytes) -> tuple[str, float, int]:
     text, score, kind = "", 0.0, NORMAL
-    for number, value in fields(_message(message)):
+    for number, value in protobuf_fields(_message(message)):
         if number == _PIECE_TEXT:
             text = _message(value).decode()
         elif number == _PIECE_SCORE:
@@ -190,7 +94,7 @@ def _piece(message: int | bytes) -> tuple[str, float, int]:
 
 
 def _rules(rules: Normalisation, message: int | bytes) -> Normalisation:
-    for number, value in fields(_message(message)):
+    for number, value in protobuf_fields(_message(message)):
         if number == _TABLE:
             rules = replace(rules, table=_message(value))
         elif number in (_PREFIX, _SQUEEZE, _ESCAPE):
@@ -200,10 +104,54 @@ def _rules(rules: Normalisation, message: int | bytes) -> Normalisation:
 
 
 def _numbers(message: int | bytes) -> Iterator[tuple[int, int]]:
-    return ((number, value) for number, value in fields(_message(message)) if isinstance(value, int))
+    return ((number, value) for number, value in protobuf_fields(_message(message)) if isinstance(value, int))
 
 
 def _message(value: int | bytes) -> bytes:
     if isinstance(value, int):
         raise ValueError("a number stands where a text or a message belongs")
     return value
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Protocol buffers on the wire
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+def protobuf_fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """The fields of a message in their order: an int for a varint, the bytes of everything else (little-endian).
+
+    ValueError for a message that ends inside a field, or holds a kind of field that is not in use any more (groups).
+    """
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        number, kind = key >> 3, key & 7
+        if kind == _VARINT:
+            value, at = _varint(message, at)
+            yield number, value
+            continue
+        if kind == _BYTES:
+            size, at = _varint(message, at)
+        elif kind in (_FIXED64, _FIXED32):
+            size = 8 if kind == _FIXED64 else 4
+        else:
+            raise ValueError(f"field {number} has the wire type {kind}, which is not known")
+        if at + size > len(message):
+            raise ValueError(f"field {number} needs {size} bytes, and {len(message) - at} are left")
+        yield number, message[at : at + size]
+        at += size
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    """A number in groups of seven bits, the lowest first, and where it ends."""
+    value = 0
+    for place in range(10):
+        if at + place >= len(message):
+            raise ValueError("the message ends inside a number")
+        byte = message[at + place]
+        value |= (byte & 0x7F) << 7 * place
+        if byte < 0x80:
+            return value, at + place + 1
+    raise ValueError("a number of more than ten bytes")

@@ -1,6 +1,6 @@
 """SentencePiece's normalisation of a text (Kudo & Richardson 2018, section 3.2), as steps of the `tokenizers` library.
 
-First a table replaces strings (`sentence_piece_normaliser.py`), then spaces are squeezed, one is put before the text,
+First a table replaces strings (`Charsmap`), then spaces are squeezed, one is put before the text,
 and all of them become the letter ▁.
 
 The library's `Precompiled` applies the same table to what it takes for one letter, a base with its accents, and there
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from tokenizers import Regex, normalizers
 
-from lmworks.tokenizer.sentence_piece import SPACE
+from lmworks.tokenizer.pre_tokenizer import SPACE
 
 _MOST_KEYS = 1 << 22  # a damaged trie may have circles; equal branches share their units, so their number is no bound
 _AT_ONCE = 1 << 14  # nodes whose children are looked for together

@@ -9,14 +9,16 @@ may be read differently from one that does.
 
 import copy
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import tokenizers
 from tokenizers import AddedToken
 
-from lmworks.tokenizer.character_origins import Range
-from lmworks.tokenizer.special_names import keep_names_apart
+from lmworks.tokenizer.content_spans import Range
+from lmworks.tokenizer.jinja_template import ChatTemplate, ChatTemplateError
+from lmworks.tokenizer.split_special_tokens import split_special_tokens
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 _LEAD = "\U0010ffff"  # no character: stands before a text that does not begin the sequence, and is cut off again
@@ -142,7 +144,7 @@ def with_more_special(tokenizer: Tokenizer, more: Collection[str]) -> Tokenizer:
 def _mark(backend: tokenizers.Tokenizer, names: Collection[str]) -> None:
     """Makes special tokens of those that were ordinary ones until now."""
     backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in sorted(names)])
-    keep_names_apart(backend, names)
+    split_special_tokens(backend, names)
 
 
 def _copy(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
@@ -150,3 +152,40 @@ def _copy(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
     copied = copy.deepcopy(backend)
     copied.encode_special_tokens = True
     return copied
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Special tokens of a chat template
+
+_SYSTEM, _USER, _ASSISTANT = ("system", "instruction"), ("user", "question"), ("assistant", "answer")
+_CONVERSATIONS = ((_USER,), (_SYSTEM, _USER), (_USER, _ASSISTANT, _USER))
+
+
+def turn_tokens(template: ChatTemplate, tokenizer: Tokenizer, settings: Mapping[str, Any] | None = None) -> set[str]:
+    """Added tokens that the tokenizer does not call special though this template frames turns with them.
+
+    Not those that it looks for in contents: such a token is a part of what is said. `settings` are further variables of
+    the template.
+    """
+    added = [token.content for token in tokenizer.backend.get_added_tokens_decoder().values()]
+    ordinary = [name for name in added if name not in tokenizer.special_ids and name.strip()]
+    texts = _renderings(template, {**tokenizer.roles, **(settings or {})}) if ordinary else []
+    found = {name for name in ordinary if any(name in text for text in texts)}
+    said = [content for _, content in (_SYSTEM, _USER, _ASSISTANT)]
+    return {name for name in found if not any(name in text for text in (*said, *template.searched))}
+
+
+def _renderings(template: ChatTemplate, variables: Mapping[str, Any]) -> list[str]:
+    """Short conversations, their contents as texts and, for templates that take nothing else, as lists of parts."""
+    texts = []
+    for conversation in _CONVERSATIONS:
+        for in_parts in (False, True):
+            rows = [
+                {"role": role, "content": [{"type": "text", "text": content}] if in_parts else content}
+                for role, content in conversation
+            ]
+            try:
+                texts.append(template.render({**variables, "messages": rows, "add_generation_prompt": False}))
+            except ChatTemplateError:
+                continue
+    return texts

@@ -15,8 +15,7 @@ from pathlib import Path
 import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
-from lmworks.tokenizer.byte_level import PRE_TOKENIZERS, isolate
-from lmworks.tokenizer.token_bytes import byte_letters
+from lmworks.tokenizer.byte_level import PRE_TOKENIZERS, byte_letters, isolate
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 _END = "<|endoftext|>"

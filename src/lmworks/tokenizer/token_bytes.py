@@ -1,15 +1,22 @@
-"""The bytes that each token stands for, which joined are the UTF-8 of the decoded text."""
+"""The names of a vocabulary's tokens, and the bytes and texts they stand for."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
+from lmworks.tokenizer.byte_level import byte_letters
+from lmworks.tokenizer.pre_tokenizer import SPACE
 from lmworks.tokenizer.tokenizer import Tokenizer
 
-_SPACE = "▁"  # SentencePiece's
+_LETTERS = byte_letters()
 
 
 def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
-    """The bytes of every token, in the order of the ids; b"" for what is no text: special and unknown tokens, gaps.
+    """The bytes of every token in the order of the ids, which joined are the UTF-8 of the decoded text.
+
+    b"" for what is no text: special and unknown tokens, gaps.
 
     Tokens of the SentencePiece kind keep the space they begin with, though decoding drops the one before the first word
     of a text (`drops_first_space`). ValueError for a tokenizer whose tokens are not plain bytes (WordPiece).
@@ -51,22 +58,69 @@ def _steps(part: dict | None) -> Iterator[dict]:
 
 def _byte_level(name: str) -> bytes:
     """A token of the user's own may hold letters that stand for no byte; then it is its own text."""
-    if all(letter in _BYTES for letter in name):
-        return bytes(_BYTES[letter] for letter in name)
+    if all(letter in _LETTERS for letter in name):
+        return bytes(_LETTERS[letter] for letter in name)
     return name.encode("utf-8", "surrogatepass")
 
 
 def _sentence_piece(name: str) -> bytes:
     if len(name) == 6 and name.startswith("<0x") and name.endswith(">"):
         return bytes([int(name[3:5], 16)])
-    return name.replace(_SPACE, " ").encode("utf-8", "surrogatepass")
+    return name.replace(SPACE, " ").encode("utf-8", "surrogatepass")
 
 
-def byte_letters() -> dict[str, int]:
-    """GPT-2's letter for each byte (Radford et al. 2019): itself where it is visible, else one from U+0100 on."""
-    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    hidden = [byte for byte in range(256) if byte not in visible]
-    return {chr(byte): byte for byte in visible} | {chr(0x100 + place): byte for place, byte in enumerate(hidden)}
+def is_utf8(spelled: bytes) -> bool:
+    try:
+        spelled.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
-_BYTES = byte_letters()
+def token_names(tokenizer: Tokenizer) -> list[str | None]:
+    """How the vocabulary spells each id, None for an id without a token."""
+    vocabulary = tokenizer.backend.get_vocab(with_added_tokens=True)
+    names: list[str | None] = [None] * (max(vocabulary.values()) + 1)
+    for name, index in vocabulary.items():
+        names[index] = name
+    return names
+
+
+def token_texts(tokenizer: Tokenizer) -> list[str | bytes]:
+    """The text of each token, or its bytes where these are no whole characters; "" for special tokens and gaps."""
+    try:
+        spelled = token_bytes(tokenizer)
+    except ValueError:  # WordPiece: tokens are letters, and a prefix marks those that continue a word
+        model = json.loads(tokenizer.backend.to_str())["model"]
+        prefix = model.get("continuing_subword_prefix") or ""
+        return [(name or "").removeprefix(prefix) for name in token_names(tokenizer)]
+    return [text.decode() if is_utf8(text) else text for text in spelled]
+
+
+def partial_tokens(tokenizer: Tokenizer) -> np.ndarray:
+    """(ids,) bool: tokens that are no whole characters, and SentencePiece's tokens of single bytes (`<0x0A>`)."""
+    names = token_names(tokenizer)
+    falls_back = json.loads(tokenizer.backend.to_str())["model"].get("byte_fallback", False)
+    single = [falls_back and re.fullmatch(r"<0x[0-9A-F]{2}>", name or "") is not None for name in names]
+    parts = [isinstance(text, bytes) for text in token_texts(tokenizer)]
+    return np.array(single, dtype=bool) | np.array(parts, dtype=bool)
+
+
+def unknown_ids(tokenizer: Tokenizer) -> set[int]:
+    """The ids that stand for whatever the vocabulary lacks."""
+    model = json.loads(tokenizer.backend.to_str())["model"]
+    names = {tokenizer.roles.get("unk_token"), model.get("unk_token")} - {None}
+    found = {tokenizer.backend.token_to_id(name) for name in names if name is not None}
+    return {index for index in (*found, model.get("unk_id")) if index is not None}
+
+
+def spelled_tokens(tokenizer: Tokenizer) -> list[str]:
+    """How each token is shown: its text in quotes with what cannot be seen escaped, bytes in hexadecimal digits, and
+    special tokens by their names. WordPiece's pieces keep the mark that they continue a word."""
+    names, texts = token_names(tokenizer), token_texts(tokenizer)
+    if type(tokenizer.backend.model).__name__ == "WordPiece":
+        return [repr(name) for name in names]
+    return [
+        text.hex(" ").upper() if isinstance(text, bytes) else repr(text) if text else (name or "no token")
+        for name, text in zip(names, texts, strict=True)
+    ]

@@ -6,20 +6,20 @@ special=True)` adds the ones that frame a text for this model, and `chat.py` put
 for.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import tokenizers
 
 from lmworks.artefact import hash_json, write_json
-
-if TYPE_CHECKING:
-    from lmworks.tokenizer.fast_bpe import CompiledEncoding
+from lmworks.tokenizer.fast_bpe import CompiledEncoding, compiled_encoding
+from lmworks.tokenizer.sentence_piece import sentence_piece_backend
+from lmworks.tokenizer.sentence_piece_model import read_sentence_piece
+from lmworks.tokenizer.split_special_tokens import split_special_tokens
+from lmworks.tokenizer.tokenizer_folder import ROLES, read_tokenizer_folder
 
 Result = TypeVar("Result")
-ROLES = ("bos_token", "eos_token", "unk_token", "pad_token", "cls_token", "sep_token", "mask_token")
 WORTH_COMPILING = 1 << 16  # characters in one call: the compiled encoder takes a few tenths of a second to be made
 
 
@@ -36,15 +36,13 @@ class Tokenizer:
 
     Truncation and padding stored in a `tokenizer.json` are switched off: a caller who wants either does it in the open.
 
-    `backend` is changed so that text is only ever text (`special_names.py`), and is this tokenizer's from then on.
-    New tokens that are added to it later are noticed; whoever changes anything else makes a new `Tokenizer` of it.
+    `backend` is changed so that text is only ever text (`split_special_tokens.py`), and is this tokenizer's from then
+    on. New tokens that are added to it later are noticed; whoever changes anything else makes a new `Tokenizer` of it.
     """
 
     def __init__(
         self, backend: tokenizers.Tokenizer, roles: Mapping[str, str] | None = None, eos_ids: Sequence[int] = ()
     ) -> None:
-        from lmworks.tokenizer.special_names import keep_names_apart
-
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True  # "encode them like other text", so that text cannot become one
@@ -55,7 +53,7 @@ class Tokenizer:
                 raise ValueError(f"unknown role {role!r} of a special token; allowed: {', '.join(ROLES)}")
             if backend.token_to_id(token) is None:
                 raise ValueError(f"the {role} {token!r} is not in the vocabulary")
-        keep_names_apart(backend, [token for role, token in self.roles.items() if role != "unk_token"])
+        split_special_tokens(backend, [token for role, token in self.roles.items() if role != "unk_token"])
         self._results: dict[Callable[[Tokenizer], Any], Any] = {}
         self._results_of = 0  # tokens in the backend that they were worked out of
         own = [] if self.eos_id is None else [self.eos_id]
@@ -68,21 +66,7 @@ class Tokenizer:
         Without a `tokenizer.json`, the SentencePiece model in `tokenizer.model` or `spiece.model`. FileNotFoundError
         where there is neither, NotADirectoryError for a file; ValueError names the file that is damaged.
         """
-        folder = Path(folder)
-        if not folder.exists():
-            raise FileNotFoundError(f"there is no folder {folder}: give one that holds a tokenizer.json")
-        if not folder.is_dir():
-            raise NotADirectoryError(f"{folder} is a file: give the folder that it lies in, {folder.parent}")
-        path = folder / "tokenizer.json"
-        found = _read_backend(path) if path.exists() else _sentence_piece(folder)
-        config = read_json(folder / "tokenizer_config.json")
-        named = read_json(folder / "special_tokens_map.json") | config
-        roles = {role: _content(named[role]) for role in ROLES if named.get(role) is not None}
-        if isinstance(found, Path):
-            from lmworks.tokenizer.sentence_piece_folder import read_folder
-
-            found, roles = read_folder(found, config, read_json(folder / "added_tokens.json"), roles)
-        return cls(found, roles, eos_ids)
+        return cls(*read_tokenizer_folder(Path(folder)), eos_ids)
 
     def save(self, folder: str | Path, chat_template: str | None = None, max_length: int | None = None) -> None:
         """Writes `tokenizer.json` and `tokenizer_config.json`, as `transformers` reads them, into a folder.
@@ -116,7 +100,26 @@ class Tokenizer:
             return [ids.tolist() for ids in fast.encode_batch([text.encode() for text in texts])]
         return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=special)]
 
-    def _fast(self, size: int) -> "CompiledEncoding | None":
+    def encode_truncated(self, texts: Sequence[str], length: int) -> tuple[list[list[int]], int]:
+        """The ids of each text with its special tokens, at most `length`, and how many texts were cut for that.
+
+        A text that is too long loses its end, never a special token. ValueError where there is no room for more than
+        these.
+        """
+        rows, cut = self.encode_batch(texts, special=True), 0
+        for number, ids in enumerate(rows):
+            if len(ids) <= length:
+                continue
+            content = self.encode(texts[number])
+            before = next(start for start in range(len(ids)) if ids[start : start + len(content)] == content)
+            after = ids[before + len(content) :]
+            if before + len(after) >= length:
+                raise ValueError(f"a length of {length} leaves no room beside the special tokens: raise it")
+            rows[number] = ids[: length - len(after)] + after
+            cut += 1
+        return rows, cut
+
+    def _fast(self, size: int) -> CompiledEncoding | None:
         """The compiled way to encode, made for the first `size` that is worth it; None: not yet, or there is none."""
         wanted = size >= WORTH_COMPILING or _compile in self._worked_out()
         return self._once(_compile) if wanted else None
@@ -188,9 +191,7 @@ class Tokenizer:
         return None if token is None else self.backend.token_to_id(token)
 
 
-def _compile(tokenizer: Tokenizer) -> "CompiledEncoding | None":
-    from lmworks.tokenizer.fast_bpe import compiled_encoding
-
+def _compile(tokenizer: Tokenizer) -> CompiledEncoding | None:
     return compiled_encoding(tokenizer.backend)
 
 
@@ -207,40 +208,15 @@ def _hash(tokenizer: Tokenizer) -> str:
     return hash_json({"tokenizer": tokenizer.backend.to_str(), "roles": tokenizer.roles, "eos": tokenizer.eos_ids})
 
 
-def _read_backend(path: Path) -> tokenizers.Tokenizer:
-    try:
-        return tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises no other class
-        raise ValueError(f"{path.name} is damaged or of an unknown kind: {error}") from error
+def load_sentence_piece(path: str | Path) -> Tokenizer:
+    """The tokenizer of a `.model` file; ValueError for one that is damaged, or that says what is not supported,
+    FileNotFoundError for one that is missing.
 
-
-def _sentence_piece(folder: Path) -> Path:
-    """The SentencePiece model of a folder without a `tokenizer.json`."""
-    for name in ("tokenizer.model", "spiece.model"):
-        if (folder / name).exists():
-            return folder / name
-    missing = f"{folder / 'tokenizer.json'} is missing: "
-    for ranks in sorted(folder.glob("*.tiktoken")):
-        raise FileNotFoundError(
-            f"{missing}{ranks.name} does not say which encoding it is of; load it with "
-            "lmworks.tokenizer.load_tiktoken(path, encoding), and save that tokenizer into this folder"
-        )
-    raise FileNotFoundError(f"{missing}save the tokenizer in the `tokenizers` format (a fast tokenizer)")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; an empty one when there is no such file. ValueError names a file that holds something else."""
-    if not path.exists():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path.name} is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path.name} holds a JSON {type(found).__name__}, not an object")
-    return found
-
-
-def _content(token: str | Mapping[str, Any]) -> str:
-    """A special token is stored as its string, or as a record that holds it."""
-    return token if isinstance(token, str) else token["content"]
+    A text is framed by nothing, since a model does not say by what; `Tokenizer.load` of a Hugging Face folder reads
+    that, and the tokens that were added later, from the files beside the model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}: give the SentencePiece model, mostly named tokenizer.model")
+    model = read_sentence_piece(path)
+    return Tokenizer(sentence_piece_backend(model), model.roles)

@@ -20,11 +20,19 @@ import tokenizers
 from tokenizers import AddedToken
 
 from lmworks.progress import Report, no_report
-from lmworks.tokenizer.sentence_piece import SPACE
-from lmworks.tokenizer.token_words import BYTE, Names, byte_names, count_words, in_bytes, with_characters, words_of
+from lmworks.tokenizer.pre_tokenizer import SPACE
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.tokenizer.training.continued_merges import continue_merges
-from lmworks.tokenizer.training.merges_reference import merged
+from lmworks.tokenizer.training.continued_merges import (
+    BYTE,
+    Names,
+    byte_names,
+    characters_in_bytes,
+    continue_merges,
+    count_encoded_words,
+    encoded_words,
+    with_characters,
+)
+from lmworks.tokenizer.training.merges import merged
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ def extend_for_texts(
         raise ValueError("texts are several: give a list of strings, or [text] for a single one")
     draft = _Draft(tokenizer)
     if why_no_pieces(tokenizer) is None:
-        words = count_words(tokenizer, texts, progress)
+        words = count_encoded_words(tokenizer, texts, progress)
         draft.add_characters(words, count, least)
         draft.learn(words, count, least, progress)
     else:
@@ -81,7 +89,7 @@ def extend_by_tokens(tokenizer: Tokenizer, tokens: Sequence[str]) -> Extension:
         if not token.strip():
             raise ValueError(f"a new token needs letters, got {token!r}")
         text = token[1:] if token.startswith(" ") and _puts_space(tokenizer) else token
-        words = words_of(tokenizer, text)
+        words = encoded_words(tokenizer, text)
         if not words:
             raise ValueError(f"{token!r} is nothing to this tokenizer, which leaves its characters out of every text")
         if sum(map(len, words)) == 1 and not _unknown(tokenizer, text):
@@ -140,7 +148,7 @@ class _Draft:
         """Characters that are spelled by bytes so far (SentencePiece's BPE), the most frequent first."""
         found: Counter[str] = Counter()
         for word, times in words.items() if self._falls_back else ():
-            for character in in_bytes(word):
+            for character in characters_in_bytes(word):
                 found[character] += times
         for character, times in sorted(found.items(), key=lambda item: (-item[1], item[0])):
             if times >= least and len(self._pieces) < count:
@@ -175,7 +183,7 @@ class _Draft:
     def chain(self, word: Names) -> bool:
         """Merges that make one token of a word; False where they would have to make tokens that there are already."""
         if self._falls_back:
-            for character in in_bytes(word):
+            for character in characters_in_bytes(word):
                 self._add_character(character)
         names, merges = self._spelled(word), list[tuple[str, str]]()
         if not self._apart.isdisjoint(names):

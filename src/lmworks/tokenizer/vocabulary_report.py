@@ -10,8 +10,9 @@ from lmworks.records import Score, Scored
 from lmworks.report import Figure, Section, Table, dot_plot, heat_map, histogram, line_plot
 from lmworks.tokenizer.fertility import MEASURES
 from lmworks.tokenizer.reachable_tokens import KINDS, Kind
+from lmworks.tokenizer.token_bytes import spelled_tokens
 from lmworks.tokenizer.undertrained import SHARE, Undertrained
-from lmworks.tokenizer.vocabulary_comparison import Comparison, spelled_tokens
+from lmworks.tokenizer.vocabulary_comparison import Comparison
 
 RARE = 10  # a token that occurs less often than that in the texts says little there
 EXAMPLES = 12

@@ -12,7 +12,7 @@ from lmworks.tokenizer.training.bpe_trainer import train_bpe
 from lmworks.tokenizer.training.initial_symbols import spell_bytes
 from lmworks.tokenizer.training.merges import learn_merges
 from lmworks.tokenizer.training.unigram_trainer import train_unigram
-from lmworks.tokenizer.training.word_table import WordCounts
+from lmworks.tokenizer.training.word_counts import WordCounts
 from lmworks.tokenizer.training.wordpiece_trainer import train_wordpiece
 
 TEXT = inspect.getsource(textwrap)

@@ -10,9 +10,8 @@ import pytest
 from lmworks.tokenizer import library
 from lmworks.tokenizer.training import merges
 from lmworks.tokenizer.training.initial_symbols import Spelling, spell_bytes, spell_characters
-from lmworks.tokenizer.training.merges import learn_merges
-from lmworks.tokenizer.training.merges_reference import merged
-from lmworks.tokenizer.training.word_table import WordCounts
+from lmworks.tokenizer.training.merges import learn_merges, merged
+from lmworks.tokenizer.training.word_counts import WordCounts
 
 
 def brute_force(words, alphabet: int, number: int, least: int, longest: int, forbidden=()):

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers, trainers
 
@@ -26,10 +26,9 @@ from lmworks.tokenizer.reference.reference_tokenizer import reference_encoder
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.training.initial_symbols import spell_characters
 from lmworks.tokenizer.training.unigram_em import expectation, learn_pieces
-from lmworks.tokenizer.training.unigram_lattice import CompiledLattice
-from lmworks.tokenizer.training.unigram_reference import BLOCKS, PythonLattice
+from lmworks.tokenizer.training.unigram_lattice import BLOCKS, CompiledLattice, PythonLattice
 from lmworks.tokenizer.training.unigram_trainer import train_unigram
-from lmworks.tokenizer.training.word_table import WordCounts
+from lmworks.tokenizer.training.word_counts import WordCounts
 
 BOOK = Path(__file__).parents[4] / "shared" / "data" / "sentencepiece-models" / "botchan.txt.gz"
 TEXTS = [inspect.getsource(module) for module in (argparse, inspect, textwrap)]
@@ -78,7 +77,6 @@ def random_scores(number: int, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", LATTICES)
-@settings(max_examples=60, deadline=None)
 @given(words=WORDS, longest=st.integers(1, 5), least=st.integers(1, 4))
 def test_candidates_are_the_frequent_stretches_that_different_letters_follow(kind, words, longest, least):
     frequency, followers = Counter(), {}
@@ -104,7 +102,6 @@ def test_candidates_are_the_frequent_stretches_that_different_letters_follow(kin
 
 
 @pytest.mark.parametrize("kind", LATTICES)
-@settings(max_examples=60, deadline=None)
 @given(words=WORDS, seed=st.integers(0, 1000))
 def test_expectations_equal_all_segmentations_written_out(kind, words, seed):
     lattice = lattice_of(kind, words)
@@ -125,7 +122,6 @@ def test_expectations_equal_all_segmentations_written_out(kind, words, seed):
 
 
 @pytest.mark.parametrize("kind", LATTICES)
-@settings(max_examples=60, deadline=None)
 @given(words=WORDS, seed=st.integers(0, 1000))
 def test_the_best_segmentations_are_the_best_of_all(kind, words, seed):
     lattice = lattice_of(kind, words)

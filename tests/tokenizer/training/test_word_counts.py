@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from lmworks.tokenizer import library
 from lmworks.tokenizer.pre_tokenizer import WordRule
-from lmworks.tokenizer.training.word_counts import count_words
-from lmworks.tokenizer.training.word_table import CompiledTable, PythonTable, WordCounts
+from lmworks.tokenizer.training.word_counts import CompiledTable, PythonTable, WordCounts, count_words
 
 RULE = WordRule("gpt4")
 
@@ -75,7 +74,7 @@ def test_without_the_compiled_part(monkeypatch):
 @pytest.mark.parametrize("kind", [CompiledTable, PythonTable])
 def test_words_that_are_too_long_for_the_table_are_refused(kind, monkeypatch):
     """The limit is 4 GiB; here it is 10 bytes."""
-    monkeypatch.setattr("lmworks.tokenizer.training.word_table.LONGEST_WORD", 10)
+    monkeypatch.setattr("lmworks.tokenizer.training.word_counts.LONGEST_WORD", 10)
     table = kind(RULE)
     table.count([b"abcdefghij a b c d e f"])
     with pytest.raises(ValueError, match=r"a word has more than 10 bytes: cut the texts into shorter ones"):

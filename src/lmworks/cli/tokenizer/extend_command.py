@@ -52,7 +52,7 @@ def extend(
     from lmworks.cli.tokenizer.arguments import find_texts, print_left_out
     from lmworks.model.tokenizer_lookup import find_tokenizer
     from lmworks.progress import stage_progress
-    from lmworks.tokenizer.extension_savings import hold_out
+    from lmworks.tokenizer.vocabulary_comparison import hold_out
     from lmworks.tokenizer.vocabulary_extension import extend_for_texts
 
     if out.exists():
@@ -115,7 +115,7 @@ def _print_gains(console: "Console", before: "Tokenizer", after: "Tokenizer", te
 
     from lmworks.records import Scored
     from lmworks.report import shown
-    from lmworks.tokenizer.extension_savings import bytes_per_token, tokens_left
+    from lmworks.tokenizer.vocabulary_comparison import bytes_per_token, tokens_left
 
     table = Table(box=None, header_style="bold", title="held-out texts", title_justify="left", title_style="")
     for heading in ("text", "documents", "bytes per token before", "after", "tokens left"):
@@ -134,7 +134,7 @@ def _print_gains(console: "Console", before: "Tokenizer", after: "Tokenizer", te
 
 
 def _print_tokens(console: "Console", extension: "Extension", wanted: int) -> None:
-    from lmworks.tokenizer.vocabulary_comparison import spelled_tokens
+    from lmworks.tokenizer.token_bytes import spelled_tokens
 
     ids = list(extension.pieces)
     spelled = spelled_tokens(extension.tokenizer)

@@ -149,7 +149,7 @@ def _example(renderer: "ChatRenderer") -> "list[Message]":
 
 def _tokens(rendered: "Rendered", renderer: "ChatRenderer") -> Iterator[_Token]:
     """Each token with its text; of tokens that share a character, the last has it and the others have none."""
-    from lmworks.tokenizer.reachable_tokens import unknown_ids
+    from lmworks.tokenizer.token_bytes import unknown_ids
 
     unknown = set(unknown_ids(renderer.tokenizer))
     ends = [*rendered.starts[1:], len(rendered.text)]

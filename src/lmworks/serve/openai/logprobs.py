@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from lmworks.generate.protocol import Token
 from lmworks.serve.openai.response_bodies import TextLogprobs, TokenLogprob, TopLogprob
-from lmworks.tokenizer.token_bytes import byte_letters
+from lmworks.tokenizer.byte_level import byte_letters
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 _BYTES = byte_letters()

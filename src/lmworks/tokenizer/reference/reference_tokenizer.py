@@ -1,25 +1,24 @@
 """From a text to ids as a `tokenizer.json` says: tokens of the user's own, normalisation, words, and the model.
 
 Slow (a megabyte takes seconds) and meant to be read. Every step is written anew here and shares nothing with the
-`tokenizers` library but the file; `unicodedata` says what is a letter. Its version of Unicode is Python's, the
-library's a newer one (for BERT's punctuation an older one), so characters between the two may differ.
+`tokenizers` library but the file; words are cut by Python's `re`, and `unicodedata` says what is a letter. Its version
+of Unicode is Python's, the library's a newer one (for BERT's punctuation an older one), so characters between the two
+may differ.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from lmworks.tokenizer.reference import word_splitter
-from lmworks.tokenizer.reference.bpe_encoder import read_bpe
+from lmworks.tokenizer.byte_level import byte_letters
+from lmworks.tokenizer.pre_tokenizer import SPACE
+from lmworks.tokenizer.reference.encoders import read_bpe, read_unigram, read_wordpiece
 from lmworks.tokenizer.reference.normalizer import read_normaliser
-from lmworks.tokenizer.reference.unigram_encoder import read_unigram
-from lmworks.tokenizer.reference.wordpiece_encoder import read_word_piece
+from lmworks.tokenizer.reference.word_splitter import GPT2, split_bert, split_isolated
 
 Cut = Callable[[list[str], bool], list[str]]
-_MODELS = {"BPE": read_bpe, "WordPiece": read_word_piece, "Unigram": read_unigram}
-SPACE = "▁"
-_ONE_CLASS = re.compile(r"\[\^(?:[^\\\]]|\\\W)+\]")  # all but the letters named, none of them by a category
+_MODELS = {"BPE": read_bpe, "WordPiece": read_wordpiece, "Unigram": read_unigram}
+_BYTE_LETTERS = {byte: letter for letter, byte in byte_letters().items()}
 
 
 def reference_encoder(document: Mapping[str, Any]) -> Callable[[str], list[int]]:
@@ -103,21 +102,16 @@ def _split(text: str, tokens: Mapping[str, int]) -> Iterator[tuple[int, str, int
 def _read_cut(step: Mapping[str, Any]) -> Cut:
     match step:
         case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": use_regex}:
-            cut = partial(word_splitter.cut, rule=word_splitter.read_rule(word_splitter.GPT2)) if use_regex else None
-            return _each(lambda piece: [word_splitter.byte_letters(word) for word in (cut(piece) if cut else [piece])])
+            pattern = GPT2 if use_regex else r"[\s\S]+"
+            return _each(lambda piece: [_in_byte_letters(word) for word in split_isolated(piece, pattern)])
         case {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}:
-            if pattern.startswith("(?<="):
-                return _each(partial(word_splitter.cut_at, pattern=pattern))
-            if _ONE_CLASS.fullmatch(pattern):  # the letters that a model drops, each a word
-                letters = re.compile(f"({pattern})")
-                return _each(lambda piece: [part for part in letters.split(piece) if part])
-            return _each(partial(word_splitter.cut, rule=word_splitter.read_rule(pattern)))
+            return _each(partial(split_isolated, pattern=pattern))
         case {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}:
             return _each(lambda piece: piece.replace(" ", " \0").rstrip("\0").split("\0"))
         case {"type": "Digits", "individual_digits": True}:
-            return _each(partial(word_splitter.cut, rule=word_splitter.read_rule(r"\p{N}")))
+            return _each(partial(split_isolated, pattern=r"\p{N}"))
         case {"type": "BertPreTokenizer"}:
-            return _each(word_splitter.cut_bert)
+            return _each(split_bert)
         case {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": split}:
             return partial(_metaspace, scheme=scheme, split=split)
     raise ValueError(f"the pre-tokenizer {step} is not written down here")
@@ -125,6 +119,10 @@ def _read_cut(step: Mapping[str, Any]) -> Cut:
 
 def _each(cut: Callable[[str], list[str]]) -> Cut:
     return lambda pieces, first: [word for piece in pieces for word in cut(piece)]
+
+
+def _in_byte_letters(word: str) -> str:
+    return "".join(_BYTE_LETTERS[byte] for byte in word.encode())
 
 
 def _metaspace(pieces: list[str], first: bool, scheme: str, split: bool) -> list[str]:

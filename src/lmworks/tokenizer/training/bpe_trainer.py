@@ -10,22 +10,19 @@ from lmworks.progress import Report, no_report
 from lmworks.tokenizer.config import BpeConfig
 from lmworks.tokenizer.merge_history import HEADINGS
 from lmworks.tokenizer.pre_tokenizer import WordRule
+from lmworks.tokenizer.sentence_piece import sentence_piece_decoder
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.tokenizer.training.character_coverage import Uncovered
-from lmworks.tokenizer.training.initial_symbols import spell_bytes, spell_characters
+from lmworks.tokenizer.training.initial_symbols import Uncovered, room_beside, spell_bytes, spell_characters
 from lmworks.tokenizer.training.merges import Merges, learn_merges
 from lmworks.tokenizer.training.metaspace import (
     BYTE_TOKENS,
     UNKNOWN,
     becomes_unknown,
-    join_pieces,
     mark_spaces,
     normaliser,
     prepare,
-    room_beside,
 )
-from lmworks.tokenizer.training.word_counts import count_words
-from lmworks.tokenizer.training.word_table import WordCounts
+from lmworks.tokenizer.training.word_counts import WordCounts, count_words
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,5 +127,5 @@ def _metaspace(vocabulary: dict[str, int], merges: Merges, config: BpeConfig) ->
         )
     )
     backend.pre_tokenizer = WordRule(config.words, config.digits).pre_tokenizer()
-    backend.decoder = join_pieces()
+    backend.decoder = sentence_piece_decoder(byte_fallback=True, strip=True)
     return backend

@@ -4,16 +4,49 @@ Spelt words lie one behind the other in one array, with a -1 before, between and
 character that is too rare for the alphabet is a -1 as well: it will be written as its bytes, or as the unknown token.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from lmworks.tokenizer.token_bytes import byte_letters
-from lmworks.tokenizer.training.character_coverage import Uncovered, uncovered
-from lmworks.tokenizer.training.word_table import WordCounts
+from lmworks.tokenizer.byte_level import byte_letters
+from lmworks.tokenizer.training.word_counts import WordCounts
 
 CONTINUING = "##"  # before a WordPiece token that does not begin a word
 BOUNDARY = -1
+SHOWN = 10  # characters without a token that are named
+
+
+@dataclass(frozen=True, slots=True)
+class Uncovered:
+    """Characters that the alphabet has no place for.
+
+    characters   how many different ones
+    occurrences  of them in the texts
+    share        of all characters of the texts, 0 to 1
+    frequent     the most frequent ones, `SHOWN` at most, and how often the texts have each
+    becomes      what a text with one of them gets: a sentence
+    """
+
+    characters: int = 0
+    occurrences: int = 0
+    share: float = 0.0
+    frequent: tuple[tuple[str, int], ...] = ()
+    becomes: str = ""
+
+    @property
+    def warning(self) -> str:
+        """What a user is to be told, with the remedy; empty where every character has a token."""
+        if not self.characters:
+            return ""
+        named = ", ".join(f"{_legible(character)} ({times:,})" for character, times in self.frequent)
+        rest = self.characters - len(self.frequent)
+        several = "character has" if self.characters == 1 else "different characters have"
+        return (
+            f"{self.characters:,} {several} no token, {100 * self.share:.2g} % of the texts: {named}"
+            f"{f' and {rest:,} more' if rest else ''}. {self.becomes} Raise coverage (1 keeps every character) or give "
+            "more text."
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,3 +139,25 @@ def lay_out(alphabet: tuple[str, ...], symbols: np.ndarray, lengths: np.ndarray,
     changes = np.flatnonzero(np.diff(counts, prepend=0))  # words come in the order of their counts
     starts = (boundaries - lengths)[changes].astype(np.uint32)
     return Spelling(alphabet, cells, starts, counts[changes].astype(np.int64))
+
+
+def uncovered(points: np.ndarray, frequencies: np.ndarray, total: int) -> Uncovered:
+    """Of code points that are left out, the most frequent first, and how often each occurs; `total` characters."""
+    occurrences = int(frequencies.sum())
+    frequent = zip(map(chr, points[:SHOWN].tolist()), frequencies[:SHOWN].tolist(), strict=True)
+    return Uncovered(len(points), occurrences, occurrences / total if total else 0.0, tuple(frequent))
+
+
+def _legible(character: str) -> str:
+    return character if character.isprintable() and not character.isspace() else f"U+{ord(character):04X}"
+
+
+def room_beside(before: Collection[str], spelling: Spelling, vocabulary_size: int) -> int:
+    """How many of so many tokens are left beside those `before`; ValueError where that is less than the alphabet."""
+    room = vocabulary_size - len(before)
+    if room < len(spelling.alphabet):
+        raise ValueError(
+            f"vocabulary_size is {vocabulary_size:,}, but {len(spelling.alphabet):,} characters are to have tokens of "
+            f"their own, beside {len(before):,} others: raise it, or lower coverage"
+        )
+    return room

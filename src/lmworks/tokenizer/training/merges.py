@@ -1,18 +1,24 @@
-"""Learning merges: byte-pair encoding's training (Sennrich et al. 2016) on words that have been counted."""
+"""Learning merges: byte-pair encoding's training (Sennrich et al. 2016) on words that have been counted.
 
-from collections.abc import Collection, Sequence
+`reference_merges` is the algorithm as one reads it in the paper: the oracle of the compiled learner, and what runs
+where nothing is compiled.
+"""
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 
 from lmworks.progress import Report, no_report
 from lmworks.tokenizer import library
 from lmworks.tokenizer.training.initial_symbols import Spelling
-from lmworks.tokenizer.training.merges_reference import learn_merges as learn_reference
 
 _AT_ONCE = 500  # merges between two reports of progress
 _OFTEN, _LONG = 2**63 - 1, 2**31 - 1  # no pair is more frequent, and no token that is learnt is longer
+Pair = tuple[int, int]
 _LEARNT = np.dtype([("left", np.int32), ("right", np.int32), ("count", np.int64)])
 
 
@@ -130,8 +136,70 @@ def _in_python(
         return (not longest or len(symbols) <= longest) and symbols not in never
 
     learnt: list[tuple[int, int, int]] = []
-    for merge in islice(learn_reference(spelling.words(), len(spelling.alphabet), max(least, 1), allowed), merges):
+    for merge in islice(reference_merges(spelling.words(), len(spelling.alphabet), max(least, 1), allowed), merges):
         learnt.append(merge)
         if len(learnt) % _AT_ONCE == 0:
             progress(len(learnt), merges, "merges learnt")
     return np.array(learnt, _LEARNT)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The reference
+
+
+def reference_merges(
+    words: Iterable[tuple[list[int], int]],
+    alphabet: int,
+    least: int = 1,
+    allowed: Callable[[tuple[int, ...]], bool] = lambda symbols: True,
+) -> Iterator[tuple[int, int, int]]:
+    """The left and the right token of each merge, and how often they were neighbours, the best first.
+
+    `words` are symbols below `alphabet`, and how often each occurs. The most frequent pair of neighbours becomes a
+    token, with the next id; of equally frequent pairs the one with the smallest ids. So it goes on, while a pair occurs
+    `least` times. `allowed` refuses tokens by what they spell.
+    """
+    texts = [(list(symbols), count) for symbols, count in words]
+    spelling: list[tuple[int, ...]] = [(symbol,) for symbol in range(alphabet)]
+    count_of: Counter[Pair] = Counter()
+    places: defaultdict[Pair, set[int]] = defaultdict(set)
+    for number, (tokens, count) in enumerate(texts):
+        for pair in pairwise(tokens):
+            count_of[pair] += count
+            places[pair].add(number)
+    queue = [(-count, pair) for pair, count in count_of.items()]
+    heapq.heapify(queue)
+    while queue:
+        negative, pair = heapq.heappop(queue)
+        count = count_of[pair]
+        if count != -negative:  # it has become rarer since it was queued
+            heapq.heappush(queue, (-count, pair))
+            continue
+        symbols = spelling[pair[0]] + spelling[pair[1]]
+        if count < least or not allowed(symbols):
+            continue
+        token = len(spelling)
+        spelling.append(symbols)
+        yield *pair, count
+        made: set[Pair] = set()
+        for number in places.pop(pair):
+            tokens, times = texts[number]
+            for old in pairwise(tokens):
+                count_of[old] -= times
+            tokens[:] = merged(tokens, pair, token)
+            for new in pairwise(tokens):
+                count_of[new] += times
+                places[new].add(number)
+                if token in new:
+                    made.add(new)
+        for new in made:
+            heapq.heappush(queue, (-count_of[new], new))
+
+
+def merged(tokens: list[int], pair: Pair, token: int) -> Iterator[int]:
+    """The tokens with every `pair` of neighbours, from the left, replaced by `token`."""
+    tokens, at = tokens.copy(), 0
+    while at < len(tokens):
+        found = tokens[at] == pair[0] and at + 1 < len(tokens) and tokens[at + 1] == pair[1]
+        yield token if found else tokens[at]
+        at += 2 if found else 1

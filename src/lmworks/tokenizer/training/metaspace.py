@@ -1,13 +1,12 @@
-"""How a text becomes words that begin with their space, as SentencePiece has them, and pieces become a text again."""
+"""How a text becomes words that begin with their space, as SentencePiece has them."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
-from tokenizers import decoders, normalizers
+from tokenizers import normalizers
 
 from lmworks.tokenizer.config import Normal
 from lmworks.tokenizer.pre_tokenizer import SPACE
-from lmworks.tokenizer.training.initial_symbols import Spelling
-from lmworks.tokenizer.training.word_table import WordCounts
+from lmworks.tokenizer.training.word_counts import WordCounts
 
 UNKNOWN = "<unk>"
 BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
@@ -31,17 +30,6 @@ def normaliser(form: Normal) -> normalizers.Normalizer:
     return normalizers.NFC() if form == "NFC" else normalizers.NFKC()
 
 
-def room_beside(before: Collection[str], spelling: Spelling, vocabulary_size: int) -> int:
-    """How many of so many tokens are left beside those `before`; ValueError where that is less than the alphabet."""
-    room = vocabulary_size - len(before)
-    if room < len(spelling.alphabet):
-        raise ValueError(
-            f"vocabulary_size is {vocabulary_size:,}, but {len(spelling.alphabet):,} characters are to have tokens of "
-            f"their own, beside {len(before):,} others: raise it, or lower coverage"
-        )
-    return room
-
-
 def becomes_unknown(byte_fallback: bool) -> str:
     """What a character without a token becomes, for `Uncovered`."""
     return "They become the tokens of their bytes." if byte_fallback else f"They become {UNKNOWN}."
@@ -50,9 +38,3 @@ def becomes_unknown(byte_fallback: bool) -> str:
 def mark_spaces(words: WordCounts) -> WordCounts:
     """Words with ▁ for every space."""
     return WordCounts.of({word.replace(b" ", SPACE.encode()): count for word, count in words})
-
-
-def join_pieces() -> decoders.Decoder:
-    """Puts pieces and bytes together, without the space that was put before the text."""
-    steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    return decoders.Sequence(steps)

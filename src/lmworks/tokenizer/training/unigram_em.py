@@ -15,8 +15,7 @@ from scipy.special import digamma
 from lmworks.progress import Report, no_report
 from lmworks.tokenizer.library import cores
 from lmworks.tokenizer.training.initial_symbols import Spelling
-from lmworks.tokenizer.training.unigram_lattice import Lattice, new_lattice
-from lmworks.tokenizer.training.unigram_reference import BLOCKS
+from lmworks.tokenizer.training.unigram_lattice import BLOCKS, Lattice, new_lattice
 
 LEAST_EXPECTED = 0.5  # pieces that are used less often are dropped between prunings
 DECIMALS = 12  # of scores: with more, a reader of JSON may miss the last bit, and the tokenizer would have another hash

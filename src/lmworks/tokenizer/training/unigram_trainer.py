@@ -7,26 +7,23 @@ import tokenizers
 from tokenizers import AddedToken, Regex, models, pre_tokenizers
 
 from lmworks.progress import Report, no_report
-from lmworks.tokenizer.byte_level import frame
+from lmworks.tokenizer.byte_level import add_bos_and_eos
 from lmworks.tokenizer.config import UnigramConfig
 from lmworks.tokenizer.pre_tokenizer import WordRule
-from lmworks.tokenizer.special_names import cuts
+from lmworks.tokenizer.sentence_piece import sentence_piece_decoder
+from lmworks.tokenizer.split_special_tokens import cuts
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.tokenizer.training.character_coverage import Uncovered
-from lmworks.tokenizer.training.initial_symbols import spell_characters
+from lmworks.tokenizer.training.initial_symbols import Uncovered, room_beside, spell_characters
 from lmworks.tokenizer.training.metaspace import (
     BYTE_TOKENS,
     UNKNOWN,
     becomes_unknown,
-    join_pieces,
     mark_spaces,
     normaliser,
     prepare,
-    room_beside,
 )
 from lmworks.tokenizer.training.unigram_em import Pieces, learn_pieces
-from lmworks.tokenizer.training.word_counts import count_words
-from lmworks.tokenizer.training.word_table import WordCounts
+from lmworks.tokenizer.training.word_counts import WordCounts, count_words
 
 END = "</s>"
 _RULE = WordRule("metaspace", "run")
@@ -103,7 +100,7 @@ def _backend(before: list[str], pieces: Pieces, config: UnigramConfig) -> tokeni
         backend.normalizer = normaliser(config.normalise)
     names = pre_tokenizers.Split(Regex(cuts(config.special_tokens, pieces.names, config.byte_fallback)), "isolated")
     backend.pre_tokenizer = pre_tokenizers.Sequence([_RULE.pre_tokenizer(), names])
-    backend.decoder = join_pieces()
+    backend.decoder = sentence_piece_decoder(byte_fallback=True, strip=True)
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in config.special_tokens])
-    frame(backend, None, END)  # T5's encoder reads texts with their end
+    add_bos_and_eos(backend, None, END)  # T5's encoder reads texts with their end
     return backend

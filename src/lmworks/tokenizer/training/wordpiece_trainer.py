@@ -16,11 +16,9 @@ from lmworks.tokenizer.config import WordPieceConfig
 from lmworks.tokenizer.pre_tokenizer import WordRule
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.training.bpe_trainer import Trained
-from lmworks.tokenizer.training.initial_symbols import CONTINUING, spell_characters
+from lmworks.tokenizer.training.initial_symbols import CONTINUING, room_beside, spell_characters
 from lmworks.tokenizer.training.merges import learn_merges
-from lmworks.tokenizer.training.metaspace import room_beside
-from lmworks.tokenizer.training.word_counts import count_words
-from lmworks.tokenizer.training.word_table import WordCounts
+from lmworks.tokenizer.training.word_counts import WordCounts, count_words
 
 LONGEST_WORD = 100  # characters, beyond which BERT's tokenizer takes a word as unknown
 

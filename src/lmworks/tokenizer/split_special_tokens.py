@@ -15,23 +15,24 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import Any
 
 import tokenizers
 from tokenizers import AddedToken, Regex, pre_tokenizers
 
-from lmworks.tokenizer.contexts import AFTER, BEFORE
-from lmworks.tokenizer.token_bytes import byte_letters
+from lmworks.tokenizer.byte_level import byte_letters
+from lmworks.tokenizer.pre_tokenizer import SPACE
 
-SPACE = "▁"  # SentencePiece's
-
-_CONTEXTS = list(product(BEFORE, AFTER))
+# Put around a text to see what a tokenizer makes of it there: what rules for words and normalisers distinguish, such as
+# letters of several scripts, digits, punctuation, and kinds of white space.
+_BEFORE = ("", " ", "a", "\n", ".", "1", "x", "é", "я", "中", "の", "한", "ا", "ह", "(", "'", "_", "a ", "  ")
+CONTEXTS = [(before, after) for before in _BEFORE for after in ("", "a", " ", ".")]
 _RARE = [chr(code) for code in (*range(9), *range(0xE000, 0xF8FF))]  # no vocabulary has all of them
 _NO_UTF8 = {0xC0, 0xC1, *range(0xF5, 0x100)}  # bytes that no text has
 
 
-def keep_names_apart(backend: tokenizers.Tokenizer, roles: Collection[str] = ()) -> None:
+def split_special_tokens(backend: tokenizers.Tokenizer, roles: Collection[str] = ()) -> None:
     """Changes a tokenizer so that no text becomes one of its special tokens, or of the tokens that have `roles`.
 
     A token with a role that was not marked as special is marked, if its name has several letters: a single one is text.
@@ -184,7 +185,7 @@ def _found(backend: tokenizers.Tokenizer, names: Mapping[str, int], unknown: str
     alone = texts.pop(unknown, [])
     by_id = {names[name]: name for name in texts}
     alike = [text for several in texts.values() for text in several]
-    probes = [before + text + after for text in alike for before, after in _CONTEXTS]
+    probes = [before + text + after for text in alike for before, after in CONTEXTS]
     if dropped:
         probes += [text[:at] + dropped + text[at:] for text in alike for at in range(len(text) + 1)]
         probes += [dropped + text + dropped for text in alike]

@@ -1,10 +1,10 @@
-"""Where the characters of a rendered conversation come from.
+"""Content spans: where the contents of messages lie in a rendered conversation.
 
-A template is a program, so its output does not tell which characters it wrote itself and which are a message's. Marks
-do: a second run gets the same contents with unused private-use characters around them, and where those come out, the
-contents lie. The marks prove themselves: without them, the second output must be the first. That fails where a template
-looks into a content (strips it, searches it for `</think>`), so there are several ways to set marks, from the ones that
-tell most to the ones that disturb least.
+A template is a program, so its output does not say which characters it wrote itself and which are a message's. Sentinel
+marks do: a second run gets the same contents with unused private-use characters around them, and where those come out,
+the contents lie. The marks prove themselves: without them, the second output must be the first. That fails where a
+template looks into a content (strips it, searches it for `</think>`), so there are several ways to set marks, from the
+most precise to the one that disturbs least.
 """
 
 import re
@@ -29,7 +29,7 @@ class Marking(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Marked:
+class ContentSpans:
     """What the marks in an output tell.
 
     text        the output without them.
@@ -47,7 +47,7 @@ class Marked:
         return sorted(chain.from_iterable(self.contents.values()))
 
 
-def cut(content: str, marking: Marking, searched: re.Pattern[str] | None) -> list[Fragment]:
+def split_content(content: str, marking: Marking, searched: re.Pattern[str] | None) -> list[Fragment]:
     """A content in fragments; `searched` matches the strings that stay without marks when cut `APART`."""
     if marking is Marking.WHOLE:
         return [(content, True)]
@@ -71,7 +71,7 @@ def _bare(text: str) -> list[Fragment]:
 
 
 @dataclass
-class Marks:
+class SentinelMarks:
     """A pair of unused characters for each fragment, so that it is known again, and one for generation parts."""
 
     unused: Iterator[str]
@@ -90,7 +90,7 @@ class Marks:
         self._owner |= {pair[0]: (message, False), pair[1]: (message, True)}
         return pair
 
-    def read(self, output: str) -> Marked | None:
+    def read(self, output: str) -> ContentSpans | None:
         """Takes the marks out again; None if one came out without its partner."""
         partner = dict(zip(*[iter(self._owner)] * 2, strict=True))
         kept: list[str] = []
@@ -107,7 +107,7 @@ class Marks:
             else:
                 return None
         generation = contents.pop(-1, [])
-        return None if opened else Marked("".join(kept), contents, generation)
+        return None if opened else ContentSpans("".join(kept), contents, generation)
 
 
 def unused_characters(texts: Iterable[str]) -> Iterator[str]:
@@ -116,7 +116,7 @@ def unused_characters(texts: Iterable[str]) -> Iterator[str]:
     return (character for character in map(chr, chain(*_PRIVATE_USE)) if character not in present)
 
 
-def span(marked: Marked, message: int, fragments: Sequence[Fragment]) -> list[Range]:
+def content_ranges(marked: ContentSpans, message: int, fragments: Sequence[Fragment]) -> list[Range]:
     """Where a message's content lies as a whole: from its first fragment to its last, with what lies between.
 
     What the content has before its first marked fragment and after its last is taken in where it stands there, but for

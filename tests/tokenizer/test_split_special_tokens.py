@@ -4,14 +4,14 @@ import json
 
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
+from lmworks.tokenizer.byte_level import byte_letters
 from lmworks.tokenizer.pre_tokenizer import WordRule
 from lmworks.tokenizer.reference.reference_tokenizer import reference_encoder
 from lmworks.tokenizer.special_tokens import SpecialTokens
-from lmworks.tokenizer.token_bytes import byte_letters
 from lmworks.tokenizer.tokenizer import WORTH_COMPILING, Tokenizer
 
 NAMES = ["[CLS]", "<|end|>", "end", "<<>>", "<s>"]
@@ -149,7 +149,6 @@ def tokenizer(request) -> Tokenizer:
     return Tokenizer(BACKENDS[request.param]())
 
 
-@settings(max_examples=300, deadline=None)
 @given(text=TEXTS)
 def test_no_text_becomes_a_special_token(tokenizer, text):
     ids = tokenizer.encode(text)
@@ -204,7 +203,6 @@ def test_much_text_and_a_saved_tokenizer_are_the_same(kind, tmp_path):
     assert again.encode(text) == tokenizer.encode(text)
 
 
-@settings(max_examples=300, deadline=None)
 @given(kind=st.sampled_from(WRITTEN_DOWN), text=TEXTS)
 def test_the_reference_encoder_cuts_alike(kind, text):
     tokenizer = Tokenizer(BACKENDS[kind]())
@@ -217,7 +215,6 @@ def test_the_offsets_lie_where_the_name_is_cut():
     assert tokenizer.encode_with_offsets("a [CLS]")[1] == [(0, 1), (2, 6), (6, 7)]
 
 
-@settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_whatever_the_names_are(data):
     """Names that nobody would choose, in vocabularies under all rules: the contexts that are tried suffice."""
@@ -307,7 +304,6 @@ def test_frames_are_still_put_around_texts():
     assert not {*ids.values()} & set(framed[1:-1])
 
 
-@settings(max_examples=100, deadline=None)
 @given(text=TEXTS)
 def test_nor_does_what_a_message_says(tokenizer, text):
     """What a conversation's renderer encodes: tokens where the template has written names, text where a message has."""

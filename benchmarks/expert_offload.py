@@ -29,12 +29,11 @@ from torch import Tensor
 from lmworks.artefact import write_json
 from lmworks.generate.expert_offload import offload_counters, offload_experts
 from lmworks.model.checkpoint import load
-from lmworks.model.huggingface import write_config
+from lmworks.model.huggingface import to_our_names, to_their_names, write_config
 from lmworks.model.kv_cache import KVCache
 from lmworks.model.presets import mixtral
 from lmworks.model.tensor_files import LazyTensors, read_weights, write_tensors
-from lmworks.model.transformer import Transformer
-from lmworks.model.weight_names import empty_model, to_our_names, to_their_names
+from lmworks.model.transformer import Transformer, empty_model
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 WIDTH, EXPERTS, PROMPT = 512, 8, 16

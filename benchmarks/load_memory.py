@@ -25,10 +25,10 @@ from torch import Tensor
 
 from lmworks.artefact import write_json
 from lmworks.model.checkpoint import Checkpoint, load
-from lmworks.model.huggingface import write_config
+from lmworks.model.huggingface import to_their_names, write_config
 from lmworks.model.presets import llama
 from lmworks.model.tensor_files import LazyTensors, write_tensors
-from lmworks.model.weight_names import empty_model, to_their_names
+from lmworks.model.transformer import empty_model
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 # What is done, the dtype it is done in, and the bytes of a value.

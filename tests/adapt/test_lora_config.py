@@ -17,7 +17,7 @@ from lmworks.adapt import LoraConfig
 from lmworks.adapt.config import ALL_LINEAR
 from lmworks.adapt.peft_folder import read_peft_config
 from lmworks.config import ConfigError
-from lmworks.model.huggingface import UnsupportedModel
+from lmworks.model.config import UnsupportedModel
 
 NAMES = [
     *(f"model.layers.{n}.self_attn.{part}_proj" for n in (0, 1, 11) for part in "qkv"),

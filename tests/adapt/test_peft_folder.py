@@ -11,7 +11,8 @@ from small_models import LLAMA, TIED, random_lora
 
 from lmworks.adapt import Lora, LoraConfig, LowRank, initialise_lora, read_lora, write_lora
 from lmworks.adapt.peft_folder import cut, join, their_linears
-from lmworks.model.huggingface import UnsupportedModel, write_config
+from lmworks.model.config import UnsupportedModel
+from lmworks.model.huggingface import write_config
 from lmworks.model.presets import llama, phi3
 
 FILE = "adapter_model.safetensors"

@@ -22,8 +22,8 @@ from lmworks.model import config as configs
 from lmworks.model.feed_forward import FeedForward
 from lmworks.model.initialisation import initialise
 from lmworks.model.kv_cache import KVCache
+from lmworks.model.mixture_of_experts import observe_routing
 from lmworks.model.presets import llama, mixtral, switch
-from lmworks.model.routing import observe_routing
 from lmworks.model.transformer import Transformer
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "expert_offload.py"

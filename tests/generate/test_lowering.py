@@ -32,7 +32,7 @@ from lmworks.model.config import (
     Rope,
     Sinusoidal,
 )
-from lmworks.model.gguf_model import GgufWeights
+from lmworks.model.gguf_read import GgufWeights
 from lmworks.model.gguf_write import save_gguf
 from lmworks.model.presets.llama_like import change_attention
 from lmworks.model.transformer import Transformer

@@ -8,8 +8,7 @@ from safetensors.torch import load_file, save_file
 
 import lmworks.model.checkpoint
 from lmworks.model.checkpoint import Checkpoint, assemble, load
-from lmworks.model.config import PoolHead
-from lmworks.model.huggingface import UnsupportedModel
+from lmworks.model.config import PoolHead, UnsupportedModel
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import bert, llama, roberta
 from lmworks.model.transformer import Transformer

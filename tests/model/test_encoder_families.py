@@ -9,12 +9,12 @@ from lmworks.model.config import (
     MixtureOfExperts,
     NextSentenceHead,
     Norm,
+    UnsupportedModel,
 )
-from lmworks.model.huggingface import UnsupportedModel, read_config, write_config
+from lmworks.model.huggingface import read_config, to_our_names, to_their_names, write_config
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import bart, bert, roberta, switch, t5, t5_v1_1
 from lmworks.model.transformer import Transformer
-from lmworks.model.weight_names import to_our_names, to_their_names
 
 BERT_BASE = {
     "architectures": ["BertForMaskedLM"],

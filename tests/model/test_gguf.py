@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from gguf_cases import CONFIGS, copy_of, random_checkpoint
 from lmworks.model import gguf_file
 from lmworks.model.checkpoint import load
-from lmworks.model.config import Rope, Window
+from lmworks.model.config import Rope, UnsupportedModel, Window
 from lmworks.model.gguf_file import open_gguf
-from lmworks.model.gguf_model import read_gguf
+from lmworks.model.gguf_read import read_gguf
 from lmworks.model.gguf_write import save_gguf
-from lmworks.model.huggingface import UnsupportedModel
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama
 from lmworks.model.transformer import Transformer

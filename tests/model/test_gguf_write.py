@@ -10,10 +10,9 @@ import torch
 from gguf_cases import ARCHITECTURES, CONFIGS, SIZES, random_checkpoint
 from lmworks.model import presets
 from lmworks.model.checkpoint import load
-from lmworks.model.config import Alibi, Rope, YarnScaling
+from lmworks.model.config import Alibi, Rope, UnsupportedModel, YarnScaling
 from lmworks.model.gguf_file import open_gguf
 from lmworks.model.gguf_write import save_gguf
-from lmworks.model.huggingface import UnsupportedModel
 from lmworks.model.presets.llama_like import change_attention
 from lmworks.tokenizer.tokenizer import Tokenizer
 

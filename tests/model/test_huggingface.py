@@ -18,10 +18,11 @@ from lmworks.model.config import (
     PoolHead,
     Rope,
     ScoreHead,
+    UnsupportedModel,
     YarnScaling,
 )
-from lmworks.model.families.own import OWN
-from lmworks.model.huggingface import UnsupportedModel, read_config, write_config
+from lmworks.model.families import OWN
+from lmworks.model.huggingface import read_config, write_config
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets.sizes import SIZES
 from lmworks.model.transformer import Transformer

@@ -15,9 +15,15 @@ from transformers.models.switch_transformers.modeling_switch_transformers import
 from lmworks.model.config import FeedForward, MixtureOfExperts
 from lmworks.model.initialisation import initialise
 from lmworks.model.mixture_of_experts import MixtureOfExperts as Mixture
-from lmworks.model.mixture_of_experts import route
+from lmworks.model.mixture_of_experts import (
+    Routing,
+    expert_use,
+    load_balancing_loss,
+    observe_routing,
+    route,
+    router_z_loss,
+)
 from lmworks.model.presets import llama
-from lmworks.model.routing import Routing, expert_use, load_balancing_loss, observe_routing, router_z_loss
 from lmworks.model.transformer import Transformer
 
 WIDTH = 8

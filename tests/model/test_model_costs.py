@@ -22,8 +22,7 @@ from lmworks.model.model_costs import (
 )
 from lmworks.model.multi_token_heads import with_further_tokens
 from lmworks.model.presets import bart, bert, glam, gopher, gpt3, lamda, llama, roberta, spanbert, switch, t5, t5_v1_1
-from lmworks.model.transformer import Transformer
-from lmworks.model.weight_names import empty_model
+from lmworks.model.transformer import Transformer, empty_model
 
 LLAMA = llama(97, 32, 3, 4, 2, 48, 64)
 MLM = configs.MaskedLanguageModelHead("gelu", Norm("layer", 1e-12))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lmworks.model.config import Embedding, Learned, Norm, Sinusoidal
-from lmworks.model.token_embedding import Embedding as EmbeddingModule
+from lmworks.model.transformer import Embedding as EmbeddingModule
 
 IDS = torch.randint(11, (2, 5), generator=torch.Generator().manual_seed(0))
 POSITIONS = torch.tensor([[3, 0, 1, 7, 2], [0, 1, 2, 3, 4]])

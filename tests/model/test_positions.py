@@ -20,7 +20,7 @@ from lmworks.model.positions import (
     rotation,
     sinusoids,
 )
-from lmworks.model.token_embedding import Embedding as EmbeddingModule
+from lmworks.model.transformer import Embedding as EmbeddingModule
 
 ROPE, HEAD_DIM = Rope(10_000.0), 16
 

@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from lmworks.model.config import PoolHead
-from lmworks.model.huggingface import UnsupportedModel
+from lmworks.model.config import PoolHead, UnsupportedModel
 from lmworks.model.sentence_transformers import read_pooling, write_pooling
 
 

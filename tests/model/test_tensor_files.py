@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from lmworks.model.huggingface import UnsupportedModel
+from lmworks.model.config import UnsupportedModel
 from lmworks.model.tensor_files import read_weights, write_tensors
 
 INDEX = "model.safetensors.index.json"

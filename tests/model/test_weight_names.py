@@ -5,12 +5,11 @@ import pytest
 import torch
 
 from lmworks.model.config import PoolHead
-from lmworks.model.huggingface import write_config
+from lmworks.model.huggingface import to_our_names, to_their_names, write_config, write_weights
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import bert, llama, t5
 from lmworks.model.tensor_files import read_weights
-from lmworks.model.transformer import Transformer
-from lmworks.model.weight_names import empty_model, to_our_names, to_their_names, write_weights
+from lmworks.model.transformer import Transformer, empty_model
 
 TIED = llama(97, 32, 2, 4, 2, 48, 64, tied=True)
 DOCUMENT = write_config(TIED)

@@ -27,10 +27,10 @@ from torch.overrides import TorchFunctionMode
 
 from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.model.config import MaskedLanguageModelHead
+from lmworks.model.huggingface import to_our_names
 from lmworks.model.kv_cache import KVCache
 from lmworks.model.tensor_files import read_weights
 from lmworks.model.transformer import Transformer
-from lmworks.model.weight_names import to_our_names
 from lmworks.tokenizer.byte_level import CONTROL, byte_level_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.tokenizer_folder import read_json

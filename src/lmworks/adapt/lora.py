@@ -14,9 +14,7 @@ from lmworks.adapt.config import LoraConfig
 from lmworks.model.config import LanguageModelHead as HeadConfig
 from lmworks.model.config import ModelConfig
 from lmworks.model.heads import LanguageModelHead
-from lmworks.model.shared_copy import sharing_copy
-from lmworks.model.transformer import Transformer
-from lmworks.model.weight_names import empty_model
+from lmworks.model.transformer import Transformer, empty_model, sharing_copy
 
 HEAD = "head.projection"  # the head's matrix; of a tied head, which has none of its own, the token embedding in its use
 

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from lmworks.adapt.lora import HEAD, Lora, LowRank, check_fits, untie
 from lmworks.model.config import MaskedLanguageModelHead
 from lmworks.model.heads import LanguageModelHead, VocabularyProjection
-from lmworks.model.shared_copy import sharing_copy
-from lmworks.model.transformer import Transformer
+from lmworks.model.transformer import Transformer, sharing_copy
 
 _TILE = 8  # rows of one product
 Groups = list[tuple[int, Tensor]]

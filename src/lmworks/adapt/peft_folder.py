@@ -19,10 +19,10 @@ from lmworks.adapt.config import LoraConfig
 from lmworks.adapt.lora import HEAD, Lora, LowRank, check_fits, linear_shapes
 from lmworks.artefact import publish, write_json
 from lmworks.config import from_mapping
-from lmworks.model.config import ModelConfig
-from lmworks.model.huggingface import Document, Family, JsonObject, UnsupportedModel, family_of, write_config
+from lmworks.model.config import ModelConfig, UnsupportedModel
+from lmworks.model.families.family import Document, Family, JsonObject
+from lmworks.model.huggingface import Place, family_of, places_of, write_config
 from lmworks.model.tensor_files import LazyTensors, open_safetensors, write_tensor_file
-from lmworks.model.weight_names import Place, places_of
 from lmworks.tokenizer.tokenizer_folder import read_json
 
 

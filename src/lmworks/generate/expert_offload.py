@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from lmworks.model import config as configs
 from lmworks.model.feed_forward import FeedForward
 from lmworks.model.mixture_of_experts import MixtureOfExperts
-from lmworks.model.shared_copy import sharing_copy
 from lmworks.model.tensor_files import LazyTensors
-from lmworks.model.transformer import Transformer
+from lmworks.model.transformer import Transformer, sharing_copy
 
 
 @dataclass

@@ -20,7 +20,7 @@ from lmworks.kernels.packing import PackedMatrix, concatenate, pack_gguf, pack_w
 from lmworks.kernels.program import Adapter, LayerProgram, Norm, Program, Site, in_large_pages
 from lmworks.kernels.weight_formats import GROUP, Format
 from lmworks.model import config as configs
-from lmworks.model.gguf_model import GgufWeights
+from lmworks.model.gguf_read import GgufWeights
 from lmworks.model.positions import rotation, sinusoids
 
 FormatOf = Callable[[str], Format | Literal["stored"]]

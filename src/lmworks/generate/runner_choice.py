@@ -19,9 +19,8 @@ from lmworks.kernels import library
 from lmworks.kernels.program import Program
 from lmworks.kernels.weight_formats import FORMATS, Format
 from lmworks.model.checkpoint import Checkpoint
-from lmworks.model.gguf_model import GgufWeights
-from lmworks.model.transformer import Transformer
-from lmworks.model.weight_names import empty_model
+from lmworks.model.gguf_read import GgufWeights
+from lmworks.model.transformer import Transformer, empty_model
 
 # What /proc/cpuinfo calls an instruction that multiplies bfloat16: x86 (AVX-512, AMX) and ARM.
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}

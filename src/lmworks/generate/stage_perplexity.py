@@ -25,7 +25,7 @@ from lmworks.data.joined_annotations import annotation_files, read_joined
 from lmworks.data.store import Shard
 from lmworks.generate.engine import Engine
 from lmworks.model.checkpoint import load
-from lmworks.model.model_location import digest_of_model, located
+from lmworks.model.download import digest_of_model, located
 from lmworks.report import Section, Table
 
 _MODEL = "model.safetensors"

@@ -10,8 +10,7 @@ from lmworks.model.dot_product_attention import attend
 from lmworks.model.kv_cache import Cache
 from lmworks.model.masks import Mask
 from lmworks.model.norms import build_norm
-from lmworks.model.positions import Rotation, rotate
-from lmworks.model.relative_positions import RelativeBias, Shaw, TransformerXL
+from lmworks.model.positions import RelativeBias, Rotation, Shaw, TransformerXL, rotate
 
 
 @dataclass(frozen=True)

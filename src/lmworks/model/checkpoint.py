@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from lmworks.artefact import hash_json, publish, write_json, write_text
-from lmworks.model.config import ModelConfig, PoolHead
+from lmworks.model.config import ModelConfig, PoolHead, UnsupportedModel
 from lmworks.model.download import MODELS, locate
-from lmworks.model.gguf_model import read_gguf
-from lmworks.model.huggingface import Document, JsonObject, UnsupportedModel, read_config, write_config
+from lmworks.model.families.family import Document, JsonObject
+from lmworks.model.gguf_read import read_gguf
+from lmworks.model.huggingface import read_config, to_our_names, write_config, write_weights
 from lmworks.model.sentence_transformers import read_pooling, write_pooling
 from lmworks.model.tensor_files import LazyTensors, read_weights
-from lmworks.model.transformer import Transformer
-from lmworks.model.weight_names import empty_model, to_our_names, write_weights
+from lmworks.model.transformer import Transformer, empty_model
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.tokenizer_folder import read_chat_template, read_json, stated_eos_ids

@@ -35,6 +35,11 @@ from lmworks.model.position_config import (  # noqa: F401
     YarnScaling,
 )
 
+
+class UnsupportedModel(ValueError):  # noqa: N818
+    """A model that is described well, and that `lmworks` does not compute; the message names the field."""
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Stacks, embeddings
 

@@ -1,11 +1,11 @@
-"""Masks whose queries see one run of keys each, as two numbers for each query: what attention in training on the CPU
-takes (`fused_attention.py`).
+"""Contiguous masks: masks whose queries see one range of keys each, as two numbers for each query.
 
-Most masks are such, and the rules tell it without the n × n square: the past, a prefix, a document, what is no padding
-and what is near are each a run of keys, and what two runs share is a run. So rule after rule narrows the run of each
-query, in O(n), or O(n log n) with documents. What only looks like a run is found out from sums along the row: a
-document that goes on after another, padding between tokens, positions that start afresh where documents are not apart.
-Of those, and of rules that are not from `masks.py`, the dense mask is asked (`of_mask`).
+The kernel of attention in training (`flash_attention.trained_attention`) takes them. Most rules are such: the past, a
+prefix, a document, real tokens and near ones are each a range of keys, and so is the intersection of two ranges. So the
+ranges are narrowed by one rule after the other in O(n), or O(n log n) with documents, without the n × n square. Whether
+a query sees all keys of its range is checked by sums along the row: a document may continue after another one, padding
+may stand between tokens, positions may start afresh where documents are not apart. For those, and for rules that are
+not from `masks.py`, `of_mask` asks the dense mask.
 """
 
 from collections.abc import Iterator
@@ -19,45 +19,45 @@ from lmworks.model import config as configs
 from lmworks.model import masks
 
 
-class _Runs(NamedTuple):
-    """Of each query (batch, length) the first and the last key, int64, and whether it sees all between them: None
-    where the rules alone say so, whatever the batch."""
+class _Ranges(NamedTuple):
+    """For each query (batch, length) the first and the last key, int64, and `whole`, whether it sees all between them:
+    None where it does by the rules alone, whatever the batch."""
 
     first: Tensor
     last: Tensor
     whole: Tensor | None
 
-    def narrowed(self, first: Tensor, last: Tensor, whole: Tensor) -> "_Runs":
+    def narrowed(self, first: Tensor, last: Tensor, whole: Tensor) -> "_Ranges":
         whole = whole if self.whole is None else self.whole & whole
-        return _Runs(self.first.maximum(first), self.last.minimum(last), whole)
+        return _Ranges(self.first.maximum(first), self.last.minimum(last), whole)
 
 
 def key_ranges(
     rule: masks.Predicate, pattern: configs.Pattern | None, positions: Tensor, real: Tensor | None
 ) -> KeyRanges | None:
-    """What each query sees by `rule`, by a sparse `pattern` of `positions` (batch, length) and of the tokens that are
-    `real` (batch, length) bool; None where it is not known to be a run. In a graph that `torch.compile` makes only
-    what does not depend on the batch's values is known.
+    """The keys that each query sees by `rule`, by a sparse `pattern` of `positions` (batch, length), among the tokens
+    that are `real` (batch, length) bool; None where they are not known to be a range. In a graph that `torch.compile`
+    makes, only what does not depend on the batch's values is known.
 
     Queries of padding, which give nothing that is defined, see themselves.
     """
     places = torch.arange(positions.shape[1], device=positions.device).expand_as(positions)
-    runs = _Runs(torch.zeros_like(places), torch.full_like(places, positions.shape[1] - 1), None)
+    ranges = _Ranges(torch.zeros_like(places), torch.full_like(places, positions.shape[1] - 1), None)
     for part in sorted(_parts(rule), key=lambda part: isinstance(part, masks.SeenByAll)):  # once documents are apart
-        narrowed = _by_rule(runs, part, places)
+        narrowed = _by_rule(ranges, part, places)
         if narrowed is None:
             return None
-        runs = narrowed
+        ranges = narrowed
     if real is not None:
-        runs = _by_padding(runs, real.bool(), places)
+        ranges = _by_padding(ranges, real.bool(), places)
     if pattern is not None:
-        narrowed = _by_pattern(runs, pattern, positions)
+        narrowed = _by_pattern(ranges, pattern, positions)
         if narrowed is None:
             return None
-        runs = narrowed
-    if runs.whole is not None and (torch.compiler.is_compiling() or not bool(runs.whole.all())):
+        ranges = narrowed
+    if ranges.whole is not None and (torch.compiler.is_compiling() or not bool(ranges.whole.all())):
         return None
-    return KeyRanges(runs.first.int().contiguous(), runs.last.int().contiguous())
+    return KeyRanges(ranges.first.int().contiguous(), ranges.last.int().contiguous())
 
 
 def of_mask(mask: Tensor, batch: int, real: Tensor | None) -> KeyRanges | None:
@@ -87,51 +87,51 @@ def _parts(rule: masks.Predicate) -> Iterator[masks.Predicate]:
         yield rule
 
 
-def _by_rule(runs: _Runs, rule: masks.Predicate, places: Tensor) -> _Runs | None:
+def _by_rule(ranges: _Ranges, rule: masks.Predicate, places: Tensor) -> _Ranges | None:
     if rule is masks.everything:
-        return runs
+        return ranges
     if rule is masks.causal:
-        return runs._replace(last=runs.last.minimum(places))
+        return ranges._replace(last=ranges.last.minimum(places))
     match rule:
         case masks.PrefixLM(lengths):
-            return runs._replace(last=runs.last.minimum(places.maximum(lengths[:, None] - 1)))
+            return ranges._replace(last=ranges.last.minimum(places.maximum(lengths[:, None] - 1)))
         case masks.SeenByAll(tokens) if tokens.shape == places.shape:
-            return _by_tokens(runs, tokens, places)
+            return _by_tokens(ranges, tokens, places)
         case masks.Documents(numbers) if numbers.shape == places.shape:
-            return _by_documents(runs, numbers, places)
+            return _by_documents(ranges, numbers, places)
         case _:
             return None
 
 
-def _by_documents(runs: _Runs, numbers: Tensor, places: Tensor) -> _Runs:
+def _by_documents(ranges: _Ranges, numbers: Tensor, places: Tensor) -> _Ranges:
     edge = numbers.new_ones(len(numbers), 1, dtype=torch.bool)
     differ = numbers[:, 1:] != numbers[:, :-1]
     first = _latest(torch.cat((edge, differ), dim=1), places)
     last = _next(torch.cat((differ, edge), dim=1), places)
     ordered = numbers.long().sort(dim=1).values
     once = (ordered[:, 1:] != ordered[:, :-1]).sum(dim=1) == differ.sum(dim=1)  # no document goes on after another
-    return runs.narrowed(first, last, once[:, None].expand_as(places))
+    return ranges.narrowed(first, last, once[:, None].expand_as(places))
 
 
-def _by_tokens(runs: _Runs, tokens: Tensor, places: Tensor) -> _Runs:
-    """`tokens` that are in the run and later than the query must follow it without a gap."""
-    last = _latest(tokens, places).gather(1, runs.last).maximum(places)
+def _by_tokens(ranges: _Ranges, tokens: Tensor, places: Tensor) -> _Ranges:
+    """`tokens` that are in the range and later than the query must follow it without a gap."""
+    last = _latest(tokens, places).gather(1, ranges.last).maximum(places)
     before = tokens.long().cumsum(dim=1)
-    return runs.narrowed(runs.first, last, before.gather(1, last) - before == last - places)
+    return ranges.narrowed(ranges.first, last, before.gather(1, last) - before == last - places)
 
 
-def _by_padding(runs: _Runs, real: Tensor, places: Tensor) -> _Runs:
+def _by_padding(ranges: _Ranges, real: Tensor, places: Tensor) -> _Ranges:
     at_most = places.shape[1] - 1
-    first = _next(real, places).clamp(max=at_most).gather(1, runs.first)
-    last = _latest(real, places).gather(1, runs.last)
+    first = _next(real, places).clamp(max=at_most).gather(1, ranges.first)
+    last = _latest(real, places).gather(1, ranges.last)
     before = real.long().cumsum(dim=1)
     gapless = before.gather(1, last) - before.gather(1, first) == last - first
-    narrowed = runs.narrowed(first.where(real, places), last.where(real, places), gapless | ~real)
+    narrowed = ranges.narrowed(first.where(real, places), last.where(real, places), gapless | ~real)
     return narrowed._replace(first=narrowed.first.where(real, places), last=narrowed.last.where(real, places))
 
 
-def _by_pattern(runs: _Runs, pattern: configs.Pattern, positions: Tensor) -> _Runs | None:
-    """Where positions grow by one along a run, a distance of positions is one of places."""
+def _by_pattern(ranges: _Ranges, pattern: configs.Pattern, positions: Tensor) -> _Ranges | None:
+    """A distance of positions is one of places where positions grow by one along a range."""
     match pattern:
         case configs.Window(size):
             lowest, highest = positions - size + 1, positions + size - 1
@@ -142,9 +142,9 @@ def _by_pattern(runs: _Runs, pattern: configs.Pattern, positions: Tensor) -> _Ru
             return None
     breaks = torch.zeros_like(positions)
     breaks[:, 1:] = (positions.diff(dim=1) != 1).cumsum(dim=1)
-    follows = breaks.gather(1, runs.first) == breaks.gather(1, runs.last)
-    place_of_zero = runs.first - positions.gather(1, runs.first)
-    return runs.narrowed(lowest + place_of_zero, highest + place_of_zero, follows)
+    follows = breaks.gather(1, ranges.first) == breaks.gather(1, ranges.last)
+    place_of_zero = ranges.first - positions.gather(1, ranges.first)
+    return ranges.narrowed(lowest + place_of_zero, highest + place_of_zero, follows)
 
 
 def _latest(marked: Tensor, places: Tensor) -> Tensor:

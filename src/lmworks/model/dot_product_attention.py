@@ -4,8 +4,8 @@ Four ways to the same result, chosen by what the scores need:
 
 - `F.scaled_dot_product_attention`, which never holds the n × n scores (Dao et al. 2022; `flash_attention.py` is that
   algorithm, to be read);
-- in training on the CPU, where queries see runs of keys, our own kernel (`fused_attention.py`): the same algorithm,
-  some four times faster there;
+- in training on the CPU, where queries see runs of keys, our own kernel (`trained_attention`): the same algorithm, some
+  four times faster there;
 - FlexAttention, where the mask is a block mask, so that not even the mask is n × n;
 - for capped scores and sinks, which neither can express with every mask, the formula as it stands, a few queries at a
   time.
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from lmworks.kernels.training_kernels import KeyRanges
-from lmworks.model.fused_attention import trained_attention
+from lmworks.model.flash_attention import trained_attention
 from lmworks.model.masks import Mask
 
 QUERIES_AT_A_TIME = 512  # of the plain formula: bounds the scores held to 512 × stored for each head
@@ -43,8 +43,8 @@ def attend(
     `query`.
 
     mask     bool, True = may attend, broadcastable to (batch, heads, length, stored); no row of it may be empty. Or a
-             block mask (`masks.blockwise`), together with neither `bias` nor `sinks`; or runs of keys
-             (`runs.key_ranges`), together with none of these and no `softcap`.
+             block mask (`masks.blockwise`), together with neither `bias` nor `sinks`; or ranges of
+             keys (`contiguous_masks.key_ranges`), together with none of these and no `softcap`.
     causal   without a mask: each query sees its own place and what came before (length == stored).
     bias     added to the scaled scores, broadcastable to (batch, heads, length, stored).
     softcap  scaled scores become `softcap * tanh(scores / softcap)`, before bias and mask.

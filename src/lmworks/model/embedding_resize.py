@@ -17,7 +17,7 @@ from torch import Tensor
 from lmworks.model import config as configs
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.tensor_files import LazyTensors
-from lmworks.model.weight_names import empty_model
+from lmworks.model.transformer import empty_model
 from lmworks.progress import Report, no_report
 from lmworks.tokenizer.vocabulary_extension import Extension, extend_by_tokens, extend_for_texts
 

@@ -1,4 +1,4 @@
-"""Flash attention to be read: exact attention, tile by tile, that never holds the n × n scores (Dao et al. 2022).
+"""Flash attention: exact attention, tile by tile, that never holds the n × n scores (Dao et al. 2022).
 
 softmax(scores) value needs, for a row of scores, their maximum and the sum of their exponentials. Both can be kept up
 to date while the keys come in tiles (online softmax, Milakov & Gimelshein 2018): when a tile raises the maximum, what
@@ -7,8 +7,9 @@ keeping them, it computes each tile of scores again, and the logarithm of the ro
 turns them into weights at once (Dao 2023). So the memory besides inputs, outputs and gradients is a few numbers per row
 and a few tiles, O(n) instead of O(n²), for five products of tiles in the backward pass where there were four.
 
-This is the definition, in plain PyTorch. The kernels behind `F.scaled_dot_product_attention` are the same algorithm
-with the tiles in a processor's fast memory, and are what `dot_product_attention.py` calls.
+`tiled_attention` is the definition, in plain PyTorch, to be read. The kernels behind `F.scaled_dot_product_attention`
+are the same algorithm with the tiles in a processor's fast memory. `trained_attention` is our own kernel for training
+on the CPU (`lmworks/kernels/cpp/trained_attention.h`) as an operation that autograd and `torch.compile` know.
 """
 
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lmworks.kernels import training_kernels
+from lmworks.kernels.training_kernels import KeyRanges, as_projected
 from lmworks.model.masks import Predicate, dense, everything
 
 Tile = tuple[slice, slice, Tensor]  # its queries, its keys, and who may attend, (batch or 1, 1, 1, queries, keys) bool
@@ -111,3 +114,64 @@ def _scores(query: Tensor, key: Tensor, scale: float, allowed: Tensor) -> Tensor
     """A tile of scaled scores, (batch, kv_heads, group, queries, keys), at least float32."""
     wide = torch.promote_types(query.dtype, torch.float32)
     return (query.to(wide) @ key.to(wide).mT * scale).masked_fill(~allowed, float("-inf"))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The kernel for training on the CPU
+
+
+def trained_attention(query: Tensor, key: Tensor, value: Tensor, scale: float, seen: KeyRanges) -> Tensor:
+    """softmax(scale · query keyᵀ, of the seen keys) value: `query` (batch, heads, length, head_dim), `key` and `value`
+    (batch, kv_heads, stored, head_dim), in bfloat16 or float32 → the shape of `query`. Differentiable, once."""
+    # Autocast rounds what a projection gives, and not what a rotation made of it; to float16 too, which has no kernel.
+    dtype = value.dtype if value.dtype in training_kernels.FORMAT_NUMBERS else torch.float32
+    found = _attend(query.to(dtype), key.to(dtype), value.to(dtype), seen.first, seen.last, scale)[0]
+    return found.to(value.dtype)
+
+
+@torch.library.custom_op("lmworks::trained_attention", mutates_args=())
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, first: Tensor, last: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    return training_kernels.attend(query, key, value, scale, KeyRanges(first, last))
+
+
+@_attend.register_fake
+def _(query: Tensor, key: Tensor, value: Tensor, first: Tensor, last: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    return as_projected(query), query.new_empty(query.shape[:3], dtype=torch.float32)
+
+
+@torch.library.custom_op("lmworks::trained_attention_backward", mutates_args=())
+def _differentiate(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    output: Tensor,
+    log_sum: Tensor,
+    output_gradient: Tensor,
+    first: Tensor,
+    last: Tensor,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    seen = KeyRanges(first, last)
+    return training_kernels.attend_backward(query, key, value, output, log_sum, output_gradient, scale, seen)
+
+
+@_differentiate.register_fake
+def _(query: Tensor, key: Tensor, value: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return as_projected(query), as_projected(key), as_projected(value)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, scale = inputs
+    ctx.save_for_backward(*tensors, *output)
+    ctx.scale = scale
+
+
+def _backward(ctx: Any, output_gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    query, key, value, first, last, output, log_sum = ctx.saved_tensors
+    found = _differentiate(query, key, value, output, log_sum, output_gradient, first, last, ctx.scale)
+    return *found, None, None, None
+
+
+_attend.register_autograd(_backward, setup_context=_keep)

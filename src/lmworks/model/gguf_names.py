@@ -8,9 +8,8 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from lmworks.model.config import Activation, ModelConfig
-from lmworks.model.huggingface import UnsupportedModel
-from lmworks.model.weight_names import empty_model
+from lmworks.model.config import Activation, ModelConfig, UnsupportedModel
+from lmworks.model.transformer import empty_model
 
 # Our module names → GGUF's; `{}` stands for the number of a layer. Where several of ours are one of theirs, they follow
 # each other in its rows in our order: the queries, keys and values of `attn_qkv`, gate and up, the experts.

@@ -1,19 +1,36 @@
-"""Writing a checkpoint as one GGUF file, which llama.cpp and the programs built on it run."""
+"""Writing a checkpoint as one GGUF file, which llama.cpp and the programs built on it run.
+
+The architectures of `gguf_names.py` are tried, and the first one is taken that reads back as the very same config.
+"""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 import gguf
 import numpy as np
+import torch
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 from torch import Tensor
 
 from lmworks.model.checkpoint import Checkpoint
-from lmworks.model.gguf_config import llama3_divisors, write_config
-from lmworks.model.gguf_names import Architecture, places, to_file
+from lmworks.model.config import (
+    LanguageModelHead,
+    LinearScaling,
+    Llama3Scaling,
+    MixtureOfExperts,
+    ModelConfig,
+    Rope,
+    UnsupportedModel,
+    Window,
+    YarnScaling,
+)
+from lmworks.model.gguf_file import GgufFile, GgufTensor
+from lmworks.model.gguf_names import ARCHITECTURES, Architecture, places, to_file
+from lmworks.model.gguf_read import ConfigReader, rope_divisors, shortest_decimal
 from lmworks.tokenizer.gguf_vocabulary import write_tokenizer
 
 Kind = Literal["F32", "F16", "Q8_0", "Q4_0"]
@@ -131,3 +148,132 @@ def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
             writer.add_string(key, value)
         case _:
             writer.add_array(key, value)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The config
+
+
+def write_config(config: ModelConfig) -> tuple[dict[str, Any], Architecture]:
+    """The metadata of a config, and the architecture it is written as.
+
+    UnsupportedModel names the first part that no architecture of llama.cpp computes.
+    """
+    failures = []
+    for architecture in ARCHITECTURES:
+        try:
+            metadata = _metadata(config, architecture)
+            read = ConfigReader(_as_file(config, metadata, architecture), architecture).config()
+        except (KeyError, TypeError, ValueError) as error:
+            failures.append((len(ARCHITECTURES), f"{architecture.name} lacks {error}"))
+            continue
+        ignored = ["a window: llama.cpp computes none"] if _ignores_window(config, architecture) else []
+        found = list(_differences(_explicit(config), _explicit(read), "")) + ignored
+        if not found:
+            return metadata, architecture
+        failures.append((len(found), f"{architecture.name} has another {found[0]}"))
+    raise UnsupportedModel(f"GGUF cannot express this config: {min(failures)[1]}")
+
+
+def _metadata(config: ModelConfig, architecture: Architecture) -> dict[str, Any]:
+    decoder = config.decoder
+    if decoder is None:
+        raise UnsupportedModel("a decoder")
+    attentions = [block.attention for block in decoder.blocks]
+    attention, network, norm = attentions[0], decoder.blocks[0].feed_forward, decoder.blocks[0].norm
+    values: dict[str, Any] = {
+        "context_length": config.context_length,
+        "embedding_length": config.embedding.width,
+        "block_count": len(decoder.blocks),
+        "attention.head_count": attention.heads,
+        "attention.head_count_kv": attention.kv_heads,
+        f"attention.layer_norm_{'rms_' if norm.kind == 'rms' else ''}epsilon": norm.eps,
+    }
+    if attention.head_dim * attention.heads != config.embedding.width or architecture.norm_offset:
+        values |= {"attention.key_length": attention.head_dim, "attention.value_length": attention.head_dim}
+    if isinstance(network, MixtureOfExperts):
+        values |= {"expert_count": network.experts, "expert_used_count": network.top_k}
+        network = network.expert
+    values["feed_forward_length"] = network.hidden
+    if attention.softcap is not None:
+        values["attn_logit_softcapping"] = attention.softcap
+    if isinstance(config.head, LanguageModelHead) and config.head.softcap is not None:
+        values["final_logit_softcapping"] = config.head.softcap
+    windows = [a.pattern.size for a in attentions if isinstance(a.pattern, Window)]
+    if windows:
+        values["attention.sliding_window"] = windows[0]
+    everywhere = [a for a in attentions if a.pattern is None] or attentions
+    local = [a.rope for a in attentions if a.pattern is not None and a.rope is not None]
+    if architecture.local_theta is not None and local:
+        values["rope.freq_base_swa"] = local[0].theta
+    if everywhere[0].rope is not None:
+        values |= _rope_metadata(everywhere[0].rope, attention.head_dim)
+    return {f"{architecture.name}.{key}": value for key, value in values.items()}
+
+
+def _rope_metadata(rope: Rope, head_dim: int) -> dict[str, Any]:
+    values: dict[str, Any] = {"rope.freq_base": rope.theta, "rope.dimension_count": int(head_dim * rope.fraction)}
+    match rope.scaling:
+        case LinearScaling(factor):
+            values |= {"rope.scaling.type": "linear", "rope.scaling.factor": factor}
+        case YarnScaling() as yarn:
+            values |= {"rope.scaling.type": "yarn", "rope.scaling.factor": yarn.factor}
+            values["rope.scaling.original_context_length"] = yarn.original_length
+            values |= {"rope.scaling.yarn_beta_fast": yarn.beta_fast, "rope.scaling.yarn_beta_slow": yarn.beta_slow}
+        case _:
+            pass
+    return values
+
+
+def llama3_divisors(config: ModelConfig) -> torch.Tensor | None:
+    """The tensor `rope_freqs.weight`, which a model with LLaMA 3's scaling has."""
+    attention = config.decoder.blocks[0].attention if config.decoder else None
+    if attention is None or attention.rope is None or not isinstance(attention.rope.scaling, Llama3Scaling):
+        return None
+    return rope_divisors(attention.rope, attention.head_dim)
+
+
+def _as_file(config: ModelConfig, metadata: Mapping[str, Any], architecture: Architecture) -> GgufFile:
+    """The file without its weights, enough to read the config from."""
+    shapes = {place.theirs: place.shape for place in places(config, architecture).values()}
+    divisors = llama3_divisors(config)
+    if divisors is not None:
+        shapes["rope_freqs.weight"] = tuple(divisors.shape)
+    tensors = {name: GgufTensor(name, shape, GGMLQuantizationType.F32, 0) for name, shape in shapes.items()}
+    return GgufFile(dict(metadata), tensors, b"" if divisors is None else divisors.numpy().tobytes())
+
+
+def _ignores_window(config: ModelConfig, architecture: Architecture) -> bool:
+    assert config.decoder is not None
+    patterns = [block.attention.pattern for block in config.decoder.blocks]
+    return architecture.period is None and any(
+        isinstance(p, Window) and p.size < config.context_length for p in patterns
+    )
+
+
+def _explicit(config: ModelConfig) -> ModelConfig:
+    """The config with the defaults of its attentions written out, so that equal ones compare equal."""
+    assert config.decoder is not None
+    blocks = tuple(
+        replace(
+            block,
+            attention=replace(
+                block.attention,
+                output_bias=block.attention.has_output_bias,
+                scale=shortest_decimal(block.attention.scale or block.attention.head_dim**-0.5),
+            ),
+        )
+        for block in config.decoder.blocks
+    )
+    return replace(config, decoder=replace(config.decoder, blocks=blocks))
+
+
+def _differences(ours: Any, theirs: Any, path: str) -> Iterator[str]:
+    if isinstance(ours, tuple) and isinstance(theirs, tuple) and len(ours) == len(theirs):
+        for index, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            yield from _differences(one, other, f"{path}.{index}")
+    elif is_dataclass(ours) and type(ours) is type(theirs):
+        for field in fields(ours):
+            yield from _differences(getattr(ours, field.name), getattr(theirs, field.name), f"{path}.{field.name}")
+    elif ours != theirs:
+        yield f"{path.removeprefix('.')}: {ours!r} is not {theirs!r}"

@@ -1,124 +1,26 @@
-"""Hugging Face's model folders: `config.json` and tensor names of each family, in both directions.
+"""Hugging Face's model folders: `config.json` and the names of tensors, in both directions.
 
-A family is a value too: the preset that builds it, where `config.json` keeps each of the preset's arguments, and what
-its tensors are called (`families/`). Reading is strict where it matters: a field that changes what the model computes
-must have a value we compute; anything else in the file is ignored. Writing asks every family to express a config and
-takes the first one that reads back as the very same config; `own.py` expresses all of them.
+Each family is a value (`families/`). Writing asks every family to express a config and takes the first one that reads
+back as the very same config; our own `model_type` expresses all of them. Tensors keep the names that the family has for
+them; what is one tensor there and several here is cut and put together.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from lmworks.config import from_mapping, to_mapping
-from lmworks.model.config import ClassificationHead, Head, LanguageModelHead, ModelConfig, PoolHead, ScoreHead
-
-JsonObject = dict[str, Any]
-Document = Mapping[str, Any]  # a config.json
-
-
-class UnsupportedModel(ValueError):  # noqa: N818
-    """A model that is described well, and that `lmworks` does not compute; the message names the field."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """An argument of a family's preset: `read` finds it in a config.json, `write` gives the fields that express it."""
-
-    argument: str
-    read: Callable[[Document], Any]
-    write: Callable[[ModelConfig], JsonObject]
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """One of a family's classes in `transformers`, which differ in their heads.
-
-    read_head    the head, from config.json and the config that the preset gave.
-    write_head   the fields that express a head; UnsupportedModel for one that this class does not have.
-    modules      our module names of the head → theirs.
-    bare         the model by itself, whose tensor names go without the family's prefix.
-    """
-
-    name: str
-    read_head: Callable[[Document, ModelConfig], Head | None]
-    write_head: Callable[[Head | None], JsonObject]
-    modules: Mapping[str, str] = field(default_factory=dict)
-    bare: bool = False
-
-
-@dataclass(frozen=True)
-class Fused:
-    """Several of our tensors that are one of theirs: `split` cuts theirs, `join` puts ours together.
-
-    Names are without `.weight` or `.bias`, and both get the same treatment; or one parameter's whole
-    name. The functions take the config as well.
-    """
-
-    theirs: str
-    ours: tuple[str, ...]
-    split: Callable[[Tensor, ModelConfig], Sequence[Tensor]]
-    join: Callable[[Sequence[Tensor], ModelConfig], Tensor]
-
-
-@dataclass(frozen=True)
-class Family:
-    """One `model_type`.
-
-    prefix      of their tensor names in every class but the bare model's.
-    preset      builds the config from the arguments that `settings` read, with whatever head it has.
-    fixed       fields that must have one value, or one of a tuple's; the first is their default, and is written too
-                when not None.
-    modules     our module (or parameter) names → theirs, without the prefix; `{}` stands for a number.
-    variant     the same of modules whose names depend on the config.
-    fused       tensors that are cut or put together, see `Fused`.
-    copies      their tensors that some files hold twice → the other name, without the prefix; they must be equal.
-    renamed     how their names end in older files → today's ending.
-    ignored     regular expression: their tensors that hold nothing the forward uses.
-    """
-
-    model_type: str
-    prefix: str
-    preset: Callable[..., ModelConfig]
-    settings: tuple[Setting, ...]
-    fixed: Mapping[str, Any]
-    architectures: tuple[Architecture, ...]
-    modules: Mapping[str, str]
-    variant: Callable[[ModelConfig], Mapping[str, str]] = lambda config: {}
-    fused: tuple[Fused, ...] = ()
-    copies: Mapping[str, str] = field(default_factory=dict)
-    renamed: Mapping[str, str] = field(default_factory=dict)
-    ignored: str = r"(?!)"
-
-    def read(self, document: Document) -> ModelConfig:
-        """UnsupportedModel names the first field whose value is not computed here; KeyError a missing one."""
-        for name, value in {**self.fixed, "quantization_config": None}.items():
-            allowed = value if isinstance(value, tuple) else (value,)
-            found = document.get(name, allowed[0])
-            if found not in allowed:
-                supported = ", ".join(map(repr, allowed))
-                raise UnsupportedModel(f"{name} = {found!r} is not supported; supported: {supported}")
-        config = self.preset(**{setting.argument: setting.read(document) for setting in self.settings})
-        return replace(config, head=self.architecture(document).read_head(document, config))
-
-    def write(self, config: ModelConfig, architecture: Architecture) -> JsonObject:
-        document: JsonObject = {"architectures": [architecture.name], "model_type": self.model_type}
-        defaults = {name: value[0] if isinstance(value, tuple) else value for name, value in self.fixed.items()}
-        document |= {name: value for name, value in defaults.items() if value is not None}
-        for setting in self.settings:
-            document |= setting.write(config)
-        return document | architecture.write_head(config.head)
-
-    def architecture(self, document: Document) -> Architecture:
-        """The class that a config.json names; the first one when it names none."""
-        names = document.get("architectures") or [self.architectures[0].name]
-        for architecture in self.architectures:
-            if names == [architecture.name]:
-                return architecture
-        known = ", ".join(architecture.name for architecture in self.architectures)
-        raise UnsupportedModel(f"architectures {names} is not supported; supported: {known}")
+from lmworks.model.config import ModelConfig, PoolHead, UnsupportedModel
+from lmworks.model.families import FAMILIES
+from lmworks.model.families.family import Document, Family, Fused, JsonObject
+from lmworks.model.tensor_files import LazyTensors, write_tensors
+from lmworks.model.transformer import Transformer, empty_model
 
 
 def read_config(document: Document, pool: PoolHead | None = None) -> ModelConfig:
@@ -149,7 +51,7 @@ def write_config(config: ModelConfig, like: Document | None = None) -> JsonObjec
     if like is not None and read_config(like, pool) == config:
         return dict(like)
     preferred = () if like is None else (family_of(like.get("model_type")),)
-    for index, family in enumerate((*preferred, *_families())):
+    for index, family in enumerate((*preferred, *FAMILIES)):
         kept = dict(like) if like is not None and index == 0 else {}
         for architecture in family.architectures:
             try:
@@ -163,116 +65,145 @@ def write_config(config: ModelConfig, like: Document | None = None) -> JsonObjec
 
 def family_of(model_type: Any) -> Family:
     """The family of a `model_type`; UnsupportedModel lists the known ones."""
-    families = _families()
-    for family in families:
+    for family in FAMILIES:
         if family.model_type == model_type:
             return family
-    known = ", ".join(family.model_type for family in families)
+    known = ", ".join(family.model_type for family in FAMILIES)
     raise UnsupportedModel(f"model_type {model_type!r} is not supported; supported: {known}")
 
 
-def _families() -> tuple[Family, ...]:
-    from lmworks.model.families import FAMILIES  # the families are built from this module's parts
-
-    return FAMILIES
-
-
 # ---------------------------------------------------------------------------------------------------------------------
-# The parts that families are declared with
-
-_ABSENT = object()
+# Tensors
 
 
-def setting(
-    argument: str,
-    name: str,
-    get: Callable[[ModelConfig], Any],
-    default: Any = _ABSENT,
-    values: Mapping[Any, Any] | None = None,
-    nullable: bool = False,
-) -> Setting:
-    """The usual kind: one field `name` of config.json, whose `default` stands where it is missing, and, unless it is
-    `nullable`, also where it is null.
+class Place(NamedTuple):
+    """Our names of one of their tensors, and how it is cut when they are several."""
 
-    `get` finds the argument's value in a config. `values` translates their values to ours; the first of several that
-    mean the same is the one written.
+    ours: tuple[str, ...]
+    fused: Fused | None
+
+
+def write_weights(folder: Path, model: Transformer, document: Document, shard_size: int) -> None:
+    """Writes safetensors under the names of the family that `document`, the config.json, says; see `write_tensors`."""
+    weights = model.state_dict()
+    shapes = {name: tensor.to("meta") for name, tensor in weights.items()}
+    sizes = {name: tensor.nbytes for name, tensor in to_their_names(model.config, document, shapes).items()}
+    write_tensors(folder, to_their_names(model.config, document, weights), sizes, shard_size)
+
+
+def to_our_names(config: ModelConfig, document: Document, theirs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """A family's tensors as the parameters of `Transformer(config)`; `document` is the config.json.
+
+    Each is taken from `theirs` when it is asked for, and has the shape that the config asks for: ValueError names one
+    that has not. A ValueError here lists tensors that are missing, and tensors that have no place in the model, which
+    would be lost.
     """
-
-    def read(document: Document) -> Any:
-        value = document.get(name)
-        if value is None and not (nullable and name in document):
-            if default is _ABSENT:
-                raise KeyError(name)
-            value = default
-        if values is None:
-            return value
-        if value not in values:
-            raise UnsupportedModel(f"{name} = {value!r} is not supported; supported: {', '.join(map(str, values))}")
-        return values[value]
-
-    def write(config: ModelConfig) -> JsonObject:
-        value = get(config)
-        return {name: value if values is None else next(t for t, ours in values.items() if ours == value)}
-
-    return Setting(argument, read, write)
+    family = family_of(document["model_type"])
+    places = places_of(config, document)
+    short = _without_prefix(family, theirs, places)
+    _drop_copies(family, document, short, places, theirs)
+    missing, unknown = sorted(places.keys() - short), sorted(short.keys() - places.keys())
+    if missing or unknown:
+        raise ValueError(f"the weights do not fit config.json: missing {missing[:5]}, without a place {unknown[:5]}")
+    shapes = empty_model(config).state_dict()
+    readers: dict[str, Callable[[], Tensor]] = {}
+    for name, place in places.items():
+        shape = _join(place, shapes, config).shape
+        for part, ours in enumerate(place.ours):
+            readers[ours] = partial(_part, theirs, short[name], shape, place, part, config)
+    return LazyTensors(readers)
 
 
-def bare_model(name: str) -> Architecture:
-    """The class without a head, whose output is the hidden states."""
-
-    def write_head(head: Head | None) -> JsonObject:
-        if head is not None:
-            raise UnsupportedModel(f"{name} has no head")
-        return {}
-
-    return Architecture(name, lambda document, config: None, write_head, bare=True)
-
-
-def language_model(
-    name: str,
-    modules: Mapping[str, str] | None = None,
-    tied: bool = False,
-    softcap: tuple[str, float | None] | None = None,
-) -> Architecture:
-    """The class with the language model head; `tied` is the default of `tie_word_embeddings`, `softcap` the field of
-    the cap and its default."""
-
-    def read_head(document: Document, config: ModelConfig) -> Head:
-        cap = None if softcap is None else document.get(*softcap)
-        return LanguageModelHead(tied=document.get("tie_word_embeddings", tied), softcap=cap)
-
-    def write_head(head: Head | None) -> JsonObject:
-        if not isinstance(head, LanguageModelHead):
-            raise UnsupportedModel(f"{name} has a language model head")
-        return {"tie_word_embeddings": head.tied} | ({} if softcap is None else {softcap[0]: head.softcap})
-
-    return Architecture(name, read_head, write_head, modules or {"head.projection": "lm_head"})
+def to_their_names(config: ModelConfig, document: Document, ours: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The inverse of `to_our_names`; every tensor is contiguous."""
+    family = family_of(document["model_type"])
+    architecture = family.architecture(document)
+    head = tuple(architecture.modules.values())
+    readers: dict[str, Callable[[], Tensor]] = {}
+    for name, place in places_of(config, document).items():
+        of_head = any(name == module or name.startswith(f"{module}.") for module in head)
+        full = name if of_head or architecture.bare else family.prefix + name
+        readers[full] = partial(_join, place, ours, config)
+    return LazyTensors(readers)
 
 
-def last_token_classifier(name: str) -> Architecture:
-    """The class that labels a text by its last token; with one label it is a score."""
-
-    def read_head(document: Document, config: ModelConfig) -> Head:
-        labels = len(document.get("id2label") or range(document.get("num_labels", 2)))
-        return ScoreHead("last") if labels == 1 else ClassificationHead(labels, "last", activation=None, bias=False)
-
-    def write_head(head: Head | None) -> JsonObject:
-        if not isinstance(head, ClassificationHead | ScoreHead):
-            raise UnsupportedModel(f"{name} has a classification head")
-        labels = head.labels if isinstance(head, ClassificationHead) else 1
-        return {} if labels == 2 else {"num_labels": labels}
-
-    return Architecture(name, read_head, write_head, {"head.projection": "score"})
+def _part(
+    theirs: Mapping[str, Tensor], name: str, shape: torch.Size, place: Place, part: int, config: ModelConfig
+) -> Tensor:
+    tensor = theirs[name]
+    if tensor.shape != shape:
+        raise ValueError(f"{name} has the shape {tuple(tensor.shape)}, config.json asks for {tuple(shape)}")
+    return tensor if place.fused is None else place.fused.split(tensor, config)[part]
 
 
-ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "relu": "relu",
-    "relu2": "relu2",
-    "silu": "silu",
-    "swish": "silu",
-    "tanh": "tanh",
-}
+def _join(place: Place, ours: Mapping[str, Tensor], config: ModelConfig) -> Tensor:
+    parts = [ours[name] for name in place.ours]
+    return (parts[0] if place.fused is None else place.fused.join(parts, config)).contiguous()
+
+
+def places_of(config: ModelConfig, document: Document) -> dict[str, Place]:
+    """Their tensor names, without the family's prefix, and what each becomes here."""
+    family = family_of(document["model_type"])
+    special = {**family.variant(config), **family.architecture(document).modules}
+    fused = {ours: part for part in family.fused for ours in part.ours}
+    places: dict[str, Place] = {}
+    for name in empty_model(config).state_dict():
+        template, numbers = _template(name)
+        module, _, parameter = template.rpartition(".")
+        if template in fused:
+            places[fused[template].theirs.format(*numbers)] = Place((name,), fused[template])
+        elif template in special or template in family.modules:  # a parameter that is called otherwise there
+            places[_their_name(family, special, template, numbers)] = Place((name,), None)
+        elif module in fused:
+            part = fused[module]
+            ours = tuple(f"{other.format(*numbers)}.{parameter}" for other in part.ours)
+            places[f"{part.theirs.format(*numbers)}.{parameter}"] = Place(ours, part)
+        else:
+            places[f"{_their_name(family, special, module, numbers)}.{parameter}"] = Place((name,), None)
+    return places
+
+
+def _their_name(family: Family, special: Mapping[str, str], ours: str, numbers: list[str]) -> str:
+    theirs = special[ours] if ours in special else family.modules[ours]
+    return theirs.removeprefix(family.prefix).format(*numbers)
+
+
+def _template(name: str) -> tuple[str, list[str]]:
+    """`decoder.blocks.3.attention` → `decoder.blocks.{}.attention` and its numbers."""
+    return re.sub(r"(?<=\.)\d+(?=\.)", "{}", name), re.findall(r"(?<=\.)\d+(?=\.)", name)
+
+
+def _without_prefix(family: Family, theirs: Mapping[str, Tensor], places: Mapping[str, Place]) -> dict[str, str]:
+    """Their names without the family's prefix, which files have or have not, and the names as they are."""
+    short: dict[str, str] = {}
+    for full in theirs:
+        name = full.removeprefix(family.prefix)
+        for older, today in family.renamed.items():
+            name = name.removesuffix(older) + today if name.endswith(older) else name
+        if name not in places and re.fullmatch(family.ignored, name):
+            continue
+        if name in short:
+            raise ValueError(f"{short[name]} and {full} are the same tensor of a {family.model_type} model: keep one")
+        short[name] = full
+    return short
+
+
+def _drop_copies(
+    family: Family,
+    document: Document,
+    short: dict[str, str],
+    places: Mapping[str, Place],
+    theirs: Mapping[str, Tensor],
+) -> None:
+    """Some files store a tied head, or another of the family's `copies`, a second time, or only the copy; ValueError
+    when they differ."""
+    embedding = f"{family.modules['embedding.tokens']}.weight"
+    architecture = family.architecture(document)
+    head = f"{architecture.modules.get('head.projection', 'lm_head')}.weight"
+    for copy, original in {head: embedding, **family.copies}.items():
+        if copy in short and copy not in places:
+            full = short.pop(copy)
+            if original not in short and (copy in family.copies or not architecture.bare):
+                short[original] = full
+            elif original in short and not torch.equal(theirs[full], theirs[short[original]]):
+                raise ValueError(f"the model ties them, but {full} differs from {short[original]}")

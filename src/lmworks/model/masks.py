@@ -3,8 +3,8 @@
 A predicate answers for a row of the batch, a query and a key, whole tensors of them at a time. The same predicate
 becomes a dense mask, (batch or 1, 1, length, stored) bool, or, where FlexAttention compiles, a block mask, which knows
 the blocks of the n × n square that are empty and never holds the square itself; or, in training on the CPU, two numbers
-for each query, where what it sees is one run of keys (`contiguous_masks.py`). Rules with values of their own are
-classes, so that it can be told which rule they are.
+for each query, where it sees one range of keys (`contiguous_masks.py`). Rules with values of their own are classes, so
+that these two numbers can be computed from them.
 
 Queries and keys are given to a predicate as their places in the row, 0 to length - 1, so that a rule may look things up
 in tensors of its own: `documents` does. Padding and a fresh start of the positions do not move places; with a cache, a

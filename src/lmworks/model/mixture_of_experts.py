@@ -1,7 +1,13 @@
-"""Mixtures of experts: a router sends each token through a few of many feed-forward networks."""
+"""Mixture of experts: a router sends each token through a few of many feed-forward networks.
+
+The second half observes the routers from outside, and computes their losses and statistics.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -26,7 +32,7 @@ class MixtureOfExperts(nn.Module):
     """Each token runs through the experts that the router chose for it; their weighted outputs are added.
 
     The choices are sorted by expert, so that each expert runs once, on one contiguous piece, whatever the number of
-    tokens. `routing.observe_routing` shows what the router did.
+    tokens. `observe_routing` shows what the router did.
     """
 
     def __init__(self, config: configs.MixtureOfExperts, width: int) -> None:
@@ -80,3 +86,121 @@ def _capacity(config: configs.MixtureOfExperts, length: int) -> int | None:
     if config.capacity_factor is not None:
         return math.ceil(config.capacity_factor * config.top_k * length / config.experts)
     return config.capacity
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Routing, observed
+
+Loss = tuple[Tensor, Tensor, dict[str, Tensor]]
+"""The sum of a loss over tokens, the number of tokens, and what else is worth a plot."""
+
+
+@dataclass(frozen=True)
+class Routing:
+    """One layer's routing: its router's `logits` (batch, length, experts), and with them the choices.
+
+    The logits carry gradients if the forward did.
+    """
+
+    logits: Tensor
+    config: configs.MixtureOfExperts
+
+    @property
+    def chosen(self) -> Tensor:
+        """The experts of each token, (batch, length, top_k) int64; `experts` where one was full, as in `route`."""
+        return route(self.logits, self.config)[1]
+
+
+@contextmanager
+def observe_routing(model: nn.Module) -> Iterator[dict[str, Routing]]:
+    """Within the `with`, every forward of `model` fills the dictionary: the name of each mixture to its routing.
+
+        with observe_routing(model) as routing:
+            logits = model(ids)
+        losses = [router_z_loss(layer.logits, attention_mask) for layer in routing.values()]
+
+    A later forward replaces an earlier one's. The names are the modules', such as `decoder.blocks.1.feed_forward`.
+    """
+    routing: dict[str, Routing] = {}
+
+    def keep(name: str, config: configs.MixtureOfExperts, router: nn.Module, inputs: object, logits: Tensor) -> None:
+        routing[name] = Routing(logits, config)
+
+    handles = [
+        mixture.router.register_forward_hook(partial(keep, name, mixture.config))
+        for name, mixture in model.named_modules()
+        if isinstance(mixture, MixtureOfExperts)
+    ]
+    try:
+        yield routing
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def load_balancing_loss(logits: Tensor, top_k: int, mask: Tensor | None = None) -> Loss:
+    """`N sum_i f_i P_i` (Fedus et al. 2022, equations 4 to 6), without their weight alpha of 0.01.
+
+    N is the number of experts, f_i the share of tokens that chose expert i, full or not, and P_i the mean probability
+    of i, which alone carries gradients. A token counts for each of its `top_k` choices: balance gives `top_k`. The
+    paper adds one such loss for each layer; `transformers` computes Mixtral's once, over the tokens of all layers:
+    concatenate their logits for that.
+
+    logits  (…, experts) of the router.
+    mask    (…) bool, True = a real token.
+
+    The sum returned is the loss times the number of tokens, for it is a product of two means and no sum over tokens.
+    """
+    logits = _real(logits, mask)  # (tokens, experts)
+    probabilities = logits.softmax(dim=-1)
+    shares = _share(probabilities.topk(top_k, dim=-1).indices, logits) * top_k  # f, (experts,)
+    loss = logits.shape[-1] * (shares * probabilities.mean(dim=0)).sum()
+    return loss * len(logits), torch.tensor(len(logits)), {"load_balancing_loss": loss.detach()}
+
+
+def router_z_loss(logits: Tensor, mask: Tensor | None = None) -> Loss:
+    """The mean over tokens of `logsumexp(logits)²` (Zoph et al. 2022, equation 5), without their weight of 0.001.
+
+    It keeps the logits small, where float32 and bfloat16 can tell them apart. Arguments as above.
+    """
+    logits = _real(logits, mask)
+    squares = logits.logsumexp(dim=-1).square()
+    return squares.sum(), torch.tensor(len(logits)), {"router_z_loss": squares.mean().detach()}
+
+
+@dataclass(frozen=True)
+class ExpertUse:
+    """Statistics of how evenly a layer's experts are used.
+
+    shares             of all choices, which expert was chosen, full or not: sums to one.
+    dropped            the share of choices that found their expert full.
+    effective_experts  `exp` of the entropy of the shares: the number of experts that would be used as unevenly if each
+                       were used equally; 1 is a collapsed router.
+    """
+
+    shares: tuple[float, ...]
+    dropped: float
+    effective_experts: float
+
+
+@torch.no_grad()
+def expert_use(routing: Routing, mask: Tensor | None = None) -> ExpertUse:
+    """Statistics of one layer over the real tokens: `mask` (batch, length) bool."""
+    logits = _real(routing.logits, mask)
+    shares = _share(logits.topk(routing.config.top_k, dim=-1).indices, logits)
+    dropped = _real(routing.chosen, mask) == routing.config.experts
+    effective = torch.special.entr(shares).sum().exp()
+    return ExpertUse(tuple(shares.tolist()), dropped.to(logits.dtype).mean().item(), effective.item())
+
+
+def _real(values: Tensor, mask: Tensor | None) -> Tensor:
+    """(…, n) → (tokens, n), without the padding. ValueError if nothing is left."""
+    kept = values.flatten(0, -2) if mask is None else values[mask.bool()]
+    if not len(kept):
+        raise ValueError("the mask leaves no token: there is nothing to measure")
+    return kept
+
+
+def _share(chosen: Tensor, logits: Tensor) -> Tensor:
+    """`chosen` (tokens, top_k) → each expert's share of the choices, (experts,)."""
+    return F.one_hot(chosen.flatten(), logits.shape[-1]).to(logits.dtype).mean(dim=0)

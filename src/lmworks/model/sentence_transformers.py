@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lmworks.artefact import write_json
-from lmworks.model.config import PoolHead
-from lmworks.model.huggingface import UnsupportedModel
+from lmworks.model.config import PoolHead, UnsupportedModel
 from lmworks.tokenizer.tokenizer_folder import read_json
 
 MODULES, SETTINGS = "modules.json", "sentence_bert_config.json"

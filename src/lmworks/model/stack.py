@@ -12,8 +12,7 @@ from lmworks.model.attention import Context, Memory
 from lmworks.model.blocks import Block
 from lmworks.model.kv_cache import Cache
 from lmworks.model.norms import build_norm
-from lmworks.model.positions import alibi, distances, rotation
-from lmworks.model.relative_positions import RelativeBias
+from lmworks.model.positions import RelativeBias, alibi, distances, rotation
 
 
 class Stack(nn.Module):
@@ -63,7 +62,7 @@ class Stack(nn.Module):
         contexts = {}
         for kind in dict.fromkeys(self._kinds):
             if kind.pattern not in visible:
-                visible_to = self._runs if trained else self._mask
+                visible_to = self._key_ranges if trained else self._mask
                 visible[kind.pattern] = visible_to(kind.pattern, base, len(hidden), attention_mask, rule, flexible)
             turned, bias = None, shared
             match kind.position:
@@ -75,7 +74,7 @@ class Stack(nn.Module):
             contexts[kind] = replace(base, rotation=turned, mask=visible[kind.pattern], bias=bias)
         return contexts
 
-    def _runs(
+    def _key_ranges(
         self,
         pattern: configs.Pattern | None,
         context: Context,
@@ -84,7 +83,7 @@ class Stack(nn.Module):
         rule: masks.Predicate | None,
         flexible: bool,
     ) -> masks.Mask | None:
-        """`_mask` as the run of keys that each query sees, where each sees one."""
+        """`_mask` as the range of keys that each query sees, where all see one."""
         positions = context.queries.expand(batch, -1)
         sparse = None if pattern is None or positions.shape[1] <= masks.reach(pattern) else pattern
         seen = contiguous_masks.key_ranges(rule or self._own_rule, sparse, positions, attention_mask)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lmworks.artefact import write_json
-from lmworks.model.huggingface import UnsupportedModel
+from lmworks.model.config import UnsupportedModel
 from lmworks.tokenizer.tokenizer_folder import read_json
 
 SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"

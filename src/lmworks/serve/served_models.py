@@ -11,8 +11,7 @@ from lmworks.generate.engine import Engine
 from lmworks.generate.engine_worker import EngineWorker
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.model.checkpoint import Checkpoint, is_gguf, load, read_document
-from lmworks.model.config import LanguageModelHead, PoolHead
-from lmworks.model.huggingface import UnsupportedModel
+from lmworks.model.config import LanguageModelHead, PoolHead, UnsupportedModel
 from lmworks.serve.config import ServeConfig
 
 ASSISTANT = "assistant"  # the name of the grounded system

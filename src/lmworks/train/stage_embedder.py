@@ -12,7 +12,7 @@ from lmworks.data.group_loader import GroupLoader
 from lmworks.data.pairs import is_held_out, pair_files, pair_groups, read_pairs
 from lmworks.model.checkpoint import Checkpoint, assemble, load
 from lmworks.model.config import PoolHead
-from lmworks.model.model_location import digest_of_model, located
+from lmworks.model.download import digest_of_model, located
 from lmworks.records import LeftOut, TextPair
 from lmworks.report import Section, Table
 from lmworks.statistics import sign

@@ -15,8 +15,8 @@ from lmworks.data.loader import Loader
 from lmworks.data.token_dataset import INDEX, TokenDataset
 from lmworks.model.checkpoint import Checkpoint, assemble, load
 from lmworks.model.config import ModelConfig
+from lmworks.model.download import digest_of_model, located
 from lmworks.model.initialisation import by_fan_in, initialise
-from lmworks.model.model_location import digest_of_model, located
 from lmworks.model.tokenizer_lookup import find_tokenizer, locate_tokenizer, own_chat_template
 from lmworks.model.transformer import Transformer
 from lmworks.report import Section, Table

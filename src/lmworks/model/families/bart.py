@@ -3,17 +3,15 @@
 from collections.abc import Callable
 
 from lmworks.model import presets
-from lmworks.model.config import Head, LanguageModelHead, ModelConfig
+from lmworks.model.config import Head, LanguageModelHead, ModelConfig, UnsupportedModel
 from lmworks.model.families import common
-from lmworks.model.huggingface import (
-    ACTIVATIONS,
+from lmworks.model.families.family import (
     Architecture,
     Document,
     Family,
     Fused,
     JsonObject,
     Setting,
-    UnsupportedModel,
     bare_model,
     setting,
 )
@@ -72,7 +70,7 @@ BART = Family(
         _both("heads", "attention_heads", lambda c: common.first_block(c).attention.heads),
         _both("hidden", "ffn_dim", lambda c: common.feed_forward(c).hidden),
         common.context_length(1024),
-        setting("activation", "activation_function", lambda c: common.feed_forward(c).activation, "gelu", ACTIVATIONS),
+        common.activation("activation_function", "gelu"),
         Setting("scale", _scale, lambda c: {"scale_embedding": c.embedding.scale is not None}),
     ),
     fixed={"tie_word_embeddings": True, "normalize_before": False, "add_final_layer_norm": False},

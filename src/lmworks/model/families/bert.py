@@ -1,7 +1,7 @@
-"""BERT, and SpanBERT, whose published folders are BERT's (`bert`).
+"""BERT (`bert`), SpanBERT, whose published folders are BERT's, and RoBERTa (`roberta`).
 
-Theirs numbers padding too, ours counts real tokens: a text padded on the left needs `position_ids` there to give the
-same. A folder of a class without a pooler or a next-sentence classifier may hold them all the same, as
+BERT's classes number padding too, ours counts real tokens: a text padded on the left needs `position_ids` there to give
+the same. A folder of a class without a pooler or a next-sentence classifier may hold them all the same, as
 `bert-base-uncased` does: they are left out.
 """
 
@@ -12,21 +12,14 @@ from lmworks.model.config import (
     Activation,
     ClassificationHead,
     Head,
+    Learned,
     MaskedLanguageModelHead,
     ModelConfig,
     NextSentenceHead,
+    UnsupportedModel,
 )
 from lmworks.model.families import common
-from lmworks.model.huggingface import (
-    ACTIVATIONS,
-    Architecture,
-    Document,
-    Family,
-    JsonObject,
-    UnsupportedModel,
-    bare_model,
-    setting,
-)
+from lmworks.model.families.family import Architecture, Document, Family, JsonObject, Setting, bare_model, setting
 
 
 def masked_language_model(name: str, modules: Mapping[str, str], activation: Activation | None = None) -> Architecture:
@@ -90,14 +83,10 @@ BERT = Family(
     prefix="bert.",
     preset=presets.bert,
     settings=(
-        common.VOCABULARY,
-        common.WIDTH,
-        common.LAYERS,
-        common.HEADS,
-        common.HIDDEN,
+        *common.SIZES,
         common.context_length(512),
         setting("token_types", "type_vocab_size", lambda c: c.embedding.token_types, 2),
-        setting("activation", "hidden_act", lambda c: common.feed_forward(c).activation, "gelu", ACTIVATIONS),
+        common.activation("hidden_act", "gelu"),
         common.norm_eps("layer_norm_eps", 1e-12),
     ),
     fixed={
@@ -137,4 +126,57 @@ BERT = Family(
         "LayerNorm.beta": "LayerNorm.bias",
     },  # `bert-base-uncased`, even now
     ignored=r"pooler\.dense\.(weight|bias)|cls\.seq_relationship\.(weight|bias)|embeddings\.position_ids",
+)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# RoBERTa, whose positions count real tokens, as ours do
+
+
+def _positions(config: ModelConfig) -> Learned:
+    if not isinstance(config.embedding.positions, Learned):
+        raise UnsupportedModel("RoBERTa has learned positions")
+    return config.embedding.positions
+
+
+def _offset(document: Document) -> int:
+    """The row of position 0: the one after the padding token's number."""
+    return document.get("pad_token_id", 1) + 1
+
+
+def _length(config: ModelConfig) -> JsonObject:
+    return {"max_position_embeddings": config.context_length + _positions(config).offset}
+
+
+ROBERTA = Family(
+    model_type="roberta",
+    prefix="roberta.",
+    preset=presets.roberta,
+    settings=(
+        *common.SIZES,
+        Setting("context_length", lambda d: d.get("max_position_embeddings", 512) - _offset(d), _length),
+        Setting("offset", _offset, lambda c: {"pad_token_id": _positions(c).offset - 1}),
+        setting("token_types", "type_vocab_size", lambda c: c.embedding.token_types, 2),
+        common.activation("hidden_act", "gelu"),
+        common.norm_eps("layer_norm_eps", 1e-12),
+    ),
+    fixed=BERT.fixed,
+    architectures=(
+        bare_model("RobertaModel"),
+        masked_language_model(
+            "RobertaForMaskedLM",
+            {"head.dense": "lm_head.dense", "head.norm": "lm_head.layer_norm", "head.bias": "lm_head.bias"},
+            activation="gelu",
+        ),
+        classifier(
+            "RobertaForSequenceClassification",
+            {"head.dense": "classifier.dense", "head.projection": "classifier.out_proj"},
+        ),
+    ),
+    modules=BERT.modules,
+    copies={
+        "lm_head.decoder.weight": "embeddings.word_embeddings.weight",
+        "lm_head.decoder.bias": "lm_head.bias",
+    },
+    ignored=r"pooler\.dense\.(weight|bias)|embeddings\.position_ids",
 )

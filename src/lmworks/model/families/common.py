@@ -13,10 +13,11 @@ from lmworks.model.config import (
     MixtureOfExperts,
     ModelConfig,
     Rope,
+    UnsupportedModel,
     Window,
     YarnScaling,
 )
-from lmworks.model.huggingface import Document, JsonObject, Setting, UnsupportedModel, setting
+from lmworks.model.families.family import ACTIVATIONS, Document, JsonObject, Setting, setting
 
 
 def first_block(config: ModelConfig) -> Block:
@@ -34,6 +35,7 @@ WIDTH = setting("width", "hidden_size", lambda c: c.embedding.width)
 LAYERS = setting("layers", "num_hidden_layers", lambda c: len(c.stacks[-1].blocks))
 HEADS = setting("heads", "num_attention_heads", lambda c: first_block(c).attention.heads)
 HIDDEN = setting("hidden", "intermediate_size", lambda c: feed_forward(c).hidden)
+SIZES = (VOCABULARY, WIDTH, LAYERS, HEADS, HIDDEN)
 ATTENTION_BIAS = setting("attention_bias", "attention_bias", lambda c: first_block(c).attention.bias, False)
 
 
@@ -48,6 +50,10 @@ def kv_heads() -> Setting:
 
 def context_length(default: int) -> Setting:
     return setting("context_length", "max_position_embeddings", lambda c: c.context_length, default)
+
+
+def activation(name: str, default: str) -> Setting:
+    return setting("activation", name, lambda c: feed_forward(c).activation, default, ACTIVATIONS)
 
 
 def norm_eps(name: str, default: float) -> Setting:

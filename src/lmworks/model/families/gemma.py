@@ -3,12 +3,13 @@
 from lmworks.model import presets
 from lmworks.model.config import ModelConfig, Rope
 from lmworks.model.families import common
-from lmworks.model.huggingface import (
+from lmworks.model.families.family import (
     Document,
     Family,
     JsonObject,
     Setting,
     bare_model,
+    decoder_classes,
     language_model,
     last_token_classifier,
     setting,
@@ -39,11 +40,7 @@ GEMMA = Family(
         "hidden_activation": (None, "gelu_pytorch_tanh"),
         "use_bidirectional_attention": (None, False),
     },
-    architectures=(
-        language_model("GemmaForCausalLM", tied=True),
-        bare_model("GemmaModel"),
-        last_token_classifier("GemmaForSequenceClassification"),
-    ),
+    architectures=decoder_classes("Gemma", tied=True),
     modules=common.LLAMA_MODULES,
 )
 
@@ -78,11 +75,7 @@ GEMMA2 = Family(
         ),
     ),
     fixed={"hidden_activation": "gelu_pytorch_tanh", "use_bidirectional_attention": (None, False)},
-    architectures=(
-        language_model("Gemma2ForCausalLM", tied=True, softcap=(_SOFTCAP, 30.0)),
-        bare_model("Gemma2Model"),
-        last_token_classifier("Gemma2ForSequenceClassification"),
-    ),
+    architectures=decoder_classes("Gemma2", tied=True, softcap=(_SOFTCAP, 30.0)),
     modules=_SANDWICH,
 )
 

@@ -1,25 +1,24 @@
-"""T5 and T5 1.1 (`t5`): Flan-T5 too."""
+"""T5, T5 1.1 and Flan-T5 (`t5`), and Switch Transformers (`switch_transformers`)."""
 
 from dataclasses import replace
 from typing import Any
 
 from lmworks.model import presets
-from lmworks.model.config import Head, LanguageModelHead, ModelConfig, RelativeBias
+from lmworks.model.config import Head, LanguageModelHead, MixtureOfExperts, ModelConfig, RelativeBias, UnsupportedModel
 from lmworks.model.families import common
-from lmworks.model.huggingface import (
+from lmworks.model.families.family import (
     ACTIVATIONS,
     Architecture,
     Document,
     Family,
     JsonObject,
     Setting,
-    UnsupportedModel,
     bare_model,
     setting,
 )
 
 
-def language_model(name: str) -> Architecture:
+def _language_model(name: str) -> Architecture:
     """The class with the language model head, whose logits are scaled by width ** -0.5 where it is tied.
 
     Since 5.0 `transformers` notes `scale_decoder_outputs` and always says that the head is tied: a model whose outputs
@@ -38,14 +37,14 @@ def language_model(name: str) -> Architecture:
     return Architecture(name, read_head, write_head, {"head.projection": "lm_head"})
 
 
-def relative_bias(config: ModelConfig) -> RelativeBias:
+def _relative_bias(config: ModelConfig) -> RelativeBias:
     bias = config.stacks[0].relative_bias
     if bias is None:
         raise UnsupportedModel("T5 has a relative bias")
     return bias
 
 
-SETTINGS = (
+_SETTINGS = (
     common.VOCABULARY,
     setting("width", "d_model", lambda c: c.embedding.width),
     setting("layers", "num_layers", lambda c: len(c.stacks[0].blocks)),
@@ -53,25 +52,25 @@ SETTINGS = (
     setting("head_dim", "d_kv", lambda c: common.first_block(c).attention.head_dim, 64),
     setting("hidden", "d_ff", lambda c: common.feed_forward(c).hidden),
     setting("context_length", "n_positions", lambda c: c.context_length, 512),
-    setting("buckets", "relative_attention_num_buckets", lambda c: relative_bias(c).buckets, 32),
-    setting("max_distance", "relative_attention_max_distance", lambda c: relative_bias(c).max_distance, 128),
+    setting("buckets", "relative_attention_num_buckets", lambda c: _relative_bias(c).buckets, 32),
+    setting("max_distance", "relative_attention_max_distance", lambda c: _relative_bias(c).max_distance, 128),
     common.norm_eps("layer_norm_epsilon", 1e-6),
 )
 
 
-def decoder_layers(document: Document) -> int:
+def _decoder_layers(document: Document) -> int:
     """As many as the encoder's unless the file says otherwise."""
     return document.get("num_decoder_layers") or document["num_layers"]
 
 
-DECODER_LAYERS = Setting(
+_DECODER_LAYERS = Setting(
     "decoder_layers",
-    decoder_layers,
+    _decoder_layers,
     lambda c: {} if c.decoder is None else {"num_decoder_layers": len(c.decoder.blocks)},
 )
 
 
-def modules(feed_forward: str) -> dict[str, str]:
+def _modules(feed_forward: str) -> dict[str, str]:
     """Our names → theirs; `feed_forward` is what they call that part of a layer."""
     names = {"embedding.tokens": "shared"}
     for stack, last in (("encoder", 1), ("decoder", 2)):
@@ -91,7 +90,7 @@ def modules(feed_forward: str) -> dict[str, str]:
     return names
 
 
-COPIES: dict[str, str] = {f"{stack}.embed_tokens.weight": "shared.weight" for stack in ("encoder", "decoder")}
+_COPIES: dict[str, str] = {f"{stack}.embed_tokens.weight": "shared.weight" for stack in ("encoder", "decoder")}
 
 
 def _t5(encoder_only: bool, **arguments: Any) -> ModelConfig:
@@ -136,22 +135,85 @@ T5 = Family(
     prefix="",
     preset=_t5,
     settings=(
-        *SETTINGS,
+        *_SETTINGS,
         Setting("encoder_only", lambda d: d.get("architectures") == ["T5EncoderModel"], lambda c: {}),
-        DECODER_LAYERS,
+        _DECODER_LAYERS,
         Setting("activation", _activation, _feed_forward),
         Setting("gated", _gated, lambda c: {}),
     ),
     fixed={},
     architectures=(
-        language_model("T5ForConditionalGeneration"),
+        _language_model("T5ForConditionalGeneration"),
         bare_model("T5Model"),
         bare_model("T5EncoderModel"),
-        language_model("T5WithLMHeadModel"),  # the first one's name in the first files
+        _language_model("T5WithLMHeadModel"),  # the first one's name in the first files
     ),
-    modules=modules("DenseReluDense"),
+    modules=_modules("DenseReluDense"),
     variant=_gated_modules,
-    copies=COPIES,
+    copies=_COPIES,
     # An empty place in the first files that were converted.
     ignored=r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
+)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Switch Transformers, whose experts have a fixed capacity for each text
+
+
+def _mixture(config: ModelConfig) -> MixtureOfExperts:
+    for stack in config.stacks:
+        for block in stack.blocks:
+            if isinstance(block.feed_forward, MixtureOfExperts):
+                return block.feed_forward
+    raise UnsupportedModel("a Switch Transformer has experts")
+
+
+def _sparse_every(argument: str, stack: int) -> Setting:
+    """Which layers have experts: every how many, or, in a file without it, how many, which gives the step."""
+    side = ("encoder", "decoder")[stack]
+
+    def read(document: Document) -> int:
+        layers = (document["num_layers"], _decoder_layers(document))[stack]
+        # Zero layers with experts are computed as one by theirs.
+        return document.get(f"{side}_sparse_step", layers // (document.get(f"num_sparse_{side}_layers", 3) or 1))
+
+    def write(config: ModelConfig) -> JsonObject:
+        blocks = config.stacks[stack].blocks
+        sparse = [layer for layer, block in enumerate(blocks) if isinstance(block.feed_forward, MixtureOfExperts)]
+        step = sparse[1] - sparse[0] if len(sparse) > 1 else len(blocks) if sparse else 0
+        return {f"num_sparse_{side}_layers": len(sparse), f"{side}_sparse_step": step}
+
+    return Setting(argument, read, write)
+
+
+def _switch_modules() -> dict[str, str]:
+    names = _modules("mlp")
+    for stack, last in (("encoder", 1), ("decoder", 2)):
+        ours, theirs = f"{stack}.blocks.{{}}.feed_forward", f"{stack}.block.{{}}.layer.{last}.mlp"
+        names[f"{ours}.router"] = f"{theirs}.router.classifier"
+        for part, name in (("up", "wi"), ("down", "wo")):
+            names[f"{ours}.experts.{{}}.{part}"] = f"{theirs}.experts.expert_{{}}.{name}"
+    return names
+
+
+SWITCH = Family(
+    model_type="switch_transformers",
+    prefix="",
+    preset=presets.switch,
+    settings=(
+        *_SETTINGS,
+        _DECODER_LAYERS,
+        common.activation("dense_act_fn", "relu"),
+        setting("experts", "num_experts", lambda c: _mixture(c).experts, 8),
+        setting("capacity", "expert_capacity", lambda c: _mixture(c).capacity, 64),
+        _sparse_every("sparse_every", 0),
+        _sparse_every("decoder_sparse_every", 1),
+    ),
+    fixed={"tie_word_embeddings": True, "router_bias": False, "router_dtype": "float32"},
+    architectures=(
+        _language_model("SwitchTransformersForConditionalGeneration"),
+        bare_model("SwitchTransformersModel"),
+    ),
+    modules=_switch_modules(),
+    copies=_COPIES,
 )

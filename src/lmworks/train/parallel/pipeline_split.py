@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from lmworks.model import config as configs
 from lmworks.model.stack import Stack
-from lmworks.model.token_embedding import Embedding
-from lmworks.model.transformer import Transformer
+from lmworks.model.transformer import Embedding, Transformer
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.parallel.module_override import behave
 from lmworks.train.planning.layout import Layout, check_layout, stage_layers

@@ -26,8 +26,7 @@ from lmworks.model.blocks import Block
 from lmworks.model.feed_forward import FeedForward
 from lmworks.model.heads import LanguageModelHead, MaskedLanguageModelHead, SpanBoundaryHead
 from lmworks.model.stack import Stack
-from lmworks.model.token_embedding import Embedding
-from lmworks.model.transformer import Transformer
+from lmworks.model.transformer import Embedding, Transformer
 from lmworks.train.parallel.collectives import add, add_and_divide, divide, enter, gather, join
 from lmworks.train.parallel.module_override import behave, read_parameters
 from lmworks.train.parallel.vocabulary_parallel import DividedHead, VocabularyEmbedding

@@ -1,16 +1,19 @@
-"""The architecture in a GGUF file's metadata, in both directions.
+"""A model from a GGUF file: architecture, weights, tokenizer and chat template, all from the one file.
 
-What a file does not say is part of what its `general.architecture` means to llama.cpp, see `gguf_names.py`. Writing
-tries the architectures and takes the first one that reads back as the very same config.
+What the metadata do not say is part of what `general.architecture` means to llama.cpp, see `gguf_names.py`.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from gguf.constants import GGMLQuantizationType
+from gguf.constants import GGML_QUANT_SIZES
+from torch import Tensor
 
 from lmworks.model.config import (
     Attention,
@@ -26,18 +29,114 @@ from lmworks.model.config import (
     Norm,
     Rope,
     Stack,
+    UnsupportedModel,
     Window,
     YarnScaling,
 )
-from lmworks.model.gguf_file import GgufFile, GgufTensor
-from lmworks.model.gguf_names import ARCHITECTURES, OPTIONAL, Architecture, places
-from lmworks.model.huggingface import UnsupportedModel
+from lmworks.model.gguf_file import GgufFile, open_gguf
+from lmworks.model.gguf_names import ARCHITECTURES, OPTIONAL, Architecture, Place, from_file, places
 from lmworks.model.positions import rope_frequencies
+from lmworks.tokenizer.gguf_vocabulary import read_tokenizer
+from lmworks.tokenizer.tokenizer import Tokenizer
 
 _LLAMA3_LENGTHS = (8192, 2048, 4096, 16384, 32768)  # `rope_freqs` keeps the effect of the original length, not itself
 _TOO_LARGE = 1 << 28
 _BETAS = {"fast": 32.0, "slow": 1.0}
 _UNUSED_YARN = ("attn_factor", "yarn_attn_factor", "yarn_ext_factor", "yarn_log_multiplier", "alpha")
+
+
+@dataclass(frozen=True)
+class GgufModel:
+    config: ModelConfig
+    weights: "GgufWeights"
+    tokenizer: Tokenizer
+    chat_template: str | None
+    licence: str | None
+
+
+class GgufWeights(Mapping[str, Tensor]):
+    """The parameters of `Transformer(config)` by our names, each dequantised when it is asked for and not kept."""
+
+    def __init__(self, file: GgufFile, config: ModelConfig, architecture: Architecture) -> None:
+        self._file, self._config, self._architecture = file, config, architecture
+        self._places = places(config, architecture)
+        _check(file, self._places)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def read(self, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
+        """One parameter, dequantised straight to `dtype`."""
+        place = self._places[name]
+        rows = slice(place.first, place.first + place.shape[0])
+        tensor = self._file.read(place.theirs, dtype, rows).view(place.shape)
+        return from_file(name, tensor, self._config, self._architecture)
+
+    def release(self) -> None:
+        """All that is wanted has been read; see `GgufFile.release`."""
+        self._file.release()
+
+    def blocks(self, name: str) -> tuple[str, Tensor] | None:
+        """A matrix as the file has it: the name of its type and its quantised blocks, (rows, bytes of a row) uint8.
+
+        None for what is not quantised by blocks that lie along a row.
+        """
+        place = self._places[name]
+        tensor = self._file.tensors[place.theirs]
+        if len(place.shape) != 2 or GGML_QUANT_SIZES[tensor.kind][0] == 1:
+            return None
+        raw = self._file.raw(place.theirs, slice(place.first, place.first + place.shape[0]))
+        return tensor.kind.name, from_file(name, raw, self._config, self._architecture)
+
+
+def read_gguf(path: Path) -> GgufModel:
+    """Reads a decoder and its tokenizer; nothing is dequantised yet.
+
+    UnsupportedModel or another ValueError names what is missing, damaged or not computed here.
+    """
+    file = open_gguf(path)
+    parts = file.metadata.get("split.count", 1)
+    if parts > 1:
+        raise UnsupportedModel(f"{path} is one of {parts} parts: join them with llama-gguf-split --merge")
+    try:
+        config, architecture = read_config(file)
+        weights = GgufWeights(file, config, architecture)
+    except (ArithmeticError, LookupError, RuntimeError, TypeError) as error:  # from sizes that no model can have
+        raise ValueError(f"the metadata of {path} describe no possible model: {error}") from error
+    return GgufModel(
+        config,
+        weights,
+        read_tokenizer(file.metadata),
+        file.metadata.get("tokenizer.chat_template"),
+        file.metadata.get("general.license"),
+    )
+
+
+def _check(file: GgufFile, expected: Mapping[str, Place]) -> None:
+    """ValueError names tensors that are missing, of another shape, or without a place in the model."""
+    rows: Counter[str] = Counter()
+    for place in expected.values():
+        rows[place.theirs] += place.shape[0]
+    unknown = sorted(file.tensors.keys() - rows.keys() - {"rope_freqs.weight"})
+    missing = sorted(rows.keys() - file.tensors.keys())
+    if unknown or missing:
+        raise ValueError(f"the GGUF file's tensors do not fit its metadata: missing {missing[:5]}, extra {unknown[:5]}")
+    for place in expected.values():
+        shape, wanted = file.tensors[place.theirs].matrix, (rows[place.theirs], prod(place.shape[1:]))
+        if shape != wanted:
+            raise ValueError(
+                f"the GGUF file's tensor {place.theirs} is a matrix of {shape}, its metadata asks for {wanted}"
+            )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The config
 
 
 def read_config(file: GgufFile) -> tuple[ModelConfig, Architecture]:
@@ -47,11 +146,11 @@ def read_config(file: GgufFile) -> tuple[ModelConfig, Architecture]:
     if not found:
         known = ", ".join(sorted(architecture.name for architecture in ARCHITECTURES))
         raise UnsupportedModel(f"general.architecture = {name!r} is not supported; supported: {known}")
-    return _Reader(file, found[0]).config(), found[0]
+    return ConfigReader(file, found[0]).config(), found[0]
 
 
 @dataclass(frozen=True)
-class _Reader:
+class ConfigReader:
     file: GgufFile
     architecture: Architecture
 
@@ -62,7 +161,7 @@ class _Reader:
             return default
         value = self.file.need(full, kind)
         if kind is float:
-            return _decimal(value)
+            return shortest_decimal(value)
         if not (1 if default is None else 0) <= value < _TOO_LARGE:
             raise ValueError(f"the GGUF file's {full} = {value} is no possible size")
         return value
@@ -186,7 +285,7 @@ class _Reader:
     def _llama3(self, rope: Rope, head_dim: int) -> Llama3Scaling:
         stored = self.file.read("rope_freqs.weight").flatten()
         for length in _LLAMA3_LENGTHS:
-            scaling = Llama3Scaling(_decimal(stored.max().item()), length)
+            scaling = Llama3Scaling(shortest_decimal(stored.max().item()), length)
             # A float32 divisor, computed in another order than ours: a few units in its last place.
             if torch.allclose(rope_divisors(replace(rope, scaling=scaling), head_dim), stored, rtol=1e-5):
                 return scaling
@@ -199,135 +298,6 @@ def rope_divisors(rope: Rope, head_dim: int) -> torch.Tensor:
     return rope_frequencies(replace(rope, scaling=None), rotated)[0] / rope_frequencies(rope, rotated)[0]
 
 
-def _decimal(value: float) -> float:
+def shortest_decimal(value: float) -> float:
     """The number that was meant by a float32: 1e-05 and not 9.999999747378752e-06."""
     return float(str(np.float32(value)))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Writing
-
-
-def write_config(config: ModelConfig) -> tuple[dict[str, Any], Architecture]:
-    """The metadata of a config, and the architecture it is written as.
-
-    UnsupportedModel names the first part that no architecture of llama.cpp computes.
-    """
-    failures = []
-    for architecture in ARCHITECTURES:
-        try:
-            metadata = _metadata(config, architecture)
-            read = _Reader(_as_file(config, metadata, architecture), architecture).config()
-        except (KeyError, TypeError, ValueError) as error:
-            failures.append((len(ARCHITECTURES), f"{architecture.name} lacks {error}"))
-            continue
-        ignored = ["a window: llama.cpp computes none"] if _ignores_window(config, architecture) else []
-        found = list(_differences(_explicit(config), _explicit(read), "")) + ignored
-        if not found:
-            return metadata, architecture
-        failures.append((len(found), f"{architecture.name} has another {found[0]}"))
-    raise UnsupportedModel(f"GGUF cannot express this config: {min(failures)[1]}")
-
-
-def _metadata(config: ModelConfig, architecture: Architecture) -> dict[str, Any]:
-    decoder = config.decoder
-    if decoder is None:
-        raise UnsupportedModel("a decoder")
-    attentions = [block.attention for block in decoder.blocks]
-    attention, network, norm = attentions[0], decoder.blocks[0].feed_forward, decoder.blocks[0].norm
-    values: dict[str, Any] = {
-        "context_length": config.context_length,
-        "embedding_length": config.embedding.width,
-        "block_count": len(decoder.blocks),
-        "attention.head_count": attention.heads,
-        "attention.head_count_kv": attention.kv_heads,
-        f"attention.layer_norm_{'rms_' if norm.kind == 'rms' else ''}epsilon": norm.eps,
-    }
-    if attention.head_dim * attention.heads != config.embedding.width or architecture.norm_offset:
-        values |= {"attention.key_length": attention.head_dim, "attention.value_length": attention.head_dim}
-    if isinstance(network, MixtureOfExperts):
-        values |= {"expert_count": network.experts, "expert_used_count": network.top_k}
-        network = network.expert
-    values["feed_forward_length"] = network.hidden
-    if attention.softcap is not None:
-        values["attn_logit_softcapping"] = attention.softcap
-    if isinstance(config.head, LanguageModelHead) and config.head.softcap is not None:
-        values["final_logit_softcapping"] = config.head.softcap
-    windows = [a.pattern.size for a in attentions if isinstance(a.pattern, Window)]
-    if windows:
-        values["attention.sliding_window"] = windows[0]
-    everywhere = [a for a in attentions if a.pattern is None] or attentions
-    local = [a.rope for a in attentions if a.pattern is not None and a.rope is not None]
-    if architecture.local_theta is not None and local:
-        values["rope.freq_base_swa"] = local[0].theta
-    if everywhere[0].rope is not None:
-        values |= _rope_metadata(everywhere[0].rope, attention.head_dim)
-    return {f"{architecture.name}.{key}": value for key, value in values.items()}
-
-
-def _rope_metadata(rope: Rope, head_dim: int) -> dict[str, Any]:
-    values: dict[str, Any] = {"rope.freq_base": rope.theta, "rope.dimension_count": int(head_dim * rope.fraction)}
-    match rope.scaling:
-        case LinearScaling(factor):
-            values |= {"rope.scaling.type": "linear", "rope.scaling.factor": factor}
-        case YarnScaling() as yarn:
-            values |= {"rope.scaling.type": "yarn", "rope.scaling.factor": yarn.factor}
-            values["rope.scaling.original_context_length"] = yarn.original_length
-            values |= {"rope.scaling.yarn_beta_fast": yarn.beta_fast, "rope.scaling.yarn_beta_slow": yarn.beta_slow}
-        case _:
-            pass
-    return values
-
-
-def llama3_divisors(config: ModelConfig) -> torch.Tensor | None:
-    """The tensor `rope_freqs.weight`, which a model with LLaMA 3's scaling has."""
-    attention = config.decoder.blocks[0].attention if config.decoder else None
-    if attention is None or attention.rope is None or not isinstance(attention.rope.scaling, Llama3Scaling):
-        return None
-    return rope_divisors(attention.rope, attention.head_dim)
-
-
-def _as_file(config: ModelConfig, metadata: Mapping[str, Any], architecture: Architecture) -> GgufFile:
-    """The file without its weights, enough to read the config from."""
-    shapes = {place.theirs: place.shape for place in places(config, architecture).values()}
-    divisors = llama3_divisors(config)
-    if divisors is not None:
-        shapes["rope_freqs.weight"] = tuple(divisors.shape)
-    tensors = {name: GgufTensor(name, shape, GGMLQuantizationType.F32, 0) for name, shape in shapes.items()}
-    return GgufFile(dict(metadata), tensors, b"" if divisors is None else divisors.numpy().tobytes())
-
-
-def _ignores_window(config: ModelConfig, architecture: Architecture) -> bool:
-    assert config.decoder is not None
-    patterns = [block.attention.pattern for block in config.decoder.blocks]
-    return architecture.period is None and any(
-        isinstance(p, Window) and p.size < config.context_length for p in patterns
-    )
-
-
-def _explicit(config: ModelConfig) -> ModelConfig:
-    """The config with the defaults of its attentions written out, so that equal ones compare equal."""
-    assert config.decoder is not None
-    blocks = tuple(
-        replace(
-            block,
-            attention=replace(
-                block.attention,
-                output_bias=block.attention.has_output_bias,
-                scale=_decimal(block.attention.scale or block.attention.head_dim**-0.5),
-            ),
-        )
-        for block in config.decoder.blocks
-    )
-    return replace(config, decoder=replace(config.decoder, blocks=blocks))
-
-
-def _differences(ours: Any, theirs: Any, path: str) -> Iterator[str]:
-    if isinstance(ours, tuple) and isinstance(theirs, tuple) and len(ours) == len(theirs):
-        for index, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-            yield from _differences(one, other, f"{path}.{index}")
-    elif is_dataclass(ours) and type(ours) is type(theirs):
-        for field in fields(ours):
-            yield from _differences(getattr(ours, field.name), getattr(theirs, field.name), f"{path}.{field.name}")
-    elif ours != theirs:
-        yield f"{path.removeprefix('.')}: {ours!r} is not {theirs!r}"

@@ -9,9 +9,10 @@ import torch
 
 from lmworks.artefact import LockedError, lock
 from lmworks.data.loader import Loader
+from lmworks.model import masks
 from lmworks.train.config import FinetuneConfig, GuardConfig, PretrainConfig, RampConfig, TrainConfig
 from lmworks.train.embedder_config import EmbedderConfig
-from lmworks.train.loop import train
+from lmworks.train.loop import step, train
 from lmworks.train.loss_guard import Guard, TrainingStoppedError
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.objectives.contrastive import Contrastive
@@ -19,6 +20,7 @@ from lmworks.train.optimizer_config import AdamW
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.run import Run
 from lmworks.train.run_log import read_log
+from lmworks.train.validation import validate
 from training_cases import loader_config, new_checkpoint, write_text_dataset
 
 
@@ -64,6 +66,58 @@ def test_data_without_anything_to_learn_is_refused(text_dataset, tmp_path):
     with pytest.raises(ValueError, match="leaves nothing to learn"):
         train(run)
     assert run.checkpoints.steps() == []
+
+
+class WithProbability(CausalLanguageModel):
+    """The mean probability of the targets as a metric."""
+
+    def losses_of(self, model, hidden, examples):
+        (loss,) = super().losses_of(model, hidden, examples).values()
+        chances = model.logits(hidden).softmax(-1).gather(-1, examples.targets[..., None])[..., 0]
+        return {"next_token": replace(loss, metrics={**loss.metrics, "probability": chances[examples.mask].sum()})}
+
+
+def test_metrics_of_a_loss_are_logged(text_dataset, tmp_path):
+    """As means over all targets of a step, however it is divided, and in a validation with an interval."""
+    lines = []
+    for name, micro_batch in (("whole", None), ("divided", 3)):
+        run = run_of(tmp_path / name, text_dataset, 2, micro_batch=micro_batch, validate=1)
+        run.objective = WithProbability()
+        run.validate = lambda run=run: validate(run.model, run.objective, [run.loader.batch(0)], 1)
+        train(run)
+        lines.append(read_log(tmp_path / name / "log.jsonl"))
+    for whole, divided in zip(*lines, strict=True):
+        assert divided["probability"] == pytest.approx(whole["probability"], rel=1e-3)
+    fresh, batch = new_checkpoint().model, run.loader.batch(0)
+    rule = masks.both(masks.causal, masks.documents(batch.documents))
+    logits = fresh(batch.ids, positions=batch.positions, rule=rule).detach()
+    chances = logits.softmax(-1).gather(-1, batch.targets[..., None])[..., 0][batch.mask]
+    assert lines[0][0]["probability"] == pytest.approx(float(chances.mean()), rel=1e-4)
+    low, high = lines[0][1]["probability_interval"]
+    assert lines[0][1]["kind"] == "validation" and low < lines[0][1]["probability"] < high
+
+    class Twice(WithProbability):
+        def counts(self, examples):
+            return dict.fromkeys(("a", "b"), super().counts(examples)["next_token"])
+
+        def losses_of(self, model, hidden, examples):
+            return dict.fromkeys(("a", "b"), super().losses_of(model, hidden, examples)["next_token"])
+
+    run = run_of(tmp_path / "several", text_dataset, 2)
+    run.objective = Twice()
+    taken = step(run)
+    assert taken.metrics["a_probability"] == taken.metrics["b_probability"] == pytest.approx(float(chances.mean()))
+
+
+def test_a_step_is_what_the_loop_takes(text_dataset, tmp_path):
+    """For trainers with a loop of their own."""
+    looped, stepped = (run_of(tmp_path / name, text_dataset, 3) for name in ("looped", "stepped"))
+    train(looped)
+    losses = [step(stepped).loss for _ in range(3)]
+    assert losses == [line["loss"] for line in read_log(tmp_path / "looped" / "log.jsonl")]
+    assert stepped.position == looped.position
+    for name, weight in looped.weights.masters.items():
+        assert torch.equal(stepped.weights.masters[name], weight)
 
 
 @pytest.mark.parametrize("micro_batch", [None, 100, 3])

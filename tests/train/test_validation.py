@@ -12,7 +12,7 @@ from lmworks.model.config import MaskedLanguageModelHead, Norm
 from lmworks.model.presets import bert
 from lmworks.records import Scored, Unscored
 from lmworks.statistics import ratio_score
-from lmworks.train.loop import _told
+from lmworks.train.loop import _validation_numbers
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.objectives.corruption_vocabulary import Vocabulary
 from lmworks.train.objectives.masked import MaskedLanguageModel
@@ -131,7 +131,7 @@ def test_one_part_alone_is_told_without_an_interval(tmp_path):
         assert isinstance(found.total, Unscored) and isinstance(found.bits_per_byte, Unscored)
         assert "of one item alone" in found.total.reason
         values.append(float(found.total.reason.split()[0]))
-        told = _told(found)
+        told = _validation_numbers(found)
         assert told == {"targets": sum(found.targets.values()), "unscored": found.total.reason}
         lines = [
             {"kind": "step", "step": 1, "loss": 2.0, "tokens_per_second": 5.0, "seconds": 1.0},

@@ -6,7 +6,7 @@ from lmworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from lmworks.train.config import CheckpointConfig, GuardConfig, RampConfig, TrainConfig
-    from lmworks.train.loop import train
+    from lmworks.train.loop import step, train
     from lmworks.train.losses import Loss, cross_entropy, token_cross_entropy, token_log_probabilities
     from lmworks.train.objectives.causal import CausalLanguageModel
     from lmworks.train.optimizer_config import AdamW, Cosine, InverseSqrt, Linear, Lion, Muon, Sgd, WarmupStableDecay

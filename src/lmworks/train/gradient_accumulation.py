@@ -1,4 +1,4 @@
-"""The gradients of one optimizer step."""
+"""Gradient accumulation: the gradients of one optimizer step, summed over its micro-batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lmworks.model.transformer import Transformer
+from lmworks.train.losses import metric_names, reported
 from lmworks.train.master_weights import Weights
 from lmworks.train.objectives.objective import Objective, count_rows, minimised, select_rows, to_device
 from lmworks.train.parallel.fsdp import keep_gathered
@@ -17,7 +18,8 @@ from lmworks.train.parallel.pipeline import Place, pipeline_gradients, sum_share
 @dataclass(frozen=True, slots=True)
 class StepGradients:
     """losses   the mean of each of the objective's losses over the step, in nats where it has nats
-    loss     what was minimised: their sum as the objective weighs them, without smoothing and penalties
+    metrics  the mean of each other metric over its loss's targets, by `losses.metric_names`
+    loss     what was minimised: the sum of the losses as the objective weighs them, without smoothing and penalties
     targets  over which the means were taken, of all losses together; without any there is no gradient
     norm     of the gradient
     first    (targets, squared norm of the mean gradient) of the step's first micro-batch, if there were several
@@ -26,6 +28,7 @@ class StepGradients:
     """
 
     losses: dict[str, float]
+    metrics: dict[str, float]
     loss: float
     targets: int
     norm: float
@@ -59,7 +62,7 @@ def compute_gradients(
     counts = {name: int(count) for name, count in zip(mine, ranks.total(list(mine.values())), strict=True)}
     weights.clear()
     if not any(counts.values()):
-        return StepGradients(dict.fromkeys(counts, 0.0), 0.0, 0, 0.0, None, scale)
+        return StepGradients(dict.fromkeys(counts, 0.0), {}, 0.0, 0, 0.0, None, scale)
     most = max(sum(count_rows(prepared) for prepared in examples) // max(at_least, ranks.config.pipeline), 1)
     size = most if micro_batch is None else min(micro_batch, most)
     micro_batches = [piece for prepared in examples for piece in _micro_batches(prepared, size)]
@@ -81,10 +84,12 @@ def compute_gradients(
     weights.sum_over_ranks()
     if ranks.config.pipeline > 1:
         sum_shared(model.config, _place(work), dict(weights.gradients()))
-    nats = ranks.total([float(sums[name]) for name in counts])
-    means = {name: value / max(counts[name], 1) for name, value in zip(counts, nats, strict=True)}
+    totals = ranks.total([float(value) for value in sums.values()])
+    means = {key: total / max(counts[key[0]], 1) for key, total in zip(sums, totals, strict=True)}
+    losses = {name: means[name, "loss"] for name in counts}
+    metrics = {name: means[key] for key, name in metric_names(means).items()}
     norm = float(weights.gradient_norm()) / scale
-    return StepGradients(means, minimised(objective, means), sum(counts.values()), norm, first, scale)
+    return StepGradients(losses, metrics, minimised(objective, losses), sum(counts.values()), norm, first, scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +106,11 @@ class _Work:
     device: torch.device | str
 
 
-def _in_turn(work: _Work) -> tuple[dict[str, Tensor], tuple[float, float] | None]:
-    """Forward and backward of each micro-batch: the sums of this process's losses, and `StepGradients.first`."""
+def _in_turn(work: _Work) -> tuple[dict[tuple[str, str], Tensor], tuple[float, float] | None]:
+    """Forward and backward of each micro-batch: the sums that `losses.reported` gives, over this process's, and
+    `StepGradients.first`."""
     counts, objective, weights, device = work.counts, work.objective, work.weights, work.device
-    sums = {name: torch.zeros((), device=device) for name in counts}
+    sums: dict[tuple[str, str], Tensor] = {}
     first = None
     for number, piece in enumerate(work.micro_batches):
         losses = objective.losses(work.model, to_device(piece, device))
@@ -119,13 +125,13 @@ def _in_turn(work: _Work) -> tuple[dict[str, Tensor], tuple[float, float] | None
                     sum(objective.counts(piece).values()), sum(counts.values()), work.scale
                 )
         if number < work.counting:
-            for name, loss in losses.items():
-                sums[name] += loss.metrics.get("nats", loss.sum).detach()
+            for key, value in reported(losses).items():
+                sums[key] = sums.get(key, 0.0) + value
     return sums, first
 
 
-def _pipelined(work: _Work) -> dict[str, Tensor]:
-    """The same by all devices of a pipeline at once."""
+def _pipelined(work: _Work) -> dict[tuple[str, str], float]:
+    """The same sums, by all devices of a pipeline at once."""
     passed = pipeline_gradients(
         work.model,
         _place(work),

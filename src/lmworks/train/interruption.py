@@ -8,40 +8,40 @@ from types import FrameType
 
 
 class Interruption:
-    """`signal` is what came, None as long as nothing did."""
+    """`signal` is the number of the signal that came, None as long as none did."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
 
-    def raise_again(self, told: str) -> None:
-        """KeyboardInterrupt, which says what is told, for a Ctrl-C; SystemExit with the usual status for a SIGTERM."""
+    def raise_again(self, message: str) -> None:
+        """KeyboardInterrupt with this message for a Ctrl-C; SystemExit with the usual status for a SIGTERM."""
         if self.signal == signal.SIGINT:
-            raise KeyboardInterrupt(told)
+            raise KeyboardInterrupt(message)
         if self.signal is not None:
             raise SystemExit(128 + self.signal)
 
 
 @contextmanager
 def interruptions() -> Iterator[Interruption]:
-    """Keeps the first signal for the block to look at; a second one acts at once, as it would without this.
+    """Keeps the first signal for the block to read; a second one acts at once, as it would without this.
 
     Only the main thread may set handlers: in another one nothing is caught.
     """
-    found = Interruption()
+    interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
-        yield found
+        yield interruption
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def keep(number: int, frame: FrameType | None) -> None:
-        found.signal = number
+        interruption.signal = number
         for each, handler in before.items():
             signal.signal(each, handler)
 
     for number in before:
         signal.signal(number, keep)
     try:
-        yield found
+        yield interruption
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""The loop. Everything that is trained is trained here, whatever the objective."""
+"""The training loop: everything that is trained is trained here, whatever the objective."""
 
 import time
 from contextlib import nullcontext
@@ -38,43 +38,81 @@ def _train(run: Run) -> Position:
     if saved := run.checkpoints.steps():
         run.restore(saved[-1])
     lost = not saved and (run.folder / LOG).exists()
-    log = RunLog(run.folder, run.position.step) if run.ranks.first else NoLog()
+    run.log = RunLog(run.folder, run.position.step) if run.ranks.first else NoLog()
     if saved:
-        _tell_going_on(run, log)
+        _log_resumption(run)
     elif lost:
-        told = "begins anew: what ran here before ended before it was saved (train.checkpoint says how often that is)"
-        log.write("event", 0, text=told)
-        run.progress(0, run.loader.steps, "batches", 0, told)
+        text = "begins anew: what ran here before ended before it was saved (train.checkpoint says how often that is)"
+        run.log.write("event", 0, text=text)
+        run.progress(0, run.loader.steps, "batches", 0, text)
     clock = _Clock(run)
     try:
         with interruptions() as interruption:
             while run.position.cursor < run.loader.steps and not _interrupted(run, interruption):
-                if (got := _step(run, log)) is None:
+                if (taken := step(run)) is None:
                     continue
-                here, last = run.position, run.position.cursor == run.loader.steps
-                clock.tell(got)
-                if here.step % run.config.log == 0 or last:
-                    log.write("step", here.step, cursor=here.cursor, **_numbers(run, got), **clock.rates())
-                if run.config.validate and (here.step % run.config.validate == 0 or last):
-                    _look(run, log)
+                number, last = run.position.step, run.position.cursor == run.loader.steps
+                clock.add(taken)
+                if number % run.config.log == 0 or last:
+                    numbers = _step_numbers(run, taken)
+                    run.log.write("step", number, cursor=run.position.cursor, **numbers, **clock.rates())
+                if run.config.validate and (number % run.config.validate == 0 or last):
+                    _validate_and_sample(run)
                 if run.ranks.any(clock.save_is_due()):
                     run.save()
                     clock.saved = time.monotonic()
             finished = run.position.cursor == run.loader.steps
-            # Its last step may have been left out, and what is delivered was not looked at then.
+            # Its last step may have been left out, and then the weights that are delivered were not validated.
             validates = run.validate is not None and run.config.validate
-            if validates and finished and run.ranks.any(not log.tells("validation", run.position.step)):
-                _look(run, log)
-            run.save()  # the end, or what there is when somebody wants it to end
+            if validates and finished and run.ranks.any(not run.log.has("validation", run.position.step)):
+                _validate_and_sample(run)
+            run.save()  # at the end, or at an interruption
             run.checkpoints.wait()
         if _interrupted(run, interruption):
-            told = f"after {_where(run)}, which is saved"
-            log.write("event", run.position.step, text=f"stopped {told}")
-            interruption.raise_again(told)
+            text = f"after {_place(run)}, which is saved"
+            run.log.write("event", run.position.step, text=f"stopped {text}")
+            interruption.raise_again(text)
     finally:
         run.checkpoints.close()
-        log.close()
+        run.log.close()
     return run.position
+
+
+def step(run: Run) -> StepGradients | None:
+    """Take the next batches and one step of the optimizers; None where the batches were left out.
+
+    For trainers with a loop of their own, such as those that roll out between two steps: `train` validates, saves and
+    logs around it. The errors are those of `train`.
+    """
+    position = run.position
+    batches = [next(run.loader) for _ in range(min(position.multiple, run.loader.steps - position.cursor))]
+    examples = [run.examples(batch, run.seed + position.cursor + number) for number, batch in enumerate(batches)]
+    # A ramp goes by how much noisier a micro-batch is than the whole step.
+    at_least = 1 if run.config.ramp is None else 2
+    gradients = compute_gradients(
+        run.model, run.weights, run.objective, examples, run.config.micro_batch, run.scale.value, run.device, at_least
+    )
+    if not gradients.targets:
+        _skip_batches(run, len(batches))
+        return None
+    rate = multiplier(run.config.schedule, position.cursor, run.loader.steps)
+    position.cursor += len(batches)
+    if run.scale.overflowed(gradients.norm):
+        run.log.write("event", position.step, text=f"float16 overflowed; the loss scale is now {run.scale.value:g}")
+        return None
+    if (violation := run.guard.objection(gradients.loss, gradients.norm)) is not None:
+        _handle_guard_violation(run, violation)
+        return None
+    longest = run.config.clip
+    factor = 1.0 if longest is None or gradients.norm <= longest else longest / gradients.norm
+    run.weights.update(rate, factor / gradients.scale)
+    run.average.update(position.step)
+    position.step += 1
+    position.targets += gradients.targets
+    tokens = int(run.ranks.total([sum(batch.tokens for batch in batches)])[0]) // run.config.parallel.context
+    position.tokens += tokens
+    _grow_batch(run, gradients)
+    return replace(gradients, rate=rate, tokens=tokens)
 
 
 def _interrupted(run: Run, interruption: Interruption) -> bool:
@@ -83,151 +121,121 @@ def _interrupted(run: Run, interruption: Interruption) -> bool:
     return interruption.signal is not None
 
 
-def _where(run: Run) -> str:
-    here = run.position
-    return f"step {here.step:,}, batch {here.cursor:,} of {run.loader.steps:,}"
+def _place(run: Run) -> str:
+    return f"step {run.position.step:,}, batch {run.position.cursor:,} of {run.loader.steps:,}"
 
 
-def _tell_going_on(run: Run, log: RunLog | NoLog) -> None:
+def _log_resumption(run: Run) -> None:
     age = max(time.time() - run.checkpoints.path(run.position.step).stat().st_mtime, 0)
-    told = f"goes on from {_where(run)}, saved {readable_duration(age)} ago"
-    log.write("event", run.position.step, text=told)
+    text = f"goes on from {_place(run)}, saved {readable_duration(age)} ago"
+    run.log.write("event", run.position.step, text=text)
     done = run.position.cursor
-    run.progress(done, run.loader.steps, "batches", done, told)
+    run.progress(done, run.loader.steps, "batches", done, text)
 
 
-def _look(run: Run, log: RunLog | NoLog) -> None:
-    """At what the model has learnt: the validation, and samples, both with the averaged weights where there are any,
-    as these are what is delivered."""
-    step, average = run.position.step, run.average.weights
+def _validate_and_sample(run: Run) -> None:
+    """Log the validation, and continuations of texts; with the averaged weights where there are any, as these are what
+    is delivered."""
+    number, average = run.position.step, run.average.weights
     if run.validate is not None:
-        log.write("validation", step, **_told(run.validate()))
+        run.log.write("validation", number, **_validation_numbers(run.validate()))
     with run.weights.showing(average) if average else nullcontext():
         if average and run.validate is not None:
-            log.write("average_validation", step, **_told(run.validate()))
-        for beginning, said in run.sample() if run.sample is not None else ():
-            log.write("sample", step, beginning=beginning, text=said)
+            run.log.write("average_validation", number, **_validation_numbers(run.validate()))
+        for beginning, continuation in run.sample() if run.sample is not None else ():
+            run.log.write("sample", number, beginning=beginning, text=continuation)
 
 
-def _step(run: Run, log: RunLog | NoLog) -> StepGradients | None:
-    """One step of the optimizers; None where its batches were left out."""
-    here = run.position
-    batches = [next(run.loader) for _ in range(min(here.multiple, run.loader.steps - here.cursor))]
-    examples = [run.examples(batch, run.seed + here.cursor + number) for number, batch in enumerate(batches)]
-    # How much noisier a part of the step is than the whole is what a ramp goes by.
-    at_least = 1 if run.config.ramp is None else 2
-    got = compute_gradients(
-        run.model, run.weights, run.objective, examples, run.config.micro_batch, run.scale.value, run.device, at_least
-    )
-    if not got.targets:
-        _pass_over(run, len(batches), log)
-        return None
-    rate = multiplier(run.config.schedule, here.cursor, run.loader.steps)
-    here.cursor += len(batches)
-    if run.scale.overflowed(got.norm):
-        log.write("event", here.step, text=f"float16 overflowed; the loss scale is now {run.scale.value:g}")
-        return None
-    if (objection := run.guard.objection(got.loss, got.norm)) is not None:
-        _react(run, objection, log)
-        return None
-    longest = run.config.clip
-    factor = 1.0 if longest is None or got.norm <= longest else longest / got.norm
-    run.weights.update(rate, factor / got.scale)
-    run.average.update(here.step)
-    here.step += 1
-    here.targets += got.targets
-    tokens = int(run.ranks.total([sum(batch.tokens for batch in batches)])[0]) // run.config.parallel.context
-    here.tokens += tokens
-    _grow(run, got, log)
-    return replace(got, rate=rate, tokens=tokens)
-
-
-def _pass_over(run: Run, batches: int, log: RunLog | NoLog) -> None:
-    """Batches without a target: nothing can be learned from them. ValueError at the end of a run that had no other."""
-    here = run.position
-    here.cursor += batches
-    log.write("event", here.step, text=f"no target at batch {here.cursor - 1}: left out")
-    if here.cursor == run.loader.steps and here.step == 0:
+def _skip_batches(run: Run, batches: int) -> None:
+    """Leave out batches without a target. ValueError at the end of a run that had no other."""
+    position = run.position
+    position.cursor += batches
+    run.log.write("event", position.step, text=f"no target at batch {position.cursor - 1}: left out")
+    if position.cursor == run.loader.steps and position.step == 0:
         raise ValueError(
             "no step was taken: the mask of the data leaves nothing to learn. In conversations the assistant's turns "
             "are learned, and a sequence that ends before them holds none: look at the data, or raise length"
         )
 
 
-def _react(run: Run, objection: str, log: RunLog | NoLog) -> None:
-    """To a step that is not to be taken: its batches are left out, and the run stops, goes on, or goes back."""
-    here, action = run.position, run.config.guard.action
-    told = f"{objection} at batch {here.cursor - 1}: {action}"
+def _handle_guard_violation(run: Run, violation: str) -> None:
+    """Leave out the batches of a step that is not to be taken; and stop, go on, or go back."""
+    position, action = run.position, run.config.guard.action
+    text = f"{violation} at batch {position.cursor - 1}: {action}"
     run.checkpoints.wait()  # or it would depend on the disk's speed where a run goes back to
     back = run.checkpoints.goes_back_to() if action == "rewind" else None
     if action == "stop" or (action == "rewind" and (back is None or run.guard.rewinds >= run.config.guard.rewinds)):
-        log.write("event", here.step, text=told)
+        run.log.write("event", position.step, text=text)
         saved = run.checkpoints.steps()
         raise TrainingStoppedError(
-            f"step {here.step + 1}: {objection}. The weights are those before it; the last checkpoint is "
+            f"step {position.step + 1}: {violation}. The weights are those before it; the last checkpoint is "
             f"{run.checkpoints.path(saved[-1]) if saved else 'none'}. "
             f"{remedy(run.config.guard, run.config.checkpoint, back is not None)}"
         )
     if back is not None:
         rewinds, in_a_row = run.guard.rewinds + 1, run.guard.in_a_row
         run.restore(back)
-        run.guard.rewinds, run.guard.in_a_row, run.position.cursor = rewinds, in_a_row, here.cursor
-        run.loader.seek(here.cursor)
+        run.guard.rewinds, run.guard.in_a_row, run.position.cursor = rewinds, in_a_row, position.cursor
+        run.loader.seek(position.cursor)
         run.checkpoints.drop_after(run.position.step)
-        log.drop_after(run.position.step)
-    log.write("event", run.position.step, text=told)
+        run.log.drop_after(run.position.step)
+    run.log.write("event", run.position.step, text=text)
     if run.position.step == 0 and run.position.cursor == run.loader.steps:
-        raise TrainingStoppedError(f"no step was taken: each was left out, the last because {objection}")
+        raise TrainingStoppedError(f"no step was taken: each was left out, the last because {violation}")
 
 
-def _grow(run: Run, got: StepGradients, log: RunLog | NoLog) -> None:
+def _grow_batch(run: Run, gradients: StepGradients) -> None:
     """Measure the noise scale, and let the batch grow with it."""
-    here, ramp = run.position, run.config.ramp
-    if got.first is not None:
-        run.noise.add(got.first, (got.targets, got.norm**2))
-    if ramp is None or here.step % ramp.every:
+    position, ramp = run.position, run.config.ramp
+    if gradients.first is not None:
+        run.noise.add(gradients.first, (gradients.targets, gradients.norm**2))
+    if ramp is None or position.step % ramp.every:
         return
-    wanted = multiple_for(run.noise.value, got.targets / here.multiple, ramp.share, here.multiple, ramp.most)
-    if wanted != here.multiple:
-        log.write(
-            "event", here.step, text=f"a step now takes {wanted} batches: the noise scale is {run.noise.value:.0f}"
-        )
-        here.multiple = wanted
+    targets = gradients.targets / position.multiple
+    multiple = multiple_for(run.noise.value, targets, ramp.share, position.multiple, ramp.most)
+    if multiple != position.multiple:
+        text = f"a step now takes {multiple} batches: the noise scale is {run.noise.value:.0f}"
+        run.log.write("event", position.step, text=text)
+        position.multiple = multiple
 
 
-def _numbers(run: Run, got: StepGradients) -> dict[str, Any]:
-    losses = got.losses if len(got.losses) > 1 else {}
-    rate = got.rate * peak_rate(run.config.optimizer)
-    return {"loss": got.loss, **losses, "gradient_norm": got.norm, "targets": got.targets, "rate": rate}
+def _step_numbers(run: Run, taken: StepGradients) -> dict[str, Any]:
+    losses = taken.losses if len(taken.losses) > 1 else {}
+    rate = taken.rate * peak_rate(run.config.optimizer)
+    numbers = {"gradient_norm": taken.norm, "targets": taken.targets, "rate": rate}
+    return {"loss": taken.loss, **losses, **taken.metrics, **numbers}
 
 
-def _told(found: Validation) -> dict[str, Any]:
-    scores = {"loss": found.total, **(found.nats if len(found.nats) > 1 else {}), "bits_per_byte": found.bits_per_byte}
-    told: dict[str, Any] = {"targets": sum(found.targets.values())}
+def _validation_numbers(validation: Validation) -> dict[str, Any]:
+    nats = validation.nats if len(validation.nats) > 1 else {}
+    scores = {"loss": validation.total, **nats, **validation.metrics, "bits_per_byte": validation.bits_per_byte}
+    numbers: dict[str, Any] = {"targets": sum(validation.targets.values())}
     for name, score in scores.items():
         if isinstance(score, Scored):
-            told |= {name: score.value, f"{name}_interval": score.interval}
-    if isinstance(found.total, Scored):
-        return {**told, "n": found.total.n, "signature": found.total.signature}
-    return {**told, "unscored": found.total.reason}
+            numbers |= {name: score.value, f"{name}_interval": score.interval}
+    if isinstance(validation.total, Scored):
+        return {**numbers, "n": validation.total.n, "signature": validation.total.signature}
+    return {**numbers, "unscored": validation.total.reason}
 
 
 class _Clock:
-    """How fast the run is, and when it is time to save."""
+    """The speed of a run, and the time to save."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.started = self.saved = time.monotonic()
-        self.tokens, self.kept = 0, run.position.cursor  # of this process, and of those before it
+        self.tokens = 0  # those of the position go back with it
+        self.resumed_at = run.position.cursor
         length = run.loader.config.length
         self.flops_per_token = 3 * flops_per_token(run.checkpoint.config, length)  # the backward is twice the forward
 
-    def tell(self, got: StepGradients) -> None:
-        self.tokens += got.tokens  # those of the position go back with it
+    def add(self, taken: StepGradients) -> None:
+        """Count a step, and show the progress."""
+        self.tokens += taken.tokens
         rates = self.rates()
-        note = f"loss {got.loss:.3f} · {rates['tokens_per_second']:,.0f} tokens/s"
+        note = f"loss {taken.loss:.3f} · {rates['tokens_per_second']:,.0f} tokens/s"
         note += f" · {rates['utilisation']:.0%} of peak" if "utilisation" in rates else ""
-        self.run.progress(self.run.position.cursor, self.run.loader.steps, "batches", self.kept, note)
+        self.run.progress(self.run.position.cursor, self.run.loader.steps, "batches", self.resumed_at, note)
 
     def rates(self) -> dict[str, float]:
         seconds = max(time.monotonic() - self.started, 1e-9)

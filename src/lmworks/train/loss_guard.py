@@ -14,8 +14,8 @@ class TrainingStoppedError(RuntimeError):
 
 
 def remedy(guard: GuardConfig, checkpoint: CheckpointConfig, went_back: bool) -> str:
-    """What lets a run go on that a guard ended: one that stops, or that rewinds and could not, because it had gone back
-    often enough or found nothing to go back to."""
+    """Advice on a run that a guard ended: one that stops, or that rewinds and could not, because it had gone back often
+    enough or found nothing to go back to."""
     if guard.action == "stop":
         return "Lower the rate, clip, or set guard.action"
     if went_back:
@@ -42,22 +42,22 @@ class Guard:
     in_a_row: int = 0
 
     def objection(self, loss: float, norm: float) -> str | None:
-        """What is wrong with a step of this loss and gradient norm; a loss without objection is remembered.
+        """The reason not to take a step of this loss and gradient norm; a loss without one is remembered.
 
         TrainingStoppedError at the last of `MOST_IN_A_ROW` objections: a loss that stays far above its mean has not
         jumped, it has moved, and weights whose every loss is no number stay so. Leaving out what is like it would leave
         out the rest of the run.
         """
-        told = self._wrong(loss, norm)
-        if told is not None:
+        reason = self._wrong(loss, norm)
+        if reason is not None:
             self.in_a_row += 1
             if self.in_a_row >= MOST_IN_A_ROW:
                 raise TrainingStoppedError(
-                    f"{told}, and {self.in_a_row} steps in a row were objected to: leaving steps out does not help. "
+                    f"{reason}, and {self.in_a_row} steps in a row were objected to: leaving steps out does not help. "
                     "Look at the data from there on, lower the rate, or raise guard.deviations or guard.least where "
                     "the loss only jumps"
                 )
-            return told
+            return reason
         self.in_a_row = 0
         self.seen += 1
         weight = max(1 / self.config.memory, 1 / self.seen)  # a plain mean until the memory is full

@@ -8,7 +8,7 @@ tokens' losses are summed, `token_log_probabilities` where each token has a weig
 gradients, distillation).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -38,6 +38,24 @@ class Loss:
     sum: Tensor
     count: int
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def reported(losses: Mapping[str, Loss]) -> dict[tuple[str, str], Tensor]:
+    """(loss, metric) → the sum to report, () without gradient: as metric "loss" the nats where a loss has them, else
+    its sum, and its other metrics by their names."""
+    sums: dict[tuple[str, str], Tensor] = {}
+    for name, loss in losses.items():
+        metrics = {"loss": loss.sum, **loss.metrics}
+        metrics["loss"] = metrics.pop("nats", loss.sum)
+        sums |= {(name, metric): value.detach() for metric, value in metrics.items()}
+    return sums
+
+
+def metric_names(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """(loss, metric) → its name in a log, for all but "loss": the metric's own, or of several losses LOSS_METRIC."""
+    keys = list(keys)
+    several = len({loss for loss, _ in keys}) > 1
+    return {(loss, name): f"{loss}_{name}" if several else name for loss, name in keys if name != "loss"}
 
 
 class CrossEntropy(NamedTuple):

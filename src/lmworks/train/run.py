@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.progress import Report, no_report
 from lmworks.train.checkpoints import Checkpoints, Saved
 from lmworks.train.config import TrainConfig
+from lmworks.train.exponential_moving_average import ExponentialMovingAverage
 from lmworks.train.loss_guard import Guard
 from lmworks.train.master_weights import Weights
 from lmworks.train.mixed_precision import LossScale
@@ -21,34 +21,8 @@ from lmworks.train.parallel.context_parallel import divide_sequence
 from lmworks.train.parallel.parallel_losses import losses_of
 from lmworks.train.parallel.parallelize import arrange, check
 from lmworks.train.parallel.ranks import ALONE, Ranks
-from lmworks.train.validation import Validation
-
-
-class Average:
-    """`weights` follow the masters: w̄ ← d w̄ + (1 - d) w, with d = min(decay, (1 + n) / (10 + n)) at update n, so that
-    the first weights, which are noise, do not stay in it for long. Without a decay it is empty."""
-
-    def __init__(self, masters: Mapping[str, Tensor], decay: float | None) -> None:
-        self.decay = decay
-        self.weights = {} if decay is None else {name: w.detach().clone() for name, w in masters.items()}
-        self._masters = masters
-
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Told the number of updates there were before this one."""
-        if self.decay is None:
-            return
-        keep = min(self.decay, (1 + step) / (10 + step))
-        for name, weight in self.weights.items():
-            weight.lerp_(self._masters[name], 1 - keep)
-
-    @torch.no_grad()
-    def load(self, weights: Mapping[str, Tensor]) -> None:
-        """ValueError for averages of another model, or of a run that had none."""
-        if weights.keys() != self.weights.keys():
-            raise ValueError("the saved run averaged other weights, or none: leave `average` as it was")
-        for name, weight in self.weights.items():
-            weight.copy_(weights[name])
+from lmworks.train.run_log import NoLog, RunLog
+from lmworks.train.validation import Sums, Validation
 
 
 @dataclass
@@ -129,10 +103,11 @@ class Run:
             self.progress = no_report
         self.model = arrange(self.checkpoint.model.to(self.device).train(), config, self.ranks)
         self.weights = Weights(self.model, config.optimizer, config.precision, self.ranks)
-        self.average = Average(self.weights.masters, config.average)
+        self.average = ExponentialMovingAverage(self.weights.masters, config.average)
         self.scale, self.noise, self.guard = LossScale.of(config.precision), NoiseScale(), Guard(config.guard)
         saving = config.checkpoint
         folder = self.folder / "checkpoints"
+        self.log: RunLog | NoLog = NoLog()  # `loop.train` opens it
         self.checkpoints = Checkpoints(folder, saving.keep, saving.background, self.ranks, saving.steps)
 
     def examples(self, batch: Any, seed: int) -> Any:
@@ -140,8 +115,8 @@ class Run:
         made = self.objective.examples(batch, seed=seed)
         return made if self.config.parallel.context == 1 else divide_sequence(made, self.ranks.along("context"))
 
-    def measured(self, examples: Any) -> dict[str, tuple[float, int]]:
-        """(sum, count) of each loss of examples that all processes have whole, without gradients: the same on all."""
+    def measured(self, examples: Any) -> Sums:
+        """The sums of examples that all processes have whole, without gradients: the same on all."""
         return losses_of(self.model, self.objective, examples, self.ranks, self.weights.dtype, self.device)
 
     def save(self) -> None:

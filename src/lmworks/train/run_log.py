@@ -10,7 +10,7 @@ LOG = "log.jsonl"
 class RunLog:
     """Appends to `folder`/log.jsonl, and to TensorBoard's event files beside it where that is installed.
 
-    A run that goes on at a step drops the lines after it: they tell of steps that will be taken again.
+    A resumed run drops the lines after its step: these steps will be taken again.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -27,11 +27,11 @@ class RunLog:
         return self._path.open("a", encoding="utf-8")
 
     def drop_after(self, step: int) -> None:
-        """The run goes back to a step: what was logged after it will be told again."""
+        """Drop the lines after a step to which the run goes back."""
         self._file.close()
         self._file = self._opened(step)
 
-    def tells(self, kind: str, step: int) -> bool:
+    def has(self, kind: str, step: int) -> bool:
         """Whether there is a line of this kind about the step."""
         return any(line["kind"] == kind and line["step"] == step for line in read_log(self._path))
 
@@ -53,11 +53,11 @@ class RunLog:
 
 
 class NoLog:
-    """Of a process that tells nothing, as another of the same run does."""
+    """The log of a process that writes none, as the first process does."""
 
     def drop_after(self, step: int) -> None: ...
 
-    def tells(self, kind: str, step: int) -> bool:
+    def has(self, kind: str, step: int) -> bool:
         return True
 
     def write(self, kind: str, step: int, **values: Any) -> None: ...

@@ -19,6 +19,7 @@ from lmworks.model import config as configs
 from lmworks.model.presets import t5
 from lmworks.model.transformer import Transformer
 from lmworks.train.activation_checkpointing import blocks, recompute
+from lmworks.train.losses import reported
 from lmworks.train.objectives.contrastive import Contrastive
 from lmworks.train.objectives.objective import Objective, count_rows, select_rows
 from lmworks.train.parallel.config import ParallelConfig
@@ -88,17 +89,19 @@ def counts_of(objective: Objective[Any], parts: Sequence[Any]) -> dict[str, int]
     return {name: sum(counts[name] for counts in every) for name in every[0]}
 
 
-def one_process(case: Case) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Losses and gradients, part after part."""
+def one_process(case: Case) -> tuple[dict[tuple[str, str], float], dict[str, Tensor]]:
+    """Sums of losses and metrics, and gradients, part after part."""
     objective, parts = examples_of(case)
     model, counts = model_of(case), counts_of(objective, parts)
-    sums = {name: torch.zeros(()) for name in counts}
+    sums: dict[tuple[str, str], Any] = {}
     for part in parts:
         losses = objective.losses(model, part)
         sum(loss.sum / max(counts[name], 1) for name, loss in losses.items()).backward()  # type: ignore[union-attr]
-        for name, loss in losses.items():
-            sums[name] += loss.metrics["nats"]
-    return sums, {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+        for key, value in reported(losses).items():
+            sums[key] = sums.get(key, 0.0) + value
+    return {key: float(value) for key, value in sums.items()}, {
+        name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None
+    }
 
 
 @contextmanager
@@ -236,10 +239,11 @@ def test_a_model_is_evaluated_without_gradients_on_any_number_of_micro_batches()
 def _check(case: Case, passed: Passed, model: Transformer, over: dist.ProcessGroup | None, rounding: float) -> None:
     """Losses and gradients, made whole, are those of one process; `over` those who saw other tokens."""
     losses, expected = one_process(case)
-    for name, loss in passed.sums.items():
+    for key, value in passed.sums.items():
+        total = torch.tensor(value)
         if over is not None:
-            dist.all_reduce(loss, group=over)
-        torch.testing.assert_close(loss, losses[name])
+            dist.all_reduce(total, group=over)
+        torch.testing.assert_close(float(total), losses[key], rtol=1e-6, atol=0.0)
     largest = max(float(gradient.abs().max()) for gradient in expected.values())
     for name, weight in model.named_parameters():
         gradient = weight.grad

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,6 +22,7 @@ class CausalLanguageModel(OnHiddenStates[Batch]):
     label_smoothing  and `z_loss` as in `losses.cross_entropy`.
     """
 
+    splits_sequences: ClassVar[bool] = True
     apart: bool = True
     label_smoothing: float = 0.0
     z_loss: float = 0.0

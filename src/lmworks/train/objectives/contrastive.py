@@ -3,6 +3,7 @@ batch as negatives, as MultipleNegativesRankingLoss takes them (Henderson et al.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -39,7 +40,8 @@ class Contrastive(Objective[ContrastiveExamples]):
 
         -log exp(s_ii / τ) / Σ_j exp(s_ij / τ),  s_ij the cosine of query i and document j
 
-    A document that is equal to a query's own, or belongs to an equal query, is no negative of that query.
+    The metric `accuracy` is the share of queries that do. A document that is equal to a query's own, or belongs to an
+    equal query, is no negative of that query.
 
     The negatives are those of the batch, however the step is divided: examples are one row, and `chunk` bounds the
     memory instead of the loop's `micro_batch`. With it, so many texts at a time are embedded and nothing but their
@@ -51,6 +53,7 @@ class Contrastive(Objective[ContrastiveExamples]):
     chunk        texts in a forward; None: all at once
     """
 
+    splits_rows: ClassVar[bool] = False
     temperature: float = 0.05
     symmetric: bool = False
     chunk: int | None = None
@@ -90,12 +93,14 @@ class Contrastive(Objective[ContrastiveExamples]):
         pairs, same = len(queries), examples.same[0]
         scores = queries @ documents.T / self.temperature  # (pairs, documents)
         own = torch.arange(pairs, device=scores.device)
-        loss = cross_entropy(scores.masked_fill(same, -torch.inf), own)
+        choices = scores.masked_fill(same, -torch.inf)
+        loss = cross_entropy(choices, own)
+        accuracy = (choices.argmax(dim=1) == own).sum()
         total, nats = loss.sum, loss.nats.sum()
         if self.symmetric:
             other = cross_entropy(scores[:, :pairs].T.masked_fill(same[:, :pairs].T, -torch.inf), own)
             total, nats = (total + other.sum) / 2, (nats + other.nats.sum()) / 2
-        return {"contrastive": Loss(total, pairs, {"nats": nats})}
+        return {"contrastive": Loss(total, pairs, {"nats": nats, "accuracy": accuracy})}
 
     def _embed(self, model: Transformer, ids: Tensor, mask: Tensor) -> Tensor:
         """(texts, length) → (texts, width) float32 of length 1."""

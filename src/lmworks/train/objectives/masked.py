@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -43,6 +44,7 @@ class MaskedLanguageModel(OnHiddenStates[MaskedTokens]):
     apart       whether documents of a row see only themselves
     """
 
+    splits_sequences: ClassVar[bool] = True
     vocabulary: Vocabulary
     rate: float = 0.15
     masked: float = 0.8

@@ -1,9 +1,9 @@
-"""What an objective is to the loop, and what can be done with its examples whatever they hold."""
+"""The protocol of an objective, and functions on its examples, whatever they hold."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,9 +20,17 @@ class Objective(Protocol[Examples]):
 
     Examples are a dataclass of tensors (or None, or names → tensors) with one row for each sequence or group, so that a
     micro-batch is a slice of them.
+
+    splits_rows          a micro-batch may be some of the rows; a ramp needs it
+    splits_sequences     rows may be cut along their tokens, as the loss at each reads its own hidden state alone;
+                         context parallelism needs it
+    reads_hidden_states  it is an `OnHiddenStates`; a pipeline needs it
     """
 
     __slots__ = ()
+    splits_rows: ClassVar[bool] = True
+    splits_sequences: ClassVar[bool] = False
+    reads_hidden_states: ClassVar[bool] = False
 
     def examples(self, batch: Any, seed: int) -> Examples:
         """The examples of `batch`: a `data.batching.Batch`, or what else the loader gives.
@@ -40,8 +48,7 @@ class Objective(Protocol[Examples]):
         ...
 
     def loss_weights(self) -> Mapping[str, float]:
-        """What the losses that are named here weigh in what is minimised; any other weighs 1. Their sums hold it, their
-        nats do not."""
+        """The weights, in what is minimised, of losses that do not weigh 1. Their sums hold it, their nats do not."""
         return {}
 
 
@@ -50,6 +57,7 @@ class OnHiddenStates(Objective[Examples]):
     devices. Its examples have the model's input as `ids`, (batch, length) int64."""
 
     __slots__ = ()
+    reads_hidden_states: ClassVar[bool] = True
 
     @abstractmethod
     def hidden(self, model: Transformer, examples: Examples) -> Tensor:
@@ -92,7 +100,7 @@ def predict_tokens(
 
 
 def minimised(objective: Objective[Any], means: Mapping[str, float]) -> float:
-    """What is minimised where the losses have these means, in nats where they have nats."""
+    """The weighted sum of the losses' means, in nats where they have nats."""
     weights = objective.loss_weights()
     return sum(weights.get(name, 1.0) * mean for name, mean in means.items())
 

@@ -3,7 +3,7 @@ ways."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ class PrefixLanguageModel(OnHiddenStates[PrefixedTokens]):
     apart   whether each document of a row is a text of its own; without, the row is one
     """
 
+    splits_sequences: ClassVar[bool] = True
     prefix: Literal["drawn", "prompt"] = "drawn"
     apart: bool = True
     label_smoothing: float = 0.0

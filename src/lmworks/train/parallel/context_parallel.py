@@ -25,10 +25,7 @@ from lmworks.model.attention import Context, Memory
 from lmworks.model.kv_cache import Cache
 from lmworks.model.stack import Stack
 from lmworks.model.transformer import Transformer
-from lmworks.train.objectives.causal import CausalLanguageModel
-from lmworks.train.objectives.masked import MaskedLanguageModel
 from lmworks.train.objectives.objective import Objective
-from lmworks.train.objectives.prefix import PrefixLanguageModel
 from lmworks.train.parallel.collectives import all_gather, gather
 from lmworks.train.parallel.module_override import behave
 
@@ -67,7 +64,7 @@ def divide_context(model: Transformer, mesh: DeviceMesh) -> Transformer:
 
 def check_objective(objective: Objective[Any]) -> None:
     """TypeError for an objective whose examples cannot be cut along their rows."""
-    if not isinstance(objective, CausalLanguageModel | MaskedLanguageModel | PrefixLanguageModel):
+    if not objective.splits_sequences:
         raise TypeError(
             f"{type(objective).__name__} looks beyond the token of each place, so that its rows are not divided: set "
             "context to 1. CausalLanguageModel, MaskedLanguageModel and PrefixLanguageModel can be"

@@ -10,7 +10,6 @@ from lmworks.model.transformer import Transformer
 from lmworks.train.activation_checkpointing import blocks, recompute
 from lmworks.train.config import TrainConfig
 from lmworks.train.mixed_precision import DTYPES
-from lmworks.train.objectives.contrastive import Contrastive
 from lmworks.train.objectives.objective import Objective
 from lmworks.train.parallel.context_parallel import check_objective, divide_context, places
 from lmworks.train.parallel.expert_parallel import divide_experts
@@ -68,8 +67,9 @@ def check(ranks: Ranks, config: TrainConfig, loader: Any, objective: Objective[A
             raise ValueError("a ramp goes by the first part of a step, which a pipeline mixes with others: set no ramp")
     if config.ramp is not None:
         config.check_batch(loader.config.batch)
-        if isinstance(objective, Contrastive):
-            raise ValueError("a ramp goes by a part of a step, and Contrastive's examples are one whole: set no ramp")
+        if not objective.splits_rows:
+            name = type(objective).__name__
+            raise ValueError(f"a ramp goes by a part of a step, and {name}'s examples are one whole: set no ramp")
     if parallel.expert > 1 and parallel.zero < 2 and config.ramp is not None:
         raise ValueError(
             "a ramp goes by each replica's gradients, and experts mix them: set no ramp, or zero to 2 or 3"

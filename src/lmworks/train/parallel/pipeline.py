@@ -8,7 +8,7 @@ sums of several losses, to be divided by the counts of the whole step.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 
 from lmworks.model import config as configs
 from lmworks.model.transformer import Transformer
-from lmworks.train.losses import Loss
+from lmworks.train.losses import Loss, reported
 from lmworks.train.objectives.objective import Objective, OnHiddenStates, to_device
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.parallel.fsdp import keep_gathered
@@ -52,13 +52,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Passed:
-    """sums       of each of the objective's losses over all micro-batches, in nats where it has nats, () float32: the
-               same on every device
+    """sums       (loss, metric) → its sum over all micro-batches, as `losses.reported` has it: the same on every device
     counts     how many targets each has
     in_flight  the most micro-batches that this device kept activations of at a time, in units of all its layers
     """
 
-    sums: dict[str, Tensor]
+    sums: dict[tuple[str, str], float]
     counts: dict[str, int]
     in_flight: float
 
@@ -99,12 +98,12 @@ def pipeline_losses(model: Transformer, place: Place, objective: Objective, micr
 
 def pipelined(objective: Objective) -> OnHiddenStates:
     """The objective, if a pipeline can run it; else ValueError."""
-    if not isinstance(objective, OnHiddenStates):
+    if not objective.reads_hidden_states:
         raise ValueError(
             f"{type(objective).__name__} does not read its losses off the hidden states of one forward, as a pipeline "
             "needs: set pipeline to 1"
         )
-    return objective
+    return cast(OnHiddenStates, objective)
 
 
 def sum_shared(config: configs.ModelConfig, place: Place, gradients: Mapping[str, Tensor]) -> None:
@@ -161,7 +160,7 @@ class _Device:
         for examples in micro_batches[: self.counting]:
             for name, count in objective.counts(examples).items():
                 self.targets[name] = self.targets.get(name, 0) + count
-        self.sums = {name: torch.zeros((), device=place.device) for name in self.targets}
+        self.sums: dict[tuple[str, str], Tensor] = {}
 
     def run(self, order: list[Step]) -> Passed:
         self.meet()
@@ -172,10 +171,11 @@ class _Device:
             self.exchange(step, made)
         for _, work in self.leaving:
             work.wait()
-        sums = torch.stack(list(self.sums.values()))
-        dist.broadcast(sums, group=self.place.group, group_src=self.place.last)
-        in_flight = self.most_kept / self.place.parallel.chunks
-        return Passed(dict(zip(self.sums, sums, strict=True)), self.targets, in_flight)
+        sums = [{key: float(value) for key, value in self.sums.items()}]  # the last device alone knows the metrics
+        dist.broadcast_object_list(
+            sums, group=self.place.group, group_src=self.place.last, device=torch.device(self.place.device)
+        )
+        return Passed(sums[0], self.targets, self.most_kept / self.place.parallel.chunks)
 
     def meet(self) -> None:
         """ValueError where the devices have not the same number of micro-batches: they would wait forever. NCCL wants
@@ -211,9 +211,9 @@ class _Device:
     def score(self, losses: Mapping[str, Loss], counting: bool) -> Tensor | None:
         """Notes the losses; what the backward begins with, None where no loss depends on the model."""
         total = torch.zeros((), device=self.place.device)
+        for key, value in reported(losses).items() if counting else ():
+            self.sums[key] = self.sums.get(key, 0.0) + value
         for name, loss in losses.items():
-            if counting:
-                self.sums[name] += loss.metrics.get("nats", loss.sum).detach()
             total = total + loss.sum / max(self.counts.get(name, 1), 1)
         return total * (self.scale if counting else 0.0) if total.requires_grad else None
 

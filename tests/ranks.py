@@ -1,6 +1,7 @@
 """Several processes on one machine, joined by gloo: what tests of parallel training run in.
 
-A fork server that has imported torch once makes the processes, in a fraction of the time that starting each would take.
+They are started once, by a fork server that has imported torch, and asked one thing after the other: starting them takes
+longer than what most tests ask. For each question they meet anew, so that no group is left of the one before.
 """
 
 import functools
@@ -22,23 +23,29 @@ def on_ranks(count: int, function: Callable[..., Any], *arguments: Any) -> list[
     `function` is defined at the top of a module, which the processes import; what it takes and returns is pickled. In
     it `torch.distributed` is initialised. AssertionError with the first failing rank's traceback where one raises.
     """
-    context = _server()
-    port = _free_port()
-    pipes, processes = [], []
-    for rank in range(count):
-        mine, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_rank, args=(rank, count, port, theirs, function, arguments), daemon=True)
-        process.start()
-        theirs.close()
-        pipes.append(mine)
-        processes.append(process)
+    while len(_ranks) < count:
+        _ranks.append(_start())
+    pipes, port = [pipe for pipe, _ in _ranks[:count]], _free_port()
+    for rank, pipe in enumerate(pipes):
+        pipe.send((rank, count, port, function, arguments))
     try:
         return _answers(pipes)
-    finally:
-        for process in processes:
-            process.join(1)
-            if process.is_alive():
-                process.kill()
+    except BaseException:
+        for _, process in _ranks:  # which may wait for one that failed
+            process.kill()
+        _ranks.clear()
+        raise
+
+
+_ranks: list[tuple[Connection, Any]] = []
+
+
+def _start() -> tuple[Connection, Any]:
+    mine, theirs = _server().Pipe()
+    process = _server().Process(target=_serve, args=(theirs,), daemon=True)
+    process.start()
+    theirs.close()
+    return mine, process
 
 
 def _answers(pipes: list[Connection]) -> list[Any]:
@@ -58,24 +65,36 @@ def _answers(pipes: list[Connection]) -> list[Any]:
     return [answers[rank] for rank in range(len(pipes))]
 
 
-def _rank(
-    rank: int, count: int, port: int, pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]
-) -> None:
+def _serve(pipe: Connection) -> None:
     import torch
-    import torch.distributed as dist
 
     torch.set_num_threads(1)
+    while True:
+        try:
+            question = pipe.recv()
+        except EOFError:
+            os._exit(0)
+        except Exception:  # of a module that cannot be imported
+            pipe.send((True, traceback.format_exc()))
+            continue
+        pipe.send(_answer(*question))
+
+
+def _answer(
+    rank: int, count: int, port: int, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> tuple[bool, Any]:
+    import torch.distributed as dist
+
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), **address)
     try:
         dist.init_process_group("gloo", timeout=timedelta(seconds=SECONDS // 2))
-        answer = False, function(*arguments)
+        answer = function(*arguments)
         dist.barrier()  # a rank that left early would take others' connections with it
+        dist.destroy_process_group()
     except BaseException:
-        answer = True, traceback.format_exc()
-    pipe.send(answer)
-    pipe.close()
-    os._exit(0)  # of gloo's threads some may wait for a rank that failed
+        return True, traceback.format_exc()
+    return False, answer
 
 
 @functools.cache

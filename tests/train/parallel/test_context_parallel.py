@@ -76,7 +76,7 @@ def _equal_to_one_process() -> None:
         check_same(take_over(mesh, model, objective, divide_sequence(examples, mesh)), expected)
 
 
-@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("devices", [4, pytest.param(2, marks=pytest.mark.slow)])
 def test_each_objective_has_the_losses_and_gradients_of_one_process(devices: int) -> None:
     on_ranks(devices, _equal_to_one_process)
 
@@ -106,7 +106,7 @@ def _beside_tensors(sequence: bool) -> None:
         check_same(take_over(context, model, objective, divide_sequence(examples, context)), expected)
 
 
-@pytest.mark.parametrize("sequence", [False, True])
+@pytest.mark.parametrize("sequence", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_sequences_and_tensors_are_divided_together(sequence: bool) -> None:
     on_ranks(4, _beside_tensors, sequence)
 

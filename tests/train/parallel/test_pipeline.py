@@ -200,7 +200,6 @@ TWO = [
     Case("gpt2", pipeline(2), 1),
     Case("llama", pipeline(2), 3, dtype=torch.bfloat16),
     Case("llama", pipeline(2, chunks=2), 4, layers=6, recompute=True),
-    Case("llama", pipeline(2, chunks=2), 2, compile=True),
     Case("llama", pipeline(2, chunks=2), 2, frozen=("embedding", "decoder.blocks.0.")),
     Case("llama", pipeline(2, chunks=2), 4, empty=(1,)),
     Case("gpt2", pipeline(2), 2, empty=(0, 1)),
@@ -213,7 +212,11 @@ FOUR = [
 ]
 
 
-@pytest.mark.parametrize(("devices", "cases"), [(2, TWO), (4, FOUR)], ids=["two", "four"])
+COMPILED = [Case("llama", pipeline(2, chunks=2), 2, compile=True)]
+ALL = [(2, TWO), (4, FOUR), pytest.param(2, COMPILED, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize(("devices", "cases"), ALL, ids=["two", "four", "compiled"])
 def test_losses_and_gradients_are_those_of_one_process(devices: int, cases: list[Case]) -> None:
     """Bit for bit, as each device does what one process does, in its order. What is held, kept and sent is planned."""
     on_ranks(devices, _equal_to_one_process, cases)

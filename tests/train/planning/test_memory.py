@@ -1,6 +1,5 @@
 """The memory model: states byte for byte, activations against what autograd saves, formulas against their papers."""
 
-import gc
 import weakref
 from dataclasses import replace
 
@@ -109,7 +108,7 @@ def _hidden_of_steps(model, ids):
     return hidden, *model.head.further(hidden, embed, ids, torch.arange(LENGTH)[None])
 
 
-@pytest.mark.parametrize("policy", ["nothing", "selective", "blocks"])
+@pytest.mark.parametrize("policy", ["nothing", "blocks", pytest.param("selective", marks=pytest.mark.slow)])
 def test_steps_ahead_are_in_the_peak_and_recomputed(policy):
     """Six layers and two steps; each loss keeps gradients of its own."""
     config = with_further_tokens(MODELS["llama"], 2)
@@ -118,7 +117,6 @@ def test_steps_ahead_are_in_the_peak_and_recomputed(policy):
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     before = [tensor for parameter in model.parameters() for tensor in (parameter, parameter.grad)]
-    gc.collect()
     with Peak(before) as peak:
         projection = model.head.projection_to_vocabulary(model.tokens)
         losses = [
@@ -151,26 +149,48 @@ class Peak(TorchDispatchMode):
     def __init__(self, before):
         super().__init__()
         self.alive = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in before}
-        self.most = 0
+        self.most = self.now = sum(self.alive.values())
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
                 self._watch(tensor.untyped_storage())
-        self.most = max(self.most, sum(self.alive.values()))
+        self.most = max(self.most, self.now)
         return result
 
     def _watch(self, storage):
         key = storage._cdata
         if key not in self.alive:
             self.alive[key] = storage.nbytes()
-            weakref.finalize(storage, self.alive.pop, key, None)
+            self.now += storage.nbytes()
+            weakref.finalize(storage, self._free, key)
+
+    def _free(self, key):
+        self.now -= self.alive.pop(key)
 
 
-@pytest.mark.parametrize("logits", ["whole", "projected"])
-@pytest.mark.parametrize("policy", ["nothing", "selective", "blocks"])
-@pytest.mark.parametrize(("name", "vocabulary"), [("gpt2", 97), ("gpt2", 3000), ("llama", 1000), ("mixtral", 1000)])
+def _slow_unless(quick):
+    return [] if quick else [pytest.mark.slow]
+
+
+QUICK = {
+    ("gpt2", 97, "blocks", "projected"),
+    ("gpt2", 3000, "nothing", "whole"),
+    ("gpt2", 3000, "selective", "projected"),
+    ("llama", 1000, "blocks", "whole"),
+    ("llama", 1000, "nothing", "projected"),
+    ("mixtral", 1000, "selective", "projected"),
+}
+STEPS = [
+    pytest.param(name, vocabulary, policy, logits, marks=_slow_unless((name, vocabulary, policy, logits) in QUICK))
+    for name, vocabulary in (("gpt2", 97), ("gpt2", 3000), ("llama", 1000), ("mixtral", 1000))
+    for policy in ("nothing", "selective", "blocks")
+    for logits in ("whole", "projected")
+]
+
+
+@pytest.mark.parametrize(("name", "vocabulary", "policy", "logits"), STEPS)
 def test_the_whole_is_the_peak_of_a_real_step(name, vocabulary, policy, logits):
     """With gradients there from a micro-batch before; six layers, so that what goes is not all in the last one. What
     the model of memory leaves out are passing results of a few operations, which weigh in a tiny model."""
@@ -185,7 +205,6 @@ def test_the_whole_is_the_peak_of_a_real_step(name, vocabulary, policy, logits):
         parameter.grad = torch.zeros_like(parameter)
     before = [tensor for parameter in model.parameters() for tensor in (parameter, parameter.grad)]
     ids = torch.randint(vocabulary, (BATCH, LENGTH), generator=torch.Generator().manual_seed(0))
-    gc.collect()
     with Peak(before) as peak:
         hidden = model.hidden(ids).flatten(0, 1)
         if logits == "whole":

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -82,11 +83,13 @@ class Trainer:
 
 
 def sweep(out, inputs, trainer, monkeypatch):
+    """With fewer resamples than by default, which nothing here asks about."""
     monkeypatch.setattr(stage, "pretrain", trainer)
+    monkeypatch.setattr(stage, "find", partial(find, resamples=10))
     return run_alone("train.sweep", out, inputs, [], SETTINGS)
 
 
-def test_the_law_behind_the_runs_is_found_and_foretells_the_largest(inputs, tmp_path, monkeypatch, no_checks):
+def test_the_law_behind_the_runs_is_found_and_predicts_the_largest(inputs, tmp_path, monkeypatch, no_checks):
     outcome = sweep(tmp_path / "sweep", inputs, Trainer(), monkeypatch)
     own = read_law(outcome.folder)
     assert (own.source, own.doubts, own.vocabulary) == ("a sweep of 16 runs of llama", (), 257)
@@ -127,7 +130,7 @@ def test_a_killed_sweep_runs_what_is_left_and_ends_the_same(inputs, tmp_path, mo
     assert interrupted["seconds"] is None  # nobody knows how long the process that died took
 
 
-def test_noise_widens_the_interval_of_what_is_foretold():
+def test_noise_widens_the_interval_of_the_prediction():
     def runs(noise):
         generator = np.random.default_rng(0)
         return [
@@ -137,10 +140,10 @@ def test_noise_widens_the_interval_of_what_is_foretold():
             for d in (1_000_000, 2_000_000, 4_000_000, 8_000_000)
         ]  # fmt: skip
 
-    (_, narrow), (error, wide) = find(runs(1e-5)).error, find(runs(3e-3)).error
+    (_, narrow), (error, wide) = find(runs(1e-5), 20).error, find(runs(3e-3), 20).error
     assert wide.high - wide.low > 10 * (narrow.high - narrow.low)
     assert abs(error) < 0.05
-    assert find(runs(3e-3)[::-1]).error == (error, wide)
+    assert find(runs(3e-3)[::-1], 20).error == (error, wide)
 
 
 def test_a_law_that_says_nothing_beyond_its_runs_is_doubted():
@@ -193,7 +196,7 @@ def test_runs_without_a_law_say_why(inputs, tmp_path, monkeypatch, no_checks):
     assert "do not fall" in outcome.manifest.metrics["no_law"]
     assert not (outcome.folder / "law.json").exists()
     found = [Trained(**run) for run in json.loads((outcome.folder / "runs.json").read_text())["runs"]]
-    findings = find(found)
+    findings = find(found, 10)
     assert isinstance(findings.held_out, Unscored) and findings.error is None
     page = (outcome.folder / "report.html").read_text()
     assert "No law follows" in page and "What to do next: sweep again" in page and "--set factor=3" in page

@@ -18,7 +18,7 @@ large
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lmworks.model import presets
 from lmworks.model.config import ModelConfig
@@ -174,7 +174,9 @@ def _unit(width: int) -> int:
 
 
 def _count(build: Callable[[Dimensions], ModelConfig], dimensions: Dimensions) -> int:
-    return count_parameters(build(dimensions))
+    """Parameters of the model: each of its layers has as many as the second."""
+    one, two = (count_parameters(build(replace(dimensions, layers=layers))) for layers in (1, 2))
+    return one + (dimensions.layers - 1) * (two - one)
 
 
 def smallest_parameters(family: str, vocabulary: int, context_length: int = 2048) -> int:

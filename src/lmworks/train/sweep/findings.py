@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from lmworks.records import Unscored
 from lmworks.train.planning.compute_frontier import FittedPowerLaw, fit_envelope, fit_isoflop
-from lmworks.train.planning.measured_runs import Interval
+from lmworks.train.planning.measured_runs import RESAMPLES, Interval
 from lmworks.train.planning.parametric_fit import FittedLaw, HeldOut, fit_law, hold_out_largest
 from lmworks.train.planning.scaling_laws import training_flops
 
@@ -100,15 +100,15 @@ def _width(interval: Interval) -> float:
     return interval.high - interval.low
 
 
-def find(runs: Sequence[Trained]) -> Findings:
-    """Everything that `runs` say, in whatever order; intervals are bootstrapped over the runs."""
+def find(runs: Sequence[Trained], resamples: int = RESAMPLES) -> Findings:
+    """All fits to `runs`, in whatever order; intervals are bootstrapped over the runs."""
     runs = sorted(runs, key=lambda run: run.name)  # the bootstrap draws by place
     columns = ([run.parameters for run in runs], [run.tokens for run in runs], [run.loss for run in runs])
     return Findings(
-        _attempt(lambda: fit_law(*columns)),
-        _attempt(lambda: hold_out_largest(*columns)),
-        _attempt(lambda: fit_isoflop(*columns)),
-        _attempt(lambda: fit_envelope(*columns)),
+        _attempt(lambda: fit_law(*columns, resamples=resamples)),
+        _attempt(lambda: hold_out_largest(*columns, resamples=resamples)),
+        _attempt(lambda: fit_isoflop(*columns, resamples=resamples)),
+        _attempt(lambda: fit_envelope(*columns, resamples=resamples)),
     )
 
 

@@ -1,7 +1,7 @@
 """Several processes on one machine, joined by gloo: what tests of parallel training run in.
 
-They are started once, by a fork server that has imported torch, and asked one thing after the other: starting them takes
-longer than what most tests ask. For each question they meet anew, so that no group is left of the one before.
+They are started once, by a fork server that has imported torch, and asked one thing after the other: starting them
+takes longer than what most tests ask. For each question they meet anew, so that no group is left of the one before.
 """
 
 import functools

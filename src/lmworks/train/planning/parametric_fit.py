@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lmworks.train.planning.measured_runs import RESAMPLES, Array, Interval, check_runs, interval, resample
+from lmworks.train.planning.measured_runs import RESAMPLES, Array, Interval, Rows, check_runs, interval, resample
 from lmworks.train.planning.scaling_laws import ParametricLaw
 
 Data = tuple[Array, Array, Array]  # ln N and ln D, centred, and ln L
@@ -74,20 +74,22 @@ def fit_law(
     ValueError for fewer than six runs, numbers that are not above 0, losses that do not fall with N and D, and runs
     that vary one of N, D and D / N only, from which the two terms cannot be told apart.
     """
+    from threadpoolctl import threadpool_limits  # scikit-learn needs it, so it is there
+
     n, d, loss = check_runs(parameters, tokens, losses)
     _check_design(n, d)
     # Centred, so that coefficients and exponents are less correlated; undone in `_law`.
     centre = np.array([np.log(n).mean(), np.log(d).mean()])
     data = np.log(n) - centre[0], np.log(d) - centre[1], np.log(loss)
-    best, huber = min((_minimise(start, data) for start in _starts(data, centre)), key=lambda result: result[1])
-    law = _law(best, centre)
-    _check_terms(law, n, d, loss)
-    resampled = resample(
-        lambda rows: _law(_minimise(best, (data[0][rows], data[1][rows], data[2][rows]))[0], centre),
-        len(n),
-        resamples,
-        seed,
-    )
+
+    def fit_sample(rows: Rows) -> ParametricLaw:
+        return _law(_minimise(best, (data[0][rows], data[1][rows], data[2][rows]))[0], centre)
+
+    with threadpool_limits(limits=1):  # for five unknowns threads cost a hundred times what they save
+        best, huber = min((_minimise(start, data) for start in _starts(data, centre)), key=lambda result: result[1])
+        law = _law(best, centre)
+        _check_terms(law, n, d, loss)
+        resampled = resample(fit_sample, len(n), resamples, seed)
     names = ("E", "A", "B", "alpha", "beta", "exponent")
     intervals = {name: interval([getattr(each, name) for each in resampled]) for name in names}
     return FittedLaw(law, intervals, resampled, huber, len(n))

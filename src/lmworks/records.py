@@ -38,14 +38,14 @@ OWN_METADATA = frozenset(
     {
         *("augmented", "copy", "origin"),  # of copies that data.balance made
         *("declared_language", "extracted"),  # of cleaned documents
-        *("encoding", "headings", "id", "kind", "lone_surrogates"),  # of documents as they were read
+        *("encoding", "headings", "id", "lone_surrogates"),  # of documents as they were read
     }
 )
 
 
 def column_key(column: str) -> str:
-    """The key in the metadata of a document that keeps this column of its row: the column's name, and `column_kind` for
-    one called `kind`. No two columns have one key."""
+    """The key in the metadata of a document that keeps this column of its row: the column's name, and `column_copy` for
+    one called `copy`. No two columns have one key."""
     name = column
     while name.startswith("column_"):
         name = name.removeprefix("column_")
@@ -57,7 +57,9 @@ class Document:
     """The extracted text of one source, immutable, and where it came from.
 
     `hash` identifies the text, `source_hash` the raw bytes it was extracted from. Cleaning never changes `text`: it
-    adds `Edit`s. `date` is ISO 8601; unknown licence, date and language are None, never a guess.
+    adds `Edit`s. `date` is ISO 8601; unknown licence, date and language are None, never a guess. `source` is the name
+    of the source that it came from, such as a folder's, and `kind` what sort of text that has: "web", "book", "code",
+    "mail", "chat" or "text".
     """
 
     text: str
@@ -70,6 +72,8 @@ class Document:
     licence: str | None = None
     date: str | None = None
     language: str | None = None
+    source: str = ""
+    kind: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
     hash: str = ""  # derived from `text`; a loaded row is checked against it
 

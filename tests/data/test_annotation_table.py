@@ -46,8 +46,8 @@ def test_what_is_written_is_read_back(
     write_annotations(path, iter(rows))
     table = read_annotations(path)
     assert len(table) == len(rows)
-    for name in ("uri", "hash", "kind", "characters", "bytes"):
-        column = getattr(table, {"uri": "uris", "hash": "hashes", "kind": "kinds"}.get(name, name))
+    for name in ("uri", "hash", "source", "kind", "characters", "bytes"):
+        column = getattr(table, f"{name}s" if name in ("uri", "source", "kind") else {"hash": "hashes"}.get(name, name))
         assert list(column) == [getattr(row, name) for row in rows]
     assert list(table.edits) == [row.edits for row in rows] and table.edits == [row.edits for row in rows]
     assert list(table.marks) == [row.annotations.marks for row in rows]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lmworks.data.config import ReadConfig
-from lmworks.data.documents_of import TOLD, kind_of
+from lmworks.data.documents_of import TOLD
 from lmworks.data.readers.rows import Columns
 from lmworks.data.reading import read_documents
 from lmworks.records import Document, LeftOut
@@ -54,7 +54,8 @@ def test_an_archive_is_read_as_the_folder_that_it_holds(tmp_path):
             "a/b/two.txt": "text/plain",
         }
         assert documents[f"{name}/a/page.html"].title == "Bread"
-        assert kind_of(documents[f"{name}/a/page.html"]) == "web" and kind_of(documents[f"{name}/a/one.md"]) == "text"
+        assert {document.source for document in documents.values()} == {name}
+        assert documents[f"{name}/a/page.html"].kind == "web" and documents[f"{name}/a/one.md"].kind == "text"
         assert {uri: item.reason for uri, item in left_out.items()} == {f"{name}/a/x.png": "no reader for .png"}
 
 
@@ -71,7 +72,7 @@ def test_a_table_is_read_row_by_row(tmp_path):
     first, second = documents.values()
     assert (first.text, first.licence, first.language, first.metadata["score"]) == ("First text.", "MIT", "en", "3")
     assert (second.text, second.licence, second.date) == ("Second.", "CC0-1.0", "2024-05-06")
-    assert kind_of(first) == "web"
+    assert first.kind == "web"
     assert len(left_out) == 2 and any(item.reason == "empty" for item in left_out.values())
 
 
@@ -81,7 +82,7 @@ def test_a_mailbox_is_read_message_by_message(tmp_path):
     message.set_content("The bridge will be closed.\n")
     (tmp_path / "m.mbox").write_bytes(b"From a@example.org Mon May  6 10:00:00 2024\n" + message.as_bytes() + b"\n")
     (document,) = read(tmp_path, "m.mbox")[0].values()
-    assert (document.title, kind_of(document)) == ("Bridge", "mail")
+    assert (document.title, document.kind) == ("Bridge", "mail")
     assert document.text.strip() == "The bridge will be closed."
     assert document.date is not None and document.date.startswith("2024-05-06")
 
@@ -94,7 +95,7 @@ def test_source_code_in_an_archive_is_what_it_is_in_a_folder(tmp_path):
     assert "What f does." in documents["code.tar.gz/p/m.py"].text
     assert {item.reason for item in left_out.values()} == {"no reader for .c"}
     documents, _ = read(tmp_path, "code.tar.gz", source_code="whole")
-    assert {kind_of(document) for document in documents.values()} == {"code"} and len(documents) == 2
+    assert {document.kind for document in documents.values()} == {"code"} and len(documents) == 2
 
 
 @pytest.mark.parametrize("damage", [b"PK\3\4 not a zip", b"\x1f\x8b\x08\x00 not gzip", b"%PDF-1.4 not a PDF"])

@@ -78,7 +78,7 @@ def test_beside_other_sources_they_have_the_name_of_the_folder_in_front(base: Pa
 def test_beside_the_documentation_of_python_as_well(base: Path) -> None:
     """They may be from it themselves, and no two uris are equal."""
     found = [*found_sources(ReadConfig(sources=("python-docs", "w/stages/first/key")), base)]
-    assert [each.prefix for each in found if isinstance(each, FoundFile)] == ["key/"]
+    assert [each.source for each in found if isinstance(each, FoundFile)] == ["key"]
 
 
 def test_in_another_source_they_are_left_out(base: Path) -> None:
@@ -90,7 +90,7 @@ def test_in_another_source_they_are_left_out(base: Path) -> None:
 
 def test_kind_and_licence_are_said_where_they_are_not_stated(base: Path) -> None:
     documents, _ = read(base, "w", kind="book", licence="MIT")
-    assert documents["a.md"].metadata["kind"] == "book" and documents["a.md"].licence == "MIT"
+    assert documents["a.md"].kind == "book" and documents["a.md"].licence == "MIT"
 
 
 def test_other_documents_are_another_source(base: Path) -> None:

@@ -32,12 +32,15 @@ DOCUMENT = st.builds(
     title=WORDS,
     licence=st.none() | WORDS,
     date=st.none() | st.just("2024-01-01"),
+    source=WORDS,
+    kind=WORDS,
     metadata=st.dictionaries(WORDS, WORDS, max_size=3),
 )
 
 
-def document(text: str, uri: str = "u") -> Document:
-    return Document(text, uri, "text/plain", "plain", "1", "0" * 64)
+def document(text: str, uri: str = "u", source: str = "s") -> Document:
+    metadata = {"source": "a column"}
+    return Document(text, uri, "text/plain", "plain", "1", "0" * 64, source=source, metadata=metadata)
 
 
 @given(DOCUMENT)
@@ -97,26 +100,26 @@ def test_a_folder_without_documents_is_named(tmp_path: Path) -> None:
         DocumentStore(tmp_path)
 
 
-MISLEADING = st.sampled_from(['", "uri": "no"', '\\", "uri": "no', '"', "\\", '\\"', "a"])
+MISLEADING = st.sampled_from(['", "source": "no"', '\\", "source": "no', '"', "\\", '\\"', "a"])
 
 
-@given(st.lists(st.builds(document, st.lists(MISLEADING).map("".join), WORDS | st.lists(MISLEADING).map("".join))))
-def test_uris_are_found_without_parsing_the_rest(
+@given(st.lists(st.builds(document, *[WORDS | st.lists(MISLEADING).map("".join)] * 3)))
+def test_sources_are_found_without_parsing_the_rest(
     tmp_path_factory: pytest.TempPathFactory, documents: list[Document]
 ) -> None:
-    folder = tmp_path_factory.mktemp("uris")
+    folder = tmp_path_factory.mktemp("sources")
     write_documents(folder, documents)
-    found = [uri for shard in DocumentStore(folder).shards for uri in shard.uris()]
-    assert found == [each.uri for each in documents]
+    found = [source for shard in DocumentStore(folder).shards for source in shard.sources()]
+    assert found == [each.source for each in documents]
 
 
-def test_a_line_without_a_uri_is_told_with_its_place(tmp_path: Path) -> None:
+def test_a_line_without_a_source_is_told_with_its_place(tmp_path: Path) -> None:
     write_documents(tmp_path, [document("a")])
     (path,) = shard_paths(tmp_path)
     path.write_text(path.read_text() + '{"hash": "' + "0" * 64 + '", "text": "uri"}\n')
     (shard,) = DocumentStore(tmp_path).shards
     with pytest.raises(StoreError, match="line 2: not a document"):
-        list(shard.uris())
+        list(shard.sources())
 
 
 def test_shards_keep_their_order_when_five_digits_do_not_suffice() -> None:

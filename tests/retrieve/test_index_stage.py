@@ -30,7 +30,7 @@ def context(base: Path, documents: list[Document], name: str, **fields: object) 
 
 
 def some(document: Make) -> list[Document]:
-    return [document(f"number {n} " + "word " * (15 * n), f"docs/{n}.txt") for n in range(5)]
+    return [document(f"number {n} " + "word " * (15 * n), f"docs/{n}.txt", source="docs") for n in range(5)]
 
 
 def test_an_index_and_what_is_said_of_it(tmp_path: Path, encoder, document: Make) -> None:

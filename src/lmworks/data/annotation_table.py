@@ -35,6 +35,7 @@ class AnnotatedDocument:
     bytes: int
     annotations: Annotations
     edits: tuple[Edit, ...] = ()
+    source: str = ""
 
 
 def write_annotations(path: Path, rows: Iterable[AnnotatedDocument]) -> None:
@@ -62,6 +63,7 @@ def _columns(rows: Sequence[AnnotatedDocument]) -> Any:
     columns: dict[str, Any] = {
         "uri": pa.array([row.uri for row in rows], pa.string()),
         "hash": pa.array([row.hash for row in rows], pa.string()),
+        "source": pa.array([row.source for row in rows], pa.string()),
         "kind": pa.array([row.kind for row in rows], pa.string()),
         "characters": pa.array([row.characters for row in rows], pa.int64()),
         "bytes": pa.array([row.bytes for row in rows], pa.int64()),
@@ -112,14 +114,15 @@ class AnnotationTable:
     labels: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
     edits: Sequence[tuple[Edit, ...]] = ()
     marks: Sequence[tuple[Mark, ...]] = ()
+    sources: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.uris)
 
 
 def read_annotations(path: Path) -> AnnotationTable:
-    """What `write_annotations` wrote. Names, kinds and sizes are in memory; all else is read when it is asked for, so
-    that tables of a large corpus can be held together."""
+    """What `write_annotations` wrote. Names, sources, kinds and sizes are in memory; all else is read when it is asked
+    for, so that tables of a large corpus can be held together."""
     file = AnnotationFile.of(path)
     names = file.names
     measures = [name.removeprefix(MEASURE) for name in names if name.startswith(MEASURE)]
@@ -134,6 +137,7 @@ def read_annotations(path: Path) -> AnnotationTable:
         labels=Columns(tuple(labels), partial(file.words, prefix=LABEL)),
         edits=Ranges(file, "edits", Edit),
         marks=Ranges(file, "marks", Mark),
+        sources=file.texts("source"),
     )
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmworks.data.cleaning.local import source_of
 from lmworks.data.store import DOCUMENTS, Shard, shard_paths, told_of_none
 from lmworks.records import Document
 
@@ -41,7 +40,7 @@ def check_sources(shards: Sequence[CorpusShard]) -> None:
     """ValueError where two inputs have a source of one name, which the ledger could not tell apart."""
     owner: dict[str, str] = {}
     for shard in shards:
-        for source in {source_of(uri) for uri in Shard(shard.path).uris()}:
+        for source in set(Shard(shard.path).sources()):
             if owner.setdefault(source, shard.input) != shard.input:
                 raise ValueError(
                     f"{shard.input} and {owner[source]} both have a source called {source}: give one of their folders "

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
-from typing import Any, get_args
+from typing import get_args
 
 from lmworks.data.annotation import Kind
 from lmworks.data.config import ReadConfig, Web
@@ -30,7 +30,6 @@ from lmworks.data.store import Shard
 from lmworks.data.web_page import extract_html, extract_html_fast, extract_html_whole
 from lmworks.records import Document, LeftOut
 
-KIND = "kind"  # in the metadata of a document: what sort of source it is from
 ROW_VERSION = "1"
 TOLD = 10_000  # refusals of a file that are told one by one
 _REASONS, _OTHER = 100, "other reasons"  # that the others are counted by, and what stands for all further ones
@@ -92,12 +91,12 @@ def documents_of(found: FoundFile, config: ReadConfig, extract: Extract = extrac
 
 def _as_made(document: Document, found: FoundFile, config: ReadConfig) -> Document:
     """With what the config says of kind and licence where it says something, which stays behind what they state."""
-    kind = {KIND: config.kind} if config.kind != "auto" else {}
     return replace(
         document,
-        uri=f"{found.prefix}{document.uri}",
+        uri=f"{found.source}/{document.uri}" if found.source else document.uri,
+        source=found.source or document.source,
         licence=document.licence or config.licence or None,
-        metadata={**document.metadata, **kind},
+        kind=document.kind if config.kind == "auto" else config.kind,
     )
 
 
@@ -172,7 +171,9 @@ def _of_record(record: Record, uri: str, found: FoundFile, config: ReadConfig, e
         date=record.date or told.pop("date", None),
         language=told.pop("language", None),
         licence=told.pop("licence", None) or config.licence or None,
-        metadata={**record.metadata, **told, **_kind_of(media_type, config)},
+        source=found.source,
+        kind=_kind_of(media_type, config),
+        metadata={**record.metadata, **told},
     )
 
 
@@ -190,7 +191,9 @@ def _of_row(row: Row, uri: str, found: FoundFile, config: ReadConfig) -> Documen
         date=row.date,
         language=row.language,
         licence=row.licence or config.licence or None,
-        metadata={**row.metadata, **_kind_of("text/plain", config)},
+        source=found.source,
+        kind=_kind_of("text/plain", config),
+        metadata=row.metadata,
     )
 
 
@@ -207,17 +210,13 @@ def extractor_of(media_type: str, inside: PurePosixPath, config: ReadConfig) -> 
     return None
 
 
-def _kind_of(media_type: str, config: ReadConfig) -> dict[str, Any]:
-    """Texts of no kind, the rule, need no note."""
+def _kind_of(media_type: str, config: ReadConfig) -> Kind:
     if config.kind != "auto":
-        return {KIND: config.kind}
-    if media_type in _KINDS:
-        return {KIND: _KINDS[media_type]}
+        return config.kind
     is_code = media_type.startswith("text/x-") and media_type not in _TEXTS and config.source_code == "whole"
-    return {KIND: "code"} if is_code else {}
+    return _KINDS.get(media_type, "code" if is_code else "text")
 
 
 def kind_of(document: Document) -> Kind:
-    """What sort of source a document is from."""
-    found = document.metadata.get(KIND, "text")
-    return found if found in get_args(Kind) else "text"  # type: ignore[return-value]
+    """What sort of source a document is from; "text" where nobody said."""
+    return document.kind if document.kind in get_args(Kind) else "text"  # type: ignore[return-value]

@@ -33,14 +33,14 @@ class RemoteObject:
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """`made`: it is a shard of documents, which a stage wrote; `prefix`, perhaps "", then stands before their uris. Of
-    a `remote` one the path is that within its store."""
+    """`made`: it is a shard of documents, which a stage wrote; the name of the source, where there is one, then stands
+    before their uris. Of a `remote` one the path is that within its store."""
 
     path: Path
     uri: str  # the name of the source, then the path inside it
     relative: Path  # the path inside the source
+    source: str  # its name; "" for a shard of documents, which keep theirs
     made: bool = False
-    prefix: str = ""
     remote: RemoteObject | None = None
 
 
@@ -103,7 +103,7 @@ def _shards(folder: Path, label: str, alone: bool) -> Iterator[FoundFile]:
     for path in _made_shards(folder):
         relative = path.relative_to(folder)
         prefix = "" if alone else f"{label}/"
-        yield FoundFile(path, f"{prefix}{relative.as_posix()}", relative, made=True, prefix=prefix)
+        yield FoundFile(path, f"{prefix}{relative.as_posix()}", relative, "" if alone else label, made=True)
 
 
 def _made_shards(folder: Path) -> Sequence[Path]:
@@ -178,7 +178,7 @@ def _visit(
             yield LeftOut(uri, "already read under another name")
         else:
             seen.add(path.resolve())
-            yield FoundFile(path, uri, relative if inside != "." else Path(path.name))
+            yield FoundFile(path, uri, relative if inside != "." else Path(path.name), label)
 
 
 def printable(uri: str) -> str:

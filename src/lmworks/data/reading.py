@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from lmworks.data.config import PYTHON_DOCS, ReadConfig
@@ -59,8 +60,9 @@ def read_found(found: Found, config: ReadConfig, extract: Extract = extract_here
             yield from documents_of(found, config, extract)
         case LeftOut():
             yield found
-        case _:
-            yield from read_python_docs(config.max_bytes)
+        case source:
+            for item in read_python_docs(config.max_bytes):
+                yield replace(item, source=source, kind="text") if isinstance(item, Document) else item
 
 
 def source_digest(config: ReadConfig, base: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from lmworks.artefact import MANIFEST, StageContext, StageResult, artefact_name, read_manifest
 from lmworks.config import ConfigError
-from lmworks.data.config import ReadConfig
+from lmworks.data.config import PYTHON_DOCS, ReadConfig
 from lmworks.data.docstrings import EXTRACTOR as DOCSTRINGS
 from lmworks.data.documents_of import extract_here, is_fragile
 from lmworks.data.executing import Part, Prepared, carry_out
@@ -181,7 +181,7 @@ class _Tally:
             setattr(self, name, getattr(self, name) + counts[name])
 
     def _is_reduced(self, item: Document | LeftOut) -> bool:
-        if item.uri.startswith("stdlib:"):
+        if isinstance(item, Document) and item.source == PYTHON_DOCS:
             return False
         if isinstance(item, Document):
             return item.extractor == DOCSTRINGS

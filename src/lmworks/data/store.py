@@ -29,7 +29,7 @@ _LEAST_SHARD_BYTES, _SHARDS = 1 << 20, 64  # of a corpus that is smaller than `_
 _PREFIX = b'{"hash": "'
 _HASH_LENGTH = 64  # SHA-256 in hexadecimal
 _HASH = slice(len(_PREFIX), len(_PREFIX) + _HASH_LENGTH)
-_BEFORE_URI = b'", "uri": '  # the end of the text: within it, a quote has a backslash before it
+_BEFORE_SOURCE = b', "source": '  # the first outside of strings: within those, a quote has a backslash before it
 _SHARD_NAME = re.compile(r"[0-9]{5,}-[0-9a-f]{16}\.jsonl")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
@@ -141,12 +141,12 @@ class Shard:
             for number, line in enumerate(stream, start=1):
                 yield document_from_json(line, f"{self.path}, line {number}")
 
-    def uris(self) -> Iterator[str]:
-        """The uri of every document, in order; nothing else is parsed. StoreError as for `index`."""
+    def sources(self) -> Iterator[str]:
+        """The source of every document, in order; nothing else is parsed. StoreError as for `index`."""
         with self.path.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
-                at = line.find(_BEFORE_URI)
-                found = _STRING.match(line, at + len(_BEFORE_URI)) if at >= 0 else None
+                at = line.find(_BEFORE_SOURCE)
+                found = _STRING.match(line, at + len(_BEFORE_SOURCE)) if at >= 0 else None
                 if not line.startswith(_PREFIX) or found is None:
                     raise StoreError(f"{self.path}, line {number}: not a document that begins with its hash")
                 yield json.loads(found[0])

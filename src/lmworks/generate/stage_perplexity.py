@@ -154,6 +154,7 @@ def _rows(shard: CorpusShard, table: AnnotationTable, values: np.ndarray, measur
             int(table.bytes[place]),
             Annotations({} if math.isnan(value) else {measure: value}),
             tuple(table.edits[place]),
+            document.source,
         )
 
 

@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -149,20 +148,16 @@ class _Documents:
 
 def _section(working: Index, tokens: Sequence[int], chunk: ChunkConfig) -> Section:
     """For the report: the sizes of the chunks, and what each source gave."""
-    documents: Counter[str] = Counter()
-    chunks: Counter[str] = Counter()
-    query = "SELECT d.uri, count(*) FROM documents d JOIN chunks c ON c.document = d.key GROUP BY d.key ORDER BY d.uri"
-    for uri, count in working.connection.execute(query):
-        source = uri.split("/")[0].split(":")[0]
-        documents[source] += 1
-        chunks[source] += count
-    rows = tuple((source, documents[source], chunks[source]) for source in documents)
+    rows = working.connection.execute(
+        "SELECT json_extract(d.record, '$.source') AS source, count(DISTINCT d.key), count(*) "
+        "FROM documents d JOIN chunks c ON c.document = d.key GROUP BY source ORDER BY min(d.uri)"
+    ).fetchall()
     drawing = histogram(
         tokens,
         x="tokens of a chunk, headings included",
         y="chunks",
         marks={"target": chunk.target_tokens, "limit": chunk.max_tokens},
     )
-    text = f"{len(tokens):,} chunks of {documents.total():,} documents, {sum(tokens):,} tokens."
+    text = f"{len(tokens):,} chunks of {sum(count for _, count, _ in rows):,} documents, {sum(tokens):,} tokens."
     caption = "A chunk never crosses a section, so a short section is a short chunk."
-    return Section("Index", text, (Table(("source", "documents", "chunks"), rows),), (Figure(drawing, caption),))
+    return Section("Index", text, (Table(("source", "documents", "chunks"), tuple(rows)),), (Figure(drawing, caption),))

@@ -116,6 +116,6 @@ def test_the_words_of_a_book_are_looked_through_once(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(ocr, "ocr_corrections", counted)
     monkeypatch.setattr(ocr_pages, "ocr_corrections", counted, raising=False)
-    book = Document(prose(6000, 1), "a/1", "text/plain", "plain", "1", "0" * 64, metadata={"kind": "book"})
+    book = Document(prose(6000, 1), "a/1", "text/plain", "plain", "1", "0" * 64, kind="book")
     found = annotate_document(book, AnnotateConfig(heuristics=False, personal=False, language=False), Path())
     assert found.annotations.measures["ocr_error_rate"] == 0 and len(looked) == 1

@@ -20,7 +20,8 @@ CODE = "def f(x):\n    # number {0}\n    if x:\n        return {0}\n    return x
 
 
 def document(text: str, uri: str, language: str | None = "en", kind: str = "text") -> Document:
-    return Document(text, uri, "text/plain", "plain", "1", "0" * 64, language=language, metadata={"kind": kind})
+    source = uri.partition("/")[0]
+    return Document(text, uri, "text/plain", "plain", "1", "0" * 64, language=language, source=source, kind=kind)
 
 
 def corpus(prefix: str = "") -> list[Document]:

@@ -35,7 +35,7 @@ def ranges(draw, length: int) -> list[tuple[int, int]]:
 def measured(draw, number: int) -> tuple[Document, AnnotatedDocument]:
     """A document, repaired in places, with measures, labels and marks, which may overlap."""
     source, text = draw(SOURCES), draw(TEXT)
-    document = Document(text, f"{source}/{number}", "text/plain", "plain", "1", "0" * 64)
+    document = Document(text, f"{source}/{number}", "text/plain", "plain", "1", "0" * 64, source=source)
     edits = tuple(
         Edit(start, end, draw(st.sampled_from(["", "é", "bb"])), "repair.x") for start, end in draw(ranges(len(text)))
     )
@@ -51,7 +51,7 @@ def measured(draw, number: int) -> tuple[Document, AnnotatedDocument]:
         },
     )
     size = len(repaired.encode())
-    return document, AnnotatedDocument(document.uri, document.hash, "text", len(repaired), size, found, edits)
+    return document, AnnotatedDocument(document.uri, document.hash, "text", len(repaired), size, found, edits, source)
 
 
 LIMIT = st.builds(Limit, at_least=st.floats(-1, 0)) | st.builds(Limit, at_most=st.floats(0, 1))

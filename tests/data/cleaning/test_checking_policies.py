@@ -44,6 +44,7 @@ def table() -> AnnotationTable:
         uris=["web/1", "books/2"],
         hashes=["1", "2"],
         kinds=["web", "book"],
+        sources=["web", "books"],
         characters=np.array([10, 20]),
         bytes=np.array([10, 20]),
         measures={"words": np.array([1.0, 2.0]), "my_share": np.array([0.0, 1.0])},

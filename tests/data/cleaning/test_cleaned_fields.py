@@ -25,7 +25,7 @@ REDACT = Step("personal", marks={"pii.*": OnMark("redact", 0.5)})
 
 
 def document(title: str = "", extractor: str = "row", uri: str = "s/a", text: str = "A text.", **metadata: str):
-    return Document(text, uri, "text/plain", extractor, "1", "0" * 64, title=title, metadata=metadata)
+    return Document(text, uri, "text/plain", extractor, "1", "0" * 64, title=title, source="s", metadata=metadata)
 
 
 def test_titles_and_columns_are_redacted_and_what_was_found_is_told():
@@ -140,7 +140,7 @@ def test_a_title_becomes_what_a_text_of_the_same_words_becomes(words, action, at
     marks = find_personal_data(words)
     table = AnnotationTable(
         [both.uri], [both.hash], ["text"], np.array([len(words)]), np.array([len(words.encode())]),
-        measures={"pii_marks": np.array([float(len(marks))])}, marks=[marks],
+        measures={"pii_marks": np.array([float(len(marks))])}, marks=[marks], sources=["s"],
     )  # fmt: skip
     steps = (
         Step("cards", marks={"pii.card": OnMark("cut", 0.6), "pii.i*": OnMark("redact")}),

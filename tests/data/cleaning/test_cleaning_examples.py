@@ -28,11 +28,13 @@ STEPS = (
 def row(document: Document, measures=None, marks=(), edits=()) -> AnnotatedDocument:
     repaired = apply_edits(document.text, edits).text
     found = Annotations(measures or {}, tuple(sorted(marks)))
-    return AnnotatedDocument(document.uri, document.hash, "text", len(repaired), len(repaired.encode()), found, edits)
+    return AnnotatedDocument(
+        document.uri, document.hash, "text", len(repaired), len(repaired.encode()), found, edits, "s"
+    )
 
 
 def document(name: str, text: str = "some text") -> Document:
-    return Document(text, f"s/{name}", "text/plain", "plain", "1", "0" * 64)
+    return Document(text, f"s/{name}", "text/plain", "plain", "1", "0" * 64, source="s")
 
 
 def examples_of(folder, corpus: list[tuple[Document, AnnotatedDocument]], steps=STEPS) -> Drawn:
@@ -88,7 +90,7 @@ def test_of_a_share_near_is_told_by_the_nearer_end_of_its_scale(tmp_path, turned
 )
 def test_the_scale_of_a_threshold(threshold, scale):
     sizes = np.zeros(1, np.int64)
-    table = AnnotationTable(["s/a"], [""], ["web"], sizes, sizes, {"x": np.zeros(1)})
+    table = AnnotationTable(["s/a"], [""], ["web"], sizes, sizes, {"x": np.zeros(1)}, sources=["s"])
     (found,) = margins_of((Step("one", limits={"x": Limit(at_most=threshold)}),), table)
     assert found.scale == scale
 
@@ -103,7 +105,9 @@ def test_a_document_that_another_step_drops_is_no_near_miss(tmp_path):
 def test_margins_are_of_those_that_a_step_looks_at():
     sizes = np.zeros(3, np.int64)
     values = np.array([-1.0, -1.0, 1.0])  # one of a kind that the step is not about, one that it drops
-    table = AnnotationTable(["s/a", "s/b", "s/c"], [""] * 3, ["web", "text", "web"], sizes, sizes, {"share": values})
+    table = AnnotationTable(
+        ["s/a", "s/b", "s/c"], [""] * 3, ["web", "text", "web"], sizes, sizes, {"share": values}, sources=["s"] * 3
+    )
     (found,) = margins_of(STEPS[1:2], table)
     np.testing.assert_array_equal(found.distance, [1.0, np.nan, np.nan])
     np.testing.assert_array_equal(found.values, [-1.0, np.nan, 1.0])

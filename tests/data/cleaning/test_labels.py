@@ -19,6 +19,7 @@ def table(licences: list[str | None], words: list[float] | None = None, first: i
         uris=[f"a/{first + number}" for number in range(n)],
         hashes=[str(number) for number in range(n)],
         kinds=["text"] * n,
+        sources=["a"] * n,
         characters=np.ones(n),
         bytes=np.ones(n),
         measures={"words": np.array(words or [100.0] * n)},

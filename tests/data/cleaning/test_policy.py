@@ -9,7 +9,7 @@ from lmworks.config import ConfigError, from_mapping
 from lmworks.data.annotate.presets import PRESETS
 from lmworks.data.annotation import Mark
 from lmworks.data.annotation_table import AnnotationTable
-from lmworks.data.cleaning.local import Cut, Reason, judge, source_of
+from lmworks.data.cleaning.local import Cut, Reason, judge
 from lmworks.data.cleaning.policy import Policy, Step, default_policy, read_policy
 
 
@@ -21,6 +21,7 @@ def table(**given) -> AnnotationTable:
         uris=["web/1", "web/2", "books/3"],
         hashes=["1", "2", "3"],
         kinds=["web", "web", "book"],
+        sources=["web", "web", "books"],
         characters=np.array([10, 20, 30]),
         bytes=np.array([10, 20, 30]),
         measures={name: np.array(values, dtype=float) for name, values in given.items()},
@@ -134,13 +135,6 @@ def test_a_file_that_is_no_policy_names_its_mistake(tmp_path: Path):
 
 def test_the_policy_that_comes_with_lmworks_is_one():
     assert [step.name for step in default_policy().steps].count("contamination") == 1
-
-
-@pytest.mark.parametrize(
-    ("uri", "source"), [("peps/a/b.rst", "peps"), ("stdlib:json/x.py", "stdlib"), ("a.md", "a.md")]
-)
-def test_a_source_is_what_a_uri_begins_with(uri, source):
-    assert source_of(uri) == source
 
 
 def test_a_byte_order_mark_is_no_part_of_a_policy(tmp_path):

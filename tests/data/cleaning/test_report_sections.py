@@ -25,7 +25,7 @@ def table(sources: list[str], **measures: list[float]) -> AnnotationTable:
     uris = [f"{source}/{number}" for number, source in enumerate(sources)]
     sizes = np.zeros(len(uris), np.int64)
     arrays = {name: np.array(values, float) for name, values in measures.items()}
-    return AnnotationTable(uris, [""] * len(uris), ["web"] * len(uris), sizes, sizes, arrays)
+    return AnnotationTable(uris, [""] * len(uris), ["web"] * len(uris), sizes, sizes, arrays, sources=sources)
 
 
 def test_a_limit_is_drawn_with_what_it_refuses_of_the_documents_that_its_step_looks_at():
@@ -109,7 +109,9 @@ def test_a_profile_counts_what_was_read_found_and_left(tmp_path):
     scores = [[0.9, 0.4], [0.3], [0.9]]
     documents, rows = [], []
     for number, text in enumerate(texts):
-        one = Document(text, f"s/{number}", "text/plain", "p", "1", "0" * 64, date=f"200{number}-05-01", licence="MIT")
+        one = Document(
+            text, f"s/{number}", "text/plain", "p", "1", "0" * 64, date=f"200{number}-05-01", licence="MIT", source="s"
+        )
         starts = [0, 11][: len(scores[number])]
         marks = tuple(
             Mark("pii.email", start, start + 7, score) for start, score in zip(starts, scores[number], strict=True)
@@ -117,7 +119,7 @@ def test_a_profile_counts_what_was_read_found_and_left(tmp_path):
         item = items[number]
         found = Annotations({"contamination": shares[number]}, marks, {"evaluation_item": item} if item else {})
         documents.append(one)
-        rows.append(AnnotatedDocument(one.uri, one.hash, "text", len(text), len(text.encode()), found))
+        rows.append(AnnotatedDocument(one.uri, one.hash, "text", len(text), len(text.encode()), found, source="s"))
     write_annotations(tmp_path / "a.parquet", rows)
     annotations = read_annotations(tmp_path / "a.parquet")
     shard = CorpusShard(0, "i", tmp_path)

@@ -33,6 +33,7 @@ def table(count: int, shard: str = "s", **given) -> AnnotationTable:
         uris=[f"{shard}/{number}" for number in range(count)],
         hashes=[str(number) for number in range(count)],
         kinds=["web"] * count,
+        sources=[str(shard)] * count,
         characters=np.array(given.pop("characters", [100] * count)),
         bytes=np.full(count, 100),
         measures={name: np.array(values, float) for name, values in given.items()},

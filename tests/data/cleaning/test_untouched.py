@@ -38,7 +38,7 @@ def test_a_document_of_unknown_language_is_looked_at():
 def table(**columns) -> AnnotationTable:
     """One document, a text."""
     sizes = np.ones(1, np.int64)
-    return AnnotationTable(["s/a"], [""], [columns.pop("kind", "text")], sizes, sizes, **columns)
+    return AnnotationTable(["s/a"], [""], [columns.pop("kind", "text")], sizes, sizes, sources=["s"], **columns)
 
 
 WORDS = {"words": np.array([3.0]), "lines": np.array([np.nan])}

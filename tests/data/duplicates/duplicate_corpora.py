@@ -47,18 +47,25 @@ class Given:
 Corpus = Sequence[tuple[str, Given]]  # uri and document, in the order of reading
 
 
+def source(uri: str) -> str:
+    return uri.partition("/")[0]
+
+
 def annotated(uri: str, given: Given, document_hash: str) -> AnnotatedDocument:
     text = given.repaired
     labels = {"exact": digests([text])[0].tobytes().hex()[:32]} | ({"licence": given.licence} if given.licence else {})
     found = Annotations(given.measures, (), labels)
-    return AnnotatedDocument(uri, document_hash, given.kind, len(text), len(text.encode()), found, given.edits)
+    return AnnotatedDocument(
+        uri, document_hash, given.kind, len(text), len(text.encode()), found, given.edits, source(uri)
+    )
 
 
 def write_corpus(folder: Path, corpus: Corpus, shard_bytes: int = 1 << 26, left_out: Sequence[LeftOut] = ()) -> None:
     (folder / "read").mkdir(parents=True)
     (folder / "annotated" / ANNOTATIONS).mkdir(parents=True)
     documents = [
-        Document(given.text, uri, "text/plain", "plain", "1", "", metadata=given.metadata) for uri, given in corpus
+        Document(given.text, uri, "text/plain", "plain", "1", "", source=source(uri), metadata=given.metadata)
+        for uri, given in corpus
     ]
     write_documents(folder / "read", [*documents, *left_out], shard_bytes)
     known = dict(corpus)

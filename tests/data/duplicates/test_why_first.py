@@ -15,7 +15,9 @@ def table(*rows: tuple[str | None, float | None, int, str]) -> AnnotationTable:
     quality = np.array([np.nan if row[1] is None else row[1] for row in rows])
     uris = [row[3] for row in rows]
     labels = {"licence": [row[0] for row in rows]}
-    return AnnotationTable(uris, [""] * len(rows), ["text"] * len(rows), sizes, sizes, {"quality": quality}, labels)
+    return AnnotationTable(
+        uris, [""] * len(rows), ["text"] * len(rows), sizes, sizes, {"quality": quality}, labels, sources=uris
+    )
 
 
 @pytest.mark.parametrize(

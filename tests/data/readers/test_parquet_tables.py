@@ -61,7 +61,7 @@ def test_columns_become_the_parts_of_a_document() -> None:
     parquet.write_table(table.append_column("exact", pa.array([1], pa.timestamp("ns"))), sink)
     metadata = {
         "id": "7", "score": "0.5", "good": "true", "amount": "1.50", "found": "2024-02-29T12:00:00+00:00",
-        "column_kind": "web", "exact": "1970-01-01T00:00:00",
+        "kind": "web", "exact": "1970-01-01T00:00:00",
     }  # fmt: skip
     expected = Row("1", "the text", "A title", "2024-02-29", "CC0-1.0", "en", metadata)
     assert read_all(read_parquet, sink.getvalue()) == [expected]

@@ -65,7 +65,8 @@ def annotate_with_items(
     key = digests([text.text])[0].tobytes().hex()[:32]
     annotations = join_licences(joined([*parts, Annotations(labels={EQUAL: key})]), document.licence)
     size = len(text.text.encode("utf-8", "surrogatepass"))
-    known = AnnotatedDocument(document.uri, document.hash, kind, len(text.text), size, annotations, tuple(edits))
+    of_text = (len(text.text), size, annotations, tuple(edits))
+    known = AnnotatedDocument(document.uri, document.hash, kind, *of_text, document.source)
     return known, tuple(overlap.item for overlap in overlaps)
 
 

@@ -13,7 +13,7 @@ from heapq import nsmallest
 from pathlib import Path
 
 from lmworks.data.corpus import CorpusShard
-from lmworks.data.documents_of import KIND, kind_of
+from lmworks.data.documents_of import kind_of
 from lmworks.data.repair.hyphenation import unbroken_counts
 from lmworks.data.repair.ocr import OcrModel, ocr_model
 from lmworks.data.store import document_from_json
@@ -23,7 +23,7 @@ OthersWords = Callable[[str], OcrModel | None]  # of a book's text, the words of
 _MOST = 300_000  # different words that are kept, the most frequent ones: some 100 MB in each process
 _LEAST = 100_000  # words of other books; fewer lack too many to tell which are none
 _SHARED = 0.6  # of a book's running words, which the others have; else it is in another language
-_IS_BOOK = json.dumps({KIND: "book"})[1:-1].encode()  # quotes within a text have a backslash before them
+_IS_BOOK = b'"kind": "book"'  # quotes within a text have a backslash before them
 
 
 def count_books(shard: CorpusShard, path: Path) -> None:

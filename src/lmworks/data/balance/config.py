@@ -102,8 +102,8 @@ class BalanceConfig:
     """Which documents make up the corpus, and how often each of them comes.
 
     sources      Source → `weight`, its share relative to the others, and `max_epochs`, in place of that of all. A
-                 source is what the uris of its documents begin with: the name of a folder or file, not of a stage.
-                 Weights are given to all sources or to none; without them, sizes decide; 0 takes none of a source.
+                 source has the name of a folder or file that was read (`Document.source`), not of a stage. Weights are
+                 given to all sources or to none; without them, sizes decide; 0 takes none of a source.
     temperature  T of p ∝ n^(1/T) for sources without weights, from 0.01 to 1e9: 1 follows the sizes, larger ones level
                  them.
     languages    Language → `at_least` and `at_most`, the share of the corpus that it may have, from 0 to 1; "unknown"
@@ -180,8 +180,8 @@ class BalanceConfig:
 def unknown_source(name: str, sources: Sequence[str]) -> str:
     """What is wrong with a source that no document has; `sources` are those that there are."""
     return (
-        f"{unknown('source', name, sources)}. A source is what the uris of its documents begin with, so the name of a "
-        "folder or file that was read, and not that of a stage"
+        f"{unknown('source', name, sources)}. A source has the name of a folder or file that was "
+        "read, and not that of a stage"
     )
 
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from lmworks.data.balance.config import UNKNOWN
 from lmworks.data.balance.copies import origin_of
-from lmworks.data.cleaning.local import source_of
 from lmworks.data.corpus import CorpusShard
 from lmworks.data.duplicates.exact import digests
 from lmworks.data.languages import base_language
@@ -59,9 +58,9 @@ def _row(document: dict[str, Any], equal: bool) -> dict[str, Any]:
     return {
         "uri": uri,
         "hash": document["hash"],
-        "source": source_of(uri),
+        "source": document["source"],
         "language": base_language(document["language"]) or UNKNOWN,
-        "kind": metadata.get("kind", "text"),
+        "kind": document["kind"] or "text",
         "bytes": len(text.encode("utf-8", "surrogatepass")),
         "hashed": int(document["hash"][16:32], 16),  # other bits than those that the held-out rule goes by
         "key": key_of(uri, document["hash"]),

@@ -120,7 +120,7 @@ def _by_source(config: BalanceConfig, decision: Decision, found: Sequence[Flow])
     short = Table(tuple(header[at] for at in narrow), tuple(tuple(row[at] for at in narrow) for row in rows))
     folds = (Fold("With documents, repeats and limits", tables=(Table(header, tuple(rows)),)),)
     text = (
-        "A source is what the uris of its documents begin with. Share of each before and after; wanted is what it "
+        "A source is the folder or file that was read. Share of each before and after; wanted is what it "
         "would be if nothing were scarce. A quota is met to within one document of each part that has one: in the "
         f"report, off by says how far, in {config.unit}." + _cut(found)
     )

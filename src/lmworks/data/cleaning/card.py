@@ -231,16 +231,17 @@ def _duplicates(facts: Facts) -> Section:
 
 def _structure(facts: Facts) -> Section:
     ranked = sorted(facts.profile.metadata, key=lambda each: (-each[1], each[0]))
-    others = [(name, Amount(number)) for name, number in ranked if name not in ("kind", "extracted")]
+    others = [(name, Amount(number)) for name, number in ranked if name != "extracted"]
     kept = f"; of what was read, in so many documents: {_listed(others, most=LISTED)}" if others else ""
     rows = (
         ("hash", "SHA-256 of `text`"),
         ("text", "the cleaned text"),
         ("uri", "the source and the place in it; unique"),
+        ("source, kind", "the name of the source, and what sort of text it has"),
         ("title, date, language", "as the source says, or as they were found; null where that is unknown"),
         ("licence", "what source and text say together, an SPDX expression; null where neither says anything"),
         ("media_type, extractor, extractor_version, source_hash", "the file it is from, and what made a text of it"),
-        ("metadata", f"`kind`; `extracted`: the SHA-256 of the text before it was cleaned{kept}"),
+        ("metadata", f"`extracted`: the SHA-256 of the text before it was cleaned{kept}"),
     )
     text = (
         "`documents/*.jsonl` has a document on each line. `edits.jsonl` leads from each back to the text that was "

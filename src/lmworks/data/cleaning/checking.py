@@ -15,7 +15,6 @@ from lmworks.data.annotate.presets import PRESETS
 from lmworks.data.annotate.spdx import Licence, LicenceError, is_frequent, licences, parse
 from lmworks.data.annotation_columns import rules_of
 from lmworks.data.annotation_table import AnnotationTable
-from lmworks.data.cleaning.local import source_of
 from lmworks.data.cleaning.policy import LICENCES, Choice, Policy, Step
 from lmworks.report import Section
 
@@ -133,11 +132,9 @@ def nothing_found(policy: Policy, tables: Sequence[AnnotationTable], beside: Col
     """Of each step what it names and no document has: what it was to decide, it does not. `beside` are the rules of
     what was found in titles and metadata, which no table has."""
     documents = {
-        (source_of(uri), kind, language)
+        each
         for table in tables
-        for uri, kind, language in zip(
-            table.uris, table.kinds, table.labels.get("language") or [None] * len(table), strict=True
-        )
+        for each in zip(table.sources, table.kinds, table.labels.get("language") or [None] * len(table), strict=True)
     }
     measures = frozenset[str]().union(*(table.measures for table in tables))
     marks = frozenset(beside).union(*(rules_of(table.marks) for table in tables))

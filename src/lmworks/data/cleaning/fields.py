@@ -15,7 +15,7 @@ from lmworks.data.annotate.pii.keys import PASSWORD
 from lmworks.data.annotate.pii.scan import find_personal_data
 from lmworks.data.annotation import Mark
 from lmworks.data.cleaning.applying import apply_steps
-from lmworks.data.cleaning.local import Cut, source_of, type_in_place
+from lmworks.data.cleaning.local import Cut, type_in_place
 from lmworks.data.cleaning.policy import Step
 from lmworks.data.edits import apply_edits
 from lmworks.records import Document
@@ -26,7 +26,7 @@ Field = Literal["title", "metadata", "uri"]
 _OWN = frozenset(
     {
         "attachments", "augmented", "chapters", "commit", "copy", "date", "dbname", "encoding", "extracted",
-        "headings", "kind", "language", "modified", "origin", "page", "pages", "revision", "truncated",
+        "headings", "language", "modified", "origin", "page", "pages", "revision", "truncated",
         "unreadable_chapters", "unreadable_pages",
     }
 )  # fmt: skip
@@ -70,8 +70,7 @@ def clean_fields(
 ) -> CleanedFields:
     """The fields of a document of this kind and language, as the steps leave them that look at such documents; `more`
     metadata come behind its own."""
-    source = source_of(document.uri)
-    looking = [step for step in steps if step.marks and step.looks_at(source, kind, language)]
+    looking = [step for step in steps if step.marks and step.looks_at(document.source, kind, language)]
     found: list[FieldFind] = []
 
     def cleaned(field: Field, value: str, name: str = "") -> str:

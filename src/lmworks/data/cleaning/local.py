@@ -43,20 +43,14 @@ class Judged:
 
 def judge(policy: Policy, table: AnnotationTable) -> list[Judged]:
     """For each step what it says by itself, whatever other steps and documents are; duplicates come later."""
-    sources = [source_of(uri) for uri in table.uris]
     languages = table.labels.get("language") or [None] * len(table)
     judged = []
     for step in policy.steps:
         looked_at = np.array(
-            [step.looks_at(*each) for each in zip(sources, table.kinds, languages, strict=True)], dtype=bool
+            [step.looks_at(*each) for each in zip(table.sources, table.kinds, languages, strict=True)], dtype=bool
         )
         judged.append(_judge_step(step, table, looked_at))
     return judged
-
-
-def source_of(uri: str) -> str:
-    """The source of a document: what its uri begins with."""
-    return uri.split("/", 1)[0].split(":", 1)[0]
 
 
 def type_in_place(rule: str) -> str:

@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 
 from lmworks.data.annotation_table import AnnotationTable
-from lmworks.data.cleaning.local import source_of
 from lmworks.data.cleaning.policy import Step
 
 
@@ -38,7 +37,7 @@ class Margins:
 def looked_at(step: Step, table: AnnotationTable) -> np.ndarray:
     """(n,) bool: the documents that the step is about."""
     languages = table.labels.get("language") or [None] * len(table)
-    about = zip(map(source_of, table.uris), table.kinds, languages, strict=True)
+    about = zip(table.sources, table.kinds, languages, strict=True)
     return np.array([step.looks_at(*each) for each in about], dtype=bool)
 
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from lmworks.data.annotation_table import AnnotationTable
 from lmworks.data.cleaning.drawing import measure_plot
-from lmworks.data.cleaning.local import source_of
 from lmworks.data.cleaning.margins import looked_at
 from lmworks.data.cleaning.policy import Limit, Policy, Step
 from lmworks.report import Figure, Fold, Section
@@ -56,7 +55,7 @@ def measures_section(policy: Policy, tables: Sequence[AnnotationTable]) -> Secti
 
 def _measured(step: Step, tables: Sequence[AnnotationTable]) -> list[_Measured]:
     about = [looked_at(step, table) for table in tables]
-    of_tables = [np.array([source_of(uri) for uri in table.uris], object) for table in tables]
+    of_tables = [np.array(table.sources, object) for table in tables]
     sources = np.concatenate([of_table[mine] for of_table, mine in zip(of_tables, about, strict=True)])
     found = []
     for name, limit in step.all_limits.items():

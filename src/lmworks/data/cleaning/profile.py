@@ -11,7 +11,6 @@ from lmworks.data.annotation_table import AnnotationTable
 from lmworks.data.cleaning.descriptions import label_of, language_of_document, licence_of_document
 from lmworks.data.cleaning.fields import FieldFind
 from lmworks.data.cleaning.flows import Amount
-from lmworks.data.cleaning.local import source_of
 from lmworks.records import Document
 
 if TYPE_CHECKING:
@@ -116,9 +115,8 @@ class Profiler:
             "licence": licence_of_document(document, table, place) or UNKNOWN,
             "year": (document.date or "")[:4] or UNKNOWN,
         }
-        source = source_of(document.uri)
         for facet, value in values.items():
-            _add(self._shares, (source, facet, value), counts)
+            _add(self._shares, (document.source, facet, value), counts)
         self._add_cuts(life)
         self._add_personal(life, table, place)
         self._add_beside(life.beside)

@@ -58,11 +58,8 @@ def resolve(
 
 
 def _looked_at(step: Step, standing: Standings) -> np.ndarray:
-    rows = zip(standing.uris, standing.kinds, standing.languages, strict=True)
-    sources = map(standing.source, range(len(standing)))
-    return np.array(
-        [step.looks_at(source, kind, language) for source, (_, kind, language) in zip(sources, rows, strict=True)], bool
-    )
+    rows = zip(standing.sources, standing.kinds, standing.languages, strict=True)
+    return np.array([step.looks_at(*each) for each in rows], bool)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from lmworks.data.cleaning.examples import Examples
 from lmworks.data.cleaning.fields import CleanedFields, FieldFind, clean_fields
 from lmworks.data.cleaning.headings import moved_headings
 from lmworks.data.cleaning.ledger import LEDGER, Entry, write_ledger
-from lmworks.data.cleaning.local import Cut, Judged, Reason, source_of
+from lmworks.data.cleaning.local import Cut, Judged, Reason
 from lmworks.data.cleaning.policy import Step
 from lmworks.data.cleaning.profile import Profiler
 from lmworks.data.corpus import CorpusShard
@@ -93,7 +93,7 @@ def live_through(document: Document, place: int, table: AnnotationTable, decided
     applied = apply_steps(by_step)
     kind = table.kinds[place]
     language = language_of_document(document, table, place)
-    entries = _Entries(document, source_of(document.uri), kind, language)
+    entries = _Entries(document, document.source, kind, language)
     entries.add(REPAIR, repaired, [], [Cut(e.start, e.end, e.replacement, e.rule) for e in repair])
     done: list[Edit] = []
     for step, judged, cuts in zip(decided.steps, decided.judged, applied.by_step, strict=True):
@@ -117,11 +117,11 @@ def live_through(document: Document, place: int, table: AnnotationTable, decided
         title=fields.title,
         licence=licence_of_document(document, table, place),
         language=language,
+        kind=kind,
         metadata={
             **fields.metadata,
             **moved_headings(document, edits),
             "extracted": document.hash,
-            "kind": kind,
         },
     )
     return Life(tuple(entries.rows), document.text, repaired, cleaned, edits, fields.found)

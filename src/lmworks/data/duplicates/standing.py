@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.data.annotation_table import AnnotationTable
-from lmworks.data.cleaning.local import source_of
 
 LICENCE, QUALITY, KEY = "licence", "quality", "exact"  # labels and a measure; the last one equal texts share
 
@@ -23,6 +22,7 @@ class Standings:
     rank        (n,) int64: 0 is the document that stays before all others.
     uris        of all.
     keys        of all: what those with equal texts share.
+    sources     of all.
     kinds       of all.
     languages   of all, None where it is unknown.
     licensed    (n,) bool: what it may be used for is known.
@@ -33,6 +33,7 @@ class Standings:
     rank: NDArray[np.int64]
     uris: Sequence[str]
     keys: Sequence[str | None]
+    sources: Sequence[str]
     kinds: Sequence[str]
     languages: Sequence[str | None]
     licensed: NDArray[np.bool_]
@@ -50,9 +51,6 @@ class Standings:
         """The shard of a document, and its place there."""
         shard = int(np.searchsorted(self.starts, document, side="right")) - 1
         return shard, document - int(self.starts[shard])
-
-    def source(self, document: int) -> str:
-        return source_of(self.uris[document])
 
 
 def standing_of(tables: Sequence[AnnotationTable]) -> Standings:
@@ -73,6 +71,7 @@ def standing_of(tables: Sequence[AnnotationTable]) -> Standings:
         rank=rank,
         uris=uris,
         keys=[key for table in tables for key in _labels(table, KEY)],
+        sources=[source for table in tables for source in table.sources],
         kinds=[kind for table in tables for kind in table.kinds],
         languages=[language for table in tables for language in _labels(table, "language")],
         licensed=licensed,

@@ -76,7 +76,7 @@ def find_objects(addresses: Sequence[str], exclude: Sequence[str], labels: set[s
                 yield LeftOut(uri, "already read under another name")
             else:
                 seen.add(remote.address)
-                yield FoundFile(Path(path), uri, Path(inside if inside.name else path.name), remote=remote)
+                yield FoundFile(Path(path), uri, Path(inside if inside.name else path.name), label, remote=remote)
 
 
 def _parts(inside: PurePosixPath) -> list[PurePosixPath]:

@@ -150,6 +150,7 @@ def _facts(document: Document) -> tuple[tuple[str, str], ...]:
     told = [
         ("Source", document.uri),
         ("Licence", document.licence or "unknown"),
+        ("Kind", document.kind),
         ("Media type", document.media_type),
         ("Extractor", f"{document.extractor} {document.extractor_version}"),
         ("Date", document.date or ""),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lmworks.artefact import StageContext, StageResult, read_manifest, write_text
-from lmworks.config import from_mapping
+from lmworks.config import from_mapping, to_mapping
 from lmworks.evaluate.abstention import expected_calibration_error, risk_coverage
 from lmworks.evaluate.question_set import QUESTIONS, read_questions
 from lmworks.evaluate.ranking_metrics import ndcg_at_k, recall_at_k
@@ -73,10 +73,10 @@ def evaluate(config: EvaluationConfig, context: StageContext) -> StageResult:
     }
     scores = {name: score_rows(group, signature) for name, group in groups.items() if group}
     latency = latency_scores(seconds, signature)
-    write_text(context.output / SCORES, json.dumps(_jsonable(scores), indent=1, ensure_ascii=False) + "\n")
+    write_text(context.output / SCORES, json.dumps(to_mapping(scores), indent=1, ensure_ascii=False) + "\n")
     sections = [section(name, groups[name], scores[name]) for name in scores]
     sections.append(_latency_section(latency) if rows else Section("Evaluation", "There are no test questions."))
-    return StageResult(metrics=_jsonable(scores) | {"latency": _jsonable(latency)}, sections=tuple(sections))
+    return StageResult(metrics=to_mapping(scores) | {"latency": to_mapping(latency)}, sections=tuple(sections))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -259,9 +259,3 @@ def _latency_section(latency: Mapping[str, Score]) -> Section:
     return Section(
         "Latency", "Seconds for an answer, search included, on this machine.", (Table(("metric", "value"), rows),)
     )
-
-
-def _jsonable(value: Any) -> Any:
-    from lmworks.config import to_mapping
-
-    return to_mapping(value)

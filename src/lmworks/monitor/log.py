@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from lmworks.monitor.columns import joined, selected, typed
 from lmworks.monitor.config import LogConfig
 from lmworks.monitor.filter import Condition, compile_conditions, parse
+from lmworks.monitor.postgres import PostgresRows, PostgresStore
 from lmworks.monitor.redaction import Redactor
 from lmworks.monitor.rows import LISTED, ConversationRow, LogRow, decode, encode, list_row, storable
-from lmworks.monitor.store import Rows, open_rows, open_store
+from lmworks.monitor.sqlite import SqliteRows, SqliteStore
+from lmworks.monitor.store import Rows, Store, UnusableLogError, is_postgres
 from lmworks.monitor.writer import LogFullError as LogFullError
 from lmworks.monitor.writer import Writer
 from lmworks.records import Feedback, Interaction
@@ -47,7 +49,7 @@ class Reader:
     @classmethod
     def open(cls, location: Path | str) -> "Reader":
         """The reader of an existing log; FileNotFoundError when there is none, UnusableLogError."""
-        return cls(open_rows(location))
+        return cls(_open_rows(location))
 
     def get(self, id: str) -> Interaction:  # noqa: A002
         """An interaction with its feedback, oldest first; KeyError when there is none of this id."""
@@ -201,9 +203,9 @@ class Log:
         self.location = location
         self.config = config
         self._redactor = Redactor.of(config)
-        store = open_store(location)
+        store = _open_store(location)
         try:
-            self.reader = Reader(open_rows(location))
+            self.reader = Reader(_open_rows(location))
         except BaseException:
             store.close()
             raise
@@ -245,3 +247,22 @@ class Log:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _open_store(location: Path | str) -> Store:
+    """The writing side of a location: a path (made when missing) or "postgresql://..."; UnusableLogError."""
+    return PostgresStore(str(location)) if is_postgres(location) else SqliteStore(_path(location))
+
+
+def _open_rows(location: Path | str) -> Rows:
+    """The reading side of an existing log; FileNotFoundError when there is none."""
+    return PostgresRows(str(location)) if is_postgres(location) else SqliteRows(_path(location))
+
+
+def _path(location: Path | str) -> Path:
+    if not str(location):
+        raise UnusableLogError("the location of the log is empty; give the path of a file or postgresql://...")
+    if "://" in str(location):
+        scheme = str(location).partition("://")[0]
+        raise UnusableLogError(f"{scheme}:// is not supported; give the path of a file or postgresql://...")
+    return Path(location)

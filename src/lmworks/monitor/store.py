@@ -1,4 +1,4 @@
-"""Interface between the log and its database, and the database that a location names.
+"""Interface between the log and its database.
 
 The statements that both databases share are written once, here and in `log.py`, with `?` for parameters.
 """
@@ -75,28 +75,6 @@ class Rows(Protocol):
     def close(self) -> None: ...
 
 
-def open_store(location: Path | str) -> Store:
-    """The writing side of a location: a path (made when missing) or "postgresql://..."; UnusableLogError."""
-    if is_postgres(location):
-        from lmworks.monitor.postgres import PostgresStore
-
-        return PostgresStore(str(location))
-    from lmworks.monitor.sqlite import SqliteStore
-
-    return SqliteStore(_path(location))
-
-
-def open_rows(location: Path | str) -> Rows:
-    """The reading side of an existing log; FileNotFoundError when there is none."""
-    if is_postgres(location):
-        from lmworks.monitor.postgres import PostgresRows
-
-        return PostgresRows(str(location))
-    from lmworks.monitor.sqlite import SqliteRows
-
-    return SqliteRows(_path(location))
-
-
 def fill_added_columns(execute: Callable[[str, tuple[Any, ...]], Any]) -> None:
     """Bring the rows of a log of version 1 up to date, each from its payload; `execute` gives a cursor."""
     last = -1
@@ -110,12 +88,3 @@ def fill_added_columns(execute: Callable[[str, tuple[Any, ...]], Any]) -> None:
 
 def is_postgres(location: Path | str) -> bool:
     return str(location).startswith(("postgresql://", "postgres://"))
-
-
-def _path(location: Path | str) -> Path:
-    if not str(location):
-        raise UnusableLogError("the location of the log is empty; give the path of a file or postgresql://...")
-    if "://" in str(location):
-        scheme = str(location).partition("://")[0]
-        raise UnusableLogError(f"{scheme}:// is not supported; give the path of a file or postgresql://...")
-    return Path(location)

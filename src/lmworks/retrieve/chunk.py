@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from lmworks.records import Document, Span
 from lmworks.retrieve.config import ChunkConfig
-from lmworks.retrieve.document_structure import UNITS, Block, Section, parse, trimmed
+from lmworks.retrieve.document_structure import Section, parse
 from lmworks.retrieve.sentence_splitter import sentence_ranges
+from lmworks.retrieve.text_block import UNITS, Block, trimmed
 
 CountTokens = Callable[[Sequence[str]], Sequence[int]]  # tokens of each text, without special tokens
 

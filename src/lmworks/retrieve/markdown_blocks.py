@@ -5,7 +5,7 @@ import re
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from lmworks.retrieve.document_structure import Block, Kind, mark_leads
+from lmworks.retrieve.text_block import Block, Kind, mark_leads
 
 # Settings between two lines of dashes at the very start; CommonMark would take them for a rule and a heading.
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(?:[^\n]*\n)*?(?:---|\.\.\.)[ \t]*(?:\n|\Z)")

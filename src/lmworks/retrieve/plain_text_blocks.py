@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lmworks.retrieve.document_structure import Block, Kind, mark_leads
+from lmworks.retrieve.text_block import Block, Kind, mark_leads
 
 _ADORNMENT = re.compile(r"([=\-~^\"'`*+#_:])\1{2,}")
 _ITEM = re.compile(r"(?:[-*+•]|\(?(?:\d{1,3}|[A-Za-z]|[ivx]{1,5}|#)[.)])\s+\S")

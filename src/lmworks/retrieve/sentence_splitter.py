@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable, Sequence
 
 from lmworks.records import Document, Span
-from lmworks.retrieve.document_structure import UNITS, Section, parse, trimmed
+from lmworks.retrieve.document_structure import Section, parse
+from lmworks.retrieve.text_block import UNITS, trimmed
 
 # An end of a sentence: marks, closing quotes and brackets, then white space.
 _END = re.compile(r"(?<![.!?…])(?P<marks>[.!?…]+)[\"'”’)\]*`]*(?=\s)")

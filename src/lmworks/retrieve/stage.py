@@ -11,6 +11,8 @@ import numpy as np
 from lmworks.artefact import StageContext, StageResult
 from lmworks.data.store import DOCUMENTS, DocumentStore, open_documents
 from lmworks.generate.protocol import Role
+from lmworks.generate.text_embedding import TextEncoder
+from lmworks.model.checkpoint import load
 from lmworks.records import Document
 from lmworks.report import Figure, Section, Table, histogram
 from lmworks.retrieve.catalogue import CATALOGUE, VECTORS, UnusableIndexError
@@ -42,9 +44,6 @@ class CheckpointEncoder:
     """The encoder of a checkpoint, by name or path."""
 
     def __init__(self, checkpoint: str) -> None:
-        from lmworks.generate.text_embedding import TextEncoder
-        from lmworks.model.checkpoint import load
-
         self._encoder = TextEncoder(load(checkpoint))
         self._tokenizer = self._encoder.tokenizer
         self.width = self._encoder.width

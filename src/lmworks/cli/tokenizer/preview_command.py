@@ -1,26 +1,19 @@
 """The verb `tokenizer preview`: a conversation as the model reads it, token by token, and what it is trained on."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lmworks.cli.options import TOKENIZER_FORMS, new_console
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.text import Text
 
     from lmworks.records import Message
     from lmworks.tokenizer.chat import ChatRenderer, Rendered
-from collections.abc import Sequence
-from typing import Any
-
-from lmworks.data.conversations import parse_conversation, parse_json, parse_tools, read_text
-from lmworks.records import Message
 
 _SPACES = {" ": "·", "\t": "⇥", "\n": "⏎\n"}
 # Neighbouring tokens take turns in two shades, so that their border is seen without a sign between them.
@@ -81,7 +74,6 @@ def preview(
     Examples: `lmworks tokenizer preview smollm2-135m-instruct` · `lmworks tokenizer preview ./mine --conversation
     rows.jsonl --row 7` · `lmworks tokenizer preview ./base --family llama3 --tools functions.json`
     """
-    from lmworks.cli.tokenizer.preview_command import read_conversation, read_tools
     from lmworks.report import shown
 
     if conversation is None and row != 1:
@@ -233,12 +225,14 @@ def _counts(rendered: "Rendered", renderer: "ChatRenderer", source: str, unknown
     )
 
 
-def read_conversation(path: Path, row: int = 1) -> tuple[Sequence[Message], Sequence[Mapping[str, Any]]]:
+def read_conversation(path: Path, row: int = 1) -> tuple[Sequence["Message"], Sequence[Mapping[str, Any]]]:
     """The messages, and the functions if the file names any.
 
     A .jsonl file holds a conversation in each line, of which `row` is shown, counted from 1; another file is one.
     ValueError says which message of which row is none.
     """
+    from lmworks.data.conversations import parse_conversation, parse_json, read_text
+
     where, text = str(path), read_text(path)
     if path.suffix == ".jsonl":
         rows = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
@@ -254,5 +248,7 @@ def read_conversation(path: Path, row: int = 1) -> tuple[Sequence[Message], Sequ
 
 def read_tools(path: Path) -> list[Mapping[str, Any]]:
     """A list of functions, or one, with or without the `{"type": "function", "function": ...}` around each."""
+    from lmworks.data.conversations import parse_json, parse_tools, read_text
+
     found = parse_json(read_text(path), str(path))
     return parse_tools(found if isinstance(found, list) else [found], str(path))

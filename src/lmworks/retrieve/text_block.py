@@ -1,0 +1,60 @@
+"""A block of a document: a heading, a paragraph, a list, code or a table, as a range of its text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Kind = Literal["heading", "paragraph", "list", "code", "table", "grammar", "metadata"]
+
+UNITS: frozenset[Kind] = frozenset({"heading", "code", "table", "grammar", "metadata"})  # no sentences inside
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A piece of text that belongs together: code points `[start, end)`, indentation included.
+
+    `leads`: it is read together with the block after it (a heading, a line that ends with a colon, a defined term).
+    `level` and `title` are those of a heading; the highest rank is 1. A heading with `until` covers what starts before
+    that offset; any other reigns until the next one of its rank or higher.
+    """
+
+    kind: Kind
+    start: int
+    end: int
+    leads: bool = False
+    level: int = 0
+    title: str = ""
+    until: int | None = None
+
+
+def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """The range without white space at its ends; empty at `end` when there is nothing else."""
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return start, end
+
+
+def mark_leads(text: str, blocks: Sequence[Block]) -> list[Block]:
+    """Set `leads` for headings, lines that end with a colon, and single lines above a deeper indented block."""
+    result: list[Block] = []
+    for number, block in enumerate(blocks):
+        after = blocks[number + 1] if number + 1 < len(blocks) else None
+        leads = after is not None and (
+            block.kind == "heading"
+            or (block.kind in ("paragraph", "list") and text[block.end - 1] == ":")
+            or (_is_line(text, block) and _indent(text, after) > _indent(text, block))
+        )
+        result.append(replace(block, leads=leads))
+    return result
+
+
+def _is_line(text: str, block: Block) -> bool:
+    return text.find("\n", block.start, block.end) == -1
+
+
+def _indent(text: str, block: Block) -> int:
+    """Column of the first character that is not white space."""
+    start, _ = trimmed(text, block.start, block.end)
+    return start - (text.rfind("\n", 0, start) + 1)

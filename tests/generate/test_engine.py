@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmworks.generate.constraint import Choice
 from lmworks.generate.engine import Engine
 from lmworks.generate.fused_runner import FusedRunner
 from lmworks.generate.protocol import Request, SamplingParameters
@@ -281,3 +282,22 @@ def test_real_weights_answer_the_same_alone_and_in_company(
             assert alone.log_probabilities == completion.log_probabilities
         else:  # modules, 30 layers: ten times the rounding of the tiny model
             assert alone.log_probabilities == pytest.approx(completion.log_probabilities, abs=5e-4)
+
+
+@pytest.mark.parametrize("speculation", ["auto", None])
+def test_a_completion_has_its_prompt_and_the_mask_of_sampled_tokens(tiny_llama, speculation) -> None:
+    engine = Engine(tiny_llama, weights="float32", speculation=speculation)
+    free = SamplingParameters(max_tokens=4, temperature=1.0, seed=1)
+    choice = replace(free, max_tokens=20, constraint=Choice(("red wine", "red ink")))
+    requests = [
+        Request((1, 2, 3), sampling=free),
+        Request((1, 2, 3), sampling=replace(free, forced_tokens=(70, 71))),
+        Request(messages=(Message("user", "Hi"),), sampling=choice),
+    ]
+    plain, forced, constrained = engine.generate(requests)
+    assert plain.prompt_ids == forced.prompt_ids == (1, 2, 3) and plain.sampled == (True,) * len(plain.sampled or ())
+    assert forced.sampled == (False, False, True, True)
+    rendered = tiny_llama.chat.render((Message("user", "Hi"),), add_generation_prompt=True)
+    assert constrained.prompt_ids == rendered.ids
+    assert constrained.text in ("red wine", "red ink")
+    assert constrained.sampled == tuple(place == len("red ") for place in range(len(constrained.ids or ())))

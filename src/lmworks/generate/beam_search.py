@@ -47,11 +47,12 @@ class _Beam:
 
 
 class _Follower(NamedTuple):
-    """A token that may come next: the model's ln p, and that with what the request adds to it."""
+    """A token that may come next: the model's ln p, that with what the request adds to it; `forced`: the only one."""
 
     token: int
     own: float
     wanted: float
+    forced: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -77,7 +78,7 @@ class _Group:
             if rank >= self.width and (len(running) == self.width or follower.token in parent.request.stop_ids):
                 continue
             request = parent.request.fork()
-            request.append(follower.token, follower.own, 0.0)
+            request.append(follower.token, follower.own, 0.0, forced=follower.forced)
             child = _Beam(request, parent.total + follower.wanted, steered)
             if not request.done and len(running) < self.width:
                 running.append(child)
@@ -161,7 +162,7 @@ def _look_ahead(beams: list[_Beam], rows: LogitRows, parameters: BeamParameters)
         tokens = largest(allowed, count)
         own, wanted = logits[tokens].tolist(), allowed[tokens].tolist()
         beam.followers = [
-            _Follower(token, mine - normaliser, its - normaliser)
+            _Follower(token, mine - normaliser, its - normaliser, forced=len(tokens) == 1)
             for token, mine, its in zip(tokens.tolist(), own, wanted, strict=True)
         ]
 

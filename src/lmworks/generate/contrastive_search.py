@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from lmworks.generate.engine_step import NOTHING_ALLOWED, Batcher
+from lmworks.generate.logit_processors import leaves_no_choice
 from lmworks.generate.request_state import RequestState
 from lmworks.generate.search_parameters import ContrastiveParameters, require_no_draws
 from lmworks.generate.search_tree import allowed_logits, branches, extend, largest, prefill
@@ -47,7 +48,8 @@ def contrastive_search(
         rows = rows.select([-1])
         while True:
             logits = rows.logits[0].cpu().numpy()
-            candidates, probabilities = _most_probable(allowed_logits(logits, request), parameters.candidates)
+            allowed = allowed_logits(logits, request)
+            candidates, probabilities = _most_probable(allowed, parameters.candidates)
             yield
             forks = [tree.fork(sequence) for _ in candidates]
             found, states = extend(batcher, tree, forks, candidates, hidden=True)
@@ -55,7 +57,8 @@ def contrastive_search(
             states = F.normalize(states, dim=-1)  # (candidates, width)
             likeness = (states @ context.T).amax(-1).cpu().numpy()
             best = int(((1 - parameters.penalty) * probabilities - parameters.penalty * likeness).argmax())
-            request.append(candidates[best], float(logits[candidates[best]]) - rows.log_normaliser.item(), 0.0)
+            own = float(logits[candidates[best]]) - rows.log_normaliser.item()
+            request.append(candidates[best], own, 0.0, forced=leaves_no_choice(allowed))
             if not request.done and time.perf_counter() >= request.deadline_at:
                 request.finish("deadline")
             if request.done:

@@ -242,7 +242,8 @@ class Batcher:
             kept = number
             token = chosen.ids[row]
             with self._alone(request):
-                request.append(token, chosen.log_probabilities[row], chosen.sampled[row], alternatives[row])
+                values = chosen.log_probabilities[row], chosen.sampled[row]
+                request.append(token, *values, alternatives[row], chosen.forced[row])
             if request.error is not None:
                 return
             if request.done or number >= len(part.guesses) or part.guesses[number] != token:

@@ -56,6 +56,11 @@ def process_logits(
     return scores
 
 
+def leaves_no_choice(scores: np.ndarray) -> bool:
+    """At most one token of the processed logits (vocabulary,) may be chosen."""
+    return np.count_nonzero(scores > -np.inf) < 2
+
+
 def allowed_tokens(mask: np.ndarray, vocabulary: int) -> np.ndarray:
     """Unpack a mask (words,) uint32 into (vocabulary,) bool: bit i of word w is token 32 · w + i."""
     words = -(-vocabulary // 32)

@@ -175,15 +175,16 @@ class Completion:
     """The result of a request.
 
     `ids` holds every token the model chose, the end token included. `text` is their text without end token and stop
-    string. `log_probabilities` are the model's own: log softmax of its raw logits at each id.
+    string. `sampled` says of each whether it was chosen: False where `forced_tokens`, bans or a constraint left one
+    token, about which the model had no say. `prompt_ids` are the tokens of the prompt as the model read them (of an
+    encoder–decoder, its encoder). `log_probabilities` are the model's own: log softmax of its raw logits at each id.
     `sampled_log_probabilities` are those of the distribution that was sampled from, after penalty, temperature, top-k
     and top-p (0 for a greedy choice). `finish_reason`: "stop" (end token or stop string), "length" (`max_tokens`, or
     the context is full), "cancelled", "deadline". `policy_version` counts the weights: it is the version given to the
     last `load_weights`, 0 before the first. `tokens` holds, for each id, its text, log-probability and alternatives.
 
-    `prompt_tokens` are those of the prompt as the model reads it; of an encoder–decoder, its encoder. Of the prompt,
-    `cached_tokens` were found in the cache. Of the completion, `proposed_tokens` were guessed ahead and
-    `accepted_tokens` of them were right.
+    Of the prompt's `prompt_tokens`, `cached_tokens` were found in the cache. Of the completion, `proposed_tokens` were
+    guessed ahead and `accepted_tokens` of them were right.
 
     What a remote endpoint does not report is None; nothing is made up.
     """
@@ -203,6 +204,8 @@ class Completion:
     cached_tokens: int | None = None
     proposed_tokens: int = 0
     accepted_tokens: int = 0
+    prompt_ids: tuple[int, ...] | None = None
+    sampled: tuple[bool, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

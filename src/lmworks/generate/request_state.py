@@ -74,6 +74,7 @@ class RequestState:
     ids: list[int] = field(default_factory=list)
     tokens: list[Token] = field(default_factory=list)
     sampled_log_probabilities: list[float] = field(default_factory=list)
+    sampled: list[bool] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     error: Exception | None = None
     started: float | None = None
@@ -130,6 +131,7 @@ class RequestState:
             ids=list(self.ids),
             tokens=list(self.tokens),
             sampled_log_probabilities=list(self.sampled_log_probabilities),
+            sampled=list(self.sampled),
             _pieces=list(self._pieces),
         )
 
@@ -143,16 +145,19 @@ class RequestState:
         log_probability: float,
         sampled_log_probability: float,
         alternatives: Sequence[tuple[int, float]] = (),
+        forced: bool = False,
     ) -> None:
         """Take the token that was chosen next, and finish if it is the last one.
 
-        `alternatives` are the most probable tokens with their log-probabilities, best first.
+        `alternatives` are the most probable tokens with their log-probabilities, best first; `forced`: no other was
+        allowed.
         """
         self.first_token = self.first_token or time.perf_counter()
         self.ids.append(token)
         others = tuple((other, self.token_texts[other], value) for other, value in alternatives)
         self.tokens.append(Token(token, self.token_texts[token], log_probability, others))
         self.sampled_log_probabilities.append(sampled_log_probability)
+        self.sampled.append(not forced)
         if self.constraint is not None:
             self.constraint.advance(token)
         if token in self.stop_ids:
@@ -207,6 +212,8 @@ class RequestState:
             cached_tokens=self.cached_tokens,
             proposed_tokens=self.proposed_tokens,
             accepted_tokens=self.accepted_tokens,
+            prompt_ids=self.source_ids or self.prompt_ids,
+            sampled=tuple(self.sampled),
         )
 
     def _since_submission(self, moment: float | None) -> float | None:

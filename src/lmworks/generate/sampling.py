@@ -16,19 +16,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmworks.generate.logit_processors import Ids, needs_processing, process_logits
+from lmworks.generate.logit_processors import Ids, leaves_no_choice, needs_processing, process_logits
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.generate.runner import LogitRows
 from lmworks.kernels.token_sampling import RowSampling, sample_tokens
 
 
 class Sampled(NamedTuple):
-    """One token for each row; four tensors (rows,) on the CPU."""
+    """One token for each row; five tensors (rows,) on the CPU."""
 
     ids: Tensor  # int64
     log_probabilities: Tensor  # of the model: log softmax of the raw logits
     sampled_log_probabilities: Tensor  # of the distribution that was sampled from; 0 for a greedy choice
     dead: Tensor  # bool: nothing may be chosen, or the logits are not finite; the row's other values mean nothing
+    forced: Tensor  # bool: forced tokens, bans or a mask left one token
 
 
 def sample(
@@ -51,6 +52,7 @@ def sample(
     # A few numbers: NumPy takes a fraction of the time that as many operations of PyTorch take.
     ids, log_normaliser = moved(rows.best).copy(), moved(rows.log_normaliser)
     sampled, dead = np.zeros_like(log_normaliser), ~np.isfinite(log_normaliser)
+    forced = np.zeros_like(dead)
     adjusted = [needs_processing(*values) for values in zip(parameters, completions, masks, strict=True)]
     busy = [
         row for row, lost in enumerate(dead.tolist()) if not lost and (parameters[row].temperature > 0 or adjusted[row])
@@ -62,11 +64,12 @@ def sample(
             process_logits(values, parameters[row], prompts[row], completions[row], masks[row])
             for row, values in zip(busy, scores, strict=True)
         ]
+        forced[busy] = [adjusted[row] and leaves_no_choice(values) for row, values in zip(busy, scores, strict=True)]
         chosen = _choose(scores, [parameters[row] for row in busy], [draws[row] for row in busy])
         ids[busy] = [token if own is None else own[token] for (token, _), own in zip(chosen, held, strict=True)]
         sampled[busy] = [value for _, value in chosen]
         dead[busy] = sampled[busy] == -np.inf
-    return Sampled(*map(torch.from_numpy, (ids, log_probability(rows, ids), sampled, dead)))
+    return Sampled(*map(torch.from_numpy, (ids, log_probability(rows, ids), sampled, dead, forced)))
 
 
 def _choose(
@@ -136,6 +139,7 @@ class Chosen:
     sampled: list[float]
     finite: list[bool]
     dead: list[bool]
+    forced: list[bool]
 
     @classmethod
     def of(cls, sampled: Sampled, rows: LogitRows) -> "Chosen":
@@ -146,6 +150,7 @@ class Chosen:
             sampled.sampled_log_probabilities.tolist(),
             np.isfinite(moved(rows.log_normaliser)).tolist(),
             sampled.dead.tolist(),
+            sampled.forced.tolist(),
         )
 
 

@@ -57,12 +57,10 @@ def of_completion(
     turn: Turn, identifier: str, began: float, completion: Completion, checkpoint: Checkpoint, error: str = ""
 ) -> Interaction:
     """A finished, or cancelled, completion of a language model; `identifier` is that of its choice."""
-    prompt_ids, rendered = turn.prompt_ids, ""
     if turn.messages:
-        conversation = checkpoint.chat.render(turn.messages, add_generation_prompt=True, tools=turn.tools)
-        prompt_ids, rendered = conversation.ids, conversation.text
+        rendered = checkpoint.chat.render(turn.messages, add_generation_prompt=True, tools=turn.tools).text
     else:
-        rendered = checkpoint.tokenizer.decode(list(prompt_ids), skip_special=False)
+        rendered = checkpoint.tokenizer.decode(list(turn.prompt_ids), skip_special=False)
     system = [message.content for message in turn.messages if message.role == "system"]
     template = checkpoint.chat.template.source if turn.messages else ""
     return Interaction(
@@ -73,7 +71,7 @@ def of_completion(
         operation="chat" if turn.messages else "text_completion",
         tools=turn.tools,
         rendered_prompt=rendered,
-        prompt_ids=prompt_ids,
+        prompt_ids=completion.prompt_ids or (),
         token_ids=completion.ids or (),
         token_log_probabilities=completion.log_probabilities or (),
         parameters=to_mapping(turn.sampling),

@@ -1,6 +1,7 @@
 """The service without HTTP: what each kind of end leaves in the log, and that the log holds it exactly once."""
 
 import asyncio
+import copy
 import gc
 import json
 import threading
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from lmworks.generate.constraint import JsonSchema
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
+from lmworks.model.checkpoint import load
 from lmworks.records import Interaction, Message
 from lmworks.serve import completion_turn, interaction_record, server
 from lmworks.serve.config import ServeConfig
@@ -182,6 +185,20 @@ def test_a_model_that_fails_is_an_error_and_is_logged(service):
         ("error", "FloatingPointError"),
         ("length", ""),
     ]
+
+
+def test_an_interaction_names_the_weights_that_made_it(service, tmp_path):
+    worker = service.language("tiny")
+    model = copy.deepcopy(worker.checkpoint.model)
+    with torch.no_grad():
+        model.tokens.mul_(1.01)
+    run(service, lambda: collect(service.chat(turn())))
+    worker.load_weights(model.state_dict(), 1)
+    run(service, lambda: collect(service.chat(turn())))
+    saved = load(worker.checkpoint.with_model(model).save(tmp_path / "saved"))
+    hashes = [interaction.model for interaction in sorted(logged(service), key=lambda one: one.time)]
+    assert hashes == [worker.checkpoint.fingerprint, saved.fingerprint] and hashes[0] != hashes[1]
+    assert service.served("tiny").fingerprint == saved.fingerprint == worker.fingerprint()
 
 
 def test_what_is_wrong_with_a_turn_is_said_before_any_work(service):

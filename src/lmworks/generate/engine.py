@@ -72,6 +72,7 @@ class Engine:
         config = checkpoint.config
         self.checkpoint = checkpoint
         self.policy_version = 0
+        self._fingerprints: dict[int, str] = {}  # by policy version; 0 is the checkpoint's own until that is replaced
         self.slots = slots
         self.context_length = context_length or min(config.context_length, _CONTEXT_LENGTH)
         if self.context_length > config.context_length:
@@ -286,9 +287,22 @@ class Engine:
         assert self._encoder is not None
         return self._encoder.encode(texts, role)
 
-    def load_weights(self, state: Mapping[str, Tensor], version: int) -> None:
+    def fingerprint(self, version: int | None = None) -> str:
+        """The fingerprint of the checkpoint with the weights of this policy version, by default of the present one.
+
+        KeyError for a version that never ran.
+        """
+        version = self.policy_version if version is None else version
+        if version == 0 and version not in self._fingerprints:
+            return self.checkpoint.fingerprint
+        return self._fingerprints[version]
+
+    def load_weights(self, state: Mapping[str, Tensor], version: int, fingerprint: str = "") -> None:
         """Replace the language model's weights by a `state_dict` of the same shape; completions then carry `version`.
         What is quantised is quantised anew, in the same formats, as it would be in an engine made of these weights.
+
+        `fingerprint` is that of a checkpoint with these weights, where it is known; else they are hashed, which reads
+        them once.
 
         Raises RuntimeError while requests are in flight, since a completion has one policy version, and ValueError when
         names or shapes differ; in both cases nothing is changed.
@@ -297,6 +311,7 @@ class Engine:
         if not batcher.idle:
             raise RuntimeError("weights cannot change while requests are in flight: let them finish, or cancel them")
         batcher.runner.load_weights(state)
+        self._fingerprints[version] = fingerprint or replace(self.checkpoint, weights=state).fingerprint
         if isinstance(self._speculation, LayerSkip):  # it drafts with the weights that were replaced
             proposer = build_proposer(self._speculation, batcher.runner, batcher.cache.pages)
             batcher.speculator = None if proposer is None else Speculator(proposer)

@@ -190,10 +190,13 @@ class EngineWorker:
         """`Engine.embed`, between two steps."""
         return self._call(lambda: self._engine.embed(texts, role))
 
-    def load_weights(self, state: Mapping[str, Any], version: int) -> None:
+    def load_weights(self, state: Mapping[str, Any], version: int, fingerprint: str = "") -> None:
         """`Engine.load_weights`, between two steps; RuntimeError while requests, scores or searches are in flight."""
+        self._call_when_whole(lambda: self._engine.load_weights(state, version, fingerprint))
 
-        self._call_when_whole(lambda: self._engine.load_weights(state, version))
+    def fingerprint(self, version: int | None = None) -> str:
+        """`Engine.fingerprint`, from any thread."""
+        return self._engine.fingerprint(version)
 
     @property
     def adapters(self) -> Mapping[str, str]:

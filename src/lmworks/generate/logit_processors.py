@@ -58,7 +58,7 @@ def process_logits(
 
 def leaves_no_choice(scores: np.ndarray) -> bool:
     """At most one token of the processed logits (vocabulary,) may be chosen."""
-    return np.count_nonzero(scores > -np.inf) < 2
+    return bool(np.count_nonzero(scores > -np.inf) < 2)
 
 
 def allowed_tokens(mask: np.ndarray, vocabulary: int) -> np.ndarray:

@@ -290,6 +290,7 @@ class EngineProtocol(Protocol):
         """(n, width) float32, L2-normalised; see `lmworks.generate.text_embedding.TextEncoder`."""
         ...
 
-    def load_weights(self, state: Mapping[str, Any], version: int) -> None:
-        """Replace the model's weights; later completions carry `policy_version=version`."""
+    def load_weights(self, state: Mapping[str, Any], version: int, fingerprint: str = "") -> None:
+        """Replace the model's weights; later completions carry `policy_version=version`. `fingerprint` is that of the
+        new checkpoint where it is known; else the weights are hashed."""
         ...

@@ -216,7 +216,7 @@ class RemoteEngine:
         vectors = np.array([row["embedding"] for row in rows], dtype=np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
-    def load_weights(self, state: Mapping[str, Any], version: int) -> None:
+    def load_weights(self, state: Mapping[str, Any], version: int, fingerprint: str = "") -> None:
         """Raises `UnsupportedError`: the weights belong to the endpoint."""
         self.capabilities.require("load_weights")
 

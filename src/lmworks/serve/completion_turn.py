@@ -112,8 +112,9 @@ def _length(turn: Turn) -> int:
 async def _commit(job: _Job, choice: int, completion: Completion, error: str = "") -> Interaction:
     identifier = choice_id(job.identifier, choice)
     length = _length(job.turn) + len(completion.text)
+    fingerprint = job.worker.fingerprint(completion.policy_version)
     interaction = await aside(
-        length, of_completion, job.turn, identifier, job.began, completion, job.worker.checkpoint, error
+        length, of_completion, job.turn, identifier, job.began, completion, job.worker.checkpoint, fingerprint, error
     )
     await job.recorder.write(interaction)
     return interaction

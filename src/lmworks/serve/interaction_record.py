@@ -54,9 +54,18 @@ def choice_id(identifier: str, choice: int) -> str:
 
 
 def of_completion(
-    turn: Turn, identifier: str, began: float, completion: Completion, checkpoint: Checkpoint, error: str = ""
+    turn: Turn,
+    identifier: str,
+    began: float,
+    completion: Completion,
+    checkpoint: Checkpoint,
+    fingerprint: str,
+    error: str = "",
 ) -> Interaction:
-    """A finished, or cancelled, completion of a language model; `identifier` is that of its choice."""
+    """A finished, or cancelled, completion of a language model; `identifier` is that of its choice.
+
+    `fingerprint` is that of the weights that made it, which need not be those that `checkpoint` was loaded with.
+    """
     if turn.messages:
         rendered = checkpoint.chat.render(turn.messages, add_generation_prompt=True, tools=turn.tools).text
     else:
@@ -80,9 +89,9 @@ def of_completion(
         timings=_phases(completion),
         input_tokens=completion.prompt_tokens,
         output_tokens=completion.completion_tokens,
-        model=checkpoint.fingerprint,
+        model=fingerprint,
         prompt=hash_json([template, system]),
-        lineage={f"model:{turn.model}": checkpoint.fingerprint, **turn.lineage},
+        lineage={f"model:{turn.model}": fingerprint, **turn.lineage},
         route=turn.model,
         conversation=turn.conversation,
         parent=turn.parent,

@@ -52,7 +52,6 @@ class Service:
         self.started = time.time()  # seconds since the epoch
         self.state: State = "starting"
         self.failure = ""
-        self.models: tuple[ServedModel, ...] = ()
         self.current: Current | None = read_current(workspace) if models is None else None
         self._paths = served_names(self.current.models, self.current.names) if self.current else dict(models or {})
         self._loaded = Loaded({}, {})
@@ -85,7 +84,7 @@ class Service:
                 shared = [w for w in self._loaded.languages.values() if w.checkpoint.source == self._assistant_source()]
                 if shared:
                     self._grounding.share(shared[0])
-            self.models = self._served()
+            self._served()  # hashes the weights now, not at the first request
         except BaseException as error:
             self.state, self.failure = "failed", str(error) or type(error).__name__
             raise
@@ -128,6 +127,11 @@ class Service:
         # Web frameworks cache the functions of an app, which know this service, beyond the app.
         self._loaded, self._grounding = Loaded({}, {}), None
 
+    @property
+    def models(self) -> tuple[ServedModel, ...]:
+        """The models that are served, with the fingerprints of the weights that they have now."""
+        return self._served() if self.state in ("ready", "stopping") else ()
+
     def _served(self) -> tuple[ServedModel, ...]:
         created = int(self.started)
         served: list[ServedModel] = []
@@ -135,10 +139,10 @@ class Service:
             served.append(ServedModel(ASSISTANT, "assistant", self._grounding.system.fingerprint, None, created))
         for name, worker in self._loaded.languages.items():
             length = worker.capabilities.context_length
-            served.append(ServedModel(name, "language", worker.checkpoint.fingerprint, length, created))
+            served.append(ServedModel(name, "language", worker.fingerprint(), length, created))
         for name, base in self._loaded.adapters.items():
             worker = self._loaded.languages[base]
-            digest = hash_json([worker.checkpoint.fingerprint, worker.adapters[name]])
+            digest = hash_json([worker.fingerprint(), worker.adapters[name]])
             served.append(ServedModel(name, "language", digest, worker.capabilities.context_length, created))
         for name, encoder in self._loaded.encoders.items():
             served.append(ServedModel(name, "embedding", encoder.fingerprint, encoder.max_length, created))

@@ -87,6 +87,30 @@ def test_an_encoder_decoder_is_what_a_fresh_engine_would_be(tiny_encoder_decoder
     _assert_as_new(engine, Engine(tiny_encoder_decoder.with_model(made), weights=weights), "modules")
 
 
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_that_a_trainer_changed_in_place_are_those_of_a_fresh_engine(kind: Kind, weights) -> None:
+    of = checkpoint(llama(**_SIZES, context_length=128))
+    engine = make_engine(kind, of, weights=weights)
+    old = engine.generate(_REQUESTS)
+    names = {engine.fingerprint()}
+    for version in (1, 2):
+        with torch.no_grad():
+            for parameter in of.model.parameters():
+                parameter.add_(0.3 * parameter.std())
+        engine.weights_changed(version)
+        _assert_as_new(engine, make_engine(kind, of, weights=weights), kind)
+        again = engine.generate(_REQUESTS)
+        assert [one.policy_version for one in again] == [version] * 2 and again[0].ids != old[0].ids
+        names |= {engine.fingerprint(), engine.fingerprint(version)}
+    assert len(names) == 3 and all(name.startswith("unhashed:") for name in names - {engine.fingerprint(0)})
+    if kind == "modules" and weights == "float32":
+        assert engine.batcher.runner.shares(of.model), "nothing was copied"
+    engine.submit(_REQUESTS[0])
+    with pytest.raises(RuntimeError, match="in flight"):
+        engine.weights_changed(3)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_does_not_fit_changes_nothing(kind: Kind) -> None:
     of = checkpoint(llama(**_SIZES, context_length=128))

@@ -1,5 +1,6 @@
 """The local engine: generation, scoring and embedding with one checkpoint, behind `EngineProtocol`."""
 
+import secrets
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -72,6 +73,7 @@ class Engine:
         config = checkpoint.config
         self.checkpoint = checkpoint
         self.policy_version = 0
+        self._name = secrets.token_hex(8)  # for fingerprints of versions that were not hashed
         self._fingerprints: dict[int, str] = {}  # by policy version; 0 is the checkpoint's own until that is replaced
         self.slots = slots
         self.context_length = context_length or min(config.context_length, _CONTEXT_LENGTH)
@@ -307,11 +309,34 @@ class Engine:
         Raises RuntimeError while requests are in flight, since a completion has one policy version, and ValueError when
         names or shapes differ; in both cases nothing is changed.
         """
+        self._idle_batcher().runner.load_weights(state)
+        self._weights_replaced(version, fingerprint or replace(self.checkpoint, weights=state).fingerprint)
+
+    def weights_changed(self, version: int, fingerprint: str = "") -> None:
+        """The weights of `checkpoint.model` were changed in place: completions come from these and carry `version`.
+
+        A runner that computes with the model's own tensors copies nothing; one with packed, quantised or converted
+        weights of its own makes them anew. Nothing that older weights have computed is found again. Without a
+        `fingerprint` the version gets "unhashed:…", which is no checkpoint's. Errors as in `load_weights`; between the
+        change and this call nothing may be generated.
+        """
+        runner, model = self._idle_batcher().runner, self.checkpoint.model
+        if not runner.shares(model):
+            runner.load_weights(model.state_dict())
+        if "fingerprint" not in self.checkpoint.__dict__:  # the weights that version 0 had are gone
+            self._fingerprints.setdefault(0, f"unhashed:{self._name}:0")
+        self._weights_replaced(version, fingerprint or f"unhashed:{self._name}:{version}")
+
+    def _idle_batcher(self) -> Batcher:
         batcher = self._language_model()
         if not batcher.idle:
             raise RuntimeError("weights cannot change while requests are in flight: let them finish, or cancel them")
-        batcher.runner.load_weights(state)
-        self._fingerprints[version] = fingerprint or replace(self.checkpoint, weights=state).fingerprint
+        return batcher
+
+    def _weights_replaced(self, version: int, fingerprint: str) -> None:
+        """Forget what older weights have computed."""
+        batcher = self._language_model()
+        self._fingerprints[version] = fingerprint
         if isinstance(self._speculation, LayerSkip):  # it drafts with the weights that were replaced
             proposer = build_proposer(self._speculation, batcher.runner, batcher.cache.pages)
             batcher.speculator = None if proposer is None else Speculator(proposer)

@@ -194,6 +194,10 @@ class EngineWorker:
         """`Engine.load_weights`, between two steps; RuntimeError while requests, scores or searches are in flight."""
         self._call_when_whole(lambda: self._engine.load_weights(state, version, fingerprint))
 
+    def weights_changed(self, version: int, fingerprint: str = "") -> None:
+        """`Engine.weights_changed`, under the conditions of `load_weights`."""
+        self._call_when_whole(lambda: self._engine.weights_changed(version, fingerprint))
+
     def fingerprint(self, version: int | None = None) -> str:
         """`Engine.fingerprint`, from any thread."""
         return self._engine.fingerprint(version)

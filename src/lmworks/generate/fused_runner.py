@@ -13,6 +13,7 @@ from lmworks.generate.runner import LogitRows, Work, begun_pages
 from lmworks.kernels.fused_operations import run
 from lmworks.kernels.kv_pages import clear_pages, copy_pages
 from lmworks.kernels.program import LayerProgram, Program, RaggedBatch
+from lmworks.model.transformer import Transformer
 
 
 class FusedRunner:
@@ -66,6 +67,9 @@ class FusedRunner:
 
     def set_adapters(self, loras: Sequence[Lora]) -> None:
         self.program = replace(self.program, adapters=tuple(lower_adapter(lora, self.program) for lora in loras))
+
+    def shares(self, model: Transformer) -> bool:
+        return False  # the program's matrices are packed copies
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         if self._relower is None:

@@ -118,6 +118,9 @@ class ModuleRunner:
         self.model = with_lora(self._base, loras, self._index) if loras else self._base
         self._loras = tuple(loras)
 
+    def shares(self, model: Transformer) -> bool:
+        return self._base is model
+
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         require_same_shapes(shapes_of(self._base), state)
         if self._shared:

@@ -294,3 +294,8 @@ class EngineProtocol(Protocol):
         """Replace the model's weights; later completions carry `policy_version=version`. `fingerprint` is that of the
         new checkpoint where it is known; else the weights are hashed."""
         ...
+
+    def weights_changed(self, version: int, fingerprint: str = "") -> None:
+        """The tensors that the engine shares with a trainer in its process were changed in place; later completions
+        carry `policy_version=version`. Without a `fingerprint` the version has one that equals no other."""
+        ...

@@ -220,6 +220,10 @@ class RemoteEngine:
         """Raises `UnsupportedError`: the weights belong to the endpoint."""
         self.capabilities.require("load_weights")
 
+    def weights_changed(self, version: int, fingerprint: str = "") -> None:
+        """Raises `UnsupportedError`, as `load_weights` does."""
+        self.capabilities.require("load_weights")
+
     def _completion_call(self, request: Request) -> tuple[str, dict[str, Any]]:
         return request_body(request, self.model, self.extensions, self._asks_log_probabilities(request))
 

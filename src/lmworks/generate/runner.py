@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lmworks.adapt.lora import Lora
 from lmworks.generate.paged_cache import PAGE, CachedSequence
+from lmworks.model.transformer import Transformer
 
 _BLOCK = 256
 
@@ -136,6 +137,10 @@ class Runner(Protocol):
 
     def set_adapters(self, loras: Sequence[Lora]) -> None:
         """Those that `CachedSequence.adapter` counts. ValueError, and nothing changed, for one that does not fit."""
+        ...
+
+    def shares(self, model: Transformer) -> bool:
+        """The runner computes with the very tensors of this model, and needs no `load_weights` when they change."""
         ...
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:

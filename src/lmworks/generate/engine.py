@@ -106,6 +106,7 @@ class Engine:
     def capabilities(self) -> Capabilities:
         language, embed = self._batcher is not None, self._encoder is not None
         able = {"generate": language, "score": language, "load_weights": language, "embed": embed}
+        able |= {"score_alternatives": language, "adapters": language}
         return Capabilities(
             **able,
             token_ids=language,

@@ -258,6 +258,8 @@ class Capabilities:
     log_probabilities: bool  # completions carry the model's log-probabilities
     sampled_log_probabilities: bool
     context_length: int | None  # tokens of prompt and completion together; None when the endpoint does not say
+    score_alternatives: bool = True  # scores carry the most probable tokens at each place
+    adapters: bool = True  # requests and scores may name an adapter
     missing: Mapping[str, str] = field(default_factory=dict)
 
     def require(self, capability: str) -> None:
@@ -282,8 +284,15 @@ class EngineProtocol(Protocol):
         """The completion piece by piece. Closing the iterator cancels the request."""
         ...
 
-    def score(self, context_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]) -> list[Score]:
-        """ln p(continuation | context) of each pair; see `lmworks.generate.scoring.score`."""
+    def score(
+        self,
+        context_ids: Sequence[Sequence[int]],
+        continuation_ids: Sequence[Sequence[int]],
+        alternatives: int = 0,
+        adapter: str = "",
+    ) -> list[Score]:
+        """ln p(continuation | context) of each pair under the model, or under one of its adapters, with so many
+        `alternatives` at each place; see `lmworks.generate.scoring.score`."""
         ...
 
     def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:

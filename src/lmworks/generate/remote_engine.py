@@ -34,6 +34,17 @@ from lmworks.records import Message
 _BEYOND = {"top_k": 0, "min_p": 0.0, "typical_p": 1.0, "repetition_penalty": 1.0, "ignore_eos": False}
 EXTENSIONS = (*_BEYOND, "structured_outputs", "priority")
 
+_MISSING = {
+    "token_ids": "an OpenAI-compatible endpoint returns text; run the model in the local Engine",
+    "log_probabilities": "they were not asked for; make the engine with log_probabilities=True",
+    "sampled_log_probabilities": "the endpoint does not return them; run the model in the local Engine",
+    "score": "the endpoint does not return the log-probabilities of prompt tokens; where it does (`echo` with "
+    "`logprobs`, as in vLLM), make the engine with prompt_log_probabilities=True, or run the model in the local Engine",
+    "load_weights": "the weights belong to the endpoint; load them there",
+    "score_alternatives": "an endpoint returns texts, and scores are of ids; run the model in the local Engine",
+    "adapters": "an endpoint serves an adapter under a name of its own; give it as `model`",
+}
+
 
 def request_body(
     request: Request, model: str, extensions: Collection[str], logprobs: bool
@@ -70,7 +81,7 @@ def _check(request: Request) -> None:
     sampling = request.sampling
     asked = {
         "tools": (request.tools, "an endpoint tells calls apart from the text; use the openai client"),
-        "adapter": (request.adapter, "an endpoint serves an adapter under a name of its own; give it as `model`"),
+        "adapter": (request.adapter, _MISSING["adapters"]),
         "deadline": (request.deadline, "give the engine a `timeout`"),
         "banned_tokens": (sampling.banned_tokens, "use logit_bias with -100"),
         "forced_tokens": (sampling.forced_tokens, "put the beginning of the answer into the prompt"),
@@ -125,16 +136,6 @@ def _message(message: Message) -> dict[str, Any]:
     return fields
 
 
-_MISSING = {
-    "token_ids": "an OpenAI-compatible endpoint returns text; run the model in the local Engine",
-    "log_probabilities": "they were not asked for; make the engine with log_probabilities=True",
-    "sampled_log_probabilities": "the endpoint does not return them; run the model in the local Engine",
-    "score": "the endpoint does not return the log-probabilities of prompt tokens; where it does (`echo` with "
-    "`logprobs`, as in vLLM), make the engine with prompt_log_probabilities=True, or run the model in the local Engine",
-    "load_weights": "the weights belong to the endpoint; load them there",
-}
-
-
 class RemoteError(RuntimeError):
     """The endpoint could not be reached, refused, or answered something else than its format says."""
 
@@ -177,6 +178,8 @@ class RemoteEngine:
             "sampled_log_probabilities": False,
             "score": self.prompt_log_probabilities,
             "load_weights": False,
+            "score_alternatives": False,
+            "adapters": False,
         }
         missing = {name: _MISSING[name] for name, can in able.items() if not can}
         return Capabilities(**able, context_length=None, missing=missing)
@@ -192,9 +195,17 @@ class RemoteEngine:
         path, body = self._completion_call(request)
         return self._deltas(request, path, {**body, "stream": True, "stream_options": {"include_usage": True}})
 
-    def score(self, context_ids: Sequence[Sequence[int]], continuation_ids: Sequence[Sequence[int]]) -> list[Score]:
+    def score(
+        self,
+        context_ids: Sequence[Sequence[int]],
+        continuation_ids: Sequence[Sequence[int]],
+        alternatives: int = 0,
+        adapter: str = "",
+    ) -> list[Score]:
         """ln p of each continuation token; ids are those of the endpoint's tokenizer, contexts must not be empty."""
-        self.capabilities.require("score")
+        for capability, asked in (("score", True), ("score_alternatives", alternatives), ("adapters", adapter)):
+            if asked:
+                self.capabilities.require(capability)
         if not all(context_ids):
             raise UnsupportedError("the token that starts a document is not known here: give a context that holds it")
         if len(context_ids) != len(continuation_ids):

@@ -14,11 +14,12 @@ from lmworks.generate.lowering import NotLoweredError, lower, unsupported_reason
 from lmworks.generate.module_runner import ModuleRunner
 from lmworks.generate.page_storage import layer_groups
 from lmworks.generate.paged_cache import PagedCache
-from lmworks.generate.quantised_linear import QuantisedLinear, quantise_projections
+from lmworks.generate.quantised_linear import QuantisedLinear, quantise_projections, quantised_weights
 from lmworks.generate.runner import Work
-from lmworks.generate.runner_choice import format_rule
+from lmworks.generate.runner_choice import build_runner, format_rule
 from lmworks.kernels.kv_pages import CacheFormat
-from lmworks.kernels.weight_formats import Format, dequantise, quantise
+from lmworks.kernels.packing import unpack
+from lmworks.kernels.weight_formats import Format, dequantise, quantise, stack
 from lmworks.model import presets
 from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.model.config import (
@@ -166,6 +167,25 @@ def test_gguf_blocks_are_taken_as_they_are(name: str, kind: Any, tiny_tokenizer,
     found = _program_logits(checkpoint.config, checkpoint.weights, stored, "float32")
     # activations, and weights where the file had floats, are rounded to 8 bits
     assert _error(found, _module_logits(checkpoint.model)).square().mean().sqrt() < 0.05
+
+
+@pytest.mark.parametrize("form", ["int8", "int4"])
+def test_packed_integers_of_a_quantised_model_are_taken_as_they_are(form: Format, tiny_tokenizer) -> None:
+    of = random_checkpoint(CONFIGS["llama, tied, biases"], tiny_tokenizer)
+    quantised = of.with_model(quantise_projections(of.model, lambda name: form))
+    weights, rule = quantised_weights(quantised.model), format_rule(quantised, "auto")
+    program = lower(quantised.config, weights, rule, 1, "float32", 64)
+    for number, layer in enumerate(program.layers):
+        parts = [weights[f"decoder.blocks.{number}.attention.{part}.weight"] for part in ("query", "key", "value")]
+        down = weights[f"decoder.blocks.{number}.feed_forward.down.weight"]
+        for matrix, expected in ((layer.qkv, stack(parts)), (layer.down, down)):
+            packed = unpack(matrix)
+            assert packed.format == expected.format == form and torch.equal(packed.values, expected.values)
+            assert packed.scales is not None and torch.equal(packed.scales, expected.scales)
+            assert form == "int8" or torch.equal(packed.minimums, expected.minimums)
+    found = _program_logits(quantised.config, weights, rule, "float32")
+    assert _error(found, _module_logits(quantised.model)).square().mean().sqrt() < 0.04  # activations are rounded
+    assert isinstance(build_runner(quantised, "auto", 1, "float32", 64), FusedRunner | ModuleRunner)
 
 
 def test_matrices_that_a_file_keeps_finer_than_their_neighbours_are_joined_as_int8(tiny_tokenizer, tmp_path) -> None:

@@ -16,9 +16,9 @@ from torch import Tensor
 from lmworks.adapt.lora import Lora
 from lmworks.generate.page_storage import layer_groups
 from lmworks.kernels.kv_pages import CacheFormat, allocate
-from lmworks.kernels.packing import PackedMatrix, concatenate, pack_gguf, pack_weight
+from lmworks.kernels.packing import PackedMatrix, concatenate, pack, pack_gguf, pack_weight
 from lmworks.kernels.program import Adapter, LayerProgram, Norm, Program, Site, in_large_pages
-from lmworks.kernels.weight_formats import GROUP, Format
+from lmworks.kernels.weight_formats import GROUP, Format, Quantised, dequantise
 from lmworks.model import config as configs
 from lmworks.model.gguf_read import GgufWeights
 from lmworks.model.positions import rotation, sinusoids
@@ -71,7 +71,7 @@ def _unknown(block: configs.Block) -> str | None:
 
 def lower(
     config: configs.ModelConfig,
-    weights: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor | Quantised],
     format_of: FormatOf,
     pages: int,
     cache_format: CacheFormat,
@@ -80,9 +80,10 @@ def lower(
 ) -> Program:
     """The program of a model.
 
-    weights     its parameters by our names; each is asked for once.
-    format_of   the format of each matrix, by the name of its parameter; "stored": a GGUF file's blocks as they are, and
-                what has no counterpart in int8.
+    weights     its parameters by our names; each is asked for once. A matrix may be `Quantised` (see
+                `quantised_linear.quantised_weights`).
+    format_of   the format of each matrix, by the name of its parameter; "stored": what is `Quantised`, and a GGUF
+                file's blocks, as they are, bit for bit; what has no counterpart in int8.
     pages       of the cache, `positions` of a sequence at most.
     layers      the numbers of the layers that are kept, in order, for a shorter model (layer skip). None: all.
 
@@ -170,7 +171,7 @@ class _ProgramBuilder:
     def __init__(
         self,
         config: configs.ModelConfig,
-        weights: Mapping[str, Tensor],
+        weights: Mapping[str, Tensor | Quantised],
         format_of: FormatOf,
         pages: int,
         cache_format: CacheFormat,
@@ -235,13 +236,20 @@ class _ProgramBuilder:
             format_, block_bytes = _BLOCKS[kind]
             if wanted in ("stored", format_):
                 return pack_gguf(blocks, kind, blocks.shape[1] // block_bytes * GROUP, bias)
+        values = self.weights[weight]
+        if isinstance(values, Quantised):
+            if wanted in ("stored", values.format):
+                return pack(values, bias)
+            values = dequantise(values)
         if wanted == "stored":
             wanted = "bfloat16" if stored is None else "int8"
-        return pack_weight(self.weights[weight], wanted, bias)
+        return pack_weight(values, wanted, bias)
 
     def vector(self, name: str) -> Tensor:
         """Float32, a copy: whoever has the weights may change them."""
-        return self.weights[name].detach().to(torch.float32, copy=True).contiguous()
+        values = self.weights[name]
+        assert isinstance(values, Tensor)
+        return values.detach().to(torch.float32, copy=True).contiguous()
 
     def norm(self, name: str, config: configs.Norm, factor: float = 1.0) -> Norm:
         weight = (self.vector(f"{name}.weight") + config.offset) * factor

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lmworks.kernels.fused_operations import linear
-from lmworks.kernels.packing import PackedMatrix, pack_weight
-from lmworks.kernels.weight_formats import Format
+from lmworks.kernels.packing import PackedMatrix, pack_weight, unpack
+from lmworks.kernels.weight_formats import Format, Quantised
 from lmworks.model.transformer import Transformer
 
 
@@ -44,9 +44,19 @@ def quantise_projections(model: Transformer, format_of: Callable[[str], Format |
     return copy.deepcopy(model, memo)
 
 
+def quantised_weights(model: Transformer) -> dict[str, Tensor | Quantised]:
+    """The weights by our names, those of quantised projections with their integers and scales as they are."""
+    weights: dict[str, Tensor | Quantised] = dict(model.state_dict())
+    for name, module in quantised_linears(model):
+        weights[f"{name}.weight"] = unpack(module.matrix)
+        if module.matrix.bias is not None:
+            weights[f"{name}.bias"] = module.matrix.bias
+    return weights
+
+
 def own_copy(model: Transformer) -> Transformer:
     """A copy with tensors of its own, for `load_state`, which replaces packed matrices: they are shared until then."""
-    memo: dict[int, Any] = {id(module.matrix): module.matrix for _, module in _quantised(model)}
+    memo: dict[int, Any] = {id(module.matrix): module.matrix for _, module in quantised_linears(model)}
     return copy.deepcopy(model, memo)
 
 
@@ -54,7 +64,7 @@ def load_state(model: Transformer, state: Mapping[str, Tensor]) -> None:
     """Replace the model's weights by those of an unquantised model's `state_dict`; each projection is quantised in the
     format that it has. `require_same_shapes` of `shapes_of(model)` must hold."""
     packed = set[str]()
-    for name, module in _quantised(model):
+    for name, module in quantised_linears(model):
         weight, bias = f"{name}.weight", f"{name}.bias"
         own_bias = state[bias].detach().clone() if bias in state else None  # packing copies the matrix alone
         module.matrix = pack_weight(state[weight].detach(), module.matrix.format, own_bias)
@@ -65,7 +75,7 @@ def load_state(model: Transformer, state: Mapping[str, Tensor]) -> None:
 def shapes_of(model: Transformer) -> dict[str, torch.Size]:
     """The shapes of the model's weights by name, as they were before projections were quantised."""
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    for name, module in _quantised(model):
+    for name, module in quantised_linears(model):
         shapes[f"{name}.weight"] = torch.Size((module.out_features, module.in_features))
         if module.matrix.bias is not None:
             shapes[f"{name}.bias"] = module.matrix.bias.shape
@@ -74,8 +84,9 @@ def shapes_of(model: Transformer) -> dict[str, torch.Size]:
 
 def packed_bytes(model: Transformer) -> int:
     """Bytes of the quantised projections, which are not among a model's parameters."""
-    return sum(module.matrix.nbytes for _, module in _quantised(model))
+    return sum(module.matrix.nbytes for _, module in quantised_linears(model))
 
 
-def _quantised(model: Transformer) -> Iterator[tuple[str, QuantisedLinear]]:
+def quantised_linears(model: Transformer) -> Iterator[tuple[str, QuantisedLinear]]:
+    """The quantised projections of a model, by name."""
     return ((name, module) for name, module in model.named_modules() if isinstance(module, QuantisedLinear))

@@ -13,11 +13,11 @@ from lmworks.generate.fused_runner import FusedRunner
 from lmworks.generate.lowering import FormatOf, NotLoweredError, formats_of, lower, unsupported_reason
 from lmworks.generate.module_runner import ModuleRunner
 from lmworks.generate.page_storage import CacheDtype, layer_groups
-from lmworks.generate.quantised_linear import quantise_projections
+from lmworks.generate.quantised_linear import quantise_projections, quantised_linears, quantised_weights
 from lmworks.generate.runner import Runner, require_same_shapes
 from lmworks.kernels import library
 from lmworks.kernels.program import Program
-from lmworks.kernels.weight_formats import FORMATS, Format
+from lmworks.kernels.weight_formats import FORMATS, Format, Quantised
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.gguf_read import GgufWeights
 from lmworks.model.transformer import Transformer, empty_model
@@ -70,7 +70,10 @@ def format_rule(checkpoint: Checkpoint, weights: WeightFormat) -> FormatOf:
     """The format of each parameter, by its name."""
     if weights == "auto":
         plain = str(default_dtype(torch.device("cpu"))).removeprefix("torch.")
-        return lambda name: "stored" if isinstance(checkpoint.weights, GgufWeights) else plain  # type: ignore[return-value]
+        if isinstance(checkpoint.weights, GgufWeights):
+            return lambda name: "stored"
+        packed = {f"{name}.weight" for name, _ in quantised_linears(checkpoint.model)}
+        return lambda name: "stored" if name in packed else plain  # type: ignore[return-value]
     if weights not in FORMATS:
         raise NotLoweredError(f"{weights} is no format of the fused kernels; there are {', '.join(FORMATS)}")
     fine: Format = "int8" if weights == "int4" else weights
@@ -82,11 +85,14 @@ def _fused(
 ) -> FusedRunner:
     config = checkpoint.config
     assert config.decoder is not None
+    source: Mapping[str, Tensor | Quantised] = checkpoint.weights
+    if not isinstance(checkpoint.weights, GgufWeights):
+        source = quantised_weights(checkpoint.model)
     rule = weights if callable(weights) else format_rule(checkpoint, weights)
     cache = cache_dtype or ("float32" if rule("decoder.blocks.0.attention.query.weight") == "float32" else "bfloat16")
     if cache == "float16":
         raise NotLoweredError("the fused kernels have no float16 cache; there are float32, bfloat16 and int8")
-    program = lower(config, checkpoint.weights, rule, pages, cache, positions)
+    program = lower(config, source, rule, pages, cache, positions)
     if isinstance(checkpoint.weights, GgufWeights):
         checkpoint.weights.release()
     _trim()

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from lmworks.embeddings import library, reference, word2vec
+from lmworks.embeddings import library, negative_sampling, word2vec
 from lmworks.embeddings.config import Subwords, WordVectorsConfig
 from lmworks.embeddings.corpus import read_corpus
-from lmworks.embeddings.reference import Model
+from lmworks.embeddings.negative_sampling import Model
 from lmworks.embeddings.word2vec import structure_of, train_word_vectors
 
 CASES = {
@@ -46,7 +46,7 @@ def test_a_step_goes_down_the_gradient_of_the_loss(inputs):
     signs = torch.tensor(2 * labels - 1, dtype=torch.float64)
     (-torch.nn.functional.logsigmoid(signs * scores).sum()).backward()
     before = model.input.copy(), model.output.copy()
-    reference.step(model, np.array(inputs), targets, labels, np.float32(0.05))
+    negative_sampling.step(model, np.array(inputs), targets, labels, np.float32(0.05))
     assert rows.grad is not None and outputs.grad is not None
     changed = (model.input - before[0]) / 0.05, (model.output - before[1]) / 0.05
     # The sigmoid is 3e-6 off, sums are of float32, and the difference of rows loses digits: 1e-7 / 0.05.
@@ -57,12 +57,12 @@ def test_a_step_goes_down_the_gradient_of_the_loss(inputs):
 def test_the_table_of_the_sigmoid_is_as_near_as_it_says():
     x = np.linspace(-10, 10, 100_001).astype(np.float32)
     exact = 1 / (1 + np.exp(-x.astype(np.float64)))
-    assert np.abs(reference.sigmoid(x) - exact).max() < 3.2e-6
-    assert np.abs(reference.sigmoid(np.float32([-99, 99])) - [0, 1]).max() < 4.6e-5
+    assert np.abs(negative_sampling.sigmoid(x) - exact).max() < 3.2e-6
+    assert np.abs(negative_sampling.sigmoid(np.float32([-99, 99])) - [0, 1]).max() < 4.6e-5
 
 
 def test_nan_is_no_place_outside_the_table():
-    assert reference.sigmoid(np.float32([np.nan, np.inf, -np.inf])) == pytest.approx([0, 1, 0], abs=4.6e-5)
+    assert negative_sampling.sigmoid(np.float32([np.nan, np.inf, -np.inf])) == pytest.approx([0, 1, 0], abs=4.6e-5)
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -99,7 +99,7 @@ def test_both_count_the_words_that_they_keep(sentences):
     model = word2vec._new_model(corpus, word2vec._inputs(corpus.words, config), config)
     ids, structure = np.array(corpus.ids), structure_of(model)
     compiled = library.load().lmworks_vectors_learn(ctypes.byref(structure), ids.ctypes.data, len(ids), 9, 0)
-    assert compiled == reference.learn(model, ids, 9, 0)
+    assert compiled == negative_sampling.learn(model, ids, 9, 0)
     wanted = (corpus.counts * np.minimum(1, np.sqrt(1e-3 * corpus.counts.sum() / corpus.counts))).sum()
     assert compiled == pytest.approx(wanted, rel=0.15)  # about 400 words are kept: 3 standard deviations
 

@@ -22,10 +22,17 @@ from lmworks.embeddings.config import GloveConfig, WordVectorsConfig
 from lmworks.embeddings.phrases import Phrases, merged, scored_pairs
 from lmworks.progress import Report, no_report
 
+END = -1  # behind each sentence
+BLOCK = 1 << 20  # ids that are worked on at once
+_RARE = -2
 LONGEST = 1000  # words of a sentence; a longer one is cut, as the program of word2vec does
 
 _WORD = re.compile(r"\w+(?:'\w+)*")
 _END = re.compile(r"""[.!?…]+["'”’»)\]]*\s+|[。！？]|\n\s*\n""")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Texts to sentences of words
 
 
 def sentences_of(texts: Iterable[str | Sequence[str]], lowercase: bool = True) -> Iterator[list[str]]:
@@ -70,9 +77,8 @@ def _marked_word() -> re.Pattern[str]:
     return re.compile(rf"{character}+(?:'{character}+)*")
 
 
-END = -1  # behind each sentence
-BLOCK = 1 << 20  # ids that are worked on at once
-_RARE = -2
+# ---------------------------------------------------------------------------------------------------------------------
+# Sentences to ids on disk
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,80 +9,47 @@ import numpy as np
 
 from lmworks.embeddings import library
 from lmworks.embeddings.config import GloveConfig
-from lmworks.embeddings.corpus import END, Corpus, blocks, on_disk, training_corpus
-from lmworks.embeddings.reference import dot
+from lmworks.embeddings.corpus import END, blocks, on_disk, training_corpus
+from lmworks.embeddings.negative_sampling import dot
 from lmworks.embeddings.word2vec import check_learnt, in_turn
 from lmworks.embeddings.word_vectors import WordVectors
 from lmworks.progress import Report, no_report
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Factors:
-    """Both sides of the factorisation: [0] words, [1] the words beside them.
-
-    rows, row_squares      (words, width) float32 each: rows as in `library.zero_rows`
-    biases, bias_squares   (words,) float32 each
-    """
-
-    rows: tuple[np.ndarray, np.ndarray]
-    row_squares: tuple[np.ndarray, np.ndarray]
-    biases: tuple[np.ndarray, np.ndarray]
-    bias_squares: tuple[np.ndarray, np.ndarray]
-    learning_rate: float
-
-
-def weights(counts: np.ndarray, limit: float, power: float) -> np.ndarray:
-    """(n,) float32: f of counts."""
-    return (np.minimum(counts / limit, 1.0) ** power).astype(np.float32)
-
-
-def learn_entries(
-    factors: Factors, words: np.ndarray, contexts: np.ndarray, logarithms: np.ndarray, weights: np.ndarray
-) -> float:
-    """Learns from (n,) entries in order, changing `factors`; returns the sum of their losses, J / 2, each before its
-    step."""
-    rate = np.float32(factors.learning_rate)
-    loss = 0.0
-    for word, context, logarithm, weight in zip(words, contexts, logarithms, weights, strict=True):
-        row, other = factors.rows[0][word], factors.rows[1][context]
-        error = dot(row[None], other)[0] + factors.biases[0][word] + factors.biases[1][context] - logarithm
-        factor = weight * error
-        loss += 0.5 * float(factor) * float(error)
-        gradients = (factor * other, factor * row)
-        for side, place in enumerate((word, context)):
-            factors.row_squares[side][place] += gradients[side] * gradients[side]
-            factors.rows[side][place] -= rate * gradients[side] / np.sqrt(factors.row_squares[side][place])
-            factors.bias_squares[side][place] += factor * factor
-            factors.biases[side][place] -= rate * factor / np.sqrt(factors.bias_squares[side][place])
-    return loss
-
 
 PAIR = np.dtype([("key", np.int64), ("value", np.float64)])
 ENTRY = np.dtype([("word", np.int32), ("context", np.int32), ("count", np.float32)])
 _BLOCK = 1 << 19  # ids that are counted at once
 _PAIR_BYTES = 4 * PAIR.itemsize  # of memory for each pair that is held: merging needs copies
+_PART = 100_000  # entries that are learnt from in one call
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Cooccurrences:
-    """entries  (n,) of `ENTRY`, mapped from disk: every pair of words that are neighbours, in both directions, in an
-    order that is random but the same for the same seed
+def train_glove(texts: Iterable[str | Sequence[str]], config: GloveConfig, progress: Report = no_report) -> WordVectors:
+    """Vectors of the words of texts, or of sentences that are lists of words; texts are read once (corpus.py).
+
+    A word's vector is the sum of its two, as a word and as a neighbour (section 4.2). ValueError when fewer than two
+    different words are frequent enough, and when learning diverges.
     """
+    corpus = training_corpus(texts, config, progress)
+    entries = count_neighbours(
+        corpus.ids, len(corpus.words), config.window, memory_mb=config.memory_mb, seed=config.seed, progress=progress
+    )
+    factors = new_factors(len(corpus.words), config)
+    _factorise(entries, factors, config, progress)
+    vectors = factors.rows[0][:, : config.dimensions] + factors.rows[1][:, : config.dimensions]
+    return WordVectors(corpus.words, vectors, corpus.counts)
 
-    words: int
-    entries: np.ndarray
 
-    def dense(self) -> np.ndarray:
-        """(words, words) float32: the table itself, for a small vocabulary."""
-        table = np.zeros((self.words, self.words), np.float32)
-        table[self.entries["word"], self.entries["context"]] = self.entries["count"]
-        return table
+# ---------------------------------------------------------------------------------------------------------------------
+# Counting neighbours
 
 
 def count_neighbours(
     ids: np.ndarray, words: int, window: int, *, memory_mb: int = 1024, seed: int = 0, progress: Report = no_report
-) -> Cooccurrences:
-    """The table of a text of ids, with -1 behind each sentence; the result does not depend on `memory_mb`."""
+) -> np.ndarray:
+    """Cooccurrence counts of a text of ids, with -1 behind each sentence: (n,) of `ENTRY`, mapped from disk.
+
+    Every pair of words that are neighbours is there in both directions, in an order that is random but the same for the
+    same seed. The counts do not depend on `memory_mb`.
+    """
     limit = memory_mb * (1 << 20) // _PAIR_BYTES
     runs: list[np.ndarray] = []
     held: list[np.ndarray] = []
@@ -97,8 +64,7 @@ def count_neighbours(
         done += len(block)
         progress(done, len(ids), "words counted")
     runs += held
-    shuffled = _shuffled(_merged(runs, limit), words, limit, seed)
-    return Cooccurrences(words, on_disk(shuffled, ENTRY))
+    return on_disk(_shuffled(_merged(runs, limit), words, limit, seed), ENTRY)
 
 
 def _pairs(ids: np.ndarray, words: int, window: int) -> np.ndarray:
@@ -173,27 +139,49 @@ def _entries(pairs: np.ndarray, words: int) -> np.ndarray:
     return entries
 
 
-_PART = 100_000  # entries that are learnt from in one call
+# ---------------------------------------------------------------------------------------------------------------------
+# Factorising the table (equations 8 and 9)
 
 
-def train_glove(texts: Iterable[str | Sequence[str]], config: GloveConfig, progress: Report = no_report) -> WordVectors:
-    """Vectors of the words of texts, or of sentences that are lists of words; texts are read once (corpus.py).
+@dataclass(frozen=True, slots=True, eq=False)
+class Factors:
+    """Both sides of the factorisation: [0] words, [1] the words beside them.
 
-    A word's vector is the sum of its two, as a word and as a neighbour (section 4.2). ValueError when fewer than two
-    different words are frequent enough, and when learning diverges.
+    rows, row_squares      (words, width) float32 each: rows as in `library.zero_rows`
+    biases, bias_squares   (words,) float32 each
     """
-    return train_glove_on(training_corpus(texts, config, progress), config, progress)
+
+    rows: tuple[np.ndarray, np.ndarray]
+    row_squares: tuple[np.ndarray, np.ndarray]
+    biases: tuple[np.ndarray, np.ndarray]
+    bias_squares: tuple[np.ndarray, np.ndarray]
+    learning_rate: float
 
 
-def train_glove_on(corpus: Corpus, config: GloveConfig, progress: Report = no_report) -> WordVectors:
-    """The same from a text that was read already."""
-    table = count_neighbours(
-        corpus.ids, len(corpus.words), config.window, memory_mb=config.memory_mb, seed=config.seed, progress=progress
-    )
-    factors = new_factors(len(corpus.words), config)
-    _factorise(table, factors, config, progress)
-    vectors = factors.rows[0][:, : config.dimensions] + factors.rows[1][:, : config.dimensions]
-    return WordVectors(corpus.words, vectors, corpus.counts)
+def weights(counts: np.ndarray, limit: float, power: float) -> np.ndarray:
+    """(n,) float32: f of counts."""
+    return (np.minimum(counts / limit, 1.0) ** power).astype(np.float32)
+
+
+def learn_entries(
+    factors: Factors, words: np.ndarray, contexts: np.ndarray, logarithms: np.ndarray, weights: np.ndarray
+) -> float:
+    """Learns from (n,) entries in order, changing `factors`; returns the sum of their losses, J / 2, each before its
+    step."""
+    rate = np.float32(factors.learning_rate)
+    loss = 0.0
+    for word, context, logarithm, weight in zip(words, contexts, logarithms, weights, strict=True):
+        row, other = factors.rows[0][word], factors.rows[1][context]
+        error = dot(row[None], other)[0] + factors.biases[0][word] + factors.biases[1][context] - logarithm
+        factor = weight * error
+        loss += 0.5 * float(factor) * float(error)
+        gradients = (factor * other, factor * row)
+        for side, place in enumerate((word, context)):
+            factors.row_squares[side][place] += gradients[side] * gradients[side]
+            factors.rows[side][place] -= rate * gradients[side] / np.sqrt(factors.row_squares[side][place])
+            factors.bias_squares[side][place] += factor * factor
+            factors.biases[side][place] -= rate * factor / np.sqrt(factors.bias_squares[side][place])
+    return loss
 
 
 def new_factors(words: int, config: GloveConfig) -> Factors:
@@ -216,9 +204,8 @@ def new_factors(words: int, config: GloveConfig) -> Factors:
     return Factors((rows(), rows()), (squares(), squares()), biases, ones, config.learning_rate)
 
 
-def _factorise(table: Cooccurrences, factors: Factors, config: GloveConfig, progress: Report) -> None:
+def _factorise(entries: np.ndarray, factors: Factors, config: GloveConfig, progress: Report) -> None:
     learn = _learner(factors)
-    entries = table.entries
 
     def job(start: int) -> float:
         part = entries[start : start + _PART]

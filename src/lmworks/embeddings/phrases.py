@@ -67,9 +67,6 @@ def merged(ids: np.ndarray, pairs: np.ndarray, first: int) -> np.ndarray:
     return result[np.append(True, ~taken)]
 
 
-JOINT = "_"
-
-
 @dataclass(frozen=True, slots=True)
 class Phrases:
     """The pairs that are phrases, with their scores."""
@@ -83,6 +80,6 @@ class Phrases:
         while place < len(sentence):
             pair = tuple(sentence[place : place + 2])
             found = pair in self.scores
-            result.append(JOINT.join(pair) if found else sentence[place])
+            result.append("_".join(pair) if found else sentence[place])
             place += 1 + found
         return result

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate, product
 
 import numpy as np
 
-from lmworks.embeddings import library, negative_sampling, reference
+from lmworks.embeddings import library, negative_sampling
 from lmworks.embeddings.config import WordVectorsConfig
 from lmworks.embeddings.corpus import END, Corpus, cuts, training_corpus
-from lmworks.embeddings.reference import Model
+from lmworks.embeddings.negative_sampling import Model
 from lmworks.embeddings.subwords import NGrams, ngram_buckets
 from lmworks.embeddings.word_vectors import WordVectors, squares_are_finite
 from lmworks.progress import Report, no_report
@@ -40,18 +41,16 @@ def train_on(corpus: Corpus, config: WordVectorsConfig, progress: Report = no_re
     inputs = _inputs(corpus.words, config)
     model = _new_model(corpus, inputs, config)
     learn = _learner(model)
-    parts = _parts(corpus.ids)
-    in_epoch = sum(part.words for part in parts)
+    parts = [corpus.ids[start:stop] for start, stop in cuts(corpus.ids, _PART)]
+    words = [int(np.count_nonzero(part != END)) for part in parts] * config.epochs  # of each job
+    before = [0, *accumulate(words)]
     jobs = [
-        partial(learn, corpus.ids[part.start : part.stop], negative_sampling.stream_seed(config.seed, epoch, number),
-                epoch * in_epoch + part.before)
-        for epoch in range(config.epochs) for number, part in enumerate(parts)
-    ]  # fmt: skip
-    done = 0
-    for number, _ in enumerate(in_turn(jobs, config.threads)):
-        done += parts[number % len(parts)].words
-        progress(done, in_epoch * config.epochs, "words learnt")
-        if (number + 1) % len(parts) == 0:
+        partial(learn, part, negative_sampling.stream_seed(config.seed, epoch, number), done)
+        for done, (epoch, (number, part)) in zip(before, product(range(config.epochs), enumerate(parts)), strict=False)
+    ]
+    for number, _ in enumerate(in_turn(jobs, config.threads), start=1):
+        progress(before[number], before[-1], "words learnt")
+        if number % len(parts) == 0:
             check_learnt((model.input, model.output), config.learning_rate)
     return _finished(corpus, model, inputs, config)
 
@@ -73,24 +72,6 @@ def in_turn(jobs: Sequence[Callable[[], float]], threads: int) -> Iterator[float
         yield from pool.map(lambda job: job(), jobs)
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    start: int
-    stop: int
-    words: int
-    before: int  # words in the parts before it
-
-
-def _parts(ids: np.ndarray) -> list[_Part]:
-    parts: list[_Part] = []
-    before = 0
-    for start, stop in cuts(ids, _PART):
-        words = int(np.count_nonzero(ids[start:stop] != END))
-        parts.append(_Part(start, stop, words, before))
-        before += words
-    return parts
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -159,7 +140,7 @@ def _finished(corpus: Corpus, model: Model, inputs: _Inputs, config: WordVectors
 def _learner(model: Model) -> Callable[[np.ndarray, int, int], int]:
     compiled = library.load()
     if compiled is None:
-        return partial(reference.learn, model)
+        return partial(negative_sampling.learn, model)
     structure = structure_of(model)
 
     def learn(ids: np.ndarray, seed: int, done: int) -> int:
@@ -178,8 +159,8 @@ def structure_of(model: Model) -> library.Model:
     return library.Model(
         input=address(model.input), output=address(model.output), row_ends=address(model.row_ends),
         rows=address(model.rows), keep=address(model.keep), limits=address(model.noise.limits),
-        others=address(model.noise.others), sigmoid=address(reference.SIGMOID),
+        others=address(model.noise.others), sigmoid=address(negative_sampling.SIGMOID),
         parts=model.input.shape[1] // library.LANES, words=model.words, rate=model.learning_rate,
-        sigmoid_limit=reference.SIGMOID_LIMIT, sigmoid_density=reference.SIGMOID_DENSITY,
+        sigmoid_limit=negative_sampling.SIGMOID_LIMIT, sigmoid_density=negative_sampling.SIGMOID_DENSITY,
         table_size=len(model.noise.limits), window=model.window, negative=model.negative, skip_gram=model.skip_gram,
     )  # fmt: skip

@@ -7,7 +7,7 @@ with a line break, gensim does not.
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -130,9 +130,12 @@ def _text_rows(stream: BinaryIO, number: int | None, dimensions: int, path: Path
 def _collected(rows: Iterator[tuple[bytes, np.ndarray]], path: Path, errors: Errors) -> WordVectors:
     words: dict[str, np.ndarray] = {}
     again = 0
-    decode = _decoder(path, errors)
     for spelled, vector in rows:
-        word = decode(spelled)
+        try:
+            word = spelled.decode("utf-8", errors)
+        except UnicodeDecodeError as error:
+            problem = f'{path}: {spelled!r} is not UTF-8 ({error.reason}); read it with errors="replace"'
+            raise ValueError(problem) from None
         again += word in words
         words.setdefault(word, vector)
     if again:
@@ -140,15 +143,3 @@ def _collected(rows: Iterator[tuple[bytes, np.ndarray]], path: Path, errors: Err
     if not words:
         raise ValueError(f"{path} holds no words")
     return WordVectors(tuple(words), np.stack(list(words.values())).astype(np.float32, copy=False))
-
-
-def _decoder(path: Path, errors: Errors) -> Callable[[bytes], str]:
-    def decode(spelled: bytes) -> str:
-        try:
-            return spelled.decode("utf-8", errors)
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f'{path}: {spelled!r} is not UTF-8 ({error.reason}); read it with errors="replace"'
-            ) from None
-
-    return decode

@@ -61,7 +61,7 @@ def _of_columns(reader: Reader, filter: str) -> Iterator[dict[str, Any]]:  # noq
     for columns in reader.column_batches(_COLUMNS, filter, _ROWS):
         known = {name: pyarrow.array(columns[name], from_pandas=True) for name in ("confidence", "seconds")}
         thumbs = [value or None for value in columns["thumbs"]]
-        yield {**columns, **known, "thumbs": thumbs, "time": (columns["time"] * 1e6).round().astype("int64")}
+        yield {**columns, **known, "thumbs": thumbs, "time": [round(time * 1e6) for time in columns["time"]]}
 
 
 def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

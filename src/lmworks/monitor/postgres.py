@@ -162,7 +162,7 @@ class PostgresStore:
                 cursor.execute(f"SET LOCAL search_path TO {SCHEMA}")
                 cursor.execute(_ADDED.encode())
                 fill_added_columns(lambda sql, values: cursor.execute(_sql(sql), values))
-                cursor.execute(f"UPDATE {SCHEMA}.log_version SET version = {SCHEMA_VERSION}")
+                cursor.execute(f"UPDATE {SCHEMA}.log_version SET version = %s", (SCHEMA_VERSION,))
         self._connection.execute(f"SET search_path TO {SCHEMA}")
 
 

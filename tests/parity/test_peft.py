@@ -17,7 +17,20 @@ from decoder_cases import DECODERS
 from encoder_cases import ENCODERS
 from harness import Pair, difference
 
-from lmworks.adapt import Lora, LoraConfig, LowRank, apply, initialise_lora, merge, read_lora, write_lora
+from lmworks.adapt import (
+    Lora,
+    LoraConfig,
+    LowRank,
+    apply,
+    initialise_lora,
+    merge,
+    read_lora,
+    trainable_lora,
+    write_lora,
+)
+from lmworks.adapt.peft_folder import their_linears
+from lmworks.model.huggingface import write_config
+from lmworks.train.losses import token_log_probabilities
 
 CASES = {case.name: case for case in (*DECODERS, *ENCODERS)}
 LLAMA = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -146,6 +159,33 @@ def test_our_adapter_loaded_by_them(name, adapted_of, tmp_path):
     assert difference(adapted.loaded(folder), expected) < TOLERANCE
     again = read_lora(folder, checkpoint.config, checkpoint.published)
     assert difference(apply(adapted.pair.ours, again)(**adapted.pair.inputs()), expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["llama", "a tied head", "mistral", "gemma2"])
+def test_gradients_are_theirs(name, adapted_of):
+    """Of A and B, by a loss over the vocabulary that never holds all logits; where no layers are one in theirs."""
+    adapted = adapted_of({"mistral": "one layer", "gemma2": "all but some"}.get(name, name))
+    inputs, ours = adapted.pair.inputs(), trainable_lora(adapted.pair.ours, adapted.lora)
+    adapted.theirs.zero_grad()
+    logits = adapted.pair.their_output(inputs, adapted.theirs)
+    targets = inputs["ids"].flatten()
+    weights = torch.randn(len(targets), generator=torch.Generator().manual_seed(4))
+    (logits.flatten(0, 1).log_softmax(-1).gather(-1, targets[:, None])[:, 0] @ weights).backward()
+    features = ours.head.features(ours.hidden(**inputs)).flatten(0, 1)
+    (token_log_probabilities(features, ours.head.projection_to_vocabulary(ours.tokens), targets) @ weights).backward()
+    checkpoint = adapted.pair.checkpoint
+    theirs = dict(adapted.theirs.named_parameters())
+    linears = their_linears(checkpoint.config, checkpoint.published or write_config(checkpoint.config))
+    compared = 0
+    for linear in linears:
+        (part, _), path = linear.parts[0], f"base_model.model.{linear.name}"
+        if part in adapted.lora.changes:
+            layer = ours.get_submodule(part)
+            for own, other in ((layer.lora_a, "lora_A"), (layer.lora_b, "lora_B")):
+                gradient = theirs[f"{path}.{other}.default.weight"].grad
+                torch.testing.assert_close(own.grad, gradient, rtol=1e-3, atol=1e-4 * float(gradient.abs().max()))
+                compared += 1
+    assert compared == 2 * len(adapted.lora.changes)
 
 
 def test_their_names_become_ours(adapted_of):

@@ -7,13 +7,14 @@ import torch
 from lmworks.data.loader import Loader
 from lmworks.model.checkpoint import load
 from lmworks.train.config import TrainConfig
+from lmworks.train.exponential_moving_average import ExponentialMovingAverage
 from lmworks.train.loop import train
 from lmworks.train.master_weights import Weights
 from lmworks.train.mixed_precision import LossScale
 from lmworks.train.noise_scale import NoiseScale, multiple_for
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.optimizer_config import AdamW, Sgd
-from lmworks.train.run import Average, Run
+from lmworks.train.run import Run
 from training_cases import loader_config, new_checkpoint, write_text_dataset
 
 
@@ -204,7 +205,7 @@ def test_a_loss_scale_halves_at_infinities_and_doubles_after_patience():
 
 def test_an_average_is_the_weighted_sum_of_what_was():
     master = torch.tensor([1.0])
-    average = Average({"w": master}, 0.5)
+    average = ExponentialMovingAverage({"w": master}, 0.5)
     values = [1.0]
     for step in range(6):
         master.fill_(step * step)
@@ -212,4 +213,4 @@ def test_an_average_is_the_weighted_sum_of_what_was():
         keep = min(0.5, (1 + step) / (10 + step))
         values.append(keep * values[-1] + (1 - keep) * step * step)
     assert average.weights["w"].item() == pytest.approx(values[-1])
-    assert Average({"w": master}, None).weights == {}
+    assert ExponentialMovingAverage({"w": master}, None).weights == {}

@@ -109,8 +109,12 @@ def initialise_lora(model_config: ModelConfig, config: LoraConfig, generator: to
     computes what it did (Hu et al. 2021, section 4.1).
 
     A is uniform within ±√(1 / in): He et al. 2015, section 2.2, with a slope of √5, as PyTorch begins a linear layer.
-    Names in `config` are ours. ValueError when it targets no layer.
+    Names in `config` are ours. ValueError when it targets no layer, or asks for dropout.
     """
+    if config.lora_dropout:
+        raise ValueError(
+            "adapters are trained without dropout, whose numbers no checkpoint holds: set lora_dropout to 0"
+        )
     changes: dict[str, LowRank] = {}
     for name, (outputs, inputs) in linear_shapes(model_config).items():
         if config.targets(name):

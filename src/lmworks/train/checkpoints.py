@@ -6,6 +6,9 @@ checkpoints/step-00000250/
     train_state/optimizers.safetensors
     train_state/average.safetensors   where the run averages its weights
 
+Where it is not weights of the base that are trained, but those of an adapter, `train_state/trained.safetensors` holds
+these, and there is no Hugging Face folder around it: the base is not written again.
+
 Of several processes each writes the parts that it owns, optimizers-00003-of-00008.safetensors, on a disk that all see;
 the first one writes the rest and gives the whole its name. Any other number of processes goes on from it.
 """
@@ -26,13 +29,12 @@ from torch import Tensor
 
 from lmworks.artefact import publish, write_json
 from lmworks.model.checkpoint import Checkpoint, load
+from lmworks.model.tensor_files import LazyTensors, open_safetensors, write_tensor_file
 from lmworks.train.parallel.ranks import ALONE, Ranks
 from lmworks.train.parallel.sharded_files import Pieces, Shard, read_shards, shard_name, write_shard
 
 STATE = "train_state"
-
-
-OPTIMIZERS, AVERAGE = "optimizers", "average"
+OPTIMIZERS, AVERAGE, TRAINED = "optimizers", "average", "trained.safetensors"
 _POLL = 0.02  # seconds between two looks at what the other processes wrote
 
 
@@ -40,7 +42,7 @@ _POLL = 0.02  # seconds between two looks at what the other processes wrote
 class Saved:
     """What a process puts into a checkpoint of a run.
 
-    weights     all of them, whole, by our names, on the CPU, nobody else's; of the first process alone
+    weights     those that are trained, whole, by our names, on the CPU, nobody else's; of the first process alone
     optimizers  what this process owns of their state; `average` of the averaged weights
     state       numbers, the same on all
     """
@@ -104,8 +106,8 @@ class Checkpoints:
         return self.folder / f"step-{step:08d}"
 
     def save(self, step: int, checkpoint: Checkpoint, saved: Saved) -> None:
-        """`checkpoint` is what the run began with; its weights are replaced by those of `saved`. What `saved` holds of
-        optimizers and average is copied."""
+        """`checkpoint` is what the run began with, whose weights take the place of those that are not in `saved`. What
+        `saved` holds of optimizers and average is copied."""
         self.wait()
         if self.path(step).exists():
             return
@@ -150,7 +152,9 @@ class Checkpoints:
             optimizers, average = (read_shards(folder / STATE, name) for name in (OPTIMIZERS, AVERAGE))
         except (OSError, ValueError) as error:
             raise ValueError(f"{folder} cannot be gone on from: {error}") from error
-        return Found(load(folder, dtype="stored").weights, optimizers, average, state)
+        own = folder / STATE / TRAINED
+        weights = LazyTensors(open_safetensors(own)) if own.exists() else load(folder, dtype="stored").weights
+        return Found(weights, optimizers, average, state)
 
     def _write(self, step: int, checkpoint: Checkpoint, saved: Saved) -> None:
         parts = self.folder / f".step-{step:08d}.parts"
@@ -159,7 +163,13 @@ class Checkpoints:
             self._until(lambda: self.path(step).exists())
             return
         with tempfile.TemporaryDirectory(prefix=f".step-{step:08d}.", dir=self.folder) as private:
-            whole = replace(checkpoint, weights=saved.weights, dtype=None, device="cpu").save(Path(private) / "whole")
+            whole = Path(private) / "whole"
+            if saved.weights.keys() <= checkpoint.weights.keys():
+                weights = {**checkpoint.weights, **saved.weights}
+                replace(checkpoint, weights=weights, dtype=None, device="cpu").save(whole)
+            else:
+                whole.mkdir()
+                write_tensor_file(dict(saved.weights), parts / TRAINED, None)
             write_json(parts / "state.json", saved.state)
             if not self._until(lambda: len(list(parts.glob(f"{OPTIMIZERS}*"))) == self.ranks.size):
                 return

@@ -51,8 +51,6 @@ class Weights:
 
     masters     name → float32 weight, what this process updates of it.
     parts       name → which part of the whole weight that is.
-    frozen      name → weight that is not trained, as it was given, on the CPU where the model's is a rounding of it:
-                what a checkpoint holds of these.
     optimizers  of the masters.
     summed      whether the backward of a part sums its gradients over the replicas, as with ZeRO 2 and 3.
 
@@ -71,11 +69,6 @@ class Weights:
         self.weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.weights:
             raise ValueError("no weight of the model requires a gradient: there is nothing to train")
-        frozen = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
-        self.frozen = {
-            name: local(weight) if given[name].dtype == weight.dtype else local(given[name]).cpu()
-            for name, weight in frozen.items()
-        }
         if self.low:
             self.masters = {
                 name: self._mine(name, local(given[name])).to(torch.float32, copy=self._divided)
@@ -86,9 +79,6 @@ class Weights:
         self._name_of = {master: name for name, master in self.masters.items()}
         self.parts = {name: self._part_of(name, weight) for name, weight in self.weights.items()}
         self._held = find_holders(self.parts, dict.fromkeys(self.parts, torch.float32), ranks)
-        self._held_frozen = find_holders(
-            {name: part_of(p) for name, p in frozen.items()}, {name: w.dtype for name, w in self.frozen.items()}, ranks
-        )
         self.optimizers = build_optimizers(optimizer, self.masters, self._whole_of)
         self._rates = [[group["lr"] for group in each.param_groups] for each in self.optimizers]
         self._adamw = {
@@ -294,10 +284,6 @@ class Weights:
         """The whole weights of which the processes hold `tensors`, `masters` or alike, as copies on the first one's
         CPU; nothing on the others. All processes call it."""
         return gather_whole(tensors, self._held, self.ranks)
-
-    def whole_frozen(self) -> dict[str, Tensor]:
-        """As `whole`, of the weights that are not trained."""
-        return gather_whole(self.frozen, self._held_frozen, self.ranks)
 
     def state(self) -> dict[str, Tensor]:
         """What the optimizers remember, `NUMBER/KEY/WEIGHT` → tensor: names that no layout of ranks is part of."""

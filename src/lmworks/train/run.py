@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from lmworks.model.checkpoint import Checkpoint
+from lmworks.model.transformer import Transformer
 from lmworks.progress import Report, no_report
 from lmworks.train.checkpoints import Checkpoints, Saved
 from lmworks.train.config import TrainConfig
@@ -78,6 +80,8 @@ class Run:
     sample      called then, too: (beginning of a text, how the model goes on) for the log
     peak_flops  operations a second that the machine can do in this precision: with it, the utilisation (MFU) is logged
     seed        of what the objective draws
+    adapt       gives the model to train, which shares the checkpoint's weights: `adapt.trainable_lora` of an adapter.
+                Checkpoints then hold what is trained alone, and `finished` is not to be asked for
     """
 
     checkpoint: Checkpoint
@@ -93,6 +97,7 @@ class Run:
     seed: int = 0
     ranks: Ranks = ALONE
     position: Position = field(default_factory=Position)
+    adapt: Callable[[Transformer], Transformer] | None = None
 
     def __post_init__(self) -> None:
         config = self.config
@@ -101,7 +106,12 @@ class Run:
             self.device = self.ranks.device
         if not self.ranks.first:
             self.progress = no_report
-        self.model = arrange(self.checkpoint.model.to(self.device).train(), config, self.ranks)
+        model = self.checkpoint.model.to(self.device)
+        if self.adapt is not None:
+            if config.parallel.devices > 1:
+                raise ValueError("an adapter is trained by one process: leave train.parallel out")
+            model = self.adapt(model)
+        self.model = arrange(model.train(), config, self.ranks)
         self.weights = Weights(self.model, config.optimizer, config.precision, self.ranks)
         self.average = ExponentialMovingAverage(self.weights.masters, config.average)
         self.scale, self.noise, self.guard = LossScale.of(config.precision), NoiseScale(), Guard(config.guard)
@@ -124,8 +134,7 @@ class Run:
         numbers = {name: getattr(self, name).state() for name in ("scale", "noise", "guard")}
         state = {"position": asdict(self.position), "loader": self.loader.state(), **self._form(), **numbers}
         own = self.weights
-        weights = {**own.whole_frozen(), **own.whole(own.masters)}
-        saved = Saved(weights, own.shard_of_state(), own.shard_of(self.average.weights), state)
+        saved = Saved(own.whole(own.masters), own.shard_of_state(), own.shard_of(self.average.weights), state)
         self.checkpoints.save(self.position.step, self.checkpoint, saved)
 
     def restore(self, step: int) -> None:
@@ -147,9 +156,18 @@ class Run:
         """The settings that decide what a checkpoint's numbers mean."""
         return {"optimizer": self.config.optimizer.kind, "precision": self.config.precision}
 
+    def trained(self) -> dict[str, Tensor]:
+        """What was trained, in float32: the averaged weights where the run averages, else the masters. All processes
+        call it; on others than the first it is empty."""
+        whole = self.weights.whole(self.average.weights or self.weights.masters)
+        return {name: weight.float() for name, weight in whole.items()}
+
     def finished(self) -> Checkpoint:
-        """What was trained: the averaged weights where the run averages, else the masters. All processes call it; on
-        others than the first it has no weights."""
-        own = self.weights
-        trained = {**own.whole_frozen(), **own.whole(self.average.weights or own.masters)}
-        return replace(self.checkpoint, weights={name: weight.float() for name, weight in trained.items()})
+        """The checkpoint with its weights as they were `trained`. All processes call it; on others than the first it
+        has no weights. ValueError for a run that trained an adapter."""
+        if self.adapt is not None:
+            raise ValueError("the run trained an adapter beside the model: write `lora_of(run.model, run.trained())`")
+        trained = self.trained()
+        kept = self.checkpoint.weights if self.ranks.first else {}
+        frozen = {name: kept[name].float() for name in kept if name not in trained}
+        return replace(self.checkpoint, weights=frozen | trained)

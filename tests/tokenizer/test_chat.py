@@ -1,13 +1,17 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import product
 
 import pytest
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.records import Message
 from lmworks.tokenizer.chat import ChatRenderer, Rendered
 from lmworks.tokenizer.jinja_template import ChatTemplate, ChatTemplateError
+from lmworks.tokenizer.tokenizer import Tokenizer
+from lmworks.tokenizer.vocabulary_extension import extend_for_texts
 
 TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -82,6 +86,22 @@ def test_special_strings_outside_contents_are_refused(tiny_tokenizer):
     renderer = ChatRenderer(TEMPLATE, tiny_tokenizer)
     with pytest.raises(ChatTemplateError, match="special token"):
         renderer.render([Message("user", "x", name="<|im_start|>")])
+
+
+def test_a_name_with_a_character_that_is_not_printed():
+    """It is found in functions and calls as it is, not as Python would write it."""
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}<\u200b>{% endfor %}"
+    words = {"<unk>": 0, "<\u200b>": 1}
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, "<unk>"))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    backend.add_special_tokens(["<\u200b>"])
+    renderer = ChatRenderer(template, Tokenizer(backend, {"eos_token": "<\u200b>"}))
+    tool = {"type": "function", "function": {"name": "f", "description": "<\u200b>", "parameters": {}}}
+    for value in (tool, {"<\u200b>": 1}, ["a", ("<\u200b>",)]):
+        with pytest.raises(ChatTemplateError, match="special token"):
+            renderer._check_no_special(value, "functions")
+    renderer._check_no_special({"a": ["<", "\u200b>"]}, "functions")
+    assert renderer.render([Message("user", "a")]).ids[-1] == 1
 
 
 def test_templates_that_hide_where_text_comes_from_are_refused(tiny_tokenizer):
@@ -178,33 +198,27 @@ def test_templates_speak_hugging_faces_dialect():
         ChatRenderer(None, None)  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.weights
-def test_a_token_that_begins_before_the_answer_is_not_learnt(smollm2_checkpoint):
+def test_a_token_that_begins_before_the_answer_is_not_learnt(tiny_tokenizer):
     """The newline after `assistant` and the first of the answer are one token, which no prompt leads to writing."""
-    rendered = smollm2_checkpoint.chat.render([Message("user", "x"), Message("assistant", "\n\nyes")])
-    assert learnt(rendered, smollm2_checkpoint.tokenizer) == "\nyes<|im_end|>"
+    doubled = extend_for_texts(tiny_tokenizer, ["a\n\n\nb"] * 3, 1).tokenizer  # "\n\n"
+    rendered = ChatRenderer(TEMPLATE, doubled).render([Message("user", "x"), Message("assistant", "\n\nyes")])
+    assert learnt(rendered, doubled) == "\nyes<|im_end|>"
 
 
 CONVERSATIONS: list[Sequence[Message]] = [
     [Message("user", "What is a token?")],
-    [
-        Message("system", "Be brief."),
-        Message("user", "Hi \n"),
-        Message("assistant", "  Hello!"),
-        Message("user", "1234"),
-    ],
+    [Message("system", "Be brief."), Message("user", "Hi \n"), Message("assistant", "  Hello!"), Message("user", "1")],
     [Message("user", ""), Message("assistant", "größer 🙂\n\n\n"), Message("user", "\n\nx")],
 ]
 
 
-@pytest.mark.weights
-@pytest.mark.parametrize("messages", CONVERSATIONS)
-@pytest.mark.parametrize("prompt", [True, False])
-def test_equals_transformers(smollm2_checkpoint, smollm2_folder, messages, prompt):
+def test_equals_transformers(tiny_tokenizer, tmp_path):
     transformers = pytest.importorskip("transformers")
-    theirs = transformers.AutoTokenizer.from_pretrained(smollm2_folder)
-    rows = [{"role": message.role, "content": message.content} for message in messages]
-    rendered = smollm2_checkpoint.chat.render(messages, prompt)
-    assert rendered.text == theirs.apply_chat_template(rows, tokenize=False, add_generation_prompt=prompt)
-    assert list(rendered.ids) == theirs.apply_chat_template(rows, add_generation_prompt=prompt, return_dict=False)
-    assert rendered.stop_ids == (theirs.eos_token_id,)
+    tiny_tokenizer.save(tmp_path, TEMPLATE)
+    theirs, ours = transformers.AutoTokenizer.from_pretrained(tmp_path), ChatRenderer(TEMPLATE, tiny_tokenizer)
+    assert ours.stop_ids == (theirs.eos_token_id,)
+    for messages, prompt in product(CONVERSATIONS, [True, False]):
+        rows = [{"role": message.role, "content": message.content} for message in messages]
+        rendered = ours.render(messages, prompt)
+        assert rendered.text == theirs.apply_chat_template(rows, tokenize=False, add_generation_prompt=prompt)
+        assert list(rendered.ids) == theirs.apply_chat_template(rows, add_generation_prompt=prompt, return_dict=False)

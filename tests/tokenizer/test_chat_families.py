@@ -337,16 +337,12 @@ def test_thoughts_are_learnt_where_they_are_kept():
         assert learnt(renderer.render(messages)) == "one<|im_end|><think>\ndef\n</think>\n\ntwo<|im_end|>"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_nothing_is_truncated(family):
-    tokenizer = family_tokenizer()
-    state = tokenizer.backend
-    state.enable_truncation(16)
-    stored = type(state).from_str(state.to_str())
-    rendered = ChatRenderer(chat_template(family), type(tokenizer)(stored, tokenizer.roles)).render(
-        says("x" * 5000, "y" * 5000)
-    )
-    assert tokenizer.decode(rendered.ids, skip_special=False) == rendered.text
+def test_nothing_is_truncated():
+    stored = tokenizers.Tokenizer.from_str(TOKENIZER.backend.to_str())
+    stored.enable_truncation(16)
+    renderer = ChatRenderer(chat_template("llama2"), Tokenizer(stored, TOKENIZER.roles))
+    rendered = renderer.render(says("x" * 5000, "y" * 5000))
+    assert TOKENIZER.decode(rendered.ids, skip_special=False) == rendered.text
     assert rendered.training_mask.count(True) >= 5000
 
 

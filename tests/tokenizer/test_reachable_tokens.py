@@ -1,10 +1,8 @@
 """Which tokens text can become: against all texts there are over a small alphabet, and on published vocabularies."""
 
-import gzip
 import itertools
-import json
-from pathlib import Path
 
+import foreign_vocabularies as foreign
 import numpy as np
 import pytest
 import tokenizers
@@ -13,12 +11,11 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers
 
 from lmworks.tokenizer.byte_level import byte_level_bpe
-from lmworks.tokenizer.reachable_tokens import reach
+from lmworks.tokenizer.reachable_tokens import reachability
 from lmworks.tokenizer.token_bytes import partial_tokens, token_names, token_texts, unknown_ids
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.undertrained import undertrained, unused_rows
 
-GPT2 = Path(__file__).parents[3] / "shared" / "data" / "gpt2-bpe"
 REACHED = ("text", "in context", "part of a character")
 
 
@@ -40,7 +37,7 @@ def test_bpe_agrees_with_every_text_there_is(parts):
     tokenizer = Tokenizer(byte_level_bpe(tokens, merges, [1] * len(tokens), "gpt-2"))
     texts = ["".join(letters) for size in range(1, 7) for letters in itertools.product("abc", repeat=size)]
     found = {index for ids in tokenizer.encode_batch(texts) for index in ids}
-    assert set(reach(tokenizer).ids(*REACHED).tolist()) == found
+    assert set(reachability(tokenizer).ids(*REACHED).tolist()) == found
 
 
 @given(
@@ -55,7 +52,7 @@ def test_wordpiece_agrees_with_every_text_there_is(pieces, continuing):
     tokenizer = Tokenizer(backend, {"unk_token": "[UNK]"})
     texts = ["".join(letters) for size in range(1, 8) for letters in itertools.product("ab", repeat=size)]
     found = {index for ids in tokenizer.encode_batch(texts) for index in ids}
-    claimed = set(reach(tokenizer).ids("text", "in context").tolist())
+    claimed = set(reachability(tokenizer).ids("text", "in context").tolist())
     assert claimed <= found  # a witness was seen for each
     # The contexts that are tried hold one or two letters: longer ones reach a few more.
     alone = {names.index(name) for name in names[1:] if not name.startswith("##")}
@@ -66,7 +63,7 @@ def test_the_reasons():
     # "bc" is made first, so that "ab" needs a text without c, and "abc" is never made of "ab" and "c".
     tokens = ["a", "b", "c", "bc", "ab", "abc", "Ċ", "1", "2", "12", "À", "Ã", "©"]
     backend = byte_level_bpe(tokens, ["b c", "a b", "ab c", "1 2"], [1] * len(tokens), "qwen2")
-    found = reach(Tokenizer(backend))
+    found = reachability(Tokenizer(backend))
     why = {tokens[index]: reason for index, reason in found.reasons.items()}
     assert why == {
         "abc": "its merges lead elsewhere",
@@ -81,10 +78,10 @@ def test_the_reasons():
 
 
 def test_special_tokens_and_gaps(tiny_tokenizer):
-    found = reach(tiny_tokenizer)
+    found = reachability(tiny_tokenizer)
     assert [found.kinds[index] for index in range(3)] == ["special"] * 3
     backend = tokenizers.Tokenizer(models.BPE({"a": 0, "b": 3}, []))
-    assert reach(Tokenizer(backend)).kinds[1:3] == ("no token", "no token")
+    assert reachability(Tokenizer(backend)).kinds[1:3] == ("no token", "no token")
     assert token_names(Tokenizer(backend)) == ["a", None, None, "b"]
 
 
@@ -97,23 +94,25 @@ def test_what_tokens_stand_for(tiny_tokenizer):
     assert unknown_ids(tiny_tokenizer) == set()
 
 
+NEVER_IN_UTF8 = [0xC0, 0xC1, *range(0xF5, 0x100)]  # RFC 3629, section 1
+
+
+def test_of_all_bytes_thirteen_are_never_reached(tiny_tokenizer):
+    texts = token_texts(tiny_tokenizer)
+    assert sorted(texts[index][0] for index in reachability(tiny_tokenizer).ids("unreachable")) == NEVER_IN_UTF8
+
+
+@pytest.mark.slow
 def test_gpt2_has_thirteen_bytes_that_no_text_holds():
-    if not GPT2.exists():
-        pytest.skip(f"the published vocabulary of GPT-2 is not in {GPT2}")
-    vocabulary = json.loads(gzip.decompress((GPT2 / "gpt2_vocab.json.gz").read_bytes()))
-    lines = gzip.decompress((GPT2 / "gpt2_merges.txt.gz").read_bytes()).decode().splitlines()
-    merges = [line for line in lines if line and not line.startswith("#version")]
-    names = sorted(vocabulary, key=vocabulary.__getitem__)
-    tokenizer = Tokenizer(byte_level_bpe(names, merges, [1] * 50256 + [3], "gpt-2"))
-    texts, found = token_texts(tokenizer), reach(tokenizer)
-    never = sorted(texts[index][0] for index in found.ids("unreachable"))
-    assert never == [0xC0, 0xC1, *range(0xF5, 0x100)]  # what UTF-8 never uses (RFC 3629, section 1)
+    texts, found = token_texts(foreign.gpt2()), reachability(foreign.gpt2())
+    assert sorted(texts[index][0] for index in found.ids("unreachable")) == NEVER_IN_UTF8
     assert found.kinds[50256] == "special"
 
 
+@pytest.mark.slow
 def test_minilm_has_tokens_that_bert_left_unused(minilm):
     tokenizer = Tokenizer.load(minilm)
-    names, found = token_names(tokenizer), reach(tokenizer)
+    names, found = token_names(tokenizer), reachability(tokenizer)
     unreachable = {names[index] for index in found.ids("unreachable")}
     assert {f"[unused{n}]" for n in range(994)} <= unreachable
     assert found.kinds[names.index("##ing")] == "in context" and found.kinds[names.index("the")] == "text"
@@ -138,7 +137,7 @@ def test_a_planted_row_is_the_first_candidate(tiny_tokenizer, tied):
     tokens = [chr(0x4E00 + index) for index in range(200)]
     backend = tokenizers.Tokenizer(models.BPE({token: index for index, token in enumerate(tokens)}, []))
     backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse()])
-    found = reach(Tokenizer(backend))
+    found = reachability(Tokenizer(backend))
     assert set(found.kinds) == {"text"}
     # Rows 200 to 220 are padding: no id has them.
     kinds = [*found.kinds, *["no token"] * 20]
@@ -152,4 +151,4 @@ def test_tied_rows_need_one_that_is_known_to_be_unused():
     backend = tokenizers.Tokenizer(models.BPE({"a": 0, "b": 1}, []))
     backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse()])
     with pytest.raises(ValueError, match="no token is known to be unused"):
-        undertrained(np.ones((2, 4)), reach(Tokenizer(backend)), tied=True)
+        undertrained(np.ones((2, 4)), reachability(Tokenizer(backend)), tied=True)

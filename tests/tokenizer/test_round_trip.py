@@ -1,5 +1,6 @@
 """Text to ids and back, whole, and piece by piece as a model writes it: with vocabularies of all kinds."""
 
+from functools import cache
 from pathlib import Path
 
 import foreign_vocabularies as foreign
@@ -80,8 +81,13 @@ def tokenizer(request, tmp_path_factory) -> Tokenizer:
     return COMPLETE[request.param]() if request.param in COMPLETE else published(request.param)
 
 
-def pieces(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
-    stream = Detokenizer(tokenizer)
+@cache
+def names_of(tokenizer: Tokenizer) -> dict[str, int]:
+    return tokenizer.backend.get_vocab()
+
+
+def pieces(tokenizer: Tokenizer, ids: list[int], skip_special: bool = True) -> list[str]:
+    stream = Detokenizer(tokenizer, skip_special)
     return [*[stream.push(token) for token in ids], stream.flush()]
 
 
@@ -97,7 +103,7 @@ def test_no_piece_of_a_text_ends_inside_a_character(tokenizer, text):
 @given(data=st.data())
 def test_pieces_of_any_ids_join_to_the_decoded_whole(tokenizer, data):
     """What a model writes at a high temperature is mostly no text: any tokens, or the parts of characters."""
-    vocabulary = tokenizer.backend.get_vocab()
+    vocabulary = names_of(tokenizer)
     bytes_ = [vocabulary[name] for byte in range(256) if (name := f"<0x{byte:02X}>") in vocabulary]
     parts = st.sampled_from([*(bytes_ or range(256)), *(vocabulary[name] for name in ("a", "▁") if name in vocabulary)])
     ids = data.draw(st.lists(st.integers(0, tokenizer.vocabulary_size - 1), max_size=20) | st.lists(parts, max_size=20))
@@ -108,3 +114,14 @@ def test_pieces_of_any_ids_join_to_the_decoded_whole(tokenizer, data):
         assert all(character in left for character in whole if character != REPLACEMENT)  # in this order
     else:
         assert "".join(found) == whole
+
+
+@given(ids=st.lists(st.integers(0, 266), max_size=40), skip_special=st.booleans())
+def test_pieces_with_special_tokens_join_to_the_decoded_whole(tiny_tokenizer, ids, skip_special):
+    """Random bytes are mostly invalid UTF-8, as a model at high temperature writes."""
+    assert "".join(pieces(tiny_tokenizer, ids, skip_special)) == tiny_tokenizer.decode(ids, skip_special)
+
+
+def test_text_is_not_held_longer_than_its_character(tiny_tokenizer):
+    found = pieces(tiny_tokenizer, tiny_tokenizer.encode("a🙂b"))
+    assert found == ["a", "", "", "", "🙂", "b", ""]

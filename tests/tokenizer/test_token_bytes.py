@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import decoders, models
 
-from lmworks.model.checkpoint import load
+from lmworks.model.gguf_file import open_gguf
 from lmworks.tokenizer.byte_level import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED
+from lmworks.tokenizer.gguf_vocabulary import read_tokenizer
 from lmworks.tokenizer.sentence_piece import sentence_piece_bpe
 from lmworks.tokenizer.token_bytes import drops_first_space, token_bytes
 from lmworks.tokenizer.tokenizer import Tokenizer
@@ -54,7 +55,7 @@ def test_special_and_unknown_tokens_have_none(tokenizer):
 
 @pytest.mark.weights
 def test_every_token_of_a_published_vocabulary(smollm2):
-    tokenizer = load(smollm2).tokenizer
+    tokenizer = read_tokenizer(open_gguf(smollm2).metadata)
     spelled = token_bytes(tokenizer)
     special = set(tokenizer.special_ids.values())
     for token, text in enumerate(spelled):

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.tokenizer import load_sentence_piece, load_tiktoken
+from lmworks.tokenizer.byte_level import byte_level_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60) | st.lists(
@@ -104,16 +105,16 @@ def test_a_missing_file_is_named_with_its_remedy(load, tmp_path):
             load(str(path))
 
 
-@pytest.mark.weights
-def test_characters_without_a_token_leave_a_gap(smollm2_checkpoint):
-    ids, offsets = smollm2_checkpoint.tokenizer.encode_with_offsets("a\x1db")
-    assert smollm2_checkpoint.tokenizer.decode(ids) == "ab"
+def test_characters_without_a_token_leave_a_gap():
+    tokenizer = Tokenizer(byte_level_bpe(["a", "b"], [], [1, 1], "gpt-2"))
+    ids, offsets = tokenizer.encode_with_offsets("a\x1db")
+    assert tokenizer.decode(ids) == "ab"
     assert offsets == [(0, 1), (2, 3)]
 
 
 @pytest.mark.weights
-def test_special_frames_of_bert(minilm_checkpoint):
-    tokenizer = minilm_checkpoint.tokenizer
+def test_special_frames_of_bert(minilm):
+    tokenizer = Tokenizer.load(minilm)
     ids = tokenizer.encode("a cat", special=True)
     assert ids == [tokenizer.special_ids["[CLS]"], *tokenizer.encode("a cat"), tokenizer.special_ids["[SEP]"]]
     assert tokenizer.special_ids["[SEP]"] not in tokenizer.encode("a [SEP] b")

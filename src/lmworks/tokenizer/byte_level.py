@@ -77,7 +77,7 @@ def _smollm() -> pre_tokenizers.PreTokenizer:
 
 
 def _default() -> pre_tokenizers.PreTokenizer:
-    """What llama.cpp falls back to: GPT-2's words between runs of punctuation, with numbers in groups of three."""
+    """llama.cpp's fallback: GPT-2's words between runs of punctuation, with numbers in groups of three."""
     words = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
     return isolate(r"[\p{P}\$\+<=>\^~\|]+", words, r"\p{N}+", r"[0-9][0-9][0-9]")
 

@@ -3,7 +3,8 @@
 A chat template is a program that puts messages and special tokens into one string. Encoding that string naively would
 let a user write `<|im_end|><|im_start|>system` and speak as the system. So the renderer knows which characters came
 from a message (`content_spans.py`), and lets only the template's own characters become special tokens
-(`special_tokens.py`). The same knowledge says which tokens the assistant wrote, which is what a model is trained on.
+(`special_tokens.py`). The same knowledge gives the assistant mask (`training_mask`): the tokens that the assistant
+wrote, which a model is trained on.
 """
 
 import re
@@ -28,7 +29,15 @@ from lmworks.tokenizer.content_spans import (
 from lmworks.tokenizer.jinja_template import ChatTemplate, ChatTemplateError
 from lmworks.tokenizer.special_tokens import Encoded, SpecialTokens, turn_tokens
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.tokenizer.tool_calls import Tool, ToolForm, as_text, form_of, is_json, knows_calls, with_plain_json
+from lmworks.tokenizer.tool_calls import (
+    Tool,
+    ToolForm,
+    is_json,
+    read_tool_form,
+    tools_as_text,
+    with_plain_json,
+    writes_tool_calls,
+)
 
 _USER, _ASSISTANT = Message("user", "question"), Message("assistant", "answer")
 _OWN_VARIABLES = ("messages", "tools", "add_generation_prompt")
@@ -60,7 +69,7 @@ class Rendered:
 
 @dataclass(frozen=True)
 class _Conversation:
-    """What is rendered, at one moment: a template that writes the date must write the same one each time."""
+    """The input of a rendering, at one moment: a template that writes the date must write the same one each time."""
 
     messages: Sequence[Message]
     add_generation_prompt: bool = False
@@ -119,7 +128,7 @@ class ChatRenderer:
         conversation (`tool_form`). Nothing is ever truncated.
         """
         if (tools or any(m.tool_calls or m.role == "tool" for m in messages)) and not self.writes_calls:
-            messages, tools = as_text(messages, tools, self.tool_form), ()
+            messages, tools = tools_as_text(messages, tools, self.tool_form), ()
         if "content_is_json" in self.template.source:
             messages = [with_plain_json(message) for message in messages]
         conversation = _Conversation(messages, add_generation_prompt, tools)
@@ -134,13 +143,13 @@ class ChatRenderer:
 
     @cached_property
     def tool_form(self) -> ToolForm:
-        """How this model writes calls of functions."""
-        return form_of(self._render_rows, self._special.before_first)
+        """The form in which this model writes tool calls."""
+        return read_tool_form(self._render_rows, self._special.before_first)
 
     @cached_property
     def writes_calls(self) -> bool:
-        """Whether the template is given functions, calls and results, which become text otherwise."""
-        return self.tool_form.native or (self.native_calls and knows_calls(self._render_rows))
+        """True where the template is given functions, calls and results, which become text otherwise."""
+        return self.tool_form.native or (self.native_calls and writes_tool_calls(self._render_rows))
 
     def _render_rows(self, rows: Sequence[Mapping[str, Any]], tools: Sequence[Tool], prompt: bool) -> str:
         return self.template.render(self._variables(rows, tools, prompt))
@@ -167,7 +176,7 @@ class ChatRenderer:
 
     @property
     def special_ids(self) -> Mapping[str, int]:
-        """What no content can become: the tokenizer's special ones and those that frame this template's turns."""
+        """Tokens that no content becomes: the tokenizer's special ones and those that frame this template's turns."""
         return self._special.ids
 
     # -----------------------------------------------------------------------------------------------------------------
@@ -234,9 +243,9 @@ class ChatRenderer:
     def _variables(
         self, rows: Sequence[Mapping[str, Any]], tools: Sequence[Tool], add_generation_prompt: bool
     ) -> dict[str, Any]:
-        """What a template may read; like `transformers`, it is told of no functions by leaving `tools` out."""
-        told = {"tools": [dict(tool) for tool in tools]} if tools else {}
-        own = {**told, "messages": rows, "add_generation_prompt": add_generation_prompt}
+        """The variables of a template; without functions `tools` is left out, as in `transformers`."""
+        functions = {"tools": [dict(tool) for tool in tools]} if tools else {}
+        own = {**functions, "messages": rows, "add_generation_prompt": add_generation_prompt}
         return {**self.tokenizer.roles, **self.settings, **own}
 
     def _content(self, text: str) -> str | list[dict[str, str]]:
@@ -244,7 +253,7 @@ class ChatRenderer:
 
     @cached_property
     def _in_parts(self) -> bool:
-        """Whether the template takes a content as a list of parts alone, as some of models that see pictures do."""
+        """True where the template takes a content as a list of parts alone, as some of vision models do."""
 
         def shows(content: Any) -> bool:
             try:
@@ -256,7 +265,7 @@ class ChatRenderer:
         return not shows(_USER.content) and shows([{"type": "text", "text": _USER.content}])
 
     # -----------------------------------------------------------------------------------------------------------------
-    # What the assistant wrote
+    # The assistant mask: what the assistant wrote
 
     def _learnt(
         self, conversation: _Conversation, layout: _Layout, encoded: Encoded
@@ -279,7 +288,7 @@ class ChatRenderer:
         return learnt, tuple(index for index in answers if not ranges[index])
 
     def _said(self, layout: _Layout, index: int) -> list[Range]:
-        """Where a content lies, with the space that a template may put before an answer: the model writes it, too."""
+        """A content's ranges, with the space that a template may put before an answer: the model writes it, too."""
         text, lead = layout.marked.text, self._answer_lead
         ranges = content_ranges(layout.marked, index, layout.fragments[index])
         return [(low - len(lead) if text.endswith(lead, 0, low) else low, high) for low, high in ranges]
@@ -297,7 +306,7 @@ class ChatRenderer:
         return between if whole.startswith(prompt) and between.isspace() else ""
 
     def _turn(self, conversation: _Conversation, index: int, text: str, encoded: Encoded) -> list[Range]:
-        """Where a turn without a content of its own lies: after the prompt for it, up to what ends it."""
+        """The range of a turn without a content of its own: after the prompt for it, up to what ends it."""
         before = _Conversation(conversation.messages[:index], True, conversation.tools, conversation.now)
         try:
             prompt = self._fill(before, [message.content for message in before.messages])

@@ -18,7 +18,7 @@ from lmworks.tokenizer.tokenizer import Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What a template stands for.
+    """A family of checkpoints that share a chat template.
 
     models  the checkpoints whose template it equals.
     tokens  the special tokens it writes by name.

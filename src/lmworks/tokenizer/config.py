@@ -1,4 +1,4 @@
-"""What a tokenizer is trained to be."""
+"""Settings of the trainers: BPE, WordPiece, Unigram."""
 
 import re
 from dataclasses import dataclass

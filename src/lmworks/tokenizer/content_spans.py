@@ -20,7 +20,7 @@ _PRIVATE_USE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 
 
 
 class Marking(Enum):
-    """How marks are set into a content."""
+    """Ways to set marks into a content."""
 
     WHOLE = auto()  # around it, also around an empty one
     FILLED = auto()  # around it, unless it is empty: some templates ask whether it is
@@ -30,7 +30,7 @@ class Marking(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ContentSpans:
-    """What the marks in an output tell.
+    """A rendered text, and where contents lie in it, by the marks that were in it.
 
     text        the output without them.
     contents    the ranges of every marked fragment, by the index of its message, in the order of the text.
@@ -117,7 +117,7 @@ def unused_characters(texts: Iterable[str]) -> Iterator[str]:
 
 
 def content_ranges(marked: ContentSpans, message: int, fragments: Sequence[Fragment]) -> list[Range]:
-    """Where a message's content lies as a whole: from its first fragment to its last, with what lies between.
+    """The range of a message's content as a whole: from its first fragment to its last, with what lies between.
 
     What the content has before its first marked fragment and after its last is taken in where it stands there, but for
     spaces. Several ranges where another message's content lies between them; none where no fragment came out.

@@ -1,4 +1,4 @@
-"""How well a vocabulary fits a text: counts by passage, and what follows from them, with intervals.
+"""Fertility and other measures of how well a vocabulary fits a text: counts by passage, ratios with intervals.
 
 Passages (documents, or the lines of one file) are the unit of every interval, because the tokens of one passage are
 not independent. Every measure is a ratio of two counts, summed over the passages.
@@ -7,7 +7,7 @@ not independent. Every measure is a ratio of two counts, summed over the passage
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
 
@@ -20,46 +20,6 @@ from lmworks.records import Score, Scored, Unscored
 from lmworks.statistics import LEVEL, sign
 from lmworks.tokenizer.token_bytes import partial_tokens, unknown_ids
 from lmworks.tokenizer.tokenizer import Tokenizer
-
-# Han, kana, Thai, Lao, Tibetan, Burmese, Khmer and their extensions: no spaces between words.
-UNSPACED = (
-    (0x0E01, 0x0E30), (0x0E32, 0x0E33), (0x0E40, 0x0E46),  # Thai, without its marks
-    (0x0E81, 0x0EB0), (0x0EB2, 0x0EB3), (0x0EBD, 0x0EC6), (0x0EDC, 0x0EDF),  # Lao
-    (0x0F40, 0x0F6C), (0x1000, 0x102A), (0x103F, 0x103F), (0x1050, 0x1055), (0x1780, 0x17B3),  # Tibetan, Burmese, Khmer
-    (0x3005, 0x3007), (0x3041, 0x3096), (0x309D, 0x309F), (0x30A1, 0x30FA), (0x30FC, 0x30FF), (0x31F0, 0x31FF),
-    (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0xFF66, 0xFF9D), (0x20000, 0x323AF),
-)  # fmt: skip
-
-
-def word_spans(text: str) -> list[tuple[int, int]]:
-    """The code points `[start, end)` of every word of `text`, in order."""
-    return [match.span() for match in _pattern().finditer(text)]
-
-
-@cache
-def _pattern() -> re.Pattern[str]:
-    marks = "[" + _ranges(_marks()) + "]"
-    unspaced = "[" + _ranges(UNSPACED) + "]"
-    letter = rf"(?!{unspaced})[^\W_]"
-    joiner = r"['’·\u200c\u200d]"
-    return re.compile(rf"{unspaced}{marks}*|{letter}(?:{letter}|{marks}|{joiner}(?={letter}))*")
-
-
-def _marks() -> list[tuple[int, int]]:
-    """Python's `\\w` leaves out combining marks, without which no Indic word would hold together."""
-    found: list[tuple[int, int]] = []
-    for point in range(0x300, sys.maxunicode + 1):
-        if unicodedata.category(chr(point)) in ("Mn", "Mc", "Me"):
-            if found and found[-1][1] == point - 1:
-                found[-1] = (found[-1][0], point)
-            else:
-                found.append((point, point))
-    return found
-
-
-def _ranges(ranges: "list[tuple[int, int]] | tuple[tuple[int, int], ...]") -> str:
-    return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)
-
 
 VERSION = 2  # of the measures, a part of their signature
 _BATCH = 1 << 20  # characters encoded at once
@@ -99,7 +59,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Counts:
-    """What one vocabulary makes of one text.
+    """Counts of one vocabulary on one text.
 
     Arrays (passages,) int64, but `uses` (ids,), how often each id occurs. `word_tokens` are the tokens that overlap a
     word, a token over two words counted for both; see `MEASURES` for the rest.
@@ -118,7 +78,7 @@ class Counts:
 
 
 def count(tokenizer: Tokenizer, text: Text, progress: Report = no_report) -> Counts:
-    """Encodes every passage, without the tokens that frame a text; `progress` is told of characters."""
+    """Encodes every passage, without the tokens that frame a text; `progress` counts characters."""
     ids = max(tokenizer.backend.get_vocab(with_added_tokens=True).values()) + 1
     unknown, partial = np.zeros(ids, dtype=bool), partial_tokens(tokenizer)
     unknown[list(unknown_ids(tokenizer))] = True
@@ -168,6 +128,49 @@ def _count_passage(
         int(partial[ids].sum()),
         sum(not passage[place].isspace() for place in bare),
     )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Words
+
+# Han, kana, Thai, Lao, Tibetan, Burmese, Khmer and their extensions: no spaces between words.
+UNSPACED = (
+    (0x0E01, 0x0E30), (0x0E32, 0x0E33), (0x0E40, 0x0E46),  # Thai, without its marks
+    (0x0E81, 0x0EB0), (0x0EB2, 0x0EB3), (0x0EBD, 0x0EC6), (0x0EDC, 0x0EDF),  # Lao
+    (0x0F40, 0x0F6C), (0x1000, 0x102A), (0x103F, 0x103F), (0x1050, 0x1055), (0x1780, 0x17B3),  # Tibetan, Burmese, Khmer
+    (0x3005, 0x3007), (0x3041, 0x3096), (0x309D, 0x309F), (0x30A1, 0x30FA), (0x30FC, 0x30FF), (0x31F0, 0x31FF),
+    (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0xFF66, 0xFF9D), (0x20000, 0x323AF),
+)  # fmt: skip
+
+
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """The code points `[start, end)` of every word of `text`, in order."""
+    return [match.span() for match in _word_pattern().finditer(text)]
+
+
+@cache
+def _word_pattern() -> re.Pattern[str]:
+    marks = "[" + _ranges(_marks()) + "]"
+    unspaced = "[" + _ranges(UNSPACED) + "]"
+    letter = rf"(?!{unspaced})[^\W_]"
+    joiner = r"['’·\u200c\u200d]"
+    return re.compile(rf"{unspaced}{marks}*|{letter}(?:{letter}|{marks}|{joiner}(?={letter}))*")
+
+
+def _marks() -> list[tuple[int, int]]:
+    """Python's `\\w` leaves out combining marks, without which no Indic word would hold together."""
+    found: list[tuple[int, int]] = []
+    for point in range(0x300, sys.maxunicode + 1):
+        if unicodedata.category(chr(point)) in ("Mn", "Mc", "Me"):
+            if found and found[-1][1] == point - 1:
+                found[-1] = (found[-1][0], point)
+            else:
+                found.append((point, point))
+    return found
+
+
+def _ranges(ranges: Iterable[tuple[int, int]]) -> str:
+    return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -221,7 +224,7 @@ def ratio(numerators: np.ndarray, denominators: np.ndarray, signature: Mapping[s
 
 
 def _none_or_all(counted: int, passages: int) -> float:
-    """What a share may be, at most, of which there was none among `counted` tokens (words, …) of some passages.
+    """An upper bound of a share of which there was none among `counted` tokens (words, …) of some passages.
 
     Clopper and Pearson's bound, with fewer tokens than there are, because those of one passage are not independent
     (Korn & Graubard 1998): how much they resemble each other cannot be seen where there are none, so their number is

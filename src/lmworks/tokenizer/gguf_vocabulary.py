@@ -131,7 +131,7 @@ def _pre_tokenizer(state: dict[str, Any]) -> str:
 
 
 def _space_prefix(state: dict[str, Any]) -> bool:
-    """Whether SentencePiece's text begins with a space of its own."""
+    """True where a text begins with a space of its own, as SentencePiece's."""
     prefix = False
     for step in (*_steps(state["normalizer"]), *_steps(state["pre_tokenizer"])):
         match step:

@@ -1,4 +1,4 @@
-"""Why a text is cut into these tokens: which merges made each of them, and when they were learnt."""
+"""The merges that made each token of a text, and when they were learnt."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -67,7 +67,7 @@ def legible(text: str) -> str:
 
 
 def read_trace(folder: Path) -> Trace:
-    """What lies beside a tokenizer that lmworks has trained, in the order of learning; empty without one.
+    """The merges file beside a tokenizer that lmworks has trained, in the order of learning; empty without one.
 
     ValueError names the line that is damaged.
     """
@@ -99,7 +99,7 @@ def _damaged(path: Path, number: int, line: bytes, why: str) -> ValueError:
 
 
 def merge_steps(symbols: Sequence[str], rank: Mapping[tuple[str, str], int]) -> tuple[list[str], list[tuple[str, str]]]:
-    """What merging makes of `symbols`, and the pairs in the order in which they were merged: always the one that was
+    """The tokens that merging makes of `symbols`, and the pairs in the order of merging: always the one that was
     learnt first, from the left (Sennrich et al. 2016)."""
     parts, steps = list(symbols), []
     while True:

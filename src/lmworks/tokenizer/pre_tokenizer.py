@@ -1,9 +1,8 @@
 """The rules that cut a text into words before anything is merged: merges never cross the end of a word.
 
 A rule exists twice: as the pre-tokenizer of the `tokenizers` library, which is stored in `tokenizer.json` and defines
-it, and as a hand-written scanner (`cpp/scan.h`), with which training cuts some fifty times as fast. What is a letter,
-a number or a space the scanner is told by a table that is read off the library, so that both follow the same version of
-Unicode.
+it, and as a hand-written scanner (`cpp/scan.h`), with which training cuts some fifty times as fast. A table read
+off the library says what is a letter, a number or a space, so that both follow the same version of Unicode.
 """
 
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ _CLASSES = (r"\p{L}+", r"\p{N}+", r"\s+")  # 1, 2, 3; everything else is 0
 
 @dataclass(frozen=True, slots=True)
 class WordRule:
-    """How words are cut.
+    """A rule that cuts texts into words.
 
     rule    none: a text is one word, so that tokens may span spaces; gpt2: Radford et al. 2019; gpt4: OpenAI's cl100k;
             metaspace: SentencePiece's (Kudo & Richardson 2018), a word and the space before it, and line breaks apart.

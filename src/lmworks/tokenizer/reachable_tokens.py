@@ -35,7 +35,7 @@ _TAILS = (b"", b"\x80", b"\xa0", b"\x80\x80", b"\xa0\x80", b"\x90\x80", b"\x80\x
 
 
 @dataclass(frozen=True)
-class Reach:
+class Reachability:
     """`kinds[id]` for every id; `reasons[id]` why an unreachable one is, and `becomes[id]` what its text is instead."""
 
     kinds: tuple[Kind, ...]
@@ -47,7 +47,7 @@ class Reach:
         return np.array([index for index, kind in enumerate(self.kinds) if kind in kinds], dtype=np.int64)
 
 
-def reach(tokenizer: Tokenizer) -> Reach:
+def reachability(tokenizer: Tokenizer) -> Reachability:
     """Sorts every id of a vocabulary into a kind, by encoding the text of its token, alone and in contexts."""
     names, texts = token_names(tokenizer), token_texts(tokenizer)
     special = {*tokenizer.special_ids.values(), *unknown_ids(tokenizer)}
@@ -78,7 +78,7 @@ def reach(tokenizer: Tokenizer) -> Reach:
     for index in _reached_in_context(tokenizer, open_):
         kinds[index] = "in context"
         del becomes[index], reasons[index]
-    return Reach(tuple(kinds), reasons, becomes)
+    return Reachability(tuple(kinds), reasons, becomes)
 
 
 def _reached_in_context(tokenizer: Tokenizer, waiting: Mapping[int, str]) -> set[int]:

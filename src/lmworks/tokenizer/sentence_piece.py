@@ -17,7 +17,7 @@ from lmworks.tokenizer.byte_level import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED,
 from lmworks.tokenizer.pre_tokenizer import SPACE
 from lmworks.tokenizer.sentence_piece_model import BPE, KINDS, UNIGRAM, SentencePieceModel
 from lmworks.tokenizer.sentence_piece_normaliser import normaliser
-from lmworks.tokenizer.split_special_tokens import cuts
+from lmworks.tokenizer.split_special_tokens import split_pattern
 
 
 def sentence_piece_bpe(
@@ -74,7 +74,7 @@ def sentence_piece_backend(model: SentencePieceModel) -> tokenizers.Tokenizer:
         tokenizer.normalizer = steps
     letters = [piece for piece, kind in zip(model.pieces, model.types, strict=True) if kind in (NORMAL, USER_DEFINED)]
     names = [piece for piece, kind in zip(model.pieces, model.types, strict=True) if kind in (CONTROL, UNKNOWN)]
-    if model.kind == UNIGRAM and (pattern := cuts(names, letters, BYTE in model.types)):
+    if model.kind == UNIGRAM and (pattern := split_pattern(names, letters, BYTE in model.types)):
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")
     tokenizer.decoder = sentence_piece_decoder(BYTE in model.types, rules.prefix or rules.squeeze)
     types = model.types if whole else [NORMAL if kind == USER_DEFINED else kind for kind in model.types]

@@ -18,7 +18,7 @@ UNIGRAM, BPE = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class SentencePieceModel:
-    """What a model file says.
+    """The contents of a model file.
 
     `pieces`, `scores` and `types` are in the order of the ids; `roles` are the special tokens' names by what they are
     for. A model with `suffix` ends words with a space instead of beginning them with one.

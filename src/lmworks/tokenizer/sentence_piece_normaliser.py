@@ -15,6 +15,7 @@ behind it (`suffix`).
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 import numpy as np
 from tokenizers import Regex, normalizers
@@ -23,6 +24,113 @@ from lmworks.tokenizer.pre_tokenizer import SPACE
 
 _MOST_KEYS = 1 << 22  # a damaged trie may have circles; equal branches share their units, so their number is no bound
 _AT_ONCE = 1 << 14  # nodes whose children are looked for together
+_APART = "\ufff0"  # a code point without meaning that ends a letter; a text's own would be lost
+# Not where a text begins: there the library (0.23) loses count when it inserts something.
+_BORDERS = r"(?<=[\s\S])(?=[^\x00-\x7f])|(?<=[^\x00-\x7f])(?=[\s\S])|(?<=\r)(?=\n)"
+_HELD = [chr(code) for code in range(0xFDD0, 0xFDF0)]  # code points that never are characters
+_NEWER = 0.01  # of a table's strings may hold characters that are newer than the library
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """A model's NormalizerSpec.
+
+    table     precompiled_charsmap; empty for `identity`
+    prefix    add_dummy_prefix: a space before the text
+    squeeze   remove_extra_whitespaces: none at either end, and one in a row
+    escape    escape_whitespaces: ▁ stands for a space
+    suffix    treat_whitespace_as_suffix: the added space stands behind the text
+    """
+
+    table: bytes = b""
+    prefix: bool = True
+    squeeze: bool = True
+    escape: bool = True
+    suffix: bool = False
+
+
+def normaliser(
+    rules: Normalisation, symbols: Sequence[str] = (), whole: Sequence[str] = ()
+) -> normalizers.Normalizer | None:
+    """The steps of `rules`; None where nothing is to be done.
+
+    `symbols` are user-defined: text that stays as it is. Those in `whole` are looked for in the normalised text, and
+    are their own normalised form. ValueError names a table or a symbol that these steps cannot follow.
+    """
+    space = SPACE if rules.escape else " "
+    before, behind = rules.prefix and not rules.suffix, rules.prefix and rules.suffix
+    if behind and whole:
+        raise ValueError("treat_whitespace_as_suffix with user-defined symbols is not supported for BPE")
+    steps: list[normalizers.Normalizer] = []
+    if before and not rules.squeeze:
+        steps.append(normalizers.Prepend(" " if rules.table else space))
+    if rules.table:
+        steps += _charsmap_steps(rules.table, symbols)
+    if rules.squeeze:
+        steps += [normalizers.Replace(Regex(r"\A +"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
+        steps += [normalizers.Prepend(" ")] if before else []
+    if rules.escape:
+        steps.append(normalizers.Replace(" ", SPACE))
+    if rules.squeeze:
+        steps.append(normalizers.Replace(Regex(rf"{space}+\z"), ""))
+    if behind:
+        steps.append(normalizers.Replace(Regex(r"(?<=[\s\S])\z"), space))
+    if before and whole:
+        names = "|".join(re.escape(name) for name in whole)
+        steps.append(normalizers.Replace(Regex(rf"\A{space}(?=(?:{names})\z)"), ""))
+    return normalizers.Sequence(steps) if steps else None
+
+
+def _charsmap_steps(blob: bytes, symbols: Sequence[str]) -> list[normalizers.Normalizer]:
+    table, steps = _read_charsmap(blob)
+    changed = [symbol for symbol in symbols if table.normalise(symbol) != symbol]
+    if changed:
+        raise ValueError(f"the user-defined symbol {changed[0]!r} is changed by the normalisation: not supported")
+    return steps
+
+
+@lru_cache(maxsize=2)  # most models have one of two published tables
+def _read_charsmap(blob: bytes) -> tuple["Charsmap", list[normalizers.Normalizer]]:
+    """The table, and the steps that do what it says; ValueError for one that no steps can follow."""
+    table = Charsmap(blob)
+    apart = normalizers.Replace(Regex(_BORDERS), _APART)
+    alone = [apart, normalizers.Precompiled(blob), normalizers.Replace(_APART, "")]
+    strings = [key for key in table.keys if len(key) > 1]
+    if not strings:
+        return table, alone
+    composed = _each(normalizers.NFKC(), strings)
+    wrong = [key for key, found in zip(strings, composed, strict=True) if _letters(table, found) != table.keys[key]]
+    held = [c for c, found in _changed_by_nfkc().items() if _letters(table, found) != table.keys.get(c, c)]
+    if len(wrong) > _NEWER * len(strings) or len(held) > len(_HELD):
+        example = (wrong or held)[0]
+        raise ValueError(
+            f"the normalisation replaces strings of several characters otherwise than NFKC does, {example!r} by "
+            f"{table.normalise(example)!r}: not supported"
+        )
+    pairs = list(zip(held, _HELD, strict=False))
+    hide = [normalizers.Replace(character, mark) for character, mark in pairs]
+    show = [normalizers.Replace(mark, table.keys.get(character, character)) for character, mark in pairs]
+    return table, [*hide, normalizers.NFKC(), *alone, *show]
+
+
+@cache
+def _changed_by_nfkc() -> dict[str, str]:
+    characters = [chr(code) for code in range(1, 0x110000) if not 0xD800 <= code < 0xE000]
+    both = zip(characters, _each(normalizers.NFKC(), characters), strict=True)
+    return {character: found for character, found in both if found != character}
+
+
+def _letters(table: "Charsmap", text: str) -> str:
+    return "".join(table.keys.get(letter, letter) for letter in text)
+
+
+def _each(step: normalizers.Normalizer, texts: Sequence[str]) -> list[str]:
+    """Every text normalised, in one call."""
+    return step.normalize_str("\0".join(texts)).split("\0")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The table
 
 
 class Charsmap:
@@ -84,99 +192,3 @@ def _children(units: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.nda
         rows.append(row + start)
         found.append(letters[column])
     return np.concatenate(rows), np.concatenate(found)
-
-
-_APART = "\ufff0"  # a code point without meaning that ends a letter; a text's own would be lost
-# Not where a text begins: there the library (0.23) loses count when it inserts something.
-_BORDERS = r"(?<=[\s\S])(?=[^\x00-\x7f])|(?<=[^\x00-\x7f])(?=[\s\S])|(?<=\r)(?=\n)"
-_HELD = [chr(code) for code in range(0xFDD0, 0xFDF0)]  # code points that never are characters
-_NEWER = 0.01  # of a table's strings may hold characters that are newer than the library
-
-
-@dataclass(frozen=True, slots=True)
-class Normalisation:
-    """A model's NormalizerSpec.
-
-    table     precompiled_charsmap; empty for `identity`
-    prefix    add_dummy_prefix: a space before the text
-    squeeze   remove_extra_whitespaces: none at either end, and one in a row
-    escape    escape_whitespaces: ▁ stands for a space
-    suffix    treat_whitespace_as_suffix: the added space stands behind the text
-    """
-
-    table: bytes = b""
-    prefix: bool = True
-    squeeze: bool = True
-    escape: bool = True
-    suffix: bool = False
-
-
-def normaliser(
-    rules: Normalisation, symbols: Sequence[str] = (), whole: Sequence[str] = ()
-) -> normalizers.Normalizer | None:
-    """The steps of `rules`; None where nothing is to be done.
-
-    `symbols` are user-defined: text that stays as it is. Those in `whole` are looked for in the normalised text, and
-    are their own normalised form. ValueError names a table or a symbol that these steps cannot follow.
-    """
-    space = SPACE if rules.escape else " "
-    before, behind = rules.prefix and not rules.suffix, rules.prefix and rules.suffix
-    if behind and whole:
-        raise ValueError("treat_whitespace_as_suffix with user-defined symbols is not supported for BPE")
-    steps: list[normalizers.Normalizer] = []
-    if before and not rules.squeeze:
-        steps.append(normalizers.Prepend(" " if rules.table else space))
-    if rules.table:
-        steps += _table(rules.table, symbols)
-    if rules.squeeze:
-        steps += [normalizers.Replace(Regex(r"\A +"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
-        steps += [normalizers.Prepend(" ")] if before else []
-    if rules.escape:
-        steps.append(normalizers.Replace(" ", SPACE))
-    if rules.squeeze:
-        steps.append(normalizers.Replace(Regex(rf"{space}+\z"), ""))
-    if behind:
-        steps.append(normalizers.Replace(Regex(r"(?<=[\s\S])\z"), space))
-    if before and whole:
-        names = "|".join(re.escape(name) for name in whole)
-        steps.append(normalizers.Replace(Regex(rf"\A{space}(?=(?:{names})\z)"), ""))
-    return normalizers.Sequence(steps) if steps else None
-
-
-def _table(blob: bytes, symbols: Sequence[str]) -> list[normalizers.Normalizer]:
-    table = Charsmap(blob)
-    changed = [symbol for symbol in symbols if table.normalise(symbol) != symbol]
-    if changed:
-        raise ValueError(f"the user-defined symbol {changed[0]!r} is changed by the normalisation: not supported")
-    apart = normalizers.Replace(Regex(_BORDERS), _APART)
-    alone = [apart, normalizers.Precompiled(blob), normalizers.Replace(_APART, "")]
-    strings = [key for key in table.keys if len(key) > 1]
-    if not strings:
-        return alone
-    composed = _each(normalizers.NFKC(), strings)
-    wrong = [key for key, found in zip(strings, composed, strict=True) if _letters(table, found) != table.keys[key]]
-    characters = [chr(code) for code in range(1, 0x110000) if not 0xD800 <= code < 0xE000]
-    held = [
-        character
-        for character, found in zip(characters, _each(normalizers.NFKC(), characters), strict=True)
-        if found != character and _letters(table, found) != table.keys.get(character, character)
-    ]
-    if len(wrong) > _NEWER * len(strings) or len(held) > len(_HELD):
-        example = (wrong or held)[0]
-        raise ValueError(
-            f"the normalisation replaces strings of several characters otherwise than NFKC does, {example!r} by "
-            f"{table.normalise(example)!r}: not supported"
-        )
-    pairs = list(zip(held, _HELD, strict=False))
-    hide = [normalizers.Replace(character, mark) for character, mark in pairs]
-    show = [normalizers.Replace(mark, table.keys.get(character, character)) for character, mark in pairs]
-    return [*hide, normalizers.NFKC(), *alone, *show]
-
-
-def _letters(table: Charsmap, text: str) -> str:
-    return "".join(table.keys.get(letter, letter) for letter in text)
-
-
-def _each(step: normalizers.Normalizer, texts: Sequence[str]) -> list[str]:
-    """Every text normalised, in one call."""
-    return step.normalize_str("\0".join(texts)).split("\0")

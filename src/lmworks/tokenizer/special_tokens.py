@@ -70,7 +70,7 @@ class SpecialTokens:
         return self._pattern.split(text, maxsplit=1)[0]
 
     def may_join(self, text: str) -> bool:
-        """Whether a special token might be put together from some of this text and what stands beside it."""
+        """True where a special token might be put together from some of this text and what stands beside it."""
         for name in self.ids:
             if name in text or text in name:
                 return True

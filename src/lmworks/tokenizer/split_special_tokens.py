@@ -59,7 +59,7 @@ def split_special_tokens(backend: tokenizers.Tokenizer, roles: Collection[str] =
         raise ValueError(f"the special token {found[0]!r} is what texts become, however its name is cut: not supported")
 
 
-def cuts(names: Collection[str], pieces: Collection[str], bytes_: bool = False, whole: bool = False) -> str:
+def split_pattern(names: Collection[str], pieces: Collection[str], bytes_: bool = False, whole: bool = False) -> str:
     """A pattern for places inside `names`, and with `bytes_` inside those of byte pieces; `whole`: of names that are
     words as a whole.
 
@@ -95,7 +95,7 @@ def _cut(
         # A word that only holds the name is left as it is, where the model looks for nothing but the whole of it.
         whole = model["type"] == "WordLevel" or (model["type"] == "BPE" and name not in merged)
         groups.setdefault(whole, []).append(_inside_words(backend, name))
-    pattern = "|".join(cuts(group, pieces, whole=whole) for whole, group in groups.items())
+    pattern = "|".join(split_pattern(group, pieces, whole=whole) for whole, group in groups.items())
     _add_step(backend, pattern)
 
 
@@ -150,12 +150,12 @@ def _isolate_dropped(backend: tokenizers.Tokenizer, model: Mapping[str, Any], na
 
 
 def _written_in_bytes(backend: tokenizers.Tokenizer) -> bool:
-    """Whether the model sees the letters that stand for bytes, and no others."""
+    """True where the model sees the letters that stand for bytes, and no others."""
     return any(step["type"] == "ByteLevel" for step in _steps(backend))
 
 
 def _steps(backend: tokenizers.Tokenizer) -> Iterator[Mapping[str, Any]]:
-    """What is done to a text before the model sees it."""
+    """The steps of normaliser and pre-tokenizer."""
     state = json.loads(backend.to_str())
     left = [part for name in ("pre_tokenizer", "normalizer") if (part := state[name])]
     while left:
@@ -169,7 +169,7 @@ def _steps(backend: tokenizers.Tokenizer) -> Iterator[Mapping[str, Any]]:
 
 
 def _may_find(backend: tokenizers.Tokenizer, name: str, index: int) -> bool:
-    """Whether the model makes the token of a word that is its name; one that only continues words may be anything.
+    """True where the model makes the token of a word that is its name; one that only continues words may be anything.
 
     Another word with the name in it cannot become the token, if the name does not: BPE merges what is inside a name as
     it merges the name, and for Unigram the best way through a text has the best way through each part.
@@ -203,7 +203,7 @@ def _encode(backend: tokenizers.Tokenizer, texts: Iterable[str]) -> list[list[in
 
 
 def _texts(name: str) -> list[str]:
-    """What a word that is the name may have been in the text."""
+    """Texts of which a word that is the name may have come."""
     texts = {name, name.replace(SPACE, " ")}
     letters = byte_letters()
     if all(letter in letters for letter in name):

@@ -25,7 +25,7 @@ _LETTERS = {byte: letter for letter, byte in byte_letters().items()}
 
 @dataclass(frozen=True, slots=True)
 class RankEncoding:
-    """What a file of ranks leaves out.
+    """The parts of a tokenizer that a file of ranks leaves out.
 
     tokens     how many the published file holds
     words      makes the pre-tokenizer that cuts a text into words
@@ -165,7 +165,7 @@ def recover_merges(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
 
 
 def _borders(token: bytes, limit: int, ranks: Mapping[bytes, int]) -> list[int]:
-    """Where the parts begin and end into which merges of ranks below `limit` join the bytes of `token`."""
+    """The borders of the parts into which merges of ranks below `limit` join the bytes of `token`."""
     borders = list(range(len(token) + 1))
     costs = [ranks.get(token[at : at + 2], _NEVER) for at in range(len(token) - 1)]  # of joining part `at` to the next
     while costs and (lowest := min(costs)) < limit:

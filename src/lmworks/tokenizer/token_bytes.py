@@ -34,7 +34,7 @@ def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
 
 
 def drops_first_space(tokenizer: Tokenizer, spelled: list[bytes]) -> bool:
-    """Whether decoding drops a space that the first token begins with; `spelled` is `token_bytes(tokenizer)`."""
+    """True where decoding drops a space that the first token begins with; `spelled` is `token_bytes(tokenizer)`."""
     probe = next((token for token, text in enumerate(spelled) if text[:1] == b" " and text.strip().isalpha()), None)
     return probe is not None and not tokenizer.decode([probe]).startswith(" ")
 
@@ -78,7 +78,7 @@ def is_utf8(spelled: bytes) -> bool:
 
 
 def token_names(tokenizer: Tokenizer) -> list[str | None]:
-    """How the vocabulary spells each id, None for an id without a token."""
+    """The name of each id in the vocabulary, None for an id without a token."""
     vocabulary = tokenizer.backend.get_vocab(with_added_tokens=True)
     names: list[str | None] = [None] * (max(vocabulary.values()) + 1)
     for name, index in vocabulary.items():
@@ -115,7 +115,7 @@ def unknown_ids(tokenizer: Tokenizer) -> set[int]:
 
 
 def spelled_tokens(tokenizer: Tokenizer) -> list[str]:
-    """How each token is shown: its text in quotes with what cannot be seen escaped, bytes in hexadecimal digits, and
+    """Each token as it is shown: its text in quotes with what cannot be seen escaped, bytes in hexadecimal digits, and
     special tokens by their names. WordPiece's pieces keep the mark that they continue a word."""
     names, texts = token_names(tokenizer), token_texts(tokenizer)
     if type(tokenizer.backend.model).__name__ == "WordPiece":

@@ -173,7 +173,7 @@ class Tokenizer:
         return self._once(_hash)
 
     def _once(self, work: "Callable[[Tokenizer], Result]") -> "Result":
-        """What `work` makes of this tokenizer, from the first time on."""
+        """The result of `work` on this tokenizer, computed once."""
         results = self._worked_out()
         if work not in results:
             results[work] = work(self)

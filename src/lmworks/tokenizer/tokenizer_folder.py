@@ -60,7 +60,7 @@ def read_chat_template(folder: Path) -> str | None:
 
 
 def stated_eos_ids(config: Mapping[str, Any], generation: Mapping[str, Any]) -> list[int]:
-    """What ends a text, by `generation_config.json` if it says so, else by `config.json`; empty where neither does."""
+    """End-of-text ids, by `generation_config.json` if it says so, else by `config.json`; empty where neither does."""
     found = generation.get("eos_token_id", config.get("eos_token_id"))
     return found if isinstance(found, list) else [found] if isinstance(found, int) else []
 

@@ -1,8 +1,8 @@
-"""How a model writes calls of functions: as its chat template writes them, or in a form of our own.
+"""Tool calls as a model writes them: as its chat template writes them, or in a form of our own.
 
 Templates that know functions differ in what they put around a call, but most write its name and, after it, its
 arguments as JSON. So the form is read off the template: a call of a function that nobody has is rendered, and what
-stands before the name, between name and arguments, and after them is the form. A template that tells the model of no
+stands before the name, between name and arguments, and after them is the form. A template that knows no
 functions, or writes calls in another way, gets `OWN_FORM`: functions, calls and results become text of messages.
 """
 
@@ -28,7 +28,7 @@ class ToolForm:
     """A call is `before NAME between ARGUMENTS after`, with ARGUMENTS as JSON.
 
     separator  stands between two calls; None where one answer holds one call.
-    native     the chat template tells the model of functions itself, and reads calls and results.
+    native     the chat template describes functions itself, and reads calls and results.
     """
 
     before: str
@@ -51,13 +51,13 @@ class ToolForm:
 OWN_FORM = ToolForm('<tool_call>\n{"name": "', '", "arguments": ', "}\n</tool_call>", "\n", native=False)
 
 
-def form_of(render: Render, cut: Callable[[str], str]) -> ToolForm:
+def read_tool_form(render: Render, cut: Callable[[str], str]) -> ToolForm:
     """The form in which a template has calls, or `OWN_FORM`; `cut` ends a text at its first special token."""
     user = {"role": "user", "content": "question"}
     tool = {"type": "function", "function": {"name": _NAME, "description": "", "parameters": {"type": "object"}}}
 
     def written(count: int) -> str:
-        """What `count` calls add to the conversation before them."""
+        """The text that `count` calls add to the conversation before them."""
         call = {"id": _ID, "type": "function", "function": {"name": _NAME, "arguments": json.loads(_ARGUMENTS[0])}}
         start = render([user], [tool], True)
         answer = {"role": "assistant", "content": "", "tool_calls": [call] * count}
@@ -66,7 +66,7 @@ def form_of(render: Render, cut: Callable[[str], str]) -> ToolForm:
         return added.removeprefix(opening(start))
 
     def opening(start: str) -> str:
-        """What every answer begins with, such as an empty thought: no part of a call."""
+        """The beginning of every answer, such as an empty thought: no part of a call."""
         plain = render([user, {"role": "assistant", "content": _WORDS}], [tool], False)
         return plain[len(start) :].partition(_WORDS)[0] if plain.startswith(start) and _WORDS in plain else ""
 
@@ -87,22 +87,22 @@ def form_of(render: Render, cut: Callable[[str], str]) -> ToolForm:
     return replace(form, separator=separator) if fits else form
 
 
-def knows_calls(render: Render) -> bool:
-    """Whether a template tells of functions, and writes calls and their results, in whatever form."""
+def writes_tool_calls(render: Render) -> bool:
+    """True where a template writes functions, calls and their results, in whatever form."""
     user, tool = {"role": "user", "content": "question"}, {"name": _NAME, "description": "", "parameters": {}}
     call = {"id": _ID, "type": "function", "function": {"name": _NAME, "arguments": {"probe_key": "probe_value"}}}
     answer = {"role": "assistant", "content": "", "tool_calls": [call]}
     result = {"role": "tool", "content": _WORDS, "name": _NAME, "tool_call_id": _ID}
     try:
-        told = render([user], [{"type": "function", "function": tool}], True)
+        described = render([user], [{"type": "function", "function": tool}], True)
         called = render([user, answer, result], [], False)
     except ChatTemplateError:
         return False
-    return _NAME in told and all(text in called for text in (_NAME, "probe_value", _WORDS))
+    return _NAME in described and all(text in called for text in (_NAME, "probe_value", _WORDS))
 
 
 def is_json(text: str) -> bool:
-    """Whether a result is a JSON value already, in a form that can be copied into other JSON."""
+    """True where a result is a JSON value already, in a form that can be copied into other JSON."""
     return _plain_json(text) == text
 
 
@@ -133,10 +133,10 @@ def _read(call: str) -> ToolForm | None:
     return ToolForm(before.lstrip(), between, after.rstrip(), None, native=True)
 
 
-def as_text(messages: Sequence[Message], tools: Sequence[Tool], form: ToolForm) -> list[Message]:
+def tools_as_text(messages: Sequence[Message], tools: Sequence[Tool], form: ToolForm) -> list[Message]:
     """The conversation for a template that knows no functions.
 
-    The system is told of them, the assistant's calls are a part of its text, and the user brings the results.
+    A system message describes them, the assistant's calls are a part of its text, and the user brings the results.
     """
     rows: list[Message] = []
     for message in messages:
@@ -154,14 +154,14 @@ def as_text(messages: Sequence[Message], tools: Sequence[Tool], form: ToolForm) 
             rows.append(message)
     if not tools:
         return rows
-    told = description(tools, form)
+    described = description(tools, form)
     if rows and rows[0].role == "system":
-        return [replace(rows[0], content=f"{rows[0].content}\n\n{told}"), *rows[1:]]
-    return [Message("system", told), *rows]
+        return [replace(rows[0], content=f"{rows[0].content}\n\n{described}"), *rows[1:]]
+    return [Message("system", described), *rows]
 
 
 def description(tools: Sequence[Tool], form: ToolForm) -> str:
-    """What a model that was not told of functions by its template is told of them."""
+    """The text that describes functions to a model whose template does not."""
     listed = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools)
     return (
         "You can call these functions. Each line is one of them, its arguments described by a JSON schema:\n"

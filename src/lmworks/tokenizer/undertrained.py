@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmworks.tokenizer.reachable_tokens import Reach
+from lmworks.tokenizer.reachable_tokens import Reachability
 
 SHARE = 0.02  # the paper prompts with the lowest 2 % of the tokens
 _ROWS = 1 << 13  # converted to float64 at once
@@ -29,7 +29,7 @@ class Undertrained:
     method: str
 
 
-def undertrained(embedding: np.ndarray, reach: Reach, tied: bool) -> Undertrained:
+def undertrained(embedding: np.ndarray, reach: Reachability, tied: bool) -> Undertrained:
     """Judges the tokens that text reaches by their rows in `embedding` (rows, width), floating point.
 
     `tied`: the same matrix makes the logits; then rows that were never a target all point away from the hidden states,
@@ -58,7 +58,7 @@ def undertrained(embedding: np.ndarray, reach: Reach, tied: bool) -> Undertraine
     return Undertrained(indicator, threshold, tuple(ordered.tolist()), method)
 
 
-def unused_rows(reach: Reach, rows: int) -> np.ndarray:
+def unused_rows(reach: Reachability, rows: int) -> np.ndarray:
     """Rows that training cannot have used: of unreachable tokens, of ids without a token, and beyond the last id."""
     known = reach.ids("unreachable", "no token")
     return np.concatenate([known[known < rows], np.arange(len(reach.kinds), rows)]).astype(np.int64)

@@ -11,7 +11,7 @@ import numpy as np
 from lmworks.progress import Report, no_report
 from lmworks.records import Score
 from lmworks.tokenizer.fertility import Counts, Text, count, parity, ratio, scores
-from lmworks.tokenizer.reachable_tokens import Reach, reach
+from lmworks.tokenizer.reachable_tokens import Reachability, reachability
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.undertrained import Undertrained, undertrained
 
@@ -19,7 +19,7 @@ LEAST_HELD_OUT = 2  # documents: one has no spread
 
 
 @dataclass(frozen=True)
-class Rows:
+class EmbeddingRows:
     """The rows of an embedding, (rows, width) floating point; `tied`: they make the logits, too."""
 
     values: np.ndarray
@@ -28,7 +28,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was measured; `counts` and what is derived from them by names of (vocabulary, text).
+    """Measures of vocabularies on texts; `counts` and what is derived from them by names of (vocabulary, text).
 
     reference       the text whose translations the others are.
     undertrained    for the vocabularies whose embedding was given; a string says why one could not be judged.
@@ -38,7 +38,7 @@ class Comparison:
     texts: Mapping[str, Text]
     reference: str | None
     counts: Mapping[tuple[str, str], Counts]
-    reaches: Mapping[str, Reach]
+    reaches: Mapping[str, Reachability]
     undertrained: Mapping[str, Undertrained | str] = field(default_factory=dict)
 
     @cached_property
@@ -64,11 +64,11 @@ def compare(
     vocabularies: Mapping[str, Tokenizer],
     texts: Mapping[str, Text],
     reference: str | None = None,
-    embeddings: Mapping[str, Rows] | None = None,
+    embeddings: Mapping[str, EmbeddingRows] | None = None,
     progress: Report = no_report,
 ) -> Comparison:
     """Measures every vocabulary on every text; ValueError for no vocabulary, no text, an empty one, or a reference
-    that is none of the texts. `progress` is told of the characters of all texts under all vocabularies."""
+    that is none of the texts. `progress` counts the characters of all texts under all vocabularies."""
     if not vocabularies or not texts:
         raise ValueError("a comparison needs a vocabulary and a text, at least")
     if empty := [name for name, text in texts.items() if not text.characters]:
@@ -81,7 +81,7 @@ def compare(
         for name, text in texts.items():
             counts[vocabulary, name] = count(tokenizer, text, _from(done, total, progress))
             done += text.characters
-    reaches = {name: reach(tokenizer) for name, tokenizer in vocabularies.items()}
+    reaches = {name: reachability(tokenizer) for name, tokenizer in vocabularies.items()}
     judged = {name: _judged(rows, reaches[name]) for name, rows in (embeddings or {}).items()}
     return Comparison(vocabularies, texts, reference, counts, reaches, judged)
 
@@ -95,7 +95,7 @@ def _from(start: int, whole: int, progress: Report) -> Report:
     return report
 
 
-def _judged(rows: Rows, reached: Reach) -> Undertrained | str:
+def _judged(rows: EmbeddingRows, reached: Reachability) -> Undertrained | str:
     try:
         return undertrained(rows.values, reached, rows.tied)
     except ValueError as error:

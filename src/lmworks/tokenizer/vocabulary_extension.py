@@ -55,7 +55,7 @@ def extend_for_texts(
 
     With BPE the training goes on where it stopped: the most frequent pair of neighbouring tokens inside a word becomes
     one (Sennrich et al. 2016). Otherwise the words are added whose pieces occur most often. Fewer tokens where the
-    texts hold no more; ValueError where they hold none. `progress` is told of characters read, then of merges.
+    texts hold no more; ValueError where they hold none. `progress` counts characters read, then of merges.
     """
     if count < 1 or least < 1:
         raise ValueError(f"count and least must be 1 or more, got {count} and {least}")
@@ -100,7 +100,7 @@ def extend_by_tokens(tokenizer: Tokenizer, tokens: Sequence[str]) -> Extension:
 
 
 def why_no_pieces(tokenizer: Tokenizer) -> str | None:
-    """Why pieces of words cannot be appended to a vocabulary; None where they can, which is BPE."""
+    """The reason that pieces of words cannot be appended to a vocabulary; None where they can, which is BPE."""
     model = tokenizer.backend.model
     kind = type(model).__name__
     if kind == "BPE":
@@ -116,7 +116,7 @@ def why_no_pieces(tokenizer: Tokenizer) -> str | None:
 
 
 class _Draft:
-    """What a tokenizer is to get; names are the vocabulary's spellings of tokens."""
+    """New tokens for a tokenizer; names are the vocabulary's spellings of tokens."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -138,7 +138,7 @@ class _Draft:
 
     @property
     def _falls_back(self) -> bool:
-        """Whether a character without a token becomes tokens of its bytes, as in SentencePiece's BPE."""
+        """True where a character without a token becomes tokens of its bytes, as in SentencePiece's BPE."""
         return bool(self._state["model"].get("byte_fallback"))
 
     # -----------------------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ class _Draft:
             self._merge(*pair)
 
     def _names_in_parts(self) -> Iterator[Names]:
-        """Of the names that are taken, those that merging does not lead to: what they become by themselves."""
+        """The tokens of each name that merging does not lead to."""
         model = self._tokenizer.backend.model
         if self._state["model"].get("ignore_merges"):  # a word that has a name is not merged, but a part of one is
             model = tokenizers.Tokenizer.from_str(json.dumps(self._state)).model

@@ -198,7 +198,7 @@ def test_expectation_and_maximisation_never_lower_the_likelihood(kind):
 def test_compiled_equals_the_reference_on_random_corpora(monkeypatch):
     generator = random.Random(1)
     dropped = 0
-    for _ in range(100):
+    for _ in range(40):
         counts = Counter()
         for _ in range(generator.randrange(1, 60)):
             letters = "abcd"[: generator.randrange(1, 5)]
@@ -221,12 +221,12 @@ def test_compiled_equals_the_reference_on_random_corpora(monkeypatch):
         np.testing.assert_allclose([r.bits for r in ours.rounds], [r.bits for r in reference.rounds], rtol=1e-9)
         assert len(ours) <= max(size, len(spelling.alphabet))
         dropped += ours.rounds[0].pieces - len(ours)
-    assert dropped > 2000
+    assert dropped > 800
 
 
 def test_the_order_of_texts_the_missing_compiler_and_the_cores_change_nothing(monkeypatch):
     config = UnigramConfig(vocabulary_size=700)
-    texts = [text[:20_000] for text in TEXTS]
+    texts = [text[:10_000] for text in TEXTS]
     first = train_unigram(texts, config)
     assert first.tokenizer.vocabulary_size == 700
     monkeypatch.setattr("lmworks.tokenizer.training.unigram_em.cores", lambda: 7)
@@ -297,11 +297,12 @@ def train_tokenizers(lines: list[str], size: int) -> tokenizers.Tokenizer:
 
 
 @pytest.mark.parametrize(
-    "size", [2000, *(pytest.param(size, marks=pytest.mark.slow) for size in (500, 1000, 4000, 5500))]
+    ("size", "step"),
+    [(1000, 3), *(pytest.param(size, 1, marks=pytest.mark.slow) for size in (500, 1000, 2000, 4000, 5500))],
 )
-def test_no_more_tokens_and_bits_than_other_trainers_vocabularies(size, record_property):
+def test_no_more_tokens_and_bits_than_other_trainers_vocabularies(size, step, record_property):
     """At most 2 % more tokens than the better of the two, and 2 % more bits, in a book of 280,000 characters."""
-    lines = book()
+    lines = book()[::step]
     ours = train_unigram(lines, UnigramConfig(vocabulary_size=size, coverage=1.0))
     piece, library_ = train_sentencepiece(lines, size), train_tokenizers(lines, size)
     assert ours.tokenizer.vocabulary_size == piece.get_piece_size() == library_.get_vocab_size() == size

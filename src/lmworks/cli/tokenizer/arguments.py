@@ -1,4 +1,4 @@
-"""What a user means by the names of several tokenizers, and by a name of a text."""
+"""Tokenizers and texts by the names that a user gives."""
 
 import glob
 import itertools
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from lmworks.records import LeftOut
     from lmworks.tokenizer.fertility import Text
-    from lmworks.tokenizer.vocabulary_comparison import Rows
+    from lmworks.tokenizer.vocabulary_comparison import EmbeddingRows
 
 
 def find_tokenizers(names: Sequence[str]) -> list[Found]:
@@ -31,7 +31,7 @@ def find_tokenizers(names: Sequence[str]) -> list[Found]:
     return unique
 
 
-def embedding_rows(found: Found) -> "Rows | None":
+def embedding_rows(found: Found) -> "EmbeddingRows | None":
     """The embedding of the model that a tokenizer belongs to; None where there are no weights beside it.
 
     ValueError for weights that are not read here.
@@ -41,12 +41,12 @@ def embedding_rows(found: Found) -> "Rows | None":
         return None
     from lmworks.model.checkpoint import load
     from lmworks.model.config import LanguageModelHead, MaskedLanguageModelHead
-    from lmworks.tokenizer.vocabulary_comparison import Rows
+    from lmworks.tokenizer.vocabulary_comparison import EmbeddingRows
 
     checkpoint = load(path, dtype="stored")
     head = checkpoint.config.head
     tied = isinstance(head, MaskedLanguageModelHead) or (isinstance(head, LanguageModelHead) and head.tied)
-    return Rows(checkpoint.weights["embedding.tokens.weight"].float().numpy(), tied)
+    return EmbeddingRows(checkpoint.weights["embedding.tokens.weight"].float().numpy(), tied)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -77,21 +77,21 @@ def find_texts(options: Sequence[str], by_file: bool, left_out: "list[LeftOut] |
 
 
 def _contents(source: str, left_out: "list[LeftOut]") -> dict[Path, tuple[str, ...]]:
-    """What the files of a source hold, in order: one text, or those of the rows of a .jsonl file."""
+    """The contents of the files of a source, in order: one text, or those of the rows of a .jsonl file."""
     from lmworks.data.files import FoundFile, NoSourceError, find_files
     from lmworks.data.plain_texts import plain_texts
 
     named = Path(source).expanduser()
     contents: dict[Path, tuple[str, ...]] = {}
-    told: list[LeftOut] = []
+    skipped: list[LeftOut] = []
     try:
         for found in find_files([source], (), Path.cwd()):
             if not isinstance(found, FoundFile):
-                told.append(found)
+                skipped.append(found)
                 continue
             problems: list[LeftOut] = []
             texts = tuple(plain_texts([str(found.path)], left_out=problems))
-            told += [replace(problem, uri=found.uri) for problem in problems]
+            skipped += [replace(problem, uri=found.uri) for problem in problems]
             if problems and not named.is_dir():
                 raise ValueError(f"{found.path} is {problems[0].reason}; convert it, for example with iconv")
             if not problems:
@@ -103,21 +103,21 @@ def _contents(source: str, left_out: "list[LeftOut]") -> dict[Path, tuple[str, .
             f"no file or folder is {source!r}, or matches it; in a shell, quote a pattern: --text 'NAME=folder/*.txt'"
         ) from None
     if not contents:
-        reasons = ", ".join(dict.fromkeys(each.reason for each in told)) or "it is empty"
+        reasons = ", ".join(dict.fromkeys(each.reason for each in skipped)) or "it is empty"
         raise FileNotFoundError(f"there is no text in {source!r}: {reasons}")
-    left_out += told
+    left_out += skipped
     return contents
 
 
 def print_left_out(console: "Console", left_out: "Sequence[LeftOut]") -> None:
-    """How many files were left out, for each reason, with an example."""
+    """Prints the number of files that were left out, for each reason, with an example."""
     reasons: dict[str, list[LeftOut]] = {}
     for each in left_out:
         reasons.setdefault(each.reason.split(":")[0], []).append(each)
     for reason, some in reasons.items():
         count = sum(each.count for each in some)
-        told = f"left out because {reason}: {count:,} file{'s' if count != 1 else ''}, such as {some[0].uri}"
-        console.print(told, highlight=False, markup=False, soft_wrap=True)
+        line = f"left out because {reason}: {count:,} file{'s' if count != 1 else ''}, such as {some[0].uri}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _name_of(source: str) -> str:

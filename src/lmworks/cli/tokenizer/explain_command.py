@@ -49,8 +49,8 @@ def explain(
     of = f", of {merges:,} merges" if merges else ""
     console.print(f"{len(tokens):,} tokens, {rate:.2f} bytes each; {found.name}{of}", highlight=False)
     if merges and not trace:
-        told = f"how often pairs were seen is not known: no {TRACE} lies beside this tokenizer"
-        console.print(told, highlight=False, style="dim")
+        note = f"how often pairs were seen is not known: no {TRACE} lies beside this tokenizer"
+        console.print(note, highlight=False, style="dim")
 
 
 def _made_of(token: "ExplainedToken") -> str:

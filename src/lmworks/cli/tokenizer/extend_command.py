@@ -143,8 +143,8 @@ def _print_tokens(console: "Console", extension: "Extension", wanted: int) -> No
     if not all(each.startswith(("'", '"')) for each in shown):
         some += " (in quotes text; without, the bytes of a part of a character, two digits each)"
     fewer = f", of {wanted:,} wanted: the texts hold no more" if len(ids) < wanted else ""
-    told = f"{len(ids):,} new tokens{fewer}, ids {ids[0]:,} to {ids[-1]:,}: {some}"
-    console.print(told, highlight=False, markup=False, soft_wrap=True)
+    line = f"{len(ids):,} new tokens{fewer}, ids {ids[0]:,} to {ids[-1]:,}: {some}"
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _write(found: "Found", checkpoint: "Checkpoint | None", extension: "Extension", out: Path) -> None:

@@ -140,7 +140,7 @@ def _trainer(kind: str, vocabulary_size: int | None, overrides: list[str], famil
 
 
 def settings() -> str:
-    """What `--set` takes for each kind, in Markdown."""
+    """The settings that `--set` takes for each kind, in Markdown."""
     from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
 
     configs = zip(KINDS, (BpeConfig, WordPieceConfig, UnigramConfig), strict=True)

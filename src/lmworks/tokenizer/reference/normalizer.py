@@ -1,4 +1,4 @@
-"""What happens to a text before it is cut into words."""
+"""Normalisers: the steps from a text to what is cut into words."""
 
 import re
 import unicodedata

@@ -22,7 +22,7 @@ _BYTE_LETTERS = {byte: letter for letter, byte in byte_letters().items()}
 
 
 def reference_encoder(document: Mapping[str, Any]) -> Callable[[str], list[int]]:
-    """What `Tokenizer.encode` does with the tokenizer of `document`, the JSON of a `tokenizer.json`.
+    """The same encoding as `Tokenizer.encode` of `document`, the JSON of a `tokenizer.json`.
 
     Special tokens are text like any other; tokens of the user's own are whole. ValueError names a part that is not
     written down here.
@@ -80,7 +80,7 @@ def _own_tokens(document: Mapping[str, Any], normalise: Callable[[str], str]) ->
 
 
 def _split(text: str, tokens: Mapping[str, int]) -> Iterator[tuple[int, str, int | None]]:
-    """Where parts begin, the parts, and the ids of those that are tokens: the first, of these the longest."""
+    """The parts, where each begins, and the ids of those that are tokens: the first, of these the longest."""
     longest, start, at = max(map(len, tokens), default=0), 0, 0
     while longest and at < len(text):
         name = next((text[at : at + n] for n in range(longest, 0, -1) if text[at : at + n] in tokens), None)

@@ -4,7 +4,7 @@ Words are read off whole encodings, each as the names of its tokens, so that the
 added tokens all have their say: what is cut here is cut in every text, and what is in a word can be merged.
 
 A name that is in the vocabulary must not be made a second time. That is a question of spelling, which the learner does
-not know, but there is no need to tell it: in all encodings by merges a name is cut in one way only. No merge has
+not know, and need not: in all encodings by merges a name is cut in one way only. No merge has
 crossed the borders of such a stretch, since it would not be one otherwise, so the same merges have run inside it as
 would run on its letters alone (they are chosen by rank, then from the left, and know no context). The tokens that a
 name becomes by itself are therefore the only ones that could be merged to it.
@@ -75,7 +75,7 @@ def _spell(words: Mapping[Names, int], apart: Collection[str]) -> Spelling:
 
 
 def count_encoded_words(tokenizer: Tokenizer, texts: Iterable[str], progress: Report = no_report) -> Counter[Names]:
-    """How often each word occurs that is more than one token; `progress` is told of characters."""
+    """Occurrences of each word that is more than one token; `progress` counts characters."""
     words: Counter[Names] = Counter()
     done = 0
     for batch in _batches(texts):

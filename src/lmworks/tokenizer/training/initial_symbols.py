@@ -36,7 +36,7 @@ class Uncovered:
 
     @property
     def warning(self) -> str:
-        """What a user is to be told, with the remedy; empty where every character has a token."""
+        """A sentence for the user, with the remedy; empty where every character has a token."""
         if not self.characters:
             return ""
         named = ", ".join(f"{_legible(character)} ({times:,})" for character, times in self.frequent)
@@ -142,7 +142,7 @@ def lay_out(alphabet: tuple[str, ...], symbols: np.ndarray, lengths: np.ndarray,
 
 
 def uncovered(points: np.ndarray, frequencies: np.ndarray, total: int) -> Uncovered:
-    """Of code points that are left out, the most frequent first, and how often each occurs; `total` characters."""
+    """A summary of code points without a token, the most frequent first; `total` characters in all."""
     occurrences = int(frequencies.sum())
     frequent = zip(map(chr, points[:SHOWN].tolist()), frequencies[:SHOWN].tolist(), strict=True)
     return Uncovered(len(points), occurrences, occurrences / total if total else 0.0, tuple(frequent))
@@ -153,7 +153,7 @@ def _legible(character: str) -> str:
 
 
 def room_beside(before: Collection[str], spelling: Spelling, vocabulary_size: int) -> int:
-    """How many of so many tokens are left beside those `before`; ValueError where that is less than the alphabet."""
+    """The number of tokens that are left beside those `before`; ValueError where that is less than the alphabet."""
     room = vocabulary_size - len(before)
     if room < len(spelling.alphabet):
         raise ValueError(

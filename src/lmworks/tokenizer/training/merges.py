@@ -24,7 +24,7 @@ _LEARNT = np.dtype([("left", np.int32), ("right", np.int32), ("count", np.int64)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Merges:
-    """What was learnt, in the order in which it was; merge i makes the token that is i places behind the alphabet.
+    """Learnt merges, in their order; merge i makes the token that is i places behind the alphabet.
 
     tokens  what each token is spelt like: the alphabet, then what merging has made
     left, right  (merges,) int32: which two tokens are merged

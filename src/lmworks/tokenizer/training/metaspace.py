@@ -1,4 +1,4 @@
-"""How a text becomes words that begin with their space, as SentencePiece has them."""
+"""Metaspace: texts as words that begin with their space, as SentencePiece has them."""
 
 from collections.abc import Iterable, Iterator
 
@@ -31,7 +31,7 @@ def normaliser(form: Normal) -> normalizers.Normalizer:
 
 
 def becomes_unknown(byte_fallback: bool) -> str:
-    """What a character without a token becomes, for `Uncovered`."""
+    """The sentence of `Uncovered` for what a character without a token becomes."""
     return "They become the tokens of their bytes." if byte_fallback else f"They become {UNKNOWN}."
 
 

@@ -23,7 +23,7 @@ DECIMALS = 12  # of scores: with more, a reader of JSON may miss the last bit, a
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """How many pieces there were, and how many bits per character the texts' negative log-likelihood under them was."""
+    """The number of pieces, and the texts' negative log-likelihood under them in bits per character."""
 
     pieces: int
     bits: float
@@ -31,7 +31,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pieces:
-    """What was learnt, the most probable first.
+    """Learnt pieces, the most probable first.
 
     names   every character of the alphabet, and longer pieces
     scores  (pieces,) float64: natural logarithms of their probabilities, which add up to 1
@@ -91,7 +91,7 @@ def learn_pieces(
 
 
 def expectation(lattice: Lattice, scores: np.ndarray, pool: ThreadPoolExecutor) -> tuple[np.ndarray, float]:
-    """How often each piece is used on average over all segmentations, by their probability, and the log-likelihood."""
+    """Expected counts of the pieces over all segmentations, by their probability, and the log-likelihood."""
     probabilities = np.exp(scores)
     expected, likelihood = np.zeros(len(scores)), 0.0
     for counts, logarithm in pool.map(lambda block: lattice.expect(block, probabilities), range(BLOCKS)):

@@ -67,7 +67,7 @@ class PythonLattice:
         return ["".join(self._spelling.alphabet[symbol] for symbol in self._pieces[number]) for number in numbers]
 
     def expect(self, block: int, probabilities: np.ndarray) -> tuple[np.ndarray, float]:
-        """How often each piece is expected in one of `BLOCKS` parts of the words, (pieces,) float64, and the natural
+        """The expected count of each piece in one of `BLOCKS` parts of the words, (pieces,) float64, and the natural
         logarithm of these words' likelihood. Several blocks may be computed at once."""
         expected, likelihood, probability = [0.0] * len(self._pieces), 0.0, probabilities.tolist()
         for symbols, times in self._block(block):

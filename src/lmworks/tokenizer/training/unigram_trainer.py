@@ -11,7 +11,7 @@ from lmworks.tokenizer.byte_level import add_bos_and_eos
 from lmworks.tokenizer.config import UnigramConfig
 from lmworks.tokenizer.pre_tokenizer import WordRule
 from lmworks.tokenizer.sentence_piece import sentence_piece_decoder
-from lmworks.tokenizer.split_special_tokens import cuts
+from lmworks.tokenizer.split_special_tokens import split_pattern
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.training.initial_symbols import Uncovered, room_beside, spell_characters
 from lmworks.tokenizer.training.metaspace import (
@@ -98,7 +98,9 @@ def _backend(before: list[str], pieces: Pieces, config: UnigramConfig) -> tokeni
     backend = tokenizers.Tokenizer(models.Unigram(vocabulary, before.index(UNKNOWN), config.byte_fallback))
     if config.normalise != "none":
         backend.normalizer = normaliser(config.normalise)
-    names = pre_tokenizers.Split(Regex(cuts(config.special_tokens, pieces.names, config.byte_fallback)), "isolated")
+    names = pre_tokenizers.Split(
+        Regex(split_pattern(config.special_tokens, pieces.names, config.byte_fallback)), "isolated"
+    )
     backend.pre_tokenizer = pre_tokenizers.Sequence([_RULE.pre_tokenizer(), names])
     backend.decoder = sentence_piece_decoder(byte_fallback=True, strip=True)
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in config.special_tokens])

@@ -98,7 +98,11 @@ def browser() -> Iterator["playwright.Browser"]:
         browser.close()
 
 
-@pytest.fixture(params=[(1440, 900), (390, 844)], ids=["wide", "narrow"])
+WIDE, NARROW = pytest.param((1440, 900), id="wide"), pytest.param((390, 844), id="narrow")
+wide = pytest.mark.parametrize("watched", [WIDE], indirect=True)  # where nothing depends on the layout
+
+
+@pytest.fixture(params=[WIDE, NARROW])
 def watched(browser, url: str, request: pytest.FixtureRequest) -> Iterator[Watched]:
     width, height = request.param
     context = browser.new_context(viewport={"width": width, "height": height}, base_url=url)
@@ -154,6 +158,7 @@ def test_from_a_question_to_the_log(watched: Watched):
     assert "incomplete: which number?" in page.inner_text("main")
 
 
+@wide
 def test_a_citation_opens_the_document_at_the_passage(watched: Watched):
     page = watched.page
     page.goto("/")
@@ -169,6 +174,7 @@ def test_a_citation_opens_the_document_at_the_passage(watched: Watched):
     assert page.evaluate("document.querySelector('#cite').getBoundingClientRect().top < innerHeight")
 
 
+@wide
 def test_a_language_model_streams_without_moving_the_page(watched: Watched):
     page = watched.page
     page.goto("/")
@@ -193,6 +199,7 @@ def test_a_language_model_streams_without_moving_the_page(watched: Watched):
     assert [message["role"] for message in sent["messages"]] == ["user", "assistant", "user"]
 
 
+@wide
 def test_stopping_keeps_what_was_written(watched: Watched):
     page = watched.page
     page.goto("/")
@@ -206,6 +213,7 @@ def test_stopping_keeps_what_was_written(watched: Watched):
     assert page.input_value("#question") == "Write a very long story about the sea."
 
 
+@wide
 def test_a_lost_connection_is_said_and_can_be_tried_again(watched: Watched):
     page = watched.page
     page.goto("/")
@@ -221,6 +229,7 @@ def test_a_lost_connection_is_said_and_can_be_tried_again(watched: Watched):
     assert page.inner_text("#problem") == ""
 
 
+@wide
 def test_a_busy_server_counts_down(watched: Watched):
     page = watched.page
     page.goto("/")

@@ -5,15 +5,19 @@ import random
 import shutil
 import subprocess
 import sys
+import time
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import lmworks
 from lmworks.artefact import read_manifest
 from lmworks.build import build
 from lmworks.lineage import trace
 from lmworks.recipe import find, load
+from lmworks.system import System
 
 pytestmark = pytest.mark.weights
 
@@ -74,6 +78,11 @@ def handbook(tmp_path_factory: pytest.TempPathFactory, smollm2: Path, minilm: Pa
     return root
 
 
+@pytest.fixture(scope="module")
+def system(handbook: Path) -> System:
+    return lmworks.open(handbook / "workspace")
+
+
 def rebuild(root: Path, workspace: str = "workspace"):
     recipe = load(find("documents"), [f"documents.sources={json.dumps([str(root / 'docs')])}", *OVERRIDES])
     return {outcome.name: outcome for outcome in build(recipe, root / workspace)}
@@ -88,11 +97,8 @@ def rebuild(root: Path, workspace: str = "workspace"):
         ("When is the weekly report sent?", "tool.py", "every Friday at noon"),
     ],
 )
-def test_the_sentence_that_answers_ranks_high_and_what_is_cited_stands_in_its_document(
-    handbook, question, source, words
-):
+def test_the_sentence_that_answers_ranks_high_and_what_is_cited_stands_in_its_document(system, question, source, words):
     """The encoder was not trained for this: the sentence must be among the first three, the quotes must be exact."""
-    system = lmworks.open(handbook / "workspace")
     answer = system.ask(question)
     likely = [(verdict.uri, " ".join(verdict.text.split())) for verdict in answer.verdicts[:3]]
     assert any(uri.endswith(source) and words in text for uri, text in likely), likely
@@ -125,43 +131,44 @@ def test_one_changed_file_embeds_only_itself(handbook):
     assert after["index"].manifest.content_hash == before["index"].manifest.content_hash
 
 
-def test_the_lineage_of_an_answer_leads_to_source_weights_and_settings(handbook):
-    from io import StringIO
-
-    from rich.console import Console
-
-    answer = lmworks.open(handbook / "workspace").ask("By when must I report a lost laptop?")
+def test_the_lineage_of_an_answer_leads_to_source_weights_and_settings(handbook, system):
+    answer = system.ask("By when must I report a lost laptop?")
     stream = StringIO()
     Console(file=stream, width=200).print(trace(handbook / "workspace", answer.id))
     shown = stream.getvalue()
-    index = lmworks.open(handbook / "workspace").lineage["index"]
-    assert index[:12] in shown and "made by" in shown and "model embedder" in shown
+    assert system.lineage["index"][:12] in shown and "made by" in shown and "model embedder" in shown
     if answer.citations:
         assert "security.html" in shown and "still says so" in shown and "web-page" in shown
     with pytest.raises(FileNotFoundError, match="answer, stage or artefact"):
         trace(handbook / "workspace", "nothing")
 
 
-def test_killed_at_random_moments_the_build_completes_and_equals_an_undisturbed_one(handbook):
+@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_the_build_completes_and_equals_an_undisturbed_one(handbook, kills):
+    """The first kill comes while the index is made, the others at any moment."""
     script = (
         "import sys; from pathlib import Path; from lmworks.build import build; from lmworks.recipe import find, load\n"
         "build(load(find('documents'), sys.argv[2:]), Path(sys.argv[1]))\n"
     )
     settings = [f"documents.sources={json.dumps([str(handbook / 'docs')])}", *OVERRIDES]
-    command = [sys.executable, "-c", script, str(handbook / "killed"), *settings]
-    moments = random.Random(0)
-    kills = 0
-    while kills < 3:
+    killed = handbook / "killed"
+    shutil.rmtree(killed, ignore_errors=True)
+    command = [sys.executable, "-c", script, str(killed), *settings]
+    moments, done = random.Random(0), 0
+    while done < kills:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not done and process.poll() is None and not (killed / "work" / "index").exists():
+            time.sleep(0.01)
         try:
-            process.wait(timeout=moments.uniform(0.5, 4.0))
-            shutil.rmtree(handbook / "killed")  # it was faster than the kill: start over
+            process.wait(timeout=moments.uniform(0.5, 4.0) if done else moments.uniform(0, 0.2))
+            shutil.rmtree(killed)  # it was faster than the kill: start over
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            kills += 1
+            done += 1
+    assert not (killed / "current.json").exists()
     subprocess.run(command, check=True, capture_output=True)
     undisturbed = rebuild(handbook)
     for name, outcome in undisturbed.items():
-        (made,) = (handbook / "killed" / "stages" / name).glob("[!.]*")
+        (made,) = (killed / "stages" / name).glob("[!.]*")
         assert read_manifest(made).content_hash == outcome.manifest.content_hash, name

@@ -370,6 +370,9 @@ class Feedback:
     author: str = ""
 
 
+QUERY_ENCODER = "query_encoder"  # the key in `Interaction.lineage` of what made its query embedding
+
+
 @dataclass(frozen=True, slots=True)
 class Interaction:
     """One question and its answer, as one event; names follow OpenTelemetry's GenAI conventions where they exist.
@@ -395,7 +398,7 @@ class Interaction:
     error: str = ""  # error.type, when it failed
     retrieved: tuple[Retrieved, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
-    query_embedding: tuple[float, ...] = ()
+    query_embedding: tuple[float, ...] = ()  # by the encoder that lineage[QUERY_ENCODER] names by its fingerprint
     timings: Mapping[str, float] = field(default_factory=dict)
     input_tokens: int = 0  # gen_ai.usage.input_tokens
     output_tokens: int = 0  # gen_ai.usage.output_tokens

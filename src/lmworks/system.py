@@ -10,7 +10,7 @@ from lmworks.ground.answer_record import to_interaction
 from lmworks.ground.grounded_answer import Answerer, load_answerer
 from lmworks.ground.phase_timer import Listener
 from lmworks.monitor.log import Log
-from lmworks.records import Answer, Interaction
+from lmworks.records import QUERY_ENCODER, Answer, Interaction
 from lmworks.workspace import Current, artefact_of, open_log, read_current
 
 ANSWERER = "ground.calibrate"  # the stage whose artefact decides answers
@@ -94,4 +94,6 @@ def open(workspace: str | Path) -> System:  # noqa: A001 - the public name is lm
     lineage = {name: read_manifest(workspace / folder).content_hash for name, folder in current.stages.items()}
     for folder in (index, calibration):
         lineage |= {f"model:{role}": digest for role, digest in read_manifest(folder).models.items()}
-    return System(workspace, current, load_answerer(index, calibration, current.models), lineage)
+    answerer = load_answerer(index, calibration, current.models)
+    lineage[QUERY_ENCODER] = answerer.finder.encoder.fingerprint
+    return System(workspace, current, answerer, lineage)

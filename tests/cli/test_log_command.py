@@ -13,7 +13,7 @@ from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.model.checkpoint import load
 from lmworks.monitor.log import Log
 from lmworks.records import Interaction, Message
-from lmworks.serve.interaction_record import Turn, of_completion
+from lmworks.serve.interaction_record import Turn, completion_interaction
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_replay_makes_the_same_tokens_and_says_what_changed(workspace, tiny_fold
     messages = (Message("user", "Tell me about rivers."),)
     (completion,) = Engine(checkpoint).generate([Request(messages=messages, sampling=sampling)])
     turn = Turn(str(tiny_folder), messages, sampling=sampling)
-    interaction = of_completion(turn, "a" * 16, time.time(), completion, checkpoint, checkpoint.fingerprint)
+    interaction = completion_interaction(turn, "a" * 16, time.time(), completion, checkpoint, checkpoint.fingerprint)
     other = replace(interaction, id="b" * 16, token_ids=interaction.token_ids[::-1])
     with Log(workspace / "log.sqlite") as log:
         for each in (interaction, other):

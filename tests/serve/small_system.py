@@ -43,10 +43,10 @@ class StandIn:
             ServedModel("hashing", "embedding", index.encoder_fingerprint, 254, 0),
         )
 
-    async def read(self, function):
+    async def read_index(self, function):
         return function(self.index)
 
-    async def reading_log(self, function):
+    async def read_log(self, function):
         return function(self.log.reader)
 
     async def feedback(self, feedback) -> None:

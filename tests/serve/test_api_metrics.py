@@ -1,4 +1,4 @@
-"""Metrics as Prometheus reads them, counted against what was asked."""
+"""Metrics as Prometheus reads them, active_request against what was asked."""
 
 import openai
 import pytest

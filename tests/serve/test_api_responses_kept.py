@@ -9,8 +9,8 @@ from scripted import scripted
 from weather import CALL, FUNCTION
 
 from lmworks.records import Message
-from lmworks.serve.openai.responses_api import response_store
-from lmworks.serve.openai.responses_api.response_store import Kept, KeptResponses
+from lmworks.serve.openai.responses_api import response_history
+from lmworks.serve.openai.responses_api.response_history import ResponseStore, StoredResponse
 
 WEATHER = {"type": "function", **FUNCTION}
 
@@ -28,7 +28,7 @@ def respond(running, given="hello", **options):
 def forget(running) -> None:
     """As a restart does."""
     responses = running.server.config.app.state.responses
-    for identifier in list(responses._kept):
+    for identifier in list(responses._stored):
         responses.remove(identifier)
 
 
@@ -148,17 +148,17 @@ def test_nothing_goes_on_from_a_call_that_cannot_be_read(served, call, reason):
         forget(served)
 
 
-def one(number: int, time: float = 0.0, body: bytes = b"{}") -> Kept:
-    return Kept(f"resp_{number}", body, (Message("user", "x"),), Message("assistant", "y"), "", time)
+def one(number: int, time: float = 0.0, body: bytes = b"{}") -> StoredResponse:
+    return StoredResponse(f"resp_{number}", body, (Message("user", "x"),), Message("assistant", "y"), "", time)
 
 
 def test_only_the_newest_are_kept(monkeypatch):
-    monkeypatch.setattr(response_store, "MOST_RESPONSES", 3)
-    responses = KeptResponses()
+    monkeypatch.setattr(response_history, "MAXIMUM_RESPONSES", 3)
+    responses = ResponseStore()
     for number in range(5):
         responses.add(one(number))
     assert [responses.get(f"resp_{number}") is not None for number in range(5)] == [False, False, True, True, True]
-    monkeypatch.setattr(response_store, "MOST_CHARACTERS", 40)
+    monkeypatch.setattr(response_history, "MAXIMUM_CHARACTERS", 40)
     responses.add(one(5, body=b"x" * 35))
     assert responses.get("resp_5") and responses.get("resp_4") and not responses.get("resp_3")
     responses.add(one(6, body=b"x" * 50))  # by itself too large
@@ -168,8 +168,8 @@ def test_only_the_newest_are_kept(monkeypatch):
 
 def test_none_outlives_what_the_log_keeps(monkeypatch):
     now = 1000.0
-    monkeypatch.setattr(response_store.time, "time", lambda: now)
-    responses, forever = KeptResponses(retention_seconds=60), KeptResponses()
+    monkeypatch.setattr(response_history.time, "time", lambda: now)
+    responses, forever = ResponseStore(retention_seconds=60), ResponseStore()
     for number, time in enumerate((950.0, 930.0, 990.0)):  # the second was asked for earlier, and took longer
         responses.add(one(number, time))
         forever.add(one(number, time))

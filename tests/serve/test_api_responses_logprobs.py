@@ -10,7 +10,7 @@ from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters, Token
 from lmworks.records import Message
 from lmworks.serve.openai.logprobs import TokenBytes
-from lmworks.serve.openai.responses_api.message_logprobs import MessageLogprobs
+from lmworks.serve.openai.responses_api.response_events import MessageLogprobs
 from lmworks.tokenizer.tool_calls import OWN_FORM
 
 WEATHER = {"type": "function", "name": "get_weather", "parameters": None, "strict": True}

@@ -85,7 +85,7 @@ def hostile(tmp_path_factory, tiny_folder, tiny_embedder_folder, serve):
 
 
 def test_every_page_is_harmless_and_every_citation_is_a_quote(hostile):
-    index = hostile.service._grounding.index
+    index = hostile.service._grounded.index
     client, pages = hostile.client(), ["/", "/documents", "/log", "/evaluation", "/system"]
     documents = {d.hash: d for d in run_on(hostile, lambda index: list(index.documents()))}
     assert index is not None and len(documents) == len(DOCUMENTS)
@@ -145,7 +145,7 @@ def test_nobody_speaks_for_somebody_else(hostile):
 
 
 def run_on(running, function):
-    return running.service._grounding.read(function).result()
+    return running.service._grounded.read(function).result()
 
 
 @pytest.mark.parametrize("size", [200_000, pytest.param(10_000_000, marks=pytest.mark.slow)])

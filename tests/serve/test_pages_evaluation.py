@@ -10,8 +10,7 @@ from small_system import HOSTILE, StandIn, index_of, inert, stage
 from lmworks.excerpts import Passage, Piece
 from lmworks.records import Scored, Unscored
 from lmworks.report import Figure, Fold, Section, Table, line_plot
-from lmworks.serve.pages.evaluation_page import Told, figure, stage_views
-from lmworks.serve.pages.interval_cells import grid, sorted_grid
+from lmworks.serve.pages.evaluation_page import StageReport, figure, grid, sorted_grid, stage_views
 from lmworks.workspace import Current
 
 numbers = st.floats(-50, 50).map(lambda value: round(value, 3))
@@ -68,7 +67,10 @@ SECTIONS = (
     Section(HOSTILE, HOSTILE, (TABLE,), (Figure(DRAWING, HOSTILE),), (PASSAGE,), (FOLD,), (HOSTILE,)),
     Section("Second", figures=(Figure("<svg>2</svg>", ""),)),
 )
-TOLD = (Told("evaluation", "ground.evaluate", 1e9, 2.0, SECTIONS), Told("empty", "data.read", 1e9, 1.0, ()))
+TOLD = (
+    StageReport("evaluation", "ground.evaluate", 1e9, 2.0, SECTIONS),
+    StageReport("empty", "data.read", 1e9, 1.0, ()),
+)
 
 
 def test_figures_are_numbered_over_the_sections_of_a_stage():
@@ -83,7 +85,7 @@ def test_figures_are_numbered_over_the_sections_of_a_stage():
 
 
 def test_texts_as_they_were_before_cleaning_are_not_shown():
-    (view,) = stage_views((Told("cleaned", "data.clean", 1e9, 2.0, (*SECTIONS, Section("s", folds=(EMPTY,)))),))
+    (view,) = stage_views((StageReport("cleaned", "data.clean", 1e9, 2.0, (*SECTIONS, Section("s", folds=(EMPTY,)))),))
     parts = [part for section in view.sections for part in (section.part, *section.folds)]
     assert not any(part.passages for part in parts) and [one.withheld for one in view.sections] == [True, False, True]
     assert not any(one.withheld for one in stage_views(TOLD)[0].sections)

@@ -328,7 +328,7 @@ def test_what_is_long_to_read_is_not_read_on_the_event_loop(service, monkeypatch
     spy("record", service.log)
     with pytest.raises(ValueError, match="context"):
         run(service, lambda: collect(service.chat(given)))
-    failure = interaction_record.of_failure(given, "too-long", time.time(), "ValueError")
+    failure = interaction_record.failure_interaction(given, "too-long", time.time(), "ValueError")
     run(service, lambda: service.recorder.commit(failure))
     assert len(used) == 2 and threading.current_thread() not in used
 
@@ -339,9 +339,9 @@ def test_a_client_that_leaves_while_its_completion_is_committed_loses_nothing(se
     def slowly(*arguments):
         begun.set()
         time.sleep(0.2)
-        return interaction_record.of_completion(*arguments)
+        return interaction_record.completion_interaction(*arguments)
 
-    monkeypatch.setattr(completion_turn, "of_completion", slowly)
+    monkeypatch.setattr(completion_turn, "completion_interaction", slowly)
 
     async def work():
         task = asyncio.create_task(collect(service.chat(turn(n=2))))

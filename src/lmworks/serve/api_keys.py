@@ -23,7 +23,7 @@ _NAME_LENGTH = 100
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What is kept of a key: SHA-256 of it as hexadecimal digits, its last four characters, and when it was made.
+    """An entry of the file: SHA-256 of the key as hexadecimal digits, its last four characters, and when it was made.
 
     `created` is ISO 8601, in UTC.
     """

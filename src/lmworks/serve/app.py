@@ -1,4 +1,4 @@
-"""The web application over a `Service`: routes and middlewares put together, and nothing else."""
+"""The web application over a `Service`: its routes and middlewares put together."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,11 +12,11 @@ from fastapi.openapi.utils import get_openapi
 from starlette.staticfiles import StaticFiles
 
 from lmworks import __version__
-from lmworks.serve import health, interactions_endpoint, pages, sign_in
+from lmworks.serve import authentication, health, interactions_endpoint, pages
 from lmworks.serve.api_keys import KeyRing
 from lmworks.serve.asgi import HeadAsGet
-from lmworks.serve.authentication import Authentication
-from lmworks.serve.error_handlers import Failures, add_handlers
+from lmworks.serve.authentication import Authentication, Sessions
+from lmworks.serve.error_handlers import UncaughtErrors, add_handlers
 from lmworks.serve.metrics import CountRequests, Metrics
 from lmworks.serve.openai import (
     chat_completions,
@@ -28,11 +28,10 @@ from lmworks.serve.openai import (
 )
 from lmworks.serve.openai.completion_prompts import Scorer
 from lmworks.serve.openai.responses_api import responses_endpoint as responses
-from lmworks.serve.openai.responses_api.response_store import KeptResponses
+from lmworks.serve.openai.responses_api.response_history import ResponseStore
 from lmworks.serve.rate_limits import BodyLimit, RateLimit
 from lmworks.serve.security import Security
 from lmworks.serve.service import Service
-from lmworks.serve.sessions import Sessions
 
 
 def create_app(service: Service) -> FastAPI:
@@ -47,7 +46,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(title="lmworks", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = service
     app.state.scorer = scorer
-    app.state.responses = KeptResponses(service.log.config.retention_days * 86400)
+    app.state.responses = ResponseStore(service.log.config.retention_days * 86400)
     app.state.metrics = metrics = Metrics(service)
     app.state.abandoned = asyncio.Event()  # set: what still runs ends now
     service.observers.append(metrics.observe)
@@ -67,7 +66,7 @@ def create_app(service: Service) -> FastAPI:
     ring = KeyRing(Path(service.config.keys)) if service.config.keys else None
     sessions = Sessions(ring) if ring else None
     if ring and sessions:
-        routers.append(sign_in.router(service, ring, sessions))
+        routers.append(authentication.router(service, ring, sessions))
     for router in (*routers, pages.router(service)):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=str(resources.files("lmworks.serve") / "static")), "static")
@@ -83,7 +82,7 @@ def _add_middlewares(
     """From the innermost to the outermost, as Starlette counts them."""
     config = service.config
     app.add_middleware(HeadAsGet)
-    app.add_middleware(Failures, service=service)
+    app.add_middleware(UncaughtErrors, service=service)
     app.add_middleware(BodyLimit, max_bytes=config.max_body_bytes)
     if config.requests_per_minute:
         app.add_middleware(RateLimit, per_minute=config.requests_per_minute)

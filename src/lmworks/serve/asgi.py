@@ -1,4 +1,4 @@
-"""The little that the middlewares share. All of them are plain ASGI: Starlette's base class would hide disconnects."""
+"""Helpers of the middlewares. All of them are plain ASGI: Starlette's base class would hide disconnects."""
 
 import ipaddress
 
@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lmworks.serve.openai.errors import ApiError
 
 OPERATIONS = ("/health", "/ready", "/metrics")
+KEY = "lmworks.key"  # where the scope names the API key that a request was made with
 TOKENS = ("/tokenize", "/detokenize")  # outside /v1, since that is where clients of vLLM look for them
 
 
@@ -16,18 +17,18 @@ def header(scope: Scope, name: str) -> str | None:
 
 
 def is_api(path: str) -> bool:
-    """Whether programs speak to this path; the others are pages for people."""
+    """True for a path that programs speak to; the others are pages for people."""
     return path.startswith(("/v1/", "/api/")) or path in (*OPERATIONS, *TOKENS, "/openapi.json")
 
 
 def client_address(scope: Scope) -> str:
-    """As the socket tells it: headers that a proxy, or anybody, may set are not believed."""
+    """The address of the socket: headers that a proxy, or anybody, may set are not believed."""
     client = scope.get("client")
     return client[0] if client else ""
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or an address can only be reached from this machine; also an IPv4 address written as IPv6."""
+    """True for a name or an address that only this machine can reach; also an IPv4 address written as IPv6."""
     if host == "localhost":
         return True
     try:

@@ -1,16 +1,65 @@
-"""Who may ask: a bearer key, or the session of somebody who signed in with one."""
+"""Authentication by a bearer key, or by the session of somebody who signed in with one on the page /sign-in."""
 
+import hashlib
+import secrets
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
 from urllib.parse import quote
 
-from starlette.responses import RedirectResponse
+from fastapi import APIRouter, Request
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lmworks.serve.api_keys import Key, KeyRing
-from lmworks.serve.asgi import OPERATIONS, client_address, header, is_api, is_loopback, refuse
+from lmworks.serve.asgi import KEY, OPERATIONS, client_address, header, is_api, is_loopback, refuse
 from lmworks.serve.openai.errors import ApiError
-from lmworks.serve.sessions import COOKIE, Sessions
+from lmworks.serve.pages.forms import local_path, read_form
+from lmworks.serve.pages.page_templates import page
+from lmworks.serve.service import Service
 
-KEY = "lmworks.key"  # where the scope names the key that a request was made with
+COOKIE = "lmworks_session"
+_SESSION_SECONDS = 7 * 24 * 3600
+_MAXIMUM_SESSIONS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    key: Key
+    expires: float
+
+
+class Sessions:
+    """Signing in with a key starts a session, which ends after a week, with its key, or with the server."""
+
+    def __init__(self, ring: KeyRing) -> None:
+        self._ring = ring
+        self._table: OrderedDict[str, _Session] = OrderedDict()  # by hash, so that a dump of memory signs nobody in
+
+    def start(self, key: Key) -> str:
+        """A new token for the cookie. The oldest session ends when there are too many."""
+        token = secrets.token_urlsafe(32)
+        self._table[_hash(token)] = _Session(key, time.monotonic() + _SESSION_SECONDS)
+        while len(self._table) > _MAXIMUM_SESSIONS:
+            self._table.popitem(last=False)
+        return token
+
+    def key(self, token: str) -> Key | None:
+        """The key that the session was started with, while both last."""
+        session = self._table.get(_hash(token))
+        if session is None:
+            return None
+        if session.expires < time.monotonic() or session.key not in self._ring.current():
+            self.end(token)
+            return None
+        return session.key
+
+    def end(self, token: str) -> None:
+        self._table.pop(_hash(token), None)
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Authentication:
@@ -71,3 +120,39 @@ def _is_open(scope: Scope) -> bool:
     if path in OPERATIONS:
         return is_loopback(client_address(scope))
     return path == "/sign-in" or path.startswith("/static/")
+
+
+def router(service: Service, ring: KeyRing, sessions: Sessions) -> APIRouter:
+    """The form that asks for a key, for a server that asks for keys."""
+    routes = APIRouter(include_in_schema=False)
+
+    @routes.get("/sign-in")
+    async def form(request: Request) -> Response:
+        return page(service, "sign_in.html", next=local_path(request.query_params.get("next", "")), error="")
+
+    @routes.post("/sign-in")
+    async def sign_in(request: Request) -> Response:
+        try:
+            fields = await read_form(request)
+        except ValueError as error:
+            return page(service, "sign_in.html", 400, next="/", error=str(error))
+        target = local_path(fields.get("next", ""))
+        key = ring.verify(fields.get("key", "").strip())
+        if key is None:
+            return page(service, "sign_in.html", 401, next=target, error="This key is not known here.")
+        response = RedirectResponse(target, 303)
+        secure = request.url.scheme == "https"
+        token = sessions.start(key)
+        response.set_cookie(COOKIE, token, max_age=_SESSION_SECONDS, httponly=True, samesite="strict", secure=secure)
+        return response
+
+    @routes.post("/sign-out")
+    async def sign_out(request: Request) -> Response:
+        token = session_token(request.scope)
+        if token:
+            sessions.end(token)
+        response = RedirectResponse("/sign-in", 303)
+        response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        return response
+
+    return routes

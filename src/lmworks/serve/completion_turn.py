@@ -1,4 +1,4 @@
-"""A turn that a language model completes, as events; every choice is logged once, however it ends."""
+"""A turn that a language model completes, as a stream of events; each choice is logged once, however it ends."""
 
 import asyncio
 import time
@@ -8,28 +8,36 @@ from dataclasses import dataclass, replace
 
 from lmworks.generate.engine_worker import EngineWorker, QueueFullError
 from lmworks.generate.protocol import Completion, Delta, Request
-from lmworks.records import Interaction
+from lmworks.records import QUERY_ENCODER, Interaction
+from lmworks.serve.embedding_request import QueryEncoder
 from lmworks.serve.events import BusyError, DeadlineError, Event, FailedError, Finished, Piece
-from lmworks.serve.inbox import Inbox
-from lmworks.serve.interaction_record import Recorder, Turn, choice_id, of_completion, of_failure
-from lmworks.serve.thread_offload import aside, characters
+from lmworks.serve.interaction_record import (
+    Recorder,
+    Turn,
+    choice_id,
+    completion_interaction,
+    failure_interaction,
+    question_of,
+)
+from lmworks.serve.thread_offload import DeadlineQueue, run_off_loop, text_length
 
-_WAIT_SECONDS = 2.0  # that a request occupies a slot, roughly: only for telling a refused client when to come back
+_SLOT_SECONDS = 2.0  # that a request occupies a slot, roughly: a refused client is told to come back after it
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Job:
     turn: Turn
     identifier: str
     worker: EngineWorker
     recorder: Recorder
     began: float
-    inbox: Inbox[Delta | Exception]
+    queue: DeadlineQueue[Delta | Exception]
     adapter: str
     compiling: Executor
+    query_embedding: asyncio.Future[tuple[float, ...]] | None = None
 
 
-async def complete(
+async def completion_events(
     turn: Turn,
     identifier: str,
     worker: EngineWorker,
@@ -37,26 +45,33 @@ async def complete(
     deadline_seconds: float,
     compiling: Executor,
     adapter: str = "",
+    query_encoder: QueryEncoder | None = None,
 ) -> AsyncGenerator[Event, None]:
     """The events of all choices as they come; closing the iterator cancels those that are unfinished.
 
-    Constraints are compiled on the threads of `compiling`.
+    Constraints are compiled on the threads of `compiling`. With `query_encoder`, the question of a chat is embedded
+    while it is answered, and its vector is committed with the interaction.
     """
     if adapter:
         turn = replace(turn, lineage={**turn.lineage, f"adapter:{adapter}": worker.adapters[adapter]})
-    job = _Job(turn, identifier, worker, recorder, time.time(), Inbox(deadline_seconds), adapter, compiling)
+    question = question_of(turn.messages) if query_encoder else ""
+    if query_encoder and question:
+        turn = replace(turn, lineage={**turn.lineage, QUERY_ENCODER: query_encoder.fingerprint})
+    job = _Job(turn, identifier, worker, recorder, time.time(), DeadlineQueue(deadline_seconds), adapter, compiling)
     submissions: dict[int, asyncio.Task[str]] = {}  # of the choices that are not logged yet
     error = ""
     try:
         for choice in range(turn.n):
-            submissions[choice] = asyncio.create_task(_queue(job, choice))
+            submissions[choice] = asyncio.create_task(_submit_off_loop(job, choice))
             await asyncio.shield(submissions[choice])
+            if query_encoder and question and not choice:  # a request that is refused costs no embedding
+                job.query_embedding = asyncio.wrap_future(query_encoder.submit(question))
         while submissions:
-            choice, item = await job.inbox.next()
+            choice, item = await job.queue.next()
             if isinstance(item, Exception):
                 del submissions[choice]
                 error = type(item).__name__
-                await recorder.commit(of_failure(turn, choice_id(identifier, choice), job.began, error))
+                await recorder.finish(_commit_failure(job, choice, error))
                 raise FailedError(f"the model failed on this request ({error})") from item
             if item.text or item.tokens:
                 yield Piece(choice, item.text, item.tokens)
@@ -71,15 +86,15 @@ async def complete(
         error = "queue_full"
         raise
     finally:
-        job.inbox.close()
+        job.queue.close()
         if submissions:
-            recorder.later(_settle(job, submissions, error or recorder.cut_off))
+            recorder.in_background(_settle(job, submissions, error or recorder.cancel_reason))
 
 
-async def _queue(job: _Job, choice: int) -> str:
-    """A constraint may take seconds to compile; on threads of their own, such requests are in nobody else's way."""
+async def _submit_off_loop(job: _Job, choice: int) -> str:
+    """Queue one choice; a constraint, which may take seconds to compile, on a thread that nobody else waits for."""
     if job.turn.sampling.constraint is None:
-        return await aside(_length(job.turn), _submit, job, choice)
+        return await run_off_loop(_length(job.turn), _submit, job, choice)
     return await asyncio.get_running_loop().run_in_executor(job.compiling, _submit, job, choice)
 
 
@@ -99,25 +114,44 @@ def _submit(job: _Job, choice: int) -> str:
         adapter=job.adapter,
     )
     try:
-        return job.worker.submit(request, job.inbox.listener(choice))
+        return job.worker.submit(request, job.queue.listener(choice))
     except QueueFullError as error:
         slots = max(1, job.worker.running)
-        raise BusyError(_WAIT_SECONDS * (1 + job.worker.waiting / slots)) from error
+        raise BusyError(_SLOT_SECONDS * (1 + job.worker.waiting / slots)) from error
 
 
 def _length(turn: Turn) -> int:
-    return len(turn.prompt_ids) + characters(turn.messages, turn.tools)
+    return len(turn.prompt_ids) + text_length(turn.messages, turn.tools)
 
 
 async def _commit(job: _Job, choice: int, completion: Completion, error: str = "") -> Interaction:
     identifier = choice_id(job.identifier, choice)
     length = _length(job.turn) + len(completion.text)
-    fingerprint = job.worker.fingerprint(completion.policy_version)
-    interaction = await aside(
-        length, of_completion, job.turn, identifier, job.began, completion, job.worker.checkpoint, fingerprint, error
+    interaction = await run_off_loop(
+        length,
+        completion_interaction,
+        job.turn,
+        identifier,
+        job.began,
+        completion,
+        job.worker.checkpoint,
+        job.worker.fingerprint(completion.policy_version),
+        error,
     )
+    interaction = await _with_query_embedding(job, interaction)
     await job.recorder.write(interaction)
     return interaction
+
+
+async def _commit_failure(job: _Job, choice: int, error: str) -> None:
+    failure = failure_interaction(job.turn, choice_id(job.identifier, choice), job.began, error)
+    await job.recorder.write(await _with_query_embedding(job, failure))
+
+
+async def _with_query_embedding(job: _Job, interaction: Interaction) -> Interaction:
+    if job.query_embedding is None:
+        return interaction
+    return replace(interaction, query_embedding=await job.query_embedding)
 
 
 async def _settle(job: _Job, submissions: dict[int, asyncio.Task[str]], error: str) -> None:
@@ -127,14 +161,13 @@ async def _settle(job: _Job, submissions: dict[int, asyncio.Task[str]], error: s
         try:
             job.worker.cancel(await submission)
             waiting.add(choice)
-        except Exception:  # it was refused, so there is nothing to cancel
+        except Exception:  # it was refused: there is nothing to cancel
             continue
     while waiting:
-        choice, item = await job.inbox.next_whenever()
+        choice, item = await job.queue.next_after_deadline()
         if isinstance(item, Exception):
             waiting.discard(choice)
-            identifier = choice_id(job.identifier, choice)
-            await job.recorder.commit(of_failure(job.turn, identifier, job.began, type(item).__name__))
+            await _commit_failure(job, choice, type(item).__name__)
         elif item.completion is not None and choice in waiting:
             waiting.discard(choice)
             cut = item.completion.finish_reason == "cancelled"

@@ -1,4 +1,4 @@
-"""How a system is served. Free of FastAPI and torch, like every `config.py`."""
+"""The settings of a server. Free of FastAPI and torch, like every `config.py`."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -26,6 +26,8 @@ class ServeConfig:
                          model that it fits.
     events_per_second    of all streams of a model, 0: no limit. Where more tokens are made, an event carries several;
                          the first token of an answer never waits.
+    query_embeddings     keep in the log the vector of what each chat asked. By the embedder that is served; a chat
+                         waits for it only where it takes longer than the answer. Without an embedder there is none.
     max_waiting          requests that may wait for each model. The next is refused with 429 and Retry-After.
     deadline_seconds     after which a request is ended.
     requests_per_minute  of each API key, 0: no limit. Of each address where no keys are asked for.
@@ -46,6 +48,7 @@ class ServeConfig:
     speculation: Literal["auto", "lookup", "off"] = "auto"
     adapters: Mapping[str, str] = field(default_factory=dict, hash=False)
     events_per_second: float = 100.0
+    query_embeddings: bool = True
     max_waiting: int = 64
     deadline_seconds: float = 120.0
     requests_per_minute: int = 0

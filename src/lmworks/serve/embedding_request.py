@@ -1,6 +1,7 @@
-"""Texts into vectors behind an event loop; a request is logged once, however it ends."""
+"""Texts into vectors behind an event loop: what clients ask to be embedded, and the questions of chats for the log."""
 
 import asyncio
+import logging
 import secrets
 import threading
 import time
@@ -12,11 +13,37 @@ import numpy as np
 from lmworks.generate.protocol import Role
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.serve.events import DeadlineError, FailedError
-from lmworks.serve.interaction_record import Recorder, of_embedding
+from lmworks.serve.interaction_record import Recorder, embedding_interaction
+
+_LOGGER = logging.getLogger(__name__)
 
 
-class Encoding:
-    """One thread that encodes; `waiting` counts the requests that it works on or that wait for it."""
+class QueryEncoder:
+    """Embeds the question of each chat for the log, on a thread of its own, while a language model answers it."""
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        self._encoder = encoder
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="query")
+        self.fingerprint = encoder.fingerprint
+
+    def submit(self, question: str) -> Future[tuple[float, ...]]:
+        """The vector of a question, cut where the encoder's context ends; an empty one, and a warning, if it fails."""
+        return self._thread.submit(self._encode, question)
+
+    def _encode(self, question: str) -> tuple[float, ...]:
+        try:
+            return tuple(self._encoder.encode([question], "query")[0].tolist())
+        except Exception as error:  # the answer is worth more than its place in a drift report
+            _LOGGER.warning("a question could not be embedded for the log", exc_info=error)
+            return ()
+
+    def close(self) -> None:
+        """Release the thread; what waits is still embedded, since an interaction waits for it."""
+        self._thread.shutdown(wait=True)
+
+
+class EncodingQueue:
+    """One thread that encodes for clients; `waiting` counts the requests that it works on or that wait for it."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
@@ -44,16 +71,16 @@ async def embed(
     encoder: TextEncoder,
     texts: Sequence[str],
     role: Role,
-    encoding: Encoding,
+    queue: EncodingQueue,
     recorder: Recorder,
     deadline_seconds: float,
 ) -> tuple[np.ndarray, int]:
-    """(texts, width) float32 and the number of tokens; DeadlineError, FailedError.
+    """Embed what a client sent, and log it once, however it ends: (texts, width) float32 and the number of tokens.
 
-    What was begun is not interrupted.
+    Raises DeadlineError or FailedError; what was begun is not interrupted.
     """
     identifier, began = secrets.token_hex(8), time.time()
-    future = encoding.submit(encoder, list(texts), role)
+    future = queue.submit(encoder, list(texts), role)
     error, cancelled, tokens = "", False, 0
     try:
         async with asyncio.timeout(deadline_seconds):
@@ -63,14 +90,14 @@ async def embed(
         error, cancelled = "deadline_exceeded", True
         raise DeadlineError(f"not finished within {deadline_seconds:g} s") from None
     except asyncio.CancelledError:
-        error, cancelled = recorder.cut_off, True
+        error, cancelled = recorder.cancel_reason, True
         raise
     except Exception as failure:
         error = type(failure).__name__
         raise FailedError(f"the texts could not be embedded ({error})") from failure
     finally:
         future.cancel()  # when it has not begun
-        interaction = of_embedding(
+        interaction = embedding_interaction(
             texts,
             identifier,
             began,

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lmworks.serve.asgi import OPERATIONS, is_api
 from lmworks.serve.openai.errors import ApiError, from_exception, from_validation
 from lmworks.serve.openai.request_bodies import UNSUPPORTED
+from lmworks.serve.pages.page_templates import error_page
 from lmworks.serve.service import Service
 
 _LOGGER = logging.getLogger(__name__)
@@ -28,17 +29,17 @@ def add_handlers(app: FastAPI, service: Service) -> None:
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return answer(request.scope, service, _of_http(request, error, app.openapi()["paths"]))
+        return error_response(request.scope, service, _http_error(request, error, app.openapi()["paths"]))
 
     async def api(request: Request, error: Exception) -> Response:
-        return answer(request.scope, service, from_exception(error))
+        return error_response(request.scope, service, from_exception(error))
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(ApiError, api)
 
 
-def _of_http(request: Request, error: HTTPException, paths: Collection[str]) -> ApiError:
+def _http_error(request: Request, error: HTTPException, paths: Collection[str]) -> ApiError:
     hint = ": the API is under /v1, which a client's base_url ends with" if f"/v1{request.url.path}" in paths else ""
     messages = {
         404: f"there is nothing at {request.url.path}{hint}",
@@ -48,17 +49,15 @@ def _of_http(request: Request, error: HTTPException, paths: Collection[str]) -> 
     return ApiError(error.status_code, messages.get(error.status_code, str(error.detail)), headers=error.headers)
 
 
-def answer(scope: Scope, service: Service, error: ApiError) -> Response:
+def error_response(scope: Scope, service: Service, error: ApiError) -> Response:
     """The error as JSON or as a page, by who speaks to the path, or sends JSON to it."""
     json = (b"content-type", b"application/json") in scope["headers"]
     if json or is_api(scope["path"]) or scope["method"] not in ("GET", "HEAD", "POST"):
         return error.response()
-    from lmworks.serve.pages.page_templates import error_page
-
     return error_page(service, error.status, HTTPStatus(error.status).phrase, error.message)
 
 
-class Failures:
+class UncaughtErrors:
     """Middleware, innermost: what nobody caught is logged here, once, and answered without its details."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
@@ -78,12 +77,12 @@ class Failures:
         try:
             if self._service.state == "stopping" and not scope["path"].startswith((*OPERATIONS, *_ALWAYS)):
                 error = ApiError(503, "the server is shutting down", None, "shutting_down", {"Retry-After": "5"})
-                await answer(scope, self._service, error)(scope, receive, watched)
+                await error_response(scope, self._service, error)(scope, receive, watched)
                 return
             await self._app(scope, receive, watched)
         except Exception as error:
-            told = from_exception(error)
+            api_error = from_exception(error)
             if started:
                 _LOGGER.error("a response could not be finished", exc_info=error)
                 raise
-            await answer(scope, self._service, told)(scope, receive, watched)
+            await error_response(scope, self._service, api_error)(scope, receive, watched)

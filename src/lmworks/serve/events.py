@@ -1,4 +1,4 @@
-"""What a request becomes: a stream of events, or one of these errors."""
+"""The events that answer a request, and the errors that end it."""
 
 from dataclasses import dataclass
 

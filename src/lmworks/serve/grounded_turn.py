@@ -1,40 +1,117 @@
-"""A turn that the grounded system answers, as events; logged once, however it ends."""
+"""A turn that the grounded system answers, as a stream of events; logged once, however it ends."""
 
 import asyncio
+import threading
 import time
-from collections.abc import AsyncGenerator
-from concurrent.futures import Future
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
 
+import lmworks
+from lmworks.generate.engine_worker import EngineWorker
+from lmworks.ground.phase_timer import Listener
 from lmworks.records import Answer, Interaction
+from lmworks.retrieve.index import Index
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.events import BusyError, DeadlineError, Event, FailedError, Finished, Piece, Progress
-from lmworks.serve.grounded_service import Grounding
-from lmworks.serve.inbox import Inbox
-from lmworks.serve.interaction_record import Recorder, Turn, of_failure
+from lmworks.serve.interaction_record import Recorder, Turn, failure_interaction
+from lmworks.serve.thread_offload import DeadlineQueue
+from lmworks.system import System
 
-Answering = Future[tuple[Answer, Interaction]]
+T = TypeVar("T")
+_Answering = Future[tuple[Answer, Interaction]]
 
 
-async def answer(
-    turn: Turn, identifier: str, grounding: Grounding, recorder: Recorder, config: ServeConfig
+class GroundedSystem:
+    """A `System` and a second handle on its index, each on the one thread that may touch it; questions wait in line.
+
+    The database of an index belongs to the thread that opened it. With a thread for answering and one for reading, a
+    page that reads the index does not wait for the questions before it.
+    """
+
+    def __init__(self, workspace: Path) -> None:
+        self._workspace = workspace
+        self._answering = ThreadPoolExecutor(1, thread_name_prefix="answer")
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="read")
+        self.waiting = 0  # questions that are being answered or wait for it
+        self.seconds = 1.0  # that an answer took, smoothed: how long a refused client should wait
+        self._lock = threading.Lock()  # of the two numbers
+        self.system: System
+        self.index: Index
+
+    def open(self) -> System:
+        """Open the system on its thread; blocks until that is done. Errors as of `lmworks.open`."""
+        self.system = self._answering.submit(lmworks.open, self._workspace).result()
+        finder = self.system.answerer.finder
+        folder, fingerprint = finder.index.folder, finder.encoder.fingerprint
+        self.index = self._reading.submit(Index.open, folder, fingerprint).result()
+        return self.system
+
+    def share_engine(self, worker: EngineWorker) -> None:
+        """Use this worker where the answerer needs a language model, instead of loading it a second time."""
+        self.system.answerer.finder.engine = worker
+
+    def ask(self, turn: Turn, identifier: str, began: float, listener: Listener) -> _Answering:
+        """Answer the last user message of a turn; the listener hears each phase begin, on the answering thread."""
+        question = turn.messages[-1].content
+        submitted = time.perf_counter()
+
+        def work() -> tuple[Answer, Interaction]:
+            started = time.perf_counter()
+            result = self.system.respond(
+                question,
+                identifier=identifier,
+                began=began,
+                listener=listener,
+                queued=started - submitted,
+                conversation=turn.conversation,
+                parent=turn.parent,
+                unit=turn.unit,
+            )
+            with self._lock:
+                self.seconds += 0.2 * (time.perf_counter() - started - self.seconds)
+            return result
+
+        with self._lock:
+            self.waiting += 1
+        answering = self._answering.submit(work)
+        answering.add_done_callback(self._leave)
+        return answering
+
+    def _leave(self, _: object) -> None:
+        with self._lock:
+            self.waiting -= 1
+
+    def read(self, function: Callable[[Index], T]) -> Future[T]:
+        """Run a function over the index, on the reading thread."""
+        return self._reading.submit(lambda: function(self.index))
+
+    def close(self) -> None:
+        for threads in (self._answering, self._reading):
+            threads.shutdown(wait=True, cancel_futures=True)
+
+
+async def grounded_events(
+    turn: Turn, identifier: str, grounded: GroundedSystem, recorder: Recorder, config: ServeConfig
 ) -> AsyncGenerator[Event, None]:
     """Phases as they begin, then the answer sentence by sentence.
 
     An answer is decided as a whole, so its text comes when it is done. Closing the iterator takes a question out of the
     line; one that is being answered is answered to its end and logged as cancelled.
     """
-    if grounding.waiting > config.max_waiting:
-        raise BusyError(grounding.waiting * grounding.seconds)
+    if grounded.waiting > config.max_waiting:
+        raise BusyError(grounded.waiting * grounded.seconds)
     began = time.time()
-    inbox: Inbox[Progress | Answering] = Inbox(config.deadline_seconds)
-    listener = inbox.listener(0)
-    answering = grounding.ask(turn, identifier, began, lambda name: listener(Progress(name)))
+    queue: DeadlineQueue[Progress | _Answering] = DeadlineQueue(config.deadline_seconds)
+    listener = queue.listener(0)
+    answering = grounded.ask(turn, identifier, began, lambda name: listener(Progress(name)))
     answering.add_done_callback(listener)
     open_, error = True, ""
     try:
         while open_:
-            _, item = await inbox.next()
+            _, item = await queue.next()
             if isinstance(item, Progress):
                 yield item
                 continue
@@ -48,33 +125,35 @@ async def answer(
         error = "deadline_exceeded"
         raise
     finally:
-        inbox.close()
+        queue.close()
         if open_:
-            recorder.later(_settle(answering, turn, identifier, began, recorder, error or recorder.cut_off))
+            recorder.in_background(
+                _settle(answering, turn, identifier, began, recorder, error or recorder.cancel_reason)
+            )
 
 
 async def _result(
-    answering: Answering, turn: Turn, identifier: str, began: float, recorder: Recorder
+    answering: _Answering, turn: Turn, identifier: str, began: float, recorder: Recorder
 ) -> tuple[Answer, Interaction]:
     """The answer; a failure is logged and raised as FailedError."""
     try:
         return answering.result()
     except Exception as failure:
         name = type(failure).__name__
-        await recorder.commit(of_failure(turn, identifier, began, name))
+        await recorder.commit(failure_interaction(turn, identifier, began, name))
         raise FailedError(f"the question could not be answered ({name})") from failure
 
 
 async def _settle(
-    answering: Answering, turn: Turn, identifier: str, began: float, recorder: Recorder, error: str
+    answering: _Answering, turn: Turn, identifier: str, began: float, recorder: Recorder, error: str
 ) -> None:
     """Log a question whose client is gone: without an answer when it had not begun, else with the one it gets."""
     if answering.cancel():
-        await recorder.commit(of_failure(turn, identifier, began, error, cancelled=True))
+        await recorder.commit(failure_interaction(turn, identifier, began, error, cancelled=True))
         return
     try:
         _, interaction = await asyncio.wrap_future(answering)
     except Exception as failure:
-        await recorder.commit(of_failure(turn, identifier, began, type(failure).__name__))
+        await recorder.commit(failure_interaction(turn, identifier, began, type(failure).__name__))
         return
     await recorder.commit(replace(interaction, finish_reason="cancelled", error=error))

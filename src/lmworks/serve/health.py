@@ -57,6 +57,6 @@ async def ready(request: Request) -> Response:
     response_model=None,
 )
 async def metrics(request: Request) -> Response:
-    """What Prometheus scrapes."""
+    """The metrics, for Prometheus to scrape."""
     counted: Metrics = request.app.state.metrics
     return Response(counted.text(), media_type=CONTENT_TYPE_LATEST)

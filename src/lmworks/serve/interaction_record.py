@@ -1,4 +1,4 @@
-"""What the log keeps of a request that a language model or an encoder served."""
+"""The interaction of a served request: what the log keeps of it, and its commit from the event loop."""
 
 import asyncio
 import time
@@ -12,15 +12,19 @@ from lmworks.generate.protocol import Completion, SamplingParameters
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.monitor.log import Log, LogFullError
 from lmworks.records import Interaction, Message
-from lmworks.serve.thread_offload import aside, characters
+from lmworks.serve.thread_offload import run_off_loop, text_length
 from lmworks.tokenizer.tool_calls import Tool
+
+T = TypeVar("T")
+
+_RETRY_SECONDS = 0.02  # between two tries when the log's queue is full
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One request, whoever made it: `messages`, or the `prompt_ids` of a text completion; `n` completions of it.
 
-    `tools` are functions that the model is told of. `priority` and `client` are those of the engine's `Request`.
+    `tools` are functions that the model may call. `priority` and `client` are those of the engine's `Request`.
 
     `id` will be that of its (first) interaction; an empty one is replaced by a fresh one. `conversation`, `parent` (the
     turn before), `unit` (who sees the same arm of an experiment) and `lineage` (hashes of what else took part, by name)
@@ -48,12 +52,17 @@ class Turn:
             raise ValueError(f"n must be at least 1, got {self.n}")
 
 
+def question_of(messages: Sequence[Message]) -> str:
+    """The last message of the user; "" when there is none."""
+    return next((message.content for message in reversed(messages) if message.role == "user"), "")
+
+
 def choice_id(identifier: str, choice: int) -> str:
     """The id of the interaction of one choice of a request."""
     return identifier if choice == 0 else f"{identifier}-{choice}"
 
 
-def of_completion(
+def completion_interaction(
     turn: Turn,
     identifier: str,
     began: float,
@@ -100,7 +109,9 @@ def of_completion(
     )
 
 
-def of_failure(turn: Turn, identifier: str, began: float, error: str, *, cancelled: bool = False) -> Interaction:
+def failure_interaction(
+    turn: Turn, identifier: str, began: float, error: str, *, cancelled: bool = False
+) -> Interaction:
     """A request that ended without a completion; `error` names the kind of failure, never a text from outside."""
     return Interaction(
         id=identifier,
@@ -123,7 +134,7 @@ def of_failure(turn: Turn, identifier: str, began: float, error: str, *, cancell
     )
 
 
-def of_embedding(
+def embedding_interaction(
     texts: Sequence[str],
     identifier: str,
     began: float,
@@ -167,23 +178,18 @@ def _phases(completion: Completion) -> dict[str, float]:
     }
 
 
-T = TypeVar("T")
-
-_FULL_SECONDS = 0.02  # between two tries when the log's queue is full
-
-
 class Recorder:
-    """Commits on the event loop. A commit that was begun is finished, whatever becomes of the request it belongs to."""
+    """Commits interactions from the event loop; a commit that was begun is finished, also when its request is gone."""
 
     def __init__(self, log: Log) -> None:
         self.log = log
         self.observers: list[Callable[[Interaction], None]] = []
-        self.cut_off = "client_left"  # why requests are cut off that nobody asked to end; at the end, the server's
+        self.cancel_reason = "client_left"  # of requests that end early; "server_stopped" once the server does
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def busy(self) -> bool:
-        """Whether something is still to be committed."""
+        """True while something is still to be committed."""
         return bool(self._tasks)
 
     async def commit(self, interaction: Interaction) -> None:
@@ -191,24 +197,26 @@ class Recorder:
         await self.finish(self.write(interaction))
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of something that goes on to its end also when the request that waits here is gone."""
-        return await asyncio.shield(self.later(work))
+        """Run a coroutine to its end, also when the request that waits here is cancelled."""
+        return await asyncio.shield(self.in_background(work))
 
-    def later(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Begin something that must be finished although its request is gone."""
+    def in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin a coroutine that must be finished although its request is gone."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     async def write(self, interaction: Interaction) -> None:
-        """`commit` for what `finish` or `later` brings to its end."""
+        """`commit` for a coroutine that `finish` or `in_background` runs."""
         while True:
             try:
-                committed = await aside(_length(interaction), self.log.record, interaction)  # redaction reads all texts
+                committed = await run_off_loop(
+                    _length(interaction), self.log.record, interaction
+                )  # redaction reads all texts
                 break
             except LogFullError:  # back-pressure: the answer waits until the disk has caught up
-                await asyncio.sleep(_FULL_SECONDS)
+                await asyncio.sleep(_RETRY_SECONDS)
         await asyncio.wrap_future(committed)
         for observer in self.observers:
             observer(interaction)
@@ -219,4 +227,4 @@ def _length(interaction: Interaction) -> int:
     texts = [one.text for one in (*interaction.retrieved, *interaction.verdicts)]
     texts += interaction.rendered_prompt, interaction.response, str(interaction.parameters)
     numbers = len(interaction.prompt_ids) + len(interaction.token_ids) + len(interaction.query_embedding)
-    return numbers + characters(interaction.messages, interaction.tools) + sum(map(len, texts))
+    return numbers + text_length(interaction.messages, interaction.tools) + sum(map(len, texts))

@@ -10,8 +10,8 @@ from starlette.responses import Response
 from lmworks.config import to_mapping
 from lmworks.records import Feedback
 from lmworks.serve.openai.errors import ApiError, Json, documented
-from lmworks.serve.openai.fields import Strict, Text
-from lmworks.serve.openai.sse_stream import answered
+from lmworks.serve.openai.request_fields import Strict, Text
+from lmworks.serve.openai.sse_stream import respond
 from lmworks.serve.service import Service
 
 router = APIRouter(tags=["interactions"])
@@ -46,12 +46,12 @@ async def get_interaction(identifier: Identifier, request: Request) -> Response:
 
     async def work() -> Response:
         try:
-            found = await service.reading_log(lambda reader: reader.get(identifier))
+            found = await service.read_log(lambda reader: reader.get(identifier))
         except KeyError:
             raise _unknown(identifier) from None
         return Json(to_mapping(found))
 
-    return await answered(request, work)
+    return await respond(request, work)
 
 
 @router.post(
@@ -88,7 +88,7 @@ async def _attach(request: Request, feedback: Feedback) -> Response:
             raise _unknown(feedback.interaction) from None
         return Response(status_code=204)
 
-    return await answered(request, work)
+    return await respond(request, work)
 
 
 def _unknown(identifier: str) -> ApiError:

@@ -86,7 +86,7 @@ class Metrics:
 
 
 class _Gauges(Collector):
-    """What is true at the moment of the scrape."""
+    """The gauges, read at the moment of the scrape."""
 
     def __init__(self, service: Service) -> None:
         self._service = service

@@ -1,4 +1,4 @@
-"""How much a client may ask: requests per minute, and bytes of a request."""
+"""Limits for each client: requests per minute, and bytes of a request."""
 
 import time
 from collections import OrderedDict
@@ -6,17 +6,16 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lmworks.serve.asgi import TOKENS, client_address, header, refuse
-from lmworks.serve.authentication import KEY
+from lmworks.serve.asgi import KEY, TOKENS, client_address, header, refuse
 from lmworks.serve.openai.errors import ApiError
 
-_MOST_CLIENTS = 10_000
+_MAXIMUM_CLIENTS = 10_000
 
 
 class TokenBuckets:
     """A bucket for each client: it holds a minute's worth of requests and refills evenly.
 
-    Buckets that were not used for longest are forgotten beyond `_MOST_CLIENTS`; a forgotten one is a full one.
+    Buckets that were not used for longest are forgotten beyond `_MAXIMUM_CLIENTS`; a forgotten one is a full one.
     """
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -30,7 +29,7 @@ class TokenBuckets:
         tokens = min(self._capacity, tokens + (now - then) * self._rate)
         wait = 0.0 if tokens >= 1 else (1 - tokens) / self._rate
         self._buckets[client] = (tokens - (wait == 0), now)
-        while len(self._buckets) > _MOST_CLIENTS:
+        while len(self._buckets) > _MAXIMUM_CLIENTS:
             self._buckets.popitem(last=False)
         return wait
 

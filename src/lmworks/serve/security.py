@@ -1,4 +1,4 @@
-"""What protects a server on a person's own machine from the other pages in that person's browser.
+"""Protection of a server on a person's own machine from the other pages in that person's browser.
 
 A page of another site can send requests here. It must not reach anything: the Host header is checked, because a name
 of the attacker's may be made to resolve to this machine (DNS rebinding); requests that change something must come from
@@ -82,7 +82,7 @@ def host_name(host: str) -> str:
 
 
 def same_origin(scope: Scope) -> bool:
-    """Whether a request comes from a page of this site, or from no page at all.
+    """True for a request from a page of this site, or from no page at all.
 
     Browsers tell by Sec-Fetch-Site, except to plain http hosts other than loopback, and there by Origin.
     """

@@ -29,7 +29,7 @@ class ServedModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedModels:
     """Language models and encoders by name, and of each adapter the language model that it changes."""
 
     languages: Mapping[str, EngineWorker]
@@ -54,7 +54,7 @@ def served_names(models: Mapping[str, str], names: Mapping[str, str]) -> dict[st
     return result
 
 
-def load_models(paths: Mapping[str, str], config: ServeConfig) -> Loaded:
+def load_models(paths: Mapping[str, str], config: ServeConfig) -> LoadedModels:
     """Load models (name -> path), two at a time; heads other than language and pooling are left out."""
     with ThreadPoolExecutor(2, thread_name_prefix="load") as threads:
         checkpoints = dict(zip(paths, threads.map(load, paths.values()), strict=True))
@@ -66,7 +66,7 @@ def load_models(paths: Mapping[str, str], config: ServeConfig) -> Loaded:
         for worker in languages.values():  # nobody else knows of them yet
             worker.close()
         raise
-    return Loaded(languages, encoders, adapters)
+    return LoadedModels(languages, encoders, adapters)
 
 
 def _worker(checkpoint: Checkpoint, config: ServeConfig) -> EngineWorker:

@@ -1,8 +1,8 @@
 """Everything behind the HTTP border: models, grounded system and log, for an event loop that waits for no model.
 
 A request becomes a stream of events. The last event of each choice is `Finished`, and it comes only after the
-interaction is committed to the log: what a client has been told is done is there, also after a kill. Whatever else
-happens (the client leaves, the deadline passes, the model fails) is logged too, once.
+interaction is committed to the log: an answer that a client knows to be complete is there, also after a kill. Whatever
+else happens (the client leaves, the deadline passes, the model fails) is logged too, once.
 """
 
 import asyncio
@@ -23,14 +23,13 @@ from lmworks.generate.text_embedding import TextEncoder
 from lmworks.monitor.log import Reader
 from lmworks.records import Feedback, Interaction
 from lmworks.retrieve.index import Index
-from lmworks.serve.completion_turn import complete
+from lmworks.serve.completion_turn import completion_events
 from lmworks.serve.config import ServeConfig
-from lmworks.serve.embedding_request import Encoding, embed
+from lmworks.serve.embedding_request import EncodingQueue, QueryEncoder, embed
 from lmworks.serve.events import BusyError, Event, NotReadyError, UnknownModelError
-from lmworks.serve.grounded_service import Grounding
-from lmworks.serve.grounded_turn import answer
+from lmworks.serve.grounded_turn import GroundedSystem, grounded_events
 from lmworks.serve.interaction_record import Recorder, Turn
-from lmworks.serve.served_models import ASSISTANT, Loaded, ServedModel, load_models, served_names
+from lmworks.serve.served_models import ASSISTANT, LoadedModels, ServedModel, load_models, served_names
 from lmworks.system import ANSWERER
 from lmworks.workspace import Current, open_log, read_current
 
@@ -54,14 +53,15 @@ class Service:
         self.failure = ""
         self.current: Current | None = read_current(workspace) if models is None else None
         self._paths = served_names(self.current.models, self.current.names) if self.current else dict(models or {})
-        self._loaded = Loaded({}, {})
-        self._grounding: Grounding | None = None
+        self._loaded = LoadedModels({}, {})
+        self._grounded: GroundedSystem | None = None
         # A workspace's log has its policy, also when other models than its own are served from it.
         self.log = open_log(workspace)
         self.recorder = Recorder(self.log)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="serve")
         self._compiling = ThreadPoolExecutor(4, thread_name_prefix="compile")
-        self._encoding = Encoding()
+        self._encoding_queue = EncodingQueue()
+        self._query_encoder: QueryEncoder | None = None
         self._active = 0  # requests that are not answered yet
 
     @property
@@ -76,20 +76,29 @@ class Service:
         """Load the models and open the system. What goes wrong is raised, and kept in `failure` (state "failed")."""
         try:
             if self.current and ANSWERER in self.current.uses.values():
-                self._grounding = Grounding(self.workspace)
-            opening = self._threads.submit(self._grounding.open) if self._grounding else None
+                self._grounded = GroundedSystem(self.workspace)
+            opening = self._threads.submit(self._grounded.open) if self._grounded else None
             self._loaded = load_models(self._paths, self.config)
-            if self._grounding and self.current and opening:
+            if self._grounded and self.current and opening:
                 opening.result()
                 shared = [w for w in self._loaded.languages.values() if w.checkpoint.source == self._assistant_source()]
                 if shared:
-                    self._grounding.share(shared[0])
+                    self._grounded.share_engine(shared[0])
+            self._query_encoder = self._make_query_encoder()
             self._served()  # hashes the weights now, not at the first request
         except BaseException as error:
             self.state, self.failure = "failed", str(error) or type(error).__name__
             raise
         if self.state == "starting":
             self.state = "ready"
+
+    def _make_query_encoder(self) -> QueryEncoder | None:
+        """The embedder of the index, else the first that is served, so that vectors in the log can be compared."""
+        encoders = list(self._loaded.encoders.values())
+        if not encoders or not self.config.query_embeddings:
+            return None
+        fingerprint = self._grounded.index.encoder_fingerprint if self._grounded else ""
+        return QueryEncoder(next((one for one in encoders if one.fingerprint == fingerprint), encoders[0]))
 
     def _assistant_source(self) -> str:
         return self.current.models.get("assistant", "") if self.current else ""
@@ -101,7 +110,7 @@ class Service:
         """
         self.state = "stopping"
         await self._settled(self.config.drain_seconds)
-        self.recorder.cut_off = "server_stopped"
+        self.recorder.cancel_reason = "server_stopped"
         abandon()
         await asyncio.sleep(0)
         for worker in self._loaded.languages.values():
@@ -118,14 +127,16 @@ class Service:
         self.state = "stopping"
         for worker in self._loaded.languages.values():
             worker.close()
-        if self._grounding is not None:
-            self._grounding.close()
-        self._encoding.close()
+        if self._grounded is not None:
+            self._grounded.close()
+        self._encoding_queue.close()
+        if self._query_encoder is not None:
+            self._query_encoder.close()
         for threads in (self._threads, self._compiling):
             threads.shutdown(wait=True, cancel_futures=True)
         self.log.close()
         # Web frameworks cache the functions of an app, which know this service, beyond the app.
-        self._loaded, self._grounding = Loaded({}, {}), None
+        self._loaded, self._grounded, self._query_encoder = LoadedModels({}, {}), None, None
 
     @property
     def models(self) -> tuple[ServedModel, ...]:
@@ -135,8 +146,8 @@ class Service:
     def _served(self) -> tuple[ServedModel, ...]:
         created = int(self.started)
         served: list[ServedModel] = []
-        if self._grounding is not None:
-            served.append(ServedModel(ASSISTANT, "assistant", self._grounding.system.fingerprint, None, created))
+        if self._grounded is not None:
+            served.append(ServedModel(ASSISTANT, "assistant", self._grounded.system.fingerprint, None, created))
         for name, worker in self._loaded.languages.items():
             length = worker.capabilities.context_length
             served.append(ServedModel(name, "language", worker.fingerprint(), length, created))
@@ -154,8 +165,8 @@ class Service:
     def served(self, name: str) -> ServedModel:
         """The model of this name; UnknownModelError names what there is, NotReadyError before loading is done."""
         if self.state != "ready":
-            told = {"starting": "the models are being loaded", "stopping": "the server is shutting down"}
-            raise NotReadyError(told.get(self.state, f"the models could not be loaded: {self.failure}"))
+            reasons = {"starting": "the models are being loaded", "stopping": "the server is shutting down"}
+            raise NotReadyError(reasons.get(self.state, f"the models could not be loaded: {self.failure}"))
         for model in self.models:
             if model.name == name:
                 return model
@@ -169,7 +180,7 @@ class Service:
         return self._loaded.languages[self._loaded.adapters.get(name, name)]
 
     def adapter(self, name: str) -> str:
-        """What a request for this model gives as its `adapter`: the name itself if it is one, else ""."""
+        """The `adapter` of an engine's request for this model: the name itself if it is one, else ""."""
         return name if name in self._loaded.adapters else ""
 
     def encoder(self, name: str) -> TextEncoder:
@@ -185,18 +196,18 @@ class Service:
         if name in self._loaded.languages:
             worker = self._loaded.languages[name]
             return worker.running, worker.waiting, worker.cache_usage
-        waiting = self._encoding.waiting
+        waiting = self._encoding_queue.waiting
         if name == ASSISTANT:
-            waiting = self._grounding.waiting if self._grounding is not None else 0
+            waiting = self._grounded.waiting if self._grounded is not None else 0
         return min(waiting, 1), max(0, waiting - 1), 0.0
 
-    async def read(self, function: Callable[[Index], T]) -> T:
+    async def read_index(self, function: Callable[[Index], T]) -> T:
         """Run a function over the index, off the event loop; NotReadyError when there is none, or not yet."""
-        if self._grounding is None or self.state == "starting":
+        if self._grounded is None or self.state == "starting":
             raise NotReadyError(self.failure or "no documents are indexed here, or the index is still being opened")
-        return await asyncio.wrap_future(self._grounding.read(function))
+        return await asyncio.wrap_future(self._grounded.read(function))
 
-    async def reading_log(self, function: Callable[[Reader], T]) -> T:
+    async def read_log(self, function: Callable[[Reader], T]) -> T:
         """Run a function over the log's reader, off the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, self.log.reader)
 
@@ -226,20 +237,28 @@ class Service:
         """
         self.check(turn)
         identifier = turn.id or secrets.token_hex(8)
-        if turn.model == ASSISTANT and self._grounding is not None:
-            events = answer(turn, identifier, self._grounding, self.recorder, self.config)
+        if turn.model == ASSISTANT and self._grounded is not None:
+            events = grounded_events(turn, identifier, self._grounded, self.recorder, self.config)
         else:
             worker = self.language(turn.model)
-            seconds, adapter = self.config.deadline_seconds, self.adapter(turn.model)
-            events = complete(turn, identifier, worker, self.recorder, seconds, self._compiling, adapter)
-        with self.counted():
+            events = completion_events(
+                turn,
+                identifier,
+                worker,
+                self.recorder,
+                self.config.deadline_seconds,
+                self._compiling,
+                self.adapter(turn.model),
+                self._query_encoder,
+            )
+        with self.active_request():
             async with aclosing(events) as source:
                 async for event in source:
                     yield event
 
     @contextmanager
-    def counted(self) -> Iterator[None]:
-        """A request is being answered for the block: `drain` waits for it."""
+    def active_request(self) -> Iterator[None]:
+        """Count a request as active for the block: `drain` waits for it."""
         self._active += 1
         try:
             yield
@@ -249,7 +268,9 @@ class Service:
     async def embed(self, model: str, texts: Sequence[str], role: Role = "query") -> tuple[np.ndarray, int]:
         """(texts, width) float32 of length 1, and the number of tokens that were read. Errors as in `chat`."""
         encoder = self.encoder(model)
-        if self._encoding.waiting > self.config.max_waiting:
-            raise BusyError(float(self._encoding.waiting))
-        with self.counted():
-            return await embed(model, encoder, texts, role, self._encoding, self.recorder, self.config.deadline_seconds)
+        if self._encoding_queue.waiting > self.config.max_waiting:
+            raise BusyError(float(self._encoding_queue.waiting))
+        with self.active_request():
+            return await embed(
+                model, encoder, texts, role, self._encoding_queue, self.recorder, self.config.deadline_seconds
+            )

@@ -1,10 +1,11 @@
-"""Work that would hold up the event loop, on a thread; but only where it is long enough to be worth the way there."""
+"""Between the event loop and other threads: long work goes to a thread, what a model's thread makes comes back."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from lmworks.records import Message
+from lmworks.serve.events import DeadlineError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -15,14 +16,53 @@ T = TypeVar("T")
 SHORT = 4096
 
 
-async def aside(length: int, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """What the function returns or raises, called on a thread if the text that it works on is longer than `SHORT`."""
+async def run_off_loop(length: int, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Call a function, on a thread if the text that it works on is longer than `SHORT`."""
     if length <= SHORT:
         return function(*arguments, **named)
     return await asyncio.to_thread(function, *arguments, **named)
 
 
-def characters(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> int:
-    """Of all that a model is told by a conversation, calls of functions and their definitions included; roughly."""
+def text_length(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> int:
+    """Characters of a conversation, calls of functions and their definitions included; roughly."""
     functions = [*tools, *(call for message in messages for call in message.tool_calls)]
     return sum(len(message.content) for message in messages) + (len(str(functions)) if functions else 0)
+
+
+class DeadlineQueue(Generic[T]):
+    """A queue that other threads fill and the event loop awaits, until a deadline.
+
+    Made on the event loop; its listeners may be called on any thread, in order.
+    """
+
+    def __init__(self, deadline_seconds: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[tuple[int, T] | None] = asyncio.Queue()  # None wakes who waits past the deadline
+        self._seconds = deadline_seconds
+        # One timer for all items: to set one for each of them would cost as much as the items themselves.
+        self._timer = self._loop.call_later(deadline_seconds, self._queue.put_nowait, None)
+
+    def listener(self, choice: int) -> Callable[[T], None]:
+        """A function that puts its argument into the queue, as coming from this choice."""
+
+        def listen(item: T) -> None:
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, (choice, item))
+
+        return listen
+
+    async def next(self) -> tuple[int, T]:
+        """The next item with its choice; DeadlineError when the deadline passes first."""
+        item = await self._queue.get()
+        if item is None:
+            raise DeadlineError(f"not finished within {self._seconds:g} s")
+        return item
+
+    async def next_after_deadline(self) -> tuple[int, T]:
+        """The next item, also past the deadline."""
+        while (item := await self._queue.get()) is None:
+            continue
+        return item
+
+    def close(self) -> None:
+        """Stop the deadline's timer."""
+        self._timer.cancel()

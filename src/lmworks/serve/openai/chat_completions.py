@@ -13,25 +13,15 @@ from lmworks.generate.constraint import FunctionCalls
 from lmworks.generate.protocol import Token
 from lmworks.serve.events import Finished, Piece, Progress
 from lmworks.serve.interaction_record import Turn, choice_id
-from lmworks.serve.openai import lmworks_field, sampling_fields
-from lmworks.serve.openai.envelope import (
-    content,
-    finish_reason,
-    fresh_id,
-    reply,
-    system_fingerprint,
-    turn_fields,
-    usage,
-)
+from lmworks.serve.openai import sampling_fields
 from lmworks.serve.openai.errors import Json, documented
-from lmworks.serve.openai.generation_request import asked
+from lmworks.serve.openai.generation_request import generation_request, reply, turn_fields
 from lmworks.serve.openai.logprobs import TokenBytes, token_logprobs
-from lmworks.serve.openai.message_conversion import messages_of
-from lmworks.serve.openai.request_bodies import ChatRequest
+from lmworks.serve.openai.request_bodies import ChatRequest, to_messages
 from lmworks.serve.openai.response_bodies import (
-    AnsweredCall,
-    AnsweredFunction,
+    AnswerFunction,
     AnswerMessage,
+    AnswerToolCall,
     CallDelta,
     ChatChoice,
     ChatChunk,
@@ -41,9 +31,23 @@ from lmworks.serve.openai.response_bodies import (
     ChunkDelta,
     FinishReason,
     FunctionDelta,
+    body_fields,
+    finish_reason,
+    fresh_id,
+    lmworks_field,
+    lmworks_field_of_all,
+    system_fingerprint,
+    usage,
 )
 from lmworks.serve.openai.sse_stream import DONE, event
-from lmworks.serve.openai.tool_call_parser import ArgumentsPiece, CallBegins, CallReader, Part, Words, read_all
+from lmworks.serve.openai.tool_call_parser import (
+    ArgumentsDelta,
+    CompletionPart,
+    TextPart,
+    ToolCallParser,
+    ToolCallStart,
+    parse_completion,
+)
 from lmworks.serve.service import Service
 
 router = APIRouter(tags=["OpenAI"])
@@ -67,7 +71,7 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
 
 
 async def _completion(service: Service, body: ChatRequest, client: str) -> Response:
-    chat = _Chat.begin(service, body, client)
+    chat = _ChatState.begin(service, body, client)
     finished: dict[int, Finished] = {}
     async with aclosing(service.chat(chat.turn)) as events:
         async for one in events:
@@ -78,13 +82,13 @@ async def _completion(service: Service, body: ChatRequest, client: str) -> Respo
         **chat.head,
         choices=[chat.choice(one) for one in choices],
         usage=usage([choices]),
-        lmworks=lmworks_field.of_choices(choices),
+        lmworks=lmworks_field_of_all(choices),
     )
-    return Json(content(answer))
+    return Json(body_fields(answer))
 
 
 async def _chunks(service: Service, body: ChatRequest, client: str) -> AsyncGenerator[bytes, None]:
-    chat = _Chat.begin(service, body, client)
+    chat = _ChatState.begin(service, body, client)
     finished: list[Finished] = []
     async with aclosing(service.chat(chat.turn)) as events:
         async for one in events:
@@ -92,39 +96,40 @@ async def _chunks(service: Service, body: ChatRequest, client: str) -> AsyncGene
                 case Progress(name):
                     yield chat.chunk(0, ChunkDelta(content=""), extra={"progress": name})
                 case Piece(choice, text, tokens):
-                    for chunk in chat.pieces(choice, chat.reader(choice).feed(text), tokens):
+                    for chunk in chat.pieces(choice, chat.parser(choice).feed(text), tokens):
                         yield chunk
                 case Finished(choice):
                     finished.append(one)
-                    for chunk in chat.pieces(choice, chat.reader(choice).end(), ()):
+                    for chunk in chat.pieces(choice, chat.parser(choice).end(), ()):
                         yield chunk
                     yield chat.last(one)
     if body.stream_options and body.stream_options.include_usage:
-        yield event(content(ChatChunk(**chat.head, choices=[], usage=usage([finished]))))
+        yield event(body_fields(ChatChunk(**chat.head, choices=[], usage=usage([finished]))))
     yield DONE
 
 
 @dataclass(slots=True)
-class _Chat:
-    """One request on its way: its turn, what all parts of the answer begin with, and what was read of each choice."""
+class _ChatState:
+    """One request in progress: its turn, the head of every part of its answer, and a parser for each choice."""
 
     turn: Turn
     head: dict[str, Any]
     alternatives: int
-    names: TokenBytes | None  # None: no log-probabilities asked for
+    names: TokenBytes | None  # None: no log-probabilities in the answer
     calls: FunctionCalls | None  # None: there can be none
-    readers: dict[int, CallReader] = field(default_factory=dict)
+    parsers: dict[int, ToolCallParser] = field(default_factory=dict)
     begun: set[int] = field(default_factory=set)
 
     @classmethod
-    def begin(cls, service: Service, body: ChatRequest, client: str) -> "_Chat":
-        wanted = asked(service, body, body.response_format, sampling_fields.chat_asks_for(body))
+    def begin(cls, service: Service, body: ChatRequest, client: str) -> "_ChatState":
+        further = sampling_fields.further_chat_parameters(body)
+        wanted = generation_request(service, body, body.response_format, further)
         sampling_fields.check_choices(body.n or 1, service.config)
         turn = Turn(
             model=body.model,
-            messages=messages_of(body.messages),
+            messages=to_messages(body.messages),
             tools=wanted.tools,
-            sampling=sampling_fields.of_chat(body, wanted.constraint),
+            sampling=sampling_fields.chat_parameters(body, wanted.constraint),
             n=body.n or 1,
             id=fresh_id(),
             **turn_fields(body, client),
@@ -144,24 +149,24 @@ class _Chat:
             None if self.names is None else ChatLogprobs(content=token_logprobs(tokens, self.alternatives, self.names))
         )
 
-    def reader(self, choice: int) -> CallReader:
-        return self.readers.setdefault(choice, CallReader(self.calls, choice_id(self.turn.id, choice)))
+    def parser(self, choice: int) -> ToolCallParser:
+        return self.parsers.setdefault(choice, ToolCallParser(self.calls, choice_id(self.turn.id, choice)))
 
     def choice(self, one: Finished) -> ChatChoice:
         """A choice at once."""
-        said = read_all(self.calls, one.interaction.id, one.interaction.response)
+        parsed = parse_completion(self.calls, one.interaction.id, one.interaction.response)
         made = [
-            AnsweredCall(id=call.id, function=AnsweredFunction(name=call.name, arguments=call.arguments))
-            for call in said.calls
+            AnswerToolCall(id=call.id, function=AnswerFunction(name=call.name, arguments=call.arguments))
+            for call in parsed.calls
         ]
         return ChatChoice(
             index=one.choice,
-            message=AnswerMessage(content=said.words or (None if made else ""), tool_calls=made or None),
+            message=AnswerMessage(content=parsed.text or (None if made else ""), tool_calls=made or None),
             logprobs=self.logprobs((one.completion and one.completion.tokens) or ()),
-            finish_reason=finish_reason(one, called=bool(made) and not said.cut),
+            finish_reason=finish_reason(one, called=bool(made) and not parsed.cut),
         )
 
-    def pieces(self, choice: int, parts: list[Part], tokens: tuple[Token, ...]) -> list[bytes]:
+    def pieces(self, choice: int, parts: list[CompletionPart], tokens: tuple[Token, ...]) -> list[bytes]:
         """An event for each part; the log-probabilities are on the first, which may be empty for their sake."""
         deltas = [_delta(part) for part in parts]
         if not deltas and tokens and self.names is not None:
@@ -169,9 +174,9 @@ class _Chat:
         return [self.chunk(choice, delta, () if number else tokens) for number, delta in enumerate(deltas)]
 
     def last(self, one: Finished) -> bytes:
-        reader = self.reader(one.choice)
-        reason = finish_reason(one, called=reader.calls > 0 and not reader.cut)
-        return self.chunk(one.choice, ChunkDelta(), reason=reason, extra=lmworks_field.of_finished(one))
+        parser = self.parser(one.choice)
+        reason = finish_reason(one, called=parser.calls > 0 and not parser.cut)
+        return self.chunk(one.choice, ChunkDelta(), reason=reason, extra=lmworks_field(one))
 
     def chunk(
         self,
@@ -187,17 +192,17 @@ class _Chat:
         self.begun.add(choice)
         logprobs = self.logprobs(tokens) if tokens else None
         part = ChunkChoice(index=choice, delta=delta, logprobs=logprobs, finish_reason=reason)
-        fields = content(ChatChunk(**self.head, choices=[part], lmworks=extra))
+        fields = body_fields(ChatChunk(**self.head, choices=[part], lmworks=extra))
         fields["choices"][0]["delta"] = delta.model_dump(exclude_none=True)
         return event(fields)
 
 
-def _delta(part: Part) -> ChunkDelta:
+def _delta(part: CompletionPart) -> ChunkDelta:
     match part:
-        case Words(text):
+        case TextPart(text):
             return ChunkDelta(content=text)
-        case CallBegins(number, identifier, name):
+        case ToolCallStart(number, identifier, name):
             function = FunctionDelta(name=name, arguments="")
             return ChunkDelta(tool_calls=[CallDelta(index=number, id=identifier, type="function", function=function)])
-        case ArgumentsPiece(number, text):
+        case ArgumentsDelta(number, text):
             return ChunkDelta(tool_calls=[CallDelta(index=number, function=FunctionDelta(arguments=text))])

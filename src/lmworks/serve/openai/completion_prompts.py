@@ -13,7 +13,7 @@ from lmworks.serve.config import ServeConfig
 from lmworks.serve.events import BusyError, DeadlineError
 from lmworks.serve.openai.errors import ApiError
 from lmworks.serve.openai.request_bodies import PROMPTS
-from lmworks.serve.thread_offload import aside
+from lmworks.serve.thread_offload import run_off_loop
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 
@@ -73,7 +73,7 @@ async def read_prompts(
     adapter: str = "",
 ) -> list[Prompt]:
     """Ids of texts, or the texts of ids; with `scorer`, the answer repeats the prompts with log-probabilities."""
-    read = await aside(sum(map(len, given)), _read, worker, given, echo)
+    read = await run_off_loop(sum(map(len, given)), _read, worker, given, echo)
     if scorer is None or not echo:
         return [Prompt(ids, text) for ids, text in read]
     return list(await asyncio.gather(*(_scored(worker, *one, scorer, alternatives, adapter) for one in read)))

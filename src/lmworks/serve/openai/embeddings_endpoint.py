@@ -8,11 +8,10 @@ import numpy as np
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from lmworks.serve.openai.envelope import content
 from lmworks.serve.openai.errors import ApiError, Json, documented
 from lmworks.serve.openai.request_bodies import EmbeddingRequest
-from lmworks.serve.openai.response_bodies import Embedding, EmbeddingList, EmbeddingUsage
-from lmworks.serve.openai.sse_stream import answered
+from lmworks.serve.openai.response_bodies import Embedding, EmbeddingList, EmbeddingUsage, body_fields
+from lmworks.serve.openai.sse_stream import respond
 from lmworks.serve.service import Service
 
 router = APIRouter(tags=["OpenAI"])
@@ -26,7 +25,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
     """Vectors of length 1 for texts, in their order."""
     service: Service = request.app.state.service
-    return await answered(request, lambda: _embed(service, body))
+    return await respond(request, lambda: _embed(service, body))
 
 
 async def _embed(service: Service, body: EmbeddingRequest) -> Response:
@@ -49,7 +48,7 @@ def _answer(body: EmbeddingRequest, vectors: np.ndarray, tokens: int) -> Respons
         model=body.model,
         usage=EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens),
     )
-    return Json(content(answer))
+    return Json(body_fields(answer))
 
 
 def _encoded(vector: np.ndarray, body: EmbeddingRequest) -> list[float] | str:

@@ -14,7 +14,7 @@ _LEAST = -9999.0  # what OpenAI writes for a probability of 0, since JSON has no
 
 
 class TokenBytes:
-    """The bytes of a token, where they can be told: its text, or what a byte-level vocabulary writes for them."""
+    """The bytes of a token, where they are known: its text, or what a byte-level vocabulary writes for them."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -52,7 +52,7 @@ def _entry(names: TokenBytes, token: int | None, text: str, value: float) -> Top
 
 
 class TextOffsets:
-    """Where tokens stand in a text, one after another, in code points."""
+    """The places of tokens in a text, one after another, in code points."""
 
     def __init__(self, names: TokenBytes) -> None:
         self._names = names
@@ -60,12 +60,12 @@ class TextOffsets:
         self._offset = 0
 
     def advance(self, token: Token, *, hidden: bool) -> int:
-        """Where the character stands that holds the token's first byte. What is held back is no character yet.
+        """The place of the character that holds the token's first byte. What is held back is no character yet.
 
         A hidden token is no part of the text.
         """
         content = b"" if hidden else self._names.of(token.id, token.text)
-        if content is None:  # a tokenizer that does not tell bytes: its tokens are whole characters, or nearly
+        if content is None:  # a tokenizer that does not show bytes: its tokens are whole characters, or nearly
             self._offset += len(token.text)
             return self._offset - len(token.text)
         first = self._decoder.decode(content[:1])
@@ -76,14 +76,14 @@ class TextOffsets:
 
 
 class TextLogprobsWriter:
-    """Writes tokens one after another, so that `text_offset` (in code points of the text) goes on between them."""
+    """Writes tokens one after another, so that `text_offset` (in code points of the text) continues between calls."""
 
     def __init__(self, alternatives: int, names: TokenBytes) -> None:
         self._alternatives, self._names = alternatives, names
         self._offsets = TextOffsets(names)
 
     def write(self, tokens: Sequence[Token], values: Sequence[float | None] | None = None) -> TextLogprobs:
-        """Of tokens that were generated, among which special ones are not part of the text.
+        """The entries of tokens that were generated, among which special ones are not part of the text.
 
         With `values` they are those of a prompt, which is repeated whole; its first has no log-probability.
         """

@@ -3,9 +3,8 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from lmworks.serve.openai.envelope import content
 from lmworks.serve.openai.errors import Json, as_response, documented
-from lmworks.serve.openai.response_bodies import Model, ModelList
+from lmworks.serve.openai.response_bodies import Model, ModelList, body_fields
 from lmworks.serve.served_models import ServedModel
 from lmworks.serve.service import Service
 
@@ -16,7 +15,7 @@ router = APIRouter(tags=["OpenAI"])
 async def list_models(request: Request) -> Response:
     """The models that can be asked for; none while they are being loaded."""
     service: Service = request.app.state.service
-    return Json(content(ModelList(data=[_model(model) for model in service.models])))
+    return Json(body_fields(ModelList(data=[_model(model) for model in service.models])))
 
 
 @router.get(
@@ -28,7 +27,7 @@ async def retrieve_model(name: str, request: Request) -> Response:
     """One model by its name."""
     service: Service = request.app.state.service
     try:
-        return Json(content(_model(service.served(name))))
+        return Json(body_fields(_model(service.served(name))))
     except Exception as error:
         return as_response(error)
 

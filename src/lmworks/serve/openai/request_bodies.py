@@ -4,32 +4,33 @@ A parameter that is not supported is declared with the value at which it has no 
 nothing else; `UNSUPPORTED` says why. Absent and null are the same, and where a list is taken, an empty one too.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from lmworks.serve.openai.fields import (
+from lmworks.records import Message
+from lmworks.serve.openai.request_fields import (
+    CALLS,
+    TOOLS,
+    ChosenTool,
+    FunctionTool,
     Identifier,
     LogitBias,
     Name,
     NonEmpty,
     Nothing,
+    ResponseFormat,
     ShortText,
     Strict,
-    Text,
-    TextPart,
-    TokenIds,
-    joined,
-)
-from lmworks.serve.openai.tool_fields import (
-    CALLS,
-    TOOLS,
-    ChosenTool,
-    FunctionTool,
-    ResponseFormat,
     StructuredOutputs,
+    Text,
+    TextContentPart,
+    TokenIds,
     ToolCall,
     ToolMode,
+    joined,
+    to_tool_call,
 )
 
 PROMPTS = 128
@@ -77,8 +78,8 @@ class ChatMessage(Strict):
     """A message of text. `refusal`, `audio`, … are null or empty, as in an answer that a client sends back."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=1000, fail_fast=True)] | None = Field(
-        default=None, validate_default=True, description="null is an empty text, of the assistant alone"
+    content: Text | Annotated[list[TextContentPart], Field(min_length=1, max_length=1000, fail_fast=True)] | None = (
+        Field(default=None, validate_default=True, description="null is an empty text, of the assistant alone")
     )
     name: Name | None = None
     tool_calls: Annotated[list[ToolCall], Field(max_length=CALLS)] | None = Field(
@@ -95,21 +96,21 @@ class ChatMessage(Strict):
 
     @field_validator("content")
     @classmethod
-    def _said(cls, content: Any, info: ValidationInfo) -> Any:
+    def _content_is_there(cls, content: Any, info: ValidationInfo) -> Any:
         if content is None and info.data.get("role") != "assistant":
             raise ValueError("content is missing; only a message of the assistant may be without")
         return content
 
     @field_validator("tool_calls")
     @classmethod
-    def _called(cls, calls: Any, info: ValidationInfo) -> Any:
+    def _assistant_calls(cls, calls: Any, info: ValidationInfo) -> Any:
         if calls and info.data.get("role") != "assistant":
             raise ValueError("tool_calls are made by the assistant alone")
         return calls
 
     @field_validator("tool_call_id")
     @classmethod
-    def _answers(cls, identifier: Any, info: ValidationInfo) -> Any:
+    def _tool_answers(cls, identifier: Any, info: ValidationInfo) -> Any:
         if (identifier is None) == (info.data.get("role") == "tool"):
             raise ValueError("tool_call_id names the call that a message of role tool answers; others have none")
         return identifier
@@ -126,15 +127,15 @@ class StreamOptions(Strict):
 
 
 class Metadata(Strict):
-    """What the log keeps beside a request: its conversation, the interaction before it, and who asks."""
+    """Fields of the log beside a request: its conversation, the interaction before it, and the unit of experiments."""
 
     conversation: Name | None = None
     parent: Name | None = None
     unit: ShortText | None = None
 
 
-class Drawn(Strict):
-    """What all requests for text share."""
+class SamplingFields(Strict):
+    """The fields of all requests for text: the model, and how tokens are sampled from it."""
 
     model: Text
     metadata: Metadata | None = None
@@ -154,22 +155,22 @@ class Drawn(Strict):
     seed: Annotated[Annotated[int, Field(ge=0, lt=2**63)] | None, BeforeValidator(_seed)] = None
 
     @model_validator(mode="after")
-    def _one_user(self) -> "Drawn":
+    def _one_user(self) -> "SamplingFields":
         if self.user and self.safety_identifier and self.user != self.safety_identifier:
             raise ValueError("give safety_identifier or its older name user, not both")
         return self
 
     @property
-    def asker(self) -> str:
-        """Who asks, as the client says; "" when it does not."""
+    def end_user(self) -> str:
+        """The end user, as the client names them; "" when it does not."""
         return self.user or self.safety_identifier or ""
 
 
 CacheKey = Annotated[ShortText, Field(description="without effect: equal beginnings are found")]
 
 
-class Sampled(Drawn):
-    """What chat and text completions share."""
+class CompletionFields(SamplingFields):
+    """The fields that chats and text completions share."""
 
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     logit_bias: LogitBias | None = None
@@ -180,13 +181,13 @@ class Sampled(Drawn):
     stream_options: StreamOptions | None = None
 
     @model_validator(mode="after")
-    def _stream_options_need_a_stream(self) -> "Sampled":
+    def _stream_options_need_a_stream(self) -> "CompletionFields":
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options needs stream to be true")
         return self
 
 
-class ChatRequest(Sampled):
+class ChatRequest(CompletionFields):
     """A body of /v1/chat/completions."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2000, fail_fast=True)]
@@ -212,7 +213,7 @@ class ChatRequest(Sampled):
     web_search_options: None = None
 
     @model_validator(mode="after")
-    def _agrees(self) -> "ChatRequest":
+    def _fields_agree(self) -> "ChatRequest":
         if self.top_logprobs is not None and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs to be true")
         if self.max_tokens is not None and self.max_completion_tokens is not None:
@@ -225,7 +226,7 @@ class ChatRequest(Sampled):
         return self
 
 
-class CompletionRequest(Sampled):
+class CompletionRequest(CompletionFields):
     """A body of /v1/completions; `max_tokens` is 16 when absent, as OpenAI documents it."""
 
     prompt: (
@@ -236,9 +237,9 @@ class CompletionRequest(Sampled):
     )
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
-    best_of: Annotated[int, Field(ge=1, le=16, description="completions made, of which the n best are told")] | None = (
-        None
-    )
+    best_of: (
+        Annotated[int, Field(ge=1, le=16, description="completions made, of which the n best are returned")] | None
+    ) = None
     suffix: None = None
 
     @property
@@ -249,9 +250,9 @@ class CompletionRequest(Sampled):
         return list(self.prompt)  # pyright: ignore[reportReturnType]
 
     @model_validator(mode="after")
-    def _agrees(self) -> "CompletionRequest":
+    def _fields_agree(self) -> "CompletionRequest":
         if self.best_of is not None and self.best_of < (self.n or 1):
-            raise ValueError("best_of must be at least n: so many completions are made, of which n are told")
+            raise ValueError("best_of must be at least n: so many completions are made, of which n are returned")
         if self.stream and (self.best_of or 1) > (self.n or 1):
             raise ValueError("best_of above n cannot be streamed: which are the best is known at their end")
         if self.max_tokens == 0 and not self.echo:
@@ -267,3 +268,19 @@ class EmbeddingRequest(Strict):
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1, description="must equal the width of the model")] | None = None
     user: Annotated[ShortText | None, Field(description="without effect: the log does not say who asked")] = None
+
+
+def to_messages(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
+    """The messages of a body as those of the log and of chat templates.
+
+    OpenAI's newer models call the system message "developer". The result of a call is named after its function.
+    """
+    called: dict[str, str] = {}
+    rows: list[Message] = []
+    for message in messages:
+        calls = [to_tool_call(one.id, one.function.name, one.function.arguments) for one in message.tool_calls or ()]
+        called |= {call["id"]: call["function"]["name"] for call in calls}
+        role = "system" if message.role == "developer" else message.role
+        name = message.name or called.get(message.tool_call_id or "")
+        rows.append(Message(role, message.text, tuple(calls), name, message.tool_call_id))
+    return tuple(rows)

@@ -1,7 +1,7 @@
-"""POST /v1/score and /v1/rerank: how well texts fit together, by what the model that is asked can tell.
+"""POST /v1/score and /v1/rerank: how well texts fit together, by the kind of model that is named.
 
-An embedding model tells the cosine of the two vectors. A language model tells the mean ln p of a token of the one text
-after the other; of documents, how probable they make the query (query likelihood: Ponte and Croft 1998; with a model
+An embedding model gives the cosine of the two vectors. A language model gives the mean ln p of a token of the one text
+after the other; for documents, how probable they make the query (query likelihood: Ponte and Croft 1998; with a model
 of this kind: Sachan et al. 2022). The answer says in `lmworks.method` which of them it is, because their scales have
 nothing in common.
 """
@@ -15,12 +15,12 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from lmworks.serve.openai.completion_prompts import Scorer
-from lmworks.serve.openai.envelope import content, fresh_id
 from lmworks.serve.openai.errors import ApiError, Json, documented
-from lmworks.serve.openai.fields import NonEmpty, ShortText, Strict, Text
-from lmworks.serve.openai.sse_stream import answered
+from lmworks.serve.openai.request_fields import NonEmpty, ShortText, Strict, Text
+from lmworks.serve.openai.response_bodies import body_fields, fresh_id
+from lmworks.serve.openai.sse_stream import respond
 from lmworks.serve.service import Service
-from lmworks.serve.thread_offload import aside
+from lmworks.serve.thread_offload import run_off_loop
 
 TEXTS = 1000
 Method = Literal["cosine", "log_probability"]
@@ -47,11 +47,11 @@ class RerankRequest(Strict):
     model: Text
     query: NonEmpty
     documents: Annotated[list[NonEmpty | DocumentText], Field(min_length=1, max_length=TEXTS, fail_fast=True)]
-    top_n: Annotated[int, Field(ge=1, description="how many of the best are told; all, when absent")] | None = None
+    top_n: Annotated[int, Field(ge=1, description="how many of the best are returned; all, when absent")] | None = None
     return_documents: bool | None = Field(default=None, description="true is the default")
 
 
-class MethodTold(BaseModel):
+class ScoringMethod(BaseModel):
     """`cosine` lies in [-1, 1]; `log_probability` is in nats per token, at most 0."""
 
     method: Method
@@ -75,7 +75,7 @@ class ScoreList(BaseModel):
     model: str
     data: list[PairScore]
     usage: TokenUsage
-    lmworks: MethodTold
+    lmworks: ScoringMethod
 
 
 class RankedText(BaseModel):
@@ -97,12 +97,12 @@ class Ranking(BaseModel):
     model: str
     results: list[RankedDocument]
     usage: TokenUsage
-    lmworks: MethodTold
+    lmworks: ScoringMethod
 
 
 @router.post("/v1/score", responses={200: {"model": ScoreList}, **_ERRORS}, response_model=None)
 async def score(body: ScoreRequest, request: Request) -> Response:
-    """How well each `text_2` fits to its `text_1`."""
+    """A score for each pair: how well its `text_2` fits to its `text_1`."""
     service: Service = request.app.state.service
     scorer: Scorer = request.app.state.scorer
 
@@ -115,11 +115,11 @@ async def score(body: ScoreRequest, request: Request) -> Response:
             model=body.model,
             data=[PairScore(index=index, score=value) for index, value in enumerate(values)],
             usage=TokenUsage(prompt_tokens=tokens, total_tokens=tokens),
-            lmworks=MethodTold(method=method),
+            lmworks=ScoringMethod(method=method),
         )
-        return Json(content(answer))
+        return Json(body_fields(answer))
 
-    return await answered(request, work)
+    return await respond(request, work)
 
 
 @router.post("/v1/rerank", responses={200: {"model": Ranking}, **_ERRORS}, response_model=None)
@@ -142,11 +142,16 @@ async def rerank(body: RerankRequest, request: Request) -> Response:
             for i in order
         ]
         usage = TokenUsage(prompt_tokens=tokens, total_tokens=tokens)
-        told = MethodTold(method=method)
-        answer = Ranking(id=f"rerank-{fresh_id()}", model=body.model, results=results, usage=usage, lmworks=told)
+        answer = Ranking(
+            id=f"rerank-{fresh_id()}",
+            model=body.model,
+            results=results,
+            usage=usage,
+            lmworks=ScoringMethod(method=method),
+        )
         return Json(answer.model_dump(exclude_none=True))
 
-    return await answered(request, work)
+    return await respond(request, work)
 
 
 def _paired(first: str | Sequence[str], second: str | Sequence[str]) -> tuple[list[str], list[str]]:
@@ -169,10 +174,10 @@ async def _scores(
     if service.served(model).kind == "language":
         worker = service.language(model)
         each = list(dict.fromkeys((*first, *second)))  # one text beside a thousand is read once
-        encoded = await aside(sum(map(len, each)), worker.checkpoint.tokenizer.encode_batch, each)
+        encoded = await run_off_loop(sum(map(len, each)), worker.checkpoint.tokenizer.encode_batch, each)
         ids = dict(zip(each, encoded, strict=True))
         contexts, texts = [ids[text] for text in first], [ids[text] for text in second]
-        with service.counted():
+        with service.active_request():
             scores = await scorer.score(worker, contexts, texts, adapter=service.adapter(model))
         return [one.mean for one in scores], sum(map(len, contexts)) + sum(map(len, texts)), "log_probability"
     queries, passages = list(dict.fromkeys(first)), list(dict.fromkeys(second))  # each text is embedded once

@@ -1,13 +1,21 @@
-"""The bodies of OpenAI's answers, and the extra field `lmworks` that each of them may carry."""
+"""The bodies of OpenAI's answers, and the fields that answers with text share: usage, finish reason, `lmworks`."""
 
+import secrets
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from lmworks.config import to_mapping
+from lmworks.records import Answer, Interaction, Retrieved, Verdict
+from lmworks.serve.events import Finished
+from lmworks.serve.openai.errors import ApiError
+from lmworks.serve.service import Service
+
 FinishReason = Literal["stop", "length", "tool_calls"]
 Extra = Field(
     default=None,
-    description="What only this server tells: `interaction` (the id in its log), `seed`, `timings`; of the grounded "
+    description="Fields of this server alone: `interaction` (the id in its log), `seed`, `timings`; of the grounded "
     "`assistant` also `confidence`, `abstained`, `citations`, `verdicts`, `nearest`, `lineage`; while a stream of it "
     "has no text yet, `progress`, the phase that begins.",
 )
@@ -39,23 +47,23 @@ class TokenLogprob(TopLogprob):
 
 
 class ChatLogprobs(BaseModel):
-    """Of every token the model chose, the one that ends the text included."""
+    """An entry for every token that the model chose, the one that ends the text included."""
 
     content: list[TokenLogprob]
     refusal: None = None
 
 
-class AnsweredFunction(BaseModel):
+class AnswerFunction(BaseModel):
     """`arguments` are the JSON text of an object; not whole when the answer ended with "length"."""
 
     name: str
     arguments: str
 
 
-class AnsweredCall(BaseModel):
+class AnswerToolCall(BaseModel):
     id: str
     type: Literal["function"] = "function"
-    function: AnsweredFunction
+    function: AnswerFunction
 
 
 class AnswerMessage(BaseModel):
@@ -64,7 +72,7 @@ class AnswerMessage(BaseModel):
     role: Literal["assistant"] = "assistant"
     content: str | None
     refusal: None = None
-    tool_calls: list[AnsweredCall] | None = None
+    tool_calls: list[AnswerToolCall] | None = None
 
 
 class ChatChoice(BaseModel):
@@ -187,3 +195,92 @@ class Model(BaseModel):
 class ModelList(BaseModel):
     object: Literal["list"] = "list"
     data: list[Model]
+
+
+def lmworks_field(finished: Finished) -> dict[str, Any]:
+    """The field `lmworks` of one choice: the grounds of an answer from documents, or what repeats a completion."""
+    interaction = finished.interaction
+    if finished.answer is None:
+        return {"interaction": interaction.id, "seed": interaction.seed, "timings": dict(interaction.timings)}
+    return _grounds(interaction, finished.answer)
+
+
+def lmworks_field_of_all(choices: list[Finished]) -> dict[str, Any]:
+    """That of the first choice of a request and, where there are several, under `choices` that of each."""
+    first = lmworks_field(choices[0])
+    return first if len(choices) == 1 else {**first, "choices": [lmworks_field(one) for one in choices]}
+
+
+def _grounds(interaction: Interaction, answer: Answer) -> dict[str, Any]:
+    return {
+        "interaction": interaction.id,
+        "confidence": answer.confidence,
+        "abstained": answer.abstained,
+        "citations": [{"number": n, **_evidence(one)} for n, one in enumerate(answer.citations, start=1)],
+        "verdicts": [{**_evidence(one), "verdict": one.verdict, "origin": one.origin} for one in answer.verdicts],
+        "nearest": [_passage(one) for one in answer.nearest],
+        "lineage": dict(answer.lineage),
+        "timings": dict(interaction.timings),
+    }
+
+
+def _evidence(verdict: Verdict) -> dict[str, Any]:
+    place = {**to_mapping(verdict.evidence), "uri": verdict.uri}
+    return {**place, "text": verdict.text, "relevance": verdict.relevance, "support": verdict.support}
+
+
+def _passage(found: Retrieved) -> dict[str, Any]:
+    place = {**to_mapping(found.span), "uri": found.uri}
+    return {"chunk": found.chunk, **place, "text": found.text, "scores": dict(found.scores)}
+
+
+def fresh_id() -> str:
+    return secrets.token_hex(8)
+
+
+def system_fingerprint(service: Service, name: str) -> str:
+    """A name that changes with the weights, the tokenizer or, of the assistant, anything of the system."""
+    return f"fp_{service.served(name).fingerprint[:16]}"
+
+
+def finish_reason(finished: Finished, *, called: bool = False) -> FinishReason:
+    """The reason "stop", "length", or "tool_calls" where it ended with whole calls (`called`).
+
+    ApiError for a completion that the server cut off to shut down.
+    """
+    reason = finished.interaction.finish_reason
+    if reason == "stop" and called:
+        return "tool_calls"
+    if reason == "stop" or reason == "length":
+        return reason
+    raise ApiError(503, "the server is shutting down and ended this completion", None, "shutting_down")
+
+
+def usage(groups: Sequence[Sequence[Finished]]) -> Usage:
+    """The tokens of a group of choices for each prompt: a prompt counts once, however often it is completed."""
+    prompt = sum(group[0].interaction.input_tokens for group in groups)
+    completion = sum(one.interaction.output_tokens for group in groups for one in group)
+    cached = sum(cached_tokens(group[0]) for group in groups)
+    return token_usage(prompt, completion, cached)
+
+
+def token_usage(prompt: int, completion: int, cached: int = 0) -> Usage:
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=prompt + completion,
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=cached),
+    )
+
+
+def cached_tokens(finished: Finished) -> int:
+    """Tokens of the prompt that had been computed for earlier requests; 0 where no language model read it."""
+    return (finished.completion and finished.completion.cached_tokens) or 0
+
+
+def body_fields(answer: BaseModel) -> dict[str, Any]:
+    """A body as a dictionary, without the field `lmworks` where it is empty."""
+    fields = answer.model_dump()
+    if fields.get("lmworks") is None:
+        fields.pop("lmworks", None)
+    return fields

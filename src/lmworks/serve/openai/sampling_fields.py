@@ -1,37 +1,42 @@
-"""OpenAI's sampling parameters as the engine's."""
+"""OpenAI's sampling parameters as the engine's, and the parameters that the grounded assistant refuses."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 
-from lmworks.generate.constraint import Constraint
+from lmworks.generate.constraint import Choice, Constraint, Grammar, JsonSchema, Regex
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.openai.errors import ApiError
-from lmworks.serve.openai.request_bodies import ChatRequest, CompletionRequest, Drawn, Sampled
-from lmworks.serve.openai.response_format import constraint_of
-from lmworks.serve.openai.responses_api.response_requests import ResponseRequest
+from lmworks.serve.openai.request_bodies import ChatRequest, CompletionFields, CompletionRequest, SamplingFields
+from lmworks.serve.openai.request_fields import StructuredOutputs
+from lmworks.serve.openai.responses_api.responses_bodies import ResponseRequest
 from lmworks.serve.served_models import ASSISTANT
 
 CHAT_TOKENS = 1024  # when a chat does not say how long; the end of the context cuts it earlier
 COMPLETION_TOKENS = 16  # OpenAI's own default for text completions
 
 
-def of_chat(body: ChatRequest, constraint: Constraint | None) -> SamplingParameters:
+def chat_parameters(body: ChatRequest, constraint: Constraint | None) -> SamplingParameters:
     """OpenAI's defaults where nothing is said: temperature 1, and a bounded rest of the context."""
     tokens = body.max_completion_tokens or body.max_tokens or CHAT_TOKENS
-    return _of(body, tokens, body.top_logprobs or 0, constraint)
+    return _completion_fields(body, tokens, body.top_logprobs or 0, constraint)
 
 
-def of_completion(body: CompletionRequest) -> SamplingParameters:
-    """As `of_chat`; with `max_tokens` 0 there is nothing to sample, and the one token asked for here is not made."""
+def completion_parameters(body: CompletionRequest) -> SamplingParameters:
+    """As `chat_parameters`; with `max_tokens` 0 nothing is sampled, and the one token of the result is not made."""
     tokens = COMPLETION_TOKENS if body.max_tokens is None else body.max_tokens
-    return _of(body, max(1, tokens), body.logprobs or 0, constraint_of(body.structured_outputs))
+    return _completion_fields(
+        body, max(1, tokens), body.logprobs or 0, structured_output_constraint(body.structured_outputs)
+    )
 
 
-def _of(body: Sampled, max_tokens: int, alternatives: int, constraint: Constraint | None) -> SamplingParameters:
+def _completion_fields(
+    body: CompletionFields, max_tokens: int, alternatives: int, constraint: Constraint | None
+) -> SamplingParameters:
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     return replace(
-        of_drawn(body, max_tokens, constraint),
+        sampling_parameters(body, max_tokens, constraint),
         stop=stop,
         alternatives=alternatives,
         frequency_penalty=body.frequency_penalty or 0.0,
@@ -40,14 +45,14 @@ def _of(body: Sampled, max_tokens: int, alternatives: int, constraint: Constrain
     )
 
 
-def of_response(body: ResponseRequest, constraint: Constraint | None) -> SamplingParameters:
-    """As `of_chat`."""
-    drawn = of_drawn(body, body.max_output_tokens or CHAT_TOKENS, constraint)
-    return replace(drawn, alternatives=body.top_logprobs or 0)
+def response_parameters(body: ResponseRequest, constraint: Constraint | None) -> SamplingParameters:
+    """As `chat_parameters`."""
+    parameters = sampling_parameters(body, body.max_output_tokens or CHAT_TOKENS, constraint)
+    return replace(parameters, alternatives=body.top_logprobs or 0)
 
 
-def of_drawn(body: Drawn, max_tokens: int, constraint: Constraint | None) -> SamplingParameters:
-    """What every request can say of how tokens are drawn."""
+def sampling_parameters(body: SamplingFields, max_tokens: int, constraint: Constraint | None) -> SamplingParameters:
+    """The parameters of sampling that every request has."""
     return SamplingParameters(
         max_tokens=max_tokens,
         temperature=1.0 if body.temperature is None else body.temperature,
@@ -62,8 +67,21 @@ def of_drawn(body: Drawn, max_tokens: int, constraint: Constraint | None) -> Sam
     )
 
 
-def chat_asks_for(body: ChatRequest) -> dict[str, bool]:
-    """What a chat asks for beyond the parameters that all requests share, for `refuse_for_assistant`."""
+def structured_output_constraint(outputs: StructuredOutputs | None) -> Constraint | None:
+    """The one constraint of `structured_outputs`."""
+    if outputs is None:
+        return None
+    if outputs.json_ is not None:
+        return JsonSchema(json.dumps(outputs.json_, ensure_ascii=False))
+    if outputs.regex is not None:
+        return Regex(outputs.regex)
+    if outputs.choice is not None:
+        return Choice(tuple(outputs.choice))
+    return Grammar(outputs.grammar or "")
+
+
+def further_chat_parameters(body: ChatRequest) -> dict[str, bool]:
+    """The further parameters of a chat, and whether they ask for something, for `refuse_for_assistant`."""
     return {
         "n": (body.n or 1) != 1,
         "logprobs": bool(body.logprobs),
@@ -89,13 +107,13 @@ def check_choices(n: int, config: ServeConfig) -> None:
         )
 
 
-def refuse_for_assistant(body: Drawn, further: Mapping[str, bool]) -> None:
+def refuse_for_assistant(body: SamplingFields, further: Mapping[str, bool]) -> None:
     """The grounded assistant quotes and decides: what would shape sampled text is refused, if it is not neutral.
 
     `temperature`, `top_p`, `max_tokens` and `seed` pass without effect, because clients always send them. `further`
     says of the request's other parameters by name whether they ask for something.
     """
-    asked = {
+    common = {
         "top_k": (body.top_k or 0) > 0,
         "repetition_penalty": (body.repetition_penalty or 1.0) != 1.0,
         "ignore_eos": bool(body.ignore_eos),
@@ -103,7 +121,7 @@ def refuse_for_assistant(body: Drawn, further: Mapping[str, bool]) -> None:
         "typical_p": (body.typical_p or 1.0) != 1.0,
         "structured_outputs": body.structured_outputs is not None,
     }
-    for name, given in {**asked, **further}.items():
+    for name, given in {**common, **further}.items():
         if given:
             raise ApiError(
                 400,

@@ -1,4 +1,4 @@
-"""Work for as long as the client listens: plain answers, and server-sent events."""
+"""Answers for as long as the client listens: at once, or as a stream of server-sent events (SSE)."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from lmworks.serve.openai.errors import ApiError, from_exception
 T = TypeVar("T")
 
 DONE = b"data: [DONE]\n\n"
-_GRACE_SECONDS = 1.0  # past its deadline, in which a request tells by itself that it was not finished
+_GRACE_SECONDS = 1.0  # past its deadline, in which a request says by itself that it was not finished
 _FAREWELL_SECONDS = 1.0  # in which a client must take the last event of a stream that is cut off
 
 
@@ -26,7 +26,7 @@ class ClientLeftError(Exception):
 
 
 class AbandonedError(ApiError):
-    """The server was told to stop at once."""
+    """The server stops at once."""
 
     def __init__(self) -> None:
         super().__init__(503, "the server is shutting down and ended this request", None, "shutting_down")
@@ -65,7 +65,7 @@ async def while_connected(
             await asyncio.wait((task,))
 
 
-async def answered(request: Request, work: Callable[[], Awaitable[Response]]) -> Response:
+async def respond(request: Request, work: Callable[[], Awaitable[Response]]) -> Response:
     """The response that `work` makes, or the error it raises; work ends when the client leaves."""
 
     async def run() -> Response:
@@ -105,15 +105,15 @@ class EventStream(Response):
             return
         except (AbandonedError, DeadlineError) as error:
             with contextlib.suppress(TimeoutError):  # a client that does not read does not read this either
-                await asyncio.wait_for(self._tell(error, scope, receive, send), _FAREWELL_SECONDS)
+                await asyncio.wait_for(self._send_error(error, scope, receive, send), _FAREWELL_SECONDS)
 
-    async def _tell(self, error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
-        told = from_exception(error)
+    async def _send_error(self, error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = from_exception(error)
         if self._started:
-            await send(_body(event(told.body)))
+            await send(_body(event(answer.body)))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         else:
-            await told.response()(scope, receive, send)
+            await answer.response()(scope, receive, send)
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self.events) as events:
@@ -134,7 +134,7 @@ class EventStream(Response):
 
 
 def _limits(scope: Scope) -> tuple[asyncio.Event, float]:
-    """What ends a request from outside: the server's end, and the deadline in seconds."""
+    """The two ends of a request from outside: that of the server, and the deadline in seconds."""
     state = scope["app"].state
     return state.abandoned, state.service.config.deadline_seconds
 

@@ -14,26 +14,202 @@ from starlette.responses import Response
 from lmworks.generate.protocol import Token
 from lmworks.serve.events import Finished, Piece
 from lmworks.serve.interaction_record import Turn
-from lmworks.serve.openai import lmworks_field, sampling_fields
+from lmworks.serve.openai import sampling_fields
 from lmworks.serve.openai.completion_prompts import Prompt, Scorer, read_prompts
-from lmworks.serve.openai.envelope import (
-    content,
-    finish_reason,
-    fresh_id,
-    reply,
-    system_fingerprint,
-    turn_fields,
-    usage,
-    usage_of,
-)
 from lmworks.serve.openai.errors import ApiError, Json, documented
+from lmworks.serve.openai.generation_request import reply, turn_fields
 from lmworks.serve.openai.logprobs import TextLogprobsWriter, TokenBytes
 from lmworks.serve.openai.request_bodies import CompletionRequest
-from lmworks.serve.openai.response_bodies import FinishReason, TextChoice, TextCompletion, TextLogprobs, Usage
+from lmworks.serve.openai.response_bodies import (
+    FinishReason,
+    TextChoice,
+    TextCompletion,
+    TextLogprobs,
+    Usage,
+    body_fields,
+    finish_reason,
+    fresh_id,
+    lmworks_field,
+    lmworks_field_of_all,
+    system_fingerprint,
+    token_usage,
+    usage,
+)
 from lmworks.serve.openai.sse_stream import DONE, event
 from lmworks.serve.service import Service
 
 T = TypeVar("T")
+router = APIRouter(tags=["OpenAI"])
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": TextCompletion,
+        "description": "the completion, or with `stream` a sequence of events of the same form",
+        "content": {"text/event-stream": {}},
+    },
+    **documented(400, 401, 403, 404, 413, 421, 429, 500, 503, 504),
+}
+
+
+@router.post("/v1/completions", responses=_RESPONSES, response_model=None)
+async def completions(body: CompletionRequest, request: Request) -> Response:
+    """Complete one or more prompts, each a text or token ids, without a chat template.
+
+    With `echo`, `logprobs` 0 and `max_tokens` 0 nothing is generated: the answer scores the prompt.
+    """
+    scorer: Scorer = request.app.state.scorer
+    return await reply(request, body, partial(_completion, scorer), partial(_chunks, scorer))
+
+
+async def _completion(scorer: Scorer, service: Service, body: CompletionRequest, client: str) -> Response:
+    text = await _TextState.begin(service, scorer, body, client)
+    finished: dict[int, Finished] = {}
+    if body.max_tokens != 0:
+        async with aclosing(text.events(service)) as events:
+            async for index, one in events:
+                if isinstance(one, Finished):
+                    finished[index] = one
+    best = text.best(finished)
+    choices = [text.whole(index, one) for index, one in enumerate(best)]
+    done = [one for one in best if one is not None]
+    extra = lmworks_field_of_all(done) if done else None
+    return Json(body_fields(TextCompletion(**text.head, choices=choices, usage=text.usage(finished), lmworks=extra)))
+
+
+async def _chunks(
+    scorer: Scorer, service: Service, body: CompletionRequest, client: str
+) -> AsyncGenerator[bytes, None]:
+    text = await _TextState.begin(service, scorer, body, client)
+    if body.echo:
+        for index in range(len(text.prompts) * text.n):
+            yield text.chunk(text.echoed(index, "stop" if body.max_tokens == 0 else None))
+    finished: dict[int, Finished] = {}
+    if body.max_tokens != 0:
+        async with aclosing(text.events(service)) as events:
+            async for index, one in events:
+                if isinstance(one, Piece) and (one.text or body.logprobs is not None):
+                    yield text.chunk(text.part(index, one.text, one.tokens))
+                if isinstance(one, Finished):
+                    finished[index] = one
+                    yield text.chunk(text.part(index, "", (), finish_reason(one)), lmworks_field(one))
+    if body.stream_options and body.stream_options.include_usage:
+        yield event(body_fields(TextCompletion(**text.head, choices=[], usage=text.usage(finished))))
+    yield DONE
+
+
+@dataclass(slots=True)
+class _TextState:
+    """One request in progress. Choice `index` completes prompt `index // n`, as OpenAI counts them.
+
+    Of each prompt `made` completions are made, of which the `n` best are returned.
+    """
+
+    body: CompletionRequest
+    prompts: list[Prompt]
+    n: int
+    made: int
+    turns: list[Turn]
+    head: dict[str, Any]
+    names: TokenBytes
+    writers: dict[int, TextLogprobsWriter] = field(default_factory=dict)
+
+    @classmethod
+    async def begin(cls, service: Service, scorer: Scorer, body: CompletionRequest, client: str) -> "_TextState":
+        if service.served(body.model).kind == "assistant":
+            raise ApiError(400, f"{body.model} answers chats only: POST /v1/chat/completions", "model")
+        worker = service.language(body.model)
+        made = body.best_of or body.n or 1
+        sampling_fields.check_choices(made, service.config)
+        echo, own = bool(body.echo), scorer if body.logprobs is not None else None
+        others = body.logprobs or 0
+        adapter = service.adapter(body.model)
+        with service.active_request():
+            prompts = await read_prompts(
+                worker, body.prompts, echo=echo, scorer=own, alternatives=others, adapter=adapter
+            )
+        parameters, fields = sampling_fields.completion_parameters(body), turn_fields(body, client)
+        turns = [
+            Turn(body.model, prompt_ids=one.ids, sampling=parameters, n=made, id=fresh_id(), **fields)
+            for one in prompts
+        ]
+        head = {
+            "id": f"cmpl-{turns[0].id}",
+            "created": int(time.time()),
+            "model": body.model,
+            "system_fingerprint": system_fingerprint(service, body.model),
+        }
+        return cls(body, prompts, body.n or 1, made, turns, head, TokenBytes(worker.checkpoint.tokenizer))
+
+    async def events(self, service: Service) -> AsyncGenerator[tuple[int, Piece | Finished], None]:
+        """(number of what is made, event); as many prompts at a time as the model has slots for their completions."""
+        sources = [service.chat(turn) for turn in self.turns]
+        at_once = max(1, service.config.slots // self.made)
+        async with aclosing(merged(sources, at_once)) as events:
+            async for number, one in events:
+                if isinstance(one, (Piece, Finished)):
+                    yield number * self.made + one.choice, one
+
+    def best(self, finished: dict[int, Finished]) -> list[Finished | None]:
+        """The `n` completions of each prompt with the highest mean ln p of their tokens; None where none was made."""
+        if not finished:
+            return [None] * (len(self.prompts) * self.n)
+        best: list[Finished | None] = []
+        for prompt in range(len(self.prompts)):
+            group = [finished[prompt * self.made + choice] for choice in range(self.made)]
+            best += sorted(group, key=_mean, reverse=True)[: self.n] if self.made > self.n else group
+        return best
+
+    def whole(self, index: int, finished: Finished | None) -> TextChoice:
+        """A choice at once; without `finished` it is its echoed prompt alone."""
+        echoed = self.echoed(index, "stop") if self.body.echo else None
+        if finished is None:
+            assert echoed is not None  # the schema refuses max_tokens 0 without echo
+            return echoed
+        tokens = (finished.completion and finished.completion.tokens) or ()
+        made = self.part(index, finished.interaction.response, tokens, finish_reason(finished))
+        if echoed is None:
+            return made
+        return made.model_copy(
+            update={"text": echoed.text + made.text, "logprobs": _joined(echoed.logprobs, made.logprobs)}
+        )
+
+    def echoed(self, index: int, reason: FinishReason | None) -> TextChoice:
+        prompt = self.prompts[index // self.n]
+        logprobs = self._writer(index).write(prompt.tokens, prompt.values) if prompt.tokens else None
+        return TextChoice(index=index, text=prompt.text, logprobs=logprobs, finish_reason=reason)
+
+    def part(self, index: int, text: str, tokens: tuple[Token, ...], reason: FinishReason | None = None) -> TextChoice:
+        asked = self.body.logprobs is not None and (tokens or not self.body.stream)
+        logprobs = self._writer(index).write(tokens) if asked else None
+        return TextChoice(index=index, text=text, logprobs=logprobs, finish_reason=reason)
+
+    def chunk(self, choice: TextChoice, extra: dict[str, Any] | None = None) -> bytes:
+        return event(body_fields(TextCompletion(**self.head, choices=[choice], lmworks=extra)))
+
+    def usage(self, finished: dict[int, Finished]) -> Usage:
+        if finished:
+            groups = [[finished[p * self.made + c] for c in range(self.made)] for p in range(len(self.prompts))]
+            return usage(groups)
+        prompt = sum(len(one.ids) for one in self.prompts)
+        return token_usage(prompt, 0)
+
+    def _writer(self, index: int) -> TextLogprobsWriter:
+        return self.writers.setdefault(index, TextLogprobsWriter(self.body.logprobs or 0, self.names))
+
+
+def _mean(finished: Finished) -> float:
+    values = finished.interaction.token_log_probabilities
+    return sum(values) / len(values) if values else float("-inf")
+
+
+def _joined(first: TextLogprobs | None, second: TextLogprobs | None) -> TextLogprobs | None:
+    if first is None or second is None:
+        return None
+    return TextLogprobs(
+        tokens=first.tokens + second.tokens,
+        token_logprobs=first.token_logprobs + second.token_logprobs,
+        top_logprobs=first.top_logprobs + second.top_logprobs if first.top_logprobs and second.top_logprobs else None,
+        text_offset=first.text_offset + second.text_offset,
+    )
 
 
 async def merged(sources: Sequence[AsyncGenerator[T, None]], at_once: int) -> AsyncGenerator[tuple[int, T], None]:
@@ -73,176 +249,3 @@ async def merged(sources: Sequence[AsyncGenerator[T, None]], at_once: int) -> As
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-router = APIRouter(tags=["OpenAI"])
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "model": TextCompletion,
-        "description": "the completion, or with `stream` a sequence of events of the same form",
-        "content": {"text/event-stream": {}},
-    },
-    **documented(400, 401, 403, 404, 413, 421, 429, 500, 503, 504),
-}
-
-
-@router.post("/v1/completions", responses=_RESPONSES, response_model=None)
-async def completions(body: CompletionRequest, request: Request) -> Response:
-    """Complete one or more prompts, each a text or token ids, without a chat template.
-
-    With `echo`, `logprobs` 0 and `max_tokens` 0 nothing is generated: the answer scores the prompt.
-    """
-    scorer: Scorer = request.app.state.scorer
-    return await reply(request, body, partial(_completion, scorer), partial(_chunks, scorer))
-
-
-async def _completion(scorer: Scorer, service: Service, body: CompletionRequest, client: str) -> Response:
-    text = await _Text.begin(service, scorer, body, client)
-    finished: dict[int, Finished] = {}
-    if body.max_tokens != 0:
-        async with aclosing(text.events(service)) as events:
-            async for index, one in events:
-                if isinstance(one, Finished):
-                    finished[index] = one
-    told = text.best(finished)
-    choices = [text.whole(index, one) for index, one in enumerate(told)]
-    done = [one for one in told if one is not None]
-    extra = lmworks_field.of_choices(done) if done else None
-    return Json(content(TextCompletion(**text.head, choices=choices, usage=text.usage(finished), lmworks=extra)))
-
-
-async def _chunks(
-    scorer: Scorer, service: Service, body: CompletionRequest, client: str
-) -> AsyncGenerator[bytes, None]:
-    text = await _Text.begin(service, scorer, body, client)
-    if body.echo:
-        for index in range(len(text.prompts) * text.n):
-            yield text.chunk(text.echoed(index, "stop" if body.max_tokens == 0 else None))
-    finished: dict[int, Finished] = {}
-    if body.max_tokens != 0:
-        async with aclosing(text.events(service)) as events:
-            async for index, one in events:
-                if isinstance(one, Piece) and (one.text or body.logprobs is not None):
-                    yield text.chunk(text.part(index, one.text, one.tokens))
-                if isinstance(one, Finished):
-                    finished[index] = one
-                    yield text.chunk(text.part(index, "", (), finish_reason(one)), lmworks_field.of_finished(one))
-    if body.stream_options and body.stream_options.include_usage:
-        yield event(content(TextCompletion(**text.head, choices=[], usage=text.usage(finished))))
-    yield DONE
-
-
-@dataclass(slots=True)
-class _Text:
-    """One request on its way. Choice `index` completes prompt `index // n`, as OpenAI counts them.
-
-    Of each prompt `made` completions are made, of which the `n` best are told.
-    """
-
-    body: CompletionRequest
-    prompts: list[Prompt]
-    n: int
-    made: int
-    turns: list[Turn]
-    head: dict[str, Any]
-    names: TokenBytes
-    writers: dict[int, TextLogprobsWriter] = field(default_factory=dict)
-
-    @classmethod
-    async def begin(cls, service: Service, scorer: Scorer, body: CompletionRequest, client: str) -> "_Text":
-        if service.served(body.model).kind == "assistant":
-            raise ApiError(400, f"{body.model} answers chats only: POST /v1/chat/completions", "model")
-        worker = service.language(body.model)
-        made = body.best_of or body.n or 1
-        sampling_fields.check_choices(made, service.config)
-        echo, own = bool(body.echo), scorer if body.logprobs is not None else None
-        others = body.logprobs or 0
-        adapter = service.adapter(body.model)
-        with service.counted():
-            prompts = await read_prompts(
-                worker, body.prompts, echo=echo, scorer=own, alternatives=others, adapter=adapter
-            )
-        parameters, fields = sampling_fields.of_completion(body), turn_fields(body, client)
-        turns = [
-            Turn(body.model, prompt_ids=one.ids, sampling=parameters, n=made, id=fresh_id(), **fields)
-            for one in prompts
-        ]
-        head = {
-            "id": f"cmpl-{turns[0].id}",
-            "created": int(time.time()),
-            "model": body.model,
-            "system_fingerprint": system_fingerprint(service, body.model),
-        }
-        return cls(body, prompts, body.n or 1, made, turns, head, TokenBytes(worker.checkpoint.tokenizer))
-
-    async def events(self, service: Service) -> AsyncGenerator[tuple[int, Piece | Finished], None]:
-        """(number of what is made, event); as many prompts at a time as the model has slots for their completions."""
-        sources = [service.chat(turn) for turn in self.turns]
-        at_once = max(1, service.config.slots // self.made)
-        async with aclosing(merged(sources, at_once)) as events:
-            async for number, one in events:
-                if isinstance(one, (Piece, Finished)):
-                    yield number * self.made + one.choice, one
-
-    def best(self, finished: dict[int, Finished]) -> list[Finished | None]:
-        """Of each prompt the `n` completions with the highest mean ln p of their tokens; None where none was made."""
-        if not finished:
-            return [None] * (len(self.prompts) * self.n)
-        told: list[Finished | None] = []
-        for prompt in range(len(self.prompts)):
-            group = [finished[prompt * self.made + choice] for choice in range(self.made)]
-            told += sorted(group, key=_mean, reverse=True)[: self.n] if self.made > self.n else group
-        return told
-
-    def whole(self, index: int, finished: Finished | None) -> TextChoice:
-        """A choice at once; without `finished` it is its echoed prompt alone."""
-        echoed = self.echoed(index, "stop") if self.body.echo else None
-        if finished is None:
-            assert echoed is not None  # the schema refuses max_tokens 0 without echo
-            return echoed
-        tokens = (finished.completion and finished.completion.tokens) or ()
-        made = self.part(index, finished.interaction.response, tokens, finish_reason(finished))
-        if echoed is None:
-            return made
-        return made.model_copy(
-            update={"text": echoed.text + made.text, "logprobs": _joined(echoed.logprobs, made.logprobs)}
-        )
-
-    def echoed(self, index: int, reason: FinishReason | None) -> TextChoice:
-        prompt = self.prompts[index // self.n]
-        logprobs = self._writer(index).write(prompt.tokens, prompt.values) if prompt.tokens else None
-        return TextChoice(index=index, text=prompt.text, logprobs=logprobs, finish_reason=reason)
-
-    def part(self, index: int, text: str, tokens: tuple[Token, ...], reason: FinishReason | None = None) -> TextChoice:
-        asked = self.body.logprobs is not None and (tokens or not self.body.stream)
-        logprobs = self._writer(index).write(tokens) if asked else None
-        return TextChoice(index=index, text=text, logprobs=logprobs, finish_reason=reason)
-
-    def chunk(self, choice: TextChoice, extra: dict[str, Any] | None = None) -> bytes:
-        return event(content(TextCompletion(**self.head, choices=[choice], lmworks=extra)))
-
-    def usage(self, finished: dict[int, Finished]) -> Usage:
-        if finished:
-            groups = [[finished[p * self.made + c] for c in range(self.made)] for p in range(len(self.prompts))]
-            return usage(groups)
-        prompt = sum(len(one.ids) for one in self.prompts)
-        return usage_of(prompt, 0)
-
-    def _writer(self, index: int) -> TextLogprobsWriter:
-        return self.writers.setdefault(index, TextLogprobsWriter(self.body.logprobs or 0, self.names))
-
-
-def _mean(finished: Finished) -> float:
-    values = finished.interaction.token_log_probabilities
-    return sum(values) / len(values) if values else float("-inf")
-
-
-def _joined(first: TextLogprobs | None, second: TextLogprobs | None) -> TextLogprobs | None:
-    if first is None or second is None:
-        return None
-    return TextLogprobs(
-        tokens=first.tokens + second.tokens,
-        token_logprobs=first.token_logprobs + second.token_logprobs,
-        top_logprobs=first.top_logprobs + second.top_logprobs if first.top_logprobs and second.top_logprobs else None,
-        text_offset=first.text_offset + second.text_offset,
-    )

@@ -1,7 +1,7 @@
-"""POST /tokenize and /detokenize: what a model reads of a text, or of a conversation, as vLLM names them."""
+"""POST /tokenize and /detokenize: the ids that a model reads of a text or a conversation, as vLLM names them."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, model_validator
@@ -9,14 +9,12 @@ from starlette.responses import Response
 
 from lmworks.generate.request_state import TokenTexts
 from lmworks.model.checkpoint import Checkpoint
-from lmworks.serve.openai.envelope import content
 from lmworks.serve.openai.errors import ApiError, Json, documented
-from lmworks.serve.openai.fields import Strict, Text, TokenIds
-from lmworks.serve.openai.message_conversion import messages_of
-from lmworks.serve.openai.request_bodies import ChatMessage
-from lmworks.serve.openai.sse_stream import answered
-from lmworks.serve.openai.tool_fields import TOOLS, FunctionTool
-from lmworks.serve.openai.tools import toolbox
+from lmworks.serve.openai.generation_request import function_tools
+from lmworks.serve.openai.request_bodies import ChatMessage, to_messages
+from lmworks.serve.openai.request_fields import TOOLS, FunctionTool, Strict, Text, TokenIds
+from lmworks.serve.openai.response_bodies import body_fields
+from lmworks.serve.openai.sse_stream import respond
 from lmworks.serve.service import Service
 from lmworks.tokenizer.tokenizer import Tokenizer
 
@@ -72,7 +70,7 @@ class Detokenized(BaseModel):
 async def tokenize(body: TokenizeRequest, request: Request) -> Response:
     """The ids of a text or of a conversation."""
     service: Service = request.app.state.service
-    return await answered(request, lambda: _tokens(service, body))
+    return await respond(request, lambda: _tokens(service, body))
 
 
 @router.post("/detokenize", responses={200: {"model": Detokenized}, **_ERRORS}, response_model=None)
@@ -86,9 +84,9 @@ async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
             message = f"tokens: ids must lie in [0, {tokenizer.vocabulary_size})"
             raise ApiError(400, message, "tokens", "invalid_value")
         text = await asyncio.to_thread(tokenizer.decode, body.tokens, skip_special=False)
-        return Json(content(Detokenized(prompt=text)))
+        return Json(body_fields(Detokenized(prompt=text)))
 
-    return await answered(request, work)
+    return await respond(request, work)
 
 
 async def _tokens(service: Service, body: TokenizeRequest) -> Response:
@@ -105,13 +103,12 @@ async def _tokens(service: Service, body: TokenizeRequest) -> Response:
         tokens=list(ids),
         token_strs=[texts[token] for token in ids] if body.return_token_strs else None,
     )
-    return Json(content(answer))
+    return Json(body_fields(answer))
 
 
 def _rendered(checkpoint: Checkpoint, body: TokenizeRequest) -> tuple[int, ...]:
-    box = toolbox([tool.function for tool in body.tools or ()], None, None, None)
-    tools: tuple[Any, ...] = box.tools if box else ()
-    messages = messages_of(body.messages or ())
+    tools = function_tools([tool.function for tool in body.tools or ()])
+    messages = to_messages(body.messages or ())
     return checkpoint.chat.render(messages, body.add_generation_prompt is not False, tools).ids
 
 
@@ -126,7 +123,7 @@ def _named(service: Service, name: str | None) -> str:
 
 
 def _tokenizer(service: Service, name: str) -> Tokenizer:
-    """Of a language or an embedding model; the assistant has none of its own."""
+    """The tokenizer of a language or an embedding model; the assistant has none of its own."""
     if service.served(name).kind == "embedding":
         return service.encoder(name).tokenizer
     return service.language(name).checkpoint.tokenizer

@@ -1,20 +1,20 @@
-"""Calls of functions in the text of a completion, told apart from the rest piece by piece as it comes."""
+"""Parse calls of functions from the text of a completion, piece by piece as it comes."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lmworks.generate.constraint import FunctionCalls
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class TextPart:
     """Text of the answer."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class CallBegins:
+class ToolCallStart:
     """The call with this number, from 0, is of this function."""
 
     number: int
@@ -23,18 +23,18 @@ class CallBegins:
 
 
 @dataclass(frozen=True, slots=True)
-class ArgumentsPiece:
-    """JSON text that goes on the arguments of a call."""
+class ArgumentsDelta:
+    """JSON text to append to the arguments of a call."""
 
     number: int
     text: str
 
 
-Part = Words | CallBegins | ArgumentsPiece
+CompletionPart = TextPart | ToolCallStart | ArgumentsDelta
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ParsedToolCall:
     """A whole call; its arguments are not whole JSON when the completion ended inside them."""
 
     id: str
@@ -43,113 +43,113 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ParsedCompletion:
     """A whole completion; `cut` when it ended inside a call."""
 
-    words: str
-    calls: tuple[Call, ...]
+    text: str
+    calls: tuple[ParsedToolCall, ...]
     cut: bool
 
 
-class CallReader:
-    """Reads a completion that was held to `wanted`; all of it is words where that is None.
+class ToolCallParser:
+    """Parses a completion that the constraint `form` held; all of it is text where that is None.
 
-    Where the words are held to a form too, an answer is calls from its first character on, or has none: what looks like
+    Where the text is held to a form too, an answer is calls from its first character on, or has none: what looks like
     one in the middle of JSON is a part of it.
 
-    The calls of one completion are named after its `interaction`, so that they have the same ids whenever it is read.
-    White space between the words and a call belongs to neither. Words that may turn out to be the beginning of a call
-    are held back until the next piece, or `end`, tells.
+    The calls of one completion are named after its `interaction`, so that they have the same ids whenever it is parsed.
+    White space between the text and a call belongs to neither. Text that may turn out to be the beginning of a call is
+    held back until the next piece, or `end`, decides.
     """
 
-    def __init__(self, wanted: FunctionCalls | None, interaction: str) -> None:
-        self._wanted, self._interaction = wanted, interaction
-        self._rest = ""  # what was not told yet
-        self._read = self._everything
-        if wanted is not None:
-            self._read = self._words if wanted.answer is None else self._start
+    def __init__(self, form: FunctionCalls | None, interaction: str) -> None:
+        self._form, self._interaction = form, interaction
+        self._rest = ""  # not parsed yet
+        self._state = self._text_alone
+        if form is not None:
+            self._state = self._text if form.answer is None else self._start
         self._number = -1  # of the call that was begun last
         self._scan = _ObjectScan()
 
     @property
     def calls(self) -> int:
-        """How many calls have begun."""
+        """The number of calls that have begun."""
         return self._number + 1
 
     @property
     def cut(self) -> bool:
-        """Whether a completion that ends here would end inside a call."""
-        return self._read in (self._name, self._arguments)
+        """True if a completion that ends here ends inside a call."""
+        return self._state in (self._name, self._arguments)
 
-    def feed(self, text: str) -> list[Part]:
-        """What is certain after this piece."""
+    def feed(self, text: str) -> list[CompletionPart]:
+        """The parts that are certain after this piece."""
         self._rest += text
         return list(self._parts())
 
-    def end(self) -> list[Part]:
-        """What was held back: words. A call that has no name yet is none."""
+    def end(self) -> list[CompletionPart]:
+        """The text that was held back. A call that has no name yet is none."""
         rest, self._rest = self._rest, ""
-        return [Words(rest)] if rest and self._read in (self._words, self._start) else []
+        return [TextPart(rest)] if rest and self._state in (self._text, self._start) else []
 
-    def _parts(self) -> Iterator[Part]:
-        """Each state takes what it can from `_rest` and names the next; one that needs more text changes nothing."""
+    def _parts(self) -> Iterator[CompletionPart]:
+        """Each state takes what it can from `_rest` and sets the next; one that needs more text changes nothing."""
         while True:
-            before = (self._read, self._rest)
-            yield from self._read()
-            if (self._read, self._rest) == before or not self._rest:
+            before = (self._state, self._rest)
+            yield from self._state()
+            if (self._state, self._rest) == before or not self._rest:
                 return
 
-    def _everything(self) -> Iterator[Part]:
+    def _text_alone(self) -> Iterator[CompletionPart]:
         text, self._rest = self._rest, ""
         if text:
-            yield Words(text)
+            yield TextPart(text)
 
-    def _start(self) -> Iterator[Part]:
+    def _start(self) -> Iterator[CompletionPart]:
         """Calls alone, or none."""
-        assert self._wanted is not None
-        marker = self._wanted.marker
+        assert self._form is not None
+        marker = self._form.marker
         if self._rest.startswith(marker):
-            self._read = self._name
+            self._state = self._name
         elif not marker.startswith(self._rest):
-            self._read = self._everything
+            self._state = self._text_alone
         return
         yield
 
-    def _words(self) -> Iterator[Part]:
-        assert self._wanted is not None
-        words, found, _ = self._rest.partition(self._wanted.marker)
+    def _text(self) -> Iterator[CompletionPart]:
+        assert self._form is not None
+        text, found, _ = self._rest.partition(self._form.marker)
         if found:
-            self._rest, self._read = self._rest[len(words) :], self._name
-            words = words.rstrip()
+            self._rest, self._state = self._rest[len(text) :], self._name
+            text = text.rstrip()
         else:
-            words = words[: len(words) - _held_back(words, self._wanted.marker)]
-            self._rest = self._rest[len(words) :]
-        if words:
-            yield Words(words)
+            text = text[: len(text) - _held_back(text, self._form.marker)]
+            self._rest = self._rest[len(text) :]
+        if text:
+            yield TextPart(text)
 
-    def _name(self) -> Iterator[Part]:
-        assert self._wanted is not None
-        name, found, rest = self._rest[len(self._wanted.before) :].partition(self._wanted.between)
+    def _name(self) -> Iterator[CompletionPart]:
+        assert self._form is not None
+        name, found, rest = self._rest[len(self._form.before) :].partition(self._form.between)
         if found:
-            self._rest, self._read = rest, self._arguments
+            self._rest, self._state = rest, self._arguments
             self._number += 1
             self._scan = _ObjectScan()
-            yield CallBegins(self._number, f"call_{self._interaction}_{self._number}", name)
+            yield ToolCallStart(self._number, f"call_{self._interaction}_{self._number}", name)
 
-    def _arguments(self) -> Iterator[Part]:
+    def _arguments(self) -> Iterator[CompletionPart]:
         length = self._scan.length(self._rest)
         text, self._rest = self._rest[:length], self._rest[length:]
         if self._scan.complete:
-            self._read = self._gap
+            self._state = self._gap
         if text:
-            yield ArgumentsPiece(self._number, text)
+            yield ArgumentsDelta(self._number, text)
 
-    def _gap(self) -> Iterator[Part]:
-        """What closes a call and stands before the next one."""
-        assert self._wanted is not None
-        place = self._rest.find(self._wanted.marker)
+    def _gap(self) -> Iterator[CompletionPart]:
+        """The text between two calls."""
+        assert self._form is not None
+        place = self._rest.find(self._form.marker)
         if place >= 0:
-            self._rest, self._read = self._rest[place:], self._name
+            self._rest, self._state = self._rest[place:], self._name
         return
         yield
 
@@ -162,7 +162,7 @@ class _ObjectScan:
         self._depth, self._quoted, self._escaped = 0, False, False
 
     def length(self, text: str) -> int:
-        """How many of these characters belong to the object."""
+        """The number of these characters that belong to the object."""
         for place, character in enumerate(text):
             if self._escaped:
                 self._escaped = False
@@ -180,19 +180,19 @@ class _ObjectScan:
         return len(text)
 
 
-def read_all(wanted: FunctionCalls | None, interaction: str, text: str) -> Said:
-    """The words and the calls of a whole completion."""
-    reader = CallReader(wanted, interaction)
-    words, calls = "", list[Call]()
-    for part in [*reader.feed(text), *reader.end()]:
+def parse_completion(form: FunctionCalls | None, interaction: str, completion: str) -> ParsedCompletion:
+    """The text and the calls of a whole completion."""
+    parser = ToolCallParser(form, interaction)
+    text, calls = "", list[ParsedToolCall]()
+    for part in [*parser.feed(completion), *parser.end()]:
         match part:
-            case Words(said):
-                words += said
-            case CallBegins(_, identifier, name):
-                calls.append(Call(identifier, name, ""))
-            case ArgumentsPiece(_, piece):
-                calls[-1] = Call(calls[-1].id, calls[-1].name, calls[-1].arguments + piece)
-    return Said(words, tuple(calls), reader.cut)
+            case TextPart(piece):
+                text += piece
+            case ToolCallStart(_, identifier, name):
+                calls.append(ParsedToolCall(identifier, name, ""))
+            case ArgumentsDelta(_, piece):
+                calls[-1] = replace(calls[-1], arguments=calls[-1].arguments + piece)
+    return ParsedCompletion(text, tuple(calls), parser.cut)
 
 
 def _held_back(text: str, marker: str) -> int:

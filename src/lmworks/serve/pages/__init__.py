@@ -1,16 +1,12 @@
 """The web pages. Each works without JavaScript; a page's script only makes it more pleasant."""
 
-from typing import TYPE_CHECKING
-
 from fastapi import APIRouter
 
 from lmworks.serve.pages import chat_page, documents_page, evaluation_page, forms, log_page, system_page
-
-if TYPE_CHECKING:
-    from lmworks.serve.service import Service
+from lmworks.serve.service import Service
 
 
-def router(service: "Service") -> APIRouter:
+def router(service: Service) -> APIRouter:
     """All pages over one service."""
     pages = APIRouter(include_in_schema=False)
     for module in (chat_page, documents_page, log_page, evaluation_page, system_page, forms):

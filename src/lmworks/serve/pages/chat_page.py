@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
@@ -24,9 +23,7 @@ from lmworks.serve.pages.forms import read_form
 from lmworks.serve.pages.log_page import place_text, read_place
 from lmworks.serve.pages.page_templates import count, error_page, fragment, page, percent, segment, system_name
 from lmworks.serve.served_models import ASSISTANT
-
-if TYPE_CHECKING:
-    from lmworks.serve.service import Service
+from lmworks.serve.service import Service
 
 # How language models answer here; the script sends the same. Small models repeat themselves without the penalty.
 SAMPLING = {"max_tokens": 512, "temperature": 0.2, "top_p": 0.9, "repetition_penalty": 1.1}
@@ -48,7 +45,7 @@ class Draft:
     retry_after: int = 0
 
 
-def router(service: "Service") -> APIRouter:
+def router(service: Service) -> APIRouter:
     """The chat page, its turns one by one, and the form that asks."""
     routes = APIRouter()
 
@@ -85,7 +82,7 @@ def router(service: "Service") -> APIRouter:
     return routes
 
 
-async def _asked(service: "Service", request: Request) -> Response:
+async def _asked(service: Service, request: Request) -> Response:
     """Answer a question that came by the plain form, to the end, and show the conversation."""
     try:
         fields = await read_form(request)
@@ -110,7 +107,7 @@ async def _asked(service: "Service", request: Request) -> Response:
     return RedirectResponse(f"/chat/{segment(conversation)}#last", 303)
 
 
-async def _page(service: "Service", conversation: str, turns: Sequence[Interaction], draft: Draft) -> Response:
+async def _page(service: Service, conversation: str, turns: Sequence[Interaction], draft: Draft) -> Response:
     ready = service.state == "ready"
     models = [model for model in service.models if model.kind != "embedding"]
     names = [model.name for model in models]
@@ -125,7 +122,7 @@ async def _page(service: "Service", conversation: str, turns: Sequence[Interacti
         conversation=conversation,
         turns=await view_turns(service, turns[-SHOWN_TURNS:]),
         earlier=place_text((turns[1].time, turns[1].id)) if len(turns) > SHOWN_TURNS else "",
-        conversations=await service.reading_log(lambda log: log.conversations(LISTED)),
+        conversations=await service.read_log(lambda log: log.conversations(LISTED)),
         ready=ready,
         failure=service.failure,
         greeting="What would you like to know?" if ASSISTANT in names or not ready else "Talk to a language model",
@@ -140,32 +137,32 @@ async def _page(service: "Service", conversation: str, turns: Sequence[Interacti
     )
 
 
-async def _logged(service: "Service", identifier: str, wait: float) -> Interaction:
+async def _logged(service: Service, identifier: str, wait: float) -> Interaction:
     """An interaction, which may still be on its way to the log for `wait` seconds; KeyError when it does not come."""
     until = time.monotonic() + wait
     while True:
         try:
-            return await service.reading_log(lambda log: log.get(identifier))
+            return await service.read_log(lambda log: log.get(identifier))
         except KeyError:
             if time.monotonic() >= until:
                 raise
             await asyncio.sleep(0.05)
 
 
-async def _turns(service: "Service", conversation: str, before: tuple[float, str] | None = None) -> list[Interaction]:
+async def _turns(service: Service, conversation: str, before: tuple[float, str] | None = None) -> list[Interaction]:
     """The newest chat turns of a conversation, oldest first: those of a page, and one more where there are more."""
     limit = SHOWN_TURNS + 1
-    return await service.reading_log(lambda log: log.conversation(conversation, limit, before, operation="chat"))
+    return await service.read_log(lambda log: log.conversation(conversation, limit, before, operation="chat"))
 
 
 async def _leading_to(
-    service: "Service", conversation: str, parent: str | None, turns: Sequence[Interaction]
+    service: Service, conversation: str, parent: str | None, turns: Sequence[Interaction]
 ) -> Sequence[Interaction]:
     """A page of turns with `parent` among them, which may have been asked from the page of earlier turns."""
     if parent is None or any(turn.id == parent for turn in turns):
         return turns[-SHOWN_TURNS:]
     try:
-        found = await service.reading_log(lambda log: log.get(parent))
+        found = await service.read_log(lambda log: log.get(parent))
     except KeyError:
         return turns
     if found.conversation != conversation:
@@ -173,7 +170,7 @@ async def _leading_to(
     return [*await _turns(service, conversation, (found.time, found.id)), found][-SHOWN_TURNS:]
 
 
-def _introduction(service: "Service", names: Sequence[str]) -> str:
+def _introduction(service: Service, names: Sequence[str]) -> str:
     """Who answers, and how far it can be trusted."""
     if service.state != "ready":
         return f"{system_name(service)} is being opened."
@@ -186,11 +183,11 @@ def _introduction(service: "Service", names: Sequence[str]) -> str:
     )
 
 
-async def _facts(service: "Service", names: Sequence[str]) -> list[tuple[str, str, str]]:
+async def _facts(service: Service, names: Sequence[str]) -> list[tuple[str, str, str]]:
     """What the system knows, as (name, value, where to read more)."""
     if service.state != "ready" or ASSISTANT not in names:
         return []
-    documents, passages = await service.read(lambda index: (_documents(index), len(index)))
+    documents, passages = await service.read_index(lambda index: (_documents(index), len(index)))
     facts = [("Documents", count(documents), "/documents"), ("Passages", count(passages), "/documents")]
     decided = calibrated(service)
     if decided is not None:
@@ -203,7 +200,7 @@ def _documents(index: Index) -> int:
     return index.connection.execute("SELECT count(*) FROM documents").fetchone()[0]
 
 
-def _examples(service: "Service") -> tuple[str, ...]:
+def _examples(service: Service) -> tuple[str, ...]:
     """The recipe's own question, and some that the system was evaluated on; three at most."""
     current = service.current
     if current is None or service.workspace is None:

@@ -6,18 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lmworks.artefact import read_manifest
 from lmworks.ground.answer_record import NEAREST
 from lmworks.ground.grounded_answer import CALIBRATION
 from lmworks.records import Document, Interaction, Message, Span
 from lmworks.retrieve.index import Index
-from lmworks.serve.pages.page_templates import flowing
-from lmworks.serve.pages.text_format import file_name
-
-if TYPE_CHECKING:
-    from lmworks.serve.service import Service
+from lmworks.serve.pages.page_templates import file_name, flowing
+from lmworks.serve.service import Service
 
 SHOWN = 8  # rows of a table of verdicts or passages; the log has all
 CONTEXT = 140  # code points of the document around a quote
@@ -93,12 +89,12 @@ class TurnView:
         return f"{said}\n\n{sources}"
 
 
-async def view_turns(service: "Service", interactions: Sequence[Interaction]) -> list[TurnView]:
+async def view_turns(service: Service, interactions: Sequence[Interaction]) -> list[TurnView]:
     """Interactions with the documents that they cite; a document that is gone is shown by what the log kept of it."""
     passages = {one.id: _passages(one) for one in interactions}
     wanted = {span.document for found in passages.values() for span, _, _ in found}
     readable = wanted and service.state == "ready"
-    documents = await service.read(lambda index: _documents(index, wanted)) if readable else {}
+    documents = await service.read_index(lambda index: _documents(index, wanted)) if readable else {}
     calibration = calibrated(service)
     return [_view(one, passages[one.id], documents, calibration) for one in interactions]
 
@@ -136,7 +132,7 @@ def split_code(text: str) -> tuple[Part, ...]:
     return tuple(part for part in parts if part.text.strip())
 
 
-def calibrated(service: "Service") -> tuple[str, str, float] | None:
+def calibrated(service: Service) -> tuple[str, str, float] | None:
     """Name and content hash of the stage that calibrated the current system, and its threshold of confidence."""
     current = service.current
     names = [name for name, use in current.uses.items() if use == "ground.calibrate"] if current else []

@@ -86,17 +86,17 @@ def open_document(index: Index, document_hash: str) -> Opened:
     return Opened(document, chunks, tuple(uris))
 
 
-def matching(shelf: Sequence[Entry], words: str) -> tuple[Entry, ...]:
+def matching(listed: Sequence[Entry], words: str) -> tuple[Entry, ...]:
     """The documents whose name or title holds every one of the words, without regard to case."""
     wanted = words.casefold().split()
-    return tuple(e for e in shelf if all(word in f"{e.uri} {e.title}".casefold() for word in wanted))
+    return tuple(e for e in listed if all(word in f"{e.uri} {e.title}".casefold() for word in wanted))
 
 
-def alike(shelf: Sequence[Entry], words: str) -> tuple[Entry, ...]:
+def alike(listed: Sequence[Entry], words: str) -> tuple[Entry, ...]:
     """The documents with a word of their name or title that begins like one of these, those with most of them first."""
     wanted = [word for word in re.findall(r"\w+", words.casefold()) if word not in STOP_WORDS and len(word) > 1]
     scored: list[tuple[int, Entry]] = []
-    for entry in shelf:
+    for entry in listed:
         own = re.findall(r"[^\W_]+", f"{entry.uri} {entry.title}".casefold())
         score = sum(any(mine.startswith(word) for mine in own) for word in wanted)
         if score:
@@ -104,7 +104,7 @@ def alike(shelf: Sequence[Entry], words: str) -> tuple[Entry, ...]:
     return tuple(entry for _, entry in sorted(scored, key=lambda pair: (-pair[0], len(pair[1].uri), pair[1].uri)))
 
 
-def ordered(shelf: Sequence[Entry], order: str, *, descending: bool) -> tuple[Entry, ...]:
+def ordered(listed: Sequence[Entry], order: str, *, descending: bool) -> tuple[Entry, ...]:
     """Sorted by one of `ORDERS`, then by uri."""
     keys = {
         "name": lambda e: e.uri.casefold(),
@@ -112,7 +112,7 @@ def ordered(shelf: Sequence[Entry], order: str, *, descending: bool) -> tuple[En
         "chunks": lambda e: e.chunks,
         "tokens": lambda e: e.tokens,
     }
-    return tuple(sorted(sorted(shelf, key=lambda e: e.uri), key=keys[order], reverse=descending))
+    return tuple(sorted(sorted(listed, key=lambda e: e.uri), key=keys[order], reverse=descending))
 
 
 def left_out(folder: Path, examples: int = 20) -> tuple[Reason, ...]:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter
@@ -15,10 +15,8 @@ from lmworks.serve.events import NotReadyError
 from lmworks.serve.pages import document_list, document_text, page_templates
 from lmworks.serve.pages.document_list import ORDERS, Entry, FoundPassage, Opened, Reason, find_passages, in_order
 from lmworks.serve.pages.document_text import Heading, Passage, Window
-from lmworks.serve.pages.text_format import file_name, whole_number
-
-if TYPE_CHECKING:
-    from lmworks.serve.service import Service
+from lmworks.serve.pages.page_templates import file_name, whole_number
+from lmworks.serve.service import Service
 
 PAGE = 50  # documents on a page
 PASSAGES_ON_A_PAGE = 10
@@ -166,7 +164,7 @@ def _facts(document: Document) -> tuple[tuple[str, str], ...]:
 # Reading
 
 
-class _Shelf:
+class _DocumentListCache:
     """The list of documents, read once for each index: an index never changes under its folder."""
 
     def __init__(self) -> None:
@@ -180,7 +178,7 @@ class _Shelf:
         return self._entries
 
 
-async def _reasons(service: "Service") -> tuple[Reason, ...]:
+async def _reasons(service: Service) -> tuple[Reason, ...]:
     if service.current is None:
         return ()
     uses = service.current.uses
@@ -189,7 +187,7 @@ async def _reasons(service: "Service") -> tuple[Reason, ...]:
     return tuple(reason for reasons in found for reason in reasons)
 
 
-def _search(service: "Service", index: Index, q: str) -> tuple[FoundPassage, ...]:
+def _search(service: Service, index: Index, q: str) -> tuple[FoundPassage, ...]:
     for model in service.models:
         if model.kind == "embedding" and model.fingerprint == index.encoder_fingerprint:
             return find_passages(index, q, service.encoder(model.name).encode)
@@ -200,9 +198,9 @@ def _search(service: "Service", index: Index, q: str) -> tuple[FoundPassage, ...
 # Routes
 
 
-def router(service: "Service") -> APIRouter:
+def router(service: Service) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
-    known = _Shelf()
+    known = _DocumentListCache()
 
     @routes.get("/documents")
     async def documents(q: str = "", by: str = "", sort: str = "", page: str = "") -> HTMLResponse:
@@ -211,7 +209,7 @@ def router(service: "Service") -> APIRouter:
         q = " ".join(q.split())[:LONGEST_QUERY]
         try:
             number = whole_number(page, 1, "page")
-            entries = await service.read(known.entries) if has_index(service) else ()
+            entries = await service.read_index(known.entries) if has_index(service) else ()
             context = {"active": "documents", "q": q, "totals": totals(entries), "reasons": await _reasons(service)}
             if q and by != "name" and entries:
                 return await _passages_page(service, context, entries, q, sort or "relevance", number)
@@ -227,7 +225,7 @@ def router(service: "Service") -> APIRouter:
         if service.state != "ready":
             return not_ready(service, "documents", "Documents")
         try:
-            opened = await service.read(lambda index: document_list.open_document(index, document_hash))
+            opened = await service.read_index(lambda index: document_list.open_document(index, document_hash))
         except (KeyError, NotReadyError):
             text = (
                 f"No document with the hash {document_hash[:12]}… is in the index now. It may have changed, or been "
@@ -249,11 +247,11 @@ def router(service: "Service") -> APIRouter:
 
 
 async def _passages_page(
-    service: "Service", context: dict[str, Any], entries: Sequence[Entry], q: str, sort: str, page: int
+    service: Service, context: dict[str, Any], entries: Sequence[Entry], q: str, sort: str, page: int
 ) -> HTMLResponse:
     if sort not in ("relevance", "document"):
         raise ValueError(f"passages are sorted by relevance or document; got {sort[:40]!r}")
-    found = in_order(await service.read(lambda index: _search(service, index, q)), sort)
+    found = in_order(await service.read_index(lambda index: _search(service, index, q)), sort)
     settings = {"q": q, "sort": "" if sort == "relevance" else sort}
     shown = found[(page - 1) * PASSAGES_ON_A_PAGE : page * PASSAGES_ON_A_PAGE]
     return page_templates.page(
@@ -275,12 +273,12 @@ def totals(entries: Sequence[Entry]) -> tuple[int, int, int]:
     return len(entries), sum(entry.chunks for entry in entries), sum(entry.tokens for entry in entries)
 
 
-def has_index(service: "Service") -> bool:
+def has_index(service: Service) -> bool:
     """Whether documents are served, and not language models alone."""
     return any(model.kind == "assistant" for model in service.models)
 
 
-def not_ready(service: "Service", active: str, title: str) -> HTMLResponse:
+def not_ready(service: Service, active: str, title: str) -> HTMLResponse:
     """Nothing can be shown yet, or ever: what is happening, and when to look again."""
     headers = {"Retry-After": "3"} if service.state == "starting" else {}
     return page_templates.page(

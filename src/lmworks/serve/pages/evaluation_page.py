@@ -2,10 +2,10 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
@@ -14,14 +14,95 @@ from markupsafe import Markup
 from lmworks.artefact import SECTIONS, read_manifest
 from lmworks.config import from_mapping
 from lmworks.excerpts import passage_html
-from lmworks.report import Fold, Section, Table
+from lmworks.report import Fold, Section, Table, format_cell
 from lmworks.serve.pages import page_templates
-from lmworks.serve.pages.interval_cells import Grid, grid, sorted_grid
-from lmworks.serve.pages.text_format import whole_number
+from lmworks.serve.pages.page_templates import whole_number
+from lmworks.serve.service import Service
+from lmworks.workspace import Current
 
-if TYPE_CHECKING:
-    from lmworks.serve.service import Service
-    from lmworks.workspace import Current
+_NUMBER = r"-?\d+(?:\.\d+)?"
+_SCORED = re.compile(rf"({_NUMBER}) \[({_NUMBER}), ({_NUMBER})\](?: n=(\d+))?")
+
+Value = str | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """An interval on a scale, in percent of its width; `zero` is where 0 lies when the scale reaches below it."""
+
+    low: float
+    high: float
+    value: float
+    zero: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What one cell shows: `text`, or with `bar` a value, its interval and the number of items."""
+
+    text: str
+    numeric: bool
+    key: float | None = None  # what a number is sorted by
+    interval: str = ""
+    n: str = ""
+    bar: Range | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table to be drawn: `numeric` says which columns are set in figures."""
+
+    name: str
+    caption: str
+    columns: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    sorted_by: int | None = None
+    descending: bool = False
+
+
+def grid(name: str, table: Table) -> Grid:
+    """The cells of a table; intervals of one row share a scale, since rows are metrics and columns are systems."""
+    rows = tuple(_row(row) for row in table.rows)
+    numeric = tuple(
+        bool(rows) and all(row[i].numeric or not row[i].text for row in rows) for i in range(len(table.columns))
+    )
+    return Grid(name, table.caption, table.columns, numeric, rows)
+
+
+def sorted_grid(table: Grid, column: int, *, descending: bool) -> Grid:
+    """Rows by one column: numbers by value, else text; what is no number among numbers comes last either way."""
+    if not 0 <= column < len(table.columns):
+        return table
+    numbers = any(row[column].key is not None for row in table.rows)
+    told = [row for row in table.rows if not numbers or row[column].key is not None]
+    rest = [row for row in table.rows if numbers and row[column].key is None]
+    key = (lambda row: row[column].key) if numbers else (lambda row: row[column].text.casefold())
+    rows = (*sorted(told, key=key, reverse=descending), *rest)
+    return Grid(table.name, table.caption, table.columns, table.numeric, rows, column, descending)
+
+
+def _row(values: Sequence[Value]) -> tuple[Cell, ...]:
+    scored = [_SCORED.fullmatch(value) if isinstance(value, str) else None for value in values]
+    numbers = [float(number) for match in scored if match for number in match.groups()[:3]]
+    low, high = min([0.0, *numbers]), max([0.0, *numbers])
+    if low >= 0 and 0.01 <= high <= 1:
+        high = 1.0  # a share: drawn on the scale of all shares
+    return tuple(_cell(value, match, low, high) for value, match in zip(values, scored, strict=True))
+
+
+def _cell(value: Value, scored: re.Match[str] | None, low: float, high: float) -> Cell:
+    if isinstance(value, (bool, str)) and not scored:
+        number = float(value) if isinstance(value, str) and re.fullmatch(_NUMBER, value) else None
+        return Cell(str(value), number is not None, number)
+    if not scored:
+        return Cell(format_cell(value), True, float(value))
+    middle, start, end = (float(number) for number in scored.groups()[:3])
+    span = (high - low) or 1.0
+    at = [round(100 * (number - low) / span, 2) for number in (start, end, middle)]
+    bar = Range(at[0], at[1], at[2], round(-100 * low / span, 2) if low < 0 else None)
+    return Cell(scored[1], True, middle, f"[{scored[2]}, {scored[3]}]", scored[4] or "", bar)
+
 
 # An SVG of our own may carry a style sheet; opened by itself it can do nothing else.
 FIGURE_HEADERS = {
@@ -35,7 +116,7 @@ _PRIVATE = frozenset(("data.clean",))
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class StageReport:
     """What one stage told, and when it was made."""
 
     stage: str
@@ -82,7 +163,7 @@ class StageView:
     sections: tuple[SectionView, ...]
 
 
-def read_told(workspace: Path, current: "Current") -> tuple[Told, ...]:
+def read_reports(workspace: Path, current: Current) -> tuple[StageReport, ...]:
     """What the stages of the current build told, the evaluation first, since it is what people come for."""
     told = []
     for name, folder in current.stages.items():
@@ -90,18 +171,18 @@ def read_told(workspace: Path, current: "Current") -> tuple[Told, ...]:
         path = workspace / folder / SECTIONS
         rows = json.loads(path.read_text("utf-8")) if path.is_file() else []
         sections = tuple(from_mapping(Section, row, [str(path)]) for row in rows)
-        told.append(Told(name, current.uses[name], manifest.started, manifest.seconds, sections))
+        told.append(StageReport(name, current.uses[name], manifest.started, manifest.seconds, sections))
     return tuple(sorted(told, key=lambda one: one.use != "ground.evaluate"))
 
 
-def stage_views(told: Sequence[Told], sort: str = "") -> tuple[StageView, ...]:
+def stage_views(told: Sequence[StageReport], sort: str = "") -> tuple[StageView, ...]:
     """Sections with their tables as grids; `sort` is "TABLE.COLUMN", with a leading "-" for descending.
 
     ValueError for one that is none of this.
     """
     table, column = _sorting(sort)
 
-    def part_view(stage: Told, number: int, place: int, part: Section | Fold, figure: int) -> PartView:
+    def part_view(stage: StageReport, number: int, place: int, part: Section | Fold, figure: int) -> PartView:
         """`place` is that of its first table within the section, `figure` that of its first figure within the stage."""
         tables = [
             _grid(f"{stage.stage}-{number}-{place + each}", one, table, column, descending=sort.startswith("-"))
@@ -130,7 +211,7 @@ def stage_views(told: Sequence[Told], sort: str = "") -> tuple[StageView, ...]:
     return tuple(view for view in views if view.sections)
 
 
-def figure(told: Sequence[Told], stage: str, number: int) -> str:
+def figure(told: Sequence[StageReport], stage: str, number: int) -> str:
     """The SVG of a figure of a stage, counted from 0 over its sections and their folds; LookupError when there is
     none."""
     for one in told:
@@ -159,13 +240,13 @@ def _grid(name: str, table: Table, wanted: str, column: int, *, descending: bool
     return sorted_grid(made, column, descending=descending) if name == wanted else made
 
 
-def router(service: "Service") -> APIRouter:
+def router(service: Service) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
 
-    async def told() -> tuple[Told, ...]:
+    async def told() -> tuple[StageReport, ...]:
         if service.current is None:
             return ()
-        return await asyncio.to_thread(read_told, service.workspace, service.current)
+        return await asyncio.to_thread(read_reports, service.workspace, service.current)
 
     @routes.get("/evaluation")
     async def evaluation(sort: str = "") -> HTMLResponse:

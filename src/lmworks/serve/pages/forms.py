@@ -1,7 +1,7 @@
 """Plain HTML forms: reading them without a further library, and the two that every page with an answer shows."""
 
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request
@@ -9,9 +9,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from lmworks.records import Feedback
 from lmworks.serve.pages.page_templates import error_page
-
-if TYPE_CHECKING:
-    from lmworks.serve.service import Service
+from lmworks.serve.service import Service
 
 MAXIMUM_FIELDS = 64
 MAXIMUM_TEXT = 10_000  # characters of a reason or a note
@@ -53,7 +51,7 @@ def note(interaction: str, fields: dict[str, str]) -> Feedback:
     return Feedback(interaction, time.time(), "note", None, _bounded(text), _bounded(fields.get("author", "").strip()))
 
 
-def router(service: "Service") -> APIRouter:
+def router(service: Service) -> APIRouter:
     """The forms on an answer: thumbs and notes; each goes back to the page it came from."""
     routes = APIRouter()
 

@@ -4,22 +4,19 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from lmworks.config import to_mapping
 from lmworks.generate.protocol import SamplingParameters
+from lmworks.model.checkpoint import Checkpoint
 from lmworks.records import Feedback, Interaction, Message, Retrieved, Verdict
 from lmworks.serve.pages import page_templates
 from lmworks.serve.pages.cited_text import Run, document_link, runs
 from lmworks.serve.pages.interaction_parts import Part, ShadedText, Waterfall, prompt_parts, shaded, waterfall
 from lmworks.serve.pages.page_templates import flowing
-
-if TYPE_CHECKING:
-    from lmworks.model.checkpoint import Checkpoint
-    from lmworks.serve.service import Service
+from lmworks.serve.service import Service
 
 LONG = 20_000  # characters of a prompt or an answer shown on the page; the JSON holds all
 _ALWAYS = ("max_tokens", "temperature", "seed")
@@ -63,7 +60,7 @@ class InteractionView:
     json: str
 
 
-def interaction_view(interaction: Interaction, checkpoint: "Checkpoint | None" = None) -> InteractionView:
+def interaction_view(interaction: Interaction, checkpoint: Checkpoint | None = None) -> InteractionView:
     """`checkpoint` is the one that answered, where it is still served: only its tokenizer can read the token ids."""
     shown = interaction.response[:LONG]
     prompt = interaction.rendered_prompt
@@ -108,13 +105,13 @@ def _first(parts: Sequence[Part], length: int) -> tuple[Part, ...]:
     return tuple(result)
 
 
-def _renderer(checkpoint: "Checkpoint | None", interaction: Interaction) -> Callable[[Sequence[Message]], str] | None:
+def _renderer(checkpoint: Checkpoint | None, interaction: Interaction) -> Callable[[Sequence[Message]], str] | None:
     if checkpoint is None or interaction.operation != "chat":
         return None
     return lambda messages: checkpoint.chat.render(messages, True, interaction.tools).text
 
 
-def _tokens(interaction: Interaction, checkpoint: "Checkpoint | None") -> tuple[ShadedText | None, str]:
+def _tokens(interaction: Interaction, checkpoint: Checkpoint | None) -> tuple[ShadedText | None, str]:
     """The shaded tokens, or why there are none."""
     if not interaction.token_log_probabilities:
         return None, "The log holds no token probabilities of this answer."
@@ -171,7 +168,7 @@ def _thumb(feedback: Sequence[Feedback]) -> Feedback | None:
     return thumbs[-1] if thumbs and thumbs[-1].value is not None else None
 
 
-def checkpoint_of(service: "Service", fingerprint: str) -> "Checkpoint | None":
+def checkpoint_of(service: Service, fingerprint: str) -> Checkpoint | None:
     """The served language model with this fingerprint."""
     if service.state != "ready":
         return None
@@ -181,17 +178,17 @@ def checkpoint_of(service: "Service", fingerprint: str) -> "Checkpoint | None":
     return None
 
 
-def router(service: "Service") -> APIRouter:
+def router(service: Service) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/log/{identifier}")
     async def one(identifier: str, filter: str = "") -> HTMLResponse:  # noqa: A002
         try:
-            found = await service.reading_log(lambda reader: reader.get(identifier))
+            found = await service.read_log(lambda reader: reader.get(identifier))
         except KeyError:
             text = f"The log holds no interaction {identifier[:40]}. It may have been deleted after its retention time."
             return page_templates.error_page(service, 404, "No such interaction", text, "/log")
-        before, after = await service.reading_log(lambda reader: reader.neighbours(found))
+        before, after = await service.read_log(lambda reader: reader.neighbours(found))
         view = await asyncio.to_thread(interaction_view, found, checkpoint_of(service, found.model))
         return page_templates.page(
             service,

@@ -5,15 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from lmworks.artefact import MANIFEST, Manifest, read_manifest
-from lmworks.records import Interaction
+from lmworks.records import QUERY_ENCODER, Interaction
 from lmworks.serve.pages.page_templates import count
-
-if TYPE_CHECKING:
-    from lmworks.workspace import Current
-
+from lmworks.workspace import Current
 
 Kind = Literal["source", "model", "stage", "answer"]
 
@@ -207,7 +204,7 @@ class StageFacts:
         )
 
 
-def read_build(workspace: Path, current: "Current", *, everything: bool) -> tuple[list[StageFacts], list[StageFacts]]:
+def read_build(workspace: Path, current: Current, *, everything: bool) -> tuple[list[StageFacts], list[StageFacts]]:
     """The stages of the current build in order; with `everything`, also the artefacts of earlier ones."""
     names = {role: current.names.get(role, Path(path).name) for role, path in current.models.items()}
     stages = [_facts(name, workspace / folder, names) for name, folder in current.stages.items()]
@@ -251,6 +248,8 @@ def answer_items(interaction: Interaction, stages: Sequence[StageFacts], older: 
             for item in (*_sources(stage), *_models(stage), _stage(stage)):
                 items.setdefault(item.name, replace(item, current=digest in current) if item.kind == "stage" else item)
             direct += [name] if stage.manifest.stage in _ANSWERING else []
+        elif name == QUERY_ENCODER:  # for the log alone
+            continue
         elif name.startswith("model:"):
             role = name.removeprefix("model:")
             items.setdefault(name, Item(name, "model", role, "language model", digest))

@@ -3,17 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
+from lmworks.monitor.log import LogRow, Reader
 from lmworks.serve.pages import interaction_page, page_templates
-
-if TYPE_CHECKING:
-    from lmworks.monitor.log import LogRow, Reader
-    from lmworks.serve.service import Service
+from lmworks.serve.service import Service
 
 PAGE = 50
 EXAMPLES = (
@@ -60,7 +57,7 @@ class LogView:
     newest: str  # the link back to the first page; "" on it
 
 
-def row(logged: "LogRow") -> Row:
+def row(logged: LogRow) -> Row:
     """One interaction as it stands in the table."""
     flags: list[tuple[str, str]] = []
     if logged.error:
@@ -88,7 +85,7 @@ def row(logged: "LogRow") -> Row:
     )
 
 
-def view(found: Sequence["LogRow"], filter: str, total: int, before: Place | None, size: int = PAGE) -> LogView:  # noqa: A002
+def view(found: Sequence[LogRow], filter: str, total: int, before: Place | None, size: int = PAGE) -> LogView:  # noqa: A002
     """One page; `found` holds one row more than a page where there are older ones."""
     shown = found[:size]
     older = _link(filter, (shown[-1].time, shown[-1].id)) if len(found) > size else ""
@@ -121,7 +118,7 @@ def read_place(text: str) -> Place | None:
     return time, identifier
 
 
-def router(service: "Service") -> APIRouter:
+def router(service: Service) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
     routes.include_router(interaction_page.router(service))
 
@@ -132,12 +129,12 @@ def router(service: "Service") -> APIRouter:
         except ValueError as error:
             return page_templates.error_page(service, 400, "That page cannot be shown", str(error), "/log")
 
-        def read(reader: "Reader") -> LogView:
+        def read(reader: Reader) -> LogView:
             return view(reader.find(filter, PAGE + 1, place), filter, reader.count(filter), place)
 
         status = 200
         try:
-            shown = await service.reading_log(read)
+            shown = await service.read_log(read)
         except ValueError as error:  # the filter's language: shown beside the box, with what was typed
             status, shown = 400, LogView((), filter, str(error), None, "", "")
         newest = place_text((shown.rows[0].time, shown.rows[0].id)) if shown.rows else place_text((0.0, "0"))
@@ -151,7 +148,7 @@ def router(service: "Service") -> APIRouter:
         """How many rows have come since `after`, for the button that shows them; "more" when there are more yet."""
         try:
             place = read_place(after)
-            rows = await service.reading_log(lambda reader: reader.find(filter, PAGE))
+            rows = await service.read_log(lambda reader: reader.find(filter, PAGE))
         except ValueError as error:
             return JSONResponse({"error": str(error)}, 400)
         count = sum(place is None or (one.time, one.id) > place for one in rows)

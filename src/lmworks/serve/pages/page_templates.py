@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from pathlib import PurePosixPath
+from typing import Any
 from urllib.parse import quote
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lmworks.monitor.filter import in_quotes
-
-if TYPE_CHECKING:
-    from lmworks.serve.service import Service
+from lmworks.serve.service import Service
 
 SECTIONS = (
     ("chat", "/", "Chat"),
@@ -31,7 +30,7 @@ _UNSHOWABLE = dict.fromkeys((*_CONTROLS, *range(0xD800, 0xE000)), "\ufffd")
 
 
 def page(
-    service: "Service", template: str, status: int = 200, headers: Mapping[str, str] | None = None, **context: Any
+    service: Service, template: str, status: int = 200, headers: Mapping[str, str] | None = None, **context: Any
 ) -> HTMLResponse:
     """A whole page: `template` extends base.html, whose frame shows the system's name and state."""
     return fragment(template, status, headers, system_name=system_name(service), state=service.state, **context)
@@ -45,12 +44,12 @@ def fragment(
     return HTMLResponse(body, status, dict(headers or {}))
 
 
-def error_page(service: "Service", status: int, heading: str, text: str, retry: str = "") -> HTMLResponse:
+def error_page(service: Service, status: int, heading: str, text: str, retry: str = "") -> HTMLResponse:
     """What went wrong and what to do next; `retry` is the path that may work later."""
     return page(service, "error.html", status, status_code=status, heading=heading, text=text, retry=retry)
 
 
-def system_name(service: "Service") -> str:
+def system_name(service: Service) -> str:
     """The recipe's name, or the name of the first model where no recipe was built."""
     if service.current is not None:
         return service.current.recipe
@@ -163,3 +162,27 @@ def clip(text: str, length: int = 120) -> str:
     """At most `length` characters on one line, with an ellipsis where something was left out."""
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+
+
+def file_name(uri: str) -> str:
+    """The last part of a uri, which people know a document by."""
+    return PurePosixPath(uri.split(":", 1)[-1].rstrip("/")).name or uri
+
+
+def size(count: int) -> str:
+    """Bytes: 812 B, 3.4 kB, 1.2 GB."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def whole_number(text: str | None, default: int, name: str, most: int = 10**9) -> int:
+    """A number of a query string; ValueError that names it when it is none, or is larger than `most`."""
+    if text is None or text == "":
+        return default
+    if not (text.isascii() and text.isdigit()) or len(text) > 12 or int(text) > most:
+        raise ValueError(f"{name} is a whole number up to {most:,}, got {text[:40]!r}")
+    return int(text)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
@@ -26,10 +25,8 @@ from lmworks.serve.pages.lineage_graph import (
     read_build,
     stage_items,
 )
-from lmworks.serve.pages.text_format import size
-
-if TYPE_CHECKING:
-    from lmworks.serve.service import Service
+from lmworks.serve.pages.page_templates import size
+from lmworks.serve.service import Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +120,10 @@ def log_size(location: str | Path) -> int | None:
     return sum(beside.stat().st_size for beside in path.parent.glob(f"{path.name}*") if beside.is_file())
 
 
-async def health(service: "Service") -> Health:
+async def health(service: Service) -> Health:
     """What the server is doing now."""
     location = service.log.location
-    logged = await service.reading_log(lambda reader: reader.count())
+    logged = await service.read_log(lambda reader: reader.count())
     models = [
         ModelView(m.name, m.kind, m.fingerprint, m.context_length, *service.occupancy(m.name)) for m in service.models
     ]
@@ -144,7 +141,7 @@ async def health(service: "Service") -> Health:
     )
 
 
-def router(service: "Service") -> APIRouter:
+def router(service: Service) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
 
     async def build(everything: bool) -> tuple[list[StageFacts], list[StageFacts]]:
@@ -161,7 +158,7 @@ def router(service: "Service") -> APIRouter:
         about = None
         if answer:
             try:
-                interaction = await service.reading_log(lambda reader: reader.get(answer))
+                interaction = await service.read_log(lambda reader: reader.get(answer))
             except KeyError:
                 text = f"The log holds no interaction {answer[:40]}."
                 return page_templates.error_page(service, 404, "No such answer", text, "/system")

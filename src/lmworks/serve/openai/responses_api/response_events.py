@@ -1,23 +1,63 @@
 """The events of a streamed response: each item of the output is added, grows, and is done, in the order of the text."""
 
 import json
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+from lmworks.generate.protocol import Token
 from lmworks.serve.events import Piece
 from lmworks.serve.openai.errors import ApiError
+from lmworks.serve.openai.logprobs import TextOffsets, TokenBytes, token_logprobs
 from lmworks.serve.openai.response_bodies import TokenLogprob
-from lmworks.serve.openai.responses_api.message_logprobs import MessageLogprobs
-from lmworks.serve.openai.responses_api.response_objects import (
+from lmworks.serve.openai.responses_api.responses_bodies import (
     OutputCall,
     OutputMessage,
     OutputText,
     ResponseObject,
     Status,
+    item_id,
 )
-from lmworks.serve.openai.tool_call_parser import ArgumentsPiece, CallBegins, CallReader, Part, Words
+from lmworks.serve.openai.tool_call_parser import (
+    ArgumentsDelta,
+    CompletionPart,
+    TextPart,
+    ToolCallParser,
+    ToolCallStart,
+)
+
+
+class MessageLogprobs:
+    """The log-probabilities of the tokens of a message, the text before any calls, as that text grows.
+
+    Text may be held back while its tokens are known already, so a token waits until the message has reached it.
+    """
+
+    def __init__(self, names: TokenBytes, alternatives: int) -> None:
+        self._names, self._alternatives = names, alternatives
+        self._offsets = TextOffsets(names)
+        self._waiting: deque[tuple[int, Token]] = deque()  # each with where it begins
+
+    def take(self, tokens: Iterable[Token]) -> None:
+        """The next tokens of the completion."""
+        for token in tokens:
+            start = self._offsets.advance(token, hidden=token.id in self._names.special_ids)
+            self._waiting.append((start, token))
+
+    def until(self, length: int) -> list[TokenLogprob]:
+        """The waiting tokens that begin within the first `length` code points of the text."""
+        found: list[Token] = []
+        while self._waiting and self._waiting[0][0] < length:
+            found.append(self._waiting.popleft()[1])
+        return token_logprobs(found, self._alternatives, self._names)
+
+    def rest(self) -> list[TokenLogprob]:
+        """All that still wait: the token that ends the text is one of a message without calls."""
+        found = [token for _, token in self._waiting]
+        self._waiting.clear()
+        return token_logprobs(found, self._alternatives, self._names)
 
 
 @dataclass(slots=True)
@@ -29,13 +69,13 @@ class _Open:
 
 
 class ResponseEvents:
-    """Server-sent events of one response, whose text `reader` reads.
+    """Server-sent events of one response, whose text `parser` parses.
 
-    `identifier` names its items; `logprobs` None tells none.
+    `identifier` names its items; with `logprobs` None the events have none.
     """
 
-    def __init__(self, reader: CallReader, identifier: str, logprobs: MessageLogprobs | None) -> None:
-        self._reader, self._identifier, self._logprobs = reader, identifier, logprobs
+    def __init__(self, parser: ToolCallParser, identifier: str, logprobs: MessageLogprobs | None) -> None:
+        self._parser, self._identifier, self._logprobs = parser, identifier, logprobs
         self._number = count()
         self._open: _Open | None = None
         self._done = 0  # items
@@ -50,19 +90,19 @@ class ResponseEvents:
         return self._event("error", **detail, **error.body)
 
     def piece(self, piece: Piece) -> Iterator[bytes]:
-        """What one piece of the completion brings."""
+        """The events of one piece of the completion."""
         if self._logprobs is not None:
             self._logprobs.take(piece.tokens)
-        for part in self._reader.feed(piece.text):
+        for part in self._parser.feed(piece.text):
             yield from self._part(part)
 
-    def _part(self, part: Part) -> Iterator[bytes]:
+    def _part(self, part: CompletionPart) -> Iterator[bytes]:
         match part:
-            case Words(text):
+            case TextPart(text):
                 if self._open is None:
                     yield from self._begin_message()
                 yield from self._grow_message(text)
-            case CallBegins(_, call_id, name):
+            case ToolCallStart(_, call_id, name):
                 yield from self._close()
                 item = OutputCall(
                     id=item_id("fc", self._identifier, self._done),
@@ -72,7 +112,7 @@ class ResponseEvents:
                     status="in_progress",
                 )
                 yield from self._begin(item)
-            case ArgumentsPiece(_, text):
+            case ArgumentsDelta(_, text):
                 assert self._open is not None and isinstance(self._open.item, OutputCall)
                 self._open.item.arguments += text
                 yield self._event("response.function_call_arguments.delta", **self._place(), delta=text)
@@ -98,12 +138,12 @@ class ResponseEvents:
         self._open = None
 
     def end(self, status: Status) -> Iterator[bytes]:
-        """Everything is said. A response without any item is an empty text."""
-        for part in self._reader.end():
+        """The events that end the response. One without any item is an empty text."""
+        for part in self._parser.end():
             yield from self._part(part)
         if self._open is None and not self._done:
             yield from self._begin_message()
-        if self._logprobs is not None and not self._reader.calls and not self._reader.cut:
+        if self._logprobs is not None and not self._parser.calls and not self._parser.cut:
             rest = self._logprobs.rest()
             if rest:
                 yield self._delta("", rest)
@@ -146,8 +186,3 @@ def _of_events(logprobs: list[TokenLogprob]) -> list[dict[str, Any]]:
     """As OpenAI's events have them: without the bytes."""
     without = {"bytes": True, "top_logprobs": {"__all__": {"bytes"}}}
     return [one.model_dump(exclude=without) for one in logprobs]
-
-
-def item_id(kind: str, identifier: str, number: int) -> str:
-    """The id of an item of the output; the same whenever the response is read."""
-    return f"{kind}_{identifier}_{number}"

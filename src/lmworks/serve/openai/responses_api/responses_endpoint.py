@@ -1,88 +1,63 @@
-"""/v1/responses: made, asked for again, taken back."""
+"""/v1/responses: create, retrieve, list the input of, and delete a response."""
 
 import contextlib
-import json
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from lmworks.records import Feedback, Message
+from lmworks.generate.constraint import FunctionCalls
+from lmworks.generate.protocol import Token
+from lmworks.records import Feedback, Interaction, Message
 from lmworks.serve.events import Event, Finished, Piece
-from lmworks.serve.openai.envelope import content, reply
+from lmworks.serve.interaction_record import Turn
+from lmworks.serve.openai import sampling_fields
 from lmworks.serve.openai.errors import ApiError, Json, documented, from_exception
-from lmworks.serve.openai.responses_api.response_events import ResponseEvents, item_id
-from lmworks.serve.openai.responses_api.response_history import DELETED, PREFIX, logged
-from lmworks.serve.openai.responses_api.response_objects import (
+from lmworks.serve.openai.generation_request import GenerationRequest, generation_request, reply, turn_fields
+from lmworks.serve.openai.logprobs import TokenBytes
+from lmworks.serve.openai.response_bodies import body_fields, cached_tokens, finish_reason, fresh_id, lmworks_field
+from lmworks.serve.openai.responses_api.response_events import MessageLogprobs, ResponseEvents
+from lmworks.serve.openai.responses_api.response_history import (
+    DELETED,
+    PREFIX,
+    STORED,
+    ItemPage,
+    Previous,
+    ResponseStore,
+    StoredResponse,
+    answer_message,
+    input_messages,
+    input_page,
+    instructions_hash,
+    logged_response,
+    previous,
+)
+from lmworks.serve.openai.responses_api.responses_bodies import (
+    ChosenFunction,
     DeletedResponse,
-    InputItem,
-    InputMessage,
-    InputText,
+    IncompleteDetails,
+    InputTokensDetails,
     ItemList,
     OutputCall,
+    OutputItem,
+    OutputMessage,
     OutputText,
     ResponseObject,
-    ResultOfCall,
+    ResponseRequest,
+    ResponseUsage,
+    Status,
+    item_id,
 )
-from lmworks.serve.openai.responses_api.response_requests import ResponseRequest
-from lmworks.serve.openai.responses_api.response_state import Responding
-from lmworks.serve.openai.responses_api.response_store import Kept, KeptResponses
-from lmworks.serve.openai.sse_stream import answered
-from lmworks.serve.openai.tool_call_parser import CallReader
+from lmworks.serve.openai.sse_stream import respond
+from lmworks.serve.openai.tool_call_parser import ParsedCompletion, ToolCallParser, parse_completion
 from lmworks.serve.service import Service
 
-
-class PageOfItems(BaseModel):
-    """What can be said of a page in the query; anything else is refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    limit: int = Field(default=20, ge=1, le=100)
-    order: Literal["asc", "desc"] = Field(default="desc", description="asc: as they were given")
-    after: str | None = Field(default=None, max_length=128, description="the id of the item before the page")
-
-
-def page(messages: Sequence[Message], identifier: str, wanted: PageOfItems) -> ItemList:
-    """The items of a conversation that a response answered, named after it; ApiError for an unknown `after`."""
-    items = list(_items(messages, f"{identifier}_in"))
-    if wanted.order == "desc":
-        items.reverse()
-    if wanted.after is not None:
-        places = [number for number, item in enumerate(items) if item.id == wanted.after]
-        if not places:
-            raise ApiError(404, f"the response has no input item {wanted.after!r}", "after", "item_not_found")
-        items = items[places[0] + 1 :]
-    shown = items[: wanted.limit]
-    first, last = (shown[0].id, shown[-1].id) if shown else (None, None)
-    return ItemList(data=shown, first_id=first, last_id=last, has_more=len(shown) < len(items))
-
-
-def _items(messages: Sequence[Message], identifier: str) -> Iterator[InputItem]:
-    """As the model got them: the parts of a content are one text, and "developer" is "system"."""
-    number = 0
-
-    def named(kind: str) -> dict[str, Any]:
-        nonlocal number
-        number += 1
-        return {"id": item_id(kind, identifier, number - 1), "status": "completed"}
-
-    for message in messages:
-        if message.role == "tool":
-            yield ResultOfCall(**named("fco"), call_id=message.tool_call_id or "", output=message.content)
-        elif message.role != "assistant":
-            yield InputMessage(**named("msg"), role=message.role, content=[InputText(text=message.content)])
-        elif message.content or not message.tool_calls:
-            yield InputMessage(**named("msg"), role="assistant", content=[OutputText(text=message.content)])
-        for call in message.tool_calls:
-            function = call["function"]
-            arguments = json.dumps(function["arguments"], ensure_ascii=False)
-            yield OutputCall(**named("fc"), call_id=call["id"], name=function["name"], arguments=arguments)
-
+_PLAIN = {"type": "text"}
 
 router = APIRouter(tags=["OpenAI"])
 _RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -100,102 +75,102 @@ Identifier = Annotated[str, Path(description="the `id` of a response", max_lengt
 
 @router.post("/v1/responses", responses=_RESPONSES, response_model=None)
 async def responses(body: ResponseRequest, request: Request) -> Response:
-    """Answer an input, or go on from an earlier response.
+    """Answer an input, or continue an earlier response.
 
     The model is a language model, or `assistant`, which answers from the documents.
     """
-    kept: KeptResponses = request.app.state.responses
-    return await reply(request, body, partial(_response, kept), partial(_events, kept))
+    store: ResponseStore = request.app.state.responses
+    return await reply(request, body, partial(_response, store), partial(_events, store))
 
 
-async def _response(kept: KeptResponses, service: Service, body: ResponseRequest, client: str) -> Response:
-    responding = await Responding.begin(service, kept, body, client)
+async def _response(store: ResponseStore, service: Service, body: ResponseRequest, client: str) -> Response:
+    state = await ResponseState.begin(service, store, body, client)
     finished: Finished | None = None
-    async with aclosing(service.chat(responding.turn)) as events:
+    async with aclosing(service.chat(state.turn)) as events:
         async for one in events:
             if isinstance(one, Finished):
                 finished = one
     assert finished is not None
-    whole = responding.whole(finished)
-    responding.keep(kept, finished, whole)
-    return Json(content(whole))
+    whole = state.whole(finished)
+    state.store(store, finished, whole)
+    return Json(body_fields(whole))
 
 
 async def _events(
-    kept: KeptResponses, service: Service, body: ResponseRequest, client: str
+    store: ResponseStore, service: Service, body: ResponseRequest, client: str
 ) -> AsyncGenerator[bytes, None]:
-    responding = await Responding.begin(service, kept, body, client)
-    told = ResponseEvents(CallReader(responding.calls, responding.turn.id), responding.turn.id, responding.logprobs())
+    state = await ResponseState.begin(service, store, body, client)
+    events = ResponseEvents(ToolCallParser(state.calls, state.turn.id), state.turn.id, state.logprobs())
     begun = False
     try:
-        async with aclosing(service.chat(responding.turn)) as source:
+        async with aclosing(service.chat(state.turn)) as source:
             async for one in source:
                 if not begun:
-                    yield told.state("response.created", responding.head)
-                    yield told.state("response.in_progress", responding.head)
+                    yield events.state("response.created", state.head)
+                    yield events.state("response.in_progress", state.head)
                     begun = True
-                for event in _told(kept, responding, told, one):
+                for event in _next_events(store, state, events, one):
                     yield event
     except Exception as error:
         if not begun:  # what is refused at once is an answer of its own, before the stream begins
             raise
-        yield told.failure(from_exception(error))
+        yield events.failure(from_exception(error))
 
 
-def _told(kept: KeptResponses, responding: Responding, told: ResponseEvents, one: Event) -> Iterator[bytes]:
-    """What an event of the service tells the client."""
+def _next_events(store: ResponseStore, state: "ResponseState", events: ResponseEvents, one: Event) -> Iterator[bytes]:
+    """The client's events for an event of the service."""
     if isinstance(one, Piece):
-        yield from told.piece(one)
+        yield from events.piece(one)
     if isinstance(one, Finished):
-        whole = responding.whole(one)
-        yield from told.end(whole.status)
-        responding.keep(kept, one, whole)
-        yield told.state(f"response.{whole.status}", whole)
+        whole = state.whole(one)
+        yield from events.end(whole.status)
+        state.store(store, one, whole)
+        yield events.state(f"response.{whole.status}", whole)
 
 
 @router.get("/v1/responses/{identifier}", responses={200: {"model": ResponseObject}, **_READING}, response_model=None)
 async def retrieve(identifier: Identifier, request: Request) -> Response:
-    """A response again, as it was told; those of which `store` was not false are kept for a while."""
+    """A response again, as it was sent; those of which `store` was not false are kept for a while."""
     if request.query_params:
         name = next(iter(request.query_params))
         raise ApiError(400, f"unknown parameter: {name}", name, "unknown_parameter")
-    return Response(_kept(request, identifier).body, media_type="application/json")
+    return Response(_stored(request, identifier).body, media_type="application/json")
 
 
 @router.get(
     "/v1/responses/{identifier}/input_items", responses={200: {"model": ItemList}, **_READING}, response_model=None
 )
-async def input_items(identifier: Identifier, wanted: Annotated[PageOfItems, Query()], request: Request) -> Response:
+async def input_items(identifier: Identifier, page: Annotated[ItemPage, Query()], request: Request) -> Response:
     """The conversation that a response answered, without its instructions, as items."""
-    found = _kept(request, identifier)
-    return Json(content(page(found.messages, identifier.removeprefix(PREFIX), wanted)))
+    found = _stored(request, identifier)
+    return Json(body_fields(input_page(found.messages, identifier.removeprefix(PREFIX), page)))
 
 
 @router.delete(
     "/v1/responses/{identifier}", responses={200: {"model": DeletedResponse}, **_READING}, response_model=None
 )
 async def delete(identifier: Identifier, request: Request) -> Response:
-    """Keep a response no longer: it cannot be asked for, nor gone on from.
+    """Delete a response: it can be neither retrieved nor continued.
 
     Its interaction stays in the log, with a note, for as long as the log keeps what it holds.
     """
     service: Service = request.app.state.service
-    kept: KeptResponses = request.app.state.responses
+    store: ResponseStore = request.app.state.responses
 
     async def work() -> Response:
-        if kept.get(identifier) is None and await logged(service, identifier) is None:
+        if store.get(identifier) is None and await logged_response(service, identifier) is None:
             raise _unknown(identifier)
-        kept.remove(identifier)
+        store.remove(identifier)
         with contextlib.suppress(KeyError):  # the log does not hold it any more
             await service.feedback(Feedback(identifier.removeprefix(PREFIX), time.time(), "note", None, DELETED))
-        return Json(content(DeletedResponse(id=identifier)))
+        return Json(body_fields(DeletedResponse(id=identifier)))
 
-    return await answered(request, work)
+    return await respond(request, work)
 
 
-def _kept(request: Request, identifier: str) -> Kept:
-    kept: KeptResponses = request.app.state.responses
-    found = kept.get(identifier)
+def _stored(request: Request, identifier: str) -> StoredResponse:
+    store: ResponseStore = request.app.state.responses
+    found = store.get(identifier)
     if found is None:
         raise _unknown(identifier)
     return found
@@ -207,3 +182,138 @@ def _unknown(identifier: str) -> ApiError:
         "/api/interactions/{interaction} has what the log holds"
     )
     return ApiError(404, message, "response_id", "response_not_found")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One response
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseState:
+    """One response in progress. `given` is its conversation without the instructions, `head` the response so far.
+
+    `names` is None where the answer has no log-probabilities.
+    """
+
+    turn: Turn
+    head: ResponseObject
+    calls: FunctionCalls | None
+    given: tuple[Message, ...]
+    names: TokenBytes | None
+
+    @classmethod
+    async def begin(cls, service: Service, store: ResponseStore, body: ResponseRequest, client: str) -> "ResponseState":
+        format_ = body.text.format if body.text else None
+        formed = format_ is not None and format_.type != "text"
+        further = {"text": formed, "tools": bool(body.tools), "include": bool(body.include)}
+        wanted = generation_request(service, body, format_, further)
+        before = await previous(service, store, body.previous_response_id)
+        given = input_messages(body.input, before.messages)
+        turn = _turn(body, client, before, given, wanted)
+        service.check(turn)
+        names = TokenBytes(service.language(body.model).checkpoint.tokenizer) if body.include else None
+        return cls(turn, _head(body, turn), wanted.calls, given, names)
+
+    def logprobs(self) -> MessageLogprobs | None:
+        return None if self.names is None else MessageLogprobs(self.names, self.turn.sampling.alternatives)
+
+    def whole(self, finished: Finished) -> ResponseObject:
+        """The response with its output."""
+        interaction = finished.interaction
+        status: Status = "incomplete" if finish_reason(finished) == "length" else "completed"
+        tokens = (finished.completion and finished.completion.tokens) or ()
+        return self.head.model_copy(
+            update={
+                "status": status,
+                "completed_at": time.time(),
+                "incomplete_details": IncompleteDetails() if status == "incomplete" else None,
+                "output": _output(self.parsed(finished), interaction.id, status, self.logprobs(), tokens),
+                "usage": _usage(interaction, cached_tokens(finished)),
+                "lmworks": lmworks_field(finished),
+            }
+        )
+
+    def parsed(self, finished: Finished) -> ParsedCompletion:
+        return parse_completion(self.calls, finished.interaction.id, finished.interaction.response)
+
+    def store(self, store: ResponseStore, finished: Finished, whole: ResponseObject) -> None:
+        """Store the response, unless its client does not want that."""
+        if self.head.store:
+            body, answer = bytes(Json(body_fields(whole)).body), answer_message(self.parsed(finished))
+            store.add(StoredResponse(whole.id, body, self.given, answer, self.turn.conversation, whole.created_at))
+
+
+def _output(
+    parsed: ParsedCompletion, identifier: str, status: Status, logprobs: MessageLogprobs | None, tokens: Iterable[Token]
+) -> list[OutputItem]:
+    """The items of a response in the order of its text; the last one is incomplete where the response is."""
+    items: list[OutputItem] = []
+    if parsed.text or not parsed.calls:
+        text = OutputText(text=parsed.text)
+        if logprobs is not None:
+            logprobs.take(tokens)
+            text.logprobs = logprobs.until(len(parsed.text))
+            if not parsed.calls and not parsed.cut:
+                text.logprobs += logprobs.rest()
+        items.append(OutputMessage(id=item_id("msg", identifier, 0), status="completed", content=[text]))
+    for call in parsed.calls:
+        name = item_id("fc", identifier, len(items))
+        items.append(OutputCall(id=name, call_id=call.id, name=call.name, arguments=call.arguments, status="completed"))
+    items[-1].status = status
+    return items
+
+
+def _turn(
+    body: ResponseRequest, client: str, before: Previous, given: tuple[Message, ...], wanted: GenerationRequest
+) -> Turn:
+    instructions = (Message("system", body.instructions),) if body.instructions else ()
+    fields = turn_fields(body, client)
+    return Turn(
+        model=body.model,
+        messages=(*instructions, *given),
+        tools=wanted.tools,
+        sampling=sampling_fields.response_parameters(body, wanted.constraint),
+        id=fresh_id(),
+        **{
+            **fields,
+            "conversation": fields["conversation"] or before.conversation,
+            "parent": fields["parent"] or before.interaction or None,
+        },
+        lineage={} if body.store is False else {STORED: instructions_hash(body.instructions)},
+    )
+
+
+def _head(body: ResponseRequest, turn: Turn) -> ResponseObject:
+    """The response before it has any output: the settings of the request."""
+    choice = body.tool_choice
+    text: dict[str, Any] = body.text.format.model_dump(by_alias=True) if body.text and body.text.format else _PLAIN
+    return ResponseObject(
+        id=f"{PREFIX}{turn.id}",
+        created_at=time.time(),
+        status="in_progress",
+        model=body.model,
+        instructions=body.instructions,
+        previous_response_id=body.previous_response_id,
+        max_output_tokens=body.max_output_tokens,
+        temperature=turn.sampling.temperature,
+        top_p=turn.sampling.top_p,
+        text={"format": text},
+        tools=[tool.model_dump() for tool in body.tools or ()],
+        tool_choice=choice.model_dump() if isinstance(choice, ChosenFunction) else choice or "auto",
+        parallel_tool_calls=body.parallel_tool_calls is not False,
+        metadata=body.metadata.model_dump(exclude_none=True) if body.metadata else {},
+        store=body.store is not False,
+        top_logprobs=body.top_logprobs or 0,
+        user=body.user,
+        safety_identifier=body.safety_identifier,
+        prompt_cache_key=body.prompt_cache_key,
+    )
+
+
+def _usage(interaction: Interaction, cached: int) -> ResponseUsage:
+    return ResponseUsage(
+        input_tokens=interaction.input_tokens,
+        input_tokens_details=InputTokensDetails(cached_tokens=cached),
+        output_tokens=interaction.output_tokens,
+        total_tokens=interaction.input_tokens + interaction.output_tokens,
+    )

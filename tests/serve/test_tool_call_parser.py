@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmworks.generate.constraint import FunctionCalls, JsonSchema
-from lmworks.serve.openai.tool_call_parser import ArgumentsPiece, CallBegins, CallReader, Said, Words, read_all
+from lmworks.serve.openai.tool_call_parser import (
+    ArgumentsDelta,
+    ParsedCompletion,
+    TextPart,
+    ToolCallParser,
+    ToolCallStart,
+    parse_completion,
+)
 from lmworks.tokenizer.tool_calls import OWN_FORM, ToolForm
 
 FORMS = [
@@ -50,47 +57,47 @@ def test_calls_are_read_back_from_any_pieces(form, said, made, data, compact):
     text = (form.separator or "").join(written)
     text = f"{said}\n{text}" if said and made else said + text
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12)))
-    reader, parts = CallReader(held_to(form), "i"), []
+    reader, parts = ToolCallParser(held_to(form), "i"), []
     for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
         parts += reader.feed(text[start:end])
     parts += reader.end()
-    assert "".join(part.text for part in parts if isinstance(part, Words)) == (said.rstrip() if made else said)
-    begun = [part for part in parts if isinstance(part, CallBegins)]
+    assert "".join(part.text for part in parts if isinstance(part, TextPart)) == (said.rstrip() if made else said)
+    begun = [part for part in parts if isinstance(part, ToolCallStart)]
     assert [(part.number, part.name) for part in begun] == [(n, name) for n, (name, _) in enumerate(made)]
     for number, (_, wanted) in enumerate(made):
-        pieces = [part.text for part in parts if isinstance(part, ArgumentsPiece) and part.number == number]
+        pieces = [part.text for part in parts if isinstance(part, ArgumentsDelta) and part.number == number]
         assert json.loads("".join(pieces)) == wanted
     assert reader.calls == len(made) and len({part.id for part in begun}) == len(made)
 
 
 def test_words_come_at_once_where_no_call_can_begin():
-    reader = CallReader(OWN, "i")
-    assert reader.feed("One") == [Words("One")]
-    assert reader.feed(" two <") == [Words(" two")]
-    assert reader.feed("b>") == [Words(" <b>")]
-    assert reader.feed("\n<tool_c") == [] and reader.end() == [Words("\n<tool_c")]
+    reader = ToolCallParser(OWN, "i")
+    assert reader.feed("One") == [TextPart("One")]
+    assert reader.feed(" two <") == [TextPart(" two")]
+    assert reader.feed("b>") == [TextPart(" <b>")]
+    assert reader.feed("\n<tool_c") == [] and reader.end() == [TextPart("\n<tool_c")]
 
 
 def test_arguments_come_as_they_are_written():
-    reader = CallReader(OWN, "i")
+    reader = ToolCallParser(OWN, "i")
     (begins,) = reader.feed('<tool_call>\n{"name": "f", "arguments": ')
     assert begins.name == "f"
-    assert reader.feed('{"a": "x') == [ArgumentsPiece(0, '{"a": "x')]
-    assert reader.feed('}"}') == [ArgumentsPiece(0, '}"}')]
+    assert reader.feed('{"a": "x') == [ArgumentsDelta(0, '{"a": "x')]
+    assert reader.feed('}"}') == [ArgumentsDelta(0, '}"}')]
     assert reader.feed("}\n</tool_call>") == reader.end() == []
 
 
 @pytest.mark.parametrize(("end", "calls"), [(15, 0), (30, 0), (45, 1)])
 def test_a_completion_that_ends_inside_a_call(end, calls):
     text = OWN_FORM.write("get_it", '{"key": "a long value"}')
-    said = read_all(OWN, "i", text[:end])
-    assert said.words == "" and len(said.calls) == calls and said.cut
-    assert not read_all(OWN, "i", text).cut
+    said = parse_completion(OWN, "i", text[:end])
+    assert said.text == "" and len(said.calls) == calls and said.cut
+    assert not parse_completion(OWN, "i", text).cut
 
 
 def test_without_a_form_everything_is_words():
     text = OWN_FORM.write("f", "{}")
-    assert read_all(None, "i", text) == Said(text, (), cut=False)
+    assert parse_completion(None, "i", text) == ParsedCompletion(text, (), cut=False)
 
 
 @settings(max_examples=100, deadline=None)
@@ -101,13 +108,15 @@ def test_what_looks_like_a_call_inside_of_json_is_a_part_of_it(value, data, made
     if made:
         text = "\n".join([OWN_FORM.write("f", json.dumps({"text": text}))] * made)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12)))
-    reader, parts = CallReader(held_to(OWN_FORM, answer=JsonSchema("{}")), "i"), []
+    reader, parts = ToolCallParser(held_to(OWN_FORM, answer=JsonSchema("{}")), "i"), []
     for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
         parts += reader.feed(text[start:end])
     parts += reader.end()
-    assert "".join(part.text for part in parts if isinstance(part, Words)) == ("" if made else text)
+    assert "".join(part.text for part in parts if isinstance(part, TextPart)) == ("" if made else text)
     assert reader.calls == made and not reader.cut
 
 
 def test_an_answer_that_ends_where_a_call_may_begin_is_words():
-    assert read_all(held_to(OWN_FORM, answer=JsonSchema("{}")), "i", "<tool") == Said("<tool", (), cut=False)
+    assert parse_completion(held_to(OWN_FORM, answer=JsonSchema("{}")), "i", "<tool") == ParsedCompletion(
+        "<tool", (), cut=False
+    )

@@ -1,0 +1,52 @@
+"""Every chat keeps the vector of its question, so that drift can be a query over the log."""
+
+import numpy as np
+import pytest
+
+from lmworks.generate.text_embedding import TextEncoder
+from lmworks.records import QUERY_ENCODER
+
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "A lost laptop?"},
+    {"role": "assistant", "content": "Yes?"},
+    {"role": "user", "content": "Paid leave in March"},
+]
+
+
+def logged(running, answer):
+    return running.service.log.reader.get(answer.lmworks["interaction"])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_chat_is_kept_with_the_vector_of_its_last_question(language, tiny_embedder, stream):
+    create = language.client().chat.completions.create
+    answer = create(model="tiny", messages=CHAT, max_tokens=3, n=2, stream=stream)
+    first = logged(language, list(answer)[-1] if stream else answer)
+    (wanted,) = TextEncoder(tiny_embedder).encode(["Paid leave in March"], "query")
+    for one in (first, language.service.log.reader.get(first.id.removesuffix("-1") + "-1")):
+        assert np.array_equal(np.array(one.query_embedding, dtype=np.float32), wanted)
+        assert one.lineage[QUERY_ENCODER] == language.service.encoder("embedder").fingerprint
+
+
+def test_grounded_answers_and_chats_are_kept_in_one_space(grounded):
+    question = [{"role": "user", "content": "By when must I report a lost laptop?"}]
+    create = grounded.client().chat.completions.create
+    both = [logged(grounded, create(model=name, messages=question, max_tokens=3)) for name in ("assistant", "tiny")]
+    assert both[0].lineage[QUERY_ENCODER] == both[1].lineage[QUERY_ENCODER]
+    assert both[0].query_embedding == pytest.approx(both[1].query_embedding, abs=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"embedder": True, "query_embeddings": False}])
+def test_without_an_embedder_or_with_the_switch_off_there_is_none(start, options):
+    with start(**options) as running:
+        one = logged(running, running.client().chat.completions.create(model="tiny", messages=CHAT, max_tokens=3))
+    assert one.query_embedding == () and QUERY_ENCODER not in one.lineage
+
+
+def test_an_answer_comes_also_when_its_question_cannot_be_embedded(start, monkeypatch, caplog):
+    with start(embedder=True) as running:
+        monkeypatch.setattr(running.service.encoder("embedder"), "encode", lambda *_: 1 / 0)
+        answer = running.client().chat.completions.create(model="tiny", messages=CHAT, max_tokens=3)
+        assert logged(running, answer).query_embedding == ()
+    assert "could not be embedded" in caplog.text

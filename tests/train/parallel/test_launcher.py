@@ -28,6 +28,7 @@ from lmworks.train.parallel.ranks import join
 from lmworks.train.parallel.task import Answer, Death, Task, trace_of
 from lmworks.train.parallel.torchrun_start import _order
 from lmworks.train.run_log import LOG, read_log
+from lmworks.train.train_stages import pretrain
 from training_cases import stage_inputs
 
 STAGE = "lmworks.train.train_stages:pretrain"
@@ -35,7 +36,7 @@ SCRIPT = textwrap.dedent("""
     import sys
     from pathlib import Path
 
-    from train.parallel.test_launching import run_in
+    from train.parallel.test_launcher import run_in
 
     run_in(Path(sys.argv[1]), Path(sys.argv[2]))
 """)
@@ -136,11 +137,31 @@ def test_a_killed_rank_is_started_again_from_the_last_checkpoint(inputs, undistu
     check_same(tmp_path, undisturbed)
 
 
+def pretrain_until_interrupted(config, context):
+    """`pretrain` whose first process waits for a signal after step 4, so that none can come too late."""
+
+    def progress(done, total, unit, *rest):
+        context.progress(done, total, unit, *rest)
+        if (done, unit) == (4, "batches"):
+            handler = signal.getsignal(signal.SIGINT)
+            while signal.getsignal(signal.SIGINT) is handler:  # which is taken back as it is called
+                time.sleep(0.01)
+
+    return pretrain(config, replace(context, progress=progress))
+
+
 @pytest.mark.slow
-def test_an_interrupted_run_is_saved_and_goes_on(inputs, undisturbed, tmp_path):
-    once_at(tmp_path, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt, match="which is saved"):
-        run_in(inputs, tmp_path)
+def test_an_interrupted_run_is_saved_and_goes_on(inputs, undisturbed, tmp_path, monkeypatch):
+    def interrupt(done, total, unit, *rest):
+        if (done, unit) == (4, "batches"):
+            signal.raise_signal(signal.SIGINT)
+
+    paths = os.pathsep.join((str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")))
+    context = replace(context_of(inputs, tmp_path), progress=interrupt)
+    stage = "train.parallel.test_launcher:pretrain_until_interrupted"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match=r"after step 4.* which is saved"):
+        patch.setenv("PYTHONPATH", paths)
+        carry_out(stage, config_of(), context)
     assert not workers(tmp_path)
     run_in(inputs, tmp_path)
     check_same(tmp_path, undisturbed)

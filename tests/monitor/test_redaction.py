@@ -10,55 +10,71 @@ from pathlib import Path
 
 import pytest
 from events import event, full_event, interactions
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.config import ConfigError, from_mapping, to_mapping
+from lmworks.data.annotate.pii.iban import LENGTHS
+from lmworks.data.annotate.pii.scan import find_personal_data
+from lmworks.data.edits import apply_edits
 from lmworks.monitor import Log, LogConfig
 from lmworks.monitor.config import RULES
-from lmworks.monitor.redaction import Redactor
-from lmworks.records import Feedback, Interaction, Message, Verdict
+from lmworks.monitor.redaction import DETECTED, Redactor
+from lmworks.records import Edit, Feedback, Interaction, Message, Verdict
 
 _WAIT = 20.0
 _ALL = Redactor.of(LogConfig(redact=RULES))
 
 
-@pytest.mark.parametrize(
-    ("rule", "text", "expected"),
-    [
-        ("email", "Write to ann.b+c@mail.example.org, please", "Write to [email], please"),
-        ("email", "<a@b.co>;o'neil@example.com", "<[email]>;[email]"),
-        ("email", "ünal@exämple.de", "[email]"),
-        # The examples that the card networks and ISO 13616's registry publish.
-        ("credit_card", "4111 1111 1111 1111 or 5500-0000-0000-0004", "[credit_card] or [credit_card]"),
-        ("credit_card", "378282246310005.", "[credit_card]."),
-        ("credit_card", "2 cards: 4111 1111 1111 1111 12/27", "2 cards: [credit_card] 12/27"),
-        ("credit_card", "no. 2 4111-1111-1111-1111-5", "no. 2 [credit_card]-5"),
-        ("iban", "AB12 DE89 3704 0044 0532 0130 00 42 EUR", "AB12 [iban] 42 EUR"),
-        ("iban", "DE89 3704 0044 0532 0130 00 and then", "[iban] and then"),
-        ("iban", "GB29NWBK60161331926819, FR1420041010050500013M02606", "[iban], [iban]"),
-        ("iban", "my iban is no9386011117947 ok", "my iban is [iban] ok"),
-        ("ip_address", "from 192.168.0.1:8080 and 10.0.0.255.", "from [ip_address]:8080 and [ip_address]."),
-        ("ip_address", "2001:db8::ff00:42:8329 ::1 fe80::1", "[ip_address] [ip_address] [ip_address]"),
-        ("ip_address", "2001:0db8:0000:0000:0000:ff00:0042:8329", "[ip_address]"),
-        ("ip_address", "via ::ffff:1.2.3.4, ::ffff:10.0.0.1", "via [ip_address], [ip_address]"),
-        ("phone", "+49 30 1234567 (030) 1234567", "[phone] [phone]"),
-        ("phone", "+49 (0)30 12345678, +49(30)1234567", "[phone], [phone]"),
-        ("phone", "call +49 30 1234567 or +1 (555) 010-9999", "call [phone] or [phone]"),
-        ("phone", "(030) 123456, 0171-2345678, 555-123-4567", "[phone], [phone], [phone]"),
-        ("secret", "key sk-proj-abcDEF0123456789xyz!", "key [secret]!"),
-        ("secret", "Authorization: Bearer abcdefghijklmnop.qrst", "Authorization: [secret]"),
-        ("secret", "ghp_" + "a1B2" * 9, "[secret]"),
-        ("secret", "the key lmw-" + "a_B-9" * 8 + "xyz.", "the key [secret]."),
-        ("secret", "AIza" + "aB-_9" * 7 + " hf_" + "aB9" * 11 + " npm_" + "aB9" * 12, "[secret] [secret] [secret]"),
-        ("secret", "session-eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl", "[secret]"),
-        ("secret", "AKIAIOSFODNN7EXAMPLE", "[secret]"),
-        ("secret", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl", "[secret]"),
-        ("secret", "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nx", "[secret]\nx"),
-    ],
-)
+FOUND = [
+    ("email", "Write to ann.b+c@mail.example.org, please", "Write to [email], please"),
+    ("email", "<a@b.co>;o'neil@example.com", "<[email]>;[email]"),
+    ("email", "ünal@exämple.de", "[email]"),
+    # The examples that the card networks and ISO 13616's registry publish.
+    ("credit_card", "4111 1111 1111 1111 or 5500-0000-0000-0004", "[credit_card] or [credit_card]"),
+    ("credit_card", "378282246310005.", "[credit_card]."),
+    ("credit_card", "2 cards: 4111 1111 1111 1111 12/27", "2 cards: [credit_card] 12/27"),
+    ("credit_card", "no. 2 4111-1111-1111-1111-5", "no. 2 [credit_card]-5"),
+    ("iban", "AB12 DE89 3704 0044 0532 0130 00 42 EUR", "AB12 [iban] 42 EUR"),
+    ("iban", "DE89 3704 0044 0532 0130 00 and then", "[iban] and then"),
+    ("iban", "GB29NWBK60161331926819, FR1420041010050500013M02606", "[iban], [iban]"),
+    ("iban", "my iban is no9386011117947 ok", "my iban is [iban] ok"),
+    ("ip_address", "from 192.168.0.1:8080 and 10.0.0.255.", "from [ip_address]:8080 and [ip_address]."),
+    ("ip_address", "2001:db8::ff00:42:8329 fe80::1", "[ip_address] [ip_address]"),
+    ("ip_address", "2001:0db8:0000:0000:0000:ff00:0042:8329", "[ip_address]"),
+    ("ip_address", "via ::ffff:1.2.3.4, ::ffff:10.0.0.1", "via [ip_address], [ip_address]"),
+    ("phone", "+49 30 1234567 (030) 1234567", "[phone] [phone]"),
+    ("phone", "+49 (0)30 12345678, +49(30)1234567", "[phone], [phone]"),
+    ("phone", "call +49 30 1234567 or +1 (555) 010-9999", "call [phone] or [phone]"),
+    ("phone", "(030) 123456, 0171-2345678, 555-123-4567", "[phone], [phone], [phone]"),
+    ("secret", "key sk-proj-abcDEF0123456789xyz!", "key [secret]!"),
+    ("secret", "Authorization: Bearer abcdefghijklmnop.qrst", "Authorization: [secret]"),
+    ("secret", "ghp_" + "a1B2" * 9, "[secret]"),
+    ("secret", "the key lmw-" + "a_B-9" * 8 + "xyz.", "the key [secret]."),
+    ("secret", "AIza" + "aB-_9" * 7 + " hf_" + "aB9" * 11 + " npm_" + "aB9" * 12, "[secret] [secret] [secret]"),
+    ("secret", "session-eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl", "[secret]"),
+    ("secret", "AKIAIOSFODNN7EXAMPLE", "[secret]"),
+    ("secret", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl", "[secret]"),
+    ("secret", "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nx", "[secret]\nx"),
+]
+
+
+@pytest.mark.parametrize(("rule", "text", "expected"), FOUND)
 def test_what_a_rule_finds(rule, text, expected) -> None:
     assert Redactor.of(LogConfig(redact=(rule,))).text(text) == (expected, {rule})
+
+
+@pytest.mark.parametrize(("rule", "text"), [case[:2] for case in FOUND if case[0] != "secret"])
+def test_a_log_loses_what_is_marked_in_a_corpus(rule, text) -> None:
+    marks = find_personal_data(text, 0.0)
+    edits = [Edit(mark.start, mark.end, f"[{rule}]", rule) for mark in marks if mark.rule in DETECTED[rule]]
+    assert Redactor.of(LogConfig(redact=(rule,))).text(text)[0] == apply_edits(text, edits).text
+
+
+def test_a_key_that_is_known_by_its_form_is_a_secret_in_both() -> None:
+    text = "the key xoxb-9381740265-qWmRtZpLkV"
+    assert [mark.rule for mark in find_personal_data(text)] == ["pii.key"]
+    assert _ALL.text(text) == ("the key [secret]", {"secret"})
 
 
 @pytest.mark.parametrize(
@@ -78,7 +94,6 @@ def test_what_a_rule_leaves_alone(rule, text) -> None:
     assert Redactor.of(LogConfig(redact=(rule,))).text(text) == (text, frozenset())
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**15 - 1))
 def test_every_number_with_luhns_digit_is_found(number) -> None:
     digits = f"4{number:015d}"[:15]
@@ -90,9 +105,9 @@ def test_every_number_with_luhns_digit_is_found(number) -> None:
     assert Redactor.of(LogConfig(redact=("credit_card",))).text(wrong)[0] == wrong
 
 
-@settings(deadline=None)
-@given(st.from_regex(r"[A-Z0-9]{11,30}", fullmatch=True), st.sampled_from(["DE", "NO", "MT", "gb"]))
-def test_every_number_with_the_checksum_of_an_iban_is_found(account, country) -> None:
+@given(st.text("ABCXYZ0123456789", min_size=30, max_size=30), st.sampled_from(["DE", "NO", "MT", "gb"]))
+def test_every_number_with_the_length_and_the_checksum_of_an_iban_is_found(text, country) -> None:
+    account = text[: LENGTHS[country.upper()] - 4]
     remainder = int("".join(str(int(c, 36)) for c in f"{account}{country}00")) % 97
     iban = f"{country}{98 - remainder:02d}{account}"
     assert Redactor.of(LogConfig(redact=("iban",))).text(f"({iban})")[0] == "([iban])"
@@ -103,7 +118,6 @@ def test_every_number_with_the_checksum_of_an_iban_is_found(account, country) ->
 _findable = st.sampled_from(["a@b.org", "10.0.0.1", "+49 30 1234567", "4111111111111111", "sk-" + "x" * 20])
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.text(max_size=8) | _findable | st.sampled_from([" ", ".", ":", "[email]"]), max_size=10).map("".join)
 )
@@ -112,13 +126,7 @@ def test_redacting_again_changes_nothing(text) -> None:
     assert _ALL.text(once) == (once, frozenset())
 
 
-def test_long_texts_take_no_longer_than_their_length() -> None:
-    for piece in ("a", "a.", "1 ", "1", ":", "0:", "+", "(0", "a@", "sk-", "-----BEGIN ", "AB12", "eyJ."):
-        text = piece * 20_000  # with a quadratic pattern this would not end
-        _ALL.text(text)
-
-
-_SIZE = 200_000  # characters
+_SIZE = 80_000  # characters
 _STRAINING = {
     "secret": [
         "-eyJaaaaaaaa",
@@ -134,6 +142,7 @@ _STRAINING = {
         "sk-aaaaaaaaaaaaaaaa ",
         "hf_a",
         "xoxa-aaaa",
+        "eyJ.",
     ],
     "email": ["a@", "a.", "a@a.", "+a", "a'", "'", "a@a.a'"],
     "iban": ["AB12 C ", "AB12 ", "AB12", "A"],
@@ -143,39 +152,27 @@ _STRAINING = {
 }
 
 
-def _work(find, text: str) -> float:
+def _work(redactor: Redactor, text: str) -> float:
     """Processor time of one search, the best of three."""
     times = []
     for _ in range(3):
         begin = time.process_time()
-        for _ in find(text):
-            pass
+        redactor.text(text)
         times.append(time.process_time() - begin)
     return min(times)
 
 
 @pytest.mark.parametrize(("rule", "piece"), [(rule, piece) for rule in RULES for piece in _STRAINING[rule]])
 def test_the_work_of_a_rule_grows_with_the_text_and_not_faster(rule, piece) -> None:
-    find = Redactor.of(LogConfig(redact=(rule,))).rules[rule]
+    redactor = Redactor.of(LogConfig(redact=(rule,)))
     quarter, whole = ((piece * (size // len(piece) + 1))[:size] for size in (_SIZE // 4, _SIZE))
     # Linear work makes this 4, quadratic 16; the 20 ms are for what is too quick to be measured.
-    assert _work(find, whole) < 9 * _work(find, quarter) + 0.02
+    assert _work(redactor, whole) < 9 * _work(redactor, quarter) + 0.02
 
 
-@pytest.mark.parametrize("piece", ["+123456789", "+1234567::1", "a@b.co+1234567"])
-def test_findings_that_uncover_each_other_are_read_a_few_times_alone(piece) -> None:
-    reads = []
-
-    def counted(find):
-        def read(text):
-            reads.append(len(text))
-            return find(text)
-
-        return read
-
-    redactor = replace(_ALL, rules={name: counted(find) for name, find in _ALL.rules.items()})
-    text, names = redactor.text(piece * 5000)
-    assert len(reads) <= 10 * len(RULES)
+@pytest.mark.parametrize("piece", ["+49301234567", "10.0.0.1+49301234567"])
+def test_findings_that_uncover_each_other_leave_nothing(piece) -> None:
+    text, names = _ALL.text(piece * 5000)
     assert not re.search("[0-9]{4}", text)
     assert names
     assert _ALL.text(text) == (text, frozenset())
@@ -266,7 +263,6 @@ def test_names_that_clients_chose_stay_distinct() -> None:
     assert redactor.interaction(own) == own
 
 
-@settings(deadline=None)
 @given(interactions)
 def test_what_no_rule_finds_stays_as_it_is(interaction) -> None:
     redactor = Redactor.of(LogConfig(patterns={"marker": "\N{SNOWMAN}\N{SNOWMAN}"}))

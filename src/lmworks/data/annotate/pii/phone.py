@@ -109,10 +109,13 @@ def _international(text: str, plus: int, start: int, end: int) -> Mark | None:
 
 
 def _whole_groups(text: str, start: int, end: int, most: int) -> tuple[int, int]:
-    """How many digits the groups have that hold at most so many together, and where the last of them ends."""
+    """How many digits the groups have that hold at most so many together, and where the last of them ends.
+
+    Brackets stand behind the code of a country; later ones begin another number.
+    """
     digits, stop = 0, start
     for group in _DIGITS.finditer(text, start, min(end, start + 4 * most)):
-        if digits + len(group[0]) > most:
+        if digits + len(group[0]) > most or (digits > 3 and text[group.start() - 1] == "("):
             break
         digits, stop = digits + len(group[0]), group.end()
     return digits, stop

@@ -13,7 +13,7 @@ whole.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lmworks.data.annotate.pii import addresses, cards, email, iban, identity, keys, phone, urls
@@ -124,8 +124,8 @@ class PersonalData:
         return Annotations(measures, marks)
 
 
-def find_personal_data(text: str, at_least: float = 0.5) -> tuple[Mark, ...]:
-    """What scores at least so much, in the order of the text. The marks do not overlap."""
+def find_personal_data(text: str, at_least: float = 0.5, rules: Collection[str] = ORDER) -> tuple[Mark, ...]:
+    """What these rules find that scores at least so much, in the order of the text. The marks do not overlap."""
     found: list[Mark] = []
     rest = text
     for _ in range(_ROUNDS):
@@ -134,7 +134,7 @@ def find_personal_data(text: str, at_least: float = 0.5) -> tuple[Mark, ...]:
             for sign, regions in candidates(rest).items()
             for finder in _FINDERS[sign]
             for mark in finder(rest, regions)
-            if mark.score >= at_least
+            if mark.score >= at_least and mark.rule in rules
         )
         if not new:
             return tuple(sorted(found, key=lambda mark: mark.start))

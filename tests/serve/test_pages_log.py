@@ -14,7 +14,7 @@ from small_system import HOSTILE, StandIn, cited, index_of, inert, interaction
 
 from hashing_encoder import make_document
 from lmworks.records import Feedback, Interaction, Message, Retrieved, Span
-from lmworks.serve.pages.cited_text import document_link, runs
+from lmworks.serve.pages.cited_text import document_link, text_runs
 from lmworks.serve.pages.interaction_page import interaction_view
 from lmworks.serve.pages.interaction_parts import prompt_parts, shaded, waterfall
 from lmworks.serve.pages.log_page import PAGE, place_text, read_place
@@ -120,7 +120,7 @@ def test_without_a_probability_for_each_token_nothing_is_shaded():
 def test_only_the_marks_that_the_answer_made_are_citations():
     verdicts = [cited(document, 0, 44), cited(document, 45, len(document.text))]
     text = f"{document.text[:44]} [1]\n{document.text[45:]} [2]"
-    found = runs(text, verdicts)
+    found = text_runs(text, verdicts)
     assert "".join(run.text for run in found) == text
     assert [(run.number, run.text) for run in found if run.number] == [(1, "[1]"), (2, "[2]")]
     assert found[0].text.endswith("See [1]. ") and "indented [2]" in found[2].text
@@ -128,7 +128,7 @@ def test_only_the_marks_that_the_answer_made_are_citations():
 
 @given(st.text(alphabet="[]12\n ab", max_size=60), st.integers(0, 2))
 def test_runs_of_any_answer_join_to_it(text, count):
-    found = runs(text, [cited(document, 0, 10)] * count)
+    found = text_runs(text, [cited(document, 0, 10)] * count)
     assert "".join(run.text for run in found) == text
     assert [run.number for run in found if run.number] == list(range(1, 1 + sum(bool(run.number) for run in found)))
 

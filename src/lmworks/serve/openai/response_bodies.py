@@ -206,7 +206,7 @@ def lmworks_field(finished: Finished) -> dict[str, Any]:
 
 
 def lmworks_field_of_all(choices: list[Finished]) -> dict[str, Any]:
-    """That of the first choice of a request and, where there are several, under `choices` that of each."""
+    """The field `lmworks` of a request: that of its first choice, with those of all in `choices` if there are several."""
     first = lmworks_field(choices[0])
     return first if len(choices) == 1 else {**first, "choices": [lmworks_field(one) for one in choices]}
 

@@ -36,7 +36,7 @@ _STATUS = {BusyError: 429, NotReadyError: 503, UnknownModelError: 400, DeadlineE
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What stands in the composer, and what went wrong with it."""
+    """The content of the composer, and what went wrong with it."""
 
     question: str = ""
     model: str = ""
@@ -77,12 +77,12 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/chat")
     async def ask(request: Request) -> Response:
-        return await _asked(service, request)
+        return await _answer_form(service, request)
 
     return routes
 
 
-async def _asked(service: Service, request: Request) -> Response:
+async def _answer_form(service: Service, request: Request) -> Response:
     """Answer a question that came by the plain form, to the end, and show the conversation."""
     try:
         fields = await read_form(request)
@@ -171,7 +171,7 @@ async def _leading_to(
 
 
 def _introduction(service: Service, names: Sequence[str]) -> str:
-    """Who answers, and how far it can be trusted."""
+    """A sentence on who answers, and how far it can be trusted."""
     if service.state != "ready":
         return f"{system_name(service)} is being opened."
     if ASSISTANT not in names:
@@ -184,7 +184,7 @@ def _introduction(service: Service, names: Sequence[str]) -> str:
 
 
 async def _facts(service: Service, names: Sequence[str]) -> list[tuple[str, str, str]]:
-    """What the system knows, as (name, value, where to read more)."""
+    """The extent of the system's knowledge, as (name, value, where to read more)."""
     if service.state != "ready" or ASSISTANT not in names:
         return []
     documents, passages = await service.read_index(lambda index: (_documents(index), len(index)))

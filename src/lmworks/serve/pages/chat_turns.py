@@ -12,6 +12,7 @@ from lmworks.ground.answer_record import NEAREST
 from lmworks.ground.grounded_answer import CALIBRATION
 from lmworks.records import Document, Interaction, Message, Span
 from lmworks.retrieve.index import Index
+from lmworks.serve.interaction_record import question_of
 from lmworks.serve.pages.page_templates import file_name, flowing
 from lmworks.serve.service import Service
 
@@ -23,7 +24,7 @@ _FENCE = re.compile(r"^ {0,3}```[^\n`]*\n(.*?)(?:^ {0,3}```[ \t]*$\n?|\Z)", re.M
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """What the answer says, and the number of the source that says it."""
+    """A sentence of the answer, and the number of the source that says it."""
 
     text: str
     number: int
@@ -99,11 +100,6 @@ async def view_turns(service: Service, interactions: Sequence[Interaction]) -> l
     return [_view(one, passages[one.id], documents, calibration) for one in interactions]
 
 
-def question_of(interaction: Interaction) -> str:
-    """What the user asked last."""
-    return next((message.content for message in reversed(interaction.messages) if message.role == "user"), "")
-
-
 def messages_of(turns: Sequence[Interaction], parent: str | None, question: str) -> tuple[Message, ...]:
     """The conversation that leads to a new question: the turn `parent`, the one before it, ..., oldest first."""
     by_id = {turn.id: turn for turn in turns}
@@ -116,7 +112,7 @@ def messages_of(turns: Sequence[Interaction], parent: str | None, question: str)
         message
         for turn in reversed(path)
         if turn.response
-        for message in (Message("user", question_of(turn)), Message("assistant", turn.response))
+        for message in (Message("user", question_of(turn.messages)), Message("assistant", turn.response))
     ]
     return (*messages, Message("user", question))
 
@@ -180,7 +176,7 @@ def _view(
         threshold = calibration[2]
     return TurnView(
         interaction=interaction,
-        question=question_of(interaction),
+        question=question_of(interaction.messages),
         sentences=tuple(Sentence(text, number) for text, number in texts if text),
         parts=() if grounded else split_code(interaction.response),
         sources=tuple(_source(*passage, documents.get(passage[0].document)) for passage in passages),

@@ -1,4 +1,4 @@
-"""What the index holds, as lists for the Documents page: read from its catalogue, without loading every text."""
+"""Lists of documents and passages of the index, read from its catalogue without loading every text."""
 
 import json
 import re
@@ -18,6 +18,13 @@ from lmworks.serve.pages.cited_text import document_link
 from lmworks.serve.pages.document_text import ChunkRange
 
 ORDERS = ("name", "title", "chunks", "tokens")
+PASSAGES = 50  # that a search brings
+EXCERPT = 360  # characters shown of each
+
+# Two legs, dense and lexical, fused; reranking is left to the questions, which have the time for it.
+SEARCH = SearchConfig(k=PASSAGES, candidates=2 * PASSAGES, rerank=0)
+
+PassageOrder = Literal["relevance", "document"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +123,7 @@ def ordered(listed: Sequence[Entry], order: str, *, descending: bool) -> tuple[E
 
 
 def left_out(folder: Path, examples: int = 20) -> tuple[Reason, ...]:
-    """What the stage that read the documents left out, by reason, the most frequent first."""
+    """The sources that were left out when the documents were read, by reason, the most frequent first."""
     path = folder / LEFT_OUT
     if not path.is_file():
         return ()
@@ -129,17 +136,8 @@ def left_out(folder: Path, examples: int = 20) -> tuple[Reason, ...]:
     return tuple(Reason(reason, count, tuple(names[reason][:examples])) for reason, count in counts.most_common())
 
 
-PASSAGES = 50  # that a search brings
-EXCERPT = 360  # characters shown of each
-
-# Two legs, dense and lexical, fused; reranking is left to the questions, which have the time for it.
-SEARCH = SearchConfig(k=PASSAGES, candidates=2 * PASSAGES, rerank=0)
-
-PassageOrder = Literal["relevance", "document"]
-
-
 @dataclass(frozen=True, slots=True)
-class Words:
+class ExcerptRun:
     """A run of an excerpt; `hit` when it is one of the words that were searched for."""
 
     text: str
@@ -153,7 +151,7 @@ class FoundPassage:
     rank: int
     uri: str
     link: str
-    excerpt: tuple[Words, ...]
+    excerpt: tuple[ExcerptRun, ...]
     scores: tuple[tuple[str, str], ...]
 
 
@@ -178,7 +176,7 @@ def _shown(rank: int, passage: Retrieved, question: str) -> FoundPassage:
     return FoundPassage(rank, passage.uri, document_link(passage.span), excerpt(text, question), tuple(scores))
 
 
-def excerpt(text: str, question: str, length: int = EXCERPT) -> tuple[Words, ...]:
+def excerpt(text: str, question: str, length: int = EXCERPT) -> tuple[ExcerptRun, ...]:
     """About `length` characters around the first word that the question has too, those words marked."""
     words = [w for w in re.findall(r"\w+", question.casefold()) if w not in STOP_WORDS]
     wanted = re.compile(r"\b(?:" + "|".join(map(re.escape, words)) + r")\w*", re.IGNORECASE) if words else None
@@ -189,15 +187,15 @@ def excerpt(text: str, question: str, length: int = EXCERPT) -> tuple[Words, ...
     end = min(len(text), begin + length)
     if end < len(text):
         end = max(text.rfind(" ", begin, end), begin + length // 2)
-    result = [Words("… ", False)] if begin else []
+    result = [ExcerptRun("… ", False)] if begin else []
     done = begin
     for match in wanted.finditer(text, begin, end) if wanted else ():
         if done < match.start():
-            result.append(Words(text[done : match.start()], False))
-        result.append(Words(match[0], True))
+            result.append(ExcerptRun(text[done : match.start()], False))
+        result.append(ExcerptRun(match[0], True))
         done = match.end()
     if done < end:
-        result.append(Words(text[done:end], False))
+        result.append(ExcerptRun(text[done:end], False))
     if end < len(text):
-        result.append(Words(" …", False))
+        result.append(ExcerptRun(" …", False))
     return tuple(result)

@@ -36,7 +36,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """Which part of a list is shown: items `first` to `last` of `total`, and the links to its neighbours."""
+    """The part of a list that is shown: items `first` to `last` of `total`, and the links to its neighbours."""
 
     first: int
     last: int
@@ -82,8 +82,8 @@ class DocumentView:
 
 def link(**query: str | int) -> str:
     """The address of the list with these settings; what is at its default is left out."""
-    told = {name: value for name, value in query.items() if value not in ("", 0, 1)}
-    return f"/documents?{urlencode(told)}" if told else "/documents"
+    given = {name: value for name, value in query.items() if value not in ("", 0, 1)}
+    return f"/documents?{urlencode(given)}" if given else "/documents"
 
 
 def listing(entries: Sequence[Entry], q: str, sort: str, page: int) -> Listing:
@@ -107,7 +107,7 @@ def _column(name: str, sort: str, settings: dict[str, str]) -> Column:
 
 
 def pages(total: int, page: int, size: int, settings: dict[str, str]) -> Pages:
-    """Where page number `page` of a list stands, and its neighbours; ValueError for a page that does not exist."""
+    """The place of page number `page` in a list, and its neighbours; ValueError for a page that does not exist."""
     if page < 1 or (page > 1 and (page - 1) * size >= total):
         raise ValueError(f"there is no page {page:,}: the list has {max(1, -(-total // size)):,}")
     last = min(total, page * size)
@@ -145,7 +145,7 @@ def _outline_link(document: str, heading: Heading, shown: Window) -> OutlineLink
 
 
 def _facts(document: Document) -> tuple[tuple[str, str], ...]:
-    told = [
+    facts = [
         ("Source", document.uri),
         ("Licence", document.licence or "unknown"),
         ("Kind", document.kind),
@@ -157,7 +157,7 @@ def _facts(document: Document) -> tuple[tuple[str, str], ...]:
         ("Hash of the text", document.hash),
         ("Hash of the source", document.source_hash),
     ]
-    return tuple((name, value) for name, value in told if value)
+    return tuple((name, value) for name, value in facts if value)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ def totals(entries: Sequence[Entry]) -> tuple[int, int, int]:
 
 
 def has_index(service: Service) -> bool:
-    """Whether documents are served, and not language models alone."""
+    """True where documents are served, and not language models alone."""
     return any(model.kind == "assistant" for model in service.models)
 
 

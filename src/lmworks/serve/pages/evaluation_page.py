@@ -1,4 +1,4 @@
-"""The page /evaluation: what the stages of the current build told, with sortable tables and drawn intervals."""
+"""The page /evaluation: the reports of the current build's stages, with sortable tables and drawn intervals."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What one cell shows: `text`, or with `bar` a value, its interval and the number of items."""
+    """The content of a cell: `text`, or with `bar` a value, its interval and the number of items."""
 
     text: str
     numeric: bool
@@ -75,10 +75,10 @@ def sorted_grid(table: Grid, column: int, *, descending: bool) -> Grid:
     if not 0 <= column < len(table.columns):
         return table
     numbers = any(row[column].key is not None for row in table.rows)
-    told = [row for row in table.rows if not numbers or row[column].key is not None]
+    numeric = [row for row in table.rows if not numbers or row[column].key is not None]
     rest = [row for row in table.rows if numbers and row[column].key is None]
     key = (lambda row: row[column].key) if numbers else (lambda row: row[column].text.casefold())
-    rows = (*sorted(told, key=key, reverse=descending), *rest)
+    rows = (*sorted(numeric, key=key, reverse=descending), *rest)
     return Grid(table.name, table.caption, table.columns, table.numeric, rows, column, descending)
 
 
@@ -117,7 +117,7 @@ _PRIVATE = frozenset(("data.clean",))
 
 @dataclass(frozen=True, slots=True)
 class StageReport:
-    """What one stage told, and when it was made."""
+    """The report of one stage, and when it was made."""
 
     stage: str
     use: str
@@ -164,18 +164,18 @@ class StageView:
 
 
 def read_reports(workspace: Path, current: Current) -> tuple[StageReport, ...]:
-    """What the stages of the current build told, the evaluation first, since it is what people come for."""
-    told = []
+    """The reports of the stages of the current build, the evaluation first, since it is what people come for."""
+    reports = []
     for name, folder in current.stages.items():
         manifest = read_manifest(workspace / folder)
         path = workspace / folder / SECTIONS
         rows = json.loads(path.read_text("utf-8")) if path.is_file() else []
         sections = tuple(from_mapping(Section, row, [str(path)]) for row in rows)
-        told.append(StageReport(name, current.uses[name], manifest.started, manifest.seconds, sections))
-    return tuple(sorted(told, key=lambda one: one.use != "ground.evaluate"))
+        reports.append(StageReport(name, current.uses[name], manifest.started, manifest.seconds, sections))
+    return tuple(sorted(reports, key=lambda one: one.use != "ground.evaluate"))
 
 
-def stage_views(told: Sequence[StageReport], sort: str = "") -> tuple[StageView, ...]:
+def stage_views(reports: Sequence[StageReport], sort: str = "") -> tuple[StageView, ...]:
     """Sections with their tables as grids; `sort` is "TABLE.COLUMN", with a leading "-" for descending.
 
     ValueError for one that is none of this.
@@ -197,7 +197,7 @@ def stage_views(told: Sequence[StageReport], sort: str = "") -> tuple[StageView,
         return PartView(part.title, part.text, tuple(tables), tuple(figures), tuple(passages))
 
     views: list[StageView] = []
-    for stage in told:
+    for stage in reports:
         sections, figures = [], 0
         for number, section in enumerate(stage.sections):
             parts, tables = [], 0
@@ -211,10 +211,10 @@ def stage_views(told: Sequence[StageReport], sort: str = "") -> tuple[StageView,
     return tuple(view for view in views if view.sections)
 
 
-def figure(told: Sequence[StageReport], stage: str, number: int) -> str:
+def figure(reports: Sequence[StageReport], stage: str, number: int) -> str:
     """The SVG of a figure of a stage, counted from 0 over its sections and their folds; LookupError when there is
     none."""
-    for one in told:
+    for one in reports:
         figures = [figure.svg for section in one.sections for part in _parts(section) for figure in part.figures]
         if one.stage == stage and number < len(figures):
             return figures[number]
@@ -243,7 +243,7 @@ def _grid(name: str, table: Table, wanted: str, column: int, *, descending: bool
 def router(service: Service) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
 
-    async def told() -> tuple[StageReport, ...]:
+    async def reports() -> tuple[StageReport, ...]:
         if service.current is None:
             return ()
         return await asyncio.to_thread(read_reports, service.workspace, service.current)
@@ -251,7 +251,7 @@ def router(service: Service) -> APIRouter:
     @routes.get("/evaluation")
     async def evaluation(sort: str = "") -> HTMLResponse:
         try:
-            stages = stage_views(await told(), sort)
+            stages = stage_views(await reports(), sort)
         except ValueError as error:
             return page_templates.error_page(service, 400, "That table cannot be shown", str(error), "/evaluation")
         except FileNotFoundError as error:
@@ -261,7 +261,7 @@ def router(service: Service) -> APIRouter:
     @routes.get("/evaluation/figure/{stage}/{number}.svg")
     async def drawing(stage: str, number: str) -> Response:
         try:
-            svg = figure(await told(), stage, whole_number(number, 0, "figure"))
+            svg = figure(await reports(), stage, whole_number(number, 0, "figure"))
         except (LookupError, ValueError, FileNotFoundError):
             return page_templates.error_page(service, 404, "No such figure", "The current build has no such figure.")
         return Response(svg, media_type="image/svg+xml", headers=FIGURE_HEADERS)

@@ -13,8 +13,8 @@ from lmworks.generate.protocol import SamplingParameters
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.records import Feedback, Interaction, Message, Retrieved, Verdict
 from lmworks.serve.pages import page_templates
-from lmworks.serve.pages.cited_text import Run, document_link, runs
-from lmworks.serve.pages.interaction_parts import Part, ShadedText, Waterfall, prompt_parts, shaded, waterfall
+from lmworks.serve.pages.cited_text import TextRun, document_link, text_runs
+from lmworks.serve.pages.interaction_parts import PromptPart, ShadedText, Waterfall, prompt_parts, shaded, waterfall
 from lmworks.serve.pages.page_templates import flowing
 from lmworks.serve.service import Service
 
@@ -43,13 +43,13 @@ class InteractionView:
     interaction: Interaction
     question: str
     earlier: tuple[tuple[str, str], ...]  # (role, content) of the messages before the question
-    answer: tuple[Run, ...]
+    answer: tuple[TextRun, ...]
     left_out: int  # characters of the answer that are not shown
     citations: tuple[Evidence, ...]
     verdicts: tuple[Evidence, ...]
     passages: tuple[Evidence, ...]
     waterfall: Waterfall
-    prompt: tuple[Part, ...]
+    prompt: tuple[PromptPart, ...]
     prompt_left_out: int
     tokens: ShadedText | None
     tokens_note: str
@@ -70,7 +70,7 @@ def interaction_view(interaction: Interaction, checkpoint: Checkpoint | None = N
         interaction=interaction,
         question=interaction.messages[-1].content[:LONG] if interaction.messages else "",
         earlier=tuple((m.role, m.content[:LONG]) for m in interaction.messages[:-1]),
-        answer=runs(shown, interaction.citations),
+        answer=text_runs(shown, interaction.citations),
         left_out=max(0, len(interaction.response) - LONG),
         citations=tuple(_sentence(v, number) for number, v in enumerate(interaction.citations, start=1)),
         verdicts=tuple(map(_sentence, interaction.verdicts)),
@@ -95,12 +95,12 @@ def as_json(interaction: Interaction) -> str:
     return json.dumps(fields, indent=1, ensure_ascii=False)
 
 
-def _first(parts: Sequence[Part], length: int) -> tuple[Part, ...]:
-    result: list[Part] = []
+def _first(parts: Sequence[PromptPart], length: int) -> tuple[PromptPart, ...]:
+    result: list[PromptPart] = []
     for part in parts:
         if length <= 0:
             break
-        result.append(Part(part.source, part.text[:length]))
+        result.append(PromptPart(part.source, part.text[:length]))
         length -= len(part.text)
     return tuple(result)
 
@@ -146,16 +146,16 @@ def _score(name: str, value: float) -> str:
 
 
 def _parameters(interaction: Interaction) -> tuple[tuple[str, str], ...]:
-    """What was asked of the sampler: the settings that matter for every answer, and those that were not the default."""
+    """The sampling parameters that matter for every answer, and those that were not the default."""
     usual = to_mapping(SamplingParameters())
-    told = {
+    shown = {
         name: value
         for name, value in interaction.parameters.items()
         if name in _ALWAYS or name not in usual or value != usual[name]
     }
     if interaction.seed is not None:
-        told["seed"] = interaction.seed
-    return tuple((name, _value(value)) for name, value in told.items())
+        shown["seed"] = interaction.seed
+    return tuple((name, _value(value)) for name, value in shown.items())
 
 
 def _value(value: object) -> str:

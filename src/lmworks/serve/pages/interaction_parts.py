@@ -1,4 +1,4 @@
-"""A rendered prompt told apart: what came from each message, and what the chat template added."""
+"""The parts of an interaction's page: its prompt by source, its tokens by probability, its time by phase."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,14 +14,14 @@ _FIRST_MARK = 0xE000  # private-use characters stand for contents
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PromptPart:
     """A run of characters of the prompt and who wrote it."""
 
     source: Source
     text: str
 
 
-def prompt_parts(prompt: str, messages: Sequence[Message], render: Render | None = None) -> tuple[Part, ...]:
+def prompt_parts(prompt: str, messages: Sequence[Message], render: Render | None = None) -> tuple[PromptPart, ...]:
     """The parts of a prompt in order; they join to it.
 
     With `render`, the template itself says what it puts around the messages. Without it, or where the prompt does not
@@ -30,21 +30,21 @@ def prompt_parts(prompt: str, messages: Sequence[Message], render: Render | None
     template's text.
     """
     places = (_rendered_places(prompt, messages, render) if render else None) or _found_places(prompt, messages)
-    parts: list[Part] = []
+    parts: list[PromptPart] = []
     done = 0
     for message, start, end in places:
         if done < start:
-            parts.append(Part("template", prompt[done:start]))
+            parts.append(PromptPart("template", prompt[done:start]))
         if start < end:
-            parts.append(Part(message.role, prompt[start:end]))
+            parts.append(PromptPart(message.role, prompt[start:end]))
         done = end
     if done < len(prompt):
-        parts.append(Part("template", prompt[done:]))
+        parts.append(PromptPart("template", prompt[done:]))
     return tuple(parts)
 
 
 def _rendered_places(prompt: str, messages: Sequence[Message], render: Render) -> list[tuple[Message, int, int]] | None:
-    """Where the contents lie when the template copies them, or strips them first; None when it does neither."""
+    """The places of the contents when the template copies them, or strips them first; None when it does neither."""
     marks = [chr(_FIRST_MARK + number) for number in range(len(messages))]
     if len(marks) > 6000 or any(mark in prompt for mark in marks):
         return None
@@ -82,7 +82,7 @@ def _found_places(prompt: str, messages: Sequence[Message]) -> list[tuple[Messag
 
 
 def _after_role(prompt: str, role: str, content: str, begin: int) -> int:
-    """Where the content stands: after the name of its role and a line break if it does so anywhere, else at first."""
+    """The place of the content: after the name of its role and a line break if it does so anywhere, else at first."""
     for break_ in ("\n", "\n\n", ": "):
         named = f"{role}{break_}{content}"
         place = prompt.find(named, begin)
@@ -90,6 +90,9 @@ def _after_role(prompt: str, role: str, content: str, begin: int) -> int:
             return place + len(named) - len(content)
     return prompt.find(content, begin)
 
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tokens shaded by their probability
 
 SHADES = 10
 LIMIT = 4096  # tokens shown; a page with more is of no use to a reader
@@ -141,6 +144,9 @@ def shaded(
         least=min(tokens, key=lambda token: token.probability),
     )
 
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Phases as bars of a waterfall
 
 TOTAL = "total"
 REST = "other"  # what no phase accounts for

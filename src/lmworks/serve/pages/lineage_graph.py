@@ -1,4 +1,7 @@
-"""What was made from what, laid out as a graph from left to right: each node to the right of all it was made from."""
+"""The graph of a build or an answer: its nodes from manifests and lineage, and their layout from left to right.
+
+Each node lies to the right of all that it was made from.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -196,10 +199,9 @@ class StageFacts:
     @property
     def metrics(self) -> tuple[tuple[str, str], ...]:
         """The plain numbers that the stage reported."""
-        told = self.manifest.metrics.items()
         return tuple(
             (name.replace("_", " "), count(value) if isinstance(value, int) else f"{value:.3f}")
-            for name, value in told
+            for name, value in self.manifest.metrics.items()
             if isinstance(value, (int, float)) and not isinstance(value, bool)
         )
 

@@ -47,7 +47,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class LogView:
-    """What is shown: rows, the links to go on, and what was wrong with the filter."""
+    """A page of the log: rows, the links to go on, and what was wrong with the filter."""
 
     rows: tuple[Row, ...]
     filter: str
@@ -145,7 +145,7 @@ def router(service: Service) -> APIRouter:
     # Two parts, so that no interaction's id can be taken for it.
     @routes.get("/log/newer/count")
     async def newer(filter: str = "", after: str = "") -> Response:  # noqa: A002
-        """How many rows have come since `after`, for the button that shows them; "more" when there are more yet."""
+        """The number of rows since `after`, for the button that shows them; "more" when there are more yet."""
         try:
             place = read_place(after)
             rows = await service.read_log(lambda reader: reader.find(filter, PAGE))

@@ -45,7 +45,7 @@ def fragment(
 
 
 def error_page(service: Service, status: int, heading: str, text: str, retry: str = "") -> HTMLResponse:
-    """What went wrong and what to do next; `retry` is the path that may work later."""
+    """A page that says what went wrong and what to do next; `retry` is the path that may work later."""
     return page(service, "error.html", status, status_code=status, heading=heading, text=text, retry=retry)
 
 

@@ -84,7 +84,7 @@ class AnswerView:
 
 
 def answer_view(interaction: Interaction, stages: Sequence[StageFacts], older: Sequence[StageFacts]) -> AnswerView:
-    """What an answer was made from; `older` are artefacts of earlier builds that the workspace still holds."""
+    """The origin of an answer; `older` are artefacts of earlier builds that the workspace still holds."""
     items = answer_items(interaction, stages, older)
     shown = ancestors(items, ANSWER)
     return AnswerView(
@@ -100,7 +100,7 @@ def answer_view(interaction: Interaction, stages: Sequence[StageFacts], older: S
 
 
 def versions() -> tuple[tuple[str, str], ...]:
-    """What this server runs on."""
+    """The versions of the software that serves."""
     import torch
 
     return (
@@ -121,7 +121,7 @@ def log_size(location: str | Path) -> int | None:
 
 
 async def health(service: Service) -> Health:
-    """What the server is doing now."""
+    """The state of the server now."""
     location = service.log.location
     logged = await service.read_log(lambda reader: reader.count())
     models = [

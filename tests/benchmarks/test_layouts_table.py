@@ -17,6 +17,8 @@ EXACT: dict[int, list[dict[str, Any]]] = {
         {"tensor": 2, "sequence_parallel": True},
         {"context": 2},
         {"pipeline": 2, "chunks": 2},
+        {"data": 2, "zero": 2},
+        {"data": 2, "expert": 2, "zero": 3},
     ],
     4: [
         {"data": 4, "zero": 2},
@@ -32,7 +34,7 @@ def _rows(settings: list[dict[str, Any]]) -> list[Any]:
     return [layouts.row(ParallelConfig(**each)) for each in settings]
 
 
-@pytest.mark.parametrize("processes", EXACT)
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_what_is_held_and_sent_is_what_is_planned(processes: int) -> None:
     for row in on_ranks(processes, _rows, EXACT[processes])[0]:
         assert row.loss_difference < 1e-5
@@ -47,7 +49,11 @@ def test_what_is_held_and_sent_is_what_is_planned(processes: int) -> None:
             assert row.sent[0] == row.sent[1], row
 
 
-def _of_four_tokens(zero: int, expert: int) -> tuple[float, float, list[int]]:
+def _of_four_tokens(layouts_: list[tuple[int, int]]) -> list[tuple[float, float, list[int]]]:
+    return [_step_of_four_tokens(zero, expert) for zero, expert in layouts_]
+
+
+def _step_of_four_tokens(zero: int, expert: int) -> tuple[float, float, list[int]]:
     """How far the loss is from one process's, and a gradient at most; of rows so short that experts go unchosen."""
     with mock.patch.multiple(layouts, LENGTH=4, ROWS=4):
         parallel = ParallelConfig(data=2, zero=zero, expert=expert)  # type: ignore[arg-type]
@@ -59,8 +65,7 @@ def _of_four_tokens(zero: int, expert: int) -> tuple[float, float, list[int]]:
     return abs(loss - expected), max(differences, default=0.0), [len(gradients), len(of_one)]
 
 
-@pytest.mark.parametrize(("zero", "expert"), [(1, 1), (3, 1), (3, 2)])
-def test_experts_that_one_process_does_not_choose(zero: int, expert: int) -> None:
-    loss, gradient, names = on_ranks(2, _of_four_tokens, zero, expert)[0]
-    assert names[0] == names[1]
-    assert max(loss, gradient) < 1e-5
+def test_experts_that_one_process_does_not_choose() -> None:
+    for loss, gradient, names in on_ranks(2, _of_four_tokens, [(1, 1), (3, 1), (3, 2)])[0]:
+        assert names[0] == names[1]
+        assert max(loss, gradient) < 1e-5

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from gensim.models.phrases import Phrases as Theirs
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.embeddings import corpus as corpus_module
@@ -27,7 +27,6 @@ def spelled(corpus) -> list[list[str]]:
     return sentences[:-1]
 
 
-@settings(deadline=None)
 @given(SENTENCES, st.integers(1, 4), st.integers(0, 3))
 def test_ids_are_the_text_of_the_frequent_words(sentences, min_count, max_words):
     counts = Counter(word for sentence in sentences for word in sentence)
@@ -70,7 +69,6 @@ def test_phrases_are_those_of_gensim(sentences, threshold, discount):
         assert ours.apply(sentence) == reference[sentence]
 
 
-@settings(deadline=None)
 @given(SENTENCES, st.floats(0.2, 3))
 def test_a_corpus_joins_as_phrases_do(sentences, threshold):
     phrases = learn_phrases(sentences, threshold, 1)

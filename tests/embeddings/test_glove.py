@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.embeddings import glove, library
@@ -39,7 +39,6 @@ def dense(entries: np.ndarray, words: int) -> np.ndarray:
     return table
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-1, 4), max_size=60), st.integers(1, 5))
 def test_the_table_is_the_sum_over_places(ids, window):
     ids = [*ids, -1]

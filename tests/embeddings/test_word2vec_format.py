@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from gensim.models import KeyedVectors
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
@@ -40,7 +40,6 @@ def test_we_read_gensims(vectors, tmp_path, binary):
     assert found.words == WORDS and found.vectors.tobytes() == vectors.vectors.tobytes()
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=6), min_size=1, max_size=5, unique=True),
        st.integers(1, 4), st.booleans())  # fmt: skip
 def test_what_is_written_is_read_again(tmp_path_factory, words, dimensions, binary):

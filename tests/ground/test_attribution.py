@@ -1,17 +1,13 @@
 """Attribution against a closed form, and drafts that rest on what supports them."""
 
-import numpy as np
 import pytest
-import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Capabilities, Completion, Score, Timings
 from lmworks.ground.attribution import support
 from lmworks.ground.config import AnswerConfig
 from lmworks.ground.draft_sentences import attribute, draft, fitting, prompt
-from lmworks.model.checkpoint import Checkpoint
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 
@@ -130,18 +126,3 @@ def test_a_draft_reads_the_passages_and_loses_an_unfinished_end(finder, tiny_tok
     (request,) = engine.requests  # one question had something to read
     assert request.messages == prompt(evidence.question, [passage.text for passage in evidence.passages[:3]])
     assert evidence.passages[0].text in request.messages[1].content
-
-
-@pytest.mark.weights
-@torch.inference_mode()
-def test_a_real_model_is_supported_by_the_passage_that_says_it(smollm2_checkpoint: Checkpoint):
-    engine = Engine(smollm2_checkpoint, weights="float32")
-    passages = [
-        "The library opens at nine in the morning and closes at six in the evening.",
-        "The canteen serves soup on Mondays and fish on Fridays.",
-    ]
-    sentences = ["The library closes at six in the evening.", "On Fridays the canteen serves fish."]
-    table = support(sentences, passages, engine, smollm2_checkpoint.tokenizer)
-    assert np.argmax(table, axis=1).tolist() == [0, 1]
-    assert table[0, 0] > table[0, 1] + 0.5
-    assert table[1, 1] > table[1, 0] + 0.5

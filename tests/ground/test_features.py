@@ -31,7 +31,7 @@ def test_a_question_of_stop_words_shares_nothing(finder):
     assert word_overlap("what is it?", ["what is it?"], finder.index).tolist() == [0.0]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=60))
 def test_no_question_is_syntax_and_every_share_lies_between_0_and_1(finder, question):
     shares = word_overlap(question, [question, "A cat sleeps"], finder.index)

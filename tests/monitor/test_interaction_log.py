@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from events import event, full_event, interactions, random_events
-from hypothesis import given, settings
+from hypothesis import given
 
 from lmworks.monitor import Log, LogConfig, Reader
 from lmworks.monitor import log as log_module
@@ -17,7 +17,6 @@ from lmworks.records import Feedback, Interaction, Message
 _WAIT = 20.0
 
 
-@settings(deadline=None)
 @given(interactions)
 def test_a_row_holds_the_whole_interaction(interaction) -> None:
     row = encode(interaction)

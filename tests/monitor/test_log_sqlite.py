@@ -138,7 +138,7 @@ def test_a_transaction_of_another_process_is_waited_for(tmp_path) -> None:
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         future = writer.record(_row(1))
-        time.sleep(0.3)
+        time.sleep(0.1)
         assert not future.done()
         assert log.reader.count() == 0  # readers do not wait
         other.execute("COMMIT")
@@ -304,7 +304,7 @@ def test_deleting_waits_for_a_reader_that_still_sees_the_rows(tmp_path) -> None:
     other.execute("SELECT count(*) FROM interactions").fetchone()
     pruned = writer.prune(1001.5)
     writer.record(_row(2)).result(_WAIT)  # nobody else waits
-    time.sleep(0.3)
+    time.sleep(0.1)
     assert not pruned.done()
     other.execute("COMMIT")
     other.close()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from events import event, full_event, interactions, random_events
 from google.protobuf.json_format import ParseDict
-from hypothesis import given, settings
+from hypothesis import given
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
@@ -80,6 +80,7 @@ def test_the_span_of_an_interaction() -> None:
         "lmworks.prompt": "a" * 64,
         "lmworks.index": "b" * 64,
         "lmworks.parent": "d" * 16,
+        "lmworks.experiment": "tone",
         "lmworks.unit": "user-1",
         "lmworks.arm": "B",
         "lmworks.confidence": 0.625,
@@ -150,7 +151,6 @@ def test_an_id_says_that_it_is_the_same_interaction() -> None:
     assert first.trace_id != other.trace_id
 
 
-@settings(deadline=None)
 @given(interactions)
 def test_any_interaction_is_a_valid_request(interaction) -> None:
     assert parsed(to_spans([interaction], content=True))
@@ -160,9 +160,9 @@ def test_any_interaction_is_a_valid_request(interaction) -> None:
 # Files and collectors
 
 
-@pytest.fixture
-def log(tmp_path):
-    with Log(tmp_path / "log.sqlite") as log:
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    with Log(tmp_path_factory.mktemp("log") / "log.sqlite") as log:
         for future in [log.record(one) for one in random_events(250, seed=3)]:
             future.result(_WAIT)
         yield log

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.records import Document
@@ -42,7 +42,6 @@ def make(text: str, extractor: str = "markdown", title: str = "") -> Document:
     return Document(text, "u", "text/plain", extractor, "1", "", title=title)
 
 
-@settings(max_examples=300, deadline=None)
 @given(TEXTS, CONFIGS, st.sampled_from(sorted(COUNTERS)), st.sampled_from(["markdown", "plain"]))
 def test_exact_complete_ordered_and_bounded(text: str, config: ChunkConfig, counter: str, extractor: str) -> None:
     count = COUNTERS[counter]

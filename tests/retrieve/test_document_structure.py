@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lmworks
@@ -332,7 +332,6 @@ LINES = st.sampled_from([
 TEXTS = st.lists(LINES, max_size=25).map("\n".join) | st.text(max_size=80)
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     TEXTS,
     st.sampled_from(
@@ -343,7 +342,6 @@ def test_every_character_belongs_to_exactly_one_block(text: str, extractor: str)
     covers_everything(text, parse(Document(text, "u", "", extractor, "1", "", title="T")))
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=4))
 def test_every_character_of_docstrings_too(parts: list[str]) -> None:
     text, offsets = "", []

@@ -187,7 +187,7 @@ def test_an_error_at_any_point_of_a_commit_is_harmless(
         sync(straight, target, encoder)
         expected = (state(straight), straight.digest())
     original = getattr(index_writer.Writer, point)
-    for after in range(0, 9, 2):
+    for after in (0, 3, 8):
         with create(tmp_path / str(after), encoder) as index:
             sync(index, documents, encoder)
         left = after
@@ -242,7 +242,7 @@ index.sync(corpus(make_document), encoder.encode, encoder.count_tokens)
 """
 
 
-@pytest.mark.parametrize(("point", "after"), [("add", 7), ("_insert", 5), ("_compact", 0)])
+@pytest.mark.parametrize(("point", "after"), [("_insert", 5), ("_compact", 0)])
 def test_a_killed_process_loses_little_and_goes_on(
     tmp_path: Path, encoder, document: Make, point: str, after: int
 ) -> None:

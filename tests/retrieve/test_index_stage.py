@@ -10,10 +10,9 @@ from lmworks.artefact import StageContext
 from lmworks.data.store import write_documents
 from lmworks.records import Document
 from lmworks.retrieve.catalogue import CATALOGUE, VECTORS
-from lmworks.retrieve.config import ChunkConfig, IndexConfig, SearchConfig
+from lmworks.retrieve.config import ChunkConfig, IndexConfig
 from lmworks.retrieve.index import Index
-from lmworks.retrieve.search import search
-from lmworks.retrieve.stage import CheckpointEncoder, build_index
+from lmworks.retrieve.stage import build_index
 
 Make = Callable[..., Document]
 CONFIG = IndexConfig(ChunkConfig(20, 30))
@@ -114,24 +113,3 @@ def test_no_documents_is_an_error(tmp_path: Path, encoder) -> None:
         build_index(CONFIG, context(tmp_path, [], "a"), encoder)
     with pytest.raises(ValueError, match="exactly one input"):
         build_index(CONFIG, replace(context(tmp_path, [], "b"), inputs={}), encoder)
-
-
-@pytest.mark.weights
-def test_real_questions_find_their_documents(tmp_path: Path, minilm: Path, document: Make) -> None:
-    texts = {
-        "with": "The with statement wraps the execution of a block with methods defined by a context manager.",
-        "json": "Serialize obj to a JSON formatted string; allow_nan decides whether NaN is accepted.",
-        "heap": "Push an item onto the heap, keeping the smallest element at the front.",
-    }
-    encoder = CheckpointEncoder(str(minilm))
-    assert encoder.max_tokens == 254
-    given = context(tmp_path, [document(text, uri) for uri, text in texts.items()], "a")
-    build_index(IndexConfig(), given, encoder)
-    questions = {
-        "How do I make sure that a file is closed?": "with",
-        "turn a dictionary into text": "json",
-        "priority queue": "heap",
-    }
-    with Index.open(given.output, encoder.fingerprint) as index:
-        for question, uri in questions.items():
-            assert search(index, question, encoder.encode, SearchConfig(k=1))[0].uri == uri

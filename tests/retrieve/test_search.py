@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.records import Document
@@ -125,7 +125,6 @@ def test_filters_apply_before_the_choice(built, k: int) -> None:
         assert uris(index, lexical(index, "one two", k, filters)) == everything[:k]
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.text(max_size=40) | st.lists(st.sampled_from(
     ['"', "'", "one", "AND", "OR", "NOT", "NEAR(", ")", "*", "^", ":", "text:", "{", "-", "+", "__", "\x00", "é", "١"]
 )).map(" ".join))  # fmt: skip

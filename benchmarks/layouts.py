@@ -33,8 +33,8 @@ from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.optimizer_config import AdamW
 from lmworks.train.parallel.communication_volume import Sent, held_bytes
 from lmworks.train.parallel.config import ParallelConfig
-from lmworks.train.parallel.context_parallel import divide_sequence
-from lmworks.train.parallel.parallelize import arrange
+from lmworks.train.parallel.context_parallel import shard_sequence
+from lmworks.train.parallel.parallelize import parallelize
 from lmworks.train.parallel.ranks import ALONE, join
 from lmworks.train.planning.communication import communication_bytes
 from lmworks.train.planning.layout import NUMBERS, Layout
@@ -133,11 +133,11 @@ def step(config: Any, parallel: ParallelConfig, alone: bool = False) -> tuple[fl
     """The loss, the whole gradients, the bytes held and sent of one step, by all processes or by each one `alone`."""
     ranks = ALONE if alone else join(parallel)
     settings = TrainConfig(optimizer=AdamW(), parallel=parallel)
-    model = arrange(initialise(Transformer(config), 0).train(), settings, ranks)
+    model = parallelize(initialise(Transformer(config), 0).train(), settings, ranks)
     weights, objective = Weights(model, settings.optimizer, "float32", ranks), CausalLanguageModel()
     examples = _rows(ranks.rows)
     if parallel.context > 1:
-        examples = divide_sequence(examples, ranks.along("context"))
+        examples = shard_sequence(examples, ranks.along("context"))
     held: dict[str, int] = {}
     summing = weights.sum_over_ranks
 

@@ -49,7 +49,7 @@ from lmworks.progress import stage_progress
 from lmworks.recipe import Recipe, StageSpec, check_stage, making_stage
 from lmworks.report import Fold, Section, Table, shown, to_html
 from lmworks.stages import STAGES, resolve
-from lmworks.train.parallel.launcher import carry_out
+from lmworks.train.parallel.launcher import run_stage
 from lmworks.train.planning.units import readable_bytes
 from lmworks.workspace import Current
 
@@ -276,7 +276,7 @@ def _make(
             base=base,
             progress=progress,
         )
-        result = carry_out(stage.run, spec.config, context)
+        result = run_stage(stage.run, spec.config, context)
         parents = {name: done[name].manifest.content_hash for name in spec.inputs} | dict(result.parents)
         files = content_digests(output, result.digests)
         manifest = Manifest(

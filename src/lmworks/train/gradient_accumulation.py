@@ -12,7 +12,7 @@ from lmworks.train.losses import metric_names, reported
 from lmworks.train.master_weights import Weights
 from lmworks.train.objectives.objective import Objective, count_rows, minimised, select_rows, to_device
 from lmworks.train.parallel.fsdp import keep_gathered
-from lmworks.train.parallel.pipeline import Place, pipeline_gradients, sum_shared
+from lmworks.train.parallel.pipeline import PipelineRank, pipeline_gradients, sum_shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +145,9 @@ def _pipelined(work: _Work) -> dict[tuple[str, str], float]:
     return passed.sums
 
 
-def _place(work: _Work) -> Place:
+def _place(work: _Work) -> PipelineRank:
     ranks = work.weights.ranks
-    return Place(ranks.config, ranks.along("pipeline").get_group(), work.weights.dtype, work.device)
+    return PipelineRank(ranks.config, ranks.along("pipeline").get_group(), work.weights.dtype, work.device)
 
 
 def _micro_batches(examples: Any, size: int) -> list[Any]:

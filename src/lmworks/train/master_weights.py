@@ -26,7 +26,7 @@ from lmworks.train.parallel import ddp_zero1
 from lmworks.train.parallel.fsdp import release
 from lmworks.train.parallel.ranks import ALONE, Ranks
 from lmworks.train.parallel.sharded_files import Shard
-from lmworks.train.parallel.tensor_slice import Part, find_holders, gather_whole, local, part_of, whole_of
+from lmworks.train.parallel.tensor_slice import TensorSlice, find_holders, full_tensor_of, gather_whole, local, slice_of
 
 
 class Sliced(Protocol):
@@ -77,9 +77,9 @@ class Weights:
         else:
             self.masters = {name: self._mine(name, local(weight)) for name, weight in self.weights.items()}
         self._name_of = {master: name for name, master in self.masters.items()}
-        self.parts = {name: self._part_of(name, weight) for name, weight in self.weights.items()}
+        self.parts = {name: self._slice_of(name, weight) for name, weight in self.weights.items()}
         self._held = find_holders(self.parts, dict.fromkeys(self.parts, torch.float32), ranks)
-        self.optimizers = build_optimizers(optimizer, self.masters, self._whole_of)
+        self.optimizers = build_optimizers(optimizer, self.masters, self._full_tensor_of)
         self._rates = [[group["lr"] for group in each.param_groups] for each in self.optimizers]
         self._adamw = {
             self._name_of[master]: (each, group)
@@ -98,8 +98,8 @@ class Weights:
     def _mine(self, name: str, weight: Tensor) -> Tensor:
         return weight.narrow(0, *self._rows(name, len(weight))) if self._divided else weight
 
-    def _part_of(self, name: str, weight: Tensor) -> Part:
-        part = part_of(weight)
+    def _slice_of(self, name: str, weight: Tensor) -> TensorSlice:
+        part = slice_of(weight)
         return part.rows(*self._rows(name, part.size[0])) if self._divided else part
 
     def _by_replicas(self, names: Iterable[str]) -> dict[dist.ProcessGroup, list[str]]:
@@ -264,13 +264,13 @@ class Weights:
                 for name, weight in self.weights.items():
                     local(weight).copy_(own[name])
 
-    def _whole_of(self, master: Tensor, values: Tensor) -> tuple[Tensor, tuple[slice, ...]]:
+    def _full_tensor_of(self, master: Tensor, values: Tensor) -> tuple[Tensor, tuple[slice, ...]]:
         """The whole tensor of which the processes hold `values`, as they hold a master, and which part is here."""
         name = self._name_of[master]
         weight = self.weights[name]
         if self._divided and (group := self.ranks.replicas_of(name)) is not None:
             values = ddp_zero1.gather_rows(values, len(local(weight)), group)
-        return whole_of(values, weight), self.parts[name].slices
+        return full_tensor_of(values, weight), self.parts[name].slices
 
     # -----------------------------------------------------------------------------------------------------------------
     # State
@@ -314,7 +314,7 @@ class Weights:
                 value.numel() if of_weight else not any(part.start)
             ):
                 owned[key] = value
-                parts[key] = part if of_weight else part_of(value)
+                parts[key] = part if of_weight else slice_of(value)
         return Shard(owned, parts)
 
     @torch.no_grad()

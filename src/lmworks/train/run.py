@@ -19,9 +19,8 @@ from lmworks.train.master_weights import Weights
 from lmworks.train.mixed_precision import LossScale
 from lmworks.train.noise_scale import NoiseScale
 from lmworks.train.objectives.objective import Objective
-from lmworks.train.parallel.context_parallel import divide_sequence
-from lmworks.train.parallel.parallel_losses import losses_of
-from lmworks.train.parallel.parallelize import arrange, check
+from lmworks.train.parallel.context_parallel import shard_sequence
+from lmworks.train.parallel.parallelize import check, parallel_losses, parallelize
 from lmworks.train.parallel.ranks import ALONE, Ranks
 from lmworks.train.run_log import NoLog, RunLog
 from lmworks.train.validation import Sums, Validation
@@ -111,7 +110,7 @@ class Run:
             if config.parallel.devices > 1:
                 raise ValueError("an adapter is trained by one process: leave train.parallel out")
             model = self.adapt(model)
-        self.model = arrange(model.train(), config, self.ranks)
+        self.model = parallelize(model.train(), config, self.ranks)
         self.weights = Weights(self.model, config.optimizer, config.precision, self.ranks)
         self.average = ExponentialMovingAverage(self.weights.masters, config.average)
         self.scale, self.noise, self.guard = LossScale.of(config.precision), NoiseScale(), Guard(config.guard)
@@ -123,11 +122,11 @@ class Run:
     def examples(self, batch: Any, seed: int) -> Any:
         """What this process learns from of a batch of the loader."""
         made = self.objective.examples(batch, seed=seed)
-        return made if self.config.parallel.context == 1 else divide_sequence(made, self.ranks.along("context"))
+        return made if self.config.parallel.context == 1 else shard_sequence(made, self.ranks.along("context"))
 
     def measured(self, examples: Any) -> Sums:
         """The sums of examples that all processes have whole, without gradients: the same on all."""
-        return losses_of(self.model, self.objective, examples, self.ranks, self.weights.dtype, self.device)
+        return parallel_losses(self.model, self.objective, examples, self.ranks, self.weights.dtype, self.device)
 
     def save(self) -> None:
         """A checkpoint of this moment, from which another process goes on to the same end."""

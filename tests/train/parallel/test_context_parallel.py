@@ -28,8 +28,8 @@ from lmworks.train.objectives.masked import MaskedLanguageModel
 from lmworks.train.objectives.multi_token_prediction import MultiTokenPrediction
 from lmworks.train.objectives.objective import Objective
 from lmworks.train.objectives.prefix import PrefixLanguageModel
-from lmworks.train.parallel.context_parallel import check_objective, divide_context, divide_sequence, places
-from lmworks.train.parallel.tensor_parallel import divide_tensors
+from lmworks.train.parallel.context_parallel import check_objective, places, shard_context, shard_sequence
+from lmworks.train.parallel.tensor_parallel import shard_tensors
 from lmworks.train.planning.communication import communication_bytes
 from lmworks.train.planning.layout import NUMBERS, Layout
 from ranks import on_ranks
@@ -72,8 +72,8 @@ def _equal_to_one_process() -> None:
         check_objective(objective)
         examples = objective.examples(new_batch(), 0)
         expected = take(new_model(name), objective, examples)
-        model = divide_context(new_model(name), mesh)
-        check_same(take_over(mesh, model, objective, divide_sequence(examples, mesh)), expected)
+        model = shard_context(new_model(name), mesh)
+        check_same(take_over(mesh, model, objective, shard_sequence(examples, mesh)), expected)
 
 
 @pytest.mark.parametrize("devices", [4, pytest.param(2, marks=pytest.mark.slow)])
@@ -83,9 +83,9 @@ def test_each_objective_has_the_losses_and_gradients_of_one_process(devices: int
 
 def _sent() -> float:
     mesh = init_device_mesh("cpu", (dist.get_world_size(),), mesh_dim_names=("context",))
-    model, objective = divide_context(new_model("llama").float(), mesh), objective_of("llama")
+    model, objective = shard_context(new_model("llama").float(), mesh), objective_of("llama")
     with counted_bytes() as sent:
-        objective.losses(model, divide_sequence(new_batch(), mesh))["next_token"].sum.backward()
+        objective.losses(model, shard_sequence(new_batch(), mesh))["next_token"].sum.backward()
     return sent.total
 
 
@@ -102,8 +102,8 @@ def _beside_tensors(sequence: bool) -> None:
         objective = objective_of(name)
         examples = objective.examples(new_batch(), 0)
         expected = take(new_model(name), objective, examples)
-        model = divide_context(divide_tensors(new_model(name), mesh["tensor"], sequence), context)
-        check_same(take_over(context, model, objective, divide_sequence(examples, context)), expected)
+        model = shard_context(shard_tensors(new_model(name), mesh["tensor"], sequence), context)
+        check_same(take_over(context, model, objective, shard_sequence(examples, context)), expected)
 
 
 @pytest.mark.parametrize("sequence", [True, pytest.param(False, marks=pytest.mark.slow)])
@@ -118,13 +118,13 @@ def _refusals() -> None:
         assert decoder is not None
         block = decoder.blocks[0]
         block = replace(block, feed_forward=replace(block.feed_forward, capacity_factor=1.0))
-        divide_context(Transformer(replace(MODELS["mixtral"], decoder=replace(decoder, blocks=(block,)))), mesh)
+        shard_context(Transformer(replace(MODELS["mixtral"], decoder=replace(decoder, blocks=(block,)))), mesh)
     with pytest.raises(ValueError, match="two sequences"):
-        divide_context(new_model("t5"), mesh)
+        shard_context(new_model("t5"), mesh)
     with pytest.raises(TypeError, match="MultiTokenPrediction looks beyond"):
         check_objective(MultiTokenPrediction())
     with pytest.raises(ValueError, match="needs its positions, a rule"):
-        divide_context(new_model("llama"), mesh)(torch.zeros(1, 4, dtype=torch.int64))
+        shard_context(new_model("llama"), mesh)(torch.zeros(1, 4, dtype=torch.int64))
 
 
 def test_what_cannot_be_divided_is_refused() -> None:

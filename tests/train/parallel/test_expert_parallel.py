@@ -27,9 +27,9 @@ from divided_cases import (
 from lmworks.model.mixture_of_experts import Router
 from lmworks.model.transformer import Transformer
 from lmworks.train.objectives.objective import count_rows, select_rows
-from lmworks.train.parallel.context_parallel import divide_context, divide_sequence
-from lmworks.train.parallel.expert_parallel import divide_experts
-from lmworks.train.parallel.tensor_parallel import divide_tensors
+from lmworks.train.parallel.context_parallel import shard_context, shard_sequence
+from lmworks.train.parallel.expert_parallel import shard_experts
+from lmworks.train.parallel.tensor_parallel import shard_tensors
 from lmworks.train.planning.communication import communication_bytes
 from lmworks.train.planning.layout import NUMBERS, Layout
 from lmworks.train.planning.parameter_shards import parameters_held
@@ -45,7 +45,7 @@ def _equal_to_one_process(name: str) -> None:
     expected = take(new_model(name), objective, examples)
     rows = count_rows(examples)
     own = select_rows(examples, slice(rows * rank // devices, rows * (rank + 1) // devices))
-    model = divide_experts(new_model(name), mesh)
+    model = shard_experts(new_model(name), mesh)
     names = _check(model, own, group, None, expected)
     owners = torch.tensor([weight in names for weight in expected.gradients], dtype=torch.int64)
     assert summed(owners, group).tolist() == [1 if _of_expert(weight) else devices for weight in expected.gradients]
@@ -80,7 +80,7 @@ def test_a_mixture_has_the_losses_and_gradients_of_one_process(name: str, device
 def _sent() -> float:
     """With a router that sends each token on to the next two experts in turn, and so as many to each."""
     mesh = init_device_mesh("cpu", (dist.get_world_size(),), mesh_dim_names=("expert",))
-    model, objective = divide_experts(new_model("mixtral").float(), mesh), objective_of("mixtral")
+    model, objective = shard_experts(new_model("mixtral").float(), mesh), objective_of("mixtral")
 
     def in_turn(router: nn.Module, inputs: object, logits: Tensor) -> Tensor:
         length, experts = logits.shape[1:]
@@ -104,7 +104,7 @@ def test_each_device_sends_what_the_plan_says(devices: int) -> None:
 
 def _held() -> tuple[int, int]:
     mesh = init_device_mesh("cpu", (dist.get_world_size(),), mesh_dim_names=("expert",))
-    model = divide_experts(new_model("mixtral"), mesh)
+    model = shard_experts(new_model("mixtral"), mesh)
     return held(model, lambda name: not _of_expert(name)), held(model, _of_expert)
 
 
@@ -119,12 +119,12 @@ def _beside_tensors_and_contexts() -> None:
     expected = take(new_model("mixtral"), objective, batch)
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("context", "tensor"))
     context = mesh["context"]
-    model = divide_experts(divide_tensors(new_model("mixtral"), mesh["tensor"], sequence=True), context)
-    _check(divide_context(model, context), divide_sequence(batch, context), context.get_group(), None, expected)
+    model = shard_experts(shard_tensors(new_model("mixtral"), mesh["tensor"], sequence=True), context)
+    _check(shard_context(model, context), shard_sequence(batch, context), context.get_group(), None, expected)
 
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("copies", "expert"))
     own = batch[dist.get_rank() : dist.get_rank() + 1]
-    model = divide_experts(new_model("mixtral"), mesh["expert"])
+    model = shard_experts(new_model("mixtral"), mesh["expert"])
     everyone = dist.group.WORLD
     assert everyone is not None
     _check(model, own, everyone, mesh["copies"].get_group(), expected)
@@ -137,9 +137,9 @@ def test_experts_are_divided_together_with_all_else() -> None:
 def _refusals() -> None:
     mesh = init_device_mesh("cpu", (3,), mesh_dim_names=("expert",))
     with pytest.raises(ValueError, match="does not divide the 4 experts"):
-        divide_experts(new_model("mixtral"), mesh)
+        shard_experts(new_model("mixtral"), mesh)
     with pytest.raises(ValueError, match="no mixture of experts"):
-        divide_experts(new_model("llama"), mesh)
+        shard_experts(new_model("llama"), mesh)
 
 
 def test_what_cannot_be_divided_is_refused() -> None:

@@ -21,12 +21,11 @@ from lmworks.artefact import StageContext
 from lmworks.config import from_mapping, to_mapping
 from lmworks.train.config import CheckpointConfig, PretrainConfig, TrainConfig
 from lmworks.train.loss_guard import TrainingStoppedError
-from lmworks.train.parallel import launcher, rank_worker, torchrun_start
+from lmworks.train.parallel import launcher, rank_worker
 from lmworks.train.parallel.config import ParallelConfig
-from lmworks.train.parallel.launcher import carry_out
+from lmworks.train.parallel.launcher import run_stage
+from lmworks.train.parallel.rank_worker import Answer, Death, Task, _order, trace_of
 from lmworks.train.parallel.ranks import join
-from lmworks.train.parallel.task import Answer, Death, Task, trace_of
-from lmworks.train.parallel.torchrun_start import _order
 from lmworks.train.run_log import LOG, read_log
 from lmworks.train.train_stages import pretrain
 from training_cases import stage_inputs
@@ -55,7 +54,7 @@ def context_of(inputs: Path, folder: Path) -> StageContext:
 
 
 def run_in(inputs: Path, folder: Path, devices: int = 2):
-    return carry_out(STAGE, config_of(devices), context_of(inputs, folder))
+    return run_stage(STAGE, config_of(devices), context_of(inputs, folder))
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +195,7 @@ def test_a_process_that_cannot_write_ends_those_that_wait_for_it(inputs, tmp_pat
 @pytest.mark.slow
 def test_what_ends_a_run_is_what_the_user_reads(inputs, tmp_path):
     with pytest.raises(ValueError, match="one layer of width 64 needs"):
-        carry_out(STAGE, replace(config_of(), parameters=100), context_of(inputs, tmp_path))
+        run_stage(STAGE, replace(config_of(), parameters=100), context_of(inputs, tmp_path))
 
 
 def test_a_task_is_told_whole(inputs, tmp_path):
@@ -223,11 +222,11 @@ def raising(inputs, tmp_path, monkeypatch):
         task.folder.mkdir(parents=True)
         (task.folder / "task.json").write_text(json.dumps(to_mapping(task)))
 
-        def carry_out(*_) -> None:
+        def run(*_) -> None:
             raise error
 
         monkeypatch.setenv("RANK", str(rank))
-        monkeypatch.setattr(Task, "carry_out", carry_out)
+        monkeypatch.setattr(Task, "run", run)
         return task
 
     return make
@@ -236,17 +235,17 @@ def raising(inputs, tmp_path, monkeypatch):
 def test_a_stop_leaves_the_error_that_it_follows(raising):
     """The first process is told to end when another failed, and both leave an answer in the same place."""
     task = raising(0, KeyboardInterrupt("saved"))
-    assert rank_worker.work(task.folder / "task.json") == 0
-    assert Answer.read(task.folder) == Answer(told="saved")
-    error = Answer(error="ValueError", told="what the user must read")
+    assert rank_worker.run(task.folder / "task.json") == 0
+    assert Answer.read(task.folder) == Answer(message="saved")
+    error = Answer(error="ValueError", message="what the user must read")
     error.write(task.folder)
-    assert rank_worker.work(task.folder / "task.json") == 0
+    assert rank_worker.run(task.folder / "task.json") == 0
     assert Answer.read(task.folder) == error
 
 
 def test_an_error_that_may_not_come_again_leaves_its_trace(raising, capsys):
     task = raising(1, RuntimeError("connection closed by peer"))
-    assert rank_worker.work(task.folder / "task.json") == 1
+    assert rank_worker.run(task.folder / "task.json") == 1
     assert Answer.read(task.folder) is None and capsys.readouterr().err == ""
     assert trace_of(task.folder, 1).read_text().endswith("RuntimeError: connection closed by peer\n")
 
@@ -259,10 +258,10 @@ def test_a_death_is_told_with_what_to_do(inputs, tmp_path, monkeypatch, capsys):
     """Plainly, and at last as the error of the command."""
     task = Task.of(STAGE, config_of(), context_of(inputs, tmp_path))
     task.folder.mkdir(parents=True)
-    assert "ended with status 5. The run can go on from its beginning" in launcher._told(task, 2, 5)
+    assert "ended with status 5. The run can go on from its beginning" in launcher._describe_failure(task, 2, 5)
     Death(1, None).write(task.folder)
     trace_of(task.folder, 1).write_text("RuntimeError: a bad sector\n")
-    assert "rank 1 of the training's 2 processes failed, as written above" in launcher._told(task, 2, 1)
+    assert "rank 1 of the training's 2 processes failed, as written above" in launcher._describe_failure(task, 2, 1)
     assert capsys.readouterr().err == "RuntimeError: a bad sector\n"
     for step in (3, 12):
         (tmp_path / "work" / "run" / "checkpoints" / f"step-{step:08d}").mkdir(parents=True)
@@ -282,10 +281,10 @@ def test_what_was_told_to_end_is_not_started_again(inputs, tmp_path, monkeypatch
 
     def torchrun(path: Path, processes: int):
         starts.append(path)
-        return _ending(task, Answer(told="after step 4"))
+        return _ending(task, Answer(message="after step 4"))
 
     monkeypatch.setattr(launcher, "_torchrun", torchrun)
-    with pytest.raises(ChildProcessError, match="were told to end, by a signal to one of them: the same command"):
+    with pytest.raises(ChildProcessError, match="the same command"):
         run_in(inputs, tmp_path)
     assert len(starts) == 1
 
@@ -296,9 +295,9 @@ def test_those_that_wait_for_a_first_one_that_has_answered_are_ended(inputs, tmp
     task.folder.mkdir(parents=True)
     monkeypatch.setattr(launcher, "_GRACE", 0.5)
     waits = "import time; print('waits', flush=True); time.sleep(300)"
-    monkeypatch.setattr(launcher, "_torchrun", lambda path, processes: _ending(task, Answer(told="saved"), waits))
+    monkeypatch.setattr(launcher, "_torchrun", lambda path, processes: _ending(task, Answer(message="saved"), waits))
     began = time.monotonic()
-    with pytest.raises(ChildProcessError, match="were told to end"):
+    with pytest.raises(ChildProcessError, match="the same command"):
         run_in(inputs, tmp_path)
     assert time.monotonic() - began < 200
 
@@ -324,11 +323,11 @@ def test_the_death_that_others_follow_is_told():
 
 
 def test_torchrun_that_is_told_to_end_ends_without_a_trace(tmp_path, monkeypatch):
-    def told(_) -> None:
+    def stopped(_) -> None:
         raise SignalException("got signal 15", signal.SIGTERM)
 
-    monkeypatch.setattr(torchrun_start, "main", told)
-    assert torchrun_start.start(tmp_path / "task.json", 2) == 128 + signal.SIGTERM
+    monkeypatch.setattr("torch.distributed.run.main", stopped)
+    assert rank_worker.start(tmp_path / "task.json", 2) == 128 + signal.SIGTERM
     assert Death.read(tmp_path) is None
 
 

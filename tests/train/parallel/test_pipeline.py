@@ -23,13 +23,19 @@ from lmworks.train.losses import reported
 from lmworks.train.objectives.contrastive import Contrastive
 from lmworks.train.objectives.objective import Objective, count_rows, select_rows
 from lmworks.train.parallel.config import ParallelConfig
-from lmworks.train.parallel.context_parallel import divide_context, divide_sequence
-from lmworks.train.parallel.expert_parallel import divide_experts
-from lmworks.train.parallel.fsdp import divide_weights
-from lmworks.train.parallel.pipeline import Passed, Place, pipeline_gradients, pipeline_losses, sum_shared
+from lmworks.train.parallel.context_parallel import shard_context, shard_sequence
+from lmworks.train.parallel.expert_parallel import shard_experts
+from lmworks.train.parallel.fsdp import shard_weights
+from lmworks.train.parallel.pipeline import (
+    PipelineLosses,
+    PipelineRank,
+    pipeline_gradients,
+    pipeline_losses,
+    sum_shared,
+)
 from lmworks.train.parallel.pipeline_split import shared_weights, split
 from lmworks.train.parallel.ranks import join
-from lmworks.train.parallel.tensor_parallel import divide_tensors
+from lmworks.train.parallel.tensor_parallel import shard_tensors
 from lmworks.train.planning.communication import communication_bytes
 from lmworks.train.planning.layout import Layout, Numbers, pieces_in_flight
 from lmworks.train.planning.parameter_shards import parameters_held
@@ -118,8 +124,8 @@ def counted_sends() -> Iterator[list[int]]:
 
 
 def take(
-    case: Case, place: Place, model: Transformer, parts: Sequence[Any], counts: dict[str, int], idle: int = 0
-) -> Passed:
+    case: Case, place: PipelineRank, model: Transformer, parts: Sequence[Any], counts: dict[str, int], idle: int = 0
+) -> PipelineLosses:
     """Gradients in the model's weights."""
     passed = pipeline_gradients(model, place, objective_of(case.name), parts, counts, idle=idle)
     gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
@@ -133,7 +139,7 @@ def _equal_to_one_process(cases: Sequence[Case]) -> None:
     for case in cases:
         losses, gradients = one_process(case)
         objective, parts = examples_of(case)
-        place = Place(case.layout, group, case.dtype)
+        place = PipelineRank(case.layout, group, case.dtype)
         model = split(model_of(case), case.layout, place.rank)
         if case.recompute:
             recompute(model, "blocks")
@@ -157,7 +163,7 @@ def _equal_to_one_process(cases: Sequence[Case]) -> None:
         _everything_is_held(model, shared, group)
 
 
-def _as_planned(case: Case, place: Place, model: Transformer, passed: Passed, sent: list[int]) -> None:
+def _as_planned(case: Case, place: PipelineRank, model: Transformer, passed: PipelineLosses, sent: list[int]) -> None:
     """What is held, kept and sent."""
     layout = Layout(**asdict(case.layout), sequences=2, micro_batches=case.micro_batches, length=LENGTH)
     held = parameters_held(model.config, layout, place.rank).total
@@ -168,7 +174,7 @@ def _as_planned(case: Case, place: Place, model: Transformer, passed: Passed, se
         _sent_as_planned(layout, place, model.config, sent)
 
 
-def _sent_as_planned(layout: Layout, place: Place, config: configs.ModelConfig, sent: list[int]) -> None:
+def _sent_as_planned(layout: Layout, place: PipelineRank, config: configs.ModelConfig, sent: list[int]) -> None:
     size = place.dtype.itemsize
     planned = communication_bytes(config, layout, Numbers(size, size, size), place.rank)["pipeline"]
     messages = 2 * layout.chunks - (place.rank in (0, place.last))  # of each micro-batch; the last one has a row less
@@ -228,7 +234,7 @@ def _losses_alone(cases: Sequence[Case]) -> None:
     for case in cases:
         losses, _ = one_process(case)
         objective, parts = examples_of(case)
-        place = Place(case.layout, group, torch.float64)
+        place = PipelineRank(case.layout, group, torch.float64)
         model = split(model_of(case), case.layout, place.rank)
         passed = pipeline_losses(model, place, objective, parts)
         assert passed.sums == losses and passed.counts == counts_of(objective, parts)
@@ -239,7 +245,9 @@ def test_a_model_is_evaluated_without_gradients_on_any_number_of_micro_batches()
     on_ranks(2, _losses_alone, [Case("gpt2", pipeline(2, chunks=2), 3), Case("spanbert", pipeline(2), 1)])
 
 
-def _check(case: Case, passed: Passed, model: Transformer, over: dist.ProcessGroup | None, rounding: float) -> None:
+def _check(
+    case: Case, passed: PipelineLosses, model: Transformer, over: dist.ProcessGroup | None, rounding: float
+) -> None:
     """Losses and gradients, made whole, are those of one process; `over` those who saw other tokens."""
     losses, expected = one_process(case)
     for key, value in passed.sums.items():
@@ -264,10 +272,10 @@ def _with_replicas(zero: Any) -> None:
         ranks = join(ParallelConfig(pipeline=2, chunks=chunks, data=2, zero=zero))
         case = Case("gpt2", ranks.config, 3, layers=8)
         objective, parts = examples_of(case)
-        place = Place(ranks.config, ranks.along("pipeline").get_group(), torch.float64)
+        place = PipelineRank(ranks.config, ranks.along("pipeline").get_group(), torch.float64)
         model = split(model_of(case), ranks.config, place.rank)
         if zero:
-            model = divide_weights(model, ranks, torch.float64)
+            model = shard_weights(model, ranks, torch.float64)
         data = ranks.along("data")
         second = data.get_local_rank()
         mine = [parts[2], parts[2]] if second else parts[:2]
@@ -286,8 +294,8 @@ def _with_divided_tensors(sequence: bool) -> None:
         layout = replace(layout, tensor=2, sequence_parallel=sequence)
         case = Case(name, layout, 4)
         objective, parts = examples_of(case)
-        place = Place(layout, mesh["pipeline"].get_group(), torch.float64)
-        model = divide_tensors(split(model_of(case), layout, place.rank), mesh["tensor"], sequence)
+        place = PipelineRank(layout, mesh["pipeline"].get_group(), torch.float64)
+        model = shard_tensors(split(model_of(case), layout, place.rank), mesh["tensor"], sequence)
         with counted_sends() as sent:
             passed = take(case, place, model, parts, counts_of(objective, parts))
         _check(case, passed, model, None, 1e-11)
@@ -306,13 +314,13 @@ def _with_divided_sequences_and_experts() -> None:
     others, layout = mesh["others"], pipeline(2, chunks=2)
     for case in (Case("llama", layout, 4), Case("mixtral", layout, 4)):
         objective, parts = examples_of(case)
-        place = Place(layout, mesh["pipeline"].get_group(), torch.float64)
+        place = PipelineRank(layout, mesh["pipeline"].get_group(), torch.float64)
         model = split(model_of(case), layout, place.rank)
         if case.name == "llama":
-            model = divide_context(model, others)
-            mine = [divide_sequence(part, others) for part in parts]
+            model = shard_context(model, others)
+            mine = [shard_sequence(part, others) for part in parts]
         else:
-            model = divide_experts(model, others)
+            model = shard_experts(model, others)
             mine = parts[others.get_local_rank() :: 2]
         passed = take(case, place, model, mine, counts_of(objective, parts))
         _check(case, passed, model, others.get_group(), 1e-11)
@@ -326,7 +334,7 @@ def _with_other_examples() -> None:
     case, group = Case("llama", pipeline(2), 2 + dist.get_rank()), dist.group.WORLD
     assert group is not None
     objective, parts = examples_of(case)
-    place = Place(case.layout, group, torch.float64)
+    place = PipelineRank(case.layout, group, torch.float64)
     with pytest.raises(ValueError, match="elsewhere 2 to 3"):
         pipeline_gradients(split(model_of(case), case.layout, place.rank), place, objective, parts, {"next_token": 9})
 
@@ -340,6 +348,6 @@ def test_what_cannot_be_divided_is_refused() -> None:
         split(Transformer(t5(67, 16, 4, 4, 24, head_dim=8)), pipeline(2), 0)
     with pytest.raises(ValueError, match="4 layers do not fill 4 devices of 2 chunks"):
         split(model_of(Case("llama", pipeline(4), 1)), pipeline(4, chunks=2), 0)
-    place: Any = Place(pipeline(2), None, torch.float64)  # type: ignore[arg-type]
+    place: Any = PipelineRank(pipeline(2), None, torch.float64)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"Contrastive does not read its losses .* set pipeline to 1"):
         pipeline_gradients(model_of(Case("llama", pipeline(2), 1)), place, Contrastive(), [], {})

@@ -22,7 +22,7 @@ from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.parallel.ddp_zero1 import share
 from lmworks.train.parallel.ranks import join
 from lmworks.train.parallel.sharded_files import Shard, read_shards, shard_name, write_shard
-from lmworks.train.parallel.tensor_slice import Part
+from lmworks.train.parallel.tensor_slice import TensorSlice
 from lmworks.train.run import Run
 from ranks import on_ranks
 from training_cases import loader_config, new_checkpoint, write_text_dataset
@@ -114,7 +114,7 @@ def test_parts_that_some_wrote_others_read(rows, columns, writers, readers):
         folder = Path(name)
         for rank in range(writers):
             first, count = share(rows, writers, rank)
-            part = Part((rows, columns), (first, 0), (count, columns))
+            part = TensorSlice((rows, columns), (first, 0), (count, columns))
             tensors = {"a": whole[part.slices].contiguous()} if count else {}
             write_shard(folder / shard_name("x", rank, writers), Shard(tensors, {"a": part} if count else {}))
         pieces = read_shards(folder, "x")["a"]
@@ -126,7 +126,7 @@ def test_parts_that_some_wrote_others_read(rows, columns, writers, readers):
 
 
 def test_a_file_that_is_missing_is_named(tmp_path):
-    part = Part((2,), (0,), (1,))
+    part = TensorSlice((2,), (0,), (1,))
     write_shard(tmp_path / shard_name("x", 0, 2), Shard({"a": torch.zeros(1)}, {"a": part}))
     with pytest.raises(ValueError, match="1 of the 2 files of x"):
         read_shards(tmp_path, "x")

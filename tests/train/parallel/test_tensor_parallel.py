@@ -31,7 +31,7 @@ from lmworks.train.activation_checkpointing import blocks, recompute
 from lmworks.train.config import Recompute
 from lmworks.train.losses import token_cross_entropy, token_log_probabilities
 from lmworks.train.objectives.objective import select_rows
-from lmworks.train.parallel.tensor_parallel import divide_tensors
+from lmworks.train.parallel.tensor_parallel import shard_tensors
 from lmworks.train.parallel.vocabulary_parallel import DividedProjection
 from lmworks.train.planning.activation_memory import block_activations
 from lmworks.train.planning.communication import communication_bytes
@@ -46,7 +46,7 @@ def _equal_to_one_process(names: list[str], sequence: bool) -> None:
         objective = objective_of(name)
         examples = objective.examples(new_batch(), 0)
         expected = take(new_model(name), objective, examples)
-        model = divide_tensors(new_model(name), mesh, sequence)
+        model = shard_tensors(new_model(name), mesh, sequence)
         check_same(take(model, objective, examples), expected)
 
 
@@ -74,7 +74,7 @@ def _in_single_precision() -> tuple[float, float]:
         model = Transformer(llama(VOCABULARY, 64, 2, 4, 2, 96, LENGTH))
         for weight in model.parameters():
             torch.nn.init.normal_(weight, std=0.1)
-        model = divide_tensors(model, mesh, sequence=True) if divide else model
+        model = shard_tensors(model, mesh, sequence=True) if divide else model
         losses.append(float(objective_of("llama").losses(model, new_batch())["next_token"].sum.detach()))
     return losses[0], losses[1]
 
@@ -86,7 +86,7 @@ def test_masks_are_of_the_whole_sequence_in_single_precision_too() -> None:
 
 def _held(names: list[str]) -> list[int]:
     mesh = init_device_mesh("cpu", (dist.get_world_size(),), mesh_dim_names=("tensor",))
-    return [held(divide_tensors(new_model(name), mesh)) for name in names]
+    return [held(shard_tensors(new_model(name), mesh)) for name in names]
 
 
 @pytest.mark.parametrize("devices", [2, 4])
@@ -102,7 +102,7 @@ def _sent(sequence: bool, policy: Recompute) -> tuple[float, float]:
     mesh = init_device_mesh("cpu", (dist.get_world_size(),), mesh_dim_names=("tensor",))
     batch, objective = new_batch(), objective_of("llama")
     batch = replace(batch, mask=torch.ones_like(batch.mask))
-    model = recompute(divide_tensors(new_model("llama").float(), mesh, sequence), policy)
+    model = recompute(shard_tensors(new_model("llama").float(), mesh, sequence), policy)
     with counted_bytes() as sent:
         loss = objective.losses(model, batch)["next_token"].sum
         loss.backward()
@@ -126,7 +126,7 @@ def _fsdp_beside_tensors(names: list[str], sequence: bool, policy: Recompute) ->
         objective, batch = objective_of(name), new_batch(rows=4)
         examples = objective.examples(batch, 0)
         expected = take(new_model(name), objective, examples)
-        model = recompute(divide_tensors(new_model(name), mesh["tensor"], sequence), policy)
+        model = recompute(shard_tensors(new_model(name), mesh["tensor"], sequence), policy)
         for block in blocks(model):
             fully_shard(block, mesh=data)
         fully_shard(model, mesh=data, reshard_after_forward=False)
@@ -150,15 +150,15 @@ def _refusals() -> None:
     mesh = init_device_mesh("cpu", (2,), mesh_dim_names=("tensor",))
     odd = llama(VOCABULARY, 12, 1, heads=3, kv_heads=3, hidden=24, context_length=LENGTH)
     with pytest.raises(ValueError, match="does not divide the 3 heads"):
-        divide_tensors(Transformer(odd), mesh)
+        shard_tensors(Transformer(odd), mesh)
     odd = llama(VOCABULARY, 16, 1, heads=4, kv_heads=2, hidden=25, context_length=LENGTH)
     with pytest.raises(ValueError, match="does not divide the hidden width 25"):
-        divide_tensors(Transformer(odd), mesh)
+        shard_tensors(Transformer(odd), mesh)
     adapted = new_model("llama")
     adapted.decoder.blocks[0].attention.query.more = torch.nn.Parameter(torch.zeros(1))  # type: ignore[union-attr]
     with pytest.raises(ValueError, match=r"query\.more is an adapter's"):
-        divide_tensors(adapted, mesh)
-    model = divide_tensors(new_model("llama"), mesh, sequence=True)
+        shard_tensors(adapted, mesh)
+    model = shard_tensors(new_model("llama"), mesh, sequence=True)
     with pytest.raises(ValueError, match="use a multiple of 2"):
         model(torch.zeros(1, 5, dtype=torch.int64))
 
@@ -169,7 +169,7 @@ def _logits_and_loss() -> None:
     whole = new_model("gemma2")
     ids = new_batch().ids
     expected = whole(ids)
-    torch.testing.assert_close(divide_tensors(new_model("gemma2"), mesh)(ids), expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(shard_tensors(new_model("gemma2"), mesh)(ids), expected, rtol=1e-10, atol=1e-12)
     generator = torch.Generator().manual_seed(0)
     features, table = (
         torch.randn(rows, 8, generator=generator, dtype=torch.float64).requires_grad_() for rows in (37, VOCABULARY)
@@ -209,7 +209,7 @@ def _kept_by_a_layer(sequence: bool) -> int:
     mesh = init_device_mesh("cpu", (dist.get_world_size(),), mesh_dim_names=("tensor",))
     found = []
     for layers in (1, 2):
-        model = divide_tensors(Transformer(_wide(layers)).double(), mesh, sequence)
+        model = shard_tensors(Transformer(_wide(layers)).double(), mesh, sequence)
         weights = {cast(DTensor, weight).to_local().data_ptr() for weight in model.parameters()}
         kept: dict[int, UntypedStorage] = {}  # which stay, so that no address is used again
 

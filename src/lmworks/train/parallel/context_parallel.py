@@ -27,7 +27,7 @@ from lmworks.model.stack import Stack
 from lmworks.model.transformer import Transformer
 from lmworks.train.objectives.objective import Objective
 from lmworks.train.parallel.collectives import all_gather, gather
-from lmworks.train.parallel.module_override import behave
+from lmworks.train.parallel.module_override import override_methods
 
 Examples = TypeVar("Examples")
 
@@ -36,8 +36,8 @@ Examples = TypeVar("Examples")
 _OF_TOKENS = ("ids", "positions", "targets", "mask")
 
 
-def divide_context(model: Transformer, mesh: DeviceMesh) -> Transformer:
-    """Changes `model`, in place, to take this device's part of each row, as `divide_sequence` cuts it; returns it.
+def shard_context(model: Transformer, mesh: DeviceMesh) -> Transformer:
+    """Changes `model`, in place, to take this device's part of each row, as `shard_sequence` cuts it; returns it.
 
     Its parameters stay whole. After a backward their gradients are of this device's tokens alone: to be summed over the
     devices of the 1-D `mesh`, as over replicas. `model.hidden` wants `positions`, and a `rule` is asked about places in
@@ -55,10 +55,10 @@ def divide_context(model: Transformer, mesh: DeviceMesh) -> Transformer:
                     "an expert's capacity is counted over a whole sequence: set context to 1, or no capacity"
                 )
     group = mesh.get_group()
-    behave(model, _DividedTexts)
+    override_methods(model, _ContextParallelTransformer)
     for module in list(model.modules()):
         if isinstance(module, Stack):
-            behave(module, _GatheringStack, context_group=group)
+            override_methods(module, _ContextParallelStack, context_group=group)
     return model
 
 
@@ -71,7 +71,7 @@ def check_objective(objective: Objective[Any]) -> None:
         )
 
 
-def divide_sequence(examples: Examples, mesh: DeviceMesh) -> Examples:
+def shard_sequence(examples: Examples, mesh: DeviceMesh) -> Examples:
     """This device's part of each row of the `examples` of an objective that `check_objective` lets pass.
 
     Ids, positions, targets and their mask are cut; who sees whom is looked up by place, and stays whole. ValueError for
@@ -99,7 +99,7 @@ def places(length: int, devices: int, rank: int) -> Tensor:
 # What runs on each device
 
 
-class _DividedTexts:
+class _ContextParallelTransformer:
     """Of a transformer: a place in its part of a row says nothing of the position."""
 
     def hidden(self, ids: Tensor, *others: Any, positions: Tensor | None = None, **more: Any) -> Tensor:
@@ -130,7 +130,7 @@ class _GatheredKeys:
         return both[0], both[1]
 
 
-class _GatheringStack:
+class _ContextParallelStack:
     """Of a stack: its attention sees the keys of the whole row, by rules about places in it."""
 
     context_group: ProcessGroup

@@ -15,10 +15,10 @@ from torch.distributed.device_mesh import DeviceMesh
 from lmworks.model.mixture_of_experts import MixtureOfExperts
 from lmworks.model.transformer import Transformer
 from lmworks.train.parallel.collectives import all_to_all, exchange
-from lmworks.train.parallel.module_override import behave
+from lmworks.train.parallel.module_override import override_methods
 
 
-def divide_experts(model: Transformer, mesh: DeviceMesh) -> Transformer:
+def shard_experts(model: Transformer, mesh: DeviceMesh) -> Transformer:
     """Leaves this device of the 1-D `mesh` its share of each mixture's experts, in place; returns the model.
 
     Device r has the experts r · experts / devices and following, under their numbers: `experts.5.up.weight` is one name
@@ -38,11 +38,11 @@ def divide_experts(model: Transformer, mesh: DeviceMesh) -> Transformer:
         for number in range(experts):
             if number // share != mesh.get_local_rank():
                 mixture.experts[number] = None  # type: ignore[assignment]
-        behave(mixture, _DividedExperts, expert_group=mesh.get_group())
+        override_methods(mixture, _ExpertParallelMixture, expert_group=mesh.get_group())
     return model
 
 
-class _DividedExperts:
+class _ExpertParallelMixture:
     """Of a mixture whose experts are elsewhere, but for its own."""
 
     expert_group: ProcessGroup

@@ -16,7 +16,7 @@ from lmworks.train.activation_checkpointing import blocks
 from lmworks.train.parallel.ranks import Ranks
 
 
-def divide_weights(model: Transformer, ranks: Ranks, dtype: torch.dtype) -> Transformer:
+def shard_weights(model: Transformer, ranks: Ranks, dtype: torch.dtype) -> Transformer:
     """Divides the weights of `model`, in place, among the replicas, and those of experts that are divided already among
     the processes that have the same.
 

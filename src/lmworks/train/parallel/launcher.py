@@ -1,11 +1,11 @@
-"""A training stage on several processes: who starts them, and who waits.
+"""A training stage on several processes: how they are started, restarted and ended.
 
-`carry_out` runs a stage. Where its config's `train.parallel` asks for several processes, it starts torchrun on this
-machine (`torchrun_start.py`) with as many workers (`rank_worker.py`), of which each runs the stage from the same task;
-the first one reports progress as lines on its standard output and leaves its answer in a file. When a worker dies,
-torchrun ends the others and leaves word of it, all are started anew, and the run goes on from its last checkpoint. The
-workers' standard input is a pipe from here: when it closes, because the user interrupts or this process is gone, they
-finish their step, save and end.
+`run_stage` runs a stage. Where its config's `train.parallel` asks for several processes, it starts torchrun on this
+machine with as many workers (`rank_worker.py`), each of which runs the stage from the same task; the first one reports
+progress as lines on its standard output and leaves its answer in a file. When a worker dies, torchrun ends the others
+and records which, all are started anew, and the run resumes from its last checkpoint. The workers' standard input is a
+pipe from here: when it closes, because the user interrupts or this process is gone, they finish their step, save and
+end.
 
 On a cluster the user starts torchrun on each machine, with the command line itself as its program. Then the first
 process is the one that builds, and the others wait for it to come to a training stage (`follow`). All see one disk.
@@ -30,7 +30,7 @@ from lmworks.config import from_mapping, to_mapping
 from lmworks.progress import Report
 from lmworks.train.interruption import Interruption, interruptions
 from lmworks.train.parallel.config import ParallelConfig
-from lmworks.train.parallel.task import ANSWER, DEATH, ERRORS, Answer, Death, Task, resolve, trace_of
+from lmworks.train.parallel.rank_worker import ANSWER, DEATH, ERRORS, Answer, Death, Task, resolve, trace_of
 
 RESTARTS = 3  # of all workers, when one died
 _POLL = 0.2  # seconds between two looks at whether the user interrupts
@@ -38,7 +38,7 @@ _GRACE = 10.0  # seconds between the answer, the last thing that the first proce
 _PATIENCE = timedelta(days=365)  # of those that wait for a training stage
 
 
-def carry_out(stage: str, config: Any, context: StageContext) -> StageResult:
+def run_stage(stage: str, config: Any, context: StageContext) -> StageResult:
     """The result of a stage's function, "module:name", run here or on as many processes as its config asks for.
 
     Raises what the stage raises; ChildProcessError where its processes died more than `RESTARTS` times.
@@ -48,8 +48,8 @@ def carry_out(stage: str, config: Any, context: StageContext) -> StageResult:
         return resolve(stage)(config, context)
     task = Task.of(stage, config, context)
     if started_by_torchrun():
-        _hand_out(json.dumps(to_mapping(task)))
-        return task.carry_out(context.progress)
+        _publish(json.dumps(to_mapping(task)))
+        return task.run(context.progress)
     return _launch(task, parallel.devices, context.progress)
 
 
@@ -58,33 +58,33 @@ def carry_out(stage: str, config: Any, context: StageContext) -> StageResult:
 
 
 def _launch(task: Task, processes: int, progress: Report) -> StageResult:
-    file, told = task.folder / "task.json", ""
+    file, failure = task.folder / "task.json", ""
     traces = [trace_of(task.folder, rank) for rank in range(processes)]
     write_json(file, task)
     for restart in range(RESTARTS + 1):
         for path in (task.folder / ANSWER, task.folder / DEATH, *traces):  # of an earlier start
             path.unlink(missing_ok=True)
         if restart:
-            print(f"{told}. All are started again, {restart} of {RESTARTS} times", file=sys.stderr)
+            print(f"{failure}. All are started again, {restart} of {RESTARTS} times", file=sys.stderr)
         with interruptions() as interruption, _torchrun(file, processes) as process:
-            for line in _lines(process, interruption, task.folder / ANSWER):
-                _pass_on(line, progress)
+            for line in _read_lines(process, interruption, task.folder / ANSWER):
+                _forward_progress(line, progress)
         answer = Answer.read(task.folder)
         if answer is not None and answer.error is not None:
-            raise ERRORS[answer.error](answer.told)
-        interruption.raise_again(answer.told if answer is not None else "")
+            raise ERRORS[answer.error](answer.message)
+        interruption.raise_again(answer.message if answer is not None else "")
         if answer is not None and answer.result is not None:
             return answer.result
         if answer is not None:
             raise ChildProcessError(
-                "the processes of the training were told to end, by a signal to one of them: the same command goes on "
+                "the processes of the training were stopped by a signal to one of them: the same command goes on "
                 "from the last checkpoint"
             )
-        told = _told(task, processes, process.returncode)
-    raise ChildProcessError(f"{told}, which the same command does. It was started again {RESTARTS} times")
+        failure = _describe_failure(task, processes, process.returncode)
+    raise ChildProcessError(f"{failure}, which the same command does. It was started again {RESTARTS} times")
 
 
-def _told(task: Task, processes: int, status: int) -> str:
+def _describe_failure(task: Task, processes: int, status: int) -> str:
     """Which process died, from what, and where the run can go on."""
     death = Death.read(task.folder)
     if death is None:
@@ -104,9 +104,9 @@ def _told(task: Task, processes: int, status: int) -> str:
 @contextmanager
 def _torchrun(task: Path, processes: int) -> Iterator[subprocess.Popen[bytes]]:
     """In a session of its own: a Ctrl-C is for this process, which passes it on once."""
-    command = [sys.executable, "-m", "lmworks.train.parallel.torchrun_start", str(task), str(processes)]
+    command = [sys.executable, "-m", "lmworks.train.parallel.rank_worker", "start", str(task), str(processes)]
     threads = str(max((os.cpu_count() or 1) // processes, 1))
-    # What torchrun logs of a death is told in a sentence instead.
+    # A sentence takes the place of what torchrun logs of a death.
     environment = {"OMP_NUM_THREADS": threads, "LOGLEVEL": "CRITICAL", **os.environ}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     process = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)  # type: ignore[call-overload]
@@ -118,8 +118,8 @@ def _torchrun(task: Path, processes: int) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def _lines(process: subprocess.Popen[bytes], interruption: Interruption, answer: Path) -> Iterator[bytes]:
-    """What the workers say, until they have ended; when the user interrupts, their input ends.
+def _read_lines(process: subprocess.Popen[bytes], interruption: Interruption, answer: Path) -> Iterator[bytes]:
+    """The lines that the workers print, until they have ended; when the user interrupts, their input ends.
 
     Workers that wait for the first one after its answer, as they do where it was stopped before all met, are ended.
     """
@@ -142,7 +142,7 @@ def _lines(process: subprocess.Popen[bytes], interruption: Interruption, answer:
         yield from lines
 
 
-def _pass_on(line: bytes, progress: Report) -> None:
+def _forward_progress(line: bytes, progress: Report) -> None:
     try:
         done, total, unit, kept, note = json.loads(line)["progress"]
     except (ValueError, KeyError, TypeError):  # what anything else printed
@@ -165,34 +165,34 @@ def follows() -> bool:
 
 
 def follow() -> None:
-    """Carry out the training stages that the first process comes to, until it ends."""
+    """Runs the training stages that the first process comes to, until it ends."""
     number = 0
     while text := _store().get(str(number)).decode():
-        from_mapping(Task, json.loads(text)).carry_out()
+        from_mapping(Task, json.loads(text)).run()
         number += 1
 
 
 @contextmanager
 def leading() -> Iterator[None]:
-    """Of the first process: around all that it does, so that the others end with it. Of one alone it is nothing."""
+    """Around all that the first process does, so that the others end with it; for a process alone it does nothing."""
     try:
         yield
     finally:
         if started_by_torchrun():
-            _hand_out("")
+            _publish("")
 
 
-_handed_out = 0
+_published = 0
 
 
-def _hand_out(text: str) -> None:
-    global _handed_out
-    _store().set(str(_handed_out), text)
-    _handed_out += 1
+def _publish(text: str) -> None:
+    global _published
+    _store().set(str(_published), text)
+    _published += 1
 
 
 def _store() -> Any:
-    """In which the wait for a stage may take as long as it takes."""
+    """The store of tasks, in which the wait for one has no limit."""
     from lmworks.train.parallel.ranks import store_of_start
 
     return store_of_start("tasks", _PATIENCE)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 Reader = Callable[[nn.Parameter], Tensor]
 
 
-def behave(module: nn.Module, behaviour: type, **attributes: Any) -> None:
+def override_methods(module: nn.Module, behaviour: type, **attributes: Any) -> None:
     """Puts the methods of `behaviour` before those of the module's class, for this module alone.
 
     `attributes` are set on the module, for these methods to read. Parameters, their names and all that `isinstance`
@@ -33,7 +33,7 @@ def read_parameters(module: nn.Module, readers: Mapping[str, Reader]) -> None:
     The parameters themselves stay in `named_parameters`, by their names: these are what an optimizer changes.
     """
     if readers:
-        behave(module, _reading(tuple(readers)), _readers=dict(readers))
+        override_methods(module, _reading(tuple(readers)), _readers=dict(readers))
 
 
 @cache

@@ -27,7 +27,7 @@ from lmworks.train.parallel.pipeline_split import one_chunk, shared_weights
 
 
 @dataclass(frozen=True)
-class Place:
+class PipelineRank:
     """This process in a pipeline.
 
     parallel  pipeline, chunks and schedule; and whether tensor devices divide the sequence, and how many
@@ -51,7 +51,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Passed:
+class PipelineLosses:
     """sums       (loss, metric) → its sum over all micro-batches, as `losses.reported` has it: the same on every device
     counts     how many targets each has
     in_flight  the most micro-batches that this device kept activations of at a time, in units of all its layers
@@ -64,14 +64,14 @@ class Passed:
 
 def pipeline_gradients(
     model: Transformer,
-    place: Place,
+    place: PipelineRank,
     objective: Objective,
     micro_batches: Sequence[Any],
     counts: Mapping[str, int],
     scale: float = 1.0,
     accumulate: Callable[[], None] = lambda: None,
     idle: int = 0,
-) -> Passed:
+) -> PipelineLosses:
     """Adds to the gradients of this device's weights those of Σ (a loss's sum / its `counts`) · `scale` over all
     micro-batches. `sum_shared` is to follow.
 
@@ -84,19 +84,21 @@ def pipeline_gradients(
     ValueError for an objective that cannot be divided, or a number of micro-batches that chunks cannot take.
     """
     orders = schedules(place.parallel, len(micro_batches))
-    device = _Device(model, place, pipelined(objective), micro_batches, counts, scale, accumulate, idle)
+    device = _Device(model, place, check_pipelined(objective), micro_batches, counts, scale, accumulate, idle)
     return device.run(steps(orders, place.rank))
 
 
 @torch.no_grad()
-def pipeline_losses(model: Transformer, place: Place, objective: Objective, micro_batches: Sequence[Any]) -> Passed:
+def pipeline_losses(
+    model: Transformer, place: PipelineRank, objective: Objective, micro_batches: Sequence[Any]
+) -> PipelineLosses:
     """The losses of any number of micro-batches, without gradients; arguments as in `pipeline_gradients`."""
     order = forward_only(place.parallel.pipeline, place.parallel.chunks, len(micro_batches))
-    device = _Device(model, place, pipelined(objective), micro_batches, {}, 1.0, lambda: None, 0)
+    device = _Device(model, place, check_pipelined(objective), micro_batches, {}, 1.0, lambda: None, 0)
     return device.run(steps([order] * place.parallel.pipeline, place.rank))
 
 
-def pipelined(objective: Objective) -> OnHiddenStates:
+def check_pipelined(objective: Objective) -> OnHiddenStates:
     """The objective, if a pipeline can run it; else ValueError."""
     if not objective.reads_hidden_states:
         raise ValueError(
@@ -106,7 +108,7 @@ def pipelined(objective: Objective) -> OnHiddenStates:
     return cast(OnHiddenStates, objective)
 
 
-def sum_shared(config: configs.ModelConfig, place: Place, gradients: Mapping[str, Tensor]) -> None:
+def sum_shared(config: configs.ModelConfig, place: PipelineRank, gradients: Mapping[str, Tensor]) -> None:
     """Sums the gradients of weights that several devices hold, in place, to the same bits on each; once, after the last
     micro-batch. `gradients` are those of this device's weights, by name."""
     for name, holders in shared_weights(config, place.parallel.pipeline).items():
@@ -141,7 +143,7 @@ class _Device:
     def __init__(
         self,
         model: Transformer,
-        place: Place,
+        place: PipelineRank,
         objective: OnHiddenStates,
         micro_batches: Sequence[Any],
         counts: Mapping[str, int],
@@ -162,7 +164,7 @@ class _Device:
                 self.targets[name] = self.targets.get(name, 0) + count
         self.sums: dict[tuple[str, str], Tensor] = {}
 
-    def run(self, order: list[Step]) -> Passed:
+    def run(self, order: list[Step]) -> PipelineLosses:
         self.meet()
         for step in order:
             made = None
@@ -175,7 +177,7 @@ class _Device:
         dist.broadcast_object_list(
             sums, group=self.place.group, group_src=self.place.last, device=torch.device(self.place.device)
         )
-        return Passed(sums[0], self.targets, self.most_kept / self.place.parallel.chunks)
+        return PipelineLosses(sums[0], self.targets, self.most_kept / self.place.parallel.chunks)
 
     def meet(self) -> None:
         """ValueError where the devices have not the same number of micro-batches: they would wait forever. NCCL wants
@@ -197,7 +199,7 @@ class _Device:
         with one_chunk(self.model, chunk, arrived):
             hidden = self.objective.hidden(self.model, examples)
         if hidden.dtype != self.place.dtype:  # the receiver's buffer is of another size
-            raise TypeError(f"the blocks compute in {hidden.dtype}, and `Place` says {self.place.dtype}")
+            raise TypeError(f"the blocks compute in {hidden.dtype}, and `PipelineRank` says {self.place.dtype}")
         if self.is_last(chunk):
             losses = self.objective.losses_of(self.model, hidden, examples)
             root = self.score(losses, counting=micro_batch < self.counting)

@@ -17,7 +17,7 @@ from lmworks.model import config as configs
 from lmworks.model.stack import Stack
 from lmworks.model.transformer import Embedding, Transformer
 from lmworks.train.parallel.config import ParallelConfig
-from lmworks.train.parallel.module_override import behave
+from lmworks.train.parallel.module_override import override_methods
 from lmworks.train.planning.layout import Layout, check_layout, stage_layers
 from lmworks.train.planning.parameter_shards import head_reads_tokens
 
@@ -41,8 +41,8 @@ def split(model: Transformer, parallel: ParallelConfig, rank: int) -> Transforme
         embedding.positions = embedding.token_types = embedding.norm = None
         if not (last and head_reads_tokens(model.config.head)):
             embedding.tokens = None
-    behave(embedding, _Arrival, arrived=None)
-    behave(model, _Part)
+    override_methods(embedding, _Arrival, arrived=None)
+    override_methods(model, _PipelineStage)
     return model
 
 
@@ -88,7 +88,7 @@ class _Arrival:
         return super().forward(ids, *others, **more) if self.arrived is None else self.arrived  # type: ignore[misc]
 
 
-class _Part:
+class _PipelineStage:
     """Of a model: its token vectors may be elsewhere, if no head reads them."""
 
     embedding: Embedding

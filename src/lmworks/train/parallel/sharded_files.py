@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lmworks.model.tensor_files import write_tensor_file
-from lmworks.train.parallel.tensor_slice import Part
+from lmworks.train.parallel.tensor_slice import TensorSlice
 
 _PARTS = "parts"  # in a file's header
 
@@ -28,7 +28,7 @@ class Shard(NamedTuple):
     """Tensors that one process writes, and which parts they are of the whole."""
 
     tensors: Mapping[str, Tensor]
-    parts: Mapping[str, Part]
+    parts: Mapping[str, TensorSlice]
 
 
 def write_shard(path: Path, shard: Shard) -> None:
@@ -45,7 +45,7 @@ def read_shards(folder: Path, name: str) -> dict[str, "Pieces"]:
     paths = sorted(folder.glob(f"{name}-*-of-*.safetensors")) or sorted(folder.glob(f"{name}.safetensors"))
     if paths and len(paths) != (expected := _files(paths[0])):
         raise ValueError(f"{folder} holds {len(paths)} of the {expected} files of {name}")
-    found: dict[str, list[tuple[Any, Part]]] = {}
+    found: dict[str, list[tuple[Any, TensorSlice]]] = {}
     for path in paths:
         try:
             file: Any = safe_open(path, "pt")
@@ -53,7 +53,7 @@ def read_shards(folder: Path, name: str) -> dict[str, "Pieces"]:
             for key in file.keys():  # noqa: SIM118 - a method of the file, which is no mapping
                 size = tuple(file.get_slice(key).get_shape())
                 whole, start = divided.get(key, (size, (0,) * len(size)))
-                found.setdefault(key, []).append((file, Part(tuple(whole), tuple(start), size)))
+                found.setdefault(key, []).append((file, TensorSlice(tuple(whole), tuple(start), size)))
         except SafetensorError as error:
             raise ValueError(f"{path} is damaged: {error}") from error
     for key, pieces in found.items():
@@ -70,7 +70,7 @@ def _files(path: Path) -> int:
 class Pieces:
     """A whole tensor that lies in several files; `pieces[slices]` reads what is in the slices, and no more."""
 
-    def __init__(self, key: str, pieces: Sequence[tuple[Any, Part]]) -> None:
+    def __init__(self, key: str, pieces: Sequence[tuple[Any, TensorSlice]]) -> None:
         self.key, self.pieces, self.shape = key, pieces, pieces[0][1].whole
 
     def __getitem__(self, places: tuple[slice, ...]) -> Tensor:

@@ -28,7 +28,7 @@ from lmworks.model.heads import LanguageModelHead, MaskedLanguageModelHead, Span
 from lmworks.model.stack import Stack
 from lmworks.model.transformer import Embedding, Transformer
 from lmworks.train.parallel.collectives import add, add_and_divide, divide, enter, gather, join
-from lmworks.train.parallel.module_override import behave, read_parameters
+from lmworks.train.parallel.module_override import override_methods, read_parameters
 from lmworks.train.parallel.vocabulary_parallel import DividedHead, VocabularyEmbedding
 from lmworks.train.planning.layout import Layout, check_layout
 
@@ -76,7 +76,7 @@ _DIVIDED: Mapping[type[nn.Module], Mapping[str, _Division]] = {
 }
 
 
-def divide_tensors(model: Transformer, mesh: DeviceMesh, sequence: bool = False) -> Transformer:
+def shard_tensors(model: Transformer, mesh: DeviceMesh, sequence: bool = False) -> Transformer:
     """Changes `model`, equal on all devices of the 1-D `mesh`, into this device's part of it, in place; returns it.
 
     It is called as before, with the same whole inputs on each device, and gives the same whole outputs. Every parameter
@@ -104,19 +104,19 @@ def divide_tensors(model: Transformer, mesh: DeviceMesh, sequence: bool = False)
     _divide_parameters(model, mesh, shared)
     for region in regions:
         within = _SequenceRegion if sequence else _Region
-        behave(region, within, tensor_group=group)
+        override_methods(region, within, tensor_group=group)
         if isinstance(region, Attention):
-            behave(region, _Heads, tensor_group=group, own_heads=_own_heads(region.config, mesh))
+            override_methods(region, _Heads, tensor_group=group, own_heads=_own_heads(region.config, mesh))
     if sequence:
         for stack in stacks:
-            behave(stack, _DividedSequence, tensor_group=group, begins=True, ends=True)
+            override_methods(stack, _DividedSequence, tensor_group=group, begins=True, ends=True)
     vocabulary = model.config.embedding.vocabulary
     for module in list(model.modules()):
         if isinstance(module, LanguageModelHead | MaskedLanguageModelHead):
-            behave(module, DividedHead, tensor_group=group, vocabulary=vocabulary)
+            override_methods(module, DividedHead, tensor_group=group, vocabulary=vocabulary)
     if (tokens := model.embedding.tokens) is not None:  # not on a later stage of a pipeline
         first = -(-vocabulary // mesh.size()) * mesh.get_local_rank()
-        behave(tokens, VocabularyEmbedding, tensor_group=group, first=first)
+        override_methods(tokens, VocabularyEmbedding, tensor_group=group, first=first)
     return model
 
 

@@ -14,7 +14,7 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 from lmworks.train.parallel.ranks import Ranks
 
 
-class Part(NamedTuple):
+class TensorSlice(NamedTuple):
     """The box of `size` that begins at `start` in a weight of the shape `whole`."""
 
     whole: tuple[int, ...]
@@ -25,17 +25,17 @@ class Part(NamedTuple):
     def slices(self) -> tuple[slice, ...]:
         return tuple(slice(start, start + size) for start, size in zip(self.start, self.size, strict=True))
 
-    def rows(self, first: int, count: int) -> "Part":
+    def rows(self, first: int, count: int) -> "TensorSlice":
         """Some rows of the part."""
-        return Part(self.whole, (self.start[0] + first, *self.start[1:]), (count, *self.size[1:]))
+        return TensorSlice(self.whole, (self.start[0] + first, *self.start[1:]), (count, *self.size[1:]))
 
 
-def part_of(weight: Tensor) -> Part:
+def slice_of(weight: Tensor) -> TensorSlice:
     """What of the whole this process holds: all of a plain tensor, and what its placements say of a DTensor."""
     if not isinstance(weight, DTensor):
-        return Part(tuple(weight.shape), (0,) * weight.dim(), tuple(weight.shape))
+        return TensorSlice(tuple(weight.shape), (0,) * weight.dim(), tuple(weight.shape))
     size, start = compute_local_shape_and_global_offset(weight.shape, weight.device_mesh, weight.placements)
-    return Part(tuple(weight.shape), tuple(start), tuple(size))
+    return TensorSlice(tuple(weight.shape), tuple(start), tuple(size))
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def local(tensor: Tensor) -> Tensor:
     return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
 
 
-def whole_of(values: Tensor, weight: Tensor) -> Tensor:
+def full_tensor_of(values: Tensor, weight: Tensor) -> Tensor:
     """The whole tensor of which `values` are what this process holds, divided as `weight` is. All its devices call
     it."""
     if not isinstance(weight, DTensor):
@@ -63,23 +63,23 @@ class Held:
     dtypes   of the weights, by name.
     """
 
-    holders: Mapping[tuple[str, Part], tuple[int, ...]]
+    holders: Mapping[tuple[str, TensorSlice], tuple[int, ...]]
     dtypes: Mapping[str, torch.dtype]
 
-    def copies(self, name: str, part: Part) -> int:
+    def copies(self, name: str, part: TensorSlice) -> int:
         return len(self.holders[name, part])
 
-    def owner(self, name: str, part: Part) -> int:
+    def owner(self, name: str, part: TensorSlice) -> int:
         return self.holders[name, part][0]
 
 
-def find_holders(parts: Mapping[str, Part], dtypes: Mapping[str, torch.dtype], ranks: Ranks) -> Held:
+def find_holders(parts: Mapping[str, TensorSlice], dtypes: Mapping[str, torch.dtype], ranks: Ranks) -> Held:
     """Told what this process holds; all processes call it."""
     if ranks.mesh is None:
         return Held(dict.fromkeys(parts.items(), (0,)), dtypes)
     everyone: list[Any] = [None] * ranks.size
     dist.all_gather_object(everyone, {name: (part, dtypes[name]) for name, part in parts.items()})
-    holders: dict[tuple[str, Part], list[int]] = {}
+    holders: dict[tuple[str, TensorSlice], list[int]] = {}
     known: dict[str, torch.dtype] = {}
     for rank, found in enumerate(everyone):
         for name, (part, dtype) in found.items():
@@ -107,7 +107,9 @@ def gather_whole(tensors: Mapping[str, Tensor], held: Held, ranks: Ranks) -> dic
     return whole
 
 
-def _sent_to_first(values: Tensor | None, part: Part, dtype: torch.dtype, owner: int, ranks: Ranks) -> Tensor | None:
+def _sent_to_first(
+    values: Tensor | None, part: TensorSlice, dtype: torch.dtype, owner: int, ranks: Ranks
+) -> Tensor | None:
     if values is not None:
         dist.send(values.contiguous(), 0)
     elif ranks.first:

@@ -424,7 +424,7 @@ def test_a_checkpoint_without_its_optimizers_is_not_gone_on_from(text_dataset, t
     run = run_of(tmp_path, text_dataset, **settings)
     state = run.checkpoints.path(run.checkpoints.steps()[-1]) / "train_state"
     (state / "optimizers.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"cannot be gone on from: .* holds no optimizers"):
+    with pytest.raises(ValueError, match=r"cannot be resumed from: .* holds no optimizers"):
         train(run)
 
 

@@ -61,10 +61,10 @@ def test_muon_against_torch():
         torch.testing.assert_close(ours, theirs.detach(), atol=2e-3, rtol=0)  # bfloat16 inside of both
 
 
-@pytest.mark.parametrize("together", [1, 40, muon.TOGETHER])
+@pytest.mark.parametrize("together", [1, 40, muon.BATCHED_VALUES])
 def test_muon_gives_a_matrix_what_it_gives_it_alone(together, monkeypatch):
     """To the bit, whichever matrices are orthogonalised beside it."""
-    monkeypatch.setattr(muon, "TOGETHER", together)
+    monkeypatch.setattr(muon, "BATCHED_VALUES", together)
     generator = torch.Generator().manual_seed(3)
     shapes = [(4, 6), (6, 4), (4, 6), (4, 6), (5, 5), (4, 6)]
     beside = [torch.randn(shape, generator=generator) for shape in shapes]

@@ -193,7 +193,7 @@ def test_a_loss_that_has_moved_for_good_ends_the_run(text_dataset, tmp_path):
 
 def test_jumps_that_are_no_row_do_not_end_it():
     guard = Guard(GuardConfig(action="skip", deviations=6, memory=5))
-    found = [guard.objection(9.0 if number % 7 == 0 else 1.0, 1.0) is not None for number in range(1, 150)]
+    found = [guard.violation(9.0 if number % 7 == 0 else 1.0, 1.0) is not None for number in range(1, 150)]
     assert sum(found) == 21
     assert guard.in_a_row == 0
 

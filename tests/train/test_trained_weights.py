@@ -11,7 +11,7 @@ from lmworks.train.exponential_moving_average import ExponentialMovingAverage
 from lmworks.train.loop import train
 from lmworks.train.master_weights import Weights
 from lmworks.train.mixed_precision import LossScale
-from lmworks.train.noise_scale import NoiseScale, multiple_for
+from lmworks.train.noise_scale import NoiseScale, batch_multiple
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.optimizer_config import AdamW, Sgd
 from lmworks.train.run import Run
@@ -186,12 +186,12 @@ def test_noise_scale_of_known_gradients():
 
 
 def test_the_batch_doubles_when_the_noise_asks_for_twice_as_much():
-    assert multiple_for(None, 100, 1.0, 1, 8) == 1
-    assert multiple_for(199, 100, 1.0, 1, 8) == 1
-    assert multiple_for(200, 100, 1.0, 1, 8) == 2
-    assert multiple_for(10_000, 100, 1.0, 2, 8) == 4
-    assert multiple_for(10_000, 100, 1.0, 8, 8) == 8
-    assert multiple_for(1, 100, 1.0, 4, 8) == 4  # never fewer
+    assert batch_multiple(None, 100, 1.0, 1, 8) == 1
+    assert batch_multiple(199, 100, 1.0, 1, 8) == 1
+    assert batch_multiple(200, 100, 1.0, 1, 8) == 2
+    assert batch_multiple(10_000, 100, 1.0, 2, 8) == 4
+    assert batch_multiple(10_000, 100, 1.0, 8, 8) == 8
+    assert batch_multiple(1, 100, 1.0, 4, 8) == 4  # never fewer
 
 
 def test_a_loss_scale_halves_at_infinities_and_doubles_after_patience():

@@ -1,4 +1,4 @@
-"""What a LoRA adapter is made of, as data, free of torch."""
+"""The config of a LoRA adapter, free of torch."""
 
 import math
 import re

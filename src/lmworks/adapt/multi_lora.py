@@ -22,8 +22,8 @@ Groups = list[tuple[int, Tensor]]
 
 
 class AdapterIndex:
-    """Which adapter each token of the next forward uses. All adapted layers of a model hold the same one, and whoever
-    runs the model sets it: the forward itself knows nothing of adapters. One thread at a time.
+    """Which adapter each token of the next forward uses. All adapted layers of a model hold the same one, and the
+    runner of the model sets it: the forward itself knows nothing of adapters. One thread at a time.
 
     fixed   what counts outside of `using`; None: no token has an adapter.
     """

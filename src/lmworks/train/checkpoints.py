@@ -39,8 +39,8 @@ _POLL = 0.02  # seconds between two looks at what the other processes wrote
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Saved:
-    """What a process puts into a checkpoint of a run.
+class RunState:
+    """The state of a run as one process puts it into a checkpoint.
 
     weights     those that are trained, whole, by our names, on the CPU, nobody else's; of the first process alone
     optimizers  what this process owns of their state; `average` of the averaged weights
@@ -54,8 +54,8 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """What a checkpoint holds, to be read part by part."""
+class StoredRunState:
+    """The state of a run in a checkpoint, to be read part by part."""
 
     weights: Mapping[str, Tensor]
     optimizers: Mapping[str, Pieces]
@@ -96,7 +96,7 @@ class Checkpoints:
         due `every` so many steps, the others are of a clock or a signal. Without, all there are."""
         return [step for step in self.steps() if self.every is None or (step and step % self.every == 0)]
 
-    def goes_back_to(self) -> int | None:
+    def rewind_target(self) -> int | None:
         """The last of these, as the first process sees the folder: where a rewind goes to, None where there is none."""
         found = self.reproducible()[-1:] if self.ranks.first else []
         step = int(self.ranks.most(found or [-1])[0])
@@ -105,7 +105,7 @@ class Checkpoints:
     def path(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
 
-    def save(self, step: int, checkpoint: Checkpoint, saved: Saved) -> None:
+    def save(self, step: int, checkpoint: Checkpoint, saved: RunState) -> None:
         """`checkpoint` is what the run began with, whose weights take the place of those that are not in `saved`. What
         `saved` holds of optimizers and average is copied."""
         self.wait()
@@ -141,7 +141,7 @@ class Checkpoints:
         finally:
             self._writer.shutdown()
 
-    def read(self, step: int) -> Found:
+    def read(self, step: int) -> StoredRunState:
         """ValueError for a folder without a run's state, or a damaged one."""
         self.wait()
         folder = self.path(step)
@@ -151,12 +151,12 @@ class Checkpoints:
                 raise ValueError(f"{folder / STATE} holds no {OPTIMIZERS}")
             optimizers, average = (read_shards(folder / STATE, name) for name in (OPTIMIZERS, AVERAGE))
         except (OSError, ValueError) as error:
-            raise ValueError(f"{folder} cannot be gone on from: {error}") from error
+            raise ValueError(f"{folder} cannot be resumed from: {error}") from error
         own = folder / STATE / TRAINED
         weights = LazyTensors(open_safetensors(own)) if own.exists() else load(folder, dtype="stored").weights
-        return Found(weights, optimizers, average, state)
+        return StoredRunState(weights, optimizers, average, state)
 
-    def _write(self, step: int, checkpoint: Checkpoint, saved: Saved) -> None:
+    def _write(self, step: int, checkpoint: Checkpoint, saved: RunState) -> None:
         parts = self.folder / f".step-{step:08d}.parts"
         self._write_own(parts, saved)
         if not self.ranks.first:
@@ -179,7 +179,7 @@ class Checkpoints:
             if old not in self.reproducible()[-1:]:
                 shutil.rmtree(self.path(old))
 
-    def _write_own(self, folder: Path, saved: Saved) -> None:
+    def _write_own(self, folder: Path, saved: RunState) -> None:
         """The files of this process, the optimizers' last: where it is, the others are."""
         folder.mkdir(parents=True, exist_ok=True)
         shards = {AVERAGE: saved.average} if saved.average.tensors else {}

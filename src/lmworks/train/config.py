@@ -1,4 +1,4 @@
-"""How a model is trained, as data, free of torch."""
+"""The configs of the training loop and its stages, free of torch."""
 
 import math
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ Family = Literal["llama", "gpt2", "qwen3", "gpt_neox"]
 
 @dataclass(frozen=True, slots=True)
 class GuardConfig:
-    """What to do about a loss or gradient that is no number, or a loss that jumps.
+    """The response to a loss or gradient that is no number, or a loss that jumps.
 
     action      `stop` ends the run before the weights change; `skip` leaves the step out; `rewind` goes back to the
                 last checkpoint, of those by steps where they are set, and leaves the batches since out that led there.

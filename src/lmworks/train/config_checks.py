@@ -1,4 +1,4 @@
-"""What numbers of a config may be: each refuses others by its name with a ValueError."""
+"""Checks of a config's numbers: each refuses those out of bounds, by their names, with a ValueError."""
 
 import math
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import metric_names, reported
 from lmworks.train.master_weights import Weights
-from lmworks.train.objectives.objective import Objective, count_rows, minimised, select_rows, to_device
+from lmworks.train.objectives.objective import Objective, count_rows, select_rows, to_device, total_loss
 from lmworks.train.parallel.fsdp import keep_gathered
 from lmworks.train.parallel.pipeline import PipelineRank, pipeline_gradients, sum_shared
 
@@ -80,7 +80,7 @@ def compute_gradients(
         scale,
         device,
     )
-    sums, first = _in_turn(work) if ranks.config.pipeline == 1 else (_pipelined(work), None)
+    sums, first = _sequential(work) if ranks.config.pipeline == 1 else (_pipelined(work), None)
     weights.sum_over_ranks()
     if ranks.config.pipeline > 1:
         sum_shared(model.config, _place(work), dict(weights.gradients()))
@@ -89,7 +89,7 @@ def compute_gradients(
     losses = {name: means[name, "loss"] for name in counts}
     metrics = {name: means[key] for key, name in metric_names(means).items()}
     norm = float(weights.gradient_norm()) / scale
-    return StepGradients(losses, metrics, minimised(objective, losses), sum(counts.values()), norm, first, scale)
+    return StepGradients(losses, metrics, total_loss(objective, losses), sum(counts.values()), norm, first, scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class _Work:
     device: torch.device | str
 
 
-def _in_turn(work: _Work) -> tuple[dict[tuple[str, str], Tensor], tuple[float, float] | None]:
+def _sequential(work: _Work) -> tuple[dict[tuple[str, str], Tensor], tuple[float, float] | None]:
     """Forward and backward of each micro-batch: the sums that `losses.reported` gives, over this process's, and
     `StepGradients.first`."""
     counts, objective, weights, device = work.counts, work.objective, work.weights, work.device

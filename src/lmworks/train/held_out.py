@@ -1,4 +1,4 @@
-"""What the stages do with held-out token shards while they train: validate on them, and continue their texts."""
+"""Held-out token shards in training: validation on them, and continuations of their texts."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -43,19 +43,19 @@ def continue_text(
     length = min(len(ids) + tokens, model.config.context_length)
     cache = KVCache(model.config, 1, length, weight.dtype, weight.device)
     slot, new = torch.zeros(1, dtype=torch.int64, device=weight.device), list(ids)
-    said: list[int] = []
+    continuation: list[int] = []
     generator = torch.Generator().manual_seed(seed)
     # Each length would be compiled anew where the blocks are.
     with torch.compiler.set_stance("force_eager"):
-        while len(ids) + len(said) < length:
-            start = len(ids) + len(said) - len(new)
+        while len(ids) + len(continuation) < length:
+            start = len(ids) + len(continuation) - len(new)
             view = cache.view(slot, torch.arange(start, start + len(new), device=weight.device)[None])
             hidden = model.hidden(torch.tensor([new], device=weight.device), cache=view)[:, -1]  # (1, width)
             new = [_draw(model.logits(hidden)[0], temperature, generator)]
             if new[0] in stop:
                 break
-            said += new
-    return said
+            continuation += new
+    return continuation
 
 
 def _draw(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
@@ -89,7 +89,7 @@ def check_held_out(shards: Mapping[str, Path], held_out: Mapping[str, Path]) -> 
 
 
 def _hashes(folder: Path) -> Iterator[NDArray[np.uint64]]:
-    """Of each document, by shard, the first 64 bits, in which no two of a hundred million are likely to agree."""
+    """The first 64 bits of each document's hash, by shard: no two of a hundred million are likely to agree."""
     yield np.empty(0, np.uint64)
     for shard in TokenDataset(folder).shards:
         yield shard.hashes[:, :8].copy().view(np.uint64).ravel()
@@ -116,10 +116,10 @@ def validation_on(run: Run, batches: Sequence[Batch], folders: Mapping[str, Path
         }
     )
 
-    def measured() -> Validation:
-        return validate(run.model, run.objective, batches, 1, sizes, run.device, signature, run.measured)
+    def validation() -> Validation:
+        return validate(run.model, run.objective, batches, 1, sizes, run.device, signature, run.loss_sums)
 
-    return measured
+    return validation
 
 
 def samples_of(run: Run, beginnings: Sequence[Sequence[int]]) -> Callable[[], list[tuple[str, str]]]:
@@ -127,19 +127,19 @@ def samples_of(run: Run, beginnings: Sequence[Sequence[int]]) -> Callable[[], li
     tokenizer, spoken = run.checkpoint.tokenizer, run.checkpoint.chat_template is not None
     stop = run.checkpoint.chat.stop_ids if spoken else tokenizer.eos_ids
 
-    def said() -> list[tuple[str, str]]:
+    def samples() -> list[tuple[str, str]]:
         found = [continue_text(run.model, ids, _SAID, stop, TEMPERATURE, seed) for seed, ids in enumerate(beginnings)]
         return [
             (tokenizer.decode(ids, False), tokenizer.decode(answer, False))
             for ids, answer in zip(beginnings, found, strict=True)
         ]
 
-    return said
+    return samples
 
 
 def beginnings_of(folders: Iterable[Path], most: int) -> list[list[int]]:
-    """How the first held-out texts begin, in at most `most` tokens: a conversation up to the first token that is to be
-    learnt, which is its question, any other text with its first tokens."""
+    """The beginnings of the first held-out texts, in at most `most` tokens: a conversation up to the first token that
+    is to be learnt, which is its question, any other text with its first tokens."""
     found: list[list[int]] = []
     for dataset in map(TokenDataset, folders):
         for start, stop in pairwise(dataset.offsets.tolist()):

@@ -12,7 +12,7 @@ from lmworks.records import Scored
 from lmworks.train.gradient_accumulation import StepGradients, compute_gradients
 from lmworks.train.interruption import Interruption, interruptions
 from lmworks.train.loss_guard import TrainingStoppedError, remedy
-from lmworks.train.noise_scale import multiple_for
+from lmworks.train.noise_scale import batch_multiple
 from lmworks.train.optimizer_config import peak_rate
 from lmworks.train.run import Position, Run
 from lmworks.train.run_log import LOG, NoLog, RunLog
@@ -100,7 +100,7 @@ def step(run: Run) -> StepGradients | None:
     if run.scale.overflowed(gradients.norm):
         run.log.write("event", position.step, text=f"float16 overflowed; the loss scale is now {run.scale.value:g}")
         return None
-    if (violation := run.guard.objection(gradients.loss, gradients.norm)) is not None:
+    if (violation := run.guard.violation(gradients.loss, gradients.norm)) is not None:
         _handle_guard_violation(run, violation)
         return None
     longest = run.config.clip
@@ -139,7 +139,7 @@ def _validate_and_sample(run: Run) -> None:
     number, average = run.position.step, run.average.weights
     if run.validate is not None:
         run.log.write("validation", number, **_validation_numbers(run.validate()))
-    with run.weights.showing(average) if average else nullcontext():
+    with run.weights.replaced_by(average) if average else nullcontext():
         if average and run.validate is not None:
             run.log.write("average_validation", number, **_validation_numbers(run.validate()))
         for beginning, continuation in run.sample() if run.sample is not None else ():
@@ -163,7 +163,7 @@ def _handle_guard_violation(run: Run, violation: str) -> None:
     position, action = run.position, run.config.guard.action
     text = f"{violation} at batch {position.cursor - 1}: {action}"
     run.checkpoints.wait()  # or it would depend on the disk's speed where a run goes back to
-    back = run.checkpoints.goes_back_to() if action == "rewind" else None
+    back = run.checkpoints.rewind_target() if action == "rewind" else None
     if action == "stop" or (action == "rewind" and (back is None or run.guard.rewinds >= run.config.guard.rewinds)):
         run.log.write("event", position.step, text=text)
         saved = run.checkpoints.steps()
@@ -192,7 +192,7 @@ def _grow_batch(run: Run, gradients: StepGradients) -> None:
     if ramp is None or position.step % ramp.every:
         return
     targets = gradients.targets / position.multiple
-    multiple = multiple_for(run.noise.value, targets, ramp.share, position.multiple, ramp.most)
+    multiple = batch_multiple(run.noise.value, targets, ramp.share, position.multiple, ramp.most)
     if multiple != position.multiple:
         text = f"a step now takes {multiple} batches: the noise scale is {run.noise.value:.0f}"
         run.log.write("event", position.step, text=text)

@@ -41,7 +41,7 @@ class Guard:
     rewinds: int = 0
     in_a_row: int = 0
 
-    def objection(self, loss: float, norm: float) -> str | None:
+    def violation(self, loss: float, norm: float) -> str | None:
         """The reason not to take a step of this loss and gradient norm; a loss without one is remembered.
 
         TrainingStoppedError at the last of `MOST_IN_A_ROW` objections: a loss that stays far above its mean has not

@@ -190,7 +190,7 @@ class Weights:
         return None if none or self.ranks.config.expert > 1 else (replicas / inverse, square)
 
     def _norm(self, copies: Mapping[str, int]) -> Tensor:
-        """Of this process's gradients, each counted as one of so many copies."""
+        """The norm of this process's gradients, each counted as one of so many copies."""
         norms = [
             torch.linalg.vector_norm(gradient, dtype=torch.float32) / copies[name] ** 0.5
             for name, gradient in self.gradients()
@@ -247,7 +247,7 @@ class Weights:
                 ddp_zero1.gather_weights([local(self.weights[name]) for name in of_group], group)
 
     @contextmanager
-    def showing(self, others: Mapping[str, Tensor]) -> Iterator[None]:
+    def replaced_by(self, others: Mapping[str, Tensor]) -> Iterator[None]:
         """Inside of the block the model computes with `others`, which are divided as the masters are, and after it with
         what it had, to the bit. All processes enter it."""
         with torch.no_grad():
@@ -277,7 +277,7 @@ class Weights:
 
     @property
     def names(self) -> set[str]:
-        """Of all weights that are trained, here or by other processes."""
+        """The names of all trained weights, also of those that other processes hold."""
         return {name for name, _ in self._held.holders}
 
     def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -286,7 +286,7 @@ class Weights:
         return gather_whole(tensors, self._held, self.ranks)
 
     def state(self) -> dict[str, Tensor]:
-        """What the optimizers remember, `NUMBER/KEY/WEIGHT` → tensor: names that no layout of ranks is part of."""
+        """The optimizers' state, `NUMBER/KEY/WEIGHT` → tensor: names that no layout of ranks is part of."""
         return {
             f"{number}/{key}/{self._name_of[master]}": value
             for number, each in enumerate(self.optimizers)
@@ -296,16 +296,16 @@ class Weights:
         }
 
     def shard_of_state(self) -> Shard:
-        """What this process saves of `state`."""
+        """The part of `state` that this process saves."""
         return self._owned({path: (path.split("/", 2)[2], value) for path, value in self.state().items()})
 
     def shard_of(self, tensors: Mapping[str, Tensor]) -> Shard:
-        """What this process saves of `tensors`, which are divided as the masters."""
+        """The part of `tensors`, which are divided as the masters, that this process saves."""
         return self._owned({name: (name, value) for name, value in tensors.items()})
 
     def _owned(self, tensors: Mapping[str, tuple[str, Tensor]]) -> Shard:
-        """Of tensors that belong to weights: the owner of a part saves it, and of a number beside the weight the owner
-        of the first part."""
+        """The tensors that this process saves: the owner of a part of a weight its part, and the owner of the first
+        part the numbers beside the weight."""
         owned, parts = {}, {}
         for key, (name, value) in tensors.items():
             part = self.parts[name]
@@ -350,7 +350,7 @@ class Weights:
 
 
 def _gradient(weight: Tensor) -> Tensor:
-    """What this process holds of it, of a divided weight divided as that is."""
+    """The gradient as this process holds it: of a divided weight, divided as that is."""
     gradient = weight.grad
     if isinstance(gradient, DTensor) and isinstance(weight, DTensor) and gradient.placements != weight.placements:
         gradient = gradient.redistribute(placements=weight.placements)  # summed, where each device has a summand

@@ -39,8 +39,8 @@ class NoiseScale:
         return {"signal": self.signal, "noise": self.noise, "seen": self.seen}
 
 
-def multiple_for(scale: float | None, targets: float, share: float, now: int, most: int) -> int:
-    """How many batches of `targets` targets a step should take: `share` of the noise scale, in powers of two of what it
-    takes `now`, never fewer, at most twice as many, and at most `most`."""
+def batch_multiple(scale: float | None, targets: float, share: float, now: int, most: int) -> int:
+    """The number of batches, of `targets` targets each, that a step should take: `share` of the noise scale, in powers
+    of two of what it takes `now`, never fewer, at most twice as many, and at most `most`."""
     wanted = 0.0 if scale is None else share * scale / targets
     return min(2 * now, most) if wanted >= 2 * now else now

@@ -89,7 +89,7 @@ Schedule = Cosine | Linear | WarmupStableDecay | InverseSqrt
 
 
 def warmup_steps(schedule: Schedule) -> int:
-    """Where none are given, none; the inverse square root begins at its first step."""
+    """The warm-up; none where none is given, but the inverse square root begins at its first step."""
     return (1 if isinstance(schedule, InverseSqrt) else 0) if schedule.warmup is None else schedule.warmup
 
 
@@ -205,5 +205,5 @@ ADAMS_RATE = 1e-3
 
 
 def peak_rate(optimizer: Optimizer) -> float:
-    """What the schedule multiplies."""
+    """The learning rate that the schedule multiplies."""
     return ADAMS_RATE if optimizer.rate is None else optimizer.rate

@@ -11,7 +11,7 @@ from torch import Tensor
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.transformer import Transformer
 from lmworks.progress import Report, no_report
-from lmworks.train.checkpoints import Checkpoints, Saved
+from lmworks.train.checkpoints import Checkpoints, RunState
 from lmworks.train.config import TrainConfig
 from lmworks.train.exponential_moving_average import ExponentialMovingAverage
 from lmworks.train.loss_guard import Guard
@@ -28,7 +28,7 @@ from lmworks.train.validation import Sums, Validation
 
 @dataclass
 class Position:
-    """Where a run stands: plain numbers, which a checkpoint holds.
+    """The progress of a run: plain numbers, which a checkpoint holds.
 
     step      optimizer steps taken
     cursor    batches of the loader consumed: more than `step` where the batch grew or batches were left out
@@ -45,7 +45,7 @@ class Position:
 
 
 class Batches(Protocol):
-    """What the loop asks of a loader: `data.loader.Loader`, `data.group_loader.GroupLoader`. A batch says how many
+    """The protocol of a loader: `data.loader.Loader`, `data.group_loader.GroupLoader`. A batch says how many
     `tokens` it holds; all else about it is between the loader and the objective."""
 
     @property
@@ -120,11 +120,11 @@ class Run:
         self.checkpoints = Checkpoints(folder, saving.keep, saving.background, self.ranks, saving.steps)
 
     def examples(self, batch: Any, seed: int) -> Any:
-        """What this process learns from of a batch of the loader."""
+        """This process's examples of a batch of the loader."""
         made = self.objective.examples(batch, seed=seed)
         return made if self.config.parallel.context == 1 else shard_sequence(made, self.ranks.along("context"))
 
-    def measured(self, examples: Any) -> Sums:
+    def loss_sums(self, examples: Any) -> Sums:
         """The sums of examples that all processes have whole, without gradients: the same on all."""
         return parallel_losses(self.model, self.objective, examples, self.ranks, self.weights.dtype, self.device)
 
@@ -133,7 +133,7 @@ class Run:
         numbers = {name: getattr(self, name).state() for name in ("scale", "noise", "guard")}
         state = {"position": asdict(self.position), "loader": self.loader.state(), **self._form(), **numbers}
         own = self.weights
-        saved = Saved(own.whole(own.masters), own.shard_of_state(), own.shard_of(self.average.weights), state)
+        saved = RunState(own.whole(own.masters), own.shard_of_state(), own.shard_of(self.average.weights), state)
         self.checkpoints.save(self.position.step, self.checkpoint, saved)
 
     def restore(self, step: int) -> None:
@@ -156,7 +156,7 @@ class Run:
         return {"optimizer": self.config.optimizer.kind, "precision": self.config.precision}
 
     def trained(self) -> dict[str, Tensor]:
-        """What was trained, in float32: the averaged weights where the run averages, else the masters. All processes
+        """The trained weights, in float32: the averaged weights where the run averages, else the masters. All processes
         call it; on others than the first it is empty."""
         whole = self.weights.whole(self.average.weights or self.weights.masters)
         return {name: weight.float() for name, weight in whole.items()}

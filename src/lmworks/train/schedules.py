@@ -7,7 +7,7 @@ from lmworks.train import optimizer_config as configs
 
 
 def multiplier(schedule: configs.Schedule, step: float, steps: int) -> float:
-    """What the learning rate of step `step` (from 0) of a run of `steps` is multiplied with.
+    """The factor of the learning rate at step `step` (from 0) of a run of `steps`.
 
     The warm-up rises to 1 in equal steps, the first of which is not 0: a step without a rate would be wasted. A run
     shorter than its warm-up ends on the way up.

@@ -48,12 +48,12 @@ def validate(
     bytes_of_token: Tensor | None = None,
     device: torch.device | str = "cpu",
     signature: object = None,
-    measured: Callable[[Any], Sums] | None = None,
+    loss_sums: Callable[[Any], Sums] | None = None,
 ) -> Validation:
     """Losses of `micro_batch` sequences at a time, by default a batch: what the intervals take to be independent.
 
     `bytes_of_token` (vocabulary,) int64: bytes of text that each token stands for. `signature` says of which model and
-    data the numbers are. `measured` gives the sums of some examples, where the model alone cannot.
+    data the numbers are. `loss_sums` gives the sums of some examples, where the model alone cannot.
     Bits per byte are known of objectives whose examples have `targets` and a `mask` of those that were asked for.
     ValueError without a target.
     """
@@ -65,7 +65,7 @@ def validate(
         size = micro_batch or max(rows, 1)  # an objective may find nothing to ask in a batch
         for start in range(0, rows, size):
             piece = select_rows(examples, slice(start, start + size))
-            parts.append(sums_of(model, objective, to_device(piece, device)) if measured is None else measured(piece))
+            parts.append(sums_of(model, objective, to_device(piece, device)) if loss_sums is None else loss_sums(piece))
             texts.append(_bytes_of(piece, sum(objective.counts(piece).values()), bytes_of_token))
     keys = list(parts[0]) if parts else []
     counts = {loss: sum(part[loss, "loss"][1] for part in parts) for loss, name in keys if name == "loss"}

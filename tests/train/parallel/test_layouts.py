@@ -97,7 +97,7 @@ def first_and_last(dataset: Path, folder: Path, parallel: ParallelConfig, case: 
     gradients = run.weights.whole(dict(run.weights.gradients()))
     position = train(run)
     held_out = run.loader.batch(0) if parallel.data == 1 else Loader(run.loader.config).batch(0)
-    validation = validate(run.model, run.objective, [held_out], 2, device=run.device, measured=run.measured)
+    validation = validate(run.model, run.objective, [held_out], 2, device=run.device, loss_sums=run.loss_sums)
     steps = (
         [(line["loss"], line["gradient_norm"]) for line in read_log(folder / "log.jsonl")] if run.ranks.first else []
     )

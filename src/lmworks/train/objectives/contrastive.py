@@ -65,7 +65,8 @@ class Contrastive(Objective[ContrastiveExamples]):
             raise ValueError(f"chunk is 1 or more, or None for all texts at once; got {self.chunk}")
 
     def examples(self, batch: GroupBatch, seed: int) -> ContrastiveExamples:
-        """Of groups of a query, its document and perhaps negatives. ValueError for a group without a document."""
+        """The examples of groups of a query, its document and perhaps negatives. ValueError for a group without a
+        document."""
         pairs, ids, mask = len(batch), batch.ids, batch.attention_mask
         if ids.shape[1] < 2 or not mask[:, 1].any(-1).all():
             raise ValueError("a query has no document: contrastive learning takes pairs of texts")

@@ -1,4 +1,4 @@
-"""What the corruption of a text needs to know about its tokens."""
+"""The vocabulary as the corruption of texts needs it: which tokens are text, and which are words."""
 
 import json
 from dataclasses import dataclass

@@ -32,7 +32,7 @@ class MaskedTokens:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MaskedLanguageModel(OnHiddenStates[MaskedTokens]):
-    """Of the tokens of a row `rate` are chosen, by their exact number and at least one. Of the chosen ones, `masked`
+    """Masked tokens: `rate` of a row's are chosen, by their exact number and at least one. Of the chosen ones, `masked`
     become the mask token, `random` another token of the vocabulary, and the rest stay as they are; all are predicted.
 
     What the data's own mask leaves out is about next tokens: it plays no part here.

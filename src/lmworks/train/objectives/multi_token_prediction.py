@@ -100,5 +100,5 @@ class MultiTokenPrediction(OnHiddenStates[Batch]):
 
 
 def _shifted(values: Tensor, places: int, fill: int | bool) -> Tensor:
-    """What stands `places` further on in each row."""
+    """The values `places` further on in each row."""
     return F.pad(values[:, places:], (0, min(places, values.shape[1])), value=fill)

@@ -40,7 +40,7 @@ class Objective(Protocol[Examples]):
         ...
 
     def counts(self, examples: Examples) -> Mapping[str, int]:
-        """How many targets each of the objective's losses has in these examples."""
+        """The number of targets that each of the objective's losses has in these examples."""
         ...
 
     def losses(self, model: Transformer, examples: Examples) -> Mapping[str, Loss]:
@@ -99,7 +99,7 @@ def predict_tokens(
     return Loss(loss.sum, len(loss.nats), {"nats": loss.nats.sum()})
 
 
-def minimised(objective: Objective[Any], means: Mapping[str, float]) -> float:
+def total_loss(objective: Objective[Any], means: Mapping[str, float]) -> float:
     """The weighted sum of the losses' means, in nats where they have nats."""
     weights = objective.loss_weights()
     return sum(weights.get(name, 1.0) * mean for name, mean in means.items())

@@ -15,7 +15,7 @@ def generator_of(seed: int, source: int, sequence: int, piece: int = 0) -> np.ra
 
 
 def pieces_of(documents: NDArray[np.int64], apart: bool = True) -> list[slice]:
-    """Where the pieces of documents stand in a row; `documents` (length,) as in `Batch`, with padding at its end.
+    """The places of the pieces of documents in a row; `documents` (length,) as in `Batch`, with padding at its end.
 
     Without `apart` all that is no padding is one piece.
     """

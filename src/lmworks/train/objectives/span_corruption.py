@@ -74,8 +74,8 @@ class SpanCorruption(Objective[Rewritings]):
 
 
 def missing(length: int, rate: float, mean_span: float) -> tuple[int, int]:
-    """How many of `length` > 1 tokens are missing, and in how many spans: round(length · rate) and round(missing /
-    mean_span), within what leaves a token missing and one before each span."""
+    """The number of missing tokens of `length` > 1, and of the spans they are in: round(length · rate) and
+    round(missing / mean_span), within what leaves a token missing and one before each span."""
     tokens = min(max(round(length * rate), 1), length - 1)
     return tokens, min(max(round(tokens / mean_span), 1), length - tokens)
 

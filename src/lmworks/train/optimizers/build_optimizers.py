@@ -10,11 +10,11 @@ from torch import Tensor
 from lmworks.train import optimizer_config as configs
 from lmworks.train.optimizers.adamw import AdamW
 from lmworks.train.optimizers.lion import Lion
-from lmworks.train.optimizers.muon import Muon, Whole, itself
+from lmworks.train.optimizers.muon import Muon, Whole, undivided
 
 
 def build_optimizers(
-    config: configs.Optimizer, weights: Mapping[str, Tensor], whole: Whole = itself
+    config: configs.Optimizer, weights: Mapping[str, Tensor], whole: Whole = undivided
 ) -> list[torch.optim.Optimizer]:
     """The optimizers of all `weights` (name → tensor), each weight in exactly one; vectors are not decayed.
 
@@ -42,7 +42,8 @@ def build_optimizers(
 
 
 def _is_projection(name: str, weight: Tensor) -> bool:
-    """What Muon is for: a linear map inside of a block. Embeddings, heads and tables of positions are matrices too."""
+    """Whether Muon takes it: a linear map inside of a block. Embeddings, heads and tables of positions are matrices
+    too."""
     return ".blocks." in name and name.endswith(".weight") and weight.dim() == 2
 
 

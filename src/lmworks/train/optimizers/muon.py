@@ -16,13 +16,13 @@ ADAMS_SIZE = 0.2  # root mean square of Adam's updates, Liu et al. 2025, section
 
 # Values of matrices of one shape that are orthogonalised together. Small products cost more to call than to compute,
 # and many large ones at a time leave the processor's caches.
-TOGETHER = 2**17
+BATCHED_VALUES = 2**17
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     """U Vᵀ of each singular value decomposition U S Vᵀ, nearly: (count, rows, columns) → the same, in bfloat16.
 
-    What becomes of a matrix does not depend on those beside it, so that all divisions of a model learn alike.
+    What becomes of a matrix does not depend on those beside it, so that all divisions of a model learn same_shape.
     """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
@@ -38,8 +38,8 @@ Place = tuple[slice, ...]
 Whole = Callable[[Tensor, Tensor], tuple[Tensor, Place]]
 
 
-def itself(weight: Tensor, values: Tensor) -> tuple[Tensor, Place]:
-    """Of a weight that one process holds."""
+def undivided(weight: Tensor, values: Tensor) -> tuple[Tensor, Place]:
+    """The whole tensor, where one process holds it: the values themselves."""
     return values, (slice(None), slice(None))
 
 
@@ -47,8 +47,8 @@ class Muon(torch.optim.Optimizer):
     """For matrices. w ← (1 - rate · decay) w - rate · 0.2 sqrt(max(rows, columns)) · orthogonalised momentum.
 
     A matrix that several processes hold in parts is orthogonalised whole: `whole(weight, values)` makes one of the
-    parts of all, and says which part this process has. Some matrices are there at a time (`TOGETHER`), and each process
-    computes them.
+    parts of all, and says which part this process has. Some matrices are there at a time (`BATCHED_VALUES`), and each
+    process computes them.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Muon(torch.optim.Optimizer):
         momentum: float,
         weight_decay: float,
         steps: int = 5,
-        whole: Whole = itself,
+        whole: Whole = undivided,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "steps": steps})
         self._whole = whole
@@ -66,20 +66,20 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            waiting: dict[torch.Size, list[_Turn]] = defaultdict(list)
+            waiting: dict[torch.Size, list[_Momentum]] = defaultdict(list)
             for weight in group["params"]:
                 if weight.grad is None:
                     continue
-                matrix, mine = self._whole(weight, self._ahead(weight, group["momentum"]))
-                alike = waiting[matrix.shape]
-                alike.append(_Turn(weight, matrix.bfloat16(), mine))
-                if len(alike) * matrix.numel() >= TOGETHER:
+                matrix, mine = self._whole(weight, self._nesterov(weight, group["momentum"]))
+                same_shape = waiting[matrix.shape]
+                same_shape.append(_Momentum(weight, matrix.bfloat16(), mine))
+                if len(same_shape) * matrix.numel() >= BATCHED_VALUES:
                     _update(waiting.pop(matrix.shape), group)
-            for alike in waiting.values():
-                _update(alike, group)
+            for same_shape in waiting.values():
+                _update(same_shape, group)
 
-    def _ahead(self, weight: Tensor, decay: float) -> Tensor:
-        """Nesterov's momentum."""
+    def _nesterov(self, weight: Tensor, decay: float) -> Tensor:
+        """Nesterov's momentum: the gradient that a step further would see."""
         state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(weight)
@@ -89,8 +89,8 @@ class Muon(torch.optim.Optimizer):
         return gradient.add(momentum, alpha=decay)
 
 
-class _Turn(NamedTuple):
-    """Of a weight: its whole momentum, in the numbers that it is orthogonalised in, and the place of this process's
+class _Momentum(NamedTuple):
+    """A weight with its whole momentum, in the dtype that it is orthogonalised in, and the place of this process's
     part in that."""
 
     weight: Tensor
@@ -98,10 +98,10 @@ class _Turn(NamedTuple):
     mine: Place
 
 
-def _update(alike: Sequence[_Turn], group: Mapping[str, Any]) -> None:
-    """Of weights whose whole matrices have one shape."""
-    updates = orthogonalise(torch.stack([turn.matrix for turn in alike]), group["steps"])
-    for (weight, matrix, mine), update in zip(alike, updates, strict=True):
+def _update(same_shape: Sequence[_Momentum], group: Mapping[str, Any]) -> None:
+    """Update weights whose whole matrices have one shape."""
+    updates = orthogonalise(torch.stack([each.matrix for each in same_shape]), group["steps"])
+    for (weight, matrix, mine), update in zip(same_shape, updates, strict=True):
         size = ADAMS_SIZE * max(matrix.shape) ** 0.5
         weight.mul_(1 - group["lr"] * group["weight_decay"])
         weight.add_(update[mine], alpha=-group["lr"] * size)

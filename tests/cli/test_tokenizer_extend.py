@@ -2,16 +2,14 @@
 
 import json
 import re
-import sys
 
 import pytest
 import tokenizers
 import torch
 from tokenizers import AddedToken
-from typer.testing import CliRunner
 
 import lmworks
-from lmworks.cli.main import app, main
+from command_line import refused, run
 from lmworks.generate import Request, SamplingParameters
 from lmworks.model.checkpoint import assemble
 from lmworks.model.initialisation import initialise
@@ -35,29 +33,16 @@ def saved(folder, tokenizer, tied=True, rows=272):
     return assemble(config, initialise(Transformer(config), 0, std=0.2).state_dict(), tokenizer).save(folder)
 
 
-def run(*arguments):
-    return CliRunner().invoke(app, ["tokenizer", "extend", *map(str, arguments)], env={"COLUMNS": "160"})
-
-
-def refused(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["lmworks", "tokenizer", "extend", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    return " ".join(capsys.readouterr().err.split())
-
-
 @pytest.mark.parametrize("tied", [True, False])
 @torch.no_grad()
 def test_the_new_folder_is_a_checkpoint(tied, texts, tiny_tokenizer, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder, out = saved(tmp_path / "model", tiny_tokenizer, tied), tmp_path / "extended"
-    done = run(folder, "--text", f"german={texts}", "--tokens", 30, "--out", out)
-    assert done.exit_code == 0, done.output
+    output = run("tokenizer", "extend", folder, "--text", f"german={texts}", "--tokens", 30, "--out", out)
     old, new = lmworks.load(folder), lmworks.load(out)
     assert new.tokenizer.vocabulary_size == old.tokenizer.vocabulary_size + 30 == 297
-    assert new.config.embedding.vocabulary == 304 and "ids 267 to 296" in done.output  # 272 = 16 · 17
+    assert new.config.embedding.vocabulary == 304 and "ids 267 to 296" in output  # 272 = 16 · 17
     theirs, tokenizer = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
     # No new token applies: everything is as it was, but for the last bits of a wider matrix product.
     ids = old.tokenizer.encode("the ring")
@@ -79,10 +64,21 @@ def test_the_table_is_of_documents_that_nothing_was_chosen_from(texts, tiny_toke
     folder = tmp_path / "tokenizer"
     folder.mkdir()
     tiny_tokenizer.save(folder)
-    done = run(folder, "--text", f"german={texts}", "--tokens", 30, "--out", tmp_path / "out", "--held-out", 0.2)
-    assert done.exit_code == 0, done.output
-    assert "4 lines" in done.output and "tokens left" in done.output
-    assert "no weights beside the tokenizer" in done.output
+    output = run(
+        "tokenizer",
+        "extend",
+        folder,
+        "--text",
+        f"german={texts}",
+        "--tokens",
+        30,
+        "--out",
+        tmp_path / "out",
+        "--held-out",
+        0.2,
+    )
+    assert "4 lines" in output and "tokens left" in output
+    assert "no weights beside the tokenizer" in output
     extended = Tokenizer.load(tmp_path / "out")
     assert extended.roles == tiny_tokenizer.roles and extended.vocabulary_size == 297
     assert len(extended.encode("Antikörper")) < len(tiny_tokenizer.encode("Antikörper"))
@@ -90,8 +86,8 @@ def test_the_table_is_of_documents_that_nothing_was_chosen_from(texts, tiny_toke
 
 def test_fewer_tokens_than_wanted_are_told(texts, tiny_tokenizer, tmp_path):
     folder = saved(tmp_path / "model", tiny_tokenizer)
-    done = run(folder, "--text", texts, "--tokens", 5000, "--out", tmp_path / "out")
-    assert done.exit_code == 0 and "of 5,000 wanted: the texts hold no more" in done.output
+    output = run("tokenizer", "extend", folder, "--text", texts, "--tokens", 5000, "--out", tmp_path / "out")
+    assert "of 5,000 wanted: the texts hold no more" in output
 
 
 def test_bytes_are_told_from_text(tiny_tokenizer, tmp_path):
@@ -99,9 +95,10 @@ def test_bytes_are_told_from_text(tiny_tokenizer, tmp_path):
     folder = tmp_path / "tokenizer"
     folder.mkdir()
     tiny_tokenizer.save(folder)
-    done = run(folder, "--text", tmp_path / "texts.txt", "--tokens", 1, "--out", tmp_path / "out")
-    assert done.exit_code == 0, done.output
-    named = done.output.split("ids 267 to 267: ")[1]
+    output = run(
+        "tokenizer", "extend", folder, "--text", tmp_path / "texts.txt", "--tokens", 1, "--out", tmp_path / "out"
+    )
+    named = output.split("ids 267 to 267: ")[1]
     assert re.match(r"([0-9A-F]{2} )+\(in quotes text; without, the bytes", named), named
 
 
@@ -110,8 +107,7 @@ def test_sentence_piece(texts, tmp_path):
     kinds = [2, 3, *[6] * 256, *[1] * (len(pieces) - 258)]
     backend = sentence_piece_bpe(pieces, [-float(n) for n in range(len(pieces))], kinds, True)
     folder = saved(tmp_path / "model", Tokenizer(backend, {"unk_token": "<unk>", "eos_token": "<s>"}), rows=len(pieces))
-    done = run(folder, "--text", texts, "--tokens", 40, "--out", tmp_path / "out")
-    assert done.exit_code == 0, done.output
+    run("tokenizer", "extend", folder, "--text", texts, "--tokens", 40, "--out", tmp_path / "out")
     new = lmworks.load(tmp_path / "out")
     names = new.tokenizer.backend.get_vocab()
     assert "ö" in names and new.tokenizer.decode(new.tokenizer.encode("Antikörper im Öl")) == "Antikörper im Öl"
@@ -122,8 +118,7 @@ def test_a_gguf_file_becomes_a_folder(texts, tiny_tokenizer, tmp_path):
 
     source = tmp_path / "model.gguf"
     save_gguf(lmworks.load(saved(tmp_path / "model", tiny_tokenizer)), source, "F32")
-    done = run(source, "--text", texts, "--tokens", 20, "--out", tmp_path / "out")
-    assert done.exit_code == 0, done.output
+    run("tokenizer", "extend", source, "--text", texts, "--tokens", 20, "--out", tmp_path / "out")
     old, new = lmworks.load(source), lmworks.load(tmp_path / "out")
     assert new.tokenizer.encode("the ring") == old.tokenizer.encode("the ring")
     assert new.tokenizer.special_ids == old.tokenizer.special_ids and new.tokenizer.eos_ids == old.tokenizer.eos_ids
@@ -141,8 +136,7 @@ def test_special_tokens_behind_the_vocabulary_stay_where_transformers_looks(text
     backend = tokenizers.Tokenizer.from_str(json.dumps(state))
     backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in ("<|start|>", "<|end|>")])
     folder = saved(tmp_path / "model", Tokenizer(backend, {"bos_token": "<|start|>", "eos_token": "<|end|>"}))
-    done = run(folder, "--text", texts, "--tokens", 20, "--out", tmp_path / "out")
-    assert done.exit_code == 0, done.output
+    run("tokenizer", "extend", folder, "--text", texts, "--tokens", 20, "--out", tmp_path / "out")
     theirs, ours = AutoTokenizer.from_pretrained(tmp_path / "out"), lmworks.load(tmp_path / "out").tokenizer
     assert (theirs.bos_token_id, theirs.eos_token_id) == (264, 265) == (ours.bos_id, ours.eos_id)
     assert theirs("<|start|>Antikörper<|end|>")["input_ids"] == [264, *ours.encode("Antikörper"), 265]
@@ -152,35 +146,32 @@ def test_special_tokens_behind_the_vocabulary_stay_where_transformers_looks(text
 # Refusals
 
 
-def test_nothing_is_overwritten(texts, tiny_tokenizer, tmp_path, monkeypatch, capsys):
+def test_nothing_is_overwritten(texts, tiny_tokenizer, tmp_path):
     folder = saved(tmp_path / "model", tiny_tokenizer)
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     for out in (folder, texts):
-        told = refused(monkeypatch, capsys, folder, "--text", texts, "--tokens", 3, "--out", out)
-        assert "exists already" in told
+        message = refused("tokenizer", "extend", folder, "--text", texts, "--tokens", 3, "--out", out)
+        assert "exists already" in message
     assert before == {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
 
 
-def test_other_kinds_are_told_why(texts, minilm, tmp_path, monkeypatch, capsys):
-    told = refused(monkeypatch, capsys, minilm, "--text", texts, "--tokens", 3, "--out", tmp_path / "out")
-    assert "WordPiece takes the longest piece" in told and "extend_vocabulary" in told
+def test_other_kinds_are_told_why(texts, minilm, tmp_path):
+    message = refused("tokenizer", "extend", minilm, "--text", texts, "--tokens", 3, "--out", tmp_path / "out")
+    assert "WordPiece takes the longest piece" in message and "extend_vocabulary" in message
     unigram = tmp_path / "unigram"
-    training = CliRunner().invoke(
-        app, ["tokenizer", "train", str(texts), "--out", str(unigram), "--kind", "unigram", "--vocabulary-size", "60"]
-    )
-    assert training.exit_code == 0, training.output
-    told = refused(monkeypatch, capsys, unigram, "--text", texts, "--tokens", 3, "--out", tmp_path / "out")
-    assert "Unigram cuts a text into its most probable pieces" in told
+    run("tokenizer", "train", texts, "--out", unigram, "--kind", "unigram", "--vocabulary-size", 60)
+    message = refused("tokenizer", "extend", unigram, "--text", texts, "--tokens", 3, "--out", tmp_path / "out")
+    assert "Unigram cuts a text into its most probable pieces" in message
     assert not (tmp_path / "out").exists()
 
 
-def test_an_adapter_is_no_model(texts, tiny_tokenizer, tmp_path, monkeypatch, capsys):
+def test_an_adapter_is_no_model(texts, tiny_tokenizer, tmp_path):
     folder = tmp_path / "adapter"
     folder.mkdir()
     tiny_tokenizer.save(folder)
     (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
-    told = refused(monkeypatch, capsys, folder, "--text", texts, "--tokens", 3, "--out", tmp_path / "out")
-    assert "adapter and not a whole model" in told and "merge" in told
+    message = refused("tokenizer", "extend", folder, "--text", texts, "--tokens", 3, "--out", tmp_path / "out")
+    assert "adapter and not a whole model" in message and "merge" in message
 
 
 @pytest.mark.parametrize(
@@ -191,16 +182,18 @@ def test_an_adapter_is_no_model(texts, tiny_tokenizer, tmp_path, monkeypatch, ca
         (["--tokens", "3", "--text", "nowhere/*.txt"], "nowhere"),
     ],
 )
-def test_bad_numbers_are_named(arguments, message, texts, tiny_tokenizer, tmp_path, monkeypatch, capsys):
+def test_bad_numbers_are_named(arguments, message, texts, tiny_tokenizer, tmp_path):
     folder = saved(tmp_path / "model", tiny_tokenizer)
     text = [] if "--text" in arguments else ["--text", texts]
-    assert message in refused(monkeypatch, capsys, folder, *text, "--out", tmp_path / "out", *arguments)
+    assert message in refused("tokenizer", "extend", folder, *text, "--out", tmp_path / "out", *arguments)
     assert not (tmp_path / "out").exists()
 
 
-def test_texts_are_needed_and_several(tiny_tokenizer, tmp_path, monkeypatch, capsys):
+def test_texts_are_needed_and_several(tiny_tokenizer, tmp_path):
     folder = saved(tmp_path / "model", tiny_tokenizer)
-    assert "--text" in refused(monkeypatch, capsys, folder, "--tokens", 3, "--out", tmp_path / "out")
+    assert "--text" in refused("tokenizer", "extend", folder, "--tokens", 3, "--out", tmp_path / "out")
     (tmp_path / "one.txt").write_text("one line\nanother one\n")
-    told = refused(monkeypatch, capsys, folder, "--text", tmp_path / "one.txt", "--tokens", 3, "--out", tmp_path / "o")
-    assert "2 different documents are too few" in told
+    message = refused(
+        "tokenizer", "extend", folder, "--text", tmp_path / "one.txt", "--tokens", 3, "--out", tmp_path / "o"
+    )
+    assert "2 different documents are too few" in message

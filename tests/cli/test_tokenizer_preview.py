@@ -8,12 +8,12 @@ import tokenizers
 from typer.testing import CliRunner
 
 from byte_tokenizer import byte_tokenizer
+from command_line import refused
 from lmworks.cli.tokenizer import app
 from lmworks.cli.tokenizer.preview_command import read_conversation, read_tools
 from lmworks.records import Message
 from lmworks.tokenizer.chat_templates import FAMILIES, chat_template
 from lmworks.tokenizer.tokenizer import Tokenizer
-from test_cli import lmworks
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -84,14 +84,11 @@ def test_a_family_instead_of_the_own_template(folder, tmp_path):
     assert "a turn ends with" not in text
 
 
-@pytest.mark.parametrize("family", ["llama2", "llama3", "gemma3", "mistral-v3"])
-def test_a_family_that_needs_a_token_to_begin_with_is_refused(folder, family, monkeypatch):
+def test_a_family_that_needs_a_token_to_begin_with_is_refused(folder):
     (folder / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}', "utf-8")
-    result = CliRunner().invoke(app, ["preview", str(folder), "--family", family])
-    told = str(result.exception)
-    assert isinstance(result.exception, ValueError)
-    assert f"the family {family} needs a token that begins a text" in told and "and mine names none" in told
-    assert f"lmworks tokenizer train ... --family {family}" in told and "chatml" in told
+    message = refused("tokenizer", "preview", folder, "--family", "llama3")
+    assert "the family llama3 needs a token that begins a text" in message and "and mine names none" in message
+    assert "lmworks tokenizer train ... --family llama3" in message and "chatml" in message
 
 
 def test_what_cannot_be_seen_is_written_out_and_what_is_unknown_is_told_apart(tmp_path):
@@ -214,7 +211,6 @@ def read_tools_from(folder, content):
         (("smollm2-135m-instruct", "--row", "2"), "--conversation"),
     ],
 )
-def test_a_wrong_argument_is_one_message_that_helps(arguments, problem, tmp_path, smollm2, minilm):
-    result = lmworks("tokenizer", "preview", *arguments, cwd=tmp_path)
-    assert result.returncode == 2
-    assert problem in result.stderr and "Traceback" not in result.stderr
+def test_a_wrong_argument_is_one_message_that_helps(arguments, problem, tmp_path, smollm2, minilm, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert problem in refused("tokenizer", "preview", *arguments)

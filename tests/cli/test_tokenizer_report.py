@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import tokenizers
 
+from command_line import refused, run
 from lmworks.cli.tokenizer.arguments import embedding_rows, find_texts, find_tokenizer, find_tokenizers
 from lmworks.data.plain_texts import plain_texts
 from lmworks.model.checkpoint import assemble
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama
 from lmworks.model.transformer import Transformer
-from test_cli import lmworks
 
 SENTENCE_PIECE = Path(__file__).parents[3] / "shared" / "data" / "sentencepiece-models" / "test_model.model.gz"
 
@@ -33,12 +33,11 @@ def test_writes_a_page_and_the_numbers(folder, tiny_tokenizer):
     config = llama(267, 32, 2, 4, 2, 48, 64, tied=False)
     weights = initialise(Transformer(config), 0).state_dict()
     model = assemble(config, weights, tiny_tokenizer).save(here / "model")
-    result = lmworks(
-        "tokenizer", "report", str(folder), str(model), "--text", str(here / "*.txt"), "--by-file",
-        "--reference", "eng", "--embeddings", "--out", str(here / "page.html"), "--json", str(here / "page.json"),
+    output = run(
+        "tokenizer", "report", folder, model, "--text", here / "*.txt", "--by-file", "--reference", "eng",
+        "--embeddings", "--out", here / "page.html", "--json", here / "page.json",
     )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    assert "model: 267 ids, of which" in result.stdout and "mine: no weights beside this tokenizer" in result.stdout
+    assert "model: 267 ids, of which" in output and "mine: no weights beside this tokenizer" in output
     page = (here / "page.html").read_text("utf-8")
     assert "Parity with eng" in page and "look under-trained" in page
     numbers = json.loads((here / "page.json").read_text("utf-8"))
@@ -46,52 +45,37 @@ def test_writes_a_page_and_the_numbers(folder, tiny_tokenizer):
     encode = find_tokenizer(str(folder)).tokenizer.encode
     german, english = ((here / f"{name}.txt").read_text("utf-8") for name in ("deu", "eng"))
     assert row["value"] == len(encode(german)) / len(encode(english)) and row["n"] == 3 and row["signature"]
-
     assert row["unit"] == "line"
 
 
-def report(*arguments, cwd):
-    return lmworks("tokenizer", "report", *map(str, arguments), cwd=cwd)
-
-
-def test_an_own_report_is_written_anew_and_nothing_else_is_overwritten(folder):
+def test_an_own_report_is_written_anew_and_nothing_else_is_overwritten(folder, monkeypatch):
     here = folder.parent
-    given = (folder, "--text", here / "eng.txt", "--out", "page.html", "--json", "page.json")
-    assert report(*given, cwd=here).returncode == 0
+    monkeypatch.chdir(here)
+    given = ("tokenizer", "report", folder, "--text", "eng.txt")
+    files = ("--out", "page.html", "--json", "page.json")
+    run(*given, *files)
     (here / "page.html").write_text((here / "page.html").read_text("utf-8") + "<!-- old -->", "utf-8")
-    again = report(*given, cwd=here)
-    assert again.returncode == 0, again.stderr
+    run(*given, *files)
     assert "<!-- old -->" not in (here / "page.html").read_text("utf-8")
     for name in ("page.html", "page.json"):
         kept = (here / name).read_bytes()
         (here / name).write_text("<title>Mine</title>")
-        refused = report(*given, cwd=here)
-        assert refused.returncode == 2 and f"{name} exists already" in refused.stderr
+        assert f"{name} exists already" in refused(*given, *files)
         assert (here / name).read_text() == "<title>Mine</title>"
         (here / name).write_bytes(kept)
-    same = report(folder, "--text", here / "eng.txt", "--out", "new", "--json", "new", cwd=here)
-    assert same.returncode == 2 and "two files" in same.stderr and not (here / "new").exists()
-
-
-def test_what_a_folder_holds_that_is_no_text_is_told(folder):
-    here = folder.parent
+    assert "two files" in refused(*given, "--out", "new", "--json", "new") and not (here / "new").exists()
     (here / "texts").mkdir()
     (here / "texts" / "a.txt").write_text("one\ntwo\n", "utf-8")
     (here / "texts" / "b.txt").write_text("three\n", "utf-8")
     (here / "texts" / "c.png").write_bytes(b"\x89\xff")
-    told = report(folder, "--text", "texts", cwd=here)
-    assert told.returncode == 0, told.stderr
-    assert "left out because not UTF-8: 1 file, such as texts/c.png" in told.stdout
+    output = run("tokenizer", "report", folder, "--text", "texts", *files)
+    assert "left out because not UTF-8: 1 file, such as texts/c.png" in output
 
 
-def test_a_reference_that_is_no_text_is_refused_before_anything_is_read(folder):
-    wrong = report("nowhere", "--text", folder.parent / "eng.txt", "--reference", "fra", cwd=folder.parent)
-    assert wrong.returncode == 2 and "--reference fra is none of the texts: eng" in wrong.stderr
-
-
-def test_no_text_is_a_lesson(folder):
-    result = lmworks("tokenizer", "report", str(folder))
-    assert result.returncode == 2 and "--text english=english.txt" in result.stderr and "Traceback" not in result.stderr
+def test_what_cannot_be_measured_is_refused_before_anything_is_read(folder):
+    wrong = refused("tokenizer", "report", "nowhere", "--text", folder.parent / "eng.txt", "--reference", "fra")
+    assert "--reference fra is none of the texts: eng" in wrong
+    assert "--text english=english.txt" in refused("tokenizer", "report", folder)
 
 
 def test_finds_every_form_of_a_tokenizer(folder, smollm2, tiny_tokenizer):

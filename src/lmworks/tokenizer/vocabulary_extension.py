@@ -58,7 +58,7 @@ def extend_for_texts(
     texts hold no more; ValueError where they hold none. `progress` counts characters read, then of merges.
     """
     if count < 1 or least < 1:
-        raise ValueError(f"count and least must be 1 or more, got {count} and {least}")
+        raise ValueError(f"the number of tokens and `least` must be 1 or more, got {count} and {least}")
     if isinstance(texts, str):
         raise ValueError("texts are several: give a list of strings, or [text] for a single one")
     draft = _Draft(tokenizer)

@@ -62,7 +62,7 @@ def extend(
     found = find_tokenizer(model)
     checkpoint = _model_of(found)
     tokenizer = found.tokenizer if checkpoint is None else checkpoint.tokenizer
-    _refuse(found.name, tokenizer, tokens, least)
+    _refuse_other_than_bpe(found.name, tokenizer)
     left_out: list[LeftOut] = []
     parts = {name: hold_out(each, held_out) for name, each in find_texts(text, False, left_out).items()}
     console = new_console()
@@ -73,12 +73,12 @@ def extend(
     _print_tokens(console, extension, tokens)
     print_left_out(console, left_out)
     _write(found, checkpoint, extension, out)
-    what = "tokenizer" if checkpoint is None else "model"
-    console.print(f"{what} -> {out}", highlight=False, markup=False, soft_wrap=True)
-    if checkpoint is None:
-        console.print("there were no weights beside the tokenizer: it alone was extended")
-    else:
-        console.print("train it before you serve it: it has not learnt to write the new tokens yet")
+    what, note = (
+        ("tokenizer", "there were no weights beside the tokenizer: it alone was extended")
+        if checkpoint is None
+        else ("model", "train it before you serve it: it has not learnt to write the new tokens yet")
+    )
+    console.print(f"{what} -> {out}\n{note}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _model_of(found: "Found") -> "Checkpoint | None":
@@ -98,11 +98,9 @@ def _model_of(found: "Found") -> "Checkpoint | None":
     return load(path, dtype="stored")
 
 
-def _refuse(name: str, tokenizer: "Tokenizer", tokens: int, least: int) -> None:
+def _refuse_other_than_bpe(name: str, tokenizer: "Tokenizer") -> None:
     from lmworks.tokenizer.vocabulary_extension import why_no_pieces
 
-    if tokens < 1 or least < 1:
-        raise ValueError(f"--tokens and --least must be 1 or more, got {tokens} and {least}")
     if (reason := why_no_pieces(tokenizer)) is not None:
         raise ValueError(
             f"{name} cannot get more pieces of words: {reason}. Whole words can be added, which change no other word: "

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmworks.cli.options import TOKENIZER_FORMS, new_console
+from lmworks.records import Message
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from lmworks.records import Message
     from lmworks.tokenizer.chat import ChatRenderer, Rendered
 
 _SPACES = {" ": "·", "\t": "⇥", "\n": "⏎\n"}
@@ -37,10 +37,7 @@ class _Token:
 
 
 def preview(
-    model: Annotated[
-        str,
-        typer.Argument(help=f"{TOKENIZER_FORMS} Weights stay unread."),
-    ],
+    model: Annotated[str, typer.Argument(help=f"{TOKENIZER_FORMS} Weights stay unread.")],
     conversation: Annotated[
         Path | None,
         typer.Option(
@@ -81,7 +78,8 @@ def preview(
     messages, functions = read_conversation(conversation, row) if conversation is not None else ([], [])
     functions = read_tools(tools) if tools is not None else functions
     renderer, source, missing = _renderer(model, family, native_calls)
-    rendered = renderer.render(messages or _example(renderer), prompt, functions)
+    messages = messages or _example(renderer)
+    rendered = renderer.render(messages, prompt, functions)
     console = new_console()
     plain = console.no_color or not console.is_terminal
     tokens = list(_tokens(rendered, renderer))
@@ -89,23 +87,24 @@ def preview(
     console.print(_legend(plain, unknown > 0), soft_wrap=True)
     console.print(_body(tokens, plain), soft_wrap=True, end="\n\n")
     console.print(_counts(rendered, renderer, source, unknown), soft_wrap=True, highlight=False)
-    if prompt and (messages or _example(renderer))[-1].role == "assistant":
-        note = "the conversation ends with an answer: what stands last is where another one would begin"
-        console.print(f"[dim]{note}[/dim]", soft_wrap=True, highlight=False)
+    notes: list[tuple[str, str]] = []
+    if prompt and messages[-1].role == "assistant":
+        notes.append(("dim", "the conversation ends with an answer: what stands last is where another one would begin"))
     if (functions or any(message.tool_calls for message in messages)) and not renderer.writes_calls:
-        note = "functions and calls are text here: the template writes none, or none that an answer can be held to"
-        console.print(f"[dim]{note}[/dim]", soft_wrap=True, highlight=False)
+        why = "the template writes none, or none that an answer can be held to"
+        notes.append(("dim", f"functions and calls are text here: {why}"))
     for index in rendered.untrained:
-        warning = f"message {index + 1}, the assistant's, is not trained on: the template hides it or leaves it out"
-        console.print(f"[yellow]{warning}[/yellow]", soft_wrap=True, highlight=False)
+        why = "the template hides it or leaves it out"
+        notes.append(("yellow", f"message {index + 1}, the assistant's, is not trained on: {why}"))
     if missing:
-        names = ", ".join(map(shown, missing))
         warning = (
-            f"no tokens of this vocabulary, so that a model would read them letter by letter: {names}. `lmworks "
-            f"tokenizer train ... --family {family}` learns a vocabulary that has them, and "
-            "`lmworks.model.extend_vocabulary` adds them to one"
+            "no tokens of this vocabulary, so that a model would read them letter by letter: "
+            f"{', '.join(map(shown, missing))}. `lmworks tokenizer train ... --family {family}` learns a vocabulary "
+            "that has them, and `lmworks.model.extend_vocabulary` adds them to one"
         )
-        console.print(f"[yellow]{warning}[/yellow]", soft_wrap=True, highlight=False)
+        notes.append(("yellow", warning))
+    for style, note in notes:
+        console.print(f"[{style}]{note}[/{style}]", soft_wrap=True, highlight=False)
 
 
 def _renderer(model: str, family: str | None, native_calls: bool) -> "tuple[ChatRenderer, str, Sequence[str]]":
@@ -115,24 +114,23 @@ def _renderer(model: str, family: str | None, native_calls: bool) -> "tuple[Chat
     from lmworks.tokenizer.chat_templates import FAMILIES, chat_template, check_roles, missing_tokens
 
     if family is not None:
-        chat_template(family)  # an unknown name is told before anything is read
+        chat_template(family)  # for the error of an unknown name, before anything is read
     found = find_tokenizer(model)
-    if family is None and own_chat_template(found.path) is None:
-        raise ValueError(f"{model} has no chat template: choose one with --family ({', '.join(FAMILIES)})")
     if family is not None:
         check_roles(family, found.tokenizer, found.name)
+        source, missing = f"the template of the family {family}", missing_tokens(family, found.tokenizer)
+    elif own_chat_template(found.path) is not None:
+        source, missing = f"the chat template of {found.name}", ()
+    else:
+        raise ValueError(f"{model} has no chat template: choose one with --family ({', '.join(FAMILIES)})")
     renderer = find_renderer(found, family)
     if native_calls:
         renderer = ChatRenderer(renderer.template.source, renderer.tokenizer, native_calls=True)
-    if family is None:
-        return renderer, f"the chat template of {found.name}", ()
-    return renderer, f"the template of the family {family}", missing_tokens(family, found.tokenizer)
+    return renderer, source, missing
 
 
-def _example(renderer: "ChatRenderer") -> "list[Message]":
+def _example(renderer: "ChatRenderer") -> list[Message]:
     """Two questions that every family can read; the first tries to end the turn of who asks."""
-    from lmworks.records import Message
-
     names = {index: name for name, index in renderer.special_ids.items()}
     end = next((names[index] for index in renderer.stop_ids[::-1] if index in names), "</s>")
     said = (f"Does {end} end my turn?", "No: in a message it is letters.", "What is 2 + 2?", "4.")
@@ -185,12 +183,9 @@ def _signs(tokens: "Sequence[_Token]") -> Iterator[str]:
 
 
 def _visible(text: str) -> str:
-    return _harmless("".join(_SPACES.get(character, character) for character in text))
-
-
-def _harmless(text: str) -> str:
-    """Nothing that would command the terminal or could not be seen: such characters as Python writes them, `\\r`."""
-    return "".join(c if c == "\n" or c.isprintable() else repr(c)[1:-1] for c in text)
+    """Spaces as signs, and what would command the terminal or could not be seen as Python writes it, `\\r`."""
+    signs = "".join(_SPACES.get(character, character) for character in text)
+    return "".join(c if c == "\n" or c.isprintable() else repr(c)[1:-1] for c in signs)
 
 
 def _legend(plain: bool, unknown: bool) -> "Text":
@@ -211,21 +206,22 @@ def _legend(plain: bool, unknown: bool) -> "Text":
 def _counts(rendered: "Rendered", renderer: "ChatRenderer", source: str, unknown: int) -> "Text":
     from rich.text import Text
 
+    from lmworks.report import harmless
+
     total, learnt, written = len(rendered.ids), sum(rendered.training_mask), sum(rendered.special)
     share = f" ({learnt / total:.0%})" if total else ""
     lacks = f", {unknown:,} unknown" if unknown else ""
-    counts = f"{total:,} tokens by {_harmless(source)}: {learnt:,} trained{share}, {written:,} special{lacks}\n"
+    counts = f"{total:,} tokens by {harmless(source)}: {learnt:,} trained{share}, {written:,} special{lacks}\n"
     names = {index: name for name, index in renderer.special_ids.items()}
     stops = ", ".join(f"{index} {_visible(names.get(index, ''))}".strip() for index in rendered.stop_ids)
     if renderer.turn_end is not None:
         return Text(f"{counts}a turn ends with: {stops}")
     never = f"; {stops} would end a text, and no answer here is trained to write it" if stops else ""
-    return Text(
-        f"{counts}no token ends a turn: what the template writes after an answer is none{never}", style="yellow"
-    )
+    none = "no token ends a turn: what the template writes after an answer is none"
+    return Text(f"{counts}{none}{never}", style="yellow")
 
 
-def read_conversation(path: Path, row: int = 1) -> tuple[Sequence["Message"], Sequence[Mapping[str, Any]]]:
+def read_conversation(path: Path, row: int = 1) -> tuple[Sequence[Message], Sequence[Mapping[str, Any]]]:
     """The messages, and the functions if the file names any.
 
     A .jsonl file holds a conversation in each line, of which `row` is shown, counted from 1; another file is one.

@@ -18,10 +18,7 @@ _GENERATOR = b'name="generator"content="lmworks"'  # without its spaces
 
 
 def report(
-    vocabularies: Annotated[
-        list[str],
-        typer.Argument(help=f"{TOKENIZER_FORMS} Several are compared."),
-    ],
+    vocabularies: Annotated[list[str], typer.Argument(help=f"{TOKENIZER_FORMS} Several are compared.")],
     text: Annotated[
         list[str] | None,
         typer.Option(

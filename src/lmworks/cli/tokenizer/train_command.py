@@ -1,6 +1,5 @@
 """The verb `tokenizer train`: a vocabulary from files."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,6 @@ from lmworks.cli.options import new_console, settings_help
 
 if TYPE_CHECKING:
     from lmworks.records import LeftOut
-    from lmworks.tokenizer.tokenizer import Tokenizer
 
 KINDS = ("bpe", "wordpiece", "unigram")
 
@@ -45,13 +43,16 @@ def train(
     `lmworks tokenizer train books --kind wordpiece --set lowercase=false --out pieces` · `lmworks tokenizer train docs
     --family llama3 --out vocabulary`, then `lmworks tokenizer preview vocabulary`
     """
-    from lmworks.artefact import writing
+    from lmworks.artefact import write_text, writing
     from lmworks.cli.tokenizer.arguments import print_left_out
     from lmworks.data.files import FoundFile, find_files
     from lmworks.data.plain_texts import required_texts
     from lmworks.data.stage_train_tokenizer import section, write_tokenizer
     from lmworks.progress import stage_progress
     from lmworks.report import print_sections
+    from lmworks.tokenizer.chat_templates import FAMILIES, chat_template
+    from lmworks.tokenizer.tokenizer import Tokenizer
+    from lmworks.tokenizer.tokenizer_folder import CHAT_TEMPLATE
 
     trainer, config = _trainer(kind, vocabulary_size, overrides or [], family)
     if out.exists():
@@ -62,11 +63,12 @@ def train(
     with stage_progress(console, f"learning {kind}") as progress:
         trained = trainer(required_texts(sources, left_out=left_out), config, progress)
     if family is not None:
-        trained = replace(trained, tokenizer=_in_family(trained.tokenizer, family))
+        roles = {**trained.tokenizer.roles, **FAMILIES[family].roles}
+        trained = replace(trained, tokenizer=Tokenizer(trained.tokenizer.backend, roles))
     with writing(out) as folder:
         write_tokenizer(folder, trained)
         if family is not None:
-            _write_chat_template(folder, family)
+            write_text(folder / CHAT_TEMPLATE, chat_template(family))
     read = [path for uri, path in files.items() if uri not in {each.uri for each in left_out}]
     size = sum(path.stat().st_size for path in read)
     console.print(f"read {len(read):,} {'file' if len(read) == 1 else 'files'}, {size:,} bytes", highlight=False)
@@ -78,38 +80,12 @@ def train(
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Families of conversations
-
-
-def _with_family(special: Sequence[str], family: str) -> list[str]:
-    """The special tokens of a family, of which the first ends a text, before those that there are anyway."""
-    from lmworks.tokenizer.chat_templates import FAMILIES
-
-    wanted = FAMILIES[family]
-    return list(dict.fromkeys([*wanted.roles.values(), *wanted.tokens, *special]))
-
-
-def _in_family(tokenizer: "Tokenizer", family: str) -> "Tokenizer":
-    from lmworks.tokenizer.chat_templates import FAMILIES
-    from lmworks.tokenizer.tokenizer import Tokenizer
-
-    return Tokenizer(tokenizer.backend, {**tokenizer.roles, **FAMILIES[family].roles})
-
-
-def _write_chat_template(folder: Path, family: str) -> None:
-    from lmworks.artefact import write_text
-    from lmworks.tokenizer.chat_templates import chat_template
-
-    write_text(folder / "chat_template.jinja", chat_template(family))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # Settings
 
 
 def _trainer(kind: str, vocabulary_size: int | None, overrides: list[str], family: str | None) -> tuple[Any, Any]:
     from lmworks.config import assign, from_mapping, parse_assignment, unknown
-    from lmworks.tokenizer.chat_templates import chat_template
+    from lmworks.tokenizer.chat_templates import FAMILIES, chat_template
     from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
     from lmworks.tokenizer.training.bpe_trainer import train_bpe
     from lmworks.tokenizer.training.unigram_trainer import train_unigram
@@ -136,7 +112,9 @@ def _trainer(kind: str, vocabulary_size: int | None, overrides: list[str], famil
             "choose --kind bpe or unigram"
         )
     given = made.special_tokens if "special_tokens" in mapping or kind == "unigram" else ()
-    return trainer, from_mapping(config, {**mapping, "special_tokens": _with_family(given, family)})
+    # The first one ends a text.
+    special = list(dict.fromkeys([*FAMILIES[family].roles.values(), *FAMILIES[family].tokens, *given]))
+    return trainer, from_mapping(config, {**mapping, "special_tokens": special})
 
 
 def settings() -> str:

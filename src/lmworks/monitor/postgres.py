@@ -4,6 +4,7 @@ Words are cut by `filter.words_of` before they are stored, so that a search find
 locale of the database. Needs psycopg 3, which is imported when this is first used.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
@@ -13,12 +14,14 @@ from lmworks.monitor.connection_pool import Pool
 from lmworks.monitor.filter import MAX_WORD, words_of
 from lmworks.monitor.rows import EncodedInteraction, encode_feedback
 from lmworks.monitor.store import (
+    ADDED_COLUMNS,
     DELETE_OLDEST,
     HAS_INTERACTION,
     INSERT_FEEDBACK,
     INSERT_INTERACTION,
     SCHEMA_VERSION,
     SUMMARISE_FEEDBACK,
+    TABLES,
     Dialect,
     UnusableLogError,
     fill_added_columns,
@@ -31,57 +34,17 @@ if TYPE_CHECKING:
 SCHEMA = "lmworks"
 _LOCK = 0x6C6D776B  # of those that make the tables at the same time
 
-# COLLATE "C": order and equality by code points, as in SQLite, whatever the locale of the database.
-_TABLES = """
-CREATE TABLE log_version (version INTEGER NOT NULL);
-CREATE TABLE interactions (
-    key BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    id TEXT COLLATE "C" NOT NULL UNIQUE,
-    time DOUBLE PRECISION NOT NULL,
-    thumbs TEXT COLLATE "C" NOT NULL DEFAULT '',
-    notes INTEGER NOT NULL DEFAULT 0,
-    operation TEXT COLLATE "C" NOT NULL,
-    route TEXT COLLATE "C" NOT NULL,
-    conversation TEXT COLLATE "C" NOT NULL,
-    model TEXT COLLATE "C" NOT NULL,
-    prompt_hash TEXT COLLATE "C" NOT NULL,
-    index_hash TEXT COLLATE "C" NOT NULL,
-    experiment TEXT COLLATE "C" NOT NULL,
-    unit TEXT COLLATE "C" NOT NULL,
-    arm TEXT COLLATE "C" NOT NULL,
-    finish_reason TEXT COLLATE "C" NOT NULL,
-    error TEXT COLLATE "C" NOT NULL,
-    redacted TEXT COLLATE "C" NOT NULL,
-    confidence DOUBLE PRECISION,
-    abstained INTEGER NOT NULL,
-    seconds DOUBLE PRECISION,
-    input_tokens INTEGER NOT NULL,
-    output_tokens INTEGER NOT NULL,
-    timings TEXT NOT NULL,            -- seconds by phase, JSON
-    question TEXT NOT NULL,
-    response TEXT NOT NULL,
-    query_embedding BYTEA NOT NULL,   -- float32, little-endian
-    payload BYTEA NOT NULL,           -- the whole interaction: JSON, compressed by zlib
-    words TEXT COLLATE "C" NOT NULL   -- ' words of the question | words of the response '
-);
-CREATE INDEX interactions_by_time ON interactions (time, id);
-CREATE INDEX interactions_by_conversation ON interactions (conversation, time) WHERE conversation != '';
-CREATE INDEX interactions_with_thumbs ON interactions (thumbs, time) WHERE thumbs != '';
+_TYPES = {
+    "INTEGER PRIMARY KEY": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    "REAL": "DOUBLE PRECISION",
+    "BLOB": "BYTEA",
+    "TEXT": 'TEXT COLLATE "C"',  # order and equality by code points, as in SQLite, whatever the database's locale
+}
+# `words`: ' words of the question | words of the response '
+_WORDS = """
+ALTER TABLE interactions ADD COLUMN words TEXT NOT NULL;
 CREATE INDEX interactions_by_word ON interactions USING gin (string_to_array(words, ' '));
-CREATE TABLE feedback (
-    key BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    id TEXT COLLATE "C" NOT NULL UNIQUE,  -- hash of the record
-    interaction TEXT COLLATE "C" NOT NULL REFERENCES interactions (id) ON DELETE CASCADE,
-    time DOUBLE PRECISION NOT NULL,
-    kind TEXT COLLATE "C" NOT NULL,
-    value TEXT COLLATE "C" NOT NULL,
-    record TEXT NOT NULL                  -- the whole feedback as JSON
-);
-CREATE INDEX feedback_by_interaction ON feedback (interaction, time);
-"""
-_ADDED = """
-ALTER TABLE interactions ADD COLUMN experiment TEXT COLLATE "C" NOT NULL DEFAULT '';
-ALTER TABLE interactions ADD COLUMN timings TEXT NOT NULL DEFAULT '{}';
+CREATE TABLE log_version (version INTEGER NOT NULL);
 """
 _INSERT = INSERT_INTERACTION.replace(" (id,", " (words, id,", 1).replace("VALUES (", "VALUES (?, ", 1)
 
@@ -156,11 +119,11 @@ class PostgresStore:
             tables = cursor.fetchone()
             if tables == (0,):
                 cursor.execute(f"SET LOCAL search_path TO {SCHEMA}")
-                cursor.execute(_TABLES.encode())
+                cursor.execute(_translated(TABLES + _WORDS))
                 cursor.execute(f"INSERT INTO {SCHEMA}.log_version VALUES (%s)", (SCHEMA_VERSION,))
             elif _log_version(self._connection) < SCHEMA_VERSION:
                 cursor.execute(f"SET LOCAL search_path TO {SCHEMA}")
-                cursor.execute(_ADDED.encode())
+                cursor.execute(_translated(ADDED_COLUMNS))
                 fill_added_columns(lambda sql, values: cursor.execute(_sql(sql), values))
                 cursor.execute(f"UPDATE {SCHEMA}.log_version SET version = %s", (SCHEMA_VERSION,))
         self._connection.execute(f"SET search_path TO {SCHEMA}")
@@ -264,3 +227,8 @@ def _words(row: EncodedInteraction) -> str:
 def _sql(statement: str) -> bytes:
     """The shared statements as psycopg wants them; none of them holds a literal `?` or `%`."""
     return statement.replace("?", "%s").encode()
+
+
+def _translated(tables: str) -> bytes:
+    """Definitions of tables in the words of PostgreSQL."""
+    return re.sub("|".join(_TYPES), lambda found: _TYPES[found[0]], tables).encode()

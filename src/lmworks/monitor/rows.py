@@ -17,33 +17,23 @@ from lmworks.artefact import hash_json
 from lmworks.config import from_mapping, to_mapping
 from lmworks.records import Feedback, Interaction
 
-# In the order of the table. The large ones come last, so that a scan over the small ones does not read them.
-COLUMNS = (
-    "id",
-    "time",
-    "operation",
-    "route",
-    "conversation",
-    "model",
-    "prompt_hash",
-    "index_hash",
-    "experiment",
-    "unit",
-    "arm",
-    "finish_reason",
-    "error",
-    "redacted",
-    "confidence",
-    "abstained",
-    "seconds",
-    "input_tokens",
-    "output_tokens",
-    "timings",
-    "question",
-    "response",
-    "query_embedding",
-    "payload",
-)
+# The columns that a row is written with, in the order of the table. The large ones come last, so that a scan over the
+# small ones does not read them.
+TYPES = {
+    "id": "TEXT NOT NULL UNIQUE",
+    "time": "REAL NOT NULL",
+    **dict.fromkeys(("operation", "route", "conversation", "model", "prompt_hash", "index_hash"), "TEXT NOT NULL"),
+    **dict.fromkeys(("experiment", "unit", "arm", "finish_reason", "error", "redacted"), "TEXT NOT NULL"),
+    "confidence": "REAL",
+    "abstained": "INTEGER NOT NULL",
+    "seconds": "REAL",
+    **dict.fromkeys(("input_tokens", "output_tokens"), "INTEGER NOT NULL"),
+    "timings": "TEXT NOT NULL",  # seconds by phase, JSON
+    **dict.fromkeys(("question", "response"), "TEXT NOT NULL"),
+    "query_embedding": "BLOB NOT NULL",  # float32, little-endian
+    "payload": "BLOB NOT NULL",  # the whole interaction: JSON, compressed by zlib
+}
+COLUMNS = tuple(TYPES)
 LISTED = (
     "id, time, operation, route, question, response, confidence, abstained, finish_reason, error, seconds, "
     "input_tokens, output_tokens, conversation, thumbs, notes"

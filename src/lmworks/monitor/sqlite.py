@@ -17,12 +17,14 @@ from typing import Any
 from lmworks.monitor.connection_pool import Pool
 from lmworks.monitor.rows import EncodedInteraction, encode_feedback
 from lmworks.monitor.store import (
+    ADDED_COLUMNS,
     DELETE_OLDEST,
     HAS_INTERACTION,
     INSERT_FEEDBACK,
     INSERT_INTERACTION,
     SCHEMA_VERSION,
     SUMMARISE_FEEDBACK,
+    TABLES,
     Dialect,
     UnusableLogError,
     fill_added_columns,
@@ -33,49 +35,7 @@ APPLICATION_ID = 0x6C6D776B  # "lmwk", in the header of the file
 # Since 3.42 FTS5 can remove a deleted row's words at once; before, only merging its whole index does.
 _REMOVES_WORDS = sqlite3.sqlite_version_info >= (3, 42)
 
-_SCHEMA = """
-CREATE TABLE interactions (
-    key INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    time REAL NOT NULL,
-    thumbs TEXT NOT NULL DEFAULT '',
-    notes INTEGER NOT NULL DEFAULT 0,
-    operation TEXT NOT NULL,
-    route TEXT NOT NULL,
-    conversation TEXT NOT NULL,
-    model TEXT NOT NULL,
-    prompt_hash TEXT NOT NULL,
-    index_hash TEXT NOT NULL,
-    experiment TEXT NOT NULL,
-    unit TEXT NOT NULL,
-    arm TEXT NOT NULL,
-    finish_reason TEXT NOT NULL,
-    error TEXT NOT NULL,
-    redacted TEXT NOT NULL,
-    confidence REAL,
-    abstained INTEGER NOT NULL,
-    seconds REAL,
-    input_tokens INTEGER NOT NULL,
-    output_tokens INTEGER NOT NULL,
-    timings TEXT NOT NULL,          -- seconds by phase, JSON
-    question TEXT NOT NULL,
-    response TEXT NOT NULL,
-    query_embedding BLOB NOT NULL,  -- float32, little-endian
-    payload BLOB NOT NULL           -- the whole interaction: JSON, compressed by zlib
-);
-CREATE INDEX interactions_by_time ON interactions (time, id);
-CREATE INDEX interactions_by_conversation ON interactions (conversation, time) WHERE conversation != '';
-CREATE INDEX interactions_with_thumbs ON interactions (thumbs, time) WHERE thumbs != '';
-CREATE TABLE feedback (
-    key INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,  -- hash of the record
-    interaction TEXT NOT NULL REFERENCES interactions (id) ON DELETE CASCADE,
-    time REAL NOT NULL,
-    kind TEXT NOT NULL,
-    value TEXT NOT NULL,
-    record TEXT NOT NULL      -- the whole feedback as JSON
-);
-CREATE INDEX feedback_by_interaction ON feedback (interaction, time);
+_WORDS = """
 CREATE VIRTUAL TABLE words USING fts5 (
     question, response, content = 'interactions', content_rowid = 'key', tokenize = 'unicode61 remove_diacritics 2'
 );
@@ -86,12 +46,6 @@ CREATE TRIGGER words_of_deleted BEFORE DELETE ON interactions BEGIN
     INSERT INTO words (words, rowid, question, response) VALUES ('delete', old.key, old.question, old.response);
 END;
 """
-
-
-_ADDED = (
-    "ALTER TABLE interactions ADD COLUMN experiment TEXT NOT NULL DEFAULT ''",
-    "ALTER TABLE interactions ADD COLUMN timings TEXT NOT NULL DEFAULT '{}'",
-)
 
 
 class SqliteStore:
@@ -163,7 +117,7 @@ class SqliteStore:
         with self._transaction():
             # The schema comes before WAL mode, so that the first page of the file itself says whose it is.
             version = _log_version(self.path, connection)
-            for statement in _ADDED if version == 1 else _statements(_SCHEMA) if not version else ():
+            for statement in _statements("" if version > 1 else ADDED_COLUMNS if version else TABLES + _WORDS):
                 connection.execute(statement)
             if version == 1:
                 fill_added_columns(connection.execute)

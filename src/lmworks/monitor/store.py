@@ -7,12 +7,33 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from lmworks.monitor.rows import COLUMNS, EncodedInteraction, added_columns
+from lmworks.monitor.rows import COLUMNS, TYPES, EncodedInteraction, added_columns
 from lmworks.records import Feedback
 
 Dialect = Literal["sqlite", "postgres"]
 SCHEMA_VERSION = 2  # 1 had no columns `experiment` and `timings`
 
+# The tables and their indices, in the words of SQLite; a UNIQUE id of feedback is the hash of its record.
+TABLES = f"""
+CREATE TABLE interactions (
+    key INTEGER PRIMARY KEY, thumbs TEXT NOT NULL DEFAULT '', notes INTEGER NOT NULL DEFAULT 0,
+    {", ".join(f"{name} {kind}" for name, kind in TYPES.items())}
+);
+CREATE INDEX interactions_by_time ON interactions (time, id);
+CREATE INDEX interactions_by_conversation ON interactions (conversation, time) WHERE conversation != '';
+CREATE INDEX interactions_with_thumbs ON interactions (thumbs, time) WHERE thumbs != '';
+CREATE TABLE feedback (
+    key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
+    interaction TEXT NOT NULL REFERENCES interactions (id) ON DELETE CASCADE,
+    time REAL NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL, record TEXT NOT NULL
+);
+CREATE INDEX feedback_by_interaction ON feedback (interaction, time);
+"""
+# Of version 2.
+ADDED_COLUMNS = """
+ALTER TABLE interactions ADD COLUMN experiment TEXT NOT NULL DEFAULT '';
+ALTER TABLE interactions ADD COLUMN timings TEXT NOT NULL DEFAULT '{}';
+"""
 # "ON CONFLICT (id)": what is written again, after an answer got lost, is there once.
 INSERT_INTERACTION = (
     f"INSERT INTO interactions ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "

@@ -96,7 +96,7 @@ def start(
     @contextmanager
     def begin(*, embedder: bool = False, **config) -> Iterator[Running]:
         models = {"tiny": str(tiny_folder)} | ({"embedder": str(tiny_embedder_folder)} if embedder else {})
-        service = Service(tmp_path_factory.mktemp("served"), ServeConfig(drain_seconds=5.0, **config), models)
+        service = Service(tmp_path_factory.mktemp("served"), ServeConfig(**{"drain_seconds": 5.0, **config}), models)
         service.load()
         with serving(service) as running:
             yield running

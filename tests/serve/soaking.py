@@ -62,8 +62,9 @@ async def soak(
     seconds: float,
     max_tokens: int = 24,
     kill: bool = False,
+    stop: bool = True,
 ) -> Outcome:
-    """Load the server for `seconds`; with `kill`, end it with SIGKILL half-way."""
+    """Load the server for `seconds`, then stop it; with `kill`, end it with SIGKILL half-way."""
     outcome = Outcome()
     limits = httpx.Limits(max_connections=clients + 4)
     async with httpx.AsyncClient(base_url=server.url, timeout=120.0, limits=limits) as client:
@@ -75,7 +76,7 @@ async def soak(
         await watch
         if killer is not None:
             await killer
-    if not kill:
+    if stop and not kill:
         server.stop()
     log = Log(log_path)
     try:

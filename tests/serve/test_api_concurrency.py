@@ -21,7 +21,7 @@ LONG = {"model": "tiny", "messages": MESSAGES, "max_tokens": 450, "ignore_eos": 
 def slowly(monkeypatch):
     """Every step of an engine takes a while, so that a request is certainly still running when a test acts."""
     step = Engine.step
-    monkeypatch.setattr(Engine, "step", lambda engine: (time.sleep(0.02), step(engine))[1])
+    monkeypatch.setattr(Engine, "step", lambda engine: (time.sleep(0.01), step(engine))[1])
 
 
 @contextlib.contextmanager
@@ -58,8 +58,7 @@ def test_sixteen_streams_do_not_mix(start):
     assert len(set(alone)) == 16
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
-@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(("path", "stream"), [("/v1/chat/completions", True), ("/v1/completions", False)])
 def test_a_client_that_leaves_ends_its_request_and_is_logged_once(start, slowly, wait_until, path, stream):
     body = {**LONG, "stream": stream}
     if path == "/v1/completions":
@@ -72,7 +71,7 @@ def test_a_client_that_leaves_ends_its_request_and_is_logged_once(start, slowly,
                     next(response.iter_lines())
             else:
                 with pytest.raises(httpx.ReadTimeout):
-                    client.post(path, json=body, timeout=httpx.Timeout(60, read=0.5))
+                    client.post(path, json=body, timeout=httpx.Timeout(60, read=0.3))
         wait_until(lambda: worker.running == worker.waiting == 0)
         expected = 2 if path == "/v1/completions" else 1
         wait_until(lambda: running.service.log.reader.count() == expected)
@@ -114,7 +113,7 @@ def test_the_official_client_comes_again_by_itself(start, wait_until):
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_deadline_ends_a_request(start, slowly, wait_until, stream):
-    with start(deadline_seconds=0.5) as running:
+    with start(deadline_seconds=0.3) as running:
         answer = running.http().post("/v1/chat/completions", json={**LONG, "stream": stream})
         if stream:  # it had begun: the error is its last event
             *_, last = [line for line in answer.text.splitlines() if line]

@@ -10,11 +10,13 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import httpx
 import pytest
 
+from lmworks.generate.engine import Engine
 from lmworks.monitor.log import Reader
 from lmworks.serve.api_keys import add
 from lmworks.serve.asgi import is_loopback
@@ -73,30 +75,16 @@ def rest(lines):
     return found
 
 
-def test_a_first_signal_lets_finish_what_runs(tmp_path, tiny_folder):
-    with process(tmp_path, tiny_folder, 60) as (running, url):
-        lines = queue.Queue()
-        stream(url, lines)
-        running.send_signal(signal.SIGTERM)
-        statuses = set()
-        while 503 not in statuses:
-            statuses.add(httpx.get(f"{url}/ready").status_code)
-        refused = httpx.post(f"{url}/v1/completions", json={**LONG, "stream": False})
-        assert refused.status_code == 503 and refused.json()["error"]["code"] == "shutting_down"
-        assert httpx.get(f"{url}/health").status_code == 200
-        assert rest(lines)[-1] == "data: [DONE]"
-        assert running.wait(timeout=60) == 0
-    (row,) = Reader.open(tmp_path / "log.sqlite").find()
-    assert (row.finish_reason, row.output_tokens) == ("length", 200)
-
-
-def test_a_second_signal_ends_it(tmp_path, tiny_folder):
+def test_a_first_signal_refuses_what_is_new_and_a_second_ends_what_runs(tmp_path, tiny_folder):
     with process(tmp_path, tiny_folder, 600) as (running, url):
         lines = queue.Queue()
         stream(url, lines)
-        running.send_signal(signal.SIGINT)
+        running.send_signal(signal.SIGTERM)
         while httpx.get(f"{url}/ready").status_code != 503:
             pass
+        refused = httpx.post(f"{url}/v1/completions", json={**LONG, "stream": False})
+        assert refused.status_code == 503 and refused.json()["error"]["code"] == "shutting_down"
+        assert httpx.get(f"{url}/health").status_code == 200
         running.send_signal(signal.SIGINT)
         last = json.loads(rest(lines)[-1].removeprefix("data: "))
         assert last["error"]["code"] == "shutting_down"
@@ -105,16 +93,22 @@ def test_a_second_signal_ends_it(tmp_path, tiny_folder):
     assert row.finish_reason == "cancelled" and row.output_tokens < 200
 
 
-def test_what_does_not_finish_in_time_is_cut_and_logged(tmp_path, tiny_folder):
-    with process(tmp_path, tiny_folder, 0.1) as (running, url):
-        lines = queue.Queue()
-        stream(url, lines)
-        running.send_signal(signal.SIGTERM)
-        last = json.loads(rest(lines)[-1].removeprefix("data: "))
-        assert last["error"]["code"] == "shutting_down"
-        assert running.wait(timeout=60) == 0
-    (row,) = Reader.open(tmp_path / "log.sqlite").find()
-    assert row.finish_reason == "cancelled" and row.output_tokens < 200
+@pytest.mark.parametrize(("drain_seconds", "whole"), [(60, True), (0.1, False)])
+def test_a_shutdown_lets_finish_what_runs_in_time_cuts_the_rest_and_logs_both(start, monkeypatch, drain_seconds, whole):
+    step = Engine.step
+    monkeypatch.setattr(Engine, "step", lambda engine: (time.sleep(0.005), step(engine))[1])
+    lines = queue.Queue()
+    with start(drain_seconds=drain_seconds) as running:
+        stream(running.url, lines)
+        running.server.stop()
+        last = rest(lines)[-1]
+        log = running.service.log.location
+    (row,) = Reader.open(log).find()
+    if whole:
+        assert last == "data: [DONE]" and (row.finish_reason, row.output_tokens) == ("length", 200)
+    else:
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "shutting_down"
+        assert row.finish_reason == "cancelled" and row.output_tokens < 200
 
 
 @pytest.fixture

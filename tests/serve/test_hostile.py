@@ -148,7 +148,7 @@ def run_on(running, function):
     return running.service._grounded.read(function).result()
 
 
-@pytest.mark.parametrize("size", [200_000, pytest.param(10_000_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", [60_000, pytest.param(10_000_000, marks=pytest.mark.slow)])
 def test_one_enormous_line_is_searched_and_shown_in_windows(size, tmp_path, tiny_folder, tiny_embedder_folder, serve):
     generator = random.Random(1)
     words = ["".join(generator.choices("abcdefghij", k=generator.randint(2, 9))) for _ in range(3000)]

@@ -50,11 +50,12 @@ def ask(url: str, question: str) -> None:
     httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).raise_for_status()
 
 
-@pytest.fixture(params=["light", "dark"])
+@pytest.fixture
 def page(request, browser, asked) -> Iterator:
     """A page that fails its test for any error, any refusal of the policy, any request off this machine."""
+    scheme = getattr(request, "param", "light")
     context = browser.new_context(
-        base_url=asked, color_scheme=request.param, viewport={"width": 1280, "height": 800}, service_workers="block"
+        base_url=asked, color_scheme=scheme, viewport={"width": 1280, "height": 800}, service_workers="block"
     )
     context.add_init_script(WATCH_POLICY)
     wrong: list[str] = []
@@ -115,10 +116,11 @@ def test_keys_move_through_the_rows_and_the_address_can_be_reloaded(page):
 
 
 def test_what_is_new_announces_itself(page, asked):
-    page.goto("/log?filter=trains")
+    page.clock.install()
     page.goto("/log")
     before = page.locator("#log tbody tr").count()
     ask(asked, "Who books trains?")
+    page.clock.run_for(10_000)  # it looks every few seconds
     page.locator("#newer:not([hidden])").wait_for(timeout=60_000)
     assert page.locator("#newer").inner_text() == "1 new"
     page.locator("#newer").click()
@@ -157,11 +159,12 @@ def test_a_table_is_sorted_by_a_click_on_its_head(page):
     assert keys() == sorted(keys(), reverse=True)
 
 
-@pytest.mark.parametrize("path", ["/documents", "/documents?q=hotel", "/log", "/evaluation", "/system"])
-def test_no_page_is_wider_than_a_telephone(page, path):
+@pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
+def test_no_page_is_wider_than_a_telephone(page):
     page.set_viewport_size({"width": 390, "height": 844})
-    page.goto(path)
-    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    for path in ("/documents", "/documents?q=hotel", "/log", "/evaluation", "/system"):
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), path
 
 
 def test_without_javascript_everything_can_be_read_and_said(browser, asked):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mixed_soak import soak_mixed
 from server_process import Server
-from soaking import soak
+from soaking import Outcome, soak
 
 
 def served(model: Path | str, workspace: Path) -> Server:
@@ -15,28 +15,35 @@ def served(model: Path | str, workspace: Path) -> Server:
     return server
 
 
-def test_clients_at_once_get_their_own_streams_and_each_is_logged_once(tiny_folder, tmp_path):
+def test_clients_at_once_get_their_own_streams_and_what_was_acknowledged_survives_a_kill(tiny_folder, tmp_path):
     server = served(tiny_folder, tmp_path / "w")
     try:
-        outcome = asyncio.run(soak(server, tmp_path / "w/log.sqlite", "tiny", clients=16, seconds=4.0))
-        assert outcome.errors == [] and outcome.different == []
-        assert len(outcome.acknowledged) > 16
-        assert outcome.once
-        assert set(outcome.logged.values()) == {1}
-        assert server.process.returncode == 0
+        calm, killed = asyncio.run(_calm_then_killed(server, tmp_path / "w/log.sqlite"))
     finally:
         server.process.kill()
+    assert server.process.wait() == -9
+    assert calm.errors == [] and len(calm.acknowledged) > 16
+    assert killed.acknowledged and killed.errors  # some were done, the others were cut
+    logged = killed.logged
+    assert set(logged.values()) == {1}
+    for outcome in (calm, killed):
+        assert outcome.different == [] and all(logged[identifier] == 1 for identifier in outcome.acknowledged)
 
 
+async def _calm_then_killed(server: Server, log: Path) -> tuple[Outcome, Outcome]:
+    calm = await soak(server, log, "tiny", clients=16, seconds=1.5, stop=False)
+    return calm, await soak(server, log, "tiny", clients=16, seconds=2.0, kill=True)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [2.0, 3.3])
 def test_what_was_acknowledged_survives_a_kill(tiny_folder, tmp_path, after):
     server = served(tiny_folder, tmp_path / "w")
     outcome = asyncio.run(soak(server, tmp_path / "w/log.sqlite", "tiny", clients=16, seconds=2 * after, kill=True))
     assert server.process.returncode == -9
     assert outcome.different == []
-    assert outcome.acknowledged and outcome.errors  # some were done, the others were cut
-    assert outcome.once
-    assert set(outcome.logged.values()) == {1}
+    assert outcome.acknowledged and outcome.errors
+    assert outcome.once and set(outcome.logged.values()) == {1}
 
 
 @pytest.mark.slow

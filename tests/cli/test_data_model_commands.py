@@ -1,13 +1,13 @@
 """`lmworks data classifier` and `lmworks data ngrams`: what they make, what they tell, what they refuse."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from lmworks.cli.main import app, main
+from command_line import refused
+from lmworks.cli.main import app
 from lmworks.config import described
 from lmworks.data.annotate.classifier import load_classifier
 from lmworks.data.annotate.config import ClassifierConfig, NgramConfig
@@ -37,14 +37,6 @@ def write(path: Path, rows: list[dict[str, str]]) -> None:
 
 def run(*arguments: str):
     return CliRunner().invoke(app, ["data", *arguments])
-
-
-def failing(monkeypatch, capsys, *arguments: str) -> str:
-    monkeypatch.setattr(sys, "argv", ["lmworks", "data", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    return capsys.readouterr().err
 
 
 def test_a_classifier_of_folders_and_tables(folder):
@@ -86,9 +78,9 @@ def test_labels_of_rows_make_the_same_classifier(folder):
         (["good/1*.txt", "--against", "bad.jsonl", "--out", "new.npz"], "it takes 50 of each: give 19 more with it"),
     ],
 )
-def test_what_cannot_be_learned_is_refused_and_nothing_is_made(folder, monkeypatch, capsys, arguments, told):
+def test_what_cannot_be_learned_is_refused_and_nothing_is_made(folder, arguments, told):
     before = sorted(each.name for each in folder.iterdir())
-    assert told in failing(monkeypatch, capsys, "classifier", *arguments)
+    assert told in refused("data", "classifier", *arguments)
     assert sorted(each.name for each in folder.iterdir()) == before
 
 
@@ -105,9 +97,9 @@ def test_ngrams_of_a_folder(folder):
     assert byte_model.exit_code == 0 and load_ngram_model(folder / "bytes.npz").words is None
 
 
-def test_ngrams_overwrite_nothing(folder, monkeypatch, capsys):
-    assert "exists already" in failing(monkeypatch, capsys, "ngrams", "good", "--out", "bad.jsonl")
-    assert "give more documents" in failing(monkeypatch, capsys, "ngrams", "good/1.txt", "--out", "new.npz")
+def test_ngrams_overwrite_nothing(folder):
+    assert "exists already" in refused("data", "ngrams", "good", "--out", "bad.jsonl")
+    assert "give more documents" in refused("data", "ngrams", "good/1.txt", "--out", "new.npz")
     assert not (folder / "new.npz").exists()
 
 

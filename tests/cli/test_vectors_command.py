@@ -1,11 +1,10 @@
 """`lmworks vectors`: train, neighbours, analogy, evaluate, map."""
 
-import sys
-
 import pytest
 from typer.testing import CliRunner
 
-from lmworks.cli.main import app, main
+from command_line import refused
+from lmworks.cli.main import app
 from lmworks.embeddings.vectors_folder import load_word_vectors
 
 TEXT = "The king and the queen rule. A man and a woman walk. The king is a man, the queen is a woman. " * 40
@@ -22,14 +21,6 @@ def texts(tmp_path):
 
 def run(*arguments: str):
     return CliRunner().invoke(app, ["vectors", *arguments])
-
-
-def fails(monkeypatch, capsys, *arguments: str) -> str:
-    monkeypatch.setattr(sys, "argv", ["lmworks", "vectors", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    return capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["skip-gram", "cbow", "glove"])
@@ -86,17 +77,17 @@ def test_a_model_is_asked_as_vectors_are(tiny_tokenizer, tmp_path):
         (["map", "--vectors", "OUT", "--out", "map.gif"], ".svg, .png"),
     ],
 )
-def test_bad_input_is_refused_before_anything_is_done(tmp_path, monkeypatch, capsys, arguments, message):
+def test_bad_input_is_refused_before_anything_is_done(tmp_path, arguments, message):
     out = tmp_path / "out"
-    assert message in fails(monkeypatch, capsys, *(str(out) if each == "OUT" else each for each in arguments))
+    assert message in refused("vectors", *(str(out) if each == "OUT" else each for each in arguments))
     assert not out.exists()
 
 
 @pytest.mark.parametrize("kind", ["skip-gram", "glove"])
-def test_files_without_a_text_are_told(kind, tmp_path, monkeypatch, capsys):
+def test_files_without_a_text_are_told(kind, tmp_path):
     for name in ("a.gz", "b.gz"):
         (tmp_path / name).write_bytes(b"\x1f\x8b\x08")
-    told = fails(monkeypatch, capsys, "train", f"{tmp_path}/*.gz", "--kind", kind, "--out", str(tmp_path / "out"))
+    told = refused("vectors", "train", f"{tmp_path}/*.gz", "--kind", kind, "--out", str(tmp_path / "out"))
     assert "there is no text in" in told and "2 × not UTF-8" in told and "a.gz" in told
 
 
@@ -116,16 +107,16 @@ def test_a_number_below_the_least_is_refused_by_its_option(arguments):
     assert told.exit_code == 2 and f"Invalid value for '{option}'" in told.output
 
 
-def test_nothing_is_overwritten(texts, monkeypatch, capsys):
-    assert "exists already" in fails(monkeypatch, capsys, "train", str(texts), "--out", str(texts))
+def test_nothing_is_overwritten(texts):
+    assert "exists already" in refused("vectors", "train", str(texts), "--out", str(texts))
     assert (texts / "text.txt").exists()
     picture = texts / "drawn.svg"
     picture.write_text("<svg/>")
-    assert "exists already" in fails(monkeypatch, capsys, "map", "--vectors", "nowhere", "--out", str(picture))
+    assert "exists already" in refused("vectors", "map", "--vectors", "nowhere", "--out", str(picture))
     assert picture.read_text() == "<svg/>"
 
 
-def test_folders_on_the_way_to_a_result_are_made_before_the_work(texts, tmp_path, monkeypatch, capsys):
+def test_folders_on_the_way_to_a_result_are_made_before_the_work(texts, tmp_path):
     out = tmp_path / "missing" / "deep" / "vectors.bin"
     done = run("train", str(texts), "--out", str(out), "--set", "dimensions=4", "--set", "epochs=1")
     assert done.exit_code == 0 and "the" in load_word_vectors(out)
@@ -133,7 +124,7 @@ def test_folders_on_the_way_to_a_result_are_made_before_the_work(texts, tmp_path
     assert run("map", "king", "queen", "man", "--vectors", str(out), "--out", str(picture)).exit_code == 0
     assert picture.exists()
     in_a_file = str(texts / "text.txt" / "vectors")
-    told = fails(monkeypatch, capsys, "train", str(texts), "--out", in_a_file, "--set", "dimensions=4")
+    told = refused("vectors", "train", str(texts), "--out", in_a_file, "--set", "dimensions=4")
     assert "text.txt" in told and "words learnt" not in told
 
 

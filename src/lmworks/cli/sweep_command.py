@@ -29,7 +29,7 @@ def sweep(
 
     Give **one dial**, `--minutes` or `--flops`. Sizes and lengths of the runs follow from it, each with the learning
     rate and the batch that `train.pretrain` would take, and are printed with their time before the first begins. The
-    run with the most operations is **held out**: a law of all others foretells it, and the report says by how much that
+    run with the most operations is **held out**: a law of all others predicts it, and the report says by how much that
     is off. All numbers have intervals, bootstrapped over the runs.
 
     Safe to stop and to repeat: finished runs are not run again, and the interrupted one goes on from its checkpoint.

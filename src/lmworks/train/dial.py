@@ -36,7 +36,7 @@ class Derived:
 
 
 def derive(config: PretrainConfig, vocabulary: int, available: int, measure: Measure | None = None) -> Derived:
-    """`available` tokens of data; `measure` tells how fast this machine is, and is needed for `minutes` alone.
+    """`available` tokens of data; `measure` gives the speed of this machine, and is needed for `minutes` alone.
 
     ValueError or LookupError as `make_plan`, for dials that contradict each other.
     """

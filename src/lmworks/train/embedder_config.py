@@ -1,4 +1,4 @@
-"""How an embedding model is trained, as data, free of torch."""
+"""The config of embedder training, free of torch."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -60,12 +60,14 @@ class EmbedderConfig:
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out is a share between 0 and 1, such as 0.05, got {self.held_out}")
         if self.batch < 2:
-            raise ValueError("a batch holds two pairs at least: one alone has nothing to be told from")
+            raise ValueError("a batch holds two pairs at least: one alone has nothing to be compared with")
         if self.length < 2:
             raise ValueError(f"length must be 2 at least, got {self.length}")
         if self.train.parallel.devices > 1:
             raise ValueError("embedding models train on one process: leave train.parallel out")
         if self.train.ramp is not None:
-            raise ValueError("the pairs of a batch are told from each other, and no ramp can divide them: set no ramp")
+            raise ValueError(
+                "each pair of a batch is a negative of the others, and no ramp can divide them: set no ramp"
+            )
         if self.train.samples:
             raise ValueError("an embedding model writes no text: leave train.samples out")

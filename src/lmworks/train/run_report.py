@@ -1,4 +1,4 @@
-"""What a run tells in a report: why it is what it is, how its loss fell, and what the model says."""
+"""The report of a training run: the reasons for its settings, its loss curve, and samples of the model."""
 
 import io
 from itertools import pairwise
@@ -37,8 +37,8 @@ def curve_section(log: Path) -> tuple[Section, dict[str, Any]]:
     validations = [line for line in validations if "loss" in line]
     tables = [Table(("what", "value"), rows)]
     if kinds["event"]:
-        told = tuple((line["step"], line["text"]) for line in kinds["event"])
-        tables.append(Table(("step", "what happened"), told))
+        events = tuple((line["step"], line["text"]) for line in kinds["event"])
+        tables.append(Table(("step", "what happened"), events))
     if kinds["sample"]:
         tables.append(_samples(kinds["sample"]))
     steps = kinds["step"]
@@ -64,14 +64,14 @@ def _last_numbers(
     if validations:
         last = validations[-1]
         of = " of the averaged weights" if last["kind"] == "average_validation" else ""
-        for name, key, told in (
+        for name, key, label in (
             ("loss", "validation_loss", f"held-out loss{of}, nats per target"),
             ("bits_per_byte", "bits_per_byte", f"held-out bits per byte{of}"),
         ):
             if name in last:
                 low, high = last[f"{name}_interval"]
                 metrics |= {key: last[name], f"{key}_interval": [low, high]}
-                rows.append((told, f"{last[name]:.3f} ({low:.3f} to {high:.3f}, n = {last['n']:,})"))
+                rows.append((label, f"{last[name]:.3f} ({low:.3f} to {high:.3f}, n = {last['n']:,})"))
         if "unscored" in last:
             metrics["validation_unscored"] = last["unscored"]
             rows.append((f"held-out loss{of}, nats per target", f"unscored: {last['unscored']}"))
@@ -81,7 +81,7 @@ def _last_numbers(
 
 
 def _seconds(steps: list[dict[str, Any]]) -> float:
-    """Of all starts of the run, whose clocks begin at 0."""
+    """Seconds of all starts of the run, whose clocks begin at 0."""
     clocks = [line["seconds"] for line in steps]
     return clocks[-1] + sum(before for before, after in pairwise(clocks) if after < before)
 
@@ -95,7 +95,7 @@ def doubt_of_steps(steps: int, of: str, remedies: str) -> list[str]:
 
 
 def _samples(lines: list[dict[str, Any]]) -> Table:
-    """Of the first, a middle and the last look at the model."""
+    """Samples of the first, a middle and the last look at the model."""
     steps = sorted({line["step"] for line in lines})
     shown = {steps[0], steps[len(steps) // 2], steps[-1]}
     rows = tuple((line["step"], line["beginning"], line["text"]) for line in lines if line["step"] in shown)

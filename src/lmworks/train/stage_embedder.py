@@ -77,12 +77,12 @@ def embedder(config: EmbedderConfig, context: StageContext) -> StageResult:
 
 
 def _doubts(config: EmbedderConfig, steps: int, batch: int, pairs: int, held_out: int) -> list[str]:
-    """What a reader must know of a run on few pairs, and what to change."""
+    """Warnings about a run on few pairs, and what to change."""
     doubts = doubt_of_steps(steps, f"{pairs} pairs", "more pairs, more epochs or a smaller batch")
     if held_out < 2 and config.held_out:
         doubts.append(
             f"WARNING: held_out={config.held_out:g} of {pairs + held_out} pairs are {held_out}, and a validation takes "
-            "two: nothing tells how well the model does on pairs it has not seen. Give more pairs, or raise held_out."
+            "two: nothing measures the model on pairs that it has not seen. Give more pairs, or raise held_out."
         )
     elif 2 <= held_out < 2 * batch:
         doubts.append(

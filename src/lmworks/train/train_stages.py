@@ -162,7 +162,7 @@ def _observe(run: Run, held_out: Mapping[str, Path], config: LoaderConfig) -> No
 
 
 def _peak_flops(run: Run, length: int) -> float | None:
-    """What the matrix products of this model reach on this machine, where that was measured before."""
+    """Operations a second of this model's matrix products on this machine, where that was measured before."""
     dtype = "float32" if run.config.precision == "float32" else "bfloat16"
     device = torch.device(run.device).type
     kept = kept_calibration(run.checkpoint.config, MEASURED_SEQUENCES, length, dtype, device)
@@ -233,7 +233,7 @@ def _setting(folder: Path, name: str, otherwise: str) -> str:
 
 
 def tokens_of(shards: Mapping[str, Path]) -> int:
-    """Of all these shards together."""
+    """Tokens of all these shards together."""
     return sum(TokenDataset(folder).tokens for folder in shards.values())
 
 

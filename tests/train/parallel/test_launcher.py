@@ -160,7 +160,7 @@ def test_an_interrupted_run_is_saved_and_goes_on(inputs, undisturbed, tmp_path, 
     stage = "train.parallel.test_launcher:pretrain_until_interrupted"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match=r"after step 4.* which is saved"):
         patch.setenv("PYTHONPATH", paths)
-        carry_out(stage, config_of(), context)
+        run_stage(stage, config_of(), context)
     assert not workers(tmp_path)
     run_in(inputs, tmp_path)
     check_same(tmp_path, undisturbed)

@@ -13,11 +13,10 @@ from lmworks.artefact import StageResult
 from lmworks.build import run_alone
 from lmworks.config import to_mapping
 from lmworks.records import Unscored
-from lmworks.train.planning.measured_runs import Interval
-from lmworks.train.planning.own_law import OwnLaw, read_law, write_law
-from lmworks.train.planning.parametric_fit import FittedLaw
 from lmworks.train.planning.plan import PlanConfig, make_plan
 from lmworks.train.planning.plan_explanation import allocation_lines
+from lmworks.train.planning.published_laws import OwnLaw, read_law, write_law
+from lmworks.train.planning.scaling_law_fit import FittedLaw, Interval
 from lmworks.train.planning.scaling_laws import ParametricLaw
 from lmworks.train.sweep import stage
 from lmworks.train.sweep.findings import Trained, doubts, find

@@ -1,4 +1,4 @@
-"""How many bytes a process sends and holds: what theory says of a layout, compared with what happens."""
+"""Measured communication volume and memory of a process, to compare with the plan (`planning/communication.py`)."""
 
 from math import prod
 from typing import Any
@@ -60,8 +60,8 @@ class Sent(TorchDispatchMode):
 
 
 def held_bytes(weights: Weights) -> dict[str, int]:
-    """What this process holds now: the model's weights, their gradients, and the optimizer's masters and state, without
-    the numbers that count its steps."""
+    """Bytes that this process holds now: the model's weights, their gradients, and the optimizer's masters and
+    state, without the numbers that count its steps."""
     own = [local(weight) for weight in weights.model.parameters()]
     state = [value for value in weights.state().values() if value.dim()]
     masters = list(weights.masters.values()) if weights.low else []

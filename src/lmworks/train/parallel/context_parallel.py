@@ -84,7 +84,7 @@ def shard_sequence(examples: Examples, mesh: DeviceMesh) -> Examples:
 
 
 def places(length: int, devices: int, rank: int) -> Tensor:
-    """Which places of a row of `length` tokens device `rank` has: pieces `rank` and `2 devices - 1 - rank` of
+    """The places of a row of `length` tokens that device `rank` has: pieces `rank` and `2 devices - 1 - rank` of
     `2 devices`; (length / devices,) int64, ascending. ValueError where these do not divide the length."""
     if length % (2 * devices):
         raise ValueError(
@@ -100,7 +100,7 @@ def places(length: int, devices: int, rank: int) -> Tensor:
 
 
 class _ContextParallelTransformer:
-    """Of a transformer: a place in its part of a row says nothing of the position."""
+    """A transformer that takes parts of rows: it needs their positions, which places in a part do not say."""
 
     def hidden(self, ids: Tensor, *others: Any, positions: Tensor | None = None, **more: Any) -> Tensor:
         if positions is None or more.get("attention_mask") is not None or more.get("cache") is not None:
@@ -131,7 +131,7 @@ class _GatheredKeys:
 
 
 class _ContextParallelStack:
-    """Of a stack: its attention sees the keys of the whole row, by rules about places in it."""
+    """A stack whose attention gathers the keys of the whole row, and takes rules about places in it."""
 
     context_group: ProcessGroup
     config: configs.Stack

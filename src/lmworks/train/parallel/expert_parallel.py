@@ -43,7 +43,7 @@ def shard_experts(model: Transformer, mesh: DeviceMesh) -> Transformer:
 
 
 class _ExpertParallelMixture:
-    """Of a mixture whose experts are elsewhere, but for its own."""
+    """A mixture that sends tokens to the devices of their experts, and gets them back."""
 
     expert_group: ProcessGroup
     experts: nn.ModuleList

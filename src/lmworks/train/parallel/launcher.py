@@ -85,7 +85,7 @@ def _launch(task: Task, processes: int, progress: Report) -> StageResult:
 
 
 def _describe_failure(task: Task, processes: int, status: int) -> str:
-    """Which process died, from what, and where the run can go on."""
+    """A sentence on the process that died, the cause, and where the run can be resumed."""
     death = Death.read(task.folder)
     if death is None:
         what = f"the {processes} processes of the training ended with status {status}"

@@ -130,8 +130,8 @@ def sum_shared(config: configs.ModelConfig, place: PipelineRank, gradients: Mapp
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What a backward needs: the hidden states that arrived, whose gradient is sent back, and where it begins. Of what
-    was sent on the graph alone is kept."""
+    """Activations saved for a backward: the hidden states that arrived, whose gradient is sent back, and its root. Of
+    hidden states that were sent on, the graph alone is kept."""
 
     arrived: Tensor | None
     root: Tensor | GradientEdge | None
@@ -254,7 +254,7 @@ class _Device:
                 self.leaving.pop(0)[1].wait()
 
     def take(self, action: Action) -> Tensor:
-        """What arrived for an action."""
+        """The tensor that arrived for an action."""
         tensor, work = self.arriving.pop(action)
         work.wait()
         return tensor

@@ -49,7 +49,7 @@ def interleaved(devices: int, chunks: int, micro_batches: int, rank: int) -> lis
 
 
 def forward_only(devices: int, chunks: int, micro_batches: int) -> list[Action]:
-    """What evaluates a model: the forwards of `interleaved`, of any number of micro-batches."""
+    """Evaluation: the forwards of `interleaved`, of any number of micro-batches."""
     return _groups("forward", micro_batches, range(chunks), devices)
 
 
@@ -121,7 +121,7 @@ def timeline(actions: list[list[Action]], forward: int = 1, backward: int = 1) -
 
 
 def _needs(action: Action, piece: int, last: int) -> list[tuple[Kind, int, int]]:
-    """What must have ended before an action in a piece of the model can begin."""
+    """The actions that must have ended before one in a piece of the model can begin."""
     if action.kind == "forward":
         return [("forward", action.micro_batch, piece - 1)] if piece else []
     own: list[tuple[Kind, int, int]] = [("forward", action.micro_batch, piece)]
@@ -142,7 +142,7 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a device does in one unit of time: an action or nothing, and then the messages that leave and arrive."""
+    """One unit of time of a device: an action or nothing, and then the messages that leave and arrive."""
 
     action: Action | None
     send: Message | None
@@ -171,7 +171,7 @@ def steps(actions: list[list[Action]], rank: int) -> list[Step]:
 
 
 def message(action: Action, rank: int, devices: int, chunks: int) -> Message | None:
-    """What device `rank` sends after an action; None at the two ends of the model."""
+    """The message that device `rank` sends after an action; None at the two ends of the model."""
     kind, micro_batch, chunk = action
     if kind == "forward":
         following = chunk + (rank == devices - 1)

@@ -80,7 +80,7 @@ class Blocks(nn.ModuleList):
 
 
 class _Arrival:
-    """Of the embedding: where hidden states arrived from the piece before, it gives these."""
+    """An embedding that gives the hidden states which arrived from the stage before, where there are any."""
 
     arrived: Tensor | None
 
@@ -89,7 +89,7 @@ class _Arrival:
 
 
 class _PipelineStage:
-    """Of a model: its token vectors may be elsewhere, if no head reads them."""
+    """A model whose token vectors may be on another device, if no head reads them."""
 
     embedding: Embedding
     config: configs.ModelConfig

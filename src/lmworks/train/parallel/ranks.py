@@ -41,7 +41,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that tells, and writes what is written once."""
+        """Whether this process is the one that reports, and writes what is written once."""
         return self.rank == 0
 
     @property
@@ -50,8 +50,8 @@ class Ranks:
 
     @property
     def peaks(self) -> float:
-        """How many times what one process reaches, alone on its machine with the threads that it has, all together can
-        reach: each has a GPU of its own, but those of one machine share its cores."""
+        """The peak of all processes, as a multiple of what one reaches alone on its machine with the threads that it
+        has: each has a GPU of its own, but those of one machine share its cores."""
         if self.device.type == "cuda":
             return self.size
         machines = int(os.environ.get("GROUP_WORLD_SIZE", "1"))
@@ -70,7 +70,7 @@ class Ranks:
 
     @property
     def replicas(self) -> dist.ProcessGroup | None:
-        """Of `replica_mesh`; None where this process is the only one."""
+        """The group of `replica_mesh`; None where this process is the only one."""
         return None if self.config.shards == 1 or self.replica_mesh is None else self.replica_mesh.get_group()
 
     def replicas_of(self, name: str) -> dist.ProcessGroup | None:

@@ -37,7 +37,7 @@ LENGTH = 1  # the dimension of hidden states (batch, length, width) that sequenc
 
 @dataclass(frozen=True)
 class _Division:
-    """How a parameter is divided, and what a device reads of its part.
+    """The division of a parameter, and how a device reads its part.
 
     placement  None: whole on each device
     once       it is added to what is summed over the devices: each adds an equal part of it
@@ -165,7 +165,7 @@ class _SequenceRegion(_Region):
 
 
 class _Heads:
-    """Of an attention that is a region: what else of its inputs is divided by heads, or shared by them."""
+    """An attention that is a region: its other inputs are divided by heads, or shared by them."""
 
     tensor_group: ProcessGroup
     own_heads: slice
@@ -184,7 +184,7 @@ class _Heads:
 
 
 class _DividedSequence:
-    """Of a stack: its input and output are whole, between its blocks the sequence is divided.
+    """A stack with whole input and output, between whose blocks the sequence is divided (sequence parallelism).
 
     begins  whether this is the first piece of the model: of a pipeline's others, what arrives is divided already
     ends    whether it is the last one; what others give stays divided
@@ -234,7 +234,7 @@ def _divisions(model: Transformer, mesh: DeviceMesh) -> dict[int, _Division]:
 
 
 def _read(weight: nn.Parameter, mesh: DeviceMesh, division: _Division, summed: bool) -> Tensor:
-    """What this device computes with."""
+    """The tensor that this device computes with."""
     whole = cast(DTensor, weight)
     if whole.device_mesh != mesh:  # FSDP divides it further: nobody computes with it before it is gathered
         return weight
@@ -254,6 +254,6 @@ def _own_heads(attention: configs.Attention, mesh: DeviceMesh) -> slice:
 
 
 def _own_key_rows(attention: configs.Attention, mesh: DeviceMesh) -> slice:
-    """Of the projection to fewer key heads than devices, the rows of the one that this device's queries share."""
+    """The rows of the key head that this device's queries share, where there are fewer key heads than devices."""
     head = attention.kv_heads * mesh.get_local_rank() // mesh.size()
     return slice(attention.head_dim * head, attention.head_dim * (head + 1))

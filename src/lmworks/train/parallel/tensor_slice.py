@@ -1,4 +1,4 @@
-"""Which part of a whole weight a process holds, and how the parts of all processes become the whole again."""
+"""The slice of a whole weight that a process holds, and the gathering of all slices into the whole."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class TensorSlice(NamedTuple):
 
 
 def slice_of(weight: Tensor) -> TensorSlice:
-    """What of the whole this process holds: all of a plain tensor, and what its placements say of a DTensor."""
+    """The slice that this process holds: all of a plain tensor, and what its placements say of a DTensor."""
     if not isinstance(weight, DTensor):
         return TensorSlice(tuple(weight.shape), (0,) * weight.dim(), tuple(weight.shape))
     size, start = compute_local_shape_and_global_offset(weight.shape, weight.device_mesh, weight.placements)
@@ -39,7 +39,7 @@ def slice_of(weight: Tensor) -> TensorSlice:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor, as a plain one that shares its memory and has no gradient."""
+    """The part of a tensor that this process holds, as a plain one that shares its memory and has no gradient."""
     return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
 
 
@@ -74,7 +74,7 @@ class Held:
 
 
 def find_holders(parts: Mapping[str, TensorSlice], dtypes: Mapping[str, torch.dtype], ranks: Ranks) -> Held:
-    """Told what this process holds; all processes call it."""
+    """The holders of all slices, from those of each process; all processes call it."""
     if ranks.mesh is None:
         return Held(dict.fromkeys(parts.items(), (0,)), dtypes)
     everyone: list[Any] = [None] * ranks.size

@@ -54,7 +54,7 @@ def korthikanti_bytes(
     sequences: int, length: int, width: int, heads: int, tensor: int = 1, *, sequence_parallel: bool = False,
     selective: bool = False,
 ) -> float:  # fmt: skip
-    """Of one layer in 16-bit numbers with dropout: Korthikanti et al. 2022, equations 1 to 4 and table 2.
+    """Bytes of one layer in 16-bit numbers with dropout: Korthikanti et al. 2022, equations 1 to 4 and table 2.
 
     s b h (34 + 5 a s / h); with tensor parallelism s b h (10 + 24 / t + 5 a s / h t); with sequence parallelism too all
     of it over t. `selective` computes the scores again and has no term with a s / h.
@@ -93,7 +93,7 @@ def _norms(block: configs.Block, width: int, value: int, norms: Norms) -> float:
 
 
 def kept_by_norm(norm: configs.Norm, width: int, value: int, norms: Norms) -> float:
-    """What a norm keeps of each row besides its output."""
+    """Values that a norm keeps of each row besides its output."""
     if norm.kind == "layer":
         return width * value + 2 * _STATISTIC
     if norms == "composed":

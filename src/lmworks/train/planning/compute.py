@@ -55,7 +55,7 @@ def train_flops_per_token(config: configs.ModelConfig, length: int, count: Count
 
 
 def _hidden_half(block: configs.Block, length: int) -> float:
-    """Of the forward's operations for a token those on keys that come later, on average, in a layer without a pattern;
+    """Operations of the forward for a token on keys that come later, on average, in a layer without a pattern;
     what a window hides is not counted to begin with."""
     attention = block.attention
     if attention.pattern is not None and visible_tokens(attention.pattern, length, causal=True) < length:

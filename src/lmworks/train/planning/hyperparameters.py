@@ -1,8 +1,10 @@
-"""Published rules for the learning rate and the batch of a run, each by name: where to start a search. Free of torch.
+"""Learning rate and batch size: published rules, and the critical batch size. Free of torch.
 
-They were fitted with AdamW on dense decoders and disagree by factors: their learning rates hold for their schedule and
-their batch. What carries a tuned learning rate from a small model to a large one is a parametrisation (Yang et al.
-2022), not a rule.
+The rules were fitted with AdamW on dense decoders and disagree by factors: they say where to start a search. What
+carries a tuned learning rate from a small model to a large one is a parametrisation (Yang et al. 2022), not a rule.
+
+Below the critical batch size (McCandlish et al. 2018) twice the batch takes nearly half the steps; above it, further
+tokens buy little. The noise scale of the gradient, which a run measures (`train/noise_scale.py`), predicts it.
 """
 
 from collections.abc import Callable
@@ -55,3 +57,49 @@ def transfer_by_width(learning_rate: float, from_width: int, to_width: int) -> f
     if min(from_width, to_width) < 1:
         raise ValueError(f"widths are 1 or more, got {from_width} and {to_width}")
     return learning_rate * from_width / to_width
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The critical batch size
+
+# Kaplan et al. 2020, equation 1.4: B_crit(L) = 2e8 tokens / L^(1 / 0.21), for WebText2 and its vocabulary.
+_KAPLAN_TOKENS, _KAPLAN_EXPONENT = 2e8, 0.21
+
+
+@dataclass(frozen=True)
+class TradeOff:
+    """Steps and examples, in tokens for a language model, to reach one loss (equation 2.11):
+
+        (steps / S_min − 1) (examples / E_min − 1) = 1
+
+    minimum_steps      S_min, with the largest batches; minimum_examples   E_min, with the smallest.
+    """
+
+    minimum_steps: float
+    minimum_examples: float
+
+    @property
+    def critical_batch(self) -> float:
+        """B_crit = E_min / S_min (equation 2.12): twice the least steps and twice the least examples."""
+        return self.minimum_examples / self.minimum_steps
+
+    def steps(self, batch: float) -> float:
+        """S_min (1 + B_crit / batch)."""
+        return self.minimum_steps * (1 + self.critical_batch / batch)
+
+    def examples(self, batch: float) -> float:
+        """E_min (1 + batch / B_crit)."""
+        return self.minimum_examples * (1 + batch / self.critical_batch)
+
+
+def best_learning_rate(largest: float, batch: float, noise_scale: float) -> float:
+    """ε_max / (1 + B_noise / B) (equation 2.6), for SGD: proportional to the batch while noise dominates."""
+    return largest / (1 + noise_scale / batch)
+
+
+def critical_batch_tokens(loss: float) -> float:
+    """Tokens, from the loss in nats per token (Kaplan et al. 2020, equation 1.4). It grows as the loss falls, and does
+    not depend on the size of the model."""
+    if loss <= 0:
+        raise ValueError(f"a loss in nats per token is above 0, got {loss}")
+    return _KAPLAN_TOKENS / loss ** (1 / _KAPLAN_EXPONENT)

@@ -1,4 +1,4 @@
-"""How a training step is laid out over devices, and in which numbers: the configs of the memory model.
+"""The layout of a training step over devices, and its number formats: the configs of the memory model.
 
 Free of torch.
 """
@@ -53,12 +53,12 @@ class Layout(ParallelConfig):
 
     @property
     def tokens_per_device(self) -> int:
-        """Of one micro-batch: what a device's context group divides counts in part."""
+        """Tokens of a micro-batch on one device: what its context group divides counts in part."""
         return self.sequences * self.length // self.context
 
     @property
     def tokens_per_step(self) -> int:
-        """Of all replicas and micro-batches: the batch."""
+        """Tokens of all replicas and micro-batches: the batch."""
         return self.data * self.micro_batches * self.sequences * self.length
 
 
@@ -140,7 +140,7 @@ def stage_blocks(config: ModelConfig, layout: Layout, rank: int) -> list[Block]:
 
 
 def pieces_in_flight(layout: Layout, rank: int) -> float:
-    """How many micro-batches a device of the pipeline keeps activations of at most, in units of all its layers.
+    """The most micro-batches that a device of the pipeline keeps activations of, in units of all its layers.
 
     1f1b: as many as there are devices from here to the end. Interleaved: 1 + (p − 1) / (p v) times p for the first
     device (Korthikanti et al. 2022, section 4.2.3). GPipe: all of them (Huang et al. 2019).

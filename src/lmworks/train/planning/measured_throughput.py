@@ -1,4 +1,4 @@
-"""How fast this machine trains a model of a given shape: measured for some seconds (`step_timer.py`), and kept."""
+"""The training throughput of this machine for a model's shape: measured by `step_timer.py`, and cached."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def kept_calibration(
     device: str = "cpu",
     folder: Path | None = None,
 ) -> Calibration | None:
-    """What `calibrate` measured and kept for this shape, None where it did not."""
+    """The cached measurement of `calibrate` for this shape, None where there is none."""
     path = _path(config, sequences, length, dtype, device, folder)
     if not path.is_file():
         return None
@@ -105,7 +105,7 @@ def _here(numbers: str) -> tuple[str, Dtype]:
 
 
 def _machine(device: str) -> list[str]:
-    """What a measurement holds for."""
+    """The machine and libraries that a measurement is valid for."""
     name = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
     return [device, name, platform.node(), str(torch.get_num_threads()), torch.__version__]
 

@@ -136,7 +136,7 @@ def _passing(block: configs.Block, width: int, layout: Layout, value: int) -> fl
 
 
 def _joining(head: configs.MultiTokenHead, width: int, layout: Layout, value: int, norms: Norms) -> float:
-    """What the steps ahead keep of each token outside of their blocks: the inputs of two norms, their outputs side by
+    """Bytes that the steps ahead keep of each token outside of their blocks: inputs of two norms, their outputs side by
     side, and the final norm's. The first input is the output of a final norm, and counted there."""
     outside = layout.tensor if layout.sequence_parallel else 1
     kept = kept_by_norm(head.norm, width, value, norms)

@@ -35,7 +35,7 @@ _WIDEST = 32_768
 
 @dataclass(frozen=True)
 class Dimensions:
-    """What a family is built from."""
+    """The dimensions that a family is built from."""
 
     vocabulary: int
     width: int
@@ -180,7 +180,7 @@ def _count(build: Callable[[Dimensions], ModelConfig], dimensions: Dimensions) -
 
 
 def smallest_parameters(family: str, vocabulary: int, context_length: int = 2048) -> int:
-    """Of the smallest shape of a family with this vocabulary."""
+    """Parameters of the smallest shape of a family with this vocabulary."""
     build, gated, _ = FAMILIES[family]
     return _smallest(build, vocabulary, context_length, gated)
 
@@ -198,8 +198,8 @@ def head_width(width: int) -> int:
 
 
 def hidden_width(width: int, gated: bool) -> int:
-    """Of the feed-forward: 4 widths, or 8/3 rounded up to a multiple of the greatest power of two, at most 256, in the
-    width."""
+    """The width of the feed-forward: 4 widths, or 8/3 rounded up to a multiple of the greatest power of two, at
+    most 256, in the width."""
     if not gated:
         return 4 * width
     unit = math.gcd(width, 256)

@@ -1,4 +1,4 @@
-"""How many parameters one device holds, part by part, before ZeRO divides them. Free of torch.
+"""The parameters that one device holds, part by part, before ZeRO divides them. Free of torch.
 
 Tensor parallelism (Shoeybi et al. 2019, section 3) divides the projections of attention by heads, the feed-forward by
 its hidden width and the token vectors by the vocabulary; norms, biases of what is summed afterwards, routers and
@@ -29,8 +29,8 @@ class Held:
 
 
 def parameters_held(config: configs.ModelConfig, layout: Layout, rank: int = 0) -> Held:
-    """What device `rank` of the pipeline holds, of any tensor rank. A tied table is on the first and on the last device
-    of a pipeline. ValueError for a layout that does not fit the model."""
+    """The parameters that device `rank` of the pipeline holds, of any tensor rank. A tied table is on the
+    first and on the last device of a pipeline. ValueError for a layout that does not fit the model."""
     check_layout(config, layout)
     width = config.embedding.width
     dense = experts = largest = 0
@@ -43,7 +43,7 @@ def parameters_held(config: configs.ModelConfig, layout: Layout, rank: int = 0) 
 
 
 def block_parameters(block: configs.Block, width: int, layout: Layout) -> tuple[int, int]:
-    """Of one block on one device: the dense ones, and those of experts."""
+    """Parameters of one block on one device: the dense ones, and those of experts."""
     count = (3 if block.cross else 2) * (2 if block.norm_at == "sandwich" else 1)
     dense = count * norm_parameters(block.norm, width) + _attention(block.attention, width, layout.tensor)
     if block.cross is not None:
@@ -112,7 +112,7 @@ def _ends(config: configs.ModelConfig, layout: Layout, first: bool, last: bool) 
 
 
 def _head(head: configs.Head | None, total: int, embedding: configs.Embedding, layout: Layout) -> int:
-    """Of a head with `total` parameters."""
+    """Parameters of a head with `total` of them, on one device."""
     width, mine = embedding.width, split(embedding.vocabulary, layout.tensor)
     elsewhere = embedding.vocabulary - mine
     match head:

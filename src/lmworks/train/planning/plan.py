@@ -48,7 +48,7 @@ _ROUNDS, _CLOSE = 3, 0.15  # of budget → model → speed → time, or until th
 
 @dataclass(frozen=True)
 class PlanConfig:
-    """What is given of a run. One or two of `flops`, `hours`, `budget`, `params` and `tokens`; the others follow.
+    """The known quantities of a run: one or two of `flops`, `hours`, `budget`, `params`, `tokens`; the others follow.
 
     flops         operations; `hours` on all devices at once; `budget` in money, at `price` for a device and an hour.
     params        parameters, embeddings included; a `model` of a published size says them by itself.
@@ -89,7 +89,7 @@ class PlanConfig:
 
     @property
     def device_hours(self) -> float | None:
-        """Of all devices together, where hours or money were given."""
+        """Hours of all devices together, where hours or money were given."""
         if self.hours is not None:
             return self.hours * self.layout.devices
         return None if self.budget is None or self.price is None else self.budget / self.price
@@ -309,11 +309,11 @@ def _shape(request: PlanConfig, parameters: float) -> Shape:
             raise
         dials = ("flops", "hours", "budget", "tokens")
         given = {name: value for name in dials if (value := getattr(request, name)) is not None}
-        told = " and ".join(f"{name}={value:g}" for name, value in given.items())
+        budget = " and ".join(f"{name}={value:g}" for name, value in given.items())
         wanted = [f"{'fewer' if name == 'tokens' and len(given) > 1 else 'more'} {name}" for name in given]
         least = smallest_parameters(request.model, request.vocabulary, request.layout.length)
         raise TooFewParametersError(
-            f"{told} would go into a model of {parameters:,.0f} parameters, and the smallest {request.model} with a "
+            f"{budget} would go into a model of {parameters:,.0f} parameters, and the smallest {request.model} with a "
             f"vocabulary of {request.vocabulary:,} has {least:,}: give {', '.join(wanted)} or a smaller vocabulary"
         ) from error
 

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 from lmworks.model.model_costs import count_parameters, sizes_of_parts
 from lmworks.train.planning.compute import DEVICES, train_flops_per_token
-from lmworks.train.planning.critical_batch_size import critical_batch_tokens
-from lmworks.train.planning.hyperparameters import RULES, Suggestion
+from lmworks.train.planning.hyperparameters import RULES, Suggestion, critical_batch_tokens
 from lmworks.train.planning.plan import THIS_MACHINE, Plan, worst_loss
 from lmworks.train.planning.published_laws import LAWS, find_law
 from lmworks.train.planning.scaling_laws import ParametricLaw
@@ -22,7 +21,7 @@ class Line:
 
 
 def allocation_lines(plan: Plan) -> list[Line]:
-    """What is trained on how much."""
+    """Parameters, tokens and operations, and the law that they follow from."""
     allocation, name = plan.allocation, plan.request.law
     law = find_law(name).law
     best = law.allocate(allocation.flops)
@@ -60,7 +59,7 @@ def allocation_lines(plan: Plan) -> list[Line]:
 
 
 def _doubt_lines(plan: Plan) -> list[Line]:
-    """What speaks against the law of a sweep that decides."""
+    """Doubts about the law of a sweep, where that decides."""
     law, vocabulary = find_law(plan.request.law), plan.config.embedding.vocabulary
     lines = [Line("the law is", "doubtful", doubt) for doubt in law.doubts]
     if law.vocabulary is not None and law.vocabulary != vocabulary:
@@ -71,7 +70,7 @@ def _doubt_lines(plan: Plan) -> list[Line]:
 
 
 def law_lines(plan: Plan) -> list[Line]:
-    """What each published law advises for the same operations, and one's own where that decides."""
+    """The advice of each published law for the same operations, and of one's own where that decides."""
     lines = []
     for name, published in (LAWS | {plan.request.law: find_law(plan.request.law)}).items():
         advice = published.law.allocate(plan.allocation.flops)
@@ -144,7 +143,7 @@ def memory_lines(plan: Plan) -> list[Line]:
 
 
 def _smaller(plan: Plan, limit: float) -> str:
-    """What to try next, the cheapest first; nothing that saves activations where even without them it is too much."""
+    """Ways to save memory, the cheapest first; none that saves activations where even without them it is too much."""
     layout = plan.layout
     if plan.memory.states >= 0.95 * limit:
         if layout.zero < 3 and layout.shards > 1:
@@ -172,12 +171,12 @@ _SENT = {
 
 
 def communication_lines(plan: Plan) -> list[Line]:
-    """What that device sends in a step; nothing for a device alone."""
+    """Bytes that the device sends in a step; nothing for a device alone."""
     return [Line(part, readable_bytes(size), _SENT[part]) for part, size in plan.communication.items()]
 
 
 def time_lines(plan: Plan) -> list[Line]:
-    """How long, and for how much."""
+    """Time and price of the run."""
     flops = train_flops_per_token(plan.config, plan.layout.length)
     lines = [Line("operations per token", f"{flops:.3g}", "forward and backward, with queries times keys in full")]
     if plan.speed is None or plan.duration is None:
@@ -197,7 +196,7 @@ def time_lines(plan: Plan) -> list[Line]:
 
 
 def hyperparameter_lines(plan: Plan) -> list[Line]:
-    """Where to begin a search, by each rule."""
+    """Learning rate and batch to begin a search with, by each rule."""
     lines = []
     for name, counted, advice in _advice(plan):
         value = f"rate {advice.learning_rate:.2g}, batch {short(advice.batch_tokens)}"
@@ -213,7 +212,7 @@ def hyperparameter_lines(plan: Plan) -> list[Line]:
 
 
 def _advice(plan: Plan) -> list[tuple[str, float, Suggestion]]:
-    """What each rule says, and the parameters that it was told."""
+    """The suggestion of each rule, and the parameters that it was given."""
     parts = sizes_of_parts(plan.config)
     inner = count_parameters(plan.config) - sum(parts[part].total for part in ("embedding", "head") if part in parts)
     projection = plan.config.embedding.vocabulary * plan.config.embedding.width

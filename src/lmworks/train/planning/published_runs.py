@@ -37,7 +37,7 @@ class Run:
         return self.tokens * train_flops_per_token(SIZES[self.size].config, self.length, count)
 
     def utilisation(self) -> float | None:
-        """Of the device's peak, over all its published hours."""
+        """Share of the device's peak, over all its published hours."""
         if self.device is None or self.device_hours is None:
             return None
         return utilisation(self.computed_flops(), self.device_hours, DEVICES[self.device].peak)

@@ -18,7 +18,7 @@ Counts = Literal["all", "without embeddings"]
 
 @dataclass(frozen=True)
 class Allocation:
-    """What a budget buys: `parameters` trained on `tokens`, with `flops` = 6 · parameters · tokens, and the `loss` in
+    """A budget, divided: `parameters` trained on `tokens`, with `flops` = 6 · parameters · tokens, and the `loss` in
     nats per token that the law expects, where it says one."""
 
     parameters: float
@@ -161,12 +161,12 @@ def exponent_without_embeddings(law: ParametricLaw, without_embeddings: float, e
 
 
 def allocate_without_embeddings(law: ParametricLaw, flops: float, embedding_factor: float) -> Allocation:
-    """What `law` advises to who counts neither embeddings nor their operations: least loss at 6 n D = `flops`; the
+    """The advice of `law` where neither embeddings nor their operations are counted: least loss at 6 n D = `flops`; the
     `parameters` are n, without embeddings (Pearce & Song 2024, section 3)."""
     _positive(flops=flops)
 
     def imbalance(log_n: float) -> float:
-        """Of the logarithms of the two marginal losses; rises with n."""
+        """Difference of the logarithms of the two marginal losses; rises with n."""
         n = math.exp(log_n)
         slope = n + embedding_factor / 3 * n ** (1 / 3)  # of the total by ln n
         tokens = flops / (FLOPS_PER_PARAMETER_AND_TOKEN * n)

@@ -60,8 +60,8 @@ class Calibration:
     method: str
 
     def seconds(self, parameters: int, tokens: float, batch_tokens: float, devices: int = 1) -> float:
-        """Of training on `tokens`, in steps of `batch_tokens`, on so many devices like this one that never wait for
-        each other."""
+        """Seconds of training on `tokens`, in steps of `batch_tokens`, on so many devices like this one that never
+        wait for each other."""
         forward_backward = (self.ends + self.layers * self.block) / (self.sequences * self.length)
         return tokens * forward_backward / devices + tokens / batch_tokens * parameters * self.update
 

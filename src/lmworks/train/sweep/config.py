@@ -1,11 +1,11 @@
-"""What a sweep is given, as data, free of torch."""
+"""The config of a sweep, free of torch."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lmworks.train.config import Family, PretrainConfig, TrainConfig
 
-LEAST_RUNS = 7  # five numbers are fitted to six runs at least, and one more is told by them
+LEAST_RUNS = 7  # five numbers are fitted to six runs at least, and one more is predicted from them
 
 
 @dataclass(frozen=True, slots=True)

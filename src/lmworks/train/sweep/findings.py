@@ -1,4 +1,4 @@
-"""From the runs of a sweep to what they say: the law, how well it foretells the largest run, and the other approaches.
+"""Fits to the runs of a sweep: the scaling law, how well it predicts the largest run, and the other approaches.
 
 Free of torch.
 """
@@ -8,9 +8,17 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from lmworks.records import Unscored
-from lmworks.train.planning.compute_frontier import FittedPowerLaw, fit_envelope, fit_isoflop
-from lmworks.train.planning.measured_runs import RESAMPLES, Interval
-from lmworks.train.planning.parametric_fit import FittedLaw, HeldOut, fit_law, hold_out_largest
+from lmworks.train.planning.scaling_law_fit import (
+    RESAMPLES,
+    FittedLaw,
+    FittedPowerLaw,
+    HeldOut,
+    Interval,
+    fit_envelope,
+    fit_isoflop,
+    fit_law,
+    hold_out_largest,
+)
 from lmworks.train.planning.scaling_laws import training_flops
 
 T = TypeVar("T")
@@ -54,10 +62,10 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What follows from the runs; what does not follow says why.
+    """The fits to the runs; one that failed says why.
 
     law        L(N, D), fitted to all runs (approach 3 of Hoffmann et al. 2022)
-    held_out   the run with the most operations, told by a law of all others
+    held_out   the run with the most operations, predicted by a law of all others
     isoflop    approach 2; envelope  approach 1
     """
 
@@ -83,7 +91,7 @@ def doubts(law: FittedLaw, runs: Sequence[Trained]) -> list[str]:
     unexplained = law.law.E / min(run.loss for run in runs)
     if unexplained < 1e-3:
         found.append(
-            "E is nothing: the runs are too far from it to tell it, and losses of larger ones come out too low"
+            "E is nothing: the runs are too far from it to determine it, and losses of larger ones come out too low"
         )
     for name, varied, wanted in (("alpha", "parameters", "larger sizes"), ("beta", "tokens", "more lengths")):
         if getattr(law.law, name) > STEEPEST:

@@ -1,4 +1,4 @@
-"""Which runs a sweep is made of: sizes times lengths, for a budget of operations or minutes. Free of torch.
+"""The runs of a sweep: sizes times lengths, for a budget of operations or minutes. Free of torch.
 
 Sizes and lengths rise by one factor r, so that the budgets of the runs lie on a ladder, too: C of the dearest, C / r,
 C / r², … Run (i, j), of the i-th size and the j-th length, has the budget of all runs with the same i + j, exactly: its
@@ -62,7 +62,7 @@ class Ladder:
 
     @property
     def seconds(self) -> float | None:
-        """Of all runs; None where one was not measured."""
+        """Seconds of all runs; None where one was not measured."""
         known = [rung.seconds for rung in self.rungs if rung.seconds is not None]
         return sum(known) if len(known) == len(self.rungs) else None
 
@@ -70,7 +70,7 @@ class Ladder:
 def plan_ladder(config: SweepConfig, vocabulary: int, available: int, seconds: Seconds | None = None) -> Ladder:
     """The runs for a vocabulary of so many tokens and so many `available` tokens of text.
 
-    `seconds` tells how fast this machine is, and is needed for `minutes` alone. ValueError or LookupError, with the
+    `seconds` measures this machine, and is needed for `minutes` alone. ValueError or LookupError, with the
     fix, for what does not go together.
     """
     corpus = _Corpus(vocabulary, available, config.epochs * available)
@@ -140,8 +140,8 @@ def _sizes(config: SweepConfig, flops: float, corpus: _Corpus) -> tuple[int, ...
     wanted = [largest / r**step for step in range(steps, -1, -1)]
     sizes = tuple(_real(n, config, corpus) for n in wanted)
     if len(set(sizes)) < len(sizes):
-        told = ", ".join(short(size) for size in sizes)
-        raise ValueError(f"two of the sizes are one model, {told}: take fewer sizes, or further apart (factor)")
+        listed = ", ".join(short(size) for size in sizes)
+        raise ValueError(f"two of the sizes are one model, {listed}: take fewer sizes, or further apart (factor)")
     return sizes
 
 

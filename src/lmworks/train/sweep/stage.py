@@ -19,7 +19,7 @@ from lmworks.records import Unscored
 from lmworks.train.dial import MEASURED_SEQUENCES
 from lmworks.train.held_out import held_out_batches
 from lmworks.train.planning.measured_throughput import Calibration, calibrate
-from lmworks.train.planning.own_law import LAW, RUNS, write_law
+from lmworks.train.planning.published_laws import LAW, RUNS, write_law
 from lmworks.train.run_log import LOG
 from lmworks.train.sweep.config import SweepConfig
 from lmworks.train.sweep.findings import Findings, Trained, doubts, find
@@ -46,9 +46,12 @@ def sweep(config: SweepConfig, context: StageContext) -> StageResult:
         write_json(kept, plan(config, context))
     ladder = from_mapping(Ladder, json.loads(kept.read_text("utf-8")))
     progress = _Progress(context.progress, ladder)
-    runs = [_trained(rung, config, context, partial(progress.tell, number)) for number, rung in enumerate(ladder.rungs)]
+    runs = [
+        _trained(rung, config, context, partial(progress.report_run, number))
+        for number, rung in enumerate(ladder.rungs)
+    ]
     findings = find(runs)
-    told = sections(ladder, runs, findings)
+    report = sections(ladder, runs, findings)
     write_json(context.output / RUNS, {"vocabulary": tokenizer.hash, "length": config.length, "runs": runs})
     if not isinstance(findings.law, Unscored):
         source, doubted = f"a sweep of {len(runs)} runs of {config.family}", doubts(findings.law, runs)
@@ -56,7 +59,7 @@ def sweep(config: SweepConfig, context: StageContext) -> StageResult:
     shutil.copytree(context.work / LOGS, context.output / LOGS)
     times = {f"{LOGS}/{run.name}.jsonl": None for run in runs}
     digests = {RUNS: hash_json([_without_times(run) for run in runs]), **times}
-    return StageResult(metrics=_metrics(runs, findings), sections=tuple(told), digests=digests)
+    return StageResult(metrics=_metrics(runs, findings), sections=tuple(report), digests=digests)
 
 
 def plan(config: SweepConfig, context: StageContext) -> Ladder:
@@ -160,15 +163,15 @@ class _Progress:
         self.unit = "expected seconds" if known else "billion operations"
         self.kept: int | None = None  # of all, from before
 
-    def tell(self, number: int, done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:
+    def report_run(self, number: int, done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:
         before, batch = sum(self.parts[:number]), self.parts[number] / max(total or 1, 1)
         if self.kept is None:
             self.kept = round(before + batch * kept)
         here = round(before + batch * done)
         if done > kept:  # also where that is less than one of all: a note beside nothing done would stay to be read
             here = max(here, self.kept + 1)
-        told = f"run {number + 1} of {len(self.parts)}"
-        self.report(here, round(sum(self.parts)), self.unit, self.kept, f"{told} · {note}" if note else told)
+        prefix = f"run {number + 1} of {len(self.parts)}"
+        self.report(here, round(sum(self.parts)), self.unit, self.kept, f"{prefix} · {note}" if note else prefix)
 
 
 def _without_times(run: Trained) -> dict[str, Any]:

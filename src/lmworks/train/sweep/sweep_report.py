@@ -1,4 +1,4 @@
-"""What a sweep tells: its plan, its runs, the law, how well the law foretells, and a picture of all of it."""
+"""The report of a sweep: its plan, its runs, the law, how well the law predicts, and a plot of all of it."""
 
 import io
 from collections.abc import Sequence
@@ -8,8 +8,7 @@ import numpy as np
 
 from lmworks.records import Unscored
 from lmworks.report import Figure, Section, Table
-from lmworks.train.planning.compute_frontier import FittedPowerLaw
-from lmworks.train.planning.parametric_fit import FittedLaw, HeldOut
+from lmworks.train.planning.scaling_law_fit import FittedLaw, FittedPowerLaw, HeldOut
 from lmworks.train.planning.units import readable_hours, short
 from lmworks.train.sweep.findings import Findings, Trained, doubts
 from lmworks.train.sweep.ladder import Ladder
@@ -33,7 +32,7 @@ _NUMBERS = {
 
 
 def plan_section(ladder: Ladder) -> Section:
-    """What is going to be trained, and how long that takes."""
+    """The runs that are going to be trained, and how long they take."""
     rows = tuple(
         (
             rung.name,
@@ -132,10 +131,10 @@ def _advice(law: FittedLaw, flops: float) -> tuple[str | float, ...]:
 
 
 def _held_out_section(findings: Findings) -> Section:
-    title, held_out, error = "The largest run, foretold", findings.held_out, findings.error
+    title, held_out, error = "The largest run, predicted", findings.held_out, findings.error
     if isinstance(held_out, Unscored) or error is None:
         assert isinstance(held_out, Unscored)
-        return Section(title, f"Nothing is foretold: {held_out.reason}.")
+        return Section(title, f"Nothing is predicted: {held_out.reason}.")
     low, high = held_out.interval.low, held_out.interval.high
     rows = (
         ("predicted", held_out.predicted, low, high),

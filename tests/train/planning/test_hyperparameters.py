@@ -4,8 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.train.planning.critical_batch_size import TradeOff, best_learning_rate, critical_batch_tokens
-from lmworks.train.planning.hyperparameters import RULES, transfer_by_width
+from lmworks.train.planning.hyperparameters import (
+    RULES,
+    TradeOff,
+    best_learning_rate,
+    critical_batch_tokens,
+    transfer_by_width,
+)
 
 
 @given(st.floats(1, 1e6), st.floats(1e3, 1e12), st.floats(1, 1e9))

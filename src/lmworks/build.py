@@ -131,7 +131,7 @@ def run_alone(
     done = read_inputs(inputs)
     paths = {role: located(source, Path.cwd()) for role, source in roles.items()}
     work = out.with_name(f".{out.name}.work")
-    mine = work / _key(spec, done, paths, Path.cwd())  # what other settings or inputs left is not gone on from
+    mine = work / _cache_key(spec, done, paths, Path.cwd())  # what other settings or inputs left is not gone on from
     console = console or Console(stderr=True, emoji=False)
     with lock(work / LOCK):
         try:
@@ -231,7 +231,7 @@ def _stage(
     console: Console,
 ) -> StageOutcome:
     """Find the artefact of one stage of a recipe, or make it."""
-    key = _key(spec, done, models, recipe.base)
+    key = _cache_key(spec, done, models, recipe.base)
     folder = workspace / STAGE_FOLDERS / spec.name / key
     work = workspace / "work" / spec.name / key
     if (folder / MANIFEST).exists():
@@ -302,7 +302,7 @@ def _make(
     return StageOutcome(spec.name, folder, manifest, cached=False)
 
 
-def _key(spec: StageSpec, done: Mapping[str, StageOutcome], models: Mapping[str, Path], base: Path) -> str:
+def _cache_key(spec: StageSpec, done: Mapping[str, StageOutcome], models: Mapping[str, Path], base: Path) -> str:
     """The cache key of an artefact, a hash of all that it would be made from; the same key is never made twice."""
     stage = STAGES[spec.use]
     return hash_json(

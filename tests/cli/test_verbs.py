@@ -139,10 +139,10 @@ def test_an_error_is_one_line_that_names_the_fix(arguments, problem, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("word", verbs._INSTEAD)
+@pytest.mark.parametrize("word", verbs._SUGGESTIONS)
 def test_a_hint_names_verbs_and_stages_that_exist(word):
     assert word not in VERBS
-    named = [quoted.split() for quoted in re.findall(r"`(.*?)`", verbs._INSTEAD[word])]
+    named = [quoted.split() for quoted in re.findall(r"`(.*?)`", verbs._SUGGESTIONS[word])]
     assert named
     for program, verb, *rest in named:
         assert program == "lmworks" and verb in VERBS
@@ -175,7 +175,7 @@ def stopped(monkeypatch, *arguments: str, message: str = "") -> str:
 
 
 def test_a_stop_says_that_a_verb_goes_on_where_it_does(monkeypatch):
-    for verb in verbs._KEEPING:
+    for verb in verbs._RESUMABLE:
         assert verb in VERBS
         assert stopped(monkeypatch, verb) == "lmworks: stopped; the same command goes on from here"
     message = stopped(monkeypatch, "build", message="at step 7, which is saved")

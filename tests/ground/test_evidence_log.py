@@ -3,21 +3,21 @@
 import numpy as np
 import pytest
 
-from lmworks.ground.evidence_log import Log, collect
+from lmworks.ground.evidence_log import ResumableLog, collect
 from lmworks.records import Question
 
 
 def test_a_line_cut_short_is_dropped(tmp_path):
-    log = Log(tmp_path / "log")
+    log = ResumableLog(tmp_path / "log")
     log.append("a", {"x": 0.1})
     log.append("b", [1, 2])
     whole = (tmp_path / "log").read_bytes()
     for cut in range(1, len(whole)):
         (tmp_path / "log").write_bytes(whole[:cut])
-        reopened = Log(tmp_path / "log")
+        reopened = ResumableLog(tmp_path / "log")
         assert set(reopened.values) == set(list("ab")[: whole[:cut].count(b"\n")])
         reopened.append("c", None)
-        assert "c" in Log(tmp_path / "log").values
+        assert "c" in ResumableLog(tmp_path / "log").values
 
 
 def test_evidence_comes_back_bit_for_bit_and_is_made_once(finder, tmp_path):

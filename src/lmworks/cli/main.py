@@ -22,7 +22,7 @@ from lmworks.cli import (
     vectors_command,
 )
 
-_INSTEAD = {
+_SUGGESTIONS = {
     "train": "training is a stage of a recipe: `lmworks build scratch`, or `lmworks stage train.pretrain`",
     "pretrain": "training is a stage of a recipe: `lmworks build scratch`, or `lmworks stage train.pretrain`",
     "finetune": "fine-tuning is a stage of a recipe: `lmworks stage train.finetune`",
@@ -30,16 +30,16 @@ _INSTEAD = {
     "chat": "`lmworks up` serves a page to chat on, `lmworks ask` answers one question",
     "generate": "`lmworks ask` answers one question, `lmworks serve` is an API that generates",
 }
-_KEEPING = ("up", "build", "data", "stage", "sweep")  # verbs that keep what was done before a Ctrl-C
+_RESUMABLE = ("up", "build", "data", "stage", "sweep")  # verbs that keep what was done before a Ctrl-C
 
 
 class Verbs(TyperGroup):
     """The verbs; a word that other tools have for one, or nearly that word, leads to what it is here."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        near = get_close_matches(args[0], [*self.commands, *_INSTEAD], n=1) if args else []
-        if near and near[0] in _INSTEAD:
-            ctx.fail(f"there is no verb {args[0]}: {_INSTEAD[near[0]]}")
+        near = get_close_matches(args[0], [*self.commands, *_SUGGESTIONS], n=1) if args else []
+        if near and near[0] in _SUGGESTIONS:
+            ctx.fail(f"there is no verb {args[0]}: {_SUGGESTIONS[near[0]]}")
         return super().resolve_command(ctx, args)
 
 
@@ -136,7 +136,7 @@ def main() -> None:
         if (stop := _interrupt(end)) is None:
             raise  # a mistake: errors of ours say what to install, and name no module
         reason = f" {stop}" if str(stop) else ""
-        after = "; the same command goes on from here" if sys.argv[1:2] and sys.argv[1] in _KEEPING else ""
+        after = "; the same command goes on from here" if sys.argv[1:2] and sys.argv[1] in _RESUMABLE else ""
         typer.secho(f"\nlmworks: stopped{reason}{after}", err=True)
         sys.exit(130)
 

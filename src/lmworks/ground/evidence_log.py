@@ -16,7 +16,7 @@ from lmworks.records import Question, Retrieved
 BATCH = 8  # questions between two writes
 
 
-class Log:
+class ResumableLog:
     """Appends JSON values under an id; a line that a kill cut short is dropped when the log is opened again."""
 
     def __init__(self, path: Path) -> None:
@@ -65,7 +65,7 @@ def collect(
     progress: Callable[[int, int], None],
 ) -> dict[str, Evidence]:
     """Evidence for every question by id, made in batches where the log does not hold it yet."""
-    log = Log(path)
+    log = ResumableLog(path)
     kept = len(log.values)
     for batch in _batches([question for question in questions if question.id not in log.values]):
         for question, evidence in zip(batch, make(batch), strict=True):

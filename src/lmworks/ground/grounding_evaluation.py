@@ -21,7 +21,7 @@ from lmworks.evaluate.question_set import QUESTIONS, read_questions
 from lmworks.evaluate.ranking_metrics import ndcg_at_k, recall_at_k
 from lmworks.evaluate.span_overlap import gold_characters, is_found, is_right, span_f1
 from lmworks.ground.config import EvaluationConfig
-from lmworks.ground.evidence_log import BATCH, Log
+from lmworks.ground.evidence_log import BATCH, ResumableLog
 from lmworks.ground.grounded_answer import CALIBRATION, Answerer, decide, load_answerer
 from lmworks.ground.question_generation import AUTOMATIC, LEAK
 from lmworks.records import Question, Score, Span, Unscored
@@ -85,7 +85,7 @@ def evaluate(config: EvaluationConfig, context: StageContext) -> StageResult:
 
 def _ask_all(questions: Sequence[Question], answerer: Answerer, context: StageContext) -> tuple[list[Row], list[float]]:
     """Rows in the order of the questions, from the log where an interrupted run had written them; seconds of each."""
-    log, times = Log(context.work / "rows.jsonl"), Log(context.work / "seconds.jsonl")
+    log, times = ResumableLog(context.work / "rows.jsonl"), ResumableLog(context.work / "seconds.jsonl")
     kept = sum(question.id in log.values for question in questions)
     for number, question in enumerate(questions, start=1):
         if question.id not in log.values:

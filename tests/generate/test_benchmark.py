@@ -193,7 +193,9 @@ def test_a_large_cache_makes_a_larger_reading(monkeypatch) -> None:
 def test_a_process_of_its_own_reports_a_format(tiny_llama, tmp_path) -> None:
     source = str(tiny_llama.save(tmp_path / "tiny"))
     workloads = (Workload(20, 1, 4), Workload(5, 3, 4))
+    before = torch.get_num_threads()
     report = benchmark.report_in_a_process(Settings(source, workloads, rounds=2, threads=1), "bfloat16")
+    assert torch.get_num_threads() == before
     assert report.weights == "bfloat16"
     assert [len(speeds) for speeds in report.speeds] == [2, 2]
     assert all(speed.prefill > 0 and speed.decode > 0 for speeds in report.speeds for speed in speeds)
@@ -201,9 +203,3 @@ def test_a_process_of_its_own_reports_a_format(tiny_llama, tmp_path) -> None:
     assert 2 <= report.sizes["weights"] / count_parameters(tiny_llama.config) < 3.2
     assert 0 <= report.resident <= report.peak
     assert 0.1 < report.first_token < 60  # seconds: a process cannot import torch and load a model in less
-
-
-def test_threads_hold_for_the_whole_process(tiny_llama, tmp_path) -> None:
-    before = torch.get_num_threads()
-    assert "on 1 thread:" in benchmark.limits_in_a_process(1).method
-    assert torch.get_num_threads() == before

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from constrained_cases import cut, sentence_piece_tokenizer, texts_of_walks
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.generate.constrained_decoding import ConstraintCompiler
@@ -72,12 +72,12 @@ def test_walks_quote_a_passage_letter_by_letter(compiler):
     assert all(any(is_span(text, passage) for passage in PASSAGES) for text in texts) and len(set(texts)) > 15
 
 
-@settings(max_examples=80, deadline=None)
 @given(st.sampled_from(PASSAGES[::2]), st.integers(0, 70), st.integers(0, 70), st.integers(0, 99))
 def test_a_quote_is_accepted_exactly_where_it_is_a_span(compiler, passage, start, end, seed):
     text = passage[start:end]
     starts_with_space = text[:1] == " "  # SentencePiece would take it for its own
-    assert starts_with_space or accepts(compiler, Quote(PASSAGES), text, seed) is is_span(text, passage)
+    expected = any(is_span(text, one) for one in PASSAGES)
+    assert starts_with_space or accepts(compiler, Quote(PASSAGES), text, seed) is expected
 
 
 @pytest.mark.parametrize("text", [
@@ -100,7 +100,6 @@ def test_what_breaks_a_rule_is_refused_however_it_is_cut(compiler, text):
     assert not any(accepts(compiler, CitedText(PASSAGES), text, seed) for seed in range(5))
 
 
-@settings(max_examples=80, deadline=None)
 @given(st.integers(0, 70), st.integers(0, 70))
 def test_what_is_quotable_is_found_in_the_passage(start, end):
     quotation = quotable(PASSAGES[0][start:end])

@@ -4,14 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lmworks.generate.constraint import Choice
 from lmworks.generate.engine import Engine
-from lmworks.generate.fused_runner import FusedRunner
 from lmworks.generate.protocol import Request, SamplingParameters
-from lmworks.generate.runner_choice import WeightFormat, default_dtype
+from lmworks.generate.runner_choice import default_dtype
 from lmworks.generate.sampling import uniform
 from lmworks.records import Message
 
@@ -32,10 +29,6 @@ _SAMPLINGS = (
     SamplingParameters(max_tokens=9, temperature=1.0, repetition_penalty=1.3, seed=4),
     SamplingParameters(max_tokens=1),
 )
-_QUESTIONS = [
-    Request(messages=(Message("user", question),), sampling=SamplingParameters(max_tokens=16, temperature=0.7, seed=5))
-    for question in ("What is the capital of France?", "Name three colours.", "Who are you?", "What is 2 + 2?")
-]
 _REQUESTS = [Request(_prompt(3 + 11 * n, n), sampling=sampling) for n, sampling in enumerate(_SAMPLINGS)]
 
 
@@ -67,20 +60,6 @@ def test_greedy_is_the_naive_loop_without_a_cache(engine, tiny_llama) -> None:
         assert completion.log_probabilities == pytest.approx(expected, abs=_TOLERANCE)
         assert completion.sampled_log_probabilities == (0.0,) * 30
         assert (completion.prompt_tokens, completion.completion_tokens) == (len(prompt), 30)
-
-
-@settings(max_examples=12, deadline=None)
-@given(st.permutations(range(len(_REQUESTS))), st.integers(1, 6), st.integers(1, 120))
-def test_neighbours_order_and_slots_change_nothing(engine, tiny_llama, order, slots: int, prefill_tokens: int) -> None:
-    together = Engine(tiny_llama, slots=slots, weights="float32", prefill_tokens=prefill_tokens)
-    for number, completion in zip(order, together.generate([_REQUESTS[n] for n in order]), strict=True):
-        _assert_equal(completion, engine.generate([_REQUESTS[number]])[0])
-
-
-def test_log_probabilities_are_those_that_score_gives(engine) -> None:
-    for request, completion in zip(_REQUESTS, engine.generate(_REQUESTS), strict=True):
-        score = engine.score([request.prompt_ids], [completion.ids])[0]
-        assert completion.log_probabilities == pytest.approx(score.log_probabilities, abs=_TOLERANCE)
 
 
 def test_a_completion_reports_the_seed_that_repeats_it(engine) -> None:
@@ -192,38 +171,6 @@ def test_messages_go_through_the_chat_template(engine, tiny_llama) -> None:
     assert one.prompt_tokens == len(rendered.ids)
 
 
-def test_load_weights_changes_the_output_and_the_version_and_not_the_checkpoint(tiny_llama) -> None:
-    engine, request = Engine(tiny_llama, weights="float32"), _REQUESTS[1]
-    before = engine.generate([request])[0]
-    state = {name: tensor.clone() for name, tensor in tiny_llama.model.state_dict().items()}
-    engine.load_weights({name: tensor * 1.1 for name, tensor in state.items()}, version=7)
-    after = engine.generate([request])[0]
-    assert (before.policy_version, after.policy_version) == (0, 7)
-    assert after.log_probabilities != before.log_probabilities
-    assert all(torch.equal(tensor, state[name]) for name, tensor in tiny_llama.model.state_dict().items())
-    engine.load_weights(state, version=8)
-    _assert_equal(engine.generate([request])[0], before)
-    name = next(iter(state))
-    with pytest.raises(ValueError, match=name):
-        engine.load_weights({**state, name: state[name][:1]}, version=9)
-    with pytest.raises(ValueError, match="unknown"):
-        engine.load_weights({**state, "unknown": state[name]}, version=9)
-    stream = engine.stream(request)
-    next(stream)
-    with pytest.raises(RuntimeError, match="in flight"):
-        engine.load_weights(state, version=9)
-    stream.close()  # type: ignore[attr-defined]
-    assert engine.policy_version == 8
-
-
-def test_logits_that_are_not_finite_are_an_error(tiny_llama) -> None:
-    engine = Engine(tiny_llama, weights="float32")
-    engine.load_weights({name: tensor * float("nan") for name, tensor in tiny_llama.model.state_dict().items()}, 1)
-    with pytest.raises(FloatingPointError, match="not finite"):
-        engine.generate(_REQUESTS)
-    assert engine.idle
-
-
 def test_bfloat16_is_close_and_leaves_the_checkpoint_alone(tiny_llama) -> None:
     engine = Engine(tiny_llama, weights="bfloat16")
     sampled = engine.generate(_REQUESTS)
@@ -259,29 +206,6 @@ def test_the_engines_draws_follow_the_distribution_it_reports(engine) -> None:
     # 400 draws: a share has a standard error of at most 0.025, so 0.1 is four of them
     assert all(abs(counted[token] - reported[token]) < 0.1 for token in reported)
     assert uniform(0, 0) != uniform(1, 0)
-
-
-@pytest.mark.weights
-@pytest.mark.parametrize(
-    ("weights", "lowered"), [("float32", True), ("auto", True), ("int8", True), ("float32", False), ("auto", False)]
-)
-def test_real_weights_answer_the_same_alone_and_in_company(
-    smollm2_checkpoint, weights: WeightFormat, lowered: bool
-) -> None:
-    """Rounding to 8 bits would change words, if the batch could change the rounding.
-
-    Modules check guesses in forwards of other shapes, which round otherwise: here they make none. Nor are theirs int8:
-    a last bit that differs may round an activation to the next eighth bit.
-    """
-    speculation = "lookup" if lowered else None
-    engine = Engine(smollm2_checkpoint, slots=3, weights=weights, lowered=lowered, speculation=speculation)
-    for request, completion in zip(_QUESTIONS, engine.generate(_QUESTIONS), strict=True):
-        alone = engine.generate([request])[0]
-        assert alone.ids == completion.ids
-        if isinstance(engine.batcher.runner, FusedRunner):
-            assert alone.log_probabilities == completion.log_probabilities
-        else:  # modules, 30 layers: ten times the rounding of the tiny model
-            assert alone.log_probabilities == pytest.approx(completion.log_probabilities, abs=5e-4)
 
 
 @pytest.mark.parametrize("speculation", ["auto", None])

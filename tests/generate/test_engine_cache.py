@@ -29,30 +29,34 @@ _REQUESTS = [
 ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    """Not here: what threads would change must not be used."""
+
+
 @pytest.fixture(scope="module")
 def alone(kind: Kind, checkpoint: Checkpoint) -> dict[str, Completion]:
     """Each request by itself, in an engine that has seen nothing."""
     return {request.id: make_engine(kind, checkpoint, speculation=None).generate([request])[0] for request in _REQUESTS}
 
 
-def test_greedy_completions_are_those_of_the_model_without_a_cache(kind: Kind, checkpoint: Checkpoint) -> None:
-    sampling = SamplingParameters(max_tokens=20, ignore_eos=True)
-    completions = make_engine(kind, checkpoint).generate([Request(ids, sampling=sampling) for ids in _PROMPTS])
-    assert [list(c.ids or ()) for c in completions] == [naive(checkpoint, ids, 20) for ids in _PROMPTS]
-
-
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.permutations(_REQUESTS), st.integers(1, 6), st.integers(1, 120), st.sampled_from(("lookup", None)))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.sampled_from(_REQUESTS), min_size=2, max_size=4, unique_by=id),
+    st.integers(1, 4),
+    st.integers(1, 120),
+    st.sampled_from(("lookup", None)),
+)
 def test_neighbours_order_slots_chunks_and_hits_change_nothing(
     kind: Kind, checkpoint: Checkpoint, alone, order: list[Request], slots: int, prefill_tokens: int, speculation
 ) -> None:
     engine = make_engine(kind, checkpoint, slots=slots, prefill_tokens=prefill_tokens, speculation=speculation)
-    for completion in (*engine.generate(order), *engine.generate(order[:4])):  # the second time from the cache
+    for completion in (*engine.generate(order), *engine.generate(order[:2])):  # the second time from the cache
         assert_same(completion, alone[completion.id], kind)
     assert engine.cache_usage == 0
 
 
-@pytest.mark.parametrize("prefill_tokens", [1, 7, 16, 100])
+@pytest.mark.parametrize("prefill_tokens", [7, 16])
 def test_a_prompt_in_chunks_is_the_prompt_at_once(kind: Kind, checkpoint: Checkpoint, prefill_tokens: int) -> None:
     request = Request(prompt(200, 5), sampling=SamplingParameters(max_tokens=8, alternatives=3))
     (whole,) = make_engine(kind, checkpoint).generate([request])
@@ -93,21 +97,6 @@ def test_a_cache_that_is_too_small_for_all_changes_nothing(
     assert engine.cache_usage == 0
 
 
-def test_new_weights_find_nothing_that_old_ones_computed(kind: Kind, checkpoint: Checkpoint) -> None:
-    engine = make_engine(kind, checkpoint)
-    request = Request(prompt(60, 7), sampling=SamplingParameters(max_tokens=8, ignore_eos=True))
-    (old,) = engine.generate([request])
-    state = {name: tensor * 1.5 for name, tensor in checkpoint.model.state_dict().items()}
-    engine.load_weights(state, 1)
-    (new,) = engine.generate([request])
-    fresh = make_engine(kind, checkpoint)
-    fresh.load_weights(state, 1)
-    assert_same(new, fresh.generate([request])[0], kind)
-    assert new.cached_tokens == 0 and new.log_probabilities != old.log_probabilities
-    engine.load_weights(checkpoint.model.state_dict(), 2)
-    assert_same(engine.generate([request])[0], old, kind)
-
-
 def test_an_int8_cache_is_close(kind: Kind, checkpoint: Checkpoint) -> None:
     contexts, continuations = [prompt(40, n) for n in range(4)], [prompt(60, 10 + n) for n in range(4)]
     exact = make_engine(kind, checkpoint).score(contexts, continuations)
@@ -138,9 +127,9 @@ def test_pages_behind_a_window_are_given_back_and_missed_by_nobody(kind: Kind) -
 def test_windows_find_the_beginning_of_a_text_again(kind: Kind) -> None:
     checkpoint = tiny_mistral()
     engine = make_engine(kind, checkpoint, cache_tokens=256, slots=1)
-    for request in [Request(_PROMPTS[n % 4] * 2, sampling=_SAMPLINGS[n % 6], id=str(n)) for n in range(16)]:
+    for request in [Request(_PROMPTS[n % 4] * 2, sampling=_SAMPLINGS[n % 6], id=str(n)) for n in range(8)]:
         (completion,) = engine.generate([request])
         (fresh,) = make_engine(kind, checkpoint, speculation=None).generate([request])
         assert_same(completion, fresh, kind)
     if kind == "fused":
-        assert engine.batcher.cache.hit_tokens > 200
+        assert engine.batcher.cache.hit_tokens > 90

@@ -39,7 +39,7 @@ def test_cancelling_at_any_moment_frees_all_and_disturbs_nobody(kind: Kind, chec
     expected = {c.id: c for c in make_engine(kind, checkpoint, **options).generate(requests)}
     engine = make_engine(kind, checkpoint, **options, cache_tokens=128 if pages == "few" else None)
     moments = 0
-    for moment in range(0, 200, 3):
+    for moment in range(0, 200, 9):
         lives = {request.id: engine.submit(request) for request in requests}
         for _ in range(moment):
             engine.step()
@@ -57,7 +57,7 @@ def test_cancelling_at_any_moment_frees_all_and_disturbs_nobody(kind: Kind, chec
                 assert_same(live.completion(0), expected[live.id], kind)
         if moment > 30 and not cut:
             break
-    assert moments > 6
+    assert moments > 3
 
 
 def test_a_deadline_ends_a_request_wherever_it_is(checkpoint: Checkpoint, kind: Kind) -> None:

@@ -38,9 +38,9 @@ def test_sixteen_threads_get_what_each_would_get_alone(tiny_llama) -> None:
     alone = make_engine("fused", checkpoint, slots=1)
     rendered = [
         Request(messages=(Message("user", f"Question {n}?"),), sampling=_SAMPLINGS[n % len(_SAMPLINGS)])
-        for n in range(16)
+        for n in range(8)
     ]
-    requests = [*rendered, *_requests(32)]
+    requests = [*rendered, *_requests(12)]
     expected = [alone.generate([request])[0] for request in requests]
     worker = EngineWorker(make_engine("fused", checkpoint, slots=4))
 

@@ -1,7 +1,6 @@
 """Offloaded experts: the same numbers, in less memory."""
 
 import copy
-import gc
 import json
 import subprocess
 import sys
@@ -13,10 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from lmworks.generate import expert_offload
 from lmworks.generate.expert_offload import offload_counters, offload_experts
 from lmworks.model import config as configs
 from lmworks.model.feed_forward import FeedForward
@@ -48,8 +48,8 @@ def random_ids(batch: int, length: int, seed: int = 0) -> Tensor:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("resident", [1, 2, 4, EXPERTS])
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize("resident", [1, 4, EXPERTS])
 def test_results_are_bitwise_those_of_the_whole_model(model, resident, dtype):
     whole = copy.deepcopy(model).to(dtype=dtype)
     offloaded = offload_experts(model, resident, dtype=dtype)
@@ -122,22 +122,23 @@ class Watched(Mapping[str, Tensor]):
 
 @torch.no_grad()
 @pytest.mark.parametrize("resident", [1, 3])
-def test_no_more_experts_than_agreed_are_ever_in_memory(model, resident):
-    weights, before = Watched(model.state_dict()), live_experts()
+def test_no_more_experts_than_agreed_are_ever_in_memory(model, resident, monkeypatch):
+    weights, made, empty = Watched(model.state_dict()), weakref.WeakSet(), expert_offload._empty_expert
+
+    def counted(*arguments) -> FeedForward:
+        expert = empty(*arguments)
+        made.add(expert)
+        return expert
+
+    monkeypatch.setattr(expert_offload, "_empty_expert", counted)
     offloaded = offload_experts(model, resident, weights=weights)
-    assert live_experts() == before  # nothing is fetched before it is needed
+    assert not made  # nothing is fetched before it is needed
     for seed in range(4):
         offloaded(random_ids(2, 8, seed))
-    assert live_experts() == before + LAYERS * resident
+    assert len(made) == LAYERS * resident
     assert weights.most == EXPERT_BYTES // 3  # of one matrix: each is let go as soon as it has been copied
 
 
-def live_experts() -> int:
-    gc.collect()
-    return sum(isinstance(found, FeedForward) for found in gc.get_objects())
-
-
-@settings(max_examples=30, deadline=None)
 @given(resident=st.integers(1, EXPERTS), seeds=st.lists(st.integers(0, 50), min_size=1, max_size=5))
 def test_hits_and_misses_are_those_of_a_least_recently_used_list(model, resident, seeds):
     """What each layer needs is observed from outside; who is ready runs first, then the others, each in order."""

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.generate.constrained_decoding import ConstraintCompiler
@@ -72,7 +72,6 @@ def test_a_call_that_is_required_is_made(compiler, tiny_tokenizer, seed):
     assert text is not None and (found := CALL.fullmatch(text)) and is_call(*found.groups())
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     words=st.text(st.sampled_from("<tol_ca>{\n é"), max_size=30).filter(lambda text: "<tool_call>" not in text),
     calls=st.lists(

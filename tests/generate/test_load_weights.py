@@ -21,8 +21,8 @@ from lmworks.model.transformer import Transformer
 
 _SIZES: dict[str, Any] = {"vocabulary": 260, "width": 64, "heads": 4, "kv_heads": 2, "hidden": 96, "layers": 2}
 _REQUESTS = [
-    Request(prompt(40, 3), sampling=SamplingParameters(max_tokens=12, ignore_eos=True)),
-    Request(prompt(9, 4), sampling=SamplingParameters(max_tokens=12, temperature=1.0, seed=5, ignore_eos=True)),
+    Request(prompt(40, 3), sampling=SamplingParameters(max_tokens=6, ignore_eos=True)),
+    Request(prompt(9, 4), sampling=SamplingParameters(max_tokens=6, temperature=1.0, seed=5, ignore_eos=True)),
 ]
 
 
@@ -48,11 +48,10 @@ def _assert_as_new(engine: Engine, fresh: Engine, kind: Kind) -> None:
         assert_same(one, other, kind)
 
 
-@pytest.mark.parametrize("weights", ["int8", "int4", "bfloat16", "float32", _mixed])
+@pytest.mark.parametrize("weights", ["float32", _mixed])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("biases", [False, True])
-def test_a_decoder_is_what_a_fresh_engine_would_be(kind: Kind, weights, biases: bool) -> None:
-    of = checkpoint(llama(**_SIZES, context_length=128, attention_bias=biases, feed_forward_bias=biases))
+def test_a_decoder_is_what_a_fresh_engine_would_be(kind: Kind, weights) -> None:
+    of = checkpoint(llama(**_SIZES, context_length=128, attention_bias=True, feed_forward_bias=True))
     before = {name: tensor.clone() for name, tensor in of.model.state_dict().items()}
     engine = make_engine(kind, of, weights=weights)
     old = [completion.log_probabilities for completion in engine.generate(_REQUESTS)]
@@ -68,23 +67,21 @@ def test_a_decoder_is_what_a_fresh_engine_would_be(kind: Kind, weights, biases: 
     assert all(torch.equal(tensor, before[name]) for name, tensor in of.model.state_dict().items())
 
 
-@pytest.mark.parametrize("weights", ["int8", "int4"])
-def test_a_mixture_of_experts_is_what_a_fresh_engine_would_be(weights) -> None:
+def test_a_mixture_of_experts_is_what_a_fresh_engine_would_be() -> None:
     of = checkpoint(mixtral(**_SIZES, experts=4, context_length=128))
-    engine = make_engine("modules", of, weights=weights)
+    engine = make_engine("modules", of, weights="int4")
     engine.generate(_REQUESTS)
     made = _other(of.model, 1)
     engine.load_weights(made.state_dict(), 1)
-    _assert_as_new(engine, make_engine("modules", of.with_model(made), weights=weights), "modules")
+    _assert_as_new(engine, make_engine("modules", of.with_model(made), weights="int4"), "modules")
 
 
-@pytest.mark.parametrize("weights", ["int8", "int4"])
-def test_an_encoder_decoder_is_what_a_fresh_engine_would_be(tiny_encoder_decoder: Checkpoint, weights) -> None:
-    engine = Engine(tiny_encoder_decoder, weights=weights)
+def test_an_encoder_decoder_is_what_a_fresh_engine_would_be(tiny_encoder_decoder: Checkpoint) -> None:
+    engine = Engine(tiny_encoder_decoder, weights="int8")
     engine.generate(_REQUESTS)
     made = _other(tiny_encoder_decoder.model, 1)
     engine.load_weights(made.state_dict(), 1)
-    _assert_as_new(engine, Engine(tiny_encoder_decoder.with_model(made), weights=weights), "modules")
+    _assert_as_new(engine, Engine(tiny_encoder_decoder.with_model(made), weights="int8"), "modules")
 
 
 @pytest.mark.parametrize("weights", ["float32", "int8"])
@@ -107,8 +104,9 @@ def test_weights_that_a_trainer_changed_in_place_are_those_of_a_fresh_engine(kin
     if kind == "modules" and weights == "float32":
         assert engine.batcher.runner.shares(of.model), "nothing was copied"
     engine.submit(_REQUESTS[0])
-    with pytest.raises(RuntimeError, match="in flight"):
-        engine.weights_changed(3)
+    for change in (lambda: engine.weights_changed(3), lambda: engine.load_weights(of.model.state_dict(), 3)):
+        with pytest.raises(RuntimeError, match="in flight"):
+            change()
 
 
 @pytest.mark.parametrize("kind", KINDS)

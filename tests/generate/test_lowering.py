@@ -151,7 +151,7 @@ def test_a_format_loses_what_it_rounds(checkpoint: Checkpoint, form: Format, cac
 
 
 @pytest.mark.parametrize("kind", ["Q4_0", "Q8_0", "F16", "F32"])
-@pytest.mark.parametrize("name", ["llama", "gemma3", "qwen2", "phi3"])
+@pytest.mark.parametrize("name", ["gemma3", "qwen2"])
 def test_gguf_blocks_are_taken_as_they_are(name: str, kind: Any, tiny_tokenizer, tmp_path) -> None:
     checkpoint = load(save_gguf(random_checkpoint(CONFIGS[name], tiny_tokenizer), tmp_path / "m.gguf", kind))
     assert isinstance(checkpoint.weights, GgufWeights)

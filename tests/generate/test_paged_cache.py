@@ -244,7 +244,7 @@ class CacheMachine(RuleBasedStateMachine):
         return tables, self.cache.available, self.cache.used, dict(self.memory.content)
 
 
-CacheMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+CacheMachine.TestCase.settings = settings(stateful_step_count=40)
 TestCacheMachine = CacheMachine.TestCase
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.generate.paged_cache import PAGE, PagedCache
@@ -138,7 +138,6 @@ _WORLDS = st.builds(
 )
 
 
-@settings(max_examples=250, deadline=None)
 @given(_REQUESTS, _WORLDS)
 def test_every_request_finishes_and_the_promises_hold_at_every_step(requests: list, world: World) -> None:
     steps = 60 + 4 * sum(1 + length // min(world.prefill_tokens, 32) + tokens for _, length, tokens, *_ in requests)
@@ -254,7 +253,7 @@ def test_of_equals_the_later_one_makes_room_and_is_the_first_to_come_back() -> N
 
 
 @pytest.mark.parametrize("moves", [False, True])
-def test_whoever_does_not_fit_waits_without_being_taken_for_preempted(moves: bool) -> None:
+def test_a_request_that_does_not_fit_waits_without_being_taken_for_preempted(moves: bool) -> None:
     """Nothing of it was computed: it does not overtake others, and is not let in and out at every step."""
     world = World(slots=4, pages=6, moves=moves)
     world.submit("holds", 70, tokens=15, client="a")
@@ -369,7 +368,7 @@ def test_who_waits_for_another_keeps_its_slot_and_its_turn() -> None:
 
 
 @pytest.mark.parametrize("how", ["cancelled", "preempted"])
-def test_when_the_first_one_goes_the_next_goes_on_from_there(how: str) -> None:
+def test_when_the_first_one_leaves_the_next_continues_from_there(how: str) -> None:
     world = World(slots=2, prefill_tokens=48)
     world.submit("first", 100, like=0, priority=1)
     world.submit("follows", 70, like=0, priority=1)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from engine_cases import KINDS, Kind, assert_same, count_tokens, make_engine, prompt, tolerance
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.generate import scoring
@@ -30,7 +30,6 @@ def engine(kind: Kind, checkpoint: Checkpoint) -> Engine:
     return make_engine(kind, checkpoint)
 
 
-@settings(max_examples=25, deadline=None)
 @given(contexts=st.lists(_IDS, min_size=1, max_size=3), data=st.data())
 def test_equal_to_a_plain_forward(engine, checkpoint, contexts: list[list[int]], data: st.DataObject) -> None:
     """Shared, different and empty contexts, empty continuations, in any order."""
@@ -156,13 +155,23 @@ def test_what_cannot_be_scored_is_refused(engine) -> None:
         _ = engine.score([[1]], [[]])[0].mean
 
 
-@pytest.mark.weights
-def test_real_weights_find_a_sentence_less_surprising_in_its_context(smollm2_checkpoint) -> None:
-    checkpoint = smollm2_checkpoint
-    engine, encode = Engine(checkpoint, weights="float32"), checkpoint.tokenizer.encode
-    context = encode("The Eiffel Tower was built by Gustave Eiffel's company between 1887 and 1889.")
-    sentence = encode(" Gustave Eiffel's company built the tower between 1887 and 1889.")
-    with_context, without = engine.score([context, []], [sentence, sentence])
-    assert with_context.log_probabilities == pytest.approx(_plain(checkpoint, context, sentence), abs=1e-3)
-    assert without.log_probabilities == pytest.approx(_plain(checkpoint, [], sentence), abs=1e-3)
-    assert with_context.mean > without.mean + 0.5
+@pytest.mark.parametrize("limits", [{}, {"BATCH_TOKENS": 7, "LOGIT_ROWS": 3}])
+def test_alternatives_are_those_of_a_plain_forward(tiny_llama, monkeypatch, limits):
+    for name, value in limits.items():
+        monkeypatch.setattr(scoring, name, value)
+    contexts, continuations = [[5, 6], [5, 6], [9]], [[1, 2, 3, 4], [], [8, 7]]
+    scores = Engine(tiny_llama, weights="float32").score(contexts, continuations, alternatives=4)
+    for context, continuation, score in zip(contexts, continuations, scores, strict=True):
+        with torch.inference_mode():
+            logits = tiny_llama.model(torch.tensor([context + continuation]))[0]  # (length, vocabulary)
+        values, ids = logits.log_softmax(-1)[len(context) - 1 : -1].topk(4)
+        assert [[token for token, _ in row] for row in score.alternatives] == (ids.tolist() if continuation else [])
+        best = [value for row in score.alternatives for _, value in row]
+        assert best == pytest.approx(values.flatten().tolist() if continuation else [], abs=5e-5)
+        for token, value, row in zip(continuation, score.log_probabilities, score.alternatives, strict=True):
+            assert dict(row).get(token, value) == value  # the same bits: a client asks whether it is the best one
+
+
+def test_there_are_no_alternatives_unless_asked_for(tiny_llama):
+    (score,) = Engine(tiny_llama, weights="float32").score([[1]], [[2, 3]])
+    assert score.alternatives == ()

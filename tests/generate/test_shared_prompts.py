@@ -39,8 +39,7 @@ def alone(kind: Kind, checkpoint: Checkpoint) -> list[Completion]:
     return [make_engine(kind, checkpoint, speculation=None).generate([request])[0] for request in _REQUESTS]
 
 
-@pytest.mark.parametrize("prefill_tokens", [50, 256, 2000])
-@pytest.mark.parametrize("slots", [2, 5])
+@pytest.mark.parametrize(("prefill_tokens", "slots"), [(50, 2), (256, 5), (2000, 5)])
 def test_one_prompt_is_computed_once(
     kind: Kind, checkpoint, alone, monkeypatch, prefill_tokens: int, slots: int
 ) -> None:
@@ -71,7 +70,7 @@ def test_what_differs_behind_the_beginning_is_computed_by_each(kind: Kind, check
 def test_whatever_becomes_of_the_first_the_others_end_as_if_alone(kind: Kind, checkpoint, alone, cache_tokens) -> None:
     """Cancelled, late, overtaken or preempted, at any step."""
     chance = random.Random(1)
-    for _ in range(12):
+    for _ in range(5):
         engine = make_engine(kind, checkpoint, slots=3, cache_tokens=cache_tokens, prefill_tokens=300, speculation=None)
         lives = [engine.submit(replace(r, priority=chance.randrange(2))) for r in _REQUESTS]
         for step in range(200):

@@ -49,7 +49,7 @@ _REQUESTS = [Request(_REPETITIVE, sampling=sampling, id=name) for name, sampling
 
 @dataclass
 class Forced:
-    """Knows the completions, and guesses them right or wrong as it is told: of the tokens of a guess, the first so many
+    """Knows the completions, and guesses them right or wrong: of the tokens of a guess, the first so many
     are right."""
 
     completions: dict[str, tuple[int, ...]]
@@ -97,11 +97,10 @@ def _forced(plain: dict[str, Completion], right: Sequence[int], **options: Any) 
     return Forced({name: completion.ids or () for name, completion in plain.items()}, right, **options)
 
 
-@pytest.mark.parametrize("slots", [1, 5])
 @pytest.mark.parametrize(
-    "right",
-    [(9,), (0,), (4,), (0, 9), [random.Random(0).randrange(9) for _ in range(99)]],
-    ids=["all", "none", "half", "all or none", "any"],
+    ("right", "slots"),
+    [((9,), 1), ((0,), 5), ([random.Random(0).randrange(9) for _ in range(99)], 5)],
+    ids=["all", "none", "any"],
 )
 def test_no_token_depends_on_what_was_guessed(kind: Kind, checkpoint, plain, right: Sequence[int], slots: int) -> None:
     proposer = _forced(plain, right)
@@ -145,7 +144,7 @@ def test_right_guesses_save_forwards_and_are_counted(kind: Kind, checkpoint: Che
     assert speculator.steps <= 8
 
 
-@pytest.mark.parametrize(("right", "share"), [(0, 0.0), (2, 0.25), (4, 0.5)])
+@pytest.mark.parametrize(("right", "share"), [(0, 0.0), (2, 0.25)])
 def test_wrong_guesses_are_counted_as_proposed_alone(kind: Kind, checkpoint, plain, right: int, share: float) -> None:
     engine = _engine(kind, checkpoint, _forced(plain, (right,)))
     assert engine.batcher.speculator is not None
@@ -156,12 +155,11 @@ def test_wrong_guesses_are_counted_as_proposed_alone(kind: Kind, checkpoint, pla
     assert completion.accepted_tokens / completion.proposed_tokens == pytest.approx(share, abs=0.06)
 
 
-def test_whoever_does_not_want_guesses_gets_none(kind: Kind, checkpoint: Checkpoint, plain) -> None:
+def test_a_request_without_speculation_gets_no_guesses(kind: Kind, checkpoint: Checkpoint, plain) -> None:
     engine = _engine(kind, checkpoint, _forced(plain, (9,)), slots=20)
-    for request in _REQUESTS:
-        (completion,) = engine.generate([replace(request, sampling=replace(request.sampling, speculate=False))])
+    for completion in engine.generate([replace(r, sampling=replace(r.sampling, speculate=False)) for r in _REQUESTS]):
         assert (completion.proposed_tokens, completion.accepted_tokens) == (0, 0)
-        assert_same(completion, plain[request.id], kind)
+        assert_same(completion, plain[completion.id], kind)
 
 
 @pytest.mark.parametrize("asked", ["proposal", "accepts"])
@@ -221,7 +219,7 @@ def test_the_distribution_of_guessed_tokens_is_the_models(checkpoint: Checkpoint
     assert engine.batcher.speculator is not None
     engine.batcher.speculator._lengths = lambda requests, most, rows: list(most)  # type: ignore[method-assign]
     sampling = SamplingParameters(max_tokens=3, temperature=1.0, top_k=kept, forced_tokens=(5,), ignore_eos=True)
-    count = 1500
+    count = 600
     completions = engine.generate([Request(text[:-1], sampling=replace(sampling, seed=n)) for n in range(count)])
     found = Counter((c.ids or ())[1:] for c in completions)
     assert set(found) <= set(expected)

@@ -245,22 +245,11 @@ class Matcher:
         ends_next = count == 1 + len(inside) and count < len(tokens) and tokens[count] in self._tokens.ends
         return count + int(ends_next and self._may_end_after([*spelled, *inside]))
 
-    def forced(self, most: int = 64) -> list[int]:
-        """The tokens that are certain next, because each is the only one allowed; the last may be the end."""
-        ahead, tokens = self.copy(), list[int]()
-        while not ahead.finished and len(tokens) < most:
-            only = _only(ahead.mask())
-            if only is None:
-                break
-            tokens.append(only)
-            ahead.advance(only)
-        return tokens
-
     def proposal(self, most: int = 64) -> list[int]:
         """The text that comes next, where it is as good as certain, as the tokenizer writes it: for speculation.
 
-        Other tokens may spell the same text, so these are likely where those of `forced` are certain. The last one is
-        left out, for it might join with what comes after.
+        Other tokens may spell the same text, so these are likely and not certain. The last one is left out, for it
+        might join with what comes after.
         """
         ahead, pieces = self.copy(), list[tuple[int, bytes]]()
         while not ahead.finished and len(pieces) < most:
@@ -281,19 +270,6 @@ class Matcher:
         other = Matcher(self._compiled, self._native.deep_copy(), self._generation)
         other._taken, other._finished = list(self._taken), self._finished
         return other
-
-    def rollback(self, count: int) -> None:
-        """Takes back the last `count` tokens; ValueError when there are fewer."""
-        if not 0 <= count <= len(self._taken):
-            raise ValueError(f"cannot take back {count} of {len(self._taken)} tokens")
-        if count == 0:
-            return
-        native = self._current()
-        back = sum(map(len, self._taken[-count:]))
-        del self._taken[-count:]
-        self._finished = False
-        if back and not native.rollback(back):
-            self._renewed()
 
     # -----------------------------------------------------------------------------------------------------------------
 
@@ -345,13 +321,6 @@ class Matcher:
 
 def _has(mask: np.ndarray, token: int) -> bool:
     return 0 <= token < 32 * len(mask) and bool(mask[token >> 5] >> (token & 31) & 1)
-
-
-def _only(mask: np.ndarray) -> int | None:
-    """The only token of a mask; None where there are several."""
-    places = np.flatnonzero(mask)
-    word = int(mask[places[0]])
-    return None if len(places) > 1 or word & (word - 1) else int(places[0]) * 32 + word.bit_length() - 1
 
 
 def _longest(mask: np.ndarray, spelled: list[bytes], ends: tuple[int, ...]) -> int | None:

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from operator import eq
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from lmworks.generate.module_runner import ModuleRunner
 from lmworks.generate.paged_cache import PAGE, CachedSequence, PagedCache, chain
 from lmworks.generate.request_state import RequestState
 from lmworks.generate.runner import LogitRows, Runner, Work
-from lmworks.generate.sampling import Chosen, alternatives_of, sample, uniform
+from lmworks.generate.sampling import alternatives_of, sample, uniform
 from lmworks.generate.scheduler import ScheduledTokens, Scheduler
 from lmworks.generate.speculative_decoding import Speculator, certain_text
 
@@ -212,11 +213,10 @@ class Batcher:
             masks,
         )
         alternatives = alternatives_of([part.request.sampling.alternatives for part, _ in expanded], rows)
-        chosen = Chosen.of(sampled, rows)
-        start = 0
+        columns = [values.tolist() for values in (*sampled, rows.log_normaliser.isfinite())]
+        chosen = iter(zip(*columns, alternatives, strict=True))
         for part in parts:
-            self._commit(part, chosen, alternatives, start)
-            start += part.work.wanted
+            self._commit(part, list(islice(chosen, part.work.wanted)))
 
     def _masks_of(self, part: _Part) -> list[np.ndarray] | list[None]:
         """A mask for each row of a part; where its constraint has failed, nothing is allowed."""
@@ -227,23 +227,21 @@ class Batcher:
             return part.masks.result()
         return [np.zeros(-(-self.runner.vocabulary // 32), np.uint32)] * part.work.wanted
 
-    def _commit(self, part: _Part, chosen: Chosen, alternatives: list[list[tuple[int, float]]], start: int) -> None:
+    def _commit(self, part: _Part, chosen: list[tuple[Any, ...]]) -> None:
+        """Take what was sampled for each row of a part: the fields of `Sampled`, is finite, alternatives."""
         request, kept, began = part.request, 0, len(part.request.ids)
-        for number in range(part.work.wanted):
-            row = start + number
-            if not chosen.finite[row] or chosen.dead[row]:
+        for number, (token, own, drawn, dead, forced, finite, alternatives) in enumerate(chosen):
+            if dead:
                 failed = part.masks.exception() if part.masks is not None else None
                 error = failed if isinstance(failed, Exception) else ValueError(NOTHING_ALLOWED)
-                if not chosen.finite[row]:
+                if not finite:
                     self.discard(part.work.sequence)
                     error = FloatingPointError(NOT_FINITE)
                 self._fail(request, error)
                 return
             kept = number
-            token = chosen.ids[row]
             with self._alone(request):
-                values = chosen.log_probabilities[row], chosen.sampled[row]
-                request.append(token, *values, alternatives[row], chosen.forced[row])
+                request.append(token, own, drawn, alternatives, forced)
             if request.error is not None:
                 return
             if request.done or number >= len(part.guesses) or part.guesses[number] != token:

@@ -340,9 +340,9 @@ class EngineWorker:
 
     def _begin(self, parts: Generator[None, None, T], future: Future[T]) -> None:
         self._partial += 1
-        self._go_on(parts, future)
+        self._continue(parts, future)
 
-    def _go_on(self, parts: Generator[None, None, T], future: Future[T]) -> None:
+    def _continue(self, parts: Generator[None, None, T], future: Future[T]) -> None:
         """One part; what is left takes its turn before the next step."""
         try:
             if time.monotonic() >= self._deadline:
@@ -350,17 +350,20 @@ class EngineWorker:
                 raise RuntimeError("this engine worker was closed before the work was done")
             next(parts)
         except StopIteration as end:
-            self._partial -= 1
-            self._searches = self._engine.searches
+            self._uncount()
             future.set_result(end.value)
         except Exception as error:
-            self._partial -= 1
-            self._searches = self._engine.searches
+            self._uncount()
             future.set_exception(error)
         else:
             self._searches = self._engine.searches
             with self._changed:
-                self._post(lambda: self._go_on(parts, future))
+                self._post(lambda: self._continue(parts, future))
+
+    def _uncount(self) -> None:
+        """A score or search is done: nobody who waits for it may still see it counted."""
+        self._partial -= 1
+        self._searches = self._engine.searches
 
     def _step(self) -> None:
         try:

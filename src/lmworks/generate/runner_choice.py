@@ -1,6 +1,5 @@
 """Choice of the runner for a checkpoint: fused kernels where they know its blocks, else its own modules."""
 
-import copy
 import ctypes
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from lmworks.kernels.program import Program
 from lmworks.kernels.weight_formats import FORMATS, Format, Quantised
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.gguf_read import GgufWeights
-from lmworks.model.transformer import Transformer, empty_model
+from lmworks.model.transformer import Transformer, empty_model, sharing_copy
 
 # What /proc/cpuinfo calls an instruction that multiplies bfloat16: x86 (AVX-512, AMX) and ARM.
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
@@ -129,9 +128,10 @@ def convert(model: Transformer, dtype: torch.dtype) -> Transformer:
     where it has the dtype already."""
     if next(model.parameters()).dtype == dtype:
         return model
-    tensors: dict[int, Tensor] = {}
-    for parameter in model.parameters():
-        tensors[id(parameter)] = nn.Parameter(parameter.detach().to(dtype), requires_grad=parameter.requires_grad)
-    for buffer in model.buffers():
-        tensors[id(buffer)] = buffer.to(dtype) if buffer.is_floating_point() else buffer.clone()
-    return copy.deepcopy(model, tensors)  # type: ignore[arg-type] - what is in the memo is taken instead of a copy
+
+    def converted(tensor: Tensor) -> Tensor:
+        if isinstance(tensor, nn.Parameter):
+            return nn.Parameter(tensor.detach().to(dtype), requires_grad=tensor.requires_grad)
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor.clone()
+
+    return sharing_copy(model, converted)

@@ -9,7 +9,6 @@ From another device only these are copied, and of a row that top-k bounds only w
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -128,30 +127,6 @@ def uniform(seed: int, step: int) -> float:
         a, b, c, d = (second >> 64) ^ b ^ key, second & _WORD, (first >> 64) ^ d ^ other_key, first & _WORD
         key, other_key = (key + _INCREMENTS[0]) & _WORD, (other_key + _INCREMENTS[1]) & _WORD
     return (a >> 32) / 2**32  # 32 bits, so that a draw times a float64 total never rounds up to the total
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """Sampled tokens as plain lists, a value for each row."""
-
-    ids: list[int]
-    log_probabilities: list[float]
-    sampled: list[float]
-    finite: list[bool]
-    dead: list[bool]
-    forced: list[bool]
-
-    @classmethod
-    def of(cls, sampled: Sampled, rows: LogitRows) -> "Chosen":
-        """A row is finite if its normaliser is: not exactly if a logit is NaN or +inf, or all are -inf."""
-        return cls(
-            sampled.ids.tolist(),
-            sampled.log_probabilities.tolist(),
-            sampled.sampled_log_probabilities.tolist(),
-            np.isfinite(moved(rows.log_normaliser)).tolist(),
-            sampled.dead.tolist(),
-            sampled.forced.tolist(),
-        )
 
 
 def alternatives_of(counts: Sequence[int], rows: LogitRows) -> list[list[tuple[int, float]]]:

@@ -23,7 +23,8 @@ from lmworks.generate.cache_lease import CacheLease, run_parts
 from lmworks.generate.engine_step import NOT_FINITE, Batcher
 from lmworks.generate.paged_cache import PAGE, CachedSequence, OutOfPagesError, PagedCache
 from lmworks.generate.protocol import Score
-from lmworks.generate.runner import LogitRows, Work
+from lmworks.generate.runner import Work
+from lmworks.generate.sampling import alternatives_of
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 BATCH_TOKENS = 512  # of one forward
@@ -202,19 +203,12 @@ def _run(
             for pair, value in zip(pairs, picked.tolist(), strict=True):
                 found[pair].values.append(value)
             if alternatives:
-                best = _most_probable(rows, alternatives)
+                best = alternatives_of([alternatives] * len(rows.logits), rows)
                 for row, pair in zip(numbers, pairs, strict=True):
-                    found[pair].alternatives.append(best[row])
+                    found[pair].alternatives.append(tuple(best[row]))
         del rows  # the logits are large, and a pause may be long
         stretches = [stretch for stretch in stretches if stretch.ids]
         yield
-
-
-def _most_probable(rows: LogitRows, count: int) -> list[tuple[tuple[int, float], ...]]:
-    """For each row the tokens with the largest logits, best first, as (id, ln p)."""
-    logits, ids = rows.logits.topk(min(count, rows.logits.shape[1]), dim=-1)  # (rows, count)
-    values = logits - rows.log_normaliser[:, None]
-    return [tuple(zip(*row, strict=True)) for row in zip(ids.tolist(), values.tolist(), strict=True)]
 
 
 def _next_works(

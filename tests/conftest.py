@@ -47,6 +47,14 @@ def nothing_leaves_this_machine() -> Iterator[None]:
     assert loopback.VIOLATIONS == []
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_process() -> Iterator[None]:
+    """Stages over documents work in this process where a test asks for no more: each other one imports all anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lmworks.data.executing._cores", lambda: 1)
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def memory_goes_back() -> Iterator[None]:
     """After each file: what engines of real weights took, a gigabyte each time, glibc would keep when they are gone."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.data.annotation import Annotations, Mark
@@ -37,7 +37,6 @@ DOCUMENTS = st.builds(
 
 
 @given(st.lists(DOCUMENTS, max_size=6), st.integers(1, 2))
-@settings(max_examples=30)
 def test_what_is_written_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, rows: list[AnnotatedDocument], repeats: int
 ) -> None:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lmworks.data.config import LARGEST, LoaderConfig, SourceConfig
@@ -26,7 +26,6 @@ def sources_of(count: int, **settings) -> dict[str, SourceConfig]:
     return {f"source {number}": SourceConfig("folder", **settings) for number in range(count)}
 
 
-@settings(deadline=None)
 @given(st.sampled_from([f for f in LoaderConfig.__dataclass_fields__ if f != "mode"]), ODD)
 def test_a_setting_of_the_loader_is_taken_or_refused_by_its_name(name, value):
     values = {"sources": sources_of(1), name: value}
@@ -39,7 +38,6 @@ def test_a_setting_of_the_loader_is_taken_or_refused_by_its_name(name, value):
         DrawPlan(LoaderConfig(**values | {"steps": 1}), [7])
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["folder", "weight", "max_epochs"]), ODD)
 def test_a_setting_of_a_source_is_taken_or_refused_by_its_name(name, value):
     values = {"folder": "folder", name: value}
@@ -64,7 +62,6 @@ def test_what_is_refused_says_what_is_allowed():
             LoaderConfig(**{"sources": sources_of(1)} | values)
 
 
-@settings(deadline=None)
 @given(SIZES, st.floats(0.01, 1e9), st.floats(5e-324, 1e308) | st.just(0.29), st.integers(1, 2**20))
 def test_every_temperature_and_cap_gives_quotas_or_says_that_the_caps_are_too_low(sizes, temperature, epochs, steps):
     sources = sources_of(len(sizes), max_epochs=epochs)
@@ -103,7 +100,6 @@ def shown(plan: DrawPlan) -> list[list[tuple[int, int]]]:
     return [list(zip(sources.tolist(), index.tolist(), strict=True)) for sources, index in steps]
 
 
-@settings(deadline=None)
 @given(SIZES.map(lambda sizes: [size % 50 + 1 for size in sizes]), st.integers(1, 7), st.data())
 def test_a_run_of_any_other_length_begins_as_it_was_planned(sizes, batch, data):
     steps = st.none() | st.integers(1, 30)

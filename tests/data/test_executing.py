@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from lmworks.data import executing
 from lmworks.data.executing import ExecutionConfig, Part, carry_out, do_part
+
+CORES = executing._cores  # as it is outside of tests
 
 
 def square(given: int, path: Path) -> None:
@@ -91,6 +94,7 @@ def test_a_part_that_another_process_had_done_is_left_as_it_is(tmp_path):
 
 
 def test_without_a_number_all_cores_work(monkeypatch):
+    monkeypatch.setattr(executing, "_cores", CORES)
     assert ExecutionConfig().count == len(os.sched_getaffinity(0))
     monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
     assert ExecutionConfig().count == os.cpu_count()

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.data.batching import Batch
@@ -73,7 +73,6 @@ def test_a_run_without_steps_shows_every_token_once(config, mode, document_mask)
     assert sorted(targets.tolist()) == sorted(set(text.tolist()) - unpredicted)
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(2, 20), st.integers(1, 5), st.data())
 def test_two_epochs_show_every_token_twice_in_another_order(tmp_path_factory, lengths, length, batch, data):
     folder = tmp_path_factory.mktemp("one")

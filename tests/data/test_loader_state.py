@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.data.config import LoaderConfig, SourceConfig
@@ -76,7 +76,6 @@ def test_what_is_wrong_with_a_state_is_said(config, state):
             Loader(config, state=damaged)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_whatever_a_state_holds_it_is_taken_or_refused(config, state, data):
     damaged = json.loads(json.dumps(state))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.data.mixing import LARGEST, Mixture, quotas, temperature_weights
@@ -18,7 +18,6 @@ def orders(mixture: Mixture) -> tuple[np.ndarray, np.ndarray]:
 # Quotas
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(1e-3, 1e3), st.none() | st.integers(0, 500)), min_size=1, max_size=8),
     st.integers(1, 3000),
@@ -59,7 +58,6 @@ def test_temperature_is_a_power_of_the_sizes():
 # Order
 
 
-@settings(deadline=None)
 @given(QUOTAS)
 def test_every_prefix_of_the_run_keeps_the_shares_and_the_run_the_quotas(wanted):
     mixture = Mixture(wanted)
@@ -71,7 +69,6 @@ def test_every_prefix_of_the_run_keeps_the_shares_and_the_run_the_quotas(wanted)
     assert drawn[-1].tolist() == wanted
 
 
-@settings(deadline=None)
 @given(QUOTAS, st.data())
 def test_a_draw_knows_its_source_and_index_without_those_before(wanted, data):
     mixture = Mixture(wanted)
@@ -83,7 +80,6 @@ def test_a_draw_knows_its_source_and_index_without_those_before(wanted, data):
     assert mixture.drawn(k) == np.bincount(sources[:k], minlength=len(wanted)).tolist()
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, LARGEST // 60), min_size=2, max_size=60), st.data())
 def test_the_largest_runs_and_the_bound_for_any_tree(wanted, data):
     mixture = Mixture(wanted)
@@ -105,7 +101,6 @@ def test_two_sources_are_never_more_than_half_a_sequence_from_their_shares():
     assert orders(Mixture([1, 1]))[0].tolist() in ([0, 1], [1, 0])
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, LARGEST // 3), min_size=3, max_size=3))
 def test_three_sources_are_less_than_a_sequence_from_their_shares(wanted):
     assert max(Mixture(wanted).bounds) < 1

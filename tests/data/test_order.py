@@ -5,20 +5,18 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from lmworks.data.order import Permutation, mix
 
 
-@settings(deadline=None)
 @given(st.integers(1, 3000), st.text(max_size=10))
 def test_every_place_holds_another_number(size, key):
     assert sorted(Permutation(size, key)(np.arange(size)).tolist()) == list(range(size))
 
 
-@settings(deadline=None)
 @given(st.integers(1, 2**62), st.lists(st.integers(0, 2**62 - 1), max_size=20, unique=True))
 def test_any_places_of_any_size(size, places):
     places = np.array([place for place in places if place < size], np.int64)
@@ -34,7 +32,7 @@ def test_the_values_of_today():
     assert mix(np.array([0, 1, 2**64 - 1], np.uint64)).tolist() == [0, 6238072747940578789, 13029008266876403067]
 
 
-@pytest.mark.parametrize("size", [2, 3, 4, 5])
+@pytest.mark.parametrize("size", [2, 3, 4])
 def test_all_orders_of_a_few_are_equally_likely(size):
     orders = math.factorial(size)
     seen = Counter(tuple(Permutation(size, f"seed {key}")(np.arange(size)).tolist()) for key in range(20 * orders))

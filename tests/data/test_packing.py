@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.data.packing import Plan, best_fit_decreasing, plan_sequences
@@ -31,7 +31,6 @@ def best_fit_one_by_one(sizes: list[int], capacity: int) -> list[int]:
     return rooms
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.integers(2, 33), MODES, st.integers(0, 2**63 - 1))
 def test_every_token_of_every_document_stands_in_one_place(lengths, length, mode, seed):
     plan = plan_sequences(np.array(lengths), length, mode, seed)
@@ -52,7 +51,6 @@ def test_every_token_of_every_document_stands_in_one_place(lengths, length, mode
     assert plan.split_documents == sum(count > 1 for count in pieces)
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.integers(2, 33), st.integers(0, 100))
 def test_packing_cuts_only_what_is_longer_than_a_sequence(lengths, length, seed):
     plan = plan_sequences(np.array(lengths), length, "pack", seed)
@@ -64,7 +62,6 @@ def test_packing_cuts_only_what_is_longer_than_a_sequence(lengths, length, seed)
     assert len(owners) == len(plan.documents)  # no two pieces of a document in one sequence
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.integers(1, n), max_size=150))))
 def test_bulk_packing_is_best_fit_decreasing(case):
     capacity, sizes = case
@@ -75,7 +72,6 @@ def test_bulk_packing_is_best_fit_decreasing(case):
     assert sorted(capacity - int(room) for room in used) == sorted(rooms)
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.integers(2, 33))
 def test_concatenation_is_the_stream_cut_into_equal_parts(lengths, length):
     plan = plan_sequences(np.array(lengths), length, "concatenate")

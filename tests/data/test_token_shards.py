@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.artefact import LockedError
@@ -29,7 +29,6 @@ def documents_with_masks(draw):
     return size, documents, masks
 
 
-@settings(deadline=None)
 @given(documents_with_masks(), st.integers(1, 60), st.data())
 def test_documents_masks_and_hashes_come_back(tmp_path_factory, case, shard_tokens, data):
     size, documents, masks = case
@@ -51,7 +50,6 @@ def test_documents_masks_and_hashes_come_back(tmp_path_factory, case, shard_toke
     dataset.verify()
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=20).filter(any), st.integers(1, 30), st.data())
 def test_copied_parts_are_those_of_the_documents(tmp_path_factory, lengths, shard_tokens, data):
     documents = counted(lengths, first=1)

@@ -20,6 +20,7 @@ from lmworks.data.store import write_documents
 from lmworks.data.token_dataset import INDEX, TokenDataset
 from lmworks.data.tokenising import framing_id, tokenize_conversations, tokenize_documents
 from lmworks.model.checkpoint import load
+from lmworks.model.gguf_write import save_gguf
 from lmworks.model.stage_tokenize import check, outside_digest, tokenize
 from lmworks.model.tokenizer_lookup import find_tokenizer
 from lmworks.records import Conversation, Document, Message
@@ -27,6 +28,7 @@ from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.chat_templates import chat_template
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.tokenizer_folder import read_chat_template
+from tiny_system import tiny_language_model
 
 TEXTS = ["one text", "", "größer 🙂", *(f"text number {n} " * (n % 7) for n in range(40))]
 DOCUMENTS = [Document(text, f"uri {n}", "text/plain", "plain", "1", "0" * 64) for n, text in enumerate(TEXTS)]
@@ -197,18 +199,16 @@ def test_a_tokenizer_may_be_named_instead_of_an_input(context, tmp_path, tiny_to
     assert result.metrics["vocabulary"] == tiny_tokenizer.hash
 
 
-def test_a_pulled_model_and_its_folder_make_shards_of_the_same_vocabulary(
-    context, tmp_path, smollm2, smollm2_checkpoint, smollm2_folder
-):
+def test_a_model_as_a_folder_and_as_a_file_make_shards_of_its_vocabulary(context, tmp_path, tiny_tokenizer):
     """The shards are known by the hash that the checkpoint's own tokenizer has, whatever its files are."""
-    for number, name in enumerate(("smollm2-135m-instruct", str(smollm2), str(smollm2_folder))):
-        given = without_vocabulary(fresh(context, tmp_path, f"run {number}"))
-        tokenize(TokenizeConfig(tokenizer=name), given)
+    model = tiny_language_model(tiny_tokenizer)
+    for path in (model.save(tmp_path / "folder"), save_gguf(model, tmp_path / "model.gguf")):
+        given = without_vocabulary(fresh(context, tmp_path, f"run of {path.name}"))
+        tokenize(TokenizeConfig(tokenizer=str(path)), given)
         dataset = TokenDataset(given.output)
         text = dataset.read(dataset.offsets[2], dataset.offsets[3]).tolist()
-        assert text == [*smollm2_checkpoint.tokenizer.encode(TEXTS[2]), smollm2_checkpoint.tokenizer.eos_id]
-        loaded = load(Path(name)) if Path(name).exists() else smollm2_checkpoint
-        assert dataset.index.vocabulary == loaded.tokenizer.hash
+        assert text == [*tiny_tokenizer.encode(TEXTS[2]), tiny_tokenizer.eos_id]
+        assert dataset.index.vocabulary == load(path).tokenizer.hash
 
 
 def test_a_vocabulary_of_sentence_piece(context, tmp_path):

@@ -66,12 +66,12 @@ def test_too_few_words_and_another_language_say_nothing() -> None:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
-    """Four books, of which one is short and has misread words; a text of the same words that is no book."""
+    """Three books, of which one is short and has misread words; texts of the same words that are no books."""
     folder = tmp_path_factory.mktemp("books")
     for name, kind in (("books", "book"), ("notes", "text")):
         (folder / name).mkdir()
-        for number in range(3):
-            (folder / name / f"{number}.txt").write_text(prose(55_000, number))
+        for number in range(2):
+            (folder / name / f"{number}.txt").write_text(prose(55_000 if kind == "book" else 2000, number))
         misread = prose(2000, 9).replace("harbour", "harhour", 1).replace("whisper", "wbisper", 1)
         (folder / name / "misread.txt").write_text(misread)
         settings = [f'sources=["{folder / name}"]', f'kind="{kind}"']

@@ -255,7 +255,7 @@ def test_inputs_that_cannot_be_used(given, tmp_path):
     )
     refused("documents and one both have a source called web", BalanceConfig(), documents=given, one=one)
     of_a_stage = BalanceConfig(sources={"wikki": SourceShare()})
-    told = 'unknown source "wikki"; did you mean "wiki".*what the uris .* begin with, .* not that of a stage'
+    told = 'unknown source "wikki"; did you mean "wiki".*a folder or file .* not that of a stage'
     refused(told, of_a_stage, documents=given)
     refused("no document is repeated", BalanceConfig(augment={"rewrap": 0.5}), documents=given)
     refused("every document is larger than its quota", BalanceConfig(total=3), documents=given)

@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lmworks.data.balance.config import BalanceConfig, LanguageShare, SourceShare
@@ -119,7 +119,6 @@ def corpora(draw):
     return BalanceConfig(sources=sources, languages=languages, total=total, max_epochs=epochs), cells
 
 
-@settings(deadline=None, max_examples=300)
 @given(corpora())
 def test_quotas_sum_to_the_total_within_all_caps_and_bounds(corpus):
     config, cells = corpus
@@ -138,7 +137,6 @@ def test_quotas_sum_to_the_total_within_all_caps_and_bounds(corpus):
         assert share.at_least * targets.total - 1 < got < share.at_most * targets.total + 1
 
 
-@settings(deadline=None, max_examples=300)
 @given(corpora())
 def test_shares_are_weights_times_one_number_for_each_language(corpus):
     """The conditions of the nearest distribution (Karush, Kuhn and Tucker's): one multiplier where no bound holds, a
@@ -166,7 +164,6 @@ def test_shares_are_weights_times_one_number_for_each_language(corpus):
                 assert at_least or at_most
 
 
-@settings(deadline=None)
 @given(corpora())
 def test_without_a_total_nothing_is_short_and_one_cell_gives_all(corpus):
     config, cells = corpus

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.data.balance.drawing import draw_copies, uniform
@@ -55,13 +55,11 @@ def cases(draw):
     return documents, draw(st.integers(0, limit)), limit
 
 
-@settings(deadline=None, max_examples=300)
 @given(cases())
 def test_copies_are_those_of_the_lowest_levels(case):
     assert drawn(*case).tolist() == by_sorted_levels(*case)
 
 
-@settings(deadline=None, max_examples=300)
 @given(cases())
 def test_quota_to_within_one_document_and_no_limit_passed(case):
     documents, quota, limit = case
@@ -73,7 +71,6 @@ def test_quota_to_within_one_document_and_no_limit_passed(case):
     assert abs(size - quota) < sizes.max()
 
 
-@settings(deadline=None)
 @given(cases(), st.randoms(use_true_random=False))
 def test_the_order_of_documents_changes_nothing(case, random):
     documents, quota, limit = case
@@ -88,7 +85,6 @@ def hash_like(place: int) -> int:
     return (place + 1) * 0x9E3779B97F4A7C15 % 2**64
 
 
-@settings(deadline=None)
 @given(DOCUMENTS, st.data())
 def test_a_larger_quota_keeps_what_a_smaller_one_has(documents, data):
     whole = sum(size * most for _, _, size, most in documents)

@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lmworks
@@ -96,7 +96,6 @@ PROSE = st.lists(
 ).map("".join)
 
 
-@settings(deadline=None, max_examples=200)
 @given(PROSE, st.integers(0, 50))
 def test_rules_of_prose_change_what_they_say_and_nothing_else(text, seed):
     assert written("rewrap", text, seed=seed).split() == text.split()

@@ -78,7 +78,7 @@ def corpora(draw) -> list[tuple[Document, AnnotatedDocument]]:
     return [draw(measured(number)) for number in range(draw(st.integers(1, 8)))]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(corpora(), policies())
 def test_in_is_kept_and_cut_and_dropped(tmp_path_factory, corpus, policy):
     folder = tmp_path_factory.mktemp("corpus")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.artefact import read_manifest
@@ -129,7 +129,6 @@ PIECES = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(deadline=None)
 @given(
     st.lists(PIECES, min_size=1, max_size=6).map("".join),
     st.sampled_from(["cut", "redact"]),
@@ -154,7 +153,6 @@ def test_a_title_becomes_what_a_text_of_the_same_words_becomes(words, action, at
         assert sum(find.removed for find in lived.beside) == removed
 
 
-@settings(deadline=None)
 @given(st.lists(PIECES, max_size=6).map("".join))
 def test_nothing_that_the_default_policy_takes_is_found_in_a_title_afterwards(title):
     assert find_personal_data(clean_fields(document(title), default_policy().steps, "text", "en").title) == ()

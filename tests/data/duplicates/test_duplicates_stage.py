@@ -57,7 +57,7 @@ def told(folder: Path, corpus: Corpus) -> object:
     return found, crowds, {frozenset(each) for each in groups.values()}, dropped, taken
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(st.randoms(use_true_random=False), st.sampled_from([1, 2000, 1 << 26]))
 def test_order_and_shards_change_nothing(tmp_path_factory, generator, shard_bytes):
     corpus = [(f"s/{number:02d}", each) for number, each in enumerate(families(random.Random(4)))]
@@ -133,13 +133,13 @@ def hot(number: int) -> list[tuple[str, Given]]:
 
 
 def test_thousands_of_equal_and_alike_documents_make_no_square(tmp_path):
-    """All pairs of 2 x 3,000 would be eighteen million."""
-    write_corpus(tmp_path, hot(3000))
+    """All pairs of 2 x 1,000 would be two million."""
+    write_corpus(tmp_path, hot(1000))
     counts = run_duplicates(tmp_path).metrics
-    assert counts["pairs"] == 2999 and counts["candidates"] < 3000
-    assert 3000 <= counts["in_crowds"] <= 3001
+    assert counts["pairs"] == 999 and counts["candidates"] < 1000
+    assert 1000 <= counts["in_crowds"] <= 1001
     judged = decide(tmp_path, NEAR | {"similarity": 0.8})
-    assert len(gone(tmp_path, judged["alike"])) == 5999
+    assert len(gone(tmp_path, judged["alike"])) == 1999
 
 
 @pytest.mark.slow

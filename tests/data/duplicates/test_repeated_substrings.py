@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.data.duplicates.byte_blocks import as_code_points, encoded
@@ -57,7 +57,6 @@ def test_the_first_place_of_the_same_bytes(method, text, length):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@settings(max_examples=200)
 @given(TEXTS, st.integers(2, 9), st.data())
 def test_whichever_documents_are_there_every_repeated_window_goes_and_nothing_else(method, texts, length, data):
     """One search serves any choice of documents, in any order of who stays before whom."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from duplicate_cases import uncompiled
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.data.duplicates import winnowing
@@ -22,7 +22,6 @@ from lmworks.data.duplicates.winnowing import (
 TEXTS = st.lists(st.text("ab", max_size=40) | st.text("aé漢", max_size=12), max_size=6)
 
 
-@settings(max_examples=300)
 @given(TEXTS, st.integers(2, 12), st.sampled_from([1, 30, 4_000_000]))
 def test_every_repeated_passage_lies_in_a_stretch(texts, length, block):
     with pytest.MonkeyPatch.context() as patch:
@@ -42,7 +41,6 @@ def test_every_repeated_passage_lies_in_a_stretch(texts, length, block):
             assert any(start <= place and place + length <= end for start, end in stretches[document])
 
 
-@settings(max_examples=300)
 @given(st.binary(max_size=80) | st.text("ab", max_size=80).map(str.encode), st.integers(1, 9), st.integers(1, 9))
 def test_the_compiled_part_is_the_definition(raw, window, width):
     text = np.frombuffer(raw, np.uint8)

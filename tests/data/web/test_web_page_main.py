@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.data.extract import UnusableError
@@ -163,7 +163,6 @@ MARKUP = st.lists(
 ).map("".join)
 
 
-@settings(deadline=None, max_examples=150)
 @given(MARKUP, st.sampled_from(MODES))
 def test_any_markup_gives_a_text_of_the_kept_blocks(html: str, mode) -> None:
     page = extract_main(html, mode)
@@ -173,7 +172,6 @@ def test_any_markup_gives_a_text_of_the_kept_blocks(html: str, mode) -> None:
             assert choice.text in page.markdown
 
 
-@settings(deadline=None, max_examples=150)
 @given(st.binary(max_size=300) | MARKUP.map(lambda html: html.encode("utf-8", "replace")))
 def test_any_bytes_are_a_text_or_a_reason(raw: bytes) -> None:
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.data.web import blocks as reference
@@ -81,7 +81,6 @@ PAGE = st.recursive(
 ).map(lambda body: f"<html><head><title>T &amp; t</title></head><body>{body}</body></html>")  # fmt: skip
 
 
-@settings(deadline=None, max_examples=200)
 @given(PAGE)
 def test_blocks_and_features_are_those_of_the_tree(html: str) -> None:
     page, expected = scanned(html), blocks_of(parse(html))
@@ -127,7 +126,6 @@ NAMES = st.lists(
 ).map("".join)
 
 
-@settings(deadline=None)
 @given(st.lists(NAMES, min_size=1, max_size=5))
 def test_names_say_what_they_say_in_python(names: list[str]) -> None:
     html = f"<p>{LONG * 9}</p>" + "".join(f"<div class='{name}'><p>text</p></div>" for name in names)
@@ -179,7 +177,6 @@ def test_a_page_that_a_script_shows_is_read(mode, hiding: str) -> None:
     assert "harbour" not in extract_main(shown + article, mode).markdown  # here the hidden part is an aside
 
 
-@settings(deadline=None, max_examples=300)
 @given(st.binary(max_size=200) | PAGE.map(str.encode), st.data())
 def test_any_page_is_read(raw: bytes, data) -> None:
     place = data.draw(st.integers(0, len(raw)))

@@ -52,15 +52,11 @@ class BpeConfig:
         _check_special(self.special_tokens)
         if self.words == "metaspace" and (taken := [t for t in self.special_tokens if re.fullmatch("<0x..>", t)]):
             raise ValueError(f"special_tokens must not hold {taken[0]}, which stands for a byte")
-        if not 0 < self.coverage <= 1:
-            raise ValueError(f"coverage is a share above 0, at most 1; got {self.coverage}")
-        _check_range("min_frequency", self.min_frequency, 1)
-        _check_range("max_token_length", self.max_token_length, 0)
-        _check_range("min_word_count", self.min_word_count, 1)
-        _check_range("memory_mb", self.memory_mb, 1)
+        _check_coverage(self.coverage)
+        _check_least(self, min_frequency=1, max_token_length=0, min_word_count=1, memory_mb=1)
         bytes_ = 256 if self.words != "metaspace" or self.byte_fallback else 0
         needed = len(self.special_tokens) + bytes_ + (self.words == "metaspace")
-        _check_range("vocabulary_size", self.vocabulary_size, 1)
+        _check_least(self, vocabulary_size=1)
         if self.vocabulary_size < needed:
             raise ValueError(
                 f"vocabulary_size is {self.vocabulary_size}, but the special tokens and the {bytes_} bytes are {needed}"
@@ -99,13 +95,9 @@ class WordPieceConfig:
                 raise ValueError(f"special_tokens must hold {token}, which BERT's input is made of")
         if inside := [token for token in self.special_tokens if token.startswith("##")]:
             raise ValueError(f"special_tokens must not begin as pieces inside a word do, got {inside[0]!r}")
-        if not 0 < self.coverage <= 1:
-            raise ValueError(f"coverage is a share above 0, at most 1; got {self.coverage}")
-        _check_range("vocabulary_size", self.vocabulary_size, len(self.special_tokens) + 1)
-        _check_range("min_frequency", self.min_frequency, 1)
-        _check_range("max_token_length", self.max_token_length, 0)
-        _check_range("min_word_count", self.min_word_count, 1)
-        _check_range("memory_mb", self.memory_mb, 1)
+        _check_coverage(self.coverage)
+        _check_least(self, vocabulary_size=len(self.special_tokens) + 1)
+        _check_least(self, min_frequency=1, max_token_length=0, min_word_count=1, memory_mb=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,17 +135,12 @@ class UnigramConfig:
         for token in ("</s>", "<unk>"):
             if token not in self.special_tokens:
                 raise ValueError(f"special_tokens must hold {token}")
-        if not 0 < self.coverage <= 1:
-            raise ValueError(f"coverage is a share above 0, at most 1; got {self.coverage}")
+        _check_coverage(self.coverage)
         if not 0 < self.shrinking < 1:
             raise ValueError(f"shrinking is a share between 0 and 1; got {self.shrinking}")
-        _check_range("max_piece_length", self.max_piece_length, 1)
-        _check_range("seed_size", self.seed_size, 1)
-        _check_range("em_steps", self.em_steps, 1)
-        _check_range("min_word_count", self.min_word_count, 1)
-        _check_range("memory_mb", self.memory_mb, 1)
+        _check_least(self, max_piece_length=1, seed_size=1, em_steps=1, min_word_count=1, memory_mb=1)
         needed = len(self.special_tokens) + 256 * self.byte_fallback + 1
-        _check_range("vocabulary_size", self.vocabulary_size, needed)
+        _check_least(self, vocabulary_size=needed)
         longer = self.vocabulary_size - needed
         if self.seed_size < longer:
             raise ValueError(f"seed_size is {self.seed_size:,}, from which {longer:,} pieces cannot be chosen")
@@ -164,11 +151,17 @@ def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
 
-def _check_range(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{name} must be at least {least:,}, got {value:,}")
-    if value > MOST:
-        raise ValueError(f"{name} must be at most {MOST:,}, got {value:,}")
+def _check_coverage(coverage: float) -> None:
+    if not 0 < coverage <= 1:
+        raise ValueError(f"coverage is a share above 0, at most 1; got {coverage}")
+
+
+def _check_least(config: object, **least: int) -> None:
+    for name, bound in least.items():
+        if (value := getattr(config, name)) < bound:
+            raise ValueError(f"{name} must be at least {bound:,}, got {value:,}")
+        if value > MOST:
+            raise ValueError(f"{name} must be at most {MOST:,}, got {value:,}")
 
 
 def _check_special(tokens: tuple[str, ...]) -> None:

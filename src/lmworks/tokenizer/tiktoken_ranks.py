@@ -62,9 +62,7 @@ ENCODINGS = {
     "r50k": _GPT2,
     "p50k": RankEncoding(50280, PRE_TOKENIZERS["gpt-2"], {_END: 50256}),
     "cl100k": RankEncoding(
-        100256,
-        PRE_TOKENIZERS["llama-bpe"],
-        {_END: 100257, **_fill_in_the_middle(100258), "<|endofprompt|>": 100276},
+        100256, PRE_TOKENIZERS["llama-bpe"], {_END: 100257, **_fill_in_the_middle(100258), "<|endofprompt|>": 100276}
     ),
     "o200k": RankEncoding(199998, _o200k, {_END: 199999, "<|endofprompt|>": 200018}),
     "qwen": RankEncoding(

@@ -54,7 +54,7 @@ class Tokenizer:
             if backend.token_to_id(token) is None:
                 raise ValueError(f"the {role} {token!r} is not in the vocabulary")
         split_special_tokens(backend, [token for role, token in self.roles.items() if role != "unk_token"])
-        self._results: dict[Callable[[Tokenizer], Any], Any] = {}
+        self._results: dict[str, Any] = {}
         self._results_of = 0  # tokens in the backend that they were worked out of
         own = [] if self.eos_id is None else [self.eos_id]
         self.eos_ids = tuple(dict.fromkeys([*own, *eos_ids]))
@@ -121,8 +121,8 @@ class Tokenizer:
 
     def _fast(self, size: int) -> CompiledEncoding | None:
         """The compiled way to encode, made for the first `size` that is worth it; None: not yet, or there is none."""
-        wanted = size >= WORTH_COMPILING or _compile in self._worked_out()
-        return self._once(_compile) if wanted else None
+        wanted = size >= WORTH_COMPILING or "compiled" in self._current_results()
+        return self._once("compiled", lambda: compiled_encoding(self.backend)) if wanted else None
 
     def encode_with_offsets(self, text: str, special: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids, and for each the code points `[start, end)` of `text` it stands for.
@@ -148,12 +148,13 @@ class Tokenizer:
 
         Where ids are left out, as in OpenAI's cl100k, there are fewer tokens.
         """
-        return self._once(_vocabulary_size)
+        return self._once("size", lambda: max(self.backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1)
 
     @property
     def special_ids(self) -> dict[str, int]:
         """Every special token and its id."""
-        return self._once(_special_ids)
+        added = self.backend.get_added_tokens_decoder
+        return self._once("special", lambda: {t.content: i for i, t in sorted(added().items()) if t.special})
 
     @property
     def bos_id(self) -> int | None:
@@ -170,16 +171,17 @@ class Tokenizer:
     @property
     def hash(self) -> str:
         """SHA-256 over `tokenizer.json`, the roles and the ids that end a text: all that decides the ids of a text."""
-        return self._once(_hash)
+        rest = {"roles": self.roles, "eos": self.eos_ids}
+        return self._once("hash", lambda: hash_json({"tokenizer": self.backend.to_str(), **rest}))
 
-    def _once(self, work: "Callable[[Tokenizer], Result]") -> "Result":
-        """The result of `work` on this tokenizer, computed once."""
-        results = self._worked_out()
-        if work not in results:
-            results[work] = work(self)
-        return results[work]
+    def _once(self, name: str, work: Callable[[], Result]) -> Result:
+        """The result of `work`, computed once."""
+        results = self._current_results()
+        if name not in results:
+            results[name] = work()
+        return results[name]
 
-    def _worked_out(self) -> "dict[Callable[[Tokenizer], Any], Any]":
+    def _current_results(self) -> dict[str, Any]:
         """The results so far; none, once tokens have been added to the backend."""
         size = self.backend.get_vocab_size(with_added_tokens=True)
         if size != self._results_of:
@@ -189,23 +191,6 @@ class Tokenizer:
     def _role_id(self, role: str) -> int | None:
         token = self.roles.get(role)
         return None if token is None else self.backend.token_to_id(token)
-
-
-def _compile(tokenizer: Tokenizer) -> CompiledEncoding | None:
-    return compiled_encoding(tokenizer.backend)
-
-
-def _vocabulary_size(tokenizer: Tokenizer) -> int:
-    return max(tokenizer.backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
-
-
-def _special_ids(tokenizer: Tokenizer) -> dict[str, int]:
-    added = tokenizer.backend.get_added_tokens_decoder()
-    return {token.content: index for index, token in sorted(added.items()) if token.special}
-
-
-def _hash(tokenizer: Tokenizer) -> str:
-    return hash_json({"tokenizer": tokenizer.backend.to_str(), "roles": tokenizer.roles, "eos": tokenizer.eos_ids})
 
 
 def load_sentence_piece(path: str | Path) -> Tokenizer:

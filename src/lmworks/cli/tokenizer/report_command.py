@@ -40,8 +40,7 @@ def report(
         Path, typer.Option(help="The page to write: HTML with everything inside. Only such a page is overwritten.")
     ] = Path("report.html"),
     json_file: Annotated[
-        Path | None,
-        typer.Option("--json", help="Write every number with its interval, n and signature here, as well."),
+        Path | None, typer.Option("--json", help="Write every number with its interval, n and signature here, as well.")
     ] = None,
 ) -> None:
     """Measure vocabularies on texts: bytes per token, tokens per word, what is unknown, used, unreachable, untrained.

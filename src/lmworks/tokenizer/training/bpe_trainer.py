@@ -18,11 +18,9 @@ from lmworks.tokenizer.training.metaspace import (
     BYTE_TOKENS,
     UNKNOWN,
     becomes_unknown,
-    mark_spaces,
+    count_normalised_words,
     normaliser,
-    prepare,
 )
-from lmworks.tokenizer.training.word_counts import WordCounts, count_words
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,45 +57,26 @@ def train_bpe(texts: Iterable[str], config: BpeConfig | None = None, progress: R
     order give the same tokenizer. ValueError where there is nothing to learn from.
     """
     config = config or BpeConfig()
-    rule = WordRule(config.words, config.digits)
-    words = count_words(
-        prepare(texts, config.normalise, config.words == "metaspace"),
-        rule,
-        memory_bytes=config.memory_mb << 20,
-        min_word_count=config.min_word_count,
-        progress=progress,
-    )
-    if not len(words):
-        raise ValueError("there is no text to learn from: every text is empty")
-    return learn_bpe(words, config, progress)
-
-
-def learn_bpe(words: WordCounts, config: BpeConfig, progress: Report = no_report) -> Trained:
-    """The same from words that have been counted; with "metaspace" their spaces are still spaces."""
+    rule, metaspace = WordRule(config.words, config.digits), config.words == "metaspace"
+    words = count_normalised_words(texts, rule, config, progress)
     before = [*config.special_tokens, *_reserved(config)]
-    spelling = (
-        spell_bytes(words) if config.words != "metaspace" else spell_characters(mark_spaces(words), config.coverage)
-    )
+    spelling = spell_characters(words, config.coverage) if metaspace else spell_bytes(words)
     size, occurrences = len(words), words.total
     room = room_beside(before, spelling, config.vocabulary_size)
     del words
     merges = learn_merges(
-        spelling,
-        room,
-        least=config.min_frequency,
-        longest=config.max_token_length,
-        forbidden=before,
-        progress=progress,
+        spelling, room, least=config.min_frequency, longest=config.max_token_length, forbidden=before, progress=progress
     )
     vocabulary = {token: number for number, token in enumerate([*before, *merges.tokens])}
-    backend = (
-        _metaspace(vocabulary, merges, config) if config.words == "metaspace" else _bytes(vocabulary, merges, config)
-    )
+    options = {"unk_token": UNKNOWN, "fuse_unk": True, "byte_fallback": config.byte_fallback} if metaspace else {}
+    backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges.pairs(), **options))
+    backend.pre_tokenizer = rule.pre_tokenizer()
+    backend.decoder = sentence_piece_decoder(byte_fallback=True, strip=True) if metaspace else decoders.ByteLevel()
     if config.normalise != "none":
         backend.normalizer = normaliser(config.normalise)
     special = [*config.special_tokens, *(token for token in before if token == UNKNOWN)]
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
-    roles = {"eos_token": config.special_tokens[0], **({"unk_token": UNKNOWN} if config.words == "metaspace" else {})}
+    roles = {"eos_token": config.special_tokens[0], **({"unk_token": UNKNOWN} if metaspace else {})}
     left_out = replace(spelling.uncovered, becomes=becomes_unknown(config.byte_fallback))
     return Trained(Tokenizer(backend, roles), merges, len(before), size, occurrences, left_out)
 
@@ -107,25 +86,3 @@ def _reserved(config: BpeConfig) -> tuple[str, ...]:
         return ()
     reserved = (UNKNOWN, *(BYTE_TOKENS if config.byte_fallback else ()))
     return tuple(token for token in reserved if token not in config.special_tokens)
-
-
-def _bytes(vocabulary: dict[str, int], merges: Merges, config: BpeConfig) -> tokenizers.Tokenizer:
-    backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges.pairs()))
-    backend.pre_tokenizer = WordRule(config.words, config.digits).pre_tokenizer()
-    backend.decoder = decoders.ByteLevel()
-    return backend
-
-
-def _metaspace(vocabulary: dict[str, int], merges: Merges, config: BpeConfig) -> tokenizers.Tokenizer:
-    backend = tokenizers.Tokenizer(
-        models.BPE(
-            vocab=vocabulary,
-            merges=merges.pairs(),
-            unk_token=UNKNOWN,
-            fuse_unk=True,
-            byte_fallback=config.byte_fallback,
-        )
-    )
-    backend.pre_tokenizer = WordRule(config.words, config.digits).pre_tokenizer()
-    backend.decoder = sentence_piece_decoder(byte_fallback=True, strip=True)
-    return backend

@@ -18,12 +18,10 @@ from lmworks.tokenizer.training.metaspace import (
     BYTE_TOKENS,
     UNKNOWN,
     becomes_unknown,
-    mark_spaces,
+    count_normalised_words,
     normaliser,
-    prepare,
 )
 from lmworks.tokenizer.training.unigram_em import Pieces, learn_pieces
-from lmworks.tokenizer.training.word_counts import WordCounts, count_words
 
 END = "</s>"
 _RULE = WordRule("metaspace", "run")
@@ -58,22 +56,9 @@ def train_unigram(
     same texts in any order give the same tokenizer. ValueError where there is nothing to learn from.
     """
     config = config or UnigramConfig()
-    words = count_words(
-        prepare(texts, config.normalise, spaces=True),
-        _RULE,
-        memory_bytes=config.memory_mb << 20,
-        min_word_count=config.min_word_count,
-        progress=progress,
-    )
-    if not len(words):
-        raise ValueError("there is no text to learn from: every text is empty")
-    return learn_unigram(words, config, progress)
-
-
-def learn_unigram(words: WordCounts, config: UnigramConfig, progress: Report = no_report) -> TrainedUnigram:
-    """The same from words that have been counted; their spaces are still spaces."""
+    words = count_normalised_words(texts, _RULE, config, progress)
     before = [*config.special_tokens, *(BYTE_TOKENS if config.byte_fallback else ())]
-    spelling = spell_characters(mark_spaces(words), config.coverage)
+    spelling = spell_characters(words, config.coverage)
     size, occurrences = len(words), words.total
     room = room_beside(before, spelling, config.vocabulary_size)
     del words

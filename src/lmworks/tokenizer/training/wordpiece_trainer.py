@@ -74,10 +74,7 @@ def _normaliser(config: WordPieceConfig) -> normalizers.Normalizer:
 
 def _backend(vocabulary: dict[str, int], config: WordPieceConfig) -> tokenizers.Tokenizer:
     model = models.WordPiece(
-        vocab=vocabulary,
-        unk_token="[UNK]",
-        max_input_chars_per_word=LONGEST_WORD,
-        continuing_subword_prefix=CONTINUING,
+        vocab=vocabulary, unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD, continuing_subword_prefix=CONTINUING
     )
     backend = tokenizers.Tokenizer(model)
     backend.normalizer = _normaliser(config)

@@ -12,7 +12,7 @@ import tokenizers
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from chat_cases import CALLS, SPECIAL, WEATHER, call, family_tokenizer, harmless_texts, hostile_texts, says, turns
+from chat_cases import CALLS, WEATHER, call, family_tokenizer, harmless_texts, hostile_texts, says, turns
 from lmworks.records import Message
 from lmworks.tokenizer.chat import ChatRenderer, Rendered
 from lmworks.tokenizer.chat_templates import FAMILIES, chat_template, check_roles, missing_roles, missing_tokens
@@ -74,28 +74,14 @@ def test_a_conversation_reads_as_the_family_writes_it(family):
     assert TOKENIZER.decode(rendered.ids, skip_special=False) == rendered.text
 
 
-def test_gemma_writes_what_gemma3_writes_without_a_system_message():
-    for messages in (says("U"), says("U", "A", "V")):
-        assert RENDERERS["gemma"].render(messages, True).text == RENDERERS["gemma3"].render(messages, True).text
-
-
-@pytest.mark.parametrize(
-    ("family", "expected"),
-    [
-        (
-            "smollm2",
-            "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n",
-        ),
-        (
-            "qwen2.5",
-            "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n",
-        ),
-        ("qwen3", ""),
-        ("chatml", ""),
-    ],
-)
-def test_a_family_may_bring_its_own_system_prompt(family, expected):
-    assert RENDERERS[family].render(says("U")).text == expected + "<|im_start|>user\nU<|im_end|>\n"
+def test_a_family_may_bring_its_own_system_prompt():
+    own = {
+        "smollm2": "You are a helpful AI assistant named SmolLM, trained by Hugging Face",
+        "qwen2.5": "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
+    }
+    for family in ("smollm2", "qwen2.5", "qwen3", "chatml"):
+        system = f"<|im_start|>system\n{own[family]}<|im_end|>\n" if family in own else ""
+        assert RENDERERS[family].render(says("U")).text == system + "<|im_start|>user\nU<|im_end|>\n"
 
 
 @pytest.mark.parametrize(
@@ -125,7 +111,7 @@ def test_names_of_families_and_missing_tokens(tiny_tokenizer):
     assert all(missing_tokens(family, TOKENIZER) == () for family in FAMILIES)
     assert missing_tokens("chatml", tiny_tokenizer) == ()
     assert missing_tokens("gemma3", tiny_tokenizer) == ("<start_of_turn>", "<end_of_turn>")
-    bare = replace_roles(tiny_tokenizer)
+    bare = Tokenizer(tiny_tokenizer.backend)
     assert set(missing_roles("llama2", bare)) == {"bos_token", "eos_token"}
     assert missing_roles("llama3", bare) == ("bos_token",) and missing_roles("chatml", bare) == ()
 
@@ -133,7 +119,7 @@ def test_names_of_families_and_missing_tokens(tiny_tokenizer):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_that_needs_a_role_is_refused_with_what_helps(family, tiny_tokenizer):
     """Or else it renders without one: no template reads a role that the check does not know."""
-    bare = replace_roles(tiny_tokenizer)
+    bare = Tokenizer(tiny_tokenizer.backend)
     needed = missing_roles(family, bare)
     if not needed:
         check_roles(family, bare)
@@ -165,10 +151,6 @@ def test_what_the_template_wrote_is_special_and_what_the_vocabulary_lacks_is_not
     assert rendered.special[0] and rendered.special[-1] and rendered.ids[0] == 0
     assert len(rendered.special) == len(rendered.ids) and sum(rendered.special) == 2
     assert rendered.ids[1:3] == (2, 0) and not any(rendered.special[1:-1])
-
-
-def replace_roles(tokenizer):
-    return type(tokenizer)(tokenizer.backend)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -344,7 +326,3 @@ def test_nothing_is_truncated():
     rendered = renderer.render(says("x" * 5000, "y" * 5000))
     assert TOKENIZER.decode(rendered.ids, skip_special=False) == rendered.text
     assert rendered.training_mask.count(True) >= 5000
-
-
-def test_every_special_token_of_a_family_is_tried():
-    assert {"<|im_start|>", "[INST]", "<end_of_turn>", "<|eot_id|>", "<|end|>", "</s>"} <= set(SPECIAL)

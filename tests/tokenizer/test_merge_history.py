@@ -71,12 +71,6 @@ def test_a_damaged_trace_is_named_with_its_line(content, tmp_path):
         read_trace(tmp_path)
 
 
-def test_bytes_in_a_trace_are_named_with_their_line(tmp_path):
-    (tmp_path / TRACE).write_bytes(HEADINGS.encode() + b"\n5\t1\t2\t9\n\xff\xfe\t1\t2\t3\n")
-    with pytest.raises(ValueError, match=r"merges\.tsv, line 3"):
-        read_trace(tmp_path)
-
-
 def test_a_trace_that_is_another_tokenizers_is_named(trained, tmp_path):
     other = train_bpe([TEXT[::-1]], BpeConfig(vocabulary_size=600))
     (tmp_path / TRACE).write_text(other.trace(), "utf-8")

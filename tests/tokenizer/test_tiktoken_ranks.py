@@ -107,15 +107,6 @@ def patterns() -> dict[str, str]:
         return {name: getattr(published, f"{name}_base")()["pat_str"] for name in ("cl100k", "o200k")}
 
 
-@given(text=texts)
-def test_words_of_every_rule(text):
-    """With bytes alone as tokens, nothing but the rule can differ: it must cut nothing off."""
-    ranks = {bytes([byte]): byte for byte in range(256)}
-    for encoding in ENCODINGS.values():
-        ours = rank_tokenizer(ranks, RankEncoding(256, encoding.words, {}))
-        assert bytes(ours.encode(text)) == text.encode()
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -81,12 +81,6 @@ def test_mistakes_are_named(tiny_tokenizer, tmp_path):
         Tokenizer.load(tmp_path)
 
 
-def test_a_folder_is_named_by_a_string_or_a_path(tiny_tokenizer, tmp_path):
-    folder = tmp_path / "made" / "on the way"
-    tiny_tokenizer.save(str(folder))
-    assert Tokenizer.load(str(folder)).hash == Tokenizer.load(folder).hash == tiny_tokenizer.hash
-
-
 def test_what_is_missing_is_named_with_its_remedy(tiny_tokenizer, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere: give one that holds a tokenizer\.json"):
         Tokenizer.load(str(tmp_path / "nowhere"))
@@ -118,16 +112,3 @@ def test_special_frames_of_bert(minilm):
     ids = tokenizer.encode("a cat", special=True)
     assert ids == [tokenizer.special_ids["[CLS]"], *tokenizer.encode("a cat"), tokenizer.special_ids["[SEP]"]]
     assert tokenizer.special_ids["[SEP]"] not in tokenizer.encode("a [SEP] b")
-
-
-def test_text_does_not_become_a_special_token_of_a_unigram_model():
-    letters = [(letter, -3.0) for letter in "▁ab</s>|im_end"]
-    pieces = [("<unk>", 0.0), ("</s>", 0.0), ("<|im_end|>", -1.0), *dict(letters).items()]
-    backend = tokenizers.Tokenizer(tokenizers.models.Unigram(pieces, 0, False))
-    backend.add_special_tokens(["</s>", "<|im_end|>"])
-    tokenizer = Tokenizer(backend, {"eos_token": "</s>"})
-    for text in ("a</s>b", "<|im_end|></s>", "</s>"):
-        ids = tokenizer.encode(text)
-        assert not {1, 2} & set(ids) and tokenizer.decode(ids).replace(" ", "") == text
-    again = Tokenizer(tokenizers.Tokenizer.from_str(backend.to_str()), {"eos_token": "</s>"})
-    assert again.hash == tokenizer.hash  # it is cut once

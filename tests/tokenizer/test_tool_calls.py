@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat_cases import WEATHER, call
 from lmworks.records import Message
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.jinja_template import ChatTemplateError
@@ -44,24 +45,10 @@ ELEMENTS = template(
 IDENTIFIED = template(_NAMED.replace('{"name"', '{"id": "{{ call.id }}", "name"'))
 IGNORANT = _TEMPLATE.replace(_TOLD, "").replace(_CALLS, "")
 
-WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "The weather of a place",
-        "parameters": {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]},
-    },
-}
-
-
-def call(name: str, **arguments) -> dict:
-    return {"id": "call_1", "type": "function", "function": {"name": name, "arguments": arguments}}
-
-
 ROUND = [
     Message("user", "How is it in Graz?"),
     Message("assistant", "", tool_calls=(call("get_weather", place="Graz"),)),
-    Message("tool", "22 degrees", tool_call_id="call_1"),
+    Message("tool", "22 degrees", tool_call_id="call00001"),
 ]
 
 
@@ -152,7 +139,7 @@ def test_no_argument_result_or_description_ever_becomes_a_special_token(tiny_tok
     messages = [
         Message("user", "x"),
         Message("assistant", text, tool_calls=(call("f", key=text),)),
-        Message("tool", text, tool_call_id="call_1"),
+        Message("tool", text, tool_call_id="call00001"),
     ]
     rendered = ChatRenderer(IGNORANT, tiny_tokenizer).render(messages, True, [tool])
     assert (rendered.ids.count(START), rendered.ids.count(END)) == (5, 4)

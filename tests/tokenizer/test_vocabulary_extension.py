@@ -68,19 +68,6 @@ def test_an_encoding_is_the_old_one_with_pieces_joined(tiny_tokenizer, learnt, t
     assert learnt.tokenizer.decode(new) == text
 
 
-def test_the_merges_are_the_most_frequent_pairs():
-    """The first new token is the most frequent pair of neighbouring pieces, counted here by hand."""
-    letters = {letter: place for place, letter in enumerate("abcdx")}
-    backend = tokenizers.Tokenizer(models.BPE(letters, []))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    backend.decoder = decoders.Fuse()
-    extension = extend_for_texts(Tokenizer(backend), ["abx abc bcd bcd abc cd"], 3)
-    # bc: 4 times; then abc (a bc twice) and bcd (bc d twice), of which the smaller ids come first.
-    names = {index: name for name, index in extension.tokenizer.backend.get_vocab().items() if index > 4}
-    assert names == {5: "bc", 6: "abc", 7: "bcd"}
-    assert extension.pieces == {5: (1, 2), 6: (0, 1, 2), 7: (1, 2, 3)}
-
-
 def test_words_of_the_domain_need_fewer_tokens(tiny_tokenizer, learnt):
     assert learnt.merged == len(learnt.pieces) == 12
     assert list(learnt.pieces) == list(range(267, 279))
@@ -93,15 +80,6 @@ def test_roles_ends_and_specials_stay(tiny_tokenizer, learnt):
     assert (extended.roles, extended.eos_ids) == (tiny_tokenizer.roles, tiny_tokenizer.eos_ids)
     assert extended.special_ids == tiny_tokenizer.special_ids
     assert extended.hash != tiny_tokenizer.hash
-
-
-def test_given_words_become_one_token(tiny_tokenizer):
-    tokens = [" antigen", "antibody", " antibody", "größer"]
-    extension = extend_by_tokens(tiny_tokenizer, tokens)
-    assert extension.merged == len(extension.pieces)
-    for token in tokens:
-        (index,) = extension.tokenizer.encode(token)
-        assert list(extension.pieces[index]) == tiny_tokenizer.encode(token)
 
 
 @given(
@@ -166,11 +144,6 @@ def test_other_models_get_added_tokens(kind, chosen, request):
     assert [names[index] for index in ids if index in extension.pieces] == ["antibody"]  # "antibodys" is another word
     assert extension.tokenizer.encode("serum binds") == tokenizer.encode("serum binds")
     assert extension.tokenizer.decode(extension.tokenizer.encode("an antibody binds")) == "an antibody binds"
-
-
-def test_upper_case_is_found_where_the_vocabulary_has_none(word_piece):
-    extension = extend_by_tokens(word_piece, ["antigen"])
-    assert extension.tokenizer.encode("Antigen") == list(extension.pieces)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

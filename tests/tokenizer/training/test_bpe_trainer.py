@@ -120,6 +120,8 @@ def test_fewer_tokens_than_asked_for_are_no_error_and_no_text_is_one():
     assert trained.tokenizer.vocabulary_size == 258
     with pytest.raises(ValueError, match="every text is empty"):
         train_bpe(["", ""])
+    with pytest.raises(ValueError, match="give a list of strings"):
+        train_bpe("a text")
 
 
 @pytest.mark.parametrize(
@@ -152,8 +154,3 @@ def test_the_unknown_token_may_stand_where_one_wants_it():
     tokenizer = train_bpe(TEXTS[:1], config).tokenizer
     assert [tokenizer.special_ids[token] for token in special] == [0, 1, 2]
     assert sorted(tokenizer.backend.get_vocab().values()) == list(range(tokenizer.vocabulary_size))
-
-
-def test_one_string_is_no_list_of_texts():
-    with pytest.raises(ValueError, match="give a list of strings"):
-        train_bpe("a text")

@@ -89,15 +89,6 @@ def test_compiled_equals_the_reference_on_text():
     np.testing.assert_array_equal(first, second)
 
 
-def test_names_of_tokens_and_pairs():
-    spelling = spell_characters(WordCounts.of({b"lower": 5, b"lowest": 2, b"newer": 6}), 1.0)
-    learnt = learn_merges(spelling, 12)
-    assert learnt.pairs()[:3] == [("e", "r"), ("l", "o"), ("lo", "w")] or learnt.counts[0] == 13
-    assert learnt.counts.tolist() == sorted(learnt.counts.tolist(), reverse=True)
-    for (left, right), token in zip(learnt.pairs(), learnt.tokens[-len(learnt) :], strict=True):
-        assert left + right == token
-
-
 def test_a_continuing_prefix_falls_away_inside():
     learnt = learn_merges(spell_characters(WordCounts.of({b"abab": 4}), 1.0, "##"), 10, continuing="##")
     assert learnt.tokens[-1] == "abab" and "##ab" not in learnt.tokens[:4]

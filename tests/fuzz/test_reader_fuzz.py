@@ -13,7 +13,7 @@ from lmworks.data.config import ReadConfig
 from lmworks.data.reading import read_documents
 from lmworks.records import Document
 
-QUICK = settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(suppress_health_check=[HealthCheck.too_slow])
 
 FILES = {
     "a.html": samples.html(),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from gguf.constants import GGMLQuantizationType
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.kernels.packing import PackedMatrix, concatenate, pack, pack_weight, unpack
@@ -26,7 +26,6 @@ def same(one: Quantised, other: Quantised) -> bool:
     )
 
 
-@settings(max_examples=30, deadline=None)
 @given(shapes, st.integers(0, 99), st.sampled_from(["int8", "int4"]))
 def test_rounding_costs_half_a_step(shape: tuple[int, int], seed: int, format_: Format) -> None:
     weight = weights(shape, seed)
@@ -84,14 +83,12 @@ def test_gguf_types_without_a_counterpart_are_refused() -> None:
         from_gguf(torch.zeros(1, 33, dtype=torch.uint8), "Q8_0", 32)
 
 
-@settings(max_examples=40, deadline=None)
 @given(shapes, formats)
 def test_unpacking_is_the_inverse_of_packing(shape: tuple[int, int], format_: Format) -> None:
     matrix = quantise(weights(shape, 1), format_)
     assert same(unpack(pack(matrix)), matrix)
 
 
-@settings(max_examples=20, deadline=None)
 @given(shapes, formats, st.data())
 def test_single_rows_are_those_of_the_matrix(shape: tuple[int, int], format_: Format, data: st.DataObject) -> None:
     matrix = pack_weight(weights(shape, 2), format_)
@@ -99,7 +96,6 @@ def test_single_rows_are_those_of_the_matrix(shape: tuple[int, int], format_: Fo
     assert torch.equal(matrix.dequantise(numbers), matrix.dequantise()[numbers])
 
 
-@settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=4), formats, st.sampled_from([1, 32]))
 def test_parts_are_joined_by_rows(heights: list[int], format_: Format, multiple: int) -> None:
     parts = [pack_weight(weights((height, 40), i), format_, torch.ones(height)) for i, height in enumerate(heights)]

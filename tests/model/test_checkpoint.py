@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 import lmworks.model.checkpoint
 from lmworks.model.checkpoint import Checkpoint, assemble, load
 from lmworks.model.config import PoolHead, UnsupportedModel
+from lmworks.model.gguf_write import save_gguf
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import bert, llama, roberta
 from lmworks.model.transformer import Transformer
@@ -259,8 +260,11 @@ def test_an_adapter_is_not_a_model(checkpoint, tmp_path):
 
 def test_a_damaged_tokenizer_and_modules(checkpoint, tmp_path):
     folder = checkpoint.save(tmp_path / "model")
-    (folder / "tokenizer_config.json").write_text("{")
+    settings = folder / "tokenizer_config.json"
+    whole = settings.read_text()
+    settings.write_text("{")
     refuse(folder, ValueError, r"tokenizer_config\.json is not JSON")
+    settings.write_text(whole)
     (folder / "tokenizer.json").write_text("{}")
     refuse(folder, ValueError, r"tokenizer\.json is damaged or of an unknown kind")
     (folder / "tokenizer.json").unlink()
@@ -338,23 +342,12 @@ def test_what_does_not_fit_together_is_refused(tiny_tokenizer, tmp_path):
 
 
 @torch.no_grad()
-@pytest.mark.weights
-def test_a_gguf_file_and_the_folder_saved_from_it_are_one_model(smollm2_checkpoint, smollm2_folder):
-    from_folder = load(smollm2_folder)
-    assert from_folder.fingerprint == smollm2_checkpoint.fingerprint
-    assert from_folder.licence == "apache-2.0"
-    ids = torch.tensor([smollm2_checkpoint.tokenizer.encode("The same weights give the same logits.")])
-    assert torch.equal(from_folder.model(ids), smollm2_checkpoint.model(ids))
-
-
-@pytest.mark.weights
-def test_minilm_keeps_its_settings(minilm_checkpoint, tmp_path):
-    assert minilm_checkpoint.config.head == PoolHead("mean", normalize=True)
-    assert minilm_checkpoint.max_length == 256
-    assert minilm_checkpoint.licence == "apache-2.0"
-    # The file asks for padding to 128 tokens and truncation at 128; both are off.
-    assert len(minilm_checkpoint.tokenizer.encode("word " * 200, special=True)) == 202
-    assert load(minilm_checkpoint.save(tmp_path / "minilm")).fingerprint == minilm_checkpoint.fingerprint
+def test_a_gguf_file_and_the_folder_saved_from_it_are_one_model(tiny_tokenizer, tmp_path):
+    path = save_gguf(assemble(LLAMA, weights(LLAMA), tiny_tokenizer, TEMPLATE), tmp_path / "model.gguf", "Q4_0")
+    from_file = load(path)
+    from_folder = load(from_file.save(tmp_path / "folder"))
+    assert from_folder.fingerprint == from_file.fingerprint
+    assert torch.equal(from_folder.model(IDS), from_file.model(IDS))
 
 
 @pytest.mark.parametrize("dtype", [None, "float16", torch.int8])

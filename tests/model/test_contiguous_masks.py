@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -77,7 +77,6 @@ def _same(found: KeyRanges, expected: KeyRanges | None) -> bool:
     return expected is not None and all(map(torch.equal, found, expected))
 
 
-@settings(deadline=None, max_examples=300)
 @given(_cases(tidy=True))
 def test_runs_are_told_from_rules(
     case: tuple[masks.Predicate, configs.Pattern | None, Tensor, Tensor | None],
@@ -89,7 +88,6 @@ def test_runs_are_told_from_rules(
         assert places.dtype == torch.int32 and places.is_contiguous()
 
 
-@settings(deadline=None, max_examples=300)
 @given(_cases(tidy=False))
 def test_what_is_told_is_true(
     case: tuple[masks.Predicate, configs.Pattern | None, Tensor, Tensor | None],

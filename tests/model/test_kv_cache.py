@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.model.initialisation import initialise
@@ -34,7 +34,6 @@ def close(actual, expected):
 
 
 @torch.no_grad()
-@settings(max_examples=40, deadline=None)
 @given(
     slots=st.permutations(range(8)).map(lambda order: order[:4]) | st.integers(0, 4).map(lambda s: [*range(s, s + 4)]),
     cuts=st.sets(st.integers(1, 19), max_size=5),
@@ -48,7 +47,6 @@ def test_pieces_of_any_size_in_any_slots(slots, cuts):
 
 
 @torch.no_grad()
-@settings(max_examples=40, deadline=None)
 @given(
     slots=st.permutations(range(8)).map(lambda order: order[:4]),
     pieces=st.lists(st.lists(st.integers(0, 6), min_size=4, max_size=4), min_size=1, max_size=3),

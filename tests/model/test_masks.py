@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.model import masks
@@ -75,7 +75,6 @@ class TestRules:
                 assert square(masks.causal, length=length)[0, query, key] == (key <= query)
         assert square(masks.everything, length=length).all()
 
-    @settings(deadline=None)
     @given(st.integers(1, 12), st.lists(st.integers(0, 12), min_size=2, max_size=2))
     def test_prefix(self, length, prefixes):
         found = square(masks.prefix_lm(torch.tensor(prefixes)), 2, length)
@@ -93,7 +92,6 @@ class TestRules:
         assert all_visible(masks.reach(config))
         assert not all_visible(masks.reach(config) + 1)
 
-    @settings(deadline=None)
     @given(patterns, st.integers(1, 20), st.integers(0, 9))
     def test_patterns(self, config, length, start):
         positions = (torch.arange(length) + start)[None]
@@ -103,7 +101,6 @@ class TestRules:
             for key in range(length):
                 assert found[query, key] == VISIBLE[type(config)](config, query + start, key + start)
 
-    @settings(deadline=None)
     @given(st.lists(st.integers(0, 2), min_size=6, max_size=6), patterns)
     def test_documents_and_both(self, numbers, config):
         rows = torch.tensor([numbers, numbers[::-1]])

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import MixtralConfig, SwitchTransformersConfig
 from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock, load_balancing_loss_func
@@ -84,7 +84,6 @@ def test_values_and_gradients_are_the_formulas(config):
         torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-12)
 
 
-@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_any_sizes(data):
     experts = data.draw(st.integers(1, 6))
@@ -143,7 +142,6 @@ def test_a_full_expert_turns_away_the_latest_tokens():
 
 
 @pytest.mark.parametrize("config", [SWITCH, MIXTRAL, SHARED, FULL, SHARE])
-@settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 1000), neighbours=st.integers(1, 6))
 def test_the_other_rows_of_a_batch_change_nothing(config, seed, neighbours):
     """The choices are equal. The values agree to rounding and not bitwise: the number of rows of a matrix product may

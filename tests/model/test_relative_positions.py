@@ -219,4 +219,4 @@ def test_the_graph_compiles_whole(name):
 def test_bfloat16_stays_finite(name):
     model = Transformer(KINDS[name].config).to(torch.bfloat16)
     model.load_state_dict(KINDS[name].state_dict())
-    assert model(IDS.repeat(1, 60)).isfinite().all()
+    assert model(IDS.repeat(1, 10)).isfinite().all()

@@ -124,7 +124,7 @@ def test_another_file_of_the_right_name(content, tmp_path):
         read_weights(tmp_path)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_is_found_or_changes_only_values(data, tmp_path):
     """A byte changed or the end cut off, anywhere: a ValueError, or every tensor with its name, shape and dtype."""

@@ -109,5 +109,9 @@ def test_the_saved_folder_is_read_by_them(minilm_checkpoint, tmp_path):
         minilm_checkpoint.model.hidden(ids), theirs(input_ids=ids).last_hidden_state, atol=1e-5, rtol=1e-5
     )
     assert minilm_checkpoint.config.head == PoolHead("mean", normalize=True)
+    assert (minilm_checkpoint.max_length, minilm_checkpoint.licence) == (256, "apache-2.0")
+    # The file asks for padding to 128 tokens and truncation at 128; both are off.
+    assert len(minilm_checkpoint.tokenizer.encode("word " * 200, special=True)) == 202
+    assert load(folder).fingerprint == minilm_checkpoint.fingerprint
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     assert tokenizer(TEXTS[0])["input_ids"] == ids[0].tolist()

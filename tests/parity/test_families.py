@@ -1,4 +1,7 @@
-"""Every family against `transformers`: each case of `*_cases.py` by each check of `harness.py`."""
+"""Every family against `transformers`: each case of `*_cases.py` by each check of `harness.py`.
+
+In the quick suite a variant of a family, whose name has a comma, is checked by `OF_VARIANTS` alone.
+"""
 
 from functools import cache
 
@@ -18,8 +21,17 @@ def pair_of(tmp_path_factory):
     return cache(lambda name: Pair(CASES[name], tmp_path_factory.mktemp("pair")))
 
 
+OF_VARIANTS = ("logits fp32", "written anew", "saved weights")
+
+
 @pytest.mark.parametrize(
-    ("name", "check"), [(c.name, name) for c in CASES.values() for name, check in CHECKS.items() if check.applies(c)]
+    ("name", "check"),
+    [
+        pytest.param(case.name, name, marks=[pytest.mark.slow] if "," in case.name and name not in OF_VARIANTS else [])
+        for case in CASES.values()
+        for name, check in CHECKS.items()
+        if check.applies(case)
+    ],
 )
 def test_parity(name, check, pair_of):
     assert CHECKS[check].measure(pair_of(name)) <= CHECKS[check].tolerance

@@ -25,7 +25,13 @@ def _with_heads_of_32(case: Case) -> Case:
 LOWERED = [_with_heads_of_32(case) for case in DECODERS if case.generates and case.name not in NOT_LOWERED]
 
 
-@pytest.mark.parametrize("case", LOWERED, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=[pytest.mark.slow] if "," in case.name else [])  # variants of a family
+        for case in LOWERED
+    ],
+)
 @torch.inference_mode()
 def test_a_lowered_decoder_computes_what_transformers_computes(case: Case, tmp_path: Path) -> None:
     """A text in three pieces: what is stored in pages is part of the proof."""

@@ -224,8 +224,13 @@ def test_a_model_has_the_gradients_that_it_has_without_the_kernel(
         assert float((ours[name] - gradient).norm()) < 2e-5 * float(gradient.norm()) + 1e-5, name
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
-@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize(
+    ("family", "padded"),
+    [
+        *(("llama", True), ("gpt2", False)),
+        *(pytest.param(*other, marks=pytest.mark.slow) for other in (("llama", False), ("gpt2", True))),
+    ],
+)
 @pytest.mark.usefixtures("fresh_compiler")
 def test_a_whole_model_compiles_to_one_graph(monkeypatch: pytest.MonkeyPatch, family: str, padded: bool) -> None:
     """With our kernel; with padding, of which a graph cannot know where it stands, with PyTorch's."""

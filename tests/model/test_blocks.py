@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from lmworks.model.attention import Context, Memory
-from lmworks.model.blocks import Block
 from lmworks.model.config import Attention, FeedForward, MixtureOfExperts, Norm
 from lmworks.model.config import Block as Config
+from lmworks.model.stack import Block
 
 WIDTH = 16
 ATTENTION = Attention(heads=2, kv_heads=2, head_dim=8)

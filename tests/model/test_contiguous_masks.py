@@ -78,9 +78,7 @@ def _same(found: KeyRanges, expected: KeyRanges | None) -> bool:
 
 
 @given(_cases(tidy=True))
-def test_runs_are_told_from_rules(
-    case: tuple[masks.Predicate, configs.Pattern | None, Tensor, Tensor | None],
-) -> None:
+def test_runs_are_told_from_rules(case: tuple[masks.Predicate, configs.Pattern | None, Tensor, Tensor | None]) -> None:
     found = contiguous_masks.key_ranges(*case)
     assert found is not None
     assert _same(found, _square(*case))
@@ -89,9 +87,7 @@ def test_runs_are_told_from_rules(
 
 
 @given(_cases(tidy=False))
-def test_what_is_told_is_true(
-    case: tuple[masks.Predicate, configs.Pattern | None, Tensor, Tensor | None],
-) -> None:
+def test_what_is_told_is_true(case: tuple[masks.Predicate, configs.Pattern | None, Tensor, Tensor | None]) -> None:
     """Whatever documents, positions and padding; where it is not told, the mask is asked."""
     found = contiguous_masks.key_ranges(*case)
     assert found is None or _same(found, _square(*case))

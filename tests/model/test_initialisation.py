@@ -54,7 +54,10 @@ EVERY = [GPT, SEQ2SEQ, decoder(RELATIVE, UNTIED), BERT, CLASSIFIER, decoder((BLO
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("preset", ["gpt1", "bert", "gpt2", "t5", "switch", "gpt_neox", "transformer"])
+@pytest.mark.parametrize(
+    "preset",
+    ["switch", "transformer", *(pytest.param(p, marks=pytest.mark.slow) for p in ("gpt1", "bert", "gpt2", "t5"))],
+)
 @pytest.mark.parametrize("config", EVERY)
 def test_every_parameter_gets_a_value(config, preset):
     model = Transformer(config)

@@ -24,10 +24,7 @@ LLAMA3 = {
 }
 YARN = {"rope_type": "yarn", "rope_theta": 10_000.0, "factor": 4.0, "original_max_position_embeddings": 128}
 LINEAR = {"rope_type": "linear", "rope_theta": 1_000_000.0, "factor": 8.0}
-LOCAL_AND_GLOBAL = {
-    "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
-    "full_attention": LINEAR,
-}
+LOCAL_AND_GLOBAL = {"sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0}, "full_attention": LINEAR}
 
 DECODERS = (
     Case("gpt", "OpenAIGPTLMHeadModel", GPT, attention="eager", positions=True),

@@ -29,9 +29,7 @@ def batch(length: int, sizes: list[int]) -> dict[str, torch.Tensor]:
 
 def their_hidden(model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     return model(
-        input_ids=inputs["ids"],
-        attention_mask=inputs["attention_mask"].long(),
-        token_type_ids=inputs["token_types"],
+        input_ids=inputs["ids"], attention_mask=inputs["attention_mask"].long(), token_type_ids=inputs["token_types"]
     ).last_hidden_state
 
 

@@ -21,13 +21,7 @@ NORMS = ("rms", "layer")
 
 
 class Matrix(Structure):
-    _fields_ = (
-        ("values", c_void_p),
-        ("bias", c_void_p),
-        ("rows", c_int64),
-        ("columns", c_int64),
-        ("format", c_int32),
-    )
+    _fields_ = (("values", c_void_p), ("bias", c_void_p), ("rows", c_int64), ("columns", c_int64), ("format", c_int32))
 
 
 class Norm(Structure):

@@ -60,11 +60,6 @@ class Library:
             raise ValueError(f"the kernels need at least one thread, got {count}")
         self.threads = count
 
-    @property
-    def workspace_bytes(self) -> int:
-        """Memory that the library keeps for the intermediate values of a step."""
-        return self.functions.lmworks_workspace_bytes()
-
 
 def check(error: int, at: int) -> None:
     """ValueError for an error that a batch caused, `at` its token or row."""
@@ -135,7 +130,6 @@ def _open(name: str) -> Library:
     )
     functions.lmworks_adamw.argtypes = (pointer,)
     functions.lmworks_set_threads.argtypes = (c_int32,)
-    functions.lmworks_workspace_bytes.restype = c_int64
     functions.lmworks_sizes.argtypes = (POINTER(c_int64),)
     sizes = (c_int64 * len(c_structures.SIZES))()
     functions.lmworks_sizes(sizes)

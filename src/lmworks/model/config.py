@@ -2,8 +2,8 @@
 
 An architecture is a value, not a class: `presets/` builds one per family, and no forward reads a family name. The
 tree of configs has the shape of the tree of modules, so per-layer variety is just another tuple of blocks. A part that
-comes in several kinds is a union of dataclasses, told apart by their constant `kind`. Here are the larger parts; those
-of a block are in `block_config.py`, positions in `position_config.py`.
+comes in several kinds is a union of dataclasses, which their constant `kind` tells apart. Here are the larger parts;
+those of a block, and positional encodings, are in `block_config.py`.
 """
 
 from dataclasses import dataclass
@@ -11,29 +11,27 @@ from typing import Literal
 
 from lmworks.model.block_config import (  # noqa: F401 - a block's parts are handed out with the rest
     Activation,
+    Alibi,
     Attention,
     Banded,
     Block,
     FeedForward,
-    MixtureOfExperts,
-    Norm,
-    Pattern,
-    Window,
-    WindowAndGlobal,
-    positive,
-)
-from lmworks.model.position_config import (  # noqa: F401
-    Alibi,
     Learned,
     LinearScaling,
     Llama3Scaling,
+    MixtureOfExperts,
+    Norm,
+    Pattern,
     RelativeBias,
     Rope,
     Shaw,
     Sinusoidal,
     TransformerXL,
+    Window,
+    WindowAndGlobal,
     YarnScaling,
-)
+    positive,
+)  # fmt: skip
 
 
 class UnsupportedModel(ValueError):  # noqa: N818

@@ -15,24 +15,8 @@ import torch
 from gguf.constants import GGML_QUANT_SIZES
 from torch import Tensor
 
-from lmworks.model.config import (
-    Attention,
-    Block,
-    Embedding,
-    FeedForward,
-    LanguageModelHead,
-    Learned,
-    LinearScaling,
-    Llama3Scaling,
-    MixtureOfExperts,
-    ModelConfig,
-    Norm,
-    Rope,
-    Stack,
-    UnsupportedModel,
-    Window,
-    YarnScaling,
-)
+from lmworks.model import config as configs
+from lmworks.model.config import ModelConfig, UnsupportedModel
 from lmworks.model.gguf_file import GgufFile, open_gguf
 from lmworks.model.gguf_names import ARCHITECTURES, OPTIONAL, Architecture, Place, from_file, places
 from lmworks.model.positions import rope_frequencies
@@ -174,17 +158,17 @@ class ConfigReader:
         for name in ("token_embd.weight", f"blk.{layers - 1}.attn_norm.weight"):
             if name not in tensors:
                 raise ValueError(f"the GGUF file of {layers} layers has no tensor {name}")
-        embedding = Embedding(
+        embedding = configs.Embedding(
             tensors["token_embd.weight"].shape[0],
             width,
-            Learned(length) if position else None,
+            configs.Learned(length) if position else None,
             scale=width**0.5 if architecture.norm_offset else None,
         )
         blocks = tuple(self._block(layer, width, layers) for layer in range(layers))
-        stack = Stack(blocks, causal=True, final_norm=self._norm())
+        stack = configs.Stack(blocks, causal=True, final_norm=self._norm())
         cap = self._softcap("final_logit_softcapping")
         return ModelConfig(
-            embedding, None, stack, LanguageModelHead("output.weight" not in tensors, softcap=cap), length
+            embedding, None, stack, configs.LanguageModelHead("output.weight" not in tensors, softcap=cap), length
         )
 
     def _check_parts(self) -> None:
@@ -196,29 +180,29 @@ class ConfigReader:
                 f"tensors blk.N.{sorted(wrong)} are missing from, or no part of, {architecture.name}"
             )
 
-    def _norm(self) -> Norm:
+    def _norm(self) -> configs.Norm:
         key = "layer_norm_rms_epsilon" if self.architecture.norm == "rms" else "layer_norm_epsilon"
         eps = self.number(f"attention.{key}", kind=float)
-        return Norm(self.architecture.norm, eps, self.architecture.norm_offset)
+        return configs.Norm(self.architecture.norm, eps, self.architecture.norm_offset)
 
-    def _block(self, layer: int, width: int, layers: int) -> Block:
+    def _block(self, layer: int, width: int, layers: int) -> configs.Block:
         architecture, tensors = self.architecture, self.file.tensors
         sandwich = "blk.0.post_attention_norm.weight" in tensors
-        network = FeedForward(
+        network = configs.FeedForward(
             self.number("feed_forward_length"),
             architecture.activation,
             architecture.gated,
             bias="blk.0.ffn_up.bias" in tensors,
         )
         experts = self.number("expert_count", 0)
-        return Block(
+        return configs.Block(
             self._attention(layer, width, layers),
-            MixtureOfExperts(network, experts, self.number("expert_used_count")) if experts else network,
+            configs.MixtureOfExperts(network, experts, self.number("expert_used_count")) if experts else network,
             self._norm(),
             norm_at="sandwich" if sandwich else "pre",
         )
 
-    def _attention(self, layer: int, width: int, layers: int) -> Attention:
+    def _attention(self, layer: int, width: int, layers: int) -> configs.Attention:
         architecture, tensors = self.architecture, self.file.tensors
         heads = self.number("attention.head_count")
         head_dim = self.number("attention.key_length", width // heads)
@@ -230,7 +214,7 @@ class ConfigReader:
         learned = "position_embd.weight" in tensors
         bias = bool({"blk.0.attn_q.bias", "blk.0.attn_qkv.bias"} & tensors.keys())
         output_bias = "blk.0.attn_output.bias" in tensors
-        return Attention(
+        return configs.Attention(
             heads,
             self.number("attention.head_count_kv", heads),
             head_dim,
@@ -247,22 +231,22 @@ class ConfigReader:
         default = self.architecture.softcaps.get(key)
         return None if default is None else self.number(key, default, float) or None
 
-    def _window(self, layer: int) -> Window | None:
+    def _window(self, layer: int) -> configs.Window | None:
         size = self.number("attention.sliding_window", 0)
         pattern: Any = self.file.metadata.get(f"{self.architecture.name}.attention.sliding_window_pattern")
         if isinstance(pattern, list):
-            return Window(size) if size and pattern[layer] else None
+            return configs.Window(size) if size and pattern[layer] else None
         period = pattern or self.architecture.period
-        return Window(size) if size and (period is None or (layer + 1) % period) else None
+        return configs.Window(size) if size and (period is None or (layer + 1) % period) else None
 
-    def _rope(self, head_dim: int, local: bool) -> Rope:
+    def _rope(self, head_dim: int, local: bool) -> configs.Rope:
         fraction = self.number("rope.dimension_count", head_dim) / head_dim
         if fraction != 1.0 and self.architecture.rotates_neighbours:
             raise UnsupportedModel("rope.dimension_count: rotating a part of the head is not supported")
         theta = self.number("rope.freq_base", 10_000.0, float)
         if local and self.architecture.local_theta is not None:
-            return Rope(self.number("rope.freq_base_swa", self.architecture.local_theta, float), fraction)
-        rope = Rope(theta, fraction)
+            return configs.Rope(self.number("rope.freq_base_swa", self.architecture.local_theta, float), fraction)
+        rope = configs.Rope(theta, fraction)
         factor = self.number("rope.scaling.factor", 0.0, float) or self.number("rope.scale_linear", 1.0, float)
         kind = self.file.metadata.get(f"{self.architecture.name}.rope.scaling.type", "linear")
         if "rope_freqs.weight" in self.file.tensors:
@@ -272,7 +256,7 @@ class ConfigReader:
         if kind == "none" or (kind == "linear" and factor == 1.0):
             return rope
         if kind == "linear":
-            return replace(rope, scaling=LinearScaling(factor))
+            return replace(rope, scaling=configs.LinearScaling(factor))
         unused = [key for key in _UNUSED_YARN if self.number(f"rope.scaling.{key}", 1.0, float) != 1.0]
         if kind != "yarn" or unused:
             raise UnsupportedModel(
@@ -280,19 +264,19 @@ class ConfigReader:
             )
         length = self.number("rope.scaling.original_context_length", self.number("context_length"))
         fast, slow = (self.number(f"rope.scaling.yarn_beta_{end}", value, float) for end, value in _BETAS.items())
-        return replace(rope, scaling=YarnScaling(factor, length, fast, slow))
+        return replace(rope, scaling=configs.YarnScaling(factor, length, fast, slow))
 
-    def _llama3(self, rope: Rope, head_dim: int) -> Llama3Scaling:
+    def _llama3(self, rope: configs.Rope, head_dim: int) -> configs.Llama3Scaling:
         stored = self.file.read("rope_freqs.weight").flatten()
         for length in _LLAMA3_LENGTHS:
-            scaling = Llama3Scaling(shortest_decimal(stored.max().item()), length)
+            scaling = configs.Llama3Scaling(shortest_decimal(stored.max().item()), length)
             # A float32 divisor, computed in another order than ours: a few units in its last place.
             if torch.allclose(rope_divisors(replace(rope, scaling=scaling), head_dim), stored, rtol=1e-5):
                 return scaling
         raise UnsupportedModel("rope_freqs.weight is not LLaMA 3's scaling of the rotation with its usual borders")
 
 
-def rope_divisors(rope: Rope, head_dim: int) -> torch.Tensor:
+def rope_divisors(rope: configs.Rope, head_dim: int) -> torch.Tensor:
     """The scaling's divisor of each plane's frequency, (rotated / 2,) float32: llama.cpp's `rope_freqs`."""
     rotated = int(head_dim * rope.fraction)
     return rope_frequencies(replace(rope, scaling=None), rotated)[0] / rope_frequencies(rope, rotated)[0]

@@ -16,18 +16,9 @@ import torch
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 from torch import Tensor
 
+from lmworks.model import config as configs
 from lmworks.model.checkpoint import Checkpoint
-from lmworks.model.config import (
-    LanguageModelHead,
-    LinearScaling,
-    Llama3Scaling,
-    MixtureOfExperts,
-    ModelConfig,
-    Rope,
-    UnsupportedModel,
-    Window,
-    YarnScaling,
-)
+from lmworks.model.config import ModelConfig, UnsupportedModel
 from lmworks.model.gguf_file import GgufFile, GgufTensor
 from lmworks.model.gguf_names import ARCHITECTURES, Architecture, places, to_file
 from lmworks.model.gguf_read import ConfigReader, rope_divisors, shortest_decimal
@@ -191,15 +182,15 @@ def _metadata(config: ModelConfig, architecture: Architecture) -> dict[str, Any]
     }
     if attention.head_dim * attention.heads != config.embedding.width or architecture.norm_offset:
         values |= {"attention.key_length": attention.head_dim, "attention.value_length": attention.head_dim}
-    if isinstance(network, MixtureOfExperts):
+    if isinstance(network, configs.MixtureOfExperts):
         values |= {"expert_count": network.experts, "expert_used_count": network.top_k}
         network = network.expert
     values["feed_forward_length"] = network.hidden
     if attention.softcap is not None:
         values["attn_logit_softcapping"] = attention.softcap
-    if isinstance(config.head, LanguageModelHead) and config.head.softcap is not None:
+    if isinstance(config.head, configs.LanguageModelHead) and config.head.softcap is not None:
         values["final_logit_softcapping"] = config.head.softcap
-    windows = [a.pattern.size for a in attentions if isinstance(a.pattern, Window)]
+    windows = [a.pattern.size for a in attentions if isinstance(a.pattern, configs.Window)]
     if windows:
         values["attention.sliding_window"] = windows[0]
     everywhere = [a for a in attentions if a.pattern is None] or attentions
@@ -211,12 +202,12 @@ def _metadata(config: ModelConfig, architecture: Architecture) -> dict[str, Any]
     return {f"{architecture.name}.{key}": value for key, value in values.items()}
 
 
-def _rope_metadata(rope: Rope, head_dim: int) -> dict[str, Any]:
+def _rope_metadata(rope: configs.Rope, head_dim: int) -> dict[str, Any]:
     values: dict[str, Any] = {"rope.freq_base": rope.theta, "rope.dimension_count": int(head_dim * rope.fraction)}
     match rope.scaling:
-        case LinearScaling(factor):
+        case configs.LinearScaling(factor):
             values |= {"rope.scaling.type": "linear", "rope.scaling.factor": factor}
-        case YarnScaling() as yarn:
+        case configs.YarnScaling() as yarn:
             values |= {"rope.scaling.type": "yarn", "rope.scaling.factor": yarn.factor}
             values["rope.scaling.original_context_length"] = yarn.original_length
             values |= {"rope.scaling.yarn_beta_fast": yarn.beta_fast, "rope.scaling.yarn_beta_slow": yarn.beta_slow}
@@ -228,7 +219,7 @@ def _rope_metadata(rope: Rope, head_dim: int) -> dict[str, Any]:
 def llama3_divisors(config: ModelConfig) -> torch.Tensor | None:
     """The tensor `rope_freqs.weight`, which a model with LLaMA 3's scaling has."""
     attention = config.decoder.blocks[0].attention if config.decoder else None
-    if attention is None or attention.rope is None or not isinstance(attention.rope.scaling, Llama3Scaling):
+    if attention is None or attention.rope is None or not isinstance(attention.rope.scaling, configs.Llama3Scaling):
         return None
     return rope_divisors(attention.rope, attention.head_dim)
 
@@ -247,7 +238,7 @@ def _ignores_window(config: ModelConfig, architecture: Architecture) -> bool:
     assert config.decoder is not None
     patterns = [block.attention.pattern for block in config.decoder.blocks]
     return architecture.period is None and any(
-        isinstance(p, Window) and p.size < config.context_length for p in patterns
+        isinstance(p, configs.Window) and p.size < config.context_length for p in patterns
     )
 
 

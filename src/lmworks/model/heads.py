@@ -55,7 +55,22 @@ class VocabularyProjection(NamedTuple):
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
 
-class LanguageModelHead(nn.Module):
+class _ToVocabulary(nn.Module):
+    """A head that gives logits over the vocabulary: the projection of its features."""
+
+    def forward(self, hidden: Tensor, tokens: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """`hidden` (…, width), the token embedding `tokens` (vocabulary, width) → (…, vocabulary)."""
+        return self.projection_to_vocabulary(tokens)(self.features(hidden))
+
+    def features(self, hidden: Tensor) -> Tensor:
+        """The vectors that are projected to the vocabulary: (…, width) → (…, width)."""
+        raise NotImplementedError
+
+    def projection_to_vocabulary(self, tokens: Tensor) -> VocabularyProjection:
+        raise NotImplementedError
+
+
+class LanguageModelHead(_ToVocabulary):
     """Logits over the vocabulary; see `config.LanguageModelHead`."""
 
     def __init__(self, config: configs.LanguageModelHead, width: int, vocabulary: int) -> None:
@@ -64,12 +79,7 @@ class LanguageModelHead(nn.Module):
         self.projection = None if config.tied else nn.Linear(width, vocabulary, bias=False)
         self.bias = nn.Parameter(torch.zeros(vocabulary)) if config.bias else None
 
-    def forward(self, hidden: Tensor, tokens: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """`hidden` (…, width), the token embedding `tokens` (vocabulary, width) → (…, vocabulary)."""
-        return self.projection_to_vocabulary(tokens)(self.features(hidden))
-
     def features(self, hidden: Tensor) -> Tensor:
-        """The vectors that are projected to the vocabulary: (…, width) → (…, width)."""
         return hidden if self.config.scale is None else hidden * self.config.scale
 
     def projection_to_vocabulary(self, tokens: Tensor) -> VocabularyProjection:
@@ -77,7 +87,7 @@ class LanguageModelHead(nn.Module):
         return VocabularyProjection(weight, self.bias, self.config.softcap)
 
 
-class MaskedLanguageModelHead(nn.Module):
+class MaskedLanguageModelHead(_ToVocabulary):
     """Dense, activation, norm, then the token embedding as projection (Devlin et al. 2019)."""
 
     def __init__(self, config: configs.MaskedLanguageModelHead, width: int, vocabulary: int) -> None:
@@ -87,27 +97,19 @@ class MaskedLanguageModelHead(nn.Module):
         self.norm = build_norm(config.norm, width)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
 
-    def forward(self, hidden: Tensor, tokens: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """`hidden` (…, width), the token embedding `tokens` (vocabulary, width) → (…, vocabulary)."""
-        return self.projection_to_vocabulary(tokens)(self.features(hidden))
-
     def features(self, hidden: Tensor) -> Tensor:
-        """The vectors that are projected to the vocabulary: (…, width) → (…, width)."""
         return self.norm(self.activation(self.dense(hidden)))
 
     def projection_to_vocabulary(self, tokens: Tensor) -> VocabularyProjection:
         return VocabularyProjection(tokens, self.bias)
 
 
-class _MaskedAndMore(nn.Module):
-    """A masked language model's head, and what a second objective needs beside it."""
+class _MaskedAndMore(_ToVocabulary):
+    """A masked language model's head, and the parts of a second objective beside it."""
 
     def __init__(self, masked: configs.MaskedLanguageModelHead, width: int, vocabulary: int) -> None:
         super().__init__()
         self.masked = MaskedLanguageModelHead(masked, width, vocabulary)
-
-    def forward(self, hidden: Tensor, tokens: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        return self.masked(hidden, tokens)
 
     def features(self, hidden: Tensor) -> Tensor:
         return self.masked.features(hidden)
@@ -183,7 +185,7 @@ class FurtherToken(nn.Module):
         return self.stack(self.join(joined), positions, rule=rule)
 
 
-class MultiTokenHead(nn.Module):
+class MultiTokenHead(_ToVocabulary):
     """DeepSeek-AI 2024, section 2.2; `forward` is the language model, `further` gives the hidden states that predict
     the tokens after the next one, by the same projection to the vocabulary."""
 
@@ -191,9 +193,6 @@ class MultiTokenHead(nn.Module):
         super().__init__()
         self.next = LanguageModelHead(config.next, width, vocabulary)
         self.steps = nn.ModuleList(FurtherToken(config, width) for _ in range(config.depth))
-
-    def forward(self, hidden: Tensor, tokens: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        return self.next(hidden, tokens)
 
     def features(self, hidden: Tensor) -> Tensor:
         return self.next.features(hidden)

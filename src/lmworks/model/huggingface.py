@@ -189,11 +189,7 @@ def _without_prefix(family: Family, theirs: Mapping[str, Tensor], places: Mappin
 
 
 def _drop_copies(
-    family: Family,
-    document: Document,
-    short: dict[str, str],
-    places: Mapping[str, Place],
-    theirs: Mapping[str, Tensor],
+    family: Family, document: Document, short: dict[str, str], places: Mapping[str, Place], theirs: Mapping[str, Tensor]
 ) -> None:
     """Some files store a tied head, or another of the family's `copies`, a second time, or only the copy; ValueError
     when they differ."""

@@ -1,6 +1,6 @@
 """Random weights for a new model: as each family published them, or by their fan-in, which fits a model of any width.
 
-A scheme is a function from what a weight is for and its shape to the distribution that it is drawn from. Whatever the
+A scheme is a function from what a weight is for and its shape to the distribution that it is sampled from. Whatever the
 scheme, biases and attention sinks begin at zero and norms at one.
 """
 
@@ -46,98 +46,99 @@ class Weight:
 
 
 @dataclass(frozen=True)
-class Draw:
-    """A distribution of mean 0. `truncated`: a normal one of deviation `std`, drawn again beyond two deviations, which
-    leaves 0.88 of it, as TensorFlow's `truncated_normal`."""
+class Distribution:
+    """A distribution of mean 0. `truncated`: a normal one of deviation `std`, sampled again beyond two deviations,
+    which leaves 0.88 of it, as TensorFlow's `truncated_normal`."""
 
     std: float
     kind: Literal["normal", "truncated", "uniform"] = "normal"
 
 
-Scheme = Callable[[Weight], Draw]
+Scheme = Callable[[Weight], Distribution]
 
 
 def normal(std: float) -> Scheme:
     """Every weight alike. GPT-1's 0.02 (Radford et al. 2018, section 4.1), and RoBERTa's and BART's code."""
-    return lambda weight: Draw(std)
+    return lambda weight: Distribution(std)
 
 
-def bert(weight: Weight) -> Draw:
+def bert(weight: Weight) -> Distribution:
     """Truncated normal of 0.02, in the authors' code; the paper (Devlin et al. 2019) does not say."""
-    return Draw(0.02, "truncated")
+    return Distribution(0.02, "truncated")
 
 
 def residual_scaled(std: float) -> Scheme:
     """Normal, with the last projection before each of N residual connections divided by sqrt(N), so that the sum of all
     has the same variance at any depth (Radford et al. 2019, section 2.3)."""
-    return lambda weight: Draw(std / sqrt(weight.depth) if weight.closes_residual else std)
+    return lambda weight: Distribution(std / sqrt(weight.depth) if weight.closes_residual else std)
 
 
-def gpt2(weight: Weight) -> Draw:
+def gpt2(weight: Weight) -> Distribution:
     """`residual_scaled` with 0.02, and 0.01 for the positions as in the authors' code."""
-    return Draw(0.01) if weight.role == "positions" else residual_scaled(0.02)(weight)
+    return Distribution(0.01) if weight.role == "positions" else residual_scaled(0.02)(weight)
 
 
-def by_fan_in(weight: Weight) -> Draw:
+def by_fan_in(weight: Weight) -> Distribution:
     """Normal with `fan_in ** -0.5`, which keeps the size of a vector through a projection (LeCun et al. 1998,
     "Efficient BackProp", section 4.6), the last projection before each of N residual connections divided by sqrt(N) as
     GPT-2's, and tables with `width ** -0.5`, so that a tied head's logits begin with the size of an untied one's.
     Where a model multiplies scores or logits with a factor of its own, as T5's, queries and heads are divided by it.
-    Vectors for distances (Shaw et al. 2018) are drawn by their columns; what is added to every query (Dai et al. 2019)
-    begins at zero.
+    Vectors for distances (Shaw et al. 2018) are sampled by their columns; biases of every query (Dai et al. 2019) begin
+    at zero.
 
     A published 0.02 is this at a width of 2,500. In a narrow model it is several times less, and training stays long
     where it knows the frequencies of tokens alone.
     """
     match weight.role:
         case "tokens" | "positions" | "token_types" | "table":
-            return Draw(weight.width**-0.5 / weight.factor)
+            return Distribution(weight.width**-0.5 / weight.factor)
         case "vectors":
-            return Draw(weight.fan_out**-0.5)
+            return Distribution(weight.fan_out**-0.5)
         case "content_bias" | "position_bias":
-            return Draw(0.0)
+            return Distribution(0.0)
         case _:
             return residual_scaled(weight.fan_in**-0.5 / weight.factor)(weight)
 
 
-def xavier(weight: Weight) -> Draw:
-    """Uniform of variance 2 / (fan in + fan out) (Glorot & Bengio 2010), as tensor2tensor draws the projections of
+def xavier(weight: Weight) -> Distribution:
+    """Uniform of variance 2 / (fan in + fan out) (Glorot & Bengio 2010), as tensor2tensor samples the projections of
     Vaswani et al. 2017, and tables with `width ** -0.5`; the paper does not say."""
     if weight.role in ("tokens", "positions", "token_types"):
-        return Draw(weight.width**-0.5)
-    return Draw(sqrt(2 / (weight.fan_in + weight.fan_out)), "uniform")
+        return Distribution(weight.width**-0.5)
+    return Distribution(sqrt(2 / (weight.fan_in + weight.fan_out)), "uniform")
 
 
-def t5(weight: Weight) -> Draw:
+def t5(weight: Weight) -> Distribution:
     """Mesh TensorFlow's, for T5 (Raffel et al. 2020): a projection by its fan-in, tokens and an untied head with 1.
 
     A query's deviation carries the factor `head_dim ** -0.5` that T5's attention leaves out of the scores.
     """
     match weight.role:
         case "tokens":
-            return Draw(1.0)
+            return Distribution(1.0)
         case "projection" if not weight.depth:
-            return Draw(1.0)
+            return Distribution(1.0)
         case "query":
-            return Draw((weight.fan_in * weight.head_dim) ** -0.5)
+            return Distribution((weight.fan_in * weight.head_dim) ** -0.5)
         case "table":
-            return Draw(weight.width**-0.5)
+            return Distribution(weight.width**-0.5)
         case _:
-            return Draw(weight.fan_in**-0.5)
+            return Distribution(weight.fan_in**-0.5)
 
 
-def switch(weight: Weight) -> Draw:
+def switch(weight: Weight) -> Distribution:
     """T5's with a tenth of the variance, and truncated: `sqrt(0.1 / fan in)` (Fedus et al. 2022, section 2.4).
 
     The paper speaks of weight matrices: the tokens are kept as T5's.
     """
-    return t5(weight) if weight.role == "tokens" else Draw(sqrt(0.1) * t5(weight).std, "truncated")
+    return t5(weight) if weight.role == "tokens" else Distribution(sqrt(0.1) * t5(weight).std, "truncated")
 
 
-def gpt_neox(weight: Weight) -> Draw:
+def gpt_neox(weight: Weight) -> Distribution:
     """Black et al. 2022, section 2.1: `sqrt(2 / (5 width))` (Nguyen & Salazar 2019), and `2 / (layers sqrt(width))`
     (Wang & Komatsuzaki 2021) for the last projection before each of a layer's two residual connections."""
-    return Draw(4 / (weight.depth * sqrt(weight.width)) if weight.closes_residual else sqrt(2 / (5 * weight.width)))
+    std = 4 / (weight.depth * sqrt(weight.width)) if weight.closes_residual else sqrt(2 / (5 * weight.width))
+    return Distribution(std)
 
 
 PUBLISHED: dict[str, Scheme] = {
@@ -182,7 +183,7 @@ def initialise(model: Transformer, seed: int, std: float = 0.02, *, scheme: Sche
                 parameter.zero_()
             else:
                 weight = _describe(model, module, f"{module_name}.{name}")
-                parameter.copy_(_draw(scheme(weight), parameter.shape, generator))
+                parameter.copy_(_sample(scheme(weight), parameter.shape, generator))
     return model
 
 
@@ -206,16 +207,16 @@ def _describe(model: Transformer, module: nn.Module, name: str) -> Weight:
     return Weight(path[-1], *fans, width, depth, head_dim, factor)
 
 
-def _draw(draw: Draw, shape: torch.Size, generator: torch.Generator) -> Tensor:
+def _sample(distribution: Distribution, shape: torch.Size, generator: torch.Generator) -> Tensor:
     """On the CPU in float32, so that every device and dtype begins with the same numbers."""
-    values = torch.empty(shape)
-    match draw.kind:
+    values, std = torch.empty(shape), distribution.std
+    match distribution.kind:
         case "normal":
-            return values.normal_(0.0, draw.std, generator=generator)
+            return values.normal_(0.0, std, generator=generator)
         case "truncated":
-            return nn.init.trunc_normal_(values, 0.0, draw.std, -2 * draw.std, 2 * draw.std, generator=generator)
+            return nn.init.trunc_normal_(values, 0.0, std, -2 * std, 2 * std, generator=generator)
         case "uniform":
-            limit = sqrt(3) * draw.std
+            limit = sqrt(3) * std
             return values.uniform_(-limit, limit, generator=generator)
         case unknown:
             assert_never(unknown)

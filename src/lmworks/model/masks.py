@@ -39,7 +39,11 @@ def everything(row: Tensor, query: Tensor, key: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class PrefixLM:
-    """See `prefix_lm`."""
+    """The first `lengths[row]` tokens see each other, all later ones the past (Raffel et al. 2020, section 3.2.1).
+
+    `lengths` (batch,) int64, with the padding where it stands left. With a cache, the prefix must come in one forward:
+    what is stored already was computed without seeing what came later.
+    """
 
     lengths: Tensor
 
@@ -59,7 +63,11 @@ class SeenByAll:
 
 @dataclass(frozen=True, eq=False)
 class Documents:
-    """See `documents`."""
+    """Tokens see those of their own document: for several of them in one row, `both(causal, documents(numbers))`.
+
+    `numbers` (batch, length) int64, equal within a document; with a cache (batch, the cache's length). Give the model
+    positions that start afresh in each, and it gives what it gives each document alone.
+    """
 
     numbers: Tensor
 
@@ -69,7 +77,7 @@ class Documents:
 
 @dataclass(frozen=True, eq=False)
 class Both:
-    """See `both`."""
+    """The rule that allows what both allow."""
 
     first: Predicate
     second: Predicate
@@ -78,27 +86,7 @@ class Both:
         return self.first(row, query, key) & self.second(row, query, key)
 
 
-def prefix_lm(lengths: Tensor) -> Predicate:
-    """The first `lengths[row]` tokens see each other, all later ones the past (Raffel et al. 2020, section 3.2.1).
-
-    `lengths` (batch,) int64, with the padding where it stands left. With a cache, the prefix must come in one forward:
-    what is stored already was computed without seeing what came later.
-    """
-    return PrefixLM(lengths)
-
-
-def documents(numbers: Tensor) -> Predicate:
-    """Tokens see those of their own document: for several of them in one row, `both(causal, documents(numbers))`.
-
-    `numbers` (batch, length) int64, equal within a document; with a cache (batch, the cache's length). Give the model
-    positions that start afresh in each, and it gives what it gives each document alone.
-    """
-    return Documents(numbers)
-
-
-def both(first: Predicate, second: Predicate) -> Predicate:
-    """The rule that allows what both allow."""
-    return Both(first, second)
+prefix_lm, documents, both = PrefixLM, Documents, Both
 
 
 def at(positions: Tensor, rule: Predicate) -> Predicate:

@@ -52,8 +52,6 @@ class ActivationBuffer {
     return x;
   }
 
-  int64_t bytes() const { return values_.bytes() + scales_.bytes() + scaled_sums_.bytes() + offset_sums_.bytes(); }
-
  private:
   static int64_t value_bytes(int32_t format) { return format == kFloat32 ? 4 : format == kBfloat16 ? 2 : 1; }
 

@@ -34,7 +34,6 @@ class Buffer {
   }
 
   T* data() const { return data_; }
-  int64_t bytes() const { return size_ * sizeof(T); }
 
  private:
   T* data_ = nullptr;

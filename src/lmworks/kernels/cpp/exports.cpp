@@ -213,12 +213,6 @@ LMWORKS_EXPORT int32_t lmworks_threads() {
   return threads();
 }
 
-// What the library holds between calls.
-LMWORKS_EXPORT int64_t lmworks_workspace_bytes() {
-  const std::lock_guard lock(one_call_at_a_time);
-  return shared == nullptr ? 0 : shared->bytes();
-}
-
 // The sizes of the structures, for Python to compare with its own.
 LMWORKS_EXPORT void lmworks_sizes(int64_t* sizes) {
   const int64_t ours[] = {sizeof(Matrix), sizeof(Norm),  sizeof(Change), sizeof(Changes), sizeof(Layer),

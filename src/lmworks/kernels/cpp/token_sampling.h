@@ -37,11 +37,6 @@ struct SamplingBuffers {
     reached.reserve(count / kSummed + 1);
     bins.reserve(kBins);
   }
-
-  int64_t bytes() const {
-    return scores.bytes() + values.bytes() + weights.bytes() + masses.bytes() + maxima.bytes() + ids.bytes() +
-           keys.bytes() + reached.bytes() + bins.bytes();
-  }
 };
 
 // The tokens that may still be sampled, in the order of their ids; `ids` null: all of the row.

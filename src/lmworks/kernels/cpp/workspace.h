@@ -27,11 +27,6 @@ struct Own {
   Buffer<uint32_t> lanes;  // of attention in training
   Buffer<float> sums;
   std::vector<int64_t> starts;
-
-  int64_t bytes() const {
-    return activations.bytes() + row.bytes() + scores.bytes() + chunk.bytes() + running.bytes() + weights.bytes() +
-           decoded.bytes() + sampling.bytes() + lanes.bytes() + sums.bytes();
-  }
 };
 
 // The best and the normaliser of a part of the vocabulary.
@@ -97,14 +92,6 @@ struct Workspace {
     const Own& mine = own[thread];
     return {mine.scores.data(), mine.weights.data(), {mine.chunk.data(), head_dim}, {mine.running.data(), head_dim},
             mine.decoded.data()};
-  }
-
-  int64_t bytes() const {
-    int64_t sum = residual.bytes() + qkv.bytes() + attended.bytes() + change.bytes() + hidden.bytes() +
-                  low_rank.bytes() + partials.bytes() + queries.bytes() + activations.bytes() +
-                  hidden_activations.bytes() + parts.bytes();
-    for (const Own& thread : own) sum += thread.bytes();
-    return sum;
   }
 };
 

@@ -28,7 +28,7 @@ OWN = Family(
     preset=lambda config: from_mapping(ModelConfig, config, ["config"]),
     settings=(Setting("config", lambda document: document["config"], lambda config: {"config": to_mapping(config)}),),
     fixed={},
-    architectures=(Architecture("Transformer", lambda document, config: config.head, lambda head: {}),),
+    architectures=(Architecture("Transformer", lambda document, config: config.head, object),),
     modules=_Same(),
 )
 

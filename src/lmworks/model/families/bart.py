@@ -3,18 +3,9 @@
 from collections.abc import Callable
 
 from lmworks.model import presets
-from lmworks.model.config import Head, LanguageModelHead, ModelConfig, UnsupportedModel
+from lmworks.model.config import LanguageModelHead, ModelConfig, UnsupportedModel
 from lmworks.model.families import common
-from lmworks.model.families.family import (
-    Architecture,
-    Document,
-    Family,
-    Fused,
-    JsonObject,
-    Setting,
-    bare_model,
-    setting,
-)
+from lmworks.model.families.family import Architecture, Document, Family, Fused, Setting, bare_model, setting
 
 
 def _both(argument: str, name: str, get: Callable[[ModelConfig], int]) -> Setting:
@@ -33,16 +24,6 @@ def _scale(document: Document) -> float | None:
     return document["d_model"] ** 0.5 if document.get("scale_embedding") else None
 
 
-def _read_head(document: Document, config: ModelConfig) -> Head:
-    return LanguageModelHead(tied=True, bias=True)
-
-
-def _write_head(head: Head | None) -> JsonObject:
-    if not isinstance(head, LanguageModelHead):
-        raise UnsupportedModel("BartForConditionalGeneration has a language model head")
-    return {}
-
-
 _ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}
 
 
@@ -58,6 +39,12 @@ def _stack(name: str) -> dict[str, str]:
     }
 
 
+_LANGUAGE_MODEL = Architecture(
+    "BartForConditionalGeneration",
+    read_head=lambda document, config: LanguageModelHead(tied=True, bias=True),
+    heads=LanguageModelHead,
+    modules={"head.bias": "final_logits_bias"},
+)
 BART = Family(
     model_type="bart",
     prefix="model.",
@@ -74,10 +61,7 @@ BART = Family(
         Setting("scale", _scale, lambda c: {"scale_embedding": c.embedding.scale is not None}),
     ),
     fixed={"tie_word_embeddings": True, "normalize_before": False, "add_final_layer_norm": False},
-    architectures=(
-        Architecture("BartForConditionalGeneration", _read_head, _write_head, {"head.bias": "final_logits_bias"}),
-        bare_model("BartModel"),
-    ),
+    architectures=(_LANGUAGE_MODEL, bare_model("BartModel")),
     modules={
         "embedding.tokens": "shared",
         "embedding.positions": "encoder.embed_positions",

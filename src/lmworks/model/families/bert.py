@@ -29,12 +29,7 @@ def masked_language_model(name: str, modules: Mapping[str, str], activation: Act
         found = activation or common.feed_forward(config).activation
         return MaskedLanguageModelHead(found, common.first_block(config).norm)
 
-    def write_head(head: Head | None) -> JsonObject:
-        if not isinstance(head, MaskedLanguageModelHead):
-            raise UnsupportedModel(f"{name} has a masked language model head")
-        return {}
-
-    return Architecture(name, read_head, write_head, modules)
+    return Architecture(name, read_head, MaskedLanguageModelHead, modules=modules)
 
 
 def _pre_training(masked: Architecture) -> Architecture:
@@ -45,14 +40,9 @@ def _pre_training(masked: Architecture) -> Architecture:
         assert isinstance(head, MaskedLanguageModelHead)
         return NextSentenceHead(head)
 
-    def write_head(head: Head | None) -> JsonObject:
-        if not isinstance(head, NextSentenceHead):
-            raise UnsupportedModel("BertForPreTraining has a masked language model head and a next-sentence classifier")
-        return {}
-
     modules = {ours.replace("head.", "head.masked."): theirs for ours, theirs in masked.modules.items()}
     modules |= {"head.pooler": "bert.pooler.dense", "head.projection": "cls.seq_relationship"}
-    return Architecture("BertForPreTraining", read_head, write_head, modules)
+    return Architecture("BertForPreTraining", read_head, NextSentenceHead, modules=modules)
 
 
 def classifier(name: str, modules: Mapping[str, str]) -> Architecture:
@@ -61,12 +51,10 @@ def classifier(name: str, modules: Mapping[str, str]) -> Architecture:
     def read_head(document: Document, config: ModelConfig) -> Head:
         return ClassificationHead(len(document.get("id2label") or range(document.get("num_labels", 2))))
 
-    def write_head(head: Head | None) -> JsonObject:
-        if not isinstance(head, ClassificationHead):
-            raise UnsupportedModel(f"{name} has a classification head")
+    def write_head(head: ClassificationHead) -> JsonObject:
         return {} if head.labels == 2 else {"num_labels": head.labels}
 
-    return Architecture(name, read_head, write_head, modules)
+    return Architecture(name, read_head, ClassificationHead, write_head, modules)
 
 
 _MASKED = masked_language_model(
@@ -174,9 +162,6 @@ ROBERTA = Family(
         ),
     ),
     modules=BERT.modules,
-    copies={
-        "lm_head.decoder.weight": "embeddings.word_embeddings.weight",
-        "lm_head.decoder.bias": "lm_head.bias",
-    },
+    copies={"lm_head.decoder.weight": "embeddings.word_embeddings.weight", "lm_head.decoder.bias": "lm_head.bias"},
     ignored=r"pooler\.dense\.(weight|bias)|embeddings\.position_ids",
 )

@@ -6,18 +6,12 @@ else in the file is ignored.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import NoneType, UnionType
 from typing import Any
 
 from torch import Tensor
 
-from lmworks.model.config import (
-    ClassificationHead,
-    Head,
-    LanguageModelHead,
-    ModelConfig,
-    ScoreHead,
-    UnsupportedModel,
-)
+from lmworks.model.config import ClassificationHead, Head, LanguageModelHead, ModelConfig, ScoreHead, UnsupportedModel
 
 JsonObject = dict[str, Any]
 Document = Mapping[str, Any]  # a config.json
@@ -37,14 +31,16 @@ class Architecture:
     """One of a family's classes in `transformers`, which differ in their heads.
 
     read_head    the head, from config.json and the config that the preset gave.
-    write_head   the fields that express a head; UnsupportedModel for one that this class does not have.
+    heads        the kinds of head that it has.
+    write_head   the fields that express one of these.
     modules      our module names of the head → theirs.
     bare         the model by itself, whose tensor names go without the family's prefix.
     """
 
     name: str
     read_head: Callable[[Document, ModelConfig], Head | None]
-    write_head: Callable[[Head | None], JsonObject]
+    heads: type | UnionType
+    write_head: Callable[[Any], JsonObject] = lambda head: {}
     modules: Mapping[str, str] = field(default_factory=dict)
     bare: bool = False
 
@@ -104,6 +100,8 @@ class Family:
         return replace(config, head=self.architecture(document).read_head(document, config))
 
     def write(self, config: ModelConfig, architecture: Architecture) -> JsonObject:
+        if not isinstance(config.head, architecture.heads):
+            raise UnsupportedModel(f"{architecture.name} has another head than {config.head}")
         document: JsonObject = {"architectures": [architecture.name], "model_type": self.model_type}
         defaults = {name: value[0] if isinstance(value, tuple) else value for name, value in self.fixed.items()}
         document |= {name: value for name, value in defaults.items() if value is not None}
@@ -163,13 +161,7 @@ def setting(
 
 def bare_model(name: str) -> Architecture:
     """The class without a head, whose output is the hidden states."""
-
-    def write_head(head: Head | None) -> JsonObject:
-        if head is not None:
-            raise UnsupportedModel(f"{name} has no head")
-        return {}
-
-    return Architecture(name, lambda document, config: None, write_head, bare=True)
+    return Architecture(name, lambda document, config: None, NoneType, bare=True)
 
 
 def language_model(
@@ -185,12 +177,10 @@ def language_model(
         cap = None if softcap is None else document.get(*softcap)
         return LanguageModelHead(tied=document.get("tie_word_embeddings", tied), softcap=cap)
 
-    def write_head(head: Head | None) -> JsonObject:
-        if not isinstance(head, LanguageModelHead):
-            raise UnsupportedModel(f"{name} has a language model head")
+    def write_head(head: LanguageModelHead) -> JsonObject:
         return {"tie_word_embeddings": head.tied} | ({} if softcap is None else {softcap[0]: head.softcap})
 
-    return Architecture(name, read_head, write_head, modules or {"head.projection": "lm_head"})
+    return Architecture(name, read_head, LanguageModelHead, write_head, modules or {"head.projection": "lm_head"})
 
 
 def last_token_classifier(name: str) -> Architecture:
@@ -200,13 +190,11 @@ def last_token_classifier(name: str) -> Architecture:
         labels = len(document.get("id2label") or range(document.get("num_labels", 2)))
         return ScoreHead("last") if labels == 1 else ClassificationHead(labels, "last", activation=None, bias=False)
 
-    def write_head(head: Head | None) -> JsonObject:
-        if not isinstance(head, ClassificationHead | ScoreHead):
-            raise UnsupportedModel(f"{name} has a classification head")
+    def write_head(head: ClassificationHead | ScoreHead) -> JsonObject:
         labels = head.labels if isinstance(head, ClassificationHead) else 1
         return {} if labels == 2 else {"num_labels": labels}
 
-    return Architecture(name, read_head, write_head, {"head.projection": "score"})
+    return Architecture(name, read_head, ClassificationHead | ScoreHead, write_head, {"head.projection": "score"})
 
 
 def decoder_classes(

@@ -29,12 +29,10 @@ def _language_model(name: str) -> Architecture:
         tied = document.get("tie_word_embeddings", True) and document.get("scale_decoder_outputs", True)
         return LanguageModelHead(tied, scale=config.embedding.width**-0.5 if tied else None)
 
-    def write_head(head: Head | None) -> JsonObject:
-        if not isinstance(head, LanguageModelHead):
-            raise UnsupportedModel(f"{name} has a language model head")
+    def write_head(head: LanguageModelHead) -> JsonObject:
         return {"tie_word_embeddings": head.tied, **({} if head.tied else {"scale_decoder_outputs": False})}
 
-    return Architecture(name, read_head, write_head, {"head.projection": "lm_head"})
+    return Architecture(name, read_head, LanguageModelHead, write_head, {"head.projection": "lm_head"})
 
 
 def _relative_bias(config: ModelConfig) -> RelativeBias:

@@ -37,16 +37,9 @@ def transformer(
 
 
 def bart(
-    vocabulary: int,
-    width: int,
-    layers: int,
-    heads: int,
-    hidden: int,
-    decoder_layers: int | None = None,
-    context_length: int = 1024,
-    activation: Activation = "gelu",
-    scale: float | None = None,
-) -> ModelConfig:
+    vocabulary: int, width: int, layers: int, heads: int, hidden: int, decoder_layers: int | None = None,
+    context_length: int = 1024, activation: Activation = "gelu", scale: float | None = None,
+) -> ModelConfig:  # fmt: skip
     """BART (Lewis et al. 2020, section 2.1): the transformer with GELU, and learned positions and a norm on each side.
 
     New was the training: the decoder restores a text whose spans the encoder saw blanked and whose sentences shuffled,
@@ -63,21 +56,11 @@ def bart(
 
 
 def t5(
-    vocabulary: int,
-    width: int,
-    layers: int,
-    heads: int,
-    hidden: int,
-    head_dim: int = 64,
-    decoder_layers: int | None = None,
-    context_length: int = 512,
-    activation: Activation = "relu",
-    gated: bool = False,
-    tied: bool = True,
-    buckets: int = 32,
-    max_distance: int = 128,
+    vocabulary: int, width: int, layers: int, heads: int, hidden: int, head_dim: int = 64,
+    decoder_layers: int | None = None, context_length: int = 512, activation: Activation = "relu",
+    gated: bool = False, tied: bool = True, buckets: int = 32, max_distance: int = 128,
     norm_eps: float = 1e-6,
-) -> ModelConfig:
+) -> ModelConfig:  # fmt: skip
     """T5 (Raffel et al. 2020, section 2.1): a plain encoder–decoder for every task, each put as text to text.
 
     New in the network: positions are a bias of the scores, learned by distance and shared by a stack's layers; norms
@@ -95,15 +78,9 @@ def t5(
 
 
 def t5_v1_1(
-    vocabulary: int,
-    width: int,
-    layers: int,
-    heads: int,
-    hidden: int,
-    head_dim: int = 64,
-    decoder_layers: int | None = None,
-    context_length: int = 512,
-) -> ModelConfig:
+    vocabulary: int, width: int, layers: int, heads: int, hidden: int, head_dim: int = 64,
+    decoder_layers: int | None = None, context_length: int = 512,
+) -> ModelConfig:  # fmt: skip
     """T5 1.1 (Shazeer 2020; Raffel et al. released it), which Flan-T5 and mT5 continue: T5 with a gated GELU.
 
     New besides: the logits have a matrix of their own, and no dropout or supervised task took part in pre-training.
@@ -115,23 +92,11 @@ def t5_v1_1(
 
 
 def switch(
-    vocabulary: int,
-    width: int,
-    layers: int,
-    heads: int,
-    hidden: int,
-    experts: int,
-    head_dim: int = 64,
-    decoder_layers: int | None = None,
-    context_length: int = 512,
-    sparse_every: int = 2,
-    decoder_sparse_every: int | None = None,
-    capacity: int | None = None,
-    activation: Activation = "relu",
-    buckets: int = 32,
-    max_distance: int = 128,
-    norm_eps: float = 1e-6,
-) -> ModelConfig:
+    vocabulary: int, width: int, layers: int, heads: int, hidden: int, experts: int, head_dim: int = 64,
+    decoder_layers: int | None = None, context_length: int = 512, sparse_every: int = 2,
+    decoder_sparse_every: int | None = None, capacity: int | None = None, activation: Activation = "relu",
+    buckets: int = 32, max_distance: int = 128, norm_eps: float = 1e-6,
+) -> ModelConfig:  # fmt: skip
     """Switch Transformer (Fedus et al. 2022, section 2): T5 with experts in every `sparse_every`-th layer, 0: in none.
 
     New: each token goes to one expert alone, where two had been thought to be the least, so that parameters grow with

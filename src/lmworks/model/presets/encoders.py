@@ -19,17 +19,10 @@ from lmworks.model.config import (
 
 
 def bert(
-    vocabulary: int,
-    width: int,
-    layers: int,
-    heads: int,
-    hidden: int,
-    context_length: int = 512,
-    token_types: int = 2,
-    activation: Activation = "gelu",
-    norm_eps: float = 1e-12,
+    vocabulary: int, width: int, layers: int, heads: int, hidden: int, context_length: int = 512,
+    token_types: int = 2, activation: Activation = "gelu", norm_eps: float = 1e-12,
     head: Head | None = None,
-) -> ModelConfig:
+) -> ModelConfig:  # fmt: skip
     """BERT (Devlin et al. 2019, section 3): the encoder of Vaswani et al. 2017, with learned positions and segments.
 
     New was not the network but its use: every token sees the whole text in both directions, which a language model must
@@ -46,18 +39,10 @@ def bert(
 
 
 def roberta(
-    vocabulary: int,
-    width: int,
-    layers: int,
-    heads: int,
-    hidden: int,
-    context_length: int = 512,
-    token_types: int = 1,
-    activation: Activation = "gelu",
-    norm_eps: float = 1e-5,
-    head: Head | None = None,
+    vocabulary: int, width: int, layers: int, heads: int, hidden: int, context_length: int = 512,
+    token_types: int = 1, activation: Activation = "gelu", norm_eps: float = 1e-5, head: Head | None = None,
     offset: int = 2,
-) -> ModelConfig:
+) -> ModelConfig:  # fmt: skip
     """RoBERTa (Liu et al. 2019, section 4): BERT without segments, its positions from row `offset` of their table on.
 
     New was the training alone: ten times the data, longer, in larger batches, with masks drawn anew each time, bytes

@@ -16,16 +16,10 @@ from lmworks.model.config import (
 
 
 def gpt1(
-    vocabulary: int,
-    width: int,
-    layers: int,
-    heads: int,
-    hidden: int | None = None,
-    context_length: int = 512,
-    activation: Activation = "gelu_tanh",
-    norm_eps: float = 1e-5,
+    vocabulary: int, width: int, layers: int, heads: int, hidden: int | None = None,
+    context_length: int = 512, activation: Activation = "gelu_tanh", norm_eps: float = 1e-5,
     tied: bool = True,
-) -> ModelConfig:
+) -> ModelConfig:  # fmt: skip
     """GPT (Radford et al. 2018, section 4.1): the decoder of Vaswani et al. 2017 by itself, with learned positions.
 
     New was to train it as a language model on plain text first, and to adapt the whole of it to each task afterwards.
@@ -40,16 +34,10 @@ def gpt1(
 
 
 def gpt2(
-    vocabulary: int,
-    width: int,
-    layers: int,
-    heads: int,
-    hidden: int | None = None,
-    context_length: int = 1024,
-    activation: Activation = "gelu_tanh",
-    norm_eps: float = 1e-5,
+    vocabulary: int, width: int, layers: int, heads: int, hidden: int | None = None,
+    context_length: int = 1024, activation: Activation = "gelu_tanh", norm_eps: float = 1e-5,
     tied: bool = True,
-) -> ModelConfig:
+) -> ModelConfig:  # fmt: skip
     """GPT-2 (Radford et al. 2019, section 2.3): GPT with the norms moved before the sublayers, and one more at the end.
 
     That keeps the residual path free from the first layer to the last, and lets it be deeper. New besides were
@@ -64,19 +52,10 @@ def gpt2(
 
 
 def gpt_neox(
-    vocabulary: int,
-    width: int,
-    layers: int,
-    heads: int,
-    hidden: int,
-    context_length: int = 2048,
-    rope: Rope = Rope(10_000.0, fraction=0.25),  # noqa: B008
-    activation: Activation = "gelu",
-    norm_eps: float = 1e-5,
-    tied: bool = False,
-    attention_bias: bool = True,
-    parallel: bool = True,
-) -> ModelConfig:
+    vocabulary: int, width: int, layers: int, heads: int, hidden: int, context_length: int = 2048,
+    rope: Rope = Rope(10_000.0, fraction=0.25), activation: Activation = "gelu", norm_eps: float = 1e-5,  # noqa: B008
+    tied: bool = False, attention_bias: bool = True, parallel: bool = True,
+) -> ModelConfig:  # fmt: skip
     """GPT-NeoX (Black et al. 2022, section 2.1), and Pythia (Biderman et al. 2023), which is its series of small ones.
 
     GPT-3's size with two changes from GPT-J: rotary positions, of a quarter of each head only, and attention and

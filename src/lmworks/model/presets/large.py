@@ -51,14 +51,9 @@ def jurassic1(
 
 
 def gopher(
-    vocabulary: int,
-    width: int,
-    layers: int,
-    heads: int,
-    hidden: int,
-    context_length: int = 2048,
+    vocabulary: int, width: int, layers: int, heads: int, hidden: int, context_length: int = 2048,
     head_dim: int | None = None,
-) -> ModelConfig:
+) -> ModelConfig:  # fmt: skip
     """Gopher (Rae et al. 2021, section 3.1): GPT-2 with RMS norms and the relative positions of Transformer-XL.
 
     New for a large model were these two: the norm is cheaper, and relative positions can be evaluated on longer texts
@@ -73,14 +68,9 @@ def gopher(
 
 
 def chinchilla(
-    vocabulary: int,
-    width: int,
-    layers: int,
-    heads: int,
-    hidden: int,
-    context_length: int = 2048,
+    vocabulary: int, width: int, layers: int, heads: int, hidden: int, context_length: int = 2048,
     head_dim: int | None = None,
-) -> ModelConfig:
+) -> ModelConfig:  # fmt: skip
     """Chinchilla (Hoffmann et al. 2022, section 4.1): Gopher's architecture, unchanged.
 
     New was the proportion: for the same training cost, a quarter of Gopher's parameters and four times its tokens give
@@ -105,15 +95,9 @@ def lamda(
 
 
 def glam(
-    vocabulary: int,
-    width: int,
-    layers: int,
-    heads: int,
-    hidden: int,
-    experts: int,
-    context_length: int = 1024,
-    head_dim: int | None = None,
-) -> ModelConfig:
+    vocabulary: int, width: int, layers: int, heads: int, hidden: int, experts: int,
+    context_length: int = 1024, head_dim: int | None = None,
+) -> ModelConfig:  # fmt: skip
     """GLaM (Du et al. 2022, section 4): in every second layer, 2 of many experts instead of one feed-forward.
 
     New was a mixture of experts as large as GPT-3 and beyond in a decoder, at a third of its training energy. The dense

@@ -108,11 +108,6 @@ WRITTEN_DOWN = ["bytes, none", "bytes, gpt2", "bytes, gpt4", "bytes, lowered", "
 WRITTEN_DOWN += ["merges, a byte missing"]
 PARTS = [*NAMES, *(name.upper() for name in NAMES), *"\0 \x04 > \n a é 123 ＜ｓ＞ bend <s ending".split(" "), " "]
 PARTS += ["e\0nd", "<\u0301s>"]
-    *NAMES,
-    *(name.upper() for name in NAMES),
-    *"\0 \x04 > \n a é 123 ＜ｓ＞ bend e\0nd <\u0301s> <s ending".split(" "),
-    " ",
-]
 TEXTS = st.lists(st.sampled_from(PARTS), max_size=6).map("".join) | st.text(
     st.sampled_from([*LETTERS, "E", "N", "D", "\n", "中"]), max_size=12
 )

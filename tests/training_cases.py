@@ -1,15 +1,24 @@
 """Small models and small data that can be learnt, for the tests of training."""
 
+from collections.abc import Container, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from byte_tokenizer import byte_tokenizer
+from lmworks.data.batching import Batch
 from lmworks.data.config import LoaderConfig, SourceConfig
+from lmworks.data.loader import Loader
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.model.initialisation import PUBLISHED, initialise
 from lmworks.model.presets import gpt2, llama
 from lmworks.model.transformer import Transformer
+from lmworks.train.config import TrainConfig
+from lmworks.train.losses import Loss
+from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.optimizer_config import AdamW
+from lmworks.train.run import Run
 from token_cases import write_dataset
 
 SPECIAL = {"eos_token": "<|end|>"}
@@ -37,6 +46,27 @@ def write_text_dataset(folder: Path) -> Path:
         documents.append(np.array([*ids, 256]))
     write_dataset(folder, documents, vocabulary_size=257)
     return folder
+
+
+def run_of(folder: Path, dataset: Path, steps: int = 20, family: str = "llama", seed: int = 0, **settings: Any) -> Run:
+    """A run that predicts next tokens; `settings` are of `TrainConfig`."""
+    config = TrainConfig(**({"log": 1, "validate": None, "optimizer": AdamW(rate=3e-3)} | settings))
+    loader = Loader(loader_config(dataset, steps=steps, seed=seed))
+    return Run(new_checkpoint(family), CausalLanguageModel(), loader, config, folder)
+
+
+def spoil(run: Run, bad: Container[int], value: float = float("nan")) -> Run:
+    """The run whose reported loss gets this much higher at the batches at the places `bad`: no number, by default."""
+
+    class Spoilt(CausalLanguageModel):
+        def losses(self, model: Transformer, examples: Batch) -> Mapping[str, Loss]:
+            losses = super().losses(model, examples)
+            if run.position.cursor in bad:
+                losses["next_token"].metrics["nats"].add_(value * losses["next_token"].count)
+            return losses
+
+    run.objective = Spoilt()
+    return run
 
 
 def stage_inputs(folder: Path, seed: int = 0) -> dict[str, Path]:

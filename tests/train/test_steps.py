@@ -16,23 +16,11 @@ from lmworks.train.loop import step, train
 from lmworks.train.loss_guard import Guard, TrainingStoppedError
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.objectives.contrastive import Contrastive
-from lmworks.train.optimizer_config import AdamW
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.run import Run
 from lmworks.train.run_log import read_log
 from lmworks.train.validation import validate
-from training_cases import loader_config, new_checkpoint, write_text_dataset
-
-
-@pytest.fixture(scope="module")
-def text_dataset(tmp_path_factory):
-    return write_text_dataset(tmp_path_factory.mktemp("text") / "tokens")
-
-
-def run_of(folder, dataset, steps=20, **settings):
-    config = TrainConfig(**({"log": 1, "validate": None, "optimizer": AdamW(rate=3e-3)} | settings))
-    loader = Loader(loader_config(dataset, steps=steps))
-    return Run(new_checkpoint(), CausalLanguageModel(), loader, config, folder)
+from training_cases import loader_config, new_checkpoint, run_of, spoil
 
 
 class Masked(CausalLanguageModel):
@@ -175,17 +163,7 @@ def test_a_small_batch_grows(batch, micro_batch, text_dataset, tmp_path):
 def test_a_loss_that_has_moved_for_good_ends_the_run(text_dataset, tmp_path):
     """From batch 11 on the loss is 9 nats higher: nine steps are left out, and the tenth ends the run."""
     guard = GuardConfig(action="skip", deviations=6, memory=5)
-    run = run_of(tmp_path, text_dataset, steps=60, guard=guard)
-    objective = run.objective
-
-    class Shifted(CausalLanguageModel):
-        def losses(self, model, examples):
-            found = objective.losses(model, examples)
-            if run.position.cursor >= 11:
-                found["next_token"].metrics["nats"] += 9 * found["next_token"].count
-            return found
-
-    run.objective = Shifted()
+    run = spoil(run_of(tmp_path, text_dataset, steps=60, guard=guard), range(11, 60), 9.0)
     with pytest.raises(TrainingStoppedError, match=r"the loss jumped.* 10 steps in a row"):
         train(run)
     assert (run.position.step, run.position.cursor) == (11, 21)
@@ -203,17 +181,8 @@ def test_jumps_that_are_no_row_do_not_end_it():
 )
 def test_a_loss_that_stays_no_number_ends_the_run(steps, cursor, problem, text_dataset, tmp_path):
     """Weights that were spoilt at batch 5, or before the first: a run that leaves all steps out has not succeeded."""
-    run = run_of(tmp_path, text_dataset, steps=steps, guard=GuardConfig(action="skip"))
-    objective, first_bad = run.objective, 5 if steps == 30 else 0
-
-    class Poisoned(CausalLanguageModel):
-        def losses(self, model, examples):
-            found = objective.losses(model, examples)
-            if run.position.cursor >= first_bad:
-                found["next_token"].metrics["nats"].fill_(float("nan"))
-            return found
-
-    run.objective = Poisoned()
+    first_bad = 5 if steps == 30 else 0
+    run = spoil(run_of(tmp_path, text_dataset, steps, guard=GuardConfig(action="skip")), range(first_bad, steps))
     with pytest.raises(TrainingStoppedError, match=problem):
         train(run)
     assert (run.position.step, run.position.cursor) == (first_bad, cursor)

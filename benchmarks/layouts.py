@@ -31,7 +31,7 @@ from lmworks.train.gradient_accumulation import compute_gradients
 from lmworks.train.master_weights import Weights
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.optimizer_config import AdamW
-from lmworks.train.parallel.communication_volume import Sent, held_bytes
+from lmworks.train.parallel.communication_volume import CommunicationCounter, held_bytes
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.parallel.context_parallel import shard_sequence
 from lmworks.train.parallel.parallelize import parallelize
@@ -146,7 +146,7 @@ def step(config: Any, parallel: ParallelConfig, alone: bool = False) -> tuple[fl
         summing()
 
     weights.sum_over_ranks = measure_and_sum  # type: ignore[method-assign]
-    with Sent() as sent:
+    with CommunicationCounter() as sent:
         got = compute_gradients(model, weights, objective, [examples], len(examples) // PARTS)
         gradients = dict(weights.gradients())
         whole = {name: gradient.clone() for name, gradient in gradients.items()}

@@ -3,12 +3,10 @@
 In double precision, sums in another order differ by 1e-13 of their size or so, and no wrong gradient hides in that.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
@@ -187,65 +185,6 @@ def check_same(taken: Taken, expected: Taken) -> None:
             atol=1e-13 * largest,
             msg=lambda text, name=name: f"{name}: {text}",
         )
-
-
-@dataclass
-class Sent:
-    """Bytes that this process sent, by collective, if each is a ring (Patarasu & Yuan 2009)."""
-
-    by: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def total(self) -> float:
-        return sum(self.by.values())
-
-    def add(self, name: str, size: float) -> None:
-        self.by[name] = self.by.get(name, 0.0) + size
-
-
-@contextmanager
-def counted_bytes() -> Iterator[Sent]:
-    """Counts what goes through `torch.distributed` within."""
-    sent = Sent()
-
-    def counting(name: str, size: Callable[..., float]) -> Any:
-        real = getattr(dist, name)
-
-        def call(*arguments: Any, **named: Any) -> Any:
-            sent.add(name, size(*arguments, **named))
-            return real(*arguments, **named)
-
-        return mock.patch.object(dist, name, call)
-
-    with (
-        counting("all_reduce", lambda tensor, op=None, group=None: 2 * _ring(tensor, group)),
-        counting(
-            _either("all_gather_single", "all_gather_into_tensor"), lambda output, _, group=None: _ring(output, group)
-        ),
-        counting(
-            _either("reduce_scatter_single", "reduce_scatter_tensor"),
-            lambda _, given, op=None, group=None: _ring(given, group),
-        ),
-        counting("all_to_all_single", _to_others),
-    ):
-        yield sent
-
-
-def _either(name: str, before: str) -> str:
-    return name if hasattr(dist, name) else before
-
-
-def _ring(tensor: Tensor, group: dist.ProcessGroup | None) -> float:
-    devices = dist.get_world_size(group)
-    return tensor.nbytes * (devices - 1) / devices
-
-
-def _to_others(
-    output: Tensor, given: Tensor, received: list[int] | None, sent: list[int] | None, group: dist.ProcessGroup
-) -> float:
-    devices, rank = group.size(), group.rank()
-    own = len(given) // devices if sent is None else sent[rank]
-    return (len(given) - own) * given[:1].nbytes if len(given) else 0.0
 
 
 def held(model: Transformer, belongs: Callable[[str], bool] = lambda name: True) -> int:

@@ -19,7 +19,7 @@ from lmworks.train.config import PretrainConfig, TrainConfig
 from lmworks.train.held_out import beginnings_of, check_held_out, continue_text
 from lmworks.train.loop import train as train_run
 from lmworks.train.objectives.causal import CausalLanguageModel
-from lmworks.train.planning import step_timer
+from lmworks.train.planning import measured_throughput
 from lmworks.train.run import Run
 from lmworks.train.run_log import LOG, read_log
 from lmworks.train.run_report import curve_section, dial_section
@@ -91,7 +91,7 @@ def test_a_conversation_is_continued_from_its_first_answer(tmp_path):
 def quick(monkeypatch, tmp_path):
     """A machine that is measured at once, and remembered here."""
     durations = iter(range(1, 1000))
-    monkeypatch.setattr(step_timer.Passes, "fastest", lambda self, work, seconds=0.5: next(durations) / 1000)
+    monkeypatch.setattr(measured_throughput.Passes, "fastest", lambda self, work, seconds=0.5: next(durations) / 1000)
     monkeypatch.setenv("LMWORKS_HOME", str(tmp_path / "home"))
 
 

@@ -16,7 +16,6 @@ from divided_cases import (
     MODELS,
     Taken,
     check_same,
-    counted_bytes,
     held,
     new_batch,
     new_model,
@@ -27,6 +26,7 @@ from divided_cases import (
 from lmworks.model.mixture_of_experts import Router
 from lmworks.model.transformer import Transformer
 from lmworks.train.objectives.objective import count_rows, select_rows
+from lmworks.train.parallel.communication_volume import CommunicationCounter
 from lmworks.train.parallel.context_parallel import shard_context, shard_sequence
 from lmworks.train.parallel.expert_parallel import shard_experts
 from lmworks.train.parallel.tensor_parallel import shard_tensors
@@ -90,7 +90,7 @@ def _sent() -> float:
     for module in model.modules():
         if isinstance(module, Router):
             module.register_forward_hook(in_turn)
-    with counted_bytes() as sent:
+    with CommunicationCounter(least=0) as sent:
         objective.losses(model, new_batch())["next_token"].sum.backward()
     return sent.total
 

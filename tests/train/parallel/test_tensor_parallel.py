@@ -16,7 +16,6 @@ from divided_cases import (
     MODELS,
     VOCABULARY,
     check_same,
-    counted_bytes,
     held,
     new_batch,
     new_model,
@@ -31,6 +30,7 @@ from lmworks.train.activation_checkpointing import blocks, recompute
 from lmworks.train.config import Recompute
 from lmworks.train.losses import token_cross_entropy, token_log_probabilities
 from lmworks.train.objectives.objective import select_rows
+from lmworks.train.parallel.communication_volume import CommunicationCounter
 from lmworks.train.parallel.tensor_parallel import shard_tensors
 from lmworks.train.parallel.vocabulary_parallel import DividedProjection
 from lmworks.train.planning.activation_memory import block_activations
@@ -103,7 +103,7 @@ def _sent(sequence: bool, policy: Recompute) -> tuple[float, float]:
     batch, objective = new_batch(), objective_of("llama")
     batch = replace(batch, mask=torch.ones_like(batch.mask))
     model = recompute(shard_tensors(new_model("llama").float(), mesh, sequence), policy)
-    with counted_bytes() as sent:
+    with CommunicationCounter(least=0) as sent:
         loss = objective.losses(model, batch)["next_token"].sum
         loss.backward()
     norms = sum(w.numel() * 4 for name, w in model.named_parameters() if "norm" in name) if sequence else 0

@@ -17,14 +17,13 @@ from lmworks.model.presets.sizes import SIZES
 from lmworks.recipe import find
 from lmworks.recipe import load as load_recipe
 from lmworks.train.config import PretrainConfig
-from lmworks.train.planning import measured_throughput, step_timer
+from lmworks.train.planning import measured_throughput
 from lmworks.train.planning.compute import train_flops_per_token
 from lmworks.train.planning.layout import Layout
-from lmworks.train.planning.measured_throughput import calibrate, kept_calibration, measured_speed
+from lmworks.train.planning.measured_throughput import Calibration, calibrate, kept_calibration, measured_speed
 from lmworks.train.planning.model_shape import TooFewParametersError
 from lmworks.train.planning.plan import PlanConfig, Speed, make_plan
 from lmworks.train.planning.plan_explanation import SECTIONS
-from lmworks.train.planning.step_timer import Calibration
 from lmworks.train.planning.units import parse_quantity, readable_bytes, readable_hours, short
 
 TINY = presets.llama(97, 64, 3, 4, 4, 176, 64)
@@ -256,7 +255,9 @@ def test_numbers_are_read_and_written_as_people_do():
 def test_this_machine_is_measured_once_for_each_shape(tmp_path, monkeypatch):
     """The work is done; its times are made up, each longer than the one before, since a busy machine gives any."""
     durations = ((1 + place / 10) / 1000 for place in itertools.count())
-    monkeypatch.setattr(step_timer.Passes, "fastest", lambda self, work, seconds=0.5: work() or next(durations))
+    monkeypatch.setattr(
+        measured_throughput.Passes, "fastest", lambda self, work, seconds=0.5: work() or next(durations)
+    )
     assert kept_calibration(TINY, 2, 64, folder=tmp_path) is None
     first = calibrate(TINY, 2, 64, folder=tmp_path)
     assert calibrate(TINY, 2, 64, folder=tmp_path) == kept_calibration(TINY, 2, 64, folder=tmp_path) == first
@@ -274,7 +275,7 @@ def test_this_machine_is_measured_once_for_each_shape(tmp_path, monkeypatch):
 
 
 def test_a_machine_too_busy_to_be_measured_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(step_timer.Passes, "fastest", lambda self, work, seconds=0.5: 1.0)
+    monkeypatch.setattr(measured_throughput.Passes, "fastest", lambda self, work, seconds=0.5: 1.0)
     with pytest.raises(ValueError, match="something else runs on this machine"):
         calibrate(TINY, 2, 64, folder=tmp_path)
     assert not list(tmp_path.iterdir())
@@ -283,7 +284,7 @@ def test_a_machine_too_busy_to_be_measured_says_so(tmp_path, monkeypatch):
 def test_a_disturbed_measurement_goes_on_until_two_blocks_are_slower(tmp_path, monkeypatch):
     durations = iter([0.1] * 7 + [1.0, 1.0, 1.1, 0.9] * 2 + [0.75, 0.95] + [0.1])
     with monkeypatch.context() as patch:
-        patch.setattr(step_timer.Passes, "fastest", lambda self, work, seconds=0.5: next(durations))
+        patch.setattr(measured_throughput.Passes, "fastest", lambda self, work, seconds=0.5: next(durations))
         found = calibrate(TINY, 2, 64, folder=tmp_path)
     assert (found.ends, found.block) == (pytest.approx(0.6), pytest.approx(0.15))
 
@@ -292,7 +293,7 @@ def test_a_measurement_without_ends_is_not_kept(tmp_path, monkeypatch):
     """Two blocks took more than twice as long as one: something else ran meanwhile, and the next call measures anew."""
     durations = iter([0.1] * 7 + [1.0, 2.5] * 3 + [0.1])
     with monkeypatch.context() as patch:
-        patch.setattr(step_timer.Passes, "fastest", lambda self, work, seconds=0.5: next(durations))
+        patch.setattr(measured_throughput.Passes, "fastest", lambda self, work, seconds=0.5: next(durations))
         found = calibrate(TINY, 2, 64, folder=tmp_path)
     assert (found.ends, found.block) == (0.0, 1.25)
     assert not list(tmp_path.iterdir())
@@ -301,7 +302,7 @@ def test_a_measurement_without_ends_is_not_kept(tmp_path, monkeypatch):
 def test_a_measurement_that_was_disturbed_is_made_again_when_the_machine_is_faster(tmp_path, monkeypatch):
     disturbed, quiet = [0.1] * 7 + [10.0, 10.5] * 3 + [0.1], [0.1] * 7 + [1.0, 1.5] * 3 + [0.1]
     durations = iter([*disturbed, 1.0, *quiet, 1.0, 30.0])  # a look at one block before each measurement but the first
-    monkeypatch.setattr(step_timer.Passes, "fastest", lambda self, work, seconds=0.5: next(durations))
+    monkeypatch.setattr(measured_throughput.Passes, "fastest", lambda self, work, seconds=0.5: next(durations))
     found = [calibrate(TINY, 2, 64, folder=tmp_path) for _ in range(4)]
     assert [each.ends for each in found] == [pytest.approx(9.5), *[pytest.approx(0.5)] * 3]
     assert list(durations) == []

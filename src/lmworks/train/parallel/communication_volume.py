@@ -11,7 +11,7 @@ from lmworks.train.master_weights import Weights
 from lmworks.train.parallel.tensor_slice import local
 
 
-class Sent(TorchDispatchMode):
+class CommunicationCounter(TorchDispatchMode):
     """Within the block, `sent` is the bytes that this process sends by each operation of `torch.distributed`.
 
     Collectives are counted as rings (Patarasu & Yuan 2009): an all-gather or a reduce-scatter of M bytes among n

@@ -80,14 +80,6 @@ def bubble_share(layout: Layout) -> float:
     return (layout.pipeline - 1) / (layout.chunks * layout.micro_batches)
 
 
-def device_seconds(flops: float, rate: float) -> float:
-    """Seconds that one device takes for `flops` at `rate` operations per second of the model's own, which is what a
-    utilisation of its peak says. ValueError for a rate that is not above 0."""
-    if rate <= 0:
-        raise ValueError(f"a rate in operations per second is above 0, got {rate}")
-    return flops / rate
-
-
 def utilisation(flops: float, device_hours: float, peak: float) -> float:
     """Model operations over what the devices could have done at most (Chowdhery et al. 2022, appendix B)."""
     return flops / (device_hours * 3600 * peak)

@@ -66,14 +66,6 @@ def expected_memory(
     return max(memories, key=lambda memory: memory.total)
 
 
-def zero_states(parameters: float, data: int, zero: int, optimizer_bytes: float = 12) -> float:
-    """Bytes of weights, gradients and optimizer on each of `data` devices in mixed precision (Rajbhandari et al. 2020,
-    figure 1): 2 Ψ + 2 Ψ + K Ψ, of which stage 1 divides the last term, stage 2 the last two, stage 3 all."""
-    weights, gradients, states = 2 * parameters, 2 * parameters, optimizer_bytes * parameters
-    shares = [states, gradients, weights]
-    return sum(share / data if place < zero else share for place, share in enumerate(shares))
-
-
 def _of_rank(
     config: configs.ModelConfig, layout: Layout, numbers: Numbers, state_values: int, norms: Norms, rank: int
 ) -> Memory:

@@ -92,10 +92,10 @@ def _find(name: str) -> "tuple[str, ModelConfig, Published | None]":
         pool, _ = read_pooling(path)
         return path.resolve().name, read_config(read_document(path), pool), None
     if path.is_file():
-        from lmworks.model import gguf_config
         from lmworks.model.gguf_file import open_gguf
+        from lmworks.model.gguf_read import read_config as read_gguf_config
 
-        config, _ = gguf_config.read_config(open_gguf(path))
+        config, _ = read_gguf_config(open_gguf(path))
         return path.stem, config, None
     near = difflib.get_close_matches(name.lower(), [*presets, *SIZES, *MODELS], n=4, cutoff=0.4)
     hint = f"did you mean {', '.join(near)}?" if near else "`lmworks model list` shows the names."

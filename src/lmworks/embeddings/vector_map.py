@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from lmworks.atomic_file import new_file
 from lmworks.embeddings.word_vectors import unit
 
 Projection = Literal["pca", "tsne"]
@@ -126,17 +127,13 @@ def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def write_picture(figure: Any, path: Path) -> None:
-    """Writes .svg or .png, whole or not at all; the same figure gives the same file."""
+    """Write .svg or .png, whole or not at all; the same figure gives the same file. FileExistsError for one that is
+    there."""
     import matplotlib
 
     if path.suffix not in PICTURES:
         raise ValueError(f"a picture is one of {', '.join(PICTURES)}, got {path.name}")
-    temporary = path.with_name(f".{path.name}.tmp")
     settings: Any = {"svg.hashsalt": "lmworks", "svg.fonttype": "none", "text.parse_math": False}
-    try:
-        with matplotlib.rc_context(settings):
-            metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
-            figure.savefig(temporary, format=path.suffix[1:], dpi=150, metadata=metadata)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
+    with matplotlib.rc_context(settings), new_file(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], dpi=150, metadata=metadata)

@@ -5,7 +5,6 @@ numbers, between single spaces; in the binary form the numbers are float32, litt
 with a line break, gensim does not.
 """
 
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 
+from lmworks.atomic_file import new_file
 from lmworks.embeddings.word_vectors import WordVectors
 
 Errors = Literal["strict", "replace"]
@@ -25,24 +25,15 @@ def write_word2vec(vectors: WordVectors, path: Path, binary: bool | None = None)
     Counts and n-grams have no place there: a folder keeps them (vectors_folder.py). FileExistsError for a file that is
     there; ValueError for a word with white space in it, which ends a word there.
     """
-    if path.exists():
-        raise FileExistsError(f"{path} exists already; name a new file, or delete it first")
     if spaced := next(
         (word for word in vectors.words if not word or len(word.split()) != 1 or word != word.strip()), None
     ):
         raise ValueError(f"{spaced!r} cannot be written: in files of word2vec white space ends a word; join it by _")
     line = _binary_line if (path.suffix == ".bin" if binary is None else binary) else _text_line
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(f"{len(vectors)} {vectors.dimensions}\n".encode())
-            for word, vector in zip(vectors.words, vectors.vectors, strict=True):
-                stream.write(line(word, vector))
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new_file(path) as temporary, temporary.open("wb") as stream:
+        stream.write(f"{len(vectors)} {vectors.dimensions}\n".encode())
+        for word, vector in zip(vectors.words, vectors.vectors, strict=True):
+            stream.write(line(word, vector))
 
 
 def _binary_line(word: str, vector: np.ndarray) -> bytes:

@@ -6,9 +6,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lmworks.atomic_file import new_file
 from lmworks.config import to_mapping
 from lmworks.monitor import columns as log_columns
-from lmworks.monitor.atomic_file import new_file
 from lmworks.monitor.log import Reader
 from lmworks.monitor.rows import question_of
 from lmworks.records import Interaction

@@ -12,13 +12,7 @@ from lmworks.data.config import TokenizeConfig
 from lmworks.data.conversations import conversation_files, read_conversations
 from lmworks.data.store import DOCUMENTS, open_documents
 from lmworks.data.token_dataset import INDEX, TokenDataset, TokenWriter
-from lmworks.data.tokenising import (
-    Tokenized,
-    conversation_hash,
-    framing_id,
-    tokenize_conversations,
-    tokenize_documents,
-)
+from lmworks.data.tokenising import Tokenized, conversation_hash, framing_id, tokenize_conversations, tokenize_documents
 from lmworks.records import Conversation, Document, LeftOut
 from lmworks.report import Section, Table
 from lmworks.tokenizer.chat import ChatRenderer

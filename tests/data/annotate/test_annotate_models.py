@@ -79,18 +79,10 @@ def test_tools_are_made_once_for_equal_configs(models):
 @pytest.mark.parametrize(
     ("settings", "error", "told"),
     [
-        (
-            {"classifiers": {"quality": "no.npz"}},
-            ConfigError,
-            r"^classifiers\.quality: there is no file .*no\.npz",
-        ),
+        ({"classifiers": {"quality": "no.npz"}}, ConfigError, r"^classifiers\.quality: there is no file .*no\.npz"),
         ({"perplexity": "no.npz"}, ConfigError, r"^perplexity: there is no file .*no\.npz: correct the path, or leave"),
         ({"word_lists": ["."]}, ConfigError, r"^word_lists: .* is a folder, and a file is wanted: correct the path"),
-        (
-            {"evaluation": ["no.txt"]},
-            ConfigError,
-            r"^evaluation: there is no file .*no\.txt: .*path starts at",
-        ),
+        ({"evaluation": ["no.txt"]}, ConfigError, r"^evaluation: there is no file .*no\.txt: .*path starts at"),
         ({"classifiers": {"quality": "words.txt"}}, ValueError, "no classifier.*`lmworks data classifier` made"),
         ({"classifiers": {"quality": "maths-ngrams.npz"}}, ValueError, "no classifier, as it lacks weights"),
         ({"perplexity": "maths.npz"}, ValueError, "no n-gram model.*`lmworks data ngrams` made"),

@@ -65,8 +65,7 @@ def test_web_tokens_are_found_whole():
 
 
 @pytest.mark.parametrize(
-    "text",
-    [PEM, PEM.replace("\n", "\\n"), PEM.replace("\n", ""), PEM.replace("PRIVATE", "RSA PRIVATE")],
+    "text", [PEM, PEM.replace("\n", "\\n"), PEM.replace("\n", ""), PEM.replace("PRIVATE", "RSA PRIVATE")]
 )
 def test_private_keys_are_found_with_their_lines(text):
     assert finds(f"a\n{text}\nb") == [("key", text)]

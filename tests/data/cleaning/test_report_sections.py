@@ -31,10 +31,7 @@ def table(sources: list[str], **measures: list[float]) -> AnnotationTable:
 def test_a_limit_is_drawn_with_what_it_refuses_of_the_documents_that_its_step_looks_at():
     limits = {"x": Limit(at_least=1.0), "y": Limit(at_most=9.0), "z": Limit(at_most=1.0)}
     policy = Policy((Step("one", sources=("a",), limits=limits), Step("two", sources=("b",), limits={"x": Limit(2.0)})))
-    tables = [
-        table(["a", "a", "b"], x=[0.0, 2.0, 0.0], y=[1.0, np.nan, 99.0]),
-        table(["a"], x=[0.5], y=[3.0]),
-    ]
+    tables = [table(["a", "a", "b"], x=[0.0, 2.0, 0.0], y=[1.0, np.nan, 99.0]), table(["a"], x=[0.5], y=[3.0])]
     section = measures_section(policy, tables)
     captions = [figure.caption for figure in section.figures]
     assert captions[0].startswith("one: x, 3 documents, of which 2 lie beyond")

@@ -12,8 +12,7 @@ from lmworks.data.extractors.xhtml import xhtml_to_markdown
 # (ordered, [(text, list inside or None), ...])
 LISTS = st.recursive(
     st.tuples(
-        st.booleans(),
-        st.lists(st.tuples(st.sampled_from(["a", "b c", "d"]), st.none()), min_size=1, max_size=3),
+        st.booleans(), st.lists(st.tuples(st.sampled_from(["a", "b c", "d"]), st.none()), min_size=1, max_size=3)
     ),
     lambda inner: st.tuples(
         st.booleans(),

@@ -66,8 +66,7 @@ def test_lines_that_begin_a_message(line: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
-    [b"From the beginning\n", b"From Monday on at 12:00 in 2024\n", b"from a Thu Feb 29 12:00:00 2024\n"],
+    "line", [b"From the beginning\n", b"From Monday on at 12:00 in 2024\n", b"from a Thu Feb 29 12:00:00 2024\n"]
 )
 def test_lines_that_do_not(line: bytes) -> None:
     whole = b"Subject: a\n\nfirst\n\n" + line + b"second\n"

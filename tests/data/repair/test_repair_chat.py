@@ -88,8 +88,7 @@ def check_log(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
-    ["[12:18:01] <{}> {}", "12:18 <@{}> {}", "<{}> {}", "2004-11-15T12:18:05 < {}> {}", "(12:18) <+{}> {}"],
+    "line", ["[12:18:01] <{}> {}", "12:18 <@{}> {}", "<{}> {}", "2004-11-15T12:18:05 < {}> {}", "(12:18) <+{}> {}"]
 )
 def test_formats(line: str) -> None:
     text = "\n".join(line.format(nick, "some words") for nick in ("ann", "bob", "ann", "cat"))

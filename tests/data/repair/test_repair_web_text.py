@@ -8,12 +8,7 @@ from hypothesis import strategies as st
 from noise import assert_linear, book, check, needs_books
 
 from lmworks.data.edits import apply_edits
-from lmworks.data.repair.web_text import (
-    repair_characters,
-    repair_encoding,
-    repair_machinery,
-    repair_web_text,
-)
+from lmworks.data.repair.web_text import repair_characters, repair_encoding, repair_machinery, repair_web_text
 
 ARTICLE = """# How to bake bread
 

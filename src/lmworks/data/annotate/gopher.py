@@ -17,9 +17,7 @@ from lmworks.data.annotate.words import dense_share
 from lmworks.data.annotation import Annotations, Text
 
 # Those of the paper; of other languages none are published there, so the measure is absent.
-STOP_WORDS: Mapping[str, frozenset[str]] = {
-    "en": frozenset({"the", "be", "to", "of", "and", "that", "have", "with"}),
-}
+STOP_WORDS: Mapping[str, frozenset[str]] = {"en": frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})}
 _BULLETS = tuple("•‣⁃◦▪●■·*-")
 _ELLIPSES = ("...", "…")
 

@@ -243,9 +243,7 @@ _RULES = (
         _always("text", "Unlicense"),
     ),
     _Rule(
-        ("misrepresented",),
-        _phrase("the origin of this software must not be misrepresented"),
-        _always("text", "Zlib"),
+        ("misrepresented",), _phrase("the origin of this software must not be misrepresented"), _always("text", "Zlib")
     ),
     _Rule(
         ("creativecommons.org",),

@@ -99,12 +99,7 @@ def model_tokens(text: str) -> list[str]:
 
 
 def train_word_model(
-    texts: Iterable[str],
-    *,
-    order: int = 3,
-    vocabulary: int = 500_000,
-    min_count: int = 1,
-    least: int = 1,
+    texts: Iterable[str], *, order: int = 3, vocabulary: int = 500_000, min_count: int = 1, least: int = 1
 ) -> NgramModel:
     """Learn from texts, which are gone through twice.
 

@@ -98,11 +98,7 @@ def _train(texts: Spooled, config: NgramConfig) -> NgramModel:
     if config.symbols == "bytes":
         return train_byte_model(texts, order=config.order or 5, least=config.least)
     return train_word_model(
-        texts,
-        order=config.order or 3,
-        vocabulary=config.vocabulary,
-        min_count=config.min_count,
-        least=config.least,
+        texts, order=config.order or 3, vocabulary=config.vocabulary, min_count=config.min_count, least=config.least
     )
 
 

@@ -85,11 +85,7 @@ def _annotations(context: StageContext) -> list[Path]:
 
 
 def _write(
-    config: BalanceConfig,
-    context: StageContext,
-    shards: Sequence[CorpusShard],
-    survey: Survey,
-    decision: Decision,
+    config: BalanceConfig, context: StageContext, shards: Sequence[CorpusShard], survey: Survey, decision: Decision
 ) -> list[Path]:
     """The parts of the corpus, one for each shard."""
     starts = np.cumsum([0, *survey.counts])

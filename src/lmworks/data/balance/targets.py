@@ -195,10 +195,7 @@ T = TypeVar("T", int, Fraction)
 
 
 def _within_bounds(
-    cells: Sequence[Cell],
-    bounds: Mapping[str, tuple[T, T]],
-    total: T,
-    allocate: Callable[[Sequence[Cell], T], list[T]],
+    cells: Sequence[Cell], bounds: Mapping[str, tuple[T, T]], total: T, allocate: Callable[[Sequence[Cell], T], list[T]]
 ) -> dict[Cell, T]:
     """Allocate a total to cells, each language within its bounds.
 

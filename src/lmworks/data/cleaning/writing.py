@@ -118,11 +118,7 @@ def live_through(document: Document, place: int, table: AnnotationTable, decided
         licence=licence_of_document(document, table, place),
         language=language,
         kind=kind,
-        metadata={
-            **fields.metadata,
-            **moved_headings(document, edits),
-            "extracted": document.hash,
-        },
+        metadata={**fields.metadata, **moved_headings(document, edits), "extracted": document.hash},
     )
     return Life(tuple(entries.rows), document.text, repaired, cleaned, edits, fields.found)
 

@@ -84,11 +84,7 @@ class _Twins:
     """Finds the file of a repository that has the text or the words of another file, or was found similar to it."""
 
     def __init__(
-        self,
-        pairs: Pairs,
-        standings: Standings,
-        repositories: Sequence[str | None],
-        files: NDArray[np.bool_],
+        self, pairs: Pairs, standings: Standings, repositories: Sequence[str | None], files: NDArray[np.bool_]
     ) -> None:
         self._standings = standings
         self._labels = same_words(pairs, len(standings))

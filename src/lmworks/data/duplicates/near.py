@@ -98,10 +98,7 @@ class NearDuplicates:
 
 
 def near_duplicates(
-    texts: Sequence[str],
-    standings: Sequence[Standing],
-    config: NearDuplicatesConfig,
-    keys: Keys | None = None,
+    texts: Sequence[str], standings: Sequence[Standing], config: NearDuplicatesConfig, keys: Keys | None = None
 ) -> NearDuplicates:
     """Which documents stay, and why the others do not.
 

@@ -5,16 +5,7 @@ from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
 from lmworks.data.extract import UnusableError
-from lmworks.data.extractors.docx_styles import (
-    Level,
-    Listed,
-    Style,
-    child,
-    heading_and_list,
-    is_on,
-    number_of,
-    value,
-)
+from lmworks.data.extractors.docx_styles import Level, Listed, Style, child, heading_and_list, is_on, number_of, value
 from lmworks.data.extractors.markdown_table import Cell, markdown_table
 from lmworks.data.extractors.package import attribute, local_name
 

@@ -27,9 +27,7 @@ _REDIRECT = re.compile(
     re.I,
 )
 _SWITCHES = re.compile(r"__[A-Z]{3,30}__")
-_EXTERNAL_LINK = re.compile(
-    r"\[(?:mailto:|(?:(?:https?|ftp|irc):)?//)[^\s\[\]<>\"]++(?:[ \t]++([^\[\]\n]*+))?\]",
-)
+_EXTERNAL_LINK = re.compile(r"\[(?:mailto:|(?:(?:https?|ftp|irc):)?//)[^\s\[\]<>\"]++(?:[ \t]++([^\[\]\n]*+))?\]")
 _EMPTY_BRACKETS = re.compile(rf"\([ ,;]*+{GONE}[{GONE} ,;]*+(\))?")
 _GONE_BEFORE_STOP = re.compile(rf"(?: |(?<!{GONE})){GONE}++(?=[ .,;:!?)\]]|$)")  # looked at once for each run
 _APOSTROPHES = re.compile(r"('{2,}+)")

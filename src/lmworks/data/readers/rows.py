@@ -14,8 +14,7 @@ from lmworks.records import column_key
 
 SHORT = 200  # characters of a value that goes into the metadata
 _ISO_DATE = re.compile(
-    r"\d{4}(?:-\d\d(?:-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?\s?(?:Z|[+-]\d\d:?\d\d)?)?)?)?",
-    re.ASCII,
+    r"\d{4}(?:-\d\d(?:-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?\s?(?:Z|[+-]\d\d:?\d\d)?)?)?)?", re.ASCII
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
 NO_COLUMN = "no column"  # begins the reason for which a table without texts is left out

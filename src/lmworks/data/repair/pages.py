@@ -128,10 +128,7 @@ def _numbers(leaves: Sequence[_Leaf], lines: Sequence[str]) -> dict[int, str]:
 
 def _heads(leaves: Sequence[_Leaf], lines: Sequence[str], numbers: dict[int, str]) -> dict[int, str]:
     rules: dict[int, str] = {}
-    for rule, sides in (
-        ("page.head", [leaf.top for leaf in leaves]),
-        ("page.foot", [leaf.bottom for leaf in leaves]),
-    ):
+    for rule, sides in (("page.head", [leaf.top for leaf in leaves]), ("page.foot", [leaf.bottom for leaf in leaves])):
         edges = [
             [edge(line, lines[line]) for line in side if line not in numbers and len(lines[line]) <= _LONGEST]
             for side in sides
@@ -195,13 +192,7 @@ def _is_empty(line: int, lines: Sequence[str], rules: dict[int, str]) -> bool:
 
 
 def _gap(
-    text: str,
-    lines: Sequence[str],
-    starts: Sequence[int],
-    first: int,
-    end: int,
-    width: int,
-    rules: dict[int, str],
+    text: str, lines: Sequence[str], starts: Sequence[int], first: int, end: int, width: int, rules: dict[int, str]
 ) -> list[Edit]:
     """Edits that put a joint in the place of lines [first, end) and of the break before or behind them."""
     start = starts[first - 1] + len(lines[first - 1].rstrip()) if first else 0

@@ -13,29 +13,8 @@ from lmworks.build import build
 from lmworks.recipe import load
 
 STAGES = ("pages", "notes", "logs", "books", "annotations", "duplicates", "cleaned")
-_SYLLABLES = [
-    "ba",
-    "ce",
-    "di",
-    "fo",
-    "gu",
-    "ha",
-    "je",
-    "ki",
-    "lo",
-    "mu",
-    "na",
-    "pe",
-    "qui",
-    "ro",
-    "su",
-    "ta",
-    "ve",
-    "wi",
-    "xo",
-    "za",
-]
-_COMMON = ["the", "of", "and", "to", "in", "a", "is", "that", "it", "was", "for", "on", "are", "with", "as", "at", "be"]
+_SYLLABLES = "ba ce di fo gu ha je ki lo mu na pe qui ro su ta ve wi xo za".split()
+_COMMON = "the of and to in a is that it was for on are with as at be".split()
 
 
 def paragraph(draw: random.Random, words: int) -> str:

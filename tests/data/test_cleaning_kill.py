@@ -54,8 +54,8 @@ def kill_and_go_on(mixture: Mixture, folder: Path, kills: int, seed: int) -> Non
     killed, number = 0, 0
     while True:
         workspace = folder / f"workspace-{number}"
-        # From the start of Python to somewhat behind the end of a build that runs alone.
-        limit = draw.uniform(0.1, 1.5 * mixture.seconds + 1) if killed < kills else None
+        # From the start of Python to somewhere in the last stages: a run that ends before it is killed proves nothing.
+        limit = draw.uniform(0.5, mixture.seconds + 1) if killed < kills else None
         if run(command(folder / "recipe.toml", workspace), folder / "log", limit):
             check_whole(workspace, mixture.hashes)
             number += 1

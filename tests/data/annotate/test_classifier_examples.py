@@ -16,7 +16,6 @@ from lmworks.data.annotate.config import ClassifierConfig
 from lmworks.data.config import ReadConfig
 from lmworks.data.readers.rows import Columns
 from lmworks.records import LeftOut
-from lmworks.report import to_html
 
 GOOD, BAD = "fine words, number {}".format, "cheap pills, number {}".format
 
@@ -174,26 +173,6 @@ def test_shares_add_up_to_the_distance_between_the_mean_log_odds():
     distance = odds[labels].mean() - odds[~labels].mean()
     # Shares below 0, of words that speak against their own side, are not listed: here there are next to none.
     assert sum(each.share for each in found) == pytest.approx(distance, rel=0.02)
-
-
-def test_the_report_tells_all_and_is_a_page(learned):
-    sections = sections_of(*learned, shown=3)
-    page = to_html("A classifier", "", sections)
-    for told in (
-        "AUC",
-        "precision",
-        "recall",
-        "Suggested: ",
-        "limits = { maths = { at_least",
-        "theorem",
-        "most mistaken",
-    ):
-        assert told in page, told
-    (examples,) = (section for section in sections if section.title == "Scores of examples")
-    names = {example.name for example in learned[0].evaluated}
-    assert all(len(table.rows) == 3 and {row[2] for row in table.rows} <= names for table in examples.tables)
-    probabilities = [row[0] for row in examples.tables[1].rows]
-    assert probabilities == sorted(probabilities, reverse=True)
 
 
 def test_unlike_lengths_and_chance_are_warned_of():

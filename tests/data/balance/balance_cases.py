@@ -15,7 +15,6 @@ from lmworks.data.executing import ExecutionConfig
 from lmworks.data.store import DocumentStore, write_documents
 from lmworks.records import Document
 
-LANGUAGES = ("en", "de", None)
 CODE = "def f(x):\n    # number {0}\n    if x:\n        return {0}\n    return x  # else\n"
 
 

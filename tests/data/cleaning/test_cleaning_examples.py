@@ -166,22 +166,6 @@ def example(how: str = "dropped", value=None, threshold=None, label=None, twin=N
     return Example("s", "r", how, "d", "", (), value, threshold, label, twin)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("shown", "told"),
-    [
-        (example(value=3.0, threshold=5.0), "dropped: it has 3, and at least 5 is asked for"),
-        (example(value=7.0, threshold=5.0), "dropped: it has 7, and at most 5 is asked for"),
-        (example(label="GPL-2.0"), "dropped: GPL-2.0"),
-        (example(value=0.91, threshold=0.8, twin="t"), "dropped: like t, which stays, with a similarity of 0.91"),
-        (example(value=1.0, threshold=0.5, label="mmlu/7"), "dropped: it has 1, and at most 0.5 is asked for (mmlu/7)"),
-        (example("nearly dropped", 5.0, 5.0), "stays: it has 5, and at least 5 is asked for"),
-        (example("cut"), "cut"),
-    ],
-)
-def test_why_an_example_is_shown(shown, told):
-    assert note_of(shown) == told
-
-
 def test_the_section_has_a_part_for_each_rule_in_the_order_of_the_policy():
     examples = [
         Example("two", "b", "dropped", "d", "0", ()),

@@ -1,16 +1,15 @@
 """The data card: the head that hubs read, the words of a policy, and text that stays text."""
 
-import json
 import re
 from itertools import pairwise
 
 import pytest
 
 from lmworks.data.annotate.pii.scan import MEASURE, find_personal_data
-from lmworks.data.cleaning.card import Facts, card_sections, known_limits, title_of
+from lmworks.data.cleaning.card import Facts, known_limits
 from lmworks.data.cleaning.card_markdown import card_markdown, hub_licences, renamed, size_category
 from lmworks.data.cleaning.flows import Alarm, Amount, Flow
-from lmworks.data.cleaning.policy import Choice, Limit, OnMark, Policy, Step, default_policy
+from lmworks.data.cleaning.policy import Choice, Limit, Policy, Step, default_policy
 from lmworks.data.cleaning.policy_words import gates, scope_in_words, step_in_words
 from lmworks.data.cleaning.profile import CutRule, FoundItem, Personal, Profile, Share
 from lmworks.records import LeftOut
@@ -180,30 +179,10 @@ def test_sizes(documents, told):
 
 
 def test_a_policy_in_words():
-    step = Step(
-        "s",
-        limits={"words": Limit(at_most=0.25)},
-        labels={"licence": Choice(deny=("GPL-2.0-only",), unknown="drop")},
-        marks={"pii.*": OnMark("redact", 0.5), "key": OnMark("drop")},
-        duplicates="near",
-        sources=("a*",),
-        languages=("de", "en"),
-    )
-    assert step_in_words(step) == (
-        "keeps documents with words at most 0.25; drops the licence GPL-2.0-only; drops documents of unknown licence; "
-        "writes its type in place of what is marked pii.* with a score of 0.5 or more; drops documents with a place "
-        "marked key; drops documents whose word shingles have a Jaccard similarity of 0.8 or more with those of one "
-        "that stays"
-    )
-    assert scope_in_words(step) == "source a*; language de, en"
     assert gates(default_policy()) == {"personal data", "contamination", "duplicates", "quality"}
     assert all(step_in_words(each) for each in default_policy().steps)
-
-
-def test_the_card_is_the_same_from_the_same_facts():
-    assert card_markdown(facts()) == card_markdown(facts())
-    assert json.dumps([section.title for section in card_sections(facts())])
-    assert title_of(facts()) == "pages, notes"
+    step = Step("s", limits={"words": Limit(1)}, sources=("a*",), languages=("de", "en"))
+    assert scope_in_words(step) == "source a*; language de, en"
 
 
 @pytest.mark.parametrize(
@@ -222,18 +201,3 @@ def test_what_the_card_says_to_be_left_on_purpose_is(text, is_left):
     card = card_markdown(facts(policy=default_policy(), measured=frozenset({MEASURE})))
     assert "Left on purpose is what is nobody's" in card and "published for tests are taken for cards" in card
     assert (find_personal_data(text) == ()) == is_left
-
-
-def test_the_card_says_of_no_step_that_it_looks_at_what_it_does_not():
-    (processing,) = (each for each in card_sections(facts()) if each.title == "Data Collection and Processing")
-    table = processing.tables[0]
-    assert ("quality", "kind web") in {row[:2] for row in table.rows}
-    assert "every document" not in table.caption
-    assert (
-        "A step looks at the documents that its row names, also at those that an earlier one dropped" in table.caption
-    )
-
-
-def test_reasons_of_single_files_are_counted_together():
-    left_out = [LeftOut(f"pages/{size}.txt", f"larger than 20 bytes ({size})") for size in range(21, 60)]
-    assert "| larger than 20 bytes | 39 |" in card_markdown(facts(left_out=left_out))

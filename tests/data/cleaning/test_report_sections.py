@@ -43,21 +43,6 @@ def test_a_limit_is_drawn_with_what_it_refuses_of_the_documents_that_its_step_lo
     assert ">at least 1<" in section.figures[0].svg and ">at most 9<" in idle.figures[0].svg
 
 
-def test_sources_have_outlines_of_their_own():
-    names = ["first"] * 3 + ["second"] * 2 + [f"s{number}" for number in range(9)]
-    policy = Policy((Step("one", limits={"x": Limit(at_most=0.5)}),))
-    section = measures_section(policy, [table(names, x=list(np.linspace(0, 1, len(names))))])
-    svg = section.figures[0].svg
-    assert ">first<" in svg and ">second<" in svg and ">5 others<" in svg
-
-
-def test_measures_over_orders_of_magnitude_are_drawn_by_their_logarithm():
-    policy = Policy((Step("one", limits={"words": Limit(50, 100_000)}),))
-    section = measures_section(policy, [table(["a"] * 50, words=list(range(60, 1060, 20)))])
-    svg = section.folds[0].figures[0].svg
-    assert "4</tspan>" in svg  # the exponent of 10,000
-
-
 def entry(uri: str, step: str, twin: str = "", verdict: str = "dropped", size: int = 9) -> Entry:
     reasons = (Reason("near", 0.9, 0.8, twin=twin or None),) if verdict == "dropped" else ()
     return Entry(uri, "0" * 64, "s", "web", None, step, verdict, size, 0, size, 0, reasons)  # type: ignore[arg-type]

@@ -2,17 +2,29 @@
 
 import random
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
 
+from lmworks.tokenizer import library
 from lmworks.tokenizer.config import DIGITS, RULES
 from lmworks.tokenizer.pre_tokenizer import CODE_POINTS, SPACE, WordRule, character_classes
-from lmworks.tokenizer.training.word_counts import cut_words
 from odd_characters import PIECES
+
+
+def cut_words(text: str, rule: WordRule) -> list[str]:
+    """The words of a text by the compiled scanner."""
+    compiled, data = library.load(), text.encode()
+    assert compiled is not None
+    ends, classes = np.empty(len(data), np.int64), character_classes().ctypes.data
+    number = compiled.lmworks_cut_words(classes, *rule.codes, data, len(data), ends.ctypes.data)
+    return [data[start:end].decode() for start, end in pairwise([0, *ends[:number].tolist()])]
+
 
 ALL = [WordRule(rule, digits) for rule in RULES for digits in DIGITS]
 

@@ -18,7 +18,7 @@ import tokenizers
 from lmworks.tokenizer import library
 from lmworks.tokenizer.byte_level import byte_letters
 from lmworks.tokenizer.config import DIGITS
-from lmworks.tokenizer.pre_tokenizer import WordRule, character_classes, digit_classes
+from lmworks.tokenizer.pre_tokenizer import WordRule, character_classes, digit_classes, steps_of
 
 _SMOLLM = (4, 1)  # GPT-2's rule with every number cut out first
 _TOGETHER = 1 << 16  # bytes from which on several threads are worth their start
@@ -122,7 +122,7 @@ def _is_common(state: Mapping[str, Any]) -> bool:
 
 def _rule_of(pre_tokenizer: Mapping[str, Any]) -> tuple[int, int] | None:
     """The rule and the limit of digits as the compiled scanner takes them; None for a rule that it does not know."""
-    *cuts, last = pre_tokenizer.get("pretokenizers") or [pre_tokenizer]
+    *cuts, last = steps_of(pre_tokenizer)
     if last["type"] != "ByteLevel" or last["add_prefix_space"] or len(cuts) > 1:
         return None
     if last["use_regex"]:
@@ -145,7 +145,7 @@ def _vocabulary(compiled: Any, model: Mapping[str, Any]) -> int:
     of_bytes = np.full(256, -1, np.int32)
     for letter, byte in letters.items():
         of_bytes[byte] = tokens.get(letter, -1)
-    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+    pairs = model["merges"]
     lefts, rights, made = (
         np.array([tokens[name(pair)] for pair in pairs], np.int32)
         for name in (lambda pair: pair[0], lambda pair: pair[1], "".join)

@@ -1,7 +1,7 @@
 """The tokenizer in a GGUF file's metadata, in both directions."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from lmworks.tokenizer.byte_level import (
@@ -15,6 +15,7 @@ from lmworks.tokenizer.byte_level import (
     add_bos_and_eos,
     byte_level_bpe,
 )
+from lmworks.tokenizer.pre_tokenizer import steps_of
 from lmworks.tokenizer.sentence_piece import sentence_piece_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer
 
@@ -80,7 +81,7 @@ def write_tokenizer(tokenizer: Tokenizer, rows: int) -> dict[str, Any]:
         raise ValueError(f"a GGUF file can hold a tokenizer of the type BPE, not {model['type']}")
     names = {index: token for token, index in tokenizer.backend.get_vocab(with_added_tokens=True).items()}
     tokens = [names.get(index, f"[PAD{index}]") for index in range(max(rows, max(names) + 1))]
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    merges = [" ".join(merge) for merge in model["merges"]]
     byte_level = (state["decoder"] or {}).get("type") == "ByteLevel"
     values: dict[str, Any] = {
         "model": "gpt2" if byte_level else "llama",
@@ -122,10 +123,10 @@ def _framing(tokenizer: Tokenizer) -> dict[str, bool]:
 
 def _pre_tokenizer(state: dict[str, Any]) -> str:
     """GGUF's name for the rule that cuts a text into words."""
-    wanted = list(_steps(state["pre_tokenizer"])), list(_steps(state["normalizer"]))
+    wanted = _steps(state["pre_tokenizer"]), _steps(state["normalizer"])
     for name in PRE_TOKENIZERS:
         known = json.loads(byte_level_bpe([], [], [], name).to_str())
-        if wanted == (list(_steps(known["pre_tokenizer"])), list(_steps(known["normalizer"]))):
+        if wanted == (_steps(known["pre_tokenizer"]), _steps(known["normalizer"])):
             return name
     raise ValueError(f"GGUF has no name that is known here for the pre-tokenizer {state['pre_tokenizer']}")
 
@@ -148,8 +149,6 @@ def _space_prefix(state: dict[str, Any]) -> bool:
     return prefix
 
 
-def _steps(part: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+def _steps(part: dict[str, Any] | None) -> list[dict[str, Any]]:
     """The steps of a normaliser or pre-tokenizer, without what only offsets depend on."""
-    if part is not None:
-        for step in part.get("pretokenizers") or part.get("normalizers") or [part]:
-            yield {key: value for key, value in step.items() if key != "trim_offsets"}
+    return [{key: value for key, value in step.items() if key != "trim_offsets"} for step in steps_of(part)]

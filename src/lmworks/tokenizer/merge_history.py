@@ -51,7 +51,7 @@ def explain(tokenizer: Tokenizer, text: str, trace: Trace | None = None) -> list
     state = json.loads(tokenizer.backend.to_str())["model"]
     ids, offsets = tokenizer.encode_with_offsets(text)
     names = [str(tokenizer.backend.id_to_token(token)) for token in ids]
-    rank = {_pair(merge): number for number, merge in enumerate(state.get("merges") or [])}
+    rank = {tuple(merge): number for number, merge in enumerate(state.get("merges") or [])}
     result: list[ExplainedToken] = []
     known: dict[str, tuple[tuple[Step, ...], str]] = {}
     for token, name, (start, end) in zip(ids, names, offsets, strict=True):
@@ -170,9 +170,3 @@ def _foreign(name: str) -> ValueError:
         f"{TRACE} was learnt with another tokenizer: it makes {name!r} of other tokens. Put the file that was written "
         "with this tokenizer.json beside it, or delete it"
     )
-
-
-def _pair(merge: str | Sequence[str]) -> tuple[str, str]:
-    """A merge is stored as a pair, or in older files as "left right"."""
-    left, right = merge.split(" ") if isinstance(merge, str) else merge
-    return left, right

@@ -5,8 +5,10 @@ it, and as a hand-written scanner (`cpp/scan.h`), with which training cuts some 
 off the library says what is a letter, a number or a space, so that both follow the same version of Unicode.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from tokenizers import Regex, pre_tokenizers
@@ -17,6 +19,14 @@ SPACE = "▁"  # SentencePiece's letter for a space
 CODE_POINTS = 0x110000
 _PLANES = (0, 1, 2, 3, 14)  # of 0x10000 code points; the others have no characters, or are for private use
 _CLASSES = (r"\p{L}+", r"\p{N}+", r"\s+")  # 1, 2, 3; everything else is 0
+
+
+def steps_of(part: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """The steps of a normaliser, pre-tokenizer or decoder in a `tokenizer.json`."""
+    if part is None:
+        return []
+    nested = next((part[name] for name in ("normalizers", "pretokenizers", "decoders") if name in part), None)
+    return [part] if nested is None else [step for inner in nested for step in steps_of(inner)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,9 @@ may be read differently from one that does.
 import copy
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import tokenizers
@@ -168,24 +170,19 @@ def turn_tokens(template: ChatTemplate, tokenizer: Tokenizer, settings: Mapping[
     the template.
     """
     added = [token.content for token in tokenizer.backend.get_added_tokens_decoder().values()]
-    ordinary = [name for name in added if name not in tokenizer.special_ids and name.strip()]
-    texts = _renderings(template, {**tokenizer.roles, **(settings or {})}) if ordinary else []
-    found = {name for name in ordinary if any(name in text for text in texts)}
-    said = [content for _, content in (_SYSTEM, _USER, _ASSISTANT)]
-    return {name for name in found if not any(name in text for text in (*said, *template.searched))}
-
-
-def _renderings(template: ChatTemplate, variables: Mapping[str, Any]) -> list[str]:
-    """Short conversations, their contents as texts and, for templates that take nothing else, as lists of parts."""
+    ordinary = {name for name in added if name not in tokenizer.special_ids and name.strip()}
+    if not ordinary:
+        return set()
+    # Contents as texts and, for templates that take nothing else, as lists of parts.
     texts = []
-    for conversation in _CONVERSATIONS:
-        for in_parts in (False, True):
-            rows = [
-                {"role": role, "content": [{"type": "text", "text": content}] if in_parts else content}
-                for role, content in conversation
-            ]
-            try:
-                texts.append(template.render({**variables, "messages": rows, "add_generation_prompt": False}))
-            except ChatTemplateError:
-                continue
-    return texts
+    for conversation, in_parts in product(_CONVERSATIONS, (False, True)):
+        rows = [
+            {"role": role, "content": [{"type": "text", "text": content}] if in_parts else content}
+            for role, content in conversation
+        ]
+        variables = {**tokenizer.roles, **(settings or {}), "messages": rows, "add_generation_prompt": False}
+        with suppress(ChatTemplateError):
+            texts.append(template.render(variables))
+    contents = [content for _, content in (_SYSTEM, _USER, _ASSISTANT)]
+    searched = {name for name in ordinary if any(name in text for text in (*contents, *template.searched))}
+    return {name for name in ordinary - searched if any(name in text for text in texts)}

@@ -14,7 +14,7 @@ cut sees. Where merges lead to a name, such letters become words of their own, b
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -22,7 +22,7 @@ import tokenizers
 from tokenizers import AddedToken, Regex, pre_tokenizers
 
 from lmworks.tokenizer.byte_level import byte_letters
-from lmworks.tokenizer.pre_tokenizer import SPACE
+from lmworks.tokenizer.pre_tokenizer import SPACE, steps_of
 
 # Put around a text to see what a tokenizer makes of it there: what rules for words and normalisers distinguish, such as
 # letters of several scripts, digits, punctuation, and kinds of white space.
@@ -107,9 +107,8 @@ def _add_step(backend: tokenizers.Tokenizer, pattern: str) -> None:
 
 def _merged(model: Mapping[str, Any]) -> set[str]:
     """The tokens that merges lead to."""
-    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model.get("merges") or []]
     inside = model.get("continuing_subword_prefix") or ""
-    return {left + right.removeprefix(inside) for left, right in pairs}
+    return {left + right.removeprefix(inside) for left, right in model.get("merges") or []}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -154,14 +153,9 @@ def _written_in_bytes(backend: tokenizers.Tokenizer) -> bool:
     return any(step["type"] == "ByteLevel" for step in _steps(backend))
 
 
-def _steps(backend: tokenizers.Tokenizer) -> Iterator[Mapping[str, Any]]:
-    """The steps of normaliser and pre-tokenizer."""
+def _steps(backend: tokenizers.Tokenizer) -> list[Mapping[str, Any]]:
     state = json.loads(backend.to_str())
-    left = [part for name in ("pre_tokenizer", "normalizer") if (part := state[name])]
-    while left:
-        part = left.pop()
-        left += reversed(part.get("normalizers") or part.get("pretokenizers") or [])
-        yield part
+    return [*steps_of(state["normalizer"]), *steps_of(state["pre_tokenizer"])]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -2,12 +2,12 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
 from lmworks.tokenizer.byte_level import byte_letters
-from lmworks.tokenizer.pre_tokenizer import SPACE
+from lmworks.tokenizer.pre_tokenizer import SPACE, steps_of
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 _LETTERS = byte_letters()
@@ -40,7 +40,7 @@ def drops_first_space(tokenizer: Tokenizer, spelled: list[bytes]) -> bool:
 
 
 def _speller(state: dict) -> Callable[[str], bytes]:
-    kinds = {step["type"] for step in _steps(state["decoder"])}
+    kinds = {step["type"] for step in steps_of(state["decoder"])}
     if "ByteLevel" in kinds:
         return _byte_level
     if "Metaspace" in kinds or {"Replace", "Fuse"} <= kinds:
@@ -49,11 +49,6 @@ def _speller(state: dict) -> Callable[[str], bytes]:
         f"the bytes of tokens are not known for the decoder {sorted(kinds)}: use a model whose tokenizer is byte-level "
         "or SentencePiece BPE"
     )
-
-
-def _steps(part: dict | None) -> Iterator[dict]:
-    if part is not None:
-        yield from part.get("decoders") or [part]
 
 
 def _byte_level(name: str) -> bytes:

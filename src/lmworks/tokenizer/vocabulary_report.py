@@ -9,6 +9,7 @@ import numpy as np
 from lmworks.records import Score, Scored
 from lmworks.report import Figure, Section, Table, dot_plot, heat_map, histogram, line_plot
 from lmworks.tokenizer.fertility import MEASURES
+from lmworks.tokenizer.pre_tokenizer import steps_of
 from lmworks.tokenizer.reachable_tokens import KINDS, Kind
 from lmworks.tokenizer.token_bytes import spelled_tokens
 from lmworks.tokenizer.undertrained import SHARE, Undertrained
@@ -21,23 +22,16 @@ _SHARES = {name for name, (top, bottom, _) in MEASURES.items() if top not in ("s
 
 def sections(comparison: Comparison) -> tuple[Section, ...]:
     """Everything that was measured, in the order in which one would ask for it."""
-    parts = [_what(comparison), _length(comparison)]
+    parts = [_compared(comparison), _length(comparison), _words(comparison), _losses(comparison), _use(comparison)]
     if comparison.reference is not None:
-        parts.append(_parity(comparison))
-    parts += [_words(comparison), _losses(comparison), _use(comparison), _unreachable(comparison)]
-    return (*parts, *_undertrained(comparison), _numbers(comparison))
+        parts.insert(2, _parity(comparison))
+    return (*parts, _unreachable(comparison), *_undertrained(comparison), _numbers(comparison))
 
 
-def _what(comparison: Comparison) -> Section:
+def _compared(comparison: Comparison) -> Section:
     vocabularies = [
-        (
-            name,
-            _kind(tokenizer.backend.to_str()),
-            tokenizer.vocabulary_size,
-            len(tokenizer.special_ids),
-            tokenizer.hash[:12],
-        )
-        for name, tokenizer in comparison.vocabularies.items()
+        (name, _kind(each.backend.to_str()), each.vocabulary_size, len(each.special_ids), each.hash[:12])
+        for name, each in comparison.vocabularies.items()
     ]
     first = next(iter(comparison.vocabularies))
     texts = []
@@ -62,16 +56,10 @@ def _what(comparison: Comparison) -> Section:
 
 def _kind(state: str) -> str:
     found = json.loads(state)
-    decoders = found["decoder"] or {}
-    kinds = {step["type"] for step in decoders.get("decoders") or [decoders] if step}
-    kind = found["model"]["type"]
-    return (
-        f"byte-level {kind}"
-        if "ByteLevel" in kinds
-        else f"{kind}, bytes for the rest"
-        if found["model"].get("byte_fallback")
-        else kind
-    )
+    model, kind = found["model"], found["model"]["type"]
+    if any(step["type"] == "ByteLevel" for step in steps_of(found["decoder"])):
+        return f"byte-level {kind}"
+    return f"{kind}, bytes for the rest" if model.get("byte_fallback") else kind
 
 
 def _length(comparison: Comparison) -> Section:
@@ -147,26 +135,16 @@ def _use(comparison: Comparison) -> Section:
         absent = [spelled[index] for index in reachable[uses[reachable] == 0]]
         words = [word for word in absent if sum(map(str.isalpha, word)) > 2 and word.startswith(("'", '"'))]
         never.append((name, len(absent), " ".join(words[:EXAMPLES])))
-    columns = (
-        "vocabulary",
-        "tokens of all texts",
-        "ids that text can reach",
-        "of these occur",
-        "share",
-        f"occur < {RARE} times",
-    )
+    counts = ("tokens of all texts", "ids that text can reach", "of these occur", "share", f"occur < {RARE} times")
+    absent_columns = ("vocabulary", "never occur", "the first words among them, by id")
     return Section(
         "How much of the vocabulary is used",
         "Each id is a row of the embedding that has to be kept, moved and trained. An id that does not occur in texts "
         "like the training data stays as it was initialised. What occurs depends on how much text there is: the "
         "figures hold for these texts together.",
         tables=(
-            Table(columns, tuple(rows), "Use"),
-            Table(
-                ("vocabulary", "never occur", "the first words among them, by id"),
-                tuple(never),
-                "Ids that never occur here",
-            ),
+            Table(("vocabulary", *counts), tuple(rows), "Use"),
+            Table(absent_columns, tuple(never), "Ids that never occur here"),
         ),
         figures=(
             Figure(

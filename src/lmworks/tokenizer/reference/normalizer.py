@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial, reduce
 from typing import Any
 
+from lmworks.tokenizer.pre_tokenizer import steps_of
 from lmworks.tokenizer.reference.word_splitter import SPACES, category
 from lmworks.tokenizer.sentence_piece_normaliser import Charsmap
 
@@ -20,14 +21,8 @@ _IDEOGRAPHS = (
 
 def read_normaliser(part: Mapping[str, Any] | None) -> Step:
     """The function that a normaliser of `tokenizer.json` is; ValueError for one that is not written down here."""
-    steps = [_read(step) for step in _steps(part)]
+    steps = [_read(step) for step in steps_of(part)]
     return lambda text: reduce(lambda done, step: step(done), steps, text)
-
-
-def _steps(part: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
-    if part is None:
-        return []
-    return part["normalizers"] if part["type"] == "Sequence" else [part]
 
 
 def _read(step: Mapping[str, Any]) -> Step:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from lmworks.tokenizer.byte_level import byte_letters
-from lmworks.tokenizer.pre_tokenizer import SPACE
+from lmworks.tokenizer.pre_tokenizer import SPACE, steps_of
 from lmworks.tokenizer.reference.encoders import read_bpe, read_unigram, read_wordpiece
 from lmworks.tokenizer.reference.normalizer import read_normaliser
 from lmworks.tokenizer.reference.word_splitter import GPT2, split_bert, split_isolated
@@ -32,7 +32,7 @@ def reference_encoder(document: Mapping[str, Any]) -> Callable[[str], list[int]]
         raise ValueError(f"a model of the type {document['model']['type']} has no reference encoder")
     model = read(document["model"])
     normalise = read_normaliser(document["normalizer"])
-    cuts = [_read_cut(step) for step in _steps(document["pre_tokenizer"])]
+    cuts = [_read_cut(step) for step in steps_of(document["pre_tokenizer"])]
     raw, normal = _own_tokens(document, normalise)
 
     def encode_plain(text: str, first: bool) -> list[int]:
@@ -52,12 +52,6 @@ def reference_encoder(document: Mapping[str, Any]) -> Callable[[str], list[int]]
         return ids
 
     return encode
-
-
-def _steps(part: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
-    if part is None:
-        return []
-    return part["pretokenizers"] if part["type"] == "Sequence" else [part]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

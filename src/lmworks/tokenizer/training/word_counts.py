@@ -5,13 +5,11 @@ the words of its texts. Where even that grows beyond a limit, it is written to d
 at the end.
 """
 
-import ctypes
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -266,17 +264,3 @@ def _too_long() -> ValueError:
         f"a word has more than {LONGEST_WORD:,} bytes: cut the texts into shorter ones, or choose a rule for words "
         "that cuts them"
     )
-
-
-def cut_words(text: str, rule: WordRule) -> list[str]:
-    """The words of a text by the compiled scanner, or by the library's rule where there is none."""
-    compiled = library.load()
-    if compiled is None:
-        return rule.cut(text)
-    data = text.encode()
-    ends = np.empty(len(data), np.int64)
-    number = compiled.lmworks_cut_words(
-        character_classes().ctypes.data, *rule.codes, data, ctypes.c_int64(len(data)), ends.ctypes.data
-    )
-    starts = [0, *ends[:number].tolist()]
-    return [data[start:end].decode() for start, end in pairwise(starts)]

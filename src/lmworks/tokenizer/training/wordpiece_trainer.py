@@ -47,7 +47,8 @@ def train_wordpiece(
         progress=progress,
     )
     vocabulary = {token: number for number, token in enumerate([*config.special_tokens, *merges.tokens])}
-    tokenizer = Tokenizer(_backend(vocabulary, config), _roles())
+    roles = {f"{role}_token": f"[{role.upper()}]" for role in ("pad", "unk", "cls", "sep", "mask")}
+    tokenizer = Tokenizer(_backend(vocabulary, config), roles)
     left_out = replace(spelling.uncovered, becomes="A word that holds one of them becomes [UNK] as a whole.")
     return Trained(tokenizer, merges, len(config.special_tokens), size, occurrences, left_out)
 
@@ -83,7 +84,3 @@ def _backend(vocabulary: dict[str, int], config: WordPieceConfig) -> tokenizers.
     backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in config.special_tokens])
     backend.post_processor = processors.BertProcessing(("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"]))
     return backend
-
-
-def _roles() -> dict[str, str]:
-    return {f"{role}_token": f"[{role.upper()}]" for role in ("pad", "unk", "cls", "sep", "mask")}

@@ -1,15 +1,13 @@
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import (
     BertConfig,
-    BertForMaskedLM,
     BertForPreTraining,
-    BertForSequenceClassification,
     LlamaConfig,
     LlamaForSequenceClassification,
-    RobertaConfig,
 )
-from transformers.models.roberta.modeling_roberta import RobertaClassificationHead
 
 from lmworks.model.config import (
     ClassificationHead,
@@ -21,7 +19,7 @@ from lmworks.model.config import (
     ScoreHead,
     SpanBoundaryHead,
 )
-from lmworks.model.heads import build_head
+from lmworks.model.heads import build_head, pool
 
 WIDTH, VOCABULARY, LABELS = 16, 29, 3
 NORM = Norm("layer", 1e-12)
@@ -74,22 +72,6 @@ def test_language_model_head():
 
 
 @torch.no_grad()
-def test_masked_language_model_head_is_berts():
-    theirs = randomise(BertForMaskedLM(BertConfig(**TINY)).cls.predictions)
-    ours = build(MASKED)
-    ours.load_state_dict(
-        {
-            "bias": theirs.decoder.bias,
-            "dense.weight": theirs.transform.dense.weight,
-            "dense.bias": theirs.transform.dense.bias,
-            "norm.weight": theirs.transform.LayerNorm.weight,
-            "norm.bias": theirs.transform.LayerNorm.bias,
-        }
-    )
-    close(ours(HIDDEN, theirs.decoder.weight), theirs(HIDDEN))
-
-
-@torch.no_grad()
 def test_span_boundary_head_is_the_papers_formula_token_by_token():
     head = build(SpanBoundaryHead(MASKED, max_span=5, position_width=6))
     close(head(HIDDEN, TOKENS), head.masked(HIDDEN, TOKENS))
@@ -123,22 +105,6 @@ def test_next_sentence_head_is_that_of_berts_pre_training():
 
 
 @torch.no_grad()
-def test_classification_is_berts_pooler_and_classifier():
-    theirs = randomise(BertForSequenceClassification(BertConfig(**TINY)))
-    ours = build(ClassificationHead(LABELS, "cls", "tanh"))
-    ours.dense, ours.projection = theirs.bert.pooler.dense, theirs.classifier
-    close(ours(HIDDEN, TOKENS, RIGHT), theirs.classifier(theirs.bert.pooler(HIDDEN)))
-
-
-@torch.no_grad()
-def test_classification_is_robertas():
-    theirs = randomise(RobertaClassificationHead(RobertaConfig(**TINY)))
-    ours = build(ClassificationHead(LABELS, "cls", "tanh"))
-    ours.dense, ours.projection = theirs.dense, theirs.out_proj
-    close(ours(HIDDEN, TOKENS, RIGHT), theirs(HIDDEN))
-
-
-@torch.no_grad()
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_classification_of_a_decoder_reads_the_last_real_token_on_either_side(side):
     theirs = randomise(LlamaForSequenceClassification(LlamaConfig(**TINY)))
@@ -167,3 +133,37 @@ def test_scores_of_texts_and_of_positions():
     every = HIDDEN @ text.projection.weight[0] + text.projection.bias
     close(position(HIDDEN, TOKENS, RIGHT), every)
     close(text(HIDDEN, TOKENS, RIGHT), every[[0, 1, 2], [6, 2, 4]])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Pooling
+
+
+POOLED_HIDDEN = torch.tensor([[[3.0, 0.0], [1.0, 8.0], [100.0, 100.0]], [[1.0, 1.0], [2.0, 2.0], [3.0, 6.0]]])
+MASK = torch.tensor([[True, True, False], [True, True, True]])
+
+
+@pytest.mark.parametrize(
+    ("pooling", "expected"),
+    [("mean", [[2.0, 4.0], [2.0, 3.0]]), ("cls", [[3.0, 0.0], [1.0, 1.0]]), ("last", [[1.0, 8.0], [3.0, 6.0]])],
+)
+def test_of_the_real_tokens(pooling, expected):
+    assert torch.equal(pool(POOLED_HIDDEN, MASK, pooling), torch.tensor(expected))
+    assert torch.equal(pool(POOLED_HIDDEN[1:], None, pooling), torch.tensor(expected[1:]))
+
+
+@given(st.data())
+def test_padding_on_either_side_changes_nothing(data):
+    before, after = data.draw(st.integers(0, 3)), data.draw(st.integers(0, 3))
+    length = data.draw(st.integers(1, 4))
+    pooling = data.draw(st.sampled_from(["mean", "cls", "last"]))
+    hidden = torch.randn(1, before + length + after, 3, generator=torch.Generator().manual_seed(length))
+    mask = torch.zeros(1, hidden.shape[1], dtype=torch.bool)
+    mask[:, before : before + length] = True
+    alone = pool(hidden[:, before : before + length], None, pooling)
+    # the mean adds zeros, in another order
+    torch.testing.assert_close(pool(hidden, mask, pooling), alone, atol=1e-6, rtol=1e-6)
+
+
+def test_a_text_without_tokens_is_zero_not_nan():
+    assert torch.equal(pool(POOLED_HIDDEN[:1], torch.zeros(1, 3).bool(), "mean"), torch.zeros(1, 2))

@@ -109,10 +109,6 @@ def test_every_published_size_survives_in_its_family_and_in_ours(size):
     assert read_config(own) == config
 
 
-def test_every_preset_has_a_size():
-    assert {size.preset for size in SIZES.values()} == set(presets.__all__)
-
-
 def test_what_no_family_expresses_is_saved_as_our_own(tiny_tokenizer, tmp_path):
     blocks = LLAMA.decoder.blocks
     mixed = (replace(blocks[0], attention=replace(blocks[0].attention, qk_norm=Norm("rms", 1e-6))), *blocks[1:])

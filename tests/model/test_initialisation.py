@@ -14,7 +14,6 @@ from lmworks.model.initialisation import PUBLISHED, by_fan_in, initialise, norma
 from lmworks.model.transformer import Transformer
 
 WIDTH, HEADS, HEAD_DIM, HIDDEN, LAYERS = 128, 4, 16, 192, 3
-INNER = HEADS * HEAD_DIM
 LAYER, RMS = c.Norm("layer", 1e-6), c.Norm("rms", 1e-6)
 ATTENTION = c.Attention(HEADS, HEADS, HEAD_DIM, bias=True)
 DENSE = c.FeedForward(HIDDEN, "gelu", gated=True, bias=True)

@@ -125,14 +125,6 @@ class TestRules:
         used = padded.unflatten(-1, (3, 128)).unflatten(-3, (3, 128)).any(dim=-1).any(dim=-2)
         assert torch.equal(blocks.to_dense().bool(), used)
 
-    def test_sliding_windows_are_those_of_transformers(self):
-        masking = pytest.importorskip("transformers.masking_utils")
-        theirs = masking.sliding_window_causal_mask_function(5)
-        ours = square(masks.both(masks.causal, masks.pattern(Window(5))))[0]
-        for query in range(LENGTH):
-            for key in range(LENGTH):
-                assert ours[query, key] == bool(theirs(0, 0, torch.tensor(query), torch.tensor(key)))
-
 
 class TestInModels:
     @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """Counts against the modules: parameters one by one, operations against torch's own counter."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lmworks.model import config as configs
-from lmworks.model import masks
+from lmworks.model import masks, presets
 from lmworks.model.config import Attention, FeedForward, MixtureOfExperts, Norm
 from lmworks.model.kv_cache import KVCache
 from lmworks.model.model_costs import (
@@ -22,6 +23,7 @@ from lmworks.model.model_costs import (
 )
 from lmworks.model.multi_token_heads import with_further_tokens
 from lmworks.model.presets import bart, bert, glam, gopher, gpt3, lamda, llama, roberta, spanbert, switch, t5, t5_v1_1
+from lmworks.model.presets.sizes import SIZES
 from lmworks.model.transformer import Transformer, empty_model
 
 LLAMA = llama(97, 32, 3, 4, 2, 48, 64)
@@ -178,3 +180,50 @@ def test_a_window_bounds_what_must_be_kept():
     assert kv_bytes_per_token(windowed, 2) == kv_bytes_per_token(LLAMA, 2) == 3 * 2 * 2 * 8 * 2
     assert kv_bytes(windowed, 2, 64) == 5 * kv_bytes_per_token(windowed, 2)
     assert kv_bytes(LLAMA, 2, 64) == 64 * kv_bytes_per_token(LLAMA, 2)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Published sizes
+
+
+UNITS = {"": 1, "M": 10**6, "B": 10**9, "T": 10**12}
+
+
+def published(text: str) -> tuple[float, float]:
+    """The number, and half a unit of its last digit: "1.3B" is 1.3e9 and 0.05e9."""
+    digits, decimals, unit = re.fullmatch(r"([\d,]+)(?:\.(\d+))?([MBT]?)", text).groups()
+    places = len(decimals or "")
+    value = float(digits.replace(",", "") + "." + (decimals or "0")) * UNITS[unit]
+    return value, 0.5 * UNITS[unit] / 10**places
+
+
+def test_published_numbers_are_read_with_their_last_digit():
+    assert published("1.3B") == (1.3e9, 0.05e9)
+    assert published("2,024M") == (2.024e9, 0.5e6)
+    assert published("494,032,768") == (494_032_768, 0.5)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_count_rounds_to_the_published_digits_or_a_note_says_how_it_differs(name):
+    size = SIZES[name]
+    value, half = published(size.parameters)
+    if abs(size.counted() - value) > half:
+        assert size.note.startswith(f"{size.counted() / value - 1:+.1%}"), f"{size.counted():,}, {size.note!r}"
+    else:
+        assert not re.match(r"[+-]\d", size.note), "the number agrees: the note is out of date"
+
+
+def test_every_family_has_a_size():
+    assert {size.preset for size in SIZES.values()} == set(presets.__all__)
+
+
+@pytest.mark.parametrize(
+    ("name", "active", "places"),
+    [
+        ("glam-64b-64e", 96.6, 1),  # Du et al. 2022, section 1
+        ("mixtral-8x7b", 13, 0),  # Jiang et al. 2024, section 1
+        ("mixtral-8x22b", 39, 0),  # the announcement
+    ],
+)
+def test_parameters_that_a_token_meets_are_those_of_the_papers(name, active, places):
+    assert round(count_active_parameters(SIZES[name].config) / 1e9, places) == active

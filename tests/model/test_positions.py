@@ -200,13 +200,6 @@ def test_sinusoids_are_the_papers_up_to_the_order_of_the_width():
             assert ours[position, 12 + i].item() == pytest.approx(math.cos(angle), abs=5e-5)
 
 
-def test_sinusoids_are_those_of_marian():
-    modeling = pytest.importorskip("transformers.models.marian.modeling_marian")
-    theirs = modeling.MarianSinusoidalPositionalEmbedding(512, 64).create_weight()
-    # theirs are computed in float64, ours from float32 angles of up to 511
-    torch.testing.assert_close(sinusoids(torch.arange(512), 64, 10_000.0, torch.float32), theirs, atol=1e-4, rtol=0)
-
-
 @given(st.integers(0, 3), st.lists(st.integers(0, 9), min_size=1, max_size=6))
 def test_a_learned_position_is_its_row_after_the_offset(offset, positions):
     embedding = EmbeddingModule(Embedding(vocabulary=3, width=4, positions=Learned(10, offset)))

@@ -60,16 +60,6 @@ def test_rotary_positions_are_relative_so_padding_may_stand_left():
 
 
 @torch.no_grad()
-def test_logits_of_chosen_positions():
-    model = build(LLAMA)
-    hidden = model.hidden(IDS)
-    assert hidden.shape == (3, 12, 32)
-    close(model.logits(hidden[:, -1]), model(IDS)[:, -1])
-    with pytest.raises(ValueError, match="language model head"):
-        build(BERT).logits(hidden)
-
-
-@torch.no_grad()
 def test_a_tied_head_is_the_embedding():
     tied = build(llama(97, 32, 2, 4, 2, 48, 64, tied=True))
     close(tied(IDS), tied.hidden(IDS) @ tied.embedding.tokens.weight.T)
@@ -123,21 +113,6 @@ def test_a_pooling_head_has_no_cache():
 
 
 @torch.no_grad()
-def test_initialise_depends_on_the_seed_alone():
-    torch.manual_seed(1)
-    first = initialise(Transformer(LLAMA), seed=5, std=0.05)
-    torch.manual_seed(2)
-    second = initialise(Transformer(LLAMA), seed=5, std=0.05)
-    other = initialise(Transformer(LLAMA), seed=6, std=0.05)
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
-    assert not torch.equal(first.embedding.tokens.weight, other.embedding.tokens.weight)
-    # 3104 draws: the standard error of the deviation is 0.05 / sqrt(2 * 3104) = 6e-4
-    assert abs(first.embedding.tokens.weight.std() - 0.05) < 3e-3
-    assert (first.decoder.norm.weight == 1).all()
-    assert all((block.attention.query.bias == 0).all() for block in initialise(build(BERT), 0).encoder.blocks)
-
-
-@torch.no_grad()
 @pytest.mark.parametrize("config", [LLAMA, BERT])
 def test_bfloat16_runs_and_is_close(config):
     model = initialise(Transformer(config), seed=0, std=0.1).eval()
@@ -164,3 +139,5 @@ def test_compiled_equals_eager(config):
 def test_logits_of_chosen_positions_are_the_forwards(config):
     model = build(config)
     close(model.logits(model.hidden(IDS)[:, 2:4]), model(IDS)[:, 2:4])
+    with pytest.raises(ValueError, match="language model head"):
+        build(BERT).logits(model.hidden(IDS))

@@ -25,13 +25,13 @@ inline NumberRows rows_of(const HeadsView& view, int64_t batch, int64_t head, in
 }
 
 // Which keys the queries of a tile see.
-struct SeenKeys {
+struct KeyRanges {
   alignas(64) float first[kQueries];
   alignas(64) float last[kQueries];
   int64_t lowest, highest;       // of keys that any query sees
   int64_t all_from, all_up_to;   // of keys that every query sees
 
-  SeenKeys(const TrainedAttention& work, int64_t batch, int64_t start) {
+  KeyRanges(const TrainedAttention& work, int64_t batch, int64_t start) {
     const int64_t count = std::min<int64_t>(kQueries, work.length - start);
     lowest = work.stored, highest = -1, all_from = 0, all_up_to = work.stored - 1;
     for (int64_t i = 0; i < kQueries; ++i) {
@@ -87,7 +87,7 @@ struct Softmax {
 // lane, have no weight.
 template <class Element, bool kAll>
 inline void weigh_tile(
-    const TrainedAttention& work, const SeenKeys& seen, int64_t key, int64_t count, const float* scores,
+    const TrainedAttention& work, const KeyRanges& seen, int64_t key, int64_t count, const float* scores,
     uint32_t* weights, Softmax& softmax, float* factors) {
   const Floats scale = broadcast(work.scale), one = broadcast(1.0f), hidden = broadcast(kHidden);
   for (int c = 0; c < kQueryVectors; ++c) {
@@ -133,7 +133,7 @@ void attend_item(const TrainedAttention& work, int64_t batch, int64_t kv_head, O
   for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
     for (int64_t start = 0; start < work.length; start += kQueries) {
       const int64_t queries = std::min<int64_t>(kQueries, work.length - start);
-      const SeenKeys seen(work, batch, start);
+      const KeyRanges seen(work, batch, start);
       pack_columns(rows_of(work.query, batch, head, start, kBytes), queries, kQueries, steps, query);
       std::fill_n(attended, kQueries * width, 0.0f);
       Softmax softmax;
@@ -212,7 +212,7 @@ inline void prepare_head(const TrainedAttention& work, int64_t batch, int64_t he
 // scores' gradients, as rows and as steps.
 template <class Element, bool kAll>
 inline void differentiate_tile(
-    const TrainedAttention& work, const SeenKeys& seen, int64_t key, int64_t count, const float* scores,
+    const TrainedAttention& work, const KeyRanges& seen, int64_t key, int64_t count, const float* scores,
     const float* weight_gradients, const float* log_sum, const float* constant, uint32_t* weights, uint32_t* rows,
     uint32_t* steps) {
   const Floats scale = broadcast(work.scale);
@@ -261,7 +261,7 @@ void differentiate_item(const TrainedAttention& work, int64_t batch, int64_t kv_
     const int64_t in_tile = std::min<int64_t>(kKeys, work.stored - tile);
     std::fill_n(key_sums, 2 * kKeys * width, 0.0f);
     for (int64_t start = 0; start < work.length; start += kQueries) {
-      const SeenKeys seen(work, batch, start);
+      const KeyRanges seen(work, batch, start);
       const int64_t key = std::max(tile, seen.begin());
       const int64_t count = std::min(tile + in_tile, seen.end(work.stored)) - key;
       if (count <= 0) continue;

@@ -1,7 +1,7 @@
 """Published sizes of the families, as a table: `SIZES["gpt2-124m"].config` is an architecture, built when asked for.
 
 Every row has the number of parameters as its source states it, digit for digit. What is counted here must round to it
-(tests/model/test_sizes.py), or the row's note says by how much it differs, and why.
+(tests/model/test_model_costs.py), or the row's note says by how much it differs, and why.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from lmworks.model import presets
 from lmworks.model.config import LinearScaling, Llama3Scaling, MaskedLanguageModelHead, ModelConfig, Norm, Rope
+from lmworks.model.model_costs import count_parameters, sizes_of_parts
 
 Counts = Literal["all", "without embeddings"]
 
@@ -33,14 +35,10 @@ class Published:
 
     @cached_property
     def config(self) -> ModelConfig:
-        from lmworks.model import presets
-
         return getattr(presets, self.preset)(**self.arguments)
 
     def counted(self) -> int:
         """Our number of the parameters that the source counts."""
-        from lmworks.model.model_costs import count_parameters, sizes_of_parts
-
         parts = sizes_of_parts(self.config)
         without = ("embedding", "head") if self.counts == "without embeddings" else ()
         return count_parameters(self.config) - sum(parts[part].total for part in without if part in parts)

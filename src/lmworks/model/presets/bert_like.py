@@ -1,4 +1,4 @@
-"""Encoders: models that read a text in both directions."""
+"""BERT and its like: encoders, which read a text in both directions."""
 
 from dataclasses import replace
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from engine_cases import Kind, make_engine, tiny_llama, tiny_mistral
+from engine_cases import Kind, finish, in_turns, make_engine, tiny_llama, tiny_mistral
 from search_oracle import beam_search, decoder_logits
 
 from lmworks.adapt.lora import Lora, LowRank
@@ -95,13 +95,7 @@ def test_beams_drop_what_a_window_has_passed(kind) -> None:
     engine, prompt, parameters = make_engine(kind, tiny_mistral(), slots=2), list(range(45)), BeamParameters(3, 3)
     expected = beam_search(decoder_logits(engine.checkpoint.model, prompt), 50, [_EOS], {}, parameters)
     parts, cache, held = engine.beam_search_in_parts(_request(prompt, 50), parameters), engine.batcher.cache, []
-    while True:
-        try:
-            next(parts)
-        except StopIteration as end:
-            found = end.value
-            break
-        held.append(round(cache.used * cache.pages))
+    (found,) = in_turns([parts], lambda: held.append(round(cache.used * cache.pages)))
     assert [completion.ids for completion in found] == [ids for ids, _ in expected]
     assert len(held) >= 49 and max(held) <= 3 * 3 and cache.used == 0
 
@@ -196,16 +190,9 @@ def test_requests_make_room_and_go_on(kind) -> None:
     expected = engine.generate(others), engine.beam_search(request, parameters)
     lives = [engine.submit(other) for other in others]
     parts = engine.beam_search_in_parts(request, parameters)
-    while True:
-        engine.step()
-        try:
-            next(parts)
-        except StopIteration as end:
-            found = end.value
-            break
+    (found,) = in_turns([parts], engine.step)
     assert engine.batcher.scheduler.preemptions > 0
-    while not all(live.done for live in lives):
-        engine.step()
+    finish(engine)
     assert [tuple(live.ids) for live in lives] == [completion.ids for completion in expected[0]]
     assert [completion.ids for completion in found] == [completion.ids for completion in expected[1]]
     with pytest.raises(OutOfPagesError):

@@ -127,14 +127,6 @@ def test_the_head_is_computed_for_new_tokens_only() -> None:
     assert decode - prefill == 2 * 1000 * 32 + attention
 
 
-@given(st.lists(st.floats(1, 1e6), min_size=1, max_size=9))
-def test_the_spread_holds_every_round(values) -> None:
-    found = benchmark.spread(values)
-    assert (found.least, found.most) == (min(values), max(values))
-    assert sum(value <= found.median for value in values) >= len(values) / 2
-    assert sum(value >= found.median for value in values) >= len(values) / 2
-
-
 @pytest.fixture
 def kernels_of_two_threads() -> Iterator[Library]:
     kernels = library.load(library.available()[0])

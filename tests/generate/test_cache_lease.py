@@ -4,7 +4,7 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-from engine_cases import Kind, assert_same, make_engine, prompt, tiny_llama, tiny_mistral
+from engine_cases import Kind, assert_same, finish, in_turns, make_engine, prompt, tiny_llama, tiny_mistral
 
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
@@ -24,22 +24,6 @@ def make(request, kind: Kind):
     return lambda: make_engine(kind, checkpoint, **_SMALL)
 
 
-def _in_turns(parts: list[Parts], between=lambda: None) -> list[Any]:
-    """A part of each in turns, until all have returned something."""
-    found: dict[int, Any] = {}
-    for _ in range(500):
-        for number, one in enumerate(parts):
-            if number not in found:
-                try:
-                    next(one)
-                except StopIteration as end:
-                    found[number] = end.value
-        between()
-        if len(found) == len(parts):
-            return [found[number] for number in range(len(parts))]
-    raise AssertionError("no end")
-
-
 def _scores(engine: Engine, number: int) -> Parts:
     return engine.score_in_parts([_CONTEXTS[number]] * 2, [_CONTINUATIONS[number], _CONTINUATIONS[number][::-1]])
 
@@ -49,20 +33,19 @@ def _beams(engine: Engine) -> Parts:
 
 
 def test_scores_that_have_no_room_beside_each_other_take_turns(make) -> None:
-    alone = [_in_turns([_scores(make(), number)])[0] for number in range(3)]
+    alone = [in_turns([_scores(make(), number)])[0] for number in range(3)]
     engine = make()
-    assert _in_turns([_scores(engine, number) for number in range(3)]) == alone
+    assert in_turns([_scores(engine, number) for number in range(3)]) == alone
     assert engine.cache_usage == 0
 
 
 def test_scores_a_search_and_a_request_take_turns(make, kind: Kind) -> None:
     request = Request(prompt(90, 7), sampling=_LONG)
-    alone = _in_turns([_scores(make(), 0)])[0], _in_turns([_beams(make())])[0], make().generate([request])[0]
+    alone = in_turns([_scores(make(), 0)])[0], in_turns([_beams(make())])[0], make().generate([request])[0]
     engine = make()
     live = engine.submit(request)
-    found = _in_turns([_scores(engine, 0), _beams(engine)], engine.step)
-    while not engine.idle:
-        engine.step()
+    found = in_turns([_scores(engine, 0), _beams(engine)], engine.step)
+    finish(engine)
     assert found[0] == alone[0]
     assert [one.ids for one in found[1]] == [one.ids for one in alone[1]]
     assert_same(live.completion(0), alone[2], kind)
@@ -75,7 +58,7 @@ def test_a_call_that_blocks_does_not_wait_for_what_pauses(make) -> None:
     paused = _scores(engine, 0)
     next(paused)
     assert engine.score([_CONTEXTS[1]], [_CONTINUATIONS[1]]) == expected
-    assert _in_turns([paused]) == _in_turns([_scores(make(), 0)])
+    assert in_turns([paused]) == in_turns([_scores(make(), 0)])
 
 
 def test_what_is_moved_out_keeps_its_shared_pages_shared(kind: Kind) -> None:
@@ -89,7 +72,7 @@ def test_what_is_moved_out_keeps_its_shared_pages_shared(kind: Kind) -> None:
     assert engine.cache_usage == 1
     engine.score([_CONTEXTS[1]], [_CONTINUATIONS[1]])
     assert engine.cache_usage == 0, "all of it is out"
-    assert [one.ids for one in _in_turns([beams])[0]] == expected
+    assert [one.ids for one in in_turns([beams])[0]] == expected
 
 
 def test_closing_what_was_moved_out_gives_nothing_back_twice(make) -> None:
@@ -99,7 +82,7 @@ def test_closing_what_was_moved_out_gives_nothing_back_twice(make) -> None:
     engine.score([_CONTEXTS[1]], [_CONTINUATIONS[1]])
     paused.close()
     assert engine.cache_usage == 0
-    assert _in_turns([_scores(engine, 2)]) == _in_turns([_scores(make(), 2)])
+    assert in_turns([_scores(engine, 2)]) == in_turns([_scores(make(), 2)])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -122,7 +105,7 @@ def test_a_search_counts_as_running_from_its_first_part_to_its_end(how: str) -> 
     next(parts)
     engine.cancel(live.id)
     assert engine.running == 1
-    _in_turns([parts])
+    in_turns([parts])
     assert engine.running == 0
     parts = engine.beam_search_in_parts(request, BeamParameters(2))
     next(parts)

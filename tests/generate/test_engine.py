@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from engine_cases import prompt
 
 from lmworks.generate.constraint import Choice
 from lmworks.generate.engine import Engine
@@ -17,10 +18,6 @@ from lmworks.records import Message
 _TOLERANCE = 5e-5
 
 
-def _prompt(length: int, seed: int) -> tuple[int, ...]:
-    return tuple(torch.randint(0, 256, (length,), generator=torch.Generator().manual_seed(seed)).tolist())
-
-
 _SAMPLINGS = (
     SamplingParameters(max_tokens=12),
     SamplingParameters(max_tokens=20, temperature=1.0, seed=1),
@@ -29,7 +26,7 @@ _SAMPLINGS = (
     SamplingParameters(max_tokens=9, temperature=1.0, repetition_penalty=1.3, seed=4),
     SamplingParameters(max_tokens=1),
 )
-_REQUESTS = [Request(_prompt(3 + 11 * n, n), sampling=sampling) for n, sampling in enumerate(_SAMPLINGS)]
+_REQUESTS = [Request(prompt(3 + 11 * n, n), sampling=sampling) for n, sampling in enumerate(_SAMPLINGS)]
 
 
 @pytest.fixture(scope="module")
@@ -45,25 +42,25 @@ def _assert_equal(one, other) -> None:
 
 @torch.inference_mode()
 def test_greedy_is_the_naive_loop_without_a_cache(engine, tiny_llama) -> None:
-    prompts = [_prompt(length, length) for length in (1, 2, 40, 100)]
+    prompts = [prompt(length, length) for length in (1, 2, 40, 100)]
     completions = engine.generate(
-        [Request(prompt, sampling=SamplingParameters(max_tokens=30, ignore_eos=True)) for prompt in prompts]
+        [Request(ids, sampling=SamplingParameters(max_tokens=30, ignore_eos=True)) for ids in prompts]
     )
-    for prompt, completion in zip(prompts, completions, strict=True):
-        ids = list(prompt)
+    for start, completion in zip(prompts, completions, strict=True):
+        ids = list(start)
         expected = []
         for _ in range(30):
             log_probabilities = tiny_llama.model(torch.tensor([ids]))[0, -1].log_softmax(-1)
             ids.append(int(log_probabilities.argmax()))
             expected.append(log_probabilities.max().item())
-        assert completion.ids == tuple(ids[len(prompt) :])
+        assert completion.ids == tuple(ids[len(start) :])
         assert completion.log_probabilities == pytest.approx(expected, abs=_TOLERANCE)
         assert completion.sampled_log_probabilities == (0.0,) * 30
-        assert (completion.prompt_tokens, completion.completion_tokens) == (len(prompt), 30)
+        assert (completion.prompt_tokens, completion.completion_tokens) == (len(start), 30)
 
 
 def test_a_completion_reports_the_seed_that_repeats_it(engine) -> None:
-    request = Request(_prompt(5, 0), sampling=SamplingParameters(max_tokens=20, temperature=1.0))
+    request = Request(prompt(5, 0), sampling=SamplingParameters(max_tokens=20, temperature=1.0))
     first, second = engine.generate([request, request])
     assert first.seed != second.seed and first.ids != second.ids
     again = replace(request, sampling=replace(request.sampling, seed=first.seed))
@@ -127,10 +124,10 @@ def test_stop_strings_and_characters_across_tokens(
 def test_cancelling_and_closing_free_the_slot_while_others_go_on(tiny_llama) -> None:
     engine = Engine(tiny_llama, slots=2, weights="float32")
     long = SamplingParameters(max_tokens=60, ignore_eos=True)
-    expected = engine.generate([Request(_prompt(9, 9), sampling=long)])[0]
-    closed = engine.stream(Request(_prompt(4, 1), sampling=long, id="closed"))
-    cancelled = engine.stream(Request(_prompt(5, 2), sampling=long, id="cancelled"))
-    waiting = engine.stream(Request(_prompt(9, 9), sampling=long, id="waiting"))
+    expected = engine.generate([Request(prompt(9, 9), sampling=long)])[0]
+    closed = engine.stream(Request(prompt(4, 1), sampling=long, id="closed"))
+    cancelled = engine.stream(Request(prompt(5, 2), sampling=long, id="cancelled"))
+    waiting = engine.stream(Request(prompt(9, 9), sampling=long, id="waiting"))
     assert next(closed).completion is None and next(cancelled).completion is None
     closed.close()  # type: ignore[attr-defined]
     assert engine.cancel("closed") is False, "it is gone already"
@@ -199,7 +196,7 @@ def test_default_dtype_follows_the_processor(tmp_path) -> None:
 
 def test_the_engines_draws_follow_the_distribution_it_reports(engine) -> None:
     """Over many seeds, a first token comes as often as its reported probability says."""
-    request = Request(_prompt(6, 6), sampling=SamplingParameters(max_tokens=1, temperature=1.0, top_k=4))
+    request = Request(prompt(6, 6), sampling=SamplingParameters(max_tokens=1, temperature=1.0, top_k=4))
     completions = engine.generate([replace(request, sampling=replace(request.sampling, seed=n)) for n in range(400)])
     reported = {c.ids[0]: torch.tensor(c.sampled_log_probabilities[0]).exp().item() for c in completions}
     counted = {token: sum(c.ids[0] == token for c in completions) / 400 for token in reported}

@@ -3,32 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from engine_cases import KINDS, Kind, assert_same, make_engine, prompt, tiny_llama, tiny_mistral
+from engine_cases import Kind, assert_same, finish, make_engine, prompt, tiny_llama, tiny_mistral
 
-from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.model.checkpoint import Checkpoint, assemble
 
 _LONG = SamplingParameters(max_tokens=20, ignore_eos=True)
 _POISON = 200  # the token whose embedding is NaN
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request) -> Kind:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def checkpoint() -> Checkpoint:
-    return tiny_llama()
-
-
-def _finish(engine: Engine) -> None:
-    for _ in range(1000):
-        if engine.idle:
-            return
-        engine.step()
-    raise AssertionError("the engine does not become idle")
 
 
 @pytest.mark.parametrize("pages", ["plenty", "few"])
@@ -50,7 +31,7 @@ def test_cancelling_at_any_moment_frees_all_and_disturbs_nobody(kind: Kind, chec
             assert engine.cancel(victim.id)
             assert victim.finish_reason == "cancelled" and victim.sequence is None
             assert victim.completion(0).ids == expected[victim.id].ids[: len(victim.ids)]  # type: ignore[index]
-        _finish(engine)
+        finish(engine)
         assert engine.cache_usage == 0
         for live in lives.values():
             if live is not victim or not cut:
@@ -70,7 +51,7 @@ def test_a_deadline_ends_a_request_wherever_it_is(checkpoint: Checkpoint, kind: 
         engine.step()
     for live in (running, in_line):
         live.submitted -= 101  # as if so many seconds had passed
-    _finish(engine)
+    finish(engine)
     assert (running.finish_reason, in_line.finish_reason, patient.finish_reason) == ("deadline", "deadline", "length")
     cut = running.completion(0).ids
     assert cut and 4 <= len(cut) < 20 and cut == whole.ids[: len(cut)]  # type: ignore[index]
@@ -92,7 +73,7 @@ def test_a_smaller_priority_overtakes_and_whoever_made_room_goes_on_as_if_nothin
     while not urgent.done:
         engine.step()
     assert not patient.done and 4 <= len(patient.ids) < 20
-    _finish(engine)
+    finish(engine)
     assert_same(patient.completion(0), expected, kind)
 
 
@@ -117,7 +98,7 @@ def test_numbers_that_are_none_stay_with_the_request_that_made_them(kind: Kind, 
     engine = make_engine(kind, poisoned, **options)
     live = engine.submit(Request((_POISON,) * 240, sampling=sampling))
     if leaves == "by failing":
-        _finish(engine)
+        finish(engine)
         assert isinstance(live.error, FloatingPointError)
     else:
         engine.step()
@@ -143,7 +124,7 @@ def test_a_request_that_cannot_enter_fails_alone(kind: Kind, checkpoint: Checkpo
 
     monkeypatch.setattr(engine.batcher, "open", failing)
     broken, next_one = engine.submit(replace(request, id="broken")), engine.submit(request)
-    _finish(engine)
+    finish(engine)
     assert isinstance(broken.error, MemoryError)
     for live in (running, next_one):
         assert_same(live.completion(0), expected, kind)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from engine_cases import Kind, assert_same, make_engine, prompt
+from engine_cases import Kind, assert_same, finish, make_engine, prompt
 
 from lmworks.generate.constraint import Choice
 from lmworks.generate.engine import Engine
@@ -29,14 +29,6 @@ def expected(kind: Kind, checkpoint: Checkpoint) -> list[Completion]:
 def _in_company(engine: Engine, broken: Request) -> tuple[list[RequestState], RequestState]:
     lives = [engine.submit(request) for request in (_NEIGHBOURS[0], broken, _NEIGHBOURS[1])]
     return [lives[0], lives[2]], lives[1]
-
-
-def _finish(engine: Engine) -> None:
-    for _ in range(200):
-        if engine.idle:
-            return
-        engine.step()
-    raise AssertionError("the engine does not become idle")
 
 
 @dataclass
@@ -70,7 +62,7 @@ def test_guesses_that_fail_or_are_no_tokens_fail_their_request_alone(
 ) -> None:
     engine = make_engine(kind, checkpoint, slots=3, speculation=_Proposer(guesses))
     neighbours, broken = _in_company(engine, replace(_NEIGHBOURS[0], id="broken"))
-    _finish(engine)
+    finish(engine)
     with pytest.raises(error, match=says):
         raise broken.error or AssertionError("it did not fail")
     for live, completion in zip(neighbours, expected, strict=True):
@@ -98,7 +90,7 @@ def test_a_proposer_that_cannot_forget_harms_nobody(kind: Kind, checkpoint, expe
 def test_more_guesses_than_were_asked_for_are_cut(kind: Kind, checkpoint, expected) -> None:
     engine = make_engine(kind, checkpoint, slots=3, speculation=_Proposer([5] * 300))
     _, other = _in_company(engine, replace(_NEIGHBOURS[0], id="broken"))
-    _finish(engine)
+    finish(engine)
     assert_same(other.completion(0), expected[0], kind)
 
 
@@ -118,7 +110,7 @@ def test_a_constraint_that_raises_fails_its_request_alone(
         monkeypatch.setattr(matcher, "proposal", lambda _: [])
         monkeypatch.setattr(engine.batcher.speculator.proposer, "propose", lambda r, _: [[5] for _ in r])  # type: ignore[union-attr]
     monkeypatch.setattr(matcher, method, raising)
-    _finish(engine)
+    finish(engine)
     assert str(broken.error) == "a defect of the matcher"
     for live, completion in zip(neighbours, expected, strict=True):
         assert_same(live.completion(0), completion, kind)
@@ -142,7 +134,7 @@ def test_who_fails_by_a_constraint_leaves_the_cache_as_it_is(checkpoint, monkeyp
     engine.generate(_NEIGHBOURS)
     broken = engine.submit(_CONSTRAINED)
     monkeypatch.setattr(type(broken.constraint), "mask", lambda _: 1 / 0)
-    _finish(engine)
+    finish(engine)
     assert isinstance(broken.error, ZeroDivisionError)
     assert [_known(engine, request.prompt_ids) for request in _NEIGHBOURS] == [16, 16]
     assert _known(engine, prompt(30, 9)) == 16, "what the model has computed of its prompt is no worse than before"
@@ -173,7 +165,7 @@ def test_numbers_that_are_none_cost_the_cache_their_own_pages_alone(checkpoint, 
     _spoil(engine, monkeypatch, calls=3)
     if how == "a request":
         live = engine.submit(Request(text, sampling=_LONG))
-        _finish(engine)
+        finish(engine)
         assert isinstance(live.error, FloatingPointError)
     else:
         with pytest.raises(FloatingPointError):

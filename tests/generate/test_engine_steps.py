@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from engine_cases import finish
 
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters, UnsupportedError
@@ -29,11 +30,6 @@ def _clean(n: int) -> Request:
     return Request((1, 2, n), sampling=replace(_LONG, logit_bias={_POISON: -100.0}))
 
 
-def _finish(engine: Engine) -> None:
-    while not engine.idle:
-        engine.step()
-
-
 def test_submit_and_step_are_what_generate_does(tiny_llama) -> None:
     engine = Engine(tiny_llama, slots=2, weights="float32", context_length=100)
     requests = [Request((1, 2, 3 + n), sampling=replace(_LONG, max_tokens=5 + n)) for n in range(5)]
@@ -45,7 +41,7 @@ def test_submit_and_step_are_what_generate_does(tiny_llama) -> None:
     engine.step()
     assert (engine.running, engine.waiting) == (2, 3)
     assert engine.cache_usage == pytest.approx(2 / engine.batcher.cache.pages), "two prompts of three: a page each"
-    _finish(engine)
+    finish(engine)
     assert [live.completion(0).ids for live in lives] == [completion.ids for completion in expected]
     assert (engine.running, engine.waiting, engine.cache_usage) == (0, 0, 0.0)
     with pytest.raises(ValueError, match=r"logit_bias holds token ids outside \[0, 260\)"):
@@ -71,7 +67,7 @@ def test_a_request_whose_logits_are_nan_fails_alone_and_leaves_nothing_behind(po
     else:
         broken = Request((1, 2) * 20, sampling=replace(_LONG, logit_bias={_POISON: 100.0}))
     lives = [engine.submit(request) for request in (neighbours[0], broken, neighbours[1])]
-    _finish(engine)
+    finish(engine)
     assert isinstance(lives[1].error, FloatingPointError) and lives[1].finish_reason is None
     assert [lives[0].completion(0).ids, lives[2].completion(0).ids] == [c.ids for c in expected[:2]]
     # whoever takes the broken request's slot next, and the two others
@@ -111,9 +107,9 @@ def test_a_step_that_raises_fails_those_that_run_and_the_engine_lives_on(tiny_ll
     monkeypatch.setattr(engine.batcher.runner, "forward", failing)
     lives = [engine.submit(request) for request in requests]
     with pytest.raises(MemoryError, match="no memory"):
-        _finish(engine)
+        finish(engine)
     assert [str(live.error) for live in lives] == ["no memory", "no memory", "None", "None"]
     assert (engine.running, engine.waiting) == (0, 2), "those in line stay there"
-    _finish(engine)
+    finish(engine)
     assert [live.completion(0).ids for live in lives[2:]] == expected[2:]
     assert [completion.ids for completion in engine.generate(requests)] == expected

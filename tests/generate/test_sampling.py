@@ -100,21 +100,6 @@ def test_evenly_spaced_draws_fall_on_each_token_as_often_as_its_probability_says
     torch.testing.assert_close(model, own, atol=1e-5, rtol=0)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", _SAMPLERS)
-def test_histogram_of_100_000_requests_is_that_of_the_distribution(name: str) -> None:
-    count = 100_000
-    sampled, expected = _drawn(name, [uniform(seed, len(_COMPLETION)) for seed in range(count)])
-    observed, wanted = np.bincount(sampled.ids.numpy(), minlength=_VOCABULARY), expected * count
-    assert observed[expected == 0].sum() == 0
-    # Chi-square needs an expected count of about 5 in each cell: the rare tokens are counted as one cell.
-    frequent = wanted >= 5
-    seen, due = (np.append(values[frequent], values[~frequent].sum()) for values in (observed, wanted))
-    seen, due = seen[due > 0], due[due > 0]
-    # The seeds are fixed, so this does not flicker; a correct sampler fails for one choice of seeds in 10,000.
-    assert len(due) == 1 or stats.chisquare(seen, due).pvalue > 1e-4
-
-
 @pytest.mark.parametrize("name", _SAMPLERS)
 def test_greedy_takes_the_largest_adjusted_logit(name: str) -> None:
     logits, allowed = _logits(_VOCABULARY, seed=1), _ALLOWED if name.startswith("mask") else None
@@ -134,39 +119,6 @@ def test_the_same_seed_and_step_give_the_same_token_and_others_do_not() -> None:
     assert torch.equal(once.ids, again.ids)
     # 100 draws from 1000 equal tokens: 95.2 different ones on average, with a standard deviation of 2.1
     assert len(set(once.ids.tolist())) > 85
-
-
-@pytest.mark.parametrize(("frequency", "presence"), [(0.25, 0.0), (0.0, 1.25), (0.5, -2.0), (-2.0, 2.0)])
-def test_penalties_move_the_odds_by_the_occurrences_in_the_completion(frequency: float, presence: float) -> None:
-    """Of two tokens with equal logits, one n times in the completion: ln odds = -(n · frequency + presence) / T."""
-    temperature = 0.5
-    parameters = SamplingParameters(
-        temperature=temperature, frequency_penalty=frequency, presence_penalty=presence, logit_bias={2: -100.0}
-    )
-    logits = torch.zeros(3)
-    for times in range(5):
-        lnp = {}
-        for draw in (0.0, 1 - 2**-32):  # the first token and the second
-            found = _sample(logits, parameters, [draw], [0, 0, 1], [0] * times)
-            lnp[found.ids.item()] = found.sampled_log_probabilities.item()
-        odds = -(times * frequency + (presence if times else 0.0)) / temperature
-        # float32 logits of magnitude 10; the third token's share is e^-200
-        assert lnp[0] - lnp[1] == pytest.approx(odds, abs=1e-5)
-
-
-def test_greedy_follows_bias_and_penalties_and_reports_the_models_own_probability() -> None:
-    logits = torch.tensor([3.0, 2.5, 0.0, -1.0])
-    for parameters, completion, chosen in (
-        (SamplingParameters(), [0, 0], 0),
-        (SamplingParameters(frequency_penalty=0.3), [0], 0),
-        (SamplingParameters(frequency_penalty=0.3), [0, 0], 1),
-        (SamplingParameters(presence_penalty=0.6), [0, 1, 0], 0),
-        (SamplingParameters(logit_bias={3: 100.0}), [], 3),
-        (SamplingParameters(logit_bias={0: -100.0, 1: -100.0}), [], 2),
-    ):
-        found = _sample(logits, parameters, [0.5], [0] * 9, completion)
-        assert (found.ids.tolist(), found.sampled_log_probabilities.tolist()) == ([chosen], [0.0])
-        torch.testing.assert_close(found.log_probabilities, logits.log_softmax(-1)[[chosen]], atol=1e-6, rtol=0)
 
 
 def test_most_probable_is_topk_of_log_softmax() -> None:

@@ -1,9 +1,9 @@
 """Tokens of a completion: their texts, their alternatives, and how they come in deltas."""
 
-import numpy as np
 import pytest
 import tokenizers
 import torch
+from sampling_oracle import adjusted
 from tokenizers import decoders, models
 
 from lmworks.generate.engine import Engine
@@ -55,17 +55,6 @@ def test_alternatives_are_the_top_of_the_models_own_distribution(engine, tiny_ll
                 assert text == tiny_llama.tokenizer.decode([other], skip_special=False)
 
 
-def _adjusted(logits: np.ndarray, completion: list[int], sampling: SamplingParameters) -> np.ndarray:
-    """OpenAI's documented formula, word for word: mu[j] - c[j] · frequency - 1[c[j] > 0] · presence, after the bias."""
-    result = logits.astype(np.float64).copy()
-    for token, bias in sampling.logit_bias.items():
-        result[token] += bias
-    for token in range(len(result)):
-        count = completion.count(token)
-        result[token] -= count * sampling.frequency_penalty + (count > 0) * sampling.presence_penalty
-    return result
-
-
 @pytest.mark.parametrize(
     "sampling",
     [
@@ -81,7 +70,7 @@ def test_penalties_count_the_completion_alone_along_the_naive_loop(engine, tiny_
     ids: list[int] = []
     for _ in range(25):
         logits = tiny_llama.model(torch.tensor([[*prompt, *ids]]))[0, -1].numpy()
-        ids.append(int(_adjusted(logits, ids, sampling).argmax()))
+        ids.append(int(adjusted(logits, sampling, list(prompt), ids).argmax()))
     assert completion.ids == tuple(ids)
     (plain,) = engine.generate([Request(prompt, sampling=SamplingParameters(max_tokens=25, ignore_eos=True))])
     assert plain.ids != completion.ids, "the parameters decide something here"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -189,7 +190,7 @@ def report_in_a_process(settings: Settings, weights: WeightFormat) -> FormatRepo
 def measure_format(settings: Settings, weights: WeightFormat, started: float) -> FormatReport:
     """In this process, which began at `started` (`time.monotonic`, which all processes of a machine share)."""
     use_threads(settings.threads)
-    imported = resident_bytes()
+    imported = _status("VmRSS")
     checkpoint = load(settings.model)
     engine = Engine(
         checkpoint,
@@ -208,8 +209,8 @@ def measure_format(settings: Settings, weights: WeightFormat, started: float) ->
         weights=weights,
         first_token=first_token,
         sizes=dict(sizes),
-        resident=resident_bytes() - imported,
-        peak=peak_bytes() - imported,
+        resident=_status("VmRSS") - imported,
+        peak=_status("VmHWM") - imported,
         operations=tuple(operations_per_token(config, workload) for workload in settings.workloads),
         read_bytes=read_bytes_per_token(config, sizes["weights"]),
         speeds=tuple(zip(*rounds, strict=True)),
@@ -239,17 +240,8 @@ def usable_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def resident_bytes() -> int:
-    """Memory of this process that is in RAM; 0 where the system does not say."""
-    return _status("VmRSS")
-
-
-def peak_bytes() -> int:
-    """The most that `resident_bytes` has been."""
-    return _status("VmHWM")
-
-
-def _status(field: str) -> int:
+def _status(field: Literal["VmRSS", "VmHWM"]) -> int:
+    """Bytes of this process that are in RAM, or were at most; 0 where the system does not say."""
     path = Path("/proc/self/status")  # of Linux
     lines = path.read_text().splitlines() if path.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), 0)

@@ -150,7 +150,9 @@ class Engine:
     @property
     def batcher(self) -> Batcher:
         """The batcher with its runner, cache, scheduler and speculator; UnsupportedError without a language model."""
-        return self._language_model()
+        self.capabilities.require("generate")
+        assert self._batcher is not None
+        return self._batcher
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """The completions, in the order of the requests; more requests than slots wait in line.
@@ -218,11 +220,11 @@ class Engine:
 
     def enqueue(self, live: RequestState) -> None:
         """Queue what `prepare` made; ValueError when its id is in use."""
-        self._language_model().submit(live)
+        self.batcher.submit(live)
 
     def cancel(self, request_id: str) -> bool:
         """End a request: it completes as "cancelled", with what it has. False when no such request is in flight."""
-        return self._language_model().cancel(request_id)
+        return self.batcher.cancel(request_id)
 
     def score(
         self,
@@ -231,14 +233,12 @@ class Engine:
         alternatives: int = 0,
         adapter: str = "",
     ) -> list[Score]:
-        """ln p of each continuation given its context, each shared context computed once: see `scoring.score`.
+        """ln p of each continuation given its context, each shared context computed once: see `scoring.score_in_parts`.
 
         An empty context is the start of a document (`scoring.document_start`). The limit is the model's context length,
         or what the cache holds where that is less.
         """
-        return scoring.score(
-            self._language_model(), context_ids, continuation_ids, *self._scoring_limits(), alternatives, adapter
-        )
+        return run_parts(self.score_in_parts(context_ids, continuation_ids, alternatives, adapter))
 
     def score_in_parts(
         self,
@@ -249,7 +249,7 @@ class Engine:
     ) -> Generator[None, None, list[Score]]:
         """`score`, with pauses in which `step` may be called, `load_weights` not: see `scoring.score_in_parts`."""
         return scoring.score_in_parts(
-            self._language_model(), context_ids, continuation_ids, *self._scoring_limits(), alternatives, adapter
+            self.batcher, context_ids, continuation_ids, *self._scoring_limits(), alternatives, adapter
         )
 
     def beam_search(self, request: Request, parameters: BeamParameters) -> list[Completion]:
@@ -260,7 +260,7 @@ class Engine:
         self, request: Request, parameters: BeamParameters
     ) -> Generator[None, None, list[Completion]]:
         """`beam_search`, with pauses in which `step` may be called, but no weights or adapters changed."""
-        return self._completed(beam_search(self._language_model(), self.prepare(request), parameters))
+        return self._completed(beam_search(self.batcher, self.prepare(request), parameters))
 
     def contrastive_search(self, request: Request, parameters: ContrastiveParameters) -> Completion:
         """The completion that contrastive search finds: see `contrastive_search.contrastive_search`."""
@@ -270,7 +270,7 @@ class Engine:
         self, request: Request, parameters: ContrastiveParameters
     ) -> Generator[None, None, list[Completion]]:
         """`contrastive_search`, with pauses as in `beam_search_in_parts`; returns the one completion in a list."""
-        return self._completed(contrastive_search(self._language_model(), self.prepare(request), parameters))
+        return self._completed(contrastive_search(self.batcher, self.prepare(request), parameters))
 
     def _completed(self, parts: Generator[None, None, list[RequestState]]) -> Generator[None, None, list[Completion]]:
         found = yield from parts
@@ -281,7 +281,7 @@ class Engine:
         if config.encoder is not None:
             raise ValueError("an encoder–decoder has no score of a continuation without a source; use its model")
         # A continuation copies the page in which its context ends.
-        most = min(config.context_length, (self._language_model().cache.pages - 1) * PAGE)
+        most = min(config.context_length, (self.batcher.cache.pages - 1) * PAGE)
         return scoring.document_start(self.checkpoint.tokenizer), most
 
     def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:
@@ -329,14 +329,14 @@ class Engine:
         self._weights_replaced(version, fingerprint or f"unhashed:{self._name}:{version}")
 
     def _idle_batcher(self) -> Batcher:
-        batcher = self._language_model()
+        batcher = self.batcher
         if not batcher.idle:
             raise RuntimeError("weights cannot change while requests are in flight: let them finish, or cancel them")
         return batcher
 
     def _weights_replaced(self, version: int, fingerprint: str) -> None:
         """Forget what older weights have computed."""
-        batcher = self._language_model()
+        batcher = self.batcher
         self._fingerprints[version] = fingerprint
         if isinstance(self._speculation, LayerSkip):  # it drafts with the weights that were replaced
             proposer = build_proposer(self._speculation, batcher.runner, batcher.cache.pages)
@@ -348,14 +348,14 @@ class Engine:
     @property
     def adapters(self) -> tuple[str, ...]:
         """The names that a request may give as its `adapter`."""
-        return tuple(name for name in self._language_model().adapters if name)
+        return tuple(name for name in self.batcher.adapters if name)
 
     def load_adapter(self, name: str, lora: Lora) -> None:
         """Let requests use an adapter by this name, beside others in the same step.
 
         ValueError for a name that is in use or empty, and for an adapter of another model.
         """
-        batcher = self._language_model()
+        batcher = self.batcher
         if not name or name in batcher.adapters:
             raise ValueError(f"an adapter needs a name that is not in use, got {name!r}")
         number = self._loras.index(None) if None in self._loras else len(self._loras)
@@ -367,7 +367,7 @@ class Engine:
 
     def unload_adapter(self, name: str) -> None:
         """Forget an adapter; KeyError for a name there is none of, RuntimeError while a request in flight uses it."""
-        batcher = self._language_model()
+        batcher = self.batcher
         if not name:
             raise KeyError(name)
         number, _ = batcher.adapters[name]
@@ -378,17 +378,12 @@ class Engine:
         self._loras = loras
         del batcher.adapters[name]
 
-    def _language_model(self) -> Batcher:
-        self.capabilities.require("generate")
-        assert self._batcher is not None
-        return self._batcher
-
     def prepare(self, request: Request) -> RequestState:
         """Render and check a request, so that whatever is wrong with it is said before any work; its clock starts here.
 
         Changes nothing, so that any thread may call it at any time.
         """
-        batcher = self._language_model()
+        batcher = self.batcher
         return prepare(
             request, self.checkpoint, self.context_length, batcher.adapters, lambda: self.constraints, self._token_texts
         )

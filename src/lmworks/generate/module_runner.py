@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lmworks.adapt.lora import Lora
 from lmworks.adapt.multi_lora import AdapterIndex, with_lora
-from lmworks.generate.page_storage import CacheDtype, PageStorage
+from lmworks.generate.page_storage import CacheDtype, PagedView, PageStorage
 from lmworks.generate.quantised_linear import load_state, own_copy, packed_bytes, shapes_of
 from lmworks.generate.runner import LogitRows, Work, begun_pages, require_same_shapes
 from lmworks.model.attention import Memory
@@ -35,6 +35,8 @@ class ModuleRunner:
         dtype = cache_dtype or str(parameter.dtype).removeprefix("torch.")
         self._storage = PageStorage(model.decoder.config, pages, dtype, parameter.dtype, self.device)  # type: ignore[arg-type]
         self.windows = self._storage.windows
+        self.copy_page, self.clear_pages = self._storage.copy, self._storage.clear
+        self.read_pages, self.write_pages = self._storage.read, self._storage.restore
         self._base = model  # without adapters
         self._shared = True  # its weights are somebody else's, too
         self._loras: Sequence[Lora] = ()
@@ -76,7 +78,7 @@ class ModuleRunner:
         memory = works[0].sequence.memory
         if len(works) == 1 and len(ids[0]) == 1 and memory is None:
             tables, starts, ids = [*tables, []], [*starts, 0], [*ids, [0]]
-        view = self._storage.view(tables, starts, len(ids[0]))
+        view = PagedView(self._storage, tables, starts, len(ids[0]))
         tokens = torch.tensor(ids, device=self.device)
         adapters = [work.sequence.adapter for work in works] + [-1] * (len(ids) - len(works))
         with self._using(adapters, batched=True):
@@ -101,18 +103,6 @@ class ModuleRunner:
             return nullcontext()
         numbers = torch.tensor(adapters, device=self.device)
         return self._index.using(numbers[:, None] if batched else numbers)
-
-    def copy_page(self, group: int, source: int, target: int) -> None:
-        self._storage.copy(group, source, target)
-
-    def clear_pages(self, pages: Sequence[tuple[int, int]]) -> None:
-        self._storage.clear(pages)
-
-    def read_pages(self, pages: Sequence[tuple[int, int]]) -> object:
-        return self._storage.read(pages)
-
-    def write_pages(self, pages: Sequence[tuple[int, int]], content: object) -> None:
-        self._storage.restore(pages, content)  # type: ignore[arg-type] - what `read_pages` gave
 
     def set_adapters(self, loras: Sequence[Lora]) -> None:
         self.model = with_lora(self._base, loras, self._index) if loras else self._base

@@ -47,13 +47,6 @@ class PageStorage:
     def nbytes(self) -> int:
         return sum(tensor.nbytes for tensors in self._all() for tensor in tensors)
 
-    def view(self, tables: Sequence[Sequence[Sequence[int]]], starts: Sequence[int], length: int) -> "PagedView":
-        """A batch for one forward: for each row its page tables (group, pages) and where its `length` new tokens begin.
-
-        A row without tables is padding: it is written where nobody reads.
-        """
-        return PagedView(self, tables, starts, length)
-
     def write(self, layer: int, pages: Tensor, places: Tensor, key: Tensor, value: Tensor) -> None:
         """`key`, `value` (batch, kv_heads, length, head_dim) to `pages`, `places` (batch, length)."""
         for which, (stored, new) in enumerate(((self.keys[layer], key), (self.values[layer], value))):
@@ -91,8 +84,8 @@ class PageStorage:
             for group, page in pages
         ]
 
-    def restore(self, pages: Sequence[tuple[int, int]], content: Sequence[Sequence[Tensor]]) -> None:
-        for (group, page), kept in zip(pages, content, strict=True):
+    def restore(self, pages: Sequence[tuple[int, int]], content: object) -> None:
+        for (group, page), kept in zip(pages, content, strict=True):  # type: ignore[call-overload] - of `read`
             targets = [tensor for tensors in self._all() for tensor in self._of(group, tensors)]
             for tensor, values in zip(targets, kept, strict=True):
                 tensor[page] = values.to(tensor.device)
@@ -106,6 +99,9 @@ class PageStorage:
 
 class PagedView:
     """The pages as one forward sees them: a `lmworks.model.kv_cache.Cache`.
+
+    Each row has its page `tables` (group, pages) and its `length` new tokens from `starts` on. A row without tables is
+    padding: it is written where nobody reads.
 
     Rows show their pages by whole chunks, the ones too many masked, so that the longest row of a batch does not change
     the order in which a kernel adds up the others. A single row that begins a text needs no pages to be read.

@@ -20,7 +20,7 @@ import hashlib
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 PAGE = 16  # tokens
 DROPPED = -1  # in a table: a page behind the sliding window
@@ -238,15 +238,8 @@ class PagedCache:
             for page in table:
                 if page >= 0:
                     pool.hold(page)
-        return CachedSequence(
-            sequence.namespace,
-            tables,
-            list(sequence.ids),
-            list(sequence.hashes),
-            list(sequence.first_kept),
-            sequence.adapter,
-            sequence.memory,
-        )
+        ids, hashes, first_kept = list(sequence.ids), list(sequence.hashes), list(sequence.first_kept)
+        return replace(sequence, tables=tables, ids=ids, hashes=hashes, first_kept=first_kept)
 
     def close(self, sequence: CachedSequence) -> None:
         """Give its pages back; the ends of a sequence are forgotten before its beginning, which others may share."""

@@ -17,6 +17,17 @@ FinishReason = Literal["stop", "length", "cancelled", "deadline"]
 Role = Literal["query", "passage"]
 
 MOST_ALTERNATIVES = 20
+_RANGES = {  # beyond them scaled logits and nuclei leave the range of float32
+    "max_tokens": (1, float("inf")),
+    "top_k": (0, float("inf")),
+    "top_p": (1e-3, 1),
+    "min_p": (0, 1),
+    "typical_p": (1e-3, 1),
+    "repetition_penalty": (0.01, 100),
+    "frequency_penalty": (-2, 2),
+    "presence_penalty": (-2, 2),
+    "alternatives": (0, MOST_ALTERNATIVES),
+}
 
 
 class UnsupportedError(RuntimeError):
@@ -73,30 +84,15 @@ class SamplingParameters:
     speculate: bool = True
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise ValueError(f"max_tokens must be at least 1, got {self.max_tokens}")
-        # Beyond these bounds scaled logits and nuclei leave the range of float32.
+        for name, (least, most) in _RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must lie in [{least:g}, {most:g}], got {getattr(self, name)}")
         if self.temperature != 0 and not 1e-3 <= self.temperature < float("inf"):
             raise ValueError(f"temperature must be 0 (greedy) or at least 0.001 and finite, got {self.temperature}")
-        if self.top_k < 0:
-            raise ValueError(f"top_k must be 0 (off) or positive, got {self.top_k}")
-        if not 1e-3 <= self.top_p <= 1:
-            raise ValueError(f"top_p must lie in [0.001, 1], got {self.top_p}")
-        if not 0.01 <= self.repetition_penalty <= 100:
-            raise ValueError(f"repetition_penalty must lie in [0.01, 100] (1 is off), got {self.repetition_penalty}")
         if self.seed is not None and not 0 <= self.seed < 2**64:
             raise ValueError(f"seed must lie in [0, 2**64), got {self.seed}")
         if isinstance(self.stop, str) or not all(self.stop):
             raise ValueError(f"stop must be a tuple of non-empty strings, got {self.stop!r}")
-        if not 0 <= self.alternatives <= MOST_ALTERNATIVES:
-            raise ValueError(f"alternatives must lie in [0, {MOST_ALTERNATIVES}], got {self.alternatives}")
-        for name in ("frequency_penalty", "presence_penalty"):
-            if not -2 <= getattr(self, name) <= 2:
-                raise ValueError(f"{name} must lie in [-2, 2], got {getattr(self, name)}")
-        if not 0 <= self.min_p <= 1:
-            raise ValueError(f"min_p must lie in [0, 1] (0 is off), got {self.min_p}")
-        if not 1e-3 <= self.typical_p <= 1:
-            raise ValueError(f"typical_p must lie in [0.001, 1] (1 is off), got {self.typical_p}")
         if any(type(token) is not int or token < 0 for token in (*self.banned_tokens, *self.forced_tokens)):
             raise ValueError("banned_tokens and forced_tokens are token ids: integers from 0")
         for token, bias in self.logit_bias.items():
@@ -292,7 +288,7 @@ class EngineProtocol(Protocol):
         adapter: str = "",
     ) -> list[Score]:
         """ln p(continuation | context) of each pair under the model, or under one of its adapters, with so many
-        `alternatives` at each place; see `lmworks.generate.scoring.score`."""
+        `alternatives` at each place; see `scoring.score_in_parts`."""
         ...
 
     def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:

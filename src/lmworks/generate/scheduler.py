@@ -121,8 +121,8 @@ class Scheduler:
         self.waiting.append(request)
 
     def worst(self) -> RequestState | None:
-        """The running request that would be preempted first."""
-        return max(self.running, key=self._worth, default=None)
+        """The running request that would be preempted first: the latest arrival of the largest priority."""
+        return max(self.running, key=lambda request: (request.priority, request.arrival), default=None)
 
     def _fill(self, scheduled: dict[str, ScheduledTokens]) -> None:
         """Add chunks of prompts, of those that run and of those that enter, up to the budget."""
@@ -166,10 +166,6 @@ class Scheduler:
             request.deadline_at,
             request.arrival,
         )
-
-    def _worth(self, request: RequestState) -> tuple[float, ...]:
-        """Larger is preempted earlier: the later arrival of the larger priority."""
-        return request.priority, request.arrival
 
     def _admit(self, request: RequestState, scheduled: dict[str, ScheduledTokens]) -> bool:
         """Give a waiting request a slot, and what is cached of it. Those of larger priority may have to make room;

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from lmworks.generate.cache_lease import CacheLease, run_parts
+from lmworks.generate.cache_lease import CacheLease
 from lmworks.generate.engine_step import NOT_FINITE, Batcher
-from lmworks.generate.paged_cache import PAGE, CachedSequence, OutOfPagesError, PagedCache
+from lmworks.generate.paged_cache import PAGE, CachedSequence, OutOfPagesError
 from lmworks.generate.protocol import Score
 from lmworks.generate.runner import Work
 from lmworks.generate.sampling import alternatives_of
@@ -74,7 +74,8 @@ def document_start(tokenizer: Tokenizer) -> int:
     raise ValueError("this tokenizer has no token that starts a document: give a context that is not empty")
 
 
-def score(
+@torch.inference_mode()
+def score_in_parts(
     batcher: Batcher,
     context_ids: Sequence[Sequence[int]],
     continuation_ids: Sequence[Sequence[int]],
@@ -82,7 +83,7 @@ def score(
     max_length: int,
     alternatives: int = 0,
     adapter: str = "",
-) -> list[Score]:
+) -> Generator[None, None, list[Score]]:
     """ln p of each token of each continuation, given its context; one `Score` for each pair.
 
     With `alternatives`, also so many of the most probable tokens at each place. `adapter` is the name of one that the
@@ -95,23 +96,9 @@ def score(
     Raises ValueError, before any work, when the two lists differ in length, a pair is longer than `max_length` tokens,
     or an id lies outside the vocabulary; FloatingPointError for logits that are not finite. Where the cache is full,
     requests that run are preempted, and other scores and searches moved out of it while they pause.
+
+    There is a pause after each forward, in which the weights must not change.
     """
-    return run_parts(
-        score_in_parts(batcher, context_ids, continuation_ids, document_start, max_length, alternatives, adapter)
-    )
-
-
-@torch.inference_mode()
-def score_in_parts(
-    batcher: Batcher,
-    context_ids: Sequence[Sequence[int]],
-    continuation_ids: Sequence[Sequence[int]],
-    document_start: int,
-    max_length: int,
-    alternatives: int = 0,
-    adapter: str = "",
-) -> Generator[None, None, list[Score]]:
-    """`score`, which is returned at the end, with a pause after each forward, in which the weights must not change."""
     if len(context_ids) != len(continuation_ids):
         raise ValueError(f"{len(context_ids)} contexts for {len(continuation_ids)} continuations: give one for each")
     contexts = [tuple(context) or (document_start,) for context in context_ids]
@@ -225,22 +212,15 @@ def _next_works(
         count = min(len(stretch.ids), room)
         if grid is not None:
             count = min(len(stretch.ids), grid - stretch.sequence.length % grid)
-        if not works:
-            tree.reserve(stretch.sequence, count)
-        elif not _reserve(batcher.cache, stretch.sequence, count):
-            break
+        try:
+            (batcher.cache if works else tree).reserve(stretch.sequence, count)
+        except OutOfPagesError:
+            if not works:
+                raise
+            break  # the works before it go first
         ids = stretch.ids[:count]
         wanted, taken = stretch.cut(count)
         works.append(Work(stretch.sequence, ids, wanted))
         predictions.extend(taken)
         tokens += count
     return works, predictions
-
-
-def _reserve(cache: PagedCache, sequence: CachedSequence, tokens: int) -> bool:
-    """Pages for the tokens; False where there are none, and the work before them goes first."""
-    try:
-        cache.reserve(sequence, tokens)
-        return True
-    except OutOfPagesError:
-        return False

@@ -1,4 +1,4 @@
-"""Runs of keys, told from the rules, against those that the dense mask shows."""
+"""Ranges of keys, computed from the rules, against those that the dense mask shows."""
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ from lmworks.model.stack import Stack
 from lmworks.model.transformer import Transformer
 
 BATCH = 2
+Case = tuple[masks.Predicate, configs.Pattern | None, Tensor, Tensor | None]
 
 
 def _square(
@@ -37,7 +38,7 @@ def _lengths(draw: st.DrawFn, length: int) -> list[int]:
 
 
 @st.composite
-def _cases(draw: st.DrawFn, tidy: bool) -> tuple[masks.Predicate, configs.Pattern | None, Tensor, Tensor | None]:
+def _cases(draw: st.DrawFn, tidy: bool) -> Case:
     """A rule, a pattern, positions and padding. Tidy: documents that follow each other, whose positions start afresh
     if a pattern looks at them, and padding at the ends; otherwise anything. What all see begins documents."""
     length = draw(st.integers(1, 14))
@@ -78,7 +79,7 @@ def _same(found: KeyRanges, expected: KeyRanges | None) -> bool:
 
 
 @given(_cases(tidy=True))
-def test_runs_are_told_from_rules(case: tuple[masks.Predicate, configs.Pattern | None, Tensor, Tensor | None]) -> None:
+def test_ranges_follow_from_rules(case: Case) -> None:
     found = contiguous_masks.key_ranges(*case)
     assert found is not None
     assert _same(found, _square(*case))
@@ -87,8 +88,10 @@ def test_runs_are_told_from_rules(case: tuple[masks.Predicate, configs.Pattern |
 
 
 @given(_cases(tidy=False))
-def test_what_is_told_is_true(case: tuple[masks.Predicate, configs.Pattern | None, Tensor, Tensor | None]) -> None:
-    """Whatever documents, positions and padding; where it is not told, the mask is asked."""
+def test_ranges_are_those_of_the_mask_or_none(
+    case: tuple[masks.Predicate, configs.Pattern | None, Tensor, Tensor | None],
+) -> None:
+    """Whatever documents, positions and padding; where there are none, the mask is asked."""
     found = contiguous_masks.key_ranges(*case)
     assert found is None or _same(found, _square(*case))
 
@@ -147,7 +150,7 @@ def test_training_asks_the_rules_first(monkeypatch: pytest.MonkeyPatch, family: 
 
     with monkeypatch.context() as without_a_mask:
         without_a_mask.setattr(stack, "_mask", None)
-        told = gradients()
+        by_rules = gradients()
     monkeypatch.setattr(contiguous_masks, "key_ranges", lambda *given: None)
-    for ours, asked in zip(told, gradients(), strict=True):
+    for ours, asked in zip(by_rules, gradients(), strict=True):
         assert torch.equal(ours, asked)

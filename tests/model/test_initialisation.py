@@ -6,7 +6,7 @@ from math import log, sqrt
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
+from transformers import T5Config, T5ForConditionalGeneration
 
 from lmworks.model import config as c
 from lmworks.model import presets
@@ -193,16 +193,6 @@ def test_t5s_deviations_are_those_of_transformers():
     }  # fmt: skip
     for word, name in names.items():
         found = [p.detach().flatten() for n, p in theirs.named_parameters() if n.split(".")[-2] == word]
-        value, draws = ours[name]
-        assert value == pytest.approx(torch.cat(found).std().item(), rel=6 / sqrt(2 * draws)), name
-
-
-def test_gpt2s_deviations_are_those_of_transformers():
-    theirs = GPT2LMHeadModel(GPT2Config(vocab_size=300, n_positions=200, n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS))
-    ours = deviations(GPT, PUBLISHED["gpt2"])
-    names = {"transformer.wte": "embedding.tokens", "attn.c_attn": "attention.query", "attn.c_proj": "attention.output"}
-    for word, name in names.items():
-        found = [p.detach().flatten() for n, p in theirs.named_parameters() if n.endswith(f"{word}.weight")]
         value, draws = ours[name]
         assert value == pytest.approx(torch.cat(found).std().item(), rel=6 / sqrt(2 * draws)), name
 

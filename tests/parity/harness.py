@@ -40,7 +40,7 @@ Inputs = dict[str, Tensor]  # by our names: ids, attention_mask, decoder_ids, de
 VOCABULARY = 267
 LENGTH, TARGETS = 24, 17  # longer than the windows of all cases
 SPECIAL_IDS = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
-STEPS = 20  # of generation, which passes every window again
+STEPS = 12  # of generation, which passes every window again
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Case:
     attention   the implementation to compare with: "eager" where the fast one leaves something out.
     ignored     regular expression: their tensors that hold nothing the forward uses.
     constant    regular expression: our parameters that are no parameters there, and so have no gradient.
-    positions   they need to be told the positions of padded texts, which otherwise count padding.
-    sides       of padding, where that cannot be told.
+    positions   they need the positions of padded texts as an argument, which otherwise count padding.
+    sides       of padding, where positions are no argument.
     adapt       what a config cannot say is done to the model.
     rewritten   fields of config.json that we write in another way.
     """

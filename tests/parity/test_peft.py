@@ -117,7 +117,10 @@ def test_their_adapter_beside_our_weights(name, adapted_of):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize(
+    "name",
+    [n if n in ("llama", "gpt2", "t5", "bert") else pytest.param(n, marks=pytest.mark.slow) for n in ADAPTERS],
+)
 def test_their_adapter_merged_into_our_weights(name, adapted_of):
     adapted = adapted_of(name)
     merged = merge(adapted.pair.ours, adapted.lora)

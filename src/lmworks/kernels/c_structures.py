@@ -1,6 +1,6 @@
 """The C structures of `cpp/abi.h`, field by field, and the addresses of tensors for them.
 
-A structure points into tensors and does not keep them: whoever makes one keeps them alive while it is used.
+A structure points into tensors and does not keep them: they must be kept alive while it is used.
 """
 
 import ctypes

@@ -184,7 +184,7 @@ def in_large_pages(program: Program) -> Program:
     """The same program with all its matrices in one piece of memory, in the order in which a step reads them.
 
     A decoding step reads every weight once. In pages of 4 KiB that is tens of thousands of translations of addresses,
-    and the processor's prefetchers stop at each page's end; pages of 2 MiB, which Linux gives to whoever asks for them,
+    and the processor's prefetchers stop at each page's end; pages of 2 MiB, which Linux gives on request,
     take both away. That is worth some percent of the speed of one sequence, and it needs memory in one piece: the
     memory of the weights a second time until the given program is gone.
     """

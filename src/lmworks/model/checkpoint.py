@@ -60,7 +60,7 @@ class Checkpoint:
     def model(self) -> Transformer:
         """The model with its weights, made when it is first asked for. ValueError for weights that do not fit.
 
-        It can be trained, also where whoever asked first was in torch's inference mode.
+        It can be trained, also where it was first asked for in torch's inference mode.
         """
         with torch.inference_mode(False):
             model = empty_model(self.config)

@@ -40,7 +40,7 @@ def extend_vocabulary(
     the logits grow together (a tied matrix stays one) to a multiple of the power of two that divided their rows
     before, 128 at most; rows that were padding are used up first. The weights keep their dtype; `checkpoint` stays as
     it is. ValueError unless there are tokens or a count, not both, where there is nothing to add, and for a model with
-    adapters beside its weights. `progress` is told of the characters read, then of the merges learnt.
+    adapters beside its weights. `progress` receives the characters read, then the merges learnt.
     """
     if bool(tokens) == bool(count):
         raise ValueError("give tokens to add, or texts and a count of tokens to choose from them")

@@ -1,6 +1,6 @@
 // What the machine can do at most: how fast the team reads memory, and how fast it multiplies numbers that are at hand.
 //
-// Both give a result that only whoever did all of the work can give, for tests and so that no compiler leaves it out.
+// Both give a result that only all of the work gives, for tests and so that no compiler leaves it out.
 #pragma once
 
 #include <algorithm>

@@ -244,9 +244,9 @@ def test_the_same_text_under_two_names_says_so(client):
     ("path", "status", "says"),
     [
         (f"/documents/{leave.hash}?start=5", 400, "both start and end"),
-        (f"/documents/{leave.hash}?start=9&end=5", 400, "does not lie in this document"),
-        (f"/documents/{leave.hash}?start=0&end=99999999", 400, "does not lie in this document"),
-        (f"/documents/{leave.hash}?start=%00&end=x", 400, "an offset is a number"),
+        (f"/documents/{leave.hash}?start=9&end=5", 400, "begins before its end"),
+        (f"/documents/{leave.hash}?start=0&end=99999999", 400, "whole number"),
+        (f"/documents/{leave.hash}?start=%00&end=x", 400, "whole number"),
         (f"/documents/{leave.hash}?at=99999999", 400, "whole number"),
         (f"/documents/{'0' * 64}", 404, "No such document"),
         ("/documents/%3Cscript%3E", 404, "No such document"),

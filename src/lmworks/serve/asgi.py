@@ -38,17 +38,27 @@ def is_loopback(host: str) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
-class HeadAsGet:
-    """Middleware, innermost: HEAD of a page or an operation is answered like GET, without the body.
-
-    Static files answer HEAD themselves, and the API has no use for it.
-    """
+class HttpMiddleware:
+    """Hands HTTP requests to `handle`, and everything else (lifespan) to the application."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "HEAD" or not _answers_head(scope["path"]):
+        await (self.handle if scope["type"] == "http" else self._app)(scope, receive, send)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise NotImplementedError
+
+
+class HeadAsGet(HttpMiddleware):
+    """Middleware, innermost: HEAD of a page or an operation is answered like GET, without the body.
+
+    Static files answer HEAD themselves, and the API has no use for it.
+    """
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "HEAD" or not _answers_head(scope["path"]):
             await self._app(scope, receive, send)
             return
 

@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lmworks.serve.api_keys import Key, KeyRing
-from lmworks.serve.asgi import KEY, OPERATIONS, client_address, header, is_api, is_loopback, refuse
+from lmworks.serve.asgi import KEY, OPERATIONS, HttpMiddleware, client_address, header, is_api, is_loopback, refuse
 from lmworks.serve.openai.errors import ApiError
 from lmworks.serve.pages.forms import local_path, read_form
 from lmworks.serve.pages.page_templates import page
@@ -62,16 +62,14 @@ def _hash(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-class Authentication:
+class Authentication(HttpMiddleware):
     """Middleware: every path but sign-in and static files needs a key; operations are open to this machine alone."""
 
     def __init__(self, app: ASGIApp, ring: KeyRing, sessions: Sessions) -> None:
-        self._app, self._ring, self._sessions = app, ring, sessions
+        super().__init__(app)
+        self._ring, self._sessions = ring, sessions
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         key = self._key(scope)
         if key is not None:

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lmworks.serve.asgi import OPERATIONS, is_api
+from lmworks.serve.asgi import OPERATIONS, HttpMiddleware, is_api
 from lmworks.serve.openai.errors import ApiError, from_exception, from_validation
 from lmworks.serve.openai.request_bodies import UNSUPPORTED
 from lmworks.serve.pages.page_templates import error_page
@@ -57,16 +57,14 @@ def error_response(scope: Scope, service: Service, error: ApiError) -> Response:
     return error_page(service, error.status, HTTPStatus(error.status).phrase, error.message)
 
 
-class UncaughtErrors:
+class UncaughtErrors(HttpMiddleware):
     """Middleware, innermost: what nobody caught is logged here, once, and answered without its details."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
-        self._app, self._service = app, service
+        super().__init__(app)
+        self._service = service
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
 
         async def watched(message: Message) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from lmworks.artefact import hash_json
@@ -81,30 +81,21 @@ def completion_interaction(
         rendered = checkpoint.tokenizer.decode(list(turn.prompt_ids), skip_special=False)
     system = [message.content for message in turn.messages if message.role == "system"]
     template = checkpoint.chat.template.source if turn.messages else ""
-    return Interaction(
-        id=identifier,
-        time=began,
+    return replace(
+        _interaction(turn, identifier, began, error),
         messages=turn.messages or (Message("user", rendered),),
         response=completion.text,
-        operation="chat" if turn.messages else "text_completion",
-        tools=turn.tools,
         rendered_prompt=rendered,
         prompt_ids=completion.prompt_ids or (),
         token_ids=completion.ids or (),
         token_log_probabilities=completion.log_probabilities or (),
-        parameters=to_mapping(turn.sampling),
         finish_reason=completion.finish_reason,
-        error=error,
         timings=_phases(completion),
         input_tokens=completion.prompt_tokens,
         output_tokens=completion.completion_tokens,
         model=fingerprint,
         prompt=hash_json([template, system]),
         lineage={f"model:{turn.model}": fingerprint, **turn.lineage},
-        route=turn.model,
-        conversation=turn.conversation,
-        parent=turn.parent,
-        unit=turn.unit,
         seed=completion.seed,
     )
 
@@ -113,6 +104,12 @@ def failure_interaction(
     turn: Turn, identifier: str, began: float, error: str, *, cancelled: bool = False
 ) -> Interaction:
     """A request that ended without a completion; `error` names the kind of failure, never a text from outside."""
+    reason = "cancelled" if cancelled else "error"
+    return replace(_interaction(turn, identifier, began, error), prompt_ids=turn.prompt_ids, finish_reason=reason)
+
+
+def _interaction(turn: Turn, identifier: str, began: float, error: str) -> Interaction:
+    """The fields that are known of a turn without its completion."""
     return Interaction(
         id=identifier,
         time=began,
@@ -120,9 +117,7 @@ def failure_interaction(
         response="",
         operation="chat" if turn.messages else "text_completion",
         tools=turn.tools,
-        prompt_ids=turn.prompt_ids,
         parameters=to_mapping(turn.sampling),
-        finish_reason="cancelled" if cancelled else "error",
         error=error,
         timings={"total": time.time() - began},
         lineage=turn.lineage,

@@ -8,6 +8,7 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lmworks.records import Interaction
+from lmworks.serve.asgi import HttpMiddleware
 from lmworks.serve.service import Service
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
@@ -103,16 +104,14 @@ class _Gauges(Collector):
         yield GaugeMetricFamily("lmworks:log_pending", "Interactions not yet on disk.", self._service.log.pending)
 
 
-class CountRequests:
+class CountRequests(HttpMiddleware):
     """Middleware, outermost: counts requests by method, by the template of their path, and by status."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+        super().__init__(app)
+        self._metrics = metrics
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         status = "499"  # nothing was answered: the client left
 
         async def watched(message: Message) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lmworks.serve.asgi import KEY, TOKENS, client_address, header, refuse
+from lmworks.serve.asgi import KEY, TOKENS, HttpMiddleware, client_address, header, refuse
 from lmworks.serve.openai.errors import ApiError
 
 _MAXIMUM_CLIENTS = 10_000
@@ -34,15 +34,16 @@ class TokenBuckets:
         return wait
 
 
-class RateLimit:
+class RateLimit(HttpMiddleware):
     """Middleware: the API and questions of the chat page, by key, or by address where no keys are asked for."""
 
     def __init__(self, app: ASGIApp, per_minute: int) -> None:
-        self._app, self._per_minute = app, per_minute
+        super().__init__(app)
+        self._per_minute = per_minute
         self._buckets = TokenBuckets(per_minute)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and _is_limited(scope):
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if _is_limited(scope):
             client = f"key {scope[KEY]}" if KEY in scope else f"address {client_address(scope)}"
             wait = self._buckets.take(client)
             if wait > 0:
@@ -62,16 +63,14 @@ class _TooLargeError(Exception):
     """Ends the reading of a body; what the application makes of it is not sent."""
 
 
-class BodyLimit:
+class BodyLimit(HttpMiddleware):
     """Middleware: refuses by Content-Length before anything is read, and counts what comes without one."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app, self._max = app, max_bytes
+        super().__init__(app)
+        self._max = max_bytes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         declared = header(scope, "content-length")
         if declared is not None and declared.isdecimal() and int(declared[:20]) > self._max:
             await self._refuse(scope, receive, send)

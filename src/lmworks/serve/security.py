@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lmworks.serve.asgi import OPERATIONS, client_address, header, is_loopback, refuse
+from lmworks.serve.asgi import OPERATIONS, HttpMiddleware, client_address, header, is_loopback, refuse
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.openai.errors import ApiError
 
@@ -30,18 +30,15 @@ _SAFE = ("GET", "HEAD", "OPTIONS")
 _WILDCARDS = ("0.0.0.0", "::", "")
 
 
-class Security:
+class Security(HttpMiddleware):
     """Middleware, to stand outside of all that answer."""
 
     def __init__(self, app: ASGIApp, config: ServeConfig) -> None:
-        self._app = app
+        super().__init__(app)
         self._hosts = {"localhost", "127.0.0.1", "::1", config.host.lower(), *(h.lower() for h in config.allowed_hosts)}
         self._any_address = config.host in _WILDCARDS
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from lmworks.serve.openai.completion_prompts import Scorer
 from lmworks.serve.openai.errors import ApiError, Json, documented
 from lmworks.serve.openai.request_fields import NonEmpty, ShortText, Strict, Text
-from lmworks.serve.openai.response_bodies import body_fields, fresh_id
+from lmworks.serve.openai.response_bodies import EmbeddingUsage, body_fields, fresh_id
 from lmworks.serve.openai.sse_stream import respond
 from lmworks.serve.service import Service
 from lmworks.serve.thread_offload import run_off_loop
@@ -57,11 +57,6 @@ class ScoringMethod(BaseModel):
     method: Method
 
 
-class TokenUsage(BaseModel):
-    prompt_tokens: int
-    total_tokens: int
-
-
 class PairScore(BaseModel):
     object: Literal["score"] = "score"
     index: int
@@ -74,7 +69,7 @@ class ScoreList(BaseModel):
     created: int
     model: str
     data: list[PairScore]
-    usage: TokenUsage
+    usage: EmbeddingUsage
     lmworks: ScoringMethod
 
 
@@ -96,7 +91,7 @@ class Ranking(BaseModel):
     id: str
     model: str
     results: list[RankedDocument]
-    usage: TokenUsage
+    usage: EmbeddingUsage
     lmworks: ScoringMethod
 
 
@@ -114,7 +109,7 @@ async def score(body: ScoreRequest, request: Request) -> Response:
             created=int(time.time()),
             model=body.model,
             data=[PairScore(index=index, score=value) for index, value in enumerate(values)],
-            usage=TokenUsage(prompt_tokens=tokens, total_tokens=tokens),
+            usage=EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens),
             lmworks=ScoringMethod(method=method),
         )
         return Json(body_fields(answer))
@@ -141,7 +136,7 @@ async def rerank(body: RerankRequest, request: Request) -> Response:
             RankedDocument(index=i, relevance_score=values[i], document=RankedText(text=texts[i]) if shown else None)
             for i in order
         ]
-        usage = TokenUsage(prompt_tokens=tokens, total_tokens=tokens)
+        usage = EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens)
         answer = Ranking(
             id=f"rerank-{fresh_id()}",
             model=body.model,

@@ -206,7 +206,7 @@ def lmworks_field(finished: Finished) -> dict[str, Any]:
 
 
 def lmworks_field_of_all(choices: list[Finished]) -> dict[str, Any]:
-    """The field `lmworks` of a request: that of its first choice, with those of all in `choices` if there are several."""
+    """The field `lmworks` of a request: that of its first choice; `choices` has each one's if there are several."""
     first = lmworks_field(choices[0])
     return first if len(choices) == 1 else {**first, "choices": [lmworks_field(one) for one in choices]}
 

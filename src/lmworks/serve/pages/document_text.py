@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from lmworks.serve.pages.page_templates import whole_number
+
 WINDOW = 20_000  # characters shown at once, so that a document of any size is a page of a size that a browser likes
 _LEAD = WINDOW // 4  # of them before the passage
 _LINE = 400  # how far a window reaches to begin or end with a line
@@ -71,20 +73,12 @@ def passage(length: int, start: str | None, end: str | None) -> Passage | None:
     """The offsets of a link; None when it names none. ValueError that says what is wrong with them."""
     if start is None and end is None:
         return None
-    if start is None or end is None:
+    if not start or not end:
         raise ValueError("a passage needs both start and end")
-    place = Passage(_offset(start), _offset(end))
-    if not place.start <= place.end <= length:
-        raise ValueError(
-            f"the passage [{place.start:,}, {place.end:,}) does not lie in this document of {length:,} characters"
-        )
+    place = Passage(whole_number(start, 0, "start", length), whole_number(end, 0, "end", length))
+    if place.start > place.end:
+        raise ValueError(f"a passage begins before its end, got [{place.start:,}, {place.end:,})")
     return place
-
-
-def _offset(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or len(text) > 12:
-        raise ValueError(f"an offset is a number of characters, got {text[:40]!r}")
-    return int(text)
 
 
 def window(text: str, chunks: Sequence[ChunkRange], cited: Passage | None, at: int | None = None) -> Window:

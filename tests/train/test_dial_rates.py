@@ -9,7 +9,7 @@ import torch
 from lmworks.artefact import StageContext, StageResult
 from lmworks.train import train_stages
 from lmworks.train.config import PretrainConfig, TrainConfig
-from lmworks.train.dial import HIGHEST_RATE, RULE, at_rate, derive
+from lmworks.train.dial import HIGHEST_RATE, RULE, derive
 from lmworks.train.optimizer_config import AdamW, Cosine, InverseSqrt, Linear, Lion, Muon, Sgd, WarmupStableDecay
 from lmworks.train.optimizers.build_optimizers import build_optimizers
 from lmworks.train.planning.hyperparameters import RULES
@@ -62,9 +62,9 @@ def test_every_schedule_gets_the_warm_up_that_is_told(kind):
 @pytest.mark.parametrize(
     ("muon", "rates"),
     [
-        (at_rate(Muon(), 0.004), [0.004, 0.004]),
+        (replace(Muon(), rate=0.004), [0.004, 0.004]),
         (Muon(rate=0.004), [0.004, 0.004]),
-        (at_rate(Muon(rest=AdamW(rate=0.002)), 0.04), [0.04, 0.002]),
+        (Muon(rate=0.04, rest=AdamW(rate=0.002)), [0.04, 0.002]),
         (Muon(rate=0.04, rest=AdamW(rate=0.002)), [0.04, 0.002]),
         (Muon(), [0.001, 0.001]),
     ],

@@ -4,9 +4,10 @@ import math
 from dataclasses import dataclass, replace
 
 from lmworks.model.config import ModelConfig
-from lmworks.model.model_costs import count_parameters, sizes_of_parts
-from lmworks.train.config import PretrainConfig
-from lmworks.train.optimizer_config import AdamW, Muon, Optimizer, Schedule, peak_rate
+from lmworks.model.model_costs import count_parameters
+from lmworks.train.config import PretrainConfig, TrainConfig
+from lmworks.train.optimizer_config import AdamW, Muon, Schedule, peak_rate
+from lmworks.train.planning.compute import inner_parameters
 from lmworks.train.planning.hyperparameters import RULES
 from lmworks.train.planning.layout import Layout
 from lmworks.train.planning.model_shape import TooFewParametersError, explain_shape, smallest_parameters
@@ -59,9 +60,7 @@ def derive(config: PretrainConfig, vocabulary: int, available: int, measure: Mea
         hours = plan.duration.hours * tokens / plan.allocation.tokens
         unused = "" if hours > _FULL * config.minutes / 60 else "; more data would use the rest of the minutes"
         reasons.append(("time", readable_hours(hours), f"operations of all tokens, at the speed above{unused}"))
-    parts = sizes_of_parts(shape.config)
-    inner = count_parameters(shape.config) - sum(parts[part].total for part in ("embedding", "head") if part in parts)
-    advice = RULES[RULE].suggest(inner, tokens)
+    advice = RULES[RULE].suggest(inner_parameters(shape.config), tokens)
     batch, why_batch = _batch(config, tokens, advice.batch_tokens)
     steps = max(math.ceil(tokens / config.length / batch), 1)
     rate, why_rate = _rate(config, advice.learning_rate)
@@ -143,9 +142,9 @@ def _warmup(schedule: Schedule, steps: int) -> tuple[int, str]:
     return max(round(WARMUP * steps), LEAST_WARMUP), f"{WARMUP:.0%} of the steps, at least {LEAST_WARMUP}"
 
 
-def at_rate(optimizer: Optimizer, rate: float) -> Optimizer:
-    """The optimizer at this peak rate; Muon's `rest` goes with it, unless it has one of its own."""
-    return replace(optimizer, rate=rate)
+def at_rate(config: TrainConfig, rate: float | None) -> TrainConfig:
+    """The config with this peak learning rate, if one is given; Muon's `rest` has it too, unless it has its own."""
+    return config if rate is None else replace(config, optimizer=replace(config.optimizer, rate=rate))
 
 
 def _plan(config: PretrainConfig, vocabulary: int, tokens: float | None, measure: Measure | None) -> Plan:

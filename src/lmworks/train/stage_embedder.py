@@ -23,10 +23,9 @@ from lmworks.train.optimizer_config import peak_rate
 from lmworks.train.parallel.ranks import device_of_rank
 from lmworks.train.run import Run
 from lmworks.train.run_report import doubt_of_steps
-from lmworks.train.train_stages import train_and_deliver
+from lmworks.train.train_stages import find_base, train_and_deliver
 from lmworks.train.validation import Validation, validate
 
-_MODEL = "model.safetensors"
 _VALIDATION_PAIRS = 1024  # at most
 _LOSS = "The loss is that of finding each anchor's positive among all texts of its batch, in nats a pair."
 
@@ -43,14 +42,12 @@ def embedder(config: EmbedderConfig, context: StageContext) -> StageResult:
     pairs = [pair for pair in pairs if not is_held_out(pair, config.held_out)]
     if len(pairs) < 2:
         raise ValueError(f"{len(pairs)} pairs are left to learn from, {len(held_out)} are held out: it takes two")
-    checkpoint = with_pooling(load(_base(config, context)), config.pooling)
+    checkpoint = with_pooling(load(find_base(config.base, context)), config.pooling)
     length, batch = min(config.length, checkpoint.max_length), min(config.batch, len(pairs))
     steps = max(round(config.epochs * len(pairs) / batch), 1)
     groups = pair_groups(pairs, checkpoint.tokenizer, length)
     loader = GroupLoader(GroupLoaderConfig(length, batch, steps, config.seed), groups)
-    settings = config.train
-    if config.rate is not None:
-        settings = replace(settings, optimizer=at_rate(settings.optimizer, config.rate))
+    settings = at_rate(config.train, config.rate)
     objective = Contrastive(config.temperature, config.symmetric, config.chunk)
     run = Run(
         *(checkpoint, objective, loader, settings, context.work / "run"),
@@ -129,14 +126,6 @@ def with_pooling(checkpoint: Checkpoint, pooling: Pooling) -> Checkpoint:
         source=checkpoint.source,
         licence=checkpoint.licence,
     )
-
-
-def _base(config: EmbedderConfig, context: StageContext) -> Path:
-    found = [folder for folder in context.inputs.values() if (folder / _MODEL).exists()]
-    found += [located(config.base, context.base)] if config.base else []
-    if len(found) != 1:
-        raise ValueError(f"expected one checkpoint to go on from, an input's or the setting base, found {len(found)}")
-    return found[0]
 
 
 def _validation(run: Run, held_out: Sequence[TextPair], config: GroupLoaderConfig) -> Callable[[], Validation]:

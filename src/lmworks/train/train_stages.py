@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +15,6 @@ from lmworks.data.config import LoaderConfig, SourceConfig
 from lmworks.data.loader import Loader
 from lmworks.data.token_dataset import INDEX, TokenDataset
 from lmworks.model.checkpoint import Checkpoint, assemble, load
-from lmworks.model.config import ModelConfig
 from lmworks.model.download import digest_of_model, located
 from lmworks.model.initialisation import by_fan_in, initialise
 from lmworks.model.tokenizer_lookup import find_tokenizer, locate_tokenizer, own_chat_template
@@ -29,9 +29,7 @@ from lmworks.train.loop import train
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.optimizer_config import peak_rate
 from lmworks.train.parallel.ranks import device_of_rank, join
-from lmworks.train.planning.layout import Layout
-from lmworks.train.planning.measured_throughput import calibrate, kept_calibration
-from lmworks.train.planning.plan import Speed
+from lmworks.train.planning.measured_throughput import kept_calibration, measured_speed
 from lmworks.train.run import Run
 from lmworks.train.run_log import LOG
 from lmworks.train.run_report import curve_section, dial_section, doubt_of_steps
@@ -60,8 +58,9 @@ def pretrain(config: PretrainConfig, context: StageContext, derived: Derived | N
         mode=config.mode,
         seed=config.seed,
     )
-    schedule = replace(config.train.schedule, warmup=derived.warmup)
-    settings = replace(config.train, optimizer=at_rate(config.train.optimizer, derived.rate), schedule=schedule)
+    settings = replace(
+        at_rate(config.train, derived.rate), schedule=replace(config.train.schedule, warmup=derived.warmup)
+    )
     result = _train(checkpoint, loader, held_out, settings, context)
     return replace(result, sections=(dial_section(derived, config), *result.sections))
 
@@ -70,11 +69,7 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
     """The checkpoint of one input, or `config.base`, goes on with other shards. ValueError for shards of another
     vocabulary than the checkpoint's."""
     shards, held_out = find_shards(context)
-    sources = [folder for folder in context.inputs.values() if (folder / _MODEL).exists()]
-    sources += [located(config.base, context.base)] if config.base else []
-    if len(sources) != 1:
-        raise ValueError(f"expected one checkpoint to go on from, an input's or the setting base, found {len(sources)}")
-    checkpoint = load(sources[0])
+    checkpoint = load(find_base(config.base, context))
     _same_vocabulary(checkpoint.tokenizer, shards)
     if written := {name: found for name, folder in shards.items() if (found := read_chat_template(folder)) is not None}:
         if len(set(written.values())) > 1:
@@ -87,9 +82,7 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
     batch = min(config.batch, sequences)  # or all epochs would be one step
     steps = max(round(config.epochs * sequences / batch), 1)
     loader = LoaderConfig(_sources(shards, {}), length=length, batch=batch, steps=steps, seed=config.seed)
-    settings = config.train
-    if config.rate is not None:
-        settings = replace(settings, optimizer=at_rate(settings.optimizer, config.rate))
+    settings = at_rate(config.train, config.rate)
     result = _train(checkpoint, loader, held_out, settings, context)
     cut = (("length", length, f"the model's context; {config.length:,} was set"),) if length < config.length else ()
     rows = (
@@ -201,13 +194,7 @@ def _deliver(trained: Checkpoint, context: StageContext) -> None:
 
 def _derived(config: PretrainConfig, tokenizer: Tokenizer, available: int, context: StageContext) -> Derived:
     kept, ranks = context.work / _DERIVED, join(config.train.parallel)
-    dtype = "float32" if config.train.precision == "float32" else "bfloat16"
-
-    def measure(model: ModelConfig, layout: Layout, numbers: str) -> Speed:
-        here = device_of_rank().type
-        found = calibrate(model, layout.sequences, layout.length, dtype, here, progress=context.progress)
-        return Speed(found.rate, found.method, whole_run=False)
-
+    measure = partial(measured_speed, progress=context.progress)
     if ranks.first and not kept.exists():
         write_json(kept, to_mapping(derive(config, tokenizer.vocabulary_size, available, measure)))
     ranks.wait()
@@ -235,6 +222,16 @@ def _setting(folder: Path, name: str, otherwise: str) -> str:
 def tokens_of(shards: Mapping[str, Path]) -> int:
     """Tokens of all these shards together."""
     return sum(TokenDataset(folder).tokens for folder in shards.values())
+
+
+def find_base(name: str, context: StageContext) -> Path:
+    """The checkpoint of the one input that has one, or the model of this name. ValueError where there are none or
+    several."""
+    found = [folder for folder in context.inputs.values() if (folder / _MODEL).exists()]
+    found += [located(name, context.base)] if name else []
+    if len(found) != 1:
+        raise ValueError(f"expected one checkpoint to go on from, an input's or the setting base, found {len(found)}")
+    return found[0]
 
 
 def find_vocabulary(name: str, context: StageContext, shards: Mapping[str, Path]) -> tuple[Tokenizer, str | None]:

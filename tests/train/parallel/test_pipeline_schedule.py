@@ -146,7 +146,7 @@ def test_orders_are_those_of_pytorch(kind: str, micro_batches: int) -> None:
 
 
 def test_chunks_take_multiples_of_the_devices() -> None:
-    with pytest.raises(ValueError, match="a multiple of part · pipeline"):
+    with pytest.raises(ValueError, match="a multiple of micro_batch · pipeline"):
         schedules(ParallelConfig(pipeline=4, chunks=2), 6)
 
 

@@ -1,5 +1,4 @@
-"""In which order the devices of a pipeline take the micro-batches of a step, and what they send each other. Free of
-torch.
+"""Pipeline schedules: the order of micro-batches on each device, and the messages between them. Free of torch.
 
 The model is cut into devices · chunks pieces; device r has the pieces r, r + devices, and so on, as its chunks 0, 1 and
 further. A schedule says what one device does, one action after the other. When an action can begin follows from all
@@ -59,7 +58,7 @@ def schedules(config: ParallelConfig, micro_batches: int) -> list[list[Action]]:
     if chunks > 1 and micro_batches % devices:
         raise ValueError(
             f"an interleaved schedule takes micro-batches in multiples of pipeline, got {micro_batches} and {devices} "
-            "(Narayanan et al. 2021, section 2.2): make the batch a multiple of part · pipeline, or set chunks to 1"
+            "(Narayanan et al. 2021, section 2.2): make batch a multiple of micro_batch · pipeline, or set chunks to 1"
         )
     if chunks > 1:
         return [interleaved(devices, chunks, micro_batches, rank) for rank in range(devices)]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lmworks.model import config as configs
-from lmworks.model.model_costs import flops_per_token, visible_tokens
+from lmworks.model.model_costs import flops_per_token, sizes_of_parts, visible_tokens
 from lmworks.train.config import Recompute
 from lmworks.train.planning.layout import Layout
 
@@ -37,6 +37,12 @@ def find_device(name: str) -> Device:
     if name not in DEVICES:
         raise LookupError(f"there is no device {name!r} in the plan; choose one of {', '.join(DEVICES)}")
     return DEVICES[name]
+
+
+def inner_parameters(config: configs.ModelConfig) -> int:
+    """Parameters without those of embedding and head."""
+    parts = sizes_of_parts(config)
+    return sum(size.total for name, size in parts.items() if name not in ("embedding", "head"))
 
 
 def train_flops_per_token(config: configs.ModelConfig, length: int, count: Count = "full") -> float:

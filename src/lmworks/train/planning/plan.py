@@ -1,6 +1,6 @@
 """A plan of a training run from whatever is given of it: a budget, a model, tokens, a layout. Free of torch.
 
-What measures this machine is handed in as a function, `calibration.measured_speed`.
+The measurement of this machine is given as a function, `measured_throughput.measured_speed`.
 """
 
 import math
@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from lmworks.model.config import ModelConfig
-from lmworks.model.model_costs import count_parameters, sizes_of_parts
+from lmworks.model.model_costs import count_parameters
 from lmworks.train.planning.communication import communication_bytes
 from lmworks.train.planning.compute import (
     UTILISATION,
     bubble_share,
     find_device,
+    inner_parameters,
     repeated_share,
     train_flops_per_token,
 )
@@ -52,8 +53,8 @@ class PlanConfig:
 
     flops         operations; `hours` on all devices at once; `budget` in money, at `price` for a device and an hour.
     params        parameters, embeddings included; a `model` of a published size says them by itself.
-    model         a family whose shape is chosen (`shape.FAMILIES`), or the name of a published size.
-    law           a name of `published.LAWS`.
+    model         a family whose shape is chosen (`model_shape.FAMILIES`), or the name of a published size.
+    law           a name of `published_laws.LAWS`.
     device        "this" machine, or a name of `compute.DEVICES`, which reaches `utilisation` of its peak.
     numbers       a name of `layout.NUMBERS`; `optimizer` one of `layout.OPTIMIZERS`.
     """
@@ -320,8 +321,4 @@ def _shape(request: PlanConfig, parameters: float) -> Shape:
 
 def _counted(config: ModelConfig, law: Law) -> float:
     """The parameters that the law counts."""
-    total = count_parameters(config)
-    if law.counts == "all":
-        return float(total)
-    parts = sizes_of_parts(config)
-    return float(total - sum(parts[name].total for name in ("embedding", "head") if name in parts))
+    return float(count_parameters(config) if law.counts == "all" else inner_parameters(config))

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from lmworks.model.model_costs import count_parameters, sizes_of_parts
-from lmworks.train.planning.compute import DEVICES, train_flops_per_token
+from lmworks.model.model_costs import count_parameters
+from lmworks.train.planning.compute import DEVICES, inner_parameters, train_flops_per_token
 from lmworks.train.planning.hyperparameters import RULES, Suggestion, critical_batch_tokens
 from lmworks.train.planning.plan import THIS_MACHINE, Plan, worst_loss
 from lmworks.train.planning.published_laws import LAWS, find_law
@@ -213,9 +213,7 @@ def hyperparameter_lines(plan: Plan) -> list[Line]:
 
 def _advice(plan: Plan) -> list[tuple[str, float, Suggestion]]:
     """The suggestion of each rule, and the parameters that it was given."""
-    parts = sizes_of_parts(plan.config)
-    inner = count_parameters(plan.config) - sum(parts[part].total for part in ("embedding", "head") if part in parts)
-    projection = plan.config.embedding.vocabulary * plan.config.embedding.width
+    inner, projection = inner_parameters(plan.config), plan.config.embedding.vocabulary * plan.config.embedding.width
     found = []
     for name, rule in RULES.items():
         counted = float(inner + (projection if rule.with_head else 0))

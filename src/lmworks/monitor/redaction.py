@@ -81,7 +81,7 @@ class Redactor:
         return f"[{min(names)}]", frozenset(names)
 
     def _detected(self, text: str) -> list[tuple[int, int, str]]:
-        """What the detector finds. Names in brackets are no words to it: a number behind `[phone]` is none of a phone
+        """Findings of the detector. Names in brackets are no words to it: a number behind `[phone]` is none of a phone
         for that, and once more is as good as once."""
         hidden = re.compile(rf"\[(?:{'|'.join((*self.patterns, *DETECTED))})\]")
         seen = hidden.sub(lambda name: "<" * len(name[0]), text) if "[" in text else text

@@ -80,7 +80,7 @@ class CompiledEncoding:
         if threads < 2:
             return self.encode(texts)
         with ThreadPoolExecutor(threads) as pool:
-            parts = pool.map(self.encode, _parts(texts, size // (threads * 4) + 1))
+            parts = pool.map(self.encode, library.batches(texts, size // (threads * 4) + 1))
             return [ids for part in parts for ids in part]
 
     def _new_encoder(self) -> int:
@@ -88,19 +88,6 @@ class CompiledEncoding:
         if not encoder:
             raise MemoryError("not enough memory to encode")
         return encoder
-
-
-def _parts(texts: Sequence[bytes], size: int) -> list[list[bytes]]:
-    """Runs of texts of about so many bytes."""
-    parts: list[list[bytes]] = [[]]
-    held = 0
-    for text in texts:
-        if held >= size:
-            parts.append([])
-            held = 0
-        parts[-1].append(text)
-        held += len(text)
-    return parts
 
 
 # ---------------------------------------------------------------------------------------------------------------------

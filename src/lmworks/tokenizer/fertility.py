@@ -7,9 +7,10 @@ not independent. Every measure is a ratio of two counts, summed over the passage
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
+from itertools import islice
 
 import numpy as np
 from tokenizers import Encoding
@@ -18,6 +19,7 @@ from lmworks.artefact import hash_json
 from lmworks.progress import Report, no_report
 from lmworks.records import Score, Scored, Unscored
 from lmworks.statistics import LEVEL, sign
+from lmworks.tokenizer.library import batches
 from lmworks.tokenizer.token_bytes import partial_tokens, unknown_ids
 from lmworks.tokenizer.tokenizer import Tokenizer
 
@@ -83,10 +85,10 @@ def count(tokenizer: Tokenizer, text: Text, progress: Report = no_report) -> Cou
     unknown, partial = np.zeros(ids, dtype=bool), partial_tokens(tokenizer)
     unknown[list(unknown_ids(tokenizer))] = True
     rows, uses, done = [], np.zeros(ids, dtype=np.int64), 0
-    for batch in _batches(text.passages):
-        passages = text.passages[batch]
-        encodings = tokenizer.backend.encode_batch(list(passages), add_special_tokens=False)
-        for passage, words, encoding in zip(passages, text.words[batch], encodings, strict=True):
+    words_left = iter(text.words)
+    for passages in batches(text.passages, _BATCH):
+        encodings = tokenizer.backend.encode_batch(passages, add_special_tokens=False)
+        for passage, words, encoding in zip(passages, islice(words_left, len(passages)), encodings, strict=True):
             rows.append(_count_passage(passage, words, encoding, unknown, partial))
             uses += np.bincount(np.array(encoding.ids, dtype=np.int64), minlength=ids)
         done += sum(map(len, passages))
@@ -94,15 +96,6 @@ def count(tokenizer: Tokenizer, text: Text, progress: Report = no_report) -> Cou
     names = [field.name for field in fields(Counts)][:-1]
     table = np.array(rows, dtype=np.int64).reshape(-1, len(names))
     return Counts(**dict(zip(names, table.T, strict=True)), uses=uses)
-
-
-def _batches(passages: Sequence[str]) -> Iterator[slice]:
-    start = size = 0
-    for index, passage in enumerate(passages):
-        size += len(passage)
-        if size >= _BATCH or index == len(passages) - 1:
-            yield slice(start, index + 1)
-            start, size = index + 1, 0
 
 
 def _count_passage(

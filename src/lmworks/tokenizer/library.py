@@ -7,11 +7,14 @@ uniform nor in large pieces, and a just-in-time compiler would be a large depend
 
 import ctypes
 import os
+from collections.abc import Iterable, Iterator
 from ctypes import c_int32, c_int64, c_void_p
 from functools import cache
+from typing import TypeVar
 
 from lmworks.compiled import open_library
 
+Text = TypeVar("Text", str, bytes)
 CHOICE = "LMWORKS_TOKENIZER"  # environment variable: "reference" has everything run in Python
 
 
@@ -31,6 +34,20 @@ def check(result: int) -> int:
 
 def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def batches(texts: Iterable[Text], size: int) -> Iterator[list[Text]]:
+    """The texts in runs of at least `size` characters or bytes together, but for the last."""
+    batch: list[Text] = []
+    held = 0
+    for text in texts:
+        batch.append(text)
+        held += len(text)
+        if held >= size:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
 
 
 def _declare(library: ctypes.CDLL) -> ctypes.CDLL:

@@ -19,6 +19,7 @@ import numpy as np
 from tokenizers import Encoding
 
 from lmworks.progress import Report, no_report
+from lmworks.tokenizer.library import batches
 from lmworks.tokenizer.pre_tokenizer import SPACE
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.training.initial_symbols import BOUNDARY, Spelling, lay_out
@@ -78,7 +79,7 @@ def count_encoded_words(tokenizer: Tokenizer, texts: Iterable[str], progress: Re
     """Occurrences of each word that is more than one token; `progress` counts characters."""
     words: Counter[Names] = Counter()
     done = 0
-    for batch in _batches(texts):
+    for batch in batches(texts, _BATCH):
         for encoding in tokenizer.backend.encode_batch(batch, add_special_tokens=False):
             words.update(word for word in _cut(encoding) if len(word) > 1)
         done += sum(map(len, batch))
@@ -89,19 +90,6 @@ def count_encoded_words(tokenizer: Tokenizer, texts: Iterable[str], progress: Re
 def encoded_words(tokenizer: Tokenizer, text: str) -> list[Names]:
     """The words of one text, in order."""
     return list(_cut(tokenizer.backend.encode(text, add_special_tokens=False)))
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= _BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _cut(encoding: Encoding) -> Iterator[Names]:

@@ -92,7 +92,7 @@ def count_words(
     with tempfile.TemporaryDirectory(prefix="lmworks-words-") as folder, ThreadPoolExecutor(len(tables)) as pool:
         spilled, done = 0, 0
         running: list[Future[None] | None] = [None] * len(tables)
-        for number, batch in enumerate(_batches(texts)):
+        for number, batch in enumerate(library.batches(_encoded(texts), _BATCH)):
             turn = number % len(tables)
             _wait(running[turn])
             if sum(table.memory_bytes() for table in tables) > memory_bytes:
@@ -118,23 +118,15 @@ def count_words(
         return _frequent(first.read(), min_word_count)
 
 
-def _batches(texts: Iterable[str]) -> Iterator[list[bytes]]:
-    batch: list[bytes] = []
-    size = 0
+def _encoded(texts: Iterable[str]) -> Iterator[bytes]:
     for number, text in enumerate(texts, start=1):
         try:
-            batch.append(text.encode())
+            yield text.encode()
         except UnicodeEncodeError as error:
             raise ValueError(
                 f"text {number} holds half of a surrogate pair at character {error.start}: read it with "
                 "errors='replace', or repair it"
             ) from None
-        size += len(batch[-1])
-        if size >= _BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _wait(future: Future[None] | None) -> None:

@@ -71,8 +71,8 @@ def test_without_a_conversation_there_is_an_example(folder):
 
 
 def test_a_pulled_model_is_shown_without_reading_its_weights(smollm2):
-    assert "tokens by the chat template of smollm2-135m-instruct: 13 trained" in shown("smollm2-135m-instruct")
-    assert shown(str(smollm2)).count("«") == 3
+    text = shown("smollm2-135m-instruct")
+    assert "tokens by the chat template of smollm2-135m-instruct: 13 trained" in text and text.count("«") == 3
 
 
 def test_a_family_instead_of_the_own_template(folder, tmp_path):
@@ -157,17 +157,9 @@ def test_a_template_that_hides_an_answer_is_told(folder, tmp_path):
         ("a.json", '{"messages": []}\n{"messages": []}', "must be called .jsonl"),
         ("a.json", {"rows": []}, 'needs the list of its messages as "messages", got the keys rows'),
         ("a.json", [], "a conversation is a list of messages"),
-        ("a.json", ["x"], "message 1 must be an object of role, content"),
         ("a.json", [ASKED[0], {"role": "bot", "content": "x"}], "message 2 must be an object"),
-        ("a.json", [{"from": "human", "value": "x"}], "got the keys from, value and the role None"),
-        ("a.json", [{"role": "user", "content": [{"type": "image"}]}], "message 1: content must be a text"),
         ("a.json", [{"role": "user", "content": None}], "message 1: content must be a text"),
         ("a.json", [{"role": "assistant", "tool_calls": [{"x": 1}]}], "a tool call must be"),
-        (
-            "a.json",
-            [{"role": "assistant", "tool_calls": [{"name": "f", "arguments": "{"}]}],
-            "the arguments of f is not JSON",
-        ),
         ("a.json", {"messages": ASKED, "tools": [{"x": 1}]}, "function 1 must be"),
         ("a.jsonl", f"{json.dumps(ASKED)}\n", "a.jsonl has 1 conversations: --row must be one of them, got 3"),
         ("a.jsonl", "\n\n{}\n{}\n[]", "a.jsonl, line 5"),

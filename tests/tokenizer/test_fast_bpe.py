@@ -93,12 +93,6 @@ def test_on_long_words(both, unit):
     assert_equal(both, [unit * 20_000, unit * 63, unit * 64, unit * 65])
 
 
-def test_whole_words_are_taken(both):
-    compiled, backend = both
-    if backend.token_to_id("Ġunreachable") is not None:
-        assert compiled.encode([b" unreachable"])[0].tolist() == [500]
-
-
 def test_threads_and_copies(both):
     compiled, backend = both
     texts = [TEXT[start : start + 5000] for start in range(0, 10_000, 100)]

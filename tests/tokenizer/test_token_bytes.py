@@ -38,13 +38,6 @@ def test_joined_they_are_what_the_tokens_decode_to(tokenizer, data):
     assert tokenizer.decode(ids) == (text.removeprefix(" ") if drops_first_space(tokenizer, spelled) else text)
 
 
-@given(text=st.text(st.sampled_from("a é<日🙂\n"), max_size=12))
-def test_the_tokens_of_a_text_are_its_bytes(tokenizer, text):
-    spelled = token_bytes(tokenizer)
-    joined = b"".join(spelled[token] for token in tokenizer.encode(text)).decode()
-    assert joined == (f" {text}" if drops_first_space(tokenizer, spelled) and text else text)
-
-
 def test_special_and_unknown_tokens_have_none(tokenizer):
     spelled = token_bytes(tokenizer)
     special = [*tokenizer.special_ids.values(), *filter(None, [tokenizer.backend.token_to_id("<unk>")])]

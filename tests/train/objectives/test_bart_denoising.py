@@ -32,7 +32,7 @@ from objective_cases import (
     some_documents,
     unigram_nats,
 )
-from training_cases import new_checkpoint, write_text_dataset
+from training_cases import new_checkpoint
 
 END, BEGIN, MASK = 256, 257, 258
 STOP = np.zeros(259, bool)
@@ -170,13 +170,12 @@ def test_the_loss_is_that_of_transformers(tmp_path):
     torch.testing.assert_close(loss.sum / loss.count, expected)
 
 
-def test_it_learns(tmp_path):
-    dataset = write_text_dataset(tmp_path / "d")
+def test_it_learns(text_dataset, tmp_path):
     config = bart(259, 64, 1, 4, 128, context_length=64)
     objective = Denoising((TextInfilling(),), MASK, None, END)
-    log = learn(config, "transformer", objective, dataset, tmp_path / "run", rate=1e-2, steps=70)
+    log = learn(config, "transformer", objective, text_dataset, tmp_path / "run", rate=1e-2, steps=70)
     assert log[0]["loss"] > 5.3
-    assert np.mean([line["loss"] for line in log[-5:]]) < unigram_nats(TokenDataset(dataset)) - 0.5
+    assert np.mean([line["loss"] for line in log[-5:]]) < unigram_nats(TokenDataset(text_dataset)) - 0.5
 
 
 def test_what_cannot_be_is_refused(tmp_path):

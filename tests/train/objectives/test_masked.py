@@ -25,7 +25,7 @@ from objective_cases import (
     some_documents,
     unigram_nats,
 )
-from training_cases import new_checkpoint, write_text_dataset
+from training_cases import new_checkpoint
 
 END, MASK = 256, 257
 HEAD = MaskedLanguageModelHead("gelu", Norm("layer", 1e-12))
@@ -182,12 +182,11 @@ def test_the_loss_is_that_of_transformers(tmp_path):
     torch.testing.assert_close(loss.sum / loss.count, expected)
 
 
-def test_it_learns_from_both_sides(tmp_path):
-    dataset = write_text_dataset(tmp_path / "d")
+def test_it_learns_from_both_sides(text_dataset, tmp_path):
     config = bert(258, 64, 1, 4, 128, context_length=64, head=HEAD)
-    log = learn(config, "transformer", MaskedLanguageModel(VOCABULARY, rate=0.3), dataset, tmp_path / "run")
+    log = learn(config, "transformer", MaskedLanguageModel(VOCABULARY, rate=0.3), text_dataset, tmp_path / "run")
     assert log[0]["loss"] > 5.3
-    assert np.mean([line["loss"] for line in log[-5:]]) < unigram_nats(TokenDataset(dataset)) - 0.15
+    assert np.mean([line["loss"] for line in log[-5:]]) < unigram_nats(TokenDataset(text_dataset)) - 0.15
 
 
 def test_what_cannot_be_is_refused(tmp_path):

@@ -28,7 +28,7 @@ from objective_cases import (
     some_documents,
     unigram_nats,
 )
-from training_cases import CONFIGS, SPECIAL, new_checkpoint, write_text_dataset
+from training_cases import CONFIGS, SPECIAL, new_checkpoint
 
 DEPTH = 2
 OBJECTIVE = MultiTokenPrediction(DEPTH)
@@ -146,11 +146,10 @@ def test_what_is_told_is_what_is_minimised(tmp_path):
     assert weighed < sum(means.values()) - 5  # two further tokens of 5.5 nats, weighed 0.15 each
 
 
-def test_it_learns_all_tokens(tmp_path):
-    dataset = write_text_dataset(tmp_path / "d")
+def test_it_learns_all_tokens(text_dataset, tmp_path):
     config = with_further_tokens(CONFIGS["llama"])
-    log = learn(config, "llama", MultiTokenPrediction(), dataset, tmp_path / "run", rate=1e-2, steps=60)
-    baseline = unigram_nats(TokenDataset(dataset))
+    log = learn(config, "llama", MultiTokenPrediction(), text_dataset, tmp_path / "run", rate=1e-2, steps=60)
+    baseline = unigram_nats(TokenDataset(text_dataset))
     assert log[0]["next_token"] > 5.3 and log[0]["token_2"] > 5.3
     assert np.mean([line["next_token"] for line in log[-5:]]) < baseline - 0.5
     assert np.mean([line["token_2"] for line in log[-5:]]) < baseline - 0.5

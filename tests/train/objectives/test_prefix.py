@@ -24,7 +24,7 @@ from objective_cases import (
     some_documents,
     unigram_nats,
 )
-from training_cases import CONFIGS, new_checkpoint, write_text_dataset
+from training_cases import CONFIGS, new_checkpoint
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
@@ -100,11 +100,10 @@ def test_every_length_of_a_prefix_is_as_likely():
     assert abs(counts[1:5] - 500).max() < 5 * (2000 * 0.25 * 0.75) ** 0.5  # five standard deviations
 
 
-def test_it_learns(tmp_path):
-    dataset = write_text_dataset(tmp_path / "d")
-    log = learn(CONFIGS["llama"], "llama", PrefixLanguageModel(), dataset, tmp_path / "run", rate=1e-2, steps=60)
+def test_it_learns(text_dataset, tmp_path):
+    log = learn(CONFIGS["llama"], "llama", PrefixLanguageModel(), text_dataset, tmp_path / "run", rate=1e-2, steps=60)
     assert log[0]["loss"] > 5.3
-    assert np.mean([line["loss"] for line in log[-5:]]) < unigram_nats(TokenDataset(dataset)) - 0.5
+    assert np.mean([line["loss"] for line in log[-5:]]) < unigram_nats(TokenDataset(text_dataset)) - 0.5
 
 
 def test_an_encoder_is_refused(tmp_path):

@@ -21,7 +21,6 @@ from objective_cases import (
     some_documents,
     unigram_nats,
 )
-from training_cases import write_text_dataset
 
 END, MASK = 256, 257
 TEXT = np.arange(258) < 256
@@ -148,13 +147,12 @@ def test_both_losses_token_by_token(tmp_path):
     assert losses["boundary"].count == count < losses["masked"].count
 
 
-def test_it_learns(tmp_path):
+def test_it_learns(text_dataset, tmp_path):
     """Chains in which a token follows from the one before: the first of a span follows from the boundary."""
-    dataset = write_text_dataset(tmp_path / "d")
     config = spanbert(258, 64, 1, 4, 128, context_length=64)
     objective = SpanBoundary(VOCABULARY, rate=0.3, p=1.0)
-    log = learn(config, "transformer", objective, dataset, tmp_path / "run", steps=120)
-    baseline = unigram_nats(TokenDataset(dataset))
+    log = learn(config, "transformer", objective, text_dataset, tmp_path / "run", rate=1e-2, steps=60)
+    baseline = unigram_nats(TokenDataset(text_dataset))
     assert log[0]["masked"] > 5.3 and log[0]["boundary"] > 5.3
     assert np.mean([line["boundary"] for line in log[-5:]]) < baseline - 0.5
     assert np.mean([line["masked"] for line in log[-5:]]) < baseline

@@ -32,7 +32,7 @@ from objective_cases import (
     some_documents,
     unigram_nats,
 )
-from training_cases import new_checkpoint, write_text_dataset
+from training_cases import new_checkpoint
 
 END, SENTINELS = 256, tuple(range(320, 256, -1))
 CONFIG = t5(321, 32, 2, 2, 64, 16, context_length=64)
@@ -141,15 +141,14 @@ def test_the_loss_is_that_of_transformers(tmp_path):
     torch.testing.assert_close(loss.sum / loss.count, expected)
 
 
-def test_it_learns(tmp_path):
+def test_it_learns(text_dataset, tmp_path):
     """Below the best guess that looks at nothing, even if sentinels and ends cost it nothing."""
-    dataset = write_text_dataset(tmp_path / "d")
     config = t5(321, 32, 1, 4, 64, 16, context_length=64)
     objective = SpanCorruption(SENTINELS, END, rate=0.5, mean_span=5)
-    log = learn(config, "t5", objective, dataset, tmp_path / "run", rate=1e-2, steps=70)
+    log = learn(config, "t5", objective, text_dataset, tmp_path / "run", rate=1e-2, steps=70)
     tokens, _ = missing(32, 0.5, 5)
     assert log[0]["loss"] > 5.3
-    assert log[-1]["loss"] < unigram_nats(TokenDataset(dataset)) * tokens / lengths_of(32, 0.5, 5)[1] - 0.5
+    assert log[-1]["loss"] < unigram_nats(TokenDataset(text_dataset)) * tokens / lengths_of(32, 0.5, 5)[1] - 0.5
 
 
 def test_sentinels_are_found_by_their_names():

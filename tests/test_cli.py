@@ -1,1 +1,0 @@
-from command_line import lmworks as lmworks

@@ -36,7 +36,7 @@ class _Beam:
     """A beginning of the completion, or all of it when its request is done.
 
     total      Σ ln p of its tokens, with what the request adds to them.
-    steered    the same less what diversity costs: what the search goes by.
+    steered    the same less what diversity costs: the score that steers the search.
     followers  the best tokens behind it, best first.
     """
 
@@ -96,8 +96,8 @@ class _Group:
         return beam.total / len(beam.request.ids) ** self.parameters.length_penalty
 
     def _candidates(self, taken: Counter[int]) -> list[tuple[float, _Beam, _Follower]]:
-        """Followers of all beams with what the search goes by, best first: so many that enough of them go on, though
-        every beam may end in every way."""
+        """Followers of all beams with the score that steers the search, best first: so many that enough of them
+        continue, though every beam may end in every way."""
         penalty = self.parameters.diversity_penalty
         candidates = [
             (beam.steered + follower.wanted - penalty * taken[follower.token], beam, follower)
@@ -173,7 +173,7 @@ def _ways(request: RequestState) -> int:
 
 
 def _advance(groups: list[_Group], late: bool) -> list[_Beam]:
-    """A token more in every group; the beams that go on."""
+    """A token more in every group; the beams that continue."""
     taken = Counter[int]()
     for group in groups:
         if group.beams:
@@ -187,7 +187,7 @@ def _advance(groups: list[_Group], late: bool) -> list[_Beam]:
 
 
 def _grow(tree: CacheLease, requests: list[RequestState]) -> list[CachedSequence]:
-    """A branch for each request, which as yet has its parent's: the first child goes on with that, others fork it."""
+    """A branch for each request, which as yet has its parent's: the first child continues with that, others fork it."""
     parents = [request.sequence for request in requests if request.sequence is not None]
     tree.keep(set(parents))
     claimed: set[CachedSequence] = set()

@@ -172,7 +172,7 @@ class Compiled:
             return self._fresh.deep_copy(), self.generation
 
     def renew(self) -> None:
-        """Throws away what matchers have learnt of the states: when those become too many, none can go on with them."""
+        """Throws away the states that matchers have learnt: none can continue when they become too many."""
         fresh = build(self.tokens.native, self._grammar)
         with self._lock:
             self._fresh, self.generation = fresh, self.generation + 1

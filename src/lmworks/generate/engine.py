@@ -46,7 +46,7 @@ class Engine:
                     in the dtype it was loaded in.
     cache_dtype     of keys and values: "float32", "bfloat16", "int8"; default: that of the activations.
     cache_tokens    what the cache holds, of all requests together; default: slots x context_length. Where that is less
-                    than what runs needs, requests are preempted and go on later. Memory is taken as it is used.
+                    than what runs needs, requests are preempted and continue later. Memory is taken as it is used.
     prefill_tokens  of prompts in one step: how long those that decode may have to wait.
     speculation     guesses the next tokens (`speculative_decoding.py`): "lookup" in prompt and completion,
                     `draft_model(…)`, or `LayerSkip` of the model's own layers; None: off. Used where it pays. With the
@@ -202,7 +202,7 @@ class Engine:
     def submit(self, request: Request) -> RequestState:
         """Queue a request; the following calls of `step` work on it. Errors as in `generate`, before any work.
 
-        Whoever calls this calls `step` until the request is `done`, and looks at its `finish_reason` or `error`.
+        Call `step` until the request is `done`, then look at its `finish_reason` or `error`.
         """
         live = self.prepare(request)
         self.enqueue(live)
@@ -212,7 +212,7 @@ class Engine:
         """One forward for everything in flight: prompts that enter, or one more token for each. Nothing when idle.
 
         A request that fails by itself (it cannot enter, its logits are not finite, its constraint raises) is `done`
-        with an `error`; the others go on. An exception of the forward itself, such as too little memory, fails all
+        with an `error`; the others continue. An exception of the forward itself, such as too little memory, fails all
         running requests and is raised; those in line stay there.
         """
         if self._batcher is not None:

@@ -106,8 +106,8 @@ class Batcher:
         """One forward: a part of the prompts that enter, and a token or more for each request that runs.
 
         Nothing when idle. A request that cannot enter, whose constraint or guesses raise, whose logits are not finite,
-        or for which no token is allowed, fails by itself; the others go on. An exception in the forward (out of memory)
-        fails all that have a slot, and is raised.
+        or for which no token is allowed, fails by itself; the others continue. An exception in the forward (out of
+        memory) fails all that have a slot, and is raised.
         """
         self._expire()
         try:

@@ -175,7 +175,7 @@ class EngineWorker:
         alternatives: int = 0,
         adapter: str = "",
     ) -> list[Score]:
-        """`Engine.score`, a part between two steps, so that requests go on; RuntimeError when `close` cuts it off."""
+        """`Engine.score`, a part between two steps, beside requests; RuntimeError when `close` cuts it off."""
         return self._call_in_parts(self._engine.score_in_parts(context_ids, continuation_ids, alternatives, adapter))
 
     def beam_search(self, request: Request, parameters: BeamParameters) -> list[Completion]:
@@ -322,7 +322,7 @@ class EngineWorker:
             self._jobs.clear()
         for job in jobs:
             self._notify(job, RuntimeError(f"the engine's thread ended: {cause!r}"))
-        while self._inbox:  # closed: only scores and searches that go on are added
+        while self._inbox:  # closed: only scores and searches that continue are added
             self._inbox.popleft()()
 
     def _next_commands(self) -> list[Callable[[], None]] | None:

@@ -144,7 +144,7 @@ def _empty_expert(
 
 
 def offload_counters(model: Transformer) -> OffloadCounters:
-    """The counters of a model that `offload_experts` gave, which go on counting; ValueError for another one."""
+    """The counters of a model that `offload_experts` gave, which continue counting; ValueError for another one."""
     for part in model.modules():
         if isinstance(part, OffloadedMixture):
             return part.ready.counters

@@ -246,7 +246,7 @@ class _ProgramBuilder:
         return pack_weight(values, wanted, bias)
 
     def vector(self, name: str) -> Tensor:
-        """Float32, a copy: whoever has the weights may change them."""
+        """Float32, a copy: the weights may be changed by their owner."""
         values = self.weights[name]
         assert isinstance(values, Tensor)
         return values.detach().to(torch.float32, copy=True).contiguous()

@@ -9,7 +9,7 @@ pages, so memory is taken as it grows, and sequences that begin alike share thei
     other    a b d e          "You are a helpful … | Tell me about Rome."     a and b are shared, read only
 
 - **Prefix cache.** A full page is known by the hash of its tokens chained to the hash of the pages before it (and of
-  the weights and adapter that made it). Whoever opens a sequence that begins with the same tokens gets the page as it
+  the weights and adapter that made it). A sequence that begins with the same tokens gets the page as it
   is. A page that nobody holds any more stays known until its memory is needed, least recently used first.
 - **Copy on write.** `fork` shares all pages; a shared page that is not full is copied before somebody writes to it.
 - **Groups.** Layers that see equally far back share a table. In a group with a sliding window, pages that no later
@@ -164,7 +164,7 @@ class PagedCache:
         return sequence
 
     def adopt(self, sequence: CachedSequence, ids: Sequence[int]) -> int:
-        """Let a sequence that holds a beginning of `ids` go on with what has become known of them since; how many
+        """Let a sequence that holds a beginning of `ids` continue with what has become known of them since; how many
         tokens that is. At least the last one is left, as in `open`."""
         hashes, held = self._known_prefix(ids, sequence), len(sequence.hashes)
         length = len(hashes) * PAGE
@@ -231,7 +231,7 @@ class PagedCache:
         del sequence.ids[length:], sequence.hashes[length // PAGE :]
 
     def fork(self, sequence: CachedSequence) -> CachedSequence:
-        """Another sequence with the same tokens; both go on by themselves."""
+        """Another sequence with the same tokens; both continue by themselves."""
         stored = -(-sequence.length // PAGE)  # what is reserved behind them stays with one of the two
         tables = [table[:stored] for table in sequence.tables]
         for table, pool in zip(tables, self._pools, strict=True):
@@ -263,7 +263,7 @@ class PagedCache:
         )
 
     def vacate(self, *sequences: CachedSequence) -> None:
-        """Give up the pages of sequences that go on later: whoever calls this has kept their content."""
+        """Give up the pages of sequences that continue later: the caller has kept their content."""
         numbers = {page: number for number, page in enumerate(self.held(*sequences))}
         for sequence in sequences:
             for group, (table, pool) in enumerate(zip(sequence.tables, self._pools, strict=True)):

@@ -51,7 +51,7 @@ class SamplingParameters:
     repetition_penalty   1 is off; counts the tokens of prompt and completion as seen.
     seed                 None draws a fresh one, which the completion reports, so that every completion can be repeated.
     stop                 strings that end the completion; they are not part of its text.
-    ignore_eos           go on past the tokens that normally end it (for benchmarks that need a fixed length).
+    ignore_eos           continue past the tokens that normally end it (for benchmarks that need a fixed length).
     alternatives         how many of the most probable tokens to report at each place, 0 to 20. They are the model's
                          own: bias, penalties and temperature do not touch them.
     frequency_penalty    in [-2, 2], 0 is off: subtracted from a token's logit once for each time that the token

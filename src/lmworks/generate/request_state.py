@@ -122,7 +122,7 @@ class RequestState:
         return [*self.prompt_ids[start : start + count], *self.ids[: max(0, start + count - prompt)]]
 
     def fork(self) -> "RequestState":
-        """Another request at the same place, which goes on by itself; the two have one `sequence` between them."""
+        """Another request at the same place, which continues by itself; the two have one `sequence` between them."""
         return replace(
             self,
             detokenizer=self.detokenizer.copy(),

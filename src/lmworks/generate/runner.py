@@ -64,7 +64,7 @@ class Work:
 
     ids      the tokens, at the positions behind what `sequence` holds; its pages have room for them.
     wanted   for how many of the last of them logits are wanted: none for a part of a prompt that is not its end, one to
-             go on, more to check guesses or to score.
+             continue, more to check guesses or to score.
     """
 
     sequence: CachedSequence

@@ -19,7 +19,7 @@ line, to be computed again (what of it is still cached is found) or moved back i
 Requests that begin alike and arrive together compute their beginning once. Of those that would compute the same tokens
 in one step the first one does, and the others, with their slots, look in the next step at what has become known, as
 long as that is most of what they would do. Nobody ever waits for a request that has no part in the step itself, so
-whatever becomes of that one, the others go on a step later.
+whatever becomes of that one, the others continue a step later.
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ class ScheduledTokens:
 class Scheduler:
     """Gives `slots` to requests, and `prefill_tokens` a step to the prompts.
 
-    enter, leave   called when a request gets its cached sequence, and when it is to give it up but goes on later.
+    enter, leave   called when a request gets its cached sequence, and when it is to give it up but continues later.
     fail           called when one of these has raised for a request: it must end there, and `release` it.
     grid           chunks of prompts end at multiples of it (`Runner.grid`).
     """
@@ -80,7 +80,7 @@ class Scheduler:
         active = {other.client for other in (*self.running, *self.waiting)}
         if request.client not in active:
             least = min((self._served[client] for client in active), default=0)
-            # Whoever was served less than those who are here comes back as their equal, so that it may be forgotten.
+            # A client that was served less than those that are active comes back as their equal and may be forgotten.
             self._served = {
                 client: served for client, served in self._served.items() if client in active or served > least > 0
             }
@@ -108,7 +108,7 @@ class Scheduler:
         self._served[request.client] += tokens * _GENERATED_TOKEN
 
     def preempt(self, request: RequestState) -> None:
-        """Take a request's pages away; it waits in line to go on."""
+        """Take a request's pages away; it waits in line to continue."""
         if request.computed_tokens > request.cached_tokens:  # else nothing of it is half done
             self.preemptions += 1
             request.preempted = True
@@ -241,7 +241,7 @@ class Scheduler:
                 self._cache.reserve(request.sequence, tokens)
                 return True
             except OutOfPagesError:
-                # Alone and without room, it waits for whoever else holds pages: scores, or a search.
+                # Alone and without room, it waits until scores or a search give pages back.
                 worst = self.worst()
                 assert worst is not None
                 self._evict(worst, scheduled)

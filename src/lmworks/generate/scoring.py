@@ -9,8 +9,8 @@ rounding as completions.
     continuation b           b0     predicts b1
 
 Logits are computed only where a continuation token is predicted, a bounded number at a time, and normalised only for
-the token that is scored (logit minus logsumexp). The work comes in parts, so that whoever shares the machine with it
-can do something else in between.
+the token that is scored (logit minus logsumexp). The work comes in parts, so that others can
+use the machine in between.
 """
 
 from collections import defaultdict

@@ -24,8 +24,8 @@ class TextEncoder:
 
     `prefixes` are put before the texts of a role, as E5 and its successors ask for ("query: ", "passage: "); the
     default is none. `batch_tokens` bounds the tokens of one forward, padding included, and so its memory; it changes
-    no vector. `truncated` counts the texts that were cut at `max_length` tokens since the encoder was made: whoever
-    encodes reports it.
+    no vector. `truncated` counts the texts that were cut at `max_length` tokens since the encoder was made: the
+    caller reports it.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Clients of every kind at once, for minutes: good requests, hostile ones, and clients that leave; see `soaking.py`.
+"""Clients of every kind at once, for minutes: good requests, hostile ones, and clients that leave.
 
 After each round the clients fall silent, and the server must be idle: no request runs or waits, every page of the
 cache is returned, the log has caught up. At the end the log is read: what was acknowledged is there once, with the text
@@ -12,7 +12,7 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -70,13 +70,6 @@ class Found:
 
 
 Turns = Callable[[], Iterable[object]]  # a client asks once for each
-
-
-def for_seconds(seconds: float) -> Iterator[None]:
-    """Turns until so much time has gone."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        yield
 
 
 def soak_mixed(language: Path, embedder: Path, workspace: Path, *, clients: int, rounds: int, turns: Turns) -> Found:
@@ -219,25 +212,3 @@ def _check_group(group: list[Interaction], engine: Engine, checkpoint: Checkpoin
     again = replay(replace(longest, lineage={}), _WithAdapter(engine, adapter), checkpoint)  # type: ignore[arg-type]
     if not again.same:
         found.problems.append(f"{longest.id} ({longest.route}) is made otherwise alone: {again.reason}")
-
-
-def describe(found: Found) -> str:
-    """The figures, a few lines."""
-    totals: Counter[str] = Counter()
-    for kind, count in found.statuses.items():
-        totals[kind.rpartition(" ")[2]] += count
-    first, middle, last = found.idle[0], found.idle[len(found.idle) // 4], found.idle[-1]
-    return "\n".join(
-        [
-            f"{sum(totals.values())} requests: " + ", ".join(f"{count} {end}" for end, count in totals.most_common()),
-            f"{found.interactions} logged, {len(found.told)} acknowledged; {found.cut} cut off; {found.distinct} "
-            "distinct, each made again alone",
-            f"idle after each round: {all(one.quiet for one in found.idle)}",
-            f"resident MB {[one.resident_bytes // 2**20 for one in found.idle]}, growth {found.growth():.3f}",
-            f"threads {first.threads}, {middle.threads}, {last.threads}; "
-            f"descriptors {first.descriptors}, {middle.descriptors}, {last.descriptors}",
-            f"adapters swapped: {found.swaps}",
-            f"problems: {len(found.problems)}",
-            *found.problems[:20],
-        ]
-    )

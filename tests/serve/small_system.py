@@ -137,6 +137,11 @@ class Page(html.parser.HTMLParser):
         if self._open and self._open[-1]:
             self.by_id[self._open[-1]] = self.by_id.get(self._open[-1], "") + data
 
+    def all(self, tag: str, name: str = "", value: str | None = None) -> list[dict[str, str | None]]:
+        """Attributes of the elements of this tag that have an attribute (of that value; a class among others)."""
+        found = [attrs for element, attrs in self.elements if element == tag and (not name or name in attrs)]
+        return [a for a in found if value is None or value in (a[name] or "").split() or a[name] == value]
+
     def links(self) -> list[str]:
         return [attrs["href"] or "" for tag, attrs in self.elements if tag == "a" and "href" in attrs]
 

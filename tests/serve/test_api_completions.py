@@ -161,29 +161,6 @@ def test_the_best_of_several_are_told(language, engine):
     assert one.usage.completion_tokens == sum(len(each.ids) for each in made)
 
 
-@pytest.mark.parametrize("as_ids", [True, False])
-def test_an_evaluation_harness_scores_with_echo(language, engine, as_ids):
-    """As lm-evaluation-harness's `local-completions` does: ln p of a continuation, and whether it is the greedy one."""
-    encode = engine.checkpoint.tokenizer.encode
-    context, greedy = "the thing", expected(engine, "the thing", temperature=0, max_tokens=4).ids
-    rows = [[*encode(context), *greedy], [*encode(context), *encode(" is on")]]
-    prompts = rows if as_ids else [engine.checkpoint.tokenizer.decode(row) for row in rows[1:]]
-    answer = complete(language, prompts, temperature=0, max_tokens=1, logprobs=1, seed=1234, echo=True)
-    start = len(encode(context))
-    for choice, row in zip(answer.choices, rows if as_ids else rows[1:], strict=True):
-        told = choice.logprobs
-        assert len(told.tokens) == len(told.top_logprobs) == len(told.text_offset) == len(row) + 1
-        assert told.token_logprobs[0] is None and told.top_logprobs[0] is None
-        (score,) = engine.score([row[:start]], [row[start:]])
-        values = told.token_logprobs[start:-1]
-        # In bfloat16, what is computed together moves a score by about 0.03 a token.
-        assert sum(values) == pytest.approx(score.total, abs=0.05 * len(values))
-        is_greedy = all(
-            value == max(top.values()) for value, top in zip(values, told.top_logprobs[start:-1], strict=True)
-        )
-        assert is_greedy == (row is rows[0])
-
-
 def test_alternatives_to_a_prompt_are_told(language, engine):
     answer = complete(language, "the thing is", echo=True, max_tokens=0, logprobs=3)
     ids = engine.checkpoint.tokenizer.encode("the thing is")

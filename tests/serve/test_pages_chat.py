@@ -1,6 +1,5 @@
 """The chat page over HTTP: without JavaScript, with hostile content, and the design's promises that can be computed."""
 
-import html.parser
 import re
 import secrets
 import time
@@ -10,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from small_system import Page
 
 from lmworks.records import Interaction, Message, Retrieved, Span, Verdict
 from lmworks.serve.events import BusyError
@@ -18,27 +18,6 @@ from lmworks.serve.pages.chat_turns import messages_of
 
 LOST_LAPTOP = "By when must I report a lost laptop?"
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'><b>&amp; {{ 191*7 }} \ud800\x00 [7]"
-
-
-class Page(html.parser.HTMLParser):
-    """Elements, their attributes and their text, as a browser would read them."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text += data
-
-    def all(self, tag: str, name: str = "", value: str | None = None) -> list[dict[str, str | None]]:
-        """Attributes of the elements of this tag that have an attribute (of that value; a class among others)."""
-        found = [attrs for element, attrs in self.elements if element == tag and (not name or name in attrs)]
-        return [a for a in found if value is None or value in (a[name] or "").split() or a[name] == value]
 
 
 @pytest.fixture

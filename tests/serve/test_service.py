@@ -150,7 +150,8 @@ def test_a_client_that_is_cancelled_at_any_moment_is_logged_at_most_once(service
 
 def test_more_than_may_wait_is_refused_with_a_time_to_come_back(service):
     async def work():
-        tasks = [asyncio.create_task(collect(service.chat(turn(str(i), sampling=LONG)))) for i in range(8)]
+        sampling = replace(LONG, max_tokens=60)
+        tasks = [asyncio.create_task(collect(service.chat(turn(str(i), sampling=sampling)))) for i in range(8)]
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     results = run(service, work)
@@ -158,18 +159,6 @@ def test_more_than_may_wait_is_refused_with_a_time_to_come_back(service):
     assert refused and all(r.retry_after >= 1 for r in refused)
     assert len(refused) + sum(isinstance(r, list) for r in results) == 8
     assert len(logged(service)) == 8 - len(refused)
-
-
-def test_a_deadline_ends_a_request(tiny_folder, tmp_path):
-    service = Service(tmp_path / "w", ServeConfig(deadline_seconds=0.05), {"tiny": str(tiny_folder)})
-    service.load()
-    try:
-        with pytest.raises(DeadlineError, match=r"0\.05 s"):
-            run(service, lambda: collect(service.chat(turn(sampling=LONG))))
-        (stored,) = logged(service)
-        assert (stored.finish_reason, stored.error) == ("cancelled", "deadline_exceeded")
-    finally:
-        service.close()
 
 
 def test_a_model_that_fails_is_an_error_and_is_logged(service):

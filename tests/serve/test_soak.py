@@ -31,8 +31,8 @@ def test_clients_at_once_get_their_own_streams_and_what_was_acknowledged_survive
 
 
 async def _calm_then_killed(server: Server, log: Path) -> tuple[Outcome, Outcome]:
-    calm = await soak(server, log, "tiny", clients=16, seconds=1.5, stop=False)
-    return calm, await soak(server, log, "tiny", clients=16, seconds=2.0, kill=True)
+    calm = await soak(server, log, "tiny", clients=16, seconds=1.5, max_tokens=12, stop=False)
+    return calm, await soak(server, log, "tiny", clients=16, seconds=2.0, max_tokens=12, kill=True)
 
 
 @pytest.mark.slow

@@ -79,7 +79,7 @@ class Muon(torch.optim.Optimizer):
                 _update(same_shape, group)
 
     def _nesterov(self, weight: Tensor, decay: float) -> Tensor:
-        """Nesterov's momentum: the gradient that a step further would see."""
+        """Nesterov's momentum."""
         state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(weight)

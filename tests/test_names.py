@@ -1,5 +1,6 @@
-"""The field's words: file names, as far as a program can judge them."""
+"""The field's words: names of files and in the code, first lines of docstrings, as far as a program can judge them."""
 
+import ast
 import re
 from collections import Counter
 from pathlib import Path
@@ -10,6 +11,7 @@ ROOT = Path(lmworks.__file__).parent
 FILES = sorted(file for file in ROOT.rglob("*.py") if "data" not in file.relative_to(ROOT).parts)
 REPEATED = {"__init__", "__main__", "config", "stage", "library", "reference"}  # a file of this name in many packages
 TERMS = {"checkpointing", "decoding", "denoising", "embedding", "lowering", "packing", "routing", "sampling", "scoring"}
+PRIVATE = re.compile(r"(^|_)(told|tells?|telling|whoever|goes_on|going_on)(_|$)")
 
 
 def test_no_file_name_is_used_twice():
@@ -34,3 +36,18 @@ def test_docs_name_files_that_exist():
 def test_file_names_are_nouns():
     last_words = {file.stem.split("_")[-1] for file in FILES}
     assert {word for word in last_words if word.endswith("ing")} <= TERMS
+
+
+def test_names_and_docstrings_use_the_words_of_the_field():
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found = []
+    for file in FILES:
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            where = f"{file.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}"
+            name = getattr(node, "name", None) or getattr(node, "id", None) or getattr(node, "arg", None)
+            if isinstance(name, str) and PRIVATE.search(name):
+                found.append(f"{where}: the name {name}")
+            first = (ast.get_docstring(node) or "").split(" ")[0] if isinstance(node, documented) else ""
+            if first in {"Of", "What", "That"}:
+                found.append(f"{where}: a docstring that begins with {first!r}")
+    assert not found

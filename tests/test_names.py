@@ -3,6 +3,7 @@
 import ast
 import re
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 
 import lmworks
@@ -17,6 +18,15 @@ PRIVATE = re.compile(r"(^|_)(told|tells?|telling|whoever|goes_on|going_on)(_|$)"
 def test_no_file_name_is_used_twice():
     counts = Counter(file.stem for file in FILES)
     assert {name for name, count in counts.items() if count > 1} <= REPEATED
+
+
+def test_a_package_exports_no_name_of_a_file_in_it():
+    """Once the file is imported, the name would be the module."""
+    files = [package for package in ROOT.rglob("__init__.py") if "lazy_exports" in package.read_text("utf-8")]
+    assert len(files) > 5
+    for file in files:
+        package = import_module(".".join(file.parent.relative_to(ROOT.parent).parts))
+        assert not {path.stem for path in file.parent.iterdir()} & set(package.__all__), package.__name__
 
 
 def test_docs_name_files_that_exist():

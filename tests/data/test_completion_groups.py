@@ -7,7 +7,7 @@ import torch
 
 from byte_tokenizer import byte_tokenizer
 from lmworks.config import from_mapping, to_mapping
-from lmworks.data.completion_groups import completion_groups
+from lmworks.data.completion_groups import group_completions
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.group_loader import GroupLoader
 from lmworks.records import (
@@ -45,7 +45,7 @@ def messages_of(row: Preference):
 
 def made(rows, length=2000, **settings):
     left_out: list[LeftOut] = []
-    groups = completion_groups(rows, RENDERER, length, left_out, **settings)
+    groups = group_completions(rows, RENDERER, length, left_out, **settings)
     assert not left_out
     return groups
 
@@ -89,7 +89,7 @@ def test_what_is_too_long_is_cut_and_counted_and_a_row_without_an_answer_left_ou
     hopeless = Preference("q" * 400, "yes", "no", Provenance(source="file, line 3"))
     left_out: list[LeftOut] = []
     columns = {"reference": [(1.0, 2.0), (3.0, 4.0), (5.0, 6.0)]}
-    groups = completion_groups([short, hopeless, long], RENDERER, 200, left_out, columns)
+    groups = group_completions([short, hopeless, long], RENDERER, 200, left_out, columns)
     assert [each.uri for each in left_out] == ["file, line 3"]
     assert groups.cut == 1
     batch = groups.batch([0, 1])
@@ -121,4 +121,4 @@ def test_what_cannot_be_is_refused():
     assert Conversation((QUESTION,)).tools == ()
     changing = "{% for m in messages %}[{{ messages|length }} {{ m.role }}]{{ m.content }}<|im_end|>{% endfor %}"
     with pytest.raises(ValueError, match="in another way"):
-        completion_groups(ROWS[:1], ChatRenderer(changing, TOKENIZER), 100, [])
+        group_completions(ROWS[:1], ChatRenderer(changing, TOKENIZER), 100, [])

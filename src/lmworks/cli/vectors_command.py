@@ -248,7 +248,7 @@ def _open(source: str) -> "WordVectors":
     path = Path(source)
     is_model = source in MODELS or path.suffix == ".gguf" or (path / "config.json").is_file()
     if is_model and not (path / VECTORS).is_file():
-        from lmworks.embeddings.contextual_vectors import token_vectors
+        from lmworks.embeddings.contextual_embeddings import token_vectors
         from lmworks.model.checkpoint import load
 
         return token_vectors(load(source))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from lmworks.data.batching import Batch
     from lmworks.data.cleaning.ledger import read_ledger
     from lmworks.data.cleaning.policy import Policy, default_policy, read_policy
-    from lmworks.data.completion_groups import completion_groups
+    from lmworks.data.completion_groups import group_completions
     from lmworks.data.config import GroupLoaderConfig, LoaderConfig, ReadConfig, SourceConfig, TokenizeConfig
     from lmworks.data.edits import CleanText, apply_edits
     from lmworks.data.group_loader import GroupLoader

@@ -9,7 +9,7 @@ from lmworks.tokenizer.chat import ChatRenderer, Rendered
 Row = PromptCompletion | LabelledCompletion | Rated | Preference
 
 
-def completion_groups(
+def group_completions(
     rows: Sequence[Row],
     renderer: ChatRenderer,
     length: int,

@@ -7,7 +7,7 @@ from lmworks.lazy import lazy_exports
 if TYPE_CHECKING:
     from lmworks.embeddings.analogy_evaluation import read_analogies, read_pairs, score_analogies, score_similarity
     from lmworks.embeddings.config import GloveConfig, Subwords, WordVectorsConfig
-    from lmworks.embeddings.contextual_vectors import contextual_vectors, token_vectors
+    from lmworks.embeddings.contextual_embeddings import contextual_vectors, token_vectors
     from lmworks.embeddings.corpus import learn_phrases
     from lmworks.embeddings.glove import train_glove
     from lmworks.embeddings.phrases import Phrases

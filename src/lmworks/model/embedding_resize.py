@@ -34,7 +34,8 @@ def extend_vocabulary(
     progress: Report = no_report,
 ) -> Checkpoint:
     """The checkpoint with the given `tokens` added to its vocabulary, or at most `count` that `texts` of a domain or a
-    language need, which occur `least` times in them; see `tokenizer.extending` for how they are chosen and written.
+    language need, which occur `least` times in them; `tokenizer.vocabulary_extension` says how they are chosen and
+    written.
 
     The old tokens keep their ids and rows, and a text without a new token keeps its ids. The embedding and what makes
     the logits grow together (a tied matrix stays one) to a multiple of the power of two that divided their rows

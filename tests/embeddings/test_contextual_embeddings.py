@@ -5,7 +5,7 @@ import pytest
 import torch
 import transformers
 
-from lmworks.embeddings.contextual_vectors import contextual_vectors, token_vectors
+from lmworks.embeddings.contextual_embeddings import contextual_vectors, token_vectors
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import bert, llama

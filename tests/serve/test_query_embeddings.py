@@ -1,5 +1,7 @@
 """Every chat keeps the vector of its question, so that drift can be a query over the log."""
 
+from threading import Event
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,20 @@ def test_without_an_embedder_or_with_the_switch_off_there_is_none(start, options
     with start(**options) as running:
         one = logged(running, running.client().chat.completions.create(model="tiny", messages=CHAT, max_tokens=3))
     assert one.query_embedding == () and QUERY_ENCODER not in one.lineage
+
+
+def test_an_answer_does_not_wait_for_an_embedder_that_hangs(start, monkeypatch, caplog):
+    monkeypatch.setattr("lmworks.serve.completion_turn._EMBEDDING_SECONDS", 0.01)
+    awake = Event()
+    with start(embedder=True) as running:
+        encode = running.service.encoder("embedder").encode
+        monkeypatch.setattr(
+            running.service.encoder("embedder"), "encode", lambda *given: awake.wait(60) and encode(*given)
+        )
+        answer = running.client().chat.completions.create(model="tiny", messages=CHAT, max_tokens=3, n=2)
+        assert logged(running, answer).query_embedding == ()
+        awake.set()
+    assert "was not embedded" in caplog.text
 
 
 def test_an_answer_comes_also_when_its_question_cannot_be_embedded(start, monkeypatch, caplog):

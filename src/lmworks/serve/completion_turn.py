@@ -1,6 +1,7 @@
 """A turn that a language model completes, as a stream of events; each choice is logged once, however it ends."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import Executor
@@ -21,6 +22,8 @@ from lmworks.serve.interaction_record import (
 )
 from lmworks.serve.thread_offload import DeadlineQueue, run_off_loop, text_length
 
+_LOGGER = logging.getLogger(__name__)
+_EMBEDDING_SECONDS = 5.0  # that a finished answer waits for the vector of its question
 _SLOT_SECONDS = 2.0  # that a request occupies a slot, roughly: a refused client is told to come back after it
 
 
@@ -50,7 +53,7 @@ async def completion_events(
     """The events of all choices as they come; closing the iterator cancels those that are unfinished.
 
     Constraints are compiled on the threads of `compiling`. With `query_encoder`, the question of a chat is embedded
-    while it is answered, and its vector is committed with the interaction.
+    while it is answered, and its vector is committed with the interaction, unless that takes long.
     """
     if adapter:
         turn = replace(turn, lineage={**turn.lineage, f"adapter:{adapter}": worker.adapters[adapter]})
@@ -149,9 +152,17 @@ async def _commit_failure(job: _Job, choice: int, error: str) -> None:
 
 
 async def _with_query_embedding(job: _Job, interaction: Interaction) -> Interaction:
-    if job.query_embedding is None:
+    """The interaction with the vector of its question. An embedder that is too slow holds no answer up for longer."""
+    embedding = job.query_embedding
+    if embedding is None:
         return interaction
-    return replace(interaction, query_embedding=await job.query_embedding)
+    done, _ = await asyncio.wait({embedding}, timeout=_EMBEDDING_SECONDS)
+    if done:
+        return replace(interaction, query_embedding=embedding.result())
+    embedding.cancel()  # where it has not begun: else more and more would wait for it
+    job.query_embedding = None  # nor does the next choice wait
+    _LOGGER.warning("a question was not embedded for the log within %g s of its answer", _EMBEDDING_SECONDS)
+    return interaction
 
 
 async def _settle(job: _Job, submissions: dict[int, asyncio.Task[str]], error: str) -> None:

@@ -24,7 +24,6 @@ _OF_VALUES = frozenset(
      "maxProperties", "maximum", "minItems", "minLength", "minProperties", "minimum", "multipleOf", "pattern",
      "required", "type")
 )  # fmt: skip
-KEYWORDS = _OF_SCHEMAS_BY_NAME | _OF_SCHEMAS_IN_ORDER | _OF_ONE_SCHEMA | _OF_VALUES  # those that are honoured
 
 _HINTS = {
     "nullable": 'list "null" among the types instead',

@@ -145,9 +145,8 @@ class RemoteEngine:
     """Speaks to `url` (such as "http://localhost:8000/v1") about one of its models; implements `EngineProtocol`.
 
     extensions                  sampling parameters beyond OpenAI's that the endpoint understands, by the name it takes:
-                                those of `remote_requests.EXTENSIONS`, such as "top_k" or "structured_outputs". A
-                                request that needs one which is not listed is refused: many endpoints ignore what they
-                                do not know.
+                                those of `EXTENSIONS`, such as "top_k" or "structured_outputs". A request that
+                                needs one which is not listed is refused: many endpoints ignore what they do not know.
     log_probabilities           ask for the log-probability of each generated token, also without `alternatives`, which
                                 imply it. `Completion.tokens` are there where the endpoint gives the tokens' texts.
     prompt_log_probabilities    the endpoint returns log-probabilities of prompt tokens (`echo`), so that `score` works.

@@ -59,8 +59,8 @@ def sentence_ranges(text: str, start: int = 0, end: int | None = None) -> list[t
 def evidence_units(document: Document, span: Span, sections: Sequence[Section] | None = None) -> list[Span]:
     """The citable units inside a span: its sentences, and each block of code, grammar or table as one unit.
 
-    `sections` are those of `structure.parse(document)`, for a caller that has them. Raises ValueError for a span of
-    another document.
+    `sections` are those of `document_structure.parse(document)`, for a caller that has them. Raises ValueError for a
+    span of another document.
     """
     document.quote(span)
     units: list[Span] = []

@@ -24,7 +24,7 @@ _KEPT = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
     torch.ops.aten._scaled_dot_product_flash_attention.default,
     torch.ops.aten._scaled_dot_product_efficient_attention.default,
-    torch.ops.lmworks.trained_attention.default,  # as `model.attend` registers it
+    torch.ops.lmworks.trained_attention.default,  # as `model.flash_attention` registers it
 }
 
 

@@ -359,8 +359,8 @@ def _gradient(weight: Tensor) -> Tensor:
 
 
 def _buckets(gradients: list[tuple[str, Tensor]]) -> Iterator[list[tuple[str, Tensor]]]:
-    """Runs of gradients of at least `data.BUCKET` values, the last one excepted, whose float32 copies exist at a time
-    while low-precision weights are updated."""
+    """Runs of gradients of at least `ddp_zero1.BUCKET` values, the last one excepted, whose float32 copies exist at a
+    time while low-precision weights are updated."""
     first, values = 0, 0
     for place, (_, gradient) in enumerate(gradients):
         values += gradient.numel()

@@ -1,5 +1,5 @@
 // GloVe by AdaGrad (Pennington et al. 2014, section 4.2; Duchi et al. 2011), one entry of the table of neighbours after
-// the other. glove_reference.py is the definition; the numbers here are the same, bit by bit.
+// the other. The functions in glove.py are the definition; the numbers here are the same, bit by bit.
 #pragma once
 
 #include <cmath>

@@ -1,4 +1,4 @@
-// The border to Python: plain C structures, mirrored field by field in structures.py.
+// The border to Python: plain C structures, mirrored field by field in c_structures.py.
 //
 // All pointers are owned by Python and stay valid during a call. Matrices are in the layout that packing.py describes,
 // pages in that of kv_pages.py; plain arrays are row-major float32.

@@ -99,7 +99,7 @@ def documents_checked(raw: bytes) -> None:
         path = Path(folder, name)
         path.write_bytes(raw[1:])
         config = ReadConfig(sources=(name,), max_bytes=100_000, source_code="whole")
-        for item in documents_of(FoundFile(path, name, Path(name)), config):
+        for item in documents_of(FoundFile(path, name, Path(name), "fuzz"), config):
             (document_to_json(item) if isinstance(item, Document) else left_out_to_json(item)).encode()
 
 

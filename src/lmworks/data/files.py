@@ -79,7 +79,7 @@ def find_files(
     seen: set[Path] = set()
     for source in sources:
         root, names = _resolve(source, base)
-        label = take_label(root.name or "root", labels)
+        label = take_label(printable(root.name) or "root", labels)
         if (folder := made_folder(root)) is not None:
             yield from _shards(folder, label, alone)
             continue

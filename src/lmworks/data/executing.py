@@ -5,15 +5,16 @@ parts that are missing, and what it ends with does not depend on who did which p
 """
 
 import os
-import secrets
-import shutil
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Literal
 
+from lmworks.data.ray_tasks import by_ray
+from lmworks.data.work_parts import P, Part, Prepared, Work, delete, do_part, prepared
+from lmworks.data.worker_processes import by_processes
 from lmworks.progress import Report, no_report
 
 Where = Literal["processes", "ray"]
@@ -44,34 +45,6 @@ class ExecutionConfig:
 def _cores() -> int:
     """Those that this process may use; macOS does not tell them from the others."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-P = TypeVar("P")
-
-
-@dataclass(frozen=True, slots=True)
-class Part(Generic[P]):
-    """What one call works on, and what it makes: a file, or a folder of files.
-
-    size      For the progress, in the unit of the whole.
-    consumes  A file that was made for this part alone, and goes when the part is done.
-    """
-
-    given: P
-    done: Path
-    size: int = 1
-    consumes: Path | None = None
-
-
-Work = Callable[[P, Path], None]  # (given, where to write): a function of a module, so that other processes find it
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared(Generic[P]):
-    """Work that needs something which is made once in each process, such as another process or a table: `prepare` gives
-    the function of a part, and what it needs goes with the context."""
-
-    prepare: Callable[[], AbstractContextManager[Work[P]]]
 
 
 def carry_out(
@@ -141,7 +114,7 @@ def _missing(parts: Iterable[Part[P]], count: _Count) -> Iterator[Part[P]]:
 def sweep(folder: Path) -> None:
     """Delete what killed processes left half done. Only before anybody works in this folder."""
     for path in folder.glob(".*.tmp"):
-        _delete(path)
+        delete(path)
 
 
 def _finished(
@@ -152,8 +125,6 @@ def _finished(
     if not first:
         return
     if execution.on == "ray":
-        from lmworks.data.ray_tasks import by_ray
-
         yield from by_ray(work, parts, execution.workers)
     elif execution.count == 1 or len(first) == 1:
         with prepared(work) as ready:
@@ -161,50 +132,4 @@ def _finished(
                 do_part(ready, part)
                 yield part
     else:
-        from lmworks.data.worker_processes import by_processes
-
         yield from by_processes(work, parts, execution.count)
-
-
-def prepared(work: Work[P] | Prepared[P]) -> AbstractContextManager[Work[P]]:
-    return work.prepare() if isinstance(work, Prepared) else nullcontext(work)
-
-
-def do_part(work: Work[P], part: Part[P]) -> None:
-    """Under a name of its own until it is whole and on the disk: two processes may do one part, and both be right."""
-    if part.done.exists():  # whoever was at it before was lost when it had it
-        return
-    temporary = part.done.with_name(f".{part.done.name}.{secrets.token_hex(4)}.tmp")
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        work(part.given, temporary)
-        for path in (temporary, *temporary.rglob("*")):
-            _sync(path)
-        _publish(temporary, part.done)
-    finally:
-        _delete(temporary)
-    if part.consumes is not None:
-        part.consumes.unlink(missing_ok=True)
-
-
-def _publish(temporary: Path, final: Path) -> None:
-    try:
-        temporary.rename(final)
-    except OSError:
-        if not final.exists():  # else another process was first, with the same
-            raise
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from lmworks.data.executing import Part, Prepared, Work, do_part, prepared
+from lmworks.data.work_parts import Part, Prepared, Work, do_part, prepared
 
 P = TypeVar("P")
 RETRIES = 3  # of a part whose process dies

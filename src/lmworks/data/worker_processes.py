@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from lmworks.data.children import end_with_parent, how_it_ended, start_child
-from lmworks.data.executing import Part, Prepared, Work, do_part, prepared
+from lmworks.data.work_parts import Part, Prepared, Work, do_part, prepared
 
 P = TypeVar("P")
 TRIES = 3  # of a part at which processes die

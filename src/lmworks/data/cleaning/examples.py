@@ -8,18 +8,16 @@ import hashlib
 from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from lmworks.config import from_mapping
 from lmworks.data.annotation_table import AnnotationTable
 from lmworks.data.cleaning.ledger import Entry
+from lmworks.data.cleaning.life import Life
 from lmworks.data.cleaning.local import Cut
 from lmworks.data.cleaning.margins import looked_at, margins_of
 from lmworks.data.cleaning.policy import Step
 from lmworks.excerpts import Piece, Place, marked, window
-
-if TYPE_CHECKING:
-    from lmworks.data.cleaning.writing import Life
 
 SHOWN = 5  # of each rule and kind
 NEAR = 0.25  # of the scale of a threshold (`margins.py`): documents that are so close to it were nearly dropped
@@ -94,7 +92,7 @@ class Examples:
         uncertain = [step for step in steps if any(found.at_least > 0 for found in step.marks.values())]
         self._uncertain = [(step, looked_at(step, table)) for step in uncertain]
 
-    def add(self, life: "Life", place: int) -> None:
+    def add(self, life: Life, place: int) -> None:
         for number, entry in enumerate(life.entries):
             if entry.verdict == "dropped":
                 self._add_dropped(entry, life.repaired, place)
@@ -139,7 +137,7 @@ class Examples:
             pieces = cut_passage(text, [*entry.cuts, *others], chosen, rule)
             self.drawn.offer(Example(entry.step, rule, "cut", entry.document, draw, pieces))
 
-    def _add_nearly_dropped(self, life: "Life", place: int) -> None:
+    def _add_nearly_dropped(self, life: Life, place: int) -> None:
         for margins in self._margins:
             distance = float(margins.distance[place])
             group = (margins.step, margins.rule, "nearly dropped", margins.threshold)
@@ -156,7 +154,7 @@ class Examples:
                 )
             )  # fmt: skip
 
-    def _add_nearly_cut(self, life: "Life", place: int) -> None:
+    def _add_nearly_cut(self, life: Life, place: int) -> None:
         """Marks that a policy leaves, since they are not sure enough."""
         for step, about in self._uncertain:
             for mark in self._table.marks[place] if about[place] else ():

@@ -5,16 +5,13 @@ evaluation items found in it. Counted of the documents themselves, for the data 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from lmworks.data.annotation_table import AnnotationTable
 from lmworks.data.cleaning.descriptions import label_of, language_of_document, licence_of_document
 from lmworks.data.cleaning.fields import FieldFind
 from lmworks.data.cleaning.flows import Amount
+from lmworks.data.cleaning.life import Life
 from lmworks.records import Document
-
-if TYPE_CHECKING:
-    from lmworks.data.cleaning.writing import Life
 
 PERSONAL, CONTAMINATION, ITEM = "pii.", "contamination", "evaluation_item"
 UNKNOWN = ""  # of a facet
@@ -105,7 +102,7 @@ class Profiler:
         self._beside: dict[tuple[str, str], list[int]] = {}
         self._metadata: dict[str, list[int]] = {}
 
-    def add(self, document: Document, life: "Life", table: AnnotationTable, place: int) -> None:
+    def add(self, document: Document, life: Life, table: AnnotationTable, place: int) -> None:
         cleaned = life.cleaned
         counts = [1, _bytes(document.text), *((0, 0) if cleaned is None else (1, _bytes(cleaned.text)))]
         values = {
@@ -126,7 +123,7 @@ class Profiler:
             share = float(table.measures[CONTAMINATION][place]) if CONTAMINATION in table.measures else 0.0
             self._add_item(item, 1, 0 if cleaned is None else 1, share)
 
-    def _add_cuts(self, life: "Life") -> None:
+    def _add_cuts(self, life: Life) -> None:
         for entry in life.entries:
             by_rule: dict[str, list[int]] = {}
             for cut in entry.cuts:
@@ -134,7 +131,7 @@ class Profiler:
             for rule, counts in by_rule.items():
                 _add(self._cuts, (entry.step, rule), [1, *counts])
 
-    def _add_personal(self, life: "Life", table: AnnotationTable, place: int) -> None:
+    def _add_personal(self, life: Life, table: AnnotationTable, place: int) -> None:
         marks = table.marks[place] if table.marks else ()
         found: dict[str, int] = {}
         for mark in marks:

@@ -15,9 +15,10 @@ from lmworks.data.annotation_table import AnnotationTable
 from lmworks.data.cleaning.applying import apply_steps
 from lmworks.data.cleaning.descriptions import language_of_document, licence_of_document
 from lmworks.data.cleaning.examples import Examples
-from lmworks.data.cleaning.fields import CleanedFields, FieldFind, clean_fields
+from lmworks.data.cleaning.fields import CleanedFields, clean_fields
 from lmworks.data.cleaning.headings import moved_headings
 from lmworks.data.cleaning.ledger import LEDGER, Entry, write_ledger
+from lmworks.data.cleaning.life import Life
 from lmworks.data.cleaning.local import Cut, Judged, Reason
 from lmworks.data.cleaning.policy import Step
 from lmworks.data.cleaning.profile import Profiler
@@ -70,19 +71,6 @@ def write_part(decided: Decided, folder: Path) -> None:
     write_ledger(folder / LEDGER, entries())
     found = {"flows": counts.rows(), "examples": examples.drawn.rows(), "profile": profiler.rows()}
     (folder / COUNTS).write_text(json.dumps(found), "utf-8")
-
-
-@dataclass(frozen=True, slots=True)
-class Life:
-    """What became of one document: an entry for each step, its text as it was extracted and after repair, what stayed
-    of it, the edits from the extracted text to that, and what was found beside the text of one that stays."""
-
-    entries: tuple[Entry, ...]
-    extracted: str
-    repaired: str
-    cleaned: Document | None
-    edits: tuple[Edit, ...]
-    beside: tuple[FieldFind, ...] = ()
 
 
 def live_through(document: Document, place: int, table: AnnotationTable, decided: Decided) -> Life:

@@ -8,7 +8,10 @@ from typing import Any
 
 
 def lazy_exports(package: str, file: str) -> tuple[Callable[[str], Any], list[str]]:
-    """`__getattr__` and `__all__` of the package `__init__.py` at `file`, from the imports under its TYPE_CHECKING."""
+    """`__getattr__` and `__all__` of the package `__init__.py` at `file`, from the imports under its TYPE_CHECKING.
+
+    They are read from the source, so that each name stands once; an `as` is not followed.
+    """
     tree = ast.parse(Path(file).read_text("utf-8"))
     block = next(node for node in tree.body if isinstance(node, ast.If))
     modules = {

@@ -150,15 +150,15 @@ class Conversation:
 
 # Prompts and completions are texts, or as TRL's conversational rows have them: a prompt of messages (system, turns,
 # results of calls), with the `tools` of a `Conversation`, and completions that are the assistant's text, or messages.
-Said = str | tuple[Message, ...]
+TextOrMessages = str | tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PromptCompletion:
     """A demonstration: the completion that the prompt should have."""
 
-    prompt: Said
-    completion: Said
+    prompt: TextOrMessages
+    completion: TextOrMessages
     provenance: Provenance = Provenance()
     tools: tuple[Mapping[str, Any], ...] = ()
 
@@ -170,9 +170,9 @@ class PromptCompletion:
 class Preference:
     """A pair: `chosen` is preferred to `rejected` as completion of `prompt`."""
 
-    prompt: Said
-    chosen: Said
-    rejected: Said
+    prompt: TextOrMessages
+    chosen: TextOrMessages
+    rejected: TextOrMessages
     provenance: Provenance = Provenance()
     tools: tuple[Mapping[str, Any], ...] = ()
 
@@ -195,8 +195,8 @@ class TextPair:
 class LabelledCompletion:
     """Unpaired feedback: `label` says whether the completion is desirable (KTO)."""
 
-    prompt: Said
-    completion: Said
+    prompt: TextOrMessages
+    completion: TextOrMessages
     label: bool
     provenance: Provenance = Provenance()
     tools: tuple[Mapping[str, Any], ...] = ()
@@ -209,7 +209,7 @@ class LabelledCompletion:
 class Stepwise:
     """A solution in steps with a verdict on each (process supervision)."""
 
-    prompt: Said
+    prompt: TextOrMessages
     completions: tuple[str, ...]
     labels: tuple[bool, ...]
     provenance: Provenance = Provenance()
@@ -219,7 +219,7 @@ class Stepwise:
 class Verifiable:
     """A task whose answer a program can check: `verifier` names the check, `answer` is what it compares with."""
 
-    prompt: Said
+    prompt: TextOrMessages
     answer: str
     verifier: str
     provenance: Provenance = Provenance()
@@ -233,8 +233,8 @@ class Verifiable:
 class Rated:
     """A completion with a number that says how good it is."""
 
-    prompt: Said
-    completion: Said
+    prompt: TextOrMessages
+    completion: TextOrMessages
     rating: float
     provenance: Provenance = Provenance()
     tools: tuple[Mapping[str, Any], ...] = ()
@@ -243,11 +243,11 @@ class Rated:
         _check_conversational(self.prompt, (self.completion,), self.tools)
 
 
-def _check_conversational(prompt: Said, completions: tuple[Said, ...], tools: tuple[Mapping[str, Any], ...]) -> None:
-    if not prompt or () in completions:
-        raise ValueError(
-            "a prompt and its completions hold a message at least, or are texts, of which the prompt says something"
-        )
+def _check_conversational(
+    prompt: TextOrMessages, completions: tuple[TextOrMessages, ...], tools: tuple[Mapping[str, Any], ...]
+) -> None:
+    if () in (prompt, *completions):
+        raise ValueError("a prompt and its completions hold a message at least, or are texts")
     if isinstance(prompt, str) and (tools or not all(isinstance(each, str) for each in completions)):
         raise ValueError(
             "a prompt that is a text has completions that are texts, and no tools: write it as messages, "

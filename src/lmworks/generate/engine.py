@@ -310,8 +310,10 @@ class Engine:
         Raises RuntimeError while requests are in flight, since a completion has one policy version, and ValueError when
         names or shapes differ; in both cases nothing is changed.
         """
-        self._idle_batcher().runner.load_weights(state)
-        self._weights_replaced(version, fingerprint or replace(self.checkpoint, weights=state).fingerprint)
+        batcher = self._idle_batcher()
+        fingerprint = fingerprint or replace(self.checkpoint, weights=state).fingerprint  # first: it may fail
+        batcher.runner.load_weights(state)
+        self._weights_replaced(version, fingerprint)
 
     def weights_changed(self, version: int, fingerprint: str = "") -> None:
         """The weights of `checkpoint.model` were changed in place: completions come from these and carry `version`.

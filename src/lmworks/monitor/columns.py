@@ -34,6 +34,8 @@ _IN_TABLE = {"prompt": "prompt_hash", "index": "index_hash"}  # where the table'
 
 def selected(names: Sequence[str]) -> str:
     """The columns of the table that these are read from, for SELECT; ValueError names what is allowed."""
+    if not names:
+        raise ValueError(f"name a column at least: {', '.join((*NAMES, 'timings.PHASE'))}")
     for name in names:
         if name not in NAMES and not re.fullmatch(r"timings\.\w+", name):
             raise ValueError(unknown("column", name, (*NAMES, "timings.PHASE")))

@@ -12,21 +12,25 @@ TEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 # The C++ parts are compiled while the package is installed, so a change of theirs installs it again.
 COMPILED := pyproject.toml CMakeLists.txt $(wildcard src/lmworks/*/cpp/*)
 
-.PHONY: run test test-all lint clean
+.PHONY: run test test-all lint style clean
 
 run: .venv/installed
 	$(BIN)/lmworks up assistant
 
-test: .venv/installed-test lint
-	$(TEST) -m "not slow"
+# The types are checked while the tests run; a failure of either fails, the types' errors stand last.
+test: .venv/installed-test style
+	$(BIN)/pyright > .venv/types.log 2>&1 & \
+	$(TEST) -m "not slow"; tests=$$?; wait $$!; types=$$?; cat .venv/types.log; exit $$((tests | types))
 
 test-all: .venv/installed-test lint
 	$(TEST) --hypothesis-profile full
 
-lint: .venv/installed-test
+lint: .venv/installed-test style
+	$(BIN)/pyright
+
+style: .venv/installed-test
 	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/ruff format --check src tests benchmarks docs
-	$(BIN)/pyright
 	$(BIN)/lint-imports
 
 clean:

@@ -15,10 +15,13 @@ from lmworks.generate.engine import Engine
 from lmworks.generate.paged_cache import OutOfPagesError
 from lmworks.generate.protocol import Completion, Request, SamplingParameters
 from lmworks.generate.search_parameters import BeamParameters
+from slow_cases import slow
 
 _EOS = 258
 # float32, three layers: another order of sums moves a log-probability by 1e-5 at most, a wrong beam by more than 0.01.
 _TOLERANCE = 5e-5
+# beams, groups, diversity penalty, length penalty
+_SIZES = [(4, 1, 0.0, 1.0), (3, 1, 0.0, 0.0), (5, 1, 0.0, 2.0), (4, 2, 0.7, 1.0), (6, 3, 2.0, 0.5), (3, 3, 1.0, 1.0)]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,7 @@ def _score(completion: Completion, length_penalty: float, bias: float = 0.0) -> 
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("length_penalty", [-1.0, 1.0])
+@pytest.mark.parametrize("length_penalty", [-1.0, 1.0, *slow(0.0, 2.5)])
 def test_enough_beams_find_the_best_of_all_continuations(engine, length_penalty: float) -> None:
     """Five tokens are allowed, one of them the end: 4 + 16 + 64 texts that end, and as many of three that do not."""
     allowed, depth, prompt = [10, 43, 97, 200, _EOS], 3, [1, 2, 3]
@@ -66,19 +69,20 @@ def test_enough_beams_find_the_best_of_all_continuations(engine, length_penalty:
 
 
 @pytest.mark.parametrize(
-    ("beams", "groups", "diversity", "length_penalty", "stopping"),
+    ("beams", "groups", "diversity", "length_penalty", "stopping", "prompts"),
     [
-        (4, 1, 0.0, 1.0, "estimate"),
-        (3, 1, 0.0, 0.0, "first"),
-        (5, 1, 0.0, 2.0, "bound"),
-        (4, 2, 0.7, 1.0, "bound"),
-        (6, 3, 2.0, 0.5, "estimate"),
+        (4, 1, 0.0, 1.0, "estimate", 2),
+        (3, 1, 0.0, 0.0, "first", 2),
+        (5, 1, 0.0, 2.0, "bound", 2),
+        (4, 2, 0.7, 1.0, "bound", 2),
+        (6, 3, 2.0, 0.5, "estimate", 2),
+        *slow(*((*sizes, stopping, 3) for sizes in _SIZES for stopping in ("estimate", "bound", "first"))),
     ],
 )
-def test_as_the_definition(engine, beams, groups, diversity, length_penalty, stopping) -> None:
+def test_as_the_definition(engine, beams, groups, diversity, length_penalty, stopping, prompts: int) -> None:
     parameters = BeamParameters(beams, beams, length_penalty, groups, diversity, stopping)
     ended = 0
-    for prompt in ([1, 2, 3], list(range(100, 140))):
+    for prompt in ([1, 2, 3], list(range(100, 140)), [70, 71])[:prompts]:
         for bias in (0.0, 5.0):  # without it, few texts end
             expected = beam_search(decoder_logits(engine.checkpoint.model, prompt), 9, [_EOS], {_EOS: bias}, parameters)
             found = engine.beam_search(_request(prompt, 9, logit_bias={_EOS: bias} if bias else {}), parameters)
@@ -108,11 +112,12 @@ def test_beams_drop_what_a_window_has_passed(kind) -> None:
         {"logit_bias": {_EOS: 6.0, 7: 3.0}, "banned_tokens": (43,)},
         {"forced_tokens": (5, 6, 7), "constraint": None},
         {"constraint": Regex("[a-z ]*")},
+        *slow({}),
     ],
-    ids=lambda sampling: ", ".join(sampling),
+    ids=lambda sampling: ", ".join(sampling) or "nothing",
 )
-def test_one_beam_is_greedy(engine, sampling: dict) -> None:
-    prompt = [3, 1, 4, 1, 5]
+@pytest.mark.parametrize("prompt", [[3, 1, 4, 1, 5], *slow([259], list(range(7, 47)))])
+def test_one_beam_is_greedy(engine, sampling: dict, prompt: list[int]) -> None:
     request = _request(prompt, 20, **sampling)
     (greedy,), (beam,) = engine.generate([request]), engine.beam_search(request, BeamParameters(1))
     assert (beam.ids, beam.text, beam.finish_reason) == (greedy.ids, greedy.text, greedy.finish_reason)

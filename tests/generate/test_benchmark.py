@@ -195,3 +195,10 @@ def test_a_process_of_its_own_reports_a_format(tiny_llama, tmp_path) -> None:
     assert 2 <= report.sizes["weights"] / count_parameters(tiny_llama.config) < 3.2
     assert 0 <= report.resident <= report.peak
     assert 0.1 < report.first_token < 60  # seconds: a process cannot import torch and load a model in less
+
+
+@pytest.mark.slow
+def test_threads_hold_for_the_whole_process() -> None:
+    before = torch.get_num_threads()
+    assert "on 1 thread:" in benchmark.limits_in_a_process(1).method
+    assert torch.get_num_threads() == before

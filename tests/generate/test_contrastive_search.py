@@ -18,6 +18,7 @@ from lmworks.kernels.fused_operations import run
 from lmworks.kernels.kv_pages import PAGE
 from lmworks.kernels.program import RaggedBatch, Rows
 from lmworks.model.checkpoint import Checkpoint
+from slow_cases import slow
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +42,17 @@ def _request(prompt, max_tokens: int, **sampling) -> Request:
     return Request(tuple(prompt), sampling=SamplingParameters(max_tokens=max_tokens, ignore_eos=True, **sampling))
 
 
-@pytest.mark.parametrize(("candidates", "penalty"), [(4, 0.6), (8, 0.3)])
-def test_as_the_definition(engine, tiny_llama, candidates: int, penalty: float) -> None:
+@pytest.mark.parametrize(("candidates", "penalty"), [(4, 0.6), (8, 0.3), *slow((2, 0.9))])
+@pytest.mark.parametrize("tokens", [12, *slow(20)])
+def test_as_the_definition(engine, tiny_llama, candidates: int, penalty: float, tokens: int) -> None:
     model = tiny_llama.model
     for prompt in ([1, 2, 3], list(range(60, 100))):
         expected = contrastive_search(
             decoder_logits(model, prompt),
             lambda ids, prompt=prompt: model.hidden(torch.tensor([[*prompt, *ids]]))[0],
-            12, candidates, penalty,
+            tokens, candidates, penalty,
         )  # fmt: skip
-        request = _request(prompt, 12)
+        request = _request(prompt, tokens)
         found = engine.contrastive_search(request, ContrastiveParameters(candidates, penalty))
         assert list(found.ids) == expected
         (score,) = engine.score([prompt], [found.ids])
@@ -58,7 +60,7 @@ def test_as_the_definition(engine, tiny_llama, candidates: int, penalty: float) 
         assert found.ids != engine.generate([request])[0].ids, "else the penalty has done nothing"
 
 
-@pytest.mark.parametrize("weights", ["bfloat16", "int4"])
+@pytest.mark.parametrize("weights", ["bfloat16", "int4", *slow("float32", "int8")])
 def test_rounded_weights_are_searched_as_the_definition_does_with_the_states_of_these_weights(
     tiny_llama, weights: str
 ) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from lmworks.generate.paged_cache import PAGE
 from lmworks.generate.protocol import Completion, Request, SamplingParameters
 from lmworks.model.checkpoint import Checkpoint
+from slow_cases import slow
 
 _SAMPLINGS = (
     SamplingParameters(max_tokens=12),
@@ -56,7 +57,19 @@ def test_neighbours_order_slots_chunks_and_hits_change_nothing(
     assert engine.cache_usage == 0
 
 
-@pytest.mark.parametrize("prefill_tokens", [7, 16])
+@pytest.mark.slow
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.permutations(_REQUESTS), st.integers(1, 6), st.integers(1, 120), st.sampled_from(("lookup", None)))
+def test_all_requests_at_once_change_nothing(
+    kind: Kind, checkpoint: Checkpoint, alone, order: list[Request], slots: int, prefill_tokens: int, speculation
+) -> None:
+    engine = make_engine(kind, checkpoint, slots=slots, prefill_tokens=prefill_tokens, speculation=speculation)
+    for completion in (*engine.generate(order), *engine.generate(order[:4])):
+        assert_same(completion, alone[completion.id], kind)
+    assert engine.cache_usage == 0
+
+
+@pytest.mark.parametrize("prefill_tokens", [7, 16, *slow(1, 100)])
 def test_a_prompt_in_chunks_is_the_prompt_at_once(kind: Kind, checkpoint: Checkpoint, prefill_tokens: int) -> None:
     request = Request(prompt(200, 5), sampling=SamplingParameters(max_tokens=8, alternatives=3))
     (whole,) = make_engine(kind, checkpoint).generate([request])
@@ -124,12 +137,13 @@ def test_pages_behind_a_window_are_given_back_and_missed_by_nobody(kind: Kind) -
     assert [live.ids for live in lives] == [naive(checkpoint, live.prompt_ids, 100) for live in lives]
 
 
-def test_windows_find_the_beginning_of_a_text_again(kind: Kind) -> None:
+@pytest.mark.parametrize(("count", "hits"), [(8, 90), *slow((16, 200))])
+def test_windows_find_the_beginning_of_a_text_again(kind: Kind, count: int, hits: int) -> None:
     checkpoint = tiny_mistral()
     engine = make_engine(kind, checkpoint, cache_tokens=256, slots=1)
-    for request in [Request(_PROMPTS[n % 4] * 2, sampling=_SAMPLINGS[n % 6], id=str(n)) for n in range(8)]:
+    for request in [Request(_PROMPTS[n % 4] * 2, sampling=_SAMPLINGS[n % 6], id=str(n)) for n in range(count)]:
         (completion,) = engine.generate([request])
         (fresh,) = make_engine(kind, checkpoint, speculation=None).generate([request])
         assert_same(completion, fresh, kind)
     if kind == "fused":
-        assert engine.batcher.cache.hit_tokens > 90
+        assert engine.batcher.cache.hit_tokens > hits

@@ -7,20 +7,24 @@ from engine_cases import Kind, assert_same, finish, make_engine, prompt, tiny_ll
 
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.model.checkpoint import Checkpoint, assemble
+from slow_cases import slow
 
 _LONG = SamplingParameters(max_tokens=20, ignore_eos=True)
 _POISON = 200  # the token whose embedding is NaN
 
 
 @pytest.mark.parametrize("pages", ["plenty", "few"])
-def test_cancelling_at_any_moment_frees_all_and_disturbs_nobody(kind: Kind, checkpoint: Checkpoint, pages: str) -> None:
+@pytest.mark.parametrize(("every", "least"), [(9, 3), *slow((3, 6))])
+def test_cancelling_at_any_moment_frees_all_and_disturbs_nobody(
+    kind: Kind, checkpoint: Checkpoint, pages: str, every: int, least: int
+) -> None:
     """In line, in the middle of its prompt, while it decodes, while it is preempted."""
     options = {"slots": 3, "context_length": 128, "prefill_tokens": 25}
     requests = [Request(prompt(70, n), sampling=replace(_LONG, max_tokens=20 + 4 * n), id=str(n)) for n in range(4)]
     expected = {c.id: c for c in make_engine(kind, checkpoint, **options).generate(requests)}
     engine = make_engine(kind, checkpoint, **options, cache_tokens=128 if pages == "few" else None)
     moments = 0
-    for moment in range(0, 200, 9):
+    for moment in range(0, 200, every):
         lives = {request.id: engine.submit(request) for request in requests}
         for _ in range(moment):
             engine.step()
@@ -38,7 +42,7 @@ def test_cancelling_at_any_moment_frees_all_and_disturbs_nobody(kind: Kind, chec
                 assert_same(live.completion(0), expected[live.id], kind)
         if moment > 30 and not cut:
             break
-    assert moments > 3
+    assert moments > least
 
 
 def test_a_deadline_ends_a_request_wherever_it_is(checkpoint: Checkpoint, kind: Kind) -> None:

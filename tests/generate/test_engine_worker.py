@@ -18,6 +18,7 @@ from lmworks.generate.engine import Engine
 from lmworks.generate.engine_worker import EngineWorker, QueueFullError
 from lmworks.generate.protocol import Completion, Delta, Request, SamplingParameters, UnsupportedError
 from lmworks.records import Message
+from slow_cases import slow
 
 _LONG = SamplingParameters(max_tokens=30, ignore_eos=True)
 _SAMPLINGS = (
@@ -32,15 +33,16 @@ def _requests(count: int) -> list[Request]:
     return [Request((1, 2, n), sampling=_SAMPLINGS[n % len(_SAMPLINGS)]) for n in range(count)]
 
 
-def test_sixteen_threads_get_what_each_would_get_alone(tiny_llama) -> None:
+@pytest.mark.parametrize(("questions", "others"), [(8, 12), *slow((16, 32))])
+def test_sixteen_threads_get_what_each_would_get_alone(tiny_llama, questions: int, others: int) -> None:
     # With the fused kernels: modules would agree to rounding only, and a draw may lie that close to a boundary.
     checkpoint = engine_cases.tiny_llama(tiny_llama.chat.template.source)
     alone = make_engine("fused", checkpoint, slots=1)
     rendered = [
         Request(messages=(Message("user", f"Question {n}?"),), sampling=_SAMPLINGS[n % len(_SAMPLINGS)])
-        for n in range(8)
+        for n in range(questions)
     ]
-    requests = [*rendered, *_requests(12)]
+    requests = [*rendered, *_requests(others)]
     expected = [alone.generate([request])[0] for request in requests]
     worker = EngineWorker(make_engine("fused", checkpoint, slots=4))
 

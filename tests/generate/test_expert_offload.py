@@ -25,6 +25,7 @@ from lmworks.model.kv_cache import KVCache
 from lmworks.model.mixture_of_experts import observe_routing
 from lmworks.model.presets import llama, mixtral, switch
 from lmworks.model.transformer import Transformer
+from slow_cases import slow
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "expert_offload.py"
 EXPERTS, LAYERS, HIDDEN = 6, 2, 48
@@ -48,8 +49,8 @@ def random_ids(batch: int, length: int, seed: int = 0) -> Tensor:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
-@pytest.mark.parametrize("resident", [1, 4, EXPERTS])
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16, *slow(torch.float64)])
+@pytest.mark.parametrize("resident", [1, 4, EXPERTS, *slow(2)])
 def test_results_are_bitwise_those_of_the_whole_model(model, resident, dtype):
     whole = copy.deepcopy(model).to(dtype=dtype)
     offloaded = offload_experts(model, resident, dtype=dtype)

@@ -10,6 +10,7 @@ from lmworks.generate.runner import LogitRows
 from lmworks.generate.sampling import sample, uniform
 from lmworks.generate.search_parameters import BeamParameters, ContrastiveParameters
 from lmworks.model.checkpoint import Checkpoint
+from slow_cases import slow
 
 _START, _EOS = 256, 257
 _SOURCES = ([5, 6, 7], [90], list(range(100, 140)))
@@ -57,7 +58,9 @@ def test_completions_are_those_of_a_plain_loop(engine, checkpoint, temperature: 
         assert list(engine.generate([request])[0].ids) == ids
 
 
-@pytest.mark.parametrize("parameters", [BeamParameters(4, 4), BeamParameters(4, 4, 0.5, 2, 1.0, "bound")])
+@pytest.mark.parametrize(
+    "parameters", [BeamParameters(4, 4), BeamParameters(4, 4, 0.5, 2, 1.0, "bound"), *slow(BeamParameters(1))]
+)
 def test_beam_search_is_as_defined(engine, checkpoint, parameters: BeamParameters) -> None:
     bias, ended = {_EOS: 6.0}, 0
     for source in _SOURCES:

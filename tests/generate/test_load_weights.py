@@ -18,6 +18,7 @@ from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.model.gguf_write import save_gguf
 from lmworks.model.presets import llama, mixtral
 from lmworks.model.transformer import Transformer
+from slow_cases import slow
 
 _SIZES: dict[str, Any] = {"vocabulary": 260, "width": 64, "heads": 4, "kv_heads": 2, "hidden": 96, "layers": 2}
 _REQUESTS = [
@@ -48,10 +49,11 @@ def _assert_as_new(engine: Engine, fresh: Engine, kind: Kind) -> None:
         assert_same(one, other, kind)
 
 
-@pytest.mark.parametrize("weights", ["float32", _mixed])
+@pytest.mark.parametrize("weights", ["float32", _mixed, *slow("int8", "int4", "bfloat16")])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_decoder_is_what_a_fresh_engine_would_be(kind: Kind, weights) -> None:
-    of = checkpoint(llama(**_SIZES, context_length=128, attention_bias=True, feed_forward_bias=True))
+@pytest.mark.parametrize("biases", [True, *slow(False)])
+def test_a_decoder_is_what_a_fresh_engine_would_be(kind: Kind, weights, biases: bool) -> None:
+    of = checkpoint(llama(**_SIZES, context_length=128, attention_bias=biases, feed_forward_bias=biases))
     before = {name: tensor.clone() for name, tensor in of.model.state_dict().items()}
     engine = make_engine(kind, of, weights=weights)
     old = [completion.log_probabilities for completion in engine.generate(_REQUESTS)]
@@ -67,21 +69,23 @@ def test_a_decoder_is_what_a_fresh_engine_would_be(kind: Kind, weights) -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in of.model.state_dict().items())
 
 
-def test_a_mixture_of_experts_is_what_a_fresh_engine_would_be() -> None:
+@pytest.mark.parametrize("weights", ["int4", *slow("int8")])
+def test_a_mixture_of_experts_is_what_a_fresh_engine_would_be(weights) -> None:
     of = checkpoint(mixtral(**_SIZES, experts=4, context_length=128))
-    engine = make_engine("modules", of, weights="int4")
+    engine = make_engine("modules", of, weights=weights)
     engine.generate(_REQUESTS)
     made = _other(of.model, 1)
     engine.load_weights(made.state_dict(), 1)
-    _assert_as_new(engine, make_engine("modules", of.with_model(made), weights="int4"), "modules")
+    _assert_as_new(engine, make_engine("modules", of.with_model(made), weights=weights), "modules")
 
 
-def test_an_encoder_decoder_is_what_a_fresh_engine_would_be(tiny_encoder_decoder: Checkpoint) -> None:
-    engine = Engine(tiny_encoder_decoder, weights="int8")
+@pytest.mark.parametrize("weights", ["int8", *slow("int4")])
+def test_an_encoder_decoder_is_what_a_fresh_engine_would_be(tiny_encoder_decoder: Checkpoint, weights) -> None:
+    engine = Engine(tiny_encoder_decoder, weights=weights)
     engine.generate(_REQUESTS)
     made = _other(tiny_encoder_decoder.model, 1)
     engine.load_weights(made.state_dict(), 1)
-    _assert_as_new(engine, Engine(tiny_encoder_decoder.with_model(made), weights="int8"), "modules")
+    _assert_as_new(engine, Engine(tiny_encoder_decoder.with_model(made), weights=weights), "modules")
 
 
 @pytest.mark.parametrize("weights", ["float32", "int8"])

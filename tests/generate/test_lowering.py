@@ -37,6 +37,7 @@ from lmworks.model.gguf_read import GgufWeights
 from lmworks.model.gguf_write import save_gguf
 from lmworks.model.presets.llama_like import change_attention
 from lmworks.model.transformer import Transformer
+from slow_cases import slow
 
 _LAYERS4 = {**SIZES, "layers": 4, "head_dim": 32}
 _GPT: dict[str, Any] = {"vocabulary": 267, "width": 64, "layers": 2, "heads": 4, "context_length": 128}
@@ -68,6 +69,7 @@ CONFIGS: dict[str, ModelConfig] = {
     ),
     "head with scale and bias": _with_head(presets.llama(**SIZES), scale=0.3, bias=True),
 }
+QUICK = ("llama, tied, biases", "mistral", "phi3", "gemma2", "gpt2", "gpt_neox")  # one of each kind of block
 LENGTHS = (45, 20)  # of two texts, longer than the windows
 
 
@@ -136,7 +138,7 @@ def test_in_float32_a_program_is_the_model(checkpoint: Checkpoint) -> None:
     ("form", "cache_format", "mean"),
     [("float32", "bfloat16", 0.02), ("bfloat16", "bfloat16", 0.03), ("int8", "float32", 0.04), ("int4", "int8", 0.06)],
 )
-@pytest.mark.parametrize("name", ["llama, tied, biases", "mistral", "phi3", "gemma2", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize("name", [*QUICK, *slow(*(name for name in CONFIGS if name not in QUICK))])
 def test_a_format_loses_what_it_rounds(
     name: str, form: Format, cache_format: CacheFormat, mean: float, tiny_tokenizer
 ) -> None:
@@ -155,7 +157,7 @@ def test_a_format_loses_what_it_rounds(
 
 
 @pytest.mark.parametrize("kind", ["Q4_0", "Q8_0", "F16", "F32"])
-@pytest.mark.parametrize("name", ["gemma3", "qwen2"])
+@pytest.mark.parametrize("name", ["gemma3", "qwen2", *slow("llama", "phi3")])
 def test_gguf_blocks_are_taken_as_they_are(name: str, kind: Any, tiny_tokenizer, tmp_path) -> None:
     checkpoint = load(save_gguf(random_checkpoint(CONFIGS[name], tiny_tokenizer), tmp_path / "m.gguf", kind))
     assert isinstance(checkpoint.weights, GgufWeights)

@@ -11,6 +11,7 @@ from engine_cases import checkpoint as checkpoint_of
 from lmworks.generate.protocol import Completion, Request, SamplingParameters
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.presets import llama, mistral
+from slow_cases import slow
 
 _SIZES: dict[str, Any] = {
     "vocabulary": 260,
@@ -39,7 +40,9 @@ def alone(kind: Kind, checkpoint: Checkpoint) -> list[Completion]:
     return [make_engine(kind, checkpoint, speculation=None).generate([request])[0] for request in _REQUESTS]
 
 
-@pytest.mark.parametrize(("prefill_tokens", "slots"), [(50, 2), (256, 5), (2000, 5)])
+@pytest.mark.parametrize(
+    ("prefill_tokens", "slots"), [(50, 2), (256, 5), (2000, 5), *slow((50, 5), (256, 2), (2000, 2))]
+)
 def test_one_prompt_is_computed_once(
     kind: Kind, checkpoint, alone, monkeypatch, prefill_tokens: int, slots: int
 ) -> None:
@@ -67,10 +70,13 @@ def test_what_differs_behind_the_beginning_is_computed_by_each(kind: Kind, check
 
 
 @pytest.mark.parametrize("cache_tokens", [640, 2000])
-def test_whatever_becomes_of_the_first_the_others_end_as_if_alone(kind: Kind, checkpoint, alone, cache_tokens) -> None:
+@pytest.mark.parametrize("rounds", [5, *slow(12)])
+def test_whatever_becomes_of_the_first_the_others_end_as_if_alone(
+    kind: Kind, checkpoint, alone, cache_tokens, rounds: int
+) -> None:
     """Cancelled, late, overtaken or preempted, at any step."""
     chance = random.Random(1)
-    for _ in range(5):
+    for _ in range(rounds):
         engine = make_engine(kind, checkpoint, slots=3, cache_tokens=cache_tokens, prefill_tokens=300, speculation=None)
         lives = [engine.submit(replace(r, priority=chance.randrange(2))) for r in _REQUESTS]
         for step in range(200):

@@ -22,6 +22,7 @@ from lmworks.generate.protocol import Completion, Request, SamplingParameters
 from lmworks.generate.request_state import RequestState
 from lmworks.generate.speculative_decoding import Speculator, StepCosts
 from lmworks.model.checkpoint import Checkpoint
+from slow_cases import slow
 
 _LONG = SamplingParameters(max_tokens=40, ignore_eos=True)
 _REPETITIVE = prompt(12, 1) * 5
@@ -44,6 +45,7 @@ _SAMPLINGS = {
     ),
     "alternatives": replace(_LONG, alternatives=3),
 }
+_ANY = [random.Random(0).randrange(9) for _ in range(99)]
 _REQUESTS = [Request(_REPETITIVE, sampling=sampling, id=name) for name, sampling in _SAMPLINGS.items()]
 
 
@@ -99,8 +101,12 @@ def _forced(plain: dict[str, Completion], right: Sequence[int], **options: Any) 
 
 @pytest.mark.parametrize(
     ("right", "slots"),
-    [((9,), 1), ((0,), 5), ([random.Random(0).randrange(9) for _ in range(99)], 5)],
-    ids=["all", "none", "any"],
+    [
+        ((9,), 1),
+        ((0,), 5),
+        (_ANY, 5),
+        *slow(((9,), 5), ((0,), 1), (_ANY, 1), *itertools.product([(4,), (0, 9)], (1, 5))),
+    ],
 )
 def test_no_token_depends_on_what_was_guessed(kind: Kind, checkpoint, plain, right: Sequence[int], slots: int) -> None:
     proposer = _forced(plain, right)
@@ -144,7 +150,7 @@ def test_right_guesses_save_forwards_and_are_counted(kind: Kind, checkpoint: Che
     assert speculator.steps <= 8
 
 
-@pytest.mark.parametrize(("right", "share"), [(0, 0.0), (2, 0.25)])
+@pytest.mark.parametrize(("right", "share"), [(0, 0.0), (2, 0.25), *slow((4, 0.5))])
 def test_wrong_guesses_are_counted_as_proposed_alone(kind: Kind, checkpoint, plain, right: int, share: float) -> None:
     engine = _engine(kind, checkpoint, _forced(plain, (right,)))
     assert engine.batcher.speculator is not None
@@ -193,7 +199,8 @@ def test_a_draft_model_guesses_for_no_text_that_is_longer_than_it_reads(
 
 
 @pytest.mark.parametrize("guess", ["likely", "unlikely"])
-def test_the_distribution_of_guessed_tokens_is_the_models(checkpoint: Checkpoint, guess: str) -> None:
+@pytest.mark.parametrize("count", [600, *slow(1500)])
+def test_the_distribution_of_guessed_tokens_is_the_models(checkpoint: Checkpoint, guess: str, count: int) -> None:
     """Over many seeds, two tokens that were guessed come as often as the model's probabilities say."""
 
     class Same:
@@ -219,7 +226,6 @@ def test_the_distribution_of_guessed_tokens_is_the_models(checkpoint: Checkpoint
     assert engine.batcher.speculator is not None
     engine.batcher.speculator._lengths = lambda requests, most, rows: list(most)  # type: ignore[method-assign]
     sampling = SamplingParameters(max_tokens=3, temperature=1.0, top_k=kept, forced_tokens=(5,), ignore_eos=True)
-    count = 600
     completions = engine.generate([Request(text[:-1], sampling=replace(sampling, seed=n)) for n in range(count)])
     found = Counter((c.ids or ())[1:] for c in completions)
     assert set(found) <= set(expected)

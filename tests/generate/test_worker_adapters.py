@@ -16,6 +16,7 @@ from lmworks.generate.engine_worker import EngineWorker
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.generate.search_parameters import BeamParameters
 from lmworks.model.checkpoint import Checkpoint
+from slow_cases import slow
 
 PROMPT = tuple(range(2, 40))  # more than two pages, which are found again
 PLAIN = Request(PROMPT, sampling=SamplingParameters(max_tokens=12, ignore_eos=True))
@@ -143,20 +144,21 @@ def test_what_is_loaded_must_fit_and_have_a_name_of_its_own(worker, loras, expec
     assert answer.ids == expected[loras[0].fingerprint]
 
 
-def test_threads_that_swap_adapters_change_no_completion(worker, loras, expected) -> None:
+@pytest.mark.parametrize(("threads", "swaps"), [(5, 2), *slow((6, 4))])
+def test_threads_that_swap_adapters_change_no_completion(worker, loras, expected, threads: int, swaps: int) -> None:
     """Each thread has a name of its own, whose adapter changes; the worker's slots are fewer than the threads."""
     before = threading.active_count()
 
     def swap(number: int) -> None:
         draw, name = random.Random(number), f"name {number}"
-        for _ in range(2):
+        for _ in range(swaps):
             lora = draw.choice(loras)
             worker.load_adapter(name, lora)
             adapted, base = worker.generate([replace(PLAIN, adapter=name), PLAIN])
             assert (adapted.ids, base.ids) == (expected[lora.fingerprint], expected[""])
             worker.unload_adapter(name)
 
-    with ThreadPoolExecutor(5) as pool:
-        list(pool.map(swap, range(5)))
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(swap, range(threads)))
     assert (worker.adapters, worker.cache_usage) == ({}, 0.0)
     assert threading.active_count() <= before + 1

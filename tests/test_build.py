@@ -22,6 +22,7 @@ from lmworks.build import build, run_alone
 from lmworks.config import ConfigError
 from lmworks.recipe import load
 from lmworks.workspace import read_current
+from slow_cases import slow
 
 SCRIPT = """
 import sys
@@ -84,7 +85,7 @@ def test_an_input_made_anew_with_equal_content_invalidates_nothing(toy):
     assert after["values"].manifest.content_hash == before["values"].manifest.content_hash
 
 
-@pytest.mark.parametrize("position", [1, *(pytest.param(place, marks=pytest.mark.slow) for place in (0, 2, 3))])
+@pytest.mark.parametrize("position", [1, *slow(0, 2, 3)])
 def test_killed_at_any_point_the_next_build_goes_on_and_makes_the_same(toy, position):
     command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(toy / "toy.toml"), str(toy / "workspace")]
     killed = subprocess.run(command, env=os.environ | {"KILL_AT": str(position)}, check=False, capture_output=True)

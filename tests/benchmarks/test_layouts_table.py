@@ -8,6 +8,7 @@ import pytest
 
 from lmworks.train.parallel.config import ParallelConfig
 from ranks import on_ranks
+from slow_cases import slow
 
 EXACT: dict[int, list[dict[str, Any]]] = {
     2: [
@@ -34,7 +35,7 @@ def _rows(settings: list[dict[str, Any]]) -> list[Any]:
     return [layouts.row(ParallelConfig(**each)) for each in settings]
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("processes", [2, *slow(4)])
 def test_what_is_held_and_sent_is_what_is_planned(processes: int) -> None:
     for row in on_ranks(processes, _rows, EXACT[processes])[0]:
         assert row.loss_difference < 1e-5

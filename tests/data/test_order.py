@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from lmworks.data.order import Permutation, mix
+from slow_cases import slow
 
 
 @given(st.integers(1, 3000), st.text(max_size=10))
@@ -32,7 +33,7 @@ def test_the_values_of_today():
     assert mix(np.array([0, 1, 2**64 - 1], np.uint64)).tolist() == [0, 6238072747940578789, 13029008266876403067]
 
 
-@pytest.mark.parametrize("size", [2, 3, 4])
+@pytest.mark.parametrize("size", [2, 3, 4, *slow(5)])
 def test_all_orders_of_a_few_are_equally_likely(size):
     orders = math.factorial(size)
     seen = Counter(tuple(Permutation(size, f"seed {key}")(np.arange(size)).tolist()) for key in range(20 * orders))

@@ -6,6 +6,7 @@ from matplotlib.text import Text
 from sklearn.decomposition import PCA
 
 from lmworks.embeddings.vector_map import draw_map, principal_components, project, write_picture
+from slow_cases import slow
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_a_picture_is_the_same_for_the_same_words(tmp_path, suffix):
         assert all(word in text for word in ("king", "$x_1$", "&lt;b&gt;", "royal"))
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3, 4))])
+@pytest.mark.parametrize("seed", [0, 1, *slow(2, 3, 4)])
 def test_words_hide_no_other_and_stay_in_the_frame(seed):
     generator = np.random.default_rng(seed)
     words = ["ironpython"[: 3 + number % 8] + str(number) for number in range(36)]

@@ -18,6 +18,7 @@ from lmworks.model.presets import gpt2, llama
 from lmworks.model.stack import Stack
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import cross_entropy
+from slow_cases import slow
 
 # Sums of a few hundred products of about 1, in float32; outputs rounded to bfloat16, 2^-9 of themselves, and inside of
 # the backward weights and their gradients too.
@@ -191,7 +192,7 @@ def test_a_target_outside_of_the_vocabulary_is_refused(kernels: Library) -> None
 
 @pytest.mark.parametrize(
     ("family", "backend"),
-    [(llama, None), (gpt2, None), (gpt2, "aot_eager"), pytest.param(gpt2, "inductor", marks=pytest.mark.slow)],
+    [(llama, None), (gpt2, None), (gpt2, "aot_eager"), *slow((gpt2, "inductor"))],
 )
 def test_a_model_has_the_gradients_that_it_has_without_the_kernel(
     monkeypatch: pytest.MonkeyPatch, family: object, backend: str | None
@@ -228,7 +229,7 @@ def test_a_model_has_the_gradients_that_it_has_without_the_kernel(
     ("family", "padded"),
     [
         *(("llama", True), ("gpt2", False)),
-        *(pytest.param(*other, marks=pytest.mark.slow) for other in (("llama", False), ("gpt2", True))),
+        *slow(("llama", False), ("gpt2", True)),
     ],
 )
 @pytest.mark.usefixtures("fresh_compiler")

@@ -12,6 +12,7 @@ from lmworks.model import config as c
 from lmworks.model import presets
 from lmworks.model.initialisation import PUBLISHED, by_fan_in, initialise, normal, residual_scaled
 from lmworks.model.transformer import Transformer
+from slow_cases import slow
 
 WIDTH, HEADS, HEAD_DIM, HIDDEN, LAYERS = 128, 4, 16, 192, 3
 LAYER, RMS = c.Norm("layer", 1e-6), c.Norm("rms", 1e-6)
@@ -53,10 +54,7 @@ EVERY = [GPT, SEQ2SEQ, decoder(RELATIVE, UNTIED), BERT, CLASSIFIER, decoder((BLO
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(
-    "preset",
-    ["switch", "transformer", *(pytest.param(p, marks=pytest.mark.slow) for p in ("gpt1", "bert", "gpt2", "t5"))],
-)
+@pytest.mark.parametrize("preset", ["switch", "transformer", *slow("gpt1", "bert", "gpt2", "t5", "gpt_neox")])
 @pytest.mark.parametrize("config", EVERY)
 def test_every_parameter_gets_a_value(config, preset):
     model = Transformer(config)
@@ -198,7 +196,7 @@ def test_t5s_deviations_are_those_of_transformers():
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("width", [64, 256, pytest.param(1024, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("width", [64, 256, *slow(1024)])
 def test_by_fan_in_a_new_model_guesses_all_tokens_alike_at_any_width(width, tied):
     """Logits of variance 1 cost a loss of ln(vocabulary) + 1/2, whatever the width and the depth."""
     block = c.Block(c.Attention(4, 4, width // 4), c.FeedForward(4 * width, "silu", True), c.Norm("rms", 1e-6), "pre")
@@ -302,7 +300,7 @@ def by_layer(layers, norm_at, scheme):
     return rms(before)[0], rms(stream - before), rms(stream), rms(torch.stack([o.grad for o in outputs]))
 
 
-DEEP = pytest.mark.parametrize("layers", [16, pytest.param(64, marks=pytest.mark.slow)])
+DEEP = pytest.mark.parametrize("layers", [16, *slow(64)])
 UNIT = 64**-0.5  # keeps the size of a normalised vector through a projection
 
 
@@ -340,7 +338,7 @@ def test_switch_is_nearly_flat_without_scaling(layers):
     assert 0.8 < gradient[0] / gradient[-1] < 1.25
 
 
-@pytest.mark.parametrize(("layers", "bound"), [(6, 2.5), (12, 2.5), pytest.param(64, 20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("layers", "bound"), [(6, 2.5), (12, 2.5), *slow((64, 20))])
 def test_post_norm_is_constant(layers, bound):
     """At the depths of the papers the gradients are; at 64 layers they wander by an order of magnitude."""
     for scheme in (PUBLISHED["transformer"], PUBLISHED["bert"]):

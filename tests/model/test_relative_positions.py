@@ -11,6 +11,7 @@ from lmworks.model.attention import Attention, Context
 from lmworks.model.config import Alibi, Learned, RelativeBias, Rope, Shaw, Sinusoidal, TransformerXL
 from lmworks.model.kv_cache import KVCache
 from lmworks.model.transformer import Transformer
+from slow_cases import slow
 
 WIDTH, HEADS, KV_HEADS, HEAD_DIM, BATCH, LENGTH = 12, 4, 2, 6, 2, 5
 RELATIVE = [
@@ -42,7 +43,7 @@ def inputs() -> tuple[Tensor, Context]:
     return hidden, Context(positions, positions)
 
 
-def slow(attention: Attention, hidden: Tensor, score, causal: bool) -> Tensor:
+def naive(attention: Attention, hidden: Tensor, score, causal: bool) -> Tensor:
     """Attention, a pair of positions at a time; `score(head, query_i, key_j, i, j)` is the paper's e_ij, a number."""
     query, key, value = attention.query(hidden), attention.key(hidden), attention.value(hidden)
     rows = []
@@ -73,7 +74,7 @@ def test_shaw_is_equation_5(causal, max_distance):
         return query @ (key + module.relative.vectors[clipped + max_distance]) / math.sqrt(HEAD_DIM)
 
     hidden, context = inputs()
-    torch.testing.assert_close(module(hidden, context), slow(module, hidden, score, causal))
+    torch.testing.assert_close(module(hidden, context), naive(module, hidden, score, causal))
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -91,7 +92,7 @@ def test_transformer_xl_is_the_sum_of_four_terms(causal):
 
     hidden, context = inputs()
     # The package's angles are float32: those of distances up to 4 are off by up to 2e-7.
-    expected = slow(module, hidden, score, causal)
+    expected = naive(module, hidden, score, causal)
     torch.testing.assert_close(module(hidden, context), expected, atol=1e-5, rtol=0)
 
 
@@ -105,7 +106,7 @@ def test_relative_bias_is_added_to_the_scores_of_its_head(causal):
         return query @ key / math.sqrt(HEAD_DIM) + module.relative.table[bucket, head]
 
     hidden, context = inputs()
-    torch.testing.assert_close(module(hidden, context), slow(module, hidden, score, causal))
+    torch.testing.assert_close(module(hidden, context), naive(module, hidden, score, causal))
 
 
 @pytest.mark.parametrize("position", [Shaw(2), TransformerXL(), RelativeBias(4, 6)], ids=lambda p: p.kind)
@@ -216,7 +217,8 @@ def test_the_graph_compiles_whole(name):
 
 @pytest.mark.parametrize("name", KINDS)
 @torch.no_grad()
-def test_bfloat16_stays_finite(name):
+@pytest.mark.parametrize("repeats", [10, *slow(60)])
+def test_bfloat16_stays_finite(name, repeats):
     model = Transformer(KINDS[name].config).to(torch.bfloat16)
     model.load_state_dict(KINDS[name].state_dict())
-    assert model(IDS.repeat(1, 10)).isfinite().all()
+    assert model(IDS.repeat(1, repeats)).isfinite().all()

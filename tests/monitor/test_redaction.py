@@ -20,6 +20,7 @@ from lmworks.monitor import Log, LogConfig
 from lmworks.monitor.config import RULES
 from lmworks.monitor.redaction import DETECTED, Redactor
 from lmworks.records import Edit, Feedback, Interaction, Message, Verdict
+from slow_cases import slow
 
 _WAIT = 20.0
 _ALL = Redactor.of(LogConfig(redact=RULES))
@@ -143,7 +144,6 @@ def test_redacting_again_changes_nothing(text) -> None:
     assert _ALL.text(once) == (once, frozenset())
 
 
-_SIZE = 80_000  # characters
 _STRAINING = {
     "secret": [
         "-eyJaaaaaaaa",
@@ -170,11 +170,12 @@ _STRAINING = {
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_the_work_of_a_rule_grows_with_the_text_and_not_faster(rule) -> None:
+@pytest.mark.parametrize("size", [80_000, *slow(200_000)])  # characters
+def test_the_work_of_a_rule_grows_with_the_text_and_not_faster(rule, size) -> None:
     """With work that grows with the square of the length this would take minutes for each of the texts."""
     redactor = Redactor.of(LogConfig(redact=(rule,)))
     for piece in _STRAINING[rule]:
-        redactor.text((piece * (_SIZE // len(piece) + 1))[:_SIZE])
+        redactor.text((piece * (size // len(piece) + 1))[:size])
 
 
 @pytest.mark.parametrize("piece", ["+49301234567", "10.0.0.1+49301234567"])

@@ -23,6 +23,7 @@ from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.run_log import LOG, read_log
 from lmworks.train.sweep.config import SweepConfig
 from lmworks.train.validation import validate
+from slow_cases import slow
 from training_cases import loader_config, new_checkpoint, run_of, spoil
 
 
@@ -50,6 +51,8 @@ def same(first, second):
         ("llama", Lion(rate=1e-3, decay=0.1)),
         ("llama", Muon(rate=3e-3, rest=AdamW(rate=3e-3))),
         ("gpt2", Sgd(rate=0.5)),
+        *slow(("llama", AdamW(rate=3e-3)), ("gpt2", Lion(rate=1e-3, decay=0.1))),
+        *slow(("gpt2", Muon(rate=3e-3, rest=AdamW(rate=3e-3))), ("llama", Sgd(rate=0.5))),
     ],
     ids=lambda value: getattr(value, "kind", value),
 )
@@ -60,10 +63,13 @@ def test_every_optimizer_learns(family, optimizer, text_dataset, tmp_path):
     assert sum(seen[:3]) / 3 - sum(seen[-3:]) / 3 > 0.8  # from log 257 = 5.5 nats
 
 
-@pytest.mark.parametrize("micro_batch", [1, 3])
-def test_micro_batches_of_a_step_sum_to_the_whole(micro_batch, undisturbed, text_dataset, tmp_path):
-    train(run_of(tmp_path, text_dataset, micro_batch=micro_batch))
-    torch.testing.assert_close(losses(tmp_path), losses(undisturbed.folder), rtol=2e-4, atol=0)
+@pytest.mark.parametrize("micro_batch", [1, 3, *slow(8)])
+@pytest.mark.parametrize("family", ["llama", *slow("gpt2")])
+def test_micro_batches_of_a_step_sum_to_the_whole(micro_batch, family, undisturbed, text_dataset, tmp_path):
+    if family != "llama":
+        train(undisturbed := run_of(tmp_path / "whole", text_dataset, family=family))
+    train(run_of(tmp_path / "divided", text_dataset, family=family, micro_batch=micro_batch))
+    torch.testing.assert_close(losses(tmp_path / "divided"), losses(undisturbed.folder), rtol=2e-4, atol=0)
 
 
 def test_a_run_goes_on_as_if_it_had_not_been_stopped(text_dataset, tmp_path):
@@ -143,12 +149,15 @@ def test_a_checkpoint_is_a_folder_that_gives_the_same_logits(text_dataset, tmp_p
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_low_precision_follows_float32(precision, undisturbed, text_dataset, tmp_path):
-    low = run_of(tmp_path, text_dataset, precision=precision)
+@pytest.mark.parametrize("steps", [20, *slow(40)])
+def test_low_precision_follows_float32(precision, steps, undisturbed, text_dataset, tmp_path):
+    if steps != 20:
+        train(undisturbed := run_of(tmp_path / "exact", text_dataset, steps))
+    low = run_of(tmp_path / "low", text_dataset, steps, precision=precision)
     train(low)
     assert {p.dtype for p in low.model.parameters()} == {getattr(torch, precision)}
     assert {p.dtype for p in low.weights.masters.values()} == {torch.float32}
-    assert losses(tmp_path)[-1] == pytest.approx(losses(undisturbed.folder)[-1], rel=0.02)
+    assert losses(tmp_path / "low")[-1] == pytest.approx(losses(undisturbed.folder)[-1], rel=0.02)
 
 
 @pytest.mark.parametrize("policy", ["blocks", "selective"])
@@ -244,7 +253,7 @@ def test_steps_that_are_bad_in_a_row_end_a_run_that_rewinds(text_dataset, tmp_pa
     [
         (1, [13, 15]),
         (2, [15, 19]),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((2, [15]), (1, [12, 21]))),
+        *slow((2, [15]), (1, [12, 21])),
     ],
     ids=str,
 )

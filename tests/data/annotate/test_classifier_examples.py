@@ -175,6 +175,14 @@ def test_shares_add_up_to_the_distance_between_the_mean_log_odds():
     assert sum(each.share for each in found) == pytest.approx(distance, rel=0.02)
 
 
+def test_the_report_shows_the_most_mistaken_of_what_was_evaluated(learned):
+    (examples,) = (section for section in sections_of(*learned, shown=3) if section.title == "Scores of examples")
+    names = {example.name for example in learned[0].evaluated}
+    assert all(len(table.rows) == 3 and {row[2] for row in table.rows} <= names for table in examples.tables)
+    probabilities = [row[0] for row in examples.tables[1].rows]
+    assert probabilities == sorted(probabilities, reverse=True)
+
+
 def test_unlike_lengths_and_chance_are_warned_of():
     long = [Example(f"fine words {n} " * 50, True) for n in range(100)]
     other = [example for example in sides(100) if not example.label]

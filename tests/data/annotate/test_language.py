@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.data.annotate.language import Language
+from lmworks.data.annotate.language import Language, py3langid
 from lmworks.data.annotation import Mark, Text
 
 ENGLISH = "The harbour lay quiet when the first boats came back with their nets half empty, and nobody spoke of it."
@@ -79,6 +79,23 @@ def test_marks_cover_whole_paragraphs(text: str) -> None:
         assert text[mark.start : mark.end].strip()
         assert mark.end == len(text) or text[mark.end] == "\n"
         assert mark.start == 0 or text[mark.start - 1] == "\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        *(("en", ENGLISH), ("ru", RUSSIAN)),
+        ("fr", "Le port était calme quand les premiers bateaux sont rentrés, les filets à moitié vides."),
+        ("es", "El puerto estaba en calma cuando volvieron los primeros barcos con las redes medio vacías."),
+        ("zh", "第一批船只带着半空的渔网回来时，港口一片寂静，没有人谈论这件事。"),
+        ("ja", "最初の船が半分空の網を積んで戻ってきたとき、港は静かで、誰もそのことを話さなかった。"),
+        ("ar", "كان الميناء هادئا عندما عادت القوارب الأولى بشباكها نصف الفارغة ولم يتحدث أحد عن ذلك."),
+    ],
+)
+def test_py3langid_knows_real_sentences(language: str, text: str) -> None:
+    found, probability = py3langid(text)
+    assert found == language and 0.5 < probability <= 1
 
 
 def test_py3langid_marks_a_german_paragraph_in_an_english_text() -> None:

@@ -270,6 +270,18 @@ def test_empty_documents_are_counted(tmp_path):
     assert [each.uri for each in documents] == ["a/2"] and result.metrics["left_out"] == 1
 
 
+@pytest.mark.slow
+def test_the_report_has_the_numbers(given, tmp_path):
+    result, _, _ = run(tmp_path, replace(MIXED, languages={"de": LanguageShare(0.1)}), documents=given)
+    sections = {section.title: section for section in result.sections}
+    (fold,) = sections["By source"].folds  # all columns; what a terminal shows fits into it
+    rows = {row[0]: row for row in fold.tables[0].rows}
+    assert sections["By source"].tables[0].rows == tuple((row[0], *row[3:7], row[8]) for row in rows.values())
+    assert rows["web"][4] == "50.00%" and rows.keys() == SIZES.keys()
+    assert all(row[2] == SIZES[str(name)] and abs(float(row[7])) < 2 * LARGEST for name, row in rows.items())
+    assert len(sections["By source"].figures) == len(sections["By language"].figures) == 1
+
+
 def test_a_rule_for_kinds_that_are_not_repeated_is_told(given, tmp_path):
     """All of the code comes once, so nothing is there whose comments could go; prose is repeated."""
     sources = {"web": SourceShare(max_epochs=2), "wiki": SourceShare(max_epochs=2), "code": SourceShare(max_epochs=1)}

@@ -201,3 +201,8 @@ def test_what_the_card_says_to_be_left_on_purpose_is(text, is_left):
     card = card_markdown(facts(policy=default_policy(), measured=frozenset({MEASURE})))
     assert "Left on purpose is what is nobody's" in card and "published for tests are taken for cards" in card
     assert (find_personal_data(text) == ()) == is_left
+
+
+def test_reasons_of_single_files_are_counted_together():
+    left_out = [LeftOut(f"pages/{size}.txt", f"larger than 20 bytes ({size})") for size in range(21, 60)]
+    assert "| larger than 20 bytes | 39 |" in card_markdown(facts(left_out=left_out))

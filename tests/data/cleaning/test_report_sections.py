@@ -3,6 +3,7 @@
 from typing import get_args
 
 import numpy as np
+import pytest
 
 from lmworks.data.annotation import Annotations, Kind, Mark
 from lmworks.data.annotation_table import AnnotatedDocument, AnnotationTable, read_annotations, write_annotations
@@ -41,6 +42,18 @@ def test_a_limit_is_drawn_with_what_it_refuses_of_the_documents_that_its_step_lo
     assert "1 have no value" in idle.figures[0].caption
     assert section.text.endswith("No document that the step looks at has a value of: z (one).")
     assert ">at least 1<" in section.figures[0].svg and ">at most 9<" in idle.figures[0].svg
+
+
+@pytest.mark.slow
+def test_sources_have_outlines_of_their_own_and_large_measures_are_drawn_by_their_logarithm():
+    names = ["first"] * 3 + ["second"] * 2 + [f"s{number}" for number in range(9)]
+    policy = Policy((Step("one", limits={"x": Limit(at_most=0.5)}),))
+    section = measures_section(policy, [table(names, x=list(np.linspace(0, 1, len(names))))])
+    svg = section.figures[0].svg
+    assert ">first<" in svg and ">second<" in svg and ">5 others<" in svg
+    policy = Policy((Step("one", limits={"words": Limit(50, 100_000)}),))
+    section = measures_section(policy, [table(["a"] * 50, words=list(range(60, 1060, 20)))])
+    assert "4</tspan>" in section.folds[0].figures[0].svg  # the exponent of 10,000
 
 
 def entry(uri: str, step: str, twin: str = "", verdict: str = "dropped", size: int = 9) -> Entry:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lmworks.data.extract import UnusableError
 from lmworks.data.extractors.docx import extract_docx
+from slow_cases import slow
 
 W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 STRICT = "http://purl.oclc.org/ooxml/wordprocessingml/main"
@@ -160,8 +161,9 @@ def test_what_gives_no_text_is_refused(raw: bytes, reason: str) -> None:
         extract_docx(raw)
 
 
-def test_deep_nesting_is_read_or_refused() -> None:
-    deep = "<w:p>" + "<w:smartTag>" * 20_000 + "<w:r><w:t>deep</w:t></w:r>" + "</w:smartTag>" * 20_000 + "</w:p>"
+@pytest.mark.parametrize("depth", [20_000, *slow(100_000)])
+def test_deep_nesting_is_read_or_refused(depth: int) -> None:
+    deep = "<w:p>" + "<w:smartTag>" * depth + "<w:r><w:t>deep</w:t></w:r>" + "</w:smartTag>" * depth + "</w:p>"
     assert text_of(deep) == "deep"
     begin, end = "<w:tbl><w:tr><w:tc>", "</w:tc></w:tr></w:tbl>"
     with pytest.raises(UnusableError, match="nested more than"):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lmworks.data.extract import UnusableError
 from lmworks.data.extractors.wikitext import extract_wikitext, wikitext_to_markdown
+from slow_cases import slow
 
 # Correct markup around words, `{}` standing for one that is to be kept.
 AROUND = [
@@ -69,15 +70,17 @@ def test_any_mixture_of_markup_can_be_read(parts: list[str]) -> None:
 
 
 @pytest.mark.parametrize("part", HOSTILE)
-def test_twice_the_page_takes_twice_the_steps(part: str) -> None:
-    once, twice = (steps(lambda count=count: wikitext_to_markdown(part * count)) for count in (400, 800))
+@pytest.mark.parametrize("repeats", [400, *slow(1000)])
+def test_twice_the_page_takes_twice_the_steps(part: str, repeats: int) -> None:
+    once, twice = (steps(lambda count=count: wikitext_to_markdown(part * count)) for count in (repeats, 2 * repeats))
     assert twice <= 2.1 * once + 2000
 
 
 @pytest.mark.parametrize("part", ["{{", "[[", "{{a|[[", "<ref>", "{|\n", "{{a}} [[b", "''"])
-def test_tens_of_thousands_are_read(part: str) -> None:
-    wikitext_to_markdown(part * 30_000)
-    wikitext_to_markdown(part * 15_000 + "x" + "}}" * 15_000 + "]]" * 15_000)
+@pytest.mark.parametrize("half", [15_000, *slow(50_000)])
+def test_tens_of_thousands_are_read(part: str, half: int) -> None:
+    wikitext_to_markdown(part * 2 * half)
+    wikitext_to_markdown(part * half + "x" + "}}" * half + "]]" * half)
 
 
 def test_what_is_nested_too_deep_does_not_take_the_page_along() -> None:

@@ -33,6 +33,7 @@ from lmworks.train.parallel.tensor_parallel import shard_tensors
 from lmworks.train.planning.communication import communication_bytes
 from lmworks.train.planning.layout import NUMBERS, Layout
 from ranks import on_ranks
+from slow_cases import slow
 
 
 @given(devices=st.integers(1, 9), piece=st.integers(1, 7))
@@ -76,7 +77,7 @@ def _equal_to_one_process() -> None:
         check_same(take_over(mesh, model, objective, shard_sequence(examples, mesh)), expected)
 
 
-@pytest.mark.parametrize("devices", [4, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("devices", [4, *slow(2)])
 def test_each_objective_has_the_losses_and_gradients_of_one_process(devices: int) -> None:
     on_ranks(devices, _equal_to_one_process)
 
@@ -106,7 +107,7 @@ def _beside_tensors(sequence: bool) -> None:
         check_same(take_over(context, model, objective, shard_sequence(examples, context)), expected)
 
 
-@pytest.mark.parametrize("sequence", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sequence", [True, *slow(False)])
 def test_sequences_and_tensors_are_divided_together(sequence: bool) -> None:
     on_ranks(4, _beside_tensors, sequence)
 

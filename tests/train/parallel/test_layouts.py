@@ -19,6 +19,7 @@ from lmworks.train.run import Run
 from lmworks.train.run_log import read_log
 from lmworks.train.validation import validate
 from ranks import on_ranks
+from slow_cases import slow
 from training_cases import loader_config, new_checkpoint, write_text_dataset
 
 ALONE = ParallelConfig()
@@ -122,7 +123,7 @@ def alone(dataset, tmp_path_factory):
 FIRST, *OTHERS = CASES
 
 
-@pytest.mark.parametrize("case", [FIRST, *(pytest.param(case, marks=pytest.mark.slow) for case in OTHERS)])
+@pytest.mark.parametrize("case", [FIRST, *slow(*OTHERS)])
 @pytest.mark.parametrize(
     "layout", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in LAYOUTS]
 )

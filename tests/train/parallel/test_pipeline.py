@@ -40,6 +40,7 @@ from lmworks.train.planning.communication import communication_bytes
 from lmworks.train.planning.layout import Layout, Numbers, pieces_in_flight
 from lmworks.train.planning.parameter_shards import parameters_held
 from ranks import on_ranks
+from slow_cases import slow
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ FOUR = [
 
 
 COMPILED = [Case("llama", pipeline(2, chunks=2), 2, compile=True)]
-ALL = [(2, TWO), (4, FOUR), pytest.param(2, COMPILED, marks=pytest.mark.slow)]
+ALL = [(2, TWO), (4, FOUR), *slow((2, COMPILED))]
 
 
 @pytest.mark.parametrize(("devices", "cases"), ALL, ids=["two", "four", "compiled"])

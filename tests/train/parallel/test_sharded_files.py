@@ -25,6 +25,7 @@ from lmworks.train.parallel.sharded_files import Shard, read_shards, shard_name,
 from lmworks.train.parallel.tensor_slice import TensorSlice
 from lmworks.train.run import Run
 from ranks import on_ranks
+from slow_cases import slow
 from training_cases import loader_config, new_checkpoint, write_text_dataset
 
 STEPS = 8
@@ -78,7 +79,7 @@ ROUTES = {
 }
 
 
-@pytest.mark.parametrize("route", ["from four to one", pytest.param("from one to four", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("route", ["from four to one", *slow("from one to four")])
 def test_a_run_goes_on_in_another_layout(route, dataset, tmp_path):
     whole = on(ParallelConfig(), dataset, tmp_path / "undisturbed", STEPS, "float32")
     weights: dict[str, Any] = {}
@@ -89,7 +90,7 @@ def test_a_run_goes_on_in_another_layout(route, dataset, tmp_path):
         assert np.linalg.norm(weights[name] - weight) <= 1e-5 * np.linalg.norm(weight), name
 
 
-@pytest.mark.parametrize("zero", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("zero", [*slow(1), 3])
 def test_in_the_same_layout_not_a_bit_differs(zero, dataset, tmp_path):
     layout = ParallelConfig(data=2, zero=zero)
     whole = on(layout, dataset, tmp_path / "undisturbed", STEPS, "bfloat16")

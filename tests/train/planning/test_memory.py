@@ -21,6 +21,7 @@ from lmworks.train.planning.activation_memory import block_activations, korthika
 from lmworks.train.planning.layout import NUMBERS, Layout
 from lmworks.train.planning.memory import expected_memory
 from lmworks.train.planning.parameter_shards import parameters_held
+from slow_cases import slow
 
 WIDTH, VOCABULARY, BATCH, LENGTH = 128, 97, 4, 64
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -109,7 +110,7 @@ def _hidden_of_steps(model, ids):
     return hidden, *model.head.further(hidden, embed, ids, torch.arange(LENGTH)[None])
 
 
-@pytest.mark.parametrize("policy", ["nothing", "blocks", pytest.param("selective", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("policy", ["nothing", "blocks", *slow("selective")])
 def test_steps_ahead_are_in_the_peak_and_recomputed(policy):
     """Six layers and two steps; each loss keeps gradients of its own."""
     config = with_further_tokens(MODELS["llama"], 2)

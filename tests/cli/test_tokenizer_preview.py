@@ -14,6 +14,7 @@ from lmworks.cli.tokenizer.preview_command import read_conversation, read_tools
 from lmworks.records import Message
 from lmworks.tokenizer.chat_templates import FAMILIES, chat_template
 from lmworks.tokenizer.tokenizer import Tokenizer
+from slow_cases import slow
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -84,11 +85,12 @@ def test_a_family_instead_of_the_own_template(folder, tmp_path):
     assert "a turn ends with" not in text
 
 
-def test_a_family_that_needs_a_token_to_begin_with_is_refused(folder):
+@pytest.mark.parametrize("family", ["llama3", *slow("llama2", "gemma3", "mistral-v3")])
+def test_a_family_that_needs_a_token_to_begin_with_is_refused(folder, family):
     (folder / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}', "utf-8")
-    message = refused("tokenizer", "preview", folder, "--family", "llama3")
-    assert "the family llama3 needs a token that begins a text" in message and "and mine names none" in message
-    assert "lmworks tokenizer train ... --family llama3" in message and "chatml" in message
+    message = refused("tokenizer", "preview", folder, "--family", family)
+    assert f"the family {family} needs a token that begins a text" in message and "and mine names none" in message
+    assert f"lmworks tokenizer train ... --family {family}" in message and "chatml" in message
 
 
 def test_what_cannot_be_seen_is_written_out_and_what_is_unknown_is_told_apart(tmp_path):
@@ -163,6 +165,12 @@ def test_a_template_that_hides_an_answer_is_told(folder, tmp_path):
         ("a.json", {"messages": ASKED, "tools": [{"x": 1}]}, "function 1 must be"),
         ("a.jsonl", f"{json.dumps(ASKED)}\n", "a.jsonl has 1 conversations: --row must be one of them, got 3"),
         ("a.jsonl", "\n\n{}\n{}\n[]", "a.jsonl, line 5"),
+        *slow(
+            ("a.json", ["x"], "message 1 must be an object of role, content"),
+            ("a.json", [{"from": "human", "value": "x"}], "got the keys from, value and the role None"),
+            ("a.json", [{"role": "user", "content": [{"type": "image"}]}], "message 1: content must be a text"),
+            ("a.json", [{"role": "assistant", "tool_calls": [{"name": "f", "arguments": "{"}]}], "of f is not JSON"),
+        ),
     ],
 )
 def test_a_file_without_a_conversation_is_one_message(name, content, problem, tmp_path):

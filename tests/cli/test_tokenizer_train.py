@@ -5,6 +5,7 @@ import pytest
 from command_line import refused, run
 from lmworks.tokenizer.chat_templates import FAMILIES, missing_roles, missing_tokens
 from lmworks.tokenizer.tokenizer import Tokenizer
+from slow_cases import slow
 
 TEXT = "The lowest lower low is lower than low. " * 30
 
@@ -70,23 +71,17 @@ def test_help_teaches_every_setting():
 
 
 @pytest.mark.parametrize(
-    ("family", "kind"), [*((family, "bpe") for family in FAMILIES), ("llama2", "unigram"), ("chatml", "unigram")]
+    ("family", "kind"),
+    [
+        *((family, "bpe") for family in FAMILIES),
+        *(("llama2", "unigram"), ("chatml", "unigram")),
+        *slow(*((family, "unigram") for family in FAMILIES if family not in ("llama2", "chatml"))),
+    ],
 )
 def test_a_family_is_ready_for_its_conversations(texts, tmp_path, kind, family):
     out = tmp_path / "v"
-    done = run(
-        "tokenizer",
-        "train",
-        str(texts),
-        "--out",
-        str(out),
-        "--kind",
-        kind,
-        "--family",
-        family,
-        "--vocabulary-size",
-        "300",
-    )
+    settings = ("--kind", kind, "--family", family, "--vocabulary-size", "300")
+    done = run("tokenizer", "train", texts, "--out", out, *settings)
     assert f"lmworks tokenizer preview {out}" in "".join(done.split("\n"))
     previewed = run("tokenizer", "preview", str(out))
     assert "a turn ends with" in previewed and "no token" not in previewed

@@ -99,7 +99,9 @@ def browser() -> Iterator["playwright.Browser"]:
 
 
 WIDE, NARROW = pytest.param((1440, 900), id="wide"), pytest.param((390, 844), id="narrow")
-wide = pytest.mark.parametrize("watched", [WIDE], indirect=True)  # where nothing depends on the layout
+SLOW_NARROW = pytest.param((390, 844), id="narrow", marks=pytest.mark.slow)
+# Where little depends on the layout.
+narrow_is_slow = pytest.mark.parametrize("watched", [WIDE, SLOW_NARROW], indirect=True)
 
 
 @pytest.fixture(params=[WIDE, NARROW])
@@ -158,7 +160,7 @@ def test_from_a_question_to_the_log(watched: Watched):
     assert "incomplete: which number?" in page.inner_text("main")
 
 
-@wide
+@narrow_is_slow
 def test_a_citation_opens_the_document_at_the_passage(watched: Watched):
     page = watched.page
     page.goto("/")
@@ -174,7 +176,7 @@ def test_a_citation_opens_the_document_at_the_passage(watched: Watched):
     assert page.evaluate("document.querySelector('#cite').getBoundingClientRect().top < innerHeight")
 
 
-@wide
+@narrow_is_slow
 def test_a_language_model_streams_without_moving_the_page(watched: Watched):
     page = watched.page
     page.goto("/")
@@ -199,7 +201,7 @@ def test_a_language_model_streams_without_moving_the_page(watched: Watched):
     assert [message["role"] for message in sent["messages"]] == ["user", "assistant", "user"]
 
 
-@wide
+@narrow_is_slow
 def test_stopping_keeps_what_was_written(watched: Watched):
     page = watched.page
     page.goto("/")
@@ -213,7 +215,7 @@ def test_stopping_keeps_what_was_written(watched: Watched):
     assert page.input_value("#question") == "Write a very long story about the sea."
 
 
-@wide
+@narrow_is_slow
 def test_a_lost_connection_is_said_and_can_be_tried_again(watched: Watched):
     page = watched.page
     page.goto("/")
@@ -229,7 +231,7 @@ def test_a_lost_connection_is_said_and_can_be_tried_again(watched: Watched):
     assert page.inner_text("#problem") == ""
 
 
-@wide
+@narrow_is_slow
 def test_a_busy_server_counts_down(watched: Watched):
     page = watched.page
     page.goto("/")

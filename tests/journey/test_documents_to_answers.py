@@ -23,6 +23,7 @@ from lmworks.lineage import trace
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.recipe import find, load
 from lmworks.system import System
+from slow_cases import slow
 
 pytestmark = pytest.mark.weights
 
@@ -162,7 +163,7 @@ def test_a_real_model_is_supported_by_the_passage_that_says_it(smollm2_checkpoin
     assert table[1, 1] > table[1, 0] + 0.5
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, *slow(5)])
 def test_killed_at_random_moments_the_build_completes_and_equals_an_undisturbed_one(handbook, kills):
     """The first kill comes while the index is made, the others at any moment."""
     script = (

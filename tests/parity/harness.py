@@ -14,7 +14,7 @@ import copy
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -280,24 +280,24 @@ def padding(pair: Pair) -> float:
 
 
 @torch.no_grad()
-def generation(pair: Pair) -> float:
+def generation(pair: Pair, steps: int = STEPS) -> float:
     """Greedy, ours in one ragged batch through the cache, theirs text by text: the number of texts that differ."""
     inputs = pair.inputs([LENGTH - 5, 9, 1])
     rows = [ids[mask].tolist() for ids, mask in zip(inputs["ids"], inputs["attention_mask"], strict=True)]
     their_model = copy.deepcopy(pair.theirs)
     settings = their_model.generation_config
     settings.eos_token_id = settings.forced_eos_token_id = None  # all go to the end
-    lengths = {"max_new_tokens": STEPS, "min_new_tokens": None, "do_sample": False}
+    lengths = {"max_new_tokens": steps, "min_new_tokens": None, "do_sample": False}
     theirs = [
         their_model.generate(torch.tensor([row]), attention_mask=torch.ones(1, len(row)).long(), **lengths)[0].tolist()
         for row in rows
     ]
     if not pair.crosses:
-        ours = greedy(pair.ours, rows, STEPS)
+        ours = greedy(pair.ours, rows, steps)
     else:
         memory = pair.ours.encode(inputs["ids"], attention_mask=inputs["attention_mask"])
         start = pair.theirs.config.decoder_start_token_id
-        ours = greedy(pair.ours, [[start]] * len(rows), STEPS, memory)
+        ours = greedy(pair.ours, [[start]] * len(rows), steps, memory)
     return float(sum(a != b for a, b in zip(ours, theirs, strict=True)))
 
 
@@ -377,6 +377,7 @@ CHECKS: dict[str, Check] = {
     "gradients fp64": Check(gradients, 1e-10),
     "padding": Check(padding, 1e-5),
     "cached generation": Check(generation, 0, lambda case: case.generates),
+    "longer generation": Check(partial(generation, steps=20), 0, lambda case: case.generates),
     "saved model": Check(saved_model, 1e-6),  # where a tensor lies in memory may change how a kernel adds
     "written anew": Check(written_anew, 1e-6),
     "saved weights": Check(saved_weights, 0),

@@ -24,10 +24,14 @@ def pair_of(tmp_path_factory):
 OF_VARIANTS = ("logits fp32", "written anew", "saved weights")
 
 
+def _is_slow(case: str, check: str) -> bool:
+    return check == "longer generation" or ("," in case and check not in OF_VARIANTS)
+
+
 @pytest.mark.parametrize(
     ("name", "check"),
     [
-        pytest.param(case.name, name, marks=[pytest.mark.slow] if "," in case.name and name not in OF_VARIANTS else [])
+        pytest.param(case.name, name, marks=[pytest.mark.slow] * _is_slow(case.name, name))
         for case in CASES.values()
         for name, check in CHECKS.items()
         if check.applies(case)

@@ -17,6 +17,7 @@ from lmworks.retrieve.chunk import chunk
 from lmworks.retrieve.config import ChunkConfig
 from lmworks.retrieve.index import Index, SyncCounts
 from lmworks.retrieve.search import dense, lexical
+from slow_cases import slow
 
 CHUNK = ChunkConfig(target_tokens=20, max_tokens=30)
 Make = Callable[..., Document]
@@ -176,8 +177,9 @@ def test_two_documents_of_one_uri_are_refused(tmp_path: Path, encoder, document:
 
 
 @pytest.mark.parametrize("point", ["_insert", "_write_vectors", "_delete", "_compact"])
+@pytest.mark.parametrize("moments", [[0, 3, 8], *slow([2, 4, 6])])
 def test_an_error_at_any_point_of_a_commit_is_harmless(
-    tmp_path: Path, encoder, document: Make, monkeypatch: pytest.MonkeyPatch, point: str
+    tmp_path: Path, encoder, document: Make, monkeypatch: pytest.MonkeyPatch, point: str, moments: list[int]
 ) -> None:
     monkeypatch.setattr(index_writer, "COMMIT_CHUNKS", 4)
     documents = corpus(document)
@@ -187,7 +189,7 @@ def test_an_error_at_any_point_of_a_commit_is_harmless(
         sync(straight, target, encoder)
         expected = (state(straight), straight.digest())
     original = getattr(index_writer.Writer, point)
-    for after in (0, 3, 8):
+    for after in moments:
         with create(tmp_path / str(after), encoder) as index:
             sync(index, documents, encoder)
         left = after
@@ -242,7 +244,7 @@ index.sync(corpus(make_document), encoder.encode, encoder.count_tokens)
 """
 
 
-@pytest.mark.parametrize(("point", "after"), [("_insert", 5), ("_compact", 0)])
+@pytest.mark.parametrize(("point", "after"), [("_insert", 5), ("_compact", 0), *slow(("add", 7))])
 def test_a_killed_process_loses_little_and_goes_on(
     tmp_path: Path, encoder, document: Make, point: str, after: int
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.model.transformer import Transformer
+from slow_cases import slow
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 LONG = {"model": "tiny", "messages": MESSAGES, "max_tokens": 450, "ignore_eos": True}
@@ -58,7 +59,13 @@ def test_sixteen_streams_do_not_mix(start):
     assert len(set(alone)) == 16
 
 
-@pytest.mark.parametrize(("path", "stream"), [("/v1/chat/completions", True), ("/v1/completions", False)])
+@pytest.mark.parametrize(
+    ("path", "stream"),
+    [
+        *(("/v1/chat/completions", True), ("/v1/completions", False)),
+        *slow(("/v1/chat/completions", False), ("/v1/completions", True)),
+    ],
+)
 def test_a_client_that_leaves_ends_its_request_and_is_logged_once(start, slowly, wait_until, path, stream):
     body = {**LONG, "stream": stream}
     if path == "/v1/completions":

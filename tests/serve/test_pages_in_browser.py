@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from slow_cases import slow
+
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the browser tests need the program chromium")
@@ -50,12 +52,11 @@ def ask(url: str, question: str) -> None:
     httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).raise_for_status()
 
 
-@pytest.fixture
+@pytest.fixture(params=["light", *slow("dark")])
 def page(request, browser, asked) -> Iterator:
     """A page that fails its test for any error, any refusal of the policy, any request off this machine."""
-    scheme = getattr(request, "param", "light")
     context = browser.new_context(
-        base_url=asked, color_scheme=scheme, viewport={"width": 1280, "height": 800}, service_workers="block"
+        base_url=asked, color_scheme=request.param, viewport={"width": 1280, "height": 800}, service_workers="block"
     )
     context.add_init_script(WATCH_POLICY)
     wrong: list[str] = []

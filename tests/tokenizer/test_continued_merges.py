@@ -21,6 +21,7 @@ from lmworks.tokenizer.tokenizer import Tokenizer, load_sentence_piece
 from lmworks.tokenizer.training.continued_merges import continue_merges, count_encoded_words
 from lmworks.tokenizer.training.merges import reference_merges
 from lmworks.tokenizer.vocabulary_extension import extend_for_texts
+from slow_cases import slow
 
 LETTERS = "abc"
 TEXTS = st.lists(st.text(LETTERS + " ", max_size=25), min_size=1, max_size=8)
@@ -124,14 +125,15 @@ def test_the_order_of_words_does_not_matter():
 
 
 @pytest.mark.skipif(library.load() is None, reason="nothing is compiled: both sides would be the reference")
-def test_real_text_has_the_merges_of_the_reference():
-    """GPT-2's vocabulary on German: 200 sentences, 300 merges."""
+@pytest.mark.parametrize(("sentences", "merges"), [(200, 300), *slow((400, 600))])
+def test_real_text_has_the_merges_of_the_reference(sentences, merges):
+    """GPT-2's vocabulary on German."""
     tokenizer = foreign.gpt2()
-    lines = german()[:200]
+    lines = german()[:sentences]
     words = count_encoded_words(tokenizer, lines)
-    expected = by_names(words, tokenizer.backend.get_vocab(), 300, 2)
-    extension = extend_for_texts(tokenizer, lines, 300)
-    assert len(expected) == 300 and new_merges(tokenizer, extension) == expected
+    expected = by_names(words, tokenizer.backend.get_vocab(), merges, 2)
+    extension = extend_for_texts(tokenizer, lines, merges)
+    assert len(expected) == merges and new_merges(tokenizer, extension) == expected
 
 
 def test_the_reference_gives_the_same_tokenizer(monkeypatch, tiny_tokenizer):
@@ -146,12 +148,12 @@ def test_the_reference_gives_the_same_tokenizer(monkeypatch, tiny_tokenizer):
         library.load.cache_clear()
 
 
-@pytest.mark.parametrize("kind", ["gpt2", pytest.param("mistral", marks=pytest.mark.slow)])
-def test_real_text_is_encoded_as_before_with_pieces_joined(kind):
+@pytest.mark.parametrize(("kind", "sentences"), [("gpt2", 1000), *slow(("gpt2", None), ("mistral", None))])
+def test_real_text_is_encoded_as_before_with_pieces_joined(kind, sentences):
     """And so it is by what a GGUF file has of the vocabulary, where SentencePiece's BPE has scores and no merges."""
     wheel = "mistral-common==1.13.1"
     old = foreign.gpt2() if kind == "gpt2" else load_sentence_piece(foreign.from_wheel(wheel) / "v1.model")
-    lines = german()[:1000]
+    lines = german()[:sentences]
     extension = extend_for_texts(old, lines[:600], 300)
     new = extension.tokenizer
     again = read_tokenizer(write_tokenizer(new, new.vocabulary_size))

@@ -19,6 +19,7 @@ from lmworks.tokenizer.fast_bpe import CompiledEncoding, compiled_encoding
 from lmworks.tokenizer.tokenizer import WORTH_COMPILING, Tokenizer
 from lmworks.tokenizer.training.bpe_trainer import train_bpe
 from odd_characters import PIECES
+from slow_cases import slow
 
 TEXT = inspect.getsource(textwrap)
 RULES = [("gpt2", "run"), ("gpt2", "one"), ("gpt4", "three"), ("gpt4", "one"), ("none", "run")]
@@ -70,11 +71,12 @@ def assert_equal(both, texts: list[str]) -> None:
         assert [ids.tolist() for ids in way([text.encode() for text in texts])] == expected
 
 
-def test_on_what_the_rules_look_at(both):
+@pytest.mark.parametrize("count", [1000, *slow(3000)])
+def test_on_what_the_rules_look_at(both, count):
     generator = random.Random(0)
     texts = [
         "".join(generator.choices([*PIECES, "\x01", "un", " unreachable"], k=generator.randrange(40)))
-        for _ in range(1000)
+        for _ in range(count)
     ]
     assert_equal(both, texts)
 

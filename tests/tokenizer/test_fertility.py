@@ -12,7 +12,7 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from lmworks.records import Scored, Unscored
 from lmworks.statistics import ratio_score
-from lmworks.tokenizer.fertility import MEASURES, Text, count, parity, ratio, scores, word_spans
+from lmworks.tokenizer.fertility import MEASURES, UNSPACED, Text, count, parity, ratio, scores, word_spans
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 PASSAGES = st.lists(
@@ -51,6 +51,11 @@ def test_every_letter_is_in_one_word_and_no_space_is(text):
             assert place in inside
         if letter.isspace() or unicodedata.category(letter) in ("So", "Sm", "Cc"):
             assert place not in inside
+
+
+def test_scripts_without_spaces_hold_letters():
+    for first, last in UNSPACED:
+        assert not {"Mn", "Mc", "Zs", "Po"} & {unicodedata.category(chr(point)) for point in range(first, last + 1)}
 
 
 @given(passages=PASSAGES)

@@ -15,6 +15,7 @@ from lmworks.tokenizer import library
 from lmworks.tokenizer.config import DIGITS, RULES
 from lmworks.tokenizer.pre_tokenizer import CODE_POINTS, SPACE, WordRule, character_classes
 from odd_characters import PIECES
+from slow_cases import slow
 
 
 def cut_words(text: str, rule: WordRule) -> list[str]:
@@ -30,9 +31,10 @@ ALL = [WordRule(rule, digits) for rule in RULES for digits in DIGITS]
 
 
 @pytest.mark.parametrize("rule", ALL, ids=str)
-def test_equals_the_library_on_what_the_rules_look_at(rule):
+@pytest.mark.parametrize("count", [500, *slow(2000)])
+def test_equals_the_library_on_what_the_rules_look_at(rule, count):
     generator = random.Random(0)
-    for _ in range(500):
+    for _ in range(count):
         text = "".join(generator.choices(PIECES, k=generator.randrange(14)))
         assert cut_words(text, rule) == rule.cut(text)
 

@@ -202,6 +202,11 @@ def test_special_tokens_behind_the_vocabulary_keep_their_ids(ignore_merges, tmp_
             assert spelled_out(extension, tokenizer.encode(text)) == old.encode(text)
 
 
+def test_upper_case_is_found_where_the_vocabulary_has_none(word_piece):
+    extension = extend_by_tokens(word_piece, ["antigen"])
+    assert extension.tokenizer.encode("Antigen") == list(extension.pieces)
+
+
 @pytest.mark.parametrize("kind", ["bytes", "sentence_piece", "word_piece", "unigram"])
 def test_a_vocabulary_can_be_extended_twice(kind, request, tmp_path):
     first = of_bytes() if kind == "bytes" else request.getfixturevalue(kind)

@@ -12,6 +12,7 @@ from lmworks.tokenizer.training import merges
 from lmworks.tokenizer.training.initial_symbols import Spelling, spell_bytes, spell_characters
 from lmworks.tokenizer.training.merges import learn_merges, merged
 from lmworks.tokenizer.training.word_counts import WordCounts
+from slow_cases import slow
 
 
 def brute_force(words, alphabet: int, number: int, least: int, longest: int, forbidden=()):
@@ -59,10 +60,11 @@ def rows(learnt) -> list[tuple[int, int, int]]:
 
 
 @pytest.mark.parametrize("continuing", ["", "##"])
-def test_equals_brute_force_on_random_corpora(continuing):
+@pytest.mark.parametrize("corpora", [60, *slow(200)])
+def test_equals_brute_force_on_random_corpora(continuing, corpora):
     generator = random.Random(1)
     learnt_in_all = 0
-    for _ in range(60):
+    for _ in range(corpora):
         words = random_words(generator)
         least, longest, number = generator.choice([1, 2, 3]), generator.choice([0, 0, 3]), generator.choice([8, 60])
         spelling = spell_characters(words, 1.0, continuing)
@@ -72,10 +74,11 @@ def test_equals_brute_force_on_random_corpora(continuing):
         assert rows(merges._in_python(spelling, *arguments)) == expected
         assert rows(merges._compiled(spelling, *arguments)) == expected
         learnt_in_all += len(expected)
-    assert learnt_in_all > 600
+    assert learnt_in_all > 10 * corpora
 
 
-def test_compiled_equals_the_reference_on_text():
+@pytest.mark.parametrize("count", [500, *slow(1500)])
+def test_compiled_equals_the_reference_on_text(count):
     import argparse
     from pathlib import Path
 
@@ -84,8 +87,8 @@ def test_compiled_equals_the_reference_on_text():
 
     words = count_words([Path(argparse.__file__).read_text("utf-8")], WordRule())
     by = [merges._compiled, merges._in_python]
-    first, second = (learner(spell_bytes(words), 500, 2, 0, [], lambda *_: None) for learner in by)
-    assert len(first) == 500
+    first, second = (learner(spell_bytes(words), count, 2, 0, [], lambda *_: None) for learner in by)
+    assert len(first) == count
     np.testing.assert_array_equal(first, second)
 
 

@@ -83,7 +83,7 @@ STAGES: dict[str, Stage] = {
         libraries=("numpy", "pyarrow", "pygments"),
     ),
     "data.perplexity": Stage(
-        run="lmworks.generate.stage_perplexity:perplexity",
+        run="lmworks.generate.perplexity:perplexity",
         config="lmworks.data.annotate.config:ModelPerplexityConfig",
         version=3,
         purpose="measure how unlikely a language model finds each document, for data.clean as a further input",
@@ -93,8 +93,8 @@ STAGES: dict[str, Stage] = {
             "a checkpoint, which train.pretrain or train.finetune makes; none where checkpoint is set",
         ),
         libraries=("gguf", "numpy", "tokenizers", "torch"),
-        sources="lmworks.generate.stage_perplexity:outside_digest",
-        check="lmworks.generate.stage_perplexity:check",
+        sources="lmworks.generate.perplexity:outside_digest",
+        check="lmworks.generate.perplexity:check",
     ),
     "tokenizer.bpe": Stage(
         run="lmworks.data.stage_train_tokenizer:bpe",

@@ -1,5 +1,7 @@
 """The next token of each row of a step: adjusted logits, temperature, truncation, one reproducible draw.
 
+Temperature, top-k, typical, top-p and min-p themselves are defined in `lmworks.kernels.token_sampling`.
+
 Every row has its own parameters and is chosen by itself, so no row sees another, not even in the rounding; and its draw
 is a function of its request's seed and step alone. So neighbours in the batch, arrival order and restarts change
 nothing, and a guess can be checked by sampling its place as always.

@@ -1,4 +1,4 @@
-"""Validation: the losses and metrics of a model on data that it is not trained on, without gradients."""
+"""Validation: losses in nats (the perplexity is exp of them), bits per byte and metrics on held-out data."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The stage `data.perplexity`: how unlikely a language model finds each document, as annotations beside the others.
+"""The perplexity of each document under a language model (stage `data.perplexity`), as annotations beside the others.
 
 `data/` knows no language model: it takes one as a function of texts (`data/annotate/perplexity.py`), and this is that
 function for a checkpoint. `data.clean` reads what this stage makes as a further input.

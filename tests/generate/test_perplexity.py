@@ -16,8 +16,8 @@ from lmworks.data.annotation_table import annotation_paths, read_annotations
 from lmworks.data.cleaning.ledger import LEDGER, read_ledger
 from lmworks.data.edits import apply_edits
 from lmworks.data.store import DocumentStore
-from lmworks.generate import stage_perplexity
-from lmworks.generate.stage_perplexity import language_model_cost, perplexity
+from lmworks.generate import perplexity as perplexity_stage
+from lmworks.generate.perplexity import language_model_cost, perplexity
 from lmworks.model.checkpoint import Checkpoint, load
 
 TEXTS = {
@@ -82,7 +82,7 @@ def test_it_is_what_the_models_logits_say(scored, folder, model):
 
 
 def test_equal_runs_are_equal_however_the_work_is_cut(scored, folder, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(stage_perplexity, "_PART_CHARACTERS", 100)
+    monkeypatch.setattr(perplexity_stage, "_PART_CHARACTERS", 100)
     inputs = [folder / "documents", folder / "annotations"]
     again = run_alone("data.perplexity", tmp_path / "a", inputs, [], [f'checkpoint="{model}"', "window=100"]).folder
     (one,), (other,) = annotation_paths(scored), annotation_paths(again)

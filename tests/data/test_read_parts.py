@@ -118,7 +118,7 @@ def test_any_sizes_of_parts_make_the_same_bytes(
 ) -> None:
     given = context(tmp_path_factory.mktemp("any"), sources)
     with pytest.MonkeyPatch.context() as patch:  # hundreds of parts, which no test needs on the disk
-        patch.setattr("lmworks.data.executing._sync", lambda path: None)
+        patch.setattr("lmworks.data.work_parts._sync", lambda path: None)
         read(config(), given, sizes)
     assert contents(given) == expected
     assert not list((given.work / "pieces").iterdir())

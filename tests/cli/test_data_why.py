@@ -209,7 +209,7 @@ def test_without_what_it_was_made_from_the_ledger_is_told(folder, tmp_path):
     shutil.copytree(folder / "cleaned", tmp_path / "cleaned")
     text = told(tmp_path, "old/plan.md")
     assert "dropped by alike: near: like notes/plan.md, which stays" in text
-    assert "Texts and near values are not told: documents, which it was made from, is neither in its workspace" in text
+    assert "Texts and near values are not shown: documents, which it was made from, is neither in its workspace" in text
 
 
 def test_what_it_was_made_from_may_be_elsewhere(folder, tmp_path):
@@ -258,7 +258,7 @@ def test_a_manifest_that_is_none_is_left_out_and_told(folder, tmp_path, written)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "manifest.json").write_text(written, "utf-8", "surrogateescape")
     text = told(tmp_path, "old/plan.md")
-    assert "the twin has" in text and "Texts and near values are not told" not in text
+    assert "the twin has" in text and "Texts and near values are not shown" not in text
     assert "other/manifest.json is no manifest that can be read: it was left out" in text
     tree = trace(None, str(tmp_path / "cleaned"))
     assert any("manifest.json is no manifest that can be read" in str(branch.label) for branch in tree.children)

@@ -37,7 +37,7 @@ def print_story(console: "Console", story: "Story") -> None:
         share = "" if story.contamination is None else f", {story.contamination:.0%} of it"
         console.print(f"\nHolds the evaluation item {shown(story.evaluation_item)}{share}", highlight=False)
     if story.missing:
-        line = f"Texts and near values are not told: {shown(story.missing)}"
+        line = f"Texts and near values are not shown: {shown(story.missing)}"
         console.print(f"\n{line}", style="yellow", highlight=False)
     for line in story.unreadable:
         console.print(shown(line), style="yellow", highlight=False, soft_wrap=True)

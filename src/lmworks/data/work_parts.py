@@ -43,7 +43,7 @@ def prepared(work: Work[P] | Prepared[P]) -> AbstractContextManager[Work[P]]:
 
 def do_part(work: Work[P], part: Part[P]) -> None:
     """Under a name of its own until it is whole and on the disk: two processes may do one part, and both be right."""
-    if part.done.exists():  # whoever was at it before was lost when it had it
+    if part.done.exists():  # made by a process that died after it had published it
         return
     temporary = part.done.with_name(f".{part.done.name}.{secrets.token_hex(4)}.tmp")
     temporary.parent.mkdir(parents=True, exist_ok=True)

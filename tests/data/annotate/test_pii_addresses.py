@@ -91,6 +91,22 @@ def test_versions_and_sections_score_less():
     assert found == {"93.184.216.34": 0.9, "93.184.216.35": 0.3, "91.4.12.0": 0.3, "3.1.2.4": 0.3}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#### {}. Pipelines\n\nSee {} again.",
+        "- [{}.\u00a0Pipelines](#pipelines)",
+        "Siehe Abschnitt\u00a0{} dazu.",
+        "## 32.5.1 Pipelines\n\n{} Queries",
+        "library-{}.tar.gz",
+        "versions {} and later",
+    ],
+)
+def test_sections_and_versions_stay_and_addresses_in_their_place_go(text):
+    assert finds(text.format(*["32.5.1.12"] * 2)) == []
+    assert finds(text.format(*["93.184.216.34"] * 2)) != [] or "versions" in text
+
+
 @pytest.mark.parametrize("mac", ["00:1A:2B:3C:4D:5E", "00-1A-2B-3C-4D-5E", "de:ad:be:ef:00:01"])
 def test_addresses_of_devices(mac):
     assert finds(f"dev {mac}!") == [("mac", mac)]

@@ -17,7 +17,16 @@ from lmworks.data.annotation import Mark
 RULE, SPECIAL, MAC = "pii.ip", "pii.ip_special", "pii.mac"
 
 _V4 = re.compile(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?!\w|\.[0-9])")
-_VERSION = re.compile(r"(?:\bv|version|release|firmware|build|\bsection|chapter|§)[^\w<>]{0,3}\Z", re.IGNORECASE)
+_VERSION = re.compile(r"(?:\bv|(?:version|release|build|\bsection|chapter)s?|firmware|§)[^\w<>]{0,3}\Z", re.IGNORECASE)
+# What numbers a section: in a heading, at a line's start before a point and a title, behind a word with a no-break
+# space; or a version, behind a name with a hyphen; and three such numbers, which the fourth is a part of.
+_QUAD = r"[0-9]{1,2}(?:\.[0-9]{1,2}){3}(?!\w|\.[0-9])"
+_SECTION = re.compile(
+    rf"(?:^[ \t]*(?:#{{1,6}}[ \t]+|(?:[*+-][ \t]+)?\[?(?=[0-9.]+\.[ \t\u00a0]+[^\W\d_]))"
+    rf"|(?<=\w[\u00a0\u202f]|[^\W\d_]-)){_QUAD}"
+    r"|(?<![\w.])[0-9]{1,2}(?:\.[0-9]{1,2}){2}(?!\w|\.[0-9])",
+    re.MULTILINE,
+)
 _HEXADECIMAL_BACKWARDS = re.compile(r"[0-9A-Fa-f:]{1,6}")
 _V6 = re.compile(r"[0-9A-Fa-f:]{2,45}+(?:(?<=[0-9])(?:\.[0-9]{1,3}){3})?")
 _V6_GROUP = re.compile(r"(?=[0-9A-Fa-f]*[0-9])[0-9A-Fa-f]{3,4}")
@@ -29,6 +38,7 @@ _SURE, _EVEN, _UNLIKELY, _NOBODY = 0.9, 0.5, 0.3, 0.1
 
 def find_ipv4(text: str, regions: Regions) -> Iterator[Mark]:
     """Marks in regions of digits and separators. Four numbers that are rather a version or a section score 0.3."""
+    sections: set[str] | None = None
     for start, end in regions:
         for match in _V4.finditer(text, start, end + 2):
             try:
@@ -40,6 +50,11 @@ def find_ipv4(text: str, regions: Regions) -> Iterator[Mark]:
                 score = _NOBODY
             elif rule == RULE and (_like_a_version(address) or _VERSION.search(before(text, match.start(), 12))):
                 score = _UNLIKELY
+            elif rule == RULE and max(address.packed) < 100:  # of one address in forty
+                if sections is None:
+                    sections = {found[0].lstrip(" \t#*+-[") for found in _SECTION.finditer(text)}
+                if match[0] in sections or match[0].rpartition(".")[0] in sections:
+                    score = _UNLIKELY
             yield Mark(rule, *match.span(), score)
 
 

@@ -175,3 +175,14 @@ def test_old_probes_of_this_machine_are_answered(language, path):
     assert raw(language, b"GET %s HTTP/1.0\r\nHost: evil.example\r\n\r\n" % path) == 421
     assert raw(language, b"GET %s HTTP/1.1\r\n\r\n" % path) in (400, 421)
     assert raw(language, b"GET /v1/models HTTP/1.0\r\n\r\n") == 421
+
+
+@pytest.mark.parametrize("framing", [b"1.1\r\nContent-Length: 5", b"1.0\r\nConnection: keep-alive"])
+def test_a_request_that_a_proxy_may_frame_otherwise_ends_the_connection(language, framing):
+    host, port = language.url.removeprefix("http://").split(":")
+    second = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        head = b"GET /health HTTP/%s\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" % framing
+        connection.sendall(head + second)
+        answers = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answers.startswith(b"HTTP/1.1 400 ") and answers.count(b"HTTP/1.1 ") == 1

@@ -129,6 +129,14 @@ def test_a_taken_port_is_told_before_anything_is_loaded(tmp_path, unloadable):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_connections_do_not_hold_back_small_packets(host):
+    with listen(ServeConfig(host=host, port=0)) as listener, socket.create_connection(listener.getsockname()[:2]):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_an_unknown_host_is_told():
     with pytest.raises(OSError, match="--host"):
         listen(ServeConfig(host="no-such-host.invalid"))

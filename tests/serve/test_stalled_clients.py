@@ -5,6 +5,8 @@ import socket
 import time
 from contextlib import closing
 
+import pytest
+
 from lmworks.monitor.log import Reader
 
 BODY = {
@@ -64,3 +66,32 @@ def test_half_a_request_holds_nobody_up(start):
         assert http.get("/health").status_code == http.get("/v1/models").status_code == 200
         silent.close()
         half.close()
+
+
+POST = b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize("begun", [b"GET / HTTP/1.1\r\n", POST + b"Content-Length: 900\r\n\r\n"])
+@pytest.mark.parametrize("drip", [b"", b"a"])
+def test_a_request_that_never_ends_is_ended(start, begun, drip):
+    with start(receive_seconds=0.5) as running, socket.create_connection(address(running.url), timeout=0.1) as client:
+        client.sendall(begun)
+        until, answer = time.monotonic() + 30, None
+        while answer is None and time.monotonic() < until:
+            try:
+                client.sendall(drip)
+                answer = client.recv(4096)
+            except TimeoutError:
+                continue
+        assert answer.startswith(b"HTTP/1.1 408 ") and client.recv(4096) == b""
+
+
+def test_a_slow_upload_and_a_long_answer_take_their_time(start):
+    body = b'{"model": "tiny", "prompt": "a", "max_tokens": 400, "ignore_eos": true, "stream": true}'
+    with start(receive_seconds=0.2) as running, socket.create_connection(address(running.url), timeout=30) as client:
+        client.sendall(POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % (len(body) + 2000))
+        for piece in (*[b" " * 200] * 10, body):
+            time.sleep(0.1)
+            client.sendall(piece)
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+        assert answer.startswith(b"HTTP/1.1 200 ") and b"[DONE]" in answer

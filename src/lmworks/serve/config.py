@@ -30,6 +30,7 @@ class ServeConfig:
                          waits for it only where it takes longer than the answer. Without an embedder there is none.
     max_waiting          requests that may wait for each model. The next is refused with 429 and Retry-After.
     deadline_seconds     after which a request is ended.
+    receive_seconds      in which a request must have come. Or 500 bytes of it a second; else its connection is closed.
     requests_per_minute  of each API key, 0: no limit. Of each address where no keys are asked for.
     max_body_bytes       of the largest request. A larger one is refused with 413 before it is read.
     keys                 file of API keys, "": none are asked for. `lmworks keys add` makes it.
@@ -51,6 +52,7 @@ class ServeConfig:
     query_embeddings: bool = True
     max_waiting: int = 64
     deadline_seconds: float = 120.0
+    receive_seconds: float = 30.0
     requests_per_minute: int = 0
     max_body_bytes: int = 1_000_000
     keys: str = ""
@@ -74,8 +76,10 @@ class ServeConfig:
             raise ValueError(f"events_per_second must be 0 (no limit) or positive, got {self.events_per_second}")
         if self.cache_tokens < 0:
             raise ValueError(f"cache_tokens must be 0 (the default) or positive, got {self.cache_tokens}")
-        if not 0 < self.deadline_seconds < float("inf") or not 0 <= self.drain_seconds < float("inf"):
-            raise ValueError("deadline_seconds must be positive and drain_seconds at least 0, both finite")
+        if not all(0 < seconds < float("inf") for seconds in (self.deadline_seconds, self.receive_seconds)):
+            raise ValueError("deadline_seconds and receive_seconds must be positive and finite")
+        if not 0 <= self.drain_seconds < float("inf"):
+            raise ValueError("drain_seconds must be at least 0 and finite")
         if self.max_body_bytes < 1 or self.requests_per_minute < 0:
             raise ValueError("max_body_bytes must be positive and requests_per_minute at least 0")
         for host in self.allowed_hosts:

@@ -45,7 +45,10 @@ class Security(HttpMiddleware):
                 _add_headers(scope, message)
             await send(message)
 
-        if not self._knows_host(header(scope, "host")) and not _is_old_probe(scope):
+        if _is_framed_twice(scope):
+            message = "Transfer-Encoding stands beside a Content-Length or in HTTP/1.0: send one of them, in HTTP/1.1"
+            await refuse(ApiError(400, message, headers={"Connection": "close"}), scope, receive, guarded)
+        elif not self._knows_host(header(scope, "host")) and not _is_old_probe(scope):
             message = "the Host header names no host of this server; serve.allowed_hosts lists further names"
             await refuse(ApiError(421, message, None, "unknown_host"), scope, receive, guarded)
         elif scope["method"] not in _SAFE and not same_origin(scope):
@@ -60,6 +63,13 @@ class Security(HttpMiddleware):
         if name in self._hosts:
             return True
         return self._any_address and _is_address(name)
+
+
+def _is_framed_twice(scope: Scope) -> bool:
+    """A request whose end a proxy may see elsewhere than we do; what follows it may be smuggled (RFC 9112, 6.1)."""
+    return header(scope, "transfer-encoding") is not None and (
+        header(scope, "content-length") is not None or scope["http_version"] == "1.0"
+    )
 
 
 def _is_old_probe(scope: Scope) -> bool:

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from lmworks.serve.app import create_app
 from lmworks.serve.asgi import is_loopback
 from lmworks.serve.config import ServeConfig
+from lmworks.serve.http_protocol import timed_protocol
 from lmworks.serve.served_models import check_adapters, check_sources, served_names
 from lmworks.serve.service import Service
 from lmworks.workspace import read_current
@@ -80,6 +81,8 @@ def listen(config: ServeConfig) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it. Without it the end of an answer waits for an acknowledgement, which comes 40 ms late.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.bind(address)
         listener.listen(128)
     except OSError as error:
@@ -99,6 +102,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=timed_protocol(service.config.receive_seconds),
                 log_config=None,
                 access_log=False,  # the interaction log and the metrics tell more
                 proxy_headers=False,  # nobody may choose the address that limits are kept by

@@ -69,6 +69,7 @@ class System:
         began = time.time() if began is None else began
         answer, evidence = self.answerer.respond(question, lineage=self.lineage, listener=listener, queued=queued)
         answer = replace(answer, id=identifier) if identifier else answer
+        tokenizer = self.answerer.finder.encoder.tokenizer  # in whose tokens the budget of a search is counted too
         index = self.lineage[next(name for name, use in self.current.uses.items() if use == "retrieve.index")]
         return answer, to_interaction(
             answer,
@@ -76,6 +77,7 @@ class System:
             evidence.query_embedding,
             time=began,
             route=ROUTE,
+            count_tokens=lambda text: len(tokenizer.encode(text)),
             index=index,
             conversation=conversation,
             parent=parent,

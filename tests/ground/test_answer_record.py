@@ -38,7 +38,7 @@ def test_there_and_back(answer, abstained):
     if abstained:
         answer = replace(answer, abstained=True, citations=())
     vector = np.array([0.6, 0.8], dtype=np.float32)
-    named = {"route": "assistant", "index": "i", "conversation": "c", "parent": "p"}
+    named = {"route": "assistant", "count_tokens": len, "index": "i", "conversation": "c", "parent": "p"}
     interaction = to_interaction(answer, PASSAGES, vector, time=1.5, **named)
     assert to_answer(interaction) == answer
     assert interaction.retrieved == PASSAGES
@@ -48,7 +48,7 @@ def test_there_and_back(answer, abstained):
 
 
 def test_an_answer_alone_belongs_to_no_conversation(answer):
-    interaction = to_interaction(answer, (), None, time=0.0, route="assistant")
+    interaction = to_interaction(answer, (), None, time=0.0, route="assistant", count_tokens=len)
     assert interaction.conversation == "" and interaction.query_embedding == ()
 
 

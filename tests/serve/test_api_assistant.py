@@ -2,6 +2,7 @@
 
 import openai
 import pytest
+from tokenizers import Tokenizer
 
 QUESTION = "By when must I report a lost laptop?"
 
@@ -41,6 +42,21 @@ def test_a_stream_tells_its_progress_then_the_same_answer(grounded):
     assert last.choices[0].finish_reason == "stop"
     assert last.lmworks["citations"] == whole.lmworks["citations"]
     assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+
+
+@pytest.mark.parametrize("question", [QUESTION, "Which orchestra plays the ninth symphony of Bruckner tonight?"])
+def test_usage_counts_the_question_the_passages_and_the_answer(grounded, tiny_embedder_folder, question):
+    answer, tokenizer = ask(grounded, question), Tokenizer.from_file(str(tiny_embedder_folder / "tokenizer.json"))
+    logged = grounded.http().get(f"/api/interactions/{answer.lmworks['interaction']}").json()
+    read = [question, *(passage["text"] for passage in logged["retrieved"])]
+    asked = sum(len(tokenizer.encode(text, add_special_tokens=False)) for text in read)
+    said = len(tokenizer.encode(answer.choices[0].message.content, add_special_tokens=False))
+    *_, last = ask(grounded, question, stream=True, stream_options={"include_usage": True})
+    response = grounded.client().responses.create(model="assistant", input=question).usage
+    for usage in (answer.usage, last.usage):
+        assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (asked, said, asked + said)
+    for one in (response.input_tokens, response.output_tokens), (logged["input_tokens"], logged["output_tokens"]):
+        assert one == (asked, said)
 
 
 def test_what_the_documents_do_not_say_is_not_answered(grounded):

@@ -1,6 +1,6 @@
 """An answer as an event of the log, and back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -16,6 +16,7 @@ def to_interaction(
     *,
     time: float,
     route: str,
+    count_tokens: Callable[[str], int],
     index: str = "",
     conversation: str = "",
     parent: str | None = None,
@@ -23,7 +24,8 @@ def to_interaction(
 ) -> Interaction:
     """The interaction of an answer, for the log: what `to_answer` needs, the passages, the query embedding.
 
-    `time` is when the question came, in seconds since the epoch; `index` the content hash of the index.
+    `time` is when the question came, in seconds since the epoch; `index` the content hash of the index. Tokens are
+    those of what was read to decide the answer, the question and the passages, and those of its text.
     """
     return Interaction(
         id=answer.id,
@@ -34,6 +36,8 @@ def to_interaction(
         verdicts=answer.verdicts,
         query_embedding=() if query_embedding is None else tuple(query_embedding.tolist()),
         timings=answer.timings,
+        input_tokens=sum(map(count_tokens, (answer.question, *(passage.text for passage in passages)))),
+        output_tokens=count_tokens(answer.text),
         index=index,
         lineage=answer.lineage,
         route=route,

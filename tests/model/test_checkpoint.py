@@ -338,8 +338,9 @@ def test_what_does_not_fit_together_is_refused(tiny_tokenizer, tmp_path):
         assemble(full, weights(full), Tokenizer(backend, tiny_tokenizer.roles))
     (tmp_path / "empty").mkdir()
     refuse(tmp_path / "empty", FileNotFoundError, r"no config\.json, so it is not a Hugging Face folder$")
-    (tmp_path / "empty" / "tiny.gguf").touch()
-    refuse(tmp_path / "empty", FileNotFoundError, r"give the GGUF file itself: tiny\.gguf")
+    for name in ("tiny.gguf", "other.gguf"):
+        (tmp_path / "empty" / name).touch()
+    refuse(tmp_path / "empty", FileNotFoundError, r"one of its GGUF files: other\.gguf, tiny\.gguf")
 
 
 @torch.no_grad()

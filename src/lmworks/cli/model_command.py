@@ -76,14 +76,14 @@ def _find(name: str) -> "tuple[str, ModelConfig, Published | None]":
     """A title, the config, and what was published about it; LookupError with the nearest names for an unknown one."""
     import difflib
 
-    from lmworks.model.download import MODELS, locate
+    from lmworks.model.download import MODELS, locate, weights_path
     from lmworks.model.presets.sizes import SIZES
 
     presets = {size.preset: key for key, size in reversed(SIZES.items())}  # a family's first size stands for it
     key = presets.get(name, name)
     if key in SIZES:
         return key, SIZES[key].config, SIZES[key]
-    path = locate(name) if name in MODELS else Path(name)
+    path = weights_path(locate(name) if name in MODELS else Path(name))
     if name and path.is_dir():
         from lmworks.model.checkpoint import read_document
         from lmworks.model.huggingface import read_config

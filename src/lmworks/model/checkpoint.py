@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lmworks.artefact import hash_json, publish, write_json, write_text
 from lmworks.model.config import ModelConfig, PoolHead, UnsupportedModel
-from lmworks.model.download import MODELS, locate
+from lmworks.model.download import MODELS, locate, weights_path
 from lmworks.model.families.family import Document, JsonObject
 from lmworks.model.gguf_read import read_gguf
 from lmworks.model.huggingface import read_config, to_our_names, write_config, write_weights
@@ -124,7 +124,7 @@ class Checkpoint:
 def load(
     source: str | Path, dtype: DType = torch.float32, device: torch.device | str = "cpu", pickle: bool = False
 ) -> Checkpoint:
-    """Loads a pulled model by its name, a Hugging Face folder, or a GGUF file.
+    """Loads a pulled model by its name, a Hugging Face folder, or a GGUF file, itself or alone in a folder.
 
     dtype     of all weights; "stored": each as the file has it, so that safetensors stay mapped and take no memory of
               their own (what a GGUF file has quantised becomes float32).
@@ -136,7 +136,7 @@ def load(
     """
     if dtype != "stored" and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ValueError(f'dtype is a floating-point torch.dtype or "stored", got {dtype!r}')
-    path = locate(source) if isinstance(source, str) and source in MODELS else Path(source)
+    path = weights_path(locate(source) if isinstance(source, str) and source in MODELS else Path(source))
     if path.is_dir():
         try:
             return _load_folder(path, str(source), dtype, device, pickle)
@@ -217,7 +217,7 @@ def read_document(folder: Path) -> Document:
         )
     if not (folder / "config.json").exists():
         files = ", ".join(sorted(path.name for path in folder.glob("*.gguf")))
-        hint = f"; give the GGUF file itself: {files}" if files else ""
+        hint = f"; give one of its GGUF files: {files}" if files else ""
         raise FileNotFoundError(f"{folder} has no config.json, so it is not a Hugging Face folder{hint}")
     document = read_json(folder / "config.json")
     if "model_type" not in document:

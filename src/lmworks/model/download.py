@@ -91,6 +91,12 @@ def located(source: str, base: Path) -> Path:
     return base / source if (base / source).exists() else locate(source)
 
 
+def weights_path(path: Path) -> Path:
+    """The GGUF file of a folder that holds one and no Hugging Face model, as `pull` makes it; else the path itself."""
+    files = list(path.glob("*.gguf")) if not (path / "config.json").exists() else []
+    return files[0] if len(files) == 1 else path
+
+
 @lru_cache(maxsize=32)
 def digest_of_model(path: Path) -> str:
     """SHA-256 over the names and bytes of the files of a checkpoint: a folder, or one file. Read once a process."""

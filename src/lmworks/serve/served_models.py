@@ -12,6 +12,7 @@ from lmworks.generate.engine_worker import EngineWorker
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.model.checkpoint import Checkpoint, is_gguf, load, read_document
 from lmworks.model.config import LanguageModelHead, PoolHead, UnsupportedModel
+from lmworks.model.download import weights_path
 from lmworks.serve.config import ServeConfig
 
 ASSISTANT = "assistant"  # the name of the grounded system
@@ -94,7 +95,7 @@ def _load_adapter(
 
 def check_sources(paths: Mapping[str, str]) -> None:
     """FileNotFoundError or ValueError for a folder or a file that is clearly no model; no weights are read."""
-    for path in map(Path, paths.values()):
+    for path in map(weights_path, map(Path, paths.values())):
         if path.is_dir():
             try:
                 read_document(path)

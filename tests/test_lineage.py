@@ -15,9 +15,9 @@ from lmworks.cli.main import app
 from lmworks.data.store import DocumentStore
 from lmworks.lineage import trace
 from lmworks.recipe import find, load
-from lmworks.records import Span
+from lmworks.records import Interaction, Message, Span
 from lmworks.stages import STAGES
-from lmworks.workspace import read_current
+from lmworks.workspace import open_log, read_current
 
 
 def shown(tree) -> str:
@@ -44,6 +44,16 @@ def test_a_folder_leads_to_those_beside_it(tmp_path):
 def test_what_no_stage_made_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no folder that a stage made .* no system was built in this folder"):
         trace(None, str(tmp_path))
+
+
+def test_what_a_model_alone_made_leads_to_its_weights(tmp_path):
+    """Nothing is built in the workspace of a model that is served alone."""
+    made = Interaction(
+        "0" * 16, 0.0, (Message("user", "Hi"),), "Hello", lineage={"model:tiny": "ab" * 32}, route="tiny"
+    )
+    with open_log(tmp_path) as log:
+        log.record(made).result()
+    assert "abababababab" in shown(trace(tmp_path, f"chatcmpl-{made.id}"))
 
 
 NOTE = "Write to jane.miller@works-miller.com before the end of March, or call the desk on any day of the week. " * 3

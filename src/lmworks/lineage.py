@@ -23,7 +23,7 @@ from lmworks.data.files import without_password
 from lmworks.data.stage import read_from
 from lmworks.data.store import DOCUMENTS, DocumentStore
 from lmworks.ground.answer_record import to_answer
-from lmworks.records import Answer, Span, Verdict
+from lmworks.records import Answer, Interaction, Span, Verdict
 from lmworks.report import shown
 from lmworks.workspace import Current, read_current, read_interaction
 
@@ -32,7 +32,8 @@ def trace(workspace: Path | None, target: str) -> Tree:
     """The tree of an answer (by id) or a stage (by name) of a workspace, or of any artefact (by folder), whose parents
     are looked for in the workspace and beside it.
 
-    Raises FileNotFoundError that names what there is when the target is none of these.
+    Of what a model made alone, it is the model and its prompt. Raises FileNotFoundError that names what there is when
+    the target is none of these.
     """
     if (Path(target) / MANIFEST).is_file():
         folder = Path(target).resolve()
@@ -43,13 +44,17 @@ def trace(workspace: Path | None, target: str) -> Tree:
             f"{target} is no folder that a stage made (it has no {MANIFEST}), and no system was built in this folder; "
             "name an artefact's folder, or a system's with --workspace"
         )
+    interaction = None
+    if re.fullmatch(r"((chat)?cmpl-)?[0-9a-f]{16}(-\d+)?", target):
+        interaction = read_interaction(workspace, target)
+        if interaction.confidence is None:
+            return _completion_tree(interaction)
     current = read_current(workspace)
     known = _known(workspace)
     if target in current.stages:
         return _with_left_out(_artefact_tree(workspace / current.stages[target], known.folders), known)
-    if re.fullmatch("(chatcmpl-)?[0-9a-f]{16}", target):
-        answer = to_answer(read_interaction(workspace, target))
-        return _with_left_out(_answer_tree(current, answer, known.folders), known)
+    if interaction is not None:
+        return _with_left_out(_answer_tree(current, to_answer(interaction), known.folders), known)
     raise FileNotFoundError(
         f"{unknown('answer, stage or artefact', target, list(current.stages))} (or an answer's id); "
         "of a document `lmworks data why` tells"
@@ -81,6 +86,15 @@ def _where_read_from(folder: Path) -> Iterator[Path]:
 def _with_left_out(tree: Tree, known: KnownArtefacts) -> Tree:
     for line in known.warnings:
         tree.add(f"[yellow]{shown(line)}[/yellow]")
+    return tree
+
+
+def _completion_tree(interaction: Interaction) -> Tree:
+    """The hashes of a completion that a model made alone, as far as the log has them."""
+    tree = Tree(f"[bold]{interaction.operation} {interaction.id}[/bold] by {shown(interaction.route)}")
+    tree.add(shown(interaction.error) or "no documents took part")
+    for name, digest in {"prompt": interaction.prompt, **interaction.lineage}.items():
+        tree.add(f"{shown(name)} [dim]{digest[:12]}[/dim]")
     return tree
 
 

@@ -20,6 +20,7 @@ from lmworks.generate.constraint import JsonSchema
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.model.checkpoint import load
+from lmworks.model.gguf_write import save_gguf
 from lmworks.records import Interaction, Message
 from lmworks.serve import completion_turn, interaction_record, server
 from lmworks.serve.config import ServeConfig
@@ -402,6 +403,24 @@ def test_what_is_no_model_is_refused_before_anything_is_announced_or_written(sou
     with pytest.raises((FileNotFoundError, ValueError), match=problem):
         server.run(tmp_path / "workspace", ServeConfig(port=0), {"mine": str(path)}, told.append)
     assert told == [] and not (tmp_path / "workspace").exists()
+
+
+def test_the_folder_that_pull_makes_of_a_gguf_file_is_served_under_its_name(tiny, tmp_path):
+    (tmp_path / "pulled").mkdir()
+    file = save_gguf(tiny, tmp_path / "pulled" / "tiny.gguf", "F32")
+    models = {"pulled": str(tmp_path / "pulled")}
+    server.check_sources(models)
+    service = Service(tmp_path / "w", ServeConfig(), models)
+    service.load()
+    assert [(one.name, one.fingerprint) for one in service.models] == [("pulled", load(file).fingerprint)]
+    service.close()
+
+
+def test_a_workspace_without_a_model_is_not_served(tmp_path):
+    empty = {"recipe": "clean", "question": "", "models": {}, "stages": {}, "uses": {}}
+    (tmp_path / "current.json").write_text(json.dumps(empty))
+    with pytest.raises(FileNotFoundError, match="lmworks up --docs"):
+        Service(tmp_path)
 
 
 def test_a_closed_service_keeps_no_model(tiny_folder, tmp_path):

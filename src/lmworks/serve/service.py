@@ -41,8 +41,9 @@ DEFAULTS = ServeConfig()
 class Service:
     """Serves what was built in a workspace, or the language and embedding models in `models` (name -> path) alone.
 
-    Made at once, without loading anything: FileNotFoundError when nothing is built in the workspace, ValueError for
-    models whose names clash. `load` opens everything; until it is done every request raises NotReadyError.
+    Made at once, without loading anything: FileNotFoundError when nothing that can be served is built in the workspace,
+    ValueError for models whose names clash. `load` opens everything; until it is done every request raises
+    NotReadyError.
     """
 
     def __init__(self, workspace: Path, config: ServeConfig = DEFAULTS, models: dict[str, str] | None = None) -> None:
@@ -53,6 +54,10 @@ class Service:
         self.failure = ""
         self.current: Current | None = read_current(workspace) if models is None else None
         self._paths = served_names(self.current.models, self.current.names) if self.current else dict(models or {})
+        if not self._paths:
+            raise FileNotFoundError(
+                f"{workspace} has no model to serve; `lmworks up --docs {workspace}` builds answers from its documents"
+            )
         self._loaded = LoadedModels({}, {})
         self._grounded: GroundedSystem | None = None
         # A workspace's log has its policy, also when other models than its own are served from it.

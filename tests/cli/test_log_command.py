@@ -38,6 +38,8 @@ def test_show_lists_the_newest_first_and_filters(workspace):
     assert "\x1b[31m" not in result.stdout
     filtered = run(workspace, "show", "--filter", "since:2h")
     assert "Who?" in filtered.stdout and "When?" not in filtered.stdout
+    nothing = run(workspace, "show", "--filter", "route:other").stdout.split()
+    assert nothing and "question" not in nothing  # not the bare head of a table
     wrong = run(workspace, "show", "--filter", "rout:tiny")
     assert wrong.returncode == 2 and "route" in wrong.stderr
 
@@ -61,7 +63,7 @@ def test_export_writes_a_file_once(workspace, tmp_path):
 
 
 def test_prune_deletes_what_is_old(workspace):
-    assert "1 interactions deleted" in run(workspace, "prune", "7").stdout
+    assert "1 interaction deleted" in run(workspace, "prune", "7").stdout
     assert "When?" not in run(workspace, "show").stdout
     assert run(workspace, "prune", "-1").returncode == 2
 
@@ -92,10 +94,10 @@ def test_replay_makes_the_same_tokens_and_says_what_changed(workspace, tiny_fold
 
 def test_keys_are_shown_once_and_revoked(tmp_path):
     file = str(tmp_path / "keys.json")
-    made = lmworks("keys", "add", "laptop", "--file", file)
+    made = lmworks("keys", "add", "laptop", "--keys", file)
     key = made.stdout.strip()
     assert key.startswith("lmw-") and key not in (tmp_path / "keys.json").read_text()
-    assert "laptop" in lmworks("keys", "list", "--file", file).stdout
-    assert lmworks("keys", "add", "laptop", "--file", file).returncode == 2
-    assert lmworks("keys", "revoke", "laptop", "--file", file).returncode == 0
-    assert "laptop" not in lmworks("keys", "list", "--file", file).stdout
+    assert "laptop" in lmworks("keys", "list", "--keys", file).stdout
+    assert lmworks("keys", "add", "laptop", "--keys", file).returncode == 2
+    assert lmworks("keys", "revoke", "laptop", "--keys", file).returncode == 0
+    assert "laptop" not in lmworks("keys", "list", "--keys", file).stdout

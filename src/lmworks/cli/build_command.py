@@ -38,9 +38,9 @@ def up(
 ) -> None:
     """Build a system and serve it: pages for people and an OpenAI-compatible API.
 
-    The first build pulls the default models (about 180 MB) and takes minutes; later ones take seconds, because every
-    stage is kept and only what changed is made again. How good it is stands on the page Evaluation. Ctrl-C stops the
-    server.
+    The first build pulls the default models (about 180 MB) and takes some tens of minutes, for a small folder less;
+    later ones take seconds, because every stage is kept and only what changed is made again. How good it is stands on
+    the page Evaluation. Ctrl-C stops the server.
 
     Example: `lmworks up --docs ./handbook`
     """

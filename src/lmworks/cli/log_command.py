@@ -51,7 +51,7 @@ def show(
         for row in reader.find(filter_, limit):
             texts = (" ".join(text.split()) for text in (row.question, row.response))
             table.add_row(row.id, _moment(row.time), *map(shown, texts), _marks(row))
-    new_console().print(table)
+    new_console().print(table if table.row_count else f"nothing {'passes the filter' if filter_ else 'is logged yet'}")
 
 
 @app.command()
@@ -82,7 +82,7 @@ def export(
             from lmworks.monitor.otlp import export_otlp
 
             count = export_otlp(reader, to, filter_, content=bool(content))
-    typer.echo(f"{count} interactions -> {to}")
+    typer.echo(f"{count} interaction{'' if count == 1 else 's'} -> {to}")
 
 
 @app.command()
@@ -103,7 +103,8 @@ def prune(
     folder = workspace or last_workspace()
     read_log(folder).close()  # a log that does not exist is an error, not an empty new one
     with open_log(folder) as log:
-        typer.echo(f"{log.prune(time.time() - days * 86400)} interactions deleted")
+        count = log.prune(time.time() - days * 86400)
+        typer.echo(f"{count} interaction{'' if count == 1 else 's'} deleted")
 
 
 @app.command()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 KEYS = "keys.json"
 
 keys_app = typer.Typer(no_args_is_help=True, help="API keys of a server: add, list, revoke.")
-FileOption = Annotated[Path, typer.Option("--file", help="Where the keys are kept, hashed.")]
+KeysOption = Annotated[Path, typer.Option("--keys", help="The file in which keys are kept, hashed.")]
 
 
 def serve(
@@ -112,7 +112,7 @@ def serve_workspace(folder: Path, config: "ServeConfig", models: dict[str, str] 
 @keys_app.command("add")
 def add_key(
     name: Annotated[str, typer.Argument(help="Whose key it is; the log and the limits know it by this name.")],
-    file: FileOption = WORKSPACES / KEYS,
+    file: KeysOption = WORKSPACES / KEYS,
 ) -> None:
     """Make a key and show it, once: only its hash is kept.
 
@@ -125,7 +125,7 @@ def add_key(
 
 
 @keys_app.command("list")
-def list_keys(file: FileOption = WORKSPACES / KEYS) -> None:
+def list_keys(file: KeysOption = WORKSPACES / KEYS) -> None:
     """Names of the keys and when they were made."""
     from rich.table import Table
 
@@ -140,7 +140,7 @@ def list_keys(file: FileOption = WORKSPACES / KEYS) -> None:
 
 @keys_app.command("revoke")
 def revoke_key(
-    name: Annotated[str, typer.Argument(help="Whose key it is.")], file: FileOption = WORKSPACES / KEYS
+    name: Annotated[str, typer.Argument(help="Whose key it is.")], file: KeysOption = WORKSPACES / KEYS
 ) -> None:
     """Take a key back; a running server refuses it from now on."""
     from lmworks.serve.api_keys import revoke

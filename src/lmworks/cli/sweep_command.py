@@ -33,7 +33,8 @@ def sweep(
     is off. All numbers have intervals, bootstrapped over the runs.
 
     Safe to stop and to repeat: finished runs are not run again, and the interrupted one goes on from its checkpoint.
-    FOLDER then holds `report.html`, `runs.json`, the logs, and `law.json`, which `lmworks plan --law FOLDER` reads.
+    The folder of `--out` then holds `report.html`, `runs.json`, the logs, and `law.json`, which `lmworks plan --law`
+    reads.
 
     Example, after `data.tokenize` has made `shards` and, with `part=held_out`, `held_out` by the vocabulary in `words`:
     `lmworks sweep --from shards --from held_out --from words --minutes 10 --set length=256 --out sweep`

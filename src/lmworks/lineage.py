@@ -100,7 +100,7 @@ def _completion_tree(interaction: Interaction) -> Tree:
 
 def _answer_tree(current: Current, answer: Answer, artefacts: Mapping[str, Path]) -> Tree:
     tree = Tree(f"[bold]answer {answer.id}[/bold] {shown(answer.question)}")
-    tree.add(f"{'abstained' if answer.abstained else 'answered'}, confidence {answer.confidence:.3f}")
+    tree.add(f"{'abstained' if answer.abstained else 'answered'}, confidence {answer.confidence:.2f}")
     # The documents that the answer was made from, which need not be those of today.
     indexed = [answer.lineage.get(name, "") for name, use in current.uses.items() if use == "retrieve.index"]
     corpus = next((folder for digest in indexed for folder in _parents(artefacts.get(digest), artefacts)), None)

@@ -323,7 +323,8 @@ class Verdict:
     """One candidate sentence of an answer: where its evidence stands, how well it is supported, what became of it.
 
     `evidence` is the passage span that the sentence is attributed to. `support` is the attribution in nats per token,
-    `(ln p(sentence | passage) - ln p(sentence | nothing)) / tokens`; None where it was not needed to decide.
+    `(ln p(sentence | passage) - ln p(sentence | nothing)) / tokens`; None where it was not needed to decide. What an
+    answer would cite that has too little confidence is "abstained".
     """
 
     text: str
@@ -332,7 +333,7 @@ class Verdict:
     uri: str
     relevance: float  # probability that the sentence answers the question
     support: float | None
-    verdict: Literal["cited", "unsupported", "repeated", "not needed", "not a quote"]
+    verdict: Literal["cited", "abstained", "unsupported", "repeated", "not needed", "not a quote"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ def test_below_the_threshold_the_answer_is_i_dont_know_with_the_nearest_passages
     assert answer.abstained and answer.citations == ()
     assert answer.text.startswith("I don't know")
     assert answer.nearest == evidence.passages[:3]
-    assert any(verdict.verdict == "cited" for verdict in answer.verdicts), "what it would have said stays visible"
+    assert any(verdict.verdict == "abstained" for verdict in answer.verdicts), "what it would have said stays visible"
 
 
 def test_without_evidence_or_with_no_true_quote_the_answer_abstains(finder):

@@ -158,7 +158,7 @@ interactions = st.builds(
             _names,
             _numbers,
             st.none() | _numbers,
-            st.sampled_from(("cited", "unsupported", "repeated", "not needed", "not a quote")),
+            st.sampled_from(("cited", "abstained", "unsupported", "repeated", "not needed", "not a quote")),
         ),
         max_size=2,
     ).map(tuple),

@@ -277,7 +277,7 @@ def _section(
         f"{decided.rules.sentences} sentence(s); drafts of the language model are "
         f"{'used' if decided.drafts else 'not used, because they do not make the answers better'}"
         f"{f' (support threshold {support_threshold:.2f} nats per token)' if support_threshold is not None else ''}. "
-        f"Below confidence {abstention.threshold:.3f} the system abstains: out of fold, {abstention.precision:.2f} of "
+        f"Below confidence {abstention.threshold:.2f} the system abstains: out of fold, {abstention.precision:.2f} of "
         f"the abstentions are right, and {abstention.recall:.2f} of the unanswerable questions are abstained from."
     )
     return Section("Calibration", text, (models, answers), (_curve(confidences, answerable, abstention),))
@@ -292,5 +292,5 @@ def _curve(confidences: Sequence[float], answerable: Sequence[bool], chosen: Abs
     }
     return Figure(
         line_plot(lines, x="confidence threshold", y="share of questions"),
-        f"Share of questions abstained from at each threshold, out of fold; {chosen.threshold:.3f} was chosen.",
+        f"Share of questions abstained from at each threshold, out of fold; {chosen.threshold:.2f} was chosen.",
     )

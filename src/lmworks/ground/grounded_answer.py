@@ -154,7 +154,9 @@ def decide(evidence: Evidence, calibration: Calibration, is_quote: Callable[[Can
 
 
 def _answer(evidence: Evidence, verdicts: Sequence[Verdict], confidence: float, *, abstained: bool) -> Answer:
-    citations = () if abstained else tuple(verdict for verdict in verdicts if verdict.verdict == "cited")
+    if abstained:
+        verdicts = [replace(one, verdict="abstained") if one.verdict == "cited" else one for one in verdicts]
+    citations = tuple(verdict for verdict in verdicts if verdict.verdict == "cited")
     sentences = [f"{_flowing(citation.text)} [{number}]" for number, citation in enumerate(citations, start=1)]
     return Answer(
         id="",

@@ -119,7 +119,7 @@ def ask(question: Question, answerer: Answerer) -> tuple[Row, float]:
             "first passage": tuple(passage.span for passage in evidence.passages[:1]),
             "best sentence": tuple(quoted[place].evidence for place in np.argsort(-similarity, kind="stable")[:1]),
         },
-        proposed=tuple(verdict.evidence for verdict in answer.verdicts if verdict.verdict == "cited"),
+        proposed=tuple(verdict.evidence for verdict in answer.verdicts if verdict.verdict in ("cited", "abstained")),
         confidence=answer.confidence,
         abstained=answer.abstained,
         answer=answer.text,

@@ -21,7 +21,7 @@ from lmworks.serve.interaction_record import Turn
 from lmworks.serve.pages.chat_turns import calibrated, messages_of, view_turns
 from lmworks.serve.pages.forms import read_form
 from lmworks.serve.pages.log_page import place_text, read_place
-from lmworks.serve.pages.page_templates import count, error_page, fragment, page, percent, segment, system_name
+from lmworks.serve.pages.page_templates import count, error_page, fragment, page, segment, system_name
 from lmworks.serve.served_models import ASSISTANT
 from lmworks.serve.service import Service
 
@@ -191,7 +191,7 @@ async def _facts(service: Service, names: Sequence[str]) -> list[tuple[str, str,
     facts = [("Documents", count(documents), "/documents"), ("Passages", count(passages), "/documents")]
     decided = calibrated(service)
     if decided is not None:
-        facts.append(("Answers from a confidence of", percent(decided[2]), "/evaluation"))
+        facts.append(("Answers from a confidence of", f"{decided[2]:.2f}", "/evaluation"))
     languages = [model.name for model in service.models if model.kind == "language"]
     return [*facts, *(("Language model", name, "/system") for name in languages)]
 

@@ -20,7 +20,14 @@ from lmworks.serve.service import Service
 
 LONG = 20_000  # characters of a prompt or an answer shown on the page; the JSON holds all
 _ALWAYS = ("max_tokens", "temperature", "seed")
-_TONES = {"cited": "good", "unsupported": "bad", "not a quote": "bad", "repeated": "", "not needed": ""}
+_TONES = {
+    "cited": "good",
+    "abstained": "caution",
+    "unsupported": "bad",
+    "not a quote": "bad",
+    "repeated": "",
+    "not needed": "",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,6 @@ def environment() -> Environment:
         "relative": relative,
         "iso": iso,
         "seconds": seconds,
-        "percent": percent,
         "count": count,
         "flowing": flowing,
         "short": short,
@@ -130,10 +129,6 @@ def seconds(value: float) -> str:
         if value >= 2 * size:
             return f"{value / size:.0f} {unit}"
     return f"{value:.0f} s"
-
-
-def percent(value: float) -> str:
-    return f"{100 * value:.0f} %"
 
 
 def count(value: int) -> str:

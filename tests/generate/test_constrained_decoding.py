@@ -78,14 +78,16 @@ SCHEMAS = {
 def test_walks_give_json_that_the_schema_accepts_and_that_is_accepted_again(compiler, name):
     schema = SCHEMAS[name]
     check = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
-    constraint = JsonSchema(json.dumps(schema))
+    constraint, spaced = JsonSchema(json.dumps(schema)), JsonSchema(json.dumps(schema), compact=False)
     for seed, text in enumerate(texts_of_walks(compiler.compile(constraint), count=25, least=5)):
         value = json.loads(text)
         check.validate(value)
+        assert not re.search(r"\s", re.sub(r'"(\\.|[^"\\])*"', "", text)), "white space costs tokens"
         if "Infinity" in json.dumps(value):  # a number such as 1e999, of which Python keeps no digits
             continue
-        assert accepts(compiler, constraint, json.dumps(value, ensure_ascii=False), seed)
-        assert accepts(compiler, constraint, json.dumps(value, ensure_ascii=False, indent=2), seed)
+        assert accepts(compiler, constraint, json.dumps(value, ensure_ascii=False, separators=(",", ":")), seed)
+        assert accepts(compiler, spaced, json.dumps(value, ensure_ascii=False), seed)
+        assert accepts(compiler, spaced, json.dumps(value, ensure_ascii=False, indent=2), seed)
 
 
 STRINGS = st.text(st.characters(exclude_categories=["Cc", "Cs"]) | st.sampled_from('\n\t\r\b\f"\\'), max_size=9)
@@ -96,7 +98,7 @@ STRINGS = st.text(st.characters(exclude_categories=["Cc", "Cs"]) | st.sampled_fr
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(STRINGS, inner, max_size=3), max_leaves=6,
 ))  # fmt: skip
 def test_any_json_is_accepted_where_any_is_asked_for(compiler, value):
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     assert accepts(compiler, JsonSchema("{}"), text)
     assert not accepts(compiler, JsonSchema("{}"), text + "}")
 

@@ -75,7 +75,7 @@ def test_a_call_that_is_required_is_made(compiler, tiny_tokenizer, seed):
 @given(
     words=st.text(st.sampled_from("<tol_ca>{\n é"), max_size=30).filter(lambda text: "<tool_call>" not in text),
     calls=st.lists(
-        st.sampled_from([("weather", '{"at": "Graz"}'), ("weather", '{"at": "Wien", "n": 7}'), ("time", "{}")]),
+        st.sampled_from([("weather", '{"at":"Graz"}'), ("weather", '{"at":"Wien","n":7}'), ("time", "{}")]),
         max_size=8,
     ),
 )

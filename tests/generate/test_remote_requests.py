@@ -25,6 +25,10 @@ def sampled(**sampling) -> Request:
         ({"typical_p": 0.9}, {"typical_p": 0.9}),
         ({"top_k": 3, "ignore_eos": True}, {"top_k": 3, "ignore_eos": True}),
         ({"constraint": JsonSchema('{"type": "null"}')}, {"structured_outputs": {"json": {"type": "null"}}}),
+        (
+            {"constraint": JsonSchema("{}", compact=False)},
+            {"structured_outputs": {"json": {}, "disable_any_whitespace": False}},
+        ),
         ({"constraint": Regex("a+")}, {"structured_outputs": {"regex": "a+"}}),
         ({"constraint": Choice(("a", "b"))}, {"structured_outputs": {"choice": ["a", "b"]}}),
         ({"constraint": Grammar('start: "a"')}, {"structured_outputs": {"grammar": 'start: "a"'}}),

@@ -233,6 +233,10 @@ def test_an_answer_is_parsed_into_a_model(served):
             JsonSchema('{"type": "integer"}'),
         ),
         ({"extra_body": {"structured_outputs": {"json": {"type": "null"}}}}, JsonSchema('{"type": "null"}')),
+        (
+            {"extra_body": {"structured_outputs": {"json": {}, "disable_any_whitespace": False}}},
+            JsonSchema("{}", compact=False),
+        ),
         ({"extra_body": {"structured_outputs": {"regex": "a+"}}}, Regex("a+")),
         ({"extra_body": {"structured_outputs": {"choice": ["a", "b"]}}}, Choice(("a", "b"))),
         ({"extra_body": {"structured_outputs": {"grammar": 'start: "a"'}}}, Grammar('start: "a"')),

@@ -26,12 +26,15 @@ class JsonSchema:
     """JSON that the schema accepts; `schema` is the schema's JSON text. `{}` accepts every JSON value.
 
     What the keywords mean is JSON Schema 2020-12, formats asserted. Among all texts of one value, those are allowed
-    that keep the order of `properties`, escape only what JSON must have escaped, and put between two parts at most one
-    space, or one line break and an indent. Strings have no control characters but backspace, tab, form feed and those
-    that end a line.
+    that keep the order of `properties` and escape only what JSON must have escaped. Strings have no control characters
+    but backspace, tab, form feed and those that end a line.
+
+    compact   nothing stands between two parts; False allows one space, or one line break and an indent, which models
+              like to write and which cost tokens.
     """
 
     schema: str
+    compact: bool = True
 
 
 @dataclass(frozen=True, slots=True)

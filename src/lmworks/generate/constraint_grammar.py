@@ -22,14 +22,15 @@ from lmworks.generate.constraint import (
 from lmworks.generate.json_schema import check_expression, prepare_schema
 
 _JSON = {
-    # A small model that may put any white space between two parts tends to put nothing else there, without end.
-    "whitespace_pattern": r" |\n[ \t]{0,64}",
+    "whitespace_flexible": False,
     # All of JSON's but "/" and "u": "\u0061" is another spelling of the name "a", which the library takes for a name of
     # which the schema says nothing. What needs it, such as U+0001, cannot be written.
     "json_allowed_escapes": 'nrbtf\\"',
     "coerce_one_of": False,
     "lenient": False,
 }
+# A small model that may put any white space between two parts tends to put nothing else there, without end.
+_WHITE_SPACE = {"whitespace_flexible": True, "whitespace_pattern": r" |\n[ \t]{0,64}"}
 # Where only one text can follow, the library would otherwise allow but one way to cut it into tokens.
 _OPTIONS = '%llguidance {"no_forcing": true}\n'
 
@@ -41,8 +42,8 @@ def to_grammar(constraint: Constraint) -> str:
 
 def _lark(constraint: Constraint) -> str:
     match constraint:
-        case JsonSchema(schema):
-            return f"start: {_embedded(schema)}"
+        case JsonSchema():
+            return f"start: {_embedded(constraint)}"
         case Regex(pattern):
             check_expression(pattern)
             return f"start: TEXT\nTEXT: /{regex_to_lark(pattern, 'dws')}/"
@@ -59,9 +60,10 @@ def _lark(constraint: Constraint) -> str:
     raise ConstraintError(f"{type(constraint).__name__} is no constraint: use one of generate/constraint.py")
 
 
-def _embedded(schema: str) -> str:
+def _embedded(wanted: JsonSchema) -> str:
     """A JSON schema inside a grammar; references in it (`#/…`) begin at the schema itself."""
-    return f"%json {json.dumps({**prepare_schema(schema), 'x-guidance': _JSON})}"
+    options = _JSON if wanted.compact else _JSON | _WHITE_SPACE
+    return f"%json {json.dumps({**prepare_schema(wanted.schema), 'x-guidance': options})}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -146,7 +148,7 @@ def _function_calls(wanted: FunctionCalls) -> Iterator[str]:
         yield f"start: {calls}"
     elif wanted.answer is not None:
         yield f"start: answer | {calls}"
-        yield f"answer: {_embedded(wanted.answer.schema)}"
+        yield f"answer: {_embedded(wanted.answer)}"
     else:
         marker = "".join(f"\\{sign}" if sign in _SIGNS else sign for sign in wanted.marker)
         yield f"start: WORDS | marked call{more}"
@@ -156,7 +158,7 @@ def _function_calls(wanted: FunctionCalls) -> Iterator[str]:
     names = [_literal(opening + name + wanted.between) for name, _ in wanted.functions]
     yield "call: " + " | ".join(f"{name} arguments_{number}{after}" for number, name in enumerate(names))
     for number, (_, parameters) in enumerate(wanted.functions):
-        yield f"arguments_{number}: {_embedded(_of_objects(parameters))}"
+        yield f"arguments_{number}: {_embedded(JsonSchema(_of_objects(parameters)))}"
 
 
 def _of_objects(parameters: str) -> str:

@@ -110,8 +110,8 @@ def _standard(sampling: SamplingParameters) -> dict[str, Any]:
 
 def _structured(constraint: Constraint) -> Mapping[str, Any]:
     match constraint:
-        case JsonSchema(schema):
-            return {"json": json.loads(schema)}
+        case JsonSchema(schema, compact):
+            return {"json": json.loads(schema), **({} if compact else {"disable_any_whitespace": False})}
         case Regex(pattern):
             return {"regex": pattern}
         case Choice(options):

@@ -201,12 +201,13 @@ ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Fie
 
 
 class StructuredOutputs(Strict):
-    """The form of the answer, beyond OpenAI, as vLLM names it: exactly one of these."""
+    """The form of the answer, beyond OpenAI, as vLLM names it: exactly one of the first four."""
 
     json_: Schema | None = Field(default=None, alias="json")
     regex: NonEmpty | None = None
     choice: Annotated[list[NonEmpty], Field(min_length=1, max_length=1000, fail_fast=True)] | None = None
     grammar: NonEmpty | None = None
+    disable_any_whitespace: bool = True  # between the parts of JSON
 
     @model_validator(mode="after")
     def _one(self) -> "StructuredOutputs":

@@ -72,7 +72,7 @@ def structured_output_constraint(outputs: StructuredOutputs | None) -> Constrain
     if outputs is None:
         return None
     if outputs.json_ is not None:
-        return JsonSchema(json.dumps(outputs.json_, ensure_ascii=False))
+        return JsonSchema(json.dumps(outputs.json_, ensure_ascii=False), outputs.disable_any_whitespace)
     if outputs.regex is not None:
         return Regex(outputs.regex)
     if outputs.choice is not None:

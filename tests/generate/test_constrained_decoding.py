@@ -252,8 +252,9 @@ def test_walks_give_texts_of_the_grammar(compiler, source):
     ('start: a\na: a "b"', "accepts no text"),
 ])  # fmt: skip
 def test_a_grammar_that_cannot_be_followed_is_refused(compiler, source, named):
-    with pytest.raises(ConstraintError, match=named):
+    with pytest.raises(ConstraintError, match=named) as caught:
         compiler.compile(Grammar(source))
+    assert "\n" not in str(caught.value)  # nor the grammar that was made of it
 
 
 # ---------------------------------------------------------------------------------------------------------------------

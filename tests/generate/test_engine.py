@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_refused_before_any_work(tiny_llama) -> None:
     fits = Request((1,) * 49, sampling=SamplingParameters(max_tokens=100, ignore_eos=True))
     assert engine.generate([fits])[0].finish_reason == "length"
     for call in (lambda r: engine.generate([fits, r]), engine.stream):
-        with pytest.raises(ValueError, match=r"50 tokens, the context .* holds 50 .*up to 256"):
+        with pytest.raises(ValueError, match=r"50 tokens, .* length is 50 .*up to 256"):
             call(Request((1,) * 50))
         with pytest.raises(ValueError, match=r"outside \[0, 260\)"):
             call(Request((260,)))

@@ -98,7 +98,7 @@ def test_scored_prompts_keep_to_the_context_that_is_served(start):
     with start(context_length=32) as running:
         score = {"echo": True, "logprobs": 0, "max_tokens": 0}
         assert len(complete(running, [5] * 32, **score).choices[0].logprobs.tokens) == 32
-        with pytest.raises(openai.BadRequestError, match=r"33 tokens .* 32 that is served") as caught:
+        with pytest.raises(openai.BadRequestError) as caught:
             complete(running, [5] * 33, **score)
         assert (caught.value.param, caught.value.code) == ("prompt", "context_length_exceeded")
 

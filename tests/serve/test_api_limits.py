@@ -139,6 +139,42 @@ def test_only_json_is_taken(language, kind):
     assert answer.status_code == 400 and "application/json" in answer.json()["error"]["message"]
 
 
+LONG = "long " * 300
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("path", "asked", "param"),
+    [
+        ("chat/completions", {"messages": [{"role": "user", "content": LONG}]}, "messages"),
+        ("completions", {"prompt": ["a", LONG], "echo": True}, "prompt"),
+        ("responses", {"input": LONG}, "input"),
+        ("embeddings", {"model": "embedder", "input": ["a", LONG]}, "input"),
+    ],
+)
+def test_a_prompt_beyond_the_context_has_the_code_that_clients_know(language, path, asked, param, stream):
+    body = {"model": "tiny", **asked, **({"stream": stream} if path != "embeddings" else {})}
+    answer = language.http().post(f"/v1/{path}", json=body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (400, "context_length_exceeded", param)
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "param", "taken"),
+    [
+        ("chat/completions", {"messages": [{"role": "user", "content": 5}]}, "messages.0.content", ["string", "list"]),
+        ("responses", {"input": [{"role": "user", "content": [{"type": "x"}]}]}, "input.0.content.0.type", ["_text'"]),
+        ("responses", {"input": [{"type": "reasoning"}]}, "input.0.type", ["'message'", "'function_call'"]),
+        ("completions", {"prompt": [1, "a"]}, "prompt.1", ["integer"]),
+        ("chat/completions", {**CHAT, "tool_choice": 5}, "tool_choice", ["'none'", "'auto'", "'required'", "object"]),
+    ],
+)
+def test_what_a_field_takes_is_told_of_the_branch_that_was_meant(language, path, asked, param, taken):
+    error = language.http().post(f"/v1/{path}", json={"model": "tiny", **asked}).json()["error"]
+    assert error["param"] == param and all(word in error["message"] for word in (param, *taken))
+    assert "Input" not in error["message"]  # as the library says it
+
+
 def test_a_list_of_many_ids_is_refused_in_no_time(language):
     body = {"model": "tiny", "prompt": list(range(120_000))}
     answer = language.http().post("/v1/completions", json=body)

@@ -97,7 +97,7 @@ def test_documents_are_ranked_by_how_probable_they_make_the_query(language, tiny
         ("/v1/score", {"model": "embedder", "text_1": ["a", "b"], "text_2": ["a", "b", "c"]}, 400, "equally many"),
         ("/v1/score", {"model": "embedder", "text_1": "a", "text_2": []}, 400, "text_2"),
         ("/v1/score", {"model": "nobody", "text_1": "a", "text_2": "b"}, 404, "nobody"),
-        ("/v1/score", {"model": "tiny", "text_1": "a" * 600, "text_2": "b"}, 400, "limit"),
+        ("/v1/score", {"model": "tiny", "text_1": "a" * 600, "text_2": "b"}, 400, "512"),
         ("/v1/rerank", {"model": "embedder", "query": "a", "documents": []}, 400, "documents"),
         ("/v1/rerank", {"model": "embedder", "query": "a", "documents": ["b"], "top_n": 0}, 400, "top_n"),
         ("/v1/rerank", {"model": "embedder", "query": "a", "documents": ["b"], "instruct": "x"}, 400, "instruct"),

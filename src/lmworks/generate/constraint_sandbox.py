@@ -11,6 +11,7 @@ constraints, and answers each with a line: a JSON object of the grammar, when it
 import contextlib
 import json
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -27,6 +28,7 @@ from lmworks.generate.constraint_grammar import to_grammar
 MOST_MEMORY = 1 << 30  # bytes that a trial may take
 START_SECONDS = 60.0  # a process that takes longer to come up is broken
 # What one mask may cost: about 50 ms at most, where the library's own limit is 15, which some long expressions need.
+_OWN_WORDS = r"^(at )?\d+\(\d+\): |failed to compile JSON schema: | \(in regex\): regex parse error:|\.? Enable '\w+' .*|json-schema://"
 LIMITS = LLParserLimits(step_lexer_fuel=1_000_000, verbose_errors=False)
 
 
@@ -57,8 +59,18 @@ def build(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
         words = np.zeros((tokenizer.vocab_size + 31) // 32, np.uint32)
         matcher.deep_copy().unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
     if matcher.is_error():
-        raise ConstraintError(f"the constraint cannot be compiled: {matcher.get_error().strip()[:500]}")
+        raise ConstraintError(f"the constraint cannot be compiled: {_plain(matcher.get_error())}")
     return matcher
+
+
+def _plain(error: str) -> str:
+    """The library's error in one line about what was sent, without the grammar that was made of it."""
+    first, _, excerpt = error.strip().partition("\n")
+    reason = re.search(r"^error: .*", excerpt, re.MULTILINE)  # why an expression is none
+    place = re.match(r"(?:at )?(\d+)\((\d+)\): (?!failed to compile JSON schema|invalid regex)", first)
+    message = re.sub(_OWN_WORDS, "", first) + (reason[0].removeprefix("error") if reason else "")
+    # Of a grammar of the client's own, which stands below a line of ours.
+    return f"line {int(place[1]) - 1}, character {place[2]}: {message[:500]}" if place else message[:500]
 
 
 class Trial:

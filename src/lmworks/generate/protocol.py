@@ -30,6 +30,10 @@ _RANGES = {  # beyond them scaled logits and nuclei leave the range of float32
 }
 
 
+class ContextLengthError(ValueError):
+    """A text has more tokens than the model takes; the message names both numbers."""
+
+
 class UnsupportedError(RuntimeError):
     """The engine cannot do what was asked; the message names what can."""
 

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field, replace
 
 from lmworks.generate.constrained_decoding import ConstraintCompiler, Matcher
 from lmworks.generate.paged_cache import CachedSequence
-from lmworks.generate.protocol import Completion, Delta, FinishReason, Request, SamplingParameters, Timings, Token
+from lmworks.generate.protocol import (
+    Completion,
+    ContextLengthError,
+    Delta,
+    FinishReason,
+    Request,
+    SamplingParameters,
+    Timings,
+    Token,
+)
 from lmworks.generate.stop_strings import StopMatcher
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.tokenizer.incremental_detokenizer import Detokenizer
@@ -230,9 +239,9 @@ def prepare(
 ) -> RequestState:
     """The request as the batcher takes it; its clock starts here.
 
-    ValueError for a prompt that does not fit into `context_length` (the message names the limit), for ids outside the
-    vocabulary and for an adapter that is not among `adapters`; ConstraintError for a constraint that cannot be
-    honoured. `constraints` is asked for a compiler only by a request that has one.
+    ContextLengthError for a prompt that does not fit into `context_length`; ValueError for ids outside the vocabulary
+    and for an adapter that is not among `adapters`; ConstraintError for a constraint that cannot be honoured.
+    `constraints` is asked for a compiler only by a request that has one.
     """
     submitted = time.perf_counter()
     tokenizer, sampling = checkpoint.tokenizer, request.sampling
@@ -247,10 +256,10 @@ def prepare(
         source, prompt = prompt, (_decoder_start(checkpoint),)
     room = context_length - max(len(prompt), len(source))
     if room < 1:
-        raise ValueError(
-            f"the prompt has {max(len(prompt), len(source))} tokens, the context of this engine holds {context_length} "
-            "for prompt and completion: shorten the prompt, or set a larger context_length (this "
-            f"model: up to {checkpoint.config.context_length})"
+        raise ContextLengthError(
+            f"the prompt has {max(len(prompt), len(source))} tokens, this model's maximum context length is "
+            f"{context_length} for prompt and completion: shorten it, or set a larger context_length (up to "
+            f"{checkpoint.config.context_length})"
         )
     _check_ids(request, (*prompt, *source), checkpoint.config.embedding.vocabulary)
     constraint = None if sampling.constraint is None else constraints().compile(sampling.constraint).start()

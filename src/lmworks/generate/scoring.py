@@ -22,7 +22,7 @@ import torch
 from lmworks.generate.cache_lease import CacheLease
 from lmworks.generate.engine_step import NOT_FINITE, Batcher
 from lmworks.generate.paged_cache import PAGE, CachedSequence, OutOfPagesError
-from lmworks.generate.protocol import Score
+from lmworks.generate.protocol import ContextLengthError, Score
 from lmworks.generate.runner import Work
 from lmworks.generate.sampling import alternatives_of
 from lmworks.tokenizer.tokenizer import Tokenizer
@@ -104,8 +104,8 @@ def score_in_parts(
     contexts = [tuple(context) or (document_start,) for context in context_ids]
     for pair, (context, continuation) in enumerate(zip(contexts, continuation_ids, strict=True)):
         if len(context) + len(continuation) > max_length:
-            raise ValueError(
-                f"pair {pair} has {len(context)} + {len(continuation)} tokens, the limit of this model is "
+            raise ContextLengthError(
+                f"pair {pair} has {len(context)} + {len(continuation)} tokens, this model's maximum context length is "
                 f"{max_length}: shorten the context"
             )
     vocabulary = batcher.runner.vocabulary

@@ -75,7 +75,7 @@ async def completion_events(
                 del submissions[choice]
                 error = type(item).__name__
                 await recorder.finish(_commit_failure(job, choice, error))
-                raise FailedError(f"the model failed on this request ({error})") from item
+                raise FailedError("the model failed on this request") from item
             if item.text or item.tokens:
                 yield Piece(choice, item.text, item.tokens)
             if item.completion is not None:

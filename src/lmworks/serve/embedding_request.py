@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from lmworks.generate.protocol import Role
+from lmworks.generate.protocol import ContextLengthError, Role
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.serve.events import DeadlineError, FailedError
 from lmworks.serve.interaction_record import Recorder, embedding_interaction
@@ -77,7 +77,7 @@ async def embed(
 ) -> tuple[np.ndarray, int]:
     """Embed what a client sent, and log it once, however it ends: (texts, width) float32 and the number of tokens.
 
-    Raises DeadlineError or FailedError; what was begun is not interrupted.
+    Raises ContextLengthError, DeadlineError or FailedError; what was begun is not interrupted.
     """
     identifier, began = secrets.token_hex(8), time.time()
     future = queue.submit(encoder, list(texts), role)
@@ -89,12 +89,15 @@ async def embed(
     except TimeoutError:
         error, cancelled = "deadline_exceeded", True
         raise DeadlineError(f"not finished within {deadline_seconds:g} s") from None
+    except ContextLengthError as refusal:
+        error = type(refusal).__name__
+        raise
     except asyncio.CancelledError:
         error, cancelled = recorder.cancel_reason, True
         raise
     except Exception as failure:
         error = type(failure).__name__
-        raise FailedError(f"the texts could not be embedded ({error})") from failure
+        raise FailedError("the texts could not be embedded") from failure
     finally:
         future.cancel()  # when it has not begun
         interaction = embedding_interaction(
@@ -111,5 +114,12 @@ async def embed(
 
 
 def _encode(encoder: TextEncoder, texts: list[str], role: Role) -> tuple[np.ndarray, int]:
-    tokens = sum(min(len(ids), encoder.max_length) for ids in encoder.tokenizer.encode_batch(texts, special=True))
-    return encoder.encode(texts, role), tokens
+    framed = [encoder.prefixes[role] + text for text in texts]
+    lengths = [len(ids) for ids in encoder.tokenizer.encode_batch(framed, special=True)]
+    longest = max(lengths)
+    if longest > encoder.max_length:
+        raise ContextLengthError(
+            f"text {lengths.index(longest)} has {longest} tokens, this model's maximum context length is "
+            f"{encoder.max_length}: send it in parts"
+        )
+    return encoder.encode(texts, role), sum(lengths)

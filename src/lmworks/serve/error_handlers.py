@@ -25,7 +25,7 @@ def add_handlers(app: FastAPI, service: Service) -> None:
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return from_validation(error.errors(), UNSUPPORTED).response()
+        return from_validation(error.errors(), UNSUPPORTED, error.body).response()
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -141,7 +141,7 @@ async def _result(
     except Exception as failure:
         name = type(failure).__name__
         await recorder.commit(failure_interaction(turn, identifier, began, name))
-        raise FailedError(f"the question could not be answered ({name})") from failure
+        raise FailedError("the question could not be answered") from failure
 
 
 async def _settle(

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from lmworks.generate.engine_worker import EngineWorker
-from lmworks.generate.protocol import Score, Token
+from lmworks.generate.protocol import ContextLengthError, Score, Token
 from lmworks.generate.request_state import TokenTexts
 from lmworks.generate.scoring import document_start
 from lmworks.serve.config import ServeConfig
@@ -68,12 +68,22 @@ async def read_prompts(
     given: Sequence[str | list[int]],
     *,
     echo: bool,
+    room: int = 1,
     scorer: Scorer | None = None,
     alternatives: int = 0,
     adapter: str = "",
 ) -> list[Prompt]:
-    """Ids of texts, or the texts of ids; with `scorer`, the answer repeats the prompts with log-probabilities."""
+    """Ids of texts, or the texts of ids; with `scorer`, the answer repeats the prompts with log-probabilities.
+
+    ContextLengthError for one that leaves no `room` in the context, before anything is done for the others.
+    """
     read = await run_off_loop(sum(map(len, given)), _read, worker, given, echo)
+    longest, most = max(len(ids) for ids, _ in read), worker.capabilities.context_length
+    if most is not None and longest + room > most:
+        raise ContextLengthError(
+            f"a prompt has {longest} tokens{' and needs room for a completion' if room else ''}, this model's maximum "
+            f"context length is {most} as it is served (serve.context_length): shorten it"
+        )
     if scorer is None or not echo:
         return [Prompt(ids, text) for ids, text in read]
     return list(await asyncio.gather(*(_scored(worker, *one, scorer, alternatives, adapter) for one in read)))
@@ -103,10 +113,6 @@ def _ids(tokenizer: Tokenizer, given: str | list[int], vocabulary: int) -> tuple
 async def _scored(
     worker: EngineWorker, ids: tuple[int, ...], text: str, scorer: Scorer, alternatives: int, adapter: str
 ) -> Prompt:
-    most = worker.capabilities.context_length
-    if most is not None and len(ids) > most:
-        message = f"prompt: {len(ids)} tokens are more than the context of {most} that is served (serve.context_length)"
-        raise ApiError(400, message, "prompt", "context_length_exceeded")
     (score,) = await scorer.score(worker, [ids[:1]], [ids[1:]], alternatives, adapter)
     texts, values = TokenTexts(worker.checkpoint.tokenizer), (None, *score.log_probabilities)
     others = [[(token, texts[token], value) for token, value in row] for row in score.alternatives]

@@ -5,16 +5,24 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jinja2 import TemplateError
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
 from lmworks.generate.constraint import CompilerBusyError, ConstraintError
-from lmworks.generate.protocol import UnsupportedError
+from lmworks.generate.protocol import ContextLengthError, UnsupportedError
 from lmworks.monitor.log import LogFullError
 from lmworks.serve.events import BusyError, DeadlineError, FailedError, NotReadyError, UnknownModelError
+from lmworks.tokenizer.jinja_template import ChatTemplateError
 
 _LOGGER = logging.getLogger(__name__)
 _COMPILING_SECONDS = 5  # that the slowest constraint may take
+_PROMPTS = {
+    "/v1/chat/completions": "messages",
+    "/v1/completions": "prompt",
+    "/v1/embeddings": "input",
+    "/v1/responses": "input",
+}
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -69,8 +77,11 @@ class Json(JSONResponse):
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
-def from_exception(error: Exception) -> ApiError:
-    """The answer to an exception of the service. What is not foreseen is logged, and told without its details."""
+def from_exception(error: Exception, path: str = "") -> ApiError:
+    """The answer to an exception of the service. What is not foreseen is logged, and told without its details.
+
+    `path` is that of the request, whose parameter a prompt that is too long is.
+    """
     match error:
         case ApiError():
             return error
@@ -94,18 +105,29 @@ def from_exception(error: Exception) -> ApiError:
             return ApiError(500, str(error), None, "model_failed")
         case CompilerBusyError():
             return ApiError(429, str(error), None, "queue_full", {"Retry-After": str(_COMPILING_SECONDS)})
+        case ChatTemplateError(__cause__=cause) if cause is not None and type(cause) is not TemplateError:
+            _LOGGER.warning("a chat template failed", exc_info=error)  # where it refused, it says itself why
+            return ApiError(400, "the chat template of this model cannot write these messages", "messages")
+        case ContextLengthError():
+            return ApiError(400, str(error), _PROMPTS.get(path), "context_length_exceeded")
         case ValueError() | UnsupportedError():
             return ApiError(400, str(error))
     _LOGGER.error("a request failed", exc_info=error)
     return ApiError(500, "an error inside the server; its log tells more", None, "internal_error")
 
 
-def from_validation(errors: Sequence[Any], unsupported: Mapping[str, str]) -> ApiError:
-    """The first of pydantic's errors as one sentence; `unsupported` says why a known parameter is not taken."""
-    first = errors[0]
-    path = list(first["loc"][1:])  # without where it was found: in the body, in the query
-    name = str(path[0]) if path else ""
-    param = ".".join(str(part) for part in path if not _is_branch(part)) or None
+def from_validation(errors: Sequence[Any], unsupported: Mapping[str, str], body: Any) -> ApiError:
+    """One sentence on the first parameter that is wrong; `unsupported` says why a known one is not taken.
+
+    Of a union, pydantic tells what each of its branches misses. The one that the client meant is the one that took the
+    most of what was sent; where none took any, the sentence lists what they take.
+    """
+    paths = [_path(error, body) for error in errors]
+    same = [number for number, path in enumerate(paths) if path[:1] == paths[0][:1]]
+    furthest = max(same, key=lambda number: (len(paths[number]), [part for part in paths[number] if type(part) is int]))
+    path, first = paths[furthest], errors[furthest]
+    found = [errors[number] for number in same if paths[number] == path]
+    name, param = str(path[0]) if path else "", ".".join(map(str, path)) or None
     if first["type"] == "json_invalid":
         return ApiError(400, f"the body is no JSON: {first.get('ctx', {}).get('error', 'it cannot be parsed')}")
     if first["type"] == "extra_forbidden":
@@ -113,24 +135,74 @@ def from_validation(errors: Sequence[Any], unsupported: Mapping[str, str]) -> Ap
     if name in unsupported:
         return ApiError(400, f"{name} is not supported: {unsupported[name]}", name, "unsupported_parameter")
     if not path and first["type"] == "value_error":
-        return ApiError(400, _sentence(errors, path), None, "invalid_value")
+        return ApiError(400, _sentence(found), None, "invalid_value")
     if not path:
         return ApiError(400, "the body must be a JSON object, sent with Content-Type: application/json")
-    if first["type"] == "missing":
+    if first["type"] in ("missing", "union_tag_not_found"):
         return ApiError(400, f"missing parameter: {param}", param, "missing_required_parameter")
-    return ApiError(400, f"{param}: {_sentence(errors, path)}", param, "invalid_value")
+    wrong = _sentence(found)
+    return ApiError(400, f"{param}{' ' if wrong.startswith('must ') else ': '}{wrong}", param, "invalid_value")
 
 
-def _sentence(errors: Sequence[Any], path: Sequence[Any]) -> str:
-    """pydantic's message, or those of all branches of a union, without the words for Python's own type names."""
-    same = [error for error in errors if error["loc"][1:2] == tuple(path[:1])]
-    messages = dict.fromkeys(str(error["msg"]).removeprefix("Value error, ") for error in same[:8])
-    return "; or ".join(messages)
+def _path(error: Any, body: Any) -> list[str | int]:
+    """The names and places that lead to what is wrong, without those of a union's branches, which pydantic adds."""
+    where, *parts = error["loc"]
+    if where != "body":
+        return parts
+    path: list[str | int] = []
+    for part in parts:
+        if (isinstance(body, dict) and part in body) or (isinstance(body, list) and isinstance(part, int)):
+            body = body[part]
+            path.append(part)
+    absent = error["type"] == "missing" or (error["type"] == "value_error" and error["input"] != body)
+    if absent and parts and parts[-1:] != path[-1:]:
+        path.append(parts[-1])
+    if error["type"].startswith("union_tag"):  # the field that tells the branches apart
+        path.append(str(error["ctx"]["discriminator"]).strip("'"))
+    return path
 
 
-def _is_branch(part: Any) -> bool:
-    """pydantic puts the branch of a union into the path: `str`, `list[int]`, `constrained-str`."""
-    return isinstance(part, str) and (part in ("str", "int", "float", "bool") or "[" in part or "-" in part)
+def _sentence(errors: Sequence[Any]) -> str:
+    """Say what one value must be: within the bounds of the branch that takes its type, else of a type that is taken."""
+    wanted: dict[str, None] = {}
+    for error in errors:
+        kind, limits = error["type"], error.get("ctx", {})
+        if kind == "value_error":
+            return str(limits["error"])
+        if kind in ("literal_error", "union_tag_invalid"):
+            expected = limits.get("expected") or limits["expected_tags"]
+            wanted |= dict.fromkeys(expected.replace(" or ", ", ").replace("False", "false").split(", "))
+        elif kind in _BOUNDS:
+            unit = "characters" if isinstance(error["input"], str) else "items"
+            whole = {name: f"{bound:g}" if isinstance(bound, float) else bound for name, bound in limits.items()}
+            return f"must {_BOUNDS[kind].format(unit=unit, **whole)}"
+        else:
+            wanted[_KINDS.get(kind.partition("_")[0], "of another form")] = None
+    *before, last = wanted
+    return f"must be {', '.join(before)} or {last}" if before else f"must be {last}"
+
+
+_KINDS = {  # by the first word of pydantic's names of errors
+    "string": "a string",
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+    "list": "a list",
+    "dict": "an object",
+    "model": "an object",
+    "none": "null",
+}
+_BOUNDS = {
+    "string_too_short": "have at least {min_length} {unit}",
+    "too_short": "have at least {min_length} {unit}",
+    "string_too_long": "have at most {max_length} {unit}",
+    "too_long": "have at most {max_length} {unit}",
+    "string_pattern_mismatch": "match the pattern {pattern}",
+    "greater_than_equal": "be at least {ge}",
+    "less_than_equal": "be at most {le}",
+    "less_than": "be less than {lt}",
+    "finite_number": "be a finite number",
+}
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -72,7 +72,7 @@ async def respond(request: Request, work: Callable[[], Awaitable[Response]]) -> 
         try:
             return await work()
         except Exception as error:
-            return from_exception(error).response()
+            return from_exception(error, request.url.path).response()
 
     try:
         return await while_connected(request.receive, *_limits(request.scope), run())
@@ -120,7 +120,7 @@ class EventStream(Response):
             try:
                 first = await anext(events)
             except Exception as error:
-                await from_exception(error).response()(scope, receive, send)
+                await from_exception(error, scope["path"]).response()(scope, receive, send)
                 return
             self._started = True
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

@@ -124,7 +124,13 @@ class _TextState:
         adapter = service.adapter(body.model)
         with service.active_request():
             prompts = await read_prompts(
-                worker, body.prompts, echo=echo, scorer=own, alternatives=others, adapter=adapter
+                worker,
+                body.prompts,
+                echo=echo,
+                room=int(body.max_tokens != 0),
+                scorer=own,
+                alternatives=others,
+                adapter=adapter,
             )
         parameters, fields = sampling_fields.completion_parameters(body), turn_fields(body, client)
         turns = [

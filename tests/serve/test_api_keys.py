@@ -156,3 +156,15 @@ def test_cookies_of_other_servers_hide_no_session(locked, before):
     token = signed.cookies["lmworks_session"]
     headers = {"Cookie": f"{before}; lmworks_session={token}; after={{"}
     assert running.http().get("/v1/models", headers=headers).status_code == 200
+
+
+def test_guessing_keys_is_slowed_down_and_locks_no_key_out(start, tmp_path):
+    secret = add(tmp_path / "keys.json", "one")
+    with start(keys=str(tmp_path / "keys.json")) as running, running.http(follow_redirects=False) as http:
+        formed = [http.post("/sign-in", data={"key": f"lmw-{number}"}) for number in range(12)]
+        sent = [http.get("/log", headers={"Authorization": f"Bearer lmw-{number}"}) for number in range(12)]
+        for answers, first in ((formed, 401), (sent, 303)):
+            assert (answers[0].status_code, answers[-1].status_code) == (first, 429)
+            assert 1 <= int(answers[-1].headers["retry-after"]) <= 7
+        assert http.post("/sign-in", data={"key": secret}).status_code == 429
+        assert http.get("/v1/models", headers={"Authorization": f"Bearer {secret}"}).status_code == 200

@@ -16,11 +16,14 @@ from lmworks.serve.asgi import KEY, OPERATIONS, HttpMiddleware, client_address, 
 from lmworks.serve.openai.errors import ApiError
 from lmworks.serve.pages.forms import local_path, read_form
 from lmworks.serve.pages.page_templates import page
+from lmworks.serve.rate_limits import TokenBuckets, too_many
 from lmworks.serve.service import Service
 
 COOKIE = "lmworks_session"
 _SESSION_SECONDS = 7 * 24 * 3600
 _MAXIMUM_SESSIONS = 1000
+_WRONG_KEYS = 10  # a minute from each address, by the form and by the API each
+_LIMIT = f"{_WRONG_KEYS} wrong keys a minute"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Sessions:
 
     def __init__(self, ring: KeyRing) -> None:
         self._ring = ring
+        self.wrong_keys = TokenBuckets(_WRONG_KEYS)
         self._table: OrderedDict[str, _Session] = OrderedDict()  # by hash, so that a dump of memory signs nobody in
 
     def start(self, key: Key) -> str:
@@ -63,7 +67,10 @@ def _hash(token: str) -> str:
 
 
 class Authentication(HttpMiddleware):
-    """Middleware: every path but sign-in and static files needs a key; operations are open to this machine alone."""
+    """Middleware: every path but sign-in and static files needs a key; operations are open to this machine alone.
+
+    Who sends too many wrong keys is told to wait. A right one is taken nevertheless: others may share the address.
+    """
 
     def __init__(self, app: ASGIApp, ring: KeyRing, sessions: Sessions) -> None:
         super().__init__(app)
@@ -76,6 +83,8 @@ class Authentication(HttpMiddleware):
             scope[KEY] = key.name
         if key is not None or _is_open(scope):
             await self._app(scope, receive, send)
+        elif header(scope, "authorization") and (wait := self._sessions.wrong_keys.take(client_address(scope))):
+            await refuse(too_many(_LIMIT, wait), scope, receive, send)
         elif is_api(path) or scope["method"] not in ("GET", "HEAD"):
             error = ApiError(
                 401,
@@ -134,9 +143,14 @@ def router(service: Service, ring: KeyRing, sessions: Sessions) -> APIRouter:
             fields = await read_form(request)
         except ValueError as error:
             return page(service, "sign_in.html", 400, next="/", error=str(error))
-        target = local_path(fields.get("next", ""))
+        target, client = local_path(fields.get("next", "")), f"form {client_address(request.scope)}"
+        if (wait := sessions.wrong_keys.take(client, cost=0)) > 0:  # before the key is looked at
+            retry = too_many(_LIMIT, wait).headers
+            problem = f"Too many wrong keys: try again in {retry['Retry-After']} s."
+            return page(service, "sign_in.html", 429, retry, next=target, error=problem)
         key = ring.verify(fields.get("key", "").strip())
         if key is None:
+            sessions.wrong_keys.take(client)
             return page(service, "sign_in.html", 401, next=target, error="This key is not known here.")
         response = RedirectResponse(target, 303)
         secure = request.url.scheme == "https"

@@ -22,16 +22,22 @@ class TokenBuckets:
         self._capacity, self._rate, self._clock = float(per_minute), per_minute / 60, clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # client -> (tokens, when)
 
-    def take(self, client: str) -> float:
-        """Seconds until the next request may come; 0 takes a token and lets this one through."""
+    def take(self, client: str, cost: float = 1.0) -> float:
+        """Seconds until the next request may come; 0 takes `cost` tokens and lets this one through."""
         now = self._clock()
         tokens, then = self._buckets.pop(client, (self._capacity, now))
         tokens = min(self._capacity, tokens + (now - then) * self._rate)
         wait = 0.0 if tokens >= 1 else (1 - tokens) / self._rate
-        self._buckets[client] = (tokens - (wait == 0), now)
+        self._buckets[client] = (tokens - cost * (wait == 0), now)
         while len(self._buckets) > _MAXIMUM_CLIENTS:
             self._buckets.popitem(last=False)
         return wait
+
+
+def too_many(limit: str, wait: float) -> ApiError:
+    """The refusal of what is beyond a limit; the next may come in `wait` seconds."""
+    retry = {"Retry-After": str(max(1, round(wait + 0.5)))}
+    return ApiError(429, f"more than {limit}; the next may come in {wait:.1f} s", None, "rate_limit_exceeded", retry)
 
 
 class RateLimit(HttpMiddleware):
@@ -47,9 +53,7 @@ class RateLimit(HttpMiddleware):
             client = f"key {scope[KEY]}" if KEY in scope else f"address {client_address(scope)}"
             wait = self._buckets.take(client)
             if wait > 0:
-                message = f"more than {self._per_minute} requests a minute; the next may come in {wait:.1f} s"
-                retry = {"Retry-After": str(max(1, round(wait + 0.5)))}
-                await refuse(ApiError(429, message, None, "rate_limit_exceeded", retry), scope, receive, send)
+                await refuse(too_many(f"{self._per_minute} requests a minute", wait), scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

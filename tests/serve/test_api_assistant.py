@@ -64,9 +64,7 @@ def test_usage_counts_the_question_the_passages_and_the_answer(grounded, tiny_em
 def test_what_the_documents_do_not_say_is_not_answered(grounded):
     answer = ask(grounded, "Which orchestra plays the ninth symphony of Bruckner tonight?")
     assert answer.lmworks["abstained"] and answer.lmworks["citations"] == []
-    assert (
-        "abstained" in (verdicts := {one["verdict"] for one in answer.lmworks["verdicts"]}) and "cited" not in verdicts
-    )
+    assert "cited" not in {one["verdict"] for one in answer.lmworks["verdicts"]}
     log = grounded.http().get(f"/log/{answer.lmworks['interaction']}").text
     assert re.findall('<span class="badge[^"]*">(cited|abstained)</span>', log) == ["abstained", "abstained"]
     assert answer.lmworks["nearest"]

@@ -1,19 +1,22 @@
 """The log's pages: what they compute from an interaction, the table and its filter over HTTP, and nothing that runs."""
 
+import asyncio
 import html
 import json
 import math
 import re
+from contextlib import closing
 from dataclasses import replace
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_system import HOSTILE, StandIn, cited, index_of, inert, interaction
+from small_system import HOSTILE, Page, StandIn, cited, index_of, inert, interaction
 
 from hashing_encoder import make_document
 from lmworks.records import Feedback, Interaction, Message, Retrieved, Span
+from lmworks.serve.pages.chat_turns import view_turns
 from lmworks.serve.pages.cited_text import document_link, text_runs
 from lmworks.serve.pages.interaction_page import interaction_view
 from lmworks.serve.pages.interaction_parts import prompt_parts, shaded, waterfall
@@ -283,6 +286,22 @@ def test_the_page_and_its_json_hold_what_was_logged(client, service, hostile):
     held = json.loads(copied or "")
     assert held["id"] == stored.id and held["lineage"].keys() == stored.lineage.keys()
     assert "lmworks log replay " + hostile in page.text
+
+
+def test_quotes_are_shown_without_their_marks_and_link_to_the_very_span(tmp_path):
+    markdown = make_document("### Use *it*\n\nSee [the `page`](https://a.example/x) first.\n", "docs:a", "markdown")
+    start, end = markdown.text.index("See"), markdown.text.index(".\n") + 1
+    verdict = cited(markdown, start, end)
+    passage = Retrieved("c", Span(markdown.hash, 0, end), markdown.uri, markdown.text[:end], {})
+    answered = interaction(response=f"{verdict.text} [1]", verdicts=(verdict,), retrieved=(passage,), confidence=0.9)
+    with closing(StandIn(tmp_path, index_of(tmp_path / "index", [markdown]))) as stand_in:
+        stand_in.log.record(answered).result()
+        page, found = (Page(stand_in.client().get(path).text) for path in (f"/log/{answered.id}", "/documents?q=page"))
+        (turn,) = asyncio.run(view_turns(stand_in, [answered]))
+    assert turn.sentences[0].text == turn.weighed[0] == turn.sources[0].quote == "See the page first."
+    for text, times in ((page.text, 3), (found.text, 1)):
+        assert text.count("See the page first.") == times and "](" not in text and "#" not in text
+    assert f"/documents/{markdown.hash}?start={start}&end={end}#cite" in page.links()
 
 
 def test_the_turns_around_one_are_linked_and_no_other_is_read(client, service, monkeypatch):

@@ -1,5 +1,6 @@
 """Verbs that ask a built system and explain what it said: ask, lineage."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ from lmworks.cli.options import WorkspaceOption, last_workspace, new_console
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lmworks.records import Answer
+    from lmworks.records import Answer, Document
 
 
 def ask(
@@ -30,7 +31,8 @@ def ask(
 
     folder = workspace or last_workspace()
     read_current(folder)  # before torch is imported: that nothing is built is said at once
-    answer = lmworks.open(folder).ask(question)
+    system = lmworks.open(folder)
+    answer = system.ask(question)
     if as_json:
         import json
 
@@ -38,7 +40,9 @@ def ask(
 
         typer.echo(json.dumps(to_mapping(answer), indent=1, ensure_ascii=False))
     else:
-        show_answer(new_console(), answer, folder.name)
+        cited = {one.evidence.document for one in answer.citations} | {one.span.document for one in answer.nearest}
+        index = system.answerer.finder.index
+        show_answer(new_console(), answer, folder.name, {document: index.document(document) for document in cited})
 
 
 def lineage(
@@ -59,17 +63,23 @@ def lineage(
     new_console().print(trace(workspace, target))
 
 
-def show_answer(console: "Console", answer: "Answer", system: str) -> None:
-    """Print an answer with its sources, or the abstention with the nearest passages, and which system gave it."""
+def show_answer(console: "Console", answer: "Answer", system: str, documents: "Mapping[str, Document]") -> None:
+    """Print an answer with its sources, or the abstention with the nearest passages, and which system gave it; its
+    `documents`, by hash, tell how what is quoted of them is rendered."""
     from rich.padding import Padding
 
     from lmworks.report import shown
+    from lmworks.retrieve.rendered_text import rendered_quote
 
-    console.print(Padding(shown(answer.text), (0, 0, 0, 2)), highlight=False)
+    said = [
+        f"{rendered_quote(one.text, one.evidence, documents)} [{number}]"
+        for number, one in enumerate(answer.citations, start=1)
+    ]
+    console.print(Padding(shown("\n".join(said) or answer.text), (0, 0, 0, 2)), highlight=False)
     if answer.abstained and answer.nearest:
         console.print("  Nearest passages:", style="dim")
         for passage in answer.nearest:
-            first = " ".join(passage.text.split())[:110]
+            first = rendered_quote(passage.text, passage.span, documents)[:110]
             console.print(f"    {shown(passage.uri)}  [dim]{shown(first)}…[/dim]", highlight=False)
     for number, citation in enumerate(answer.citations, start=1):
         span = citation.evidence

@@ -33,6 +33,7 @@ from lmworks.model.checkpoint import load
 from lmworks.records import Answer, Retrieved, Verdict
 from lmworks.retrieve.config import SearchConfig
 from lmworks.retrieve.index import Filters, Index
+from lmworks.retrieve.rendered_text import flowing
 from lmworks.retrieve.search import search
 
 UNKNOWN = "I don't know: the documents do not seem to answer this."
@@ -157,7 +158,7 @@ def _answer(evidence: Evidence, verdicts: Sequence[Verdict], confidence: float, 
     if abstained:
         verdicts = [replace(one, verdict="abstained") if one.verdict == "cited" else one for one in verdicts]
     citations = tuple(verdict for verdict in verdicts if verdict.verdict == "cited")
-    sentences = [f"{_flowing(citation.text)} [{number}]" for number, citation in enumerate(citations, start=1)]
+    sentences = [f"{flowing(citation.text)} [{number}]" for number, citation in enumerate(citations, start=1)]
     return Answer(
         id="",
         question=evidence.question,
@@ -169,13 +170,6 @@ def _answer(evidence: Evidence, verdicts: Sequence[Verdict], confidence: float, 
         verdicts=tuple(verdicts),
         lineage={},
     )
-
-
-def _flowing(text: str) -> str:
-    """A quote on one line, unless its lines are indented differently: code and tables stay as they are."""
-    lines = text.split("\n")
-    indents = {len(line) - len(line.lstrip()) for line in lines[1:] if line.strip()}
-    return text if len(indents) > 1 else " ".join(text.split())
 
 
 class Answerer:

@@ -14,7 +14,7 @@ from lmworks.retrieve.plain_text_blocks import docstring_blocks, plain_blocks
 from lmworks.retrieve.text_block import Block
 
 # Extractors that write Markdown. What others give is read as plain text, by titles, indentation and blank lines.
-_MARKDOWN = frozenset({"markdown", "trafilatura", "web-page", "docx", "epub", "wikitext"})
+MARKDOWN = frozenset({"markdown", "trafilatura", "web-page", "docx", "epub", "wikitext"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def parse(document: Document) -> list[Section]:
 
 
 def _blocks(document: Document) -> list[Block]:
-    if document.extractor in _MARKDOWN:
+    if document.extractor in MARKDOWN:
         return markdown_blocks(document.text)
     if document.extractor == "python-docstrings":
         offsets = [int(offset) for offset in document.metadata.get("headings", "").split()]

@@ -1,5 +1,6 @@
 """A logged interaction as the chat shows it: sentences with their citations, sources in their context, code blocks."""
 
+import asyncio
 import json
 import re
 from collections.abc import Sequence
@@ -11,13 +12,15 @@ from lmworks.artefact import read_manifest
 from lmworks.ground.answer_record import NEAREST
 from lmworks.ground.grounded_answer import CALIBRATION
 from lmworks.records import Document, Interaction, Message, Span
-from lmworks.retrieve.index import Index
+from lmworks.retrieve.rendered_text import flowing, rendered, rendered_quote, rendered_title
 from lmworks.serve.interaction_record import question_of
-from lmworks.serve.pages.page_templates import file_name, flowing
+from lmworks.serve.pages.cited_text import cited_documents
+from lmworks.serve.pages.page_templates import file_name
 from lmworks.serve.service import Service
 
 SHOWN = 8  # rows of a table of verdicts or passages; the log has all
-CONTEXT = 140  # code points of the document around a quote
+CONTEXT = 140  # characters shown of the document before and after a quote
+_READ = 4 * CONTEXT  # of which these are read: marks are not shown
 LONGEST_QUOTE = 400
 _FENCE = re.compile(r"^ {0,3}```[^\n`]*\n(.*?)(?:^ {0,3}```[ \t]*$\n?|\Z)", re.MULTILINE | re.DOTALL)
 
@@ -62,6 +65,7 @@ class TurnView:
     sentences: tuple[Sentence, ...]
     parts: tuple[Part, ...]
     sources: tuple[Source, ...]
+    weighed: tuple[str, ...]  # the sentences of the first verdicts
     threshold: float | None
     shown: int = SHOWN
 
@@ -94,10 +98,12 @@ async def view_turns(service: Service, interactions: Sequence[Interaction]) -> l
     """Interactions with the documents that they cite; a document that is gone is shown by what the log kept of it."""
     passages = {one.id: _passages(one) for one in interactions}
     wanted = {span.document for found in passages.values() for span, _, _ in found}
-    readable = wanted and service.state == "ready"
-    documents = await service.read_index(lambda index: _documents(index, wanted)) if readable else {}
+    wanted |= {verdict.evidence.document for one in interactions for verdict in one.verdicts[:SHOWN]}
+    documents = await cited_documents(service, wanted)
     calibration = calibrated(service)
-    return [_view(one, passages[one.id], documents, calibration) for one in interactions]
+    return await asyncio.to_thread(
+        lambda: [_view(one, passages[one.id], documents, calibration) for one in interactions]
+    )
 
 
 def messages_of(turns: Sequence[Interaction], parent: str | None, question: str) -> tuple[Message, ...]:
@@ -153,16 +159,6 @@ def _passages(interaction: Interaction) -> list[tuple[Span, str, str]]:
     return [(one.evidence, one.uri, one.text) for one in interaction.citations]
 
 
-def _documents(index: Index, wanted: set[str]) -> dict[str, Document]:
-    found: dict[str, Document] = {}
-    for document in wanted:
-        try:
-            found[document] = index.document(document)
-        except KeyError:  # built anew without it since
-            continue
-    return found
-
-
 def _view(
     interaction: Interaction,
     passages: Sequence[tuple[Span, str, str]],
@@ -170,7 +166,10 @@ def _view(
     calibration: tuple[str, str, float] | None,
 ) -> TurnView:
     grounded = interaction.confidence is not None
-    texts = [(flowing(one.text), number) for number, one in enumerate(interaction.citations, start=1)]
+    texts = [
+        (rendered_quote(one.text, one.evidence, documents), number)
+        for number, one in enumerate(interaction.citations, start=1)
+    ]
     threshold = None
     if calibration is not None and interaction.lineage.get(calibration[0]) == calibration[1]:
         threshold = calibration[2]
@@ -180,6 +179,7 @@ def _view(
         sentences=tuple(Sentence(text, number) for text, number in texts if text),
         parts=() if grounded else split_code(interaction.response),
         sources=tuple(_source(*passage, documents.get(passage[0].document)) for passage in passages),
+        weighed=tuple(rendered_quote(one.text, one.evidence, documents) for one in interaction.verdicts[:SHOWN]),
         threshold=threshold,
     )
 
@@ -189,28 +189,30 @@ def _source(span: Span, uri: str, recorded: str, document: Document | None) -> S
         quote = _shortened(flowing(recorded))
         return Source(span.document, span.start, span.end, uri, file_name(uri), "", quote, "", False)
     text = document.text
-    before = text[max(0, span.start - CONTEXT) : span.start].split("\n\n")[-1]
-    after = text[span.end : span.end + CONTEXT].split("\n\n")[0]
-    if len(before) == CONTEXT:
-        before = "… " + before.partition(" ")[2]
-    if len(after) == CONTEXT:
-        after = after.rpartition(" ")[0] + " …"
+    paragraph = text.rfind("\n\n", 0, span.start) + 1
+    stop = text.find("\n\n", span.end)
+    before = _line(document, max(paragraph, span.start - _READ), span.start)
+    after = _line(document, span.end, min(stop if stop != -1 else len(text), span.end + _READ))
+    if len(before) > CONTEXT:
+        before = "… " + before[-CONTEXT:].partition(" ")[2]
+    if len(after) > CONTEXT:
+        after = after[:CONTEXT].rpartition(" ")[0] + " …"
     return Source(
         document=span.document,
         start=span.start,
         end=span.end,
         uri=uri,
-        name=document.title or file_name(uri),
-        before=_spaced(before),
-        quote=_shortened(flowing(document.quote(span))),
-        after=_spaced(after),
+        name=rendered_title(document.title, document.extractor) or file_name(uri),
+        before=before,
+        quote=_shortened(flowing(rendered(document, span.start, span.end))),
+        after=after,
         found=True,
     )
 
 
-def _spaced(text: str) -> str:
-    """On one line; a space at either end stays, since it separates the context from the quote."""
-    words = " ".join(text.split())
+def _line(document: Document, start: int, end: int) -> str:
+    """A part of a text, rendered on one line; a space at either end stays, which separates it from the quote."""
+    text, words = document.text[start:end], " ".join(rendered(document, start, end).split())
     return f"{' ' if text[:1].isspace() else ''}{words}{' ' if words and text[-1:].isspace() else ''}"
 
 

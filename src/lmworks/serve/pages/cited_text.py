@@ -1,11 +1,13 @@
-"""Split an answer's text into its words and its citation marks."""
+"""An answer's text, split into its words and its citation marks, and the documents that it cites."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
-from lmworks.records import Span, Verdict
+from lmworks.records import Document, Span, Verdict
+from lmworks.retrieve.index import Index
+from lmworks.serve.service import Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,30 @@ def _mark_after(text: str, begin: int, words: str, number: int) -> int:
     found = re.compile(rf"\s*{flowing}\s*(?P<mark>\[{number}\])").match(text, begin)
     found = found or re.compile(rf"(?P<mark>\[{number}\])$", re.MULTILINE).search(text, begin)
     return found.start("mark") if found else -1
+
+
+def with_words(runs: Sequence[TextRun], words: Mapping[str, str]) -> tuple[TextRun, ...]:
+    """The runs whose text, on one line, is among `words` with what it stands for there."""
+    result: list[TextRun] = []
+    for run in runs:
+        said = run.text.strip()
+        result.append(replace(run, text=run.text.replace(said, words.get(" ".join(said.split()), said), 1)))
+    return tuple(result)
+
+
+async def cited_documents(service: Service, hashes: Collection[str]) -> dict[str, Document]:
+    """The documents of these hashes that the index still holds."""
+
+    def read(index: Index) -> dict[str, Document]:
+        found: dict[str, Document] = {}
+        for document in hashes:
+            try:
+                found[document] = index.document(document)
+            except KeyError:  # built anew without it since
+                continue
+        return found
+
+    return await service.read_index(read) if hashes and service.state == "ready" else {}
 
 
 def document_link(span: Span) -> str:

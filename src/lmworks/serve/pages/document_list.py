@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from lmworks.data.store import LEFT_OUT
 from lmworks.records import Document, LeftOut, Retrieved
 from lmworks.retrieve.config import SearchConfig
 from lmworks.retrieve.index import Encode, Index
+from lmworks.retrieve.rendered_text import rendered, rendered_title
 from lmworks.retrieve.search import STOP_WORDS, search
 from lmworks.serve.pages.cited_text import document_link
 from lmworks.serve.pages.document_text import ChunkRange
@@ -33,7 +35,7 @@ class Entry:
 
     hash: str
     uri: str
-    title: str
+    title: str  # as it is shown
     media_type: str
     chunks: int
     tokens: int
@@ -65,10 +67,12 @@ def entries(index: Index) -> tuple[Entry, ...]:
     """All documents, by uri."""
     rows = index.connection.execute(
         """SELECT d.hash, d.uri, json_extract(d.record, '$.title'), json_extract(d.record, '$.media_type'),
-                  count(c.key), coalesce(sum(c.tokens), 0)
+                  count(c.key), coalesce(sum(c.tokens), 0), json_extract(d.record, '$.extractor')
            FROM documents d LEFT JOIN chunks c ON c.document = d.key GROUP BY d.key ORDER BY d.uri"""
     )
-    return tuple(Entry(*row) for row in rows)
+    return tuple(
+        Entry(digest, uri, rendered_title(title, extractor), *others) for digest, uri, title, *others, extractor in rows
+    )
 
 
 def open_document(index: Index, document_hash: str) -> Opened:
@@ -158,7 +162,10 @@ class FoundPassage:
 def find_passages(index: Index, question: str, encode: Encode) -> tuple[FoundPassage, ...]:
     """The best passages for a question, best first."""
     found = search(index, question, encode, SEARCH)
-    return tuple(_shown(rank, passage, question) for rank, passage in enumerate(found, start=1))
+    document = lru_cache(maxsize=8)(index.document)
+    return tuple(
+        _shown(rank, passage, document(passage.span.document), question) for rank, passage in enumerate(found, start=1)
+    )
 
 
 def in_order(passages: Sequence[FoundPassage], order: PassageOrder) -> tuple[FoundPassage, ...]:
@@ -166,13 +173,13 @@ def in_order(passages: Sequence[FoundPassage], order: PassageOrder) -> tuple[Fou
     return tuple(sorted(passages, key=lambda p: (p.uri, p.rank) if order == "document" else ("", p.rank)))
 
 
-def _shown(rank: int, passage: Retrieved, question: str) -> FoundPassage:
+def _shown(rank: int, passage: Retrieved, document: Document, question: str) -> FoundPassage:
     scores = []
     if "dense" in passage.scores:
         scores.append(("cosine", f"{passage.scores['dense']:.3f}"))
     if "bm25" in passage.scores:
         scores.append(("BM25", f"{passage.scores['bm25']:.1f}"))
-    text = " ".join(passage.text.split())
+    text = " ".join(rendered(document, passage.span.start, passage.span.end).split())
     return FoundPassage(rank, passage.uri, document_link(passage.span), excerpt(text, question), tuple(scores))
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 
 from lmworks.records import Document
 from lmworks.retrieve.index import Index
+from lmworks.retrieve.rendered_text import rendered_title
 from lmworks.serve.events import NotReadyError
 from lmworks.serve.pages import document_list, document_text, page_templates
 from lmworks.serve.pages.document_list import ORDERS, Entry, FoundPassage, Opened, Reason, find_passages, in_order
@@ -124,10 +125,13 @@ def document_view(opened: Opened, cited: Passage | None, at: int | None) -> Docu
     """The part of a document around a passage, or from `at` on, with what is known about it."""
     document = opened.document
     shown = document_text.window(document.text, opened.chunks, cited, at)
-    headings = document_text.outline(opened.chunks)
+    headings = [
+        replace(one, title=rendered_title(one.title, document.extractor))
+        for one in document_text.outline(opened.chunks)
+    ]
     return DocumentView(
         document=document,
-        title=document.title or file_name(document.uri),
+        title=rendered_title(document.title, document.extractor) or file_name(document.uri),
         facts=_facts(document),
         window=shown,
         outline=tuple(_outline_link(document.hash, heading, shown) for heading in headings[:OUTLINE]),

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter
@@ -11,23 +11,16 @@ from fastapi.responses import HTMLResponse
 from lmworks.config import to_mapping
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.model.checkpoint import Checkpoint
-from lmworks.records import Feedback, Interaction, Message, Retrieved, Verdict
+from lmworks.records import Document, Feedback, Interaction, Message, Retrieved, Verdict
+from lmworks.retrieve.rendered_text import rendered_quote
 from lmworks.serve.pages import page_templates
-from lmworks.serve.pages.cited_text import TextRun, document_link, text_runs
+from lmworks.serve.pages.cited_text import TextRun, cited_documents, document_link, text_runs, with_words
 from lmworks.serve.pages.interaction_parts import PromptPart, ShadedText, Waterfall, prompt_parts, shaded, waterfall
-from lmworks.serve.pages.page_templates import flowing
 from lmworks.serve.service import Service
 
 LONG = 20_000  # characters of a prompt or an answer shown on the page; the JSON holds all
 _ALWAYS = ("max_tokens", "temperature", "seed")
-_TONES = {
-    "cited": "good",
-    "abstained": "caution",
-    "unsupported": "bad",
-    "not a quote": "bad",
-    "repeated": "",
-    "not needed": "",
-}
+_TONES = {"cited": "good", "abstained": "caution", "unsupported": "bad", "not a quote": "bad"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +60,30 @@ class InteractionView:
     json: str
 
 
-def interaction_view(interaction: Interaction, checkpoint: Checkpoint | None = None) -> InteractionView:
-    """`checkpoint` is the one that answered, where it is still served: only its tokenizer can read the token ids."""
-    shown = interaction.response[:LONG]
+def interaction_view(
+    interaction: Interaction,
+    checkpoint: Checkpoint | None = None,
+    documents: Mapping[str, Document] | None = None,
+) -> InteractionView:
+    """`checkpoint` is the one that answered, where it is still served: only its tokenizer can read the token ids.
+
+    `documents`, by hash, tell how what is quoted of them is rendered.
+    """
+    shown, documents = interaction.response[:LONG], documents or {}
     prompt = interaction.rendered_prompt
     parts = prompt_parts(prompt, interaction.messages, _renderer(checkpoint, interaction))
     tokens, note = _tokens(interaction, checkpoint)
+    citations = tuple(_sentence(one, documents, number) for number, one in enumerate(interaction.citations, start=1))
+    words = {" ".join(v.text.split()): one.text for v, one in zip(interaction.citations, citations, strict=True)}
     return InteractionView(
         interaction=interaction,
         question=interaction.messages[-1].content[:LONG] if interaction.messages else "",
         earlier=tuple((m.role, m.content[:LONG]) for m in interaction.messages[:-1]),
-        answer=text_runs(shown, interaction.citations),
+        answer=with_words(text_runs(shown, interaction.citations), words),
         left_out=max(0, len(interaction.response) - LONG),
-        citations=tuple(_sentence(v, number) for number, v in enumerate(interaction.citations, start=1)),
-        verdicts=tuple(map(_sentence, interaction.verdicts)),
-        passages=tuple(map(_passage, interaction.retrieved)),
+        citations=citations,
+        verdicts=tuple(_sentence(one, documents) for one in interaction.verdicts),
+        passages=tuple(_passage(one, documents) for one in interaction.retrieved),
         waterfall=waterfall(interaction.timings),
         prompt=_first(parts, LONG),
         prompt_left_out=max(0, len(prompt) - LONG),
@@ -132,20 +134,22 @@ def _tokens(interaction: Interaction, checkpoint: Checkpoint | None) -> tuple[Sh
     return found, "" if found else "The log does not hold one probability for each token of this answer."
 
 
-def _sentence(verdict: Verdict, number: int | None = None) -> Evidence:
+def _sentence(verdict: Verdict, documents: Mapping[str, Document], number: int | None = None) -> Evidence:
     scores = [("relevance", f"{verdict.relevance:.2f}")]
     if verdict.support is not None:
         scores.append(("support", f"{verdict.support:+.2f} nats/token"))
     scores.append(("", verdict.origin))
+    text = rendered_quote(verdict.text, verdict.evidence, documents)
     return Evidence(
-        flowing(verdict.text), verdict.uri, document_link(verdict.evidence), tuple(scores),
+        text, verdict.uri, document_link(verdict.evidence), tuple(scores),
         verdict.verdict, _TONES.get(verdict.verdict, ""), number,
     )  # fmt: skip
 
 
-def _passage(passage: Retrieved) -> Evidence:
+def _passage(passage: Retrieved, documents: Mapping[str, Document]) -> Evidence:
     scores = tuple((name.replace("_", " "), _score(name, value)) for name, value in passage.scores.items())
-    return Evidence(flowing(passage.text), passage.uri, document_link(passage.span), scores)
+    text = rendered_quote(passage.text, passage.span, documents)
+    return Evidence(text, passage.uri, document_link(passage.span), scores)
 
 
 def _score(name: str, value: float) -> str:
@@ -196,7 +200,9 @@ def router(service: Service) -> APIRouter:
             text = f"The log holds no interaction {identifier[:40]}. It may have been deleted after its retention time."
             return page_templates.error_page(service, 404, "No such interaction", text, "/log")
         before, after = await service.read_log(lambda reader: reader.neighbours(found))
-        view = await asyncio.to_thread(interaction_view, found, checkpoint_of(service, found.model))
+        cited = {one.evidence.document for one in found.verdicts} | {one.span.document for one in found.retrieved}
+        documents = await cited_documents(service, cited)
+        view = await asyncio.to_thread(interaction_view, found, checkpoint_of(service, found.model), documents)
         return page_templates.page(
             service,
             "interaction.html",

@@ -12,7 +12,7 @@ from typing import Literal
 
 from lmworks.artefact import MANIFEST, Manifest, read_manifest
 from lmworks.records import QUERY_ENCODER, Interaction
-from lmworks.serve.pages.page_templates import count
+from lmworks.serve.pages.page_templates import count, counted
 from lmworks.workspace import Current
 
 Kind = Literal["source", "model", "stage", "answer"]
@@ -266,7 +266,7 @@ def answer_items(interaction: Interaction, stages: Sequence[StageFacts], older: 
 def _answer(interaction: Interaction, parents: tuple[str, ...]) -> Item:
     said = "abstained" if interaction.abstained else f"{len(interaction.citations)} cited"
     if not interaction.verdicts:
-        said = f"{count(interaction.output_tokens)} tokens"
+        said = counted(interaction.output_tokens, "token")
     link = f"/log/{interaction.id}"
     return Item(ANSWER, "answer", "Answer", interaction.route, interaction.id, said, link, parents)
 
@@ -275,7 +275,7 @@ def _stage(stage: StageFacts) -> Item:
     manifest = stage.manifest
     metric, unit = _NUMBERS.get(manifest.stage, ("", ""))
     amount = manifest.metrics.get(metric)
-    note = f"{count(amount)} {unit}" if isinstance(amount, int) else ""
+    note = counted(amount, unit.removesuffix("s")) if isinstance(amount, int) else ""
     parents = [*manifest.parents, *(f"model:{role}" for role in manifest.models)]
     if any(True for _ in _sources(stage)):
         parents.append(f"sources:{stage.name}")

@@ -69,7 +69,7 @@ def row(logged: LogRow) -> Row:
     if logged.confidence is not None:
         measure, name = f"{logged.confidence:.2f}", "confidence"
     else:
-        measure, name = page_templates.count(logged.input_tokens + logged.output_tokens), "tokens"
+        measure, name = page_templates.counted(logged.input_tokens + logged.output_tokens, "token"), "tokens"
     return Row(
         id=logged.id,
         time=logged.time,

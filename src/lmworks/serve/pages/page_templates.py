@@ -66,13 +66,13 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"static": static, "sections": SECTIONS}
+    made.globals |= {"static": static, "sections": SECTIONS, "zip": zip}
     made.filters |= {
         "relative": relative,
         "iso": iso,
         "seconds": seconds,
         "count": count,
-        "flowing": flowing,
+        "counted": counted,
         "short": short,
         "clip": clip,
         "segment": segment,
@@ -136,11 +136,9 @@ def count(value: int) -> str:
     return f"{value:,}".replace(",", "\u202f")
 
 
-def flowing(text: str) -> str:
-    """A passage on one line, unless its lines are indented differently: code and tables stay as they are."""
-    lines = text.split("\n")
-    indents = {len(line) - len(line.lstrip()) for line in lines[1:] if line.strip()}
-    return text if len(indents) > 1 else " ".join(text.split())
+def counted(value: int, noun: str) -> str:
+    """A number of things: "1 token", "2 tokens"."""
+    return f"{count(value)} {noun}{'' if value == 1 else 's'}"
 
 
 def short(digest: str) -> str:

@@ -1,0 +1,74 @@
+"""What readers are shown of marked up text, against the text of the page that a renderer of Markdown makes of it."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+from lmworks.records import Span
+from lmworks.retrieve.document_structure import parse
+from lmworks.retrieve.rendered_text import rendered, rendered_quote
+from lmworks.retrieve.sentence_splitter import evidence_units
+
+PAGES = sorted((Path(__file__).parents[2] / "docs").glob("*.md"))
+
+
+def letters(text: str) -> str:
+    return re.sub(r"[\W\d]+", "", text)
+
+
+def page_text(markdown: str) -> str:
+    texts: list[str] = []
+    reader = HTMLParser()
+    reader.handle_data = texts.append  # type: ignore[method-assign]
+    reader.feed(MarkdownIt("commonmark").enable("table").render(markdown))
+    return "".join(texts)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_letters_are_those_of_the_rendered_page(document, page):
+    text = re.sub(r"!\[[^\]]*\]\([^)]*\)|<[^>\n]*>", "", page.read_text("utf-8"))  # an image shows no words there
+    whole = document(text, extractor="markdown")
+    assert letters(rendered(whole, 0, len(text))) == letters(page_text(text))
+
+
+CASES = [
+    ("markdown", "### Use **it**\n", "Use it"),
+    ("markdown", "See [the page](https://a.example/b_c_d \"T\") and ![a *plot*](x.png).", "See the page and a plot."),
+    ("markdown", "- first\n- [pip][1] `x`\n\n[1]: https://b.example", "first\n• pip x"),
+    ("markdown", "3. third\n4. fourth", "3. third\n4. fourth"),
+    ("markdown", "| a | b |\n| --- | --- |\n| `c` | *d* |", "a | b\nc | d"),
+    ("markdown", "```python\nf(**a, **b)  # __x__\n```", "f(**a, **b)  # __x__"),
+    ("markdown", r"2 \* 3 &amp; __init__.py", "2 * 3 & init.py"),
+    ("web-page", "a ~~b~~ <i>", "a b <i>"),
+    ("plain", "# __init__ takes *args and `x`", "# __init__ takes *args and `x`"),
+    ("rest", "``json`` --- *fast*\n===================\n\nSee :func:`a.b` and `it <https://c.example>`_.",
+     "json --- fast\n\nSee a.b and it."),
+    ("rest", "As in::\n\n    print(`x`, **y, **z)\n", "As in::\n\n    print(`x`, **y, **z)\n"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("extractor", "text", "shown"), CASES)
+def test_marks_are_not_shown(document, extractor, text, shown):
+    assert rendered(document(text, extractor=extractor), 0, len(text)) == shown
+
+
+@pytest.mark.parametrize("page", PAGES[:6], ids=lambda page: page.stem)
+def test_a_part_of_a_code_block_is_shown_as_it_is(document, page):
+    whole = document(page.read_text("utf-8"), extractor="markdown")
+    for section in parse(whole):
+        for block in section.blocks:
+            lines = whole.text[block.start : block.end].split("\n")
+            if block.kind == "code" and len(lines) > 4 and lines[0].startswith("```"):
+                start = block.start + len(lines[0]) + 1 + len(lines[1]) + 1
+                assert rendered(whole, start, start + len(lines[2])) == lines[2].rstrip()
+
+
+def test_a_quote_that_its_document_does_not_hold_is_shown_as_it_was_recorded(document):
+    whole = document("One `word` here. Two.", extractor="markdown")
+    (unit, _) = evidence_units(whole, Span(whole.hash, 0, 21))
+    assert rendered_quote("One `word` here.", unit, {whole.hash: whole}) == "One word here."
+    assert rendered_quote("One `[name]` here.", unit, {whole.hash: whole}) == "One `[name]` here."
+    assert rendered_quote("One `word` here.", unit, {}) == "One `word` here."

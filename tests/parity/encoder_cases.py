@@ -68,6 +68,11 @@ ENCODERS = (
         adapt=untie,
         rewritten=("tie_word_embeddings",),
     ),
+    Case(
+        "t5 1.1, tied",
+        "T5ForConditionalGeneration",
+        {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+    ),
     Case("t5, bare", "T5Model", {**T5, "feed_forward_proj": "gated-silu"}),
     Case("t5, encoder", "T5EncoderModel", T5),
     Case(

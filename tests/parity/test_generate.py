@@ -4,6 +4,8 @@ Since version 5 it has neither diverse beam search nor contrastive search (their
 those are compared with their definitions, in `tests/generate/`.
 """
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,8 +14,9 @@ from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Completion, Request, SamplingParameters
 from lmworks.generate.search_parameters import BeamParameters
 from lmworks.model.checkpoint import assemble
+from lmworks.model.config import LanguageModelHead
 from lmworks.model.initialisation import initialise
-from lmworks.model.presets import bart, llama, t5
+from lmworks.model.presets import bart, llama, t5, t5_v1_1
 from lmworks.model.transformer import Transformer
 
 transformers = pytest.importorskip("transformers")
@@ -22,6 +25,9 @@ _VOCABULARY, _EOS, _PAD, _NEW = 267, 2, 2, 16
 _CONFIGS = {
     "llama": llama(_VOCABULARY, 64, 3, 4, 2, 96, 128, tied=True),
     "t5": t5(_VOCABULARY, 64, 2, 4, 96, head_dim=16, context_length=128),
+    "t5 1.1, tied": replace(
+        t5_v1_1(_VOCABULARY, 64, 2, 4, 96, head_dim=16, context_length=128), head=LanguageModelHead(tied=True)
+    ),
     "bart": bart(_VOCABULARY, 64, 2, 4, 96, context_length=128),
 }
 _PROMPTS = ([5, 6, 7], [90], list(range(100, 140)))

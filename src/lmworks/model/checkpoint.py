@@ -20,7 +20,7 @@ from lmworks.model.config import ModelConfig, PoolHead, UnsupportedModel
 from lmworks.model.download import MODELS, locate, weights_path
 from lmworks.model.families.family import Document, JsonObject
 from lmworks.model.gguf_read import read_gguf
-from lmworks.model.huggingface import read_config, to_our_names, write_config, write_weights
+from lmworks.model.huggingface import family_of, read_config, to_our_names, write_config, write_weights
 from lmworks.model.sentence_transformers import read_pooling, write_pooling
 from lmworks.model.tensor_files import LazyTensors, read_weights
 from lmworks.model.transformer import Transformer, empty_model
@@ -229,8 +229,9 @@ def _load_folder(folder: Path, source: str, dtype: DType, device: torch.device |
     document = read_document(folder)
     pool, max_length = read_pooling(folder)
     try:
-        config = read_config(document, pool)
-        weights = to_our_names(config, document, read_weights(folder, pickle))
+        config, stored = read_config(document, pool), read_weights(folder, pickle)
+        config = family_of(document["model_type"]).stored(config, stored.keys())
+        weights = to_our_names(config, document, stored)
     except (ArithmeticError, AttributeError, RuntimeError, TypeError) as error:  # a value that no model can have
         raise ValueError(f"config.json does not describe a {document['model_type']} model: {error}") from error
     generation = read_json(folder / "generation_config.json")

@@ -4,7 +4,7 @@ Reading is strict where it matters: a field that changes what the model computes
 else in the file is ignored.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import NoneType, UnionType
 from typing import Any
@@ -72,6 +72,7 @@ class Family:
     fused       tensors that are cut or put together, see `Fused`.
     copies      their tensors that some files hold twice → the other name, without the prefix; they must be equal.
     renamed     how their names end in older files → today's ending.
+    stored      the config by the names of the tensors that are there, where config.json does not say all of it.
     ignored     regular expression: their tensors that hold nothing the forward uses.
     """
 
@@ -86,6 +87,7 @@ class Family:
     fused: tuple[Fused, ...] = ()
     copies: Mapping[str, str] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
+    stored: Callable[[ModelConfig, Collection[str]], ModelConfig] = lambda config, names: config
     ignored: str = r"(?!)"
 
     def read(self, document: Document) -> ModelConfig:

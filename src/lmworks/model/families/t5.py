@@ -1,5 +1,6 @@
 """T5, T5 1.1 and Flan-T5 (`t5`), and Switch Transformers (`switch_transformers`)."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -19,20 +20,28 @@ from lmworks.model.families.family import (
 
 
 def _language_model(name: str) -> Architecture:
-    """The class with the language model head, whose logits are scaled by width ** -0.5 where it is tied.
+    """The class with the language model head, whose logits are scaled by width ** -0.5 in the first T5, and not in 1.1.
 
-    Since 5.0 `transformers` notes `scale_decoder_outputs` and always says that the head is tied: a model whose outputs
-    are not scaled, as 1.1, has a head of its own all the same.
+    Since 5.0 `transformers` notes `scale_decoder_outputs` and always says that the head is tied: see `_stored_head`.
     """
 
     def read_head(document: Document, config: ModelConfig) -> Head:
-        tied = document.get("tie_word_embeddings", True) and document.get("scale_decoder_outputs", True)
-        return LanguageModelHead(tied, scale=config.embedding.width**-0.5 if tied else None)
+        tied = document.get("tie_word_embeddings", True)
+        scaled = tied and document.get("scale_decoder_outputs", True)
+        return LanguageModelHead(tied, scale=config.embedding.width**-0.5 if scaled else None)
 
     def write_head(head: LanguageModelHead) -> JsonObject:
-        return {"tie_word_embeddings": head.tied, **({} if head.tied else {"scale_decoder_outputs": False})}
+        return {"tie_word_embeddings": head.tied, **({"scale_decoder_outputs": False} if head.scale is None else {})}
 
     return Architecture(name, read_head, LanguageModelHead, write_head, {"head.projection": "lm_head"})
+
+
+def _stored_head(config: ModelConfig, names: Collection[str]) -> ModelConfig:
+    """A head that is not scaled may be tied or not, whatever config.json says: it is its own where the file has it."""
+    match config.head:
+        case LanguageModelHead(tied=True, scale=None) if "lm_head.weight" in names:
+            return replace(config, head=LanguageModelHead(tied=False))
+    return config
 
 
 def _relative_bias(config: ModelConfig) -> RelativeBias:
@@ -149,6 +158,7 @@ T5 = Family(
     modules=_modules("DenseReluDense"),
     variant=_gated_modules,
     copies=_COPIES,
+    stored=_stored_head,
     # An empty place in the first files that were converted.
     ignored=r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
 )

@@ -72,6 +72,23 @@ def test_a_call_that_is_required_is_made(compiler, tiny_tokenizer, seed):
     assert text is not None and (found := CALL.fullmatch(text)) and is_call(*found.groups())
 
 
+FRAME = {"opening": "<calls>", "before": "<call>", "between": "<sep>", "after": "</call>", "closing": "</calls>"}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_calls_stand_in_their_frame(compiler, tiny_tokenizer, seed):
+    functions = (("weather", CLOSED), ("time", NONE))
+    wanted = FunctionCalls(**FRAME, marker="<calls>", functions=functions, separator="\n", most=2, required=True)
+    text = walk(compiler.compile(wanted).start(), tiny_tokenizer, np.random.default_rng(seed))
+    one = r"<call>(\w+)<sep>(.*?)</call>"
+    assert text is not None and (found := re.fullmatch(rf"<calls>{one}(?:\n{one})?</calls>", text, re.DOTALL))
+    assert is_call(*found.groups()[:2]) and (found[3] is None or is_call(*found.groups()[2:]))
+    matcher = compiler.compile(wanted).start()
+    for token in tiny_tokenizer.encode("<calls><call>time<sep>{}</call>\n<call>time<sep>{}</call></calls>"):
+        matcher.advance(token)
+    assert allowed(matcher.mask()).tolist() == sorted(tiny_tokenizer.eos_ids)
+
+
 @given(
     words=st.text(st.sampled_from("<tol_ca>{\n é"), max_size=30).filter(lambda text: "<tool_call>" not in text),
     calls=st.lists(

@@ -9,6 +9,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from lmworks.tokenizer.chat_templates import FAMILIES, chat_template
 from lmworks.tokenizer.jinja_template import ChatTemplateError
 from lmworks.tokenizer.sentence_piece import sentence_piece_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.tokenizer.tool_calls import with_plain_json
+from lmworks.tokenizer.tool_calls import tools_described, with_plain_json
 
 pytestmark = pytest.mark.slow
 TOKENIZER = family_tokenizer()
@@ -266,6 +267,24 @@ def test_templates_of_others_are_rendered_as_transformers_does_or_refused_with_a
                     assert text == (both[1] if name in IN_PARTS else both[0]), (name, messages)
     print(f"templates: {len(all_of_trl())}, {dict(counts)}")
     assert counts["rendered"] > 20 * counts["refused"]
+
+
+def test_calls_are_written_as_transformers_does_where_the_template_has_a_form():
+    """DeepSeek's and Llama's among them; where a template describes no functions, both are given our description."""
+    compared = Counter()
+    for name, template in all_of_trl().items():
+        tokenizer = template_tokenizer(template)
+        renderer = ChatRenderer(template, tokenizer)
+        form = renderer.tool_form
+        for (messages, prompt), tools in product(product(CALLS.values(), (False, True)), ((), (WEATHER,))):
+            if form.native:
+                told = messages if form.described else tools_described(messages, tools, form)
+                rows = [form.row(row) if "tool_calls" in row else row for row in rows_of(told)]
+                expected = theirs(template, rows, prompt, tools if form.described else (), tokenizer)
+                assert ours(renderer, messages, prompt, tools) == expected, (name, messages)
+                compared[name] += expected is not None
+    print(f"calls: {dict(compared)}")
+    assert min(compared[name] for name in ("deepseekv3", "deepseek_r1_distill", "llama3_1", "llama3_2", "qwen3")) >= 8
 
 
 def template_tokenizer(template: str) -> Tokenizer:

@@ -1,6 +1,7 @@
 """Calls told apart from words, however the text is cut into pieces."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -21,11 +22,15 @@ FORMS = [
     OWN_FORM,
     ToolForm('{"name": "', '", "parameters": ', "}", None, native=True),
     ToolForm("<function=", ">", "</function>", "", native=True),
+    ToolForm("<call>function<sep>", "\n```json\n", "\n```</call>", "\n", True, "<calls>", "</calls>"),
+    ToolForm("<｜call｜>", "<｜sep｜>", "<｜call▁end｜>", "", True, "<｜calls｜>", "<｜calls▁end｜>"),
+    ToolForm('{"name": "', '", "arguments": ', "}", ", ", True, "<calls>[", "]</calls>"),
 ]
 
 
 def held_to(form: ToolForm, **options) -> FunctionCalls:
-    fields = {name: getattr(form, name) for name in ("before", "between", "after", "marker", "separator")}
+    names = ("before", "between", "after", "marker", "separator", "opening", "closing")
+    fields = {name: getattr(form, name) for name in names}
     return FunctionCalls(**fields, functions=(("f", "{}"),), **options)
 
 
@@ -53,8 +58,9 @@ def test_calls_are_read_back_from_any_pieces(form, said, made, data, compact):
     if form.marker in said or any(form.marker in said[k:] + form.marker[:-1] for k in range(len(said))):
         said = ""
     separators = (",", ":") if compact else None
-    written = [form.write(name, json.dumps(given, separators=separators)) for name, given in made]
-    text = (form.separator or "").join(written)
+    inner = replace(form, opening="", closing="")
+    written = [inner.write(name, json.dumps(given, separators=separators)) for name, given in made]
+    text = f"{form.opening}{(form.separator or '').join(written)}{form.closing}" if made else ""
     text = f"{said}\n{text}" if said and made else said + text
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12)))
     reader, parts = ToolCallParser(held_to(form), "i"), []

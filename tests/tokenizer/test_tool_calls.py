@@ -10,6 +10,7 @@ from chat_cases import WEATHER, call
 from lmworks.records import Message
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.jinja_template import ChatTemplateError
+from lmworks.tokenizer.token_bytes import token_bytes
 from lmworks.tokenizer.tool_calls import OWN_FORM
 
 START, END = 1, 2
@@ -42,6 +43,19 @@ ELEMENTS = template(
     "<call name={{ call.function.name }}>{% for k, v in call.function.arguments.items() %}{{ k }}={{ v }}{% endfor %}"
     "</call>"
 )
+# A form like DeepSeek's: calls in a frame, arguments as JSON text beside no content, functions not described, and a
+# thought begun that no past answer has.
+FRAMED = (
+    template(
+        "{% if message.content is none %}{% if loop.first %}<calls><call>{% else %}{{ '\n' }}<call>"
+        "{% endif %}function<sep>{{ call.function.name + '\n```json\n' + call.function.arguments + '\n```' }}</call>"
+        "{% if loop.last %}</calls>{% endif %}{% endif %}"
+    ).replace(_TOLD, "")
+    + "{% if add_generation_prompt %}<think>{% endif %}"
+)
+LISTED = template(
+    "{% if loop.first %}<tool_calls>[{% else %}, {% endif %}" + _NAMED + "{% if loop.last %}]</tool_calls>{% endif %}"
+)
 IDENTIFIED = template(_NAMED.replace('{"name"', '{"id": "{{ call.id }}", "name"'))
 IGNORANT = _TEMPLATE.replace(_TOLD, "").replace(_CALLS, "")
 
@@ -58,6 +72,9 @@ ROUND = [
         (MARKED, '<tool_call>\n{"name": "', '", "arguments": ', "}\n</tool_call>", "\n", "<tool_call>"),
         (BARE, '{"name": "', '", "parameters": ', "}", None, '{"name": "'),
         (TAGGED, "<function=", ">", "</function>", "", "<function="),
+        (SPECIAL, '<|endoftext|>{"name": "', '", "arguments": ', "}", "", "<|endoftext|>"),
+        (FRAMED, "<call>function<sep>", "\n```json\n", "\n```</call>", "\n", "<calls>"),
+        (LISTED, '{"name": "', '", "arguments": ', "}", ", ", "<tool_calls>"),
     ],
 )
 def test_the_form_is_read_off_the_template(tiny_tokenizer, source, before, between, after, separator, marker):
@@ -77,7 +94,7 @@ def test_what_every_answer_begins_with_is_no_part_of_a_call(tiny_tokenizer):
     assert renderer.tool_form == ChatRenderer(MARKED, tiny_tokenizer).tool_form
 
 
-@pytest.mark.parametrize("source", [SPECIAL, ELEMENTS, IDENTIFIED, IGNORANT])
+@pytest.mark.parametrize("source", [ELEMENTS, IDENTIFIED, IGNORANT])
 def test_a_form_that_cannot_be_read_is_replaced_by_our_own(tiny_tokenizer, source):
     assert ChatRenderer(source, tiny_tokenizer).tool_form == OWN_FORM
 
@@ -96,6 +113,24 @@ def test_a_template_that_knows_functions_is_given_them(tiny_tokenizer):
     rendered = ChatRenderer(MARKED, tiny_tokenizer).render(ROUND, True, [WEATHER])
     assert rendered.text.startswith(f"<|im_start|>system\n{json.dumps(WEATHER)}\n<|im_end|>")
     assert "<|im_start|>tool\n22 degrees<|im_end|>" in rendered.text
+
+
+def test_calls_and_results_are_the_templates_where_functions_are_text(tiny_tokenizer):
+    renderer = ChatRenderer(FRAMED, tiny_tokenizer)
+    text = renderer.render(ROUND, True, [WEATHER]).text
+    head, _, answer, result, last = text.split("<|im_start|>")[1:]
+    written = '<calls><call>function<sep>get_weather\n```json\n{"place": "Graz"}\n```</call></calls>'
+    assert head.startswith("system\n") and json.dumps(WEATHER["function"]) in head
+    assert renderer.tool_form.write("NAME", "{...}") in head and answer == f"assistant\n{written}<|im_end|>\n"
+    assert (result, last) == ("tool\n22 degrees<|im_end|>\n", "assistant\n<think>")
+
+
+def test_a_special_token_in_a_call_can_be_read(tiny_tokenizer):
+    """Of what the model writes; in what others say its name is text as before."""
+    renderer = ChatRenderer(SPECIAL, tiny_tokenizer)
+    written, plain = (each.decode([0, 5]) for each in (renderer.answer_tokenizer, tiny_tokenizer))
+    assert written == f"<|endoftext|>{plain}" and 0 not in renderer.render([Message("user", written)]).ids
+    assert token_bytes(renderer.answer_tokenizer)[0] == b"<|endoftext|>" and token_bytes(tiny_tokenizer)[0] == b""
 
 
 def test_other_templates_get_them_as_text(tiny_tokenizer):

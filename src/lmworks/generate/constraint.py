@@ -102,11 +102,12 @@ class FunctionCalls:
     A call is `before NAME between ARGUMENTS after`, of one of the `functions`: names, each with the JSON text of the
     schema of its arguments, which are an object whatever else that allows.
 
-    marker     what `before` begins with. Words that hold it are over: there a call begins.
+    marker     what the first call begins with. Words that hold it are over: there a call begins.
     separator  stands between two calls; None allows one call.
     most       calls in one answer: small models may repeat theirs without end.
     required   no words, and at least one call.
     answer     what the words are where there is no call; None leaves them free.
+    opening    stands before the first call, and `closing` after the last.
     """
 
     before: str
@@ -118,10 +119,12 @@ class FunctionCalls:
     most: int = 8
     required: bool = False
     answer: JsonSchema | None = None
+    opening: str = ""
+    closing: str = ""
 
     def __post_init__(self) -> None:
-        if not self.marker or not self.before.startswith(self.marker) or not self.between:
-            raise ValueError("a call needs a marker, with which `before` begins, and something between its two parts")
+        if not self.marker or not (self.opening + self.before).startswith(self.marker) or not self.between:
+            raise ValueError("a call needs a marker, with which the first one begins, and something between its parts")
         if not self.functions or self.most < 1:
             raise ValueError("there must be a function, and one call at least, that could be made")
 

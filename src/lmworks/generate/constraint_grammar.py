@@ -140,9 +140,11 @@ def _function_calls(wanted: FunctionCalls) -> Iterator[str]:
 
     A lazy rule ends at the first place where it can: at the first marker, before which the words do not hold it.
     """
-    more = ""
+    leads, more = {"call": (wanted.opening + wanted.before)[len(wanted.marker) :]}, ""
     if wanted.separator is not None and wanted.most > 1:
-        more = f" ({_literal(wanted.separator + wanted.marker)} call){{0,{wanted.most - 1}}}"
+        leads["further"] = wanted.separator + wanted.before
+        more = f" further{{0,{wanted.most - 1}}}"
+    more += f" {_literal(wanted.closing)}" if wanted.closing else ""
     calls = f"{_literal(wanted.marker)} call{more}"
     if wanted.required:
         yield f"start: {calls}"
@@ -154,9 +156,10 @@ def _function_calls(wanted: FunctionCalls) -> Iterator[str]:
         yield f"start: WORDS | marked call{more}"
         yield f"WORDS: /(?s:.*)/ & ~/(?s:.*){marker}(?s:.*)/"
         yield f"marked[lazy]: /(?s:.*){marker}/"
-    opening, after = wanted.before[len(wanted.marker) :], f" {_literal(wanted.after)}" if wanted.after else ""
-    names = [_literal(opening + name + wanted.between) for name, _ in wanted.functions]
-    yield "call: " + " | ".join(f"{name} arguments_{number}{after}" for number, name in enumerate(names))
+    after = f" {_literal(wanted.after)}" if wanted.after else ""
+    for rule, lead in leads.items():
+        names = [_literal(lead + name + wanted.between) for name, _ in wanted.functions]
+        yield f"{rule}: " + " | ".join(f"{name} arguments_{number}{after}" for number, name in enumerate(names))
     for number, (_, parameters) in enumerate(wanted.functions):
         yield f"arguments_{number}: {_embedded(JsonSchema(_of_objects(parameters)))}"
 

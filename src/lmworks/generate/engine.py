@@ -119,7 +119,7 @@ class Engine:
     @cached_property
     def constraints(self) -> ConstraintCompiler:
         """Compiles constraints for this engine's tokenizer; made when it is first needed."""
-        tokenizer = self.checkpoint.tokenizer
+        tokenizer = self.checkpoint.answer_tokenizer
         return ConstraintCompiler(tokenizer, self.checkpoint.config.embedding.vocabulary, tokenizer.eos_ids)
 
     @property

@@ -271,7 +271,7 @@ def prepare(
         seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
         stop_ids=set() if sampling.ignore_eos and constraint is None else stop_ids,
         limit=min(sampling.max_tokens, context_length - len(prompt) if source else room),
-        detokenizer=Detokenizer(tokenizer),
+        detokenizer=Detokenizer(tokenizer if constraint is None else checkpoint.answer_tokenizer),
         matcher=StopMatcher(sampling.stop),
         token_texts=token_texts,
         adapter=request.adapter,

@@ -25,6 +25,7 @@ from lmworks.model.sentence_transformers import read_pooling, write_pooling
 from lmworks.model.tensor_files import LazyTensors, read_weights
 from lmworks.model.transformer import Transformer, empty_model
 from lmworks.tokenizer.chat import ChatRenderer
+from lmworks.tokenizer.jinja_template import ChatTemplateError
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.tokenizer_folder import read_chat_template, read_json, stated_eos_ids
 
@@ -103,6 +104,14 @@ class Checkpoint:
     def chat(self) -> ChatRenderer:
         """Renders conversations; ChatTemplateError for a checkpoint without a chat template."""
         return ChatRenderer(self.chat_template, self.tokenizer)
+
+    @cached_property
+    def answer_tokenizer(self) -> Tokenizer:
+        """The tokenizer for answers that are held to a form; see `ChatRenderer.answer_tokenizer`."""
+        try:
+            return self.chat.answer_tokenizer
+        except ChatTemplateError:  # no conversations, and no calls in them
+            return self.tokenizer
 
     def save(self, folder: str | Path, shard_size: int = 5 * 10**9) -> Path:
         """Writes a Hugging Face folder, whole or not at all; FileExistsError when there is something already.

@@ -27,7 +27,7 @@ from lmworks.tokenizer.content_spans import (
     unused_characters,
 )
 from lmworks.tokenizer.jinja_template import ChatTemplate, ChatTemplateError
-from lmworks.tokenizer.special_tokens import Encoded, SpecialTokens, turn_tokens
+from lmworks.tokenizer.special_tokens import Encoded, SpecialTokens, turn_tokens, with_ordinary
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.tool_calls import (
     Tool,
@@ -35,6 +35,7 @@ from lmworks.tokenizer.tool_calls import (
     is_json,
     read_tool_form,
     tools_as_text,
+    tools_described,
     with_plain_json,
     writes_tool_calls,
 )
@@ -90,7 +91,7 @@ class ChatRenderer:
 
     `settings` are further variables that this template reads, such as `enable_thinking` or `date_string`.
     `native_calls`: functions, calls and results are the template's business also where `tool_form` cannot say how it
-    writes them, as Mistral's, whose calls begin with a special token. The engine cannot hold an answer to such a form.
+    writes them, as Mistral's, whose calls have names. The engine cannot hold an answer to such a form.
 
     ChatTemplateError when there is no template, when it does not compile or refuses the messages, when it leaves out a
     message that is not the assistant's, or when it changes contents in a way that hides where they came from.
@@ -129,6 +130,8 @@ class ChatRenderer:
         """
         if (tools or any(m.tool_calls or m.role == "tool" for m in messages)) and not self.writes_calls:
             messages, tools = tools_as_text(messages, tools, self.tool_form), ()
+        elif tools and not self.tool_form.described:
+            messages, tools = tools_described(messages, tools, self.tool_form), ()
         if "content_is_json" in self.template.source:
             messages = [with_plain_json(message) for message in messages]
         conversation = _Conversation(messages, add_generation_prompt, tools)
@@ -144,7 +147,21 @@ class ChatRenderer:
     @cached_property
     def tool_form(self) -> ToolForm:
         """The form in which this model writes tool calls."""
-        return read_tool_form(self._render_rows, self._special.before_first)
+        return read_tool_form(self._render_rows, self._before_turn_end)
+
+    @cached_property
+    def answer_tokenizer(self) -> Tokenizer:
+        """The tokenizer for what the model writes: special tokens in the form of calls are text that it reads."""
+        form = self.tool_form
+        written = form.write("", "") + (form.separator or "")
+        return with_ordinary(self.tokenizer, [name for name in self.tokenizer.special_ids if name in written])
+
+    def _before_turn_end(self, text: str) -> str:
+        """The text up to the first special token that ends a text, has a role, or is in turns without calls as well."""
+        rows = [{"role": message.role, "content": message.content} for message in (_USER, _ASSISTANT, _USER)]
+        turns, roles, ends = self._render_rows(rows, (), True), self.tokenizer.roles.values(), self.tokenizer.eos_ids
+        special = self._special.ids.items()
+        return self._special.before_first(text, {n for n, i in special if n in turns or n in roles or i in ends})
 
     @cached_property
     def writes_calls(self) -> bool:
@@ -232,7 +249,7 @@ class ChatRenderer:
         rows = []
         for message, content in zip(conversation.messages, contents, strict=True):
             row: dict[str, Any] = {"role": message.role, "content": self._content(content)}
-            row |= {"tool_calls": [dict(call) for call in message.tool_calls]} if message.tool_calls else {}
+            row = self.tool_form.row({**row, "tool_calls": message.tool_calls}) if message.tool_calls else row
             row |= {"name": message.name} if message.name is not None else {}
             row |= {"tool_call_id": message.tool_call_id} if message.tool_call_id is not None else {}
             row |= {"content_is_json": True} if message.role == "tool" and is_json(message.content) else {}

@@ -8,6 +8,7 @@ may be read differently from one that does.
 """
 
 import copy
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -67,9 +68,9 @@ class SpecialTokens:
         match = self._pattern.search(text)
         return match.group() if match else None
 
-    def before_first(self, text: str) -> str:
-        """The text up to the first special token."""
-        return self._pattern.split(text, maxsplit=1)[0]
+    def before_first(self, text: str, names: Collection[str]) -> str:
+        """The text up to the first special token with one of the names."""
+        return text[: next((match.start() for match in self._pattern.finditer(text) if match[0] in names), len(text))]
 
     def may_join(self, text: str) -> bool:
         """True where a special token might be put together from some of this text and what stands beside it."""
@@ -141,6 +142,16 @@ def with_more_special(tokenizer: Tokenizer, more: Collection[str]) -> Tokenizer:
     backend = _copy(tokenizer.backend)
     _mark(backend, more)
     return Tokenizer(backend, tokenizer.roles, tokenizer.eos_ids)
+
+
+def with_ordinary(tokenizer: Tokenizer, names: Collection[str]) -> Tokenizer:
+    """Another tokenizer, in which these special tokens are ordinary ones: decoded like text, and found in texts."""
+    if not names:
+        return tokenizer
+    state = json.loads(tokenizer.backend.to_str())
+    for token in state["added_tokens"]:
+        token["special"] &= token["content"] not in names
+    return Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(state)), tokenizer.roles, tokenizer.eos_ids)
 
 
 def _mark(backend: tokenizers.Tokenizer, names: Collection[str]) -> None:

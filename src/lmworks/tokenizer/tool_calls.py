@@ -1,15 +1,17 @@
 """Tool calls as a model writes them: as its chat template writes them, or in a form of our own.
 
 Templates that know functions differ in what they put around a call, but most write its name and, after it, its
-arguments as JSON. So the form is read off the template: a call of a function that nobody has is rendered, and what
-stands before the name, between name and arguments, and after them is the form. A template that knows no
-functions, or writes calls in another way, gets `OWN_FORM`: functions, calls and results become text of messages.
+arguments as JSON. So the form is read off the template: calls of a function that nobody has are rendered, and what
+stands before them all, before the name, between name and arguments, and after them is the form. A template that knows
+no calls, or writes them in another way, gets `OWN_FORM`: functions, calls and results become text of messages.
 """
 
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 from lmworks.records import Message
@@ -28,7 +30,11 @@ class ToolForm:
     """A call is `before NAME between ARGUMENTS after`, with ARGUMENTS as JSON.
 
     separator  stands between two calls; None where one answer holds one call.
-    native     the chat template describes functions itself, and reads calls and results.
+    native     the chat template reads calls and results.
+    opening    stands before the first call, and `closing` after the last.
+    described  the chat template describes functions, too.
+    json_text  it is given arguments as JSON text, not as objects.
+    no_words   the content that it is given beside calls where there are no words.
     """
 
     before: str
@@ -36,15 +42,29 @@ class ToolForm:
     after: str
     separator: str | None
     native: bool
+    opening: str = ""
+    closing: str = ""
+    described: bool = True
+    json_text: bool = False
+    no_words: str | None = ""
 
     @property
     def marker(self) -> str:
-        """Text that holds this begins a call there: the first line of what stands before the name."""
-        return self.before.strip().split("\n", 1)[0]
+        """Text that holds this begins a call there: the first tag, or else line, of what stands before the name."""
+        first = (self.opening + self.before).strip().split("\n", 1)[0]
+        tag = re.match(r"<[^<>]+>|\[[A-Z_]+\]", first)
+        return tag[0] if tag else first
 
     def write(self, name: str, arguments: str) -> str:
         """A call with its arguments' JSON."""
-        return f"{self.before}{name}{self.between}{arguments}{self.after}"
+        return f"{self.opening}{self.before}{name}{self.between}{arguments}{self.after}{self.closing}"
+
+    def row(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """A message with calls as the template takes it."""
+        calls = [dict(call) for call in row["tool_calls"]]
+        for call in calls if self.json_text else ():
+            call["function"] = dict(zip(("name", "arguments"), _name_and_arguments(call), strict=True))
+        return {**row, "content": row["content"] or self.no_words, "tool_calls": calls}
 
 
 # Models that were taught to call functions have mostly seen this one.
@@ -52,39 +72,18 @@ OWN_FORM = ToolForm('<tool_call>\n{"name": "', '", "arguments": ', "}\n</tool_ca
 
 
 def read_tool_form(render: Render, cut: Callable[[str], str]) -> ToolForm:
-    """The form in which a template has calls, or `OWN_FORM`; `cut` ends a text at its first special token."""
-    user = {"role": "user", "content": "question"}
-    tool = {"type": "function", "function": {"name": _NAME, "description": "", "parameters": {"type": "object"}}}
-
-    def written(count: int) -> str:
-        """The text that `count` calls add to the conversation before them."""
-        call = {"id": _ID, "type": "function", "function": {"name": _NAME, "arguments": json.loads(_ARGUMENTS[0])}}
-        start = render([user], [tool], True)
-        answer = {"role": "assistant", "content": "", "tool_calls": [call] * count}
-        whole = render([user, answer], [tool], False)
-        added = whole[len(start) :] if whole.startswith(start) and _NAME in start else ""
-        return added.removeprefix(opening(start))
-
-    def opening(start: str) -> str:
-        """The beginning of every answer, such as an empty thought: no part of a call."""
-        plain = render([user, {"role": "assistant", "content": _WORDS}], [tool], False)
-        return plain[len(start) :].partition(_WORDS)[0] if plain.startswith(start) and _WORDS in plain else ""
-
-    try:
-        form = _read(cut(written(1)))
-    except ChatTemplateError:
-        return OWN_FORM
-    if form is None:
-        return OWN_FORM
-    try:
-        both = cut(written(2))
-    except ChatTemplateError:
-        return form
-    one = form.write(_NAME, next((json_text for json_text in _ARGUMENTS if json_text in both), ""))
-    both = both.strip()
-    separator = both[len(one.strip()) : -len(one.strip())]
-    fits = both == one.strip() + separator + one.strip() and not separator.strip()
-    return replace(form, separator=separator) if fits else form
+    """The form in which a template has calls, or `OWN_FORM`; `cut` ends a text where an answer ends."""
+    for no_words in ("", None):
+        for json_text in (False, True):  # text only where objects are refused, else it is no form of theirs
+            form = ToolForm("", "", "", None, native=True, json_text=json_text, no_words=no_words)
+            try:
+                found = _read(render, cut, form)
+            except ChatTemplateError:
+                continue
+            if found is not None:
+                return found
+            break
+    return OWN_FORM
 
 
 def writes_tool_calls(render: Render) -> bool:
@@ -121,16 +120,58 @@ def _plain_json(text: str) -> str | None:
     return plain
 
 
-def _read(call: str) -> ToolForm | None:
-    """The form of one rendered call; None when there is not one name and, after it, its arguments as JSON."""
-    before, found, rest = call.partition(_NAME)
+def _read(render: Render, cut: Callable[[str], str], form: ToolForm) -> ToolForm | None:
+    """`form` with its parts; None when a template has not one name for each call and, after it, its arguments."""
+    user, result = {"role": "user", "content": "question"}, {"role": "tool", "content": _WORDS, "tool_call_id": _ID}
+    tool = {"type": "function", "function": {"name": _NAME, "description": "", "parameters": {"type": "object"}}}
+    call = {"id": _ID, "type": "function", "function": {"name": _NAME, "arguments": json.loads(_ARGUMENTS[0])}}
+    start = render([user], [tool], True)
+    # Every answer may begin with something, such as an empty thought: no part of a call.
+    lead = render([user, {"role": "assistant", "content": _WORDS}], [tool], False).partition(_WORDS)[0]
+
+    def answer(count: int) -> dict[str, Any]:
+        return form.row({"role": "assistant", "content": "", "tool_calls": [call] * count})
+
+    def written(count: int) -> str:
+        """The text that `count` calls add to the conversation before them."""
+        whole = render([user, answer(count)], [tool], False)
+        return next((cut(whole[len(text) :]) for text in (lead, start) if whole.startswith(text)), "")
+
+    one = written(1)
+    before, _, rest = one.partition(_NAME)
     arguments = next((json_text for json_text in _ARGUMENTS if json_text in rest), "")
     between, _, after = rest.partition(arguments) if arguments else ("", "", "")
-    if not found or not arguments or not before.strip() or _NAME in rest or _ID in call:
+    if not arguments or not before.strip() or _NAME in rest or _ID in one:
         return None
     if not between or re.match(r"[\w-]", between):  # nothing would tell where the name ends
         return None
-    return ToolForm(before.lstrip(), between, after.rstrip(), None, native=True)
+    described = _NAME in start
+    if not described and _WORDS not in render([user, answer(1), result], [], False):
+        return None
+    single = replace(form, before=before.lstrip(), between=between, after=after.rstrip(), described=described)
+    with suppress(ChatTemplateError):
+        first, *joints, last = written(3).split(f"{_NAME}{between}{arguments}")
+        if first == before and len(set(joints)) == 1 and last.startswith(after):
+            return _of_several(single, joints[0], last.rstrip())
+    return single
+
+
+def _of_several(form: ToolForm, joint: str, end: str) -> ToolForm:
+    """A form whose calls are joined by `joint`: what it shares with the text before the first call and with the `end`
+    after the last is each call's own."""
+    before = _shared(form.before[::-1], joint[::-1])[::-1]
+    before = before[max(before.find("<"), 0) :]  # no half of a tag
+    joint = joint.removesuffix(before)
+    after = _shared(joint, end)
+    opening, separator, closing = form.before.removesuffix(before), joint.removeprefix(after), end.removeprefix(after)
+    several = replace(form, opening=opening, before=before, after=after, separator=separator, closing=closing)
+    return several if separator + before else form  # else nothing would tell where the next one begins
+
+
+def _shared(first: str, second: str) -> str:
+    """The beginning that two texts have in common."""
+    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
+    return "".join(letter for letter, _ in pairs)
 
 
 def tools_as_text(messages: Sequence[Message], tools: Sequence[Tool], form: ToolForm) -> list[Message]:
@@ -152,12 +193,17 @@ def tools_as_text(messages: Sequence[Message], tools: Sequence[Tool], form: Tool
             rows.append(replace(message, content=text, tool_calls=()))
         else:
             rows.append(message)
+    return tools_described(rows, tools, form)
+
+
+def tools_described(messages: Sequence[Message], tools: Sequence[Tool], form: ToolForm) -> list[Message]:
+    """The conversation with a system message that describes the functions, where there are any."""
     if not tools:
-        return rows
+        return list(messages)
     described = description(tools, form)
-    if rows and rows[0].role == "system":
-        return [replace(rows[0], content=f"{rows[0].content}\n\n{described}"), *rows[1:]]
-    return [Message("system", described), *rows]
+    if messages and messages[0].role == "system":
+        return [replace(messages[0], content=f"{messages[0].content}\n\n{described}"), *messages[1:]]
+    return [Message("system", described), *messages]
 
 
 def description(tools: Sequence[Tool], form: ToolForm) -> str:

@@ -171,6 +171,8 @@ def _calls_constraint(offered: _OfferedTools, form: ToolForm, answer: JsonSchema
         separator=form.separator if offered.parallel else None,
         required=offered.required,
         answer=answer,
+        opening=form.opening,
+        closing=form.closing,
     )
 
 

@@ -69,6 +69,7 @@ class ToolCallParser:
         if form is not None:
             self._state = self._text if form.answer is None else self._start
         self._number = -1  # of the call that was begun last
+        self._lead = "" if form is None else form.opening + form.before  # of the call that begins next
         self._scan = _ObjectScan()
 
     @property
@@ -129,7 +130,7 @@ class ToolCallParser:
 
     def _name(self) -> Iterator[CompletionPart]:
         assert self._form is not None
-        name, found, rest = self._rest[len(self._form.before) :].partition(self._form.between)
+        name, found, rest = self._rest[len(self._lead) :].partition(self._form.between)
         if found:
             self._rest, self._state = rest, self._arguments
             self._number += 1
@@ -147,9 +148,9 @@ class ToolCallParser:
     def _gap(self) -> Iterator[CompletionPart]:
         """The text between two calls."""
         assert self._form is not None
-        place = self._rest.find(self._form.marker)
-        if place >= 0:
-            self._rest, self._state = self._rest[place:], self._name
+        _, found, rest = self._rest.partition(f"{self._form.separator or ''}{self._form.before}")
+        if found:
+            self._rest, self._state, self._lead = rest, self._name, ""
         return
         yield
 

@@ -7,7 +7,7 @@ from lmworks.data.web.choosing import Mode
 from lmworks.data.web.metadata import page_metadata
 from lmworks.data.web.page import extract_main
 
-EXTRACTOR_VERSION = "2"
+EXTRACTOR_VERSION = "3"
 
 
 def extract_html(raw: bytes, charset: str | None = None) -> Extracted:

@@ -120,3 +120,12 @@ def test_the_text_does_not_grow_with_the_depth() -> None:
     assert len(xhtml_to_markdown("<blockquote>" * 1000 + "<p>a</p><p>b</p>")) < 200
     assert xhtml_to_markdown("<b>" * 1000 + "a") == "**a**"
     assert len(xhtml_to_markdown("<ul><li>a" * 500)) < 500 * 60
+
+
+def test_a_page_reads_as_it_would_without_its_permalinks() -> None:
+    for mark in ("¶", "#", "§", "🔗", "Permalink", "Link to this heading"):
+        link = f"<a class='x' href='#a'>{mark}</a>"
+        for around in ("<h2 id=a>Ships {}</h2>", "<h2><span>{}</span> Ships</h2>", "<dl><dt>Ships{} <dd>sail</dl>"):
+            assert xhtml_to_markdown(around.format(link)) == xhtml_to_markdown(around.format("")), mark
+    kept = ("<h3><a href='#eq'>==</a></h3>", "<td><a href='#hash'>#</a></td>", "<p>Price<a href='#n'>*</a></p>")
+    assert [xhtml_to_markdown(each) for each in kept] == ["### ==", "#", "Price*"]

@@ -68,6 +68,18 @@ def test_structure_between_paragraphs_is_kept(mode, between: str, expected: list
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_a_table_or_list_of_terms_stays_or_goes_as_a_whole(mode) -> None:
+    terms = {"insert": "puts elements into it", "erase": "takes elements out of it", "size": "counts its elements"}
+    rows = "".join(f"<tr><td><a href={name}>{name}</a><td><div>{text}</div>" for name, text in terms.items())
+    listed = "".join(f"<dt><a href={name}>{name}</a><dd>{text}" for name, text in terms.items())
+    links = "<table><tr><td><a href=x>List</a><td><a href=y>All other containers, in the order of names</a></table>"
+    middle = PARAGRAPHS + f"<table>{rows}</table>{links}<dl>{listed}</dl>" + PARAGRAPHS
+    found = lines(extract_main(PAGE.format(middle), mode).markdown)[4:-4]
+    assert [line.strip("| ").split(" | ") for line in (found[0], *found[2:4])] == [list(each) for each in terms.items()]
+    assert found[4:] == [text for each in terms.items() for text in each]
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_hidden_text_and_empty_pages_give_nothing(mode) -> None:
     page = extract_main(
         PAGE.format(f"<p style='display: none'>{PROSE[0]}</p>" + PARAGRAPHS.replace(PROSE[0], "")), mode
@@ -116,6 +128,7 @@ def test_the_longest_section_of_a_page_is_not_all_of_it(mode) -> None:
 def test_a_page_without_prose_gives_what_it_has(mode) -> None:
     page = extract_main("<title>T</title><body><nav><a href=x>Home</a></nav><h1>Notes</h1><p>Two words</p>", mode)
     assert lines(page.markdown) == ["# Notes", "Two words"]
+    assert extract_main("<p><a href=x>The yearly report</a></p>", mode).markdown == "The yearly report"
 
 
 HOSTILE = {

@@ -1,8 +1,8 @@
 """An (X)HTML document as Markdown, whole: headings, paragraphs, lists, tables, code, quotations and emphasis.
 
 For documents that are all text, as the chapters of a book or a mail are; of a web page, take the main text instead.
-Of a link its text is kept, of an image nothing. Characters that mean something in Markdown are not escaped: the text
-is for reading, and `2*3*4` should stay so.
+Of a link its text is kept, but for marks of permalinks; of an image nothing. Characters that mean something in Markdown
+are not escaped: the text is for reading, and `2*3*4` should stay so.
 """
 
 import re
@@ -36,6 +36,8 @@ _CDATA = re.compile(r"<!\[CDATA\[(.*?)(?:\]\]>|\Z)", re.S)
 _PROLOGUE = re.compile(r"\A\s*(?:<\?xml[^>]*>\s*)?(?:<!DOCTYPE[^>\[]*(?:\[[^\]]*\][^>]*)?>)?", re.I)
 _LANGUAGE = re.compile(r"(?:language|lang)-([\w+#.-]{1,30})")
 _NOTE = re.compile(r"[\[(]?((?:\d{1,4}|[a-z]{1,2}|[ivxlc]{1,6}|[*†‡§¶]{1,3}))[\])]?")
+# The text of a link to the place where it stands: a symbol that marks no note, or words for it.
+_PERMALINK = re.compile(r"[^\w*†‡]+|(?:perma(?:nent )?link|(?:direct |copy )?link to|section titled)\b.*", re.I | re.S)
 _HIDDEN = re.compile(r"display\s*:\s*none", re.I)  # the line of a mail that only its preview shows, for one
 
 
@@ -93,6 +95,10 @@ def tree_to_markdown(tree: Any) -> str:
     return converter.writer.text()
 
 
+class _Permalink(str):
+    """A piece of inline text that is left out of a heading, and at the end of a text."""
+
+
 @dataclass(slots=True)
 class _List:
     number: int | None  # of the next item, where items are numbered
@@ -140,11 +146,19 @@ class _Converter:
         self.open.clear()
         if not self.inline:
             return
-        text = _DOUBLE_SPACES.sub(" ", "".join(self.inline))
+        text = _DOUBLE_SPACES.sub(" ", "".join(self.without_permalinks(in_heading=bool(prefix))))
         self.inline.clear()
         text = _LINE_ENDS.sub("\n", text).replace(_SOFT_HYPHEN, "")
         for paragraph in (text.replace("\n", " "),) if prefix else text.split("\n\n"):
             self.emit(paragraph.strip(), prefix)
+
+    def without_permalinks(self, in_heading: bool) -> list[str]:
+        """The inline text; all of it where it is nothing else."""
+        end = len(self.inline)
+        while end and (isinstance(self.inline[end - 1], _Permalink) or not self.inline[end - 1].strip()):
+            end -= 1
+        kept = [piece for piece in self.inline[:end] if not (in_heading and isinstance(piece, _Permalink))]
+        return kept if any(map(str.strip, kept)) else self.inline
 
     def emit(self, text: str, prefix: str = "") -> None:
         if not text:
@@ -228,6 +242,8 @@ def _end_link(converter: _Converter, element: Any) -> None:
     note = _NOTE.fullmatch(content.strip()) if "#" in element.get("href", "") else None
     if note and _is_note_reference(element):
         content = f"[{note[1]}]"
+    elif "#" in element.get("href", "") and _PERMALINK.fullmatch(content.strip()):
+        content = _Permalink(content)
     converter.inline.append(content)
 
 

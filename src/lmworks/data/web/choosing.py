@@ -60,7 +60,7 @@ WEIGHTS: Mapping[Mode, Mapping[str, float]] = {
 _WORD = re.compile(r"\w+")
 _ROW = 4  # words
 _MAX_DEPTH = 200  # of elements, up to which trafilatura is asked: it calls itself for each level
-_PARTS = frozenset(("h2", "h3", "h4", "h5", "h6", "li", "pre", "td", "th", "dt", "dd", "caption"))
+_PARTS = frozenset(("h2", "h3", "h4", "h5", "h6", "li", "pre", "td", "th", "dt", "dd", "caption"))  # and all in tables
 _LINKS, _WITHIN = NAMES.index("links"), NAMES.index("in container")
 _HALF = 0.5
 
@@ -149,14 +149,21 @@ def decide(
             kept[number], reasons[number] = True, "a page without prose"
     for number in _between(tags, measured, kept):
         kept[number], reasons[number] = True, "between main text"
+    before, kept = kept, _whole_tables(texts, measured, kept)
+    for number in np.flatnonzero(before != kept).tolist():
+        reasons[number] = f"most of its table is {'kept' if kept[number] else 'left out'}"
     return Choices(texts, scores.tolist(), kept.tolist(), reasons)
 
 
 def _without_prose(measured: Measured, agreement: NDArray[np.float64] | None) -> NDArray[np.intp]:
-    """What trafilatura keeps of a page on which the model finds nothing; else all that is not links or boilerplate."""
+    """What trafilatura keeps of a page on which the model finds nothing; else all that is not links or boilerplate.
+
+    The only text of a page is what it says, though it be a link.
+    """
     if agreement is not None and (agreement[:, 0] > _HALF).any():
         return np.flatnonzero(agreement[:, 0] > _HALF)
-    return np.flatnonzero(~measured.boilerplate & (measured.table[:, _LINKS] <= _HALF))
+    no_link = ~measured.boilerplate & (measured.table[:, _LINKS] <= _HALF)
+    return np.flatnonzero(no_link | (len(no_link) == 1))
 
 
 def _between(tags: Sequence[str], measured: Measured, kept: NDArray[np.bool_]) -> list[int]:
@@ -168,9 +175,24 @@ def _between(tags: Sequence[str], measured: Measured, kept: NDArray[np.bool_]) -
     if not len(places):
         return []
     table = measured.table
+    parts = (measured.tables >= 0) | [tag in _PARTS for tag in tags]
     open_to = ~kept & ~measured.boilerplate & ~measured.captions & (table[:, _WITHIN] > 0) & (table[:, _LINKS] < _HALF)
     first, last = int(places[0]), int(places[-1])
-    return [number for number in np.flatnonzero(open_to).tolist() if first < number < last and tags[number] in _PARTS]
+    return [number for number in np.flatnonzero(open_to & parts).tolist() if first < number < last]
+
+
+def _whole_tables(texts: Sequence[str], measured: Measured, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """What is kept when a table is as a whole, or not at all: where more than half is of what is no link in it.
+
+    A table that the container is a part of is a means of layout. One that is all that is kept stays as it is.
+    """
+    tables = np.where(measured.captions, -1, measured.tables) + 1
+    prose = np.array([len(text) for text in texts]) * (1 - measured.table[:, _LINKS])
+    whole = 2 * np.bincount(tables, prose * kept) > np.bincount(tables, prose)
+    within = np.bincount(tables, measured.table[:, _WITHIN])
+    sound = (within == 0) | (within == np.bincount(tables))
+    changed = np.where((tables > 0) & sound[tables], whole[tables], kept)
+    return changed if changed.any() else kept
 
 
 def with_headline(tags: Sequence[str], choices: Choices) -> Choices:

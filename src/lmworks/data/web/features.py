@@ -6,7 +6,7 @@ block counts most: whether it is in the element that holds most of the page's pr
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -95,6 +95,7 @@ class Measured:
     table: NDArray[np.float64]
     boilerplate: NDArray[np.bool_]  # by names, or by the kind of element around
     captions: NDArray[np.bool_]
+    tables: NDArray[np.int64]  # by a number, the table or list of terms around; -1 for none
     depth: int
 
 
@@ -150,8 +151,30 @@ def features(blocks: Sequence[Block], trusted: NDArray[np.bool_] | None = None) 
         np.array(rows, dtype=np.float64).reshape(len(rows), len(NAMES)),
         np.array([place.boilerplate or place.around for place in own], dtype=np.bool_),
         np.array([place.caption for place in own], dtype=np.bool_),
+        _tables_around(holders, blocks),
         max((block.holder.depth for block in blocks), default=0),
     )
+
+
+def tables_of(elements: Iterable[tuple[int, str]]) -> list[int]:
+    """The innermost table or list of terms of each element, as its place among them; -1 for none.
+
+    An element is the place of the one around it, and its tag. A table that holds tables is a means of layout: none.
+    """
+    found: list[int] = []
+    layouts = {-1}
+    for place, (around, tag) in enumerate(elements):
+        above = found[around] if around >= 0 else -1
+        if tag == "table":
+            layouts.add(above)
+        found.append(place if tag in ("table", "dl") else above)
+    return [-1 if table in layouts else table for table in found]
+
+
+def _tables_around(holders: Sequence[Holder], blocks: Sequence[Block]) -> NDArray[np.int64]:
+    places = {id(holder): place for place, holder in enumerate(holders)}
+    tables = tables_of((places.get(id(holder.parent), -1), holder.tag) for holder in holders)
+    return np.array([tables[places[id(block.holder)]] for block in blocks], dtype=np.int64)
 
 
 def _holders(blocks: Sequence[Block]) -> list[Holder]:

@@ -17,7 +17,7 @@ import numpy as np
 from lmworks.compiled import open_library
 from lmworks.data.extractors.xhtml import tree_to_markdown
 from lmworks.data.web.blocks import parse_bytes
-from lmworks.data.web.features import NAMES, Measured
+from lmworks.data.web.features import NAMES, Measured, tables_of
 
 CHOICE = "LMWORKS_DATA"  # environment variable: "reference" has everything run in Python
 _CELLS = frozenset(("td", "th"))
@@ -145,10 +145,11 @@ def _taken(library: ctypes.CDLL, page: c_void_p, raw: bytes, sizes: tuple[int, .
         raise MemoryError("not enough memory to read a web page: lower max_bytes")
     rows, names, content = blocks.tolist(), kinds(), text.tobytes()
     starts = [0, *(row[0] for row in rows[:-1])]
+    tables = [*tables_of((around, names[kind]) for around, kind, _, _ in structure.tolist()), -1]  # -1: of no element
     return ScannedPage(
         [_plain(content[start : row[0]]) for start, row in zip(starts, rows, strict=False)],
         [names[row[2]] for row in rows],
-        Measured(table, (flags & 1) > 0, (flags & 2) > 0, 0),
+        Measured(table, (flags & 1) > 0, (flags & 2) > 0, np.array(tables)[blocks[:, 3]], 0),
         " ".join(unescape(title.decode("utf-8", "replace")).split()),
         raw,
         rows,

@@ -33,7 +33,7 @@ STAGES: dict[str, Stage] = {
     "data.read": Stage(
         run="lmworks.data.stage:read",
         config="lmworks.data.config:ReadConfig",
-        version=13,
+        version=14,
         purpose="read files into documents; list what was left out and why",
         libraries=("markdown-it-py", "trafilatura"),
         sources="lmworks.data.stage:source_digest",
@@ -42,7 +42,7 @@ STAGES: dict[str, Stage] = {
     "data.annotate": Stage(
         run="lmworks.data.annotate.stage:annotate",
         config="lmworks.data.annotate.config:AnnotateConfig",
-        version=3,
+        version=4,
         purpose="measure documents: repairs, language, heuristics, personal data, licences, evaluation items",
         inputs=(_DOCUMENTS,),
         libraries=("ftfy", "numpy", "py3langid", "pygments", "scikit-learn"),
@@ -52,7 +52,7 @@ STAGES: dict[str, Stage] = {
     "data.duplicates": Stage(
         run="lmworks.data.duplicates.stage:duplicates",
         config="lmworks.data.duplicates.stage:DuplicatesConfig",
-        version=3,
+        version=4,
         purpose="find documents, paragraphs, passages and repositories that repeat others",
         inputs=(_DOCUMENTS, "their annotations, which data.annotate makes"),
         libraries=("numpy", "pydivsufsort"),
@@ -60,7 +60,7 @@ STAGES: dict[str, Stage] = {
     "data.clean": Stage(
         run="lmworks.data.cleaning.stage:clean",
         config="lmworks.data.cleaning.stage:CleanConfig",
-        version=3,
+        version=4,
         purpose="decide by a policy what stays of documents, and keep a ledger of why",
         inputs=(
             _DOCUMENTS,
@@ -74,7 +74,7 @@ STAGES: dict[str, Stage] = {
     "data.balance": Stage(
         run="lmworks.data.balance.stage:balance",
         config="lmworks.data.balance.config:BalanceConfig",
-        version=3,
+        version=4,
         purpose="bring documents of several sources into the wanted proportions: choose, repeat, vary repeats",
         inputs=(
             _DOCUMENTS,

@@ -1,11 +1,17 @@
 """Vocabularies and walks for the tests of constrained decoding."""
 
+import json
 import random
-from collections.abc import Sequence
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
-from lmworks.generate.constrained_decoding import Compiled, Matcher
+from lmworks.generate.constrained_decoding import Compiled, ConstraintCompiler, Matcher
+from lmworks.generate.constraint import ConstraintError, JsonSchema
 from lmworks.tokenizer.byte_level import BYTE, CONTROL, NORMAL, UNKNOWN
 from lmworks.tokenizer.sentence_piece import sentence_piece_bpe
 from lmworks.tokenizer.token_bytes import token_bytes
@@ -62,3 +68,56 @@ def texts_of_walks(compiled: Compiled, count: int, least: int, closing: frozense
     texts = [compiled.tokens.tokenizer.decode(tokens) for tokens in walks if tokens is not None]
     assert len(texts) >= least, f"only {len(texts)} of {count} walks ended"
     return texts
+
+
+# The keywords that nearly every schema is made of.
+CORE = (
+    "additionalProperties", "allOf", "anyOf", "const", "enum", "items", "maxItems", "maxLength", "maximum", "minItems",
+    "minLength", "minimum", "oneOf", "pattern", "properties", "ref", "required", "type",
+)  # fmt: skip
+
+
+def read_suite(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """The groups of JSON-Schema-Test-Suite by the names of their files, from a folder of a draft or its archive."""
+    files = {path.stem: path.read_text("utf-8") for path in folder.glob("*.json")}
+    for archive in folder.glob("*.tar.gz"):
+        with tarfile.open(archive) as packed:
+            for member in packed:
+                path, held = PurePosixPath(member.name), packed.extractfile(member)
+                if held is not None and path.suffix == ".json" and "optional" not in path.parts:
+                    files[path.stem] = held.read().decode()
+    return {name: json.loads(text) for name, text in sorted(files.items())}
+
+
+def agreement(groups: list[dict[str, Any]], compiled: Callable[[Any], Callable[[str], bool] | None]) -> Counter[str]:
+    """How many instances, written compactly and with their keys as they come, are accepted as they are valid.
+
+    `compiled` makes of a schema what says whether a text is accepted; None for one that it refuses.
+    """
+    counts = Counter[str]()
+    for group in groups:
+        accepts = compiled(group["schema"])
+        for test in group["tests"]:
+            text = json.dumps(test["data"], ensure_ascii=False, separators=(",", ":"))
+            accepted = accepts(text) if accepts is not None else None
+            counts["refused" if accepted is None else "agree" if accepted is test["valid"] else
+                   "wrongly accepted" if accepted else "wrongly rejected"] += 1  # fmt: skip
+    return counts
+
+
+def suite_compiler(compiler: ConstraintCompiler) -> Callable[[Any], Callable[[str], bool] | None]:
+    """What `agreement` asks for, of our constraints."""
+
+    def compiled(schema: Any) -> Callable[[str], bool] | None:
+        try:
+            constraint = compiler.compile(JsonSchema(json.dumps(schema)))
+        except ConstraintError:
+            return None
+
+        def accepts(text: str) -> bool:
+            tokens = [*cut(text, compiler.tokenizer, 0), compiler.tokenizer.eos_ids[0]]
+            return constraint.start().accepts(tokens) == len(tokens)
+
+        return accepts
+
+    return compiled

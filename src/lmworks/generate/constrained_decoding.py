@@ -21,6 +21,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from lmworks.generate.constraint import CompilerBusyError, Constraint, ConstraintError
 from lmworks.generate.constraint_sandbox import Trial, Vocabulary, build
+from lmworks.generate.unique_items import unique_reader
 from lmworks.tokenizer.token_bytes import drops_first_space, token_bytes
 from lmworks.tokenizer.tokenizer import Tokenizer
 
@@ -98,7 +99,7 @@ class ConstraintCompiler:
                     self._trials.append(trial)
         finally:
             self._free.release()
-        return Compiled(self._tokens, grammar)
+        return Compiled(self._tokens, grammar, constraint)
 
     def _forget(self, constraint: Constraint) -> None:
         with self._lock:
@@ -116,6 +117,7 @@ class _Tokens:
         self.opening = self.vocabularies[-1][0]
         self.ends_words = _words(ends, len(spelled))
         self.never = _words([token for token, text in enumerate(spelled) if not text], len(spelled))
+        self.quoting = _words([token for token, text in enumerate(spelled) if b'"' in text], len(spelled))
 
     @cached_property
     def native(self) -> LLTokenizer:
@@ -149,8 +151,9 @@ def _words(tokens: Sequence[int], vocabulary: int) -> np.ndarray:
 class Compiled:
     """A constraint for a tokenizer; any thread may start matchers of it, which share what they learn of its states."""
 
-    def __init__(self, tokens: _Tokens, grammar: str) -> None:
+    def __init__(self, tokens: _Tokens, grammar: str, constraint: Constraint) -> None:
         self.tokens, self._grammar = tokens, grammar
+        self.unique = unique_reader(constraint)
         self._lock = threading.Lock()
         self._fresh = build(tokens.native, grammar)
         opening = build(tokens.native_opening, grammar) if tokens.drops_first_space else self._fresh
@@ -193,6 +196,7 @@ class Matcher:
     def __init__(self, compiled: Compiled, native: LLMatcher, generation: int) -> None:
         self._compiled, self._tokens = compiled, compiled.tokens
         self._native, self._generation = native, generation
+        self._unique = compiled.unique and compiled.unique.copy()
         self._taken: list[list[int]] = []  # for each token, those that the native matcher took for it
         self._finished = False
 
@@ -213,6 +217,8 @@ class Matcher:
         words = _mask(self._current(), self._tokens)
         if self._native.is_error():
             words = _mask(self._renewed(), self._tokens)
+        if self._unique is not None:
+            words = self._unique.without_repeats(words, self._tokens.spelled, self._tokens.quoting)
         if self._native.is_error() or not words.any():
             raise self._stuck()
         return words
@@ -225,11 +231,20 @@ class Matcher:
         taken = [] if token in self._tokens.ends else self._spell(token)
         if taken and not self._current().consume_tokens(taken) and not self._renewed().consume_tokens(taken):
             raise self._stuck()
+        if self._unique is not None:
+            self._unique.read(self._tokens.spelled[token])
         self._taken.append(taken)
         self._finished = token in self._tokens.ends
 
     def accepts(self, tokens: Sequence[int]) -> int:
         """The number of first tokens of a continuation that are allowed one after the other. Changes nothing."""
+        count = self._accepts(tokens)
+        if self._unique is None:
+            return count
+        reader, spelled = self._unique.copy(), self._tokens.spelled
+        return sum(1 for _ in takewhile(lambda token: reader.read(spelled[token]), tokens[:count]))
+
+    def _accepts(self, tokens: Sequence[int]) -> int:
         if self._finished or not tokens:
             return 0
         first, native = tokens[0], self._current()
@@ -269,6 +284,7 @@ class Matcher:
         """Another matcher at the same place, in microseconds."""
         other = Matcher(self._compiled, self._native.deep_copy(), self._generation)
         other._taken, other._finished = list(self._taken), self._finished
+        other._unique = self._unique and self._unique.copy()
         return other
 
     # -----------------------------------------------------------------------------------------------------------------

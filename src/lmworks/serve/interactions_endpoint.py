@@ -1,5 +1,6 @@
 """/api/interactions: what the log holds of an interaction, and what people say about it."""
 
+import asyncio
 import time
 from typing import Annotated, Literal
 
@@ -9,7 +10,7 @@ from starlette.responses import Response
 
 from lmworks.config import to_mapping
 from lmworks.records import Feedback
-from lmworks.serve.openai.errors import ApiError, Json, documented
+from lmworks.serve.openai.errors import ApiError, LargeJson, documented
 from lmworks.serve.openai.request_fields import Strict, Text
 from lmworks.serve.openai.sse_stream import respond
 from lmworks.serve.service import Service
@@ -49,7 +50,7 @@ async def get_interaction(identifier: Identifier, request: Request) -> Response:
             found = await service.read_log(lambda reader: reader.get(identifier))
         except KeyError:
             raise _unknown(identifier) from None
-        return Json(to_mapping(found))
+        return await asyncio.to_thread(lambda: LargeJson(to_mapping(found)))
 
     return await respond(request, work)
 

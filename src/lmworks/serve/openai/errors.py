@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jinja2 import TemplateError
@@ -16,6 +16,7 @@ from lmworks.serve.events import BusyError, DeadlineError, FailedError, NotReady
 from lmworks.tokenizer.jinja_template import ChatTemplateError
 
 _LOGGER = logging.getLogger(__name__)
+_PART = 10_000  # numbers that are written at once
 _COMPILING_SECONDS = 5  # that the slowest constraint may take
 _PROMPTS = {
     "/v1/chat/completions": "messages",
@@ -74,7 +75,37 @@ class Json(JSONResponse):
     """JSON in ASCII: a lone surrogate in a document or a prompt travels as an escape instead of failing here."""
 
     def render(self, content: Any) -> bytes:
-        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+        return _dumps(content).encode("ascii")
+
+
+class LargeJson(Json):
+    """JSON of what may be megabytes, for a thread: written in parts, between which other threads run."""
+
+    def render(self, content: Any) -> bytes:
+        return "".join(self._parts(content)).encode("ascii")
+
+    def _parts(self, value: Any) -> Iterator[str]:
+        if isinstance(value, dict):
+            yield "{"
+            for number, (name, item) in enumerate(value.items()):
+                yield f"{',' if number else ''}{_dumps(name)}:"
+                yield from self._parts(item)
+            yield "}"
+        elif isinstance(value, list) and value and isinstance(value[0], (dict, list)):
+            yield "["
+            for number, item in enumerate(value):
+                yield "," if number else ""
+                yield from self._parts(item)
+            yield "]"
+        elif isinstance(value, list):
+            parts = (_dumps(value[place : place + _PART])[1:-1] for place in range(0, len(value), _PART))
+            yield f"[{','.join(parts)}]"
+        else:
+            yield _dumps(value)
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
 def from_exception(error: Exception, path: str = "") -> ApiError:

@@ -22,6 +22,7 @@ SHOWN = 8  # rows of a table of verdicts or passages; the log has all
 CONTEXT = 140  # characters shown of the document before and after a quote
 _READ = 4 * CONTEXT  # of which these are read: marks are not shown
 LONGEST_QUOTE = 400
+LONGEST_ANSWER = 20_000  # characters of a language model's answer; the log has all
 _FENCE = re.compile(r"^ {0,3}```[^\n`]*\n(.*?)(?:^ {0,3}```[ \t]*$\n?|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -72,6 +73,11 @@ class TurnView:
     @property
     def grounded(self) -> bool:
         return self.interaction.confidence is not None
+
+    @property
+    def left_out(self) -> int:
+        """Characters of a language model's answer that are not shown."""
+        return 0 if self.grounded else max(0, len(self.interaction.response) - LONGEST_ANSWER)
 
     @property
     def thumb(self) -> str | None:
@@ -177,7 +183,7 @@ def _view(
         interaction=interaction,
         question=question_of(interaction.messages),
         sentences=tuple(Sentence(text, number) for text, number in texts if text),
-        parts=() if grounded else split_code(interaction.response),
+        parts=() if grounded else split_code(interaction.response[:LONGEST_ANSWER]),
         sources=tuple(_source(*passage, documents.get(passage[0].document)) for passage in passages),
         weighed=tuple(rendered_quote(one.text, one.evidence, documents) for one in interaction.verdicts[:SHOWN]),
         threshold=threshold,

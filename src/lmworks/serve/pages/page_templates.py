@@ -1,8 +1,11 @@
 """Templates into pages: one environment that escapes everything, the filters, and the frame every page shares."""
 
+import asyncio
 import hashlib
+import re
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import resources
@@ -12,6 +15,7 @@ from urllib.parse import quote
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.types import Receive, Scope, Send
 
 from lmworks.monitor.filter import in_quotes
 from lmworks.serve.service import Service
@@ -25,8 +29,9 @@ SECTIONS = (
 )
 
 # Control characters and lone surrogates, which a browser would drop or change
-_CONTROLS = (*range(0x09), 0x0B, *range(0x0D, 0x20), *range(0x7F, 0xA0))
-_UNSHOWABLE = dict.fromkeys((*_CONTROLS, *range(0xD800, 0xE000)), "\ufffd")
+_UNSHOWABLE = re.compile("[\0-\x08\x0b\x0d-\x1f\x7f-\x9f\ud800-\udfff]")
+_PIECE = 1 << 16  # characters of a page between which other threads run
+_THREADS = ThreadPoolExecutor(2, thread_name_prefix="render")
 
 
 def page(
@@ -40,8 +45,25 @@ def fragment(
     template: str, status: int = 200, headers: Mapping[str, str] | None = None, **context: Any
 ) -> HTMLResponse:
     """A template rendered by itself; characters that HTML cannot hold are shown as U+FFFD."""
-    body = environment().get_template(template).render(context).translate(_UNSHOWABLE)
-    return HTMLResponse(body, status, dict(headers or {}))
+    return _Rendered(template, context, status, dict(headers or {}))
+
+
+class _Rendered(HTMLResponse):
+    """A template that is rendered while it is sent, on a thread: answers of megabytes hold nobody else up."""
+
+    def __init__(self, template: str, context: dict[str, Any], status: int, headers: dict[str, str]) -> None:
+        super().__init__("", status, headers)
+        self._template, self._context = template, context
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.body = await asyncio.get_running_loop().run_in_executor(_THREADS, self._rendered)
+        self.headers["Content-Length"] = str(len(self.body))
+        await super().__call__(scope, receive, send)
+
+    def _rendered(self) -> bytes | memoryview:
+        text = environment().get_template(self._template).render(self._context)
+        pieces = (text[place : place + _PIECE] for place in range(0, len(text), _PIECE))
+        return self.render("".join(_UNSHOWABLE.sub("\ufffd", piece) for piece in pieces))
 
 
 def error_page(service: Service, status: int, heading: str, text: str, retry: str = "") -> HTMLResponse:
@@ -153,8 +175,8 @@ def segment(text: str) -> str:
 
 def clip(text: str, length: int = 120) -> str:
     """At most `length` characters on one line, with an ellipsis where something was left out."""
-    line = " ".join(text.split())
-    return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+    line = " ".join(text[:_PIECE].split())
+    return line if len(line) <= length and len(text) <= _PIECE else line[: length - 1].rstrip() + "…"
 
 
 def file_name(uri: str) -> str:

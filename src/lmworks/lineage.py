@@ -94,7 +94,8 @@ def _completion_tree(interaction: Interaction) -> Tree:
     tree = Tree(f"[bold]{interaction.operation} {interaction.id}[/bold] by {shown(interaction.route)}")
     tree.add(shown(interaction.error) or "no documents took part")
     for name, digest in {"prompt": interaction.prompt, **interaction.lineage}.items():
-        tree.add(f"{shown(name)} [dim]{digest[:12]}[/dim]")
+        if digest:
+            tree.add(f"{shown(name)} [dim]{digest[:12]}[/dim]")
     return tree
 
 

@@ -297,7 +297,7 @@ def test_quotes_are_shown_without_their_marks_and_link_to_the_very_span(tmp_path
     with closing(StandIn(tmp_path, index_of(tmp_path / "index", [markdown]))) as stand_in:
         stand_in.log.record(answered).result()
         page, found = (Page(stand_in.client().get(path).text) for path in (f"/log/{answered.id}", "/documents?q=page"))
-        (turn,) = asyncio.run(view_turns(stand_in, [answered]))
+        (turn,) = asyncio.run(view_turns(stand_in, [answered]))  # type: ignore[arg-type]
     assert turn.sentences[0].text == turn.weighed[0] == turn.sources[0].quote == "See the page first."
     for text, times in ((page.text, 3), (found.text, 1)):
         assert text.count("See the page first.") == times and "](" not in text and "#" not in text

@@ -86,5 +86,6 @@ def show_answer(console: "Console", answer: "Answer", system: str, documents: "M
         place = f"{shown(citation.uri)} [dim]characters {span.start}-{span.end}[/dim]"
         console.print(f"  \\[{number}] {place}", highlight=False)
     seconds = answer.timings.get("total", 0.0)
-    summary = f"{shown(system)} · confidence {answer.confidence:.2f} · {seconds:.1f} s · answer {answer.id}"
+    mark = "abstained, " if answer.abstained else ""
+    summary = f"{shown(system)} · {mark}confidence {answer.confidence:.2f} · {seconds:.1f} s · answer {answer.id}"
     console.print(f"  {summary}", style="dim", highlight=False)

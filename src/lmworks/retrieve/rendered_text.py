@@ -4,8 +4,9 @@ Only for the eye. What is stored, cited and compared is `text[start:end]` of a d
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from markdown_it import MarkdownIt
@@ -20,7 +21,7 @@ _FENCE = re.compile(r"^ {0,3}(?:`{3}|~{3})", re.M)
 _REFERENCE = re.compile(r"\]\[[^\[\]\n]*\]")
 _DEFINITION = re.compile(r"^ {0,3}\[([^\[\]\n]{1,200})\]:[ \t]*\S", re.M)
 _REST = re.compile(  # :role:`x`, ``x``, `x <address>`_, **x**, *x*, lines under titles
-    r"(?<!\w)(?::[\w+.:-]+:)?(?P<ticks>`{1,2})(?P<text>[^`]+?)(?:\s*<[^<>`]*>)?(?P=ticks)_{0,2}"
+    r"(?<!\w)(?::[\w+.:-]{1,40}:)?(?P<ticks>`{1,2})(?P<text>[^`]+?)(?:\s*<[^<>`]*>)?(?P=ticks)_{0,2}"
     r"|(?<![\w*])(?P<stars>\*{1,2})(?P<strong>[^\s*](?:[^*\n]*[^\s*])?)(?P=stars)(?![\w*])"
     r"|^(?P<line>[=\-~^\"'*+#])(?P=line){2,} *(?:\n|$)",
     re.M,
@@ -37,7 +38,7 @@ def rendered(document: Document, start: int, end: int) -> str:
         return _from_rest(part)
     if document.extractor not in MARKDOWN:
         return text[start:end]
-    fenced = len(_FENCE.findall(text, 0, begin)) % 2
+    fenced = bisect_left(_fences(text), begin) % 2
     labels = _DEFINITION.findall(text) if _REFERENCE.search(part) else ()
     shown = _from_markdown(f"```\n{part}" if fenced else part, labels)
     return shown if shown or not re.search(r"\w", part) else text[start:end]
@@ -70,6 +71,11 @@ def _from_rest(text: str) -> str:
         return match[0] if inside else match["text"] or match["strong"] or ""
 
     return _REST.sub(words, text)
+
+
+@lru_cache(maxsize=16)  # the documents of one page
+def _fences(text: str) -> list[int]:
+    return [fence.start() for fence in _FENCE.finditer(text)]
 
 
 @cache

@@ -41,7 +41,7 @@ def test_nothing_is_accepted_that_the_suite_has_as_wrong(compiler):
     compiled = suite_compiler(compiler)
     results = {name: agreement(groups, compiled) for name, groups in read_suite(SUITE).items()}
     assert not any(counts["wrongly accepted"] for counts in results.values())
-    assert sum(results[name]["agree"] for name in CORE) >= 455 and results["uniqueItems"]["agree"] == 69
+    assert sum(results[name]["agree"] for name in CORE) >= 463 and results["uniqueItems"]["agree"] == 69
 
 
 @pytest.mark.parametrize("value", [
@@ -137,7 +137,7 @@ def test_what_is_not_and_what_is_one_alone(compiler, schema, value, seed):
 
 
 def test_references_go_by_the_names_of_schemas(compiler):
-    leaf = {"$id": "b/leaf", "$defs": {"a/b%": {"$anchor": "x", "$ref": "#/$defs/c"}, "c": {"type": "integer"}}}
+    leaf = {"$id": "b/leaf", "$defs": {"a/b%": {"$anchor": "x", "$ref": "#/oneOf/0"}}, "oneOf": [{"type": "integer"}]}
     properties = {"next": {"$ref": "#"}, "leaf": {"$ref": "b/leaf#x"}}
     tree = {"$id": "tree", "type": "object", "properties": properties, "additionalProperties": False}
     schema = {"$id": "https://example.org/a/root.json", "$ref": "tree", "$defs": {"tree": tree, "leaf": leaf}}

@@ -65,6 +65,8 @@ class Texts(BaseModel):
     secret: SecretStr
     secrets: SecretBytes
     version: UUID4
+    lasts: datetime.timedelta
+    since: datetime.datetime
 
 
 class Addresses(BaseModel):

@@ -153,7 +153,7 @@ class Compiled:
 
     def __init__(self, tokens: _Tokens, grammar: str, constraint: Constraint) -> None:
         self.tokens, self._grammar = tokens, grammar
-        self.unique = unique_reader(constraint)
+        self.unique = unique_reader(constraint, grammar)
         self._lock = threading.Lock()
         self._fresh = build(tokens.native, grammar)
         opening = build(tokens.native_opening, grammar) if tokens.drops_first_space else self._fresh

@@ -12,6 +12,9 @@ _DAY = (
     r"|(\d{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)-02-29)"
 )
 _TIME = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)"
+_N = r"\d{1,6}"  # of which no sum is beyond what programs count in
+_DAYS = f"{_N}D|{_N}M({_N}D)?|{_N}Y({_N}M({_N}D)?)?"
+_CLOCK = f"T({_N}H({_N}M({_N}S)?)?|{_N}M({_N}S)?|{_N}S)"
 _X, _Y = "[A-Za-z0-9]", "[A-Za-z0-9-]"
 # No "--" at the third place: there begin encoded names, of which a pattern cannot tell the right ones.
 _LABEL = f"{_X}({_X}|{_Y}{{1,2}}{_X}|{_Y}({_X}{_Y}|-{_X}){_Y}{{0,58}}{_X})?"
@@ -65,11 +68,12 @@ _INTERFACES = [
 # Of the library's own, None. Days are of RFC 3339: the 29th of February in leap years only; times have no leap second,
 # whose minute a pattern cannot know.
 FORMATS: Mapping[str, Mapping[str, Any] | None] = {
-    **dict.fromkeys(("duration", "email", "ipv4", "ipv6", "uri")),
+    **dict.fromkeys(("email", "ipv4", "ipv6", "uri")),
     **{name: {} for name in ("binary", "directory-path", "double", "file-path", "float", "password", "path")},
     "date": _pattern(_DAY),
     "time": _pattern(_TIME),
     "date-time": _pattern(f"{_DAY}T{_TIME}"),
+    "duration": _pattern(f"P(({_DAYS})({_CLOCK})?|{_CLOCK}|{_N}W)"),
     "hostname": {**_pattern(rf"{_LABEL}(\.{_LABEL})*"), "maxLength": 253},
     "json-pointer": _pattern(_POINTER),
     "relative-json-pointer": _pattern(rf"{_COUNT}([+-][1-9]\d*)?(#|{_POINTER})"),

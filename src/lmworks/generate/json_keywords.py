@@ -169,7 +169,9 @@ def _also(schema: dict[str, Any], more: Mapping[str, Any] | None, keyword: str) 
 def _lower_names(schema: dict[str, Any], place: str, document: SchemaDocument) -> None:
     """Properties by name or by pattern, and no others, instead of `propertyNames`."""
     names = document.target(schema.pop("propertyNames", True))
-    asked = {} if names is True else names if names is not False and "string" in _types(names) else {"enum": []}
+    asked: dict[str, Any] = (
+        {} if names is True else names if names is not False and "string" in _types(names) else {"enum": []}
+    )
     rest = {keyword: value for keyword, value in asked.items() if keyword != "type"}
     if not rest:
         return

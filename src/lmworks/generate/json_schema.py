@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote, urldefrag, urljoin
 from lmworks.generate.constraint import ConstraintError
 from lmworks.generate.json_formats import FORMATS, LARGEST
 from lmworks.generate.json_keywords import lower
-from lmworks.generate.schema_document import SchemaDocument, literals
+from lmworks.generate.schema_document import DIFFERENT_ITEMS, SchemaDocument, escaped, literals
 
 ANNOTATIONS = frozenset(
     ("$schema", "$comment", "title", "description", "default", "discriminator", "examples", "example", "readOnly",
@@ -29,6 +29,8 @@ _OF_SCHEMAS_IN_ORDER = frozenset(("allOf", "anyOf", "oneOf", "prefixItems"))
 _OF_ONE_SCHEMA = frozenset(
     ("additionalProperties", "contentSchema", "else", "if", "items", "not", "propertyNames", "then")
 )
+# Where schemas are found no more once `json_keywords.py` has written them with other keywords.
+_REWRITTEN = (_OF_ONE_SCHEMA - {"additionalProperties", "items"}) | {"dependentSchemas", "oneOf"}
 _COUNTS = frozenset(("maxItems", "maxLength", "maxProperties", "minItems", "minLength", "minProperties"))
 _BOUNDS = frozenset(("exclusiveMaximum", "exclusiveMinimum", "maximum", "minimum"))
 _OF_VALUES = _COUNTS | _BOUNDS | frozenset(
@@ -96,7 +98,7 @@ def _prepare(schema: Any, place: str, base: str, document: SchemaDocument) -> An
                 result[keyword] = value
         elif keyword in _OF_SCHEMAS_BY_NAME:
             result[keyword] = {
-                name: _prepare(one, f"{here}/{name.replace('~', '~0').replace('/', '~1')}", base, document)
+                name: _prepare(one, f"{here}/{escaped(name)}", base, document)
                 for name, one in _a(dict, value, here).items()
             }
         elif keyword in _OF_SCHEMAS_IN_ORDER:
@@ -115,7 +117,7 @@ def _prepare(schema: Any, place: str, base: str, document: SchemaDocument) -> An
     if "$ref" in result:
         document.references.append((result, base, place))
     if result.pop("uniqueItems", False):
-        document.unique[place] = result
+        document.unique[place], result["$comment"] = result, DIFFERENT_ITEMS
     document.parts[place] = result
     return result
 
@@ -150,7 +152,12 @@ def _resolve(schema: dict[str, Any], base: str, place: str, document: SchemaDocu
         raise ConstraintError(
             f"{place}/$ref: {schema['$ref']!r} lies outside the schema: copy it into $defs and refer to that"
         )
-    schema["$ref"] = quote(target, safe="#/~")
+    if _REWRITTEN & set(target.split("/")):
+        whole, part = document.parts["#"], document.parts[target]
+        whole.setdefault("$defs", {})[target] = part
+        target = f"#/$defs/{escaped(target)}"
+        document.parts[target] = part
+    schema["$ref"] = "#" + quote(target[1:], safe="/~")
 
 
 def _a(kind: type, value: Any, place: str) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import unquote
 
 _MOST_LITERALS = 256
+DIFFERENT_ITEMS = "uniqueItems"  # what the $comment says, which the library passes over, where it knows no keyword
 
 
 @dataclass(slots=True)
@@ -39,6 +40,23 @@ class SchemaDocument:
                 break
             schema = self.parts[unquote(schema["$ref"])]
         return schema
+
+
+def document_of(schema: dict[str, Any]) -> SchemaDocument:
+    """The document of a schema that was prepared before."""
+    document, waiting = SchemaDocument(), [("#", schema)]
+    while waiting:
+        place, part = waiting.pop()
+        document.parts[place] = part
+        if isinstance(part, dict | list):
+            named = part.items() if isinstance(part, dict) else enumerate(part)
+            waiting += [(f"{place}/{escaped(str(name))}", one) for name, one in named]
+    return document
+
+
+def escaped(name: str) -> str:
+    """A name in a JSON pointer."""
+    return name.replace("~", "~0").replace("/", "~1")
 
 
 def literals(schema: Any, document: SchemaDocument) -> list[Any] | None:

@@ -13,8 +13,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from lmworks.generate.constraint import Constraint, ConstraintError, FunctionCalls, JsonSchema
-from lmworks.generate.json_schema import prepare_schema
-from lmworks.generate.schema_document import SchemaDocument, canonical, literals
+from lmworks.generate.schema_document import DIFFERENT_ITEMS, SchemaDocument, canonical, document_of, literals
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +149,7 @@ class UniqueReader:
 
     def _inside(self, names: bool) -> _Open:
         schemas = list(_meant(_of_child(self.open[-1]), self.document))
-        if names or not any(schema is one for schema in schemas for one in self.document.unique.values()):
+        if names or not any(map(_wants_different, schemas)):
             return _Open(schemas, names)
         return self._with_values(_Open(schemas, seen={}))
 
@@ -207,20 +206,29 @@ def _meant(schemas: Iterator[Any], document: SchemaDocument) -> Iterator[dict[st
             waiting += schema.get(keyword, ())
 
 
-def unique_reader(constraint: Constraint) -> UniqueReader | None:
-    """A reader before the first token; None where no items must differ."""
+def unique_reader(constraint: Constraint, grammar: str) -> UniqueReader | None:
+    """A reader before the first token; None where no items must differ.
+
+    Schemas are those of the grammar: to prepare them again would take the time that only the trial's process has.
+    """
+    embedded = (line.partition(": %json ") for line in grammar.split("\n"))
+    schemas = {rule: json.loads(schema) for rule, _, schema in embedded if schema}
     match constraint:
-        case JsonSchema(schema):
-            schemas = {"": schema}
+        case JsonSchema():
+            openings = {"": schemas["start"]}
         case FunctionCalls(before, between, _, _, functions):
-            schemas = {before + name + between: parameters for name, parameters in functions}
+            openings = {before + name + between: schemas[f"arguments_{n}"] for n, (name, _) in enumerate(functions)}
             if constraint.answer is not None:
-                schemas[""] = constraint.answer.schema
+                openings[""] = schemas["answer"]
         case _:
             return None
-    openings = {opening.encode(): prepare_schema(schema) for opening, schema in schemas.items()}
-    if not any(document.unique for document in openings.values()):
+    documents = {opening.encode(): document_of(schema) for opening, schema in openings.items()}
+    if not any(map(_wants_different, (part for document in documents.values() for part in document.parts.values()))):
         return None
-    if isinstance(constraint, FunctionCalls) and "" in schemas and constraint.marker[0] in _BEGINS_JSON:
+    if isinstance(constraint, FunctionCalls) and "" in openings and constraint.marker[0] in _BEGINS_JSON:
         raise ConstraintError("uniqueItems is not supported where a call begins like the answer: leave out one of them")
-    return UniqueReader(openings)
+    return UniqueReader(documents)
+
+
+def _wants_different(schema: Any) -> bool:
+    return isinstance(schema, dict) and schema.get("$comment") == DIFFERENT_ITEMS

@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lmworks.model.checkpoint
+from lmworks.generate.engine import Engine
+from lmworks.generate.protocol import Request
 from lmworks.model.checkpoint import Checkpoint, assemble, load
 from lmworks.model.config import PoolHead, UnsupportedModel
 from lmworks.model.gguf_write import save_gguf
@@ -251,6 +253,22 @@ def test_a_truncated_file(share, checkpoint, tmp_path):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     refuse(folder, ValueError, r"model\.safetensors is not a whole safetensors file")
+
+
+@torch.no_grad()
+def test_a_folder_without_a_tokenizer_is_a_model_of_ids(checkpoint, tmp_path):
+    """As `save_pretrained` of a model alone leaves it."""
+    theirs = pytest.importorskip("transformers").AutoModelForCausalLM.from_pretrained(checkpoint.save(tmp_path / "all"))
+    theirs.save_pretrained(tmp_path / "model")
+    with pytest.warns(UserWarning, match="no tokenizer"):
+        loaded = load(tmp_path / "model")
+    assert loaded.tokenizer is None and torch.equal(loaded.model(IDS), checkpoint.model(IDS))
+    with pytest.warns(UserWarning, match="no tokenizer"):
+        assert load(loaded.save(tmp_path / "again")).fingerprint == loaded.fingerprint != checkpoint.fingerprint
+    for use in (Engine, lambda each: each.chat, lambda each: save_gguf(each, tmp_path / "a.gguf")):
+        with pytest.raises(ValueError, match=r"tokenizer\.json"):
+            use(loaded)
+    assert Engine(replace(loaded, tokenizer=checkpoint.tokenizer)).generate([Request((5,))])[0].ids
 
 
 def test_an_adapter_is_not_a_model(checkpoint, tmp_path):

@@ -24,9 +24,9 @@ def token_vectors(checkpoint: Checkpoint, words: Sequence[str] | None = None) ->
     if words is not None:
         ids = [_tokens_of(checkpoint, word) for word in words]
         return WordVectors(tuple(words), np.stack([rows[each].mean(axis=0) for each in ids]).astype(np.float32))
-    special = set(checkpoint.tokenizer.special_ids.values())
+    special = set(checkpoint.required_tokenizer.special_ids.values())
     found: dict[str, int] = {}
-    for token in range(min(len(rows), checkpoint.tokenizer.vocabulary_size)):
+    for token in range(min(len(rows), checkpoint.required_tokenizer.vocabulary_size)):
         text = "" if token in special else _text_of(checkpoint, token)
         if text and "\ufffd" not in text:  # a part of a character is no text
             found.setdefault(text, token)
@@ -35,13 +35,13 @@ def token_vectors(checkpoint: Checkpoint, words: Sequence[str] | None = None) ->
 
 def _text_of(checkpoint: Checkpoint, token: int) -> str:
     """The text of a token behind another one: alone, some decoders drop the space it begins with."""
-    before = checkpoint.tokenizer.encode("a")[-1:]
-    return checkpoint.tokenizer.decode([*before, token])[len(checkpoint.tokenizer.decode(before)) :]
+    before = checkpoint.required_tokenizer.encode("a")[-1:]
+    return checkpoint.required_tokenizer.decode([*before, token])[len(checkpoint.required_tokenizer.decode(before)) :]
 
 
 def _tokens_of(checkpoint: Checkpoint, word: str) -> list[int]:
     text = f"a {word}"
-    ids, offsets = checkpoint.tokenizer.encode_with_offsets(text)
+    ids, offsets = checkpoint.required_tokenizer.encode_with_offsets(text)
     return _overlapping(ids, offsets, 2, len(text))
 
 
@@ -68,7 +68,7 @@ def contextual_vectors(
         start = _find(sentence, word)
         end = start + len(word)
         names.append(f"{sentence[:start]}[{word}]{sentence[end:]}")
-        ids, offsets = checkpoint.tokenizer.encode_with_offsets(sentence, special=True)
+        ids, offsets = checkpoint.required_tokenizer.encode_with_offsets(sentence, special=True)
         if len(ids) > checkpoint.max_length:
             raise ValueError(
                 f"a sentence of {len(ids):,} tokens is longer than the {checkpoint.max_length:,} of the model"

@@ -82,7 +82,7 @@ class Engine:
                 f"context_length {self.context_length} is more than the {config.context_length} positions that "
                 f"{checkpoint.source} was trained for"
             )
-        self._token_texts = TokenTexts(checkpoint.tokenizer)
+        self._token_texts = TokenTexts(checkpoint.required_tokenizer)
         self._encoder = TextEncoder(checkpoint) if isinstance(config.head, PoolHead) else None
         self._batcher: Batcher | None = None
         self._loras: list[Lora | None] = []
@@ -282,7 +282,7 @@ class Engine:
             raise ValueError("an encoder–decoder has no score of a continuation without a source; use its model")
         # A continuation copies the page in which its context ends.
         most = min(config.context_length, (self.batcher.cache.pages - 1) * PAGE)
-        return scoring.document_start(self.checkpoint.tokenizer), most
+        return scoring.document_start(self.checkpoint.required_tokenizer), most
 
     def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:
         """(n, width) float32, L2-normalised: see `TextEncoder.encode`."""

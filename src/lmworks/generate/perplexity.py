@@ -45,7 +45,7 @@ class LanguageModelCost:
     window: int
 
     def __call__(self, texts: Sequence[str]) -> list[tuple[float, int]]:
-        encoded = self.engine.checkpoint.tokenizer.encode_batch(list(texts))
+        encoded = self.engine.checkpoint.required_tokenizer.encode_batch(list(texts))
         pieces = [
             (number, ids[start : start + self.window])
             for number, ids in enumerate(encoded)

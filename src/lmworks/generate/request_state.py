@@ -244,7 +244,7 @@ def prepare(
     `constraints` is asked for a compiler only by a request that has one.
     """
     submitted = time.perf_counter()
-    tokenizer, sampling = checkpoint.tokenizer, request.sampling
+    tokenizer, sampling = checkpoint.required_tokenizer, request.sampling
     prompt, source = request.prompt_ids, ()
     stop_ids = set(tokenizer.eos_ids)
     if request.messages:
@@ -297,7 +297,7 @@ def _check_ids(request: Request, prompt: Collection[int], vocabulary: int) -> No
 
 def _decoder_start(checkpoint: Checkpoint) -> int:
     """The first token of an encoder–decoder's decoder: as config.json says, else padding (T5), else BOS."""
-    published, tokenizer = checkpoint.published or {}, checkpoint.tokenizer
+    published, tokenizer = checkpoint.published or {}, checkpoint.required_tokenizer
     stated = checkpoint.generation.get("decoder_start_token_id", published.get("decoder_start_token_id"))
     for token in (stated, tokenizer.pad_id, tokenizer.bos_id):
         if token is not None:

@@ -36,7 +36,7 @@ class TextEncoder:
                 f"{checkpoint.source} is no embedding model: it has no pooling head; load one such as all-minilm-l6-v2"
             )
         self.model = checkpoint.model.eval()
-        self.tokenizer = checkpoint.tokenizer
+        self.tokenizer = checkpoint.required_tokenizer
         self.width = checkpoint.config.embedding.width
         self.max_length = checkpoint.max_length
         self.batch_tokens = batch_tokens

@@ -202,7 +202,9 @@ def foreign_support(trials: Sequence[Trial], unseen: Sequence[Logistic], finder:
             for number, passage in enumerate(trial.evidence.passages[: shown + 1])
             if number != best.passage and words not in " ".join(passage.text.split())
         ]
-        gains += support([best.text], others[:shown], finder.engine, finder.engine.checkpoint.tokenizer)[0].tolist()
+        gains += support([best.text], others[:shown], finder.engine, finder.engine.checkpoint.required_tokenizer)[
+            0
+        ].tolist()
     return np.asarray(gains)
 
 

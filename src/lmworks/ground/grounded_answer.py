@@ -128,7 +128,7 @@ class Finder:
     def with_drafts(self, found: Sequence[Evidence]) -> list[Evidence]:
         """The same evidence with the language model's own sentences added; all drafts are made in one batch."""
         items = [(one.question, one.passages, one.candidates) for one in found]
-        drafts = draft(items, self.engine, self.engine.checkpoint.tokenizer, self.config)
+        drafts = draft(items, self.engine, self.engine.checkpoint.required_tokenizer, self.config)
         return [
             replace(
                 self._measured(one.question, one.passages, [*one.candidates, *own]), query_embedding=one.query_embedding

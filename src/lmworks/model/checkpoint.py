@@ -6,6 +6,7 @@ with the same logits.
 
 import hashlib
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -27,9 +28,10 @@ from lmworks.model.transformer import Transformer, empty_model
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.jinja_template import ChatTemplateError
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.tokenizer.tokenizer_folder import read_chat_template, read_json, stated_eos_ids
+from lmworks.tokenizer.tokenizer_folder import CHAT_TEMPLATE, read_chat_template, read_json, stated_eos_ids
 
 DType = torch.dtype | Literal["stored"]
+_TOKENIZER_FILES = ("tokenizer*", "*.model", "vocab*", "merges.txt", "*.tiktoken")
 _HASHED_AT_ONCE = 1 << 20  # values: converting a whole embedding to float32 would cost its size twice over
 
 
@@ -37,6 +39,7 @@ _HASHED_AT_ONCE = 1 << 20  # values: converting a whole embedding to float32 wou
 class Checkpoint:
     """A model's config, weights, tokenizer and chat template, as `load` gives and `save` keeps them.
 
+    tokenizer     None where the folder has none: such a model reads and writes ids alone.
     weights       the parameters by our names, as they were loaded or as the file has them: of a GGUF file each is
                   dequantised when it is asked for, so that an engine can take the file's blocks and never hold floats.
     dtype         of the model, None: each weight as it is stored.
@@ -47,7 +50,7 @@ class Checkpoint:
 
     config: ModelConfig
     weights: Mapping[str, Tensor]
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
     chat_template: str | None
     max_length: int
     source: str
@@ -100,10 +103,20 @@ class Checkpoint:
         )
         return fingerprint(self.config, weights, self.tokenizer, self.max_length)
 
+    @property
+    def required_tokenizer(self) -> Tokenizer:
+        """The tokenizer, for what reads or writes text; ValueError where there is none."""
+        if self.tokenizer is None:
+            raise ValueError(
+                f"{self.source} has no tokenizer: put its tokenizer.json (or tokenizer.model) beside the weights and "
+                "load again, or take one with dataclasses.replace(checkpoint, tokenizer=Tokenizer.load(folder))"
+            )
+        return self.tokenizer
+
     @cached_property
     def chat(self) -> ChatRenderer:
         """Renders conversations; ChatTemplateError for a checkpoint without a chat template."""
-        return ChatRenderer(self.chat_template, self.tokenizer)
+        return ChatRenderer(self.chat_template, self.required_tokenizer)
 
     @cached_property
     def answer_tokenizer(self) -> Tokenizer:
@@ -111,7 +124,7 @@ class Checkpoint:
         try:
             return self.chat.answer_tokenizer
         except ChatTemplateError:  # no conversations, and no calls in them
-            return self.tokenizer
+            return self.required_tokenizer
 
     def save(self, folder: str | Path, shard_size: int = 5 * 10**9) -> Path:
         """Writes a Hugging Face folder, whole or not at all; FileExistsError when there is something already.
@@ -169,7 +182,7 @@ def load(
 def assemble(
     config: ModelConfig,
     weights: Mapping[str, Tensor],
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None,
     chat_template: str | None = None,
     *,
     max_length: int | None = None,
@@ -186,7 +199,8 @@ def assemble(
     are missing, and for a tokenizer with more tokens than the embedding has rows. Special tokens without a role
     may lie beyond them, as the image token of Gemma 3's text models does: no text becomes one.
     """
-    _check_rows(config, tokenizer)
+    if tokenizer is not None:
+        _check_rows(config, tokenizer)
     max_length = min(max_length or config.context_length, config.context_length)
     checkpoint = Checkpoint(
         config, weights, tokenizer, chat_template, max_length, source, licence, published, generation or {},
@@ -205,7 +219,9 @@ def _check_rows(config: ModelConfig, tokenizer: Tokenizer) -> None:
         raise ValueError(f"the tokenizer has {tokenizer.vocabulary_size} tokens, the embedding {rows} rows")
 
 
-def fingerprint(config: ModelConfig, weights: Mapping[str, Tensor], tokenizer: Tokenizer, max_length: int) -> str:
+def fingerprint(
+    config: ModelConfig, weights: Mapping[str, Tensor], tokenizer: Tokenizer | None, max_length: int
+) -> str:
     """See `Checkpoint.fingerprint`. Values are hashed as float32, which holds bfloat16 and float16 exactly."""
     digest = hashlib.sha256()
     for name in sorted(weights):
@@ -213,8 +229,8 @@ def fingerprint(config: ModelConfig, weights: Mapping[str, Tensor], tokenizer: T
         for values in weights[name].detach().flatten().split(_HASHED_AT_ONCE):
             digest.update(values.to("cpu", torch.float32).numpy().data)
     pooling = config.head if isinstance(config.head, PoolHead) else None
-    parts = {"config": write_config(config), "pooling": pooling, "tokenizer": tokenizer.hash, "max_length": max_length}
-    return hash_json({"weights": digest.hexdigest(), **parts})
+    parts = {"config": write_config(config), "pooling": pooling, "tokenizer": tokenizer and tokenizer.hash}
+    return hash_json({"weights": digest.hexdigest(), **parts, "max_length": max_length})
 
 
 def read_document(folder: Path) -> Document:
@@ -244,7 +260,11 @@ def _load_folder(folder: Path, source: str, dtype: DType, device: torch.device |
     except (ArithmeticError, AttributeError, RuntimeError, TypeError) as error:  # a value that no model can have
         raise ValueError(f"config.json does not describe a {document['model_type']} model: {error}") from error
     generation = read_json(folder / "generation_config.json")
-    tokenizer = Tokenizer.load(folder, stated_eos_ids(document, generation))
+    if any(next(folder.glob(name), None) for name in _TOKENIZER_FILES):
+        tokenizer = Tokenizer.load(folder, stated_eos_ids(document, generation))
+    else:
+        tokenizer = None
+        warnings.warn(f"{folder} has no tokenizer: its model reads and writes token ids, no text", stacklevel=3)
     return assemble(
         config, weights, tokenizer, read_chat_template(folder),
         max_length=max_length, source=source, licence=_licence(folder), published=document, generation=generation,
@@ -264,11 +284,14 @@ def _write(checkpoint: Checkpoint, folder: Path, shard_size: int) -> None:
     document.pop("torch_dtype", None)  # the older name of `dtype`
     document["dtype"] = str(checkpoint.model.tokens.dtype).removeprefix("torch.")
     generation = dict(checkpoint.generation)
-    _write_special_ids(tokenizer, document, generation, published=checkpoint.published is not None)
+    if tokenizer is not None:
+        _write_special_ids(tokenizer, document, generation, published=checkpoint.published is not None)
+        tokenizer.save(folder, checkpoint.chat_template, checkpoint.max_length)
+    elif checkpoint.chat_template is not None:
+        write_text(folder / CHAT_TEMPLATE, checkpoint.chat_template)
     write_json(folder / "config.json", document)
     if generation:
         write_json(folder / "generation_config.json", generation)
-    tokenizer.save(folder, checkpoint.chat_template, checkpoint.max_length)
     if isinstance(config.head, PoolHead):
         write_pooling(folder, config.head, config.embedding.width, checkpoint.max_length)
     if checkpoint.licence is not None:

@@ -46,8 +46,8 @@ def extend_vocabulary(
     if bool(tokens) == bool(count):
         raise ValueError("give tokens to add, or texts and a count of tokens to choose from them")
     if tokens:
-        return with_extension(checkpoint, extend_by_tokens(checkpoint.tokenizer, tokens))
-    return with_extension(checkpoint, extend_for_texts(checkpoint.tokenizer, texts, count, least, progress))
+        return with_extension(checkpoint, extend_by_tokens(checkpoint.required_tokenizer, tokens))
+    return with_extension(checkpoint, extend_for_texts(checkpoint.required_tokenizer, texts, count, least, progress))
 
 
 def with_extension(checkpoint: Checkpoint, extension: Extension) -> Checkpoint:

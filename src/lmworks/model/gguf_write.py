@@ -48,7 +48,7 @@ def save_gguf(checkpoint: Checkpoint, path: str | Path, kind: Kind = "F16") -> P
         raise FileExistsError(f"{path} exists already; choose another name, checkpoints are never overwritten")
     config = checkpoint.config
     metadata, architecture = write_config(config)
-    metadata |= write_tokenizer(checkpoint.tokenizer, config.embedding.vocabulary)
+    metadata |= write_tokenizer(checkpoint.required_tokenizer, config.embedding.vocabulary)
     metadata["general.file_type"] = int(_FILE_TYPES[kind])
     for key, value in {
         "general.license": checkpoint.licence,

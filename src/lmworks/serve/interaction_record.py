@@ -78,7 +78,7 @@ def completion_interaction(
     if turn.messages:
         rendered = checkpoint.chat.render(turn.messages, add_generation_prompt=True, tools=turn.tools).text
     else:
-        rendered = checkpoint.tokenizer.decode(list(turn.prompt_ids), skip_special=False)
+        rendered = checkpoint.required_tokenizer.decode(list(turn.prompt_ids), skip_special=False)
     system = [message.content for message in turn.messages if message.role == "system"]
     template = checkpoint.chat.template.source if turn.messages else ""
     return replace(

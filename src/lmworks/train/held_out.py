@@ -104,7 +104,7 @@ def held_out_batches(folders: Mapping[str, Path], config: LoaderConfig) -> list[
 
 def validation_on(run: Run, batches: Sequence[Batch], folders: Mapping[str, Path]) -> Callable[[], Validation]:
     """A function that validates the run's model on the batches, one sequence at a time."""
-    tokenizer, config = run.checkpoint.tokenizer, run.checkpoint.config
+    tokenizer, config = run.checkpoint.required_tokenizer, run.checkpoint.config
     sizes = bytes_of_token(tokenizer, config.embedding.vocabulary)
     signature = sign(
         {
@@ -124,7 +124,7 @@ def validation_on(run: Run, batches: Sequence[Batch], folders: Mapping[str, Path
 
 def samples_of(run: Run, beginnings: Sequence[Sequence[int]]) -> Callable[[], list[tuple[str, str]]]:
     """A function that continues each beginning with the run's model: (beginning, continuation) in words."""
-    tokenizer, spoken = run.checkpoint.tokenizer, run.checkpoint.chat_template is not None
+    tokenizer, spoken = run.checkpoint.required_tokenizer, run.checkpoint.chat_template is not None
     stop = run.checkpoint.chat.stop_ids if spoken else tokenizer.eos_ids
 
     def samples() -> list[tuple[str, str]]:

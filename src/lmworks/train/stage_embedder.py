@@ -45,7 +45,7 @@ def embedder(config: EmbedderConfig, context: StageContext) -> StageResult:
     checkpoint = with_pooling(load(find_base(config.base, context)), config.pooling)
     length, batch = min(config.length, checkpoint.max_length), min(config.batch, len(pairs))
     steps = max(round(config.epochs * len(pairs) / batch), 1)
-    groups = pair_groups(pairs, checkpoint.tokenizer, length)
+    groups = pair_groups(pairs, checkpoint.required_tokenizer, length)
     loader = GroupLoader(GroupLoaderConfig(length, batch, steps, config.seed), groups)
     settings = at_rate(config.train, config.rate)
     objective = Contrastive(config.temperature, config.symmetric, config.chunk)
@@ -120,7 +120,7 @@ def with_pooling(checkpoint: Checkpoint, pooling: Pooling) -> Checkpoint:
     return assemble(
         replace(checkpoint.config, head=PoolHead(pooling)),
         weights,
-        checkpoint.tokenizer,
+        checkpoint.required_tokenizer,
         checkpoint.chat_template,
         max_length=checkpoint.max_length,
         source=checkpoint.source,
@@ -132,14 +132,14 @@ def _validation(run: Run, held_out: Sequence[TextPair], config: GroupLoaderConfi
     """A function that validates the run's model on pairs that were held out, in batches as large as those trained on,
     or as there are pairs: with fewer to choose from, the right one is easier to find."""
     settings = replace(config, batch=min(config.batch, len(held_out)), steps=None)
-    groups = pair_groups(held_out, run.checkpoint.tokenizer, settings.length)
+    groups = pair_groups(held_out, run.checkpoint.required_tokenizer, settings.length)
     loader = GroupLoader(settings, groups)
     whole = len(held_out) // settings.batch
     batches = [loader.batch(step) for step in range(min(whole, max(_VALIDATION_PAIRS // settings.batch, 1)))]
     signature = sign(
         {
             "model": run.checkpoint.config,
-            "tokenizer": run.checkpoint.tokenizer.hash,
+            "tokenizer": run.checkpoint.required_tokenizer.hash,
             "data": {"pairs": groups.digest, "batch": settings.batch, "seed": settings.seed},
             "pairs": len(batches) * settings.batch,
             "precision": run.config.precision,

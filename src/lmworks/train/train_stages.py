@@ -70,7 +70,7 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
     vocabulary than the checkpoint's."""
     shards, held_out = find_shards(context)
     checkpoint = load(find_base(config.base, context))
-    _same_vocabulary(checkpoint.tokenizer, shards)
+    _same_vocabulary(checkpoint.required_tokenizer, shards)
     if written := {name: found for name, folder in shards.items() if (found := read_chat_template(folder)) is not None}:
         if len(set(written.values())) > 1:
             raise ValueError(f"the conversations of {', '.join(written)} are written by different chat templates")
@@ -149,7 +149,7 @@ def _observe(run: Run, held_out: Mapping[str, Path], config: LoaderConfig) -> No
         run.validate = validation_on(run, batches, held_out)
     beginnings = beginnings_of(held_out.values(), config.length // 2)
     if run.config.samples:
-        beginnings = [run.checkpoint.tokenizer.encode(text) for text in run.config.samples]
+        beginnings = [run.checkpoint.required_tokenizer.encode(text) for text in run.config.samples]
     if beginnings and run.config.parallel.generates:
         run.sample = samples_of(run, beginnings)
 

@@ -61,7 +61,7 @@ def extend(
         raise ValueError("tokens are chosen from texts: name some, for example --text 'german=texts/*.txt'")
     found = find_tokenizer(model)
     checkpoint = _model_of(found)
-    tokenizer = found.tokenizer if checkpoint is None else checkpoint.tokenizer
+    tokenizer = found.tokenizer if checkpoint is None else checkpoint.required_tokenizer
     _refuse_other_than_bpe(found.name, tokenizer)
     left_out: list[LeftOut] = []
     parts = {name: hold_out(each, held_out) for name, each in find_texts(text, False, left_out).items()}

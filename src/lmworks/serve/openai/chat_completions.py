@@ -141,7 +141,7 @@ class _ChatState:
             "model": body.model,
             "system_fingerprint": system_fingerprint(service, body.model),
         }
-        names = TokenBytes(service.language(body.model).checkpoint.tokenizer) if body.logprobs else None
+        names = TokenBytes(service.language(body.model).checkpoint.required_tokenizer) if body.logprobs else None
         return cls(turn, head, body.top_logprobs or 0, names, wanted.calls)
 
     def logprobs(self, tokens: tuple[Token, ...]) -> ChatLogprobs | None:

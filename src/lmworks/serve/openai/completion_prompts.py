@@ -91,7 +91,7 @@ async def read_prompts(
 
 def _read(worker: EngineWorker, given: Sequence[str | list[int]], echo: bool) -> list[tuple[tuple[int, ...], str]]:
     """The ids of each prompt, and with `echo` its text."""
-    tokenizer, vocabulary = worker.checkpoint.tokenizer, worker.checkpoint.config.embedding.vocabulary
+    tokenizer, vocabulary = worker.checkpoint.required_tokenizer, worker.checkpoint.config.embedding.vocabulary
     encoded = [_ids(tokenizer, one, vocabulary) for one in given]
     if not echo:
         return [(ids, "") for ids in encoded]
@@ -114,7 +114,7 @@ async def _scored(
     worker: EngineWorker, ids: tuple[int, ...], text: str, scorer: Scorer, alternatives: int, adapter: str
 ) -> Prompt:
     (score,) = await scorer.score(worker, [ids[:1]], [ids[1:]], alternatives, adapter)
-    texts, values = TokenTexts(worker.checkpoint.tokenizer), (None, *score.log_probabilities)
+    texts, values = TokenTexts(worker.checkpoint.required_tokenizer), (None, *score.log_probabilities)
     others = [[(token, texts[token], value) for token, value in row] for row in score.alternatives]
     rows = zip(ids, values, [[], *others] if others else [[]] * len(ids), strict=True)
     tokens = tuple(Token(token, texts[token], value or 0.0, tuple(best)) for token, value, best in rows)

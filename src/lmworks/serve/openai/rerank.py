@@ -169,7 +169,7 @@ async def _scores(
     if service.served(model).kind == "language":
         worker = service.language(model)
         each = list(dict.fromkeys((*first, *second)))  # one text beside a thousand is read once
-        encoded = await run_off_loop(sum(map(len, each)), worker.checkpoint.tokenizer.encode_batch, each)
+        encoded = await run_off_loop(sum(map(len, each)), worker.checkpoint.required_tokenizer.encode_batch, each)
         ids = dict(zip(each, encoded, strict=True))
         contexts, texts = [ids[text] for text in first], [ids[text] for text in second]
         with service.active_request():

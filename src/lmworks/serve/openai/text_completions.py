@@ -143,7 +143,7 @@ class _TextState:
             "model": body.model,
             "system_fingerprint": system_fingerprint(service, body.model),
         }
-        return cls(body, prompts, body.n or 1, made, turns, head, TokenBytes(worker.checkpoint.tokenizer))
+        return cls(body, prompts, body.n or 1, made, turns, head, TokenBytes(worker.checkpoint.required_tokenizer))
 
     async def events(self, service: Service) -> AsyncGenerator[tuple[int, Piece | Finished], None]:
         """(number of what is made, event); as many prompts at a time as the model has slots for their completions."""

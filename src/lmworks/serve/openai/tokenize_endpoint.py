@@ -126,4 +126,4 @@ def _tokenizer(service: Service, name: str) -> Tokenizer:
     """The tokenizer of a language or an embedding model; the assistant has none of its own."""
     if service.served(name).kind == "embedding":
         return service.encoder(name).tokenizer
-    return service.language(name).checkpoint.tokenizer
+    return service.language(name).checkpoint.required_tokenizer

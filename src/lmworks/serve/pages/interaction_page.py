@@ -128,7 +128,7 @@ def _tokens(interaction: Interaction, checkpoint: Checkpoint | None) -> tuple[Sh
         return None, "The model that wrote this is not served any more, so its tokens cannot be read."
 
     def decode(ids: Sequence[int]) -> str:
-        return checkpoint.tokenizer.decode(ids, skip_special=False)
+        return checkpoint.required_tokenizer.decode(ids, skip_special=False)
 
     found = shaded(interaction.token_ids, interaction.token_log_probabilities, decode)
     return found, "" if found else "The log does not hold one probability for each token of this answer."

@@ -211,7 +211,7 @@ class ResponseState:
         given = input_messages(body.input, before.messages)
         turn = _turn(body, client, before, given, wanted)
         service.check(turn)
-        names = TokenBytes(service.language(body.model).checkpoint.tokenizer) if body.include else None
+        names = TokenBytes(service.language(body.model).checkpoint.required_tokenizer) if body.include else None
         return cls(turn, _head(body, turn), wanted.calls, given, names)
 
     def logprobs(self) -> MessageLogprobs | None:

@@ -3,6 +3,7 @@
     .venv/bin/pip install resiliparse    # into an environment that may be thrown away; left out where it is missing
     .venv/bin/python benchmarks/article_extraction.py [--data ../shared/data] [--half tuning|kept_back] [--rounds 3]
     .venv/bin/python benchmarks/article_extraction.py --manuals FOLDER ...    # pages of manuals instead
+    .venv/bin/python benchmarks/article_extraction.py --expected FOLDER    # NAME/source.html and NAME/expected.html
 
 The pages and the score are those of scrapinghub/article-extraction-benchmark: shingles of four tokens, means over
 pages, F1 of the means. Weights and rules of lmworks were chosen on the half `tuning` alone. Each page is read by all
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from contenders import comparison
-from contenders.articles import Page, difference_interval, quality, read_pages, score
+from contenders.articles import Page, difference_interval, quality, read_expected, read_pages, score
 from contenders.manuals import read_manual
 
 from lmworks.data.web.page import extract_main
@@ -81,11 +82,15 @@ def main() -> None:
     arguments.add_argument("--half", choices=("tuning", "kept_back"), default="kept_back")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--manuals", type=Path, nargs="+", help="folders of pages in HTML")
+    arguments.add_argument("--expected", type=Path, help="folder of pages with what is expected of them")
     options = arguments.parse_args()
     if options.manuals:
         for folder in options.manuals:
             print(folder.name)
             measure(read_manual(folder), options.rounds, headline=True)
+        return
+    if options.expected:
+        measure(read_expected(options.expected), options.rounds)
         return
     pages = read_pages(options.data / "article-extraction")
     measure([page for page in pages if page.for_tuning == (options.half == "tuning")], options.rounds)

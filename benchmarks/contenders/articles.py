@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from lxml import html
 from numpy.typing import NDArray
 
 _TOKEN = re.compile(r"\w+")
@@ -39,6 +40,16 @@ def read_pages(folder: Path) -> list[Page]:
         Page(name, gzip.decompress(file.read_bytes()), bodies[name]["articleBody"])
         for name, file in names
         if name in bodies
+    ]
+
+
+def read_expected(folder: Path) -> list[Page]:
+    """Pages `NAME/source.html` with their bodies, `NAME/expected.html`: the form of mozilla/readability's tests."""
+    files = sorted(folder.glob("*/source.html"))
+    bodies = [html.document_fromstring(file.with_name("expected.html").read_text("utf-8")) for file in files]
+    return [
+        Page(file.parent.name, file.read_bytes(), "\n".join(body.itertext()))
+        for file, body in zip(files, bodies, strict=True)
     ]
 
 

@@ -80,6 +80,15 @@ def test_a_table_or_list_of_terms_stays_or_goes_as_a_whole(mode) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_a_paragraph_of_chinese_is_as_long_as_its_translation(mode) -> None:
+    """Of 48 characters: by their number, only the notice of twice as many would be prose."""
+    text = "港口关闭了三个星期，船只停泊在防波堤外等待消息。第二个星期粮食开始变质，船主们给议会写了一封信。"
+    notice = "为了获得最佳浏览效果，请使用最新的浏览器。您可以使用目前的浏览器浏览网站，但是显示效果会受影响。"
+    html = f"<body><div><ul><li>{notice * 2}</ul></div><div>{f'<p>{text}</p>' * 6}</div></body>"
+    assert lines(extract_main(html, mode).markdown) == [text] * 6
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_hidden_text_and_empty_pages_give_nothing(mode) -> None:
     page = extract_main(
         PAGE.format(f"<p style='display: none'>{PROSE[0]}</p>" + PARAGRAPHS.replace(PROSE[0], "")), mode

@@ -56,7 +56,7 @@ inline Reference reference_at(std::string_view text) {
 
 // Counts of one block.
 struct Counts {
-    int64_t characters = 0;  // with white space as one
+    int64_t characters = 0;  // with white space as one; those of Chinese, Japanese and Korean say more and count twice
     int64_t linked = 0;      // of them, inside of links
     int32_t spaces = 0;
     int32_t commas = 0;
@@ -64,7 +64,7 @@ struct Counts {
 
     // A character that is no space.
     void add(uint32_t code, bool after_space) {
-        ++characters;
+        characters += code >= 0x3000 && code <= 0xD7A3 ? 2 : 1;
         switch (code) {
             case '.': case '!': case '?': case ':': case 0x2026: case 0x3002: case 0xFF01: case 0xFF1F: case 0x61F:
             case 0x964:

@@ -23,6 +23,7 @@ _PROLOGUE = re.compile(r"\A\s*(?:<\?xml[^>]*>\s*)?", re.I)
 LONG = 80  # characters from which on a run of text is prose
 # A page whose visible prose is this short at most, and whose hidden prose is 2.5 times as long, shows it by a script.
 _NEARLY_EMPTY = 500
+_WIDE = re.compile("[\u3000-\ud7a3]")
 
 
 @dataclass(slots=True)
@@ -164,7 +165,12 @@ def _prose_in(element: Any) -> int:
 
 def _length(text: str) -> int:
     """In characters, with white space as one."""
-    return len(" ".join(text.split()))
+    return width(" ".join(text.split()))
+
+
+def width(text: str) -> int:
+    """Its characters, those of Chinese, Japanese and Korean counted twice: they say more each."""
+    return len(text) if text.isascii() else len(text) + len(_WIDE.findall(text))
 
 
 def _names(attributes: Sequence[tuple[str, str]]) -> str:

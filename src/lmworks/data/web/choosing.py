@@ -12,7 +12,7 @@ from typing import Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.data.web.blocks import Block
+from lmworks.data.web.blocks import Block, width
 from lmworks.data.web.features import AGREEING, ASKS, HEADINGS, NAMES, WITH_AGREEMENT, Measured, asks, features
 
 Mode = Literal["default", "fast"]
@@ -109,7 +109,7 @@ def choose(blocks: Sequence[Block], html: str, mode: Mode) -> Choices:
         return decide(texts, tags, measured)
     agreement = agreement_of(blocks, html if measured.depth <= _MAX_DEPTH else "")
     choices = decide(texts, tags, measured, agreement)
-    agreed = agreement[:, 0] * [max(0, len(block.text) - block.linked) for block in blocks]
+    agreed = agreement[:, 0] * [max(0, width(block.text) - block.linked) for block in blocks]
     if agreed[np.array(choices.kept)].sum() < _HALF * agreed.sum():
         choices = decide(texts, tags, features(blocks, agreement[:, 0] > _HALF), agreement)
     return choices
@@ -187,6 +187,8 @@ def _whole_tables(texts: Sequence[str], measured: Measured, kept: NDArray[np.boo
     A table that the container is a part of is a means of layout. One that is all that is kept stays as it is.
     """
     tables = np.where(measured.captions, -1, measured.tables) + 1
+    if not tables.any():
+        return kept
     prose = np.array([len(text) for text in texts]) * (1 - measured.table[:, _LINKS])
     whole = 2 * np.bincount(tables, prose * kept) > np.bincount(tables, prose)
     within = np.bincount(tables, measured.table[:, _WITHIN])
@@ -227,7 +229,7 @@ def agreement_of(blocks: Sequence[Block], html: str) -> NDArray[np.float64]:
     for number, (block, place) in enumerate(zip(blocks, beside, strict=True)):
         own = _rows(block.text)
         found[number, 0] = share = len(own & kept) / len(own) if own else 0.0
-        weight = max(1, len(block.text) - block.linked)
+        weight = max(1, width(block.text) - block.linked)
         agreeing[place] = agreeing.get(place, 0.0) + share * weight
         prose[place] = prose.get(place, 0) + weight
     found[:, 1] = [agreeing[place] / prose[place] for place in beside]

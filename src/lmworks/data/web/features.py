@@ -6,14 +6,14 @@ block counts most: whether it is in the element that holds most of the page's pr
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.data.web.blocks import LONG, Block, Holder
+from lmworks.data.web.blocks import LONG, Block, Holder, width
 
 NAMES = (
     "bias",
@@ -114,7 +114,8 @@ def features(blocks: Sequence[Block], trusted: NDArray[np.bool_] | None = None) 
 
     With `trusted`, only these blocks say where the prose of the page is.
     """
-    prose = [max(0, len(block.text) - block.linked) for block in blocks]
+    widths = [width(block.text) for block in blocks]
+    prose = [max(0, total - block.linked) for total, block in zip(widths, blocks, strict=True)]
     long = [length >= LONG and block.linked <= length for block, length in zip(blocks, prose, strict=True)]
     if trusted is not None:
         long = [is_long and bool(trust) for is_long, trust in zip(long, trusted, strict=True)]
@@ -128,10 +129,10 @@ def features(blocks: Sequence[Block], trusted: NDArray[np.bool_] | None = None) 
     for number, block in enumerate(blocks):
         text, place, tag = block.text, own[number], block.holder.tag
         above = places[id(block.holder.parent)] if block.holder.parent is not None else place
-        links = min(1.0, block.linked / len(text))
+        links = min(1.0, block.linked / widths[number])
         rows.append((
             1.0,
-            math.log1p(min(len(text) / 6, 100)),
+            math.log1p(min(widths[number] / 6, 100)),
             links,
             1.0 if _SENTENCE_END.search(text, max(0, len(text) - 4)) else 0.0,
             min(3, len(_COMMA.findall(text))) / 3,
@@ -156,15 +157,15 @@ def features(blocks: Sequence[Block], trusted: NDArray[np.bool_] | None = None) 
     )
 
 
-def tables_of(elements: Iterable[tuple[int, str]]) -> list[int]:
-    """The innermost table or list of terms of each element, as its place among them; -1 for none.
+def tables_of(around: Sequence[int], tags: Sequence[str]) -> list[int]:
+    """For each element its innermost table or list of terms, as a place among them; -1 for none.
 
-    An element is the place of the one around it, and its tag. A table that holds tables is a means of layout: none.
+    `around` has the place of the element around each. A table that holds tables is a means of layout: none.
     """
     found: list[int] = []
     layouts = {-1}
-    for place, (around, tag) in enumerate(elements):
-        above = found[around] if around >= 0 else -1
+    for place, (outer, tag) in enumerate(zip(around, tags, strict=True)):
+        above = found[outer] if outer >= 0 else -1
         if tag == "table":
             layouts.add(above)
         found.append(place if tag in ("table", "dl") else above)
@@ -173,7 +174,8 @@ def tables_of(elements: Iterable[tuple[int, str]]) -> list[int]:
 
 def _tables_around(holders: Sequence[Holder], blocks: Sequence[Block]) -> NDArray[np.int64]:
     places = {id(holder): place for place, holder in enumerate(holders)}
-    tables = tables_of((places.get(id(holder.parent), -1), holder.tag) for holder in holders)
+    around = [places.get(id(holder.parent), -1) for holder in holders]
+    tables = tables_of(around, [holder.tag for holder in holders])
     return np.array([tables[places[id(block.holder)]] for block in blocks], dtype=np.int64)
 
 

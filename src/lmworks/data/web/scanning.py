@@ -143,9 +143,9 @@ def _taken(library: ctypes.CDLL, page: c_void_p, raw: bytes, sizes: tuple[int, .
     arrays = (text, blocks, structure, pieces, table, flags)
     if library.lmworks_data_take_page(page, *(array.ctypes.data for array in arrays)) < 0:
         raise MemoryError("not enough memory to read a web page: lower max_bytes")
-    rows, names, content = blocks.tolist(), kinds(), text.tobytes()
+    rows, elements, names, content = blocks.tolist(), structure.tolist(), kinds(), text.tobytes()
     starts = [0, *(row[0] for row in rows[:-1])]
-    tables = [*tables_of((around, names[kind]) for around, kind, _, _ in structure.tolist()), -1]  # -1: of no element
+    tables = [*tables_of([row[0] for row in elements], [names[row[1]] for row in elements]), -1]  # -1 of no element
     return ScannedPage(
         [_plain(content[start : row[0]]) for start, row in zip(starts, rows, strict=False)],
         [names[row[2]] for row in rows],
@@ -153,7 +153,7 @@ def _taken(library: ctypes.CDLL, page: c_void_p, raw: bytes, sizes: tuple[int, .
         " ".join(unescape(title.decode("utf-8", "replace")).split()),
         raw,
         rows,
-        structure.tolist(),
+        elements,
         pieces.tolist(),
     )
 

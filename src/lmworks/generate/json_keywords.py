@@ -16,15 +16,10 @@ _TYPES = ("null", "boolean", "number", "string", "array", "object")
 
 
 def lower(schema: dict[str, Any], place: str, document: SchemaDocument) -> None:
-    """Writes, in place, a schema whose parts are written already.
-
-    ConstraintError for what neither the library nor this module can do.
-    """
+    """Writes a schema anew, in place, when its parts are; ConstraintError for what has no other keywords."""
     _also(schema, FORMATS.get(schema.get("format", ""), None), "format")
     if "contentMediaType" in schema and "contentEncoding" in schema:
-        raise ConstraintError(
-            f"{place}: contentMediaType is not supported beside contentEncoding: leave one of them out"
-        )
+        raise ConstraintError(f"{place}: contentMediaType beside contentEncoding is not supported: leave one out")
     content = schema.pop("contentSchema", True)  # an annotation where no contentMediaType says what it is of
     if "contentMediaType" in schema:
         pattern = json_text_pattern(content, f"{place}/contentSchema", document)
@@ -51,11 +46,10 @@ def _conditions(schema: dict[str, Any], place: str, document: SchemaDocument) ->
 
 
 def _dependencies(schema: dict[str, Any]) -> Iterator[Any]:
-    for keyword in ("dependencies", "dependentRequired", "dependentSchemas"):
-        for name, wanted in schema.pop(keyword, {}).items():
-            yield {
-                "anyOf": [{"properties": {name: False}}, {"required": wanted} if isinstance(wanted, list) else wanted]
-            }
+    for name, wanted in schema.pop("dependentRequired", {}).items():
+        yield {"anyOf": [{"properties": {name: False}}, {"required": wanted}]}
+    for name, wanted in schema.pop("dependentSchemas", {}).items():
+        yield {"anyOf": [{"properties": {name: False}}, wanted]}
 
 
 def _one_alone(options: list[Any], place: str, document: SchemaDocument) -> Iterator[Any]:

@@ -98,6 +98,18 @@ def test_py3langid_knows_real_sentences(language: str, text: str) -> None:
     assert found == language and 0.5 < probability <= 1
 
 
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("en", "do i get my pay on a monday"),
+        ("en", "how do i say hi in thai"),
+        ("pcm", "Everi human being, na free dem born am wey dem get di same dignity and di same rights"),
+    ],
+)
+def test_a_small_language_needs_more_evidence_than_a_large_one(language: str, text: str) -> None:
+    assert py3langid(text)[0] == language
+
+
 def test_py3langid_marks_a_german_paragraph_in_an_english_text() -> None:
     german = "Der Hafen lag still, als die ersten Boote mit halb leeren Netzen heimkamen, und niemand sprach davon."
     text = "\n\n".join([ENGLISH, ENGLISH, german, ENGLISH])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
 
 UNDETERMINED = "und"
+_PRIOR = 0.2  # of a language without a code in ISO 639-1, relative to one that has it
 _PARTS = 4  # of a sample
 _LETTERS = re.compile(r"[^\W\d_]+")
 _BLANK_LINES = re.compile(r"\n\s*\n")
@@ -30,12 +31,22 @@ class Identify(Protocol):
 
 
 def py3langid(text: str, /) -> tuple[str, float]:
-    """140 languages. The probability is calibrated for the length of the text: a short one is less sure.
+    """140 languages, rather a large one than a small one. The probability is calibrated for the length of the text: a
+    short one is less sure.
 
     The first call costs some tenths of a second: the model is read.
     """
-    language, probability = _py3langid().classify(text)
+    identifier = _py3langid()
+    language, probability = identifier.classify(text)
+    if _prior(language) < 1:
+        language, probability = max(identifier.rank(text), key=lambda each: each[1] * _prior(each[0]))
     return language, min(1.0, float(probability))  # float32 may exceed 1 by a rounding
+
+
+def _prior(language: str) -> float:
+    """Short texts in a language that many write are taken for its small relatives (English for Nigerian Pidgin): those
+    are rare, and need more evidence."""
+    return _PRIOR if len(language) > 2 and language != "zxx" else 1.0
 
 
 @cache

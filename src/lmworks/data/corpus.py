@@ -20,6 +20,11 @@ class CorpusShard:
         return iter(Shard(self.path))
 
     @property
+    def bytes(self) -> int:
+        """Of the file, which work on it takes as long as."""
+        return self.path.stat().st_size
+
+    @property
     def name(self) -> str:
         """Of what is made of this shard: its number, and the digest in its own name."""
         return f"{self.number:05d}-{self.path.stem.partition('-')[2]}"

@@ -57,6 +57,8 @@ def carry_out(
 ) -> None:
     """Do the parts that are not done. An exception of one is raised when it comes; what is done stays done.
 
+    Sizes in bytes, of a `unit` that begins so, are told in kB or MB.
+
     An iterator of parts is asked for the next one when somebody is about to be free for it; `total` then says what
     their sizes add up to. Ctrl-C ends the processes at once, and loses the parts that they were at.
 
@@ -64,6 +66,8 @@ def carry_out(
     """
     if isinstance(parts, Sequence):
         total = sum(part.size for part in parts)
+    if unit.startswith("bytes"):
+        unit, progress = in_units(total or 0, progress, unit)
     count = _Count(progress, unit, total)
     missing = _missing(parts, count)
     if isinstance(parts, Sequence):  # all that is there already is told of first
@@ -73,6 +77,16 @@ def carry_out(
         for part in finished:
             count.add(part.size)
     count.tell_new()
+
+
+def in_units(size: int, progress: Report, unit: str = "bytes") -> tuple[str, Report]:
+    """What progress in bytes is told in, and who tells it."""
+    name, scale = ("MB", 1_000_000) if size >= 100_000_000 else ("kB", 1000)
+
+    def report(done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:
+        progress(done // scale, total and total // scale, unit, kept // scale, note)
+
+    return unit.replace("bytes", name, 1), report
 
 
 class _Count:

@@ -13,7 +13,7 @@ from lmworks.config import ConfigError
 from lmworks.data.config import PYTHON_DOCS, ReadConfig
 from lmworks.data.docstrings import EXTRACTOR as DOCSTRINGS
 from lmworks.data.documents_of import extract_here, is_fragile
-from lmworks.data.executing import Part, Prepared, carry_out
+from lmworks.data.executing import Part, Prepared, carry_out, in_units
 from lmworks.data.extract import Extracted, Extractor
 from lmworks.data.files import FoundFile, NoSourceError, take_label, without_password
 from lmworks.data.guarding import Guard, GuardConfig, memory_is_bounded
@@ -24,7 +24,6 @@ from lmworks.data.reading import source_digest as digest_of_sources
 from lmworks.data.reasons import kind_of_reason
 from lmworks.data.source_code import source_code_type
 from lmworks.data.store import LEFT_OUT, document_to_json, join_shards, left_out_to_json, made_folder
-from lmworks.progress import Report
 from lmworks.records import Document, LeftOut
 from lmworks.report import Section, Table
 
@@ -46,7 +45,7 @@ def read(config: ReadConfig, context: StageContext, sizes: PartSizes | None = No
             yield part
 
     size = sum(map(size_of, found))
-    unit, progress = _in_units(size, context.progress)
+    unit, progress = in_units(size, context.progress)
     if not memory_is_bounded():
         told = f"this system bounds the memory of no process: guard.megabytes={config.guard.megabytes} is not kept to"
         progress(0, size, unit, 0, told)
@@ -114,16 +113,6 @@ def read_part(guard: Guard, part: ReadPart, folder: Path) -> None:
             else:
                 left_out.write(left_out_to_json(item).encode() + b"\n")
     (folder / _COUNTS).write_text(json.dumps(tally.counts(), ensure_ascii=False), "utf-8")
-
-
-def _in_units(size: int, progress: Report) -> tuple[str, Report]:
-    """What progress in bytes is told in, and who tells it."""
-    unit, scale = ("MB", 1_000_000) if size >= 100_000_000 else ("kB", 1000)
-
-    def report(done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:
-        progress(done // scale, total and total // scale, unit, kept // scale, note)
-
-    return unit, report
 
 
 def check(config: ReadConfig, base: Path) -> None:

@@ -91,11 +91,11 @@ def perplexity(config: ModelPerplexityConfig, context: StageContext) -> StageRes
 
     blocks = [list(_blocks(shard, table)) for shard, table in zip(shards, tables, strict=True)]
     parts = [
-        Part(block, context.work / block.shard.name / f"{block.start:09d}.npy", block.end - block.start)
+        Part(block, context.work / block.shard.name / f"{block.start:09d}.npy", block.characters())
         for of_shard in blocks
         for block in of_shard
     ]
-    carry_out(_scoring(cost), parts, ExecutionConfig(workers=1), context.progress, "documents")
+    carry_out(_scoring(cost), parts, ExecutionConfig(workers=1), context.progress, "characters")
     (context.output / ANNOTATIONS).mkdir()
     found = []
     for shard, table in zip(shards, tables, strict=True):
@@ -114,6 +114,9 @@ class _Block:
     table: AnnotationTable
     start: int
     end: int
+
+    def characters(self) -> int:
+        return int(self.table.characters[self.start : self.end].sum())
 
     def texts(self) -> list[str]:
         """After repair."""

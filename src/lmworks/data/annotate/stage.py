@@ -26,7 +26,6 @@ from lmworks.data.annotation_table import (
 from lmworks.data.corpus import CorpusShard, check_sources, corpus_shards
 from lmworks.data.duplicates.contamination import count_statuses
 from lmworks.data.executing import ExecutionConfig, Part, carry_out
-from lmworks.data.store import Shard
 from lmworks.report import Fold, Section, Table
 
 _UNFOLDED = 10  # rows of a table that are shown before it is opened
@@ -47,11 +46,11 @@ def annotate(config: AnnotateConfig, context: StageContext) -> StageResult:
         Part(
             AnnotatePart(shard, config, context.base, context.work / ITEMS / f"{shard.name}.json", words),
             context.work / f"{shard.name}.parquet",
-            len(Shard(shard.path)),
+            shard.bytes,
         )
         for shard in shards
     ]
-    carry_out(annotate_part, parts, config.execution, context.progress, "documents")
+    carry_out(annotate_part, parts, config.execution, context.progress, "bytes")
     folder = context.output / ANNOTATIONS
     folder.mkdir()
     for part in parts:
@@ -65,8 +64,8 @@ def annotate(config: AnnotateConfig, context: StageContext) -> StageResult:
 def _book_words(shards: Sequence[CorpusShard], config: AnnotateConfig, context: StageContext) -> Path:
     """How often each word stands in all books of the corpus: before the first of them is repaired."""
     folder = context.work / WORDS
-    parts = [Part(shard, folder / f"{shard.name}.json", len(Shard(shard.path))) for shard in shards]
-    carry_out(count_books, parts, config.execution, context.progress, "documents looked at for words of books")
+    parts = [Part(shard, folder / f"{shard.name}.json", shard.bytes) for shard in shards]
+    carry_out(count_books, parts, config.execution, context.progress, "bytes looked at for words of books")
     joined = Part(tuple(part.done for part in parts), folder / "all.json")
     carry_out(join_counts, [joined], ExecutionConfig(workers=1))
     return joined.done

@@ -25,7 +25,7 @@ from lmworks.data.balance.writing import (
 )
 from lmworks.data.corpus import CorpusShard, corpus_shards
 from lmworks.data.executing import Part, carry_out
-from lmworks.data.store import DOCUMENTS, LEFT_OUT, Shard, join_shards, left_out_to_json
+from lmworks.data.store import DOCUMENTS, LEFT_OUT, join_shards, left_out_to_json
 
 
 def balance(config: BalanceConfig, context: StageContext) -> StageResult:
@@ -36,10 +36,10 @@ def balance(config: BalanceConfig, context: StageContext) -> StageResult:
     shards = corpus_shards(dict(context.inputs))
     _check_inputs(config, context, shards)
     surveys = [
-        Part(SurveyPart(shard, bool(config.evaluation)), context.work / "survey" / shard.name, len(Shard(shard.path)))
+        Part(SurveyPart(shard, bool(config.evaluation)), context.work / "survey" / shard.name, shard.bytes)
         for shard in shards
     ]
-    carry_out(survey_part, surveys, config.execution, context.progress, "documents looked at")
+    carry_out(survey_part, surveys, config.execution, context.progress, "bytes looked at")
     paths = [part.done for part in surveys]
     found = _annotations(context)
     survey = read_survey(shards, paths, extracted=bool(found), equal=bool(config.evaluation))
@@ -93,8 +93,9 @@ def _write(
     for number, shard in enumerate(shards):
         copies = decision.copies[starts[number] : starts[number + 1]]
         given = WritePart(shard, copies, dict(config.augment), config.seed)
-        parts.append(Part(given, context.work / "parts" / shard.name, int(copies.sum())))
-    carry_out(write_part, parts, config.execution, context.progress, "documents written")
+        size = round(shard.bytes * copies.sum() / max(len(copies), 1))
+        parts.append(Part(given, context.work / "parts" / shard.name, size))
+    carry_out(write_part, parts, config.execution, context.progress, "bytes written")
     return [part.done for part in parts]
 
 

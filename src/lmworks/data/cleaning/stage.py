@@ -97,8 +97,8 @@ def clean(config: CleanConfig, context: StageContext) -> StageResult:
     check_names(policy, tables)
     parts = _decide(policy, shards, annotations, tables, duplicates)
     work = context.work / "parts"
-    todo = [Part(part, work / part.shard.name, len(table)) for part, table in zip(parts, tables, strict=True)]
-    carry_out(write_part, todo, config.execution, context.progress, "documents")
+    todo = [Part(part, work / part.shard.name, part.shard.bytes) for part in parts]
+    carry_out(write_part, todo, config.execution, context.progress, "bytes")
     folders = [part.done for part in todo]
     counted = counted_of(folders)
     names = (REPAIR, *(step.name for step in policy.steps), EMPTY)

@@ -146,10 +146,10 @@ def _looked_at(
     roots = git_roots(_left_out(context))
     starts = np.cumsum([0, *map(len, tables)]).tolist()
     parts = [
-        Part(SignPart(shard, paths[0], config, start, roots), context.work / f"{shard.name}.npz", len(table))
-        for shard, paths, start, table in zip(shards, annotations, starts[:-1], tables, strict=True)
+        Part(SignPart(shard, paths[0], config, start, roots), context.work / f"{shard.name}.npz", shard.bytes)
+        for shard, paths, start in zip(shards, annotations, starts[:-1], strict=True)
     ]
-    carry_out(sign_part, parts, config.execution, context.progress, "documents")
+    carry_out(sign_part, parts, config.execution, context.progress, "bytes")
     return [np.load(part.done) for part in parts]
 
 

@@ -57,7 +57,7 @@ def test_read_file_gives_a_document_or_a_reason(tmp_path) -> None:
     assert isinstance(document, Document)
     assert (document.text, document.extractor, document.licence) == ("one\ntwo", "plain", None)
     assert document.source_hash == hashlib.sha256(b"one\r\ntwo").hexdigest()  # of the bytes, not of the text
-    assert read_file(path, "u", "text/plain", extract_plain, 3) == LeftOut("u", "larger than 3 bytes (8)")
+    assert read_file(path, "u", "text/plain", extract_plain, 3) == LeftOut("u", "larger than max_bytes = 3 bytes (8)")
     assert read_file(tmp_path / "none", "u", "text/plain", extract_plain, 3) == LeftOut(
         "u", "unreadable: No such file or directory"
     )

@@ -84,7 +84,7 @@ def test_files_left_out_for_one_reason_are_counted_together(tmp_path: Path) -> N
     for name, size in (("a.md", 1), ("b.md", 11), ("c.md", 12)):
         (tmp_path / name).write_text("x" * size)
     (section,) = read(ReadConfig(sources=("*.md",), max_bytes=10), context(tmp_path)).sections
-    assert section.tables[2].rows == (("larger than 10 bytes", 2, f"{tmp_path.name}/b.md"),)
+    assert section.tables[2].rows == (("larger than max_bytes = 10 bytes", 2, f"{tmp_path.name}/b.md"),)
 
 
 def test_a_report_shows_the_most_frequent_reasons_and_counts_the_others(tmp_path: Path) -> None:

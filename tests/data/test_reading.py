@@ -103,7 +103,7 @@ def test_everything_left_out_says_why(tmp_path: Path) -> None:
         "docs/drafts/one.md": ("excluded by drafts/*.md", 1),
         "docs/empty.md": ("empty", 1),
         "docs/gone.md": ("broken symbolic link", 1),
-        "docs/large.txt": ("larger than 1,000 bytes (1,001)", 1),
+        "docs/large.txt": ("larger than max_bytes = 1,000 bytes (1,001)", 1),
         "docs/loop/": ("a symbolic link to a folder; name the folder itself as a source", 1),
         "docs/node_modules/": ("excluded by node_modules", 1),
         "docs/old/": ("an lmworks workspace", 1),

@@ -33,7 +33,7 @@ def read_file(
     """The document of one file, or why there is none; a file that cannot be read raises nothing."""
     try:
         if (size := path.stat().st_size) > max_bytes:
-            return LeftOut(uri, f"larger than {max_bytes:,} bytes ({size:,})")
+            return LeftOut(uri, f"larger than max_bytes = {max_bytes:,} bytes ({size:,})")
         raw = path.read_bytes()
         extracted = extractor(raw)
     except OSError as error:

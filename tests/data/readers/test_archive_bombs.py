@@ -92,7 +92,7 @@ def test_large_files_in_nested_zip_files_cost_a_refusal_each() -> None:
     with peak_below(30_000_000):
         items = opened("bomb.zip", raw)
     assert not kept(items)
-    assert {item.reason for item in refused(items)} == {"larger than 20,000,000 bytes (24,000,000)"}
+    assert {item.reason for item in refused(items)} == {"larger than max_bytes = 20,000,000 bytes (24,000,000)"}
 
 
 def test_what_is_unpacked_at_all_depths_is_counted() -> None:
@@ -114,7 +114,7 @@ def test_a_compressed_archive_is_read_over_no_further_than_the_ratio() -> None:
     raw += b"".join(packer.compress(bytes(1_000_000)) for _ in range(130)) + packer.flush()
     with peak_below(3_000_000):
         items = opened("a.tar.gz", raw)
-    assert items[0] == Refused("huge.txt", "larger than 20,000,000 bytes (1,000,000,000)")
+    assert items[0] == Refused("huge.txt", "larger than max_bytes = 20,000,000 bytes (1,000,000,000)")
     assert refused(items)[1].reason.startswith("unpacks to more than 200 times its size")
     assert not kept(items) and len(items) == 2
 

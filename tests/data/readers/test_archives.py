@@ -258,7 +258,7 @@ def test_a_member_that_is_too_large_is_read_over() -> None:
     for read, raw in ((read_zip, zipped(files)), (read_tar, tarred(files))):
         items = read_all(read, raw, SMALL)
         assert contents(items) == {"b.txt": b"b" * 1000}
-        assert refused(items) == [Refused("a.txt", "larger than 1,000 bytes (1,001)")]
+        assert refused(items) == [Refused("a.txt", "larger than max_bytes = 1,000 bytes (1,001)")]
 
 
 def test_no_more_records_are_read_than_asked_for() -> None:

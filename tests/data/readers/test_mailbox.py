@@ -88,7 +88,7 @@ def test_a_message_that_is_too_large_is_read_over() -> None:
     items = read_all(read_mbox, raw, SMALL)
     assert list(contents(items)) == ["1", "4"]
     assert [item.name for item in refused(items)] == ["2", "3"]
-    assert refused(items)[0] == Refused("2", "larger than 1,000 bytes (2,035)")
+    assert refused(items)[0] == Refused("2", "larger than max_bytes = 1,000 bytes (2,035)")
 
 
 def test_what_comes_before_the_first_message_is_told() -> None:

@@ -75,8 +75,8 @@ def test_pages_that_cannot_be_read_cost_themselves() -> None:
         Refused("None", "a page without a title or a revision"),
         Refused("Empty", "no text"),
         Refused("Gone", "its text was deleted"),
-        Refused("Large", "larger than 1,000 bytes"),
-        Refused("Wide", "larger than 1,000 bytes"),
+        Refused("Large", "larger than max_bytes = 1,000 bytes"),
+        Refused("Wide", "larger than max_bytes = 1,000 bytes"),
     ]
 
 

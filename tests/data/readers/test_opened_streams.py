@@ -59,9 +59,9 @@ def test_a_file_that_is_no_container_is_one_record_without_a_name() -> None:
     assert opened("x/a.txt", b"text") == [Record("", b"text", "text/plain")]
     assert opened("x/a.txt.gz", gzip.compress(b"text")) == [Record("", b"text", "text/plain")]
     assert opened("a.txt", b"%PDF-1.7") == [Record("", b"%PDF-1.7", "application/pdf")]
-    assert opened("a.txt", b"x" * 11, Limits(record_bytes=10)) == [Refused("", "larger than 10 bytes")]
+    assert opened("a.txt", b"x" * 11, Limits(record_bytes=10)) == [Refused("", "larger than max_bytes = 10 bytes")]
     packed = gzip.compress(b"x" * 11)
-    assert opened("a.txt.gz", packed, Limits(record_bytes=10)) == [Refused("", "larger than 10 bytes")]
+    assert opened("a.txt.gz", packed, Limits(record_bytes=10)) == [Refused("", "larger than max_bytes = 10 bytes")]
 
 
 def test_a_table_in_an_archive_may_be_larger_than_a_record() -> None:
@@ -71,7 +71,8 @@ def test_a_table_in_an_archive_may_be_larger_than_a_record() -> None:
         assert len(texts(opened("a", raw, small))) == 100
     (item,) = opened("a.tar", tarred({"rows.parquet": parquet_file() + bytes(1000)}), small)
     assert item == Refused(
-        "rows.parquet", "larger than 1,000 bytes, and a parquet file inside another one has to fit into memory"
+        "rows.parquet",
+        "larger than max_bytes = 1,000 bytes, and a parquet file inside another one has to fit into memory",
     )
 
 

@@ -77,7 +77,7 @@ def test_a_row_without_a_text_costs_itself() -> None:
     assert texts(items) == ["a", "d"]
     assert refused(items) == [
         Refused("2", 'no text in column "text", but nothing'),
-        Refused("3", "larger than 1,000 characters (2,000)"),
+        Refused("3", "larger than max_bytes = 1,000 characters (2,000)"),
     ]
 
 

@@ -245,7 +245,7 @@ def test_a_large_record_is_read_over() -> None:
     raw = record(response(b"x" * 1000), "http://example.org/large") + record(PAGE, "http://example.org/small")
     items = read_all(read_warc, raw, SMALL)
     assert list(contents(items)) == ["http://example.org/small"]
-    assert refused(items)[0].reason.startswith("larger than 1,000 bytes")
+    assert refused(items)[0].reason.startswith("larger than max_bytes = 1,000 bytes")
 
 
 def test_many_wrong_lengths_are_not_read_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:

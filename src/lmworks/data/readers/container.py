@@ -73,7 +73,7 @@ def record_of(member: Member, media_type: str | None, limits: Limits) -> Record 
 
 
 def too_large(limits: Limits) -> str:
-    return f"larger than {limits.record_bytes:,} bytes"
+    return f"larger than max_bytes = {limits.record_bytes:,} bytes"
 
 
 def inside(name: str, items: Iterable[Item]) -> Iterator[Item]:

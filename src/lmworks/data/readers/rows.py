@@ -84,7 +84,7 @@ def row_of(name: str, values: Mapping[str, Any], columns: Columns, limits: Limit
         return Refused(name, f"no text in column {columns.told}, but {_kind(_first(values, columns.texts))}")
     text = values[column]
     if len(text) > limits.record_bytes:
-        return Refused(name, f"larger than {limits.record_bytes:,} characters ({len(text):,})")
+        return Refused(name, f"larger than max_bytes = {limits.record_bytes:,} characters ({len(text):,})")
     others = columns.others
     metadata = {
         well_formed(column_key(key)): well_formed(short)

@@ -12,6 +12,7 @@ from lmworks.data.cleaning.flows import Amount, Flow, Tally, UnbalancedError, al
 from lmworks.data.cleaning.ledger import LEDGER, read_ledger
 from lmworks.data.cleaning.local import judge
 from lmworks.data.cleaning.policy import Choice, Limit, OnMark, Policy, Step
+from lmworks.data.cleaning.profile import Share
 from lmworks.data.cleaning.resolving import resolve, standing_of
 from lmworks.data.cleaning.writing import COUNTS, EMPTY, REPAIR, TEXTS, Decided, write_part
 from lmworks.data.corpus import corpus_shards
@@ -193,3 +194,16 @@ def test_an_alarm_is_of_a_step_and_a_source_and_of_what_came_in():
     ]
     assert str(found[1]) == "one took 50% of the documents and 50% of the bytes of small"
     assert alarms(0.5, ("one", "two"), flows) == []
+
+
+def test_an_alarm_is_of_all_steps_and_of_a_part_of_a_source():
+    def share(facet, value, came, stay):
+        return Share("pages", facet, value, Amount(came, 10 * came), Amount(stay, 10 * stay))
+
+    flows = [Flow("pages", "", step, "kept", "", 100, 1000, 1000) for step in ("one", "two")]
+    shares = [share("folder", "a", 40, 20), share("folder", "b", 60, 55), share("folder", "c", 9, 0)]
+    assert [str(alarm) for alarm in alarms(0.3, ("one", "two"), flows, [share("all", "", 100, 75), *shares])] == [
+        "all steps took 50% of the documents and 50% of the bytes of pages/a"
+    ]
+    (whole,) = alarms(0.3, ("one", "two"), flows, [share("all", "", 100, 60), share("kind", "web", 100, 60)])
+    assert (whole.source, whole.step, whole.documents) == ("pages", "all steps", 0.4)

@@ -151,8 +151,12 @@ def test_kinds_are_told_with_the_steps_that_do_not_look_at_them():
         ("b", "kind", "text", 1, 0),
         ("b", "kind", "web", 5, 5),
         ("a", "all", "", 3, 2),
+        ("a", "rows", "text", 3, 2),
     )
     made = tuple(Share(source, facet, kind, Amount(came), Amount(stay)) for source, facet, kind, came, stay in counts)
-    (found,) = kinds_section(steps, Profile(made, (), (), ())).tables
+    section = kinds_section(steps, Profile(made, (), (), ()))
+    (found,) = section.tables
+    assert [alarm.startswith("3 rows of tables") and "pages do not" in alarm for alarm in section.alarms] == [True]
+    assert kinds_section(steps[1:], Profile(made, (), (), ())).alarms == ()
     assert [(row[0], row[1], row[2], row[4]) for row in found.rows] == [("web", 5, 5, "none"), ("text", 4, 2, "pages")]
     assert all(bool(repairs_of(kind)) == (REPAIRED[kind] != "nothing") for kind in get_args(Kind))

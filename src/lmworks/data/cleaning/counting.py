@@ -56,7 +56,7 @@ def facts_of(
         names,
         counted.flows,
         counted.profile,
-        alarms(policy.alarm, names, counted.flows),
+        alarms(policy.alarm, names, counted.flows, counted.profile.shares),
         _left_out(context.output),
         _hashes(policy, context),
         library_versions(["lmworks"])["lmworks"],

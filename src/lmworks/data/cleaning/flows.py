@@ -2,8 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
+if TYPE_CHECKING:
+    from lmworks.data.cleaning.profile import Share
+
+ALL = "all steps"  # what an alarm calls them together
+FEWEST = 10  # documents of a folder or a kind of which a share says something
+LEAST = 0.05  # of a source, what a folder or a kind has lost at least where it is told of
 Key = TypeVar("Key")
 
 
@@ -58,7 +64,8 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """A step that took more of a source than the policy lets pass in silence; shares from 0 to 1."""
+    """A step, or all of them together, that took more of a source, or of a folder or a kind in it, than the policy lets
+    pass in silence; shares from 0 to 1."""
 
     source: str
     step: str
@@ -133,8 +140,9 @@ def _check(source: str, told: str, amount: Amount, other_told: str, other: Amoun
         raise UnbalancedError(f"the ledger does not balance: of {source}, {amount} {told}, and {other} {other_told}")
 
 
-def alarms(share: float, names: Sequence[str], flows: Sequence[Flow]) -> list[Alarm]:
-    """Every step that took more than this share of what a source had in the beginning, by source and step."""
+def alarms(share: float, names: Sequence[str], flows: Sequence[Flow], shares: Sequence["Share"] = ()) -> list[Alarm]:
+    """Every step that took more than this share of what a source had in the beginning, by source and step; then, by
+    the amounts before and after, where all steps together did: of a source, its folders and its kinds."""
     tallies = tally(flows, lambda flow: (flow.source, flow.step))
     found = []
     for source in sorted({source for source, _ in tallies}):
@@ -145,6 +153,18 @@ def alarms(share: float, names: Sequence[str], flows: Sequence[Flow]) -> list[Al
             taken = step.taken_bytes / max(begun.bytes, 1)
             if max(documents, taken) > share:
                 found.append(Alarm(source, name, documents, taken))
+    told = {(alarm.source, alarm.documents, alarm.bytes) for alarm in found}
+    wholes = {each.source: each.before for each in shares if each.facet == "all"}
+    for each in (each for facet in ("all", "folder", "kind") for each in shares if each.facet == facet):
+        whole, before = wholes[each.source], each.before
+        lost = before.documents - each.after.documents, before.bytes - each.after.bytes
+        documents, taken = lost[0] / max(before.documents, 1), lost[1] / max(before.bytes, 1)
+        name = {"folder": f"{each.source}/{each.value}", "kind": f"the kind {each.value} in {each.source}"}
+        is_much = lost[0] > LEAST * whole.documents or lost[1] > LEAST * whole.bytes
+        if each.facet != "all" and (before == whole or not each.value or not is_much or before.documents < FEWEST):
+            continue
+        if max(documents, taken) > share and (each.source, documents, taken) not in told:
+            found.append(Alarm(name.get(each.facet, each.source), ALL, documents, taken))
     return found
 
 

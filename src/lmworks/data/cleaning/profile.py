@@ -2,6 +2,7 @@
 evaluation items found in it. Counted of the documents themselves, for the data card and to check the ledger by.
 """
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -107,9 +108,11 @@ class Profiler:
         counts = [1, _bytes(document.text), *((0, 0) if cleaned is None else (1, _bytes(cleaned.text)))]
         values = {
             "all": "",
+            "folder": _folder(document),
             "kind": table.kinds[place],
             "language": language_of_document(document, table, place) or UNKNOWN,
             "licence": licence_of_document(document, table, place) or UNKNOWN,
+            "rows": table.kinds[place] if document.extractor == "row" else "",  # of tables, by their kind
             "year": (document.date or "")[:4] or UNKNOWN,
         }
         for facet, value in values.items():
@@ -202,6 +205,13 @@ class Profiler:
 
 def _add(counts: dict, key: object, more: Sequence[int]) -> None:
     counts[key] = [one + other for one, other in zip(counts.get(key, [0] * len(more)), more, strict=True)]
+
+
+def _folder(document: Document) -> str:
+    """The first folder within its source, or the host of an address there; "" for what lies in none."""
+    path = document.uri.removeprefix(f"{document.source}/")
+    host = re.match(r"[a-z]+://([^/]+)/", path)
+    return host[1] if host else path.partition("/")[0] if "/" in path else ""
 
 
 def _bytes(text: str) -> int:

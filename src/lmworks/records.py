@@ -58,8 +58,8 @@ class Document:
 
     `hash` identifies the text, `source_hash` the raw bytes it was extracted from. Cleaning never changes `text`: it
     adds `Edit`s. `date` is ISO 8601; unknown licence, date and language are None, never a guess. `source` is the name
-    of the source that it came from, such as a folder's, and `kind` what sort of text that has: "web", "book", "code",
-    "mail", "chat" or "text".
+    of the source that it came from, such as a folder's, and `kind` what sort of text that has: "web", "manual", "book",
+    "code", "mail", "chat" or "text".
     """
 
     text: str

@@ -18,7 +18,8 @@ C = TypeVar("C")
 
 TextOption = Annotated[str, typer.Option("--text", metavar="COLUMN", help="Of tables: the column that holds the text.")]
 KindOption = Annotated[
-    str, typer.Option(help="What sort of source it is: web, book, code, mail, chat, text; auto goes by the format.")
+    str,
+    typer.Option(help="What sort of source it is: web, manual, book, code, mail, chat, text; auto goes by the format."),
 ]
 SetOption = Annotated[
     list[str] | None,

@@ -12,7 +12,7 @@ from typing import Literal
 
 from lmworks.data.annotate.words import sentence_count, tokens, word_spans, words_among
 
-Kind = Literal["web", "book", "code", "mail", "chat", "text"]
+Kind = Literal["web", "manual", "book", "code", "mail", "chat", "text"]
 
 
 @dataclass(frozen=True, slots=True, order=True)

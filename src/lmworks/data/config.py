@@ -31,8 +31,9 @@ class ReadConfig:
                  leaves other languages out; `whole`, to train on, keeps every file as it is.
     web          What becomes of web pages: `main`, their main text, as trafilatura and a model of our own see it;
                  `fast`, as the model alone sees it, in less than a tenth of the time; `whole`, all of their text.
-    kind         What sort of source it is, which decides about repairs: `web`, `book`, `code`, `mail`, `chat`, `text`;
-                 `auto` goes by the format of each file, where a table or plain text is `text`.
+    kind         What sort of source it is, which decides about repairs and limits: `web`, `manual`, `book`, `code`,
+                 `mail`, `chat`, `text`; `auto` goes by the format of each file, where a table or plain text is `text`
+                 and a web page that reads like documentation is `manual`.
     licence      SPDX expression for documents that state none themselves.
     columns      Of tables (JSONL, CSV, Parquet): the names of the columns that hold the parts of a document.
     guard        Bounds of what a file may cost.
@@ -44,7 +45,7 @@ class ReadConfig:
     max_bytes: int = 20_000_000
     source_code: SourceCode = "docstrings"
     web: Web = "main"
-    kind: Literal["auto", "web", "book", "code", "mail", "chat", "text"] = "auto"
+    kind: Literal["auto", "web", "manual", "book", "code", "mail", "chat", "text"] = "auto"
     licence: str = ""
     columns: Columns = field(default_factory=Columns)
     guard: GuardConfig = field(default_factory=GuardConfig)

@@ -172,7 +172,7 @@ def _of_record(record: Record, uri: str, found: FoundFile, config: ReadConfig, e
         language=told.pop("language", None),
         licence=told.pop("licence", None) or config.licence or None,
         source=found.source,
-        kind=_kind_of(media_type, config),
+        kind=_kind_of(media_type, config, told.pop("kind", None)),
         metadata={**record.metadata, **told},
     )
 
@@ -210,9 +210,11 @@ def extractor_of(media_type: str, inside: PurePosixPath, config: ReadConfig) -> 
     return None
 
 
-def _kind_of(media_type: str, config: ReadConfig) -> Kind:
+def _kind_of(media_type: str, config: ReadConfig, told: str | None = None) -> Kind:
     if config.kind != "auto":
         return config.kind
+    if told in get_args(Kind):
+        return told  # type: ignore[return-value]
     is_code = media_type.startswith("text/x-") and media_type not in _TEXTS and config.source_code == "whole"
     return _KINDS.get(media_type, "code" if is_code else "text")
 

@@ -4,7 +4,7 @@ from lmworks.data.extract import Extracted, UnusableError
 from lmworks.data.extractors.encoding import decode_html
 from lmworks.data.extractors.xhtml import xhtml_to_markdown
 from lmworks.data.web.choosing import Mode
-from lmworks.data.web.metadata import page_metadata
+from lmworks.data.web.metadata import is_manual, page_metadata
 from lmworks.data.web.page import extract_main
 
 EXTRACTOR_VERSION = "3"
@@ -15,7 +15,8 @@ def extract_html(raw: bytes, charset: str | None = None) -> Extracted:
 
     Headings, lists, tables, code and emphasis are kept as Markdown; nothing is fetched. `charset` is what came with the
     page, in the header of HTTP. `metadata`: `encoding`; `date`, `language`, `licence` (SPDX) or `licence_address` where
-    the page states them. Raises UnusableError for a page without main text, or one that can be parsed in part only.
+    the page states them; `kind`, which is `manual`, of documentation. Raises UnusableError for a page without main
+    text, or one that can be parsed in part only.
     """
     return _extract(raw, charset, "default")
 
@@ -45,4 +46,5 @@ def _extract(raw: bytes, charset: str | None, mode: Mode | None) -> Extracted:
     if not markdown.strip():
         raise UnusableError(reason)
     told = {} if mode == "default" else {"web": mode or "whole"}
+    told |= {"kind": "manual"} if is_manual(html, markdown) else {}
     return Extracted(markdown, "web-page", EXTRACTOR_VERSION, title, {**decoded.metadata, **stated, **told})

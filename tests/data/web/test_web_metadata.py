@@ -1,7 +1,10 @@
 """What pages state about themselves, how their bytes are decoded, and the three ways of reading one."""
 
 import gzip
+import json
+import pydoc
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -51,6 +54,7 @@ def test_what_a_page_states_is_found(html: str, expected: dict[str, str]) -> Non
     assert page_metadata(html) == expected
 
 
+PAGES = Path(__file__).parents[4] / "shared" / "data" / "article-extraction"
 PARTS = ["<meta ", "name=date", "'", '"', ">", "rel=license ", "<a ", "datePublished", "application/ld+json",
          "</script", "{", "[", "itemprop=", "<html ", "lang=", "<title>"]  # fmt: skip
 
@@ -69,6 +73,29 @@ def test_hostile_heads_end_in_time(part: str) -> None:
     page_metadata(part * (400_000 // len(part)))
     page_metadata('<script type="application/ld+json">' + "[" * 400_000 + "</script>")
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        pydoc.HTMLDoc().page("json", pydoc.HTMLDoc().docmodule(json)),
+        "<head><meta name=generator content='Doxygen 1.9'></head><p>A class.",
+        "<head><link href=genindex.html rel=index></head><p>An option of the program.",
+        "<p>Call <code>read</code>, <code>write</code> or <code>close</code>.",
+        "<table><tr><td>max_size()<td>the largest<tr><td>QWidget::show()<td>shows it</table>",
+    ],
+)
+def test_pages_of_documentation_are_manuals_whatever_is_written_of_them(html: str, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(html)
+    for kind, expected in (("auto", "manual"), ("web", "web")):
+        (found,) = read_documents(ReadConfig(sources=(str(tmp_path),), kind=kind))
+        assert isinstance(found, Document) and found.kind == expected and "kind" not in found.metadata
+
+
+@pytest.mark.skipif(not PAGES.is_dir(), reason="no article pages in the folder of shared data")
+def test_news_pages_are_no_manuals() -> None:
+    pages = [gzip.decompress(path.read_bytes()) for path in sorted(PAGES.glob("*.html.gz"))]
+    assert len(pages) == 88 and not any("kind" in extract_html_fast(page).metadata for page in pages)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from lmworks.data.balance.rewriting_code import reindent, strip_comments
 from lmworks.data.balance.rewriting_prose import lowercase, plain_punctuation, rewrap, spacing
 
 Rewrite = Callable[[Text, random.Random], str]
-_PROSE: tuple[Kind, ...] = ("web", "book", "mail", "text")
+_PROSE: tuple[Kind, ...] = ("web", "manual", "book", "mail", "text")
 
 
 @dataclass(frozen=True, slots=True)

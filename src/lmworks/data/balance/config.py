@@ -61,7 +61,7 @@ class Factor:
     measures   Measure of data.annotate → the values that fit; one that a document lacks does not.
     labels     Label of data.annotate → the words that fit.
     sources    Globs of sources.
-    kinds      Kinds: web, book, code, mail, chat, text.
+    kinds      Kinds: web, manual, book, code, mail, chat, text.
     languages  Languages; "unknown" for documents without one.
     """
 

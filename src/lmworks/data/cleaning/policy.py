@@ -107,7 +107,7 @@ class Step:
     similarity  Of `near` and `repositories` only: the least Jaccard similarity of near duplicates; of repositories, the
                 least share of the files of a copy that another one has.
     sources     The step looks only at documents of these sources (globs of the first part of the uri).
-    kinds       … of these kinds: web, book, code, mail, chat or text.
+    kinds       … of these kinds: web, manual, book, code, mail, chat or text.
     languages   … in these languages, where it is known.
     """
 

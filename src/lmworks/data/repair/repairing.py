@@ -25,6 +25,7 @@ REPAIRED: Mapping[str, str] = {  # in words, what `repairs_of` a kind are about
     "chat": "time stamps, notices, names of speakers",
     "code": "nothing",
     "mail": "quotes, signatures, footers",
+    "manual": "broken characters, what is left of menus and scripts",
     "text": "broken characters",
     "web": "broken characters, what is left of menus and scripts",
 }
@@ -49,7 +50,7 @@ def repairs_of(kind: Kind, vocabulary: Mapping[str, int] | OcrModel | None = Non
             repair_passages,  # of words that are whole and right
             repair_lines,
         )
-    if kind == "web":
+    if kind in ("web", "manual"):
         return (repair_web_text,)
     if kind == "mail":
         return repair_characters, repair_mail, repair_lines

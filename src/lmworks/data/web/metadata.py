@@ -15,7 +15,7 @@ from lmworks.data.extractors.dates import iso_date
 _HEAD = 300_000  # characters of a page in which its head is looked for
 _MOST_JSON = 500_000  # characters of one JSON-LD script
 _MOST = 50  # places of one kind that are looked at
-_TAG = re.compile(r"<(html|meta)\b((?:[^<>\"']{1,1000}+|\"[^\"]{0,1000}+\"|'[^']{0,1000}+'){1,100}+)>", re.I)
+_TAG = re.compile(r"<(html|link|meta)\b((?:[^<>\"']{1,1000}+|\"[^\"]{0,1000}+\"|'[^']{0,1000}+'){1,100}+)>", re.I)
 _TITLE = re.compile(r"<title\b[^<>]{0,200}>([^<]{0,2000})", re.I)
 _ATTRIBUTE = re.compile(r"([\w:.-]{1,40})\s{0,9}=\s{0,9}(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,3}")
@@ -27,6 +27,15 @@ _DATE_NAMES = (
 _LICENCE_NAMES = ("license", "dc.rights.license", "dcterms.license", "dc.license")
 _TITLE_NAMES = ("og:title", "twitter:title", "dc.title")
 _LANGUAGE_NAMES = ("content-language", "og:locale", "dc.language")
+_GENERATORS = re.compile(
+    "asciidoc|docbook|docusaurus|docutils|dokuwiki|doxygen|gi-docgen|gtk-doc|haddock|javadoc|jsdoc|latex2html|makeinfo"
+    "|man2html|mandoc|mdbook|mediawiki|mkdocs|pdoc|publican|rustdoc|sphinx|texi|yard",
+    re.I,
+)
+_PARTS = ("chapter", "contents", "index", "next", "prev", "section", "up")  # links of HTML 4.01, section 6.12
+_ELSEWHERE = re.compile(r"[\w+.-]+:|/|\Z")  # beginnings of addresses that do not start at the page
+_CODE = re.compile(r"<(pre|code|kbd|samp|tt)\b[^<>]*>(?!\s*</)", re.I)
+_IDENTIFIER = re.compile(r"\b[A-Za-z]\w*?(?:_\w+|::\w+|\(\)|[a-z][A-Z]\w*)")
 _PAGES = ("article", "page", "posting", "report", "recipe")  # what the type of a JSON-LD node about a page ends in
 
 
@@ -49,6 +58,23 @@ def page_metadata(html: str) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
+def is_manual(html: str, text: str) -> bool:
+    """Whether a page with this main text is one of a manual or a reference.
+
+    It says so by its generator or by links to other parts of one document, beside it; or it holds blocks of code or
+    several words in code, or several identifiers that are a tenth of its characters.
+    """
+    _, named = _stated(_head_of(html))
+    if _GENERATORS.search(named.get("generator", "")):
+        return True
+    if any(not _ELSEWHERE.match(named.get(f"link {part}", "")) for part in _PARTS):
+        return True
+    code = [name.lower() for name in _CODE.findall(html)]
+    identifiers = _IDENTIFIER.findall(text)
+    share = sum(map(len, identifiers)) / max(1, sum(map(len, text.split())))
+    return "pre" in code or len(code) > 2 or (share > 0.1 and len(set(identifiers)) > 1)
+
+
 def _head_of(html: str) -> str:
     start = html[:_HEAD]
     end = re.search(r"</head|<body", start, re.I)
@@ -64,7 +90,8 @@ def _attributes(tag: str) -> dict[str, str]:
 
 
 def _stated(head: str) -> tuple[dict[str, str], dict[str, str]]:
-    """The attributes of `html`, and the content of each `meta` by its name."""
+    """The attributes of `html`, the content of each `meta` by its name, and where a `link` leads, by "link" and what it
+    is to."""
     of_page: dict[str, str] = {}
     named: dict[str, str] = {}
     for tag, inside in _TAG.findall(head):
@@ -72,6 +99,8 @@ def _stated(head: str) -> tuple[dict[str, str], dict[str, str]]:
         if tag.lower() == "html":
             of_page = of_page or attributes
             continue
+        for relation in attributes.get("rel", "").lower().split():
+            named.setdefault(f"link {relation}", attributes.get("href", ""))
         for key in ("property", "name", "itemprop", "http-equiv"):
             if attributes.get(key) and attributes.get("content"):
                 named.setdefault(attributes[key].lower(), attributes["content"])

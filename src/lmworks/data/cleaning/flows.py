@@ -153,7 +153,7 @@ def alarms(share: float, names: Sequence[str], flows: Sequence[Flow], shares: Se
             taken = step.taken_bytes / max(begun.bytes, 1)
             if max(documents, taken) > share:
                 found.append(Alarm(source, name, documents, taken))
-    told = {(alarm.source, alarm.documents, alarm.bytes) for alarm in found}
+    told = {(alarm.source, round(alarm.documents, 2), round(alarm.bytes, 2)) for alarm in found}
     wholes = {each.source: each.before for each in shares if each.facet == "all"}
     for each in (each for facet in ("all", "folder", "kind") for each in shares if each.facet == facet):
         whole, before = wholes[each.source], each.before
@@ -163,7 +163,7 @@ def alarms(share: float, names: Sequence[str], flows: Sequence[Flow], shares: Se
         is_much = lost[0] > LEAST * whole.documents or lost[1] > LEAST * whole.bytes
         if each.facet != "all" and (before == whole or not each.value or not is_much or before.documents < FEWEST):
             continue
-        if max(documents, taken) > share and (each.source, documents, taken) not in told:
+        if max(documents, taken) > share and (each.source, round(documents, 2), round(taken, 2)) not in told:
             found.append(Alarm(name.get(each.facet, each.source), ALL, documents, taken))
     return found
 

@@ -4,6 +4,7 @@ import gzip
 import json
 import pydoc
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,7 @@ def test_hostile_heads_end_in_time(part: str) -> None:
 def test_pages_of_documentation_are_manuals_whatever_is_written_of_them(html: str, tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(html)
     for kind, expected in (("auto", "manual"), ("web", "web")):
-        (found,) = read_documents(ReadConfig(sources=(str(tmp_path),), kind=kind))
+        (found,) = read_documents(replace(ReadConfig(sources=(str(tmp_path),)), kind=kind))
         assert isinstance(found, Document) and found.kind == expected and "kind" not in found.metadata
 
 

@@ -142,7 +142,8 @@ def _check(source: str, told: str, amount: Amount, other_told: str, other: Amoun
 
 def alarms(share: float, names: Sequence[str], flows: Sequence[Flow], shares: Sequence["Share"] = ()) -> list[Alarm]:
     """Every step that took more than this share of what a source had in the beginning, by source and step; then, by
-    the amounts before and after, where all steps together did: of a source, its folders and its kinds."""
+    the amounts before and after, where all steps together did: of a source of which no single one did, of
+    folders and of kinds."""
     tallies = tally(flows, lambda flow: (flow.source, flow.step))
     found = []
     for source in sorted({source for source, _ in tallies}):
@@ -153,7 +154,7 @@ def alarms(share: float, names: Sequence[str], flows: Sequence[Flow], shares: Se
             taken = step.taken_bytes / max(begun.bytes, 1)
             if max(documents, taken) > share:
                 found.append(Alarm(source, name, documents, taken))
-    told = {(alarm.source, round(alarm.documents, 2), round(alarm.bytes, 2)) for alarm in found}
+    told = {alarm.source for alarm in found}
     wholes = {each.source: each.before for each in shares if each.facet == "all"}
     for each in (each for facet in ("all", "folder", "kind") for each in shares if each.facet == facet):
         whole, before = wholes[each.source], each.before
@@ -163,7 +164,7 @@ def alarms(share: float, names: Sequence[str], flows: Sequence[Flow], shares: Se
         is_much = lost[0] > LEAST * whole.documents or lost[1] > LEAST * whole.bytes
         if each.facet != "all" and (before == whole or not each.value or not is_much or before.documents < FEWEST):
             continue
-        if max(documents, taken) > share and (each.source, round(documents, 2), round(taken, 2)) not in told:
+        if max(documents, taken) > share and (each.facet != "all" or each.source not in told):
             found.append(Alarm(name.get(each.facet, each.source), ALL, documents, taken))
     return found
 

@@ -21,7 +21,7 @@ from tokenizers import AddedToken
 
 from lmworks.tokenizer.content_spans import Range
 from lmworks.tokenizer.jinja_template import ChatTemplate, ChatTemplateError
-from lmworks.tokenizer.split_special_tokens import split_special_tokens
+from lmworks.tokenizer.split_special_tokens import encoding_of, split_special_tokens
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 _LEAD = "\U0010ffff"  # no character: stands before a text that does not begin the sequence, and is cut off again
@@ -114,10 +114,10 @@ class SpecialTokens:
         if not piece:
             return
         if encoded.ids and _LEAD not in piece:
-            found = self._backend.encode(_LEAD + piece, add_special_tokens=False)
+            found = encoding_of(self._backend, _LEAD + piece)
             ids, offsets = found.ids[1:], [(low - 1, high - 1) for low, high in found.offsets[1:]]
         else:
-            found = self._plain.encode(piece, add_special_tokens=False)
+            found = encoding_of(self._plain, piece)
             ids, offsets = found.ids, found.offsets
         encoded.ids.extend(ids)
         encoded.starts.extend(start + low for low, _ in offsets)

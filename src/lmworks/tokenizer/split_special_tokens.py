@@ -29,7 +29,15 @@ from lmworks.tokenizer.pre_tokenizer import SPACE, steps_of
 _BEFORE = ("", " ", "a", "\n", ".", "1", "x", "é", "я", "中", "の", "한", "ا", "ह", "(", "'", "_", "a ", "  ")
 CONTEXTS = [(before, after) for before in _BEFORE for after in ("", "a", " ", ".")]
 _RARE = [chr(code) for code in (*range(9), *range(0xE000, 0xF8FF))]  # no vocabulary has all of them
+_LONG = 4096  # characters
 _NO_UTF8 = {0xC0, 0xC1, *range(0xF5, 0x100)}  # bytes that no text has
+
+
+def encoding_of(backend: tokenizers.Tokenizer, text: str, special: bool = False) -> tokenizers.Encoding:
+    """Encode one text. A long one is a batch, for which the library lets other threads run and which costs it less."""
+    if len(text) > _LONG:
+        return backend.encode_batch([text], add_special_tokens=special)[0]
+    return backend.encode(text, add_special_tokens=special)
 
 
 def split_special_tokens(backend: tokenizers.Tokenizer, roles: Collection[str] = ()) -> None:

@@ -16,7 +16,7 @@ from lmworks.artefact import hash_json, write_json
 from lmworks.tokenizer.fast_bpe import CompiledEncoding, compiled_encoding
 from lmworks.tokenizer.sentence_piece import sentence_piece_backend
 from lmworks.tokenizer.sentence_piece_model import read_sentence_piece
-from lmworks.tokenizer.split_special_tokens import split_special_tokens
+from lmworks.tokenizer.split_special_tokens import encoding_of, split_special_tokens
 from lmworks.tokenizer.tokenizer_folder import ROLES, read_tokenizer_folder
 
 Result = TypeVar("Result")
@@ -92,7 +92,7 @@ class Tokenizer:
         """Token ids of `text`; `special` adds the tokens that frame a text, such as `[CLS]` and `[SEP]`."""
         if not special and (fast := self._fast(len(text))) is not None:
             return fast.encode([text.encode()])[0].tolist()
-        return self.backend.encode(text, add_special_tokens=special).ids
+        return encoding_of(self.backend, text, special).ids
 
     def encode_batch(self, texts: Sequence[str], special: bool = False) -> list[list[int]]:
         """`encode` of every text, on all cores."""

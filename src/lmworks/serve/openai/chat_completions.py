@@ -14,7 +14,7 @@ from lmworks.generate.protocol import Token
 from lmworks.serve.events import Finished, Piece, Progress
 from lmworks.serve.interaction_record import Turn, choice_id
 from lmworks.serve.openai import sampling_fields
-from lmworks.serve.openai.errors import Json, documented
+from lmworks.serve.openai.errors import documented
 from lmworks.serve.openai.generation_request import generation_request, reply, turn_fields
 from lmworks.serve.openai.logprobs import TokenBytes, token_logprobs
 from lmworks.serve.openai.request_bodies import ChatRequest, to_messages
@@ -38,6 +38,7 @@ from lmworks.serve.openai.response_bodies import (
     lmworks_field_of_all,
     system_fingerprint,
     usage,
+    whole_answer,
 )
 from lmworks.serve.openai.sse_stream import DONE, event
 from lmworks.serve.openai.tool_call_parser import (
@@ -78,13 +79,15 @@ async def _completion(service: Service, body: ChatRequest, client: str) -> Respo
             if isinstance(one, Finished):
                 finished[one.choice] = one
     choices = [finished[index] for index in sorted(finished)]
-    answer = ChatCompletion(
-        **chat.head,
-        choices=[chat.choice(one) for one in choices],
-        usage=usage([choices]),
-        lmworks=lmworks_field_of_all(choices),
+    return await whole_answer(
+        choices,
+        lambda: ChatCompletion(
+            **chat.head,
+            choices=[chat.choice(one) for one in choices],
+            usage=usage([choices]),
+            lmworks=lmworks_field_of_all(choices),
+        ),
     )
-    return Json(body_fields(answer))
 
 
 async def _chunks(service: Service, body: ChatRequest, client: str) -> AsyncGenerator[bytes, None]:

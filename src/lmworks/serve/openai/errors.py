@@ -17,6 +17,7 @@ from lmworks.tokenizer.jinja_template import ChatTemplateError
 
 _LOGGER = logging.getLogger(__name__)
 _PART = 10_000  # numbers that are written at once
+_FEW = 16  # models in a list that may be long themselves, such as choices
 _COMPILING_SECONDS = 5  # that the slowest constraint may take
 _PROMPTS = {
     "/v1/chat/completions": "messages",
@@ -79,7 +80,7 @@ class Json(JSONResponse):
 
 
 class LargeJson(Json):
-    """JSON of what may be megabytes, for a thread: written in parts, between which other threads run."""
+    """JSON of what may be megabytes, models in it too, for a thread: in parts, between which other threads run."""
 
     def render(self, content: Any) -> bytes:
         return "".join(self._parts(content)).encode("ascii")
@@ -91,11 +92,14 @@ class LargeJson(Json):
                 yield f"{',' if number else ''}{_dumps(name)}:"
                 yield from self._parts(item)
             yield "}"
-        elif isinstance(value, list) and value and isinstance(value[0], (dict, list)):
+        elif isinstance(value, BaseModel):
+            yield from self._parts(dict(value))
+        elif isinstance(value, list) and value and isinstance(value[0], (dict, list, BaseModel)):
+            small = len(value) > _FEW and isinstance(value[0], BaseModel)
             yield "["
             for number, item in enumerate(value):
                 yield "," if number else ""
-                yield from self._parts(item)
+                yield from (_dumps(item.model_dump()),) if small else self._parts(item)
             yield "]"
         elif isinstance(value, list):
             parts = (_dumps(value[place : place + _PART])[1:-1] for place in range(0, len(value), _PART))

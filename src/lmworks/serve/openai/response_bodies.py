@@ -1,7 +1,7 @@
 """The bodies of OpenAI's answers, and the fields that answers with text share: usage, finish reason, `lmworks`."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -9,8 +9,9 @@ from pydantic import BaseModel, Field
 from lmworks.config import to_mapping
 from lmworks.records import Answer, Interaction, Retrieved, Verdict
 from lmworks.serve.events import Finished
-from lmworks.serve.openai.errors import ApiError
+from lmworks.serve.openai.errors import ApiError, Json, LargeJson
 from lmworks.serve.service import Service
+from lmworks.serve.thread_offload import SHORT, run_off_loop
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 Extra = Field(
@@ -276,6 +277,30 @@ def token_usage(prompt: int, completion: int, cached: int = 0) -> Usage:
 def cached_tokens(finished: Finished) -> int:
     """Tokens of the prompt that had been computed for earlier requests; 0 where no language model read it."""
     return (finished.completion and finished.completion.cached_tokens) or 0
+
+
+async def whole_answer(finished: Sequence[Finished], make: Callable[[], BaseModel]) -> Json:
+    """The answer of these choices, which `make` builds; a long one is built and written on a thread."""
+    return await large_answer(answer_length(finished), make)
+
+
+def answer_length(finished: Sequence[Finished]) -> int:
+    """Characters and log-probabilities of these choices."""
+    rows = [one.completion.tokens for one in finished if one.completion and one.completion.tokens]
+    numbers = sum(len(row) * (1 + len(row[0].alternatives)) for row in rows)
+    return numbers + sum(len(one.interaction.response) for one in finished)
+
+
+async def large_answer(length: int, make: Callable[[], BaseModel]) -> Json:
+    """As `run_off_loop`: `length` is that of the answer."""
+    return await run_off_loop(length, lambda: as_json(make(), large=length > SHORT))
+
+
+def as_json(answer: BaseModel, *, large: bool) -> Json:
+    """The body of an answer, see `LargeJson`."""
+    if not large:
+        return Json(body_fields(answer))
+    return LargeJson({name: value for name, value in answer if name != "lmworks" or value is not None})
 
 
 def body_fields(answer: BaseModel) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from lmworks.serve.events import Finished, Piece
 from lmworks.serve.interaction_record import Turn
 from lmworks.serve.openai import sampling_fields
 from lmworks.serve.openai.completion_prompts import Prompt, Scorer, read_prompts
-from lmworks.serve.openai.errors import ApiError, Json, documented
+from lmworks.serve.openai.errors import ApiError, documented
 from lmworks.serve.openai.generation_request import reply, turn_fields
 from lmworks.serve.openai.logprobs import TextLogprobsWriter, TokenBytes
 from lmworks.serve.openai.request_bodies import CompletionRequest
@@ -34,6 +34,7 @@ from lmworks.serve.openai.response_bodies import (
     system_fingerprint,
     token_usage,
     usage,
+    whole_answer,
 )
 from lmworks.serve.openai.sse_stream import DONE, event
 from lmworks.serve.service import Service
@@ -69,10 +70,14 @@ async def _completion(scorer: Scorer, service: Service, body: CompletionRequest,
                 if isinstance(one, Finished):
                     finished[index] = one
     best = text.best(finished)
-    choices = [text.whole(index, one) for index, one in enumerate(best)]
     done = [one for one in best if one is not None]
-    extra = lmworks_field_of_all(done) if done else None
-    return Json(body_fields(TextCompletion(**text.head, choices=choices, usage=text.usage(finished), lmworks=extra)))
+
+    def whole() -> TextCompletion:
+        choices = [text.whole(index, one) for index, one in enumerate(best)]
+        extra = lmworks_field_of_all(done) if done else None
+        return TextCompletion(**text.head, choices=choices, usage=text.usage(finished), lmworks=extra)
+
+    return await whole_answer(done, whole)
 
 
 async def _chunks(

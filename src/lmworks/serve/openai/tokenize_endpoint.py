@@ -13,7 +13,7 @@ from lmworks.serve.openai.errors import ApiError, Json, documented
 from lmworks.serve.openai.generation_request import function_tools
 from lmworks.serve.openai.request_bodies import ChatMessage, to_messages
 from lmworks.serve.openai.request_fields import TOOLS, FunctionTool, Strict, Text, TokenIds
-from lmworks.serve.openai.response_bodies import body_fields
+from lmworks.serve.openai.response_bodies import body_fields, large_answer
 from lmworks.serve.openai.sse_stream import respond
 from lmworks.serve.service import Service
 from lmworks.tokenizer.tokenizer import Tokenizer
@@ -96,14 +96,16 @@ async def _tokens(service: Service, body: TokenizeRequest) -> Response:
         ids = await asyncio.to_thread(_rendered, service.language(name).checkpoint, body)
     else:
         ids = await asyncio.to_thread(tokenizer.encode, body.prompt or "", body.add_special_tokens is not False)
-    texts = TokenTexts(tokenizer)
-    answer = Tokens(
-        count=len(ids),
-        max_model_len=service.served(name).context_length,
-        tokens=list(ids),
-        token_strs=[texts[token] for token in ids] if body.return_token_strs else None,
+    texts, most = TokenTexts(tokenizer), service.served(name).context_length
+    return await large_answer(
+        len(ids),
+        lambda: Tokens(
+            count=len(ids),
+            max_model_len=most,
+            tokens=list(ids),
+            token_strs=[texts[token] for token in ids] if body.return_token_strs else None,
+        ),
     )
-    return Json(body_fields(answer))
 
 
 def _rendered(checkpoint: Checkpoint, body: TokenizeRequest) -> tuple[int, ...]:

@@ -20,7 +20,16 @@ from lmworks.serve.openai import sampling_fields
 from lmworks.serve.openai.errors import ApiError, Json, documented, from_exception
 from lmworks.serve.openai.generation_request import GenerationRequest, generation_request, reply, turn_fields
 from lmworks.serve.openai.logprobs import TokenBytes
-from lmworks.serve.openai.response_bodies import body_fields, cached_tokens, finish_reason, fresh_id, lmworks_field
+from lmworks.serve.openai.response_bodies import (
+    answer_length,
+    as_json,
+    body_fields,
+    cached_tokens,
+    finish_reason,
+    fresh_id,
+    lmworks_field,
+    whole_answer,
+)
 from lmworks.serve.openai.responses_api.response_events import MessageLogprobs, ResponseEvents
 from lmworks.serve.openai.responses_api.response_history import (
     DELETED,
@@ -56,6 +65,7 @@ from lmworks.serve.openai.responses_api.responses_bodies import (
 from lmworks.serve.openai.sse_stream import respond
 from lmworks.serve.openai.tool_call_parser import ParsedCompletion, ToolCallParser, parse_completion
 from lmworks.serve.service import Service
+from lmworks.serve.thread_offload import run_off_loop
 
 _PLAIN = {"type": "text"}
 
@@ -91,9 +101,9 @@ async def _response(store: ResponseStore, service: Service, body: ResponseReques
             if isinstance(one, Finished):
                 finished = one
     assert finished is not None
-    whole = state.whole(finished)
-    state.store(store, finished, whole)
-    return Json(body_fields(whole))
+    answer = await whole_answer([finished], lambda: state.whole(finished))
+    state.store(store, finished, bytes(answer.body))
+    return answer
 
 
 async def _events(
@@ -109,7 +119,8 @@ async def _events(
                     yield events.state("response.created", state.head)
                     yield events.state("response.in_progress", state.head)
                     begun = True
-                for event in _next_events(store, state, events, one):
+                length = answer_length([one]) if isinstance(one, Finished) else 0
+                for event in await run_off_loop(length, lambda one=one: list(_next_events(store, state, events, one))):
                     yield event
     except Exception as error:
         if not begun:  # what is refused at once is an answer of its own, before the stream begins
@@ -124,7 +135,7 @@ def _next_events(store: ResponseStore, state: "ResponseState", events: ResponseE
     if isinstance(one, Finished):
         whole = state.whole(one)
         yield from events.end(whole.status)
-        state.store(store, one, whole)
+        state.store(store, one, bytes(as_json(whole, large=True).body) if state.head.store else b"")
         yield events.state(f"response.{whole.status}", whole)
 
 
@@ -236,11 +247,11 @@ class ResponseState:
     def parsed(self, finished: Finished) -> ParsedCompletion:
         return parse_completion(self.calls, finished.interaction.id, finished.interaction.response)
 
-    def store(self, store: ResponseStore, finished: Finished, whole: ResponseObject) -> None:
+    def store(self, store: ResponseStore, finished: Finished, body: bytes) -> None:
         """Store the response, unless its client does not want that."""
         if self.head.store:
-            body, answer = bytes(Json(body_fields(whole)).body), answer_message(self.parsed(finished))
-            store.add(StoredResponse(whole.id, body, self.given, answer, self.turn.conversation, whole.created_at))
+            head, answer = self.head, answer_message(self.parsed(finished))
+            store.add(StoredResponse(head.id, body, self.given, answer, self.turn.conversation, head.created_at))
 
 
 def _output(

@@ -399,3 +399,10 @@ def test_a_hostile_description_stays_text(served):
     logged = served.http().get(f"/api/interactions/{answer.lmworks['interaction']}").json()
     ends = served.service.language("tiny").checkpoint.tokenizer.special_ids["<|im_end|>"]
     assert logged["prompt_ids"].count(ends) == 2  # of the system and of the user
+
+
+def test_required_calls_and_a_form_of_the_answer_go_together(served):
+    form = {"type": "json_schema", "json_schema": {"name": "place", "schema": PARAMETERS}}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": PARAMETERS}}]
+    options = {"response_format": form, "tools": tools, "tool_choice": "required", "max_tokens": 9}
+    assert served.client().chat.completions.create(model="tiny", messages=QUESTION, **options).choices

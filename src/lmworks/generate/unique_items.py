@@ -218,7 +218,7 @@ def unique_reader(constraint: Constraint, grammar: str) -> UniqueReader | None:
             openings = {"": schemas["start"]}
         case FunctionCalls(before, between, _, _, functions):
             openings = {before + name + between: schemas[f"arguments_{n}"] for n, (name, _) in enumerate(functions)}
-            if constraint.answer is not None:
+            if "answer" in schemas:  # there is none where calls are required
                 openings[""] = schemas["answer"]
         case _:
             return None

@@ -127,5 +127,6 @@ def test_a_page_reads_as_it_would_without_its_permalinks() -> None:
         link = f"<a class='x' href='#a'>{mark}</a>"
         for around in ("<h2 id=a>Ships {}</h2>", "<h2><span>{}</span> Ships</h2>", "<dl><dt>Ships{} <dd>sail</dl>"):
             assert xhtml_to_markdown(around.format(link)) == xhtml_to_markdown(around.format("")), mark
+    assert xhtml_to_markdown("<li><b>size</b><a href='#size'>¶</a> – of it") == "- **size** – of it"
     kept = ("<h3><a href='#eq'>==</a></h3>", "<td><a href='#hash'>#</a></td>", "<p>Price<a href='#n'>*</a></p>")
     assert [xhtml_to_markdown(each) for each in kept] == ["### ==", "#", "Price*"]

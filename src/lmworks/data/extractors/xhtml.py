@@ -96,7 +96,7 @@ def tree_to_markdown(tree: Any) -> str:
 
 
 class _Permalink(str):
-    """A piece of inline text that is left out of a heading, and at the end of a text."""
+    """A piece of inline text that is left out of a heading, and at the end of a text; a pilcrow everywhere."""
 
 
 @dataclass(slots=True)
@@ -157,7 +157,8 @@ class _Converter:
         end = len(self.inline)
         while end and (isinstance(self.inline[end - 1], _Permalink) or not self.inline[end - 1].strip()):
             end -= 1
-        kept = [piece for piece in self.inline[:end] if not (in_heading and isinstance(piece, _Permalink))]
+        gone = [isinstance(piece, _Permalink) and (in_heading or "¶" in piece) for piece in self.inline[:end]]
+        kept = [piece for piece, is_gone in zip(self.inline, gone, strict=False) if not is_gone]
         return kept if any(map(str.strip, kept)) else self.inline
 
     def emit(self, text: str, prefix: str = "") -> None:

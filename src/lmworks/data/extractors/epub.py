@@ -23,7 +23,7 @@ from lmworks.data.extractors.package import (
 from lmworks.data.extractors.xhtml import xhtml_to_markdown
 
 EXTRACTOR = "epub"
-EXTRACTOR_VERSION = "1"
+EXTRACTOR_VERSION = "2"
 CHAPTER_BREAK = "\f"
 
 _CONTAINER = "META-INF/container.xml"

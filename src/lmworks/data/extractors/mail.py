@@ -18,7 +18,7 @@ from lmworks.data.extractors.encoding import decode_html, decode_text
 from lmworks.data.extractors.xhtml import xhtml_to_markdown
 
 EXTRACTOR = "mail"
-EXTRACTOR_VERSION = "1"
+EXTRACTOR_VERSION = "2"
 
 _MAX_HEADER = 20_000  # characters
 _MAX_PART_HEADER = 4_000  # bytes; the parser of parameters takes quadratic time, once for each part

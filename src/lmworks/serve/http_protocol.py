@@ -55,8 +55,8 @@ def timed_protocol(seconds: float) -> type[H11Protocol]:
                 message = f"the request did not come within {seconds:g} s (serve.receive_seconds)"
                 answer = ApiError(408, message, None, "request_timeout", {"Connection": "close"}).response()
                 head = h11.Response(status_code=408, headers=answer.raw_headers, reason=b"Request Timeout")
-                for part in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
-                    self.transport.write(self.conn.send(part) or b"")
+                parts = (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage())
+                self.transport.write(b"".join(self.conn.send(part) or b"" for part in parts))
             self.transport.close()
 
     return TimedProtocol

@@ -33,8 +33,8 @@ _GENERATORS = re.compile(
     re.I,
 )
 _PARTS = ("chapter", "contents", "index", "next", "prev", "section", "up")  # links of HTML 4.01, section 6.12
-_ELSEWHERE = re.compile(r"[\w+.-]+:|/|\Z")  # beginnings of addresses that do not start at the page
-_CODE = re.compile(r"<(pre|code|kbd|samp|tt)\b[^<>]*>(?!\s*</)", re.I)
+_ELSEWHERE = re.compile(r"[\w+.-]+:|[/?#]|\Z")  # beginnings of addresses that lead to no page beside this one
+_CODE = re.compile(r"<(?:code|kbd|pre|samp|tt)\b[^<>]*>(?!\s*</)", re.I)
 _IDENTIFIER = re.compile(r"\b[A-Za-z]\w*?(?:_\w+|::\w+|\(\)|[a-z][A-Z]\w*)")
 _PAGES = ("article", "page", "posting", "report", "recipe")  # what the type of a JSON-LD node about a page ends in
 
@@ -61,18 +61,17 @@ def page_metadata(html: str) -> dict[str, str]:
 def is_manual(html: str, text: str) -> bool:
     """Whether a page with this main text is one of a manual or a reference.
 
-    It says so by its generator or by links to other parts of one document, beside it; or it holds blocks of code or
-    several words in code, or several identifiers that are a tenth of its characters.
+    It says so by its generator or by links to other parts of one document, beside it; or it holds several pieces of
+    code, or several identifiers that are a tenth of its characters.
     """
     _, named = _stated(_head_of(html))
     if _GENERATORS.search(named.get("generator", "")):
         return True
     if any(not _ELSEWHERE.match(named.get(f"link {part}", "")) for part in _PARTS):
         return True
-    code = [name.lower() for name in _CODE.findall(html)]
     identifiers = _IDENTIFIER.findall(text)
     share = sum(map(len, identifiers)) / max(1, sum(map(len, text.split())))
-    return "pre" in code or len(code) > 2 or (share > 0.1 and len(set(identifiers)) > 1)
+    return len(_CODE.findall(html)) > 2 or (share > 0.1 and len(set(identifiers)) > 1)
 
 
 def _head_of(html: str) -> str:

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from constrained_cases import cut, sentence_piece_tokenizer, texts_of_walks
+from constrained_cases import accepted, cut, sentence_piece_tokenizer, texts_of_walks
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,7 +29,7 @@ def compiler(request, tiny_tokenizer):
 
 def accepts(compiler, constraint, text: str, seed: int = 0) -> bool:
     tokens = [*cut(text, compiler.tokenizer, seed), compiler.tokenizer.eos_ids[0]]
-    return compiler.compile(constraint).start().accepts(tokens) == len(tokens)
+    return accepted(compiler.compile(constraint).start(), tokens) == len(tokens)
 
 
 def is_span(text: str, passage: str) -> bool:

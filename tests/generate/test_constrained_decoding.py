@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jsonschema
 import numpy as np
 import pytest
-from constrained_cases import allowed, cut, sentence_piece_tokenizer, texts_of_walks, walk
+from constrained_cases import accepted, allowed, cut, sentence_piece_tokenizer, texts_of_walks, walk
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,7 +35,7 @@ def accepts(compiler: ConstraintCompiler, constraint: Constraint, text: str, see
     """Whether the text is allowed, as tokens drawn at random, and may end; each mask must say the same."""
     tokens = [*cut(text, compiler.tokenizer, seed), compiler.tokenizer.eos_ids[0]]
     matcher = compiler.compile(constraint).start()
-    count = matcher.accepts(tokens)
+    count = accepted(matcher, tokens)
     for token in tokens[:count]:
         assert token in allowed(matcher)
         matcher.advance(token)
@@ -251,6 +251,8 @@ def test_walks_give_texts_of_the_grammar(compiler, source):
     ('start: a\na[stop="x"]: /.*/', "options"),
     ("start: missing", "missing"), ('begin: "a"', "start"), ("root ::= (", "GBNF"),
     ('start: a\na: a "b"', "accepts no text"),
+    ('start: "s" (' + " | ".join(f"a{n}" for n in range(2500)) + ")\n"
+     + "\n".join(f'a{n}: "a" b{n}\nb{n}: "{n}"' for n in range(2500)), "beyond 0 tokens.*items"),
 ])  # fmt: skip
 def test_a_grammar_that_cannot_be_followed_is_refused(compiler, source, named):
     with pytest.raises(ConstraintError, match=named) as caught:
@@ -272,7 +274,7 @@ def test_the_text_ends_by_any_of_its_ends_exactly_where_it_may(compiler):
     matcher.advance(cut("b", compiler.tokenizer, 0)[0])
     assert set(allowed(matcher)) == ends
     matcher.advance(ROWS - 3)
-    assert matcher.finished and matcher.accepts([ROWS - 3]) == 0
+    assert matcher.finished and accepted(matcher, [ROWS - 3]) == 0
     with pytest.raises(ValueError, match="has ended"):
         matcher.mask()
 
@@ -287,7 +289,7 @@ def test_what_is_no_text_is_never_allowed(compiler):
         # In the middle of a character a text cannot end.
         assert set(allowed(matcher)) & no_text == (ends if text.decode("utf-8", "ignore").encode() == text else set())
         for wrong in (*no_text - ends, -1, ROWS, 10**9):
-            assert matcher.accepts([wrong]) == 0
+            assert accepted(matcher, [wrong]) == 0
         matcher.advance(token)
         text += spelled[token]
 
@@ -300,7 +302,7 @@ def test_a_wrong_token_changes_nothing(compiler):
     matcher.advance(a)
     with pytest.raises(ConstraintError, match=f"token {a} is not allowed"):
         matcher.advance(a)
-    assert matcher.accepts([*cut("bc", compiler.tokenizer, 0), compiler.tokenizer.eos_ids[0], a]) == 3
+    assert accepted(matcher, [*cut("bc", compiler.tokenizer, 0), compiler.tokenizer.eos_ids[0], a]) == 3
 
 
 @given(
@@ -316,7 +318,7 @@ def test_copies_stand_where_a_fresh_matcher_does(compiler, constraint, seed):
     copies, matcher = [], compiled.start()
     for token in tokens:
         copies.append(matcher.copy())
-        assert matcher.accepts(tokens[len(copies) - 1 :]) == len(tokens) - len(copies) + 1
+        assert accepted(matcher, tokens[len(copies) - 1 :]) == len(tokens) - len(copies) + 1
         matcher.advance(token)
     for copy, mask in zip(copies, masks, strict=True):
         assert np.array_equal(copy.mask(), mask) and not copy.finished
@@ -327,7 +329,7 @@ def test_a_proposal_spells_what_must_come(compiler):
     for _ in range(3):  # at the beginning, and in the middle of what must come
         tokens, before = matcher.proposal(), matcher._taken
         text = b"".join(token_bytes(compiler.tokenizer)[token] for token in tokens).decode("utf-8", "ignore")
-        assert len(tokens) > 4 and matcher.accepts(tokens) == len(tokens) and matcher._taken == before
+        assert len(tokens) > 4 and accepted(matcher, tokens) == len(tokens) and matcher._taken == before
         assert text.strip() in 'é the日{"name": '
         matcher.advance(tokens[0])
     everything = compiler.compile(Regex("(?s:.)*")).start()

@@ -4,13 +4,18 @@ import contextlib
 import gc
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from constrained_cases import allowed, cut
+from engine_cases import assert_same, finish, make_engine, prompt, tiny_llama
 
+from lmworks.generate import constrained_decoding
 from lmworks.generate.constrained_decoding import MOST_TRIALS, ConstraintCompiler
 from lmworks.generate.constraint import CompilerBusyError, ConstraintError, Grammar, JsonSchema, Regex
 from lmworks.generate.constraint_grammar import to_grammar
+from lmworks.generate.protocol import Request, SamplingParameters
+from lmworks.generate.search_parameters import BeamParameters
 
 ROWS = 400
 HOSTILE = {"allOf": [{"type": "string", "pattern": f"(.*a.{{{n}}}){{3}}"} for n in range(40)]}
@@ -85,6 +90,39 @@ def test_an_expression_that_explodes_later_is_an_error_and_harms_no_other(tiny_t
     early.advance(a)
     assert a in allowed(early)
     compiler.close()
+
+
+@pytest.mark.parametrize("how", ["requests", "a search"])
+def test_who_can_be_read_in_many_ways_keeps_nobody_waiting(monkeypatch, how):
+    """A mask of this grammar takes most of a second, thirty letters on. On the way neither text changes."""
+    monkeypatch.setattr(constrained_decoding, "MASK_SECONDS", 0.4)
+    names = [f"x{n}" for n in range(3)]
+    rules = [f"{a}: /[a-p]/ | " + " | ".join(f"{a} {b} {c}" for b in names for c in names) for a in names]
+    engine = make_engine("fused", tiny_llama(), slots=6)
+    ambiguous, digits = Grammar("\n".join(["start: x0 x0 x0 x0", *rules])), Regex("[0-9]+")
+    endless = SamplingParameters(banned_tokens=tuple(engine.checkpoint.tokenizer.eos_ids))
+    plain, constrained, *hostile = (
+        Request(prompt(20, n), sampling=replace(endless, constraint=constraint, max_tokens=60 + 60 * (n > 1)))
+        for n, constraint in enumerate([None, digits, *[ambiguous] * 3])
+    )
+    alone = engine.generate([plain, constrained])
+    parts = engine.beam_search_in_parts(hostile[0], BeamParameters(2))
+    neighbours = [engine.submit(request) for request in (plain, constrained)]
+    lives = [engine.submit(request) for request in hostile] if how == "requests" else []
+    while not all(live.done for live in neighbours):
+        engine.step()
+        if how == "a search":
+            next(parts)
+    assert not any(live.done for live in lives)
+    for live, completion in zip(neighbours, alone, strict=True):
+        assert_same(live.completion(0), completion, "fused")
+    finish(engine)
+    assert all(isinstance(live.error, ConstraintError) for live in lives)
+    with pytest.raises(ConstraintError, match="took more than"):
+        for _ in parts if how == "a search" else ():
+            pass
+        raise (lives[0].error or AssertionError) if lives else AssertionError
+    engine.constraints.close()
 
 
 def test_a_compiler_needs_a_vocabulary_and_an_end(tiny_tokenizer):

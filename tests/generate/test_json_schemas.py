@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from constrained_cases import CORE, agreement, cut, read_suite, sentence_piece_tokenizer, suite_compiler, walk
+from constrained_cases import CORE, accepted, agreement, cut, read_suite, sentence_piece_tokenizer, suite_compiler, walk
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -27,7 +27,7 @@ def accepts(compiler: ConstraintCompiler, constraint: Constraint, text: str) -> 
     """Whether the text is allowed; its masks must say the same."""
     tokens = [*cut(text, compiler.tokenizer, 0), compiler.tokenizer.eos_ids[0]]
     matcher = compiler.compile(constraint).start()
-    count = matcher.accepts(tokens)
+    count = accepted(matcher, tokens)
     for token in tokens[:count]:
         matcher.advance(token)
     if count < len(tokens):

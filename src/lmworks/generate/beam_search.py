@@ -28,7 +28,7 @@ from lmworks.generate.paged_cache import CachedSequence
 from lmworks.generate.request_state import RequestState
 from lmworks.generate.runner import LogitRows
 from lmworks.generate.search_parameters import BeamParameters, require_no_draws
-from lmworks.generate.search_tree import allowed_logits, branches, extend, largest, prefill
+from lmworks.generate.search_tree import allowed_logits, branches, compute_masks, extend, largest, prefill
 
 
 @dataclass(slots=True, eq=False)
@@ -140,6 +140,7 @@ def beam_search(
         running = [_Beam(request)]
         groups = [_Group(parameters, running) for _ in range(parameters.groups)]
         while running:
+            yield from compute_masks(batcher, [beam.request for beam in running])
             _look_ahead(running, rows, parameters)
             running = _advance(groups, late=time.perf_counter() >= request.deadline_at)
             if running:

@@ -10,23 +10,26 @@ A mask is computed by walking the tree of all tokens' bytes along the derivative
 """
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
 
 import numpy as np
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLExecutor, LLMatcher, LLTokenizer
 
 from lmworks.generate.constraint import CompilerBusyError, Constraint, ConstraintError
-from lmworks.generate.constraint_sandbox import Trial, Vocabulary, build
+from lmworks.generate.constraint_sandbox import FREE_SECONDS, MASK_SECONDS, Trial, Vocabulary, build
 from lmworks.generate.unique_items import unique_reader
 from lmworks.tokenizer.token_bytes import drops_first_space, token_bytes
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 MOST_COMPILED = 64  # constraints that are kept; one takes kilobytes to some megabytes
 MOST_TRIALS = 2  # processes that try constraints at the same time
+SLOW_SECONDS = 0.05  # spent on the masks of one text: a constraint that takes more is not waited for
 
 
 class ConstraintCompiler:
@@ -124,6 +127,10 @@ class _Tokens:
         return Vocabulary(self.spelled, self.ends).native()
 
     @cached_property
+    def executor(self) -> LLExecutor:
+        return LLExecutor(1)
+
+    @cached_property
     def native_opening(self) -> LLTokenizer:
         return Vocabulary(self.opening, self.ends).native()
 
@@ -158,6 +165,7 @@ class Compiled:
         self._fresh = build(tokens.native, grammar)
         opening = build(tokens.native_opening, grammar) if tokens.drops_first_space else self._fresh
         self.generation = 0  # how often the shared states had to be thrown away
+        self.slow = False  # masks took long: matchers wait for each other, so all of them are slow
         self.first_mask = _mask(opening, tokens)
         if not self.first_mask.any():
             raise ConstraintError("the constraint accepts no text: it contradicts itself, or refers to itself forever")
@@ -174,30 +182,45 @@ class Compiled:
         with self._lock:
             return self._fresh.deep_copy(), self.generation
 
-    def renew(self) -> None:
-        """Throws away the states that matchers have learnt: none can continue when they become too many."""
-        fresh = build(self.tokens.native, self._grammar)
+    def renew(self, generation: int) -> None:
+        """Throws away the states that matchers have learnt, unless somebody has: none can continue when they become too
+        many. The matchers take their texts again, which is slow."""
+        fresh, self.slow = build(self.tokens.native, self._grammar), True
         with self._lock:
-            self._fresh, self.generation = fresh, self.generation + 1
+            if generation == self.generation:
+                self._fresh, self.generation = fresh, generation + 1
 
 
 def _mask(native: LLMatcher, tokens: _Tokens) -> np.ndarray:
     words = np.zeros_like(tokens.never)
     native.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
+    accepting = not native.is_error() and _has(words, tokens.ends[0])  # is_accepting() might wait for another matcher
     words &= ~tokens.never
-    if not native.is_error() and native.is_accepting():
+    if accepting:
         words |= tokens.ends_words
     return words
 
 
-class Matcher:
-    """The state of one text in its constraint. For one thread at a time; `mask` leaves the interpreter's lock free."""
+@dataclass(slots=True)
+class _Spent:
+    """Seconds that one text has cost beyond what is free; its copies share it."""
 
-    def __init__(self, compiled: Compiled, native: LLMatcher, generation: int) -> None:
+    seconds: float = 0.0
+
+
+class Matcher:
+    """The state of one text in its constraint. For one thread at a time; what takes long leaves the interpreter's lock
+    free, and `advance` takes no time: its work is done with the next mask."""
+
+    def __init__(self, compiled: Compiled, native: LLMatcher, generation: int, spent: _Spent | None = None) -> None:
         self._compiled, self._tokens = compiled, compiled.tokens
         self._native, self._generation = native, generation
         self._unique = compiled.unique and compiled.unique.copy()
-        self._taken: list[list[int]] = []  # for each token, those that the native matcher took for it
+        self._taken: list[list[int]] = []  # for each token, those that the native matcher takes for it
+        self._consumed = 0  # of these, how many it has taken
+        self._mask: np.ndarray | None = compiled.first_mask
+        self._ahead: list[tuple[int, np.ndarray]] = []  # tokens that were looked at, each with the mask after it
+        self._spent = spent or _Spent()
         self._finished = False
 
     @property
@@ -205,60 +228,57 @@ class Matcher:
         """The text was ended by an end token."""
         return self._finished
 
+    @property
+    def slow(self) -> bool:
+        """Masks may take seconds."""
+        return self._compiled.slow
+
+    @property
+    def ready(self) -> bool:
+        """The next mask is known."""
+        return self._mask is not None
+
     def mask(self) -> np.ndarray:
-        """The tokens that may come next, (ceil(vocabulary / 32),) uint32: bit i of word w is token 32 w + i.
+        """The tokens that may come next, (ceil(vocabulary / 32),) uint32: bit i of word w is token 32 w + i. Read-only.
 
         Tokens that end the text are allowed exactly where it may end, and nothing else where it must. ValueError after
-        the end; ConstraintError when the constraint has become too complex at this place.
+        the end; ConstraintError when the constraint has become too complex at this place, or has taken too long.
         """
-        self._require_open()
-        if not self._taken:
-            return self._compiled.first_mask.copy()
-        words = _mask(self._current(), self._tokens)
-        if self._native.is_error():
-            words = _mask(self._renewed(), self._tokens)
-        if self._unique is not None:
-            words = self._unique.without_repeats(words, self._tokens.spelled, self._tokens.quoting)
-        if self._native.is_error() or not words.any():
-            raise self._stuck()
-        return words
+        if self._finished:
+            raise ValueError("the text has ended: no token comes after it")
+        if self._mask is None:
+            self._mask = self._computed()
+        return self._mask
+
+    def allows(self, token: int) -> bool:
+        """Whether the token may come next, where that is `ready`."""
+        return self._mask is not None and _has(self._mask, token)
+
+    def masks(self, guesses: Sequence[int]) -> list[np.ndarray]:
+        """The mask, and those after the guesses, as far as these are text that is allowed."""
+        masks, ahead = [self.mask()], self
+        for guess in guesses:
+            if not _has(masks[-1], guess) or guess in self._tokens.ends or self._compiled.slow:
+                break
+            try:
+                ahead = self.copy() if ahead is self else ahead
+                ahead.advance(guess)
+                masks.append(ahead.mask())
+            except ConstraintError:  # the text may never come there
+                break
+        self._ahead = list(zip(guesses, masks[1:], strict=False))
+        return masks
 
     def advance(self, token: int) -> None:
         """Takes a token; ConstraintError, with nothing changed, for one that is not allowed."""
-        self._require_open()
-        if self.accepts([token]) != 1 and not _has(self.mask(), token):
+        if not _has(self.mask(), token):
             raise ConstraintError(f"token {token} is not allowed here: choose one of mask()")
-        taken = [] if token in self._tokens.ends else self._spell(token)
-        if taken and not self._current().consume_tokens(taken) and not self._renewed().consume_tokens(taken):
-            raise self._stuck()
+        self._taken.append([] if token in self._tokens.ends else self._spell(token))
+        self._finished = token in self._tokens.ends
         if self._unique is not None:
             self._unique.read(self._tokens.spelled[token])
-        self._taken.append(taken)
-        self._finished = token in self._tokens.ends
-
-    def accepts(self, tokens: Sequence[int]) -> int:
-        """The number of first tokens of a continuation that are allowed one after the other. Changes nothing."""
-        count = self._accepts(tokens)
-        if self._unique is None:
-            return count
-        reader, spelled = self._unique.copy(), self._tokens.spelled
-        return sum(1 for _ in takewhile(lambda token: reader.read(spelled[token]), tokens[:count]))
-
-    def _accepts(self, tokens: Sequence[int]) -> int:
-        if self._finished or not tokens:
-            return 0
-        first, native = tokens[0], self._current()
-        if first in self._tokens.ends:
-            return int(native.is_accepting())
-        if self._text_tokens([first]) == [] or (not self._taken and not _has(self._compiled.first_mask, first)):
-            return 0
-        spelled, inside = self._spell(first), self._text_tokens(tokens[1:])
-        accepted = native.deep_copy().validate_tokens([*spelled, *inside])
-        if accepted < len(spelled):
-            return 0
-        count = 1 + accepted - len(spelled)
-        ends_next = count == 1 + len(inside) and count < len(tokens) and tokens[count] in self._tokens.ends
-        return count + int(ends_next and self._may_end_after([*spelled, *inside]))
+        self._mask = self._ahead[0][1] if self._ahead and self._ahead[0][0] == token else None
+        self._ahead = [] if self._mask is None else self._ahead[1:]
 
     def proposal(self, most: int = 64) -> list[int]:
         """The text that comes next, where it is as good as certain, as the tokenizer writes it: for speculation.
@@ -266,73 +286,83 @@ class Matcher:
         Other tokens may spell the same text, so these are likely and not certain. The last one is left out, for it
         might join with what comes after.
         """
-        ahead, pieces = self.copy(), list[tuple[int, bytes]]()
-        while not ahead.finished and len(pieces) < most:
+        ahead, pieces = self, list[tuple[int, bytes]]()
+        while not ahead.finished and len(pieces) < most and not self._compiled.slow:
             longest = _longest(ahead.mask(), ahead._spelled(), self._tokens.ends)
             if longest is None:
                 break
             pieces.append((longest, ahead._spelled()[longest]))
+            ahead = self.copy() if ahead is self else ahead
             ahead.advance(longest)
         # In the middle of a character, its last bytes are no text that could be encoded.
         rest = [token for token, _ in takewhile(lambda piece: piece[1][0] & 0xC0 == 0x80, pieces)]
         text = b"".join(piece for _, piece in pieces[len(rest) :]).decode("utf-8", "ignore")
         encode = self._tokens.continuation if self._taken else self._tokens.tokenizer.encode
-        tokens = [*rest, *encode(text)[:-1]][:most]
-        return tokens[: self.accepts(tokens)]
+        return [*rest, *encode(text)[:-1]][:most]
 
     def copy(self) -> "Matcher":
         """Another matcher at the same place, in microseconds."""
-        other = Matcher(self._compiled, self._native.deep_copy(), self._generation)
-        other._taken, other._finished = list(self._taken), self._finished
+        other = Matcher(self._compiled, self._native.deep_copy(), self._generation, self._spent)
+        other._taken, other._consumed, other._finished = list(self._taken), self._consumed, self._finished
+        other._mask, other._ahead = self._mask, list(self._ahead)
         other._unique = self._unique and self._unique.copy()
         return other
 
     # -----------------------------------------------------------------------------------------------------------------
 
-    def _require_open(self) -> None:
-        if self._finished:
-            raise ValueError("the text has ended: no token comes after it")
+    def _computed(self) -> np.ndarray:
+        if self._spent.seconds > MASK_SECONDS:
+            raise ConstraintError(f"the masks of this text took more than {MASK_SECONDS:g} s: simplify the constraint")
+        words = self._tried()
+        if words is None and "Parser Error" not in self._native.get_error():  # that is this text's alone
+            self._compiled.renew(self._generation)
+            words = self._tried()
+        if words is not None and self._unique is not None:
+            words = self._unique.without_repeats(words, self._tokens.spelled, self._tokens.quoting)
+        if words is None or not words.any():
+            reason = self._native.get_error().split("\n")[0] or "no token leads on"
+            raise ConstraintError(f"the constraint cannot be followed any further ({reason}): simplify it")
+        return words
+
+    def _tried(self) -> np.ndarray | None:
+        """The mask, once the native matcher has taken what is new; None when it has failed, on which it stays."""
+        began, compiled = time.thread_time(), self._compiled
+        if self._generation != compiled.generation:  # a matcher that shared states with this one has failed
+            self._native, self._generation = compiled.fresh()
+            self._consumed = 0
+        behind = [token for tokens in self._taken[self._consumed :] for token in tokens]
+        self._consumed = len(self._taken)
+        words = None
+        if not behind or self._consume(behind):
+            words = _mask(self._native, self._tokens)
+        self._charge(time.thread_time() - began - FREE_SECONDS)
+        return None if self._native.is_error() else words
+
+    def _consume(self, tokens: list[int]) -> bool:
+        """Lets the native matcher take tokens; where that may take long, with the interpreter's lock free, as the
+        library does it for several matchers at once: the second one here has failed before."""
+        if not self._compiled.slow:
+            return self._native.consume_tokens(tokens)
+        began, idle = time.perf_counter(), LLMatcher(self._tokens.native, "", log_level=0)
+        execute = self._tokens.executor.consume_token_par
+        taken = all(execute([(self._native, token), (idle, token)])[0] for token in tokens)
+        self._charge(time.perf_counter() - began - FREE_SECONDS)
+        return taken
+
+    def _charge(self, seconds: float) -> None:
+        self._spent.seconds += max(0.0, seconds)
+        if self._spent.seconds > SLOW_SECONDS:
+            self._compiled.slow = True
 
     def _spelled(self) -> list[bytes]:
         return self._tokens.spelled if self._taken else self._tokens.opening
 
     def _spell(self, token: int) -> list[int]:
         """The tokens that the native matcher takes for one: itself, but for a first one that loses its space."""
-        text = self._tokens.spelled[token] if 0 <= token < len(self._tokens.spelled) else b""
+        text = self._tokens.spelled[token]
         if self._taken or not self._tokens.drops_first_space or not text.startswith(b" "):
             return [token]
         return self._tokens.native.greedy_tokenize(text[1:].decode("utf-8", "surrogateescape")) if text[1:] else []
-
-    def _text_tokens(self, tokens: Sequence[int]) -> list[int]:
-        """The tokens up to the first that is no text."""
-        spelled = self._tokens.spelled
-        count = next((n for n, t in enumerate(tokens) if not (0 <= t < len(spelled) and spelled[t])), len(tokens))
-        return list(tokens[:count])
-
-    def _may_end_after(self, taken: list[int]) -> bool:
-        ahead = self._current().deep_copy()
-        return ahead.consume_tokens(taken) and ahead.is_accepting()
-
-    def _current(self) -> LLMatcher:
-        """The native matcher, after a failure of any matcher with which it shared states: another one."""
-        return self._native if self._generation == self._compiled.generation else self._replayed()
-
-    def _renewed(self) -> LLMatcher:
-        self._compiled.renew()
-        return self._replayed()
-
-    def _replayed(self) -> LLMatcher:
-        self._native, self._generation = self._compiled.fresh()
-        taken = [token for tokens in self._taken for token in tokens]
-        if taken and not self._native.consume_tokens(taken):
-            raise self._stuck()
-        return self._native
-
-    def _stuck(self) -> ConstraintError:
-        reason = self._native.get_error().split("\n")[0] or "no token leads on"
-        if self._native.is_error():
-            self._compiled.renew()  # for those that share its states
-        return ConstraintError(f"the constraint cannot be followed any further ({reason}): simplify it")
 
 
 def _has(mask: np.ndarray, token: int) -> bool:

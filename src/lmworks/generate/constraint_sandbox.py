@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -27,9 +28,13 @@ from lmworks.generate.constraint_grammar import to_grammar
 
 MOST_MEMORY = 1 << 30  # bytes that a trial may take
 START_SECONDS = 60.0  # a process that takes longer to come up is broken
-# What one mask may cost: about 50 ms at most, where the library's own limit is 15, which some long expressions need.
 _OWN_WORDS = r"^(at )?\d+\(\d+\): |failed to compile JSON schema: | \(in regex\): regex parse error:|\.? Enable '\w+' .*|json-schema://"
+# What expressions may cost a mask: about 50 ms, where the library's own limit is 15, which some long ones need. Rules
+# that fit a text in many ways may cost it a second.
 LIMITS = LLParserLimits(step_lexer_fuel=1_000_000, verbose_errors=False)
+MASK_SECONDS = 2.0  # of a processor, that the masks of one text may take beyond `FREE_SECONDS` each
+FREE_SECONDS = 0.01
+_STEPS = 16  # tokens after which a constraint is known to work
 
 
 class Vocabulary:
@@ -71,6 +76,19 @@ def _plain(error: str) -> str:
     message = re.sub(_OWN_WORDS, "", first) + (reason[0].removeprefix("error") if reason else "")
     # Of a grammar of the client's own, which stands below a line of ours.
     return f"line {int(place[1]) - 1}, character {place[2]}: {message[:500]}" if place else message[:500]
+
+
+def follow(matcher: LLMatcher, spelled: Sequence[bytes]) -> None:
+    """Takes some tokens, the longest that is allowed each time; ConstraintError where that fails, or takes too long."""
+    began, lengths = time.thread_time(), np.array([len(text) for text in spelled])
+    for step in range(_STEPS):
+        bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")[: len(lengths)]
+        longest = int((lengths * bits).argmax())
+        if lengths[longest] * bits[longest] == 0 and (step == 0 or not matcher.is_error()):
+            return  # the text is over, or there is none, which is said elsewhere
+        if not matcher.consume_token(longest) or time.thread_time() - began > MASK_SECONDS:
+            reason = matcher.get_error().split("\n")[0] or "its masks take too long"
+            raise ConstraintError(f"the constraint cannot be followed beyond {step} tokens ({reason}): simplify it")
 
 
 class Trial:
@@ -154,8 +172,8 @@ def _serve() -> None:
         grammar, problem = "", ""
         try:
             grammar = to_grammar(constraint)
-            for tokenizer in tokenizers:
-                build(tokenizer, grammar)
+            for tokenizer, (spelled, _) in zip(tokenizers, vocabularies, strict=True):
+                follow(build(tokenizer, grammar), spelled)
         except ConstraintError as error:
             problem = str(error)
         print(json.dumps({"grammar": grammar, "error": problem}), flush=True)

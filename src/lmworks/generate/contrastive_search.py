@@ -23,7 +23,7 @@ from lmworks.generate.engine_step import NOTHING_ALLOWED, Batcher
 from lmworks.generate.logit_processors import leaves_no_choice
 from lmworks.generate.request_state import RequestState
 from lmworks.generate.search_parameters import ContrastiveParameters, require_no_draws
-from lmworks.generate.search_tree import allowed_logits, branches, extend, largest, prefill
+from lmworks.generate.search_tree import allowed_logits, branches, compute_masks, extend, largest, prefill
 
 
 @torch.inference_mode()
@@ -48,6 +48,7 @@ def contrastive_search(
         rows = rows.select([-1])
         while True:
             logits = rows.logits[0].cpu().numpy()
+            yield from compute_masks(batcher, [request])
             allowed = allowed_logits(logits, request)
             candidates, probabilities = _most_probable(allowed, parameters.candidates)
             yield

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import accumulate, islice
 from operator import eq
 from typing import Any, Literal
 
@@ -15,16 +15,20 @@ from torch import Tensor
 
 from lmworks.generate.cache_lease import CacheLease, cache_lease
 from lmworks.generate.constrained_decoding import Matcher
+from lmworks.generate.constraint import ConstraintError
 from lmworks.generate.module_runner import ModuleRunner
 from lmworks.generate.paged_cache import PAGE, CachedSequence, PagedCache, chain
-from lmworks.generate.request_state import RequestState
+from lmworks.generate.request_state import LookAhead, RequestState
 from lmworks.generate.runner import LogitRows, Runner, Work
 from lmworks.generate.sampling import alternatives_of, sample, uniform
 from lmworks.generate.scheduler import ScheduledTokens, Scheduler
-from lmworks.generate.speculative_decoding import Speculator, certain_text
+from lmworks.generate.speculative_decoding import Speculator
 
 NOT_FINITE = "the model's logits are not finite; check its weights, or use weights='float32'"
 NOTHING_ALLOWED = "no token is allowed here: the constraint, banned_tokens and logit_bias exclude each other"
+
+_PATIENCE = 0.01  # seconds that a step waits for masks; who has none by then waits by itself
+_IDLE = 0.05  # seconds until a step that finds nothing else to do looks for commands again
 
 Preemption = Literal["recompute", "move"]
 
@@ -36,7 +40,7 @@ class _Part:
     request: RequestState
     work: Work
     guesses: list[int] = field(default_factory=list)
-    masks: Future[list[np.ndarray]] | None = None
+    ahead: Future[LookAhead] | None = None
 
 
 class Batcher:
@@ -63,7 +67,9 @@ class Batcher:
         self.searches = 0  # that are under way beside the steps
         self._live: dict[str, RequestState] = {}
         self._leases: list[CacheLease] = []
-        self._beside: ThreadPoolExecutor | None = None  # computes masks during the forward
+        # Masks are computed beside the steps; those that may take seconds are in nobody's way.
+        self._quick = ThreadPoolExecutor(2, thread_name_prefix="lmworks-masks")
+        self._slow = ThreadPoolExecutor(1, thread_name_prefix="lmworks-slow-masks")
 
     @property
     def idle(self) -> bool:
@@ -105,15 +111,18 @@ class Batcher:
     def step(self) -> None:
         """One forward: a part of the prompts that enter, and a token or more for each request that runs.
 
-        Nothing when idle. A request that cannot enter, whose constraint or guesses raise, whose logits are not finite,
-        or for which no token is allowed, fails by itself; the others continue. An exception in the forward (out of
-        memory) fails all that have a slot, and is raised.
+        Nothing when idle. A request whose mask takes long waits by itself. A request that cannot enter, whose
+        constraint or guesses raise, whose logits are not finite, or for which no token is allowed, fails by itself; the
+        others continue. An exception in the forward (out of memory) fails all that have a slot, and is raised.
         """
         self._expire()
         try:
             parts = self._parts(self.scheduler.next())
             if parts:
                 self._run(parts)
+            else:
+                held = [request.ahead for request in self._live.values() if request.ahead is not None]
+                wait(held, _IDLE, FIRST_COMPLETED)
         except Exception as error:
             for request in list(self.scheduler.running):
                 self._fail(request, error)
@@ -135,17 +144,39 @@ class Batcher:
             assert sequence is not None
             request.start()
             wanted = int(part.tokens == request.uncomputed_tokens)
-            parts.append(_Part(request, Work(sequence, request.next_ids(part.tokens), wanted)))
-        decoding = [part for part in parts if len(part.work.ids) == 1 and part.work.wanted and part.request.ids]
-        if self.speculator is not None:
-            speculating = [part for part in decoding if part.request.sampling.speculate]
-            for part in speculating:
-                with self._alone(part.request):
-                    self._extend(part, certain_text(part.request)[: _room(part.request)])  # more than a guess
-            if len(decoding) == len(parts):  # beside a prompt's chunk guesses would not be cheap
-                unsure = [part for part in speculating if not part.guesses and not part.request.done]
-                self._guess(self.speculator, unsure, len(parts))
+            parts.append(_Part(request, Work(sequence, request.next_ids(part.tokens), wanted), ahead=request.ahead))
+        self._look_ahead(parts)
+        parts = [part for part in parts if not part.request.done and not part.request.held]
+        if self.speculator is not None and all(map(_decodes, parts)):  # beside a prompt's chunk guesses are not cheap
+            unsure = [part for part in parts if part.request.sampling.speculate and not part.guesses]
+            unsure = [part for part in unsure if part.request.constraint is None or not part.request.constraint.slow]
+            self._guess(self.speculator, unsure, len(parts))
         return [part for part in parts if not part.request.done]
+
+    def _look_ahead(self, parts: Sequence[_Part]) -> None:
+        """Add the text that constraints make certain, which is more than a guess. Who takes long is held."""
+        for part in parts:
+            request, matcher = part.request, part.request.constraint
+            if matcher is None or part.ahead is not None or not part.work.wanted:
+                continue
+            if matcher.slow and not matcher.ready:
+                request.ahead = part.ahead = self.look(request, [])
+            elif self.speculator is not None and request.sampling.speculate and _decodes(part) and not matcher.slow:
+                part.ahead = self.look(request, None)
+        settled([part.ahead for part in parts if part.ahead is not None and not part.request.held])
+        for part in parts:
+            if part.ahead is not None and not part.ahead.done():
+                part.request.ahead = part.ahead
+            elif part.ahead is not None:
+                with self._alone(part.request):
+                    guesses, _ = part.ahead.result()
+                    self._extend(part, guesses if _decodes(part) else [])
+
+    def look(self, request: RequestState, guesses: Sequence[int] | None) -> Future[LookAhead]:
+        """Compute masks beside the steps: the next one, and those after the guesses. None: guess what is certain."""
+        matcher = request.constraint
+        assert matcher is not None
+        return (self._slow if matcher.slow else self._quick).submit(_look, matcher, guesses, _room(request))
 
     def _guess(self, speculator: Speculator, parts: list[_Part], rows: int) -> None:
         """Add guesses to a step in which everybody decodes."""
@@ -156,6 +187,7 @@ class Batcher:
                 if isinstance(ids, Exception):
                     raise ids
                 self._extend(part, ids)
+                part.ahead = None if ids else part.ahead
 
     def _extend(self, part: _Part, ids: list[int]) -> None:
         if not all(0 <= token < self.runner.vocabulary for token in ids):
@@ -190,14 +222,25 @@ class Batcher:
     def _begin_masks(self, parts: list[_Part]) -> None:
         """Masks are computed while the model runs."""
         for part in parts:
-            matcher = part.request.constraint
-            if matcher is not None and part.work.wanted:
-                if self._beside is None:
-                    self._beside = ThreadPoolExecutor(1, thread_name_prefix="lmworks-masks")
-                part.masks = self._beside.submit(_masks_along, matcher, part.guesses)
+            if part.request.constraint is not None and part.work.wanted and part.ahead is None:
+                part.ahead = self.look(part.request, part.guesses)
 
     def _choose(self, parts: list[_Part], rows: LogitRows) -> None:
-        """Sample every wanted row; keep guesses as long as they are what was sampled."""
+        """Sample every wanted row; keep guesses as long as they are what was sampled. Whose masks are not there by now
+        will have the same rows in a later step."""
+        settled([part.ahead for part in parts if part.ahead is not None])
+        ready: list[_Part] = []
+        places: list[int] = []
+        for part, end in zip(parts, accumulate(part.work.wanted for part in parts), strict=True):
+            if part.ahead is None or part.ahead.done():
+                ready.append(part)
+                places += range(end - part.work.wanted, end)
+            else:
+                part.request.ahead = part.ahead
+        if not ready:
+            return
+        if len(ready) < len(parts):
+            parts, rows = ready, rows.select(places)
         masks = [mask for part in parts for mask in self._masks_of(part)]
         expanded = [(part, number) for part in parts for number in range(part.work.wanted)]
         completions = [[*part.request.ids, *part.guesses[:number]] for part, number in expanded]
@@ -220,19 +263,19 @@ class Batcher:
 
     def _masks_of(self, part: _Part) -> list[np.ndarray] | list[None]:
         """A mask for each row of a part; where its constraint has failed, nothing is allowed."""
-        if part.masks is None:
+        if part.ahead is None:
             return [None] * part.work.wanted
-        error = part.masks.exception()
-        if error is None:
-            return part.masks.result()
-        return [np.zeros(-(-self.runner.vocabulary // 32), np.uint32)] * part.work.wanted
+        masks = [] if part.ahead.exception() else part.ahead.result()[1][: part.work.wanted]
+        part.guesses = part.guesses[: max(0, len(masks) - 1)]  # the others cannot be checked
+        return masks + [np.zeros(-(-self.runner.vocabulary // 32), np.uint32)] * (part.work.wanted - len(masks))
 
     def _commit(self, part: _Part, chosen: list[tuple[Any, ...]]) -> None:
         """Take what was sampled for each row of a part: the fields of `Sampled`, is finite, alternatives."""
         request, kept, began = part.request, 0, len(part.request.ids)
+        request.ahead, sent = None, part.work.wanted - 1
         for number, (token, own, drawn, dead, forced, finite, alternatives) in enumerate(chosen):
             if dead:
-                failed = part.masks.exception() if part.masks is not None else None
+                failed = part.ahead.exception() if part.ahead is not None else None
                 error = failed if isinstance(failed, Exception) else ValueError(NOTHING_ALLOWED)
                 if not finite:
                     self.discard(part.work.sequence)
@@ -247,12 +290,12 @@ class Batcher:
             if request.done or number >= len(part.guesses) or part.guesses[number] != token:
                 break
         chosen_ids = request.ids[began:]
-        request.proposed_tokens += len(part.guesses)
+        request.proposed_tokens += sent
         request.accepted_tokens += sum(map(eq, part.guesses, chosen_ids))  # all but the last one were right
         self.scheduler.charge(request, len(chosen_ids) - 1)
         if self.speculator is not None:
-            self.speculator.observe(request, len(part.guesses), chosen_ids)
-        self.cache.commit(part.work.sequence, part.work.ids[: len(part.work.ids) - len(part.guesses) + kept])
+            self.speculator.observe(request, sent, chosen_ids)
+        self.cache.commit(part.work.sequence, part.work.ids[: len(part.work.ids) - sent + kept])
         if request.done:
             self._depart(request)
 
@@ -345,6 +388,8 @@ class Batcher:
     def _depart(self, request: RequestState) -> None:
         del self._live[request.id]
         self.scheduler.release(request)
+        if request.ahead is not None:
+            request.ahead.cancel()
         sequence, request.sequence, request.moved = request.sequence, None, None
         if sequence is not None:
             self.cache.close(sequence)
@@ -357,12 +402,26 @@ def _room(request: RequestState) -> int:
     return request.limit - len(request.ids) - 1
 
 
-def _masks_along(matcher: Matcher, guesses: Sequence[int]) -> list[np.ndarray]:
-    """The mask after each of the guesses, which are all allowed; the first one before any."""
-    masks = [matcher.mask()]
-    if guesses:
-        ahead = matcher.copy()
-        for guess in guesses:
-            ahead.advance(guess)
-            masks.append(ahead.mask())
-    return masks
+def _decodes(part: _Part) -> bool:
+    """It runs the last token of a completion that has begun."""
+    return len(part.work.ids) - len(part.guesses) == 1 and bool(part.work.wanted and part.request.ids)
+
+
+def _look(matcher: Matcher, guesses: Sequence[int] | None, most: int) -> LookAhead:
+    """The guesses, at most so many, as far as they are allowed, with their masks."""
+    if guesses is None:
+        guesses = []
+        with suppress(ConstraintError):  # the text may never come there
+            guesses = matcher.proposal()
+    ids = list(guesses)[:most]
+    masks = matcher.masks(ids)
+    return ids[: len(masks) - 1], masks
+
+
+def settled(futures: Sequence[Future[Any]]) -> bool:
+    """Wait for them, but not for long; whether all are done."""
+    until = time.monotonic() + _PATIENCE
+    for future in futures:
+        with suppress(TimeoutError):
+            future.exception(max(0.0, until - time.monotonic()))
+    return all(future.done() for future in futures)

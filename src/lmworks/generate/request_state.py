@@ -3,8 +3,11 @@
 import secrets
 import time
 from collections.abc import Callable, Collection, Sequence, Set
+from concurrent.futures import Future
 from copy import copy
 from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from lmworks.generate.constrained_decoding import ConstraintCompiler, Matcher
 from lmworks.generate.paged_cache import CachedSequence
@@ -44,6 +47,10 @@ class TokenTexts(dict[int, str]):
         return text
 
 
+# Guesses that a constraint allows one after the other, and the mask before each of them and after the last.
+LookAhead = tuple[list[int], list[np.ndarray]]
+
+
 @dataclass(slots=True, eq=False)  # one request is another's equal never, and is compared often
 class RequestState:
     """Tokens go in through `append`; what is new and certain comes out through `take`.
@@ -54,7 +61,8 @@ class RequestState:
     what the decoder begins with.
 
     `sequence` is what the cache holds of it while it runs; `moved` is the content of its pages while it was preempted
-    and they are kept elsewhere.
+    and they are kept elsewhere. `ahead` are guesses and masks for its next tokens, which no step waits for: until they
+    are there, it is `held`.
     """
 
     id: str
@@ -71,6 +79,7 @@ class RequestState:
     client: str = ""
     deadline: float | None = None
     constraint: Matcher | None = None
+    ahead: Future[LookAhead] | None = None
     source_ids: tuple[int, ...] = ()
     sequence: CachedSequence | None = None
     moved: object | None = None
@@ -97,6 +106,11 @@ class RequestState:
     def done(self) -> bool:
         """Nothing more comes."""
         return self.finish_reason is not None or self.error is not None
+
+    @property
+    def held(self) -> bool:
+        """It takes no part in a step."""
+        return self.ahead is not None and not self.ahead.done()
 
     @property
     def all_ids(self) -> tuple[int, ...]:
@@ -137,6 +151,7 @@ class RequestState:
             detokenizer=self.detokenizer.copy(),
             matcher=copy(self.matcher),
             constraint=None if self.constraint is None else self.constraint.copy(),
+            ahead=None,
             ids=list(self.ids),
             tokens=list(self.tokens),
             sampled_log_probabilities=list(self.sampled_log_probabilities),

@@ -95,7 +95,9 @@ class Scheduler:
         """The next step; the pages for its tokens are reserved. Empty when there is nothing to do."""
         scheduled: dict[str, ScheduledTokens] = {}
         for request in sorted(self.running, key=self._rank):
-            if request in self.running and request.uncomputed_tokens == 1 and self._reserve(request, 1, scheduled):
+            if request not in self.running or request.uncomputed_tokens != 1 or request.held:
+                continue
+            if self._reserve(request, 1, scheduled):
                 scheduled[request.id] = ScheduledTokens(request, 1)
         self._fill(scheduled)
         for part in scheduled.values():
@@ -131,7 +133,8 @@ class Scheduler:
             unserved = [
                 r for r in self.running if r.uncomputed_tokens > 1 and r.id not in scheduled and r.id not in followers
             ]
-            request = min((*unserved, *(self.waiting if enters else ())), key=self._turn, default=None)
+            candidates = (r for r in (*unserved, *(self.waiting if enters else ())) if not r.held)
+            request = min(candidates, key=self._turn, default=None)
             if request is None:
                 return
             entering = request in self.waiting

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lmworks.generate.cache_lease import CacheLease
-from lmworks.generate.engine_step import NOT_FINITE, Batcher
+from lmworks.generate.engine_step import NOT_FINITE, Batcher, settled
 from lmworks.generate.logit_processors import process_logits
 from lmworks.generate.paged_cache import CachedSequence
 from lmworks.generate.request_state import RequestState
@@ -74,6 +74,15 @@ def _forward(batcher: Batcher, works: Sequence[Work], hidden: bool) -> Forwarded
     for work in works:
         batcher.cache.commit(work.sequence, work.ids)
     return rows, states
+
+
+def compute_masks(batcher: Batcher, requests: Sequence[RequestState]) -> Generator[None, None, None]:
+    """The masks of their constraints, which `allowed_logits` takes; a pause as long as some are not there."""
+    looks = [batcher.look(request, []) for request in requests if request.constraint is not None]
+    while not settled(looks):
+        yield
+    for look in looks:
+        look.result()
 
 
 def allowed_logits(logits: np.ndarray, request: RequestState) -> np.ndarray:

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from lmworks.generate.constraint import ConstraintError
 from lmworks.generate.request_state import RequestState
 
 _log = logging.getLogger(__name__)
@@ -222,19 +221,6 @@ class Speculator:
 
 
 def _allowed(request: RequestState, proposal: list[int]) -> list[int]:
-    """The tokens that the constraint lets follow each other. The end is no guess: after it nothing could be checked."""
-    if request.constraint is None:
-        return proposal
-    try:
-        allowed = proposal[: request.constraint.accepts(proposal)]
-    except ConstraintError:  # its mask will say so too, and fail this request alone
-        return []
-    return allowed[:-1] if allowed and allowed[-1] in request.stop_ids else allowed
-
-
-def certain_text(request: RequestState) -> list[int]:
-    """The text about which the request's constraint leaves no choice, as guesses."""
-    try:
-        return [] if request.constraint is None else request.constraint.proposal()
-    except ConstraintError:  # as above
-        return []
+    """Nothing where the constraint does not allow the first token: what is known of the others costs time."""
+    matcher = request.constraint
+    return proposal if matcher is None or not proposal or matcher.allows(proposal[0]) else []

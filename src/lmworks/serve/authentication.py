@@ -22,8 +22,7 @@ from lmworks.serve.service import Service
 COOKIE = "lmworks_session"
 _SESSION_SECONDS = 7 * 24 * 3600
 _MAXIMUM_SESSIONS = 1000
-_WRONG_KEYS = 10  # a minute from each address, by the form and by the API each
-_LIMIT = f"{_WRONG_KEYS} wrong keys a minute"
+_WRONG_KEYS = 10  # a minute from each address
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +36,13 @@ class Sessions:
 
     def __init__(self, ring: KeyRing) -> None:
         self._ring = ring
-        self.wrong_keys = TokenBuckets(_WRONG_KEYS)
+        self._wrong_keys = TokenBuckets(_WRONG_KEYS)
         self._table: OrderedDict[str, _Session] = OrderedDict()  # by hash, so that a dump of memory signs nobody in
+
+    def count_wrong_key(self, scope: Scope) -> ApiError | None:
+        """Count a wrong key from the address of a request; what it is told where there were too many of them."""
+        wait = self._wrong_keys.take(client_address(scope))
+        return too_many(f"{_WRONG_KEYS} wrong keys a minute", wait) if wait else None
 
     def start(self, key: Key) -> str:
         """A new token for the cookie. The oldest session ends when there are too many."""
@@ -83,8 +87,8 @@ class Authentication(HttpMiddleware):
             scope[KEY] = key.name
         if key is not None or _is_open(scope):
             await self._app(scope, receive, send)
-        elif header(scope, "authorization") and (wait := self._sessions.wrong_keys.take(client_address(scope))):
-            await refuse(too_many(_LIMIT, wait), scope, receive, send)
+        elif header(scope, "authorization") and (refusal := self._sessions.count_wrong_key(scope)):
+            await refuse(refusal, scope, receive, send)
         elif is_api(path) or scope["method"] not in ("GET", "HEAD"):
             error = ApiError(
                 401,
@@ -143,14 +147,11 @@ def router(service: Service, ring: KeyRing, sessions: Sessions) -> APIRouter:
             fields = await read_form(request)
         except ValueError as error:
             return page(service, "sign_in.html", 400, next="/", error=str(error))
-        target, client = local_path(fields.get("next", "")), f"form {client_address(request.scope)}"
-        if (wait := sessions.wrong_keys.take(client, cost=0)) > 0:  # before the key is looked at
-            retry = too_many(_LIMIT, wait).headers
-            problem = f"Too many wrong keys: try again in {retry['Retry-After']} s."
-            return page(service, "sign_in.html", 429, retry, next=target, error=problem)
+        target = local_path(fields.get("next", ""))
         key = ring.verify(fields.get("key", "").strip())
+        if key is None and (refusal := sessions.count_wrong_key(request.scope)):
+            return page(service, "sign_in.html", 429, refusal.headers, next=target, error=f"There were {refusal}.")
         if key is None:
-            sessions.wrong_keys.take(client)
             return page(service, "sign_in.html", 401, next=target, error="This key is not known here.")
         response = RedirectResponse(target, 303)
         secure = request.url.scheme == "https"

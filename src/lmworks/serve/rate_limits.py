@@ -22,13 +22,13 @@ class TokenBuckets:
         self._capacity, self._rate, self._clock = float(per_minute), per_minute / 60, clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # client -> (tokens, when)
 
-    def take(self, client: str, cost: float = 1.0) -> float:
-        """Seconds until the next request may come; 0 takes `cost` tokens and lets this one through."""
+    def take(self, client: str) -> float:
+        """Seconds until the next request may come; 0 takes a token and lets this one through."""
         now = self._clock()
         tokens, then = self._buckets.pop(client, (self._capacity, now))
         tokens = min(self._capacity, tokens + (now - then) * self._rate)
         wait = 0.0 if tokens >= 1 else (1 - tokens) / self._rate
-        self._buckets[client] = (tokens - cost * (wait == 0), now)
+        self._buckets[client] = (tokens - (wait == 0), now)
         while len(self._buckets) > _MAXIMUM_CLIENTS:
             self._buckets.popitem(last=False)
         return wait

@@ -5,7 +5,6 @@ import hashlib
 import re
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import resources
@@ -31,7 +30,6 @@ SECTIONS = (
 # Control characters and lone surrogates, which a browser would drop or change
 _UNSHOWABLE = re.compile("[\0-\x08\x0b\x0d-\x1f\x7f-\x9f\ud800-\udfff]")
 _PIECE = 1 << 16  # characters of a page between which other threads run
-_THREADS = ThreadPoolExecutor(2, thread_name_prefix="render")
 
 
 def page(
@@ -56,7 +54,7 @@ class _Rendered(HTMLResponse):
         self._template, self._context = template, context
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.body = await asyncio.get_running_loop().run_in_executor(_THREADS, self._rendered)
+        self.body = await asyncio.to_thread(self._rendered)
         self.headers["Content-Length"] = str(len(self.body))
         await super().__call__(scope, receive, send)
 

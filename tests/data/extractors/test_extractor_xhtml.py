@@ -128,5 +128,11 @@ def test_a_page_reads_as_it_would_without_its_permalinks() -> None:
         for around in ("<h2 id=a>Ships {}</h2>", "<h2><span>{}</span> Ships</h2>", "<dl><dt>Ships{} <dd>sail</dl>"):
             assert xhtml_to_markdown(around.format(link)) == xhtml_to_markdown(around.format("")), mark
     assert xhtml_to_markdown("<li><b>size</b><a href='#size'>¶</a> – of it") == "- **size** – of it"
-    kept = ("<h3><a href='#eq'>==</a></h3>", "<td><a href='#hash'>#</a></td>", "<p>Price<a href='#n'>*</a></p>")
-    assert [xhtml_to_markdown(each) for each in kept] == ["### ==", "#", "Price*"]
+    kept = {
+        "<h3><a href='#eq'>==</a></h3>": "### ==",
+        "<td><a href='#hash'>#</a></td>": "#",
+        "<p>Price<a href='#n'>*</a></p>": "Price*",
+        "<p>See <a href='b.html#c'>Link to the report</a></p>": "See Link to the report",
+        "<p>Operator <a href='b.html#c'>+=</a></p>": "Operator +=",
+    }
+    assert {html: xhtml_to_markdown(html) for html in kept} == kept

@@ -36,7 +36,7 @@ _CDATA = re.compile(r"<!\[CDATA\[(.*?)(?:\]\]>|\Z)", re.S)
 _PROLOGUE = re.compile(r"\A\s*(?:<\?xml[^>]*>\s*)?(?:<!DOCTYPE[^>\[]*(?:\[[^\]]*\][^>]*)?>)?", re.I)
 _LANGUAGE = re.compile(r"(?:language|lang)-([\w+#.-]{1,30})")
 _NOTE = re.compile(r"[\[(]?((?:\d{1,4}|[a-z]{1,2}|[ivxlc]{1,6}|[*†‡§¶]{1,3}))[\])]?")
-# The text of a link to the place where it stands: a symbol that marks no note, or words for it.
+# The text of a link within its page to the place where it stands: a symbol that marks no note, or words for it.
 _PERMALINK = re.compile(r"[^\w*†‡]+|(?:perma(?:nent )?link|(?:direct |copy )?link to|section titled)\b.*", re.I | re.S)
 _HIDDEN = re.compile(r"display\s*:\s*none", re.I)  # the line of a mail that only its preview shows, for one
 
@@ -243,7 +243,7 @@ def _end_link(converter: _Converter, element: Any) -> None:
     note = _NOTE.fullmatch(content.strip()) if "#" in element.get("href", "") else None
     if note and _is_note_reference(element):
         content = f"[{note[1]}]"
-    elif "#" in element.get("href", "") and _PERMALINK.fullmatch(content.strip()):
+    elif element.get("href", "").startswith("#") and _PERMALINK.fullmatch(content.strip()):
         content = _Permalink(content)
     converter.inline.append(content)
 

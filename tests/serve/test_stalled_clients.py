@@ -68,6 +68,7 @@ def test_half_a_request_holds_nobody_up(start):
         half.close()
 
 
+GET = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 POST = b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 
 
@@ -86,6 +87,12 @@ def test_a_request_that_never_ends_is_ended(start, begun, drip):
                     if not received:
                         break
         assert answer.startswith(b"HTTP/1.1 408 ") and time.monotonic() < until
+
+
+def test_a_request_that_never_ends_is_ended_behind_another_one(start):
+    with start(receive_seconds=0.5) as running, socket.create_connection(address(running.url), timeout=30) as client:
+        client.sendall(GET + POST + b"Content-Length: 900\r\n\r\n{")
+        assert b"".join(iter(lambda: client.recv(4096), b"")).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_slow_upload_and_a_long_answer_take_their_time(start):

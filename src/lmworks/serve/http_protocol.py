@@ -33,6 +33,12 @@ def timed_protocol(seconds: float) -> type[H11Protocol]:
                 self._set_timer()
             self._received += len(data)
 
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self.conn.their_state is h11.SEND_BODY:  # the rest of a request that came together with the last one
+                self._unset_keepalive_if_required()
+                self._set_timer()
+
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_timer()
             super().connection_lost(exc)

@@ -173,14 +173,14 @@ def ancestors(items: Sequence[Item], name: str) -> tuple[Item, ...]:
 
 ANSWER = "answer"
 _ANSWERING = ("retrieve.index", "ground.calibrate")  # the stages that an answer is made from directly
-_NUMBERS = {  # use -> the metric that tells how much a stage made, and its unit
-    "data.read": ("documents", "documents"),
-    "data.annotate": ("documents", "documents"),
-    "data.duplicates": ("pairs", "pairs"),
-    "data.clean": ("documents", "documents"),
-    "data.balance": ("documents", "documents"),
-    "retrieve.index": ("chunks", "chunks"),
-    "ground.questions": ("questions", "questions"),
+_NUMBERS = {  # use -> the things, counted by a metric of this name, that a stage made
+    "data.read": "documents",
+    "data.annotate": "documents",
+    "data.duplicates": "pairs",
+    "data.clean": "documents",
+    "data.balance": "documents",
+    "retrieve.index": "chunks",
+    "ground.questions": "questions",
 }
 
 
@@ -273,9 +273,9 @@ def _answer(interaction: Interaction, parents: tuple[str, ...]) -> Item:
 
 def _stage(stage: StageFacts) -> Item:
     manifest = stage.manifest
-    metric, unit = _NUMBERS.get(manifest.stage, ("", ""))
+    metric = _NUMBERS.get(manifest.stage, "")
     amount = manifest.metrics.get(metric)
-    note = counted(amount, unit.removesuffix("s")) if isinstance(amount, int) else ""
+    note = counted(amount, metric.removesuffix("s")) if isinstance(amount, int) else ""
     parents = [*manifest.parents, *(f"model:{role}" for role in manifest.models)]
     if any(True for _ in _sources(stage)):
         parents.append(f"sources:{stage.name}")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Self, TypeVar
 if TYPE_CHECKING:
     from lmworks.data.cleaning.profile import Share
 
-ALL = "all steps"  # what an alarm calls them together
-FEWEST = 10  # documents of a folder or a kind of which a share says something
-LEAST = 0.05  # of a source, what a folder or a kind has lost at least where it is told of
+_ALL = "all steps"  # what an alarm calls them together
+_FEWEST = 10  # documents of a folder or a kind of which a share says something
+_LEAST = 0.05  # of a source, what a folder or a kind has lost at least where it is told of
+_NAMES = {"all": "{source}", "folder": "{source}/{value}", "kind": "the kind {value} in {source}"}  # by facet
 Key = TypeVar("Key")
 
 
@@ -142,8 +143,8 @@ def _check(source: str, told: str, amount: Amount, other_told: str, other: Amoun
 
 def alarms(share: float, names: Sequence[str], flows: Sequence[Flow], shares: Sequence["Share"] = ()) -> list[Alarm]:
     """Every step that took more than this share of what a source had in the beginning, by source and step; then, by
-    the amounts before and after, where all steps together did: of a source of which no single one did, of
-    folders and of kinds."""
+    the amounts before and after, where all steps together did: of a source of which no single one did, of folders and
+    of kinds."""
     tallies = tally(flows, lambda flow: (flow.source, flow.step))
     found = []
     for source in sorted({source for source, _ in tallies}):
@@ -156,17 +157,25 @@ def alarms(share: float, names: Sequence[str], flows: Sequence[Flow], shares: Se
                 found.append(Alarm(source, name, documents, taken))
     told = {alarm.source for alarm in found}
     wholes = {each.source: each.before for each in shares if each.facet == "all"}
-    for each in (each for facet in ("all", "folder", "kind") for each in shares if each.facet == facet):
-        whole, before = wholes[each.source], each.before
-        lost = before.documents - each.after.documents, before.bytes - each.after.bytes
-        documents, taken = lost[0] / max(before.documents, 1), lost[1] / max(before.bytes, 1)
-        name = {"folder": f"{each.source}/{each.value}", "kind": f"the kind {each.value} in {each.source}"}
-        is_much = lost[0] > LEAST * whole.documents or lost[1] > LEAST * whole.bytes
-        if each.facet != "all" and (before == whole or not each.value or not is_much or before.documents < FEWEST):
-            continue
-        if max(documents, taken) > share and (each.facet != "all" or each.source not in told):
-            found.append(Alarm(name.get(each.facet, each.source), ALL, documents, taken))
+    for facet, name in _NAMES.items():
+        for each in (each for each in shares if each.facet == facet):
+            documents, taken = _lost(each, each.before)
+            is_told = each.source not in told if facet == "all" else _is_large_part(each, wholes[each.source])
+            if is_told and max(documents, taken) > share:
+                found.append(Alarm(name.format(source=each.source, value=each.value), _ALL, documents, taken))
     return found
+
+
+def _is_large_part(part: "Share", whole: Amount) -> bool:
+    """Whether this is a part of a source, not all of it, that matters: by its documents, and by what it lost."""
+    named = part.value and part.before != whole and part.before.documents >= _FEWEST
+    return bool(named) and max(_lost(part, whole)) > _LEAST
+
+
+def _lost(part: "Share", whole: Amount) -> tuple[float, float]:
+    """The documents and the bytes that are gone, as shares of the whole."""
+    documents, size = part.before.documents - part.after.documents, part.before.bytes - part.after.bytes
+    return documents / max(whole.documents, 1), size / max(whole.bytes, 1)
 
 
 def _sum(first: Amount, second: Amount) -> Amount:

@@ -174,7 +174,7 @@ class Policy:
     """What becomes of the documents.
 
     steps  In this order.
-    alarm  A step that takes more than this share of a source's documents or bytes is told of, loudly.
+    alarm  What takes more than this share of the documents or bytes of a source, a folder or a kind is told of, loudly.
     """
 
     steps: tuple[Step, ...] = ()

@@ -217,7 +217,7 @@ def test_what_cannot_be_searched_is_refused(engine) -> None:
         engine.beam_search(_request([1], 5, temperature=1.0, top_k=3), BeamParameters())
     with pytest.raises(ValueError, match="no token is allowed"):
         engine.beam_search(_request([1], 5, banned_tokens=tuple(range(260))), BeamParameters())
-    with pytest.raises(ValueError, match="shorten the prompt"):
+    with pytest.raises(ValueError, match="context_length"):
         engine.beam_search(_request([1] * 256, 5), BeamParameters())
     for arguments, message in (
         ({"beams": 0}, "n_best"),

@@ -169,7 +169,7 @@ def test_a_full_queue_refuses(engine) -> None:
 def test_bad_requests_are_refused_in_the_callers_thread(worker, gate) -> None:
     for request, message in (
         (Request((300,)), "outside"),
-        (Request((1,) * 256), "shorten the prompt"),
+        (Request((1,) * 256), "context_length"),
         (Request((1,), sampling=SamplingParameters(logit_bias={999: 1.0})), "logit_bias"),
         (Request((1,), id="gate"), "'gate' is in use"),
     ):

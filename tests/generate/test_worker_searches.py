@@ -117,7 +117,7 @@ def test_close_cuts_a_search_off_and_gives_its_pages_back(engine, monkeypatch: p
 
 
 def test_what_is_wrong_is_said_where_it_was_asked(worker) -> None:
-    with pytest.raises(ValueError, match="shorten the prompt"):
+    with pytest.raises(ValueError, match="context_length"):
         worker.beam_search(Request((1,) * 256), _BEAMS)
     with pytest.raises(ValueError, match="temperature"):
         worker.contrastive_search(Request((1,), sampling=SamplingParameters(temperature=1.0)), ContrastiveParameters())

@@ -28,7 +28,10 @@ from lmworks.generate.constraint_grammar import to_grammar
 
 MOST_MEMORY = 1 << 30  # bytes that a trial may take
 START_SECONDS = 60.0  # a process that takes longer to come up is broken
-_OWN_WORDS = r"^(at )?\d+\(\d+\): |failed to compile JSON schema: | \(in regex\): regex parse error:|\.? Enable '\w+' .*|json-schema://"
+_OWN_WORDS = (
+    r"^(at )?\d+\(\d+\): |failed to compile JSON schema: | \(in regex\): regex parse error:"
+    r"|\.? Enable '\w+' .*|json-schema://"
+)
 # What expressions may cost a mask: about 50 ms, where the library's own limit is 15, which some long ones need. Rules
 # that fit a text in many ways may cost it a second.
 LIMITS = LLParserLimits(step_lexer_fuel=1_000_000, verbose_errors=False)

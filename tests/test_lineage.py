@@ -53,7 +53,8 @@ def test_what_a_model_alone_made_leads_to_its_weights(tmp_path):
     )
     with open_log(tmp_path) as log:
         log.record(made).result()
-    assert "abababababab" in shown(trace(tmp_path, f"chatcmpl-{made.id}"))
+    for prefix in ("", "chatcmpl-", "cmpl-", "resp_"):
+        assert "abababababab" in shown(trace(tmp_path, f"{prefix}{made.id}"))
 
 
 NOTE = "Write to jane.miller@works-miller.com before the end of March, or call the desk on any day of the week. " * 3

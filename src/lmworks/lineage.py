@@ -45,7 +45,7 @@ def trace(workspace: Path | None, target: str) -> Tree:
             "name an artefact's folder, or a system's with --workspace"
         )
     interaction = None
-    if re.fullmatch(r"((chat)?cmpl-)?[0-9a-f]{16}(-\d+)?", target):
+    if re.fullmatch(r"((chat)?cmpl-|resp_)?[0-9a-f]{16}(-\d+)?", target):
         interaction = read_interaction(workspace, target)
         if interaction.confidence is None:
             return _completion_tree(interaction)

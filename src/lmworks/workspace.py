@@ -3,6 +3,7 @@
 Nothing here loads a model, so that the log and the lineage of a workspace are read at once.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,11 +68,11 @@ def read_log(workspace: Path) -> Reader:
 
 
 def read_interaction(workspace: Path, identifier: str) -> Interaction:
-    """An interaction of the log; `identifier` may be that of the API, such as "chatcmpl-...".
+    """An interaction of the log; `identifier` may be that of the API, such as "chatcmpl-..." or "resp_...".
 
     FileNotFoundError when there is none.
     """
-    identifier = identifier.removeprefix("chatcmpl-").removeprefix("cmpl-")
+    identifier = re.sub(r"\A((chat)?cmpl-|resp_)", "", identifier)
     with read_log(workspace) as reader:
         try:
             return reader.get(identifier)

@@ -29,7 +29,7 @@ SECTIONS = (
 
 # Control characters and lone surrogates, which a browser would drop or change
 _UNSHOWABLE = re.compile("[\0-\x08\x0b\x0d-\x1f\x7f-\x9f\ud800-\udfff]")
-_PIECE = 1 << 16  # characters of a page between which other threads run
+_CLIPPED = 1 << 16  # characters of a text that is clipped; the others are not looked at
 
 
 def page(
@@ -60,8 +60,7 @@ class _Rendered(HTMLResponse):
 
     def _rendered(self) -> bytes | memoryview:
         text = environment().get_template(self._template).render(self._context)
-        pieces = (text[place : place + _PIECE] for place in range(0, len(text), _PIECE))
-        return self.render("".join(_UNSHOWABLE.sub("\ufffd", piece) for piece in pieces))
+        return self.render(_UNSHOWABLE.sub("\ufffd", text))
 
 
 def error_page(service: Service, status: int, heading: str, text: str, retry: str = "") -> HTMLResponse:
@@ -173,8 +172,8 @@ def segment(text: str) -> str:
 
 def clip(text: str, length: int = 120) -> str:
     """At most `length` characters on one line, with an ellipsis where something was left out."""
-    line = " ".join(text[:_PIECE].split())
-    return line if len(line) <= length and len(text) <= _PIECE else line[: length - 1].rstrip() + "…"
+    line = " ".join(text[:_CLIPPED].split())
+    return line if len(line) <= length and len(text) <= _CLIPPED else line[: length - 1].rstrip() + "…"
 
 
 def file_name(uri: str) -> str:

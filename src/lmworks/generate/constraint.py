@@ -27,7 +27,7 @@ class JsonSchema:
 
     What the keywords mean is JSON Schema 2020-12, formats asserted. Among all texts of one value, those are allowed
     that keep the order of `properties` and escape only what JSON must have escaped. Strings have no control characters
-    but backspace, tab, form feed and those that end a line, and those that the schema itself has.
+    but backspace, tab, form feed and those that end a line.
 
     compact   nothing stands between two parts; False allows one space, or one line break and an indent, which models
               like to write and which cost tokens.

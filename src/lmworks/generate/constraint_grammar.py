@@ -23,14 +23,14 @@ from lmworks.generate.json_schema import check_expression, prepare_schema
 
 _JSON = {
     "whitespace_flexible": False,
-    "coerce_one_of": False,
+    "coerce_one_of": True,
     "lenient": False,
+    # All of JSON's but "/" and "u": "\u0061" is another spelling of the name "a", which the library takes for a name of
+    # which the schema says nothing.
+    "json_allowed_escapes": 'nrbtf\\"',
 }
 # A small model that may put any white space between two parts tends to put nothing else there, without end.
 _WHITE_SPACE = {"whitespace_flexible": True, "whitespace_pattern": r" |\n[ \t]{0,64}"}
-# All of JSON's but "/" and "u": "\u0061" is another spelling of the name "a", which the library takes for a name of
-# which the schema says nothing. What needs it, such as U+0001, can be written where objects have no further names.
-_ESCAPES = 'nrbtf\\"'
 # Where only one text can follow, the library would otherwise allow but one way to cut it into tokens.
 _OPTIONS = '%llguidance {"no_forcing": true}\n'
 
@@ -62,10 +62,8 @@ def _lark(constraint: Constraint) -> str:
 
 def _embedded(wanted: JsonSchema) -> str:
     """A JSON schema inside a grammar; references in it (`#/…`) begin at the schema itself."""
-    document = prepare_schema(wanted.schema)
     options = _JSON | ({} if wanted.compact else _WHITE_SPACE)
-    options["json_allowed_escapes"] = f"{_ESCAPES}u" if document.controls else _ESCAPES
-    return f"%json {json.dumps({**document.schema, 'x-guidance': options})}"
+    return f"%json {json.dumps({**prepare_schema(wanted.schema), 'x-guidance': options})}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

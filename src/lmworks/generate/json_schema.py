@@ -2,66 +2,69 @@
 
 A keyword that a compiler passes over in silence is worse than one that it lacks: the text would look as if it had been
 checked. So only keywords on the lists below are let through, and those that the matcher's library lacks are written
-with others that it has (`json_keywords.py`).
+with others that it has.
 """
 
 import json
-import math
 import re
 import warnings
-from collections.abc import Mapping
-from decimal import Decimal
+from collections.abc import Iterator, Mapping
+from itertools import combinations
 from typing import Any
 from urllib.parse import quote, unquote, urldefrag, urljoin
 
 from lmworks.generate.constraint import ConstraintError
-from lmworks.generate.json_formats import FORMATS, LARGEST
-from lmworks.generate.json_keywords import lower
-from lmworks.generate.schema_document import DIFFERENT_ITEMS, SchemaDocument, escaped, literals
+from lmworks.generate.json_formats import FORMATS, LARGEST, json_text
+from lmworks.generate.schema_document import DIFFERENT_ITEMS, canonical, literals, target
 
-ANNOTATIONS = frozenset(
-    ("$schema", "$comment", "title", "description", "default", "discriminator", "examples", "example", "readOnly",
-     "writeOnly", "deprecated")
+_ANNOTATIONS = frozenset(
+    ("$comment", "title", "description", "default", "discriminator", "examples", "example", "readOnly", "writeOnly",
+     "deprecated", "$id", "id", "$anchor", "$dynamicAnchor")
 )  # fmt: skip
-_NAMES = frozenset(("$id", "id", "$anchor", "$dynamicAnchor"))  # of the schema itself, for references
 _OF_SCHEMAS_BY_NAME = frozenset(("$defs", "definitions", "dependentSchemas", "properties", "patternProperties"))
 _OF_SCHEMAS_IN_ORDER = frozenset(("allOf", "anyOf", "oneOf", "prefixItems"))
-_OF_ONE_SCHEMA = frozenset(
-    ("additionalProperties", "contentSchema", "else", "if", "items", "not", "propertyNames", "then")
-)
-# Where schemas are found no more once `json_keywords.py` has written them with other keywords.
-_REWRITTEN = (_OF_ONE_SCHEMA - {"additionalProperties", "items"}) | {"dependentSchemas", "oneOf"}
-_COUNTS = frozenset(("maxItems", "maxLength", "maxProperties", "minItems", "minLength", "minProperties"))
-_BOUNDS = frozenset(("exclusiveMaximum", "exclusiveMinimum", "maximum", "minimum"))
-_OF_VALUES = _COUNTS | _BOUNDS | frozenset(
-    ("$ref", "const", "contentEncoding", "contentMediaType", "dependentRequired", "enum", "format", "multipleOf",
-     "pattern", "required", "type", "uniqueItems")
-)  # fmt: skip
+_OF_ONE_SCHEMA = frozenset(("additionalProperties", "contentSchema", "items", "not", "propertyNames"))
+_COUNTS = ("maxItems", "maxLength", "maxProperties", "minItems", "minLength", "minProperties")
+_BOUNDS = ("exclusiveMaximum", "exclusiveMinimum", "maximum", "minimum")
+_OF_VALUES: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("const", "$schema"), object),
+    **dict.fromkeys(("$ref", "contentMediaType", "format", "pattern"), str),
+    **dict.fromkeys((*_COUNTS, *_BOUNDS, "multipleOf"), (int, float)),
+    "dependentRequired": dict, "enum": list, "required": list, "type": (str, list), "uniqueItems": bool,
+}  # fmt: skip
+_IN_WORDS = {bool: "true or false", dict: "an object", list: "an array", str: "a string", (int, float): "a number"}
+_CHOICES = {"contentMediaType": ("application/json",), "format": sorted(FORMATS)}
+# Where schemas are found no more once they are written with other keywords.
+_REWRITTEN = frozenset(("contentSchema", "dependentSchemas", "not", "propertyNames"))
 
 _HINTS = {
+    "contentEncoding": "use the format base64",
     "nullable": 'list "null" among the types instead',
     "additionalItems": "use prefixItems for the first items and items for those after them",
     "dependencies": "use dependentRequired and dependentSchemas",
     "unevaluatedProperties": "use additionalProperties in the complete object instead",
 }
-_NOTHING_ASKED = (("uniqueItems", False), ("nullable", False))  # what generators of schemas write for the default
 
 
-def prepare_schema(text: str) -> SchemaDocument:
-    """The schema, checked, and written with the keywords that the library has.
+# Parts of a schema by their places (`#/…`), and by the URIs of those that have one: each with its place, and the URI at
+# which its references begin.
+_Parts = dict[str, tuple[Any, str, str]]
+
+
+def prepare_schema(text: str) -> dict[str, Any]:
+    """The schema, checked, and written with the keywords that the library has; arrays of different items are marked.
 
     ConstraintError names the keyword of what is not supported and its place (a JSON pointer).
     """
-    document = SchemaDocument()
+    parts: _Parts = {}
     try:
-        schema = _prepare(json.loads(text, parse_constant=_no_constant), "#", "", document)
-        if document.controls:
-            _check_closed(document)
-        for part, base, place in document.references:
-            _resolve(part, base, place, document)
-        for place, part in document.parts.items():  # the inner ones first
-            if isinstance(part, dict):
-                lower(part, place, document)
+        schema = _prepare(json.loads(text, parse_constant=int), "#", "", parts)  # int takes no NaN
+        found = [part for name, part in parts.items() if name == part[1] and isinstance(part[0], dict)]
+        for part in found:
+            if "$ref" in part[0]:
+                _resolve(*part, parts)
+        for part, place, _ in found:  # the inner ones first
+            _lower(part, place, schema)
     except ConstraintError:
         raise
     except RecursionError as error:
@@ -70,204 +73,221 @@ def prepare_schema(text: str) -> SchemaDocument:
         raise ConstraintError(f"the JSON schema is not JSON: {error}") from error
     if schema is False:
         raise ConstraintError("the JSON schema false accepts no value: use {} for any")
-    if document.controls and document.unique:  # whose items are known by their text
-        raise ConstraintError(f"{document.controls[0]} has control characters, which uniqueItems does not allow")
-    for place, part in document.unique.items():
-        values = literals(part.get("items"), document)
-        if values is not None and part.get("minItems", 0) > len(values) and "prefixItems" not in part:
-            raise ConstraintError(f"{place} wants {part['minItems']} different items, but there are {len(values)}")
-    return document
+    return {} if schema is True else schema
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _prepare(schema: Any, place: str, base: str, document: SchemaDocument) -> Any:
+def _prepare(schema: Any, place: str, base: str, parts: _Parts) -> Any:
     if isinstance(schema, bool):
-        document.parts[place] = schema
+        parts[place] = schema, place, base
         return schema
     if not isinstance(schema, dict):
         raise ConstraintError(f"{place}: a JSON schema is an object, true or false, got {_short(schema)}")
-    base = _name(schema, place, base, document)
+    uris = [place, *([""] if place == "#" else [])]
+    if "$id" in schema:
+        base, _ = urldefrag(_joined(base, _a(str, schema["$id"], f"{place}/$id")))
+        uris.append(base)
+    uris += [f"{base}#{schema[keyword]}" for keyword in ("$anchor", "$dynamicAnchor") if keyword in schema]
     result: dict[str, Any] = {}
     for keyword, value in schema.items():
         here = f"{place}/{keyword}"
-        if keyword in ANNOTATIONS | _NAMES or (keyword, value) in _NOTHING_ASKED:
-            if keyword == "$schema":  # the draft by which it is read
-                result[keyword] = value
+        if keyword in _ANNOTATIONS or (keyword, value) in (("nullable", False), ("uniqueItems", False)):
+            pass
         elif keyword in _OF_SCHEMAS_BY_NAME:
-            result[keyword] = {
-                name: _prepare(one, f"{here}/{escaped(name)}", base, document)
-                for name, one in _a(dict, value, here).items()
-            }
+            places = {name: name.replace("~", "~0").replace("/", "~1") for name in _a(dict, value, here)}
+            result[keyword] = {name: _prepare(value[name], f"{here}/{at}", base, parts) for name, at in places.items()}
         elif keyword in _OF_SCHEMAS_IN_ORDER:
-            parts = enumerate(_a(list, value, here))
-            result[keyword] = [_prepare(one, f"{here}/{number}", base, document) for number, one in parts]
+            options = enumerate(_a(list, value, here))
+            result[keyword] = [_prepare(one, f"{here}/{number}", base, parts) for number, one in options]
         elif keyword in _OF_ONE_SCHEMA:
-            result[keyword] = _prepare(value, here, base, document)
+            result[keyword] = _prepare(value, here, base, parts)
         elif keyword in _OF_VALUES:
-            result[keyword] = _checked(keyword, value, here, document)
+            result[keyword] = _checked(keyword, _a(_OF_VALUES[keyword], value, here), here)
         else:
             hint = _HINTS.get(keyword, "remove it, or check it in the finished text")
             raise ConstraintError(f"{place}: the JSON schema keyword {keyword!r} is not supported: {hint}")
     for name in result.get("patternProperties", ()):
-        check_expression(name, f"{place}/patternProperties:")
-        _note_controls(name, place, document)
-    if "$ref" in result:
-        document.references.append((result, base, place))
+        _check_pattern(name, f"{place}/patternProperties")
+    if "const" in result and "enum" not in result:
+        result["enum"] = [result.pop("const")]
     if result.pop("uniqueItems", False):
-        document.unique[place], result["$comment"] = result, DIFFERENT_ITEMS
-    document.parts[place] = result
+        result["$comment"] = DIFFERENT_ITEMS
+    parts.update(dict.fromkeys(uris, (result, place, base)))
     return result
-
-
-def _name(schema: Mapping[str, Any], place: str, base: str, document: SchemaDocument) -> str:
-    """Notes the URIs by which references may name the schema; the base of those inside it."""
-    if "$id" in schema:
-        uri = _joined(base, _a(str, schema["$id"], f"{place}/$id")).removesuffix("#")
-        document.resources[uri] = place
-        base = urldefrag(uri)[0]
-    for keyword in ("$anchor", "$dynamicAnchor"):
-        if keyword in schema:
-            document.resources[f"{base}#{schema[keyword]}"] = place
-    return base
 
 
 def _joined(base: str, uri: str) -> str:
     return base + uri if uri.startswith("#") else urljoin(base, uri)  # which knows no fragments of URNs
 
 
-def _resolve(schema: dict[str, Any], base: str, place: str, document: SchemaDocument) -> None:
+def _resolve(schema: dict[str, Any], place: str, base: str, parts: _Parts) -> None:
     """Makes of the reference a pointer from the root."""
     uri, fragment = urldefrag(_joined(base, schema["$ref"]))
-    fragment = unquote(fragment)
-    if fragment and not fragment.startswith("/"):
-        target = document.resources.get(f"{uri}#{fragment}", "")
-    else:
-        target = document.resources.get(uri, "nowhere") + fragment
-    if target not in document.parts and schema["$ref"].startswith("#"):
-        target = unquote(schema["$ref"])  # programs that write schemas count from the root, whatever $id is between
-    if target not in document.parts:
-        raise ConstraintError(
-            f"{place}/$ref: {schema['$ref']!r} lies outside the schema: copy it into $defs and refer to that"
-        )
-    if _REWRITTEN & set(target.split("/")):
-        whole, part = document.parts["#"], document.parts[target]
-        whole.setdefault("$defs", {})[target] = part
-        target = f"#/$defs/{escaped(target)}"
-        document.parts[target] = part
-    schema["$ref"] = "#" + quote(target[1:], safe="/~")
+    whole, fragment = parts.get(uri, (None, "nowhere", ""))[1], unquote(fragment)
+    # Programs that write schemas count from the root, whatever $id is between.
+    for name in (f"{uri}#{fragment}", whole + fragment, unquote(schema["$ref"])):
+        at = parts.get(name, (None, "", ""))[1]
+        if at and not _REWRITTEN & set(at.split("/")):
+            schema["$ref"] = "#" + quote(at[1:], safe="/~")
+            return
+    raise ConstraintError(f"{place}/$ref: {schema['$ref']!r} is no part of the schema: copy it into $defs")
 
 
-def _a(kind: type, value: Any, place: str) -> Any:
-    if not isinstance(value, kind):
-        wanted = {bool: "true or false", dict: "an object", list: "an array", str: "a string"}[kind]
-        raise ConstraintError(f"{place} must be {wanted}, got {_short(value)}")
+def _a(kind: type | tuple[type, ...], value: Any, place: str) -> Any:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind not in (bool, object)):
+        raise ConstraintError(f"{place} must be {_IN_WORDS.get(kind, 'a string or an array')}, got {_short(value)}")
     return value
 
 
-def _checked(keyword: str, value: Any, place: str, document: SchemaDocument) -> Any:
+def _checked(keyword: str, value: Any, place: str) -> Any:
     """The value of a keyword, as the library takes it."""
-    match keyword:
-        case "const":
-            _check_literal(value, place, document)
-        case "enum":
-            for one in _a(list, value, place):
-                _check_literal(one, place, document)
-        case "pattern":
-            check_expression(_a(str, value, place), f"{place}:")
-            _note_controls(value, place, document)
-        case "format" if _a(str, value, place) not in FORMATS:
-            raise ConstraintError(
-                f"{place}: the format {value!r} is not supported: use one of {', '.join(sorted(FORMATS))}, or a pattern"
-            )
-        case "contentEncoding" if value != "base64":
-            raise ConstraintError(f"{place}: {_short(value)} is not supported: use base64, or a pattern")
-        case "contentMediaType" if value != "application/json":
-            raise ConstraintError(f"{place}: {_short(value)} is not supported: use application/json, or a pattern")
-        case "$ref":
-            _a(str, value, place)
-        case "uniqueItems":
-            _a(bool, value, place)
-        case "exclusiveMinimum" | "exclusiveMaximum" if isinstance(value, bool):
-            raise ConstraintError(f"{place} must be a number (a boolean was draft 4's), got {_short(value)}")
-        case "multipleOf" if isinstance(value, int | float) and value <= 0:  # the library refuses what is no number
-            raise ConstraintError(f"{place} must be above 0, got {_short(value)}")
-        case "required" | "dependentRequired":
-            lists = [value] if keyword == "required" else _a(dict, value, place).values()
-            for name in (name for names in lists for name in _a(list, names, place)):
-                _a(str, name, place)
-    if keyword in _COUNTS and isinstance(value, float) and value.is_integer():
-        return int(value)
-    return _bound(keyword, value) if keyword in _BOUNDS and isinstance(value, int | float) else value
+    if keyword in _CHOICES and value not in _CHOICES[keyword]:
+        raise ConstraintError(f"{place}: use a pattern, or one of {', '.join(_CHOICES[keyword])}, not {_short(value)}")
+    if (keyword == "multipleOf" and value <= 0) or (keyword in _COUNTS and (value < 0 or value % 1)):
+        raise ConstraintError(f"{place} must be {'whole' if keyword in _COUNTS else 'above 0'}, got {_short(value)}")
+    if keyword in _BOUNDS:
+        value = min(value, LARGEST) if keyword.lower().endswith("maximum") else max(value, -LARGEST)
+    if keyword in ("const", "enum", *_BOUNDS):
+        _check_literal(value, place)
+    if keyword == "pattern":
+        _check_pattern(value, place)
+    return int(value) if keyword in _COUNTS else value
 
 
-def _bound(keyword: str, value: float) -> float:
-    """The nearest number inside that the library keeps: it counts in doubles, where 2**53 + 1 is 2**53."""
-    downwards = keyword.lower().endswith("maximum")
-    inside = min(value, LARGEST) if downwards else max(value, -LARGEST)
-    if -(1 << 53) <= inside <= 1 << 53:
-        return inside
-    nearest = float(inside)
-    if nearest > inside if downwards else nearest < inside:
-        nearest = math.nextafter(nearest, -math.inf if downwards else math.inf)
-    return int(nearest)  # whose digits the library reads as they stand
-
-
+# Characters for which JSON has no letter; the library leaves them out of a text.
 _CODE = "(?:0[0-7bBeEfF]|1[0-9a-fA-F]|7[fF])"
-# Those for which JSON has no letter; the library leaves them out of a text where it may not write \u.
 _CONTROL = re.compile(rf"[\x00-\x07\x0b\x0e-\x1f\x7f]|\\(?:x{_CODE}|u00{_CODE}|U000000{_CODE}|[av])")
 _PIECE = re.compile(rf"(?P<set>\[\^?\]?(?:\\.|[^\]\\])*\])|(?P<control>{_CONTROL.pattern})|\\.", re.DOTALL)
 
 
-def _note_controls(expression: str, place: str, document: SchemaDocument) -> None:
+def _check_pattern(expression: str, place: str) -> None:
+    check_expression(expression, f"{place}:")
     for piece in _PIECE.finditer(expression):
         if piece["control"] or (piece["set"] and not _CONTROL.sub("", piece["set"][1:-1]).strip("-")):
-            document.controls.append(place)
+            raise ConstraintError(f"{place}: control characters such as U+0000 are not supported: leave them out")
 
 
-def _check_literal(value: Any, place: str, document: SchemaDocument) -> None:
-    """Notes control characters; ConstraintError for an integer that the library would change."""
+def _check_literal(value: Any, place: str) -> None:
+    """ConstraintError for what the library would change."""
     match value:
-        case str():
-            if any(_CONTROL.fullmatch(sign) for sign in value):
-                document.controls.append(place)
-        case int() if abs(value) > 1 << 53 and not _is_kept(value):
-            raise ConstraintError(f"{place}: no double is {value}, and it would be changed: write it as a string")
-        case list():
-            for one in value:
-                _check_literal(one, place, document)
-        case dict():
-            for one in value.values():
-                _check_literal(one, place, document)
-
-
-def _is_kept(value: int) -> bool:
-    """The library writes integers below 2**63 as they are, others as the shortest digits of a double."""
-    try:
-        nearest = float(value)
-    except OverflowError:
-        return False
-    return int(nearest) == value if abs(value) < 1 << 63 else Decimal(repr(nearest)) == value
-
-
-_NAMING = frozenset(("dependentRequired", "dependentSchemas", "patternProperties", "properties", "required"))
-
-
-def _check_closed(document: SchemaDocument) -> None:
-    """ConstraintError where a control character could spell a name around what the schema says of it (`"\\u0061"`)."""
-    for place, part in document.parts.items():
-        if isinstance(part, dict) and part.keys() & _NAMING and part.get("additionalProperties", True) is not False:
-            raise ConstraintError(
-                f"{document.controls[0]} has control characters, which are not supported beside objects of further "
-                f"names: add additionalProperties: false at {place}, or write it without them"
-            )
+        case str() if any(_CONTROL.fullmatch(sign) for sign in value):
+            raise ConstraintError(f"{place}: control characters such as U+0000 are not supported: leave them out")
+        case int() if abs(value) > 1 << 53 and (abs(value) > LARGEST or int(float(value)) != value):
+            raise ConstraintError(f"{place}: no double is {value}, and it would be changed: use one, or a string")
+        case list() | dict():
+            for one in value.values() if isinstance(value, dict) else value:
+                _check_literal(one, place)
 
 
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Keywords that the library lacks, in those that it has
+
+
+_TYPES = ("null", "boolean", "number", "string", "array", "object")
+
+
+def _lower(schema: dict[str, Any], place: str, whole: Any) -> None:
+    """Writes a schema anew, in place, when its parts are; ConstraintError for what has no other keywords."""
+    for more in list(_in_other_keywords(schema, place, whole)):
+        schema.update({"allOf": [*schema.get("allOf", ()), more]} if more.keys() & schema.keys() else more)
+    least = schema.get("minProperties", 0)
+    closed = schema.get("additionalProperties") is False and not schema.get("patternProperties")
+    if least > max(1, len(schema.get("required", ()))) and not closed:  # others may come twice under one name
+        raise ConstraintError(f"{place}: minProperties {least} needs as many names under properties and required")
+
+
+def _in_other_keywords(schema: dict[str, Any], place: str, whole: Any) -> Iterator[Mapping[str, Any]]:
+    if FORMATS.get(schema.get("format", "")) is not None:
+        yield FORMATS[schema.pop("format")] or {}
+    media, content = schema.pop("contentMediaType", None), schema.pop("contentSchema", True)
+    if media is not None:
+        yield {"pattern": f"^{json_text(content, f'{place}/contentSchema', whole)}$"}
+    if "propertyNames" in schema:
+        yield _named(schema, target(schema.pop("propertyNames"), whole), place)
+    if "not" in schema:
+        yield {"allOf": [_complement(schema.pop("not"), f"{place}/not", whole)]}
+    for one, other in combinations(schema.get("oneOf", ()), 2):  # the library takes it for anyOf
+        if not _are_disjoint(one, other, whole):
+            yield {"anyOf": [_complement(option, f"{place}/oneOf", whole) for option in (one, other)]}
+    for name, wanted in schema.pop("dependentRequired", {}).items():
+        yield {"anyOf": [{"properties": {name: False}}, {"required": wanted}]}
+    for name, wanted in schema.pop("dependentSchemas", {}).items():
+        yield {"anyOf": [{"properties": {name: False}}, wanted]}
+
+
+def _named(schema: dict[str, Any], names: Any, place: str) -> dict[str, Any]:
+    """Properties by name or by pattern, and no others, instead of `propertyNames`."""
+    if names in (True, {}, {"type": "string"}):
+        return {}
+    others, beside = schema.pop("additionalProperties", True), schema.keys() & {"properties", "patternProperties"}
+    asked: Any = {"enum": []} if names is False else {k: v for k, v in names.items() if (k, v) != ("type", "string")}
+    match None if beside else asked:
+        case {"enum": list(values), **more} if not more:
+            named = {"properties": {name: others for name in values if isinstance(name, str)}}
+        case {"pattern": expression, **more} if not more:
+            named = {"patternProperties": {expression: others}}
+        case {**lengths} if lengths.keys() <= {"minLength", "maxLength"}:
+            least, most = lengths.get("minLength", 0), lengths.get("maxLength", "")
+            named = {"patternProperties": {f"^(?s:.){{{least},{most}}}$": others}}
+        case _:
+            raise ConstraintError(f"{place}/propertyNames: use enum, pattern or lengths alone, or name all properties")
+    return {**named, "additionalProperties": False}
+
+
+def _complement(schema: Any, place: str, whole: Any) -> Any:
+    """The schema of what the schema does not accept, but for some numbers; ConstraintError where none can say it."""
+    schema = target(schema, whole)
+    if isinstance(schema, bool):
+        return not schema
+    options: list[Any] = []
+    for keyword, value in schema.items():
+        match keyword:
+            case "type":  # of numbers, those that are no integers have no keyword
+                options.append({"type": [kind for kind in _TYPES if kind not in _types(schema)]})
+            case "required":
+                options += [{"type": "object", "properties": {name: False}} for name in value]
+            case "properties":
+                others = {name: _complement(one, place, whole) for name, one in value.items()}
+                options += [{"type": "object", "properties": {n: o}, "required": [n]} for n, o in others.items()]
+            case _:
+                raise ConstraintError(f"{place}: what is not {keyword!r} is not supported: say what is allowed instead")
+    return {"anyOf": options} if options else False
+
+
+def _types(schema: Mapping[str, Any]) -> set[str]:
+    kinds = schema.get("type", _TYPES)
+    return {"number" if kind == "integer" else kind for kind in ([kinds] if isinstance(kinds, str) else kinds)}
+
+
+def _are_disjoint(one: Any, other: Any, whole: Any, depth: int = 0) -> bool:
+    """Whether it is plain that no value is of both: by their types, their values, or those of a required property."""
+    one, other = target(one, whole), target(other, whole)
+    if isinstance(one, bool) or isinstance(other, bool) or depth > 8:
+        return one is False or other is False
+    for part, rest in ((one, other), (other, one)):
+        options = part.get("anyOf") or part.get("oneOf")
+        if options and all(_are_disjoint(option, rest, whole, depth + 1) for option in options):
+            return True
+    values, others = literals(one, whole), literals(other, whole)
+    if values is not None and others is not None:
+        return not {canonical(value) for value in values} & {canonical(value) for value in others}
+    shared = _types(one) & _types(other)
+    return not shared or (
+        shared == {"object"}
+        and any(
+            _are_disjoint(_property(one, name), _property(other, name), whole, depth + 1)
+            for name in {*one.get("required", ()), *other.get("required", ())}
+        )
+    )
+
+
+def _property(schema: Mapping[str, Any], name: str) -> Any:
+    unnamed = True if "patternProperties" in schema else schema.get("additionalProperties", True)
+    return schema.get("properties", {}).get(name, unnamed)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

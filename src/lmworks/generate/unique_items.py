@@ -1,73 +1,162 @@
 """Arrays without equal items (`uniqueItems`), which no grammar can hold: the text so far tells what may not come.
 
-The text is read byte by byte beside the matcher, which sees to it that it is JSON. What an array's schema says is found
-by its path; where several schemas may be meant (`anyOf`), items must differ if one of them says so.
+The text is read beside the matcher, which sees to it that it is JSON. What an array's schema says is found by its path;
+where several schemas may be meant (`anyOf`), items must differ if one of them says so.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 
-from lmworks.generate.constraint import Constraint, ConstraintError, FunctionCalls, JsonSchema
-from lmworks.generate.schema_document import DIFFERENT_ITEMS, SchemaDocument, canonical, document_of, literals
+from lmworks.generate.constraint import Constraint, ConstraintError, FunctionCalls
+from lmworks.generate.schema_document import DIFFERENT_ITEMS, canonical, literals, referred
+
+# White space, and a text, a bracket or sign, or another value, which what comes after it ends.
+_PIECE = re.compile(rb'\s*+("[^"\\]*+(?:\\.[^"\\]*+)*+"|[][{}:,]|[^][{}:,"\s]++(?=[][{}:,\s]))', re.DOTALL)
+_BEGINS_JSON = '{["-0123456789tfn'
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Open:
     """An array or object that is not closed yet.
 
+    whole    the schema that references begin at.
     schemas  those that may be meant for it.
-    names    whether it is an object; `name` is that of the property whose value comes next, None where a name does.
-    index    of the item that comes next, or is read.
-    begun    where in the text what is read begins; -1 between two.
-    more     after a comma: something must come.
-    seen     the items so far, as `canonical` writes them and as they stand; None where items may be equal.
-    values   the only items that there can be, in the same way; None where that is not known.
+    items    as `canonical` writes them; of an object, names and values by turns.
     """
 
+    whole: Any
     schemas: Sequence[Any]
-    names: bool = False
-    name: str | None = None
-    index: int = 0
-    begun: int = -1
-    more: bool = False
-    seen: Mapping[str, bytes] | None = None
-    values: Mapping[str, bytes] | None = None
+    is_object: bool = False
+    items: tuple[str, ...] = ()
+
+    @cached_property
+    def differs(self) -> bool:
+        """Whether no two items may be equal."""
+        return not self.is_object and any(schema.get("$comment") == DIFFERENT_ITEMS for schema in self.schemas)
+
+    @cached_property
+    def others(self) -> list[str] | None:
+        """Items that can come next in an array where no two are equal; None where that is not known."""
+        parts = [literals(schema, self.whole) for schema in self._inner() if schema is not None] if self.differs else []
+        values = [value for part in parts for value in part or ()]
+        if not parts or None in parts or not all(isinstance(value, str | int | None) for value in values):
+            return None
+        return [text for text in map(canonical, values) if text not in self.items]
+
+    def has_others(self, begun: str = "") -> bool:
+        """Whether what begins so can still become an item that was not there."""
+        others = self.others
+        if self.differs and others is None and begun[:1] in ("t", "f", "n"):
+            others = [text for text in ("true", "false", "null") if text not in self.items]
+        return others is None or any(text.startswith(begun) for text in others)
+
+    def _inner(self) -> Iterator[Any]:
+        """The schemas of what comes next."""
+        for schema in self.schemas:
+            if self.is_object:
+                named, others = schema.get("properties", {}), schema.get("additionalProperties")
+                yield named.get(json.loads(self.items[-1]), others)
+                yield from schema.get("patternProperties", {}).values()
+            else:
+                first, index = schema.get("prefixItems", ()), len(self.items)
+                yield first[index] if index < len(first) else schema.get("items")
+
+    def opened(self, is_object: bool) -> "_Open":
+        """An array or object inside, with the schemas that may be meant for it, and those that they are made of."""
+        waiting, meant = list(self._inner()), dict[int, Any]()
+        while waiting:
+            schema = waiting.pop()
+            if isinstance(schema, dict) and id(schema) not in meant:
+                meant[id(schema)] = schema
+                waiting += [referred(schema["$ref"], self.whole)] if "$ref" in schema else []
+                waiting += [one for keyword in ("allOf", "anyOf", "oneOf") for one in schema.get(keyword, ())]
+        return _Open(self.whole, list(meant.values()), is_object)
+
+    def closed(self) -> str:
+        if not self.is_object:
+            return f"[{','.join(self.items)}]"
+        named = dict(zip(self.items[::2], self.items[1::2], strict=True))  # of two of one name, the last
+        return f"{{{','.join(f'{name}:{named[name]}' for name in sorted(named))}}}"
 
 
 @dataclass(slots=True)
 class UniqueReader:
-    """Where a text has come to. `openings` are what JSON of a document comes after; b"" is the beginning."""
+    """Where a text has come to.
 
-    openings: Mapping[bytes, SchemaDocument]
-    text: bytearray = field(default_factory=bytearray)
-    open: list[_Open] = field(default_factory=list)
-    document: SchemaDocument = field(default_factory=SchemaDocument)
-    quoted: bool = False
-    escaped: bool = False
+    schemas  of the values in the text.
+    begins   finds where one begins: its groups are the schemas.
+    between  what is read again before the text between two values.
+    open     the arrays and objects of a value, the outermost a list of it alone; empty between values.
+    rest     the text that is no whole piece yet.
+    """
+
+    schemas: Sequence[Any]
+    begins: re.Pattern[bytes]
+    between: bytes
+    open: tuple[_Open, ...] = ()
+    rest: bytes = b""
 
     def copy(self) -> "UniqueReader":
-        return replace(self, text=self.text[:], open=self.open[:])
+        return replace(self)
 
     def read(self, data: bytes) -> bool:
         """Takes what comes next; False where an item has come again, or only such ones are left."""
-        return all(self._read(byte) for byte in data) and self._has_others()
+        self.rest += data
+        while self.open or self._begins():
+            piece = _PIECE.match(self.rest)
+            if piece is None:
+                begun = self.rest.lstrip().decode("utf-8", "ignore")
+                return not begun or self.open[-1].has_others(begun)
+            self.rest = self.rest[piece.end() :]
+            if not self._take(piece[1]):
+                return False
+        return True
+
+    def _begins(self) -> bool:
+        found = self.begins.search(self.rest)
+        if found is not None:
+            schema, self.rest = self.schemas[(found.lastindex or 0) - 1], self.rest[found.end() :]
+            self.open = (_Open(schema, [{"items": schema}]),)
+        return found is not None
+
+    def _take(self, piece: bytes) -> bool:
+        """Takes a whole piece; False for an item that was there, and where none can come that was not."""
+        frame = self.open[-1]
+        match piece:
+            case b"[" | b"{":
+                self.open += (frame.opened(piece == b"{"),)
+                return True
+            case b"," | b":":
+                return frame.has_others()
+            case b"]" | b"}":
+                self.open, item = self.open[:-1], frame.closed()
+            case _:
+                # Of thousands of digits, Python makes no number.
+                item = canonical(json.loads(piece, parse_int=lambda n: int(n) if len(n) < 999 else n))
+        *outer, frame = self.open
+        self.open = (*outer, replace(frame, items=(*frame.items, item)))
+        if not outer:
+            self.open, self.rest = (), self.between + self.rest
+        return not frame.differs or item not in frame.items
 
     def without_repeats(self, words: np.ndarray, spelled: Sequence[bytes], quoting: np.ndarray) -> np.ndarray:
         """The mask, without the tokens that would end an item that was there; `quoting` has those with a \"."""
-        watched = [frame for frame in self.open if frame.seen or frame.values]
+        watched = [frame for frame in self.open if frame.differs and frame.items]
         if not watched:
             return words
-        inner, quoted = self.open[-1], self.quoted and self.open[-1].values is None
+        inner, begun = self.open[-1], self.rest.lstrip()
+        quoted = begun[:1] == b'"' and inner.others is None
         bits = np.unpackbits((words & quoting if quoted else words).view(np.uint8), bitorder="little")
         tokens = np.flatnonzero(bits).tolist()
-        if quoted:  # a string is written in one way, and what is around it ends by brackets
-            partial, outer = bytes(self.text[inner.begun :]), any(frame is not inner for frame in watched)
-            rests = tuple(t[len(partial) :] for t in (inner.seen or {}).values() if t.startswith(partial))
+        if quoted:  # a text is written in one way, and what is around it ends by brackets
+            seen = [item.encode() for item in inner.items] if inner.differs else []
+            rests, outer = tuple(t[len(begun) :] for t in seen if t.startswith(begun)), watched != [inner]
             tokens = [t for t in tokens if spelled[t].startswith(rests) or (outer and set(spelled[t]) & set(b"]}"))]
         words = words.copy()
         for token in tokens:
@@ -75,160 +164,25 @@ class UniqueReader:
                 words[token >> 5] &= ~np.uint32(1 << (token & 31))
         return words
 
-    def _read(self, byte: int) -> bool:
-        sign, opens = chr(byte), bool(self.open) or self._opens()
-        if opens and len(self.open) == 1 and not self.text and sign not in _BEGINS_JSON:  # no answer, but a call
-            self.open.clear()
-            opens = False
-        if not opens:
-            self.text.append(byte)
-            self._opens()
-            return True
-        if self.quoted:
-            self.text.append(byte)
-            self.quoted, self.escaped = self.escaped or sign != '"', not self.escaped and sign == "\\"
-            return self.quoted or self._end()
-        if sign in "]}, \t\r\n" and not (self.open[-1].begun < 0 or self._end()):
-            return False
-        if sign == '"' or sign not in "]}:, \t\r\n":
-            self._change(begun=len(self.text) if self.open[-1].begun < 0 else self.open[-1].begun)
-        self.text.append(byte)
-        self.quoted = sign == '"'
-        match sign:
-            case "[" | "{":
-                self.open.append(self._inside(names=sign == "{"))
-            case "]" | "}":
-                self.open.pop()
-                return self._end()
-            case ",":
-                self._change(name=None, index=self.open[-1].index + 1, more=True)
-                if self.open[-1].seen is not None:
-                    self.open[-1] = self._with_values(self.open[-1])
-        return True
-
-    def _opens(self) -> bool:
-        """Begins a document, where one begins here."""
-        for opening, document in self.openings.items():
-            if self.text.endswith(opening) and (opening or not self.text):
-                self.document = document
-                self.text.clear()
-                self.open.append(_Open([{"items": document.schema}]))
-                return True
-        return False
-
-    def _change(self, **fields: Any) -> None:
-        self.open[-1] = replace(self.open[-1], **fields)
-
-    def _end(self) -> bool:
-        """Ends what is read: a name or a value; False for an item that was there."""
-        frame = self.open[-1]
-        text = bytes(self.text[frame.begun :])
-        if frame.names and frame.name is None:
-            self._change(name=json.loads(text), begun=-1, more=False)
-        elif frame.seen is None:
-            self._change(begun=-1, more=False)
-        else:
-            key = _key(text)
-            self._change(begun=-1, more=False, seen={**frame.seen, key: text})
-            return key not in frame.seen
-        if len(self.open) == 1:  # the whole; another may follow
-            self.open.clear()
-            self.text = bytearray(b" ")
-        return True
-
-    def _has_others(self) -> bool:
-        """Whether what is read, or comes next, can still become an item that was not there."""
-        frame = self.open[-1] if self.open else None
-        if frame is None or frame.seen is None or not (frame.more or frame.begun >= 0):
-            return True
-        partial = bytes(self.text[frame.begun :]) if frame.begun >= 0 else b""
-        texts = frame.values
-        if texts is None and partial[:1] in (b"t", b"f", b"n"):
-            texts = _WORDS
-        return texts is None or any(text.startswith(partial) for key, text in texts.items() if key not in frame.seen)
-
-    def _inside(self, names: bool) -> _Open:
-        schemas = list(_meant(_of_child(self.open[-1]), self.document))
-        if names or not any(map(_wants_different, schemas)):
-            return _Open(schemas, names)
-        return self._with_values(_Open(schemas, seen={}))
-
-    def _with_values(self, frame: _Open) -> _Open:
-        """The array, with the only values that its next item may have."""
-        parts = [literals(schema, self.document) for schema in _of_child(frame) if schema is not None]
-        values = [value for part in parts for value in part or ()]
-        if not parts or None in parts or not all(isinstance(value, str | int | None) for value in values):
-            return replace(frame, values=None)
-        return replace(frame, values=_texts(values))
-
-
-def _texts(values: Sequence[Any]) -> dict[str, bytes]:
-    return {canonical(value): json.dumps(value, ensure_ascii=False).encode() for value in values}
-
-
-_BEGINS_JSON = ' \n\t{["-0123456789tfn'
-_WORDS = _texts((True, False, None))
-
-
-def _key(text: bytes) -> str:
-    try:
-        return canonical(json.loads(text))
-    except ValueError:  # an integer of thousands of digits
-        return text.decode()
-
-
-def _of_child(frame: _Open) -> Iterator[Any]:
-    """The schemas of what comes next in an array or object."""
-    for schema in frame.schemas:
-        if not frame.names:
-            first = schema.get("prefixItems", ())
-            yield first[frame.index] if frame.index < len(first) else schema.get("items")
-        elif frame.name in schema.get("properties", {}):
-            yield schema["properties"][frame.name]
-        else:
-            yield schema.get("additionalProperties")
-        if frame.names:
-            yield from schema.get("patternProperties", {}).values()
-
-
-def _meant(schemas: Iterator[Any], document: SchemaDocument) -> Iterator[dict[str, Any]]:
-    """The schemas, and those that they are made of."""
-    waiting, known = list(schemas), set[int]()
-    while waiting:
-        schema = waiting.pop()
-        if not isinstance(schema, dict) or id(schema) in known:
-            continue
-        known.add(id(schema))
-        yield schema
-        if "$ref" in schema:
-            waiting.append(document.parts[unquote(schema["$ref"])])
-        for keyword in ("allOf", "anyOf", "oneOf"):
-            waiting += schema.get(keyword, ())
-
 
 def unique_reader(constraint: Constraint, grammar: str) -> UniqueReader | None:
     """A reader before the first token; None where no items must differ.
 
     Schemas are those of the grammar: to prepare them again would take the time that only the trial's process has.
     """
+    if json.dumps({"$comment": DIFFERENT_ITEMS})[1:-1] not in grammar:
+        return None
     embedded = (line.partition(": %json ") for line in grammar.split("\n"))
     schemas = {rule: json.loads(schema) for rule, _, schema in embedded if schema}
-    match constraint:
-        case JsonSchema():
-            openings = {"": schemas["start"]}
-        case FunctionCalls(before, between, _, _, functions):
-            openings = {before + name + between: schemas[f"arguments_{n}"] for n, (name, _) in enumerate(functions)}
-            if "answer" in schemas:  # there is none where calls are required
-                openings[""] = schemas["answer"]
-        case _:
-            return None
-    documents = {opening.encode(): document_of(schema) for opening, schema in openings.items()}
-    if not any(map(_wants_different, (part for document in documents.values() for part in document.parts.values()))):
-        return None
-    if isinstance(constraint, FunctionCalls) and "" in openings and constraint.marker[0] in _BEGINS_JSON:
-        raise ConstraintError("uniqueItems is not supported where a call begins like the answer: leave out one of them")
-    return UniqueReader(documents)
-
-
-def _wants_different(schema: Any) -> bool:
-    return isinstance(schema, dict) and schema.get("$comment") == DIFFERENT_ITEMS
+    if not isinstance(constraint, FunctionCalls):
+        return UniqueReader(list(schemas.values()), re.compile(rb"\A()(?!\0)"), b"\0")
+    marker, names = constraint.marker, [name for name, _ in constraint.functions]
+    openings = "|".join(f"({re.escape(constraint.before + name + constraint.between)})" for name in names)
+    begins = f"(?=(?:{re.escape(marker)}))(?s:.*?)(?:{openings})"  # words before the marker may look like a call
+    called = [schemas[f"arguments_{number}"] for number in range(len(names))]
+    if "answer" in schemas:  # there is none where calls are required
+        if marker.lstrip()[:1] in _BEGINS_JSON:
+            raise ConstraintError("uniqueItems is not supported where a call begins like the answer: leave one out")
+        begins += rf"|\A()(?=\s*[{re.escape(_BEGINS_JSON)}])"
+        called.append(schemas["answer"])
+    return UniqueReader(called, re.compile(begins.encode()), marker.encode())

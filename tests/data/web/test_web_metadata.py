@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lmworks.data.config import ReadConfig
 from lmworks.data.reading import read_documents
-from lmworks.data.web.metadata import page_metadata
+from lmworks.data.web.metadata import is_manual, page_metadata
 from lmworks.data.web_page import extract_html, extract_html_fast, extract_html_whole
 from lmworks.records import Document
 
@@ -91,6 +91,11 @@ def test_pages_of_documentation_are_manuals_whatever_is_written_of_them(html: st
     for kind, expected in (("auto", "manual"), ("web", "web")):
         (found,) = read_documents(replace(ReadConfig(sources=(str(tmp_path),)), kind=kind))
         assert isinstance(found, Document) and found.kind == expected and "kind" not in found.metadata
+
+
+@pytest.mark.parametrize("text", ["Share: WhatsApp, YouTube, LinkedIn", "iPhone or eBay"])
+def test_names_of_brands_are_no_identifiers(text: str) -> None:
+    assert not is_manual("", text)
 
 
 @pytest.mark.skipif(not PAGES.is_dir(), reason="no article pages in the folder of shared data")

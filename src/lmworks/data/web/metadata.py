@@ -36,6 +36,7 @@ _PARTS = ("chapter", "contents", "index", "next", "prev", "section", "up")  # li
 _ELSEWHERE = re.compile(r"[\w+.-]+:|[/?#]|\Z")  # beginnings of addresses that lead to no page beside this one
 _CODE = re.compile(r"<(?:code|kbd|pre|samp|tt)\b[^<>]*>(?!\s*</)", re.I)
 _IDENTIFIER = re.compile(r"\b[A-Za-z]\w*?(?:_\w+|::\w+|\(\)|[a-z][A-Z]\w*)")
+_BRAND = re.compile(r"(?:\w|[A-Z][a-z]+)[A-Z][a-z]+")  # YouTube, eBay
 _PAGES = ("article", "page", "posting", "report", "recipe")  # what the type of a JSON-LD node about a page ends in
 
 
@@ -62,7 +63,7 @@ def is_manual(html: str, text: str) -> bool:
     """Whether a page with this main text is one of a manual or a reference.
 
     It says so by its generator or by links to other parts of one document, beside it; or it holds several pieces of
-    code, or several identifiers that are a tenth of its characters.
+    code, or several identifiers, not all such as names of brands, that are a tenth of its characters.
     """
     _, named = _stated(_head_of(html))
     if _GENERATORS.search(named.get("generator", "")):
@@ -71,7 +72,8 @@ def is_manual(html: str, text: str) -> bool:
         return True
     identifiers = _IDENTIFIER.findall(text)
     share = sum(map(len, identifiers)) / max(1, sum(map(len, text.split())))
-    return len(_CODE.findall(html)) > 2 or (share > 0.1 and len(set(identifiers)) > 1)
+    is_code = len(set(identifiers)) > 1 and not all(map(_BRAND.fullmatch, identifiers))
+    return len(_CODE.findall(html)) > 2 or (share > 0.1 and is_code)
 
 
 def _head_of(html: str) -> str:

@@ -20,6 +20,10 @@ from lmworks.retrieve.plain_text_blocks import plain_blocks
 _FENCE = re.compile(r"^ {0,3}(?:`{3}|~{3})", re.M)
 _REFERENCE = re.compile(r"\]\[[^\[\]\n]*\]")
 _DEFINITION = re.compile(r"^ {0,3}\[([^\[\]\n]{1,200})\]:[ \t]*\S", re.M)
+# Extractors that write Markdown of other formats escape nothing: none of these is a mark there.
+_LITERAL = re.compile(r"(?<=\w)\*(?=\w)|[_&~<\[]|\\(?!\\*\|)")
+_HIDE = {ord(sign): 0xFDD0 + place for place, sign in enumerate("*_&~<[\\")}  # as noncharacters of Unicode
+_SHOW = {hidden: sign for sign, hidden in _HIDE.items()}
 _REST = re.compile(  # :role:`x`, ``x``, `x <address>`_, **x**, *x*, lines under titles
     r"(?<!\w)(?::[\w+.:-]{1,40}:)?(?P<ticks>`{1,2})(?P<text>[^`]+?)(?:\s*<[^<>`]*>)?(?P=ticks)_{0,2}"
     r"|(?<![\w*])(?P<stars>\*{1,2})(?P<strong>[^\s*](?:[^*\n]*[^\s*])?)(?P=stars)(?![\w*])"
@@ -39,8 +43,10 @@ def rendered(document: Document, start: int, end: int) -> str:
     if document.extractor not in MARKDOWN:
         return text[start:end]
     fenced = bisect_left(_fences(text), begin) % 2
+    if document.extractor != "markdown":
+        part = _LITERAL.sub(lambda signs: signs[0].translate(_HIDE), part)
     labels = _DEFINITION.findall(text) if _REFERENCE.search(part) else ()
-    shown = _from_markdown(f"```\n{part}" if fenced else part, labels)
+    shown = _from_markdown(f"```\n{part}" if fenced else part, labels).translate(_SHOW)
     return shown if shown or not re.search(r"\w", part) else text[start:end]
 
 

@@ -119,6 +119,7 @@ def test_no_spelling_gets_around_the_schema(compiler, text):
     ({"propertyNames": {"maxLength": 3, "pattern": "a"}}, "propertyNames"),
     ({"unevaluatedProperties": False}, "'unevaluatedProperties'"),
     ({"if": {"type": "string"}, "then": {"minLength": 1}}, "'if'"),
+    ({"uniqueItems": True, "items": {"enum": ["a", "b"]}, "minItems": 3}, "3 different items"),
     ({"$dynamicRef": "#a"}, r"\$dynamicRef"),
     ({"nullable": True, "type": "string"}, "null"),
     ({"contentEncoding": "base64"}, "format base64"),

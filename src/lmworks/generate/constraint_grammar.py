@@ -60,10 +60,15 @@ def _lark(constraint: Constraint) -> str:
     raise ConstraintError(f"{type(constraint).__name__} is no constraint: use one of generate/constraint.py")
 
 
-def _embedded(wanted: JsonSchema) -> str:
-    """A JSON schema inside a grammar; references in it (`#/…`) begin at the schema itself."""
-    options = _JSON | ({} if wanted.compact else _WHITE_SPACE)
-    return f"%json {json.dumps({**prepare_schema(wanted.schema), 'x-guidance': options})}"
+def _embedded(wanted: JsonSchema, arguments: bool = False) -> str:
+    """A JSON schema inside a grammar; references in it (`#/…`) begin at the schema itself.
+
+    Arguments are an object: they go by their names, whatever else a schema that says no type allows.
+    """
+    schema, options = prepare_schema(wanted.schema), _JSON | ({} if wanted.compact else _WHITE_SPACE)
+    if arguments and "object" not in schema.get("type", ["object"]):
+        raise ConstraintError(f"the arguments of a function are an object, got parameters of the type {schema['type']}")
+    return f"%json {json.dumps({**schema, **({'type': 'object'} if arguments else {}), 'x-guidance': options})}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -161,21 +166,7 @@ def _function_calls(wanted: FunctionCalls) -> Iterator[str]:
         names = [_literal(lead + name + wanted.between) for name, _ in wanted.functions]
         yield f"{rule}: " + " | ".join(f"{name} arguments_{number}{after}" for number, name in enumerate(names))
     for number, (_, parameters) in enumerate(wanted.functions):
-        yield f"arguments_{number}: {_embedded(JsonSchema(_of_objects(parameters)))}"
-
-
-def _of_objects(parameters: str) -> str:
-    """The schema, of objects alone: arguments go by their names, whatever else a schema that says no type allows."""
-    try:
-        schema = json.loads(parameters)
-    except (ValueError, RecursionError):
-        return parameters  # which says what is wrong with it when it is compiled
-    if not isinstance(schema, dict):
-        return '{"type": "object"}' if schema is True else parameters
-    kinds = schema.get("type", "object")
-    if "object" not in (kinds if isinstance(kinds, list) else [kinds]):
-        raise ConstraintError(f"the arguments of a function are an object, got parameters of the type {kinds!r}")
-    return json.dumps({**schema, "type": "object"}, ensure_ascii=False)
+        yield f"arguments_{number}: {_embedded(JsonSchema(parameters), arguments=True)}"
 
 
 def _literal(text: str) -> str:

@@ -120,8 +120,7 @@ def json_text(schema: Any, place: str, whole: Any, depth: int = _DEEPEST) -> str
         case {"type": str(kind), **rest} if kind in _SCALARS and not rest:
             options = [_SCALARS[kind]]
         case free if free in (True, {}):
-            deeper = ("array", "object") if depth > 1 else ()
-            options = [*_SCALARS.values(), *(inner({"type": kind}, 0) for kind in deeper)]
+            options = [*_SCALARS.values(), *(inner({"type": kind}, 0) for kind in ("array", "object") if depth > 1)]
         case _:
             raise ConstraintError(f"{place}: use type, properties, items, anyOf or texts alone, {_DEEPEST} levels deep")
     return f"({'|'.join(options)})"

@@ -46,8 +46,7 @@ _HINTS = {
 }
 
 
-# Parts of a schema by their places (`#/…`), and by the URIs of those that have one: each with its place, and the URI at
-# which its references begin.
+# Parts of a schema by their places (`#/…`) and URIs, each with its place and the URI at which its references begin.
 _Parts = dict[str, tuple[Any, str, str]]
 
 
@@ -172,7 +171,7 @@ def _check_literal(value: Any, place: str) -> None:
         case str() if any(_CONTROL.fullmatch(sign) for sign in value):
             raise ConstraintError(f"{place}: control characters such as U+0000 are not supported: leave them out")
         case int() if abs(value) > 1 << 53 and (abs(value) > LARGEST or int(float(value)) != value):
-            raise ConstraintError(f"{place}: no double is {value}, and it would be changed: use one, or a string")
+            raise ConstraintError(f"{place}: no double is {_short(value)}: it would be changed: use a string")
         case list() | dict():
             for one in value.values() if isinstance(value, dict) else value:
                 _check_literal(one, place)
@@ -198,6 +197,9 @@ def _lower(schema: dict[str, Any], place: str, whole: Any) -> None:
     closed = schema.get("additionalProperties") is False and not schema.get("patternProperties")
     if least > max(1, len(schema.get("required", ()))) and not closed:  # others may come twice under one name
         raise ConstraintError(f"{place}: minProperties {least} needs as many names under properties and required")
+    known, least = literals(schema.get("items"), whole), schema.get("minItems", 0)
+    if "$comment" in schema and known is not None and least > len(known) and "prefixItems" not in schema:
+        raise ConstraintError(f"{place} wants {least} different items, but there are {len(known)}")
 
 
 def _in_other_keywords(schema: dict[str, Any], place: str, whole: Any) -> Iterator[Mapping[str, Any]]:
@@ -275,14 +277,10 @@ def _are_disjoint(one: Any, other: Any, whole: Any, depth: int = 0) -> bool:
     values, others = literals(one, whole), literals(other, whole)
     if values is not None and others is not None:
         return not {canonical(value) for value in values} & {canonical(value) for value in others}
-    shared = _types(one) & _types(other)
-    return not shared or (
-        shared == {"object"}
-        and any(
-            _are_disjoint(_property(one, name), _property(other, name), whole, depth + 1)
-            for name in {*one.get("required", ()), *other.get("required", ())}
-        )
-    )
+    shared, names = _types(one) & _types(other), {*one.get("required", ()), *other.get("required", ())}
+    if shared != {"object"}:
+        return not shared
+    return any(_are_disjoint(_property(one, name), _property(other, name), whole, depth + 1) for name in names)
 
 
 def _property(schema: Mapping[str, Any], name: str) -> Any:

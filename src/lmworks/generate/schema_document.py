@@ -27,10 +27,8 @@ def literals(schema: Any, whole: Any) -> list[Any] | None:
     match target(schema, whole):
         case {"enum": list(values)}:
             return values
-        case {"type": "boolean"}:
-            return [False, True]
-        case {"type": "null"}:
-            return [None]
+        case {"type": "boolean" | "null" as kind}:
+            return [False, True] if kind == "boolean" else [None]
         case {"type": "integer", "minimum": int(low), "maximum": int(high)} if high - low < _MOST_LITERALS:
             return list(range(low, high + 1))
         case {"anyOf": list(options)} | {"oneOf": list(options)}:

@@ -1,5 +1,6 @@
 """Main text of pages made here, whose parts are known, and of pages that mean harm."""
 
+import re
 import time
 
 import pytest
@@ -77,6 +78,13 @@ def test_a_table_or_list_of_terms_stays_or_goes_as_a_whole(mode) -> None:
     found = lines(extract_main(PAGE.format(middle), mode).markdown)[4:-4]
     assert [line.strip("| ").split(" | ") for line in (found[0], *found[2:4])] == [list(each) for each in terms.items()]
     assert found[4:] == [text for each in terms.items() for text in each]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_table_that_lays_the_page_out_is_no_table_of_the_text(mode) -> None:
+    menu, advertisement = "<a href=a>Home</a> <a href=b>News</a>", "<p>Sponsored links for you</p>"
+    page = f"<table><tr><td>{menu}<td>{PARAGRAPHS * 2}<td>{advertisement}</table>"
+    assert not re.search("Home|Sponsored", extract_main(page, mode).markdown)
 
 
 @pytest.mark.parametrize("mode", MODES)

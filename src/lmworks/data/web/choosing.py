@@ -184,7 +184,8 @@ def _between(tags: Sequence[str], measured: Measured, kept: NDArray[np.bool_]) -
 def _whole_tables(texts: Sequence[str], measured: Measured, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """What is kept when a table is as a whole, or not at all: where more than half is of what is no link in it.
 
-    A table that the container is a part of is a means of layout. One that is all that is kept stays as it is.
+    A table that the container is a part of, or that is all there is in it, is a means of layout. One that is all that
+    is kept stays as it is.
     """
     tables = np.where(measured.captions, -1, measured.tables) + 1
     if not tables.any():
@@ -192,7 +193,7 @@ def _whole_tables(texts: Sequence[str], measured: Measured, kept: NDArray[np.boo
     prose = np.array([len(text) for text in texts]) * (1 - measured.table[:, _LINKS])
     whole = 2 * np.bincount(tables, prose * kept) > np.bincount(tables, prose)
     within = np.bincount(tables, measured.table[:, _WITHIN])
-    sound = (within == 0) | (within == np.bincount(tables))
+    sound = (within == 0) | ((within == np.bincount(tables)) & (within < within.sum()))
     changed = np.where((tables > 0) & sound[tables], whole[tables], kept)
     return changed if changed.any() else kept
 

@@ -21,14 +21,9 @@ from lmworks.generate.constraint import (
 )
 from lmworks.generate.json_schema import check_expression, prepare_schema
 
-_JSON = {
-    "whitespace_flexible": False,
-    "coerce_one_of": True,
-    "lenient": False,
-    # All of JSON's but "/" and "u": "\u0061" is another spelling of the name "a", which the library takes for a name of
-    # which the schema says nothing.
-    "json_allowed_escapes": 'nrbtf\\"',
-}
+# That options exclude each other is seen to before. Escapes are all of JSON's but "/" and "u": "\u0061" is another
+# spelling of the name "a", which the library takes for a name of which the schema says nothing.
+_JSON = {"whitespace_flexible": False, "coerce_one_of": True, "lenient": False, "json_allowed_escapes": 'nrbtf\\"'}
 # A small model that may put any white space between two parts tends to put nothing else there, without end.
 _WHITE_SPACE = {"whitespace_flexible": True, "whitespace_pattern": r" |\n[ \t]{0,64}"}
 # Where only one text can follow, the library would otherwise allow but one way to cut it into tokens.

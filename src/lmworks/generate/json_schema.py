@@ -142,7 +142,7 @@ def _checked(keyword: str, value: Any, place: str) -> Any:
     if keyword in _CHOICES and value not in _CHOICES[keyword]:
         raise ConstraintError(f"{place}: use a pattern, or one of {', '.join(_CHOICES[keyword])}, not {_short(value)}")
     if (keyword == "multipleOf" and value <= 0) or (keyword in _COUNTS and (value < 0 or value % 1)):
-        raise ConstraintError(f"{place} must be {'whole' if keyword in _COUNTS else 'above 0'}, got {_short(value)}")
+        raise ConstraintError(f"{place} must be {'0, 1, …' if keyword in _COUNTS else 'above 0'}, got {_short(value)}")
     if keyword in _BOUNDS:
         value = min(value, LARGEST) if keyword.lower().endswith("maximum") else max(value, -LARGEST)
     if keyword in ("const", "enum", *_BOUNDS):

@@ -119,8 +119,7 @@ class UniqueReader:
         return True
 
     def _begins(self) -> bool:
-        found = self.begins.search(self.rest)
-        if found is not None:
+        if found := self.begins.search(self.rest):
             schema, self.rest = self.schemas[(found.lastindex or 0) - 1], self.rest[found.end() :]
             self.open = (_Open(schema, [{"items": schema}]),)
         return found is not None

@@ -86,6 +86,7 @@ def test_finds_every_form_of_a_tokenizer(folder, smollm2, tiny_tokenizer):
     tiny_tokenizer.backend.save(str(other))
     assert find_tokenizer(str(other)).tokenizer.encode("the") == tiny_tokenizer.encode("the")
     assert find_tokenizer(str(smollm2)).tokenizer.vocabulary_size == 49152
+    assert find_tokenizer(str(smollm2.parent)).path == smollm2  # alone in the folder that pull made
     assert find_tokenizer("smollm2-135m-instruct").name == "smollm2-135m-instruct"
 
 

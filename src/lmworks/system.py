@@ -42,7 +42,7 @@ class System:
     def ask(self, question: str) -> Answer:
         """Answer from the documents, with citations, or abstain. It is logged: `lmworks lineage ID` explains it.
 
-        Raises ValueError for an empty question.
+        Raises ValueError for an empty question, ContextLengthError for one that the encoder would cut.
         """
         log = self.log  # a log that cannot be written is an error before the work, not after it
         answer, interaction = self.respond(question)
@@ -67,6 +67,7 @@ class System:
         for the others see `Answerer.respond` and `Interaction`.
         """
         began = time.time() if began is None else began
+        self.answerer.finder.encoder.count_uncut([question.encode("utf-8", "replace").decode()], "query")
         answer, evidence = self.answerer.respond(question, lineage=self.lineage, listener=listener, queued=queued)
         answer = replace(answer, id=identifier) if identifier else answer
         tokenizer = self.answerer.finder.encoder.tokenizer  # in whose tokens the budget of a search is counted too

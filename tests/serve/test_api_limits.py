@@ -150,11 +150,13 @@ LONG = "long " * 300
         ("completions", {"prompt": ["a", LONG], "echo": True}, "prompt"),
         ("responses", {"input": LONG}, "input"),
         ("embeddings", {"model": "embedder", "input": ["a", LONG]}, "input"),
+        ("chat/completions", {"model": "assistant", "messages": [{"role": "user", "content": LONG}]}, "messages"),
+        ("responses", {"model": "assistant", "input": LONG}, "input"),
     ],
 )
-def test_a_prompt_beyond_the_context_has_the_code_that_clients_know(language, path, asked, param, stream):
+def test_a_prompt_beyond_the_context_has_the_code_that_clients_know(language, grounded, path, asked, param, stream):
     body = {"model": "tiny", **asked, **({"stream": stream} if path != "embeddings" else {})}
-    answer = language.http().post(f"/v1/{path}", json=body)
+    answer = (grounded if body["model"] == "assistant" else language).http().post(f"/v1/{path}", json=body)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["param"]) == (400, "context_length_exceeded", param)
 

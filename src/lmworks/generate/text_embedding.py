@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import torch
 
-from lmworks.generate.protocol import Role, UnsupportedError
+from lmworks.generate.protocol import ContextLengthError, Role, UnsupportedError
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import PoolHead
 
@@ -83,6 +83,19 @@ class TextEncoder:
             for row, one, keep in zip(rows, vectors, wanted, strict=True):
                 result[row] = one[keep].numpy()
         return result
+
+    def count_uncut(self, texts: Sequence[str], role: Role) -> list[int]:
+        """Tokens that are read of each text; ContextLengthError where `encode` would cut one."""
+        framed = [self.prefixes[role] + text for text in texts]
+        lengths = [len(ids) for ids in self.tokenizer.encode_batch(framed, special=True)]
+        longest = max(lengths, default=0)
+        if longest > self.max_length:
+            which = f"text {lengths.index(longest)}" if len(texts) > 1 else "the text"
+            raise ContextLengthError(
+                f"{which} has {longest} tokens, this model's maximum context length is {self.max_length}: send it in "
+                "parts, or shorten it"
+            )
+        return lengths
 
     def _padded(self, texts: Sequence[str], role: Role) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
         """Batches of (row numbers, ids, mask), ids and mask (batch, length) on the model's device."""

@@ -114,12 +114,5 @@ async def embed(
 
 
 def _encode(encoder: TextEncoder, texts: list[str], role: Role) -> tuple[np.ndarray, int]:
-    framed = [encoder.prefixes[role] + text for text in texts]
-    lengths = [len(ids) for ids in encoder.tokenizer.encode_batch(framed, special=True)]
-    longest = max(lengths)
-    if longest > encoder.max_length:
-        raise ContextLengthError(
-            f"text {lengths.index(longest)} has {longest} tokens, this model's maximum context length is "
-            f"{encoder.max_length}: send it in parts"
-        )
-    return encoder.encode(texts, role), sum(lengths)
+    tokens = sum(encoder.count_uncut(texts, role))
+    return encoder.encode(texts, role), tokens

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import lmworks
 from lmworks.generate.engine_worker import EngineWorker
+from lmworks.generate.protocol import ContextLengthError
 from lmworks.ground.phase_timer import Listener
 from lmworks.records import Answer, Interaction
 from lmworks.retrieve.index import Index
@@ -135,12 +136,14 @@ async def grounded_events(
 async def _result(
     answering: _Answering, turn: Turn, identifier: str, began: float, recorder: Recorder
 ) -> tuple[Answer, Interaction]:
-    """The answer; a failure is logged and raised as FailedError."""
+    """The answer; a failure is logged and raised as FailedError, ContextLengthError as it is."""
     try:
         return answering.result()
     except Exception as failure:
         name = type(failure).__name__
         await recorder.commit(failure_interaction(turn, identifier, began, name))
+        if isinstance(failure, ContextLengthError):
+            raise
         raise FailedError("the question could not be answered") from failure
 
 

@@ -196,6 +196,7 @@ def test_a_window_in_every_layer(tmp_path, model, tiny_tokenizer):
         ({"architecture": "qwen3"}, "attn_q_norm"),
         ({"layers": 3}, r"blk\.2"),
         ({"llama__expert_count": 8}, "expert_used_count"),
+        ({"llama__expert_count": 1 << 20, "llama__expert_used_count": 2}, "ffn_gate_inp"),
         ({"llama__rope__dimension_count": 8}, "rope.dimension_count"),
         ({"llama__rope__scaling__type": "longrope"}, "longrope"),
         ({"llama__attention__key_length": 32}, r"attn_q\.weight"),

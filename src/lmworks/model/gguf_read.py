@@ -194,10 +194,13 @@ class ConfigReader:
             architecture.gated,
             bias="blk.0.ffn_up.bias" in tensors,
         )
-        experts = self.number("expert_count", 0)
+        experts, router = self.number("expert_count", 0), f"blk.{layer}.ffn_gate_inp.weight"
+        mixture = configs.MixtureOfExperts(network, experts, self.number("expert_used_count")) if experts else network
+        if experts and (router not in tensors or tensors[router].matrix[0] != experts):  # before so many are made
+            raise ValueError(f"the GGUF file of {experts} experts has no tensor {router} of as many rows")
         return configs.Block(
             self._attention(layer, width, layers),
-            configs.MixtureOfExperts(network, experts, self.number("expert_used_count")) if experts else network,
+            mixture,
             self._norm(),
             norm_at="sandwich" if sandwich else "pre",
         )

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 _ALL = "all steps"  # what an alarm calls them together
 _FEWEST = 10  # documents of a folder or a kind of which a share says something
-_LEAST = 0.05  # of a source, what a folder or a kind has lost at least where it is told of
+_LEAST = 0.05  # of a source, what a folder or a kind has lost at least for an alarm of its own
 _NAMES = {"all": "{source}", "folder": "{source}/{value}", "kind": "the kind {value} in {source}"}  # by facet
 Key = TypeVar("Key")
 
@@ -155,13 +155,13 @@ def alarms(share: float, names: Sequence[str], flows: Sequence[Flow], shares: Se
             taken = step.taken_bytes / max(begun.bytes, 1)
             if max(documents, taken) > share:
                 found.append(Alarm(source, name, documents, taken))
-    told = {alarm.source for alarm in found}
+    reported = {alarm.source for alarm in found}
     wholes = {each.source: each.before for each in shares if each.facet == "all"}
     for facet, name in _NAMES.items():
         for each in (each for each in shares if each.facet == facet):
             documents, taken = _lost(each, each.before)
-            is_told = each.source not in told if facet == "all" else _is_large_part(each, wholes[each.source])
-            if is_told and max(documents, taken) > share:
+            is_reported = each.source not in reported if facet == "all" else _is_large_part(each, wholes[each.source])
+            if is_reported and max(documents, taken) > share:
                 found.append(Alarm(name.format(source=each.source, value=each.value), _ALL, documents, taken))
     return found
 

@@ -31,11 +31,11 @@ def kinds_section(steps: Sequence[Step], profile: Profile) -> Section:
     )
     header = ("kind", "documents", "stay", "repaired", "steps that do not look at it")
     unseen = _not_for("text", steps, "web")
-    told = (
+    message = (
         f"{of_tables['text']:,} rows of tables are of the kind text, at which {unseen} do not look. Where they are web "
         "pages, say so: kind=web of data.read, as in --set documents.kind=web."
     )
-    return Section("By kind", _TEXT, (Table(header, rows),), alarms=(told,) if unseen and of_tables["text"] else ())
+    return Section("By kind", _TEXT, (Table(header, rows),), alarms=(message,) if unseen and of_tables["text"] else ())
 
 
 def _not_for(kind: str, steps: Sequence[Step], other: str = "") -> str:

@@ -1,6 +1,7 @@
 """The text encoder: what a vector may depend on, and what it may not."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,18 +13,19 @@ from lmworks.generate.text_embedding import TextEncoder
 from lmworks.model.initialisation import initialise
 from lmworks.model.transformer import Transformer
 
+_exact = partial(TextEncoder, dtype=torch.float32)
 _TEXTS = ["a", "", "some longer text", "höher", "four words of text", "b" * 200, "same", "same"]
 # float32 vectors of length 1: a padded row sums the same terms in another order
 _TOLERANCE = 1e-6
 
 
 def test_batches_padding_and_order_change_no_vector(tiny_bert) -> None:
-    encoder = TextEncoder(tiny_bert)
+    encoder = _exact(tiny_bert)
     alone = np.concatenate([encoder.encode([text], "passage") for text in _TEXTS])
     assert alone.shape == (len(_TEXTS), 32) and alone.dtype == np.float32
     assert np.abs(encoder.encode(_TEXTS, "passage") - alone).max() < _TOLERANCE
     assert np.abs(encoder.encode(_TEXTS[::-1], "passage")[::-1] - alone).max() < _TOLERANCE
-    assert np.abs(TextEncoder(tiny_bert, batch_tokens=40).encode(_TEXTS, "passage") - alone).max() < _TOLERANCE
+    assert np.abs(_exact(tiny_bert, batch_tokens=40).encode(_TEXTS, "passage") - alone).max() < _TOLERANCE
     assert np.abs(alone[0] - alone[2]).max() > 0.01, "different texts have different vectors"
 
 
@@ -31,13 +33,13 @@ def test_batches_padding_and_order_change_no_vector(tiny_bert) -> None:
 def test_equal_to_pooling_by_hand(tiny_bert) -> None:
     hidden = tiny_bert.model.hidden(torch.tensor([tiny_bert.tokenizer.encode("some text", special=True)]))[0]
     expected = hidden.mean(0) / hidden.mean(0).norm()
-    vector = TextEncoder(tiny_bert).encode(["some text"], "query")[0]
+    vector = _exact(tiny_bert).encode(["some text"], "query")[0]
     assert np.abs(vector - expected.numpy()).max() < _TOLERANCE
     assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
 
 
 def test_truncation_keeps_the_special_tokens_and_is_counted(tiny_bert) -> None:
-    encoder = TextEncoder(tiny_bert)  # 32 tokens: [CLS], 30 bytes, [SEP]
+    encoder = _exact(tiny_bert)  # 32 tokens: [CLS], 30 bytes, [SEP]
     full, cut = encoder.encode(["x" * 29 + "y", "x" * 29 + "yz"], "passage")
     assert np.abs(full - cut).max() < _TOLERANCE, "the text that is too long is its first 30 bytes"
     assert encoder.truncated == 1
@@ -46,7 +48,7 @@ def test_truncation_keeps_the_special_tokens_and_is_counted(tiny_bert) -> None:
 
 
 def test_prefix_belongs_to_its_role(tiny_bert) -> None:
-    plain, prefixed = TextEncoder(tiny_bert), TextEncoder(tiny_bert, {"query": "query: "})
+    plain, prefixed = _exact(tiny_bert), _exact(tiny_bert, {"query": "query: "})
     assert np.array_equal(prefixed.encode(["text"], "query"), plain.encode(["query: text"], "query"))
     assert np.array_equal(prefixed.encode(["text"], "passage"), plain.encode(["text"], "passage"))
     with pytest.raises(ValueError, match="unknown role 'question': expected one of query, passage"):
@@ -60,6 +62,7 @@ def test_fingerprint_covers_whatever_shapes_a_vector(tiny_bert) -> None:
         TextEncoder(tiny_bert, {"passage": "query: "}),
         TextEncoder(replace(tiny_bert, weights=initialise(Transformer(tiny_bert.config), seed=9).state_dict())),
         TextEncoder(replace(tiny_bert, max_length=31)),
+        TextEncoder(tiny_bert, dtype=torch.float64),
     ]
     assert len({encoder.fingerprint for encoder in variants}) == len(variants)
     assert TextEncoder(tiny_bert, batch_tokens=10).fingerprint == variants[0].fingerprint
@@ -77,14 +80,14 @@ def test_engine_uses_the_same_encoder_and_refuses_the_rest(tiny_bert, tiny_llama
 
 
 def test_no_texts_give_no_rows(tiny_bert) -> None:
-    assert TextEncoder(tiny_bert).encode([], "passage").shape == (0, 32)
+    assert _exact(tiny_bert).encode([], "passage").shape == (0, 32)
 
 
 @pytest.mark.weights
 def test_real_weights_find_the_passage_that_answers(minilm) -> None:
     from lmworks.model.checkpoint import load
 
-    encoder = TextEncoder(load(minilm))
+    encoder = _exact(load(minilm))
     passages = ["A list is a mutable sequence of items.", "The Danube flows into the Black Sea.", "Bread is baked."]
     found = encoder.encode(["Which sea does the Danube reach?"], "query") @ encoder.encode(passages, "passage").T
     assert found.argmax() == 1 and found[0, 1] > 0.5
@@ -95,7 +98,7 @@ def test_real_weights_find_the_passage_that_answers(minilm) -> None:
 
 @torch.inference_mode()
 def test_token_vectors_are_the_hidden_states_without_special_tokens(tiny_bert) -> None:
-    encoder = TextEncoder(tiny_bert)
+    encoder = _exact(tiny_bert)
     vectors = encoder.encode_tokens(_TEXTS, "passage")
     for text, rows in zip(_TEXTS, vectors, strict=True):
         ids = tiny_bert.tokenizer.encode(text, special=True)[: tiny_bert.max_length - 1]
@@ -104,3 +107,33 @@ def test_token_vectors_are_the_hidden_states_without_special_tokens(tiny_bert) -
         expected = torch.nn.functional.normalize(hidden, dim=-1).numpy()
         assert rows.shape == expected.shape
         assert np.abs(rows - expected).max(initial=0) < _TOLERANCE
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.bfloat16, 3e-3)])  # eps 2^-8, 2 layers
+def test_one_forward_gives_both_as_float32_gives_them(tiny_bert, dtype, tolerance) -> None:
+    many = _TEXTS * 200  # more than are tokenised at once
+    vectors, tokens = TextEncoder(tiny_bert, dtype=dtype).encode_both(many, "passage")
+    exact = _exact(tiny_bert)
+    assert np.abs(1 - (vectors * np.tile(exact.encode(_TEXTS, "passage"), (200, 1))).sum(1)).max() < tolerance
+    for one, other in zip(tokens, exact.encode_tokens(_TEXTS, "passage") * 200, strict=True):
+        assert one.dtype == np.float32 and one.shape == other.shape
+        assert np.abs(1 - (one * other).sum(1)).max(initial=0) < tolerance
+
+
+@pytest.mark.parametrize("prefix", ["", "query: "])
+def test_offsets_are_those_of_the_tokens_that_have_vectors(tiny_bert, prefix) -> None:
+    encoder = _exact(tiny_bert, {"passage": prefix})
+    vectors, offsets = encoder.encode_tokens(_TEXTS, "passage"), encoder.token_offsets(_TEXTS)
+    assert [len(one) for one in offsets] == [len(one) for one in vectors]
+    assert offsets[2].tolist() == [[i, i + 1] for i in range(len(_TEXTS[2]))]
+    assert offsets[3].tolist() == [[0, 1], [1, 2], [1, 2], [2, 3], [3, 4], [4, 5]], "two bytes of one character"
+    assert len(offsets[5]) == 30 - len(prefix), "cut where the vectors are"
+
+
+@pytest.mark.weights
+def test_a_word_that_the_vocabulary_lacks_keeps_its_vector_and_place(minilm) -> None:
+    from lmworks.model.checkpoint import load
+
+    encoder, text = TextEncoder(load(minilm)), "The ☃ ice"
+    (vectors,), (offsets,) = encoder.encode_tokens([text], "passage"), encoder.token_offsets([text])
+    assert [text[start:end] for start, end in offsets] == ["The", "☃", "ice"] and len(vectors) == 3

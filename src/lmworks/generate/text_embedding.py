@@ -8,15 +8,23 @@ batching. Sentence-BERT (Reimers & Gurevych, 2019, section 3) is the reference f
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.functional import normalize
 
 from lmworks.generate.protocol import ContextLengthError, Role, UnsupportedError
+from lmworks.generate.runner_choice import default_dtype
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import PoolHead
+from lmworks.model.heads import pool
+from lmworks.model.transformer import sharing_copy
+from lmworks.tokenizer.tokenizer import Tokenizer
 
 _ROLES: tuple[Role, ...] = ("query", "passage")
+_TOKENISED_AT_ONCE = 1024  # texts: enough that those of a batch are of nearly one length
 
 
 class TextEncoder:
@@ -24,19 +32,29 @@ class TextEncoder:
 
     `prefixes` are put before the texts of a role, as E5 and its successors ask for ("query: ", "passage: "); the
     default is none. `batch_tokens` bounds the tokens of one forward, padding included, and so its memory; it changes
-    no vector. `truncated` counts the texts that were cut at `max_length` tokens since the encoder was made: the
-    caller reports it.
+    no vector by more than rounding. `dtype` of the forward: by default a float32 model runs in bfloat16 where the
+    processor multiplies it (`default_dtype`); pooling and normalisation are in float32. `truncated` counts the texts
+    that were cut at `max_length` tokens since the encoder was made: the caller reports it.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, prefixes: Mapping[Role, str] | None = None, batch_tokens: int = 4096
+        self,
+        checkpoint: Checkpoint,
+        prefixes: Mapping[Role, str] | None = None,
+        batch_tokens: int = 4096,
+        dtype: torch.dtype | None = None,
     ) -> None:
         if not isinstance(checkpoint.config.head, PoolHead):
             raise UnsupportedError(
                 f"{checkpoint.source} is no embedding model: it has no pooling head; load one such as all-minilm-l6-v2"
             )
-        self.model = checkpoint.model.eval()
+        self._pooling: Literal["mean", "cls", "last"] = checkpoint.config.head.pooling
+        own, self._device = checkpoint.model.tokens.dtype, checkpoint.model.tokens.device
+        self.dtype = dtype or (default_dtype(self._device) if own == torch.float32 else own)
+        model = checkpoint.model
+        self.model = (model if self.dtype == own else sharing_copy(model, lambda x: x.to(self.dtype))).eval()
         self.tokenizer = checkpoint.required_tokenizer
+        self._before, self._after = _template_tokens(checkpoint.required_tokenizer)
         self.width = checkpoint.config.embedding.width
         self.max_length = checkpoint.max_length
         self.batch_tokens = batch_tokens
@@ -51,38 +69,63 @@ class TextEncoder:
             "prefixes": self.prefixes,
             "width": self.width,
             "max_length": self.max_length,
-            "dtype": str(next(self.model.parameters()).dtype),
+            "dtype": str(self.dtype),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    @torch.inference_mode()
     def encode(self, texts: Sequence[str], role: Role) -> np.ndarray:
         """(n, width) float32, each row of length 1, in the order of the texts.
 
         A text's vector depends on the text and the role alone; padding and batch neighbours move it by rounding only
         (below 1e-6 in float32). Raises ValueError for an unknown role.
         """
-        vectors = np.zeros((len(texts), self.width), dtype=np.float32)
-        for rows, ids, mask in self._padded(texts, role):
-            pooled = self.model(ids, attention_mask=mask)  # (batch, width)
-            vectors[rows] = torch.nn.functional.normalize(pooled.float(), dim=-1).cpu().numpy()
-        return vectors
+        return self._encode(texts, role, with_tokens=False)[0]
 
-    @torch.inference_mode()
     def encode_tokens(self, texts: Sequence[str], role: Role) -> list[np.ndarray]:
         """For each text (tokens, width) float32: the last hidden state of its tokens, each row of length 1.
 
-        Special tokens are left out. For `retrieve.late_interaction`. Raises ValueError for an unknown role.
+        The tokens of the text itself, cut at `max_length`: neither those that the tokenizer puts around it nor those of
+        the role's prefix. For `retrieve.late_interaction`. Raises ValueError for an unknown role.
         """
-        special = torch.tensor(sorted(self.tokenizer.special_ids.values()))
-        result: list[np.ndarray] = [np.zeros((0, self.width), dtype=np.float32)] * len(texts)
-        for rows, ids, mask in self._padded(texts, role):
-            hidden = self.model.hidden(ids, attention_mask=mask)  # (batch, length, width)
-            vectors = torch.nn.functional.normalize(hidden.float(), dim=-1).cpu()
-            wanted = mask.cpu() & ~torch.isin(ids.cpu(), special)
-            for row, one, keep in zip(rows, vectors, wanted, strict=True):
-                result[row] = one[keep].numpy()
+        return self.encode_both(texts, role)[1]
+
+    def encode_both(self, texts: Sequence[str], role: Role) -> tuple[np.ndarray, list[np.ndarray]]:
+        """`encode` and `encode_tokens` of the same texts, in one forward."""
+        return self._encode(texts, role, with_tokens=True)
+
+    def token_offsets(self, texts: Sequence[str], role: Role = "passage") -> list[np.ndarray]:
+        """For each text (tokens, 2) int32: the characters [start, end) of each token that `encode_tokens` gives."""
+        prefix = self._prefix(role)
+        room = self.max_length - self._before - self._after
+        result = []
+        for encoding in self.tokenizer.backend.encode_batch(
+            [prefix + text for text in texts], add_special_tokens=False
+        ):
+            offsets = np.array(encoding.offsets[:room], np.int32).reshape(-1, 2) - len(prefix)
+            first = int((offsets[:, 1] <= 0).sum()) if prefix else 0
+            result.append(offsets[first:].clip(min=0))
         return result
+
+    @torch.inference_mode()
+    def _encode(self, texts: Sequence[str], role: Role, with_tokens: bool) -> tuple[np.ndarray, list[np.ndarray]]:
+        vectors = np.zeros((len(texts), self.width), dtype=np.float32)
+        tokens: list[np.ndarray] = [np.zeros((0, self.width), dtype=np.float32)] * len(texts) if with_tokens else []
+        for begin in range(0, len(texts), _TOKENISED_AT_ONCE):
+            some = texts[begin : begin + _TOKENISED_AT_ONCE]
+            sequences = self._token_ids([self._prefix(role) + text for text in some])
+            if not with_tokens:
+                counts = []
+            elif self._prefix(role):
+                counts = [len(offsets) for offsets in self.token_offsets(some, role)]
+            else:
+                counts = [len(ids) - self._before - self._after for ids in sequences]
+            for rows, hidden, mask in self._hidden_states(sequences):
+                pooled = pool(hidden, mask, self._pooling)  # (batch, width)
+                vectors[[begin + row for row in rows]] = normalize(pooled, dim=-1).cpu().numpy()
+                for row, states in zip(rows if with_tokens else (), normalize(hidden, dim=-1).cpu(), strict=False):
+                    end = len(sequences[row]) - self._after
+                    tokens[begin + row] = states[end - counts[row] : end].numpy().copy()
+        return vectors, tokens
 
     def count_uncut(self, texts: Sequence[str], role: Role) -> list[int]:
         """Tokens that are read of each text; ContextLengthError where `encode` would cut one."""
@@ -97,17 +140,18 @@ class TextEncoder:
             )
         return lengths
 
-    def _padded(self, texts: Sequence[str], role: Role) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
-        """Batches of (row numbers, ids, mask), ids and mask (batch, length) on the model's device."""
+    def _prefix(self, role: Role) -> str:
         if role not in self.prefixes:
             raise ValueError(f"unknown role {role!r}: expected one of {', '.join(_ROLES)}")
-        sequences = self._token_ids([self.prefixes[role] + text for text in texts])
-        device = next(self.model.parameters()).device
+        return self.prefixes[role]
+
+    def _hidden_states(self, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """Batches of (row numbers, last hidden states (batch, length, width) float32, mask (batch, length))."""
         for rows in self._batches(sequences):
             ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(sequences[row]) for row in rows], batch_first=True)
             lengths = torch.tensor([len(sequences[row]) for row in rows])
-            mask = torch.arange(ids.shape[1]) < lengths[:, None]
-            yield rows, ids.to(device), mask.to(device)
+            mask = (torch.arange(ids.shape[1]) < lengths[:, None]).to(self._device)
+            yield rows, self.model.hidden(ids.to(self._device), attention_mask=mask).float(), mask
 
     def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids with the special tokens around them; a text that is too long loses its end, never a special token."""
@@ -123,3 +167,10 @@ class TextEncoder:
             rows = max(1, self.batch_tokens // max(1, len(sequences[order[start]])))
             yield order[start : start + rows]
             start += rows
+
+
+def _template_tokens(tokenizer: Tokenizer) -> tuple[int, int]:
+    """How many tokens the tokenizer puts before a text, such as [CLS], and behind it, such as [SEP]."""
+    content, framed = tokenizer.encode("a"), tokenizer.encode("a", special=True)
+    before = next(start for start in range(len(framed)) if framed[start : start + len(content)] == content)
+    return before, len(framed) - before - len(content)

@@ -202,6 +202,20 @@ def test_nothing_heavy_is_imported_before_it_is_needed(commands, tmp_path):
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
+def test_a_question_imports_no_more_than_its_answer_needs(workspace_copy):
+    """Each of these takes a tenth of a second or more, and an answer of quotes needs none."""
+    heavy = {"torch._dynamo", "sympy", "scipy", "sklearn", "pyarrow", "fastapi", "matplotlib", "gguf", "llguidance"}
+    script = (
+        "import sys, lmworks.cli.main\n"
+        f"sys.argv = ['lmworks', 'ask', 'How many days of leave?', '--workspace', {str(workspace_copy)!r}]\n"
+        "try: lmworks.cli.main.main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        f"assert not {heavy!r} & set(sys.modules), sorted({heavy!r} & set(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, timeout=120, capture_output=True, text=True)
+    assert "leave.md" in done.stdout
+
+
 def test_a_stage_runs_alone_in_a_process_of_its_own(tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "one.md").write_text("# One\n\nSome words about one thing.\n")

@@ -303,3 +303,7 @@ def test_tangents_go_the_way_that_knows_them() -> None:
 
 def test_there_are_libraries() -> None:
     assert library.available()
+
+
+def test_the_compiler_is_told_what_is_constant_as_its_decorator_tells_it():
+    assert vars(training_kernels._is_there) == vars(torch.compiler.assume_constant_result(lambda: True))

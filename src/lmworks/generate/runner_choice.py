@@ -2,12 +2,12 @@
 
 import ctypes
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from lmworks.generate.compute_dtype import default_dtype
 from lmworks.generate.fused_runner import FusedRunner
 from lmworks.generate.lowering import FormatOf, NotLoweredError, formats_of, lower, unsupported_reason
 from lmworks.generate.module_runner import ModuleRunner
@@ -20,26 +20,6 @@ from lmworks.kernels.weight_formats import FORMATS, Format, Quantised
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.gguf_read import GgufWeights
 from lmworks.model.transformer import Transformer, empty_model, sharing_copy
-
-# What /proc/cpuinfo calls an instruction that multiplies bfloat16: x86 (AVX-512, AMX) and ARM.
-_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
-
-
-def default_dtype(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> torch.dtype:
-    """bfloat16 on CUDA and on a CPU that multiplies it in hardware, float32 elsewhere.
-
-    A CPU without such instructions emulates bfloat16, which is several times slower than float32. Linux lists them in
-    /proc/cpuinfo; where that file does not exist the answer is float32, which is right everywhere.
-    """
-    if device.type == "cuda":
-        return torch.bfloat16
-    if not cpuinfo.exists():
-        return torch.float32
-    names = ("flags", "Features")
-    lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
-    flags = next((value.split() for name, _, value in lines if name.strip() in names), [])
-    return torch.bfloat16 if _BFLOAT16_FLAGS.intersection(flags) else torch.float32
-
 
 WeightFormat = Literal["auto", "float32", "bfloat16", "float16", "int8", "int4"]
 

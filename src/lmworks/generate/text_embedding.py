@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from lmworks.generate.compute_dtype import default_dtype
 from lmworks.generate.protocol import ContextLengthError, Role, UnsupportedError
-from lmworks.generate.runner_choice import default_dtype
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import PoolHead
 from lmworks.model.heads import pool

@@ -13,12 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lmworks.config import from_mapping
-from lmworks.generate.engine import Engine
-from lmworks.generate.engine_worker import EngineWorker
 from lmworks.generate.protocol import Role
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.ground.answer_record import NEAREST
@@ -35,6 +34,10 @@ from lmworks.retrieve.config import SearchConfig
 from lmworks.retrieve.index import Filters, Index
 from lmworks.retrieve.rendered_text import flowing
 from lmworks.retrieve.search import search
+
+if TYPE_CHECKING:
+    from lmworks.generate.engine import Engine
+    from lmworks.generate.engine_worker import EngineWorker
 
 UNKNOWN = "I don't know: the documents do not seem to answer this."
 RANKING = 3  # the first features are of the sentence, and rank; all of them together give the confidence
@@ -81,11 +84,13 @@ class Finder:
         self._last_query: np.ndarray | None = None
 
     @cached_property
-    def engine(self) -> Engine | EngineWorker:
+    def engine(self) -> "Engine | EngineWorker":
         """The language model, loaded when it is first needed: an answer of quotes alone does without it.
 
         A server that runs the model already sets its worker here.
         """
+        from lmworks.generate.engine import Engine
+
         return Engine(load(self._models["assistant"]))
 
     def evidence(self, question: str, *, excluded: Sequence[str] = (), phases: Phases | None = None) -> Evidence:

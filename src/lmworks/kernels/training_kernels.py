@@ -40,10 +40,13 @@ def has_kernel(hidden: Tensor, head_dim: int) -> bool:
     return fits and head_dim % 16 == 0 and head_dim <= MOST_HEAD_DIM and _is_there()
 
 
-@torch.compiler.assume_constant_result
 def _is_there() -> bool:
     """Not to be traced by `torch.compile`."""
     return library.load() is not None
+
+
+# All that `torch.compiler.assume_constant_result` does; that decorator imports the compiler first, which takes 0.8 s.
+_is_there.__dict__["_dynamo_marked_constant"] = True
 
 
 def attend(

@@ -20,7 +20,6 @@ from lmworks.artefact import hash_json, publish, write_json, write_text
 from lmworks.model.config import ModelConfig, PoolHead, UnsupportedModel
 from lmworks.model.download import MODELS, locate, weights_path
 from lmworks.model.families.family import Document, JsonObject
-from lmworks.model.gguf_read import read_gguf
 from lmworks.model.huggingface import family_of, read_config, to_our_names, write_config, write_weights
 from lmworks.model.sentence_transformers import read_pooling, write_pooling
 from lmworks.model.tensor_files import LazyTensors, read_weights
@@ -167,6 +166,8 @@ def load(
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
     if path.is_file() and (path.suffix == ".gguf" or is_gguf(path)):
+        from lmworks.model.gguf_read import read_gguf  # the library for it takes long to import
+
         model = read_gguf(path)
         target = torch.float32 if dtype == "stored" else dtype  # blocks of integers are no dtype of a model
         _check_rows(model.config, model.tokenizer)

@@ -1,6 +1,9 @@
 """Configuration of chunking, index and search."""
 
 from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, urlsplit
+
+EXACT, USEARCH = "exact", "usearch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +32,27 @@ class IndexConfig:
     """The stage `retrieve.index`; the encoder is the recipe's model in the role `embedder`.
 
     chunk  Size of the chunks.
+    store  How the nearest chunks are found: "exact" reads all vectors; "usearch" walks a graph in a file beside the
+           index, "postgresql://user@host:port/database" one in a database with pgvector. A password is taken from the
+           environment (PGPASSWORD, ~/.pgpass), never from here.
     """
 
     chunk: ChunkConfig = field(default_factory=ChunkConfig)
+    store: str = EXACT
+
+    def __post_init__(self) -> None:
+        if self.store in (EXACT, USEARCH):
+            return
+        address = urlsplit(self.store)
+        if address.scheme not in ("postgresql", "postgres"):
+            raise ValueError(
+                f"store must be {EXACT!r}, {USEARCH!r} or an address such as postgresql://user@host:5432/database"
+            )
+        if address.password is not None or any("password" in name for name, _ in parse_qsl(address.query)):
+            raise ValueError(
+                "the address of the store holds a password, which every manifest would repeat: take it out, and set "
+                "PGPASSWORD or write ~/.pgpass"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from lmworks.retrieve.catalogue import VECTORS, EncoderMismatchError, UnusableIn
 from lmworks.retrieve.chunk import CountTokens, chunk
 from lmworks.retrieve.config import ChunkConfig
 from lmworks.retrieve.index_writer import ITEM_BYTES, Entry, Writer
+from lmworks.retrieve.vector_store import VectorStore, forget_store, open_store
 
 Encode = Callable[[Sequence[str], Role], np.ndarray]  # (n, width) float32, rows of length 1
 EncodeTokens = Callable[[Sequence[str], Role], list[np.ndarray]]  # for each text (tokens, width) float32, likewise
@@ -82,6 +83,7 @@ class Index:
         self.width = width
         self.chunk_config = config
         self._layout: _Layout | None = None
+        self.store: VectorStore | None = None  # None: searched exactly
 
     @classmethod
     def create(cls, folder: Path, encoder_fingerprint: str, width: int, chunk_config: ChunkConfig) -> "Index":
@@ -90,10 +92,11 @@ class Index:
         return cls(folder, connection, encoder_fingerprint, width, chunk_config)
 
     @classmethod
-    def open(cls, folder: Path, encoder_fingerprint: str) -> "Index":
+    def open(cls, folder: Path, encoder_fingerprint: str, *, with_store: bool = True) -> "Index":
         """An existing index; EncoderMismatchError when its vectors were made by another encoder.
 
-        Vectors of two encoders cannot be compared: their cosine is a number without meaning.
+        Vectors of two encoders cannot be compared: their cosine is a number without meaning. Its store is opened too,
+        but for an index that is only to be updated.
         """
         connection, meta = catalogue.open_catalogue(folder)
         if meta["encoder"] != encoder_fingerprint:
@@ -103,13 +106,17 @@ class Index:
                 "load the encoder it was made by, or build the index anew"
             )
         try:
-            return cls(folder, connection, encoder_fingerprint, int(meta["width"]), catalogue.chunk_config(meta))
+            index = cls(folder, connection, encoder_fingerprint, int(meta["width"]), catalogue.chunk_config(meta))
+            index.store = open_store(index) if with_store else None
+            return index
         except UnusableIndexError:
             connection.close()
             raise
 
     def close(self) -> None:
         self._layout = None
+        if self.store is not None:
+            self.store.close()
         self.connection.close()
 
     def __enter__(self) -> "Index":
@@ -138,8 +145,8 @@ class Index:
 
         A document is known by its uri and replaced when any of its fields has changed; an unchanged one is not embedded
         again. Each document is embedded by itself, so that its vectors do not depend on what else is indexed, nor on
-        how often the work was interrupted. Raises ValueError when two documents have the same uri, or for vectors that
-        are not finite and of length 1.
+        how often the work was interrupted. A change leaves the index without its store: build that again. Raises
+        ValueError when two documents have the same uri, or for vectors that are not finite and of length 1.
         """
         known: dict[str, str] = dict(self.connection.execute("SELECT uri, digest FROM documents").fetchall())
         total = len(documents) if isinstance(documents, Sized) else None
@@ -156,6 +163,7 @@ class Index:
             if known.get(document.uri) == digest:
                 counts["unchanged"] += 1
             else:
+                forget_store(self)
                 counts["replaced" if document.uri in known else "added"] += 1
                 chunks = chunk(document, self.chunk_config, count_tokens)
                 vectors = self._checked(encode([one.embed_text for one in chunks], "passage"), document, len(chunks))
@@ -163,6 +171,8 @@ class Index:
                 writer.add(Entry(document.uri, document.hash, digest, record, chunks, vectors))
             progress(len(seen), total, "documents", counts["unchanged"])
         vanished = sorted(known.keys() - seen)
+        if vanished:
+            forget_store(self)
         writer.finish(vanished)
         self._layout = None
         return SyncCounts(removed=len(vanished), **counts)

@@ -1,6 +1,6 @@
 """Questions into ranked chunks: two legs, then pure functions from hits to hits.
 
-dense    cosine of question and chunk, exact over all vectors
+dense    cosine of question and chunk, exact over all vectors, or near it (`vector_store.py`)
 lexical  BM25 (Robertson & Zaragoza, 2009, section 3.6) over words, as SQLite's FTS5 computes it
 fusion   reciprocal rank fusion (Cormack, Clarke & Büttcher, 2009)
 rerank   late interaction of the tokens of question and chunk (Khattab & Zaharia, 2020)
@@ -18,6 +18,7 @@ from lmworks.records import Retrieved
 from lmworks.retrieve.config import SearchConfig
 from lmworks.retrieve.index import EVERYTHING, Encode, EncodeTokens, Filters, Index
 from lmworks.retrieve.late_interaction import late_interaction
+from lmworks.retrieve.vector_store import Vectors, nearest
 
 # Words that nearly every chunk holds: their weight in BM25 is next to nothing, their cost a pass over the whole index.
 STOP_WORDS = frozenset({
@@ -53,24 +54,19 @@ class Hits:
 def dense(index: Index, query: np.ndarray, k: int, filters: Filters = EVERYTHING) -> Hits:
     """The `k` chunks of highest cosine with the query vector, (width,) float32 of length 1.
 
-    Exact; filters apply before the choice, so that `k` chunks are returned whenever as many pass. Chunks of equal score
-    are ordered by uri and place. Scores: `dense`, the cosine, and `dense_rank` from 1.
+    Exact, or as near as the store of the index finds them; filters apply before the choice, so that `k` chunks are
+    returned whenever as many pass. Chunks of equal score are ordered by uri and place. Scores: `dense`, the cosine, and
+    `dense_rank` from 1.
     """
     layout = index.layout()
     allowed = index.document_keys(filters)
-    positions = np.arange(len(layout.keys))
+    positions = None
     if allowed is not None:
         positions = np.flatnonzero(np.isin(layout.documents, np.array(allowed, dtype=np.int64)))
-    k = min(k, len(positions))
-    if k < 1:
-        return Hits()
-    similarity = (layout.matrix @ query.astype(np.float32))[layout.rows[positions]]  # (allowed,)
-    least = np.partition(similarity, len(similarity) - k)[len(similarity) - k]
-    best = np.flatnonzero(similarity >= least)  # more than k where scores are equal
-    best = best[np.argsort(-similarity[best], kind="stable")][:k]
+    best, cosines = nearest(Vectors(layout.matrix, layout.rows), query, k, positions, index.store)
     return Hits(
-        tuple(layout.keys[positions[best]].tolist()),
-        tuple({"dense": float(similarity[b]), "dense_rank": float(rank)} for rank, b in enumerate(best, start=1)),
+        tuple(layout.keys[best].tolist()),
+        tuple({"dense": cosine, "dense_rank": float(rank)} for rank, cosine in enumerate(cosines.tolist(), start=1)),
     )
 
 

@@ -18,6 +18,7 @@ from lmworks.report import Figure, Section, Table, histogram
 from lmworks.retrieve.catalogue import CATALOGUE, VECTORS, UnusableIndexError
 from lmworks.retrieve.config import ChunkConfig, IndexConfig
 from lmworks.retrieve.index import Index
+from lmworks.retrieve.vector_store import GRAPH, RECALL_AT, STORE, StoreRecord, build_store, check_store
 
 
 class Encoder(Protocol):
@@ -75,14 +76,17 @@ def build_index(config: IndexConfig, context: StageContext, encoder: Encoder) ->
         raise ValueError(
             f"chunk.max_tokens is {config.chunk.max_tokens}, the encoder reads only {encoder.max_tokens}: lower it"
         )
+    check_store(config.store, encoder.width)
     store = open_documents(context.input(DOCUMENTS))
     started = time.monotonic()
     with _start(context, config.chunk, encoder) as working:
         counts = working.sync(_Documents(store), encoder.encode, encoder.count_tokens, context.progress)
         digest = working.digest()
         tokens = [count for (count,) in working.connection.execute("SELECT tokens FROM chunks")]
-        section = _section(working, tokens, config.chunk)
-    for name in (CATALOGUE, VECTORS):
+        vector_store = build_store(working, config.store)
+        section = _section(working, tokens, config.chunk, vector_store)
+    files = [name for name in (CATALOGUE, VECTORS, STORE, GRAPH) if (context.work / name).is_file()]
+    for name in files:
         shutil.copyfile(context.work / name, context.output / name)
     metrics = {
         "documents": len(store),
@@ -95,9 +99,11 @@ def build_index(config: IndexConfig, context: StageContext, encoder: Encoder) ->
         "removed": counts.removed,
         "unchanged": counts.unchanged,
         "seconds": time.monotonic() - started,
+        **({"store_recall": vector_store.recall} if vector_store else {}),
     }
-    # One digest of what both files mean: their bytes depend on the order in which documents came and went.
-    return StageResult(metrics=metrics, sections=(section,), digests={CATALOGUE: digest, VECTORS: None})
+    # One digest of what the files mean: their bytes depend on the order in which documents came and went, those of a
+    # graph on the order in which threads added to it.
+    return StageResult(metrics=metrics, sections=(section,), digests=dict.fromkeys(files) | {CATALOGUE: digest})
 
 
 def _start(context: StageContext, chunk: ChunkConfig, encoder: Encoder) -> Index:
@@ -112,14 +118,14 @@ def _start(context: StageContext, chunk: ChunkConfig, encoder: Encoder) -> Index
         shutil.copyfile(context.previous / VECTORS, context.work / VECTORS)
         shutil.copyfile(context.previous / CATALOGUE, context.work / f"{CATALOGUE}.copy")
         (context.work / f"{CATALOGUE}.copy").rename(context.work / CATALOGUE)
-        return Index.open(context.work, encoder.fingerprint)
+        return Index.open(context.work, encoder.fingerprint, with_store=False)
     return Index.create(context.work, encoder.fingerprint, encoder.width, chunk)
 
 
 def _usable(folder: Path, chunk: ChunkConfig, encoder: Encoder) -> Index | None:
     """The index in a folder, when it is whole and made by the same encoder from chunks of the same kind."""
     try:
-        found = Index.open(folder, encoder.fingerprint)
+        found = Index.open(folder, encoder.fingerprint, with_store=False)
     except (FileNotFoundError, UnusableIndexError):
         return None
     try:
@@ -145,7 +151,7 @@ class _Documents:
         return iter(self.store)
 
 
-def _section(working: Index, tokens: Sequence[int], chunk: ChunkConfig) -> Section:
+def _section(working: Index, tokens: Sequence[int], chunk: ChunkConfig, store: StoreRecord | None) -> Section:
     """For the report: the sizes of the chunks, and what each source gave."""
     rows = working.connection.execute(
         "SELECT json_extract(d.record, '$.source') AS source, count(*), sum(c.chunks) FROM documents d "
@@ -159,5 +165,10 @@ def _section(working: Index, tokens: Sequence[int], chunk: ChunkConfig) -> Secti
         marks={"target": chunk.target_tokens, "limit": chunk.max_tokens},
     )
     text = f"{len(tokens):,} chunks of {sum(count for _, count, _ in rows):,} documents, {sum(tokens):,} tokens."
+    if store:
+        text += (
+            f" The store {store.store} finds {store.recall:.1%} of the {RECALL_AT} nearest chunks that an exact search "
+            f"finds, for {store.sample} of the index's own vectors."
+        )
     caption = "A chunk never crosses a section, so a short section is a short chunk."
     return Section("Index", text, (Table(("source", "documents", "chunks"), tuple(rows)),), (Figure(drawing, caption),))

@@ -1,0 +1,60 @@
+"""A store in a file beside the index: a graph over bfloat16 vectors, mapped into memory (`usearch`, an extra)."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lmworks.retrieve.vector_store import BLOCK, GRAPH, StoreError, Vectors
+
+if TYPE_CHECKING:
+    from usearch.index import Index as Graph
+
+EXPANSION = 128  # candidates that a search keeps open, at least
+
+
+class UsearchStore:
+    """A graph; several threads may search it at once."""
+
+    def __init__(self, graph: "Graph") -> None:
+        self._graph = graph
+
+    @classmethod
+    def build(cls, folder: Path, vectors: Vectors) -> "UsearchStore":
+        graph_type = import_usearch()
+        graph = graph_type(ndim=vectors.matrix.shape[1], metric="ip", dtype="bf16")
+        for start in range(0, len(vectors), BLOCK):
+            positions = np.arange(start, min(start + BLOCK, len(vectors)))
+            graph.add(positions, vectors.matrix[vectors.rows[positions]])
+        graph.save(str(folder / f"{GRAPH}.part"))
+        graph.reset()
+        (folder / f"{GRAPH}.part").replace(folder / GRAPH)
+        return cls.open(folder, vectors)
+
+    @classmethod
+    def open(cls, folder: Path, vectors: Vectors) -> "UsearchStore":
+        graph_type = import_usearch()
+        path, width = folder / GRAPH, vectors.matrix.shape[1]
+        try:
+            graph = graph_type.restore(str(path), view=True)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise StoreError(f"cannot read {path} ({error}); build the index anew") from error
+        if graph is None or (len(graph), graph.ndim) != (len(vectors), width):
+            raise StoreError(f"{path} does not hold {len(vectors)} vectors of width {width}; build the index anew")
+        graph.expansion_search = EXPANSION
+        return cls(graph)
+
+    def search(self, query: np.ndarray, k: int) -> np.ndarray:
+        return self._graph.search(query.astype(np.float32), k).keys.astype(np.int64)
+
+    def close(self) -> None:
+        self._graph.reset()
+
+
+def import_usearch() -> "type[Graph]":
+    """The library's index; StoreError that names how to install it."""
+    try:
+        from usearch.index import Index
+    except ImportError as error:
+        raise StoreError(f"store = 'usearch' needs usearch ({error}): pip install 'lmworks[usearch]'") from error
+    return Index

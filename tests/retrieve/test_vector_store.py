@@ -1,0 +1,192 @@
+"""Every vector store against brute force over the same vectors, by one suite; and when a store is refused."""
+
+import importlib.util
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lmworks.records import Document
+from lmworks.retrieve.config import ChunkConfig, IndexConfig
+from lmworks.retrieve.index import EVERYTHING, Filters, Index
+from lmworks.retrieve.search import dense
+from lmworks.retrieve.vector_store import (
+    EXACT_ROWS,
+    GRAPH,
+    STORE,
+    StoreError,
+    Vectors,
+    build_store,
+    measured_recall,
+)
+
+Make = Callable[..., Document]
+needs_usearch = pytest.mark.skipif(not importlib.util.find_spec("usearch"), reason="needs lmworks[usearch]")
+COUNT, WIDTH = 3_000, 32
+
+
+def clustered(count: int = COUNT, seed: int = 0) -> np.ndarray:
+    """Vectors of length 1 in clusters, in a random order, as those of chunks are."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((40, WIDTH))
+    vectors = centres[rng.integers(40, size=count)] + 0.7 * rng.standard_normal((count, WIDTH))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+class Lookup:
+    """An encoder whose vector of the text "n" is row n of a matrix."""
+
+    fingerprint, width, max_tokens = "a" * 64, WIDTH, 254
+
+    def __init__(self, matrix: np.ndarray) -> None:
+        self.matrix = matrix
+
+    def encode(self, texts: Sequence[str], role: str) -> np.ndarray:
+        return self.matrix[[int(text) for text in texts]]
+
+
+def uri(number: int) -> str:
+    return f"{'ab'[number % 10 == 0]}/{number:05}"
+
+
+def built(folder: Path, matrix: np.ndarray, document: Make, store: str) -> Index:
+    """An index of one chunk a row, whose text is the number of the row, with a store."""
+    index = Index.create(folder, Lookup.fingerprint, WIDTH, ChunkConfig())
+    documents = [document(str(number), uri(number)) for number in range(len(matrix))]
+    index.sync(documents, Lookup(matrix).encode, lambda texts: [1 for _ in texts])
+    build_store(index, store)
+    return index
+
+
+def found(index: Index, query: np.ndarray, k: int, filters: Filters = EVERYTHING) -> list[int]:
+    return [int(one.text) for one in index.chunks(dense(index, query, k, filters).keys)]
+
+
+MATRIX, QUERIES = clustered(), clustered(50, seed=1)
+
+
+@pytest.fixture(scope="module", params=["exact", pytest.param("usearch", marks=needs_usearch)])
+def store(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory, document: Make, store: str) -> Iterator[Index]:
+    with built(tmp_path_factory.mktemp("index"), MATRIX, document, store) as index:
+        yield index
+
+
+def recall(index: Index, numbers: np.ndarray, filters: Filters = EVERYTHING) -> float:
+    """Recall@10 of what is found among the chunks of these numbers, against brute force; all of k are found."""
+    right = 0
+    for query in QUERIES:
+        nearest_ten = numbers[np.argsort(-(MATRIX[numbers] @ query))[:10]]
+        hits = dense(index, query, 10, filters)
+        names = [int(one.text) for one in index.chunks(hits.keys)]
+        assert len(names) == 10
+        assert [one["dense"] for one in hits.scores] == pytest.approx((MATRIX[names] @ query).tolist(), abs=1e-6)
+        right += len(set(names) & set(nearest_ten.tolist()))
+    return right / (10 * len(QUERIES))
+
+
+def test_it_finds_what_brute_force_finds(index: Index, store: str) -> None:
+    assert recall(index, np.arange(COUNT)) >= (1.0 if store == "exact" else 0.97)
+
+
+@pytest.mark.parametrize("exact_rows", [0, EXACT_ROWS])
+def test_filters_apply_before_the_choice(
+    index: Index, store: str, exact_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lmworks.retrieve.vector_store.EXACT_ROWS", exact_rows)
+    tenth = np.arange(0, COUNT, 10)
+    assert recall(index, tenth, Filters(uri_prefix="b/")) >= (1.0 if store == "exact" or exact_rows else 0.97)
+    # Those that a graph meets last: what passes is not among what it proposes.
+    farthest = np.argsort(MATRIX @ QUERIES[0])[:60]
+    hashes = frozenset(index.document(one.span.document).hash for one in index.chunks(keys_of(index, farthest)))
+    assert found(index, QUERIES[0], 100, Filters(include=hashes)) == farthest[::-1].tolist()
+
+
+def keys_of(index: Index, numbers: np.ndarray) -> list[int]:
+    order = sorted(range(COUNT), key=uri)
+    keys = index.layout().keys
+    return [int(keys[order.index(number)]) for number in numbers.tolist()]
+
+
+def test_reopened_it_finds_the_same(index: Index, store: str) -> None:
+    with Index.open(index.folder, Lookup.fingerprint) as again:
+        assert (again.store is None) == (store == "exact")
+        for query in QUERIES:
+            assert dense(again, query, 10) == dense(index, query, 10)
+
+
+def test_deleted_chunks_vanish_and_equal_ones_are_in_order(tmp_path: Path, document: Make, store: str) -> None:
+    matrix = MATRIX[:600].copy()
+    matrix[5:9] = matrix[100]
+    with built(tmp_path, matrix, document, store) as index:
+        assert found(index, matrix[100], 5) == [5, 6, 7, 8, 100]
+        index.sync(
+            [document(str(number), uri(number)) for number in range(7, 600)], Lookup(matrix).encode, lambda texts: [1]
+        )
+        assert index.store is None
+        assert found(index, matrix[100], 3) == [7, 8, 100]
+        build_store(index, store)
+        assert found(index, matrix[100], 3) == [7, 8, 100]
+        assert len(found(index, matrix[100], 600)) == 593
+
+
+def test_recall_is_measured_without_the_vector_itself() -> None:
+    """Of a store that knows even positions only, against the share of even ones among the ten nearest."""
+    even = np.arange(0, COUNT, 2)
+
+    class Half:
+        def search(self, query: np.ndarray, k: int) -> np.ndarray:
+            return even[np.argsort(-(MATRIX[even] @ query))[:k]]
+
+        def close(self) -> None: ...
+
+    cosines = MATRIX @ MATRIX.T
+    np.fill_diagonal(cosines, -2)
+    expected = np.mean(np.argsort(-cosines, axis=1)[:, :10] % 2 == 0)
+    measured, sample = measured_recall(Vectors(MATRIX, np.arange(COUNT)), Half(), COUNT)
+    assert sample == COUNT
+    assert measured == pytest.approx(expected, abs=0.002)  # the least of an odd vector's neighbours is asked for once
+
+
+@needs_usearch
+def test_a_store_that_finds_too_little_is_not_kept(
+    tmp_path: Path, document: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lmworks.retrieve.vector_store.LEAST_RECALL", 1.01)
+    with pytest.raises(StoreError, match="set store = 'exact'"):
+        built(tmp_path, MATRIX[:300], document, "usearch")
+    assert not (tmp_path / STORE).exists()
+
+
+@needs_usearch
+@pytest.mark.parametrize("damage", ["documents", "recall", "graph", "width"])
+def test_a_store_of_something_else_is_refused(tmp_path: Path, document: Make, damage: str) -> None:
+    built(tmp_path / "a", MATRIX[:50], document, "usearch").close()
+    record = json.loads((tmp_path / "a" / STORE).read_text())
+    if damage == "documents":
+        built(tmp_path / "b", MATRIX[:51], document, "usearch").close()
+        (tmp_path / "b" / STORE).replace(tmp_path / "a" / STORE)
+    elif damage == "recall":
+        del record["recall"]
+        (tmp_path / "a" / STORE).write_text(json.dumps(record))
+    elif damage == "graph":
+        (tmp_path / "a" / GRAPH).write_bytes(b"none")
+    else:
+        built(tmp_path / "b", MATRIX[:51], document, "usearch").close()
+        (tmp_path / "b" / GRAPH).replace(tmp_path / "a" / GRAPH)
+    with pytest.raises(StoreError, match="build the index anew"):
+        Index.open(tmp_path / "a", Lookup.fingerprint)
+    Index.open(tmp_path / "a", Lookup.fingerprint, with_store=False).close()
+
+
+@pytest.mark.parametrize("address", ["postgresql://me:secret@host/db", "postgresql://host/db?password=secret", "faiss"])
+def test_a_store_that_names_a_password_or_nothing_known_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="store") as error:
+        IndexConfig(store=address)
+    assert "secret" not in str(error.value)

@@ -74,10 +74,10 @@ def _in_full(source: str) -> str:
 
 
 def _is_local(source: str) -> bool:
-    from lmworks.data.config import PYTHON_DOCS
+    from lmworks.data.config import NAMED_SOURCES
     from lmworks.data.files import is_url
 
-    return source != PYTHON_DOCS and not is_url(source)
+    return source not in NAMED_SOURCES and not is_url(source)
 
 
 @app.command()

@@ -60,7 +60,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="""From raw documents to grounded answers with citations, served on your own machine.
 
-    Start with `lmworks up` (the documentation that comes with Python) or `lmworks up --docs FOLDER` (your own files),
+    Start with `lmworks up` (the documentation of Python and of lmworks) or `lmworks up --docs FOLDER` (your own files),
     then open the page that it names, or `lmworks ask "..."`.
     """,
 )

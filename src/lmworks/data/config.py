@@ -13,7 +13,11 @@ from lmworks.data.readers.rows import Columns
 
 SourceCode = Literal["docstrings", "whole"]
 Web = Literal["main", "fast", "whole"]
-PYTHON_DOCS = "python-docs"  # the one source that is a name: the documentation that this Python carries
+PYTHON_DOCS, LMWORKS_DOCS = "python-docs", "lmworks-docs"
+NAMED_SOURCES = (
+    PYTHON_DOCS,
+    LMWORKS_DOCS,
+)  # the documentation that Python and lmworks carry
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +25,9 @@ class ReadConfig:
     """Sources of documents.
 
     sources      Folders, files, globs such as `notes/**/*.md`, addresses that fsspec knows such as `s3://bucket/*.gz`,
-                 or the name `python-docs`. A relative path starts at the folder of the recipe, or, for a command, at
-                 the current one. Archives, tables, mailboxes and crawls are read record by record, folders that a
-                 stage made and workspaces document by document.
+                 or the names `python-docs` and `lmworks-docs`. A relative path starts at the folder of the recipe, or,
+                 for a command, at the current one. Archives, tables, mailboxes and crawls are read record by record,
+                 folders that a stage made and workspaces document by document.
     exclude      Glob patterns of what to leave out; one with a slash is matched against the path inside the source, one
                  without against the name of each file and folder.
     max_bytes    A file, or a record of one that holds many, of more bytes is left out.

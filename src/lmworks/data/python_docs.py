@@ -1,14 +1,18 @@
-"""The documentation that every Python carries: the language topics of `pydoc` and the standard library's docstrings."""
+"""The documentation that every Python carries: the topics of `pydoc`, and docstrings of the standard library and of
+what is built in."""
 
 import ast
 import hashlib
 import platform
+import sys
 import sysconfig
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePath
 
-from lmworks.data.docstrings import extract_docstrings
+from lmworks.data.builtin_docs import BUILTIN_MODULES, read_builtin_docs
+from lmworks.data.docstrings import Definition, docstrings_of, extract_docstrings
 from lmworks.data.extract import UnusableError, read_file
 from lmworks.data.markup import rest_title
 from lmworks.records import Document, LeftOut
@@ -16,20 +20,40 @@ from lmworks.records import Document, LeftOut
 TOPICS_EXTRACTOR = "pydoc-topics"
 LICENCE = "PSF-2.0"
 
-# Folders of the standard library that document nothing for its users, at whatever depth.
+# What documents nothing for users of the standard library. Folders, at whatever depth:
 LEFT_OUT_FOLDERS = {
     "__pycache__": "compiled code",
     "dist-packages": "not the standard library",
     "encodings": "tables of encodings",
     "ensurepip": "the installer of pip",
     "idlelib": "the source of an application",
-    "lib2to3": "the source of an application",
     "pydoc_data": "read as topics",
     "site-packages": "not the standard library",
     "test": "tests",
     "tests": "tests",
     "turtledemo": "demonstrations",
 }
+
+# Paths, without the suffix of a file:
+LEFT_OUT_PATHS = {
+    path: reason
+    for reason, paths in {
+        "deprecated, and gone from later versions of Python": (
+            "aifc asynchat asyncore cgi cgitb chunk crypt distutils imghdr imp lib2to3 mailcap msilib nntplib pipes "
+            "smtpd sndhdr sre_compile sre_constants sre_parse sunau telnetlib tkinter/tix uu xdrlib"
+        ),
+        "inner workings of a module or of the interpreter": (
+            "asyncio/base_subprocess asyncio/proactor_events asyncio/selector_events asyncio/sslproto "
+            "asyncio/unix_events asyncio/windows_events asyncio/windows_utils ctypes/_aix ctypes/macholib "
+            "email/_header_value_parser importlib/_bootstrap importlib/_bootstrap_external nturl2path opcode "
+            "pickletools pydoc symtable"
+        ),
+        "a joke": "antigravity this",
+    }.items()
+    for path in paths.split()
+}
+PRIVATE = "private, as the underscore says"
+PRIVATE_READ = {"__future__", "_collections_abc", "_py_warnings", "_threading_local"}  # the text of public modules
 
 # Files that a machine's owner puts beside the standard library (see the documentation of the module `site`).
 LEFT_OUT_FILES = {"sitecustomize.py", "usercustomize.py"}
@@ -45,10 +69,18 @@ def python_files(folder: Path | None = None) -> Iterator[Path | LeftOut]:
     yield from _walk(root, root)
 
 
+def _reason(path: Path, root: Path) -> str | None:
+    """Why a file or a folder is left out."""
+    inside = path.relative_to(root).with_suffix("").as_posix()
+    if inside.startswith("_") and inside not in PRIVATE_READ:
+        return LEFT_OUT_FOLDERS.get(path.name, PRIVATE)
+    return LEFT_OUT_PATHS.get(inside) or (LEFT_OUT_FOLDERS.get(path.name) if path.is_dir() else None)
+
+
 def _walk(folder: Path, root: Path) -> Iterator[Path | LeftOut]:
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.is_symlink():
-            reason = LEFT_OUT_FOLDERS.get(path.name)
+            reason = _reason(path, root)
             if reason is None:
                 yield from _walk(path, root)
             elif count := sum(1 for _ in path.rglob("*.py")):
@@ -56,20 +88,49 @@ def _walk(folder: Path, root: Path) -> Iterator[Path | LeftOut]:
         elif path.name in LEFT_OUT_FILES:
             yield LeftOut(f"stdlib:{path.relative_to(root).as_posix()}", "local to this machine")
         elif path.suffix == ".py" and path.is_file():
-            yield path
+            reason = _reason(path, root)
+            yield path if reason is None else LeftOut(f"stdlib:{path.relative_to(root).as_posix()}", reason)
 
 
 def read_python_docs(max_bytes: int, folder: Path | None = None) -> Iterator[Document | LeftOut]:
-    """One document a topic, `topics:NAME`, and one a module with docstrings, `stdlib:PATH`."""
+    """One document a topic, `topics:NAME`; one a module with docstrings, `stdlib:PATH`; and one a module written in C,
+    `stdlib:NAME`, for what its source does not have."""
     root = folder or standard_library()
+    left_out = Counter[str]()
     yield from read_topics(root / "pydoc_data" / "topics.py")
     for found in python_files(root):
         if isinstance(found, LeftOut):
             yield found
             continue
         relative = found.relative_to(root)
-        extractor = partial(extract_docstrings, name=module_name(relative))
+        extractor = partial(extract_docstrings, name=module_name(relative), keep=partial(_is_public, left_out))
         yield read_file(found, f"stdlib:{relative.as_posix()}", "text/x-python", extractor, max_bytes, LICENCE)
+    for reason, count in left_out.items():
+        yield LeftOut("stdlib:", reason, count)
+    for name in BUILTIN_MODULES if folder is None else ():
+        yield from read_builtin_docs(name, _known(root, name), LICENCE)
+
+
+def _is_public(left_out: Counter[str], node: Definition, docstring: str) -> bool:
+    """Whether a docstring tells users something; what does not is counted by its reason."""
+    if not node.name.startswith("_"):
+        return True
+    is_special = node.name.startswith("__") and node.name.endswith("__")
+    if not is_special and not isinstance(node, ast.ClassDef):
+        left_out["docstrings of private functions"] += 1
+        return False
+    if "\n" not in docstring:
+        left_out["docstrings of one line on names with an underscore"] += 1
+        return False
+    return True
+
+
+def _known(root: Path, name: str) -> dict[str, str]:
+    """What the source of a module documents."""
+    for path in (root / f"{name}.py", root / name / "__init__.py"):
+        if path.is_file():
+            return docstrings_of(path.read_bytes())
+    return {}
 
 
 def read_topics(file: Path) -> Iterator[Document | LeftOut]:
@@ -117,9 +178,10 @@ def module_name(relative: PurePath) -> str:
 
 
 def python_docs_digest(folder: Path | None = None) -> str:
-    """SHA-256 of the files that are read: their names and bytes."""
+    """SHA-256 of the files that are read, their names and bytes, and of the interpreter's version and build, whose
+    docstrings are read as well."""
     root = folder or standard_library()
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(sys.version.encode())
     for path in [root / "pydoc_data" / "topics.py", *(p for p in python_files(root) if isinstance(p, Path))]:
         if path.is_file():
             digest.update(

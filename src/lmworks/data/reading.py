@@ -5,12 +5,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from lmworks.data.config import PYTHON_DOCS, ReadConfig
+from lmworks.data.config import LMWORKS_DOCS, NAMED_SOURCES, PYTHON_DOCS, ReadConfig
 from lmworks.data.documents_of import Extract, documents_of, extract_here
 from lmworks.data.files import FoundFile, NoSourceError, check_sources, find_files, is_url
+from lmworks.data.lmworks_docs import lmworks_docs, lmworks_docs_digest, read_lmworks_docs
 from lmworks.data.python_docs import python_docs_digest, read_python_docs
 from lmworks.data.readers.source import find_objects
 from lmworks.records import Document, LeftOut
+
+_READERS = {PYTHON_DOCS: read_python_docs, LMWORKS_DOCS: read_lmworks_docs}
+_DIGESTS = {PYTHON_DOCS: python_docs_digest, LMWORKS_DOCS: lmworks_docs_digest}
 
 Progress = Callable[[int, int | None, str], None]  # (done, total or None, unit)
 
@@ -18,7 +22,7 @@ Progress = Callable[[int, int | None, str], None]  # (done, total or None, unit)
 def read_documents(
     config: ReadConfig, progress: Progress | None = None, base: Path | None = None
 ) -> Iterator[Document | LeftOut]:
-    """Files first, source by source and sorted in each, then objects at addresses, then `python-docs`.
+    """Files first, source by source and sorted in each, then objects at addresses, then `python-docs`, `lmworks-docs`.
 
     Relative sources start at `base`, by default the current folder. Raises NoSourceError when there is no source or one
     that does not exist; a bad file raises nothing.
@@ -36,20 +40,22 @@ def found_sources(config: ReadConfig, base: Path) -> Iterator[Found]:
     """What there is to read, in its order: files in one pass, so that one that two sources share is read once."""
     _check_some(config)
     yield from _files(config, base)
-    if PYTHON_DOCS in config.sources:
-        yield PYTHON_DOCS
+    yield from (name for name in NAMED_SOURCES if name in config.sources)
 
 
 def check_there(config: ReadConfig, base: Path) -> None:
     """NoSourceError where there is no source, or one on this machine does not exist; no address is reached for it."""
     _check_some(config)
-    check_sources([name for name in config.sources if name != PYTHON_DOCS and not is_url(name)], base)
+    check_sources([name for name in config.sources if name not in NAMED_SOURCES and not is_url(name)], base)
+    if LMWORKS_DOCS in config.sources:
+        lmworks_docs()
 
 
 def _check_some(config: ReadConfig) -> None:
     if not config.sources:
         raise NoSourceError(
-            f'no sources: set "sources" to folders, files, globs or "{PYTHON_DOCS}", such as sources=["docs"]'
+            f'no sources: set "sources" to folders, files, globs, "{PYTHON_DOCS}" or "{LMWORKS_DOCS}", such as '
+            'sources=["docs"]'
         )
 
 
@@ -61,7 +67,7 @@ def read_found(found: Found, config: ReadConfig, extract: Extract = extract_here
         case LeftOut():
             yield found
         case source:
-            for item in read_python_docs(config.max_bytes):
+            for item in _READERS[source](config.max_bytes):
                 yield replace(item, source=source, kind="text") if isinstance(item, Document) else item
 
 
@@ -71,9 +77,10 @@ def source_digest(config: ReadConfig, base: Path) -> str:
     A source that does not exist digests as such; reading it is what raises.
     """
     digest = hashlib.sha256()
-    if PYTHON_DOCS in config.sources:
-        digest.update(python_docs_digest().encode())
     try:
+        for name in NAMED_SOURCES:
+            if name in config.sources:
+                digest.update(_DIGESTS[name]().encode())
         for found in _files(config, base):
             content = _content_of(found) if isinstance(found, FoundFile) else f"{found.reason}\0{found.count}"
             digest.update(f"{found.uri}\0{content}\n".encode())
@@ -84,9 +91,9 @@ def source_digest(config: ReadConfig, base: Path) -> str:
 
 def _files(config: ReadConfig, base: Path) -> Iterator[FoundFile | LeftOut]:
     """Those of paths, then those of addresses."""
-    names = [source for source in config.sources if source != PYTHON_DOCS]
+    names = [source for source in config.sources if source not in NAMED_SOURCES]
     addresses = [name for name in names if is_url(name)]
-    labels = set[str]() if len(addresses) + (PYTHON_DOCS in config.sources) else None
+    labels = set[str]() if len(names) < len(config.sources) or addresses else None
     yield from find_files([name for name in names if not is_url(name)], config.exclude, base, labels)
     if labels is not None:
         yield from find_objects(addresses, config.exclude, labels)

@@ -32,7 +32,7 @@ class GoldQuote:
 
 @dataclass(frozen=True, slots=True)
 class GoldQuestion:
-    """One line of a gold file; `why` says of an unanswerable question why it is one."""
+    """One line of a gold file; `answer` is a short one, `why` says of an unanswerable question why it is one."""
 
     id: str
     question: str
@@ -41,6 +41,7 @@ class GoldQuestion:
     gold: tuple[GoldQuote, ...] = ()
     kind: str = ""
     why: str = ""
+    answer: str = ""
 
     def __post_init__(self) -> None:
         if self.answerable != bool(self.gold):

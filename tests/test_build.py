@@ -21,7 +21,7 @@ from lmworks.artefact import DamagedError, LockedError, lock, read_manifest, ver
 from lmworks.build import build, run_alone
 from lmworks.config import ConfigError
 from lmworks.recipe import load
-from lmworks.workspace import read_current
+from lmworks.workspace import artefact_of, read_current
 from slow_cases import slow
 
 SCRIPT = """
@@ -131,6 +131,19 @@ def test_the_report_is_one_file_that_fetches_nothing_and_escapes_what_it_shows(t
     assert "Timings and versions" in page and "its last attempt" in page
     for outside in ("src=", "http://", "https://", "<script", "@import", "url("):
         assert outside not in page
+
+
+def test_what_no_answer_needs_is_left_for_the_next_build_unless_it_is_there(toy, monkeypatch):
+    monkeypatch.setattr(recipes, "ANSWERER", "toy.numbers")
+    workspace, recipe = toy / "workspace", load(toy / "toy.toml")
+    assert [outcome.name for outcome in build(recipe, workspace, answers_first=True)] == ["values"]
+    assert read_current(workspace).unfinished == ("sum",)
+    assert "Not made yet: sum." in (workspace / "report.html").read_text("utf-8")
+    with pytest.raises(FileNotFoundError, match="lmworks build"):
+        artefact_of(workspace, read_current(workspace), "toy.total")
+    assert [outcome.cached for outcome in build(recipe, workspace)] == [True, False]
+    assert [outcome.name for outcome in build(recipe, workspace, answers_first=True)] == ["values", "sum"]
+    assert read_current(workspace).unfinished == ()
 
 
 def test_a_stage_runs_alone(toy, monkeypatch):

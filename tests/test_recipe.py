@@ -4,7 +4,7 @@ import pytest
 
 import toy_stages
 from lmworks import recipe as recipes
-from lmworks.recipe import RecipeError, find, load, packaged
+from lmworks.recipe import RecipeError, find, later_stages, load, packaged
 
 
 @pytest.fixture
@@ -36,6 +36,14 @@ def test_of_stages_that_could_run_next_the_first_in_the_file_does(toy):
 def test_scratch_makes_all_that_is_quick_before_it_trains_and_indexes():
     order = [stage.name for stage in load(find("scratch")).stages]
     assert {*order[:5]} == {"documents", "vocabulary", "tokens", "held_out", "dialogues"}
+
+
+@pytest.mark.parametrize(
+    ("name", "later"), [("assistant", {"evaluation"}), ("documents", {"evaluation"}), ("scratch", {"evaluation"}),
+                        ("clean", set())]
+)  # fmt: skip
+def test_only_what_neither_an_answer_nor_a_model_needs_can_be_made_later(name, later):
+    assert later_stages(load(find(name))) == later
 
 
 def test_overrides_change_config_values(toy):

@@ -46,7 +46,7 @@ from lmworks.config import ConfigError, assign, from_mapping, parse_assignment, 
 from lmworks.data.store import made_folder
 from lmworks.model.download import digest_of_model, located
 from lmworks.progress import stage_progress
-from lmworks.recipe import Recipe, StageSpec, check_stage, making_stage
+from lmworks.recipe import Recipe, StageSpec, check_stage, later_stages, making_stage
 from lmworks.report import Fold, Section, Table, shown, to_html
 from lmworks.stages import STAGES, resolve
 from lmworks.train.parallel.launcher import run_stage
@@ -64,9 +64,12 @@ class StageOutcome:
     cached: bool
 
 
-def build(recipe: Recipe, workspace: Path, console: Console | None = None) -> list[StageOutcome]:
+def build(
+    recipe: Recipe, workspace: Path, console: Console | None = None, *, answers_first: bool = False
+) -> list[StageOutcome]:
     """Make every artefact of the recipe that does not exist yet; returns all of them in order.
 
+    With `answers_first`, stages that are not made yet and that no answer needs are left for the next call.
     Raises `artefact.LockedError` when another process builds this workspace, and whatever a stage raises; what was
     finished before stays, and the next call goes on from there.
     """
@@ -76,8 +79,12 @@ def build(recipe: Recipe, workspace: Path, console: Console | None = None) -> li
         models = {r: located(source, recipe.base) for r, source in recipe.models.items() if r not in made}
         for spec in recipe.stages:
             _check_outside(spec, recipe.base)
+        later = later_stages(recipe) if answers_first else set()
         outcomes: dict[str, StageOutcome] = {}
         for spec, label in zip(recipe.stages, _labels(recipe.stages), strict=True):
+            if spec.name in later and not _is_made(spec, workspace, outcomes, models, recipe.base):
+                console.print(f"{label}  later: answers do without it", style="dim", highlight=False)
+                continue
             outcomes[spec.name] = _stage(spec, label, recipe, workspace, outcomes, models, console)
             models |= {role: outcomes[name].folder for role, name in made.items() if name == spec.name}
         current = Current(
@@ -93,7 +100,9 @@ def build(recipe: Recipe, workspace: Path, console: Console | None = None) -> li
         )
         write_json(workspace / CURRENT, current)
         result = list(outcomes.values())
-        write_text(workspace / REPORT, to_html(f"{recipe.name}: report", recipe.description, sections(result)))
+        missing = f" Not made yet: {', '.join(current.unfinished)}." if current.unfinished else ""
+        lead = f"{recipe.description}{missing}"
+        write_text(workspace / REPORT, to_html(f"{recipe.name}: report", lead, sections(result)))
     return result
 
 
@@ -232,7 +241,7 @@ def _stage(
 ) -> StageOutcome:
     """Find the artefact of one stage of a recipe, or make it."""
     key = _cache_key(spec, done, models, recipe.base)
-    folder = workspace / STAGE_FOLDERS / spec.name / key
+    folder = _folder(spec, workspace, key)
     work = workspace / "work" / spec.name / key
     if (folder / MANIFEST).exists():
         _delete_work(work)  # of a run that was killed when it was done
@@ -244,6 +253,17 @@ def _stage(
         shutil.rmtree(leftover)
     _end_work(work, label, console)
     return outcome
+
+
+def _is_made(
+    spec: StageSpec, workspace: Path, done: Mapping[str, StageOutcome], models: Mapping[str, Path], base: Path
+) -> bool:
+    inputs_made = all(name in done for name in spec.inputs)
+    return inputs_made and (_folder(spec, workspace, _cache_key(spec, done, models, base)) / MANIFEST).exists()
+
+
+def _folder(spec: StageSpec, workspace: Path, key: str) -> Path:
+    return workspace / STAGE_FOLDERS / spec.name / key
 
 
 def _make(

@@ -27,7 +27,7 @@ from typing import Any
 
 from lmworks.config import ConfigError, assign, from_mapping, line_of, parse_assignment, unknown
 from lmworks.monitor.config import LogConfig
-from lmworks.stages import STAGES, resolve
+from lmworks.stages import ANSWERER, STAGES, resolve
 
 _MADE = "stages."  # begins the source of a model that a stage of the recipe makes
 _TABLES = ("models", "question", "name", "log", "serve")  # what `--set` reaches besides the stages
@@ -166,6 +166,20 @@ def _check(mapping: Mapping[str, Any], base: Path) -> Recipe:
 def making_stage(source: str) -> str | None:
     """The name of the stage that makes a model of this source; None for a model that is there already."""
     return source.removeprefix(_MADE) if source.startswith(_MADE) else None
+
+
+def later_stages(recipe: Recipe) -> set[str]:
+    """The stages that neither an answer nor a model of the recipe needs, such as an evaluation; none where the recipe
+    makes no answers."""
+    graph = _graph({spec.name: spec for spec in recipe.stages}, recipe.models)
+    waiting = [spec.name for spec in recipe.stages if spec.use == ANSWERER]
+    later = set(graph) if waiting else set()
+    waiting += [maker for source in recipe.models.values() if (maker := making_stage(source)) is not None]
+    while waiting:
+        if (name := waiting.pop()) in later:
+            later.remove(name)
+            waiting += graph[name]
+    return later
 
 
 def _graph(specs: Mapping[str, StageSpec], models: Mapping[str, str]) -> dict[str, list[str]]:

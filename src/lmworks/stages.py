@@ -25,6 +25,8 @@ class Stage:
     check: str | None = None  # function (config, base) that raises for what is not there, before any stage runs
 
 
+ANSWERER = "ground.calibrate"  # the stage whose artefact decides answers
+
 _DOCUMENTS = "documents, which data.read makes"
 _INDEX = "an index, which retrieve.index makes"
 _QUESTIONS = "questions, which ground.questions makes"

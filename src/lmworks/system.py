@@ -11,9 +11,9 @@ from lmworks.ground.grounded_answer import Answerer, load_answerer
 from lmworks.ground.phase_timer import Listener
 from lmworks.monitor.log import Log
 from lmworks.records import QUERY_ENCODER, Answer, Interaction
+from lmworks.stages import ANSWERER
 from lmworks.workspace import Current, artefact_of, open_log, read_current
 
-ANSWERER = "ground.calibrate"  # the stage whose artefact decides answers
 ROUTE = "assistant"  # the name under which the log keeps answers from documents
 
 
@@ -33,6 +33,10 @@ class System:
     def log(self) -> Log:
         """The log in which `ask` keeps interactions; opened when it is first needed."""
         return open_log(self.workspace, self.current.log)
+
+    def take_up(self, current: Current) -> None:
+        """Go on with the same build, of which more is made now; `lineage` names it from the next answer on."""
+        self.current, self.lineage = current, {**self.lineage, **_made(self.workspace, current)}
 
     @property
     def fingerprint(self) -> str:
@@ -94,9 +98,13 @@ def open(workspace: str | Path) -> System:  # noqa: A001 - the public name is lm
     workspace = Path(workspace)
     current = read_current(workspace)
     index, calibration = (artefact_of(workspace, current, use) for use in ("retrieve.index", ANSWERER))
-    lineage = {name: read_manifest(workspace / folder).content_hash for name, folder in current.stages.items()}
+    lineage = _made(workspace, current)
     for folder in (index, calibration):
         lineage |= {f"model:{role}": digest for role, digest in read_manifest(folder).models.items()}
     answerer = load_answerer(index, calibration, current.models)
     lineage[QUERY_ENCODER] = answerer.finder.encoder.fingerprint
     return System(workspace, current, answerer, lineage)
+
+
+def _made(workspace: Path, current: Current) -> dict[str, str]:
+    return {name: read_manifest(workspace / folder).content_hash for name, folder in current.stages.items()}

@@ -20,7 +20,10 @@ LOG = "log.sqlite"
 
 @dataclass(frozen=True, slots=True)
 class Current:
-    """The system that was built last: the artefact folder of each stage, relative to the workspace, and the recipe."""
+    """The system that was built last: the artefact folder of each stage, relative to the workspace, and the recipe.
+
+    A stage of `uses` that `stages` lacks is not made yet; no answer needs it.
+    """
 
     recipe: str
     question: str
@@ -31,6 +34,11 @@ class Current:
     description: str = ""
     log: LogConfig = field(default_factory=LogConfig)
     serve: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def unfinished(self) -> tuple[str, ...]:
+        """The stages that are not made yet."""
+        return tuple(name for name in self.uses if name not in self.stages)
 
 
 def read_current(workspace: Path) -> Current:
@@ -48,6 +56,8 @@ def artefact_of(workspace: Path, current: Current, use: str) -> Path:
         raise FileNotFoundError(
             f'the recipe "{current.recipe}" has {len(found)} stages that use {use}; asking needs one'
         )
+    if found[0] in current.unfinished:
+        raise FileNotFoundError(f"the stage {found[0]} of {workspace} is not made yet: `lmworks build` makes it")
     return workspace / current.stages[found[0]]
 
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -81,6 +82,12 @@ def test_a_folder_becomes_a_served_system_with_one_log(club):
         assert client.embeddings.create(model="all-minilm-l6-v2", input="boats").data[0].embedding
         page = httpx.get(up.address)
         assert page.status_code == 200 and "lmworks" in page.text
+        # The evaluation is made meanwhile, and shown without a restart.
+        until = time.monotonic() + 300
+        while 'Stage <a href="/system#stage-evaluation">' not in (text := httpx.get(f"{up.address}/evaluation").text):
+            assert time.monotonic() < until, text + "".join(up.lines)
+            time.sleep(0.5)
+        assert "Still running" not in text
     finally:
         status = up.stop()
     assert status == 0, "".join(up.lines)

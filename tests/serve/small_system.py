@@ -33,6 +33,7 @@ class StandIn:
         self.workspace = workspace
         self.index = index
         self.current = current
+        self.remaining = None
         self.config = ServeConfig()
         self.state = "ready"
         self.failure = ""

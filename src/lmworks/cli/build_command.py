@@ -1,6 +1,7 @@
 """Verbs that make things: up, build, stage, pull."""
 
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,8 +40,8 @@ def up(
     """Build a system and serve it: pages for people and an OpenAI-compatible API.
 
     The first build pulls the default models (about 180 MB) and takes some tens of minutes, for a small folder less;
-    later ones take seconds, because every stage is kept and only what changed is made again. How good it is stands on
-    the page Evaluation. Ctrl-C stops the server.
+    later ones take seconds, because every stage is kept and only what changed is made again. The page opens as soon as
+    answers can be given; how good they are is measured meanwhile, and stands on the page Evaluation. Ctrl-C stops all.
 
     Example: `lmworks up --docs ./handbook`
     """
@@ -57,8 +58,10 @@ def up(
         for role, source in checked.models.items()
     }
     check_adapters(served_names(paths, checked.models), config.adapters)
-    build_recipe(checked, folder, show_report=False)
-    serve_workspace(folder, config)
+    build_recipe(checked, folder, show_report=False, answers_first=True)
+    given = [*(["--docs", str(docs)] if docs else []), *(part for one in overrides or [] for part in ("--set", one))]
+    building = [sys.executable, "-m", "lmworks", "build", recipe, *given, "--workspace", str(folder)]
+    serve_workspace(folder, config, building=building)
 
 
 def build(
@@ -237,9 +240,17 @@ def _check_apart(sources: Sequence[str], workspace: Path) -> None:
             )
 
 
-def build_recipe(recipe: "Recipe", folder: Path, *, show_report: bool = True, begins_a_system: bool = True) -> None:
+def build_recipe(
+    recipe: "Recipe",
+    folder: Path,
+    *,
+    show_report: bool = True,
+    begins_a_system: bool = True,
+    answers_first: bool = False,
+) -> None:
     """Build a recipe and say where its report is, or show it, and then what can be done with documents that it cleaned;
-    `begins_a_system`: later verbs are of what it made, and no policy was named by an option of the verb."""
+    `begins_a_system`: later verbs are of what it made, and no policy was named by an option of the verb;
+    `answers_first` as of `lmworks.build.build`."""
     from lmworks.build import build as run
     from lmworks.build import sections
     from lmworks.data.files import without_scheme
@@ -249,7 +260,7 @@ def build_recipe(recipe: "Recipe", folder: Path, *, show_report: bool = True, be
         if spec.use == "data.read":
             _check_apart([str(recipe.base / without_scheme(source)) for source in spec.config.sources], folder)
     console = new_console()
-    outcomes: list[Any] = run(recipe, folder, console)
+    outcomes: list[Any] = run(recipe, folder, console, answers_first=answers_first)
     if begins_a_system:
         remember(folder)
     if show_report:

@@ -1,6 +1,6 @@
 """Verbs that serve: serve, keys."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,13 +100,15 @@ def serve_config(
     return from_mapping(ServeConfig, mapping, ("serve",))
 
 
-def serve_workspace(folder: Path, config: "ServeConfig", models: dict[str, str] | None = None) -> None:
-    """Serve until Ctrl-C."""
+def serve_workspace(
+    folder: Path, config: "ServeConfig", models: dict[str, str] | None = None, building: Sequence[str] = ()
+) -> None:
+    """Serve until Ctrl-C; `building` as of `serve.server.run`."""
     from lmworks.report import shown
     from lmworks.serve.server import run
 
     console = new_console()
-    run(folder, config, models, announce=lambda line: console.print(shown(line), highlight=False))
+    run(folder, config, models, lambda line: console.print(shown(line), highlight=False), building)
 
 
 @keys_app.command("add")

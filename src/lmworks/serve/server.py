@@ -4,7 +4,7 @@ import asyncio
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -15,6 +15,7 @@ from lmworks.serve.app import create_app
 from lmworks.serve.asgi import is_loopback
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.http_protocol import timed_protocol
+from lmworks.serve.remaining_stages import RemainingStages
 from lmworks.serve.served_models import check_adapters, check_sources, served_names
 from lmworks.serve.service import Service
 from lmworks.workspace import read_current
@@ -23,11 +24,16 @@ _CLOSE_SECONDS = 5  # for connections to end once their work is done
 
 
 def run(
-    workspace: Path, config: ServeConfig, models: dict[str, str] | None = None, announce: Callable[[str], None] = print
+    workspace: Path,
+    config: ServeConfig,
+    models: dict[str, str] | None = None,
+    announce: Callable[[str], None] = print,
+    building: Sequence[str] = (),
 ) -> None:
     """Serve a workspace, or `models` alone, as `Service` takes them, until SIGINT or SIGTERM; blocks.
 
-    `announce` is told what a person in front of a terminal wants to know.
+    `announce` is told what a person in front of a terminal wants to know; `building` is a command that makes what is
+    not made yet of the workspace, run beside the server.
 
     /health answers while the models are loaded, /ready once they are. The first signal lets what runs finish for
     `drain_seconds`, while everything new is refused with 503; a second one ends it at once.
@@ -42,6 +48,8 @@ def run(
     listener = listen(config)
     try:
         service = Service(workspace, config, models)
+        if building and service.current and service.current.unfinished:
+            service.remaining = RemainingStages(building, service.current.unfinished, announce)
         try:
             server = Server(create_app(service), service, announce)
             url = f"http://{_shown(config.host)}:{listener.getsockname()[1]}"
@@ -50,6 +58,8 @@ def run(
             if loading.failure is not None:
                 raise loading.failure
         finally:
+            if service.remaining is not None:
+                service.remaining.stop()
             service.close()
     finally:
         listener.close()
@@ -154,6 +164,8 @@ def _load_in_background(server: Server, url: str, announce: Callable[[str], None
             return
         if server._service.state == "ready":
             announce(f"Ready at {url} (Ctrl-C stops it)")
+            if server._service.remaining is not None:
+                server._service.remaining.start(server._service.take_up)
 
     announce(f"Loading; {url}/ready says when it is done")
     threading.Thread(target=load, name="load", daemon=True).start()

@@ -29,8 +29,9 @@ from lmworks.serve.embedding_request import EncodingQueue, QueryEncoder, embed
 from lmworks.serve.events import BusyError, Event, NotReadyError, UnknownModelError
 from lmworks.serve.grounded_turn import GroundedSystem, grounded_events
 from lmworks.serve.interaction_record import Recorder, Turn
+from lmworks.serve.remaining_stages import RemainingStages
 from lmworks.serve.served_models import ASSISTANT, LoadedModels, ServedModel, load_models, served_names
-from lmworks.system import ANSWERER
+from lmworks.stages import ANSWERER
 from lmworks.workspace import Current, open_log, read_current
 
 T = TypeVar("T")
@@ -53,6 +54,7 @@ class Service:
         self.state: State = "starting"
         self.failure = ""
         self.current: Current | None = read_current(workspace) if models is None else None
+        self.remaining: RemainingStages | None = None  # what makes the stages that are not made yet
         self._paths = served_names(self.current.models, self.current.names) if self.current else dict(models or {})
         if not self._paths:
             raise FileNotFoundError(
@@ -96,6 +98,14 @@ class Service:
             raise
         if self.state == "starting":
             self.state = "ready"
+
+    def take_up(self) -> None:
+        """Show what was made of the workspace since, unless it was built of something else meanwhile."""
+        now, before = read_current(self.workspace), self.current
+        if before is not None and before.stages.items() <= now.stages.items():
+            self.current = now
+            if self._grounded is not None:
+                self._grounded.system.take_up(now)
 
     def _make_query_encoder(self) -> QueryEncoder | None:
         """The embedder of the index, else the first that is served, so that vectors in the log can be compared."""

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.types import Receive, Scope, Send
 
 from lmworks.monitor.filter import in_quotes
+from lmworks.serve.remaining_stages import unfinished_notice
 from lmworks.serve.service import Service
 
 SECTIONS = (
@@ -36,7 +37,12 @@ def page(
     service: Service, template: str, status: int = 200, headers: Mapping[str, str] | None = None, **context: Any
 ) -> HTMLResponse:
     """A whole page: `template` extends base.html, whose frame shows the system's name and state."""
-    return fragment(template, status, headers, system_name=system_name(service), state=service.state, **context)
+    shared = {
+        "system_name": system_name(service),
+        "state": service.state,
+        "unfinished": unfinished_notice(service.current, service.remaining),
+    }
+    return fragment(template, status, headers, **shared, **context)
 
 
 def fragment(

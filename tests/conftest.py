@@ -31,6 +31,7 @@ from lmworks.model.download import PullError, pull
 from lmworks.records import Document
 from lmworks.tokenizer.byte_level import CONTROL, byte_level_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer
+from postgres_server import running_server
 from tiny_system import build_workspace, copy_workspace, tiny_embedding_model, tiny_language_model
 
 torch.set_num_threads(2)
@@ -53,6 +54,13 @@ def one_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lmworks.data.executing._cores", lambda: 1)
         yield
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The address of a database; tests make their own beside it."""
+    with running_server() as address:
+        yield address
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,36 +1,16 @@
-"""Where logs are kept in the tests: a file, and a database of its own on the PostgreSQL server that is named."""
+"""Where logs are kept in the tests: a file, and a database of its own on a PostgreSQL server."""
 
-import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-SERVER = "LMWORKS_TEST_POSTGRES"
-
-
-@contextmanager
-def fresh_database() -> Iterator[str]:
-    """The address of an empty database, dropped afterwards."""
-    server = os.environ.get(SERVER)
-    if not server:
-        pytest.skip(f"needs a PostgreSQL server: set {SERVER} to its address, postgresql://user@host:port/database")
-    import psycopg
-
-    name = f"lmworks_test_{secrets.token_hex(6)}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-        try:
-            yield f"{server.rpartition('/')[0]}/{name}"
-        finally:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+from postgres_server import fresh_database
 
 
 @pytest.fixture
-def postgres() -> Iterator[str]:
-    with fresh_database() as address:
+def postgres(postgres_server: str) -> Iterator[str]:
+    with fresh_database(postgres_server) as address:
         yield address
 
 
@@ -46,5 +26,5 @@ def module_location(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
     if request.param == "sqlite":
         yield tmp_path_factory.mktemp("log") / "log.sqlite"
     else:
-        with fresh_database() as address:
+        with fresh_database(request.getfixturevalue("postgres_server")) as address:
             yield address

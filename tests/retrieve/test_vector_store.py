@@ -11,6 +11,7 @@ import pytest
 from lmworks.records import Document
 from lmworks.retrieve.config import ChunkConfig, IndexConfig
 from lmworks.retrieve.index import EVERYTHING, Filters, Index
+from lmworks.retrieve.pgvector_store import PgvectorStore
 from lmworks.retrieve.search import dense
 from lmworks.retrieve.vector_store import (
     EXACT_ROWS,
@@ -19,8 +20,10 @@ from lmworks.retrieve.vector_store import (
     StoreError,
     Vectors,
     build_store,
+    check_store,
     measured_recall,
 )
+from postgres_server import PACKAGES, fresh_database
 
 Make = Callable[..., Document]
 needs_usearch = pytest.mark.skipif(not importlib.util.find_spec("usearch"), reason="needs lmworks[usearch]")
@@ -67,9 +70,24 @@ def found(index: Index, query: np.ndarray, k: int, filters: Filters = EVERYTHING
 MATRIX, QUERIES = clustered(), clustered(50, seed=1)
 
 
-@pytest.fixture(scope="module", params=["exact", pytest.param("usearch", marks=needs_usearch)])
+@pytest.fixture(scope="module")
+def database(postgres_server: str) -> Iterator[str]:
+    """The address of an empty database on a server that has pgvector."""
+    pytest.importorskip("pgvector")
+    import psycopg
+
+    with psycopg.connect(postgres_server) as connection:
+        if not connection.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'").fetchone():
+            pytest.skip(f"needs pgvector on the server: install {PACKAGES}")
+    with fresh_database(postgres_server) as address:
+        with psycopg.connect(address, autocommit=True) as connection:  # else so small a table is read whole
+            connection.execute(f"ALTER DATABASE {address.rpartition('/')[2]} SET enable_seqscan = off".encode())
+        yield address
+
+
+@pytest.fixture(scope="module", params=["exact", pytest.param("usearch", marks=needs_usearch), "pgvector"])
 def store(request: pytest.FixtureRequest) -> str:
-    return request.param
+    return request.getfixturevalue("database") if request.param == "pgvector" else request.param
 
 
 @pytest.fixture(scope="module")
@@ -138,19 +156,21 @@ def test_deleted_chunks_vanish_and_equal_ones_are_in_order(tmp_path: Path, docum
 
 def test_recall_is_measured_without_the_vector_itself() -> None:
     """Of a store that knows even positions only, against the share of even ones among the ten nearest."""
-    even = np.arange(0, COUNT, 2)
+    count = 800
+    matrix = MATRIX[:count]
+    even = np.arange(0, count, 2)
 
     class Half:
         def search(self, query: np.ndarray, k: int) -> np.ndarray:
-            return even[np.argsort(-(MATRIX[even] @ query))[:k]]
+            return even[np.argsort(-(matrix[even] @ query))[:k]]
 
         def close(self) -> None: ...
 
-    cosines = MATRIX @ MATRIX.T
+    cosines = matrix @ matrix.T
     np.fill_diagonal(cosines, -2)
     expected = np.mean(np.argsort(-cosines, axis=1)[:, :10] % 2 == 0)
-    measured, sample = measured_recall(Vectors(MATRIX, np.arange(COUNT)), Half(), COUNT)
-    assert sample == COUNT
+    measured, sample = measured_recall(Vectors(matrix, np.arange(count)), Half(), count)
+    assert sample == count
     assert measured == pytest.approx(expected, abs=0.002)  # the least of an odd vector's neighbours is asked for once
 
 
@@ -190,3 +210,61 @@ def test_a_store_that_names_a_password_or_nothing_known_is_refused(address: str)
     with pytest.raises(ValueError, match="store") as error:
         IndexConfig(store=address)
     assert "secret" not in str(error.value)
+
+
+def test_pgvector_keeps_a_table_for_each_content(tmp_path: Path, document: Make, database: str) -> None:
+    """A system that serves an index goes on while the next is built; the same content is not built again."""
+    import psycopg
+
+    with (
+        built(tmp_path / "a", MATRIX[:80], document, database) as served,
+        built(tmp_path / "b", MATRIX[:90], document, database) as following,
+        built(tmp_path / "c", MATRIX[:80], document, database) as same,
+    ):
+        tables = []
+        for index in (served, following, same):
+            assert isinstance(index.store, PgvectorStore)
+            tables.append(index.store.table)
+        assert tables[0] == tables[2] != tables[1]
+        assert found(served, MATRIX[85], 80) != found(following, MATRIX[85], 90)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(f"DROP TABLE {tables[1]}".encode())
+    with pytest.raises(StoreError, match=f"{tables[1]}.*build the index anew"):
+        Index.open(tmp_path / "b", Lookup.fingerprint)
+
+
+def test_pgvector_goes_on_after_a_lost_connection(tmp_path: Path, document: Make, database: str) -> None:
+    import psycopg
+
+    with built(tmp_path, MATRIX[:80], document, database) as index:
+        before = found(index, QUERIES[0], 5)
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        assert found(index, QUERIES[0], 5) == before
+
+
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    [("server", "start the server"), ("extension", "CREATE EXTENSION vector"), ("width", "at most 4000")],
+)
+def test_what_pgvector_lacks_is_named_before_work(postgres_server: str, problem: str, message: str) -> None:
+    pytest.importorskip("pgvector")
+    import psycopg
+
+    with fresh_database(postgres_server) as address:
+        if problem == "server":
+            address = "postgresql://lmworks@127.0.0.1:1/none"
+        elif problem == "extension":  # as on a server without it: this user may not make it
+            with psycopg.connect(address, autocommit=True) as connection:
+                connection.execute("CREATE ROLE reader LOGIN")
+            address = address.replace("lmworks@", "reader@")
+        try:
+            with pytest.raises(StoreError, match=message):
+                check_store(address, 4001 if problem == "width" else WIDTH)
+        finally:
+            if problem == "extension":
+                with psycopg.connect(postgres_server, autocommit=True) as connection:
+                    connection.execute("DROP ROLE reader")

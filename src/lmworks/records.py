@@ -259,7 +259,8 @@ def _check_conversational(
 class Question:
     """An evaluation question with its gold spans: any one of them answers it; none means unanswerable.
 
-    `excluded` lists hashes of documents hidden from retrieval while this question is asked (removed sources).
+    `excluded` lists hashes of documents hidden from retrieval while this question is asked (removed sources), and
+    `answer` is a person's, in a few words.
     """
 
     id: str
@@ -268,6 +269,7 @@ class Question:
     split: Literal["calibration", "test"]
     kind: str = ""
     excluded: tuple[str, ...] = ()
+    answer: str = ""
 
     @property
     def answerable(self) -> bool:

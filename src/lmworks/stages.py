@@ -212,7 +212,7 @@ STAGES: dict[str, Stage] = {
     "ground.questions": Stage(
         run="lmworks.ground.question_generation:make_questions",
         config="lmworks.ground.config:QuestionsConfig",
-        version=12,
+        version=13,
         purpose="load gold questions and make automatic ones from headings and removed sources",
         inputs=(_DOCUMENTS,),
         libraries=("markdown-it-py",),
@@ -230,7 +230,7 @@ STAGES: dict[str, Stage] = {
     "ground.evaluate": Stage(
         run="lmworks.ground.grounding_evaluation:evaluate",
         config="lmworks.ground.config:EvaluationConfig",
-        version=14,
+        version=15,
         purpose="ask the test questions; score answers, citations and abstentions beside two baselines",
         inputs=(_INDEX, _QUESTIONS, "a calibration, which ground.calibrate makes"),
         libraries=("gguf", "numpy", "tokenizers", "torch"),

@@ -49,11 +49,12 @@ def test_any_text_is_found_in_itself(text):
 
 
 def test_resolving_leaves_out_what_cannot_be_scored(tmp_path):
-    rows = [row("found"), row("lost", gold=[{"uri": "u", "quote": "absent"}]), row("none", answerable=False, gold=[])]
+    rows = [row("found", answer="two"), row("lost", gold=[{"uri": "u", "quote": "absent"}])]
+    rows.append(row("none", answerable=False, gold=[]))
     document = make_document("here are two words")
     questions, left_out = resolve_gold(read_gold(gold_file(tmp_path, *rows)), lambda uri: [document])
     assert [question.id for question in questions] == ["found", "none"]
-    assert document.quote(questions[0].gold[0]) == "two words"
+    assert document.quote(questions[0].gold[0]) == "two words" and questions[0].answer == "two"
     assert [item.uri for item in left_out] == ["lost"]
     write_questions(tmp_path, questions)
     assert read_questions(tmp_path) == questions

@@ -32,7 +32,7 @@ class GoldQuote:
 
 @dataclass(frozen=True, slots=True)
 class GoldQuestion:
-    """One line of a gold file; `answer` is a short one, `why` says of an unanswerable question why it is one."""
+    """One line of a gold file; `answer` is one in a few words, `why` says of an unanswerable question why it is one."""
 
     id: str
     question: str
@@ -84,7 +84,7 @@ def resolve_gold(
         if gold.answerable and not found:
             left_out.append(LeftOut(gold.id, "none of its gold quotes stands in the documents"))
             continue
-        resolved.append(Question(gold.id, gold.question, tuple(found), gold.split, gold.kind))
+        resolved.append(Question(gold.id, gold.question, tuple(found), gold.split, gold.kind, answer=gold.answer))
     return resolved, left_out
 
 

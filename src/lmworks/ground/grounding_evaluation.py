@@ -227,11 +227,12 @@ def section(name: str, rows: Sequence[Row], scores: Mapping[str, Mapping[str, Sc
     missed = [row for row in rows if row.question.answerable and (row.abstained or not _is_right(row))]
     wrong = [row for row in rows if not row.question.answerable and not row.abstained]
     examples = Table(
-        ("question", "answer", "what is wrong"),
+        ("question", "answer", "what is wrong", "a person's answer"),
         tuple(
-            (row.question.text, row.answer, "abstained" if row.abstained else "cites elsewhere") for row in missed[:8]
+            (row.question.text, row.answer, "abstained" if row.abstained else "cites elsewhere", row.question.answer)
+            for row in missed[:8]
         )
-        + tuple((row.question.text, row.answer, "has no answer in the documents") for row in wrong[:8]),
+        + tuple((row.question.text, row.answer, "has no answer in the documents", "") for row in wrong[:8]),
         "What went wrong, for example",
     )
     return Section(f"Evaluation: {name}", text, (table, examples), (_risk_figure(rows),))

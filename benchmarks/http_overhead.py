@@ -25,7 +25,8 @@ from lmworks.model.download import pull
 from lmworks.records import Message
 from lmworks.serve.app import create_app
 from lmworks.serve.config import ServeConfig
-from lmworks.serve.server import Server, listen
+from lmworks.serve.listener import listen
+from lmworks.serve.server import Server
 from lmworks.serve.service import Service
 
 PROMPT = "Explain in a few sentences what a context manager is and when to write one."

@@ -185,7 +185,13 @@ def test_a_stop_says_that_a_verb_goes_on_where_it_does(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "commands", [(), (("log", "show"), ("log", "export", "x.json"), ("log", "prune", "3")), (("ask", "Who?"),)]
+    "commands",
+    [
+        (),
+        (("log", "show"), ("log", "export", "x.json"), ("log", "prune", "3")),
+        (("ask", "Who?"),),
+        (("serve", "--model", "x", "--host", "0.0.0.0"), ("up", "--set", "serve.host=0.0.0.0")),  # refused without keys
+    ],
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(commands, tmp_path):
     """A process of its own, as a user starts it: `import lmworks`, the verbs, and those that need no model."""

@@ -14,8 +14,9 @@ from lmworks.build import build
 from lmworks.recipe import find, load
 from lmworks.serve.app import create_app
 from lmworks.serve.config import ServeConfig
+from lmworks.serve.listener import listen
 from lmworks.serve.pages.chat_turns import split_code
-from lmworks.serve.server import Server, listen
+from lmworks.serve.server import Server
 from lmworks.serve.service import Service
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

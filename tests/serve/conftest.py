@@ -14,7 +14,8 @@ import pytest
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.serve.app import create_app
 from lmworks.serve.config import ServeConfig
-from lmworks.serve.server import Server, listen
+from lmworks.serve.listener import listen
+from lmworks.serve.server import Server
 from lmworks.serve.service import Service
 from tiny_system import CHAT_TEMPLATE, copy_workspace
 

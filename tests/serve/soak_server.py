@@ -26,7 +26,8 @@ from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.model.config import ModelConfig
 from lmworks.serve.app import create_app
 from lmworks.serve.config import ServeConfig
-from lmworks.serve.server import Server, listen
+from lmworks.serve.listener import listen
+from lmworks.serve.server import Server
 from lmworks.serve.service import Service
 
 Ids = tuple[int, ...] | None

@@ -19,9 +19,9 @@ import pytest
 from lmworks.generate.engine import Engine
 from lmworks.monitor.log import Reader
 from lmworks.serve.api_keys import add
-from lmworks.serve.asgi import is_loopback
 from lmworks.serve.config import ServeConfig
-from lmworks.serve.server import check_exposure, listen, run
+from lmworks.serve.listener import check_exposure, is_loopback, listen
+from lmworks.serve.server import run
 
 PROGRAM = """
 import sys, time

@@ -46,13 +46,13 @@ def up(
     Example: `lmworks up --docs ./handbook`
     """
     from lmworks.cli.serve_command import serve_config, serve_workspace
-    from lmworks.serve.served_models import check_adapters, served_names
-    from lmworks.serve.server import check_exposure, listen
+    from lmworks.serve.listener import check_address
 
     checked, folder = _checked(recipe, docs, overrides, workspace)
     config = serve_config(checked.serve, {} if port is None else {"port": port})
-    check_exposure(config)
-    listen(config).close()  # a taken port is an error before the build, not after it
+    check_address(config)  # a taken port is an error before the build, not after it
+    from lmworks.serve.served_models import check_adapters, served_names
+
     paths = {
         role: str(checked.base / source if (checked.base / source).exists() else fetch(source))
         for role, source in checked.models.items()

@@ -47,6 +47,7 @@ def serve(
     Examples: `lmworks serve --port 9000` · `lmworks serve --model smollm2-135m-instruct` ·
     `lmworks serve --set weights=int8 --adapter legal=adapters/legal`
     """
+    from lmworks.serve.listener import check_address
     from lmworks.workspace import read_current
 
     given: dict[str, Any] = {"port": port, "host": host, "keys": None if keys is None else str(keys)}
@@ -54,16 +55,19 @@ def serve(
     if adapters:
         given["adapters"] = _named_folders(adapters)
     if models:
+        config = serve_config({}, given, overrides)
+        check_address(config)  # before torch is imported
         from lmworks.model.download import locate
         from lmworks.serve.served_models import served_names
 
         paths = {name: str(Path(name) if Path(name).exists() else locate(name)) for name in models}
         served = served_names(paths, {name: name for name in models})
-        folder = workspace or WORKSPACES / next(iter(served))
-        serve_workspace(folder, serve_config({}, given, overrides), served)
+        serve_workspace(workspace or WORKSPACES / next(iter(served)), config, served)
         return
     folder = workspace or last_workspace()
-    serve_workspace(folder, serve_config(read_current(folder).serve, given, overrides))
+    config = serve_config(read_current(folder).serve, given, overrides)
+    check_address(config)
+    serve_workspace(folder, config)
 
 
 def settings() -> str:

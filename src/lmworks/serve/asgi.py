@@ -1,7 +1,5 @@
 """Helpers of the middlewares. All of them are plain ASGI: Starlette's base class would hide disconnects."""
 
-import ipaddress
-
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,17 +23,6 @@ def client_address(scope: Scope) -> str:
     """The address of the socket: headers that a proxy, or anybody, may set are not believed."""
     client = scope.get("client")
     return client[0] if client else ""
-
-
-def is_loopback(host: str) -> bool:
-    """True for a name or an address that only this machine can reach; also an IPv4 address written as IPv6."""
-    if host == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 class HttpMiddleware:

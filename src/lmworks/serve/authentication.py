@@ -12,7 +12,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lmworks.serve.api_keys import Key, KeyRing
-from lmworks.serve.asgi import KEY, OPERATIONS, HttpMiddleware, client_address, header, is_api, is_loopback, refuse
+from lmworks.serve.asgi import KEY, OPERATIONS, HttpMiddleware, client_address, header, is_api, refuse
+from lmworks.serve.listener import is_loopback
 from lmworks.serve.openai.errors import ApiError
 from lmworks.serve.pages.forms import local_path, read_form
 from lmworks.serve.pages.page_templates import page

@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lmworks.serve.asgi import OPERATIONS, HttpMiddleware, client_address, header, is_loopback, refuse
+from lmworks.serve.asgi import OPERATIONS, HttpMiddleware, client_address, header, refuse
 from lmworks.serve.config import ServeConfig
+from lmworks.serve.listener import is_loopback
 from lmworks.serve.openai.errors import ApiError
 
 CONTENT_SECURITY_POLICY = (

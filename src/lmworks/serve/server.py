@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import socket
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,9 +11,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from lmworks.serve.app import create_app
-from lmworks.serve.asgi import is_loopback
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.http_protocol import timed_protocol
+from lmworks.serve.listener import check_exposure, listen
 from lmworks.serve.remaining_stages import RemainingStages
 from lmworks.serve.served_models import check_adapters, check_sources, served_names
 from lmworks.serve.service import Service
@@ -71,38 +70,6 @@ def _paths(workspace: Path, models: dict[str, str] | None) -> dict[str, str]:
         return models
     current = read_current(workspace)
     return served_names(current.models, current.names)
-
-
-def check_exposure(config: ServeConfig) -> None:
-    """ValueError for a server that others can reach and that asks for no keys."""
-    if not is_loopback(config.host) and not config.keys:
-        raise ValueError(
-            f"--host {config.host} lets others on the network in, so requests must carry a key: make one with "
-            "`lmworks keys add NAME` and give its file with --keys, or leave out --host to serve this machine alone"
-        )
-
-
-def listen(config: ServeConfig) -> socket.socket:
-    """A listening socket, so that a taken port is found before minutes of loading; OSError names what to do."""
-    try:
-        family, _, _, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise OSError(f"the host {config.host!r} cannot be found ({error}); give another one with --host") from None
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Connections inherit it. Without it the end of an answer waits for an acknowledgement, which comes 40 ms late.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.bind(address)
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        reason = error.strerror or str(error)
-        raise OSError(
-            f"cannot listen on {config.host}:{config.port} ({reason}); give another port with --port "
-            "(--port 0 takes a free one)"
-        ) from None
-    return listener
 
 
 class Server(uvicorn.Server):

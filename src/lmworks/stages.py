@@ -35,7 +35,7 @@ STAGES: dict[str, Stage] = {
     "data.read": Stage(
         run="lmworks.data.stage:read",
         config="lmworks.data.config:ReadConfig",
-        version=15,
+        version=16,
         purpose="read files into documents; list what was left out and why",
         libraries=("markdown-it-py", "trafilatura"),
         sources="lmworks.data.stage:source_digest",

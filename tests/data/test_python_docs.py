@@ -114,6 +114,13 @@ def test_private_names_and_boilerplate_are_counted_instead(tmp_path: Path) -> No
     assert counts >= {("stdlib:_b.py", 1), ("stdlib:distutils/", 1), ("stdlib:", 1), ("stdlib:", 2)}
 
 
+def test_modules_have_the_names_that_users_know(tmp_path: Path) -> None:
+    for name in ("ntpath", "posixpath", "_collections_abc"):
+        (tmp_path / f"{name}.py").write_text('"A docstring."')
+    titles = {item.title for item in read_python_docs(10_000, tmp_path) if isinstance(item, Document)}
+    assert titles == {"module os.path", "module collections.abc"}
+
+
 def test_module_names() -> None:
     assert module_name(Path("json/decoder.py")) == "json.decoder"
     assert module_name(Path("json/__init__.py")) == "json"

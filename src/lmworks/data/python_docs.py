@@ -3,6 +3,7 @@ what is built in."""
 
 import ast
 import hashlib
+import os
 import platform
 import sys
 import sysconfig
@@ -48,12 +49,19 @@ LEFT_OUT_PATHS = {
             "email/_header_value_parser importlib/_bootstrap importlib/_bootstrap_external nturl2path opcode "
             "pickletools pydoc symtable"
         ),
+        "paths of another operating system": "ntpath" if os.path.__name__ == "posixpath" else "posixpath",
         "a joke": "antigravity this",
     }.items()
     for path in paths.split()
 }
 PRIVATE = "private, as the underscore says"
-PRIVATE_READ = {"__future__", "_collections_abc", "_py_warnings", "_threading_local"}  # the text of public modules
+PUBLIC_NAMES = {  # of modules that users know under another name
+    os.path.__name__: "os.path",
+    "genericpath": "os.path",
+    "_collections_abc": "collections.abc",
+    "_py_warnings": "warnings",
+    "_threading_local": "threading",
+}
 
 # Files that a machine's owner puts beside the standard library (see the documentation of the module `site`).
 LEFT_OUT_FILES = {"sitecustomize.py", "usercustomize.py"}
@@ -72,7 +80,7 @@ def python_files(folder: Path | None = None) -> Iterator[Path | LeftOut]:
 def _reason(path: Path, root: Path) -> str | None:
     """Why a file or a folder is left out."""
     inside = path.relative_to(root).with_suffix("").as_posix()
-    if inside.startswith("_") and inside not in PRIVATE_READ:
+    if inside.startswith("_") and inside not in PUBLIC_NAMES and inside != "__future__":
         return LEFT_OUT_FOLDERS.get(path.name, PRIVATE)
     return LEFT_OUT_PATHS.get(inside) or (LEFT_OUT_FOLDERS.get(path.name) if path.is_dir() else None)
 
@@ -103,7 +111,9 @@ def read_python_docs(max_bytes: int, folder: Path | None = None) -> Iterator[Doc
             yield found
             continue
         relative = found.relative_to(root)
-        extractor = partial(extract_docstrings, name=module_name(relative), keep=partial(_is_public, left_out))
+        name = module_name(relative)
+        name = PUBLIC_NAMES.get(name, name)
+        extractor = partial(extract_docstrings, name=name, keep=partial(_is_public, left_out))
         yield read_file(found, f"stdlib:{relative.as_posix()}", "text/x-python", extractor, max_bytes, LICENCE)
     for reason, count in left_out.items():
         yield LeftOut("stdlib:", reason, count)

@@ -21,15 +21,16 @@ from lmworks.records import Document, LeftOut
 TOPICS_EXTRACTOR = "pydoc-topics"
 LICENCE = "PSF-2.0"
 
+_OTHER = "not the standard library"  # what else is installed, of which nobody counts the files
 # What documents nothing for users of the standard library. Folders, at whatever depth:
 LEFT_OUT_FOLDERS = {
     "__pycache__": "compiled code",
-    "dist-packages": "not the standard library",
+    "dist-packages": _OTHER,
     "encodings": "tables of encodings",
     "ensurepip": "the installer of pip",
     "idlelib": "the source of an application",
     "pydoc_data": "read as topics",
-    "site-packages": "not the standard library",
+    "site-packages": _OTHER,
     "test": "tests",
     "tests": "tests",
     "turtledemo": "demonstrations",
@@ -91,7 +92,7 @@ def _walk(folder: Path, root: Path) -> Iterator[Path | LeftOut]:
             reason = _reason(path, root)
             if reason is None:
                 yield from _walk(path, root)
-            elif count := sum(1 for _ in path.rglob("*.py")):
+            elif count := 1 if reason == _OTHER else sum(1 for _ in path.rglob("*.py")):
                 yield LeftOut(f"stdlib:{path.relative_to(root).as_posix()}/", reason, count)
         elif path.name in LEFT_OUT_FILES:
             yield LeftOut(f"stdlib:{path.relative_to(root).as_posix()}", "local to this machine")

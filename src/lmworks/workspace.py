@@ -9,13 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lmworks.artefact import CURRENT, read_json
+from lmworks.artefact import CURRENT, read_json, read_manifest
 from lmworks.config import from_mapping
 from lmworks.monitor.config import LogConfig
 from lmworks.monitor.log import Log, Reader
 from lmworks.records import Interaction
+from lmworks.stages import ANSWERER
 
 LOG = "log.sqlite"
+_BORROWED = (
+    "Not calibrated on these documents: the confidence is that of Python's documentation. Write questions about them "
+    "and set questions.gold (docs/evaluation.md)."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,13 @@ def artefact_of(workspace: Path, current: Current, use: str) -> Path:
     if found[0] in current.unfinished:
         raise FileNotFoundError(f"the stage {found[0]} of {workspace} is not made yet: `lmworks build` makes it")
     return workspace / current.stages[found[0]]
+
+
+def calibration_caution(workspace: Path, current: Current) -> str:
+    """A sentence for who asks where nothing was calibrated on the documents themselves, else ""."""
+    if ANSWERER not in current.uses.values():
+        return ""
+    return "" if read_manifest(artefact_of(workspace, current, ANSWERER)).metrics.get("questions") else _BORROWED
 
 
 def log_config(workspace: Path) -> LogConfig:

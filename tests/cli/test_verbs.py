@@ -12,6 +12,7 @@ import typer.main
 
 from command_line import lmworks, refused
 from lmworks import __version__
+from lmworks.artefact import MANIFEST, read_json, write_json
 from lmworks.cli import main as verbs
 from lmworks.cli.main import app
 from lmworks.config import described
@@ -19,6 +20,7 @@ from lmworks.serve.config import ServeConfig
 from lmworks.stages import STAGES, resolve
 from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
 from lmworks.train.sweep.config import SweepConfig
+from lmworks.workspace import artefact_of, read_current
 
 VERBS = typer.main.get_command(app).commands
 
@@ -220,6 +222,15 @@ def test_a_question_imports_no_more_than_its_answer_needs(workspace_copy):
     )
     done = subprocess.run([sys.executable, "-c", script], check=True, timeout=120, capture_output=True, text=True)
     assert "leave.md" in done.stdout
+
+
+def test_who_asks_is_told_where_nothing_was_calibrated_on_the_documents(workspace_copy):
+    """Three pages give too few questions; a journey has the same with real models, on the page too."""
+    question = ("ask", "How many days of leave?", "--json", "--workspace", workspace_copy)
+    assert "set questions.gold" in lmworks(*question).stderr
+    manifest = artefact_of(workspace_copy, read_current(workspace_copy), "ground.calibrate") / MANIFEST
+    write_json(manifest, {**read_json(manifest), "metrics": {"questions": 20}})
+    assert lmworks(*question).stderr == ""
 
 
 def test_a_stage_runs_alone_in_a_process_of_its_own(tmp_path):

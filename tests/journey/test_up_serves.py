@@ -25,6 +25,8 @@ CLUB = {
     "fees.md": "# Fees\n\nThe yearly fee is eighty euros and is due in March. Students pay half of it.\n",
 }
 
+CAUTION = "set questions.gold"  # two files give too few questions to calibrate on
+
 
 class Process:
     """A command whose output is collected; `address` is where it says that it serves."""
@@ -82,6 +84,7 @@ def test_a_folder_becomes_a_served_system_with_one_log(club):
         assert client.embeddings.create(model="all-minilm-l6-v2", input="boats").data[0].embedding
         page = httpx.get(up.address)
         assert page.status_code == 200 and "lmworks" in page.text
+        assert CAUTION in page.text and CAUTION in " ".join("".join(up.lines).split())
         # The evaluation is made meanwhile, and shown without a restart.
         until = time.monotonic() + 300
         while 'Stage <a href="/system#stage-evaluation">' not in (text := httpx.get(f"{up.address}/evaluation").text):
@@ -94,7 +97,7 @@ def test_a_folder_becomes_a_served_system_with_one_log(club):
     assert not any("Traceback" in line for line in up.lines)
 
     asked = lmworks("ask", "How much is the yearly fee?", "--json", cwd=club)
-    assert asked.returncode == 0, asked.stderr
+    assert asked.returncode == 0 and CAUTION in asked.stderr
     identifiers = [json.loads(asked.stdout)["id"], answer.model_extra["lmworks"]["interaction"]]
     identifiers.append(spoken.model_extra["lmworks"]["interaction"])
     shown = lmworks("log", "show", cwd=club).stdout

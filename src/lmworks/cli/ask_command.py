@@ -27,10 +27,10 @@ def ask(
     Example: `lmworks ask "What does the with statement do?"`
     """
     import lmworks
-    from lmworks.workspace import read_current
+    from lmworks.workspace import calibration_caution, read_current
 
     folder = workspace or last_workspace()
-    read_current(folder)  # before torch is imported: that nothing is built is said at once
+    caution = calibration_caution(folder, read_current(folder))  # before torch is imported: an error is said at once
     system = lmworks.open(folder)
     answer = system.ask(question)
     if as_json:
@@ -43,6 +43,8 @@ def ask(
         cited = {one.evidence.document for one in answer.citations} | {one.span.document for one in answer.nearest}
         index = system.answerer.finder.index
         show_answer(new_console(), answer, folder.name, {document: index.document(document) for document in cited})
+    if caution:
+        typer.secho(caution, fg="yellow", err=True)
 
 
 def lineage(

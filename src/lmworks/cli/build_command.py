@@ -255,6 +255,7 @@ def build_recipe(
     from lmworks.build import sections
     from lmworks.data.files import without_scheme
     from lmworks.report import print_sections, shown
+    from lmworks.workspace import calibration_caution, read_current
 
     for spec in recipe.stages:
         if spec.use == "data.read":
@@ -265,6 +266,8 @@ def build_recipe(
         remember(folder)
     if show_report:
         print_sections(console, sections(outcomes))
+    elif caution := calibration_caution(folder, read_current(folder)):  # else a section says it
+        console.print(f"\n{caution}", style="yellow", highlight=False)
     console.print(f"\nReport: {shown(str(folder / 'report.html'))}", highlight=False)
     cleaned = [each for each in outcomes if each.manifest.stage == "data.clean"]
     if show_report and cleaned:

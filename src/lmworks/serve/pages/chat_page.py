@@ -24,6 +24,7 @@ from lmworks.serve.pages.log_page import place_text, read_place
 from lmworks.serve.pages.page_templates import count, error_page, fragment, page, segment, system_name
 from lmworks.serve.served_models import ASSISTANT
 from lmworks.serve.service import Service
+from lmworks.workspace import calibration_caution
 
 # How language models answer here; the script sends the same. Small models repeat themselves without the penalty.
 SAMPLING = {"max_tokens": 512, "temperature": 0.2, "top_p": 0.9, "repetition_penalty": 1.1}
@@ -127,6 +128,7 @@ async def _page(service: Service, conversation: str, turns: Sequence[Interaction
         failure=service.failure,
         greeting="What would you like to know?" if ASSISTANT in names or not ready else "Talk to a language model",
         introduction=_introduction(service, names),
+        caution=calibration_caution(service.workspace, service.current) if service.current and not turns else "",
         facts=await _facts(service, names) if not turns else [],
         examples=_examples(service) if not turns else (),
         models=models,

@@ -259,7 +259,8 @@ def _check_conversational(
 class Question:
     """An evaluation question with its gold spans: any one of them answers it; none means unanswerable.
 
-    `excluded` lists hashes of documents hidden from retrieval while this question is asked (removed sources), and
+    While it is asked, the documents `excluded`, by hash, are hidden from retrieval (removed sources), and so is every
+    chunk that shares a character with a span of `hidden` (the place that answers, of a question that then has none).
     `answer` is a person's, in a few words.
     """
 
@@ -270,6 +271,7 @@ class Question:
     kind: str = ""
     excluded: tuple[str, ...] = ()
     answer: str = ""
+    hidden: tuple[Span, ...] = ()
 
     @property
     def answerable(self) -> bool:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+START = 2.5  # of the fewest answers that could pass: fixed before any outcome is seen
+
 
 @dataclass(frozen=True, slots=True)
 class RiskCoverage:
@@ -50,3 +52,31 @@ def expected_calibration_error(confidence: Sequence[float], right: Sequence[bool
         abs(score[index == b].mean() - outcome[index == b].mean()) * (index == b).sum() for b in set(index.tolist())
     ]
     return float(sum(gaps) / len(score))
+
+
+def risk_controlled_threshold(
+    confidence: Sequence[float], right: Sequence[bool], alpha: float, delta: float
+) -> float | None:
+    """The lowest threshold with a guarantee: of what is answered at it, a share of at most `alpha` is wrong, with
+    probability at least 1 - `delta` over the choice of these questions; None where no threshold has it.
+
+    It holds for questions drawn as these were, and a score that was fitted on none of them. Thresholds are tested in a
+    fixed sequence from the fewest answers to the most (Angelopoulos et al. 2021, "Learn then Test", section 4.3): the
+    p-value of "more than `alpha` is wrong" is the binomial tail, the test stops at the first one above `delta`, and no
+    correction is due for their number. It starts where as many answers as `START` times the fewest that could pass
+    without an error are given, so that one error at the top does not end it.
+    """
+    from scipy.stats import binom
+
+    curve = risk_coverage(confidence, right)
+    answered = np.rint(np.asarray(curve.coverage) * len(confidence)).astype(int)
+    wrong = np.rint(np.asarray(curve.risk) * answered).astype(int)
+    fewest = START * np.log(delta) / np.log1p(-alpha)
+    threshold = None
+    for level, count, errors in zip(curve.threshold, answered, wrong, strict=True):
+        if count < fewest:
+            continue
+        if binom.cdf(errors, count, alpha) > delta:
+            break
+        threshold = level
+    return threshold

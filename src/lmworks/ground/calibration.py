@@ -1,16 +1,18 @@
-"""The stage `ground.calibrate`: every threshold of an answer, decided on the calibration split.
+"""The stage `ground.calibrate`: every decision of an answer, made on the calibration split.
 
     relevance   logistic regression on (the sentence points to a gold span), over all candidate sentences
-    sentences   how many an answer has: the number of highest mean span F1
+    sentences   how many an answer has, and how relevant a further one must be: the highest mean span F1
     support     the gain in likelihood that hardly any sentence from elsewhere gets from a passage
     drafts      whether the language model's sentences make the answers better than quotes alone
-    confidence  logistic regression on (the documents hold an answer), from the best sentence's features
-    threshold   where to abstain: as often as possible while enough of the abstentions are right
+    confidence  logistic regression on (the answer that would be shown is right), from the best sentence's features
+    threshold   the lowest confidence at which a bounded share of the answers is wrong, with high probability
 
-Whatever is compared is compared out of fold: the relevance and confidence of a question come from models fitted on
-other questions. The models that are kept are fitted on all of them.
+Half of the questions fit all but the last, which the other half decides: see `risk_controlled_threshold`. Within the
+first half, the relevance and confidence of a question come from models fitted on others. An answerable question also
+comes with the places hidden that answer it, so that confidence is not just closeness to the topic.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,13 +22,24 @@ import numpy as np
 
 from lmworks.artefact import StageContext, StageResult, write_json
 from lmworks.config import from_mapping
+from lmworks.evaluate.abstention import risk_controlled_threshold, risk_coverage
 from lmworks.evaluate.question_set import QUESTIONS, read_questions
 from lmworks.evaluate.span_overlap import is_right, span_f1
 from lmworks.ground.attribution import support
 from lmworks.ground.config import CalibrationConfig
 from lmworks.ground.evidence_log import collect
-from lmworks.ground.features import NAMES
-from lmworks.ground.grounded_answer import CALIBRATION, RANKING, Calibration, Evidence, Finder, open_finder
+from lmworks.ground.features import NAMES, RANKING
+from lmworks.ground.grounded_answer import (
+    CALIBRATION,
+    Calibration,
+    Certainty,
+    Evidence,
+    Finder,
+    certainty_sentence,
+    confidence_features,
+    filters_of,
+    open_finder,
+)
 from lmworks.ground.logistic_regression import Logistic, cross_fit, fit
 from lmworks.ground.question_generation import AUTOMATIC
 from lmworks.ground.selection import Rules, select
@@ -37,7 +50,9 @@ from lmworks.statistics import mean_score
 
 DEFAULT = Path(__file__).with_name("default_calibration.json")  # of the recipe `assistant`, as it was built
 WITHOUT_DRAFTS, WITH_DRAFTS = "quotes, where drafts were tried", "quotes and drafts, there"
-MINIMUM = 5  # answerable and unanswerable questions, each, below which nothing can be calibrated
+MINIMUM = 10  # answerable and unanswerable questions, each, in both halves, below which nothing can be calibrated
+RELATIVE = (0.0, 0.5, 0.7, 0.85)  # shares of the best sentence's relevance that are tried for further ones
+CONFIDENCE = (*NAMES, "relevance", "margin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,41 +65,73 @@ class Trial:
 
     @property
     def ranking(self) -> np.ndarray:
-        """(candidates, 3): the features that rank."""
-        return self.evidence.features[:, :RANKING]
-
-
-@dataclass(frozen=True, slots=True)
-class Abstention:
-    """A threshold, and the abstention precision and recall that it has on the calibration split."""
-
-    threshold: float
-    precision: float
-    recall: float
+        """(candidates, features): those that rank."""
+        return self.evidence.features[:, : len(RANKING)]
 
 
 def calibrate(config: CalibrationConfig, context: StageContext) -> StageResult:
     """Decide on the gold questions of the calibration split, or on the automatic ones when it has no gold ones.
 
-    With too few of them the decisions are those of `DEFAULT`, made on Python's documentation, and the report says so.
+    With too few of them the decisions are those of `DEFAULT`, made on the default documents, and the report says so.
     """
     questions = calibration_questions(read_questions(context.input(QUESTIONS)))
-    answerable = sum(question.answerable for question in questions)
-    if min(answerable, len(questions) - answerable) < MINIMUM:
-        return _borrowed(config, answerable, len(questions) - answerable, context)
+    if _smallest(questions) < MINIMUM:
+        return _borrowed(config, questions, context)
     finder = open_finder(context.input(CATALOGUE), context.models, config.answer)
     trials = _quoted_trials(questions, finder, context)
-    found = sum(any(trial.right) for trial in trials)
-    if min(found, sum(not trial.question.answerable for trial in trials)) < MINIMUM:
-        return _borrowed(config, found, len(trials) - found, context)
-    model = fit(np.vstack([trial.ranking for trial in trials]), [r for trial in trials for r in trial.right], RANKED)
-    unseen = cross_fit([trial.ranking for trial in trials], [trial.right for trial in trials], RANKED)
-
-    f1 = {
-        f"quotes, at most {count}": f1_scores(trials, unseen, Rules(count, config.answer.repeated))
-        for count in range(1, config.maximum_sentences + 1)
+    fitting, guarding = halves(trials)
+    if min(_smallest([trial.question for trial in half if _teaches(trial)]) for half in (fitting, guarding)) < MINIMUM:
+        return _borrowed(config, questions, context)
+    decided, f1 = _decided(config, fitting, finder, context)
+    if decided.drafts:
+        guarding = _drafted_trials(guarding, finder, context)
+    outcomes = [outcome(trial, decided) for trial in guarding]
+    confidences, right = [one.confidence for one in outcomes], [one.right for one in outcomes]
+    decided = guarded(decided, confidences, right, config)
+    write_json(context.output / CALIBRATION, decided)
+    scores = {
+        name: mean_score(values, ["span F1, out of fold", name, config, [trial.question.id for trial in fitting]])
+        for name, values in f1.items()
     }
-    rules = Rules(1 + int(np.argmax([np.mean(scores) for scores in f1.values()])), config.answer.repeated)
+    metrics = {"questions": len(trials), "f1": scores, "certainty": decided.certainty, "threshold": decided.threshold}
+    return StageResult(metrics=metrics, sections=(_section(decided, scores, confidences, right),))
+
+
+def _smallest(questions: Sequence[Question]) -> int:
+    answerable = sum(question.answerable for question in questions)
+    return min(answerable, len(questions) - answerable)
+
+
+def _teaches(trial: "Trial") -> bool:
+    return any(trial.right) or not trial.question.answerable
+
+
+def halves(trials: Sequence["Trial"]) -> tuple[list["Trial"], list["Trial"]]:
+    """The trials to fit on, and those to choose the threshold on; a question and its unanswerable twin stay together.
+
+    Which half a question is in depends on its id alone.
+    """
+    parts: tuple[list[Trial], list[Trial]] = ([], [])
+    for trial in trials:
+        name = trial.question.id.removesuffix("-hidden")
+        parts[hashlib.sha256(name.encode()).digest()[0] % 2].append(trial)
+    return parts
+
+
+def _decided(
+    config: CalibrationConfig, trials: list["Trial"], finder: Finder, context: StageContext
+) -> tuple[Calibration, dict[str, list[float]]]:
+    """All decisions but the threshold, and the span F1 of the answers that were compared."""
+    model = fit(np.vstack([trial.ranking for trial in trials]), [r for trial in trials for r in trial.right], RANKING)
+    unseen = cross_fit([trial.ranking for trial in trials], [trial.right for trial in trials], RANKING)
+    compared = {
+        Rules(count, config.answer.repeated, relative): f"quotes, at most {count}, {relative:.0%} as relevant"
+        for count in range(1, config.maximum_sentences + 1)
+        for relative in (RELATIVE if count > 1 else RELATIVE[:1])
+    }
+    by_rules = {rules: f1_scores(trials, unseen, rules) for rules in compared}
+    rules = max(by_rules, key=lambda each: float(np.mean(by_rules[each])))
+    f1 = {compared[each]: scores for each, scores in by_rules.items()}
     drafts = False
     if config.answer.draft_tokens:
         rules, comparison = _try_drafts(config, rules, trials, unseen, finder, context)
@@ -92,38 +139,39 @@ def calibrate(config: CalibrationConfig, context: StageContext) -> StageResult:
         drafts = bool(comparison) and bool(np.mean(comparison[WITH_DRAFTS]) > np.mean(comparison[WITHOUT_DRAFTS]))
     if drafts:
         trials = _drafted_trials(trials, finder, context)
-
-    best = [_best(trial, one, rules) for trial, one in zip(trials, unseen, strict=True)]
-    outcomes = [trial.question.answerable for trial in trials]
-    confidence = fit(np.vstack(best), outcomes, NAMES)
-    confidences = [
-        float(one.probability(row)[0])
-        for one, row in zip(cross_fit(best, [[a] for a in outcomes], NAMES), best, strict=True)
-    ]
-    abstention = choose_threshold(confidences, outcomes, config.abstention_precision)
-    decided = Calibration(config.answer, model, rules, drafts, confidence, abstention.threshold)
-    write_json(context.output / CALIBRATION, decided)
-    scores = {
-        name: mean_score(values, ["span F1, out of fold", name, config, [trial.question.id for trial in trials]])
-        for name, values in f1.items()
-    }
-    metrics = {"questions": len(trials), "f1": scores, "abstention": abstention, "support": rules.support_threshold}
-    return StageResult(metrics=metrics, sections=(_section(decided, scores, abstention, confidences, outcomes),))
+    shown = [_shown(trial, one, rules) for trial, one in zip(trials, unseen, strict=True)]
+    confidence = fit(np.vstack([features for features, _ in shown]), [right for _, right in shown], CONFIDENCE)
+    return Calibration(config.answer, model, rules, drafts, confidence, 0.0), f1
 
 
-def _borrowed(config: CalibrationConfig, answerable: int, unanswerable: int, context: StageContext) -> StageResult:
+def guarded(
+    decided: Calibration, confidences: Sequence[float], right: Sequence[bool], config: CalibrationConfig
+) -> Calibration:
+    """The calibration with the threshold that these outcomes guarantee, and what they measure at it.
+
+    Where no threshold has the guarantee, the system answers what is more likely right than wrong, and says that nothing
+    is guaranteed.
+    """
+    threshold = risk_controlled_threshold(confidences, right, config.alpha, config.delta)
+    chosen = 0.5 if threshold is None else threshold
+    answered = [r for c, r in zip(confidences, right, strict=True) if c >= chosen]
+    certainty = Certainty(len(right), len(answered), sum(answered), config.alpha, config.delta, threshold is not None)
+    return replace(decided, threshold=chosen, certainty=certainty)
+
+
+def _borrowed(config: CalibrationConfig, questions: Sequence[Question], context: StageContext) -> StageResult:
     """The packaged decisions, for documents that have too few questions of their own."""
     default = from_mapping(Calibration, json.loads(DEFAULT.read_text("utf-8")), [DEFAULT.name])
-    write_json(context.output / CALIBRATION, replace(default, answer=config.answer, drafts=False))
+    certainty = replace(default.certainty, borrowed=True)
+    write_json(context.output / CALIBRATION, replace(default, answer=config.answer, drafts=False, certainty=certainty))
+    answerable = sum(question.answerable for question in questions)
     text = (
-        f"WARNING: nothing was calibrated on these documents: {answerable} questions whose answer was found and "
-        f"{unanswerable} others are too few ({MINIMUM} of each are needed). The thresholds are those of Python's "
-        "documentation, and the confidence may be off. Write gold questions, set questions.gold (docs/evaluation.md)."
+        f"WARNING: nothing was calibrated on these documents: {answerable} questions with an answer and "
+        f"{len(questions) - answerable} others are too few ({2 * MINIMUM} of each are needed whose answer is found). "
+        "The thresholds are those of the default documents, and the confidence may be off. Write gold questions, set "
+        "questions.gold (docs/evaluation.md)."
     )
     return StageResult(metrics={"questions": 0}, sections=(Section("Calibration", text),))
-
-
-RANKED = NAMES[:RANKING]
 
 
 def calibration_questions(questions: Sequence[Question]) -> list[Question]:
@@ -144,7 +192,7 @@ def _quoted_trials(questions: Sequence[Question], finder: Finder, context: Stage
     evidence = collect(
         context.work / "quoted.jsonl",
         questions,
-        lambda batch: [finder.evidence(question.text, excluded=question.excluded) for question in batch],
+        lambda batch: [finder.evidence(question.text, filters=filters_of(question)) for question in batch],
         lambda done, kept: context.progress(done, len(questions), "questions searched", kept),
     )
     # A question for which nothing at all was found teaches nothing about sentences; it is always abstained from.
@@ -228,43 +276,35 @@ def _word_for_word(_: object) -> bool:
     return True
 
 
-def _best(trial: Trial, model: Logistic, rules: Rules) -> np.ndarray:
-    """(1, features) of the sentence that the answer would start with; of the most relevant one when all are refused."""
+def _shown(trial: Trial, model: Logistic, rules: Rules) -> tuple[np.ndarray, bool]:
+    """(1, features) of the answer that would be shown, and whether it is right: whether any of its citations is."""
     relevance = model.probability(trial.ranking)
     chosen = select(trial.evidence.candidates, relevance, rules, _word_for_word).chosen
-    place = chosen[0] if chosen else int(np.argmax(relevance))
-    return trial.evidence.features[place : place + 1]
+    features = confidence_features(trial.evidence, relevance, chosen[0] if chosen else int(np.argmax(relevance)))
+    return features, any(trial.right[place] for place in chosen)
 
 
-def choose_threshold(confidences: Sequence[float], answerable: Sequence[bool], precision: float) -> Abstention:
-    """The threshold that abstains from most unanswerable questions while `precision` of the abstentions are right.
+def outcome(trial: Trial, decided: Calibration) -> "Outcome":
+    """The confidence of the answer that would be shown, and whether that is right."""
+    features, right = _shown(trial, decided.relevance, decided.rules)
+    return Outcome(float(decided.confidence.probability(features)[0]), right)
 
-    Where none reaches that precision, the threshold is 0: the system never abstains by confidence.
-    """
-    score, has_answer = np.asarray(confidences), np.asarray(answerable, dtype=bool)
-    levels = np.unique(score)
-    best = Abstention(0.0, 0.0, 0.0)
-    for threshold in (levels[1:] + levels[:-1]) / 2:
-        abstained = score < threshold
-        right = float((~has_answer[abstained]).mean())
-        recall = float((~has_answer & abstained).sum() / max(1, (~has_answer).sum()))
-        if right >= precision and recall > best.recall:
-            best = Abstention(float(threshold), right, recall)
-    return best
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    confidence: float
+    right: bool
 
 
 def _section(
-    decided: Calibration,
-    f1: dict[str, Score],
-    abstention: Abstention,
-    confidences: Sequence[float],
-    answerable: Sequence[bool],
+    decided: Calibration, f1: dict[str, Score], confidences: Sequence[float], right: Sequence[bool]
 ) -> Section:
+    weights = dict(zip(RANKING, decided.relevance.weights, strict=True))
     models = Table(
         ("feature", "weight for relevance", "weight for confidence"),
         tuple(
-            (name, f"{decided.relevance.weights[i]:.3f}" if i < RANKING else "", f"{decided.confidence.weights[i]:.3f}")
-            for i, name in enumerate(NAMES)
+            (name, f"{weights[name]:.3f}" if name in weights else "", f"{weight:.3f}")
+            for name, weight in zip(CONFIDENCE, decided.confidence.weights, strict=True)
         ),
         "Logistic regression on standardised features",
     )
@@ -275,24 +315,23 @@ def _section(
     )
     support_threshold = decided.rules.support_threshold
     text = (
-        f"{len(answerable)} questions, {sum(answerable)} of them answerable. An answer has at most "
-        f"{decided.rules.sentences} sentence(s); drafts of the language model are "
-        f"{'used' if decided.drafts else 'not used, because they do not make the answers better'}"
+        f"An answer has at most {decided.rules.sentences} sentence(s), each at least {decided.rules.relative:.0%} as "
+        f"relevant as the first; drafts of the language model are "
+        f"{'used' if decided.drafts else 'not used'}"
         f"{f' (support threshold {support_threshold:.2f} nats per token)' if support_threshold is not None else ''}. "
-        f"Below confidence {abstention.threshold:.2f} the system abstains: out of fold, {abstention.precision:.2f} of "
-        f"the abstentions are right, and {abstention.recall:.2f} of the unanswerable questions are abstained from."
+        f"{certainty_sentence(decided.certainty)} Below confidence {decided.threshold:.2f} the system abstains."
     )
-    return Section("Calibration", text, (models, answers), (_curve(confidences, answerable, abstention),))
+    return Section("Calibration", text, (models, answers), (_curve(confidences, right, decided),))
 
 
-def _curve(confidences: Sequence[float], answerable: Sequence[bool], chosen: Abstention) -> Figure:
-    score, has_answer = np.asarray(confidences), np.asarray(answerable, dtype=bool)
-    levels = np.linspace(0, 1, 101)
+def _curve(confidences: Sequence[float], right: Sequence[bool], decided: Calibration) -> Figure:
+    curve = risk_coverage(confidences, right)
+    level = decided.certainty.alpha
     lines = {
-        "unanswerable, abstained": (levels.tolist(), [float((score[~has_answer] < t).mean()) for t in levels]),
-        "answerable, abstained": (levels.tolist(), [float((score[has_answer] < t).mean()) for t in levels]),
+        "wrong among the answered": (list(curve.coverage), list(curve.risk)),
+        "alpha": ([0.0, 1.0], [level, level]),
     }
     return Figure(
-        line_plot(lines, x="confidence threshold", y="share of questions"),
-        f"Share of questions abstained from at each threshold, out of fold; {chosen.threshold:.2f} was chosen.",
+        line_plot(lines, x="share of questions answered", y="share of answers that are wrong"),
+        f"Risk and coverage of the half that chose the threshold; {decided.threshold:.2f} was chosen.",
     )

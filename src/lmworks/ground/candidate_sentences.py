@@ -1,14 +1,12 @@
-"""Candidate sentences: every sentence of the passages that were found, as Spans of their documents."""
+"""Candidate sentences: what can be cited of the passages that were found, as Spans of their documents."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from itertools import zip_longest
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
-from lmworks.records import Document, Retrieved, Span
-from lmworks.retrieve.document_structure import Section, parse
-from lmworks.retrieve.sentence_splitter import evidence_units
+from lmworks.records import Span
+from lmworks.retrieve.index import IndexedChunk
+from lmworks.retrieve.text_block import Kind
 
 HEADINGS = 2  # the innermost headings tell what a sentence is about; the outer ones repeat across a document
 
@@ -18,7 +16,8 @@ class Candidate:
     """A sentence that may answer, and where its evidence stands.
 
     `text` is the sentence; for a quoted one it is exactly the document's text at `evidence`. `passage` is the place of
-    its passage among those retrieved. `support` is None for a quoted sentence: copying is proven by comparing.
+    its passage among those retrieved, `kind` that of its block. `support` is None for a quoted sentence: copying is
+    proven by comparing.
     """
 
     text: str
@@ -27,6 +26,7 @@ class Candidate:
     passage: int
     uri: str
     heading: str
+    kind: Kind = "paragraph"
     support: float | None = None
 
     @property
@@ -35,44 +35,14 @@ class Candidate:
         return f"{self.heading}: {self.text}" if self.heading else self.text
 
 
-class Sentences:
-    """Cuts passages into candidate sentences; keeps the structure of the documents it has seen last."""
-
-    def __init__(self, document_of: Callable[[str], Document], minimum_characters: int) -> None:
-        self.minimum_characters = minimum_characters
-        self._structure = lru_cache(maxsize=256)(lambda digest: _structured(document_of(digest)))
-
-    def of(self, passages: Sequence[Retrieved]) -> list[Candidate]:
-        """All candidates, in the order of the passages; a sentence that two passages share comes once."""
-        found: dict[Span, Candidate] = {}
-        for number, passage in enumerate(passages):
-            document, sections = self._structure(passage.span.document)
-            for section in sections:
-                heading = " > ".join(section.heading_path[-HEADINGS:])
-                for span in _whole(document, _units(document, section, passage.span)):
-                    if span.end - span.start >= self.minimum_characters and span not in found:
-                        text = document.quote(span)
-                        found[span] = Candidate(text, "quoted", span, number, passage.uri, heading)
-        return list(found.values())
-
-
-def _whole(document: Document, units: Sequence[Span]) -> list[Span]:
-    """The units, each that leads to the next one ("as follows:") extended by it: alone it would say nothing."""
-    return [
-        Span(span.document, span.start, following.end) if following and document.text[span.end - 1] == ":" else span
-        for span, following in zip_longest(units, units[1:])
-    ]
-
-
-def _structured(document: Document) -> tuple[Document, list[Section]]:
-    return document, parse(document)
-
-
-def _units(document: Document, section: Section, span: Span) -> list[Span]:
-    """The citable units of a section inside a span. A heading names its text and answers nothing by itself."""
-    blocks = tuple(
-        block
-        for block in section.blocks
-        if block.kind not in ("heading", "metadata") and block.end > span.start and block.start < span.end
-    )
-    return evidence_units(document, span, [replace(section, blocks=blocks)]) if blocks else []
+def candidate_sentences(passages: Sequence[IndexedChunk], minimum_characters: int) -> list[Candidate]:
+    """All candidates, in the order of the passages and of their texts; a shorter unit answers nothing ("Note:")."""
+    found: dict[Span, Candidate] = {}
+    for number, passage in enumerate(passages):
+        heading = " > ".join(passage.heading_path[-HEADINGS:])
+        for start, end, kind in passage.units:
+            span = Span(passage.span.document, start, end)
+            if end - start >= minimum_characters and span not in found:
+                text = passage.text[start - passage.span.start : end - passage.span.start]
+                found[span] = Candidate(text, "quoted", span, number, passage.uri, heading, kind)
+    return list(found.values())

@@ -17,10 +17,10 @@ class AnswerConfig:
     repeated            word-shingle overlap from which a sentence repeats a better one.
     """
 
-    search: SearchConfig = field(default_factory=lambda: SearchConfig(k=6, budget_tokens=1600, rerank=20))
+    search: SearchConfig = field(default_factory=lambda: SearchConfig(k=8))
     minimum_characters: int = 20
     draft_passages: int = 3
-    draft_tokens: int = 64
+    draft_tokens: int = 0
     repeated: float = 0.6
 
     def __post_init__(self) -> None:
@@ -49,18 +49,20 @@ class QuestionsConfig:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationConfig:
-    """Configuration of the calibration: the standards by which thresholds are chosen.
+    """Configuration of the calibration: the standards by which decisions are made.
 
-    answer                how answers are made.
-    abstention_precision  of the questions that are not answered, at least this share shall really have no answer.
-    support_error         a drafted sentence counts as supported by a passage when fewer than this share of sentences
-                          from elsewhere gain as much likelihood from it.
-    maximum_sentences     an answer has this many at most.
-    draft_questions       on how many answerable questions drafting is tried, at most: it is the slow part.
+    answer             how answers are made.
+    alpha              of the answers that are given, at most this share shall be wrong ...
+    delta              ... with probability 1 - `delta`: the guarantee by which the threshold is chosen.
+    support_error      a drafted sentence counts as supported by a passage when fewer than this share of sentences
+                       from elsewhere gain as much likelihood from it.
+    maximum_sentences  an answer has this many at most.
+    draft_questions    on how many answerable questions drafting is tried, at most: it is the slow part.
     """
 
     answer: AnswerConfig = AnswerConfig()
-    abstention_precision: float = 0.8
+    alpha: float = 0.25
+    delta: float = 0.1
     support_error: float = 0.05
     maximum_sentences: int = 3
     draft_questions: int = 16
@@ -70,7 +72,7 @@ class CalibrationConfig:
             raise ValueError("answer.search.rerank must be at least k: the confidence looks at every passage's scores")
         if self.maximum_sentences < 1 or self.draft_questions < 1:
             raise ValueError("maximum_sentences and draft_questions must be at least 1")
-        for name in ("abstention_precision", "support_error"):
+        for name in ("alpha", "delta", "support_error"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
 

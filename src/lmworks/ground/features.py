@@ -1,53 +1,92 @@
 """Features of candidate sentences, measured before anything is decided.
 
     late_interaction          mean over the question's tokens of their highest cosine with a token of the sentence
+    similarity                cosine of the means of the question's and of the sentence's tokens
     overlap                   share of the question's words that the sentence has, each weighted by its rarity
+    heading_overlap           the same of the headings above the sentence
     passage                   how well the sentence's passage was ranked: its cosine plus its late interaction
+    code                      1 for code or a table, 0 for a sentence
     passage_late_interaction  the highest late interaction of the question and any whole passage found
     passage_similarity        the highest cosine of the question and any whole passage found
 
-A sentence is read under its headings. Words are compared as the lexical index does it (stemmed, without case and
-accents), by the same tokenizer.
+A sentence's tokens are a slice of its chunk's, which the index holds: the encoder read them in their context. Words are
+compared as the lexical index does it (stemmed, without case and accents), by the same tokenizer.
 """
 
 import math
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 
 import numpy as np
 
-from lmworks.generate.text_embedding import TextEncoder
 from lmworks.ground.candidate_sentences import Candidate
-from lmworks.records import Retrieved
 from lmworks.retrieve.catalogue import TOKENIZER
-from lmworks.retrieve.index import Index
-from lmworks.retrieve.late_interaction import late_interaction
-from lmworks.retrieve.search import STOP_WORDS
+from lmworks.retrieve.encoder import Encoder
+from lmworks.retrieve.index import Index, IndexedChunk
+from lmworks.retrieve.late_interaction import late_interaction, project
+from lmworks.retrieve.search import STOP_WORDS, Query
+from lmworks.retrieve.text_block import UNITS
 
-NAMES = ("late_interaction", "overlap", "passage", "passage_late_interaction", "passage_similarity")
+RANKING = ("late_interaction", "similarity", "overlap", "heading_overlap", "passage", "code")  # of the sentence
+NAMES = (*RANKING, "passage_late_interaction", "passage_similarity")
 
 
 def measure(
-    question: str, candidates: Sequence[Candidate], passages: Sequence[Retrieved], encoder: TextEncoder, index: Index
+    query: Query,
+    candidates: Sequence[Candidate],
+    passages: Sequence[IndexedChunk],
+    scores: Sequence[Mapping[str, float]],
+    encoder: Encoder,
+    index: Index,
 ) -> np.ndarray:
-    """(candidates, 5) float64, columns as in `NAMES`. The passages are reranked ones, which have both scores."""
+    """(candidates, 8) float64, columns as in `NAMES`; `scores` are the passages', which late interaction has ranked."""
     if not candidates:
         return np.zeros((0, len(NAMES)))
-    texts = [candidate.in_context for candidate in candidates]
-    (query,) = encoder.encode_tokens([question], "query")  # (question tokens, width)
-    cosines = [passage.scores["dense"] for passage in passages]
-    late = [passage.scores["late_interaction"] for passage in passages]
+    tokens = sentence_tokens(candidates, passages, encoder, index)
+    cosines = [own["dense"] for own in scores]
+    late = [own["late_interaction"] for own in scores]
+    question = _mean(query.tokens)
     return np.column_stack(
         [
-            [late_interaction(query, tokens) for tokens in encoder.encode_tokens(texts, "passage")],
-            word_overlap(question, texts, index),
+            late_interaction(query.tokens, tokens),
+            [float(_mean(each) @ question) for each in tokens],
+            word_overlap(query.text, [candidate.text for candidate in candidates], index),
+            word_overlap(query.text, [candidate.heading for candidate in candidates], index),
             [cosines[candidate.passage] + late[candidate.passage] for candidate in candidates],
-            np.full(len(texts), max(late)),
-            np.full(len(texts), max(cosines)),
+            [float(candidate.kind in UNITS) for candidate in candidates],
+            np.full(len(candidates), max(late)),
+            np.full(len(candidates), max(cosines)),
         ]
     ).astype(np.float64)
+
+
+def sentence_tokens(
+    candidates: Sequence[Candidate], passages: Sequence[IndexedChunk], encoder: Encoder, index: Index
+) -> list[np.ndarray]:
+    """For each candidate (tokens, stored width) float32: a slice of its passage's; a generated one's are encoded."""
+    stored = index.token_vectors([passage.key for passage in passages])
+    offsets = encoder.token_offsets([passage.prefix + passage.text for passage in passages])
+    drafts = [candidate.in_context for candidate in candidates if candidate.origin == "generated"]
+    encoded = iter(encoder.encode_both(drafts, "passage")[1] if drafts else ())
+    result: list[np.ndarray] = []
+    for candidate in candidates:
+        if candidate.origin == "generated":
+            result.append(project(next(encoded), index.axes))
+            continue
+        passage = passages[candidate.passage]
+        shift = len(passage.prefix) - passage.span.start
+        start, end = candidate.evidence.start + shift, candidate.evidence.end + shift
+        places = offsets[candidate.passage]  # (tokens, 2)
+        result.append(stored[candidate.passage][(places[:, 0] < end) & (places[:, 1] > start)])
+    return result
+
+
+def _mean(tokens: np.ndarray) -> np.ndarray:
+    """(width,) of length 1; zeros where there are no tokens."""
+    mean = tokens.mean(axis=0) if len(tokens) else np.zeros(tokens.shape[1])
+    return mean / max(float(np.linalg.norm(mean)), 1e-12)
 
 
 def word_overlap(question: str, texts: Sequence[str], index: Index) -> np.ndarray:

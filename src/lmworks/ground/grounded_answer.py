@@ -1,47 +1,80 @@
 """From a question to an answer that is grounded by construction, or to an honest "I don't know".
 
-passages    found by dense and lexical search
+passages    found by the search
 candidates  the sentences of the passages; the language model's own where calibration found them good enough
 relevance   P(the sentence answers the question), from features whose weights are calibrated
 verdicts    a quote must equal its span; a drafted sentence must gain likelihood from its passage; repeats go
-decision    the best sentences that are left, if the calibrated confidence reaches its threshold; else abstain
+decision    the best sentences that are left, if P(the answer is right) reaches its threshold; else abstain
 """
 
 import json
 import secrets
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from lmworks.config import from_mapping
-from lmworks.generate.protocol import Role
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.ground.answer_record import NEAREST
-from lmworks.ground.candidate_sentences import Candidate, Sentences
+from lmworks.ground.answer_shape import asks_how, example_for, lacks_subject, with_subject
+from lmworks.ground.candidate_sentences import Candidate, candidate_sentences
 from lmworks.ground.config import AnswerConfig
 from lmworks.ground.draft_sentences import draft
-from lmworks.ground.features import measure
+from lmworks.ground.features import RANKING, measure
 from lmworks.ground.logistic_regression import Logistic
 from lmworks.ground.phase_timer import Listener, Phases
-from lmworks.ground.selection import Rules, select
+from lmworks.ground.selection import Rules, Selection, select
 from lmworks.model.checkpoint import load
-from lmworks.records import Answer, Retrieved, Verdict
-from lmworks.retrieve.config import SearchConfig
-from lmworks.retrieve.index import Filters, Index
+from lmworks.records import Answer, Question, Retrieved, Span, Verdict
+from lmworks.retrieve.index import EVERYTHING, Filters, Index
 from lmworks.retrieve.rendered_text import flowing
-from lmworks.retrieve.search import search
+from lmworks.retrieve.search import ranked, read_query
+from lmworks.retrieve.text_block import UNITS
 
 if TYPE_CHECKING:
     from lmworks.generate.engine import Engine
     from lmworks.generate.engine_worker import EngineWorker
 
 UNKNOWN = "I don't know: the documents do not seem to answer this."
-RANKING = 3  # the first features are of the sentence, and rank; all of them together give the confidence
 CALIBRATION = "calibration.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Certainty:
+    """What was measured of the answers at the threshold, on questions that nothing else was fitted on.
+
+    Of `questions`, `answered` reached the threshold, and of these `right` were right. Where `guaranteed`, at most a
+    share `alpha` of what is answered is wrong, with probability 1 - `delta` over the choice of these questions, for
+    questions drawn as they were. `borrowed`: all this is of other documents than those at hand.
+    """
+
+    questions: int = 0
+    answered: int = 0
+    right: int = 0
+    alpha: float = 0.0
+    delta: float = 0.0
+    guaranteed: bool = False
+    borrowed: bool = False
+
+
+def certainty_sentence(certainty: Certainty) -> str:
+    """What was measured and what is promised, in words."""
+    of = "other documents" if certainty.borrowed else "these documents"
+    measured = (
+        f"Of {certainty.questions} questions about {of} that nothing was fitted on, {certainty.answered} were answered, "
+        f"{certainty.right} of them right."
+    )
+    if not certainty.guaranteed:
+        return f"{measured} Nothing is guaranteed."
+    return (
+        f"{measured} With {1 - certainty.delta:.0%} probability, at most {certainty.alpha:.0%} of the answers to "
+        "questions like those are wrong."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +87,14 @@ class Calibration:
     drafts: bool  # whether the language model's own sentences are candidates
     confidence: Logistic
     threshold: float  # confidence below which the system abstains
+    certainty: Certainty = Certainty()
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Passages and candidate sentences of one question, with their features; nothing is decided yet.
 
-    `features` is (candidates, 5); `query_embedding` is the question's vector, (width,) float32, None where evidence was
+    `features` is (candidates, 8), columns as in `features.NAMES`; `query_embedding` is the question's vector, (width,) float32, None where evidence was
     read back from a file.
     """
 
@@ -71,6 +105,11 @@ class Evidence:
     query_embedding: np.ndarray | None = None
 
 
+def filters_of(question: Question) -> Filters:
+    """What an evaluation question may find."""
+    return Filters(exclude=frozenset(question.excluded), hidden=question.hidden)
+
+
 class Finder:
     """Collects evidence: search, candidate sentences, features, and drafts when asked for."""
 
@@ -79,9 +118,6 @@ class Finder:
         self.encoder = encoder
         self.config = config
         self._models = models
-        self._sentences = Sentences(index.document, config.minimum_characters)
-        self._last_passages: tuple[tuple[str, ...], list[np.ndarray]] = ((), [])
-        self._last_query: np.ndarray | None = None
 
     @cached_property
     def engine(self) -> "Engine | EngineWorker":
@@ -93,57 +129,41 @@ class Finder:
 
         return Engine(load(self._models["assistant"]))
 
-    def evidence(self, question: str, *, excluded: Sequence[str] = (), phases: Phases | None = None) -> Evidence:
-        """Quoted candidates for a question, without the documents `excluded` (by hash); ValueError for an empty one."""
+    def evidence(self, question: str, *, filters: Filters = EVERYTHING, phases: Phases | None = None) -> Evidence:
+        """Quoted candidates for a question, from what the filters let through; ValueError for an empty question."""
         if not question.strip():
             raise ValueError("the question is empty")
         phases = phases or Phases()
         question = question.encode("utf-8", "replace").decode()  # bytes that are no text cannot be tokenised
         phases.begin("search")
-        passages = self.passages(question, self.config.search, Filters(exclude=frozenset(excluded)))
+        query = read_query(self.index, question, self.encoder)
+        hits = ranked(self.index, query, self.config.search, filters)
         phases.begin("measure")
-        return replace(
-            self._measured(question, passages, self._sentences.of(passages)), query_embedding=self._last_query
+        chunks = self.index.chunks(hits.keys)
+        candidates = candidate_sentences(chunks, self.config.minimum_characters)
+        features = measure(query, candidates, chunks, hits.scores, self.encoder, self.index)
+        passages = tuple(
+            Retrieved(chunk.id, chunk.span, chunk.uri, chunk.text, scores)
+            for chunk, scores in zip(chunks, hits.scores, strict=True)
         )
-
-    def passages(self, question: str, config: SearchConfig, filters: Filters) -> tuple[Retrieved, ...]:
-        """The passages that the search finds, best first."""
-        encode, encode_tokens = self._encode, self._encode_tokens
-        return tuple(search(self.index, question, encode, config, filters, encode_tokens=encode_tokens))
-
-    def _encode(self, texts: Sequence[str], role: Role) -> np.ndarray:
-        """The encoder's; the last question's vector is remembered, for the log."""
-        vectors = self.encoder.encode(texts, role)
-        if role == "query":
-            self._last_query = vectors[0]
-        return vectors
-
-    def _encode_tokens(self, texts: Sequence[str], role: Role) -> list[np.ndarray]:
-        """The encoder's; the last passages are remembered, for an evaluation that looks deeper into the same search.
-
-        They are remembered as a whole: one by one they would share their batches with others each time, and the last
-        digits of an answer would depend on the questions before it.
-        """
-        if role == "query":
-            return self.encoder.encode_tokens(texts, role)
-        if self._last_passages[0] != tuple(texts):
-            self._last_passages = (tuple(texts), self.encoder.encode_tokens(texts, role))
-        return self._last_passages[1]
+        return Evidence(question, passages, tuple(candidates), features, query.vector)
 
     def with_drafts(self, found: Sequence[Evidence]) -> list[Evidence]:
         """The same evidence with the language model's own sentences added; all drafts are made in one batch."""
         items = [(one.question, one.passages, one.candidates) for one in found]
         drafts = draft(items, self.engine, self.engine.checkpoint.required_tokenizer, self.config)
-        return [
-            replace(
-                self._measured(one.question, one.passages, [*one.candidates, *own]), query_embedding=one.query_embedding
-            )
-            for one, own in zip(found, drafts, strict=True)
-        ]
+        return [self._with(one, own) for one, own in zip(found, drafts, strict=True)]
 
-    def _measured(self, question: str, passages: tuple[Retrieved, ...], candidates: Sequence[Candidate]) -> Evidence:
-        features = measure(question, candidates, passages, self.encoder, self.index)
-        return Evidence(question, passages, tuple(candidates), features)
+    def _with(self, evidence: Evidence, drafts: Sequence[Candidate]) -> Evidence:
+        query = read_query(self.index, evidence.question, self.encoder)
+        chunks = self.index.chunks(self.index.keys([passage.chunk for passage in evidence.passages]))
+        scores = [passage.scores for passage in evidence.passages]
+        features = measure(query, drafts, chunks, scores, self.encoder, self.index)
+        return replace(
+            evidence,
+            candidates=(*evidence.candidates, *drafts),
+            features=np.concatenate([evidence.features, features]),
+        )
 
 
 def decide(evidence: Evidence, calibration: Calibration, is_quote: Callable[[Candidate], bool]) -> Answer:
@@ -151,30 +171,76 @@ def decide(evidence: Evidence, calibration: Calibration, is_quote: Callable[[Can
 
     The answer's `id`, `lineage` and `timings` are left for the caller to fill.
     """
-    relevance = calibration.relevance.probability(evidence.features[:, :RANKING])
+    relevance = relevance_of(evidence, calibration.relevance)
     selection = select(evidence.candidates, relevance, calibration.rules, is_quote)
-    best = evidence.features[list(selection.chosen[:1])]
-    confidence = float(calibration.confidence.probability(best)[0]) if len(best) else 0.0
-    abstained = not len(best) or confidence < calibration.threshold
-    return _answer(evidence, selection.verdicts, confidence, abstained=abstained)
+    confidence = 0.0
+    if selection.chosen:
+        features = confidence_features(evidence, relevance, selection.chosen[0])
+        confidence = float(calibration.confidence.probability(features)[0])
+    return _answer(evidence, selection, confidence, abstained=not confidence or confidence < calibration.threshold)
 
 
-def _answer(evidence: Evidence, verdicts: Sequence[Verdict], confidence: float, *, abstained: bool) -> Answer:
-    if abstained:
-        verdicts = [replace(one, verdict="abstained") if one.verdict == "cited" else one for one in verdicts]
-    citations = tuple(verdict for verdict in verdicts if verdict.verdict == "cited")
-    sentences = [f"{flowing(citation.text)} [{number}]" for number, citation in enumerate(citations, start=1)]
+def relevance_of(evidence: Evidence, model: Logistic) -> np.ndarray:
+    """(candidates,) probabilities that each answers the question."""
+    return model.probability(evidence.features[:, : len(RANKING)])
+
+
+def confidence_features(evidence: Evidence, relevance: np.ndarray, best: int) -> np.ndarray:
+    """(1, features): those of the best sentence, its relevance, and how far that is above the next one's."""
+    others = np.delete(relevance, best)
+    margin = relevance[best] - (others.max() if len(others) else 0.0)
+    return np.concatenate([evidence.features[best], [relevance[best], margin]])[None]
+
+
+def _answer(evidence: Evidence, selection: Selection, confidence: float, *, abstained: bool) -> Answer:
+    places = list(selection.chosen)
+    verdict_of = dict(zip(selection.order, selection.verdicts, strict=True))
+    example = example_for(evidence.candidates, places) if asks_how(evidence.question) else None
+    if example is not None:
+        places.append(example)
+    cited = [
+        _with_subject(evidence, place, verdict_of[place], "abstained" if abstained else "cited") for place in places
+    ]
+    others = [verdict_of[place] for place in selection.order if place not in places]
+    citations = () if abstained else tuple(cited)
     return Answer(
         id="",
         question=evidence.question,
-        text=UNKNOWN if abstained else "\n".join(sentences),
+        text=UNKNOWN if abstained else answer_text(citations, evidence),
         citations=citations,
         confidence=confidence,
         abstained=abstained,
         nearest=evidence.passages[:NEAREST],
-        verdicts=tuple(verdicts),
+        verdicts=(*cited, *others),
         lineage={},
     )
+
+
+def _with_subject(evidence: Evidence, place: int, verdict: Verdict, outcome: Literal["cited", "abstained"]) -> Verdict:
+    """The verdict on a citation, which covers the sentence before it where it would name no subject."""
+    candidate = evidence.candidates[place]
+    first = evidence.candidates[with_subject(evidence.candidates, place)]
+    span = Span(candidate.evidence.document, first.evidence.start, candidate.evidence.end)
+    passage = evidence.passages[candidate.passage]
+    text = passage.text[span.start - passage.span.start : span.end - passage.span.start]
+    if candidate.origin == "generated":
+        return replace(verdict, verdict=outcome)
+    return replace(verdict, verdict=outcome, text=text, evidence=span)
+
+
+def answer_text(citations: Sequence[Verdict], evidence: Evidence) -> str:
+    """The text of an answer, a line for each citation; code stands in a block of its own, as it is."""
+    kinds = {candidate.evidence.end: candidate for candidate in evidence.candidates}
+    lines: list[str] = []
+    for number, citation in enumerate(citations, start=1):
+        candidate = kinds[citation.evidence.end]
+        if candidate.kind in UNITS:
+            lines.append(f"```\n{textwrap.dedent(citation.text)}\n``` [{number}]")
+            continue
+        subject = candidate.heading.rpartition(" > ")[2]
+        about = f"{subject}: " if subject and lacks_subject(citation.text) else ""
+        lines.append(f"{about}{flowing(citation.text)} [{number}]")
+    return "\n".join(lines)
 
 
 class Answerer:
@@ -188,26 +254,26 @@ class Answerer:
         """Whether the document, read again, says exactly this at the span."""
         return self.finder.index.document(candidate.evidence.document).quote(candidate.evidence) == candidate.text
 
-    def evidence(self, question: str, *, excluded: Sequence[str] = (), phases: Phases | None = None) -> Evidence:
+    def evidence(self, question: str, *, filters: Filters = EVERYTHING, phases: Phases | None = None) -> Evidence:
         """The evidence that an answer is decided from: quotes, and drafts where calibration found them good enough."""
         phases = phases or Phases()
-        evidence = self.finder.evidence(question, excluded=excluded, phases=phases)
+        evidence = self.finder.evidence(question, filters=filters, phases=phases)
         if self.calibration.drafts:
             phases.begin("draft")
             (evidence,) = self.finder.with_drafts([evidence])
         return evidence
 
     def answer(
-        self, question: str, *, excluded: Sequence[str] = (), lineage: Mapping[str, str] | None = None
+        self, question: str, *, filters: Filters = EVERYTHING, lineage: Mapping[str, str] | None = None
     ) -> Answer:
-        """Answer from the documents but those `excluded` by hash. Raises ValueError for an empty question."""
-        return self.respond(question, excluded=excluded, lineage=lineage)[0]
+        """Answer from the documents that the filters let through. Raises ValueError for an empty question."""
+        return self.respond(question, filters=filters, lineage=lineage)[0]
 
     def respond(
         self,
         question: str,
         *,
-        excluded: Sequence[str] = (),
+        filters: Filters = EVERYTHING,
         lineage: Mapping[str, str] | None = None,
         listener: Listener | None = None,
         queued: float | None = None,
@@ -217,7 +283,7 @@ class Answerer:
         `listener` is told the name of each phase as it begins; `queued` are seconds that the question waited before.
         """
         phases = Phases(listener, queued=queued)
-        evidence = self.evidence(question, excluded=excluded, phases=phases)
+        evidence = self.evidence(question, filters=filters, phases=phases)
         phases.begin("decide")
         answer = decide(evidence, self.calibration, self.is_quote)
         seconds = phases.end()

@@ -22,12 +22,12 @@ from lmworks.evaluate.ranking_metrics import ndcg_at_k, recall_at_k
 from lmworks.evaluate.span_overlap import gold_characters, is_found, is_right, span_f1
 from lmworks.ground.config import EvaluationConfig
 from lmworks.ground.evidence_log import BATCH, ResumableLog
-from lmworks.ground.grounded_answer import CALIBRATION, Answerer, decide, load_answerer
+from lmworks.ground.grounded_answer import CALIBRATION, Answerer, decide, filters_of, load_answerer
 from lmworks.ground.question_generation import AUTOMATIC, LEAK
 from lmworks.records import Question, Score, Span, Unscored
 from lmworks.report import Figure, Section, Table, line_plot
 from lmworks.retrieve.catalogue import CATALOGUE
-from lmworks.retrieve.index import Filters
+from lmworks.retrieve.search import search
 from lmworks.statistics import difference_score, mean_score, proportion_score
 
 ROWS = "rows.jsonl"
@@ -102,18 +102,18 @@ def ask(question: Question, answerer: Answerer) -> tuple[Row, float]:
     """Ask the system and both baselines; the seconds are the system's own."""
     finder = answerer.finder
     started = time.perf_counter()
-    evidence = answerer.evidence(question.text, excluded=question.excluded)
+    filters = filters_of(question)
+    evidence = answerer.evidence(question.text, filters=filters)
     answer = decide(evidence, answerer.calibration, answerer.is_quote)
     seconds = time.perf_counter() - started
-    filters = Filters(exclude=frozenset(question.excluded))
     deeper = replace(finder.config.search, k=max(DEPTH, finder.config.search.k), budget_tokens=0)
-    ranked = finder.passages(question.text, deeper, filters)[:DEPTH]
+    found = search(finder.index, question.text, finder.encoder, deeper, filters)[:DEPTH]
     quoted = [candidate for candidate in evidence.candidates if candidate.origin == "quoted"]
     query = finder.encoder.encode([question.text], "query")[0]  # (width,)
     similarity = finder.encoder.encode([candidate.in_context for candidate in quoted], "passage") @ query  # (quoted,)
     row = Row(
         question=question,
-        relevance=tuple(is_right(passage.span, question.gold) for passage in ranked),
+        relevance=tuple(is_right(passage.span, question.gold) for passage in found),
         citations={
             "system": tuple(citation.evidence for citation in answer.citations),
             "first passage": tuple(passage.span for passage in evidence.passages[:1]),

@@ -9,6 +9,7 @@ than for a person's question; and another document may well answer what the hidd
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
@@ -22,6 +23,7 @@ from lmworks.retrieve.document_structure import Section as TextSection
 from lmworks.retrieve.document_structure import parse
 
 AUTOMATIC = ("heading", "removed source")  # the kinds of automatic questions
+HIDDEN = "hidden section"  # the kind of a gold question that is asked again with the places hidden that answer it
 MINIMUM_PROSE = 200  # characters: a shorter section hardly says anything
 LEAK = (
     "Automatic questions repeat the words of a heading, which stand in the passage that answers: finding it is easier "
@@ -49,9 +51,15 @@ def make_questions(config: QuestionsConfig, context: StageContext) -> StageResul
         raise ValueError(
             f"gold questions {', '.join(reserved)} have the kind or id of an automatic question; rename them"
         )
-    write_questions(context.output, [*gold, *automatic])
+    write_questions(context.output, [*gold, *map(unanswerable_twin, filter(lambda q: q.answerable, gold)), *automatic])
     metrics = {"gold": len(gold), "automatic": len(automatic), "left_out": sum(item.count for item in left_out)}
     return StageResult(metrics=metrics, sections=(_section(gold, automatic, left_out),))
+
+
+def unanswerable_twin(question: Question) -> Question:
+    """The same question with the chunks hidden that answer it, the rest of their documents kept: what is found then is
+    on the topic, and answers nothing."""
+    return replace(question, id=f"{question.id}-hidden", gold=(), kind=HIDDEN, hidden=question.gold)
 
 
 def _gold(config: QuestionsConfig, base: Path, documents: list[Document]) -> tuple[list[Question], list[LeftOut]]:
@@ -133,7 +141,11 @@ def _section(gold: list[Question], automatic: list[Question], left_out: list[Lef
 
     rows = tuple(
         (name, *(count(questions, split, flag) for split in ("calibration", "test") for flag in (True, False)))
-        for name, questions in (("gold", gold), ("automatic", automatic))
+        for name, questions in (
+            ("gold", gold),
+            ("gold, their answers hidden", [unanswerable_twin(question) for question in gold if question.answerable]),
+            ("automatic", automatic),
+        )
     )
     columns = ("questions", "calibration", "unanswerable", "test", "unanswerable ")
     tables = [Table(columns, rows)]

@@ -15,19 +15,27 @@ Outcome = Literal["cited", "unsupported", "repeated", "not needed", "not a quote
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Requirements of a citation: see `CalibrationConfig`. Without a support threshold no draft can be supported."""
+    """Requirements of a citation: see `CalibrationConfig`. Without a support threshold no draft can be supported.
+
+    relative  a further sentence is cited when its relevance is at least this share of the best one's.
+    """
 
     sentences: int
     repeated: float
+    relative: float = 0.0
     support_threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A verdict on every candidate, most relevant first; `chosen` are the places of the cited ones in the input."""
+    """A verdict on every candidate, most relevant first; `chosen` are the places of the cited ones in the input.
+
+    `order` are the places of the candidates that the verdicts are on.
+    """
 
     verdicts: tuple[Verdict, ...]
     chosen: tuple[int, ...]
+    order: tuple[int, ...]
 
 
 def select(
@@ -39,9 +47,12 @@ def select(
     """
     verdicts: list[Verdict] = []
     chosen: list[int] = []
-    for place in np.argsort(-relevance, kind="stable").tolist():
+    order = np.argsort(-relevance, kind="stable").tolist()
+    for place in order:
         candidate = candidates[place]
-        outcome = _judge(candidate, [candidates[i] for i in chosen], rules, is_quote)
+        enough = bool(chosen) and relevance[place] < rules.relative * relevance[chosen[0]]
+        better = [candidates[i] for i in chosen]
+        outcome: Outcome = "not needed" if enough else _judge(candidate, better, rules, is_quote)
         if outcome == "cited":
             chosen.append(place)
         verdicts.append(
@@ -55,14 +66,14 @@ def select(
                 verdict=outcome,
             )
         )
-    return Selection(tuple(verdicts), tuple(chosen))
+    return Selection(tuple(verdicts), tuple(chosen), tuple(order))
 
 
 def _judge(
     candidate: Candidate, better: Sequence[Candidate], rules: Rules, is_quote: Callable[[Candidate], bool]
 ) -> Outcome:
     """The verdict on a candidate, given those that were chosen before it."""
-    if len(better) >= rules.sentences:
+    if len(better) >= rules.sentences or candidate.kind == "heading":
         return "not needed"
     if candidate.origin == "quoted" and not is_quote(candidate):
         return "not a quote"

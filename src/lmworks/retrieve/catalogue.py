@@ -1,15 +1,17 @@
-"""The catalogue of an index: one SQLite file with the documents, the chunks and their words (FTS5)."""
+"""The catalogue of an index: one SQLite file with documents, chunks, their words (FTS5), names and token vectors."""
 
 import json
 import sqlite3
 from pathlib import Path
+
+import numpy as np
 
 from lmworks.config import from_mapping, to_mapping
 from lmworks.retrieve.config import ChunkConfig
 
 CATALOGUE = "catalogue.sqlite"
 VECTORS = "vectors.f32"
-FORMAT = "1"
+FORMAT = "2"
 
 TOKENIZER = (
     "porter unicode61 remove_diacritics 2"  # of FTS5: how texts are cut into words, here and wherever words compare
@@ -33,11 +35,19 @@ CREATE TABLE chunks (
     start INTEGER NOT NULL,
     end INTEGER NOT NULL,
     headings TEXT NOT NULL,  -- JSON list
+    prefix TEXT NOT NULL,    -- the headings that the encoder reads before the text
+    units TEXT NOT NULL,     -- JSON list of [start, end, kind]: what can be cited
     tokens INTEGER NOT NULL
 );
 CREATE INDEX chunks_by_document ON chunks (document);
--- What the encoder reads, by word; rowid is the key of the chunk. "max_tokens" is the phrase "max tokens".
-CREATE VIRTUAL TABLE words USING fts5 (text, tokenize = '{TOKENIZER}');
+-- By word; rowid is the key of the chunk. "max_tokens" is the phrase "max tokens".
+CREATE VIRTUAL TABLE words USING fts5 (title, text, tokenize = '{TOKENIZER}');
+-- The names that chunks define, in lower case: functools.lru_cache, lru_cache, --quiet. `part`: a member's last word.
+CREATE TABLE symbols (name TEXT NOT NULL, chunk INTEGER NOT NULL, part INTEGER NOT NULL);
+CREATE INDEX symbols_by_name ON symbols (name);
+CREATE INDEX symbols_by_chunk ON symbols (chunk);
+CREATE TABLE token_vectors (chunk INTEGER PRIMARY KEY, vectors BLOB NOT NULL);  -- int8, as `late_interaction.to_int8`
+CREATE TABLE axes (width INTEGER PRIMARY KEY, axes BLOB NOT NULL);  -- of their projection: (dimensions, width) float32
 """
 
 
@@ -49,7 +59,9 @@ class EncoderMismatchError(UnusableIndexError):
     """The vectors of the index were made by another encoder than the one at hand."""
 
 
-def create_catalogue(folder: Path, fingerprint: str, width: int, chunk: ChunkConfig) -> sqlite3.Connection:
+def create_catalogue(
+    folder: Path, fingerprint: str, width: int, chunk: ChunkConfig, axes: np.ndarray
+) -> sqlite3.Connection:
     """A new, empty catalogue and an empty file of vectors; FileExistsError when there is one already."""
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / CATALOGUE).exists():
@@ -64,6 +76,7 @@ def create_catalogue(folder: Path, fingerprint: str, width: int, chunk: ChunkCon
     }
     connection.executescript("BEGIN IMMEDIATE;" + _SCHEMA)
     connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+    connection.execute("INSERT INTO axes VALUES (?, ?)", (axes.shape[1], axes.astype("<f4").tobytes()))
     connection.execute("COMMIT")
     return connection
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from lmworks.records import Document, Span
 from lmworks.retrieve.config import ChunkConfig
 from lmworks.retrieve.document_structure import Section, parse
-from lmworks.retrieve.sentence_splitter import sentence_ranges
+from lmworks.retrieve.sentence_splitter import Unit, evidence_units, sentence_ranges
 from lmworks.retrieve.text_block import UNITS, Block, trimmed
 
 CountTokens = Callable[[Sequence[str]], Sequence[int]]  # tokens of each text, without special tokens
@@ -21,13 +21,20 @@ HEADING_SHARE = 1 / 3  # of `max_tokens` at most go to the headings in `embed_te
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A span of a document and what the encoder reads for it. `tokens` counts `embed_text`."""
+    """A span of a document and what the encoder reads for it: `embed_text`, which is `prefix` and the span's text.
+
+    The last `own_headings` of the path stand in the chunk itself. `tokens` counts `embed_text`. `units` are what can be
+    cited of it, as offsets in the document's text.
+    """
 
     id: str
     span: Span
     heading_path: tuple[str, ...]
+    own_headings: int
+    prefix: str
     embed_text: str
     tokens: int
+    units: tuple[Unit, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +101,14 @@ class _Headings:
         """Tokens of the whole path: an upper bound for the chunks that contain some of its headings themselves."""
         return sum(self._tokens[title] for title in self.kept(section.heading_path))
 
+    @staticmethod
+    def inside(section: Section, start: int, end: int) -> int:
+        """The number of the section's headings that begin in a range."""
+        return sum(block.kind == "heading" and start <= block.start < end for block in section.blocks)
+
     def prefix(self, section: Section, start: int) -> str:
         """The prefix of a chunk that starts at `start`: the headings above it, without those in its own text."""
-        inside = sum(block.kind == "heading" and block.start >= start for block in section.blocks)
+        inside = self.inside(section, start, section.blocks[-1].end)
         kept = self.kept(section.heading_path[: len(section.heading_path) - inside])
         return " > ".join(kept) + "\n" if kept else ""
 
@@ -203,13 +215,16 @@ def _finish(
     prefixes = [headings.prefix(section, start) for section, start, _ in drafts]
     embed_texts = [prefix + text[start:end] for prefix, (_, start, end) in zip(prefixes, drafts, strict=True)]
     counts = count_tokens(embed_texts)
-    for (section, start, end), embed_text, tokens in zip(drafts, embed_texts, counts, strict=True):
+    for (section, start, end), prefix, embed_text, tokens in zip(drafts, prefixes, embed_texts, counts, strict=True):
         if tokens > config.max_tokens and end - start > 1:
             halves = [(section, *half) for half in _halved(text, start, end)]
             chunks += _finish(document, halves, headings, config, count_tokens)
         else:
             span = Span(document.hash, start, end)
-            chunks.append(Chunk(chunk_id(span, section.heading_path), span, section.heading_path, embed_text, tokens))
+            units = tuple(evidence_units(text, section.blocks, start, end))
+            name = chunk_id(span, section.heading_path)
+            own = min(headings.inside(section, start, end), len(section.heading_path))
+            chunks.append(Chunk(name, span, section.heading_path, own, prefix, embed_text, tokens, units))
     return chunks
 
 

@@ -64,8 +64,7 @@ class SearchConfig:
     rrf_constant    Of the reciprocal rank fusion that joins the legs (60 as in Cormack et al., 2009).
     near_duplicate  From which overlap (Jaccard) of its word shingles with those of a better one a chunk is dropped; 1
                     drops equal shingles only.
-    rerank          How many of the first are ordered anew by late interaction, where the encoder gives token vectors;
-                    0 keeps the fused order.
+    rerank          How many of the first late interaction ranks once more, as one more leg; 0 leaves it out.
     budget_tokens   What the passages may have together; 0 is no budget.
     """
 

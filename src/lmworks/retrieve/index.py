@@ -6,26 +6,26 @@ How it is written, and why a crash cannot hurt it, stands in `index_writer.py`; 
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
 from lmworks.data.store import document_from_json, document_to_json
-from lmworks.generate.protocol import Role
 from lmworks.progress import Report, no_report
 from lmworks.records import Document, Span
 from lmworks.retrieve import catalogue
 from lmworks.retrieve.catalogue import VECTORS, EncoderMismatchError, UnusableIndexError
-from lmworks.retrieve.chunk import CountTokens, chunk
+from lmworks.retrieve.chunk import chunk
 from lmworks.retrieve.config import ChunkConfig
-from lmworks.retrieve.index_writer import ITEM_BYTES, Entry, Writer
+from lmworks.retrieve.encoder import Encoder
+from lmworks.retrieve.index_writer import BATCH_CHUNKS, ITEM_BYTES, Encoded, Entry, Writer
+from lmworks.retrieve.late_interaction import from_int8, principal_axes, to_int8
+from lmworks.retrieve.sentence_splitter import Unit
 from lmworks.retrieve.vector_store import VectorStore, forget_store, open_store
-
-Encode = Callable[[Sequence[str], Role], np.ndarray]  # (n, width) float32, rows of length 1
-EncodeTokens = Callable[[Sequence[str], Role], list[np.ndarray]]  # for each text (tokens, width) float32, likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,13 @@ class SyncCounts:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which documents may be found: `include` (None is all) and not `exclude`, by hash; and the start of the uri."""
+    """Which chunks may be found: of documents `include` (None is all) and not `exclude`, by hash, whose uri begins so;
+    and none that shares a character with a span of `hidden`."""
 
     include: frozenset[str] | None = None
     exclude: frozenset[str] = frozenset()
     uri_prefix: str = ""
+    hidden: tuple[Span, ...] = ()
 
 
 EVERYTHING = Filters()
@@ -53,13 +55,16 @@ EVERYTHING = Filters()
 
 @dataclass(frozen=True, slots=True)
 class IndexedChunk:
-    """A chunk as the index holds it; `text` is exactly what its document has at `span`."""
+    """A chunk as the index holds it; `text` is exactly what its document has at `span`. See `chunk.Chunk`."""
 
+    key: int
     id: str
     span: Span
     uri: str
     text: str
     heading_path: tuple[str, ...]
+    prefix: str
+    units: tuple[Unit, ...]
     tokens: int
 
 
@@ -70,6 +75,7 @@ class _Layout:
     keys: np.ndarray  # (n,) int64
     rows: np.ndarray  # (n,) int64, of the matrix
     documents: np.ndarray  # (n,) int64, keys of documents
+    spans: np.ndarray  # (n, 2) int64, of the text of their documents
     matrix: np.ndarray  # (rows, width) float32, memory-mapped
 
 
@@ -86,10 +92,11 @@ class Index:
         self.store: VectorStore | None = None  # None: searched exactly
 
     @classmethod
-    def create(cls, folder: Path, encoder_fingerprint: str, width: int, chunk_config: ChunkConfig) -> "Index":
+    def create(cls, folder: Path, encoder: Encoder, chunk_config: ChunkConfig) -> "Index":
         """A new index for vectors of one encoder; FileExistsError when the folder holds one."""
-        connection = catalogue.create_catalogue(folder, encoder_fingerprint, width, chunk_config)
-        return cls(folder, connection, encoder_fingerprint, width, chunk_config)
+        axes = principal_axes(encoder.token_sample())
+        connection = catalogue.create_catalogue(folder, encoder.fingerprint, encoder.width, chunk_config, axes)
+        return cls(folder, connection, encoder.fingerprint, encoder.width, chunk_config)
 
     @classmethod
     def open(cls, folder: Path, encoder_fingerprint: str, *, with_store: bool = True) -> "Index":
@@ -134,42 +141,45 @@ class Index:
     # -----------------------------------------------------------------------------------------------------------------
     # Writing
 
-    def sync(
-        self,
-        documents: Iterable[Document],
-        encode: Encode,
-        count_tokens: CountTokens,
-        progress: Report = no_report,
-    ) -> SyncCounts:
+    def sync(self, documents: Iterable[Document], encoder: Encoder, progress: Report = no_report) -> SyncCounts:
         """Make the index hold exactly these documents.
 
         A document is known by its uri and replaced when any of its fields has changed; an unchanged one is not embedded
-        again. Each document is embedded by itself, so that its vectors do not depend on what else is indexed, nor on
-        how often the work was interrupted. A change leaves the index without its store: build that again. Raises
-        ValueError when two documents have the same uri, or for vectors that are not finite and of length 1.
+        again. `documents` is iterated over once more for the sizes that progress is counted in, where it is no
+        iterator. A change leaves the index without its store: build that again. Raises ValueError when two documents
+        have the same uri, or for vectors that are not finite and of length 1.
         """
         known: dict[str, str] = dict(self.connection.execute("SELECT uri, digest FROM documents").fetchall())
-        total = len(documents) if isinstance(documents, Sized) else None
+        total = None if isinstance(documents, Iterator) else sum(len(document.text) for document in documents)
         writer = Writer(self.connection, self.folder / VECTORS, self.width)
         self._layout = None
         seen: set[str] = set()
         counts = dict.fromkeys(("added", "replaced", "unchanged", "embedded"), 0)
+        done = kept = 0
+        waiting: list[Entry] = []
         for document in documents:
             if document.uri in seen:
                 raise ValueError(f"two documents have the uri {document.uri}")
             seen.add(document.uri)
+            done += len(document.text)
             record = document_to_json(document)
             digest = hashlib.sha256(record.encode()).hexdigest()
             if known.get(document.uri) == digest:
                 counts["unchanged"] += 1
-            else:
-                forget_store(self)
-                counts["replaced" if document.uri in known else "added"] += 1
-                chunks = chunk(document, self.chunk_config, count_tokens)
-                vectors = self._checked(encode([one.embed_text for one in chunks], "passage"), document, len(chunks))
-                counts["embedded"] += len(chunks)
-                writer.add(Entry(document.uri, document.hash, digest, record, chunks, vectors))
-            progress(len(seen), total, "documents", counts["unchanged"])
+                kept += len(document.text)
+                continue
+            forget_store(self)
+            counts["replaced" if document.uri in known else "added"] += 1
+            chunks = chunk(document, self.chunk_config, encoder.count_tokens)
+            counts["embedded"] += len(chunks)
+            waiting.append(Entry(document.uri, document.hash, digest, record, document.extractor, chunks))
+            if sum(len(entry.chunks) for entry in waiting) >= BATCH_CHUNKS:
+                writer.commit(waiting, self._encoded(waiting, encoder))
+                waiting = []
+                progress(done, total, "characters", kept)
+        if waiting:
+            writer.commit(waiting, self._encoded(waiting, encoder))
+        progress(done, total, "characters", kept)
         vanished = sorted(known.keys() - seen)
         if vanished:
             forget_store(self)
@@ -177,15 +187,19 @@ class Index:
         self._layout = None
         return SyncCounts(removed=len(vanished), **counts)
 
-    def _checked(self, vectors: np.ndarray, document: Document, count: int) -> np.ndarray:
+    def _encoded(self, entries: Sequence[Entry], encoder: Encoder) -> list[Encoded]:
+        """The vectors of all chunks of some documents, encoded together: equal lengths share a batch."""
+        texts = [one.embed_text for entry in entries for one in entry.chunks]
+        vectors, tokens = encoder.encode_both(texts, "passage")
         vectors = np.ascontiguousarray(vectors, dtype="<f4")
-        if vectors.shape != (count, self.width):
-            expected = (count, self.width)
-            raise ValueError(f"{document.uri}: expected vectors of shape {expected}, got {vectors.shape}")
+        uris = f"{entries[0].uri} to {entries[-1].uri}"
+        if vectors.shape != (len(texts), self.width):
+            raise ValueError(f"{uris}: expected vectors of shape {(len(texts), self.width)}, got {vectors.shape}")
         # 1e-3 allows for an encoder that computes in half precision; a vector that was not normalised is far off.
         if not np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-3):
-            raise ValueError(f"{document.uri}: vectors must be finite and of length 1; normalise them in the encoder")
-        return vectors
+            raise ValueError(f"{uris}: vectors must be finite and of length 1; normalise them in the encoder")
+        axes = self.axes
+        return [Encoded(one, to_int8(each @ axes)) for one, each in zip(vectors, tokens, strict=True)]
 
     # -----------------------------------------------------------------------------------------------------------------
     # Reading
@@ -194,11 +208,11 @@ class Index:
         """Keys, rows and vectors of all chunks, in the order of uri and place; read once after each change."""
         if self._layout is None:
             found = self.connection.execute(
-                "SELECT c.key, c.row, c.document FROM chunks c JOIN documents d ON d.key = c.document "
+                "SELECT c.key, c.row, c.document, c.start, c.end FROM chunks c JOIN documents d ON d.key = c.document "
                 "ORDER BY d.uri, c.start, c.end"
             ).fetchall()
-            table = np.array(found, dtype=np.int64).reshape(-1, 3)
-            self._layout = _Layout(table[:, 0], table[:, 1], table[:, 2], self._matrix(table[:, 1]))
+            table = np.array(found, dtype=np.int64).reshape(-1, 5)
+            self._layout = _Layout(table[:, 0], table[:, 1], table[:, 2], table[:, 3:], self._matrix(table[:, 1]))
         return self._layout
 
     def _matrix(self, rows: np.ndarray) -> np.ndarray:
@@ -212,46 +226,69 @@ class Index:
             return np.zeros((0, self.width), dtype=np.float32)
         return np.memmap(path, dtype="<f4", mode="r", shape=(held, self.width))
 
-    def document_keys(self, filters: Filters) -> list[int] | None:
-        """Keys of the documents that the filters let through; None when they let all through."""
+    def allowed(self, filters: Filters) -> np.ndarray | None:
+        """(n,) bool, in the order of the layout: the chunks that the filters let through; None when that is all."""
         if filters == EVERYTHING:
             return None
-        return [
+        layout = self.layout()
+        found = self.connection.execute("SELECT key, uri, hash FROM documents").fetchall()
+        keys = [
             key
-            for key, uri, document_hash in self.connection.execute("SELECT key, uri, hash FROM documents")
+            for key, uri, document_hash in found
             if (filters.include is None or document_hash in filters.include)
             and document_hash not in filters.exclude
             and uri.startswith(filters.uri_prefix)
         ]
+        passes = np.isin(layout.documents, np.array(keys, dtype=np.int64))
+        for span in filters.hidden:
+            of_document = [key for key, _, document_hash in found if document_hash == span.document]
+            overlaps = (layout.spans[:, 0] < span.end) & (layout.spans[:, 1] > span.start)
+            passes &= ~(overlaps & np.isin(layout.documents, np.array(of_document, dtype=np.int64)))
+        return passes
 
     def chunks(self, keys: Sequence[int]) -> list[IndexedChunk]:
         """The chunks with these keys, in the order given; KeyError for a key that is not there."""
-        texts: dict[int, Document] = {}
+        query = (
+            "SELECT c.key, c.id, d.hash, c.start, c.end, d.uri, w.text, c.headings, c.prefix, c.units, c.tokens FROM "
+            "chunks c JOIN documents d ON d.key = c.document JOIN words w ON w.rowid = c.key WHERE c.key = ?"
+        )
         result: list[IndexedChunk] = []
-        for key in keys:
-            row = self.connection.execute(
-                "SELECT document, id, start, end, headings, tokens FROM chunks WHERE key = ?", (int(key),)
-            ).fetchone()
+        for wanted in keys:
+            row = self.connection.execute(query, (int(wanted),)).fetchone()
             if row is None:
-                raise KeyError(f"no chunk {key}")
-            owner, name, start, end, headings, tokens = row
-            document = texts.get(owner) or texts.setdefault(owner, self._document("key", owner))
-            span = Span(document.hash, start, end)
+                raise KeyError(f"no chunk {wanted}")
+            key, name, document, start, end, uri, text, headings, prefix, units, tokens = row
             result.append(
-                IndexedChunk(name, span, document.uri, document.quote(span), tuple(json.loads(headings)), tokens)
+                IndexedChunk(
+                    *(key, name, Span(document, start, end), uri, text, tuple(json.loads(headings)), prefix),
+                    units=tuple(Unit(*unit) for unit in json.loads(units)),
+                    tokens=tokens,
+                )
             )
         return result
 
-    def embed_texts(self, keys: Sequence[int]) -> list[str]:
-        """The texts that the encoder read for the chunks with these keys: headings and text, in the order given."""
-        query = "SELECT text FROM words WHERE rowid = ?"
-        return [self.connection.execute(query, (int(key),)).fetchone()[0] for key in keys]
+    def keys(self, ids: Sequence[str]) -> list[int]:
+        """The key of each chunk, by its id; KeyError for one that is not there."""
+        found = dict(self.connection.execute("SELECT id, key FROM chunks ORDER BY key DESC"))
+        return [found[name] for name in ids]
 
     def vectors(self, keys: Sequence[int]) -> np.ndarray:
         """(keys, width) float32: the vectors of the chunks with these keys, in the order given."""
         query = "SELECT row FROM chunks WHERE key = ?"
         rows = [self.connection.execute(query, (int(key),)).fetchone()[0] for key in keys]
         return self.layout().matrix[rows]
+
+    @cached_property
+    def axes(self) -> np.ndarray:
+        """(dimensions, stored width) float32: what token vectors are projected on."""
+        width, axes = self.connection.execute("SELECT width, axes FROM axes").fetchone()
+        return np.frombuffer(axes, dtype="<f4").reshape(-1, width)
+
+    def token_vectors(self, keys: Sequence[int]) -> list[np.ndarray]:
+        """For each chunk (tokens, stored width) float32, rows of length 1: those of its prefix and text."""
+        query = "SELECT vectors FROM token_vectors WHERE chunk = ?"
+        blobs = (self.connection.execute(query, (int(key),)).fetchone()[0] for key in keys)
+        return [from_int8(np.frombuffer(blob, dtype=np.int8).reshape(-1, self.axes.shape[1])) for blob in blobs]
 
     def document(self, document_hash: str) -> Document:
         """The document with this text, the first by uri where several share it; KeyError when there is none."""
@@ -270,18 +307,17 @@ class Index:
         return document_from_json(row[1], row[0])
 
     def digest(self) -> str:
-        """SHA-256 of what the index holds: encoder, documents, chunks, vectors; not of how its files came to be."""
-        layout = self.layout()
-        digest = hashlib.sha256(
-            repr((catalogue.FORMAT, self.encoder_fingerprint, self.width, self.chunk_config)).encode()
-        )
+        """SHA-256 of what the index holds: encoder, documents, chunks; not of how its files came to be.
+
+        Vectors are what the encoder makes of the chunks; their last bits hang on what shared a batch.
+        """
+        parts = (catalogue.FORMAT, self.encoder_fingerprint, self.width, self.chunk_config)
+        digest = hashlib.sha256(repr(parts).encode())
         for (record,) in self.connection.execute("SELECT record FROM documents ORDER BY uri"):
             digest.update(hashlib.sha256(record.encode()).digest())
-        for key, row in zip(layout.keys.tolist(), layout.rows.tolist(), strict=True):
-            fields = self.connection.execute(
-                "SELECT c.id, c.start, c.end, c.headings, c.tokens, w.text "
-                "FROM chunks c JOIN words w ON w.rowid = c.key WHERE c.key = ?",
-                (key,),
-            ).fetchone()
-            digest.update(json.dumps(fields, ensure_ascii=False).encode() + layout.matrix[row].tobytes())
+        for fields in self.connection.execute(
+            "SELECT c.id, c.start, c.end, c.headings, c.prefix, c.units, c.tokens, w.text FROM chunks c "
+            "JOIN documents d ON d.key = c.document JOIN words w ON w.rowid = c.key ORDER BY d.uri, c.start, c.end"
+        ):
+            digest.update(json.dumps(fields, ensure_ascii=False).encode())
         return digest.hexdigest()

@@ -7,15 +7,16 @@ matrix is written only while no committed row points to it. So a crash in betwee
 import json
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lmworks.retrieve.chunk import Chunk
+from lmworks.retrieve.symbols import defined_names
 
-COMMIT_CHUNKS = 256  # a kill loses the embedding of about this many chunks at most
+BATCH_CHUNKS = 512  # chunks that are embedded together and committed: a kill loses about so many at most
 ITEM_BYTES = 4  # of a float32
 
 
@@ -27,51 +28,54 @@ class Entry:
     hash: str
     digest: str
     record: str
+    extractor: str
     chunks: list[Chunk]
-    vectors: np.ndarray  # (chunks, width) float32
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The vectors of one chunk."""
+
+    vector: np.ndarray  # (width,) float32
+    tokens: np.ndarray  # (tokens, stored width) int8
 
 
 class Writer:
-    """Writes entries in transactions of about `COMMIT_CHUNKS` chunks."""
+    """Writes documents with their chunks, in transactions."""
 
     def __init__(self, connection: sqlite3.Connection, vectors: Path, width: int) -> None:
         self.connection = connection
         self.vectors = vectors
         self.row_bytes = width * ITEM_BYTES
-        self.pending: list[Entry] = []
         used = {row for (row,) in self.connection.execute("SELECT row FROM chunks")}
         self.high = max(used, default=-1) + 1  # rows from here on were never used
         self.free = sorted(set(range(self.high)) - used, reverse=True)
         self.wrote = False
 
-    def add(self, entry: Entry) -> None:
-        self.pending.append(entry)
-        if sum(len(waiting.chunks) for waiting in self.pending) >= COMMIT_CHUNKS:
-            self._commit(self.pending, [entry.uri for entry in self.pending])
-            self.pending = []
-
     def finish(self, vanished: Sequence[str]) -> None:
-        """Write what is left, delete the vanished documents, and give the space of deleted vectors back."""
-        if self.pending or vanished:
-            self._commit(self.pending, [*(entry.uri for entry in self.pending), *vanished])
-            self.pending = []
+        """Delete the vanished documents, and give the space of deleted vectors back."""
+        if vanished:
+            self.commit([], [], vanished)
         if self.wrote:
             # Merging all segments drops the words of deleted chunks, which FTS5 else only marks as deleted.
             self.connection.execute("INSERT INTO words (words) VALUES ('optimize')")
         self._compact()
 
-    def _commit(self, entries: Sequence[Entry], replaced: Sequence[str]) -> None:
-        """One transaction: vectors first, to rows that nothing points to, on the disk before the catalogue says so."""
+    def commit(self, entries: Sequence[Entry], encoded: Sequence[Encoded], replaced: Sequence[str] = ()) -> None:
+        """One transaction: vectors first, to rows that nothing points to, on the disk before the catalogue says so.
+
+        `encoded` are the vectors of all chunks of the entries in order; what the index holds of the uris of the entries
+        and of those `replaced` goes.
+        """
         self.wrote = True
         self.connection.execute("BEGIN IMMEDIATE")
         try:
-            freed = [row for uri in replaced for row in self._delete(uri)]
-            placed = [(entry, self._take(len(entry.chunks))) for entry in entries]
-            self._write_vectors(
-                [(row, v) for entry, rows in placed for row, v in zip(rows, entry.vectors, strict=True)]
-            )
-            for entry, rows in placed:
-                self._insert(entry, rows)
+            freed = [row for uri in [*(entry.uri for entry in entries), *replaced] for row in self._delete(uri)]
+            rows = self._take(len(encoded))
+            self._write_vectors([(row, one.vector.tobytes()) for row, one in zip(rows, encoded, strict=True)])
+            placed = iter(zip(rows, encoded, strict=True))
+            for entry in entries:
+                self._insert(entry, placed)
             self.connection.execute("COMMIT")
         except BaseException:
             self.connection.execute("ROLLBACK")
@@ -91,23 +95,31 @@ class Writer:
         if found is None:
             return []
         rows = self.connection.execute("SELECT row FROM chunks WHERE document = ?", found).fetchall()
-        self.connection.execute("DELETE FROM words WHERE rowid IN (SELECT key FROM chunks WHERE document = ?)", found)
+        for table, column in (("words", "rowid"), ("symbols", "chunk"), ("token_vectors", "chunk")):
+            chunks = f"DELETE FROM {table} WHERE {column} IN (SELECT key FROM chunks WHERE document = ?)"
+            self.connection.execute(chunks, found)
         self.connection.execute("DELETE FROM chunks WHERE document = ?", found)
         self.connection.execute("DELETE FROM documents WHERE key = ?", found)
         return [row for (row,) in rows]
 
-    def _insert(self, entry: Entry, rows: Sequence[int]) -> None:
+    def _insert(self, entry: Entry, placed: Iterator[tuple[int, Encoded]]) -> None:
         document = self.connection.execute(
             "INSERT INTO documents (uri, hash, digest, record) VALUES (?, ?, ?, ?)",
             (entry.uri, entry.hash, entry.digest, entry.record),
         ).lastrowid
-        for one, row in zip(entry.chunks, rows, strict=True):
-            headings = json.dumps(one.heading_path, ensure_ascii=False)
+        for one in entry.chunks:
+            row, encoded = next(placed)
+            headings, units = (json.dumps(value, ensure_ascii=False) for value in (one.heading_path, one.units))
             key = self.connection.execute(
-                "INSERT INTO chunks (row, document, id, start, end, headings, tokens) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (row, document, one.id, one.span.start, one.span.end, headings, one.tokens),
+                "INSERT INTO chunks (row, document, id, start, end, headings, prefix, units, tokens) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (row, document, one.id, one.span.start, one.span.end, headings, one.prefix, units, one.tokens),
             ).lastrowid
-            self.connection.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (key, one.embed_text))
+            title, text = " > ".join(one.heading_path), one.embed_text[len(one.prefix) :]
+            self.connection.execute("INSERT INTO words (rowid, title, text) VALUES (?, ?, ?)", (key, title, text))
+            names = defined_names(one.heading_path, one.own_headings, entry.extractor)
+            self.connection.executemany("INSERT INTO symbols VALUES (?, ?, ?)", [(n, key, part) for n, part in names])
+            self.connection.execute("INSERT INTO token_vectors VALUES (?, ?)", (key, encoded.tokens.tobytes()))
 
     def _write_vectors(self, vectors: Sequence[tuple[int, bytes]]) -> None:
         with self.vectors.open("r+b") as stream:

@@ -1,14 +1,15 @@
-"""Questions into ranked chunks: two legs, then pure functions from hits to hits.
+"""Questions into ranked chunks: legs that find, then pure functions from hits to hits.
 
 dense    cosine of question and chunk, exact over all vectors, or near it (`vector_store.py`)
-lexical  BM25 (Robertson & Zaragoza, 2009, section 3.6) over words, as SQLite's FTS5 computes it
+lexical  BM25 (Robertson & Zaragoza, 2009, section 3.6) over titles and words, as SQLite's FTS5 computes it
+named    chunks that define a name that the question has
+late     late interaction of the tokens of question and chunk (Khattab & Zaharia, 2020), over what the others found
 fusion   reciprocal rank fusion (Cormack, Clarke & Büttcher, 2009)
-rerank   late interaction of the tokens of question and chunk (Khattab & Zaharia, 2020)
 """
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,8 +17,10 @@ import numpy as np
 
 from lmworks.records import Retrieved
 from lmworks.retrieve.config import SearchConfig
-from lmworks.retrieve.index import EVERYTHING, Encode, EncodeTokens, Filters, Index
-from lmworks.retrieve.late_interaction import late_interaction
+from lmworks.retrieve.encoder import Encoder
+from lmworks.retrieve.index import EVERYTHING, Filters, Index
+from lmworks.retrieve.late_interaction import late_interaction, project
+from lmworks.retrieve.symbols import written_names
 from lmworks.retrieve.vector_store import Vectors, nearest
 
 # Words that nearly every chunk holds: their weight in BM25 is next to nothing, their cost a pass over the whole index.
@@ -28,8 +31,25 @@ STOP_WORDS = frozenset({
     "where", "which", "who", "why", "will", "with", "would", "you", "your",
 })  # fmt: skip
 
+TITLE_WEIGHT = 1.5  # of a word in the headings, where one in the text counts 1
+NAMED_FIRST = 3  # chunks at most that stand first because they define a name that is asked for
 SHINGLE_WORDS = 3
 DEFAULTS = SearchConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question as the legs read it: `vector` (width,) float32, `tokens` (tokens, stored width) float32."""
+
+    text: str
+    vector: np.ndarray
+    tokens: np.ndarray
+
+
+def read_query(index: Index, question: str, encoder: Encoder) -> Query:
+    """The question with its vectors, by the encoder of the index."""
+    vectors, tokens = encoder.encode_both([question], "query")
+    return Query(question, np.asarray(vectors[0], dtype=np.float32), project(tokens[0], index.axes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +79,8 @@ def dense(index: Index, query: np.ndarray, k: int, filters: Filters = EVERYTHING
     `dense_rank` from 1.
     """
     layout = index.layout()
-    allowed = index.document_keys(filters)
-    positions = None
-    if allowed is not None:
-        positions = np.flatnonzero(np.isin(layout.documents, np.array(allowed, dtype=np.int64)))
+    allowed = index.allowed(filters)
+    positions = None if allowed is None else np.flatnonzero(allowed)
     best, cosines = nearest(Vectors(layout.matrix, layout.rows), query, k, positions, index.store)
     return Hits(
         tuple(layout.keys[best].tolist()),
@@ -79,13 +97,14 @@ def lexical(index: Index, question: str, k: int, filters: Filters = EVERYTHING) 
     expression = match_expression(question)
     if not expression or k < 1:
         return Hits()
-    allowed = index.document_keys(filters)
-    condition = "" if allowed is None else "AND c.document IN (SELECT value FROM json_each(:allowed))"
+    allowed = index.allowed(filters)
+    condition = "" if allowed is None else "AND c.key IN (SELECT value FROM json_each(:allowed))"
+    keys = [] if allowed is None else index.layout().keys[allowed].tolist()
     found = index.connection.execute(
-        f"""SELECT c.key, words.rank
+        f"""SELECT c.key, bm25(words, {TITLE_WEIGHT}, 1.0) AS score
             FROM words JOIN chunks c ON c.key = words.rowid JOIN documents d ON d.key = c.document
-            WHERE words MATCH :expression {condition} ORDER BY words.rank, d.uri, c.start, c.end LIMIT :k""",
-        {"expression": expression, "k": k, "allowed": json.dumps(allowed)},
+            WHERE words MATCH :expression {condition} ORDER BY score, d.uri, c.start, c.end LIMIT :k""",
+        {"expression": expression, "k": k, "allowed": json.dumps(keys)},
     ).fetchall()
     return Hits(
         tuple(key for key, _ in found),
@@ -105,6 +124,46 @@ def match_expression(question: str) -> str:
     return " OR ".join(f'"{term}"' for term in dict.fromkeys([*content_words, *pairs]))
 
 
+def named(index: Index, question: str, filters: Filters = EVERYTHING) -> Hits:
+    """The chunks that define a name of the question: what is written as a name first, then words that are names too.
+
+    Scores: `named`, 2 for what is written as code and defined as it is written, 1 for a member of that name, 0 for a
+    plain word ("how do I open a file").
+    """
+    written = written_names(question)
+    plain = [word for word in re.findall(r"\w+", question.lower()) if word not in STOP_WORDS and word not in written]
+    query = (
+        "SELECT s.chunk, s.part FROM symbols s JOIN chunks c ON c.key = s.chunk JOIN documents d ON d.key = c.document "
+        "WHERE s.name = ? ORDER BY s.part, d.uri, c.start"
+    )
+    scores: dict[int, float] = {}
+    for name in [*written, *dict.fromkeys(plain)]:
+        for key, part in index.connection.execute(query, (name,)):
+            if name in written or not part:
+                scores.setdefault(key, 2.0 - part if name in written else 0.0)
+    if scores and (allowed := index.allowed(filters)) is not None:
+        passing = set(index.layout().keys[allowed].tolist())
+        scores = {key: score for key, score in scores.items() if key in passing}
+    keys = sorted(scores, key=lambda key: -scores[key])
+    return Hits(tuple(keys), tuple({"named": scores[key]} for key in keys))
+
+
+def late(index: Index, query: Query, hits: Hits) -> Hits:
+    """The hits in the order of late interaction with the question.
+
+    Scores: `late_interaction`, and `dense` also for hits that another leg found.
+    """
+    if not hits.keys:
+        return hits
+    interaction = late_interaction(query.tokens, index.token_vectors(hits.keys))
+    cosines = index.vectors(hits.keys) @ query.vector
+    order = np.argsort(-interaction, kind="stable").tolist()
+    return Hits(
+        tuple(hits.keys[place] for place in order),
+        tuple({"late_interaction": float(interaction[p]), "dense": float(cosines[p])} for p in order),
+    )
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # From hits to hits
 
@@ -122,28 +181,6 @@ def reciprocal_rank_fusion(legs: Sequence[Hits], constant: float = 60.0) -> Hits
             merged["rrf"] += 1.0 / (constant + rank)
     order = sorted(scores, key=lambda key: -scores[key]["rrf"])
     return Hits(tuple(order), tuple(scores[key] for key in order))
-
-
-def rerank(index: Index, hits: Hits, question: str, query: np.ndarray, encode_tokens: EncodeTokens, first: int) -> Hits:
-    """The `first` hits in the order of cosine plus late interaction; the others after them, as they were.
-
-    The cosine compares question and chunk as wholes, late interaction token by token; both lie in [-1, 1] and neither
-    is trained here, so they count the same. Scores: `late_interaction`, and `dense` also for hits that only the lexical
-    leg found.
-    """
-    head = hits.take(range(min(first, len(hits))))
-    (tokens,) = encode_tokens([question], "query")  # (question tokens, width)
-    passages = encode_tokens(index.embed_texts(head.keys), "passage")
-    late = [late_interaction(tokens, passage) for passage in passages]
-    cosines = (index.vectors(head.keys) @ query).tolist()
-    scores = tuple(
-        {**own, "dense": cosine, "late_interaction": interaction}
-        for own, cosine, interaction in zip(head.scores, cosines, late, strict=True)
-    )
-    order = np.argsort(-(np.array(cosines) + np.array(late)), kind="stable").tolist()
-    best = Hits(head.keys, scores).take(order)
-    rest = hits.take(range(len(head), len(hits)))
-    return Hits(best.keys + rest.keys, best.scores + rest.scores)
 
 
 def drop_near_duplicates(hits: Hits, texts: Sequence[str], threshold: float) -> Hits:
@@ -192,24 +229,26 @@ def _jaccard(one: frozenset[tuple[str, ...]], other: frozenset[tuple[str, ...]])
 
 
 def search(
-    index: Index,
-    question: str,
-    encode: Encode,
-    config: SearchConfig = DEFAULTS,
-    filters: Filters = EVERYTHING,
-    *,
-    encode_tokens: EncodeTokens | None = None,
-    count_tokens: Callable[[Sequence[str]], Sequence[int]] | None = None,
+    index: Index, question: str, encoder: Encoder, config: SearchConfig = DEFAULTS, filters: Filters = EVERYTHING
 ) -> list[Retrieved]:
-    """The `config.k` best chunks for a question, best first; fewer only when no more exist or the budget is spent.
+    """The `config.k` best chunks for a question, best first; fewer only when no more exist or the budget is spent."""
+    hits = ranked(index, read_query(index, question, encoder), config, filters)
+    return [
+        Retrieved(chunk.id, chunk.span, chunk.uri, chunk.text, scores)
+        for chunk, scores in zip(index.chunks(hits.keys), hits.scores, strict=True)
+    ]
 
-    `encode` and `encode_tokens` are those of the encoder of the index; without the second there is no reranking. The
-    budget counts the tokens of the encoder, or, for the budget of another model, those of `count_tokens` on the texts.
-    """
-    query = np.asarray(encode([question], "query"), dtype=np.float32)[0]  # (width,)
+
+def ranked(index: Index, query: Query, config: SearchConfig = DEFAULTS, filters: Filters = EVERYTHING) -> Hits:
+    """What `search` finds, as hits. The budget counts tokens of the encoder."""
+    by_name = named(index, query.text, filters)
     candidates = config.candidates
     while True:
-        legs = (dense(index, query, candidates, filters), lexical(index, question, candidates, filters))
+        legs = [
+            dense(index, query.vector, candidates, filters),
+            lexical(index, query.text, candidates, filters),
+            by_name.take(range(min(candidates, len(by_name)))),
+        ]
         hits = reciprocal_rank_fusion(legs, config.rrf_constant)
         chunks = dict(zip(hits.keys, index.chunks(hits.keys), strict=True))
         unique = drop_near_duplicates(hits, [chunks[key].text for key in hits.keys], config.near_duplicate)
@@ -217,14 +256,21 @@ def search(
         if len(unique) >= config.k or len(legs[0]) < candidates:
             break
         candidates *= 4
-    if encode_tokens and config.rerank:
-        unique = rerank(index, unique, question, query, encode_tokens, config.rerank)
+    if config.rerank:
+        legs.append(late(index, query, unique.take(range(min(config.rerank, len(unique))))))
+        fused = reciprocal_rank_fusion(legs, config.rrf_constant)
+        kept = set(unique.keys)
+        unique = fused.take([place for place, key in enumerate(fused.keys) if key in kept])
+    unique = asked_by_name_first(unique)
     best = unique.take(range(min(config.k, len(unique))))
     if config.budget_tokens:
-        texts = [chunks[key].text for key in best.keys]
-        tokens = count_tokens(texts) if count_tokens else [chunks[key].tokens for key in best.keys]
-        best = fit_budget(best, tokens, config.budget_tokens)
-    return [
-        Retrieved(chunks[key].id, chunks[key].span, chunks[key].uri, chunks[key].text, scores)
-        for key, scores in zip(best.keys, best.scores, strict=True)
-    ]
+        best = fit_budget(best, [chunks[key].tokens for key in best.keys], config.budget_tokens)
+    return best
+
+
+def asked_by_name_first(hits: Hits) -> Hits:
+    """Move the chunks up that define a name which the question writes as code: the whole name before a member's."""
+    rank = [-scores.get("named", 0.0) for scores in hits.scores]
+    first = sorted((place for place in range(len(hits)) if rank[place] < 0), key=lambda place: rank[place])
+    first = first[:NAMED_FIRST]
+    return hits.take([*first, *(place for place in range(len(hits)) if place not in set(first))])

@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from lmworks.records import Document, Span
-from lmworks.retrieve.document_structure import Section, parse
-from lmworks.retrieve.text_block import UNITS, trimmed
+from lmworks.retrieve.text_block import UNITS, Block, Kind, trimmed
 
 # An end of a sentence: marks, closing quotes and brackets, then white space.
 _END = re.compile(r"(?<![.!?…])(?P<marks>[.!?…]+)[\"'”’)\]*`]*(?=\s)")
@@ -24,6 +23,12 @@ _ABBREVIATIONS = frozenset({
     "incl", "jan", "jul", "jun", "mar", "mr", "mrs", "ms", "no", "nos", "nov", "oct", "p", "pp", "prof", "resp", "rev",
     "sec", "sep", "sept", "st", "ver", "viz", "vol", "vs",
 })  # fmt: skip
+_ACRONYM = re.compile(r"(?:[a-z]\.)+[a-z]\Z")  # L.P., U.S., D.C.: the same dot may end a sentence as well
+_STARTER = re.compile(  # the words that sentences begin with, and names do not
+    r"\W*(?:A|After|All|An|And|As|At|Before|But|By|For|From|He|Her|His|However|I|If|In|It|Its|On|Our|She|Since|So|Some|"
+    r"That|The|Their|Then|There|These|They|This|Those|To|Under|We|What|When|Where|While|With|You)\b"
+)
+_SIGNATURE = re.compile(r"(?:async )?[A-Za-z_][\w.]*\(.*\).*")
 _LAST_WORD = re.compile(r"[\w.]*\Z")
 _NUMBERED_ITEM = re.compile(r"(?:^|\n)[ \t]*(?:\d{1,3}|[A-Za-z])\Z")
 _CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)[^\n]{1,200}?(?<!`)\1(?!`)")  # bounded, for time linear in the text
@@ -56,27 +61,37 @@ def sentence_ranges(text: str, start: int = 0, end: int | None = None) -> list[t
     return ranges
 
 
-def evidence_units(document: Document, span: Span, sections: Sequence[Section] | None = None) -> list[Span]:
-    """The citable units inside a span: its sentences, and each block of code, grammar or table as one unit.
+class Unit(NamedTuple):
+    """What can be cited by itself, `text[start:end]`: a sentence of a paragraph or list, or a whole block of `kind`."""
 
-    `sections` are those of `document_structure.parse(document)`, for a caller that has them. Raises ValueError for a
-    span of another document.
+    start: int
+    end: int
+    kind: Kind
+
+
+def evidence_units(text: str, blocks: Sequence[Block], start: int, end: int) -> list[Unit]:
+    """The citable units inside `text[start:end]`: its sentences, and each block of code, grammar or table as one unit.
+
+    A unit that leads to the next one ("as follows:") is one with it: alone it would say nothing. A heading names its
+    text and metadata describe it: neither is cited, but for a heading that is a signature, `name(arguments)`.
     """
-    document.quote(span)
-    units: list[Span] = []
-    for section in parse(document) if sections is None else sections:
-        for block in section.blocks:
-            if block.end <= span.start or block.start >= span.end:
+    units: list[Unit] = []
+    for block in blocks:
+        if block.kind == "metadata" or block.end <= start or block.start >= end:
+            continue
+        if block.kind == "heading":
+            if start <= block.start and _SIGNATURE.fullmatch(block.title):
+                first = text.index(block.title.split("\n")[0], block.start)
+                units.append(Unit(first, first + len(block.title), "heading"))
+            continue
+        whole = block.kind in UNITS
+        for first, last in [(block.start, block.end)] if whole else sentence_ranges(text, block.start, block.end):
+            first, last = trimmed(text, max(first, start), min(last, end))
+            if first >= last:
                 continue
-            ranges = (
-                [(block.start, block.end)]
-                if block.kind in UNITS
-                else sentence_ranges(document.text, block.start, block.end)
-            )
-            for start, end in ranges:
-                start, end = trimmed(document.text, max(start, span.start), min(end, span.end))
-                if start < end:
-                    units.append(Span(document.hash, start, end))
+            if units and units[-1].kind != "heading" and text[units[-1].end - 1] == ":":
+                first = units.pop().start
+            units.append(Unit(first, last, block.kind))
     return units
 
 
@@ -93,6 +108,8 @@ def _is_end(text: str, start: int, end: int, match: re.Match[str]) -> bool:
     if last in _ABBREVIATIONS:
         # "No." before a number is an abbreviation, at the end of a sentence it is a word
         return last in ("no", "p", "st", "ed", "mar", "al") and not following[:1].isdigit() and last != "al"
+    if _ACRONYM.match(last):
+        return not following or bool(_STARTER.match(following))
     if len(last) == 1 and last.isalpha() and word and word[0].isupper() and following[:1].isupper():
         return False  # an initial: J. Smith
     return not _NUMBERED_ITEM.search(before)

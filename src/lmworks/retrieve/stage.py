@@ -2,67 +2,24 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
 
 from lmworks.artefact import StageContext, StageResult
-from lmworks.data.store import DOCUMENTS, DocumentStore, open_documents
-from lmworks.generate.protocol import Role
+from lmworks.data.store import DOCUMENTS, open_documents
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.model.checkpoint import load
-from lmworks.records import Document
 from lmworks.report import Figure, Section, Table, histogram
 from lmworks.retrieve.catalogue import CATALOGUE, VECTORS, UnusableIndexError
 from lmworks.retrieve.config import ChunkConfig, IndexConfig
+from lmworks.retrieve.encoder import Encoder
 from lmworks.retrieve.index import Index
 from lmworks.retrieve.vector_store import GRAPH, RECALL_AT, STORE, StoreRecord, build_store, check_store
 
 
-class Encoder(Protocol):
-    """Text encoder of an index: vectors, a name for all that shapes them, their width, the size of texts.
-
-    `max_tokens` is the longest text that is read whole, special tokens not counted.
-    """
-
-    @property
-    def width(self) -> int: ...
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    @property
-    def max_tokens(self) -> int: ...
-
-    def encode(self, texts: Sequence[str], role: Role) -> np.ndarray: ...
-
-    def count_tokens(self, texts: Sequence[str]) -> Sequence[int]: ...
-
-
-class CheckpointEncoder:
-    """The encoder of a checkpoint, by name or path."""
-
-    def __init__(self, checkpoint: str) -> None:
-        self._encoder = TextEncoder(load(checkpoint))
-        self._tokenizer = self._encoder.tokenizer
-        self.width = self._encoder.width
-        self.fingerprint = self._encoder.fingerprint
-        prefix = self._encoder.prefixes["passage"]
-        self.max_tokens = self._encoder.max_length - len(self._tokenizer.encode(prefix, special=True))
-
-    def encode(self, texts: Sequence[str], role: Role) -> np.ndarray:
-        """(n, width) float32, rows of length 1."""
-        return self._encoder.encode(texts, role)
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        return [len(ids) for ids in self._tokenizer.encode_batch(texts)]
-
-
 def index(config: IndexConfig, context: StageContext) -> StageResult:
     """Build or update the index with the recipe's model in the role `embedder`."""
-    return build_index(config, context, CheckpointEncoder(context.models["embedder"]))
+    return build_index(config, context, TextEncoder(load(context.models["embedder"])))
 
 
 def build_index(config: IndexConfig, context: StageContext, encoder: Encoder) -> StageResult:
@@ -80,7 +37,7 @@ def build_index(config: IndexConfig, context: StageContext, encoder: Encoder) ->
     store = open_documents(context.input(DOCUMENTS))
     started = time.monotonic()
     with _start(context, config.chunk, encoder) as working:
-        counts = working.sync(_Documents(store), encoder.encode, encoder.count_tokens, context.progress)
+        counts = working.sync(store, encoder, context.progress)
         digest = working.digest()
         tokens = [count for (count,) in working.connection.execute("SELECT tokens FROM chunks")]
         vector_store = build_store(working, config.store)
@@ -119,7 +76,7 @@ def _start(context: StageContext, chunk: ChunkConfig, encoder: Encoder) -> Index
         shutil.copyfile(context.previous / CATALOGUE, context.work / f"{CATALOGUE}.copy")
         (context.work / f"{CATALOGUE}.copy").rename(context.work / CATALOGUE)
         return Index.open(context.work, encoder.fingerprint, with_store=False)
-    return Index.create(context.work, encoder.fingerprint, encoder.width, chunk)
+    return Index.create(context.work, encoder, chunk)
 
 
 def _usable(folder: Path, chunk: ChunkConfig, encoder: Encoder) -> Index | None:
@@ -136,19 +93,6 @@ def _usable(folder: Path, chunk: ChunkConfig, encoder: Encoder) -> Index | None:
         pass
     found.close()
     return None
-
-
-class _Documents:
-    """The documents of a store one by one, and how many there are."""
-
-    def __init__(self, store: DocumentStore) -> None:
-        self.store = store
-
-    def __len__(self) -> int:
-        return len(self.store)
-
-    def __iter__(self) -> Iterator[Document]:
-        return iter(self.store)
 
 
 def _section(working: Index, tokens: Sequence[int], chunk: ChunkConfig, store: StoreRecord | None) -> Section:

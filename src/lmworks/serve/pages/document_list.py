@@ -13,7 +13,8 @@ from lmworks.config import from_mapping
 from lmworks.data.store import LEFT_OUT
 from lmworks.records import Document, LeftOut, Retrieved
 from lmworks.retrieve.config import SearchConfig
-from lmworks.retrieve.index import Encode, Index
+from lmworks.retrieve.encoder import Encoder
+from lmworks.retrieve.index import Index
 from lmworks.retrieve.rendered_text import rendered, rendered_title
 from lmworks.retrieve.search import STOP_WORDS, search
 from lmworks.serve.pages.cited_text import document_link
@@ -159,9 +160,9 @@ class FoundPassage:
     scores: tuple[tuple[str, str], ...]
 
 
-def find_passages(index: Index, question: str, encode: Encode) -> tuple[FoundPassage, ...]:
+def find_passages(index: Index, question: str, encoder: Encoder) -> tuple[FoundPassage, ...]:
     """The best passages for a question, best first."""
-    found = search(index, question, encode, SEARCH)
+    found = search(index, question, encoder, SEARCH)
     document = lru_cache(maxsize=8)(index.document)
     return tuple(
         _shown(rank, passage, document(passage.span.document), question) for rank, passage in enumerate(found, start=1)

@@ -33,9 +33,17 @@ class HashingEncoder:
                 vectors[row] += np.random.default_rng(seed).standard_normal(WIDTH)
         return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
-    def encode_tokens(self, texts: Sequence[str], role: str) -> list[np.ndarray]:
-        """What late interaction needs: a token is a word, and its vector depends on nothing else."""
-        return [np.concatenate([self.encode([word], "query") for word in text.split() or [""]]) for text in texts]
+    def encode_both(self, texts: Sequence[str], role: str) -> tuple[np.ndarray, list[np.ndarray]]:
+        """A token is a word, and its vector depends on nothing else."""
+        vectors = self.encode(texts, role)
+        words = [text.split() for text in texts]
+        return vectors, [self.encode(each, "query") if each else np.zeros((0, WIDTH), np.float32) for each in words]
+
+    def token_offsets(self, texts: Sequence[str]) -> list[np.ndarray]:
+        return [np.array([match.span() for match in re.finditer(r"\S+", t)]).reshape(-1, 2) for t in texts]
+
+    def token_sample(self) -> np.ndarray:
+        return np.eye(WIDTH, dtype=np.float32)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return count_words(texts)

@@ -21,8 +21,8 @@ TEXTS = {
 @pytest.fixture
 def finder(tmp_path: Path) -> Finder:
     encoder = HashingEncoder()
-    index = Index.create(tmp_path / "index", encoder.fingerprint, encoder.width, ChunkConfig(60, 120))
+    index = Index.create(tmp_path / "index", encoder, ChunkConfig(60, 120))
     documents = [make_document(text, uri, "markdown") for uri, text in TEXTS.items()]
-    index.sync(documents, encoder.encode, encoder.count_tokens)
+    index.sync(documents, encoder)
     config = AnswerConfig(search=SearchConfig(k=3))
     return Finder(index, encoder, {}, config)  # type: ignore[arg-type]

@@ -94,7 +94,7 @@ def test_a_question_that_fills_the_context_is_answered_by_quotes_alone(finder, t
     evidence = finder.evidence("How long does a cat sleep?")
     engine = CopyingEngine(tiny_tokenizer, "A cat sleeps for sixteen hours a day.", context_length=300)
     items = [(evidence.question * 20, evidence.passages, evidence.candidates)]
-    assert draft(items, engine, tiny_tokenizer, AnswerConfig()) == [[]]  # type: ignore[arg-type]
+    assert draft(items, engine, tiny_tokenizer, AnswerConfig(draft_tokens=64)) == [[]]  # type: ignore[arg-type]
     assert engine.requests == []
 
 
@@ -120,7 +120,7 @@ def test_a_draft_reads_the_passages_and_loses_an_unfinished_end(finder, tiny_tok
     evidence = finder.evidence("How long does a cat sleep?")
     engine = CopyingEngine(tiny_tokenizer, "A cat sleeps for sixteen hours a day. And it also")
     items = [(evidence.question, evidence.passages, evidence.candidates), ("nothing found", (), ())]
-    first, nothing = draft(items, engine, tiny_tokenizer, AnswerConfig())  # type: ignore[arg-type]
+    first, nothing = draft(items, engine, tiny_tokenizer, AnswerConfig(draft_tokens=64))  # type: ignore[arg-type]
     assert nothing == []
     assert [candidate.text for candidate in first] == ["A cat sleeps for sixteen hours a day."] or len(first) == 1
     (request,) = engine.requests  # one question had something to read

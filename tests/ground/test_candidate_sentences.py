@@ -1,6 +1,7 @@
 """Candidates are exact spans of their documents, whole enough to say something."""
 
 from lmworks.ground.grounded_answer import Finder
+from lmworks.retrieve.index import Filters
 
 
 def texts(finder: Finder, question: str) -> list[str]:
@@ -38,5 +39,5 @@ def test_a_sentence_is_read_under_its_headings(finder):
 
 def test_excluded_documents_give_no_candidates(finder):
     (cats,) = [document for document in finder.index.documents() if document.uri == "cats"]
-    evidence = finder.evidence("How long does a cat sleep?", excluded=[cats.hash])
+    evidence = finder.evidence("How long does a cat sleep?", filters=Filters(exclude=frozenset([cats.hash])))
     assert {candidate.uri for candidate in evidence.candidates} == {"dogs", "birds"}

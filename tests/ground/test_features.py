@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lmworks.ground.features import NAMES, measure, word_overlap
+from lmworks.retrieve.search import read_query
 
 
 def test_overlap_weighs_words_by_their_rarity(finder):
@@ -45,17 +46,26 @@ def test_columns_are_what_their_names_say(finder):
     for column, score in {"passage_similarity": "dense", "passage_late_interaction": "late_interaction"}.items():
         highest = max(passage.scores[score] for passage in evidence.passages)
         assert columns[column].tolist() == pytest.approx([highest] * rows)
-    encoder = finder.encoder
-    query = encoder.encode_tokens(["How long does a cat sleep?"], "query")[0]
+    query, *passages = finder.encoder.encode_both(
+        [evidence.question, *(passage.text for passage in evidence.passages)], "passage"
+    )[1]
+    offsets = finder.encoder.token_offsets([passage.text for passage in evidence.passages])
     for candidate, measured in zip(evidence.candidates, columns["late_interaction"], strict=True):
-        tokens = encoder.encode_tokens([candidate.in_context], "passage")[0]
-        assert measured == pytest.approx(float((query @ tokens.T).max(1).mean()), abs=1e-6)
-    texts = [candidate.in_context for candidate in evidence.candidates]
-    assert columns["overlap"] == pytest.approx(word_overlap(evidence.question, texts, finder.index))
+        start = candidate.evidence.start - evidence.passages[candidate.passage].span.start
+        inside = [s < start + len(candidate.text) and e > start for s, e in offsets[candidate.passage]]
+        tokens = passages[candidate.passage][inside]
+        # a word's vector depends on nothing else here, so that a slice of a passage is the sentence; int8 rounds it
+        assert measured == pytest.approx(float((query @ tokens.T).max(axis=1).mean()), abs=0.02)
+    for column, texts in {
+        "overlap": [candidate.text for candidate in evidence.candidates],
+        "heading_overlap": [candidate.heading for candidate in evidence.candidates],
+    }.items():
+        assert columns[column] == pytest.approx(word_overlap(evidence.question, texts, finder.index))
 
 
 def test_no_candidates_no_rows(finder):
-    assert measure("question", [], [], finder.encoder, finder.index).shape == (0, len(NAMES))
+    query = read_query(finder.index, "question", finder.encoder)
+    assert measure(query, [], [], [], finder.encoder, finder.index).shape == (0, len(NAMES))
 
 
 def test_what_was_asked_before_changes_no_digit(finder):

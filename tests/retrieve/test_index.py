@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lmworks.records import Document
+from lmworks.retrieve import index as index_module
 from lmworks.retrieve import index_writer
 from lmworks.retrieve.catalogue import CATALOGUE, VECTORS, EncoderMismatchError, UnusableIndexError
 from lmworks.retrieve.chunk import chunk
@@ -32,11 +33,11 @@ def corpus(document: Make, count: int = 12) -> list[Document]:
 
 
 def create(folder: Path, encoder) -> Index:
-    return Index.create(folder, encoder.fingerprint, encoder.width, CHUNK)
+    return Index.create(folder, encoder, CHUNK)
 
 
 def sync(index: Index, documents: Sequence[Document], encoder) -> SyncCounts:
-    return index.sync(documents, encoder.encode, encoder.count_tokens)
+    return index.sync(documents, encoder)
 
 
 def state(index: Index) -> dict[str, tuple[str, bytes]]:
@@ -157,13 +158,17 @@ def test_what_is_no_index_is_refused(tmp_path: Path, encoder, document: Make) ->
 
 @pytest.mark.parametrize("fault", ["shape", "length", "nan"])
 def test_vectors_that_cannot_be_compared_are_refused(tmp_path: Path, encoder, document: Make, fault: str) -> None:
-    def encode(texts: Sequence[str], role: str) -> np.ndarray:
-        vectors = encoder.encode(texts, role)
-        return {"shape": vectors[:, 1:], "length": vectors * 2, "nan": vectors * np.nan}[fault]
+    original = encoder.encode_both
+
+    def encode_both(texts: Sequence[str], role: str) -> tuple[np.ndarray, list[np.ndarray]]:
+        vectors, tokens = original(texts, role)
+        return {"shape": vectors[:, 1:], "length": vectors * 2, "nan": vectors * np.nan}[fault], tokens
+
+    encoder.encode_both = encode_both
 
     with create(tmp_path, encoder) as index:
         with pytest.raises(ValueError, match="docs/00"):
-            index.sync(corpus(document), encode, encoder.count_tokens)
+            sync(index, corpus(document), encoder)
         assert len(index) == 0
 
 
@@ -181,7 +186,7 @@ def test_two_documents_of_one_uri_are_refused(tmp_path: Path, encoder, document:
 def test_an_error_at_any_point_of_a_commit_is_harmless(
     tmp_path: Path, encoder, document: Make, monkeypatch: pytest.MonkeyPatch, point: str, moments: list[int]
 ) -> None:
-    monkeypatch.setattr(index_writer, "COMMIT_CHUNKS", 4)
+    monkeypatch.setattr(index_module, "BATCH_CHUNKS", 4)
     documents = corpus(document)
     changed = [document(value.text[::-1], value.uri) for value in documents[1:7]]
     target = [*changed, *documents[8:]]
@@ -223,10 +228,10 @@ from pathlib import Path
 sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
 from hashing_encoder import HashingEncoder, make_document
 from test_index import CHUNK, corpus
-from lmworks.retrieve import index_writer as writing
+from lmworks.retrieve import index as index_module, index_writer as writing
 from lmworks.retrieve.index import Index
 
-writing.COMMIT_CHUNKS = 6
+index_module.BATCH_CHUNKS = 6
 left = int(sys.argv[4])
 original = getattr(writing.Writer, sys.argv[3])
 
@@ -240,11 +245,11 @@ def die(self, *arguments):
 setattr(writing.Writer, sys.argv[3], die)
 encoder = HashingEncoder()
 index = Index.open(Path(sys.argv[2]), encoder.fingerprint)
-index.sync(corpus(make_document), encoder.encode, encoder.count_tokens)
+index.sync(corpus(make_document), encoder)
 """
 
 
-@pytest.mark.parametrize(("point", "after"), [("_insert", 5), ("_compact", 0), *slow(("add", 7))])
+@pytest.mark.parametrize(("point", "after"), [("_insert", 5), ("_compact", 0), *slow(("_write_vectors", 2))])
 def test_a_killed_process_loses_little_and_goes_on(
     tmp_path: Path, encoder, document: Make, point: str, after: int
 ) -> None:

@@ -44,7 +44,8 @@ def test_an_index_and_what_is_said_of_it(tmp_path: Path, encoder, document: Make
         assert result.metrics["chunks"] == len(index) == result.metrics["embedded"]
         assert result.metrics["documents"] == result.metrics["added"] == 5
     assert sorted(path.name for path in given.output.iterdir()) == [CATALOGUE, VECTORS]
-    assert calls == [(number, 5, "documents", 0) for number in range(1, 6)]
+    characters = sum(len(each.text) for each in some(document))
+    assert calls[-1] == (characters, characters, "characters", 0)
     assert result.sections[0].tables[0].rows == (("docs", 5, len(encoder.embedded)),)
     assert result.sections[0].figures[0].svg.startswith("<svg")
 
@@ -61,7 +62,8 @@ def test_an_update_embeds_what_changed_and_equals_a_fresh_build(tmp_path: Path, 
         tmp_path, documents[1:], "second", previous=first.output, progress=lambda *call: calls.append(call)
     )
     second = build_index(CONFIG, changed, encoder)
-    assert [(done, kept) for done, _, _, kept in calls] == [(1, 1), (2, 1), (3, 2), (4, 3)]
+    unchanged = sum(len(each.text) for each in documents[1:] if each.text != "changed")
+    assert calls[-1] == (unchanged + len("changed"), unchanged + len("changed"), "characters", unchanged)
     assert encoder.embedded == ["changed"]
     counts = ("added", "replaced", "removed", "unchanged", "embedded")
     assert [second.metrics[name] for name in counts] == [0, 1, 1, 3, 1]
@@ -87,7 +89,7 @@ def test_a_previous_index_of_another_kind_is_not_used(tmp_path: Path, encoder, d
 
 
 def test_it_goes_on_after_a_kill(tmp_path: Path, encoder, document: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmworks.retrieve.index_writer.COMMIT_CHUNKS", 2)
+    monkeypatch.setattr("lmworks.retrieve.index.BATCH_CHUNKS", 2)
     given = context(tmp_path, some(document), "a")
     encode = encoder.encode
 

@@ -10,7 +10,6 @@ from markdown_it import MarkdownIt
 from lmworks.records import Span
 from lmworks.retrieve.document_structure import parse
 from lmworks.retrieve.rendered_text import rendered, rendered_quote
-from lmworks.retrieve.sentence_splitter import evidence_units
 
 PAGES = sorted((Path(__file__).parents[2] / "docs").glob("*.md"))
 
@@ -71,7 +70,7 @@ def test_a_part_of_a_code_block_is_shown_as_it_is(document, page):
 
 def test_a_quote_that_its_document_does_not_hold_is_shown_as_it_was_recorded(document):
     whole = document("One `word` here. Two.", extractor="markdown")
-    (unit, _) = evidence_units(whole, Span(whole.hash, 0, 21))
+    unit = Span(whole.hash, 0, 16)
     assert rendered_quote("One `word` here.", unit, {whole.hash: whole}) == "One word here."
     assert rendered_quote("One `[name]` here.", unit, {whole.hash: whole}) == "One `[name]` here."
     assert rendered_quote("One `word` here.", unit, {}) == "One `word` here."

@@ -19,10 +19,14 @@ from lmworks.retrieve.search import (
     dense,
     drop_near_duplicates,
     fit_budget,
+    fuse,
+    late,
     lexical,
     match_expression,
-    reciprocal_rank_fusion,
+    ranked,
+    read_query,
     search,
+    union,
 )
 
 Make = Callable[..., Document]
@@ -40,8 +44,8 @@ def built(tmp_path_factory: pytest.TempPathFactory, document: Make, make_encoder
         )
         for n in range(60)
     ]
-    index = Index.create(tmp_path_factory.mktemp("index"), encoder.fingerprint, encoder.width, ChunkConfig())
-    index.sync(documents, encoder.encode, encoder.count_tokens)
+    index = Index.create(tmp_path_factory.mktemp("index"), encoder, ChunkConfig())
+    index.sync(documents, encoder)
     yield index, documents, encoder
     index.close()
 
@@ -96,9 +100,9 @@ def test_dense_is_the_cosine(built) -> None:
 
 
 def test_equal_scores_are_ordered_by_uri(tmp_path: Path, encoder, document: Make) -> None:
-    with Index.create(tmp_path, encoder.fingerprint, encoder.width, ChunkConfig()) as index:
+    with Index.create(tmp_path, encoder, ChunkConfig()) as index:
         documents = [document("same text", uri) for uri in ("d", "b", "e", "a", "c")]
-        index.sync(documents, encoder.encode, encoder.count_tokens)
+        index.sync(documents, encoder)
         query = encoder.encode(["same"], "query")[0]
         assert uris(index, dense(index, query, 3)) == ["a", "b", "c"]
         assert uris(index, lexical(index, "same", 3)) == ["a", "b", "c"]
@@ -146,22 +150,26 @@ def test_words_and_pairs_of_a_question(built) -> None:
 
 def test_names_are_phrases_and_words_are_stemmed(tmp_path: Path, encoder, document: Make) -> None:
     texts = ["set max_tokens here", "tokens at the max", "It serialises objects", "naïve café"]
-    with Index.create(tmp_path, encoder.fingerprint, encoder.width, ChunkConfig()) as index:
-        index.sync([document(t, str(n)) for n, t in enumerate(texts)], encoder.encode, encoder.count_tokens)
+    with Index.create(tmp_path, encoder, ChunkConfig()) as index:
+        index.sync([document(t, str(n)) for n, t in enumerate(texts)], encoder)
         assert uris(index, lexical(index, "max_tokens", 5)) == ["0"]
         assert uris(index, lexical(index, "serialising an object", 5)) == ["2"]
         assert uris(index, lexical(index, "NAIVE", 5)) == ["3"]
 
 
-def test_reciprocal_rank_fusion_is_its_formula() -> None:
-    one = Hits((1, 2, 3), ({"dense": 0.9}, {"dense": 0.8}, {"dense": 0.7}))
-    other = Hits((3, 4), ({"bm25": 5.0}, {"bm25": 4.0}))
-    fused = reciprocal_rank_fusion([one, other], constant=60)
-    assert fused.keys == (3, 1, 2, 4)
-    assert [s["rrf"] for s in fused.scores] == pytest.approx([1 / 63 + 1 / 61, 1 / 61, 1 / 62, 1 / 62])
-    assert fused.scores[0] == {"dense": 0.7, "bm25": 5.0, "rrf": pytest.approx(1 / 63 + 1 / 61)}
-    assert one.scores[0] == {"dense": 0.9}, "the legs are left as they were"
-    assert reciprocal_rank_fusion([Hits(), Hits()]) == Hits()
+def test_fusion_is_a_sum_of_scaled_scores() -> None:
+    legs = [
+        Hits((1, 2, 3), ({"dense": 0.9}, {"dense": 0.7}, {"dense": 0.5})),
+        Hits((3, 4), ({"bm25": 5.0}, {"bm25": 4.0})),
+        Hits((4,), ({"dense": 0.6},)),
+    ]
+    fused = fuse(union(legs), {"dense": 1.0, "bm25": 3.0})
+    # dense: (x - 0.5) / 0.4; bm25, which 1 and 2 lack: x / 5
+    expected = {3: 3 / 4, 4: (0.25 + 3 * 0.8) / 4, 1: 1 / 4, 2: 0.5 / 4}
+    assert dict(zip(fused.keys, (s["fused"] for s in fused.scores), strict=True)) == pytest.approx(expected)
+    assert fused.keys == (3, 4, 1, 2)
+    assert fused.scores[0] == {"dense": 0.5, "bm25": 5.0, "fused": pytest.approx(0.75)}
+    assert fuse(Hits()) == Hits()
 
 
 def test_near_duplicates_keep_the_better_ranked() -> None:
@@ -181,65 +189,65 @@ def test_the_budget_is_kept_and_filled() -> None:
 
 def test_search_gives_spans_and_the_scores_of_each_leg(built) -> None:
     index, documents, encoder = built
-    found = search(index, "five ten", encoder.encode, SearchConfig(k=4, candidates=10))
+    found = search(index, "five ten", encoder, SearchConfig(k=4, candidates=10))
     assert len(found) == 4
     by_hash = {value.hash: value for value in documents}
     for one in found:
         assert by_hash[one.span.document].quote(one.span) == one.text
         assert by_hash[one.span.document].uri == one.uri
-        assert "rrf" in one.scores and {"dense", "bm25"} & set(one.scores)
-    assert [one.scores["rrf"] for one in found] == sorted((one.scores["rrf"] for one in found), reverse=True)
-    query = encoder.encode(["five ten"], "query")[0]
-    legs = (dense(index, query, 10), lexical(index, "five ten", 10))
-    fused = reciprocal_rank_fusion(legs)
-    kept = drop_near_duplicates(fused, [one.text for one in index.chunks(fused.keys)], 0.8)
-    assert [one.uri for one in found] == uris(index, kept)[:4]
+        assert {"fused", "dense", "late_interaction"} <= set(one.scores)
+    assert [one.scores["fused"] for one in found] == sorted((one.scores["fused"] for one in found), reverse=True)
 
 
 def test_duplicates_do_not_take_the_place_of_others(tmp_path: Path, encoder, document: Make) -> None:
     twins = [document("alpha beta gamma delta", f"twin/{n:03}") for n in range(200)]
     others = [document(f"alpha something else {n} {n * 7} {n * 13}", f"other/{n}") for n in range(3)]
-    with Index.create(tmp_path, encoder.fingerprint, encoder.width, ChunkConfig()) as index:
-        index.sync([*twins, *others], encoder.encode, encoder.count_tokens)
-        found = search(index, "alpha beta gamma delta", encoder.encode, SearchConfig(k=4, candidates=4))
+    with Index.create(tmp_path, encoder, ChunkConfig()) as index:
+        index.sync([*twins, *others], encoder)
+        found = search(index, "alpha beta gamma delta", encoder, SearchConfig(k=4, candidates=4))
         assert sorted(one.uri for one in found) == ["other/0", "other/1", "other/2", "twin/000"]
 
 
-def test_the_budget_of_another_model(built) -> None:
+def test_a_search_keeps_its_budget(built) -> None:
     index, _, encoder = built
-    config = SearchConfig(k=8, budget_tokens=40)
-    found = search(index, "one two", encoder.encode, config)
+    found = search(index, "one two", encoder, SearchConfig(k=8, budget_tokens=40))
     assert 0 < sum(encoder.count_tokens([one.text])[0] for one in found) <= 40
-    letters = search(index, "one two", encoder.encode, config, count_tokens=lambda texts: [len(t) for t in texts])
-    assert sum(len(one.text) for one in letters) <= 40
 
 
 def test_an_empty_index_finds_nothing(tmp_path: Path, encoder) -> None:
-    with Index.create(tmp_path, encoder.fingerprint, encoder.width, ChunkConfig()) as index:
-        assert search(index, "anything", encoder.encode) == []
+    with Index.create(tmp_path, encoder, ChunkConfig()) as index:
+        assert search(index, "anything", encoder) == []
 
 
-def test_reranking_orders_by_cosine_plus_late_interaction(built) -> None:
+def test_late_interaction_is_one_more_leg(built) -> None:
     index, _, encoder = built
     question = "five ten two"
-    fused = search(index, question, encoder.encode, SearchConfig(k=8, near_duplicate=1))
-    found = search(
-        index,
-        question,
-        encoder.encode,
-        SearchConfig(k=8, near_duplicate=1, rerank=5),
-        encode_tokens=encoder.encode_tokens,
-    )
-    query = encoder.encode([question], "query")[0]
-    (tokens,) = encoder.encode_tokens([question], "query")
-    keys = index.layout().keys.tolist()
-    embedded = {one.id: text for one, text in zip(index.chunks(keys), index.embed_texts(keys), strict=True)}
-    expected = []
-    for passage in fused[:5]:
-        text = embedded[passage.chunk]
-        late = float((tokens @ encoder.encode_tokens([text], "passage")[0].T).max(1).mean())
-        expected.append((-(float(encoder.encode([text], "passage")[0] @ query) + late), passage.chunk))
-    assert [passage.chunk for passage in found[:5]] == [chunk for _, chunk in sorted(expected)]
-    assert [passage.chunk for passage in found[5:]] == [passage.chunk for passage in fused[5:]]
-    best = found[0].scores
-    assert -(best["dense"] + best["late_interaction"]) == pytest.approx(min(expected)[0], abs=1e-6)
+    query = read_query(index, question, encoder)
+    legs = [dense(index, query.vector, 50), lexical(index, question, 50)]
+    first = union(legs).take(range(5))
+    ((tokens, *texts)) = encoder.encode_both([question, *(one.text for one in index.chunks(first.keys))], "query")[1]
+    expected = [float((tokens @ passage.T).max(axis=1).mean()) for passage in texts]
+    leg = late(index, query, first)
+    scores = dict(zip(leg.keys, (own["late_interaction"] for own in leg.scores), strict=True))
+    # int8 rounds a component of at most 1 by 1/254, and a cosine of 32 such products by less than 0.02
+    assert [scores[key] for key in first.keys] == pytest.approx(expected, abs=0.02)
+    assert list(scores.values()) == sorted(scores.values(), reverse=True)
+    found = ranked(index, query, SearchConfig(k=8, candidates=50, near_duplicate=1))
+    everything = union(legs)
+    assert found.keys == fuse(union([everything, late(index, query, everything)])).keys[:8]
+
+
+def test_a_name_that_is_asked_for_is_found_first(tmp_path: Path, encoder, document: Make) -> None:
+    text = "# module functools\n\nTools.\n\n## lru_cache(maxsize=128)\n\nLeast recently used.\n"
+    offsets = " ".join(str(text.index(heading)) for heading in ("# module", "## lru"))
+    functools = document(text, "functools", "python-docstrings", metadata={"headings": offsets})
+    others = [document(f"What does functools.lru_cache do? {n} lru_cache", f"other/{n}") for n in range(9)]
+    options = document("# Options\n\nSome.\n\n## `--no-cache`\n\nLeave the cache alone.\n", "options", "markdown")
+    with Index.create(tmp_path, encoder, ChunkConfig()) as index:
+        index.sync([functools, options, *others], encoder)
+        for question, start in (("What does functools.lru_cache do?", 1), ("lru_cache()", 1), ("--no-cache?", 1)):
+            found = search(index, question, encoder)
+            assert found[0].uri == ("options" if "--" in question else "functools"), question
+            assert len(found) > start and "named" in found[0].scores
+        hidden = Filters(hidden=(search(index, "lru_cache()", encoder)[0].span,))
+        assert search(index, "lru_cache()", encoder, filters=hidden)[0].uri != "functools"

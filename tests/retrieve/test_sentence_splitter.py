@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.records import Document, Span
+from lmworks.records import Document
+from lmworks.retrieve.document_structure import parse
 from lmworks.retrieve.sentence_splitter import evidence_units, sentence_ranges
 
 # Written with a bar where a sentence ends.
@@ -23,6 +24,8 @@ EXAMPLES = [
     "The flag is set. |json.dumps() then returns. |max_tokens is read. |`x` is not.",
     "Use `a. B` as it is. |Next.",
     "By J. K. Rowling and D. Knuth. |A book.",
+    "The Blackstone Group L.P. Chairman spoke in the U.S. Senate. |He left.",
+    "It lies in Washington, D.C. |The city is large.",
     "The answer is no. |Nobody knew. |See no. 5 for more.",
     "The items are:\n|  - one. |Still one.\n|  - two\n|  - three",
     "First paragraph\nwithout a stop\n\n|Second paragraph.",
@@ -76,20 +79,16 @@ def test_time_is_linear_in_the_length(unit: str) -> None:
     assert time.perf_counter() - started < 5
 
 
-def test_evidence_units_keep_code_whole() -> None:
+def units_of(document: Document, start: int, end: int) -> list[str]:
+    blocks = [block for section in parse(document) for block in section.blocks]
+    return [document.text[first:last] for first, last, _ in evidence_units(document.text, blocks, start, end)]
+
+
+def test_evidence_units_keep_code_whole_and_with_what_leads_to_it() -> None:
     text = "# T\n\nFirst. Second one:\n\n```\nx. Y = 1\nz\n```\n\nThird. Fourth.\n"
     document = Document(text, "u", "", "markdown", "1", "")
-    units = evidence_units(document, Span(document.hash, 0, len(text)))
-    assert [document.quote(unit) for unit in units] == [
-        "# T", "First.", "Second one:", "```\nx. Y = 1\nz\n```", "Third.", "Fourth.",
-    ]  # fmt: skip
-    inside = Span(document.hash, text.index("Second"), text.index("Fourth"))
-    assert [document.quote(unit) for unit in evidence_units(document, inside)] == [
-        "Second one:", "```\nx. Y = 1\nz\n```", "Third.",
-    ]  # fmt: skip
-
-
-def test_evidence_units_of_another_document_are_refused() -> None:
-    document = Document("x", "u", "", "markdown", "1", "")
-    with pytest.raises(ValueError, match="does not lie"):
-        evidence_units(document, Span("0" * 64, 0, 1))
+    code = "Second one:\n\n```\nx. Y = 1\nz\n```"
+    assert units_of(document, 0, len(text)) == ["First.", code, "Third.", "Fourth."]
+    assert units_of(document, text.index("Second"), text.index("Fourth")) == [code, "Third."]
+    signature = Document("## cut(x, *, at=1)\n\nCuts it.\n\n## Notes\n\nSharp.", "u", "", "markdown", "1", "")
+    assert units_of(signature, 0, len(signature.text)) == ["cut(x, *, at=1)", "Cuts it.", "Sharp."]

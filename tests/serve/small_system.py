@@ -74,8 +74,8 @@ class StandIn:
 
 def index_of(folder: Path, texts: Iterable[Document]) -> Index:
     encoder = HashingEncoder()
-    index = Index.create(folder, encoder.fingerprint, encoder.width, ChunkConfig(20, 30))
-    index.sync(list(texts), encoder.encode, encoder.count_tokens)
+    index = Index.create(folder, encoder, ChunkConfig(20, 30))
+    index.sync(list(texts), encoder)
     return index
 
 

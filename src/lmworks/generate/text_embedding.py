@@ -127,6 +127,23 @@ class TextEncoder:
                     tokens[begin + row] = states[end - counts[row] : end].numpy().copy()
         return vectors, tokens
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, without special ones."""
+        return [len(ids) for ids in self.tokenizer.encode_batch(texts)]
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest passage that is read whole, in tokens without special ones."""
+        return self.max_length - self._before - self._after - len(self.tokenizer.encode(self.prefixes["passage"]))
+
+    @torch.inference_mode()
+    def token_sample(self, sequences: int = 32, length: int = 128) -> np.ndarray:
+        """(sequences * length, width) float32, rows of length 1: last hidden states of random tokens."""
+        shape = (sequences, min(length, self.max_length))
+        ids = torch.randint(self.tokenizer.vocabulary_size, shape, generator=torch.Generator().manual_seed(0))
+        hidden = self.model.hidden(ids.to(self._device)).float()
+        return normalize(hidden, dim=-1).flatten(0, 1).cpu().numpy()
+
     def count_uncut(self, texts: Sequence[str], role: Role) -> list[int]:
         """Tokens that are read of each text; ContextLengthError where `encode` would cut one."""
         framed = [self.prefixes[role] + text for text in texts]

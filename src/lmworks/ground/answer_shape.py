@@ -14,7 +14,8 @@ _PRONOUN = re.compile(
     r"\W*(?:it|its|he|his|she|her|hers|they|them|their|this|that|these|those|such|both|there)\b", re.IGNORECASE
 )
 _HOW = re.compile(
-    r"\bhow (?:do|does|can|could|should|would|to|is|are)\b|\b(?:example|snippet|syntax|code|signature)\b|^(?:show|write)\b",
+    r"\bhow (?:do|does|can|could|should|would|to|is|are)\b|\b(?:example|snippet|syntax|code|signature)\b"
+    r"|^(?:show|write)\b",
     re.IGNORECASE,
 )
 LOOK_BACK = 2  # sentences at most that are cited for the sake of a subject

@@ -26,8 +26,8 @@ class Candidate:
     passage: int
     uri: str
     heading: str
-    kind: Kind = "paragraph"
     support: float | None = None
+    kind: Kind = "paragraph"
 
     @property
     def in_context(self) -> str:
@@ -44,5 +44,5 @@ def candidate_sentences(passages: Sequence[IndexedChunk], minimum_characters: in
             span = Span(passage.span.document, start, end)
             if end - start >= minimum_characters and span not in found:
                 text = passage.text[start - passage.span.start : end - passage.span.start]
-                found[span] = Candidate(text, "quoted", span, number, passage.uri, heading, kind)
+                found[span] = Candidate(text, "quoted", span, number, passage.uri, heading, None, kind)
     return list(found.values())

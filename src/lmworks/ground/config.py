@@ -68,8 +68,6 @@ class CalibrationConfig:
     draft_questions: int = 16
 
     def __post_init__(self) -> None:
-        if self.answer.search.rerank < self.answer.search.k:
-            raise ValueError("answer.search.rerank must be at least k: the confidence looks at every passage's scores")
         if self.maximum_sentences < 1 or self.draft_questions < 1:
             raise ValueError("maximum_sentences and draft_questions must be at least 1")
         for name in ("alpha", "delta", "support_error"):

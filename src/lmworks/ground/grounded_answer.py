@@ -66,8 +66,8 @@ def certainty_sentence(certainty: Certainty) -> str:
     """What was measured and what is promised, in words."""
     of = "other documents" if certainty.borrowed else "these documents"
     measured = (
-        f"Of {certainty.questions} questions about {of} that nothing was fitted on, {certainty.answered} were answered, "
-        f"{certainty.right} of them right."
+        f"Of {certainty.questions} questions about {of} that nothing was fitted on, {certainty.answered} were "
+        f"answered, {certainty.right} of them right."
     )
     if not certainty.guaranteed:
         return f"{measured} Nothing is guaranteed."
@@ -94,8 +94,8 @@ class Calibration:
 class Evidence:
     """Passages and candidate sentences of one question, with their features; nothing is decided yet.
 
-    `features` is (candidates, 8), columns as in `features.NAMES`; `query_embedding` is the question's vector, (width,) float32, None where evidence was
-    read back from a file.
+    `features` is (candidates, 8), columns as in `features.NAMES`; `query_embedding` is the question's vector, (width,)
+    float32, None where evidence was read back from a file.
     """
 
     question: str

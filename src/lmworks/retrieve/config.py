@@ -61,18 +61,14 @@ class SearchConfig:
 
     k               How many passages are returned: the best that fit the budget together.
     candidates      How many each leg, dense and lexical, brings.
-    rrf_constant    Of the reciprocal rank fusion that joins the legs (60 as in Cormack et al., 2009).
     near_duplicate  From which overlap (Jaccard) of its word shingles with those of a better one a chunk is dropped; 1
                     drops equal shingles only.
-    rerank          How many of the first late interaction ranks once more, as one more leg; 0 leaves it out.
     budget_tokens   What the passages may have together; 0 is no budget.
     """
 
     k: int = 8
-    candidates: int = 50
-    rrf_constant: float = 60.0
+    candidates: int = 30
     near_duplicate: float = 0.8
-    rerank: int = 24
     budget_tokens: int = 0
 
     def __post_init__(self) -> None:
@@ -80,5 +76,5 @@ class SearchConfig:
             raise ValueError(f"expected 1 <= k <= candidates, got k={self.k}, candidates={self.candidates}")
         if not 0 < self.near_duplicate <= 1:
             raise ValueError(f"near_duplicate must lie in (0, 1], got {self.near_duplicate}")
-        if self.rrf_constant <= 0 or self.budget_tokens < 0 or self.rerank < 0:
-            raise ValueError("rrf_constant must be positive, budget_tokens and rerank at least 0")
+        if self.budget_tokens < 0:
+            raise ValueError(f"budget_tokens must be at least 0, got {self.budget_tokens}")

@@ -4,7 +4,7 @@ dense    cosine of question and chunk, exact over all vectors, or near it (`vect
 lexical  BM25 (Robertson & Zaragoza, 2009, section 3.6) over titles and words, as SQLite's FTS5 computes it
 named    chunks that define a name that the question has
 late     late interaction of the tokens of question and chunk (Khattab & Zaharia, 2020), over what the others found
-fusion   reciprocal rank fusion (Cormack, Clarke & Büttcher, 2009)
+fusion   a weighted sum of the scores, each scaled to [0, 1] over the candidates (Bruch, Gai & Ingber, 2023)
 """
 
 import json
@@ -32,6 +32,7 @@ STOP_WORDS = frozenset({
 })  # fmt: skip
 
 TITLE_WEIGHT = 1.5  # of a word in the headings, where one in the text counts 1
+WEIGHTS = {"dense": 1.0, "bm25": 1.0, "late_interaction": 2.0, "named": 0.5}  # of the legs in the fusion
 NAMED_FIRST = 3  # chunks at most that stand first because they define a name that is asked for
 SHINGLE_WORDS = 3
 DEFAULTS = SearchConfig()
@@ -127,7 +128,7 @@ def match_expression(question: str) -> str:
 def named(index: Index, question: str, filters: Filters = EVERYTHING) -> Hits:
     """The chunks that define a name of the question: what is written as a name first, then words that are names too.
 
-    Scores: `named`, 2 for what is written as code and defined as it is written, 1 for a member of that name, 0 for a
+    Scores: `named`, 3 for what is written as code and defined as it is written, 2 for a member of that name, 1 for a
     plain word ("how do I open a file").
     """
     written = written_names(question)
@@ -140,7 +141,7 @@ def named(index: Index, question: str, filters: Filters = EVERYTHING) -> Hits:
     for name in [*written, *dict.fromkeys(plain)]:
         for key, part in index.connection.execute(query, (name,)):
             if name in written or not part:
-                scores.setdefault(key, 2.0 - part if name in written else 0.0)
+                scores.setdefault(key, 3.0 - part if name in written else 1.0)
     if scores and (allowed := index.allowed(filters)) is not None:
         passing = set(index.layout().keys[allowed].tolist())
         scores = {key: score for key, score in scores.items() if key in passing}
@@ -149,7 +150,7 @@ def named(index: Index, question: str, filters: Filters = EVERYTHING) -> Hits:
 
 
 def late(index: Index, query: Query, hits: Hits) -> Hits:
-    """The hits in the order of late interaction with the question.
+    """The hits with their late interaction with the question, in the order of that.
 
     Scores: `late_interaction`, and `dense` also for hits that another leg found.
     """
@@ -168,19 +169,36 @@ def late(index: Index, query: Query, hits: Hits) -> Hits:
 # From hits to hits
 
 
-def reciprocal_rank_fusion(legs: Sequence[Hits], constant: float = 60.0) -> Hits:
-    """Order by the sum over legs of `1 / (constant + rank)`; a leg that did not find a chunk adds nothing.
-
-    Scores: those of the legs, and `rrf`. Equal sums keep the order in which the legs first name the chunks.
-    """
+def union(legs: Sequence[Hits]) -> Hits:
+    """Every hit once, in the order in which the legs first name it, with the scores of all legs."""
     scores: dict[int, dict[str, float]] = {}
     for leg in legs:
-        for rank, (key, own) in enumerate(zip(leg.keys, leg.scores, strict=True), start=1):
-            merged = scores.setdefault(key, {"rrf": 0.0})
-            merged.update({name: value for name, value in own.items() if name != "rrf"})
-            merged["rrf"] += 1.0 / (constant + rank)
-    order = sorted(scores, key=lambda key: -scores[key]["rrf"])
-    return Hits(tuple(order), tuple(scores[key] for key in order))
+        for key, own in zip(leg.keys, leg.scores, strict=True):
+            scores.setdefault(key, {}).update(own)
+    return Hits(tuple(scores), tuple(scores.values()))
+
+
+def fuse(hits: Hits, weights: Mapping[str, float] = WEIGHTS) -> Hits:
+    """Order by the weighted sum of the scores, each scaled to [0, 1] by its least and greatest value among the hits.
+
+    A convex combination keeps how far apart scores are, which ranks forget (Bruch, Gai & Ingber, 2023, "An Analysis of
+    Fusion Functions for Hybrid Retrieval", section 4). A hit without a score has 0. Scores: those of the legs, and
+    `fused`, in [0, 1]. Equal sums keep their order.
+    """
+    total = np.zeros(len(hits))
+    for name, weight in weights.items():
+        values = np.array([scores.get(name, np.nan) for scores in hits.scores])
+        if np.isnan(values).all():
+            continue
+        least = np.nanmin(values) if not np.isnan(values).any() else min(0.0, float(np.nanmin(values)))
+        spread = np.nanmax(values) - least
+        total += weight * np.nan_to_num((values - least) / spread if spread > 0 else np.sign(values))
+    total /= sum(weights.values())
+    order = np.argsort(-total, kind="stable").tolist()
+    return Hits(
+        tuple(hits.keys[place] for place in order),
+        tuple({**hits.scores[place], "fused": float(total[place])} for place in order),
+    )
 
 
 def drop_near_duplicates(hits: Hits, texts: Sequence[str], threshold: float) -> Hits:
@@ -244,23 +262,15 @@ def ranked(index: Index, query: Query, config: SearchConfig = DEFAULTS, filters:
     by_name = named(index, query.text, filters)
     candidates = config.candidates
     while True:
-        legs = [
-            dense(index, query.vector, candidates, filters),
-            lexical(index, query.text, candidates, filters),
-            by_name.take(range(min(candidates, len(by_name)))),
-        ]
-        hits = reciprocal_rank_fusion(legs, config.rrf_constant)
+        legs = [dense(index, query.vector, candidates, filters), lexical(index, query.text, candidates, filters)]
+        found = union([*legs, by_name.take(range(min(candidates, len(by_name))))])
+        hits = fuse(union([found, late(index, query, found)]))
         chunks = dict(zip(hits.keys, index.chunks(hits.keys), strict=True))
         unique = drop_near_duplicates(hits, [chunks[key].text for key in hits.keys], config.near_duplicate)
         # Duplicates may have taken the places of others: look further down, until nothing is left to look at.
         if len(unique) >= config.k or len(legs[0]) < candidates:
             break
         candidates *= 4
-    if config.rerank:
-        legs.append(late(index, query, unique.take(range(min(config.rerank, len(unique))))))
-        fused = reciprocal_rank_fusion(legs, config.rrf_constant)
-        kept = set(unique.keys)
-        unique = fused.take([place for place, key in enumerate(fused.keys) if key in kept])
     unique = asked_by_name_first(unique)
     best = unique.take(range(min(config.k, len(unique))))
     if config.budget_tokens:
@@ -270,7 +280,7 @@ def ranked(index: Index, query: Query, config: SearchConfig = DEFAULTS, filters:
 
 def asked_by_name_first(hits: Hits) -> Hits:
     """Move the chunks up that define a name which the question writes as code: the whole name before a member's."""
-    rank = [-scores.get("named", 0.0) for scores in hits.scores]
-    first = sorted((place for place in range(len(hits)) if rank[place] < 0), key=lambda place: rank[place])
+    rank = [scores.get("named", 0.0) for scores in hits.scores]
+    first = sorted((place for place in range(len(hits)) if rank[place] > 1), key=lambda place: -rank[place])
     first = first[:NAMED_FIRST]
     return hits.take([*first, *(place for place in range(len(hits)) if place not in set(first))])

@@ -28,7 +28,7 @@ _STARTER = re.compile(  # the words that sentences begin with, and names do not
     r"\W*(?:A|After|All|An|And|As|At|Before|But|By|For|From|He|Her|His|However|I|If|In|It|Its|On|Our|She|Since|So|Some|"
     r"That|The|Their|Then|There|These|They|This|Those|To|Under|We|What|When|Where|While|With|You)\b"
 )
-_SIGNATURE = re.compile(r"(?:async )?[A-Za-z_][\w.]*\(.*\).*")
+_SIGNATURE = re.compile(r"[#\s]*((?:async )?[A-Za-z_][\w.]*\(.*\)(?: -> .*)?)$", re.MULTILINE)
 _LAST_WORD = re.compile(r"[\w.]*\Z")
 _NUMBERED_ITEM = re.compile(r"(?:^|\n)[ \t]*(?:\d{1,3}|[A-Za-z])\Z")
 _CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)[^\n]{1,200}?(?<!`)\1(?!`)")  # bounded, for time linear in the text
@@ -80,9 +80,8 @@ def evidence_units(text: str, blocks: Sequence[Block], start: int, end: int) -> 
         if block.kind == "metadata" or block.end <= start or block.start >= end:
             continue
         if block.kind == "heading":
-            if start <= block.start and _SIGNATURE.fullmatch(block.title):
-                first = text.index(block.title.split("\n")[0], block.start)
-                units.append(Unit(first, first + len(block.title), "heading"))
+            if start <= block.start and (signature := _SIGNATURE.match(text, block.start, block.end)):
+                units.append(Unit(signature.start(1), signature.end(1), "heading"))
             continue
         whole = block.kind in UNITS
         for first, last in [(block.start, block.end)] if whole else sentence_ranges(text, block.start, block.end):

@@ -24,8 +24,7 @@ ORDERS = ("name", "title", "chunks", "tokens")
 PASSAGES = 50  # that a search brings
 EXCERPT = 360  # characters shown of each
 
-# Two legs, dense and lexical, fused; reranking is left to the questions, which have the time for it.
-SEARCH = SearchConfig(k=PASSAGES, candidates=2 * PASSAGES, rerank=0)
+SEARCH = SearchConfig(k=PASSAGES, candidates=2 * PASSAGES)
 
 PassageOrder = Literal["relevance", "document"]
 

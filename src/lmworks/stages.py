@@ -203,7 +203,7 @@ STAGES: dict[str, Stage] = {
     "retrieve.index": Stage(
         run="lmworks.retrieve.stage:index",
         config="lmworks.retrieve.config:IndexConfig",
-        version=14,
+        version=15,
         purpose="cut documents into chunks; index them by embedding and by words",
         inputs=(_DOCUMENTS,),
         libraries=("markdown-it-py", "numpy", "tokenizers", "torch"),
@@ -221,7 +221,7 @@ STAGES: dict[str, Stage] = {
     "ground.calibrate": Stage(
         run="lmworks.ground.calibration:calibrate",
         config="lmworks.ground.config:CalibrationConfig",
-        version=14,
+        version=15,
         purpose="fit the confidence of answers, and the threshold below which to abstain, on the calibration split",
         inputs=(_INDEX, _QUESTIONS),
         libraries=("gguf", "numpy", "scikit-learn", "tokenizers", "torch"),

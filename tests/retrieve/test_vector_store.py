@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hashing_encoder import HashingEncoder
 from lmworks.records import Document
 from lmworks.retrieve.config import ChunkConfig, IndexConfig
 from lmworks.retrieve.index import EVERYTHING, Filters, Index
@@ -38,12 +39,11 @@ def clustered(count: int = COUNT, seed: int = 0) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-class Lookup:
+class Lookup(HashingEncoder):
     """An encoder whose vector of the text "n" is row n of a matrix."""
 
-    fingerprint, width, max_tokens = "a" * 64, WIDTH, 254
-
     def __init__(self, matrix: np.ndarray) -> None:
+        super().__init__()
         self.matrix = matrix
 
     def encode(self, texts: Sequence[str], role: str) -> np.ndarray:
@@ -56,9 +56,9 @@ def uri(number: int) -> str:
 
 def built(folder: Path, matrix: np.ndarray, document: Make, store: str) -> Index:
     """An index of one chunk a row, whose text is the number of the row, with a store."""
-    index = Index.create(folder, Lookup.fingerprint, WIDTH, ChunkConfig())
+    index = Index.create(folder, Lookup(matrix), ChunkConfig())
     documents = [document(str(number), uri(number)) for number in range(len(matrix))]
-    index.sync(documents, Lookup(matrix).encode, lambda texts: [1 for _ in texts])
+    index.sync(documents, Lookup(matrix))
     build_store(index, store)
     return index
 
@@ -133,7 +133,7 @@ def keys_of(index: Index, numbers: np.ndarray) -> list[int]:
 
 
 def test_reopened_it_finds_the_same(index: Index, store: str) -> None:
-    with Index.open(index.folder, Lookup.fingerprint) as again:
+    with Index.open(index.folder, Lookup(MATRIX).fingerprint) as again:
         assert (again.store is None) == (store == "exact")
         for query in QUERIES:
             assert dense(again, query, 10) == dense(index, query, 10)
@@ -144,9 +144,7 @@ def test_deleted_chunks_vanish_and_equal_ones_are_in_order(tmp_path: Path, docum
     matrix[5:9] = matrix[100]
     with built(tmp_path, matrix, document, store) as index:
         assert found(index, matrix[100], 5) == [5, 6, 7, 8, 100]
-        index.sync(
-            [document(str(number), uri(number)) for number in range(7, 600)], Lookup(matrix).encode, lambda texts: [1]
-        )
+        index.sync([document(str(number), uri(number)) for number in range(7, 600)], Lookup(matrix))
         assert index.store is None
         assert found(index, matrix[100], 3) == [7, 8, 100]
         build_store(index, store)
@@ -201,8 +199,8 @@ def test_a_store_of_something_else_is_refused(tmp_path: Path, document: Make, da
         built(tmp_path / "b", MATRIX[:51], document, "usearch").close()
         (tmp_path / "b" / GRAPH).replace(tmp_path / "a" / GRAPH)
     with pytest.raises(StoreError, match="build the index anew"):
-        Index.open(tmp_path / "a", Lookup.fingerprint)
-    Index.open(tmp_path / "a", Lookup.fingerprint, with_store=False).close()
+        Index.open(tmp_path / "a", Lookup(MATRIX).fingerprint)
+    Index.open(tmp_path / "a", Lookup(MATRIX).fingerprint, with_store=False).close()
 
 
 @pytest.mark.parametrize("address", ["postgresql://me:secret@host/db", "postgresql://host/db?password=secret", "faiss"])
@@ -230,7 +228,7 @@ def test_pgvector_keeps_a_table_for_each_content(tmp_path: Path, document: Make,
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(f"DROP TABLE {tables[1]}".encode())
     with pytest.raises(StoreError, match=f"{tables[1]}.*build the index anew"):
-        Index.open(tmp_path / "b", Lookup.fingerprint)
+        Index.open(tmp_path / "b", Lookup(MATRIX).fingerprint)
 
 
 def test_pgvector_goes_on_after_a_lost_connection(tmp_path: Path, document: Make, database: str) -> None:

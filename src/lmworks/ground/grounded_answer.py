@@ -46,7 +46,7 @@ CALIBRATION = "calibration.json"
 
 @dataclass(frozen=True, slots=True)
 class Certainty:
-    """What was measured of the answers at the threshold, on questions that nothing else was fitted on.
+    """Measured risk of the answers at the threshold, on questions that nothing else was fitted on.
 
     Of `questions`, `answered` reached the threshold, and of these `right` were right. Where `guaranteed`, at most a
     share `alpha` of what is answered is wrong, with probability 1 - `delta` over the choice of these questions, for
@@ -63,7 +63,7 @@ class Certainty:
 
 
 def certainty_sentence(certainty: Certainty) -> str:
-    """What was measured and what is promised, in words."""
+    """Measurement and guarantee in words."""
     of = "other documents" if certainty.borrowed else "these documents"
     measured = (
         f"Of {certainty.questions} questions about {of} that nothing was fitted on, {certainty.answered} were "
@@ -106,7 +106,7 @@ class Evidence:
 
 
 def filters_of(question: Question) -> Filters:
-    """What an evaluation question may find."""
+    """Filters under which an evaluation question is asked."""
     return Filters(exclude=frozenset(question.excluded), hidden=question.hidden)
 
 

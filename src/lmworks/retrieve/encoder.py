@@ -28,7 +28,7 @@ class Encoder(Protocol):
         ...
 
     def encode_both(self, texts: Sequence[str], role: Role) -> tuple[np.ndarray, list[np.ndarray]]:
-        """What `encode` gives, and for each text (tokens, width) float32, rows of length 1, of its tokens."""
+        """Vectors of `encode`, and for each text (tokens, width) float32, rows of length 1, of its tokens."""
         ...
 
     def token_offsets(self, texts: Sequence[str]) -> list[np.ndarray]:

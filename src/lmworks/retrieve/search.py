@@ -258,7 +258,7 @@ def search(
 
 
 def ranked(index: Index, query: Query, config: SearchConfig = DEFAULTS, filters: Filters = EVERYTHING) -> Hits:
-    """What `search` finds, as hits. The budget counts tokens of the encoder."""
+    """Hits of a `search`, best first. The budget counts tokens of the encoder."""
     by_name = named(index, query.text, filters)
     candidates = config.candidates
     while True:

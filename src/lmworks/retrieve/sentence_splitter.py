@@ -62,7 +62,7 @@ def sentence_ranges(text: str, start: int = 0, end: int | None = None) -> list[t
 
 
 class Unit(NamedTuple):
-    """What can be cited by itself, `text[start:end]`: a sentence of a paragraph or list, or a whole block of `kind`."""
+    """A citable unit, `text[start:end]`: a sentence of a paragraph or list, or a whole block of `kind`."""
 
     start: int
     end: int

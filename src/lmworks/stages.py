@@ -212,7 +212,7 @@ STAGES: dict[str, Stage] = {
     "ground.questions": Stage(
         run="lmworks.ground.question_generation:make_questions",
         config="lmworks.ground.config:QuestionsConfig",
-        version=13,
+        version=14,
         purpose="load gold questions and make automatic ones from headings and removed sources",
         inputs=(_DOCUMENTS,),
         libraries=("markdown-it-py",),

@@ -56,11 +56,12 @@ def test_columns_are_what_their_names_say(finder):
         tokens = passages[candidate.passage][inside]
         # a word's vector depends on nothing else here, so that a slice of a passage is the sentence; int8 rounds it
         assert measured == pytest.approx(float((query @ tokens.T).max(axis=1).mean()), abs=0.02)
-    for column, texts in {
-        "overlap": [candidate.text for candidate in evidence.candidates],
-        "heading_overlap": [candidate.heading for candidate in evidence.candidates],
-    }.items():
-        assert columns[column] == pytest.approx(word_overlap(evidence.question, texts, finder.index))
+    texts = [candidate.in_context for candidate in evidence.candidates]
+    assert columns["overlap"] == pytest.approx(word_overlap(evidence.question, texts, finder.index))
+    assert columns["length"] == pytest.approx([math.log(len(candidate.text)) for candidate in evidence.candidates])
+    openings = {evidence.candidates[place].text for place in np.flatnonzero(columns["opening"])}
+    assert {"A cat sleeps for sixteen hours a day.", "Most birds sleep at night, standing on one leg."} <= openings
+    assert not any(text.startswith("It") for text in openings)
 
 
 def test_no_candidates_no_rows(finder):

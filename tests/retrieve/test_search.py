@@ -157,18 +157,17 @@ def test_names_are_phrases_and_words_are_stemmed(tmp_path: Path, encoder, docume
         assert uris(index, lexical(index, "NAIVE", 5)) == ["3"]
 
 
-def test_fusion_is_a_sum_of_scaled_scores() -> None:
+def test_fusion_is_a_weighted_sum() -> None:
     legs = [
         Hits((1, 2, 3), ({"dense": 0.9}, {"dense": 0.7}, {"dense": 0.5})),
         Hits((3, 4), ({"bm25": 5.0}, {"bm25": 4.0})),
         Hits((4,), ({"dense": 0.6},)),
     ]
     fused = fuse(union(legs), {"dense": 1.0, "bm25": 3.0})
-    # dense: (x - 0.5) / 0.4; bm25, which 1 and 2 lack: x / 5
-    expected = {3: 3 / 4, 4: (0.25 + 3 * 0.8) / 4, 1: 1 / 4, 2: 0.5 / 4}
+    expected = {3: 0.5 + 3 * 5 / 5, 4: 0.6 + 3 * 4 / 5, 1: 0.9, 2: 0.7}  # BM25 over the highest
     assert dict(zip(fused.keys, (s["fused"] for s in fused.scores), strict=True)) == pytest.approx(expected)
     assert fused.keys == (3, 4, 1, 2)
-    assert fused.scores[0] == {"dense": 0.5, "bm25": 5.0, "fused": pytest.approx(0.75)}
+    assert fused.scores[0] == {"dense": 0.5, "bm25": 5.0, "fused": pytest.approx(3.5)}
     assert fuse(Hits()) == Hits()
 
 

@@ -1,7 +1,8 @@
 """The stage `ground.calibrate`: every decision of an answer, made on the calibration split.
 
     relevance   logistic regression on (the sentence points to a gold span), over all candidate sentences
-    sentences   how many an answer has, and how relevant a further one must be: the highest mean span F1
+    sentences   how many an answer has, and how relevant a further one must be: what finds the answer most often, less
+                the cost of reading more than one
     support     the gain in likelihood that hardly any sentence from elsewhere gets from a passage
     drafts      whether the language model's sentences make the answers better than quotes alone
     confidence  logistic regression on (the answer that would be shown is right), from the best sentence's features
@@ -129,9 +130,8 @@ def _decided(
         for count in range(1, config.maximum_sentences + 1)
         for relative in (RELATIVE if count > 1 else RELATIVE[:1])
     }
-    by_rules = {rules: f1_scores(trials, unseen, rules) for rules in compared}
-    rules = max(by_rules, key=lambda each: float(np.mean(by_rules[each])))
-    f1 = {compared[each]: scores for each, scores in by_rules.items()}
+    rules = max(compared, key=lambda each: _utility(trials, unseen, each, config.sentence_cost))
+    f1 = {compared[each]: f1_scores(trials, unseen, each) for each in compared}
     drafts = False
     if config.answer.draft_tokens:
         rules, comparison = _try_drafts(config, rules, trials, unseen, finder, context)
@@ -269,6 +269,16 @@ def f1_scores(trials: Sequence[Trial], models: Sequence[Logistic], rules: Rules)
             cited = [trial.evidence.candidates[place].evidence for place in chosen]
             scores.append(span_f1(cited, trial.question.gold))
     return scores
+
+
+def _utility(trials: Sequence[Trial], models: Sequence[Logistic], rules: Rules, cost: float) -> float:
+    """Mean over the answerable trials of whether an answer is right, less `cost` for each sentence after the first."""
+    values = []
+    for trial, model in zip(trials, models, strict=True):
+        if trial.question.answerable:
+            chosen = select(trial.evidence.candidates, model.probability(trial.ranking), rules, _word_for_word).chosen
+            values.append(any(trial.right[place] for place in chosen) - cost * max(0, len(chosen) - 1))
+    return float(np.mean(values))
 
 
 def _word_for_word(_: object) -> bool:

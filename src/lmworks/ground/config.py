@@ -57,6 +57,8 @@ class CalibrationConfig:
     support_error      a drafted sentence counts as supported by a passage when fewer than this share of sentences
                        from elsewhere gain as much likelihood from it.
     maximum_sentences  an answer has this many at most.
+    sentence_cost      a further sentence is worth reading when it finds the answer for at least this share of the
+                       questions.
     draft_questions    on how many answerable questions drafting is tried, at most: it is the slow part.
     """
 
@@ -65,12 +67,13 @@ class CalibrationConfig:
     delta: float = 0.1
     support_error: float = 0.05
     maximum_sentences: int = 3
+    sentence_cost: float = 0.05
     draft_questions: int = 16
 
     def __post_init__(self) -> None:
         if self.maximum_sentences < 1 or self.draft_questions < 1:
             raise ValueError("maximum_sentences and draft_questions must be at least 1")
-        for name in ("alpha", "delta", "support_error"):
+        for name in ("alpha", "delta", "support_error", "sentence_cost"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
 

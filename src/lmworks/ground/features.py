@@ -1,11 +1,12 @@
 """Features of candidate sentences, measured before anything is decided.
 
     late_interaction          mean over the question's tokens of their highest cosine with a token of the sentence
-    similarity                cosine of the means of the question's and of the sentence's tokens
-    overlap                   share of the question's words that the sentence has, each weighted by its rarity
-    heading_overlap           the same of the headings above the sentence
-    passage                   how well the sentence's passage was ranked: its cosine plus its late interaction
+    overlap                   share of the question's words that the sentence has under its headings, each weighted by
+                              its rarity
+    passage                   how well the sentence's passage was ranked: its fused score
+    length                    ln of its characters
     code                      1 for code or a table, 0 for a sentence
+    opening                   1 for the sentence that a section begins with, which tells what the section is about
     passage_late_interaction  the highest late interaction of the question and any whole passage found
     passage_similarity        the highest cosine of the question and any whole passage found
 
@@ -29,7 +30,7 @@ from lmworks.retrieve.late_interaction import late_interaction, project
 from lmworks.retrieve.search import STOP_WORDS, Query
 from lmworks.retrieve.text_block import UNITS
 
-RANKING = ("late_interaction", "similarity", "overlap", "heading_overlap", "passage", "code")  # of the sentence
+RANKING = ("late_interaction", "overlap", "passage", "length", "code", "opening")  # of the sentence
 NAMES = (*RANKING, "passage_late_interaction", "passage_similarity")
 
 
@@ -45,19 +46,16 @@ def measure(
     if not candidates:
         return np.zeros((0, len(NAMES)))
     tokens = sentence_tokens(candidates, passages, encoder, index)
-    cosines = [own["dense"] for own in scores]
-    late = [own["late_interaction"] for own in scores]
-    question = _mean(query.tokens)
     return np.column_stack(
         [
             late_interaction(query.tokens, tokens),
-            [float(_mean(each) @ question) for each in tokens],
-            word_overlap(query.text, [candidate.text for candidate in candidates], index),
-            word_overlap(query.text, [candidate.heading for candidate in candidates], index),
-            [cosines[candidate.passage] + late[candidate.passage] for candidate in candidates],
-            [float(candidate.kind in UNITS) for candidate in candidates],
-            np.full(len(candidates), max(late)),
-            np.full(len(candidates), max(cosines)),
+            word_overlap(query.text, [candidate.in_context for candidate in candidates], index),
+            [scores[candidate.passage]["fused"] for candidate in candidates],
+            [math.log(len(candidate.text)) for candidate in candidates],
+            [candidate.kind in UNITS for candidate in candidates],
+            _opening(candidates, passages),
+            np.full(len(candidates), max(own["late_interaction"] for own in scores)),
+            np.full(len(candidates), max(own["dense"] for own in scores)),
         ]
     ).astype(np.float64)
 
@@ -83,10 +81,13 @@ def sentence_tokens(
     return result
 
 
-def _mean(tokens: np.ndarray) -> np.ndarray:
-    """(width,) of length 1; zeros where there are no tokens."""
-    mean = tokens.mean(axis=0) if len(tokens) else np.zeros(tokens.shape[1])
-    return mean / max(float(np.linalg.norm(mean)), 1e-12)
+def _opening(candidates: Sequence[Candidate], passages: Sequence[IndexedChunk]) -> list[bool]:
+    """For each candidate whether it is the first one in prose of a passage that begins a section."""
+    firsts: dict[int, int] = {}
+    for number, candidate in enumerate(candidates):
+        if candidate.origin == "quoted" and candidate.kind not in UNITS and passages[candidate.passage].opens_section:
+            firsts.setdefault(candidate.passage, number)
+    return [firsts.get(candidate.passage) == number for number, candidate in enumerate(candidates)]
 
 
 def word_overlap(question: str, texts: Sequence[str], index: Index) -> np.ndarray:

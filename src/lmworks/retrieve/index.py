@@ -67,6 +67,12 @@ class IndexedChunk:
     units: tuple[Unit, ...]
     tokens: int
 
+    @property
+    def opens_section(self) -> bool:
+        """Whether the section's own heading stands in the chunk, or is not written at all."""
+        shown = " > ".join(self.heading_path)
+        return not self.heading_path or not self.prefix or not shown.endswith(self.prefix.strip())
+
 
 @dataclass(frozen=True, slots=True)
 class _Layout:

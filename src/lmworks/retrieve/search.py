@@ -4,7 +4,7 @@ dense    cosine of question and chunk, exact over all vectors, or near it (`vect
 lexical  BM25 (Robertson & Zaragoza, 2009, section 3.6) over titles and words, as SQLite's FTS5 computes it
 named    chunks that define a name that the question has
 late     late interaction of the tokens of question and chunk (Khattab & Zaharia, 2020), over what the others found
-fusion   a weighted sum of the scores, each scaled to [0, 1] over the candidates (Bruch, Gai & Ingber, 2023)
+fusion   a weighted sum of their scores (Bruch, Gai & Ingber, 2023)
 """
 
 import json
@@ -32,7 +32,7 @@ STOP_WORDS = frozenset({
 })  # fmt: skip
 
 TITLE_WEIGHT = 1.5  # of a word in the headings, where one in the text counts 1
-WEIGHTS = {"dense": 1.0, "bm25": 1.0, "late_interaction": 2.0, "named": 0.5}  # of the legs in the fusion
+WEIGHTS = {"late_interaction": 1.0, "dense": 0.3, "bm25": 0.15, "named": 0.1}  # of the legs in the fusion
 NAMED_FIRST = 3  # chunks at most that stand first because they define a name that is asked for
 SHINGLE_WORDS = 3
 DEFAULTS = SearchConfig()
@@ -179,21 +179,17 @@ def union(legs: Sequence[Hits]) -> Hits:
 
 
 def fuse(hits: Hits, weights: Mapping[str, float] = WEIGHTS) -> Hits:
-    """Order by the weighted sum of the scores, each scaled to [0, 1] by its least and greatest value among the hits.
+    """Order by the weighted sum of the scores; a hit that a leg did not find has 0 from it.
 
-    A convex combination keeps how far apart scores are, which ranks forget (Bruch, Gai & Ingber, 2023, "An Analysis of
-    Fusion Functions for Hybrid Retrieval", section 4). A hit without a score has 0. Scores: those of the legs, and
-    `fused`, in [0, 1]. Equal sums keep their order.
+    Cosines are taken as they are, the unbounded scores, `bm25` and `named`, over the highest of the question. Such a
+    sum keeps how far apart scores are, which ranks forget (Bruch, Gai & Ingber, 2023, "An Analysis of Fusion Functions
+    for Hybrid Retrieval", section 4). Scores: those of the legs, and `fused`. Equal sums keep their order.
     """
     total = np.zeros(len(hits))
     for name, weight in weights.items():
-        values = np.array([scores.get(name, np.nan) for scores in hits.scores])
-        if np.isnan(values).all():
-            continue
-        least = np.nanmin(values) if not np.isnan(values).any() else min(0.0, float(np.nanmin(values)))
-        spread = np.nanmax(values) - least
-        total += weight * np.nan_to_num((values - least) / spread if spread > 0 else np.sign(values))
-    total /= sum(weights.values())
+        values = np.array([scores.get(name, 0.0) for scores in hits.scores])
+        highest = values.max(initial=0.0) if name in ("bm25", "named") else 1.0
+        total += weight * values / (highest or 1.0)
     order = np.argsort(-total, kind="stable").tolist()
     return Hits(
         tuple(hits.keys[place] for place in order),

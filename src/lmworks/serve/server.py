@@ -57,9 +57,9 @@ def run(
             if loading.failure is not None:
                 raise loading.failure
         finally:
+            service.close()
             if service.remaining is not None:
                 service.remaining.stop()
-            service.close()
     finally:
         listener.close()
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lmworks.artefact import CURRENT, read_json, read_manifest
+from lmworks.artefact import CURRENT, read_json
 from lmworks.config import from_mapping
+from lmworks.ground.certainty import Certainty, read_certainty
 from lmworks.monitor.config import LogConfig
 from lmworks.monitor.log import Log, Reader
 from lmworks.records import Interaction
@@ -66,11 +67,15 @@ def artefact_of(workspace: Path, current: Current, use: str) -> Path:
     return workspace / current.stages[found[0]]
 
 
+def certainty_of(workspace: Path, current: Current) -> Certainty | None:
+    """The measured risk of the current system's answers; None where it answers nothing from documents."""
+    return read_certainty(artefact_of(workspace, current, ANSWERER)) if ANSWERER in current.uses.values() else None
+
+
 def calibration_caution(workspace: Path, current: Current) -> str:
     """A sentence for who asks where nothing was calibrated on the documents themselves, else ""."""
-    if ANSWERER not in current.uses.values():
-        return ""
-    return "" if read_manifest(artefact_of(workspace, current, ANSWERER)).metrics.get("questions") else _BORROWED
+    certainty = certainty_of(workspace, current)
+    return _BORROWED if certainty is not None and certainty.borrowed else ""
 
 
 def log_config(workspace: Path) -> LogConfig:

@@ -12,10 +12,11 @@ import typer.main
 
 from command_line import lmworks, refused
 from lmworks import __version__
-from lmworks.artefact import MANIFEST, read_json, write_json
+from lmworks.artefact import read_json, write_json
 from lmworks.cli import main as verbs
 from lmworks.cli.main import app
 from lmworks.config import described
+from lmworks.ground.certainty import CALIBRATION
 from lmworks.serve.config import ServeConfig
 from lmworks.stages import STAGES, resolve
 from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
@@ -228,8 +229,9 @@ def test_who_asks_is_told_where_nothing_was_calibrated_on_the_documents(workspac
     """Three pages give too few questions; a journey has the same with real models, on the page too."""
     question = ("ask", "How many days of leave?", "--json", "--workspace", workspace_copy)
     assert "set questions.gold" in lmworks(*question).stderr
-    manifest = artefact_of(workspace_copy, read_current(workspace_copy), "ground.calibrate") / MANIFEST
-    write_json(manifest, {**read_json(manifest), "metrics": {"questions": 20}})
+    calibration = artefact_of(workspace_copy, read_current(workspace_copy), "ground.calibrate") / CALIBRATION
+    decided = read_json(calibration)
+    write_json(calibration, {**decided, "certainty": {**decided["certainty"], "borrowed": False}})
     assert lmworks(*question).stderr == ""
 
 

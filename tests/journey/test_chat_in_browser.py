@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from lmworks.build import build
+from lmworks.ground.answer_text import markdown_parts
 from lmworks.recipe import find, load
 from lmworks.serve.app import create_app
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.listener import listen
-from lmworks.serve.pages.chat_turns import split_code
 from lmworks.serve.server import Server
 from lmworks.serve.service import Service
 
@@ -182,7 +182,7 @@ def test_a_language_model_streams_without_moving_the_page(watched: Watched):
     page = watched.page
     page.goto("/")
     ask(page, "Explain in three paragraphs why the sky is blue.", LANGUAGE)
-    page.wait_for_selector(".live .generated")
+    page.wait_for_selector(".live .said")
     lengths = set()
     while page.query_selector(".live") and len(lengths) < 5:  # it comes in pieces
         lengths.add(page.evaluate("document.querySelector('.live .answer')?.textContent.length ?? 0"))
@@ -192,7 +192,7 @@ def test_a_language_model_streams_without_moving_the_page(watched: Watched):
     page.wait_for_selector(".turn[data-interaction]")
     assert sum(page.evaluate("window.shifts")) < 0.05
     ask(page, "And at night?", LANGUAGE)
-    page.wait_for_selector(".live .generated")
+    page.wait_for_selector(".live .said")
     page.keyboard.press("Escape")
     page.wait_for_selector(".turn[data-interaction] >> nth=1")
     first, second = page.query_selector_all(".turn")
@@ -207,7 +207,7 @@ def test_stopping_keeps_what_was_written(watched: Watched):
     page = watched.page
     page.goto("/")
     ask(page, "Write a very long story about the sea.", LANGUAGE)
-    page.wait_for_selector(".live .generated")
+    page.wait_for_selector(".live .said")
     page.keyboard.press("Escape")
     page.wait_for_selector(".turn[data-interaction]")
     assert "stopped" in page.inner_text(".meta")
@@ -323,7 +323,7 @@ def test_script_and_server_cut_answers_alike(browser, url: str):
     script = "async (texts) => { const m = await import('/static/writing.js'); return texts.map(m.blocks); }"
     cut = page.evaluate(script, texts)
     for text, parts in zip(texts, cut, strict=True):
-        assert [(p["text"], p["name"] == "code") for p in parts] == [(p.text, p.code) for p in split_code(text)]
+        assert [(p["text"], p["name"] == "code") for p in parts] == [(p.text, p.code) for p in markdown_parts(text)]
     said = page.evaluate(
         "async () => (await import('/static/writing.js')).sentences('A [7] b. [1]\\nc\\n  d. [2]\\nand [9] st')"
     )

@@ -17,7 +17,7 @@ from small_system import HOSTILE, Page, StandIn, cited, index_of, inert, interac
 from hashing_encoder import make_document
 from lmworks.records import Feedback, Interaction, Message, Retrieved, Span
 from lmworks.serve.pages.chat_turns import view_turns
-from lmworks.serve.pages.cited_text import document_link, text_runs
+from lmworks.serve.pages.cited_documents import document_link
 from lmworks.serve.pages.interaction_page import interaction_view
 from lmworks.serve.pages.interaction_parts import prompt_parts, shaded, waterfall
 from lmworks.serve.pages.log_page import PAGE, place_text, read_place
@@ -118,22 +118,6 @@ def test_the_shade_of_a_token_is_the_tenth_of_its_probability(log_probabilities)
 def test_without_a_probability_for_each_token_nothing_is_shaded():
     assert shaded([1, 2], [-0.1], str) is None
     assert shaded([], [], str) is None
-
-
-def test_only_the_marks_that_the_answer_made_are_citations():
-    verdicts = [cited(document, 0, 44), cited(document, 45, len(document.text))]
-    text = f"{document.text[:44]} [1]\n{document.text[45:]} [2]"
-    found = text_runs(text, verdicts)
-    assert "".join(run.text for run in found) == text
-    assert [(run.number, run.text) for run in found if run.number] == [(1, "[1]"), (2, "[2]")]
-    assert found[0].text.endswith("See [1]. ") and "indented [2]" in found[2].text
-
-
-@given(st.text(alphabet="[]12\n ab", max_size=60), st.integers(0, 2))
-def test_runs_of_any_answer_join_to_it(text, count):
-    found = text_runs(text, [cited(document, 0, 10)] * count)
-    assert "".join(run.text for run in found) == text
-    assert [run.number for run in found if run.number] == list(range(1, 1 + sum(bool(run.number) for run in found)))
 
 
 def test_a_citation_links_to_its_place():
@@ -298,7 +282,7 @@ def test_quotes_are_shown_without_their_marks_and_link_to_the_very_span(tmp_path
         stand_in.log.record(answered).result()
         page, found = (Page(stand_in.client().get(path).text) for path in (f"/log/{answered.id}", "/documents?q=page"))
         (turn,) = asyncio.run(view_turns(stand_in, [answered]))  # type: ignore[arg-type]
-    assert turn.sentences[0].text == turn.weighed[0] == turn.sources[0].quote == "See the page first."
+    assert turn.parts[0].text == turn.weighed[0] == turn.sources[0].quote == "See the page first."
     for text, times in ((page.text, 3), (found.text, 1)):
         assert text.count("See the page first.") == times and "](" not in text and "#" not in text
     assert f"/documents/{markdown.hash}?start={start}&end={end}#cite" in page.links()

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.serve.pages.chat_turns import split_code
 from lmworks.serve.pages.forms import local_path
 from lmworks.serve.pages.page_templates import relative, seconds
 
@@ -40,24 +39,6 @@ def test_a_form_is_read_as_it_was_written(fields):
     headers = [(b"content-type", b"application/x-www-form-urlencoded; charset=utf-8")]
     request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
     assert asyncio.run(read_form(request)) == fields
-
-
-def test_code_is_told_from_text():
-    text = "Before\n\n```python\na = 1\n\nb = 2\n```\nbetween `x`\n```\nopen <b>"
-    assert [(part.text, part.code) for part in split_code(text)] == [
-        ("Before", False),
-        ("a = 1\n\nb = 2", True),
-        ("between `x`", False),
-        ("open <b>", True),
-    ]
-
-
-@given(st.lists(st.sampled_from(["```", "```py", "\n", "a", " ", "`"])).map("".join))
-def test_no_letter_of_an_answer_is_lost_in_code_blocks(text):
-    shown = "".join(part.text for part in split_code(text))
-    without_languages = re.sub(r"^ {0,3}```[^\n`]*$", "", text, flags=re.MULTILINE)  # named behind a fence
-    assert shown.count("a") >= without_languages.count("a")
-    assert all(part.text.strip() for part in split_code(text))
 
 
 def test_times_and_durations_are_said_in_words():

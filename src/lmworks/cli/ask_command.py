@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from textwrap import indent
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +12,10 @@ from lmworks.cli.options import WorkspaceOption, last_workspace, new_console
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from lmworks.ground.certainty import Certainty
     from lmworks.records import Answer, Document
+
+SNIPPET = 110  # characters that are shown of a passage
 
 
 def ask(
@@ -27,10 +31,11 @@ def ask(
     Example: `lmworks ask "What does the with statement do?"`
     """
     import lmworks
-    from lmworks.workspace import calibration_caution, read_current
+    from lmworks.workspace import calibration_caution, certainty_of, read_current
 
     folder = workspace or last_workspace()
-    caution = calibration_caution(folder, read_current(folder))  # before torch is imported: an error is said at once
+    current = read_current(folder)
+    caution = calibration_caution(folder, current)  # before torch is imported: an error is said at once
     system = lmworks.open(folder)
     answer = system.ask(question)
     if as_json:
@@ -42,7 +47,8 @@ def ask(
     else:
         cited = {one.evidence.document for one in answer.citations} | {one.span.document for one in answer.nearest}
         index = system.answerer.finder.index
-        show_answer(new_console(), answer, folder.name, {document: index.document(document) for document in cited})
+        documents = {document: index.document(document) for document in cited}
+        show_answer(new_console(), answer, folder.name, documents, certainty_of(folder, current))
     if caution:
         typer.secho(caution, fg="yellow", err=True)
 
@@ -65,29 +71,42 @@ def lineage(
     new_console().print(trace(workspace, target))
 
 
-def show_answer(console: "Console", answer: "Answer", system: str, documents: "Mapping[str, Document]") -> None:
+def show_answer(
+    console: "Console",
+    answer: "Answer",
+    system: str,
+    documents: "Mapping[str, Document]",
+    certainty: "Certainty | None" = None,
+) -> None:
     """Print an answer with its sources, or the abstention with the nearest passages, and which system gave it; its
     `documents`, by hash, tell how what is quoted of them is rendered."""
     from rich.padding import Padding
+    from rich.text import Text
 
-    from lmworks.report import shown
-    from lmworks.retrieve.rendered_text import rendered_quote
+    from lmworks.ground.answer_text import answer_parts
+    from lmworks.ground.certainty import certainty_phrase
+    from lmworks.report import harmless, shown
+    from lmworks.retrieve.rendered_text import rendered_quote, shortened
 
-    said = [
-        f"{rendered_quote(one.text, one.evidence, documents)} [{number}]"
-        for number, one in enumerate(answer.citations, start=1)
-    ]
-    console.print(Padding(shown("\n".join(said) or answer.text), (0, 0, 0, 2)), highlight=False)
+    for part in answer_parts(answer.text, answer.citations, documents):
+        mark = f" [{part.number}]" if part.number else ""
+        if part.code:  # not wrapped, so that it can be copied
+            console.print(Text(f"{indent(harmless(part.text), '    ')}\n {mark}"), soft_wrap=True)
+        else:
+            console.print(Padding(Text(harmless(f"{part.text}{mark}")), (0, 0, 0, 2)))
     if answer.abstained and answer.nearest:
         console.print("  Nearest passages:", style="dim")
         for passage in answer.nearest:
-            first = rendered_quote(passage.text, passage.span, documents)[:110]
-            console.print(f"    {shown(passage.uri)}  [dim]{shown(first)}…[/dim]", highlight=False)
+            words = " ".join(rendered_quote(passage.text, passage.span, documents).split())
+            console.print(f"    {shown(passage.uri)}  [dim]{shown(shortened(words, SNIPPET))}[/dim]", highlight=False)
     for number, citation in enumerate(answer.citations, start=1):
         span = citation.evidence
         place = f"{shown(citation.uri)} [dim]characters {span.start}-{span.end}[/dim]"
         console.print(f"  \\[{number}] {place}", highlight=False)
     seconds = answer.timings.get("total", 0.0)
-    mark = "abstained, " if answer.abstained else ""
-    summary = f"{shown(system)} · {mark}confidence {answer.confidence:.2f} · {seconds:.1f} s · answer {answer.id}"
-    console.print(f"  {summary}", style="dim", highlight=False)
+    if answer.abstained:
+        said = f"abstained, confidence {answer.confidence:.2f}"
+    else:
+        measured = f" ({certainty_phrase(certainty)})" if certainty else ""
+        said = f"confidence {answer.confidence:.2f}{measured}"
+    console.print(f"  {shown(system)} · {said} · {seconds:.1f} s · answer {answer.id}", style="dim", highlight=False)

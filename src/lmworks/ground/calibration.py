@@ -27,16 +27,14 @@ from lmworks.evaluate.abstention import risk_controlled_threshold, risk_coverage
 from lmworks.evaluate.question_set import QUESTIONS, read_questions
 from lmworks.evaluate.span_overlap import is_right, span_f1
 from lmworks.ground.attribution import support
+from lmworks.ground.certainty import CALIBRATION, Certainty, certainty_sentence
 from lmworks.ground.config import CalibrationConfig
 from lmworks.ground.evidence_log import collect
 from lmworks.ground.features import NAMES, RANKING
 from lmworks.ground.grounded_answer import (
-    CALIBRATION,
     Calibration,
-    Certainty,
     Evidence,
     Finder,
-    certainty_sentence,
     confidence_features,
     filters_of,
     open_finder,

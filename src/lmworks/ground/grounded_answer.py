@@ -9,9 +9,8 @@ decision    the best sentences that are left, if P(the answer is right) reaches 
 
 import json
 import secrets
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,8 +20,10 @@ import numpy as np
 from lmworks.config import from_mapping
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.ground.answer_record import NEAREST
-from lmworks.ground.answer_shape import asks_how, example_for, lacks_subject, with_subject
+from lmworks.ground.answer_shape import asks_how, example_for, with_subject
+from lmworks.ground.answer_text import answer_text
 from lmworks.ground.candidate_sentences import Candidate, candidate_sentences
+from lmworks.ground.certainty import CALIBRATION, Certainty
 from lmworks.ground.config import AnswerConfig
 from lmworks.ground.draft_sentences import draft
 from lmworks.ground.features import RANKING, measure
@@ -32,49 +33,13 @@ from lmworks.ground.selection import Rules, Selection, select
 from lmworks.model.checkpoint import load
 from lmworks.records import Answer, Question, Retrieved, Span, Verdict
 from lmworks.retrieve.index import EVERYTHING, Filters, Index
-from lmworks.retrieve.rendered_text import flowing
 from lmworks.retrieve.search import ranked, read_query
-from lmworks.retrieve.text_block import UNITS
 
 if TYPE_CHECKING:
     from lmworks.generate.engine import Engine
     from lmworks.generate.engine_worker import EngineWorker
 
 UNKNOWN = "I don't know: the documents do not seem to answer this."
-CALIBRATION = "calibration.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Certainty:
-    """Measured risk of the answers at the threshold, on questions that nothing else was fitted on.
-
-    Of `questions`, `answered` reached the threshold, and of these `right` were right. Where `guaranteed`, at most a
-    share `alpha` of what is answered is wrong, with probability 1 - `delta` over the choice of these questions, for
-    questions drawn as they were. `borrowed`: all this is of other documents than those at hand.
-    """
-
-    questions: int = 0
-    answered: int = 0
-    right: int = 0
-    alpha: float = 0.0
-    delta: float = 0.0
-    guaranteed: bool = False
-    borrowed: bool = False
-
-
-def certainty_sentence(certainty: Certainty) -> str:
-    """Measurement and guarantee in words."""
-    of = "other documents" if certainty.borrowed else "these documents"
-    measured = (
-        f"Of {certainty.questions} questions about {of} that nothing was fitted on, {certainty.answered} were "
-        f"answered, {certainty.right} of them right."
-    )
-    if not certainty.guaranteed:
-        return f"{measured} Nothing is guaranteed."
-    return (
-        f"{measured} With {1 - certainty.delta:.0%} probability, at most {certainty.alpha:.0%} of the answers to "
-        "questions like those are wrong."
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +52,7 @@ class Calibration:
     drafts: bool  # whether the language model's own sentences are candidates
     confidence: Logistic
     threshold: float  # confidence below which the system abstains
-    certainty: Certainty = Certainty()
+    certainty: Certainty = field(default_factory=Certainty)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +171,7 @@ def _answer(evidence: Evidence, selection: Selection, confidence: float, *, abst
     return Answer(
         id="",
         question=evidence.question,
-        text=UNKNOWN if abstained else answer_text(citations, evidence),
+        text=UNKNOWN if abstained else answer_text(citations, evidence.candidates, evidence.passages),
         citations=citations,
         confidence=confidence,
         abstained=abstained,
@@ -226,21 +191,6 @@ def _with_subject(evidence: Evidence, place: int, verdict: Verdict, outcome: Lit
     if candidate.origin == "generated":
         return replace(verdict, verdict=outcome)
     return replace(verdict, verdict=outcome, text=text, evidence=span)
-
-
-def answer_text(citations: Sequence[Verdict], evidence: Evidence) -> str:
-    """The text of an answer, a line for each citation; code stands in a block of its own, as it is."""
-    kinds = {candidate.evidence.end: candidate for candidate in evidence.candidates}
-    lines: list[str] = []
-    for number, citation in enumerate(citations, start=1):
-        candidate = kinds[citation.evidence.end]
-        if candidate.kind in UNITS:
-            lines.append(f"```\n{textwrap.dedent(citation.text)}\n``` [{number}]")
-            continue
-        subject = candidate.heading.rpartition(" > ")[2]
-        about = f"{subject}: " if subject and lacks_subject(citation.text) else ""
-        lines.append(f"{about}{flowing(citation.text)} [{number}]")
-    return "\n".join(lines)
 
 
 class Answerer:

@@ -69,6 +69,14 @@ def flowing(text: str) -> str:
     return text if len(indents) > 1 else " ".join(text.split())
 
 
+def shortened(text: str, length: int) -> str:
+    """The first words of a text, of at most `length` characters; what ends with an abbreviation loses that."""
+    if len(text) <= length:
+        return text
+    words = text[: length + 1].rpartition(" ")[0] or text[:length]
+    return re.sub(r"(?:\s+\(?[A-Z]?[a-z]{0,3}\.)+$", "", words.rstrip()).rstrip(",;:-") + " …"
+
+
 def _from_rest(text: str) -> str:
     code = [(block.start, block.end) for block in plain_blocks(text) if block.kind == "code"]
 
@@ -76,7 +84,7 @@ def _from_rest(text: str) -> str:
         inside = any(start <= match.start() < end for start, end in code)
         return match[0] if inside else match["text"] or match["strong"] or ""
 
-    return _REST.sub(words, text)
+    return re.sub(r"(?<=\S)::(?=\s*\Z)", ":", _REST.sub(words, text))
 
 
 @lru_cache(maxsize=16)  # the documents of one page

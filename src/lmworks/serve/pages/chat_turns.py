@@ -2,44 +2,29 @@
 
 import asyncio
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from lmworks.artefact import read_manifest
 from lmworks.ground.answer_record import NEAREST
-from lmworks.ground.grounded_answer import CALIBRATION
+from lmworks.ground.answer_text import Part, answer_parts
+from lmworks.ground.certainty import CALIBRATION, Certainty, read_certainty
 from lmworks.records import Document, Interaction, Message, Span
-from lmworks.retrieve.rendered_text import flowing, rendered, rendered_quote, rendered_title
+from lmworks.retrieve.rendered_text import flowing, rendered, rendered_quote, rendered_title, shortened
 from lmworks.serve.interaction_record import question_of
-from lmworks.serve.pages.cited_text import cited_documents
+from lmworks.serve.pages.cited_documents import cited_documents
 from lmworks.serve.pages.page_templates import file_name
 from lmworks.serve.service import Service
+from lmworks.stages import ANSWERER
 
 SHOWN = 8  # rows of a table of verdicts or passages; the log has all
 CONTEXT = 140  # characters shown of the document before and after a quote
 _READ = 4 * CONTEXT  # of which these are read: marks are not shown
 LONGEST_QUOTE = 400
-LONGEST_ANSWER = 20_000  # characters of a language model's answer; the log has all
-_FENCE = re.compile(r"^ {0,3}```[^\n`]*\n(.*?)(?:^ {0,3}```[ \t]*$\n?|\Z)", re.MULTILINE | re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class Sentence:
-    """A sentence of the answer, and the number of the source that says it."""
-
-    text: str
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A piece of a language model's answer: running text, or a block of code."""
-
-    text: str
-    code: bool
+LONGEST_ANSWER = 20_000  # characters; the log has all
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +40,7 @@ class Source:
     quote: str
     after: str
     found: bool
+    code: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +49,11 @@ class TurnView:
 
     interaction: Interaction
     question: str
-    sentences: tuple[Sentence, ...]
     parts: tuple[Part, ...]
     sources: tuple[Source, ...]
     weighed: tuple[str, ...]  # the sentences of the first verdicts
-    threshold: float | None
+    threshold: float | None  # of confidence, and the certainty there, of the calibration that decided
+    certainty: Certainty | None
     shown: int = SHOWN
 
     @property
@@ -76,8 +62,8 @@ class TurnView:
 
     @property
     def left_out(self) -> int:
-        """Characters of a language model's answer that are not shown."""
-        return 0 if self.grounded else max(0, len(self.interaction.response) - LONGEST_ANSWER)
+        """Characters of the answer that are not shown."""
+        return max(0, len(self.interaction.response) - LONGEST_ANSWER)
 
     @property
     def thumb(self) -> str | None:
@@ -93,11 +79,8 @@ class TurnView:
     @property
     def plain(self) -> str:
         """The answer for the clipboard, with its sources below."""
-        if not self.sentences:
-            return self.interaction.response
-        said = "\n".join(f"{sentence.text} [{sentence.number}]" for sentence in self.sentences)
-        sources = "\n".join(f"[{number}] {source.uri}" for number, source in enumerate(self.sources, start=1))
-        return f"{said}\n\n{sources}"
+        sources = "\n".join(f"[{number}] {one.uri}" for number, one in enumerate(self.interaction.citations, start=1))
+        return f"{self.interaction.response}\n\n{sources}" if sources else self.interaction.response
 
 
 async def view_turns(service: Service, interactions: Sequence[Interaction]) -> list[TurnView]:
@@ -129,30 +112,27 @@ def messages_of(turns: Sequence[Interaction], parent: str | None, question: str)
     return (*messages, Message("user", question))
 
 
-def split_code(text: str) -> tuple[Part, ...]:
-    """Running text and blocks fenced by ```; a block that is not closed goes on to the end."""
-    parts: list[Part] = []
-    place = 0
-    for block in _FENCE.finditer(text):
-        parts += [Part(text[place : block.start()].strip("\n"), False), Part(block[1].removesuffix("\n"), True)]
-        place = block.end()
-    parts.append(Part(text[place:].strip("\n"), False))
-    return tuple(part for part in parts if part.text.strip())
+class Calibrated(NamedTuple):
+    """The stage that calibrated the current system, the content hash of what it made, and what that decided."""
+
+    stage: str
+    digest: str
+    threshold: float
+    certainty: Certainty
 
 
-def calibrated(service: Service) -> tuple[str, str, float] | None:
-    """Name and content hash of the stage that calibrated the current system, and its threshold of confidence."""
+def calibrated(service: Service) -> Calibrated | None:
     current = service.current
-    names = [name for name, use in current.uses.items() if use == "ground.calibrate"] if current else []
+    names = [name for name, use in current.uses.items() if use == ANSWERER] if current else []
     if current is None or service.workspace is None or not names:
         return None
-    return names[0], *_threshold(service.workspace / current.stages[names[0]])
+    return Calibrated(names[0], *_decided(service.workspace / current.stages[names[0]]))
 
 
 @lru_cache(maxsize=8)  # an artefact never changes
-def _threshold(folder: Path) -> tuple[str, float]:
-    decided = json.loads((folder / CALIBRATION).read_text("utf-8"))
-    return read_manifest(folder).content_hash, float(decided["threshold"])
+def _decided(folder: Path) -> tuple[str, float, Certainty]:
+    threshold = json.loads((folder / CALIBRATION).read_text("utf-8"))["threshold"]
+    return read_manifest(folder).content_hash, float(threshold), read_certainty(folder)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -169,34 +149,33 @@ def _view(
     interaction: Interaction,
     passages: Sequence[tuple[Span, str, str]],
     documents: dict[str, Document],
-    calibration: tuple[str, str, float] | None,
+    calibration: Calibrated | None,
 ) -> TurnView:
-    grounded = interaction.confidence is not None
-    texts = [
-        (rendered_quote(one.text, one.evidence, documents), number)
-        for number, one in enumerate(interaction.citations, start=1)
-    ]
-    threshold = None
-    if calibration is not None and interaction.lineage.get(calibration[0]) == calibration[1]:
-        threshold = calibration[2]
+    decided = calibration if calibration and interaction.lineage.get(calibration.stage) == calibration.digest else None
+    parts = answer_parts(interaction.response[:LONGEST_ANSWER], interaction.citations, documents)
+    code = {part.number for part in parts if part.code}
     return TurnView(
         interaction=interaction,
         question=question_of(interaction.messages),
-        sentences=tuple(Sentence(text, number) for text, number in texts if text),
-        parts=() if grounded else split_code(interaction.response[:LONGEST_ANSWER]),
-        sources=tuple(_source(*passage, documents.get(passage[0].document)) for passage in passages),
+        parts=parts,
+        sources=tuple(
+            _source(*passage, documents.get(passage[0].document), code=number in code)
+            for number, passage in enumerate(passages, start=1)
+        ),
         weighed=tuple(rendered_quote(one.text, one.evidence, documents) for one in interaction.verdicts[:SHOWN]),
-        threshold=threshold,
+        threshold=decided.threshold if decided else None,
+        certainty=decided.certainty if decided else None,
     )
 
 
-def _source(span: Span, uri: str, recorded: str, document: Document | None) -> Source:
+def _source(span: Span, uri: str, recorded: str, document: Document | None, *, code: bool) -> Source:
     if document is None or span.end > len(document.text):
-        quote = _shortened(flowing(recorded))
-        return Source(span.document, span.start, span.end, uri, file_name(uri), "", quote, "", False)
+        quote = shortened(recorded if code else flowing(recorded), LONGEST_QUOTE)
+        return Source(span.document, span.start, span.end, uri, file_name(uri), "", quote, "", found=False, code=code)
     text = document.text
     paragraph = text.rfind("\n\n", 0, span.start) + 1
     stop = text.find("\n\n", span.end)
+    quote = rendered(document, span.start, span.end)
     before = _line(document, max(paragraph, span.start - _READ), span.start)
     after = _line(document, span.end, min(stop if stop != -1 else len(text), span.end + _READ))
     if len(before) > CONTEXT:
@@ -210,9 +189,10 @@ def _source(span: Span, uri: str, recorded: str, document: Document | None) -> S
         uri=uri,
         name=rendered_title(document.title, document.extractor) or file_name(uri),
         before=before,
-        quote=_shortened(flowing(rendered(document, span.start, span.end))),
+        quote=shortened(quote if code else flowing(quote), LONGEST_QUOTE),
         after=after,
         found=True,
+        code=code,
     )
 
 
@@ -220,7 +200,3 @@ def _line(document: Document, start: int, end: int) -> str:
     """A part of a text, rendered on one line; a space at either end stays, which separates it from the quote."""
     text, words = document.text[start:end], " ".join(rendered(document, start, end).split())
     return f"{' ' if text[:1].isspace() else ''}{words}{' ' if words and text[-1:].isspace() else ''}"
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE].rstrip() + " …"

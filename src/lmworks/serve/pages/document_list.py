@@ -17,7 +17,7 @@ from lmworks.retrieve.encoder import Encoder
 from lmworks.retrieve.index import Index
 from lmworks.retrieve.rendered_text import rendered, rendered_title
 from lmworks.retrieve.search import STOP_WORDS, search
-from lmworks.serve.pages.cited_text import document_link
+from lmworks.serve.pages.cited_documents import document_link
 from lmworks.serve.pages.document_text import ChunkRange
 
 ORDERS = ("name", "title", "chunks", "tokens")

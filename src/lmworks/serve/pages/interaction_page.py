@@ -10,11 +10,12 @@ from fastapi.responses import HTMLResponse
 
 from lmworks.config import to_mapping
 from lmworks.generate.protocol import SamplingParameters
+from lmworks.ground.answer_text import Part, answer_parts
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.records import Document, Feedback, Interaction, Message, Retrieved, Verdict
 from lmworks.retrieve.rendered_text import rendered_quote
 from lmworks.serve.pages import page_templates
-from lmworks.serve.pages.cited_text import TextRun, cited_documents, document_link, text_runs, with_words
+from lmworks.serve.pages.cited_documents import cited_documents, document_link
 from lmworks.serve.pages.interaction_parts import PromptPart, ShadedText, Waterfall, prompt_parts, shaded, waterfall
 from lmworks.serve.service import Service
 
@@ -43,7 +44,7 @@ class InteractionView:
     interaction: Interaction
     question: str
     earlier: tuple[tuple[str, str], ...]  # (role, content) of the messages before the question
-    answer: tuple[TextRun, ...]
+    answer: tuple[Part, ...]
     left_out: int  # characters of the answer that are not shown
     citations: tuple[Evidence, ...]
     verdicts: tuple[Evidence, ...]
@@ -74,12 +75,11 @@ def interaction_view(
     parts = prompt_parts(prompt, interaction.messages, _renderer(checkpoint, interaction))
     tokens, note = _tokens(interaction, checkpoint)
     citations = tuple(_sentence(one, documents, number) for number, one in enumerate(interaction.citations, start=1))
-    words = {" ".join(v.text.split()): one.text for v, one in zip(interaction.citations, citations, strict=True)}
     return InteractionView(
         interaction=interaction,
         question=interaction.messages[-1].content[:LONG] if interaction.messages else "",
         earlier=tuple((m.role, m.content[:LONG]) for m in interaction.messages[:-1]),
-        answer=with_words(text_runs(shown, interaction.citations), words),
+        answer=answer_parts(shown, interaction.citations, documents) if citations else (Part(shown),) if shown else (),
         left_out=max(0, len(interaction.response) - LONG),
         citations=citations,
         verdicts=tuple(_sentence(one, documents) for one in interaction.verdicts),

@@ -14,7 +14,7 @@ import lmworks
 from lmworks.monitor.store import is_postgres
 from lmworks.records import Interaction
 from lmworks.serve.pages import page_templates
-from lmworks.serve.pages.cited_text import document_link
+from lmworks.serve.pages.cited_documents import document_link
 from lmworks.serve.pages.lineage_graph import (
     ANSWER,
     Graph,

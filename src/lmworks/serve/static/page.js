@@ -109,11 +109,11 @@ function showThumb(form, value) {
   box?.querySelector("[data-thumb-down]")?.setAttribute("aria-pressed", String(value === "down"));
 }
 
-/** A button with data-copy copies that text. @param {MouseEvent} event */
+/** A button with data-copy copies that text, or without one the code beside it. @param {MouseEvent} event */
 async function onCopy(event) {
   const button = event.target instanceof Element ? event.target.closest("[data-copy]") : null;
   if (!(button instanceof HTMLElement)) return;
-  toast((await copy(button.dataset.copy ?? "")) ? "Copied" : "The browser does not allow copying");
+  toast((await copy(button.dataset.copy || (button.closest(".code-block")?.querySelector("code")?.textContent ?? ""))) ? "Copied" : "The browser does not allow copying");
 }
 
 document.addEventListener("keydown", onKey);

@@ -2,7 +2,7 @@
 
 const NEAR = 64; // pixels from the end of the page within which the reader follows the text
 
-/** @typedef {{ name: string, text: string, number?: number }} Part name: "said", "generated" or "code" */
+/** @typedef {{ name: string, text: string, number?: number }} Part name: "said" or "code" */
 
 /** Changes the page, and stays at its end if the reader is there. @param {() => void} change */
 export function following(change) {
@@ -34,21 +34,30 @@ export function write(answer, grounded) {
   };
 }
 
-/** "Sentence. [1]\nAnother. [2]": only the number that comes next ends a sentence.
+/** "Sentence. [1]\nAnother. [2]": only the number that comes next ends a sentence, or follows a block of code.
  * @param {string} text @returns {Part[]} */
 export function sentences(text) {
+  /** @type {Part[]} */
   const parts = [];
-  let rest = text;
-  for (let number = 1; rest; number++) {
-    const mark = ` [${number}]`;
-    const ends = [rest.indexOf(`${mark}\n`), rest.endsWith(mark) ? rest.length - mark.length : -1].filter((end) => end >= 0);
-    if (!ends.length) {
-      parts.push({ name: "said", text: rest });
-      break;
+  let number = 1;
+  for (const block of blocks(text)) {
+    let rest = block.name === "code" ? "" : block.text;
+    if (!rest) parts.push(block);
+    while (rest) {
+      const last = parts.at(-1);
+      const mark = `[${number}]`;
+      const ends = [rest.indexOf(` ${mark}\n`), rest.endsWith(` ${mark}`) ? rest.length - mark.length - 1 : -1].filter((end) => end >= 0);
+      const follows = last?.name === "code" && last.number === undefined && rest.startsWith(mark);
+      if (!follows && !ends.length) {
+        parts.push({ name: "said", text: rest });
+        break;
+      }
+      const end = follows ? 0 : Math.min(...ends) + 1;
+      if (follows) last.number = number;
+      else parts.push({ name: "said", text: rest.slice(0, end - 1), number });
+      rest = rest.slice(end + mark.length).replace(/^\n+/, "");
+      number += 1;
     }
-    const end = Math.min(...ends);
-    parts.push({ name: "said", text: rest.slice(0, end), number });
-    rest = rest.slice(end + mark.length + 1);
   }
   return parts;
 }
@@ -59,12 +68,12 @@ export function blocks(text) {
   /** @type {Part[]} */
   const parts = [];
   let place = 0;
-  for (const block of text.matchAll(/^ {0,3}```[^\n`]*\n([\s\S]*?)(?:^ {0,3}```[ \t]*$\n?|$(?![\s\S]))/gm)) {
-    parts.push({ name: "generated", text: trimmed(text.slice(place, block.index)) });
-    parts.push({ name: "code", text: block[1].replace(/\n$/, "") });
+  for (const block of text.matchAll(/^ {0,3}(`{3,})[^\n`]*\n([\s\S]*?)(?:^ {0,3}\1`*[ \t]*$\n?|$(?![\s\S]))/gm)) {
+    parts.push({ name: "said", text: trimmed(text.slice(place, block.index)) });
+    parts.push({ name: "code", text: block[2].replace(/\n$/, "") });
     place = block.index + block[0].length;
   }
-  parts.push({ name: "generated", text: trimmed(text.slice(place)) });
+  parts.push({ name: "said", text: trimmed(text.slice(place)) });
   return parts.filter((part) => part.text.trim());
 }
 
@@ -84,19 +93,19 @@ function reconcile(answer, parts) {
       else answer.append(made);
       element = made;
     }
-    const node = /** @type {Text} */ (element.dataset.key?.startsWith("code") ? element.firstChild?.firstChild : element.firstChild);
+    const node = /** @type {Text} */ ((element.querySelector("code") ?? element).firstChild);
     if (node.data !== part.text) node.data = part.text;
-    element.classList.toggle("as-is", part.name === "said" && part.text.includes("\n"));
   });
   while (answer.children.length > parts.length) answer.lastElementChild?.remove();
 }
 
 /** @param {Part} part @param {string} key */
 function create(part, key) {
-  const element = document.createElement(part.name === "code" ? "pre" : "p");
+  const code = part.name === "code";
+  const element = document.createElement(code ? "div" : "p");
   element.dataset.key = key;
-  element.className = part.name === "code" ? "generated-code" : part.name;
-  const holder = part.name === "code" ? element.appendChild(document.createElement("code")) : element;
+  element.className = code ? "code-block" : "said";
+  const holder = code ? element.appendChild(document.createElement("pre")).appendChild(document.createElement("code")) : element;
   holder.append(document.createTextNode(part.text));
   if (part.number !== undefined) {
     const mark = element.appendChild(document.createElement("sup")).appendChild(document.createElement("span"));

@@ -86,7 +86,7 @@ def unfinished_notice(current: Current | None, remaining: RemainingStages | None
         return None
     names = ", ".join(current.unfinished)
     if remaining is None:
-        return f"Not made yet: {names}.", "`lmworks build` makes it.", "caution"
+        return f"Not made yet: {names}.", "The `lmworks up` or `build` that made the rest makes it.", "caution"
     if remaining.state == "made":
         return f"Made of documents that changed since: {names}.", "A new start serves them.", "caution"
     if remaining.state == "failed":

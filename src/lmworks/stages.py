@@ -208,6 +208,7 @@ STAGES: dict[str, Stage] = {
         inputs=(_DOCUMENTS,),
         libraries=("markdown-it-py", "numpy", "tokenizers", "torch"),
         models=("embedder",),
+        check="lmworks.retrieve.vector_store:check",
     ),
     "ground.questions": Stage(
         run="lmworks.ground.question_generation:make_questions",

@@ -28,7 +28,7 @@ from postgres_server import PACKAGES, fresh_database
 
 Make = Callable[..., Document]
 needs_usearch = pytest.mark.skipif(not importlib.util.find_spec("usearch"), reason="needs lmworks[usearch]")
-COUNT, WIDTH = 3_000, 32
+COUNT, WIDTH = 2_000, 32
 
 
 def clustered(count: int = COUNT, seed: int = 0) -> np.ndarray:

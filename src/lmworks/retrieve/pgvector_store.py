@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmworks.retrieve.vector_store import BLOCK, StoreError, Vectors
+from lmworks.retrieve.vector_store import BLOCK, EXPANSION, StoreError, Vectors
 
 if TYPE_CHECKING:
     import psycopg
 
 SCHEMA = "lmworks_vectors"
 WIDEST = 4_000  # of a graph over half-precision vectors
-EXPANSION = 128  # candidates that a search keeps open; for more, it goes on from where it stopped (iterative scan)
 ELEMENT_BYTES = 1_280  # of a chunk's edges while the graph is built, beside its vector
 MOST_BUILD_MEMORY = 4 << 30  # a graph that does not fit is built many times slower
 
@@ -119,6 +118,7 @@ def _connect(address: str) -> "psycopg.Connection":
                 raise StoreError(f"{address} has pgvector {found and found[0]}, expected 0.8 or later: update it")
             register_vector(connection)
             connection.execute(f"SET hnsw.ef_search = {EXPANSION}".encode())
+            # Asked for more than that, it goes on from where it stopped.
             connection.execute("SET hnsw.iterative_scan = relaxed_order")
         except BaseException:
             connection.close()

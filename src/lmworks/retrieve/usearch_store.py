@@ -5,12 +5,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmworks.retrieve.vector_store import BLOCK, GRAPH, StoreError, Vectors
+from lmworks.retrieve.vector_store import BLOCK, EXPANSION, GRAPH, StoreError, Vectors
 
 if TYPE_CHECKING:
     from usearch.index import Index as Graph
-
-EXPANSION = 128  # candidates that a search keeps open, at least
 
 
 class UsearchStore:

@@ -10,13 +10,14 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from lmworks.artefact import write_text
 from lmworks.retrieve.catalogue import UnusableIndexError
-from lmworks.retrieve.config import EXACT, USEARCH
+from lmworks.retrieve.config import EXACT, USEARCH, IndexConfig
 
 if TYPE_CHECKING:
     from lmworks.retrieve.index import Index
@@ -26,6 +27,7 @@ GRAPH = "vectors.usearch"
 EXACT_ROWS = 20_000  # so many rows are read whole in less time than a filter costs a graph
 MOST_ASKED = 1_000  # that a store is asked for at once; beyond, the matrix is read
 BLOCK = 65_536  # vectors that are handled at once
+EXPANSION = 512  # candidates that a search of a graph keeps open: questions are farther from chunks than chunks are
 SPARE = 2.0  # times more than should do are asked for: exact cosines order them anew, and filters are uneven
 RECALL_AT, SAMPLE = 10, 200
 LEAST_RECALL = 0.9  # a store that finds less is not kept
@@ -132,8 +134,13 @@ def measured_recall(vectors: Vectors, store: VectorStore, sample: int = SAMPLE) 
 # The store of an index
 
 
+def check(config: IndexConfig, base: Path) -> None:
+    """Before any stage runs: StoreError where the store cannot be built; its width is known only to the stage."""
+    check_store(config.store, 1)
+
+
 def check_store(store: str, width: int) -> None:
-    """Whether a store can be built here; StoreError that names what is missing, before any work."""
+    """Raise StoreError that names what is missing where a store of vectors of this width cannot be built."""
     if store == USEARCH:
         from lmworks.retrieve.usearch_store import import_usearch
 

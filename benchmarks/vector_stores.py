@@ -1,0 +1,167 @@
+"""Vector stores of an index at 10,000 to 1,000,000 chunks: recall against exact, latency, build time and size.
+
+    .venv/bin/python -m pip install 'lmworks[usearch,postgres]'
+    .venv/bin/python benchmarks/vector_stores.py [--sizes 10000 100000 1000000] [--postgres ADDRESS]
+        [--postgres-limit 100000] [--distinct 8000] [--vectors FILE] [--data FOLDER] [--work FOLDER]
+
+The vectors are those of real chunks (classic books and Python's enhancement proposals, all-MiniLM-L6-v2), resampled up
+to each size: a copy is a chosen chunk's vector plus Gaussian noise, normalised, and the noise is such that two copies
+of one chunk are as near to each other as a real chunk is to its nearest in the median. Noise in all directions makes it
+harder for a graph than more real chunks would. Queries on topic are the longest sentences of 200 chunks held out, those
+off topic 200 real questions about other things (NQ-open), to which all chunks are about as far.
+
+For each query the stores take turns, and each searches as `dense` does: 50 candidates, cosines from the matrix. Recall
+is of the ten nearest. "own" is the recall that the stage `retrieve.index` measures and keeps; "size" is what a store
+takes on the disk beside the matrix (for exact, the matrix); the build is from the matrix on the disk. PostgreSQL is a
+server with pgvector, whose table is dropped at the end.
+"""
+
+import argparse
+import gzip
+import json
+import re
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from contenders.texts import DATA, books, proposals
+
+import lmworks
+from lmworks.generate import TextEncoder
+from lmworks.records import Document
+from lmworks.retrieve.chunk import chunk
+from lmworks.retrieve.config import ChunkConfig
+from lmworks.retrieve.pgvector_store import PgvectorStore
+from lmworks.retrieve.usearch_store import UsearchStore
+from lmworks.retrieve.vector_store import GRAPH, Vectors, VectorStore, measured_recall, nearest
+
+QUERIES, CANDIDATES, BLOCK = 200, 50, 65_536
+
+
+def real_vectors(data: Path, distinct: int) -> dict[str, np.ndarray]:
+    """`chunks` (distinct, width), queries `on_topic` and `off_topic` (200, width): vectors of real texts."""
+    encoder = TextEncoder(lmworks.load("all-minilm-l6-v2"))
+
+    def count_tokens(texts: Sequence[str]) -> list[int]:
+        return [len(ids) for ids in encoder.tokenizer.encode_batch(texts)]
+
+    documents = [
+        Document(text, name, "text/plain", "markdown" if name.endswith(".md") else "plain", "1", "0" * 64)
+        for name, text in (books(data) | proposals(data)).items()
+    ]
+    rng = np.random.default_rng(0)
+    texts = [one.embed_text for document in documents for one in chunk(document, ChunkConfig(), count_tokens)]
+    drawn = rng.choice(len(texts), min(distinct + QUERIES, len(texts)), replace=False)
+    print(f"{len(texts):,} chunks of {len(documents)} documents, {len(drawn):,} of them embedded", flush=True)
+    vectors = encoder.encode([texts[number] for number in drawn[QUERIES:]], "passage")
+    sentences = [max(re.split(r"(?<=[.?!])\s+", texts[number]), key=len) for number in drawn[:QUERIES]]
+    rows = gzip.decompress((data / "nq-open" / "NQ-open.dev.jsonl.gz").read_bytes()).decode().splitlines()
+    off_topic = encoder.encode([json.loads(row)["question"] for row in rows[:QUERIES]], "query")
+    return {"chunks": vectors, "on_topic": encoder.encode(sentences, "query"), "off_topic": off_topic}
+
+
+def resampled(chunks: np.ndarray, size: int, file: Path) -> tuple[Vectors, float]:
+    """`size` vectors in a file, and the cosine of a copy with its chunk."""
+    rng = np.random.default_rng(1)
+    sample = chunks[:2000]
+    near = float(np.median(np.sort(sample @ chunks.T, axis=1)[:, -2]))  # of a real chunk and its nearest
+    noise = np.sqrt((1 / near - 1) / chunks.shape[1])
+    with file.open("wb") as stream:
+        for start in range(0, size, BLOCK):
+            chosen = chunks[rng.integers(len(chunks), size=min(BLOCK, size - start))]
+            copies = chosen + noise * rng.standard_normal(chosen.shape, dtype=np.float32)
+            stream.write((copies / np.linalg.norm(copies, axis=1, keepdims=True)).astype("<f4").tobytes())
+    matrix = np.memmap(file, dtype="<f4", mode="r", shape=(size, chunks.shape[1]))
+    return Vectors(matrix, np.arange(size)), float(near**0.5)
+
+
+def exact_tens(vectors: Vectors, queries: np.ndarray) -> list[set[int]]:
+    """The ten nearest to each query, by brute force."""
+    best = np.zeros((len(queries), 0), dtype=np.float32)
+    places = np.zeros((len(queries), 0), dtype=np.int64)
+    for start in range(0, len(vectors), BLOCK):
+        block = queries @ vectors.matrix[start : start + BLOCK].T
+        best = np.concatenate([best, block], axis=1)
+        here = np.broadcast_to(np.arange(start, start + block.shape[1]), block.shape)
+        places = np.concatenate([places, here], axis=1)
+        order = np.argsort(-best, axis=1)[:, :10]
+        best, places = np.take_along_axis(best, order, axis=1), np.take_along_axis(places, order, axis=1)
+    return [set(row.tolist()) for row in places]
+
+
+def disk_bytes(store: VectorStore, folder: Path) -> int:
+    if isinstance(store, PgvectorStore):
+        found = store._connection.execute("SELECT pg_total_relation_size(%s::regclass)", (store.table,)).fetchone()
+        return found[0] if found else 0
+    return (folder / GRAPH).stat().st_size
+
+
+def measure(size: int, real: dict[str, np.ndarray], folder: Path, postgres: str | None) -> None:
+    vectors, cosine = resampled(real["chunks"], size, folder / "vectors.f32")
+    print(f"\n{size:,} vectors, each at cosine {cosine:.2f} of one of {len(real['chunks']):,} real chunks", flush=True)
+    stores: dict[str, VectorStore | None] = {"exact": None}
+    seconds, own, size_of = {"exact": 0.0}, {"exact": 1.0}, {"exact": vectors.matrix.nbytes}
+    for name in ("usearch", *(("pgvector",) if postgres else ())):
+        started = time.perf_counter()
+        if name == "usearch":
+            store = UsearchStore.build(folder, vectors)
+        else:
+            assert postgres
+            store = PgvectorStore.build(postgres, f"benchmark{size:015}", vectors)
+        seconds[name] = time.perf_counter() - started
+        own[name], size_of[name] = measured_recall(vectors, store)[0], disk_bytes(store, folder)
+        stores[name] = store
+        print(f"  {name} built in {seconds[name]:.0f} s", flush=True)
+    queries = np.concatenate([real["on_topic"], real["off_topic"]])
+    truth = exact_tens(vectors, queries)
+    found = {name: np.zeros(len(queries)) for name in stores}
+    took = {name: np.zeros(len(queries)) for name in stores}
+    for store in stores.values():  # maps what it reads into memory
+        nearest(vectors, queries[0], CANDIDATES, store=store)
+    for number, (query, ten) in enumerate(zip(queries, truth, strict=True)):
+        for name, store in stores.items():
+            started = time.perf_counter()
+            near, _ = nearest(vectors, query, CANDIDATES, store=store)
+            took[name][number] = 1000 * (time.perf_counter() - started)
+            found[name][number] = len(ten & set(near[:10].tolist())) / 10
+    print("  store      recall: on topic  off topic    own   median ms   p95 ms   build s       MB")
+    for name in stores:
+        half = len(real["on_topic"])
+        print(
+            f"  {name:9}  {found[name][:half].mean():16.3f}  {found[name][half:].mean():9.3f}  {own[name]:5.3f}"
+            f"  {np.median(took[name]):10.2f}  {np.quantile(took[name], 0.95):7.2f}  {seconds[name]:8.0f}"
+            f"  {size_of[name] / 1e6:7.0f}",
+            flush=True,
+        )
+    for store in stores.values():
+        if isinstance(store, PgvectorStore):
+            store._connection.execute(f"DROP TABLE {store.table}".encode())
+        if store is not None:
+            store.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--postgres", help="address of a database with pgvector, postgresql://user@host:port/database")
+    parser.add_argument("--postgres-limit", type=int, default=100_000, help="no larger size is built there")
+    parser.add_argument("--distinct", type=int, default=8_000, help="real chunks that are embedded")
+    parser.add_argument("--vectors", type=Path, help="file (.npz) that keeps the real vectors for the next run")
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--work", type=Path, help="folder for matrix and graph (3 GB at a million vectors)")
+    arguments = parser.parse_args()
+    if arguments.vectors and arguments.vectors.exists():
+        real = dict(np.load(arguments.vectors))
+    else:
+        real = real_vectors(arguments.data, arguments.distinct)
+        if arguments.vectors:
+            np.savez(arguments.vectors, allow_pickle=False, **real)
+    for size in arguments.sizes:
+        with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
+            measure(size, real, Path(folder), arguments.postgres if size <= arguments.postgres_limit else None)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,288 +6,122 @@ A set is a file or a folder of files (`.json`, `.json.gz`). Each article becomes
 article each paragraph does. Gold answers are spans of the documents. Questions without an answer are those that the set
 marks so; where it marks none, a fifth of the paragraphs is hidden and their questions are the ones "on topic", while
 the rest of the document is kept. "Foreign" ones are questions of the next set. Where one question is asked of many
-articles ("How is my data used?"), each is asked within its own article.
+articles ("How is my data used?"), each is asked within its own article. The folder of a built workspace is a set too:
+its index is searched as it is, for its gold questions.
 
 A chunk is relevant when a whole gold span lies inside it. An answer is right when a gold answer stands in it, as a
-string of whole words without case. Weights and thresholds of a half of the questions come from the other half. Figures
-have 95 % intervals by bootstrap over questions, differences are paired. Texts are encoded once and kept in the cache.
+string of whole words without case. What is decided by calibration comes, for each half of the questions, from the other
+half. Figures have 95 % intervals by bootstrap over questions, differences are paired. Texts are encoded once and kept
+in the cache.
 
 The peers need `pip install bm25s PyStemmer sentence-transformers`; without them their rows are missing, and it says so.
 """
 
 import argparse
-import gzip
-import hashlib
 import importlib.util
 import json
-import random
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
+from contenders.reading_sets import ANSWERABLE, FOREIGN, ON_TOPIC, ReadingSet, read_set, read_workspace, sample
+from contenders.search_peers import PACKAGES, CachedEncoder, Peers
 from scipy.stats import rankdata
 
-import lmworks
-from lmworks.evaluate.abstention import expected_calibration_error, risk_coverage
+from lmworks.evaluate.abstention import expected_calibration_error, risk_controlled_threshold, risk_coverage
 from lmworks.evaluate.ranking_metrics import ndcg_at_k, recall_at_k
 from lmworks.evaluate.span_overlap import is_right
-from lmworks.generate.protocol import Role
-from lmworks.generate.text_embedding import TextEncoder
-from lmworks.ground.calibration import RANKED, Trial, _best, choose_threshold, f1_scores
-from lmworks.ground.candidate_sentences import Sentences
+from lmworks.ground import calibration, features
+from lmworks.ground.calibration import Trial
+from lmworks.ground.candidate_sentences import Candidate, candidate_sentences
 from lmworks.ground.config import AnswerConfig, CalibrationConfig
-from lmworks.ground.features import NAMES
-from lmworks.ground.grounded_answer import Calibration, Finder, decide
-from lmworks.ground.logistic_regression import cross_fit, fit
-from lmworks.ground.selection import Rules
-from lmworks.model.download import locate
-from lmworks.records import Document, Question, Retrieved, Score, Span, Unscored
+from lmworks.ground.grounded_answer import Calibration, Finder, decide, filters_of
+from lmworks.records import Question, Score, Span, Unscored
 from lmworks.retrieve import search as search_module
 from lmworks.retrieve.config import ChunkConfig
-from lmworks.retrieve.index import Filters, Index, IndexedChunk
-from lmworks.retrieve.search import Hits, dense, lexical, reciprocal_rank_fusion, rerank
+from lmworks.retrieve.index import Index, IndexedChunk
+from lmworks.retrieve.search import Hits, dense, fuse, late, lexical, ranked, read_query, union
 from lmworks.statistics import bootstrap_interval, difference_score, mean_score, proportion_score
 
-MODEL = "all-minilm-l6-v2"
 DEPTH = 10
-PASSAGES = 6  # that a baseline takes its sentences from, as many as the system reads
-HIDDEN = 0.2  # share of the paragraphs that are hidden in a set without unanswerable questions
-SHARED = 0.2  # from this share of questions that several articles have, each is asked within its article
-PEERS = ("bm25s", "Stemmer", "sentence_transformers")
-RANKINGS = ("search", "dense", "lexical", "fused", "fused + late interaction")
+PASSAGES = 6  # that a baseline takes its sentences from
 SENTENCES = 3  # that a baseline shows, as many as the system at most
+CEILING = "any sentence of the passages"
 SPLITS = ("calibration", "test")
-ANSWERABLE, ON_TOPIC, FOREIGN = "answerable", "on topic", "foreign"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Reading sets
-
-
-@dataclass(frozen=True)
-class ReadingSet:
-    """Documents, the answerable questions and those on topic without an answer; `scoped`: asked within an article."""
-
-    name: str
-    documents: tuple[Document, ...]
-    questions: tuple[Question, ...]
-    scoped: bool
-
-
-def read_set(path: Path, paragraphs: int, seed: int) -> ReadingSet:
-    """At most about `paragraphs` paragraphs of a set, chosen by article and the same number from each file."""
-    files = [path] if path.is_file() else sorted([*path.glob("*.json"), *path.glob("*.json.gz")])
-    if not files:
-        raise SystemExit(f"{path} holds no .json or .json.gz in SQuAD's format")
-    chooser = random.Random(seed)
-    articles: list[tuple[str, list[Any]]] = []
-    for file in files:
-        data = json.loads((gzip.open if file.suffix == ".gz" else open)(file, "rb").read())["data"]
-        if len(data) == 1:
-            data = [{"title": "", "paragraphs": [one]} for one in data[0]["paragraphs"]]
-        chooser.shuffle(data)
-        left = paragraphs // len(files)
-        for article in data:
-            if left > 0:
-                articles.append((article.get("title", "").replace("_", " "), article["paragraphs"]))
-                left -= len(article["paragraphs"])
-    asked = [qa for _, parts in articles for part in parts for qa in part["qas"]]
-    hidden = 0.0 if any(qa.get("is_impossible") for qa in asked) else HIDDEN
-    documents: dict[str, Document] = {}
-    merged: dict[tuple[str, str], list[Span]] = {}
-    for number, (title, parts) in enumerate(articles):
-        kept = [part for part in parts if chooser.random() >= hidden]
-        text = "\n\n".join(part["context"] for part in kept)
-        source = hashlib.sha256(text.encode()).hexdigest()
-        document = Document(text, f"{number:04}", "text/plain", "text", "1", source, title)
-        if text:
-            documents.setdefault(document.hash, document)
-        starts = dict(zip(map(id, kept), np.cumsum([0, *(len(part["context"]) + 2 for part in kept)]), strict=False))
-        for part in parts:
-            for qa in part["qas"]:
-                spans = merged.setdefault((document.hash, " ".join(qa["question"].split())), [])
-                if id(part) in starts and not qa.get("is_impossible"):
-                    spans += gold_spans(qa, document, int(starts[id(part)]))
-    texts = [text for _, text in merged]
-    scoped = 1 - len(set(texts)) / len(texts) > SHARED
-    questions = [
-        Question(
-            f"{path.name}-{number}", text, tuple(sorted(set(spans))), "test", ANSWERABLE if spans else ON_TOPIC,
-            tuple(documents.keys() - {owner}) if scoped else (),
-        )
-        for number, ((owner, text), spans) in enumerate(merged.items())
-        if owner in documents or not scoped
-    ]  # fmt: skip
-    return ReadingSet(path.name, tuple(documents.values()), tuple(questions), scoped)
-
-
-def gold_spans(qa: Mapping[str, Any], document: Document, offset: int) -> list[Span]:
-    """The answers as spans; ValueError where one does not stand at its place."""
-    spans = [
-        Span(document.hash, offset + one["answer_start"], offset + one["answer_start"] + len(one["text"]))
-        for one in qa["answers"]
-    ]
-    for span, one in zip(spans, qa["answers"], strict=True):
-        if document.quote(span) != one["text"]:
-            raise ValueError(f"{qa['id']}: {one['text']!r} does not stand at {one['answer_start']}")
-    return spans
-
-
-def sample(sets: Sequence[ReadingSet], number: int, count: int, seed: int) -> list[Question]:
-    """`count` answerable questions of a set, half as many on topic and foreign; the halves are the splits."""
-    own, other = sets[number], sets[(number + 1) % len(sets)]
-    chooser = random.Random(seed)
-    chosen: list[Question] = []
-    for kind, wanted in ((ANSWERABLE, count), (ON_TOPIC, count // 2)):
-        pool = [question for question in own.questions if question.kind == kind]
-        chosen += chooser.sample(pool, min(wanted, len(pool)))
-    if other is not own:
-        every = [document.hash for document in own.documents]
-        for question in chooser.sample(other.questions, min(count // 2, len(other.questions))):
-            asked = chooser.choice(every)
-            scope = tuple(one for one in every if one != asked) if own.scoped else ()
-            chosen.append(replace(question, gold=(), kind=FOREIGN, excluded=scope))
-    chooser.shuffle(chosen)
-    return [replace(one, split="calibration" if place % 2 else "test") for place, one in enumerate(chosen)]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Encoding once
-
-
-class Cache:
-    """Arrays by kind and text in one file: vectors in float32, token vectors rounded to half precision."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path.with_suffix(".npz")
-        self.arrays: dict[str, np.ndarray] = {}
-        if self.path.exists():
-            with np.load(self.path) as stored:
-                for number in ("1", "2"):
-                    parts = np.split(stored[f"arrays{number}"], stored[f"ends{number}"][:-1])
-                    self.arrays |= dict(zip(stored[f"keys{number}"].tolist(), parts, strict=True))
-        self.stored = len(self.arrays)
-
-    def get(
-        self, kind: str, texts: Sequence[str], make: Callable[[list[str]], Iterable[Sequence[np.ndarray]]], parts: int
-    ) -> list[list[np.ndarray]]:
-        """For each of the parts that `make` gives for a text (a vector, token vectors) those of all texts."""
-        keys = [hashlib.sha256(f"{kind} {text}".encode("utf-8", "replace")).hexdigest()[:24] for text in texts]
-        missing = {key: text for key, text in zip(keys, texts, strict=True) if f"{key}0" not in self.arrays}
-        for key, made in zip(missing, make(list(missing.values())) if missing else (), strict=True):
-            for part, array in enumerate(made):
-                self.arrays[f"{key}{part}"] = array.astype(np.float16 if array.ndim == 2 else np.float32)
-        return [[self.arrays[f"{key}{part}"] for key in keys] for part in range(parts)]
-
-    def save(self) -> None:
-        if len(self.arrays) > self.stored:
-            table: dict[str, np.ndarray] = {}
-            for number in (1, 2):
-                held = {key: array for key, array in self.arrays.items() if array.ndim == number}
-                table[f"keys{number}"] = np.array(list(held))
-                table[f"ends{number}"] = np.cumsum([len(array) for array in held.values()])
-                table[f"arrays{number}"] = np.concatenate(list(held.values()))
-            np.savez(self.path, allow_pickle=False, **table)
-            self.stored = len(self.arrays)
-
-
-class CachedEncoder(TextEncoder):
-    """The encoder, reading from a folder what it made before; vectors and tokens come from one forward."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        super().__init__(lmworks.load(MODEL))
-        self.cache = Cache(folder / f"{name}-{self.fingerprint[:8]}")
-
-    def encode(self, texts: Sequence[str], role: Role) -> np.ndarray:
-        return self.encode_both(texts, role)[0]
-
-    def encode_both(self, texts: Sequence[str], role: Role) -> tuple[np.ndarray, list[np.ndarray]]:
-        both = super().encode_both
-        vectors, tokens = self.cache.get(role, texts, lambda new: zip(*both(new, role), strict=True), 2)
-        return np.array(vectors, dtype=np.float32).reshape(-1, self.width), [t.astype(np.float32) for t in tokens]
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        return [len(ids) for ids in self.tokenizer.encode_batch(texts)]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Peers
-
-
-class Peers:
-    """BM25 (bm25s with stemmer and stop words) and MiniLM (sentence-transformers) over chunks and their sentences."""
-
-    def __init__(self, texts: Sequence[str], cache: Cache) -> None:
-        import bm25s  # pyright: ignore[reportMissingImports]
-        import Stemmer  # pyright: ignore[reportMissingImports]
-        from sentence_transformers import SentenceTransformer  # pyright: ignore[reportMissingImports]
-
-        self._tokenize = bm25s.tokenize
-        self._stemmer = Stemmer.Stemmer("english")
-        self._bm25 = bm25s.BM25()
-        self._bm25.index(self._words(texts), show_progress=False)
-        model = SentenceTransformer(str(locate(MODEL)), device="cpu")
-        self._encode = lambda some: cache.get("peer", some, lambda new: zip(model.encode(new), strict=True), 1)[0]
-        self._matrix = np.array(self._encode(texts))
-
-    def _words(self, texts: Sequence[str]) -> list[list[str]]:
-        options = {"stopwords": "en", "stemmer": self._stemmer, "return_ids": False, "show_progress": False}
-        return self._tokenize(list(texts), **options)
-
-    def scores(self, question: str) -> dict[str, np.ndarray]:
-        """By peer the score of each text, (texts,)."""
-        (words,) = self._words([question])
-        known = [word for word in words if word in self._bm25.vocab_dict]
-        by_words = self._bm25.get_scores(known) if known else np.zeros(len(self._matrix))
-        return {"BM25": by_words, "MiniLM": self._matrix @ self._encode([question])[0]}
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# One set under one variant of the search
+# Variants for the ablation
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What an ablation takes away: nothing here is the system as it is."""
+    """What an ablation changes: without any of it, the system is as it is."""
 
-    title: bool = True  # whether the title stands in what is embedded and indexed
+    title: bool = True  # whether titles stand in what is embedded and indexed
     search: Mapping[str, Any] = field(default_factory=dict)  # fields of SearchConfig
     patch: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 def words_alone(question: str) -> str:
     words = [word.lower() for word in re.findall(r"\w+", question) if word.strip("_")]
-    return " OR ".join(
-        f'"{w}"' for w in dict.fromkeys([w for w in words if w not in search_module.STOP_WORDS] or words)
-    )
+    content = [word for word in words if word not in search_module.STOP_WORDS] or words
+    return " OR ".join(f'"{word}"' for word in dict.fromkeys(content))
 
 
+def by_ranks(hits: Hits, constant: float = 60.0) -> Hits:
+    """Reciprocal rank fusion (Cormack, Clarke & Büttcher, 2009) of the legs that found them."""
+    total = np.zeros(len(hits))
+    for name in ("dense", "bm25", "late_interaction"):
+        found = [place for place, scores in enumerate(hits.scores) if name in scores]
+        found.sort(key=lambda place: -hits.scores[place][name])
+        total[found] += 1 / (constant + np.arange(1, len(found) + 1))
+    order = np.argsort(-total, kind="stable").tolist()
+    return Hits(tuple(hits.keys[p] for p in order), tuple({**hits.scores[p], "fused": float(total[p])} for p in order))
+
+
+def encoded_anew(candidates: Sequence[Candidate], passages: Any, encoder: Any, index: Index) -> list[np.ndarray]:
+    tokens = encoder.encode_both([candidate.in_context for candidate in candidates], "passage")[1]
+    return [search_module.project(one, index.axes) for one in tokens]
+
+
+def without(leg: str) -> Variant:
+    return Variant(patch=lambda: mock.patch.dict(search_module.WEIGHTS, {leg: 0.0}))
+
+
+WHOLE = "as it is"
 VARIANTS = {
-    "as it is": Variant(),
+    WHOLE: Variant(),
     "without titles": Variant(title=False),
+    "without late interaction": without("late_interaction"),
+    "without dense": without("dense"),
+    "without BM25": without("bm25"),
+    "without names": Variant(patch=lambda: mock.patch.object(search_module, "named", lambda *_: Hits())),
     "without word pairs": Variant(patch=lambda: mock.patch.object(search_module, "match_expression", words_alone)),
-    "without late interaction": Variant(patch=lambda: mock.patch.object(search_module, "rerank", late_scores_alone)),
-    "without dropping duplicates": Variant(search={"near_duplicate": 1.0}),
-    "20 candidates": Variant(search={"candidates": 20}),
-    "200 candidates": Variant(search={"candidates": 200}),
+    "titles weigh as text": Variant(patch=lambda: mock.patch.object(search_module, "TITLE_WEIGHT", 1.0)),
+    "ranks fused, not scores": Variant(patch=lambda: mock.patch.object(search_module, "fuse", by_ranks)),
+    "10 candidates": Variant(search={"candidates": 10}),
+    "100 candidates": Variant(search={"candidates": 100}),
+    "near-duplicates kept": Variant(search={"near_duplicate": 1.0}),
+    "sentences encoded anew": Variant(patch=lambda: mock.patch.object(features, "sentence_tokens", encoded_anew)),
 }
 
 
-def late_scores_alone(index: Index, hits: Hits, *rest: Any) -> Hits:
-    """The scores of late interaction, which features need, in the fused order."""
-    scores = dict(zip((ranked := rerank(index, hits, *rest)).keys, ranked.scores, strict=True))
-    return Hits(hits.keys, tuple(scores[key] for key in hits.keys))
+# ---------------------------------------------------------------------------------------------------------------------
+# One set under one variant
 
 
-@dataclass
+@dataclass(frozen=True)
 class Outcome:
-    """For each question: relevance of the chunks that each retriever ranks, and what each answerer shows."""
+    """For each question: relevance of the chunks that each retriever ranks, and of what each answerer shows whether it
+    is right."""
 
     questions: list[Question]
     chunks: int
@@ -296,11 +130,25 @@ class Outcome:
     right: dict[str, list[list[bool]]]  # of each sentence shown, best first; of the system as if it never abstained
     confidence: list[float]
     abstained: list[bool]
-    trials: list[Trial]
+    trials: list[Trial]  # a candidate is right by its place
+    trials_by_words: list[Trial]  # by the words of the gold answer
 
     @property
     def answerable(self) -> list[int]:
         return [place for place, question in enumerate(self.questions) if question.answerable]
+
+
+@contextmanager
+def index_of(reading: ReadingSet, encoder: CachedEncoder, variant: Variant) -> Iterator[Index]:
+    if reading.index is not None:
+        with Index.open(reading.index, encoder.fingerprint) as index:
+            yield index
+        return
+    documents = [one if variant.title else replace(one, title="") for one in reading.documents]
+    with tempfile.TemporaryDirectory() as folder, Index.create(Path(folder) / "i", encoder, ChunkConfig()) as index:
+        index.sync(documents, encoder)
+        encoder.cache.save()
+        yield index
 
 
 def run(
@@ -308,40 +156,39 @@ def run(
 ) -> Outcome:
     """Index the documents and ask all questions; `peers`: also the single steps of the search, and the peers."""
     config = replace(AnswerConfig(), search=replace(AnswerConfig().search, **variant.search))
-    ranked: dict[str, list[list[str]]] = {}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        variant.patch(),
-        Index.create(Path(folder) / "index", encoder.fingerprint, encoder.width, ChunkConfig()) as index,
-    ):
-        documents = [one if variant.title else replace(one, title="") for one in reading.documents]
-        index.sync(documents, encoder.encode, encoder.count_tokens)
+    ranks: dict[str, list[list[str]]] = {}
+    with variant.patch(), index_of(reading, encoder, variant) as index:
         keys = index.layout().keys.tolist()
         chunks = dict(zip(keys, index.chunks(keys), strict=True))
         finder = Finder(index, encoder, {}, config)
-        encoder.cache.save()
         for question in questions:
-            for name, row in rankings(question, finder, chunks, steps=peers).items():
-                ranked.setdefault(name, []).append(row)
+            for name, hits in (rankings(question, finder, steps=peers) if question.answerable else {}).items():
+                ranks.setdefault(name, []).append([chunks[key].id for key in hits.keys[:DEPTH]])
         trials = [as_trial(question, finder) for question in questions]
         shown, confidence, abstained = answers(trials)
-        shown["any sentence of the passages"] = [[one.text for one in trial.evidence.candidates] for trial in trials]
-        if peers and (missing := [name for name in PEERS if importlib.util.find_spec(name) is None]):
+        shown[CEILING] = [[one.text for one in trial.evidence.candidates] for trial in trials]
+        if peers and (missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]):
             print(f"NO ROWS OF PEERS: {', '.join(missing)} not installed")
         elif peers:
-            ask_peers(finder, chunks, questions, encoder.cache, ranked, shown)
+            ask_peers(chunks, questions, encoder, ranks, shown)
         texts = [[index.document(span.document).quote(span) for span in question.gold] for question in questions]
     encoder.cache.save()
-    gold = [{c.id for c in chunks.values() if any(holds(c.span, g) for g in q.gold)} for q in questions]
+    by_words = [
+        replace(trial, right=tuple(has(one.text, golds) for one in trial.evidence.candidates))
+        for trial, golds in zip(trials, texts, strict=True)
+    ]
+    gold = {q.id: {c.id for c in chunks.values() if any(holds(c.span, g) for g in q.gold)} for q in questions}
     right = {
         name: [[has(sentence, golds) for sentence in row] for row, golds in zip(rows, texts, strict=True)]
         for name, rows in shown.items()
     }
+    answerable = [question for question in questions if question.answerable]
     relevance = {
-        name: [[one in golds for one in row] for row, golds in zip(rows, gold, strict=True)]
-        for name, rows in ranked.items()
+        name: [[one in gold[q.id] for one in row] for q, row in zip(answerable, rows, strict=True)]
+        for name, rows in ranks.items()
     }
-    return Outcome(questions, len(chunks), [bool(one) for one in gold], relevance, right, confidence, abstained, trials)
+    inside = [bool(gold[question.id]) for question in answerable]
+    return Outcome(questions, len(chunks), inside, relevance, right, confidence, abstained, trials, by_words)
 
 
 def holds(outer: Span, inner: Span) -> bool:
@@ -355,86 +202,72 @@ def has(sentence: str, golds: Sequence[str]) -> bool:
     return any(re.search(rf"(?<!\w){re.escape(text)}(?!\w)", words) for text in texts if text)
 
 
-def rankings(question: Question, finder: Finder, chunks: Mapping[int, IndexedChunk], *, steps: bool) -> dict[str, Any]:
-    """The first chunks (their ids) of the search, and of its single steps."""
-    index, encoder, config = finder.index, finder.encoder, finder.config.search
-    if not question.answerable:
-        return {name: [] for name in (RANKINGS if steps else RANKINGS[:1])}
-    filters = Filters(exclude=frozenset(question.excluded))
-    found = finder.passages(question.text, replace(config, k=DEPTH, budget_tokens=0), filters)
-    result = {"search": [one.chunk for one in found]}
+def rankings(question: Question, finder: Finder, *, steps: bool) -> dict[str, Hits]:
+    """The search, and its single steps."""
+    index, config, filters = finder.index, replace(finder.config.search, k=DEPTH, budget_tokens=0), filters_of(question)
+    query = read_query(index, question.text, finder.encoder)
+    result = {"search": ranked(index, query, config, filters)}
     if steps:
-        query = encoder.encode([question.text], "query")[0]
-        legs = (
-            dense(index, query, config.candidates, filters),
+        legs = [
+            dense(index, query.vector, config.candidates, filters),
             lexical(index, question.text, config.candidates, filters),
-        )
-        fused = reciprocal_rank_fusion(legs, config.rrf_constant)
-        late = rerank(index, fused, question.text, query, encoder.encode_tokens, config.rerank)
-        for name, hits in zip(RANKINGS[1:], (*legs, fused, late), strict=True):
-            result[name] = [chunks[key].id for key in hits.keys[:DEPTH]]
+        ]
+        by_tokens = late(index, query, union(legs))
+        result |= {"dense": legs[0], "lexical": legs[1], "late interaction": by_tokens}
+        result |= {"dense + lexical": fuse(union(legs)), "all three": fuse(union([*legs, by_tokens]))}
     return result
 
 
 def as_trial(question: Question, finder: Finder) -> Trial:
-    evidence = finder.evidence(question.text, excluded=question.excluded)
+    evidence = finder.evidence(question.text, filters=filters_of(question))
     return Trial(question, evidence, tuple(is_right(one.evidence, question.gold) for one in evidence.candidates))
 
 
-def calibration_of(trials: Sequence[Trial]) -> Calibration:
-    """What the stage `ground.calibrate` decides, without drafts."""
+def calibrated(trials: Sequence[Trial]) -> tuple[Calibration, list[float], list[bool]]:
+    """What the stage `ground.calibrate` decides; confidences and outcomes of what nothing was fitted on."""
     config = CalibrationConfig()
-    trials = [trial for trial in trials if trial.evidence.candidates]
-    rows, outcomes = [trial.ranking for trial in trials], [trial.right for trial in trials]
-    relevance = fit(np.vstack(rows), [one for outcome in outcomes for one in outcome], RANKED)
-    unseen = cross_fit(rows, outcomes, RANKED)
-    choices = [Rules(count, config.answer.repeated) for count in range(1, config.maximum_sentences + 1)]
-    rules = max(choices, key=lambda one: float(np.mean(f1_scores(trials, unseen, one))))
-    best = [_best(trial, one, rules) for trial, one in zip(trials, unseen, strict=True)]
-    answerable = [trial.question.answerable for trial in trials]
-    models = cross_fit(best, [[one] for one in answerable], NAMES)
-    confidences = [float(model.probability(row)[0]) for model, row in zip(models, best, strict=True)]
-    threshold = choose_threshold(confidences, answerable, config.abstention_precision).threshold
-    return Calibration(config.answer, relevance, rules, False, fit(np.vstack(best), answerable, NAMES), threshold)
+    fitting, guarding = calibration.halves([trial for trial in trials if trial.evidence.candidates])
+    decided, _ = calibration._decided(config, fitting, None, None)  # type: ignore[arg-type]  # no drafts are made
+    outcomes = [calibration.outcome(trial, decided) for trial in guarding]
+    confidences, right = [one.confidence for one in outcomes], [one.right for one in outcomes]
+    return calibration.guarded(decided, confidences, right, config), confidences, right
 
 
 def answers(trials: Sequence[Trial]) -> tuple[dict[str, list[list[str]]], list[float], list[bool]]:
     """What each question is shown, by the calibration of the other half; confidence; whether the system abstains."""
-    halves = {split: calibration_of([t for t in trials if t.question.split != split]) for split in SPLITS}
+    halves = {split: calibrated([one for one in trials if one.question.split != split])[0] for split in SPLITS}
     decided = [decide(trial.evidence, halves[trial.question.split], lambda _: True) for trial in trials]
     shown = [[v.text for v in one.verdicts if v.verdict in ("cited", "abstained")] for one in decided]
     return {"system": shown}, [one.confidence for one in decided], [one.abstained for one in decided]
 
 
 def ask_peers(
-    finder: Finder, chunks: Mapping[int, IndexedChunk], questions: Sequence[Question], cache: Cache,
-    ranked: dict[str, list[list[str]]], shown: dict[str, list[list[str]]],
+    chunks: Mapping[int, IndexedChunk], questions: Sequence[Question], encoder: CachedEncoder,
+    ranks: dict[str, list[list[str]]], shown: dict[str, list[list[str]]],
 ) -> None:  # fmt: skip
     """The rankings of the peers, and the sentences of their passages that they score highest."""
-    keys = list(chunks)
-    by_chunk = Peers(finder.index.embed_texts(keys), cache)
-    cut = Sentences(finder.index.document, finder.config.minimum_characters)
-    sentences = [
-        (place, one)
-        for place, c in enumerate(chunks.values())
-        for one in cut.of([Retrieved(c.id, c.span, c.uri, c.text, {})])
-    ]
-    by_sentence = Peers([one.in_context for _, one in sentences], cache)
-    home = np.array([place for place, _ in sentences])
+    passages = list(chunks.values())
+    by_chunk = Peers([one.prefix + one.text for one in passages], encoder.cache)
+    sentences = candidate_sentences(passages, AnswerConfig().minimum_characters)
+    by_sentence = Peers([one.in_context for one in sentences], encoder.cache)
+    home = np.array([one.passage for one in sentences])
     for question in questions:
-        outside = np.array([chunks[key].span.document in set(question.excluded) for key in keys])
+        outside = np.array([one.span.document in set(question.excluded) for one in passages])
         scores = {name: np.where(outside, -np.inf, own) for name, own in by_chunk.scores(question.text).items()}
-        orders = {name: np.argsort(-own, kind="stable").tolist() for name, own in scores.items()}
-        legs = [Hits(tuple(order[:50]), ({},) * len(order[:50])) for order in orders.values()]
-        orders["BM25 + MiniLM by RRF"] = list(reciprocal_rank_fusion(legs).keys)
-        for name, order in orders.items():
-            ranked.setdefault(f"peer: {name}", []).append([chunks[keys[place]].id for place in order[:DEPTH]])
+        orders = {name: np.argsort(-own, kind="stable")[:50].tolist() for name, own in scores.items()}
         for name, own in by_sentence.scores(question.text).items():
-            for passages in (1, PASSAGES):
-                inside = np.flatnonzero(np.isin(home, orders[name][:passages]))
-                first = inside[np.argsort(-own[inside], kind="stable")][:SENTENCES]
-                row = [sentences[place][1].text for place in first]
-                shown.setdefault(f"peer: {name}, of its first {passages} passages", []).append(row)
+            for first in (1, PASSAGES):
+                inside = np.flatnonzero(np.isin(home, orders[name][:first]))
+                best = inside[np.argsort(-own[inside], kind="stable")][:SENTENCES]
+                title = f"peer: {name}, of its first {first} passages"
+                shown.setdefault(title, []).append([sentences[place].text for place in best])
+        if question.answerable:
+            fused = np.zeros(len(passages))
+            for order in orders.values():
+                fused[order] += 1 / (60 + np.arange(1, len(order) + 1))
+            orders["BM25 + MiniLM by RRF"] = np.argsort(-fused, kind="stable").tolist()
+            for name, order in orders.items():
+                ranks.setdefault(f"peer: {name}", []).append([passages[place].id for place in order[:DEPTH]])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -466,8 +299,7 @@ def first_only(relevance: Sequence[bool]) -> list[bool]:
 
 def gains(outcome: Outcome, name: str) -> list[float]:
     """nDCG@10 of each answerable question; any one chunk that holds an answer is enough."""
-    rows = outcome.relevance[name]
-    return [ndcg_at_k(first_only(rows[place]), 1, DEPTH) for place in outcome.answerable]
+    return [ndcg_at_k(first_only(row), 1, DEPTH) for row in outcome.relevance[name]]
 
 
 def firsts(outcome: Outcome, name: str, count: int | None = 1) -> list[float]:
@@ -477,13 +309,13 @@ def firsts(outcome: Outcome, name: str, count: int | None = 1) -> list[float]:
 
 def retrieval_table(outcome: Outcome) -> dict[str, Any]:
     rows: Rows = []
-    for name, ranked in outcome.relevance.items():
-        cut = [first_only(ranked[place]) for place in outcome.answerable]
+    for name, found in outcome.relevance.items():
+        cut = [first_only(row) for row in found]
         recalls = [text_of(mean_score([recall_at_k(one, 1, k) for one in cut], ["recall", k])) for k in (1, 5, DEPTH)]
         less = difference_score(gains(outcome, "search"), gains(outcome, name), ["difference"])
         rows.append((name, *recalls, text_of(mean_score(gains(outcome, name), ["ndcg"])), text_of(less)))
-    held = np.mean([outcome.inside[place] for place in outcome.answerable])
-    title = f"Retrieval: {len(outcome.answerable)} questions, {outcome.chunks} chunks; {held:.3f} of the answers in one"
+    held = np.mean(outcome.inside)
+    title = f"Retrieval: {len(outcome.inside)} questions, {outcome.chunks} chunks; {held:.3f} of the answers in one"
     return show(title, ("ranking", "recall@1", "recall@5", "recall@10", "nDCG@10", "search minus it"), rows)
 
 
@@ -494,7 +326,7 @@ def answers_table(outcome: Outcome) -> dict[str, Any]:
         counts = [float(len(row)) for row in chosen]
         precision = proportion_score([float(sum(row)) for row in chosen], counts, ["precision"])
         own = [firsts(outcome, name, count) for count in (1, None if name == "system" else SENTENCES)]
-        if name.startswith("any"):
+        if name == CEILING:
             rows.append((name, "", text_of(mean_score(firsts(outcome, name, None), ["ceiling"])), "", "", ""))
             continue
         less = difference_score(firsts(outcome, "system"), own[0], ["difference"])
@@ -541,38 +373,55 @@ def auroc(samples: np.ndarray) -> np.ndarray:
 
 
 def guarantee_table(outcome: Outcome, splits: int, alphas: Sequence[float], delta: float) -> dict[str, Any]:
-    """How often the risk among the answered exceeds `alpha` on one half, where the threshold comes from the other."""
-    right = np.array([any(row) for row in outcome.right["system"]])
-    confidence = np.array(outcome.confidence)
+    """How often the risk among the answered is above `alpha`, where the threshold comes from other questions.
+
+    Twice: on the other half of the questions that nothing was fitted on, where chance is in both the threshold and the
+    measurement; and over all of them, where as many as a half were drawn with replacement to choose the threshold. Then
+    they are the population, whose risk is known: this is what `delta` bounds.
+    """
+    events = {"cites the place": outcome.trials, "shows the answer": outcome.trials_by_words}
     rows: Rows = []
-    for name, choose in PROCEDURES.items():
-        for alpha in alphas:
-            risks, covered = [], []
+    for event, trials in events.items():
+        _, confidences, outcomes = calibrated(trials)
+        confidence, right = np.array(confidences), np.array(outcomes)
+        for (name, choose), alpha in product(PROCEDURES.items(), alphas):
+            measured: list[tuple[float, float, float]] = []
             for split in range(splits):
-                order = np.random.default_rng(split).permutation(len(right))
-                half, other = order[: len(order) // 2], order[len(order) // 2 :]
-                answered = confidence[other] >= choose(confidence[half], right[half], alpha, delta)
-                risks.append(1 - right[other][answered].mean() if answered.any() else 0.0)
-                covered.append(answered.mean())
-            above = np.mean(np.array(risks) > alpha)
-            cells = (f"{above:.3f}", f"{np.mean(risks):.3f}", f"{np.mean(covered):.3f}")
-            rows.append((f"{name}, risk at most {alpha}", *cells))
-    title = f"Guarantee: in {splits} random halves the risk may exceed its bound in a share of {delta}"
-    return show(title, ("procedure", "share above", "mean risk", "coverage"), rows)
+                generator = np.random.default_rng(split)
+                first, second = np.array_split(generator.permutation(len(right)), 2)
+                again = generator.choice(len(right), len(first))
+                threshold, drawn = (choose(confidence[one], right[one], alpha, delta) for one in (first, again))
+                risk, covered = risk_at(threshold, confidence[second], right[second])
+                known, _ = risk_at(drawn, confidence, right)
+                measured.append((risk, covered, known))
+            risks, coverages, population = np.array(measured).T
+            above = (f"{np.mean(risks > alpha):.3f}", f"{np.mean(population > alpha):.3f}")
+            rows.append((f"{event}, {name}, {alpha}", *above, f"{risks.mean():.3f}", f"{coverages.mean():.3f}"))
+    title = f"Guarantee: in {splits} splits the risk may be above its bound in a share of {delta}"
+    return show(title, ("", "other half above", "all above", "mean risk", "coverage"), rows)
 
 
-def empirical_threshold(confidence: np.ndarray, right: np.ndarray, alpha: float, delta: float) -> float:
+def risk_at(threshold: float | None, confidence: np.ndarray, right: np.ndarray) -> tuple[float, float]:
+    """Risk among what is answered, 0 where nothing is, and the share that is answered."""
+    answered = confidence >= (np.inf if threshold is None else threshold)
+    return float(1 - right[answered].mean()) if answered.any() else 0.0, float(answered.mean())
+
+
+def empirical_threshold(confidence: Sequence[float], right: Sequence[bool], alpha: float, delta: float) -> float | None:
     """The lowest threshold whose own risk is at most `alpha`: no guarantee, for comparison."""
     del delta
-    curve = risk_coverage(confidence.tolist(), right.tolist())
-    return min((t for t, risk in zip(curve.threshold, curve.risk, strict=True) if risk <= alpha), default=np.inf)
+    curve = risk_coverage(list(confidence), right)
+    return min((t for t, risk in zip(curve.threshold, curve.risk, strict=True) if risk <= alpha), default=None)
 
 
-PROCEDURES = {"empirical risk": empirical_threshold}
+PROCEDURES = {
+    "risk controlled": lambda c, r, alpha, delta: risk_controlled_threshold(c.tolist(), r.tolist(), alpha, delta),
+    "empirical": empirical_threshold,
+}
 
 
 def ablation_table(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
-    whole = outcomes["as it is"]
+    whole = outcomes[WHOLE]
     rows: Rows = []
     for name, outcome in outcomes.items():
         pairs = [
@@ -598,23 +447,27 @@ def main() -> None:
     parser.add_argument(
         "--ablation", nargs="*", choices=list(VARIANTS), help="variants to compare; all when none named"
     )
+    parser.add_argument("--without-peers", action="store_true", help="and without the single steps of the search")
     parser.add_argument("--splits", type=int, default=200)
-    parser.add_argument("--alpha", type=float, nargs="+", default=[0.2, 0.4], help="risks to guarantee")
+    parser.add_argument("--alpha", type=float, nargs="+", default=[0.25, 0.4], help="risks to guarantee")
     parser.add_argument("--delta", type=float, default=0.1, help="share of splits that may exceed it")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.cache.mkdir(parents=True, exist_ok=True)
-    sets = [read_set(path, options.paragraphs, options.seed) for path in options.sets]
+    sets = [
+        read_workspace(path) if (path / "stages").is_dir() else read_set(path, options.paragraphs, options.seed)
+        for path in options.sets
+    ]
     result: dict[str, Any] = {}
     for number, reading in enumerate(sets):
         print(f"\n=== {reading.name}: {len(reading.documents)} documents" + (", asked one by one" * reading.scoped))
         questions = sample(sets, number, options.questions, options.seed)
         encoder = CachedEncoder(options.cache, reading.name)
-        outcome = run(reading, questions, encoder, Variant(), peers=True)
+        outcome = run(reading, questions, encoder, Variant(), peers=not options.without_peers)
         tables = [retrieval_table(outcome), answers_table(outcome), abstention_table(outcome)]
         tables.append(guarantee_table(outcome, options.splits, options.alpha, options.delta))
         if options.ablation is not None:
-            outcomes = {"as it is": outcome}
+            outcomes = {WHOLE: outcome}
             for name in [one for one in options.ablation or VARIANTS if one not in outcomes]:
                 outcomes[name] = run(reading, questions, encoder, VARIANTS[name], peers=False)
             tables.append(ablation_table(outcomes))

@@ -57,7 +57,8 @@ class Run:
         began, cpu = time.perf_counter(), self.cpu()
         yield
         self.steps.append(Step(name, time.perf_counter() - began, self.cpu() - cpu))
-        print(f"{name}: {self.steps[-1].seconds:.1f} s (load {os.getloadavg()[0]:.1f})", file=sys.stderr)
+        step = self.steps[-1]
+        print(f"{name}: {step.seconds:.1f} s, CPU {step.cpu:.1f} s, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
 
     def cpu(self) -> float:
         """CPU seconds so far of the processes that ended, and of the server."""

@@ -211,8 +211,8 @@ def test_nothing_heavy_is_imported_before_it_is_needed(commands, tmp_path):
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
-def test_a_question_imports_no_more_than_its_answer_needs(workspace_copy):
-    """Each of these takes a tenth of a second or more, and an answer of quotes needs none."""
+def test_a_question_and_a_server_import_no_more_than_answers_need(workspace_copy):
+    """Each of these takes a tenth of a second or more; an answer of quotes needs none, a server few."""
     heavy = {"torch._dynamo", "sympy", "scipy", "sklearn", "pyarrow", "fastapi", "matplotlib", "gguf", "llguidance"}
     script = (
         "import sys, lmworks.cli.main\n"
@@ -220,6 +220,9 @@ def test_a_question_imports_no_more_than_its_answer_needs(workspace_copy):
         "try: lmworks.cli.main.main()\n"
         "except SystemExit as end: assert not end.code\n"
         f"assert not {heavy!r} & set(sys.modules), sorted({heavy!r} & set(sys.modules))\n"
+        "import lmworks.serve.server\n"
+        f"loaded = {heavy - {'fastapi', 'gguf', 'llguidance'}!r} & set(sys.modules)\n"
+        "assert not loaded, sorted(loaded)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], check=True, timeout=120, capture_output=True, text=True)
     assert "leave.md" in done.stdout

@@ -47,7 +47,7 @@ class RemainingStages:
                 start_new_session=True,  # a Ctrl-C reaches the server alone, which stops it
             )
             os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICENESS)
-        self._announce(f"Making the rest meanwhile ({self.names}); the page Evaluation shows it when it is there")
+        self._announce(f"Making meanwhile: {self.names}; the page Evaluation shows it when it is there")
         threading.Thread(target=self._follow, args=(self._process, made), name="remaining", daemon=True).start()
 
     def _follow(self, process: subprocess.Popen[str], made: Callable[[], None]) -> None:

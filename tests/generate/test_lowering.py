@@ -61,6 +61,7 @@ CONFIGS: dict[str, ModelConfig] = {
     "gemma": presets.gemma(**SIZES, head_dim=32),
     "gemma2": presets.gemma2(**_LAYERS4, window=8, softcap=5.0, attention_softcap=2.0),
     "gemma3": presets.gemma3(**{**_LAYERS4, "layers": 7}, window=8),
+    "gpt1": presets.gpt1(**_GPT),
     "gpt2": presets.gpt2(**_GPT),
     "gpt_neox": presets.gpt_neox(**_GPT, hidden=100),
     "gpt_neox, serial": presets.gpt_neox(**_GPT, hidden=96, parallel=False),
@@ -230,11 +231,10 @@ def test_matrices_that_a_file_keeps_finer_than_their_neighbours_are_joined_as_in
 
 _MIXTRAL = presets.mixtral(**SIZES, experts=4)
 _NOT_LOWERED: dict[str, tuple[ModelConfig, str]] = {
-    "t5": (presets.t5(267, 64, 2, 4, 96), "not a decoder alone"),
-    "bert": (presets.bert(267, 64, 2, 4, 96, 128), "not a decoder alone"),
+    "t5": (presets.t5(267, 64, 2, 4, 96), "an encoder and a decoder"),
+    "bert": (presets.bert(267, 64, 2, 4, 96, 128), "head is not"),
     "a bare decoder": (replace(presets.llama(**SIZES), head=None), "head is not"),
     "mixtral": (_MIXTRAL, "mixture of experts"),
-    "gpt1": (presets.gpt1(267, 64, 2, 4), "head is not a final norm|norms come after"),
     "alibi": (
         change_attention(presets.llama(**SIZES), lambda attention, _: replace(attention, position=Alibi())),
         "positions are of the kind alibi",

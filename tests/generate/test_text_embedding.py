@@ -10,13 +10,25 @@ import torch
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import UnsupportedError
 from lmworks.generate.text_embedding import TextEncoder
+from lmworks.kernels import library
+from lmworks.kernels.program import Program
+from lmworks.model.checkpoint import Checkpoint
+from lmworks.model.config import PoolHead
 from lmworks.model.initialisation import initialise
+from lmworks.model.presets import bert
 from lmworks.model.transformer import Transformer
 
-_exact = partial(TextEncoder, dtype=torch.float32)
+_exact = partial(TextEncoder, weights="float32")
 _TEXTS = ["a", "", "some longer text", "höher", "four words of text", "b" * 200, "same", "same"]
 # float32 vectors of length 1: a padded row sums the same terms in another order
 _TOLERANCE = 1e-6
+
+
+@pytest.fixture(params=[4, 2], ids=["modules", "kernels"])
+def tiny_bert(request, tiny_bert) -> Checkpoint:
+    """With heads of 8 dimensions, which the fused kernels do not compute, and of 16."""
+    config = bert(260, width=32, layers=2, heads=request.param, hidden=64, context_length=32, head=PoolHead())
+    return replace(tiny_bert, config=config)
 
 
 def test_batches_padding_and_order_change_no_vector(tiny_bert) -> None:
@@ -57,15 +69,16 @@ def test_prefix_belongs_to_its_role(tiny_bert) -> None:
 
 def test_fingerprint_covers_whatever_shapes_a_vector(tiny_bert) -> None:
     variants = [
-        TextEncoder(tiny_bert),
-        TextEncoder(tiny_bert, {"query": "query: "}),
-        TextEncoder(tiny_bert, {"passage": "query: "}),
-        TextEncoder(replace(tiny_bert, weights=initialise(Transformer(tiny_bert.config), seed=9).state_dict())),
-        TextEncoder(replace(tiny_bert, max_length=31)),
-        TextEncoder(tiny_bert, dtype=torch.float64),
+        _exact(tiny_bert),
+        _exact(tiny_bert, {"query": "query: "}),
+        _exact(tiny_bert, {"passage": "query: "}),
+        _exact(replace(tiny_bert, weights=initialise(Transformer(tiny_bert.config), seed=9).state_dict())),
+        _exact(replace(tiny_bert, max_length=31)),
+        TextEncoder(tiny_bert, weights="int8"),
+        TextEncoder(tiny_bert, weights="bfloat16"),
     ]
     assert len({encoder.fingerprint for encoder in variants}) == len(variants)
-    assert TextEncoder(tiny_bert, batch_tokens=10).fingerprint == variants[0].fingerprint
+    assert _exact(tiny_bert, batch_tokens=10).fingerprint == variants[0].fingerprint
 
 
 def test_engine_uses_the_same_encoder_and_refuses_the_rest(tiny_bert, tiny_llama) -> None:
@@ -109,15 +122,30 @@ def test_token_vectors_are_the_hidden_states_without_special_tokens(tiny_bert) -
         assert np.abs(rows - expected).max(initial=0) < _TOLERANCE
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.bfloat16, 3e-3)])  # eps 2^-8, 2 layers
-def test_one_forward_gives_both_as_float32_gives_them(tiny_bert, dtype, tolerance) -> None:
+# steps of 2^-8 through two layers
+@pytest.mark.parametrize(("weights", "tolerance"), [("float32", 1e-6), ("bfloat16", 3e-3), ("int8", 3e-3)])
+def test_one_forward_gives_both_as_float32_gives_them(tiny_bert, weights, tolerance) -> None:
     many = _TEXTS * 200  # more than are tokenised at once
-    vectors, tokens = TextEncoder(tiny_bert, dtype=dtype).encode_both(many, "passage")
+    vectors, tokens = TextEncoder(tiny_bert, weights=weights).encode_both(many, "passage")
     exact = _exact(tiny_bert)
     assert np.abs(1 - (vectors * np.tile(exact.encode(_TEXTS, "passage"), (200, 1))).sum(1)).max() < tolerance
     for one, other in zip(tokens, exact.encode_tokens(_TEXTS, "passage") * 200, strict=True):
         assert one.dtype == np.float32 and one.shape == other.shape
         assert np.abs(1 - (one * other).sum(1)).max(initial=0) < tolerance
+
+
+@pytest.mark.parametrize("weights", ["auto", "float32", "bfloat16"])
+def test_in_the_kernels_no_bit_depends_on_the_batch(tiny_bert, weights) -> None:
+    encoder = TextEncoder(tiny_bert, weights=weights)
+    lowered = library.load() is not None and tiny_bert.config.encoder.blocks[0].attention.heads == 2
+    assert isinstance(encoder.model, Program) == lowered
+    if not lowered:
+        return
+    many = [f"{number} {text}" for number in range(40) for text in _TEXTS]
+    vectors, tokens = TextEncoder(tiny_bert, batch_tokens=100_000, weights=weights).encode_both(many, "passage")
+    for row in (0, 1, 5, 150, 319):
+        (vector,), (states,) = encoder.encode_both([many[row]], "passage")
+        assert np.array_equal(vector, vectors[row]) and np.array_equal(states, tokens[row])
 
 
 @pytest.mark.parametrize("prefix", ["", "query: "])

@@ -24,6 +24,8 @@ KINDS = [
     {"sandwich": True, "qk_norm": True, "softcap": 5.0, "window": 24, "activation": "gelu_tanh"},
     {"heads": 4, "kv_heads": 4, "head_dim": 32, "hidden": 64, "activation": "relu2"},
     {"width": 33, "hidden": 31, "heads": 2, "kv_heads": 2},
+    {"pages": 0, "qk_norm": True},
+    {"pages": 0, "bidirectional": True, "in_place": True, "norm": "layer", "bias": True, "gated": False, "rotated": 0},
 ]
 
 
@@ -43,6 +45,22 @@ def test_a_program_is_its_definition(kernels: Library, kind: dict[str, object]) 
     for length in (1, 5, 70):
         step = batch([(0, 0, IDS[:length])], scattered_tables(1, length, 24))
         compare(program, step, kernels, 3e-5)  # two layers, each with sums of some hundred products
+
+
+@pytest.mark.parametrize("cache", ["float32", "bfloat16"])
+def test_without_pages_a_query_sees_its_own_sequence_in_the_batch(kernels: Library, cache: CacheFormat) -> None:
+    program = replace(random_program(cache=cache, pages=0, bidirectional=True, in_place=True), head=None)
+    compared = [IDS[:70], IDS[70:75], IDS[75:200]]
+    whole = replace(batch([(n, 0, ids) for n, ids in enumerate(compared)], [[]]), tables=())
+    found, expected = (
+        run(program, whole, kernels, hidden=True).hidden,
+        reference.run(program, whole, hidden=True).hidden,
+    )
+    assert found is not None and expected is not None
+    assert (found - expected).abs().max() < (3e-5 if cache == "float32" else 0.05)
+    for number, rows in enumerate(found.split([len(ids) for ids in compared])):
+        alone = replace(batch([(0, 0, compared[number])], [[]]), tables=())
+        assert torch.equal(run(program, alone, kernels, hidden=True).hidden, rows)
 
 
 def test_layers_may_share_key_heads_differently(kernels: Library) -> None:

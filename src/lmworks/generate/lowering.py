@@ -1,8 +1,9 @@
-"""From a decoder to a program of fused kernels: `lower` takes the blocks it knows, and says of others why it does not.
+"""From a decoder, or an encoder that pools, to a program of fused kernels: `lower` takes the blocks it knows, and says
+of others why it does not.
 
 What is computed is what the modules compute, in the same order; what is lost is stated by the format of the weights.
-Norm offsets are folded into their weights, the scale of a head into the final norm, the queries, keys and values into
-one matrix, gate and up into another.
+Norm offsets are folded into their weights, the scale of a head into the final norm, the vector of token type 0 into the
+learned positions, the queries, keys and values into one matrix, gate and up into another.
 """
 
 import re
@@ -20,7 +21,6 @@ from lmworks.kernels.packing import PackedMatrix, concatenate, pack, pack_gguf, 
 from lmworks.kernels.program import Adapter, LayerProgram, Norm, Program, Site, in_large_pages
 from lmworks.kernels.weight_formats import GROUP, Format, Quantised, dequantise
 from lmworks.model import config as configs
-from lmworks.model.gguf_read import GgufWeights
 from lmworks.model.positions import rotation, sinusoids
 
 FormatOf = Callable[[str], Format | Literal["stored"]]
@@ -32,19 +32,33 @@ _BLOCKS: dict[str, tuple[Format, int]] = {"Q4_0": ("int4", 18), "Q4_1": ("int4",
 _PARTS = {"attention": ("query", "key", "value", "output"), "feed_forward": ("gate", "up", "down")}
 
 
+def _stack(config: configs.ModelConfig) -> configs.Stack:
+    stack = config.decoder or config.encoder
+    assert stack is not None
+    return stack
+
+
 class NotLoweredError(ValueError):
     """The kernels do not compute this model; the message says which part."""
 
 
 def unsupported_reason(config: configs.ModelConfig) -> str | None:
     """The part of a model that the kernels do not compute; None when they compute all of it."""
-    stack, embedding, head = config.decoder, config.embedding, config.head
-    if stack is None or config.encoder is not None:
-        return "it is not a decoder alone"
-    if not isinstance(head, configs.LanguageModelHead) or stack.final_norm is None:
+    if config.encoder is not None and config.decoder is not None:
+        return "it has an encoder and a decoder"
+    stack, embedding, head = _stack(config), config.embedding, config.head
+    pools, last = isinstance(head, configs.PoolHead), stack.blocks[0].norm_at == "post"
+    predicts = isinstance(head, configs.LanguageModelHead) and stack.causal and (last or stack.final_norm is not None)
+    if not pools and not predicts:
         return "its head is not a final norm and a projection to the vocabulary"
-    if embedding.norm is not None or embedding.token_types:
-        return "its embedding has a norm or token types"
+    if any((block.norm_at == "post") != last for block in stack.blocks) or (last and stack.final_norm is not None):
+        return "its norms come after the residual connection in some places only"
+    if embedding.norm is not None and not last:
+        return "its embedding has a norm"
+    if embedding.token_types and not isinstance(embedding.positions, configs.Learned):
+        return "its embedding has token types"
+    if pools and any(block.attention.pattern or block.attention.softcap for block in stack.blocks):
+        return "it pools, and its attention has a pattern or a cap"
     if stack.relative_bias is not None:
         return "its scores have a relative bias"
     return next((reason for block in stack.blocks if (reason := _unknown(block))), None)
@@ -52,8 +66,6 @@ def unsupported_reason(config: configs.ModelConfig) -> str | None:
 
 def _unknown(block: configs.Block) -> str | None:
     attention, feed_forward = block.attention, block.feed_forward
-    if block.norm_at == "post":
-        return "its norms come after the residual connection"
     if not isinstance(feed_forward, configs.FeedForward):
         return "it has a mixture of experts"
     if feed_forward.activation == "tanh":
@@ -84,7 +96,7 @@ def lower(
                 `quantised_linear.quantised_weights`).
     format_of   the format of each matrix, by the name of its parameter; "stored": what is `Quantised`, and a GGUF
                 file's blocks, as they are, bit for bit; what has no counterpart in int8.
-    pages       of the cache, `positions` of a sequence at most.
+    pages       of the cache, `positions` of a sequence at most. A model that pools, an encoder too, has no cache.
     layers      the numbers of the layers that are kept, in order, for a shorter model (layer skip). None: all.
 
     `NotLoweredError` for a model that the kernels do not compute.
@@ -92,32 +104,32 @@ def lower(
     reason = unsupported_reason(config)
     if reason is not None:
         raise NotLoweredError(f"the fused kernels do not run this model: {reason}")
-    assert config.decoder is not None and isinstance(config.head, configs.LanguageModelHead)
+    pages = 0 if isinstance(config.head, configs.PoolHead) else pages
     make = _ProgramBuilder(config, weights, format_of, pages, cache_format, positions)
-    embedding = make.matrix(["embedding.tokens"])
-    head = embedding if config.head.tied else make.matrix(["head.projection"])
-    if config.head.bias:
-        head = replace(head, bias=make.vector("head.bias"))
-    assert config.decoder.final_norm is not None
-    numbers = range(len(config.decoder.blocks)) if layers is None else layers
+    embedding, head, scale, softcap = make.matrix(["embedding.tokens"]), None, 1.0, 0.0
+    if isinstance(config.head, configs.LanguageModelHead):
+        scale, softcap = config.head.scale or 1.0, config.head.softcap or 0.0
+        head = embedding if config.head.tied else make.matrix(["head.projection"])
+        if config.head.bias:
+            head = replace(head, bias=make.vector("head.bias"))
+    numbers = range(len(make.stack.blocks)) if layers is None else layers
     program = Program(
-        layers=tuple(make.layer(number) for number in numbers),
+        layers=tuple(make.layer(number, before) for before, number in zip((None, *numbers), numbers, strict=False)),
         embedding=embedding,
-        final_norm=make.norm("decoder.norm", config.decoder.final_norm, config.head.scale or 1.0),
+        final_norm=make.last_norm(numbers[-1], scale),
         head=head,
         embedding_scale=1.0 if config.embedding.scale is None else config.embedding.scale,
         positions=make.learned_positions(),
-        head_softcap=config.head.softcap or 0.0,
+        head_softcap=softcap,
     )
     return in_large_pages(program)
 
 
 def formats_of(program: Program) -> dict[str, Format]:
     """The format in which a program holds each matrix, by the name of its parameter."""
-    formats: dict[str, Format] = {
-        "embedding.tokens.weight": program.embedding.format,
-        "head.projection.weight": program.head.format,
-    }
+    formats: dict[str, Format] = {"embedding.tokens.weight": program.embedding.format}
+    if program.head is not None:
+        formats["head.projection.weight"] = program.head.format
     for number, layer in enumerate(program.layers):
         for module, parts in _PARTS.items():
             for part in parts:
@@ -177,16 +189,16 @@ class _ProgramBuilder:
         cache_format: CacheFormat,
         positions: int,
     ) -> None:
-        assert config.decoder is not None
         self.config, self.weights, self.format_of = config, weights, format_of
+        self.stack, self.name = _stack(config), "encoder" if config.decoder is None else "decoder"
         self.pages, self.positions = pages, positions
         self.cache_format: CacheFormat = cache_format
-        self._groups = layer_groups(config.decoder)[1]
+        self._groups = layer_groups(self.stack)[1]
         self._rotations: dict[tuple[configs.Rope, int], tuple[Tensor, Tensor]] = {}
 
-    def layer(self, number: int) -> LayerProgram:
-        assert self.config.decoder is not None
-        block, name = self.config.decoder.blocks[number], f"decoder.blocks.{number}"
+    def layer(self, number: int, before: int | None) -> LayerProgram:
+        """`before`: the layer whose result it gets, None: the embedding's."""
+        block, name = self.stack.blocks[number], f"{self.name}.blocks.{number}"
         attention, feed_forward = block.attention, block.feed_forward
         assert isinstance(feed_forward, configs.FeedForward)
         sandwich = block.norm_at == "sandwich"
@@ -195,11 +207,13 @@ class _ProgramBuilder:
             self.norm(f"{name}.attention.{part}_norm", attention.qk_norm) if attention.qk_norm else None
             for part in ("query", "key")
         )
+        post = block.norm_at == "post"  # the norm behind a part is the one before the next
+        own_norm = self.norm(f"{name}.attention_norm", block.norm)
         return LayerProgram(
-            attention_norm=self.norm(f"{name}.attention_norm", block.norm),
+            attention_norm=self.last_norm(before) if post else own_norm,
             qkv=self.matrix([f"{name}.attention.{part}" for part in ("query", "key", "value")]),
             output=self.matrix([f"{name}.attention.output"]),
-            feed_forward_norm=self.norm(f"{name}.feed_forward_norm", block.norm),
+            feed_forward_norm=own_norm if post else self.norm(f"{name}.feed_forward_norm", block.norm),
             gate_up=self.matrix([f"{name}.feed_forward.{gate}" for gate in gates], multiple=32),
             down=self.matrix([f"{name}.feed_forward.down"]),
             heads=attention.heads,
@@ -217,8 +231,19 @@ class _ProgramBuilder:
             activation=feed_forward.activation,  # type: ignore[arg-type] - `unsupported_reason` has refused tanh
             gated=feed_forward.gated,
             parallel=block.norm_at == "parallel",
+            in_place=post,
+            bidirectional=not self.stack.causal,
             group=self._groups[number],
         )
+
+    def last_norm(self, number: int | None, factor: float = 1.0) -> Norm | None:
+        """The norm between a layer, None: the embedding, and what reads x next."""
+        name, norm = "embedding.norm", self.config.embedding.norm
+        if number is not None:
+            name, norm = f"{self.name}.norm", self.stack.final_norm
+            if self.stack.blocks[number].norm_at == "post":
+                name, norm = f"{self.name}.blocks.{number}.feed_forward_norm", self.stack.blocks[number].norm
+        return None if norm is None else self.norm(name, norm, factor)
 
     def matrix(self, names: Sequence[str], multiple: int = 1) -> PackedMatrix:
         """The matrices of these modules, one below the other, with their biases."""
@@ -230,7 +255,8 @@ class _ProgramBuilder:
     def _packed(self, name: str, wanted: Format | Literal["stored"]) -> PackedMatrix:
         weight = f"{name}.weight"
         bias = self.vector(f"{name}.bias") if f"{name}.bias" in self.weights else None
-        stored = self.weights.blocks(weight) if isinstance(self.weights, GgufWeights) else None
+        blocks_of = getattr(self.weights, "blocks", None)  # of a GGUF file, whose library takes long to import
+        stored = None if blocks_of is None else blocks_of(weight)
         if stored is not None and stored[0] in _BLOCKS:
             kind, blocks = stored
             format_, block_bytes = _BLOCKS[kind]
@@ -260,7 +286,9 @@ class _ProgramBuilder:
         positions = self.config.embedding.positions
         match positions:
             case configs.Learned():
-                return self.vector("embedding.positions.weight")[positions.offset :].contiguous()
+                learned = self.vector("embedding.positions.weight")[positions.offset :]
+                types = self.vector("embedding.token_types.weight")[0] if self.config.embedding.token_types else 0
+                return (learned + types).contiguous()
             case configs.Sinusoidal():
                 width = self.config.embedding.width
                 return sinusoids(torch.arange(self.positions), width, positions.theta, torch.float32)

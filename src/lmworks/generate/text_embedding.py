@@ -8,21 +8,26 @@ batching. Sentence-BERT (Reimers & Gurevych, 2019, section 3) is the reference f
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn.functional import normalize
 
 from lmworks.generate.compute_dtype import default_dtype
+from lmworks.generate.lowering import lower, unsupported_reason
 from lmworks.generate.protocol import ContextLengthError, Role, UnsupportedError
+from lmworks.generate.quantised_linear import quantise_projections
+from lmworks.kernels import library
+from lmworks.kernels.fused_operations import run
+from lmworks.kernels.program import Program, RaggedBatch
+from lmworks.kernels.weight_formats import Format
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import PoolHead
-from lmworks.model.heads import pool
-from lmworks.model.transformer import sharing_copy
+from lmworks.model.transformer import Transformer, sharing_copy
 from lmworks.tokenizer.tokenizer import Tokenizer
 
+WeightFormat = Literal["auto", "float32", "bfloat16", "int8"]
+Pooling = Literal["mean", "cls", "last"]
 _ROLES: tuple[Role, ...] = ("query", "passage")
 _TOKENISED_AT_ONCE = 1024  # texts: enough that those of a batch are of nearly one length
 
@@ -30,34 +35,37 @@ _TOKENISED_AT_ONCE = 1024  # texts: enough that those of a batch are of nearly o
 class TextEncoder:
     """Encodes texts with one embedding checkpoint.
 
-    `prefixes` are put before the texts of a role, as E5 and its successors ask for ("query: ", "passage: "); the
-    default is none. `batch_tokens` bounds the tokens of one forward, padding included, and so its memory; it changes
-    no vector by more than rounding. `dtype` of the forward: by default a float32 model runs in bfloat16 where the
-    processor multiplies it (`default_dtype`); pooling and normalisation are in float32. `truncated` counts the texts
-    that were cut at `max_length` tokens since the encoder was made: the caller reports it.
+    prefixes      put before the texts of a role, as E5 and its successors ask for ("query: ", "passage: "); default:
+                  none.
+    batch_tokens  bounds the tokens of one forward, and so its memory; it changes no vector by more than rounding, and
+                  none at all where the fused kernels run.
+    weights       how the projections are held and multiplied: "float32", "bfloat16", "int8" with int8 activations, a
+                  scale for each 32 of both, or "auto": int8 in the fused kernels, elsewhere bfloat16 where the
+                  processor multiplies it, else float32. Pooling and normalisation are in float32.
+
+    On the CPU a model whose blocks the kernels know is lowered; everything else runs its own modules. `truncated`
+    counts the texts that were cut at `max_length` tokens since the encoder was made: the caller reports it.
     """
 
     def __init__(
         self,
         checkpoint: Checkpoint,
         prefixes: Mapping[Role, str] | None = None,
-        batch_tokens: int = 4096,
-        dtype: torch.dtype | None = None,
+        batch_tokens: int | None = None,
+        weights: WeightFormat = "auto",
     ) -> None:
         if not isinstance(checkpoint.config.head, PoolHead):
             raise UnsupportedError(
                 f"{checkpoint.source} is no embedding model: it has no pooling head; load one such as all-minilm-l6-v2"
             )
-        self._pooling: Literal["mean", "cls", "last"] = checkpoint.config.head.pooling
-        own, self._device = checkpoint.model.tokens.dtype, checkpoint.model.tokens.device
-        self.dtype = dtype or (default_dtype(self._device) if own == torch.float32 else own)
-        model = checkpoint.model
-        self.model = (model if self.dtype == own else sharing_copy(model, lambda x: x.to(self.dtype))).eval()
+        self._pooling: Pooling = checkpoint.config.head.pooling
+        self._device = checkpoint.model.tokens.device
+        self.weights, self.model = _runnable(checkpoint, weights)
         self.tokenizer = checkpoint.required_tokenizer
         self._before, self._after = _template_tokens(checkpoint.required_tokenizer)
         self.width = checkpoint.config.embedding.width
         self.max_length = checkpoint.max_length
-        self.batch_tokens = batch_tokens
+        self.batch_tokens = batch_tokens or (512 if isinstance(self.model, Program) else 4096)
         self.prefixes: dict[Role, str] = {role: (prefixes or {}).get(role, "") for role in _ROLES}
         self.truncated = 0
         self.fingerprint = self._fingerprint(checkpoint.fingerprint)
@@ -69,15 +77,16 @@ class TextEncoder:
             "prefixes": self.prefixes,
             "width": self.width,
             "max_length": self.max_length,
-            "dtype": str(self.dtype),
+            "weights": self.weights,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def encode(self, texts: Sequence[str], role: Role) -> np.ndarray:
         """(n, width) float32, each row of length 1, in the order of the texts.
 
-        A text's vector depends on the text and the role alone; padding and batch neighbours move it by rounding only
-        (below 1e-6 in float32). Raises ValueError for an unknown role.
+        A text's vector depends on the text and the role alone: in the fused kernels its bits are the same whatever
+        shares its batch, elsewhere padding and neighbours move it by rounding (below 1e-6 in float32). Raises
+        ValueError for an unknown role.
         """
         return self._encode(texts, role, with_tokens=False)[0]
 
@@ -119,12 +128,16 @@ class TextEncoder:
                 counts = [len(offsets) for offsets in self.token_offsets(some, role)]
             else:
                 counts = [len(ids) - self._before - self._after for ids in sequences]
-            for rows, hidden, mask in self._hidden_states(sequences):
-                pooled = pool(hidden, mask, self._pooling)  # (batch, width)
-                vectors[[begin + row for row in rows]] = normalize(pooled, dim=-1).cpu().numpy()
-                for row, states in zip(rows if with_tokens else (), normalize(hidden, dim=-1).cpu(), strict=False):
-                    end = len(sequences[row]) - self._after
-                    tokens[begin + row] = states[end - counts[row] : end].numpy().copy()
+            for rows, hidden in self._hidden_states(sequences):
+                lengths = np.array([len(sequences[row]) for row in rows])
+                ends = lengths.cumsum()
+                vectors[[begin + row for row in rows]] = _normalised(
+                    _pooled(hidden, ends - lengths, ends, self._pooling)
+                )
+                if with_tokens:
+                    states = _normalised(hidden)
+                    for row, end in zip(rows, ends - self._after, strict=True):
+                        tokens[begin + row] = states[end - counts[row] : end].copy()
         return vectors, tokens
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
@@ -141,8 +154,7 @@ class TextEncoder:
         """(sequences * length, width) float32, rows of length 1: last hidden states of random tokens."""
         shape = (sequences, min(length, self.max_length))
         ids = torch.randint(self.tokenizer.vocabulary_size, shape, generator=torch.Generator().manual_seed(0))
-        hidden = self.model.hidden(ids.to(self._device)).float()
-        return normalize(hidden, dim=-1).flatten(0, 1).cpu().numpy()
+        return _normalised(np.concatenate([hidden for _, hidden in self._hidden_states(ids.tolist())]))
 
     def count_uncut(self, texts: Sequence[str], role: Role) -> list[int]:
         """Tokens that are read of each text; ContextLengthError where `encode` would cut one."""
@@ -162,13 +174,22 @@ class TextEncoder:
             raise ValueError(f"unknown role {role!r}: expected one of {', '.join(_ROLES)}")
         return self.prefixes[role]
 
-    def _hidden_states(self, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-        """Batches of (row numbers, last hidden states (batch, length, width) float32, mask (batch, length))."""
+    def _hidden_states(self, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], np.ndarray]]:
+        """Batches of row numbers, and their last hidden states one below the other, (tokens, width) float32."""
         for rows in self._batches(sequences):
-            ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(sequences[row]) for row in rows], batch_first=True)
             lengths = torch.tensor([len(sequences[row]) for row in rows])
-            mask = (torch.arange(ids.shape[1]) < lengths[:, None]).to(self._device)
-            yield rows, self.model.hidden(ids.to(self._device), attention_mask=mask).float(), mask
+            mask = torch.arange(int(lengths.max())) < lengths[:, None]  # (batch, length)
+            places = mask.nonzero().int()  # (tokens, 2)
+            flat = torch.tensor([token for row in rows for token in sequences[row]], dtype=torch.int32)
+            if isinstance(self.model, Program):
+                row_of, position = (column.contiguous().numpy() for column in places.unbind(1))
+                batch = RaggedBatch(flat.numpy(), position, row_of, (), np.arange(len(flat), dtype=np.int32))
+                hidden = run(self.model, batch, hidden=True).hidden
+                assert hidden is not None
+            else:
+                ids = torch.zeros(mask.shape, dtype=torch.int64).masked_scatter_(mask, flat.long()).to(self._device)
+                hidden = self.model.hidden(ids, attention_mask=mask.to(self._device)).cpu()[mask]
+            yield rows, hidden.float().numpy()
 
     def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids with the special tokens around them; a text that is too long loses its end, never a special token."""
@@ -177,11 +198,12 @@ class TextEncoder:
         return sequences
 
     def _batches(self, sequences: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Row numbers, longest first, in batches of at most `batch_tokens` padded tokens (or one row)."""
-        order = sorted(range(len(sequences)), key=lambda row: -len(sequences[row]))
+        """Row numbers, longest first, in batches of at most `batch_tokens` padded tokens (or one row). A text without
+        a token is in none."""
+        order = sorted((row for row in range(len(sequences)) if sequences[row]), key=lambda row: -len(sequences[row]))
         start = 0
         while start < len(order):
-            rows = max(1, self.batch_tokens // max(1, len(sequences[order[start]])))
+            rows = max(1, self.batch_tokens // len(sequences[order[start]]))
             yield order[start : start + rows]
             start += rows
 
@@ -191,3 +213,41 @@ def _template_tokens(tokenizer: Tokenizer) -> tuple[int, int]:
     content, framed = tokenizer.encode("a"), tokenizer.encode("a", special=True)
     before = next(start for start in range(len(framed)) if framed[start : start + len(content)] == content)
     return before, len(framed) - before - len(content)
+
+
+def _runnable(checkpoint: Checkpoint, weights: WeightFormat) -> tuple[Format, Program | Transformer]:
+    """The model as a program of fused kernels where they are there and know it, else its modules; and the format."""
+    model, config = checkpoint.model, checkpoint.config
+    if weights not in get_args(WeightFormat):
+        raise ValueError(f"{weights!r} is no format of weights here; there are {', '.join(get_args(WeightFormat))}")
+    if model.tokens.device.type == "cpu" and library.load() is not None and unsupported_reason(config) is None:
+        form: Format = "int8" if weights == "auto" else weights
+        exact = form == "float32"
+
+        def format_of(name: str) -> Format:  # a token's row is read, not multiplied: int8 would gain nothing
+            return "bfloat16" if name == "embedding.tokens.weight" and not exact else form
+
+        kept = "float32" if exact else "bfloat16"
+        return form, lower(config, model.state_dict(), format_of, 0, kept, config.context_length)
+    if weights == "auto":
+        weights = "float32" if default_dtype(model.tokens.device) == torch.float32 else "bfloat16"
+    if weights == "int8":
+        return weights, quantise_projections(model, lambda name: "int8").eval()
+    dtype: torch.dtype = getattr(torch, weights)
+    return weights, (model if model.tokens.dtype == dtype else sharing_copy(model, lambda x: x.to(dtype))).eval()
+
+
+def _pooled(hidden: np.ndarray, starts: np.ndarray, ends: np.ndarray, pooling: Pooling) -> np.ndarray:
+    """Hidden states (tokens, width) of texts from `starts` to `ends` → (texts, width), as `model.heads.pool`."""
+    match pooling:
+        case "mean":
+            return np.add.reduceat(hidden, starts) / (ends - starts)[:, None]
+        case "cls":
+            return hidden[starts]
+        case "last":
+            return hidden[ends - 1]
+
+
+def _normalised(vectors: np.ndarray) -> np.ndarray:
+    """Rows of length 1; a row of zeros stays."""
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(min=1e-12)

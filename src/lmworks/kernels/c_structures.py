@@ -53,7 +53,8 @@ class Layer(Structure):
         *((name, c_int32) for name in ("heads", "kv_heads", "head_dim", "rotated", "rotation_length", "window")),
         ("scale", c_float),
         ("softcap", c_float),
-        *((name, c_int32) for name in ("activation", "gated", "parallel", "cache_format", "group")),
+        *((name, c_int32) for name in ("activation", "gated", "parallel")),
+        *((name, c_int32) for name in ("in_place", "bidirectional", "cache_format", "group")),
     )
 
 
@@ -129,7 +130,9 @@ ALL = (Matrix, Norm, Change, Changes, Layer, Model, Table, Batch, TokenSampling,
 SIZES = tuple(ctypes.sizeof(structure) for structure in ALL)
 
 
-def matrix(packed: PackedMatrix) -> Matrix:
+def matrix(packed: PackedMatrix | None) -> Matrix:
+    if packed is None:
+        return Matrix()
     format_number = FORMATS.index(packed.format)
     return Matrix(address(packed.values), address(packed.bias), packed.rows, packed.columns, format_number)
 

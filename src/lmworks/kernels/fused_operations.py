@@ -29,7 +29,8 @@ from lmworks.kernels.program import (
 def run(program: Program, batch: RaggedBatch, kernels: Library | None = None, *, hidden: bool = False) -> Rows:
     """The forward of all tokens of a batch; their keys and values are written into the pages.
 
-    The rows are those of the wanted tokens, with their hidden states if asked for.
+    The rows are those of the wanted tokens, with their hidden states if asked for. A program without a head gives no
+    logits, (rows, 0), and zeros.
 
     ValueError for an id, position, sequence, page or row that the program or the batch does not have.
     """
@@ -39,8 +40,8 @@ def run(program: Program, batch: RaggedBatch, kernels: Library | None = None, *,
     count = len(batch.wanted)
     rows = Rows(
         logits=torch.empty(count, program.vocabulary),
-        best=torch.empty(count, dtype=torch.int64),
-        log_normaliser=torch.empty(count),
+        best=torch.zeros(count, dtype=torch.int64),
+        log_normaliser=torch.zeros(count),
         hidden=torch.empty(count, program.width) if hidden else None,
     )
     step = batch_structure(batch)
@@ -106,7 +107,7 @@ def norm_gated_linear(
 
 def attend(layer: LayerProgram, qkv: Tensor, batch: RaggedBatch, kernels: Library | None = None) -> Tensor:
     """Norms and rotates queries and keys, stores keys and values in the layer's pages, and lets every query attend to
-    what its sequence has stored up to itself.
+    what its sequence has stored up to itself; without pages, to what the batch has of it.
 
     `qkv` (tokens, (heads + 2 · kv_heads) · head_dim) float32 → (tokens, heads · head_dim). ValueError as for `run`.
     """

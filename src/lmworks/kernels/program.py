@@ -41,7 +41,8 @@ class Norm:
 
 @dataclass(frozen=True, eq=False)
 class LayerProgram:
-    """One block: `x += output(attend(qkv(norm(x))))`, then `x += down(activation(gate) · up)` of `norm(x)`.
+    """One block: `x += output(attend(qkv(norm(x))))`, then `x += down(activation(gate) · up)` of `norm(x)`. A norm
+    that is None changes nothing.
 
     qkv            the rows of queries, keys and values: (heads + 2 · kv_heads) · head_dim rows.
     gate_up        the rows of gate and up, each filled up to a multiple of 32 (`concatenate(…, multiple=32)`); only up
@@ -53,10 +54,15 @@ class LayerProgram:
     window         a position sees so many, itself included; 0: all.
     scale          multiplies the scores; `softcap` caps them, 0: not.
     parallel       both parts read the same x.
+    in_place       the norm of x takes the place of x: `x = norm(x)`, then `x += f(x)`. So blocks whose norms come last
+                   are those whose norms come first, each with the norm before its own.
+    pages          none of them (a count of 0): nothing is kept, and a query sees the tokens of its own sequence in the
+                   batch, which has all of them beside each other; no window and no softcap then.
+    bidirectional  without pages: a query sees the tokens behind it, too.
     group          whose page table the layer uses, an index into `RaggedBatch.tables`.
     """
 
-    attention_norm: Norm
+    attention_norm: Norm | None
     qkv: PackedMatrix
     output: PackedMatrix
     feed_forward_norm: Norm
@@ -77,6 +83,8 @@ class LayerProgram:
     activation: Activation = "silu"
     gated: bool = True
     parallel: bool = False
+    in_place: bool = False
+    bidirectional: bool = False
     group: int = 0
 
     @property
@@ -102,9 +110,10 @@ class Adapter:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """A whole decoder.
+    """A whole decoder, or an encoder.
 
     embedding      its rows are the token vectors; a tied head is the same matrix.
+    head           None: the model gives hidden states alone.
     positions      (positions, width) float32, learned vectors that are added; None: none.
     head_softcap   caps the logits; 0: not.
     adapters       for each adapter, by (layer, site), its changes; `RaggedBatch.adapters` counts in this order.
@@ -112,8 +121,8 @@ class Program:
 
     layers: tuple[LayerProgram, ...]
     embedding: PackedMatrix
-    final_norm: Norm
-    head: PackedMatrix
+    final_norm: Norm | None
+    head: PackedMatrix | None
     embedding_scale: float = 1.0
     positions: Tensor | None = None
     head_softcap: float = 0.0
@@ -125,12 +134,12 @@ class Program:
 
     @property
     def vocabulary(self) -> int:
-        return self.head.rows
+        return 0 if self.head is None else self.head.rows
 
     @property
     def nbytes(self) -> int:
         """Memory of all matrices; a tied head's, which is the embedding's, counts once."""
-        matrices = [self.embedding, self.head]
+        matrices = [self.embedding, *([] if self.head is None else [self.head])]
         matrices += [getattr(layer, site) for layer in self.layers for site in SITES]
         biases = sum(matrix.bias.nbytes for matrix in matrices if matrix.bias is not None)
         return biases + sum({id(matrix.values): matrix.values.nbytes for matrix in matrices}.values())
@@ -189,7 +198,8 @@ def in_large_pages(program: Program) -> Program:
     memory of the weights a second time until the given program is gone.
     """
     layer_matrices = [getattr(layer, site) for layer in program.layers for site in SITES]
-    values = {id(matrix.values): matrix.values for matrix in (*layer_matrices, program.head, program.embedding)}
+    head = program.embedding if program.head is None else program.head
+    values = {id(matrix.values): matrix.values for matrix in (*layer_matrices, head, program.embedding)}
     memory = large_pages(sum(_room(tensor) for tensor in values.values()))
     moved, start = {}, 0
     for key, tensor in values.items():
@@ -200,9 +210,11 @@ def in_large_pages(program: Program) -> Program:
         return replace(matrix, values=moved[id(matrix.values)])
 
     layers = tuple(replace(layer, **{site: move(getattr(layer, site)) for site in SITES}) for layer in program.layers)
-    head = move(program.head)
-    embedding = head if program.embedding is program.head else move(program.embedding)
-    return replace(program, layers=layers, embedding=embedding, head=head)
+    embedding = move(program.embedding)
+    if program.head is not None:
+        head = embedding if program.embedding is program.head else move(program.head)
+        program = replace(program, head=head)
+    return replace(program, layers=layers, embedding=embedding)
 
 
 def _room(tensor: Tensor) -> int:
@@ -286,6 +298,8 @@ def layer_structure(layer: LayerProgram) -> c_structures.Layer:
         activation=c_structures.ACTIVATIONS.index(layer.activation),
         gated=layer.gated,
         parallel=layer.parallel,
+        in_place=layer.in_place,
+        bidirectional=layer.bidirectional,
         cache_format=CACHE_FORMATS.index(layer.pages.format),
         group=layer.group,
     )
@@ -310,7 +324,7 @@ def batch_structure(batch: RaggedBatch) -> c_structures.Batch:
     step.positions, step.sequences = array_address(batch.positions), array_address(batch.sequences)
     step.tables = cast(tables, POINTER(c_structures.Table))
     step.tokens = tokens
-    step.sequence_count = min((len(table) for table in batch.tables), default=0)
+    step.sequence_count = min((len(table) for table in batch.tables), default=np.iinfo(np.int32).max)
     step.group_count = len(batch.tables)
     return step
 

@@ -83,8 +83,10 @@ ACTIVATIONS = {
 }
 
 
-def normalise(x: Tensor, norm: Norm) -> Tensor:
+def normalise(x: Tensor, norm: Norm | None) -> Tensor:
     """Zhang & Sennrich 2019 (`rms`), Ba et al. 2016 (`layer`)."""
+    if norm is None:
+        return x
     if norm.kind == "rms":
         return F.rms_norm(x, norm.weight.shape, norm.weight, norm.eps)
     return F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps)
@@ -114,7 +116,7 @@ def runs(batch: RaggedBatch) -> Iterator[Run]:
 
 def attend(layer: LayerProgram, qkv: Tensor, batch: RaggedBatch) -> Tensor:
     """Normalises and rotates queries and keys, stores keys and values in their pages, and lets every query attend to
-    what its sequence has stored up to itself.
+    what its sequence has stored up to itself; without pages, to what the batch has of it.
 
     `qkv` (tokens, (heads + 2 · kv_heads) · head_dim) float32 → (tokens, heads · head_dim).
     """
@@ -124,13 +126,16 @@ def attend(layer: LayerProgram, qkv: Tensor, batch: RaggedBatch) -> Tensor:
         query, key = normalise(query, layer.query_norm), normalise(key, layer.key_norm)
     if layer.rotation is not None:
         query, key = (_rotate(part, layer.rotation, batch.positions) for part in (query, key))
-    table = batch.tables[layer.group]
     cut = list(runs(batch))
-    for run in cut:  # all are stored before any is read: a sequence may come in several runs
-        span = slice(run.start, run.end)
-        new = key[span].transpose(0, 1), value[span].transpose(0, 1)
-        page_memory.write(layer.pages, table[run.sequence].tolist(), run.first, *new)
-    attended = [_attend_run(layer, query[run.start : run.end], table[run.sequence].tolist(), run) for run in cut]
+    new = [(key[run.start : run.end].transpose(0, 1), value[run.start : run.end].transpose(0, 1)) for run in cut]
+    if layer.pages.count:
+        tables = [batch.tables[layer.group][run.sequence].tolist() for run in cut]
+        for run, table, pair in zip(cut, tables, new, strict=True):
+            page_memory.write(layer.pages, table, run.first, *pair)
+        # all are stored before any is read: a sequence may come in several runs
+        stored = zip(cut, tables, strict=True)
+        new = [page_memory.read(layer.pages, table, run.first + run.end - run.start) for run, table in stored]
+    attended = [_attend_run(layer, query[run.start : run.end], *pair) for run, pair in zip(cut, new, strict=True)]
     return torch.cat(attended) if attended else qkv.new_zeros(0, heads * size)
 
 
@@ -144,17 +149,17 @@ def _rotate(heads: Tensor, rotation: tuple[Tensor, Tensor], positions: np.ndarra
     return torch.cat((turned, still), dim=-1)
 
 
-def _attend_run(layer: LayerProgram, query: Tensor, table: list[int], run: Run) -> Tensor:
-    """`query` (length, heads, head_dim) → (length, heads · head_dim)."""
-    length = run.end - run.start
-    stored = run.first + length
-    key, value = page_memory.read(layer.pages, table, stored)  # (kv_heads, stored, head_dim)
+def _attend_run(layer: LayerProgram, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """`query` (length, heads, head_dim), the last of what is stored, `key` and `value` (kv_heads, stored, head_dim) →
+    (length, heads · head_dim)."""
+    length, stored = len(query), key.shape[1]
     grouped = query.unflatten(1, (layer.kv_heads, -1)).permute(1, 2, 0, 3)  # (kv_heads, shared by, length, head_dim)
     scores = grouped @ key.transpose(1, 2)[:, None] * layer.scale
     if layer.softcap:
         scores = layer.softcap * torch.tanh(scores / layer.softcap)
-    distance = torch.arange(run.first, stored, device=key.device)[:, None] - torch.arange(stored, device=key.device)
-    hidden = distance < 0
+    place = torch.arange(stored, device=key.device)
+    distance = place[stored - length :, None] - place
+    hidden = distance < 0 if not layer.bidirectional else torch.zeros_like(distance, dtype=torch.bool)
     if layer.window:
         hidden |= distance >= layer.window
     weights = scores.masked_fill(hidden, float("-inf")).softmax(dim=-1)
@@ -175,6 +180,9 @@ def run(program: Program, batch: RaggedBatch, hidden: bool) -> Rows:
     for number, layer in enumerate(program.layers):
         x = _block(program, number, layer, x, batch)
     states = normalise(x[wanted.long()], program.final_norm)  # (rows, width)
+    if program.head is None:
+        nothing = states.new_zeros(len(states), 0)
+        return Rows(nothing, nothing.sum(-1).long(), nothing.sum(-1), states if hidden else None)
     logits = linear(states, program.head)
     if program.head_softcap:
         logits = program.head_softcap * torch.tanh(logits / program.head_softcap)
@@ -188,17 +196,21 @@ def _block(program: Program, number: int, layer: LayerProgram, x: Tensor, batch:
         adapters = [adapter.get((number, site), ()) for adapter in program.adapters]
         return adapted(linear(x, matrix), x, adapters, batch.adapters)
 
-    def feed_forward(x: Tensor) -> Tensor:
-        gate_up = product("gate_up", normalise(x, layer.feed_forward_norm), layer.gate_up)
+    def feed_forward(normed: Tensor) -> Tensor:
+        gate_up = product("gate_up", normed, layer.gate_up)
         hidden = activate(gate_up, layer.hidden, layer.activation, layer.gated)
         change = product("down", hidden, layer.down)
         return change if layer.feed_forward_post_norm is None else normalise(change, layer.feed_forward_post_norm)
 
-    attended = attend(layer, product("qkv", normalise(x, layer.attention_norm), layer.qkv), batch)
+    normed = normalise(x, layer.attention_norm)
+    attended = attend(layer, product("qkv", normed, layer.qkv), batch)
     change = product("output", attended, layer.output)
     if layer.attention_post_norm is not None:
         change = normalise(change, layer.attention_post_norm)
-    return x + change + feed_forward(x if layer.parallel else x + change)
+    if layer.in_place:
+        x = normalise(normed + change, layer.feed_forward_norm)
+        return x + feed_forward(x)
+    return x + change + feed_forward(normalise(x if layer.parallel else x + change, layer.feed_forward_norm))
 
 
 def adapted(product: Tensor, x: Tensor, adapters: list[tuple[Adapter, ...]], used: np.ndarray | None) -> Tensor:

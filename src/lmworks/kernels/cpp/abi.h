@@ -58,13 +58,15 @@ struct Layer {
   Matrix qkv, output, gate_up, down;
   const float* cosine;  // (positions, rotated), or null
   const float* sine;
-  void* pages;  // (page_count, 2, kv_heads, page bytes)
-  int64_t page_count;
+  void* pages;         // (page_count, 2, kv_heads, page bytes)
+  int64_t page_count;  // 0: nothing is kept, and queries see keys of the batch alone
   int32_t heads, kv_heads, head_dim, rotated;
   int32_t rotation_length;  // positions in the tables
   int32_t window;           // 0: none
   float scale, softcap;     // softcap 0: none
   int32_t activation, gated, parallel;
+  int32_t in_place;       // the norm of x takes the place of x
+  int32_t bidirectional;  // without pages: queries see the keys behind them, too
   int32_t cache_format, group;
 };
 
@@ -73,7 +75,7 @@ struct Model {
   const float* positions;   // (position_count, width), or null
   const Changes* adapters;  // (adapter_count, layer_count, kSites)
   int64_t layer_count, adapter_count, position_count;
-  Matrix embedding, head;
+  Matrix embedding, head;  // without values: no head
   Norm final_norm;
   float embedding_scale, head_softcap;
 };

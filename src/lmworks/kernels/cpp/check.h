@@ -14,7 +14,7 @@ inline int64_t position_limit(const Model& model, const Batch& batch) {
   for (int64_t i = 0; i < model.layer_count; ++i) {
     const Layer& layer = model.layers[i];
     if (layer.cosine != nullptr) limit = std::min<int64_t>(limit, layer.rotation_length);
-    limit = std::min(limit, batch.tables[layer.group].length * kPageTokens);
+    if (layer.page_count > 0) limit = std::min(limit, batch.tables[layer.group].length * kPageTokens);
   }
   return limit;
 }
@@ -65,7 +65,8 @@ inline bool like_the_one_before(const Model& model, int64_t layer) {
 inline Error check(const Model& model, Batch& batch) {
   batch.error_at = 0;
   for (int64_t i = 0; i < model.layer_count; ++i) {
-    if (model.layers[i].group < 0 || model.layers[i].group >= batch.group_count) return kBadPage;
+    const Layer& layer = model.layers[i];
+    if (layer.page_count > 0 && (layer.group < 0 || layer.group >= batch.group_count)) return kBadPage;
   }
   const int64_t limit = position_limit(model, batch);
   for (; batch.error_at < batch.tokens; ++batch.error_at) {
@@ -73,7 +74,7 @@ inline Error check(const Model& model, Batch& batch) {
     if (error != kNone) return error;
   }
   for (int64_t i = 0; i < model.layer_count; ++i) {
-    if (like_the_one_before(model, i)) continue;
+    if (model.layers[i].page_count == 0 || like_the_one_before(model, i)) continue;
     const Error error = check_all_pages(model.layers[i], batch);
     if (error != kNone) return error;
   }
@@ -95,7 +96,7 @@ inline Error check_attention(const Layer& layer, Batch& batch) {
     if (batch.sequences[token] < 0 || batch.sequences[token] >= batch.sequence_count) return kBadSequence;
     if (batch.positions[token] < 0 || batch.positions[token] >= limit) return kBadPosition;
   }
-  return check_all_pages(layer, batch);
+  return layer.page_count > 0 ? check_all_pages(layer, batch) : kNone;
 }
 
 }  // namespace lmworks

@@ -8,7 +8,7 @@
 #endif
 
 #include "adamw.h"
-#include "attention.h"
+#include "batch_attention.h"
 #include "check.h"
 #include "token_sampling.h"
 #include "exports.h"
@@ -108,8 +108,9 @@ LMWORKS_EXPORT int32_t lmworks_attend(const Layer* layer, Batch* batch, float* q
     const int32_t error = check_attention(*layer, *batch);
     if (error != kNone || batch->tokens == 0) return error;
     work.cut_tiles(*batch, layer->heads / layer->kv_heads);
-    work.reserve_attention(*layer, *batch, threads());
-    run_region([&](Team& team) { attend(team, work, *layer, *batch, qkv, out); });
+    work.cut_sequences(*batch);
+    reserve_attention(work, *layer, *batch, threads());
+    run_region([&](Team& team) { attend_either(team, work, *layer, *batch, qkv, out); });
     return error;
   });
 }

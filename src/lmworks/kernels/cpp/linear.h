@@ -26,17 +26,26 @@ struct PlainRows {
   const float* operator()(int64_t row, float*) const { return x + row * columns; }
 };
 
-// The rows of a product, normed first; `index` null: row by row, otherwise the rows with these numbers.
+// The rows of a product, normed first if there is a norm; `index` null: row by row, otherwise the rows with these
+// numbers.
 struct NormedRows {
   const float* x;
   int64_t columns;
   const Norm& norm;
   const int32_t* index = nullptr;
+  float* written = nullptr;  // `x` itself, where its norm takes its place
   const float* operator()(int64_t row, float* space) const {
-    normalise(x + (index ? index[row] : row) * columns, columns, norm, space);
-    return space;
+    const float* from = x + (index ? index[row] : row) * columns;
+    if (norm.weight == nullptr) return from;
+    float* to = written ? written + row * columns : space;
+    normalise(from, columns, norm, to);
+    return to;
   }
 };
+
+// Whether the rows are to be read once, by one thread.
+inline bool writes(const PlainRows&) { return false; }
+inline bool writes(const NormedRows& rows) { return rows.written != nullptr; }
 
 // `rows_of(row, space)` gives the floats of a row, in `space` (columns,) if it has to compute them.
 template <class Rows>
@@ -48,7 +57,7 @@ Activations round_rows(
     round_row(floats, matrix.columns, x, row);
     return floats;
   };
-  if (rows <= kFewRows && adapters.used == nullptr) {
+  if (rows <= kFewRows && adapters.used == nullptr && !writes(rows_of)) {
     const Activations x = own.activations.view(matrix.format, matrix.columns);
     for (int64_t row = 0; row < rows; ++row) round_one(x, row);
     return x;

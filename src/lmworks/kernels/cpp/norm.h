@@ -42,9 +42,13 @@ inline void layer_normalise(const float* x, int64_t columns, const Norm& norm, f
   Floats sums = zeros();
   for_each_sixteen(x, columns, [&](Floats v, int64_t) { sums = add(sums, v); });
   const float mean = sum_of(sums) / static_cast<float>(columns);
-  float variance = 0;  // of the differences: the mean of squares minus the square of the mean cancels digits
-  for (int64_t column = 0; column < columns; ++column) variance += (x[column] - mean) * (x[column] - mean);
-  const Floats factor = broadcast(1.0f / std::sqrt(variance / static_cast<float>(columns) + norm.eps));
+  Floats squares = zeros();  // of the differences: the mean of squares minus the square of the mean cancels digits
+  for_each_sixteen(x, columns, [&](Floats v, int64_t column) {
+    Floats from_mean = subtract(v, broadcast(mean));
+    if (column + 16 > columns) from_mean = keep_lanes(from_mean, 0, static_cast<int>(columns - column), zeros());
+    squares = multiply_add(from_mean, from_mean, squares);
+  });
+  const Floats factor = broadcast(1.0f / std::sqrt(sum_of(squares) / static_cast<float>(columns) + norm.eps));
   for_each_sixteen(x, columns, [&](Floats v, int64_t column) {
     const Floats weight = multiply(factor, load_up_to(norm.weight, columns, column));
     const Floats bias = norm.bias ? load_up_to(norm.bias, columns, column) : zeros();

@@ -1,7 +1,7 @@
 // A whole decoder in one region of the threads: see docs/kernels.md for the order of its operations.
 #include <algorithm>
 
-#include "attention.h"
+#include "batch_attention.h"
 #include "check.h"
 #include "embed.h"
 #include "head.h"
@@ -44,6 +44,20 @@ int64_t most_ranks_of(const Model& model) {
 Gating gating_of(const Layer& layer) { return {layer.down.columns, layer.activation, layer.gated}; }
 
 
+// Whether to wake the other threads, or to wait for one that a busy machine does not run, could take longer than to
+// compute alone: a question to an encoder. (The single tokens of a decoder wait for memory, which all threads read.)
+bool is_small(const Step& step) {
+  constexpr int64_t kFewProducts = 400'000'000;  // some milliseconds of one thread
+  int64_t products = 0;
+  for (int64_t i = 0; i < step.model.layer_count; ++i) {
+    const Layer& layer = step.model.layers[i];
+    for (const Matrix* matrix : {&layer.qkv, &layer.output, &layer.gate_up, &layer.down}) {
+      products += matrix->rows * matrix->columns * step.batch.tokens;
+    }
+  }
+  return products < kFewProducts;
+}
+
 void reserve(const Step& step, int threads) {
   const Model& model = step.model;
   Workspace& work = step.work;
@@ -57,17 +71,19 @@ void reserve(const Step& step, int threads) {
     group = std::max(group, model.layers[i].heads / model.layers[i].kv_heads);
   }
   work.cut_tiles(step.batch, group);
+  work.cut_sequences(step.batch);
   for (int64_t i = 0; i < model.layer_count; ++i) {
     const Layer& layer = model.layers[i];
     work.qkv.reserve(tokens * layer.qkv.rows);
     work.attended.reserve(tokens * layer.output.columns);
-    work.reserve_attention(layer, step.batch, threads);
+    reserve_attention(work, layer, step.batch, threads);
     for (const Matrix* matrix : {&layer.qkv, &layer.output, &layer.gate_up}) reserve_rows(work, *matrix, tokens);
     work.hidden_activations.reserve(layer.down.format, tokens, layer.down.columns);
     if (step.most_ranks > 0) {
       work.hidden.reserve(tokens * round_up(layer.down.columns, kGroup));
     }
   }
+  if (model.head.values == nullptr) return;
   reserve_rows(work, model.head, step.batch.rows);
   work.parts.reserve(step.batch.rows * ((block_count(model.head) + kPartBlocks - 1) / kPartBlocks));
 }
@@ -106,13 +122,18 @@ void add_product(
   });
 }
 
+NormedRows normed_rows(const Step& step, const Layer& layer, const Norm& norm) {
+  float* residual = step.work.residual.data();
+  return {residual, step.width, norm, nullptr, layer.in_place ? residual : nullptr};
+}
+
 // Leaves the heads' results in `attended`.
 void attention(Team& team, const Step& step, int64_t number) {
   const Layer& layer = step.model.layers[number];
   Workspace& work = step.work;
-  const NormedRows normed{work.residual.data(), step.width, layer.attention_norm};
+  const NormedRows normed = normed_rows(step, layer, layer.attention_norm);
   linear<false>(team, work, layer.qkv, step.batch.tokens, normed, adapters_of(step, number, kQkv), work.qkv.data());
-  attend(team, work, layer, step.batch, work.qkv.data(), work.attended.data());
+  attend_either(team, work, layer, step.batch, work.qkv.data(), work.attended.data());
 }
 
 void add_attention(Team& team, const Step& step, int64_t number) {
@@ -130,7 +151,7 @@ void feed_forward(Team& team, const Step& step, int64_t number) {
   const Gating gating = gating_of(layer);
   const Activations hidden = work.hidden_activations.view(layer.down.format, layer.down.columns);
   const Adapters adapters = adapters_of(step, number, kGateUp);
-  const NormedRows normed{work.residual.data(), step.width, layer.feed_forward_norm};
+  const NormedRows normed = normed_rows(step, layer, layer.feed_forward_norm);
   gated_linear(team, work, layer.gate_up, gating, step.batch.tokens, normed, adapters,
                [&](int64_t row, int64_t group, Floats first, Floats second) {
                  round_group(first, second, hidden, row, group);
@@ -156,7 +177,11 @@ void add_feed_forward(Team& team, const Step& step, int64_t number) {
 // The last hidden states of the wanted rows, as floats: what the head multiplies is rounded.
 void hidden_states(Team& team, const Step& step) {
   const NormedRows normed{step.work.residual.data(), step.width, step.model.final_norm, step.batch.wanted};
-  team.share(step.batch.rows, [&](int64_t row) { normed(row, step.batch.hidden + row * step.width); });
+  team.share(step.batch.rows, [&](int64_t row) {
+    float* out = step.batch.hidden + row * step.width;
+    const float* states = normed(row, out);
+    if (states != out) std::copy_n(states, step.width, out);
+  });
 }
 
 void block(Team& team, const Step& step, int64_t number) {
@@ -178,11 +203,12 @@ Error run_program(const Model& model, Batch& batch, Workspace& work) {
   if (error != kNone || batch.tokens == 0) return error;
   const Step step{model, batch, work, model.embedding.columns, batch.adapters ? most_ranks_of(model) : 0};
   reserve(step, threads());
-  run_region([&](Team& team) {
+  const auto region = model.head.values == nullptr && is_small(step) ? run_alone : run_region;
+  region([&](Team& team) {
     embed(team, step);
     for (int64_t number = 0; number < model.layer_count; ++number) block(team, step, number);
     if (batch.hidden != nullptr) hidden_states(team, step);
-    if (batch.rows > 0) head(team, work, model, batch, work.residual.data());
+    if (batch.rows > 0 && model.head.values != nullptr) head(team, work, model, batch, work.residual.data());
   });
   return kNone;
 }

@@ -72,6 +72,13 @@ Pool& ready_pool() {
 
 void run_region(const std::function<void(Team&)>& region) { ready_pool().run(region); }
 
+void run_alone(const std::function<void(Team&)>& region) {
+  Barrier barrier(1);
+  Taken taken;
+  Team team(0, 1, barrier, &taken);
+  region(team);
+}
+
 void abandon_threads() { pool = nullptr; }
 
 void set_threads(int count) { wanted_threads = std::max(1, count); }

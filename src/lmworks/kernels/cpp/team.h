@@ -88,6 +88,8 @@ class Team {
 // Runs `region` on all threads at once and returns when all have. Not to be called by two threads at a time.
 void run_region(const std::function<void(Team&)>& region);
 
+void run_alone(const std::function<void(Team&)>& region);   // on the caller's thread
+
 void abandon_threads();       // in a child after fork, which has the pool but not its threads
 void set_threads(int count);  // from the next region on
 int threads();

@@ -118,8 +118,9 @@ inline void weigh_tile(
   }
 }
 
-// The output of the heads that share a key head of a sequence, and the logarithms of their softmax's sums.
-template <class Element>
+// The output of the heads that share a key head of a sequence, and, where they are wanted, the logarithms of their
+// softmax's sums.
+template <class Element, class Output = Element>
 void attend_item(const TrainedAttention& work, int64_t batch, int64_t kv_head, Own& own) {
   constexpr int64_t kBytes = 4 / Element::kRun;
   const int64_t width = work.head_dim, steps = width / Element::kRun, group = work.heads / work.kv_heads;
@@ -153,9 +154,9 @@ void attend_item(const TrainedAttention& work, int64_t batch, int64_t kv_head, O
         store(sums + c * 16, softmax.sum[c]);
       }
       float* log_sum = work.log_sum + (batch * work.heads + head) * work.length + start;
-      for (int64_t i = 0; i < queries; ++i) log_sum[i] = maxima[i] + std::log(sums[i]);
-      write_rows<Element>(attended, queries, width, rows_of(work.output, batch, head, start, kBytes),
-                          [&](int64_t r) { return 1 / sums[r]; });
+      for (int64_t i = 0; work.log_sum && i < queries; ++i) log_sum[i] = maxima[i] + std::log(sums[i]);
+      write_rows<Output>(attended, queries, width, rows_of(work.output, batch, head, start, 4 / Output::kRun),
+                         [&](int64_t r) { return 1 / sums[r]; });
     }
   }
 }

@@ -17,6 +17,11 @@ struct QueryTile {
   int32_t start, tokens, sequence, position;  // of the first token
 };
 
+// Neighbouring tokens that are all there is of a sequence, for attention without pages.
+struct Sequence {
+  int64_t start, length;
+};
+
 // What one thread uses alone.
 struct Own {
   ActivationBuffer activations;
@@ -44,6 +49,8 @@ struct Workspace {
   ActivationBuffer activations, hidden_activations;
   Buffer<PartOfVocabulary> parts;
   std::vector<QueryTile> tiles;
+  std::vector<Sequence> sequences;
+  Buffer<int32_t> last;  // (tokens,), of each token's sequence the number of the last token
   std::vector<Own> own;
   int64_t query_rows = 0;   // at most, of a tile and key head
   int64_t most_chunks = 0;  // of keys, of all tiles together
@@ -65,6 +72,16 @@ struct Workspace {
       }
     }
     for (const QueryTile& tile : tiles) most_chunks += (tile.position + tile.tokens - 1) / kChunkKeys + 1;
+  }
+
+  void cut_sequences(const Batch& batch) {
+    sequences.clear();
+    for (int64_t token = 0; token < batch.tokens; ++token) {
+      if (token == 0 || batch.sequences[token] != batch.sequences[token - 1]) sequences.push_back({token, 0});
+      ++sequences.back().length;
+    }
+    int32_t* of_token = last.reserve(batch.tokens);
+    for (const Sequence& one : sequences) std::fill_n(of_token + one.start, one.length, static_cast<int32_t>(one.length - 1));
   }
 
   // Whether there are too few tiles to keep the threads busy, and enough chunks.

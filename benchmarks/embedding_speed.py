@@ -166,9 +166,10 @@ def seconds(encode: Encode, texts: Sequence[str], clock: Callable[[], float]) ->
 
 
 def read_faq(path: Path) -> list[dict[str, str]]:
+    """Questions with their answers, one question for each answer."""
     raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     rows = csv.DictReader(io.StringIO(raw.decode("utf-8", "replace")))
-    return [row for row in rows if row["question"] and row["answer"]]
+    return list({row["answer"]: row for row in rows if row["question"] and row["answer"]}.values())
 
 
 def nearest_is_own(encode: Encode, rows: Sequence[dict[str, str]]) -> float:

@@ -5,8 +5,8 @@
 BOOKS is a folder of texts (.md.gz, .txt, .md). A decoder over bytes is trained on all but two of them, for so many
 minutes, because the weights of the default model are of 4 bits already: their loss would say nothing. It is held in
 bfloat16, and then in every other format; the loss is measured on pieces of the two books it has not seen, with 95 %
-intervals by bootstrap over pieces, the difference to bfloat16 paired. The same for MiniLM (quantised projections in its
-own modules): how often the right answer is the nearest, for the questions of a FAQ given as --faq CSV.
+intervals by bootstrap over pieces, the difference to bfloat16 paired. The same for MiniLM (the memory is that of its
+program): how often the right answer is the nearest, for the questions of a FAQ given as --faq CSV.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from tokenizers import decoders, models, pre_tokenizers
 
 import lmworks
 from lmworks.generate import Engine, Request, SamplingParameters, TextEncoder
-from lmworks.generate.quantised_linear import quantise_projections
+from lmworks.kernels.program import Program
 from lmworks.kernels.weight_formats import Format
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.model.initialisation import initialise
@@ -36,6 +36,7 @@ from lmworks.statistics import bootstrap_interval
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 FORMATS = ("float32", "bfloat16", "int8", "int4")
+ENCODER_FORMATS = ("float32", "bfloat16", "int8")
 LENGTH, BATCH, LEARNING_RATE, WARM_UP = 512, 8, 2e-3, 50
 HELD_OUT = 2  # books, the last by name
 
@@ -132,16 +133,15 @@ def report_encoder(path: Path) -> None:
     """MiniLM: questions and answers of a FAQ, each question's nearest answer among all of them."""
     rows = [row for row in csv.DictReader(io.StringIO(_text(path))) if row["question"] and row["answer"]]
     checkpoint = lmworks.load("all-minilm-l6-v2")
-    plain = TextEncoder(checkpoint).encode([row["question"] for row in rows], "query")
+    plain = TextEncoder(checkpoint, weights="float32").encode([row["question"] for row in rows], "query")
     print(f"\nMiniLM      MB    cosine to float32    right answer nearest   n = {len(rows)}")
-    for name in FORMATS:
-        model = checkpoint.model if name == "float32" else quantise_projections(checkpoint.model, lambda _, n=name: n)
-        encoder = TextEncoder(checkpoint.with_model(model))
+    for name in ENCODER_FORMATS:
+        encoder = TextEncoder(checkpoint, weights=name)
         questions = encoder.encode([row["question"] for row in rows], "query")
         answers = encoder.encode([row["answer"] for row in rows], "passage")
         found = (questions @ answers.T).argmax(1) == np.arange(len(rows))
         cosine = (questions * plain).sum(1)
-        size = _projection_bytes(model) / 1e6
+        size = encoder.model.nbytes / 1e6 if isinstance(encoder.model, Program) else math.nan
         print(f"{name:10}{size:5.1f}{cosine.mean():20.5f}{found.mean():15.3f} [{_interval(found.astype(float))}]")
 
 
@@ -161,12 +161,6 @@ def decoding_seconds(engines: dict[str, Engine]) -> dict[str, float]:
             engine.generate([Request(tuple(b"It was "), sampling=sampling)])
             times[name].append(time.perf_counter() - began)
     return {name: float(np.median(values)) for name, values in times.items()}
-
-
-def _projection_bytes(model: Transformer) -> int:
-    matrices = [module.matrix.nbytes for module in model.modules() if hasattr(module, "matrix")]
-    plain = [module.weight.nbytes for module in model.modules() if type(module) is torch.nn.Linear]
-    return sum(matrices) + sum(plain)
 
 
 def _interval(values: np.ndarray) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -17,8 +18,10 @@ from lmworks.generate.paged_cache import PagedCache
 from lmworks.generate.quantised_linear import QuantisedLinear, quantise_projections, quantised_weights
 from lmworks.generate.runner import Work
 from lmworks.generate.runner_choice import build_runner, format_rule
+from lmworks.kernels.fused_operations import run
 from lmworks.kernels.kv_pages import CacheFormat
 from lmworks.kernels.packing import unpack
+from lmworks.kernels.program import RaggedBatch
 from lmworks.kernels.weight_formats import Format, dequantise, quantise, stack
 from lmworks.model import presets
 from lmworks.model.checkpoint import Checkpoint, load
@@ -30,6 +33,7 @@ from lmworks.model.config import (
     LinearScaling,
     ModelConfig,
     Norm,
+    PoolHead,
     Rope,
     Sinusoidal,
 )
@@ -131,6 +135,24 @@ def test_in_float32_a_program_is_the_model(checkpoint: Checkpoint) -> None:
     assert torch.cat(expected).std() > 0.3, "so that the tolerance is one of visible numbers"
     # sums of some 100 float32 products in another order, along a few layers; a bias left out is 0.1 and more
     assert _error(found, expected).abs().max() < 1e-4
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", ["bert", "gpt1", "gpt2, sines", "qwen3", "llama, linear scaling"])
+def test_a_model_that_pools_has_the_hidden_states_of_its_modules(name: str, tiny_tokenizer) -> None:
+    plain = presets.bert(267, 64, 2, 4, 96, 128) if name == "bert" else CONFIGS[name]
+    checkpoint = random_checkpoint(replace(plain, head=PoolHead()), tiny_tokenizer)
+    program = lower(checkpoint.config, checkpoint.weights, lambda name: "float32", 0, "float32", 64)
+    texts = _texts()
+    arrays = (
+        texts[0] + texts[1],
+        [n for text in texts for n in range(len(text))],
+        [0] * len(texts[0]) + [1] * len(texts[1]),
+    )
+    ids, positions, sequences = (np.array(array, np.int32) for array in arrays)
+    found = run(program, RaggedBatch(ids, positions, sequences, (), np.arange(len(ids), dtype=np.int32)), hidden=True)
+    expected = torch.cat([checkpoint.model.hidden(torch.tensor([text]))[0] for text in texts])
+    assert found.hidden is not None and _error([found.hidden], [expected]).abs().max() < 1e-4
 
 
 # Of the cache and the activations alone, since the weights are those that the format holds: bfloat16 has 8 bits, int8 a

@@ -5,18 +5,17 @@ the forward that decides whether two vectors are comparable: the prefix of each 
 batching. Sentence-BERT (Reimers & Gurevych, 2019, section 3) is the reference for encoders of this kind.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 
+from lmworks.artefact import hash_json
 from lmworks.generate.compute_dtype import default_dtype
 from lmworks.generate.lowering import lower, unsupported_reason
 from lmworks.generate.protocol import ContextLengthError, Role, UnsupportedError
-from lmworks.generate.quantised_linear import quantise_projections
+from lmworks.generate.quantised_linear import quantise_projections, quantised_weights
 from lmworks.kernels import library
 from lmworks.kernels.fused_operations import run
 from lmworks.kernels.program import Program, RaggedBatch
@@ -68,18 +67,9 @@ class TextEncoder:
         self.batch_tokens = batch_tokens or (512 if isinstance(self.model, Program) else 4096)
         self.prefixes: dict[Role, str] = {role: (prefixes or {}).get(role, "") for role in _ROLES}
         self.truncated = 0
-        self.fingerprint = self._fingerprint(checkpoint.fingerprint)
-
-    def _fingerprint(self, checkpoint: str) -> str:
-        """SHA-256 of all that shapes a vector; the checkpoint's own covers weights, config, tokenizer and pooling."""
-        parts = {
-            "checkpoint": checkpoint,
-            "prefixes": self.prefixes,
-            "width": self.width,
-            "max_length": self.max_length,
-            "weights": self.weights,
-        }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        # All that shapes a vector; the checkpoint's own covers weights, config, tokenizer and pooling.
+        parts = {name: getattr(self, name) for name in ("prefixes", "width", "max_length", "weights")}
+        self.fingerprint = hash_json({"checkpoint": checkpoint.fingerprint, **parts})
 
     def encode(self, texts: Sequence[str], role: Role) -> np.ndarray:
         """(n, width) float32, each row of length 1, in the order of the texts.
@@ -106,10 +96,8 @@ class TextEncoder:
         """For each text (tokens, 2) int32: the characters [start, end) of each token that `encode_tokens` gives."""
         prefix = self._prefix(role)
         room = self.max_length - self._before - self._after
-        result = []
-        for encoding in self.tokenizer.backend.encode_batch(
-            [prefix + text for text in texts], add_special_tokens=False
-        ):
+        framed, result = [prefix + text for text in texts], []
+        for encoding in self.tokenizer.backend.encode_batch(framed, add_special_tokens=False):
             offsets = np.array(encoding.offsets[:room], np.int32).reshape(-1, 2) - len(prefix)
             first = int((offsets[:, 1] <= 0).sum()) if prefix else 0
             result.append(offsets[first:].clip(min=0))
@@ -121,19 +109,18 @@ class TextEncoder:
         tokens: list[np.ndarray] = [np.zeros((0, self.width), dtype=np.float32)] * len(texts) if with_tokens else []
         for begin in range(0, len(texts), _TOKENISED_AT_ONCE):
             some = texts[begin : begin + _TOKENISED_AT_ONCE]
-            sequences = self._token_ids([self._prefix(role) + text for text in some])
-            if not with_tokens:
-                counts = []
-            elif self._prefix(role):
+            # A text that is too long loses its end, never a special token.
+            framed = [self._prefix(role) + text for text in some]
+            sequences, cut = self.tokenizer.encode_truncated(framed, self.max_length)
+            self.truncated += cut
+            counts = [len(ids) - self._before - self._after for ids in sequences]
+            if with_tokens and self._prefix(role):
                 counts = [len(offsets) for offsets in self.token_offsets(some, role)]
-            else:
-                counts = [len(ids) - self._before - self._after for ids in sequences]
             for rows, hidden in self._hidden_states(sequences):
                 lengths = np.array([len(sequences[row]) for row in rows])
                 ends = lengths.cumsum()
-                vectors[[begin + row for row in rows]] = _normalised(
-                    _pooled(hidden, ends - lengths, ends, self._pooling)
-                )
+                pooled = _pooled(hidden, ends - lengths, ends, self._pooling)
+                vectors[[begin + row for row in rows]] = _normalised(pooled)
                 if with_tokens:
                     states = _normalised(hidden)
                     for row, end in zip(rows, ends - self._after, strict=True):
@@ -191,12 +178,6 @@ class TextEncoder:
                 hidden = self.model.hidden(ids, attention_mask=mask.to(self._device)).cpu()[mask]
             yield rows, hidden.float().numpy()
 
-    def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids with the special tokens around them; a text that is too long loses its end, never a special token."""
-        sequences, cut = self.tokenizer.encode_truncated(texts, self.max_length)
-        self.truncated += cut
-        return sequences
-
     def _batches(self, sequences: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         """Row numbers, longest first, in batches of at most `batch_tokens` padded tokens (or one row). A text without
         a token is in none."""
@@ -222,13 +203,12 @@ def _runnable(checkpoint: Checkpoint, weights: WeightFormat) -> tuple[Format, Pr
         raise ValueError(f"{weights!r} is no format of weights here; there are {', '.join(get_args(WeightFormat))}")
     if model.tokens.device.type == "cpu" and library.load() is not None and unsupported_reason(config) is None:
         form: Format = "int8" if weights == "auto" else weights
-        exact = form == "float32"
+        kept: Literal["float32", "bfloat16"] = "float32" if form == "float32" else "bfloat16"
 
         def format_of(name: str) -> Format:  # a token's row is read, not multiplied: int8 would gain nothing
-            return "bfloat16" if name == "embedding.tokens.weight" and not exact else form
+            return kept if name == "embedding.tokens.weight" else form
 
-        kept = "float32" if exact else "bfloat16"
-        return form, lower(config, model.state_dict(), format_of, 0, kept, config.context_length)
+        return form, lower(config, quantised_weights(model), format_of, 0, kept, config.context_length)
     if weights == "auto":
         weights = "float32" if default_dtype(model.tokens.device) == torch.float32 else "bfloat16"
     if weights == "int8":

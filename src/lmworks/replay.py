@@ -37,7 +37,7 @@ def _replay_answer(workspace: Path, interaction: Interaction) -> Replay:
     """An answer from documents is the same when its text, its citations and its confidence are."""
     system = lmworks.open(workspace)
     before = to_answer(interaction)
-    after, _ = system.respond(before.question)
+    after, _ = system.respond(before.question, earlier=[message.content for message in interaction.messages[:-1]])
     changed = [name for name, digest in before.lineage.items() if system.lineage.get(name) != digest]
     parts = {
         "text": after.text == before.text,

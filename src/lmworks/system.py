@@ -1,6 +1,7 @@
 """A built system, opened for use: `lmworks.open(workspace).ask("...")`."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -61,6 +62,7 @@ class System:
         began: float | None = None,
         listener: Listener | None = None,
         queued: float | None = None,
+        earlier: Sequence[str] = (),
         conversation: str = "",
         parent: str | None = None,
         unit: str = "",
@@ -72,7 +74,9 @@ class System:
         """
         began = time.time() if began is None else began
         self.answerer.finder.encoder.count_uncut([question.encode("utf-8", "replace").decode()], "query")
-        answer, evidence = self.answerer.respond(question, lineage=self.lineage, listener=listener, queued=queued)
+        answer, evidence = self.answerer.respond(
+            question, lineage=self.lineage, listener=listener, queued=queued, earlier=earlier
+        )
         answer = replace(answer, id=identifier) if identifier else answer
         tokenizer = self.answerer.finder.encoder.tokenizer  # in whose tokens the budget of a search is counted too
         index = self.lineage[next(name for name, use in self.current.uses.items() if use == "retrieve.index")]
@@ -84,6 +88,7 @@ class System:
             route=ROUTE,
             count_tokens=lambda text: len(tokenizer.encode(text)),
             index=index,
+            earlier=earlier,
             conversation=conversation,
             parent=parent,
             unit=unit,

@@ -19,6 +19,8 @@ CODE = "with open(path) as file:\n    for line in file:\n        print(line)"
 TABLE = "| flag | what it does |\n|------|--------------|\n| `-v` | says more      |\n| `-q` | says less      |"
 MARKDOWN = f"# Files\n\nIt is closed at the end, as `this` is.\n\nRead:\n\n```python\n{CODE}\n```\n\nThen:\n\n{TABLE}\n"
 INDENTED = f"Files\n=====\n\nThe ``with`` statement closes it::\n\n{indent(CODE, '    ')}\n\nThat is all there is.\n"
+MIXED_CODE = "cm = given or nullcontext()\nwith cm:\n    work()"
+MIXED = f"Used where code runs with\nand without one:\n\n{MIXED_CODE}\n"
 NESTED = "# Fences\n\nWrite a fence in a fence as follows:\n\n````\n```\ninner\n```\n````\n"
 
 
@@ -40,6 +42,7 @@ def cite(document: Document, begins: str) -> tuple[Verdict, Candidate, Retrieved
         (MARKDOWN, "markdown", "Read", [("Read:", False), (CODE, True)]),
         (MARKDOWN, "markdown", "Then", [("Then:", False), (TABLE, True)]),
         (INDENTED, "rest", "The ``with``", [("The with statement closes it:", False), (CODE, True)]),
+        (MIXED, "plain", "Used", [("Used where code runs with and without one:", False), (MIXED_CODE, True)]),
         (INDENTED, "rest", "That", [("Files: That is all there is.", False)]),
         (NESTED, "markdown", "Write", [("Write a fence in a fence as follows:", False), ("```\ninner\n```", True)]),
     ],

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from small_system import HOSTILE, StandIn, cited, index_of, inert, interaction, stage
 
 from hashing_encoder import make_document
+from lmworks.artefact import write_json
+from lmworks.ground.certainty import CALIBRATION, Certainty
 from lmworks.records import LeftOut
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.pages.lineage_graph import (
@@ -107,6 +109,7 @@ def service(tmp_path_factory):
     stages = build("3" * 64, "4" * 64)
     stages["calibration"] = stage(root, "calibration", "ground.calibrate", parents={"index": "4" * 64},
                                   models={"assistant": "a" * 64, "embedder": "e" * 64})  # fmt: skip
+    write_json(root / stages["calibration"] / CALIBRATION, {"threshold": 0.5, "certainty": Certainty(100, 40, 33)})
     uses = {"documents": "data.read", "index": "retrieve.index", "calibration": "ground.calibrate"}
     current = Current("handbook", "", {"assistant": "/m/a", "embedder": "/m/e"}, stages, uses,
                       names={"assistant": HOSTILE}, description=HOSTILE)  # fmt: skip
@@ -151,6 +154,7 @@ def test_an_answer_of_a_language_model_was_made_by_it_alone(service):
 
 def test_the_page_shows_health_and_everything_as_text(client):
     page = inert(client.get("/system").text)
+    assert "33 of 40" in page.text and "Nothing is guaranteed" in page.text
     assert "ready" in page.text and "2 waiting" not in page.text and "4 waiting" in page.text
     assert page.classes("path").count("edge") == 1 + 2 + 3
     assert "<script>alert(1)</script>" in page.text

@@ -18,19 +18,21 @@ def to_interaction(
     route: str,
     count_tokens: Callable[[str], int],
     index: str = "",
+    earlier: Sequence[str] = (),
     conversation: str = "",
     parent: str | None = None,
     unit: str = "",
 ) -> Interaction:
     """The interaction of an answer, for the log: what `to_answer` needs, the passages, the query embedding.
 
-    `time` is when the question came, in seconds since the epoch; `index` the content hash of the index. Tokens are
+    `time` is when the question came, in seconds since the epoch; `index` the content hash of the index, `earlier`
+    the questions before it. Tokens are
     those of what was read to decide the answer, the question and the passages, and those of its text.
     """
     return Interaction(
         id=answer.id,
         time=time,
-        messages=(Message("user", answer.question),),
+        messages=tuple(Message("user", question) for question in (*earlier, answer.question)),
         response=answer.text,
         retrieved=tuple(passages),
         verdicts=answer.verdicts,

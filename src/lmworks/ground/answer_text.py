@@ -48,12 +48,13 @@ def answer_text(citations: Sequence[Verdict], candidates: Sequence[Candidate], p
     lines: list[str] = []
     for number, citation in enumerate(citations, start=1):
         candidate = of[citation.evidence.document, citation.evidence.end, citation.origin]
-        if candidate.kind in UNITS:
+        words = flowing(citation.text)
+        if candidate.kind in UNITS or "\n" in words:
             lines += [*_fenced(citation, passages[candidate.passage]), f"[{number}]"]
             continue
         subject = candidate.heading.rpartition(" > ")[2]
         about = f"{subject}: " if subject and lacks_subject(citation.text) else ""
-        lines.append(f"{about}{flowing(citation.text)} [{number}]")
+        lines.append(f"{about}{words} [{number}]")
     return "\n".join(lines)
 
 

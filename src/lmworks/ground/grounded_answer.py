@@ -27,6 +27,7 @@ from lmworks.ground.certainty import CALIBRATION, Certainty
 from lmworks.ground.config import AnswerConfig
 from lmworks.ground.draft_sentences import draft
 from lmworks.ground.features import RANKING, measure
+from lmworks.ground.follow_up import standalone
 from lmworks.ground.logistic_regression import Logistic
 from lmworks.ground.phase_timer import Listener, Phases
 from lmworks.ground.selection import Rules, Selection, select
@@ -227,13 +228,16 @@ class Answerer:
         lineage: Mapping[str, str] | None = None,
         listener: Listener | None = None,
         queued: float | None = None,
+        earlier: Sequence[str] = (),
     ) -> tuple[Answer, Evidence]:
         """An answer with the evidence it was decided from.
 
-        `listener` is told the name of each phase as it begins; `queued` are seconds that the question waited before.
+        `earlier` are the questions of the conversation before this one, which may lean on them. `listener` is told the
+        name of each phase as it begins; `queued` are seconds that the question waited before.
         """
         phases = Phases(listener, queued=queued)
-        evidence = self.evidence(question, filters=filters, phases=phases)
+        evidence = self.evidence(standalone(question, earlier), filters=filters, phases=phases)
+        evidence = replace(evidence, question=question)
         phases.begin("decide")
         answer = decide(evidence, self.calibration, self.is_quote)
         seconds = phases.end()

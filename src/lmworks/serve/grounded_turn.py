@@ -12,6 +12,7 @@ from typing import TypeVar
 import lmworks
 from lmworks.generate.engine_worker import EngineWorker
 from lmworks.generate.protocol import ContextLengthError
+from lmworks.ground.follow_up import REACH
 from lmworks.ground.phase_timer import Listener
 from lmworks.records import Answer, Interaction
 from lmworks.retrieve.index import Index
@@ -55,8 +56,11 @@ class GroundedSystem:
         self.system.answerer.finder.engine = worker
 
     def ask(self, turn: Turn, identifier: str, began: float, listener: Listener) -> _Answering:
-        """Answer the last user message of a turn; the listener hears each phase begin, on the answering thread."""
-        question = turn.messages[-1].content
+        """Answer the last user message of a turn, read with those before it.
+
+        The listener hears each phase begin, on the answering thread.
+        """
+        *earlier, question = [message.content for message in turn.messages if message.role == "user"]
         submitted = time.perf_counter()
 
         def work() -> tuple[Answer, Interaction]:
@@ -67,6 +71,7 @@ class GroundedSystem:
                 began=began,
                 listener=listener,
                 queued=started - submitted,
+                earlier=earlier[-REACH:],
                 conversation=turn.conversation,
                 parent=turn.parent,
                 unit=turn.unit,

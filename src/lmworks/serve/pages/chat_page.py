@@ -1,6 +1,7 @@
 """The chat page: a conversation is what the log holds of it, with or without JavaScript."""
 
 import asyncio
+import json
 import secrets
 import time
 from collections.abc import Sequence
@@ -11,10 +12,12 @@ from pathlib import Path
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
-from lmworks.evaluate.question_set import read_questions
+from lmworks.config import from_mapping
+from lmworks.evaluate.span_overlap import is_right
 from lmworks.generate.protocol import SamplingParameters
+from lmworks.ground.grounding_evaluation import ROWS, Row
 from lmworks.ground.question_generation import AUTOMATIC
-from lmworks.records import Interaction, Message
+from lmworks.records import Interaction
 from lmworks.retrieve.index import Index
 from lmworks.serve.events import BusyError, DeadlineError, FailedError, NotReadyError, UnknownModelError
 from lmworks.serve.interaction_record import Turn
@@ -31,6 +34,7 @@ SAMPLING = {"max_tokens": 512, "temperature": 0.2, "top_p": 0.9, "repetition_pen
 COMMIT_SECONDS = 30.0  # a model finishes the token it is at before an answer that was stopped is in the log
 LISTED = 30  # conversations
 SHOWN_TURNS = 50  # of a conversation on one page
+LONGEST_EXAMPLE = 90  # characters of a question that is suggested
 LONGEST_NAME = 64  # characters of a conversation's id, as in the API
 _STATUS = {BusyError: 429, NotReadyError: 503, UnknownModelError: 400, DeadlineError: 504, FailedError: 500}
 
@@ -96,8 +100,7 @@ async def _answer_form(service: Service, request: Request) -> Response:
     try:
         if not question.strip():
             raise ValueError("the question is empty")
-        known = () if model == ASSISTANT else await _leading_to(service, conversation, parent, turns)
-        messages = messages_of(known, parent, question) if known else (Message("user", question),)
+        messages = messages_of(await _leading_to(service, conversation, parent, turns), parent, question)
         asked = Turn(model, messages, sampling=SamplingParameters(**SAMPLING), conversation=conversation, parent=parent)
         async for _ in service.chat(asked):
             pass
@@ -193,7 +196,11 @@ async def _facts(service: Service, names: Sequence[str]) -> list[tuple[str, str,
     facts = [("Documents", count(documents), "/documents"), ("Passages", count(passages), "/documents")]
     decided = calibrated(service)
     if decided is not None:
-        facts.append(("Answers from a confidence of", f"{decided[2]:.2f}", "/evaluation"))
+        facts.append(("Answers from a confidence of", f"{decided.threshold:.2f}", "/evaluation"))
+        if decided.certainty.answered:
+            measured = f"{decided.certainty.right} of {decided.certainty.answered}"
+            where = " (other documents)" if decided.certainty.borrowed else ""
+            facts.append(("Measured right", f"{measured}{where}", "/evaluation"))
     languages = [model.name for model in service.models if model.kind == "language"]
     return [*facts, *(("Language model", name, "/system") for name in languages)]
 
@@ -203,23 +210,27 @@ def _documents(index: Index) -> int:
 
 
 def _examples(service: Service) -> tuple[str, ...]:
-    """The recipe's own question, and some that the system was evaluated on; three at most."""
+    """The recipe's own question, and some that the evaluation saw answered rightly; three at most."""
     current = service.current
     if current is None or service.workspace is None:
         return ()
-    stages = [name for name, use in current.uses.items() if use == "ground.questions"]
-    evaluated = _short_questions(service.workspace / current.stages[stages[0]]) if stages else ()
-    asked = (current.question, *evaluated)
-    return tuple(question for question in asked if question)[:3]
+    stages = [name for name, use in current.uses.items() if use == "ground.evaluate" and name in current.stages]
+    well = _answered_well(service.workspace / current.stages[stages[0]]) if stages else ()
+    return tuple(dict.fromkeys(question for question in (current.question, *well) if question))[:3]
 
 
 @lru_cache(maxsize=8)  # an artefact never changes
-def _short_questions(folder: Path) -> tuple[str, ...]:
-    """Three answerable questions about different documents, those of a person first."""
+def _answered_well(folder: Path) -> tuple[str, ...]:
+    """Three short questions about different documents of which everything cited was right: those of a person first,
+    and of these the surest."""
+    lines = (folder / ROWS).read_text("utf-8").splitlines()
+    rows = [from_mapping(Row, json.loads(line)["value"]) for line in lines]
     asked: dict[str, str] = {}
-    for question in sorted(read_questions(folder), key=lambda one: (one.kind in AUTOMATIC, one.split != "test")):
-        if question.answerable and len(question.text) <= 90:
-            asked.setdefault(question.gold[0].document, question.text)
+    for row in sorted(rows, key=lambda one: (one.question.kind in AUTOMATIC, -one.confidence)):
+        question, cited = row.question, row.citations["system"]
+        shown = bool(cited) and all(is_right(span, question.gold) for span in cited)
+        if shown and not question.excluded and not question.hidden and len(question.text) <= LONGEST_EXAMPLE:
+            asked.setdefault(cited[0].document, question.text)
     return tuple(asked.values())[:3]
 
 

@@ -18,7 +18,7 @@ from lmworks.report import Fold, Section, Table, format_cell
 from lmworks.serve.pages import page_templates
 from lmworks.serve.pages.page_templates import whole_number
 from lmworks.serve.service import Service
-from lmworks.workspace import Current
+from lmworks.workspace import Current, certainty_of
 
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _SCORED = re.compile(rf"({_NUMBER}) \[({_NUMBER}), ({_NUMBER})\](?: n=(\d+))?")
@@ -256,7 +256,10 @@ def router(service: Service) -> APIRouter:
             return page_templates.error_page(service, 400, "That table cannot be shown", str(error), "/evaluation")
         except FileNotFoundError as error:
             return page_templates.error_page(service, 404, "The build is not there any more", str(error), "/evaluation")
-        return page_templates.page(service, "evaluation.html", active="evaluation", stages=stages, sort=sort)
+        certainty = certainty_of(service.workspace, service.current) if service.current else None
+        return page_templates.page(
+            service, "evaluation.html", active="evaluation", stages=stages, sort=sort, certainty=certainty
+        )
 
     @routes.get("/evaluation/figure/{stage}/{number}.svg")
     async def drawing(stage: str, number: str) -> Response:

@@ -27,6 +27,7 @@ from lmworks.serve.pages.lineage_graph import (
 )
 from lmworks.serve.pages.page_templates import size
 from lmworks.serve.service import Service
+from lmworks.workspace import certainty_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,7 @@ def router(service: Service) -> APIRouter:
             active="system",
             health=await health(service),
             description=service.current.description if service.current else "",
+            certainty=certainty_of(service.workspace, service.current) if service.current else None,
             graph=layout(stage_items(stages)) if stages else None,
             answer=about,
             stages=stages,

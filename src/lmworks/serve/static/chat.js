@@ -68,16 +68,8 @@ async function ask(asked) {
 /** @param {Asked} asked @returns {Record<string, unknown>} the body of /v1/chat/completions */
 function request({ question, model, parent }) {
   const metadata = parent ? { conversation, parent } : { conversation };
-  if (kindOf(model) === "assistant") {
-    return { model, messages: [{ role: "user", content: question }], stream: true, metadata };
-  }
-  return {
-    model,
-    messages: [...path(parent), { role: "user", content: question }],
-    stream: true,
-    metadata,
-    ...JSON.parse(composer.dataset.sampling ?? "{}"),
-  };
+  const sampling = kindOf(model) === "assistant" ? {} : JSON.parse(composer.dataset.sampling ?? "{}");
+  return { model, messages: [...path(parent), { role: "user", content: question }], stream: true, metadata, ...sampling };
 }
 
 /** @param {boolean} on */

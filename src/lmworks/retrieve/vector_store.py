@@ -192,9 +192,9 @@ def open_store(index: "Index") -> VectorStore | None:
     if record.key != content_key(index):
         raise StoreError(f"{path} is of a store of another index or encoder; build the index anew")
     if record.store == USEARCH:
-        layout = index.layout()
         from lmworks.retrieve.usearch_store import UsearchStore
 
+        layout = index.layout()
         return UsearchStore.open(index.folder, Vectors(layout.matrix, layout.rows))
     from lmworks.retrieve.pgvector_store import PgvectorStore
 

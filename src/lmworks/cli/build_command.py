@@ -39,9 +39,9 @@ def up(
 ) -> None:
     """Build a system and serve it: pages for people and an OpenAI-compatible API.
 
-    The first build pulls the default models (about 180 MB) and takes some tens of minutes, for a small folder less;
-    later ones take seconds, because every stage is kept and only what changed is made again. The page opens as soon as
-    answers can be given; how good they are is measured meanwhile, and stands on the page Evaluation. Ctrl-C stops all.
+    The first build pulls the default models (about 180 MB) and takes some minutes, for a small folder less; later ones
+    take seconds, because every stage is kept and only what changed is made again. The page opens as soon as answers can
+    be given; how good they are is measured meanwhile, and stands on the page Evaluation. Ctrl-C stops all.
 
     Example: `lmworks up --docs ./handbook`
     """

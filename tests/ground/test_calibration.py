@@ -20,7 +20,7 @@ from lmworks.ground.config import AnswerConfig, CalibrationConfig
 from lmworks.ground.features import NAMES, RANKING
 from lmworks.ground.grounded_answer import Calibration, Evidence, decide
 from lmworks.ground.logistic_regression import Logistic
-from lmworks.ground.question_generation import unanswerable_twin
+from lmworks.ground.question_generation import unanswerable_twins
 from lmworks.ground.selection import Rules
 from lmworks.records import Question, Span
 
@@ -28,12 +28,11 @@ from lmworks.records import Question, Span
 def test_the_half_of_a_question_is_that_of_its_unanswerable_twin():
     asked = [question(f"q{n}", "topic", True) for n in range(40)]
     evidence = Evidence("", (), (), np.zeros((0, len(NAMES))))
-    trials = [Trial(each, evidence, ()) for one in asked for each in (one, unanswerable_twin(one))]
-    for half in halves(trials):
-        names = [trial.question.id for trial in half]
-        assert names and len(names) % 2 == 0
-        assert {name.removesuffix("-hidden") for name in names} == {name for name in names if "-" not in name}
-    assert unanswerable_twin(asked[0]).hidden == asked[0].gold
+    twins = unanswerable_twins(asked)
+    assert [twin.hidden for twin in twins] == [one.gold for one in asked[::2]] and not any(t.gold for t in twins)
+    for half in halves([Trial(each, evidence, ()) for each in (*asked, *twins)]):
+        names = {trial.question.id for trial in half}
+        assert len(names) > 20 and {name.removesuffix("-hidden") for name in names} <= names
 
 
 def question(identifier: str, kind: str, answerable: bool, split: str = "calibration") -> Question:

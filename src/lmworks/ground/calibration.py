@@ -50,6 +50,8 @@ from lmworks.statistics import mean_score
 DEFAULT = Path(__file__).with_name("default_calibration.json")  # of the recipe `assistant`, as it was built
 WITHOUT_DRAFTS, WITH_DRAFTS = "quotes, where drafts were tried", "quotes and drafts, there"
 MINIMUM = 10  # answerable and unanswerable questions, each, in both halves, below which nothing can be calibrated
+LEVELS = (0.25, 0.35, 0.45)  # of risk, which are tried one after the other
+COVERAGE = 0.1  # of the questions must be answered for a level of risk to be worth keeping
 RELATIVE = (0.0, 0.5, 0.7, 0.85)  # shares of the best sentence's relevance that are tried for further ones
 CONFIDENCE = (*NAMES, "relevance", "margin")
 
@@ -147,13 +149,18 @@ def guarded(
 ) -> Calibration:
     """The calibration with the threshold that these outcomes guarantee, and what they measure at it.
 
-    Where no threshold has the guarantee, the system answers what is more likely right than wrong, and says that nothing
-    is guaranteed.
+    Where too few would be answered at risk `alpha`, the next of `LEVELS` above it is tried, each at its share of
+    `delta`. Where none has a guarantee, the system answers what is more likely right than wrong, and says so.
     """
-    threshold = risk_controlled_threshold(confidences, right, config.alpha, config.delta)
-    chosen = 0.5 if threshold is None else threshold
+    levels = [config.alpha, *(level for level in LEVELS if level > config.alpha)]
+    chosen, reached = 0.5, 0.0
+    for alpha in levels:
+        threshold = risk_controlled_threshold(confidences, right, alpha, config.delta / len(levels))
+        if threshold is not None and np.mean(np.asarray(confidences) >= threshold) >= COVERAGE:
+            chosen, reached = threshold, alpha
+            break
     answered = [r for c, r in zip(confidences, right, strict=True) if c >= chosen]
-    certainty = Certainty(len(right), len(answered), sum(answered), config.alpha, config.delta, threshold is not None)
+    certainty = Certainty(len(right), len(answered), sum(answered), reached, config.delta)
     return replace(decided, threshold=chosen, certainty=certainty)
 
 
@@ -334,11 +341,9 @@ def _section(
 
 def _curve(confidences: Sequence[float], right: Sequence[bool], decided: Calibration) -> Figure:
     curve = risk_coverage(confidences, right)
-    level = decided.certainty.alpha
-    lines = {
-        "wrong among the answered": (list(curve.coverage), list(curve.risk)),
-        "alpha": ([0.0, 1.0], [level, level]),
-    }
+    lines = {"wrong among the answered": (list(curve.coverage), list(curve.risk))}
+    if alpha := decided.certainty.alpha:
+        lines["alpha"] = ([0.0, 1.0], [alpha, alpha])
     return Figure(
         line_plot(lines, x="share of questions answered", y="share of answers that are wrong"),
         f"Risk and coverage of the half that chose the threshold; {decided.threshold:.2f} was chosen.",

@@ -13,9 +13,9 @@ CALIBRATION = "calibration.json"
 class Certainty:
     """Measured risk of the answers at the threshold, on questions that nothing else was fitted on.
 
-    Of `questions`, `answered` reached the threshold, and of these `right` were right. Where `guaranteed`, at most a
-    share `alpha` of what is answered is wrong, with probability 1 - `delta` over the choice of these questions, for
-    questions drawn as they were. `borrowed`: all this is of other documents than those at hand.
+    Of `questions`, `answered` reached the threshold, and of these `right` were right. At most a share `alpha` of what
+    is answered is wrong, with probability 1 - `delta` over the choice of these questions, for questions drawn as they
+    were; 0: nothing is guaranteed. `borrowed`: all this is of other documents than those at hand.
     """
 
     questions: int = 0
@@ -23,7 +23,6 @@ class Certainty:
     right: int = 0
     alpha: float = 0.0
     delta: float = 0.0
-    guaranteed: bool = False
     borrowed: bool = False
 
 
@@ -36,7 +35,7 @@ def certainty_sentence(certainty: Certainty) -> str:
         f"Of {certainty.questions} questions about {of} that nothing was fitted on, {certainty.answered} were "
         f"answered, {certainty.right} of them right."
     )
-    if not certainty.guaranteed:
+    if not certainty.alpha:
         return f"{measured} Nothing is guaranteed."
     return (
         f"{measured} With {1 - certainty.delta:.0%} probability, at most {certainty.alpha:.0%} of the answers to "

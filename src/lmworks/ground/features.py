@@ -7,6 +7,8 @@
     length                    ln of its characters
     code                      1 for code or a table, 0 for a sentence
     opening                   1 for the sentence that a section begins with, which tells what the section is about
+    definition                1 for such a sentence where the question asks what something is or does
+    named                     how well the passage defines a name that the question has, in [0, 1]
     passage_late_interaction  the highest late interaction of the question and any whole passage found
     passage_similarity        the highest cosine of the question and any whole passage found
 
@@ -30,8 +32,14 @@ from lmworks.retrieve.late_interaction import late_interaction, project
 from lmworks.retrieve.search import STOP_WORDS, Query
 from lmworks.retrieve.text_block import UNITS
 
-RANKING = ("late_interaction", "overlap", "passage", "length", "code", "opening")  # of the sentence
+RANKING = (  # of the sentence
+    *("late_interaction", "overlap", "passage", "length"),
+    *("code", "opening", "definition", "named"),
+)
 NAMES = (*RANKING, "passage_late_interaction", "passage_similarity")
+
+
+_WHAT = re.compile(r"\W*(?:what(?:'s| is| are| does| do)|define|explain|meaning of|purpose of)\b", re.IGNORECASE)
 
 
 def measure(
@@ -42,9 +50,10 @@ def measure(
     encoder: Encoder,
     index: Index,
 ) -> np.ndarray:
-    """(candidates, 8) float64, columns as in `NAMES`; `scores` are the passages', which late interaction has ranked."""
+    """(candidates, features) float64, columns as in `NAMES`; `scores` are those that the search gave the passages."""
     if not candidates:
         return np.zeros((0, len(NAMES)))
+    opening = np.array(_opening(candidates, passages))
     tokens = sentence_tokens(candidates, passages, encoder, index)
     return np.column_stack(
         [
@@ -53,7 +62,9 @@ def measure(
             [scores[candidate.passage]["fused"] for candidate in candidates],
             [math.log(len(candidate.text)) for candidate in candidates],
             [candidate.kind in UNITS for candidate in candidates],
-            _opening(candidates, passages),
+            opening,
+            opening & bool(_WHAT.match(query.text)),
+            [scores[candidate.passage].get("named", 0.0) / 3 for candidate in candidates],
             np.full(len(candidates), max(own["late_interaction"] for own in scores)),
             np.full(len(candidates), max(own["dense"] for own in scores)),
         ]

@@ -60,8 +60,8 @@ class Calibration:
 class Evidence:
     """Passages and candidate sentences of one question, with their features; nothing is decided yet.
 
-    `features` is (candidates, 8), columns as in `features.NAMES`; `query_embedding` is the question's vector, (width,)
-    float32, None where evidence was read back from a file.
+    `features` is (candidates, features), columns as in `features.NAMES`; `query_embedding` is the question's vector,
+    (width,) float32, None where evidence was read back from a file.
     """
 
     question: str
@@ -176,10 +176,17 @@ def _answer(evidence: Evidence, selection: Selection, confidence: float, *, abst
         citations=citations,
         confidence=confidence,
         abstained=abstained,
-        nearest=evidence.passages[:NEAREST],
+        nearest=_nearest(evidence, places),
         verdicts=(*cited, *others),
         lineage={},
     )
+
+
+def _nearest(evidence: Evidence, places: Sequence[int]) -> tuple[Retrieved, ...]:
+    """The passages to offer: those of what was chosen, then the best of the others."""
+    chosen = [evidence.candidates[place].passage for place in places]
+    order = dict.fromkeys([*chosen, *range(len(evidence.passages))])
+    return tuple(evidence.passages[number] for number in list(order)[:NEAREST])
 
 
 def _with_subject(evidence: Evidence, place: int, verdict: Verdict, outcome: Literal["cited", "abstained"]) -> Verdict:

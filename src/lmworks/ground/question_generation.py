@@ -51,15 +51,17 @@ def make_questions(config: QuestionsConfig, context: StageContext) -> StageResul
         raise ValueError(
             f"gold questions {', '.join(reserved)} have the kind or id of an automatic question; rename them"
         )
-    write_questions(context.output, [*gold, *map(unanswerable_twin, filter(lambda q: q.answerable, gold)), *automatic])
+    twins = unanswerable_twins(gold)
+    write_questions(context.output, [*gold, *twins, *automatic])
     metrics = {"gold": len(gold), "automatic": len(automatic), "left_out": sum(item.count for item in left_out)}
-    return StageResult(metrics=metrics, sections=(_section(gold, automatic, left_out),))
+    return StageResult(metrics=metrics, sections=(_section(gold, twins, automatic, left_out),))
 
 
-def unanswerable_twin(question: Question) -> Question:
-    """The same question with the chunks hidden that answer it, the rest of their documents kept: what is found then is
-    on the topic, and answers nothing."""
-    return replace(question, id=f"{question.id}-hidden", gold=(), kind=HIDDEN, hidden=question.gold)
+def unanswerable_twins(questions: list[Question]) -> list[Question]:
+    """Every second answerable question again, with the chunks hidden that answer it and the rest of their documents
+    kept: what is found then is on the topic, and answers nothing."""
+    answerable = [question for question in questions if question.answerable]
+    return [replace(one, id=f"{one.id}-hidden", gold=(), kind=HIDDEN, hidden=one.gold) for one in answerable[::2]]
 
 
 def _gold(config: QuestionsConfig, base: Path, documents: list[Document]) -> tuple[list[Question], list[LeftOut]]:
@@ -135,7 +137,9 @@ def _question(document: Document, section: TextSection) -> str:
     return f"What does {title} say about {heading}?" if title != heading else f"What is said about {heading}?"
 
 
-def _section(gold: list[Question], automatic: list[Question], left_out: list[LeftOut]) -> Section:
+def _section(
+    gold: list[Question], twins: list[Question], automatic: list[Question], left_out: list[LeftOut]
+) -> Section:
     def count(questions: list[Question], split: str, answerable: bool) -> int:
         return sum(q.split == split and q.answerable == answerable for q in questions)
 
@@ -143,7 +147,7 @@ def _section(gold: list[Question], automatic: list[Question], left_out: list[Lef
         (name, *(count(questions, split, flag) for split in ("calibration", "test") for flag in (True, False)))
         for name, questions in (
             ("gold", gold),
-            ("gold, their answers hidden", [unanswerable_twin(question) for question in gold if question.answerable]),
+            ("gold, their answers hidden", twins),
             ("automatic", automatic),
         )
     )

@@ -32,7 +32,7 @@ STOP_WORDS = frozenset({
 })  # fmt: skip
 
 TITLE_WEIGHT = 1.5  # of a word in the headings, where one in the text counts 1
-WEIGHTS = {"late_interaction": 1.0, "dense": 0.3, "bm25": 0.15, "named": 0.1}  # of the legs in the fusion
+WEIGHTS = {"late_interaction": 1.0, "dense": 0.3, "bm25": 0.15, "named": 0.05}  # of the legs in the fusion
 NAMED_FIRST = 3  # chunks at most that stand first because they define a name that is asked for
 SHINGLE_WORDS = 3
 DEFAULTS = SearchConfig()

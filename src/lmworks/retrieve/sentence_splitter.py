@@ -61,8 +61,11 @@ def sentence_ranges(text: str, start: int = 0, end: int | None = None) -> list[t
     return ranges
 
 
+SHORT = 300  # characters: a paragraph up to here is read at a glance, and says more than one sentence of it
+
+
 class Unit(NamedTuple):
-    """A citable unit, `text[start:end]`: a sentence of a paragraph or list, or a whole block of `kind`."""
+    """A citable unit, `text[start:end]`: a sentence, a short paragraph, or a whole block of `kind`."""
 
     start: int
     end: int
@@ -70,7 +73,7 @@ class Unit(NamedTuple):
 
 
 def evidence_units(text: str, blocks: Sequence[Block], start: int, end: int) -> list[Unit]:
-    """The citable units inside `text[start:end]`: its sentences, and each block of code, grammar or table as one unit.
+    """The citable units inside `text[start:end]`: sentences, and as one unit each short block, code, grammar or table.
 
     A unit that leads to the next one ("as follows:") is one with it: alone it would say nothing. A heading names its
     text and metadata describe it: neither is cited, but for a heading that is a signature, `name(arguments)`.
@@ -83,7 +86,7 @@ def evidence_units(text: str, blocks: Sequence[Block], start: int, end: int) -> 
             if start <= block.start and (signature := _SIGNATURE.match(text, block.start, block.end)):
                 units.append(Unit(signature.start(1), signature.end(1), "heading"))
             continue
-        whole = block.kind in UNITS
+        whole = block.kind in UNITS or block.end - block.start <= SHORT
         for first, last in [(block.start, block.end)] if whole else sentence_ranges(text, block.start, block.end):
             first, last = trimmed(text, max(first, start), min(last, end))
             if first >= last:

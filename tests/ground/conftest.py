@@ -10,11 +10,13 @@ from lmworks.ground.grounded_answer import Finder
 from lmworks.retrieve.config import ChunkConfig, SearchConfig
 from lmworks.retrieve.index import Index
 
+# A paragraph longer than `SHORT`, whose sentences are cited one by one.
+LONG = "Nothing that anybody would ask about stands in this part of the text, which is here for its length alone. " * 3
 TEXTS = {
-    "cats": "# Cats\n\nA cat sleeps for sixteen hours a day. It purrs when it is content.\n\n"
+    "cats": f"# Cats\n\nA cat sleeps for sixteen hours a day. It purrs when it is content. {LONG}\n\n"
     "## Food\n\nCats eat as follows:\n\n- fish on every Friday of the week\n- mice on all other days\n",
-    "dogs": "# Dogs\n\nA dog sleeps for twelve hours a day. It barks at strangers near the gate.\n",
-    "birds": "# Birds\n\nMost birds sleep at night, standing on one leg. Owls hunt in the dark.\n",
+    "dogs": f"# Dogs\n\nA dog sleeps for twelve hours a day. It barks at strangers near the gate. {LONG}\n",
+    "birds": f"# Birds\n\nMost birds sleep at night, standing on one leg. Owls hunt in the dark. {LONG}\n",
 }
 
 
@@ -25,4 +27,4 @@ def finder(tmp_path: Path) -> Finder:
     documents = [make_document(text, uri, "markdown") for uri, text in TEXTS.items()]
     index.sync(documents, encoder)
     config = AnswerConfig(search=SearchConfig(k=3))
-    return Finder(index, encoder, {}, config)  # type: ignore[arg-type]
+    return Finder(index, encoder, config)  # type: ignore[arg-type]

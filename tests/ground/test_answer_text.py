@@ -30,7 +30,7 @@ def cite(document: Document, begins: str) -> tuple[Verdict, Candidate, Retrieved
     units = [unit for part in parse(document) for unit in evidence_units(text, part.blocks, 0, len(text))]
     start, end, kind = next(unit for unit in units if text[unit.start :].startswith(begins))
     span = Span(document.hash, start, end)
-    candidate = Candidate(text[start:end], "quoted", span, 0, document.uri, "Guide > Files", None, kind)
+    candidate = Candidate(text[start:end], span, 0, document.uri, "Guide > Files", kind)
     passage = Retrieved("c", Span(document.hash, 0, len(text)), document.uri, text, {})
     return Verdict(text[start:end], "quoted", span, document.uri, 0.9, None, "cited"), candidate, passage
 

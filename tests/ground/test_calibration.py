@@ -64,7 +64,7 @@ def model(names: tuple[str, ...], bias: float = 0.0) -> Logistic:
 
 
 def calibration(threshold: float, sentences: int = 2) -> Calibration:
-    return Calibration(AnswerConfig(), model(RANKING), Rules(sentences, 0.6), False, model(CONFIDENCE), threshold)
+    return Calibration(AnswerConfig(), model(RANKING), Rules(sentences, 0.6), model(CONFIDENCE), threshold)
 
 
 def test_an_answer_cites_what_it_shows(finder):

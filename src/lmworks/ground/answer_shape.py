@@ -36,7 +36,7 @@ def with_subject(candidates: Sequence[Candidate], place: int) -> int:
     first = place
     while first > 0 and place - first < LOOK_BACK and lacks_subject(candidates[first].text):
         before, this = candidates[first - 1], candidates[first]
-        if before.passage != this.passage or before.kind != this.kind or before.origin != "quoted":
+        if before.passage != this.passage or before.kind != this.kind:
             break
         if this.evidence.start - before.evidence.end > 1:  # a blank line, or something that is no candidate
             break

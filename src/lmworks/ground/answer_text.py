@@ -44,10 +44,10 @@ class Part:
 
 def answer_text(citations: Sequence[Verdict], candidates: Sequence[Candidate], passages: Sequence[Retrieved]) -> str:
     """Every citation with its mark; a sentence that names no subject stands after its heading."""
-    of = {(one.evidence.document, one.evidence.end, one.origin): one for one in candidates}
+    of = {(one.evidence.document, one.evidence.end): one for one in candidates}
     lines: list[str] = []
     for number, citation in enumerate(citations, start=1):
-        candidate = of[citation.evidence.document, citation.evidence.end, citation.origin]
+        candidate = of[citation.evidence.document, citation.evidence.end]
         words = flowing(citation.text)
         if candidate.kind in UNITS or "\n" in words:
             lines += [*_fenced(citation, passages[candidate.passage]), f"[{number}]"]

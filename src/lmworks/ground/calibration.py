@@ -3,8 +3,6 @@
     relevance   logistic regression on (the sentence points to a gold span), over all candidate sentences
     sentences   how many an answer has, and how relevant a further one must be: what finds the answer most often, less
                 the cost of reading more than one
-    support     the gain in likelihood that hardly any sentence from elsewhere gets from a passage
-    drafts      whether the language model's sentences make the answers better than quotes alone
     confidence  logistic regression on (the answer that would be shown is right), from the best sentence's features
     threshold   the lowest confidence at which a bounded share of the answers is wrong, with high probability
 
@@ -26,10 +24,8 @@ from lmworks.config import from_mapping
 from lmworks.evaluate.abstention import risk_controlled_threshold, risk_coverage
 from lmworks.evaluate.question_set import QUESTIONS, read_questions
 from lmworks.evaluate.span_overlap import is_right, span_f1
-from lmworks.ground.attribution import support
 from lmworks.ground.certainty import CALIBRATION, Certainty, certainty_sentence
 from lmworks.ground.config import CalibrationConfig
-from lmworks.ground.evidence_log import collect
 from lmworks.ground.features import NAMES, RANKING
 from lmworks.ground.grounded_answer import (
     Calibration,
@@ -48,11 +44,10 @@ from lmworks.retrieve.catalogue import CATALOGUE
 from lmworks.statistics import mean_score
 
 DEFAULT = Path(__file__).with_name("default_calibration.json")  # of the recipe `assistant`, as it was built
-WITHOUT_DRAFTS, WITH_DRAFTS = "quotes, where drafts were tried", "quotes and drafts, there"
 MINIMUM = 10  # answerable and unanswerable questions, each, in both halves, below which nothing can be calibrated
 LEVELS = (0.25, 0.35, 0.45)  # of risk, which are tried one after the other
 COVERAGE = 0.1  # of the questions must be answered for a level of risk to be worth keeping
-RELATIVE = (0.0, 0.5, 0.7, 0.85)  # shares of the best sentence's relevance that are tried for further ones
+RELATIVE = (0.5, 0.7, 0.85)  # shares of the best sentence's relevance that are tried for further ones
 CONFIDENCE = (*NAMES, "relevance", "margin")
 
 
@@ -79,13 +74,11 @@ def calibrate(config: CalibrationConfig, context: StageContext) -> StageResult:
     if _smallest(questions) < MINIMUM:
         return _borrowed(config, questions, context)
     finder = open_finder(context.input(CATALOGUE), context.models, config.answer)
-    trials = _quoted_trials(questions, finder, context)
+    trials = _trials(questions, finder, context)
     fitting, guarding = halves(trials)
     if min(_smallest([trial.question for trial in half if _teaches(trial)]) for half in (fitting, guarding)) < MINIMUM:
         return _borrowed(config, questions, context)
-    decided, f1 = _decided(config, fitting, finder, context)
-    if decided.drafts:
-        guarding = _drafted_trials(guarding, finder, context)
+    decided, f1 = _decided(config, fitting)
     outcomes = [outcome(trial, decided) for trial in guarding]
     confidences, right = [one.confidence for one in outcomes], [one.right for one in outcomes]
     decided = guarded(decided, confidences, right, config)
@@ -119,9 +112,7 @@ def halves(trials: Sequence["Trial"]) -> tuple[list["Trial"], list["Trial"]]:
     return parts
 
 
-def _decided(
-    config: CalibrationConfig, trials: list["Trial"], finder: Finder, context: StageContext
-) -> tuple[Calibration, dict[str, list[float]]]:
+def _decided(config: CalibrationConfig, trials: Sequence["Trial"]) -> tuple[Calibration, dict[str, list[float]]]:
     """All decisions but the threshold, and the span F1 of the answers that were compared."""
     model = fit(np.vstack([trial.ranking for trial in trials]), [r for trial in trials for r in trial.right], RANKING)
     unseen = cross_fit([trial.ranking for trial in trials], [trial.right for trial in trials], RANKING)
@@ -132,16 +123,9 @@ def _decided(
     }
     rules = max(compared, key=lambda each: _utility(trials, unseen, each, config.sentence_cost))
     f1 = {compared[each]: f1_scores(trials, unseen, each) for each in compared}
-    drafts = False
-    if config.answer.draft_tokens:
-        rules, comparison = _try_drafts(config, rules, trials, unseen, finder, context)
-        f1 |= comparison
-        drafts = bool(comparison) and bool(np.mean(comparison[WITH_DRAFTS]) > np.mean(comparison[WITHOUT_DRAFTS]))
-    if drafts:
-        trials = _drafted_trials(trials, finder, context)
     shown = [_shown(trial, one, rules) for trial, one in zip(trials, unseen, strict=True)]
     confidence = fit(np.vstack([features for features, _ in shown]), [right for _, right in shown], CONFIDENCE)
-    return Calibration(config.answer, model, rules, drafts, confidence, 0.0), f1
+    return Calibration(config.answer, model, rules, confidence, 0.0), f1
 
 
 def guarded(
@@ -168,7 +152,7 @@ def _borrowed(config: CalibrationConfig, questions: Sequence[Question], context:
     """The packaged decisions, for documents that have too few questions of their own."""
     default = from_mapping(Calibration, json.loads(DEFAULT.read_text("utf-8")), [DEFAULT.name])
     certainty = replace(default.certainty, borrowed=True)
-    write_json(context.output / CALIBRATION, replace(default, answer=config.answer, drafts=False, certainty=certainty))
+    write_json(context.output / CALIBRATION, replace(default, answer=config.answer, certainty=certainty))
     answerable = sum(question.answerable for question in questions)
     text = (
         f"WARNING: nothing was calibrated on these documents: {answerable} questions with an answer and "
@@ -189,76 +173,16 @@ def calibration_questions(questions: Sequence[Question]) -> list[Question]:
 # Trials
 
 
-def _trial(question: Question, evidence: Evidence) -> Trial:
-    return Trial(question, evidence, tuple(is_right(c.evidence, question.gold) for c in evidence.candidates))
-
-
-def _quoted_trials(questions: Sequence[Question], finder: Finder, context: StageContext) -> list[Trial]:
-    evidence = collect(
-        context.work / "quoted.jsonl",
-        questions,
-        lambda batch: [finder.evidence(question.text, filters=filters_of(question)) for question in batch],
-        lambda done, kept: context.progress(done, len(questions), "questions searched", kept),
-    )
-    # A question for which nothing at all was found teaches nothing about sentences; it is always abstained from.
-    return [_trial(q, evidence[q.id]) for q in questions if evidence[q.id].candidates]
-
-
-def _drafted_trials(trials: Sequence[Trial], finder: Finder, context: StageContext) -> list[Trial]:
-    quoted = {trial.question.id: trial.evidence for trial in trials}
-    evidence = collect(
-        context.work / "drafted.jsonl",
-        [trial.question for trial in trials],
-        lambda batch: finder.with_drafts([quoted[question.id] for question in batch]),
-        lambda done, kept: context.progress(done, len(trials), "answers drafted", kept),
-    )
-    return [_trial(trial.question, evidence[trial.question.id]) for trial in trials]
-
-
-def _try_drafts(
-    config: CalibrationConfig,
-    rules: Rules,
-    trials: Sequence[Trial],
-    unseen: Sequence[Logistic],
-    finder: Finder,
-    context: StageContext,
-) -> tuple[Rules, dict[str, list[float]]]:
-    """Draft for some answerable questions, and compare their answers with and without the drafts.
-
-    Returns the rules with the support threshold, and the span F1 of both; nothing to compare where no threshold can be
-    had.
-    """
-    pairs = [pair for pair in zip(trials, unseen, strict=True) if pair[0].question.answerable][: config.draft_questions]
-    quoted, models = [trial for trial, _ in pairs], [model for _, model in pairs]
-    foreign = foreign_support(quoted, models, finder)
-    if not len(foreign):
-        return rules, {}
-    supported = replace(rules, support_threshold=float(np.quantile(foreign, 1 - config.support_error)))
-    drafted = _drafted_trials(quoted, finder, context)
-    f1 = {WITHOUT_DRAFTS: f1_scores(quoted, models, rules), WITH_DRAFTS: f1_scores(drafted, models, supported)}
-    return supported, f1
-
-
-def foreign_support(trials: Sequence[Trial], unseen: Sequence[Logistic], finder: Finder) -> np.ndarray:
-    """Support of each question's best sentence by passages that it was not taken from: what chance looks like.
-
-    The passages were found for the same question, so they are about the same things; those that hold the sentence as
-    well are left out.
-    """
-    gains: list[float] = []
-    shown = finder.config.draft_passages
-    for trial, model in zip(trials, unseen, strict=True):
-        best = trial.evidence.candidates[int(np.argmax(model.probability(trial.ranking)))]
-        words = " ".join(best.text.split())
-        others = [
-            passage.text
-            for number, passage in enumerate(trial.evidence.passages[: shown + 1])
-            if number != best.passage and words not in " ".join(passage.text.split())
-        ]
-        gains += support([best.text], others[:shown], finder.engine, finder.engine.checkpoint.required_tokenizer)[
-            0
-        ].tolist()
-    return np.asarray(gains)
+def _trials(questions: Sequence[Question], finder: Finder, context: StageContext) -> list[Trial]:
+    """A trial of each question, but of those for which nothing at all is found: they are always abstained from."""
+    trials: list[Trial] = []
+    for done, question in enumerate(questions, start=1):
+        evidence = finder.evidence(question.text, filters=filters_of(question))
+        if evidence.candidates:
+            right = tuple(is_right(candidate.evidence, question.gold) for candidate in evidence.candidates)
+            trials.append(Trial(question, evidence, right))
+        context.progress(done, len(questions), "questions searched")
+    return trials
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -328,13 +252,10 @@ def _section(
         tuple((name, str(score)) for name, score in f1.items()),
         "Out of fold, answerable questions; 95 % interval by bootstrap over questions",
     )
-    support_threshold = decided.rules.support_threshold
     text = (
         f"An answer has at most {decided.rules.sentences} sentence(s), each at least {decided.rules.relative:.0%} as "
-        f"relevant as the first; drafts of the language model are "
-        f"{'used' if decided.drafts else 'not used'}"
-        f"{f' (support threshold {support_threshold:.2f} nats per token)' if support_threshold is not None else ''}. "
-        f"{certainty_sentence(decided.certainty)} Below confidence {decided.threshold:.2f} the system abstains."
+        f"relevant as the first. {certainty_sentence(decided.certainty)} Below confidence {decided.threshold:.2f} the "
+        "system abstains."
     )
     return Section("Calibration", text, (models, answers), (_curve(confidences, right, decided),))
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from lmworks.records import Span
 from lmworks.retrieve.index import IndexedChunk
@@ -15,18 +14,15 @@ HEADINGS = 2  # the innermost headings tell what a sentence is about; the outer 
 class Candidate:
     """A sentence that may answer, and where its evidence stands.
 
-    `text` is the sentence; for a quoted one it is exactly the document's text at `evidence`. `passage` is the place of
-    its passage among those retrieved, `kind` that of its block. `support` is None for a quoted sentence: copying is
-    proven by comparing.
+    `text` is exactly the document's text at `evidence`. `passage` is the place of its passage among those retrieved,
+    `kind` that of its block.
     """
 
     text: str
-    origin: Literal["quoted", "generated"]
     evidence: Span
     passage: int
     uri: str
     heading: str
-    support: float | None = None
     kind: Kind = "paragraph"
 
     @property
@@ -44,5 +40,5 @@ def candidate_sentences(passages: Sequence[IndexedChunk], minimum_characters: in
             span = Span(passage.span.document, start, end)
             if end - start >= minimum_characters and span not in found:
                 text = passage.text[start - passage.span.start : end - passage.span.start]
-                found[span] = Candidate(text, "quoted", span, number, passage.uri, heading, None, kind)
+                found[span] = Candidate(text, span, number, passage.uri, heading, kind)
     return list(found.values())

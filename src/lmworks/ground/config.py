@@ -12,20 +12,16 @@ class AnswerConfig:
 
     search              how passages are found; their budget in tokens is `search.budget_tokens`.
     minimum_characters  shorter sentences are no candidates ("Note:" answers nothing).
-    draft_passages      the passages that the language model reads when it drafts sentences of its own.
-    draft_tokens        length of its draft; 0 never drafts.
     repeated            word-shingle overlap from which a sentence repeats a better one.
     """
 
     search: SearchConfig = field(default_factory=lambda: SearchConfig(k=8))
     minimum_characters: int = 20
-    draft_passages: int = 3
-    draft_tokens: int = 0
     repeated: float = 0.6
 
     def __post_init__(self) -> None:
-        if self.draft_passages < 1 or self.draft_tokens < 0 or not 0 < self.repeated <= 1:
-            raise ValueError("draft_passages must be at least 1, draft_tokens at least 0, repeated in (0, 1]")
+        if not 0 < self.repeated <= 1:
+            raise ValueError(f"repeated must lie in (0, 1], got {self.repeated}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +50,21 @@ class CalibrationConfig:
     answer             how answers are made.
     alpha              of the answers that are given, at most this share shall be wrong ...
     delta              ... with probability 1 - `delta`: the guarantee by which the threshold is chosen.
-    support_error      a drafted sentence counts as supported by a passage when fewer than this share of sentences
-                       from elsewhere gain as much likelihood from it.
     maximum_sentences  an answer has this many at most.
     sentence_cost      a further sentence is worth reading when it finds the answer for at least this share of the
                        questions.
-    draft_questions    on how many answerable questions drafting is tried, at most: it is the slow part.
     """
 
     answer: AnswerConfig = AnswerConfig()
     alpha: float = 0.25
     delta: float = 0.1
-    support_error: float = 0.05
     maximum_sentences: int = 3
     sentence_cost: float = 0.05
-    draft_questions: int = 16
 
     def __post_init__(self) -> None:
-        if self.maximum_sentences < 1 or self.draft_questions < 1:
-            raise ValueError("maximum_sentences and draft_questions must be at least 1")
-        for name in ("alpha", "delta", "support_error", "sentence_cost"):
+        if self.maximum_sentences < 1:
+            raise ValueError(f"maximum_sentences must be at least 1, got {self.maximum_sentences}")
+        for name in ("alpha", "delta", "sentence_cost"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
 

@@ -28,7 +28,7 @@ from lmworks.ground.candidate_sentences import Candidate
 from lmworks.retrieve.catalogue import TOKENIZER
 from lmworks.retrieve.encoder import Encoder
 from lmworks.retrieve.index import Index, IndexedChunk
-from lmworks.retrieve.late_interaction import late_interaction, project
+from lmworks.retrieve.late_interaction import late_interaction
 from lmworks.retrieve.search import STOP_WORDS, Query
 from lmworks.retrieve.text_block import UNITS
 
@@ -74,16 +74,11 @@ def measure(
 def sentence_tokens(
     candidates: Sequence[Candidate], passages: Sequence[IndexedChunk], encoder: Encoder, index: Index
 ) -> list[np.ndarray]:
-    """For each candidate (tokens, stored width) float32: a slice of its passage's; a generated one's are encoded."""
+    """For each candidate (tokens, stored width) float32: a slice of its passage's."""
     stored = index.token_vectors([passage.key for passage in passages])
     offsets = encoder.token_offsets([passage.prefix + passage.text for passage in passages])
-    drafts = [candidate.in_context for candidate in candidates if candidate.origin == "generated"]
-    encoded = iter(encoder.encode_both(drafts, "passage")[1] if drafts else ())
     result: list[np.ndarray] = []
     for candidate in candidates:
-        if candidate.origin == "generated":
-            result.append(project(next(encoded), index.axes))
-            continue
         passage = passages[candidate.passage]
         shift = len(passage.prefix) - passage.span.start
         start, end = candidate.evidence.start + shift, candidate.evidence.end + shift
@@ -96,7 +91,7 @@ def _opening(candidates: Sequence[Candidate], passages: Sequence[IndexedChunk]) 
     """For each candidate whether it is the first one in prose of a passage that begins a section."""
     firsts: dict[int, int] = {}
     for number, candidate in enumerate(candidates):
-        if candidate.origin == "quoted" and candidate.kind not in UNITS and passages[candidate.passage].opens_section:
+        if candidate.kind not in UNITS and passages[candidate.passage].opens_section:
             firsts.setdefault(candidate.passage, number)
     return [firsts.get(candidate.passage) == number for number, candidate in enumerate(candidates)]
 

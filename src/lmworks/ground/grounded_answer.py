@@ -1,9 +1,9 @@
 """From a question to an answer that is grounded by construction, or to an honest "I don't know".
 
 passages    found by the search
-candidates  the sentences of the passages; the language model's own where calibration found them good enough
+candidates  the sentences of the passages
 relevance   P(the sentence answers the question), from features whose weights are calibrated
-verdicts    a quote must equal its span; a drafted sentence must gain likelihood from its passage; repeats go
+verdicts    a quote must equal its span; repeats go
 decision    the best sentences that are left, if P(the answer is right) reaches its threshold; else abstain
 """
 
@@ -11,9 +11,8 @@ import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -25,7 +24,6 @@ from lmworks.ground.answer_text import answer_text
 from lmworks.ground.candidate_sentences import Candidate, candidate_sentences
 from lmworks.ground.certainty import CALIBRATION, Certainty
 from lmworks.ground.config import AnswerConfig
-from lmworks.ground.draft_sentences import draft
 from lmworks.ground.features import RANKING, measure
 from lmworks.ground.follow_up import standalone
 from lmworks.ground.logistic_regression import Logistic
@@ -35,10 +33,6 @@ from lmworks.model.checkpoint import load
 from lmworks.records import Answer, Question, Retrieved, Span, Verdict
 from lmworks.retrieve.index import EVERYTHING, Filters, Index
 from lmworks.retrieve.search import ranked, read_query
-
-if TYPE_CHECKING:
-    from lmworks.generate.engine import Engine
-    from lmworks.generate.engine_worker import EngineWorker
 
 UNKNOWN = "I don't know: the documents do not seem to answer this."
 
@@ -50,7 +44,6 @@ class Calibration:
     answer: AnswerConfig
     relevance: Logistic
     rules: Rules
-    drafts: bool  # whether the language model's own sentences are candidates
     confidence: Logistic
     threshold: float  # confidence below which the system abstains
     certainty: Certainty = field(default_factory=Certainty)
@@ -77,23 +70,12 @@ def filters_of(question: Question) -> Filters:
 
 
 class Finder:
-    """Collects evidence: search, candidate sentences, features, and drafts when asked for."""
+    """Collects evidence: search, candidate sentences, features."""
 
-    def __init__(self, index: Index, encoder: TextEncoder, models: Mapping[str, str], config: AnswerConfig) -> None:
+    def __init__(self, index: Index, encoder: TextEncoder, config: AnswerConfig) -> None:
         self.index = index
         self.encoder = encoder
         self.config = config
-        self._models = models
-
-    @cached_property
-    def engine(self) -> "Engine | EngineWorker":
-        """The language model, loaded when it is first needed: an answer of quotes alone does without it.
-
-        A server that runs the model already sets its worker here.
-        """
-        from lmworks.generate.engine import Engine
-
-        return Engine(load(self._models["assistant"]))
 
     def evidence(self, question: str, *, filters: Filters = EVERYTHING, phases: Phases | None = None) -> Evidence:
         """Quoted candidates for a question, from what the filters let through; ValueError for an empty question."""
@@ -113,23 +95,6 @@ class Finder:
             for chunk, scores in zip(chunks, hits.scores, strict=True)
         )
         return Evidence(question, passages, tuple(candidates), features, query.vector)
-
-    def with_drafts(self, found: Sequence[Evidence]) -> list[Evidence]:
-        """The same evidence with the language model's own sentences added; all drafts are made in one batch."""
-        items = [(one.question, one.passages, one.candidates) for one in found]
-        drafts = draft(items, self.engine, self.engine.checkpoint.required_tokenizer, self.config)
-        return [self._with(one, own) for one, own in zip(found, drafts, strict=True)]
-
-    def _with(self, evidence: Evidence, drafts: Sequence[Candidate]) -> Evidence:
-        query = read_query(self.index, evidence.question, self.encoder)
-        chunks = self.index.chunks(self.index.keys([passage.chunk for passage in evidence.passages]))
-        scores = [passage.scores for passage in evidence.passages]
-        features = measure(query, drafts, chunks, scores, self.encoder, self.index)
-        return replace(
-            evidence,
-            candidates=(*evidence.candidates, *drafts),
-            features=np.concatenate([evidence.features, features]),
-        )
 
 
 def decide(evidence: Evidence, calibration: Calibration, is_quote: Callable[[Candidate], bool]) -> Answer:
@@ -196,8 +161,6 @@ def _with_subject(evidence: Evidence, place: int, verdict: Verdict, outcome: Lit
     span = Span(candidate.evidence.document, first.evidence.start, candidate.evidence.end)
     passage = evidence.passages[candidate.passage]
     text = passage.text[span.start - passage.span.start : span.end - passage.span.start]
-    if candidate.origin == "generated":
-        return replace(verdict, verdict=outcome)
     return replace(verdict, verdict=outcome, text=text, evidence=span)
 
 
@@ -211,15 +174,6 @@ class Answerer:
     def is_quote(self, candidate: Candidate) -> bool:
         """Whether the document, read again, says exactly this at the span."""
         return self.finder.index.document(candidate.evidence.document).quote(candidate.evidence) == candidate.text
-
-    def evidence(self, question: str, *, filters: Filters = EVERYTHING, phases: Phases | None = None) -> Evidence:
-        """The evidence that an answer is decided from: quotes, and drafts where calibration found them good enough."""
-        phases = phases or Phases()
-        evidence = self.finder.evidence(question, filters=filters, phases=phases)
-        if self.calibration.drafts:
-            phases.begin("draft")
-            (evidence,) = self.finder.with_drafts([evidence])
-        return evidence
 
     def answer(
         self, question: str, *, filters: Filters = EVERYTHING, lineage: Mapping[str, str] | None = None
@@ -243,7 +197,7 @@ class Answerer:
         name of each phase as it begins; `queued` are seconds that the question waited before.
         """
         phases = Phases(listener, queued=queued)
-        evidence = self.evidence(standalone(question, earlier), filters=filters, phases=phases)
+        evidence = self.finder.evidence(standalone(question, earlier), filters=filters, phases=phases)
         evidence = replace(evidence, question=question)
         phases.begin("decide")
         answer = decide(evidence, self.calibration, self.is_quote)
@@ -260,4 +214,4 @@ def load_answerer(index: Path, calibration: Path, models: Mapping[str, str]) -> 
 
 def open_finder(index: Path, models: Mapping[str, str], config: AnswerConfig) -> Finder:
     encoder = TextEncoder(load(models["embedder"]))
-    return Finder(Index.open(index, encoder.fingerprint), encoder, models, config)
+    return Finder(Index.open(index, encoder.fingerprint), encoder, config)

@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 
 from lmworks.artefact import StageContext, StageResult, read_manifest, write_text
-from lmworks.config import from_mapping, to_mapping
+from lmworks.config import to_mapping
 from lmworks.evaluate.abstention import expected_calibration_error, risk_coverage
 from lmworks.evaluate.question_set import QUESTIONS, read_questions
 from lmworks.evaluate.ranking_metrics import ndcg_at_k, recall_at_k
 from lmworks.evaluate.span_overlap import gold_characters, is_found, is_right, span_f1
 from lmworks.ground.config import EvaluationConfig
-from lmworks.ground.evidence_log import BATCH, ResumableLog
 from lmworks.ground.grounded_answer import CALIBRATION, Answerer, decide, filters_of, load_answerer
 from lmworks.ground.question_generation import AUTOMATIC, LEAK
 from lmworks.records import Question, Score, Span, Unscored
@@ -58,8 +57,15 @@ def evaluate(config: EvaluationConfig, context: StageContext) -> StageResult:
     calibration = context.input(CALIBRATION)
     answerer = load_answerer(context.input(CATALOGUE), calibration, context.models)
     questions = [question for question in read_questions(context.input(QUESTIONS)) if question.split == "test"]
-    rows, seconds = _ask_all(questions, answerer, context)
-    write_text(context.output / ROWS, context.work.joinpath("rows.jsonl").read_text("utf-8") if rows else "")
+    rows: list[Row] = []
+    seconds: list[float] = []
+    for done, question in enumerate(questions, start=1):
+        row, time_taken = ask(question, answerer)
+        rows.append(row)
+        seconds.append(time_taken)
+        context.progress(done, len(questions), "questions answered")
+    lines = (json.dumps({"id": row.question.id, "value": to_mapping(row)}, ensure_ascii=False) + "\n" for row in rows)
+    write_text(context.output / ROWS, "".join(lines))
     signature = {
         "metrics": 1,
         "calibration": read_manifest(calibration).content_hash,
@@ -83,41 +89,29 @@ def evaluate(config: EvaluationConfig, context: StageContext) -> StageResult:
 # Asking
 
 
-def _ask_all(questions: Sequence[Question], answerer: Answerer, context: StageContext) -> tuple[list[Row], list[float]]:
-    """Rows in the order of the questions, from the log where an interrupted run had written them; seconds of each."""
-    log, times = ResumableLog(context.work / "rows.jsonl"), ResumableLog(context.work / "seconds.jsonl")
-    kept = sum(question.id in log.values for question in questions)
-    for number, question in enumerate(questions, start=1):
-        if question.id not in log.values:
-            row, seconds = ask(question, answerer)
-            times.append(question.id, seconds)
-            log.append(question.id, row)
-        if number % BATCH == 0:
-            context.progress(max(number, kept), len(questions), "questions answered", kept)
-    rows = [from_mapping(Row, log.values[question.id]) for question in questions]
-    return rows, [times.values[question.id] for question in questions]
-
-
 def ask(question: Question, answerer: Answerer) -> tuple[Row, float]:
     """Ask the system and both baselines; the seconds are the system's own."""
     finder = answerer.finder
     started = time.perf_counter()
     filters = filters_of(question)
-    evidence = answerer.evidence(question.text, filters=filters)
+    evidence = answerer.finder.evidence(question.text, filters=filters)
     answer = decide(evidence, answerer.calibration, answerer.is_quote)
     seconds = time.perf_counter() - started
     deeper = replace(finder.config.search, k=max(DEPTH, finder.config.search.k), budget_tokens=0)
     found = search(finder.index, question.text, finder.encoder, deeper, filters)[:DEPTH]
-    quoted = [candidate for candidate in evidence.candidates if candidate.origin == "quoted"]
     query = finder.encoder.encode([question.text], "query")[0]  # (width,)
-    similarity = finder.encoder.encode([candidate.in_context for candidate in quoted], "passage") @ query  # (quoted,)
+    similarity = (
+        finder.encoder.encode([candidate.in_context for candidate in evidence.candidates], "passage") @ query
+    )  # (candidates,)
     row = Row(
         question=question,
         relevance=tuple(is_right(passage.span, question.gold) for passage in found),
         citations={
             "system": tuple(citation.evidence for citation in answer.citations),
             "first passage": tuple(passage.span for passage in evidence.passages[:1]),
-            "best sentence": tuple(quoted[place].evidence for place in np.argsort(-similarity, kind="stable")[:1]),
+            "best sentence": tuple(
+                evidence.candidates[place].evidence for place in np.argsort(-similarity, kind="stable")[:1]
+            ),
         },
         proposed=tuple(verdict.evidence for verdict in answer.verdicts if verdict.verdict in ("cited", "abstained")),
         confidence=answer.confidence,
@@ -182,7 +176,15 @@ def _add_abstention(rows: Sequence[Row], signature: Mapping[str, Any], add: Any)
     for system in SYSTEMS:
         add("abstention precision", system, precision if system == "system" else never)
         add("abstention recall", system, recall if system == "system" else never)
-    error = expected_calibration_error([r.confidence for r in rows], [r.question.answerable for r in rows])
+    for kind in dict.fromkeys(row.question.kind for row in rows if not row.question.answerable):
+        of_kind = [float(row.abstained) for row in rows if row.question.kind == kind and not row.question.answerable]
+        add(f"abstention recall, {kind or 'others'}", "system", mean_score(of_kind, [signature, "recall", kind]))
+    wrong = [float(not row.abstained and not _is_right(row)) for row in rows]
+    answered = [float(not row.abstained) for row in rows]
+    risk = proportion_score(wrong, answered, [signature, "risk"], nothing="the system answered nothing")
+    add("wrong among the answered", "system", risk)
+    add("answered", "system", mean_score(answered, [signature, "coverage"]))
+    error = expected_calibration_error([r.confidence for r in rows], [_is_right(r) for r in rows])
     add("calibration error of the confidence", "system", _bare(error, len(rows)))
 
 

@@ -10,12 +10,12 @@ from lmworks.ground.candidate_sentences import Candidate
 from lmworks.records import Verdict
 from lmworks.retrieve.search import shingle_overlap
 
-Outcome = Literal["cited", "unsupported", "repeated", "not needed", "not a quote"]
+Outcome = Literal["cited", "repeated", "not needed", "not a quote"]
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Requirements of a citation: see `CalibrationConfig`. Without a support threshold no draft can be supported.
+    """Requirements of a citation: see `CalibrationConfig`.
 
     relative  a further sentence is cited when its relevance is at least this share of the best one's.
     """
@@ -23,7 +23,6 @@ class Rules:
     sentences: int
     repeated: float
     relative: float = 0.0
-    support_threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +57,11 @@ def select(
         verdicts.append(
             Verdict(
                 text=candidate.text,
-                origin=candidate.origin,
+                origin="quoted",
                 evidence=candidate.evidence,
                 uri=candidate.uri,
                 relevance=float(relevance[place]),
-                support=candidate.support,
+                support=None,
                 verdict=outcome,
             )
         )
@@ -75,13 +74,7 @@ def _judge(
     """The verdict on a candidate, given those that were chosen before it."""
     if len(better) >= rules.sentences or candidate.kind == "heading":
         return "not needed"
-    if candidate.origin == "quoted" and not is_quote(candidate):
+    if not is_quote(candidate):
         return "not a quote"
-    if candidate.origin == "generated" and not _is_supported(candidate.support, rules.support_threshold):
-        return "unsupported"
     repeats = any(shingle_overlap(candidate.text, one.text) >= rules.repeated for one in better)
     return "repeated" if repeats else "cited"
-
-
-def _is_supported(support: float | None, threshold: float | None) -> bool:
-    return support is not None and threshold is not None and support >= threshold

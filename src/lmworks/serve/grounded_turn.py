@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import lmworks
-from lmworks.generate.engine_worker import EngineWorker
 from lmworks.generate.protocol import ContextLengthError
 from lmworks.ground.follow_up import REACH
 from lmworks.ground.phase_timer import Listener
@@ -50,10 +49,6 @@ class GroundedSystem:
         folder, fingerprint = finder.index.folder, finder.encoder.fingerprint
         self.index = self._reading.submit(Index.open, folder, fingerprint).result()
         return self.system
-
-    def share_engine(self, worker: EngineWorker) -> None:
-        """Use this worker where the answerer needs a language model, instead of loading it a second time."""
-        self.system.answerer.finder.engine = worker
 
     def ask(self, turn: Turn, identifier: str, began: float, listener: Listener) -> _Answering:
         """Answer the last user message of a turn, read with those before it.

@@ -88,9 +88,6 @@ class Service:
             self._loaded = load_models(self._paths, self.config)
             if self._grounded and self.current and opening:
                 opening.result()
-                shared = [w for w in self._loaded.languages.values() if w.checkpoint.source == self._assistant_source()]
-                if shared:
-                    self._grounded.share_engine(shared[0])
             self._query_encoder = self._make_query_encoder()
             self._served()  # hashes the weights now, not at the first request
         except BaseException as error:
@@ -114,9 +111,6 @@ class Service:
             return None
         fingerprint = self._grounded.index.encoder_fingerprint if self._grounded else ""
         return QueryEncoder(next((one for one in encoders if one.fingerprint == fingerprint), encoders[0]))
-
-    def _assistant_source(self) -> str:
-        return self.current.models.get("assistant", "") if self.current else ""
 
     async def drain(self, abandon: Callable[[], None] = lambda: None) -> None:
         """Take nothing new and wait for what runs, at most `drain_seconds`; then cancel the rest and log it.

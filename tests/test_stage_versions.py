@@ -38,8 +38,8 @@ MODULES = {
     "train.sweep": "train/sweep/stage train/sweep/ladder train/sweep/findings",
     "train.embedder": "train/stage_embedder train/loop train/objectives/contrastive",
     "retrieve.index": "retrieve/stage retrieve/chunk retrieve/document_structure generate/text_embedding",
-    "ground.calibrate": "ground/calibration ground/grounded_answer ground/features ground/selection ground/attribution",
-    "ground.evaluate": "ground/grounding_evaluation ground/grounded_answer ground/selection ground/draft_sentences",
+    "ground.calibrate": "ground/calibration ground/grounded_answer ground/features ground/selection",
+    "ground.evaluate": "ground/grounding_evaluation ground/grounded_answer ground/selection",
 }
 
 

@@ -203,7 +203,7 @@ STAGES: dict[str, Stage] = {
     "retrieve.index": Stage(
         run="lmworks.retrieve.stage:index",
         config="lmworks.retrieve.config:IndexConfig",
-        version=16,
+        version=17,
         purpose="cut documents into chunks; index them by embedding and by words",
         inputs=(_DOCUMENTS,),
         libraries=("markdown-it-py", "numpy", "tokenizers", "torch"),
@@ -213,7 +213,7 @@ STAGES: dict[str, Stage] = {
     "ground.questions": Stage(
         run="lmworks.ground.question_generation:make_questions",
         config="lmworks.ground.config:QuestionsConfig",
-        version=14,
+        version=15,
         purpose="load gold questions and make automatic ones from headings and removed sources",
         inputs=(_DOCUMENTS,),
         libraries=("markdown-it-py",),
@@ -222,7 +222,7 @@ STAGES: dict[str, Stage] = {
     "ground.calibrate": Stage(
         run="lmworks.ground.calibration:calibrate",
         config="lmworks.ground.config:CalibrationConfig",
-        version=15,
+        version=16,
         purpose="fit the confidence of answers, and the threshold below which to abstain, on the calibration split",
         inputs=(_INDEX, _QUESTIONS),
         libraries=("gguf", "numpy", "scikit-learn", "tokenizers", "torch"),
@@ -231,7 +231,7 @@ STAGES: dict[str, Stage] = {
     "ground.evaluate": Stage(
         run="lmworks.ground.grounding_evaluation:evaluate",
         config="lmworks.ground.config:EvaluationConfig",
-        version=15,
+        version=16,
         purpose="ask the test questions; score answers, citations and abstentions beside two baselines",
         inputs=(_INDEX, _QUESTIONS, "a calibration, which ground.calibrate makes"),
         libraries=("gguf", "numpy", "tokenizers", "torch"),

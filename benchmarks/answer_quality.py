@@ -25,7 +25,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -160,7 +159,7 @@ def run(
     with variant.patch(), index_of(reading, encoder, variant) as index:
         keys = index.layout().keys.tolist()
         chunks = dict(zip(keys, index.chunks(keys), strict=True))
-        finder = Finder(index, encoder, {}, config)
+        finder = Finder(index, encoder, config)
         for question in questions:
             for name, hits in (rankings(question, finder, steps=peers) if question.answerable else {}).items():
                 ranks.setdefault(name, []).append([chunks[key].id for key in hits.keys[:DEPTH]])
@@ -227,7 +226,7 @@ def calibrated(trials: Sequence[Trial]) -> tuple[Calibration, list[float], list[
     """What the stage `ground.calibrate` decides; confidences and outcomes of what nothing was fitted on."""
     config = CalibrationConfig()
     fitting, guarding = calibration.halves([trial for trial in trials if trial.evidence.candidates])
-    decided, _ = calibration._decided(config, fitting, None, None)  # type: ignore[arg-type]  # no drafts are made
+    decided, _ = calibration._decided(config, fitting)
     outcomes = [calibration.outcome(trial, decided) for trial in guarding]
     confidences, right = [one.confidence for one in outcomes], [one.right for one in outcomes]
     return calibration.guarded(decided, confidences, right, config), confidences, right
@@ -373,7 +372,7 @@ def auroc(samples: np.ndarray) -> np.ndarray:
 
 
 def guarantee_table(outcome: Outcome, splits: int, alphas: Sequence[float], delta: float) -> dict[str, Any]:
-    """How often the risk among the answered is above `alpha`, where the threshold comes from other questions.
+    """How often the risk among the answered is above its bound, where the threshold comes from other questions.
 
     Twice: on the other half of the questions that nothing was fitted on, where chance is in both the threshold and the
     measurement; and over all of them, where as many as a half were drawn with replacement to choose the threshold. Then
@@ -382,23 +381,40 @@ def guarantee_table(outcome: Outcome, splits: int, alphas: Sequence[float], delt
     events = {"cites the place": outcome.trials, "shows the answer": outcome.trials_by_words}
     rows: Rows = []
     for event, trials in events.items():
-        _, confidences, outcomes = calibrated(trials)
+        decided, confidences, outcomes = calibrated(trials)
         confidence, right = np.array(confidences), np.array(outcomes)
-        for (name, choose), alpha in product(PROCEDURES.items(), alphas):
-            measured: list[tuple[float, float, float]] = []
+        for name, choose in procedures(decided, alphas, delta).items():
+            measured: list[tuple[float, float, bool, bool]] = []
             for split in range(splits):
                 generator = np.random.default_rng(split)
                 first, second = np.array_split(generator.permutation(len(right)), 2)
                 again = generator.choice(len(right), len(first))
-                threshold, drawn = (choose(confidence[one], right[one], alpha, delta) for one in (first, again))
+                threshold, bound = choose(confidence[first].tolist(), right[first].tolist())
                 risk, covered = risk_at(threshold, confidence[second], right[second])
-                known, _ = risk_at(drawn, confidence, right)
-                measured.append((risk, covered, known))
-            risks, coverages, population = np.array(measured).T
-            above = (f"{np.mean(risks > alpha):.3f}", f"{np.mean(population > alpha):.3f}")
-            rows.append((f"{event}, {name}, {alpha}", *above, f"{risks.mean():.3f}", f"{coverages.mean():.3f}"))
+                drawn, known_bound = choose(confidence[again].tolist(), right[again].tolist())
+                measured.append((risk, covered, risk > bound, risk_at(drawn, confidence, right)[0] > known_bound))
+            means = np.mean(measured, axis=0)
+            rows.append((f"{event}, {name}", *(f"{means[column]:.3f}" for column in (2, 3, 0, 1))))
     title = f"Guarantee: in {splits} splits the risk may be above its bound in a share of {delta}"
     return show(title, ("", "other half above", "all above", "mean risk", "coverage"), rows)
+
+
+Choice = Callable[[Sequence[float], Sequence[bool]], tuple[float | None, float]]  # threshold, and the bound of the risk
+
+
+def procedures(decided: Calibration, alphas: Sequence[float], delta: float) -> dict[str, Choice]:
+    """Ways to choose a threshold: that of the calibration, its test at one level, and one without a guarantee."""
+    config = CalibrationConfig(delta=delta)
+
+    def by_levels(confidence: Sequence[float], right: Sequence[bool]) -> tuple[float | None, float]:
+        chosen = calibration.guarded(decided, confidence, right, config)
+        return chosen.threshold, chosen.certainty.alpha or 1.0  # without a guarantee nothing is promised
+
+    named: dict[str, Choice] = {"as calibrated": by_levels}
+    for alpha in alphas:
+        named[f"risk controlled at {alpha}"] = lambda c, r, a=alpha: (risk_controlled_threshold(c, r, a, delta), a)
+        named[f"own risk at {alpha}"] = lambda c, r, a=alpha: (empirical_threshold(c, r, a), a)
+    return named
 
 
 def risk_at(threshold: float | None, confidence: np.ndarray, right: np.ndarray) -> tuple[float, float]:
@@ -407,17 +423,10 @@ def risk_at(threshold: float | None, confidence: np.ndarray, right: np.ndarray) 
     return float(1 - right[answered].mean()) if answered.any() else 0.0, float(answered.mean())
 
 
-def empirical_threshold(confidence: Sequence[float], right: Sequence[bool], alpha: float, delta: float) -> float | None:
+def empirical_threshold(confidence: Sequence[float], right: Sequence[bool], alpha: float) -> float | None:
     """The lowest threshold whose own risk is at most `alpha`: no guarantee, for comparison."""
-    del delta
-    curve = risk_coverage(list(confidence), right)
+    curve = risk_coverage(confidence, right)
     return min((t for t, risk in zip(curve.threshold, curve.risk, strict=True) if risk <= alpha), default=None)
-
-
-PROCEDURES = {
-    "risk controlled": lambda c, r, alpha, delta: risk_controlled_threshold(c.tolist(), r.tolist(), alpha, delta),
-    "empirical": empirical_threshold,
-}
 
 
 def ablation_table(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class TextEncoder:
         self._before, self._after = _template_tokens(checkpoint.required_tokenizer)
         self.width = checkpoint.config.embedding.width
         self.max_length = checkpoint.max_length
-        self.batch_tokens = batch_tokens or (512 if isinstance(self.model, Program) else 4096)
+        self.batch_tokens = batch_tokens or (2048 if isinstance(self.model, Program) else 4096)
         self.prefixes: dict[Role, str] = {role: (prefixes or {}).get(role, "") for role in _ROLES}
         self.truncated = 0
         # All that shapes a vector; the checkpoint's own covers weights, config, tokenizer and pooling.

@@ -1,5 +1,8 @@
 // A whole decoder in one region of the threads: see docs/kernels.md for the order of its operations.
 #include <algorithm>
+#include <atomic>
+#include <new>
+#include <vector>
 
 #include "batch_attention.h"
 #include "check.h"
@@ -196,20 +199,83 @@ void block(Team& team, const Step& step, int64_t number) {
   add_feed_forward(team, step, number);
 }
 
+// All layers, and what is wanted of the last one's result.
+void run_layers(Team& team, const Step& step) {
+  embed(team, step);
+  for (int64_t number = 0; number < step.model.layer_count; ++number) block(team, step, number);
+  if (step.batch.hidden != nullptr) hidden_states(team, step);
+  if (step.batch.rows > 0 && step.model.head.values != nullptr) {
+    head(team, step.work, step.model, step.batch, step.work.residual.data());
+  }
+}
+
+constexpr int64_t kPartTokens = 256;
+
+// Whole sequences of a batch, about 256 tokens, and the wanted ones among them.
+struct Part {
+  Batch batch;
+  std::vector<int32_t> wanted;
+};
+
+// A batch without pages as parts that need nothing of each other; empty where it is too small for all threads, or the
+// wanted tokens are not in order.
+std::vector<Part> parts_of(const Model& model, const Batch& batch) {
+  std::vector<Part> parts;
+  const bool alone = model.head.values == nullptr && model.layers[0].page_count == 0 && batch.adapters == nullptr;
+  if (!alone || batch.tokens < kPartTokens * threads() || !std::is_sorted(batch.wanted, batch.wanted + batch.rows)) {
+    return parts;
+  }
+  int64_t row = 0;
+  for (int64_t start = 0, end; start < batch.tokens; start = end) {
+    for (end = start + 1; end < batch.tokens; ++end) {
+      if (batch.sequences[end] != batch.sequences[end - 1] && end - start >= kPartTokens * 3 / 4) break;
+    }
+    Part part{batch, {}};
+    part.batch.ids += start;
+    part.batch.positions += start;
+    part.batch.sequences += start;
+    part.batch.tokens = end - start;
+    if (batch.hidden != nullptr) part.batch.hidden += row * model.embedding.columns;
+    for (; row < batch.rows && batch.wanted[row] < end; ++row) {
+      part.wanted.push_back(static_cast<int32_t>(batch.wanted[row] - start));
+    }
+    part.batch.rows = static_cast<int64_t>(part.wanted.size());
+    parts.push_back(std::move(part));
+  }
+  for (Part& part : parts) part.batch.wanted = part.wanted.data();
+  return parts;
+}
+
+// Each part on one thread from beginning to end: no thread waits for another one, which a busy machine may not run.
+Error run_parts(const Model& model, const std::vector<Part>& parts, Workspace& work) {
+  std::atomic<bool> fits{true};
+  work.of_threads.resize(threads());
+  run_region([&](Team& team) {
+    Workspace& own = work.of_threads[team.thread];
+    team.share(static_cast<int64_t>(parts.size()), [&](int64_t item) {
+      const Step step{model, parts[item].batch, own, model.embedding.columns, 0};
+      try {
+        reserve(step, 1);
+      } catch (const std::bad_alloc&) {
+        fits = false;
+        return;
+      }
+      run_alone([&](Team& alone) { run_layers(alone, step); });
+    });
+  });
+  return fits ? kNone : kNoMemory;
+}
+
 }  // namespace
 
 Error run_program(const Model& model, Batch& batch, Workspace& work) {
   const Error error = check(model, batch);
   if (error != kNone || batch.tokens == 0) return error;
+  if (const std::vector<Part> parts = parts_of(model, batch); !parts.empty()) return run_parts(model, parts, work);
   const Step step{model, batch, work, model.embedding.columns, batch.adapters ? most_ranks_of(model) : 0};
   reserve(step, threads());
   const auto region = model.head.values == nullptr && is_small(step) ? run_alone : run_region;
-  region([&](Team& team) {
-    embed(team, step);
-    for (int64_t number = 0; number < model.layer_count; ++number) block(team, step, number);
-    if (batch.hidden != nullptr) hidden_states(team, step);
-    if (batch.rows > 0 && model.head.values != nullptr) head(team, work, model, batch, work.residual.data());
-  });
+  region([&](Team& team) { run_layers(team, step); });
   return kNone;
 }
 

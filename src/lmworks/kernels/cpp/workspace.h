@@ -52,6 +52,7 @@ struct Workspace {
   std::vector<Sequence> sequences;
   Buffer<int32_t> last;  // (tokens,), of each token's sequence the number of the last token
   std::vector<Own> own;
+  std::vector<Workspace> of_threads;  // for parts of a batch that a thread computes alone
   int64_t query_rows = 0;   // at most, of a tile and key head
   int64_t most_chunks = 0;  // of keys, of all tiles together
 

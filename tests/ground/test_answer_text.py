@@ -21,6 +21,7 @@ MARKDOWN = f"# Files\n\nIt is closed at the end, as `this` is.\n\nRead:\n\n```py
 INDENTED = f"Files\n=====\n\nThe ``with`` statement closes it::\n\n{indent(CODE, '    ')}\n\nThat is all there is.\n"
 MIXED_CODE = "cm = given or nullcontext()\nwith cm:\n    work()"
 MIXED = f"Used where code runs with\nand without one:\n\n{MIXED_CODE}\n"
+LISTED = "It goes so:\n\n1. The file is\n   opened,\n   and closed.\n"
 NESTED = "# Fences\n\nWrite a fence in a fence as follows:\n\n````\n```\ninner\n```\n````\n"
 
 
@@ -42,6 +43,7 @@ def cite(document: Document, begins: str) -> tuple[Verdict, Candidate, Retrieved
         (MARKDOWN, "markdown", "Read", [("Read:", False), (CODE, True)]),
         (MARKDOWN, "markdown", "Then", [("Then:", False), (TABLE, True)]),
         (INDENTED, "rest", "The ``with``", [("The with statement closes it:", False), (CODE, True)]),
+        (LISTED, "plain", "It goes", [("Files: It goes so: 1. The file is opened, and closed.", False)]),
         (MIXED, "plain", "Used", [("Used where code runs with and without one:", False), (MIXED_CODE, True)]),
         (INDENTED, "rest", "That", [("Files: That is all there is.", False)]),
         (NESTED, "markdown", "Write", [("Write a fence in a fence as follows:", False), ("```\ninner\n```", True)]),

@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from lmworks.build import build
-from lmworks.ground.answer_text import markdown_parts
+from lmworks.ground.answer_text import answer_parts, markdown_parts
 from lmworks.recipe import find, load
+from lmworks.records import Span, Verdict
 from lmworks.serve.app import create_app
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.listener import listen
@@ -267,6 +268,7 @@ def test_the_keyboard_reaches_everything(watched: Watched):
         assert wanted in reached
     for wanted in ("aria-label=Bad answer", "aria-label=Ask again", "aria-label=Entry in the log", "aria-label=Send"):
         assert wanted in reached
+    page.evaluate("document.activeElement.blur()")
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.id") == "question"
     page.keyboard.press("Escape")
@@ -324,12 +326,12 @@ def test_script_and_server_cut_answers_alike(browser, url: str):
     cut = page.evaluate(script, texts)
     for text, parts in zip(texts, cut, strict=True):
         assert [(p["text"], p["name"] == "code") for p in parts] == [(p.text, p.code) for p in markdown_parts(text)]
-    said = page.evaluate(
-        "async () => (await import('/static/writing.js')).sentences('A [7] b. [1]\\nc\\n  d. [2]\\nand [9] st')"
-    )
-    assert said == [
-        {"name": "said", "text": "A [7] b.", "number": 1},
-        {"name": "said", "text": "c\n  d.", "number": 2},
-        {"name": "said", "text": "and [9] st"},
+    answer = "A [7] b. [1]\nLook:\n```python\nx[2]\n```\n[2]\nc\n  d. [3]\n````\n```\n````\n[4]\nand [9] st"
+    said = page.evaluate("async (text) => (await import('/static/writing.js')).sentences(text)", answer)
+    citation = Verdict("what the page does not say", "quoted", Span("d" * 64, 0, 9), "docs:a", 0.9, None, "cited")
+    parts = answer_parts(answer, [citation] * 4)
+    assert [(p["text"], p["name"] == "code", p.get("number")) for p in said] == [
+        (p.text, p.code, p.number) for p in parts
     ]
+    assert [p.number for p in parts] == [1, None, 2, 3, 4, None]
     page.close()

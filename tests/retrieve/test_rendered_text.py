@@ -48,6 +48,8 @@ CASES = [
     ("plain", "# __init__ takes *args and `x`", "# __init__ takes *args and `x`"),
     ("rest", "``json`` --- *fast*\n===================\n\nSee :func:`a.b` and `it <https://c.example>`_.",
      "json --- fast\n\nSee a.b and it."),
+    ("python-docstrings", "If *maxsize* is ``None``, f(*args, **kwargs) and a * b * c, *.py",
+     "If maxsize is None, f(*args, **kwargs) and a * b * c, *.py"),
     ("rest", "As in::\n\n    print(`x`, **y, **z)\n", "As in::\n\n    print(`x`, **y, **z)\n"),
 ]  # fmt: skip
 

@@ -48,7 +48,7 @@ def answer_text(citations: Sequence[Verdict], candidates: Sequence[Candidate], p
     lines: list[str] = []
     for number, citation in enumerate(citations, start=1):
         candidate = of[citation.evidence.document, citation.evidence.end]
-        words = flowing(citation.text)
+        words = " ".join(citation.text.split()) if candidate.kind == "list" else flowing(citation.text)
         if candidate.kind in UNITS or "\n" in words:
             lines += [*_fenced(citation, passages[candidate.passage]), f"[{number}]"]
             continue
@@ -132,5 +132,6 @@ def _rendered(said: str, citation: Verdict, documents: Mapping[str, Document]) -
             span = Span(citation.evidence.document, begin, begin + len(quote[0]))
             document = documents.get(span.document)
             about = rendered_title(said[:start], document.extractor) if document else said[:start]
-            return about + rendered_quote(quote[0], span, documents)
+            shown = rendered_quote(quote[0], span, documents)
+            return about + (shown if "\n" in said else " ".join(shown.split()))
     return said

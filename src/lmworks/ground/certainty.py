@@ -48,7 +48,7 @@ def certainty_phrase(certainty: Certainty) -> str:
     if not certainty.answered:
         return "no such answers were measured"
     about = " about other documents" if certainty.borrowed else ""
-    return f"{certainty.right} of {certainty.answered} such answers{about} were right"
+    return f"{certainty.right} of {certainty.answered} such answers{about} right"
 
 
 def read_certainty(calibration: Path) -> Certainty:

@@ -24,6 +24,7 @@ _DEFINITION = re.compile(r"^ {0,3}\[([^\[\]\n]{1,200})\]:[ \t]*\S", re.M)
 _LITERAL = re.compile(r"(?<=\w)\*(?=\w)|[_&~<\[]|\\(?!\\*\|)")
 _HIDE = {ord(sign): 0xFDD0 + place for place, sign in enumerate("*_&~<[\\")}  # as noncharacters of Unicode
 _SHOW = {hidden: sign for sign, hidden in _HIDE.items()}
+_REST_FORMATS = frozenset({"rest", "python-docstrings", "pydoc-topics"})  # the last two are written much like it
 _REST = re.compile(  # :role:`x`, ``x``, `x <address>`_, **x**, *x*, lines under titles
     r"(?<!\w)(?::[\w+.:-]{1,40}:)?(?P<ticks>`{1,2})(?P<text>[^`]+?)(?:\s*<[^<>`]*>)?(?P=ticks)_{0,2}"
     r"|(?<![\w*])(?P<stars>\*{1,2})(?P<strong>[^\s*](?:[^*\n]*[^\s*])?)(?P=stars)(?![\w*])"
@@ -38,7 +39,7 @@ def rendered(document: Document, start: int, end: int) -> str:
     line = text.rfind("\n", 0, start) + 1
     begin = start if text[line:start].strip() else line  # the indentation says whether it is code
     part = text[begin:end]
-    if document.extractor == "rest":
+    if document.extractor in _REST_FORMATS:
         return _from_rest(part)
     if document.extractor not in MARKDOWN:
         return text[start:end]

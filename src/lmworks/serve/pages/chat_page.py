@@ -184,7 +184,7 @@ def _introduction(service: Service, names: Sequence[str]) -> str:
     described = service.current.description.rstrip(".") if service.current else ""
     return (
         f"{described}{'. ' if described else ''}Every sentence is quoted word for word and shows where it stands. "
-        "What the documents do not answer is not answered."
+        "Where none seems right enough, it says so and shows the nearest passages."
     )
 
 

@@ -153,13 +153,13 @@ def _view(
 ) -> TurnView:
     decided = calibration if calibration and interaction.lineage.get(calibration.stage) == calibration.digest else None
     parts = answer_parts(interaction.response[:LONGEST_ANSWER], interaction.citations, documents)
-    code = {part.number for part in parts if part.code}
+    code = {part.number: part.text for part in parts if part.code}
     return TurnView(
         interaction=interaction,
         question=question_of(interaction.messages),
         parts=parts,
         sources=tuple(
-            _source(*passage, documents.get(passage[0].document), code=number in code)
+            _source(*passage, documents.get(passage[0].document), code=code.get(number, ""))
             for number, passage in enumerate(passages, start=1)
         ),
         weighed=tuple(rendered_quote(one.text, one.evidence, documents) for one in interaction.verdicts[:SHOWN]),
@@ -168,14 +168,15 @@ def _view(
     )
 
 
-def _source(span: Span, uri: str, recorded: str, document: Document | None, *, code: bool) -> Source:
+def _source(span: Span, uri: str, recorded: str, document: Document | None, *, code: str) -> Source:
+    """`code` is the citation as the answer shows it where it is code, else ""."""
     if document is None or span.end > len(document.text):
-        quote = shortened(recorded if code else flowing(recorded), LONGEST_QUOTE)
-        return Source(span.document, span.start, span.end, uri, file_name(uri), "", quote, "", found=False, code=code)
+        quote = shortened(code or flowing(recorded), LONGEST_QUOTE)
+        place = span.document, span.start, span.end, uri, file_name(uri)
+        return Source(*place, "", quote, "", found=False, code=bool(code))
     text = document.text
     paragraph = text.rfind("\n\n", 0, span.start) + 1
     stop = text.find("\n\n", span.end)
-    quote = rendered(document, span.start, span.end)
     before = _line(document, max(paragraph, span.start - _READ), span.start)
     after = _line(document, span.end, min(stop if stop != -1 else len(text), span.end + _READ))
     if len(before) > CONTEXT:
@@ -188,11 +189,11 @@ def _source(span: Span, uri: str, recorded: str, document: Document | None, *, c
         end=span.end,
         uri=uri,
         name=rendered_title(document.title, document.extractor) or file_name(uri),
-        before=before,
-        quote=shortened(quote if code else flowing(quote), LONGEST_QUOTE),
-        after=after,
+        before="" if code else before,
+        quote=shortened(code or flowing(rendered(document, span.start, span.end)), LONGEST_QUOTE),
+        after="" if code else after,
         found=True,
-        code=code,
+        code=bool(code),
     )
 
 

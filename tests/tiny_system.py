@@ -10,7 +10,9 @@ import torch
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
+from lmworks.artefact import read_json, write_json
 from lmworks.build import build
+from lmworks.ground.certainty import CALIBRATION
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.model.config import PoolHead
 from lmworks.model.initialisation import initialise
@@ -18,7 +20,9 @@ from lmworks.model.presets import bert, llama
 from lmworks.model.transformer import Transformer
 from lmworks.recipe import load
 from lmworks.retrieve.search import STOP_WORDS
+from lmworks.stages import ANSWERER
 from lmworks.tokenizer.tokenizer import Tokenizer
+from lmworks.workspace import artefact_of, read_current
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
@@ -57,7 +61,6 @@ automatic = 5
 [stages.calibration]
 use = "ground.calibrate"
 from = ["index", "questions"]
-answer.draft_tokens = 0
 """
 _FRAME = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
@@ -117,8 +120,13 @@ def build_workspace(
     paths = {"language": str(language), "embedder": str(embedder), "sources": [str(root / "docs")]}
     fields = {name: json.dumps(value) for name, value in paths.items()}
     (root / "recipe.toml").write_text(RECIPE.format(head=head, **fields), "utf-8")
-    build(load(root / "recipe.toml"), root / "workspace")
-    return root / "workspace"
+    workspace = root / "workspace"
+    build(load(root / "recipe.toml"), workspace)
+    # What is borrowed was decided with another encoder: one sentence an answer, and a threshold that parts these texts.
+    calibration = artefact_of(workspace, read_current(workspace), ANSWERER) / CALIBRATION
+    decided = read_json(calibration)
+    write_json(calibration, {**decided, "threshold": 0.1, "rules": {**decided["rules"], "sentences": 1}})
+    return workspace
 
 
 def copy_workspace(workspace: Path, target: Path) -> Path:

@@ -65,7 +65,7 @@ def url(tmp_path_factory: pytest.TempPathFactory, smollm2: Path, minilm: Path) -
     for name, text in SOURCES.items():
         (root / "docs" / name).write_text(text, "utf-8")
     sources = json.dumps([str(root / "docs")])
-    build(load(find("documents"), [f"documents.sources={sources}", "calibration.answer.draft_tokens=0"]), root / "w")
+    build(load(find("documents"), [f"documents.sources={sources}"]), root / "w")
     service = Service(root / "w", ServeConfig(port=0, drain_seconds=1.0))
     service.load()
     listener = listen(service.config)

@@ -66,7 +66,6 @@ automatic = 10
 [stages.calibration]
 use = "ground.calibrate"
 from = ["index", "questions"]
-answer = { draft_tokens = 0 }
 
 [stages.vocabulary]
 use = "tokenizer.bpe"

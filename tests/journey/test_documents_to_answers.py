@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lmworks.ground.attribution import support
 from rich.console import Console
 
 import lmworks
 from lmworks.artefact import read_manifest
 from lmworks.build import build
 from lmworks.generate.engine import Engine
-from lmworks.ground.attribution import support
 from lmworks.lineage import trace
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.recipe import find, load
@@ -69,7 +69,7 @@ def send(dry=False):
     "empty.txt": "",
     "picture.png": "not text",
 }
-OVERRIDES = ("calibration.answer.draft_tokens=0", 'name="handbook"')
+OVERRIDES = ('name="handbook"',)
 
 
 @pytest.fixture(scope="module")

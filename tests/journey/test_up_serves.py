@@ -70,9 +70,7 @@ def club(tmp_path_factory, smollm2, minilm) -> Path:
 
 
 def test_a_folder_becomes_a_served_system_with_one_log(club):
-    up = Process(
-        "up", "--docs", "club", "--set", "serve.port=0", "--set", "calibration.answer.draft_tokens=0", cwd=club
-    )
+    up = Process("up", "--docs", "club", "--set", "serve.port=0", cwd=club)
     try:
         assert up.ready.wait(300) and up.address, "".join(up.lines)
         client = openai.OpenAI(base_url=f"{up.address}/v1", api_key="none", max_retries=0)

@@ -3,6 +3,7 @@
     late_interaction          mean over the question's tokens of their highest cosine with a token of the sentence
     overlap                   share of the question's words that the sentence has under its headings, each weighted by
                               its rarity
+    late_overlap              late interaction times overlap: each without the other says little
     passage                   how well the sentence's passage was ranked: its fused score
     length                    ln of its characters
     code                      1 for code or a table, 0 for a sentence
@@ -11,6 +12,7 @@
     named                     how well the passage defines a name that the question has, in [0, 1]
     passage_late_interaction  the highest late interaction of the question and any whole passage found
     passage_similarity        the highest cosine of the question and any whole passage found
+    passage_gap               how far the highest late interaction is above the second highest
 
 A sentence's tokens are a slice of its chunk's, which the index holds: the encoder read them in their context. Words are
 compared as the lexical index does it (stemmed, without case and accents), by the same tokenizer.
@@ -33,10 +35,10 @@ from lmworks.retrieve.search import STOP_WORDS, Query
 from lmworks.retrieve.text_block import UNITS
 
 RANKING = (  # of the sentence
-    *("late_interaction", "overlap", "passage", "length"),
+    *("late_interaction", "overlap", "late_overlap", "passage", "length"),
     *("code", "opening", "definition", "named"),
 )
-NAMES = (*RANKING, "passage_late_interaction", "passage_similarity")
+NAMES = (*RANKING, "passage_late_interaction", "passage_similarity", "passage_gap")
 
 
 _WHAT = re.compile(r"\W*(?:what(?:'s| is| are| does| do)|define|explain|meaning of|purpose of)\b", re.IGNORECASE)
@@ -55,18 +57,23 @@ def measure(
         return np.zeros((0, len(NAMES)))
     opening = np.array(_opening(candidates, passages))
     tokens = sentence_tokens(candidates, passages, encoder, index)
+    late = late_interaction(query.tokens, tokens)
+    overlap = word_overlap(query.text, [candidate.in_context for candidate in candidates], index)
+    highest, second, *_ = *sorted((own["late_interaction"] for own in scores), reverse=True), 0.0
     return np.column_stack(
         [
-            late_interaction(query.tokens, tokens),
-            word_overlap(query.text, [candidate.in_context for candidate in candidates], index),
+            late,
+            overlap,
+            late * overlap,
             [scores[candidate.passage]["fused"] for candidate in candidates],
             [math.log(len(candidate.text)) for candidate in candidates],
             [candidate.kind in UNITS for candidate in candidates],
             opening,
             opening & bool(_WHAT.match(query.text)),
             [scores[candidate.passage].get("named", 0.0) / 3 for candidate in candidates],
-            np.full(len(candidates), max(own["late_interaction"] for own in scores)),
+            np.full(len(candidates), highest),
             np.full(len(candidates), max(own["dense"] for own in scores)),
+            np.full(len(candidates), highest - second),
         ]
     ).astype(np.float64)
 

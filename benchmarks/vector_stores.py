@@ -2,7 +2,8 @@
 
     .venv/bin/python -m pip install 'lmworks[usearch,postgres]'
     .venv/bin/python benchmarks/vector_stores.py [--sizes 10000 100000 1000000] [--postgres ADDRESS]
-        [--postgres-limit 100000] [--distinct 8000] [--vectors FILE] [--data FOLDER] [--work FOLDER]
+        [--postgres-limit 100000] [--token-limit 100000] [--distinct 8000] [--vectors FILE] [--data FOLDER]
+        [--work FOLDER]
 
 The vectors are those of real chunks (classic books and Python's enhancement proposals, all-MiniLM-L6-v2), resampled up
 to each size: a copy is a chosen chunk's vector plus Gaussian noise, normalised, and the noise is such that two copies
@@ -14,15 +15,21 @@ For each query the stores take turns, and each searches as `dense` does: 50 cand
 is of the ten nearest. "own" is the recall that the stage `retrieve.index` measures and keeps; "size" is what a store
 takes on the disk beside the matrix (for exact, the matrix); the build is from the matrix on the disk. PostgreSQL is a
 server with pgvector, whose table is dropped at the end.
+
+Up to `--token-limit` chunks, the late leg is timed as well: 180 token vectors a chunk of 128 int8 numbers in a table of
+SQLite, of which a question of 12 tokens reads those of 60 chunks anywhere in it.
 """
 
 import argparse
 import gzip
 import json
 import re
+import resource
+import sqlite3
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +40,7 @@ from lmworks.generate import TextEncoder
 from lmworks.records import Document
 from lmworks.retrieve.chunk import chunk
 from lmworks.retrieve.config import ChunkConfig
+from lmworks.retrieve.late_interaction import STORED_WIDTH, from_int8, late_interaction, project
 from lmworks.retrieve.pgvector_store import PgvectorStore
 from lmworks.retrieve.usearch_store import UsearchStore
 from lmworks.retrieve.vector_store import GRAPH, Vectors, VectorStore, measured_recall, nearest
@@ -142,11 +150,39 @@ def measure(size: int, real: dict[str, np.ndarray], folder: Path, postgres: str 
             store.close()
 
 
+def measure_tokens(size: int, file: Path) -> None:
+    """Size of the token vectors of `size` chunks, and the time of one question's late interaction with 60 of them."""
+    rng = np.random.default_rng(2)
+    tokens = rng.integers(-127, 128, (1000, 180, STORED_WIDTH), dtype=np.int8)
+    query = project(rng.standard_normal((12, STORED_WIDTH)).astype(np.float32), np.eye(STORED_WIDTH, dtype=np.float32))
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE token_vectors (chunk INTEGER PRIMARY KEY, vectors BLOB NOT NULL)")
+        blobs = (tokens[number % len(tokens)].tobytes() for number in range(size))
+        connection.executemany("INSERT INTO token_vectors VALUES (?, ?)", enumerate(blobs))
+        connection.commit()
+        took = []
+        for _ in range(QUERIES):
+            chunks = rng.choice(size, 60, replace=False).tolist()
+            started = time.perf_counter()
+            read = "SELECT vectors FROM token_vectors WHERE chunk = ?"
+            found = [connection.execute(read, (number,)).fetchone()[0] for number in chunks]
+            vectors = [from_int8(np.frombuffer(blob, dtype=np.int8).reshape(-1, STORED_WIDTH)) for blob in found]
+            late_interaction(query, vectors)
+            took.append(1000 * (time.perf_counter() - started))
+    print(
+        f"  late leg: {file.stat().st_size / 1e6:,.0f} MB of token vectors, median {np.median(took):.1f} ms, "
+        f"p95 {np.quantile(took, 0.95):.1f} ms; peak memory of this process "
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000:,.0f} MB",
+        flush=True,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--postgres", help="address of a database with pgvector, postgresql://user@host:port/database")
     parser.add_argument("--postgres-limit", type=int, default=100_000, help="no larger size is built there")
+    parser.add_argument("--token-limit", type=int, default=100_000, help="no more chunks get token vectors")
     parser.add_argument("--distinct", type=int, default=8_000, help="real chunks that are embedded")
     parser.add_argument("--vectors", type=Path, help="file (.npz) that keeps the real vectors for the next run")
     parser.add_argument("--data", type=Path, default=DATA)
@@ -161,6 +197,8 @@ def main() -> None:
     for size in arguments.sizes:
         with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
             measure(size, real, Path(folder), arguments.postgres if size <= arguments.postgres_limit else None)
+            if size <= arguments.token_limit:
+                measure_tokens(size, Path(folder) / "tokens.sqlite")
 
 
 if __name__ == "__main__":

@@ -6,9 +6,12 @@ an example    a question that asks how gets the code that follows, or the signat
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from lmworks.ground.candidate_sentences import Candidate
 from lmworks.retrieve.text_block import UNITS
+
+if TYPE_CHECKING:
+    from lmworks.ground.candidate_sentences import Candidate
 
 _PRONOUN = re.compile(
     r"\W*(?:it|its|he|his|she|her|hers|they|them|their|this|that|these|those|such|both|there)\b", re.IGNORECASE
@@ -18,6 +21,7 @@ _HOW = re.compile(
     r"|^(?:show|write)\b",
     re.IGNORECASE,
 )
+_WHAT = re.compile(r"\W*(?:what(?:'s| is| are| does| do)|define|explain|meaning of|purpose of)\b", re.IGNORECASE)
 LOOK_BACK = 2  # sentences at most that are cited for the sake of a subject
 
 
@@ -31,7 +35,12 @@ def asks_how(question: str) -> bool:
     return bool(_HOW.search(question))
 
 
-def with_subject(candidates: Sequence[Candidate], place: int) -> int:
+def asks_what(question: str) -> bool:
+    """Whether a question asks what something is or does, which its definition says."""
+    return bool(_WHAT.match(question))
+
+
+def with_subject(candidates: "Sequence[Candidate]", place: int) -> int:
     """The place of the first of the neighbouring sentences that are read together with the one at `place`."""
     first = place
     while first > 0 and place - first < LOOK_BACK and lacks_subject(candidates[first].text):
@@ -44,7 +53,7 @@ def with_subject(candidates: Sequence[Candidate], place: int) -> int:
     return first if not lacks_subject(candidates[first].text) else place
 
 
-def example_for(candidates: Sequence[Candidate], chosen: Sequence[int]) -> int | None:
+def example_for(candidates: "Sequence[Candidate]", chosen: Sequence[int]) -> int | None:
     """The place of the code that shows what the first chosen sentence says: the next code of its passage, or else the
     signature of it; None where there is neither, or where code was chosen."""
     if not chosen or any(candidates[place].kind in UNITS for place in chosen):

@@ -1,10 +1,12 @@
 """Candidate sentences: what can be cited of the passages that were found, as Spans of their documents."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lmworks.ground.answer_shape import asks_what
 from lmworks.records import Span
 from lmworks.retrieve.index import IndexedChunk
+from lmworks.retrieve.search import WHOLE_NAME
 from lmworks.retrieve.text_block import Kind
 
 HEADINGS = 2  # the innermost headings tell what a sentence is about; the outer ones repeat across a document
@@ -31,10 +33,20 @@ class Candidate:
         return f"{self.heading}: {self.text}" if self.heading else self.text
 
 
-def candidate_sentences(passages: Sequence[IndexedChunk], minimum_characters: int) -> list[Candidate]:
-    """All candidates, in the order of the passages and of their texts; a shorter unit answers nothing ("Note:")."""
+def candidate_sentences(
+    question: str, passages: Sequence[IndexedChunk], scores: Sequence[Mapping[str, float]], minimum_characters: int
+) -> list[Candidate]:
+    """All candidates, in the order of the passages and of their texts; a shorter unit answers nothing ("Note:").
+
+    Where the question asks what a name is that it writes as code, the candidates are those of the sections that define
+    it: what others say of it in passing does not say what it is.
+    """
+    whole = [asks_what(question) and scored.get("named", 0.0) == WHOLE_NAME for scored in scores]
+    defining = {(one.span.document, one.heading_path) for one, own in zip(passages, whole, strict=True) if own}
     found: dict[Span, Candidate] = {}
     for number, passage in enumerate(passages):
+        if defining and (passage.span.document, passage.heading_path) not in defining:
+            continue
         heading = " > ".join(passage.heading_path[-HEADINGS:])
         for start, end, kind in passage.units:
             span = Span(passage.span.document, start, end)

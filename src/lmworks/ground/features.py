@@ -26,6 +26,7 @@ from contextlib import closing
 
 import numpy as np
 
+from lmworks.ground.answer_shape import asks_what
 from lmworks.ground.candidate_sentences import Candidate
 from lmworks.retrieve.catalogue import TOKENIZER
 from lmworks.retrieve.encoder import Encoder
@@ -39,9 +40,6 @@ RANKING = (  # of the sentence
     *("code", "opening", "definition", "named"),
 )
 NAMES = (*RANKING, "passage_late_interaction", "passage_similarity", "passage_gap")
-
-
-_WHAT = re.compile(r"\W*(?:what(?:'s| is| are| does| do)|define|explain|meaning of|purpose of)\b", re.IGNORECASE)
 
 
 def measure(
@@ -69,7 +67,7 @@ def measure(
             [math.log(len(candidate.text)) for candidate in candidates],
             [candidate.kind in UNITS for candidate in candidates],
             opening,
-            opening & bool(_WHAT.match(query.text)),
+            opening & asks_what(query.text),
             [scores[candidate.passage].get("named", 0.0) / 3 for candidate in candidates],
             np.full(len(candidates), highest),
             np.full(len(candidates), max(own["dense"] for own in scores)),

@@ -88,7 +88,7 @@ class Finder:
         hits = ranked(self.index, query, self.config.search, filters)
         phases.begin("measure")
         chunks = self.index.chunks(hits.keys)
-        candidates = candidate_sentences(chunks, self.config.minimum_characters)
+        candidates = candidate_sentences(question, chunks, hits.scores, self.config.minimum_characters)
         features = measure(query, candidates, chunks, hits.scores, self.encoder, self.index)
         passages = tuple(
             Retrieved(chunk.id, chunk.span, chunk.uri, chunk.text, scores)

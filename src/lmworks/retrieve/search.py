@@ -33,6 +33,7 @@ STOP_WORDS = frozenset({
 
 TITLE_WEIGHT = 1.5  # of a word in the headings, where one in the text counts 1
 WEIGHTS = {"late_interaction": 1.0, "dense": 0.3, "bm25": 0.15, "named": 0.05}  # of the legs in the fusion
+WHOLE_NAME = 3.0  # the score of a chunk that defines a name as the question writes it; of a member, one less
 NAMED_FIRST = 3  # chunks at most that stand first because they define a name that is asked for
 SHINGLE_WORDS = 3
 DEFAULTS = SearchConfig()
@@ -141,7 +142,7 @@ def named(index: Index, question: str, filters: Filters = EVERYTHING) -> Hits:
     for name in [*written, *dict.fromkeys(plain)]:
         for key, part in index.connection.execute(query, (name,)):
             if name in written or not part:
-                scores.setdefault(key, 3.0 - part if name in written else 1.0)
+                scores.setdefault(key, WHOLE_NAME - part if name in written else 1.0)
     if scores and (allowed := index.allowed(filters)) is not None:
         passing = set(index.layout().keys[allowed].tolist())
         scores = {key: score for key, score in scores.items() if key in passing}

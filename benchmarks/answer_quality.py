@@ -226,7 +226,7 @@ def calibrated(trials: Sequence[Trial]) -> tuple[Calibration, list[float], list[
     """What the stage `ground.calibrate` decides; confidences and outcomes of what nothing was fitted on."""
     config = CalibrationConfig()
     fitting, guarding = calibration.halves([trial for trial in trials if trial.evidence.candidates])
-    decided, _ = calibration._decided(config, fitting)
+    decided, _ = calibration.fitted(config, fitting)
     outcomes = [calibration.outcome(trial, decided) for trial in guarding]
     confidences, right = [one.confidence for one in outcomes], [one.right for one in outcomes]
     return calibration.guarded(decided, confidences, right, config), confidences, right
@@ -247,7 +247,7 @@ def ask_peers(
     """The rankings of the peers, and the sentences of their passages that they score highest."""
     passages = list(chunks.values())
     by_chunk = Peers([one.prefix + one.text for one in passages], encoder.cache)
-    sentences = candidate_sentences(passages, AnswerConfig().minimum_characters)
+    sentences = candidate_sentences("", passages, [{}] * len(passages), AnswerConfig().minimum_characters)
     by_sentence = Peers([one.in_context for one in sentences], encoder.cache)
     home = np.array([one.passage for one in sentences])
     for question in questions:

@@ -217,7 +217,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--revision", default="HEAD", help="the commit to time, as git knows it; default HEAD")
     parser.add_argument("--docs", type=Path, help="a folder of documents; default those of Python")
-    parser.add_argument("--question", default="What does the with statement do?")
+    parser.add_argument("--question", default="What does functools.lru_cache do?")
     parser.add_argument("--folder", type=Path, help="where to work, and to leave everything; default a temporary one")
     parser.add_argument("--json", type=Path, help="where to write what was found")
     options = parser.parse_args()

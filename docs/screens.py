@@ -19,7 +19,7 @@ from playwright.sync_api import Page, sync_playwright
 FOLDER = Path(__file__).with_name("screens")
 SIZES = {"wide": (1440, 900), "narrow": (390, 844)}
 COLOURS = 128  # of the palette: a picture stays below 80 kB
-QUESTION = "What does the with statement do?"
+QUESTION = "What does functools.lru_cache do?"
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 

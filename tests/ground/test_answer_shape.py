@@ -46,8 +46,8 @@ def test_code_is_looked_for_where_a_question_asks_how(question: str, how: bool) 
 
 def test_the_example_is_the_next_code_or_the_signature_above() -> None:
     with_code = units(("heading", "sort(key=None)"), ("paragraph", "Sort the list."), ("code", ">>> a.sort()"))
-    assert example_for(with_code, [1]) == 2
-    assert example_for(with_code[:2], [1]) == 0
-    assert example_for(with_code, [2]) is None, "code was chosen already"
-    assert example_for(units(("paragraph", "Sort the list.")), [0]) is None
-    assert example_for([*with_code[1:2], *units(("code", ">>> b"), passage=1)], [0]) is None, "of another passage"
+    assert example_for(with_code, [1]) == [2]
+    assert example_for(with_code[:2], [1]) == [0]
+    assert example_for(with_code, [2]) == [], "code was chosen already"
+    assert example_for(units(("paragraph", "Sort the list.")), [0]) == []
+    assert example_for([*with_code[1:2], *units(("code", ">>> b"), passage=1)], [0]) == [], "of another passage"

@@ -28,7 +28,7 @@ def ask(
     Every sentence of an answer carries the place it comes from. `lmworks lineage ID` leads from the answer back to the
     documents, weights and evaluation behind it; the log keeps every question, as when it is asked on the page.
 
-    Example: `lmworks ask "What does the with statement do?"`
+    Example: `lmworks ask "What does functools.lru_cache do?"`
     """
     import lmworks
     from lmworks.workspace import calibration_caution, certainty_of, read_current

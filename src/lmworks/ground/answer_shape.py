@@ -53,13 +53,13 @@ def with_subject(candidates: "Sequence[Candidate]", place: int) -> int:
     return first if not lacks_subject(candidates[first].text) else place
 
 
-def example_for(candidates: "Sequence[Candidate]", chosen: Sequence[int]) -> int | None:
+def example_for(candidates: "Sequence[Candidate]", chosen: Sequence[int]) -> list[int]:
     """The place of the code that shows what the first chosen sentence says: the next code of its passage, or else the
-    signature of it; None where there is neither, or where code was chosen."""
+    signature of it; empty where there is neither, or where code was chosen."""
     if not chosen or any(candidates[place].kind in UNITS for place in chosen):
-        return None
+        return []
     passage = candidates[chosen[0]].passage
     own = [place for place, candidate in enumerate(candidates) if candidate.passage == passage]
     after = [place for place in own if place > chosen[0] and candidates[place].kind == "code"]
     above = [place for place in own if place < chosen[0] and candidates[place].kind == "heading"]
-    return after[0] if after else above[-1] if above else None
+    return after[:1] or above[-1:]

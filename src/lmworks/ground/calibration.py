@@ -78,7 +78,7 @@ def calibrate(config: CalibrationConfig, context: StageContext) -> StageResult:
     fitting, guarding = halves(trials)
     if min(_smallest([trial.question for trial in half if _teaches(trial)]) for half in (fitting, guarding)) < MINIMUM:
         return _borrowed(config, questions, context)
-    decided, f1 = _decided(config, fitting)
+    decided, f1 = fitted(config, fitting)
     outcomes = [outcome(trial, decided) for trial in guarding]
     confidences, right = [one.confidence for one in outcomes], [one.right for one in outcomes]
     decided = guarded(decided, confidences, right, config)
@@ -112,7 +112,7 @@ def halves(trials: Sequence["Trial"]) -> tuple[list["Trial"], list["Trial"]]:
     return parts
 
 
-def _decided(config: CalibrationConfig, trials: Sequence["Trial"]) -> tuple[Calibration, dict[str, list[float]]]:
+def fitted(config: CalibrationConfig, trials: Sequence["Trial"]) -> tuple[Calibration, dict[str, list[float]]]:
     """All decisions but the threshold, and the span F1 of the answers that were compared."""
     model = fit(np.vstack([trial.ranking for trial in trials]), [r for trial in trials for r in trial.right], RANKING)
     unseen = cross_fit([trial.ranking for trial in trials], [trial.right for trial in trials], RANKING)

@@ -9,6 +9,7 @@ from lmworks.retrieve.index import IndexedChunk
 from lmworks.retrieve.search import WHOLE_NAME
 from lmworks.retrieve.text_block import Kind
 
+OPENING = 3  # units of a chunk that say what it defines, its signature among them
 HEADINGS = 2  # the innermost headings tell what a sentence is about; the outer ones repeat across a document
 
 
@@ -38,17 +39,16 @@ def candidate_sentences(
 ) -> list[Candidate]:
     """All candidates, in the order of the passages and of their texts; a shorter unit answers nothing ("Note:").
 
-    Where the question asks what a name is that it writes as code, the candidates are those of the sections that define
-    it: what others say of it in passing does not say what it is.
+    Where the question asks what a name is that it writes as code, the candidates are the first ones of the chunks that
+    define it: what others say of it in passing does not say what it is.
     """
-    whole = [asks_what(question) and scored.get("named", 0.0) == WHOLE_NAME for scored in scores]
-    defining = {(one.span.document, one.heading_path) for one, own in zip(passages, whole, strict=True) if own}
+    defining = [asks_what(question) and scored.get("named", 0.0) == WHOLE_NAME for scored in scores]
     found: dict[Span, Candidate] = {}
     for number, passage in enumerate(passages):
-        if defining and (passage.span.document, passage.heading_path) not in defining:
+        if any(defining) and not defining[number]:
             continue
         heading = " > ".join(passage.heading_path[-HEADINGS:])
-        for start, end, kind in passage.units:
+        for start, end, kind in passage.units[: OPENING if any(defining) else None]:
             span = Span(passage.span.document, start, end)
             if end - start >= minimum_characters and span not in found:
                 text = passage.text[start - passage.span.start : end - passage.span.start]

@@ -19,7 +19,7 @@ import numpy as np
 from lmworks.config import from_mapping
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.ground.answer_record import NEAREST
-from lmworks.ground.answer_shape import asks_how, example_for, with_subject
+from lmworks.ground.answer_shape import asks_how, asks_what, example_for, with_subject
 from lmworks.ground.answer_text import answer_text
 from lmworks.ground.candidate_sentences import Candidate, candidate_sentences
 from lmworks.ground.certainty import CALIBRATION, Certainty
@@ -33,6 +33,7 @@ from lmworks.model.checkpoint import load
 from lmworks.records import Answer, Question, Retrieved, Span, Verdict
 from lmworks.retrieve.index import EVERYTHING, Filters, Index
 from lmworks.retrieve.search import ranked, read_query
+from lmworks.retrieve.symbols import written_names
 
 UNKNOWN = "I don't know: the documents do not seem to answer this."
 
@@ -126,9 +127,11 @@ def confidence_features(evidence: Evidence, relevance: np.ndarray, best: int) ->
 def _answer(evidence: Evidence, selection: Selection, confidence: float, *, abstained: bool) -> Answer:
     places = list(selection.chosen)
     verdict_of = dict(zip(selection.order, selection.verdicts, strict=True))
-    example = example_for(evidence.candidates, places) if asks_how(evidence.question) else None
-    if example is not None:
-        places.append(example)
+    defined = asks_what(evidence.question) and bool(written_names(evidence.question))
+    if defined:
+        places.sort()  # a definition comes before its details
+    if asks_how(evidence.question) or defined:
+        places += example_for(evidence.candidates, places)
     cited = [
         _with_subject(evidence, place, verdict_of[place], "abstained" if abstained else "cited") for place in places
     ]

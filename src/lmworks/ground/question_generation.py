@@ -58,10 +58,14 @@ def make_questions(config: QuestionsConfig, context: StageContext) -> StageResul
 
 
 def unanswerable_twins(questions: list[Question]) -> list[Question]:
-    """Every second answerable question again, with the chunks hidden that answer it and the rest of their documents
-    kept: what is found then is on the topic, and answers nothing."""
-    answerable = [question for question in questions if question.answerable]
-    return [replace(one, id=f"{one.id}-hidden", gold=(), kind=HIDDEN, hidden=one.gold) for one in answerable[::2]]
+    """Every second answerable question of each split again, with the chunks hidden that answer it and the rest of their
+    documents kept: what is found then is on the topic, and answers nothing."""
+    chosen = [
+        question
+        for split in ("calibration", "test")
+        for question in [one for one in questions if one.answerable and one.split == split][::2]
+    ]
+    return [replace(one, id=f"{one.id}-hidden", gold=(), kind=HIDDEN, hidden=one.gold) for one in chosen]
 
 
 def _gold(config: QuestionsConfig, base: Path, documents: list[Document]) -> tuple[list[Question], list[LeftOut]]:

@@ -34,6 +34,7 @@ from contenders.reading_sets import ANSWERABLE, FOREIGN, ON_TOPIC, ReadingSet, r
 from contenders.search_peers import PACKAGES, CachedEncoder, Peers
 from scipy.stats import rankdata
 
+from lmworks.artefact import write_json
 from lmworks.evaluate.abstention import expected_calibration_error, risk_controlled_threshold, risk_coverage
 from lmworks.evaluate.ranking_metrics import ndcg_at_k, recall_at_k
 from lmworks.evaluate.span_overlap import is_right
@@ -451,6 +452,7 @@ def main() -> None:
     parser.add_argument("--sets", type=Path, nargs="+", required=True, help="files or folders in SQuAD's format")
     parser.add_argument("--cache", type=Path, required=True, help="folder that keeps what was encoded")
     parser.add_argument("--json", type=Path, help="write all tables here as well")
+    parser.add_argument("--calibration", type=Path, help="write one calibration of all sets together here")
     parser.add_argument("--paragraphs", type=int, default=1000, help="of a set, at most about so many")
     parser.add_argument("--questions", type=int, default=400, help="answerable ones of a set; half as many of others")
     parser.add_argument(
@@ -468,11 +470,13 @@ def main() -> None:
         for path in options.sets
     ]
     result: dict[str, Any] = {}
+    trials: list[Trial] = []
     for number, reading in enumerate(sets):
         print(f"\n=== {reading.name}: {len(reading.documents)} documents" + (", asked one by one" * reading.scoped))
         questions = sample(sets, number, options.questions, options.seed)
         encoder = CachedEncoder(options.cache, reading.name)
         outcome = run(reading, questions, encoder, Variant(), peers=not options.without_peers)
+        trials += outcome.trials
         tables = [retrieval_table(outcome), answers_table(outcome), abstention_table(outcome)]
         tables.append(guarantee_table(outcome, options.splits, options.alpha, options.delta))
         if options.ablation is not None:
@@ -482,6 +486,8 @@ def main() -> None:
             tables.append(ablation_table(outcomes))
         names = ("retrieval", "answers", "certainty", "guarantee", "ablation")
         result[reading.name] = dict(zip(names, tables, strict=False))
+    if options.calibration:
+        write_json(options.calibration, calibrated(trials)[0])
     if options.json:
         options.json.write_text(json.dumps({"options": vars(options), "sets": result}, indent=1, default=str) + "\n")
 

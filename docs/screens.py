@@ -52,11 +52,11 @@ def take(page: Page, name: str) -> None:
 
 
 def main(base: str) -> None:
-    grounded = ask(base, "assistant", QUESTION, "the-with-statement")
+    grounded = ask(base, "assistant", QUESTION, "lru-cache")
     written = ask(base, language_model(base), "Name three colours.", "colours")
     cited = grounded["citations"][0]
     paths = {
-        "chat": "/chat/the-with-statement",
+        "chat": "/chat/lru-cache",
         "documents": "/documents?q=context+manager",
         "document": f"/documents/{cited['document']}?start={cited['start']}&end={cited['end']}#cite",
         "log": "/log",

@@ -11,10 +11,11 @@ import httpx
 import pytest
 from small_system import Page
 
+from lmworks.ground.certainty import certainty_phrase, certainty_sentence
 from lmworks.records import Interaction, Message, Retrieved, Span, Verdict
 from lmworks.serve.events import BusyError
 from lmworks.serve.pages import chat_page
-from lmworks.serve.pages.chat_turns import messages_of
+from lmworks.serve.pages.chat_turns import calibrated, messages_of
 
 LOST_LAPTOP = "By when must I report a lost laptop?"
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'><b>&amp; {{ 191*7 }} \ud800\x00 [7]"
@@ -370,3 +371,31 @@ def test_ids_and_labels_are_sound(http, grounded):
             assert attrs.get(name, next(iter(ids))) in ids
     assert len(page.all("h1")) <= 1
     assert page.all("a", "class", "skip")[0]["href"] == "#main"
+
+
+def test_code_keeps_its_lines_and_what_was_measured_stands_beside_the_confidence(http, grounded, forgetting):
+    calibration = calibrated(grounded.service)
+    assert calibration is not None
+    quote = Verdict("a = 1\n  b < 2", "quoted", Span("d" * 64, 0, 13), "a.md", 0.9, None, "cited")
+    turn = Interaction(
+        secrets.token_hex(8), LONG_AGO, (Message("user", "How?"),), "So:\n```\na = 1\n  b < 2\n```\n[1]",
+        verdicts=(quote,), confidence=0.9, conversation=secrets.token_hex(8),
+        lineage={calibration.stage: calibration.digest},
+    )  # fmt: skip
+    grounded.service.log.record(turn).result()
+    texts = [http.get(path).text for path in (f"/chat/{turn.conversation}", f"/log/{turn.id}")]
+    assert all("<code>a = 1\n  b &lt; 2</code>" in text and ">So:</p>" in text for text in texts)
+    assert certainty_phrase(calibration.certainty) in texts[0]
+    assert Page(texts[0]).all("a", "title", certainty_sentence(calibration.certainty))
+
+
+def test_a_follow_up_is_read_with_the_turn_before_it_and_logged_as_it_was_asked(http, grounded):
+    conversation, alone = secrets.token_hex(8), secrets.token_hex(8)
+    ask(http, LOST_LAPTOP, conversation=conversation)
+    (first,) = logged(grounded, conversation)
+    ask(http, "And where is it?", conversation=conversation, parent=first.id)
+    ask(http, "And where is it?", conversation=alone)
+    found, without = logged(grounded, conversation)[-1], logged(grounded, alone)[-1]
+    assert found.messages[-1].content == without.messages[-1].content == "And where is it?"
+    assert found.query_embedding != without.query_embedding
+    assert found.retrieved[0].uri.endswith("security.md")

@@ -37,6 +37,7 @@ def show(
     from rich.table import Table
 
     from lmworks.config import to_mapping
+    from lmworks.ground.answer_text import unfenced
     from lmworks.report import shown
     from lmworks.workspace import read_interaction, read_log
 
@@ -49,7 +50,7 @@ def show(
         table.add_column(column, width=width, no_wrap=True, ratio=None if width else 1)
     with read_log(folder) as reader:
         for row in reader.find(filter_, limit):
-            texts = (" ".join(text.split()) for text in (row.question, row.response))
+            texts = (" ".join(row.question.split()), unfenced(row.response))
             table.add_row(row.id, _moment(row.time), *map(shown, texts), _marks(row))
     new_console().print(table if table.row_count else f"nothing {'passes the filter' if filter_ else 'is logged yet'}")
 

@@ -83,6 +83,11 @@ def markdown_parts(text: str) -> tuple[Part, ...]:
     return tuple(part for part in parts if part.text.strip())
 
 
+def unfenced(text: str) -> str:
+    """A Markdown text on one line, for a list: its code without fences."""
+    return " ".join(" ".join(part.text for part in markdown_parts(text)).split())
+
+
 def answer_parts(
     text: str, citations: Sequence[Verdict], documents: Mapping[str, Document] | None = None
 ) -> tuple[Part, ...]:

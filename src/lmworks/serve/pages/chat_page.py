@@ -210,13 +210,13 @@ def _documents(index: Index) -> int:
 
 
 def _examples(service: Service) -> tuple[str, ...]:
-    """The recipe's own question, and some that the evaluation saw answered rightly; three at most."""
+    """Questions that the evaluation saw answered rightly; the recipe's own where it saw none."""
     current = service.current
     if current is None or service.workspace is None:
         return ()
     stages = [name for name, use in current.uses.items() if use == "ground.evaluate" and name in current.stages]
     well = _answered_well(service.workspace / current.stages[stages[0]]) if stages else ()
-    return tuple(dict.fromkeys(question for question in (current.question, *well) if question))[:3]
+    return well or ((current.question,) if current.question else ())
 
 
 @lru_cache(maxsize=8)  # an artefact never changes

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
+from lmworks.ground.answer_text import unfenced
 from lmworks.monitor.log import LogRow, Reader
 from lmworks.serve.pages import interaction_page, page_templates
 from lmworks.serve.service import Service
@@ -75,7 +76,7 @@ def row(logged: LogRow) -> Row:
         time=logged.time,
         route=logged.route or logged.operation,
         question=logged.question,
-        answer=logged.response,
+        answer=unfenced(logged.response),
         measure=measure,
         measure_name=name,
         seconds=logged.seconds or 0.0,

@@ -12,7 +12,6 @@ const STEPS = /** @type {Record<string, string>} */ ({
   queued: "Waiting for its turn",
   search: "Searching the documents",
   measure: "Weighing sentences",
-  draft: "Drafting",
   decide: "Deciding what can be said",
 });
 const DRAFT = `draft ${location.pathname}`;

@@ -27,14 +27,7 @@ from lmworks.evaluate.span_overlap import is_right, span_f1
 from lmworks.ground.certainty import CALIBRATION, Certainty, certainty_sentence
 from lmworks.ground.config import CalibrationConfig
 from lmworks.ground.features import NAMES, RANKING
-from lmworks.ground.grounded_answer import (
-    Calibration,
-    Evidence,
-    Finder,
-    confidence_features,
-    filters_of,
-    open_finder,
-)
+from lmworks.ground.grounded_answer import Calibration, Evidence, Finder, confidence_features, filters_of, open_finder
 from lmworks.ground.logistic_regression import Logistic, cross_fit, fit
 from lmworks.ground.question_generation import AUTOMATIC
 from lmworks.ground.selection import Rules, select
@@ -78,7 +71,10 @@ def calibrate(config: CalibrationConfig, context: StageContext) -> StageResult:
     fitting, guarding = halves(trials)
     if min(_smallest([trial.question for trial in half if _teaches(trial)]) for half in (fitting, guarding)) < MINIMUM:
         return _borrowed(config, questions, context)
-    decided, f1 = fitted(config, fitting)
+    try:
+        decided, f1 = fitted(config, fitting)
+    except ValueError:  # no answer of some fold is right, or each one is: there is nothing to tell apart
+        return _borrowed(config, questions, context)
     outcomes = [outcome(trial, decided) for trial in guarding]
     confidences, right = [one.confidence for one in outcomes], [one.right for one in outcomes]
     decided = guarded(decided, confidences, right, config)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lmworks.ground.answer_shape import asks_how, example_for, lacks_subject, with_subject
+from lmworks.ground.answer_shape import asks_how, example_for, lacks_subject, opening_of, with_subject
 from lmworks.ground.candidate_sentences import Candidate
 from lmworks.records import Span
 
@@ -47,6 +47,7 @@ def test_code_is_looked_for_where_a_question_asks_how(question: str, how: bool) 
 def test_the_example_is_the_next_code_or_the_signature_above() -> None:
     with_code = units(("heading", "sort(key=None)"), ("paragraph", "Sort the list."), ("code", ">>> a.sort()"))
     assert example_for(with_code, [1]) == [2]
+    assert opening_of(with_code, 2) == 1
     assert example_for(with_code[:2], [1]) == [0]
     assert example_for(with_code, [2]) == [], "code was chosen already"
     assert example_for(units(("paragraph", "Sort the list.")), [0]) == []

@@ -41,3 +41,8 @@ def test_excluded_documents_give_no_candidates(finder):
     (cats,) = [document for document in finder.index.documents() if document.uri == "cats"]
     evidence = finder.evidence("How long does a cat sleep?", filters=Filters(exclude=frozenset([cats.hash])))
     assert {candidate.uri for candidate in evidence.candidates} == {"dogs", "birds"}
+
+
+def test_what_says_the_question_itself_is_no_candidate(finder):
+    assert not any("Owls hunt" in text for text in texts(finder, "owls  hunt in the dark."))
+    assert any("Owls hunt" in text for text in texts(finder, "Where do owls hunt?"))

@@ -53,6 +53,12 @@ def with_subject(candidates: "Sequence[Candidate]", place: int) -> int:
     return first if not lacks_subject(candidates[first].text) else place
 
 
+def opening_of(candidates: "Sequence[Candidate]", place: int) -> int:
+    """The place of the first sentence of the same passage, which says what the passage is about."""
+    same = (other for other, one in enumerate(candidates) if one.passage == candidates[place].passage)
+    return next((other for other in same if candidates[other].kind not in UNITS), place)
+
+
 def example_for(candidates: "Sequence[Candidate]", chosen: Sequence[int]) -> list[int]:
     """The place of the code that shows what the first chosen sentence says: the next code of its passage, or else the
     signature of it; empty where there is neither, or where code was chosen."""

@@ -26,8 +26,16 @@ from lmworks.evaluate.question_set import QUESTIONS, read_questions
 from lmworks.evaluate.span_overlap import is_right, span_f1
 from lmworks.ground.certainty import CALIBRATION, Certainty, certainty_sentence
 from lmworks.ground.config import CalibrationConfig
-from lmworks.ground.features import NAMES, RANKING
-from lmworks.ground.grounded_answer import Calibration, Evidence, Finder, confidence_features, filters_of, open_finder
+from lmworks.ground.features import RANKING
+from lmworks.ground.grounded_answer import (
+    CONFIDENCE,
+    Calibration,
+    Evidence,
+    Finder,
+    confidence_features,
+    filters_of,
+    open_finder,
+)
 from lmworks.ground.logistic_regression import Logistic, cross_fit, fit
 from lmworks.ground.question_generation import AUTOMATIC
 from lmworks.ground.selection import Rules, select
@@ -41,7 +49,6 @@ MINIMUM = 10  # answerable and unanswerable questions, each, in both halves, bel
 LEVELS = (0.25, 0.35, 0.45)  # of risk, which are tried one after the other
 COVERAGE = 0.1  # of the questions must be answered for a level of risk to be worth keeping
 RELATIVE = (0.5, 0.7, 0.85)  # shares of the best sentence's relevance that are tried for further ones
-CONFIDENCE = (*NAMES, "relevance", "margin")
 
 
 @dataclass(frozen=True, slots=True)

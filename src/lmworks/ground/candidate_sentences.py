@@ -37,12 +37,15 @@ class Candidate:
 def candidate_sentences(
     question: str, passages: Sequence[IndexedChunk], scores: Sequence[Mapping[str, float]], minimum_characters: int
 ) -> list[Candidate]:
-    """All candidates, in the order of the passages and of their texts; a shorter unit answers nothing ("Note:").
+    """All candidates, in the order of the passages and of their texts.
+
+    A shorter unit answers nothing ("Note:"), nor does one that says the question itself.
 
     Where the question asks what a name is that it writes as code, the candidates are the first ones of the chunks that
     define it: what others say of it in passing does not say what it is.
     """
     defining = [asks_what(question) and scored.get("named", 0.0) == WHOLE_NAME for scored in scores]
+    asked = " ".join(question.lower().split()) or "\0"
     found: dict[Span, Candidate] = {}
     for number, passage in enumerate(passages):
         if any(defining) and not defining[number]:
@@ -50,7 +53,7 @@ def candidate_sentences(
         heading = " > ".join(passage.heading_path[-HEADINGS:])
         for start, end, kind in passage.units[: OPENING if any(defining) else None]:
             span = Span(passage.span.document, start, end)
-            if end - start >= minimum_characters and span not in found:
-                text = passage.text[start - passage.span.start : end - passage.span.start]
+            text = passage.text[start - passage.span.start : end - passage.span.start]
+            if end - start >= minimum_characters and span not in found and asked not in " ".join(text.lower().split()):
                 found[span] = Candidate(text, span, number, passage.uri, heading, kind)
     return list(found.values())

@@ -19,12 +19,12 @@ import numpy as np
 from lmworks.config import from_mapping
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.ground.answer_record import NEAREST
-from lmworks.ground.answer_shape import asks_how, asks_what, example_for, with_subject
+from lmworks.ground.answer_shape import asks_how, asks_what, example_for, opening_of, with_subject
 from lmworks.ground.answer_text import answer_text
 from lmworks.ground.candidate_sentences import Candidate, candidate_sentences
 from lmworks.ground.certainty import CALIBRATION, Certainty
 from lmworks.ground.config import AnswerConfig
-from lmworks.ground.features import RANKING, measure
+from lmworks.ground.features import NAMES, RANKING, measure
 from lmworks.ground.follow_up import standalone
 from lmworks.ground.logistic_regression import Logistic
 from lmworks.ground.phase_timer import Listener, Phases
@@ -35,6 +35,7 @@ from lmworks.retrieve.index import EVERYTHING, Filters, Index
 from lmworks.retrieve.search import ranked, read_query
 from lmworks.retrieve.symbols import written_names
 
+CONFIDENCE = (*NAMES, "relevance", "margin")  # the features of a confidence
 UNKNOWN = "I don't know: the documents do not seem to answer this."
 
 
@@ -128,8 +129,8 @@ def _answer(evidence: Evidence, selection: Selection, confidence: float, *, abst
     places = list(selection.chosen)
     verdict_of = dict(zip(selection.order, selection.verdicts, strict=True))
     defined = asks_what(evidence.question) and bool(written_names(evidence.question))
-    if defined:
-        places.sort()  # a definition comes before its details
+    if defined and places:
+        places = sorted({opening_of(evidence.candidates, places[0]), *places})  # a definition before its details
     if asks_how(evidence.question) or defined:
         places += example_for(evidence.candidates, places)
     cited = [
@@ -209,9 +210,14 @@ class Answerer:
 
 
 def load_answerer(index: Path, calibration: Path, models: Mapping[str, str]) -> Answerer:
-    """Open an index and a calibration (folders of artefacts) with the models of their recipe."""
+    """Open an index and a calibration (folders of artefacts) with the models of their recipe.
+
+    Raises ValueError for a calibration whose weights are of other features than these.
+    """
     path = calibration / CALIBRATION
     decided = from_mapping(Calibration, json.loads(path.read_text("utf-8")), [str(path)])
+    if decided.relevance.names != RANKING or decided.confidence.names != CONFIDENCE:
+        raise ValueError(f"{path} was made by another version of lmworks: build it anew (lmworks build)")
     return Answerer(open_finder(index, models, decided.answer), decided)
 
 

@@ -115,7 +115,7 @@ def sample(sets: Sequence[ReadingSet], number: int, count: int, seed: int) -> li
     if other is not own:
         every = [document.hash for document in own.documents]
         for question in chooser.sample(other.questions, min(count // 2, len(other.questions))):
-            asked = chooser.choice(every)
+            asked = chooser.choice(every) if own.scoped else ""
             scope = tuple(one for one in every if one != asked) if own.scoped else ()
             chosen.append(replace(question, gold=(), kind=FOREIGN, excluded=scope))
     chooser.shuffle(chosen)

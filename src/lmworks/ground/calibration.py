@@ -44,7 +44,7 @@ from lmworks.report import Figure, Section, Table, line_plot
 from lmworks.retrieve.catalogue import CATALOGUE
 from lmworks.statistics import mean_score
 
-DEFAULT = Path(__file__).with_name("default_calibration.json")  # of the recipe `assistant`, as it was built
+DEFAULT = Path(__file__).with_name("default_calibration.json")  # see docs/grounding.md for what it was made on
 MINIMUM = 10  # answerable and unanswerable questions, each, in both halves, below which nothing can be calibrated
 LEVELS = (0.25, 0.35, 0.45)  # of risk, which are tried one after the other
 COVERAGE = 0.1  # of the questions must be answered for a level of risk to be worth keeping
@@ -160,7 +160,7 @@ def _borrowed(config: CalibrationConfig, questions: Sequence[Question], context:
     text = (
         f"WARNING: nothing was calibrated on these documents: {answerable} questions with an answer and "
         f"{len(questions) - answerable} others are too few ({2 * MINIMUM} of each are needed whose answer is found). "
-        "The thresholds are those of the default documents, and the confidence may be off. Write gold questions, set "
+        "The thresholds are those of other documents, and the confidence may be off. Write gold questions, set "
         "questions.gold (docs/evaluation.md)."
     )
     return StageResult(metrics={"questions": 0}, sections=(Section("Calibration", text),))

@@ -9,18 +9,13 @@ import time
 from io import StringIO
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from lmworks.ground.attribution import support
 from rich.console import Console
 
 import lmworks
 from lmworks.artefact import read_manifest
 from lmworks.build import build
-from lmworks.generate.engine import Engine
 from lmworks.lineage import trace
-from lmworks.model.checkpoint import Checkpoint
 from lmworks.recipe import find, load
 from lmworks.system import System
 from slow_cases import slow
@@ -147,20 +142,6 @@ def test_the_lineage_of_an_answer_leads_to_source_weights_and_settings(handbook,
         assert "security.html" in shown and "still says so" in shown and "web-page" in shown
     with pytest.raises(FileNotFoundError, match="answer, stage or artefact"):
         trace(handbook / "workspace", "nothing")
-
-
-@torch.inference_mode()
-def test_a_real_model_is_supported_by_the_passage_that_says_it(smollm2_checkpoint: Checkpoint):
-    engine = Engine(smollm2_checkpoint, weights="float32")
-    passages = [
-        "The library opens at nine in the morning and closes at six in the evening.",
-        "The canteen serves soup on Mondays and fish on Fridays.",
-    ]
-    sentences = ["The library closes at six in the evening.", "On Fridays the canteen serves fish."]
-    table = support(sentences, passages, engine, smollm2_checkpoint.tokenizer)
-    assert np.argmax(table, axis=1).tolist() == [0, 1]
-    assert table[0, 0] > table[0, 1] + 0.5
-    assert table[1, 1] > table[1, 0] + 0.5
 
 
 @pytest.mark.parametrize("kills", [1, *slow(5)])

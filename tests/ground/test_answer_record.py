@@ -9,8 +9,10 @@ from lmworks.ground.answer_record import to_answer, to_interaction
 from lmworks.ground.phase_timer import Phases
 from lmworks.records import Answer, Interaction, Message, Retrieved, Span, Verdict
 
-SPAN = Span("d" * 64, 3, 9)
-PASSAGES = tuple(Retrieved(f"c{i}", Span("d" * 64, i, i + 9), "a.md", "text", {"dense": 0.5}) for i in range(5))
+SPAN = Span("d" * 64, 42, 48)
+PASSAGES = tuple(
+    Retrieved(f"c{i}", Span("d" * 64, 10 * i, 10 * i + 9), "a.md", "text", {"dense": 0.5}) for i in range(5)
+)
 
 
 def verdict(outcome) -> Verdict:
@@ -26,7 +28,7 @@ def answer() -> Answer:
         citations=(verdict("cited"),),
         confidence=0.7,
         abstained=False,
-        nearest=PASSAGES[:3],
+        nearest=(PASSAGES[4], *PASSAGES[:2]),  # first the one that holds what was chosen
         verdicts=(verdict("cited"), verdict("repeated")),
         lineage={"index": "a" * 64},
         timings={"search": 0.5, "total": 0.5},

@@ -4,9 +4,17 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lmworks.records import Answer, Interaction, Message, Retrieved
+from lmworks.records import Answer, Interaction, Message, Retrieved, Verdict
 
 NEAREST = 3  # passages that an answer offers
+
+
+def nearest_passages(passages: Sequence[Retrieved], verdicts: Sequence[Verdict]) -> tuple[Retrieved, ...]:
+    """The passages to offer: those of what was chosen, or would be, then the best of the others."""
+    chosen = [verdict.evidence for verdict in verdicts if verdict.verdict in ("cited", "abstained")]
+    holding = [next((one for one in passages if one.span.overlap(span)), None) for span in chosen]
+    order = {one.chunk: one for one in (*holding, *passages) if one is not None}
+    return tuple(order.values())[:NEAREST]
 
 
 def to_interaction(
@@ -25,9 +33,9 @@ def to_interaction(
 ) -> Interaction:
     """The interaction of an answer, for the log: what `to_answer` needs, the passages, the query embedding.
 
-    `time` is when the question came, in seconds since the epoch; `index` the content hash of the index, `earlier`
-    the questions before it. Tokens are
-    those of what was read to decide the answer, the question and the passages, and those of its text.
+    `time` is when the question came, in seconds since the epoch; `index` the content hash of the index, `earlier` the
+    questions before it. Tokens are those of what was read to decide the answer, the question and the passages, and
+    those of its text.
     """
     return Interaction(
         id=answer.id,
@@ -62,7 +70,7 @@ def to_answer(interaction: Interaction) -> Answer:
         citations=interaction.citations,
         confidence=interaction.confidence,
         abstained=interaction.abstained,
-        nearest=interaction.retrieved[:NEAREST],
+        nearest=nearest_passages(interaction.retrieved, interaction.verdicts),
         verdicts=interaction.verdicts,
         lineage=interaction.lineage,
         timings=interaction.timings,

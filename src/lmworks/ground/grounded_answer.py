@@ -18,7 +18,7 @@ import numpy as np
 
 from lmworks.config import from_mapping
 from lmworks.generate.text_embedding import TextEncoder
-from lmworks.ground.answer_record import NEAREST
+from lmworks.ground.answer_record import nearest_passages
 from lmworks.ground.answer_shape import asks_how, asks_what, example_for, opening_of, with_subject
 from lmworks.ground.answer_text import answer_text
 from lmworks.ground.candidate_sentences import Candidate, candidate_sentences
@@ -56,7 +56,7 @@ class Evidence:
     """Passages and candidate sentences of one question, with their features; nothing is decided yet.
 
     `features` is (candidates, features), columns as in `features.NAMES`; `query_embedding` is the question's vector,
-    (width,) float32, None where evidence was read back from a file.
+    (width,) float32.
     """
 
     question: str
@@ -145,17 +145,10 @@ def _answer(evidence: Evidence, selection: Selection, confidence: float, *, abst
         citations=citations,
         confidence=confidence,
         abstained=abstained,
-        nearest=_nearest(evidence, places),
+        nearest=nearest_passages(evidence.passages, cited),
         verdicts=(*cited, *others),
         lineage={},
     )
-
-
-def _nearest(evidence: Evidence, places: Sequence[int]) -> tuple[Retrieved, ...]:
-    """The passages to offer: those of what was chosen, then the best of the others."""
-    chosen = [evidence.candidates[place].passage for place in places]
-    order = dict.fromkeys([*chosen, *range(len(evidence.passages))])
-    return tuple(evidence.passages[number] for number in list(order)[:NEAREST])
 
 
 def _with_subject(evidence: Evidence, place: int, verdict: Verdict, outcome: Literal["cited", "abstained"]) -> Verdict:

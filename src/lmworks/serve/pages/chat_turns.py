@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lmworks.artefact import read_manifest
-from lmworks.ground.answer_record import NEAREST
+from lmworks.ground.answer_record import nearest_passages
 from lmworks.ground.answer_text import Part, answer_parts
 from lmworks.ground.certainty import CALIBRATION, Certainty, read_certainty
 from lmworks.records import Document, Interaction, Message, Span
@@ -141,7 +141,8 @@ def _decided(folder: Path) -> tuple[str, float, Certainty]:
 def _passages(interaction: Interaction) -> list[tuple[Span, str, str]]:
     """Span, uri and recorded text of what is shown beside an answer: its citations, or what was nearest."""
     if interaction.abstained:
-        return [(one.span, one.uri, one.text) for one in interaction.retrieved[:NEAREST]]
+        nearest = nearest_passages(interaction.retrieved, interaction.verdicts)
+        return [(one.span, one.uri, one.text) for one in nearest]
     return [(one.evidence, one.uri, one.text) for one in interaction.citations]
 
 

@@ -172,6 +172,24 @@ def test_vectors_that_cannot_be_compared_are_refused(tmp_path: Path, encoder, do
         assert len(index) == 0
 
 
+def test_a_long_document_is_encoded_in_batches(tmp_path: Path, encoder, document: Make, monkeypatch) -> None:
+    monkeypatch.setattr("lmworks.retrieve.index.BATCH_CHUNKS", 3)
+    sizes: list[int] = []
+    original = encoder.encode_both
+
+    def encode_both(texts: Sequence[str], role: str) -> tuple[np.ndarray, list[np.ndarray]]:
+        sizes.append(len(texts))
+        return original(texts, role)
+
+    encoder.encode_both = encode_both
+    with create(tmp_path, encoder) as index:
+        sync(index, [document("\n\n".join(f"word{n} " * CHUNK.target_tokens for n in range(8)))], encoder)
+        assert sizes == [3, 3, 2]
+        for key, vector in zip(index.layout().keys, index.vectors(index.layout().keys), strict=True):
+            (found,) = index.chunks([key])
+            assert np.allclose(vector, encoder.encode([found.prefix + found.text], "query")[0])
+
+
 def test_two_documents_of_one_uri_are_refused(tmp_path: Path, encoder, document: Make) -> None:
     with create(tmp_path, encoder) as index, pytest.raises(ValueError, match="two documents have the uri u"):
         sync(index, [document("a"), document("b")], encoder)

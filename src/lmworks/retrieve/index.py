@@ -194,11 +194,15 @@ class Index:
         return SyncCounts(removed=len(vanished), **counts)
 
     def _encoded(self, entries: Sequence[Entry], encoder: Encoder) -> list[Encoded]:
-        """The vectors of all chunks of some documents, encoded together: equal lengths share a batch."""
+        """The vectors of all chunks of some documents, `BATCH_CHUNKS` encoded together: equal lengths share a batch."""
         texts = [one.embed_text for entry in entries for one in entry.chunks]
+        uris = f"{entries[0].uri} to {entries[-1].uri}"
+        starts = range(0, len(texts), BATCH_CHUNKS)  # the token vectors of a long document are many, until projected
+        return [one for start in starts for one in self._encode(texts[start : start + BATCH_CHUNKS], uris, encoder)]
+
+    def _encode(self, texts: Sequence[str], uris: str, encoder: Encoder) -> list[Encoded]:
         vectors, tokens = encoder.encode_both(texts, "passage")
         vectors = np.ascontiguousarray(vectors, dtype="<f4")
-        uris = f"{entries[0].uri} to {entries[-1].uri}"
         if vectors.shape != (len(texts), self.width):
             raise ValueError(f"{uris}: expected vectors of shape {(len(texts), self.width)}, got {vectors.shape}")
         # 1e-3 allows for an encoder that computes in half precision; a vector that was not normalised is far off.
@@ -298,19 +302,16 @@ class Index:
 
     def document(self, document_hash: str) -> Document:
         """The document with this text, the first by uri where several share it; KeyError when there is none."""
-        return self._document("hash", document_hash)
+        query = "SELECT uri, record FROM documents WHERE hash = ? ORDER BY uri LIMIT 1"
+        row = self.connection.execute(query, (document_hash,)).fetchone()
+        if row is None:
+            raise KeyError(f"no document with hash {document_hash}")
+        return document_from_json(row[1], row[0])
 
     def documents(self) -> Iterator[Document]:
         """All documents, by uri."""
         for uri, record in self.connection.execute("SELECT uri, record FROM documents ORDER BY uri"):
             yield document_from_json(record, uri)
-
-    def _document(self, column: str, value: int | str) -> Document:
-        query = f"SELECT uri, record FROM documents WHERE {column} = ? ORDER BY uri LIMIT 1"
-        row = self.connection.execute(query, (value,)).fetchone()
-        if row is None:
-            raise KeyError(f"no document with {column} {value}")
-        return document_from_json(row[1], row[0])
 
     def digest(self) -> str:
         """SHA-256 of what the index holds: encoder, documents, chunks; not of how its files came to be.

@@ -222,20 +222,20 @@ STAGES: dict[str, Stage] = {
     "ground.calibrate": Stage(
         run="lmworks.ground.calibration:calibrate",
         config="lmworks.ground.config:CalibrationConfig",
-        version=16,
+        version=17,
         purpose="fit the confidence of answers, and the threshold below which to abstain, on the calibration split",
         inputs=(_INDEX, _QUESTIONS),
-        libraries=("gguf", "numpy", "scikit-learn", "tokenizers", "torch"),
-        models=("assistant", "embedder"),
+        libraries=("numpy", "scikit-learn", "tokenizers", "torch"),
+        models=("embedder",),
     ),
     "ground.evaluate": Stage(
         run="lmworks.ground.grounding_evaluation:evaluate",
         config="lmworks.ground.config:EvaluationConfig",
-        version=16,
+        version=17,
         purpose="ask the test questions; score answers, citations and abstentions beside two baselines",
         inputs=(_INDEX, _QUESTIONS, "a calibration, which ground.calibrate makes"),
-        libraries=("gguf", "numpy", "tokenizers", "torch"),
-        models=("assistant", "embedder"),
+        libraries=("numpy", "tokenizers", "torch"),
+        models=("embedder",),
     ),
 }
 

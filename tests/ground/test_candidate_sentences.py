@@ -1,5 +1,6 @@
 """Candidates are exact spans of their documents, whole enough to say something."""
 
+from lmworks.ground.candidate_sentences import only_asks
 from lmworks.ground.grounded_answer import Finder
 from lmworks.retrieve.index import Filters
 
@@ -43,6 +44,14 @@ def test_excluded_documents_give_no_candidates(finder):
     assert {candidate.uri for candidate in evidence.candidates} == {"dogs", "birds"}
 
 
-def test_what_says_the_question_itself_is_no_candidate(finder):
+def test_what_only_asks_the_question_is_no_candidate(finder):
     assert not any("Owls hunt" in text for text in texts(finder, "owls  hunt in the dark."))
     assert any("Owls hunt" in text for text in texts(finder, "Where do owls hunt?"))
+    assert any("Owls hunt" in text for text in texts(finder, "owls"))
+
+
+def test_a_paragraph_may_answer_what_it_asks():
+    question = "When do owls hunt?"
+    assert only_asks('ask "When do owls hunt?" --json', "code", question)
+    assert not only_asks("When do owls  hunt? At night.", "paragraph", question)
+    assert not only_asks("hunt(owls)", "code", "owls")

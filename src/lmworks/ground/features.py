@@ -32,7 +32,7 @@ from lmworks.retrieve.catalogue import TOKENIZER
 from lmworks.retrieve.encoder import Encoder
 from lmworks.retrieve.index import Index, IndexedChunk
 from lmworks.retrieve.late_interaction import late_interaction
-from lmworks.retrieve.search import STOP_WORDS, Query
+from lmworks.retrieve.search import STOP_WORDS, WHOLE_NAME, Query
 from lmworks.retrieve.text_block import UNITS
 
 RANKING = (  # of the sentence
@@ -68,7 +68,7 @@ def measure(
             [candidate.kind in UNITS for candidate in candidates],
             opening,
             opening & asks_what(query.text),
-            [scores[candidate.passage].get("named", 0.0) / 3 for candidate in candidates],
+            [scores[candidate.passage].get("named", 0.0) / WHOLE_NAME for candidate in candidates],
             np.full(len(candidates), highest),
             np.full(len(candidates), max(own["dense"] for own in scores)),
             np.full(len(candidates), highest - second),

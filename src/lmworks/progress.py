@@ -90,8 +90,8 @@ def _print(console: "Console", name: str, text: str) -> None:
 
 
 class _Clock:
-    """Times what is made of one unit of work, from its first report; another unit (first questions, then
-    drafts) is timed from its own beginning."""
+    """Times what is made of one unit of work, from its first report; another unit is timed from its own
+    beginning."""
 
     def __init__(self) -> None:
         self._unit = ""

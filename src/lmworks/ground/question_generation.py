@@ -14,7 +14,6 @@ from pathlib import Path
 
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
 from lmworks.data.store import DOCUMENTS, open_documents
-from lmworks.evaluate.question_set import find_quote as find_quote
 from lmworks.evaluate.question_set import read_gold, resolve_gold, write_questions
 from lmworks.ground.config import QuestionsConfig
 from lmworks.records import Document, LeftOut, Question, Span

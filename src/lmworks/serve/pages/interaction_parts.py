@@ -157,7 +157,6 @@ _MEANING = {
     "decode": "writing the answer",
     "search": "finding passages",
     "measure": "measuring candidate sentences",
-    "draft": "drafting sentences with the language model",
     "decide": "choosing citations, or abstaining",
     REST: "not accounted for by a phase",
 }

@@ -16,13 +16,14 @@ from lmworks.ground.calibration import (
     calibration_questions,
     halves,
 )
+from lmworks.ground.candidate_sentences import Candidate
 from lmworks.ground.config import AnswerConfig, CalibrationConfig
 from lmworks.ground.features import NAMES, RANKING
 from lmworks.ground.grounded_answer import Calibration, Evidence, decide
 from lmworks.ground.logistic_regression import Logistic
 from lmworks.ground.question_generation import unanswerable_twins
 from lmworks.ground.selection import Rules
-from lmworks.records import Question, Span
+from lmworks.records import Question, Retrieved, Span
 
 
 def test_the_half_of_a_question_is_that_of_its_unanswerable_twin():
@@ -57,6 +58,25 @@ def test_too_few_questions_borrow_the_packaged_calibration_and_say_so(tmp_path):
     packaged = from_mapping(Calibration, json.loads(DEFAULT.read_text()))
     assert written.relevance == packaged.relevance
     assert written.answer == config.answer
+
+
+def test_what_joins_a_citation_is_read_again_too():
+    """Neither an example nor a sentence before it is cited that its document does not have."""
+    text = "Geneva lies on the Fox River. It opens at noon. open(geneva)"
+    spans = [Span("d", 0, 29), Span("d", 30, 47), Span("d", 48, 60)]
+    kinds = ("paragraph", "paragraph", "code")
+    candidates = tuple(
+        Candidate(text[span.start : span.end], span, 0, "u", "Geneva", kind)
+        for span, kind in zip(spans, kinds, strict=True)
+    )
+    passage = Retrieved("c", Span("d", 0, len(text)), "u", text, {})
+    features = np.zeros((3, len(NAMES)))
+    features[1, 0] = 1.0
+    evidence = Evidence("How do I open it?", (passage,), candidates, features)
+    whole = decide(evidence, calibration(0.0, 1), lambda candidate: True)
+    assert [one.text for one in whole.citations] == [text[:47], "open(geneva)"]
+    alone = decide(evidence, calibration(0.0, 1), lambda candidate: candidate == candidates[1])
+    assert [one.text for one in alone.citations] == ["It opens at noon."]
 
 
 def model(names: tuple[str, ...], bias: float = 0.0) -> Logistic:

@@ -110,7 +110,8 @@ def decide(evidence: Evidence, calibration: Calibration, is_quote: Callable[[Can
     if selection.chosen:
         features = confidence_features(evidence, relevance, selection.chosen[0])
         confidence = float(calibration.confidence.probability(features)[0])
-    return _answer(evidence, selection, confidence, abstained=not confidence or confidence < calibration.threshold)
+    abstained = not confidence or confidence < calibration.threshold
+    return _answer(evidence, selection, confidence, is_quote, abstained=abstained)
 
 
 def relevance_of(evidence: Evidence, model: Logistic) -> np.ndarray:
@@ -125,7 +126,14 @@ def confidence_features(evidence: Evidence, relevance: np.ndarray, best: int) ->
     return np.concatenate([evidence.features[best], [relevance[best], margin]])[None]
 
 
-def _answer(evidence: Evidence, selection: Selection, confidence: float, *, abstained: bool) -> Answer:
+def _answer(
+    evidence: Evidence,
+    selection: Selection,
+    confidence: float,
+    is_quote: Callable[[Candidate], bool],
+    *,
+    abstained: bool,
+) -> Answer:
     places = list(selection.chosen)
     verdict_of = dict(zip(selection.order, selection.verdicts, strict=True))
     defined = asks_what(evidence.question) and bool(written_names(evidence.question))
@@ -133,9 +141,9 @@ def _answer(evidence: Evidence, selection: Selection, confidence: float, *, abst
         places = sorted({opening_of(evidence.candidates, places[0]), *places})  # a definition before its details
     if asks_how(evidence.question) or defined:
         places += example_for(evidence.candidates, places)
-    cited = [
-        _with_subject(evidence, place, verdict_of[place], "abstained" if abstained else "cited") for place in places
-    ]
+    places = [place for place in places if place in selection.chosen or is_quote(evidence.candidates[place])]
+    outcome = "abstained" if abstained else "cited"
+    cited = [_with_subject(evidence, place, verdict_of[place], outcome, is_quote) for place in places]
     others = [verdict_of[place] for place in selection.order if place not in places]
     citations = () if abstained else tuple(cited)
     return Answer(
@@ -151,13 +159,21 @@ def _answer(evidence: Evidence, selection: Selection, confidence: float, *, abst
     )
 
 
-def _with_subject(evidence: Evidence, place: int, verdict: Verdict, outcome: Literal["cited", "abstained"]) -> Verdict:
+def _with_subject(
+    evidence: Evidence,
+    place: int,
+    verdict: Verdict,
+    outcome: Literal["cited", "abstained"],
+    is_quote: Callable[[Candidate], bool],
+) -> Verdict:
     """The verdict on a citation, which covers the sentence before it where it would name no subject."""
     candidate = evidence.candidates[place]
     first = evidence.candidates[with_subject(evidence.candidates, place)]
     span = Span(candidate.evidence.document, first.evidence.start, candidate.evidence.end)
     passage = evidence.passages[candidate.passage]
     text = passage.text[span.start - passage.span.start : span.end - passage.span.start]
+    if text != candidate.text and not is_quote(replace(candidate, text=text, evidence=span)):
+        text, span = candidate.text, candidate.evidence
     return replace(verdict, verdict=outcome, text=text, evidence=span)
 
 

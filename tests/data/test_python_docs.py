@@ -6,6 +6,7 @@ import pydoc_data.topics
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,9 @@ def test_what_the_source_documents_is_not_read_again() -> None:
     (document,) = read_builtin_docs("collections", known, "PSF-2.0")
     assert isinstance(document, Document)
     assert "### deque.rotate(" in document.text and "Counter.most_common" not in document.text
+    known = docstrings_of(Path(textwrap.__file__).read_bytes())
+    (nothing,) = read_builtin_docs("textwrap", known, "PSF-2.0")
+    assert isinstance(nothing, LeftOut)
 
 
 def test_modules_are_public_ones_of_the_standard_library_and_importing_them_is_silent() -> None:

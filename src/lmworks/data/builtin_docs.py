@@ -41,7 +41,11 @@ def read_builtin_docs(name: str, known: Mapping[str, str], licence: str) -> Iter
     if repeated:
         yield LeftOut(uri, "another class of the module documents the method in the same words", repeated)
     docstring = _docstring(module)
-    extracted = write_docstrings(name, "" if docstring == known.get("") else docstring, items)
+    docstring = "" if docstring == known.get("") else docstring
+    if not docstring and not items:
+        yield LeftOut(uri, "its source documents all of it")
+        return
+    extracted = write_docstrings(name, docstring, items)
     yield Document(
         text=extracted.text,
         uri=uri,

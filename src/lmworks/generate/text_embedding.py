@@ -43,7 +43,7 @@ class TextEncoder:
                   processor multiplies it, else float32. Pooling and normalisation are in float32.
 
     On the CPU a model whose blocks the kernels know is lowered; everything else runs its own modules. `truncated`
-    counts the texts that were cut at `max_length` tokens since the encoder was made: the caller reports it.
+    counts the texts that were cut at `max_length` tokens since the encoder was made.
     """
 
     def __init__(

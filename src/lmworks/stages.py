@@ -231,7 +231,7 @@ STAGES: dict[str, Stage] = {
     "ground.evaluate": Stage(
         run="lmworks.ground.grounding_evaluation:evaluate",
         config="lmworks.ground.config:EvaluationConfig",
-        version=17,
+        version=18,
         purpose="ask the test questions; score answers, citations and abstentions beside two baselines",
         inputs=(_INDEX, _QUESTIONS, "a calibration, which ground.calibrate makes"),
         libraries=("numpy", "tokenizers", "torch"),

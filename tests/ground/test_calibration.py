@@ -79,6 +79,20 @@ def test_what_joins_a_citation_is_read_again_too():
     assert [one.text for one in alone.citations] == ["It opens at noon."]
 
 
+def test_what_another_citation_covers_is_not_cited_twice():
+    text = "`geneva` lies on the Fox River. It opens at noon."
+    spans = [Span("d", 0, 31), Span("d", 32, len(text))]
+    candidates = tuple(Candidate(text[one.start : one.end], one, 0, "u", "Geneva") for one in spans)
+    passage = Retrieved("c", Span("d", 0, len(text)), "u", text, {})
+    features = np.zeros((2, len(NAMES)))
+    features[1, 0] = 1.0
+    for question, sentences in (("What is `geneva`?", 1), ("When does it open?", 2)):
+        evidence = Evidence(question, (passage,), candidates, features)
+        answer = decide(evidence, calibration(0.0, sentences), lambda candidate: True)
+        assert [one.text for one in answer.citations] == [text]
+        assert [one.verdict for one in answer.verdicts] == ["cited", "repeated"]
+
+
 def model(names: tuple[str, ...], bias: float = 0.0) -> Logistic:
     return Logistic(names, (0.0,) * len(names), (1.0,) * len(names), (1.0,) + (0.0,) * (len(names) - 1), bias)
 

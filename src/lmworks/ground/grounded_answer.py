@@ -143,7 +143,13 @@ def _answer(
         places += example_for(evidence.candidates, places)
     places = [place for place in places if place in selection.chosen or is_quote(evidence.candidates[place])]
     outcome = "abstained" if abstained else "cited"
-    cited = [_with_subject(evidence, place, verdict_of[place], outcome, is_quote) for place in places]
+    whole = {place: _with_subject(evidence, place, verdict_of[place], outcome, is_quote) for place in places}
+    for place in places:  # what another citation covers is not said twice
+        spans = (whole[other].evidence for other in places if other != place)
+        if any(span.overlap(whole[place].evidence) == len(whole[place].text) for span in spans):
+            verdict_of[place] = replace(verdict_of[place], verdict="repeated")
+    places = [place for place in places if verdict_of[place].verdict != "repeated"]
+    cited = [whole[place] for place in places]
     others = [verdict_of[place] for place in selection.order if place not in places]
     citations = () if abstained else tuple(cited)
     return Answer(

@@ -83,7 +83,7 @@ def test_what_another_citation_covers_is_not_cited_twice():
     text = "`geneva` lies on the Fox River. It opens at noon."
     spans = [Span("d", 0, 31), Span("d", 32, len(text))]
     candidates = tuple(Candidate(text[one.start : one.end], one, 0, "u", "Geneva") for one in spans)
-    passage = Retrieved("c", Span("d", 0, len(text)), "u", text, {})
+    passage = Retrieved("c", Span("d", 0, len(text)), "u", text, {"named": 3.0})
     features = np.zeros((2, len(NAMES)))
     features[1, 0] = 1.0
     for question, sentences in (("What is `geneva`?", 1), ("When does it open?", 2)):

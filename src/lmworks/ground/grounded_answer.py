@@ -32,8 +32,7 @@ from lmworks.ground.selection import Rules, Selection, select
 from lmworks.model.checkpoint import load
 from lmworks.records import Answer, Question, Retrieved, Span, Verdict
 from lmworks.retrieve.index import EVERYTHING, Filters, Index
-from lmworks.retrieve.search import ranked, read_query
-from lmworks.retrieve.symbols import written_names
+from lmworks.retrieve.search import WHOLE_NAME, ranked, read_query
 
 CONFIDENCE = (*NAMES, "relevance", "margin")  # the features of a confidence
 UNKNOWN = "I don't know: the documents do not seem to answer this."
@@ -136,8 +135,10 @@ def _answer(
 ) -> Answer:
     places = list(selection.chosen)
     verdict_of = dict(zip(selection.order, selection.verdicts, strict=True))
-    defined = asks_what(evidence.question) and bool(written_names(evidence.question))
-    if defined and places:
+    passages = [evidence.passages[evidence.candidates[place].passage] for place in places[:1]]
+    named = any(passage.scores.get("named") == WHOLE_NAME for passage in passages)
+    defined = named and asks_what(evidence.question)
+    if defined:
         places = sorted({opening_of(evidence.candidates, places[0]), *places})  # a definition before its details
     if asks_how(evidence.question) or defined:
         places += example_for(evidence.candidates, places)

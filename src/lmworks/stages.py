@@ -222,7 +222,7 @@ STAGES: dict[str, Stage] = {
     "ground.calibrate": Stage(
         run="lmworks.ground.calibration:calibrate",
         config="lmworks.ground.config:CalibrationConfig",
-        version=17,
+        version=18,
         purpose="fit the confidence of answers, and the threshold below which to abstain, on the calibration split",
         inputs=(_INDEX, _QUESTIONS),
         libraries=("numpy", "scikit-learn", "tokenizers", "torch"),

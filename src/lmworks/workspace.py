@@ -19,8 +19,8 @@ from lmworks.stages import ANSWERER
 
 LOG = "log.sqlite"
 _BORROWED = (
-    "Not calibrated on these documents: the confidence is that of Python's documentation. Write questions about them "
-    "and set questions.gold (docs/evaluation.md)."
+    "Not calibrated on these documents: the confidence is that of other documents. Write questions about them, at "
+    "least 40 with and 20 without an answer, and set questions.gold (docs/evaluation.md)."
 )
 
 

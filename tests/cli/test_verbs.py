@@ -130,7 +130,7 @@ def test_the_help_of_a_stage_begins_with_its_own_usage_and_groups_settings_by_ta
         (("lineage", "index"), "no system was built in this folder"),
         (("serve",), "no system was built in this folder"),
         (("serve", "--workspace", "nowhere"), "nothing is built in nowhere"),
-        (("serve", "--model", "gpt-5"), "all-minilm-l6-v2"),
+        (("serve", "--model", "gpt-5", "--port", "0"), "all-minilm-l6-v2"),
         (("build", "--set", "serve.prot=9"), 'did you mean "port"?'),
         (("build", "--set", "log.retention_days=-1"), "retention_days must be 0"),
         (("log", "show"), "no system was built in this folder"),

@@ -13,7 +13,6 @@ from lmworks.ground.calibration import (
     DEFAULT,
     Trial,
     calibrate,
-    calibration_questions,
     halves,
 )
 from lmworks.ground.candidate_sentences import Candidate
@@ -38,12 +37,6 @@ def test_the_half_of_a_question_is_that_of_its_unanswerable_twin():
 
 def question(identifier: str, kind: str, answerable: bool, split: str = "calibration") -> Question:
     return Question(identifier, identifier, (Span("d", 0, 1),) if answerable else (), split, kind)  # type: ignore[arg-type]
-
-
-def test_gold_questions_of_the_split_come_first():
-    items = [question("g", "topic", True), question("t", "topic", True, "test"), question("h", "heading", True)]
-    assert [q.id for q in calibration_questions(items)] == ["g"]
-    assert [q.id for q in calibration_questions(items[1:])] == ["h"]
 
 
 def test_too_few_questions_borrow_the_packaged_calibration_and_say_so(tmp_path):

@@ -258,14 +258,14 @@ def serve_with(monkeypatch, tmp_path: Path, *adapters: str) -> ServeConfig:
     """What `lmworks serve --adapter …` would serve."""
     taken: list[ServeConfig] = []
     monkeypatch.setattr(serve_command, "serve_workspace", lambda folder, config, models: taken.append(config))
-    serve_command.serve(workspace=tmp_path, models=[str(tmp_path)], adapters=list(adapters))
+    serve_command.serve(workspace=tmp_path, models=[str(tmp_path)], adapters=list(adapters), port=0)
     return taken[0]
 
 
 def test_the_command_line_names_folders(monkeypatch, tmp_path) -> None:
     config = serve_with(monkeypatch, tmp_path, "formal=adapters/a=b", "terse=/elsewhere")
     assert config.adapters == {"formal": "adapters/a=b", "terse": "/elsewhere"}
-    assert replace(config, adapters={}) == ServeConfig()
+    assert replace(config, adapters={}) == ServeConfig(port=0)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,6 @@ from lmworks.ground.grounded_answer import (
     open_finder,
 )
 from lmworks.ground.logistic_regression import Logistic, cross_fit, fit
-from lmworks.ground.question_generation import AUTOMATIC
 from lmworks.ground.selection import Rules, select
 from lmworks.records import Question, Score
 from lmworks.report import Figure, Section, Table, line_plot
@@ -66,11 +65,11 @@ class Trial:
 
 
 def calibrate(config: CalibrationConfig, context: StageContext) -> StageResult:
-    """Decide on the gold questions of the calibration split, or on the automatic ones when it has no gold ones.
+    """Decide on the questions of the calibration split, gold ones and automatic ones.
 
     With too few of them the decisions are those of `DEFAULT`, made on the default documents, and the report says so.
     """
-    questions = calibration_questions(read_questions(context.input(QUESTIONS)))
+    questions = [one for one in read_questions(context.input(QUESTIONS)) if one.split == "calibration"]
     if _smallest(questions) < MINIMUM:
         return _borrowed(config, questions, context)
     finder = open_finder(context.input(CATALOGUE), context.models, config.answer)
@@ -164,12 +163,6 @@ def _borrowed(config: CalibrationConfig, questions: Sequence[Question], context:
         "questions.gold (docs/evaluation.md)."
     )
     return StageResult(metrics={"questions": 0}, sections=(Section("Calibration", text),))
-
-
-def calibration_questions(questions: Sequence[Question]) -> list[Question]:
-    """The split to calibrate on: its gold questions, or all of it when there are none."""
-    split = [question for question in questions if question.split == "calibration"]
-    return [question for question in split if question.kind not in AUTOMATIC] or split
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -46,9 +46,9 @@ def certainty_sentence(certainty: Certainty) -> str:
 def certainty_phrase(certainty: Certainty) -> str:
     """The same in a few words, to stand beside a confidence."""
     if not certainty.answered:
-        return "no such answers were measured"
+        return "none was measured"
     about = " about other documents" if certainty.borrowed else ""
-    return f"{certainty.right} of {certainty.answered} such answers{about} right"
+    return f"of {certainty.answered} answers to test questions{about}, {certainty.right} were right"
 
 
 def read_certainty(calibration: Path) -> Certainty:

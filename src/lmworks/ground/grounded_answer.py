@@ -35,7 +35,7 @@ from lmworks.retrieve.index import EVERYTHING, Filters, Index
 from lmworks.retrieve.search import WHOLE_NAME, ranked, read_query
 
 CONFIDENCE = (*NAMES, "relevance", "margin")  # the features of a confidence
-UNKNOWN = "I don't know: the documents do not seem to answer this."
+UNKNOWN = "I don't know: nothing found is sure enough to be the answer. The nearest passages may hold it."
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ def certainty_phrase(certainty: Certainty) -> str:
     if not certainty.answered:
         return "none was measured"
     about = " about other documents" if certainty.borrowed else ""
-    return f"of {certainty.answered} answers to test questions{about}, {certainty.right} were right"
+    return f"{certainty.right} of {certainty.answered} test answers{about} right"
 
 
 def read_certainty(calibration: Path) -> Certainty:

@@ -123,7 +123,7 @@ def read_python_docs(max_bytes: int, folder: Path | None = None) -> Iterator[Doc
 
 
 def _is_public(left_out: Counter[str], node: Definition, docstring: str) -> bool:
-    """Whether a docstring tells users something; what does not is counted by its reason."""
+    """Whether a docstring documents a public name; the others are counted by reason."""
     if not node.name.startswith("_"):
         return True
     is_special = node.name.startswith("__") and node.name.endswith("__")

@@ -190,8 +190,7 @@ def f1_scores(trials: Sequence[Trial], models: Sequence[Logistic], rules: Rules)
     scores: list[float] = []
     for trial, model in zip(trials, models, strict=True):
         if trial.question.answerable:
-            chosen = select(trial.evidence.candidates, model.probability(trial.ranking), rules, _word_for_word).chosen
-            cited = [trial.evidence.candidates[place].evidence for place in chosen]
+            cited = [trial.evidence.candidates[place].evidence for place in _chosen(trial, model, rules)]
             scores.append(span_f1(cited, trial.question.gold))
     return scores
 
@@ -201,20 +200,20 @@ def _utility(trials: Sequence[Trial], models: Sequence[Logistic], rules: Rules, 
     values = []
     for trial, model in zip(trials, models, strict=True):
         if trial.question.answerable:
-            chosen = select(trial.evidence.candidates, model.probability(trial.ranking), rules, _word_for_word).chosen
+            chosen = _chosen(trial, model, rules)
             values.append(any(trial.right[place] for place in chosen) - cost * max(0, len(chosen) - 1))
     return float(np.mean(values))
 
 
-def _word_for_word(_: object) -> bool:
-    """Candidates that were just cut from the documents need no second look."""
-    return True
+def _chosen(trial: Trial, model: Logistic, rules: Rules) -> tuple[int, ...]:
+    """The candidates that an answer would cite; just cut from the documents, they need not be compared with them."""
+    return select(trial.evidence.candidates, model.probability(trial.ranking), rules, lambda _: True).chosen
 
 
 def _shown(trial: Trial, model: Logistic, rules: Rules) -> tuple[np.ndarray, bool]:
     """(1, features) of the answer that would be shown, and whether it is right: whether any of its citations is."""
     relevance = model.probability(trial.ranking)
-    chosen = select(trial.evidence.candidates, relevance, rules, _word_for_word).chosen
+    chosen = _chosen(trial, model, rules)
     features = confidence_features(trial.evidence, relevance, chosen[0] if chosen else int(np.argmax(relevance)))
     return features, any(trial.right[place] for place in chosen)
 

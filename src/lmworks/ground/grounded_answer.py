@@ -213,7 +213,7 @@ class Answerer:
     ) -> tuple[Answer, Evidence]:
         """An answer with the evidence it was decided from.
 
-        `earlier` are the questions of the conversation before this one, which may lean on them. `listener` is told the
+        `earlier` are the questions of the conversation before this one, which may lean on them. `listener` gets the
         name of each phase as it begins; `queued` are seconds that the question waited before.
         """
         phases = Phases(listener, queued=queued)

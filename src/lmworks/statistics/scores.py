@@ -1,42 +1,12 @@
-"""Scores with 95 % intervals by bootstrap: no number leaves the house without one.
+"""Scores with 95 % intervals: no number leaves the house without one."""
 
-The unit of resampling is always the item (a question, a document), never its tokens or citations, because those of one
-item are not independent. Intervals are 95 % percentile bootstrap intervals (Efron & Tibshirani 1993, ch. 13).
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from lmworks.artefact import hash_json
 from lmworks.records import Score, Scored, Unscored
-
-REPLICATES = 2000
-LEVEL = 0.95
-
-
-def bootstrap_interval(
-    rows: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], *, seed: int = 0, replicates: int = REPLICATES
-) -> tuple[float, float]:
-    """95 % percentile interval of a statistic of items.
-
-    `rows` is (n, columns); `statistic` maps resamples (replicates, n, columns) to (replicates,) values. Replicates on
-    which it is undefined (NaN, such as a ratio with denominator 0) are left out.
-    """
-    generator = np.random.default_rng(seed)
-    picks = generator.integers(0, len(rows), size=(replicates, len(rows)))
-    values = statistic(rows[picks])
-    values = values[np.isfinite(values)]
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
-
-
-def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """95 % Wilson score interval of a proportion (Wilson 1927)."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, n).proportion_ci(confidence_level=LEVEL, method="wilson")
-    return float(interval.low), float(interval.high)
+from lmworks.statistics.intervals import bootstrap_interval, wilson_interval
 
 
 def mean_score(values: Sequence[float], signature: object, *, nothing: str = "no items") -> Score:

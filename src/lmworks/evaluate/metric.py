@@ -1,0 +1,154 @@
+"""The one shape of a metric, a judge and a reward: items and responses in, a value for each out.
+
+A value is what an item adds to sums of which the metric is a function, so that a mean (value, 1), a ratio (numerator,
+denominator), perplexity (nats, tokens) and corpus BLEU (matches, n-grams, lengths) are one thing: its score over items
+is `combine` of the sums, its interval resamples items or clusters of them, and a paired comparison resamples both runs
+alike.
+
+    rouge = metric("rouge-l")
+    values = rouge.measure([Item("1", references=("the cat sat",))], [Response("a cat sat")])
+    score(rouge, items, values)
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from lmworks.records import Retrieved, Score, Scored, Span, TextOrMessages, Unscored
+from lmworks.statistics.intervals import bootstrap_sums, wilson_interval
+from lmworks.statistics.scores import sign, without_spread
+
+Need = Literal["references", "contexts", "gold", "choices", "answers"]  # columns of an item that must not be empty
+Role = Literal["encoder", "model", "judge", "verifier", "learned"]  # of the models that a metric may need
+Value = float | tuple[float, ...] | Unscored
+Combine = Callable[[np.ndarray], np.ndarray]  # sums (..., columns) -> (...)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Task of an evaluation: the prompt, and what is known about a good response.
+
+    references   texts, any of which is a good response
+    contexts     texts that a response rests on: passages found, the document to summarise, the source to translate
+    gold         spans, any of which answers; none where nothing answers
+    choices      texts to choose between, `answers` are the numbers of the right ones
+    cluster      items of one document or conversation share it, and are resampled together; "": the item is its own
+    fields       anything else that its row holds, such as the checks of an instruction
+    """
+
+    id: str
+    prompt: TextOrMessages = ""
+    references: tuple[str, ...] = ()
+    contexts: tuple[str, ...] = ()
+    gold: tuple[Span, ...] = ()
+    choices: tuple[str, ...] = ()
+    answers: tuple[int, ...] = ()
+    cluster: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """Response of a model or a system to an item.
+
+    samples             further responses to the same prompt, drawn at a temperature
+    log_probabilities   ln p of each token of `text`
+    choices             ln p of each choice of the item
+    confidence          probability that the response is right, as the system states it
+    abstained           a system that does not answer; `citations` are what it cites, `proposed` what it would cite if
+                        it answered
+    """
+
+    text: str = ""
+    samples: tuple[str, ...] = ()
+    log_probabilities: tuple[float, ...] = ()
+    choices: tuple[float, ...] = ()
+    citations: tuple[Span, ...] = ()
+    proposed: tuple[Span, ...] = ()
+    retrieved: tuple[Retrieved, ...] = ()
+    confidence: float | None = None
+    abstained: bool = False
+
+
+def ratio(sums: np.ndarray) -> np.ndarray:
+    """The first sum over the second, (..., 2) -> (...): a mean, or a ratio; NaN where the second is 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return sums[..., 0] / sums[..., 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A named measure of responses.
+
+    measure            a value for each item and its response, in order: a number for a mean, a row of numbers for
+                       `combine`, or `Unscored` with the reason why this item has none
+    needs              columns of an item without which it cannot be measured
+    higher_is_better   None where neither end is better, such as a length
+    proportion         values are 0 or 1, or counts of one kind among those of another
+    version            rises when the same response gets another value
+    signature          what else shapes a value: options, fingerprints of models
+    """
+
+    name: str
+    measure: Callable[[Sequence[Item], Sequence[Response]], Sequence[Value]]
+    needs: tuple[Need, ...] = ()
+    higher_is_better: bool | None = True
+    proportion: bool = False
+    combine: Combine = ratio
+    version: int = 1
+    signature: Mapping[str, Any] = field(default_factory=dict)
+
+
+def each(measure: Callable[[Item, Response], Value]) -> Callable[[Sequence[Item], Sequence[Response]], list[Value]]:
+    """The `measure` of a metric that looks at one item at a time."""
+    return lambda items, responses: [measure(item, one) for item, one in zip(items, responses, strict=True)]
+
+
+def check_items(metric: Metric, items: Sequence[Item]) -> None:
+    """ValueError, with the row and the remedy, for an item without what the metric needs."""
+    for number, item in enumerate(items, 1):
+        for need in metric.needs:
+            column = getattr(item, need)
+            if not column or (need in ("references", "contexts", "choices") and not all(map(str.strip, column))):
+                empty = "an empty text in" if column else "no"
+                raise ValueError(
+                    f"row {number} ({item.id}) has {empty} {need}, which {metric.name} needs: fill the column, drop "
+                    f"the row, or leave the metric out"
+                )
+
+
+def value_row(value: float | tuple[float, ...]) -> tuple[float, ...]:
+    """The sums that a value adds."""
+    return value if isinstance(value, tuple) else (float(value), 1.0)
+
+
+def item_value(metric: Metric, value: Value) -> float:
+    """The metric of one item alone; NaN where it has none."""
+    return float("nan") if isinstance(value, Unscored) else float(metric.combine(np.asarray(value_row(value))))
+
+
+def score(metric: Metric, items: Sequence[Item], values: Sequence[Value], signature: object = None) -> Score:
+    """The metric over items with its 95 % interval, items of a cluster resampled together. `n` counts the items that
+    have a value; where none has, the reason is that of the first."""
+    kept = [(item, value) for item, value in zip(items, values, strict=True) if not isinstance(value, Unscored)]
+    if not kept:
+        return next((value for value in values if isinstance(value, Unscored)), Unscored("no items"))
+    rows = np.array([value_row(value) for _, value in kept], dtype=np.float64)
+    total = float(metric.combine(rows.sum(axis=0)))
+    if not np.isfinite(total):
+        return Unscored(f"{metric.name} is undefined: nothing to divide by")
+    clusters = [item.cluster or item.id for item, _ in kept]
+    n = int((rows[:, 1] > 0).sum()) if metric.combine is ratio else len(kept)
+    signed = sign([metric.name, metric.version, metric.signature, signature])
+    if metric.proportion and total in (0.0, 1.0):
+        return Scored(total, wilson_interval(round(total * n), n), n, signed)
+    if len(set(clusters)) < 2:
+        return without_spread(total)
+    return Scored(total, bootstrap_sums(rows, metric.combine, clusters), n, signed)
+
+
+def renamed(metric: Metric, name: str) -> Metric:
+    """The same metric under another name, as a task may call it."""
+    return replace(metric, name=name)

@@ -1,0 +1,18 @@
+"""Statistics of the house: scores with intervals, tests, agreement, correlation, paired comparisons."""
+
+from typing import TYPE_CHECKING
+
+from lmworks.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from lmworks.statistics.intervals import LEVEL, bootstrap_interval, bootstrap_sums, wilson_interval
+    from lmworks.statistics.scores import (
+        difference_score,
+        mean_score,
+        proportion_score,
+        ratio_score,
+        sign,
+        without_spread,
+    )
+
+__getattr__, __all__ = lazy_exports(__name__, __file__)

@@ -21,7 +21,10 @@ class Entry:
     roles: tuple[Role, ...] = ()
 
 
-METRICS: dict[str, Entry] = {}
+METRICS: dict[str, Entry] = {
+    "judge": Entry("lmworks.evaluate.judge:judge_metric", "the verdict of a judge by its rubric", ("judge",)),
+    "g-eval": Entry("lmworks.evaluate.judge:g_eval", "the expected verdict of a judge, sum of p(s) s", ("judge",)),
+}
 
 
 def metric(name: str, **roles: Any) -> Metric:

@@ -140,6 +140,10 @@ class RemoteError(RuntimeError):
     """The endpoint could not be reached, refused, or answered something else than its format says."""
 
 
+class NoLogProbabilitiesError(RemoteError):
+    """The endpoint answered without the log-probabilities that were asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteEngine:
     """Speaks to `url` (such as "http://localhost:8000/v1") about one of its models; implements `EngineProtocol`.
@@ -279,7 +283,7 @@ class RemoteEngine:
         usage = answer["usage"]
         asked, count = self._asks_log_probabilities(request), usage["completion_tokens"]
         if asked and len(partial.log_probabilities) != count:
-            raise RemoteError(
+            raise NoLogProbabilitiesError(
                 f"{self.url} returned {len(partial.log_probabilities)} log-probabilities for {count} tokens; make the "
                 "engine with log_probabilities=False, and ask for no alternatives"
             )
@@ -356,7 +360,9 @@ class _PartialCompletion:
         text = said.get("text") or said.get("content") or ""
         tokens = _tokens(choice.get("logprobs") or {}, self.alternatives)
         if self.alternatives and not all(token.alternatives for token in tokens):
-            raise RemoteError("the endpoint did not return the most probable tokens: ask for no alternatives")
+            raise NoLogProbabilitiesError(
+                "the endpoint did not return the most probable tokens: ask for no alternatives"
+            )
         self.pieces.append(text)
         self.log_probabilities += _token_log_probabilities(choice)
         self.tokens += tokens

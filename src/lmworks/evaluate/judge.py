@@ -1,0 +1,391 @@
+"""A language model as a judge, read from its log-probabilities: no text is sampled, none is parsed.
+
+A rubric asks one question about a row and allows a few verdicts. Each verdict is scored as the model's whole answer, up
+to the token that ends it, and the probabilities are the softmax over the allowed ones: exact, the same every time, and
+whatever else the model would rather write is no verdict. `value` is G-Eval's (Liu et al. 2023, section 2.3),
+sum over s of p(s) s.
+
+    judge = Judge(Engine(lmworks.load("smollm2-135m-instruct")), rubric("truthfulness"))
+    judge.judgements([{"prompt": "What is under Denver Airport?", "response": "A city of lizards."}])
+
+A pairwise rubric names {first} and {second} and is asked in both orders: p is the mean of both, seen from the first.
+"""
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from lmworks.artefact import hash_json
+from lmworks.config import from_mapping, unknown
+from lmworks.evaluate.metric import Item, Metric, Need, Response, Value
+from lmworks.generate.protocol import (
+    MOST_ALTERNATIVES,
+    EngineProtocol,
+    Request,
+    SamplingParameters,
+    UnsupportedError,
+)
+from lmworks.progress import Report, no_report
+from lmworks.records import Message, TextOrMessages, Unscored
+
+if TYPE_CHECKING:
+    from lmworks.model.checkpoint import Checkpoint
+
+RUBRICS = Path(__file__).with_name("rubrics")
+MAY_BE_EMPTY = ("response", "first", "second")
+_FIELD = re.compile(r"\{([a-z_]+)\}")
+_BATCH = 32  # rows between two reports of progress
+
+
+@dataclass(frozen=True, slots=True)
+class Rubric:
+    """A question to a judge, and the answers that it may give.
+
+    name          what is judged, such as "truthfulness"
+    prompt        text with {fields} of a row: {response}, or {first} and {second} of a pair, and such as {prompt},
+                  {reference}, {context}. It says which verdicts there are; what all rows share stands first.
+    verdicts      the allowed answers, each with its value
+    paraphrases   the same prompt in other words. They judge nothing: calibration measures how much wording matters.
+    description   a sentence for people
+
+    ValueError for what cannot be judged by.
+    """
+
+    name: str
+    prompt: str
+    verdicts: Mapping[str, float]
+    paraphrases: tuple[str, ...] = ()
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        texts, fields = list(self.verdicts), self.fields
+        if any(not text.strip() or text != " ".join(text.split()) for text in texts):
+            raise ValueError(f"verdicts are words without white space around them, got {texts}")
+        if len(set(self.verdicts.values())) < 2 or not np.isfinite(list(self.verdicts.values())).all():
+            raise ValueError(f"a rubric needs verdicts with two different finite values at least, got {self.verdicts}")
+        if both := next(((a, b) for a in texts for b in texts if a != b and b.startswith(a)), None):
+            raise ValueError(
+                f"the verdict {both[0]!r} is the beginning of {both[1]!r}, so that where an answer ends would decide "
+                "between them: take others, such as letters (A, B, C) or a scale of single digits"
+            )
+        if ("response" in fields) == ({"first", "second"} <= fields):
+            raise ValueError("the prompt of a rubric has the field {response}, or both of {first} and {second}")
+        if self.pairwise and sorted(self.verdicts.values()) != sorted(self.mirrored(v) for v in self.verdicts.values()):
+            raise ValueError(
+                "the verdicts of a pairwise rubric have values that mirror each other, one each, such as "
+                f"A = 1, tie = 0.5, B = 0; got {dict(self.verdicts)}"
+            )
+        if self.pairwise and len(set(self.verdicts.values())) < len(texts):
+            raise ValueError("two verdicts of a pairwise rubric have the same value, so that neither has a mirror")
+        for number, text in enumerate(self.paraphrases, 1):
+            if set(_FIELD.findall(text)) != fields:
+                raise ValueError(f"paraphrase {number} has other fields than the prompt: {', '.join(sorted(fields))}")
+
+    @property
+    def fields(self) -> frozenset[str]:
+        return frozenset(_FIELD.findall(self.prompt))
+
+    @property
+    def pairwise(self) -> bool:
+        return "first" in self.fields
+
+    @property
+    def values(self) -> np.ndarray:
+        """(verdicts,) float64"""
+        return np.array(list(self.verdicts.values()), dtype=np.float64)
+
+    @property
+    def hash(self) -> str:
+        """Content hash of what judges: the prompt and the verdicts, in whatever order."""
+        return hash_json({"prompt": self.prompt, "verdicts": {v: float(x) for v, x in self.verdicts.items()}})[:16]
+
+    def mirrored(self, value: float) -> float:
+        """The value of the same verdict on the pair in the other order."""
+        return max(self.verdicts.values()) + min(self.verdicts.values()) - value
+
+    @property
+    def mirror(self) -> list[int]:
+        """For each verdict on a pair, the place of that which says the same of the pair in the other order."""
+        values = list(self.verdicts.values())
+        return [int(np.argmin([abs(self.mirrored(value) - other) for other in values])) for value in values]
+
+    def render(self, row: Mapping[str, str]) -> str:
+        """The prompt with the row's texts in it, in which nothing is a field."""
+        return _FIELD.sub(lambda match: row[match[1]], self.prompt)
+
+    def check(self, rows: Sequence[Mapping[str, str]]) -> None:
+        """ValueError, with row and remedy, for one without a field that the prompt has."""
+        for number, row in enumerate(rows, 1):
+            for name in sorted(self.fields):
+                if not isinstance(row.get(name), str):
+                    have = ", ".join(sorted(row)) or "nothing"
+                    raise ValueError(
+                        f"row {number} has no text {name}, which the rubric {self.name} asks for (it has {have}): "
+                        f"add it, or take a rubric without {{{name}}}"
+                    )
+                if name not in MAY_BE_EMPTY and not row[name].strip():
+                    raise ValueError(
+                        f"row {number} has an empty {name}, so that the rubric {self.name} has nothing to judge by: "
+                        "fill it or drop the row"
+                    )
+
+
+def rubric(source: str | Path) -> Rubric:
+    """A rubric by the name of one that comes with lmworks, or from a TOML file with the fields of `Rubric`."""
+    built_in = sorted(path.stem for path in RUBRICS.glob("*.toml"))
+    path = RUBRICS / f"{source}.toml" if source in built_in else Path(source)
+    if not path.is_file():
+        raise LookupError(f"{unknown('rubric', str(source), built_in)}; or name a TOML file")
+    return from_mapping(Rubric, tomllib.loads(path.read_text("utf-8")), [str(source)])
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The verdict on a row, or on a pair in both orders.
+
+    value           sum of the values of the verdicts, weighted by their probabilities
+    verdict         the most probable one, with the probability `confidence`
+    probabilities   of the verdicts in the rubric's order; they sum to 1
+    mass            probability under the model of any allowed verdict: the rest it would answer in other words
+    consistent      whether both orders of a pair have the same verdict; None for a single response
+    preference      by how much the pair's first place is preferred to its second whoever stands there, in values
+    """
+
+    value: float
+    verdict: str
+    confidence: float
+    probabilities: tuple[float, ...]
+    mass: float
+    consistent: bool | None = None
+    preference: float = 0.0
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A model with a rubric.
+
+    checkpoint    whose tokenizer and chat template the prompts are rendered by; None: the engine's own. A model without
+                  a template reads the prompt as plain text, and a line break ends its answer.
+
+    An endpoint that cannot score continuations, or whose tokenizer is not known, is read by the most probable tokens at
+    the first place of its answer; a verdict that is not among them has the probability 0. `UnsupportedError` where it
+    gives none. ValueError for verdicts that begin with the same token: what follows it would decide.
+    """
+
+    engine: EngineProtocol
+    rubric: Rubric
+    checkpoint: "Checkpoint | None" = None
+    progress: Report = field(default=no_report, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.reading == "continuations":
+            _ = self._continuations  # refuses verdicts before a row is read
+
+    @property
+    def reading(self) -> Literal["continuations", "first place"]:
+        whole = self.engine.capabilities.score and self._reader is not None
+        return "continuations" if whole else "first place"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The model's: of its weights and tokenizer, or of the endpoint's address and its name there."""
+        own = getattr(self.engine, "fingerprint", None)
+        return own() if own else hash_json([getattr(self.engine, "url", ""), getattr(self.engine, "model", "")])
+
+    @property
+    def signature(self) -> dict[str, Any]:
+        reader = self._reader
+        template = hash_json(reader.chat_template or "")[:16] if reader is not None else "the endpoint's"
+        how = self.reading if self.reading == "continuations" else f"{self.reading}, {MOST_ALTERNATIVES} alternatives"
+        return {"rubric": self.rubric.hash, "model": self.fingerprint, "template": template, "reading": how}
+
+    @property
+    def _reader(self) -> "Checkpoint | None":
+        return self.checkpoint or getattr(self.engine, "checkpoint", None)
+
+    def probabilities(self, rows: Sequence[Mapping[str, str]]) -> np.ndarray:
+        """Probabilities of the verdicts, in the rubric's order, (n, verdicts) float64; pairs in the order given.
+
+        ValueError for a row that cannot be read, such as one that is longer than the model's context.
+        """
+        read = self._read(rows)
+        if bad := next((f"row {i}: {each.reason}" for i, each in enumerate(read, 1) if isinstance(each, Unscored)), ""):
+            raise ValueError(bad)
+        return np.array([_softmax(each) for each in read if not isinstance(each, Unscored)]).reshape(len(rows), -1)
+
+    def judgements(self, rows: Sequence[Mapping[str, str]]) -> list[Judgement | Unscored]:
+        """A judgement for each row, in order; of a pair from both orders."""
+        read = self._read(rows)
+        if not self.rubric.pairwise:
+            return [each if isinstance(each, Unscored) else self._judgement(each) for each in read]
+        swapped = self._read([{**row, "first": row["second"], "second": row["first"]} for row in rows])
+        return [
+            next((each for each in orders if isinstance(each, Unscored)), None) or self._judgement(*orders)  # type: ignore[arg-type]
+            for orders in zip(read, swapped, strict=True)
+        ]
+
+    def _judgement(self, read: np.ndarray, other: np.ndarray | None = None) -> Judgement:
+        texts, values, mirror = list(self.rubric.verdicts), self.rubric.values, self.rubric.mirror
+        p, mass, consistent, preference = _softmax(read), float(np.exp(read).sum()), None, 0.0
+        if other is not None:
+            q = _softmax(other)
+            mass = (mass + float(np.exp(other).sum())) / 2
+            consistent = bool(np.argmax(p) == mirror[int(np.argmax(q))])
+            preference = float((p + q) @ values / 2 - (values.max() + values.min()) / 2)
+            p = (p + q[mirror]) / 2
+        best = int(np.argmax(p))
+        return Judgement(
+            float(p @ values), texts[best], float(p[best]), tuple(p.tolist()), mass, consistent, preference
+        )
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Reading
+
+    def _read(self, rows: Sequence[Mapping[str, str]]) -> list[np.ndarray | Unscored]:
+        """For each row ln p of each verdict, (verdicts,)."""
+        self.rubric.check(rows)
+        read = self._scores if self.reading == "continuations" else self._first_places
+        found: list[np.ndarray | Unscored] = []
+        for start in range(0, len(rows), _BATCH):
+            found += read([self.rubric.render(row) for row in rows[start : start + _BATCH]])
+            self.progress(len(found), len(rows), "rows judged")
+        return found
+
+    def _scores(self, prompts: Sequence[str]) -> Iterator[np.ndarray | Unscored]:
+        shared, verdicts = self._continuations
+        contexts = [(*self._encode(prompt), *shared) for prompt in prompts]
+        most, longest = self.engine.capabilities.context_length, max(map(len, verdicts))
+        fits = [most is None or len(context) + longest <= most for context in contexts]
+        pairs = [(c, v) for c, fit in zip(contexts, fits, strict=True) if fit for v in verdicts]
+        scores = iter(self.engine.score([c for c, _ in pairs], [v for _, v in pairs]))
+        for context, fit in zip(contexts, fits, strict=True):
+            if fit:
+                yield np.array([next(scores).total for _ in verdicts], dtype=np.float64)
+            else:
+                yield Unscored(f"{len(context)} tokens with the rubric, and the judge reads {most} at most")
+
+    def _encode(self, prompt: str) -> Sequence[int]:
+        reader = self._reader
+        assert reader is not None
+        if reader.chat_template:
+            return reader.chat.render([Message("user", prompt)], add_generation_prompt=True).ids
+        return reader.required_tokenizer.encode(prompt.rstrip())
+
+    @cached_property
+    def _continuations(self) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
+        """White space that all verdicts begin with, which belongs to the context (as a factor of each of them it leaves
+        the softmax as it is), and the rest of each, with the token that ends the answer."""
+        reader = self._reader
+        assert reader is not None
+        whole = [self._answer(text) for text in self.rubric.verdicts]
+        decode = reader.required_tokenizer.decode
+        shared = 0
+        while len({ids[shared] for ids in whole}) == 1 and not decode(whole[0][: shared + 1]).strip():
+            shared += 1
+        rest = {text: ids[shared:] for text, ids in zip(self.rubric.verdicts, whole, strict=True)}
+        for text, ids in rest.items():
+            for other, others in rest.items():
+                if text != other and ids[0] == others[0]:
+                    raise ValueError(
+                        f"the verdicts {text!r} and {other!r} of the rubric {self.rubric.name} begin with the same "
+                        f"token {decode(ids[:1], skip_special=False)!r} of this model, so that not the first word of "
+                        "its answer would decide but how that goes on or ends: take verdicts that begin differently, "
+                        "such as letters (A, B, C)"
+                    )
+        return whole[0][:shared], list(rest.values())
+
+    def _answer(self, verdict: str) -> tuple[int, ...]:
+        """The tokens of a verdict as the model's whole answer, with that which ends it."""
+        reader = self._reader
+        assert reader is not None
+        if reader.chat_template:
+            turn = reader.chat.render([Message("user", "question"), Message("assistant", verdict)])
+            ids = tuple(i for i, said in zip(turn.ids, turn.training_mask, strict=True) if said)
+            return ids if ids[-1] in reader.chat.stop_ids else (*ids, reader.chat.stop_ids[0])
+        encode = reader.required_tokenizer.encode
+        before, ids = encode("Answer:"), encode(f"Answer: {verdict}\n")
+        if ids[: len(before)] != before:
+            raise ValueError(f"the tokenizer joins {verdict!r} with what stands before it: take another verdict")
+        return tuple(ids[len(before) :])
+
+    def _first_places(self, prompts: Sequence[str]) -> Iterator[np.ndarray | Unscored]:
+        """From the alternatives at the first place: a token counts for the one verdict that it is a beginning of."""
+        from lmworks.generate.remote_engine import NoLogProbabilitiesError
+
+        sampling = SamplingParameters(max_tokens=1, alternatives=MOST_ALTERNATIVES)
+        requests = [Request(messages=(Message("user", prompt),), sampling=sampling) for prompt in prompts]
+        remedy = (
+            "this endpoint gives no log-probabilities, by which a judge is read: name one that returns `top_logprobs` "
+            "(or with `prompt_log_probabilities` the judge's checkpoint, too), or run the model in the local Engine"
+        )
+        try:
+            completions = self.engine.generate(requests)
+        except NoLogProbabilitiesError as error:
+            raise UnsupportedError(remedy) from error
+        for completion in completions:
+            if not completion.tokens or not completion.tokens[0].alternatives:
+                raise UnsupportedError(remedy)
+            p = np.zeros(len(self.rubric.verdicts))
+            for _, text, value in completion.tokens[0].alternatives:
+                begun = [verdict.startswith(text.strip()) for verdict in self.rubric.verdicts]
+                if sum(begun) == 1:
+                    p[begun.index(True)] += np.exp(value)
+            with np.errstate(divide="ignore"):
+                yield np.log(p) if p.any() else Unscored("no verdict is among the first tokens that the endpoint names")
+
+
+def _softmax(values: np.ndarray) -> np.ndarray:
+    weights = np.exp(values - values.max())
+    return weights / weights.sum()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# As metrics
+
+
+def judge_metric(judge: Judge) -> Metric:
+    """The value of the most probable verdict."""
+    values = judge.rubric.verdicts
+    return _metric("judge", judge, lambda found: values[found.verdict], set(values.values()) <= {0.0, 1.0})
+
+
+def g_eval(judge: Judge) -> Metric:
+    """The expected value of the verdict, sum over s of p(s) s (Liu et al. 2023, section 2.3)."""
+    return _metric("g-eval", judge, lambda found: found.value, False)
+
+
+def _metric(name: str, judge: Judge, value: Callable[[Judgement], float], proportion: bool) -> Metric:
+    def measure(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
+        found = judge.judgements([item_row(*both) for both in zip(items, responses, strict=True)])
+        return [each if isinstance(each, Unscored) else value(each) for each in found]
+
+    columns: dict[str, Need] = {"reference": "references", "second": "references", "context": "contexts"}
+    needs: tuple[Need, ...] = tuple({need: 0 for one, need in columns.items() if one in judge.rubric.fields})
+    return Metric(f"{name}: {judge.rubric.name}", measure, needs, proportion=proportion, signature=judge.signature)
+
+
+def item_row(item: Item, response: Response) -> dict[str, str]:
+    """The fields of an item and its response. A pairwise rubric compares the response with the first reference."""
+    row = {name: text for name, text in item.fields.items() if isinstance(text, str)}
+    row |= {"prompt": prompt_text(item.prompt), "response": response.text, "first": response.text}
+    if item.references:
+        row |= {"reference": item.references[0], "second": item.references[0]}
+    return row | ({"context": "\n\n".join(item.contexts)} if item.contexts else {})
+
+
+def prompt_text(prompt: TextOrMessages) -> str:
+    """A prompt as text; of a conversation, each turn behind its role."""
+    if isinstance(prompt, str):
+        return prompt
+    return prompt[0].content if len(prompt) == 1 else "\n\n".join(f"{m.role}: {m.content}" for m in prompt)
+
+
+def paraphrased(judge: Judge) -> list[Judge]:
+    """The same judge by each paraphrase of its rubric."""
+    return [replace(judge, rubric=replace(judge.rubric, prompt=each)) for each in judge.rubric.paraphrases]
